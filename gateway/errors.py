@@ -1,0 +1,110 @@
+"""The error tree. Each error knows the HTTP status it is answered with and the outcome it is counted as.
+
+GatewayError
+├── SettingsError             a YAML file or the command line is wrong; names its path
+├── ModelUnavailable          a model file cannot be loaded, or is of a kind that is not served
+└── RequestError              a request that is not answered with a prediction
+    ├── InvalidRequest    400 malformed, or does not fit the model; names the tensor and the remedy
+    ├── NotFound          404 no such model or version
+    ├── Conflict          409 the order contradicts the state
+    ├── BodyTooLarge      413
+    ├── UnsupportedMedia  415
+    ├── ModelFailed       500 the model raised
+    ├── InvalidOutput     500 the model answered with something that cannot be sent
+    ├── Overloaded        503 more in flight than configured
+    ├── NotReady          503 starting or draining
+    └── DeadlineExceeded  504
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Outcome(StrEnum):
+    """How a prediction ended: the one list that guards, metrics and records share."""
+
+    OK = "ok"
+    CLIENT_ERROR = "client_error"
+    MODEL_ERROR = "model_error"
+    INVALID_OUTPUT = "invalid_output"
+    TIMEOUT = "timeout"
+    OVERLOADED = "overloaded"
+
+
+class GatewayError(Exception):
+    """Anything the gateway refuses or fails at, with a message that a person can act on."""
+
+
+class SettingsError(GatewayError):
+    """One or more mistakes in a YAML file, each named by its path in the file."""
+
+    def __init__(self, source: str, problems: list[str]) -> None:
+        self.source = source
+        self.problems = problems
+        super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
+
+
+class ModelUnavailable(GatewayError):
+    """A model version that cannot be served; the message says why."""
+
+
+class RequestError(GatewayError):
+    """A request that is answered with an error instead of a prediction."""
+
+    status: ClassVar[int] = 500
+    outcome: ClassVar[Outcome] = Outcome.MODEL_ERROR
+    headers: ClassVar[Mapping[str, str]] = {}
+
+
+class InvalidRequest(RequestError):
+    status = 400
+    outcome = Outcome.CLIENT_ERROR
+
+
+class NotFound(RequestError):
+    status = 404
+    outcome = Outcome.CLIENT_ERROR
+
+
+class Conflict(RequestError):
+    status = 409
+    outcome = Outcome.CLIENT_ERROR
+
+
+class BodyTooLarge(RequestError):
+    status = 413
+    outcome = Outcome.CLIENT_ERROR
+    headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
+
+
+class UnsupportedMedia(RequestError):
+    status = 415
+    outcome = Outcome.CLIENT_ERROR
+
+
+class ModelFailed(RequestError):
+    status = 500
+    outcome = Outcome.MODEL_ERROR
+
+
+class InvalidOutput(RequestError):
+    status = 500
+    outcome = Outcome.INVALID_OUTPUT
+
+
+class Overloaded(RequestError):
+    status = 503
+    outcome = Outcome.OVERLOADED
+    headers: ClassVar[Mapping[str, str]] = {"retry-after": "1"}
+
+
+class NotReady(RequestError):
+    status = 503
+    outcome = Outcome.OVERLOADED
+    headers: ClassVar[Mapping[str, str]] = {"retry-after": "1"}
+
+
+class DeadlineExceeded(RequestError):
+    status = 504
+    outcome = Outcome.TIMEOUT

@@ -1,0 +1,194 @@
+"""The elements of one tensor: JSON lists and raw little-endian bytes to numpy arrays, and back.
+
+Nothing is allocated before the sizes have been compared: a shape is only a claim. Conversions are strict: numpy would
+read the string "1.5", the number 1.5 as an INT32, and null as NaN; `struct` refuses all three, and is faster.
+"""
+
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+
+from gateway.errors import InvalidRequest
+from gateway.tensors import DATATYPES, Array, Datatype
+
+MAX_RANK: Final = 32
+NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+FLOATS: Final = frozenset({"FP16", "FP32", "FP64"})
+
+
+def datatype_of(name: object, where: str) -> Datatype:
+    """The datatype called `name`; raises InvalidRequest that lists the known ones."""
+    datatype = DATATYPES.get(name) if isinstance(name, str) else None
+    if datatype is None:
+        raise InvalidRequest(f"{where}: unknown datatype {_short(name)}; known are {', '.join(DATATYPES)}")
+    return datatype
+
+
+def count_of(shape: object, where: str) -> int:
+    """The number of elements that `shape` claims; raises InvalidRequest unless it is a list of integers >= 0."""
+    if type(shape) is not list or len(shape) > MAX_RANK:
+        raise InvalidRequest(f"{where}: shape must be a list of at most {MAX_RANK} integers, got {_short(shape)}")
+    count = 1
+    for size in shape:
+        if type(size) is not int or size < 0:
+            raise InvalidRequest(f"{where}: shape {_short(shape)} must hold integers of 0 or more only")
+        count *= size
+    return count
+
+
+def shaped(flat: Array, shape: Sequence[int], where: str) -> Array:
+    """`flat` with the given shape; the element counts agree already."""
+    if len(shape) == 1:
+        return flat
+    try:
+        return flat.reshape(shape)
+    except ValueError as error:  # [0, 2**62]: no elements, yet more than numpy can address
+        raise InvalidRequest(f"{where}: shape {_short(shape)} is beyond what can be addressed: {error}") from None
+
+
+def from_json(data: object, datatype: Datatype, shape: list[int], count: int, where: str) -> Array:
+    """A JSON `data` value (nested by the shape, or flat in row-major order) as an array of `shape`."""
+    if type(data) is not list:
+        if shape or isinstance(data, dict):
+            raise InvalidRequest(f"{where}: data must be a list, got {_short(data)}")
+        data = [data]
+    if data and type(data[0]) is list:
+        data = list(_flattened(data, shape, where))
+    if len(data) != count:
+        raise InvalidRequest(f"{where}: shape {_short(shape)} needs {count} elements, data has {len(data)}")
+    return shaped(_flat_array(data, datatype, count, where), shape, where)
+
+
+def from_bytes(raw: memoryview, datatype: Datatype, shape: list[int], count: int, where: str) -> Array:
+    """The raw little-endian bytes of one tensor as an array of `shape`; where it can be, a view on `raw`."""
+    if datatype.name == "BYTES":
+        return shaped(_bytes_elements(raw, count, where), shape, where)
+    size = count * datatype.dtype.itemsize
+    if len(raw) != size:
+        raise InvalidRequest(
+            f"{where}: {datatype.name} of shape {_short(shape)} needs {size} bytes, binary_data_size is {len(raw)}"
+        )
+    array: Array = np.frombuffer(raw, datatype.dtype)
+    if not array.flags.aligned:  # the tensor starts wherever the JSON ends
+        array = array.copy()
+    if datatype.code == "?" and count and array.view(np.uint8).max() > 1:
+        raise InvalidRequest(f"{where}: a BOOL byte must be 0 or 1, found {array.view(np.uint8).max()}")
+    return shaped(array, shape, where)
+
+
+def to_bytes(array: Array, datatype: str) -> bytes:
+    """The array's elements as the protocol's raw bytes: little-endian, row-major; BYTES with a 4-byte length each."""
+    if datatype != "BYTES":
+        return array.astype(DATATYPES[datatype].dtype, order="C", copy=False).tobytes()
+    parts: list[bytes] = []
+    for element in array.ravel():
+        encoded = element if isinstance(element, bytes) else str(element).encode()
+        parts += (struct.pack("<I", len(encoded)), encoded)
+    return b"".join(parts)
+
+
+def to_json(array: Array, datatype: str, where: str) -> list[Any]:
+    """The flat elements as JSON values, with non-finite floats as "NaN", "Infinity" and "-Infinity"."""
+    if datatype == "BYTES":
+        return [_text(element, where) for element in array.ravel()]
+    values: list[Any] = array.ravel().tolist()
+    if datatype in FLOATS:
+        return [value if math.isfinite(value) else _non_finite_name(value) for value in values]
+    return values
+
+
+def _flat_array(data: list[Any], datatype: Datatype, count: int, where: str) -> Array:
+    if not datatype.code:
+        return _string_array(data, count, where)
+    if datatype.code == "?":
+        _check_booleans(data, where)
+    try:
+        packed = _packer(datatype.code, count).pack(*data)
+    except (struct.error, OverflowError):
+        packed = _packer(datatype.code, count).pack(*_careful(data, datatype, where))
+    array: Array = np.frombuffer(packed, datatype.dtype)
+    return array
+
+
+@lru_cache(maxsize=1024)
+def _packer(code: str, count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}{code}")
+
+
+def _careful(data: list[Any], datatype: Datatype, where: str) -> Iterator[float]:
+    """Element by element, for lists that did not convert at once: names the one that does not fit."""
+    one = _packer(datatype.code, 1)
+    for index, value in enumerate(data):
+        number: Any = NON_FINITE.get(value, value) if datatype.name in FLOATS and type(value) is str else value
+        try:
+            one.pack(number)
+        except (struct.error, OverflowError):
+            raise InvalidRequest(f"{where}: data[{index}] = {_short(value)} is no {datatype.name}") from None
+        yield number
+
+
+def _check_booleans(data: list[Any], where: str) -> None:
+    for index, value in enumerate(data):
+        if value is not True and value is not False:
+            raise InvalidRequest(f"{where}: data[{index}] = {_short(value)} is no BOOL; write true or false")
+
+
+def _string_array(data: list[Any], count: int, where: str) -> Array:
+    for index, value in enumerate(data):
+        if type(value) is not str:
+            raise InvalidRequest(f"{where}: data[{index}] = {_short(value)} is no string, which BYTES needs in JSON")
+    array = np.empty(count, object)
+    array[:] = data
+    return array
+
+
+def _flattened(data: list[Any], shape: Sequence[int], where: str) -> Iterator[Any]:
+    if not shape or len(data) != shape[0]:
+        raise InvalidRequest(f"{where}: nested data does not follow the shape: {len(data)} items for shape {shape}")
+    if len(shape) == 1:
+        yield from data
+        return
+    for item in data:
+        if type(item) is not list:
+            raise InvalidRequest(f"{where}: nested data is ragged: {_short(item)} where a list is due")
+        yield from _flattened(item, shape[1:], where)
+
+
+def _bytes_elements(raw: memoryview, count: int, where: str) -> Array:
+    if count * 4 > len(raw):
+        raise InvalidRequest(f"{where}: {count} BYTES elements need at least {count * 4} bytes, got {len(raw)}")
+    array = np.empty(count, object)
+    offset = 0
+    for index in range(count):
+        start = offset + 4
+        offset = start + int.from_bytes(raw[offset:start], "little")
+        if start > len(raw) or offset > len(raw):
+            raise InvalidRequest(f"{where}: BYTES element {index} reaches beyond the tensor's {len(raw)} bytes")
+        array[index] = bytes(raw[start:offset])
+    if offset != len(raw):
+        raise InvalidRequest(f"{where}: {len(raw) - offset} bytes are left over behind the {count} BYTES elements")
+    return array
+
+
+def _text(element: object, where: str) -> str:
+    if not isinstance(element, bytes):
+        return str(element)
+    try:
+        return element.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"{where}: holds bytes that are not UTF-8; ask for it with binary_data: true") from None
+
+
+def _non_finite_name(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,123 @@
+"""One ONNX Runtime session: its signature, and a synchronous run from arrays to arrays."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime
+
+from gateway.errors import GatewayError, InvalidRequest, ModelFailed, ModelUnavailable
+from gateway.serving.signature import Feeds, Signature
+from gateway.tensors import BY_ONNX_TYPE, Array, TensorSpec
+
+_TENSOR: Final = re.compile(r"(optional\()?(tensor\(\w+\))\)?$")
+_MAPS: Final = re.compile(r"seq\(map\((int64|string),tensor\(float\)\)\)$")
+_FATAL: Final = 4  # ONNX Runtime's log level: errors reach the caller as exceptions, not a second time on stderr
+
+Result = Array | None  # None: an optional output that the model left out
+
+
+class OnnxSession:
+    """A loaded model file.
+
+    `dimensions` holds, for each required input, the size of each dimension or the name of a free one (None: no name).
+    `all_required` says that no input or output may be left out.
+    """
+
+    __slots__ = ("_maps", "_names", "_session", "all_required", "dimensions", "signature")
+
+    def __init__(self, path: Path, threads: int, providers: Sequence[str]) -> None:
+        self._session: Any = _open(path, threads, providers)
+        inputs = self._session.get_inputs()
+        outputs = self._session.get_outputs()
+        defaults = self._session.get_overridable_initializers()
+        self._names = [output.name for output in outputs]
+        self._maps = {position for position, output in enumerate(outputs) if _MAPS.match(output.type)}
+        self.signature = Signature(
+            [*(_input_spec(item) for item in inputs), *(_input_spec(item, optional=True) for item in defaults)],
+            [_output_spec(item) for item in outputs],
+        )
+        self.all_required = not defaults and not any("optional" in item.type for item in (*inputs, *outputs))
+        self.dimensions: Mapping[str, list[int | str | None]] = {
+            item.name: item.shape for item in inputs if "optional" not in item.type
+        }
+
+    def run(self, feeds: Feeds, options: onnxruntime.RunOptions | None = None) -> list[Result]:
+        """All outputs for the given inputs, in the signature's order; `options` lets another thread end the run.
+
+        Raises InvalidRequest where ONNX Runtime rejects the inputs' values, ModelFailed for every other failure.
+        """
+        try:
+            results: list[Any] = self._session.run(self._names, feeds, options)
+        except onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument as error:
+            raise InvalidRequest(f"the model rejects these inputs: {_reason(error)}") from None
+        except Exception as error:
+            raise ModelFailed(f"the model failed: {_reason(error)}") from error
+        for position in self._maps:
+            results[position] = self._matrix(position, results[position])
+        return results
+
+    def learn_labels(self, feeds: Feeds) -> None:
+        """Run once to see the class labels of outputs that are sequences of maps, and keep them in the signature."""
+        if not self._maps:
+            return
+        results = self._session.run(self._names, feeds)
+        outputs = list(self.signature.outputs)
+        for position in self._maps:
+            labels = tuple(map(str, results[position][0]))
+            spec = outputs[position]
+            outputs[position] = TensorSpec(spec.name, spec.datatype, (-1, len(labels)), spec.optional, labels)
+        self.signature = Signature(self.signature.inputs, outputs)
+
+    def _matrix(self, position: int, rows: list[dict[Any, float]]) -> Array:
+        """scikit-learn's ZipMap, one {label: score} a row, as FP32 [rows, classes]."""
+        classes = len(self.signature.outputs[position].labels)
+        return np.array([list(row.values()) for row in rows], np.float32).reshape(len(rows), -1 if rows else classes)
+
+
+def _open(path: Path, threads: int, providers: Sequence[str]) -> Any:
+    available = onnxruntime.get_available_providers()
+    for provider in providers:
+        if provider not in available:
+            raise ModelUnavailable(
+                f"{path}: provider {provider} is not in this onnxruntime; it has {', '.join(available)}"
+            )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+    except Exception as error:
+        raise ModelUnavailable(f"{path}: ONNX Runtime cannot load it: {_reason(error)}") from None
+
+
+def _input_spec(item: Any, *, optional: bool = False) -> TensorSpec:
+    match = _TENSOR.match(item.type)
+    datatype = BY_ONNX_TYPE.get(match[2]) if match else None
+    if match is None or datatype is None:
+        raise ModelUnavailable(f"input '{item.name}' is of type {item.type}, which cannot be sent over the protocol")
+    return TensorSpec(item.name, datatype.name, _sizes(item.shape), optional or match[1] is not None)
+
+
+def _output_spec(item: Any) -> TensorSpec:
+    if _MAPS.match(item.type):
+        return TensorSpec(item.name, "FP32", (-1, -1))
+    match = _TENSOR.match(item.type)
+    datatype = BY_ONNX_TYPE.get(match[2]) if match else None
+    if match is None or datatype is None:
+        raise ModelUnavailable(f"output '{item.name}' is of type {item.type}, which cannot be sent over the protocol")
+    return TensorSpec(item.name, datatype.name, _sizes(item.shape), match[1] is not None)
+
+
+def _sizes(shape: Sequence[int | str | None]) -> tuple[int, ...]:
+    return tuple(size if isinstance(size, int) else -1 for size in shape)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, GatewayError):
+        return str(error)
+    return str(error).removeprefix("[ONNXRuntimeError] : ").strip() or type(error).__name__

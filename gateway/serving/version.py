@@ -1,0 +1,99 @@
+"""A model version in service: loaded, warm, behind its own batcher and, unless it runs on the loop, its own threads."""
+
+import asyncio
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.errors import ModelUnavailable
+from gateway.serving.batcher import Batcher, BatchingRules
+from gateway.serving.session import OnnxSession
+from gateway.serving.signature import Signature
+from gateway.serving.statistics import VersionStatistics
+from gateway.serving.warmup import WarmUp, warm_up
+from gateway.settings.model_settings import ModelSettings
+from gateway.tensors import NO_PARAMETERS, Parameters
+
+ON_LOOP_SINGLE_US: Final = 200.0
+ON_LOOP_FULL_US: Final = 1000.0
+DRAIN_POLL_S: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedVersion:
+    """A session that has been warmed up. `sha256` is that of the model file."""
+
+    session: OnnxSession
+    settings: ModelSettings
+    warm_up: WarmUp
+    sha256: str
+    rules: BatchingRules
+
+
+def load_version(file: Path, settings: ModelSettings, sample: Path) -> LoadedVersion:
+    """Load, warm up and measure one model file. Takes as long as that takes: call it in a thread.
+
+    Raises ModelUnavailable that names the file and says why.
+    """
+    try:
+        session = OnnxSession(file, settings.threads, settings.providers)
+        batching = settings.batching or None
+        warm = warm_up(session, sample, batching.max_size if batching else 1)
+        _check_prediction(settings, session.signature)
+    except ModelUnavailable as error:
+        raise error if str(file.parent.parent) in str(error) else ModelUnavailable(f"{file}: {error}") from None
+    rules = BatchingRules(concurrency=settings.concurrency)
+    if batching and not warm.obstacle:
+        rules = BatchingRules(batching.max_size, batching.max_delay, settings.concurrency)
+    return LoadedVersion(session, settings, warm, hashlib.sha256(file.read_bytes()).hexdigest(), rules)
+
+
+class ModelVersion:
+    """One version in service on this event loop. `stable`: it may run on the loop itself where its runs are short."""
+
+    def __init__(self, name: str, number: int, loaded: LoadedVersion, *, stable: bool) -> None:
+        self.name = name
+        self.number = number
+        self.text = str(number)
+        self.loaded = loaded
+        self.signature = loaded.session.signature
+        self.statistics = VersionStatistics()
+        self.on_loop = stable and _is_short(loaded.warm_up)
+        self.labels = _labels(loaded)
+        self.output_parameters: list[Parameters] = [
+            {"labels": list(spec.labels)} if spec.labels else NO_PARAMETERS for spec in self.signature.outputs
+        ]
+        self._threads = None if self.on_loop else ThreadPoolExecutor(loaded.rules.concurrency, f"{name}-{number}")
+        uniform = all(-1 not in spec.shape[1:] and spec.datatype != "BYTES" for spec in self.signature.inputs)
+        self._batcher = Batcher(loaded.session.run, loaded.rules, self.statistics, self._threads, uniform)
+        self.infer = self._batcher.submit
+
+    async def close(self) -> None:
+        """Wait until every request has been answered, then let go of the threads and the session."""
+        while not self._batcher.idle:
+            await asyncio.sleep(DRAIN_POLL_S)
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+
+
+def _is_short(warm: WarmUp) -> bool:
+    return warm.single_us < ON_LOOP_SINGLE_US and warm.full_us < ON_LOOP_FULL_US
+
+
+def _labels(loaded: LoadedVersion) -> dict[str, tuple[str, ...]]:
+    """The class labels of each output that has them: from model.yaml, or from the model itself."""
+    labels = {spec.name: spec.labels for spec in loaded.session.signature.outputs if spec.labels}
+    prediction = loaded.settings.prediction
+    if prediction is not None and prediction.labels:
+        labels[prediction.output] = tuple(prediction.labels)
+    return labels
+
+
+def _check_prediction(settings: ModelSettings, signature: Signature) -> None:
+    outputs = [spec.name for spec in signature.outputs]
+    if settings.prediction is not None and settings.prediction.output not in outputs:
+        raise ModelUnavailable(
+            f"model.yaml: prediction.output '{settings.prediction.output}' is no output; there are {', '.join(outputs)}"
+        )

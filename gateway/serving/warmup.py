@@ -1,0 +1,173 @@
+"""Warm-up of a loaded session: run it, prove whether its rows are independent, and measure how long a run takes.
+
+A free first dimension is only a claim. Rows run together must equal the same rows run apart, or the model is not
+batched: a model that subtracts the batch's mean declares the same shapes as one that does not.
+"""
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+import numpy as np
+
+from gateway.errors import ModelUnavailable, RequestError
+from gateway.protocol.decode import decode_request
+from gateway.serving.session import OnnxSession, Result
+from gateway.serving.signature import Feeds
+from gateway.tensors import DATATYPES, Array
+
+PROOF_ROWS: Final = 3
+FREE_SIZES: Final = (4, 1, 16, 64, 224)  # tried in turn for free dimensions other than the first
+WORDS: Final = ("invoice", "late", "parcel", "password", "a", "12.5", "refund please", "")
+TIMED_RUNS: Final = 30
+TIMED_SECONDS: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """What the warm-up found. `single_us` and `full_us`: median duration of a run of one row and of a full batch.
+
+    `obstacle` says why the model is not batched; empty where it is. The times are NaN where no run was possible.
+    """
+
+    obstacle: str
+    single_us: float
+    full_us: float
+
+
+def warm_up(session: OnnxSession, sample: Path, max_rows: int) -> WarmUp:
+    """Warm `session` with the V2 request in the file `sample` where it exists, else with made-up inputs.
+
+    `max_rows` is the largest batch wanted; 1 asks for none. Raises ModelUnavailable where `sample` does not run.
+    """
+    rows = _from_file(session, sample) if sample.exists() else _made_up(session)
+    if rows is None:
+        return WarmUp("made-up inputs do not run on it: put a V2 request that does in warmup.json", np.nan, np.nan)
+    single = rows[0]
+    session.learn_labels(single)
+    single_us = _median_us(session, single)
+    obstacle = "batching is off" if max_rows < 2 else _obstacle(session, rows)
+    full = single if obstacle else _joined(list(itertools.islice(itertools.cycle(rows), max_rows)))
+    return WarmUp(obstacle, single_us, single_us if obstacle else _median_us(session, full))
+
+
+def _from_file(session: OnnxSession, sample: Path) -> list[Feeds]:
+    try:
+        feeds = session.signature.bind(decode_request(sample.read_bytes()))
+        session.run(feeds)
+    except RequestError as error:
+        raise ModelUnavailable(f"{sample}: {error}") from None
+    if not _leading_dimension_is_free(session):
+        return [feeds]
+    count = min(array.shape[0] for array in feeds.values())
+    return [{name: array[row : row + 1] for name, array in feeds.items()} for row in range(count)] or [feeds]
+
+
+def _made_up(session: OnnxSession) -> list[Feeds] | None:
+    for size, filler in itertools.product(FREE_SIZES, (_random, _zeros)):
+        rows = [_feeds(session, size, filler, np.random.default_rng(row)) for row in range(PROOF_ROWS)]
+        try:
+            for row in rows:
+                session.run(row)
+        except RequestError:
+            continue
+        return rows
+    return None
+
+
+def _feeds(session: OnnxSession, free: int, filler: "Filler", generator: np.random.Generator) -> Feeds:
+    leading = {shape[0] for shape in session.dimensions.values() if shape}
+    sizes = {
+        name: [_size(size, index, leading, free) for index, size in enumerate(shape)]
+        for name, shape in session.dimensions.items()
+    }
+    datatypes = {spec.name: spec.datatype for spec in session.signature.inputs}
+    return {name: filler(datatypes[name], shape, generator) for name, shape in sizes.items()}
+
+
+def _size(size: int | str | None, index: int, leading: set[int | str | None], free: int) -> int:
+    if isinstance(size, int):
+        return size
+    is_rows = index == 0 or (size is not None and size in leading)
+    return 1 if is_rows else free
+
+
+def _random(datatype: str, shape: list[int], generator: np.random.Generator) -> Array:
+    if datatype == "BYTES":
+        return generator.choice(np.array(WORDS, object), shape)
+    if datatype.startswith("FP"):
+        return np.asarray(generator.standard_normal(shape), DATATYPES[datatype].dtype)
+    return np.asarray(generator.integers(0, 2, shape), DATATYPES[datatype].dtype)
+
+
+def _zeros(datatype: str, shape: list[int], generator: np.random.Generator) -> Array:
+    return np.full(shape, "", object) if datatype == "BYTES" else np.zeros(shape, DATATYPES[datatype].dtype)
+
+
+Filler = type(_random)
+
+
+def _leading_dimension_is_free(session: OnnxSession) -> bool:
+    shapes = session.dimensions.values()
+    return bool(shapes) and all(shape and not isinstance(shape[0], int) for shape in shapes)
+
+
+def _obstacle(session: OnnxSession, rows: list[Feeds]) -> str:
+    """Why the rows of a batch cannot be told apart again; empty where they can."""
+    if not session.all_required:
+        return "an input or output is optional"
+    if not _leading_dimension_is_free(session):
+        return "an input has no free first dimension"
+    if len({shape[0] for shape in session.dimensions.values() if shape[0]}) > 1:
+        return "the first dimensions of its inputs differ"
+    if any(not spec.shape or spec.shape[0] != -1 for spec in session.signature.outputs):
+        return "an output has no free first dimension"
+    if len(rows) < 2:
+        return "warmup.json has one row: give it two different ones"
+    return "" if _rows_are_independent(session, rows) else "rows run together differ from the same rows run apart"
+
+
+def _rows_are_independent(session: OnnxSession, rows: list[Feeds]) -> bool:
+    try:
+        together = session.run(_joined(rows))
+        apart = [session.run(row) for row in rows]
+    except RequestError:
+        return False
+    return all(_same(whole, [parts[index] for parts in apart]) for index, whole in enumerate(together))
+
+
+def _same(together: Result, apart: list[Result]) -> bool:
+    parts = [part for part in apart if part is not None]
+    if together is None or len(together) != len(parts) or any(len(part) != 1 for part in parts):
+        return False
+    if any(part.shape[1:] != together.shape[1:] for part in parts):
+        return False
+    joined = np.concatenate(parts)
+    if together.dtype.kind != "f":
+        return bool(np.array_equal(together, joined))
+    tolerance = 2e-2 if together.dtype == np.float16 else 1e-4
+    scale = float(np.nanmax(np.abs(joined), initial=0.0, where=np.isfinite(joined)))
+    return bool(np.allclose(together, joined, rtol=tolerance, atol=tolerance * 0.1 * scale, equal_nan=True))
+
+
+def _joined(rows: list[Feeds]) -> Feeds:
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def _median_us(session: OnnxSession, feeds: Feeds) -> float:
+    return median(_durations_us(session, feeds))
+
+
+def _durations_us(session: OnnxSession, feeds: Feeds) -> Iterator[float]:
+    end = time.perf_counter() + TIMED_SECONDS
+    for _ in range(TIMED_RUNS):
+        start = time.perf_counter()
+        session.run(feeds)
+        stop = time.perf_counter()
+        yield (stop - start) * 1e6
+        if stop > end:
+            return

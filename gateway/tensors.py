@@ -1,0 +1,109 @@
+"""Tensors, requests and responses of the Open Inference Protocol, and the table of its datatypes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Parameter = str | int | float | bool
+Parameters = Mapping[str, Any]
+
+NO_PARAMETERS: Final[Parameters] = {}
+
+
+def _no_parameters() -> Parameters:
+    return NO_PARAMETERS
+
+
+@dataclass(frozen=True, slots=True)
+class Datatype:
+    """One datatype of the protocol.
+
+    `code` is the element's struct format character ("" for BYTES), `onnx` what ONNX Runtime calls a tensor of it.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    code: str
+    onnx: str
+
+
+DATATYPES: Final[Mapping[str, Datatype]] = {
+    name: Datatype(name, np.dtype(dtype), code, f"tensor({onnx})")
+    for name, dtype, code, onnx in (
+        ("BOOL", "?", "?", "bool"),
+        ("UINT8", "<u1", "B", "uint8"),
+        ("UINT16", "<u2", "H", "uint16"),
+        ("UINT32", "<u4", "I", "uint32"),
+        ("UINT64", "<u8", "Q", "uint64"),
+        ("INT8", "<i1", "b", "int8"),
+        ("INT16", "<i2", "h", "int16"),
+        ("INT32", "<i4", "i", "int32"),
+        ("INT64", "<i8", "q", "int64"),
+        ("FP16", "<f2", "e", "float16"),
+        ("FP32", "<f4", "f", "float"),
+        ("FP64", "<f8", "d", "double"),
+        ("BYTES", "O", "", "string"),
+    )
+}
+BY_ONNX_TYPE: Final[Mapping[str, Datatype]] = {datatype.onnx: datatype for datatype in DATATYPES.values()}
+
+
+@dataclass(slots=True)
+class Tensor:
+    """A named tensor. `data` has the shape and numpy dtype of the tensor; BYTES holds `str` or `bytes` objects."""
+
+    name: str
+    datatype: str
+    data: Array
+    parameters: Parameters = field(default_factory=_no_parameters)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+
+@dataclass(slots=True)
+class RequestedOutput:
+    """An output that the request lists. `binary` is None where the request's own default holds."""
+
+    name: str
+    binary: bool | None = None
+    classification: int = 0
+
+
+@dataclass(slots=True)
+class InferRequest:
+    """One inference request. `outputs` is None where the request lists none: all are sent."""
+
+    inputs: Sequence[Tensor]
+    outputs: Sequence[RequestedOutput] | None = None
+    id: str | None = None
+    parameters: Parameters = field(default_factory=_no_parameters)
+    binary_output: bool = False
+
+
+@dataclass(slots=True)
+class InferResponse:
+    """The answer to one request. `binary` names the outputs that are sent as raw bytes behind the JSON."""
+
+    model_name: str
+    model_version: str
+    outputs: Sequence[Tensor]
+    id: str | None = None
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    binary: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """What a model says of one of its inputs or outputs. A dimension of -1 is free."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    optional: bool = False
+    labels: tuple[str, ...] = ()

@@ -1,0 +1,48 @@
+"""What a request says of itself, where the first found wins: customer, modality, and the headers that rules name."""
+
+from typing import Final
+
+from gateway.deployment import ServedModel
+from gateway.errors import InvalidRequest
+from gateway.routing.router import Attributes
+from gateway.tensors import NO_PARAMETERS, Parameters
+from gateway.web.body import Headers
+
+MEDIA: Final = frozenset({"image", "audio", "video", "text"})
+
+
+def media_of(headers: Headers) -> str | None:
+    """image, audio, video or text where the content type says that the body is a raw one of that kind."""
+    content_type = headers.get(b"content-type")
+    if content_type is None:
+        return None
+    kind = content_type.partition(b"/")[0].strip().lower().decode("latin-1")
+    return kind if kind in MEDIA else None
+
+
+def attributes_of(served: ServedModel, headers: Headers, parameters: Parameters, media: str | None) -> Attributes:
+    """The attributes that routing rules match on."""
+    customer = text_of(headers.get(b"x-customer-id"))
+    modality = media
+    if parameters:
+        customer = customer or _string(parameters, "customer")
+    modality = _string(parameters, "modality") or text_of(headers.get(b"x-modality")) or media or served.modality
+    named = {name: text_of(headers[key]) or "" for name, key in served.header_keys if key in headers}
+    return Attributes(customer, modality, named, parameters or NO_PARAMETERS)
+
+
+def text_of(value: bytes | None) -> str | None:
+    """A header's value as text: UTF-8 where it is valid, else Latin-1, which takes any byte."""
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def _string(parameters: Parameters, name: str) -> str | None:
+    value = parameters.get(name)
+    if value is not None and type(value) is not str:
+        raise InvalidRequest(f"parameters.{name} must be a string, got {value!r:.80}")
+    return value

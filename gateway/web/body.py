@@ -1,0 +1,89 @@
+"""Reads a request's body once, within its limit, and undoes its content encoding."""
+
+import zlib
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.types import Receive
+
+from gateway.errors import BodyTooLarge, InvalidRequest, UnsupportedMedia
+
+Headers = Mapping[bytes, bytes]
+DISCARD: Final = 8 * 1024 * 1024  # read this much of a body that is too large, so that the client hears the answer
+WINDOW_BITS: Final = {b"gzip": 31, b"deflate": 15}
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its body was complete: no one is left to answer."""
+
+
+async def read_body(receive: Receive, headers: Headers, max_body: int) -> bytes:
+    """The whole body, decoded. Raises BodyTooLarge, UnsupportedMedia, InvalidRequest, or ClientGone."""
+    declared = headers.get(b"content-length", b"0")
+    if len(declared) > 18 or int(declared) > max_body:
+        await _discard(receive)
+        raise _too_large(max_body)
+    body = await _read(receive, max_body)
+    encoding = headers.get(b"content-encoding")
+    return body if encoding is None else _decoded(body, encoding.strip().lower(), max_body)
+
+
+async def _read(receive: Receive, max_body: int) -> bytes:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    body: bytes = message["body"]
+    if not message["more_body"]:
+        if len(body) > max_body:
+            raise _too_large(max_body)
+        return body
+    chunks = [body]
+    size = len(body)
+    while message["more_body"]:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunks.append(message["body"])
+        size += len(message["body"])
+        if size > max_body:
+            await _discard(receive)
+            raise _too_large(max_body)
+    return b"".join(chunks)
+
+
+async def _discard(receive: Receive) -> None:
+    """A connection closed with unread bytes is reset, and the client might never see why."""
+    left = DISCARD
+    while left > 0:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        if not message["more_body"]:
+            return
+        left -= len(message["body"])
+
+
+def _decoded(body: bytes, encoding: bytes, max_body: int) -> bytes:
+    if encoding in (b"", b"identity"):
+        return body
+    if encoding not in WINDOW_BITS:
+        known = ", ".join(name.decode() for name in WINDOW_BITS)
+        raise UnsupportedMedia(
+            f"content-encoding {encoding.decode(errors='replace')!r} is not served; known are {known}"
+        )
+    decompressor = zlib.decompressobj(WINDOW_BITS[encoding])
+    try:
+        result = decompressor.decompress(body, max_body + 1)
+    except zlib.error as error:
+        raise InvalidRequest(f"the body is not valid {encoding.decode()}: {error}") from None
+    if len(result) > max_body:
+        raise _too_large(max_body)
+    if not decompressor.eof:
+        raise InvalidRequest(f"the {encoding.decode()} body is cut short")
+    return result
+
+
+def _too_large(max_body: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"the body is larger than server.max_body, {max_body} bytes; send fewer rows at a time, or binary"
+    )

@@ -1,0 +1,117 @@
+"""POST /v2/models/{model}[/versions/{version}]/infer: a bare ASGI callable in front of the application for the rest."""
+
+import logging
+import re
+from functools import lru_cache
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.deployment import ServedModel
+from gateway.errors import InvalidRequest, RequestError, UnsupportedMedia
+from gateway.pipeline import Gateway
+from gateway.protocol.decode import decode_raw, decode_request
+from gateway.protocol.encode import encode_response
+from gateway.tensors import InferRequest, InferResponse
+from gateway.web.attributes import attributes_of, media_of
+from gateway.web.body import ClientGone, Headers, read_body
+from gateway.web.errors import send_error
+
+Target = tuple[str, int | None]
+_PATH: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+_JSON: Final = (b"content-type", b"application/json")
+_BINARY: Final = (b"content-type", b"application/octet-stream")
+log: Final = logging.getLogger("gateway.web")
+
+
+class InferEndpoint:
+    """Answers inference requests; passes all others on to `application`."""
+
+    def __init__(self, gateway: Gateway, application: ASGIApp, max_body: int) -> None:
+        self._gateway = gateway
+        self._application = application
+        self._max_body = max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or not (target := target_of(scope["path"])):
+            await self._application(scope, receive, send)
+            return
+        try:
+            await self._answer(target, dict(scope["headers"]), receive, send)
+        except RequestError as error:
+            await send_error(send, error)
+        except ClientGone:
+            return
+        except Exception:
+            log.exception("an error of the gateway itself on %s", scope["path"])
+            await send_error(send, RequestError("the gateway failed on this request; its log says how"))
+
+    async def _answer(self, target: Target, headers: Headers, receive: Receive, send: Send) -> None:
+        gateway = self._gateway
+        gateway.admit()
+        try:
+            body = await read_body(receive, headers, self._max_body)
+            name, pinned = target
+            served = gateway.served(name)
+            if pinned is not None:
+                gateway.version(name, pinned)
+            media = media_of(headers)
+            request = _decode(body, headers, media, served)
+            attributes = attributes_of(served, headers, request.parameters, media)
+            response = await gateway.infer(served, pinned, request, attributes)
+        finally:
+            gateway.let_go()
+        await _send(send, response)
+
+
+@lru_cache(maxsize=4096)
+def target_of(path: str) -> Target | None:
+    """The model and pinned version that a path names; None where it is not an inference path."""
+    match = _PATH.fullmatch(path)
+    if match is None:
+        return None
+    name, version = match.groups()
+    return name, None if version is None else number_of(version)
+
+
+def number_of(version: str) -> int:
+    """A version number from a path; 0, which is no version, where it is not one."""
+    return int(version) if version.isascii() and version.isdigit() and len(version) < 10 else 0
+
+
+def _decode(body: bytes, headers: Headers, media: str | None, served: ServedModel) -> InferRequest:
+    length = headers.get(b"inference-header-content-length")
+    if length is not None:
+        if not length.isdigit() or len(length) > 18:
+            raise InvalidRequest(f"Inference-Header-Content-Length must be a number of bytes, got {length[:40]!r}")
+        if int(length):
+            return decode_request(body, int(length))
+    elif media is None:
+        return decode_request(body)
+    inputs = served.stable.signature.inputs
+    if media is not None and (len(inputs) != 1 or inputs[0].datatype != "BYTES"):
+        raise UnsupportedMedia(
+            f"a raw {media} body needs a model with one BYTES input, which '{served.name}' is not;"
+            " send V2 JSON as application/json"
+        )
+    if len(inputs) != 1:
+        raise InvalidRequest(
+            f"a raw body (Inference-Header-Content-Length: 0) needs one input; the model has {len(inputs)}"
+        )
+    return decode_raw(body, inputs[0])
+
+
+async def _send(send: Send, response: InferResponse) -> None:
+    encoded = encode_response(response)
+    parameters = response.parameters
+    headers = [
+        _JSON if encoded.json_length is None else _BINARY,
+        (b"content-length", b"%d" % len(encoded.body)),
+        (b"x-prediction-id", parameters["prediction_id"].encode()),
+        (b"x-model-version", response.model_version.encode()),
+        (b"x-variant", parameters["variant"].encode()),
+    ]
+    if encoded.json_length is not None:
+        headers.append((b"inference-header-content-length", b"%d" % encoded.json_length))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": encoded.body})

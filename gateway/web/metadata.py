@@ -1,0 +1,140 @@
+"""Health, metadata and statistics of the Open Inference Protocol."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway import __version__
+from gateway.errors import NotReady
+from gateway.pipeline import Gateway
+from gateway.serving.statistics import Duration, VersionStatistics
+from gateway.serving.version import ModelVersion
+from gateway.tensors import TensorSpec
+from gateway.web.infer import number_of
+
+SERVER_NAME: Final = "canary-gateway"
+EXTENSIONS: Final = ("binary_tensor_data", "classification", "model_repository", "statistics")
+PLATFORM: Final = "onnxruntime_onnx"
+
+
+class JsonResponse(Response):
+    """A JSON answer."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return orjson.dumps(content)
+
+
+class Metadata:
+    """The read-only endpoints."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def routes(self) -> list[Route]:
+        model = "/v2/models/{model}"
+        pinned = model + "/versions/{version}"
+        return [
+            Route("/v2", self.server),
+            Route("/v2/", self.server),
+            Route("/v2/health/live", self.live),
+            Route("/v2/health/ready", self.ready),
+            Route("/v2/models/stats", self.all_statistics),
+            *(Route(path, self.model) for path in (model, pinned)),
+            *(Route(f"{path}/ready", self.model_ready) for path in (model, pinned)),
+            *(Route(f"{path}/stats", self.statistics) for path in (model, pinned)),
+        ]
+
+    async def server(self, request: Request) -> Response:
+        return JsonResponse({"name": SERVER_NAME, "version": __version__, "extensions": EXTENSIONS})
+
+    async def live(self, request: Request) -> Response:
+        return JsonResponse({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        if self._gateway.draining:
+            raise NotReady("the gateway is shutting down")
+        return JsonResponse({"ready": True})
+
+    async def model(self, request: Request) -> Response:
+        versions = self._versions(request)
+        served = self._gateway.served(request.path_params["model"])
+        version = versions[0] if "version" in request.path_params else served.stable
+        return JsonResponse(
+            {
+                "name": served.name,
+                "versions": [str(version.number) for version in versions],
+                "platform": PLATFORM,
+                "inputs": [_tensor(spec) for spec in version.signature.inputs],
+                "outputs": [_tensor(spec) for spec in version.signature.outputs],
+            }
+        )
+
+    async def model_ready(self, request: Request) -> Response:
+        self._versions(request)
+        if self._gateway.draining:
+            raise NotReady("the gateway is shutting down")
+        return JsonResponse({"name": request.path_params["model"], "ready": True})
+
+    async def statistics(self, request: Request) -> Response:
+        return JsonResponse({"model_stats": [_statistics(version) for version in self._versions(request)]})
+
+    async def all_statistics(self, request: Request) -> Response:
+        models = self._gateway.deployment.models
+        versions = (version for name in sorted(models) for version in _ascending(models[name].versions.values()))
+        return JsonResponse({"model_stats": [_statistics(version) for version in versions]})
+
+    def _versions(self, request: Request) -> Sequence[ModelVersion]:
+        """The version that the path names, or all that are served; raises NotFound."""
+        name = request.path_params["model"]
+        if "version" in request.path_params:
+            return [self._gateway.version(name, number_of(request.path_params["version"]))]
+        return _ascending(self._gateway.served(name).versions.values())
+
+
+def _ascending(versions: Iterable[ModelVersion]) -> list[ModelVersion]:
+    return sorted(versions, key=lambda version: version.number)
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
+
+
+def _statistics(version: ModelVersion) -> dict[str, Any]:
+    statistics: VersionStatistics = version.statistics
+    none = Duration()
+    return {
+        "name": version.name,
+        "version": version.text,
+        "last_inference": statistics.last_inference_ms,
+        "inference_count": statistics.inferences,
+        "execution_count": statistics.executions,
+        "inference_stats": {
+            "success": _duration(statistics.success),
+            "fail": _duration(statistics.fail),
+            "queue": _duration(statistics.queue),
+            "compute_input": _duration(none),
+            "compute_infer": _duration(statistics.compute),
+            "compute_output": _duration(none),
+            "cache_hit": _duration(none),
+            "cache_miss": _duration(none),
+        },
+        "batch_stats": [
+            {
+                "batch_size": size,
+                "compute_input": _duration(none),
+                "compute_infer": _duration(duration),
+                "compute_output": _duration(none),
+            }
+            for size, duration in sorted(statistics.batches.items())
+        ],
+    }
+
+
+def _duration(duration: Duration) -> dict[str, int]:
+    return {"count": duration.count, "ns": duration.ns}
