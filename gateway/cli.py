@@ -1,6 +1,5 @@
 """The command `gateway`. Exit codes: 0 done, 1 refused or failed (reason on stderr), 2 wrong usage."""
 
-import sys
 from pathlib import Path
 
 import click
@@ -11,14 +10,16 @@ from rich.progress import Progress
 
 from gateway import __version__
 from gateway.deployment import Deployment, releases
-from gateway.errors import GatewayError, SettingsError
+from gateway.errors import GatewayError
 from gateway.presentation import (
     check_table,
     explanation_json,
     explanation_text,
     release_table,
 )
-from gateway.routing.router import Attributes, Release
+from gateway.routing.attributes import Attributes
+from gateway.routing.explanation import explain as explanation_of
+from gateway.routing.release import Release
 from gateway.serving.repository import Repository
 from gateway.serving.scratch import Trial, Verdict, try_versions
 from gateway.settings.gateway_settings import GatewaySettings
@@ -153,7 +154,7 @@ def explain(
         {name.lower(): value for name, value in _pairs(headers, "--header")},
         dict(_pairs(parameters, "--parameter")),
     )
-    explanation = release.explain(attributes, key)
+    explanation = explanation_of(release, attributes, key)
     click.echo(explanation_json(model, explanation) if as_json else explanation_text(model, explanation))
 
 
@@ -167,6 +168,3 @@ def _pairs(options: tuple[str, ...], name: str) -> list[tuple[str, str]]:
 def _load(config: Path) -> tuple[GatewaySettings, RoutingSettings]:
     settings = load_gateway(config)
     return settings, load_routing(Path(settings.routing))
-
-
-__all__ = ["SettingsError", "main", "sys"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.errors import GatewayError, ModelUnavailable, NotFound
-from gateway.routing.router import Release
+from gateway.routing.release import Release
 from gateway.serving.repository import Repository
 from gateway.serving.version import ModelVersion, load_version
 from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings
@@ -100,6 +100,13 @@ class Deployment:
     def index(self) -> list[IndexEntry]:
         """Every version on disk, and whether it is served."""
         return [self._entry(name, version) for name in self._known() for version in self._repository.versions(name)]
+
+    def failures(self) -> list[IndexEntry]:
+        """The versions that should be served and are not."""
+        return [
+            IndexEntry(name, version, VersionState.UNAVAILABLE, reason)
+            for (name, version), reason in sorted(self._reasons.items())
+        ]
 
     async def close(self) -> None:
         """Drain and unload everything."""

@@ -8,7 +8,7 @@ from gateway.deployment import Deployment, ServedModel
 from gateway.errors import InvalidRequest, NotFound, Overloaded, RequestError
 from gateway.protocol.classification import classify
 from gateway.records.token import prediction_ids
-from gateway.routing.router import Attributes
+from gateway.routing.attributes import Attributes
 from gateway.serving.batcher import Answer
 from gateway.serving.version import ModelVersion
 from gateway.settings.gateway_settings import LimitsSettings

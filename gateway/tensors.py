@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Parameter = str | int | float | bool
 Parameters = Mapping[str, Any]
 
 NO_PARAMETERS: Final[Parameters] = {}
@@ -94,7 +93,7 @@ class InferResponse:
     model_version: str
     outputs: Sequence[Tensor]
     id: str | None = None
-    parameters: dict[str, Parameter] = field(default_factory=dict)
+    parameters: dict[str, str] = field(default_factory=dict)
     binary: frozenset[str] = frozenset()
 
 

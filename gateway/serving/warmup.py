@@ -6,7 +6,7 @@ batched: a model that subtracts the batch's mean declares the same shapes as one
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -25,6 +25,7 @@ FREE_SIZES: Final = (4, 1, 16, 64, 224)  # tried in turn for free dimensions oth
 WORDS: Final = ("invoice", "late", "parcel", "password", "a", "12.5", "refund please", "")
 TIMED_RUNS: Final = 30
 TIMED_SECONDS: Final = 0.2
+Filler = Callable[[str, list[int], np.random.Generator], Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def _made_up(session: OnnxSession) -> list[Feeds] | None:
     return None
 
 
-def _feeds(session: OnnxSession, free: int, filler: "Filler", generator: np.random.Generator) -> Feeds:
+def _feeds(session: OnnxSession, free: int, filler: Filler, generator: np.random.Generator) -> Feeds:
     leading = {shape[0] for shape in session.dimensions.values() if shape}
     sizes = {
         name: [_size(size, index, leading, free) for index, size in enumerate(shape)]
@@ -106,9 +107,6 @@ def _random(datatype: str, shape: list[int], generator: np.random.Generator) -> 
 
 def _zeros(datatype: str, shape: list[int], generator: np.random.Generator) -> Array:
     return np.full(shape, "", object) if datatype == "BYTES" else np.zeros(shape, DATATYPES[datatype].dtype)
-
-
-Filler = type(_random)
 
 
 def _leading_dimension_is_free(session: OnnxSession) -> bool:

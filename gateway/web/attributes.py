@@ -4,7 +4,7 @@ from typing import Final
 
 from gateway.deployment import ServedModel
 from gateway.errors import InvalidRequest
-from gateway.routing.router import Attributes
+from gateway.routing.attributes import Attributes
 from gateway.tensors import NO_PARAMETERS, Parameters
 from gateway.web.body import Headers
 

@@ -1,0 +1,59 @@
+"""What a request says of itself, as far as routing is concerned."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from gateway.settings.matching import MatcherSettings, MatchSettings, text_of
+
+_NONE: Final[Mapping[str, Any]] = {}
+
+
+class Attributes:
+    """The attributes of one request. Names in `headers` are in lower case; it need hold only those that rules name."""
+
+    __slots__ = ("customer", "headers", "modality", "parameters")
+
+    def __init__(
+        self,
+        customer: str | None = None,
+        modality: str | None = None,
+        headers: Mapping[str, str] = _NONE,
+        parameters: Mapping[str, Any] = _NONE,
+    ) -> None:
+        self.customer = customer
+        self.modality = modality
+        self.headers = headers
+        self.parameters = parameters
+
+
+Accessor = Callable[[Attributes], str | None]
+AttributeName = tuple[str, str]  # ("customer", ""), ("modality", ""), ("headers", name), ("parameters", name)
+
+
+def accessor(name: AttributeName) -> Accessor:
+    """Reads one attribute of a request, as text; None where the request does not have it."""
+    kind, key = name
+    if kind == "customer":
+        return lambda attributes: attributes.customer
+    if kind == "modality":
+        return lambda attributes: attributes.modality
+    if kind == "headers":
+        return lambda attributes: attributes.headers.get(key)
+    return lambda attributes: text_of(attributes.parameters[key]) if key in attributes.parameters else None
+
+
+def conditions(item: MatchSettings) -> list[tuple[AttributeName, MatcherSettings]]:
+    """The conditions of a match item, all of which must hold."""
+    found: list[tuple[AttributeName, MatcherSettings]] = []
+    if item.customer is not None:
+        found.append((("customer", ""), item.customer))
+    if item.modality is not None:
+        found.append((("modality", ""), item.modality))
+    found += [(("headers", name), matcher) for name, matcher in item.headers.items()]
+    found += [(("parameters", name), matcher) for name, matcher in item.parameters.items()]
+    return found
+
+
+def spelled(name: AttributeName) -> str:
+    """The attribute as the YAML and people write it: customer, headers.x-region."""
+    return ".".join(filter(None, name))

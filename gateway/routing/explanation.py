@@ -1,0 +1,123 @@
+"""Why a request is answered by the version that it is answered by, in words.
+
+Walks through the routes one by one as a person would, so it also checks what the index of `rules` finds.
+"""
+
+from dataclasses import dataclass
+
+from gateway.routing.attributes import Attributes, accessor, conditions, spelled
+from gateway.routing.matchers import compiled, described
+from gateway.routing.release import DEFAULT_ROUTE, Decision, Release, Variant
+from gateway.routing.split import BUCKETS, bucket_of
+from gateway.settings.matching import MatchSettings
+from gateway.settings.routing_settings import RouteSettings
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTrial:
+    """Whether one route matched; `reason` says which condition did or did not hold."""
+
+    route: str
+    matched: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A decision and how it came about. `key_source` says what the key is: customer, header:NAME or prediction.
+
+    `decision` is None where neither the request nor the caller gave a key: each such prediction falls by chance.
+    """
+
+    decision: Decision | None
+    route: str
+    weight_ppm: int
+    trials: tuple[RouteTrial, ...]
+    key: str | None
+    key_source: str
+    salt: str
+    why: str
+
+
+def explain(release: Release, attributes: Attributes, prediction_id: str | None) -> Explanation:
+    """The decision for such a request, and why it falls so."""
+    trials = []
+    position = None
+    for index, rule in enumerate(release.routes):
+        trials.append(_tried(rule, attributes))
+        if trials[-1].matched:
+            position = index
+            break
+    sticky = release.sticky_key(attributes)
+    key = sticky or prediction_id
+    source = release.stickiness if sticky else "prediction"
+    route = DEFAULT_ROUTE if position is None else release.routes[position].name
+    weight_ppm = 0 if position is None or release.stopped else release.weights_ppm[position]
+    decision = _decision(release, route, weight_ppm, key)
+    why = _fixed(release, position) or _by_chance(route, weight_ppm, source, key, decision)
+    return Explanation(decision, route, weight_ppm, tuple(trials), key, source, release.salt, why)
+
+
+def _decision(release: Release, route: str, weight_ppm: int, key: str | None) -> Decision | None:
+    if release.candidate is None:
+        return Decision(release.stable, Variant.STABLE, DEFAULT_ROUTE, None, 0, 1.0)
+    if key is not None:
+        return release.drawn(route, weight_ppm, bucket_of(release.salt, key))
+    if weight_ppm in (0, BUCKETS):
+        return release.drawn(route, weight_ppm, 0)._replace(bucket=None)
+    return None
+
+
+def _tried(route: RouteSettings, attributes: Attributes) -> RouteTrial:
+    if not route.match:
+        return RouteTrial(route.name, True, "matches every request")
+    refusals = []
+    for item in route.match:
+        refusal = _refusal(item, attributes)
+        if refusal is None:
+            return RouteTrial(route.name, True, _agreement(item, attributes))
+        refusals.append(refusal)
+    return RouteTrial(route.name, False, "; ".join(refusals))
+
+
+def _refusal(item: MatchSettings, attributes: Attributes) -> str | None:
+    """The first condition that does not hold; None where all do."""
+    for name, matcher in conditions(item):
+        value = accessor(name)(attributes)
+        if not compiled(matcher)(value):
+            return f"{spelled(name)} is {_quoted(value)}, not {described(matcher)}"
+    return None
+
+
+def _agreement(item: MatchSettings, attributes: Attributes) -> str:
+    parts = [
+        f"{spelled(name)} is {_quoted(accessor(name)(attributes))}, matching {described(matcher)}"
+        for name, matcher in conditions(item)
+    ]
+    return "; ".join(parts) or "matches every request"
+
+
+def _quoted(value: str | None) -> str:
+    return "missing" if value is None else f"'{value}'"
+
+
+def _fixed(release: Release, position: int | None) -> str:
+    """Why stable answers whatever the key; empty where the key decides."""
+    if release.candidate is None:
+        return "there is no candidate: stable answers everyone"
+    if position is None:
+        return "no route matches: stable answers"
+    return "the candidate is stopped: stable answers everyone" if release.stopped else ""
+
+
+def _by_chance(route: str, weight_ppm: int, source: str, key: str | None, decision: Decision | None) -> str:
+    share = f"route '{route}' sends {weight_ppm / 10_000:g}% to the candidate"
+    if key is None:
+        return f"{share}; the request has no key to stick to, so each prediction falls by chance"
+    if decision is None:
+        return share
+    side = "below" if decision.variant is Variant.CANDIDATE else "not below"
+    return (
+        f"{share}, the buckets below {weight_ppm:,} of {BUCKETS:,}; {source} '{key}' is in bucket {decision.bucket:,},"
+        f" {side} that: {decision.variant} answers"
+    )

@@ -1,0 +1,69 @@
+"""One matcher of the YAML as a test of one attribute's value, and in words."""
+
+from collections.abc import Callable
+
+import re2
+
+from gateway.settings.matching import MatcherSettings
+
+Test = Callable[[str | None], bool]
+
+
+def compiled(matcher: MatcherSettings) -> Test:
+    """The test that all of the matcher's conditions hold. A missing value (None) passes only `not`."""
+    tests = _tests(matcher)
+    if len(tests) == 1:
+        return tests[0]
+    return lambda value: all(test(value) for test in tests)
+
+
+def _tests(matcher: MatcherSettings) -> list[Test]:
+    tests: list[Test] = []
+    if matcher.exact is not None:
+        tests.append(_equal(matcher.exact))
+    if matcher.in_ is not None:
+        tests.append(matcher.in_.__contains__)
+    if matcher.prefix is not None:
+        tests.append(_affix(str.startswith, matcher.prefix))
+    if matcher.suffix is not None:
+        tests.append(_affix(str.endswith, matcher.suffix))
+    if matcher.regex is not None:
+        tests.append(_whole(re2.compile(matcher.regex).fullmatch))
+    if matcher.not_ is not None:
+        tests.append(_negated(compiled(matcher.not_)))
+    return tests
+
+
+def _equal(exact: str) -> Test:
+    return lambda value: value == exact
+
+
+def _affix(method: Callable[[str, str], bool], affix: str) -> Test:
+    return lambda value: value is not None and method(value, affix)
+
+
+def _whole(fullmatch: Callable[[str], object]) -> Test:
+    return lambda value: value is not None and fullmatch(value) is not None
+
+
+def _negated(test: Test) -> Test:
+    return lambda value: not test(value)
+
+
+def described(matcher: MatcherSettings) -> str:
+    """The matcher in words: `one of 2 values`, `'eu-' at the start`."""
+    parts = []
+    if matcher.exact is not None:
+        parts.append(f"'{matcher.exact}'")
+    if matcher.in_ is not None:
+        listed = ", ".join(sorted(matcher.in_)) if len(matcher.in_) <= 5 else f"{len(matcher.in_):,} listed values"
+        parts.append(f"one of {listed}")
+    if matcher.prefix is not None:
+        parts.append(f"'{matcher.prefix}…'")
+    if matcher.suffix is not None:
+        parts.append(f"'…{matcher.suffix}'")
+    if matcher.regex is not None:
+        parts.append(f"/{matcher.regex}/")
+    if matcher.not_ is not None:
+        parts.append(f"not {described(matcher.not_)}")
+    return " and ".join(parts)

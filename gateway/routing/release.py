@@ -1,0 +1,106 @@
+"""A release: one model's stable version, its candidate, and the rules that split the traffic between them."""
+
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from gateway.routing.attributes import Accessor, Attributes, accessor, conditions
+from gateway.routing.rules import NO_MATCH, Rules
+from gateway.routing.split import BUCKETS, bucket_of
+from gateway.settings.routing_settings import ReleaseSettings, RouteSettings, SplitSettings
+
+DEFAULT_ROUTE: Final = "default"
+PINNED_ROUTE: Final = "pinned"
+
+
+class Variant(StrEnum):
+    """The part that a version plays in a decision."""
+
+    STABLE = "stable"
+    CANDIDATE = "candidate"
+    PINNED = "pinned"
+
+
+class Decision(NamedTuple):
+    """Which version answers a request, and by what chance.
+
+    `bucket` is None where nothing was split. `propensity` is the probability that `variant` had under `weight_ppm`.
+    """
+
+    version: int
+    variant: Variant
+    route: str
+    bucket: int | None
+    weight_ppm: int
+    propensity: float
+
+
+class Release:
+    """The compiled release of one model.
+
+    The rules never change. `weights_ppm` (one for each route) and `stopped` are read anew for every request: they are
+    the two things that live control turns.
+    """
+
+    __slots__ = (
+        "_default", "_names", "_rules", "_sticky", "candidate", "headers", "name", "routes", "salt", "stable",
+        "stickiness", "stopped", "weights_ppm",
+    )  # fmt: skip
+
+    def __init__(self, name: str, settings: ReleaseSettings) -> None:
+        split = settings.split or SplitSettings()
+        self.name = name
+        self.stable = settings.stable
+        self.candidate = settings.candidate
+        self.routes = split.routes
+        self.stickiness = split.stickiness
+        self.salt = split.salt or f"{name}-{settings.candidate}"
+        self.headers = _headers(split)
+        self.weights_ppm = [_initial_weight(route) for route in split.routes]
+        self.stopped = False
+        self._names = [route.name for route in split.routes]
+        self._rules = Rules([route.match for route in split.routes])
+        self._sticky = _sticky(split.stickiness)
+        self._default = Decision(settings.stable, Variant.STABLE, DEFAULT_ROUTE, None, 0, 1.0)
+
+    def decide(self, attributes: Attributes, prediction_id: str) -> Decision:
+        """Which version answers. A request without a sticky key is decided by its own `prediction_id`."""
+        if self.candidate is None:
+            return self._default
+        position = self._rules.first(attributes)
+        bucket = bucket_of(self.salt, self.sticky_key(attributes) or prediction_id)
+        if position == NO_MATCH:
+            return Decision(self.stable, Variant.STABLE, DEFAULT_ROUTE, bucket, 0, 1.0)
+        return self.drawn(self._names[position], 0 if self.stopped else self.weights_ppm[position], bucket)
+
+    def drawn(self, route: str, weight_ppm: int, bucket: int) -> Decision:
+        """The decision of a route of this weight on this bucket."""
+        if self.candidate is not None and bucket < weight_ppm:
+            return Decision(self.candidate, Variant.CANDIDATE, route, bucket, weight_ppm, weight_ppm / BUCKETS)
+        return Decision(self.stable, Variant.STABLE, route, bucket, weight_ppm, (BUCKETS - weight_ppm) / BUCKETS)
+
+    def pinned(self, version: int) -> Decision:
+        """The decision for a request that names its version itself."""
+        return Decision(version, Variant.PINNED, PINNED_ROUTE, None, 0, 1.0)
+
+    def sticky_key(self, attributes: Attributes) -> str | None:
+        """What ties a request to its variant; None where it is missing, or each prediction is on its own."""
+        return self._sticky(attributes)
+
+
+def _initial_weight(route: RouteSettings) -> int:
+    return route.weight if isinstance(route.weight, int) else 0  # a ramp begins at 0, and control raises it
+
+
+def _headers(split: SplitSettings) -> frozenset[str]:
+    items = (item for route in split.routes for item in route.match)
+    named = {name for item in items for (kind, name), _ in conditions(item) if kind == "headers"}
+    sticky = {split.stickiness.removeprefix("header:")} if split.stickiness.startswith("header:") else set()
+    return frozenset(named | sticky)
+
+
+def _sticky(stickiness: str) -> Accessor:
+    if stickiness == "customer":
+        return accessor(("customer", ""))
+    if stickiness == "prediction":
+        return lambda attributes: None
+    return accessor(("headers", stickiness.removeprefix("header:")))

@@ -1,0 +1,104 @@
+"""Finds the first route that matches a request, without walking through the routes.
+
+Each match item is filed under its most selective condition that a hash can find: an exact value, one of a list, or a
+prefix or suffix of a given length. A request then looks up its own values, and only the items found there are tested.
+Items with no such condition (only `regex` or `not`, or no condition at all) are tested in turn, so those alone cost by
+their number.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from gateway.routing.attributes import Accessor, AttributeName, Attributes, accessor, conditions
+from gateway.routing.matchers import Test, compiled
+from gateway.settings.matching import MatcherSettings, MatchSettings
+
+NO_MATCH: Final = -1
+
+_WHOLE: Final = 0  # an anchor's length: 0 for the whole value, n for a prefix of n characters, -n for a suffix
+Anchor = tuple[AttributeName, int, str]
+Entry = tuple[int, tuple[tuple[Accessor, Test], ...]]  # the route's position, and what is left to test
+_Condition = tuple[AttributeName, MatcherSettings]
+
+
+class Rules:
+    """The compiled `match` of a list of routes."""
+
+    __slots__ = ("_scanned", "_tables")
+
+    def __init__(self, routes: Sequence[Sequence[MatchSettings]]) -> None:
+        """`routes` holds the match items of each route; none at all matches every request."""
+        items = [
+            (position, conditions(item)) for position, route in enumerate(routes) for item in route or [MatchSettings()]
+        ]
+        frequency = Counter(anchor for _, item in items for condition in item for anchor in _anchors(condition))
+        tables: dict[tuple[AttributeName, int], dict[str, list[Entry]]] = {}
+        self._scanned: list[Entry] = []
+        for position, item in items:
+            chosen = _most_selective(item, frequency)
+            entry = (position, tuple(_rest(item, chosen)))
+            if chosen is None:
+                self._scanned.append(entry)
+            for name, length, text in _anchors(chosen) if chosen else ():
+                tables.setdefault((name, length), {}).setdefault(text, []).append(entry)
+        self._tables = [(accessor(name), length, table) for (name, length), table in tables.items()]
+
+    def first(self, attributes: Attributes) -> int:
+        """The position of the first route that matches, or NO_MATCH."""
+        best = NO_MATCH
+        for read, length, table in self._tables:
+            value = read(attributes)
+            if value is None:
+                continue
+            if length:
+                value = value[:length] if length > 0 else value[length:]
+            entries = table.get(value)
+            if entries is not None:
+                best = _earliest(entries, attributes, best)
+        return _earliest(self._scanned, attributes, best)
+
+
+def _earliest(entries: Iterable[Entry], attributes: Attributes, best: int) -> int:
+    """The position of the first of `entries` that matches, unless `best` comes before it."""
+    for position, rest in entries:
+        if best != NO_MATCH and position >= best:
+            return best
+        for read, test in rest:
+            if not test(read(attributes)):
+                break
+        else:
+            return position
+    return best
+
+
+def _anchors(condition: _Condition) -> list[Anchor]:
+    """Where a request that fulfils the condition can be found by hash; empty where nowhere."""
+    name, matcher = condition
+    if matcher.exact is not None:
+        return [(name, _WHOLE, matcher.exact)]
+    if matcher.in_ is not None:
+        return [(name, _WHOLE, value) for value in matcher.in_]
+    if matcher.prefix:
+        return [(name, len(matcher.prefix), matcher.prefix)]
+    if matcher.suffix:
+        return [(name, -len(matcher.suffix), matcher.suffix)]
+    return []
+
+
+def _most_selective(item: list[_Condition], frequency: Counter[Anchor]) -> _Condition | None:
+    """The condition whose busiest anchor is shared by the fewest items; None where none can be found by hash."""
+    busiest = [
+        (max(frequency[anchor] for anchor in anchors), condition)
+        for condition in item
+        if (anchors := _anchors(condition))
+    ]
+    return min(busiest, key=lambda pair: pair[0])[1] if busiest else None
+
+
+def _rest(item: list[_Condition], anchor: _Condition | None) -> Iterable[tuple[Accessor, Test]]:
+    for condition in item:
+        name, matcher = condition
+        if condition is anchor and len(matcher.model_fields_set) == 1:
+            continue  # being found is the whole condition
+        yield accessor(name), compiled(matcher)

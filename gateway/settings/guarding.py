@@ -1,0 +1,109 @@
+"""What may be asked of live metrics: conditions, limits and comparisons, and what follows from them."""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+
+from gateway.settings.base import Settings
+from gateway.settings.units import Name, Seconds, Share
+
+OF_A_VERSION: Final = (
+    "error_rate",
+    "latency_p50_ms",
+    "latency_p95_ms",
+    "latency_p99_ms",
+    "requests_per_s",
+    "accuracy",
+    "reward_mean",
+    "rescue_rate",
+)
+METRICS: Final = (
+    *(f"{variant}.{metric}" for variant in ("stable", "candidate") for metric in OF_A_VERSION),
+    "gateway.inflight",
+    "gateway.queue_depth",
+)
+Action = Literal["stop", "pause"]
+MetricName = Literal[METRICS]  # type: ignore[valid-type]
+
+
+def _level(value: Any) -> float:
+    if isinstance(value, str) and value.endswith("%"):
+        return float(value[:-1]) / 100
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} is no number and no percentage")
+    return float(value)
+
+
+Level = Annotated[float, BeforeValidator(_level)]
+
+
+class ConditionSettings(Settings):
+    """A route's `while`: open as long as the metric over the window is below or above the level."""
+
+    metric: MetricName
+    below: Level | None = None
+    above: Level | None = None
+    window: Seconds = 30.0
+
+    @model_validator(mode="after")
+    def _one_side(self) -> "ConditionSettings":
+        if (self.below is None) == (self.above is None):
+            raise ValueError("needs either below or above")
+        return self
+
+
+class BreakerSettings(Settings):
+    """Stops the candidate after so many failures in a row in one worker."""
+
+    consecutive_failures: PositiveInt = 5
+
+
+class LimitSettings(Settings):
+    """A fixed line for one metric."""
+
+    name: Name
+    metric: MetricName
+    above: Level | None = None
+    below: Level | None = None
+    window: Seconds = 30.0
+    min_requests: PositiveInt = 100
+    action: Action = "stop"
+
+
+class ComparisonSettings(Settings):
+    """A comparison with stable that stays valid however often one looks."""
+
+    name: Name
+    metric: Literal["failures", "slow_requests", "wrong_feedback", "predicted_class"]
+    threshold: Seconds | None = None
+    direction: Literal["increase"] = "increase"
+    action: Action = "stop"
+
+
+class GuardsSettings(Settings):
+    """`alpha`: the chance of ever stopping a harmless candidate, all comparisons together."""
+
+    alpha: Share = 0.01
+    breaker: BreakerSettings = BreakerSettings()
+    limits: tuple[LimitSettings, ...] = ()
+    comparisons: tuple[ComparisonSettings, ...] = ()
+
+
+class RampSettings(Settings):
+    """The weights that `weight: ramp` goes through, each for at least `interval` seconds."""
+
+    weights: tuple[float, ...] = (0.1, 1, 5, 25, 50, 100)
+    interval: Seconds = 600.0
+    advance: Literal["safe", "calm"] = "safe"
+
+
+class MirrorSettings(Settings):
+    """The percentage of requests that are copied to the candidate after stable has answered."""
+
+    weight: float = Field(ge=0, le=100)
+
+
+class RescueSettings(Settings):
+    """How long, in seconds, a candidate may take before stable answers in its place."""
+
+    timeout: Seconds = 0.5

@@ -1,0 +1,90 @@
+"""What a route may ask of a request: conditions on customer, modality, headers and parameters."""
+
+from typing import Any
+
+import re2
+from pydantic import Field, field_validator, model_validator
+
+from gateway.settings.base import Settings
+
+
+def text_of(value: Any) -> str:
+    """A YAML or JSON scalar as the text that requests are compared by: true, 1, 1.5 and strings as they are."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else repr(value)
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, bool):
+        raise ValueError(f"YAML reads this as {str(value).lower()}; put it in quotes")
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"{value!r} is no text")
+    return text_of(value)
+
+
+class MatcherSettings(Settings):
+    """Conditions on one attribute, all of which must hold. A bare scalar is `exact`; `regex` takes the whole value."""
+
+    exact: str | None = None
+    in_: frozenset[str] | None = Field(default=None, alias="in")
+    prefix: str | None = None
+    suffix: str | None = None
+    regex: str | None = None
+    not_: "MatcherSettings | None" = Field(default=None, alias="not")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_is_exact(cls, value: Any) -> Any:
+        if isinstance(value, dict | MatcherSettings):
+            if not value:
+                raise ValueError("says nothing; give one of exact, in, prefix, suffix, regex, not")
+            return value
+        if isinstance(value, list):
+            raise ValueError("is a list; write {in: [...]} for any of several values")
+        return {"exact": _scalar(value)}
+
+    @field_validator("exact", "prefix", "suffix", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        return _scalar(value)
+
+    @field_validator("in_", mode="before")
+    @classmethod
+    def _texts(cls, value: Any) -> Any:
+        if not isinstance(value, list | set | frozenset | tuple) or not value:
+            raise ValueError("must be a list of at least one value")
+        return frozenset(_scalar(item) for item in value)
+
+    @field_validator("regex")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        options = re2.Options()
+        options.log_errors = False
+        try:
+            re2.compile(value, options)
+        except re2.error as error:
+            raise ValueError(
+                f"{value!r} is no RE2 pattern ({_words(error)}); RE2 has no look-around and no back-references,"
+                " so that no pattern is slow"
+            ) from None
+        return value
+
+
+def _words(error: Exception) -> str:
+    reason = error.args[0] if error.args else error
+    return reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+
+
+class MatchSettings(Settings):
+    """One item of `match`: all its conditions must hold."""
+
+    customer: MatcherSettings | None = None
+    modality: MatcherSettings | None = None
+    headers: dict[str, MatcherSettings] = Field(default_factory=dict)
+    parameters: dict[str, MatcherSettings] = Field(default_factory=dict)
+
+    @field_validator("headers")
+    @classmethod
+    def _lower(cls, value: dict[str, MatcherSettings]) -> dict[str, MatcherSettings]:
+        return {name.lower(): matcher for name, matcher in value.items()}

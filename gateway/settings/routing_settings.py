@@ -1,0 +1,95 @@
+"""routing.yaml: the releases. Which version answers which request."""
+
+import re
+from typing import Any, Final, Literal
+
+from pydantic import AliasChoices, Field, field_validator, model_validator
+
+from gateway.settings.base import Settings
+from gateway.settings.guarding import (
+    ConditionSettings,
+    GuardsSettings,
+    MirrorSettings,
+    RampSettings,
+    RescueSettings,
+)
+from gateway.settings.matching import MatchSettings
+from gateway.settings.units import Name, Version, WeightPpm
+
+RESERVED: Final = {"default": "the traffic that no route matches", "pinned": "requests that name a version"}
+_STICKINESS: Final = re.compile(r"customer|prediction|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+class RouteSettings(Settings):
+    """One rule of a split. `match` items are alternatives; without any the route matches every request."""
+
+    name: Name
+    match: tuple[MatchSettings, ...] = ()
+    weight: Literal["ramp"] | WeightPpm
+    while_: tuple[ConditionSettings, ...] = Field(default=(), alias="while")
+
+    @field_validator("name")
+    @classmethod
+    def _not_reserved(cls, value: str) -> str:
+        if value in RESERVED:
+            raise ValueError(f"'{value}' is reserved: it names {RESERVED[value]}")
+        return value
+
+
+class SplitSettings(Settings):
+    """Who meets the candidate. The first route that matches decides; without one stable answers."""
+
+    stickiness: str = "customer"
+    salt: str | None = None
+    routes: tuple[RouteSettings, ...] = ()
+
+    @field_validator("stickiness")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if not _STICKINESS.fullmatch(value):
+            raise ValueError(f"{value!r} is none of customer, prediction and header:NAME")
+        return value.lower() if value.startswith("header:") else value
+
+    @model_validator(mode="after")
+    def _unique(self) -> "SplitSettings":
+        names = [route.name for route in self.routes]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two routes are named '{name}'; metrics and records tell routes apart by name")
+        return self
+
+
+class ReleaseSettings(Settings):
+    """One model: the version that everyone gets, and the one that meets some of the traffic."""
+
+    stable: Version
+    candidate: Version | None = Field(default=None, validation_alias=AliasChoices("candidate", "canary"))
+    split: SplitSettings | None = None
+    ramp: RampSettings | None = None
+    mirror: MirrorSettings | None = None
+    rescue: RescueSettings | None = None
+    guards: GuardsSettings | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_spelling(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "candidate" in value and "canary" in value:
+            raise ValueError("has both candidate and canary, which mean the same; keep one")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> "ReleaseSettings":
+        if self.candidate == self.stable:
+            raise ValueError(f"candidate and stable are both version {self.stable}")
+        if self.candidate is None and self.split is not None and self.split.routes:
+            raise ValueError("has routes, but no candidate to send them to")
+        ramped = any(route.weight == "ramp" for route in self.split.routes) if self.split else False
+        if ramped and self.ramp is None:
+            raise ValueError("a route has weight: ramp, but there is no ramp to follow")
+        return self
+
+
+class RoutingSettings(Settings):
+    """The whole file."""
+
+    models: dict[Name, ReleaseSettings] = Field(default_factory=dict)

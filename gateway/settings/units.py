@@ -1,0 +1,102 @@
+"""The kinds of value that the YAML files hold: durations, sizes, percentages, names."""
+
+import re
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+PPM: Final = 1_000_000
+_QUANTITY: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z%/µ]*)\s*")
+_SECONDS: Final = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES: Final = {"": 1, "B": 1, **{f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)}}
+_BYTES.update({f"{p}iB": 1024**i for i, p in enumerate("KMGT", 1)})
+_NAME: Final = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"
+
+
+def _split(value: Any, example: str) -> tuple[Decimal, str]:
+    match = _QUANTITY.fullmatch(str(value)) if isinstance(value, int | float | str) and value is not True else None
+    if match is None:
+        raise ValueError(f"{value!r} is not understood; write for example {example}")
+    return Decimal(match[1]), match[2]
+
+
+def parse_seconds(value: Any) -> float:
+    """Seconds from "20s", "500ms", "0us", "10m", "1h"; a bare 0 needs no unit."""
+    number, unit = _split(value, "20s or 500ms")
+    if unit == "" and number == 0:
+        return 0.0
+    if unit not in _SECONDS:
+        raise ValueError(f"{value!r} needs a unit of time: us, ms, s, m, h or d, for example {number}s")
+    return float(number) * _SECONDS[unit]
+
+
+def parse_bytes(value: Any) -> int:
+    """Bytes from "64MiB", "10KB" or a bare whole number."""
+    number, unit = _split(value, "64MiB")
+    if unit not in _BYTES:
+        raise ValueError(f"{value!r} has an unknown unit; known are {', '.join(filter(None, _BYTES))}")
+    size = number * _BYTES[unit]
+    if size != int(size):
+        raise ValueError(f"{value!r} is no whole number of bytes")
+    return int(size)
+
+
+def parse_ppm(value: Any) -> int:
+    """Parts per million from a percentage: 10, 0.1 or "1%"."""
+    try:
+        number, unit = _split(value, "10 or 0.1%, percent from 0 to 100")
+        ppm = number * 10_000
+    except InvalidOperation:
+        raise ValueError(f"{value!r} is no percentage") from None
+    if unit not in ("", "%") or not 0 <= ppm <= PPM:
+        raise ValueError(f"{value!r} is no percentage from 0 to 100")
+    if ppm != int(ppm):
+        raise ValueError(f"{value!r} is finer than 0.0001%, the resolution of a split")
+    return int(ppm)
+
+
+def parse_share(value: Any) -> float:
+    """A share from 0 to 1 out of a percentage."""
+    number, unit = _split(value, "1%")
+    if unit not in ("", "%") or not 0 <= number <= 100:
+        raise ValueError(f"{value!r} is no percentage from 0 to 100")
+    return float(number) / 100
+
+
+def parse_rate(value: Any) -> float:
+    """Requests per second from "100/s" or "600/m"."""
+    number, unit = _split(value, "100/s")
+    if unit not in ("/s", "/m") or number <= 0:
+        raise ValueError(f"{value!r} is no rate; write for example 100/s")
+    return float(number) / (1 if unit == "/s" else 60)
+
+
+def _parsed(parse: Callable[[Any], Any], description: str, kinds: list[str]) -> tuple[Any, Any]:
+    return BeforeValidator(parse), WithJsonSchema({"type": kinds, "description": description})
+
+
+Seconds = Annotated[float, *_parsed(parse_seconds, "a duration such as 20s, 500ms or 10m", ["string", "integer"])]
+Bytes = Annotated[int, *_parsed(parse_bytes, "a size such as 64MiB", ["string", "integer"])]
+WeightPpm = Annotated[int, *_parsed(parse_ppm, "a percentage from 0 to 100", ["string", "number"])]
+Share = Annotated[float, *_parsed(parse_share, "a percentage from 0 to 100", ["string", "number"])]
+Rate = Annotated[float, *_parsed(parse_rate, "a rate such as 100/s", ["string"])]
+
+
+def _named(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(_NAME, value):
+        raise ValueError(f"{value!r} is no name: letters, digits, '_', '-' and '.', not starting with '.'")
+    return value
+
+
+Name = Annotated[str, BeforeValidator(_named), WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"})]
+
+
+def _version(value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{value!r} is no version; versions are whole numbers from 1")
+    return value
+
+
+Version = Annotated[int, BeforeValidator(_version), WithJsonSchema({"type": "integer", "minimum": 1})]
