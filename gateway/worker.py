@@ -45,6 +45,7 @@ async def work(
     await deployment.start(progress)
     gateway = Gateway(deployment, settings.limits)
     server = _Server(_configuration(gateway, settings.server))
+    gateway.crowd = server.server_state.tasks.__len__
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _drain, gateway, server)

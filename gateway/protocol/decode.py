@@ -4,6 +4,7 @@ A body with binary tensors is the JSON, then the raw tensors in the order in whi
 (KServe, "Open Inference Protocol: REST"; Triton, "Binary tensor data extension").
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ import numpy as np
 import orjson
 
 from gateway.errors import InvalidRequest
-from gateway.protocol.elements import count_of, datatype_of, from_bytes, from_json, shaped
+from gateway.protocol.elements import datatype_of, from_bytes, from_json, shaped
 from gateway.tensors import (
     DATATYPES,
     NO_PARAMETERS,
@@ -38,12 +39,12 @@ class _Tail:
         self.raw = raw
         self.offset = 0
 
-    def take(self, size: object, where: str) -> memoryview:
+    def take(self, size: object) -> memoryview:
         if type(size) is not int or size < 0:
-            raise InvalidRequest(f"{where}: binary_data_size must be an integer of 0 or more, got {size!r}")
+            raise InvalidRequest(f"binary_data_size must be an integer of 0 or more, got {size!r}")
         left = len(self.raw) - self.offset
         if size > left:
-            raise InvalidRequest(f"{where}: binary_data_size is {size}, but only {left} bytes are left in the body")
+            raise InvalidRequest(f"binary_data_size is {size}, but only {left} bytes are left in the body")
         self.offset += size
         return self.raw[self.offset - size : self.offset]
 
@@ -73,15 +74,11 @@ def decode_raw(body: bytes, spec: TensorSpec) -> InferRequest:
 
     For BYTES the body is one element. Else one dimension of `spec` may be free and follows from the length.
     """
-    where = f"input '{spec.name}'"
-    if spec.datatype == "BYTES":
-        element = np.empty(1, object)
-        element[0] = body
-        if any(size not in (-1, 1) for size in spec.shape):
-            raise InvalidRequest(f"{where}: a raw body is one element, which shape {list(spec.shape)} does not take")
-        return InferRequest([Tensor(spec.name, spec.datatype, element.reshape([1] * len(spec.shape)))])
-    datatype = DATATYPES[spec.datatype]
-    return InferRequest([Tensor(spec.name, spec.datatype, _raw_elements(body, spec, datatype.dtype, where))])
+    try:
+        array = _raw_element(body, spec) if spec.datatype == "BYTES" else _raw_elements(body, spec)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"input '{spec.name}': {error}") from None
+    return InferRequest([Tensor(spec.name, spec.datatype, array)])
 
 
 def _document(text: bytes | memoryview) -> dict[str, Any]:
@@ -103,40 +100,53 @@ def _request(document: dict[str, Any], tail: _Tail | None) -> InferRequest:
     items = document.get("inputs")
     if type(items) is not list or not items:
         raise InvalidRequest('"inputs" must be a list of at least one tensor')
-    inputs = [_input(item, index, tail) for index, item in enumerate(items)]
-    if len(inputs) > 1:
-        _refuse_duplicates("inputs", [tensor.name for tensor in inputs])
-    parameters = _parameters(document, "the request")
-    request = InferRequest(inputs, None, _identifier(document), parameters)
-    if parameters:
-        request.binary_output = _flag(parameters, "binary_data_output", "the request") or False
-    if document.get("outputs"):
-        request.outputs = _requested_outputs(document["outputs"])
+    request = InferRequest(_inputs(items, tail), None, _identifier(document))
+    if "parameters" in document:
+        request.parameters = _parameters(document)
+        request.binary_output = _flag(request.parameters, "binary_data_output") or False
+    if "outputs" in document:
+        request.outputs = _requested_outputs(document["outputs"]) or None
     return request
 
 
-def _input(item: Any, index: int, tail: _Tail | None) -> Tensor:
-    where = f"inputs[{index}]"
+def _inputs(items: list[Any], tail: _Tail | None) -> list[Tensor]:
+    inputs: list[Tensor] = []
+    for item in items:
+        try:
+            inputs.append(_input(item, tail))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{_place('inputs', items, len(inputs))}: {error}") from None
+    if len(inputs) > 1:
+        _refuse_duplicates("inputs", [tensor.name for tensor in inputs])
+    return inputs
+
+
+def _place(what: str, items: list[Any], index: int) -> str:
+    """inputs[0] 'image': where in the request something is wrong."""
+    item = items[index]
+    name = f" '{item['name']}'" if type(item) is dict and type(item.get("name")) is str else ""
+    return f"{what}[{index}]{name}"
+
+
+def _input(item: Any, tail: _Tail | None) -> Tensor:
     if type(item) is not dict:
-        raise InvalidRequest(f"{where}: must be an object with name, shape, datatype and data")
+        raise InvalidRequest("must be an object with name, shape, datatype and data")
     name = item.get("name")
     if type(name) is not str or not name:
-        raise InvalidRequest(f"{where}: name must be a non-empty string")
-    where = f"{where} '{name}'"
-    datatype = datatype_of(item.get("datatype"), where)
+        raise InvalidRequest("name must be a non-empty string")
+    datatype = datatype_of(item.get("datatype"))
     shape: Any = item.get("shape")
-    count = count_of(shape, where)
-    parameters = _parameters(item, where)
+    parameters = _parameters(item) if "parameters" in item else NO_PARAMETERS
     if "data" in item:
         if "binary_data_size" in parameters:
-            raise InvalidRequest(f"{where}: has both data and binary_data_size; send one of them")
-        return Tensor(name, datatype.name, from_json(item["data"], datatype, shape, count, where), parameters)
+            raise InvalidRequest("has both data and binary_data_size; send one of them")
+        return Tensor(name, datatype.name, from_json(item["data"], datatype, shape), parameters)
     if "binary_data_size" not in parameters:
-        raise InvalidRequest(f"{where}: has neither data nor parameters.binary_data_size")
+        raise InvalidRequest("has neither data nor parameters.binary_data_size")
     if tail is None:
-        raise InvalidRequest(f"{where}: binary_data_size needs the header Inference-Header-Content-Length")
-    raw = tail.take(parameters["binary_data_size"], where)
-    return Tensor(name, datatype.name, from_bytes(raw, datatype, shape, count, where), parameters)
+        raise InvalidRequest("binary_data_size needs the header Inference-Header-Content-Length")
+    raw = tail.take(parameters["binary_data_size"])
+    return Tensor(name, datatype.name, from_bytes(raw, datatype, shape), parameters)
 
 
 def _identifier(document: dict[str, Any]) -> str | None:
@@ -146,43 +156,48 @@ def _identifier(document: dict[str, Any]) -> str | None:
     return identifier
 
 
-def _parameters(item: Mapping[str, Any], where: str) -> Parameters:
+def _parameters(item: Mapping[str, Any]) -> Parameters:
     parameters = item.get("parameters")
     if parameters is None:
         return NO_PARAMETERS
     if type(parameters) is not dict:
-        raise InvalidRequest(f"{where}: parameters must be an object")
+        raise InvalidRequest("parameters must be an object")
     for name, reason in _UNSERVED.items():
         if parameters.get(name):
-            raise InvalidRequest(f"{where}: parameters.{name}: {reason}")
+            raise InvalidRequest(f"parameters.{name}: {reason}")
     return parameters
 
 
-def _flag(parameters: Parameters, name: str, where: str) -> bool | None:
+def _flag(parameters: Parameters, name: str) -> bool | None:
     value = parameters.get(name)
     if value is not None and type(value) is not bool:
-        raise InvalidRequest(f"{where}: parameters.{name} must be true or false")
+        raise InvalidRequest(f"parameters.{name} must be true or false")
     return value
 
 
 def _requested_outputs(items: Any) -> Sequence[RequestedOutput]:
+    if items is None:
+        return []
     if type(items) is not list:
         raise InvalidRequest('"outputs" must be a list')
-    outputs = [_requested_output(item, f"outputs[{index}]") for index, item in enumerate(items)]
+    outputs: list[RequestedOutput] = []
+    for item in items:
+        try:
+            outputs.append(_requested_output(item))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{_place('outputs', items, len(outputs))}: {error}") from None
     _refuse_duplicates("outputs", [output.name for output in outputs])
     return outputs
 
 
-def _requested_output(item: Any, where: str) -> RequestedOutput:
+def _requested_output(item: Any) -> RequestedOutput:
     if type(item) is not dict or type(item.get("name")) is not str:
-        raise InvalidRequest(f"{where}: must be an object with a name")
-    where = f"{where} '{item['name']}'"
-    parameters = _parameters(item, where)
+        raise InvalidRequest("must be an object with a name")
+    parameters = _parameters(item)
     classification = parameters.get("classification", 0)
     if type(classification) is not int or classification < 0:
-        raise InvalidRequest(f"{where}: parameters.classification must be the number of classes wanted")
-    binary = _flag(parameters, "binary_data", where)
-    return RequestedOutput(item["name"], binary, classification)
+        raise InvalidRequest("parameters.classification must be the number of classes wanted")
+    return RequestedOutput(item["name"], _flag(parameters, "binary_data"), classification)
 
 
 def _refuse_duplicates(what: str, names: list[str]) -> None:
@@ -191,15 +206,21 @@ def _refuse_duplicates(what: str, names: list[str]) -> None:
             raise InvalidRequest(f"{what}: '{name}' is listed {names.count(name)} times; name each tensor once")
 
 
-def _raw_elements(body: bytes, spec: TensorSpec, dtype: np.dtype[Any], where: str) -> Array:
+def _raw_element(body: bytes, spec: TensorSpec) -> Array:
+    if any(size not in (-1, 1) for size in spec.shape):
+        raise InvalidRequest(f"a raw body is one element, which shape {list(spec.shape)} does not take")
+    element = np.empty([1] * len(spec.shape), object)
+    element.fill(body)
+    return element
+
+
+def _raw_elements(body: bytes, spec: TensorSpec) -> Array:
+    datatype = DATATYPES[spec.datatype]
     free = spec.shape.count(-1)
-    fixed = int(np.prod([size for size in spec.shape if size != -1], dtype=object)) * dtype.itemsize
+    fixed = math.prod(size for size in spec.shape if size != -1) * datatype.dtype.itemsize
     if free > 1:
-        raise InvalidRequest(
-            f"{where}: shape {list(spec.shape)} has {free} free dimensions; a raw body settles only one"
-        )
+        raise InvalidRequest(f"shape {list(spec.shape)} has {free} free dimensions; a raw body settles only one")
     if (len(body) != fixed) if not free else (not fixed or len(body) % fixed):
         unit = "a multiple of " if free else ""
-        raise InvalidRequest(f"{where}: shape {list(spec.shape)} needs {unit}{fixed} bytes, the body has {len(body)}")
-    sizes = [len(body) // fixed if size == -1 else size for size in spec.shape]
-    return shaped(np.frombuffer(body, dtype), sizes, where)
+        raise InvalidRequest(f"shape {list(spec.shape)} needs {unit}{fixed} bytes, the body has {len(body)}")
+    return shaped(body, datatype, [len(body) // fixed if size == -1 else size for size in spec.shape])

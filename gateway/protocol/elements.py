@@ -2,6 +2,8 @@
 
 Nothing is allocated before the sizes have been compared: a shape is only a claim. Conversions are strict: numpy would
 read the string "1.5", the number 1.5 as an INT32, and null as NaN; `struct` refuses all three, and is faster.
+
+Errors say what is wrong; the caller knows which tensor it is.
 """
 
 import math
@@ -20,64 +22,84 @@ NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.i
 FLOATS: Final = frozenset({"FP16", "FP32", "FP64"})
 
 
-def datatype_of(name: object, where: str) -> Datatype:
+def datatype_of(name: object) -> Datatype:
     """The datatype called `name`; raises InvalidRequest that lists the known ones."""
-    datatype = DATATYPES.get(name) if isinstance(name, str) else None
+    datatype = DATATYPES.get(name) if type(name) is str else None
     if datatype is None:
-        raise InvalidRequest(f"{where}: unknown datatype {_short(name)}; known are {', '.join(DATATYPES)}")
+        raise InvalidRequest(f"unknown datatype {_short(name)}; known are {', '.join(DATATYPES)}")
     return datatype
 
 
-def count_of(shape: object, where: str) -> int:
+def count_of(shape: object) -> int:
     """The number of elements that `shape` claims; raises InvalidRequest unless it is a list of integers >= 0."""
     if type(shape) is not list or len(shape) > MAX_RANK:
-        raise InvalidRequest(f"{where}: shape must be a list of at most {MAX_RANK} integers, got {_short(shape)}")
+        raise InvalidRequest(f"shape must be a list of at most {MAX_RANK} integers, got {_short(shape)}")
     count = 1
     for size in shape:
         if type(size) is not int or size < 0:
-            raise InvalidRequest(f"{where}: shape {_short(shape)} must hold integers of 0 or more only")
+            raise InvalidRequest(f"shape {_short(shape)} must hold integers of 0 or more only")
         count *= size
     return count
 
 
-def shaped(flat: Array, shape: Sequence[int], where: str) -> Array:
-    """`flat` with the given shape; the element counts agree already."""
-    if len(shape) == 1:
-        return flat
+def shaped(buffer: bytes | memoryview, datatype: Datatype, shape: Sequence[int]) -> Array:
+    """A view on `buffer`, whose size fits `shape` already."""
     try:
-        return flat.reshape(shape)
-    except ValueError as error:  # [0, 2**62]: no elements, yet more than numpy can address
-        raise InvalidRequest(f"{where}: shape {_short(shape)} is beyond what can be addressed: {error}") from None
+        return np.ndarray(shape, datatype.dtype, buffer)
+    except ValueError as error:
+        raise _unaddressable(shape, error) from None
 
 
-def from_json(data: object, datatype: Datatype, shape: list[int], count: int, where: str) -> Array:
+def _reshaped(elements: Array, shape: Sequence[int]) -> Array:
+    try:
+        return elements.reshape(shape)
+    except ValueError as error:
+        raise _unaddressable(shape, error) from None
+
+
+def _unaddressable(shape: Sequence[int], error: ValueError) -> InvalidRequest:
+    """[0, 2**62]: no elements, yet more than numpy can address."""
+    return InvalidRequest(f"shape {_short(shape)} is beyond what can be addressed: {error}")
+
+
+def from_json(data: object, datatype: Datatype, shape: list[int]) -> Array:
     """A JSON `data` value (nested by the shape, or flat in row-major order) as an array of `shape`."""
+    count = count_of(shape)
     if type(data) is not list:
         if shape or isinstance(data, dict):
-            raise InvalidRequest(f"{where}: data must be a list, got {_short(data)}")
+            raise InvalidRequest(f"data must be a list, got {_short(data)}")
         data = [data]
-    if data and type(data[0]) is list:
-        data = list(_flattened(data, shape, where))
+    elif data and type(data[0]) is list:
+        data = list(_flattened(data, shape))
     if len(data) != count:
-        raise InvalidRequest(f"{where}: shape {_short(shape)} needs {count} elements, data has {len(data)}")
-    return shaped(_flat_array(data, datatype, count, where), shape, where)
+        raise InvalidRequest(f"shape {_short(shape)} needs {count} elements, data has {len(data)}")
+    if not datatype.code:
+        return _reshaped(_strings(data), shape)
+    if datatype.code == "?":
+        _check_booleans(data)
+    try:
+        packed = _packer(datatype.code, count).pack(*data)
+    except (struct.error, OverflowError):
+        packed = _packer(datatype.code, count).pack(*_careful(data, datatype))
+    return shaped(packed, datatype, shape)
 
 
-def from_bytes(raw: memoryview, datatype: Datatype, shape: list[int], count: int, where: str) -> Array:
+def from_bytes(raw: memoryview, datatype: Datatype, shape: list[int]) -> Array:
     """The raw little-endian bytes of one tensor as an array of `shape`; where it can be, a view on `raw`."""
+    count = count_of(shape)
     if datatype.name == "BYTES":
-        return shaped(_bytes_elements(raw, count, where), shape, where)
+        return _reshaped(_bytes_elements(raw, count), shape)
     size = count * datatype.dtype.itemsize
     if len(raw) != size:
         raise InvalidRequest(
-            f"{where}: {datatype.name} of shape {_short(shape)} needs {size} bytes, binary_data_size is {len(raw)}"
+            f"{datatype.name} of shape {_short(shape)} needs {size} bytes, binary_data_size is {len(raw)}"
         )
-    array: Array = np.frombuffer(raw, datatype.dtype)
+    array = shaped(raw, datatype, shape)
     if not array.flags.aligned:  # the tensor starts wherever the JSON ends
         array = array.copy()
     if datatype.code == "?" and count and array.view(np.uint8).max() > 1:
-        raise InvalidRequest(f"{where}: a BOOL byte must be 0 or 1, found {array.view(np.uint8).max()}")
-    return shaped(array, shape, where)
+        raise InvalidRequest(f"a BOOL byte must be 0 or 1, found {array.view(np.uint8).max()}")
+    return array
 
 
 def to_bytes(array: Array, datatype: str) -> bytes:
@@ -91,27 +113,14 @@ def to_bytes(array: Array, datatype: str) -> bytes:
     return b"".join(parts)
 
 
-def to_json(array: Array, datatype: str, where: str) -> list[Any]:
+def to_json(array: Array, datatype: str) -> list[Any]:
     """The flat elements as JSON values, with non-finite floats as "NaN", "Infinity" and "-Infinity"."""
     if datatype == "BYTES":
-        return [_text(element, where) for element in array.ravel()]
+        return [_text(element) for element in array.ravel()]
     values: list[Any] = array.ravel().tolist()
     if datatype in FLOATS:
         return [value if math.isfinite(value) else _non_finite_name(value) for value in values]
     return values
-
-
-def _flat_array(data: list[Any], datatype: Datatype, count: int, where: str) -> Array:
-    if not datatype.code:
-        return _string_array(data, count, where)
-    if datatype.code == "?":
-        _check_booleans(data, where)
-    try:
-        packed = _packer(datatype.code, count).pack(*data)
-    except (struct.error, OverflowError):
-        packed = _packer(datatype.code, count).pack(*_careful(data, datatype, where))
-    array: Array = np.frombuffer(packed, datatype.dtype)
-    return array
 
 
 @lru_cache(maxsize=1024)
@@ -119,7 +128,7 @@ def _packer(code: str, count: int) -> struct.Struct:
     return struct.Struct(f"<{count}{code}")
 
 
-def _careful(data: list[Any], datatype: Datatype, where: str) -> Iterator[float]:
+def _careful(data: list[Any], datatype: Datatype) -> Iterator[float]:
     """Element by element, for lists that did not convert at once: names the one that does not fit."""
     one = _packer(datatype.code, 1)
     for index, value in enumerate(data):
@@ -127,60 +136,60 @@ def _careful(data: list[Any], datatype: Datatype, where: str) -> Iterator[float]
         try:
             one.pack(number)
         except (struct.error, OverflowError):
-            raise InvalidRequest(f"{where}: data[{index}] = {_short(value)} is no {datatype.name}") from None
+            raise InvalidRequest(f"data[{index}] = {_short(value)} is no {datatype.name}") from None
         yield number
 
 
-def _check_booleans(data: list[Any], where: str) -> None:
+def _check_booleans(data: list[Any]) -> None:
     for index, value in enumerate(data):
         if value is not True and value is not False:
-            raise InvalidRequest(f"{where}: data[{index}] = {_short(value)} is no BOOL; write true or false")
+            raise InvalidRequest(f"data[{index}] = {_short(value)} is no BOOL; write true or false")
 
 
-def _string_array(data: list[Any], count: int, where: str) -> Array:
+def _strings(data: list[Any]) -> Array:
     for index, value in enumerate(data):
         if type(value) is not str:
-            raise InvalidRequest(f"{where}: data[{index}] = {_short(value)} is no string, which BYTES needs in JSON")
-    array = np.empty(count, object)
+            raise InvalidRequest(f"data[{index}] = {_short(value)} is no string, which BYTES needs in JSON")
+    array = np.empty(len(data), object)
     array[:] = data
     return array
 
 
-def _flattened(data: list[Any], shape: Sequence[int], where: str) -> Iterator[Any]:
+def _flattened(data: list[Any], shape: Sequence[int]) -> Iterator[Any]:
     if not shape or len(data) != shape[0]:
-        raise InvalidRequest(f"{where}: nested data does not follow the shape: {len(data)} items for shape {shape}")
+        raise InvalidRequest(f"nested data does not follow the shape: {len(data)} items for shape {shape}")
     if len(shape) == 1:
         yield from data
         return
     for item in data:
         if type(item) is not list:
-            raise InvalidRequest(f"{where}: nested data is ragged: {_short(item)} where a list is due")
-        yield from _flattened(item, shape[1:], where)
+            raise InvalidRequest(f"nested data is ragged: {_short(item)} where a list is due")
+        yield from _flattened(item, shape[1:])
 
 
-def _bytes_elements(raw: memoryview, count: int, where: str) -> Array:
+def _bytes_elements(raw: memoryview, count: int) -> Array:
     if count * 4 > len(raw):
-        raise InvalidRequest(f"{where}: {count} BYTES elements need at least {count * 4} bytes, got {len(raw)}")
+        raise InvalidRequest(f"{count} BYTES elements need at least {count * 4} bytes, got {len(raw)}")
     array = np.empty(count, object)
     offset = 0
     for index in range(count):
         start = offset + 4
         offset = start + int.from_bytes(raw[offset:start], "little")
         if start > len(raw) or offset > len(raw):
-            raise InvalidRequest(f"{where}: BYTES element {index} reaches beyond the tensor's {len(raw)} bytes")
+            raise InvalidRequest(f"BYTES element {index} reaches beyond the tensor's {len(raw)} bytes")
         array[index] = bytes(raw[start:offset])
     if offset != len(raw):
-        raise InvalidRequest(f"{where}: {len(raw) - offset} bytes are left over behind the {count} BYTES elements")
+        raise InvalidRequest(f"{len(raw) - offset} bytes are left over behind the {count} BYTES elements")
     return array
 
 
-def _text(element: object, where: str) -> str:
+def _text(element: object) -> str:
     if not isinstance(element, bytes):
         return str(element)
     try:
         return element.decode()
     except UnicodeDecodeError:
-        raise InvalidRequest(f"{where}: holds bytes that are not UTF-8; ask for it with binary_data: true") from None
+        raise InvalidRequest("holds bytes that are not UTF-8; ask for it with binary_data: true") from None
 
 
 def _non_finite_name(value: float) -> str:

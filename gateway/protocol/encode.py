@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from gateway.errors import InvalidRequest
 from gateway.protocol.elements import to_bytes, to_json
 from gateway.tensors import InferResponse, Tensor
 
@@ -49,14 +50,21 @@ def _output(tensor: Tensor, binary: frozenset[str], tail: list[bytes]) -> dict[s
     if tensor.parameters:
         output["parameters"] = tensor.parameters
     if tensor.datatype == "BYTES":
-        output["data"] = to_json(array, "BYTES", f"output '{tensor.name}'")
+        output["data"] = _texts(tensor)
     else:
-        output["data"] = array if array.ndim == 1 else np.ascontiguousarray(array).reshape(-1)
+        output["data"] = array.ravel()
     return output
+
+
+def _texts(tensor: Tensor) -> list[Any]:
+    try:
+        return to_json(tensor.data, "BYTES")
+    except InvalidRequest as error:
+        raise InvalidRequest(f"output '{tensor.name}': {error}") from None
 
 
 def _spelt_out(output: dict[str, Any]) -> dict[str, Any]:
     data = output.get("data")
     if isinstance(data, np.ndarray):
-        output["data"] = to_json(data, output["datatype"], "")
+        output["data"] = to_json(data, output["datatype"])
     return output

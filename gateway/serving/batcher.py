@@ -126,6 +126,21 @@ class Batcher:
         """Nothing waits and nothing runs."""
         return not self._groups and not self._running
 
+    def run_now(self, feeds: Feeds) -> Answer:
+        """Run one request here and now: only on the event loop, and where no other could have shared its batch.
+
+        Saves two turns of the loop, which are a third of the latency of a small model at one connection.
+        """
+        started_ns = time.monotonic_ns()
+        answer = self._run(feeds, None)
+        rows = 1
+        if self._rules.max_rows > 1:
+            for array in feeds.values():
+                rows = len(array)
+                break
+        self._statistics.count_batch(rows, min(rows, self._rules.max_rows), time.monotonic_ns() - started_ns)
+        return answer
+
     def submit(self, feeds: Feeds, deadline_ns: int) -> "asyncio.Future[Answer]":
         """Queue one request; the future gets its outputs, or DeadlineExceeded at `deadline_ns` (monotonic clock).
 
@@ -213,7 +228,7 @@ class Batcher:
         for item, answer in zip(batch.items, batch.answers, strict=True):
             if item.timer is not None:
                 item.timer.cancel()
-            self._statistics.count_queued(batch.started_ns - item.enqueued_ns)
+            self._statistics.queue.add(batch.started_ns - item.enqueued_ns)
             if item.future.done():
                 continue
             if isinstance(answer, Exception):

@@ -18,32 +18,38 @@ class Duration:
 
 @dataclass(slots=True)
 class VersionStatistics:
-    """Counters of one version in this process. `inferences` counts rows, `executions` runs of the model."""
+    """Counters of one version in this process. `inferences` counts rows; `queue` requests that waited for a batch."""
 
     inferences: int = 0
-    executions: int = 0
-    last_inference_ms: int = 0
+    last_success_ns: int = 0
     success: Duration = field(default_factory=Duration)
     fail: Duration = field(default_factory=Duration)
     queue: Duration = field(default_factory=Duration)
-    compute: Duration = field(default_factory=Duration)
     batches: dict[int, Duration] = field(default_factory=dict)
 
-    def count_success(self, ns: int) -> None:
-        """One request answered with a prediction, `ns` after it was decided."""
-        self.success.add(ns)
-        self.last_inference_ms = int(time.time() * 1000)
-
-    def count_queued(self, ns: int) -> None:
-        """One request left the queue after `ns`."""
-        self.queue.add(ns)
+    def count_success(self, started_ns: int, ended_ns: int) -> None:
+        """One request answered with a prediction; both times on the monotonic clock."""
+        self.last_success_ns = ended_ns
+        self.success.add(ended_ns - started_ns)
 
     def count_batch(self, rows: int, batch_size: int, ns: int) -> None:
         """One run of the model on `rows` rows, listed under `batch_size` (bounded, as clients choose the rows)."""
         self.inferences += rows
-        self.executions += 1
-        self.compute.add(ns)
         batch = self.batches.get(batch_size)
         if batch is None:
             batch = self.batches[batch_size] = Duration()
         batch.add(ns)
+
+    @property
+    def compute(self) -> Duration:
+        """All runs of the model."""
+        return Duration(
+            sum(batch.count for batch in self.batches.values()), sum(batch.ns for batch in self.batches.values())
+        )
+
+    @property
+    def last_inference_ms(self) -> int:
+        """When the last request was answered, in milliseconds since 1970; 0 before the first."""
+        if not self.last_success_ns:
+            return 0
+        return (time.time_ns() - time.monotonic_ns() + self.last_success_ns) // 1_000_000

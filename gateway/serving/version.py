@@ -69,6 +69,7 @@ class ModelVersion:
         uniform = all(-1 not in spec.shape[1:] and spec.datatype != "BYTES" for spec in self.signature.inputs)
         self._batcher = Batcher(loaded.session.run, loaded.rules, self.statistics, self._threads, uniform)
         self.infer = self._batcher.submit
+        self.infer_now = self._batcher.run_now
 
     async def close(self) -> None:
         """Wait until every request has been answered, then let go of the threads and the session."""

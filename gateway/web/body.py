@@ -23,32 +23,32 @@ async def read_body(receive: Receive, headers: Headers, max_body: int) -> bytes:
     if len(declared) > 18 or int(declared) > max_body:
         await _discard(receive)
         raise _too_large(max_body)
-    body = await _read(receive, max_body)
-    encoding = headers.get(b"content-encoding")
-    return body if encoding is None else _decoded(body, encoding.strip().lower(), max_body)
-
-
-async def _read(receive: Receive, max_body: int) -> bytes:
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientGone
     body: bytes = message["body"]
-    if not message["more_body"]:
-        if len(body) > max_body:
-            raise _too_large(max_body)
-        return body
-    chunks = [body]
-    size = len(body)
-    while message["more_body"]:
+    if message["more_body"]:
+        body = await _joined(receive, body, max_body)
+    encoding = headers.get(b"content-encoding")
+    return body if encoding is None else _decoded(body, encoding.strip().lower(), max_body)
+
+
+async def _joined(receive: Receive, first: bytes, max_body: int) -> bytes:
+    parts = [first]
+    size = len(first)
+    more = True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        chunks.append(message["body"])
+        parts.append(message["body"])
         size += len(message["body"])
+        more = message["more_body"]
         if size > max_body:
-            await _discard(receive)
+            if more:
+                await _discard(receive)
             raise _too_large(max_body)
-    return b"".join(chunks)
+    return b"".join(parts)
 
 
 async def _discard(receive: Receive) -> None:

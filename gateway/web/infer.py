@@ -11,7 +11,8 @@ from gateway.deployment import ServedModel
 from gateway.errors import InvalidRequest, RequestError, UnsupportedMedia
 from gateway.pipeline import Gateway
 from gateway.protocol.decode import decode_raw, decode_request
-from gateway.protocol.encode import encode_response
+from gateway.protocol.encode import EncodedResponse, encode_response
+from gateway.routing.attributes import Attributes
 from gateway.tensors import InferRequest, InferResponse
 from gateway.web.attributes import attributes_of, media_of
 from gateway.web.body import ClientGone, Headers, read_body
@@ -33,11 +34,19 @@ class InferEndpoint:
         self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or not (target := target_of(scope["path"])):
+        if scope["type"] != "http" or scope["method"] != "POST" or (target := target_of(scope["path"])) is None:
             await self._application(scope, receive, send)
             return
+        gateway = self._gateway
         try:
-            await self._answer(target, dict(scope["headers"]), receive, send)
+            gateway.admit()
+            try:
+                headers = dict(scope["headers"])
+                body = await read_body(receive, headers, self._max_body)
+                response = await gateway.infer(*self._request(target, headers, body))
+            finally:
+                gateway.let_go()
+            encoded = encode_response(response)
         except RequestError as error:
             await send_error(send, error)
         except ClientGone:
@@ -45,23 +54,24 @@ class InferEndpoint:
         except Exception:
             log.exception("an error of the gateway itself on %s", scope["path"])
             await send_error(send, RequestError("the gateway failed on this request; its log says how"))
+        else:
+            await send({"type": "http.response.start", "status": 200, "headers": _headers(response, encoded)})
+            await send({"type": "http.response.body", "body": encoded.body})
 
-    async def _answer(self, target: Target, headers: Headers, receive: Receive, send: Send) -> None:
-        gateway = self._gateway
-        gateway.admit()
-        try:
-            body = await read_body(receive, headers, self._max_body)
-            name, pinned = target
-            served = gateway.served(name)
-            if pinned is not None:
-                gateway.version(name, pinned)
-            media = media_of(headers)
+    def _request(
+        self, target: Target, headers: Headers, body: bytes
+    ) -> tuple[ServedModel, int | None, InferRequest, Attributes]:
+        """What the pipeline needs to know of the request."""
+        name, pinned = target
+        served = self._gateway.served(name)
+        if pinned is not None:
+            self._gateway.version(name, pinned)
+        media = media_of(headers)
+        if media is None and b"inference-header-content-length" not in headers:
+            request = decode_request(body)
+        else:
             request = _decode(body, headers, media, served)
-            attributes = attributes_of(served, headers, request.parameters, media)
-            response = await gateway.infer(served, pinned, request, attributes)
-        finally:
-            gateway.let_go()
-        await _send(send, response)
+        return served, pinned, request, attributes_of(served, headers, request.parameters, media)
 
 
 @lru_cache(maxsize=4096)
@@ -80,14 +90,13 @@ def number_of(version: str) -> int:
 
 
 def _decode(body: bytes, headers: Headers, media: str | None, served: ServedModel) -> InferRequest:
+    """A body with binary tensors, or a raw one."""
     length = headers.get(b"inference-header-content-length")
     if length is not None:
         if not length.isdigit() or len(length) > 18:
             raise InvalidRequest(f"Inference-Header-Content-Length must be a number of bytes, got {length[:40]!r}")
         if int(length):
             return decode_request(body, int(length))
-    elif media is None:
-        return decode_request(body)
     inputs = served.stable.signature.inputs
     if media is not None and (len(inputs) != 1 or inputs[0].datatype != "BYTES"):
         raise UnsupportedMedia(
@@ -101,8 +110,7 @@ def _decode(body: bytes, headers: Headers, media: str | None, served: ServedMode
     return decode_raw(body, inputs[0])
 
 
-async def _send(send: Send, response: InferResponse) -> None:
-    encoded = encode_response(response)
+def _headers(response: InferResponse, encoded: EncodedResponse) -> list[tuple[bytes, bytes]]:
     parameters = response.parameters
     headers = [
         _JSON if encoded.json_length is None else _BINARY,
@@ -113,5 +121,4 @@ async def _send(send: Send, response: InferResponse) -> None:
     ]
     if encoded.json_length is not None:
         headers.append((b"inference-header-content-length", b"%d" % encoded.json_length))
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": encoded.body})
+    return headers

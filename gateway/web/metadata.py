@@ -113,7 +113,7 @@ def _statistics(version: ModelVersion) -> dict[str, Any]:
         "version": version.text,
         "last_inference": statistics.last_inference_ms,
         "inference_count": statistics.inferences,
-        "execution_count": statistics.executions,
+        "execution_count": statistics.compute.count,
         "inference_stats": {
             "success": _duration(statistics.success),
             "fail": _duration(statistics.fail),

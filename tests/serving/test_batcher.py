@@ -72,7 +72,7 @@ def test_requests_of_one_turn_share_a_batch(models: dict[str, OnnxSession], thre
         answers = await asyncio.gather(*(bench.submit(x=x) for x in inputs))
         for x, (y,) in zip(inputs, answers, strict=True):
             assert np.array_equal(y, x * 2)
-        assert bench.statistics.executions == 1
+        assert bench.statistics.compute.count == 1
         assert bench.statistics.inferences == 6
         assert bench.statistics.batches.keys() == {6}
         assert bench.statistics.queue.count == 3

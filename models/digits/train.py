@@ -1,0 +1,43 @@
+"""Handwritten digits, 8 × 8 grey values from 0 to 16 (scikit-learn's load_digits): which digit is it?"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from training import SEED, Data, hash_of, output_folder, write_version  # noqa: E402
+
+FEW = 300  # what version 1 was trained on, when there was less data
+
+
+def load() -> Data:
+    """All 1,797 images, 30% of them held out."""
+    x, y = load_digits(return_X_y=True)
+    x = x.astype(np.float32)
+    train_x, test_x, train_y, test_y = train_test_split(x, y, test_size=0.3, random_state=SEED, stratify=y)
+    return Data("scikit-learn load_digits", train_x, train_y, test_x, test_y, hash_of(x, y))
+
+
+def main() -> None:
+    folder, data = output_folder(HERE), load()
+    inputs = [("image", FloatTensorType([None, 64]))]
+    first = make_pipeline(MinMaxScaler(), LogisticRegression(C=0.05, max_iter=1000))
+    first.fit(data.train_x[:FEW], data.train_y[:FEW])
+    write_version(folder, 1, first, f"logistic regression on {FEW} rows", data, inputs)
+    second = make_pipeline(MinMaxScaler(), MLPClassifier((64,), max_iter=400, random_state=SEED))
+    second.fit(data.train_x, data.train_y)
+    write_version(folder, 2, second, "neural network, 64 hidden units", data, inputs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What the training scripts share: export to ONNX, evaluation of the exported file, and the training manifest.
+
+Each script trains two versions with fixed seeds, so a re-run writes the same predictions again.
+"""
+
+import argparse
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from skl2onnx import to_onnx
+
+OPSET = {"": 17, "ai.onnx.ml": 3}
+SEED = 20261123
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A data set, split in two. `sha256` is that of all its rows and labels."""
+
+    name: str
+    train_x: Any
+    train_y: Any
+    test_x: Any
+    test_y: Any
+    sha256: str
+
+
+def hash_of(*arrays: Any) -> str:
+    """The SHA-256 of the arrays' contents; strings as UTF-8, one a line."""
+    digest = hashlib.sha256()
+    for array in map(np.asarray, arrays):
+        text = array.dtype.kind in "OU"
+        digest.update("\n".join(map(str, array.ravel())).encode() if text else np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def output_folder(default: Path) -> Path:
+    """Where the command line wants the versions written: --out, else beside the script."""
+    parser = argparse.ArgumentParser(description="Train both versions and write them as ONNX.")
+    parser.add_argument("--out", type=Path, default=default, help="folder for VERSION/model.onnx (default: beside this script)")
+    folder: Path = parser.parse_args().out
+    return folder
+
+
+def write_version(
+    folder: Path, version: int, estimator: Any, description: str, data: Data, inputs: Sequence[tuple[str, Any]]
+) -> None:
+    """Write `estimator` to folder/VERSION with its manifest, and print how it does on the held-out rows."""
+    options = {id(estimator): {"zipmap": False, "output_class_labels": False}}
+    model = to_onnx(estimator, initial_types=list(inputs), target_opset=OPSET, options=options, name="model")
+    model.producer_version = model.doc_string = ""
+    _use_the_plain_locale(model)
+    opsets = sorted(model.opset_import, key=lambda opset: opset.domain)  # else in the order of a set
+    del model.opset_import[:]
+    model.opset_import.extend(opsets)
+    file = folder / str(version) / "model.onnx"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(model.SerializeToString(deterministic=True))
+    accuracy = float(np.mean(predicted(file, data.test_x) == data.test_y))
+    manifest = {
+        "data": data.name,
+        "data_sha256": data.sha256,
+        "train_rows": len(data.train_x),
+        "held_out_rows": len(data.test_x),
+        "held_out_accuracy": round(accuracy, 4),
+        "estimator": description,
+        "seed": SEED,
+    }
+    (file.parent / "training.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    print(f"{folder.name} {version}: {description}: {accuracy:.4f} on {len(data.test_x)} held-out rows")
+
+
+def _use_the_plain_locale(model: Any) -> None:
+    """Lower-casing asks for the locale en_US.UTF-8, which slim containers lack; every system has the locale C."""
+    for node in model.graph.node:
+        if node.op_type == "StringNormalizer":
+            for attribute in [attribute for attribute in node.attribute if attribute.name == "locale"]:
+                node.attribute.remove(attribute)
+            node.attribute.append(onnx.helper.make_attribute("locale", "C"))
+
+
+def predicted(file: Path, rows: Any) -> Any:
+    """The labels that the exported model gives to `rows`."""
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return session.run(["label"], {session.get_inputs()[0].name: rows})[0]

@@ -1,0 +1,39 @@
+"""Breast tumours, 30 measurements of cell nuclei (scikit-learn's load_breast_cancer): malignant or benign?"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.datasets import load_breast_cancer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from training import SEED, Data, hash_of, output_folder, write_version  # noqa: E402
+
+
+def load() -> Data:
+    """All 569 tumours, 40% of them held out; class 0 is malignant, 1 benign."""
+    x, y = load_breast_cancer(return_X_y=True)
+    x = x.astype(np.float32)
+    train_x, test_x, train_y, test_y = train_test_split(x, y, test_size=0.4, random_state=SEED, stratify=y)
+    return Data("scikit-learn load_breast_cancer", train_x, train_y, test_x, test_y, hash_of(x, y))
+
+
+def main() -> None:
+    folder, data = output_folder(HERE), load()
+    inputs = [("features", FloatTensorType([None, 30]))]
+    first = DecisionTreeClassifier(max_depth=3, random_state=SEED).fit(data.train_x, data.train_y)
+    write_version(folder, 1, first, "decision tree of depth 3", data, inputs)
+    second = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(data.train_x, data.train_y)
+    write_version(folder, 2, second, "logistic regression on scaled features", data, inputs)
+
+
+if __name__ == "__main__":
+    main()
