@@ -44,7 +44,9 @@ def hash_of(*arrays: Any) -> str:
 def output_folder(default: Path) -> Path:
     """Where the command line wants the versions written: --out, else beside the script."""
     parser = argparse.ArgumentParser(description="Train both versions and write them as ONNX.")
-    parser.add_argument("--out", type=Path, default=default, help="folder for VERSION/model.onnx (default: beside this script)")
+    parser.add_argument(
+        "--out", type=Path, default=default, help="folder for VERSION/model.onnx (default: beside this script)"
+    )
     folder: Path = parser.parse_args().out
     return folder
 

@@ -1,6 +1,7 @@
 """What a request says of itself, as far as routing is concerned."""
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, Final
 
 from gateway.settings.matching import MatcherSettings, MatchSettings, text_of
@@ -33,10 +34,8 @@ AttributeName = tuple[str, str]  # ("customer", ""), ("modality", ""), ("headers
 def accessor(name: AttributeName) -> Accessor:
     """Reads one attribute of a request, as text; None where the request does not have it."""
     kind, key = name
-    if kind == "customer":
-        return lambda attributes: attributes.customer
-    if kind == "modality":
-        return lambda attributes: attributes.modality
+    if kind in ("customer", "modality"):
+        return attrgetter(kind)
     if kind == "headers":
         return lambda attributes: attributes.headers.get(key)
     return lambda attributes: text_of(attributes.parameters[key]) if key in attributes.parameters else None

@@ -42,20 +42,22 @@ class Rules:
                 self._scanned.append(entry)
             for name, length, text in _anchors(chosen) if chosen else ():
                 tables.setdefault((name, length), {}).setdefault(text, []).append(entry)
-        self._tables = [(accessor(name), length, table) for (name, length), table in tables.items()]
+        self._tables = [
+            (accessor(name), [(length, table) for (other, length), table in tables.items() if other == name])
+            for name in dict.fromkeys(name for name, _ in tables)
+        ]
 
     def first(self, attributes: Attributes) -> int:
         """The position of the first route that matches, or NO_MATCH."""
         best = NO_MATCH
-        for read, length, table in self._tables:
+        for read, tables in self._tables:
             value = read(attributes)
             if value is None:
                 continue
-            if length:
-                value = value[:length] if length > 0 else value[length:]
-            entries = table.get(value)
-            if entries is not None:
-                best = _earliest(entries, attributes, best)
+            for length, table in tables:
+                key = value if not length else value[:length] if length > 0 else value[length:]
+                if key in table:
+                    best = _earliest(table[key], attributes, best)
         return _earliest(self._scanned, attributes, best)
 
 

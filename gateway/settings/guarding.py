@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, WithJsonSchema, model_validator
 
 from gateway.settings.base import Settings
-from gateway.settings.units import Name, Seconds, Share
+from gateway.settings.units import Name, Seconds, Share, parse_share
 
 OF_A_VERSION: Final = (
     "error_rate",
@@ -28,13 +28,13 @@ MetricName = Literal[METRICS]  # type: ignore[valid-type]
 
 def _level(value: Any) -> float:
     if isinstance(value, str) and value.endswith("%"):
-        return float(value[:-1]) / 100
+        return parse_share(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{value!r} is no number and no percentage")
     return float(value)
 
 
-Level = Annotated[float, BeforeValidator(_level)]
+Level = Annotated[float, BeforeValidator(_level), WithJsonSchema({"type": ["number", "string"]})]
 
 
 class ConditionSettings(Settings):

@@ -3,7 +3,7 @@
 from typing import Any
 
 import re2
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from gateway.settings.base import Settings
 
@@ -23,8 +23,17 @@ def _scalar(value: Any) -> str:
     return text_of(value)
 
 
+def _or_scalar(schema: dict[str, Any]) -> None:
+    """In the JSON Schema too, a bare scalar is a matcher."""
+    mapping = dict(schema)
+    schema.clear()
+    schema["anyOf"] = [{"type": ["string", "number"]}, mapping]
+
+
 class MatcherSettings(Settings):
     """Conditions on one attribute, all of which must hold. A bare scalar is `exact`; `regex` takes the whole value."""
+
+    model_config = ConfigDict(json_schema_extra=_or_scalar)
 
     exact: str | None = None
     in_: frozenset[str] | None = Field(default=None, alias="in")

@@ -3,7 +3,7 @@
 import re
 from typing import Any, Final, Literal
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, ConfigDict, Field, field_validator, model_validator
 
 from gateway.settings.base import Settings
 from gateway.settings.guarding import (
@@ -59,8 +59,14 @@ class SplitSettings(Settings):
         return self
 
 
+def _canary_too(schema: dict[str, Any]) -> None:
+    schema["properties"]["canary"] = schema["properties"]["candidate"]
+
+
 class ReleaseSettings(Settings):
     """One model: the version that everyone gets, and the one that meets some of the traffic."""
+
+    model_config = ConfigDict(json_schema_extra=_canary_too)
 
     stable: Version
     candidate: Version | None = Field(default=None, validation_alias=AliasChoices("candidate", "canary"))

@@ -16,7 +16,8 @@ _NAME: Final = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 
 
 def _split(value: Any, example: str) -> tuple[Decimal, str]:
-    match = _QUANTITY.fullmatch(str(value)) if isinstance(value, int | float | str) and value is not True else None
+    text = format(Decimal(repr(value)), "f") if isinstance(value, float) else str(value)  # 1e-05 as 0.00001
+    match = _QUANTITY.fullmatch(text) if isinstance(value, int | float | str) and value is not True else None
     if match is None:
         raise ValueError(f"{value!r} is not understood; write for example {example}")
     return Decimal(match[1]), match[2]

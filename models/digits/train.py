@@ -1,4 +1,4 @@
-"""Handwritten digits, 8 × 8 grey values from 0 to 16 (scikit-learn's load_digits): which digit is it?"""
+"""Handwritten digits, 8 by 8 grey values from 0 to 16 (scikit-learn's load_digits): which digit is it?"""
 
 import sys
 from pathlib import Path

@@ -1,0 +1,28 @@
+"""Writes the JSON Schemas that editors check the YAML files by: `python -m gateway.settings.json_schema`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from gateway.settings.base import Settings
+from gateway.settings.gateway_settings import GatewaySettings
+from gateway.settings.model_settings import ModelSettings
+from gateway.settings.routing_settings import RoutingSettings
+
+SCHEMAS: Final[Mapping[str, type[Settings]]] = {
+    "gateway.schema.json": GatewaySettings,
+    "routing.schema.json": RoutingSettings,
+    "model.schema.json": ModelSettings,
+}
+
+
+def schema_text(settings: type[Settings]) -> str:
+    """The JSON Schema (draft 2020-12) of one file."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **settings.model_json_schema()}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    for name, settings in SCHEMAS.items():
+        Path("config", name).write_text(schema_text(settings))

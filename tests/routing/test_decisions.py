@@ -1,0 +1,109 @@
+"""Decisions: a table of cases, and properties over random rules and requests."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.routing.attributes import Attributes
+from gateway.routing.explanation import explain
+from gateway.routing.release import Release
+from gateway.settings.routing_settings import ReleaseSettings
+
+CASES = yaml.safe_load((Path(__file__).parent / "decisions.yaml").read_text())
+REQUESTS = [(case, request) for case in CASES for request in case["requests"]]
+
+
+def release_of(settings: Any) -> Release:
+    return Release("m", ReleaseSettings.model_validate(settings))
+
+
+@pytest.mark.parametrize(("case", "request_"), REQUESTS, ids=[f"{index}" for index in range(len(REQUESTS))])
+def test_the_table(case: Any, request_: Any) -> None:
+    release = release_of(case["release"])
+    release.stopped = case.get("stopped", False)
+    decision = release.decide(Attributes(**request_["is"]), "p-1")
+    found = {**decision._asdict(), "weight": decision.weight_ppm / 10_000}
+    expected = {key: value for key, value in request_.items() if key != "is"}
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_a_pinned_version_is_not_split() -> None:
+    decision = release_of(CASES[1]["release"]).pinned(4)
+    assert (decision.version, decision.variant, decision.route, decision.propensity) == (4, "pinned", "pinned", 1.0)
+
+
+def test_a_weight_that_changes_counts_at_once() -> None:
+    release = release_of(CASES[1]["release"])
+    request = Attributes(customer="user-42")
+    assert release.decide(request, "p").variant == "stable"
+    release.weights_ppm[2] = 629_159
+    assert release.decide(request, "p").variant == "candidate"
+    release.stopped = True
+    assert release.decide(request, "p").variant == "stable"
+
+
+def test_without_a_key_the_prediction_decides() -> None:
+    release = release_of(
+        {"stable": 1, "candidate": 2, "split": {"salt": "exp-1", "routes": [{"name": "r", "weight": 50}]}}
+    )
+    assert release.decide(Attributes(), "user-42").bucket == 629_158
+
+
+def test_the_headers_that_rules_read() -> None:
+    settings = {
+        "stable": 1,
+        "candidate": 2,
+        "split": {
+            "stickiness": "header:X-Session",
+            "routes": [{"name": "r", "match": [{"headers": {"X-Region": "eu"}}], "weight": 5}],
+        },
+    }
+    assert release_of(settings).headers == {"x-region", "x-session"}
+
+
+VALUES = st.sampled_from(["", "a", "ab", "abc", "b", "ba", "é", "1"])
+SIMPLE = st.one_of(
+    st.builds(lambda value: {"exact": value}, VALUES),
+    st.builds(lambda values: {"in": sorted(values)}, st.sets(VALUES, min_size=1, max_size=4)),
+    st.builds(lambda value: {"prefix": value}, VALUES),
+    st.builds(lambda value: {"suffix": value}, VALUES),
+    st.sampled_from([{"regex": "a.*"}, {"regex": "[ab]+"}, {"regex": ""}]),
+)
+MATCHERS = st.one_of(
+    SIMPLE,
+    st.builds(lambda matcher: {"not": matcher}, SIMPLE),
+    st.builds(lambda left, right: {**left, **right}, SIMPLE, SIMPLE),
+)
+ITEMS = st.fixed_dictionaries(
+    {},
+    optional={
+        "customer": MATCHERS,
+        "modality": MATCHERS,
+        "headers": st.dictionaries(st.sampled_from(["x-a", "x-b"]), MATCHERS, max_size=2),
+        "parameters": st.dictionaries(st.sampled_from(["p", "q"]), MATCHERS, max_size=2),
+    },
+)
+RELEASES = st.lists(st.lists(ITEMS, max_size=3), max_size=6).map(
+    lambda routes: {
+        "stable": 1,
+        "candidate": 2,
+        "split": {"routes": [{"name": f"r{i}", "match": match, "weight": i * 10} for i, match in enumerate(routes)]},
+    }
+)
+ATTRIBUTES = st.builds(
+    Attributes,
+    st.none() | VALUES,
+    st.none() | VALUES,
+    st.dictionaries(st.sampled_from(["x-a", "x-b"]), VALUES),
+    st.dictionaries(st.sampled_from(["p", "q"]), VALUES | st.booleans() | st.integers(0, 2)),
+)
+
+
+@given(RELEASES, ATTRIBUTES)
+def test_the_index_finds_what_walking_through_the_routes_finds(settings: Any, attributes: Attributes) -> None:
+    release = release_of(settings)
+    assert release.decide(attributes, "p-1") == explain(release, attributes, "p-1").decision

@@ -1,0 +1,60 @@
+"""Explanations say why, in words that name the condition."""
+
+from typing import Any
+
+from gateway.routing.attributes import Attributes
+from gateway.routing.explanation import explain
+from gateway.routing.release import Release
+from gateway.settings.routing_settings import ReleaseSettings
+
+ROUTES: list[dict[str, Any]] = [
+    {"name": "pilot", "match": [{"customer": {"in": ["acme", "globex"]}}], "weight": 100},
+    {"name": "eu", "match": [{"modality": "image", "headers": {"x-region": {"prefix": "eu-"}}}], "weight": 10},
+    {"name": "everyone", "weight": 5},
+]
+
+
+def release(**changes: Any) -> Release:
+    settings = {"stable": 1, "candidate": 2, "split": {"routes": ROUTES}} | changes
+    return Release("m", ReleaseSettings.model_validate(settings))
+
+
+def test_each_route_up_to_the_one_that_matched() -> None:
+    explanation = explain(release(), Attributes(customer="joe", modality="text"), None)
+    assert [(trial.route, trial.matched, trial.reason) for trial in explanation.trials] == [
+        ("pilot", False, "customer is 'joe', not one of acme, globex"),
+        ("eu", False, "modality is 'text', not 'image'"),
+        ("everyone", True, "matches every request"),
+    ]
+    assert explanation.decision is not None
+    assert explanation.decision.route == "everyone"
+    assert f"customer 'joe' is in bucket {explanation.decision.bucket:,}" in explanation.why
+
+
+def test_a_missing_attribute_is_said_to_be_missing() -> None:
+    explanation = explain(release(), Attributes(modality="image"), None)
+    assert explanation.trials[0].reason == "customer is missing, not one of acme, globex"
+    assert explanation.trials[1].reason == "headers.x-region is missing, not 'eu-…'"
+
+
+def test_without_a_key_it_is_chance() -> None:
+    explanation = explain(release(), Attributes(), None)
+    assert explanation.decision is None
+    assert "by chance" in explanation.why
+    assert explain(release(), Attributes(), "p-1").key_source == "prediction"
+
+
+def test_whole_weights_need_no_key() -> None:
+    routes = [{"name": "all", "weight": 100}]
+    decision = explain(release(split={"routes": routes}), Attributes(), None).decision
+    assert decision is not None
+    assert (decision.version, decision.bucket) == (2, None)
+
+
+def test_stops_and_absent_candidates_are_named() -> None:
+    stopped = release()
+    stopped.stopped = True
+    assert "stopped" in explain(stopped, Attributes(customer="acme"), None).why
+    assert "no candidate" in explain(release(candidate=None, split=None), Attributes(customer="acme"), None).why
+    only_pilot = {"routes": ROUTES[:1]}
+    assert "no route matches" in explain(release(split=only_pilot), Attributes(customer="x"), None).why

@@ -1,0 +1,49 @@
+"""The JSON Schemas that editors use say what the loader says."""
+
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from gateway.settings.json_schema import SCHEMAS, schema_text
+from tests.settings.test_load import WHOLE_GATEWAY, WHOLE_ROUTING
+
+CONFIG = Path(__file__).parents[2] / "config"
+VALIDATORS = {
+    name: jsonschema.Draft202012Validator(yaml.safe_load(schema_text(schema))) for name, schema in SCHEMAS.items()
+}
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_the_files_are_what_the_settings_generate(name: str) -> None:
+    assert (CONFIG / name).read_text() == schema_text(SCHEMAS[name]), "run: python -m gateway.settings.json_schema"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("gateway.schema.json", WHOLE_GATEWAY),
+        ("gateway.schema.json", (CONFIG / "gateway.yaml").read_text()),
+        ("routing.schema.json", WHOLE_ROUTING),
+        ("routing.schema.json", (CONFIG / "routing.yaml").read_text()),
+        ("model.schema.json", "batching: off"),
+        *(("model.schema.json", file.read_text()) for file in sorted(CONFIG.parent.glob("models/*/model.yaml"))),
+    ],
+)
+def test_right_files_are_valid(name: str, text: str) -> None:
+    VALIDATORS[name].validate(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("gateway.schema.json", "server: {prot: 1}"),
+        ("routing.schema.json", "models: {m: {}}"),
+        ("routing.schema.json", "models: {m: {stable: 1, split: {routes: [{weight: 5}]}}}"),
+        ("routing.schema.json", "models: {m: {stable: 1, split: {routes: [{name: r, weight: 5, match: [{on: 1}]}]}}}"),
+        ("model.schema.json", "batching: {size: 3}"),
+    ],
+)
+def test_wrong_files_are_not(name: str, text: str) -> None:
+    assert not VALIDATORS[name].is_valid(yaml.safe_load(text))
