@@ -65,12 +65,13 @@ class Gateway:
         decision = served.release.pinned(pinned) if pinned else served.release.decide(attributes, prediction_id)
         version = served.versions[decision.version]
         try:
+            patience_ns = self._patience_ns(request)
             feeds = version.signature.bind(request)
             positions = version.signature.positions(request.outputs)
             if version.on_loop and self.crowd() <= 1:
                 answer = version.infer_now(feeds)
             else:
-                answer = await version.infer(feeds, started_ns + self._patience_ns(request))
+                answer = await version.infer(feeds, started_ns + patience_ns)
             response = _response(version, request, positions, answer)
         except RequestError:
             version.statistics.fail.add(time.monotonic_ns() - started_ns)

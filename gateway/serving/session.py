@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import onnxruntime
 
-from gateway.errors import GatewayError, InvalidRequest, ModelFailed, ModelUnavailable
+from gateway.errors import GatewayError, InvalidRequest, ModelFailed, ModelUnavailable, RequestError
 from gateway.serving.signature import Feeds, Signature
 from gateway.tensors import BY_ONNX_TYPE, Array, TensorSpec
 
@@ -53,6 +53,8 @@ class OnnxSession:
             results: list[Any] = self._session.run(self._names, feeds, options)
         except onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument as error:
             raise InvalidRequest(f"the model rejects these inputs: {_reason(error)}") from None
+        except UnicodeDecodeError as error:
+            raise _not_text(feeds) from error
         except Exception as error:
             raise ModelFailed(f"the model failed: {_reason(error)}") from error
         for position in self._maps:
@@ -75,6 +77,15 @@ class OnnxSession:
         """scikit-learn's ZipMap, one {label: score} a row, as FP32 [rows, classes]."""
         classes = len(self.signature.outputs[position].labels)
         return np.array([list(row.values()) for row in rows], np.float32).reshape(len(rows), -1 if rows else classes)
+
+
+def _not_text(feeds: Feeds) -> RequestError:
+    """ONNX Runtime's Python API gives strings as text only. The model is at fault unless it was sent something else."""
+    if any(array.dtype.kind == "V" for array in feeds.values()):
+        return InvalidRequest(
+            "the model answers with bytes that are not UTF-8, as it was sent, and cannot be read: encode them"
+        )
+    return ModelFailed("the model answers with strings that are not UTF-8")
 
 
 def _open(path: Path, threads: int, providers: Sequence[str]) -> Any:

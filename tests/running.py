@@ -1,0 +1,99 @@
+"""A real gateway in a process of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+import yaml
+
+READY_WITHIN_S = 60.0
+STOPPED_WITHIN_S = 30.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class GatewayProcess:
+    """`gateway serve` on a free port, configured in `folder`. As a context: ready at the start, gone at the end."""
+
+    def __init__(self, folder: Path, models: Path, routing: Any = None, **settings: Any) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.address = f"127.0.0.1:{self.port}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "routing.yaml").write_text(yaml.safe_dump(routing or {}))
+        self.config = folder / "gateway.yaml"
+        server = {"port": self.port, **settings.pop("server", {})}
+        document = {
+            "server": server,
+            "models": {"path": str(models)},
+            "routing": str(folder / "routing.yaml"),
+            **settings,
+        }
+        self.config.write_text(yaml.safe_dump(document))
+        self._log = folder / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def __enter__(self) -> "GatewayProcess":
+        command = [sys.executable, "-m", "gateway", "serve", "--config", str(self.config)]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"COLUMNS": "200"})
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not self.ready():
+            assert self.process.poll() is None, f"the gateway ended by itself:\n{self.log}"
+            assert time.monotonic() < deadline, f"the gateway is not ready after {READY_WITHIN_S} s:\n{self.log}"
+            time.sleep(0.05)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        code = self.stop()
+        assert code == 0 or kind is not None, f"the gateway ended with {code}:\n{self.log}"
+
+    def ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/v2/health/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def terminate(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.terminate()
+        try:
+            return self.process.wait(STOPPED_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def resident_mib(self) -> float:
+        """The process's resident memory."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) / 1024
