@@ -174,6 +174,7 @@ MODELS: dict[str, Callable[[Path], Path]] = {
 }
 BROKEN: dict[str, Callable[[Path], Path]] = {"sequence": half_known, "garbage": garbage}
 LABELLED = "labelled"
+PATIENT = ("doubling", "summing", "mixed")  # these wait for company, so that batches are sure to form
 
 
 def build(folder: Path) -> Path:
@@ -184,6 +185,8 @@ def build(folder: Path) -> Path:
     (folder / LABELLED / "model.yaml").write_text("prediction: {output: y, labels: [low, high]}\nmodality: tabular\n")
     _add(folder, "image", identity("BYTES"))
     (folder / "image" / "model.yaml").write_text("modality: image\n")
+    for name in PATIENT:
+        (folder / name / "model.yaml").write_text("batching: {max_delay: 5ms}\n")
     return folder
 
 

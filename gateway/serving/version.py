@@ -70,6 +70,7 @@ class ModelVersion:
         self._batcher = Batcher(loaded.session.run, loaded.rules, self.statistics, self._threads, uniform)
         self.infer = self._batcher.submit
         self.infer_now = self._batcher.run_now
+        self.waits = not self.on_loop or loaded.rules.max_delay_s > 0  # even a request that comes alone must wait
 
     async def close(self) -> None:
         """Wait until every request has been answered, then let go of the threads and the session."""

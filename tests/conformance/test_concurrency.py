@@ -15,7 +15,7 @@ from gateway.tensors import Array
 from tests.running import GatewayProcess
 
 CLIENTS = 64
-REQUESTS_EACH = 4
+REQUESTS_EACH = 1
 Feeds = dict[str, Array]
 Maker = Callable[[np.random.Generator], Feeds]
 

@@ -1,0 +1,71 @@
+"""The floor plan: imports go only down, every module has its floor, and no file holds two concepts."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "gateway"
+FLOORS = {
+    "errors": 0,
+    "tensors": 0,
+    "settings": 1,
+    "protocol": 1,
+    "routing": 2,
+    "serving": 2,
+    "records": 2,
+    "deployment": 3,
+    "pipeline": 4,
+    "web": 5,
+    "worker": 6,
+    "presentation": 7,
+    "cli": 8,
+    "__main__": 9,
+}
+MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+LONGEST = 300
+
+
+def room_of(name: str) -> str:
+    """The room of a dotted module name below the package: `serving` for `serving.batcher`."""
+    return name.split(".")[0]
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The names below `gateway` that a file imports, wherever in the file it does so."""
+    for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            names = [str(node.module)]
+        yield from (name.removeprefix("gateway.") for name in names if name.startswith("gateway."))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_imports_go_down(path: Path) -> None:
+    room = path.parts[0].removesuffix(".py")
+    if room == "__init__":
+        assert list(imported(path)) == []
+        return
+    assert room in FLOORS, f"{path} has no floor: give its room one"
+    for name in imported(path):
+        below = FLOORS[room_of(name)] < FLOORS[room]
+        assert below or room_of(name) == room, (
+            f"{path} (floor {FLOORS[room]}) imports {name} (floor {FLOORS[room_of(name)]})"
+        )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_a_file_is_one_concept(path: Path) -> None:
+    assert len((PACKAGE / path).read_text().splitlines()) <= LONGEST
+
+
+def test_a_worker_loads_nothing_of_the_command_line() -> None:
+    code = "import gateway.worker, sys; print(*(name for name in sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "gateway.pipeline" in loaded
+    unwanted = {"gateway.cli", "gateway.presentation", "gateway.release", "rich", "httpx"}
+    assert unwanted.isdisjoint(loaded)
