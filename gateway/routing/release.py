@@ -20,6 +20,10 @@ class Variant(StrEnum):
     PINNED = "pinned"
 
 
+STABLE: Final = Variant.STABLE  # looked up on every request: through the enum that costs more than a hash
+CANDIDATE: Final = Variant.CANDIDATE
+
+
 class Decision(NamedTuple):
     """Which version answers a request, and by what chance.
 
@@ -67,16 +71,16 @@ class Release:
         if self.candidate is None:
             return self._default
         position = self._rules.first(attributes)
-        bucket = bucket_of(self.salt, self.sticky_key(attributes) or prediction_id)
+        bucket = bucket_of(self.salt, self._sticky(attributes) or prediction_id)
         if position == NO_MATCH:
-            return Decision(self.stable, Variant.STABLE, DEFAULT_ROUTE, bucket, 0, 1.0)
+            return Decision(self.stable, STABLE, DEFAULT_ROUTE, bucket, 0, 1.0)
         return self.drawn(self._names[position], 0 if self.stopped else self.weights_ppm[position], bucket)
 
     def drawn(self, route: str, weight_ppm: int, bucket: int) -> Decision:
         """The decision of a route of this weight on this bucket."""
         if self.candidate is not None and bucket < weight_ppm:
-            return Decision(self.candidate, Variant.CANDIDATE, route, bucket, weight_ppm, weight_ppm / BUCKETS)
-        return Decision(self.stable, Variant.STABLE, route, bucket, weight_ppm, (BUCKETS - weight_ppm) / BUCKETS)
+            return Decision(self.candidate, CANDIDATE, route, bucket, weight_ppm, weight_ppm / BUCKETS)
+        return Decision(self.stable, STABLE, route, bucket, weight_ppm, (BUCKETS - weight_ppm) / BUCKETS)
 
     def pinned(self, version: int) -> Decision:
         """The decision for a request that names its version itself."""

@@ -6,6 +6,7 @@ Items with no such condition (only `regex` or `not`, or no condition at all) are
 their number.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -16,6 +17,7 @@ from gateway.settings.matching import MatcherSettings, MatchSettings
 
 NO_MATCH: Final = -1
 
+_LAST: Final = sys.maxsize
 _WHOLE: Final = 0  # an anchor's length: 0 for the whole value, n for a prefix of n characters, -n for a suffix
 Anchor = tuple[AttributeName, int, str]
 Entry = tuple[int, tuple[tuple[Accessor, Test], ...]]  # the route's position, and what is left to test
@@ -43,28 +45,36 @@ class Rules:
             for name, length, text in _anchors(chosen) if chosen else ():
                 tables.setdefault((name, length), {}).setdefault(text, []).append(entry)
         self._tables = [
-            (accessor(name), [(length, table) for (other, length), table in tables.items() if other == name])
+            (
+                accessor(name),
+                tables.get((name, _WHOLE), {}),
+                [(length, table) for (other, length), table in tables.items() if other == name and length != _WHOLE],
+            )
             for name in dict.fromkeys(name for name, _ in tables)
         ]
 
     def first(self, attributes: Attributes) -> int:
         """The position of the first route that matches, or NO_MATCH."""
-        best = NO_MATCH
-        for read, tables in self._tables:
+        best = _LAST
+        for read, whole, affixes in self._tables:
             value = read(attributes)
             if value is None:
                 continue
-            for length, table in tables:
-                key = value if not length else value[:length] if length > 0 else value[length:]
-                if key in table:
-                    best = _earliest(table[key], attributes, best)
-        return _earliest(self._scanned, attributes, best)
+            if value in whole:
+                best = _earliest(whole[value], attributes, best)
+            for length, table in affixes:
+                affix = value[:length] if length > 0 else value[length:]
+                if affix in table:
+                    best = _earliest(table[affix], attributes, best)
+        if self._scanned:
+            best = _earliest(self._scanned, attributes, best)
+        return best if best != _LAST else NO_MATCH
 
 
 def _earliest(entries: Iterable[Entry], attributes: Attributes, best: int) -> int:
     """The position of the first of `entries` that matches, unless `best` comes before it."""
     for position, rest in entries:
-        if best != NO_MATCH and position >= best:
+        if position >= best:
             return best
         for read, test in rest:
             if not test(read(attributes)):

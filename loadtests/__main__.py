@@ -1,0 +1,34 @@
+"""`python -m loadtests SCENARIO`: exit code 1 when a target is missed."""
+
+import importlib
+import pkgutil
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from loadtests import scenarios
+
+NAMES = sorted(module.name for module in pkgutil.iter_modules(scenarios.__path__))
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("scenario", type=click.Choice(NAMES), required=False)
+@click.option(
+    "--rounds", type=click.IntRange(1, 50), default=5, show_default=True, help="Both sides are measured in each."
+)
+@click.option("--seconds", type=click.IntRange(1, 60), default=4, show_default=True, help="Length of one measurement.")
+def main(scenario: str | None, rounds: int, seconds: int) -> None:
+    """Measure one scenario; without a name, list them."""
+    if scenario is None:
+        for name in NAMES:
+            module = importlib.import_module(f"loadtests.scenarios.{name}")
+            click.echo(f"{name:10} {(module.__doc__ or '').splitlines()[0]}")
+        return
+    module = importlib.import_module(f"loadtests.scenarios.{scenario}")
+    with tempfile.TemporaryDirectory() as folder:
+        sys.exit(0 if module.run(Path(folder), rounds, seconds) else 1)
+
+
+main()

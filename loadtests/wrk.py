@@ -1,0 +1,61 @@
+"""Closed-loop load by wrk (a Debian package), on core 1."""
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+CLIENT_CORE: Final = "1"
+SCRIPT: Final = """
+wrk.method = "POST"
+local file = io.open("BODY", "rb")
+wrk.body = file:read("*a")
+file:close()
+HEADERS
+done = function(summary, latency, requests)
+  io.write(string.format('RESULT {"requests": %d, "us": %d, "p50": %d, "p99": %d, "failed": %d}\\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.status
+    + summary.errors.timeout))
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is sent: always the same request."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one run of wrk saw."""
+
+    per_s: float
+    p50_us: float
+    p99_us: float
+
+
+def measure(url: str, load: Load, connections: int, seconds: int) -> Measured:
+    """Requests a second and latency at `connections` connections. A request that fails ends the benchmark."""
+    if shutil.which("wrk") is None:
+        raise SystemExit("wrk is missing: apt-get install wrk")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "body").write_bytes(load.body)
+        headers = "\n".join(f'wrk.headers["{key}"] = "{value}"' for key, value in load.headers.items())
+        (folder / "post.lua").write_text(SCRIPT.replace("BODY", str(folder / "body")).replace("HEADERS", headers))
+        command = ["taskset", "-c", CLIENT_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
+        run = subprocess.run(
+            [*command, "-s", str(folder / "post.lua"), url], check=True, capture_output=True, text=True
+        )
+    found = json.loads(run.stdout.split("RESULT ")[1])
+    if found["failed"] or not found["requests"]:
+        raise SystemExit(f"{found['failed']} requests failed at {url}:\n{run.stdout}")
+    return Measured(found["requests"] / found["us"] * 1e6, found["p50"], found["p99"])
