@@ -1,21 +1,27 @@
 """The command `gateway`. Exit codes: 0 done, 1 refused or failed (reason on stderr), 2 wrong usage."""
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import click
+import httpx
 import orjson
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from gateway import __version__
-from gateway.deployment import Deployment, releases
+from gateway.control import Control
+from gateway.deployment import releases
 from gateway.errors import GatewayError
 from gateway.presentation import (
     check_table,
     explanation_json,
     explanation_text,
     release_table,
+    status_text,
 )
 from gateway.routing.attributes import Attributes
 from gateway.routing.explanation import explain as explanation_of
@@ -25,7 +31,7 @@ from gateway.serving.scratch import Trial, Verdict, try_versions
 from gateway.settings.gateway_settings import GatewaySettings
 from gateway.settings.load import load_gateway, load_routing
 from gateway.settings.routing_settings import RoutingSettings
-from gateway.worker import listen, work
+from gateway.supervisor import supervise, worker_count
 
 CONFIG = click.option(
     "--config",
@@ -34,6 +40,7 @@ CONFIG = click.option(
     show_default=True,
     help="The server's YAML file; paths in it are relative to the working directory.",
 )
+REASON = click.option("--reason", default="", help="Why; kept with the decision.")
 JSON = click.option("--json", "as_json", is_flag=True, help="For scripts.")
 
 
@@ -65,21 +72,73 @@ def main() -> None:
 def serve(config: Path) -> None:
     """Load the models and serve them until told to stop."""
     settings, routing = _load(config)
-    listener = listen(settings.server)
     console = Console(stderr=True)
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("loading models", total=None)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    with _progress(console) as progress:
+        progress.add_task(f"starting {worker_count(settings.server)} workers", total=None)
 
-        def loading(name: str, version: int) -> None:
-            progress.update(task, description=f"loading {name} {version}")
-
-        def ready(deployment: Deployment) -> None:
+        def ready(control: Control, data_plane: str, control_plane: str) -> None:
             progress.stop()
-            console.print(release_table(deployment))
-            host, port = listener.getsockname()[:2]
-            console.print(f"Serving [bold]http://{host}:{port}/v2[/bold]; stop with Ctrl-C.")
+            console.print(release_table(control.overview(), control.left_out()))
+            console.print(f"Serving [bold]{data_plane}/v2[/bold] with {control.fleet.size} workers; stop with Ctrl-C.")
+            console.print(f"Control plane at {control_plane}: gateway status, stop, resume.")
 
-        uvloop.run(work(settings, routing, listener, loading, ready))
+        uvloop.run(supervise(settings, routing, ready))
+
+
+@main.command()
+@click.argument("model", required=False)
+@CONFIG
+@JSON
+def status(model: str | None, config: Path, as_json: bool) -> None:
+    """Say what each release does now: weights, stops, and how both versions fare."""
+    releases = _ask(config, "GET", f"/api/releases/{model}" if model else "/api/releases")
+    if as_json:
+        click.echo(orjson.dumps(releases))
+        return
+    for release in releases if isinstance(releases, list) else [releases]:
+        Console().print(status_text(release))
+    error = _ask(config, "GET", "/api/config")["last_error"]
+    if error:
+        Console().print(f"[red]The last edit is not in force:[/red] {escape(error)}")
+
+
+@main.command()
+@click.argument("model")
+@CONFIG
+@REASON
+@JSON
+def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
+    """Stop all traffic to the model's candidate, at once and until it is resumed."""
+    decision = _ask(config, "POST", f"/api/releases/{model}/stop", reason)
+    click.echo(orjson.dumps(decision) if as_json else f"version {decision['candidate']} of {model} is stopped")
+
+
+@main.command()
+@click.argument("model")
+@CONFIG
+@REASON
+@JSON
+def resume(model: str, config: Path, reason: str, as_json: bool) -> None:
+    """Send traffic to the model's candidate again, as the routing says."""
+    decision = _ask(config, "POST", f"/api/releases/{model}/resume", reason)
+    click.echo(orjson.dumps(decision) if as_json else f"version {decision['candidate']} of {model} gets traffic again")
+
+
+def _ask(config: Path, method: str, path: str, reason: str | None = None) -> Any:
+    """What the control plane of the running gateway answers; refuses with its reason."""
+    control = load_gateway(config).control
+    host = f"[{control.host}]" if ":" in control.host else control.host
+    url = f"http://{host}:{control.port}"
+    try:
+        answer = httpx.request(method, url + path, json=None if reason is None else {"reason": reason}, timeout=10)
+    except httpx.TransportError as error:
+        raise Refusal(f"no gateway answers at {url} ({error}); is `gateway serve` running?") from None
+    document = answer.json()
+    if answer.status_code != 200:
+        raise Refusal(document["error"])
+    return document
 
 
 @main.command()
@@ -96,10 +155,14 @@ def check(config: Path, as_json: bool) -> None:
         if version is not None
     ]
     verdicts: list[Verdict] = []
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with _progress(Console(stderr=True)) as progress:
         for verdict in progress.track(try_versions(repository.path, trials), len(trials), description="loading models"):
             verdicts.append(verdict)
     _report(verdicts, as_json)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
 def _report(verdicts: list[Verdict], as_json: bool) -> None:

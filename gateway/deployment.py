@@ -4,17 +4,21 @@
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.errors import GatewayError, ModelUnavailable, NotFound
+from gateway.instruments import Instruments
 from gateway.routing.release import Release
 from gateway.serving.repository import Repository
-from gateway.serving.version import ModelVersion, load_version
+from gateway.serving.version import LoadedVersion, ModelVersion, load_version
+from gateway.settings.guarding import GuardsSettings, RescueSettings
 from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings
+from gateway.shm.scoreboard import Totals
 
-Progress = Callable[[str, int], None]
+Key = tuple[str, int]  # a model and a version
 
 
 class VersionState(StrEnum):
@@ -40,32 +44,83 @@ def releases(repository: Repository, routing: RoutingSettings) -> dict[str, Rele
     return {**{name: ReleaseSettings(stable=repository.versions(name)[-1]) for name in unrouted}, **routing.models}
 
 
+class Breaker:
+    """Stops a release after so many failures of its candidate in a row, in this worker, in one epoch."""
+
+    __slots__ = ("_epoch", "_failures", "_limit")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._failures = 0
+        self._epoch = 0
+
+    def success(self) -> None:
+        """The candidate has answered."""
+        self._failures = 0
+
+    def failure(self, epoch: int) -> bool:
+        """The candidate has failed on a request that was decided in `epoch`; True when it must be stopped."""
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._failures = 0
+        self._failures += 1
+        return self._failures >= self._limit
+
+
 class ServedModel:
-    """One model in service: its release and the versions that the release names."""
+    """One model in service: its release, the versions that the release names, and what stops the candidate."""
 
-    __slots__ = ("header_keys", "modality", "name", "release", "stable", "versions")
+    __slots__ = (
+        "breaker",
+        "header_keys",
+        "modality",
+        "name",
+        "release",
+        "rescue_after_ns",
+        "stable",
+        "switch",
+        "versions",
+    )
 
-    def __init__(self, name: str, release: Release, versions: Mapping[int, ModelVersion], modality: str | None) -> None:
+    def __init__(
+        self, name: str, settings: ReleaseSettings, versions: Mapping[int, ModelVersion], instruments: Instruments
+    ) -> None:
+        release = Release(name, settings)
         self.name = name
         self.release = release
         self.versions = versions
         self.stable = versions[release.stable]
-        self.modality = modality
+        self.modality = self.stable.loaded.settings.modality
         self.header_keys = tuple((header, header.encode()) for header in sorted(release.headers))
+        self.switch = instruments.switch(name, release.candidate)
+        self.breaker = Breaker((settings.guards or GuardsSettings()).breaker.consecutive_failures)
+        self.rescue_after_ns = int((settings.rescue or RescueSettings()).timeout * 1e9)
 
 
 class Deployment:
-    """Loads, swaps, drains and unloads. Lives on one event loop; loading itself happens in threads."""
+    """Loads, swaps, drains and unloads. Lives on one event loop; loading itself happens in threads.
 
-    def __init__(self, repository: Repository, routing: RoutingSettings) -> None:
+    `left_out`: versions that must not be loaded here, because loading them has killed a process, and what was seen.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        routing: RoutingSettings,
+        instruments: Instruments | None = None,
+        left_out: Mapping[Key, str] | None = None,
+    ) -> None:
         self._repository = repository
         self._routing = routing
-        self._reasons: dict[tuple[str, int], str] = {}
+        self._instruments = instruments or Instruments()
+        self._left_out = left_out or {}
+        self._reasons: dict[Key, str] = {}
         self._change = asyncio.Lock()
-        self._draining: set[asyncio.Task[None]] = set()
+        self._draining: dict[asyncio.Task[None], ModelVersion] = {}
+        self._prepared: tuple[RoutingSettings, dict[str, ServedModel]] | None = None
         self.models: Mapping[str, ServedModel] = {}
 
-    async def start(self, progress: Progress = lambda name, version: None) -> None:
+    async def start(self) -> None:
         """Load every model of the repository and the routing.
 
         A routed model whose stable version does not load raises ModelUnavailable. Anything else that does not load is
@@ -74,12 +129,49 @@ class Deployment:
         models: dict[str, ServedModel] = {}
         for name, settings in sorted(releases(self._repository, self._routing).items()):
             try:
-                models[name] = await self._load(name, settings, progress)
+                models[name] = await self._load(name, settings)
             except GatewayError as error:
                 if name in self._routing.models:
                     raise
                 self._reasons[name, settings.stable] = str(error)
         self.models = models
+
+    async def prepare(self, routing: RoutingSettings) -> None:
+        """Load what `routing` needs beside what is served now; raises GatewayError, and then nothing has changed.
+
+        Versions that are served already are kept as they are. What is prepared waits for `commit` or `discard`.
+        """
+        async with self._change:
+            self.discard()
+            models: dict[str, ServedModel] = {}
+            try:
+                for name, settings in sorted(releases(self._repository, routing).items()):
+                    try:
+                        models[name] = await self._renewed(name, settings)
+                    except GatewayError as error:
+                        if name in routing.models:
+                            raise
+                        self._reasons[name, settings.stable] = str(error)
+                        if name in self.models:
+                            models[name] = self.models[name]
+            except GatewayError:
+                self._retire(_versions(models.values()) - _versions(self.models.values()))
+                raise
+            self._prepared = routing, models
+
+    def commit(self) -> None:
+        """Serve what was prepared, from the next request on; versions no longer named drain and unload."""
+        assert self._prepared is not None
+        before = self.models
+        self._routing, self.models = self._prepared
+        self._prepared = None
+        self._retire(_versions(before.values()) - _versions(self.models.values()))
+
+    def discard(self) -> None:
+        """Forget what was prepared."""
+        if self._prepared is not None:
+            self._retire(_versions(self._prepared[1].values()) - _versions(self.models.values()))
+            self._prepared = None
 
     async def load(self, name: str) -> None:
         """Load the model from disk, anew where it is served already, and swap it in; raises GatewayError."""
@@ -87,7 +179,10 @@ class Deployment:
             settings = releases(self._repository, self._routing).get(name)
             if settings is None:
                 raise NotFound(f"the repository has no model '{name}'")
-            self._replace(name, await self._load(name, settings, lambda name, version: None))
+            self._reasons = {key: why for key, why in self._reasons.items() if key[0] != name}
+            served = self.models.get(name)
+            loses = served is not None and settings.candidate in served.versions
+            self._replace(name, await self._load(name, settings, strict=loses))
 
     async def unload(self, name: str) -> None:
         """Stop serving the model; requests that have begun are answered."""
@@ -96,6 +191,10 @@ class Deployment:
                 raise NotFound(f"model '{name}' is not loaded")
             self._reasons.update({(name, version): "unloaded" for version in self._repository.versions(name)})
             self._replace(name, None)
+
+    def totals(self, version: ModelVersion) -> tuple[Totals, int]:
+        """What all workers have counted for a version, and when the last of them answered (monotonic ns; 0: never)."""
+        return self._instruments.totals(version.name, version.number)
 
     def index(self) -> list[IndexEntry]:
         """Every version on disk, and whether it is served."""
@@ -109,10 +208,12 @@ class Deployment:
         ]
 
     async def close(self) -> None:
-        """Drain and unload everything."""
-        for name in list(self.models):
-            self._replace(name, None)
-        await asyncio.gather(*self._draining)
+        """Unload everything, ending what still runs: whoever waits for an answer has been given the time to get it."""
+        versions = _versions(self.models.values())
+        self.models = {}
+        for version in (*versions, *self._draining.values()):
+            version.abandon()
+        await asyncio.gather(*(version.close() for version in versions), *self._draining)
 
     def _known(self) -> list[str]:
         return sorted({*self._repository.names(), *self.models})
@@ -130,35 +231,63 @@ class Deployment:
         if served is not None:
             models[name] = served
         self.models = models
-        for version in old.versions.values() if old is not None else ():
-            task = asyncio.get_running_loop().create_task(version.close())
-            self._draining.add(task)
-            task.add_done_callback(self._draining.discard)
+        if old is not None:
+            self._retire(set(old.versions.values()))
 
-    async def _load(self, name: str, settings: ReleaseSettings, progress: Progress) -> ServedModel:
-        stable = await self._load_version(name, settings.stable, progress, stable=True)
+    def _retire(self, versions: Iterable[ModelVersion]) -> None:
+        for version in versions:
+            task = asyncio.get_running_loop().create_task(version.close())
+            self._draining[task] = version
+            task.add_done_callback(self._draining.pop)
+
+    async def _load(self, name: str, settings: ReleaseSettings, *, strict: bool = False) -> ServedModel:
+        """The model, every version loaded from disk. A candidate that does not load is left out, unless `strict`."""
+        stable = self._in_service(name, settings.stable, await self._loaded(name, settings.stable), None)
         versions = {settings.stable: stable}
         if settings.candidate is not None:
             try:
-                versions[settings.candidate] = await self._candidate(name, settings.candidate, stable, progress)
+                candidate = await self._loaded(name, settings.candidate)
+                stable.signature.check_replaceable_by(candidate.session.signature, settings.candidate)
+                versions[settings.candidate] = self._in_service(name, settings.candidate, candidate, settings.candidate)
             except GatewayError as error:
+                if strict:
+                    raise
                 self._reasons[name, settings.candidate] = str(error)
                 settings = settings.model_copy(update={"candidate": None, "split": None})
-        return ServedModel(name, Release(name, settings), versions, stable.loaded.settings.modality)
+        return ServedModel(name, settings, versions, self._instruments)
 
-    async def _candidate(self, name: str, number: int, stable: ModelVersion, progress: Progress) -> ModelVersion:
-        candidate = await self._load_version(name, number, progress, stable=False)
-        try:
-            stable.signature.check_replaceable_by(candidate.signature, number)
-        except ModelUnavailable:
-            await candidate.close()
-            raise
-        return candidate
+    async def _renewed(self, name: str, settings: ReleaseSettings) -> ServedModel:
+        """The model under new settings, with the versions that are served already; raises where one does not load."""
+        served = self.models.get(name)
+        versions: dict[int, ModelVersion] = {}
+        for number in (settings.stable, *([settings.candidate] if settings.candidate else [])):
+            now = served.versions.get(number) if served else None
+            if now is not None and now.stable is (number == settings.stable):
+                versions[number] = now
+            else:
+                loaded = now.loaded if now is not None else await self._loaded(name, number)
+                versions[number] = self._in_service(name, number, loaded, settings.candidate)
+            if number != settings.stable:
+                versions[settings.stable].signature.check_replaceable_by(versions[number].signature, number)
+        return ServedModel(name, settings, versions, self._instruments)
 
-    async def _load_version(self, name: str, number: int, progress: Progress, *, stable: bool) -> ModelVersion:
-        progress(name, number)
+    def _in_service(self, name: str, number: int, loaded: LoadedVersion, candidate: int | None) -> ModelVersion:
+        tally = self._instruments.tally(name, number)
+        if number != candidate:
+            return ModelVersion(name, number, loaded, tally)
+        switch = self._instruments.switch(name, number)
+        return ModelVersion(name, number, loaded, tally, lambda: switch.stopped(time.monotonic_ns()))
+
+    async def _loaded(self, name: str, number: int) -> LoadedVersion:
+        if (name, number) in self._left_out:
+            raise ModelUnavailable(self._left_out[name, number])
         file = self._repository.model_file(name, number)
-        settings = self._repository.settings(name)
-        loaded = await asyncio.to_thread(load_version, file, settings, self._repository.sample(name))
+        loaded = await asyncio.to_thread(
+            load_version, file, self._repository.settings(name), self._repository.sample(name)
+        )
         self._reasons.pop((name, number), None)
-        return ModelVersion(name, number, loaded, stable=stable)
+        return loaded
+
+
+def _versions(models: Iterable[ServedModel]) -> set[ModelVersion]:
+    return {version for served in models for version in served.versions.values()}

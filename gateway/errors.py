@@ -5,10 +5,13 @@ GatewayError
 ├── ModelUnavailable          a model file cannot be loaded, or is of a kind that is not served
 └── RequestError              a request that is not answered with a prediction
     ├── InvalidRequest    400 malformed, or does not fit the model; names the tensor and the remedy
+    ├── Forbidden         403 who asks may not do this
     ├── NotFound          404 no such model or version
     ├── Conflict          409 the order contradicts the state
+    ├── BodyTooSlow       408
     ├── BodyTooLarge      413
     ├── UnsupportedMedia  415
+    ├── HeadersTooLarge   431
     ├── ModelFailed       500 the model raised
     ├── InvalidOutput     500 the model answered with something that cannot be sent
     ├── Overloaded        503 more in flight than configured
@@ -62,6 +65,11 @@ class InvalidRequest(RequestError):
     outcome = Outcome.CLIENT_ERROR
 
 
+class Forbidden(RequestError):
+    status = 403
+    outcome = Outcome.CLIENT_ERROR
+
+
 class NotFound(RequestError):
     status = 404
     outcome = Outcome.CLIENT_ERROR
@@ -70,6 +78,18 @@ class NotFound(RequestError):
 class Conflict(RequestError):
     status = 409
     outcome = Outcome.CLIENT_ERROR
+
+
+class BodyTooSlow(RequestError):
+    status = 408
+    outcome = Outcome.CLIENT_ERROR
+    headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
+
+
+class HeadersTooLarge(RequestError):
+    status = 431
+    outcome = Outcome.CLIENT_ERROR
+    headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
 
 
 class BodyTooLarge(RequestError):

@@ -1,45 +1,87 @@
-"""The one path that every prediction takes: decide, bind, run, answer."""
+"""The one path that every prediction takes: decide, bind, run, rescue if need be, answer."""
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from gateway.deployment import Deployment, ServedModel
-from gateway.errors import InvalidRequest, NotFound, Overloaded, RequestError
+from gateway.errors import Conflict, InvalidRequest, NotFound, Outcome, Overloaded, RequestError
+from gateway.instruments import SharedInstruments
 from gateway.protocol.classification import classify
 from gateway.records.token import prediction_ids
 from gateway.routing.attributes import Attributes
+from gateway.routing.release import CANDIDATE, STABLE, Decision
 from gateway.serving.batcher import Answer
+from gateway.serving.signature import Feeds
 from gateway.serving.version import ModelVersion
 from gateway.settings.gateway_settings import LimitsSettings
+from gateway.shm.scoreboard import HEAD, INFLIGHT, SHED
 from gateway.tensors import InferRequest, InferResponse, RequestedOutput, Tensor
 
 NO_BINARY: Final[frozenset[str]] = frozenset()
+STOPPED: Final = "stopped"
+
+
+class Call:
+    """One prediction under way: decided and checked, not yet run.
+
+    `stable_feeds` are the inputs as stable takes them, for a rescue. `blamed_ns` is when a candidate that rejected the
+    inputs was asked: it is at fault only if stable then answers.
+    """
+
+    __slots__ = (
+        "blamed_ns", "deadline_ns", "decision", "epoch", "feeds", "positions", "prediction_id", "request", "served",
+        "stable_feeds", "started_ns", "version",
+    )  # fmt: skip
+
+    def __init__(
+        self, request: InferRequest, prediction_id: str, served: ServedModel, decision: Decision, started_ns: int
+    ) -> None:
+        self.request = request
+        self.prediction_id = prediction_id
+        self.served = served
+        self.decision = decision
+        self.version: ModelVersion = served.versions[decision.version]
+        self.started_ns = started_ns
+        self.deadline_ns = started_ns
+        self.epoch = 0
+        self.blamed_ns = 0
+        self.feeds: Feeds = {}
+        self.stable_feeds: Feeds = {}
+        self.positions: Sequence[int] = ()
 
 
 class Gateway:
     """Serves predictions from what `deployment` holds at the moment a request arrives."""
 
-    def __init__(self, deployment: Deployment, limits: LimitsSettings) -> None:
+    def __init__(
+        self, deployment: Deployment, limits: LimitsSettings, instruments: SharedInstruments | None = None
+    ) -> None:
         self.deployment = deployment
         self.draining = False
         self.inflight = 0
-        self.crowd: Callable[[], int] = lambda: (
-            2
-        )  # requests whose bytes have arrived; told by the server when there is one
+        self.gate: AbstractContextManager[None] = instruments.gate if instruments else nullcontext()
+        self._head = instruments.head if instruments else memoryview(array("q", bytes(8 * HEAD)))
         self._max_inflight = limits.inflight
+        self.timeout_s = limits.timeout
         self._timeout_ns = int(limits.timeout * 1e9)
         self._next_id = prediction_ids()
 
     def admit(self) -> None:
         """Count a request in; raises Overloaded beyond `limits.inflight`. Every admitted request must be let go."""
         if self.inflight >= self._max_inflight:
+            self._head[SHED] += 1
             raise Overloaded(f"{self.inflight} requests are in flight, which is limits.inflight; try again later")
         self.inflight += 1
+        self._head[INFLIGHT] = self.inflight
 
     def let_go(self) -> None:
         """The request admitted before has been answered."""
         self.inflight -= 1
+        self._head[INFLIGHT] = self.inflight
 
     def served(self, name: str) -> ServedModel:
         """The model as it is served now; raises NotFound."""
@@ -56,46 +98,134 @@ class Gateway:
             raise NotFound(f"model '{name}' is not served in version {number}; served are {there}")
         return versions[number]
 
-    async def infer(
-        self, served: ServedModel, pinned: int | None, request: InferRequest, attributes: Attributes
-    ) -> InferResponse:
-        """The prediction of the version that the release decides on, or of the `pinned` one; raises RequestError."""
+    def begin(self, served: ServedModel, pinned: int | None, request: InferRequest, attributes: Attributes) -> Call:
+        """Decide which version answers (the release's choice, or `pinned`), and check the request against it.
+
+        Raises InvalidRequest, or Conflict where a stopped version is pinned. The call must go on to `infer_now` or
+        `submit` in the same turn of the event loop: after that the version might be unloaded.
+        """
         started_ns = time.monotonic_ns()
+        release = served.release
+        stopped = served.switch.stopped(started_ns)
         prediction_id = self._next_id()
-        decision = served.release.pinned(pinned) if pinned else served.release.decide(attributes, prediction_id)
-        version = served.versions[decision.version]
+        if pinned is None:
+            decision = release.decide(attributes, prediction_id, stopped)
+        elif stopped and pinned == release.candidate:
+            raise Conflict(f"version {pinned} of '{served.name}' is stopped; resume it, or ask for another version")
+        else:
+            decision = release.pinned(pinned)
+        call = Call(request, prediction_id, served, decision, started_ns)
         try:
-            patience_ns = self._patience_ns(request)
-            feeds = version.signature.bind(request)
-            positions = version.signature.positions(request.outputs)
-            if self.crowd() <= 1 and not version.waits:
-                answer = version.infer_now(feeds)
-            else:
-                answer = await version.infer(feeds, started_ns + patience_ns)
-            response = _response(version, request, positions, answer)
-        except RequestError:
-            version.statistics.fail.add(time.monotonic_ns() - started_ns)
+            self._bind(call)
+        except InvalidRequest:
+            call.version.tally.failure(decision.variant, Outcome.CLIENT_ERROR, time.monotonic_ns() - started_ns)
             raise
-        version.statistics.count_success(started_ns, time.monotonic_ns())
-        response.parameters = {"prediction_id": prediction_id, "variant": decision.variant, "route": decision.route}
+        return call
+
+    def infer_now(self, call: Call) -> InferResponse:
+        """End the call at once, alone, on the event loop; not for a version that `waits`. Raises RequestError."""
+        try:
+            return self._answered(call, call.version.infer_now(call.feeds))
+        except RequestError as error:
+            self._failed(call, error)
+            raise
+
+    def submit(self, call: Call) -> "asyncio.Future[Answer]":
+        """Queue the call with its version's batcher, where it may share a batch."""
+        deadline_ns = call.deadline_ns
+        if call.decision.variant is CANDIDATE:  # leave stable half of the time at least
+            patience_ns = min(call.served.rescue_after_ns, (deadline_ns - call.started_ns) // 2)
+            deadline_ns = call.started_ns + patience_ns
+        return call.version.infer(call.feeds, deadline_ns)
+
+    def rescue(self, call: Call, submitted: "asyncio.Future[Answer]") -> "asyncio.Future[Answer] | None":
+        """Where the candidate's answer must not be sent: stable's, which the call then waits for; else None.
+
+        To be asked inside `gate`, in which the answer is then sent: so no answer of a stopped candidate is.
+        """
+        if call.decision.variant is not CANDIDATE or submitted.cancelled():
+            return None
+        served, error = call.served, submitted.exception()
+        now_ns = time.monotonic_ns()
+        if served.switch.stopped(now_ns) or isinstance(error, Conflict):
+            call.version.tally.rescue(STOPPED)
+        elif error is None:
+            served.breaker.success()
+            return None
+        elif isinstance(error, InvalidRequest):
+            call.blamed_ns = now_ns
+        else:
+            self._blame(call, error.outcome if isinstance(error, RequestError) else Outcome.MODEL_ERROR, now_ns)
+        call.version = served.stable
+        call.decision = call.decision._replace(version=served.stable.number, variant=STABLE)
+        call.feeds = call.stable_feeds
+        call.positions = served.stable.signature.positions(call.request.outputs)
+        return served.stable.infer(call.feeds, call.deadline_ns)
+
+    def end(self, call: Call, submitted: "asyncio.Future[Answer]") -> InferResponse:
+        """The response to a submitted call that is done and needs no rescue. Raises RequestError."""
+        try:
+            response = self._answered(call, submitted.result())
+        except RequestError as error:
+            self._failed(call, error)
+            raise
+        if call.blamed_ns:
+            self._blame(call, Outcome.MODEL_ERROR, call.blamed_ns)
         return response
+
+    def _bind(self, call: Call) -> None:
+        """The inputs as the version takes them, and stable's way too: its signature is what a release promises."""
+        call.deadline_ns = call.started_ns + self._patience_ns(call.request)
+        if call.decision.variant is CANDIDATE:
+            call.epoch = call.served.switch.epoch
+            call.stable_feeds = call.served.stable.signature.bind(call.request)
+            call.served.stable.signature.positions(call.request.outputs)
+        call.feeds = call.version.signature.bind(call.request)
+        call.positions = call.version.signature.positions(call.request.outputs)
+
+    def _blame(self, call: Call, outcome: Outcome, failed_ns: int) -> None:
+        """The candidate has failed on a call that stable answers."""
+        served = call.served
+        assert served.release.candidate is not None
+        tally = served.versions[served.release.candidate].tally
+        tally.failure(CANDIDATE, outcome, failed_ns - call.started_ns)
+        tally.rescue(outcome)
+        call.blamed_ns = 0
+        if served.breaker.failure(call.epoch):
+            served.switch.trip(call.epoch)
 
     def _patience_ns(self, request: InferRequest) -> int:
         timeout_us = request.parameters.get("timeout")
         if timeout_us is None:
             return self._timeout_ns
         if type(timeout_us) is not int or timeout_us <= 0:
-            raise InvalidRequest(f"parameters.timeout must be a positive number of microseconds, got {timeout_us!r}")
+            got = repr(timeout_us)[:40] if isinstance(timeout_us, int | float) else type(timeout_us).__name__
+            raise InvalidRequest(f"parameters.timeout must be a positive number of microseconds, got {got}")
         return timeout_us * 1000
+
+    def _failed(self, call: Call, error: RequestError) -> None:
+        duration_ns = time.monotonic_ns() - call.started_ns
+        call.version.tally.failure(call.decision.variant, error.outcome, duration_ns)
+
+    def _answered(self, call: Call, answer: Answer) -> InferResponse:
+        response = _response(call.version, call.request, call.positions, answer)
+        decision = call.decision
+        call.version.tally.success(decision.variant, call.started_ns, time.monotonic_ns())
+        response.parameters = {
+            "prediction_id": call.prediction_id,
+            "variant": decision.variant,
+            "route": decision.route,
+        }
+        return response
 
 
 def _response(version: ModelVersion, request: InferRequest, positions: Sequence[int], answer: Answer) -> InferResponse:
     outputs = []
     for position in positions:
-        array = answer[position]
-        if array is not None:
+        result = answer[position]
+        if result is not None:
             spec = version.signature.outputs[position]
-            outputs.append(Tensor(spec.name, spec.datatype, array, version.output_parameters[position]))
+            outputs.append(Tensor(spec.name, spec.datatype, result, version.output_parameters[position]))
     binary = NO_BINARY
     if request.outputs is not None:
         wanted = {output.name: output for output in request.outputs}

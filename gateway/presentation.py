@@ -1,40 +1,72 @@
 """What the commands show: tables and words for people, JSON for scripts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
+from rich.markup import escape
 from rich.table import Table
 
-from gateway.deployment import Deployment, ServedModel
+from gateway.release.overview import Overview
 from gateway.routing.explanation import Explanation
 from gateway.serving.scratch import Verdict
 
 
-def release_table(deployment: Deployment) -> Table:
+def release_table(releases: Sequence[Overview], left_out: Mapping[tuple[str, int], str]) -> Table:
     """What is served and the split in force, with a line for each route; what is not served, and why."""
     table = Table(title="Models", title_justify="left")
     for heading in ("model", "stable", "candidate", "route", "to the candidate"):
         table.add_column(heading)
-    for name, served in sorted(deployment.models.items()):
-        for row in _release_rows(served):
+    for release in releases:
+        name = release.model
+        for row in _release_rows(release, left_out):
             table.add_row(name, *row)
             name = ""
-    for entry in deployment.failures():
-        table.add_row(
-            f"[red]{entry.name}[/red]", "", "", f"[red]version {entry.version} is not served[/red]", entry.reason
-        )
+    for (name, version), why in sorted(left_out.items()):
+        table.add_row(f"[red]{name}[/red]", "", "", f"[red]version {version} is not served[/red]", why)
     return table
 
 
-def _release_rows(served: ServedModel) -> Iterator[tuple[str, str, str, str]]:
-    release = served.release
-    stable, candidate = str(release.stable), "-" if release.candidate is None else str(release.candidate)
-    if not release.routes:
+def _release_rows(release: Overview, left_out: Mapping[tuple[str, int], str]) -> Iterator[tuple[str, str, str, str]]:
+    there = release.candidate is not None and (release.model, release.candidate) not in left_out
+    stable, candidate = str(release.stable), str(release.candidate) if there else "-"
+    if not there or not release.weights_ppm:
         yield stable, candidate, "(every request)", "0%"
-    for route, weight_ppm in zip(release.routes, release.weights_ppm, strict=True):
-        yield stable, candidate, route.name, f"{weight_ppm / 10_000:g}%"
+        return
+    for route, weight_ppm in release.weights_ppm.items():
+        share = f"{weight_ppm / 10_000:g}%"
+        yield stable, candidate, route, f"[red]0%, stopped[/red] (else {share})" if release.stopped else share
         stable = candidate = ""
+
+
+def status_text(release: dict[str, Any]) -> Table:
+    """One release as the control plane tells it."""
+    stop = release["stop"]
+    title = f"{release['model']}: " + (
+        f"[red]stopped[/red] by {stop['by']}: {escape(stop['reason'])}"
+        if stop
+        else "[red]stopped[/red]"
+        if release["stopped"]
+        else "running"
+    )
+    table = Table(title=title, title_justify="left")
+    for heading in ("version", "part", "answered", "failed", "rescued", "mean ms", "routes"):
+        table.add_column(heading)
+    routes = ", ".join(f"{route['route']} {route['in_force_percent']:g}%" for route in release["routes"])
+    for version in release["versions"]:
+        outcomes = dict(version["outcomes"])
+        answered = outcomes.pop("ok")
+        mean = version["latency_mean_ms"]
+        table.add_row(
+            str(version["version"]),
+            version["variant"],
+            f"{answered:,}",
+            f"{sum(outcomes.values()):,}",
+            f"{sum(version['rescues'].values()):,}",
+            "-" if mean is None else f"{mean:.3f}",
+            routes if version["variant"] == "candidate" else "",
+        )
+    return table
 
 
 def check_table(verdicts: list[Verdict]) -> Table:

@@ -1,80 +1,172 @@
-"""A worker: one event loop with its listening socket, its ONNX sessions and the data plane."""
+"""A worker process: one event loop with its own listening socket, its ONNX sessions and the data plane.
+
+`python -m gateway.worker FD`: FD is the pipe to the control process.
+"""
 
 import asyncio
 import contextlib
 import gc
+import itertools
+import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, Final
 
 import uvicorn
+import uvloop
 
-from gateway.deployment import Deployment, Progress
-from gateway.errors import SettingsError
+from gateway.deployment import Deployment
+from gateway.errors import GatewayError, InvalidRequest, NotFound
+from gateway.instruments import SharedInstruments
+from gateway.orders import Commit, Discard, Done, Failed, Granted, Load, Order, Prepare, Ready, Report, Start, Wish
 from gateway.pipeline import Gateway
 from gateway.serving.repository import Repository
-from gateway.settings.gateway_settings import GatewaySettings, ServerSettings
-from gateway.settings.routing_settings import RoutingSettings
+from gateway.settings.gateway_settings import ServerSettings
+from gateway.shm.scoreboard import Scoreboard
+from gateway.shm.switchboard import Switchboard
 from gateway.web.app import data_plane
+from gateway.web.connection import InferConnection
 
-Ready = Callable[[Deployment], None]
-BACKLOG = 2048
-
-
-def listen(server: ServerSettings) -> socket.socket:
-    """A socket of this worker's own on the server's address; raises SettingsError where it cannot be had."""
-    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((server.host, server.port))
-    except OSError as error:
-        listener.close()
-        reason = f"server: cannot listen on {server.host}:{server.port}: {error.strerror}; choose another host or port"
-        raise SettingsError("gateway.yaml", [reason]) from None
-    listener.set_inheritable(True)
-    return listener
+BACKLOG: Final = 2048
+EXIT_FAILED: Final = 3  # the worker said why it cannot serve: starting another one would be no use
 
 
-async def work(
-    settings: GatewaySettings, routing: RoutingSettings, listener: socket.socket, progress: Progress, ready: Ready
-) -> None:
-    """Load the models, then serve until SIGTERM or SIGINT, then answer what has begun, for `server.drain` at most."""
-    deployment = Deployment(Repository(Path(settings.models.path)), routing)
-    await deployment.start(progress)
-    gateway = Gateway(deployment, settings.limits)
-    server = _Server(_configuration(gateway, settings.server))
-    gateway.crowd = server.server_state.tasks.__len__
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _drain, gateway, server)
-    gc.collect()
-    gc.freeze()  # what start-up made lives as long as the process: no collection need look at it again
-    ready(deployment)
-    await server.serve(sockets=[listener])
-    await deployment.close()
+def listener(host: str, port: int) -> socket.socket:
+    """A socket of this process's own, bound and not yet listening, beside those of the other workers."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind((host, port))
+    return bound
 
 
-def _drain(gateway: Gateway, server: uvicorn.Server) -> None:
-    server.force_exit = server.should_exit  # asked a second time: do not wait for those in flight
-    server.should_exit = True
-    gateway.draining = True
+class Worker:
+    """What one worker process does between its first and its last word."""
 
+    def __init__(self, start: Start, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._server_settings = start.settings.server
+        self._start = start
+        switchboard = Switchboard.attach(start.switchboard, start.workers)
+        scoreboard = Scoreboard.attach(start.scoreboard, start.workers)
+        dead_after_ns = int(start.settings.control.dead_after * 1e9)
+        plan = start.plan
+        self._instruments = SharedInstruments(
+            switchboard, scoreboard, start.worker, dead_after_ns, plan.versions, plan.releases
+        )
+        self._repository = Repository(Path(start.settings.models.path))
+        self._deployment = Deployment(self._repository, plan.routing, self._instruments, plan.left_out)
+        self._gateway = Gateway(self._deployment, start.settings.limits, self._instruments)
+        self._wishes: dict[int, asyncio.Future[str]] = {}
+        self._next_wish = itertools.count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
 
-def _configuration(gateway: Gateway, server: ServerSettings) -> uvicorn.Config:
-    return uvicorn.Config(
-        data_plane(gateway, server.max_body),
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        backlog=BACKLOG,
-        timeout_graceful_shutdown=max(1, round(server.drain)),
-    )
+    async def run(self) -> None:
+        """Load the models, then serve until SIGTERM, then answer what has begun, for `server.drain` at most."""
+        loop = asyncio.get_running_loop()
+        await self._deployment.start()
+        server = _Server(self._configuration())
+        loop.add_signal_handler(signal.SIGTERM, self._drain, server)
+        loop.add_reader(self._pipe.fileno(), self._hear)
+        gc.collect()
+        gc.freeze()  # what start-up made lives as long as the process: no collection need look at it again
+        bound = listener(self._server_settings.host, self._start.port)
+        bound.listen(BACKLOG)
+        self._say(Ready({(entry.name, entry.version): entry.reason for entry in self._deployment.failures()}))
+        await server.serve(sockets=[bound])
+        await self._deployment.close()
+
+    async def load(self, name: str) -> None:
+        """Have all workers load the model; raises NotFound or InvalidRequest."""
+        if name not in self._repository.names():
+            raise NotFound(f"the repository has no model '{name}'")
+        await self._wish(name, load=True)
+
+    async def unload(self, name: str) -> None:
+        """Have all workers unload the model; raises NotFound or InvalidRequest."""
+        self._gateway.served(name)
+        await self._wish(name, load=False)
+
+    async def _wish(self, name: str, *, load: bool) -> None:
+        number = next(self._next_wish)
+        granted = self._wishes[number] = asyncio.get_running_loop().create_future()
+        self._say(Wish(number, name, load))
+        error = await granted
+        if error:
+            raise InvalidRequest(error)
+
+    def _drain(self, server: uvicorn.Server) -> None:
+        server.force_exit = server.should_exit  # asked a second time: do not wait for those in flight
+        server.should_exit = True
+        self._gateway.draining = True
+
+    def _hear(self) -> None:
+        try:
+            heard: Order | Granted = self._pipe.recv()
+        except (EOFError, OSError):
+            # Control is dead. Its heartbeat stops every candidate; stable goes on until a new control takes over.
+            asyncio.get_running_loop().remove_reader(self._pipe.fileno())
+            for wish in self._wishes.values():
+                wish.set_result("the control process is gone")
+            self._wishes.clear()
+            return
+        if isinstance(heard, Granted):
+            self._wishes.pop(heard.wish).set_result(heard.error)
+            return
+        task = asyncio.get_running_loop().create_task(self._carry_out(heard))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _carry_out(self, order: Order) -> None:
+        error = ""
+        try:
+            await self._obey(order)
+        except GatewayError as refused:
+            error = str(refused)
+        except Exception as broken:
+            error = f"{type(broken).__name__}: {broken}"
+        self._say(Done(order.order, error))
+
+    async def _obey(self, order: Order) -> None:
+        match order:
+            case Prepare():
+                self._instruments.learn(order.plan.versions, order.plan.releases)
+                await self._deployment.prepare(order.plan.routing)
+            case Commit():
+                self._deployment.commit()
+            case Discard():
+                self._deployment.discard()
+            case Load():
+                self._instruments.learn(order.plan.versions, order.plan.releases)
+                await self._deployment.load(order.name)
+            case _:
+                await self._deployment.unload(order.name)
+
+    def _say(self, report: Report) -> None:
+        with contextlib.suppress(OSError):
+            self._pipe.send(report)
+
+    def _configuration(self) -> uvicorn.Config:
+        server: ServerSettings = self._server_settings
+        return uvicorn.Config(
+            data_plane(self._gateway, server.max_body, self),
+            http=InferConnection,
+            interface="asgi3",
+            proxy_headers=False,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=max(1, round(server.drain)),
+        )
 
 
 class _Server(uvicorn.Server):
@@ -83,3 +175,21 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def main() -> None:
+    """The process. Ctrl-C in a terminal reaches every process of the group: control answers it, for all."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))  # not control's raised one
+    pipe: Any = Connection(int(sys.argv[1]))
+    try:
+        uvloop.run(Worker(pipe.recv(), pipe).run())
+    except GatewayError as error:
+        pipe.send(Failed(str(error)))
+        sys.exit(EXIT_FAILED)
+    sys.stdout.flush()
+    os._exit(0)  # a thread that still runs a model is not waited for: its callers have been given their time
+
+
+if __name__ == "__main__":
+    main()

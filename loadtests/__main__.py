@@ -19,7 +19,8 @@ NAMES = sorted(module.name for module in pkgutil.iter_modules(scenarios.__path__
     "--rounds", type=click.IntRange(1, 50), default=5, show_default=True, help="Both sides are measured in each."
 )
 @click.option("--seconds", type=click.IntRange(1, 60), default=4, show_default=True, help="Length of one measurement.")
-def main(scenario: str | None, rounds: int, seconds: int) -> None:
+@click.option("--report-only", is_flag=True, help="A missed target is no failure.")
+def main(scenario: str | None, rounds: int, seconds: int, report_only: bool) -> None:
     """Measure one scenario; without a name, list them."""
     if scenario is None:
         for name in NAMES:
@@ -28,7 +29,8 @@ def main(scenario: str | None, rounds: int, seconds: int) -> None:
         return
     module = importlib.import_module(f"loadtests.scenarios.{scenario}")
     with tempfile.TemporaryDirectory() as folder:
-        sys.exit(0 if module.run(Path(folder), rounds, seconds) else 1)
+        met = module.run(Path(folder), rounds, seconds)
+    sys.exit(0 if met or report_only else 1)
 
 
 main()

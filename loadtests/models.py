@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -49,6 +50,86 @@ def heavy(repository: Path, name: str = "heavy") -> Path:
         if row_ms >= ROW_MS * 0.8:
             return file
         repeats = max(repeats + 1, round(repeats * ROW_MS / row_ms))
+
+
+FLAWS = ("raises", "hangs", "nan", "shape")
+
+
+def flawed(repository: Path, flaw: str, name: str = "flawed") -> None:
+    """Version 1 answers x · 2 as [n, 4]; version 2 too, unless a row's first value is below 0: then it has the flaw."""
+    two = {"two": np.array(2, np.float32)}
+    _save(repository / name / "1", [helper.make_node("Mul", ["x", "two"], ["y"])], ["n", 4], ["n", 4], two)
+    int64 = {"axis": [1], "first": [0], "one": [1], "all": [-1], "cut": [0]}
+    constants: dict[str, Any] = {key: np.array(value, np.int64) for key, value in int64.items()}
+    constants |= two | {"zero": np.array(0, np.float32), "end": np.array([1], np.int64)}
+    bad = [
+        helper.make_node("Slice", ["x", "cut", "end", "axis"], ["selector"]),
+        helper.make_node("Less", ["selector", "zero"], ["below"]),
+        helper.make_node("Cast", ["below"], ["below_f"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["below_f"], ["worst"], keepdims=0),
+        helper.make_node("Mul", ["x", "two"], ["good"]),
+    ]
+    nodes = bad + _FLAWED[flaw](constants)
+    _save(repository / name / "2", nodes, ["n", 4], ["n", 4], constants)
+
+
+def _raises(constants: dict[str, Any]) -> list[Any]:
+    constants["table"] = np.zeros([1], np.float32)
+    return [  # an index of 0 where all is well, beyond the table where it is not
+        helper.make_node("Cast", ["worst"], ["index"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "index"], ["nothing"]),
+        helper.make_node("Add", ["good", "nothing"], ["y"]),
+    ]
+
+
+def _nan(constants: dict[str, Any]) -> list[Any]:
+    return [  # the square root of 0, or of -1
+        helper.make_node("Neg", ["below_f"], ["negative"]),
+        helper.make_node("Sqrt", ["negative"], ["nan_or_zero"]),
+        helper.make_node("Add", ["good", "nan_or_zero"], ["y"]),
+    ]
+
+
+def _shape(constants: dict[str, Any]) -> list[Any]:
+    constants["repeats"] = np.array([1, 1], np.int64)
+    return [  # the rows twice
+        helper.make_node("Cast", ["worst"], ["more"], to=TensorProto.INT64),
+        helper.make_node("Unsqueeze", ["more", "first"], ["more_rows"]),
+        helper.make_node("Concat", ["more_rows", "first"], ["addend"], axis=0),
+        helper.make_node("Add", ["repeats", "addend"], ["tiles"]),
+        helper.make_node("Tile", ["good", "tiles"], ["y"]),
+    ]
+
+
+def _hangs(constants: dict[str, Any]) -> list[Any]:
+    constants |= {"for_ever": np.array(10**12, np.float32), "yes": np.array(True), "start": np.array(0, np.float32)}
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Identity", ["kept"], ["still"])],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("kept", TensorProto.FLOAT, []),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("still", TensorProto.FLOAT, []),
+        ],
+    )
+    return [
+        helper.make_node("Mul", ["worst", "for_ever"], ["turns_f"]),
+        helper.make_node("Cast", ["turns_f"], ["turns"], to=TensorProto.INT64),
+        helper.make_node("Loop", ["turns", "yes", "start"], ["zero_after_all"], body=body),
+        helper.make_node("Add", ["good", "zero_after_all"], ["y"]),
+    ]
+
+
+_FLAWED: dict[str, Callable[[dict[str, Any]], list[Any]]] = {
+    "raises": _raises,
+    "hangs": _hangs,
+    "nan": _nan,
+    "shape": _shape,
+}
 
 
 def session(file: Path) -> Any:

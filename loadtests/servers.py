@@ -7,9 +7,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import yaml
 
 SERVER_CORE = 0
@@ -38,10 +40,76 @@ def gateway(folder: Path, models: Path, routing: Any, model: str) -> Iterator[st
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "routing.yaml").write_text(yaml.safe_dump(routing))
-    settings = {"server": {"port": port}, "models": {"path": str(models)}, "routing": str(folder / "routing.yaml")}
+    settings = {
+        "server": {"port": port, "workers": 1},
+        "control": {"port": free_port()},
+        "models": {"path": str(models)},
+        "routing": str(folder / "routing.yaml"),
+        "state": str(folder / "state"),
+    }
     (folder / "gateway.yaml").write_text(yaml.safe_dump(settings))
     with _running([sys.executable, "-m", "gateway", "serve", "--config", str(folder / "gateway.yaml")], port):
         yield f"http://127.0.0.1:{port}/v2/models/{model}/infer"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A gateway of several workers, on all cores."""
+
+    address: tuple[str, int]
+    control_url: str
+    process: "subprocess.Popen[bytes]"
+    routing_file: Path
+
+    def worker_pids(self) -> list[int]:
+        """The processes that are its children now."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+
+@contextmanager
+def fleet(folder: Path, models: Path, routing: Any, workers: int, **settings: Any) -> Iterator[Running]:
+    """The gateway with `workers` workers, unpinned; `settings` are more of gateway.yaml."""
+    folder.mkdir(parents=True, exist_ok=True)
+    routing_file = folder / "routing.yaml"
+    routing_file.write_text(yaml.safe_dump(routing))
+    port, control = free_port(), free_port()
+    document = {
+        "server": {"port": port, "workers": workers},
+        "control": {"port": control},
+        "models": {"path": str(models)},
+        "routing": str(routing_file),
+        "state": str(folder / "state"),
+        **settings,
+    }
+    (folder / "gateway.yaml").write_text(yaml.safe_dump(document))
+    command = [sys.executable, "-m", "gateway", "serve", "--config", str(folder / "gateway.yaml")]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    running = Running(("127.0.0.1", port), f"http://127.0.0.1:{control}", process, routing_file)
+    try:
+        _wait_until_healthy(running, folder / "log")
+        yield running
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_healthy(running: Running, log: Path) -> None:
+    end = time.monotonic() + READY_WITHIN_S
+    while True:
+        if running.process.poll() is not None or time.monotonic() > end:
+            raise SystemExit(f"the gateway does not serve:\n{log.read_text()}")
+        try:
+            if httpx.get(f"{running.control_url}/health").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -42,20 +44,45 @@ class Measured:
     p99_us: float
 
 
-def measure(url: str, load: Load, connections: int, seconds: int) -> Measured:
-    """Requests a second and latency at `connections` connections. A request that fails ends the benchmark."""
+@contextmanager
+def background(url: str, load: Load, connections: int) -> Iterator[Callable[[], int]]:
+    """Load while the context lasts, an hour at most; what it yields ends the load and says how many requests failed."""
+    with tempfile.TemporaryDirectory() as name:
+        command = ["wrk", "-t1", f"-c{connections}", "-d3600s", "--timeout", "10s"]
+        process = subprocess.Popen(
+            [*command, "-s", str(_script(Path(name), load)), url], stdout=subprocess.PIPE, text=True
+        )
+
+        def end() -> int:
+            process.send_signal(signal.SIGINT)  # wrk then prints what it has seen
+            out, _ = process.communicate(timeout=30)
+            return int(json.loads(out.split("RESULT ")[1])["failed"])
+
+        try:
+            yield end
+        finally:
+            process.kill()
+            process.wait()
+
+
+def measure(url: str, load: Load, connections: int, seconds: int, *, pinned: bool = True) -> Measured:
+    """Requests a second and latency at `connections` connections; `pinned`: on core 1. A failure ends the benchmark."""
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is missing: apt-get install wrk")
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "body").write_bytes(load.body)
-        headers = "\n".join(f'wrk.headers["{key}"] = "{value}"' for key, value in load.headers.items())
-        (folder / "post.lua").write_text(SCRIPT.replace("BODY", str(folder / "body")).replace("HEADERS", headers))
-        command = ["taskset", "-c", CLIENT_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
-        run = subprocess.run(
-            [*command, "-s", str(folder / "post.lua"), url], check=True, capture_output=True, text=True
-        )
+        script = _script(Path(name), load)
+        core = ["taskset", "-c", CLIENT_CORE] if pinned else []
+        command = [*core, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
+        run = subprocess.run([*command, "-s", str(script), url], check=True, capture_output=True, text=True)
     found = json.loads(run.stdout.split("RESULT ")[1])
     if found["failed"] or not found["requests"]:
         raise SystemExit(f"{found['failed']} requests failed at {url}:\n{run.stdout}")
     return Measured(found["requests"] / found["us"] * 1e6, found["p50"], found["p99"])
+
+
+def _script(folder: Path, load: Load) -> Path:
+    (folder / "body").write_bytes(load.body)
+    headers = "\n".join(f'wrk.headers["{key}"] = "{value}"' for key, value in load.headers.items())
+    script = folder / "post.lua"
+    script.write_text(SCRIPT.replace("BODY", str(folder / "body")).replace("HEADERS", headers))
+    return script

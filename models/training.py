@@ -18,6 +18,7 @@ from skl2onnx import to_onnx
 
 OPSET = {"": 17, "ai.onnx.ml": 3}
 SEED = 20261123
+EXACT = 1e-8  # tolerance of a convex fit: so close to the one optimum that every processor finds the same
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,9 +34,12 @@ class GatewayProcess:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "routing.yaml").write_text(yaml.safe_dump(routing or {}))
         self.config = folder / "gateway.yaml"
-        server = {"port": self.port, **settings.pop("server", {})}
+        self.control_url = f"http://127.0.0.1:{(control := free_port())}"
+        server = {"port": self.port, "workers": 1, **settings.pop("server", {})}
         document = {
             "server": server,
+            "control": {"port": control, **settings.pop("control", {})},
+            "state": str(folder / "state"),
             "models": {"path": str(models)},
             "routing": str(folder / "routing.yaml"),
             **settings,

@@ -14,16 +14,25 @@ FLOORS = {
     "tensors": 0,
     "settings": 1,
     "protocol": 1,
+    "shm": 1,
     "routing": 2,
     "serving": 2,
+    "metrics": 2,
     "records": 2,
+    "orders": 2,
+    "instruments": 2,
+    "release": 3,
     "deployment": 3,
+    "fleet": 3,
     "pipeline": 4,
-    "web": 5,
-    "worker": 6,
-    "presentation": 7,
-    "cli": 8,
-    "__main__": 9,
+    "configuration": 4,
+    "control": 5,
+    "web": 6,
+    "worker": 7,
+    "supervisor": 8,
+    "presentation": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 LONGEST = 300
@@ -67,5 +76,13 @@ def test_a_worker_loads_nothing_of_the_command_line() -> None:
     code = "import gateway.worker, sys; print(*(name for name in sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert "gateway.pipeline" in loaded
-    unwanted = {"gateway.cli", "gateway.presentation", "gateway.release", "rich", "httpx"}
+    unwanted = {
+        "gateway.cli",
+        "gateway.presentation",
+        "gateway.release",
+        "gateway.control",
+        "rich",
+        "httpx",
+        "prometheus_client",
+    }
     assert unwanted.isdisjoint(loaded)

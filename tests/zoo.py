@@ -186,7 +186,7 @@ def build(folder: Path) -> Path:
     _add(folder, "image", identity("BYTES"))
     (folder / "image" / "model.yaml").write_text("modality: image\n")
     for name in PATIENT:
-        (folder / name / "model.yaml").write_text("batching: {max_delay: 5ms}\n")
+        (folder / name / "model.yaml").write_text("batching: {max_delay: 50ms}\n")
     return folder
 
 

@@ -5,6 +5,7 @@ A body with binary tensors is the JSON, then the raw tensors in the order in whi
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import numpy as np
 import orjson
 
 from gateway.errors import InvalidRequest
-from gateway.protocol.elements import datatype_of, from_bytes, from_json, shaped
+from gateway.protocol.elements import datatype_of, from_bytes, from_json, shaped, short
 from gateway.tensors import (
     DATATYPES,
     NO_PARAMETERS,
@@ -41,7 +42,7 @@ class _Tail:
 
     def take(self, size: object) -> memoryview:
         if type(size) is not int or size < 0:
-            raise InvalidRequest(f"binary_data_size must be an integer of 0 or more, got {size!r}")
+            raise InvalidRequest(f"binary_data_size must be an integer of 0 or more, got {short(size)}")
         left = len(self.raw) - self.offset
         if size > left:
             raise InvalidRequest(f"binary_data_size is {size}, but only {left} bytes are left in the body")
@@ -124,7 +125,7 @@ def _inputs(items: list[Any], tail: _Tail | None) -> list[Tensor]:
 def _place(what: str, items: list[Any], index: int) -> str:
     """inputs[0] 'image': where in the request something is wrong."""
     item = items[index]
-    name = f" '{item['name']}'" if type(item) is dict and type(item.get("name")) is str else ""
+    name = f" '{item['name']:.60}'" if type(item) is dict and type(item.get("name")) is str else ""
     return f"{what}[{index}]{name}"
 
 
@@ -201,9 +202,9 @@ def _requested_output(item: Any) -> RequestedOutput:
 
 
 def _refuse_duplicates(what: str, names: list[str]) -> None:
-    for name in set(names):
-        if names.count(name) > 1:
-            raise InvalidRequest(f"{what}: '{name}' is listed {names.count(name)} times; name each tensor once")
+    if len(set(names)) < len(names):
+        name, count = Counter(names).most_common(1)[0]
+        raise InvalidRequest(f"{what}: '{name:.60}' is listed {count} times; name each tensor once")
 
 
 def _raw_element(body: bytes, spec: TensorSpec) -> Array:

@@ -38,7 +38,11 @@ def accessor(name: AttributeName) -> Accessor:
         return attrgetter(kind)
     if kind == "headers":
         return lambda attributes: attributes.headers.get(key)
-    return lambda attributes: text_of(attributes.parameters[key]) if key in attributes.parameters else None
+    return lambda attributes: _scalar(attributes.parameters.get(key))
+
+
+def _scalar(value: Any) -> str | None:
+    return text_of(value) if isinstance(value, str | int | float) else None
 
 
 def conditions(item: MatchSettings) -> list[tuple[AttributeName, MatcherSettings]]:

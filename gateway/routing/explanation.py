@@ -39,7 +39,7 @@ class Explanation:
     why: str
 
 
-def explain(release: Release, attributes: Attributes, prediction_id: str | None) -> Explanation:
+def explain(release: Release, attributes: Attributes, prediction_id: str | None, stopped: bool = False) -> Explanation:
     """The decision for such a request, and why it falls so."""
     trials = []
     position = None
@@ -52,9 +52,9 @@ def explain(release: Release, attributes: Attributes, prediction_id: str | None)
     key = sticky or prediction_id
     source = release.stickiness if sticky else "prediction"
     route = DEFAULT_ROUTE if position is None else release.routes[position].name
-    weight_ppm = 0 if position is None or release.stopped else release.weights_ppm[position]
+    weight_ppm = 0 if position is None or stopped else release.weights_ppm[position]
     decision = _decision(release, route, weight_ppm, key)
-    why = _fixed(release, position) or _by_chance(route, weight_ppm, source, key, decision)
+    why = _fixed(release, position, stopped) or _by_chance(route, weight_ppm, source, key, decision)
     return Explanation(decision, route, weight_ppm, tuple(trials), key, source, release.salt, why)
 
 
@@ -101,13 +101,13 @@ def _quoted(value: str | None) -> str:
     return "missing" if value is None else f"'{value}'"
 
 
-def _fixed(release: Release, position: int | None) -> str:
+def _fixed(release: Release, position: int | None, stopped: bool) -> str:
     """Why stable answers whatever the key; empty where the key decides."""
     if release.candidate is None:
         return "there is no candidate: stable answers everyone"
     if position is None:
         return "no route matches: stable answers"
-    return "the candidate is stopped: stable answers everyone" if release.stopped else ""
+    return "the candidate is stopped: stable answers everyone" if stopped else ""
 
 
 def _by_chance(route: str, weight_ppm: int, source: str, key: str | None, decision: Decision | None) -> str:

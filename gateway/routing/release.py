@@ -41,13 +41,12 @@ class Decision(NamedTuple):
 class Release:
     """The compiled release of one model.
 
-    The rules never change. `weights_ppm` (one for each route) and `stopped` are read anew for every request: they are
-    the two things that live control turns.
+    The rules never change. `weights_ppm` (one for each route) is read anew for every request: live control turns it.
     """
 
     __slots__ = (
         "_default", "_names", "_rules", "_sticky", "candidate", "headers", "name", "routes", "salt", "stable",
-        "stickiness", "stopped", "weights_ppm",
+        "stickiness", "weights_ppm",
     )  # fmt: skip
 
     def __init__(self, name: str, settings: ReleaseSettings) -> None:
@@ -60,13 +59,12 @@ class Release:
         self.salt = split.salt or f"{name}-{settings.candidate}"
         self.headers = _headers(split)
         self.weights_ppm = [_initial_weight(route) for route in split.routes]
-        self.stopped = False
         self._names = [route.name for route in split.routes]
         self._rules = Rules([route.match for route in split.routes])
         self._sticky = _sticky(split.stickiness)
         self._default = Decision(settings.stable, Variant.STABLE, DEFAULT_ROUTE, None, 0, 1.0)
 
-    def decide(self, attributes: Attributes, prediction_id: str) -> Decision:
+    def decide(self, attributes: Attributes, prediction_id: str, stopped: bool = False) -> Decision:
         """Which version answers. A request without a sticky key is decided by its own `prediction_id`."""
         if self.candidate is None:
             return self._default
@@ -74,7 +72,7 @@ class Release:
         bucket = bucket_of(self.salt, self._sticky(attributes) or prediction_id)
         if position == NO_MATCH:
             return Decision(self.stable, STABLE, DEFAULT_ROUTE, bucket, 0, 1.0)
-        return self.drawn(self._names[position], 0 if self.stopped else self.weights_ppm[position], bucket)
+        return self.drawn(self._names[position], 0 if stopped else self.weights_ppm[position], bucket)
 
     def drawn(self, route: str, weight_ppm: int, bucket: int) -> Decision:
         """The decision of a route of this weight on this bucket."""

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -18,7 +19,7 @@ from onnxruntime import RunOptions
 from gateway.errors import DeadlineExceeded, InvalidOutput
 from gateway.serving.session import Result
 from gateway.serving.signature import Feeds
-from gateway.serving.statistics import VersionStatistics
+from gateway.shm.scoreboard import Tally
 
 Answer = list[Result]
 Run = Callable[[Feeds, RunOptions | None], Answer]
@@ -106,7 +107,7 @@ class Batcher:
         self,
         run: Run,
         rules: BatchingRules,
-        statistics: VersionStatistics,
+        tally: Tally,
         threads: ThreadPoolExecutor | None,
         uniform: bool,
     ) -> None:
@@ -114,17 +115,24 @@ class Batcher:
         self._run = run
         self._rules = rules
         self._delay_s = rules.max_delay_s
-        self._statistics = statistics
+        self._tally = tally
         self._threads = threads
         self._uniform = uniform  # all dimensions but the first are fixed: every request may share a batch
         self._groups: dict[Hashable, deque[BatchItem]] = {}
         self._wake: asyncio.Handle | None = None
-        self._running = 0
+        self._running: set[Batch] = set()
 
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing runs."""
         return not self._groups and not self._running
+
+    def abandon(self) -> None:
+        """Give up on everything that waits or runs: its callers are gone."""
+        waiting = [item for queue in self._groups.values() for item in queue]
+        for item in [*waiting, *(item for batch in self._running for item in batch.items)]:
+            item.future.cancel()
+        self._groups.clear()
 
     def run_now(self, feeds: Feeds) -> Answer:
         """Run one request here and now: only on the event loop, and where no other could have shared its batch.
@@ -138,7 +146,7 @@ class Batcher:
             for array in feeds.values():
                 rows = len(array)
                 break
-        self._statistics.count_batch(rows, min(rows, self._rules.max_rows), time.monotonic_ns() - started_ns)
+        self._tally.batch(rows, min(rows, self._rules.max_rows), time.monotonic_ns() - started_ns)
         return answer
 
     def submit(self, feeds: Feeds, deadline_ns: int) -> "asyncio.Future[Answer]":
@@ -154,6 +162,7 @@ class Batcher:
             queue = self._groups[group] = deque()
         queue.append(item)
         if self._threads is not None:
+            future.add_done_callback(partial(_let_go, item))
             item.timer = self._loop.call_later((deadline_ns - item.enqueued_ns) / 1e9, _expire, item)
         if self._wake is None:
             self._wake = self._loop.call_later(self._delay_s, self._flush) if self._delay_s else self._soon()
@@ -179,11 +188,11 @@ class Batcher:
 
     def _flush(self) -> None:
         self._wake = None
-        while self._groups and (self._threads is None or self._running < self._rules.concurrency):
+        while self._groups and (self._threads is None or len(self._running) < self._rules.concurrency):
             batch = self._take()
             if not batch.items:
                 continue
-            self._running += 1
+            self._running.add(batch)
             if self._threads is None:
                 batch.execute(self._run)
                 self._finish(batch)
@@ -221,25 +230,29 @@ class Batcher:
             self._flush()
 
     def _finish(self, batch: Batch) -> None:
-        self._running -= 1
-        self._statistics.count_batch(
-            batch.rows, min(batch.rows, self._rules.max_rows), batch.ended_ns - batch.started_ns
-        )
+        self._running.discard(batch)
+        self._tally.batch(batch.rows, min(batch.rows, self._rules.max_rows), batch.ended_ns - batch.started_ns)
         for item, answer in zip(batch.items, batch.answers, strict=True):
             if item.timer is not None:
                 item.timer.cancel()
-            self._statistics.queue.add(batch.started_ns - item.enqueued_ns)
+            self._tally.queued(batch.started_ns - item.enqueued_ns)
             if item.future.done():
                 continue
             if isinstance(answer, Exception):
                 item.future.set_exception(answer)
             else:
                 item.future.set_result(answer)
-        batch.items.clear()  # items point to their batch: without this, each batch would wait for the cycle collector
+        batch.items.clear()  # items point to their batch, errors to the frame that holds it: without this, each batch
+        batch.answers = ()  # would wait for the cycle collector
 
 
 def _expire(item: BatchItem) -> None:
     if not item.future.done():
         item.future.set_exception(DeadlineExceeded("the deadline passed before the model had answered"))
+
+
+def _let_go(item: BatchItem, future: "asyncio.Future[Answer]") -> None:
     if item.batch is not None:
         item.batch.end_if_abandoned()
+    elif future.cancelled() or future.exception() is not None:
+        item.feeds = {}  # it stays in its queue until a run has ended: without what it weighs

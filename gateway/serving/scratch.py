@@ -29,12 +29,16 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of a trial. `error` is empty where the version can be served; `obstacle` says why it is not batched."""
+    """What came of a trial. `error` is empty where the version can be served; `obstacle` says why it is not batched.
+
+    `killed`: loading it ended the process.
+    """
 
     trial: Trial
     error: str
     obstacle: str = ""
     single_us: float = 0.0
+    killed: bool = False
 
 
 def try_versions(repository: Path, trials: Sequence[Trial]) -> Iterator[Verdict]:
@@ -61,7 +65,7 @@ def _in_one_process(repository: Path, trials: list[Trial]) -> Iterator[Verdict]:
             if not answer:
                 code = child.wait()
                 stderr.seek(0)
-                yield Verdict(trial, _death(code, stderr.read().decode(errors="replace")))
+                yield Verdict(trial, _death(code, stderr.read().decode(errors="replace")), killed=True)
                 return
             yield Verdict(trial, **json.loads(answer))
         child.stdin.close()

@@ -55,11 +55,11 @@ class Signature:
     def _input_differences(self, other: "Signature") -> Iterator[str]:
         for spec in self.inputs:
             theirs = other._by_name.get(spec.name)
-            if theirs is None and not spec.optional:
+            if theirs is None:
                 yield f"it has no input '{spec.name}'"
-            elif theirs is not None and not (theirs.datatype == spec.datatype and _covers(theirs.shape, spec.shape)):
+            elif not (theirs.datatype == spec.datatype and covers(theirs.shape, spec.shape)):
                 yield f"its input '{spec.name}' is {_described(theirs)} instead of {_described(spec)}"
-        for name in sorted(other._required - self._by_name.keys()):
+        for name in sorted(other._required - self._required):
             yield f"it also needs an input '{name}'"
 
     def _output_differences(self, other: "Signature") -> Iterator[str]:
@@ -76,14 +76,15 @@ def _fitted(tensor: Tensor, spec: TensorSpec) -> Array:
         raise InvalidRequest(f"input '{spec.name}': datatype is {tensor.datatype}, the model takes {spec.datatype}")
     array = tensor.data
     shape = array.shape
-    if not _covers(spec.shape, shape):
+    if not covers(spec.shape, shape):
         raise InvalidRequest(
             f"input '{spec.name}': shape is {list(shape)}, the model takes {list(spec.shape)} (-1: any size)"
         )
     return array if spec.datatype != "BYTES" else _strings(array, spec.name)
 
 
-def _covers(spec: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+def covers(spec: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether `shape` is what `spec` asks for, in which -1 is any size."""
     if not spec:  # a scalar, or a model that does not say: ONNX Runtime reports both so, and checks the rank itself
         return True
     if len(spec) != len(shape):

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.errors import ModelUnavailable
+from gateway.errors import ModelUnavailable, SettingsError
 from gateway.serving.batcher import Batcher, BatchingRules
+from gateway.serving.candidate import Run, Stopped, checked
 from gateway.serving.session import OnnxSession
 from gateway.serving.signature import Signature
-from gateway.serving.statistics import VersionStatistics
 from gateway.serving.warmup import WarmUp, warm_up
 from gateway.settings.model_settings import ModelSettings
+from gateway.shm.scoreboard import Tally
 from gateway.tensors import NO_PARAMETERS, Parameters
 
 ON_LOOP_SINGLE_US: Final = 200.0
@@ -42,34 +43,51 @@ def load_version(file: Path, settings: ModelSettings, sample: Path) -> LoadedVer
         batching = settings.batching or None
         warm = warm_up(session, sample, batching.max_size if batching else 1)
         _check_prediction(settings, session.signature)
-    except ModelUnavailable as error:
+        sha256 = _sha256(file)
+    except (ModelUnavailable, SettingsError) as error:
         raise error if str(file.parent.parent) in str(error) else ModelUnavailable(f"{file}: {error}") from None
+    except Exception as error:  # whatever a file makes ONNX Runtime do, it must not end the gateway
+        raise ModelUnavailable(f"{file}: it cannot be loaded and warmed up: {type(error).__name__}: {error}") from error
     rules = BatchingRules(concurrency=settings.concurrency)
     if batching and not warm.obstacle:
         rules = BatchingRules(batching.max_size, batching.max_delay, settings.concurrency)
-    return LoadedVersion(session, settings, warm, hashlib.sha256(file.read_bytes()).hexdigest(), rules)
+    return LoadedVersion(session, settings, warm, sha256, rules)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 class ModelVersion:
-    """One version in service on this event loop. `stable`: it may run on the loop itself where its runs are short."""
+    """One version in service on this event loop, counting on `tally`.
 
-    def __init__(self, name: str, number: int, loaded: LoadedVersion, *, stable: bool) -> None:
+    A stable one may run on the loop itself, where its runs are short. `stopped` is None for it; a candidate's is asked
+    before each run.
+    """
+
+    def __init__(
+        self, name: str, number: int, loaded: LoadedVersion, tally: Tally, stopped: Stopped | None = None
+    ) -> None:
         self.name = name
         self.number = number
         self.text = str(number)
         self.loaded = loaded
         self.signature = loaded.session.signature
-        self.statistics = VersionStatistics()
-        self.on_loop = stable and _is_short(loaded.warm_up)
+        self.tally = tally
+        self.stable = stopped is None
+        self.on_loop = self.stable and _is_short(loaded.warm_up)
         self.labels = _labels(loaded)
         self.output_parameters: list[Parameters] = [
             {"labels": list(spec.labels)} if spec.labels else NO_PARAMETERS for spec in self.signature.outputs
         ]
         self._threads = None if self.on_loop else ThreadPoolExecutor(loaded.rules.concurrency, f"{name}-{number}")
         uniform = all(-1 not in spec.shape[1:] and spec.datatype != "BYTES" for spec in self.signature.inputs)
-        self._batcher = Batcher(loaded.session.run, loaded.rules, self.statistics, self._threads, uniform)
+        run = loaded.session.run if stopped is None else _checked(loaded, number, stopped)
+        self._batcher = Batcher(run, loaded.rules, tally, self._threads, uniform)
         self.infer = self._batcher.submit
         self.infer_now = self._batcher.run_now
+        self.abandon = self._batcher.abandon
         self.waits = not self.on_loop or loaded.rules.max_delay_s > 0  # even a request that comes alone must wait
 
     async def close(self) -> None:
@@ -78,6 +96,10 @@ class ModelVersion:
             await asyncio.sleep(DRAIN_POLL_S)
         if self._threads is not None:
             self._threads.shutdown(wait=False)
+
+
+def _checked(loaded: LoadedVersion, number: int, stopped: Stopped) -> Run:
+    return checked(loaded.session, number, stopped, row_for_row=not loaded.warm_up.obstacle)
 
 
 def _is_short(warm: WarmUp) -> bool:

@@ -5,6 +5,7 @@ batched: a model that subtracts the batch's mean declares the same shapes as one
 """
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from gateway.tensors import DATATYPES, Array
 
 PROOF_ROWS: Final = 3
 FREE_SIZES: Final = (4, 1, 16, 64, 224)  # tried in turn for free dimensions other than the first
+MOST_ELEMENTS: Final = 10_000_000  # in one made-up input
 WORDS: Final = ("invoice", "late", "parcel", "password", "a", "12.5", "refund please", "")
 TIMED_RUNS: Final = 30
 TIMED_SECONDS: Final = 0.2
@@ -70,6 +72,8 @@ def _from_file(session: OnnxSession, sample: Path) -> list[Feeds]:
 
 def _made_up(session: OnnxSession) -> list[Feeds] | None:
     for size, filler in itertools.product(FREE_SIZES, (_random, _zeros)):
+        if max(map(math.prod, _made_up_shapes(session, size).values()), default=0) > MOST_ELEMENTS:
+            continue
         rows = [_feeds(session, size, filler, np.random.default_rng(row)) for row in range(PROOF_ROWS)]
         try:
             for row in rows:
@@ -81,13 +85,18 @@ def _made_up(session: OnnxSession) -> list[Feeds] | None:
 
 
 def _feeds(session: OnnxSession, free: int, filler: Filler, generator: np.random.Generator) -> Feeds:
+    datatypes = {spec.name: spec.datatype for spec in session.signature.inputs}
+    shapes = _made_up_shapes(session, free)
+    return {name: filler(datatypes[name], shape, generator) for name, shape in shapes.items()}
+
+
+def _made_up_shapes(session: OnnxSession, free: int) -> dict[str, list[int]]:
+    """The shape of one row of each input, where free dimensions other than the rows have the size `free`."""
     leading = {shape[0] for shape in session.dimensions.values() if shape}
-    sizes = {
+    return {
         name: [_size(size, index, leading, free) for index, size in enumerate(shape)]
         for name, shape in session.dimensions.items()
     }
-    datatypes = {spec.name: spec.datatype for spec in session.signature.inputs}
-    return {name: filler(datatypes[name], shape, generator) for name, shape in sizes.items()}
 
 
 def _size(size: int | str | None, index: int, leading: set[int | str | None], free: int) -> int:
@@ -126,7 +135,14 @@ def _obstacle(session: OnnxSession, rows: list[Feeds]) -> str:
         return "an output has no free first dimension"
     if len(rows) < 2:
         return "warmup.json has one row: give it two different ones"
+    if all(_alike(row, rows[0]) for row in rows[1:]):
+        return "the warm-up rows are all alike, which proves nothing: put two different ones in warmup.json"
     return "" if _rows_are_independent(session, rows) else "rows run together differ from the same rows run apart"
+
+
+def _alike(row: Feeds, other: Feeds) -> bool:
+    """NaN is like NaN: rows of nothing else prove as little."""
+    return all(np.array_equal(array, other[name], equal_nan=array.dtype.kind == "f") for name, array in row.items())
 
 
 def _rows_are_independent(session: OnnxSession, rows: list[Feeds]) -> bool:
@@ -140,7 +156,9 @@ def _rows_are_independent(session: OnnxSession, rows: list[Feeds]) -> bool:
 
 def _same(together: Result, apart: list[Result]) -> bool:
     parts = [part for part in apart if part is not None]
-    if together is None or len(together) != len(parts) or any(len(part) != 1 for part in parts):
+    if together is None or not all(array.ndim for array in (together, *parts)):
+        return False
+    if len(together) != len(parts) or any(len(part) != 1 for part in parts):
         return False
     if any(part.shape[1:] != together.shape[1:] for part in parts):
         return False

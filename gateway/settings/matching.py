@@ -23,6 +23,13 @@ def _scalar(value: Any) -> str:
     return text_of(value)
 
 
+def _given(value: Any) -> Any:
+    """Not null, which would be read as absent, and an absent condition matches everyone."""
+    if value is None:
+        raise ValueError("says nothing; give it a value or leave the key out")
+    return value
+
+
 def _or_scalar(schema: dict[str, Any]) -> None:
     """In the JSON Schema too, a bare scalar is a matcher."""
     mapping = dict(schema)
@@ -65,6 +72,11 @@ class MatcherSettings(Settings):
             raise ValueError("must be a list of at least one value")
         return frozenset(_scalar(item) for item in value)
 
+    @field_validator("regex", "not_", mode="before")
+    @classmethod
+    def _not_null(cls, value: Any) -> Any:
+        return _given(value)
+
     @field_validator("regex")
     @classmethod
     def _compiles(cls, value: str) -> str:
@@ -93,7 +105,17 @@ class MatchSettings(Settings):
     headers: dict[str, MatcherSettings] = Field(default_factory=dict)
     parameters: dict[str, MatcherSettings] = Field(default_factory=dict)
 
+    @field_validator("customer", "modality", mode="before")
+    @classmethod
+    def _not_null(cls, value: Any) -> Any:
+        return _given(value)
+
     @field_validator("headers")
     @classmethod
     def _lower(cls, value: dict[str, MatcherSettings]) -> dict[str, MatcherSettings]:
-        return {name.lower(): matcher for name, matcher in value.items()}
+        lowered: dict[str, MatcherSettings] = {}
+        for name, matcher in value.items():
+            if name.lower() in lowered:
+                raise ValueError(f"'{name}' is listed twice: upper and lower case make no difference in header names")
+            lowered[name.lower()] = matcher
+        return lowered

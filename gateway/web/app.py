@@ -9,15 +9,16 @@ from starlette.types import ASGIApp
 from gateway.errors import RequestError
 from gateway.pipeline import Gateway
 from gateway.web.body import ClientGone
-from gateway.web.infer import InferEndpoint
+from gateway.web.infer import BROKEN, InferEndpoint
 from gateway.web.metadata import JsonResponse, Metadata
-from gateway.web.repository import RepositoryApi
+from gateway.web.repository import Operations, RepositoryApi
 
 
-def data_plane(gateway: Gateway, max_body: int) -> ASGIApp:
+def data_plane(gateway: Gateway, max_body: int, operations: Operations | None = None) -> ASGIApp:
     """The application that port 8000 serves. `max_body` in bytes."""
+    repository = RepositoryApi(gateway.deployment, operations or gateway.deployment, max_body)
     application = Starlette(
-        routes=[*Metadata(gateway).routes(), *RepositoryApi(gateway.deployment, max_body).routes()],
+        routes=[*Metadata(gateway).routes(), *repository.routes()],
         exception_handlers={RequestError: _refused, HTTPException: _not_routed, ClientGone: _gone, Exception: _broken},
     )
     return InferEndpoint(gateway, application, max_body)
@@ -45,4 +46,4 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 
 async def _broken(request: Request, error: Exception) -> Response:
-    return JsonResponse({"error": "the gateway failed on this request; its log says how"}, 500)
+    return JsonResponse({"error": BROKEN}, 500)

@@ -4,6 +4,7 @@ from typing import Final
 
 from gateway.deployment import ServedModel
 from gateway.errors import InvalidRequest
+from gateway.protocol.elements import short
 from gateway.routing.attributes import Attributes
 from gateway.tensors import NO_PARAMETERS, Parameters
 from gateway.web.body import Headers
@@ -23,7 +24,6 @@ def media_of(headers: Headers) -> str | None:
 def attributes_of(served: ServedModel, headers: Headers, parameters: Parameters, media: str | None) -> Attributes:
     """The attributes that routing rules match on."""
     customer = text_of(headers.get(b"x-customer-id"))
-    modality = media
     if parameters:
         customer = customer or _string(parameters, "customer")
     modality = _string(parameters, "modality") or text_of(headers.get(b"x-modality")) or media or served.modality
@@ -32,17 +32,17 @@ def attributes_of(served: ServedModel, headers: Headers, parameters: Parameters,
 
 
 def text_of(value: bytes | None) -> str | None:
-    """A header's value as text: UTF-8 where it is valid, else Latin-1, which takes any byte."""
+    """A header's value as text, without spaces around it: UTF-8 where it is valid, else Latin-1, which takes any."""
     if value is None:
         return None
     try:
-        return value.decode()
+        return value.strip(b" \t").decode()
     except UnicodeDecodeError:
-        return value.decode("latin-1")
+        return value.strip(b" \t").decode("latin-1")
 
 
 def _string(parameters: Parameters, name: str) -> str | None:
     value = parameters.get(name)
     if value is not None and type(value) is not str:
-        raise InvalidRequest(f"parameters.{name} must be a string, got {value!r:.80}")
+        raise InvalidRequest(f"parameters.{name} must be a string, got {short(value)}")
     return value

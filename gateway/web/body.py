@@ -10,6 +10,7 @@ from gateway.errors import BodyTooLarge, InvalidRequest, UnsupportedMedia
 
 Headers = Mapping[bytes, bytes]
 DISCARD: Final = 8 * 1024 * 1024  # read this much of a body that is too large, so that the client hears the answer
+CHUNK: Final = 4096  # decoded at a time: what is left of it is copied for each member, of which many fit in it
 WINDOW_BITS: Final = {b"gzip": 31, b"deflate": 15}
 
 
@@ -21,7 +22,8 @@ async def read_body(receive: Receive, headers: Headers, max_body: int) -> bytes:
     """The whole body, decoded. Raises BodyTooLarge, UnsupportedMedia, InvalidRequest, or ClientGone."""
     declared = headers.get(b"content-length", b"0")
     if len(declared) > 18 or int(declared) > max_body:
-        await _discard(receive)
+        if headers.get(b"expect", b"").lower() != b"100-continue":  # else to receive is to ask for the body
+            await _discard(receive)
         raise _too_large(max_body)
     message = await receive()
     if message["type"] == "http.disconnect":
@@ -29,6 +31,8 @@ async def read_body(receive: Receive, headers: Headers, max_body: int) -> bytes:
     body: bytes = message["body"]
     if message["more_body"]:
         body = await _joined(receive, body, max_body)
+    elif len(body) > max_body:
+        raise _too_large(max_body)
     encoding = headers.get(b"content-encoding")
     return body if encoding is None else _decoded(body, encoding.strip().lower(), max_body)
 
@@ -71,16 +75,29 @@ def _decoded(body: bytes, encoding: bytes, max_body: int) -> bytes:
         raise UnsupportedMedia(
             f"content-encoding {encoding.decode(errors='replace')!r} is not served; known are {known}"
         )
-    decompressor = zlib.decompressobj(WINDOW_BITS[encoding])
     try:
-        result = decompressor.decompress(body, max_body + 1)
+        result, complete = _inflated(memoryview(body), WINDOW_BITS[encoding], max_body)
     except zlib.error as error:
         raise InvalidRequest(f"the body is not valid {encoding.decode()}: {error}") from None
-    if len(result) > max_body:
-        raise _too_large(max_body)
-    if not decompressor.eof:
+    if not complete:
         raise InvalidRequest(f"the {encoding.decode()} body is cut short")
     return result
+
+
+def _inflated(body: memoryview, window_bits: int, max_body: int) -> tuple[bytes, bool]:
+    """All members of the body, one after the other as gzip allows them, and whether the last one is complete."""
+    result = bytearray()
+    decompressor = zlib.decompressobj(window_bits)
+    offset = 0
+    while offset < len(body):
+        if decompressor.eof:
+            decompressor = zlib.decompressobj(window_bits)
+        chunk = body[offset : offset + CHUNK]
+        result += decompressor.decompress(chunk, max_body + 1 - len(result))
+        if len(result) > max_body:
+            raise _too_large(max_body)
+        offset += len(chunk) - len(decompressor.unused_data)
+    return bytes(result), decompressor.eof
 
 
 def _too_large(max_body: int) -> BodyTooLarge:

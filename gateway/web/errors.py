@@ -5,11 +5,19 @@ from starlette.types import Send
 
 from gateway.errors import RequestError
 
+Message = tuple[int, list[tuple[bytes, bytes]], bytes]  # status, headers, body
 
-async def send_error(send: Send, error: RequestError) -> None:
-    """Answer with `error`."""
+
+def error_message(error: RequestError) -> Message:
+    """What `error` is answered with."""
     body = orjson.dumps({"error": str(error)})
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     headers += [(name.encode(), value.encode()) for name, value in error.headers.items()]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    return error.status, headers, body
+
+
+async def send_error(send: Send, error: RequestError) -> None:
+    """Answer with `error`."""
+    status, headers, body = error_message(error)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

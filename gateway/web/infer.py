@@ -1,5 +1,6 @@
 """POST /v2/models/{model}[/versions/{version}]/infer: a bare ASGI callable in front of the application for the rest."""
 
+import asyncio
 import logging
 import re
 from functools import lru_cache
@@ -8,20 +9,23 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.deployment import ServedModel
-from gateway.errors import InvalidRequest, RequestError, UnsupportedMedia
-from gateway.pipeline import Gateway
+from gateway.errors import BodyTooSlow, InvalidRequest, RequestError, UnsupportedMedia
+from gateway.pipeline import Call, Gateway
 from gateway.protocol.decode import decode_raw, decode_request
-from gateway.protocol.encode import EncodedResponse, encode_response
-from gateway.routing.attributes import Attributes
+from gateway.protocol.encode import encode_response
+from gateway.routing.release import CANDIDATE
+from gateway.serving.batcher import Answer
 from gateway.tensors import InferRequest, InferResponse
 from gateway.web.attributes import attributes_of, media_of
 from gateway.web.body import ClientGone, Headers, read_body
-from gateway.web.errors import send_error
+from gateway.web.errors import Message, send_error
 
 Target = tuple[str, int | None]
 _PATH: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+LONGEST_PATH: Final = 512  # what is longer is not remembered, and names no model
 _JSON: Final = (b"content-type", b"application/json")
 _BINARY: Final = (b"content-type", b"application/octet-stream")
+BROKEN: Final = "the gateway failed on this request; its log says how"
 log: Final = logging.getLogger("gateway.web")
 
 
@@ -29,54 +33,70 @@ class InferEndpoint:
     """Answers inference requests; passes all others on to `application`."""
 
     def __init__(self, gateway: Gateway, application: ASGIApp, max_body: int) -> None:
-        self._gateway = gateway
+        self.gateway = gateway
+        self.max_body = max_body
+        self.body_within_s = gateway.timeout_s  # a slow body is no request under way yet, but must not wait for ever
         self._application = application
-        self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or (target := target_of(scope["path"])) is None:
             await self._application(scope, receive, send)
             return
-        gateway = self._gateway
+        gateway = self.gateway
         try:
+            headers = dict(scope["headers"])
+            body = await asyncio.wait_for(read_body(receive, headers, self.max_body), self.body_within_s)
             gateway.admit()
             try:
-                headers = dict(scope["headers"])
-                body = await read_body(receive, headers, self._max_body)
-                response = await gateway.infer(*self._request(target, headers, body))
+                await self._answer(self.begin(target, headers, body), send)
             finally:
                 gateway.let_go()
-            encoded = encode_response(response)
         except RequestError as error:
             await send_error(send, error)
         except ClientGone:
             return
+        except TimeoutError:
+            await send_error(send, BodyTooSlow(f"the body was not there within {self.body_within_s:g} s"))
         except Exception:
             log.exception("an error of the gateway itself on %s", scope["path"])
-            await send_error(send, RequestError("the gateway failed on this request; its log says how"))
-        else:
-            await send({"type": "http.response.start", "status": 200, "headers": _headers(response, encoded)})
-            await send({"type": "http.response.body", "body": encoded.body})
+            await send_error(send, RequestError(BROKEN))
 
-    def _request(
-        self, target: Target, headers: Headers, body: bytes
-    ) -> tuple[ServedModel, int | None, InferRequest, Attributes]:
-        """What the pipeline needs to know of the request."""
+    async def _answer(self, call: Call, send: Send) -> None:
+        gateway = self.gateway
+        submitted: asyncio.Future[Answer] | None = gateway.submit(call)
+        while submitted is not None:
+            await asyncio.wait((submitted,))
+            with gateway.gate:
+                rescue = gateway.rescue(call, submitted)
+                if rescue is None:
+                    status, headers, body = success_message(gateway.end(call, submitted))
+                    await send({"type": "http.response.start", "status": status, "headers": headers})
+                    await send({"type": "http.response.body", "body": body})
+                    if call.decision.variant is CANDIDATE:
+                        await asyncio.sleep(0)  # uvloop hands it to the system at the end of its turn
+            submitted = rescue
+
+    def begin(self, target: Target, headers: Headers, body: bytes) -> Call:
+        """Decode the body and begin the prediction that it asks for; raises RequestError."""
         name, pinned = target
-        served = self._gateway.served(name)
+        served = self.gateway.served(name)
         if pinned is not None:
-            self._gateway.version(name, pinned)
+            self.gateway.version(name, pinned)
         media = media_of(headers)
         if media is None and b"inference-header-content-length" not in headers:
             request = decode_request(body)
         else:
             request = _decode(body, headers, media, served)
-        return served, pinned, request, attributes_of(served, headers, request.parameters, media)
+        return self.gateway.begin(served, pinned, request, attributes_of(served, headers, request.parameters, media))
+
+
+def target_of(path: str) -> Target | None:
+    """The model and pinned version that a path names; None where it is not an inference path."""
+    return _target_of(path) if len(path) <= LONGEST_PATH else None
 
 
 @lru_cache(maxsize=4096)
-def target_of(path: str) -> Target | None:
-    """The model and pinned version that a path names; None where it is not an inference path."""
+def _target_of(path: str) -> Target | None:
     match = _PATH.fullmatch(path)
     if match is None:
         return None
@@ -93,6 +113,7 @@ def _decode(body: bytes, headers: Headers, media: str | None, served: ServedMode
     """A body with binary tensors, or a raw one."""
     length = headers.get(b"inference-header-content-length")
     if length is not None:
+        length = length.strip(b" \t")
         if not length.isdigit() or len(length) > 18:
             raise InvalidRequest(f"Inference-Header-Content-Length must be a number of bytes, got {length[:40]!r}")
         if int(length):
@@ -110,7 +131,9 @@ def _decode(body: bytes, headers: Headers, media: str | None, served: ServedMode
     return decode_raw(body, inputs[0])
 
 
-def _headers(response: InferResponse, encoded: EncodedResponse) -> list[tuple[bytes, bytes]]:
+def success_message(response: InferResponse) -> Message:
+    """What a prediction is answered with."""
+    encoded = encode_response(response)
     parameters = response.parameters
     headers = [
         _JSON if encoded.json_length is None else _BINARY,
@@ -121,4 +144,4 @@ def _headers(response: InferResponse, encoded: EncodedResponse) -> list[tuple[by
     ]
     if encoded.json_length is not None:
         headers.append((b"inference-header-content-length", b"%d" % encoded.json_length))
-    return headers
+    return 200, headers, encoded.body

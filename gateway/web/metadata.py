@@ -1,5 +1,6 @@
 """Health, metadata and statistics of the Open Inference Protocol."""
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -11,8 +12,8 @@ from starlette.routing import Route
 from gateway import __version__
 from gateway.errors import NotReady
 from gateway.pipeline import Gateway
-from gateway.serving.statistics import Duration, VersionStatistics
 from gateway.serving.version import ModelVersion
+from gateway.shm.scoreboard import Totals
 from gateway.tensors import TensorSpec
 from gateway.web.infer import number_of
 
@@ -82,12 +83,15 @@ class Metadata:
         return JsonResponse({"name": request.path_params["model"], "ready": True})
 
     async def statistics(self, request: Request) -> Response:
-        return JsonResponse({"model_stats": [_statistics(version) for version in self._versions(request)]})
+        return JsonResponse({"model_stats": [self._counted(version) for version in self._versions(request)]})
 
     async def all_statistics(self, request: Request) -> Response:
         models = self._gateway.deployment.models
         versions = (version for name in sorted(models) for version in _ascending(models[name].versions.values()))
-        return JsonResponse({"model_stats": [_statistics(version) for version in versions]})
+        return JsonResponse({"model_stats": [self._counted(version) for version in versions]})
+
+    def _counted(self, version: ModelVersion) -> dict[str, Any]:
+        return _statistics(version, *self._gateway.deployment.totals(version))
 
     def _versions(self, request: Request) -> Sequence[ModelVersion]:
         """The version that the path names, or all that are served; raises NotFound."""
@@ -105,21 +109,22 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
 
 
-def _statistics(version: ModelVersion) -> dict[str, Any]:
-    statistics: VersionStatistics = version.statistics
-    none = Duration()
+def _statistics(version: ModelVersion, totals: Totals, last_success_ns: int) -> dict[str, Any]:
+    none = (0, 0)
+    batches = totals.batches
+    compute = sum(count for count, _ in batches.values()), sum(ns for _, ns in batches.values())
     return {
         "name": version.name,
         "version": version.text,
-        "last_inference": statistics.last_inference_ms,
-        "inference_count": statistics.inferences,
-        "execution_count": statistics.compute.count,
+        "last_inference": _wall_ms(last_success_ns),
+        "inference_count": totals.rows,
+        "execution_count": compute[0],
         "inference_stats": {
-            "success": _duration(statistics.success),
-            "fail": _duration(statistics.fail),
-            "queue": _duration(statistics.queue),
+            "success": _duration(totals.success),
+            "fail": _duration(totals.fail),
+            "queue": _duration((sum(totals.queue.counts), totals.queue.sum_ns)),
             "compute_input": _duration(none),
-            "compute_infer": _duration(statistics.compute),
+            "compute_infer": _duration(compute),
             "compute_output": _duration(none),
             "cache_hit": _duration(none),
             "cache_miss": _duration(none),
@@ -131,10 +136,16 @@ def _statistics(version: ModelVersion) -> dict[str, Any]:
                 "compute_infer": _duration(duration),
                 "compute_output": _duration(none),
             }
-            for size, duration in sorted(statistics.batches.items())
+            for size, duration in sorted(batches.items())
         ],
     }
 
 
-def _duration(duration: Duration) -> dict[str, int]:
-    return {"count": duration.count, "ns": duration.ns}
+def _duration(duration: tuple[int, int]) -> dict[str, int]:
+    count, ns = duration
+    return {"count": count, "ns": ns}
+
+
+def _wall_ms(monotonic_ns: int) -> int:
+    """In milliseconds since 1970; 0 for never."""
+    return (time.time_ns() - time.monotonic_ns() + monotonic_ns) // 1_000_000 if monotonic_ns else 0

@@ -1,6 +1,6 @@
 """The model repository extension: which versions there are, load one, unload one."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from starlette.requests import Request
@@ -13,11 +13,20 @@ from gateway.web.body import read_body
 from gateway.web.metadata import JsonResponse
 
 
+class Operations(Protocol):
+    """What can be done to the models in service: in this worker, or in all of them. Both raise GatewayError."""
+
+    async def load(self, name: str) -> None: ...
+
+    async def unload(self, name: str) -> None: ...
+
+
 class RepositoryApi:
     """POST /v2/repository/…"""
 
-    def __init__(self, deployment: Deployment, max_body: int) -> None:
+    def __init__(self, deployment: Deployment, operations: Operations, max_body: int) -> None:
         self._deployment = deployment
+        self._operations = operations
         self._max_body = max_body
 
     def routes(self) -> list[Route]:
@@ -47,7 +56,7 @@ class RepositoryApi:
                 " the routing YAML names"
             )
         try:
-            await self._deployment.load(request.path_params["model"])
+            await self._operations.load(request.path_params["model"])
         except RequestError:
             raise
         except GatewayError as error:
@@ -56,7 +65,7 @@ class RepositoryApi:
 
     async def unload(self, request: Request) -> Response:
         await self._body(request)
-        await self._deployment.unload(request.path_params["model"])
+        await self._operations.unload(request.path_params["model"])
         return Response(status_code=200)
 
     async def _body(self, request: Request) -> dict[str, Any]:

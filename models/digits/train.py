@@ -15,7 +15,7 @@ from sklearn.preprocessing import MinMaxScaler
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from training import SEED, Data, hash_of, output_folder, write_version  # noqa: E402
+from training import EXACT, SEED, Data, hash_of, output_folder, write_version  # noqa: E402
 
 FEW = 300  # what version 1 was trained on, when there was less data
 
@@ -25,13 +25,13 @@ def load() -> Data:
     x, y = load_digits(return_X_y=True)
     x = x.astype(np.float32)
     train_x, test_x, train_y, test_y = train_test_split(x, y, test_size=0.3, random_state=SEED, stratify=y)
-    return Data("scikit-learn load_digits", train_x, train_y, test_x, test_y, hash_of(x, y))
+    return Data("scikit-learn load_digits", train_x.astype(np.float64), train_y, test_x, test_y, hash_of(x, y))
 
 
 def main() -> None:
     folder, data = output_folder(HERE), load()
     inputs = [("image", FloatTensorType([None, 64]))]
-    first = make_pipeline(MinMaxScaler(), LogisticRegression(C=0.05, max_iter=1000))
+    first = make_pipeline(MinMaxScaler(), LogisticRegression(C=0.05, tol=EXACT, max_iter=10_000))
     first.fit(data.train_x[:FEW], data.train_y[:FEW])
     write_version(folder, 1, first, f"logistic regression on {FEW} rows", data, inputs)
     second = make_pipeline(MinMaxScaler(), MLPClassifier((64,), max_iter=400, random_state=SEED))

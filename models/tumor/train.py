@@ -15,7 +15,7 @@ from sklearn.tree import DecisionTreeClassifier
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from training import SEED, Data, hash_of, output_folder, write_version  # noqa: E402
+from training import EXACT, SEED, Data, hash_of, output_folder, write_version  # noqa: E402
 
 
 def load() -> Data:
@@ -23,7 +23,7 @@ def load() -> Data:
     x, y = load_breast_cancer(return_X_y=True)
     x = x.astype(np.float32)
     train_x, test_x, train_y, test_y = train_test_split(x, y, test_size=0.4, random_state=SEED, stratify=y)
-    return Data("scikit-learn load_breast_cancer", train_x, train_y, test_x, test_y, hash_of(x, y))
+    return Data("scikit-learn load_breast_cancer", train_x.astype(np.float64), train_y, test_x, test_y, hash_of(x, y))
 
 
 def main() -> None:
@@ -31,7 +31,8 @@ def main() -> None:
     inputs = [("features", FloatTensorType([None, 30]))]
     first = DecisionTreeClassifier(max_depth=3, random_state=SEED).fit(data.train_x, data.train_y)
     write_version(folder, 1, first, "decision tree of depth 3", data, inputs)
-    second = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(data.train_x, data.train_y)
+    second = make_pipeline(StandardScaler(), LogisticRegression(tol=EXACT, max_iter=10_000))
+    second.fit(data.train_x, data.train_y)
     write_version(folder, 2, second, "logistic regression on scaled features", data, inputs)
 
 

@@ -24,8 +24,7 @@ def release_of(settings: Any) -> Release:
 @pytest.mark.parametrize(("case", "request_"), REQUESTS, ids=[f"{index}" for index in range(len(REQUESTS))])
 def test_the_table(case: Any, request_: Any) -> None:
     release = release_of(case["release"])
-    release.stopped = case.get("stopped", False)
-    decision = release.decide(Attributes(**request_["is"]), "p-1")
+    decision = release.decide(Attributes(**request_["is"]), "p-1", case.get("stopped", False))
     found = {**decision._asdict(), "weight": decision.weight_ppm / 10_000}
     expected = {key: value for key, value in request_.items() if key != "is"}
     assert {key: found[key] for key in expected} == expected
@@ -42,8 +41,7 @@ def test_a_weight_that_changes_counts_at_once() -> None:
     assert release.decide(request, "p").variant == "stable"
     release.weights_ppm[2] = 629_159
     assert release.decide(request, "p").variant == "candidate"
-    release.stopped = True
-    assert release.decide(request, "p").variant == "stable"
+    assert release.decide(request, "p", stopped=True).variant == "stable"
 
 
 def test_without_a_key_the_prediction_decides() -> None:

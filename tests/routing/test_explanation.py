@@ -52,9 +52,7 @@ def test_whole_weights_need_no_key() -> None:
 
 
 def test_stops_and_absent_candidates_are_named() -> None:
-    stopped = release()
-    stopped.stopped = True
-    assert "stopped" in explain(stopped, Attributes(customer="acme"), None).why
+    assert "stopped" in explain(release(), Attributes(customer="acme"), None, stopped=True).why
     assert "no candidate" in explain(release(candidate=None, split=None), Attributes(customer="acme"), None).why
     only_pilot = {"routes": ROUTES[:1]}
     assert "no route matches" in explain(release(split=only_pilot), Attributes(customer="x"), None).why

@@ -1,6 +1,6 @@
 """Small ONNX models for the tests of one room."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnx
@@ -10,6 +10,8 @@ Shape = Sequence[int | str | None]
 FLOAT = TensorProto.FLOAT
 INT64 = TensorProto.INT64
 STRING = TensorProto.STRING
+INT64_MIN = -(2**63)
+OPSETS = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
 
 
 def save(
@@ -31,6 +33,13 @@ def save(
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, str(path))
     return path
+
+
+def place(repository: Path, name: str, version: int, make: Callable[[Path], Path]) -> Path:
+    """Put a model where a repository has its versions."""
+    path = repository / name / str(version) / "model.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return make(path)
 
 
 def doubling(path: Path, rows: int | str | None = "n") -> Path:
@@ -89,3 +98,66 @@ def looping(path: Path) -> Path:
         helper.make_tensor("axis", INT64, [1], [0]),
     ]
     return save(path, nodes, {"x": (INT64, [1])}, {"y": (INT64, [1])}, constants)
+
+
+def scaling(factor: float) -> Callable[[Path], Path]:
+    """y = x times `factor` on [n, 2]: versions of one model that can be told apart."""
+
+    def make(path: Path) -> Path:
+        node = helper.make_node("Mul", ["x", "factor"], ["y"])
+        constants = [helper.make_tensor("factor", FLOAT, [1], [factor])]
+        return save(path, [node], {"x": (FLOAT, ["n", 2])}, {"y": (FLOAT, ["n", 2])}, constants)
+
+    return make
+
+
+def hiding_its_width(path: Path) -> Path:
+    """y = x by a matrix of 5 rows: x declares a free width, but only 5 will do."""
+    matrix = helper.make_tensor("matrix", FLOAT, [5, 2], range(10))
+    node = helper.make_node("MatMul", ["x", "matrix"], ["y"])
+    return save(path, [node], {"x": (FLOAT, ["n", "width"])}, {"y": (FLOAT, ["n", 2])}, [matrix])
+
+
+def layered(path: Path) -> Path:
+    """A state whose first dimension is free too, but counts layers instead of rows."""
+    node = helper.make_node("Add", ["x", "state"], ["y"])
+    inputs = {"x": (FLOAT, ["batch", 4]), "state": (FLOAT, ["layers", "batch", 4])}
+    return save(path, [node], inputs, {"y": (FLOAT, ["layers", "batch", 4])})
+
+
+def crashing(path: Path) -> Path:
+    """Divides the least integer by -1 as it is loaded: on x86 that traps, and ONNX Runtime dies of SIGFPE."""
+    constants = [helper.make_tensor("least", INT64, [1], [INT64_MIN]), helper.make_tensor("minus", INT64, [1], [-1])]
+    nodes = [helper.make_node("Div", ["least", "minus"], ["q"]), helper.make_node("Add", ["x", "q"], ["y"])]
+    return save(path, nodes, {"x": (INT64, ["n"])}, {"y": (INT64, ["n"])}, constants)
+
+
+def zip_mapping(path: Path) -> Path:
+    """scikit-learn's ZipMap as the only output."""
+    node = helper.make_node("ZipMap", ["x"], ["scores"], domain="ai.onnx.ml", classlabels_int64s=[3, 5, 7])
+    scores = helper.make_map_type_proto(INT64, helper.make_tensor_type_proto(FLOAT, []))
+    output = helper.make_value_info("scores", helper.make_sequence_type_proto(scores))
+    return _save_typed(path, node, helper.make_tensor_value_info("x", FLOAT, ["n", 3]), output)
+
+
+def optional_output(path: Path) -> Path:
+    """An output that the model may leave out."""
+    kind = helper.make_optional_type_proto(helper.make_tensor_type_proto(FLOAT, ["n", 3]))
+    node = helper.make_node("Optional", ["x"], ["y"])
+    x = helper.make_tensor_value_info("x", FLOAT, ["n", 3])
+    return _save_typed(path, node, x, helper.make_value_info("y", kind))
+
+
+def map_input(path: Path) -> Path:
+    """A map as input, which the protocol cannot carry."""
+    kind = helper.make_map_type_proto(STRING, helper.make_tensor_type_proto(FLOAT, []))
+    node = helper.make_node("DictVectorizer", ["x"], ["y"], domain="ai.onnx.ml", string_vocabulary=["a", "b"])
+    y = helper.make_tensor_value_info("y", FLOAT, [1, 2])
+    return _save_typed(path, node, helper.make_value_info("x", kind), y)
+
+
+def _save_typed(path: Path, node: onnx.NodeProto, x: onnx.ValueInfoProto, y: onnx.ValueInfoProto) -> Path:
+    graph = helper.make_graph([node], "g", [x], [y])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(helper.make_model(graph, opset_imports=OPSETS, ir_version=8), str(path))
+    return path

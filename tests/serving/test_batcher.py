@@ -15,7 +15,7 @@ from gateway.errors import DeadlineExceeded, InvalidRequest
 from gateway.serving.batcher import Batcher, BatchingRules
 from gateway.serving.session import OnnxSession
 from gateway.serving.signature import Feeds
-from gateway.serving.statistics import VersionStatistics
+from gateway.shm.scoreboard import Tally, Totals
 from tests.serving import onnx_models
 
 CPU = ["CPUExecutionProvider"]
@@ -26,9 +26,13 @@ class Bench:
     """A batcher on a session, and a count of what it ran."""
 
     def __init__(self, session: OnnxSession, rules: BatchingRules, threaded: bool, uniform: bool) -> None:
-        self.statistics = VersionStatistics()
+        self._tally = Tally()
         self.threads = ThreadPoolExecutor(rules.concurrency) if threaded else None
-        self.batcher = Batcher(session.run, rules, self.statistics, self.threads, uniform)
+        self.batcher = Batcher(session.run, rules, self._tally, self.threads, uniform)
+
+    @property
+    def counted(self) -> Totals:
+        return self._tally.read()
 
     def submit(self, patience_s: float = 30.0, **feeds: Any) -> "asyncio.Future[Any]":
         return self.batcher.submit(dict(feeds), time.monotonic_ns() + int(patience_s * 1e9))
@@ -72,10 +76,10 @@ def test_requests_of_one_turn_share_a_batch(models: dict[str, OnnxSession], thre
         answers = await asyncio.gather(*(bench.submit(x=x) for x in inputs))
         for x, (y,) in zip(inputs, answers, strict=True):
             assert np.array_equal(y, x * 2)
-        assert bench.statistics.compute.count == 1
-        assert bench.statistics.inferences == 6
-        assert bench.statistics.batches.keys() == {6}
-        assert bench.statistics.queue.count == 3
+        assert bench.counted.batches[6][0] == 1
+        assert bench.counted.rows == 6
+        assert bench.counted.batches.keys() == {6}
+        assert sum(bench.counted.queue.counts) == 3
 
     play(scenario, models["doubling"], BatchingRules(32), threaded=threaded)
 
@@ -83,7 +87,7 @@ def test_requests_of_one_turn_share_a_batch(models: dict[str, OnnxSession], thre
 def test_a_batch_is_no_larger_than_allowed(models: dict[str, OnnxSession]) -> None:
     async def scenario(bench: Bench) -> None:
         await asyncio.gather(*(bench.submit(x=rows(3)) for _ in range(5)))
-        assert bench.statistics.batches.keys() == {6, 3}
+        assert bench.counted.batches.keys() == {6, 3}
 
     play(scenario, models["doubling"], BatchingRules(8))
 
@@ -92,8 +96,8 @@ def test_a_request_larger_than_a_batch_runs_alone(models: dict[str, OnnxSession]
     async def scenario(bench: Bench) -> None:
         (large,), (small,) = await asyncio.gather(bench.submit(x=rows(50)), bench.submit(x=rows(1)))
         assert (large.shape, small.shape) == ((50, 2), (1, 2))
-        assert bench.statistics.inferences == 51
-        assert bench.statistics.batches.keys() == {8, 1}
+        assert bench.counted.rows == 51
+        assert bench.counted.batches.keys() == {8, 1}
 
     play(scenario, models["doubling"], BatchingRules(8))
 
@@ -113,7 +117,7 @@ def test_widths_that_differ_do_not_share_a_batch(models: dict[str, OnnxSession],
         answers = await asyncio.gather(*(bench.submit(x=x) for x in inputs))
         for x, (y,) in zip(inputs, answers, strict=True):
             assert np.array_equal(y, x.sum(axis=1))
-        assert sorted(bench.statistics.batches) == [2, 3]
+        assert sorted(bench.counted.batches) == [2, 3]
 
     play(scenario, models["summing"], BatchingRules(32), threaded=threaded, uniform=False)
 
@@ -141,7 +145,7 @@ def test_a_cancelled_caller_leaves_its_mates_untouched(models: dict[str, OnnxSes
         futures[1].cancel()
         (first,), (last,) = await asyncio.gather(futures[0], futures[2])
         assert (first.tolist(), last.tolist()) == ([[0, 2]], [[4, 6]])
-        assert bench.statistics.inferences == 2
+        assert bench.counted.rows == 2
 
     play(scenario, models["doubling"], BatchingRules(32), threaded=threaded)
 
@@ -164,7 +168,7 @@ def test_a_deadline_that_passes_in_the_queue(models: dict[str, OnnxSession]) -> 
         with pytest.raises(DeadlineExceeded):
             await late
         await in_time
-        assert bench.statistics.inferences == 1
+        assert bench.counted.rows == 1
 
     play(scenario, models["doubling"], BatchingRules(8))
 
@@ -175,7 +179,7 @@ def test_a_delay_waits_for_company_until_the_batch_is_full(models: dict[str, Onn
         await asyncio.sleep(0)
         assert not first.done()
         await asyncio.wait_for(asyncio.gather(first, *(bench.submit(x=rows(1)) for _ in range(3))), 5)
-        assert bench.statistics.batches.keys() == {4}
+        assert bench.counted.batches.keys() == {4}
 
     play(scenario, models["doubling"], BatchingRules(4, max_delay_s=60.0))
 

@@ -164,6 +164,16 @@ ROUTE_MISTAKES = [
     ("match: [{customer: {regex: '(a+)+(?=b)'}}]", "routes[0].match[0].customer.regex", "no look-around"),
     ("match: [{headers: {x-a: {regex: '['}}}]", "routes[0].match[0].headers.x-a.regex", "RE2"),
     ("match: {customer: a}", "routes[0].match", "must be a list"),
+    ("match: [{customer: }]", "routes[0].match[0].customer", "says nothing"),
+    ("match: [{modality: null}]", "routes[0].match[0].modality", "says nothing"),
+    ("match: [{customer: {not: }}]", "routes[0].match[0].customer.not", "says nothing"),
+    ("match: [{customer: {not: {not: }}}]", "routes[0].match[0].customer.not.not", "says nothing"),
+    ("match: [{customer: {regex: }}]", "routes[0].match[0].customer.regex", "says nothing"),
+    ("match: [{customer: {exact: }}]", "routes[0].match[0].customer.exact", "no text"),
+    ("match: [{customer: {in: }}]", "routes[0].match[0].customer.in", "at least one"),
+    ("match: [{headers: }]", "routes[0].match[0].headers", "key: value"),
+    ("match: [{headers: {x-a: }}]", "routes[0].match[0].headers.x-a", "no text"),
+    ("match: [{headers: {X-A: a, x-a: b}}]", "routes[0].match[0].headers", "'x-a' is listed twice"),
     ("while: [{metric: candidate.errors, below: 1}]", "routes[0].while[0].metric", "candidate.error_rate"),
     ("while: [{metric: candidate.error_rate}]", "routes[0].while[0]", "either below or above"),
 ]
@@ -227,18 +237,16 @@ def test_what_has_no_engine_yet_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as refused:
         load_routing(write(tmp_path, WHOLE_ROUTING))
     named = [problem.partition(":")[0].removeprefix("models.digits.") for problem in refused.value.problems]
-    assert named == ["split.routes[1].while", "split.routes[2].weight", "ramp", "mirror", "rescue", "guards"]
+    assert named == ["split.routes[1].while", "split.routes[2].weight", "ramp", "mirror"] + [
+        f"guards.{key}" for key in ("alpha", "limits", "comparisons")
+    ]
     assert all("not supported yet" in problem for problem in refused.value.problems)
     with pytest.raises(SettingsError) as refused:
         load_gateway(write(tmp_path, WHOLE_GATEWAY))
     assert [problem.partition(":")[0] for problem in refused.value.problems] == [
-        "control",
-        "state",
         "records",
         "limits.rate",
     ]
-    with pytest.raises(SettingsError, match=r"server\.workers.*not supported yet"):
-        load_gateway(write(tmp_path, "server: {workers: 2}"))
     with pytest.raises(SettingsError, match=r"auth\.keys.*not supported yet"):
         load_gateway(write(tmp_path, "auth: {keys: keys.yaml}"))
 

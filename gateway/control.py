@@ -1,0 +1,295 @@
+"""What is done to releases while they run: stop, resume, reload; and what is known of them. Lives on control's loop."""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.configuration import Configuration
+from gateway.deployment import releases
+from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound, SettingsError
+from gateway.fleet import Fleet, Member
+from gateway.metrics.prometheus import Observed, ReleaseMetrics
+from gateway.orders import Commit, Discard, Load, Plan, Prepare, Start, Unload, Wish
+from gateway.release.overview import Counted, Overview
+from gateway.release.stops import Decision, Stops
+from gateway.routing.release import Release
+from gateway.serving.repository import Repository
+from gateway.serving.scratch import Trial
+from gateway.settings.gateway_settings import GatewaySettings
+from gateway.settings.guarding import GuardsSettings
+from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings
+from gateway.shm.scoreboard import INFLIGHT, SHED, VERSIONS, Scoreboard, Slots, Totals
+from gateway.shm.segment import memory_folder
+from gateway.shm.switchboard import HEARTBEAT, RELEASES, Switchboard
+
+SEND_WITHIN_S: Final = 1.0  # a send that has begun ends within microseconds, unless its worker is suspended
+SEND_POLL_S: Final = 0.0005
+BREAKER: Final = "breaker"
+log: Final = logging.getLogger("gateway.control")
+Key = tuple[str, int]
+
+
+class Control:
+    """The control process's knowledge and its acts. `start` starts the workers; `tick` is to be called every 50 ms."""
+
+    def __init__(self, settings: GatewaySettings, routing: RoutingSettings, workers: int, port: int) -> None:
+        state = Path(settings.state)
+        self.stops = Stops(state)
+        self._settings = settings
+        self._port = port
+        self._repository = Repository(Path(settings.models.path))
+        self.configuration = Configuration(Path(settings.routing), self._repository)
+        self._versions = Slots(VERSIONS, "model versions")
+        self._releases = Slots(RELEASES, "releases")
+        name = f"canary-gateway-{hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:12]}"
+        self.board = Switchboard.create(memory_folder() / f"{name}.switchboard", workers)
+        self._scoreboard = Scoreboard.create(memory_folder() / f"{name}.scoreboard", workers)
+        self.board.beat()
+        self._served = releases(self._repository, routing)
+        self._changing = asyncio.Lock()
+        self._syncing: asyncio.Task[None] | None = None
+        self._killers: asyncio.Task[None] | None = None
+        self.fleet = Fleet(workers, self._plan(1, routing, {}), self._start_of, self._on_wish, self._on_death)
+        self.board.publish(1)
+
+    async def start(self) -> None:
+        """Start the workers and wait until all serve; raises SettingsError with the reason why one cannot."""
+        self.fleet.start()
+        ready = asyncio.get_running_loop().create_task(self.fleet.ready.wait())
+        await asyncio.wait((ready, self.fleet.failed), return_when=asyncio.FIRST_COMPLETED)
+        if self.fleet.failed.done():
+            ready.cancel()
+            raise SettingsError(str(self.configuration.path), [self.fleet.failed.result()])
+
+    def close(self) -> None:
+        """Take the memory files away."""
+        self.board.segment.remove()
+        self._scoreboard.segment.remove()
+
+    def tick(self) -> None:
+        """Show that control lives, and make what a worker's breaker has stopped known to all."""
+        self.board.beat()
+        for name, settings in self._served.items():
+            candidate = settings.candidate
+            if candidate is None or self.stops.stopped(name, candidate) is not None:
+                continue
+            tripped = self.board.tripped_by(self._releases.of(name, candidate))
+            if tripped:
+                self._stop(name, candidate, BREAKER, f"{_breaker(settings)} failures in a row", {"worker": tripped[0]})
+
+    async def stop(self, name: str, by: str, reason: str) -> Decision:
+        """Stop the release: once this returns, no response comes from the candidate. Raises NotFound, Conflict."""
+        candidate = self._candidate(name)
+        already = self.stops.stopped(name, candidate)
+        decision = already or self._stop(name, candidate, by, reason, {})
+        await self._sends_over()
+        return decision
+
+    async def resume(self, name: str, by: str, reason: str) -> Decision:
+        """Let the release go on, in a new epoch. Raises NotFound, Conflict where it is not stopped."""
+        candidate = self._candidate(name)
+        slot = self._releases.of(name, candidate)
+        if not self.board.stopped(slot):
+            raise Conflict(f"'{name}' is not stopped")
+        decision = self.stops.resume(name, candidate, by, reason)
+        self.board.resume(slot)
+        self._sync()
+        return decision
+
+    async def reload(self) -> None:
+        """Put the routing file in force, in all workers or in none; `configuration.status` says which."""
+        async with self._changing:
+            try:
+                routing = self.configuration.read()
+                trials = self.configuration.trials(routing, self._loaded())
+                await asyncio.to_thread(self.configuration.try_out, routing, trials)
+                await self._publish(routing)
+            except (GatewayError, OSError) as error:
+                self.configuration.failed(error)
+                log.error("the configuration is not loaded, the last good one stays in force:\n%s", error)
+            else:
+                self.configuration.succeeded()
+                log.info("generation %d of the configuration is in force", self.fleet.plan.generation)
+
+    def overview(self) -> list[Overview]:
+        """Every release as it is now."""
+        return [self._overview(name, settings) for name, settings in sorted(self._served.items())]
+
+    def acknowledged(self) -> int:
+        """How many workers serve the configuration in force."""
+        generation = self.fleet.plan.generation
+        return sum(self.fleet.alive(m.index) and m.plan.generation == generation for m in self.fleet.members.values())
+
+    def observe(self) -> Observed:
+        """For the metrics."""
+        status = self.configuration.status
+        return Observed(
+            versions=[(name, number, self._scoreboard.totals(slot)) for (name, number), slot in self._versions.items()],
+            releases=[
+                ReleaseMetrics(
+                    release.model,
+                    {route: (0 if release.stopped else ppm) / 1e6 for route, ppm in release.weights_ppm.items()},
+                    release.stopped,
+                )
+                for release in self.overview()
+                if release.candidate is not None
+            ],
+            inflight=self._scoreboard.total(INFLIGHT),
+            shed=self._scoreboard.total(SHED),
+            decisions=dict(self.stops.counts),
+            workers={str(state): count for state, count in self.fleet.states().items()},
+            worker_restarts=self.fleet.restarts,
+            heartbeat_age_s=(time.monotonic_ns() - self.board.words[HEARTBEAT]) / 1e9,
+            reload_success=not status.error,
+            reload_time_s=status.loaded_s,
+            revision=status.revision,
+        )
+
+    def left_out(self) -> dict[Key, str]:
+        """The versions that some worker could not load, and why."""
+        return {key: why for member in self.fleet.members.values() for key, why in member.left_out.items()}
+
+    def _candidate(self, name: str) -> int:
+        settings = self._served.get(name)
+        if settings is None:
+            raise NotFound(f"there is no model '{name}'; there are {', '.join(sorted(self._served))}")
+        if settings.candidate is None:
+            raise Conflict(f"'{name}' has no candidate; stable answers everyone")
+        return settings.candidate
+
+    def _stop(self, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
+        self.board.stop(self._releases.of(name, candidate))
+        decision = self.stops.stop(name, candidate, by, reason, evidence)
+        log.warning("the candidate %d of '%s' is stopped by %s: %s", candidate, name, by, reason)
+        self._sync()
+        return decision
+
+    async def _sends_over(self) -> None:
+        """Wait until every send that had begun when the stop was set has ended, or its worker is dead."""
+        begun = {index: self.board.sends(index)[0] for index in range(self.fleet.size)}
+        end = time.monotonic() + SEND_WITHIN_S
+        for index, sends in begun.items():
+            if self.board.sends(index)[1] >= sends:
+                continue
+            with self.fleet.hurried(index):
+                while self.board.sends(index)[1] < sends and self.fleet.alive(index) and time.monotonic() < end:
+                    await asyncio.sleep(SEND_POLL_S)
+
+    def _sync(self) -> None:
+        if self._syncing is None or self._syncing.done():
+            self._syncing = asyncio.get_running_loop().create_task(asyncio.to_thread(self.stops.sync))
+
+    def _plan(self, generation: int, routing: RoutingSettings, left_out: Mapping[Key, str]) -> Plan:
+        """What to serve, with a slot for everything in it. Stops are on the board before anyone reads the plan."""
+        for name, settings in releases(self._repository, routing).items():
+            self._versions.of(name, settings.stable)
+            if settings.candidate is not None:
+                self._versions.of(name, settings.candidate)
+                slot = self._releases.of(name, settings.candidate)
+                if self.stops.stopped(name, settings.candidate) is not None:
+                    self.board.stop(slot)
+        return Plan(generation, routing, dict(self._versions.items()), dict(self._releases.items()), dict(left_out))
+
+    async def _publish(self, routing: RoutingSettings) -> None:
+        """First every worker loads, then every worker swaps; where one cannot load, none swaps."""
+        plan = self._plan(self.fleet.plan.generation + 1, routing, {})
+        errors = await self.fleet.order(lambda order: Prepare(order, plan))
+        if errors:
+            await self.fleet.order(Discard)
+            raise SettingsError(str(self.configuration.path), errors)
+        self.fleet.plan = plan
+        self._served = releases(self._repository, routing)
+        errors = await self.fleet.order(Commit)
+        for member in self.fleet.members.values():
+            if self.fleet.alive(member.index):
+                member.plan = plan
+        self.board.publish(plan.generation)
+        if errors:
+            raise SettingsError(str(self.configuration.path), errors)
+
+    def _loaded(self) -> set[Key]:
+        return set(self.fleet.plan.versions) - set(self.left_out()) - set(self.fleet.plan.left_out)
+
+    def _start_of(self, index: int, plan: Plan) -> Start:
+        self.board.reset_sends(index)
+        self._scoreboard.head(index)[INFLIGHT] = 0
+        switchboard, scoreboard = self.board.segment.path, self._scoreboard.segment.path
+        return Start(index, self.fleet.size, self._settings, self._port, switchboard, scoreboard, plan)
+
+    def _on_wish(self, wish: Wish) -> "asyncio.Task[str]":
+        return asyncio.get_running_loop().create_task(self._granted(wish))
+
+    async def _granted(self, wish: Wish) -> str:
+        async with self._changing:
+            try:
+                await (self._load(wish.name) if wish.load else self._order_all(wish.name))
+            except GatewayError as error:
+                return str(error)
+            return ""
+
+    async def _load(self, name: str) -> None:
+        settings = releases(self._repository, self.fleet.plan.routing).get(name)
+        if settings is None:
+            raise NotFound(f"the repository has no model '{name}'")
+        trial = Trial(name, settings.stable, settings.stable)
+        verdicts = await asyncio.to_thread(self.configuration.try_out, RoutingSettings(), [trial])
+        if verdicts[0].error:
+            raise InvalidRequest(verdicts[0].error)
+        plan = self._plan(self.fleet.plan.generation, self.fleet.plan.routing, self.fleet.plan.left_out)
+        self.fleet.plan = plan
+        self._served = {**self._served, name: settings}
+        _raise(await self.fleet.order(lambda order: Load(order, name, plan)))
+
+    async def _order_all(self, name: str) -> None:
+        _raise(await self.fleet.order(lambda order: Unload(order, name)))
+
+    def _on_death(self, member: Member) -> None:
+        """A worker that dies while it loads may have been killed by a model file: find out which, and leave it out."""
+        if not self.fleet.ready.is_set() and (self._killers is None or self._killers.done()):
+            self._killers = asyncio.get_running_loop().create_task(self._find_killers())
+
+    async def _find_killers(self) -> None:
+        plan = self.fleet.plan
+        trials = self.configuration.trials(plan.routing, set())
+        verdicts = await asyncio.to_thread(self.configuration.try_out, RoutingSettings(), trials)
+        killers = {(v.trial.name, v.trial.version): v.error for v in verdicts if v.killed}
+        self.fleet.plan = replace(plan, left_out={**plan.left_out, **killers})
+
+    def _overview(self, name: str, settings: ReleaseSettings) -> Overview:
+        release = Release(name, settings)
+        stop, stopped, epoch = None, False, 0
+        if settings.candidate is not None:
+            slot = self._releases.of(name, settings.candidate)
+            stop, stopped, epoch = (
+                self.stops.stopped(name, settings.candidate),
+                self.board.stopped(slot),
+                self.board.epoch(slot),
+            )
+        numbers = [(settings.stable, "stable"), (settings.candidate, "candidate")]
+        return Overview(
+            name,
+            settings.stable,
+            settings.candidate,
+            {route.name: ppm for route, ppm in zip(release.routes, release.weights_ppm, strict=True)},
+            stopped,
+            stop,
+            epoch,
+            tuple(Counted(n, variant, self._totals(name, n)) for n, variant in numbers if n is not None),
+        )
+
+    def _totals(self, name: str, version: int) -> Totals:
+        return self._scoreboard.totals(self._versions.of(name, version))
+
+
+def _breaker(settings: ReleaseSettings) -> int:
+    return (settings.guards or GuardsSettings()).breaker.consecutive_failures
+
+
+def _raise(errors: list[str]) -> None:
+    if errors:
+        raise InvalidRequest("; ".join(errors))

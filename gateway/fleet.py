@@ -1,0 +1,268 @@
+"""The worker processes: starts them, hears them, replaces those that die, gives orders to all of them at once."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final
+
+from gateway.orders import Done, Failed, Granted, Order, Plan, Ready, Report, Start, Wish
+
+BACK_OFF_S: Final = (
+    0.0,
+    0.1,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+)  # after so many deaths in a row without ever being ready
+ORDER_WITHIN_S: Final = 600.0  # loading large models takes long
+log: Final = logging.getLogger("gateway.fleet")
+
+StartOf = Callable[[int, Plan], Start]
+OnWish = Callable[[Wish], "asyncio.Future[str]"]
+
+
+class WorkerState(StrEnum):
+    """The life of a worker."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    DEAD = "dead"
+
+
+class Member:
+    """One worker process as control sees it."""
+
+    def __init__(self, index: int, process: "subprocess.Popen[bytes]", pipe: Connection, plan: Plan) -> None:
+        self.index = index
+        self.process = process
+        self.pipe = pipe
+        self.plan = plan
+        self.state = WorkerState.STARTING
+        self.waiting: dict[int, asyncio.Future[str]] = {}
+        self.left_out: Mapping[tuple[str, int], str] = {}
+
+
+class Fleet:
+    """`size` workers under the plan in force. Lives on control's event loop.
+
+    `failed` is set when a worker says that it cannot serve before any has been ready: no other could either.
+    """
+
+    def __init__(self, size: int, plan: Plan, start_of: StartOf, on_wish: OnWish, on_death: Callable[[Member], None]):
+        self.size = size
+        self.plan = plan
+        self.restarts = 0
+        self.members: dict[int, Member] = {}
+        self.ready = asyncio.Event()
+        self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._start_of = start_of
+        self._on_wish = on_wish
+        self._on_death = on_death
+        self._orders = itertools.count(1)
+        self._deaths = [0] * size
+        self._stopping = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Start all workers."""
+        for index in range(self.size):
+            self._spawn(index)
+
+    def states(self) -> dict[WorkerState, int]:
+        """How many workers are in each state."""
+        states = [member.state for member in self.members.values()]
+        return {state: states.count(state) for state in WorkerState}
+
+    def alive(self, index: int) -> bool:
+        """Whether the worker may still send an answer."""
+        member = self.members.get(index)
+        return member is not None and member.state in (WorkerState.READY, WorkerState.DRAINING)
+
+    @contextlib.contextmanager
+    def hurried(self, index: int) -> Iterator[None]:
+        """While control waits for a worker, the worker has control's priority, where the system allows that.
+
+        Priority inheritance (Sha, Rajkumar & Lehoczky, 1990): else control would wait behind the load that holds the
+        worker off its core.
+        """
+        pid = self.members[index].process.pid
+        own = 0
+        with contextlib.suppress(OSError):
+            own = os.getpriority(os.PRIO_PROCESS, pid)
+            os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0))
+        yield
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, pid, own)
+
+    async def order(self, make: Callable[[int], Order]) -> list[str]:
+        """Give every ready worker an order and wait until each has carried it out or died; the errors they reported."""
+        number = next(self._orders)
+        order = make(number)
+        answers = []
+        for member in [member for member in self.members.values() if member.state is WorkerState.READY]:
+            answer = member.waiting[number] = asyncio.get_running_loop().create_future()
+            answers.append(answer)
+            try:
+                member.pipe.send(order)
+            except OSError:
+                answer.set_result("")  # it has just died; the next one starts with the plan in force
+        if answers:
+            await asyncio.wait(answers, timeout=ORDER_WITHIN_S)
+        return sorted(
+            {answer.result() if answer.done() else "a worker did not answer in time" for answer in answers} - {""}
+        )
+
+    async def stop(self, drain_s: float, hurry: asyncio.Event) -> None:
+        """Let all drain; kill those that have not ended a while after they should have, or at once on `hurry`."""
+        self._stopping = True
+        for member in self.members.values():
+            member.state = WorkerState.DRAINING
+            _signal(member.process, signal.SIGTERM)
+        end = time.monotonic() + drain_s + 2
+        while any(member.process.poll() is None for member in self.members.values()) and time.monotonic() < end:
+            if hurry.is_set():
+                end = min(end, time.monotonic() + 2)
+                for member in self.members.values():
+                    _signal(member.process, signal.SIGTERM)
+                hurry.clear()
+            await asyncio.sleep(0.02)
+        for member in self.members.values():
+            _signal(member.process, signal.SIGKILL)
+            member.process.wait()
+
+    def _spawn(self, index: int) -> None:
+        ours, theirs = Pipe()
+        command = [sys.executable, "-m", "gateway.worker", str(theirs.fileno())]
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        theirs.close()
+        member = self.members[index] = Member(index, process, ours, self.plan)
+        asyncio.get_running_loop().add_reader(ours.fileno(), self._hear, member)
+        try:
+            ours.send(self._start_of(index, self.plan))
+        except OSError:
+            self._died(member)
+
+    def _hear(self, member: Member) -> None:
+        try:
+            report: Report = member.pipe.recv()
+        except (EOFError, OSError):
+            self._died(member)
+            return
+        match report:
+            case Ready():
+                self._is_ready(member, report)
+            case Failed():
+                log.error("worker %d cannot serve: %s", member.index, report.error)
+                if not self.failed.done() and not self.ready.is_set():
+                    self.failed.set_result(report.error)
+            case Done():
+                answer = member.waiting.pop(report.order, None)
+                if answer is not None and not answer.done():
+                    answer.set_result(report.error)
+            case Wish():
+                granted = self._on_wish(report)
+                granted.add_done_callback(lambda result: _grant(member, report.wish, result.result()))
+
+    def _is_ready(self, member: Member, report: Ready) -> None:
+        if member.plan.generation != self.plan.generation:  # the configuration has changed while it was loading
+            _signal(member.process, signal.SIGTERM)
+            return
+        member.left_out = report.left_out
+        member.state = WorkerState.READY
+        if all(other.state is WorkerState.READY for other in self.members.values()):
+            self.ready.set()
+
+    def _died(self, member: Member) -> None:
+        if member.state is WorkerState.DEAD:
+            return
+        asyncio.get_running_loop().remove_reader(member.pipe.fileno())
+        member.pipe.close()
+        never_ready = member.state is WorkerState.STARTING
+        member.state = WorkerState.DEAD
+        for answer in member.waiting.values():
+            if not answer.done():
+                answer.set_result("")
+        if self._stopping:
+            return
+        self._deaths[member.index] = self._deaths[member.index] + 1 if never_ready else 1
+        task = asyncio.get_running_loop().create_task(self._replace(member))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _replace(self, member: Member) -> None:
+        code = await asyncio.to_thread(member.process.wait)
+        if self._stopping:
+            return
+        self._on_death(member)
+        deaths = self._deaths[member.index]
+        pause_s = BACK_OFF_S[min(deaths - 1, len(BACK_OFF_S) - 1)]
+        log.warning("worker %d ended with %d; a new one starts in %g s", member.index, code, pause_s)
+        await asyncio.sleep(pause_s)
+        if not self._stopping:
+            self.restarts += 1
+            self._spawn(member.index)
+
+
+class Orphans:
+    """Workers of a control process that was killed. They serve stable until new ones are ready to take over."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._found = [(pid, born) for pid, born in _read(file) if 0 < born == _born(pid)]
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def release(self) -> None:
+        """Let them drain and end."""
+        for pid, born in self._found:
+            if _born(pid) == born:
+                os.kill(pid, signal.SIGTERM)
+        self._found = []
+
+    def remember(self, fleet: Fleet) -> None:
+        """Write down who would be orphaned now."""
+        pids = [member.process.pid for member in fleet.members.values() if member.state is not WorkerState.DEAD]
+        self._file.write_text(json.dumps([(pid, _born(pid)) for pid in pids]))
+
+
+def _read(file: Path) -> list[tuple[int, int]]:
+    try:
+        return [(int(pid), int(born)) for pid, born in json.loads(file.read_text())]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def _born(pid: int) -> int:
+    """When the process started, in clock ticks since boot: a pid alone may have been given to another. -1: unknown."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return -1
+
+
+def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+    if process.poll() is None:
+        process.send_signal(number)
+
+
+def _grant(member: Member, wish: int, error: str) -> None:
+    if member.state is WorkerState.READY:
+        try:
+            member.pipe.send(Granted(wish, error))
+        except OSError:
+            log.warning("worker %d has gone before it heard that its wish was granted", member.index)

@@ -1,0 +1,151 @@
+"""The metrics in Prometheus's terms, read from the boards when they are scraped (contract.md has the names)."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from gateway import __version__
+from gateway.shm.scoreboard import LATENCY_NS, VARIANTS, Histogram, Totals
+
+BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64)
+Labels = Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseMetrics:
+    """One release: its routes' weights, from 0 to 1, and whether its candidate is stopped."""
+
+    model: str
+    weights: Mapping[str, float]
+    stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything there is to export, at one moment. `versions`: each with its counters."""
+
+    versions: Sequence[tuple[str, int, Totals]]
+    releases: Sequence[ReleaseMetrics]
+    inflight: int
+    shed: int
+    decisions: Mapping[tuple[str, str], int]
+    workers: Mapping[str, int]
+    worker_restarts: int
+    heartbeat_age_s: float
+    reload_success: bool
+    reload_time_s: float
+    revision: str
+
+
+class GatewayCollector:
+    """A prometheus-client collector; `observe` is called at each scrape."""
+
+    def __init__(self, observe: Callable[[], Observed]) -> None:
+        self._observe = observe
+
+    def collect(self) -> Iterable[Metric]:
+        seen = self._observe()
+        yield from _of_versions(seen.versions)
+        yield from _of_releases(seen)
+        yield from _of_the_gateway(seen)
+
+
+def _of_versions(versions: Sequence[tuple[str, int, Totals]]) -> Iterable[Metric]:
+    by_version = ["model", "version"]
+    by_variant = [*by_version, "variant"]
+    predictions = _counter(
+        "gateway_predictions", "Predictions, each outcome by the version that had it.", [*by_variant, "outcome"]
+    )
+    duration = HistogramMetricFamily(
+        "gateway_prediction_duration_seconds", "From the request's decision to its answer.", labels=by_variant
+    )
+    queue = HistogramMetricFamily("gateway_queue_duration_seconds", "Waiting for a batch.", labels=by_version)
+    batch = HistogramMetricFamily("gateway_batch_size", "Rows that ran together.", labels=by_version)
+    rescues = _counter(
+        "gateway_rescues", "Requests that stable answered in the candidate's place.", ["model", "reason"]
+    )
+    rescued: dict[tuple[str, str], int] = {}
+    for model, version, totals in versions:
+        labels = [model, str(version)]
+        for variant in VARIANTS:
+            outcomes = totals.outcomes(variant)
+            if any(outcomes.values()):
+                for outcome, count in outcomes.items():
+                    predictions.add_metric([*labels, variant, outcome], count)
+                _add(duration, [*labels, variant], totals.latency(variant))
+        _add(queue, labels, totals.queue)
+        _add_batches(batch, labels, totals)
+        for reason, count in totals.rescues.items():
+            rescued[model, reason] = rescued.get((model, reason), 0) + count
+    for key, count in sorted(rescued.items()):
+        rescues.add_metric(list(key), count)
+    return predictions, duration, queue, batch, rescues
+
+
+def _of_releases(seen: Observed) -> Iterable[Metric]:
+    weight = GaugeMetricFamily(
+        "gateway_route_weight_ratio", "Share of a route's traffic that the candidate gets.", labels=["model", "route"]
+    )
+    stopped = GaugeMetricFamily("gateway_candidate_stopped", "1: no traffic goes to the candidate.", labels=["model"])
+    for release in seen.releases:
+        for route, share in release.weights.items():
+            weight.add_metric([release.model, route], share)
+        stopped.add_metric([release.model], release.stopped)
+    decisions = _counter("gateway_decisions", "Changes to releases, since the start.", ["model", "action"])
+    for key, count in sorted(seen.decisions.items()):
+        decisions.add_metric(list(key), count)
+    return weight, stopped, decisions
+
+
+def _of_the_gateway(seen: Observed) -> Iterable[Metric]:
+    yield _gauge("gateway_inflight_requests", "Requests under way, in all workers.", seen.inflight)
+    shed = _counter("gateway_shed", "Requests answered 503.", ["reason"])
+    shed.add_metric(["inflight"], seen.shed)
+    yield shed
+    workers = GaugeMetricFamily("gateway_workers", "Worker processes.", labels=["state"])
+    for state, count in seen.workers.items():
+        workers.add_metric([state], count)
+    yield workers
+    restarts = _counter("gateway_worker_restarts", "Workers that died and were replaced.", [])
+    restarts.add_metric([], seen.worker_restarts)
+    yield restarts
+    yield _gauge("gateway_control_heartbeat_age_seconds", "Since the last sign of life.", seen.heartbeat_age_s)
+    yield _gauge("gateway_config_last_reload_success", "0: the files hold a mistake.", float(seen.reload_success))
+    yield _gauge("gateway_config_last_reload_timestamp_seconds", "Of the last that succeeded.", seen.reload_time_s)
+    config = GaugeMetricFamily("gateway_config_info", "The configuration in force.", labels=["revision"])
+    config.add_metric([seen.revision], 1)
+    yield config
+    build = GaugeMetricFamily("gateway_build_info", "The version of the gateway.", labels=["version"])
+    build.add_metric([__version__], 1)
+    yield build
+
+
+def _add(family: HistogramMetricFamily, labels: Labels, histogram: Histogram) -> None:
+    edges = [f"{edge / 1e9:g}" for edge in LATENCY_NS] + ["+Inf"]
+    family.add_metric(labels, _cumulated(edges, histogram.counts), histogram.sum_ns / 1e9)
+
+
+def _add_batches(family: HistogramMetricFamily, labels: Labels, totals: Totals) -> None:
+    counts = [0] * (len(BATCH_SIZES) + 1)
+    for size, (count, _) in totals.batches.items():
+        counts[next((i for i, edge in enumerate(BATCH_SIZES) if size <= edge), len(BATCH_SIZES))] += count
+    family.add_metric(labels, _cumulated([*map(str, BATCH_SIZES), "+Inf"], counts), totals.rows)
+
+
+def _cumulated(edges: Sequence[str], counts: Sequence[int]) -> list[tuple[str, float]]:
+    total = 0
+    pairs = []
+    for edge, count in zip(edges, counts, strict=True):
+        total += count
+        pairs.append((edge, float(total)))
+    return pairs
+
+
+def _counter(name: str, text: str, labels: Labels) -> CounterMetricFamily:
+    return CounterMetricFamily(name, text, labels=list(labels))
+
+
+def _gauge(name: str, text: str, value: float) -> Any:
+    return GaugeMetricFamily(name, text, value=value)

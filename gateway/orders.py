@@ -1,0 +1,121 @@
+"""What control process and workers say to each other, over a pipe of their own. Both sides are this gateway."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.settings.gateway_settings import GatewaySettings
+from gateway.settings.routing_settings import RoutingSettings
+
+Key = tuple[str, int]  # a model and a version
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A configuration: what to serve, and which slot each version and each release has on the boards.
+
+    `left_out`: versions that killed a process when they were loaded, and what was seen.
+    """
+
+    generation: int
+    routing: RoutingSettings
+    versions: Mapping[Key, int]
+    releases: Mapping[Key, int]
+    left_out: Mapping[Key, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The first word to a worker: who it is, where the boards are, what to serve. `port` is never 0."""
+
+    worker: int
+    workers: int
+    settings: GatewaySettings
+    port: int
+    switchboard: Path
+    scoreboard: Path
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Load what the plan needs, beside what is served."""
+
+    order: int
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Serve what was prepared."""
+
+    order: int
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Forget what was prepared."""
+
+    order: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load a model anew from disk; the plan has the slots for it."""
+
+    order: int
+    name: str
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Stop serving a model."""
+
+    order: int
+    name: str
+
+
+Order = Prepare | Commit | Discard | Load | Unload
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker serves. `left_out`: the versions that it could not load, and why."""
+
+    left_out: Mapping[Key, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A worker cannot serve at all."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An order is carried out, unless `error` says why not."""
+
+    order: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A client has asked this worker to load or unload a model, which must happen in all of them."""
+
+    wish: int
+    name: str
+    load: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The wish has been carried out by all workers, unless `error` says why not."""
+
+    wish: int
+    error: str
+
+
+Report = Ready | Failed | Done | Wish

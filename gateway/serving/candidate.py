@@ -1,0 +1,42 @@
+"""What is asked of a candidate before its answer may be sent: not stopped, finite numbers, the right shape."""
+
+from collections.abc import Callable
+
+import numpy as np
+from onnxruntime import RunOptions
+
+from gateway.errors import Conflict, InvalidOutput
+from gateway.serving.session import OnnxSession, Result
+from gateway.serving.signature import Feeds, covers
+from gateway.tensors import Array, TensorSpec
+
+Stopped = Callable[[], bool]
+Run = Callable[[Feeds, RunOptions | None], list[Result]]
+
+
+def checked(session: OnnxSession, number: int, stopped: Stopped, *, row_for_row: bool) -> Run:
+    """The session's run for a candidate, in any thread. `row_for_row`: each output has as many rows as the inputs.
+
+    Raises Conflict where it is stopped; InvalidOutput for an output that is not finite or not of the declared shape.
+    """
+
+    def run(feeds: Feeds, options: RunOptions | None) -> list[Result]:
+        if stopped():
+            raise Conflict(f"version {number} is stopped; resume it, or ask for another version")
+        results = session.run(feeds, options)
+        rows = len(next(iter(feeds.values()))) if row_for_row else None
+        for spec, result in zip(session.signature.outputs, results, strict=True):
+            if result is not None:
+                _check(spec, result, rows)
+        return results
+
+    return run
+
+
+def _check(spec: TensorSpec, result: Array, rows: int | None) -> None:
+    if not covers(spec.shape, result.shape):
+        raise InvalidOutput(f"output '{spec.name}' is of shape {list(result.shape)}, declared is {list(spec.shape)}")
+    if rows is not None and len(result) != rows:
+        raise InvalidOutput(f"output '{spec.name}' has {len(result)} rows for {rows} of the inputs")
+    if result.dtype.kind == "f" and not np.isfinite(result).all():
+        raise InvalidOutput(f"output '{spec.name}' holds NaN or infinity")

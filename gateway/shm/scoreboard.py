@@ -1,0 +1,225 @@
+"""What each worker has done: a row for each worker, in it a block for each model version, in it counters.
+
+A worker writes its own row only. A row outlives its worker: the one that takes its place goes on counting, so totals
+never fall. Counters are on the hot path, hence plain words and no objects.
+"""
+
+import bisect
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.errors import Outcome, SettingsError
+from gateway.shm.segment import Segment
+
+OUTCOMES: Final = tuple(Outcome)
+VARIANTS: Final = ("stable", "candidate", "pinned")
+RESCUE_REASONS: Final = ("model_error", "invalid_output", "timeout", "overloaded", "stopped")
+LATENCY_US: Final = (
+    100, 150, 200, 300, 500, 750, 1_000, 1_500, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000, 20_000, 30_000, 50_000,
+    75_000, 100_000, 150_000, 200_000, 300_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000,
+)  # fmt: skip
+LATENCY_NS: Final = tuple(edge * 1000 for edge in LATENCY_US)
+LARGEST_BATCH: Final = 128  # larger ones are counted as this
+BUCKETS: Final = len(LATENCY_NS) + 1
+
+_OUTCOME: Final = 0
+_LATENCY: Final = _OUTCOME + len(VARIANTS) * len(OUTCOMES)
+_LATENCY_SUM: Final = _LATENCY + len(VARIANTS) * BUCKETS
+_QUEUE: Final = _LATENCY_SUM + len(VARIANTS)
+_QUEUE_SUM: Final = _QUEUE + BUCKETS
+_SUCCESS: Final = _QUEUE_SUM + 1  # count, ns
+_FAIL: Final = _SUCCESS + 2
+_ROWS: Final = _FAIL + 2
+_LAST: Final = _ROWS + 1
+_RESCUE: Final = _LAST + 1
+_BATCH: Final = _RESCUE + len(RESCUE_REASONS)  # count, ns for each size from 1 on
+BLOCK: Final = _BATCH + 2 * LARGEST_BATCH
+VERSIONS: Final = 256  # slots; a slot is never used for a second version while the gateway runs
+
+INFLIGHT: Final = 0
+SHED: Final = 1
+HEAD: Final = 8  # words of a row before its blocks
+ROW: Final = HEAD + VERSIONS * BLOCK
+_LAYOUT: Final = 0x5342_0001_0000 + BLOCK
+_VARIANT_INDEX: Final = {variant: index for index, variant in enumerate(VARIANTS)}
+_OUTCOME_INDEX: Final = {outcome: index for index, outcome in enumerate(OUTCOMES)}
+
+
+class Tally:
+    """The counters of one version in one worker. Durations in ns."""
+
+    __slots__ = ("_words",)
+
+    def __init__(self, words: "memoryview[int] | None" = None) -> None:
+        self._words = memoryview(array("q", bytes(8 * BLOCK))) if words is None else words
+
+    def success(self, variant: str, started_ns: int, ended_ns: int) -> None:
+        """One request answered with a prediction; both times on the monotonic clock."""
+        words = self._words
+        index = _VARIANT_INDEX[variant]
+        ns = ended_ns - started_ns
+        words[_OUTCOME + index * len(OUTCOMES)] += 1
+        words[_LATENCY + index * BUCKETS + bisect.bisect_left(LATENCY_NS, ns)] += 1
+        words[_LATENCY_SUM + index] += ns
+        words[_SUCCESS] += 1
+        words[_SUCCESS + 1] += ns
+        words[_LAST] = ended_ns
+
+    def failure(self, variant: str, outcome: Outcome, ns: int) -> None:
+        """One request that the version was asked and did not answer."""
+        words = self._words
+        index = _VARIANT_INDEX[variant]
+        words[_OUTCOME + index * len(OUTCOMES) + _OUTCOME_INDEX[outcome]] += 1
+        words[_LATENCY + index * BUCKETS + bisect.bisect_left(LATENCY_NS, ns)] += 1
+        words[_LATENCY_SUM + index] += ns
+        words[_FAIL] += 1
+        words[_FAIL + 1] += ns
+
+    def rescue(self, reason: str) -> None:
+        """One request that stable answered in this version's place."""
+        self._words[_RESCUE + RESCUE_REASONS.index(reason)] += 1
+
+    def queued(self, ns: int) -> None:
+        """One request that waited for its batch."""
+        words = self._words
+        words[_QUEUE + bisect.bisect_left(LATENCY_NS, ns)] += 1
+        words[_QUEUE_SUM] += ns
+
+    def batch(self, rows: int, batch_size: int, ns: int) -> None:
+        """One run of the model on `rows` rows, listed under `batch_size`, which is bounded: clients choose the rows."""
+        words = self._words
+        words[_ROWS] += rows
+        at = _BATCH + 2 * (min(max(batch_size, 1), LARGEST_BATCH) - 1)
+        words[at] += 1
+        words[at + 1] += ns
+
+    def read(self) -> "Totals":
+        """What has been counted here."""
+        return Totals(np.array(self._words, np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts for each bucket, the last one for what is beyond all edges; `sum_ns` of all of it."""
+
+    counts: list[int]
+    sum_ns: int
+
+
+class Totals:
+    """The counters of one version, added up over workers."""
+
+    __slots__ = ("_words",)
+
+    def __init__(self, words: npt.NDArray[np.int64]) -> None:
+        self._words = words
+
+    def outcomes(self, variant: str) -> dict[Outcome, int]:
+        first = _OUTCOME + VARIANTS.index(variant) * len(OUTCOMES)
+        return dict(zip(OUTCOMES, map(int, self._words[first : first + len(OUTCOMES)]), strict=True))
+
+    def latency(self, variant: str) -> Histogram:
+        index = VARIANTS.index(variant)
+        return self._histogram(_LATENCY + index * BUCKETS, _LATENCY_SUM + index)
+
+    @property
+    def queue(self) -> Histogram:
+        return self._histogram(_QUEUE, _QUEUE_SUM)
+
+    @property
+    def success(self) -> tuple[int, int]:
+        """Count and ns."""
+        return int(self._words[_SUCCESS]), int(self._words[_SUCCESS + 1])
+
+    @property
+    def fail(self) -> tuple[int, int]:
+        """Count and ns."""
+        return int(self._words[_FAIL]), int(self._words[_FAIL + 1])
+
+    @property
+    def rows(self) -> int:
+        return int(self._words[_ROWS])
+
+    @property
+    def rescues(self) -> dict[str, int]:
+        return dict(zip(RESCUE_REASONS, map(int, self._words[_RESCUE:_BATCH]), strict=True))
+
+    @property
+    def batches(self) -> dict[int, tuple[int, int]]:
+        """For each batch size that has occurred: how often, and ns in all."""
+        pairs = self._words[_BATCH:].reshape(-1, 2).tolist()
+        return {size: (count, ns) for size, (count, ns) in enumerate(pairs, 1) if count}
+
+    def last_success_ns(self) -> int:
+        """On the monotonic clock; 0: never. Of one worker only: of several, the sum means nothing."""
+        return int(self._words[_LAST])
+
+    def _histogram(self, first: int, total: int) -> Histogram:
+        return Histogram([int(count) for count in self._words[first : first + BUCKETS]], int(self._words[total]))
+
+
+class Scoreboard:
+    """The whole board."""
+
+    def __init__(self, segment: Segment, workers: int) -> None:
+        self.segment = segment
+        self.workers = workers
+        self._table = np.frombuffer(segment.words, np.int64).reshape(workers, ROW)
+
+    @classmethod
+    def create(cls, path: Path, workers: int) -> "Scoreboard":
+        return cls(Segment.create(path, workers * ROW, _LAYOUT), workers)
+
+    @classmethod
+    def attach(cls, path: Path, workers: int) -> "Scoreboard":
+        return cls(Segment.attach(path, _LAYOUT), workers)
+
+    def tally(self, worker: int, slot: int) -> Tally:
+        """Where `worker` counts for the version in `slot`."""
+        begin = worker * ROW + HEAD + slot * BLOCK
+        return Tally(self.segment.words[begin : begin + BLOCK])
+
+    def head(self, worker: int) -> "memoryview[int]":
+        """The worker's own words: INFLIGHT (now) and SHED (ever)."""
+        return self.segment.words[worker * ROW : worker * ROW + HEAD]
+
+    def total(self, word: int) -> int:
+        """A word of the heads, added up over workers."""
+        return int(self._table[:, word].sum())
+
+    def totals(self, slot: int) -> Totals:
+        """The version in `slot`, added up over workers."""
+        return Totals(self._blocks(slot).sum(axis=0))
+
+    def last_success_ns(self, slot: int) -> int:
+        """When any worker last answered for the version, on the monotonic clock; 0: never."""
+        return int(self._blocks(slot)[:, _LAST].max())
+
+    def _blocks(self, slot: int) -> npt.NDArray[np.int64]:
+        begin = HEAD + slot * BLOCK
+        return self._table[:, begin : begin + BLOCK]
+
+
+class Slots:
+    """Gives each name a slot, and the same one for ever; raises SettingsError when they are used up."""
+
+    def __init__(self, capacity: int, what: str) -> None:
+        self._capacity = capacity
+        self._what = what
+        self._given: dict[tuple[str, int], int] = {}
+
+    def of(self, name: str, version: int) -> int:
+        key = name, version
+        if key not in self._given and len(self._given) == self._capacity:
+            problem = f"{self._capacity} {self._what} have been served since the start, which is the most; restart"
+            raise SettingsError("routing.yaml", [problem])
+        return self._given.setdefault(key, len(self._given))
+
+    def items(self) -> Iterator[tuple[tuple[str, int], int]]:
+        yield from sorted(self._given.items())

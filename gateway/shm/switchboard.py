@@ -1,0 +1,164 @@
+"""The switches that a request meets: stops of releases, and the control process's sign of life.
+
+A stop is an epoch, not a flag. A release is stopped while any of its stop words is at least its epoch; resuming raises
+the epoch. So a worker that trips its breaker late, on a request of an epoch that is over, stops nothing.
+
+    words   heartbeat_ns, generation
+            for each worker: sends begun, sends ended
+            for each release: epoch, control's stop, then each worker's stop
+
+Source: Lamport's one-writer registers; every word is written by one process only.
+"""
+
+import time
+from pathlib import Path
+from typing import Final
+
+from gateway.shm.segment import HEADER_WORDS, WORD, Segment
+
+HEARTBEAT: Final = 0
+GENERATION: Final = 1
+FIXED: Final = 2
+GATE: Final = 2  # words for each worker
+RELEASES: Final = 1024  # slots; a slot is never used for a second release while the gateway runs
+FIRST_EPOCH: Final = 1
+
+
+class Switchboard:
+    """The whole board, for `workers` workers."""
+
+    def __init__(self, segment: Segment, workers: int) -> None:
+        self.segment = segment
+        self.words = segment.words
+        self.workers = workers
+
+    @classmethod
+    def create(cls, path: Path, workers: int) -> "Switchboard":
+        """Control's: every release at its first epoch, none stopped."""
+        segment = Segment.create(path, FIXED + GATE * workers + RELEASES * (2 + workers), _layout(workers))
+        board = cls(segment, workers)
+        for slot in range(RELEASES):
+            segment.words[board.first_word(slot)] = FIRST_EPOCH
+        return board
+
+    @classmethod
+    def attach(cls, path: Path, workers: int) -> "Switchboard":
+        """A worker's."""
+        return cls(Segment.attach(path, _layout(workers)), workers)
+
+    def first_word(self, slot: int) -> int:
+        """Where the words of a release begin."""
+        return FIXED + GATE * self.workers + slot * (2 + self.workers)
+
+    def beat(self) -> None:
+        """Control is alive."""
+        self.words[HEARTBEAT] = time.monotonic_ns()
+
+    def publish(self, generation: int) -> None:
+        """The configuration in force."""
+        self.words[GENERATION] = generation
+
+    def epoch(self, slot: int) -> int:
+        """How often the release has begun anew."""
+        return self.words[self.first_word(slot)]
+
+    def stop(self, slot: int) -> None:
+        """No request that is decided from now on goes to the candidate."""
+        first = self.first_word(slot)
+        self.words[first + 1] = self.words[first]
+
+    def resume(self, slot: int) -> None:
+        """A new epoch: what stopped the last one does not stop this one."""
+        self.words[self.first_word(slot)] += 1
+
+    def stopped(self, slot: int) -> bool:
+        """Whether control or any worker has stopped the release in its present epoch."""
+        first = self.first_word(slot)
+        return max(self.words[first + 1 : first + 2 + self.workers]) >= self.words[first]
+
+    def tripped_by(self, slot: int) -> list[int]:
+        """The workers that have stopped the release in its present epoch."""
+        first = self.first_word(slot)
+        epoch = self.words[first]
+        return [worker for worker in range(self.workers) if self.words[first + 2 + worker] >= epoch]
+
+    def sends(self, worker: int) -> tuple[int, int]:
+        """How many sends of candidate answers the worker has begun and ended."""
+        first = FIXED + GATE * worker
+        return self.words[first], self.words[first + 1]
+
+    def reset_sends(self, worker: int) -> None:
+        """A new process has taken the worker's place; the sends of the old one died with it."""
+        first = FIXED + GATE * worker
+        self.words[first] = self.words[first + 1] = 0
+
+
+class Gate:
+    """Around each send of a candidate answer: the stop is read inside it, and who stops waits for those inside.
+
+    Without it a worker could be put to sleep between reading the switch and writing the answer.
+    """
+
+    __slots__ = ("_first", "_words")
+
+    def __init__(self, board: Switchboard, worker: int) -> None:
+        self._words = board.words
+        self._first = FIXED + GATE * worker
+
+    def __enter__(self) -> None:
+        self._words[self._first] += 1
+
+    def __exit__(self, *raised: object) -> None:
+        self._words[self._first + 1] += 1
+
+
+class Switch:
+    """One release as one worker sees it. Read on every request: one comparison of bytes while nothing has changed."""
+
+    __slots__ = ("_begin", "_dead_after_ns", "_end", "_known", "_own", "_raw", "_words")
+
+    def __init__(self, board: Switchboard, slot: int, worker: int, dead_after_ns: int) -> None:
+        first = board.first_word(slot)
+        self._words = board.words
+        self._raw = board.segment.raw
+        self._begin = (HEADER_WORDS + first) * WORD
+        self._end = self._begin + (2 + board.workers) * WORD
+        self._own = first + 2 + worker
+        self._dead_after_ns = dead_after_ns
+        self._known = b"", False, FIRST_EPOCH  # one reference: two threads may read the switch at once
+
+    def stopped(self, now_ns: int) -> bool:
+        """Whether the candidate is stopped: by an order, by a breaker, or because control is dead. Monotonic clock."""
+        known, stopped, _ = self._known
+        now = self._raw[self._begin : self._end]
+        if now != known:
+            words = memoryview(now).cast("q")
+            stopped = max(words[1:]) >= words[0]
+            self._known = now, stopped, words[0]
+        return stopped or now_ns - self._words[HEARTBEAT] > self._dead_after_ns
+
+    @property
+    def epoch(self) -> int:
+        """The release's epoch, as `stopped` last saw it."""
+        return self._known[2]
+
+    def trip(self, epoch: int) -> None:
+        """Stop the release, if it is still in `epoch`."""
+        self._words[self._own] = max(epoch, self._words[self._own])
+
+
+class OpenSwitch:
+    """The switch of a release that no one can stop: there is no candidate, or no control process."""
+
+    __slots__ = ()
+    epoch: Final = FIRST_EPOCH
+
+    def stopped(self, now_ns: int) -> bool:
+        return False
+
+    def trip(self, epoch: int) -> None:
+        return None
+
+
+def _layout(workers: int) -> int:
+    return 0x5357_0001_0000 + workers

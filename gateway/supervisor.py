@@ -1,0 +1,173 @@
+"""The control process: holds the port, starts the workers, watches the files, serves the control plane, ends it all."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from gateway.control import Control
+from gateway.errors import SettingsError
+from gateway.fleet import Orphans
+from gateway.settings.gateway_settings import GatewaySettings, ServerSettings
+from gateway.settings.routing_settings import RoutingSettings
+from gateway.web.control import control_plane
+from gateway.worker import listener
+
+TICK_S: Final = 0.05
+WATCH_S: Final = 0.25
+CONTROL_NICENESS: Final = -10  # where the system allows it; workers go back to 0
+LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+log: Final = logging.getLogger("gateway.supervisor")
+Ready = Callable[[Control, str, str], None]
+
+
+def worker_count(server: ServerSettings) -> int:
+    """How many workers to run: as many as this process may use cores, unless told."""
+    if server.workers != "auto":
+        return server.workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+async def supervise(settings: GatewaySettings, routing: RoutingSettings, ready: Ready) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. Raises SettingsError where that is not possible.
+
+    `ready` is called once all workers serve, with the URLs of the data and the control plane.
+    """
+    state = Path(settings.state)
+    with _only_one(state), contextlib.ExitStack() as stack:
+        orphans = Orphans(state / "workers.json")
+        held = _hold(settings.server, shared=len(orphans) > 0)
+        stack.callback(held.close)
+        plane = _control_socket(settings)
+        stack.callback(plane.close)
+        try:
+            control = Control(settings, routing, worker_count(settings.server), held.getsockname()[1])
+        except ValueError as error:
+            raise SettingsError(str(state), [str(error)]) from None
+        stack.callback(control.close)
+        await _Supervisor(settings, control, orphans, plane).run(lambda: ready(control, _url(held), _url(plane)))
+
+
+class _Supervisor:
+    def __init__(self, settings: GatewaySettings, control: Control, orphans: Orphans, plane: socket.socket) -> None:
+        self._settings = settings
+        self._control = control
+        self._orphans = orphans
+        self._plane = plane
+        self._end = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._reload_now = asyncio.Event()
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(PermissionError):  # a stop must not wait for a core behind the load
+            os.setpriority(os.PRIO_PROCESS, 0, CONTROL_NICENESS)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked_to_end)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)
+        plane = _Server(uvicorn.Config(control_plane(self._control), lifespan="off", log_config=None, access_log=False))
+        tasks = [loop.create_task(self._tick()), loop.create_task(plane.serve(sockets=[self._plane]))]
+        try:
+            starting = loop.create_task(self._control.start())
+            asked = loop.create_task(self._end.wait())
+            await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                self._orphans.release()
+                ready()
+                tasks.append(loop.create_task(self._watch()))
+                await asked
+            starting.cancel()
+        finally:
+            await self._control.fleet.stop(self._settings.server.drain, self._hurry)
+            for task in tasks:
+                task.cancel()
+
+    def _asked_to_end(self) -> None:
+        if self._end.is_set():
+            self._hurry.set()
+        self._end.set()
+
+    async def _tick(self) -> None:
+        members: list[int] = []
+        while True:
+            self._control.tick()
+            now = [member.process.pid for member in self._control.fleet.members.values()]
+            if now != members and self._control.fleet.ready.is_set():
+                members = now
+                self._orphans.remember(self._control.fleet)
+            await asyncio.sleep(TICK_S)
+
+    async def _watch(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._reload_now.wait(), WATCH_S)
+            if self._reload_now.is_set() or self._control.configuration.changed():
+                self._reload_now.clear()
+                await self._control.reload()
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.contextmanager
+def _only_one(state: Path) -> Iterator[None]:
+    """One gateway for a state folder; the lock goes with the process, however it ends."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        lock = (state / "lock").open("w")
+    except OSError as error:
+        raise SettingsError("gateway.yaml", [f"state: {state} cannot be written: {error.strerror}"]) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            problem = f"state: another gateway is using {state}; stop it, or give this one a state folder of its own"
+            raise SettingsError("gateway.yaml", [problem]) from None
+        yield
+
+
+def _hold(server: ServerSettings, *, shared: bool) -> socket.socket:
+    """The port, held for the workers: bound and never listening. `shared`: orphans of a killed run may listen on it."""
+    try:
+        if not shared and server.port:
+            probe = socket.socket(socket.AF_INET6 if ":" in server.host else socket.AF_INET, socket.SOCK_STREAM)
+            with probe:  # SO_REUSEPORT would let two gateways share a port in silence
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((server.host, server.port))
+        return listener(server.host, server.port)
+    except OSError as error:
+        reason = f"server: cannot listen on {server.host}:{server.port}: {error.strerror}; choose another host or port"
+        raise SettingsError("gateway.yaml", [reason]) from None
+
+
+def _control_socket(settings: GatewaySettings) -> socket.socket:
+    host, port = settings.control.host, settings.control.port
+    if host not in LOOPBACK:
+        problem = f"control.host: {host} is not this machine itself, and keys are not supported yet; use 127.0.0.1"
+        raise SettingsError("gateway.yaml", [problem])
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        reason = f"control: cannot listen on {host}:{port}: {error.strerror}; choose another port"
+        raise SettingsError("gateway.yaml", [reason]) from None
+    return bound
+
+
+def _url(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,183 @@
+"""An HTTP connection that answers predictions without an ASGI task.
+
+uvicorn starts a task as soon as a request's headers are there. Task, coroutines, messages and header checks cost more
+than a small model does. Here the task of an inference request is put off until its body is there too, as a rule in the
+same packet. Then the request is decoded, decided and either run on the spot (no batch is likely, and its version may
+run on the event loop) or submitted to its version's batcher, whose future writes the response. Large and compressed
+bodies and all other requests go uvicorn's way.
+"""
+
+import asyncio
+import logging
+import os
+from functools import partial
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from gateway.errors import HeadersTooLarge, InvalidRequest, RequestError
+from gateway.pipeline import Call
+from gateway.routing.release import CANDIDATE
+from gateway.serving.batcher import Answer
+from gateway.web.errors import Message, error_message
+from gateway.web.infer import BROKEN, InferEndpoint, Target, success_message, target_of
+
+LARGEST_HEAD: Final = 65536  # bytes of request line and headers
+SMALL_BODY: Final = 65536  # a larger one is left to the ASGI task, which reads it with flow control
+CROWD_NS: Final = 1_000_000  # clients that take turns this fast are likely to meet in one turn of the event loop
+log: Final = logging.getLogger("gateway.web")
+
+
+class InferConnection(HttpToolsProtocol):
+    """uvicorn's protocol with a short cut for inference. Its application is an InferEndpoint."""
+
+    _previous: "InferConnection | None" = None  # the connection that asked for a prediction before
+    _previous_ns = 0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._endpoint: InferEndpoint = self.config.loaded_app
+        self._small_body = min(SMALL_BODY, self._endpoint.max_body)
+        self._head_size = 0
+        self._target: Target | None = None  # of a request whose task has been put off
+        self._answering: RequestResponseCycle | None = None  # of several pipelined ones
+        self._submitted: asyncio.Future[Answer] | None = None
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._unset_keepalive_if_required()  # set by the answer before, where this request was pipelined
+        self._answering = cycle
+        scope = cycle.scope
+        if cycle.more_body and scope["method"] == "POST" and not cycle.waiting_for_100_continue:
+            self._target = target_of(scope["path"])
+        if self._target is None:
+            super()._start_asgi_task(cycle, app)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        scope: Any = self.scope  # None before the first request
+        if scope is not None and "method" not in scope:  # its headers are not complete
+            self._head_size += len(data)
+            if self._head_size > LARGEST_HEAD:
+                problem = f"the request line and headers are larger than {LARGEST_HEAD} bytes"
+                self._refuse(HeadersTooLarge(problem))
+        elif self._head_size:
+            self._head_size = 0
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        if self._target is not None and len(self.cycle.body) > self._small_body:
+            self._target = None
+            super()._start_asgi_task(self.cycle, self.app)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self._target is None:
+            return
+        target, self._target = self._target, None
+        cycle = self.cycle
+        headers = dict(cycle.scope["headers"])
+        if self.flow.write_paused or b"content-encoding" in headers:
+            super()._start_asgi_task(cycle, self.app)
+            return
+        try:
+            call = self._endpoint.begin(target, headers, bytes(cycle.body))
+            if self._in_company(call) or call.version.waits:
+                self._submit(cycle, call)
+                return
+            message = success_message(self._endpoint.gateway.infer_now(call))
+        except Exception as error:
+            message = _failed(error)
+        self._write(cycle, message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._target = None
+        self.pipeline.clear()
+        if self._answering is not None:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+        if self._submitted is not None:
+            self._submitted.cancel()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(InvalidRequest(f"no HTTP request: {msg}"))
+
+    def _refuse(self, error: RequestError) -> None:
+        self.transport.write(_bytes_of(error_message(error), closing=True))
+        self.transport.close()
+
+    def _in_company(self, call: Call) -> bool:
+        """Whether a batch is likely to form: other predictions are under way, or another client asked just before."""
+        previous, before_ns = InferConnection._previous, InferConnection._previous_ns
+        InferConnection._previous, InferConnection._previous_ns = self, call.started_ns
+        if self._endpoint.gateway.inflight:
+            return True
+        return previous is not self and call.started_ns - before_ns < CROWD_NS
+
+    def _submit(self, cycle: RequestResponseCycle, call: Call) -> None:
+        gateway = self._endpoint.gateway
+        gateway.admit()
+        self._submitted = gateway.submit(call)
+        self._submitted.add_done_callback(partial(self._end, cycle, call))
+
+    def _end(self, cycle: RequestResponseCycle, call: Call, submitted: "asyncio.Future[Answer]") -> None:
+        gateway = self._endpoint.gateway
+        self._submitted = None
+        if submitted.cancelled() or cycle.disconnected:
+            gateway.let_go()
+            return
+        if call.decision.variant is CANDIDATE:
+            with gateway.gate:
+                rescue = gateway.rescue(call, submitted)
+                if rescue is None:
+                    self._write(cycle, self._message(call, submitted), at_once=True)
+            if rescue is not None:
+                self._submitted = rescue
+                rescue.add_done_callback(partial(self._end, cycle, call))
+                return
+        else:
+            self._write(cycle, self._message(call, submitted))
+        gateway.let_go()
+
+    def _message(self, call: Call, submitted: "asyncio.Future[Answer]") -> Message:
+        try:
+            return success_message(self._endpoint.gateway.end(call, submitted))
+        except Exception as error:
+            return _failed(error)
+
+    def _write(self, cycle: RequestResponseCycle, message: Message, *, at_once: bool = False) -> None:
+        closing = not cycle.keep_alive
+        cycle.response_started = cycle.response_complete = True
+        answer = _bytes_of(message, closing)
+        if at_once:
+            answer = self._sent_at_once(answer)
+        if answer:
+            self.transport.write(answer)
+        if closing:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _sent_at_once(self, answer: bytes) -> bytes:
+        """Hand the answer to the system now, where uvloop would at the end of its turn; what is left of it."""
+        if self.transport.is_closing() or self.transport.get_write_buffer_size():
+            return answer
+        try:
+            return answer[os.write(self.transport.get_extra_info("socket").fileno(), answer) :]
+        except OSError:  # it would block, or the client has gone, which the transport finds out by itself
+            return answer
+
+
+def _bytes_of(message: Message, closing: bool) -> bytes:
+    status, headers, body = message
+    parts = [STATUS_LINE[status]]
+    for name, value in headers:
+        parts += (name, b": ", value, b"\r\n")
+    parts += (b"connection: close\r\n\r\n" if closing else b"\r\n", body)
+    return b"".join(parts)
+
+
+def _failed(error: Exception) -> Message:
+    if isinstance(error, RequestError):
+        return error_message(error)
+    log.error("an error of the gateway itself", exc_info=error)
+    return error_message(RequestError(BROKEN))

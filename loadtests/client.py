@@ -1,0 +1,159 @@
+"""Closed-loop connections that know exactly when they have read what: plain sockets, one request at a time on each."""
+
+import selectors
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+RECEIVE = 65536
+ANSWERED_WITHIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. `variant` is empty where the gateway named none; `ms` from sending to reading."""
+
+    status: int
+    variant: str
+    ms: float
+    body: bytes
+
+
+@dataclass(slots=True, eq=False)
+class _Connection:
+    socket: socket.socket
+    buffer: bytes = b""
+    sent_s: float = 0.0
+    waiting: bool = False
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a client has seen so far: answers by variant, failures with an example of each, latencies in ms."""
+
+    variants: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    ms: list[float] = field(default_factory=list)
+
+    def add(self, answer: Answer) -> None:
+        """Count one answer."""
+        self.ms.append(answer.ms)
+        if answer.status == 200:
+            self.variants[answer.variant] += 1
+        else:
+            self.failures[f"{answer.status}: {answer.body[:200].decode(errors='replace')}"] += 1
+
+
+class Client:
+    """`count` connections to one address. `requests` gives the next request's bytes, head and body.
+
+    `reconnect`: a connection that the server has closed is opened anew, and what it waited for counts as lost.
+    """
+
+    def __init__(
+        self, address: tuple[str, int], count: int, requests: Callable[[], bytes], *, reconnect: bool = False
+    ) -> None:
+        self._address = address
+        self._requests = requests
+        self._reconnect = reconnect
+        self._selector = selectors.DefaultSelector()
+        self._connections = [self._connect() for _ in range(count)]
+        self.lost = 0
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for connection in self._connections:
+            connection.socket.close()
+        self._selector.close()
+
+    def send(self) -> None:
+        """Send a request on every connection that waits for none."""
+        for connection in self._connections:
+            if not connection.waiting:
+                self._send(connection)
+
+    def there(self) -> list[Answer]:
+        """The answers that have arrived; does not wait. What the server sent before this call is among them."""
+        return list(self._read(0.0))
+
+    def rest(self) -> list[Answer]:
+        """Wait for all answers that are still out."""
+        answers: list[Answer] = []
+        end = time.monotonic() + ANSWERED_WITHIN_S
+        while any(connection.waiting for connection in self._connections):
+            answers += self._read(0.1)
+            assert time.monotonic() < end, "the gateway has not answered within 30 s"
+        return answers
+
+    def keep_busy(self, seconds: float, seen: Seen) -> None:
+        """Send as fast as answers come; nothing is out at the end."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.send()
+            for answer in self._read(0.05):
+                seen.add(answer)
+        for answer in self.rest():
+            seen.add(answer)
+
+    def _connect(self) -> _Connection:
+        connection = _Connection(socket.create_connection(self._address, timeout=10))
+        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.socket.setblocking(False)
+        self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+        return connection
+
+    def _send(self, connection: _Connection) -> None:
+        connection.sent_s = time.perf_counter()
+        connection.waiting = True
+        try:
+            connection.socket.sendall(self._requests())
+        except OSError:
+            self._closed(connection)
+
+    def _read(self, timeout_s: float) -> Iterator[Answer]:
+        for key, _ in self._selector.select(timeout_s):
+            connection: _Connection = key.data
+            try:
+                received = connection.socket.recv(RECEIVE)
+            except BlockingIOError:
+                continue
+            except OSError:
+                received = b""
+            if not received:
+                self._closed(connection)
+                continue
+            connection.buffer += received
+            answer = _parsed(connection)
+            if answer is not None:
+                yield answer
+
+    def _closed(self, connection: _Connection) -> None:
+        assert self._reconnect, "the gateway has closed a connection"
+        self._selector.unregister(connection.socket)
+        connection.socket.close()
+        self.lost += connection.waiting
+        self._connections[self._connections.index(connection)] = self._connect()
+
+
+def _parsed(connection: _Connection) -> Answer | None:
+    head, separator, rest = connection.buffer.partition(b"\r\n\r\n")
+    if not separator:
+        return None
+    status, *lines = head.split(b"\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
+    length = int(headers.get(b"content-length", b"0"))
+    if len(rest) < length:
+        return None
+    connection.buffer = rest[length:]
+    connection.waiting = False
+    ms = (time.perf_counter() - connection.sent_s) * 1e3
+    return Answer(int(status.split()[1]), headers.get(b"x-variant", b"").decode(), ms, rest[:length])
+
+
+def request(path: str, body: bytes, headers: str = "") -> bytes:
+    """The bytes of a POST; `headers` are lines that end in CR LF."""
+    return f"POST {path} HTTP/1.1\r\nhost: loadtest\r\n{headers}content-length: {len(body)}\r\n\r\n".encode() + body

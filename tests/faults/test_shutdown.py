@@ -1,0 +1,186 @@
+"""Told to end, the gateway answers what has begun, takes nothing new, and ends with 0."""
+
+import contextlib
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.faults.test_overload import FOR_EVER, LONG_TURNS, full, until
+from tests.running import STOPPED_WITHIN_S, GatewayProcess
+from tests.web.test_connection import SMALL_BODY, Reply, Wire, doubled, get, looping_models, post, turns
+
+INFLIGHT = 4
+DEADLINE_US = 20_000_000  # of a run that never ends by itself
+AT_ONCE_S = 2.0
+Start = Callable[..., GatewayProcess]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return looping_models(tmp_path_factory.mktemp("shutdown"), "slow")
+
+
+@pytest.fixture
+def start(models: Path, tmp_path: Path) -> Iterator[Start]:
+    """Starts a gateway; whatever is left of it at the end is killed."""
+    with contextlib.ExitStack() as stack:
+
+        def started(**server: Any) -> GatewayProcess:
+            limits = {"inflight": INFLIGHT, "timeout": "60s"}
+            gateway = GatewayProcess(tmp_path, models, server=server, limits=limits).__enter__()
+            assert gateway.process is not None
+            stack.callback(gateway.process.wait)
+            stack.callback(gateway.process.kill)
+            return gateway
+
+        yield started
+
+
+def tell(gateway: GatewayProcess, number: int) -> None:
+    assert gateway.process is not None
+    gateway.process.send_signal(number)
+
+
+def ends(gateway: GatewayProcess, within_s: float = STOPPED_WITHIN_S) -> int | None:
+    """The exit code; None where it has not ended in time."""
+    assert gateway.process is not None
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return gateway.process.wait(within_s)
+    return None
+
+
+def takes_nothing_new(gateway: GatewayProcess) -> bool:
+    """Whether a load balancer would notice: not ready, or not even connected to."""
+    try:
+        return httpx.get(f"{gateway.url}/v2/health/ready").status_code == 503
+    except httpx.TransportError:
+        return True
+
+
+def is_closed(gateway: GatewayProcess) -> bool:
+    """Whether it no longer listens: from then on every answer is the last of its connection."""
+    try:
+        Wire(gateway).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def counted(reply: Reply, count: int) -> bool:
+    return reply.status == 200 and reply.document["outputs"][0]["data"] == [count]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_those_in_flight_are_answered(start: Start, number: int) -> None:
+    gateway = start()
+    idle = Wire(gateway)
+    assert idle.send(get("/v2")).read().status == 200
+    wires = [Wire(gateway).send(post("slow", turns(LONG_TURNS)))]
+    wires += [Wire(gateway).send(post("slow", turns(5), pad=pad)) for pad in (0, 0, 2 * SMALL_BODY)]
+    until(lambda: full(gateway), "all of them in flight")
+    tell(gateway, number)
+    until(lambda: takes_nothing_new(gateway), "the gateway to take nothing new")
+    assert idle.ended(), "a connection on which nothing is asked is closed"
+    for wire, count in zip(wires, (LONG_TURNS, 5, 5, 5), strict=True):
+        reply = wire.read()
+        assert counted(reply, count)
+        assert reply.headers["connection"] == "close"
+        assert wire.ended()
+        wire.close()
+    idle.close()
+    assert ends(gateway) == 0
+    assert "Traceback" not in gateway.log
+
+
+def test_what_is_pipelined_is_answered_and_hears_that_it_is_not_ready(start: Start) -> None:
+    gateway = start()
+    with Wire(gateway) as wire:
+        wire.send(post("slow", turns(LONG_TURNS)) + post("slow", turns(3)) + get("/v2/health/ready"))
+        with Wire(gateway) as other:
+            assert other.send(doubled(1)).read().status == 200, "the requests before have arrived too"
+        gateway.terminate()
+        until(lambda: is_closed(gateway), "the gateway to listen no longer")
+        assert counted(wire.read(), LONG_TURNS)
+        assert counted(wire.read(), 3)
+        reply = wire.read()
+        assert (reply.status, reply.headers["retry-after"], reply.headers["connection"]) == (503, "1", "close")
+        assert "shutting down" in reply.document["error"]
+        assert wire.ended()
+    assert ends(gateway) == 0
+
+
+@pytest.mark.parametrize("pad", [0, 4 * SMALL_BODY], ids=["short", "large"])
+def test_a_body_on_its_way_may_still_arrive(start: Start, pad: int) -> None:
+    gateway = start()
+    request = doubled(7, pad=pad)
+    with Wire(gateway) as wire:
+        wire.send(doubled(6)).read()
+        wire.send(request[:-5])
+        with Wire(gateway) as other:
+            assert other.send(doubled(1)).read().status == 200, "the half before has arrived too"
+        gateway.terminate()
+        until(lambda: is_closed(gateway), "the gateway to listen no longer")
+        reply = wire.send(request[-5:]).read()
+        assert (reply.document["id"], reply.headers["connection"]) == ("7", "close")
+    assert ends(gateway) == 0
+
+
+Begin = Callable[[GatewayProcess], AbstractContextManager[object]]
+
+
+@contextlib.contextmanager
+def half_begun(gateway: GatewayProcess) -> Iterator[None]:
+    with Wire(gateway) as wire:
+        wire.send(doubled(6)).read()
+        wire.send(doubled(7)[:-5])
+        yield
+
+
+@contextlib.contextmanager
+def endless(gateway: GatewayProcess) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for _ in range(INFLIGHT):
+            stack.enter_context(Wire(gateway)).send(post("slow", turns(FOR_EVER, timeout=DEADLINE_US)))
+        until(lambda: full(gateway), "the endless run to have begun")
+        yield
+
+
+BEGIN = [pytest.param(half_begun, id="half a body"), pytest.param(endless, id="a run")]
+
+
+@pytest.mark.parametrize("begin", BEGIN)
+def test_told_a_second_time_it_ends_at_once(start: Start, begin: Begin) -> None:
+    gateway = start(drain="60s")
+    with begin(gateway):
+        gateway.terminate()
+        until(lambda: takes_nothing_new(gateway), "the gateway to take nothing new")
+        assert ends(gateway, 0.2) is None, "told once it waits"
+        gateway.terminate()
+        assert ends(gateway, AT_ONCE_S) is not None
+
+
+@pytest.mark.parametrize("begin", BEGIN)
+def test_it_waits_no_longer_than_it_may(start: Start, begin: Begin) -> None:
+    gateway = start(drain="1s")
+    with begin(gateway):
+        gateway.terminate()
+        assert ends(gateway, 1 + AT_ONCE_S) is not None
+
+
+def test_with_nothing_to_do_it_ends_and_its_port_is_free(start: Start, models: Path, tmp_path: Path) -> None:
+    gateway = start()
+    with Wire(gateway) as wire:
+        assert wire.send(get("/v2")).read().status == 200
+        gateway.terminate()
+        assert ends(gateway) == 0
+    assert "Traceback" not in gateway.log
+    again = GatewayProcess(tmp_path / "again", models, server={"port": gateway.port})
+    again.port, again.url = gateway.port, gateway.url
+    with again, Wire(again) as wire:
+        assert wire.send(doubled(2)).read().document["id"] == "2"

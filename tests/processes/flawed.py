@@ -1,0 +1,78 @@
+"""A gateway of two workers whose candidate has a flaw, and the requests that show it."""
+
+import itertools
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from loadtests import models
+from loadtests.client import request
+from tests.running import GatewayProcess
+
+PATIENCE_S = 30.0
+SPLIT = {"stickiness": "prediction", "routes": [{"name": "everyone", "weight": 50}]}
+ROUTING = {"models": {"flawed": {"stable": 1, "candidate": 2, "split": SPLIT}}}
+
+
+def gateway(folder: Path, flaw: str = "nan", **settings: Any) -> GatewayProcess:
+    """Two workers; half of the predictions go to a candidate that fails on rows that begin below 0."""
+    models.flawed(folder / "models", flaw)
+    return GatewayProcess(folder, folder / "models", ROUTING, server={"workers": 2}, **settings)
+
+
+def body(first: float) -> bytes:
+    row = [first, 1.0, 2.0, 3.0]
+    return json.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": row}]}).encode()
+
+
+def requests(*firsts: float) -> Callable[[], bytes]:
+    """One after the other, again and again."""
+    turns = itertools.cycle([request("/v2/models/flawed/infer", body(first)) for first in firsts])
+    return lambda: next(turns)
+
+
+def release(running: GatewayProcess) -> Any:
+    return httpx.get(f"{running.control_url}/api/releases/flawed").json()
+
+
+def order(running: GatewayProcess, what: str) -> httpx.Response:
+    return httpx.post(f"{running.control_url}/api/releases/flawed/{what}", json={"reason": "a test"})
+
+
+def workers(running: GatewayProcess) -> list[int]:
+    """The worker processes that live now."""
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    return [int(pid) for pid in children if b"gateway.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, f"not within {PATIENCE_S:g} s: {what}"
+        time.sleep(0.02)
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def metric(running: GatewayProcess, name: str, **labels: str) -> float:
+    """The sum of a metric's samples that have these labels."""
+    found = 0.0
+    for line in httpx.get(f"{running.control_url}/metrics").text.splitlines():
+        if line.startswith((name + "{", name + " ")) and all(f'{k}="{v}"' in line for k, v in labels.items()):
+            found += float(line.rpartition(" ")[2])
+    return found
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[GatewayProcess]:
+    with gateway(tmp_path) as started:
+        yield started

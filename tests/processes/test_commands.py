@@ -1,0 +1,64 @@
+"""`gateway status`, `stop` and `resume` against a running gateway, and where there is none."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.processes.flawed import gateway
+from tests.running import GatewayProcess
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    with gateway(tmp_path_factory.mktemp("commands")) as started:
+        yield started
+
+
+def command(config: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    line = [sys.executable, "-m", "gateway", *words, "--config", str(config)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_stop_status_and_resume(running: GatewayProcess) -> None:
+    stopped = command(running.config, "stop", "flawed", "--reason", "complaints [of globex]")
+    assert (stopped.returncode, stopped.stdout) == (0, "version 2 of flawed is stopped\n")
+    told = command(running.config, "status", "flawed")
+    assert "stopped by api: complaints [of globex]" in told.stdout
+    (release,) = json.loads(command(running.config, "status", "--json").stdout)
+    assert (release["stopped"], release["stop"]["reason"]) == (True, "complaints [of globex]")
+    resumed = command(running.config, "resume", "flawed", "--json")
+    assert json.loads(resumed.stdout)["action"] == "resume"
+    assert "flawed: running" in command(running.config, "status").stdout
+
+
+def test_what_cannot_be_done_is_one_line_and_exit_code_1(running: GatewayProcess) -> None:
+    for words, says in (
+        (("resume", "flawed"), "'flawed' is not stopped"),
+        (("stop", "nothing"), "there is no model 'nothing'; there are flawed"),
+        (("status", "nothing"), "there is no model 'nothing'"),
+    ):
+        ended = command(running.config, *words)
+        assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+        assert says in ended.stderr
+
+
+def test_status_says_what_is_wrong_with_the_last_edit(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        (tmp_path / "routing.yaml").write_text("models: {flawed: {stabel: 1}}")
+        for _ in range(50):
+            told = command(running.config, "status").stdout
+            if "not in force" in told:
+                break
+        assert "The last edit is not in force" in told
+        assert "stabel" in told
+
+
+def test_without_a_gateway(tmp_path: Path) -> None:
+    absent = gateway(tmp_path)
+    ended = command(absent.config, "status")
+    assert ended.returncode == 1
+    assert "is `gateway serve` running?" in ended.stderr

@@ -1,0 +1,92 @@
+"""Processes that are killed: workers are replaced, totals hold, and without control no candidate is served."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+from loadtests.client import Client, Seen
+from tests.processes.flawed import gateway, kill, metric, requests, until, workers
+from tests.running import GatewayProcess
+
+KILLS = 5
+CONNECTIONS = 8
+SERVE = (sys.executable, "-m", "gateway", "serve", "--config")
+
+
+def test_a_killed_worker_is_replaced_and_the_totals_hold(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        seen, totals = Seen(), [0.0]
+        with Client(("127.0.0.1", running.port), CONNECTIONS, requests(1.0), reconnect=True) as client:
+            for round_ in range(1, KILLS + 1):
+                client.keep_busy(0.2, seen)
+                kill(workers(running)[round_ % 2])
+                client.keep_busy(0.2, seen)
+                until(lambda: restarted(running) == round_ and ready(running) == 2, "a new worker")  # noqa: B023
+                totals.append(metric(running, "gateway_predictions_total"))
+            client.keep_busy(0.2, seen)
+            answered = sum(seen.variants.values())
+            counted = metric(running, "gateway_predictions_total", outcome="ok")
+            assert not seen.failures
+            assert answered <= counted <= answered + client.lost
+            assert client.lost <= KILLS * CONNECTIONS
+        assert totals == sorted(totals), "a total has fallen"
+        assert httpx.get(f"{running.control_url}/api/config").json()["acknowledged"] == 2
+
+
+def restarted(running: GatewayProcess) -> float:
+    return metric(running, "gateway_worker_restarts_total")
+
+
+def ready(running: GatewayProcess) -> float:
+    return metric(running, "gateway_workers", state="ready")
+
+
+def test_without_control_no_candidate_is_served_and_a_new_one_takes_over(tmp_path: Path) -> None:
+    running = gateway(tmp_path, control={"dead_after": "500ms"})
+    with running:
+        seen, orphaned = Seen(), workers(running)
+        with Client(("127.0.0.1", running.port), CONNECTIONS, requests(1.0), reconnect=True) as client:
+            client.keep_busy(0.2, seen)
+            assert seen.variants["candidate"] > 0
+            kill(running.pid)
+            assert running.process is not None
+            running.process.wait()
+            client.keep_busy(0.6, seen)
+            late = Seen()
+            client.keep_busy(0.3, late)
+            assert late.variants["candidate"] == 0
+            assert late.variants["stable"] > 0
+            assert not (seen.failures + late.failures)
+            again = gateway_again(running.config, tmp_path)
+            try:
+                until(lambda: healthy(running.control_url), "a new gateway on the same state")
+                until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphaned), "the orphans have ended")
+                fresh = Seen()
+                client.keep_busy(0.5, fresh)
+                assert fresh.variants["candidate"] > 0
+                assert not fresh.failures
+            finally:
+                again.terminate()
+                assert again.wait(30) == 0
+        running.process = again
+
+
+def gateway_again(config: Path, folder: Path) -> "subprocess.Popen[bytes]":
+    with (folder / "again").open("wb") as log:
+        return subprocess.Popen([*SERVE, str(config)], stdout=log, stderr=log)
+
+
+def healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_second_gateway_on_the_same_state_is_refused(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        second = subprocess.run([*SERVE, str(running.config)], capture_output=True, text=True, timeout=30, check=False)
+        assert second.returncode == 1
+        assert "another gateway is using" in second.stderr

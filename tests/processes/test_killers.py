@@ -1,0 +1,35 @@
+"""A model file that kills the process that loads it: at the start, and by an edit."""
+
+import platform
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.processes.flawed import body, gateway, until, workers
+from tests.processes.test_reload import config, edit, routing, shares
+from tests.serving.onnx_models import crashing, place
+
+pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the file kills by a trap that only x86 has")
+
+
+def test_a_candidate_that_kills_at_the_start_is_left_out(tmp_path: Path) -> None:
+    running = gateway(tmp_path)
+    place(tmp_path / "models", "flawed", 2, crashing)
+    with running:
+        (out,) = config(running)["left_out"]
+        assert (out["model"], out["version"]) == ("flawed", 2)
+        assert "SIGFPE" in out["reason"]
+        assert httpx.post(f"{running.url}/v2/models/flawed/infer", content=body(1.0)).headers["x-variant"] == "stable"
+        assert "version 2 is not served" in running.log
+
+
+def test_an_edit_that_names_a_killer_is_refused_and_the_gateway_has_not_blinked(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        place(tmp_path / "models", "flawed", 3, crashing)
+        before = workers(running)
+        edit(running, routing(candidate=3))
+        until(lambda: "SIGFPE" in (config(running)["last_error"] or ""), "the error")
+        assert "models.flawed: version 3: " in config(running)["last_error"]
+        assert workers(running) == before
+        assert shares(running) == {"stable", "candidate"}

@@ -1,0 +1,71 @@
+"""A candidate that fails in any way is answered for by stable; the breaker stops it."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from loadtests import models
+from loadtests.client import Client, Seen
+from tests.processes.flawed import body, gateway, metric, order, release, requests, until
+
+REASON = {"raises": "model_error", "hangs": "timeout", "nan": "invalid_output", "shape": "invalid_output"}
+PATIENT = {"guards": {"breaker": {"consecutive_failures": 1_000_000}}, "rescue": {"timeout": "100ms"}}
+
+
+def with_settings(**more: object) -> object:
+    split = {"stickiness": "prediction", "routes": [{"name": "everyone", "weight": 50}]}
+    return {"models": {"flawed": {"stable": 1, "candidate": 2, "split": split, **more}}}
+
+
+@pytest.mark.parametrize("flaw", models.FLAWS)
+def test_stable_answers_for_it(tmp_path: Path, flaw: str) -> None:
+    running = gateway(tmp_path, flaw)
+    (tmp_path / "routing.yaml").write_text(yaml.safe_dump(with_settings(**PATIENT)))
+    with running:
+        seen = Seen()
+        with Client(("127.0.0.1", running.port), 4, requests(*[1.0] * 11, -1.0)) as client:
+            client.keep_busy(1.0, seen)
+        assert not seen.failures
+        assert seen.variants["candidate"] > 0
+        failures = metric(running, "gateway_rescues_total", reason=REASON[flaw])
+        assert failures > 0
+        assert failures == metric(running, "gateway_predictions_total", variant="candidate", outcome=REASON[flaw]), (
+            "a rescue is a failure of the candidate"
+        )
+        answered = metric(running, "gateway_predictions_total", outcome="ok")
+        assert answered == sum(seen.variants.values())
+
+
+def test_an_answer_of_stable_is_what_stable_says(tmp_path: Path) -> None:
+    with gateway(tmp_path, "nan") as running:
+        answers = [httpx.post(f"{running.url}/v2/models/flawed/infer", content=body(-1.0)).json() for _ in range(20)]
+        assert {answer["parameters"]["variant"] for answer in answers} == {"stable"}
+        assert all(answer["outputs"][0]["data"] == [-2.0, 2.0, 4.0, 6.0] for answer in answers)
+
+
+def test_the_breaker_stops_a_candidate_that_fails_in_a_row(tmp_path: Path) -> None:
+    with gateway(tmp_path, "nan") as running:
+        seen = Seen()
+        with Client(("127.0.0.1", running.port), 8, requests(-1.0)) as client:
+            client.keep_busy(0.3, seen)
+            until(lambda: release(running)["stop"] is not None, "control has seen the breaker")
+            stop = release(running)["stop"]
+            assert (stop["by"], stop["reason"]) == ("breaker", "5 failures in a row")
+            client.keep_busy(0.2, seen)
+            assert not seen.failures
+            assert order(running, "resume").status_code == 200
+            assert not release(running)["stopped"]
+            client.keep_busy(0.3, seen)
+            until(lambda: release(running)["stop"] is not None, "it has tripped again, in its new epoch")
+        assert not seen.failures
+
+
+def test_what_both_versions_reject_is_the_clients_mistake(tmp_path: Path) -> None:
+    with gateway(tmp_path, "raises") as running:
+        wrong = body(1.0).replace(b"[1, 4]", b"[1, 3]")
+        statuses = {httpx.post(f"{running.url}/v2/models/flawed/infer", content=wrong).status_code for _ in range(20)}
+        assert statuses == {400}
+        assert release(running)["stopped"] is False
+        assert metric(running, "gateway_rescues_total") == 0

@@ -1,0 +1,61 @@
+"""Counters: what workers write, as control adds it up."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import Outcome, SettingsError
+from gateway.shm.scoreboard import INFLIGHT, LARGEST_BATCH, Scoreboard, Slots, Tally
+
+
+def test_rows_of_all_workers_are_added_up_by_version(tmp_path: Path) -> None:
+    control = Scoreboard.create(tmp_path / "board", 2)
+    for worker in (0, 1):
+        board = Scoreboard.attach(tmp_path / "board", 2)
+        board.tally(worker, 5).success("candidate", 1_000, 1_000 + 250_000)
+        board.tally(worker, 5).failure("candidate", Outcome.TIMEOUT, 2_000_000)
+        board.tally(worker, 6).success("stable", 0, 90_000)
+        board.head(worker)[INFLIGHT] = 3
+    totals = control.totals(5)
+    assert {key: count for key, count in totals.outcomes("candidate").items() if count} == {"ok": 2, "timeout": 2}
+    assert sum(totals.outcomes("stable").values()) == 0
+    assert (totals.success, totals.fail) == ((2, 500_000), (2, 4_000_000))
+    assert totals.latency("candidate").sum_ns == 4_500_000
+    assert sum(totals.latency("candidate").counts) == 4
+    assert control.totals(6).success == (2, 180_000)
+    assert control.last_success_ns(5) == 251_000
+    assert control.total(INFLIGHT) == 6
+
+
+def test_a_worker_goes_on_counting_where_the_one_before_it_died(tmp_path: Path) -> None:
+    control = Scoreboard.create(tmp_path / "board", 1)
+    for _ in range(3):
+        Scoreboard.attach(tmp_path / "board", 1).tally(0, 0).success("stable", 0, 1)
+    assert control.totals(0).success == (3, 3)
+
+
+@pytest.mark.parametrize(("ns", "bucket"), [(0, 0), (100_000, 0), (100_001, 1), (10**10, 26), (10**10 + 1, 27)])
+def test_a_duration_falls_into_the_bucket_whose_edge_it_does_not_exceed(ns: int, bucket: int) -> None:
+    tally = Tally()
+    tally.queued(ns)
+    assert [index for index, count in enumerate(tally.read().queue.counts) if count] == [bucket]
+
+
+def test_batches_are_listed_by_size_and_rescues_by_reason() -> None:
+    tally = Tally()
+    tally.batch(4, 4, 100)
+    tally.batch(4, 4, 50)
+    tally.batch(1000, 1000, 7)
+    tally.batch(0, 0, 1)
+    tally.rescue("stopped")
+    totals = tally.read()
+    assert totals.batches == {1: (1, 1), 4: (2, 150), LARGEST_BATCH: (1, 7)}
+    assert totals.rows == 1008
+    assert {reason: count for reason, count in totals.rescues.items() if count} == {"stopped": 1}
+
+
+def test_slots_stay_and_run_out_with_a_reason() -> None:
+    slots = Slots(2, "model versions")
+    assert [slots.of("a", 1), slots.of("b", 1), slots.of("a", 1)] == [0, 1, 0]
+    with pytest.raises(SettingsError, match="2 model versions have been served"):
+        slots.of("c", 1)

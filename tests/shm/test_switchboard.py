@@ -1,0 +1,105 @@
+"""Switches as several processes see them: two mappings of one file."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import SettingsError
+from gateway.shm.segment import Segment
+from gateway.shm.switchboard import Gate, Switch, Switchboard
+
+DEAD_AFTER_NS = 1_000_000_000
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> Switchboard:
+    board = Switchboard.create(tmp_path / "board", 2)
+    board.beat()
+    return board
+
+
+def switch(control: Switchboard, worker: int, slot: int = 3) -> Switch:
+    board = Switchboard.attach(control.segment.path, 2)
+    return Switch(board, slot, worker, DEAD_AFTER_NS)
+
+
+def now(control: Switchboard) -> int:
+    return control.words[0]
+
+
+def test_a_stop_is_seen_by_every_worker_and_by_no_other_release(control: Switchboard) -> None:
+    first, second, other = switch(control, 0), switch(control, 1), switch(control, 0, slot=4)
+    assert not any(each.stopped(now(control)) for each in (first, second, other))
+    control.stop(3)
+    assert first.stopped(now(control)) and second.stopped(now(control))
+    assert not other.stopped(now(control))
+    control.resume(3)
+    assert not first.stopped(now(control))
+
+
+def test_a_worker_that_trips_stops_all(control: Switchboard) -> None:
+    first, second = switch(control, 0), switch(control, 1)
+    first.stopped(now(control))
+    first.trip(first.epoch)
+    assert second.stopped(now(control))
+    assert control.stopped(3)
+    assert control.tripped_by(3) == [0]
+
+
+def test_a_late_trip_does_not_stop_what_was_resumed_since(control: Switchboard) -> None:
+    worker = switch(control, 1)
+    worker.stopped(now(control))
+    epoch = worker.epoch
+    control.stop(3)
+    control.resume(3)
+    worker.trip(epoch)
+    assert not worker.stopped(now(control))
+    assert not control.stopped(3)
+
+
+def test_a_late_trip_does_not_undo_a_later_one(control: Switchboard) -> None:
+    worker = switch(control, 1)
+    control.resume(3)
+    worker.trip(2)
+    worker.trip(1)
+    assert worker.stopped(now(control))
+
+
+def test_without_a_heartbeat_everything_is_stopped(control: Switchboard) -> None:
+    worker = switch(control, 0)
+    assert not worker.stopped(now(control) + DEAD_AFTER_NS)
+    assert worker.stopped(now(control) + DEAD_AFTER_NS + 1)
+
+
+def test_a_send_is_inside_its_gate(control: Switchboard) -> None:
+    gate = Gate(Switchboard.attach(control.segment.path, 2), 1)
+    with gate:
+        assert control.sends(1) == (1, 0)
+    assert control.sends(1) == (1, 1)
+    assert control.sends(0) == (0, 0)
+    control.reset_sends(1)
+    assert control.sends(1) == (0, 0)
+
+
+def test_files_that_are_none_of_ours_are_refused(tmp_path: Path, control: Switchboard) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        Segment.attach(tmp_path / "absent", 1)
+    (tmp_path / "text").write_bytes(b"no memory of ours, surely not!!!" * 4)
+    with pytest.raises(SettingsError, match="no shared memory"):
+        Segment.attach(tmp_path / "text", 1)
+    with pytest.raises(SettingsError, match="of this version"):
+        Switchboard.attach(control.segment.path, 3)
+
+
+def test_too_little_memory_is_said_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"needs .* MiB, but only .* free; .*--shm-size"):
+        Segment.create(tmp_path / "huge", 2**57, 1)
+
+
+def test_a_leftover_of_a_killed_run_is_replaced_and_its_users_keep_theirs(control: Switchboard) -> None:
+    orphan = switch(control, 0)
+    control.stop(3)
+    fresh = Switchboard.create(control.segment.path, 2)
+    fresh.beat()
+    assert not fresh.stopped(3)
+    assert orphan.stopped(now(control))
