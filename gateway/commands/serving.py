@@ -1,0 +1,75 @@
+"""`gateway serve` and `gateway check`."""
+
+import logging
+from pathlib import Path
+
+import click
+import orjson
+import uvloop
+from rich.console import Console
+
+from gateway.commands.options import CONFIG, JSON, Refusal, load, progress_bar
+from gateway.control import Control
+from gateway.deployment import releases
+from gateway.presentation import check_table, release_table
+from gateway.serving.repository import Repository
+from gateway.serving.scratch import Trial, Verdict, try_versions
+from gateway.supervisor import supervise, worker_count
+
+
+@click.command()
+@CONFIG
+def serve(config: Path) -> None:
+    """Load the models and serve them until told to stop."""
+    settings, routing = load(config)
+    console = Console(stderr=True)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    with progress_bar(console) as progress:
+        progress.add_task(f"starting {worker_count(settings.server)} workers", total=None)
+
+        def ready(control: Control, data_plane: str, control_plane: str) -> None:
+            progress.stop()
+            console.print(release_table(control.overview(), control.left_out()))
+            console.print(f"Serving [bold]{data_plane}/v2[/bold] with {control.fleet.size} workers; stop with Ctrl-C.")
+            console.print(f"Control plane at {control_plane}: gateway status, stop, resume.")
+
+        uvloop.run(supervise(settings, routing, ready))
+
+
+@click.command()
+@CONFIG
+@JSON
+def check(config: Path, as_json: bool) -> None:
+    """Validate both YAML files, and load every model in a scratch process."""
+    settings, routing = load(config)
+    repository = Repository(Path(settings.models.path))
+    trials = [
+        Trial(name, version, release.stable)
+        for name, release in sorted(releases(repository, routing).items())
+        for version in (release.stable, release.candidate)
+        if version is not None
+    ]
+    verdicts: list[Verdict] = []
+    with progress_bar(Console(stderr=True)) as progress:
+        for verdict in progress.track(try_versions(repository.path, trials), len(trials), description="loading models"):
+            verdicts.append(verdict)
+    _report(verdicts, as_json)
+
+
+def _report(verdicts: list[Verdict], as_json: bool) -> None:
+    if as_json:
+        rows = [
+            {"model": verdict.trial.name, "version": verdict.trial.version, "error": verdict.error or None}
+            for verdict in verdicts
+        ]
+        click.echo(orjson.dumps({"ok": not any(verdict.error for verdict in verdicts), "versions": rows}))
+    else:
+        Console().print(check_table(verdicts))
+    broken = [
+        f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.error}"
+        for verdict in verdicts
+        if verdict.error
+    ]
+    if broken:
+        raise Refusal("\n".join(broken))
