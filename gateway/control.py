@@ -15,6 +15,7 @@ from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound, Set
 from gateway.fleet import Fleet, Member
 from gateway.metrics.prometheus import Observed, ReleaseMetrics
 from gateway.orders import Commit, Discard, Load, Plan, Prepare, Start, Unload, Wish
+from gateway.recording import Recording
 from gateway.release.overview import Counted, Overview
 from gateway.release.stops import Decision, Stops
 from gateway.routing.release import Release
@@ -49,6 +50,7 @@ class Control:
         name = f"canary-gateway-{hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:12]}"
         self.board = Switchboard.create(memory_folder() / f"{name}.switchboard", workers)
         self._scoreboard = Scoreboard.create(memory_folder() / f"{name}.scoreboard", workers)
+        self.records = Recording(settings.records, state, name, workers)
         self.board.beat()
         self._served = releases(self._repository, routing)
         self._changing = asyncio.Lock()
@@ -59,6 +61,7 @@ class Control:
 
     async def start(self) -> None:
         """Start the workers and wait until all serve; raises SettingsError with the reason why one cannot."""
+        self.records.journal.start()
         self.fleet.start()
         ready = asyncio.get_running_loop().create_task(self.fleet.ready.wait())
         await asyncio.wait((ready, self.fleet.failed), return_when=asyncio.FIRST_COMPLETED)
@@ -67,7 +70,8 @@ class Control:
             raise SettingsError(str(self.configuration.path), [self.fleet.failed.result()])
 
     def close(self) -> None:
-        """Take the memory files away."""
+        """Write what is left of the records, and take the memory files away."""
+        self.records.stop()
         self.board.segment.remove()
         self._scoreboard.segment.remove()
 
@@ -217,9 +221,10 @@ class Control:
 
     def _start_of(self, index: int, plan: Plan) -> Start:
         self.board.reset_sends(index)
-        self._scoreboard.head(index)[INFLIGHT] = 0
+        self._scoreboard.begin(index)
         switchboard, scoreboard = self.board.segment.path, self._scoreboard.segment.path
-        return Start(index, self.fleet.size, self._settings, self._port, switchboard, scoreboard, plan)
+        rings, keys = self.records.rings[index], self.records.keys
+        return Start(index, self.fleet.size, self._settings, self._port, switchboard, scoreboard, rings, keys, plan)
 
     def _on_wish(self, wish: Wish) -> "asyncio.Task[str]":
         return asyncio.get_running_loop().create_task(self._granted(wish))

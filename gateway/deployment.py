@@ -11,10 +11,9 @@ from enum import StrEnum
 
 from gateway.errors import GatewayError, ModelUnavailable, NotFound
 from gateway.instruments import Instruments
-from gateway.routing.release import Release
+from gateway.served import ServedModel
 from gateway.serving.repository import Repository
 from gateway.serving.version import LoadedVersion, ModelVersion, load_version
-from gateway.settings.guarding import GuardsSettings, RescueSettings
 from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings
 from gateway.shm.scoreboard import Totals
 
@@ -44,59 +43,6 @@ def releases(repository: Repository, routing: RoutingSettings) -> dict[str, Rele
     return {**{name: ReleaseSettings(stable=repository.versions(name)[-1]) for name in unrouted}, **routing.models}
 
 
-class Breaker:
-    """Stops a release after so many failures of its candidate in a row, in this worker, in one epoch."""
-
-    __slots__ = ("_epoch", "_failures", "_limit")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._failures = 0
-        self._epoch = 0
-
-    def success(self) -> None:
-        """The candidate has answered."""
-        self._failures = 0
-
-    def failure(self, epoch: int) -> bool:
-        """The candidate has failed on a request that was decided in `epoch`; True when it must be stopped."""
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._failures = 0
-        self._failures += 1
-        return self._failures >= self._limit
-
-
-class ServedModel:
-    """One model in service: its release, the versions that the release names, and what stops the candidate."""
-
-    __slots__ = (
-        "breaker",
-        "header_keys",
-        "modality",
-        "name",
-        "release",
-        "rescue_after_ns",
-        "stable",
-        "switch",
-        "versions",
-    )
-
-    def __init__(
-        self, name: str, settings: ReleaseSettings, versions: Mapping[int, ModelVersion], instruments: Instruments
-    ) -> None:
-        release = Release(name, settings)
-        self.name = name
-        self.release = release
-        self.versions = versions
-        self.stable = versions[release.stable]
-        self.modality = self.stable.loaded.settings.modality
-        self.header_keys = tuple((header, header.encode()) for header in sorted(release.headers))
-        self.switch = instruments.switch(name, release.candidate)
-        self.breaker = Breaker((settings.guards or GuardsSettings()).breaker.consecutive_failures)
-        self.rescue_after_ns = int((settings.rescue or RescueSettings()).timeout * 1e9)
-
-
 class Deployment:
     """Loads, swaps, drains and unloads. Lives on one event loop; loading itself happens in threads.
 
@@ -109,15 +55,17 @@ class Deployment:
         routing: RoutingSettings,
         instruments: Instruments | None = None,
         left_out: Mapping[Key, str] | None = None,
+        generation: int = 1,
     ) -> None:
         self._repository = repository
+        self._generation = generation
         self._routing = routing
         self._instruments = instruments or Instruments()
         self._left_out = left_out or {}
         self._reasons: dict[Key, str] = {}
         self._change = asyncio.Lock()
         self._draining: dict[asyncio.Task[None], ModelVersion] = {}
-        self._prepared: tuple[RoutingSettings, dict[str, ServedModel]] | None = None
+        self._prepared: tuple[RoutingSettings, dict[str, ServedModel], int] | None = None
         self.models: Mapping[str, ServedModel] = {}
 
     async def start(self) -> None:
@@ -136,7 +84,7 @@ class Deployment:
                 self._reasons[name, settings.stable] = str(error)
         self.models = models
 
-    async def prepare(self, routing: RoutingSettings) -> None:
+    async def prepare(self, routing: RoutingSettings, generation: int) -> None:
         """Load what `routing` needs beside what is served now; raises GatewayError, and then nothing has changed.
 
         Versions that are served already are kept as they are. What is prepared waits for `commit` or `discard`.
@@ -147,7 +95,7 @@ class Deployment:
             try:
                 for name, settings in sorted(releases(self._repository, routing).items()):
                     try:
-                        models[name] = await self._renewed(name, settings)
+                        models[name] = await self._renewed(name, settings, generation)
                     except GatewayError as error:
                         if name in routing.models:
                             raise
@@ -157,13 +105,13 @@ class Deployment:
             except GatewayError:
                 self._retire(_versions(models.values()) - _versions(self.models.values()))
                 raise
-            self._prepared = routing, models
+            self._prepared = routing, models, generation
 
     def commit(self) -> None:
         """Serve what was prepared, from the next request on; versions no longer named drain and unload."""
         assert self._prepared is not None
         before = self.models
-        self._routing, self.models = self._prepared
+        self._routing, self.models, self._generation = self._prepared
         self._prepared = None
         self._retire(_versions(before.values()) - _versions(self.models.values()))
 
@@ -254,9 +202,9 @@ class Deployment:
                     raise
                 self._reasons[name, settings.candidate] = str(error)
                 settings = settings.model_copy(update={"candidate": None, "split": None})
-        return ServedModel(name, settings, versions, self._instruments)
+        return ServedModel(name, settings, versions, self._instruments, self._generation)
 
-    async def _renewed(self, name: str, settings: ReleaseSettings) -> ServedModel:
+    async def _renewed(self, name: str, settings: ReleaseSettings, generation: int) -> ServedModel:
         """The model under new settings, with the versions that are served already; raises where one does not load."""
         served = self.models.get(name)
         versions: dict[int, ModelVersion] = {}
@@ -269,7 +217,7 @@ class Deployment:
                 versions[number] = self._in_service(name, number, loaded, settings.candidate)
             if number != settings.stable:
                 versions[settings.stable].signature.check_replaceable_by(versions[number].signature, number)
-        return ServedModel(name, settings, versions, self._instruments)
+        return ServedModel(name, settings, versions, self._instruments, generation)
 
     def _in_service(self, name: str, number: int, loaded: LoadedVersion, candidate: int | None) -> ModelVersion:
         tally = self._instruments.tally(name, number)

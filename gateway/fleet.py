@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.orders import Done, Failed, Granted, Order, Plan, Ready, Report, Start, Wish
+from gateway.shm.process import born
 
 BACK_OFF_S: Final = (
     0.0,
@@ -222,37 +223,29 @@ class Orphans:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._found = [(pid, born) for pid, born in _read(file) if 0 < born == _born(pid)]
+        self._found = [(pid, birth) for pid, birth in _read(file) if 0 < birth == born(pid)]
 
     def __len__(self) -> int:
         return len(self._found)
 
     def release(self) -> None:
         """Let them drain and end."""
-        for pid, born in self._found:
-            if _born(pid) == born:
+        for pid, birth in self._found:
+            if born(pid) == birth:
                 os.kill(pid, signal.SIGTERM)
         self._found = []
 
     def remember(self, fleet: Fleet) -> None:
         """Write down who would be orphaned now."""
         pids = [member.process.pid for member in fleet.members.values() if member.state is not WorkerState.DEAD]
-        self._file.write_text(json.dumps([(pid, _born(pid)) for pid in pids]))
+        self._file.write_text(json.dumps([(pid, born(pid)) for pid in pids]))
 
 
 def _read(file: Path) -> list[tuple[int, int]]:
     try:
-        return [(int(pid), int(born)) for pid, born in json.loads(file.read_text())]
+        return [(int(pid), int(birth)) for pid, birth in json.loads(file.read_text())]
     except (OSError, ValueError, TypeError):
         return []
-
-
-def _born(pid: int) -> int:
-    """When the process started, in clock ticks since boot: a pid alone may have been given to another. -1: unknown."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return -1
 
 
 def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:

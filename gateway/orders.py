@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.records.token_keys import TokenKeys
 from gateway.settings.gateway_settings import GatewaySettings
 from gateway.settings.routing_settings import RoutingSettings
 
@@ -25,6 +26,16 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Rings:
+    """Where a worker writes to: records of predictions, of feedback and of mirrored answers; evidence."""
+
+    predictions: Path
+    feedback: Path
+    mirrors: Path
+    events: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Start:
     """The first word to a worker: who it is, where the boards are, what to serve. `port` is never 0."""
 
@@ -34,6 +45,8 @@ class Start:
     port: int
     switchboard: Path
     scoreboard: Path
+    rings: Rings
+    token_keys: TokenKeys
     plan: Plan
 
 

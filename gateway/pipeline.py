@@ -1,66 +1,57 @@
-"""The one path that every prediction takes: decide, bind, run, rescue if need be, answer."""
+"""The one path that every prediction takes: decide, bind, run, rescue if need be, answer, record."""
 
 import asyncio
 import time
 from array import array
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final
+from typing import Final, NamedTuple
 
-from gateway.deployment import Deployment, ServedModel
+from gateway.call import Call, Source
+from gateway.deployment import Deployment
 from gateway.errors import Conflict, InvalidRequest, NotFound, Outcome, Overloaded, RequestError
 from gateway.instruments import SharedInstruments
 from gateway.protocol.classification import classify
-from gateway.records.token import prediction_ids
+from gateway.protocol.encode import encode_response
+from gateway.recorder import BLAMED, Recorder
+from gateway.records.token import nonces
+from gateway.records.token_keys import ephemeral_keys
 from gateway.routing.attributes import Attributes
-from gateway.routing.release import CANDIDATE, STABLE, Decision
+from gateway.routing.release import CANDIDATE, STABLE
+from gateway.served import ServedModel
 from gateway.serving.batcher import Answer
-from gateway.serving.signature import Feeds
+from gateway.serving.classes import NO_CLASS
 from gateway.serving.version import ModelVersion
 from gateway.settings.gateway_settings import LimitsSettings
-from gateway.shm.scoreboard import HEAD, INFLIGHT, SHED
+from gateway.shm.scoreboard import HEAD, INFLIGHT, SHED, UNSTRATIFIED
 from gateway.tensors import InferRequest, InferResponse, RequestedOutput, Tensor
 
 NO_BINARY: Final[frozenset[str]] = frozenset()
 STOPPED: Final = "stopped"
 
 
-class Call:
-    """One prediction under way: decided and checked, not yet run.
+class Reply(NamedTuple):
+    """A prediction ready to be sent. `json_length` where raw tensors follow the JSON of `body`, else None."""
 
-    `stable_feeds` are the inputs as stable takes them, for a rescue. `blamed_ns` is when a candidate that rejected the
-    inputs was asked: it is at fault only if stable then answers.
-    """
-
-    __slots__ = (
-        "blamed_ns", "deadline_ns", "decision", "epoch", "feeds", "positions", "prediction_id", "request", "served",
-        "stable_feeds", "started_ns", "version",
-    )  # fmt: skip
-
-    def __init__(
-        self, request: InferRequest, prediction_id: str, served: ServedModel, decision: Decision, started_ns: int
-    ) -> None:
-        self.request = request
-        self.prediction_id = prediction_id
-        self.served = served
-        self.decision = decision
-        self.version: ModelVersion = served.versions[decision.version]
-        self.started_ns = started_ns
-        self.deadline_ns = started_ns
-        self.epoch = 0
-        self.blamed_ns = 0
-        self.feeds: Feeds = {}
-        self.stable_feeds: Feeds = {}
-        self.positions: Sequence[int] = ()
+    body: bytes
+    json_length: int | None
+    prediction_id: bytes
+    version: str
+    variant: str
 
 
 class Gateway:
     """Serves predictions from what `deployment` holds at the moment a request arrives."""
 
     def __init__(
-        self, deployment: Deployment, limits: LimitsSettings, instruments: SharedInstruments | None = None
+        self,
+        deployment: Deployment,
+        limits: LimitsSettings,
+        instruments: SharedInstruments | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.deployment = deployment
+        self.recorder = recorder or Recorder(ephemeral_keys().signer())
         self.draining = False
         self.inflight = 0
         self.gate: AbstractContextManager[None] = instruments.gate if instruments else nullcontext()
@@ -68,7 +59,8 @@ class Gateway:
         self._max_inflight = limits.inflight
         self.timeout_s = limits.timeout
         self._timeout_ns = int(limits.timeout * 1e9)
-        self._next_id = prediction_ids()
+        self._next_nonce = nonces()
+        self._token = self.recorder.signer.token
 
     def admit(self) -> None:
         """Count a request in; raises Overloaded beyond `limits.inflight`. Every admitted request must be let go."""
@@ -98,23 +90,27 @@ class Gateway:
             raise NotFound(f"model '{name}' is not served in version {number}; served are {there}")
         return versions[number]
 
-    def begin(self, served: ServedModel, pinned: int | None, request: InferRequest, attributes: Attributes) -> Call:
+    def begin(
+        self, served: ServedModel, pinned: int | None, request: InferRequest, attributes: Attributes, source: Source
+    ) -> Call:
         """Decide which version answers (the release's choice, or `pinned`), and check the request against it.
 
-        Raises InvalidRequest, or Conflict where a stopped version is pinned. The call must go on to `infer_now` or
+        Raises InvalidRequest, Conflict where a stopped version is pinned, Overloaded where it must be recorded and
+        cannot. The call must go on to `infer_now` or
         `submit` in the same turn of the event loop: after that the version might be unloaded.
         """
         started_ns = time.monotonic_ns()
         release = served.release
         stopped = served.switch.stopped(started_ns)
-        prediction_id = self._next_id()
+        nonce = self._next_nonce()
+        self.recorder.admit(len(source.body))
         if pinned is None:
-            decision = release.decide(attributes, prediction_id, stopped)
+            decision = release.decide(attributes, nonce, stopped)
         elif stopped and pinned == release.candidate:
             raise Conflict(f"version {pinned} of '{served.name}' is stopped; resume it, or ask for another version")
         else:
             decision = release.pinned(pinned)
-        call = Call(request, prediction_id, served, decision, started_ns)
+        call = Call(request, source, attributes, served, decision, nonce, started_ns)
         try:
             self._bind(call)
         except InvalidRequest:
@@ -122,7 +118,7 @@ class Gateway:
             raise
         return call
 
-    def infer_now(self, call: Call) -> InferResponse:
+    def infer_now(self, call: Call) -> Reply:
         """End the call at once, alone, on the event loop; not for a version that `waits`. Raises RequestError."""
         try:
             return self._answered(call, call.version.infer_now(call.feeds))
@@ -149,11 +145,13 @@ class Gateway:
         now_ns = time.monotonic_ns()
         if served.switch.stopped(now_ns) or isinstance(error, Conflict):
             call.version.tally.rescue(STOPPED)
+            call.rescued = STOPPED
         elif error is None:
             served.breaker.success()
             return None
         elif isinstance(error, InvalidRequest):
             call.blamed_ns = now_ns
+            call.rescued = Outcome.MODEL_ERROR
         else:
             self._blame(call, error.outcome if isinstance(error, RequestError) else Outcome.MODEL_ERROR, now_ns)
         call.version = served.stable
@@ -162,22 +160,22 @@ class Gateway:
         call.positions = served.stable.signature.positions(call.request.outputs)
         return served.stable.infer(call.feeds, call.deadline_ns)
 
-    def end(self, call: Call, submitted: "asyncio.Future[Answer]") -> InferResponse:
-        """The response to a submitted call that is done and needs no rescue. Raises RequestError."""
+    def end(self, call: Call, submitted: "asyncio.Future[Answer]") -> Reply:
+        """The reply to a submitted call that is done and needs no rescue. Raises RequestError."""
         try:
-            response = self._answered(call, submitted.result())
+            reply = self._answered(call, submitted.result())
         except RequestError as error:
             self._failed(call, error)
             raise
         if call.blamed_ns:
             self._blame(call, Outcome.MODEL_ERROR, call.blamed_ns)
-        return response
+        return reply
 
     def _bind(self, call: Call) -> None:
         """The inputs as the version takes them, and stable's way too: its signature is what a release promises."""
         call.deadline_ns = call.started_ns + self._patience_ns(call.request)
+        call.epoch = call.served.switch.epoch
         if call.decision.variant is CANDIDATE:
-            call.epoch = call.served.switch.epoch
             call.stable_feeds = call.served.stable.signature.bind(call.request)
             call.served.stable.signature.positions(call.request.outputs)
         call.feeds = call.version.signature.bind(call.request)
@@ -190,7 +188,11 @@ class Gateway:
         tally = served.versions[served.release.candidate].tally
         tally.failure(CANDIDATE, outcome, failed_ns - call.started_ns)
         tally.rescue(outcome)
+        call.rescued = outcome
         call.blamed_ns = 0
+        self.recorder.failure(call, candidate=True)
+        if failed_ns - call.started_ns > served.slow_after_ns:
+            self.recorder.slow(call, candidate=True)
         if served.breaker.failure(call.epoch):
             served.switch.trip(call.epoch)
 
@@ -206,17 +208,40 @@ class Gateway:
     def _failed(self, call: Call, error: RequestError) -> None:
         duration_ns = time.monotonic_ns() - call.started_ns
         call.version.tally.failure(call.decision.variant, error.outcome, duration_ns)
+        if error.outcome in BLAMED and not call.rescued:
+            self.recorder.failure(call, candidate=False)
+            if duration_ns > call.served.slow_after_ns:
+                self.recorder.slow(call, candidate=False)
+        self.recorder.failed(call, error, duration_ns)
 
-    def _answered(self, call: Call, answer: Answer) -> InferResponse:
-        response = _response(call.version, call.request, call.positions, answer)
-        decision = call.decision
-        call.version.tally.success(decision.variant, call.started_ns, time.monotonic_ns())
+    def _answered(self, call: Call, answer: Answer) -> Reply:
+        decision, served, version = call.decision, call.served, call.version
+        classes = version.classes.predicted(answer)
+        predicted = classes[0] if len(classes) == 1 else NO_CLASS
+        token = self._token(served.names[decision.route], decision, call.nonce, predicted, bool(call.rescued))
+        response = _response(version, call.request, call.positions, answer)
         response.parameters = {
-            "prediction_id": call.prediction_id,
+            "prediction_id": token.decode(),
             "variant": decision.variant,
             "route": decision.route,
         }
-        return response
+        encoded = encode_response(response)
+        ended_ns = time.monotonic_ns()
+        duration_ns = ended_ns - call.started_ns
+        self.recorder.answered(call, answer, token, encoded, predicted, duration_ns)
+        version.tally.success(decision.variant, call.started_ns, ended_ns)
+        if classes:
+            _classify(call, classes)
+        if duration_ns > served.slow_after_ns and not call.rescued:
+            self.recorder.slow(call, candidate=decision.variant is CANDIDATE)
+        return Reply(encoded.body, encoded.json_length, token, version.text, decision.variant)
+
+
+def _classify(call: Call, classes: Sequence[int]) -> None:
+    stratum = UNSTRATIFIED if call.rescued else call.served.stratum(call.decision)
+    for index in classes:
+        if index >= 0:
+            call.version.tally.classified(stratum, index)
 
 
 def _response(version: ModelVersion, request: InferRequest, positions: Sequence[int], answer: Answer) -> InferResponse:

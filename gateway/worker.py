@@ -24,8 +24,10 @@ from gateway.errors import GatewayError, InvalidRequest, NotFound
 from gateway.instruments import SharedInstruments
 from gateway.orders import Commit, Discard, Done, Failed, Granted, Load, Order, Prepare, Ready, Report, Start, Wish
 from gateway.pipeline import Gateway
+from gateway.recorder import Recorder
 from gateway.serving.repository import Repository
 from gateway.settings.gateway_settings import ServerSettings
+from gateway.shm.ring import Ring
 from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.switchboard import Switchboard
 from gateway.web.app import data_plane
@@ -45,6 +47,17 @@ def listener(host: str, port: int) -> socket.socket:
     return bound
 
 
+def _recorder(start: Start, instruments: SharedInstruments) -> Recorder:
+    paths = start.rings
+    predictions, feedback, mirrors, events = map(
+        Ring.attach, (paths.predictions, paths.feedback, paths.mirrors, paths.events)
+    )
+    for ring in (predictions, feedback, mirrors, events):
+        ring.own()
+    signer, head = start.token_keys.signer(), instruments.head
+    return Recorder(signer, start.settings.records, predictions, feedback, mirrors, events, head)
+
+
 class Worker:
     """What one worker process does between its first and its last word."""
 
@@ -60,8 +73,9 @@ class Worker:
             switchboard, scoreboard, start.worker, dead_after_ns, plan.versions, plan.releases
         )
         self._repository = Repository(Path(start.settings.models.path))
-        self._deployment = Deployment(self._repository, plan.routing, self._instruments, plan.left_out)
-        self._gateway = Gateway(self._deployment, start.settings.limits, self._instruments)
+        self._deployment = Deployment(self._repository, plan.routing, self._instruments, plan.left_out, plan.generation)
+        recorder = _recorder(start, self._instruments)
+        self._gateway = Gateway(self._deployment, start.settings.limits, self._instruments, recorder)
         self._wishes: dict[int, asyncio.Future[str]] = {}
         self._next_wish = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -136,7 +150,7 @@ class Worker:
         match order:
             case Prepare():
                 self._instruments.learn(order.plan.versions, order.plan.releases)
-                await self._deployment.prepare(order.plan.routing)
+                await self._deployment.prepare(order.plan.routing, order.plan.generation)
             case Commit():
                 self._deployment.commit()
             case Discard():

@@ -1,15 +1,142 @@
-"""Names for predictions, so that feedback can refer to them."""
+"""Prediction ids: signed tokens that say all that feedback needs to know of its prediction, so nothing is looked up.
 
+Any worker of any gateway with the same keys can credit feedback to the right version, variant, route and weight.
+
+    layout   key number (1 byte), time (8, ns since 1970), nonce (8), predicted class (4), weight and flags (4),
+             bucket (4), version (4), model and route (UTF-8, a NUL between them), MAC (8: keyed BLAKE2b)
+
+Base64 with the URL-safe alphabet, without padding: about 75 characters. 64 bits of MAC: a forger has one chance in 2^64
+a try, and a try is a request.
+"""
+
+import binascii
+import hashlib
 import itertools
 import secrets
-from collections.abc import Callable
-from typing import Final
+import struct
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
-PROCESS_BYTES: Final = 9
+from gateway.errors import InvalidRequest
+from gateway.routing.release import Decision, Variant
+
+MAC_BYTES: Final = 8
+NO_CLASS: Final = -1
+NO_BUCKET: Final = 0xFFFF_FFFF
+LONGEST: Final = 1024  # characters; names are bounded, so no token of ours is longer
+_FIXED: Final = struct.Struct("<BQQiIII")
+_VARIANTS: Final = tuple(Variant)
+_VARIANT_BITS: Final = {variant: index << 20 for index, variant in enumerate(_VARIANTS)}
+_STICKY: Final = 1 << 22
+_RESCUED: Final = 1 << 23
+_WEIGHT: Final = (1 << 20) - 1
+_TO_URL: Final = bytes.maketrans(b"+/", b"-_")
+_FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
+_ALPHABET: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
-def prediction_ids() -> Callable[[], str]:
-    """A source of URL-safe names that no other process gives: 72 random bits, and a count."""
-    prefix = secrets.token_urlsafe(PROCESS_BYTES)
-    count = itertools.count(1)
-    return lambda: f"{prefix}{next(count):x}"
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a prediction id says. `predicted` and `bucket` are None where there is none.
+
+    `sticky`: the bucket is that of a key that comes again. `rescued`: the candidate failed and stable answered.
+    """
+
+    model: str
+    version: int
+    variant: Variant
+    route: str
+    weight_ppm: int
+    time_ns: int
+    nonce: int
+    predicted: int | None
+    bucket: int | None
+    sticky: bool
+    rescued: bool
+
+
+def nonces() -> Callable[[], int]:
+    """A source of 64-bit numbers that no other process is likely to give: 40 random bits, and a count."""
+    first = secrets.randbits(40) << 24
+    count = itertools.count(secrets.randbits(20))
+    return lambda: (first + next(count)) & 0xFFFF_FFFF_FFFF_FFFF
+
+
+class Signer:
+    """Makes and reads tokens. `keys` by number, the `current` one signs; old ones still verify."""
+
+    __slots__ = ("_base", "_bases", "_current")
+
+    def __init__(self, keys: Mapping[int, bytes], current: int) -> None:
+        self._bases: dict[int, Any] = {
+            number: hashlib.blake2b(key=key, digest_size=MAC_BYTES) for number, key in keys.items()
+        }
+        self._current = current
+        self._base = self._bases[current]
+
+    def token(self, names: bytes, decision: Decision, nonce: int, predicted: int, rescued: bool) -> bytes:
+        """The token of a prediction that is answered now. `names`: those of model and route, from `names_of`."""
+        flags = decision.weight_ppm | _VARIANT_BITS[decision.variant]
+        if decision.sticky:
+            flags |= _STICKY
+        if rescued:
+            flags |= _RESCUED
+        bucket = NO_BUCKET if decision.bucket is None else decision.bucket
+        body = _FIXED.pack(self._current, time.time_ns(), nonce, predicted, flags, bucket, decision.version) + names
+        mac = self._base.copy()
+        mac.update(body)
+        return _encoded(body + mac.digest())
+
+    def read(self, text: object) -> Token:
+        """What the token says; raises InvalidRequest where no gateway with our keys made it."""
+        raw = _raw(text)
+        body, mac = raw[:-MAC_BYTES], raw[-MAC_BYTES:]
+        base = self._bases.get(body[0]) if len(body) > _FIXED.size else None
+        if base is None:
+            raise InvalidRequest("prediction_id was not made by this gateway, nor by one that shares its keys")
+        expected = base.copy()
+        expected.update(body)
+        if not secrets.compare_digest(expected.digest(), mac):
+            raise InvalidRequest("prediction_id is not as the gateway made it; send it unchanged")
+        return _parsed(body)
+
+
+def names_of(model: str, route: str) -> bytes:
+    """The names as they stand in a token."""
+    return f"{model}\0{route}".encode()
+
+
+def _raw(text: object) -> bytes:
+    if type(text) is not str or not 0 < len(text) <= LONGEST or not _ALPHABET.issuperset(text):
+        raise InvalidRequest("prediction_id must be the text that came with the prediction")
+    try:
+        raw = binascii.a2b_base64(text.encode().translate(_FROM_URL) + b"=" * (-len(text) % 4))
+    except binascii.Error:
+        raw = b""
+    if _encoded(raw) != text.encode():  # the last character has bits to spare, which a token of ours leaves at 0
+        raise InvalidRequest("prediction_id is cut short; send it unchanged")
+    return raw
+
+
+def _encoded(raw: bytes) -> bytes:
+    return binascii.b2a_base64(raw, newline=False).translate(_TO_URL).rstrip(b"=")
+
+
+def _parsed(body: bytes) -> Token:
+    _, time_ns, nonce, predicted, flags, bucket, version = _FIXED.unpack_from(body)
+    model, _, route = body[_FIXED.size :].decode().partition("\0")
+    return Token(
+        model,
+        version,
+        _VARIANTS[flags >> 20 & 3],
+        route,
+        flags & _WEIGHT,
+        time_ns,
+        nonce,
+        None if predicted == NO_CLASS else predicted,
+        None if bucket == NO_BUCKET else bucket,
+        bool(flags & _STICKY),
+        bool(flags & _RESCUED),
+    )

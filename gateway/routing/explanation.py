@@ -48,21 +48,21 @@ def explain(release: Release, attributes: Attributes, prediction_id: str | None,
         if trials[-1].matched:
             position = index
             break
-    sticky = release.sticky_key(attributes)
+    sticky = release.sticky_key(attributes) or None
     key = sticky or prediction_id
     source = release.stickiness if sticky else "prediction"
     route = DEFAULT_ROUTE if position is None else release.routes[position].name
     weight_ppm = 0 if position is None or stopped else release.weights_ppm[position]
-    decision = _decision(release, route, weight_ppm, key)
+    decision = _decision(release, route, weight_ppm, key, sticky is not None)
     why = _fixed(release, position, stopped) or _by_chance(route, weight_ppm, source, key, decision)
     return Explanation(decision, route, weight_ppm, tuple(trials), key, source, release.salt, why)
 
 
-def _decision(release: Release, route: str, weight_ppm: int, key: str | None) -> Decision | None:
+def _decision(release: Release, route: str, weight_ppm: int, key: str | None, sticky: bool) -> Decision | None:
     if release.candidate is None:
         return Decision(release.stable, Variant.STABLE, DEFAULT_ROUTE, None, 0, 1.0)
     if key is not None:
-        return release.drawn(route, weight_ppm, bucket_of(release.salt, key))
+        return release.drawn(route, weight_ppm, bucket_of(release.salt, key), sticky)
     if weight_ppm in (0, BUCKETS):
         return release.drawn(route, weight_ppm, 0)._replace(bucket=None)
     return None

@@ -1,5 +1,6 @@
 """A release: one model's stable version, its candidate, and the rules that split the traffic between them."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -28,6 +29,7 @@ class Decision(NamedTuple):
     """Which version answers a request, and by what chance.
 
     `bucket` is None where nothing was split. `propensity` is the probability that `variant` had under `weight_ppm`.
+    `sticky`: the bucket is that of a key that comes again, such as the customer, not of this prediction alone.
     """
 
     version: int
@@ -36,17 +38,24 @@ class Decision(NamedTuple):
     bucket: int | None
     weight_ppm: int
     propensity: float
+    sticky: bool = False
+
+    @property
+    def randomised(self) -> bool:
+        """Whether chance had a say, so that the outcome is evidence for or against the candidate."""
+        return 0 < self.weight_ppm < BUCKETS
 
 
 class Release:
     """The compiled release of one model.
 
-    The rules never change. `weights_ppm` (one for each route) is read anew for every request: live control turns it.
+    The rules never change. `weights_ppm` (one for each route) is read anew for every request: control turns those of
+    `live_routes`, by `turn`.
     """
 
     __slots__ = (
-        "_default", "_names", "_rules", "_sticky", "candidate", "headers", "name", "routes", "salt", "stable",
-        "stickiness", "weights_ppm",
+        "_default", "_names", "_rules", "_sticky", "candidate", "headers", "live_routes", "name", "routes", "salt",
+        "stable", "stickiness", "weights_ppm",
     )  # fmt: skip
 
     def __init__(self, name: str, settings: ReleaseSettings) -> None:
@@ -59,26 +68,34 @@ class Release:
         self.salt = split.salt or f"{name}-{settings.candidate}"
         self.headers = _headers(split)
         self.weights_ppm = [_initial_weight(route) for route in split.routes]
+        self.live_routes = tuple(i for i, route in enumerate(split.routes) if route.weight == "ramp" or route.while_)
         self._names = [route.name for route in split.routes]
         self._rules = Rules([route.match for route in split.routes])
         self._sticky = _sticky(split.stickiness)
         self._default = Decision(settings.stable, Variant.STABLE, DEFAULT_ROUTE, None, 0, 1.0)
 
-    def decide(self, attributes: Attributes, prediction_id: str, stopped: bool = False) -> Decision:
-        """Which version answers. A request without a sticky key is decided by its own `prediction_id`."""
+    def decide(self, attributes: Attributes, key: str | int, stopped: bool = False) -> Decision:
+        """Which version answers. A request without a sticky key is decided by `key`, which is its own."""
         if self.candidate is None:
             return self._default
         position = self._rules.first(attributes)
-        bucket = bucket_of(self.salt, self._sticky(attributes) or prediction_id)
+        sticky = self._sticky(attributes)
+        bucket = bucket_of(self.salt, sticky or key)
         if position == NO_MATCH:
-            return Decision(self.stable, STABLE, DEFAULT_ROUTE, bucket, 0, 1.0)
-        return self.drawn(self._names[position], 0 if stopped else self.weights_ppm[position], bucket)
+            return Decision(self.stable, STABLE, DEFAULT_ROUTE, bucket, 0, 1.0, bool(sticky))
+        weight_ppm = 0 if stopped else self.weights_ppm[position]
+        return self.drawn(self._names[position], weight_ppm, bucket, bool(sticky))
 
-    def drawn(self, route: str, weight_ppm: int, bucket: int) -> Decision:
+    def drawn(self, route: str, weight_ppm: int, bucket: int, sticky: bool = False) -> Decision:
         """The decision of a route of this weight on this bucket."""
         if self.candidate is not None and bucket < weight_ppm:
-            return Decision(self.candidate, CANDIDATE, route, bucket, weight_ppm, weight_ppm / BUCKETS)
-        return Decision(self.stable, STABLE, route, bucket, weight_ppm, (BUCKETS - weight_ppm) / BUCKETS)
+            return Decision(self.candidate, CANDIDATE, route, bucket, weight_ppm, weight_ppm / BUCKETS, sticky)
+        return Decision(self.stable, STABLE, route, bucket, weight_ppm, (BUCKETS - weight_ppm) / BUCKETS, sticky)
+
+    def turn(self, weights_ppm: Sequence[int]) -> None:
+        """Give the live routes, in their order, the weights that control has set."""
+        for position, weight_ppm in zip(self.live_routes, weights_ppm, strict=False):
+            self.weights_ppm[position] = weight_ppm
 
     def pinned(self, version: int) -> Decision:
         """The decision for a request that names its version itself."""
@@ -90,7 +107,7 @@ class Release:
 
 
 def _initial_weight(route: RouteSettings) -> int:
-    return route.weight if isinstance(route.weight, int) else 0  # a ramp begins at 0, and control raises it
+    return route.weight if isinstance(route.weight, int) and not route.while_ else 0  # closed until control opens it
 
 
 def _headers(split: SplitSettings) -> frozenset[str]:

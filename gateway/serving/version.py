@@ -10,6 +10,7 @@ from typing import Final
 from gateway.errors import ModelUnavailable, SettingsError
 from gateway.serving.batcher import Batcher, BatchingRules
 from gateway.serving.candidate import Run, Stopped, checked
+from gateway.serving.classes import Classes
 from gateway.serving.session import OnnxSession
 from gateway.serving.signature import Signature
 from gateway.serving.warmup import WarmUp, warm_up
@@ -78,6 +79,7 @@ class ModelVersion:
         self.stable = stopped is None
         self.on_loop = self.stable and _is_short(loaded.warm_up)
         self.labels = _labels(loaded)
+        self.classes = Classes(loaded.settings, self.signature, self.labels)
         self.output_parameters: list[Parameters] = [
             {"labels": list(spec.labels)} if spec.labels else NO_PARAMETERS for spec in self.signature.outputs
         ]

@@ -7,7 +7,7 @@ from gateway.settings.base import Settings
 from gateway.settings.gateway_settings import GatewaySettings
 from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings
 
-_GATEWAY: Final = ("records", "auth.keys", "limits.rate")
+_GATEWAY: Final = ("auth.keys", "limits.rate")
 _RELEASE: Final = ("ramp", "mirror", "guards.alpha", "guards.limits", "guards.comparisons")
 NOT_YET: Final = "not supported yet; take it out"
 

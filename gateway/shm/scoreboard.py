@@ -20,6 +20,10 @@ from gateway.shm.segment import Segment
 OUTCOMES: Final = tuple(Outcome)
 VARIANTS: Final = ("stable", "candidate", "pinned")
 RESCUE_REASONS: Final = ("model_error", "invalid_output", "timeout", "overloaded", "stopped")
+MIRRORED: Final = ("agree", "disagree", "failed", "dropped")
+CLASSES: Final = 64  # predicted classes counted one by one; those beyond count as the last
+STRATA: Final = 9  # the first routes that chance decides on, one by one; the last: all other traffic
+UNSTRATIFIED: Final = STRATA - 1
 LATENCY_US: Final = (
     100, 150, 200, 300, 500, 750, 1_000, 1_500, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000, 20_000, 30_000, 50_000,
     75_000, 100_000, 150_000, 200_000, 300_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000,
@@ -38,13 +42,22 @@ _FAIL: Final = _SUCCESS + 2
 _ROWS: Final = _FAIL + 2
 _LAST: Final = _ROWS + 1
 _RESCUE: Final = _LAST + 1
-_BATCH: Final = _RESCUE + len(RESCUE_REASONS)  # count, ns for each size from 1 on
+_WAITING: Final = _RESCUE + len(RESCUE_REASONS)
+_MIRROR: Final = _WAITING + 1
+_CLASS: Final = _MIRROR + len(MIRRORED)
+_BATCH: Final = _CLASS + STRATA * CLASSES  # count, ns for each size from 1 on
 BLOCK: Final = _BATCH + 2 * LARGEST_BATCH
 VERSIONS: Final = 256  # slots; a slot is never used for a second version while the gateway runs
 
 INFLIGHT: Final = 0
 SHED: Final = 1
-HEAD: Final = 8  # words of a row before its blocks
+RECORDED: Final = 2  # and the three below it: predictions and feedback recorded, predictions and feedback dropped
+FEEDBACK_RECORDED: Final = 3
+DROPPED: Final = 4
+FEEDBACK_DROPPED: Final = 5
+EVENTS_DROPPED: Final = 6
+UNRECORDED: Final = 7  # requests refused because they could not be recorded
+HEAD: Final = 16  # words of a row before its blocks
 ROW: Final = HEAD + VERSIONS * BLOCK
 _LAYOUT: Final = 0x5342_0001_0000 + BLOCK
 _VARIANT_INDEX: Final = {variant: index for index, variant in enumerate(VARIANTS)}
@@ -84,6 +97,18 @@ class Tally:
     def rescue(self, reason: str) -> None:
         """One request that stable answered in this version's place."""
         self._words[_RESCUE + RESCUE_REASONS.index(reason)] += 1
+
+    def waiting(self, change: int) -> None:
+        """So many requests more wait for their batch."""
+        self._words[_WAITING] += change
+
+    def mirrored(self, agreement: str) -> None:
+        """One mirrored request: what came of the comparison with stable."""
+        self._words[_MIRROR + MIRRORED.index(agreement)] += 1
+
+    def classified(self, stratum: int, index: int) -> None:
+        """One row for which the version has predicted the class `index`, of traffic in `stratum`."""
+        self._words[_CLASS + stratum * CLASSES + min(index, CLASSES - 1)] += 1
 
     def queued(self, ns: int) -> None:
         """One request that waited for its batch."""
@@ -148,7 +173,21 @@ class Totals:
 
     @property
     def rescues(self) -> dict[str, int]:
-        return dict(zip(RESCUE_REASONS, map(int, self._words[_RESCUE:_BATCH]), strict=True))
+        return dict(zip(RESCUE_REASONS, map(int, self._words[_RESCUE:_WAITING]), strict=True))
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for their batch now."""
+        return int(self._words[_WAITING])
+
+    @property
+    def mirrored(self) -> dict[str, int]:
+        return dict(zip(MIRRORED, map(int, self._words[_MIRROR:_CLASS]), strict=True))
+
+    @property
+    def classes(self) -> npt.NDArray[np.int64]:
+        """Predicted classes as counts [strata, classes]."""
+        return self._words[_CLASS:_BATCH].reshape(STRATA, CLASSES)
 
     @property
     def batches(self) -> dict[int, tuple[int, int]]:
@@ -186,8 +225,14 @@ class Scoreboard:
         return Tally(self.segment.words[begin : begin + BLOCK])
 
     def head(self, worker: int) -> "memoryview[int]":
-        """The worker's own words: INFLIGHT (now) and SHED (ever)."""
+        """The worker's own words: INFLIGHT (now), and what it has counted ever."""
         return self.segment.words[worker * ROW : worker * ROW + HEAD]
+
+    def begin(self, worker: int) -> None:
+        """A new process takes the worker's place: what was under way is no more."""
+        self.head(worker)[INFLIGHT] = 0
+        for slot in range(VERSIONS):
+            self.segment.words[worker * ROW + HEAD + slot * BLOCK + _WAITING] = 0
 
     def total(self, word: int) -> int:
         """A word of the heads, added up over workers."""

@@ -5,12 +5,13 @@ the epoch. So a worker that trips its breaker late, on a request of an epoch tha
 
     words   heartbeat_ns, generation
             for each worker: sends begun, sends ended
-            for each release: epoch, control's stop, then each worker's stop
+            for each release: epoch, control's stop, then each worker's stop, then the weights of its live routes
 
 Source: Lamport's one-writer registers; every word is written by one process only.
 """
 
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,9 @@ FIXED: Final = 2
 GATE: Final = 2  # words for each worker
 RELEASES: Final = 1024  # slots; a slot is never used for a second release while the gateway runs
 FIRST_EPOCH: Final = 1
+LIVE_ROUTES: Final = 16  # of a release: those whose weights control turns, in ppm
+
+Turn = Callable[[Sequence[int]], None]  # told the weights of live routes, in ppm
 
 
 class Switchboard:
@@ -35,7 +39,8 @@ class Switchboard:
     @classmethod
     def create(cls, path: Path, workers: int) -> "Switchboard":
         """Control's: every release at its first epoch, none stopped."""
-        segment = Segment.create(path, FIXED + GATE * workers + RELEASES * (2 + workers), _layout(workers))
+        size = FIXED + GATE * workers + RELEASES * (2 + workers + LIVE_ROUTES)
+        segment = Segment.create(path, size, _layout(workers))
         board = cls(segment, workers)
         for slot in range(RELEASES):
             segment.words[board.first_word(slot)] = FIRST_EPOCH
@@ -48,7 +53,7 @@ class Switchboard:
 
     def first_word(self, slot: int) -> int:
         """Where the words of a release begin."""
-        return FIXED + GATE * self.workers + slot * (2 + self.workers)
+        return FIXED + GATE * self.workers + slot * (2 + self.workers + LIVE_ROUTES)
 
     def beat(self) -> None:
         """Control is alive."""
@@ -75,6 +80,17 @@ class Switchboard:
         """Whether control or any worker has stopped the release in its present epoch."""
         first = self.first_word(slot)
         return max(self.words[first + 1 : first + 2 + self.workers]) >= self.words[first]
+
+    def turn(self, slot: int, weights_ppm: Sequence[int]) -> None:
+        """Set the weights of the release's live routes, in their order."""
+        first = self.first_word(slot) + 2 + self.workers
+        for index, weight_ppm in enumerate(weights_ppm):
+            self.words[first + index] = weight_ppm
+
+    def weights_ppm(self, slot: int, count: int) -> list[int]:
+        """The weights of the release's first `count` live routes."""
+        first = self.first_word(slot) + 2 + self.workers
+        return self.words[first : first + count].tolist()
 
     def tripped_by(self, slot: int) -> list[int]:
         """The workers that have stopped the release in its present epoch."""
@@ -115,14 +131,19 @@ class Gate:
 class Switch:
     """One release as one worker sees it. Read on every request: one comparison of bytes while nothing has changed."""
 
-    __slots__ = ("_begin", "_dead_after_ns", "_end", "_known", "_own", "_raw", "_words")
+    __slots__ = (
+        "_begin", "_dead_after_ns", "_end", "_known", "_own", "_raw", "_turn", "_words", "_workers", "slot"
+    )  # fmt: skip
 
     def __init__(self, board: Switchboard, slot: int, worker: int, dead_after_ns: int) -> None:
         first = board.first_word(slot)
         self._words = board.words
         self._raw = board.segment.raw
         self._begin = (HEADER_WORDS + first) * WORD
+        self._workers = board.workers
+        self._turn: Turn | None = None
         self._end = self._begin + (2 + board.workers) * WORD
+        self.slot = slot
         self._own = first + 2 + worker
         self._dead_after_ns = dead_after_ns
         self._known = b"", False, FIRST_EPOCH  # one reference: two threads may read the switch at once
@@ -133,9 +154,18 @@ class Switch:
         now = self._raw[self._begin : self._end]
         if now != known:
             words = memoryview(now).cast("q")
-            stopped = max(words[1:]) >= words[0]
+            stops = 2 + self._workers
+            stopped = max(words[1:stops]) >= words[0]
+            if self._turn is not None:
+                self._turn(words[stops:].tolist())
             self._known = now, stopped, words[0]
         return stopped or now_ns - self._words[HEARTBEAT] > self._dead_after_ns
+
+    def follow(self, turn: "Turn", live_routes: int) -> None:
+        """Have `turn` told the weights of the release's live routes when they change, by `stopped`."""
+        if live_routes:
+            self._turn = turn
+            self._end = self._begin + (2 + self._workers + live_routes) * WORD
 
     @property
     def epoch(self) -> int:
@@ -152,6 +182,10 @@ class OpenSwitch:
 
     __slots__ = ()
     epoch: Final = FIRST_EPOCH
+    slot: Final = -1
+
+    def follow(self, turn: "Turn", live_routes: int) -> None:
+        return None
 
     def stopped(self, now_ns: int) -> bool:
         return False
@@ -161,4 +195,4 @@ class OpenSwitch:
 
 
 def _layout(workers: int) -> int:
-    return 0x5357_0001_0000 + workers
+    return 0x5357_0002_0000 + workers

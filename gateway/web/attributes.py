@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from gateway.deployment import ServedModel
 from gateway.errors import InvalidRequest
 from gateway.protocol.elements import short
 from gateway.routing.attributes import Attributes
+from gateway.served import ServedModel
 from gateway.tensors import NO_PARAMETERS, Parameters
 from gateway.web.body import Headers
 

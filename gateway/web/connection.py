@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from gateway.call import Call
 from gateway.errors import HeadersTooLarge, InvalidRequest, RequestError
-from gateway.pipeline import Call
 from gateway.routing.release import CANDIDATE
 from gateway.serving.batcher import Answer
 from gateway.web.errors import Message, error_message

@@ -8,14 +8,14 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.deployment import ServedModel
+from gateway.call import Call, Source
 from gateway.errors import BodyTooSlow, InvalidRequest, RequestError, UnsupportedMedia
-from gateway.pipeline import Call, Gateway
+from gateway.pipeline import Gateway, Reply
 from gateway.protocol.decode import decode_raw, decode_request
-from gateway.protocol.encode import encode_response
 from gateway.routing.release import CANDIDATE
+from gateway.served import ServedModel
 from gateway.serving.batcher import Answer
-from gateway.tensors import InferRequest, InferResponse
+from gateway.tensors import InferRequest
 from gateway.web.attributes import attributes_of, media_of
 from gateway.web.body import ClientGone, Headers, read_body
 from gateway.web.errors import Message, send_error
@@ -25,6 +25,7 @@ _PATH: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 LONGEST_PATH: Final = 512  # what is longer is not remembered, and names no model
 _JSON: Final = (b"content-type", b"application/json")
 _BINARY: Final = (b"content-type", b"application/octet-stream")
+RAW: Final = "raw"  # a body of one tensor's bytes, of no media type
 BROKEN: Final = "the gateway failed on this request; its log says how"
 log: Final = logging.getLogger("gateway.web")
 
@@ -84,10 +85,11 @@ class InferEndpoint:
             self.gateway.version(name, pinned)
         media = media_of(headers)
         if media is None and b"inference-header-content-length" not in headers:
-            request = decode_request(body)
+            request, source = decode_request(body), Source(body)
         else:
-            request = _decode(body, headers, media, served)
-        return self.gateway.begin(served, pinned, request, attributes_of(served, headers, request.parameters, media))
+            request, source = _decode(body, headers, media, served)
+        attributes = attributes_of(served, headers, request.parameters, media)
+        return self.gateway.begin(served, pinned, request, attributes, source)
 
 
 def target_of(path: str) -> Target | None:
@@ -109,7 +111,7 @@ def number_of(version: str) -> int:
     return int(version) if version.isascii() and version.isdigit() and len(version) < 10 else 0
 
 
-def _decode(body: bytes, headers: Headers, media: str | None, served: ServedModel) -> InferRequest:
+def _decode(body: bytes, headers: Headers, media: str | None, served: ServedModel) -> tuple[InferRequest, Source]:
     """A body with binary tensors, or a raw one."""
     length = headers.get(b"inference-header-content-length")
     if length is not None:
@@ -117,7 +119,7 @@ def _decode(body: bytes, headers: Headers, media: str | None, served: ServedMode
         if not length.isdigit() or len(length) > 18:
             raise InvalidRequest(f"Inference-Header-Content-Length must be a number of bytes, got {length[:40]!r}")
         if int(length):
-            return decode_request(body, int(length))
+            return decode_request(body, int(length)), Source(body, int(length))
     inputs = served.stable.signature.inputs
     if media is not None and (len(inputs) != 1 or inputs[0].datatype != "BYTES"):
         raise UnsupportedMedia(
@@ -128,20 +130,18 @@ def _decode(body: bytes, headers: Headers, media: str | None, served: ServedMode
         raise InvalidRequest(
             f"a raw body (Inference-Header-Content-Length: 0) needs one input; the model has {len(inputs)}"
         )
-    return decode_raw(body, inputs[0])
+    return decode_raw(body, inputs[0]), Source(body, media=media or RAW)
 
 
-def success_message(response: InferResponse) -> Message:
+def success_message(reply: Reply) -> Message:
     """What a prediction is answered with."""
-    encoded = encode_response(response)
-    parameters = response.parameters
     headers = [
-        _JSON if encoded.json_length is None else _BINARY,
-        (b"content-length", b"%d" % len(encoded.body)),
-        (b"x-prediction-id", parameters["prediction_id"].encode()),
-        (b"x-model-version", response.model_version.encode()),
-        (b"x-variant", parameters["variant"].encode()),
+        _JSON if reply.json_length is None else _BINARY,
+        (b"content-length", b"%d" % len(reply.body)),
+        (b"x-prediction-id", reply.prediction_id),
+        (b"x-model-version", reply.version.encode()),
+        (b"x-variant", reply.variant.encode()),
     ]
-    if encoded.json_length is not None:
-        headers.append((b"inference-header-content-length", b"%d" % encoded.json_length))
-    return 200, headers, encoded.body
+    if reply.json_length is not None:
+        headers.append((b"inference-header-content-length", b"%d" % reply.json_length))
+    return 200, headers, reply.body

@@ -18,7 +18,7 @@ from gateway.tensors import TensorSpec
 from gateway.web.infer import number_of
 
 SERVER_NAME: Final = "canary-gateway"
-EXTENSIONS: Final = ("binary_tensor_data", "classification", "model_repository", "statistics")
+EXTENSIONS: Final = ("binary_tensor_data", "classification", "feedback", "model_repository", "statistics")
 PLATFORM: Final = "onnxruntime_onnx"
 
 

@@ -1,0 +1,172 @@
+"""What one worker keeps of its predictions: the record, and what guards count as evidence."""
+
+import time
+from array import array
+from typing import Final
+
+import orjson
+
+from gateway.call import Call
+from gateway.errors import Outcome, Overloaded, RequestError
+from gateway.protocol.encode import EncodedResponse
+from gateway.records.entry import UNKNOWN_CLASS, prediction_line, request_part, response_part
+from gateway.records.sampling import SHARES, share_of
+from gateway.records.token import Signer
+from gateway.serving.batcher import Answer
+from gateway.settings.gateway_settings import RecordsSettings
+from gateway.shm.events import FailureEvent, Kind
+from gateway.shm.ring import Ring
+from gateway.shm.scoreboard import (
+    DROPPED,
+    EVENTS_DROPPED,
+    FEEDBACK_DROPPED,
+    FEEDBACK_RECORDED,
+    HEAD,
+    RECORDED,
+    UNRECORDED,
+)
+
+LINE_BYTES: Final = 2048  # what a record holds beside request and response, at most
+BASE64: Final = 1.34
+BLAMED: Final = frozenset({Outcome.MODEL_ERROR, Outcome.INVALID_OUTPUT, Outcome.TIMEOUT})
+
+
+class Recorder:
+    """Writes to the rings that control drains. Without rings nothing is kept; `signer` makes the ids all the same."""
+
+    def __init__(
+        self,
+        signer: Signer,
+        settings: RecordsSettings | None = None,
+        predictions: Ring | None = None,
+        feedback: Ring | None = None,
+        mirrors: Ring | None = None,
+        events: Ring | None = None,
+        head: "memoryview[int] | None" = None,
+    ) -> None:
+        settings = settings or RecordsSettings()
+        self.signer = signer
+        self._predictions = predictions
+        self._feedback = feedback
+        self._mirrors = mirrors
+        self._events = events
+        self._head = head or memoryview(array("q", bytes(8 * HEAD)))
+        self._inputs = settings.inputs
+        self._threshold = round(settings.sample * SHARES) if predictions is not None else 0
+        self._must_record = settings.when_full == "refuse" and predictions is not None
+
+    def admit(self, size: int) -> None:
+        """Before a prediction on a body of `size` bytes: raises Overloaded where it must be recorded and could not."""
+        if self._must_record and not self._fits(LINE_BYTES + int(BASE64 * size)):
+            raise self._unrecorded()
+
+    def answered(
+        self, call: Call, answer: Answer, token: bytes, encoded: EncodedResponse, predicted: int, duration_ns: int
+    ) -> None:
+        """Record a prediction that is about to be sent. Raises Overloaded where it must be recorded and cannot."""
+        if share_of(call.nonce) >= self._threshold:
+            return
+        source = call.source
+        size = len(source.body) + len(encoded.body)
+        if size > LINE_BYTES and not self._fits(size):  # before the work of making a line that would not fit
+            self._drop(call)
+            return
+        tail = b"%b,%b" % (
+            request_part(source.body, source.json_length, source.media, self._inputs),
+            response_part(encoded.body, encoded.json_length),
+        )
+        line = _line(call, token, Outcome.OK, duration_ns, answer.queued_ns, answer.batch_rows, predicted, tail)
+        self._append(call, line)
+
+    def failed(self, call: Call, error: RequestError, duration_ns: int) -> None:
+        """Record a prediction that is answered with an error; a client's own mistake is no prediction."""
+        if error.outcome is Outcome.CLIENT_ERROR or share_of(call.nonce) >= self._threshold:
+            return
+        source, decision = call.source, call.decision
+        token = self.signer.token(
+            call.served.names[decision.route], decision, call.nonce, UNKNOWN_CLASS, bool(call.rescued)
+        )
+        tail = b'%b,"response":null,"error":%b' % (
+            request_part(source.body, source.json_length, source.media, self._inputs),
+            orjson.dumps(str(error)),
+        )
+        self._append(call, _line(call, token, error.outcome, duration_ns, 0, 0, UNKNOWN_CLASS, tail), strict=False)
+
+    def failure(self, call: Call, *, candidate: bool) -> None:
+        """A version has failed on a request that chance gave it."""
+        self._event(call, "failure", candidate)
+
+    def slow(self, call: Call, *, candidate: bool) -> None:
+        """A version took longer than the guard's threshold on a request that chance gave it."""
+        self._event(call, "slow", candidate)
+
+    def feedback(self, line: bytes) -> bool:
+        """Record feedback; False where it cannot be."""
+        if self._feedback is None or not self._feedback.append(line):
+            self._head[FEEDBACK_DROPPED] += 1
+            return False
+        self._head[FEEDBACK_RECORDED] += 1
+        return True
+
+    def mirror(self, call: Call, line: bytes) -> None:
+        """Record what a mirrored request came to."""
+        if self._mirrors is not None and share_of(call.nonce) < self._threshold:
+            self._mirrors.append(line)
+
+    def _event(self, call: Call, kind: Kind, candidate: bool) -> None:
+        decision = call.decision
+        if self._events is None or not decision.randomised:
+            return
+        key = decision.bucket if decision.sticky else None
+        event = FailureEvent(
+            time.monotonic_ns(), call.served.switch.slot, call.epoch, decision.weight_ppm, candidate, kind, key
+        )
+        if not self._events.append(event.pack()):
+            self._head[EVENTS_DROPPED] += 1
+
+    def _fits(self, size: int) -> bool:
+        return self._predictions is not None and self._predictions.fits(size)
+
+    def _append(self, call: Call, line: bytes, *, strict: bool = True) -> None:
+        if self._predictions is not None and self._predictions.append(line):
+            self._head[RECORDED] += 1
+        else:
+            self._drop(call, strict=strict)
+
+    def _drop(self, call: Call, *, strict: bool = True) -> None:
+        if self._must_record and strict:
+            raise self._unrecorded()
+        self._head[DROPPED] += 1
+
+    def _unrecorded(self) -> Overloaded:
+        self._head[UNRECORDED] += 1
+        return Overloaded("the prediction cannot be recorded now, which records.when_full: refuse asks for; try again")
+
+
+def _line(
+    call: Call,
+    token: bytes,
+    outcome: Outcome,
+    duration_ns: int,
+    queued_ns: int,
+    batch: int,
+    predicted: int,
+    tail: bytes,
+) -> bytes:
+    attributes, served = call.attributes, call.served
+    return prediction_line(
+        token,
+        time.time_ns(),
+        served.constant(call.decision),
+        call.decision,
+        attributes.customer,
+        attributes.modality,
+        outcome,
+        served.release.candidate if call.rescued else None,
+        call.rescued,
+        duration_ns,
+        queued_ns,
+        batch,
+        predicted,
+        tail,
+    )

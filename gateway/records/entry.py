@@ -1,0 +1,120 @@
+"""The lines of the record files (contract.md, "Records"): bytes, made where a prediction has its microseconds to spare.
+
+What a client has sent and what it was sent are spliced in as they are, not parsed and written anew. A line break in
+JSON can only stand between its tokens, so that a space in its place changes nothing.
+"""
+
+import binascii
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from gateway.routing.release import Decision
+
+NONE: Final = b"null"
+UNKNOWN_CLASS: Final = -1
+
+
+def constant_part(model: str, sha256: str, salt: str, generation: int, version: int, variant: str, route: str) -> bytes:
+    """What all predictions of a version, variant and route have in common."""
+    fields = {
+        "model": model,
+        "version": version,
+        "model_sha256": sha256,
+        "variant": variant,
+        "route": route,
+        "salt": salt,
+        "generation": generation,
+    }
+    return orjson.dumps(fields)[1:-1]
+
+
+def request_part(body: bytes, json_length: int | None, media: str | None, inputs: str) -> bytes:
+    """The request. `inputs` as in the settings: full, hash or none."""
+    if inputs == "hash":
+        return b'"request":null,"request_sha256":"%b"' % hashlib.sha256(body).hexdigest().encode()
+    if inputs == "none":
+        return b'"request":null'
+    if media is not None:
+        return b'"request":null,"request_binary":"%b","request_media":"%b"' % (base64_of(body), media.encode())
+    return _message_part(b"request", body, json_length)
+
+
+def response_part(body: bytes, json_length: int | None) -> bytes:
+    """The response as it was sent."""
+    return _message_part(b"response", body, json_length)
+
+
+def _message_part(name: bytes, body: bytes, json_length: int | None) -> bytes:
+    if json_length is None:
+        return b'"%b":%b' % (name, one_line(body))
+    return b'"%b":%b,"%b_binary":"%b"' % (
+        name, one_line(body[:json_length]), name, base64_of(memoryview(body)[json_length:]),
+    )  # fmt: skip
+
+
+def one_line(text: bytes) -> bytes:
+    """JSON without its line breaks."""
+    if b"\n" in text or b"\r" in text:
+        return text.replace(b"\n", b" ").replace(b"\r", b" ")
+    return text
+
+
+def base64_of(raw: bytes | memoryview) -> bytes:
+    """Standard Base64."""
+    return binascii.b2a_base64(raw, newline=False)
+
+
+def prediction_line(
+    prediction_id: bytes,
+    time_ns: int,
+    constant: bytes,
+    decision: Decision,
+    customer: str | None,
+    modality: str | None,
+    outcome: str,
+    rescued_from: int | None,
+    rescue_reason: str,
+    latency_ns: int,
+    queued_ns: int,
+    batch: int,
+    predicted: int,
+    tail: bytes,
+) -> bytes:
+    """One prediction; `tail` holds request and response, or request and error."""
+    bucket = decision.bucket
+    return (
+        b'{"kind":"prediction","prediction_id":"%b","time_ns":%d,%b,"propensity":%.6f,"weight_ppm":%d,"bucket":%b,'
+        b'"customer":%b,"modality":%b,"outcome":"%b",%b"latency_us":%d,"queue_us":%d,"batch":%d,"predicted":%b,%b}\n'
+        % (
+            prediction_id,
+            time_ns,
+            constant,
+            decision.propensity,
+            decision.weight_ppm,
+            NONE if bucket is None else b"%d" % bucket,
+            NONE if customer is None else orjson.dumps(customer),
+            NONE if modality is None else orjson.dumps(modality),
+            outcome.encode(),
+            _NOT_RESCUED if rescued_from is None else _rescued(rescued_from, rescue_reason),
+            latency_ns // 1000,
+            queued_ns // 1000,
+            batch,
+            NONE if predicted == UNKNOWN_CLASS else b"%d" % predicted,
+            tail,
+        )
+    )
+
+
+_NOT_RESCUED: Final = b'"rescued_from":null,"rescue_reason":null,'
+
+
+def _rescued(version: int, reason: str) -> bytes:
+    return b'"rescued_from":%d,"rescue_reason":"%b",' % (version, reason.encode())
+
+
+def line_of(fields: Mapping[str, Any]) -> bytes:
+    """A line of another kind, off the hot path."""
+    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)

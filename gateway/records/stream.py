@@ -1,0 +1,83 @@
+"""One stream of records on disk: the segment that is being written, sealed and followed by another when it is full."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from gateway.records.segments import segment_name, segment_path, segments
+
+
+class Stream:
+    """The end of a stream. Every method may raise OSError, after which the file is as it was before the call."""
+
+    def __init__(self, folder: Path, name: str, segment_bytes: int) -> None:
+        self.name = name
+        self._folder = folder
+        self._segment_bytes = segment_bytes
+        self._file: int | None = None
+        self.number = 0
+        self.size = 0
+
+    def open(self) -> None:
+        """Go on with the segment that a former run left open, or begin one. Half a line at its end is cut off."""
+        if self._file is not None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        last = next(reversed(segments(self._folder, self.name)), None)
+        name = segment_name(last.name) if last is not None else None
+        self.number = 1 if name is None else name.number + (not name.open)
+        path = segment_path(self._folder, self.name, self.number, open=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self.size = _end_of_lines(self._file)
+        os.ftruncate(self._file, self.size)
+
+    def write(self, data: bytes) -> None:
+        """Append whole lines."""
+        assert self._file is not None
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[os.pwrite(self._file, left, self.size + len(data) - len(left)) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self.size)
+            raise
+        self.size += len(data)
+
+    @property
+    def full(self) -> bool:
+        """Whether the segment is to be sealed."""
+        return self.size >= self._segment_bytes
+
+    def seal(self) -> None:
+        """The segment changes no more, and is on the disk; the next `open` begins another."""
+        if self._file is None:
+            return
+        os.fsync(self._file)
+        opened = segment_path(self._folder, self.name, self.number, open=True)
+        opened.rename(segment_path(self._folder, self.name, self.number, open=False))
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file, which stays as it is."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def cut(self, number: int, size: int) -> None:
+        """Undo what a killed run wrote behind `size` of segment `number`. Not while the stream is open."""
+        path = segment_path(self._folder, self.name, number, open=True)
+        if path.exists() and path.stat().st_size > size:
+            os.truncate(path, size)
+
+
+def _end_of_lines(file: int) -> int:
+    """Behind the last complete line. A machine that lost its power may have left half of one, and zeros."""
+    end = os.fstat(file).st_size
+    while end:
+        begin = max(0, end - 65536)
+        found = os.pread(file, end - begin, begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        end = begin
+    return 0

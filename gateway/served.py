@@ -1,0 +1,101 @@
+"""One model in service: its release, the versions that it names, what stops the candidate, and what requests need."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.instruments import Instruments
+from gateway.records.entry import constant_part
+from gateway.records.token import names_of
+from gateway.routing.release import DEFAULT_ROUTE, PINNED_ROUTE, Decision, Release
+from gateway.serving.version import ModelVersion
+from gateway.settings.guarding import GuardsSettings, RescueSettings
+from gateway.settings.routing_settings import ReleaseSettings
+from gateway.shm.scoreboard import UNSTRATIFIED
+
+NEVER_NS: Final = 2**63 - 1
+
+
+class Breaker:
+    """Stops a release after so many failures of its candidate in a row, in this worker, in one epoch."""
+
+    __slots__ = ("_epoch", "_failures", "_limit")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._failures = 0
+        self._epoch = 0
+
+    def success(self) -> None:
+        """The candidate has answered."""
+        self._failures = 0
+
+    def failure(self, epoch: int) -> bool:
+        """The candidate has failed on a request that was decided in `epoch`; True when it must be stopped."""
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._failures = 0
+        self._failures += 1
+        return self._failures >= self._limit
+
+
+class ServedModel:
+    """One model in service: its release, the versions that the release names, and what stops the candidate."""
+
+    __slots__ = (
+        "_constants", "_generation", "breaker", "header_keys", "mirror_ppm", "modality", "name", "names", "release",
+        "rescue_after_ns", "slow_after_ns", "stable", "strata", "switch", "versions",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        settings: ReleaseSettings,
+        versions: Mapping[int, ModelVersion],
+        instruments: Instruments,
+        generation: int,
+    ) -> None:
+        release = Release(name, settings)
+        guards = settings.guards or GuardsSettings()
+        routes = [route.name for route in release.routes]
+        self.name = name
+        self.release = release
+        self.versions = versions
+        self.stable = versions[release.stable]
+        self.modality = self.stable.loaded.settings.modality
+        self.header_keys = tuple((header, header.encode()) for header in sorted(release.headers))
+        self.switch = instruments.switch(name, release.candidate)
+        self.switch.follow(release.turn, len(release.live_routes))
+        self.breaker = Breaker(guards.breaker.consecutive_failures)
+        self.rescue_after_ns = int((settings.rescue or RescueSettings()).timeout * 1e9)
+        self.slow_after_ns = _slow_after_ns(guards)
+        self.mirror_ppm = round(settings.mirror.weight * 10_000) if settings.mirror else 0
+        self.names = {route: names_of(name, route) for route in (*routes, DEFAULT_ROUTE, PINNED_ROUTE)}
+        self.strata = {route: index for index, route in enumerate(routes[:UNSTRATIFIED])}
+        self._generation = generation
+        self._constants: dict[tuple[int, str, str], bytes] = {}
+
+    def constant(self, decision: Decision) -> bytes:
+        """What the records of such decisions have in common."""
+        key = decision.version, decision.variant, decision.route
+        found = self._constants.get(key)
+        if found is None:
+            version = self.versions[decision.version]
+            found = self._constants[key] = constant_part(
+                self.name,
+                version.loaded.sha256,
+                self.release.salt,
+                self._generation,
+                decision.version,
+                decision.variant,
+                decision.route,
+            )
+        return found
+
+    def stratum(self, decision: Decision) -> int:
+        """Where predicted classes of such decisions are counted: by route, where chance decided."""
+        return self.strata.get(decision.route, UNSTRATIFIED) if decision.randomised else UNSTRATIFIED
+
+
+def _slow_after_ns(guards: GuardsSettings) -> int:
+    thresholds = [guard.threshold for guard in guards.comparisons if guard.metric == "slow_requests"]
+    return int(min(filter(None, thresholds), default=NEVER_NS / 1e9) * 1e9)

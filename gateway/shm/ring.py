@@ -1,0 +1,136 @@
+"""A ring of bytes in memory: one process appends whole entries, another takes them away, neither ever waits.
+
+The writer moves `head` after an entry's bytes are there, so a writer that is killed leaves no half of one. The reader
+moves `tail` after what it took is safe elsewhere. In between it notes where it puts it (`begin_drain`), so that after
+its own death the next reader knows what to undo before it takes the same bytes again: each entry arrives exactly once.
+
+    words   head, owner's pid and birth (the writer's)
+            tail, drain's end, segment and offset (the reader's)
+
+Source: Lamport, "Proving the Correctness of Multiprocess Programs" (1977): one writer and one reader need no lock. The
+order of two stores holds for other cores on x86; on ARM CPython's own barriers at each bytecode stand in for a fence.
+"""
+
+import os
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from gateway.shm.process import born
+from gateway.shm.segment import HEADER_WORDS, WORD, Segment
+
+HEAD: Final = 0
+OWNER_PID: Final = 1
+OWNER_BORN: Final = 2
+TAIL: Final = 8  # on another cache line than the writer's words
+DRAIN_END: Final = 9
+DRAIN_SEGMENT: Final = 10
+DRAIN_OFFSET: Final = 11
+WORDS: Final = 16
+_DATA: Final = (HEADER_WORDS + WORDS) * WORD
+_LAYOUT: Final = 0x524E_0001_0000
+
+
+class Drain(NamedTuple):
+    """A drain under way when its process died: bytes up to `end` were being written at `offset` of `segment`."""
+
+    end: int
+    segment: int
+    offset: int
+
+
+class Ring:
+    """Both ends of the ring. A process uses one of them: `append`, or the others."""
+
+    __slots__ = ("_head", "_limit", "_raw", "_size", "_words", "segment")
+
+    def __init__(self, segment: Segment) -> None:
+        self.segment = segment
+        self._words = segment.words[:WORDS]
+        self._raw = segment.raw
+        self._size = len(segment.raw) - _DATA
+        self._head = self._words[HEAD]
+        self._limit = self._words[TAIL] + self._size  # as far as the writer knows the reader to be
+
+    @classmethod
+    def create(cls, path: Path, size: int) -> "Ring":
+        """An empty ring of at least `size` bytes; raises SettingsError where memory is short."""
+        return cls(Segment.create(path, WORDS + -(-size // WORD), _LAYOUT))
+
+    @classmethod
+    def attach(cls, path: Path) -> "Ring":
+        """A ring that another process made; raises SettingsError where there is none."""
+        return cls(Segment.attach(path, _LAYOUT))
+
+    def own(self) -> None:
+        """This process is the writer from now on."""
+        self._words[OWNER_PID] = os.getpid()
+        self._words[OWNER_BORN] = born(os.getpid())
+
+    @property
+    def owner_lives(self) -> bool:
+        """Whether the writer may still append."""
+        pid = self._words[OWNER_PID]
+        return pid > 0 and 0 < self._words[OWNER_BORN] == born(pid)
+
+    def append(self, entry: bytes) -> bool:
+        """Add an entry; False where the ring is too full for it."""
+        head = self._head
+        end = head + len(entry)
+        if not self.fits(len(entry)):
+            return False
+        at = head % self._size
+        room = self._size - at
+        if len(entry) <= room:
+            self._raw[_DATA + at : _DATA + at + len(entry)] = entry
+        else:
+            self._raw[_DATA + at : _DATA + self._size] = entry[:room]
+            self._raw[_DATA : _DATA + len(entry) - room] = entry[room:]
+        self._head = self._words[HEAD] = end
+        return True
+
+    def fits(self, size: int) -> bool:
+        """Whether an entry of `size` bytes would be taken now."""
+        end = self._head + size
+        if end > self._limit:
+            self._limit = self._words[TAIL] + self._size
+        return end <= self._limit
+
+    def pending(self, most: int) -> bytes:
+        """What waits to be taken, `most` bytes at most; it stays until `release`."""
+        tail = self._words[TAIL]
+        count = min(self._words[HEAD] - tail, most)
+        at = tail % self._size
+        room = self._size - at
+        if count <= room:
+            return self._raw[_DATA + at : _DATA + at + count]
+        return self._raw[_DATA + at : _DATA + self._size] + self._raw[_DATA : _DATA + count - room]
+
+    def begin_drain(self, count: int, segment: int, offset: int) -> None:
+        """The next `count` bytes are about to be written at `offset` of `segment`."""
+        self._words[DRAIN_SEGMENT] = segment
+        self._words[DRAIN_OFFSET] = offset
+        self._words[DRAIN_END] = self._words[TAIL] + count
+
+    def release(self, count: int) -> None:
+        """`count` bytes are safe elsewhere."""
+        self._words[TAIL] += count
+
+    def undo_drain(self) -> None:
+        """What was noted by `begin_drain` has not been done, and is undone."""
+        self._words[DRAIN_END] = self._words[TAIL]
+
+    @property
+    def interrupted(self) -> Drain | None:
+        """The drain that its process did not live to end; None where there is none."""
+        if self._words[DRAIN_END] <= self._words[TAIL]:
+            return None
+        return Drain(self._words[DRAIN_END], self._words[DRAIN_SEGMENT], self._words[DRAIN_OFFSET])
+
+    @property
+    def empty(self) -> bool:
+        """Nothing waits to be taken."""
+        return self._words[HEAD] == self._words[TAIL]
+
+    def remove(self) -> None:
+        """Take the file away."""
+        self.segment.remove()

@@ -1,0 +1,149 @@
+"""POST /v2/feedback: what became of predictions, credited by the signed prediction id alone."""
+
+import asyncio
+import math
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.errors import InvalidRequest, Overloaded
+from gateway.pipeline import Gateway
+from gateway.protocol.elements import short
+from gateway.records.entry import line_of
+from gateway.records.token import Token
+from gateway.web.attributes import text_of
+from gateway.web.body import read_body
+from gateway.web.metadata import JsonResponse
+
+MOST: Final = 10_000  # entries of one request
+AT_ONCE: Final = 100  # entries between which predictions get their turn
+LONGEST_COMMENT: Final = 10_000
+LONGEST_TRUTH: Final = 1000  # characters of JSON
+MOST_METRICS: Final = 32
+KEYS: Final = frozenset({"prediction_id", "truth", "reward", "metrics", "comment"})
+ALL_SAY: Final = ("truth", "reward", "metrics")
+
+
+class Feedback:
+    """The endpoint."""
+
+    def __init__(self, gateway: Gateway, max_body: int) -> None:
+        self._gateway = gateway
+        self._max_body = max_body
+
+    def routes(self) -> list[Route]:
+        return [Route("/v2/feedback", self.accept, methods=["POST"])]
+
+    async def accept(self, request: Request) -> Response:
+        """202 once everything acceptable is recorded; the rest is listed with its reasons."""
+        headers = dict(request.scope["headers"])
+        entries = _entries(await read_body(request.receive, headers, self._max_body))
+        customer = text_of(headers.get(b"x-customer-id"))
+        rejected: list[dict[str, Any]] = []
+        for index, entry in enumerate(entries):
+            if index % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)
+            try:
+                line = self._line(entry, customer)
+            except InvalidRequest as error:
+                rejected.append({"index": index, "error": str(error)})
+                continue
+            if not self._gateway.recorder.feedback(line):
+                raise Overloaded(
+                    f"feedback cannot be recorded now; send the list again, what was recorded before entry {index}"
+                    " counts once"
+                )
+        return JsonResponse({"accepted": len(entries) - len(rejected), "rejected": rejected}, 202)
+
+    def _line(self, entry: Any, customer: str | None) -> bytes:
+        if type(entry) is not dict:
+            raise InvalidRequest(f"must be an object with prediction_id, got {short(entry)}")
+        if unknown := sorted(set(entry) - KEYS):
+            raise InvalidRequest(f"unknown key {short(unknown[0])}; known are {', '.join(sorted(KEYS))}")
+        token = self._gateway.recorder.signer.read(entry.get("prediction_id"))
+        if all(entry.get(key) is None for key in ALL_SAY):
+            raise InvalidRequest("says nothing: give at least one of truth, reward, metrics")
+        truth = _truth(entry.get("truth"))
+        truth_class = self._class_of(token, truth)
+        return line_of(
+            {
+                "kind": "feedback",
+                "prediction_id": entry["prediction_id"],
+                "time_ns": time.time_ns(),
+                "model": token.model,
+                "version": token.version,
+                "variant": token.variant,
+                "truth": truth,
+                "truth_class": truth_class,
+                "correct": None if truth_class is None or token.predicted is None else truth_class == token.predicted,
+                "reward": _number("reward", entry.get("reward")),
+                "metrics": _metrics(entry.get("metrics")),
+                "comment": _comment(entry.get("comment")),
+                "customer": customer,
+            }
+        )
+
+    def _class_of(self, token: Token, truth: Any) -> int | None:
+        """The class that `truth` means to the version that predicted; if that is gone, to the model's stable one."""
+        served = self._gateway.deployment.models.get(token.model)
+        if served is None or truth is None or token.predicted is None:
+            return None
+        classes = served.versions.get(token.version, served.stable).classes
+        found = classes.index_of(truth)
+        if found is None and isinstance(truth, str) and classes.labels:
+            known = ", ".join(classes.labels[:20]) + (", …" if len(classes.labels) > 20 else "")
+            raise InvalidRequest(f"truth {short(truth)} is no class of '{token.model}'; its classes are {known}")
+        return found
+
+
+def _entries(body: bytes) -> list[Any]:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    entries = document if type(document) is list else [document]
+    if not 0 < len(entries) <= MOST:
+        raise InvalidRequest(f"the body must be one object or a list of 1 to {MOST}, got {len(entries)} entries")
+    return entries
+
+
+def _truth(value: Any) -> Any:
+    """Any JSON: a class by name, index or number, or for other models whatever the data scientist compares with."""
+    if value is not None and len(orjson.dumps(value)) > LONGEST_TRUTH:
+        raise InvalidRequest(f"truth is longer than {LONGEST_TRUTH} characters")
+    return value
+
+
+def _number(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidRequest(f"{name} must be a number, got {short(value)}")
+    return float(value)
+
+
+def _metrics(value: Any) -> dict[str, float] | None:
+    if value is None:
+        return None
+    if type(value) is not dict or not 0 < len(value) <= MOST_METRICS:
+        raise InvalidRequest(f"metrics must be an object of 1 to {MOST_METRICS} numbers, got {short(value)}")
+    return dict(_named(value.items()))
+
+
+def _named(items: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, float]]:
+    for name, value in items:
+        number = _number(f"metrics.{name:.60}", value)
+        if number is None or not 0 < len(name) <= 100:
+            raise InvalidRequest(f"metrics.{name:.60} must be a number with a name of 1 to 100 characters")
+        yield name, number
+
+
+def _comment(value: Any) -> str | None:
+    if value is not None and (type(value) is not str or len(value) > LONGEST_COMMENT):
+        raise InvalidRequest(f"comment must be a string of {LONGEST_COMMENT} characters at most, got {short(value)}")
+    return value
