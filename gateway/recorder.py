@@ -94,11 +94,11 @@ class Recorder:
 
     def failure(self, call: Call, *, candidate: bool) -> None:
         """A version has failed on a request that chance gave it."""
-        self._event(call, "failure", candidate)
+        self._event(call, Kind.FAILURE, candidate)
 
     def slow(self, call: Call, *, candidate: bool) -> None:
         """A version took longer than the guard's threshold on a request that chance gave it."""
-        self._event(call, "slow", candidate)
+        self._event(call, Kind.SLOW, candidate)
 
     def feedback(self, line: bytes) -> bool:
         """Record feedback; False where it cannot be."""
@@ -119,7 +119,7 @@ class Recorder:
             return
         key = decision.bucket if decision.sticky else None
         event = FailureEvent(
-            time.monotonic_ns(), call.served.switch.slot, call.epoch, decision.weight_ppm, candidate, kind, key
+            time.time_ns(), call.served.switch.slot, call.epoch, decision.weight_ppm, candidate, kind, key
         )
         if not self._events.append(event.pack()):
             self._head[EVENTS_DROPPED] += 1

@@ -1,5 +1,6 @@
 """The metrics in Prometheus's terms, read from the boards when they are scraped (contract.md has the names)."""
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -7,7 +8,7 @@ from typing import Any, Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from gateway import __version__
-from gateway.shm.scoreboard import LATENCY_NS, VARIANTS, Histogram, Totals
+from gateway.shm.scoreboard import EXPORTED_NS, VARIANTS, Histogram, Totals
 
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64)
 Labels = Sequence[str]
@@ -123,8 +124,11 @@ def _of_the_gateway(seen: Observed) -> Iterable[Metric]:
 
 
 def _add(family: HistogramMetricFamily, labels: Labels, histogram: Histogram) -> None:
-    edges = [f"{edge / 1e9:g}" for edge in LATENCY_NS] + ["+Inf"]
-    family.add_metric(labels, _cumulated(edges, histogram.counts), histogram.sum_ns / 1e9)
+    """Each exported edge is one of the histogram's own: what is counted between two of them is added up exactly."""
+    cumulated = list(itertools.accumulate(histogram.counts))
+    below = {edge: count for edge, count in zip(histogram.edges_ns, cumulated, strict=False)}
+    pairs = [(f"{edge / 1e9:g}", float(below[edge])) for edge in EXPORTED_NS]
+    family.add_metric(labels, [*pairs, ("+Inf", float(cumulated[-1]))], histogram.sum_ns / 1e9)
 
 
 def _add_batches(family: HistogramMetricFamily, labels: Labels, totals: Totals) -> None:

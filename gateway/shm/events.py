@@ -1,16 +1,33 @@
-"""Evidence on its way from a worker to control: fixed-size events in a ring."""
+"""Failures and slow answers as workers tell control of them: fixed-size records for a ring of bytes.
+
+One event of each kind for a request at most, under the variant that it was drawn for. A failure that stable repeats in
+a rescue is none of stable's: the request was the candidate's. A rescue because of a stop is no failure.
+"""
 
 import struct
-from typing import Final, Literal, NamedTuple
+from enum import StrEnum
+from typing import Final, NamedTuple
 
-Kind = Literal["failure", "slow"]
-_KINDS: Final[tuple[Kind, ...]] = ("failure", "slow")
-_EVENT: Final = struct.Struct("<qqqiBBxxq")
-NO_KEY: Final = -1
+_LAYOUT: Final = struct.Struct("<qiiiiB7x")
+_KEYLESS: Final = -1
+_CANDIDATE: Final = 1
+_SLOW: Final = 2
+SIZE: Final = _LAYOUT.size
+
+
+class Kind(StrEnum):
+    """What has happened: no answer with a prediction, or one beyond the guard's threshold."""
+
+    FAILURE = "failure"
+    SLOW = "slow"
 
 
 class FailureEvent(NamedTuple):
-    """A failure, or a slow answer, of a request that chance gave to its version. `time_ns` on the monotonic clock."""
+    """One request of a release in `slot`, decided in `epoch` by a weight of `weight_ppm`.
+
+    `time_ns` is since 1970. `key` is the bucket of the request's sticky key, 0 to 999,999; None where it had none, and
+    was drawn on its own.
+    """
 
     time_ns: int
     slot: int
@@ -21,14 +38,25 @@ class FailureEvent(NamedTuple):
     key: int | None
 
     def pack(self) -> bytes:
-        key = NO_KEY if self.key is None else self.key
-        kind = _KINDS.index(self.kind)
-        return _EVENT.pack(self.time_ns, self.slot, self.epoch, self.weight_ppm, self.candidate, kind, key)
+        """SIZE bytes."""
+        flags = _CANDIDATE * self.candidate | _SLOW * (self.kind == Kind.SLOW)
+        key = _KEYLESS if self.key is None else self.key
+        return _LAYOUT.pack(self.time_ns, self.slot, self.epoch, self.weight_ppm, key, flags)
 
 
-def unpack_all(data: bytes) -> list[FailureEvent]:
-    """The events in `data`, which holds whole ones only."""
+def unpack_all(packed: bytes | bytearray | memoryview) -> list[FailureEvent]:
+    """The events in `packed`, whole ones only; raises ValueError where the last is cut off."""
+    if len(packed) % SIZE:
+        raise ValueError(f"events take {SIZE} bytes each; {len(packed)} bytes are no whole number of them")
     return [
-        FailureEvent(time_ns, slot, epoch, weight, bool(candidate), _KINDS[kind], None if key == NO_KEY else key)
-        for time_ns, slot, epoch, weight, candidate, kind, key in _EVENT.iter_unpack(data)
+        FailureEvent(
+            time_ns,
+            slot,
+            epoch,
+            weight_ppm,
+            bool(flags & _CANDIDATE),
+            Kind.SLOW if flags & _SLOW else Kind.FAILURE,
+            None if key == _KEYLESS else key,
+        )
+        for time_ns, slot, epoch, weight_ppm, key, flags in _LAYOUT.iter_unpack(packed)
     ]

@@ -5,8 +5,10 @@ never fall. Counters are on the hot path, hence plain words and no objects.
 """
 
 import bisect
+import itertools
+import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,19 +26,33 @@ MIRRORED: Final = ("agree", "disagree", "failed", "dropped")
 CLASSES: Final = 64  # predicted classes counted one by one; those beyond count as the last
 STRATA: Final = 9  # the first routes that chance decides on, one by one; the last: all other traffic
 UNSTRATIFIED: Final = STRATA - 1
-LATENCY_US: Final = (
+LATENCY_US: Final = (  # what is exported, and what waiting in a queue is counted by
     100, 150, 200, 300, 500, 750, 1_000, 1_500, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000, 20_000, 30_000, 50_000,
     75_000, 100_000, 150_000, 200_000, 300_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000,
 )  # fmt: skip
-LATENCY_NS: Final = tuple(edge * 1000 for edge in LATENCY_US)
+EXPORTED_NS: Final = tuple(edge * 1000 for edge in LATENCY_US)
+NARROW: Final = 1.05**2  # a bucket's geometric middle is within 5% of all that falls into it
 LARGEST_BATCH: Final = 128  # larger ones are counted as this
+
+
+def _refined(edges: Sequence[int]) -> tuple[int, ...]:
+    """The edges, and between any two of them as many at equal ratios as make them narrow."""
+    refined = [edges[0]]
+    for low, high in itertools.pairwise(edges):
+        steps = math.ceil(math.log(high / low) / math.log(NARROW))
+        refined += [round(low * (high / low) ** (step / steps)) for step in range(1, steps + 1)]
+    return tuple(refined)
+
+
+LATENCY_NS: Final = _refined((20_000, 50_000, *EXPORTED_NS, 20_000_000_000, 60_000_000_000))
 BUCKETS: Final = len(LATENCY_NS) + 1
+_QUEUE_BUCKETS: Final = len(EXPORTED_NS) + 1
 
 _OUTCOME: Final = 0
 _LATENCY: Final = _OUTCOME + len(VARIANTS) * len(OUTCOMES)
 _LATENCY_SUM: Final = _LATENCY + len(VARIANTS) * BUCKETS
 _QUEUE: Final = _LATENCY_SUM + len(VARIANTS)
-_QUEUE_SUM: Final = _QUEUE + BUCKETS
+_QUEUE_SUM: Final = _QUEUE + _QUEUE_BUCKETS
 _SUCCESS: Final = _QUEUE_SUM + 1  # count, ns
 _FAIL: Final = _SUCCESS + 2
 _ROWS: Final = _FAIL + 2
@@ -59,7 +75,7 @@ EVENTS_DROPPED: Final = 6
 UNRECORDED: Final = 7  # requests refused because they could not be recorded
 HEAD: Final = 16  # words of a row before its blocks
 ROW: Final = HEAD + VERSIONS * BLOCK
-_LAYOUT: Final = 0x5342_0001_0000 + BLOCK
+_LAYOUT: Final = 0x5342_0002_0000 + BLOCK
 _VARIANT_INDEX: Final = {variant: index for index, variant in enumerate(VARIANTS)}
 _OUTCOME_INDEX: Final = {outcome: index for index, outcome in enumerate(OUTCOMES)}
 
@@ -113,7 +129,7 @@ class Tally:
     def queued(self, ns: int) -> None:
         """One request that waited for its batch."""
         words = self._words
-        words[_QUEUE + bisect.bisect_left(LATENCY_NS, ns)] += 1
+        words[_QUEUE + bisect.bisect_left(EXPORTED_NS, ns)] += 1
         words[_QUEUE_SUM] += ns
 
     def batch(self, rows: int, batch_size: int, ns: int) -> None:
@@ -131,8 +147,9 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Counts for each bucket, the last one for what is beyond all edges; `sum_ns` of all of it."""
+    """Counts for each bucket up to its edge, the last one for what is beyond all; `sum_ns` of all of it."""
 
+    edges_ns: Sequence[int]
     counts: list[int]
     sum_ns: int
 
@@ -151,11 +168,16 @@ class Totals:
 
     def latency(self, variant: str) -> Histogram:
         index = VARIANTS.index(variant)
-        return self._histogram(_LATENCY + index * BUCKETS, _LATENCY_SUM + index)
+        return self._histogram(_LATENCY + index * BUCKETS, LATENCY_NS, _LATENCY_SUM + index)
+
+    def latency_counts(self, variant: str) -> npt.NDArray[np.int64]:
+        """The counts of `latency` alone."""
+        first = _LATENCY + VARIANTS.index(variant) * BUCKETS
+        return self._words[first : first + BUCKETS]
 
     @property
     def queue(self) -> Histogram:
-        return self._histogram(_QUEUE, _QUEUE_SUM)
+        return self._histogram(_QUEUE, EXPORTED_NS, _QUEUE_SUM)
 
     @property
     def success(self) -> tuple[int, int]:
@@ -199,8 +221,9 @@ class Totals:
         """On the monotonic clock; 0: never. Of one worker only: of several, the sum means nothing."""
         return int(self._words[_LAST])
 
-    def _histogram(self, first: int, total: int) -> Histogram:
-        return Histogram([int(count) for count in self._words[first : first + BUCKETS]], int(self._words[total]))
+    def _histogram(self, first: int, edges_ns: Sequence[int], total: int) -> Histogram:
+        counts = self._words[first : first + len(edges_ns) + 1].tolist()
+        return Histogram(edges_ns, counts, int(self._words[total]))
 
 
 class Scoreboard:

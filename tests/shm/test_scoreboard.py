@@ -1,11 +1,12 @@
 """Counters: what workers write, as control adds it up."""
 
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pytest
 
 from gateway.errors import Outcome, SettingsError
-from gateway.shm.scoreboard import INFLIGHT, LARGEST_BATCH, Scoreboard, Slots, Tally
+from gateway.shm.scoreboard import EXPORTED_NS, INFLIGHT, LARGEST_BATCH, LATENCY_NS, Scoreboard, Slots, Tally
 
 
 def test_rows_of_all_workers_are_added_up_by_version(tmp_path: Path) -> None:
@@ -39,6 +40,18 @@ def test_a_duration_falls_into_the_bucket_whose_edge_it_does_not_exceed(ns: int,
     tally = Tally()
     tally.queued(ns)
     assert [index for index, count in enumerate(tally.read().queue.counts) if count] == [bucket]
+
+
+def test_latencies_are_counted_finely_and_between_exported_edges_exactly() -> None:
+    assert set(EXPORTED_NS) < set(LATENCY_NS)
+    assert max(high / low for low, high in pairwise(LATENCY_NS)) <= 1.05**2
+    assert (LATENCY_NS[0], LATENCY_NS[-1]) == (20_000, 60_000_000_000)
+    tally = Tally()
+    for ns in (19_000, 100_000, 100_001, 149_000, 150_001, 10**10, 10**11):
+        tally.success("stable", 0, ns)
+    histogram = tally.read().latency("stable")
+    below = dict(zip(histogram.edges_ns, accumulate(histogram.counts), strict=False))
+    assert [below[edge] for edge in (100_000, 150_000, 200_000, 10**10)] == [2, 4, 5, 6]
 
 
 def test_batches_are_listed_by_size_and_rescues_by_reason() -> None:

@@ -1,0 +1,162 @@
+"""Live metrics over sliding windows, from counters that only ever rise: rates and quantiles of what came since.
+
+For each window some of the past counters are kept, 60 to a window and four a second at most. A window then begins up to
+1/60 of its length (or a quarter of a second) early, and ends now.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.errors import Outcome
+from gateway.shm.scoreboard import LATENCY_NS, Totals
+
+KEPT: Final = 60  # past counters of a window
+SHORTEST_S: Final = 0.25  # between two of them
+STOPPED: Final = "stopped"  # the reason of a rescue that is no failure
+_FAILURES: Final = tuple(outcome for outcome in Outcome if outcome not in (Outcome.OK, Outcome.CLIENT_ERROR))
+_QUANTILES: Final = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
+_MIDDLES_MS: Final = np.array(
+    [LATENCY_NS[0], *(math.sqrt(low * high) for low, high in pairwise(LATENCY_NS)), LATENCY_NS[-1]]
+) / 1e6  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackCounts:
+    """What feedback has said of one version so far: predictions whose truth is known, and those with a reward."""
+
+    judged: int = 0
+    correct: int = 0
+    rewarded: int = 0
+    reward_sum: float = 0.0
+
+    def since(self, before: "FeedbackCounts") -> "FeedbackCounts":
+        """What came after `before`."""
+        return FeedbackCounts(
+            self.judged - before.judged,
+            self.correct - before.correct,
+            self.rewarded - before.rewarded,
+            self.reward_sum - before.reward_sum,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The counters of a release at one moment; `candidate` is None where there is none."""
+
+    stable: Totals
+    candidate: Totals | None
+    stable_feedback: FeedbackCounts = FeedbackCounts()
+    candidate_feedback: FeedbackCounts = FeedbackCounts()
+    inflight: int = 0
+    queue_depth: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The value of a metric, None where it is unknown, and how many requests (or feedbacks) it rests on."""
+
+    value: float | None
+    count: int
+
+
+UNKNOWN: Final = Reading(None, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """One variant's counters: answered and failed requests, rescues, latencies, feedback."""
+
+    answered: int
+    failed: int
+    rescued: int
+    latency: npt.NDArray[np.int64]
+    feedback: FeedbackCounts
+
+    @classmethod
+    def of(cls, variant: str, totals: Totals, feedback: FeedbackCounts) -> "_Counts":
+        outcomes = totals.outcomes(variant)
+        rescued = sum(count for reason, count in totals.rescues.items() if reason != STOPPED)
+        failed = sum(outcomes[outcome] for outcome in _FAILURES)
+        return cls(outcomes[Outcome.OK], failed, rescued, totals.latency_counts(variant).copy(), feedback)
+
+
+_Moment = tuple[float, dict[str, _Counts], dict[str, int]]  # s, by variant, gauges by name
+
+
+class Window:
+    """The past of one release, as far back as `windows_s` ask. All times are of one clock that only rises."""
+
+    def __init__(self, windows_s: Iterable[float]) -> None:
+        self._pasts: dict[float, deque[_Moment]] = {window_s: deque() for window_s in windows_s}
+        self._now: _Moment = (-math.inf, {}, {})
+
+    def sample(self, now_s: float, sample: Sample) -> None:
+        """The counters now; to be called at each tick."""
+        counts = {"stable": _Counts.of("stable", sample.stable, sample.stable_feedback)}
+        if sample.candidate is not None:
+            counts["candidate"] = _Counts.of("candidate", sample.candidate, sample.candidate_feedback)
+        self._now = now_s, counts, {"inflight": sample.inflight, "queue_depth": sample.queue_depth}
+        for window_s, past in self._pasts.items():
+            if not past or now_s - past[-1][0] >= max(SHORTEST_S, window_s / KEPT):
+                past.append(self._now)
+            while len(past) > 1 and past[1][0] <= now_s - window_s:
+                past.popleft()
+
+    def read(self, metric: str, window_s: float, since_s: float = -math.inf) -> Reading:
+        """A metric such as `candidate.error_rate` over one of the windows, leaving out what was before `since_s`."""
+        part, _, name = metric.partition(".")
+        moments = [moment for moment in self._pasts[window_s] if moment[0] >= since_s]
+        if not moments:
+            return UNKNOWN
+        if part == "gateway":
+            return _gauge([gauges[name] for _, _, gauges in moments])
+        begin_s, then, _ = moments[0]
+        now_s, now, _ = self._now
+        if part not in then or part not in now:
+            return UNKNOWN
+        return _reading(name, then[part], now[part], now_s - begin_s)
+
+
+def quantile_ms(counts: npt.NDArray[np.int64], share: float) -> float | None:
+    """The latency that `share` of the requests do not exceed, within 5% from 20 µs to 60 s; None without requests."""
+    cumulated = np.cumsum(counts)
+    if not cumulated[-1]:
+        return None
+    rank = max(1, math.ceil(share * int(cumulated[-1])))
+    return float(_MIDDLES_MS[int(np.searchsorted(cumulated, rank))])
+
+
+def _gauge(values: list[int]) -> Reading:
+    return Reading(sum(values) / len(values), len(values))
+
+
+def _reading(name: str, then: _Counts, now: _Counts, elapsed_s: float) -> Reading:
+    """What `name` is, from the counters of one variant at the window's two ends."""
+    failed = now.failed - then.failed
+    requests = now.answered - then.answered + failed
+    feedback = now.feedback.since(then.feedback)
+    match name:
+        case "error_rate":
+            return _ratio(failed, requests)
+        case "rescue_rate":
+            return _ratio(now.rescued - then.rescued, requests)
+        case "requests_per_s":
+            return Reading(requests / elapsed_s, requests) if elapsed_s > 0 else UNKNOWN
+        case "accuracy":
+            return _ratio(feedback.correct, feedback.judged)
+        case "reward_mean":
+            return _ratio(feedback.reward_sum, feedback.rewarded)
+        case _:
+            latency = now.latency - then.latency
+            return Reading(quantile_ms(latency, _QUANTILES[name]), int(latency.sum()))
+
+
+def _ratio(part: float, whole: int) -> Reading:
+    return Reading(part / whole, whole) if whole else UNKNOWN
