@@ -27,6 +27,7 @@ FLOORS = {
     "pipeline": 4,
     "configuration": 4,
     "control": 5,
+    "editing": 5,
     "web": 6,
     "worker": 7,
     "supervisor": 8,
@@ -85,6 +86,7 @@ def test_a_worker_loads_nothing_of_the_command_line() -> None:
         "gateway.control",
         "rich",
         "httpx",
+        "gateway.web.control",
         "prometheus_client",
     }
     assert unwanted.isdisjoint(loaded)
