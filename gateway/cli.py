@@ -5,7 +5,9 @@ from typing import Final
 import click
 
 from gateway import __version__
+from gateway.commands.edits import promote, weight
 from gateway.commands.explain import explain
+from gateway.commands.history import history
 from gateway.commands.options import Refusal
 from gateway.commands.releases import resume, status, stop
 from gateway.commands.serving import check, serve
@@ -18,6 +20,9 @@ COMMANDS: Final = (
     status,
     stop,
     resume,
+    promote,
+    weight,
+    history,
 )
 
 

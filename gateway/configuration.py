@@ -29,7 +29,7 @@ class Configuration:
 
     def __init__(self, path: Path, repository: Repository) -> None:
         self.path = path
-        self.status = Status(_revision(self._content()), time.time())
+        self.status = Status(revision_of(self._content()), time.time())
         self._repository = repository
         self._tried = self._seen = self._fingerprint()
 
@@ -54,8 +54,12 @@ class Configuration:
 
     def succeeded(self) -> None:
         """What was read last is in force."""
-        self.status = Status(_revision(self._tried[0]), time.time())
+        self.status = Status(revision_of(self._tried[0]), time.time())
         self._tried = self._seen = self._tried[0], ()
+
+    def modality(self, model: str) -> str | None:
+        """What the model's own settings say that its requests are; None where they do not."""
+        return self._repository.settings(model).modality
 
     def trials(self, routing: RoutingSettings, loaded: set[Key]) -> list[Trial]:
         """The versions that `routing` needs and that are not loaded."""
@@ -91,5 +95,6 @@ class Configuration:
         return self._content(), folders
 
 
-def _revision(content: bytes) -> str:
+def revision_of(content: bytes) -> str:
+    """The short name of a file's content."""
     return hashlib.sha256(content).hexdigest()[:12]

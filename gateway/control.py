@@ -18,13 +18,13 @@ from gateway.orders import Commit, Discard, Load, Plan, Prepare, Start, Unload, 
 from gateway.recording import Recording
 from gateway.release.overview import Counted, Overview
 from gateway.release.stops import Decision, Stops
-from gateway.routing.release import Release
+from gateway.routing.release import Compiled, Release
 from gateway.serving.repository import Repository
 from gateway.serving.scratch import Trial
 from gateway.settings.gateway_settings import GatewaySettings
 from gateway.settings.guarding import GuardsSettings
 from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings
-from gateway.shm.scoreboard import INFLIGHT, SHED, VERSIONS, Scoreboard, Slots, Totals
+from gateway.shm.scoreboard import INFLIGHT, SHED, VERSIONS, Scoreboard, Slots
 from gateway.shm.segment import memory_folder
 from gateway.shm.switchboard import HEARTBEAT, RELEASES, Switchboard
 
@@ -53,6 +53,7 @@ class Control:
         self.records = Recording(settings.records, state, name, workers)
         self.board.beat()
         self._served = releases(self._repository, routing)
+        self._compiled = Compiled()
         self._changing = asyncio.Lock()
         self._syncing: asyncio.Task[None] | None = None
         self._killers: asyncio.Task[None] | None = None
@@ -86,21 +87,21 @@ class Control:
             if tripped:
                 self._stop(name, candidate, BREAKER, f"{_breaker(settings)} failures in a row", {"worker": tripped[0]})
 
-    async def stop(self, name: str, by: str, reason: str) -> Decision:
+    async def stop(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         """Stop the release: once this returns, no response comes from the candidate. Raises NotFound, Conflict."""
         candidate = self._candidate(name)
         already = self.stops.stopped(name, candidate)
-        decision = already or self._stop(name, candidate, by, reason, {})
+        decision = already or self._stop(name, candidate, by, reason, evidence)
         await self._sends_over()
         return decision
 
-    async def resume(self, name: str, by: str, reason: str) -> Decision:
+    async def resume(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         """Let the release go on, in a new epoch. Raises NotFound, Conflict where it is not stopped."""
         candidate = self._candidate(name)
         slot = self._releases.of(name, candidate)
         if not self.board.stopped(slot):
             raise Conflict(f"'{name}' is not stopped")
-        decision = self.stops.resume(name, candidate, by, reason)
+        decision = self.stops.resume(name, candidate, by, reason, evidence)
         self.board.resume(slot)
         self._sync()
         return decision
@@ -122,7 +123,7 @@ class Control:
 
     def overview(self) -> list[Overview]:
         """Every release as it is now."""
-        return [self._overview(name, settings) for name, settings in sorted(self._served.items())]
+        return [self.overview_of(name) for name in sorted(self._served)]
 
     def acknowledged(self) -> int:
         """How many workers serve the configuration in force."""
@@ -158,13 +159,20 @@ class Control:
         """The versions that some worker could not load, and why."""
         return {key: why for member in self.fleet.members.values() for key, why in member.left_out.items()}
 
-    def _candidate(self, name: str) -> int:
-        settings = self._served.get(name)
-        if settings is None:
+    def release(self, name: str) -> Release:
+        """The rules in force for a model, under the weights in force; raises NotFound."""
+        return self._compiled.of(name, self._settings_of(name))
+
+    def _settings_of(self, name: str) -> ReleaseSettings:
+        if name not in self._served:
             raise NotFound(f"there is no model '{name}'; there are {', '.join(sorted(self._served))}")
-        if settings.candidate is None:
+        return self._served[name]
+
+    def _candidate(self, name: str) -> int:
+        candidate = self._settings_of(name).candidate
+        if candidate is None:
             raise Conflict(f"'{name}' has no candidate; stable answers everyone")
-        return settings.candidate
+        return candidate
 
     def _stop(self, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         self.board.stop(self._releases.of(name, candidate))
@@ -265,30 +273,26 @@ class Control:
         killers = {(v.trial.name, v.trial.version): v.error for v in verdicts if v.killed}
         self.fleet.plan = replace(plan, left_out={**plan.left_out, **killers})
 
-    def _overview(self, name: str, settings: ReleaseSettings) -> Overview:
-        release = Release(name, settings)
+    def overview_of(self, name: str) -> Overview:
+        """One release as it is now; raises NotFound."""
+        release = self.release(name)
         stop, stopped, epoch = None, False, 0
-        if settings.candidate is not None:
-            slot = self._releases.of(name, settings.candidate)
-            stop, stopped, epoch = (
-                self.stops.stopped(name, settings.candidate),
-                self.board.stopped(slot),
-                self.board.epoch(slot),
-            )
-        numbers = [(settings.stable, "stable"), (settings.candidate, "candidate")]
+        if release.candidate is not None:
+            slot = self._releases.of(name, release.candidate)
+            stop = self.stops.stopped(name, release.candidate)
+            stopped, epoch = self.board.stopped(slot), self.board.epoch(slot)
+        numbers = [(release.stable, "stable"), (release.candidate, "candidate")]
+        slots = [(n, variant, self._versions.of(name, n)) for n, variant in numbers if n is not None]
         return Overview(
             name,
-            settings.stable,
-            settings.candidate,
+            release.stable,
+            release.candidate,
             {route.name: ppm for route, ppm in zip(release.routes, release.weights_ppm, strict=True)},
             stopped,
             stop,
             epoch,
-            tuple(Counted(n, variant, self._totals(name, n)) for n, variant in numbers if n is not None),
+            tuple(Counted(number, variant, self._scoreboard.totals(slot)) for number, variant, slot in slots),
         )
-
-    def _totals(self, name: str, version: int) -> Totals:
-        return self._scoreboard.totals(self._versions.of(name, version))
 
 
 def _breaker(settings: ReleaseSettings) -> int:

@@ -1,15 +1,15 @@
 """What the commands show: tables and words for people, JSON for scripts."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-import orjson
 from rich.markup import escape
 from rich.table import Table
 
 from gateway.release.overview import Overview
-from gateway.routing.explanation import Explanation
 from gateway.serving.scratch import Verdict
+from gateway.web.control.documents import DecisionDocument, ExplanationDocument
 
 
 def release_table(releases: Sequence[Overview], left_out: Mapping[tuple[str, int], str]) -> Table:
@@ -50,21 +50,40 @@ def status_text(release: dict[str, Any]) -> Table:
         else "running"
     )
     table = Table(title=title, title_justify="left")
-    for heading in ("version", "part", "answered", "failed", "rescued", "mean ms", "routes"):
+    for heading in ("version", "part", "answered", "failed", "rescued", "p50 ms", "p99 ms", "routes"):
         table.add_column(heading)
     routes = ", ".join(f"{route['route']} {route['in_force_percent']:g}%" for route in release["routes"])
     for version in release["versions"]:
         outcomes = dict(version["outcomes"])
         answered = outcomes.pop("ok")
-        mean = version["latency_mean_ms"]
         table.add_row(
             str(version["version"]),
             version["variant"],
             f"{answered:,}",
             f"{sum(outcomes.values()):,}",
             f"{sum(version['rescues'].values()):,}",
-            "-" if mean is None else f"{mean:.3f}",
+            _ms(version["latency_p50_ms"]),
+            _ms(version["latency_p99_ms"]),
             routes if version["variant"] == "candidate" else "",
+        )
+    return table
+
+
+def _ms(latency_ms: float | None) -> str:
+    return "-" if latency_ms is None else f"{latency_ms:.3g}"
+
+
+def history_table(decisions: Sequence[DecisionDocument]) -> Table:
+    """Decisions, newest first."""
+    table = Table(title="Decisions", title_justify="left")
+    for heading in ("when", "model", "version", "what", "by", "from", "why"):
+        table.add_column(heading)
+    for decision in decisions:
+        when = datetime.fromtimestamp(decision["time_ns"] / 1e9).astimezone().isoformat(" ", "seconds")
+        origin = str(decision["evidence"].get("from", ""))
+        table.add_row(
+            *(when, decision["model"], str(decision["candidate"]), decision["action"]),
+            *map(escape, (decision["by"], origin, decision["reason"])),
         )
     return table
 
@@ -86,40 +105,20 @@ def check_table(verdicts: list[Verdict]) -> Table:
     return table
 
 
-def explanation_text(model: str, explanation: Explanation) -> str:
+def explanation_text(explanation: ExplanationDocument) -> str:
     """The decision first, then how it came about."""
-    decision = explanation.decision
-    answer = "by chance" if decision is None else f"version {decision.version} ({decision.variant})"
-    bucket = None if decision is None else decision.bucket
+    version, bucket = explanation["version"], explanation["bucket"]
+    answer = "by chance" if version is None else f"version {version} ({explanation['variant']})"
     lines = [
-        f"model    {model}",
+        f"model    {explanation['model']}",
         f"answer   {answer}",
-        f"route    {explanation.route}",
-        f"weight   {explanation.weight_ppm / 10_000:g}% to the candidate",
-        f"bucket   {'-' if bucket is None else f'{bucket:,}'} (of 1,000,000; salt {explanation.salt})",
-        f"why      {explanation.why}",
+        f"route    {explanation['route']}",
+        f"weight   {explanation['weight_ppm'] / 10_000:g}% to the candidate",
+        f"bucket   {'-' if bucket is None else f'{bucket:,}'} (of 1,000,000; salt {explanation['salt']})",
+        f"why      {explanation['why']}",
     ]
-    lines += [f"         {'✓' if trial.matched else '✗'} {trial.route}: {trial.reason}" for trial in explanation.trials]
+    lines += [
+        f"         {'✓' if trial['matched'] else '✗'} {trial['route']}: {trial['reason']}"
+        for trial in explanation["routes"]
+    ]
     return "\n".join(lines)
-
-
-def explanation_json(model: str, explanation: Explanation) -> bytes:
-    """The same for scripts."""
-    decision = explanation.decision
-    document: dict[str, Any] = {
-        "model": model,
-        "version": decision.version if decision else None,
-        "variant": decision.variant if decision else None,
-        "route": explanation.route,
-        "bucket": decision.bucket if decision else None,
-        "weight_ppm": explanation.weight_ppm,
-        "propensity": decision.propensity if decision else None,
-        "key": explanation.key,
-        "key_source": explanation.key_source,
-        "salt": explanation.salt,
-        "why": explanation.why,
-        "routes": [
-            {"route": trial.route, "matched": trial.matched, "reason": trial.reason} for trial in explanation.trials
-        ],
-    }
-    return orjson.dumps(document)

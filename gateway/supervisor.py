@@ -18,7 +18,7 @@ from gateway.errors import SettingsError
 from gateway.fleet import Orphans
 from gateway.settings.gateway_settings import GatewaySettings, ServerSettings
 from gateway.settings.routing_settings import RoutingSettings
-from gateway.web.control import control_plane
+from gateway.web.control.app import control_plane
 from gateway.worker import listener
 
 TICK_S: Final = 0.05
@@ -73,7 +73,8 @@ class _Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_end)
         loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)
-        plane = _Server(uvicorn.Config(control_plane(self._control), lifespan="off", log_config=None, access_log=False))
+        application = control_plane(self._control, Path(self._settings.state), self._end)
+        plane = _Server(uvicorn.Config(application, lifespan="off", log_config=None, access_log=False))
         tasks = [loop.create_task(self._tick()), loop.create_task(plane.serve(sockets=[self._plane]))]
         try:
             starting = loop.create_task(self._control.start())

@@ -31,6 +31,7 @@ FLOORS = {
     "configuration": 6,
     "pipeline": 7,
     "control": 7,
+    "editing": 7,
     "web": 8,
     "worker": 9,
     "supervisor": 10,
@@ -89,6 +90,7 @@ def test_a_worker_loads_nothing_of_the_command_line() -> None:
         "gateway.control",
         "rich",
         "httpx",
+        "gateway.web.control",
         "prometheus_client",
     }
     assert unwanted.isdisjoint(loaded)

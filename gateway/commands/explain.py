@@ -1,16 +1,19 @@
-"""`gateway explain`."""
+"""`gateway explain`, from the files or from the running gateway."""
 
 from pathlib import Path
 
 import click
+import orjson
 
+from gateway.commands.asking import ask
 from gateway.commands.options import CONFIG, JSON, Refusal, load
 from gateway.deployment import releases
-from gateway.presentation import explanation_json, explanation_text
+from gateway.presentation import explanation_text
 from gateway.routing.attributes import Attributes
 from gateway.routing.explanation import explain as explanation_of
 from gateway.routing.release import Release
 from gateway.serving.repository import Repository
+from gateway.web.control.documents import ExplanationDocument, explanation_document
 
 
 @click.command()
@@ -23,6 +26,7 @@ from gateway.serving.repository import Repository
     "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="A request parameter; may be repeated."
 )
 @click.option("--key", help="The prediction's own key, which decides where the sticky one is missing.")
+@click.option("--live", is_flag=True, help="Ask the running gateway: its weights and stops now, not the files.")
 @JSON
 def explain(
     model: str,
@@ -32,23 +36,29 @@ def explain(
     headers: tuple[str, ...],
     parameters: tuple[str, ...],
     key: str | None,
+    live: bool,
     as_json: bool,
 ) -> None:
     """Say which version answers such a request, by which route, and why."""
+    named = {name.lower(): value for name, value in _pairs(headers, "--header")}
+    given = dict(_pairs(parameters, "--parameter"))
+    document: ExplanationDocument
+    if live:
+        question = {"customer": customer, "modality": modality, "headers": named, "parameters": given, "key": key}
+        document = ask(config, "POST", "/api/explain", {"model": model, **question})
+    else:
+        document = _from_the_files(model, config, Attributes(customer, modality, named, given), key)
+    click.echo(orjson.dumps(document) if as_json else explanation_text(document))
+
+
+def _from_the_files(model: str, config: Path, attributes: Attributes, key: str | None) -> ExplanationDocument:
     settings, routing = load(config)
     repository = Repository(Path(settings.models.path))
     known = releases(repository, routing)
     if model not in known:
         raise Refusal(f"there is no model '{model}'; there are {', '.join(sorted(known))}")
-    release = Release(model, known[model])
-    attributes = Attributes(
-        customer,
-        modality or repository.settings(model).modality,
-        {name.lower(): value for name, value in _pairs(headers, "--header")},
-        dict(_pairs(parameters, "--parameter")),
-    )
-    explanation = explanation_of(release, attributes, key)
-    click.echo(explanation_json(model, explanation) if as_json else explanation_text(model, explanation))
+    attributes.modality = attributes.modality or repository.settings(model).modality
+    return explanation_document(model, explanation_of(Release(model, known[model]), attributes, key))
 
 
 def _pairs(options: tuple[str, ...], name: str) -> list[tuple[str, str]]:

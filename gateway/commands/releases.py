@@ -1,34 +1,63 @@
 """`gateway status`, `stop` and `resume`, through the control plane of the running gateway."""
 
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
-import httpx
 import orjson
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.markup import escape
+from rich.text import Text
 
-from gateway.commands.options import CONFIG, JSON, REASON, Refusal
+from gateway.commands.asking import ask
+from gateway.commands.options import CONFIG, JSON, REASON
 from gateway.presentation import status_text
-from gateway.settings.load import load_gateway
+
+REFRESH_S: Final = 0.5
 
 
 @click.command()
 @click.argument("model", required=False)
 @CONFIG
+@click.option("--watch", is_flag=True, help="Refresh twice a second until Ctrl-C.")
 @JSON
-def status(model: str | None, config: Path, as_json: bool) -> None:
+def status(model: str | None, config: Path, watch: bool, as_json: bool) -> None:
     """Say what each release does now: weights, stops, and how both versions fare."""
-    releases = _ask(config, "GET", f"/api/releases/{model}" if model else "/api/releases")
+    if as_json and watch:
+        raise click.UsageError("--watch is for people and --json for scripts; GET /api/events is a stream for scripts")
     if as_json:
-        click.echo(orjson.dumps(releases))
+        click.echo(orjson.dumps(_releases(model, config)))
+    elif watch:
+        _watch(model, config)
+    else:
+        Console().print(_shown(model, config))
+
+
+def _watch(model: str | None, config: Path) -> None:
+    try:
+        with Live(_shown(model, config), console=Console(), auto_refresh=False) as live:
+            while True:
+                time.sleep(REFRESH_S)
+                live.update(_shown(model, config), refresh=True)
+    except KeyboardInterrupt:
         return
-    for release in releases if isinstance(releases, list) else [releases]:
-        Console().print(status_text(release))
-    error = _ask(config, "GET", "/api/config")["last_error"]
+
+
+def _shown(model: str | None, config: Path) -> RenderableType:
+    releases = _releases(model, config)
+    parts: list[RenderableType] = [
+        status_text(release) for release in (releases if isinstance(releases, list) else [releases])
+    ]
+    error = ask(config, "GET", "/api/config")["last_error"]
     if error:
-        Console().print(f"[red]The last edit is not in force:[/red] {escape(error)}")
+        parts.append(Text.from_markup(f"[red]The last edit is not in force:[/red] {escape(error)}"))
+    return Group(*parts)
+
+
+def _releases(model: str | None, config: Path) -> Any:
+    return ask(config, "GET", f"/api/releases/{model}" if model else "/api/releases")
 
 
 @click.command()
@@ -38,7 +67,7 @@ def status(model: str | None, config: Path, as_json: bool) -> None:
 @JSON
 def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
     """Stop all traffic to the model's candidate, at once and until it is resumed."""
-    decision = _ask(config, "POST", f"/api/releases/{model}/stop", reason)
+    decision = ask(config, "POST", f"/api/releases/{model}/stop", {"reason": reason})
     click.echo(orjson.dumps(decision) if as_json else f"version {decision['candidate']} of {model} is stopped")
 
 
@@ -49,20 +78,5 @@ def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
 @JSON
 def resume(model: str, config: Path, reason: str, as_json: bool) -> None:
     """Send traffic to the model's candidate again, as the routing says."""
-    decision = _ask(config, "POST", f"/api/releases/{model}/resume", reason)
+    decision = ask(config, "POST", f"/api/releases/{model}/resume", {"reason": reason})
     click.echo(orjson.dumps(decision) if as_json else f"version {decision['candidate']} of {model} gets traffic again")
-
-
-def _ask(config: Path, method: str, path: str, reason: str | None = None) -> Any:
-    """What the control plane of the running gateway answers; refuses with its reason."""
-    control = load_gateway(config).control
-    host = f"[{control.host}]" if ":" in control.host else control.host
-    url = f"http://{host}:{control.port}"
-    try:
-        answer = httpx.request(method, url + path, json=None if reason is None else {"reason": reason}, timeout=10)
-    except httpx.TransportError as error:
-        raise Refusal(f"no gateway answers at {url} ({error}); is `gateway serve` running?") from None
-    document = answer.json()
-    if answer.status_code != 200:
-        raise Refusal(document["error"])
-    return document

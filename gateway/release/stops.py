@@ -49,12 +49,16 @@ class Stops:
         self._write()
         return decision
 
-    def resume(self, model: str, candidate: int, by: str, reason: str) -> Decision:
+    def resume(self, model: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         """Keep that the release goes on."""
-        decision = self._record(Decision(time.time_ns(), model, candidate, "resume", by, reason, {}))
+        decision = self._record(Decision(time.time_ns(), model, candidate, "resume", by, reason, evidence))
         self._stopped.pop((model, candidate), None)
         self._write()
         return decision
+
+    def note(self, model: str, candidate: int, action: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
+        """Keep any other decision: one that neither stops nor resumes."""
+        return self._record(Decision(time.time_ns(), model, candidate, action, by, reason, evidence))
 
     def sync(self) -> None:
         """Have what was written reach the disk: for a thread, since a disk takes its time."""

@@ -106,6 +106,19 @@ class Release:
         return self._sticky(attributes)
 
 
+class Compiled:
+    """The releases of a process, each compiled once for as long as its settings are in force."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[ReleaseSettings, Release]] = {}
+
+    def of(self, name: str, settings: ReleaseSettings) -> Release:
+        known = self._known.get(name)
+        if known is None or known[0] is not settings:
+            known = self._known[name] = settings, Release(name, settings)
+        return known[1]
+
+
 def _initial_weight(route: RouteSettings) -> int:
     return route.weight if isinstance(route.weight, int) and not route.while_ else 0  # closed until control opens it
 

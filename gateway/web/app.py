@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 
 from gateway.errors import RequestError
 from gateway.pipeline import Gateway
+from gateway.web import described
 from gateway.web.body import ClientGone
 from gateway.web.feedback import Feedback
 from gateway.web.infer import BROKEN, InferEndpoint
@@ -19,7 +20,12 @@ def data_plane(gateway: Gateway, max_body: int, operations: Operations | None = 
     """The application that port 8000 serves. `max_body` in bytes."""
     repository = RepositoryApi(gateway.deployment, operations or gateway.deployment, max_body)
     application = Starlette(
-        routes=[*Metadata(gateway).routes(), *Feedback(gateway, max_body).routes(), *repository.routes()],
+        routes=[
+            *Metadata(gateway).routes(),
+            *Feedback(gateway, max_body).routes(),
+            *repository.routes(),
+            *described.routes(),
+        ],
         exception_handlers={RequestError: _refused, HTTPException: _not_routed, ClientGone: _gone, Exception: _broken},
     )
     return InferEndpoint(gateway, application, max_body)

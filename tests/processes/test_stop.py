@@ -65,7 +65,7 @@ def test_a_stop_is_told_with_its_reason_and_is_kept_once(running: GatewayProcess
     first, second = order(running, "stop").json(), order(running, "stop").json()
     assert first == second
     told = release(running)
-    assert (told["stopped"], told["stop"]["reason"], told["stop"]["by"]) == (True, "a test", "api")
+    assert (told["stopped"], told["stop"]["reason"], told["stop"]["by"]) == (True, "a test", "local")
     assert told["routes"] == [{"route": "everyone", "weight_percent": 50.0, "in_force_percent": 0}]
     order(running, "resume")
     decisions = httpx.get(f"{running.control_url}/api/decisions").json()

@@ -1,0 +1,49 @@
+"""`gateway promote` and `gateway weight`: the running gateway edits its routing file, or puts it back."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from gateway.commands.asking import ask
+from gateway.commands.options import CONFIG, JSON, REASON
+
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+
+
+@click.command()
+@click.argument("model")
+@CONFIG
+@REASON
+@DRY_RUN
+@JSON
+def promote(model: str, config: Path, reason: str, dry_run: bool, as_json: bool) -> None:
+    """Make the model's candidate its stable version, in the routing file; comments are kept."""
+    body = {"reason": reason, "dry_run": dry_run}
+    edited = ask(config, "POST", f"/api/releases/{model}/promote", body)
+    _show(edited, "every request of {model} is answered by version {candidate}", as_json)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("route")
+@click.argument("percent", type=click.FloatRange(0, 100))
+@CONFIG
+@REASON
+@DRY_RUN
+@JSON
+def weight(model: str, route: str, percent: float, config: Path, reason: str, dry_run: bool, as_json: bool) -> None:
+    """Give a route another weight, in percent, in the routing file; comments are kept."""
+    body = {"route": route, "percent": percent, "reason": reason, "dry_run": dry_run}
+    edited = ask(config, "POST", f"/api/releases/{model}/weight", body)
+    _show(edited, f"route {route} of {{model}} sends {percent:g}% to version {{candidate}}", as_json)
+
+
+def _show(edited: Any, done: str, as_json: bool) -> None:
+    if as_json:
+        click.echo(orjson.dumps(edited))
+        return
+    click.echo(edited["difference"] or "nothing to change", nl=not edited["difference"])
+    if edited["decision"]:
+        click.echo(done.format(**edited["decision"]))

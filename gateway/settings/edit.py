@@ -1,0 +1,164 @@
+"""Edits of the routing file as a person would make them: text in, text out, and only the bytes of the edit change.
+
+The places to change come from the YAML parser; nothing is written anew from the document, as round-trip emitters do,
+which move comments, quotes and line breaks that the edit does not concern. Before a text is returned it is parsed again
+and compared with the document that was meant: an edit either is exact or is refused.
+"""
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from difflib import unified_diff
+from typing import Any, Final
+
+import yaml
+
+from gateway.errors import SettingsError
+from gateway.settings.units import parse_ppm
+
+CANDIDATE_KEYS: Final = ("candidate", "canary", "split")
+Span = tuple[int, int]
+
+
+def promoted(text: str, model: str, source: str = "routing.yaml") -> str:
+    """`text` with `model`'s candidate as its stable version; raises SettingsError where that cannot be done exactly.
+
+    `candidate` and `split` go: they say which version meets whom, and the schema refuses routes that lead nowhere.
+    `ramp`, `mirror`, `rescue` and `guards` stay: they say how a candidate is treated, whichever it is, and wait for the
+    next one. Comments stay, but for those inside what goes.
+    """
+    entries = _entries(_release(text, model, source))
+    candidate = entries.get("candidate") or entries.get("canary")
+    if candidate is None or "stable" not in entries:
+        raise SettingsError(source, [f"models.{model} does not name both stable and candidate itself; edit it by hand"])
+    version = candidate[1].value
+    spans = [(*_span(entries["stable"][1]), str(version))]
+    spans += [(*span, "") for span in _removals(text, _release(text, model, source), CANDIDATE_KEYS)]
+    meant = _document(text, source)
+    release = {key: value for key, value in meant["models"][model].items() if key not in CANDIDATE_KEYS}
+    meant["models"] = {**meant["models"], model: {**release, "stable": int(version)}}
+    return _checked(_replaced(text, spans), meant, source)
+
+
+def reweighted(text: str, model: str, route: str, percent: float, source: str = "routing.yaml") -> str:
+    """`text` with another weight, in percent, on one of `model`'s routes; raises SettingsError."""
+    try:
+        weight = f"{Decimal(parse_ppm(percent)) / 10_000:f}"
+    except ValueError as error:
+        raise SettingsError(source, [f"weight: {error}"]) from None
+    split = _entries(_release(text, model, source)).get("split")
+    routes = _entries(split[1]).get("routes") if split else None
+    meant = _document(text, source)
+    for position, node in enumerate(routes[1].value if routes else ()):
+        entries = _entries(node)
+        if "name" in entries and entries["name"][1].value == route and "weight" in entries:
+            meant["models"][model]["split"]["routes"][position]["weight"] = yaml.safe_load(weight)
+            return _checked(_replaced(text, [(*_span(entries["weight"][1]), weight)]), meant, source)
+    there = [route["name"] for route in (meant["models"][model].get("split") or {}).get("routes", ())]
+    raise SettingsError(
+        source, [f"models.{model} has no route '{route}'; it has {', '.join(map(str, there)) or 'no routes'}"]
+    )
+
+
+def difference(before: str, after: str, name: str) -> str:
+    """What changed, as a unified diff; empty where nothing did."""
+    lines = unified_diff(before.splitlines(keepends=True), after.splitlines(keepends=True), name, name)
+    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+
+
+def _document(text: str, source: str) -> Any:
+    try:
+        return _unshared(yaml.load(text, yaml.CSafeLoader))
+    except yaml.YAMLError as error:
+        raise SettingsError(source, [f"not valid YAML: {error}"]) from None
+
+
+def _unshared(document: Any) -> Any:
+    """A copy in which what an alias repeats is there twice, so that changing one changes one."""
+    if isinstance(document, dict):
+        return {key: _unshared(value) for key, value in document.items()}
+    return [_unshared(item) for item in document] if isinstance(document, list) else document
+
+
+def _release(text: str, model: str, source: str) -> yaml.Node:
+    """The mapping that describes `model`."""
+    _document(text, source)
+    models = _entries(yaml.compose(text, yaml.CSafeLoader)).get("models")
+    entries = _entries(models[1]) if models else {}
+    if model not in entries:
+        raise SettingsError(source, [f"models has no '{model}': it is served without an entry that could be edited"])
+    return entries[model][1]
+
+
+def _entries(node: yaml.Node | None) -> Mapping[str, tuple[yaml.Node, yaml.Node]]:
+    """A mapping's keys and values by key; empty where the node is something else."""
+    if not isinstance(node, yaml.MappingNode):
+        return {}
+    return {str(key.value): (key, value) for key, value in node.value}
+
+
+def _removals(text: str, mapping: yaml.Node, keys: tuple[str, ...]) -> Iterator[Span]:
+    """Where the entries of `keys` stand, so that what is left is a mapping."""
+    entries = list(mapping.value)
+    kept = [key.value not in keys for key, _ in entries]
+    for index, (key, value) in enumerate(entries):
+        if kept[index]:
+            continue
+        if not mapping.flow_style:  # type: ignore[attr-defined]
+            yield _lines(text, key, value)
+        elif any(kept[:index]):
+            yield entries[index - 1][1].end_mark.index, value.end_mark.index
+        else:
+            yield key.start_mark.index, entries[index + 1][0].start_mark.index
+
+
+def _lines(text: str, key: yaml.Node, value: yaml.Node) -> Span:
+    """The lines of a block entry, with the comments that stand inside it: deeper than its key."""
+    begin = text.rfind("\n", 0, key.start_mark.index) + 1
+    end = _line_end(text, _end(text, value))
+    inside = end
+    while inside < len(text):
+        after = _line_end(text, inside)
+        line = text[inside:after]
+        indent = len(line) - len(line.lstrip(" "))
+        if line.strip() and not (line.lstrip().startswith("#") and indent > key.start_mark.column):
+            break
+        inside = after
+        if line.strip():
+            end = inside
+    return begin, end
+
+
+def _line_end(text: str, position: int) -> int:
+    newline = text.find("\n", position)
+    return len(text) if newline < 0 else newline + 1
+
+
+def _end(text: str, node: yaml.Node) -> int:
+    """Where a value's last character stands; a block's own mark is only where the next token begins."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _end(text, last[1] if isinstance(last, tuple) else last)
+    begin, end = _span(node)
+    return begin + len(text[begin:end].rstrip())
+
+
+def _span(node: yaml.Node) -> Span:
+    return node.start_mark.index, node.end_mark.index
+
+
+def _replaced(text: str, spans: list[tuple[int, int, str]]) -> str:
+    for begin, end, new in sorted(spans, reverse=True):
+        text = text[:begin] + new + text[end:]
+    return text
+
+
+def _checked(text: str, meant: Any, source: str) -> str:
+    try:
+        exact = yaml.load(text, yaml.CSafeLoader) == meant
+    except yaml.YAMLError:
+        exact = False
+    if not exact:
+        raise SettingsError(
+            source, ["is written so that it cannot be edited exactly (anchors, merges?); do it by hand"]
+        )
+    return text

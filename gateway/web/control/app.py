@@ -1,0 +1,77 @@
+"""The control plane on port 8002: one table of endpoints, from which both the routes and the OpenAPI document come."""
+
+import asyncio
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from gateway.control import Control
+from gateway.errors import RequestError
+from gateway.web.body import ClientGone
+from gateway.web.control.changes import Changes
+from gateway.web.control.events import Events
+from gateway.web.control.explain import Explain
+from gateway.web.control.page import Page
+from gateway.web.control.readings import Readings
+from gateway.web.metadata import JsonResponse
+from gateway.web.openapi import Operation, document
+
+LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
+OPENAPI: Final = Operation("GET", "/openapi.json", "openapi", "This document.", dict[str, Any])
+DESCRIPTION: Final = "Releases, their stops and weights, the configuration, the decisions and the metrics."
+
+
+def control_plane(control: Control, state: Path, ending: asyncio.Event) -> ASGIApp:
+    """The application that port 8002 serves: on loopback only, and for this machine's own names only.
+
+    `state`: the state folder; `ending`: set when the gateway begins to shut down.
+    """
+    parts = (Readings(control), Changes(control, state), Explain(control), Events(control, ending), Page())
+    endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
+
+    @cache
+    def described() -> dict[str, Any]:
+        operations = [*(endpoint.operation for endpoint in endpoints), OPENAPI]
+        return document("canary-gateway: control plane", DESCRIPTION, operations, "control")
+
+    async def openapi(request: Request) -> Response:
+        return JsonResponse(described())
+
+    return Starlette(
+        routes=[*(endpoint.route() for endpoint in endpoints), Route(OPENAPI.path, openapi)],
+        exception_handlers={
+            RequestError: _refused,
+            HTTPException: _not_routed,
+            ClientGone: _gone,
+            Exception: _broken,
+        },
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK), www_redirect=False)],
+    )
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    return JsonResponse({"error": str(error)}, error.status, dict(error.headers))
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    return JsonResponse({"error": "the gateway failed on this request; its log says how"}, 500)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)
+
+
+async def _not_routed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.url.path} is not served here; GET /openapi.json lists what is"
+    return JsonResponse({"error": message}, error.status_code, error.headers)

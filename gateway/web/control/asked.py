@@ -1,0 +1,77 @@
+"""What the control plane is asked: bodies by their schema, and who asks, from where."""
+
+from typing import Any, Final, TypeVar
+
+import orjson
+from pydantic import Field, ValidationError
+from starlette.requests import Request
+
+from gateway.errors import Forbidden, InvalidRequest
+from gateway.settings.base import Settings
+from gateway.settings.mistakes import problems_of
+from gateway.settings.units import Name
+from gateway.web.body import read_body
+
+MAX_BODY: Final = 65536
+REASON_LENGTH: Final = 1000
+NO_REASON: Final = "no reason given"
+LOCAL: Final = "local"
+S = TypeVar("S", bound=Settings)
+
+
+class Reasoned(Settings):
+    """Why something is done; kept with the decision."""
+
+    reason: str = Field(default="", max_length=REASON_LENGTH)
+
+
+class Promotion(Reasoned):
+    """`dry_run`: say what would change, and change nothing."""
+
+    dry_run: bool = False
+
+
+class Reweighting(Promotion):
+    """Another weight, in percent, for one route."""
+
+    route: Name
+    percent: float = Field(ge=0, le=100)
+
+
+class Imagined(Settings):
+    """A request that someone thinks of: which version would answer it? `key` stands for the prediction's own."""
+
+    model: str
+    customer: str | None = None
+    modality: str | None = None
+    headers: dict[str, str] = Field(default_factory=dict)
+    parameters: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    key: str | None = None
+
+
+async def asked(request: Request, schema: type[S]) -> S:
+    """The body under `schema`, an empty one as {}. A page of another site may make a browser post here: refused."""
+    origin = request.headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+        raise Forbidden(f"a page of {origin} may not change anything here")
+    body = await read_body(request.receive, dict(request.scope["headers"]), MAX_BODY)
+    try:
+        document: Any = orjson.loads(body) if body.strip() else {}
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise InvalidRequest(f"the body must be a JSON object, {{…}}; it is {document!r:.60}")
+    try:
+        return schema.model_validate(document)
+    except ValidationError as error:
+        raise InvalidRequest("; ".join(problems_of(error, document, schema))) from None
+
+
+def caller(request: Request) -> str:
+    """Who asks, for the list of decisions. Without keys: someone on this machine."""
+    return getattr(request.state, "caller", LOCAL)
+
+
+def origin_of(request: Request) -> dict[str, Any]:
+    """Where the request comes from, for a decision's evidence."""
+    return {"from": request.client.host} if request.client else {}

@@ -1,0 +1,125 @@
+"""What can be changed: stop, resume, promote, weight. Every change is kept with who made it, from where and why."""
+
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.control import Control
+from gateway.editing import Edit, Editor
+from gateway.errors import Conflict
+from gateway.settings.edit import promoted, reweighted
+from gateway.web.control.asked import NO_REASON, Promotion, Reasoned, Reweighting, asked, caller, origin_of
+from gateway.web.control.documents import DecisionDocument, EditDocument, decision_document
+from gateway.web.control.endpoint import Endpoint
+from gateway.web.metadata import JsonResponse
+from gateway.web.openapi import Operation
+
+RELEASE: Final = "/api/releases/{model}"
+REFUSED: Final = (400, 403, 404, 409, 413, 415)
+
+
+class Changes:
+    """The endpoints that change something."""
+
+    def __init__(self, control: Control, state: Path) -> None:
+        self._control = control
+        self._editor = Editor(control.configuration, control.stops, control.reload, state / "history")
+
+    def endpoints(self) -> list[Endpoint]:
+        def operation(name: str, summary: str, body: type, answer: type, *, needs_body: bool = False) -> Operation:
+            return Operation("POST", f"{RELEASE}/{name}", name, summary, answer, REFUSED, body, needs_body)
+
+        return [
+            Endpoint(
+                operation(
+                    "stop",
+                    "Stop the candidate's traffic: once this has answered, no response comes from the candidate.",
+                    Reasoned,
+                    DecisionDocument,
+                ),
+                self.stop,
+            ),
+            Endpoint(
+                operation("resume", "Let the candidate have traffic again, as routed.", Reasoned, DecisionDocument),
+                self.resume,
+            ),
+            Endpoint(
+                operation("promote", "Make the candidate stable in the routing file.", Promotion, EditDocument),
+                self.promote,
+            ),
+            Endpoint(
+                operation(
+                    "weight",
+                    "Edit a route's weight in the routing file.",
+                    Reweighting,
+                    EditDocument,
+                    needs_body=True,
+                ),
+                self.weight,
+            ),
+        ]
+
+    async def stop(self, request: Request) -> Response:
+        body = await asked(request, Reasoned)
+        decision = await self._control.stop(
+            request.path_params["model"], caller(request), body.reason or NO_REASON, origin_of(request)
+        )
+        return JsonResponse(decision_document(decision))
+
+    async def resume(self, request: Request) -> Response:
+        body = await asked(request, Reasoned)
+        decision = await self._control.resume(
+            request.path_params["model"], caller(request), body.reason or NO_REASON, origin_of(request)
+        )
+        return JsonResponse(decision_document(decision))
+
+    async def promote(self, request: Request) -> Response:
+        body = await asked(request, Promotion)
+        model = request.path_params["model"]
+        overview = self._control.overview_of(model)
+        if overview.candidate is None:
+            raise Conflict(f"'{model}' has no candidate; stable answers everyone")
+        if overview.stopped:
+            raise Conflict(f"the candidate {overview.candidate} of '{model}' is stopped; resume it first")
+        edit = Edit(
+            model,
+            overview.candidate,
+            "promote",
+            partial(promoted, model=model, source=self._file()),
+            caller(request),
+            body.reason or NO_REASON,
+            origin_of(request) | {"stable_before": overview.stable},
+        )
+        return await self._edited(body, edit)
+
+    async def weight(self, request: Request) -> Response:
+        body = await asked(request, Reweighting)
+        model = request.path_params["model"]
+        overview = self._control.overview_of(model)
+        if overview.candidate is None:
+            raise Conflict(f"'{model}' has no candidate; stable answers everyone")
+        make = partial(reweighted, model=model, route=body.route, percent=body.percent, source=self._file())
+        evidence = origin_of(request) | {
+            "route": body.route,
+            "percent": body.percent,
+            "percent_before": overview.weights_ppm.get(body.route, 0) / 10_000,
+        }
+        edit = Edit(model, overview.candidate, "weight", make, caller(request), body.reason or NO_REASON, evidence)
+        return await self._edited(body, edit)
+
+    async def _edited(self, body: Promotion, edit: Edit) -> Response:
+        edited = await self._editor.carry_out(edit, dry_run=body.dry_run)
+        document: EditDocument = {
+            "model": edit.model,
+            "action": edit.action,
+            "dry_run": body.dry_run,
+            "difference": edited.difference,
+            "decision": decision_document(edited.decision) if edited.decision else None,
+        }
+        return JsonResponse(document)
+
+    def _file(self) -> str:
+        return str(self._control.configuration.path)

@@ -1,0 +1,247 @@
+"""The JSON documents of the control plane: their shapes, and how they are made from what control knows.
+
+What is NotRequired is left out as long as there is nothing to say: a console shows what is there.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+from gateway.control import Control
+from gateway.metrics.quantiles import SHOWN, quantile_ms
+from gateway.release.overview import Counted, Overview
+from gateway.release.stops import Decision
+from gateway.routing.explanation import Explanation
+
+
+class DecisionDocument(TypedDict):
+    """A change of a release. `time_ns` since 1970; `by`: a person, a key or a guard."""
+
+    time_ns: int
+    model: str
+    candidate: int
+    action: str
+    by: str
+    reason: str
+    evidence: dict[str, Any]
+
+
+class RouteDocument(TypedDict):
+    """One route's weight as configured, and as it is now."""
+
+    route: str
+    weight_percent: float
+    in_force_percent: float
+
+
+class VersionDocument(TypedDict):
+    """How one version fares, since the gateway started. Latencies are None before the first request."""
+
+    version: int
+    variant: str
+    requests: int
+    errors: int
+    outcomes: dict[str, int]
+    rescues: dict[str, int]
+    latency_mean_ms: float | None
+    latency_p50_ms: float | None
+    latency_p95_ms: float | None
+    latency_p99_ms: float | None
+    accuracy: NotRequired[float | None]
+    labelled: NotRequired[int]
+    reward_mean: NotRequired[float | None]
+
+
+class RampDocument(TypedDict):
+    """Where a ramp stands. `weights` in percent; `step` counts from 0."""
+
+    stage: str
+    step: int
+    weights: list[float]
+    weight_percent: float
+    next_step_in_s: float | None
+    waiting_for: str
+
+
+class GuardDocument(TypedDict):
+    """What a guard has found. `verdict`: no-data, inconclusive, safe or harmful."""
+
+    name: str
+    metric: str
+    verdict: str
+    log10_e: float | None
+    line_log10: float
+    action: str
+
+
+class ForecastDocument(TypedDict):
+    """How many requests it takes at this weight to notice twice as many failures."""
+
+    requests_to_notice_doubling: float | None
+
+
+class ReleaseDocument(TypedDict):
+    """One model: its versions, the split between them, and whether the candidate is stopped."""
+
+    model: str
+    stable: int
+    candidate: int | None
+    stopped: bool
+    stop: DecisionDocument | None
+    epoch: int
+    routes: list[RouteDocument]
+    versions: list[VersionDocument]
+    ramp: NotRequired[RampDocument]
+    guards: NotRequired[list[GuardDocument]]
+    forecast: NotRequired[ForecastDocument]
+
+
+class LeftOutDocument(TypedDict):
+    """A version that is not served, and why."""
+
+    model: str
+    version: int
+    reason: str
+
+
+class ConfigDocument(TypedDict):
+    """The configuration in force, and what is wrong with the last edit that is not."""
+
+    revision: str
+    generation: int
+    acknowledged: int
+    workers: int
+    loaded_time_s: float
+    last_error: str | None
+    left_out: list[LeftOutDocument]
+
+
+class TrialDocument(TypedDict):
+    """Whether one route matched."""
+
+    route: str
+    matched: bool
+    reason: str
+
+
+class ExplanationDocument(TypedDict):
+    """Which version answers such a request, and why. `version` is None where each prediction falls by chance."""
+
+    model: str
+    version: int | None
+    variant: str | None
+    route: str
+    bucket: int | None
+    weight_ppm: int
+    propensity: float | None
+    key: str | None
+    key_source: str
+    salt: str
+    why: str
+    routes: list[TrialDocument]
+
+
+class EditDocument(TypedDict):
+    """An edit of the routing file. `decision` is None where nothing was changed, as in a dry run."""
+
+    model: str
+    action: str
+    dry_run: bool
+    difference: str
+    decision: DecisionDocument | None
+
+
+class HealthDocument(TypedDict):
+    """All workers serve."""
+
+    healthy: bool
+    pid: int
+
+
+def decision_document(decision: Decision) -> DecisionDocument:
+    return {
+        "time_ns": decision.time_ns,
+        "model": decision.model,
+        "candidate": decision.candidate,
+        "action": decision.action,
+        "by": decision.by,
+        "reason": decision.reason,
+        "evidence": decision.evidence,
+    }
+
+
+def release_document(overview: Overview) -> ReleaseDocument:
+    return {
+        "model": overview.model,
+        "stable": overview.stable,
+        "candidate": overview.candidate,
+        "stopped": overview.stopped,
+        "stop": decision_document(overview.stop) if overview.stop else None,
+        "epoch": overview.epoch,
+        "routes": [
+            {
+                "route": route,
+                "weight_percent": ppm / 10_000,
+                "in_force_percent": 0 if overview.stopped else ppm / 10_000,
+            }
+            for route, ppm in overview.weights_ppm.items()
+        ],
+        "versions": [_version(counted) for counted in overview.versions],
+    }
+
+
+def _version(counted: Counted) -> VersionDocument:
+    outcomes = counted.totals.outcomes(counted.variant)
+    latency = counted.totals.latency(counted.variant)
+    timed = sum(latency.counts)
+    p50, p95, p99 = (quantile_ms(latency, share) for _, share in SHOWN)
+    return {
+        "version": counted.version,
+        "variant": counted.variant,
+        "requests": sum(outcomes.values()),
+        "errors": sum(count for outcome, count in outcomes.items() if outcome not in ("ok", "client_error")),
+        "outcomes": {str(outcome): count for outcome, count in outcomes.items()},
+        "rescues": {reason: count for reason, count in counted.totals.rescues.items() if count},
+        "latency_mean_ms": latency.sum_ns / timed / 1e6 if timed else None,
+        "latency_p50_ms": p50,
+        "latency_p95_ms": p95,
+        "latency_p99_ms": p99,
+    }
+
+
+def config_document(control: Control) -> ConfigDocument:
+    status = control.configuration.status
+    return {
+        "revision": status.revision,
+        "generation": control.fleet.plan.generation,
+        "acknowledged": control.acknowledged(),
+        "workers": control.fleet.size,
+        "loaded_time_s": status.loaded_s,
+        "last_error": status.error or None,
+        "left_out": _left_out(control.left_out()),
+    }
+
+
+def _left_out(left_out: Mapping[tuple[str, int], str]) -> list[LeftOutDocument]:
+    return [{"model": name, "version": version, "reason": why} for (name, version), why in sorted(left_out.items())]
+
+
+def explanation_document(model: str, explanation: Explanation) -> ExplanationDocument:
+    decision = explanation.decision
+    return {
+        "model": model,
+        "version": decision.version if decision else None,
+        "variant": str(decision.variant) if decision else None,
+        "route": explanation.route,
+        "bucket": decision.bucket if decision else None,
+        "weight_ppm": explanation.weight_ppm,
+        "propensity": decision.propensity if decision else None,
+        "key": explanation.key,
+        "key_source": explanation.key_source,
+        "salt": explanation.salt,
+        "why": explanation.why,
+        "routes": [
+            {"route": trial.route, "matched": trial.matched, "reason": trial.reason} for trial in explanation.trials
+        ],
+    }

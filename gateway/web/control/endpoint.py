@@ -1,0 +1,21 @@
+"""One entry of the control plane's table: what OpenAPI says of it, and who answers."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.web.openapi import Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An operation and its handler."""
+
+    operation: Operation
+    handler: Callable[[Request], Awaitable[Response]]
+
+    def route(self) -> Route:
+        return Route(self.operation.path, self.handler, methods=[self.operation.method])

@@ -1,0 +1,158 @@
+"""GET /api/events: server-sent events, so that a console shows a change when it happens and asks for nothing.
+
+    snapshot   {time_ns, releases, config, decisions}: everything, at the start and when the set of releases has changed
+    live       {time_ns, releases}: twice a second, those that have changed since; a sign of life where none has
+    decision   one decision, within 50 ms
+    config     the configuration document, when it has changed
+    end        {reason}: the gateway is shutting down, or the client read too slowly
+
+One loop looks for all clients, and only while there are any. Source: WHATWG HTML, "Server-sent events".
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from gateway.control import Control
+from gateway.errors import Overloaded
+from gateway.release.stops import Decision
+from gateway.web.control.documents import ConfigDocument, ReleaseDocument, config_document, decision_document
+from gateway.web.control.documents import release_document as released
+from gateway.web.control.endpoint import Endpoint
+from gateway.web.openapi import Operation
+
+LOOK_S: Final = 0.05
+LIVE_S: Final = 0.5
+CLIENTS: Final = 32
+BEHIND: Final = 120  # messages that a client may be behind: half a minute, as a rule
+RECENT: Final = 50  # decisions in a snapshot
+SHUTTING_DOWN: Final = "the gateway is shutting down"
+TOO_SLOW: Final = "this client reads more slowly than events come"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the clients have been told."""
+
+    releases: dict[str, ReleaseDocument]
+    config: ConfigDocument
+    decisions: list[Decision]
+    live_s: float
+
+
+def look(control: Control, before: Seen | None, now_s: float) -> Seen:
+    """The state now. The releases' figures cost the most: read when it is time, or something was decided."""
+    config, decisions = config_document(control), control.stops.decisions
+    if before and now_s - before.live_s < LIVE_S and config == before.config and decisions is before.decisions:
+        return before
+    releases = {overview.model: released(overview) for overview in control.overview()}
+    return Seen(releases, config, decisions, now_s)
+
+
+def changes(before: Seen, now: Seen, time_ns: int) -> Iterator[tuple[str, Any]]:
+    """The events, by name, that lead from `before` to `now`."""
+    if now is before:
+        return
+    if now.decisions is not before.decisions:
+        last_ns = before.decisions[-1].time_ns if before.decisions else 0
+        yield from (("decision", decision_document(one)) for one in now.decisions if one.time_ns > last_ns)
+    if now.config != before.config:
+        yield "config", now.config
+    if now.releases.keys() != before.releases.keys():
+        yield "snapshot", snapshot(now, time_ns)
+    else:
+        changed = [release for name, release in now.releases.items() if release != before.releases[name]]
+        yield "live", {"time_ns": time_ns, "releases": changed}
+
+
+def snapshot(seen: Seen, time_ns: int) -> dict[str, Any]:
+    """Everything that a console shows."""
+    decisions = [decision_document(decision) for decision in reversed(seen.decisions[-RECENT:])]
+    return {"time_ns": time_ns, "releases": [*seen.releases.values()], "config": seen.config, "decisions": decisions}
+
+
+def message(name: str, data: Any) -> bytes:
+    """One event on the wire; JSON holds no line breaks."""
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(data))
+
+
+class Client:
+    """One reader's messages. After the last one there is no more."""
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue(BEHIND)
+
+    def tell(self, *messages: bytes) -> bool:
+        """False where the client is too far behind; it has been told that, and nothing else."""
+        if self._waiting.qsize() + len(messages) >= BEHIND:
+            self.end(TOO_SLOW)
+            return False
+        for one in messages:
+            self._waiting.put_nowait(one)
+        return True
+
+    def end(self, reason: str) -> None:
+        while self._waiting.qsize() > BEHIND - 2:
+            self._waiting.get_nowait()
+        self._waiting.put_nowait(message("end", {"reason": reason}))
+        self._waiting.put_nowait(None)
+
+    async def messages(self) -> AsyncIterator[bytes]:
+        while (one := await self._waiting.get()) is not None:
+            yield one
+
+
+class Events:
+    """The endpoint and the loop behind it. `ending`: set when the gateway begins to shut down."""
+
+    def __init__(self, control: Control, ending: asyncio.Event) -> None:
+        self._control = control
+        self._ending = ending
+        self._clients: set[Client] = set()
+        self._loop: asyncio.Task[None] | None = None
+
+    def endpoints(self) -> list[Endpoint]:
+        operation = Operation(
+            "GET", "/api/events", "events", "Server-sent events.", errors=(503,), media="text/event-stream"
+        )
+        return [Endpoint(operation, self.events)]
+
+    async def events(self, request: Request) -> Response:
+        if len(self._clients) >= CLIENTS:
+            raise Overloaded(f"{CLIENTS} clients follow the events, which is the most; ask GET /api/releases")
+        return StreamingResponse(
+            self._follow(),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+        )
+
+    async def _follow(self) -> AsyncIterator[bytes]:
+        client = Client()
+        seen = look(self._control, None, time.monotonic())
+        client.tell(message("snapshot", snapshot(seen, time.time_ns())))
+        self._clients.add(client)
+        if self._loop is None or self._loop.done():
+            self._loop = asyncio.get_running_loop().create_task(self._tell(seen))
+        try:
+            async for one in client.messages():
+                yield one
+        finally:
+            self._clients.discard(client)
+
+    async def _tell(self, seen: Seen) -> None:
+        while self._clients and not self._ending.is_set():
+            now = look(self._control, seen, time.monotonic())
+            messages = [message(name, data) for name, data in changes(seen, now, time.time_ns())]
+            self._clients -= {client for client in self._clients if not client.tell(*messages)}
+            seen = now
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), LOOK_S)
+        for client in self._clients:
+            client.end(SHUTTING_DOWN)

@@ -1,0 +1,45 @@
+"""Who gets what, now: a request that someone thinks of, under the weights and stops in force."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.control import Control
+from gateway.routing.attributes import Attributes
+from gateway.routing.explanation import explain
+from gateway.web.control.asked import Imagined, asked
+from gateway.web.control.documents import ExplanationDocument, explanation_document
+from gateway.web.control.endpoint import Endpoint
+from gateway.web.metadata import JsonResponse
+from gateway.web.openapi import Operation
+
+
+class Explain:
+    """POST /api/explain; a POST since what it asks is a document, not since it changes anything."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def endpoints(self) -> list[Endpoint]:
+        operation = Operation(
+            "POST",
+            "/api/explain",
+            "explain",
+            "Which version would answer such a request, and why.",
+            ExplanationDocument,
+            (400, 403, 404, 413, 415),
+            Imagined,
+            body_required=True,
+        )
+        return [Endpoint(operation, self.explain)]
+
+    async def explain(self, request: Request) -> Response:
+        body = await asked(request, Imagined)
+        overview = self._control.overview_of(body.model)
+        attributes = Attributes(
+            body.customer,
+            body.modality or self._control.configuration.modality(body.model),
+            {name.lower(): value for name, value in body.headers.items()},
+            body.parameters,
+        )
+        release = self._control.release(body.model)
+        return JsonResponse(explanation_document(body.model, explain(release, attributes, body.key, overview.stopped)))

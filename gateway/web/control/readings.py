@@ -1,0 +1,105 @@
+"""What can be read: health, metrics, releases, the configuration, the decisions. Nothing here changes anything."""
+
+import os
+from typing import Final
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.control import Control
+from gateway.errors import InvalidRequest, NotReady
+from gateway.metrics.prometheus import GatewayCollector
+from gateway.release.stops import SHOWN
+from gateway.web.control.documents import (
+    ConfigDocument,
+    DecisionDocument,
+    HealthDocument,
+    ReleaseDocument,
+    config_document,
+    decision_document,
+    release_document,
+)
+from gateway.web.control.endpoint import Endpoint
+from gateway.web.metadata import JsonResponse
+from gateway.web.openapi import Operation, Parameter
+
+LIMIT: Final = Parameter("limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": SHOWN})
+MODEL: Final = Parameter("model", "Only those of this model.")
+
+
+class Readings:
+    """The endpoints that read."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(GatewayCollector(control.observe))
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+
+    def endpoints(self) -> list[Endpoint]:
+        return [
+            Endpoint(
+                Operation("GET", "/health", "health", "Whether all workers serve.", HealthDocument, (503,)), self.health
+            ),
+            Endpoint(
+                Operation("GET", "/metrics", "metrics", "Prometheus metrics.", media=CONTENT_TYPE_LATEST), self.metrics
+            ),
+            Endpoint(
+                Operation("GET", "/api/releases", "releases", "Every release as it is now.", list[ReleaseDocument]),
+                self.releases,
+            ),
+            Endpoint(
+                Operation("GET", "/api/releases/{model}", "release", "One release.", ReleaseDocument, (404,)),
+                self.release,
+            ),
+            Endpoint(
+                Operation("GET", "/api/config", "config", "The configuration in force.", ConfigDocument), self.config
+            ),
+            Endpoint(
+                Operation(
+                    "GET",
+                    "/api/decisions",
+                    "decisions",
+                    "What was changed or decided, newest first.",
+                    list[DecisionDocument],
+                    (400,),
+                    parameters=(MODEL, LIMIT),
+                ),
+                self.decisions,
+            ),
+        ]
+
+    async def health(self, request: Request) -> Response:
+        if not self._control.fleet.ready.is_set():
+            raise NotReady("the workers are starting")
+        return JsonResponse({"healthy": True, "pid": os.getpid()})
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def releases(self, request: Request) -> Response:
+        return JsonResponse([release_document(overview) for overview in self._control.overview()])
+
+    async def release(self, request: Request) -> Response:
+        return JsonResponse(release_document(self._control.overview_of(request.path_params["model"])))
+
+    async def config(self, request: Request) -> Response:
+        return JsonResponse(config_document(self._control))
+
+    async def decisions(self, request: Request) -> Response:
+        model, limit = request.query_params.get("model"), _limit(request.query_params.get("limit"))
+        decisions = [
+            decision for decision in reversed(self._control.stops.decisions) if model is None or decision.model == model
+        ]
+        return JsonResponse([decision_document(decision) for decision in decisions[:limit]])
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return SHOWN
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= SHOWN):
+        raise InvalidRequest(f"limit must be a whole number from 1 to {SHOWN}; it is {text!r:.40}")
+    return int(text)

@@ -1,0 +1,122 @@
+"""OpenAPI 3.1 documents, from what the planes say of their operations. Types become JSON Schemas by pydantic."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+from gateway import __version__
+
+VERSION: Final = "3.1.0"
+JSON: Final = "application/json"
+BYTES: Final = "application/octet-stream"
+_SCHEMAS: Final = "#/components/schemas/{model}"
+
+
+class Refusal(TypedDict):
+    """Why a request was not served, and what would be right."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One in the query, or described beyond its name in the path."""
+
+    name: str
+    summary: str
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    place: str = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method on one path. Types: what a JSON body holds; None where there is no JSON.
+
+    `errors`: the statuses that it may be refused with. `media`: the answer's content type; None: it has no body.
+    `binary`: bodies and answers may be bytes instead.
+    """
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    answer: Any = None
+    errors: Sequence[int] = ()
+    body: Any = None
+    body_required: bool = False
+    parameters: Sequence[Parameter] = ()
+    status: int = 200
+    media: str | None = JSON
+    binary: bool = False
+
+
+def document(title: str, description: str, operations: Iterable[Operation], tag: str) -> dict[str, Any]:
+    """The whole OpenAPI document."""
+    operations = list(operations)
+    types = {id(kind): kind for operation in operations for kind in (operation.answer, operation.body) if kind}
+    keyed = [(key, "serialization", TypeAdapter(kind)) for key, kind in types.items()]
+    keyed.append((id(Refusal), "serialization", TypeAdapter(Refusal)))
+    schemas, shared = TypeAdapter.json_schemas(keyed, ref_template=_SCHEMAS)  # type: ignore[arg-type]
+    by_type = {key: schema for (key, _), schema in schemas.items()}
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, by_type, tag)
+    return {
+        "openapi": VERSION,
+        "info": {"title": title, "version": __version__, "description": description},
+        "tags": [{"name": tag}],
+        "paths": paths,
+        "components": {
+            "schemas": shared.get("$defs", {}),
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key, where on."}},
+        },
+        "security": [{}, {"key": []}],
+    }
+
+
+def _operation(operation: Operation, schemas: Mapping[Any, Any], tag: str) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "tags": [tag],
+        "parameters": [_path_parameter(name) for name in _names(operation.path)]
+        + [_parameter(parameter) for parameter in operation.parameters],
+        "responses": {str(operation.status): _answer(operation, schemas)},
+    }
+    if operation.body is not None:
+        content = {JSON: {"schema": schemas[id(operation.body)]}} | ({BYTES: {}} if operation.binary else {})
+        described["requestBody"] = {"required": operation.body_required, "content": content}
+    for status in operation.errors:
+        content = {JSON: {"schema": schemas[id(Refusal)]}}
+        described["responses"][str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
+    return described
+
+
+def _answer(operation: Operation, schemas: Mapping[Any, Any]) -> dict[str, Any]:
+    if operation.media is None:
+        return {"description": "Done."}
+    schema = schemas[id(operation.answer)] if operation.answer else {"type": "string"}
+    content = {operation.media: {"schema": schema}} | ({BYTES: {}} if operation.binary else {})
+    return {"description": operation.summary, "content": content}
+
+
+def _names(path: str) -> list[str]:
+    return [part[1:-1] for part in path.split("/") if part.startswith("{")]
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": False,
+        "description": parameter.summary,
+        "schema": dict(parameter.schema),
+    }

@@ -1,0 +1,89 @@
+"""Both planes do what their OpenAPI documents say: every route is in them, and no request gets any other answer."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode, checks
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from gateway.web import described
+from gateway.web.metadata import Metadata
+from gateway.web.repository import RepositoryApi
+from tests.running import GatewayProcess
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = 16
+CHECKS = [checks.not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+STREAMS = "/api/events"  # never ends by itself: tests/web/test_events.py reads it
+THERE = st.sampled_from(["digits", "tickets", "tumor", None])  # None: whatever schemathesis thinks of
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    folder = tmp_path_factory.mktemp("openapi")
+    gateway = GatewayProcess(folder, ROOT / "models")
+    (folder / "routing.yaml").write_text((ROOT / "config" / "routing.yaml").read_text())
+    with gateway:
+        yield gateway
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+@pytest.mark.parametrize("plane", ["data", "control"])
+def test_no_request_gets_an_answer_that_is_not_described(
+    running: GatewayProcess, plane: str, mode: GenerationMode
+) -> None:
+    address = running.url if plane == "data" else running.control_url
+    schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
+    seen: Counter[int] = Counter()
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        if operation.path != STREAMS and (mode is GenerationMode.POSITIVE or operation.body):
+            seen += answers(address, operation, mode)
+    assert seen.keys() >= ({200, 404} if mode is GenerationMode.POSITIVE else {400, 404}), seen
+
+
+def answers(address: str, operation: Any, mode: GenerationMode) -> Counter[int]:
+    """The statuses that requests to one operation were answered with; each answer is checked."""
+    seen: Counter[int] = Counter()
+
+    @settings(
+        max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, phases=(Phase.explicit, Phase.generate),
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(case=operation.as_strategy(generation_mode=mode), model=THERE)
+    def try_it(case: Any, model: str | None) -> None:
+        if model and "model" in case.path_parameters:
+            case.path_parameters["model"] = model
+        response = case.call_and_validate(base_url=address, checks=CHECKS, timeout=30)
+        seen[response.status_code] += 1
+
+    try_it()
+    return seen
+
+
+def test_every_route_of_the_data_plane_is_described() -> None:
+    metadata, repository = Metadata(None), RepositoryApi(None, None, 0)  # type: ignore[arg-type]
+    routes = [*metadata.routes(), *repository.routes(), *described.routes()]
+    served = {(method, route.path) for route in routes for method in (route.methods or ()) if method != "HEAD"}
+    infer = {("POST", f"/v2/models/{{model}}{pin}/infer") for pin in ("", "/versions/{version}")}
+    document = described.described()
+    assert {(method.upper(), path) for path, item in document["paths"].items() for method in item} == served | infer
+
+
+def test_the_documents_are_served_as_openapi(running: GatewayProcess) -> None:
+    for address in (running.url, running.control_url):
+        document = httpx.get(f"{address}/openapi.json").json()
+        assert document["openapi"] == "3.1.0"
+        identities = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
+        assert len(identities) == len(set(identities)) >= 10
