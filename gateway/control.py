@@ -12,6 +12,7 @@ from typing import Any, Final
 from gateway.configuration import Configuration
 from gateway.deployment import releases
 from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound, SettingsError
+from gateway.fence import sends_over
 from gateway.fleet import Fleet, Member
 from gateway.metrics.prometheus import Observed, ReleaseMetrics
 from gateway.orders import Commit, Discard, Load, Plan, Prepare, Start, Unload, Wish
@@ -28,8 +29,6 @@ from gateway.shm.scoreboard import INFLIGHT, SHED, VERSIONS, Scoreboard, Slots
 from gateway.shm.segment import memory_folder
 from gateway.shm.switchboard import HEARTBEAT, RELEASES, Switchboard
 
-SEND_WITHIN_S: Final = 1.0  # a send that has begun ends within microseconds, unless its worker is suspended
-SEND_POLL_S: Final = 0.0005
 BREAKER: Final = "breaker"
 log: Final = logging.getLogger("gateway.control")
 Key = tuple[str, int]
@@ -55,7 +54,6 @@ class Control:
         self._served = releases(self._repository, routing)
         self._compiled = Compiled()
         self._changing = asyncio.Lock()
-        self._syncing: asyncio.Task[None] | None = None
         self._killers: asyncio.Task[None] | None = None
         self.fleet = Fleet(workers, self._plan(1, routing, {}), self._start_of, self._on_wish, self._on_death)
         self.board.publish(1)
@@ -71,8 +69,9 @@ class Control:
             raise SettingsError(str(self.configuration.path), [self.fleet.failed.result()])
 
     def close(self) -> None:
-        """Write what is left of the records, and take the memory files away."""
+        """Write what is left of the records and decisions, and take the memory files away."""
         self.records.stop()
+        self.stops.close()
         self.board.segment.remove()
         self._scoreboard.segment.remove()
 
@@ -92,7 +91,8 @@ class Control:
         candidate = self._candidate(name)
         already = self.stops.stopped(name, candidate)
         decision = already or self._stop(name, candidate, by, reason, evidence)
-        await self._sends_over()
+        await sends_over(self.board, self.fleet)
+        await self._kept(name)
         return decision
 
     async def resume(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
@@ -103,7 +103,7 @@ class Control:
             raise Conflict(f"'{name}' is not stopped")
         decision = self.stops.resume(name, candidate, by, reason, evidence)
         self.board.resume(slot)
-        self._sync()
+        await self._kept(name)
         return decision
 
     async def reload(self) -> None:
@@ -178,23 +178,11 @@ class Control:
         self.board.stop(self._releases.of(name, candidate))
         decision = self.stops.stop(name, candidate, by, reason, evidence)
         log.warning("the candidate %d of '%s' is stopped by %s: %s", candidate, name, by, reason)
-        self._sync()
         return decision
 
-    async def _sends_over(self) -> None:
-        """Wait until every send that had begun when the stop was set has ended, or its worker is dead."""
-        begun = {index: self.board.sends(index)[0] for index in range(self.fleet.size)}
-        end = time.monotonic() + SEND_WITHIN_S
-        for index, sends in begun.items():
-            if self.board.sends(index)[1] >= sends:
-                continue
-            with self.fleet.hurried(index):
-                while self.board.sends(index)[1] < sends and self.fleet.alive(index) and time.monotonic() < end:
-                    await asyncio.sleep(SEND_POLL_S)
-
-    def _sync(self) -> None:
-        if self._syncing is None or self._syncing.done():
-            self._syncing = asyncio.get_running_loop().create_task(asyncio.to_thread(self.stops.sync))
+    async def _kept(self, name: str) -> None:
+        if not await self.stops.kept():
+            log.error("what was decided on '%s' is in force, but not on disk: a restart would undo it", name)
 
     def _plan(self, generation: int, routing: RoutingSettings, left_out: Mapping[Key, str]) -> Plan:
         """What to serve, with a slot for everything in it. Stops are on the board before anyone reads the plan."""

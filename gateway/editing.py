@@ -71,7 +71,7 @@ class Editor:
                 "kept": kept.name,
             }
             decision = self._stops.note(edit.model, edit.candidate, edit.action, edit.by, edit.reason, evidence)
-            await asyncio.to_thread(self._stops.sync)
+            await self._stops.kept()
             return Edited(changes, decision)
 
     def _in_force(self) -> str:

@@ -1,7 +1,6 @@
 """The worker processes: starts them, hears them, replaces those that die, gives orders to all of them at once."""
 
 import asyncio
-import contextlib
 import itertools
 import json
 import logging
@@ -10,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.orders import Done, Failed, Granted, Order, Plan, Ready, Report, Start, Wish
+from gateway.priority import hurried
 from gateway.shm.process import born
 
 BACK_OFF_S: Final = (
@@ -93,21 +94,14 @@ class Fleet:
         member = self.members.get(index)
         return member is not None and member.state in (WorkerState.READY, WorkerState.DRAINING)
 
-    @contextlib.contextmanager
-    def hurried(self, index: int) -> Iterator[None]:
-        """While control waits for a worker, the worker has control's priority, where the system allows that.
+    def hurried(self, indices: Iterable[int]) -> AbstractContextManager[None]:
+        """While control waits for these workers, they run before the load that holds them off their cores."""
+        return hurried(self.members[index].process.pid for index in indices)
 
-        Priority inheritance (Sha, Rajkumar & Lehoczky, 1990): else control would wait behind the load that holds the
-        worker off its core.
-        """
-        pid = self.members[index].process.pid
-        own = 0
-        with contextlib.suppress(OSError):
-            own = os.getpriority(os.PRIO_PROCESS, pid)
-            os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0))
-        yield
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, pid, own)
+    def kill(self, indices: Iterable[int]) -> None:
+        """End these workers at once; new ones take their places."""
+        for index in indices:
+            _signal(self.members[index].process, signal.SIGKILL)
 
     async def order(self, make: Callable[[int], Order]) -> list[str]:
         """Give every ready worker an order and wait until each has carried it out or died; the errors they reported."""

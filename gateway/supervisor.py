@@ -16,6 +16,7 @@ import uvicorn
 from gateway.control import Control
 from gateway.errors import SettingsError
 from gateway.fleet import Orphans
+from gateway.priority import give_way_when_wild, go_first
 from gateway.settings.gateway_settings import GatewaySettings, ServerSettings
 from gateway.settings.routing_settings import RoutingSettings
 from gateway.web.control.app import control_plane
@@ -23,7 +24,6 @@ from gateway.worker import listener
 
 TICK_S: Final = 0.05
 WATCH_S: Final = 0.25
-CONTROL_NICENESS: Final = -10  # where the system allows it; workers go back to 0
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 log: Final = logging.getLogger("gateway.supervisor")
 Ready = Callable[[Control, str, str], None]
@@ -68,8 +68,8 @@ class _Supervisor:
 
     async def run(self, ready: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
-        with contextlib.suppress(PermissionError):  # a stop must not wait for a core behind the load
-            os.setpriority(os.PRIO_PROCESS, 0, CONTROL_NICENESS)
+        give_way_when_wild()
+        go_first()  # a stop must not wait for a core behind the load
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_end)
         loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)

@@ -24,6 +24,7 @@ from gateway.errors import GatewayError, InvalidRequest, NotFound
 from gateway.instruments import SharedInstruments
 from gateway.orders import Commit, Discard, Done, Failed, Granted, Load, Order, Prepare, Ready, Report, Start, Wish
 from gateway.pipeline import Gateway
+from gateway.priority import be_ordinary
 from gateway.recorder import Recorder
 from gateway.serving.repository import Repository
 from gateway.settings.gateway_settings import ServerSettings
@@ -194,7 +195,8 @@ class _Server(uvicorn.Server):
 def main() -> None:
     """The process. Ctrl-C in a terminal reaches every process of the group: control answers it, for all."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))  # not control's raised one
+    signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # control's own limit, inherited (gateway.priority)
+    be_ordinary()
     pipe: Any = Connection(int(sys.argv[1]))
     try:
         uvloop.run(Worker(pipe.recv(), pipe).run())

@@ -25,7 +25,10 @@ def free_port() -> int:
 
 
 class GatewayProcess:
-    """`gateway serve` on a free port, configured in `folder`. As a context: ready at the start, gone at the end."""
+    """`gateway serve` on a free port, configured in `folder`.
+
+    As a context: all workers ready at the start, gone at the end.
+    """
 
     def __init__(self, folder: Path, models: Path, routing: Any = None, **settings: Any) -> None:
         self.port = free_port()
@@ -62,7 +65,7 @@ class GatewayProcess:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"COLUMNS": "200"})
         deadline = time.monotonic() + READY_WITHIN_S
-        while not self.ready():
+        while not (self.ready() and self.complete()):
             assert self.process.poll() is None, f"the gateway ended by itself:\n{self.log}"
             assert time.monotonic() < deadline, f"the gateway is not ready after {READY_WITHIN_S} s:\n{self.log}"
             time.sleep(0.05)
@@ -77,6 +80,13 @@ class GatewayProcess:
     def ready(self) -> bool:
         try:
             return httpx.get(f"{self.url}/v2/health/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def complete(self) -> bool:
+        """Whether all workers are ready."""
+        try:
+            return httpx.get(f"{self.control_url}/health").status_code == 200
         except httpx.TransportError:
             return False
 

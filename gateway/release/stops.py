@@ -1,7 +1,6 @@
 """Which releases are stopped, kept on disk so that a stop survives a restart; and the list of all that was decided."""
 
 import json
-import os
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -10,8 +9,11 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.release.pen import Pen
+
 Key = tuple[str, int]  # a model and its candidate's version
 SHOWN: Final = 1000  # decisions kept in memory
+KEPT_WITHIN_S: Final = 1.0  # then a stop returns all the same: it is in force, and the disk may hang for ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +30,19 @@ class Decision:
 
 
 class Stops:
-    """The stopped releases, in `folder`. Writing is not waited for to reach the disk: see `sync`."""
+    """The stopped releases, in `folder`: in the list of decisions, and, should that be cut or moved away, in a file.
+
+    In force at once, written soon: see `kept`.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / "stops.json"
         self._journal = folder / "decisions.jsonl"
-        self._stopped: dict[Key, Decision] = _read_stops(self._file)
-        self.decisions: list[Decision] = _read_decisions(self._journal)[-SHOWN:]
+        self._pen = Pen()
+        decisions = _read_decisions(self._journal)
+        self._stopped: dict[Key, Decision] = _still_stopped(_read_stops(self._file), decisions)
+        self.decisions: list[Decision] = decisions[-SHOWN:]
         self.counts: Counter[tuple[str, str]] = Counter()  # since the start, by model and action
 
     def stopped(self, model: str, candidate: int) -> Decision | None:
@@ -60,24 +67,22 @@ class Stops:
         """Keep any other decision: one that neither stops nor resumes."""
         return self._record(Decision(time.time_ns(), model, candidate, action, by, reason, evidence))
 
-    def sync(self) -> None:
-        """Have what was written reach the disk: for a thread, since a disk takes its time."""
-        for path in (self._file, self._journal):
-            if path.exists():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
+    async def kept(self) -> bool:
+        """Wait until all decisions would survive this process; False where the disk does not take them."""
+        return await self._pen.appended(KEPT_WITHIN_S)
+
+    def close(self) -> None:
+        """Write everything, and have it reach the disk."""
+        self._pen.close()
 
     def _record(self, decision: Decision) -> Decision:
         self.counts[decision.model, decision.action] += 1
         self.decisions = [*self.decisions[-SHOWN + 1 :], decision]
-        with self._journal.open("ab") as file:
-            file.write(orjson.dumps({"kind": "decision", **asdict(decision)}) + b"\n")
+        self._pen.append(self._journal, orjson.dumps({"kind": "decision", **asdict(decision)}) + b"\n")
         return decision
 
     def _write(self) -> None:
-        unfinished = self._file.with_suffix(".new")
-        unfinished.write_bytes(orjson.dumps([asdict(decision) for decision in self._stopped.values()]))
-        unfinished.replace(self._file)
+        self._pen.replace(self._file, orjson.dumps([asdict(decision) for decision in self._stopped.values()]))
 
 
 def _read_stops(file: Path) -> dict[Key, Decision]:
@@ -91,14 +96,32 @@ def _read_stops(file: Path) -> dict[Key, Decision]:
     return {(stop.model, stop.candidate): stop for stop in stops}
 
 
+def _still_stopped(stops: dict[Key, Decision], decisions: list[Decision]) -> dict[Key, Decision]:
+    """The file is written after the list of decisions: what is newer in the list holds."""
+    stopped = dict(stops)
+    for decision in decisions:
+        key = decision.model, decision.candidate
+        if key in stopped and stopped[key].time_ns >= decision.time_ns:
+            continue
+        if decision.action == "stop":
+            stopped[key] = decision
+        elif decision.action == "resume":
+            stopped.pop(key, None)
+    return stopped
+
+
 def _read_decisions(file: Path) -> list[Decision]:
-    """Those that can be read: a killed process may have left half a line."""
+    """Those that can be read. A killed process may have left half a line, which must not swallow the next one."""
+    content = file.read_bytes() if file.exists() else b""
+    if content and not content.endswith(b"\n"):
+        with file.open("ab") as opened:
+            opened.write(b"\n")
     decisions = []
-    for line in file.read_bytes().splitlines() if file.exists() else []:
+    for line in content.splitlines():
         try:
             entry = orjson.loads(line)
             entry.pop("kind")
             decisions.append(Decision(**entry))
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             continue
     return decisions

@@ -21,7 +21,7 @@ def test_a_candidate_that_kills_at_the_start_is_left_out(tmp_path: Path) -> None
         assert (out["model"], out["version"]) == ("flawed", 2)
         assert "SIGFPE" in out["reason"]
         assert httpx.post(f"{running.url}/v2/models/flawed/infer", content=body(1.0)).headers["x-variant"] == "stable"
-        assert "version 2 is not served" in running.log
+        until(lambda: "version 2 is not served" in running.log, "the table, which follows readiness")
 
 
 def test_an_edit_that_names_a_killer_is_refused_and_the_gateway_has_not_blinked(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""Who gets a core first when all are busy: control before the load, and a worker that control waits for right after it.
+
+Real-time scheduling where the system allows it (root, or CAP_SYS_NICE), else a raised niceness, else nothing. A task of
+the ordinary class that wakes up waits for the slice of the one that runs, milliseconds on a busy core; one of the
+real-time class does not.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from types import FrameType
+from typing import Final
+
+CONTROL: Final = 2  # real-time priorities: whoever waits must be able to look whether the wait is over
+WAITED_FOR: Final = 1
+NICENESS: Final = -10  # where there is no real-time scheduling
+LONGEST_US: Final = 500_000  # of running without a pause in the real-time class: then something has gone wrong
+log: Final = logging.getLogger("gateway.priority")
+
+
+def go_first() -> None:
+    """The calling thread runs before all ordinary ones. Real-time scheduling is not handed on to what it starts."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    _real_time(0, CONTROL)
+
+
+def give_way_when_wild() -> None:
+    """A real-time thread of this process that runs for half a second without a pause becomes an ordinary one.
+
+    For the main thread: else a bug in control would hold a core that stable needs.
+    """
+    if not hasattr(signal, "SIGXCPU") or not hasattr(os, "SCHED_RR"):
+        return
+    import resource
+
+    def give_way(number: int, frame: FrameType | None) -> None:
+        be_ordinary()
+        log.error("control has held a core for %g s: it gives its precedence up", LONGEST_US / 1e6)
+
+    signal.signal(signal.SIGXCPU, give_way)
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        hard = resource.getrlimit(resource.RLIMIT_RTTIME)[1]
+        resource.setrlimit(resource.RLIMIT_RTTIME, (LONGEST_US, hard))
+
+
+def be_ordinary() -> None:
+    """The calling thread waits its turn."""
+    if hasattr(os, "SCHED_RR"):
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))
+
+
+@contextlib.contextmanager
+def hurried(pids: Iterable[int]) -> Iterator[None]:
+    """While control waits for these processes, their main threads run before all ordinary ones.
+
+    Priority inheritance (Sha, Rajkumar & Lehoczky, 1990): else control would wait behind the load that holds them off
+    their cores.
+    """
+    raised = [(pid, niceness) for pid in pids if (niceness := _raised(pid)) is not None]
+    try:
+        yield
+    finally:
+        for pid, niceness in raised:
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, pid, niceness)
+            with contextlib.suppress(OSError, AttributeError):
+                os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
+
+
+def _raised(pid: int) -> int | None:
+    """The niceness that it had; None where it could not be raised."""
+    try:
+        own = os.getpriority(os.PRIO_PROCESS, pid)
+        os.setpriority(os.PRIO_PROCESS, pid, min(own, os.getpriority(os.PRIO_PROCESS, 0)))
+    except OSError:
+        return None
+    _real_time(pid, WAITED_FOR)
+    return own
+
+
+def _real_time(pid: int, priority: int) -> None:
+    if hasattr(os, "SCHED_RR"):
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(priority))

@@ -1,0 +1,84 @@
+"""Writes small files in a thread of its own, so that control waits for a disk only where and as long as it wants to.
+
+Written means handed to the system, which is enough to survive the death of this process. That it reaches the disk, for
+the death of the machine, is seen to by a second thread: a journal commit takes a disk's time.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from gateway.priority import go_first
+
+RETRY_S: Final = 1.0
+log: Final = logging.getLogger("gateway.release")
+
+
+class Pen:
+    """Appends at once and in order; replaces and syncs when the disk lets it."""
+
+    def __init__(self) -> None:
+        self._quick = ThreadPoolExecutor(1, "append", initializer=go_first)
+        self._slow = ThreadPoolExecutor(1, "sync")  # a rename may stall behind a journal commit: no append behind it
+        self._appended: Future[bool] | None = None
+        self._closing = threading.Event()
+
+    def append(self, path: Path, line: bytes) -> None:
+        """Add to the end of the file."""
+        self._appended = self._quick.submit(self._append, path, line)
+
+    def replace(self, path: Path, content: bytes) -> None:
+        """Put this in the file's place, whole or not at all; again and again until the disk takes it."""
+        self._slow.submit(self._replace, path, content)
+
+    async def appended(self, within_s: float) -> bool:
+        """Wait until what was appended so far is written; False where that takes too long or failed."""
+        last = self._appended
+        if last is None:
+            return True
+        await asyncio.wait([asyncio.wrap_future(last)], timeout=within_s)
+        return last.done() and last.result()
+
+    def close(self) -> None:
+        """Write and sync everything that the disk takes."""
+        self._closing.set()
+        self._quick.shutdown()
+        self._slow.shutdown()
+
+    def _append(self, path: Path, line: bytes) -> bool:
+        try:
+            with path.open("ab") as file:
+                file.write(line)
+        except OSError as error:
+            log.error("%s cannot be written: %s", path, error.strerror)
+            return False
+        self._slow.submit(_sync, path)
+        return True
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        last = ""
+        unfinished = path.with_suffix(".new")
+        while True:
+            try:
+                unfinished.write_bytes(content)
+                _sync(unfinished)
+                unfinished.replace(path)
+                return
+            except OSError as error:
+                if str(error) != last:
+                    log.error("%s cannot be written, which is tried again: %s", path, error.strerror)
+                last = str(error)
+            if self._closing.wait(RETRY_S):
+                return
+
+
+def _sync(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        log.error("%s may be lost with the machine: %s", path, error.strerror)
