@@ -84,7 +84,7 @@ def columns(
     title: str, units: dict[str, str], *queries: Query, says: str = "", width: int = 24, height: int = 5
 ) -> Any:
     """A table with a row for each set of labels and a column for each query; `units`: of the columns."""
-    panel = table.Panel()
+    panel = table.Panel().show_header(True)
     renamed = {f"Value #{_letter(index)}": query.label for index, query in enumerate(queries)}
     panel.with_transformation(DataTransformerConfig(id_val="merge", options={}))
     organize = {"excludeByName": {"Time": True}, "renameByName": renamed}

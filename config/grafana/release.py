@@ -82,7 +82,8 @@ def release() -> Dashboard:
         },
     )
     # A counter that was born since counts as well: the first stop of a model is what makes its counter.
-    fresh = f"({counted} unless {counted} offset 15s) or ({counted} - {counted} offset 15s)"
+    before = f"sum by (action) (gateway_decisions_total{{{of}}} offset 15s)"
+    fresh = f"({counted} unless {before}) or ({counted} - {before})"
     built.annotation(marks("Decisions", f"({fresh}) > 0", "red"))
     loaded = "changes(gateway_config_last_reload_timestamp_seconds[15s]) > 0"
     return built.annotation(marks("Configuration loaded", loaded, "blue"))
