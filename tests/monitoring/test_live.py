@@ -32,12 +32,12 @@ PENDING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was there once all had happened. `alerts`: in traffic, with digits' candidate stopped, and after that."""
+    """What was there once all had happened. `alerts`: those raised after each step of it."""
 
     prometheus: PrometheusProcess
     start_s: float
     exposed: str
-    alerts: tuple[dict[str, str], dict[str, str], dict[str, str]]
+    alerts: dict[str, dict[str, str]]
 
     @property
     def names(self) -> set[str]:
@@ -75,7 +75,7 @@ class Traffic:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    """Traffic that is split in half, a stop, a resume; each until it has been scraped a few times."""
+    """Traffic that is split in half, a stop, a resume, an edit, a broken edit; each until it has been scraped."""
     routing = yaml.safe_load((ROOT / "config" / "routing.yaml").read_text())
     routing["models"]["digits"]["split"]["routes"][-1]["weight"] = 50
     folder = tmp_path_factory.mktemp("monitored")
@@ -86,17 +86,20 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
         traffic = Traffic(gateway, prometheus)
         stopped = 'gateway_candidate_stopped{model="digits"}'
         traffic.until("count_over_time(gateway_inflight_requests[1m]) > 5")
-        alerts = [prometheus.alerts()]
+        alerts = {"traffic": prometheus.alerts()}
         for action, firing in (("stop", "== 1"), ("resume", "== 0")):
-            httpx.post(
-                f"{gateway.control_url}/api/releases/digits/{action}", json={"reason": "test"}
-            ).raise_for_status()
+            url = f"{gateway.control_url}/api/releases/digits/{action}"
+            httpx.post(url, json={"reason": "test"}).raise_for_status()
             traffic.until(f"count_over_time(({stopped} {firing})[2s:500ms]) > 2")
-            alerts.append(prometheus.alerts())
+            alerts[action] = prometheus.alerts()
+        routing["models"]["digits"]["split"]["routes"][-1]["weight"] = 60
+        (folder / "routing.yaml").write_text(yaml.safe_dump(routing))
+        traffic.until("changes(gateway_config_last_reload_timestamp_seconds[1m]) > 0")
+        (folder / "routing.yaml").write_text("models: {digits: {stabel: 1}}")
+        traffic.until("count_over_time((gateway_config_last_reload_success == 0)[2s:500ms]) > 2")
+        alerts["broken edit"] = prometheus.alerts()
         traffic.close()
-        exposed = httpx.get(f"{gateway.control_url}/metrics").text
-        first, second, third = alerts
-        yield Seen(prometheus, start_s, exposed, (first, second, third))
+        yield Seen(prometheus, start_s, httpx.get(f"{gateway.control_url}/metrics").text, alerts)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -128,12 +131,16 @@ def test_promtool_finds_nothing_to_improve_in_the_metrics(seen: Seen) -> None:
 
 
 def test_a_stop_raises_its_alert_and_a_resume_ends_it(seen: Seen) -> None:
-    before, during, after = seen.alerts
-    assert "CandidateStopped" not in before
-    assert during["CandidateStopped"] == "firing"
-    assert "CandidateStopped" not in after
+    assert "CandidateStopped" not in seen.alerts["traffic"]
+    assert seen.alerts["stop"]["CandidateStopped"] == "firing"
+    assert "CandidateStopped" not in seen.alerts["resume"]
 
 
-def test_a_healthy_gateway_raises_no_other_alert(seen: Seen) -> None:
-    raised = {name for alerts in seen.alerts for name in alerts} - {"CandidateStopped"}
-    assert raised <= {"HeartbeatOld"}, "which a busy machine may deserve"
+def test_a_broken_edit_is_waiting_to_be_told(seen: Seen) -> None:
+    assert "ReloadFailed" not in seen.alerts["resume"]
+    assert seen.alerts["broken edit"]["ReloadFailed"] == "pending"
+
+
+def test_nothing_else_is_raised(seen: Seen) -> None:
+    raised = {name for alerts in seen.alerts.values() for name in alerts}
+    assert raised - {"CandidateStopped", "ReloadFailed"} <= {"HeartbeatOld"}, "which a busy machine may deserve"
