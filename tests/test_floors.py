@@ -21,6 +21,7 @@ FLOORS = {
     "records": 2,
     "orders": 2,
     "instruments": 2,
+    "logs": 2,
     "release": 3,
     "deployment": 3,
     "fleet": 3,
