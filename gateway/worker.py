@@ -22,6 +22,7 @@ import uvloop
 from gateway.deployment import Deployment
 from gateway.errors import GatewayError, InvalidRequest, NotFound
 from gateway.instruments import SharedInstruments
+from gateway.logs import configure
 from gateway.orders import Commit, Discard, Done, Failed, Granted, Load, Order, Prepare, Ready, Report, Start, Wish
 from gateway.pipeline import Gateway
 from gateway.priority import be_ordinary
@@ -198,8 +199,10 @@ def main() -> None:
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # control's own limit, inherited (gateway.priority)
     be_ordinary()
     pipe: Any = Connection(int(sys.argv[1]))
+    start: Start = pipe.recv()
+    configure(start.settings.server.log, "worker", start.worker)
     try:
-        uvloop.run(Worker(pipe.recv(), pipe).run())
+        uvloop.run(Worker(start, pipe).run())
     except GatewayError as error:
         pipe.send(Failed(str(error)))
         sys.exit(EXIT_FAILED)

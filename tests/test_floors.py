@@ -20,6 +20,7 @@ FLOORS = {
     "serving": 2,
     "metrics": 2,
     "instruments": 2,
+    "logs": 2,
     "records": 3,
     "release": 3,
     "served": 4,

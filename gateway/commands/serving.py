@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Final
 
 import click
 import orjson
@@ -11,10 +12,13 @@ from rich.console import Console
 from gateway.commands.options import CONFIG, JSON, Refusal, load, progress_bar
 from gateway.control import Control
 from gateway.deployment import releases
+from gateway.logs import configure
 from gateway.presentation import check_table, release_table
 from gateway.serving.repository import Repository
 from gateway.serving.scratch import Trial, Verdict, try_versions
 from gateway.supervisor import supervise, worker_count
+
+log: Final = logging.getLogger("gateway.serve")
 
 
 @click.command()
@@ -23,13 +27,17 @@ def serve(config: Path) -> None:
     """Load the models and serve them until told to stop."""
     settings, routing = load(config)
     console = Console(stderr=True)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    configure(settings.server.log, "control")
     with progress_bar(console) as progress:
         progress.add_task(f"starting {worker_count(settings.server)} workers", total=None)
 
         def ready(control: Control, data_plane: str, control_plane: str) -> None:
             progress.stop()
+            if settings.server.log == "json":
+                log.info(
+                    "serving %s/v2 with %d workers; control plane at %s", data_plane, control.fleet.size, control_plane
+                )
+                return
             console.print(release_table(control.overview(), control.left_out()))
             console.print(f"Serving [bold]{data_plane}/v2[/bold] with {control.fleet.size} workers; stop with Ctrl-C.")
             console.print(f"Control plane at {control_plane}: gateway status, stop, resume.")

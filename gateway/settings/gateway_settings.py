@@ -7,15 +7,18 @@ from pydantic import Field, PositiveInt
 from gateway.settings.base import Settings
 from gateway.settings.units import Bytes, Rate, Seconds, Share
 
+LogForm = Literal["human", "json"]
+
 
 class ServerSettings(Settings):
-    """The data plane. `max_body` in bytes, as sent and as decompressed; `drain` in seconds."""
+    """The data plane. `max_body` in bytes, as sent and as decompressed; `drain` in seconds; `log`: of all processes."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     workers: Literal["auto"] | PositiveInt = "auto"
     max_body: Bytes = 64 * 1024 * 1024
     drain: Seconds = 20.0
+    log: LogForm = "human"
 
 
 class ControlSettings(Settings):

@@ -24,7 +24,8 @@ ROUTING = {"models": {"flawed": {"stable": 1, "candidate": 2, "split": SPLIT}}}
 def gateway(folder: Path, flaw: str = "nan", **settings: Any) -> GatewayProcess:
     """Two workers; half of the predictions go to a candidate that fails on rows that begin below 0."""
     models.flawed(folder / "models", flaw)
-    return GatewayProcess(folder, folder / "models", ROUTING, server={"workers": 2}, **settings)
+    server = {"workers": 2, **settings.pop("server", {})}
+    return GatewayProcess(folder, folder / "models", ROUTING, server=server, **settings)
 
 
 def body(first: float) -> bytes:

@@ -14,7 +14,7 @@ from gateway.settings.routing_settings import RoutingSettings
 
 # The whole of each file as the design names it: all of it must parse, also what has no engine yet.
 WHOLE_GATEWAY = """
-server:  {host: 127.0.0.1, port: 8000, workers: auto, max_body: 64MiB, drain: 20s}
+server:  {host: 127.0.0.1, port: 8000, workers: auto, max_body: 64MiB, drain: 20s, log: json}
 control: {host: 127.0.0.1, port: 8002, dead_after: 5s}
 models:  {path: models}
 routing: config/routing.yaml

@@ -1,0 +1,101 @@
+"""The dashboard Data."""
+
+from expressions import rate
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+from panels import MODEL, Query, bars, lines, number, page, window
+
+
+def data() -> Dashboard:
+    """What clients say of the answers, how the answers differ, and whether all of it is kept."""
+    of, over = 'model="$model"', "$window"
+    verdicts = rate("gateway_feedback_total", f'{of}, verdict=~"correct|wrong"', "version", over)
+    right = rate("gateway_feedback_total", f'{of}, verdict="correct"', "version", over)
+    mirrored = rate("gateway_mirror_total", f'{of}, agreement=~"true|false"', "model", over)
+    apart = rate("gateway_mirror_total", f'{of}, agreement="false"', "model", over)
+    stable, candidate = _classes("stable"), _classes("candidate")
+    # A class that only one of them has predicted counts in full.
+    distance = f"0.5 * sum(abs(({candidate} - on (class) {stable}) or on (class) {candidate} or on (class) {stable}))"
+    return page(
+        "Data",
+        "canary-gateway-data",
+        "Feedback and accuracy, drift between both versions' answers, and the records.",
+        [MODEL, window("15m", "1h", "6h", "1d")],
+        {
+            "Feedback": [
+                lines(
+                    "Feedback by verdict",
+                    "ops",
+                    Query(rate("gateway_feedback_total", of, "verdict"), "{{verdict}}"),
+                    stacked=True,
+                    says="unknown: a reward or metrics without a truth, or a truth that is no class of the model.",
+                ),
+                lines(
+                    "Accuracy of each version",
+                    "percentunit",
+                    Query(f"{right} / {verdicts}", "version {{version}}"),
+                    says="correct / (correct + wrong), over the window chosen above.",
+                ),
+                lines(
+                    "Answered and judged",
+                    "percentunit",
+                    Query(
+                        f"{verdicts} / {rate('gateway_predictions_total', of, 'version', over)}", "version {{version}}"
+                    ),
+                    says="How large a part of the answers has got a truth.",
+                ),
+            ],
+            "Drift": [
+                bars("Stable predicts", "percentunit", Query(stable, "{{class}}"), color="blue"),
+                bars("The candidate predicts", "percentunit", Query(candidate, "{{class}}")),
+                number(
+                    "Distance",
+                    "percentunit",
+                    Query(distance),
+                    says="Total variation: the share of answers that would have to change for both to predict alike.",
+                ),
+                number(
+                    "Disagreement",
+                    "percentunit",
+                    Query(f"{apart} / {mirrored}"),
+                    says="Of the mirrored requests, which both versions have answered.",
+                ),
+                lines(
+                    "Distance between what both predict",
+                    "percentunit",
+                    Query(distance, "distance"),
+                    says="Few requests make it large by chance; the guard on predicted_class knows by how much.",
+                    width=12,
+                ),
+                lines(
+                    "Disagreement on mirrored requests",
+                    "percentunit",
+                    Query(f"{apart} / {mirrored}", "disagreement"),
+                    width=12,
+                ),
+            ],
+            "Records, of all models": [
+                lines(
+                    "Written",
+                    "ops",
+                    Query(rate("gateway_records_written_total", "", "kind"), "{{kind}}"),
+                    width=12,
+                ),
+                lines(
+                    "Lost",
+                    "ops",
+                    Query(rate("gateway_records_dropped_total", "", "kind, reason"), "{{kind}}: {{reason}}"),
+                    says="Predictions are answered all the same; the data set has a gap.",
+                    width=12,
+                ),
+            ],
+        },
+    )
+
+
+def _classes(variant: str) -> str:
+    """The share of each class among what the version that is now stable, or the candidate, has predicted."""
+    labels = f'model="$model", variant="{variant}"'
+    serving = f"({rate('gateway_predictions_total', labels, 'version', '$window')} > 0)"
+    counts = rate("gateway_predicted_class_total", 'model="$model"', "version, class", "$window")
+    mine = f"({counts} and on (version) {serving})"
+    return f"(sum by (class) {mine} / scalar(sum({mine})))"

@@ -1,0 +1,16 @@
+"""The expressions that several panels share, in PromQL."""
+
+from typing import Final
+
+FAILED: Final = 'outcome=~"model_error|invalid_output|timeout|overloaded"'  # a client's error is no one's failure
+QUANTILES: Final = (0.5, 0.95, 0.99)
+
+
+def rate(metric: str, labels: str, by: str, over: str = "$__rate_interval") -> str:
+    """What a counter gains a second, added up by labels."""
+    return f"sum by ({by}) (rate({metric}{{{labels}}}[{over}]))"
+
+
+def quantile(q: float, labels: str, by: str, metric: str = "gateway_prediction_duration_seconds") -> str:
+    """A quantile over the histograms of all workers and instances."""
+    return f"histogram_quantile({q}, {rate(f'{metric}_bucket', labels, f'le, {by}' if by else 'le')})"

@@ -1,0 +1,89 @@
+"""The dashboard Release."""
+
+from expressions import FAILED, QUANTILES, quantile, rate
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+from panels import MODEL, Query, bars, columns, lines, marks, number, page, words
+
+
+def release() -> Dashboard:
+    """How both versions of one model fare, and what was decided about them."""
+    of, by = 'model="$model"', "variant, version"
+    split = f'{of}, variant=~"stable|candidate"'
+    both = "{{variant}} {{version}}"
+    requests = rate("gateway_predictions_total", split, by)
+    failures = f"{rate('gateway_predictions_total', f'{split}, {FAILED}', by)} / {requests}"
+    candidate = rate("gateway_predictions_total", f'{of}, variant="candidate"', "model")
+    all_of_them = rate("gateway_predictions_total", split, "model")
+    counted = f"sum by (action) (gateway_decisions_total{{{of}}})"
+    built = page(
+        "Release",
+        "canary-gateway-release",
+        "One model's release: the split in force, the evidence against the candidate, both versions side by side.",
+        [MODEL],
+        {
+            "In force": [
+                words("Stage", Query(f"max by (stage) (gateway_release_stage{{{of}}}) == 1", "{{stage}}"), {}),
+                words(
+                    "Candidate",
+                    Query(f"max(gateway_candidate_stopped{{{of}}})"),
+                    {"0": ("in traffic", "green"), "1": ("STOPPED", "red")},
+                    says="Stopped: stable answers everyone, until gateway resume.",
+                ),
+                number(
+                    "Answered by the candidate",
+                    "percentunit",
+                    Query(f"({candidate} or 0 * {all_of_them}) / {all_of_them}"),
+                    says="The share of requests that really met it; the bars beside say what is configured.",
+                ),
+                bars(
+                    "Split in force, by route",
+                    "percentunit",
+                    Query(f"max by (route) (gateway_route_weight_ratio{{{of}}})", "{{route}}"),
+                    says="What share of a route's customers meets the candidate. 0 while it is stopped.",
+                    width=12,
+                ),
+            ],
+            "Both versions now": [
+                columns(
+                    "Side by side",
+                    {"requests/s": "reqps", "failures": "percentunit", "p50": "s", "p95": "s", "p99": "s"},
+                    Query(requests, label="requests/s"),
+                    Query(failures, label="failures"),
+                    *(Query(quantile(q, split, by), label=f"p{q * 100:g}") for q in QUANTILES),
+                ),
+            ],
+            "Evidence": [
+                lines(
+                    "Evidence against the candidate, and the line at which a guard acts",
+                    "none",
+                    Query(f"max by (guard) (gateway_guard_evidence_log10{{{of}}})", "{{guard}}"),
+                    Query(f"max(gateway_guard_line_log10{{{of}}})", "line"),
+                    says="log10 E of each guard. At alpha = 1% the line is 2: a harmless candidate ever reaches it "
+                    "with a probability of at most 1%, however often one looks.",
+                    width=16,
+                ),
+                lines(
+                    "Weight of each route",
+                    "percentunit",
+                    Query(f"max by (route) (gateway_route_weight_ratio{{{of}}})", "{{route}}"),
+                ),
+            ],
+            "Both versions": [
+                lines("Requests", "reqps", Query(requests, both)),
+                lines("Failures", "percentunit", Query(failures, both), says="Client errors are no one's failure."),
+                lines(
+                    "Rescued by stable",
+                    "reqps",
+                    Query(rate("gateway_rescues_total", of, "reason"), "{{reason}}"),
+                    says="Requests that the candidate failed on, or was stopped in, and that stable answered instead.",
+                ),
+                *(lines(f"Latency p{q * 100:g}", "s", Query(quantile(q, split, by), both)) for q in QUANTILES),
+            ],
+        },
+    )
+    # A counter that was born since counts as well: the first stop of a model is what makes its counter.
+    before = f"sum by (action) (gateway_decisions_total{{{of}}} offset 15s)"
+    fresh = f"({counted} unless {before}) or ({counted} - {before})"
+    built.annotation(marks("Decisions", f"({fresh}) > 0", "red"))
+    loaded = "changes(gateway_config_last_reload_timestamp_seconds[15s]) > 0"
+    return built.annotation(marks("Configuration loaded", loaded, "blue"))

@@ -1,0 +1,70 @@
+"""Log lines on stderr, for people or for programs. One entry is told from the next whatever a message holds.
+
+A message may quote what a client has sent. In JSON all but plain ASCII is escaped; for people control characters are
+escaped, and a further line of the same entry is indented: only an entry's first line begins with its time.
+"""
+
+import json
+import logging
+import os
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+from gateway.settings.gateway_settings import LogForm
+
+INDENT: Final = "    "
+# Those that a terminal or a reader of lines acts on: C0 but for the line break, DEL, C1, and Unicode's own breaks and
+# reorderings, which can make a line look like another (CVE-2021-42574).
+_ACTED_ON: Final = [*range(10), *range(11, 32), *range(127, 160), *range(0x200B, 0x2010), *range(0x2028, 0x202F)]
+_ESCAPES: Final = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in [*_ACTED_ON, *range(0x2066, 0x206A)]
+}
+_EXTRA: Final = ("prediction_id", "trace_id")  # given as logging's `extra`
+Role = Literal["control", "worker"]
+
+
+def configure(form: LogForm, role: Role, worker: int | None = None) -> None:
+    """Have every logger of this process, and Python's warnings, write to stderr. `worker`: its index."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter(role, worker) if form == "json" else HumanFormatter(role, worker))
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    logging.captureWarnings(True)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+class HumanFormatter(logging.Formatter):
+    """Time, level, process, message; local time."""
+
+    def __init__(self, role: Role, worker: int | None = None) -> None:
+        who = role if worker is None else f"{role} {worker}"
+        super().__init__(f"%(asctime)s %(levelname)s {who}: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The entry; lines after its first one are indented."""
+        return super().format(record).translate(_ESCAPES).replace("\n", "\n" + INDENT)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (UTC), level, logger, message, role, worker (its index), pid; the rest if known."""
+
+    def __init__(self, role: Role, worker: int | None = None) -> None:
+        super().__init__()
+        self._process: dict[str, Any] = {"role": role, "pid": os.getpid()}
+        if worker is not None:
+            self._process["worker"] = worker
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        entry: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **self._process,
+        }
+        entry |= {name: str(value) for name in _EXTRA if (value := getattr(record, name, None)) is not None}
+        if record.exc_info and record.exc_info[1] is not None:
+            entry["exception"] = "".join(traceback.format_exception(record.exc_info[1]))
+        return json.dumps(entry)

@@ -1,0 +1,85 @@
+"""Log lines: one entry stays one entry, whatever a client has put into it."""
+
+import json
+import logging
+import sys
+from datetime import datetime
+
+import pytest
+
+from gateway.logs import INDENT, HumanFormatter, JsonFormatter
+
+FORGED = "2026-01-01 00:00:00,000 INFO control: all is well"
+HOSTILE = [
+    f"a\n{FORGED}",
+    f"a\r{FORGED}",
+    f"a\r\n{FORGED}",
+    f"a\v{FORGED}",
+    f"a\f{FORGED}",
+    f"a\x1c{FORGED}",
+    f"a\x85{FORGED}",
+    f"a\u2028{FORGED}",
+    f"a\u2029{FORGED}",
+    "a\x1b[2J\x1b[31m",
+    "a\x00b",
+    "a\x9b31m",
+    "a\x7f\x7f\x7f",
+    "a\u202eb",
+    "a\u2066b",
+    'a", "level": "debug',
+    "a\ud800b",
+    "résumé 客户",
+]
+
+
+def record(message: str, *values: object, **extra: object) -> logging.LogRecord:
+    made = logging.LogRecord("gateway.web", logging.WARNING, __file__, 1, message, values, None)
+    made.__dict__.update(extra)
+    return made
+
+
+def raised() -> logging.LogRecord:
+    try:
+        raise ValueError(f"a\n{FORGED}")
+    except ValueError:
+        return logging.LogRecord("gateway", logging.ERROR, __file__, 1, "broken", (), sys.exc_info())
+
+
+@pytest.mark.parametrize("message", HOSTILE)
+def test_json_is_one_line_of_plain_ascii_that_holds_the_message(message: str) -> None:
+    line = JsonFormatter("worker", 1).format(record("%s", message))
+    assert line.isascii()
+    assert line.isprintable()
+    entry = json.loads(line)
+    assert (entry["message"], entry["level"], entry["role"], entry["worker"]) == (message, "warning", "worker", 1)
+
+
+@pytest.mark.parametrize("message", HOSTILE)
+def test_for_people_only_the_first_line_looks_like_an_entry(message: str) -> None:
+    first, *more = HumanFormatter("worker", 1).format(record("%s", message)).splitlines()
+    assert f" WARNING worker 1: {message[0]}" in first
+    assert all(line.startswith(INDENT) for line in more)
+    assert all(line.replace("\ud800", "").isprintable() for line in (first, *more))
+
+
+def test_what_is_meant_for_people_stays_readable() -> None:
+    text = HumanFormatter("control").format(record("wrong:\n%s", "config.yaml: résumé 客户"))
+    assert text.endswith(f"WARNING control: wrong:\n{INDENT}config.yaml: résumé 客户")
+
+
+def test_json_says_when_and_of_which_request() -> None:
+    made = record("slow", prediction_id="p1", trace_id="0af7")
+    entry = json.loads(JsonFormatter("control").format(made))
+    assert datetime.fromisoformat(entry["time"]).timestamp() == pytest.approx(made.created, abs=1e-5)
+    assert datetime.fromisoformat(entry["time"]).utcoffset() is not None
+    assert (entry["prediction_id"], entry["trace_id"], entry["logger"]) == ("p1", "0af7", "gateway.web")
+    assert "worker" not in entry
+
+
+def test_an_exception_comes_whole_and_cannot_forge_an_entry_either() -> None:
+    entry = json.loads(JsonFormatter("control").format(raised()))
+    assert entry["message"] == "broken"
+    assert entry["exception"].endswith(f"ValueError: a\n{FORGED}\n")
+    _, *more = HumanFormatter("control").format(raised()).splitlines()
+    assert more[-1] == INDENT + FORGED
+    assert all(line.startswith(INDENT) for line in more)
