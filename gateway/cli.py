@@ -6,6 +6,7 @@ import click
 
 from gateway import __version__
 from gateway.commands.explain import explain
+from gateway.commands.export import export
 from gateway.commands.options import Refusal
 from gateway.commands.releases import resume, status, stop
 from gateway.commands.serving import check, serve
@@ -18,6 +19,7 @@ COMMANDS: Final = (
     status,
     stop,
     resume,
+    export,
 )
 
 

@@ -22,6 +22,9 @@ FLOORS = {
     "orders": 2,
     "instruments": 2,
     "release": 3,
+    "dataset": 3,
+    "analysis": 3,
+    "replay": 3,
     "deployment": 3,
     "fleet": 3,
     "pipeline": 4,
@@ -86,5 +89,7 @@ def test_a_worker_loads_nothing_of_the_command_line() -> None:
         "rich",
         "httpx",
         "prometheus_client",
+        "pyarrow",
+        "sqlite3",
     }
     assert unwanted.isdisjoint(loaded)

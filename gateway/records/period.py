@@ -1,0 +1,55 @@
+"""Which time a query asks for: moments as a person writes them, in nanoseconds since 1970."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from gateway.errors import GatewayError
+from gateway.settings.units import parse_seconds
+
+_SECOND_NS: Final = 1_000_000_000
+EXAMPLES: Final = "24h, 30m, 2026-11-24 or 2026-11-24T08:30:00+01:00"
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """From `since_ns` on, up to but without `until_ns`; None: no bound."""
+
+    since_ns: int | None = None
+    until_ns: int | None = None
+
+    def covers(self, time_ns: int) -> bool:
+        """Whether a moment lies in it."""
+        return (self.since_ns is None or time_ns >= self.since_ns) and (
+            self.until_ns is None or time_ns < self.until_ns
+        )
+
+
+EVER: Final = Period()
+
+
+def moment_ns(text: str, now_ns: int) -> int:
+    """A moment from an ISO time (UTC where it names no zone), or from a duration, which counts back from `now_ns`.
+
+    Raises GatewayError with examples.
+    """
+    try:
+        return now_ns - round(parse_seconds(text) * _SECOND_NS)
+    except ValueError:
+        return _iso_ns(text)
+
+
+def iso_of(time_ns: int) -> str:
+    """The moment in UTC, to the microsecond: 2026-11-24T08:30:00.000000+00:00."""
+    seconds, rest_ns = divmod(time_ns, _SECOND_NS)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest_ns // 1000).isoformat(timespec="microseconds")
+
+
+def _iso_ns(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise GatewayError(f"{text!r} is neither a time nor a duration; write for example {EXAMPLES}") from None
+    moment = moment.replace(tzinfo=moment.tzinfo or UTC)
+    since_1970 = moment - datetime.fromtimestamp(0, UTC)
+    return (since_1970.days * 86_400 + since_1970.seconds) * _SECOND_NS + since_1970.microseconds * 1000
