@@ -7,6 +7,7 @@ import click
 from gateway import __version__
 from gateway.commands.edits import promote, weight
 from gateway.commands.explain import explain
+from gateway.commands.export import export
 from gateway.commands.history import history
 from gateway.commands.options import Refusal
 from gateway.commands.releases import resume, status, stop
@@ -23,6 +24,7 @@ COMMANDS: Final = (
     promote,
     weight,
     history,
+    export,
 )
 
 

@@ -56,18 +56,35 @@ def decode_request(body: bytes, json_length: int | None = None) -> InferRequest:
     Raises InvalidRequest that names the tensor and the remedy.
     """
     if json_length is None:
-        return _request(_document(body), None)
+        return decode_document(_document(body), None)
     if not 0 <= json_length <= len(body):
         raise InvalidRequest(
             f"Inference-Header-Content-Length must be the JSON's length; it says {json_length} of {len(body)} bytes"
         )
     view = memoryview(body)
-    tail = _Tail(view[json_length:])
-    request = _request(_document(view[:json_length]), tail)
-    if tail.offset != len(tail.raw):
+    return decode_document(_document(view[:json_length]), view[json_length:])
+
+
+def decode_document(document: dict[str, Any], raw: bytes | memoryview | None) -> InferRequest:
+    """The request whose JSON has been parsed already. `raw`: what follows the JSON; None where nothing may."""
+    tail = None if raw is None else _Tail(memoryview(raw))
+    request = _request(document, tail)
+    _refuse_rest(tail)
+    return request
+
+
+def decode_outputs(document: dict[str, Any], raw: bytes | memoryview | None) -> list[Tensor]:
+    """The outputs of a response whose JSON has been parsed already; `raw`: what follows it. Raises InvalidRequest."""
+    tail = None if raw is None else _Tail(memoryview(raw))
+    outputs = _inputs(document.get("outputs") or [], tail)
+    _refuse_rest(tail)
+    return outputs
+
+
+def _refuse_rest(tail: _Tail | None) -> None:
+    if tail is not None and tail.offset != len(tail.raw):
         unread = len(tail.raw) - tail.offset
         raise InvalidRequest(f"{unread} bytes behind the JSON belong to no tensor; every binary_data_size must add up")
-    return request
 
 
 def decode_raw(body: bytes, spec: TensorSpec) -> InferRequest:

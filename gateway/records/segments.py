@@ -4,8 +4,9 @@
 line is one JSON object, and complete once its "\\n" is there.
 """
 
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -20,6 +21,14 @@ FEEDBACK: Final = "feedback"
 MIRRORS: Final = "mirrors"
 _NAME: Final = re.compile(r"([a-z]+)-([0-9]{9,})\.jsonl(\.open)?")
 _DISORDER_NS: Final = 300 * 1_000_000_000  # records of several workers interleave; none is this much out of order
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment as it was when a reader looked at the folder: what is appended later is not read."""
+
+    path: Path
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,30 +60,39 @@ def segments(folder: Path, stream: str) -> list[Path]:
     return [path for _, _, path in sorted(found)]
 
 
+def snapshot(folder: Path, stream: str) -> list[Segment]:
+    """The segments of a stream as they are now, in order; none where the folder is missing."""
+    return [segment for path in segments(folder, stream) if (segment := _as_it_is(path)) is not None]
+
+
 def read(
-    folder: Path, stream: str, model: str, period: Period = EVER, advance: Callable[[int], None] = lambda size: None
+    stream: Sequence[Segment], model: str, period: Period = EVER, advance: Callable[[int], None] = lambda size: None
 ) -> Iterator[dict[str, Any]]:
     """The records of one model within `period`, in the order of their writing, one in memory at a time.
 
-    `advance` is told the bytes passed, which add up to `size_of` the stream as it was at the start. Half a line at a
-    segment's end is not there yet (or never will be), and a line that is no JSON object is no record.
+    `advance` is told the bytes passed, which add up to the segments' sizes. Half a line at a segment's end is not there
+    yet (or never will be), and a line that is no JSON object with a model and a time is no record.
     """
     needle = orjson.dumps(model)
-    for segment in _within(segments(folder, stream), period, advance):
-        opened = _opened(segment)
-        if opened is None:
-            continue
-        with opened as file:
-            for line in file:
-                advance(len(line))
-                record = _parsed(line) if needle in line else None
-                if record is not None and record["model"] == model and period.covers(record["time_ns"]):
-                    yield record
+    for segment in _within(stream, period, advance):
+        for line in _lines(segment):
+            advance(len(line))
+            record = _parsed(line) if needle in line else None
+            if record is not None and record["model"] == model and period.covers(record["time_ns"]):
+                yield record
 
 
-def size_of(folder: Path, stream: str) -> int:
-    """The bytes of a stream, for a progress bar."""
-    return sum(path.stat().st_size for path in segments(folder, stream) if path.exists())
+def _lines(segment: Segment) -> Iterator[bytes]:
+    opened = _opened(segment.path)
+    if opened is None:
+        return
+    with opened as file:
+        left = segment.size_bytes
+        for line in file:
+            left -= len(line)
+            if left < 0:
+                return
+            yield line
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
@@ -88,35 +106,39 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     return record if complete else None
 
 
-def _opened(segment: Path) -> BufferedReader | None:
+def _as_it_is(path: Path) -> Segment | None:
+    opened = _opened(path)
+    if opened is None:
+        return None
+    with opened as file:
+        return Segment(path, os.fstat(file.fileno()).st_size)
+
+
+def _opened(path: Path) -> BufferedReader | None:
     """The segment's file. It may have been sealed since it was listed, or deleted to make room: then None."""
-    for path in (segment, segment.with_suffix("") if segment.suffix == ".open" else segment):
+    for name in (path, path.with_suffix("") if path.suffix == ".open" else path):
         try:
-            return path.open("rb")
+            return name.open("rb")
         except FileNotFoundError:
             continue
     return None
 
 
-def _within(paths: list[Path], period: Period, advance: Callable[[int], None]) -> Iterator[Path]:
+def _within(stream: Sequence[Segment], period: Period, advance: Callable[[int], None]) -> Iterator[Segment]:
     """The segments that can hold a record of the period, told by the first record of each and of the next one."""
     if period == EVER:
-        yield from paths
+        yield from stream
         return
-    begins_ns = [_first_time_ns(path) for path in paths]
-    for path, begin_ns, end_ns in zip(paths, begins_ns, [*begins_ns[1:], None], strict=True):
+    begins_ns = [_first_time_ns(segment) for segment in stream]
+    for segment, begin_ns, end_ns in zip(stream, begins_ns, [*begins_ns[1:], None], strict=True):
         too_old = period.since_ns is not None and end_ns is not None and end_ns + _DISORDER_NS < period.since_ns
         too_new = period.until_ns is not None and begin_ns is not None and begin_ns - _DISORDER_NS >= period.until_ns
-        if not too_old and not too_new:
-            yield path
-        elif path.exists():
-            advance(path.stat().st_size)
+        if too_old or too_new:
+            advance(segment.size_bytes)
+        else:
+            yield segment
 
 
-def _first_time_ns(segment: Path) -> int | None:
-    opened = _opened(segment)
-    if opened is None:
-        return None
-    with opened as file:
-        record = _parsed(file.readline())
+def _first_time_ns(segment: Segment) -> int | None:
+    record = _parsed(next(_lines(segment), b""))
     return None if record is None else record["time_ns"]

@@ -1,0 +1,59 @@
+"""`gateway export`."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+import orjson
+
+from gateway.commands.options import CONFIG, JSON, Refusal
+from gateway.commands.recorded import SINCE, UNTIL, Recorded, meter, period_of, shown_progress
+from gateway.records.joined import Query
+
+NEEDS_PYARROW = "`gateway export` needs pyarrow: pip install 'canary-gateway[data]'"
+
+
+@click.command()
+@click.argument("model")
+@CONFIG
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="A new folder, or one of an earlier export."
+)
+@SINCE
+@UNTIL
+@click.option("--variant", type=click.Choice(["stable", "candidate", "pinned"]), help="Only what this part answered.")
+@click.option("--with-feedback", is_flag=True, help="Only predictions that got feedback.")
+@click.option("--format", "kind", type=click.Choice(["parquet", "jsonl"]), default="parquet", show_default=True)
+@JSON
+def export(
+    model: str,
+    config: Path,
+    out: Path,
+    since: str | None,
+    until: str | None,
+    variant: str | None,
+    with_feedback: bool,
+    kind: str,
+    as_json: bool,
+) -> None:
+    """Write the recorded predictions, joined with their feedback, as a data set."""
+    if find_spec("pyarrow") is None:
+        raise Refusal(NEEDS_PYARROW)
+    from gateway.dataset.export import Meters, Source
+    from gateway.dataset.export import export as write
+
+    query = Query(model, period_of(since, until), variant, with_feedback)
+    recorded = Recorded(config, model)
+    streams = recorded.records
+    with shown_progress() as progress:
+        meters = Meters(
+            meter(progress, "reading feedback", streams.feedback),
+            meter(progress, "finding the columns", streams.predictions),
+            meter(progress, "writing rows", streams.predictions),
+        )
+        counts = write(Source(streams, recorded.labels, recorded.raw_input), query, out, kind, meters)
+    document = counts.document()
+    if as_json:
+        click.echo(orjson.dumps({"out": str(out), **document}))
+    else:
+        click.echo(f"{out}: {document['rows']:,} predictions, {document['rows_with_feedback']:,} of them with feedback")

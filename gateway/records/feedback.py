@@ -1,0 +1,121 @@
+"""Feedback, looked up by the prediction that it is for.
+
+It comes after its prediction, in any order, and more than once. It is kept in a SQLite file, so that however much there
+is of it, it need not fit in memory.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import orjson
+
+from gateway.records.truth import same_as
+
+_ASK: Final = 500  # predictions looked up at once
+_CACHE_KIB: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A truth, by whom and when (ns since 1970)."""
+
+    truth: Any
+    customer: str | None
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """All that was said of one prediction. What was said last holds, of truth, of reward, and of each metric.
+
+    `labels`: one for each different truth, the one that holds last. `count`: repetitions count once.
+    """
+
+    truth: Any = None
+    reward: float | None = None
+    correct: bool | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    comment: str | None = None
+    count: int = 0
+    labels: Sequence[Label] = ()
+
+    @property
+    def conflict(self) -> bool:
+        """Whether truths contradict each other."""
+        return len(self.labels) > 1
+
+
+class FeedbackStore:
+    """The feedback of one model, in a SQLite file of its own. `labels`: the model's classes, to tell truths apart."""
+
+    def __init__(self, file: Path, labels: Sequence[str]) -> None:
+        self._labels = labels
+        self._database = sqlite3.connect(file, isolation_level=None)
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        self._database.execute("CREATE TABLE feedback (place INTEGER PRIMARY KEY, prediction_id TEXT, record BLOB)")
+        self.empty = True
+        self.truth_kinds: set[type] = set()  # of the truths that were given
+
+    def __enter__(self) -> "FeedbackStore":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database.close()
+
+    def fill(self, records: Iterable[dict[str, Any]]) -> None:
+        """Take in the lines of the stream `feedback`, in their order. To be called once."""
+        self._database.execute("BEGIN")
+        self._database.executemany(
+            "INSERT INTO feedback (prediction_id, record) VALUES (?, ?)", map(self._row, records)
+        )
+        self._database.execute("CREATE INDEX by_prediction ON feedback (prediction_id)")
+        self._database.execute("COMMIT")
+        self.empty = self._database.execute("SELECT 1 FROM feedback LIMIT 1").fetchone() is None
+
+    def of(self, prediction_ids: Sequence[str]) -> dict[str, Feedback]:
+        """The feedback for these predictions; those without any are left out."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        if not self.empty:
+            for start in range(0, len(prediction_ids), _ASK):
+                for prediction_id, record in self._asked(prediction_ids[start : start + _ASK]):
+                    found.setdefault(prediction_id, []).append(orjson.loads(record))
+        return {prediction_id: folded(records, self._labels) for prediction_id, records in found.items()}
+
+    def _asked(self, prediction_ids: Sequence[str]) -> list[tuple[str, bytes]]:
+        marks = ",".join("?" * len(prediction_ids))
+        query = f"SELECT prediction_id, record FROM feedback WHERE prediction_id IN ({marks}) ORDER BY place"
+        return self._database.execute(query, prediction_ids).fetchall()
+
+    def _row(self, record: dict[str, Any]) -> tuple[str, bytes]:
+        truth = record.get("truth")
+        if truth is not None:
+            self.truth_kinds.add(type(truth))
+        return record["prediction_id"], orjson.dumps(record)
+
+
+def folded(records: Sequence[dict[str, Any]], classes: Sequence[str] = ()) -> Feedback:
+    """All feedback on one prediction as one. Records with the same truth, reward and metrics count once."""
+    ordered = sorted(records, key=lambda record: int(record["time_ns"]))
+    labels: dict[bytes, Label] = {}
+    said: dict[str, Any] = {}
+    metrics: dict[str, float] = {}
+    different = set()
+    for record in ordered:
+        truth = record.get("truth")
+        different.add(orjson.dumps([truth, record.get("reward"), record.get("metrics")], option=orjson.OPT_SORT_KEYS))
+        metrics.update(record.get("metrics") or {})
+        said.update({name: record[name] for name in ("reward", "comment") if record.get(name) is not None})
+        if truth is not None:
+            key = same_as(truth, classes)
+            labels.pop(key, None)
+            labels[key] = Label(truth, record.get("customer"), record["time_ns"])
+            said.update(truth=truth, correct=record.get("correct"))
+    return Feedback(**said, metrics=metrics, count=len(different), labels=tuple(labels.values()))

@@ -1,0 +1,82 @@
+"""One prediction as it was recorded: who asked, who was chosen and why, what was asked and what was answered."""
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from gateway.errors import Outcome
+from gateway.protocol.decode import decode_document, decode_outputs, decode_raw
+from gateway.tensors import InferRequest, Tensor, TensorSpec
+
+RawInput = Callable[[int], TensorSpec]  # the one input that a raw body is for, by the model's version
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A line of the stream `predictions`. `request` and `response` are V2 JSON, `*_binary` what followed it in Base64.
+
+    `request` is None where inputs are not recorded, and where the body was raw: `request_binary` is all of it then.
+    """
+
+    prediction_id: str
+    time_ns: int
+    model: str
+    version: int
+    variant: str
+    outcome: str
+    model_sha256: str | None = None
+    route: str | None = None
+    propensity: float | None = None
+    weight_ppm: int | None = None
+    bucket: int | None = None
+    salt: str | None = None
+    generation: int | None = None
+    customer: str | None = None
+    modality: str | None = None
+    rescued_from: int | None = None
+    rescue_reason: str | None = None
+    latency_us: int | None = None
+    queue_us: int | None = None
+    batch: int | None = None
+    predicted: int | None = None
+    error: str | None = None
+    request_sha256: str | None = None
+    request_media: str | None = None
+    request: dict[str, Any] | None = None
+    request_binary: str | None = None
+    response: dict[str, Any] | None = None
+    response_binary: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it was answered."""
+        return self.outcome == Outcome.OK
+
+    @property
+    def has_request(self) -> bool:
+        """Whether what was asked is recorded."""
+        return self.request is not None or self.request_binary is not None
+
+    def decoded(self, raw_input: RawInput) -> InferRequest:
+        """What was asked; `raw_input` is consulted for a raw body. Raises InvalidRequest where it cannot be read."""
+        raw = _bytes(self.request_binary)
+        if self.request is not None:
+            return decode_document(self.request, raw)
+        return decode_raw(raw or b"", raw_input(self.version))
+
+    def outputs(self) -> Sequence[Tensor]:
+        """What was answered; empty where nothing was. Raises InvalidRequest where it cannot be read."""
+        return () if self.response is None else decode_outputs(self.response, _bytes(self.response_binary))
+
+
+_FIELDS: Final = frozenset(field.name for field in fields(Prediction))
+
+
+def prediction_of(record: dict[str, Any]) -> Prediction:
+    """The prediction that a line of `predictions` holds. What a later version of the gateway added is left out."""
+    return Prediction(**{name: value for name, value in record.items() if name in _FIELDS})
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else base64.b64decode(text)

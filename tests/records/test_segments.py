@@ -1,0 +1,139 @@
+"""Reading streams of records from their segments."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from gateway.errors import GatewayError
+from gateway.records.period import Period, iso_of, moment_ns
+from gateway.records.segments import SegmentName, read, segment_name, segment_path, snapshot
+
+SECOND_NS = 1_000_000_000
+DAY_NS = 86_400 * SECOND_NS
+
+
+def line(time_ns: int, model: str = "digits", **more: object) -> bytes:
+    return orjson.dumps({"model": model, "time_ns": time_ns, **more}) + b"\n"
+
+
+def write(folder: Path, number: int, *lines: bytes, open: bool = False) -> Path:
+    path = segment_path(folder, "predictions", number, open=open)
+    path.write_bytes(b"".join(lines))
+    return path
+
+
+def times(folder: Path, model: str = "digits", period: Period | None = None) -> list[int]:
+    records = read(snapshot(folder, "predictions"), model, period or Period())
+    return [record["time_ns"] for record in records]
+
+
+@pytest.mark.parametrize(
+    ("name", "means"),
+    [
+        ("predictions-000000001.jsonl", SegmentName("predictions", 1, False)),
+        ("mirrors-000000042.jsonl.open", SegmentName("mirrors", 42, True)),
+        ("feedback-1234567890.jsonl", SegmentName("feedback", 1_234_567_890, False)),
+        ("predictions-1.jsonl", None),
+        ("predictions-000000001.jsonl.gz", None),
+        ("decisions.jsonl", None),
+    ],
+)
+def test_names(name: str, means: SegmentName | None, tmp_path: Path) -> None:
+    assert segment_name(name) == means
+    if means is not None:
+        assert segment_path(tmp_path, means.stream, means.number, open=means.open) == tmp_path / name
+
+
+def test_segments_are_read_in_order_sealed_ones_and_the_open_one(tmp_path: Path) -> None:
+    write(tmp_path, 10, line(5), open=True)
+    write(tmp_path, 2, line(3), line(4))
+    write(tmp_path, 1, line(1), line(2))
+    (tmp_path / "feedback-000000001.jsonl").write_bytes(line(9))
+    (tmp_path / "notes.txt").write_text("not a segment")
+    assert times(tmp_path) == [1, 2, 3, 4, 5]
+
+
+def test_half_a_line_is_not_there_yet(tmp_path: Path) -> None:
+    write(tmp_path, 1, line(1), line(2)[:-1], open=True)
+    assert times(tmp_path) == [1]
+    write(tmp_path, 1, line(1), line(2)[:-9], open=True)
+    assert times(tmp_path) == [1]
+
+
+def test_what_is_no_record_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, 1, b'"digits"\n', b'["digits"]\n', b'{"model":"digits"}\n', b'{"digits\n', b"\n", line(7))
+    assert times(tmp_path) == [7]
+
+
+def test_only_the_models_own_records(tmp_path: Path) -> None:
+    write(tmp_path, 1, line(1), line(2, "tumor"), line(3, "tumor", customer="digits"))
+    assert times(tmp_path, "tumor") == [2, 3]
+    assert times(tmp_path) == [1]
+
+
+@pytest.mark.parametrize(
+    ("period", "expected"),
+    [
+        (Period(), [0, 1, 2, 3]),
+        (Period(since_ns=DAY_NS), [1, 2, 3]),
+        (Period(until_ns=2 * DAY_NS), [0, 1]),
+        (Period(DAY_NS, DAY_NS + 1), [1]),
+        (Period(4 * DAY_NS), []),
+    ],
+)
+def test_a_period_and_the_segments_that_need_not_be_read(tmp_path: Path, period: Period, expected: list[int]) -> None:
+    for day in range(4):
+        write(tmp_path, day + 1, line(day * DAY_NS), open=day == 3)
+    passed: list[int] = []
+    records = list(read(snapshot(tmp_path, "predictions"), "digits", period, passed.append))
+    assert [record["time_ns"] // DAY_NS for record in records] == expected
+    assert sum(passed) == sum(path.stat().st_size for path in tmp_path.iterdir())
+
+
+def test_records_a_little_out_of_order_are_found(tmp_path: Path) -> None:
+    write(tmp_path, 1, line(10 * SECOND_NS), line(30 * SECOND_NS))
+    write(tmp_path, 2, line(20 * SECOND_NS))
+    assert times(tmp_path, period=Period(since_ns=25 * SECOND_NS)) == [30 * SECOND_NS]
+
+
+def test_what_is_appended_after_the_look_is_not_read(tmp_path: Path) -> None:
+    path = write(tmp_path, 1, line(1), open=True)
+    stream = snapshot(tmp_path, "predictions")
+    with path.open("ab") as file:
+        file.write(line(2))
+    assert [record["time_ns"] for record in read(stream, "digits")] == [1]
+
+
+def test_a_segment_sealed_or_deleted_after_the_look(tmp_path: Path) -> None:
+    first = write(tmp_path, 1, line(1))
+    second = write(tmp_path, 2, line(2), open=True)
+    stream = snapshot(tmp_path, "predictions")
+    second.rename(second.with_suffix(""))
+    first.unlink()
+    assert [record["time_ns"] for record in read(stream, "digits")] == [2]
+
+
+def test_without_a_folder_there_are_none(tmp_path: Path) -> None:
+    assert snapshot(tmp_path / "missing", "predictions") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("24h", "2026-11-17T12:00:00.000000+00:00"),
+        ("90s", "2026-11-18T11:58:30.000000+00:00"),
+        ("2026-11-18", "2026-11-18T00:00:00.000000+00:00"),
+        ("2026-11-18T09:30:00+01:00", "2026-11-18T08:30:00.000000+00:00"),
+        ("2026-11-18T09:30:00.000001Z", "2026-11-18T09:30:00.000001+00:00"),
+    ],
+)
+def test_moments(text: str, expected: str) -> None:
+    now_ns = 1_795_003_200 * SECOND_NS
+    assert iso_of(moment_ns(text, now_ns)) == expected
+
+
+@pytest.mark.parametrize("text", ["yesterday", "24", "2026-13-01", ""])
+def test_what_is_no_moment(text: str) -> None:
+    with pytest.raises(GatewayError, match="write for example 24h"):
+        moment_ns(text, 0)
