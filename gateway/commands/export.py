@@ -41,6 +41,7 @@ def export(
         raise Refusal(NEEDS_PYARROW)
     from gateway.dataset.export import Meters, Source
     from gateway.dataset.export import export as write
+    from gateway.dataset.manifest import MANIFEST
 
     query = Query(model, period_of(since, until), variant, with_feedback)
     recorded = Recorded(config, model)
@@ -56,4 +57,7 @@ def export(
     if as_json:
         click.echo(orjson.dumps({"out": str(out), **document}))
     else:
-        click.echo(f"{out}: {document['rows']:,} predictions, {document['rows_with_feedback']:,} of them with feedback")
+        click.echo(f"{document['rows']:,} predictions, {document['rows_with_feedback']:,} of them with feedback")
+        click.echo(
+            f"in {out / f'model={model}'}, which pandas and polars read as one folder; {out / MANIFEST} has the details"
+        )
