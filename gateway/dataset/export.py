@@ -13,7 +13,7 @@ from gateway.dataset.parts import Parts
 from gateway.dataset.survey import Survey, tensors_of
 from gateway.errors import GatewayError
 from gateway.records.feedback import FeedbackStore
-from gateway.records.joined import Advance, Query, Records, fill, joined
+from gateway.records.joined import Advance, Query, Records, chunks, fill, joined
 from gateway.records.prediction import RawInput
 
 UNFINISHED: Final = ".unfinished"
@@ -87,8 +87,13 @@ def _files(out: Path) -> set[str]:
 
 def _layout(source: Source, query: Query, store: FeedbackStore, advance: Advance) -> Layout:
     survey = Survey(source.raw_input)
-    for prediction, _ in joined(source.records, query, store, advance):
-        survey.look_at(prediction)
+    if query.with_feedback:
+        for prediction, _ in joined(source.records, query, store, advance):
+            survey.look_at(prediction)
+    else:  # without looking up the feedback, which takes a third of the time
+        for chunk in chunks(source.records, query, advance):
+            for prediction in chunk:
+                survey.look_at(prediction)
     if not survey.rows:
         raise GatewayError(
             f"no recorded prediction of '{query.model}' is what was asked for; there is nothing to export"

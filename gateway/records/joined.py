@@ -57,14 +57,15 @@ def fill(store: FeedbackStore, records: Records, query: Query, advance: Advance)
 
 def joined(records: Records, query: Query, store: FeedbackStore, advance: Advance) -> Iterator[Joined]:
     """The predictions of the query in the order of their recording, each with its feedback."""
-    for chunk in _chunks(records, query, advance):
+    for chunk in chunks(records, query, advance):
         feedback = store.of([prediction.prediction_id for prediction in chunk])
         for prediction in chunk:
             if not query.with_feedback or prediction.prediction_id in feedback:
                 yield prediction, feedback.get(prediction.prediction_id, NONE)
 
 
-def _chunks(records: Records, query: Query, advance: Advance) -> Iterator[list[Prediction]]:
+def chunks(records: Records, query: Query, advance: Advance) -> Iterator[list[Prediction]]:
+    """The predictions of the query, with or without feedback, a few at a time."""
     passed_bytes = 0
     chunk: list[Prediction] = []
 

@@ -74,7 +74,10 @@ _FIELDS: Final = frozenset(field.name for field in fields(Prediction))
 
 
 def prediction_of(record: dict[str, Any]) -> Prediction:
-    """The prediction that a line of `predictions` holds. What a later version of the gateway added is left out."""
+    """The prediction that `record`, a line of `predictions`, holds; what a later gateway added to it is left out."""
+    record.pop("kind", None)
+    if record.keys() <= _FIELDS:
+        return Prediction(**record)
     return Prediction(**{name: value for name, value in record.items() if name in _FIELDS})
 
 
