@@ -9,7 +9,7 @@ from typing import Final
 from gateway.records.feedback import Feedback, FeedbackStore
 from gateway.records.period import EVER, Period
 from gateway.records.prediction import Prediction, prediction_of
-from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, Segment, read, segments
+from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, Segment, read, snapshot
 
 CHUNK: Final = 500  # predictions in memory at a time, and fewer where they are large
 CHUNK_BYTES: Final = 16 * 1024**2
@@ -42,7 +42,7 @@ Joined = tuple[Prediction, Feedback]
 
 def records_in(folder: Path) -> Records:
     """The streams in a folder, as they are now."""
-    return Records(segments(folder, PREDICTIONS), segments(folder, FEEDBACK), segments(folder, MIRRORS))
+    return Records(snapshot(folder, PREDICTIONS), snapshot(folder, FEEDBACK), snapshot(folder, MIRRORS))
 
 
 def size_of(stream: Sequence[Segment]) -> int:

@@ -60,6 +60,11 @@ def segments(folder: Path, stream: str) -> list[Segment]:
     return [segment for _, path in sorted(found) if (segment := _as_it_is(path)) is not None]
 
 
+def snapshot(folder: Path, stream: str) -> list[Segment]:
+    """The segments of a stream as they are now, in order; none where the folder is missing."""
+    return [segment for path in segments(folder, stream) if (segment := _as_it_is(path)) is not None]
+
+
 def read(
     stream: Sequence[Segment], model: str, period: Period = EVER, advance: Callable[[int], None] = lambda size: None
 ) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.errors import GatewayError
 from gateway.records.period import Period, iso_of, moment_ns
-from gateway.records.segments import SegmentName, read, segment_name, segment_path, segments
+from gateway.records.segments import SegmentName, read, segment_name, segment_path, snapshot
 
 SECOND_NS = 1_000_000_000
 DAY_NS = 86_400 * SECOND_NS
@@ -24,7 +24,7 @@ def write(folder: Path, number: int, *lines: bytes, open: bool = False) -> Path:
 
 
 def times(folder: Path, model: str = "digits", period: Period | None = None) -> list[int]:
-    records = read(segments(folder, "predictions"), model, period or Period())
+    records = read(snapshot(folder, "predictions"), model, period or Period())
     return [record["time_ns"] for record in records]
 
 
@@ -86,7 +86,7 @@ def test_a_period_and_the_segments_that_need_not_be_read(tmp_path: Path, period:
     for day in range(4):
         write(tmp_path, day + 1, line(day * DAY_NS), open=day == 3)
     passed: list[int] = []
-    records = list(read(segments(tmp_path, "predictions"), "digits", period, passed.append))
+    records = list(read(snapshot(tmp_path, "predictions"), "digits", period, passed.append))
     assert [record["time_ns"] // DAY_NS for record in records] == expected
     assert sum(passed) == sum(path.stat().st_size for path in tmp_path.iterdir())
 
@@ -99,7 +99,7 @@ def test_records_a_little_out_of_order_are_found(tmp_path: Path) -> None:
 
 def test_what_is_appended_after_the_look_is_not_read(tmp_path: Path) -> None:
     path = write(tmp_path, 1, line(1), open=True)
-    stream = segments(tmp_path, "predictions")
+    stream = snapshot(tmp_path, "predictions")
     with path.open("ab") as file:
         file.write(line(2))
     assert [record["time_ns"] for record in read(stream, "digits")] == [1]
@@ -108,14 +108,14 @@ def test_what_is_appended_after_the_look_is_not_read(tmp_path: Path) -> None:
 def test_a_segment_sealed_or_deleted_after_the_look(tmp_path: Path) -> None:
     first = write(tmp_path, 1, line(1))
     second = write(tmp_path, 2, line(2), open=True)
-    stream = segments(tmp_path, "predictions")
+    stream = snapshot(tmp_path, "predictions")
     second.rename(second.with_suffix(""))
     first.unlink()
     assert [record["time_ns"] for record in read(stream, "digits")] == [2]
 
 
 def test_without_a_folder_there_are_none(tmp_path: Path) -> None:
-    assert segments(tmp_path / "missing", "predictions") == []
+    assert snapshot(tmp_path / "missing", "predictions") == []
 
 
 @pytest.mark.parametrize(
