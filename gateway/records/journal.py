@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, Segment, segments
+from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, segment_name, segments
 from gateway.records.stream import Stream
 from gateway.settings.gateway_settings import RecordsSettings
 from gateway.shm.ring import Ring
@@ -130,14 +130,18 @@ class Journal:
 
     def _make_room(self) -> None:
         """Delete the oldest sealed segments beyond `retain`: predictions first, feedback is small and dear."""
-        sealed = [*_oldest_first(self._folder, PREDICTIONS, MIRRORS), *_oldest_first(self._folder, FEEDBACK)]
-        total = sum(segment.size_bytes for segment in sealed)
-        for segment in sealed:
+        sealed = {
+            path: path.stat().st_size
+            for names in ((PREDICTIONS, MIRRORS), (FEEDBACK,))
+            for path in sorted(_sealed(self._folder, names), key=lambda path: path.stat().st_mtime_ns)
+        }
+        total = sum(sealed.values())
+        for path, size in sealed.items():
             if total <= self._retain:
                 return
-            segment.path.unlink(missing_ok=True)
-            total -= segment.size_bytes
-            log.info("%s is deleted: records.retain is reached", segment.path.name)
+            path.unlink(missing_ok=True)
+            total -= size
+            log.info("%s is deleted: records.retain is reached", path.name)
 
     def _refused(self, error: OSError) -> None:
         if not self.error:
@@ -145,8 +149,6 @@ class Journal:
         self.error = str(error)
 
 
-def _oldest_first(folder: Path, *streams: str) -> list[Segment]:
-    """The sealed segments."""
-    found = [segment for name in streams for segment in segments(folder, name)]
-    sealed = [segment for segment in found if segment.path.suffix != ".open"]
-    return sorted(sealed, key=lambda segment: segment.path.stat().st_mtime_ns)
+def _sealed(folder: Path, streams: tuple[str, ...]) -> list[Path]:
+    found = [path for name in streams for path in segments(folder, name)]
+    return [path for path in found if (name := segment_name(path.name)) is not None and not name.open]

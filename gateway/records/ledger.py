@@ -83,8 +83,8 @@ class Ledger:
     def remember(self, folder: Path) -> None:
         """Know the feedback of former runs again, as far as memory reaches; it is not counted."""
         lines: deque[bytes] = deque(maxlen=REMEMBERED)
-        for segment in segments(folder, FEEDBACK):
-            with segment.path.open("rb") as file:
+        for path in segments(folder, FEEDBACK):
+            with path.open("rb") as file:
                 lines.extend(file)
         for record in _parsed(b"".join(lines)):
             for key, _ in _parts(record):

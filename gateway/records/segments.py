@@ -51,13 +51,13 @@ def segment_name(file: str) -> SegmentName | None:
     return SegmentName(match[1], int(match[2]), match[3] is not None) if match else None
 
 
-def segments(folder: Path, stream: str) -> list[Segment]:
-    """The segments of a stream as they are now, in order; none where the folder is missing."""
+def segments(folder: Path, stream: str) -> list[Path]:
+    """The segments of a stream that are there now, in order; none where the folder is missing."""
     if not folder.is_dir():
         return []
     names = [(segment_name(path.name), path) for path in folder.iterdir()]
-    found = [(name.number, path) for name, path in names if name is not None and name.stream == stream]
-    return [segment for _, path in sorted(found) if (segment := _as_it_is(path)) is not None]
+    found = [(name.number, name.open, path) for name, path in names if name is not None and name.stream == stream]
+    return [path for _, _, path in sorted(found)]
 
 
 def snapshot(folder: Path, stream: str) -> list[Segment]:

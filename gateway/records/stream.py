@@ -24,7 +24,7 @@ class Stream:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         last = next(reversed(segments(self._folder, self.name)), None)
-        name = segment_name(last.path.name) if last is not None else None
+        name = segment_name(last.name) if last is not None else None
         self.number = 1 if name is None else name.number + (not name.open)
         path = segment_path(self._folder, self.name, self.number, open=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
