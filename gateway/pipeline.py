@@ -11,6 +11,7 @@ from gateway.call import Call, Source
 from gateway.deployment import Deployment
 from gateway.errors import Conflict, InvalidRequest, NotFound, Outcome, Overloaded, RequestError
 from gateway.instruments import SharedInstruments
+from gateway.mirror import Mirror, is_mirrored
 from gateway.protocol.classification import classify
 from gateway.protocol.encode import encode_response
 from gateway.recorder import BLAMED, Recorder
@@ -61,6 +62,7 @@ class Gateway:
         self._timeout_ns = int(limits.timeout * 1e9)
         self._next_nonce = nonces()
         self._token = self.recorder.signer.token
+        self._mirror = Mirror(self.recorder)
 
     def admit(self) -> None:
         """Count a request in; raises Overloaded beyond `limits.inflight`. Every admitted request must be let go."""
@@ -232,6 +234,8 @@ class Gateway:
         version.tally.success(decision.variant, call.started_ns, ended_ns)
         if classes:
             _classify(call, classes)
+        if served.mirror_ppm and decision.variant is STABLE and is_mirrored(call.nonce, served.mirror_ppm):
+            self._mirror.offer(call, token, answer, classes)
         if duration_ns > served.slow_after_ns and not call.rescued:
             self.recorder.slow(call, candidate=decision.variant is CANDIDATE)
         return Reply(encoded.body, encoded.json_length, token, version.text, decision.variant)

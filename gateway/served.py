@@ -68,7 +68,7 @@ class ServedModel:
         self.breaker = Breaker(guards.breaker.consecutive_failures)
         self.rescue_after_ns = int((settings.rescue or RescueSettings()).timeout * 1e9)
         self.slow_after_ns = _slow_after_ns(guards)
-        self.mirror_ppm = round(settings.mirror.weight * 10_000) if settings.mirror else 0
+        self.mirror_ppm = round(settings.mirror.weight * 10_000) if settings.mirror and release.candidate else 0
         self.names = {route: names_of(name, route) for route in (*routes, DEFAULT_ROUTE, PINNED_ROUTE)}
         self.strata = {route: index for index, route in enumerate(routes[:UNSTRATIFIED])}
         self._generation = generation

@@ -6,6 +6,7 @@ JSON can only stand between its tokens, so that a space in its place changes not
 
 import binascii
 import hashlib
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -113,6 +114,31 @@ _NOT_RESCUED: Final = b'"rescued_from":null,"rescue_reason":null,'
 
 def _rescued(version: int, reason: str) -> bytes:
     return b'"rescued_from":%d,"rescue_reason":"%b",' % (version, reason.encode())
+
+
+def mirror_line(
+    prediction_id: bytes,
+    model: str,
+    version: int,
+    sha256: str,
+    agreement: bool,
+    distance: float | None,
+    predicted: int | None,
+    response: bytes,
+) -> bytes:
+    """What the candidate answered to a request that stable had answered as `prediction_id`."""
+    fields = {
+        "kind": "mirror",
+        "prediction_id": prediction_id.decode(),
+        "time_ns": time.time_ns(),
+        "model": model,
+        "version": version,
+        "model_sha256": sha256,
+        "agreement": agreement,
+        "distance": distance,
+        "predicted": predicted,
+    }
+    return b'%b,"response":%b}\n' % (orjson.dumps(fields)[:-1], response)
 
 
 def line_of(fields: Mapping[str, Any]) -> bytes:

@@ -92,6 +92,11 @@ class ModelVersion:
         self.abandon = self._batcher.abandon
         self.waits = not self.on_loop or loaded.rules.max_delay_s > 0  # even a request that comes alone must wait
 
+    @property
+    def spare(self) -> bool:
+        """A request would be run at once, and no other would wait for it."""
+        return self._batcher.spare
+
     async def close(self) -> None:
         """Wait until every request has been answered, then let go of the threads and the session."""
         while not self._batcher.idle:
