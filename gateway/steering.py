@@ -1,0 +1,270 @@
+"""Feeds each release's controller with what workers and clients tell, and carries out what it asks for.
+
+One `tick` every 50 ms: evidence, feedback and counters in; weights, stops and decisions out.
+"""
+
+import logging
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from gateway.errors import Conflict, NotFound
+from gateway.metrics.window import FeedbackCounts, Sample, Window
+from gateway.records.ledger import Credit, Heard
+from gateway.recording import Recording
+from gateway.release.actions import Action, Advance, Complete, Continue, Pause, SetWeight, Stop
+from gateway.release.controller import Controller, windows_s
+from gateway.release.forecast import Progress, progress
+from gateway.release.keeping import kept, restored
+from gateway.release.observation import ClassCounts, FeedbackEvent, MirrorPair, Observation
+from gateway.release.pen import Pen
+from gateway.release.state import Event
+from gateway.release.stops import Decision, Stops
+from gateway.routing.release import Variant
+from gateway.routing.split import BUCKETS
+from gateway.settings.routing_settings import ReleaseSettings
+from gateway.shm.events import FailureEvent
+from gateway.shm.scoreboard import INFLIGHT, UNSTRATIFIED, Scoreboard, Slots, Totals
+from gateway.shm.switchboard import LIVE_ROUTES, Switchboard
+
+KEEP_S: Final = 5.0  # between two savings of what controllers remember
+RAMP: Final = "ramp"
+NAMES: Final[Mapping[type[Action], str]] = {
+    Pause: "pause", Continue: "continue", Advance: "advance", Complete: "complete"
+}  # fmt: skip
+log: Final = logging.getLogger("gateway.steering")
+StopNow = Callable[[str, int, str, str, dict[str, Any]], Decision]
+
+
+@dataclass(slots=True)
+class Steered:
+    """One release under control. `live` names the routes whose weights are turned, in the order of the board's words."""
+
+    name: str
+    settings: ReleaseSettings
+    controller: Controller
+    window: Window
+    slot: int
+    live: tuple[str, ...]
+    failures: list[FailureEvent] = field(default_factory=list)
+    feedback: list[FeedbackEvent] = field(default_factory=list)
+    pairs: list[MirrorPair] = field(default_factory=list)
+
+    @property
+    def candidate(self) -> int:
+        assert self.settings.candidate is not None
+        return self.settings.candidate
+
+
+class Steering:
+    """The controllers of all releases that have a candidate. `stop_now` stops one, as a person would."""
+
+    def __init__(
+        self,
+        folder: Path,
+        board: Switchboard,
+        scoreboard: Scoreboard,
+        versions: Slots,
+        releases: Slots,
+        records: Recording,
+        stops: Stops,
+        stop_now: StopNow,
+    ) -> None:
+        self._file = folder / "ramps.json"
+        self._board = board
+        self._scoreboard = scoreboard
+        self._versions = versions
+        self._releases = releases
+        self._records = records
+        self._stops = stops
+        self._stop_now = stop_now
+        self._pen = Pen()
+        self._steered: dict[str, Steered] = {}
+        self._by_slot: dict[int, Steered] = {}
+        self._memory = _read(self._file)
+        self._kept_s = -math.inf
+
+    def close_changed(self, served: Mapping[str, ReleaseSettings]) -> None:
+        """Before a configuration is swapped in: where the meaning of live weights changes, they are 0 until it is."""
+        for name, settings in served.items():
+            now = self._steered.get(name)
+            if now is not None and settings.candidate == now.candidate and _live(settings) != now.live:
+                self._board.turn(now.slot, [0] * LIVE_ROUTES)
+
+    def configure(self, served: Mapping[str, ReleaseSettings]) -> None:
+        """Steer these releases from now on. One whose settings are as they were goes on undisturbed."""
+        now_s = time.monotonic()
+        for name, old in self._steered.items():
+            self._memory[name] = kept(old.controller, now_s)
+        steered = {}
+        for name, settings in served.items():
+            old_one = self._steered.get(name)
+            if settings.candidate is None:
+                continue
+            same = old_one is not None and old_one.settings == settings
+            steered[name] = old_one if same and old_one is not None else self._begun(name, settings, now_s)
+        self._steered = steered
+        self._by_slot = {one.slot: one for one in steered.values()}
+        self._keep(now_s)
+
+    def tick(self) -> None:
+        """Let every controller take its step."""
+        now_s, time_ns = time.monotonic(), time.time_ns()
+        for event in self._records.events():
+            one = self._by_slot.get(event.slot)
+            if one is not None:
+                one.failures.append(event)
+        for heard in self._records.ledger.take():
+            self._hand_on(heard)
+        acted = False
+        for one in self._steered.values():
+            acted |= self._step(one, now_s, time_ns)
+        if acted or now_s - self._kept_s > KEEP_S:
+            self._keep(now_s)
+
+    def order(self, name: str, event: Event, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
+        """A person holds the ramp or lets it go on. Raises NotFound, Conflict."""
+        one = self._one(name)
+        if one.controller.ramp is None:
+            raise Conflict(f"'{name}' has no route with weight: ramp, so there is nothing to {event}")
+        one.controller.order(event, time.monotonic())
+        return self._stops.note(name, one.candidate, str(event), by, reason, evidence)
+
+    def progress(self, name: str) -> Progress | None:
+        """How far the release is; None where it has no candidate."""
+        one = self._steered.get(name)
+        if one is None:
+            return None
+        stable = self._totals(name, one.settings.stable)
+        failed = sum(n for outcome, n in stable.outcomes(Variant.STABLE).items() if outcome in _FAILED)
+        answered = sum(stable.outcomes(Variant.STABLE).values())
+        return progress(one.controller, time.monotonic(), failed / answered if answered else None)
+
+    def weights_ppm(self, name: str) -> dict[str, int]:
+        """What each live route's weight is now."""
+        one = self._steered.get(name)
+        return {} if one is None else dict(zip(one.live, self._board.weights_ppm(one.slot, len(one.live)), strict=True))
+
+    def ramp_weights_ppm(self, name: str) -> Sequence[int]:
+        """The steps of the release's ramp; empty where it has none."""
+        one = self._steered.get(name)
+        return one.controller.ramp.weights_ppm if one is not None and one.controller.ramp else ()
+
+    def close(self) -> None:
+        """Save what the controllers remember."""
+        self._keep(time.monotonic())
+        self._pen.close()
+
+    def _begun(self, name: str, settings: ReleaseSettings, now_s: float) -> Steered:
+        assert settings.candidate is not None
+        memory = self._memory.get(name)
+        controller = restored(settings, memory, now_s) if memory else Controller(settings)
+        slot = self._releases.of(name, settings.candidate)
+        return Steered(name, settings, controller, Window(windows_s(settings)), slot, _live(settings))
+
+    def _step(self, one: Steered, now_s: float, time_ns: int) -> bool:
+        stable, candidate = self._totals(one.name, one.settings.stable), self._totals(one.name, one.candidate)
+        one.window.sample(now_s, self._sample(one, stable, candidate))
+        observation = Observation(
+            time_ns,
+            self._board.epoch(one.slot),
+            self._board.stopped(one.slot),
+            one.window,
+            one.failures,
+            one.feedback,
+            one.pairs,
+            ClassCounts(candidate.classes[:UNSTRATIFIED], stable.classes[:UNSTRATIFIED]),
+        )
+        one.failures, one.feedback, one.pairs = [], [], []
+        actions = one.controller.step(now_s, observation)
+        for action in actions:
+            self._carry_out(one, action, alone=len(actions) == 1)
+        routes = {route.name: route for route in one.settings.split.routes} if one.settings.split else {}
+        self._board.turn(one.slot, [one.controller.weight_ppm(routes[name]) for name in one.live])
+        return bool(actions)
+
+    def _carry_out(self, one: Steered, action: Action, *, alone: bool) -> None:
+        name, candidate = one.name, one.candidate
+        match action:
+            case Stop():
+                self._stop_now(name, candidate, action.guard, action.reason, action.evidence)
+            case SetWeight():
+                if alone and action.route in one.live and not self._board.stopped(one.slot):
+                    evidence = {**action.evidence, "route": action.route, "weight_ppm": action.weight_ppm}
+                    self._stops.note(name, candidate, "weight", "while", action.reason, evidence)
+            case _:
+                by = action.guard if isinstance(action, Pause | Continue) else RAMP
+                self._stops.note(name, candidate, NAMES[type(action)], by, action.reason, action.evidence)
+                log.info("'%s': %s by %s: %s", name, NAMES[type(action)], by, action.reason)
+
+    def _hand_on(self, heard: Heard) -> None:
+        token = heard.token
+        one = self._steered.get(token.model)
+        if one is None or token.rescued or not 0 < token.weight_ppm < BUCKETS:
+            return
+        candidate = token.variant is Variant.CANDIDATE
+        if token.version != (one.candidate if candidate else one.settings.stable):
+            return
+        key = token.bucket if token.sticky else None
+        one.feedback.append(
+            FeedbackEvent(
+                heard.time_ns, token.time_ns, token.weight_ppm, candidate, key, heard.wrong, heard.reward
+            )
+        )
+        if heard.mirrored_wrong is not None and heard.wrong is not None and not candidate:
+            one.pairs.append(MirrorPair(heard.mirrored_wrong, heard.wrong))
+
+    def _sample(self, one: Steered, stable: Totals, candidate: Totals) -> Sample:
+        counts = self._records.ledger.credits
+        inflight = self._scoreboard.total(INFLIGHT)
+        return Sample(
+            stable,
+            candidate,
+            _feedback(counts.get((one.name, one.settings.stable, Variant.STABLE))),
+            _feedback(counts.get((one.name, one.candidate, Variant.CANDIDATE))),
+            inflight,
+            stable.waiting + candidate.waiting,
+        )
+
+    def _totals(self, name: str, version: int) -> Totals:
+        return self._scoreboard.totals(self._versions.of(name, version))
+
+    def _one(self, name: str) -> Steered:
+        if name not in self._steered:
+            raise NotFound(f"'{name}' has no candidate to steer; there are {', '.join(sorted(self._steered)) or 'none'}")
+        return self._steered[name]
+
+    def _keep(self, now_s: float) -> None:
+        self._kept_s = now_s
+        for name, one in self._steered.items():
+            self._memory[name] = kept(one.controller, now_s)
+        self._pen.replace(self._file, orjson.dumps(self._memory))
+
+
+def _live(settings: ReleaseSettings) -> tuple[str, ...]:
+    routes = settings.split.routes if settings.split else ()
+    return tuple(route.name for route in routes if route.weight == RAMP or route.while_)
+
+
+def _feedback(credit: Credit | None) -> FeedbackCounts:
+    if credit is None:
+        return FeedbackCounts()
+    return FeedbackCounts(credit.labelled, credit.correct, credit.rewards, credit.reward_sum)
+
+
+def _read(file: Path) -> dict[str, dict[str, Any]]:
+    """What controllers remembered; nothing where the file is missing or damaged: ramps then begin at their first step."""
+    try:
+        document = orjson.loads(file.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, orjson.JSONDecodeError) as error:
+        log.error("%s is damaged, ramps begin anew: %s", file, error)
+        return {}
+    return defaultdict(dict, document) if isinstance(document, dict) else {}
