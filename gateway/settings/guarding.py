@@ -1,11 +1,12 @@
 """What may be asked of live metrics: conditions, limits and comparisons, and what follows from them."""
 
+from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, WithJsonSchema, model_validator
 
 from gateway.settings.base import Settings
-from gateway.settings.units import Name, Seconds, Share, parse_share
+from gateway.settings.units import Name, Seconds, Share, parse_ppm, parse_share
 
 OF_A_VERSION: Final = (
     "error_rate",
@@ -59,7 +60,7 @@ class BreakerSettings(Settings):
 
 
 class LimitSettings(Settings):
-    """A fixed line for one metric."""
+    """A fixed line for one metric, from `min_requests` on that it rests on (of feedback metrics: feedbacks)."""
 
     name: Name
     metric: MetricName
@@ -69,15 +70,38 @@ class LimitSettings(Settings):
     min_requests: PositiveInt = 100
     action: Action = "stop"
 
+    @model_validator(mode="after")
+    def _one_side(self) -> "LimitSettings":
+        if (self.below is None) == (self.above is None):
+            raise ValueError("needs either below or above")
+        return self
+
 
 class ComparisonSettings(Settings):
-    """A comparison with stable that stays valid however often one looks."""
+    """A comparison with stable that stays valid however often one looks.
+
+    `threshold`: beyond which a request of slow_requests is slow. Of predicted_class the action is pause unless the file
+    says otherwise: under sticky traffic the two versions' customers differ in what they send.
+    """
 
     name: Name
-    metric: Literal["failures", "slow_requests", "wrong_feedback", "predicted_class"]
+    metric: Literal["failures", "slow_requests", "wrong_feedback", "predicted_class", "mirror_disagreement"]
     threshold: Seconds | None = None
     direction: Literal["increase"] = "increase"
     action: Action = "stop"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drift_pauses(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("metric") == "predicted_class":
+            return {"action": "pause", **value}
+        return value
+
+    @model_validator(mode="after")
+    def _threshold_where_slow(self) -> "ComparisonSettings":
+        if (self.metric == "slow_requests") != (self.threshold is not None):
+            raise ValueError("slow_requests needs a threshold, such as 50ms, and no other metric has one")
+        return self
 
 
 class GuardsSettings(Settings):
@@ -88,6 +112,18 @@ class GuardsSettings(Settings):
     limits: tuple[LimitSettings, ...] = ()
     comparisons: tuple[ComparisonSettings, ...] = ()
 
+    @model_validator(mode="after")
+    def _told_apart(self) -> "GuardsSettings":
+        if not 0 < self.alpha < 1:
+            raise ValueError("alpha must be above 0% and below 100%: at 0% nothing is ever proved harmful")
+        names = [limit.name for limit in self.limits] + [guard.name for guard in self.comparisons]
+        metrics: list[str] = [guard.metric for guard in self.comparisons]
+        for what, words in (("are named", names), ("compare", metrics)):
+            for word in words:
+                if words.count(word) > 1:
+                    raise ValueError(f"two guards {what} '{word}'; decisions and metrics tell them apart by it")
+        return self
+
 
 class RampSettings(Settings):
     """The weights that `weight: ramp` goes through, each for at least `interval` seconds."""
@@ -95,6 +131,17 @@ class RampSettings(Settings):
     weights: tuple[float, ...] = (0.1, 1, 5, 25, 50, 100)
     interval: Seconds = 600.0
     advance: Literal["safe", "calm"] = "safe"
+
+    @model_validator(mode="after")
+    def _rises(self) -> "RampSettings":
+        if not self.weights or any(b <= a for a, b in pairwise((0, *self.weights_ppm))):
+            raise ValueError("weights must be percentages above 0, each larger than the one before it")
+        return self
+
+    @property
+    def weights_ppm(self) -> tuple[int, ...]:
+        """The weights in parts per million."""
+        return tuple(parse_ppm(weight) for weight in self.weights)
 
 
 class MirrorSettings(Settings):
