@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +13,8 @@ from gateway.deployment import releases
 from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound, SettingsError
 from gateway.fence import sends_over
 from gateway.fleet import Fleet, Member
-from gateway.metrics.prometheus import Observed, ReleaseMetrics
 from gateway.orders import Commit, Discard, Load, Plan, Prepare, Start, Unload, Wish
 from gateway.recording import Recording
-from gateway.release.overview import Counted, Overview
 from gateway.release.stops import Decision, Stops
 from gateway.routing.release import Compiled, Release
 from gateway.serving.repository import Repository
@@ -25,9 +22,10 @@ from gateway.serving.scratch import Trial
 from gateway.settings.gateway_settings import GatewaySettings
 from gateway.settings.guarding import GuardsSettings
 from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings
-from gateway.shm.scoreboard import INFLIGHT, SHED, VERSIONS, Scoreboard, Slots
+from gateway.shm.scoreboard import VERSIONS, Scoreboard, Slots
 from gateway.shm.segment import memory_folder
-from gateway.shm.switchboard import HEARTBEAT, RELEASES, Switchboard
+from gateway.shm.switchboard import RELEASES, Switchboard
+from gateway.steering import Steering
 
 BREAKER: Final = "breaker"
 log: Final = logging.getLogger("gateway.control")
@@ -44,18 +42,22 @@ class Control:
         self._port = port
         self._repository = Repository(Path(settings.models.path))
         self.configuration = Configuration(Path(settings.routing), self._repository)
-        self._versions = Slots(VERSIONS, "model versions")
-        self._releases = Slots(RELEASES, "releases")
+        self.versions = Slots(VERSIONS, "model versions")
+        self.releases = Slots(RELEASES, "releases")
         name = f"canary-gateway-{hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:12]}"
         self.board = Switchboard.create(memory_folder() / f"{name}.switchboard", workers)
-        self._scoreboard = Scoreboard.create(memory_folder() / f"{name}.scoreboard", workers)
+        self.scoreboard = Scoreboard.create(memory_folder() / f"{name}.scoreboard", workers)
         self.records = Recording(settings.records, state, name, workers)
         self.board.beat()
-        self._served = releases(self._repository, routing)
+        self.served = releases(self._repository, routing)
         self._compiled = Compiled()
+        self.steering = Steering(
+            state, self.board, self.scoreboard, self.versions, self.releases, self.records, self.stops, self._stop
+        )
         self._changing = asyncio.Lock()
         self._killers: asyncio.Task[None] | None = None
         self.fleet = Fleet(workers, self._plan(1, routing, {}), self._start_of, self._on_wish, self._on_death)
+        self.steering.configure(self.served)
         self.board.publish(1)
 
     async def start(self) -> None:
@@ -71,20 +73,22 @@ class Control:
     def close(self) -> None:
         """Write what is left of the records and decisions, and take the memory files away."""
         self.records.stop()
+        self.steering.close()
         self.stops.close()
         self.board.segment.remove()
-        self._scoreboard.segment.remove()
+        self.scoreboard.segment.remove()
 
     def tick(self) -> None:
         """Show that control lives, and make what a worker's breaker has stopped known to all."""
         self.board.beat()
-        for name, settings in self._served.items():
+        for name, settings in self.served.items():
             candidate = settings.candidate
             if candidate is None or self.stops.stopped(name, candidate) is not None:
                 continue
-            tripped = self.board.tripped_by(self._releases.of(name, candidate))
+            tripped = self.board.tripped_by(self.releases.of(name, candidate))
             if tripped:
                 self._stop(name, candidate, BREAKER, f"{_breaker(settings)} failures in a row", {"worker": tripped[0]})
+        self.steering.tick()
 
     async def stop(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         """Stop the release: once this returns, no response comes from the candidate. Raises NotFound, Conflict."""
@@ -98,7 +102,7 @@ class Control:
     async def resume(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         """Let the release go on, in a new epoch. Raises NotFound, Conflict where it is not stopped."""
         candidate = self._candidate(name)
-        slot = self._releases.of(name, candidate)
+        slot = self.releases.of(name, candidate)
         if not self.board.stopped(slot):
             raise Conflict(f"'{name}' is not stopped")
         decision = self.stops.resume(name, candidate, by, reason, evidence)
@@ -121,39 +125,10 @@ class Control:
                 self.configuration.succeeded()
                 log.info("generation %d of the configuration is in force", self.fleet.plan.generation)
 
-    def overview(self) -> list[Overview]:
-        """Every release as it is now."""
-        return [self.overview_of(name) for name in sorted(self._served)]
-
     def acknowledged(self) -> int:
         """How many workers serve the configuration in force."""
         generation = self.fleet.plan.generation
         return sum(self.fleet.alive(m.index) and m.plan.generation == generation for m in self.fleet.members.values())
-
-    def observe(self) -> Observed:
-        """For the metrics."""
-        status = self.configuration.status
-        return Observed(
-            versions=[(name, number, self._scoreboard.totals(slot)) for (name, number), slot in self._versions.items()],
-            releases=[
-                ReleaseMetrics(
-                    release.model,
-                    {route: (0 if release.stopped else ppm) / 1e6 for route, ppm in release.weights_ppm.items()},
-                    release.stopped,
-                )
-                for release in self.overview()
-                if release.candidate is not None
-            ],
-            inflight=self._scoreboard.total(INFLIGHT),
-            shed=self._scoreboard.total(SHED),
-            decisions=dict(self.stops.counts),
-            workers={str(state): count for state, count in self.fleet.states().items()},
-            worker_restarts=self.fleet.restarts,
-            heartbeat_age_s=(time.monotonic_ns() - self.board.words[HEARTBEAT]) / 1e9,
-            reload_success=not status.error,
-            reload_time_s=status.loaded_s,
-            revision=status.revision,
-        )
 
     def left_out(self) -> dict[Key, str]:
         """The versions that some worker could not load, and why."""
@@ -161,12 +136,14 @@ class Control:
 
     def release(self, name: str) -> Release:
         """The rules in force for a model, under the weights in force; raises NotFound."""
-        return self._compiled.of(name, self._settings_of(name))
+        release = self._compiled.of(name, self._settings_of(name))
+        release.turn(tuple(self.steering.weights_ppm(name).values()))
+        return release
 
     def _settings_of(self, name: str) -> ReleaseSettings:
-        if name not in self._served:
-            raise NotFound(f"there is no model '{name}'; there are {', '.join(sorted(self._served))}")
-        return self._served[name]
+        if name not in self.served:
+            raise NotFound(f"there is no model '{name}'; there are {', '.join(sorted(self.served))}")
+        return self.served[name]
 
     def _candidate(self, name: str) -> int:
         candidate = self._settings_of(name).candidate
@@ -175,7 +152,7 @@ class Control:
         return candidate
 
     def _stop(self, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
-        self.board.stop(self._releases.of(name, candidate))
+        self.board.stop(self.releases.of(name, candidate))
         decision = self.stops.stop(name, candidate, by, reason, evidence)
         log.warning("the candidate %d of '%s' is stopped by %s: %s", candidate, name, by, reason)
         return decision
@@ -187,13 +164,13 @@ class Control:
     def _plan(self, generation: int, routing: RoutingSettings, left_out: Mapping[Key, str]) -> Plan:
         """What to serve, with a slot for everything in it. Stops are on the board before anyone reads the plan."""
         for name, settings in releases(self._repository, routing).items():
-            self._versions.of(name, settings.stable)
+            self.versions.of(name, settings.stable)
             if settings.candidate is not None:
-                self._versions.of(name, settings.candidate)
-                slot = self._releases.of(name, settings.candidate)
+                self.versions.of(name, settings.candidate)
+                slot = self.releases.of(name, settings.candidate)
                 if self.stops.stopped(name, settings.candidate) is not None:
                     self.board.stop(slot)
-        return Plan(generation, routing, dict(self._versions.items()), dict(self._releases.items()), dict(left_out))
+        return Plan(generation, routing, dict(self.versions.items()), dict(self.releases.items()), dict(left_out))
 
     async def _publish(self, routing: RoutingSettings) -> None:
         """First every worker loads, then every worker swaps; where one cannot load, none swaps."""
@@ -203,8 +180,11 @@ class Control:
             await self.fleet.order(Discard)
             raise SettingsError(str(self.configuration.path), errors)
         self.fleet.plan = plan
-        self._served = releases(self._repository, routing)
+        served = releases(self._repository, routing)
+        self.steering.close_changed(served)
         errors = await self.fleet.order(Commit)
+        self.served = served
+        self.steering.configure(served)
         for member in self.fleet.members.values():
             if self.fleet.alive(member.index):
                 member.plan = plan
@@ -217,8 +197,8 @@ class Control:
 
     def _start_of(self, index: int, plan: Plan) -> Start:
         self.board.reset_sends(index)
-        self._scoreboard.begin(index)
-        switchboard, scoreboard = self.board.segment.path, self._scoreboard.segment.path
+        self.scoreboard.begin(index)
+        switchboard, scoreboard = self.board.segment.path, self.scoreboard.segment.path
         rings, keys = self.records.rings[index], self.records.keys
         return Start(index, self.fleet.size, self._settings, self._port, switchboard, scoreboard, rings, keys, plan)
 
@@ -243,7 +223,8 @@ class Control:
             raise InvalidRequest(verdicts[0].error)
         plan = self._plan(self.fleet.plan.generation, self.fleet.plan.routing, self.fleet.plan.left_out)
         self.fleet.plan = plan
-        self._served = {**self._served, name: settings}
+        self.served = {**self.served, name: settings}
+        self.steering.configure(self.served)
         _raise(await self.fleet.order(lambda order: Load(order, name, plan)))
 
     async def _order_all(self, name: str) -> None:
@@ -260,27 +241,6 @@ class Control:
         verdicts = await asyncio.to_thread(self.configuration.try_out, RoutingSettings(), trials)
         killers = {(v.trial.name, v.trial.version): v.error for v in verdicts if v.killed}
         self.fleet.plan = replace(plan, left_out={**plan.left_out, **killers})
-
-    def overview_of(self, name: str) -> Overview:
-        """One release as it is now; raises NotFound."""
-        release = self.release(name)
-        stop, stopped, epoch = None, False, 0
-        if release.candidate is not None:
-            slot = self._releases.of(name, release.candidate)
-            stop = self.stops.stopped(name, release.candidate)
-            stopped, epoch = self.board.stopped(slot), self.board.epoch(slot)
-        numbers = [(release.stable, "stable"), (release.candidate, "candidate")]
-        slots = [(n, variant, self._versions.of(name, n)) for n, variant in numbers if n is not None]
-        return Overview(
-            name,
-            release.stable,
-            release.candidate,
-            {route.name: ppm for route, ppm in zip(release.routes, release.weights_ppm, strict=True)},
-            stopped,
-            stop,
-            epoch,
-            tuple(Counted(number, variant, self._scoreboard.totals(slot)) for number, variant, slot in slots),
-        )
 
 
 def _breaker(settings: ReleaseSettings) -> int:

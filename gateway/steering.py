@@ -6,7 +6,6 @@ One `tick` every 50 ms: evidence, feedback and counters in; weights, stops and d
 import logging
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.errors import Conflict, NotFound
+from gateway.errors import Conflict, NotFound, Outcome
 from gateway.metrics.window import FeedbackCounts, Sample, Window
-from gateway.records.ledger import Credit, Heard
 from gateway.recording import Recording
+from gateway.records.ledger import Credit, Heard
 from gateway.release.actions import Action, Advance, Complete, Continue, Pause, SetWeight, Stop
 from gateway.release.controller import Controller, windows_s
 from gateway.release.forecast import Progress, progress
@@ -44,7 +43,7 @@ StopNow = Callable[[str, int, str, str, dict[str, Any]], Decision]
 
 @dataclass(slots=True)
 class Steered:
-    """One release under control. `live` names the routes whose weights are turned, in the order of the board's words."""
+    """One release under control. `live`: the routes whose weights are turned, in the order of the board's words."""
 
     name: str
     settings: ReleaseSettings
@@ -124,7 +123,10 @@ class Steering:
             self._hand_on(heard)
         acted = False
         for one in self._steered.values():
-            acted |= self._step(one, now_s, time_ns)
+            try:
+                acted |= self._step(one, now_s, time_ns)
+            except Exception as error:  # no guard, no canary
+                self._fail(one, error)
         if acted or now_s - self._kept_s > KEEP_S:
             self._keep(now_s)
 
@@ -142,8 +144,9 @@ class Steering:
         if one is None:
             return None
         stable = self._totals(name, one.settings.stable)
-        failed = sum(n for outcome, n in stable.outcomes(Variant.STABLE).items() if outcome in _FAILED)
-        answered = sum(stable.outcomes(Variant.STABLE).values())
+        outcomes = stable.outcomes(Variant.STABLE)
+        answered = sum(outcomes.values()) - outcomes[Outcome.CLIENT_ERROR]
+        failed = answered - outcomes[Outcome.OK]
         return progress(one.controller, time.monotonic(), failed / answered if answered else None)
 
     def weights_ppm(self, name: str) -> dict[str, int]:
@@ -184,18 +187,24 @@ class Steering:
         one.failures, one.feedback, one.pairs = [], [], []
         actions = one.controller.step(now_s, observation)
         for action in actions:
-            self._carry_out(one, action, alone=len(actions) == 1)
+            self._carry_out(one, action)
         routes = {route.name: route for route in one.settings.split.routes} if one.settings.split else {}
         self._board.turn(one.slot, [one.controller.weight_ppm(routes[name]) for name in one.live])
         return bool(actions)
 
-    def _carry_out(self, one: Steered, action: Action, *, alone: bool) -> None:
+    def _fail(self, one: Steered, error: Exception) -> None:
+        if not self._board.stopped(one.slot):
+            log.exception("the controller of '%s' has failed", one.name)
+            reason = f"the controller has failed ({type(error).__name__}: {error}), and no candidate goes without one"
+            self._stop_now(one.name, one.candidate, "controller", reason, {})
+
+    def _carry_out(self, one: Steered, action: Action) -> None:
         name, candidate = one.name, one.candidate
         match action:
             case Stop():
                 self._stop_now(name, candidate, action.guard, action.reason, action.evidence)
             case SetWeight():
-                if alone and action.route in one.live and not self._board.stopped(one.slot):
+                if action.evidence["while"] and not self._board.stopped(one.slot):
                     evidence = {**action.evidence, "route": action.route, "weight_ppm": action.weight_ppm}
                     self._stops.note(name, candidate, "weight", "while", action.reason, evidence)
             case _:
@@ -213,9 +222,7 @@ class Steering:
             return
         key = token.bucket if token.sticky else None
         one.feedback.append(
-            FeedbackEvent(
-                heard.time_ns, token.time_ns, token.weight_ppm, candidate, key, heard.wrong, heard.reward
-            )
+            FeedbackEvent(heard.time_ns, token.time_ns, token.weight_ppm, candidate, key, heard.wrong, heard.reward)
         )
         if heard.mirrored_wrong is not None and heard.wrong is not None and not candidate:
             one.pairs.append(MirrorPair(heard.mirrored_wrong, heard.wrong))
@@ -237,7 +244,9 @@ class Steering:
 
     def _one(self, name: str) -> Steered:
         if name not in self._steered:
-            raise NotFound(f"'{name}' has no candidate to steer; there are {', '.join(sorted(self._steered)) or 'none'}")
+            raise NotFound(
+                f"'{name}' has no candidate to steer; there are {', '.join(sorted(self._steered)) or 'none'}"
+            )
         return self._steered[name]
 
     def _keep(self, now_s: float) -> None:
@@ -259,7 +268,7 @@ def _feedback(credit: Credit | None) -> FeedbackCounts:
 
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:
-    """What controllers remembered; nothing where the file is missing or damaged: ramps then begin at their first step."""
+    """What controllers remembered; nothing where the file is missing or damaged: ramps then begin anew."""
     try:
         document = orjson.loads(file.read_bytes())
     except FileNotFoundError:
@@ -267,4 +276,4 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
     except (OSError, orjson.JSONDecodeError) as error:
         log.error("%s is damaged, ramps begin anew: %s", file, error)
         return {}
-    return defaultdict(dict, document) if isinstance(document, dict) else {}
+    return document if isinstance(document, dict) else {}

@@ -13,6 +13,7 @@ from gateway.commands.options import CONFIG, JSON, Refusal, load, progress_bar
 from gateway.control import Control
 from gateway.deployment import releases
 from gateway.logs import configure
+from gateway.observing import overview
 from gateway.presentation import check_table, release_table
 from gateway.serving.repository import Repository
 from gateway.serving.scratch import Trial, Verdict, try_versions
@@ -38,7 +39,7 @@ def serve(config: Path) -> None:
                     "serving %s/v2 with %d workers; control plane at %s", data_plane, control.fleet.size, control_plane
                 )
                 return
-            console.print(release_table(control.overview(), control.left_out()))
+            console.print(release_table(overview(control), control.left_out()))
             console.print(f"Serving [bold]{data_plane}/v2[/bold] with {control.fleet.size} workers; stop with Ctrl-C.")
             console.print(f"Control plane at {control_plane}: gateway status, stop, resume.")
 

@@ -15,12 +15,23 @@ Labels = Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
+class GuardMetrics:
+    """One comparison: log10 of its e-value times its share of alpha, and log10 of what the sum of these must reach."""
+
+    name: str
+    evidence_log10: float
+    line_log10: float
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseMetrics:
-    """One release: its routes' weights, from 0 to 1, and whether its candidate is stopped."""
+    """One release: its routes' weights, from 0 to 1, whether its candidate is stopped, its stage, and its guards."""
 
     model: str
     weights: Mapping[str, float]
     stopped: bool
+    stage: str
+    guards: Sequence[GuardMetrics]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +101,29 @@ def _of_releases(seen: Observed) -> Iterable[Metric]:
         "gateway_route_weight_ratio", "Share of a route's traffic that the candidate gets.", labels=["model", "route"]
     )
     stopped = GaugeMetricFamily("gateway_candidate_stopped", "1: no traffic goes to the candidate.", labels=["model"])
+    stage = GaugeMetricFamily("gateway_release_stage", "1: where the release is.", labels=["model", "stage"])
+    evidence = GaugeMetricFamily(
+        "gateway_guard_evidence_log10",
+        "Evidence of harm of one guard: log10 of its e-value times its share of alpha.",
+        labels=["model", "guard"],
+    )
+    line = GaugeMetricFamily(
+        "gateway_guard_line_log10", "The evidence, added up over guards, that stops the candidate.", labels=["model"]
+    )
     for release in seen.releases:
         for route, share in release.weights.items():
             weight.add_metric([release.model, route], share)
         stopped.add_metric([release.model], release.stopped)
+        if release.stage:
+            stage.add_metric([release.model, release.stage], 1)
+        for guard in release.guards:
+            evidence.add_metric([release.model, guard.name], guard.evidence_log10)
+        for guard in release.guards[:1]:
+            line.add_metric([release.model], guard.line_log10)
     decisions = _counter("gateway_decisions", "Changes to releases, since the start.", ["model", "action"])
     for key, count in sorted(seen.decisions.items()):
         decisions.add_metric(list(key), count)
-    return weight, stopped, decisions
+    return weight, stopped, stage, evidence, line, decisions
 
 
 def _of_the_gateway(seen: Observed) -> Iterable[Metric]:

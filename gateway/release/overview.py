@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gateway.records.ledger import Credit
+from gateway.release.forecast import Progress
 from gateway.release.stops import Decision
 from gateway.shm.scoreboard import Totals
 
@@ -14,17 +16,25 @@ class Counted:
     version: int
     variant: str
     totals: Totals
+    credit: Credit
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """One release as it is now. `weights_ppm`: by route, as configured; `stop`: why it is stopped, or None."""
+    """One release as it is now. `stop`: why it is stopped, or None.
+
+    Weights in ppm, by route: `weights_ppm` as they are while it is not stopped, `configured_ppm` as the file and the
+    ramp's step say, without conditions on live metrics. `progress` is None where there is no candidate.
+    """
 
     model: str
     stable: int
     candidate: int | None
     weights_ppm: Mapping[str, int]
+    configured_ppm: Mapping[str, int]
     stopped: bool
     stop: Decision | None
     epoch: int
     versions: tuple[Counted, ...]
+    progress: Progress | None
+    ramp_ppm: tuple[int, ...]

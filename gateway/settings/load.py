@@ -12,7 +12,7 @@ from gateway.settings.gateway_settings import GatewaySettings
 from gateway.settings.mistakes import problems_of
 from gateway.settings.model_settings import ModelSettings
 from gateway.settings.routing_settings import RoutingSettings
-from gateway.settings.unsupported import unsupported_by_gateway, unsupported_by_routing
+from gateway.settings.unsupported import unsupported_by_gateway
 
 S = TypeVar("S", bound=Settings)
 
@@ -26,9 +26,7 @@ def load_gateway(path: Path) -> GatewaySettings:
 
 def load_routing(path: Path) -> RoutingSettings:
     """The releases; raises SettingsError."""
-    settings = _load(path, RoutingSettings)
-    _refuse(path, unsupported_by_routing(settings))
-    return settings
+    return _load(path, RoutingSettings)
 
 
 def load_model(path: Path) -> ModelSettings:

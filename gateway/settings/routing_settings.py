@@ -17,6 +17,7 @@ from gateway.settings.matching import MatchSettings
 from gateway.settings.units import Name, Version, WeightPpm
 
 RESERVED: Final = {"default": "the traffic that no route matches", "pinned": "requests that name a version"}
+MOST_LIVE_ROUTES: Final = 16  # routes of one release whose weights are turned while it runs
 _STICKINESS: Final = re.compile(r"customer|prediction|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -89,6 +90,11 @@ class ReleaseSettings(Settings):
             raise ValueError(f"candidate and stable are both version {self.stable}")
         if self.candidate is None and self.split is not None and self.split.routes:
             raise ValueError("has routes, but no candidate to send them to")
+        live = (
+            [route.name for route in self.split.routes if route.weight == "ramp" or route.while_] if self.split else []
+        )
+        if len(live) > MOST_LIVE_ROUTES:
+            raise ValueError(f"has {len(live)} routes with a ramp or while; {MOST_LIVE_ROUTES} is the most")
         ramped = any(route.weight == "ramp" for route in self.split.routes) if self.split else False
         if ramped and self.ramp is None:
             raise ValueError("a route has weight: ramp, but there is no ramp to follow")

@@ -1,4 +1,4 @@
-"""What can be changed: stop, resume, promote, weight. Every change is kept with who made it, from where and why."""
+"""What can be changed. Every change is kept with who made it, from where and why."""
 
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,8 @@ from starlette.responses import Response
 from gateway.control import Control
 from gateway.editing import Edit, Editor
 from gateway.errors import Conflict
+from gateway.observing import overview_of
+from gateway.release.state import Event
 from gateway.settings.edit import promoted, reweighted
 from gateway.web.control.asked import NO_REASON, Promotion, Reasoned, Reweighting, asked, caller, origin_of
 from gateway.web.control.documents import DecisionDocument, EditDocument, decision_document
@@ -47,6 +49,14 @@ class Changes:
                 self.resume,
             ),
             Endpoint(
+                operation("hold", "Hold the ramp at its weight until it is continued.", Reasoned, DecisionDocument),
+                partial(self.order, Event.HOLD),
+            ),
+            Endpoint(
+                operation("continue", "Let a ramp go on that was held or paused.", Reasoned, DecisionDocument),
+                partial(self.order, Event.CONTINUE),
+            ),
+            Endpoint(
                 operation("promote", "Make the candidate stable in the routing file.", Promotion, EditDocument),
                 self.promote,
             ),
@@ -76,10 +86,17 @@ class Changes:
         )
         return JsonResponse(decision_document(decision))
 
+    async def order(self, event: Event, request: Request) -> Response:
+        body = await asked(request, Reasoned)
+        decision = self._control.steering.order(
+            request.path_params["model"], event, caller(request), body.reason or NO_REASON, origin_of(request)
+        )
+        return JsonResponse(decision_document(decision))
+
     async def promote(self, request: Request) -> Response:
         body = await asked(request, Promotion)
         model = request.path_params["model"]
-        overview = self._control.overview_of(model)
+        overview = overview_of(self._control, model)
         if overview.candidate is None:
             raise Conflict(f"'{model}' has no candidate; stable answers everyone")
         if overview.stopped:
@@ -98,7 +115,7 @@ class Changes:
     async def weight(self, request: Request) -> Response:
         body = await asked(request, Reweighting)
         model = request.path_params["model"]
-        overview = self._control.overview_of(model)
+        overview = overview_of(self._control, model)
         if overview.candidate is None:
             raise Conflict(f"'{model}' has no candidate; stable answers everyone")
         make = partial(reweighted, model=model, route=body.route, percent=body.percent, source=self._file())

@@ -3,16 +3,23 @@
 What is NotRequired is left out as long as there is nothing to say: a console shows what is there.
 """
 
-from collections.abc import Mapping
-from typing import Any, NotRequired
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NotRequired
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from gateway.control import Control
-from gateway.metrics.quantiles import SHOWN, quantile_ms
+from gateway.metrics.window import quantile_ms
+from gateway.release.account import LN_10
+from gateway.release.evidence import alpha_of
+from gateway.release.forecast import Progress
+from gateway.release.guards import Judgement, Verdict
 from gateway.release.overview import Counted, Overview
 from gateway.release.stops import Decision
 from gateway.routing.explanation import Explanation
+
+QUANTILES: Final = (0.5, 0.95, 0.99)
 
 
 class DecisionDocument(TypedDict):
@@ -48,9 +55,9 @@ class VersionDocument(TypedDict):
     latency_p50_ms: float | None
     latency_p95_ms: float | None
     latency_p99_ms: float | None
-    accuracy: NotRequired[float | None]
-    labelled: NotRequired[int]
-    reward_mean: NotRequired[float | None]
+    accuracy: float | None
+    labelled: int
+    reward_mean: float | None
 
 
 class RampDocument(TypedDict):
@@ -72,13 +79,17 @@ class GuardDocument(TypedDict):
     verdict: str
     log10_e: float | None
     line_log10: float
-    action: str
+    action: str  # stop, pause, or none: only for `advance: safe`
 
 
 class ForecastDocument(TypedDict):
-    """How many requests it takes at this weight to notice twice as many failures."""
+    """How many requests it takes at this weight to notice twice as many failures, or to show that there are no more.
+
+    None where nothing has failed yet, or nothing is left to chance.
+    """
 
     requests_to_notice_doubling: float | None
+    requests_to_show_safety: float | None
 
 
 class ReleaseDocument(TypedDict):
@@ -172,7 +183,7 @@ def decision_document(decision: Decision) -> DecisionDocument:
 
 
 def release_document(overview: Overview) -> ReleaseDocument:
-    return {
+    document: ReleaseDocument = {
         "model": overview.model,
         "stable": overview.stable,
         "candidate": overview.candidate,
@@ -183,11 +194,50 @@ def release_document(overview: Overview) -> ReleaseDocument:
             {
                 "route": route,
                 "weight_percent": ppm / 10_000,
-                "in_force_percent": 0 if overview.stopped else ppm / 10_000,
+                "in_force_percent": 0 if overview.stopped else overview.weights_ppm[route] / 10_000,
             }
-            for route, ppm in overview.weights_ppm.items()
+            for route, ppm in overview.configured_ppm.items()
         ],
         "versions": [_version(counted) for counted in overview.versions],
+    }
+    if overview.progress is not None:
+        if overview.ramp_ppm:
+            document["ramp"] = _ramp(overview.progress, overview.ramp_ppm)
+        document["guards"] = _guards(overview.progress.judgement)
+        document["forecast"] = _forecast(overview.progress)
+    return document
+
+
+def _ramp(progress: Progress, ramp_ppm: Sequence[int]) -> RampDocument:
+    return {
+        "stage": str(progress.stage),
+        "step": progress.step,
+        "weights": [ppm / 10_000 for ppm in ramp_ppm],
+        "weight_percent": ramp_ppm[progress.step] / 10_000,
+        "next_step_in_s": progress.next_step_s,
+        "waiting_for": progress.waits_for,
+    }
+
+
+def _guards(judged: Judgement) -> list[GuardDocument]:
+    alpha_j = alpha_of(judged.alpha, judged.restart)
+    return [
+        {
+            "name": found.name,
+            "metric": found.metric,
+            "verdict": str(found.verdict),
+            "log10_e": None if found.verdict == Verdict.NO_DATA else found.log_e / LN_10,
+            "line_log10": -math.log10(alpha_j * (found.share or 1)),
+            "action": found.action if found.share else "none",
+        }
+        for found in judged.found
+    ]
+
+
+def _forecast(progress: Progress) -> ForecastDocument:
+    return {
+        "requests_to_notice_doubling": None if progress.stop is None else progress.stop.requests,
+        "requests_to_show_safety": None if progress.safe is None else progress.safe.requests,
     }
 
 
@@ -195,7 +245,8 @@ def _version(counted: Counted) -> VersionDocument:
     outcomes = counted.totals.outcomes(counted.variant)
     latency = counted.totals.latency(counted.variant)
     timed = sum(latency.counts)
-    p50, p95, p99 = (quantile_ms(latency, share) for _, share in SHOWN)
+    p50, p95, p99 = (quantile_ms(counted.totals.latency_counts(counted.variant), share) for share in QUANTILES)
+    credit = counted.credit
     return {
         "version": counted.version,
         "variant": counted.variant,
@@ -207,6 +258,9 @@ def _version(counted: Counted) -> VersionDocument:
         "latency_p50_ms": p50,
         "latency_p95_ms": p95,
         "latency_p99_ms": p99,
+        "accuracy": credit.correct / credit.labelled if credit.labelled else None,
+        "labelled": credit.labelled,
+        "reward_mean": credit.reward_sum / credit.rewards if credit.rewards else None,
     }
 
 

@@ -22,6 +22,7 @@ from starlette.responses import Response, StreamingResponse
 
 from gateway.control import Control
 from gateway.errors import Overloaded
+from gateway.observing import overview
 from gateway.release.stops import Decision
 from gateway.web.control.documents import ConfigDocument, ReleaseDocument, config_document, decision_document
 from gateway.web.control.documents import release_document as released
@@ -52,7 +53,7 @@ def look(control: Control, before: Seen | None, now_s: float) -> Seen:
     config, decisions = config_document(control), control.stops.decisions
     if before and now_s - before.live_s < LIVE_S and config == before.config and decisions is before.decisions:
         return before
-    releases = {overview.model: released(overview) for overview in control.overview()}
+    releases = {release.model: released(release) for release in overview(control)}
     return Seen(releases, config, decisions, now_s)
 
 

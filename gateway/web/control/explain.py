@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.control import Control
+from gateway.observing import overview_of
 from gateway.routing.attributes import Attributes
 from gateway.routing.explanation import explain
 from gateway.web.control.asked import Imagined, asked
@@ -34,7 +35,7 @@ class Explain:
 
     async def explain(self, request: Request) -> Response:
         body = await asked(request, Imagined)
-        overview = self._control.overview_of(body.model)
+        overview = overview_of(self._control, body.model)
         attributes = Attributes(
             body.customer,
             body.modality or self._control.configuration.modality(body.model),

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from gateway.control import Control
 from gateway.errors import InvalidRequest, NotReady
 from gateway.metrics.prometheus import GatewayCollector
+from gateway.observing import observe, overview, overview_of
 from gateway.release.stops import SHOWN
 from gateway.web.control.documents import (
     ConfigDocument,
@@ -35,7 +36,7 @@ class Readings:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(GatewayCollector(control.observe))
+        self._registry.register(GatewayCollector(lambda: observe(control)))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
 
@@ -81,10 +82,10 @@ class Readings:
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
 
     async def releases(self, request: Request) -> Response:
-        return JsonResponse([release_document(overview) for overview in self._control.overview()])
+        return JsonResponse([release_document(release) for release in overview(self._control)])
 
     async def release(self, request: Request) -> Response:
-        return JsonResponse(release_document(self._control.overview_of(request.path_params["model"])))
+        return JsonResponse(release_document(overview_of(self._control, request.path_params["model"])))
 
     async def config(self, request: Request) -> Response:
         return JsonResponse(config_document(self._control))
