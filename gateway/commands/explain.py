@@ -13,7 +13,8 @@ from gateway.routing.attributes import Attributes
 from gateway.routing.explanation import explain as explanation_of
 from gateway.routing.release import Release
 from gateway.serving.repository import Repository
-from gateway.web.control.documents import ExplanationDocument, explanation_document
+from gateway.web.control.documented import explanation_document
+from gateway.web.control.documents import ExplanationDocument
 
 
 @click.command()

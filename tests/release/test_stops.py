@@ -33,7 +33,7 @@ def test_what_is_kept_survives_the_process_without_its_end(open_stops: Stops, tm
     stop(open_stops)
     assert asyncio.run(open_stops.kept())
     assert reread(tmp_path).stopped("digits", 2) == open_stops.stopped("digits", 2)
-    open_stops.resume("digits", 2, "test", "why")
+    open_stops.resume("digits", 2, "test", "why", {})
     assert asyncio.run(open_stops.kept())
     assert reread(tmp_path).stopped("digits", 2) is None
 
@@ -43,7 +43,7 @@ def test_one_of_the_files_is_enough(tmp_path: Path, lost: str) -> None:
     first = Stops(tmp_path)
     stop(first)
     stop(first, "tumor")
-    first.resume("tumor", 2, "test", "why")
+    first.resume("tumor", 2, "test", "why", {})
     first.close()
     (tmp_path / lost).unlink()
     again = reread(tmp_path)
@@ -55,7 +55,7 @@ def test_an_old_line_does_not_undo_a_newer_stop(tmp_path: Path) -> None:
     """The disk was full for the list of decisions, but not for the file."""
     first = Stops(tmp_path)
     stop(first)
-    first.resume("digits", 2, "test", "why")
+    first.resume("digits", 2, "test", "why", {})
     asyncio.run(first.kept())
     before = (tmp_path / "decisions.jsonl").read_bytes()
     stop(first)

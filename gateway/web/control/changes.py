@@ -14,7 +14,8 @@ from gateway.observing import overview_of
 from gateway.release.state import Event
 from gateway.settings.edit import promoted, reweighted
 from gateway.web.control.asked import NO_REASON, Promotion, Reasoned, Reweighting, asked, caller, origin_of
-from gateway.web.control.documents import DecisionDocument, EditDocument, decision_document
+from gateway.web.control.documented import decision_document
+from gateway.web.control.documents import DecisionDocument, EditDocument
 from gateway.web.control.endpoint import Endpoint
 from gateway.web.metadata import JsonResponse
 from gateway.web.openapi import Operation

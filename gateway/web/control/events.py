@@ -24,8 +24,9 @@ from gateway.control import Control
 from gateway.errors import Overloaded
 from gateway.observing import overview
 from gateway.release.stops import Decision
-from gateway.web.control.documents import ConfigDocument, ReleaseDocument, config_document, decision_document
-from gateway.web.control.documents import release_document as released
+from gateway.web.control.documented import config_document, decision_document
+from gateway.web.control.documented import release_document as released
+from gateway.web.control.documents import ConfigDocument, ReleaseDocument
 from gateway.web.control.endpoint import Endpoint
 from gateway.web.openapi import Operation
 

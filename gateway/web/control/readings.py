@@ -13,15 +13,8 @@ from gateway.errors import InvalidRequest, NotReady
 from gateway.metrics.prometheus import GatewayCollector
 from gateway.observing import observe, overview, overview_of
 from gateway.release.stops import SHOWN
-from gateway.web.control.documents import (
-    ConfigDocument,
-    DecisionDocument,
-    HealthDocument,
-    ReleaseDocument,
-    config_document,
-    decision_document,
-    release_document,
-)
+from gateway.web.control.documented import config_document, decision_document, release_document
+from gateway.web.control.documents import ConfigDocument, DecisionDocument, HealthDocument, ReleaseDocument
 from gateway.web.control.endpoint import Endpoint
 from gateway.web.metadata import JsonResponse
 from gateway.web.openapi import Operation, Parameter
