@@ -10,7 +10,7 @@ import httpx
 from tests.processes.flawed import gateway, kill, metric, until, workers
 from tests.running import GatewayProcess
 
-FORGED = '{"level": "info", "message": "forged", "role": "control"}'
+HOSTILE = 'a\n{"level": "info", "message": "forged", "role": "control"}\x1b[2J'
 
 
 def entries(running: GatewayProcess) -> list[dict[str, Any]]:
@@ -20,10 +20,10 @@ def entries(running: GatewayProcess) -> list[dict[str, Any]]:
 def test_every_line_of_every_process_is_an_entry(tmp_path: Path) -> None:
     running = gateway(tmp_path, server={"log": "json"})
     with running:
-        httpx.post(
-            f"{running.control_url}/api/releases/flawed/stop", json={"reason": f"a\n{FORGED}\x1b[2J"}
-        ).raise_for_status()
-        (tmp_path / "routing.yaml").write_text("models: {flawed: {stabel: 1}}")
+        httpx.post(f"{running.control_url}/api/releases/flawed/stop", json={"reason": "a test"}).raise_for_status()
+        (tmp_path / "routing.yaml").write_text(
+            f"models: {{{json.dumps(HOSTILE)}: {{stable: 1}}, flawed: {{stabel: 1}}}}"
+        )
         until(lambda: metric(running, "gateway_config_last_reload_success") == 0, "the broken edit was read")
         with socket.create_connection(("127.0.0.1", running.port)) as raw:
             raw.sendall(b"not http\r\n\r\n")
@@ -34,7 +34,7 @@ def test_every_line_of_every_process_is_an_entry(tmp_path: Path) -> None:
     (served,) = (entry for entry in logged if entry["message"].startswith("serving "))
     assert f"serving {running.url}/v2 with 2 workers; control plane at {running.control_url}" == served["message"]
     (stopped,) = (entry for entry in logged if "is stopped by" in entry["message"])
-    assert stopped["message"].endswith(f"a\n{FORGED}\x1b[2J")
+    assert stopped["message"].endswith(": a test")
     assert [entry["level"] for entry in logged if "stabel" in entry["message"]] == ["error"]
     assert [entry["level"] for entry in logged if "ended with -9" in entry["message"]] == ["warning"]
     (refused,) = (entry for entry in logged if entry["role"] == "worker")

@@ -1,0 +1,46 @@
+"""The image's recipe. It is not built here: what it takes from the repository is there, what it ships is right."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+from gateway.settings.gateway_settings import GatewaySettings
+from gateway.settings.load import parse
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "config" / "container"
+
+
+def steps(name: str) -> list[list[str]]:
+    """The words of each instruction of that name, of both stages."""
+    text = re.sub(r"\\\n", " ", (FOLDER / "Containerfile").read_text())
+    return [shlex.split(line)[1:] for line in text.splitlines() if line.startswith(f"{name} ")]
+
+
+def test_what_is_copied_is_in_the_repository_and_not_ignored() -> None:
+    seen = {line[1:] for line in (ROOT / ".containerignore").read_text().splitlines() if line.startswith("!")}
+    for *sources, _ in (words for words in steps("COPY") if not words[0].startswith("--from")):
+        for source in sources:
+            assert (ROOT / source).exists(), source
+            assert source.partition("/")[0] in seen, source
+
+
+def test_both_stages_run_a_python_that_the_package_supports() -> None:
+    images = {words[0] for words in steps("FROM")}
+    (image,) = images
+    version = tuple(map(int, re.fullmatch(r"python:(\d+)\.(\d+)-slim", image).groups()))  # type: ignore[union-attr]
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert version >= tuple(map(int, wanted.removeprefix(">=").split(".")))
+
+
+def test_it_runs_as_no_one_s_user_on_the_files_it_ships() -> None:
+    assert steps("USER") == [["10001:10001"]]
+    (copied,) = (words for words in steps("COPY") if words[-1] == "/etc/canary-gateway/")
+    assert copied == ["config/container/gateway.yaml", "config/routing.yaml", "/etc/canary-gateway/"]
+    settings = parse((FOLDER / "gateway.yaml").read_text(), GatewaySettings, "")
+    assert settings.server.host == "0.0.0.0"
+    assert settings.routing == "/etc/canary-gateway/routing.yaml"
+    assert [settings.state] in steps("VOLUME")
+    assert ["models", settings.models.path] in steps("COPY")
+    assert [str(settings.server.port)] in steps("EXPOSE")

@@ -1,0 +1,169 @@
+"""The manifests: valid for Kubernetes, and true of the gateway that they run."""
+
+import shutil
+import subprocess
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from gateway.settings.gateway_settings import GatewaySettings
+from gateway.settings.load import parse
+from gateway.settings.routing_settings import RoutingSettings
+from gateway.settings.units import parse_bytes
+from tests.installation.manifests import KUBERNETES, rendered
+
+NAMES = ("base", "monitored")
+VERSIONS = ("1.31", "1.37")
+CUSTOM = "ServiceMonitor"  # not Kubernetes's own: its schema comes with the operator
+
+
+def pod(name: str) -> Any:
+    return rendered(name)["StatefulSet", "canary-gateway"]["spec"]["template"]["spec"]
+
+
+def container(name: str) -> Any:
+    (found,) = pod(name)["containers"]
+    return found
+
+
+def gateway_settings(name: str) -> GatewaySettings:
+    return parse(rendered(name)["ConfigMap", "canary-gateway"]["data"]["gateway.yaml"], GatewaySettings, "")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_kubernetes_takes_every_object(name: str, version: str) -> None:
+    for (kind, _), document in rendered(name).items():
+        if kind != CUSTOM:
+            kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_the_check_finds_a_misspelt_key() -> None:
+    document = rendered("base")["StatefulSet", "canary-gateway"]
+    document["spec"]["replcias"] = 2
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(document, VERSIONS[0], strict=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_gateway_takes_its_files(name: str) -> None:
+    data = rendered(name)["ConfigMap", "canary-gateway"]["data"]
+    settings = gateway_settings(name)
+    routing = parse(data["routing.yaml"], RoutingSettings, "")
+    assert settings.routing == "/etc/canary-gateway/routing.yaml"
+    assert all((KUBERNETES.parents[1] / "models" / model).is_dir() for model in routing.models)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whatever_the_gateway_writes_lies_on_a_volume(name: str) -> None:
+    mounts = {mount["mountPath"]: mount for mount in container(name)["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod(name)["volumes"]}
+    (claim,) = rendered(name)["StatefulSet", "canary-gateway"]["spec"]["volumeClaimTemplates"]
+    assert container(name)["securityContext"]["readOnlyRootFilesystem"] is True
+    assert mounts[gateway_settings(name).state]["name"] == claim["metadata"]["name"]
+    assert volumes[mounts["/dev/shm"]["name"]]["emptyDir"]["medium"] == "Memory"
+    assert {"/tmp"} <= mounts.keys()
+    assert all(mount["name"] in volumes or mount["name"] == claim["metadata"]["name"] for mount in mounts.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_edit_reaches_the_pod(name: str) -> None:
+    """Kubernetes updates a ConfigMap that is mounted as a folder, by the swap of a symlink, and no other."""
+    mounts = {mount["mountPath"]: mount for mount in container(name)["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod(name)["volumes"]}
+    mount = mounts["/etc/canary-gateway"]
+    assert "subPath" not in mount
+    assert volumes[mount["name"]]["configMap"]["name"] == "canary-gateway"
+    kustomization = yaml.safe_load((KUBERNETES / name / "kustomization.yaml").read_text())
+    assert kustomization["generatorOptions"]["disableNameSuffixHash"] is True
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_gateway_is_given_the_time_to_drain(name: str) -> None:
+    slept = int(container(name)["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod(name)["terminationGracePeriodSeconds"] > slept + gateway_settings(name).server.drain + 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_resources_fit_the_settings(name: str) -> None:
+    settings, asked = gateway_settings(name), container(name)["resources"]
+    assert settings.server.workers == int(asked["requests"]["cpu"]), "auto would count the node's cores"
+    assert "cpu" not in asked["limits"]
+    (claim,) = rendered(name)["StatefulSet", "canary-gateway"]["spec"]["volumeClaimTemplates"]
+    assert _bytes(claim["spec"]["resources"]["requests"]["storage"]) > settings.records.retain
+    (shm,) = (volume["emptyDir"] for volume in pod(name)["volumes"] if volume["name"] == "shm")
+    assert _bytes(shm["sizeLimit"]) > 2 * settings.records.ring * int(asked["requests"]["cpu"])
+
+
+def _bytes(quantity: str) -> int:
+    return parse_bytes(f"{quantity}B")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_probes_ask_what_the_gateway_answers(name: str) -> None:
+    found, settings = container(name), gateway_settings(name)
+    ports = {port["name"]: port["containerPort"] for port in found["ports"]}
+    for probe in ("startupProbe", "readinessProbe"):
+        assert found[probe]["httpGet"] == {"path": "/v2/health/ready", "port": "http"}
+    assert ports["http"] == settings.server.port
+    assert settings.server.host == "0.0.0.0"
+    (*_, code) = found["livenessProbe"]["exec"]["command"]
+    assert f"http://127.0.0.1:{settings.control.port}/health" in code
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_selectors_select_the_pods(name: str) -> None:
+    objects = rendered(name)
+    labels = objects["StatefulSet", "canary-gateway"]["spec"]["template"]["metadata"]["labels"]
+    for (kind, _), document in objects.items():
+        if kind in ("Service", CUSTOM, "PodDisruptionBudget", "StatefulSet"):
+            selector = document["spec"]["selector"]
+            assert selector.get("matchLabels", selector) == labels, kind
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_pod_has_no_rights_to_lose(name: str) -> None:
+    assert pod(name)["securityContext"]["runAsNonRoot"] is True
+    assert pod(name)["automountServiceAccountToken"] is False
+    security = container(name)["securityContext"]
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_control_plane_is_open_with_keys_only() -> None:
+    assert gateway_settings("base").control.host == "127.0.0.1"
+    opened = gateway_settings("monitored")
+    assert opened.control.host == "0.0.0.0"
+    assert opened.auth.keys is not None
+    mounts = [mount["mountPath"] for mount in container("monitored")["volumeMounts"]]
+    assert opened.auth.keys.rpartition("/")[0] in mounts
+    (endpoint,) = rendered("monitored")[CUSTOM, "canary-gateway"]["spec"]["endpoints"]
+    ports = {
+        port["name"]: port["port"] for port in rendered("monitored")["Service", "canary-gateway-pods"]["spec"]["ports"]
+    }
+    assert ports[endpoint["port"]] == opened.control.port
+    assert "credentials" in endpoint["authorization"]
+
+
+def test_both_settings_differ_in_that_alone() -> None:
+    base, monitored = gateway_settings("base").model_dump(), gateway_settings("monitored").model_dump()
+    assert {key for key in base if base[key] != monitored[key]} == {"control", "auth"}
+
+
+if shutil.which("kubectl"):  # which Debian has not; where it is, it confirms what the tests above put together
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_kustomize_puts_together_the_same(name: str) -> None:
+        line = ["kubectl", "kustomize", str(KUBERNETES / name)]
+        built = subprocess.run(line, capture_output=True, text=True, check=True).stdout.replace(":latest", "")
+        found = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(built)}
+        assert _sorted(found) == _sorted(rendered(name))
+
+
+def _sorted(value: Any) -> Any:
+    """Without the order of keys and lists, in which kustomize puts what it merges."""
+    if isinstance(value, dict):
+        return sorted((repr(key), _sorted(inner)) for key, inner in value.items())
+    return sorted(map(_sorted, value), key=repr) if isinstance(value, list) else repr(value)
