@@ -26,7 +26,7 @@ def data() -> Dashboard:
                     "Feedback by verdict",
                     "ops",
                     Query(rate("gateway_feedback_total", of, "verdict"), "{{verdict}}"),
-                    stacked=True,
+                    look="stacked",
                     says="unknown: a reward or metrics without a truth, or a truth that is no class of the model.",
                 ),
                 lines(

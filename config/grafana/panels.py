@@ -30,21 +30,28 @@ TAG: Final = "canary-gateway"
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A PromQL expression, and how its series are called. `label`: its column, in a table."""
+    """A PromQL expression, and how its series are called. `label`: its column, in a table; empty: its labels only."""
 
     expr: str
     legend: str = ""
     label: str = ""
 
 
-def lines(title: str, unit: str, *queries: Query, says: str = "", width: int = 8, stacked: bool = False) -> Any:
-    """Values over time. `says` is the panel's explanation."""
-    panel = timeseries.Panel().draw_style(looks.GraphDrawStyle.LINE).line_width(2).fill_opacity(30 if stacked else 8)
+def lines(title: str, unit: str, *queries: Query, says: str = "", width: int = 8, look: str = "") -> Any:
+    """Values over time. `says` is the panel's explanation; `look`: stacked, or stepped for what jumps."""
+    panel = (
+        timeseries.Panel()
+        .draw_style(looks.GraphDrawStyle.LINE)
+        .line_width(2)
+        .fill_opacity(30 if look == "stacked" else 8)
+    )
     panel.legend(common.VizLegendOptions().display_mode(looks.LegendDisplayMode.LIST).show_legend(True).placement(
         looks.LegendPlacement.BOTTOM))  # fmt: skip
     panel.tooltip(common.VizTooltipOptions().mode(looks.TooltipDisplayMode.MULTI).sort(looks.SortOrder.DESCENDING))
     panel.show_points(looks.VisibilityMode.NEVER)
-    if stacked:
+    if look == "stepped":
+        panel.line_interpolation(looks.LineInterpolation.STEP_AFTER)
+    if look == "stacked":
         panel.stacking(common.StackingConfig().mode(looks.StackingMode.NORMAL).group("A"))
     for pattern, color in COLORS.items():
         panel.override_by_regexp(f"/{pattern}/", [_fixed(color)])
@@ -58,7 +65,7 @@ def number(title: str, unit: str, query: Query, *, says: str = "", width: int = 
     if bad:
         steps.append(Threshold(value=float(bad), color="red"))
     panel.thresholds(dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps))
-    return _filled(panel, title, unit, [query], says, width, height=5)
+    return _filled(panel, title, unit, [query], says, width, height=5, kind="instant")
 
 
 def words(title: str, query: Query, texts: dict[str, tuple[str, str]], *, says: str = "", width: int = 4) -> Any:
@@ -70,14 +77,14 @@ def words(title: str, query: Query, texts: dict[str, tuple[str, str]], *, says: 
     else:
         panel.text_mode(looks.BigValueTextMode.NAME)
         panel.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.FIXED).fixed_color("blue"))
-    return _filled(panel, title, "none", [query], says, width, height=5)
+    return _filled(panel, title, "none", [query], says, width, height=5, kind="instant")
 
 
 def bars(title: str, unit: str, query: Query, *, says: str = "", width: int = 8, color: str = "orange") -> Any:
     """One bar for each series, as they are now, from 0 to 1."""
     panel = bargauge.Panel().orientation(looks.VizOrientation.HORIZONTAL).display_mode(looks.BarGaugeDisplayMode.BASIC)
     panel.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.FIXED).fixed_color(color))
-    return _filled(panel.min(0).max(1), title, unit, [query], says, width, height=5)
+    return _filled(panel.min(0).max(1), title, unit, [query], says, width, height=5, kind="instant")
 
 
 def columns(
@@ -85,13 +92,14 @@ def columns(
 ) -> Any:
     """A table with a row for each set of labels and a column for each query; `units`: of the columns."""
     panel = table.Panel().show_header(True)
-    renamed = {f"Value #{_letter(index)}": query.label for index, query in enumerate(queries)}
+    values = {f"Value #{_letter(index)}": query.label for index, query in enumerate(queries)}
     panel.with_transformation(DataTransformerConfig(id_val="merge", options={}))
-    organize = {"excludeByName": {"Time": True}, "renameByName": renamed}
+    hidden = {"Time": True} | {name: True for name, label in values.items() if not label}
+    organize = {"excludeByName": hidden, "renameByName": {name: label for name, label in values.items() if label}}
     panel.with_transformation(DataTransformerConfig(id_val="organize", options=organize))
     for label, unit in units.items():
         panel.override_by_name(label, [DynamicConfigValue(id_val="unit", value=unit)])
-    return _filled(panel, title, "short", queries, says, width, height, as_table=True)
+    return _filled(panel, title, "short", queries, says, width, height, kind="table")
 
 
 def page(title: str, uid: str, says: str, variables: Sequence[Any], rows: dict[str, list[Any]]) -> dashboard.Dashboard:
@@ -131,16 +139,18 @@ def _filled(
     width: int,
     height: int = 8,
     *,
-    as_table: bool = False,
+    kind: str = "range",
 ) -> Any:
     panel.title(title).unit(unit).datasource(PROMETHEUS).span(width).height(height)
     if says:
         panel.description(says)
     for index, query in enumerate(queries):
         target = prometheus.Dataquery().expr(query.expr).ref_id(_letter(index)).datasource(PROMETHEUS)
-        panel.with_target(
-            target.format(PromQueryFormat.TABLE).instant() if as_table else target.legend_format(query.legend).range()
-        )
+        if kind == "range":
+            panel.with_target(target.legend_format(query.legend).range())
+        else:  # as it is now: over a range a series that has ended would be shown with its last value
+            target.format(PromQueryFormat.TABLE if kind == "table" else PromQueryFormat.TIME_SERIES)
+            panel.with_target(target.legend_format(query.legend).instant())
     return panel
 
 

@@ -66,6 +66,7 @@ def release() -> Dashboard:
                     "Weight of each route",
                     "percentunit",
                     Query(f"max by (route) (gateway_route_weight_ratio{{{of}}})", "{{route}}"),
+                    look="stepped",
                 ),
             ],
             "Both versions": [

@@ -40,7 +40,7 @@ def service() -> Dashboard:
                     "Requests by model",
                     "reqps",
                     Query(rate("gateway_predictions_total", here, "model"), "{{model}}"),
-                    stacked=True,
+                    look="stacked",
                 ),
                 lines("Failures by outcome", "reqps", Query(outcomes, "{{outcome}}"), says="Rescued ones included."),
                 lines(
@@ -74,7 +74,7 @@ def service() -> Dashboard:
                     "Workers",
                     "short",
                     Query(f"sum by (state) (gateway_workers{{{here}}})", "{{state}}"),
-                    stacked=True,
+                    look="stacked",
                 ),
                 lines(
                     "Workers that died, in five minutes",
@@ -102,8 +102,8 @@ def service() -> Dashboard:
                 columns(
                     "What runs",
                     {},
-                    Query(f"max by (instance, version) (gateway_build_info{{{here}}})", label="build"),
-                    Query(f"max by (instance, revision) (gateway_config_info{{{here}}})", label="configuration"),
+                    Query(f"max by (instance, version) (gateway_build_info{{{here}}})"),
+                    Query(f"max by (instance, revision) (gateway_config_info{{{here}}})"),
                     width=8,
                     height=8,
                 ),
