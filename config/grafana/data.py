@@ -10,8 +10,8 @@ def data() -> Dashboard:
     of, over = 'model="$model"', "$window"
     verdicts = rate("gateway_feedback_total", f'{of}, verdict=~"correct|wrong"', "version", over)
     right = rate("gateway_feedback_total", f'{of}, verdict="correct"', "version", over)
-    mirrored = rate("gateway_mirror_total", f'{of}, agreement=~"true|false"', "model", over)
-    apart = rate("gateway_mirror_total", f'{of}, agreement="false"', "model", over)
+    mirrored = rate("gateway_mirror_total", f'{of}, agreement=~"agree|disagree"', "model", over)
+    apart = rate("gateway_mirror_total", f'{of}, agreement="disagree"', "model", over)
     stable, candidate = _classes("stable"), _classes("candidate")
     # A class that only one of them has predicted counts in full.
     distance = f"0.5 * sum(abs(({candidate} - on (class) {stable}) or on (class) {candidate} or on (class) {stable}))"
@@ -64,13 +64,18 @@ def data() -> Dashboard:
                     "percentunit",
                     Query(distance, "distance"),
                     says="Few requests make it large by chance; the guard on predicted_class knows by how much.",
-                    width=12,
                 ),
                 lines(
                     "Disagreement on mirrored requests",
                     "percentunit",
                     Query(f"{apart} / {mirrored}", "disagreement"),
-                    width=12,
+                ),
+                lines(
+                    "Mirrored requests",
+                    "ops",
+                    Query(rate("gateway_mirror_total", of, "agreement"), "{{agreement}}"),
+                    look="stacked",
+                    says="failed: the candidate raised or was late. dropped: there was no spare capacity for the copy.",
                 ),
             ],
             "Records, of all models": [

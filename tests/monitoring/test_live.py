@@ -45,7 +45,7 @@ class Seen:
 
 
 class Traffic:
-    """Requests for both versions of digits, sent until Prometheus has seen enough of them."""
+    """Requests for both versions of digits, and feedback, sent until Prometheus has seen enough of them."""
 
     def __init__(self, gateway: GatewayProcess, prometheus: PrometheusProcess) -> None:
         self._client = httpx.Client(base_url=gateway.url)
@@ -57,10 +57,12 @@ class Traffic:
         deadline = time.monotonic() + SAMPLED_WITHIN_S
         while self._prometheus.value(expr) is None:
             assert time.monotonic() < deadline, f"{expr}: nothing after {SAMPLED_WITHIN_S} s"
-            for _ in range(10):
-                self._send()
+            answered = [self._send() for _ in range(10)]
+            feedback = [{"prediction_id": answer, "truth": place} for place, answer in enumerate(answered)]
+            self._client.post("/v2/feedback", json=feedback).raise_for_status()
 
-    def _send(self) -> None:
+    def _send(self) -> str:
+        """One request, and the id of its prediction."""
         self._sent += 1
         image = [float((self._sent * 7 + pixel * pixel) % 17) for pixel in range(64)]
         body = {"inputs": [{"name": "image", "shape": [1, 64], "datatype": "FP32", "data": image}]}
@@ -68,6 +70,7 @@ class Traffic:
             "/v2/models/digits/infer", json=body, headers={"x-customer-id": f"customer-{self._sent}"}
         )
         assert answer.status_code == 200, answer.text
+        return answer.headers["x-prediction-id"]
 
     def close(self) -> None:
         self._client.close()
