@@ -15,17 +15,15 @@ from tests.running import GatewayProcess
 
 ROOT = Path(__file__).parents[2]
 SUFFIXES = ("_bucket", "_sum", "_count")
+GUARDS = [{"name": "errors", "metric": "failures", "direction": "increase", "action": "stop"}]
 # Metrics that are asked for and not exported yet. One that is exported by now must be taken out: a test sees to it.
 PENDING = frozenset(
     {
         "gateway_feedback_total",
-        "gateway_guard_evidence_log10",
-        "gateway_guard_line_log10",
         "gateway_mirror_total",
         "gateway_predicted_class_total",
         "gateway_records_dropped_total",
         "gateway_records_written_total",
-        "gateway_release_stage",
     }
 )
 
@@ -80,7 +78,10 @@ class Traffic:
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     """Traffic that is split in half, a stop, a resume, an edit, a broken edit; each until it has been scraped."""
     routing = yaml.safe_load((ROOT / "config" / "routing.yaml").read_text())
-    routing["models"]["digits"]["split"]["routes"][-1]["weight"] = 50
+    digits = routing["models"]["digits"]
+    digits["split"]["routes"][-1]["weight"] = 50
+    digits["mirror"] = {"weight": 50}
+    digits["guards"] = {"comparisons": GUARDS}
     folder = tmp_path_factory.mktemp("monitored")
     gateway = GatewayProcess(folder, ROOT / "models", routing, server={"workers": 2})
     start_s = time.time()
@@ -95,7 +96,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             httpx.post(url, json={"reason": "test"}).raise_for_status()
             traffic.until(f"count_over_time(({stopped} {firing})[2s:500ms]) > 2")
             alerts[action] = prometheus.alerts()
-        routing["models"]["digits"]["split"]["routes"][-1]["weight"] = 60
+        digits["split"]["routes"][-1]["weight"] = 60
         (folder / "routing.yaml").write_text(yaml.safe_dump(routing))
         traffic.until("changes(gateway_config_last_reload_timestamp_seconds[1m]) > 0")
         (folder / "routing.yaml").write_text("models: {digits: {stabel: 1}}")
