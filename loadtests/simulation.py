@@ -13,10 +13,11 @@ import numpy as np
 from gateway.metrics.window import Sample, Window
 from gateway.release.actions import Stop
 from gateway.release.controller import Controller, windows_s
+from gateway.release.drift import Drift
 from gateway.release.evidence import TOLERATED_RATIO, reached
 from gateway.release.guards import Guards
 from gateway.release.ledger import Ledger
-from gateway.release.observation import FeedbackEvent, Observation
+from gateway.release.observation import ClassCounts, FeedbackEvent, Observation
 from gateway.routing.split import BUCKETS
 from gateway.settings.guarding import GuardsSettings
 from gateway.settings.routing_settings import ReleaseSettings
@@ -31,6 +32,8 @@ CUSTOMERS: Final = 2000
 ALWAYS: Final = 20  # of the customers, those whose every request fails
 TICK_S: Final = 5.0
 PER_TICK: Final = 8  # failures
+CLASSES: Final = 10
+ROWS: Final = 400  # of each route, between two looks at the classes
 ERRORS: Final = {"name": "errors", "metric": "failures"}
 GUARDS: Final = (
     ERRORS,
@@ -93,6 +96,22 @@ def together(seed: int) -> bool:
         wrong = [FeedbackEvent(0, 0, *failure, True, None) for failure in customers.failing(weight_ppm)]
         guards.absorb(Observation(0, 1, False, window, events, wrong), 0)
         if guards.judge(1).stop is not None:
+            return True
+    return False
+
+
+def drifting(seed: int) -> bool:
+    """Whether a ramp is paused for other predicted classes, where both versions predict alike; two routes."""
+    generator = np.random.default_rng(seed)
+    drift = Drift()
+    shares = generator.dirichlet(np.ones(CLASSES), 2)
+    weight = SHARES[seed % len(SHARES)]
+    counts = np.zeros((2, 2, CLASSES), np.int64)
+    for _ in range(LOOKS // 4):
+        rows = generator.binomial(ROWS, weight, 2)
+        counts += generator.multinomial([rows, ROWS - rows], shares)
+        drift.observe(ClassCounts(*counts))
+        if reached(drift.log_e, ALPHA):
             return True
     return False
 

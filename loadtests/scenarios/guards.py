@@ -18,6 +18,7 @@ MISTAKES: Final = {
     "stopped, sticky, some always fail": simulation.sticky,
     "stopped, the same under a ramp": simulation.ramping,
     "stopped, three comparisons together": simulation.together,
+    "paused, classes predicted alike": simulation.drifting,
     "called safe, fails 1.5 times as often": simulation.called_safe,
 }
 NAIVE: Final = "stopped, sticky, counted naively"

@@ -9,6 +9,7 @@ from loadtests.simulation import (
     ALPHA,
     at_most,
     called_safe,
+    drifting,
     failures_to_stop,
     naive,
     plain,
@@ -18,10 +19,10 @@ from loadtests.simulation import (
     upper_limit,
 )
 
-RUNS = 100
+RUNS = 60
 
 
-@pytest.mark.parametrize("simulate", [plain, sticky, ramping, together, called_safe])
+@pytest.mark.parametrize("simulate", [plain, sticky, ramping, together, drifting, called_safe])
 def test_mistakes_are_as_rare_as_promised(simulate: Callable[[int], bool]) -> None:
     assert is_explained_by_alpha(simulate)
 
