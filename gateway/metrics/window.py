@@ -97,6 +97,10 @@ class Window:
         self._pasts: dict[float, deque[_Moment]] = {window_s: deque() for window_s in windows_s}
         self._now: _Moment = (-math.inf, {}, {})
 
+    def ask(self, windows_s: Iterable[float]) -> None:
+        """Keep these windows from now on, with their pasts where they were kept before: after an edit of the file."""
+        self._pasts = {window_s: self._pasts.get(window_s, deque()) for window_s in windows_s}
+
     def sample(self, now_s: float, sample: Sample) -> None:
         """The counters now; to be called at each tick."""
         counts = {"stable": _Counts.of("stable", sample.stable, sample.stable_feedback)}

@@ -30,8 +30,8 @@ def restored(settings: ReleaseSettings, memory: Mapping[str, Any], now_s: float)
     """
     controller = Controller(settings)
     said = _said_by(settings)
-    if memory["versions"] != said["versions"]:
-        return controller
+    if memory["versions"] != said["versions"] or not memory["place"]["restart"]:
+        return controller  # another release, or one that has never seen a tick
     place = controller.place = Place.from_json(memory["place"], now_s)
     guards = dict(memory["guards"]) if memory["split"] == said["split"] else {}
     if memory["routes"] != said["routes"]:

@@ -113,6 +113,20 @@ def test_each_window_is_its_own() -> None:
     assert release.window.read("candidate.error_rate", 60.0).value == pytest.approx(1 / 3, rel=0.01)
 
 
+def test_other_windows_may_be_asked_for_and_those_that_stay_keep_their_past() -> None:
+    release = Release(10.0, 20.0)
+    release.sample(0.0)
+    release.fail(10)
+    release.sample(1.0)
+    release.window.ask((10.0, 30.0))
+    assert release.window.read("candidate.error_rate", 10.0) == Reading(1.0, 10)
+    assert release.window.read("candidate.error_rate", 30.0) == Reading(None, 0)
+    release.sample(2.0)
+    release.fail(5)
+    release.sample(3.0)
+    assert release.window.read("candidate.error_rate", 30.0) == Reading(1.0, 5)
+
+
 def test_a_long_window_keeps_no_more_than_a_short_one() -> None:
     release = Release(1.0, 86_400.0)
     for second in range(0, 100_000, 10):

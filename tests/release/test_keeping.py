@@ -34,6 +34,12 @@ def test_a_ramp_goes_on_where_it_was() -> None:
     assert again.weights == {"everyone": 500_000}  # 40 s of the interval had passed before
 
 
+def test_a_ramp_that_had_not_seen_a_tick_begins() -> None:
+    again = restarted(Running(release()))
+    again.tick()
+    assert (again.stage, again.weights) == ("ramping", {"everyone": 10_000})
+
+
 def test_evidence_and_what_is_known_of_keys_are_kept() -> None:
     running = Running(release(comparisons=[ERRORS, DRIFT]))
     seen = np.zeros((2, 1, 2), np.int64)
