@@ -130,6 +130,7 @@ class Recording:
                 "version": prediction["version"],
                 "variant": prediction["variant"],
                 "truth": None,
+                "truth_class": None,
                 "reward": None,
                 "metrics": None,
                 "comment": None,
@@ -141,7 +142,8 @@ class Recording:
 
     def judge(self, prediction: dict[str, Any], truth: int, **fields: Any) -> dict[str, Any]:
         """Record what the right class was."""
-        return self.feedback(prediction, truth=truth, correct=prediction["predicted"] == truth, **fields)
+        correct = prediction["predicted"] == truth
+        return self.feedback(prediction, truth=truth, truth_class=truth, correct=correct, **fields)
 
     def mirror(self, prediction: dict[str, Any], **fields: Any) -> dict[str, Any]:
         """Record what the candidate says to a request that stable has answered."""
