@@ -5,6 +5,7 @@ from typing import Final
 import click
 
 from gateway import __version__
+from gateway.commands.analyze import analyze
 from gateway.commands.edits import promote, weight
 from gateway.commands.explain import explain
 from gateway.commands.export import export
@@ -25,6 +26,7 @@ COMMANDS: Final = (
     weight,
     history,
     export,
+    analyze,
 )
 
 

@@ -1,5 +1,6 @@
 """Slices of the traffic in which the model does significantly worse than in the rest of it."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -164,7 +165,7 @@ def _quarters(
     if not len(edges) or there.min() == there.max():
         return
     bounds = [-np.inf, *edges, np.inf]
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    for low, high in itertools.pairwise(bounds):
         chosen = (column > low) & (column <= high)
         if chosen.any():
             yield _range(low, high), chosen

@@ -1,4 +1,4 @@
-"""The arithmetic of an error analysis: intervals of rates, a test of one group against the rest, and many tests at once."""
+"""The arithmetic of an error analysis: intervals of rates, a test of one group against the rest, many tests at once."""
 
 import math
 from collections.abc import Sequence
@@ -23,27 +23,23 @@ class Rate:
 
     @property
     def low(self) -> float:
-        return max(0.0, self._centre() - self._half_width())
+        return self._ends()[0]
 
     @property
     def high(self) -> float:
-        return min(1.0, self._centre() + self._half_width())
+        return self._ends()[1]
 
-    def _centre(self) -> float:
+    def _ends(self) -> tuple[float, float]:
         if not self.count:
-            return math.nan
-        return (self.hits + Z_95**2 / 2) / (self.count + Z_95**2)
-
-    def _half_width(self) -> float:
-        if not self.count:
-            return math.nan
-        share = self.hits / self.count
-        inner = share * (1 - share) / self.count + Z_95**2 / (4 * self.count**2)
-        return Z_95 * math.sqrt(inner) / (1 + Z_95**2 / self.count)
+            return math.nan, math.nan
+        share, stretch = self.hits / self.count, 1 + Z_95**2 / self.count
+        centre = (self.hits + Z_95**2 / 2) / (self.count + Z_95**2)
+        half_width = Z_95 * math.sqrt(share * (1 - share) / self.count + Z_95**2 / (4 * self.count**2)) / stretch
+        return max(0.0, centre - half_width), min(1.0, centre + half_width)
 
 
 class Fisher:
-    """Fisher's exact test of groups out of `total`, one-sided: does a group have more hits than chance would give it?"""
+    """Fisher's exact test of groups out of `total`, one-sided: has a group more hits than chance would give it?"""
 
     def __init__(self, total: Rate) -> None:
         self._total = total
