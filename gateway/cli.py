@@ -12,6 +12,7 @@ from gateway.commands.export import export
 from gateway.commands.history import history
 from gateway.commands.options import Refusal
 from gateway.commands.releases import resume, status, stop
+from gateway.commands.replay import replay
 from gateway.commands.serving import check, serve
 from gateway.errors import GatewayError
 
@@ -27,6 +28,7 @@ COMMANDS: Final = (
     history,
     export,
     analyze,
+    replay,
 )
 
 

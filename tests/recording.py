@@ -82,12 +82,9 @@ class Recording:
         if encoded.json_length is not None:
             answered["response_binary"] = _base64(encoded.body[encoded.json_length :])
         scores = outputs[1]
-        return self.record(
-            version=version,
-            model_sha256=one.sha256,
-            predicted=int(np.argmax(scores)) if scores is not None and len(scores) == 1 else None,
-            **{**asked, **answered, **more},
-        )
+        predicted = int(np.argmax(scores)) if scores is not None and len(scores) == 1 else None
+        facts = {"version": version, "model_sha256": one.sha256, "predicted": predicted}
+        return self.record(**{**facts, **asked, **answered, **more})
 
     def record(self, **fields: Any) -> dict[str, Any]:
         """Record a prediction that `fields` describe."""
