@@ -5,12 +5,14 @@ from typing import Final
 import click
 
 from gateway import __version__
+from gateway.commands.analyze import analyze
 from gateway.commands.edits import promote, weight
 from gateway.commands.explain import explain
 from gateway.commands.export import export
 from gateway.commands.history import history
 from gateway.commands.options import Refusal
 from gateway.commands.releases import resume, status, stop
+from gateway.commands.replay import replay
 from gateway.commands.serving import check, serve
 from gateway.errors import GatewayError
 
@@ -25,6 +27,8 @@ COMMANDS: Final = (
     weight,
     history,
     export,
+    analyze,
+    replay,
 )
 
 

@@ -6,8 +6,8 @@ Each script trains two versions with fixed seeds, so a re-run writes the same pr
 import argparse
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,16 @@ class Data:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to train. `dataset` None: the two versions of the script; else `version` (None: the next) from it."""
+
+    model: str
+    out: Path
+    dataset: Path | None
+    version: int | None
+
+
 def hash_of(*arrays: Any) -> str:
     """The SHA-256 of the arrays' contents; strings as UTF-8, one a line."""
     digest = hashlib.sha256()
@@ -42,20 +52,65 @@ def hash_of(*arrays: Any) -> str:
     return digest.hexdigest()
 
 
-def output_folder(default: Path) -> Path:
-    """Where the command line wants the versions written: --out, else beside the script."""
-    parser = argparse.ArgumentParser(description="Train both versions and write them as ONNX.")
+def arguments(default: Path) -> Wanted:
+    """What the command line asks for; by default both versions, beside the script."""
+    parser = argparse.ArgumentParser(
+        description="Train both versions and write them as ONNX; or, with --dataset, a new version on more rows."
+    )
     parser.add_argument(
         "--out", type=Path, default=default, help="folder for VERSION/model.onnx (default: beside this script)"
     )
-    folder: Path = parser.parse_args().out
-    return folder
+    parser.add_argument("--dataset", type=Path, help="a folder that `gateway export` has written: adds its rows")
+    parser.add_argument("--version", type=int, help="the new version's number (default: the next one)")
+    given = parser.parse_args()
+    if given.version is not None and given.dataset is None:
+        parser.error("--version goes with --dataset")
+    return Wanted(default.resolve().name, given.out, given.dataset, given.version)
+
+
+def write_next_version(
+    wanted: Wanted, estimator: Any, description: str, data: Data, inputs: Sequence[tuple[str, Any]], flat: bool = False
+) -> None:
+    """Train `estimator` on the script's own rows and those of an export, and write it as a version that is new.
+
+    `flat`: it is trained on [n] values instead of [n, 1]. Held-out rows are those of the script, and never trained on.
+    """
+    from exported import code_revision, read_export
+
+    assert wanted.dataset is not None
+    version = (
+        wanted.version or max((int(path.name) for path in wanted.out.glob("[1-9]*") if path.is_dir()), default=0) + 1
+    )
+    if (wanted.out / str(version)).exists():
+        raise SystemExit(f"{wanted.out / str(version)} exists, and a version never changes; leave --version out")
+    more = read_export(wanted.dataset, wanted.model, inputs[0][0], data)
+    print(f"{len(more.rows)} rows of {wanted.dataset}; left out: {dict(more.left_out)}")
+    if not more.rows:
+        raise SystemExit("there is nothing new to train on")
+    rows = np.concatenate([data.train_x, np.stack(more.rows).astype(data.train_x.dtype)])
+    grown = replace(data, train_x=rows, train_y=np.concatenate([data.train_y, more.labels]))
+    estimator.fit(grown.train_x.ravel() if flat else grown.train_x, grown.train_y)
+    provenance = {
+        "dataset_manifest_sha256": more.manifest_sha256,
+        "dataset_rows": len(more.rows),
+        "code_revision": code_revision(Path(__file__).parent),
+    }
+    write_version(wanted.out, version, estimator, f"{description}, more rows", grown, inputs, provenance)
 
 
 def write_version(
-    folder: Path, version: int, estimator: Any, description: str, data: Data, inputs: Sequence[tuple[str, Any]]
+    folder: Path,
+    version: int,
+    estimator: Any,
+    description: str,
+    data: Data,
+    inputs: Sequence[tuple[str, Any]],
+    provenance: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `estimator` to folder/VERSION with its manifest, and print how it does on the held-out rows."""
+    """Write `estimator` to folder/VERSION with its manifest, and print how it does on the held-out rows.
+
+    `provenance`: what the manifest says besides.
+    """
     options = {id(estimator): {"zipmap": False, "output_class_labels": False}}
     model = to_onnx(estimator, initial_types=list(inputs), target_opset=OPSET, options=options, name="model")
     model.producer_version = model.doc_string = ""
@@ -75,6 +130,7 @@ def write_version(
         "held_out_accuracy": round(accuracy, 4),
         "estimator": description,
         "seed": SEED,
+        **(provenance or {}),
     }
     (file.parent / "training.json").write_text(json.dumps(manifest, indent=2) + "\n")
     print(f"{folder.name} {version}: {description}: {accuracy:.4f} on {len(data.test_x)} held-out rows")

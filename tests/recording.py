@@ -82,12 +82,9 @@ class Recording:
         if encoded.json_length is not None:
             answered["response_binary"] = _base64(encoded.body[encoded.json_length :])
         scores = outputs[1]
-        return self.record(
-            version=version,
-            model_sha256=one.sha256,
-            predicted=int(np.argmax(scores)) if scores is not None and len(scores) == 1 else None,
-            **{**asked, **answered, **more},
-        )
+        predicted = int(np.argmax(scores)) if scores is not None and len(scores) == 1 else None
+        facts = {"version": version, "model_sha256": one.sha256, "predicted": predicted}
+        return self.record(**{**facts, **asked, **answered, **more})
 
     def record(self, **fields: Any) -> dict[str, Any]:
         """Record a prediction that `fields` describe."""
@@ -130,6 +127,7 @@ class Recording:
                 "version": prediction["version"],
                 "variant": prediction["variant"],
                 "truth": None,
+                "truth_class": None,
                 "reward": None,
                 "metrics": None,
                 "comment": None,
@@ -141,7 +139,8 @@ class Recording:
 
     def judge(self, prediction: dict[str, Any], truth: int, **fields: Any) -> dict[str, Any]:
         """Record what the right class was."""
-        return self.feedback(prediction, truth=truth, correct=prediction["predicted"] == truth, **fields)
+        correct = prediction["predicted"] == truth
+        return self.feedback(prediction, truth=truth, truth_class=truth, correct=correct, **fields)
 
     def mirror(self, prediction: dict[str, Any], **fields: Any) -> dict[str, Any]:
         """Record what the candidate says to a request that stable has answered."""

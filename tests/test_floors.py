@@ -25,7 +25,7 @@ FLOORS = {
     "release": 4,
     "dataset": 4,
     "analysis": 4,
-    "replay": 4,
+    "replay": 5,
     "served": 4,
     "orders": 4,
     "deployment": 5,

@@ -52,7 +52,7 @@ def export(
             meter(progress, "finding the columns", streams.predictions),
             meter(progress, "writing rows", streams.predictions),
         )
-        counts = write(Source(streams, recorded.labels, recorded.raw_input), query, out, kind, meters)
+        counts = write(Source(streams, recorded.raw_input), query, out, kind, meters)
     document = counts.document()
     if as_json:
         click.echo(orjson.dumps({"out": str(out), **document}))

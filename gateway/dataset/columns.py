@@ -40,6 +40,7 @@ RECORDED: Final = (
     ("request_media", pa.string()),
 )
 FED_BACK: Final[Sequence[tuple[str, Any, Callable[[Feedback], object]]]] = (
+    ("truth_class", pa.int64(), lambda feedback: feedback.truth_class),
     ("reward", pa.float64(), lambda feedback: feedback.reward),
     ("correct", pa.bool_(), lambda feedback: feedback.correct),
     ("label_conflict", pa.bool_(), lambda feedback: feedback.conflict),

@@ -1,7 +1,7 @@
 """From record segments to a data set in a folder."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,9 @@ UNFINISHED: Final = ".unfinished"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an export comes from. `labels`: the model's classes.
-
-    `raw_input`: the input that a raw body of a version is for.
-    """
+    """Where an export comes from. `raw_input`: the input that a raw body of a version is for."""
 
     records: Records
-    labels: Sequence[str]
     raw_input: RawInput
 
 
@@ -49,7 +45,7 @@ def export(source: Source, query: Query, out: Path, kind: str, meters: Meters) -
     check_replaceable(out, query.model)
     counts = Counts()
     with _unfinished(out) as folder:
-        with FeedbackStore(folder / "feedback.sqlite", source.labels) as store:
+        with FeedbackStore(folder / "feedback.sqlite") as store:
             fill(store, source.records, query, meters.feedback)
             layout = _layout(source, query, store, meters.survey)
             with Parts(folder, query.model, kind, layout) as parts:

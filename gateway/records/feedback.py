@@ -13,8 +13,6 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.records.truth import same_as
-
 _ASK: Final = 500  # predictions looked up at once
 _CACHE_KIB: Final = 65_536
 
@@ -26,16 +24,25 @@ class Label:
     truth: Any
     customer: str | None
     time_ns: int
+    truth_class: int | None = None
+
+    @property
+    def meaning(self) -> str:
+        """What two labels share when they mean the same: the class, or the truth itself where it names none."""
+        meant = self.truth if self.truth_class is None else [self.truth_class]
+        return orjson.dumps(meant, option=orjson.OPT_SORT_KEYS).decode()
 
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
     """All that was said of one prediction. What was said last holds, of truth, of reward, and of each metric.
 
-    `labels`: one for each different truth, the one that holds last. `count`: repetitions count once.
+    `truth_class`: the class that the truth names, where it names one. `labels`: one for each different truth, the one
+    that holds last; a class's name and its index are not different. `count`: repetitions count once.
     """
 
     truth: Any = None
+    truth_class: int | None = None
     reward: float | None = None
     correct: bool | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -50,10 +57,9 @@ class Feedback:
 
 
 class FeedbackStore:
-    """The feedback of one model, in a SQLite file of its own. `labels`: the model's classes, to tell truths apart."""
+    """The feedback of one model, in a SQLite file of its own."""
 
-    def __init__(self, file: Path, labels: Sequence[str]) -> None:
-        self._labels = labels
+    def __init__(self, file: Path) -> None:
         self._database = sqlite3.connect(file, isolation_level=None)
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("PRAGMA synchronous = OFF")
@@ -87,7 +93,7 @@ class FeedbackStore:
             for start in range(0, len(prediction_ids), _ASK):
                 for prediction_id, record in self._asked(prediction_ids[start : start + _ASK]):
                     found.setdefault(prediction_id, []).append(orjson.loads(record))
-        return {prediction_id: folded(records, self._labels) for prediction_id, records in found.items()}
+        return {prediction_id: folded(records) for prediction_id, records in found.items()}
 
     def _asked(self, prediction_ids: Sequence[str]) -> list[tuple[str, bytes]]:
         marks = ",".join("?" * len(prediction_ids))
@@ -101,10 +107,10 @@ class FeedbackStore:
         return record["prediction_id"], orjson.dumps(record)
 
 
-def folded(records: Sequence[dict[str, Any]], classes: Sequence[str] = ()) -> Feedback:
+def folded(records: Sequence[dict[str, Any]]) -> Feedback:
     """All feedback on one prediction as one. Records with the same truth, reward and metrics count once."""
     ordered = sorted(records, key=lambda record: int(record["time_ns"]))
-    labels: dict[bytes, Label] = {}
+    labels: dict[str, Label] = {}
     said: dict[str, Any] = {}
     metrics: dict[str, float] = {}
     different = set()
@@ -114,8 +120,8 @@ def folded(records: Sequence[dict[str, Any]], classes: Sequence[str] = ()) -> Fe
         metrics.update(record.get("metrics") or {})
         said.update({name: record[name] for name in ("reward", "comment") if record.get(name) is not None})
         if truth is not None:
-            key = same_as(truth, classes)
-            labels.pop(key, None)
-            labels[key] = Label(truth, record.get("customer"), record["time_ns"])
-            said.update(truth=truth, correct=record.get("correct"))
+            label = Label(truth, record.get("customer"), record["time_ns"], record.get("truth_class"))
+            labels.pop(label.meaning, None)
+            labels[label.meaning] = label
+            said.update(truth=truth, truth_class=record.get("truth_class"), correct=record.get("correct"))
     return Feedback(**said, metrics=metrics, count=len(different), labels=tuple(labels.values()))

@@ -1,7 +1,6 @@
 """Predictions, each with the feedback on it."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +12,6 @@ from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, Segment, re
 
 CHUNK: Final = 500  # predictions in memory at a time, and fewer where they are large
 CHUNK_BYTES: Final = 16 * 1024**2
-RECENT: Final = 100_000  # predictions among which one that was recorded twice is noticed
 NONE: Final = Feedback()
 Advance = Callable[[int], None]  # told the bytes passed
 
@@ -74,21 +72,10 @@ def chunks(records: Records, query: Query, advance: Advance) -> Iterator[list[Pr
         passed_bytes += size
         advance(size)
 
-    for prediction in _once(map(prediction_of, read(records.predictions, query.model, query.period, passed))):
+    for prediction in map(prediction_of, read(records.predictions, query.model, query.period, passed)):
         if query.variant in (None, prediction.variant):
             chunk.append(prediction)
         if len(chunk) == CHUNK or passed_bytes >= CHUNK_BYTES:
             yield chunk
             chunk, passed_bytes = [], 0
     yield chunk
-
-
-def _once(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
-    """Each prediction once: a writer that is killed may write its last ones again when it is back."""
-    recent: OrderedDict[str, None] = OrderedDict()
-    for prediction in predictions:
-        if prediction.prediction_id not in recent:
-            recent[prediction.prediction_id] = None
-            if len(recent) > RECENT:
-                recent.popitem(last=False)
-            yield prediction

@@ -78,7 +78,7 @@ class ModelVersion:
         self.tally = tally
         self.stable = stopped is None
         self.on_loop = self.stable and _is_short(loaded.warm_up)
-        self.labels = _labels(loaded)
+        self.labels = labels_of(loaded)
         self.classes = Classes(loaded.settings, self.signature, self.labels)
         self.output_parameters: list[Parameters] = [
             {"labels": list(spec.labels)} if spec.labels else NO_PARAMETERS for spec in self.signature.outputs
@@ -113,7 +113,7 @@ def _is_short(warm: WarmUp) -> bool:
     return warm.single_us < ON_LOOP_SINGLE_US and warm.full_us < ON_LOOP_FULL_US
 
 
-def _labels(loaded: LoadedVersion) -> dict[str, tuple[str, ...]]:
+def labels_of(loaded: LoadedVersion) -> dict[str, tuple[str, ...]]:
     """The class labels of each output that has them: from model.yaml, or from the model itself."""
     labels = {spec.name: spec.labels for spec in loaded.session.signature.outputs if spec.labels}
     prediction = loaded.settings.prediction

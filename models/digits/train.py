@@ -15,9 +15,10 @@ from sklearn.preprocessing import MinMaxScaler
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from training import EXACT, SEED, Data, hash_of, output_folder, write_version  # noqa: E402
+from training import EXACT, SEED, Data, arguments, hash_of, write_next_version, write_version  # noqa: E402
 
 FEW = 300  # what version 1 was trained on, when there was less data
+SECOND = "neural network, 64 hidden units"
 
 
 def load() -> Data:
@@ -29,14 +30,17 @@ def load() -> Data:
 
 
 def main() -> None:
-    folder, data = output_folder(HERE), load()
+    wanted, data = arguments(HERE), load()
     inputs = [("image", FloatTensorType([None, 64]))]
+    second = make_pipeline(MinMaxScaler(), MLPClassifier((64,), max_iter=400, random_state=SEED))
+    if wanted.dataset:
+        write_next_version(wanted, second, SECOND, data, inputs)
+        return
     first = make_pipeline(MinMaxScaler(), LogisticRegression(C=0.05, tol=EXACT, max_iter=10_000))
     first.fit(data.train_x[:FEW], data.train_y[:FEW])
-    write_version(folder, 1, first, f"logistic regression on {FEW} rows", data, inputs)
-    second = make_pipeline(MinMaxScaler(), MLPClassifier((64,), max_iter=400, random_state=SEED))
+    write_version(wanted.out, 1, first, f"logistic regression on {FEW} rows", data, inputs)
     second.fit(data.train_x, data.train_y)
-    write_version(folder, 2, second, "neural network, 64 hidden units", data, inputs)
+    write_version(wanted.out, 2, second, SECOND, data, inputs)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ from sklearn.pipeline import make_pipeline
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from training import EXACT, SEED, Data, hash_of, output_folder, write_version  # noqa: E402
+from training import EXACT, SEED, Data, arguments, hash_of, write_next_version, write_version  # noqa: E402
 
 WORDS = "[a-zA-Z0-9_]+"  # one pattern that scikit-learn and ONNX Runtime's tokenizer read alike
 FEW = 80  # what version 1 was trained on, when there were fewer messages
+SECOND = "TF-IDF of 2 to 5 letters, logistic regression"
 
 
 def load() -> Data:
@@ -31,17 +32,20 @@ def load() -> Data:
 
 
 def main() -> None:
-    folder, data = output_folder(HERE), load()
+    wanted, data = arguments(HERE), load()
     inputs = [("text", StringTensorType([None, 1]))]
+    pieces = TfidfVectorizer(analyzer="char", ngram_range=(2, 5), min_df=2)
+    second = make_pipeline(pieces, LogisticRegression(C=30.0, tol=EXACT, max_iter=10_000))
+    if wanted.dataset:
+        write_next_version(wanted, second, SECOND, data, inputs, flat=True)
+        return
     text = data.train_x.ravel()
     words = TfidfVectorizer(token_pattern=WORDS, stop_words=sorted(ENGLISH_STOP_WORDS))
     first = make_pipeline(words, LogisticRegression(C=10.0, tol=EXACT, max_iter=10_000))
     first.fit(text[:FEW], data.train_y[:FEW])
-    write_version(folder, 1, first, f"TF-IDF of words, logistic regression on {FEW} rows", data, inputs)
-    pieces = TfidfVectorizer(analyzer="char", ngram_range=(2, 5), min_df=2)
-    second = make_pipeline(pieces, LogisticRegression(C=30.0, tol=EXACT, max_iter=10_000))
+    write_version(wanted.out, 1, first, f"TF-IDF of words, logistic regression on {FEW} rows", data, inputs)
     second.fit(text, data.train_y)
-    write_version(folder, 2, second, "TF-IDF of 2 to 5 letters, logistic regression", data, inputs)
+    write_version(wanted.out, 2, second, SECOND, data, inputs)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ from sklearn.tree import DecisionTreeClassifier
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from training import EXACT, SEED, Data, hash_of, output_folder, write_version  # noqa: E402
+from training import EXACT, SEED, Data, arguments, hash_of, write_next_version, write_version  # noqa: E402
+
+SECOND = "logistic regression on scaled features"
 
 
 def load() -> Data:
@@ -27,13 +29,16 @@ def load() -> Data:
 
 
 def main() -> None:
-    folder, data = output_folder(HERE), load()
+    wanted, data = arguments(HERE), load()
     inputs = [("features", FloatTensorType([None, 30]))]
-    first = DecisionTreeClassifier(max_depth=3, random_state=SEED).fit(data.train_x, data.train_y)
-    write_version(folder, 1, first, "decision tree of depth 3", data, inputs)
     second = make_pipeline(StandardScaler(), LogisticRegression(tol=EXACT, max_iter=10_000))
+    if wanted.dataset:
+        write_next_version(wanted, second, SECOND, data, inputs)
+        return
+    first = DecisionTreeClassifier(max_depth=3, random_state=SEED).fit(data.train_x, data.train_y)
+    write_version(wanted.out, 1, first, "decision tree of depth 3", data, inputs)
     second.fit(data.train_x, data.train_y)
-    write_version(folder, 2, second, "logistic regression on scaled features", data, inputs)
+    write_version(wanted.out, 2, second, SECOND, data, inputs)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import pytest
 from gateway.records.feedback import Feedback, FeedbackStore, folded
 from gateway.records.joined import Query, fill, joined, records_in
 from gateway.records.period import Period
-from gateway.records.truth import class_of, same_as
 from tests.recording import STEP_NS, Recording
 
 
@@ -33,35 +32,14 @@ def test_what_is_said_in_parts_adds_up() -> None:
         [said(1, truth=3, correct=True), said(2, reward=0.1), said(3, reward=0.2, metrics={"a": 1.0, "b": 2.0}),
          said(4, metrics={"a": 3.0}, comment="slow")]
     )  # fmt: skip
-    assert feedback == Feedback(3, 0.2, True, {"a": 3.0, "b": 2.0}, "slow", 4, feedback.labels)
+    assert feedback == Feedback(3, None, 0.2, True, {"a": 3.0, "b": 2.0}, "slow", 4, feedback.labels)
     assert not feedback.conflict
 
 
-@pytest.mark.parametrize(
-    ("truth", "labels", "expected"),
-    [
-        (7, (), 7),
-        (7.0, ["0"] * 10, 7),
-        (10, ["0"] * 10, None),
-        (-1, (), None),
-        ("billing", ["account", "billing"], 1),
-        ("taxes", ["account", "billing"], None),
-        ("5", ["3", "5"], 1),
-        (5, ["3", "5"], None),
-        ("cat", (), None),
-        (True, ["no", "yes"], 1),
-        (1.5, (), None),
-        ([1], (), None),
-        (None, (), None),
-    ],
-)
-def test_the_class_that_a_truth_names(truth: object, labels: list[str], expected: int | None) -> None:
-    assert class_of(truth, labels) == expected
-
-
-def test_a_label_and_its_index_are_no_conflict() -> None:
-    assert same_as(1, ["account", "billing"]) == same_as("billing", ["account", "billing"])
-    assert not folded([said(1, truth="billing"), said(2, truth=1)], ["account", "billing"]).conflict
+def test_a_class_by_its_name_and_by_its_index_is_no_conflict() -> None:
+    by_name, by_index = said(1, truth="billing", truth_class=1), said(2, truth=1, truth_class=1)
+    assert not folded([by_name, by_index]).conflict
+    assert folded([by_name, by_index, said(3, truth=2, truth_class=2)]).conflict
     assert folded([said(1, truth="billing"), said(2, truth=1)]).conflict
 
 
@@ -76,7 +54,7 @@ def recording() -> Recording:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[FeedbackStore]:
-    with FeedbackStore(tmp_path / "feedback.sqlite", ()) as store:
+    with FeedbackStore(tmp_path / "feedback.sqlite") as store:
         yield store
 
 
@@ -98,9 +76,3 @@ def test_only_what_was_asked_for(recording: Recording, store: FeedbackStore, tmp
     period = Period(first_ns + 11 * STEP_NS, first_ns + 24 * STEP_NS)
     query = Query("digits", period, variant="candidate", with_feedback=True)
     assert ids(recording, store, tmp_path / "records", query) == [("p13", 1), ("p19", 1)]
-
-
-def test_a_prediction_that_was_written_twice(recording: Recording, store: FeedbackStore, tmp_path: Path) -> None:
-    lines = recording.lines["predictions"]
-    lines[50:50] = lines[10:30]
-    assert len(ids(recording, store, tmp_path / "records", Query("digits"))) == 1200

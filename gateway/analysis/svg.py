@@ -1,0 +1,170 @@
+"""Charts as inline SVG, drawn without any library: bars with intervals, lines, a matrix, a small picture.
+
+Colours are CSS variables of the page that holds them, so that they follow its light or dark scheme. Every mark has a
+`<title>`, which browsers show as a tooltip and read aloud.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Final
+
+WIDTH: Final = 720
+_LABEL: Final = 240
+_ROW: Final = 26
+DARK: Final = 0.5  # shade of a cell on which the page's ink cannot be read
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A share from 0 to 1 with its interval, and the share that it is compared with."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    reference: float
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Points (x, y) with x and y from 0 to 1, and what to say of each."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    notes: Sequence[str]
+
+
+def bars(title: str, rows: Sequence[Bar]) -> str:
+    """Horizontal bars from 0 to the highest end of an interval."""
+    top = max([row.high for row in rows] + [row.reference for row in rows]) or 1.0
+    scale = (WIDTH - _LABEL - 70) / top
+    height = _ROW * len(rows) + 8
+    parts = []
+    for index, row in enumerate(rows):
+        y = _ROW * index + 4
+        middle = y + _ROW / 2 - 2
+        value, low, high, reference = (
+            _LABEL + scale * share for share in (row.value, row.low, row.high, row.reference)
+        )
+        parts.append(
+            f"<g><title>{escape(row.note)}</title>"
+            f'<text x="{_LABEL - 10}" y="{middle + 4:.1f}" class="label end">{escape(_cut(row.label, 36))}</text>'
+            f'<rect x="{_LABEL}" y="{y + 3}" width="{max(value - _LABEL, 1):.1f}" height="{_ROW - 10}" class="bar"/>'
+            f'<path d="M{low:.1f} {middle:.1f}H{high:.1f}" class="whisker"/>'
+            f'<path d="M{reference:.1f} {y}V{y + _ROW - 4}" class="reference"/>'
+            f"{_text(max(high, value) + 6, middle + 4, 'number', f'{100 * row.value:.1f}%')}</g>"
+        )
+    return _svg(title, height, parts)
+
+
+def lines(title: str, series: Sequence[Line], bottom: float, ends: tuple[str, str]) -> str:
+    """Lines over time. `bottom`: the share at the lower edge, the upper one is 1; `ends`: what stands below."""
+    left, right, top, floor = 50, WIDTH - 90, 12, 190
+    parts = [
+        f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
+        f'<text x="{left - 8}" y="{y + 4:.1f}" class="number end">{100 * (bottom + (1 - bottom) * share):.0f}%</text>'
+        for share in (0, 0.5, 1)
+        for y in (floor - share * (floor - top),)
+    ]
+    for number, line in enumerate(series):
+        places = [
+            (left + x * (right - left), floor - (y - bottom) / ((1 - bottom) or 1) * (floor - top))
+            for x, y in line.points
+        ]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        parts.append(f'<polyline points="{path}" class="line series-{number % 4}"/>')
+        parts += [
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" class="dot series-{number % 4}"><title>{escape(note)}</title>'
+            "</circle>"
+            for (x, y), note in zip(places, line.notes, strict=True)
+        ]
+        legend = left + 130 * number
+        parts.append(f'<path d="M{legend} {floor + 44}h22" class="line series-{number % 4}"/>')
+        parts.append(_text(legend + 30, floor + 48, "label", line.name))
+    parts += [_text(left, floor + 20, "number", ends[0]), _text(right, floor + 20, "number end", ends[1])]
+    return _svg(title, floor + 56, parts)
+
+
+def matrix(title: str, names: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    """Rows are truths, columns predictions; a cell's shade is its share of its row."""
+    left, top = 130, 40
+    cell = min(48, (WIDTH - left - 10) // max(len(names), 1))
+    parts = [_text(left, 12, "number", "predicted →"), _text(0, top - 6, "number", "truth ↓")]
+    for row, name in enumerate(names):
+        y = top + row * cell
+        parts.append(_text(left - 8, y + cell / 2 + 4, "label end", _cut(name, 16)))
+        parts.append(_text(left + (row + 0.5) * cell, top - 6, "label middle", _cut(name, cell // 7)))
+        total = sum(counts[row]) or 1
+        for column, count in enumerate(counts[row]):
+            note = f"{name}, predicted as {names[column]}: {count:,} ({count / total:.1%})"
+            parts.append(_cell(left + column * cell, y, cell, count, count / total, row == column, note))
+    return _svg(title, top + cell * len(names) + 4, parts)
+
+
+def _cell(x: float, y: float, size: float, count: int, share: float, right: bool, note: str) -> str:
+    kind = "right" if right else "wrong"
+    ink = "count on" if share > DARK else "count"
+    number = _text(x + size / 2 - 1, y + size / 2 + 3, ink, _short(count)) if count else ""
+    return (
+        f'<g><title>{escape(note)}</title><rect x="{x}" y="{y}" width="{size - 2}" height="{size - 2}" rx="2"'
+        f' class="cell {kind}" fill-opacity="{_shade(share)}"/>{number}</g>'
+    )
+
+
+def columns(title: str, names: Sequence[str], stacks: Sequence[tuple[int, int]]) -> str:
+    """Upright columns, each of two counts one on the other: right below, wrong above."""
+    left, floor, height = 60, 170, 150
+    top = max([right + wrong for right, wrong in stacks] + [1])
+    width = (WIDTH - left - 10) / len(names)
+    parts = [f'<line x1="{left}" x2="{WIDTH - 10}" y1="{floor}" y2="{floor}" class="grid"/>']
+    parts.append(f'<text x="{left - 8}" y="{floor - height + 4}" class="number end">{_short(top)}</text>')
+    for index, (name, (right, wrong)) in enumerate(zip(names, stacks, strict=True)):
+        x, lower, upper = left + index * width + 3, height * right / top, height * wrong / top
+        parts.append(
+            f"<g><title>{escape(f'{name}: {right:,} right, {wrong:,} wrong')}</title>"
+            f"{_rect(x, floor - lower, width - 6, lower, 'cell right')}"
+            f"{_rect(x, floor - lower - upper, width - 6, upper, 'cell wrong')}"
+            f"{_text(x + width / 2 - 3, floor + 18, 'number middle', name)}</g>"
+        )
+    return _svg(title, floor + 26, parts)
+
+
+def picture(rows: Sequence[Sequence[float]], side: int = 48) -> str:
+    """A grey picture; values from 0 to 1."""
+    size = side / len(rows)
+    extent = f'width="{size + 0.05:.2f}" height="{size + 0.05:.2f}"'
+    cells = "".join(
+        f'<rect x="{x * size:.2f}" y="{y * size:.2f}" {extent} fill-opacity="{value:g}"/>'
+        for y, row in enumerate(rows)
+        for x, value in enumerate(row)
+        if value > 0
+    )
+    head = f'<svg viewBox="0 0 {side} {side}" width="{side}" height="{side}" class="picture"'
+    return f'{head} role="img" aria-label="the input">{cells}</svg>'
+
+
+def _text(x: float, y: float, kind: str, text: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{escape(text)}</text>'
+
+
+def _rect(x: float, y: float, width: float, height: float, kind: str) -> str:
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" class="{kind}"/>'
+
+
+def _svg(title: str, height: float, parts: Sequence[str]) -> str:
+    body = "".join(parts)
+    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">{body}</svg>'
+
+
+def _shade(share: float) -> str:
+    return f"{0.06 + 0.94 * share:.3f}" if share else "0.04"
+
+
+def _short(count: int) -> str:
+    return f"{count}" if count < 10_000 else f"{count / 1000:.0f}k"
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: max(length - 1, 1)]}…"

@@ -1,0 +1,46 @@
+"""`gateway analyze`."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from gateway.analysis.analyse import Subject, analyse
+from gateway.analysis.document import document
+from gateway.analysis.page import page
+from gateway.analysis.tables import tables
+from gateway.commands.options import CONFIG, JSON
+from gateway.commands.recorded import SINCE, UNTIL, Recorded, meter, period_of, shown_progress
+from gateway.records.joined import Query
+
+
+@click.command()
+@click.argument("model")
+@CONFIG
+@SINCE
+@UNTIL
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a report with pictures to this file."
+)
+@JSON
+def analyze(model: str, config: Path, since: str | None, until: str | None, html: Path | None, as_json: bool) -> None:
+    """Say where the model errs: slices that do worse, contradicting labels, and rows worth labelling."""
+    query = Query(model, period_of(since, until))
+    recorded = Recorded(config, model)
+    prediction = recorded.settings.prediction
+    subject = Subject(
+        recorded.records, query, recorded.labels, prediction.output if prediction else None, recorded.raw_input
+    )
+    with shown_progress() as progress:
+        feedback = meter(progress, "reading feedback", recorded.records.feedback)
+        analysis = analyse(subject, feedback, meter(progress, "reading predictions", recorded.records.predictions))
+    if html is not None:
+        html.write_text(page(analysis), encoding="utf-8")
+    if as_json:
+        click.echo(document(analysis))
+        return
+    console = Console()
+    for table in tables(analysis):
+        console.print(table)
+    if html is not None:
+        click.echo(f"The report is in {html}")

@@ -1,0 +1,116 @@
+"""Training rows out of a data set that `gateway export` has written: real traffic, labelled by feedback."""
+
+import hashlib
+import json
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from training import Data
+
+COLUMNS = ["truth_class", "label_conflict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The rows that are worth training on, and how many were left out for each reason. `manifest_sha256` names the
+    data set.
+    """
+
+    rows: list[Any]
+    labels: list[Any]
+    manifest_sha256: str
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def read_export(folder: Path, model: str, input_name: str, data: Data) -> Exported:
+    """The labelled one-row requests of an export, each different input once.
+
+    Left out are held-out rows, which no version may train on, those that `data` has already, and inputs whose labels
+    contradict each other. Ends the script where the folder is no intact Parquet export of the model.
+    """
+    manifest = _manifest(folder, model)
+    classes = sorted(set(np.asarray(data.train_y).tolist()))
+    held_out, known = set(map(_key, data.test_x)), set(map(_key, data.train_x))
+    left_out: Counter[str] = Counter()
+    chosen: dict[bytes, tuple[Any, set[int]]] = {}
+    for row, truth_class, conflict in _labelled(folder, manifest, input_name, left_out):
+        key = _key(row)
+        if not 0 <= truth_class < len(classes):
+            left_out["no class of the model"] += 1
+        elif key in held_out:
+            left_out["held out"] += 1
+        elif key in known:
+            left_out["known already"] += 1
+        else:
+            seen = chosen.setdefault(key, (row, set()))[1]
+            left_out["repeated"] += len(seen) > 0
+            seen.update([truth_class] if not conflict else [truth_class, -1])
+    agreed = [(row, classes[min(seen)]) for row, seen in chosen.values() if len(seen) == 1]
+    left_out["contradicting labels"] = len(chosen) - len(agreed)
+    sha256 = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+    return Exported([row for row, _ in agreed], [label for _, label in agreed], sha256, +left_out)
+
+
+def code_revision(folder: Path) -> str | None:
+    """What git calls the state of the code; None outside a repository."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--tags"], cwd=folder, check=True, capture_output=True, text=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
+
+
+def _manifest(folder: Path, model: str) -> Any:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+    except FileNotFoundError:
+        raise SystemExit(
+            f"{folder} holds no manifest.json: write it with `gateway export {model} --out {folder}`"
+        ) from None
+    if (manifest["model"], manifest["format"]) != (model, "parquet"):
+        raise SystemExit(
+            f"{folder} is a {manifest['format']} export of {manifest['model']}; this needs parquet of {model}"
+        )
+    for part in manifest["files"]:
+        with (folder / part["path"]).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != part["sha256"]:
+                raise SystemExit(f"{folder / part['path']} is not as its manifest says: export it again")
+    return manifest
+
+
+def _labelled(folder: Path, manifest: Any, input_name: str, left_out: Counter[str]) -> Iterator[tuple[Any, int, bool]]:
+    import pyarrow.parquet as parquet
+
+    column = f"input_{input_name}"
+    if column not in manifest["columns"]:
+        raise SystemExit(f"{folder} has no column {column}: the gateway records inputs with `records.inputs: full`")
+    for part in manifest["files"]:
+        table = parquet.read_table(
+            folder / part["path"], columns=[column, f"{column}_shape", *COLUMNS], partitioning=None
+        )
+        for batch in table.to_batches():
+            for record in batch.to_pylist():
+                values, shape = record[column], record[f"{column}_shape"]
+                if record["truth_class"] is None:
+                    left_out["not labelled"] += 1
+                elif values is None or shape[0] != 1:
+                    left_out["not one row"] += 1
+                else:
+                    yield _row(values, shape), record["truth_class"], record["label_conflict"]
+
+
+def _row(values: list[Any], shape: list[int]) -> Any:
+    kind = object if isinstance(values[0], str) else np.float32
+    return np.array(values, kind).reshape(shape)[0]
+
+
+def _key(row: Any) -> bytes:
+    """The same for equal rows, however precise the type that holds them."""
+    return "\n".join(map(str, row)).encode() if row.dtype == object else row.astype(np.float32).tobytes()

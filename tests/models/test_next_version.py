@@ -1,0 +1,116 @@
+"""From recorded traffic to the next version: export, then the model's training script with --dataset."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway.dataset.export import Meters, Source, export
+from gateway.records.joined import Query, records_in
+from gateway.serving.repository import Repository
+from gateway.serving.version import load_version
+from tests.recording import MODELS, Recording, data, json_request, loaded
+
+
+def silent(size: int) -> None:
+    """No progress bar."""
+
+
+def exported(recording: Recording, folder: Path, kind: str = "parquet") -> Path:
+    (spec,) = loaded(recording.model, 1).session.signature.inputs
+    source = Source(records_in(recording.save(folder / "records")), lambda version: spec)
+    export(source, Query(recording.model), folder / "dataset", kind, Meters(silent, silent, silent))
+    return folder / "dataset"
+
+
+def train(name: str, dataset: Path, out: Path, *more: str) -> "subprocess.CompletedProcess[str]":
+    script = [sys.executable, "-W", "ignore", str(MODELS / name / "train.py"), "--dataset", str(dataset)]
+    return subprocess.run([*script, "--out", str(out), *more], capture_output=True, text=True, timeout=120, check=False)
+
+
+def traffic() -> Recording:
+    """30 new labelled images; and held-out ones, known ones, repeated, contradicting and unlabelled ones."""
+    recording = Recording()
+    generator = np.random.default_rng(5)
+    shipped = data("digits")
+    for number in range(30):
+        image = np.clip(shipped.train_x[number] + generator.normal(0, 1, 64), 0, 16).astype(np.float32)
+        for _ in range(2 if number < 4 else 1):
+            recording.judge(recording.predict(json_request("digits", image[None])), int(shipped.train_y[number]))
+    for number in range(20):
+        held_out = recording.predict(json_request("digits", shipped.test_x[number : number + 1]))
+        recording.judge(held_out, int(shipped.test_y[number]))
+    known = shipped.train_x[:7].astype(np.float32)
+    for number in range(7):
+        recording.judge(recording.predict(json_request("digits", known[number : number + 1])), 1)
+    blank = np.zeros((1, 64), np.float32)
+    recording.judge(recording.predict(json_request("digits", blank)), 1)
+    recording.judge(recording.predict(json_request("digits", blank)), 2)
+    twice = recording.predict(json_request("digits", blank + 1))
+    recording.judge(twice, 3)
+    recording.judge(twice, 4)
+    recording.predict(json_request("digits", blank + 2))
+    recording.judge(recording.predict(json_request("digits", np.zeros((2, 64), np.float32))), 3)
+    return recording
+
+
+def test_a_new_version_from_traffic(tmp_path: Path) -> None:
+    dataset = exported(traffic(), tmp_path)
+    out = tmp_path / "digits"
+    shutil.copytree(MODELS / "digits", out, ignore=shutil.ignore_patterns("*.py"))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    ended = train("digits", dataset, out)
+    assert ended.returncode == 0, ended.stderr
+    manifest = json.loads((out / "3" / "training.json").read_text())
+    assert manifest["dataset_manifest_sha256"] == hashlib.sha256((dataset / "manifest.json").read_bytes()).hexdigest()
+    assert (manifest["dataset_rows"], manifest["train_rows"]) == (30, 1257 + 30)
+    for reason in (
+        "'held out': 20", "'known already': 7", "'repeated': 5", "'contradicting labels': 2", "'not labelled': 1",
+        "'not one row': 1",
+    ):  # fmt: skip
+        assert reason in ended.stdout
+    version = load_version(out / "3" / "model.onnx", Repository(tmp_path).settings("digits"), tmp_path / "none")
+    loaded("digits", 1).session.signature.check_replaceable_by(version.session.signature, 3)
+    answers = np.asarray(version.session.run({"image": data("digits").test_x})[0])
+    assert round(float((answers == data("digits").test_y).mean()), 4) == manifest["held_out_accuracy"] > 0.95
+    assert {path: path.read_bytes() for path in before} == before, "versions never change"
+
+    again = train("digits", dataset, out, "--version", "3")
+    assert again.returncode == 1
+    assert "3 exists, and a version never changes" in again.stderr
+    assert train("digits", dataset, out, "--version", "5").returncode == 0
+    assert (out / "5" / "model.onnx").read_bytes() == (out / "3" / "model.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(("name", "truth_class", "truth"), [("tickets", 1, "billing"), ("tumor", 0, "malignant")])
+def test_the_other_models_too(tmp_path: Path, name: str, truth_class: int, truth: str) -> None:
+    recording = Recording(name)
+    row: Any = np.array([["my card was charged two times"]], object)
+    if name == "tumor":
+        row = data("tumor").train_x[:1].astype(np.float32) + 1
+    prediction = recording.predict(json_request(name, row))
+    recording.feedback(prediction, truth=truth, truth_class=truth_class)
+    ended = train(name, exported(recording, tmp_path), tmp_path / "out", "--version", "3")
+    assert ended.returncode == 0, ended.stderr
+    manifest = json.loads((tmp_path / "out" / "3" / "training.json").read_text())
+    assert manifest["dataset_rows"] == 1
+    assert manifest["train_rows"] == len(data(name).train_x) + 1
+
+
+def test_what_is_no_data_set_for_it(tmp_path: Path) -> None:
+    ended = train("digits", tmp_path, tmp_path / "out")
+    assert (ended.returncode, "write it with `gateway export digits" in ended.stderr) == (1, True)
+    dataset = exported(traffic(), tmp_path)
+    ended = train("tumor", dataset, tmp_path / "out")
+    assert "is a parquet export of digits; this needs parquet of tumor" in ended.stderr
+    (part,) = dataset.rglob("*.parquet")
+    part.write_bytes(part.read_bytes()[:-1] + b"x")
+    ended = train("digits", dataset, tmp_path / "out")
+    assert "is not as its manifest says: export it again" in ended.stderr
+    assert not (tmp_path / "out").exists()
