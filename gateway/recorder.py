@@ -7,7 +7,7 @@ from typing import Final
 import orjson
 
 from gateway.call import Call
-from gateway.errors import Outcome, Overloaded, RequestError
+from gateway.errors import BodyTooLarge, Outcome, Overloaded, RequestError
 from gateway.protocol.encode import EncodedResponse
 from gateway.records.entry import UNKNOWN_CLASS, prediction_line, request_part, response_part
 from gateway.records.sampling import SHARES, share_of
@@ -22,6 +22,7 @@ from gateway.shm.scoreboard import (
     FEEDBACK_DROPPED,
     FEEDBACK_RECORDED,
     HEAD,
+    MIRRORS_DROPPED,
     RECORDED,
     UNRECORDED,
 )
@@ -52,12 +53,25 @@ class Recorder:
         self._events = events
         self._head = head or memoryview(array("q", bytes(8 * HEAD)))
         self._inputs = settings.inputs
+        self._full = settings.inputs == "full"
         self._threshold = round(settings.sample * SHARES) if predictions is not None else 0
         self._must_record = settings.when_full == "refuse" and predictions is not None
 
-    def admit(self, size: int) -> None:
-        """Before a prediction on a body of `size` bytes: raises Overloaded where it must be recorded and could not."""
-        if self._must_record and not self._fits(LINE_BYTES + int(BASE64 * size)):
+    def admit(self, nonce: int, size: int) -> None:
+        """Before a prediction on a body of `size` bytes that must be recorded: raises Overloaded where it could not.
+
+        Raises BodyTooLarge where it never could.
+        """
+        if not self._must_record or share_of(nonce) >= self._threshold:
+            return
+        assert self._predictions is not None
+        line = LINE_BYTES + (int(BASE64 * size) if self._full else 0)
+        if line > self._predictions.size:
+            raise BodyTooLarge(
+                f"a body of {size} bytes does not fit into records.ring, {self._predictions.size} bytes, and must be"
+                " recorded (records.when_full: refuse); send fewer rows at a time"
+            )
+        if not self._predictions.fits(line):
             raise self._unrecorded()
 
     def answered(
@@ -67,7 +81,7 @@ class Recorder:
         if share_of(call.nonce) >= self._threshold:
             return
         source = call.source
-        size = len(source.body) + len(encoded.body)
+        size = len(encoded.body) + (len(source.body) if self._full else 0)
         if size > LINE_BYTES and not self._fits(size):  # before the work of making a line that would not fit
             self._drop(call)
             return
@@ -101,17 +115,27 @@ class Recorder:
         self._event(call, Kind.SLOW, candidate)
 
     def feedback(self, line: bytes) -> bool:
-        """Record feedback; False where it cannot be."""
+        """Record feedback; False where it cannot be now."""
         if self._feedback is None or not self._feedback.append(line):
-            self._head[FEEDBACK_DROPPED] += 1
             return False
         self._head[FEEDBACK_RECORDED] += 1
         return True
 
+    @property
+    def takes_feedback(self) -> bool:
+        """Whether it can be recorded once there is room again."""
+        return self._feedback is not None
+
+    def feedback_dropped(self) -> None:
+        """An entry of feedback has been refused for good."""
+        self._head[FEEDBACK_DROPPED] += 1
+
     def mirror(self, call: Call, line: bytes) -> None:
         """Record what a mirrored request came to."""
-        if self._mirrors is not None and share_of(call.nonce) < self._threshold:
-            self._mirrors.append(line)
+        if self._mirrors is None or share_of(call.nonce) >= self._threshold:
+            return
+        if not self._mirrors.append(line):
+            self._head[MIRRORS_DROPPED] += 1
 
     def _event(self, call: Call, kind: Kind, candidate: bool) -> None:
         decision = call.decision
