@@ -80,7 +80,7 @@ class Journal:
     def _run(self) -> None:
         while True:
             ending = self._end.is_set()  # before the last round, not after it
-            if self._round():
+            if self.round():
                 continue
             if ending:
                 break
@@ -91,8 +91,11 @@ class Journal:
                     stream.seal()
             stream.close()
 
-    def _round(self) -> bool:
-        """Take a chunk from every ring: no busy one keeps the others waiting. Whether to go on without a pause."""
+    def round(self) -> bool:
+        """Take a chunk from every ring: no busy one keeps the others waiting. Whether to go on without a pause.
+
+        The writer thread does nothing else; called by anyone only while it does not run.
+        """
         busy = False
         for source in self._sources:
             alive = not source.abandoned or source.ring.owner_lives  # before the drain, not after it
