@@ -1,4 +1,4 @@
-"""POST /v2/feedback on real models: what is taken, what is refused and why, and what a ring does that no one empties."""
+"""POST /v2/feedback on real models: what is taken, what is refused and why, and a ring that no one empties."""
 
 import asyncio
 import functools
