@@ -24,6 +24,7 @@ from gateway.shm.scoreboard import (
     HEAD,
     MIRRORS_DROPPED,
     RECORDED,
+    TOO_LARGE,
     UNRECORDED,
 )
 
@@ -83,14 +84,14 @@ class Recorder:
         source = call.source
         size = len(encoded.body) + (len(source.body) if self._full else 0)
         if size > LINE_BYTES and not self._fits(size):  # before the work of making a line that would not fit
-            self._drop(call)
+            self._drop(size)
             return
         tail = b"%b,%b" % (
             request_part(source.body, source.json_length, source.media, self._inputs),
             response_part(encoded.body, encoded.json_length),
         )
         line = _line(call, token, Outcome.OK, duration_ns, answer.queued_ns, answer.batch_rows, predicted, tail)
-        self._append(call, line)
+        self._append(line)
 
     def failed(self, call: Call, error: RequestError, duration_ns: int) -> None:
         """Record a prediction that is answered with an error; a client's own mistake is no prediction."""
@@ -104,7 +105,7 @@ class Recorder:
             request_part(source.body, source.json_length, source.media, self._inputs),
             orjson.dumps(str(error)),
         )
-        self._append(call, _line(call, token, error.outcome, duration_ns, 0, 0, UNKNOWN_CLASS, tail), strict=False)
+        self._append(_line(call, token, error.outcome, duration_ns, 0, 0, UNKNOWN_CLASS, tail), strict=False)
 
     def failure(self, call: Call, *, candidate: bool) -> None:
         """A version has failed on a request that chance gave it."""
@@ -151,16 +152,17 @@ class Recorder:
     def _fits(self, size: int) -> bool:
         return self._predictions is not None and self._predictions.fits(size)
 
-    def _append(self, call: Call, line: bytes, *, strict: bool = True) -> None:
+    def _append(self, line: bytes, *, strict: bool = True) -> None:
         if self._predictions is not None and self._predictions.append(line):
             self._head[RECORDED] += 1
         else:
-            self._drop(call, strict=strict)
+            self._drop(len(line), strict=strict)
 
-    def _drop(self, call: Call, *, strict: bool = True) -> None:
+    def _drop(self, size: int, *, strict: bool = True) -> None:
         if self._must_record and strict:
             raise self._unrecorded()
-        self._head[DROPPED] += 1
+        too_large = self._predictions is not None and size > self._predictions.size
+        self._head[TOO_LARGE if too_large else DROPPED] += 1
 
     def _unrecorded(self) -> Overloaded:
         self._head[UNRECORDED] += 1

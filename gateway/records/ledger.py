@@ -41,7 +41,8 @@ log: Final = logging.getLogger("gateway.records")
 class Credit:
     """One version's feedback in one variant, as it stands: what was said last of a prediction holds.
 
-    `metrics`: count and sum for each name. `heard`: how often each verdict was given, corrections too; never falls.
+    `metrics`: count and sum for each name. What is `heard` counts corrections anew and never falls: how often each
+    verdict was given, and rewards.
     """
 
     correct: int = 0
@@ -51,6 +52,8 @@ class Credit:
     reward_sum: float = 0.0
     metrics: dict[str, tuple[int, float]] = field(default_factory=dict)
     heard: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VERDICTS, 0))
+    heard_rewards: int = 0
+    heard_reward_sum: float = 0.0
 
     @property
     def labelled(self) -> int:
@@ -170,6 +173,8 @@ class Ledger:
             elif part == REWARD:
                 credit.rewards += uncounted
                 credit.reward_sum += value - (0.0 if uncounted else before)
+                credit.heard_rewards += 1
+                credit.heard_reward_sum += value
             elif name in credit.metrics or len(credit.metrics) < MOST_METRICS:
                 count, total = credit.metrics.get(name, (0, 0.0))
                 credit.metrics[name] = count + uncounted, total + value - (0.0 if uncounted else before)
