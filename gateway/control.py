@@ -40,8 +40,8 @@ class Control:
         self.stops = Stops(state)
         self._settings = settings
         self._port = port
-        self._repository = Repository(Path(settings.models.path))
-        self.configuration = Configuration(Path(settings.routing), self._repository)
+        self.repository = Repository(Path(settings.models.path))
+        self.configuration = Configuration(Path(settings.routing), self.repository)
         self.versions = Slots(VERSIONS, "model versions")
         self.releases = Slots(RELEASES, "releases")
         name = f"canary-gateway-{hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:12]}"
@@ -49,7 +49,7 @@ class Control:
         self.scoreboard = Scoreboard.create(memory_folder() / f"{name}.scoreboard", workers)
         self.records = Recording(settings.records, state, name, workers)
         self.board.beat()
-        self.served = releases(self._repository, routing)
+        self.served = releases(self.repository, routing)
         self._compiled = Compiled()
         self.steering = Steering(
             state, self.board, self.scoreboard, self.versions, self.releases, self.records, self.stops, self._stop
@@ -163,7 +163,7 @@ class Control:
 
     def _plan(self, generation: int, routing: RoutingSettings, left_out: Mapping[Key, str]) -> Plan:
         """What to serve, with a slot for everything in it. Stops are on the board before anyone reads the plan."""
-        for name, settings in releases(self._repository, routing).items():
+        for name, settings in releases(self.repository, routing).items():
             self.versions.of(name, settings.stable)
             if settings.candidate is not None:
                 self.versions.of(name, settings.candidate)
@@ -180,7 +180,7 @@ class Control:
             await self.fleet.order(Discard)
             raise SettingsError(str(self.configuration.path), errors)
         self.fleet.plan = plan
-        served = releases(self._repository, routing)
+        served = releases(self.repository, routing)
         self.steering.close_changed(served)
         errors = await self.fleet.order(Commit)
         self.served = served
@@ -214,7 +214,7 @@ class Control:
             return ""
 
     async def _load(self, name: str) -> None:
-        settings = releases(self._repository, self.fleet.plan.routing).get(name)
+        settings = releases(self.repository, self.fleet.plan.routing).get(name)
         if settings is None:
             raise NotFound(f"the repository has no model '{name}'")
         trial = Trial(name, settings.stable, settings.stable)

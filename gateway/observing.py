@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from gateway.control import Control
 from gateway.metrics.prometheus import GuardMetrics, Observed, ReleaseMetrics
+from gateway.recorded import Labels, recorded
 from gateway.records.ledger import Credit
 from gateway.release.account import LN_10
 from gateway.release.evidence import alpha_of
 from gateway.release.forecast import Progress
 from gateway.release.overview import Counted, Overview
 from gateway.routing.release import Variant
-from gateway.shm.scoreboard import INFLIGHT, SHED
+from gateway.shm.scoreboard import INFLIGHT, SHED, UNRECORDED
 from gateway.shm.switchboard import HEARTBEAT
 
 
@@ -55,10 +56,10 @@ def _counted(control: Control, name: str, stable: int, candidate: int | None) ->
             yield Counted(number, variant, totals, credit)
 
 
-def observe(control: Control) -> Observed:
+def observe(control: Control, labels: Labels) -> Observed:
     """Everything that the metrics tell."""
     status = control.configuration.status
-    versions = control.versions.items()
+    versions = list(control.versions.items())
     return Observed(
         versions=[(name, number, control.scoreboard.totals(slot)) for (name, number), slot in versions],
         releases=[_release(release) for release in overview(control) if release.candidate is not None],
@@ -71,6 +72,9 @@ def observe(control: Control) -> Observed:
         reload_success=not status.error,
         reload_time_s=status.loaded_s,
         revision=status.revision,
+        unrecorded=control.scoreboard.total(UNRECORDED),
+        data=recorded(control),
+        labels={key: labels.of(*key) for key, _ in versions},
     )
 
 

@@ -97,15 +97,15 @@ class Gateway:
     ) -> Call:
         """Decide which version answers (the release's choice, or `pinned`), and check the request against it.
 
-        Raises InvalidRequest, Conflict where a stopped version is pinned, Overloaded where it must be recorded and
-        cannot. The call must go on to `infer_now` or
+        Raises InvalidRequest, Conflict where a stopped version is pinned, Overloaded or BodyTooLarge where it must be
+        recorded and cannot. The call must go on to `infer_now` or
         `submit` in the same turn of the event loop: after that the version might be unloaded.
         """
         started_ns = time.monotonic_ns()
         release = served.release
         stopped = served.switch.stopped(started_ns)
         nonce = self._next_nonce()
-        self.recorder.admit(len(source.body))
+        self.recorder.admit(nonce, len(source.body))
         if pinned is None:
             decision = release.decide(attributes, nonce, stopped)
         elif stopped and pinned == release.candidate:

@@ -7,7 +7,7 @@ from typing import Final
 import orjson
 
 from gateway.call import Call
-from gateway.errors import Outcome, Overloaded, RequestError
+from gateway.errors import BodyTooLarge, Outcome, Overloaded, RequestError
 from gateway.protocol.encode import EncodedResponse
 from gateway.records.entry import UNKNOWN_CLASS, prediction_line, request_part, response_part
 from gateway.records.sampling import SHARES, share_of
@@ -22,7 +22,9 @@ from gateway.shm.scoreboard import (
     FEEDBACK_DROPPED,
     FEEDBACK_RECORDED,
     HEAD,
+    MIRRORS_DROPPED,
     RECORDED,
+    TOO_LARGE,
     UNRECORDED,
 )
 
@@ -52,12 +54,25 @@ class Recorder:
         self._events = events
         self._head = head or memoryview(array("q", bytes(8 * HEAD)))
         self._inputs = settings.inputs
+        self._full = settings.inputs == "full"
         self._threshold = round(settings.sample * SHARES) if predictions is not None else 0
         self._must_record = settings.when_full == "refuse" and predictions is not None
 
-    def admit(self, size: int) -> None:
-        """Before a prediction on a body of `size` bytes: raises Overloaded where it must be recorded and could not."""
-        if self._must_record and not self._fits(LINE_BYTES + int(BASE64 * size)):
+    def admit(self, nonce: int, size: int) -> None:
+        """Before a prediction on a body of `size` bytes that must be recorded: raises Overloaded where it could not.
+
+        Raises BodyTooLarge where it never could.
+        """
+        if not self._must_record or share_of(nonce) >= self._threshold:
+            return
+        assert self._predictions is not None
+        line = LINE_BYTES + (int(BASE64 * size) if self._full else 0)
+        if line > self._predictions.size:
+            raise BodyTooLarge(
+                f"a body of {size} bytes does not fit into records.ring, {self._predictions.size} bytes, and must be"
+                " recorded (records.when_full: refuse); send fewer rows at a time"
+            )
+        if not self._predictions.fits(line):
             raise self._unrecorded()
 
     def answered(
@@ -67,16 +82,16 @@ class Recorder:
         if share_of(call.nonce) >= self._threshold:
             return
         source = call.source
-        size = len(source.body) + len(encoded.body)
+        size = len(encoded.body) + (len(source.body) if self._full else 0)
         if size > LINE_BYTES and not self._fits(size):  # before the work of making a line that would not fit
-            self._drop(call)
+            self._drop(size)
             return
         tail = b"%b,%b" % (
             request_part(source.body, source.json_length, source.media, self._inputs),
             response_part(encoded.body, encoded.json_length),
         )
         line = _line(call, token, Outcome.OK, duration_ns, answer.queued_ns, answer.batch_rows, predicted, tail)
-        self._append(call, line)
+        self._append(line)
 
     def failed(self, call: Call, error: RequestError, duration_ns: int) -> None:
         """Record a prediction that is answered with an error; a client's own mistake is no prediction."""
@@ -90,7 +105,7 @@ class Recorder:
             request_part(source.body, source.json_length, source.media, self._inputs),
             orjson.dumps(str(error)),
         )
-        self._append(call, _line(call, token, error.outcome, duration_ns, 0, 0, UNKNOWN_CLASS, tail), strict=False)
+        self._append(_line(call, token, error.outcome, duration_ns, 0, 0, UNKNOWN_CLASS, tail), strict=False)
 
     def failure(self, call: Call, *, candidate: bool) -> None:
         """A version has failed on a request that chance gave it."""
@@ -101,17 +116,27 @@ class Recorder:
         self._event(call, Kind.SLOW, candidate)
 
     def feedback(self, line: bytes) -> bool:
-        """Record feedback; False where it cannot be."""
+        """Record feedback; False where it cannot be now."""
         if self._feedback is None or not self._feedback.append(line):
-            self._head[FEEDBACK_DROPPED] += 1
             return False
         self._head[FEEDBACK_RECORDED] += 1
         return True
 
+    @property
+    def takes_feedback(self) -> bool:
+        """Whether it can be recorded once there is room again."""
+        return self._feedback is not None
+
+    def feedback_dropped(self) -> None:
+        """An entry of feedback has been refused for good."""
+        self._head[FEEDBACK_DROPPED] += 1
+
     def mirror(self, call: Call, line: bytes) -> None:
         """Record what a mirrored request came to."""
-        if self._mirrors is not None and share_of(call.nonce) < self._threshold:
-            self._mirrors.append(line)
+        if self._mirrors is None or share_of(call.nonce) >= self._threshold:
+            return
+        if not self._mirrors.append(line):
+            self._head[MIRRORS_DROPPED] += 1
 
     def _event(self, call: Call, kind: Kind, candidate: bool) -> None:
         decision = call.decision
@@ -127,16 +152,17 @@ class Recorder:
     def _fits(self, size: int) -> bool:
         return self._predictions is not None and self._predictions.fits(size)
 
-    def _append(self, call: Call, line: bytes, *, strict: bool = True) -> None:
+    def _append(self, line: bytes, *, strict: bool = True) -> None:
         if self._predictions is not None and self._predictions.append(line):
             self._head[RECORDED] += 1
         else:
-            self._drop(call, strict=strict)
+            self._drop(len(line), strict=strict)
 
-    def _drop(self, call: Call, *, strict: bool = True) -> None:
+    def _drop(self, size: int, *, strict: bool = True) -> None:
         if self._must_record and strict:
             raise self._unrecorded()
-        self._head[DROPPED] += 1
+        too_large = self._predictions is not None and size > self._predictions.size
+        self._head[TOO_LARGE if too_large else DROPPED] += 1
 
     def _unrecorded(self) -> Overloaded:
         self._head[UNRECORDED] += 1

@@ -1,13 +1,13 @@
 """Control's side of the records: the workers' rings, the writer that empties them, and what feedback says."""
 
-import os
 import re
+import time
 from pathlib import Path
 from typing import Final
 
 from gateway.errors import SettingsError
 from gateway.orders import Rings
-from gateway.records.journal import Journal, Source
+from gateway.records.journal import STREAMS, Journal, Source
 from gateway.records.ledger import Ledger
 from gateway.records.sampling import sampled_lines
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS
@@ -45,7 +45,13 @@ class Recording:
         self._adopt(name)
         self._rings: list[Ring] = []
         self._events: list[Ring] = []
-        self.rings = [self._made(name, worker) for worker in range(workers)]
+        run = f"{name}.{time.time_ns()}"  # a pid may come again: in a container it is always the same
+        try:
+            self.rings = [self._made(run, worker) for worker in range(workers)]
+        except SettingsError:
+            for ring in self._rings:
+                ring.remove()
+            raise
 
     def events(self) -> list[FailureEvent]:
         """The evidence since the last call."""
@@ -63,10 +69,10 @@ class Recording:
             if ring.empty or ring in self._events:
                 ring.remove()
 
-    def _made(self, name: str, worker: int) -> Rings:
+    def _made(self, run: str, worker: int) -> Rings:
         paths = {}
         for stream, size in self._sizes.items():
-            paths[stream] = memory_folder() / f"{name}.{os.getpid()}-{stream}-{worker}.ring"
+            paths[stream] = memory_folder() / f"{run}-{stream}-{worker}.ring"
             ring = Ring.create(paths[stream], size)
             self._rings.append(ring)
             if stream == EVENTS:
@@ -77,10 +83,13 @@ class Recording:
 
     def _adopt(self, name: str) -> None:
         """Take over the rings of a killed run, whose workers may still write to them."""
+        for path in memory_folder().glob(f"{name}.*"):
+            if path.suffix[1:].isdigit():  # it was killed while it made this one
+                path.unlink(missing_ok=True)
         for path in sorted(memory_folder().glob(f"{name}.*.ring")):
             match = _NAME.fullmatch(path.name)
             try:
-                if match is None or match[1] == EVENTS:
+                if match is None or match[1] not in STREAMS:
                     raise SettingsError(str(path), ["holds no records"])
                 self.journal.add(Source(Ring.attach(path), match[1], abandoned=True))
             except SettingsError:

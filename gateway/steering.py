@@ -16,7 +16,7 @@ import orjson
 from gateway.errors import Conflict, NotFound, Outcome
 from gateway.metrics.window import FeedbackCounts, Sample, Window
 from gateway.recording import Recording
-from gateway.records.ledger import Credit, Heard
+from gateway.records.ledger import CORRECT, WRONG, Credit, Heard
 from gateway.release.actions import Action, Advance, Complete, Continue, Pause, SetWeight, Stop
 from gateway.release.controller import Controller, windows_s
 from gateway.release.forecast import Progress, progress
@@ -264,7 +264,8 @@ def _live(settings: ReleaseSettings) -> tuple[str, ...]:
 def _feedback(credit: Credit | None) -> FeedbackCounts:
     if credit is None:
         return FeedbackCounts()
-    return FeedbackCounts(credit.labelled, credit.correct, credit.rewards, credit.reward_sum)
+    correct, wrong = credit.heard[CORRECT], credit.heard[WRONG]  # what falls has no rate
+    return FeedbackCounts(correct + wrong, correct, credit.heard_rewards, credit.heard_reward_sum)
 
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:

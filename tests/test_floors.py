@@ -40,14 +40,15 @@ FLOORS = {
     "pipeline": 8,
     "control": 8,
     "editing": 8,
-    "observing": 9,
-    "web": 10,
-    "worker": 11,
-    "supervisor": 12,
-    "presentation": 12,
-    "commands": 13,
-    "cli": 14,
-    "__main__": 15,
+    "recorded": 9,
+    "observing": 10,
+    "web": 11,
+    "worker": 12,
+    "supervisor": 13,
+    "presentation": 13,
+    "commands": 14,
+    "cli": 15,
+    "__main__": 16,
 }
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 LONGEST = 300

@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from gateway import __version__
+from gateway.metrics.data import DataMetrics, Key, of_data
 from gateway.shm.scoreboard import EXPORTED_NS, VARIANTS, Histogram, Totals
 
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64)
@@ -36,7 +37,10 @@ class ReleaseMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Everything there is to export, at one moment. `versions`: each with its counters."""
+    """Everything there is to export, at one moment. `versions`: each with its counters.
+
+    `shed`: requests beyond limits.inflight; `unrecorded`: those refused because they could not be recorded.
+    """
 
     versions: Sequence[tuple[str, int, Totals]]
     releases: Sequence[ReleaseMetrics]
@@ -49,6 +53,9 @@ class Observed:
     reload_success: bool
     reload_time_s: float
     revision: str
+    unrecorded: int = 0
+    data: DataMetrics = field(default_factory=DataMetrics)
+    labels: Mapping[Key, Sequence[str]] = field(default_factory=dict)
 
 
 class GatewayCollector:
@@ -62,6 +69,7 @@ class GatewayCollector:
         yield from _of_versions(seen.versions)
         yield from _of_releases(seen)
         yield from _of_the_gateway(seen)
+        yield from of_data(seen.data, seen.versions, seen.labels)
 
 
 def _of_versions(versions: Sequence[tuple[str, int, Totals]]) -> Iterable[Metric]:
@@ -130,6 +138,7 @@ def _of_the_gateway(seen: Observed) -> Iterable[Metric]:
     yield _gauge("gateway_inflight_requests", "Requests under way, in all workers.", seen.inflight)
     shed = _counter("gateway_shed", "Requests answered 503.", ["reason"])
     shed.add_metric(["inflight"], seen.shed)
+    shed.add_metric(["records"], seen.unrecorded)
     yield shed
     workers = GaugeMetricFamily("gateway_workers", "Worker processes.", labels=["state"])
     for state, count in seen.workers.items():

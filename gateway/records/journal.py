@@ -4,9 +4,10 @@ A slow, full or unwritable disk only makes the rings fill; what to do then the w
 when the disk or the process failed is cut off again, and the same bytes are taken anew: none is lost, none comes twice.
 """
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,8 @@ from gateway.shm.ring import Ring
 
 STREAMS: Final = (PREDICTIONS, FEEDBACK, MIRRORS)
 CHUNK: Final = 1 << 20  # bytes taken from a ring at a time
-PAUSE_S: Final = 0.02  # between rounds in which there was nothing to do
+BUSY: Final = CHUNK // 4  # where a ring gives as much as this, more is likely to come
+PAUSE_S: Final = 0.02  # between rounds in which there was little to do
 RETRY_S: Final = 0.25  # after the disk has refused
 LAST_S: Final = 10.0  # how long the end waits for the disk
 log: Final = logging.getLogger("gateway.records")
@@ -43,22 +45,27 @@ class Journal:
     def __init__(
         self, folder: Path, settings: RecordsSettings, listeners: Mapping[str, tuple[Select, Heard]] = NO_LISTENERS
     ) -> None:
-        self.error = ""  # why the disk refuses; empty while it does not
         self.written = dict.fromkeys(STREAMS, 0)
+        self._errors: dict[str, str] = {}  # by stream
         self._folder = folder
         self._retain = settings.retain
         self._listeners = listeners
         self._streams = {name: Stream(folder, name, settings.segment) for name in STREAMS}
         self._sources: list[Source] = []
+        self._unsettled: Source | None = None  # whose drain the disk has refused
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="records", daemon=True)
+
+    @property
+    def error(self) -> str:
+        """Why records are not written; empty while they are."""
+        return "; ".join(dict.fromkeys(list(self._errors.values())))
 
     def add(self, source: Source) -> None:
         """Drain this ring too. One that a killed control process was draining must be added before `start`."""
         drain = source.ring.interrupted
         if drain is not None:
-            self._streams[source.stream].cut(drain.segment, drain.offset)
-            source.ring.undo_drain()
+            self._streams[source.stream].cut(drain.segment, drain.offset, source.ring.undo_drain)
         self._sources = [*self._sources, source]
 
     def start(self) -> None:
@@ -71,84 +78,112 @@ class Journal:
             self._thread.join(LAST_S)
 
     def _run(self) -> None:
-        ending = False
-        while not ending:
+        while True:
             ending = self._end.is_set()  # before the last round, not after it
-            moved = self._round()
-            if not moved and not ending:
-                self._end.wait(RETRY_S if self.error else PAUSE_S)
+            if self.round():
+                continue
+            if ending:
+                break
+            self._end.wait(RETRY_S if self._errors else PAUSE_S)
         for stream in self._streams.values():
-            try:
+            with self._checked(stream.name):
                 if stream.size:
                     stream.seal()
-            except OSError as error:
-                self._refused(error)
             stream.close()
 
-    def _round(self) -> bool:
-        """Empty every ring once; whether there was anything in them that could be written."""
-        moved = False
+    def round(self) -> bool:
+        """Take a chunk from every ring: no busy one keeps the others waiting. Whether to go on without a pause.
+
+        The writer thread does nothing else; called by anyone only while it does not run.
+        """
+        busy = False
         for source in self._sources:
             alive = not source.abandoned or source.ring.owner_lives  # before the drain, not after it
-            try:
-                while self._drain(source):
-                    moved = True
-            except OSError as error:
-                self._refused(error)
-                return False
+            with self._checked(source.stream):
+                busy |= self._drain(source) >= BUSY
             if not alive and source.ring.empty:
                 source.ring.remove()
                 self._sources = [other for other in self._sources if other is not source]
-        return moved
+        return busy
 
-    def _drain(self, source: Source) -> bool:
+    def _drain(self, source: Source) -> int:
+        """Write what waits in a ring, about a chunk of it; how many bytes have left the ring."""
+        self._settle()
         ring = source.ring
-        data = ring.pending(CHUNK)
-        end = data.rfind(b"\n") + 1
-        if data and not end:  # an entry larger than a chunk
-            data = ring.pending(1 << 62)
-            end = data.rfind(b"\n") + 1
-        if not end:
-            return False
-        data = data[:end]
+        data = _whole_lines(ring)
+        if not data:
+            return 0
         stream = self._streams[source.stream]
         stream.open()
         select, heard = self._listeners.get(source.stream, EVERYTHING)
         lines = select(data)
         ring.begin_drain(len(data), stream.number, stream.size)
+        self._unsettled = source
         stream.write(lines)
         ring.release(len(data))
-        heard(data)
+        self._unsettled = None
         self.written[source.stream] += lines.count(b"\n")
-        if self.error:
-            log.info("records can be written again")
-            self.error = ""
+        if self._errors.pop(source.stream, ""):
+            log.info("%s can be written again", source.stream)
+        heard(data)
         if stream.full:
             stream.seal()
             self._make_room()
-        return True
+        return len(data)
+
+    def _settle(self) -> None:
+        """Before anything else is written: else the note of the drain that failed would name what others have written
+        there since, and the next run would cut that off.
+        """
+        if self._unsettled is not None:
+            self._streams[self._unsettled.stream].roll_back()
+            self._unsettled.ring.undo_drain()
+            self._unsettled = None
 
     def _make_room(self) -> None:
         """Delete the oldest sealed segments beyond `retain`: predictions first, feedback is small and dear."""
-        sealed = {
-            path: path.stat().st_size
+        sealed = [
+            (path, size)
             for names in ((PREDICTIONS, MIRRORS), (FEEDBACK,))
-            for path in sorted(_sealed(self._folder, names), key=lambda path: path.stat().st_mtime_ns)
-        }
-        total = sum(sealed.values())
-        for path, size in sealed.items():
+            for _, path, size in sorted(_sealed(self._folder, names))
+        ]
+        total = sum(size for _, size in sealed)
+        for path, size in sealed:
             if total <= self._retain:
                 return
             path.unlink(missing_ok=True)
             total -= size
             log.info("%s is deleted: records.retain is reached", path.name)
 
-    def _refused(self, error: OSError) -> None:
-        if not self.error:
-            log.error("records cannot be written to %s: %s; predictions go on without", self._folder, error)
-        self.error = str(error)
+    @contextlib.contextmanager
+    def _checked(self, stream: str) -> Iterator[None]:
+        """What goes wrong with one stream is said once, and keeps no other from being written."""
+        try:
+            yield
+        except OSError as error:
+            if stream not in self._errors:
+                log.error("%s cannot be written to %s: %s; predictions go on without", stream, self._folder, error)
+            self._errors[stream] = str(error)
+        except Exception as error:  # one line that no one foresaw must not end the writing of all others
+            if stream not in self._errors:
+                log.exception("%s cannot be written", stream)
+            self._errors[stream] = f"{type(error).__name__}: {error}"
 
 
-def _sealed(folder: Path, streams: tuple[str, ...]) -> list[Path]:
-    found = [path for name in streams for path in segments(folder, name)]
-    return [path for path in found if (name := segment_name(path.name)) is not None and not name.open]
+def _whole_lines(ring: Ring) -> bytes:
+    data = ring.pending(CHUNK)
+    end = data.rfind(b"\n") + 1
+    if data and not end:  # an entry larger than a chunk
+        data = ring.pending(ring.size)
+        end = data.rfind(b"\n") + 1
+    return data[:end]
+
+
+def _sealed(folder: Path, streams: tuple[str, ...]) -> Iterator[tuple[int, Path, int]]:
+    """When each was written last, where it is, its size. A shipper may take one away meanwhile."""
+    for path in (path for name in streams for path in segments(folder, name)):
+        name = segment_name(path.name)
+        if name is not None and not name.open:
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                yield status.st_mtime_ns, path, status.st_size

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from gateway.records.segments import segment_name, segment_path, segments
@@ -15,13 +16,16 @@ class Stream:
         self._folder = folder
         self._segment_bytes = segment_bytes
         self._file: int | None = None
+        self._cuts: list[tuple[int, int, Callable[[], None]]] = []
         self.number = 0
         self.size = 0
 
     def open(self) -> None:
         """Go on with the segment that a former run left open, or begin one. Half a line at its end is cut off."""
-        if self._file is not None:
+        if self._file is not None and os.fstat(self._file).st_nlink:
             return
+        self._carry_out_cuts()
+        self.close()  # someone has deleted the file: what is written there, no one reads
         self._folder.mkdir(parents=True, exist_ok=True)
         last = next(reversed(segments(self._folder, self.name)), None)
         name = segment_name(last.name) if last is not None else None
@@ -40,9 +44,14 @@ class Stream:
                 left = left[os.pwrite(self._file, left, self.size + len(data) - len(left)) :]
         except OSError:
             with contextlib.suppress(OSError):
-                os.ftruncate(self._file, self.size)
+                self.roll_back()
             raise
         self.size += len(data)
+
+    def roll_back(self) -> None:
+        """Cut off what a `write` that failed may have left. It tries to; this is for where that failed too."""
+        if self._file is not None:
+            os.ftruncate(self._file, self.size)
 
     @property
     def full(self) -> bool:
@@ -64,11 +73,22 @@ class Stream:
             os.close(self._file)
             self._file = None
 
-    def cut(self, number: int, size: int) -> None:
-        """Undo what a killed run wrote behind `size` of segment `number`. Not while the stream is open."""
-        path = segment_path(self._folder, self.name, number, open=True)
-        if path.exists() and path.stat().st_size > size:
-            os.truncate(path, size)
+    def cut(self, number: int, size: int, done: Callable[[], None]) -> None:
+        """Have the next `open` undo what a killed run wrote behind `size` of segment `number`, then call `done`.
+
+        Before the first `open`: what is written later would be cut off too.
+        """
+        self._cuts.append((number, size, done))
+
+    def _carry_out_cuts(self) -> None:
+        while self._cuts:
+            number, size, done = self._cuts[0]
+            path = segment_path(self._folder, self.name, number, open=True)
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_size > size:
+                    os.truncate(path, size)
+            done()
+            del self._cuts[0]
 
 
 def _end_of_lines(file: int) -> int:

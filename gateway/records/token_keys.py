@@ -1,5 +1,6 @@
 """The keys that sign prediction ids, in the state folder: the newest signs, old ones still verify."""
 
+import logging
 import os
 import secrets
 import stat
@@ -15,7 +16,9 @@ from gateway.records.token import Signer
 
 KEY_BYTES: Final = 32
 ROTATE_AFTER_S: Final = 30 * 86400.0
-MOST: Final = 200  # of 256 numbers: at one a month no prediction is that old
+NUMBERS: Final = 256
+MOST: Final = 200  # of these numbers: at one a month no prediction is that old
+log: Final = logging.getLogger("gateway.records")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,17 @@ def token_keys(folder: Path) -> TokenKeys:
     entries = _read(file)
     newest = max(entries, key=lambda entry: entry[1], default=None)
     if newest is None or time.time() - newest[1] > ROTATE_AFTER_S:
-        number = 0 if newest is None else (newest[0] + 1) % 256
-        newest = number, time.time(), secrets.token_bytes(KEY_BYTES)
-        others = [entry for entry in entries if entry[0] != number]
-        entries = [*others[-MOST + 1 :], newest]
-        _write(file, entries)
+        number = 0 if newest is None else (newest[0] + 1) % NUMBERS
+        new = number, time.time(), secrets.token_bytes(KEY_BYTES)
+        rotated = [*[entry for entry in entries if entry[0] != number][-MOST + 1 :], new]
+        try:
+            _write(file, rotated)
+        except OSError as error:
+            if newest is None:
+                raise SettingsError(str(file), [f"cannot be written: {error.strerror}"]) from None
+            log.warning("%s cannot be written: %s; the old key goes on signing", file, error.strerror)
+        else:
+            newest, entries = new, rotated
     return TokenKeys({number: secret for number, _, secret in entries}, newest[0])
 
 
@@ -62,10 +71,19 @@ def _read(file: Path) -> list[tuple[int, float, bytes]]:
     if mode & 0o077:
         raise SettingsError(str(file), [f"holds secrets and is open to others (mode {mode:o}); chmod 600 it"])
     try:
-        return [(int(e["key"]), float(e["created_s"]), bytes.fromhex(e["secret"])) for e in orjson.loads(text)]
+        return [_entry(e["key"], e["created_s"], e["secret"]) for e in orjson.loads(text)]
     except (ValueError, TypeError, KeyError) as error:
         problem = f"is damaged ({error}); restore it, or remove it: feedback on earlier predictions is then refused"
         raise SettingsError(str(file), [problem]) from None
+
+
+def _entry(number: object, created_s: object, secret: object) -> tuple[int, float, bytes]:
+    if type(number) is not int or not 0 <= number < NUMBERS or not isinstance(created_s, int | float):
+        raise ValueError(f"a key has no number from 0 to {NUMBERS - 1}, or no time")
+    raw = bytes.fromhex(secret) if isinstance(secret, str) else b""
+    if len(raw) != KEY_BYTES:  # an empty one would sign, and anyone could forge it
+        raise ValueError(f"key {number} is not {KEY_BYTES} bytes long")
+    return number, float(created_s), raw
 
 
 def _write(file: Path, entries: list[tuple[int, float, bytes]]) -> None:
@@ -73,6 +91,7 @@ def _write(file: Path, entries: list[tuple[int, float, bytes]]) -> None:
     unfinished = file.with_suffix(".new")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as opened:
+        os.fchmod(descriptor, 0o600)  # an unfinished one may be there, with any mode
         opened.write(orjson.dumps(document))
         opened.flush()
         os.fsync(opened.fileno())

@@ -39,17 +39,17 @@ class Drain(NamedTuple):
 
 
 class Ring:
-    """Both ends of the ring. A process uses one of them: `append`, or the others."""
+    """Both ends of the ring, which holds `size` bytes. A process uses one of them: `append`, or the others."""
 
-    __slots__ = ("_head", "_limit", "_raw", "_size", "_words", "segment")
+    __slots__ = ("_head", "_limit", "_raw", "_words", "segment", "size")
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
         self._words = segment.words[:WORDS]
         self._raw = segment.raw
-        self._size = len(segment.raw) - _DATA
+        self.size = len(segment.raw) - _DATA
         self._head = self._words[HEAD]
-        self._limit = self._words[TAIL] + self._size  # as far as the writer knows the reader to be
+        self._limit = self._words[TAIL] + self.size  # as far as the writer knows the reader to be
 
     @classmethod
     def create(cls, path: Path, size: int) -> "Ring":
@@ -78,12 +78,12 @@ class Ring:
         end = head + len(entry)
         if not self.fits(len(entry)):
             return False
-        at = head % self._size
-        room = self._size - at
+        at = head % self.size
+        room = self.size - at
         if len(entry) <= room:
             self._raw[_DATA + at : _DATA + at + len(entry)] = entry
         else:
-            self._raw[_DATA + at : _DATA + self._size] = entry[:room]
+            self._raw[_DATA + at : _DATA + self.size] = entry[:room]
             self._raw[_DATA : _DATA + len(entry) - room] = entry[room:]
         self._head = self._words[HEAD] = end
         return True
@@ -92,18 +92,18 @@ class Ring:
         """Whether an entry of `size` bytes would be taken now."""
         end = self._head + size
         if end > self._limit:
-            self._limit = self._words[TAIL] + self._size
+            self._limit = self._words[TAIL] + self.size
         return end <= self._limit
 
     def pending(self, most: int) -> bytes:
         """What waits to be taken, `most` bytes at most; it stays until `release`."""
         tail = self._words[TAIL]
         count = min(self._words[HEAD] - tail, most)
-        at = tail % self._size
-        room = self._size - at
+        at = tail % self.size
+        room = self.size - at
         if count <= room:
             return self._raw[_DATA + at : _DATA + at + count]
-        return self._raw[_DATA + at : _DATA + self._size] + self._raw[_DATA : _DATA + count - room]
+        return self._raw[_DATA + at : _DATA + self.size] + self._raw[_DATA : _DATA + count - room]
 
     def begin_drain(self, count: int, segment: int, offset: int) -> None:
         """The next `count` bytes are about to be written at `offset` of `segment`."""

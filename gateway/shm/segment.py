@@ -50,13 +50,12 @@ class Segment:
                 ],
             )
         unfinished = path.with_suffix(f".{os.getpid()}")
-        with unfinished.open("w+b") as file:
-            os.chmod(unfinished, 0o600)
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)  # now, or a full tmpfs would kill us at some later write
-            else:
-                file.truncate(size)
-            segment = cls(path, mmap.mmap(file.fileno(), size))
+        try:
+            segment = cls(path, _zeros(unfinished, size))
+        except OSError as error:  # others have taken what was free a moment ago
+            unfinished.unlink(missing_ok=True)
+            problem = f"shared memory of {size / 2**20:.1f} MiB cannot be made: {error.strerror}"
+            raise SettingsError(str(path), [problem]) from None
         header = memoryview(segment.raw).cast("q")
         header[0], header[1], header[2] = MAGIC, layout, words
         unfinished.replace(path)
@@ -80,3 +79,13 @@ class Segment:
     def remove(self) -> None:
         """Take the file away. Mappings live on until their processes end."""
         self.path.unlink(missing_ok=True)
+
+
+def _zeros(path: Path, size: int) -> mmap.mmap:
+    with path.open("w+b") as file:
+        os.chmod(path, 0o600)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)  # now, or a full tmpfs would kill us at some later write
+        else:
+            file.truncate(size)
+        return mmap.mmap(file.fileno(), size)

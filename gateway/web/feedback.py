@@ -21,7 +21,10 @@ from gateway.web.body import read_body
 from gateway.web.metadata import JsonResponse
 
 MOST: Final = 10_000  # entries of one request
-AT_ONCE: Final = 100  # entries between which predictions get their turn
+AT_ONCE: Final = 20  # entries between which predictions get their turn: about a third of a millisecond
+LARGEST_BODY: Final = 16 * 1024 * 1024  # bytes: parsing holds up predictions, 1 ms for each MiB
+PATIENCE_S: Final = 1.0  # a long list may be written faster than control takes it away
+POLL_S: Final = 0.01
 LONGEST_COMMENT: Final = 10_000
 LONGEST_TRUTH: Final = 1000  # characters of JSON
 MOST_METRICS: Final = 32
@@ -34,7 +37,7 @@ class Feedback:
 
     def __init__(self, gateway: Gateway, max_body: int) -> None:
         self._gateway = gateway
-        self._max_body = max_body
+        self._max_body = min(max_body, LARGEST_BODY)
 
     def routes(self) -> list[Route]:
         return [Route("/v2/feedback", self.accept, methods=["POST"])]
@@ -53,12 +56,22 @@ class Feedback:
             except InvalidRequest as error:
                 rejected.append({"index": index, "error": str(error)})
                 continue
-            if not self._gateway.recorder.feedback(line):
+            if not await self._recorded(line):
                 raise Overloaded(
                     f"feedback cannot be recorded now; send the list again, what was recorded before entry {index}"
                     " counts once"
                 )
         return JsonResponse({"accepted": len(entries) - len(rejected), "rejected": rejected}, 202)
+
+    async def _recorded(self, line: bytes) -> bool:
+        recorder = self._gateway.recorder
+        end = time.monotonic() + PATIENCE_S
+        while not recorder.feedback(line):
+            if not recorder.takes_feedback or time.monotonic() > end:
+                recorder.feedback_dropped()
+                return False
+            await asyncio.sleep(POLL_S)
+        return True
 
     def _line(self, entry: Any, customer: str | None) -> bytes:
         if type(entry) is not dict:
@@ -114,7 +127,11 @@ def _entries(body: bytes) -> list[Any]:
 
 def _truth(value: Any) -> Any:
     """Any JSON: a class by name, index or number, or for other models whatever the data scientist compares with."""
-    if value is not None and len(orjson.dumps(value)) > LONGEST_TRUTH:
+    try:
+        size = len(orjson.dumps([value]))  # one level deeper, as it stands in the record
+    except TypeError:
+        raise InvalidRequest("truth is nested too deeply") from None
+    if size - 2 > LONGEST_TRUTH:
         raise InvalidRequest(f"truth is longer than {LONGEST_TRUTH} characters")
     return value
 

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gateway.control import Control
+from gateway.metrics.data import DataMetrics
 from gateway.metrics.window import quantile_ms
+from gateway.recorded import recorded
 from gateway.release.account import LN_10
 from gateway.release.evidence import alpha_of
 from gateway.release.forecast import Progress
@@ -21,6 +23,7 @@ from gateway.web.control.documents import (
     GuardDocument,
     LeftOutDocument,
     RampDocument,
+    RecordsDocument,
     ReleaseDocument,
     VersionDocument,
 )
@@ -116,9 +119,9 @@ def _version(counted: Counted) -> VersionDocument:
         "latency_p50_ms": p50,
         "latency_p95_ms": p95,
         "latency_p99_ms": p99,
-        "accuracy": credit.correct / credit.labelled if credit.labelled else None,
+        "accuracy": credit.accuracy,
         "labelled": credit.labelled,
-        "reward_mean": credit.reward_sum / credit.rewards if credit.rewards else None,
+        "reward_mean": credit.reward_mean,
     }
 
 
@@ -132,7 +135,12 @@ def config_document(control: Control) -> ConfigDocument:
         "loaded_time_s": status.loaded_s,
         "last_error": status.error or None,
         "left_out": _left_out(control.left_out()),
+        "records": _records(recorded(control)),
     }
+
+
+def _records(data: DataMetrics) -> RecordsDocument:
+    return {"error": data.error or None, "written": dict(data.written), "dropped": sum(data.dropped.values())}
 
 
 def _left_out(left_out: Mapping[tuple[str, int], str]) -> list[LeftOutDocument]:

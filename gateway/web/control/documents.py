@@ -102,6 +102,14 @@ class LeftOutDocument(TypedDict):
     reason: str
 
 
+class RecordsDocument(TypedDict):
+    """The records. `error`: why they cannot be written now; `written`: lines by kind; `dropped`: of all kinds."""
+
+    error: str | None
+    written: dict[str, int]
+    dropped: int
+
+
 class ConfigDocument(TypedDict):
     """The configuration in force, and what is wrong with the last edit that is not."""
 
@@ -112,6 +120,7 @@ class ConfigDocument(TypedDict):
     loaded_time_s: float
     last_error: str | None
     left_out: list[LeftOutDocument]
+    records: RecordsDocument
 
 
 class TrialDocument(TypedDict):

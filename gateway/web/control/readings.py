@@ -12,6 +12,7 @@ from gateway.control import Control
 from gateway.errors import InvalidRequest, NotReady
 from gateway.metrics.prometheus import GatewayCollector
 from gateway.observing import observe, overview, overview_of
+from gateway.recorded import Labels
 from gateway.release.stops import SHOWN
 from gateway.web.control.documented import config_document, decision_document, release_document
 from gateway.web.control.documents import ConfigDocument, DecisionDocument, HealthDocument, ReleaseDocument
@@ -29,7 +30,8 @@ class Readings:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(GatewayCollector(lambda: observe(control)))
+        labels = Labels(control.repository)
+        self._registry.register(GatewayCollector(lambda: observe(control, labels)))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
 

@@ -1,0 +1,74 @@
+"""The metrics of the data itself: what is recorded and dropped, what feedback says, what the models predict."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from gateway.shm.scoreboard import CLASSES, Totals
+
+Key = tuple[str, int]  # a model and a version
+OTHER: Final = "other"  # classes beyond those that are counted one by one
+_AGREEMENT: Final = {"agree": "true", "disagree": "false"}  # a copy that failed, or was dropped, says so itself
+
+
+@dataclass(frozen=True, slots=True)
+class DataMetrics:
+    """What is known of the records. `written` by kind; `dropped` by kind and reason.
+
+    `feedback` by model, version and verdict; `error`: why records cannot be written, empty while they can.
+    """
+
+    written: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    feedback: Mapping[tuple[str, int, str], int] = field(default_factory=dict)
+    error: str = ""
+
+
+def of_data(
+    data: DataMetrics, versions: Sequence[tuple[str, int, Totals]], labels: Mapping[Key, Sequence[str]]
+) -> Iterable[Metric]:
+    """The families that tell of it. `labels`: the names of a version's classes, where they are known."""
+    written = CounterMetricFamily("gateway_records_written", "Lines in the record files.", labels=["kind"])
+    for kind, count in data.written.items():
+        written.add_metric([kind], count)
+    dropped = CounterMetricFamily("gateway_records_dropped", "Records that were not kept.", labels=["kind", "reason"])
+    for (kind, reason), count in data.dropped.items():
+        dropped.add_metric([kind, reason], count)
+    feedback = CounterMetricFamily(
+        "gateway_feedback", "Predictions that something new was said of.", labels=["model", "version", "verdict"]
+    )
+    for (model, version, verdict), count in sorted(data.feedback.items()):
+        feedback.add_metric([model, str(version), verdict], count)
+    return written, dropped, feedback, *_of_versions(versions, labels)
+
+
+def _of_versions(versions: Sequence[tuple[str, int, Totals]], labels: Mapping[Key, Sequence[str]]) -> Iterable[Metric]:
+    classes = CounterMetricFamily(
+        "gateway_predicted_class", "Rows, by the class predicted.", labels=["model", "version", "class"]
+    )
+    mirrors = CounterMetricFamily(
+        "gateway_mirror", "Requests copied to the candidate, by what came of it.", labels=["model", "agreement"]
+    )
+    depth = GaugeMetricFamily("gateway_queue_depth", "Requests that wait for their batch.", labels=["model", "version"])
+    mirrored: dict[tuple[str, str], int] = {}
+    for model, version, totals in versions:
+        depth.add_metric([model, str(version)], totals.waiting)
+        for index, count in enumerate(totals.classes.sum(axis=0).tolist()):
+            if count:
+                classes.add_metric([model, str(version), _name(index, labels.get((model, version), ()))], count)
+        for word, count in totals.mirrored.items():
+            key = model, _AGREEMENT.get(word, word)
+            mirrored[key] = mirrored.get(key, 0) + count
+    for key, count in sorted(mirrored.items()):
+        if count:
+            mirrors.add_metric(list(key), count)
+    return classes, mirrors, depth
+
+
+def _name(index: int, labels: Sequence[str]) -> str:
+    """A class by its label, where one is known. The last index stands for all beyond it, where there are any."""
+    if index == CLASSES - 1 and len(labels) != CLASSES:
+        return OTHER
+    return labels[index] if index < len(labels) else str(index)

@@ -1,0 +1,151 @@
+"""Prediction ids: they say what was put into them, to gateways with the same keys, and to no one else."""
+
+import base64
+import hashlib
+import secrets
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.errors import InvalidRequest
+from gateway.records.token import LONGEST, MAC_BYTES, NO_CLASS, Signer, Token, names_of, nonces
+from gateway.routing.release import Decision, Variant
+
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+KEYS = {7: bytes(range(32)), 8: bytes(range(32, 64))}
+SIGNER = Signer(KEYS, 7)
+NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=40)
+
+
+def decision(**fields: object) -> Decision:
+    return Decision(2, Variant.CANDIDATE, "everyone", 123_456, 50_000, 0.05, True)._replace(**fields)  # type: ignore[arg-type]
+
+
+def token(signer: Signer = SIGNER, predicted: int = 3, rescued: bool = False, **fields: object) -> str:
+    return signer.token(names_of("digits", "everyone"), decision(**fields), 42, predicted, rescued).decode()
+
+
+def refused(text: object, signer: Signer = SIGNER) -> str:
+    with pytest.raises(InvalidRequest) as raised:
+        signer.read(text)
+    return str(raised.value)
+
+
+@given(
+    st.builds(
+        Token,
+        model=NAMES,
+        version=st.integers(1, 999_999_999),
+        variant=st.sampled_from(Variant),
+        route=NAMES,
+        weight_ppm=st.integers(0, 1_000_000),
+        time_ns=st.just(0),
+        nonce=st.integers(0, 2**64 - 1),
+        predicted=st.none() | st.integers(0, 2**31 - 1),
+        bucket=st.none() | st.integers(0, 999_999),
+        sticky=st.booleans(),
+        rescued=st.booleans(),
+    )
+)
+def test_every_field_comes_back(said: Token) -> None:
+    made = Decision(said.version, said.variant, said.route, said.bucket, said.weight_ppm, 0.5, said.sticky)
+    predicted = NO_CLASS if said.predicted is None else said.predicted
+    text = SIGNER.token(names_of(said.model, said.route), made, said.nonce, predicted, said.rescued).decode()
+    read = SIGNER.read(text)
+    assert read.time_ns > 0
+    for name in Token.__slots__:
+        if name != "time_ns":
+            assert getattr(read, name) == getattr(said, name), name
+    assert set(text) <= set(ALPHABET)
+    assert len(text) <= LONGEST
+
+
+def test_a_token_is_short() -> None:
+    assert len(token()) <= 80
+
+
+def test_every_single_character_counts() -> None:
+    text = token()
+    messages = set()
+    for place, right in enumerate(text):
+        for wrong in ALPHABET:
+            if wrong != right:
+                messages.add(refused(text[:place] + wrong + text[place + 1 :]))
+    assert all("prediction_id" in message for message in messages)
+
+
+def test_a_truncated_or_extended_token_is_refused() -> None:
+    text = token()
+    for end in range(len(text)):
+        refused(text[:end])
+    for tail in ("A", "AA", "AAAA", "=", "==", "\n", " "):
+        refused(text + tail)
+    refused("A" + text)
+
+
+def test_base64_can_be_written_in_one_way_only() -> None:
+    """Where the last character has bits to spare, other characters decode to the same bytes."""
+    for length in range(3):
+        text = SIGNER.token(names_of("digits" + "x" * length, "r"), decision(), 42, 3, False).decode()
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        twins = [
+            text[:-1] + last
+            for last in ALPHABET
+            if last != text[-1] and base64.urlsafe_b64decode(text[:-1] + last + "=" * (-len(text) % 4)) == raw
+        ]
+        assert len(twins) == (0, 3, 15)[-len(text) % 4]
+        for twin in twins:
+            assert "cut short" in refused(twin)
+        for other in (text.replace("-", "+"), text.replace("_", "/")):
+            if other != text:
+                refused(other)
+
+
+@pytest.mark.parametrize(
+    "text", [None, 7, 1.5, True, [], {}, b"bytes", "", "Ä" * 75, "=" * 8, "A" * (LONGEST + 1), "\0" * 75, " "]
+)
+def test_what_is_no_token_is_refused(text: object) -> None:
+    assert "prediction_id must be the text" in refused(text)
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=200)
+def test_any_bytes_are_refused_without_another_error(raw: bytes) -> None:
+    refused(base64.urlsafe_b64encode(raw).rstrip(b"=").decode())
+
+
+def test_the_key_of_another_gateway_is_refused() -> None:
+    foreign = Signer({7: secrets.token_bytes(32)}, 7)
+    assert "not as the gateway made it" in refused(token(foreign))
+    assert "not made by this gateway" in refused(token(Signer({9: bytes(32)}, 9)))
+
+
+def test_an_old_key_still_verifies_until_it_is_removed() -> None:
+    old = token(SIGNER)
+    rotated = Signer(KEYS, 8)
+    assert rotated.read(old).nonce == 42
+    assert SIGNER.read(token(rotated)).nonce == 42
+    assert "not made by this gateway" in refused(old, Signer({8: KEYS[8]}, 8))
+
+
+def test_a_number_of_another_key_does_not_verify() -> None:
+    raw = bytearray(base64.urlsafe_b64decode(token() + "=" * (-len(token()) % 4)))
+    raw[0] = 8
+    assert "not as the gateway made it" in refused(base64.urlsafe_b64encode(bytes(raw)).rstrip(b"=").decode())
+
+
+def test_what_is_signed_but_too_short_is_refused() -> None:
+    """A body that ends within its fixed part, with a MAC that an oracle might have given."""
+    for size in (1, 10, 32):
+        body = struct.pack("<B", 7) + bytes(size - 1)
+        mac = hashlib.blake2b(body, key=KEYS[7], digest_size=MAC_BYTES).digest()
+        refused(base64.urlsafe_b64encode(body + mac).rstrip(b"=").decode())
+
+
+def test_nonces_of_processes_do_not_meet() -> None:
+    sources = [nonces() for _ in range(50)]
+    drawn = [source() for source in sources for _ in range(100)]
+    assert len(set(drawn)) == len(drawn)
+    assert all(0 <= nonce < 2**64 for nonce in drawn)

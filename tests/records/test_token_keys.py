@@ -1,0 +1,149 @@
+"""The keys that sign prediction ids, as files on a real disk."""
+
+import os
+import stat
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+
+from gateway.errors import SettingsError
+from gateway.records import token_keys as keys_module
+from gateway.records.token import names_of
+from gateway.records.token_keys import MOST, NUMBERS, ROTATE_AFTER_S, TokenKeys, ephemeral_keys, token_keys
+from gateway.routing.release import Decision, Variant
+
+DECISION = Decision(1, Variant.STABLE, "default", None, 0, 1.0)
+
+
+def token(keys: TokenKeys) -> str:
+    return keys.signer().token(names_of("m", "r"), DECISION, 1, 2, False).decode()
+
+
+def file(folder: Path) -> Path:
+    return folder / "token-keys.json"
+
+
+def aged(folder: Path, seconds: float) -> None:
+    """As if all keys had been made so long ago."""
+    entries = orjson.loads(file(folder).read_bytes())
+    for entry in entries:
+        entry["created_s"] -= seconds
+    file(folder).write_bytes(orjson.dumps(entries))
+
+
+def entry(number: object = 0, created_s: object = 1.0, secret: object = "00" * 32) -> dict[str, object]:
+    return {"key": number, "created_s": created_s, "secret": secret}
+
+
+def test_the_same_keys_come_back(tmp_path: Path) -> None:
+    first = token_keys(tmp_path)
+    assert token_keys(tmp_path) == first
+    assert len(first.secrets[first.current]) == 32
+
+
+def test_only_the_owner_may_read_them(tmp_path: Path) -> None:
+    previous = os.umask(0)
+    try:
+        file(tmp_path).with_suffix(".new").write_bytes(b"left by a killed run")
+        token_keys(tmp_path)
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE(file(tmp_path).stat().st_mode) == 0o600
+    token_keys(tmp_path)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o666])
+def test_a_file_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
+    token_keys(tmp_path)
+    file(tmp_path).chmod(mode)
+    with pytest.raises(SettingsError, match=rf"open to others \(mode {mode:o}\); chmod 600"):
+        token_keys(tmp_path)
+
+
+def test_a_month_old_key_is_followed_by_another_and_still_verifies(tmp_path: Path) -> None:
+    first = token_keys(tmp_path)
+    aged(tmp_path, ROTATE_AFTER_S - 60)
+    assert token_keys(tmp_path).current == first.current
+    aged(tmp_path, 120)
+    second = token_keys(tmp_path)
+    assert second.current == first.current + 1
+    assert second.secrets[second.current] != first.secrets[first.current]
+    assert second.signer().read(token(first)).model == "m"
+    assert second.signer().read(token(second)).model == "m"
+
+
+def test_numbers_come_again_when_all_are_used_up(tmp_path: Path) -> None:
+    made = [token_keys(tmp_path)]
+    for _ in range(NUMBERS + 5):
+        aged(tmp_path, ROTATE_AFTER_S + 1)
+        made.append(token_keys(tmp_path))
+    last = made[-1]
+    assert last.current == 5
+    assert len(last.secrets) == MOST
+    signer = last.signer()
+    assert all(signer.read(token(keys)).nonce == 1 for keys in made[-MOST:])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"7",
+        b"{}x",
+        b'{"key": 1}',
+        b"[7]",
+        b"[{}]",
+        orjson.dumps([entry(256)]),
+        orjson.dumps([entry(-1)]),
+        orjson.dumps([entry("0")]),
+        orjson.dumps([entry(created_s="yesterday")]),
+        orjson.dumps([entry(secret="")]),
+        orjson.dumps([entry(secret="00" * 31)]),
+        orjson.dumps([entry(secret="zz" * 32)]),
+        orjson.dumps([entry(secret=None)]),
+    ],
+    ids=repr,
+)
+def test_a_damaged_file_is_named_with_its_remedy(tmp_path: Path, content: bytes) -> None:
+    file(tmp_path).write_bytes(content)
+    file(tmp_path).chmod(0o600)
+    with pytest.raises(SettingsError, match=r"is damaged .*; restore it, or remove it"):
+        token_keys(tmp_path)
+
+
+def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
+    file(tmp_path).mkdir(0o700)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        token_keys(tmp_path)
+
+
+def test_a_disk_that_takes_nothing_is_named_where_there_is_no_key_yet(tmp_path: Path) -> None:
+    file(tmp_path).with_suffix(".new").mkdir()
+    with pytest.raises(SettingsError, match="cannot be written"):
+        token_keys(tmp_path)
+
+
+def test_a_disk_that_takes_nothing_leaves_the_old_key_in_force(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = token_keys(tmp_path)
+    aged(tmp_path, ROTATE_AFTER_S + 1)
+    file(tmp_path).with_suffix(".new").mkdir()
+    assert token_keys(tmp_path) == first
+    assert "the old key goes on signing" in caplog.text
+
+
+def test_a_clock_set_back_makes_no_new_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = token_keys(tmp_path)
+    now_s = time.time()
+    monkeypatch.setattr(keys_module.time, "time", lambda: now_s - 10 * ROTATE_AFTER_S)
+    assert token_keys(tmp_path) == first
+
+
+def test_ephemeral_keys_differ() -> None:
+    assert ephemeral_keys() != ephemeral_keys()
+    keys = ephemeral_keys()
+    assert keys.signer().read(token(keys)).version == 1

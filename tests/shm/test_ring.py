@@ -1,0 +1,256 @@
+"""The ring as both of its ends see it: two mappings of one file, in any order of appends, drains, deaths and wraps."""
+
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from gateway.errors import SettingsError
+from gateway.shm.process import UNKNOWN, born
+from gateway.shm.ring import OWNER_BORN, OWNER_PID, Drain, Ring
+from gateway.shm.segment import memory_folder
+
+SIZE = 256  # small, so that everything wraps again and again
+
+
+@pytest.fixture
+def ring(tmp_path: Path) -> Ring:
+    return Ring.create(tmp_path / "a.ring", SIZE)
+
+
+def take(ring: Ring) -> bytes:
+    data = ring.pending(1 << 62)
+    ring.release(len(data))
+    return data
+
+
+def test_what_is_appended_is_taken_once_and_in_order(ring: Ring) -> None:
+    writer = Ring.attach(ring.segment.path)
+    assert ring.empty
+    assert writer.append(b"one\n") and writer.append(b"two\n")
+    assert not ring.empty
+    assert ring.pending(4) == b"one\n"
+    assert take(ring) == b"one\ntwo\n"
+    assert ring.empty and take(ring) == b""
+
+
+@pytest.mark.parametrize("size", [1, 8, SIZE - 1, SIZE])
+def test_an_entry_as_large_as_the_ring_fits_wherever_it_begins(ring: Ring, size: int) -> None:
+    for _ in range(3 * SIZE // size + 3):
+        entry = os.urandom(size)
+        assert ring.append(entry)
+        assert take(ring) == entry
+
+
+def test_a_full_ring_takes_nothing_and_loses_nothing(ring: Ring) -> None:
+    assert not ring.append(b"x" * (SIZE + 1))
+    assert ring.append(b"a" * (SIZE - 3))
+    assert not ring.fits(4) and not ring.append(b"bbbb")
+    assert ring.fits(3) and ring.append(b"ccc")
+    assert not ring.append(b"d")
+    assert take(ring) == b"a" * (SIZE - 3) + b"ccc"
+    assert ring.append(b"d" * SIZE)
+
+
+def test_the_writer_sees_room_that_another_mapping_has_made(ring: Ring) -> None:
+    writer = Ring.attach(ring.segment.path)
+    assert writer.append(b"x" * SIZE)
+    assert not writer.append(b"y")
+    ring.release(len(ring.pending(10)))
+    assert writer.append(b"y" * 10)
+    assert not writer.append(b"z")
+
+
+def test_a_drain_is_interrupted_until_it_is_released_or_undone(ring: Ring) -> None:
+    ring.append(b"first\nsecond\n")
+    assert ring.interrupted is None
+    ring.begin_drain(6, segment=7, offset=1234)
+    assert Ring.attach(ring.segment.path).interrupted == Drain(6, 7, 1234)
+    ring.release(6)
+    assert ring.interrupted is None
+    ring.begin_drain(7, segment=8, offset=0)
+    heir = Ring.attach(ring.segment.path)
+    heir.undo_drain()
+    assert heir.interrupted is None
+    assert take(heir) == b"second\n"
+
+
+def test_an_owner_lives_until_it_has_ended(ring: Ring) -> None:
+    assert not ring.owner_lives, "no one has taken it yet"
+    code = (
+        "import sys; from pathlib import Path; from gateway.shm.ring import Ring\n"
+        "ring = Ring.attach(Path(sys.argv[1])); ring.own(); ring.append(b'mine\\n')\n"
+        "print(flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(ring.segment.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        owner.stdout.readline()
+        assert ring.owner_lives
+        owner.kill()
+        owner.wait()
+        assert not ring.owner_lives
+    assert take(ring) == b"mine\n"
+
+
+def test_a_pid_that_was_given_to_another_is_no_owner(ring: Ring) -> None:
+    ring.own()
+    assert ring.owner_lives
+    ring.segment.words[OWNER_BORN] -= 1
+    assert not ring.owner_lives
+    ring.segment.words[OWNER_PID] = 2**22 + 1  # beyond any pid
+    ring.segment.words[OWNER_BORN] = UNKNOWN
+    assert not ring.owner_lives
+
+
+def test_a_pid_and_its_birth() -> None:
+    assert born(os.getpid()) == born(os.getpid()) > 0
+    assert born(2**22 + 1) == UNKNOWN
+
+
+def test_a_ring_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        Ring.attach(tmp_path / "missing.ring")
+    (tmp_path / "short.ring").write_bytes(b"")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        Ring.attach(tmp_path / "short.ring")
+    (tmp_path / "other.ring").write_bytes(bytes(4096))
+    with pytest.raises(SettingsError, match="no shared memory"):
+        Ring.attach(tmp_path / "other.ring")
+
+
+def test_memory_that_cannot_be_had_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match="are free"):
+        Ring.create(tmp_path / "huge.ring", 1 << 60)
+
+    def taken(*arguments: object) -> mmap.mmap:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", taken)
+    with pytest.raises(SettingsError, match="No space left on device"):
+        Ring.create(tmp_path / "late.ring", SIZE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_writer_killed_at_any_moment_leaves_no_half_of_an_entry(tmp_path: Path) -> None:
+    ring = Ring.create(tmp_path / "killed.ring", 1 << 16)
+    code = (
+        "import sys; from pathlib import Path; from gateway.shm.ring import Ring\n"
+        "ring = Ring.attach(Path(sys.argv[1])); ring.own(); n = int(sys.argv[2])\n"
+        "while True:\n"
+        "    n += ring.append(b'%d:' % n + b'x' * (n * 37 % 997) + b'\\n')\n"
+    )
+    taken, following = b"", 0
+    for _ in range(4):
+        writer = subprocess.Popen([sys.executable, "-c", code, str(ring.segment.path), str(following)])
+        end = time.monotonic() + 30
+        begun = len(taken)
+        while len(taken) < begun + (1 << 17) and time.monotonic() < end:
+            taken += take(ring)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        taken += take(ring)
+        assert len(taken) > begun, "the writer has written nothing within 30 s"
+        following = taken.count(b"\n")
+    assert taken.endswith(b"\n")
+    for number, line in enumerate(taken.splitlines()):
+        assert line == b"%d:" % number + b"x" * (number * 37 % 997)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=SIZE // 3), max_size=60), st.randoms())
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_entries_pass_through(tmp_path: Path, entries: list[bytes], choice: object) -> None:
+    ring = Ring.create(tmp_path / "any.ring", SIZE)
+    taken = b""
+    for entry in entries:
+        while not ring.append(entry):
+            part = ring.pending(1 + choice.randrange(SIZE))  # type: ignore[attr-defined]
+            taken += part
+            ring.release(len(part))
+    assert taken + take(ring) == b"".join(entries)
+
+
+class RingMachine(RuleBasedStateMachine):
+    """Against a model of two byte strings: what is written for good, and what waits.
+
+    A sink stands for the segment file: it may hold half of a drain when its process dies.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path = memory_folder() / f"test-ring-{os.getpid()}-{id(self)}.ring"
+        self.reader = Ring.create(self.path, SIZE)
+        self.writer = Ring.attach(self.path)
+        self.waiting = b""
+        self.expected = b""
+        self.sink = bytearray()
+        self.draining = b""
+
+    def teardown(self) -> None:
+        self.reader.remove()
+
+    @rule(entry=st.binary(min_size=0, max_size=SIZE + 2))
+    def append(self, entry: bytes) -> None:
+        fits = len(self.waiting) + len(entry) <= SIZE
+        assert self.writer.fits(len(entry)) == fits
+        assert self.writer.append(entry) == fits
+        if fits:
+            self.waiting += entry
+            self.expected += entry
+
+    @precondition(lambda self: not self.draining)
+    @rule(most=st.integers(min_value=1, max_value=SIZE + 1))
+    def begin(self, most: int) -> None:
+        data = self.reader.pending(most)
+        assert data == self.waiting[:most]
+        if data:
+            self.reader.begin_drain(len(data), 1, len(self.sink))
+            self.draining = data
+
+    @precondition(lambda self: self.draining)
+    @rule()
+    def finish(self) -> None:
+        self.sink += self.draining
+        self.reader.release(len(self.draining))
+        self.waiting = self.waiting[len(self.draining) :]
+        self.draining = b""
+
+    @precondition(lambda self: self.draining)
+    @rule(written=st.integers(min_value=0, max_value=SIZE))
+    def reader_dies_while_it_drains(self, written: int) -> None:
+        self.sink += self.draining[:written]
+        self.draining = b""
+        self.reader_is_replaced()
+
+    @precondition(lambda self: not self.draining)
+    @rule()
+    def reader_is_replaced(self) -> None:
+        self.reader = Ring.attach(self.path)
+        drain = self.reader.interrupted
+        if drain is not None:
+            del self.sink[drain.offset :]
+            self.reader.undo_drain()
+
+    @rule()
+    def writer_is_replaced(self) -> None:
+        self.writer = Ring.attach(self.path)
+        self.writer.own()
+
+    @invariant()
+    def nothing_is_lost_and_nothing_comes_twice(self) -> None:
+        if not self.draining:
+            assert self.reader.interrupted is None
+            assert bytes(self.sink) + self.reader.pending(1 << 62) == self.expected
+        assert self.reader.empty == (not self.waiting)
+
+
+TestRing = RingMachine.TestCase
+TestRing.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
