@@ -9,6 +9,7 @@ from gateway.commands.edits import promote, weight
 from gateway.commands.explain import explain
 from gateway.commands.export import export
 from gateway.commands.history import history
+from gateway.commands.keys import keys
 from gateway.commands.options import Refusal
 from gateway.commands.releases import resume, status, stop
 from gateway.commands.serving import check, serve
@@ -25,6 +26,7 @@ COMMANDS: Final = (
     weight,
     history,
     export,
+    keys,
 )
 
 

@@ -42,6 +42,7 @@ class Observed:
     releases: Sequence[ReleaseMetrics]
     inflight: int
     shed: int
+    shed_rate: int
     decisions: Mapping[tuple[str, str], int]
     workers: Mapping[str, int]
     worker_restarts: int
@@ -128,8 +129,9 @@ def _of_releases(seen: Observed) -> Iterable[Metric]:
 
 def _of_the_gateway(seen: Observed) -> Iterable[Metric]:
     yield _gauge("gateway_inflight_requests", "Requests under way, in all workers.", seen.inflight)
-    shed = _counter("gateway_shed", "Requests answered 503.", ["reason"])
+    shed = _counter("gateway_shed", "Requests answered 503, or 429 for their customer's rate.", ["reason"])
     shed.add_metric(["inflight"], seen.shed)
+    shed.add_metric(["rate"], seen.shed_rate)
     yield shed
     workers = GaugeMetricFamily("gateway_workers", "Worker processes.", labels=["state"])
     for state, count in seen.workers.items():

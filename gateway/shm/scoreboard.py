@@ -73,6 +73,7 @@ DROPPED: Final = 4
 FEEDBACK_DROPPED: Final = 5
 EVENTS_DROPPED: Final = 6
 UNRECORDED: Final = 7  # requests refused because they could not be recorded
+SHED_RATE: Final = 15  # refused because their customer asks too often
 HEAD: Final = 16  # words of a row before its blocks
 ROW: Final = HEAD + VERSIONS * BLOCK
 _LAYOUT: Final = 0x5342_0002_0000 + BLOCK
