@@ -40,7 +40,12 @@ def keys() -> None:
 @keys.command()
 @click.option("--customer", required=True, callback=_customer, help="Whose key it is; requests count as theirs.")
 @click.option(
-    "--scope", "scopes", multiple=True, required=True, type=click.Choice(list(Scope)), help="May be repeated."
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice([scope.value for scope in Scope]),
+    help="May be repeated.",
 )
 @click.option("--expires", "lifetime_s", callback=_lifetime, metavar="90d", help="How long it is valid; else for ever.")
 @CONFIG

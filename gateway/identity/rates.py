@@ -7,10 +7,9 @@ but for those that several workers let in at the same instant.
 """
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.errors import RateExceeded
 from gateway.settings.gateway_settings import RateSettings
@@ -21,8 +20,7 @@ WINDOW_S: Final = 1.0  # about; a whole number of requests must fit into a windo
 REMEMBERED: Final = 4096  # customers whose places need not be looked up again
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(NamedTuple):
     """`limit` requests in `window_ns`, counted at `places`."""
 
     limit: int
@@ -67,13 +65,22 @@ class Rates:
         quota = self._quota(customer or "")
         if quota is None:
             return
-        window, elapsed_ns = divmod(now_ns, quota.window_ns)
+        limit, window_ns, places = quota
+        window = now_ns // window_ns
+        left = 1 - (now_ns - window * window_ns) / window_ns
+        book = self._book
+        for place in places:
+            before, now = book.counts(place, window)
+            if now + before * left < limit:
+                break
+        else:
+            raise self._exceeded(quota, window, now_ns - window * window_ns)
+        book.add(places, self._worker, window)
+
+    def _exceeded(self, quota: Quota, window: int, elapsed_ns: int) -> RateExceeded:
+        self._head[SHED_RATE] += 1
         wait = min(wait_ns(quota, *self._book.counts(place, window), elapsed_ns) for place in quota.places)
-        if wait:
-            self._head[SHED_RATE] += 1
-            raise RateExceeded(quota.limit / quota.window_ns * 1e9, math.ceil(wait / 1e9))
-        for place in quota.places:
-            self._book.add(place, self._worker, window)
+        return RateExceeded(quota.limit / quota.window_ns * 1e9, max(1, math.ceil(wait / 1e9)))
 
     def _quota_of(self, customer: str) -> Quota | None:
         own = self._named.get(customer)

@@ -11,6 +11,7 @@ its places with others.
 """
 
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,8 @@ from gateway.shm.segment import HEADER_WORDS, WORD, Segment
 
 WIDTH: Final = 16384  # places in each row of the sketch
 COUNT_BITS: Final = 24  # more requests than that no worker can answer within a window
-COUNT: Final = (1 << COUNT_BITS) - 1
+WINDOW: Final = 1 << COUNT_BITS  # from a word of one window to the same of the next
+COUNT: Final = WINDOW - 1
 _LAYOUT: Final = 0x5242_0001_0000
 
 
@@ -31,6 +33,8 @@ class Ratebook:
         self.segment = segment
         self._named = named
         self._stride = 2 * workers
+        self._begin = HEADER_WORDS * WORD
+        self._size = self._stride * WORD
         self._words = segment.words
         self._raw = segment.raw
         self._unpack = struct.Struct(f"={2 * workers}q").unpack_from
@@ -52,17 +56,22 @@ class Ratebook:
 
     def counts(self, place: int, window: int) -> tuple[int, int]:
         """What all workers have counted there: in the window before `window`, and in it."""
+        first = window << COUNT_BITS  # a word begins with its window's number, so words compare as windows do
         before = now = 0
-        for word in self._unpack(self._raw, (HEADER_WORDS + place * self._stride) * WORD):
-            age = window - (word >> COUNT_BITS)
-            if age == 0:
-                now += word & COUNT
-            elif age == 1:
-                before += word & COUNT
+        for word in self._unpack(self._raw, self._begin + place * self._size):
+            if word > first:
+                if word <= first + COUNT:  # else another worker is in the next window already
+                    now += word - first
+            elif word > first - WINDOW:
+                before += word - first + WINDOW
         return before, now
 
-    def add(self, place: int, worker: int, window: int) -> None:
-        """Count one request of `worker`."""
-        at = place * self._stride + 2 * worker + (window & 1)
-        word = self._words[at]
-        self._words[at] = word + 1 if word >> COUNT_BITS == window else (window << COUNT_BITS) + 1
+    def add(self, places: Iterable[int], worker: int, window: int) -> None:
+        """Count one request of `worker` at each of the places."""
+        words, stride = self._words, self._stride
+        first = window << COUNT_BITS
+        own = 2 * worker + (window & 1)
+        for place in places:
+            at = place * stride + own
+            word = words[at]
+            words[at] = word + 1 if word > first else first + 1

@@ -140,7 +140,7 @@ def test_the_refusal_says_the_rate_and_when_to_come_back(tmp_path: Path) -> None
 def test_counts_of_windows_long_over_are_no_more(tmp_path: Path) -> None:
     book = Ratebook.create(tmp_path / "book", 2, 1)
     for window in (7, 7, 8):
-        book.add(0, 1, window)
+        book.add((0,), 1, window)
     assert [book.counts(0, window) for window in (7, 8, 9, 10, 7 + 2**20)] == [(0, 2), (2, 1), (1, 0), (0, 0), (0, 0)]
 
 

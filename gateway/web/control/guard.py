@@ -4,6 +4,7 @@ Without keys it serves this machine only, and no page that a browser of this mac
 from another site (CSRF) nor one whose name has been made to point here (DNS rebinding).
 """
 
+import re
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,7 +23,7 @@ OPEN: Final = ("/", "/health")  # the page itself holds nothing; it asks for a k
 OPEN_BELOW: Final = "/console/"  # what the page is made of
 ASKING: Final = ("/api/explain",)  # posts that change nothing
 SAFE: Final = ("GET", "HEAD")
-THIS_MACHINE: Final = (b"localhost", b"127.0.0.1", b"[::1]")
+THIS_MACHINE: Final = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 
 
 class ControlGuard:
@@ -64,9 +65,7 @@ def need_of(method: str, path: str) -> Need | None:
 
 def _refuse_other_names(headers: Headers) -> None:
     """Raises InvalidRequest where the client believes to talk to another machine."""
-    host = headers.get(b"host", b"")
-    name = host[: host.rfind(b"]") + 1] if host.startswith(b"[") else host.partition(b":")[0]
-    if name.lower() not in THIS_MACHINE:
+    if not THIS_MACHINE.fullmatch(headers.get(b"host", b"")):
         raise InvalidRequest("the Host header must name this machine, such as localhost, unless auth.keys is set")
 
 
