@@ -87,7 +87,7 @@ class GatewayProcess:
     def complete(self) -> bool:
         """Whether all workers are ready."""
         try:
-            return httpx.get(f"{self.control_url}/health").status_code == 200
+            return httpx.get(f"{self.control_url}/health", verify=False).status_code == 200
         except httpx.TransportError:
             return False
 
