@@ -187,6 +187,8 @@ def _control_socket(settings: GatewaySettings) -> socket.socket:
     if host not in LOOPBACK and settings.auth.keys is None:
         problem = f"control.host: others could reach {host}; set auth.keys, so that they need one, or use 127.0.0.1"
         raise SettingsError("gateway.yaml", [problem])
+    if host not in LOOPBACK and settings.control.tls is None:
+        log.warning("control.host: keys travel to %s unencrypted; set control.tls, or let a proxy encrypt them", host)
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

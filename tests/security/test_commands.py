@@ -96,3 +96,16 @@ def test_the_first_key_begins_the_file(tmp_path: Path) -> None:
     assert "chmod 600" in command(config, "keys", "list", code=1).stderr
     config.write_text("")
     assert "auth.keys" in command(config, "keys", "list", code=1).stderr
+
+
+def test_check_reads_the_files_that_say_who_may(tmp_path: Path) -> None:
+    config, file = tmp_path / "gateway.yaml", tmp_path / "keys.yaml"
+    (tmp_path / "models").mkdir()
+    (tmp_path / "routing.yaml").write_text("")
+    common = f"models: {{path: {tmp_path / 'models'}}}\nrouting: {tmp_path / 'routing.yaml'}\n"
+    config.write_text(f"{common}auth: {{keys: {file}}}")
+    assert "no such file" in command(config, "check", code=1).stderr
+    command(config, "keys", "add", "--customer", "acme", "--scope", "predict")
+    command(config, "check")
+    config.write_text(f"{common}control: {{tls: {{certificate: {file}, key: {file}}}}}")
+    assert "not usable as a certificate" in command(config, "check", code=1).stderr

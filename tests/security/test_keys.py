@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.processes.flawed import metric
+from tests.processes.flawed import metric, until
 from tests.security.guarded import CALLERS, EXPIRED, INFER, Guarded, bearer, document
 
 OPEN, ANY = "nothing", "any key"
@@ -85,7 +85,20 @@ def test_feedback_takes_a_key_for_feedback(running: Guarded) -> None:
     url = f"{running.gateway.url}/v2/feedback"
     assert running.ask(None, "POST", url, json={}).status_code == 401
     assert running.ask("predictor", "POST", url, json={}).status_code == 403
-    assert running.ask("feeder", "POST", url, json={}).status_code not in (401, 403)
+    assert running.ask("feeder", "POST", url, json={"prediction_id": "none"}).json()["accepted"] == 0
+
+
+def test_feedback_is_recorded_as_the_keys_customers(running: Guarded) -> None:
+    url = f"{running.gateway.url}/v2/feedback"
+    feedback = {"prediction_id": running.infer("all").headers["x-prediction-id"], "reward": 1, "comment": "whose?"}
+    assert running.ask("all", "POST", url, json=feedback, headers={"x-customer-id": "globex"}).status_code == 403
+    assert running.ask("all", "POST", url, json=feedback).json() == {"accepted": 1, "rejected": []}
+    records = running.file.parent / "state" / "records"
+
+    def recorded() -> list[str]:
+        return [line for path in records.glob("feedback-*") for line in path.read_text().splitlines()]
+
+    until(lambda: any('"customer":"acme"' in line and "whose?" in line for line in recorded()), "the record")
 
 
 # The ways that a prediction takes through the gateway: each must ask for the key.
