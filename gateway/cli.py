@@ -10,6 +10,7 @@ from gateway.commands.edits import promote, weight
 from gateway.commands.explain import explain
 from gateway.commands.export import export
 from gateway.commands.history import history
+from gateway.commands.keys import keys
 from gateway.commands.options import Refusal
 from gateway.commands.releases import resume, status, stop
 from gateway.commands.replay import replay
@@ -29,6 +30,7 @@ COMMANDS: Final = (
     export,
     analyze,
     replay,
+    keys,
 )
 
 

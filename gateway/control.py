@@ -13,6 +13,7 @@ from gateway.deployment import releases
 from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound, SettingsError
 from gateway.fence import sends_over
 from gateway.fleet import Fleet, Member
+from gateway.identity.rates import new_book
 from gateway.orders import Commit, Discard, Load, Plan, Prepare, Start, Unload, Wish
 from gateway.recording import Recording
 from gateway.release.stops import Decision, Stops
@@ -48,6 +49,7 @@ class Control:
         self.board = Switchboard.create(memory_folder() / f"{name}.switchboard", workers)
         self.scoreboard = Scoreboard.create(memory_folder() / f"{name}.scoreboard", workers)
         self.records = Recording(settings.records, state, name, workers)
+        self._ratebook = new_book(settings.limits.rate, self.scoreboard.segment.path, workers)
         self.board.beat()
         self.served = releases(self.repository, routing)
         self._compiled = Compiled()
@@ -75,8 +77,9 @@ class Control:
         self.records.stop()
         self.steering.close()
         self.stops.close()
-        self.board.segment.remove()
-        self.scoreboard.segment.remove()
+        for book in (self.board, self.scoreboard, self._ratebook):
+            if book is not None:
+                book.segment.remove()
 
     def tick(self) -> None:
         """Show that control lives, and make what a worker's breaker has stopped known to all."""

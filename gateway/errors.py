@@ -5,12 +5,14 @@ GatewayError
 ├── ModelUnavailable          a model file cannot be loaded, or is of a kind that is not served
 └── RequestError              a request that is not answered with a prediction
     ├── InvalidRequest    400 malformed, or does not fit the model; names the tensor and the remedy
+    ├── Unauthenticated   401 no valid API key
     ├── Forbidden         403 who asks may not do this
     ├── NotFound          404 no such model or version
     ├── Conflict          409 the order contradicts the state
     ├── BodyTooSlow       408
     ├── BodyTooLarge      413
     ├── UnsupportedMedia  415
+    ├── RateExceeded      429 more often than the customer may ask
     ├── HeadersTooLarge   431
     ├── ModelFailed       500 the model raised
     ├── InvalidOutput     500 the model answered with something that cannot be sent
@@ -21,7 +23,13 @@ GatewayError
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import ClassVar
+from types import MappingProxyType
+from typing import ClassVar, Final
+
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+CLOSING: Final[Mapping[str, str]] = MappingProxyType({"connection": "close"})
+SOON: Final[Mapping[str, str]] = MappingProxyType({"retry-after": "1"})
+CHALLENGE: Final[Mapping[str, str]] = MappingProxyType({"www-authenticate": 'Bearer realm="canary-gateway"'})
 
 
 class Outcome(StrEnum):
@@ -57,12 +65,18 @@ class RequestError(GatewayError):
 
     status: ClassVar[int] = 500
     outcome: ClassVar[Outcome] = Outcome.MODEL_ERROR
-    headers: ClassVar[Mapping[str, str]] = {}
+    headers: Mapping[str, str] = NO_HEADERS
 
 
 class InvalidRequest(RequestError):
     status = 400
     outcome = Outcome.CLIENT_ERROR
+
+
+class Unauthenticated(RequestError):
+    status = 401
+    outcome = Outcome.CLIENT_ERROR
+    headers = CHALLENGE
 
 
 class Forbidden(RequestError):
@@ -83,24 +97,35 @@ class Conflict(RequestError):
 class BodyTooSlow(RequestError):
     status = 408
     outcome = Outcome.CLIENT_ERROR
-    headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
+    headers = CLOSING
 
 
 class HeadersTooLarge(RequestError):
     status = 431
     outcome = Outcome.CLIENT_ERROR
-    headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
+    headers = CLOSING
 
 
 class BodyTooLarge(RequestError):
     status = 413
     outcome = Outcome.CLIENT_ERROR
-    headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
+    headers = CLOSING
 
 
 class UnsupportedMedia(RequestError):
     status = 415
     outcome = Outcome.CLIENT_ERROR
+
+
+class RateExceeded(RequestError):
+    """A customer who may send `rate` requests per second must wait for `wait_s` seconds."""
+
+    status = 429
+    outcome = Outcome.CLIENT_ERROR
+
+    def __init__(self, rate: float, wait_s: int) -> None:
+        super().__init__(f"more than {rate:g} requests per second, which is this customer's limits.rate; wait a moment")
+        self.headers = {"retry-after": str(wait_s)}
 
 
 class ModelFailed(RequestError):
@@ -116,13 +141,13 @@ class InvalidOutput(RequestError):
 class Overloaded(RequestError):
     status = 503
     outcome = Outcome.OVERLOADED
-    headers: ClassVar[Mapping[str, str]] = {"retry-after": "1"}
+    headers = SOON
 
 
 class NotReady(RequestError):
     status = 503
     outcome = Outcome.OVERLOADED
-    headers: ClassVar[Mapping[str, str]] = {"retry-after": "1"}
+    headers = SOON
 
 
 class DeadlineExceeded(RequestError):

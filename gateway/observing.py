@@ -13,7 +13,7 @@ from gateway.release.evidence import alpha_of
 from gateway.release.forecast import Progress
 from gateway.release.overview import Counted, Overview
 from gateway.routing.release import Variant
-from gateway.shm.scoreboard import INFLIGHT, SHED, UNRECORDED
+from gateway.shm.scoreboard import INFLIGHT, SHED, SHED_RATE, UNRECORDED
 from gateway.shm.switchboard import HEARTBEAT
 
 
@@ -65,6 +65,7 @@ def observe(control: Control, labels: Labels) -> Observed:
         releases=[_release(release) for release in overview(control) if release.candidate is not None],
         inflight=control.scoreboard.total(INFLIGHT),
         shed=control.scoreboard.total(SHED),
+        shed_rate=control.scoreboard.total(SHED_RATE),
         decisions=dict(control.stops.counts),
         workers={str(state): count for state, count in control.fleet.states().items()},
         worker_restarts=control.fleet.restarts,

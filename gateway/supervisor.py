@@ -16,10 +16,13 @@ import uvicorn
 from gateway.control import Control
 from gateway.errors import SettingsError
 from gateway.fleet import Orphans
+from gateway.identity.keyring import Keyring
+from gateway.identity.tls import Tls, serving
 from gateway.priority import give_way_when_wild, go_first
-from gateway.settings.gateway_settings import GatewaySettings, ServerSettings
+from gateway.settings.gateway_settings import GatewaySettings, ServerSettings, TlsSettings
 from gateway.settings.routing_settings import RoutingSettings
 from gateway.web.control.app import control_plane
+from gateway.web.patience import PatientConnection
 from gateway.worker import listener
 
 TICK_S: Final = 0.05
@@ -42,6 +45,8 @@ async def supervise(settings: GatewaySettings, routing: RoutingSettings, ready: 
     `ready` is called once all workers serve, with the URLs of the data and the control plane.
     """
     state = Path(settings.state)
+    keyring = Keyring(Path(settings.auth.keys)) if settings.auth.keys else None
+    tls = Tls(settings.control.tls) if settings.control.tls else None
     with _only_one(state), contextlib.ExitStack() as stack:
         orphans = Orphans(state / "workers.json")
         held = _hold(settings.server, shared=len(orphans) > 0)
@@ -53,15 +58,26 @@ async def supervise(settings: GatewaySettings, routing: RoutingSettings, ready: 
         except ValueError as error:
             raise SettingsError(str(state), [str(error)]) from None
         stack.callback(control.close)
-        await _Supervisor(settings, control, orphans, plane).run(lambda: ready(control, _url(held), _url(plane)))
+        urls = _url(held, settings.server.tls), _url(plane, settings.control.tls)
+        await _Supervisor(settings, control, orphans, plane, keyring, tls).run(lambda: ready(control, *urls))
 
 
 class _Supervisor:
-    def __init__(self, settings: GatewaySettings, control: Control, orphans: Orphans, plane: socket.socket) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        control: Control,
+        orphans: Orphans,
+        plane: socket.socket,
+        keyring: Keyring | None,
+        tls: Tls | None,
+    ) -> None:
         self._settings = settings
         self._control = control
         self._orphans = orphans
         self._plane = plane
+        self._keyring = keyring
+        self._tls = tls
         self._end = asyncio.Event()
         self._hurry = asyncio.Event()
         self._reload_now = asyncio.Event()
@@ -73,9 +89,8 @@ class _Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_end)
         loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)
-        application = control_plane(self._control, Path(self._settings.state), self._end)
-        plane = _Server(uvicorn.Config(application, lifespan="off", log_config=None, access_log=False))
-        tasks = [loop.create_task(self._tick()), loop.create_task(plane.serve(sockets=[self._plane]))]
+        tasks = [loop.create_task(self._tick()), loop.create_task(self._server().serve(sockets=[self._plane]))]
+        tasks += [loop.create_task(kept.watched.follow()) for kept in (self._keyring, self._tls) if kept is not None]
         try:
             starting = loop.create_task(self._control.start())
             asked = loop.create_task(self._end.wait())
@@ -91,6 +106,20 @@ class _Supervisor:
             await self._control.fleet.stop(self._settings.server.drain, self._hurry)
             for task in tasks:
                 task.cancel()
+
+    def _server(self) -> "_Server":
+        application = control_plane(self._control, Path(self._settings.state), self._end, self._keyring)
+        tls = serving(self._tls)
+        return _Server(
+            uvicorn.Config(
+                application,
+                http=PatientConnection,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                ssl_context_factory=tls,
+            )
+        )
 
     def _asked_to_end(self) -> None:
         if self._end.is_set():
@@ -155,9 +184,11 @@ def _hold(server: ServerSettings, *, shared: bool) -> socket.socket:
 
 def _control_socket(settings: GatewaySettings) -> socket.socket:
     host, port = settings.control.host, settings.control.port
-    if host not in LOOPBACK:
-        problem = f"control.host: {host} is not this machine itself, and keys are not supported yet; use 127.0.0.1"
+    if host not in LOOPBACK and settings.auth.keys is None:
+        problem = f"control.host: others could reach {host}; set auth.keys, so that they need one, or use 127.0.0.1"
         raise SettingsError("gateway.yaml", [problem])
+    if host not in LOOPBACK and settings.control.tls is None:
+        log.warning("control.host: keys travel to %s unencrypted; set control.tls, or let a proxy encrypt them", host)
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -169,6 +200,6 @@ def _control_socket(settings: GatewaySettings) -> socket.socket:
     return bound
 
 
-def _url(bound: socket.socket) -> str:
+def _url(bound: socket.socket, tls: TlsSettings | None) -> str:
     host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{'https' if tls else 'http'}://" + (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")

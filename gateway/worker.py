@@ -21,6 +21,9 @@ import uvloop
 
 from gateway.deployment import Deployment
 from gateway.errors import GatewayError, InvalidRequest, NotFound
+from gateway.identity.keyring import Keyring
+from gateway.identity.rates import rates_of
+from gateway.identity.tls import Tls, serving
 from gateway.instruments import SharedInstruments
 from gateway.logs import configure
 from gateway.orders import Commit, Discard, Done, Failed, Granted, Load, Order, Prepare, Ready, Report, Start, Wish
@@ -32,6 +35,7 @@ from gateway.settings.gateway_settings import ServerSettings
 from gateway.shm.ring import Ring
 from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.switchboard import Switchboard
+from gateway.web.access import Access
 from gateway.web.app import data_plane
 from gateway.web.connection import InferConnection
 
@@ -78,6 +82,13 @@ class Worker:
         self._deployment = Deployment(self._repository, plan.routing, self._instruments, plan.left_out, plan.generation)
         recorder = _recorder(start, self._instruments)
         self._gateway = Gateway(self._deployment, start.settings.limits, self._instruments, recorder)
+        settings = start.settings
+        head = self._instruments.head
+        self._keyring = Keyring(Path(settings.auth.keys)) if settings.auth.keys else None
+        self._access = Access(
+            self._keyring, rates_of(settings.limits.rate, start.scoreboard, start.workers, start.worker, head)
+        )
+        self._tls = Tls(settings.server.tls) if settings.server.tls else None
         self._wishes: dict[int, asyncio.Future[str]] = {}
         self._next_wish = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -89,6 +100,7 @@ class Worker:
         server = _Server(self._configuration())
         loop.add_signal_handler(signal.SIGTERM, self._drain, server)
         loop.add_reader(self._pipe.fileno(), self._hear)
+        self._tasks.update(loop.create_task(kept.watched.follow()) for kept in (self._keyring, self._tls) if kept)
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process: no collection need look at it again
         bound = listener(self._server_settings.host, self._start.port)
@@ -170,7 +182,7 @@ class Worker:
     def _configuration(self) -> uvicorn.Config:
         server: ServerSettings = self._server_settings
         return uvicorn.Config(
-            data_plane(self._gateway, server.max_body, self),
+            data_plane(self._gateway, server.max_body, self, self._access),
             http=InferConnection,
             interface="asgi3",
             proxy_headers=False,
@@ -182,6 +194,7 @@ class Worker:
             date_header=False,
             backlog=BACKLOG,
             timeout_graceful_shutdown=max(1, round(server.drain)),
+            ssl_context_factory=serving(self._tls),
         )
 
 

@@ -32,16 +32,17 @@ class GatewayProcess:
 
     def __init__(self, folder: Path, models: Path, routing: Any = None, **settings: Any) -> None:
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        server = {"port": self.port, "workers": 1, **settings.pop("server", {})}
+        control = {"host": "127.0.0.1", "port": free_port(), **settings.pop("control", {})}
+        self.url = f"{_scheme(server)}://127.0.0.1:{self.port}"
         self.address = f"127.0.0.1:{self.port}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "routing.yaml").write_text(yaml.safe_dump(routing or {}))
         self.config = folder / "gateway.yaml"
-        self.control_url = f"http://127.0.0.1:{(control := free_port())}"
-        server = {"port": self.port, "workers": 1, **settings.pop("server", {})}
+        self.control_url = f"{_scheme(control)}://{control['host']}:{control['port']}"
         document = {
             "server": server,
-            "control": {"port": control, **settings.pop("control", {})},
+            "control": control,
             "state": str(folder / "state"),
             "models": {"path": str(models)},
             "routing": str(folder / "routing.yaml"),
@@ -79,14 +80,14 @@ class GatewayProcess:
 
     def ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/v2/health/ready").status_code == 200
+            return httpx.get(f"{self.url}/v2/health/ready", verify=False).status_code == 200
         except httpx.TransportError:
             return False
 
     def complete(self) -> bool:
         """Whether all workers are ready."""
         try:
-            return httpx.get(f"{self.control_url}/health").status_code == 200
+            return httpx.get(f"{self.control_url}/health", verify=False).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -110,3 +111,7 @@ class GatewayProcess:
         """The process's resident memory."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def _scheme(plane: dict[str, Any]) -> str:
+    return "https" if plane.get("tls") else "http"

@@ -19,6 +19,7 @@ FLOORS = {
     "routing": 2,
     "serving": 2,
     "metrics": 2,
+    "identity": 2,
     "instruments": 2,
     "logs": 2,
     "records": 3,

@@ -6,27 +6,25 @@ from typing import Any, Final
 
 import httpx
 
+from gateway.commands.client import control_client
 from gateway.commands.options import Refusal
 from gateway.settings.load import load_gateway
 
 WITHIN_S: Final = 60.0  # an edit is answered once every worker serves it
-KEY: Final = "GATEWAY_API_KEY"
+KEY: Final = "GATEWAY_API_KEY"  # not an option: every user of the machine can read a command's options
 
 
 def ask(config: Path, method: str, path: str, body: Any = None) -> Any:
     """What the control plane answers; refuses with its reason. The key, where keys are on, is in $GATEWAY_API_KEY."""
-    control = load_gateway(config).control
-    host = f"[{control.host}]" if ":" in control.host else control.host
-    url = f"http://{host}:{control.port}"
     key = os.environ.get(KEY)
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    try:
-        answer = httpx.request(method, url + path, json=body, headers=headers, timeout=WITHIN_S)
-        document = answer.json()
-    except httpx.TransportError as error:
-        raise Refusal(f"no gateway answers at {url} ({error}); is `gateway serve` running?") from None
-    except ValueError:
-        raise Refusal(f"what answers at {url} is no gateway") from None
+    with control_client(load_gateway(config), key) as client:
+        try:
+            answer = client.request(method, path, json=body, timeout=WITHIN_S)
+            document = answer.json()
+        except httpx.TransportError as error:
+            raise Refusal(f"no gateway answers at {client.base_url} ({error}); is `gateway serve` running?") from None
+        except ValueError:
+            raise Refusal(f"what answers at {client.base_url} is no gateway") from None
     if answer.status_code == 401 and not key:
         raise Refusal(f"{document['error']} (the commands take a key from ${KEY})")
     if answer.status_code != 200:

@@ -12,6 +12,7 @@ from rich.console import Console
 from gateway.commands.options import CONFIG, JSON, Refusal, load, progress_bar
 from gateway.control import Control
 from gateway.deployment import releases
+from gateway.identity.access_files import check_access
 from gateway.logs import configure
 from gateway.observing import overview
 from gateway.presentation import check_table, release_table
@@ -53,6 +54,7 @@ def check(config: Path, as_json: bool) -> None:
     """Validate both YAML files, and load every model in a scratch process."""
     settings, routing = load(config)
     repository = Repository(Path(settings.models.path))
+    check_access(settings)
     trials = [
         Trial(name, version, release.stable)
         for name, release in sorted(releases(repository, routing).items())

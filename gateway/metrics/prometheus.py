@@ -39,7 +39,8 @@ class ReleaseMetrics:
 class Observed:
     """Everything there is to export, at one moment. `versions`: each with its counters.
 
-    `shed`: requests beyond limits.inflight; `unrecorded`: those refused because they could not be recorded.
+    `shed`: requests beyond limits.inflight; `unrecorded`: those refused because they could not be recorded;
+    `shed_rate`: those beyond their customer's rate.
     """
 
     versions: Sequence[tuple[str, int, Totals]]
@@ -54,6 +55,7 @@ class Observed:
     reload_time_s: float
     revision: str
     unrecorded: int = 0
+    shed_rate: int = 0
     data: DataMetrics = field(default_factory=DataMetrics)
     labels: Mapping[Key, Sequence[str]] = field(default_factory=dict)
 
@@ -136,9 +138,10 @@ def _of_releases(seen: Observed) -> Iterable[Metric]:
 
 def _of_the_gateway(seen: Observed) -> Iterable[Metric]:
     yield _gauge("gateway_inflight_requests", "Requests under way, in all workers.", seen.inflight)
-    shed = _counter("gateway_shed", "Requests answered 503.", ["reason"])
+    shed = _counter("gateway_shed", "Requests answered 503, or 429 for their customer's rate.", ["reason"])
     shed.add_metric(["inflight"], seen.shed)
     shed.add_metric(["records"], seen.unrecorded)
+    shed.add_metric(["rate"], seen.shed_rate)
     yield shed
     workers = GaugeMetricFamily("gateway_workers", "Worker processes.", labels=["state"])
     for state, count in seen.workers.items():

@@ -10,6 +10,13 @@ from gateway.settings.units import Bytes, Rate, Seconds, Share
 LogForm = Literal["human", "json"]
 
 
+class TlsSettings(Settings):
+    """PEM files: the certificate with the chain that issued it, and its private key. Read again when renewed."""
+
+    certificate: str
+    key: str
+
+
 class ServerSettings(Settings):
     """The data plane. `max_body` in bytes, as sent and as decompressed; `drain` in seconds; `log`: of all processes."""
 
@@ -19,6 +26,7 @@ class ServerSettings(Settings):
     max_body: Bytes = 64 * 1024 * 1024
     drain: Seconds = 20.0
     log: LogForm = "human"
+    tls: TlsSettings | None = None
 
 
 class ControlSettings(Settings):
@@ -27,6 +35,7 @@ class ControlSettings(Settings):
     host: str = "127.0.0.1"
     port: int = Field(default=8002, ge=0, le=65535)
     dead_after: Seconds = 5.0
+    tls: TlsSettings | None = None
 
 
 class ModelsSettings(Settings):
@@ -36,7 +45,7 @@ class ModelsSettings(Settings):
 
 
 class RateSettings(Settings):
-    """Requests per second that each customer may send; None: any number."""
+    """Predictions per second that each customer may ask for, in all workers together; None: any number."""
 
     default: Rate | None = None
     customers: dict[str, Rate] = Field(default_factory=dict)

@@ -12,16 +12,13 @@ from gateway.settings.gateway_settings import GatewaySettings
 from gateway.settings.mistakes import problems_of
 from gateway.settings.model_settings import ModelSettings
 from gateway.settings.routing_settings import RoutingSettings
-from gateway.settings.unsupported import unsupported_by_gateway
 
 S = TypeVar("S", bound=Settings)
 
 
 def load_gateway(path: Path) -> GatewaySettings:
     """The server's settings; raises SettingsError."""
-    settings = _load(path, GatewaySettings)
-    _refuse(path, unsupported_by_gateway(settings))
-    return settings
+    return _load(path, GatewaySettings)
 
 
 def load_routing(path: Path) -> RoutingSettings:
@@ -64,11 +61,6 @@ def _load(path: Path, schema: type[S]) -> S:
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(str(path), [f"cannot be read: {error}"]) from None
     return parse(text, schema, str(path))
-
-
-def _refuse(path: Path, problems: list[str]) -> None:
-    if problems:
-        raise SettingsError(str(path), problems)
 
 
 class _Loader(yaml.CSafeLoader):

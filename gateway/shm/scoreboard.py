@@ -75,6 +75,7 @@ EVENTS_DROPPED: Final = 6
 UNRECORDED: Final = 7  # requests refused because they could not be recorded
 MIRRORS_DROPPED: Final = 8
 TOO_LARGE: Final = 9  # predictions whose records do not fit into a ring, even an empty one
+SHED_RATE: Final = 10  # refused because their customer asks too often
 HEAD: Final = 16  # words of a row before its blocks
 ROW: Final = HEAD + VERSIONS * BLOCK
 _LAYOUT: Final = 0x5342_0002_0000 + BLOCK

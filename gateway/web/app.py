@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 from gateway.errors import RequestError
 from gateway.pipeline import Gateway
 from gateway.web import described
+from gateway.web.access import Access, Guarded
 from gateway.web.body import ClientGone
 from gateway.web.feedback import Feedback
 from gateway.web.infer import BROKEN, InferEndpoint
@@ -16,8 +17,11 @@ from gateway.web.metadata import JsonResponse, Metadata
 from gateway.web.repository import Operations, RepositoryApi
 
 
-def data_plane(gateway: Gateway, max_body: int, operations: Operations | None = None) -> ASGIApp:
+def data_plane(
+    gateway: Gateway, max_body: int, operations: Operations | None = None, access: Access | None = None
+) -> ASGIApp:
     """The application that port 8000 serves. `max_body` in bytes."""
+    access = access or Access()
     repository = RepositoryApi(gateway.deployment, operations or gateway.deployment, max_body)
     application = Starlette(
         routes=[
@@ -28,7 +32,7 @@ def data_plane(gateway: Gateway, max_body: int, operations: Operations | None = 
         ],
         exception_handlers={RequestError: _refused, HTTPException: _not_routed, ClientGone: _gone, Exception: _broken},
     )
-    return InferEndpoint(gateway, application, max_body)
+    return InferEndpoint(gateway, Guarded(application, access, gateway.timeout_s), max_body, access)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -13,7 +13,7 @@ import os
 from functools import partial
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.call import Call
 from gateway.errors import HeadersTooLarge, InvalidRequest, RequestError
@@ -21,6 +21,7 @@ from gateway.routing.release import CANDIDATE
 from gateway.serving.batcher import Answer
 from gateway.web.errors import Message, error_message
 from gateway.web.infer import BROKEN, InferEndpoint, Target, success_message, target_of
+from gateway.web.patience import PatientConnection, bytes_of
 
 LARGEST_HEAD: Final = 65536  # bytes of request line and headers
 SMALL_BODY: Final = 65536  # a larger one is left to the ASGI task, which reads it with flow control
@@ -28,7 +29,7 @@ CROWD_NS: Final = 1_000_000  # clients that take turns this fast are likely to m
 log: Final = logging.getLogger("gateway.web")
 
 
-class InferConnection(HttpToolsProtocol):
+class InferConnection(PatientConnection):
     """uvicorn's protocol with a short cut for inference. Its application is an InferEndpoint."""
 
     _previous: "InferConnection | None" = None  # the connection that asked for a prediction before
@@ -39,6 +40,7 @@ class InferConnection(HttpToolsProtocol):
         self._endpoint: InferEndpoint = self.config.loaded_app
         self._small_body = min(SMALL_BODY, self._endpoint.max_body)
         self._head_size = 0
+        self.within_s = self._endpoint.body_within_s
         self._target: Target | None = None  # of a request whose task has been put off
         self._answering: RequestResponseCycle | None = None  # of several pipelined ones
         self._submitted: asyncio.Future[Answer] | None = None
@@ -59,7 +61,7 @@ class InferConnection(HttpToolsProtocol):
             self._head_size += len(data)
             if self._head_size > LARGEST_HEAD:
                 problem = f"the request line and headers are larger than {LARGEST_HEAD} bytes"
-                self._refuse(HeadersTooLarge(problem))
+                self.refuse(HeadersTooLarge(problem))
         elif self._head_size:
             self._head_size = 0
 
@@ -80,7 +82,9 @@ class InferConnection(HttpToolsProtocol):
             super()._start_asgi_task(cycle, self.app)
             return
         try:
-            call = self._endpoint.begin(target, headers, bytes(cycle.body))
+            access = self._endpoint.access
+            identity = None if access is None else access.predict(cycle.scope, headers)
+            call = self._endpoint.begin(target, headers, bytes(cycle.body), identity)
             if self._in_company(call) or call.version.waits:
                 self._submit(cycle, call)
                 return
@@ -100,11 +104,11 @@ class InferConnection(HttpToolsProtocol):
             self._submitted.cancel()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(InvalidRequest(f"no HTTP request: {msg}"))
+        self.refuse(InvalidRequest(f"no HTTP request: {msg}"))
 
-    def _refuse(self, error: RequestError) -> None:
-        self.transport.write(_bytes_of(error_message(error), closing=True))
-        self.transport.close()
+    def busy(self) -> bool:
+        answering = self._answering
+        return answering is not None and not answering.response_complete and self._target is None
 
     def _in_company(self, call: Call) -> bool:
         """Whether a batch is likely to form: other predictions are under way, or another client asked just before."""
@@ -148,7 +152,7 @@ class InferConnection(HttpToolsProtocol):
     def _write(self, cycle: RequestResponseCycle, message: Message, *, at_once: bool = False) -> None:
         closing = not cycle.keep_alive
         cycle.response_started = cycle.response_complete = True
-        answer = _bytes_of(message, closing)
+        answer = bytes_of(message, closing)
         if at_once:
             answer = self._sent_at_once(answer)
         if answer:
@@ -158,22 +162,21 @@ class InferConnection(HttpToolsProtocol):
         self.on_response_complete()
 
     def _sent_at_once(self, answer: bytes) -> bytes:
-        """Hand the answer to the system now, where uvloop would at the end of its turn; what is left of it."""
+        """Hand the answer to the system now, where uvloop would at the end of its turn; what is left of it.
+
+        One that TLS has yet to encrypt goes at the end of the turn, and the gate stays shut until then.
+        """
+        if self.scheme == "https":
+            gate = self._endpoint.gateway.gate
+            gate.__enter__()
+            self.loop.call_soon(gate.__exit__, None, None, None)
+            return answer
         if self.transport.is_closing() or self.transport.get_write_buffer_size():
             return answer
         try:
             return answer[os.write(self.transport.get_extra_info("socket").fileno(), answer) :]
         except OSError:  # it would block, or the client has gone, which the transport finds out by itself
             return answer
-
-
-def _bytes_of(message: Message, closing: bool) -> bytes:
-    status, headers, body = message
-    parts = [STATUS_LINE[status]]
-    for name, value in headers:
-        parts += (name, b": ", value, b"\r\n")
-    parts += (b"connection: close\r\n\r\n" if closing else b"\r\n", body)
-    return b"".join(parts)
 
 
 def _failed(error: Exception) -> Message:

@@ -18,6 +18,7 @@ from gateway.records.entry import line_of
 from gateway.records.token import Token
 from gateway.web.attributes import text_of
 from gateway.web.body import read_body
+from gateway.web.callers import identity_in
 from gateway.web.metadata import JsonResponse
 
 MOST: Final = 10_000  # entries of one request
@@ -46,7 +47,8 @@ class Feedback:
         """202 once everything acceptable is recorded; the rest is listed with its reasons."""
         headers = dict(request.scope["headers"])
         entries = _entries(await read_body(request.receive, headers, self._max_body))
-        customer = text_of(headers.get(b"x-customer-id"))
+        identity = identity_in(request.scope)
+        customer = identity.customer if identity else text_of(headers.get(b"x-customer-id"))
         rejected: list[dict[str, Any]] = []
         for index, entry in enumerate(entries):
             if index % AT_ONCE == AT_ONCE - 1:

@@ -10,12 +10,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.call import Call, Source
 from gateway.errors import BodyTooSlow, InvalidRequest, RequestError, UnsupportedMedia
+from gateway.identity.keyring import Identity
 from gateway.pipeline import Gateway, Reply
 from gateway.protocol.decode import decode_raw, decode_request
 from gateway.routing.release import CANDIDATE
 from gateway.served import ServedModel
 from gateway.serving.batcher import Answer
 from gateway.tensors import InferRequest
+from gateway.web.access import Access
 from gateway.web.attributes import attributes_of, media_of
 from gateway.web.body import ClientGone, Headers, read_body
 from gateway.web.errors import Message, send_error
@@ -31,10 +33,11 @@ log: Final = logging.getLogger("gateway.web")
 
 
 class InferEndpoint:
-    """Answers inference requests; passes all others on to `application`."""
+    """Answers inference requests; passes all others on to `application`. `access`: None where nothing is checked."""
 
-    def __init__(self, gateway: Gateway, application: ASGIApp, max_body: int) -> None:
+    def __init__(self, gateway: Gateway, application: ASGIApp, max_body: int, access: Access) -> None:
         self.gateway = gateway
+        self.access = None if access.open else access
         self.max_body = max_body
         self.body_within_s = gateway.timeout_s  # a slow body is no request under way yet, but must not wait for ever
         self._application = application
@@ -46,10 +49,11 @@ class InferEndpoint:
         gateway = self.gateway
         try:
             headers = dict(scope["headers"])
+            identity = None if self.access is None else self.access.predict(scope, headers)
             body = await asyncio.wait_for(read_body(receive, headers, self.max_body), self.body_within_s)
             gateway.admit()
             try:
-                await self._answer(self.begin(target, headers, body), send)
+                await self._answer(self.begin(target, headers, body, identity), send)
             finally:
                 gateway.let_go()
         except RequestError as error:
@@ -59,7 +63,7 @@ class InferEndpoint:
         except TimeoutError:
             await send_error(send, BodyTooSlow(f"the body was not there within {self.body_within_s:g} s"))
         except Exception:
-            log.exception("an error of the gateway itself on %s", scope["path"])
+            log.exception("an error of the gateway itself on %r", scope["path"])
             await send_error(send, RequestError(BROKEN))
 
     async def _answer(self, call: Call, send: Send) -> None:
@@ -77,7 +81,7 @@ class InferEndpoint:
                         await asyncio.sleep(0)  # uvloop hands it to the system at the end of its turn
             submitted = rescue
 
-    def begin(self, target: Target, headers: Headers, body: bytes) -> Call:
+    def begin(self, target: Target, headers: Headers, body: bytes, identity: Identity | None) -> Call:
         """Decode the body and begin the prediction that it asks for; raises RequestError."""
         name, pinned = target
         served = self.gateway.served(name)
@@ -89,6 +93,8 @@ class InferEndpoint:
         else:
             request, source = _decode(body, headers, media, served)
         attributes = attributes_of(served, headers, request.parameters, media)
+        if self.access is not None:
+            attributes = self.access.admitted(identity, attributes)
         return self.gateway.begin(served, pinned, request, attributes, source)
 
 

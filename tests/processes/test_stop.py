@@ -54,7 +54,9 @@ def test_orders_that_make_no_sense_are_refused_with_the_reason(running: GatewayP
     absent = httpx.post(f"{running.control_url}/api/releases/nothing/stop")
     assert (absent.status_code, "flawed" in absent.json()["error"]) == (404, True)
     stop = f"{running.control_url}/api/releases/flawed/stop"
-    assert httpx.post(stop, content=b"{").status_code == 400
+    assert httpx.post(stop, content=b"{").status_code == 415
+    assert httpx.post(stop, content=b"{", headers={"content-type": "application/json"}).status_code == 400
+    assert httpx.post(stop, json={"reason": "one line\nand a forged one"}).status_code == 400
     assert httpx.post(stop, json={"reason": 1}).status_code == 400
     assert httpx.post(stop, headers={"origin": "http://evil.example"}).status_code == 403
     assert httpx.post(stop, headers={"host": "evil.example"}).status_code == 400

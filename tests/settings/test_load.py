@@ -12,7 +12,7 @@ from gateway.settings.load import load_gateway, load_model, load_routing, parse
 from gateway.settings.model_settings import ModelSettings
 from gateway.settings.routing_settings import RoutingSettings
 
-# The whole of each file as the design names it: all of it must parse, also what has no engine yet.
+# The whole of each file as the design names it: all of it must parse.
 WHOLE_GATEWAY = """
 server:  {host: 127.0.0.1, port: 8000, workers: auto, max_body: 64MiB, drain: 20s, log: json}
 control: {host: 127.0.0.1, port: 8002, dead_after: 5s}
@@ -233,12 +233,9 @@ def write(folder: Path, text: str) -> Path:
     return file
 
 
-def test_what_has_no_engine_yet_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError) as refused:
-        load_gateway(write(tmp_path, WHOLE_GATEWAY))
-    assert [problem.partition(":")[0] for problem in refused.value.problems] == ["limits.rate"]
-    with pytest.raises(SettingsError, match=r"auth\.keys.*not supported yet"):
-        load_gateway(write(tmp_path, "auth: {keys: keys.yaml}"))
+def test_the_whole_files_are_served(tmp_path: Path) -> None:
+    assert load_gateway(write(tmp_path, WHOLE_GATEWAY)).limits.rate.customers == {"acme": 100.0}
+    assert load_routing(write(tmp_path, WHOLE_ROUTING)).models["digits"].candidate == 2
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any, Final
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -16,24 +15,26 @@ from starlette.types import ASGIApp
 
 from gateway.control import Control
 from gateway.errors import RequestError
+from gateway.identity.keyring import Keyring
 from gateway.web.body import ClientGone
 from gateway.web.control.changes import Changes
 from gateway.web.control.events import Events
 from gateway.web.control.explain import Explain
+from gateway.web.control.guard import ControlGuard
 from gateway.web.control.page import Page
 from gateway.web.control.readings import Readings
 from gateway.web.metadata import JsonResponse
 from gateway.web.openapi import Operation, document
 
-LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
 OPENAPI: Final = Operation("GET", "/openapi.json", "openapi", "This document.", dict[str, Any])
 DESCRIPTION: Final = "Releases, their stops and weights, the configuration, the decisions and the metrics."
 
 
-def control_plane(control: Control, state: Path, ending: asyncio.Event) -> ASGIApp:
-    """The application that port 8002 serves: on loopback only, and for this machine's own names only.
+def control_plane(control: Control, state: Path, ending: asyncio.Event, keyring: Keyring | None) -> ASGIApp:
+    """The application that port 8002 serves.
 
-    `state`: the state folder; `ending`: set when the gateway begins to shut down.
+    `state`: the state folder; `ending`: set when the gateway begins to shut down; `keyring`: None where no keys are
+    asked for, since it is reached from this machine only.
     """
     parts = (Readings(control), Changes(control, state), Explain(control), Events(control, ending), Page())
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
@@ -54,7 +55,7 @@ def control_plane(control: Control, state: Path, ending: asyncio.Event) -> ASGIA
             ClientGone: _gone,
             Exception: _broken,
         },
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK), www_redirect=False)],
+        middleware=[Middleware(ControlGuard, keyring)],
     )
 
 

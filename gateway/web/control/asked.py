@@ -3,14 +3,15 @@
 from typing import Any, Final, TypeVar
 
 import orjson
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from starlette.requests import Request
 
-from gateway.errors import Forbidden, InvalidRequest
+from gateway.errors import InvalidRequest
 from gateway.settings.base import Settings
 from gateway.settings.mistakes import problems_of
 from gateway.settings.units import Name
 from gateway.web.body import read_body
+from gateway.web.callers import identity_in
 
 MAX_BODY: Final = 65536
 REASON_LENGTH: Final = 1000
@@ -23,6 +24,14 @@ class Reasoned(Settings):
     """Why something is done; kept with the decision."""
 
     reason: str = Field(default="", max_length=REASON_LENGTH)
+
+    @field_validator("reason")
+    @classmethod
+    def _one_line(cls, value: str) -> str:
+        """It is shown in logs and terminals, line by line."""
+        if not value.isprintable():
+            raise ValueError("must be one line, without control characters")
+        return value
 
 
 class Promotion(Reasoned):
@@ -50,10 +59,7 @@ class Imagined(Settings):
 
 
 async def asked(request: Request, schema: type[S]) -> S:
-    """The body under `schema`, an empty one as {}. A page of another site may make a browser post here: refused."""
-    origin = request.headers.get("origin")
-    if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
-        raise Forbidden(f"a page of {origin} may not change anything here")
+    """The body under `schema`, an empty one as {}."""
     body = await read_body(request.receive, dict(request.scope["headers"]), MAX_BODY)
     try:
         document: Any = orjson.loads(body) if body.strip() else {}
@@ -69,7 +75,7 @@ async def asked(request: Request, schema: type[S]) -> S:
 
 def caller(request: Request) -> str:
     """Who asks, for the list of decisions. Without keys: someone on this machine."""
-    return getattr(request.state, "caller", LOCAL)
+    return str(identity_in(request.scope) or LOCAL)
 
 
 def origin_of(request: Request) -> dict[str, Any]:

@@ -1,0 +1,50 @@
+"""The keys in force: from a presented key to who presents it."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.identity.key import digest_of
+from gateway.identity.watch import Watched
+from gateway.settings.keys import KeySettings, Scope, load_keys
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who asks. `expires_s` in seconds since 1970."""
+
+    key_id: str
+    customer: str
+    scopes: frozenset[Scope]
+    expires_s: float
+
+    def __str__(self) -> str:
+        """As decisions and logs name it; nothing of the key is in it."""
+        return f"{self.customer} (key {self.key_id})"
+
+
+class Keyring:
+    """The keys of a file, followed as it changes. Raises SettingsError where the file is wrong at the start.
+
+    A key is looked up by its digest. How long that takes may depend on the digest, and whoever measures it still has
+    to find a key with such a digest, that is to invert SHA-256: no comparison here needs to take constant time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._identities: Mapping[bytes, Identity] = {}
+        self._path = path
+        self.watched = Watched([path], self._load)
+
+    def identity(self, key: bytes) -> Identity | None:
+        """Whose key it is; None where it is unknown or has expired."""
+        identity = self._identities.get(digest_of(key))
+        return None if identity is None or identity.expires_s <= time.time() else identity
+
+    def _load(self) -> None:
+        self._identities = {bytes.fromhex(key.sha256): _identity(key) for key in load_keys(self._path).keys}
+
+
+def _identity(key: KeySettings) -> Identity:
+    expires_s = float("inf") if key.expires is None else key.expires.timestamp()
+    return Identity(key.id, key.customer, frozenset(key.scopes), expires_s)

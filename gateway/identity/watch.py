@@ -1,0 +1,60 @@
+"""Files that may be replaced while they are used: keys and certificates."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from gateway.errors import GatewayError
+
+EVERY_S: Final = 1.0
+log: Final = logging.getLogger("gateway.identity")
+Fingerprint = tuple[tuple[int, int, int] | None, ...]
+
+
+class Watched:
+    """What was made of some files, and is made anew when they change.
+
+    Where that fails, what was made before stays in use and the reason is logged once; it is tried again every time,
+    since two files that belong together are rarely replaced at one moment.
+    """
+
+    def __init__(self, paths: Sequence[Path], load: Callable[[], None]) -> None:
+        self._paths = paths
+        self._load = load
+        self._used = self._complained = self._fingerprint()
+        load()
+
+    def refresh(self) -> None:
+        """Load the files again if they have changed."""
+        now = self._fingerprint()
+        if now == self._used:
+            return
+        names = " and ".join(map(str, self._paths))
+        try:
+            self._load()
+        except GatewayError as error:
+            if now != self._complained:
+                self._complained = now
+                log.error("%s not loaded, what was read before stays in force: %s", names, error)
+            return
+        self._used = now
+        log.info("%s loaded again", names)
+
+    async def follow(self) -> None:
+        """Refresh every second, for ever."""
+        while True:
+            await asyncio.sleep(EVERY_S)
+            self.refresh()
+
+    def _fingerprint(self) -> Fingerprint:
+        return tuple(map(_state, self._paths))
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size

@@ -1,0 +1,77 @@
+"""How many requests of each customer all workers together have let in, in this window of time and the one before.
+
+A place has two words for each worker, one for windows with even numbers and one for those with odd ones, and a word
+holds the window's number beside its count. So a word tells by itself whether it is of now, of the window before or
+long over; nothing is ever reset, and no reader can meet a half written state. A worker writes its own words only.
+
+Customers whose rate is written down have a place each. All others share a count-min sketch: two places each, chosen by
+hash, of which the lower count is believed (Cormode & Muthukrishnan, 2005). So memory is bounded whatever names clients
+make up, and an error only ever makes the limit stricter: with 1,000 customers active at once, 1 in 270 shares both of
+its places with others.
+"""
+
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import mmh3
+
+from gateway.shm.segment import HEADER_WORDS, WORD, Segment
+
+WIDTH: Final = 16384  # places in each row of the sketch
+COUNT_BITS: Final = 24  # more requests than that no worker can answer within a window
+WINDOW: Final = 1 << COUNT_BITS  # from a word of one window to the same of the next
+COUNT: Final = WINDOW - 1
+_LAYOUT: Final = 0x5242_0001_0000
+
+
+class Ratebook:
+    """The whole book, for `workers` workers and `named` customers with a place of their own."""
+
+    def __init__(self, segment: Segment, workers: int, named: int) -> None:
+        self.segment = segment
+        self._named = named
+        self._stride = 2 * workers
+        self._begin = HEADER_WORDS * WORD
+        self._size = self._stride * WORD
+        self._words = segment.words
+        self._raw = segment.raw
+        self._unpack = struct.Struct(f"={2 * workers}q").unpack_from
+
+    @classmethod
+    def create(cls, path: Path, workers: int, named: int) -> "Ratebook":
+        """Control's."""
+        return cls(Segment.create(path, 2 * workers * (named + 2 * WIDTH), _LAYOUT + workers), workers, named)
+
+    @classmethod
+    def attach(cls, path: Path, workers: int, named: int) -> "Ratebook":
+        """A worker's."""
+        return cls(Segment.attach(path, _LAYOUT + workers), workers, named)
+
+    def hashed(self, customer: str) -> tuple[int, int]:
+        """The places of a customer that has none of its own."""
+        first, second = mmh3.hash64(customer.encode(errors="surrogatepass"), signed=False)
+        return self._named + first % WIDTH, self._named + WIDTH + second % WIDTH
+
+    def counts(self, place: int, window: int) -> tuple[int, int]:
+        """What all workers have counted there: in the window before `window`, and in it."""
+        first = window << COUNT_BITS  # a word begins with its window's number, so words compare as windows do
+        before = now = 0
+        for word in self._unpack(self._raw, self._begin + place * self._size):
+            if word > first:
+                if word <= first + COUNT:  # else another worker is in the next window already
+                    now += word - first
+            elif word > first - WINDOW:
+                before += word - first + WINDOW
+        return before, now
+
+    def add(self, places: Iterable[int], worker: int, window: int) -> None:
+        """Count one request of `worker` at each of the places."""
+        words, stride = self._words, self._stride
+        first = window << COUNT_BITS
+        own = 2 * worker + (window & 1)
+        for place in places:
+            at = place * stride + own
+            word = words[at]
+            words[at] = word + 1 if word > first else first + 1

@@ -1,0 +1,106 @@
+"""How long a client may take to send one request: else a few thousand half requests would hold every connection."""
+
+import asyncio
+from typing import Any, Final
+
+from starlette.types import Message, Receive
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from gateway.errors import BodyTooSlow, RequestError
+from gateway.web.errors import Message as Answer
+from gateway.web.errors import error_message
+
+WITHIN_S: Final = 10.0
+
+
+class PatientConnection(HttpToolsProtocol):
+    """uvicorn's protocol, with an end to its patience: it waits as long as it takes for a head to be complete.
+
+    The timer runs only while a request is incomplete, so one that comes in a single packet pays nothing for it. A body
+    that the application reads is the application's to refuse, see `punctual`.
+    """
+
+    within_s = WITHIN_S
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._incomplete = True  # the request that is being received; the first one is waited for
+        self._late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch(True)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._incomplete = True
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._incomplete = False
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._incomplete is not (self._late is not None):
+            self._watch(self._incomplete)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._watch(False)
+
+    def busy(self) -> bool:
+        """Whether a request is being answered, for which the application may yet read its body."""
+        cycle: Any = self.cycle  # None before the first request
+        return cycle is not None and not cycle.response_complete
+
+    def refuse(self, error: RequestError) -> None:
+        """Answer and close, without the application."""
+        self.transport.write(bytes_of(error_message(error), closing=True))
+        self.transport.close()
+
+    def _watch(self, waiting: bool) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+        if waiting and not self.transport.is_closing():
+            self._late = self.loop.call_later(max(self.within_s, self.timeout_keep_alive), self._too_late)
+
+    def _too_late(self) -> None:
+        scope: Any = self.scope  # None before the first request
+        if self.busy():
+            self._watch(True)
+        elif scope is None or ("method" in scope and self.cycle.response_complete):
+            self.transport.close()  # nothing has been asked, or all of it answered
+        else:
+            self.refuse(BodyTooSlow("the request took too long to come"))
+
+
+def bytes_of(message: Answer, closing: bool) -> bytes:
+    """An answer on the wire; `closing`: the connection ends with it."""
+    status, headers, body = message
+    parts = [STATUS_LINE[status]]
+    for name, value in headers:
+        parts += (name, b": ", value, b"\r\n")
+    parts += (b"connection: close\r\n\r\n" if closing else b"\r\n", body)
+    return b"".join(parts)
+
+
+def punctual(receive: Receive, within_s: float) -> Receive:
+    """`receive`, for a body that must be there in time; what it waits for after that may take for ever."""
+    deadline: float | None = None
+    complete = False
+
+    async def receive_in_time() -> Message:
+        nonlocal deadline, complete
+        if complete:
+            return await receive()
+        now = asyncio.get_running_loop().time()
+        deadline = deadline or now + within_s
+        try:
+            message = await asyncio.wait_for(receive(), deadline - now)
+        except TimeoutError:
+            raise BodyTooSlow(f"the body was not there within {within_s:g} s") from None
+        complete = not message.get("more_body", False)
+        return message
+
+    return receive_in_time

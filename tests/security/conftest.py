@@ -1,0 +1,30 @@
+"""One gateway with keys and one without, for all of the suite."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.processes.flawed import gateway
+from tests.running import GatewayProcess
+from tests.security.guarded import Guarded, guarded, left_behind
+
+
+@pytest.fixture(scope="package")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """Whatever the tests ask of it, no key may be found in what it leaves behind."""
+    folder: Path = tmp_path_factory.mktemp("guarded")
+    started = guarded(folder, limits={"timeout": "2s"})
+    with started.gateway:
+        yield started
+    assert left_behind(started) == []
+    assert "Traceback" not in started.gateway.log
+
+
+@pytest.fixture(scope="package")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """Without keys, on this machine only."""
+    folder: Path = tmp_path_factory.mktemp("local")
+    with gateway(folder, limits={"timeout": "2s"}) as started:
+        yield started
+    assert "Traceback" not in started.log

@@ -1,0 +1,92 @@
+"""limits.rate against real workers: who asks too often waits, and no one else does."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.processes.flawed import metric
+from tests.security.guarded import INFER, Guarded, bearer, document, guarded
+
+RATE = 40
+SECONDS = 4
+CONNECTIONS = 8
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    folder: Path = tmp_path_factory.mktemp("limited")
+    rate = {"customers": {"acme": f"{RATE}/s"}, "default": "2/s"}
+    started = guarded(folder, limits={"rate": rate})
+    with started.gateway:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def claimed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """Without keys, where customers are who they say they are."""
+    folder: Path = tmp_path_factory.mktemp("claimed")
+    started = guarded(folder, auth={}, limits={"rate": {"default": "6/m"}})
+    with started.gateway:
+        yield started
+
+
+def offer(running: Guarded, caller: str, until_s: float) -> Counter[int]:
+    """The statuses of one after the other on one connection, which one of the workers has."""
+    statuses: Counter[int] = Counter()
+    with httpx.Client(base_url=running.gateway.url, headers=bearer(running.keys[caller]), timeout=30) as client:
+        while time.monotonic() < until_s:
+            statuses[client.post(INFER, content=document()).status_code] += 1
+    return statuses
+
+
+def test_a_customer_gets_its_rate_over_all_workers(limited: Guarded) -> None:
+    """Connections fall to both workers; each by itself would let in as much as both may together."""
+    started = time.monotonic()
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        found = list(pool.map(lambda _: offer(limited, "predictor", started + SECONDS), range(CONNECTIONS)))
+    statuses = sum(found, Counter[int]())
+    elapsed_s = time.monotonic() - started
+    assert statuses.keys() == {200, 429}, statuses
+    assert RATE * (SECONDS - 1) <= statuses[200] <= RATE * (elapsed_s + 1) + 2, statuses
+    control = {"headers": bearer(limited.keys["reader"])}
+    text = httpx.get(f"{limited.gateway.control_url}/metrics", **control).text
+    assert f'gateway_shed_total{{reason="rate"}} {float(statuses[429])}' in text
+
+
+def test_the_refusal_says_when_to_come_back(limited: Guarded) -> None:
+    answers = [limited.infer("globex") for _ in range(6)]
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.json() == {
+        "error": "more than 2 requests per second, which is this customer's limits.rate; wait a moment"
+    }
+    wait_s = int(refused.headers["retry-after"])
+    assert wait_s == 1
+    time.sleep(wait_s)
+    assert limited.infer("globex").status_code == 200
+
+
+def test_what_is_no_prediction_is_not_counted(limited: Guarded) -> None:
+    statuses = {
+        limited.ask("globex", "GET", f"{limited.gateway.url}/v2/models/flawed").status_code for _ in range(20)
+    } | {httpx.get(f"{limited.gateway.url}/v2/health/ready").status_code for _ in range(20)}
+    assert statuses == {200}
+
+
+def test_without_keys_the_rate_goes_by_what_a_request_says(claimed: Guarded) -> None:
+    """One in ten seconds for each customer, and one for all who do not say who they are."""
+    for body, headers in (
+        (document(), {"x_customer_id": "acme"}),
+        (document(customer="globex"), {}),
+        (document(), {}),
+        (document().ljust(200_000), {"x_customer_id": "large"}),
+    ):
+        answers = [claimed.infer(None, body, **headers) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 429, 429, 429]
+        assert all(1 <= int(answer.headers["retry-after"]) <= 10 for answer in answers[1:])
+    assert metric(claimed.gateway, "gateway_shed_total", reason="rate") == 12
+    assert metric(claimed.gateway, "gateway_predictions_total", outcome="ok") == 4
