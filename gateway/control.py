@@ -1,7 +1,6 @@
 """What is done to releases while they run: stop, resume, reload; and what is known of them. Lives on control's loop."""
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,7 +23,7 @@ from gateway.settings.gateway_settings import GatewaySettings
 from gateway.settings.guarding import GuardsSettings
 from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings
 from gateway.shm.scoreboard import VERSIONS, Scoreboard, Slots
-from gateway.shm.segment import memory_folder
+from gateway.shm.segment import memory_path, remove_leftovers
 from gateway.shm.switchboard import RELEASES, Switchboard
 from gateway.steering import Steering
 
@@ -45,10 +44,12 @@ class Control:
         self.configuration = Configuration(Path(settings.routing), self.repository)
         self.versions = Slots(VERSIONS, "model versions")
         self.releases = Slots(RELEASES, "releases")
-        name = f"canary-gateway-{hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:12]}"
-        self.board = Switchboard.create(memory_folder() / f"{name}.switchboard", workers)
-        self.scoreboard = Scoreboard.create(memory_folder() / f"{name}.scoreboard", workers)
-        self.records = Recording(settings.records, state, name, workers)
+        memory = memory_path(state)
+        Switchboard.bury(memory.with_suffix(".switchboard"))  # orphans of a killed run would not hear of a stop
+        remove_leftovers()
+        self.board = Switchboard.create(memory.with_suffix(".switchboard"), workers)
+        self.scoreboard = Scoreboard.create(memory.with_suffix(".scoreboard"), workers)
+        self.records = Recording(settings.records, state, memory.name, workers)
         self._ratebook = new_book(settings.limits.rate, self.scoreboard.segment.path, workers)
         self.board.beat()
         self.served = releases(self.repository, routing)
@@ -58,7 +59,8 @@ class Control:
         )
         self._changing = asyncio.Lock()
         self._killers: asyncio.Task[None] | None = None
-        self.fleet = Fleet(workers, self._plan(1, routing, {}), self._start_of, self._on_wish, self._on_death)
+        plan = self._plan(1, routing, self.served, {})
+        self.fleet = Fleet(workers, plan, self._start_of, self._on_wish, self._on_death)
         self.steering.configure(self.served)
         self.board.publish(1)
 
@@ -82,8 +84,7 @@ class Control:
                 book.segment.remove()
 
     def tick(self) -> None:
-        """Show that control lives, and make what a worker's breaker has stopped known to all."""
-        self.board.beat()
+        """Make what a worker's breaker has stopped known to all, and show that control lives and does its work."""
         for name, settings in self.served.items():
             candidate = settings.candidate
             if candidate is None or self.stops.stopped(name, candidate) is not None:
@@ -92,6 +93,7 @@ class Control:
             if tripped:
                 self._stop(name, candidate, BREAKER, f"{_breaker(settings)} failures in a row", {"worker": tripped[0]})
         self.steering.tick()
+        self.board.beat()
 
     async def stop(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         """Stop the release: once this returns, no response comes from the candidate. Raises NotFound, Conflict."""
@@ -117,11 +119,13 @@ class Control:
         """Put the routing file in force, in all workers or in none; `configuration.status` says which."""
         async with self._changing:
             try:
-                routing = self.configuration.read()
-                trials = self.configuration.trials(routing, self._loaded())
+                routing = await asyncio.to_thread(self.configuration.read)
+                trials = await asyncio.to_thread(self.configuration.trials, routing, self._loaded())
                 await asyncio.to_thread(self.configuration.try_out, routing, trials)
                 await self._publish(routing)
-            except (GatewayError, OSError) as error:
+            except Exception as error:  # whatever is in the file, the next edit must find someone who reads it
+                if not isinstance(error, GatewayError):
+                    error = SettingsError(str(self.configuration.path), [f"{type(error).__name__}: {error}"])
                 self.configuration.failed(error)
                 log.error("the configuration is not loaded, the last good one stays in force:\n%s", error)
             else:
@@ -164,9 +168,15 @@ class Control:
         if not await self.stops.kept():
             log.error("what was decided on '%s' is in force, but not on disk: a restart would undo it", name)
 
-    def _plan(self, generation: int, routing: RoutingSettings, left_out: Mapping[Key, str]) -> Plan:
+    def _plan(
+        self,
+        generation: int,
+        routing: RoutingSettings,
+        served: Mapping[str, ReleaseSettings],
+        left_out: Mapping[Key, str],
+    ) -> Plan:
         """What to serve, with a slot for everything in it. Stops are on the board before anyone reads the plan."""
-        for name, settings in releases(self.repository, routing).items():
+        for name, settings in served.items():
             self.versions.of(name, settings.stable)
             if settings.candidate is not None:
                 self.versions.of(name, settings.candidate)
@@ -177,20 +187,21 @@ class Control:
 
     async def _publish(self, routing: RoutingSettings) -> None:
         """First every worker loads, then every worker swaps; where one cannot load, none swaps."""
-        plan = self._plan(self.fleet.plan.generation + 1, routing, {})
-        errors = await self.fleet.order(lambda order: Prepare(order, plan))
+        served = await asyncio.to_thread(releases, self.repository, routing)
+        plan = self._plan(self.fleet.plan.generation + 1, routing, served, {})
+        members = self.fleet.ready_members()
+        errors = await self.fleet.order(lambda order: Prepare(order, plan), members)
         if errors:
-            await self.fleet.order(Discard)
+            await self.fleet.order(Discard, members)
             raise SettingsError(str(self.configuration.path), errors)
         self.fleet.plan = plan
-        served = releases(self.repository, routing)
         self.steering.close_changed(served)
-        errors = await self.fleet.order(Commit)
+        errors = await self.fleet.order(Commit, members)
+        self.fleet.replace_all_but(members)
         self.served = served
         self.steering.configure(served)
-        for member in self.fleet.members.values():
-            if self.fleet.alive(member.index):
-                member.plan = plan
+        for member in members:
+            member.plan = plan
         self.board.publish(plan.generation)
         if errors:
             raise SettingsError(str(self.configuration.path), errors)
@@ -214,20 +225,24 @@ class Control:
                 await (self._load(wish.name) if wish.load else self._order_all(wish.name))
             except GatewayError as error:
                 return str(error)
+            except Exception as error:  # else who has made the wish would wait for ever
+                log.exception("loading or unloading '%s' failed", wish.name)
+                return f"{type(error).__name__}: {error}"
             return ""
 
     async def _load(self, name: str) -> None:
-        settings = releases(self.repository, self.fleet.plan.routing).get(name)
+        plan = self.fleet.plan
+        settings = (await asyncio.to_thread(releases, self.repository, plan.routing)).get(name)
         if settings is None:
             raise NotFound(f"the repository has no model '{name}'")
         trial = Trial(name, settings.stable, settings.stable)
         verdicts = await asyncio.to_thread(self.configuration.try_out, RoutingSettings(), [trial])
         if verdicts[0].error:
             raise InvalidRequest(verdicts[0].error)
-        plan = self._plan(self.fleet.plan.generation, self.fleet.plan.routing, self.fleet.plan.left_out)
-        self.fleet.plan = plan
-        self.served = {**self.served, name: settings}
-        self.steering.configure(self.served)
+        served = {**self.served, name: settings}
+        plan = self._plan(plan.generation, plan.routing, served, self.fleet.plan.left_out)
+        self.fleet.plan, self.served = plan, served
+        self.steering.configure(served)
         _raise(await self.fleet.order(lambda order: Load(order, name, plan)))
 
     async def _order_all(self, name: str) -> None:

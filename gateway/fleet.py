@@ -1,6 +1,7 @@
 """The worker processes: starts them, hears them, replaces those that die, gives orders to all of them at once."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
@@ -9,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from multiprocessing import Pipe
@@ -56,6 +58,20 @@ class Member:
         self.state = WorkerState.STARTING
         self.waiting: dict[int, asyncio.Future[str]] = {}
         self.left_out: Mapping[tuple[str, int], str] = {}
+        self._mouth = ThreadPoolExecutor(1, f"to-worker-{index}")
+
+    def tell(self, word: "Start | Order | Granted") -> None:
+        """Send it, in order, without waiting: a plan is larger than a pipe, and a worker may be busy or suspended."""
+        self._mouth.submit(self._send, word)
+
+    def hang_up(self) -> None:
+        """The process has died."""
+        self.pipe.close()
+        self._mouth.shutdown(wait=False, cancel_futures=True)
+
+    def _send(self, word: "Start | Order | Granted") -> None:
+        with contextlib.suppress(OSError, ValueError):  # it has died, which is heard elsewhere
+            self.pipe.send(word)
 
 
 class Fleet:
@@ -89,6 +105,10 @@ class Fleet:
         states = [member.state for member in self.members.values()]
         return {state: states.count(state) for state in WorkerState}
 
+    def pids(self) -> list[int]:
+        """The processes that are not known to be dead."""
+        return [member.process.pid for member in self.members.values() if member.state is not WorkerState.DEAD]
+
     def alive(self, index: int) -> bool:
         """Whether the worker may still send an answer."""
         member = self.members.get(index)
@@ -103,23 +123,35 @@ class Fleet:
         for index in indices:
             _signal(self.members[index].process, signal.SIGKILL)
 
-    async def order(self, make: Callable[[int], Order]) -> list[str]:
-        """Give every ready worker an order and wait until each has carried it out or died; the errors they reported."""
+    def ready_members(self) -> list[Member]:
+        """Those that serve."""
+        return [member for member in self.members.values() if member.state is WorkerState.READY]
+
+    async def order(self, make: Callable[[int], Order], members: Sequence[Member] | None = None) -> list[str]:
+        """Give every ready worker, or these, an order and wait until each has carried it out or died.
+
+        Returns the errors they reported.
+        """
         number = next(self._orders)
         order = make(number)
         answers = []
-        for member in [member for member in self.members.values() if member.state is WorkerState.READY]:
-            answer = member.waiting[number] = asyncio.get_running_loop().create_future()
-            answers.append(answer)
-            try:
-                member.pipe.send(order)
-            except OSError:
-                answer.set_result("")  # it has just died; the next one starts with the plan in force
+        for member in self.ready_members() if members is None else members:
+            if member.state is WorkerState.READY:
+                answer = member.waiting[number] = asyncio.get_running_loop().create_future()
+                answers.append(answer)
+                member.tell(order)
         if answers:
             await asyncio.wait(answers, timeout=ORDER_WITHIN_S)
         return sorted(
             {answer.result() if answer.done() else "a worker did not answer in time" for answer in answers} - {""}
         )
+
+    def replace_all_but(self, members: Sequence[Member]) -> None:
+        """Let the ready workers that are none of `members` end, and start others: they are out of step."""
+        for member in self.ready_members():
+            if member not in members:
+                log.warning("worker %d came while the configuration changed: a new one takes its place", member.index)
+                _signal(member.process, signal.SIGTERM)
 
     async def stop(self, drain_s: float, hurry: asyncio.Event) -> None:
         """Let all drain; kill those that have not ended a while after they should have, or at once on `hurry`."""
@@ -146,10 +178,7 @@ class Fleet:
         theirs.close()
         member = self.members[index] = Member(index, process, ours, self.plan)
         asyncio.get_running_loop().add_reader(ours.fileno(), self._hear, member)
-        try:
-            ours.send(self._start_of(index, self.plan))
-        except OSError:
-            self._died(member)
+        member.tell(self._start_of(index, self.plan))
 
     def _hear(self, member: Member) -> None:
         try:
@@ -170,7 +199,7 @@ class Fleet:
                     answer.set_result(report.error)
             case Wish():
                 granted = self._on_wish(report)
-                granted.add_done_callback(lambda result: _grant(member, report.wish, result.result()))
+                granted.add_done_callback(lambda result: member.tell(Granted(report.wish, result.result())))
 
     def _is_ready(self, member: Member, report: Ready) -> None:
         if member.plan.generation != self.plan.generation:  # the configuration has changed while it was loading
@@ -185,7 +214,7 @@ class Fleet:
         if member.state is WorkerState.DEAD:
             return
         asyncio.get_running_loop().remove_reader(member.pipe.fileno())
-        member.pipe.close()
+        member.hang_up()
         never_ready = member.state is WorkerState.STARTING
         member.state = WorkerState.DEAD
         for answer in member.waiting.values():
@@ -229,10 +258,16 @@ class Orphans:
                 os.kill(pid, signal.SIGTERM)
         self._found = []
 
-    def remember(self, fleet: Fleet) -> None:
-        """Write down who would be orphaned now."""
-        pids = [member.process.pid for member in fleet.members.values() if member.state is not WorkerState.DEAD]
-        self._file.write_text(json.dumps([(pid, born(pid)) for pid in pids]))
+    def remember(self, pids: Iterable[int]) -> None:
+        """Write down who would be orphaned now: these, and those of before that have not been released."""
+        unfinished = self._file.with_suffix(".new")
+        try:
+            unfinished.write_text(json.dumps([*self._found, *((pid, born(pid)) for pid in pids)]))
+            unfinished.replace(self._file)
+        except OSError as error:
+            log.error(
+                "%s cannot be written: were control killed, its workers would have to be, too: %s", unfinished, error
+            )
 
 
 def _read(file: Path) -> list[tuple[int, int]]:
@@ -245,11 +280,3 @@ def _read(file: Path) -> list[tuple[int, int]]:
 def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
     if process.poll() is None:
         process.send_signal(number)
-
-
-def _grant(member: Member, wish: int, error: str) -> None:
-    if member.state is WorkerState.READY:
-        try:
-            member.pipe.send(Granted(wish, error))
-        except OSError:
-            log.warning("worker %d has gone before it heard that its wish was granted", member.index)

@@ -18,7 +18,7 @@ from gateway.recorder import BLAMED, Recorder
 from gateway.records.token import nonces
 from gateway.records.token_keys import ephemeral_keys
 from gateway.routing.attributes import Attributes
-from gateway.routing.release import CANDIDATE, STABLE
+from gateway.routing.release import CANDIDATE, PINNED, STABLE
 from gateway.served import ServedModel
 from gateway.serving.batcher import Answer
 from gateway.serving.classes import NO_CLASS
@@ -109,7 +109,7 @@ class Gateway:
         if pinned is None:
             decision = release.decide(attributes, nonce, stopped)
         elif stopped and pinned == release.candidate:
-            raise Conflict(f"version {pinned} of '{served.name}' is stopped; resume it, or ask for another version")
+            raise _stopped(served)
         else:
             decision = release.pinned(pinned)
         call = Call(request, source, attributes, served, decision, nonce, started_ns)
@@ -163,8 +163,13 @@ class Gateway:
         return served.stable.infer(call.feeds, call.deadline_ns)
 
     def end(self, call: Call, submitted: "asyncio.Future[Answer]") -> Reply:
-        """The reply to a submitted call that is done and needs no rescue. Raises RequestError."""
+        """The reply to a submitted call that is done and needs no rescue. Raises RequestError.
+
+        As `rescue`, to be asked inside `gate`: what was pinned to a candidate that has been stopped since is refused.
+        """
         try:
+            if call.decision.variant is PINNED and not call.version.stable and self._is_stopped(call):
+                raise _stopped(call.served)
             reply = self._answered(call, submitted.result())
         except RequestError as error:
             self._failed(call, error)
@@ -172,6 +177,9 @@ class Gateway:
         if call.blamed_ns:
             self._blame(call, Outcome.MODEL_ERROR, call.blamed_ns)
         return reply
+
+    def _is_stopped(self, call: Call) -> bool:
+        return call.served.switch.stopped(time.monotonic_ns())
 
     def _bind(self, call: Call) -> None:
         """The inputs as the version takes them, and stable's way too: its signature is what a release promises."""
@@ -246,6 +254,11 @@ def _classify(call: Call, classes: Sequence[int]) -> None:
     for index in classes:
         if index >= 0:
             call.version.tally.classified(stratum, index)
+
+
+def _stopped(served: ServedModel) -> Conflict:
+    version = served.release.candidate
+    return Conflict(f"version {version} of '{served.name}' is stopped; resume it, or ask for another version")
 
 
 def _response(version: ModelVersion, request: InferRequest, positions: Sequence[int], answer: Answer) -> InferResponse:

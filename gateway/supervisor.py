@@ -127,20 +127,29 @@ class _Supervisor:
         self._end.set()
 
     async def _tick(self) -> None:
-        members: list[int] = []
+        remembered: list[int] = []
+        writing: asyncio.Future[None] | None = None
+        trouble = ""
         while True:
-            self._control.tick()
-            now = [member.process.pid for member in self._control.fleet.members.values()]
-            if now != members and self._control.fleet.ready.is_set():
-                members = now
-                self._orphans.remember(self._control.fleet)
+            try:
+                self._control.tick()
+                trouble = ""
+            except Exception as error:  # no sign of life then: without guards, no candidate (Switch.stopped)
+                if str(error) != trouble:
+                    log.exception("control cannot do its work; after control.dead_after all candidates are stopped")
+                trouble = str(error)
+            pids = self._control.fleet.pids()
+            if pids != remembered and (writing is None or writing.done()):
+                remembered = pids
+                writing = asyncio.get_running_loop().run_in_executor(None, self._orphans.remember, pids)
             await asyncio.sleep(TICK_S)
 
     async def _watch(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._reload_now.wait(), WATCH_S)
-            if self._reload_now.is_set() or self._control.configuration.changed():
+            # in a thread: a folder that hangs must not keep control from its work
+            if self._reload_now.is_set() or await asyncio.to_thread(self._control.configuration.changed):
                 self._reload_now.clear()
                 await self._control.reload()
 

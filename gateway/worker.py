@@ -139,6 +139,7 @@ class Worker:
         except (EOFError, OSError):
             # Control is dead. Its heartbeat stops every candidate; stable goes on until a new control takes over.
             asyncio.get_running_loop().remove_reader(self._pipe.fileno())
+            be_ordinary()  # it may have died while it hurried us
             for wish in self._wishes.values():
                 wish.set_result("the control process is gone")
             self._wishes.clear()

@@ -10,7 +10,6 @@ from gateway.shm.scoreboard import CLASSES, Totals
 
 Key = tuple[str, int]  # a model and a version
 OTHER: Final = "other"  # classes beyond those that are counted one by one
-_AGREEMENT: Final = {"agree": "true", "disagree": "false"}  # a copy that failed, or was dropped, says so itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ def _of_versions(versions: Sequence[tuple[str, int, Totals]], labels: Mapping[Ke
             if count:
                 classes.add_metric([model, str(version), _name(index, labels.get((model, version), ()))], count)
         for word, count in totals.mirrored.items():
-            key = model, _AGREEMENT.get(word, word)
+            key = model, word
             mirrored[key] = mirrored.get(key, 0) + count
     for key, count in sorted(mirrored.items()):
         if count:

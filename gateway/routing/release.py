@@ -23,6 +23,7 @@ class Variant(StrEnum):
 
 STABLE: Final = Variant.STABLE  # looked up on every request: through the enum that costs more than a hash
 CANDIDATE: Final = Variant.CANDIDATE
+PINNED: Final = Variant.PINNED
 
 
 class Decision(NamedTuple):
@@ -99,7 +100,7 @@ class Release:
 
     def pinned(self, version: int) -> Decision:
         """The decision for a request that names its version itself."""
-        return Decision(version, Variant.PINNED, PINNED_ROUTE, None, 0, 1.0)
+        return Decision(version, PINNED, PINNED_ROUTE, None, 0, 1.0)
 
     def sticky_key(self, attributes: Attributes) -> str | None:
         """What ties a request to its variant; None where it is missing, or each prediction is on its own."""

@@ -11,6 +11,8 @@ from pydantic.fields import FieldInfo
 from gateway.settings.base import Settings
 
 Location = tuple[int | str, ...]
+SHOWN: Final = 20  # a wrong indent in a long list is one mistake, not as many as the list has lines
+LOOKED_AT: Final = 500
 _PLAIN: Final[Mapping[str, str]] = {
     "string_type": "must be text; put it in quotes",
     "int_type": "must be a whole number",
@@ -29,7 +31,8 @@ _PLAIN: Final[Mapping[str, str]] = {
 def problems_of(error: ValidationError, document: Any, schema: type[Settings]) -> list[str]:
     """One line for each mistake in `document`: its path and the remedy."""
     found: dict[Location, str] = {}
-    for entry in error.errors(include_url=False):
+    entries = error.errors(include_url=False)
+    for entry in entries[:LOOKED_AT]:
         location = _in_document(entry["loc"], document)
         if entry["type"] == "missing":
             location, message = location, f"'{entry['loc'][-1]}' is missing"
@@ -39,11 +42,14 @@ def problems_of(error: ValidationError, document: Any, schema: type[Settings]) -
             found[location] = message
         elif message not in found[location]:
             found[location] = f"{found[location]}; {message}"
-    return [
+    problems = [
         f"{_path(location)}: {message}" if location else message
         for location, message in found.items()
         if not _explained_below(location, found)
     ]
+    if len(entries) > LOOKED_AT or len(problems) > SHOWN:
+        return [*problems[:SHOWN], "there are more mistakes after these"]
+    return problems
 
 
 def _explained_below(location: Location, found: Mapping[Location, str]) -> bool:

@@ -4,9 +4,13 @@ The file lies on tmpfs: a mapping of a file on disk stalls on write-back (archit
 multiprocessing.shared_memory, whose resource tracker destroys segments under live users.
 """
 
+import contextlib
+import fcntl
+import hashlib
 import mmap
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +20,10 @@ MAGIC: Final = int.from_bytes(b"CANARYGW", "little")
 HEADER_WORDS: Final = 4  # magic, layout, words, one to spare
 WORD: Final = 8
 SHARED: Final = Path("/dev/shm")
+PREFIX: Final = "canary-gateway-"
+RING: Final = ".ring"
+RING_LEFT_AFTER_S: Final = 7 * 86400.0
+LEFT_AFTER_S: Final = 60.0  # a younger file may be on its way to being locked
 
 
 def memory_folder() -> Path:
@@ -23,19 +31,42 @@ def memory_folder() -> Path:
     return SHARED if SHARED.is_dir() else Path(tempfile.gettempdir())
 
 
+def memory_path(owner: Path) -> Path:
+    """Where the memory files of a state folder lie, but for their suffix."""
+    return memory_folder() / f"{PREFIX}{hashlib.sha256(str(owner.resolve()).encode()).hexdigest()[:12]}"
+
+
+def remove_leftovers() -> None:
+    """Remove the memory files, of any state folder, that no process holds: their gateways were killed.
+
+    A ring may hold records that its gateway will take over when it starts again, so it stays for a week.
+    """
+    for path in memory_folder().glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError), path.open("rb") as file:  # another user's, or one that is held
+            after_s = RING_LEFT_AFTER_S if path.suffix == RING else LEFT_AFTER_S
+            if time.time() - os.fstat(file.fileno()).st_mtime > after_s:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+
+
 class Segment:
-    """A mapped file. `words` are its 64-bit words after the header, `raw` its bytes, from the header on."""
+    """A mapped file. `words` are its 64-bit words after the header, `raw` its bytes, from the header on.
+
+    Whoever has it mapped holds a shared lock on it, which ends with the process, however that ends: a file that no one
+    holds is a leftover.
+    """
 
     __slots__ = ("path", "raw", "words")
 
-    def __init__(self, path: Path, raw: mmap.mmap) -> None:
+    def __init__(self, path: Path, file: int, size: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_SH)  # the mapping keeps a duplicate of `file`, and so the lock
         self.path = path
-        self.raw = raw
-        self.words = memoryview(raw).cast("q")[HEADER_WORDS:]
+        self.raw = mmap.mmap(file, size)
+        self.words = memoryview(self.raw).cast("q")[HEADER_WORDS:]
 
     @classmethod
     def create(cls, path: Path, words: int, layout: int) -> "Segment":
-        """A new file of `words` zeros, in place of any left by a killed run; raises SettingsError where it is too big.
+        """A new file of `words` zeros, in place of any left by a killed run; raises SettingsError where it cannot be.
 
         Processes that still map the old file keep it: nothing of theirs is seen here, and nothing of ours there.
         """
@@ -51,14 +82,23 @@ class Segment:
             )
         unfinished = path.with_suffix(f".{os.getpid()}")
         try:
-            segment = cls(path, _zeros(unfinished, size))
-        except OSError as error:  # others have taken what was free a moment ago
+            unfinished.unlink(missing_ok=True)
+            file = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file, 0, size)  # now, or a full tmpfs would kill us at some later write
+                else:
+                    os.ftruncate(file, size)
+                segment = cls(path, file, size)
+            finally:
+                os.close(file)
+            header = memoryview(segment.raw).cast("q")
+            header[0], header[1], header[2] = MAGIC, layout, words
+            unfinished.replace(path)
+        except OSError as error:  # perhaps others have taken what was free a moment ago
             unfinished.unlink(missing_ok=True)
             problem = f"shared memory of {size / 2**20:.1f} MiB cannot be made: {error.strerror}"
             raise SettingsError(str(path), [problem]) from None
-        header = memoryview(segment.raw).cast("q")
-        header[0], header[1], header[2] = MAGIC, layout, words
-        unfinished.replace(path)
         return segment
 
     @classmethod
@@ -66,7 +106,7 @@ class Segment:
         """The file as another process made it; raises SettingsError where it is none of this layout."""
         try:
             with path.open("r+b") as file:
-                segment = cls(path, mmap.mmap(file.fileno(), 0))
+                segment = cls(path, file.fileno(), 0)
         except (OSError, ValueError) as error:
             raise SettingsError(str(path), [f"shared memory cannot be read: {error}"]) from None
         if len(segment.raw) < HEADER_WORDS * WORD or len(segment.raw) % WORD:

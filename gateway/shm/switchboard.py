@@ -10,6 +10,8 @@ the epoch. So a worker that trips its breaker late, on a request of an epoch tha
 Source: Lamport's one-writer registers; every word is written by one process only.
 """
 
+import contextlib
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +26,7 @@ GATE: Final = 2  # words for each worker
 RELEASES: Final = 1024  # slots; a slot is never used for a second release while the gateway runs
 FIRST_EPOCH: Final = 1
 LIVE_ROUTES: Final = 16  # of a release: those whose weights control turns, in ppm
+NEVER_NS: Final = -(2**62)  # long before any heartbeat
 
 Turn = Callable[[Sequence[int]], None]  # told the weights of live routes, in ppm
 
@@ -50,6 +53,13 @@ class Switchboard:
     def attach(cls, path: Path, workers: int) -> "Switchboard":
         """A worker's."""
         return cls(Segment.attach(path, _layout(workers)), workers)
+
+    @staticmethod
+    def bury(path: Path) -> None:
+        """End the sign of life on a board that a killed control has left: its workers then serve no candidate."""
+        with contextlib.suppress(OSError), path.open("r+b") as file:
+            file.seek((HEADER_WORDS + HEARTBEAT) * WORD)
+            file.write(NEVER_NS.to_bytes(WORD, sys.byteorder, signed=True))
 
     def first_word(self, slot: int) -> int:
         """Where the words of a release begin."""

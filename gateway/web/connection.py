@@ -17,16 +17,32 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.call import Call
 from gateway.errors import HeadersTooLarge, InvalidRequest, RequestError
-from gateway.routing.release import CANDIDATE
 from gateway.serving.batcher import Answer
 from gateway.web.errors import Message, error_message
-from gateway.web.infer import BROKEN, InferEndpoint, Target, success_message, target_of
+from gateway.web.infer import BROKEN, LINE, InferEndpoint, Target, success_message, target_of
 from gateway.web.patience import PatientConnection, bytes_of
 
 LARGEST_HEAD: Final = 65536  # bytes of request line and headers
 SMALL_BODY: Final = 65536  # a larger one is left to the ASGI task, which reads it with flow control
 CROWD_NS: Final = 1_000_000  # clients that take turns this fast are likely to meet in one turn of the event loop
 log: Final = logging.getLogger("gateway.web")
+
+
+class CycleLine:
+    """The way back to the client for a prediction that goes uvicorn's way."""
+
+    __slots__ = ("_connection", "_cycle")
+
+    def __init__(self, connection: "InferConnection", cycle: RequestResponseCycle) -> None:
+        self._connection = connection
+        self._cycle = cycle
+
+    async def drain(self) -> None:
+        await self._cycle.flow.drain()
+
+    def write(self, message: Message, *, at_once: bool) -> None:
+        if not self._cycle.disconnected:
+            self._connection.answer(self._cycle, message, at_once=at_once)
 
 
 class InferConnection(PatientConnection):
@@ -52,7 +68,12 @@ class InferConnection(PatientConnection):
         if cycle.more_body and scope["method"] == "POST" and not cycle.waiting_for_100_continue:
             self._target = target_of(scope["path"])
         if self._target is None:
-            super()._start_asgi_task(cycle, app)
+            self._start_task(cycle, app)
+
+    def _start_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        scope: Any = cycle.scope
+        scope[LINE] = CycleLine(self, cycle)
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -69,7 +90,7 @@ class InferConnection(PatientConnection):
         super().on_body(body)
         if self._target is not None and len(self.cycle.body) > self._small_body:
             self._target = None
-            super()._start_asgi_task(self.cycle, self.app)
+            self._start_task(self.cycle, self.app)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -79,7 +100,7 @@ class InferConnection(PatientConnection):
         cycle = self.cycle
         headers = dict(cycle.scope["headers"])
         if self.flow.write_paused or b"content-encoding" in headers:
-            super()._start_asgi_task(cycle, self.app)
+            self._start_task(cycle, self.app)
             return
         try:
             access = self._endpoint.access
@@ -91,7 +112,7 @@ class InferConnection(PatientConnection):
             message = success_message(self._endpoint.gateway.infer_now(call))
         except Exception as error:
             message = _failed(error)
-        self._write(cycle, message)
+        self.answer(cycle, message)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -130,17 +151,17 @@ class InferConnection(PatientConnection):
         if submitted.cancelled() or cycle.disconnected:
             gateway.let_go()
             return
-        if call.decision.variant is CANDIDATE:
+        if not call.version.stable:
             with gateway.gate:
                 rescue = gateway.rescue(call, submitted)
                 if rescue is None:
-                    self._write(cycle, self._message(call, submitted), at_once=True)
+                    self.answer(cycle, self._message(call, submitted), at_once=True)
             if rescue is not None:
                 self._submitted = rescue
                 rescue.add_done_callback(partial(self._end, cycle, call))
                 return
         else:
-            self._write(cycle, self._message(call, submitted))
+            self.answer(cycle, self._message(call, submitted))
         gateway.let_go()
 
     def _message(self, call: Call, submitted: "asyncio.Future[Answer]") -> Message:
@@ -149,7 +170,8 @@ class InferConnection(PatientConnection):
         except Exception as error:
             return _failed(error)
 
-    def _write(self, cycle: RequestResponseCycle, message: Message, *, at_once: bool = False) -> None:
+    def answer(self, cycle: RequestResponseCycle, message: Message, *, at_once: bool = False) -> None:
+        """Write the whole answer; `at_once`: have it with the system before this returns."""
         closing = not cycle.keep_alive
         cycle.response_started = cycle.response_complete = True
         answer = bytes_of(message, closing)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 from functools import lru_cache
-from typing import Final
+from typing import Final, Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -13,7 +13,6 @@ from gateway.errors import BodyTooSlow, InvalidRequest, RequestError, Unsupporte
 from gateway.identity.keyring import Identity
 from gateway.pipeline import Gateway, Reply
 from gateway.protocol.decode import decode_raw, decode_request
-from gateway.routing.release import CANDIDATE
 from gateway.served import ServedModel
 from gateway.serving.batcher import Answer
 from gateway.tensors import InferRequest
@@ -28,8 +27,19 @@ LONGEST_PATH: Final = 512  # what is longer is not remembered, and names no mode
 _JSON: Final = (b"content-type", b"application/json")
 _BINARY: Final = (b"content-type", b"application/octet-stream")
 RAW: Final = "raw"  # a body of one tensor's bytes, of no media type
+LINE: Final = "canary_gateway.line"  # in an ASGI scope
 BROKEN: Final = "the gateway failed on this request; its log says how"
 log: Final = logging.getLogger("gateway.web")
+
+
+class Line(Protocol):
+    """The way back to the client, which the connection puts into the scope."""
+
+    async def drain(self) -> None:
+        """Wait until the client has read most of what it was sent before."""
+
+    def write(self, message: Message, *, at_once: bool) -> None:
+        """Answer, without waiting; `at_once`: have it with the system before this returns."""
 
 
 class InferEndpoint:
@@ -53,7 +63,7 @@ class InferEndpoint:
             body = await asyncio.wait_for(read_body(receive, headers, self.max_body), self.body_within_s)
             gateway.admit()
             try:
-                await self._answer(self.begin(target, headers, body, identity), send)
+                await self._answer(self.begin(target, headers, body, identity), scope[LINE])
             finally:
                 gateway.let_go()
         except RequestError as error:
@@ -66,19 +76,16 @@ class InferEndpoint:
             log.exception("an error of the gateway itself on %r", scope["path"])
             await send_error(send, RequestError(BROKEN))
 
-    async def _answer(self, call: Call, send: Send) -> None:
+    async def _answer(self, call: Call, line: Line) -> None:
         gateway = self.gateway
         submitted: asyncio.Future[Answer] | None = gateway.submit(call)
         while submitted is not None:
             await asyncio.wait((submitted,))
+            await line.drain()  # in the gate nothing may wait, least of all for a client that does not read
             with gateway.gate:
                 rescue = gateway.rescue(call, submitted)
                 if rescue is None:
-                    status, headers, body = success_message(gateway.end(call, submitted))
-                    await send({"type": "http.response.start", "status": status, "headers": headers})
-                    await send({"type": "http.response.body", "body": body})
-                    if call.decision.variant is CANDIDATE:
-                        await asyncio.sleep(0)  # uvloop hands it to the system at the end of its turn
+                    line.write(success_message(gateway.end(call, submitted)), at_once=not call.version.stable)
             submitted = rescue
 
     def begin(self, target: Target, headers: Headers, body: bytes, identity: Identity | None) -> Call:

@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests import zoo
+from tests.faults.test_overload import until
 from tests.running import GatewayProcess
 from tests.serving import onnx_models
 from tests.serving.onnx_models import FLOAT, save
@@ -120,7 +121,7 @@ def test_stable_goes_on_without_its_broken_candidates(tmp_path: Path) -> None:
             state, reason = index(gateway)[name, "2"]
             assert (state, str(file) in reason or name == "narrow") == ("UNAVAILABLE", True)
             assert len(reason) > 20
-        assert gateway.log.count("version 2 is not served") == len(files)
+        until(lambda: gateway.log.count("version 2 is not served") == len(files), "the table, which follows readiness")
         assert httpx.get(f"{gateway.url}/v2/health/ready").status_code == 200
         refused(gateway.config, *(f"models.{name}: version 2" for name in files), by=("check",))
     assert "Traceback" not in gateway.log

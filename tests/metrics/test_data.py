@@ -16,7 +16,9 @@ def registry(
     tally: Tally | None = None, data: DataMetrics | None = None, labels: Mapping[Key, Sequence[str]] = NOTHING
 ) -> CollectorRegistry:
     versions = [("digits", 1, tally.read())] if tally else []
-    observed = Observed(versions, [], 0, 3, {}, {}, 0, 0.0, True, 0.0, "r", 4, data or DataMetrics(), labels)
+    observed = Observed(
+        versions, [], 0, 3, {}, {}, 0, 0.0, True, 0.0, "r", unrecorded=4, data=data or DataMetrics(), labels=labels
+    )
     found = CollectorRegistry()
     found.register(GatewayCollector(lambda: observed))
     return found
@@ -71,7 +73,7 @@ def test_mirrors_and_the_queue() -> None:
     found = registry(tally)
     counts = {
         word: found.get_sample_value("gateway_mirror_total", {"model": "digits", "agreement": word})
-        for word in ("true", "false", "failed", "dropped")
+        for word in ("agree", "disagree", "failed", "dropped")
     }
-    assert counts == {"true": 2, "false": 1, "failed": 1, "dropped": 1}
+    assert counts == {"agree": 2, "disagree": 1, "failed": 1, "dropped": 1}
     assert found.get_sample_value("gateway_queue_depth", {"model": "digits", "version": "1"}) == 6

@@ -1,5 +1,6 @@
 """Processes that are killed: workers are replaced, totals hold, and without control no candidate is served."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import httpx
 
 from loadtests.client import Client, Seen
-from tests.processes.flawed import gateway, kill, metric, requests, until, workers
+from tests.processes.flawed import gateway, kill, metric, order, requests, until, workers
 from tests.running import GatewayProcess
 
 KILLS = 5
@@ -71,6 +72,41 @@ def test_without_control_no_candidate_is_served_and_a_new_one_takes_over(tmp_pat
                 again.terminate()
                 assert again.wait(30) == 0
         running.process = again
+
+
+def test_orphans_serve_no_candidate_once_a_new_control_may_be_told_to_stop(tmp_path: Path) -> None:
+    """The new one is asked before any worker of its own is ready; the old ones would have gone on for a minute."""
+    running = gateway(tmp_path, control={"dead_after": "60s"})
+    with running:
+        kill(running.pid)
+        assert running.process is not None
+        running.process.wait()
+        running.process = gateway_again(running.config, tmp_path)
+        until(lambda: stopped(running), "the new control to take an order")
+        seen = Seen()
+        with Client(("127.0.0.1", running.port), CONNECTIONS, requests(1.0), reconnect=True) as client:
+            client.keep_busy(0.5, seen)
+        assert set(seen.variants) == {"stable"}
+        until(running.complete, "its own workers")
+
+
+def stopped(running: GatewayProcess) -> bool:
+    try:
+        return order(running, "stop").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_workers_that_were_starting_when_control_was_killed_are_no_obstacle(tmp_path: Path) -> None:
+    running = gateway(tmp_path)
+    first = gateway_again(running.config, tmp_path)
+    until(lambda: (tmp_path / "state" / "workers.json").exists(), "the workers to be remembered")
+    kill(first.pid)
+    first.wait()
+    orphaned = [pid for pid, _ in json.loads((tmp_path / "state" / "workers.json").read_text())]
+    with running:
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphaned), "the orphans have ended")
+        assert len(workers(running)) == 2
 
 
 def gateway_again(config: Path, folder: Path) -> "subprocess.Popen[bytes]":

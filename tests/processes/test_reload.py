@@ -1,5 +1,6 @@
 """An edit of the routing file is an order; a mistake in it changes nothing, and no request fails either way."""
 
+import json
 import random
 import shutil
 import threading
@@ -11,8 +12,9 @@ import pytest
 import yaml
 
 from loadtests.client import Client, Seen
-from tests.processes.flawed import gateway, requests, until
+from tests.processes.flawed import gateway, kill, requests, until, workers
 from tests.running import GatewayProcess
+from tests.serving.onnx_models import looping
 from tests.zoo import garbage
 
 EDITS = 30
@@ -113,6 +115,36 @@ def test_a_version_that_comes_after_the_edit_is_found(tmp_path: Path) -> None:
         answers = {httpx.get(f"{running.url}/v2/models/flawed/versions/{v}/ready").status_code for v in (1, 3)}
         assert answers == {200}
         assert httpx.get(f"{running.url}/v2/models/flawed/versions/2/ready").status_code == 404
+
+
+def test_a_worker_that_comes_while_the_others_load_is_replaced_by_one_in_step(tmp_path: Path) -> None:
+    """It has loaded the old configuration, and has not been told of the new one."""
+    models = tmp_path / "models"
+    for version in (1, 2):
+        looping(models / "slow" / str(version) / "model.onnx")
+    turns: Any = {"inputs": [{"name": "x", "shape": [1], "datatype": "INT64", "data": [1]}]}
+    (models / "slow" / "warmup.json").write_text(json.dumps(turns))
+    everyone = {"split": {"routes": [{"name": "everyone", "weight": 100}]}}
+    with GatewayProcess(tmp_path, models, {"models": {"slow": {"stable": 1}}}, server={"workers": 2}) as running:
+        turns["inputs"][0]["data"] = [500_000]  # loading takes seconds from now on: longer than starting a worker
+        (models / "slow" / "warmup.json").write_text(json.dumps(turns))
+        edit(running, yaml.safe_dump({"models": {"slow": {"stable": 1, "candidate": 2, **everyone}}}))
+        until(lambda: scratch(running), "the scratch process")
+        until(lambda: not scratch(running), "its end, after which the workers load")
+        turns["inputs"][0]["data"] = [1]
+        (models / "slow" / "warmup.json").write_text(json.dumps(turns))  # for the one that now starts
+        kill(workers(running)[0])
+        in_force(running, 2)
+        assert config(running)["last_error"] is None
+        url = f"{running.url}/v2/models/slow/infer"
+        asked = [httpx.post(url, json=turns).headers["x-variant"] for _ in range(20)]
+        assert set(asked) == {"candidate"}
+
+
+def scratch(running: GatewayProcess) -> bool:
+    children = Path(f"/proc/{running.pid}/task").glob("*/children")
+    pids = [pid for file in children for pid in file.read_text().split()]
+    return any(b"gateway.serving.scratch" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids)
 
 
 def broken_forms(good: str, generator: random.Random) -> list[str]:

@@ -246,3 +246,13 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"a: \xff")
     with pytest.raises(SettingsError, match="cannot be read"):
         load_model(tmp_path / "latin.yaml")
+
+
+def test_a_mistake_in_every_line_of_a_long_list_is_told_briefly() -> None:
+    lines = "\n".join(f"      - customer: customer-{number}" for number in range(5000))
+    text = f"models:\n  digits:\n    stable: 1\n    candidate: 2\n    split:\n      routes:\n{lines}\n"
+    with pytest.raises(SettingsError) as raised:
+        parse(text, RoutingSettings, "routing.yaml")
+    assert raised.value.problems[0].startswith("models.digits.split.routes[0]")
+    assert len(raised.value.problems) < 30
+    assert "more mistakes" in raised.value.problems[-1]

@@ -103,3 +103,11 @@ def test_a_leftover_of_a_killed_run_is_replaced_and_its_users_keep_theirs(contro
     fresh.beat()
     assert not fresh.stopped(3)
     assert orphan.stopped(now(control))
+
+
+def test_a_buried_board_stops_everything_at_once(control: Switchboard) -> None:
+    seen = switch(control, 0)
+    assert not seen.stopped(now(control))
+    Switchboard.bury(control.segment.path)
+    assert seen.stopped(1)
+    Switchboard.bury(control.segment.path.with_name("absent"))
