@@ -58,17 +58,23 @@ export function guardRow(guard) {
   const share = known ? Math.min(1, Math.max(0, guard.log10_e / scale)) : 0;
   const fill = el("span", { class: "fill" });
   fill.style.width = `${share * 100}%`;
-  const line = el("span", { class: "line-mark" });
-  line.style.left = `${(guard.line_log10 / scale) * 100}%`;
-  const evidence = known ? `10^${guard.log10_e.toFixed(1)} of 10^${guard.line_log10.toFixed(1)}` : "no data";
+  const mark = el("span", { class: "line-mark" });
+  mark.style.left = `${(guard.line_log10 / scale) * 100}%`;
+  const odds = known ? `${odd(guard.log10_e)} to 1` : "no data yet";
+  const atLine = `${guard.action} at ${odd(guard.line_log10)} to 1`;
   return el(
     "div",
     { class: "guard", "data-verdict": guard.verdict },
     el("span", { class: "name" }, guard.name),
-    el("div", { class: "bar", role: "img", "aria-label": `Evidence ${evidence}; at the line it will ${guard.action}` }, fill, line),
+    el("div", { class: "bar", role: "img", "aria-label": `${odds}; ${atLine}` }, fill, mark),
     el("span", { class: "verdict" }, guard.verdict),
-    el("span", { class: "detail" }, known ? `evidence ${evidence}, then ${guard.action}` : `no data yet; would ${guard.action}`),
+    el("span", { class: "detail" }, `${odds}, ${atLine}`),
   );
+}
+
+/** A power of ten as people say odds: 13, 0.06, 10^7. */
+function odd(log10) {
+  return Math.abs(log10) < 5 ? String(Number((10 ** log10).toPrecision(2))) : `10^${log10.toFixed(1)}`;
 }
 
 /** The steps of a ramp: those behind, the one it stands on, those to come. */
