@@ -10,7 +10,7 @@ from gateway.commands.explain import explain
 from gateway.commands.export import export
 from gateway.commands.history import history
 from gateway.commands.options import Refusal
-from gateway.commands.releases import resume, status, stop
+from gateway.commands.releases import go_on, hold, resume, status, stop
 from gateway.commands.serving import check, serve
 from gateway.errors import GatewayError
 
@@ -21,6 +21,8 @@ COMMANDS: Final = (
     status,
     stop,
     resume,
+    hold,
+    go_on,
     promote,
     weight,
     history,

@@ -1,6 +1,5 @@
 """The console for everyone: light, dark and a phone, readable by axe's rules, with and without what is optional."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,48 +61,63 @@ def test_everyone_can_read_and_use_it(running: GatewayProcess, screen: Page) -> 
     assert problems(screen) == []
 
 
-def test_ramp_evidence_and_accuracy_are_shown_where_the_gateway_tells_them(
-    running: GatewayProcess, screen: Page
-) -> None:
-    """The document is the gateway's own, with what it does not tell yet put in."""
-
-    def with_more(route: Route) -> None:
-        first = httpx.get(f"{running.control_url}/api/releases").json()
-        config = httpx.get(f"{running.control_url}/api/config").json()
-        first[0] |= MORE
-        for version in first[0]["versions"]:
-            version |= {"accuracy": 0.934, "labelled": 1200, "reward_mean": None}
-        data = json.dumps({"time_ns": 1, "releases": first, "config": config, "decisions": []})
-        route.fulfill(content_type="text/event-stream", body=f"event: snapshot\ndata: {data}\n\n")
-
-    screen.route("**/api/events", with_more)
-    screen.goto(running.control_url)
+def test_ramp_evidence_and_accuracy(ramping: GatewayProcess, screen: Page) -> None:
+    screen.goto(ramping.control_url)
     card = screen.locator("#model-digits")
-    expect(card.locator(".ramp [aria-current=step]")).to_have_text("5%")
-    expect(card.locator(".ramp")).to_contain_text("next step in 4 min at the earliest. Waiting for proof of no harm.")
-    expect(card.locator(".guard[data-verdict=harmful]")).to_contain_text("slow")
-    expect(card).to_contain_text("93.4%")
-    expect(card).to_contain_text("about 14,900 requests")
+    expect(card.locator(".stage")).to_have_text("ramping")
+    expect(card.locator(".ramp [aria-current=step]")).to_have_text("25%")
+    expect(card.locator("[data-route=everyone]")).to_have_attribute("data-percent", "25")
+    for guard in ("errors", "slow", "accuracy", "drift"):
+        expect(card.locator(".guard", has_text=guard)).to_be_visible()
+    expect(card.get_by_role("row", name="Accuracy")).to_contain_text("100%")
     assert problems(screen) == []
     assert_it_fits(screen)
+    card.get_by_role("button", name="Hold the ramp of digits").click()
+    expect(card.locator(".stage")).to_have_text("held")
+    assert problems(screen) == []
+    card.get_by_role("button", name="Continue the ramp of digits").click()
+    expect(card.locator(".stage")).to_have_text("ramping")
 
 
-MORE: dict[str, Any] = {
-    "ramp": {
-        "stage": "ramping", "step": 2, "weights": [0.1, 1, 5, 25, 50, 100], "weight_percent": 5,
-        "next_step_in_s": 221, "waiting_for": "proof of no harm",
-    },
-    "guards": [
-        {"name": "errors", "metric": "failures", "verdict": "safe", "log10_e": -1.2, "line_log10": 2, "action": "stop"},
-        {"name": "slow", "metric": "slow_requests", "verdict": "harmful", "log10_e": 2.3, "line_log10": 2,
-         "action": "stop"},
-        {"name": "accuracy", "metric": "wrong_feedback", "verdict": "inconclusive", "log10_e": 1.1, "line_log10": 2,
-         "action": "stop"},
-        {"name": "drift", "metric": "predicted_class", "verdict": "no-data", "log10_e": None, "line_log10": 2,
-         "action": "pause"},
-    ],
-    "forecast": {"requests_to_notice_doubling": 14900.0},
-}  # fmt: skip
+@pytest.fixture(scope="module")
+def ramping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """digits on a ramp under every kind of guard, with predictions that have been found right."""
+    folder = tmp_path_factory.mktemp("ramping")
+    with GatewayProcess(folder, ROOT / "models", RAMPING) as started:
+        name = httpx.get(f"{started.url}/v2/models/digits").json()["inputs"][0]["name"]
+        rows = {"name": name, "shape": [1, 64], "datatype": "FP32", "data": [0.0] * 64}
+        for number in range(40):
+            asked = {"inputs": [rows], "parameters": {"customer": f"c-{number}"}}
+            answer = httpx.post(f"{started.url}/v2/models/digits/infer", json=asked).json()
+            truth = predicted(answer)
+            feedback = {"prediction_id": answer["parameters"]["prediction_id"], "truth": truth}
+            assert httpx.post(f"{started.url}/v2/feedback", json=feedback).json()["accepted"] == 1
+        yield started
+
+
+def predicted(answer: Any) -> str:
+    output = next(output for output in answer["outputs"] if output["name"] == "probabilities")
+    return str(output["data"].index(max(output["data"])))
+
+
+RAMPING: Any = {
+    "models": {
+        "digits": {
+            "stable": 1,
+            "candidate": 2,
+            "split": {"routes": [{"name": "everyone", "weight": "ramp"}]},
+            "ramp": {"weights": [25, 50, 100], "interval": "10m"},
+            "guards": {
+                "comparisons": [
+                    {"name": "errors", "metric": "failures"},
+                    {"name": "slow", "metric": "slow_requests", "threshold": "50ms"},
+                    {"name": "accuracy", "metric": "wrong_feedback"},
+                    {"name": "drift", "metric": "predicted_class", "action": "pause"},
+                ]
+            },
+        }
+    }
+}
 
 
 def test_a_key_is_asked_for_where_one_is_wanted(running: GatewayProcess, page: Page, complaints: list[str]) -> None:

@@ -76,7 +76,8 @@ def test_a_mistake_in_the_file_and_its_mending_are_told(running: GatewayProcess)
         edit(running, routing(weight=101))
         assert "weight" in first(told, "config")[1]["last_error"]
         edit(running, routing(weight=49))
-        assert first(told, "config")[1]["last_error"] is None
+        mended = next(data for name, data in told if name == "config" and data["last_error"] is None)
+        assert mended["generation"] == 2
 
 
 def test_there_are_only_so_many_clients_and_a_place_is_free_again(running: GatewayProcess) -> None:

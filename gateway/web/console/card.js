@@ -13,9 +13,9 @@ const FIGURES = [
   { name: "p50", key: "latency_p50_ms", show: ms, worse: true },
   { name: "p95", key: "latency_p95_ms", show: ms, worse: true },
   { name: "p99", key: "latency_p99_ms", show: ms, worse: true },
-  { name: "Accuracy", of: (version) => scaled(version.accuracy), show: (value) => (value === null ? "–" : percent(value)), optional: "accuracy" },
-  { name: "Labelled", key: "labelled", show: count, optional: "labelled" },
-  { name: "Mean reward", key: "reward_mean", show: (value) => (value === null ? "–" : Number(value.toPrecision(4)).toString()), optional: "reward_mean" },
+  { name: "Accuracy", of: (version) => scaled(version.accuracy), show: (value) => (value === null ? "–" : percent(value)), there: (version) => version.labelled > 0 },
+  { name: "Labelled", key: "labelled", show: count, there: (version) => version.labelled > 0 },
+  { name: "Mean reward", key: "reward_mean", show: (value) => (value === null ? "–" : Number(value.toPrecision(4)).toString()), there: (version) => version.reward_mean !== null },
 ];
 
 const total = (counts) => Object.values(counts).reduce((sum, n) => sum + n, 0);
@@ -150,7 +150,7 @@ export class Card {
   }
 
   showVersions(release) {
-    const shape = JSON.stringify(release.versions.map((version) => [version.version, ...FIGURES.map((f) => version[f.optional] !== undefined)]));
+    const shape = JSON.stringify(release.versions.map((version) => [version.version, ...FIGURES.map((figure) => figure.there?.(version))]));
     if (shape !== this.shape) this.buildVersions(release);
     this.shape = shape;
     for (const cell of this.cells) cell(release);
@@ -170,7 +170,7 @@ export class Card {
       this.rateCells[variant] = el("span", { class: "rate" }, "–");
       return el("td", { class: variant }, this.rateCells[variant], this.sparks[variant].element);
     });
-    const rows = FIGURES.filter((figure) => !figure.optional || release.versions.some((version) => version[figure.optional] !== undefined))
+    const rows = FIGURES.filter((figure) => !figure.there || release.versions.some(figure.there))
       .filter((figure) => !figure.only || present.includes(figure.only))
       .map((figure) => el("tr", {}, el("th", { scope: "row" }, figure.name), ...present.map((variant) => this.cell(figure, variant))));
     this.versions.replaceChildren(
@@ -212,11 +212,12 @@ export class Card {
   showMore(release) {
     this.ramp.hidden = !release.ramp;
     if (release.ramp) this.ramp.replaceChildren(el("h3", {}, "Ramp"), rampSteps(release.ramp));
-    this.guards.hidden = !release.guards?.length;
-    if (release.guards?.length) {
+    const guards = (release.guards ?? []).filter((guard) => guard.action !== "none" || release.ramp);
+    this.guards.hidden = guards.length === 0;
+    if (guards.length) {
       const needed = release.forecast?.requests_to_notice_doubling;
-      const forecast = needed ? el("p", { class: "detail" }, `At this weight about ${count(Math.round(needed))} requests show twice as many failures.`) : null;
-      this.guards.replaceChildren(el("h3", {}, "Evidence against the candidate"), ...release.guards.map(guardRow), ...(forecast ? [forecast] : []));
+      const forecast = needed ? [el("p", { class: "detail" }, `At this weight about ${count(Math.round(needed))} requests show twice as many failures.`)] : [];
+      this.guards.replaceChildren(el("h3", {}, "Evidence against the candidate"), ...guards.map(guardRow), ...forecast);
     }
   }
 

@@ -61,20 +61,20 @@ export function guardRow(guard) {
   const mark = el("span", { class: "line-mark" });
   mark.style.left = `${(guard.line_log10 / scale) * 100}%`;
   const odds = known ? `${odd(guard.log10_e)} to 1` : "no data yet";
-  const atLine = `${guard.action} at ${odd(guard.line_log10)} to 1`;
+  const atLine = guard.action === "none" ? "heeded by the ramp only" : `${guard.action}s at ${odd(guard.line_log10)} to 1`;
   return el(
     "div",
     { class: "guard", "data-verdict": guard.verdict },
     el("span", { class: "name" }, guard.name),
     el("div", { class: "bar", role: "img", "aria-label": `${odds}; ${atLine}` }, fill, mark),
-    el("span", { class: "verdict" }, guard.verdict),
+    el("span", { class: "verdict" }, guard.verdict.replace("-", " ")),
     el("span", { class: "detail" }, `${odds}, ${atLine}`),
   );
 }
 
 /** A power of ten as people say odds: 13, 0.06, 10^7. */
 function odd(log10) {
-  return Math.abs(log10) < 5 ? String(Number((10 ** log10).toPrecision(2))) : `10^${log10.toFixed(1)}`;
+  return Math.abs(log10) < 5 ? String(Number((10 ** log10).toPrecision(2))) : `10^${Math.round(log10)}`;
 }
 
 /** The steps of a ramp: those behind, the one it stands on, those to come. */

@@ -45,10 +45,8 @@ export class EventList {
     if (!before) return;
     if (config.last_error && config.last_error !== before.last_error)
       this.add("error", Date.now() * 1e6, "edit refused", `configuration ${before.revision} stays`, config.last_error);
-    else if (config.generation !== before.generation)
+    else if (!config.last_error && (before.last_error || config.revision !== before.revision))
       this.add("config", Date.now() * 1e6, "edit in force", `configuration ${config.revision}, generation ${config.generation}`, "");
-    else if (before.last_error && !config.last_error)
-      this.add("config", Date.now() * 1e6, "edit in force", `configuration ${config.revision}`, "");
   }
 
   add(kind, timeNs, what, who, why) {
