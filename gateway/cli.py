@@ -12,7 +12,7 @@ from gateway.commands.export import export
 from gateway.commands.history import history
 from gateway.commands.keys import keys
 from gateway.commands.options import Refusal
-from gateway.commands.releases import resume, status, stop
+from gateway.commands.releases import go_on, hold, resume, status, stop
 from gateway.commands.replay import replay
 from gateway.commands.serving import check, serve
 from gateway.errors import GatewayError
@@ -24,6 +24,8 @@ COMMANDS: Final = (
     status,
     stop,
     resume,
+    hold,
+    go_on,
     promote,
     weight,
     history,

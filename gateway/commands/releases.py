@@ -1,4 +1,4 @@
-"""`gateway status`, `stop` and `resume`, through the control plane of the running gateway."""
+"""`gateway status`, `stop`, `resume`, `hold` and `continue`, through the control plane of the running gateway."""
 
 import time
 from pathlib import Path
@@ -80,3 +80,25 @@ def resume(model: str, config: Path, reason: str, as_json: bool) -> None:
     """Send traffic to the model's candidate again, as the routing says."""
     decision = ask(config, "POST", f"/api/releases/{model}/resume", {"reason": reason})
     click.echo(orjson.dumps(decision) if as_json else f"version {decision['candidate']} of {model} gets traffic again")
+
+
+@click.command()
+@click.argument("model")
+@CONFIG
+@REASON
+@JSON
+def hold(model: str, config: Path, reason: str, as_json: bool) -> None:
+    """Hold the model's ramp at its weight until it is continued."""
+    decision = ask(config, "POST", f"/api/releases/{model}/hold", {"reason": reason})
+    click.echo(orjson.dumps(decision) if as_json else f"the ramp of {model} is held")
+
+
+@click.command("continue")
+@click.argument("model")
+@CONFIG
+@REASON
+@JSON
+def go_on(model: str, config: Path, reason: str, as_json: bool) -> None:
+    """Let the model's ramp go on, which was held or paused."""
+    decision = ask(config, "POST", f"/api/releases/{model}/continue", {"reason": reason})
+    click.echo(orjson.dumps(decision) if as_json else f"the ramp of {model} goes on")

@@ -1,0 +1,55 @@
+// Calls to the control plane. Where keys are on, the key is kept for this tab only and sent as a bearer token.
+
+const STORED = "canary-gateway-key";
+
+/** What the control plane refused, with its own words. */
+export class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+let askForKey = () => {};
+
+/** `ask(why)` is called whenever the gateway wants a key, or another one. */
+export function whenKeyIsWanted(ask) {
+  askForKey = ask;
+}
+
+export const hasKey = () => sessionStorage.getItem(STORED) !== null;
+export const keepKey = (key) => sessionStorage.setItem(STORED, key);
+export const forgetKey = () => sessionStorage.removeItem(STORED);
+
+/** A response with status 2xx; raises Refused with the reason, or TypeError where no gateway answers. */
+export async function fetched(path, options = {}) {
+  const headers = { ...options.headers };
+  if (hasKey()) headers.authorization = `Bearer ${sessionStorage.getItem(STORED)}`;
+  const response = await fetch(path, { ...options, headers, cache: "no-store" });
+  if (response.ok) return response;
+  const reason = await reasonOf(response);
+  if (response.status === 401) askForKey(hasKey() ? reason : "");
+  throw new Refused(response.status, reason);
+}
+
+async function reasonOf(response) {
+  try {
+    return (await response.json()).error;
+  } catch {
+    return `the gateway answered ${response.status}`;
+  }
+}
+
+export async function read(path) {
+  return (await fetched(path)).json();
+}
+
+export async function post(path, body) {
+  const headers = { "content-type": "application/json" };
+  return (await fetched(path, { method: "POST", headers, body: JSON.stringify(body) })).json();
+}
+
+/** An error in words for a person. */
+export function words(error) {
+  return error instanceof Refused ? error.message : "the gateway does not answer";
+}

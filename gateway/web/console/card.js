@@ -1,0 +1,236 @@
+// One release: its split, its two versions side by side, the evidence, the last decision, and what can be done.
+
+import { post, words } from "/console/api.js";
+import { guardRow, rampSteps, SplitBar, Sparkline } from "/console/charts.js";
+import { against, clock, count, el, ms, percent, perSecond, say } from "/console/dom.js";
+import { LENGTH, Rates } from "/console/rates.js";
+
+const VARIANTS = ["stable", "candidate"];
+const FIGURES = [
+  { name: "Requests", key: "requests", show: count },
+  { name: "Errors", of: errorPercent, show: (value) => (value === null ? "–" : percent(value)), worse: true },
+  { name: "Rescues", of: (version) => total(version.rescues), show: count, only: "candidate" },
+  { name: "p50", key: "latency_p50_ms", show: ms, worse: true },
+  { name: "p95", key: "latency_p95_ms", show: ms, worse: true },
+  { name: "p99", key: "latency_p99_ms", show: ms, worse: true },
+  { name: "Accuracy", of: (version) => scaled(version.accuracy), show: (value) => (value === null ? "–" : percent(value)), there: (version) => version.labelled > 0 },
+  { name: "Labelled", key: "labelled", show: count, there: (version) => version.labelled > 0 },
+  { name: "Mean reward", key: "reward_mean", show: (value) => (value === null ? "–" : Number(value.toPrecision(4)).toString()), there: (version) => version.reward_mean !== null },
+];
+
+const total = (counts) => Object.values(counts).reduce((sum, n) => sum + n, 0);
+const scaled = (share) => (share === null || share === undefined ? null : 100 * share);
+
+function errorPercent(version) {
+  return version.requests ? (100 * version.errors) / version.requests : null;
+}
+
+/** `orders`: open dialogs, and say which orders the gateway takes. */
+export class Card {
+  constructor(release, orders) {
+    this.orders = orders;
+    this.rates = new Rates();
+    this.bars = new Map();
+    this.pressed = null;
+    this.build(release.model);
+  }
+
+  build(model) {
+    const id = `model-${model}`;
+    this.stage = el("span", { class: "stage" });
+    this.stopButton = el("button", { type: "button", class: "stop" }, "Stop");
+    this.stopButton.setAttribute("aria-label", `Stop the candidate of ${model}`);
+    this.resumeButton = el("button", { type: "button", class: "primary", "aria-label": `Resume ${model}` }, "Resume…");
+    this.promoteButton = el("button", { type: "button", class: "quiet", "aria-label": `Promote the candidate of ${model}` }, "Promote…");
+    this.holdButton = el("button", { type: "button", class: "quiet", "aria-label": `Hold the ramp of ${model}` }, "Hold");
+    this.continueButton = el("button", { type: "button", class: "quiet", "aria-label": `Continue the ramp of ${model}` }, "Continue");
+    this.effect = el("p", { class: "effect", role: "status" });
+    this.failure = el("p", { class: "failure", role: "alert", hidden: true });
+    this.why = el("p", { class: "why", hidden: true });
+    this.sentence = el("p", { class: "sentence" });
+    this.routes = el("div", { class: "routes" });
+    this.measured = new SplitBar("measured");
+    this.ramp = el("div", { class: "part", hidden: true });
+    this.guards = el("div", { class: "part", hidden: true });
+    this.last = el("p", { class: "last", hidden: true });
+    this.versions = el("div", { class: "versions" });
+    this.element = el(
+      "article",
+      { class: "card", id, "aria-labelledby": `${id}-name`, "data-model": model, tabindex: "-1" },
+      el("header", {}, el("h2", { id: `${id}-name` }, model), this.stage,
+        el("div", { class: "actions" }, this.continueButton, this.holdButton, this.promoteButton, this.resumeButton, this.stopButton)),
+      this.effect, this.failure, this.why,
+      el("div", { class: "split" }, this.sentence, this.routes),
+      this.versions, this.ramp, this.guards, this.last,
+    );
+    this.stopButton.addEventListener("click", () => this.stop());
+    this.resumeButton.addEventListener("click", () => this.orders.resume(this.release, this));
+    this.promoteButton.addEventListener("click", () => this.orders.promote(this.release, this));
+    this.holdButton.addEventListener("click", () => this.order("hold"));
+    this.continueButton.addEventListener("click", () => this.order("continue"));
+  }
+
+  /** One press. Says how long it was from the press until the gateway confirmed that no answer comes from it. */
+  async stop() {
+    const pressed = performance.now();
+    this.stopButton.disabled = true;
+    say(this.effect, "Stopping …");
+    try {
+      await post(`/api/releases/${encodeURIComponent(this.release.model)}/stop`, { reason: "stopped on the console" });
+      const took = Math.round(performance.now() - pressed);
+      this.effect.dataset.ms = took;
+      say(this.effect, `Stopped: in effect ${took} ms after the press. Every answer comes from version ${this.release.stable}.`);
+      this.failure.hidden = true;
+      this.update({ ...this.release, stopped: true, routes: this.release.routes.map((route) => ({ ...route, in_force_percent: 0 })) });
+      this.resumeButton.focus();
+    } catch (error) {
+      say(this.effect, "");
+      this.fail(`Not stopped: ${words(error)}. Press again, or run: gateway stop ${this.release.model}`);
+    } finally {
+      this.stopButton.disabled = false;
+    }
+  }
+
+  async order(name) {
+    try {
+      await post(`/api/releases/${encodeURIComponent(this.release.model)}/${name}`, { reason: "on the console" });
+      this.failure.hidden = true;
+    } catch (error) {
+      this.fail(`${name}: ${words(error)}`);
+    }
+  }
+
+  fail(text) {
+    this.failure.hidden = false;
+    say(this.failure, text);
+  }
+
+  told(text) {
+    this.failure.hidden = true;
+    say(this.effect, text);
+  }
+
+  /** Count its traffic at `timeNs`, also where nothing has changed. */
+  tick(timeNs) {
+    this.rates.add(timeNs, this.release);
+    this.showRates();
+  }
+
+  update(release) {
+    this.release = release;
+    const there = release.candidate !== null;
+    const state = !there ? "alone" : release.stopped ? "stopped" : (release.ramp?.stage ?? "running");
+    this.element.dataset.state = state;
+    say(this.stage, { alone: "no candidate", stopped: "stopped" }[state] ?? state);
+    this.stopButton.hidden = !there || release.stopped;
+    this.resumeButton.hidden = !there || !release.stopped;
+    this.promoteButton.hidden = !there || release.stopped;
+    this.holdButton.hidden = !(release.ramp?.stage === "ramping" && this.orders.takes("hold"));
+    this.continueButton.hidden = !(["held", "paused"].includes(release.ramp?.stage) && this.orders.takes("continue"));
+    this.why.hidden = !release.stopped;
+    if (release.stop) say(this.why, `Stopped by ${release.stop.by} at ${clock(release.stop.time_ns)}: ${release.stop.reason}`);
+    else if (release.stopped) say(this.why, "Stopped.");
+    if (!release.stopped && this.effect.textContent.startsWith("Stopped")) say(this.effect, "");
+    this.showSplit(release);
+    this.showVersions(release);
+    this.showMore(release);
+  }
+
+  showSplit(release) {
+    const names = release.candidate === null ? [] : release.routes.map((route) => route.route);
+    if (names.join("\n") !== [...this.bars.keys()].join("\n")) {
+      this.bars = new Map(names.map((name) => [name, new SplitBar(name)]));
+      this.measured = new SplitBar("measured");
+      this.measured.row.classList.add("measured");
+      this.routes.replaceChildren(...[...this.bars.values()].map((bar) => bar.row), ...(names.length ? [this.measured.row] : []));
+    }
+    for (const route of release.routes) this.bars.get(route.route)?.update(route.in_force_percent, route.weight_percent);
+    this.routes.hidden = names.length === 0;
+    say(this.sentence, sentence(release));
+  }
+
+  showVersions(release) {
+    const shape = JSON.stringify(release.versions.map((version) => [version.version, ...FIGURES.map((figure) => figure.there?.(version))]));
+    if (shape !== this.shape) this.buildVersions(release);
+    this.shape = shape;
+    for (const cell of this.cells) cell(release);
+    this.showRates();
+  }
+
+  buildVersions(release) {
+    const present = VARIANTS.filter((variant) => release.versions.some((version) => version.variant === variant));
+    const numbers = Object.fromEntries(release.versions.map((version) => [version.variant, version.version]));
+    this.sparks = {};
+    this.rateCells = {};
+    this.cells = [];
+    const heads = present.map((variant) =>
+      el("th", { scope: "col", class: variant }, el("span", { class: "swatch" }), `${variant} `, el("b", {}, `version ${numbers[variant]}`)));
+    const rates = present.map((variant) => {
+      this.sparks[variant] = new Sparkline(`${variant}: requests per second in the last minute`);
+      this.rateCells[variant] = el("span", { class: "rate" }, "–");
+      return el("td", { class: variant }, this.rateCells[variant], this.sparks[variant].element);
+    });
+    const rows = FIGURES.filter((figure) => !figure.there || release.versions.some(figure.there))
+      .filter((figure) => !figure.only || present.includes(figure.only))
+      .map((figure) => el("tr", {}, el("th", { scope: "row" }, figure.name), ...present.map((variant) => this.cell(figure, variant))));
+    this.versions.replaceChildren(
+      el("table", {}, el("caption", { class: "hidden" }, `${release.model}: versions side by side`),
+        el("thead", {}, el("tr", {}, el("td", {}), ...heads)),
+        el("tbody", {}, el("tr", { class: "traffic" }, el("th", { scope: "row" }, "Traffic"), ...rates), ...rows)),
+    );
+    this.versions.classList.toggle("single", present.length === 1);
+  }
+
+  cell(figure, variant) {
+    const value = el("span", {});
+    const compared = el("small", {});
+    const read = (release, of) => {
+      const version = release.versions.find((one) => one.variant === of);
+      return version === undefined ? null : figure.of ? figure.of(version) : version[figure.key];
+    };
+    this.cells.push((release) => {
+      const own = read(release, variant);
+      say(value, figure.only && figure.only !== variant ? "" : own === undefined ? "–" : figure.show(own));
+      const stable = variant === "candidate" && figure.worse ? read(release, "stable") : null;
+      say(compared, against(own, stable));
+      compared.className = own > 1.25 * stable ? "worse" : own < 0.8 * stable ? "better" : "";
+    });
+    return el("td", { class: variant }, value, " ", compared);
+  }
+
+  showRates() {
+    const most = Math.max(0, ...VARIANTS.flatMap((variant) => this.rates.course(variant)));
+    for (const variant of Object.keys(this.sparks ?? {})) {
+      say(this.rateCells[variant], perSecond(this.rates.samples.length ? this.rates.of(variant) : null));
+      this.sparks[variant].update(this.rates.course(variant), most, LENGTH);
+    }
+    const share = this.rates.samples.length ? this.rates.share() : null;
+    this.measured.row.classList.toggle("none", share === null);
+    this.measured.update(share ?? 0, 0, share === null ? " (no traffic)" : "");
+  }
+
+  showMore(release) {
+    this.ramp.hidden = !release.ramp;
+    if (release.ramp) this.ramp.replaceChildren(el("h3", {}, "Ramp"), rampSteps(release.ramp));
+    const guards = (release.guards ?? []).filter((guard) => guard.action !== "none" || release.ramp);
+    this.guards.hidden = guards.length === 0;
+    if (guards.length) {
+      const needed = release.forecast?.requests_to_notice_doubling;
+      const forecast = needed ? [el("p", { class: "detail" }, `At this weight about ${count(Math.round(needed))} requests show twice as many failures.`)] : [];
+      this.guards.replaceChildren(el("h3", {}, "Evidence against the candidate"), ...guards.map(guardRow), ...forecast);
+    }
+  }
+
+  /** The last decision about this release. */
+  decided(decision) {
+    this.last.hidden = false;
+    say(this.last, `Last decision, ${clock(decision.time_ns)}: ${decision.action} of version ${decision.candidate} by ${decision.by}, ${decision.reason}`);
+  }
+}
+
+function sentence(release) {
+  if (release.candidate === null) return `Version ${release.stable} answers every request.`;
+  if (release.stopped) return `Version ${release.stable} answers every request until version ${release.candidate} is resumed.`;
+  if (release.routes.length === 0) return `No route leads to version ${release.candidate}.`;
+  return `What version ${release.candidate} gets of each route; the first that matches decides. All else goes to version ${release.stable}.`;
+}

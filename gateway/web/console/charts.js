@@ -1,0 +1,94 @@
+// Pictures: the split, a sparkline, evidence against its line, a ramp's steps.
+
+import { el, percent, svg } from "/console/dom.js";
+
+const WIDTH = 160;
+const HEIGHT = 36;
+
+/** One route: how much of it the candidate gets, and how much it would get if it were not stopped. */
+export class SplitBar {
+  constructor(name) {
+    this.ghost = el("span", { class: "ghost" });
+    this.share = el("span", { class: "share" });
+    this.bar = el("div", { class: "bar", role: "img" }, this.ghost, this.share);
+    this.figure = el("span", { class: "figure" });
+    this.row = el("div", { class: "route", "data-route": name }, el("span", { class: "name" }, name), this.bar, this.figure);
+    this.name = name;
+  }
+
+  update(inForce, configured, note = "") {
+    this.ghost.style.width = `${configured}%`;
+    this.share.style.width = `${inForce}%`;
+    this.share.classList.toggle("some", inForce > 0);
+    this.row.dataset.percent = inForce;
+    const text = percent(inForce) + note;
+    if (this.figure.textContent === text) return;
+    this.figure.textContent = text;
+    this.bar.setAttribute("aria-label", `${this.name}: ${text} to the candidate`);
+  }
+}
+
+/** The course of a figure; all of one model's lines share a scale, so that heights can be compared. */
+export class Sparkline {
+  constructor(label) {
+    this.area = svg("path", { class: "area" });
+    this.line = svg("path", { class: "line" });
+    const box = { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", class: "spark", role: "img" };
+    const ground = svg("path", { class: "ground", d: `M0 ${HEIGHT - 1}H${WIDTH}` });
+    this.element = svg("svg", { ...box, "aria-label": label }, ground, this.area, this.line);
+  }
+
+  update(values, most, length) {
+    const step = WIDTH / (length - 1);
+    const first = WIDTH - step * (values.length - 1);
+    const points = values.map((value, index) => {
+      const y = HEIGHT - 2 - ((HEIGHT - 5) * value) / (most || 1);
+      return `${(first + step * index).toFixed(1)} ${y.toFixed(1)}`;
+    });
+    const line = points.length > 1 ? `M${points.join("L")}` : "";
+    this.line.setAttribute("d", line);
+    this.area.setAttribute("d", line && `${line}L${WIDTH} ${HEIGHT}L${first.toFixed(1)} ${HEIGHT}Z`);
+  }
+}
+
+/** A guard: evidence in powers of ten, from none to a quarter beyond its line. */
+export function guardRow(guard) {
+  const known = guard.log10_e !== null;
+  const scale = guard.line_log10 * 1.25;
+  const share = known ? Math.min(1, Math.max(0, guard.log10_e / scale)) : 0;
+  const fill = el("span", { class: "fill" });
+  fill.style.width = `${share * 100}%`;
+  const mark = el("span", { class: "line-mark" });
+  mark.style.left = `${(guard.line_log10 / scale) * 100}%`;
+  const odds = known ? `${odd(guard.log10_e)} to 1` : "no data yet";
+  const atLine = guard.action === "none" ? "heeded by the ramp only" : `${guard.action}s at ${odd(guard.line_log10)} to 1`;
+  return el(
+    "div",
+    { class: "guard", "data-verdict": guard.verdict },
+    el("span", { class: "name" }, guard.name),
+    el("div", { class: "bar", role: "img", "aria-label": `${odds}; ${atLine}` }, fill, mark),
+    el("span", { class: "verdict" }, guard.verdict.replace("-", " ")),
+    el("span", { class: "detail" }, `${odds}, ${atLine}`),
+  );
+}
+
+/** A power of ten as people say odds: 13, 0.06, 10^7. */
+function odd(log10) {
+  return Math.abs(log10) < 5 ? String(Number((10 ** log10).toPrecision(2))) : `10^${Math.round(log10)}`;
+}
+
+/** The steps of a ramp: those behind, the one it stands on, those to come. */
+export function rampSteps(ramp) {
+  const steps = ramp.weights.map((weight, index) => {
+    const place = index < ramp.step ? "done" : index === ramp.step ? "now" : "next";
+    return el("li", { "data-place": place, "aria-current": place === "now" && "step" }, percent(weight));
+  });
+  const left = ramp.next_step_in_s === null ? "" : `; next step in ${duration(ramp.next_step_in_s)} at the earliest`;
+  const text = `${ramp.stage} at ${percent(ramp.weight_percent)}${left}`;
+  const waits = ramp.waiting_for ? ` Waiting for ${ramp.waiting_for}.` : "";
+  return el("div", { class: "ramp" }, el("ol", {}, ...steps), el("p", {}, `${text}.${waits}`));
+}
+
+function duration(seconds) {
+  return seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.ceil(seconds / 60)} min`;
+}

@@ -1,0 +1,96 @@
+// The console: hears what the gateway tells and shows it.
+
+import { forgetKey, hasKey, keepKey, read, whenKeyIsWanted } from "/console/api.js";
+import { Card } from "/console/card.js";
+import { promote, resume } from "/console/dialogs.js";
+import { byId, el, say } from "/console/dom.js";
+import { follow } from "/console/feed.js";
+import { answerQuestions, EventList, offer, showConfig } from "/console/panels.js";
+
+const cards = new Map();
+const chips = new Map();
+const events = new EventList();
+const CONTACT = { live: "Live", lost: "No contact", locked: "Needs a key" };
+let taken = new Set(); // the orders that this gateway takes, by its own OpenAPI document
+let unlock = () => {};
+
+const orders = { resume, promote, takes: (order) => taken.has(`/api/releases/{model}/${order}`) };
+
+const HEARD = {
+  snapshot({ time_ns, releases, config, decisions }) {
+    const names = releases.map((release) => release.model);
+    for (const name of [...cards.keys()].filter((known) => !names.includes(known))) drop(name);
+    for (const release of releases) show(release);
+    offer(names);
+    byId("nothing").hidden = names.length > 0;
+    HEARD.config(config);
+    for (const decision of [...decisions].reverse()) HEARD.decision(decision);
+    for (const card of cards.values()) card.tick(time_ns);
+  },
+  live({ time_ns, releases }) {
+    for (const release of releases) show(release);
+    for (const card of cards.values()) card.tick(time_ns);
+  },
+  decision(decision) {
+    events.decision(decision);
+    cards.get(decision.model)?.decided(decision);
+  },
+  config(config) {
+    events.configured(config);
+    showConfig(config);
+  },
+  end() {},
+};
+
+function show(release) {
+  let card = cards.get(release.model);
+  if (!card) {
+    card = new Card(release, orders);
+    cards.set(release.model, card);
+    const chip = el("a", { href: `#model-${release.model}` }, el("span", { class: "dot" }), release.model);
+    chips.set(release.model, chip);
+    byId("releases").append(card.element);
+    byId("chips").append(chip);
+  }
+  card.update(release);
+  chips.get(release.model).dataset.state = card.element.dataset.state;
+}
+
+function drop(name) {
+  cards.get(name).element.remove();
+  chips.get(name).remove();
+  cards.delete(name);
+  chips.delete(name);
+}
+
+function contact(state) {
+  const pill = byId("contact");
+  if (pill.dataset.state === state) return;
+  pill.dataset.state = state;
+  say(byId("contact-text"), state === "lost" ? `No contact since ${new Date().toLocaleTimeString("en-GB")}` : CONTACT[state]);
+  document.body.classList.toggle("stale", state !== "live");
+  if (state !== "live") return;
+  byId("key-form").hidden = true;
+  byId("forget").hidden = !hasKey();
+  read("/openapi.json").then((document) => { taken = new Set(Object.keys(document.paths)); }, () => {});
+}
+
+whenKeyIsWanted((why) => {
+  byId("key-form").hidden = false;
+  say(byId("key-why"), why);
+});
+
+byId("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  keepKey(byId("key").value.trim());
+  byId("key").value = "";
+  unlock();
+});
+
+byId("forget").addEventListener("click", () => {
+  forgetKey();
+  location.reload();
+});
+
+answerQuestions();
+follow((name, data) => HEARD[name]?.(data), contact, () => new Promise((done) => { unlock = done; }));

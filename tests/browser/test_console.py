@@ -1,0 +1,204 @@
+"""The console as people use it, on a gateway under traffic."""
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from loadtests.client import Client, Seen
+from tests.processes.flawed import gateway, order, release, requests
+from tests.running import GatewayProcess
+
+ROUTING = """\
+models:
+  flawed:  # the one and only
+    stable: 1
+    candidate: 2
+    split:
+      stickiness: prediction
+      routes:
+        - name: friends
+          match: [{customer: {prefix: friend-}}]
+          weight: 100
+        - name: everyone
+          weight: 50
+"""
+WITHIN_MS = 1000
+FELL = """() => {
+  const fell = {after: Promise.withResolvers()};
+  const row = document.querySelector("[data-route=everyone]");
+  document.addEventListener("click", () => {
+    const pressed = performance.now();
+    const seen = () => row.dataset.percent === "0" && fell.after.resolve(performance.now() - pressed);
+    new MutationObserver(seen).observe(row, {attributes: true});
+  }, {once: true, capture: true});
+  return {after: fell.after.promise};
+}"""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    started = gateway(tmp_path_factory.mktemp("console"))
+    file_of(started).write_text(ROUTING)
+    with started:
+        yield started
+
+
+@pytest.fixture
+def console(running: GatewayProcess, page: Page) -> Iterator[Page]:
+    page.goto(running.control_url)
+    expect(page.locator("#contact")).to_have_attribute("data-state", "live")
+    yield page
+    if release(running)["stopped"]:
+        order(running, "resume")
+
+
+def file_of(running: GatewayProcess) -> Path:
+    return running.config.parent / "routing.yaml"
+
+
+def decisions(running: GatewayProcess) -> Any:
+    return httpx.get(f"{running.control_url}/api/decisions").json()
+
+
+def variants(running: GatewayProcess) -> set[tuple[str, ...]]:
+    seen = Seen()
+    with Client(("127.0.0.1", running.port), 8, requests(1.0)) as client:
+        client.keep_busy(0.3, seen)
+    assert not seen.failures
+    return set(seen.variants)
+
+
+class Traffic:
+    """Requests all the while, in a thread."""
+
+    def __init__(self, running: GatewayProcess) -> None:
+        self.seen = Seen()
+        self._running = running
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._send)
+
+    def _send(self) -> None:
+        with Client(("127.0.0.1", self._running.port), 4, requests(1.0)) as client:
+            while not self._over.is_set():
+                client.keep_busy(0.05, self.seen)
+
+    def __enter__(self) -> "Traffic":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def test_one_press_stops_and_the_page_says_when_it_took_effect(running: GatewayProcess, console: Page) -> None:
+    everyone = console.locator("[data-route=everyone]")
+    expect(everyone).to_have_attribute("data-percent", "50")
+    with Traffic(running) as traffic:
+        measured = console.locator("[data-route=measured]")
+        expect(measured).to_have_attribute("data-percent", re.compile(r"^(4\d|5\d)"))  # 50% as it really falls
+        fell = console.evaluate_handle(FELL)  # timed by the page itself, as a person at it would see it
+        console.get_by_role("button", name="Stop the candidate of flawed").click()
+        expect(console.locator(".effect")).to_have_text(re.compile("in effect [0-9]+ ms after the press"))
+        assert variants(running) == {"stable"}
+        assert fell.evaluate("fell => fell.after") < WITHIN_MS
+        assert int(console.locator(".effect").get_attribute("data-ms") or "") < WITHIN_MS
+        expect(everyone).to_have_attribute("data-percent", "0")
+        expect(measured).to_have_attribute("data-percent", "0")
+    assert not traffic.seen.failures
+    expect(console.locator(".stage")).to_have_text("stopped")
+    expect(console.locator(".why")).to_contain_text("Stopped by local")
+
+
+def test_a_stop_from_elsewhere_shows_by_itself(running: GatewayProcess, console: Page) -> None:
+    order(running, "stop")
+    asked = time.monotonic()
+    expect(console.locator("[data-route=everyone]")).to_have_attribute("data-percent", "0")
+    assert time.monotonic() - asked < WITHIN_MS / 1000
+    expect(console.locator("#events li").first).to_contain_text("flawed: stop")
+    expect(console.locator(".last")).to_contain_text("stop of version 2 by local, a test")
+
+
+def test_resume_asks_why_and_keeps_the_answer(running: GatewayProcess, console: Page) -> None:
+    order(running, "stop")
+    console.get_by_role("button", name="Resume flawed").click()
+    dialog = console.locator("#resume-dialog")
+    expect(dialog).to_contain_text("stopped by local")
+    dialog.get_by_role("button", name="Resume").click()
+    assert release(running)["stopped"]  # not without a reason
+    dialog.get_by_label("Why is it safe now?").fill("the cause is mended")
+    dialog.get_by_role("button", name="Resume").click()
+    expect(dialog).to_be_hidden()
+    expect(console.locator(".stage")).to_have_text("running")
+    assert decisions(running)[0]["reason"] == "the cause is mended"
+    assert "candidate" in variants(running)
+
+
+def test_it_works_without_a_mouse(running: GatewayProcess, console: Page) -> None:
+    focused = "document.activeElement.getAttribute('aria-label')"
+    for _ in range(30):
+        console.keyboard.press("Tab")
+        if console.evaluate(focused) == "Stop the candidate of flawed":
+            break
+    console.keyboard.press("Enter")
+    expect(console.locator(".stage")).to_have_text("stopped")
+    expect(console.get_by_role("button", name="Resume flawed")).to_be_focused()
+    console.keyboard.press("Enter")
+    console.keyboard.type("by keyboard")
+    console.keyboard.press("Enter")
+    expect(console.locator(".stage")).to_have_text("running")
+    expect(console.get_by_role("button", name="Stop the candidate of flawed")).to_be_focused()
+    assert decisions(running)[0]["reason"] == "by keyboard"
+
+
+def test_a_mistake_in_the_routing_file_is_where_one_looks(running: GatewayProcess, console: Page) -> None:
+    file_of(running).write_text(ROUTING.replace("weight: 50", "wieght: 50"))
+    banner = console.locator("#config-error")
+    expect(banner).to_be_in_viewport()
+    expect(banner).to_contain_text("did you mean 'weight'")
+    expect(console.locator("#config-alarm")).to_be_visible()
+    file_of(running).write_text(ROUTING)
+    expect(banner).to_be_hidden()
+
+
+def test_who_gets_what(console: Page) -> None:
+    form = console.locator("#what-if")
+    form.get_by_label("Customer", exact=True).fill("friend-7")
+    form.get_by_role("button", name="Explain").click()
+    answer = console.locator("#what-if-answer")
+    expect(answer).to_contain_text("version 2 candidate")
+    form.get_by_label("Customer", exact=True).fill("")
+    form.locator("summary").click()
+    form.get_by_label("Key, where no customer decides").fill("p-1")
+    form.get_by_role("button", name="Explain").click()
+    expect(answer).to_contain_text("prediction 'p-1' is in bucket")
+    expect(answer.locator("[data-matched=true]")).to_contain_text("everyone")
+
+
+def test_what_a_person_writes_is_text(running: GatewayProcess, console: Page) -> None:
+    reason = "<img src=x onerror=document.body.remove()><b>bold</b>"
+    httpx.post(f"{running.control_url}/api/releases/flawed/stop", json={"reason": reason})
+    for place in (".why", ".last", "#events"):
+        expect(console.locator(place)).to_contain_text(reason)
+    assert console.locator("main img, aside img").count() == 0
+
+
+def test_promote_shows_its_edit_first(running: GatewayProcess, console: Page) -> None:
+    console.get_by_role("button", name="Promote the candidate of flawed").click()
+    dialog = console.locator("#promote-dialog")
+    expect(dialog.locator("ins")).to_have_text("+    stable: 2\n")
+    dialog.get_by_label("Why?").fill("better")
+    dialog.get_by_role("button", name="Promote").click()
+    expect(dialog).to_be_hidden()
+    expect(console.locator(".stage")).to_have_text("no candidate")
+    expect(console.get_by_role("button", name="Stop the candidate of flawed")).to_be_hidden()
+    assert "  flawed:  # the one and only\n    stable: 2\n" in file_of(running).read_text()
+    file_of(running).write_text(ROUTING)
+    expect(console.locator(".stage")).to_have_text("running")
