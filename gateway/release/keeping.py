@@ -12,7 +12,7 @@ ON_THE_RAMP = (Stage.RAMPING, Stage.PAUSED, Stage.HELD)
 
 
 def kept(controller: Controller, now_s: float) -> dict[str, Any]:
-    """The memory. It grows with the number of sticky keys that have failed: some 25 bytes each."""
+    """The memory. It grows with the number of sticky keys that have failed: some 7 bytes each."""
     return {
         **_said_by(controller.settings),
         "weight_ppm": controller.ramp.weights_ppm[controller.place.step] if controller.ramp else 0,

@@ -7,7 +7,7 @@ weight only the first failure of a key counts, and after a ramp has risen it cou
 changed sides.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -59,16 +59,19 @@ class Ledger:
         self._known = {}
 
     def to_json(self) -> dict[str, Any]:
-        """For a file."""
+        """For a file. Many keys are known to lie between the same few bounds, so they are listed by these."""
+        known: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        for key, bounds in self._known.items():
+            known[bounds].append(key)
         return {
             "counts": [[chance, candidate, count] for (chance, candidate), count in self._counts.items()],
-            "known": [[key, *bounds] for key, bounds in self._known.items()],
+            "known": [[*bounds, keys] for bounds, keys in known.items()],
         }
 
     def restore(self, kept: dict[str, Any]) -> None:
         """What `to_json` gave."""
         self._counts = Counter({(chance, candidate): count for chance, candidate, count in kept["counts"]})
-        self._known = {key: (low, high) for key, low, high in kept["known"]}
+        self._known = {key: (low, high) for low, high, keys in kept["known"] for key in keys}
         self._log_e = None
 
     def _learn(self, weight_ppm: int, candidate: bool, key: int) -> float:
