@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
+from gateway.web.access import refused
 from gateway.web.metadata import JsonResponse
 from gateway.web.openapi import Operation, Parameter, document
 
@@ -174,7 +175,7 @@ def _of(path: str, what: str) -> list[Operation]:
 def described() -> dict[str, Any]:
     """The whole document."""
     own = Operation("GET", PATH, "openapi", "This document.", dict[str, Any])
-    return document("canary-gateway: data plane", DESCRIPTION, [*operations(), own], "inference")
+    return document("canary-gateway: data plane", DESCRIPTION, [*operations(), own], "inference", refused)
 
 
 async def _openapi(request: Request) -> Response:

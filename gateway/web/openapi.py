@@ -1,7 +1,7 @@
 """OpenAPI 3.1 documents, from what the planes say of their operations. Types become JSON Schemas by pydantic."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from gateway import __version__
 VERSION: Final = "3.1.0"
 JSON: Final = "application/json"
 BYTES: Final = "application/octet-stream"
+Refused = Callable[[str, str], Iterable[int]]
 _SCHEMAS: Final = "#/components/schemas/{model}"
 
 
@@ -54,9 +55,11 @@ class Operation:
     binary: bool = False
 
 
-def document(title: str, description: str, operations: Iterable[Operation], tag: str) -> dict[str, Any]:
-    """The whole OpenAPI document."""
-    operations = list(operations)
+def document(
+    title: str, description: str, operations: Iterable[Operation], tag: str, refused: Refused
+) -> dict[str, Any]:
+    """The whole OpenAPI document. `refused`: the statuses that a guard may answer a method and path with."""
+    operations = [replace(one, errors=sorted({*one.errors, *refused(one.method, one.path)})) for one in operations]
     types = {id(kind): kind for operation in operations for kind in (operation.answer, operation.body) if kind}
     keyed = [(key, "serialization", TypeAdapter(kind)) for key, kind in types.items()]
     keyed.append((id(Refusal), "serialization", TypeAdapter(Refusal)))

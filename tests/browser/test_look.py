@@ -1,5 +1,6 @@
 """The console for everyone: light, dark and a phone, readable by axe's rules, with and without what is optional."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import listened
 from tests.running import GatewayProcess
+from tests.security.guarded import guarded, left_behind
 
 ROOT = Path(__file__).parents[2]
 SCREENS: list[Any] = [("light", 1360, 900), ("dark", 1360, 900), ("light", 375, 740), ("dark", 375, 740)]
@@ -120,30 +122,33 @@ RAMPING: Any = {
 }
 
 
-def test_a_key_is_asked_for_where_one_is_wanted(running: GatewayProcess, page: Page, complaints: list[str]) -> None:
-    """The door stands in for keys: it lets through who says the right one."""
-
-    def door(route: Route) -> None:
-        if route.request.headers.get("authorization") == "Bearer right":
-            route.continue_()
-        else:
-            route.fulfill(status=401, json={"error": "this key is not known"})
-
-    page.route("**/api/**", door)
-    page.goto(running.control_url)
-    form = page.locator("#key-form")
-    form.get_by_label("API key").fill("wrong")
-    form.get_by_role("button", name="Use this key").click()
-    expect(form).to_contain_text("this key is not known")
-    form.get_by_label("API key").fill("right")
-    form.get_by_role("button", name="Use this key").click()
-    expect(page.locator("#contact")).to_have_attribute("data-state", "live")
-    expect(form).to_be_hidden()
-    assert page.evaluate("JSON.stringify([localStorage.length, document.cookie])") == '[0,""]'
-    page.get_by_role("button", name="Forget the key").click()
-    expect(form).to_be_visible()
-    assert all("401" in complaint for complaint in complaints)
+def test_a_key_is_asked_for_where_one_is_wanted(tmp_path: Path, page: Page, complaints: list[str]) -> None:
+    started = guarded(tmp_path)
+    with started.gateway:
+        page.goto(started.gateway.control_url)
+        form = page.locator("#key-form")
+        use(page, "wrong")
+        expect(form).to_contain_text("the API key is unknown")
+        use(page, started.keys["reader"])
+        expect(page.locator("#contact")).to_have_attribute("data-state", "live")
+        expect(form).to_be_hidden()
+        page.get_by_role("button", name="Stop the candidate of flawed").click()
+        expect(page.locator(".failure").first).to_contain_text("Not stopped: this needs a key with the scope operate")
+        assert page.evaluate("JSON.stringify([localStorage.length, document.cookie])") == '[0,""]'
+        page.get_by_role("button", name="Forget the key").click()
+        use(page, started.keys["operator"])
+        page.get_by_role("button", name="Stop the candidate of flawed").click()
+        expect(page.locator(".effect")).to_contain_text("in effect")
+        expect(page.locator(".why")).to_contain_text("ops")
+        assert problems(page) == []
+    assert left_behind(started) == []
+    assert all(re.search("40[13]|ERR_CONNECTION|ERR_INCOMPLETE", complaint) for complaint in complaints)
     complaints.clear()
+
+
+def use(page: Page, key: str) -> None:
+    page.get_by_label("API key").fill(key)
+    page.get_by_role("button", name="Use this key").click()
 
 
 def test_a_gateway_that_is_gone_is_said_to_be(tmp_path: Path, page: Page, complaints: list[str]) -> None:

@@ -21,6 +21,7 @@ from gateway.web import described
 from gateway.web.metadata import Metadata
 from gateway.web.repository import RepositoryApi
 from tests.running import GatewayProcess
+from tests.security.guarded import Guarded, bearer, guarded
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = 16
@@ -53,19 +54,43 @@ def test_no_request_gets_an_answer_that_is_not_described(
     assert seen.keys() >= ({200, 404} if mode is GenerationMode.POSITIVE else {400, 404}), seen
 
 
-def answers(address: str, operation: Any, mode: GenerationMode) -> Counter[int]:
+@pytest.mark.parametrize("caller", [None, "feeder", "all"])
+@pytest.mark.parametrize("plane", ["data", "control"])
+def test_the_same_where_keys_are_asked_for(guarded_one: Guarded, plane: str, caller: str | None) -> None:
+    """Without a key, with one that may do little, and with one that may do all."""
+    address = guarded_one.gateway.url if plane == "data" else guarded_one.gateway.control_url
+    headers = bearer(guarded_one.keys["all"])
+    schema = schemathesis.openapi.from_url(f"{address}/openapi.json", headers=headers)
+    seen: Counter[int] = Counter()
+    for found in schema.get_all_operations():
+        if found.ok().path != STREAMS:
+            key = guarded_one.keys[caller] if caller else None
+            seen += answers(address, found.ok(), GenerationMode.POSITIVE, 3, **bearer(key))
+    assert {None: 401, "feeder": 403, "all": 200}[caller] in seen
+
+
+@pytest.fixture(scope="module")
+def guarded_one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    started = guarded(tmp_path_factory.mktemp("guarded"))
+    with started.gateway:
+        yield started
+
+
+def answers(
+    address: str, operation: Any, mode: GenerationMode, examples: int = EXAMPLES, **headers: str
+) -> Counter[int]:
     """The statuses that requests to one operation were answered with; each answer is checked."""
     seen: Counter[int] = Counter()
 
     @settings(
-        max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, phases=(Phase.explicit, Phase.generate),
+        max_examples=examples, deadline=None, derandomize=True, database=None, phases=(Phase.explicit, Phase.generate),
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(case=operation.as_strategy(generation_mode=mode), model=THERE)
     def try_it(case: Any, model: str | None) -> None:
         if model and "model" in case.path_parameters:
             case.path_parameters["model"] = model
-        response = case.call_and_validate(base_url=address, checks=CHECKS, timeout=30)
+        response = case.call_and_validate(base_url=address, checks=CHECKS, timeout=30, headers=headers)
         seen[response.status_code] += 1
 
     try_it()

@@ -20,7 +20,7 @@ from gateway.web.body import ClientGone
 from gateway.web.control.changes import Changes
 from gateway.web.control.events import Events
 from gateway.web.control.explain import Explain
-from gateway.web.control.guard import ControlGuard
+from gateway.web.control.guard import ControlGuard, refused
 from gateway.web.control.page import Page
 from gateway.web.control.readings import Readings
 from gateway.web.metadata import JsonResponse
@@ -42,7 +42,7 @@ def control_plane(control: Control, state: Path, ending: asyncio.Event, keyring:
     @cache
     def described() -> dict[str, Any]:
         operations = [*(endpoint.operation for endpoint in endpoints), OPENAPI]
-        return document("canary-gateway: control plane", DESCRIPTION, operations, "control")
+        return document("canary-gateway: control plane", DESCRIPTION, operations, "control", refused)
 
     async def openapi(request: Request) -> Response:
         return JsonResponse(described())

@@ -63,6 +63,11 @@ def need_of(method: str, path: str) -> Need | None:
     return None if path in OPEN or path.startswith(OPEN_BELOW) else READ
 
 
+def refused(method: str, path: str) -> tuple[int, ...]:
+    """The statuses that the guard may answer with, for the OpenAPI document."""
+    return (400,) if need_of(method, path) is None else (400, 401, 403)
+
+
 def _refuse_other_names(headers: Headers) -> None:
     """Raises InvalidRequest where the client believes to talk to another machine."""
     if not THIS_MACHINE.fullmatch(headers.get(b"host", b"")):
