@@ -98,8 +98,8 @@ def test_predictions_and_feedback_are_recorded_as_the_keys_customers(running: Gu
     records = running.file.parent / "state" / "records"
 
     def recorded(kind: str) -> list[Any]:
-        lines = [line for path in records.glob(f"{kind}-*") for line in path.read_text().splitlines(keepends=True)]
-        documents = [json.loads(line) for line in lines if line.endswith("\n")]
+        lines = [line for path in records.glob(f"{kind}-*") for line in path.read_bytes().split(b"\n")[:-1]]
+        documents = [json.loads(line) for line in lines]
         return [one["customer"] for one in documents if one["prediction_id"] == prediction_id]
 
     until(lambda: recorded("predictions") == ["acme"] == recorded("feedback"), "both records")
