@@ -34,7 +34,7 @@ class Watched:
         names = " and ".join(map(str, self._paths))
         try:
             self._load()
-        except GatewayError as error:
+        except (GatewayError, OSError, ValueError) as error:
             if now != self._complained:
                 self._complained = now
                 log.error("%s not loaded, what was read before stays in force: %s", names, error)

@@ -1,6 +1,7 @@
 """Every route with no key, a wrong one, an expired one, one of another scope, and a right one."""
 
 import gzip
+import json
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -88,17 +89,20 @@ def test_feedback_takes_a_key_for_feedback(running: Guarded) -> None:
     assert running.ask("feeder", "POST", url, json={"prediction_id": "none"}).json()["accepted"] == 0
 
 
-def test_feedback_is_recorded_as_the_keys_customers(running: Guarded) -> None:
+def test_predictions_and_feedback_are_recorded_as_the_keys_customers(running: Guarded) -> None:
     url = f"{running.gateway.url}/v2/feedback"
-    feedback = {"prediction_id": running.infer("all").headers["x-prediction-id"], "reward": 1, "comment": "whose?"}
+    prediction_id = running.infer("all").headers["x-prediction-id"]
+    feedback = {"prediction_id": prediction_id, "reward": 1}
     assert running.ask("all", "POST", url, json=feedback, headers={"x-customer-id": "globex"}).status_code == 403
     assert running.ask("all", "POST", url, json=feedback).json() == {"accepted": 1, "rejected": []}
     records = running.file.parent / "state" / "records"
 
-    def recorded() -> list[str]:
-        return [line for path in records.glob("feedback-*") for line in path.read_text().splitlines()]
+    def recorded(kind: str) -> list[Any]:
+        lines = [line for path in records.glob(f"{kind}-*") for line in path.read_bytes().split(b"\n")[:-1]]
+        documents = [json.loads(line) for line in lines]
+        return [one["customer"] for one in documents if one["prediction_id"] == prediction_id]
 
-    until(lambda: any('"customer":"acme"' in line and "whose?" in line for line in recorded()), "the record")
+    until(lambda: recorded("predictions") == ["acme"] == recorded("feedback"), "both records")
 
 
 # The ways that a prediction takes through the gateway: each must ask for the key.
