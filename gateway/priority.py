@@ -27,6 +27,15 @@ def go_first() -> None:
     _real_time(0, CONTROL)
 
 
+def go_ahead() -> None:
+    """The calling thread, one beside control's main one, is seldom kept off its core.
+
+    It may hold the interpreter's lock, and whoever needs that waits until it has a core again, whatever its priority.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+
+
 def give_way_when_wild() -> None:
     """A real-time thread of this process that runs for half a second without a pause becomes an ordinary one.
 
@@ -57,30 +66,39 @@ def be_ordinary() -> None:
 
 @contextlib.contextmanager
 def hurried(pids: Iterable[int]) -> Iterator[None]:
-    """While control waits for these processes, their main threads run before all ordinary ones.
+    """While control waits for these processes, they run before all ordinary ones.
 
     Priority inheritance (Sha, Rajkumar & Lehoczky, 1990): else control would wait behind the load that holds them off
-    their cores.
+    their cores. All of their threads: any may hold the interpreter's lock.
     """
-    raised = [(pid, niceness) for pid in pids if (niceness := _raised(pid)) is not None]
+    raised = [
+        (thread, niceness) for pid in pids for thread in _threads(pid) if (niceness := _raised(thread)) is not None
+    ]
     try:
         yield
     finally:
-        for pid, niceness in raised:
+        for thread, niceness in raised:
             with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, pid, niceness)
+                os.setpriority(os.PRIO_PROCESS, thread, niceness)
             with contextlib.suppress(OSError, AttributeError):
-                os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
+                os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
 
 
-def _raised(pid: int) -> int | None:
+def _threads(pid: int) -> list[int]:
+    try:
+        return [int(thread) for thread in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return [pid]
+
+
+def _raised(thread: int) -> int | None:
     """The niceness that it had; None where it could not be raised."""
     try:
-        own = os.getpriority(os.PRIO_PROCESS, pid)
-        os.setpriority(os.PRIO_PROCESS, pid, min(own, os.getpriority(os.PRIO_PROCESS, 0)))
+        own = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, min(own, os.getpriority(os.PRIO_PROCESS, 0)))
     except OSError:
         return None
-    _real_time(pid, WAITED_FOR)
+    _real_time(thread, WAITED_FOR)
     return own
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ from gateway.errors import SettingsError
 from gateway.fleet import Orphans
 from gateway.identity.keyring import Keyring
 from gateway.identity.tls import Tls, serving
-from gateway.priority import give_way_when_wild, go_first
+from gateway.priority import give_way_when_wild, go_ahead, go_first
 from gateway.settings.gateway_settings import GatewaySettings, ServerSettings, TlsSettings
 from gateway.settings.routing_settings import RoutingSettings
 from gateway.web.control.app import control_plane
@@ -86,6 +87,7 @@ class _Supervisor:
         loop = asyncio.get_running_loop()
         give_way_when_wild()
         go_first()  # a stop must not wait for a core behind the load
+        loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="control", initializer=go_ahead))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_end)
         loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)

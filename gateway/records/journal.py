@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.priority import go_ahead
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, segment_name, segments
 from gateway.records.stream import Stream
 from gateway.settings.gateway_settings import RecordsSettings
@@ -78,6 +79,7 @@ class Journal:
             self._thread.join(LAST_S)
 
     def _run(self) -> None:
+        go_ahead()
         while True:
             ending = self._end.is_set()  # before the last round, not after it
             if self.round():

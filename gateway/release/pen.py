@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from gateway.priority import go_first
+from gateway.priority import go_ahead, go_first
 
 RETRY_S: Final = 1.0
 log: Final = logging.getLogger("gateway.release")
@@ -23,7 +23,9 @@ class Pen:
 
     def __init__(self) -> None:
         self._quick = ThreadPoolExecutor(1, "append", initializer=go_first)
-        self._slow = ThreadPoolExecutor(1, "sync")  # a rename may stall behind a journal commit: no append behind it
+        self._slow = ThreadPoolExecutor(
+            1, "sync", initializer=go_ahead
+        )  # a rename may stall behind a journal commit: no append behind it
         self._appended: Future[bool] | None = None
         self._closing = threading.Event()
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gateway.errors import GatewayError
+from gateway.priority import be_ordinary
 from gateway.serving.repository import Repository
 from gateway.serving.version import LoadedVersion, load_version
 
@@ -94,6 +95,7 @@ def _load(repository: Repository, name: str, version: int) -> LoadedVersion:
 
 
 def _child() -> None:
+    be_ordinary()  # control has started it
     repository = Repository(Path(sys.argv[1]))
     for line in sys.stdin:
         print(json.dumps(_try(repository, Trial(**json.loads(line)))), flush=True)

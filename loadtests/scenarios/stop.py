@@ -127,7 +127,7 @@ def _judge(rows: list[dict[str, object]]) -> bool:
         bad = {name for name, check in checks.items() if not check(row)}
         missed.update(bad)
         table.add_row(*(f"[red]{row[key]}[/red]" if key in bad else str(row[key]) for key in columns))
-    console = Console()
+    console = Console(width=max(160, Console().width))  # a file is as wide as it needs to be
     console.print(table)
     for row in rows:
         if row["failures"]:
