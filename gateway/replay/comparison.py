@@ -38,7 +38,7 @@ class Comparison:
     """The predictions that one version had answered, against what another, or the same, says now.
 
     `agreed` and `classed`: how many got the same class, of those with one. `right_then` and `right_now`, of `labelled`.
-    `other_file`: how many were answered by a file that is not the one on disk.
+    `other_file`: how many the same version answered from a file that is not the one on disk.
     """
 
     count: int = 0
@@ -56,11 +56,11 @@ class Comparison:
     examples: list[str] = field(default_factory=list)
     first_error: str = ""
 
-    def add(self, rerun: Rerun, sha256: str) -> None:
-        """One prediction; `sha256` is the hash of the file that has answered it now."""
+    def add(self, rerun: Rerun, sha256: str | None) -> None:
+        """One prediction. `sha256`: of the file that should have answered it then; None for that of another version."""
         self.count += 1
         prediction = rerun.prediction
-        self.other_file += prediction.model_sha256 not in (None, sha256)
+        self.other_file += sha256 is not None and prediction.model_sha256 not in (None, sha256)
         if rerun.error:
             self.failed += 1
             self.first_error = self.first_error or f"{prediction.prediction_id}: {rerun.error}"

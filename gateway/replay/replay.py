@@ -74,7 +74,9 @@ def replay(
         fill(store, records, query, feedback)
         pairs = itertools.islice(chosen.of(joined(records, query, store, rows)), limit)
         for rerun in runner.run(pairs):
-            found.setdefault(rerun.prediction.version, Comparison()).add(rerun, loaded.sha256)
+            answered_by = rerun.prediction.version
+            expected = loaded.sha256 if answered_by == version else None
+            found.setdefault(answered_by, Comparison()).add(rerun, expected)
     if not found:
         raise GatewayError(
             f"no recorded prediction of '{query.model}' can be run again: {chosen.unanswered:,} of them failed,"
