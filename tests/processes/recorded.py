@@ -1,0 +1,45 @@
+"""What a client was told, and what a gateway has recorded."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gateway.records.segments import FEEDBACK, PREDICTIONS, segments
+from loadtests.client import Answer, Seen
+
+
+@dataclass(slots=True)
+class Told(Seen):
+    """A client that keeps the id of every prediction that it was answered with."""
+
+    ids: list[str] = field(default_factory=list)
+
+    def add(self, answer: Answer) -> None:
+        Seen.add(self, answer)
+        if answer.status == 200:
+            self.ids.append(orjson.loads(answer.body)["parameters"]["prediction_id"])
+
+
+def records(folder: Path, stream: str = PREDICTIONS) -> list[dict[str, Any]]:
+    """The lines of a stream of the gateway in `folder`; a torn one, anywhere, is an error."""
+    found = []
+    for path in segments(folder / "state" / "records", stream):
+        content = path.read_bytes()
+        assert not content or content.endswith(b"\n"), f"{path.name} ends within a line"
+        found += [orjson.loads(line) for line in content.splitlines()]
+    return found
+
+
+def feedback(folder: Path) -> list[dict[str, Any]]:
+    return records(folder, FEEDBACK)
+
+
+def assert_all_are_recorded_once(folder: Path, told: Told) -> None:
+    """Every prediction that the client has an answer to. Others may be there too: their workers died before sending."""
+    ids = [record["prediction_id"] for record in records(folder)]
+    assert len(ids) == len(set(ids)), "a prediction is recorded twice"
+    assert len(told.ids) == len(set(told.ids)), "an id was given twice"
+    missing = set(told.ids) - set(ids)
+    assert not missing, f"{len(missing)} of {len(told.ids)} predictions are not recorded"

@@ -1,0 +1,274 @@
+"""Records of real gateways: complete and exact, through the death of any process."""
+
+import base64
+import gzip
+import json
+import random
+import subprocess
+from hashlib import sha256
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from gateway.shm.segment import memory_folder
+from loadtests.client import Client
+from tests import zoo
+from tests.processes.flawed import body, gateway, kill, metric, requests, until, workers
+from tests.processes.recorded import Told, assert_all_are_recorded_once, feedback, records
+from tests.processes.test_death import gateway_again, healthy
+from tests.running import GatewayProcess
+from tests.serving import onnx_models
+from tests.serving.onnx_models import place
+
+KILLS = 5
+CONNECTIONS = 16
+FLAWED = "/v2/models/flawed/infer"
+
+
+def rings(running: GatewayProcess) -> list[Path]:
+    """The memory files of the gateway's state folder."""
+    state = (running.config.parent / "state").resolve()
+    return sorted(memory_folder().glob(f"canary-gateway-{sha256(str(state).encode()).hexdigest()[:12]}.*"))
+
+
+def ready(running: GatewayProcess) -> bool:
+    return metric(running, "gateway_workers", state="ready") == 2
+
+
+def killed(running: GatewayProcess) -> None:
+    """All of it, control first, none with time to say goodbye."""
+    pids = workers(running)
+    kill(running.pid)
+    for pid in pids:
+        kill(pid)
+    assert running.process is not None
+    running.process.wait()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "all have ended")
+
+
+def drained(again: "subprocess.Popen[bytes]") -> None:
+    again.terminate()
+    assert again.wait(60) == 0
+
+
+def test_every_answered_prediction_is_recorded_once_whoever_is_killed(tmp_path: Path) -> None:
+    generator = random.Random(4)
+    running, told = gateway(tmp_path), Told()
+    with running:
+        with Client(("127.0.0.1", running.port), CONNECTIONS, requests(1.0, 2.0), reconnect=True) as client:
+            for _ in range(KILLS):
+                client.keep_busy(0.2 + generator.random() / 5, told)
+                kill(generator.choice(workers(running)))
+                client.keep_busy(0.2, told)
+                until(lambda: ready(running), "a new worker")
+            client.keep_busy(0.3, told)
+            killed(running)
+        assert not told.failures
+        assert rings(running), "what was not drained waits in memory"
+        again = gateway_again(running.config, tmp_path)
+        until(lambda: healthy(running.control_url), "a new gateway on the same state")
+        drained(again)
+        running.process = again
+    assert len(told.ids) > 1000
+    assert_all_are_recorded_once(tmp_path, told)
+    assert rings(running) == []
+
+
+def test_a_killed_control_process_loses_none_of_what_orphans_answer(tmp_path: Path) -> None:
+    running, told = gateway(tmp_path), Told()
+    with running, Client(("127.0.0.1", running.port), CONNECTIONS, requests(1.0), reconnect=True) as client:
+        for _ in range(2):
+            client.keep_busy(0.3, told)
+            orphans = workers(running)
+            kill(running.pid)
+            assert running.process is not None
+            running.process.wait()
+            client.keep_busy(0.3, told)
+            running.process = gateway_again(running.config, tmp_path)
+            until(lambda: healthy(running.control_url), "a new gateway on the same state")
+            client.keep_busy(0.3, told)
+            until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans), "the orphans have ended")  # noqa: B023
+        client.keep_busy(0.3, told)
+        assert not told.failures
+        running.stop()
+    assert_all_are_recorded_once(tmp_path, told)
+    assert rings(running) == []
+
+
+def test_what_is_recorded_says_where_it_comes_from(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        headers = {"x-customer-id": "acme", "x-modality": "tabular"}
+        answers = [httpx.post(f"{running.url}{FLAWED}", content=body(1.0), headers=headers) for _ in range(20)]
+        pinned = httpx.post(f"{running.url}/v2/models/flawed/versions/2/infer", content=body(1.0))
+        mistaken = httpx.post(f"{running.url}{FLAWED}", content=b"{}")
+        assert mistaken.status_code == 400
+    found = {record["prediction_id"]: record for record in records(tmp_path)}
+    assert len(found) == 21, "a client's own mistake is no prediction"
+    for answer in answers:
+        record = found[answer.headers["x-prediction-id"]]
+        variant = answer.headers["x-variant"]
+        assert record["variant"] == variant
+        assert record["version"] == (2 if variant == "candidate" else 1) == int(answer.headers["x-model-version"])
+        file = tmp_path / "models" / "flawed" / str(record["version"]) / "model.onnx"
+        assert record["model_sha256"] == sha256(file.read_bytes()).hexdigest()
+        assert (record["kind"], record["model"], record["route"]) == ("prediction", "flawed", "everyone")
+        assert (record["propensity"], record["weight_ppm"], record["salt"]) == (0.5, 500_000, "flawed-2")
+        assert (record["bucket"] < 500_000) == (variant == "candidate")
+        assert (record["customer"], record["modality"], record["generation"]) == ("acme", "tabular", 1)
+        assert (record["outcome"], record["rescued_from"], record["rescue_reason"]) == ("ok", None, None)
+        assert record["latency_us"] >= record["queue_us"] >= 0 and record["batch"] >= 1
+        assert record["request"] == json.loads(body(1.0))
+        assert record["response"] == answer.json()
+    record = found[pinned.headers["x-prediction-id"]]
+    assert (record["variant"], record["route"], record["propensity"], record["bucket"]) == ("pinned", "pinned", 1, None)
+
+
+def test_a_rescued_prediction_says_from_whom_and_why(tmp_path: Path) -> None:
+    with gateway(tmp_path, "nan") as running:
+        for _ in range(20):
+            assert httpx.post(f"{running.url}{FLAWED}", content=body(-1.0)).status_code == 200
+        rescues = metric(running, "gateway_rescues_total")
+    rescued = [record for record in records(tmp_path) if record["rescued_from"] is not None]
+    assert len(rescued) == rescues > 0
+    for record in rescued:
+        assert (record["rescued_from"], record["rescue_reason"]) == (2, "invalid_output")
+        assert (record["version"], record["variant"], record["outcome"]) == (1, "stable", "ok")
+        assert record["bucket"] < 500_000, "the draw was the candidate's"
+
+
+def test_a_failed_prediction_is_recorded_with_its_error(tmp_path: Path) -> None:
+    with gateway(tmp_path, "nan") as running:
+        answer = httpx.post(f"{running.url}/v2/models/flawed/versions/2/infer", content=body(-1.0))
+        assert answer.status_code == 500
+    (record,) = records(tmp_path)
+    assert (record["outcome"], record["response"]) == ("invalid_output", None)
+    assert record["error"] == answer.json()["error"]
+    assert record["request"] == json.loads(body(-1.0))
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models that take binary tensors, and raw bodies."""
+    folder = tmp_path_factory.mktemp("media")
+    place(folder, "doubling", 1, onnx_models.doubling)
+    place(folder, "image", 1, zoo.identity("BYTES"))
+    (folder / "image" / "model.yaml").write_text("modality: image\n")
+    return folder
+
+
+def test_binary_tensors_come_back_as_they_were_sent(tmp_path: Path, media: Path) -> None:
+    rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+    tensor = {"name": "x", "shape": [3, 2], "datatype": "FP32", "parameters": {"binary_data_size": rows.nbytes}}
+    head = json.dumps({"inputs": [tensor], "outputs": [{"name": "y", "parameters": {"binary_data": True}}]}).encode()
+    with GatewayProcess(tmp_path, media) as running:
+        headers = {"inference-header-content-length": str(len(head))}
+        answer = httpx.post(f"{running.url}/v2/models/doubling/infer", content=head + rows.tobytes(), headers=headers)
+    (record,) = records(tmp_path)
+    assert record["request"] == json.loads(head)
+    assert base64.b64decode(record["request_binary"]) == rows.tobytes()
+    length = int(answer.headers["inference-header-content-length"])
+    assert record["response"] == json.loads(answer.content[:length])
+    assert base64.b64decode(record["response_binary"]) == answer.content[length:] == (rows * 2).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("content_type", "kind"), [("image/png", "image"), ("text/plain; charset=utf-8", "text"), (None, "raw")]
+)
+def test_a_raw_body_comes_back_as_it_was_sent(tmp_path: Path, media: Path, content_type: str | None, kind: str) -> None:
+    raw = 'Grüße,\n"alle" \\ miteinander\r\n\0'.encode()
+    headers = {"content-type": content_type} if content_type else {"inference-header-content-length": "0"}
+    with GatewayProcess(tmp_path, media) as running:
+        assert httpx.post(f"{running.url}/v2/models/image/infer", content=raw, headers=headers).status_code == 200
+    (record,) = records(tmp_path)
+    assert (record["request"], record["request_media"]) == (None, kind)
+    assert base64.b64decode(record["request_binary"]) == raw
+
+
+def test_pretty_printed_and_compressed_requests_are_one_line_each(tmp_path: Path) -> None:
+    document: dict[str, Any] = json.loads(body(1.0))
+    document["id"] = "two\nlines\r\n\u2028"
+    pretty = json.dumps(document, indent=2).replace("\n", "\r\n").encode()
+    with gateway(tmp_path) as running:
+        packed = {"content-encoding": "gzip"}
+        for _ in range(3):
+            assert httpx.post(f"{running.url}{FLAWED}", content=pretty).status_code == 200
+        assert httpx.post(f"{running.url}{FLAWED}", content=gzip.compress(pretty), headers=packed).status_code == 200
+    found = records(tmp_path)
+    assert [record["request"] for record in found] == [document] * 4
+    assert {record["response"]["id"] for record in found} == {document["id"]}
+
+
+@pytest.mark.parametrize("inputs", ["hash", "none"])
+def test_inputs_are_kept_out_where_that_is_asked(tmp_path: Path, inputs: str) -> None:
+    with gateway(tmp_path, records={"inputs": inputs}) as running:
+        answer = httpx.post(f"{running.url}{FLAWED}", content=body(12.5))
+    (record,) = records(tmp_path)
+    assert record["request"] is None
+    assert record.get("request_sha256") == (sha256(body(12.5)).hexdigest() if inputs == "hash" else None)
+    assert record["response"] == answer.json()
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "state" / "records").iterdir())
+    assert b"12.5" not in stored and b"25.0" in stored
+
+
+def test_a_sample_is_recorded_and_all_feedback_counts(tmp_path: Path) -> None:
+    count, sample = 600, 0.1
+    with gateway(tmp_path, records={"sample": "10%"}) as running, httpx.Client(base_url=running.url) as client:
+        ids = []
+        for _ in range(count):
+            ids.append(client.post(FLAWED, content=body(1.0)).headers["x-prediction-id"])
+        entries = [{"prediction_id": each, "reward": 2.0} for each in ids]
+        assert client.post("/v2/feedback", json=entries + entries[:50]).json()["accepted"] == count + 50
+        heard = "gateway_feedback_total"
+        until(lambda: metric(running, heard, verdict="unlabelled") == count, "all feedback is heard")
+        versions = httpx.get(f"{running.control_url}/api/releases/flawed").json()["versions"]
+        assert [version["reward_mean"] for version in versions] == [2.0, 2.0]
+        written = httpx.get(f"{running.control_url}/api/config").json()["records"]
+    recorded = [record["prediction_id"] for record in records(tmp_path)]
+    assert set(recorded) <= set(ids)
+    assert abs(len(recorded) - count * sample) < 5 * sqrt(count * sample * (1 - sample))
+    told = [record["prediction_id"] for record in feedback(tmp_path)]
+    assert set(told) == set(recorded), "feedback is kept where its prediction is"
+    assert written == {
+        "error": None,
+        "written": {"prediction": len(recorded), "feedback": len(told), "mirror": 0},
+        "dropped": 0,
+    }
+
+
+def test_live_accuracy_and_its_correction(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    place(models, "pets", 1, zoo.identity("FP32"))
+    (models / "pets" / "model.yaml").write_text("prediction: {output: y, labels: [cat, dog]}\n")
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [0.0, 1.0]}
+    with GatewayProcess(tmp_path, models) as running:
+
+        def accuracy() -> Any:
+            (version,) = httpx.get(f"{running.control_url}/api/releases/pets").json()["versions"]
+            return version["accuracy"], version["labelled"]
+
+        answers = [httpx.post(f"{running.url}/v2/models/pets/infer", json={"inputs": [tensor]}) for _ in range(4)]
+        said = [
+            {"prediction_id": answer.headers["x-prediction-id"], "truth": truth}
+            for answer, truth in zip(answers, ("dog", "cat", 1, 1), strict=True)
+        ]
+        httpx.post(f"{running.url}/v2/feedback", json=said)
+        until(lambda: accuracy() == (0.75, 4), "three of four are right")
+        httpx.post(f"{running.url}/v2/feedback", json=[*said, {**said[0], "truth": "cat"}])
+        until(lambda: accuracy() == (0.5, 4), "one is corrected")
+        httpx.post(f"{running.url}/v2/feedback", json={**said[0], "truth": "cow"})
+        classes = metric(running, "gateway_predicted_class_total", model="pets")
+        assert metric(running, "gateway_feedback_total", verdict="correct") == 3
+    assert classes == 4
+
+
+def test_nothing_stays_in_memory_after_a_clean_end(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        httpx.post(f"{running.url}{FLAWED}", content=body(1.0))
+        assert len(rings(running)) == 2 + 2 * 4
+    assert rings(running) == []
+    names = sorted(path.name for path in (tmp_path / "state" / "records").iterdir())
+    assert names == ["predictions-000000001.jsonl"], "sealed, so that a shipper takes it"
