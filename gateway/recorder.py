@@ -4,12 +4,10 @@ import time
 from array import array
 from typing import Final
 
-import orjson
-
 from gateway.call import Call
 from gateway.errors import BodyTooLarge, Outcome, Overloaded, RequestError
 from gateway.protocol.encode import EncodedResponse
-from gateway.records.entry import UNKNOWN_CLASS, prediction_line, request_part, response_part
+from gateway.records.entry import UNKNOWN_CLASS, error_part, prediction_line, request_part, response_part
 from gateway.records.sampling import SHARES, share_of
 from gateway.records.token import Signer
 from gateway.serving.batcher import Answer
@@ -79,19 +77,20 @@ class Recorder:
         self, call: Call, answer: Answer, token: bytes, encoded: EncodedResponse, predicted: int, duration_ns: int
     ) -> None:
         """Record a prediction that is about to be sent. Raises Overloaded where it must be recorded and cannot."""
-        if share_of(call.nonce) >= self._threshold:
+        if self._threshold < SHARES and share_of(call.nonce) >= self._threshold:
             return
         source = call.source
         size = len(encoded.body) + (len(source.body) if self._full else 0)
         if size > LINE_BYTES and not self._fits(size):  # before the work of making a line that would not fit
             self._drop(size)
             return
-        tail = b"%b,%b" % (
-            request_part(source.body, source.json_length, source.media, self._inputs),
-            response_part(encoded.body, encoded.json_length),
+        request = request_part(source.body, source.json_length, source.media, self._inputs)
+        response = response_part(encoded.body, encoded.json_length)
+        self._append(
+            _line(
+                call, token, Outcome.OK, duration_ns, answer.queued_ns, answer.batch_rows, predicted, request, response
+            )
         )
-        line = _line(call, token, Outcome.OK, duration_ns, answer.queued_ns, answer.batch_rows, predicted, tail)
-        self._append(line)
 
     def failed(self, call: Call, error: RequestError, duration_ns: int) -> None:
         """Record a prediction that is answered with an error; a client's own mistake is no prediction."""
@@ -101,11 +100,9 @@ class Recorder:
         token = self.signer.token(
             call.served.names[decision.route], decision, call.nonce, UNKNOWN_CLASS, bool(call.rescued)
         )
-        tail = b'%b,"response":null,"error":%b' % (
-            request_part(source.body, source.json_length, source.media, self._inputs),
-            orjson.dumps(str(error)),
-        )
-        self._append(_line(call, token, error.outcome, duration_ns, 0, 0, UNKNOWN_CLASS, tail), strict=False)
+        request = request_part(source.body, source.json_length, source.media, self._inputs)
+        line = _line(call, token, error.outcome, duration_ns, 0, 0, UNKNOWN_CLASS, request, error_part(str(error)))
+        self._append(line, strict=False)
 
     def failure(self, call: Call, *, candidate: bool) -> None:
         """A version has failed on a request that chance gave it."""
@@ -177,7 +174,8 @@ def _line(
     queued_ns: int,
     batch: int,
     predicted: int,
-    tail: bytes,
+    request: bytes,
+    response: bytes,
 ) -> bytes:
     attributes, served = call.attributes, call.served
     return prediction_line(
@@ -194,5 +192,6 @@ def _line(
         queued_ns,
         batch,
         predicted,
-        tail,
+        request,
+        response,
     )

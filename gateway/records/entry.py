@@ -33,27 +33,29 @@ def constant_part(model: str, sha256: str, salt: str, generation: int, version: 
 
 
 def request_part(body: bytes, json_length: int | None, media: str | None, inputs: str) -> bytes:
-    """The request. `inputs` as in the settings: full, hash or none."""
+    """The request, as what follows its key. `inputs` as in the settings: full, hash or none."""
     if inputs == "hash":
-        return b'"request":null,"request_sha256":"%b"' % hashlib.sha256(body).hexdigest().encode()
+        return b'null,"request_sha256":"%b"' % hashlib.sha256(body).hexdigest().encode()
     if inputs == "none":
-        return b'"request":null'
+        return NONE
     if media is not None:
-        return b'"request":null,"request_binary":"%b","request_media":"%b"' % (base64_of(body), media.encode())
-    return _message_part(b"request", body, json_length)
+        return b'null,"request_binary":"%b","request_media":"%b"' % (base64_of(body), media.encode())
+    return one_line(body) if json_length is None else _with_binary(b"request", body, json_length)
 
 
 def response_part(body: bytes, json_length: int | None) -> bytes:
-    """The response as it was sent."""
-    return _message_part(b"response", body, json_length)
+    """The response as it was sent, as what follows its key. Our own JSON has no line breaks."""
+    return body if json_length is None else _with_binary(b"response", body, json_length)
 
 
-def _message_part(name: bytes, body: bytes, json_length: int | None) -> bytes:
-    if json_length is None:
-        return b'"%b":%b' % (name, one_line(body))
-    return b'"%b":%b,"%b_binary":"%b"' % (
-        name, one_line(body[:json_length]), name, base64_of(memoryview(body)[json_length:]),
-    )  # fmt: skip
+def error_part(error: str) -> bytes:
+    """In the response's place, why there is none."""
+    return b'null,"error":%b' % orjson.dumps(error)
+
+
+def _with_binary(name: bytes, body: bytes, json_length: int) -> bytes:
+    raw = base64_of(memoryview(body)[json_length:])
+    return b'%b,"%b_binary":"%b"' % (one_line(body[:json_length]), name, raw)
 
 
 def one_line(text: bytes) -> bytes:
@@ -82,13 +84,15 @@ def prediction_line(
     queued_ns: int,
     batch: int,
     predicted: int,
-    tail: bytes,
+    request: bytes,
+    response: bytes,
 ) -> bytes:
-    """One prediction; `tail` holds request and response, or request and error."""
+    """One prediction; `request` and `response` as their parts give them. One formatting, since each copies them."""
     bucket = decision.bucket
     return (
         b'{"kind":"prediction","prediction_id":"%b","time_ns":%d,%b,"propensity":%.6f,"weight_ppm":%d,"bucket":%b,'
-        b'"customer":%b,"modality":%b,"outcome":"%b",%b"latency_us":%d,"queue_us":%d,"batch":%d,"predicted":%b,%b}\n'
+        b'"customer":%b,"modality":%b,"outcome":"%b",%b"latency_us":%d,"queue_us":%d,"batch":%d,"predicted":%b,'
+        b'"request":%b,"response":%b}\n'
         % (
             prediction_id,
             time_ns,
@@ -104,7 +108,8 @@ def prediction_line(
             queued_ns // 1000,
             batch,
             NONE if predicted == UNKNOWN_CLASS else b"%d" % predicted,
-            tail,
+            request,
+            response,
         )
     )
 

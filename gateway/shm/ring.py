@@ -74,17 +74,17 @@ class Ring:
 
     def append(self, entry: bytes) -> bool:
         """Add an entry; False where the ring is too full for it."""
-        head = self._head
-        end = head + len(entry)
-        if not self.fits(len(entry)):
+        head, count = self._head, len(entry)
+        end = head + count
+        if end > self._limit and not self.fits(count):
             return False
         at = head % self.size
         room = self.size - at
-        if len(entry) <= room:
-            self._raw[_DATA + at : _DATA + at + len(entry)] = entry
+        if count <= room:
+            self._raw[_DATA + at : _DATA + at + count] = entry
         else:
             self._raw[_DATA + at : _DATA + self.size] = entry[:room]
-            self._raw[_DATA : _DATA + len(entry) - room] = entry[room:]
+            self._raw[_DATA : _DATA + count - room] = entry[room:]
         self._head = self._words[HEAD] = end
         return True
 

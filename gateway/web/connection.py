@@ -16,13 +16,14 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.call import Call
-from gateway.errors import HeadersTooLarge, InvalidRequest, RequestError
+from gateway.errors import InvalidRequest, RequestError
+from gateway.pipeline import Reply
 from gateway.serving.batcher import Answer
-from gateway.web.errors import Message, error_message
-from gateway.web.infer import BROKEN, LINE, InferEndpoint, Target, success_message, target_of
-from gateway.web.patience import PatientConnection, bytes_of
+from gateway.web.errors import error_message
+from gateway.web.infer import BROKEN, LINE, InferEndpoint, Target, target_of
+from gateway.web.patience import PatientConnection
+from gateway.web.wire import message_bytes, prediction_bytes
 
-LARGEST_HEAD: Final = 65536  # bytes of request line and headers
 SMALL_BODY: Final = 65536  # a larger one is left to the ASGI task, which reads it with flow control
 CROWD_NS: Final = 1_000_000  # clients that take turns this fast are likely to meet in one turn of the event loop
 log: Final = logging.getLogger("gateway.web")
@@ -40,9 +41,10 @@ class CycleLine:
     async def drain(self) -> None:
         await self._cycle.flow.drain()
 
-    def write(self, message: Message, *, at_once: bool) -> None:
-        if not self._cycle.disconnected:
-            self._connection.answer(self._cycle, message, at_once=at_once)
+    def write(self, reply: Reply, *, at_once: bool) -> None:
+        cycle = self._cycle
+        if not cycle.disconnected:
+            self._connection.send(cycle, prediction_bytes(reply, closing=not cycle.keep_alive), at_once=at_once)
 
 
 class InferConnection(PatientConnection):
@@ -55,7 +57,6 @@ class InferConnection(PatientConnection):
         super().__init__(*args, **options)
         self._endpoint: InferEndpoint = self.config.loaded_app
         self._small_body = min(SMALL_BODY, self._endpoint.max_body)
-        self._head_size = 0
         self.within_s = self._endpoint.body_within_s
         self._target: Target | None = None  # of a request whose task has been put off
         self._answering: RequestResponseCycle | None = None  # of several pipelined ones
@@ -74,17 +75,6 @@ class InferConnection(PatientConnection):
         scope: Any = cycle.scope
         scope[LINE] = CycleLine(self, cycle)
         super()._start_asgi_task(cycle, app)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        scope: Any = self.scope  # None before the first request
-        if scope is not None and "method" not in scope:  # its headers are not complete
-            self._head_size += len(data)
-            if self._head_size > LARGEST_HEAD:
-                problem = f"the request line and headers are larger than {LARGEST_HEAD} bytes"
-                self.refuse(HeadersTooLarge(problem))
-        elif self._head_size:
-            self._head_size = 0
 
     def on_body(self, body: bytes) -> None:
         super().on_body(body)
@@ -109,10 +99,10 @@ class InferConnection(PatientConnection):
             if self._in_company(call) or call.version.waits:
                 self._submit(cycle, call)
                 return
-            message = success_message(self._endpoint.gateway.infer_now(call))
+            answer = prediction_bytes(self._endpoint.gateway.infer_now(call), closing=not cycle.keep_alive)
         except Exception as error:
-            message = _failed(error)
-        self.answer(cycle, message)
+            answer = _failed(error, closing=not cycle.keep_alive)
+        self.send(cycle, answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -155,31 +145,29 @@ class InferConnection(PatientConnection):
             with gateway.gate:
                 rescue = gateway.rescue(call, submitted)
                 if rescue is None:
-                    self.answer(cycle, self._message(call, submitted), at_once=True)
+                    self.send(cycle, self._answer(cycle, call, submitted), at_once=True)
             if rescue is not None:
                 self._submitted = rescue
                 rescue.add_done_callback(partial(self._end, cycle, call))
                 return
         else:
-            self.answer(cycle, self._message(call, submitted))
+            self.send(cycle, self._answer(cycle, call, submitted))
         gateway.let_go()
 
-    def _message(self, call: Call, submitted: "asyncio.Future[Answer]") -> Message:
+    def _answer(self, cycle: RequestResponseCycle, call: Call, submitted: "asyncio.Future[Answer]") -> bytes:
         try:
-            return success_message(self._endpoint.gateway.end(call, submitted))
+            return prediction_bytes(self._endpoint.gateway.end(call, submitted), closing=not cycle.keep_alive)
         except Exception as error:
-            return _failed(error)
+            return _failed(error, closing=not cycle.keep_alive)
 
-    def answer(self, cycle: RequestResponseCycle, message: Message, *, at_once: bool = False) -> None:
+    def send(self, cycle: RequestResponseCycle, answer: bytes, *, at_once: bool = False) -> None:
         """Write the whole answer; `at_once`: have it with the system before this returns."""
-        closing = not cycle.keep_alive
         cycle.response_started = cycle.response_complete = True
-        answer = bytes_of(message, closing)
         if at_once:
             answer = self._sent_at_once(answer)
         if answer:
             self.transport.write(answer)
-        if closing:
+        if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
 
@@ -201,8 +189,8 @@ class InferConnection(PatientConnection):
             return answer
 
 
-def _failed(error: Exception) -> Message:
-    if isinstance(error, RequestError):
-        return error_message(error)
-    log.error("an error of the gateway itself", exc_info=error)
-    return error_message(RequestError(BROKEN))
+def _failed(error: Exception, *, closing: bool) -> bytes:
+    if not isinstance(error, RequestError):
+        log.error("an error of the gateway itself", exc_info=error)
+        error = RequestError(BROKEN)
+    return message_bytes(error_message(error), closing=closing)

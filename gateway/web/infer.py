@@ -19,13 +19,11 @@ from gateway.tensors import InferRequest
 from gateway.web.access import Access
 from gateway.web.attributes import attributes_of, media_of
 from gateway.web.body import ClientGone, Headers, read_body
-from gateway.web.errors import Message, send_error
+from gateway.web.errors import send_error
 
 Target = tuple[str, int | None]
 _PATH: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 LONGEST_PATH: Final = 512  # what is longer is not remembered, and names no model
-_JSON: Final = (b"content-type", b"application/json")
-_BINARY: Final = (b"content-type", b"application/octet-stream")
 RAW: Final = "raw"  # a body of one tensor's bytes, of no media type
 LINE: Final = "canary_gateway.line"  # in an ASGI scope
 BROKEN: Final = "the gateway failed on this request; its log says how"
@@ -38,7 +36,7 @@ class Line(Protocol):
     async def drain(self) -> None:
         """Wait until the client has read most of what it was sent before."""
 
-    def write(self, message: Message, *, at_once: bool) -> None:
+    def write(self, reply: Reply, *, at_once: bool) -> None:
         """Answer, without waiting; `at_once`: have it with the system before this returns."""
 
 
@@ -85,7 +83,7 @@ class InferEndpoint:
             with gateway.gate:
                 rescue = gateway.rescue(call, submitted)
                 if rescue is None:
-                    line.write(success_message(gateway.end(call, submitted)), at_once=not call.version.stable)
+                    line.write(gateway.end(call, submitted), at_once=not call.version.stable)
             submitted = rescue
 
     def begin(self, target: Target, headers: Headers, body: bytes, identity: Identity | None) -> Call:
@@ -144,17 +142,3 @@ def _decode(body: bytes, headers: Headers, media: str | None, served: ServedMode
             f"a raw body (Inference-Header-Content-Length: 0) needs one input; the model has {len(inputs)}"
         )
     return decode_raw(body, inputs[0]), Source(body, media=media or RAW)
-
-
-def success_message(reply: Reply) -> Message:
-    """What a prediction is answered with."""
-    headers = [
-        _JSON if reply.json_length is None else _BINARY,
-        (b"content-length", b"%d" % len(reply.body)),
-        (b"x-prediction-id", reply.prediction_id),
-        (b"x-model-version", reply.version.encode()),
-        (b"x-variant", reply.variant.encode()),
-    ]
-    if reply.json_length is not None:
-        headers.append((b"inference-header-content-length", b"%d" % reply.json_length))
-    return 200, headers, reply.body

@@ -1,16 +1,20 @@
-"""How long a client may take to send one request: else a few thousand half requests would hold every connection."""
+"""How long a client may take to send one request, and how large its head may be.
+
+Without an end to it a few thousand half requests would hold every connection.
+"""
 
 import asyncio
 from typing import Any, Final
 
 from starlette.types import Message, Receive
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.errors import BodyTooSlow, RequestError
-from gateway.web.errors import Message as Answer
+from gateway.errors import BodyTooSlow, HeadersTooLarge, RequestError
 from gateway.web.errors import error_message
+from gateway.web.wire import message_bytes
 
 WITHIN_S: Final = 10.0
+LARGEST_HEAD: Final = 65536  # bytes of request line and headers
 
 
 class PatientConnection(HttpToolsProtocol):
@@ -24,25 +28,26 @@ class PatientConnection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._incomplete = True  # the request that is being received; the first one is waited for
+        self._head_size = 0  # of a head that has begun and is not complete
         self._late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._watch(True)
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._incomplete = True
-
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self._incomplete = False
-
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._incomplete is not (self._late is not None):
-            self._watch(self._incomplete)
+        scope: Any = self.scope  # None before the first request, without a method until its head is complete
+        if scope is None or "method" not in scope:
+            self._head_size += len(data)
+            if self._head_size > LARGEST_HEAD:
+                problem = f"the request line and headers are larger than {LARGEST_HEAD} bytes"
+                self.refuse(HeadersTooLarge(problem))
+        elif self._head_size:
+            self._head_size = 0
+        incomplete = self._head_size > 0 or (self.cycle is not None and self.cycle.more_body)
+        if incomplete is not (self._late is not None):
+            self._watch(incomplete)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -55,7 +60,7 @@ class PatientConnection(HttpToolsProtocol):
 
     def refuse(self, error: RequestError) -> None:
         """Answer and close, without the application."""
-        self.transport.write(bytes_of(error_message(error), closing=True))
+        self.transport.write(message_bytes(error_message(error), closing=True))
         self.transport.close()
 
     def _watch(self, waiting: bool) -> None:
@@ -73,16 +78,6 @@ class PatientConnection(HttpToolsProtocol):
             self.transport.close()  # nothing has been asked, or all of it answered
         else:
             self.refuse(BodyTooSlow("the request took too long to come"))
-
-
-def bytes_of(message: Answer, closing: bool) -> bytes:
-    """An answer on the wire; `closing`: the connection ends with it."""
-    status, headers, body = message
-    parts = [STATUS_LINE[status]]
-    for name, value in headers:
-        parts += (name, b": ", value, b"\r\n")
-    parts += (b"connection: close\r\n\r\n" if closing else b"\r\n", body)
-    return b"".join(parts)
 
 
 def punctual(receive: Receive, within_s: float) -> Receive:

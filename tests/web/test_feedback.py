@@ -13,10 +13,13 @@ import httpx
 import orjson
 import pytest
 
+from gateway.call import Source
 from gateway.deployment import Deployment
 from gateway.pipeline import Gateway
+from gateway.protocol.decode import decode_request
 from gateway.recorder import Recorder
 from gateway.records.token import Signer
+from gateway.routing.attributes import Attributes
 from gateway.serving.repository import Repository
 from gateway.settings.gateway_settings import LimitsSettings, RecordsSettings
 from gateway.settings.routing_settings import RoutingSettings
@@ -43,9 +46,12 @@ class Bench:
     async def predict(self, *scores: float, model: str = "pets") -> str:
         """A prediction of the class with the highest score; its id."""
         tensor = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": scores or (0, 1, 0)}
-        answer = await self.client.post(f"/v2/models/{model}/infer", json={"inputs": [tensor]})
-        assert answer.status_code == 200, answer.text
-        return answer.headers["x-prediction-id"]
+        body = orjson.dumps({"inputs": [tensor]})
+        gateway = self.gateway
+        call = gateway.begin(gateway.served(model), None, decode_request(body), Attributes(), Source(body))
+        submitted = gateway.submit(call)
+        await submitted
+        return gateway.end(call, submitted).prediction_id.decode()
 
     async def tell(self, entries: Any, **headers: str) -> Any:
         answer = await self.client.post("/v2/feedback", json=entries, headers=headers)

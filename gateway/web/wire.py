@@ -1,0 +1,38 @@
+"""Answers as the bytes that go over the wire, for connections that write them without ASGI messages."""
+
+from typing import Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from gateway.pipeline import Reply
+from gateway.web.errors import Message
+
+_OPEN: Final = b""
+_CLOSE: Final = b"connection: close\r\n"
+_JSON: Final = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-prediction-id: %b\r\n"
+    b"x-model-version: %b\r\nx-variant: %b\r\n%b\r\n%b"
+)
+_BINARY: Final = _JSON.replace(b"json", b"octet-stream").replace(
+    b"\r\n%b\r\n%b", b"\r\n%binference-header-content-length: %d\r\n\r\n%b"
+)
+
+
+def prediction_bytes(reply: Reply, *, closing: bool) -> bytes:
+    """A prediction; `closing`: the connection ends with it. One formatting, since this is on every answer's way."""
+    connection = _CLOSE if closing else _OPEN
+    version, variant = reply.version.encode(), reply.variant.encode()
+    body = reply.body
+    if reply.json_length is None:
+        return _JSON % (len(body), reply.prediction_id, version, variant, connection, body)
+    return _BINARY % (len(body), reply.prediction_id, version, variant, connection, reply.json_length, body)
+
+
+def message_bytes(message: Message, *, closing: bool) -> bytes:
+    """Any other answer."""
+    status, headers, body = message
+    parts = [STATUS_LINE[status]]
+    for name, value in headers:
+        parts += (name, b": ", value, b"\r\n")
+    parts += (_CLOSE if closing else _OPEN, b"\r\n", body)
+    return b"".join(parts)
