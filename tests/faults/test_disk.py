@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from loadtests.client import Client
+from loadtests.recorded import Told
 from tests.processes.flawed import body, gateway, metric, requests, until
-from tests.processes.recorded import Told, feedback, records
+from tests.processes.recorded import feedback, records
 from tests.running import GatewayProcess
 
 CONNECTIONS = 8
