@@ -35,8 +35,8 @@ def bare(model: Path, *mode: str) -> Iterator[str]:
 
 
 @contextmanager
-def gateway(folder: Path, models: Path, routing: Any, model: str) -> Iterator[str]:
-    """The gateway with this routing; yields the URL that `model` is inferred at."""
+def gateway(folder: Path, models: Path, routing: Any, model: str, **more: Any) -> Iterator[str]:
+    """The gateway with this routing; yields the URL that `model` is inferred at. `more`: settings of gateway.yaml."""
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "routing.yaml").write_text(yaml.safe_dump(routing))
@@ -46,6 +46,7 @@ def gateway(folder: Path, models: Path, routing: Any, model: str) -> Iterator[st
         "models": {"path": str(models)},
         "routing": str(folder / "routing.yaml"),
         "state": str(folder / "state"),
+        **more,
     }
     (folder / "gateway.yaml").write_text(yaml.safe_dump(settings))
     with _running([sys.executable, "-m", "gateway", "serve", "--config", str(folder / "gateway.yaml")], port):

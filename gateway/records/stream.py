@@ -22,10 +22,10 @@ class Stream:
 
     def open(self) -> None:
         """Go on with the segment that a former run left open, or begin one. Half a line at its end is cut off."""
-        if self._file is not None and os.fstat(self._file).st_nlink:
+        if self._in_place():
             return
         self._carry_out_cuts()
-        self.close()  # someone has deleted the file: what is written there, no one reads
+        self.close()  # someone has deleted the file, or moved it: what is written there, no one reads
         self._folder.mkdir(parents=True, exist_ok=True)
         last = next(reversed(segments(self._folder, self.name)), None)
         name = segment_name(last.name) if last is not None else None
@@ -34,6 +34,15 @@ class Stream:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         self.size = _end_of_lines(self._file)
         os.ftruncate(self._file, self.size)
+
+    def _in_place(self) -> bool:
+        if self._file is None:
+            return False
+        path = segment_path(self._folder, self.name, self.number, open=True)
+        try:
+            return os.path.samestat(os.fstat(self._file), path.stat())
+        except OSError:
+            return False
 
     def write(self, data: bytes) -> None:
         """Append whole lines."""

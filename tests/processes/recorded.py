@@ -1,25 +1,12 @@
-"""What a client was told, and what a gateway has recorded."""
+"""What a gateway has recorded, against what a client was told."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from gateway.records.segments import FEEDBACK, PREDICTIONS, segments
-from loadtests.client import Answer, Seen
-
-
-@dataclass(slots=True)
-class Told(Seen):
-    """A client that keeps the id of every prediction that it was answered with."""
-
-    ids: list[str] = field(default_factory=list)
-
-    def add(self, answer: Answer) -> None:
-        Seen.add(self, answer)
-        if answer.status == 200:
-            self.ids.append(orjson.loads(answer.body)["parameters"]["prediction_id"])
+from loadtests.recorded import Told
 
 
 def records(folder: Path, stream: str = PREDICTIONS) -> list[dict[str, Any]]:

@@ -16,9 +16,10 @@ import pytest
 
 from gateway.shm.segment import memory_folder
 from loadtests.client import Client
+from loadtests.recorded import Told
 from tests import zoo
 from tests.processes.flawed import body, gateway, kill, metric, requests, until, workers
-from tests.processes.recorded import Told, assert_all_are_recorded_once, feedback, records
+from tests.processes.recorded import assert_all_are_recorded_once, feedback, records
 from tests.processes.test_death import gateway_again, healthy
 from tests.running import GatewayProcess
 from tests.serving import onnx_models

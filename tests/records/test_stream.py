@@ -158,3 +158,13 @@ def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
     writer = stream(tmp_path)
     assert writer.number == 1
     assert (tmp_path / "predictions-000000009.jsonl.bak").read_bytes() == b"half"
+
+
+def test_a_segment_that_was_moved_away_is_not_written_to_behind_anyones_back(tmp_path: Path) -> None:
+    writer = stream(tmp_path / "records")
+    writer.write(b"one\n")
+    (tmp_path / "records").rename(tmp_path / "aside")
+    writer.open()
+    writer.write(b"two\n")
+    assert path(tmp_path / "aside", 1, open=True).read_bytes() == b"one\n"
+    assert path(tmp_path / "records", 1, open=True).read_bytes() == b"two\n"
