@@ -15,6 +15,7 @@ from typing import Final
 
 CONTROL: Final = 2  # real-time priorities: whoever waits must be able to look whether the wait is over
 WAITED_FOR: Final = 1
+LEAST: Final = 19
 NICENESS: Final = -10  # where there is no real-time scheduling
 LONGEST_US: Final = 500_000  # of running without a pause in the real-time class: then something has gone wrong
 log: Final = logging.getLogger("gateway.priority")
@@ -62,6 +63,13 @@ def be_ordinary() -> None:
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))
+
+
+def yield_core(thread: int) -> None:
+    """The thread (its native id; 0: none) gets only the time that no one else wants, for as long as it lives."""
+    if thread:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, LEAST)
 
 
 @contextlib.contextmanager

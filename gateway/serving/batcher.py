@@ -5,6 +5,7 @@ All requests parsed in one turn of the event loop form a batch; while a batch ru
 
 import asyncio
 import itertools
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 from onnxruntime import RunOptions
 
 from gateway.errors import DeadlineExceeded, InvalidOutput
+from gateway.priority import yield_core
 from gateway.serving.session import Result
 from gateway.serving.signature import Feeds
 from gateway.shm.scoreboard import Tally
@@ -63,12 +65,15 @@ class BatchItem:
 class Batch:
     """Items that run together. `answers` has one entry an item: its outputs, or the error of that item alone.
 
-    `options` ends the run from another thread; None where the batch runs on the event loop.
+    `options` ends the run from another thread; None where the batch runs on the event loop. `trusted`: should it run
+    past its deadline, its thread keeps its priority all the same.
     """
 
     items: list[BatchItem]
     rows: int
     options: RunOptions | None
+    trusted: bool = True
+    thread: int = 0
     started_ns: int = 0
     ended_ns: int = 0
     answers: Sequence[list[Result] | Exception] = ()
@@ -86,6 +91,8 @@ class Batch:
         """End the run once no caller waits for it any more."""
         if self.options is not None and all(item.future.done() for item in self.items):
             self.options.terminate = True
+            if not self.trusted and not all(item.future.cancelled() for item in self.items):
+                yield_core(self.thread)
 
     def _together(self, run: Run) -> Sequence[list[Result]]:
         if len(self.items) == 1:
@@ -110,7 +117,9 @@ class Batch:
 class Batcher:
     """The queue of one model version. Every method runs on the event loop.
 
-    `threads` None: batches run on the loop itself, which only a stable version with short runs may do.
+    `threads` None: batches run on the loop itself, which only a stable version with short runs may do. `trusted` False:
+    a thread whose run had to be ended at its deadline gets only the time that no one else wants, from then on: what
+    hangs once may spin again, and must not take stable's cores.
     """
 
     def __init__(
@@ -120,6 +129,7 @@ class Batcher:
         tally: Tally,
         threads: ThreadPoolExecutor | None,
         uniform: bool,
+        trusted: bool = True,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._run = run
@@ -127,6 +137,7 @@ class Batcher:
         self._delay_s = rules.max_delay_s
         self._tally = tally
         self._threads = threads
+        self._trusted = trusted
         self._uniform = uniform  # all dimensions but the first are fixed: every request may share a batch
         self._groups: dict[Hashable, deque[BatchItem]] = {}
         self._wake: asyncio.Handle | None = None
@@ -220,7 +231,7 @@ class Batcher:
         """The next batch: from the group that was served longest ago, skipping callers that no longer wait."""
         group = next(iter(self._groups))
         queue = self._groups.pop(group)
-        batch = Batch([], 0, RunOptions() if self._threads is not None else None)
+        batch = Batch([], 0, RunOptions() if self._threads is not None else None, self._trusted)
         now_ns = time.monotonic_ns()
         while queue and (
             not batch.items or (group is not ALONE and batch.rows + queue[0].rows <= self._rules.max_rows)
@@ -239,6 +250,7 @@ class Batcher:
 
     def _execute(self, batch: Batch) -> None:
         """In the version's own thread."""
+        batch.thread = threading.get_native_id()
         batch.execute(self._run)
         self._loop.call_soon_threadsafe(self._finished, batch)
 

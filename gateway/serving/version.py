@@ -86,7 +86,7 @@ class ModelVersion:
         self._threads = None if self.on_loop else ThreadPoolExecutor(loaded.rules.concurrency, f"{name}-{number}")
         uniform = all(-1 not in spec.shape[1:] and spec.datatype != "BYTES" for spec in self.signature.inputs)
         run = loaded.session.run if stopped is None else _checked(loaded, number, stopped)
-        self._batcher = Batcher(run, loaded.rules, tally, self._threads, uniform)
+        self._batcher = Batcher(run, loaded.rules, tally, self._threads, uniform, trusted=self.stable)
         self.infer = self._batcher.submit
         self.infer_now = self._batcher.run_now
         self.abandon = self._batcher.abandon
