@@ -7,7 +7,17 @@ from typing import Final
 from gateway.call import Call
 from gateway.errors import BodyTooLarge, Outcome, Overloaded, RequestError
 from gateway.protocol.encode import EncodedResponse
-from gateway.records.entry import UNKNOWN_CLASS, error_part, prediction_line, request_part, response_part
+from gateway.records.entry import (
+    NONE,
+    NOT_RESCUED,
+    PREDICTION,
+    UNKNOWN_CLASS,
+    error_part,
+    request_part,
+    rescue_part,
+    response_part,
+    text_part,
+)
 from gateway.records.sampling import SHARES, share_of
 from gateway.records.token import Signer
 from gateway.serving.batcher import Answer
@@ -28,6 +38,7 @@ from gateway.shm.scoreboard import (
 
 LINE_BYTES: Final = 2048  # what a record holds beside request and response, at most
 BASE64: Final = 1.34
+OK: Final = Outcome.OK  # looked up on every request: through the enum that costs more than a hash
 BLAMED: Final = frozenset({Outcome.MODEL_ERROR, Outcome.INVALID_OUTPUT, Outcome.TIMEOUT})
 
 
@@ -86,11 +97,11 @@ class Recorder:
             return
         request = request_part(source.body, source.json_length, source.media, self._inputs)
         response = response_part(encoded.body, encoded.json_length)
-        self._append(
-            _line(
-                call, token, Outcome.OK, duration_ns, answer.queued_ns, answer.batch_rows, predicted, request, response
-            )
-        )
+        line = _line(call, token, OK, duration_ns, answer.queued_ns, answer.batch_rows, predicted, request, response)
+        if self._predictions is not None and self._predictions.append(line):
+            self._head[RECORDED] += 1
+        else:
+            self._drop(len(line))
 
     def failed(self, call: Call, error: RequestError, duration_ns: int) -> None:
         """Record a prediction that is answered with an error; a client's own mistake is no prediction."""
@@ -177,21 +188,24 @@ def _line(
     request: bytes,
     response: bytes,
 ) -> bytes:
-    attributes, served = call.attributes, call.served
-    return prediction_line(
+    """One formatting for the whole line: request and response are copied once."""
+    decision, attributes, served = call.decision, call.attributes, call.served
+    bucket, rescued = decision.bucket, call.rescued
+    return PREDICTION % (
         token,
         time.time_ns(),
-        served.constant(call.decision),
-        call.decision,
-        attributes.customer,
-        attributes.modality,
-        outcome,
-        served.release.candidate if call.rescued else None,
-        call.rescued,
-        duration_ns,
-        queued_ns,
+        served.constant(decision),
+        decision.propensity,
+        decision.weight_ppm,
+        NONE if bucket is None else b"%d" % bucket,
+        text_part(attributes.customer),
+        text_part(attributes.modality),
+        outcome.encode(),
+        rescue_part(served.release.candidate or 0, rescued) if rescued else NOT_RESCUED,
+        duration_ns // 1000,
+        queued_ns // 1000,
         batch,
-        predicted,
+        NONE if predicted == UNKNOWN_CLASS else b"%d" % predicted,
         request,
         response,
     )

@@ -12,8 +12,6 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.routing.release import Decision
-
 NONE: Final = b"null"
 UNKNOWN_CLASS: Final = -1
 
@@ -70,55 +68,22 @@ def base64_of(raw: bytes | memoryview) -> bytes:
     return binascii.b2a_base64(raw, newline=False)
 
 
-def prediction_line(
-    prediction_id: bytes,
-    time_ns: int,
-    constant: bytes,
-    decision: Decision,
-    customer: str | None,
-    modality: str | None,
-    outcome: str,
-    rescued_from: int | None,
-    rescue_reason: str,
-    latency_ns: int,
-    queued_ns: int,
-    batch: int,
-    predicted: int,
-    request: bytes,
-    response: bytes,
-) -> bytes:
-    """One prediction; `request` and `response` as their parts give them. One formatting, since each copies them."""
-    bucket = decision.bucket
-    return (
-        b'{"kind":"prediction","prediction_id":"%b","time_ns":%d,%b,"propensity":%.6f,"weight_ppm":%d,"bucket":%b,'
-        b'"customer":%b,"modality":%b,"outcome":"%b",%b"latency_us":%d,"queue_us":%d,"batch":%d,"predicted":%b,'
-        b'"request":%b,"response":%b}\n'
-        % (
-            prediction_id,
-            time_ns,
-            constant,
-            decision.propensity,
-            decision.weight_ppm,
-            NONE if bucket is None else b"%d" % bucket,
-            NONE if customer is None else orjson.dumps(customer),
-            NONE if modality is None else orjson.dumps(modality),
-            outcome.encode(),
-            _NOT_RESCUED if rescued_from is None else _rescued(rescued_from, rescue_reason),
-            latency_ns // 1000,
-            queued_ns // 1000,
-            batch,
-            NONE if predicted == UNKNOWN_CLASS else b"%d" % predicted,
-            request,
-            response,
-        )
-    )
+PREDICTION: Final = (
+    b'{"kind":"prediction","prediction_id":"%b","time_ns":%d,%b,"propensity":%.6f,"weight_ppm":%d,"bucket":%b,'
+    b'"customer":%b,"modality":%b,"outcome":"%b",%b"latency_us":%d,"queue_us":%d,"batch":%d,"predicted":%b,'
+    b'"request":%b,"response":%b}\n'
+)  # filled in by gateway/recorder.py
+NOT_RESCUED: Final = b'"rescued_from":null,"rescue_reason":null,'
 
 
-_NOT_RESCUED: Final = b'"rescued_from":null,"rescue_reason":null,'
-
-
-def _rescued(version: int, reason: str) -> bytes:
+def rescue_part(version: int, reason: str) -> bytes:
+    """From which version's failure stable rescued the request, and what that was."""
     return b'"rescued_from":%d,"rescue_reason":"%b",' % (version, reason.encode())
+
+
+def text_part(text: str | None) -> bytes:
+    """A string or null."""
+    return NONE if text is None else orjson.dumps(text)
 
 
 def mirror_line(

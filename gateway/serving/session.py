@@ -26,7 +26,7 @@ class OnnxSession:
     `all_required` says that no input or output may be left out.
     """
 
-    __slots__ = ("_maps", "_names", "_session", "all_required", "dimensions", "signature")
+    __slots__ = ("_maps", "_names", "_run", "_session", "all_required", "dimensions", "signature")
 
     def __init__(self, path: Path, threads: int, providers: Sequence[str]) -> None:
         self._session: Any = _open(path, threads, providers)
@@ -34,6 +34,7 @@ class OnnxSession:
         outputs = self._session.get_outputs()
         defaults = self._session.get_overridable_initializers()
         self._names = [output.name for output in outputs]
+        self._run: Any = getattr(self._session, "_sess", self._session).run  # without a wrapper of Python around it
         self._maps = {position for position, output in enumerate(outputs) if _MAPS.match(output.type)}
         self.signature = Signature(
             [*(_input_spec(item) for item in inputs), *(_input_spec(item, optional=True) for item in defaults)],
@@ -50,7 +51,7 @@ class OnnxSession:
         Raises InvalidRequest where ONNX Runtime rejects the inputs' values, ModelFailed for every other failure.
         """
         try:
-            results: list[Any] = self._session.run(self._names, feeds, options)
+            results: list[Any] = self._run(self._names, feeds, options)
         except onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument as error:
             raise InvalidRequest(f"the model rejects these inputs: {_reason(error)}") from None
         except UnicodeDecodeError as error:

@@ -63,7 +63,6 @@ class InferConnection(PatientConnection):
         self._submitted: asyncio.Future[Answer] | None = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._unset_keepalive_if_required()  # set by the answer before, where this request was pipelined
         self._answering = cycle
         scope = cycle.scope
         if cycle.more_body and scope["method"] == "POST" and not cycle.waiting_for_100_continue:
