@@ -111,6 +111,15 @@ def test_a_pid_that_was_given_to_another_is_no_owner(ring: Ring) -> None:
     assert not ring.owner_lives
 
 
+def test_a_process_that_no_one_waits_for_has_ended_all_the_same() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as child:
+        assert born(child.pid) > 0
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert Path(f"/proc/{child.pid}/stat").exists()
+        assert born(child.pid) == UNKNOWN
+
+
 def test_a_pid_and_its_birth() -> None:
     assert born(os.getpid()) == born(os.getpid()) > 0
     assert born(2**22 + 1) == UNKNOWN
