@@ -1,15 +1,16 @@
 """An HTTP connection that answers predictions without an ASGI task.
 
-uvicorn starts a task as soon as a request's headers are there. Task, coroutines, messages and header checks cost more
-than a small model does. Here the task of an inference request is put off until its body is there too, as a rule in the
-same packet. Then the request is decoded, decided and either run on the spot (no batch is likely, and its version may
-run on the event loop) or submitted to its version's batcher, whose future writes the response. Large and compressed
-bodies and all other requests go uvicorn's way.
+uvicorn makes a scope, an event and a task as soon as a request's headers are there. These, coroutines, messages and
+header checks cost more than a small model does. Here an inference request does without them. Once its body is there
+too, as a rule in the same packet, it is decoded, decided and either run on the spot (no batch is likely, and its
+version may run on the event loop) or submitted to its version's batcher, whose future writes the response. Large and compressed
+bodies and all other requests go uvicorn's way: the long one.
 """
 
 import asyncio
 import logging
 import os
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -20,11 +21,12 @@ from gateway.errors import InvalidRequest, RequestError
 from gateway.pipeline import Reply
 from gateway.serving.batcher import Answer
 from gateway.web.errors import error_message
-from gateway.web.infer import BROKEN, LINE, InferEndpoint, Target, target_of
+from gateway.web.infer import BROKEN, LINE, InferEndpoint, Target, target_of_url
 from gateway.web.patience import PatientConnection
 from gateway.web.wire import message_bytes, prediction_bytes
 
 SMALL_BODY: Final = 65536  # a larger one is left to the ASGI task, which reads it with flow control
+NO_QUERY: Final[Mapping[str, bytes]] = {"query_string": b""}  # what is asked with one goes the long way
 CROWD_NS: Final = 1_000_000  # clients that take turns this fast are likely to meet in one turn of the event loop
 log: Final = logging.getLogger("gateway.web")
 
@@ -47,6 +49,31 @@ class CycleLine:
             self._connection.send(cycle, prediction_bytes(reply, closing=not cycle.keep_alive), at_once=at_once)
 
 
+class _Nothing:
+    """An event that no one waits for."""
+
+    def set(self) -> None:
+        return None
+
+
+class ShortCycle:
+    """A prediction under way, as far as uvicorn asks: without scope, event and task, which only ASGI needs."""
+
+    __slots__ = ("body", "disconnected", "keep_alive", "more_body", "response_complete", "response_started")
+    message_event: Final = _Nothing()
+
+    def __init__(self, keep_alive: bool) -> None:
+        self.body = b""
+        self.keep_alive = keep_alive
+        self.more_body = True
+        self.disconnected = False
+        self.response_started = False
+        self.response_complete = False
+
+
+Cycle = RequestResponseCycle | ShortCycle
+
+
 class InferConnection(PatientConnection):
     """uvicorn's protocol with a short cut for inference. Its application is an InferEndpoint."""
 
@@ -58,54 +85,94 @@ class InferConnection(PatientConnection):
         self._endpoint: InferEndpoint = self.config.loaded_app
         self._small_body = min(SMALL_BODY, self._endpoint.max_body)
         self.within_s = self._endpoint.body_within_s
-        self._target: Target | None = None  # of a request whose task has been put off
-        self._answering: RequestResponseCycle | None = None  # of several pipelined ones
+        self._short: ShortCycle | None = None  # a prediction whose body is being received
+        self._target: Target | None = None  # what it asks
+        self._answering: Cycle | None = None  # of several pipelined requests
         self._submitted: asyncio.Future[Answer] | None = None
+
+    def on_message_begin(self) -> None:
+        """uvicorn's, but for the scope, which a prediction does without."""
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+        scope: Any = {}
+        self.scope = scope
+
+    def on_headers_complete(self) -> None:
+        before, parser = self.cycle, self.parser
+        if (
+            (before is None or before.response_complete)
+            and not self.expect_100_continue
+            and (target := target_of_url(self.url)) is not None
+            and parser.get_method() == b"POST"
+            and not parser.should_upgrade()
+        ):
+            self.scope["method"] = "POST"
+            self._target = target
+            cycle: Any = ShortCycle(parser.should_keep_alive() and parser.get_http_version() != "1.0")
+            self._short = self._answering = self.cycle = cycle
+        else:
+            self._go_the_long_way()
+
+    def _go_the_long_way(self) -> None:
+        """uvicorn's, with all that it would have noted when the request began."""
+        url, headers, expect_100_continue = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = url, headers, expect_100_continue
+        self.scope["headers"] = headers
+        super().on_headers_complete()
+
+    def _turn_back(self, short: ShortCycle) -> None:
+        """The long way for a prediction that began on the short one."""
+        self._short = None
+        cycle: Any = None
+        self.cycle = cycle
+        self._go_the_long_way()
+        super().on_body(short.body)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
-        scope = cycle.scope
-        if cycle.more_body and scope["method"] == "POST" and not cycle.waiting_for_100_continue:
-            self._target = target_of(scope["path"])
-        if self._target is None:
-            self._start_task(cycle, app)
-
-    def _start_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope: Any = cycle.scope
         scope[LINE] = CycleLine(self, cycle)
         super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
-        super().on_body(body)
-        if self._target is not None and len(self.cycle.body) > self._small_body:
-            self._target = None
-            self._start_task(self.cycle, self.app)
+        short = self._short
+        if short is None:
+            super().on_body(body)
+            return
+        short.body = short.body + body if short.body else body
+        if len(short.body) > self._small_body:
+            self._turn_back(short)
 
     def on_message_complete(self) -> None:
-        super().on_message_complete()
-        if self._target is None:
+        short = self._short
+        if short is None:
+            super().on_message_complete()
             return
-        target, self._target = self._target, None
-        cycle = self.cycle
-        headers = dict(cycle.scope["headers"])
+        headers = dict(self.headers)
         if self.flow.write_paused or b"content-encoding" in headers:
-            self._start_task(cycle, self.app)
+            self._turn_back(short)
+            super().on_message_complete()
             return
+        self._short = None
+        short.more_body = False
+        assert self._target is not None
         try:
             access = self._endpoint.access
-            identity = None if access is None else access.predict(cycle.scope, headers)
-            call = self._endpoint.begin(target, headers, bytes(cycle.body), identity)
+            identity = None if access is None else access.predict(NO_QUERY, headers)
+            call = self._endpoint.begin(self._target, headers, short.body, identity)
             if self._in_company(call) or call.version.waits:
-                self._submit(cycle, call)
+                self._submit(short, call)
                 return
-            answer = prediction_bytes(self._endpoint.gateway.infer_now(call), closing=not cycle.keep_alive)
+            answer = prediction_bytes(self._endpoint.gateway.infer_now(call), closing=not short.keep_alive)
         except Exception as error:
-            answer = _failed(error, closing=not cycle.keep_alive)
-        self.send(cycle, answer)
+            answer = _failed(error, closing=not short.keep_alive)
+        self.send(short, answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._target = None
+        self._short = None
         self.pipeline.clear()
         if self._answering is not None:
             self._answering.disconnected = True
@@ -118,7 +185,7 @@ class InferConnection(PatientConnection):
 
     def busy(self) -> bool:
         answering = self._answering
-        return answering is not None and not answering.response_complete and self._target is None
+        return answering is not None and not answering.response_complete and self._short is None
 
     def _in_company(self, call: Call) -> bool:
         """Whether a batch is likely to form: other predictions are under way, or another client asked just before."""
@@ -128,13 +195,13 @@ class InferConnection(PatientConnection):
             return True
         return previous is not self and call.started_ns - before_ns < CROWD_NS
 
-    def _submit(self, cycle: RequestResponseCycle, call: Call) -> None:
+    def _submit(self, cycle: Cycle, call: Call) -> None:
         gateway = self._endpoint.gateway
         gateway.admit()
         self._submitted = gateway.submit(call)
         self._submitted.add_done_callback(partial(self._end, cycle, call))
 
-    def _end(self, cycle: RequestResponseCycle, call: Call, submitted: "asyncio.Future[Answer]") -> None:
+    def _end(self, cycle: Cycle, call: Call, submitted: "asyncio.Future[Answer]") -> None:
         gateway = self._endpoint.gateway
         self._submitted = None
         if submitted.cancelled() or cycle.disconnected:
@@ -153,13 +220,13 @@ class InferConnection(PatientConnection):
             self.send(cycle, self._answer(cycle, call, submitted))
         gateway.let_go()
 
-    def _answer(self, cycle: RequestResponseCycle, call: Call, submitted: "asyncio.Future[Answer]") -> bytes:
+    def _answer(self, cycle: Cycle, call: Call, submitted: "asyncio.Future[Answer]") -> bytes:
         try:
             return prediction_bytes(self._endpoint.gateway.end(call, submitted), closing=not cycle.keep_alive)
         except Exception as error:
             return _failed(error, closing=not cycle.keep_alive)
 
-    def send(self, cycle: RequestResponseCycle, answer: bytes, *, at_once: bool = False) -> None:
+    def send(self, cycle: Cycle, answer: bytes, *, at_once: bool = False) -> None:
         """Write the whole answer; `at_once`: have it with the system before this returns."""
         cycle.response_started = cycle.response_complete = True
         if at_once:

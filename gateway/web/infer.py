@@ -23,6 +23,7 @@ from gateway.web.errors import send_error
 
 Target = tuple[str, int | None]
 _PATH: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+_NOT_PLAIN: Final = frozenset(b"%?#")
 LONGEST_PATH: Final = 512  # what is longer is not remembered, and names no model
 RAW: Final = "raw"  # a body of one tensor's bytes, of no media type
 LINE: Final = "canary_gateway.line"  # in an ASGI scope
@@ -106,6 +107,17 @@ class InferEndpoint:
 def target_of(path: str) -> Target | None:
     """The model and pinned version that a path names; None where it is not an inference path."""
     return _target_of(path) if len(path) <= LONGEST_PATH else None
+
+
+def target_of_url(url: bytes) -> Target | None:
+    """The same for what stands in the request line; None also where that has a query or escapes."""
+    return _target_of_url(url) if len(url) <= LONGEST_PATH else None
+
+
+@lru_cache(maxsize=4096)
+def _target_of_url(url: bytes) -> Target | None:
+    plain = url.isascii() and not _NOT_PLAIN.intersection(url)
+    return _target_of(url.decode()) if plain else None
 
 
 @lru_cache(maxsize=4096)
