@@ -3,8 +3,8 @@
 uvicorn makes a scope, an event and a task as soon as a request's headers are there. These, coroutines, messages and
 header checks cost more than a small model does. Here an inference request does without them. Once its body is there
 too, as a rule in the same packet, it is decoded, decided and either run on the spot (no batch is likely, and its
-version may run on the event loop) or submitted to its version's batcher, whose future writes the response. Large and compressed
-bodies and all other requests go uvicorn's way: the long one.
+version may run on the event loop) or submitted to its version's batcher, whose future writes the response. Large and
+compressed bodies and all other requests go uvicorn's way: the long one.
 """
 
 import asyncio
