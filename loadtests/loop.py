@@ -96,8 +96,8 @@ class Against:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Version 2 on the held-out images, against version 1, and against the `network` that it is, trained on no more than
-    version 1 was: the first is what the loop has brought, the second what the traffic has.
+    """Version 2 on the held-out images, against version 1, and against the `network` that it is itself, trained on no
+    more than version 1 was: the first is what the loop has brought, the second what the traffic has.
     """
 
     rate: Rate
