@@ -11,7 +11,8 @@ from rich.table import Table
 
 from gateway.analysis.statistics import Rate
 from gateway.analysis.tables import percent
-from loadtests.loop import Against, Closed, HeldOut, Plan, Step, close
+from loadtests.judged import Against, HeldOut
+from loadtests.loop import GUARDS, Closed, Plan, Step, close
 from loadtests.report import RESULTS, write
 
 BETTER_AT: Final = 0.01  # p-value of the held-out images
@@ -60,6 +61,8 @@ def _checks(closed: Closed) -> Checks:
         "it rose by the ramp alone": actions.count("advance") == len(Plan().weights) - 1
         and actions.count("complete") == 1
         and "stop" not in actions,
+        "a version from too little data was stopped by the guards": closed.stop["by"]
+        in {guard["name"] for guard in GUARDS["comparisons"]},
         "no customer's request failed": not closed.failures,
     }
 
@@ -98,6 +101,8 @@ def _document(closed: Closed, checks: Checks) -> dict[str, Any]:
         "answers": len(closed.answers),
         "failures": closed.failures,
         "decisions": closed.decisions,
+        "stop": closed.stop,
+        "unearned": closed.unearned,
         "provenance": asdict(closed.provenance),
         "checks": checks,
     }
@@ -128,9 +133,11 @@ def _draw_time(axes: Any, closed: Closed) -> None:
         bins.setdefault(int((answer.time_s - began_s) / BIN_S), []).append(answer)
     numbers = sorted(bins)[:-1]  # the last second is not a whole one
     times, groups = [number * BIN_S for number in numbers], [bins[number] for number in numbers]
+    failing = [100 * sum(answer.version == 3 for answer in group) / len(group) for group in groups]
     new = [100 * sum(answer.version == 2 for answer in group) / len(group) for group in groups]
     correct = [100 * sum(answer.correct for answer in group) / len(group) for group in groups]
     axes.fill_between(times, new, color="tab:green", alpha=0.3, label="answered by version 2", step="mid")
+    axes.fill_between(times, failing, color="tab:red", alpha=0.5, label="by version 3", step="mid")
     axes.plot(times, correct, "k-", label="answers that were right")
     for step in (step for step in closed.steps if step.name in MARKED):
         axes.axvline(step.began_s - began_s, color="grey", linewidth=0.8, linestyle="--")
@@ -138,4 +145,4 @@ def _draw_time(axes: Any, closed: Closed) -> None:
     axes.set_ylim(0, 101)
     axes.set_xlabel("seconds")
     axes.set_ylabel("% of the customers' requests")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from loadtests.loop import Closed, Plan, close, mcnemar
+from loadtests.judged import mcnemar
+from loadtests.loop import Closed, Plan, close
 from loadtests.provenance import traced
 from tests.recording import data
 
-PLAN = Plan(weights=(20, 100), interval_s=1)
+PLAN = Plan(weights=(20, 100), interval_s=1, fail=False)
 
 
 @pytest.fixture(scope="module")
