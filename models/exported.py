@@ -34,7 +34,7 @@ def read_export(folder: Path, model: str, input_name: str, data: Data) -> Export
     contradict each other. Ends the script where the folder is no intact Parquet export of the model.
     """
     manifest = _manifest(folder, model)
-    classes = sorted(set(np.asarray(data.train_y).tolist()))
+    classes = sorted({*np.asarray(data.train_y).tolist(), *np.asarray(data.test_y).tolist()})
     held_out, known = set(map(_key, data.test_x)), set(map(_key, data.train_x))
     left_out: Counter[str] = Counter()
     chosen: dict[bytes, tuple[Any, set[int]]] = {}

@@ -32,15 +32,23 @@ class Data:
     test_y: Any
     sha256: str
 
+    def first(self, count: int | None) -> "Data":
+        """With only the first `count` of its training rows; None: all."""
+        return replace(self, train_x=self.train_x[:count], train_y=self.train_y[:count])
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to train. `dataset` None: the two versions of the script; else `version` (None: the next) from it."""
+    """What to train. `dataset` None: the two versions of the script; else `version` (None: the next) from it.
+
+    `own_rows`: how many of the script's own training rows go with the dataset's; None: all.
+    """
 
     model: str
     out: Path
     dataset: Path | None
     version: int | None
+    own_rows: int | None
 
 
 def hash_of(*arrays: Any) -> str:
@@ -62,16 +70,17 @@ def arguments(default: Path) -> Wanted:
     )
     parser.add_argument("--dataset", type=Path, help="a folder that `gateway export` has written: adds its rows")
     parser.add_argument("--version", type=int, help="the new version's number (default: the next one)")
+    parser.add_argument("--own-rows", type=int, help="how many of the script's own training rows to add them to (all)")
     given = parser.parse_args()
-    if given.version is not None and given.dataset is None:
-        parser.error("--version goes with --dataset")
-    return Wanted(default.resolve().name, given.out, given.dataset, given.version)
+    if given.dataset is None and (given.version, given.own_rows) != (None, None):
+        parser.error("--version and --own-rows go with --dataset")
+    return Wanted(default.resolve().name, given.out, given.dataset, given.version, given.own_rows)
 
 
 def write_next_version(
     wanted: Wanted, estimator: Any, description: str, data: Data, inputs: Sequence[tuple[str, Any]], flat: bool = False
 ) -> None:
-    """Train `estimator` on the script's own rows and those of an export, and write it as a version that is new.
+    """Train `estimator` on the script's own rows and an export's, and write it as a version that is new.
 
     `flat`: it is trained on [n] values instead of [n, 1]. Held-out rows are those of the script, and never trained on.
     """
@@ -83,8 +92,10 @@ def write_next_version(
     )
     if (wanted.out / str(version)).exists():
         raise SystemExit(f"{wanted.out / str(version)} exists, and a version never changes; leave --version out")
+    data = data.first(wanted.own_rows)
     more = read_export(wanted.dataset, wanted.model, inputs[0][0], data)
-    print(f"{len(more.rows)} rows of {wanted.dataset}; left out: {dict(more.left_out)}")
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in more.left_out.most_common()) or "nothing"
+    print(f"{len(more.rows):,} rows of {wanted.dataset} beside {len(data.train_x):,} of its own; left out: {left_out}")
     if not more.rows:
         raise SystemExit("there is nothing new to train on")
     rows = np.concatenate([data.train_x, np.stack(more.rows).astype(data.train_x.dtype)])

@@ -51,6 +51,19 @@ def test_check_for_scripts() -> None:
     }
 
 
+def test_check_of_an_edit_that_is_not_yet_an_order(tmp_path: Path) -> None:
+    onnx_models.doubling(tmp_path / "models" / "fine" / "1" / "model.onnx")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "gateway.yaml").touch()
+    (tmp_path / "config" / "routing.yaml").touch()
+    (tmp_path / "draft.yaml").write_text("models: {fine: {stable: 2}}")
+    gateway("check", folder=tmp_path)
+    ended = gateway("check", "--routing", "draft.yaml", code=1, folder=tmp_path)
+    assert "models.fine: version 2" in ended.stderr
+    (tmp_path / "draft.yaml").write_text("models: {fine: {stable: 1, wait: 5}}")
+    assert "draft.yaml" in gateway("check", "--routing", "draft.yaml", code=1, folder=tmp_path).stderr
+
+
 def test_check_for_scripts_says_what_is_broken(tmp_path: Path) -> None:
     onnx_models.doubling(tmp_path / "models" / "fine" / "1" / "model.onnx")
     broken = tmp_path / "models" / "broken" / "4" / "model.onnx"

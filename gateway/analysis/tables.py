@@ -15,6 +15,7 @@ from gateway.analysis.statistics import Rate
 from gateway.records.period import iso_of
 
 SHOWN: Final = 10  # of each; the JSON and the HTML have them all
+ID_WIDTH: Final = 12  # an id's beginning tells it from the others; whole it would take six lines of a narrow terminal
 
 
 def tables(analysis: Analysis) -> Iterator[RenderableType]:
@@ -115,7 +116,10 @@ def _whom(customers: list[str]) -> str:
 
 
 def _doubts(title: str, analysis: Analysis, doubts: Sequence[Doubt]) -> Table:
-    table = _table(title, ("prediction", "customer", "predicted", "margin", "candidate", "input"))
+    table = _table(f"{title} (--json has the whole ids)" if doubts else title, ())
+    table.add_column("prediction", no_wrap=True, overflow="ellipsis", width=ID_WIDTH)
+    for heading in ("customer", "predicted", "margin", "candidate", "input"):
+        table.add_column(heading, overflow="fold")
     for doubt in doubts[:SHOWN]:
         table.add_row(
             doubt.prediction_id,
@@ -123,7 +127,7 @@ def _doubts(title: str, analysis: Analysis, doubts: Sequence[Doubt]) -> Table:
             escape(analysis.name_of(doubt.predicted)),
             "-" if doubt.margin is None else f"{doubt.margin:.3f}",
             escape(analysis.name_of(doubt.other)),
-            escape(doubt.input.text or "(a picture: see --html)"),
+            escape(doubt.input.text or "--html"),
         )
     return table
 

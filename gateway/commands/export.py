@@ -61,3 +61,7 @@ def export(
         click.echo(
             f"in {out / f'model={model}'}, which pandas and polars read as one folder; {out / MANIFEST} has the details"
         )
+        click.echo(
+            f"the last one is of {document['last']}: judge a version trained on them by later ones,"
+            f" with `gateway replay {model} --version N --since` that time"
+        )

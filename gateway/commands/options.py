@@ -35,7 +35,7 @@ def progress_bar(console: Console) -> Progress:
     return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
-def load(config: Path) -> tuple[GatewaySettings, RoutingSettings]:
-    """Both YAML files; raises SettingsError."""
+def load(config: Path, routing: Path | None = None) -> tuple[GatewaySettings, RoutingSettings]:
+    """Both YAML files, or `routing` in the place of the one that `config` names; raises SettingsError."""
     settings = load_gateway(config)
-    return settings, load_routing(Path(settings.routing))
+    return settings, load_routing(routing or Path(settings.routing))

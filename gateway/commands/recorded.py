@@ -77,16 +77,17 @@ def meter(progress: Progress, description: str, stream: Sequence[Segment]) -> Ad
     """A bar over the bytes of a stream; the function is told the bytes passed."""
     total = size_of(stream)
     task = progress.add_task(description, total=total)
-    return _told_seldom(lambda size: progress.advance(task, size))
+    return _told_seldom(lambda size: progress.advance(task, size), total)
 
 
-def _told_seldom(tell: Callable[[float], None]) -> Advance:
-    untold = 0
+def _told_seldom(tell: Callable[[float], None], total: int) -> Advance:
+    untold, left = 0, total
 
     def advance(size: int) -> None:
-        nonlocal untold
+        nonlocal untold, left
         untold += size
-        if untold >= _TOLD_EVERY:
+        left -= size
+        if untold >= _TOLD_EVERY or left <= 0:
             tell(untold)
             untold = 0
 

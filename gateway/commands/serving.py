@@ -49,10 +49,16 @@ def serve(config: Path) -> None:
 
 @click.command()
 @CONFIG
+@click.option(
+    "--routing",
+    "draft",
+    type=click.Path(path_type=Path),
+    help="Another routing file than the one in use, such as an edit that is not yet an order.",
+)
 @JSON
-def check(config: Path, as_json: bool) -> None:
+def check(config: Path, draft: Path | None, as_json: bool) -> None:
     """Validate both YAML files, and load every model in a scratch process."""
-    settings, routing = load(config)
+    settings, routing = load(config, draft)
     repository = Repository(Path(settings.models.path))
     check_access(settings)
     trials = [

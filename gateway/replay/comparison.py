@@ -38,12 +38,14 @@ class Comparison:
     """The predictions that one version had answered, against what another, or the same, says now.
 
     `agreed` and `classed`: how many got the same class, of those with one. `right_then` and `right_now`, of `labelled`.
+    `unfit`: how many of its answers now would not be sent, were it a candidate, and stable's instead.
     `other_file`: how many the same version answered from a file that is not the one on disk.
     """
 
     count: int = 0
     sameness: dict[Sameness, int] = field(default_factory=lambda: dict.fromkeys(Sameness, 0))
     failed: int = 0
+    unfit: int = 0
     other_file: int = 0
     agreed: int = 0
     classed: int = 0
@@ -65,6 +67,9 @@ class Comparison:
             self.failed += 1
             self.first_error = self.first_error or f"{prediction.prediction_id}: {rerun.error}"
             return
+        if rerun.unfit:
+            self.unfit += 1
+            self.first_error = self.first_error or f"{prediction.prediction_id}: {rerun.unfit}"
         difference = _difference(rerun)
         self.sameness[difference.sameness] += 1
         self.distances.append(difference.distance)

@@ -12,6 +12,7 @@ from gateway.protocol.classification import classify
 from gateway.records.feedback import Feedback
 from gateway.records.joined import Joined
 from gateway.records.prediction import Prediction
+from gateway.serving.candidate import check
 from gateway.serving.classes import Classes
 from gateway.serving.session import Result
 from gateway.serving.signature import Feeds
@@ -25,7 +26,7 @@ CHUNK: Final = 256  # predictions among which those are found that can run toget
 class Rerun:
     """A prediction and what the version says to it now; `error` where it fails, else empty.
 
-    `predicted`: the class, of a request of one row.
+    `predicted`: the class, of a request of one row. `unfit`: why a candidate's answer would not be sent, else empty.
     """
 
     prediction: Prediction
@@ -33,6 +34,7 @@ class Rerun:
     outputs: Sequence[Tensor]
     predicted: int | None
     error: str = ""
+    unfit: str = ""
 
 
 class Runner:
@@ -44,6 +46,7 @@ class Runner:
         self._labels = labels_of(loaded)
         self._classes = Classes(loaded.settings, self._signature, self._labels)
         self._max_rows = loaded.rules.max_rows if batched else 1
+        self._row_for_row = not loaded.warm_up.obstacle
 
     def run(self, pairs: Iterable[Joined]) -> Iterator[Rerun]:
         """Each prediction answered anew."""
@@ -134,7 +137,14 @@ class Runner:
             return Rerun(prediction, feedback, (), None, str(asked if isinstance(asked, RequestError) else answer))
         predicted = self._classes.predicted(answer)
         one = predicted[0] if len(predicted) == 1 and predicted[0] >= 0 else None
-        return Rerun(prediction, feedback, list(self._sent(asked[0], answer)), one)
+        return Rerun(prediction, feedback, list(self._sent(asked[0], answer)), one, unfit=self._unfit(asked[1], answer))
+
+    def _unfit(self, feeds: Feeds, answer: Sequence[Result]) -> str:
+        try:
+            check(self._signature.outputs, answer, len(next(iter(feeds.values()))) if self._row_for_row else None)
+        except InvalidOutput as error:
+            return str(error)
+        return ""
 
     def _sent(self, request: InferRequest, answer: Sequence[Result]) -> Iterator[Tensor]:
         """The outputs that the request asks for, as classes where it asks for them."""

@@ -1,6 +1,6 @@
 """What is asked of a candidate before its answer may be sent: not stopped, finite numbers, the right shape."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from onnxruntime import RunOptions
@@ -25,12 +25,17 @@ def checked(session: OnnxSession, number: int, stopped: Stopped, *, row_for_row:
             raise Conflict(f"version {number} is stopped; resume it, or ask for another version")
         results = session.run(feeds, options)
         rows = len(next(iter(feeds.values()))) if row_for_row else None
-        for spec, result in zip(session.signature.outputs, results, strict=True):
-            if result is not None:
-                _check(spec, result, rows)
+        check(session.signature.outputs, results, rows)
         return results
 
     return run
+
+
+def check(outputs: Sequence[TensorSpec], results: Sequence[Result], rows: int | None) -> None:
+    """Raise InvalidOutput where stable has to answer instead. `rows`: the inputs', where each output has as many."""
+    for spec, result in zip(outputs, results, strict=True):
+        if result is not None:
+            _check(spec, result, rows)
 
 
 def _check(spec: TensorSpec, result: Array, rows: int | None) -> None:

@@ -14,7 +14,7 @@ from gateway.analysis.analyse import Analysis, Subject, analyse
 from gateway.analysis.document import document
 from gateway.analysis.page import page
 from gateway.analysis.slices import Features, Measure
-from gateway.analysis.tables import tables
+from gateway.analysis.tables import SHOWN, tables
 from gateway.errors import GatewayError
 from gateway.records.joined import Query, records_in
 from gateway.tensors import Tensor
@@ -153,6 +153,14 @@ def test_for_a_terminal(digits: Analysis) -> None:
     text = console.export_text()
     assert "customer: blurry" in text
     assert "Least sure" in text
+
+
+def test_on_a_narrow_terminal_a_row_to_label_is_one_line(digits: Analysis) -> None:
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(list(tables(digits))[-2])
+    lines = console.export_text().splitlines()
+    assert {"prediction", "customer", "predicted", "margin", "candidate", "input"} <= set(lines[2].split())
+    assert sum(line.startswith("│") for line in lines) == SHOWN
 
 
 def test_the_page_is_self_contained_and_safe(tmp_path: Path) -> None:

@@ -11,8 +11,12 @@ import httpx
 import numpy as np
 import polars as pl
 import pytest
+from rich.progress import Progress
 
+from gateway.commands.recorded import meter
 from gateway.protocol.elements import to_bytes
+from gateway.records.joined import records_in
+from gateway.records.segments import read
 from tests.recording import MODELS, Recording, data, json_request
 from tests.running import GatewayProcess
 
@@ -91,6 +95,8 @@ def test_export_of_a_part(recorded: Path, tmp_path: Path) -> None:
 def test_export_for_a_person(recorded: Path, tmp_path: Path) -> None:
     ended = command(recorded, "export", "tickets", "--out", str(tmp_path / "out"))
     assert ended.stdout.startswith("1 predictions, 0 of them with feedback\n")
+    last = json.loads((tmp_path / "out" / "manifest.json").read_text())["last"]
+    assert f"the last one is of {last}: judge a version trained on them by later ones" in ended.stdout
     assert pl.read_parquet(tmp_path / "out" / "model=tickets")["input_text"].to_list() == [["I was charged twice"]]
 
 
@@ -125,6 +131,18 @@ def test_replay(recorded: Path) -> None:
     assert "same bit for bit" in command(recorded, "replay", "digits", "--version", "2").stdout
     ended = command(recorded, "replay", "digits", "--version", "9", code=1)
     assert ended.stderr == "model 'digits' has no version 9; it has 1, 2\n"
+
+
+def test_a_bar_ends_full(tmp_path: Path) -> None:
+    """Though it is told of a megabyte at a time."""
+    recording = Recording("digits")
+    recording.predict(json_request("digits", data("digits").test_x[:1]))
+    records = records_in(recording.save(tmp_path))
+    with Progress(disable=True) as progress:
+        advance = meter(progress, "reading", records.predictions)
+        for _ in read(records.predictions, "digits", advance=advance):
+            pass
+        assert progress.finished
 
 
 def test_where_nothing_is_recorded(tmp_path: Path) -> None:

@@ -70,9 +70,9 @@ def test_a_new_version_from_traffic(tmp_path: Path) -> None:
     manifest = json.loads((out / "3" / "training.json").read_text())
     assert manifest["dataset_manifest_sha256"] == hashlib.sha256((dataset / "manifest.json").read_bytes()).hexdigest()
     assert (manifest["dataset_rows"], manifest["train_rows"]) == (30, 1257 + 30)
+    assert "30 rows of" in ended.stdout and "beside 1,257 of its own" in ended.stdout
     for reason in (
-        "'held out': 20", "'known already': 7", "'repeated': 5", "'contradicting labels': 2", "'not labelled': 1",
-        "'not one row': 1",
+        "20 held out", "7 known already", "5 repeated", "2 contradicting labels", "1 not labelled", "1 not one row",
     ):  # fmt: skip
         assert reason in ended.stdout
     version = load_version(out / "3" / "model.onnx", Repository(tmp_path).settings("digits"), tmp_path / "none")
@@ -86,6 +86,18 @@ def test_a_new_version_from_traffic(tmp_path: Path) -> None:
     assert "3 exists, and a version never changes" in again.stderr
     assert train("digits", dataset, out, "--version", "5").returncode == 0
     assert (out / "5" / "model.onnx").read_bytes() == (out / "3" / "model.onnx").read_bytes()
+
+
+def test_fewer_of_its_own_rows(tmp_path: Path) -> None:
+    """What the script has further rows of is then new to it, as it was to a version that was trained on few."""
+    dataset = exported(traffic(), tmp_path)
+    ended = train("digits", dataset, tmp_path / "out", "--own-rows", "300")
+    assert ended.returncode == 0, ended.stderr
+    manifest = json.loads((tmp_path / "out" / "1" / "training.json").read_text())
+    assert manifest["train_rows"] == 300 + 30
+    alone = [sys.executable, str(MODELS / "digits" / "train.py"), "--own-rows", "300", "--out", str(tmp_path / "out")]
+    refused = subprocess.run(alone, capture_output=True, text=True, timeout=60, check=False)
+    assert (refused.returncode, "--own-rows go with --dataset" in refused.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(("name", "truth_class", "truth"), [("tickets", 1, "billing"), ("tumor", 0, "malignant")])
