@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests.crossing import Record
-from loadtests.judged import Rates, Row
+from loadtests.judged import SOUND, Rates, Row
 from loadtests.report import RESULTS, write
 from loadtests.twin import Climb
 
@@ -26,7 +26,7 @@ class Case:
     guard: str
     candidate: Rates
     harm: Harm
-    stable: Rates = Rates()
+    stable: Rates = SOUND
     weight: int | str = 20
     mirror: int = 0
     delay_s: float = 0.0
@@ -90,7 +90,7 @@ def tell(rows: Rows, trips: Trips, climb: Climb) -> bool:
         f"harmless twin: {climb.seconds} s, {climb.predictions:,} predictions"
         f" ({climb.predictions / climb.seconds:,.0f}/s), {climb.candidates:,} by the candidate,"
         f" {climb.told:,} feedbacks, {climb.failed} failed; decided: {', '.join(climb.actions)};"
-        f" now {climb.stage} {_mark(climb.met)}"
+        f" now {climb.stage} {climb.harm} {_mark(climb.met)}"
     )
     met = all(_met(case, found) for case, found in rows)
     cases = [

@@ -36,6 +36,9 @@ class Rates:
     repeats: int = 0
 
 
+SOUND: Final = Rates()
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """What a client asks."""

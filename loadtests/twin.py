@@ -11,7 +11,7 @@ import orjson
 
 from loadtests import judged, servers
 from loadtests.client import Client
-from loadtests.judged import LOWEST, NAME, Rates
+from loadtests.judged import LOWEST, NAME, SOUND
 from loadtests.judging import Judge
 from loadtests.wrk import Load, background
 
@@ -32,6 +32,7 @@ class Climb:
     told: int
     stage: str
     actions: list[str]
+    harm: str  # what a guard has had to say against it
     weights: list[tuple[float, float]]
     failed: int
 
@@ -42,7 +43,7 @@ class Climb:
 
 def climbed(folder: Path, rules: dict[str, Any], seconds: float) -> Climb:
     """Run the twin under these rules for so long."""
-    judged.place(folder / "models", Rates(), Rates())
+    judged.place(folder / "models", SOUND, SOUND)
     judge = Judge(generator=Random(0), delay_s=DELAY_S)
     with (
         servers.fleet(folder, folder / "models", rules, workers=2, records=RECORDS) as running,
@@ -69,6 +70,7 @@ def climbed(folder: Path, rules: dict[str, Any], seconds: float) -> Climb:
         judge.told,
         release["ramp"]["stage"],
         [decision["action"] for decision in reversed(decisions)],
+        "; ".join(f"{d['by']}: {d['reason']}" for d in decisions if d["action"] in ("stop", "pause")),
         weights,
         failed,
     )

@@ -14,12 +14,11 @@ from loadtests import judged, servers
 from loadtests.client import Client
 from loadtests.crossing import Record, Watched, crossed_ns, decided_ns, is_candidates, last_candidate_ns, lines
 from loadtests.guarded import Case, Found, Trips, tell
-from loadtests.judged import NAME, Rates, Row
+from loadtests.judged import NAME, SOUND, Rates, Row
 from loadtests.judging import Judge, judged_until
 from loadtests.twin import climbed
 
 ALPHA: Final = 0.01
-SOUND: Final = Rates()
 STABLE_MS: Final = 2.0  # of the slow case; its candidate takes three times as long
 SLOW_MS: Final = 5.0
 NEVER_MS: Final = 50.0  # in all other cases: a candidate runs in threads, stable on the loop, which busy cores show
