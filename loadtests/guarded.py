@@ -31,7 +31,7 @@ class Case:
     mirror: int = 0
     delay_s: float = 0.0
     connections: int = 8
-    slow_ms: float = 50.0
+    slow_ms: float = 250.0
     action: str = "stop"
 
 
