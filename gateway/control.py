@@ -111,6 +111,7 @@ class Control:
         if not self.board.stopped(slot):
             raise Conflict(f"'{name}' is not stopped")
         decision = self.stops.resume(name, candidate, by, reason, evidence)
+        self.steering.close_routes(name)  # else the stopped step's weights would be in force until the next tick
         self.board.resume(slot)
         await self._kept(name)
         return decision

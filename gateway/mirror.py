@@ -68,6 +68,10 @@ class Mirror:
         asyncio.get_running_loop().call_soon(self._copy, pair)
 
     def _copy(self, pair: _Pair) -> None:
+        if not pair.candidate.spare:  # it has been taken since, or the candidate is being unloaded
+            self._under_way -= 1
+            pair.candidate.tally.mirrored("dropped")
+            return
         try:
             feeds = pair.candidate.signature.bind(pair.call.request)
         except GatewayError:

@@ -242,7 +242,8 @@ class Gateway:
         version.tally.success(decision.variant, call.started_ns, ended_ns)
         if classes:
             _classify(call, classes)
-        if served.mirror_ppm and decision.variant is STABLE and is_mirrored(call.nonce, served.mirror_ppm):
+        mirrored = served.mirror_ppm and decision.variant is STABLE and not call.rescued  # else it has failed already
+        if mirrored and is_mirrored(call.nonce, served.mirror_ppm):
             self._mirror.offer(call, token, answer, classes)
         if duration_ns > served.slow_after_ns and not call.rescued:
             self.recorder.slow(call, candidate=decision.variant is CANDIDATE)

@@ -7,7 +7,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,49 +15,26 @@ import orjson
 from gateway.errors import Conflict, NotFound, Outcome
 from gateway.metrics.window import FeedbackCounts, Sample, Window
 from gateway.recording import Recording
-from gateway.records.ledger import CORRECT, WRONG, Credit, Heard
+from gateway.records.ledger import CORRECT, WRONG, Credit
 from gateway.release.actions import Action, Advance, Complete, Continue, Pause, SetWeight, Stop
 from gateway.release.controller import Controller, windows_s
 from gateway.release.forecast import Progress, progress
 from gateway.release.keeping import kept, restored
-from gateway.release.observation import ClassCounts, FeedbackEvent, MirrorPair, Observation
 from gateway.release.pen import Pen
 from gateway.release.state import Event
 from gateway.release.stops import Decision, Stops
 from gateway.routing.release import Variant
-from gateway.routing.split import BUCKETS
 from gateway.settings.routing_settings import ReleaseSettings
-from gateway.shm.events import FailureEvent
-from gateway.shm.scoreboard import INFLIGHT, UNSTRATIFIED, Scoreboard, Slots, Totals
+from gateway.shm.scoreboard import INFLIGHT, Scoreboard, Slots, Totals
 from gateway.shm.switchboard import LIVE_ROUTES, Switchboard
+from gateway.steered import RAMP, Steered, live_routes
 
 KEEP_S: Final = 5.0  # between two savings of what controllers remember
-RAMP: Final = "ramp"
 NAMES: Final[Mapping[type[Action], str]] = {
     Pause: "pause", Continue: "continue", Advance: "advance", Complete: "complete"
 }  # fmt: skip
 log: Final = logging.getLogger("gateway.steering")
 StopNow = Callable[[str, int, str, str, dict[str, Any]], Decision]
-
-
-@dataclass(slots=True)
-class Steered:
-    """One release under control. `live`: the routes whose weights are turned, in the order of the board's words."""
-
-    name: str
-    settings: ReleaseSettings
-    controller: Controller
-    window: Window
-    slot: int
-    live: tuple[str, ...]
-    failures: list[FailureEvent] = field(default_factory=list)
-    feedback: list[FeedbackEvent] = field(default_factory=list)
-    pairs: list[MirrorPair] = field(default_factory=list)
-
-    @property
-    def candidate(self) -> int:
-        assert self.settings.candidate is not None
-        return self.settings.candidate
 
 
 class Steering:
@@ -74,6 +50,7 @@ class Steering:
         records: Recording,
         stops: Stops,
         stop_now: StopNow,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._file = folder / "ramps.json"
         self._board = board
@@ -83,22 +60,37 @@ class Steering:
         self._records = records
         self._stops = stops
         self._stop_now = stop_now
+        self._clock = clock
         self._pen = Pen()
         self._steered: dict[str, Steered] = {}
         self._by_slot: dict[int, Steered] = {}
+        self._closed: set[int] = set()  # slots whose weights are 0 until the next configuration is in force
         self._memory = _read(self._file)
         self._kept_s = -math.inf
 
     def close_changed(self, served: Mapping[str, ReleaseSettings]) -> None:
-        """Before a configuration is swapped in: where the meaning of live weights changes, they are 0 until it is."""
+        """Before a configuration is swapped in: where the meaning of live weights changes, they are 0 until it is.
+
+        They also are for another candidate: one that was served before has left its last weights on the board.
+        """
         for name, settings in served.items():
             now = self._steered.get(name)
-            if now is not None and settings.candidate == now.candidate and _live(settings) != now.live:
-                self._board.turn(now.slot, [0] * LIVE_ROUTES)
+            if settings.candidate is None:
+                continue
+            if now is None or settings.candidate != now.candidate or live_routes(settings) != now.live:
+                slot = self._releases.of(name, settings.candidate)
+                self._closed.add(slot)
+                self._board.turn(slot, [0] * LIVE_ROUTES)
+
+    def close_routes(self, name: str) -> None:
+        """Before a release is resumed: its live routes get no more than the controller gives them, from now on."""
+        one = self._steered.get(name)
+        if one is not None:
+            self._board.turn(one.slot, [0] * LIVE_ROUTES)
 
     def configure(self, served: Mapping[str, ReleaseSettings]) -> None:
         """Steer these releases from now on. One whose settings are as they were goes on undisturbed."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         for name, old in self._steered.items():
             self._memory[name] = kept(old.controller, now_s)
         steered = {}
@@ -110,17 +102,20 @@ class Steering:
             steered[name] = old_one if same and old_one is not None else self._begun(name, settings, now_s)
         self._steered = steered
         self._by_slot = {one.slot: one for one in steered.values()}
+        self._closed.clear()
         self._keep(now_s)
 
     def tick(self) -> None:
         """Let every controller take its step."""
-        now_s, time_ns = time.monotonic(), time.time_ns()
+        now_s, time_ns = self._clock(), time.time_ns()
         for event in self._records.events():
             one = self._by_slot.get(event.slot)
             if one is not None:
                 one.failures.append(event)
         for heard in self._records.ledger.take():
-            self._hand_on(heard)
+            one = self._steered.get(heard.token.model)
+            if one is not None:
+                one.hear(heard)
         acted = False
         for one in self._steered.values():
             try:
@@ -135,7 +130,7 @@ class Steering:
         one = self._one(name)
         if one.controller.ramp is None:
             raise Conflict(f"'{name}' has no route with weight: ramp, so there is nothing to {event}")
-        one.controller.order(event, time.monotonic())
+        one.controller.order(event, self._clock())
         return self._stops.note(name, one.candidate, str(event), by, reason, evidence)
 
     def progress(self, name: str) -> Progress | None:
@@ -147,7 +142,7 @@ class Steering:
         outcomes = stable.outcomes(Variant.STABLE)
         answered = sum(outcomes.values()) - outcomes[Outcome.CLIENT_ERROR]
         failed = answered - outcomes[Outcome.OK]
-        return progress(one.controller, time.monotonic(), failed / answered if answered else None)
+        return progress(one.controller, self._clock(), failed / answered if answered else None)
 
     def weights_ppm(self, name: str) -> dict[str, int]:
         """What each live route's weight is now."""
@@ -161,35 +156,41 @@ class Steering:
 
     def close(self) -> None:
         """Save what the controllers remember."""
-        self._keep(time.monotonic())
+        self._keep(self._clock())
         self._pen.close()
 
     def _begun(self, name: str, settings: ReleaseSettings, now_s: float) -> Steered:
         assert settings.candidate is not None
-        memory = self._memory.get(name)
-        controller = restored(settings, memory, now_s) if memory else Controller(settings)
+        controller, window = self._remembered(name, settings, now_s), Window(windows_s(settings))
+        before = self._steered.get(name)
+        if before is not None and (before.settings.stable, before.candidate) == (settings.stable, settings.candidate):
+            window = before.window
+            window.ask(windows_s(settings))
+            controller.keep_open(before.controller)
         slot = self._releases.of(name, settings.candidate)
-        return Steered(name, settings, controller, Window(windows_s(settings)), slot, _live(settings))
+        return Steered(name, settings, controller, window, slot, live_routes(settings))
+
+    def _remembered(self, name: str, settings: ReleaseSettings, now_s: float) -> Controller:
+        memory = self._memory.get(name)
+        if memory is not None:
+            try:
+                return restored(settings, memory, now_s)
+            except Exception as error:  # whatever a file says, it must not keep the gateway from starting
+                log.error("%s: what it says of '%s' is damaged, its ramp begins anew: %r", self._file, name, error)
+        return Controller(settings)
 
     def _step(self, one: Steered, now_s: float, time_ns: int) -> bool:
         stable, candidate = self._totals(one.name, one.settings.stable), self._totals(one.name, one.candidate)
+        epoch, stopped = self._board.epoch(one.slot), self._board.stopped(one.slot)
+        if one.is_idle(now_s, epoch, stopped, *_counts(stable), *_counts(candidate)):
+            return False
+        seen = one.observation(time_ns, epoch, stopped, stable, candidate)
         one.window.sample(now_s, self._sample(one, stable, candidate))
-        observation = Observation(
-            time_ns,
-            self._board.epoch(one.slot),
-            self._board.stopped(one.slot),
-            one.window,
-            one.failures,
-            one.feedback,
-            one.pairs,
-            ClassCounts(candidate.classes[:UNSTRATIFIED], stable.classes[:UNSTRATIFIED]),
-        )
-        one.failures, one.feedback, one.pairs = [], [], []
-        actions = one.controller.step(now_s, observation)
+        actions = one.controller.step(now_s, seen)
         for action in actions:
             self._carry_out(one, action)
-        routes = {route.name: route for route in one.settings.split.routes} if one.settings.split else {}
-        self._board.turn(one.slot, [one.controller.weight_ppm(routes[name]) for name in one.live])
+        if one.slot not in self._closed:
+            self._board.turn(one.slot, one.weights_ppm())
         return bool(actions)
 
     def _fail(self, one: Steered, error: Exception) -> None:
@@ -211,21 +212,6 @@ class Steering:
                 by = action.guard if isinstance(action, Pause | Continue) else RAMP
                 self._stops.note(name, candidate, NAMES[type(action)], by, action.reason, action.evidence)
                 log.info("'%s': %s by %s: %s", name, NAMES[type(action)], by, action.reason)
-
-    def _hand_on(self, heard: Heard) -> None:
-        token = heard.token
-        one = self._steered.get(token.model)
-        if one is None or token.rescued or not 0 < token.weight_ppm < BUCKETS:
-            return
-        candidate = token.variant is Variant.CANDIDATE
-        if token.version != (one.candidate if candidate else one.settings.stable):
-            return
-        key = token.bucket if token.sticky else None
-        one.feedback.append(
-            FeedbackEvent(heard.time_ns, token.time_ns, token.weight_ppm, candidate, key, heard.wrong, heard.reward)
-        )
-        if heard.mirrored_wrong is not None and heard.wrong is not None and not candidate:
-            one.pairs.append(MirrorPair(heard.mirrored_wrong, heard.wrong))
 
     def _sample(self, one: Steered, stable: Totals, candidate: Totals) -> Sample:
         counts = self._records.ledger.credits
@@ -256,9 +242,8 @@ class Steering:
         self._pen.replace(self._file, orjson.dumps(self._memory))
 
 
-def _live(settings: ReleaseSettings) -> tuple[str, ...]:
-    routes = settings.split.routes if settings.split else ()
-    return tuple(route.name for route in routes if route.weight == RAMP or route.while_)
+def _counts(totals: Totals) -> tuple[int, int]:
+    return totals.success[0], totals.fail[0]
 
 
 def _feedback(credit: Credit | None) -> FeedbackCounts:

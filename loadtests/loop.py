@@ -30,8 +30,8 @@ import yaml
 from gateway.analysis.statistics import Rate
 from loadtests import servers
 from loadtests.customers import MODELS, Customers, Images, Judged, classes, digits
-from loadtests.judged import HeldOut, against
 from loadtests.provenance import Provenance, traced
+from loadtests.versus import HeldOut, against
 
 WITHIN_S: Final = 120.0
 LITTLE: Final = 60  # own rows of the version that is to fail: in fewer not every class occurs

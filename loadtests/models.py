@@ -26,7 +26,7 @@ def tiny(repository: Path, name: str = "tiny") -> Path:
             helper.make_node("MatMul", ["active", "second"], ["logits"]),
             helper.make_node("Softmax", ["logits"], ["y"]),
         ]
-        _save(repository / name / version, nodes, ["n", 64], ["n", 10], {"first": first, "second": second})
+        save(repository / name / version, nodes, ["n", 64], ["n", 10], {"first": first, "second": second})
     return repository / name / "1" / "model.onnx"
 
 
@@ -36,7 +36,7 @@ def image(repository: Path, name: str = "image") -> Path:
         helper.make_node("GlobalAveragePool", ["x"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["y"]),
     ]
-    _save(repository / name / "1", nodes, ["n", 3, 224, 224], ["n", 3], {})
+    save(repository / name / "1", nodes, ["n", 3, 224, 224], ["n", 3], {})
     return repository / name / "1" / "model.onnx"
 
 
@@ -58,7 +58,7 @@ FLAWS = ("raises", "hangs", "nan", "shape")
 def flawed(repository: Path, flaw: str, name: str = "flawed") -> None:
     """Version 1 answers x · 2 as [n, 4]; version 2 too, unless a row's first value is below 0: then it has the flaw."""
     two = {"two": np.array(2, np.float32)}
-    _save(repository / name / "1", [helper.make_node("Mul", ["x", "two"], ["y"])], ["n", 4], ["n", 4], two)
+    save(repository / name / "1", [helper.make_node("Mul", ["x", "two"], ["y"])], ["n", 4], ["n", 4], two)
     int64 = {"axis": [1], "first": [0], "one": [1], "all": [-1], "cut": [0]}
     constants: dict[str, Any] = {key: np.array(value, np.int64) for key, value in int64.items()}
     constants |= two | {"zero": np.array(0, np.float32), "end": np.array([1], np.int64)}
@@ -70,7 +70,7 @@ def flawed(repository: Path, flaw: str, name: str = "flawed") -> None:
         helper.make_node("Mul", ["x", "two"], ["good"]),
     ]
     nodes = bad + _FLAWED[flaw](constants)
-    _save(repository / name / "2", nodes, ["n", 4], ["n", 4], constants)
+    save(repository / name / "2", nodes, ["n", 4], ["n", 4], constants)
 
 
 def _raises(constants: dict[str, Any]) -> list[Any]:
@@ -164,10 +164,11 @@ def _heavy(folder: Path, repeats: int) -> None:
         helper.make_node("GlobalAveragePool", [names[-1]], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["y"]),
     ]
-    _save(folder, nodes, ["n", 8, 16, 16], ["n", 8], {"kernel": kernel})
+    save(folder, nodes, ["n", 8, 16, 16], ["n", 8], {"kernel": kernel})
 
 
-def _save(folder: Path, nodes: list[Any], x: list[Any], y: list[Any], constants: dict[str, Any]) -> None:
+def save(folder: Path, nodes: list[Any], x: list[Any], y: list[Any], constants: dict[str, Any]) -> None:
+    """One input x and one output y, both of floats."""
     graph = helper.make_graph(
         nodes,
         "g",

@@ -78,6 +78,11 @@ class Controller:
         if event is Event.CONTINUE and paused_by_comparison:
             self._start_evidence()
 
+    def keep_open(self, before: "Controller") -> None:
+        """Routes whose conditions are as they were in the settings before go on undisturbed."""
+        known = {(route.name, route.while_): conditions for route, conditions in before._routes}
+        self._routes = [(route, known.get((route.name, route.while_), now)) for route, now in self._routes]
+
     def judgement(self) -> Judgement:
         """What the comparisons say now."""
         return self.guards.judge(max(1, self.place.restart))

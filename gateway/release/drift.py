@@ -68,7 +68,9 @@ class Drift:
             self._seen = ClassCounts(counts.candidate.copy(), counts.stable.copy())
             if self._shape() != counts.candidate.shape:
                 self._strata = [Stratum() for _ in counts.candidate]
-        for i, stratum in enumerate(self._strata):
+        news = (counts.candidate != self._seen.candidate).any(axis=1) | (counts.stable != self._seen.stable).any(axis=1)
+        for i in np.flatnonzero(news):
+            stratum = self._strata[i]
             since = Block(counts.candidate[i] - self._seen.candidate[i], counts.stable[i] - self._seen.stable[i])
             if stratum.observe(since):
                 self._seen.candidate[i], self._seen.stable[i] = counts.candidate[i], counts.stable[i]

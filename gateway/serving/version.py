@@ -86,6 +86,7 @@ class ModelVersion:
         self._threads = None if self.on_loop else ThreadPoolExecutor(loaded.rules.concurrency, f"{name}-{number}")
         uniform = all(-1 not in spec.shape[1:] and spec.datatype != "BYTES" for spec in self.signature.inputs)
         run = loaded.session.run if stopped is None else _checked(loaded, number, stopped)
+        self._closing = False
         self._batcher = Batcher(run, loaded.rules, tally, self._threads, uniform, trusted=self.stable)
         self.infer = self._batcher.submit
         self.infer_now = self._batcher.run_now
@@ -95,10 +96,11 @@ class ModelVersion:
     @property
     def spare(self) -> bool:
         """A request would be run at once, and no other would wait for it."""
-        return self._batcher.spare
+        return self._batcher.spare and not self._closing
 
     async def close(self) -> None:
         """Wait until every request has been answered, then let go of the threads and the session."""
+        self._closing = True
         while not self._batcher.idle:
             await asyncio.sleep(DRAIN_POLL_S)
         if self._threads is not None:

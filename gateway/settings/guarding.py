@@ -1,5 +1,6 @@
 """What may be asked of live metrics: conditions, limits and comparisons, and what follows from them."""
 
+from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
 
@@ -138,7 +139,7 @@ class RampSettings(Settings):
             raise ValueError("weights must be percentages above 0, each larger than the one before it")
         return self
 
-    @property
+    @cached_property
     def weights_ppm(self) -> tuple[int, ...]:
         """The weights in parts per million."""
         return tuple(parse_ppm(weight) for weight in self.weights)

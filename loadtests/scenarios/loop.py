@@ -11,9 +11,9 @@ from rich.table import Table
 
 from gateway.analysis.statistics import Rate
 from gateway.analysis.tables import percent
-from loadtests.judged import Against, HeldOut
 from loadtests.loop import GUARDS, Closed, Plan, Step, close
 from loadtests.report import RESULTS, write
+from loadtests.versus import Against, HeldOut
 
 BETTER_AT: Final = 0.01  # p-value of the held-out images
 BIN_S: Final = 1.0

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from loadtests.judged import mcnemar
 from loadtests.loop import Closed, Plan, close
 from loadtests.provenance import traced
+from loadtests.versus import mcnemar
 from tests.recording import data
 
 PLAN = Plan(weights=(20, 100), interval_s=1, fail=False)
