@@ -82,7 +82,7 @@ class RecordsSettings(Settings):
     """What is recorded of each prediction, and how much of it is kept."""
 
     sample: Share = 1.0
-    """The share of predictions that are recorded; feedback and decisions always are."""
+    """The share of predictions that are recorded, with their feedback; decisions always are."""
     inputs: Literal["full", "hash", "none"] = "full"
     """What is kept of requests: all, a SHA-256, or nothing."""
     segment: Bytes = 64 * 1024**2
