@@ -37,6 +37,9 @@ COMMANDS: Final = (
 
 
 class _Commands(click.Group):
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)  # as they are needed, not by the alphabet
+
     def invoke(self, context: click.Context) -> object:
         try:
             return super().invoke(context)

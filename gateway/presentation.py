@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from gateway.release.overview import Overview
 from gateway.serving.scratch import Verdict
@@ -39,8 +41,8 @@ def _release_rows(release: Overview, left_out: Mapping[tuple[str, int], str]) ->
         stable = candidate = ""
 
 
-def status_text(release: dict[str, Any]) -> Table:
-    """One release as the control plane tells it."""
+def status_text(release: dict[str, Any]) -> RenderableType:
+    """One release as the control plane tells it: both versions, the split, the ramp and the guards."""
     stop = release["stop"]
     title = f"{release['model']}: " + (
         f"[red]stopped[/red] by {stop['by']}: {escape(stop['reason'])}"
@@ -50,23 +52,47 @@ def status_text(release: dict[str, Any]) -> Table:
         else "running"
     )
     table = Table(title=title, title_justify="left")
-    for heading in ("version", "part", "answered", "failed", "rescued", "p50 ms", "p99 ms", "routes"):
-        table.add_column(heading)
-    routes = ", ".join(f"{route['route']} {route['in_force_percent']:g}%" for route in release["routes"])
+    for heading in ("version", "part", "answered", "failed", "rescued", "p50 ms", "p99 ms"):
+        table.add_column(heading, no_wrap=True)
     for version in release["versions"]:
-        outcomes = dict(version["outcomes"])
-        answered = outcomes.pop("ok")
-        table.add_row(
-            str(version["version"]),
-            version["variant"],
-            f"{answered:,}",
-            f"{sum(outcomes.values()):,}",
-            f"{sum(version['rescues'].values()):,}",
-            _ms(version["latency_p50_ms"]),
-            _ms(version["latency_p99_ms"]),
-            routes if version["variant"] == "candidate" else "",
-        )
-    return table
+        table.add_row(*_version_row(version))
+    return Group(table, *(Text(f"  {line}") for line in _progress_lines(release)), Text())
+
+
+def _version_row(version: dict[str, Any]) -> Iterator[str]:
+    outcomes = dict(version["outcomes"])
+    answered = outcomes.pop("ok")
+    yield str(version["version"])
+    yield version["variant"]
+    yield from (f"{count:,}" for count in (answered, sum(outcomes.values()), sum(version["rescues"].values())))
+    yield _ms(version["latency_p50_ms"])
+    yield _ms(version["latency_p99_ms"])
+
+
+def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
+    """The split in force, where the ramp stands, and what each guard has found."""
+    if release["routes"]:
+        routes = ", ".join(f"{route['route']} {route['in_force_percent']:g}%" for route in release["routes"])
+        yield f"to the candidate: {routes}"
+    if ramp := release.get("ramp"):
+        steps = ", ".join(f"{weight:g}" for weight in ramp["weights"])
+        waiting = f"; waiting for {ramp['waiting_for']}" if ramp["waiting_for"] else ""
+        yield f"ramp: {ramp['stage']} at {ramp['weight_percent']:g}% of {steps}{waiting}"
+    for version in release["versions"]:
+        if version["accuracy"] is not None:
+            right, of = f"{version['accuracy']:.1%}", f"{version['labelled']:,}"
+            yield f"version {version['version']}: {right} right, of {of} with a truth"
+    yield from map(_guard_line, release.get("guards", ()))
+    needed = release.get("forecast", {}).get("requests_to_notice_doubling")
+    if needed is not None:
+        yield f"twice as many failures are noticed after about {needed:,.0f} requests"
+
+
+def _guard_line(guard: dict[str, Any]) -> str:
+    name = f"guard {guard['name']} ({guard['metric']})"
+    if guard["log10_e"] is None:
+        return f"{name}: no data yet"
+    return f"{name}: {guard['verdict']}, evidence 10^{guard['log10_e']:.1f}, harmful from 10^{guard['line_log10']:.1f}"
 
 
 def _ms(latency_ms: float | None) -> str:

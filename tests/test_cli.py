@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway import __version__
+from gateway.cli import COMMANDS
 from gateway.routing.split import bucket_of
 from tests.serving import onnx_models
 
@@ -133,11 +134,17 @@ def test_what_a_request_says_decides_its_route(arguments: list[str], route: str,
 
 
 def test_without_a_customer_the_prediction_decides() -> None:
-    chance = explained("tumor")
+    chance = explained("digits")
     assert (chance["version"], chance["bucket"], chance["key_source"]) == (None, None, "prediction")
-    assert "by chance" in gateway("explain", "tumor").stdout
-    decided = explained("tumor", "--key", "p-1")
-    assert (decided["key"], decided["bucket"]) == ("p-1", bucket_of("tumor-2", "p-1"))
+    assert "by chance" in gateway("explain", "digits").stdout
+    decided = explained("digits", "--key", "p-1")
+    assert (decided["key"], decided["bucket"]) == ("p-1", bucket_of("digits-2", "p-1"))
+
+
+def test_where_a_ramp_stands_only_the_running_gateway_knows() -> None:
+    ended = gateway("explain", "tumor", "--customer", "acme")
+    assert "weight   0%" in ended.stdout
+    assert ended.stderr.endswith("ask with --live\n")
 
 
 def test_an_unknown_model_is_refused_with_those_there_are() -> None:
@@ -153,8 +160,9 @@ def test_help_says_what_a_command_does(command: str) -> None:
 
 
 def test_the_commands_and_the_version() -> None:
-    text = gateway("-h").stdout
-    assert all(f"  {command} " in text for command in ("serve", "check", "explain"))
+    lines = gateway("-h").stdout.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines] == [str(command.name) for command in COMMANDS]
+    assert all(line.endswith(".") and not line.endswith("...") for line in lines), "what it does, on one line"
     assert __version__ in gateway("--version").stdout
 
 

@@ -24,7 +24,10 @@ from gateway.records.joined import Query
 )
 @JSON
 def analyze(model: str, config: Path, since: str | None, until: str | None, html: Path | None, as_json: bool) -> None:
-    """Say where the model errs: slices that do worse, contradicting labels, and rows worth labelling."""
+    """Say where a model errs, and which rows to label.
+
+    Slices that do worse than the rest, contradicting labels, and the rows most worth a label.
+    """
     query = Query(model, period_of(since, until))
     recorded = Recorded(config, model)
     prediction = recorded.settings.prediction

@@ -19,7 +19,10 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would change, 
 @DRY_RUN
 @JSON
 def promote(model: str, config: Path, reason: str, dry_run: bool, as_json: bool) -> None:
-    """Make the model's candidate its stable version, in the routing file; comments are kept."""
+    """Make the candidate the stable version, in the routing file.
+
+    Comments are kept. It is in force in every worker when the command returns, or taken back.
+    """
     body = {"reason": reason, "dry_run": dry_run}
     edited = ask(config, "POST", f"/api/releases/{model}/promote", body)
     _show(edited, "every request of {model} is answered by version {candidate}", as_json)
@@ -34,7 +37,11 @@ def promote(model: str, config: Path, reason: str, dry_run: bool, as_json: bool)
 @DRY_RUN
 @JSON
 def weight(model: str, route: str, percent: float, config: Path, reason: str, dry_run: bool, as_json: bool) -> None:
-    """Give a route another weight, in percent, in the routing file; comments are kept."""
+    """Give a route another weight, in the routing file.
+
+    PERCENT of its customers get the candidate. Comments are kept. It is in force in every worker when the command
+    returns, or taken back.
+    """
     body = {"route": route, "percent": percent, "reason": reason, "dry_run": dry_run}
     edited = ask(config, "POST", f"/api/releases/{model}/weight", body)
     _show(edited, f"route {route} of {{model}} sends {percent:g}% to version {{candidate}}", as_json)

@@ -1,6 +1,7 @@
 """`gateway explain`, from the files or from the running gateway."""
 
 from pathlib import Path
+from typing import Final
 
 import click
 import orjson
@@ -15,6 +16,8 @@ from gateway.routing.release import Release
 from gateway.serving.repository import Repository
 from gateway.web.control.documented import explanation_document
 from gateway.web.control.documents import ExplanationDocument
+
+TURNED: Final = "the weight of route {route} is turned while the gateway runs, and 0 in the files; ask with --live"
 
 
 @click.command()
@@ -40,7 +43,7 @@ def explain(
     live: bool,
     as_json: bool,
 ) -> None:
-    """Say which version answers such a request, by which route, and why."""
+    """Say which version answers a request, by which route, and why."""
     named = {name.lower(): value for name, value in _pairs(headers, "--header")}
     given = dict(_pairs(parameters, "--parameter"))
     document: ExplanationDocument
@@ -59,7 +62,11 @@ def _from_the_files(model: str, config: Path, attributes: Attributes, key: str |
     if model not in known:
         raise Refusal(f"there is no model '{model}'; there are {', '.join(sorted(known))}")
     attributes.modality = attributes.modality or repository.settings(model).modality
-    return explanation_document(model, explanation_of(Release(model, known[model]), attributes, key))
+    release = Release(model, known[model])
+    explanation = explanation_of(release, attributes, key)
+    if explanation.route in {release.routes[position].name for position in release.live_routes}:
+        click.echo(TURNED.format(route=explanation.route), err=True)
+    return explanation_document(model, explanation)
 
 
 def _pairs(options: tuple[str, ...], name: str) -> list[tuple[str, str]]:

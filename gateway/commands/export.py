@@ -36,7 +36,7 @@ def export(
     kind: str,
     as_json: bool,
 ) -> None:
-    """Write the recorded predictions, joined with their feedback, as a data set."""
+    """Write recorded predictions, with feedback, as a data set."""
     if find_spec("pyarrow") is None:
         raise Refusal(NEEDS_PYARROW)
     from gateway.dataset.export import Meters, Source

@@ -34,7 +34,10 @@ def _checked(check: Any, value: str) -> Any:
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke API keys, in the file that auth.keys names. A running gateway follows within a second."""
+    """Make, list and revoke API keys.
+
+    They are in the file that auth.keys names. A running gateway follows within a second.
+    """
 
 
 @keys.command()

@@ -24,7 +24,7 @@ REFRESH_S: Final = 0.5
 @click.option("--watch", is_flag=True, help="Refresh twice a second until Ctrl-C.")
 @JSON
 def status(model: str | None, config: Path, watch: bool, as_json: bool) -> None:
-    """Say what each release does now: weights, stops, and how both versions fare."""
+    """Say how each release fares: weights, stops, both versions."""
     if as_json and watch:
         raise click.UsageError("--watch is for people and --json for scripts; GET /api/events is a stream for scripts")
     if as_json:
@@ -66,7 +66,10 @@ def _releases(model: str | None, config: Path) -> Any:
 @REASON
 @JSON
 def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
-    """Stop all traffic to the model's candidate, at once and until it is resumed."""
+    """Stop all traffic to a model's candidate, at once.
+
+    The stop holds until it is resumed, over restarts and edits too.
+    """
     decision = ask(config, "POST", f"/api/releases/{model}/stop", {"reason": reason})
     click.echo(orjson.dumps(decision) if as_json else f"version {decision['candidate']} of {model} is stopped")
 
@@ -77,7 +80,7 @@ def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
 @REASON
 @JSON
 def resume(model: str, config: Path, reason: str, as_json: bool) -> None:
-    """Send traffic to the model's candidate again, as the routing says."""
+    """Send traffic to the candidate again, as the routing says."""
     decision = ask(config, "POST", f"/api/releases/{model}/resume", {"reason": reason})
     click.echo(orjson.dumps(decision) if as_json else f"version {decision['candidate']} of {model} gets traffic again")
 
@@ -88,7 +91,7 @@ def resume(model: str, config: Path, reason: str, as_json: bool) -> None:
 @REASON
 @JSON
 def hold(model: str, config: Path, reason: str, as_json: bool) -> None:
-    """Hold the model's ramp at its weight until it is continued."""
+    """Hold a model's ramp at its weight until it is continued."""
     decision = ask(config, "POST", f"/api/releases/{model}/hold", {"reason": reason})
     click.echo(orjson.dumps(decision) if as_json else f"the ramp of {model} is held")
 
@@ -99,6 +102,6 @@ def hold(model: str, config: Path, reason: str, as_json: bool) -> None:
 @REASON
 @JSON
 def go_on(model: str, config: Path, reason: str, as_json: bool) -> None:
-    """Let the model's ramp go on, which was held or paused."""
+    """Let a model's ramp go on that was held or paused."""
     decision = ask(config, "POST", f"/api/releases/{model}/continue", {"reason": reason})
     click.echo(orjson.dumps(decision) if as_json else f"the ramp of {model} goes on")

@@ -32,7 +32,7 @@ def replay(
     unbatched: bool,
     as_json: bool,
 ) -> None:
-    """Run recorded requests on a version again, and compare with what was answered."""
+    """Run recorded requests on a version, and compare answers."""
     query = Query(model, period_of(since, until))
     recorded = Recorded(config, model)
     repository, records = recorded.repository, recorded.records

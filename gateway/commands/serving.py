@@ -57,7 +57,10 @@ def serve(config: Path) -> None:
 )
 @JSON
 def check(config: Path, draft: Path | None, as_json: bool) -> None:
-    """Validate both YAML files, and load every model in a scratch process."""
+    """Validate both YAML files, and try every version they name.
+
+    Each is loaded in a scratch process, which a broken one can do no harm to.
+    """
     settings, routing = load(config, draft)
     repository = Repository(Path(settings.models.path))
     check_access(settings)

@@ -14,76 +14,110 @@ class TlsSettings(Settings):
     """PEM files: the certificate with the chain that issued it, and its private key. Read again when renewed."""
 
     certificate: str
+    """File of the certificate, with the chain that issued it."""
     key: str
+    """File of its private key, readable by the gateway only."""
 
 
 class ServerSettings(Settings):
-    """The data plane. `max_body` in bytes, as sent and as decompressed; `drain` in seconds; `log`: of all processes."""
+    """The data plane."""
 
     host: str = "127.0.0.1"
+    """Address of the data plane; `0.0.0.0` for all of the machine's."""
     port: int = Field(default=8000, ge=0, le=65535)
+    """Port of the data plane; 0 for any that is free."""
     workers: Literal["auto"] | PositiveInt = "auto"
+    """Worker processes; `auto`: one for each core. In a container, write how many cores it may use."""
     max_body: Bytes = 64 * 1024 * 1024
+    """The largest request, as sent and as decompressed; a larger one is answered 413."""
     drain: Seconds = 20.0
+    """How long SIGTERM waits for requests that have begun."""
     log: LogForm = "human"
+    """The log of all processes, on stderr: lines for people, or a JSON object a line."""
     tls: TlsSettings | None = None
+    """Serves HTTPS with these PEM files, which are read again when they are renewed."""
 
 
 class ControlSettings(Settings):
-    """The control plane. Without its heartbeat for `dead_after` seconds every candidate counts as stopped."""
+    """The control plane: console, API, metrics."""
 
     host: str = "127.0.0.1"
+    """Address of the control plane; one that is not this machine's own needs `auth.keys`."""
     port: int = Field(default=8002, ge=0, le=65535)
+    """Port of the control plane; 0 for any that is free."""
     dead_after: Seconds = 5.0
+    """Without a sign of life of the control process for so long, workers send nothing to candidates."""
     tls: TlsSettings | None = None
+    """As for the server."""
 
 
 class ModelsSettings(Settings):
     """Where the model repository lies."""
 
     path: str = "models"
+    """Folder of the models: `NAME/VERSION/model.onnx`, with an optional `NAME/model.yaml`."""
 
 
 class RateSettings(Settings):
-    """Predictions per second that each customer may ask for, in all workers together; None: any number."""
+    """How many predictions a customer may ask for, in all workers together; more are answered 429."""
 
     default: Rate | None = None
+    """Of each customer by itself; null: any number."""
     customers: dict[str, Rate] = Field(default_factory=dict)
+    """Of the customers named here."""
 
 
 class LimitsSettings(Settings):
-    """`inflight`: requests at once, more are shed; `timeout`: seconds until a request's deadline."""
+    """How much is taken on at once, how long it may take, and how much of it one customer may ask for."""
 
     inflight: PositiveInt = 1024
+    """Requests at once in each worker; more are answered 503."""
     timeout: Seconds = Field(default=10.0, gt=0)
+    """A request's deadline, unless it brings its own (`parameters.timeout`, in microseconds)."""
     rate: RateSettings = RateSettings()
+    """Predictions that each customer may ask for."""
 
 
 class RecordsSettings(Settings):
-    """What is recorded of each prediction, and how much of it is kept. Sizes in bytes."""
+    """What is recorded of each prediction, and how much of it is kept."""
 
     sample: Share = 1.0
+    """The share of predictions that are recorded, with their feedback; decisions always are."""
     inputs: Literal["full", "hash", "none"] = "full"
+    """What is kept of requests: all, a SHA-256, or nothing."""
     segment: Bytes = 64 * 1024**2
+    """Size at which a file of records is sealed and the next one begun."""
     retain: Bytes = 10 * 1024**3
+    """How much is kept; the oldest sealed files go first."""
     ring: Bytes = 8 * 1024**2
+    """Shared memory of each worker for records on their way to the disk."""
     when_full: Literal["drop", "refuse"] = "drop"
+    """When the ring is full: answer without a record, and count that; or answer 503."""
 
 
 class AuthSettings(Settings):
-    """The file of hashed API keys; None: no keys are asked for."""
+    """Who may ask for what."""
 
     keys: str | None = None
+    """File of hashed API keys, made by `gateway keys add`; null: no keys are asked for."""
 
 
 class GatewaySettings(Settings):
     """The whole file. Paths are relative to the working directory."""
 
     server: ServerSettings = ServerSettings()
+    """The data plane, which answers predictions."""
     control: ControlSettings = ControlSettings()
+    """The control plane: console, API, metrics."""
     models: ModelsSettings = ModelsSettings()
+    """The model repository."""
     routing: str = "config/routing.yaml"
+    """File of the releases."""
     state: str = ".gateway"
+    """Folder of what outlives a restart: stops, decisions, records, the history of the routing file."""
     limits: LimitsSettings = LimitsSettings()
+    """What is taken on at once, and from whom."""
     records: RecordsSettings = RecordsSettings()
+    """What is kept of predictions."""
     auth: AuthSettings = AuthSettings()
+    """Who may ask for what."""

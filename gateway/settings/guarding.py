@@ -28,7 +28,8 @@ Action = Literal["stop", "pause"]
 MetricName = Literal[METRICS]  # type: ignore[valid-type]
 
 
-def _level(value: Any) -> float:
+def parse_level(value: Any) -> float:
+    """What a metric is held against: a number, or a share out of a percentage."""
     if isinstance(value, str) and value.endswith("%"):
         return parse_share(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -36,16 +37,20 @@ def _level(value: Any) -> float:
     return float(value)
 
 
-Level = Annotated[float, BeforeValidator(_level), WithJsonSchema({"type": ["number", "string"]})]
+Level = Annotated[float, BeforeValidator(parse_level), WithJsonSchema({"type": ["number", "string"]})]
 
 
 class ConditionSettings(Settings):
     """A route's `while`: open as long as the metric over the window is below or above the level."""
 
     metric: MetricName
+    """What is measured."""
     below: Level | None = None
+    """Open while the metric is below this; either this or `above`."""
     above: Level | None = None
+    """Open while the metric is above this."""
     window: Seconds = 30.0
+    """The time that the metric is taken over, all of which must have passed before the route opens."""
 
     @model_validator(mode="after")
     def _one_side(self) -> "ConditionSettings":
@@ -58,18 +63,26 @@ class BreakerSettings(Settings):
     """Stops the candidate after so many failures in a row in one worker."""
 
     consecutive_failures: PositiveInt = 5
+    """Failures in a row in one worker that stop the candidate."""
 
 
 class LimitSettings(Settings):
     """A fixed line for one metric, from `min_requests` on that it rests on (of feedback metrics: feedbacks)."""
 
     name: Name
+    """What decisions and metrics call it."""
     metric: MetricName
+    """What is measured."""
     above: Level | None = None
+    """Acts when the metric is above this; either this or `below`."""
     below: Level | None = None
+    """Acts when the metric is below this."""
     window: Seconds = 30.0
+    """The time that the metric is taken over."""
     min_requests: PositiveInt = 100
+    """Requests in the window that it takes to act; of `accuracy` and `reward_mean`: feedbacks."""
     action: Action = "stop"
+    """Stop the candidate, or only pause its ramp."""
 
     @model_validator(mode="after")
     def _one_side(self) -> "LimitSettings":
@@ -86,10 +99,15 @@ class ComparisonSettings(Settings):
     """
 
     name: Name
+    """What decisions and metrics call it."""
     metric: Literal["failures", "slow_requests", "wrong_feedback", "predicted_class", "mirror_disagreement"]
+    """What is compared."""
     threshold: Seconds | None = None
+    """Beyond which a request is slow; for `slow_requests` only, which needs it."""
     direction: Literal["increase"] = "increase"
+    """Acts when the candidate has more of it than stable."""
     action: Action = "stop"
+    """Stop the candidate, or only pause its ramp; of `predicted_class` it is pause unless said otherwise."""
 
     @model_validator(mode="before")
     @classmethod
@@ -106,12 +124,16 @@ class ComparisonSettings(Settings):
 
 
 class GuardsSettings(Settings):
-    """`alpha`: the chance of ever stopping a harmless candidate, all comparisons together."""
+    """What stops a candidate, or pauses its ramp, without anyone's help."""
 
     alpha: Share = 0.01
+    """The chance of ever stopping a harmless candidate, all comparisons together."""
     breaker: BreakerSettings = BreakerSettings()
+    """Stops at failures in a row."""
     limits: tuple[LimitSettings, ...] = ()
+    """Fixed lines for metrics over a window."""
     comparisons: tuple[ComparisonSettings, ...] = ()
+    """Comparisons with stable, valid however often one looks; of each metric at most one."""
 
     @model_validator(mode="after")
     def _told_apart(self) -> "GuardsSettings":
@@ -127,11 +149,14 @@ class GuardsSettings(Settings):
 
 
 class RampSettings(Settings):
-    """The weights that `weight: ramp` goes through, each for at least `interval` seconds."""
+    """The weights that `weight: ramp` goes through."""
 
     weights: tuple[float, ...] = (0.1, 1, 5, 25, 50, 100)
+    """Percentages, each larger than the one before it."""
     interval: Seconds = 600.0
+    """How long each weight stands at least."""
     advance: Literal["safe", "calm"] = "safe"
+    """What the next weight takes: evidence that the candidate does no harm, or requests and no violation."""
 
     @model_validator(mode="after")
     def _rises(self) -> "RampSettings":
@@ -149,9 +174,11 @@ class MirrorSettings(Settings):
     """The percentage of requests that are copied to the candidate after stable has answered."""
 
     weight: float = Field(ge=0, le=100)
+    """The percentage of stable's requests that are copied; the copy's answer is compared and never sent."""
 
 
 class RescueSettings(Settings):
-    """How long, in seconds, a candidate may take before stable answers in its place."""
+    """When stable answers in the candidate's place."""
 
     timeout: Seconds = 0.5
+    """How long a candidate may take before stable answers in its place."""

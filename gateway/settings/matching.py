@@ -43,11 +43,17 @@ class MatcherSettings(Settings):
     model_config = ConfigDict(json_schema_extra=_or_scalar)
 
     exact: str | None = None
+    """The value is this."""
     in_: frozenset[str] | None = Field(default=None, alias="in")
+    """The value is one of these."""
     prefix: str | None = None
+    """The value begins with this."""
     suffix: str | None = None
+    """The value ends with this."""
     regex: str | None = None
+    """The whole value fits this RE2 pattern."""
     not_: "MatcherSettings | None" = Field(default=None, alias="not")
+    """The value does not fit this matcher."""
 
     @model_validator(mode="before")
     @classmethod
@@ -101,9 +107,13 @@ class MatchSettings(Settings):
     """One item of `match`: all its conditions must hold."""
 
     customer: MatcherSettings | None = None
+    """Who asks: the key's customer, or without keys `x-customer-id` or `parameters.customer`."""
     modality: MatcherSettings | None = None
+    """What it is: `parameters.modality`, `x-modality`, a raw body's content type, or the model's own."""
     headers: dict[str, MatcherSettings] = Field(default_factory=dict)
+    """Request headers by name; upper and lower case make no difference in names."""
     parameters: dict[str, MatcherSettings] = Field(default_factory=dict)
+    """The request's `parameters` by name."""
 
     @field_validator("customer", "modality", mode="before")
     @classmethod

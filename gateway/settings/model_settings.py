@@ -12,29 +12,40 @@ class PredictionSettings(Settings):
     """Which output holds the class scores, and the classes in its order."""
 
     output: str
+    """The output that holds a score for each class."""
     labels: tuple[str, ...] = ()
+    """The classes' names, in the output's order."""
 
 
 class BatchingSettings(Settings):
-    """`max_size`: rows in a batch; `max_delay`: seconds to wait for company."""
+    """How requests that arrive together are run as one."""
 
     max_size: PositiveInt = 32
+    """Rows in a batch at most."""
     max_delay: Seconds = 0.0
+    """How long a request waits for company; 0: it takes only what is there."""
 
 
-def _off(value: Any) -> Any:
+def parse_off(value: Any) -> Any:
+    """False out of `off`, which YAML 1.2 reads as text."""
     return False if value == "off" else value
 
 
-Off = Annotated[Literal[False], BeforeValidator(_off), WithJsonSchema({"enum": ["off", False]})]
+Off = Annotated[Literal[False], BeforeValidator(parse_off), WithJsonSchema({"enum": ["off", False]})]
 
 
 class ModelSettings(Settings):
-    """`threads`: ONNX Runtime's threads for one run; `concurrency`: runs of one version at once."""
+    """The whole file."""
 
     modality: str | None = None
+    """What requests are, where they do not say: `image`, `tabular`, `text`, `audio` …"""
     prediction: PredictionSettings | None = None
+    """Where the predicted class stands, for accuracy, drift and the data set."""
     batching: BatchingSettings | Off = BatchingSettings()
+    """How requests that arrive together are run as one; `off`: each by itself."""
     threads: PositiveInt = 1
+    """ONNX Runtime's threads for one run, in each worker."""
     concurrency: PositiveInt = 1
+    """Runs of one version at once, in each worker."""
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    """ONNX Runtime's execution providers, in order of preference."""

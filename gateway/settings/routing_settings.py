@@ -25,9 +25,13 @@ class RouteSettings(Settings):
     """One rule of a split. `match` items are alternatives; without any the route matches every request."""
 
     name: Name
+    """What answers, records and metrics call it."""
     match: tuple[MatchSettings, ...] = ()
+    """Alternatives: the route is for requests that one of them fits; without any, for every request."""
     weight: Literal["ramp"] | WeightPpm
+    """The percentage that gets the candidate, to 0.0001% exactly; `ramp`: as `ramp` has it now."""
     while_: tuple[ConditionSettings, ...] = Field(default=(), alias="while")
+    """Live metrics that must all hold; while one does not, or is unknown, the route's weight is 0."""
 
     @field_validator("name")
     @classmethod
@@ -41,8 +45,11 @@ class SplitSettings(Settings):
     """Who meets the candidate. The first route that matches decides; without one stable answers."""
 
     stickiness: str = "customer"
+    """What always gets the same version: `customer`, `prediction` (each for itself) or `header:NAME`."""
     salt: str | None = None
+    """Decides which customers come first; null: the model's name and the candidate's version, `digits-2`."""
     routes: tuple[RouteSettings, ...] = ()
+    """The rules. The first that matches decides; without one stable answers."""
 
     @field_validator("stickiness")
     @classmethod
@@ -70,12 +77,19 @@ class ReleaseSettings(Settings):
     model_config = ConfigDict(json_schema_extra=_canary_too)
 
     stable: Version
+    """The version that everyone gets."""
     candidate: Version | None = Field(default=None, validation_alias=AliasChoices("candidate", "canary"))
+    """The version that meets some of the traffic; `canary` means the same."""
     split: SplitSettings | None = None
+    """Who meets the candidate."""
     ramp: RampSettings | None = None
+    """What `weight: ramp` follows."""
     mirror: MirrorSettings | None = None
+    """Copies requests to the candidate after stable has answered."""
     rescue: RescueSettings | None = None
+    """When stable answers in the candidate's place; also in force without being named."""
     guards: GuardsSettings | None = None
+    """What stops the candidate without anyone's help; the breaker is also in force without being named."""
 
     @model_validator(mode="before")
     @classmethod
@@ -105,3 +119,4 @@ class RoutingSettings(Settings):
     """The whole file."""
 
     models: dict[Name, ReleaseSettings] = Field(default_factory=dict)
+    """The releases by model. A model that is not named here is served in its highest version."""

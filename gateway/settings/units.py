@@ -74,30 +74,32 @@ def parse_rate(value: Any) -> float:
     return float(number) / (1 if unit == "/s" else 60)
 
 
-def _parsed(parse: Callable[[Any], Any], description: str, kinds: list[str]) -> tuple[Any, Any]:
-    return BeforeValidator(parse), WithJsonSchema({"type": kinds, "description": description})
+def _parsed(parse: Callable[[Any], Any], kinds: list[str], examples: list[Any]) -> tuple[Any, Any]:
+    return BeforeValidator(parse), WithJsonSchema({"type": kinds, "examples": examples})
 
 
-Seconds = Annotated[float, *_parsed(parse_seconds, "a duration such as 20s, 500ms or 10m", ["string", "integer"])]
-Bytes = Annotated[int, *_parsed(parse_bytes, "a size such as 64MiB", ["string", "integer"])]
-WeightPpm = Annotated[int, *_parsed(parse_ppm, "a percentage from 0 to 100", ["string", "number"])]
-Share = Annotated[float, *_parsed(parse_share, "a percentage from 0 to 100", ["string", "number"])]
-Rate = Annotated[float, *_parsed(parse_rate, "a rate such as 100/s", ["string"])]
+Seconds = Annotated[float, *_parsed(parse_seconds, ["string", "integer"], ["20s", "500ms", "10m", 0])]
+Bytes = Annotated[int, *_parsed(parse_bytes, ["string", "integer"], ["64MiB", 65536])]
+WeightPpm = Annotated[int, *_parsed(parse_ppm, ["string", "number"], [10, 0.1, "1%"])]
+Share = Annotated[float, *_parsed(parse_share, ["string", "number"], ["1%", 1])]
+Rate = Annotated[float, *_parsed(parse_rate, ["string"], ["100/s", "60/m"])]
 
 
-def _named(value: Any) -> str:
+def parse_name(value: Any) -> str:
+    """`value`, where it can name a model, a route or a guard."""
     if not isinstance(value, str) or not re.fullmatch(_NAME, value):
         raise ValueError(f"{value!r} is no name: letters, digits, '_', '-' and '.', not starting with '.'")
     return value
 
 
-Name = Annotated[str, BeforeValidator(_named), WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"})]
+Name = Annotated[str, BeforeValidator(parse_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"})]
 
 
-def _version(value: Any) -> int:
+def parse_version(value: Any) -> int:
+    """`value`, where it is a version of a model."""
     if type(value) is not int or value < 1:
         raise ValueError(f"{value!r} is no version; versions are whole numbers from 1")
     return value
 
 
-Version = Annotated[int, BeforeValidator(_version), WithJsonSchema({"type": "integer", "minimum": 1})]
+Version = Annotated[int, BeforeValidator(parse_version), WithJsonSchema({"type": "integer", "minimum": 1})]

@@ -1,0 +1,143 @@
+"""Writes config/REFERENCE.md, every key of the YAML files: `python -m gateway.settings.reference`."""
+
+import types
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BeforeValidator
+from pydantic.fields import FieldInfo
+
+from gateway.settings import guarding, model_settings, units
+from gateway.settings.base import Settings
+from gateway.settings.gateway_settings import GatewaySettings
+from gateway.settings.matching import MatcherSettings
+from gateway.settings.model_settings import ModelSettings
+from gateway.settings.routing_settings import RoutingSettings
+
+FILES: Final[Mapping[str, type[Settings]]] = {
+    "config/gateway.yaml: the server": GatewaySettings,
+    "config/routing.yaml: the releases": RoutingSettings,
+    "models/NAME/model.yaml: what a model's files do not say themselves": ModelSettings,
+}
+INTRODUCTION: Final = """\
+# Every key of the YAML files
+
+Written by `python -m gateway.settings.reference` from the settings' classes, as the JSON Schemas beside it are by
+`python -m gateway.settings.json_schema`. A key that has a default may be left out; an unknown key is an error.
+`[]` is each item of a list, `NAME` a name of your own.
+
+- A duration is a number and one of us, ms, s, m, h, d; a size one of B, KiB, MiB, GiB, KB, MB, GB.
+- A percentage is a number from 0 to 100, with or without `%`; a level is a number or, with `%`, a percentage.
+- A rate is a number and `/s` or `/m`.
+- A *matcher* is a bare value, which must be equal, or a mapping with the keys of the last table.
+- A *metric* is `stable.` or `candidate.` and one of {of_a_version}; or {of_the_gateway}.
+"""
+WORDS: Final[Mapping[Any, str]] = {
+    units.parse_seconds: "duration",
+    units.parse_bytes: "size",
+    units.parse_ppm: "percentage",
+    units.parse_share: "percentage",
+    units.parse_rate: "rate",
+    guarding.parse_level: "level",
+    units.parse_name: "name",
+    units.parse_version: "version",
+    model_settings.parse_off: "`off`",
+}
+PLAIN: Final[Mapping[Any, str]] = {str: "text", int: "number", float: "number"}
+_DURATIONS: Final = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
+_SIZES: Final = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
+
+
+def reference() -> str:
+    """The whole text, in Markdown."""
+    metrics = {
+        "of_a_version": ", ".join(f"`{name}`" for name in guarding.OF_A_VERSION),
+        "of_the_gateway": " and ".join(f"`{name}`" for name in guarding.METRICS if name.startswith("gateway.")),
+    }
+    tables = [_table(title, rows(settings)) for title, settings in FILES.items()]
+    return "\n".join([INTRODUCTION.format(**metrics), *tables, _table("A matcher", rows(MatcherSettings))])
+
+
+def rows(settings: type[Settings], above: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Path, type, default and meaning of every key in `settings` and below."""
+    for name, field in settings.model_fields.items():
+        path = above + (field.alias or name)
+        yield path, _type(field.annotation, field.metadata), _default(field), field.description or ""
+        for suffix, inner in _inside(field.annotation):
+            yield from rows(inner, f"{path}{suffix}.")
+
+
+def _table(title: str, lines: Iterator[tuple[str, str, str, str]]) -> str:
+    head = f"## {title}\n\n| key | type | default | meaning |\n|---|---|---|---|\n"
+    return head + "".join(f"| `{key}` | {kind} | {default} | {meaning} |\n" for key, kind, default, meaning in lines)
+
+
+def _inside(annotation: Any) -> Iterator[tuple[str, type[Settings]]]:
+    """The settings that stand below a key, each with what its path has in between. A matcher has a table of its own."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        if annotation is not MatcherSettings:
+            yield "", annotation
+        return
+    between = {tuple: "[]", dict: ".NAME"}.get(get_origin(annotation), "")
+    for argument in get_args(annotation):
+        yield from ((between + suffix, inner) for suffix, inner in _inside(argument))
+
+
+def _type(annotation: Any, metadata: Any = ()) -> str:
+    for validator in (item for item in metadata if isinstance(item, BeforeValidator)):
+        if validator.func in WORDS:
+            return WORDS[validator.func]
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(arguments[0], arguments[1:])
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type(argument) for argument in arguments if argument is not type(None))
+    if origin is Literal:
+        return "metric" if arguments == guarding.METRICS else ", ".join(f"`{value}`" for value in arguments)
+    if origin in (tuple, frozenset):
+        return "list" if list(_inside(arguments[0])) else f"list of {_type(arguments[0])}"
+    if origin is dict:
+        return "mapping" if list(_inside(arguments[1])) else f"{_type(arguments[1])} by name"
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return "matcher" if annotation is MatcherSettings else "mapping"
+    return PLAIN[annotation]
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "needed"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, Settings):
+        return ""
+    return f"`{_written(value, _type(field.annotation, field.metadata))}`"
+
+
+def _written(value: Any, kind: str) -> str:
+    """`value` as the YAML file would have it."""
+    write: Callable[[Any], str] | None = {"duration": _duration, "size": _size}.get(kind)
+    if write is not None and value is not None:
+        return write(value)
+    if kind == "percentage" and value is not None:
+        return f"{value * 100:g}%"
+    plain = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump(plain, default_flow_style=True).removesuffix("...\n").strip()
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in _DURATIONS:
+        if seconds >= size:
+            return f"{seconds / size:g}{unit}"
+    return "0s"
+
+
+def _size(size: int) -> str:
+    for unit, unit_size in _SIZES:
+        if size >= unit_size and size % unit_size == 0:
+            return f"{size // unit_size}{unit}"
+    return f"{size}B"
+
+
+if __name__ == "__main__":
+    Path("config", "REFERENCE.md").write_text(reference())

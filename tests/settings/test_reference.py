@@ -1,0 +1,52 @@
+"""config/REFERENCE.md says what the settings are, and leaves none out."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gateway.settings.load import parse
+from gateway.settings.reference import FILES, reference, rows
+
+FILE = Path(__file__).parents[2] / "config" / "REFERENCE.md"
+KEYS = {key: line for settings in FILES.values() for key, *line in rows(settings)}
+
+
+def test_the_file_is_what_the_settings_generate() -> None:
+    assert FILE.read_text() == reference(), "run: python -m gateway.settings.reference"
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_says_what_it_means(key: str) -> None:
+    kind, _, meaning = KEYS[key]
+    assert kind
+    assert re.fullmatch(r"\S.*\.|.* …", meaning), "a sentence below the field in its settings class"
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("server.drain", ["duration", "`20s`"]),
+        ("records.ring", ["size", "`8MiB`"]),
+        ("limits.rate.customers", ["rate by name", "`{}`"]),
+        ("models.NAME.stable", ["version", "needed"]),
+        ("models.NAME.split.routes[].weight", ["`ramp` or percentage", "needed"]),
+        ("models.NAME.split.routes[].match[].headers", ["matcher by name", "`{}`"]),
+        ("models.NAME.split.routes[].while[].below", ["level", "`null`"]),
+        ("models.NAME.guards.alpha", ["percentage", "`1%`"]),
+        ("batching", ["mapping or `off`", ""]),
+    ],
+)
+def test_types_and_defaults_are_written_as_in_the_file(key: str, line: list[str]) -> None:
+    assert KEYS[key][:2] == line
+
+
+def test_the_defaults_can_be_written_into_the_file() -> None:
+    """Each default of gateway.yaml, as the reference has it, is what leaving it out means."""
+    settings = FILES["config/gateway.yaml: the server"]
+    for key, (_, default, _) in KEYS.items():
+        if default in ("", "needed") or key.startswith("models.NAME") or key not in {k for k, *_ in rows(settings)}:
+            continue
+        *above, last = key.split(".")
+        text = "".join(f"{{{name}: " for name in above) + f"{{{last}: {default.strip('`')}}}" + "}" * len(above)
+        assert parse(text, settings, "gateway.yaml") == settings(), text

@@ -1,0 +1,63 @@
+"""What `gateway status` says to a person."""
+
+from typing import Any
+
+from rich.console import Console
+
+from gateway.presentation import status_text
+
+
+def version(number: int, variant: str, **more: Any) -> dict[str, Any]:
+    return {
+        "version": number,
+        "variant": variant,
+        "outcomes": {"ok": 1234, "timeout": 2, "model_error": 1},
+        "rescues": {"timeout": 3},
+        "latency_p50_ms": 1.5,
+        "latency_p99_ms": None,
+        "accuracy": None,
+        "labelled": 0,
+        **more,
+    }
+
+
+RELEASE: dict[str, Any] = {
+    "model": "digits",
+    "stopped": False,
+    "stop": None,
+    "routes": [{"route": "pilot", "in_force_percent": 100.0}, {"route": "everyone", "in_force_percent": 5.0}],
+    "versions": [version(1, "stable", accuracy=0.875, labelled=1600), version(2, "candidate")],
+    "ramp": {"stage": "ramping", "weight_percent": 5.0, "weights": [5.0, 25.0], "waiting_for": "the interval, 9 s"},
+    "guards": [
+        {"name": "errors", "metric": "failures", "verdict": "inconclusive", "log10_e": 0.52, "line_log10": 2.3},
+        {"name": "slow", "metric": "slow_requests", "verdict": "no-data", "log10_e": None, "line_log10": 2.3},
+    ],
+    "forecast": {"requests_to_notice_doubling": 4321.4},
+}
+
+
+def told(release: dict[str, Any]) -> list[str]:
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(status_text(release))
+    return [line.strip() for line in capture.get().splitlines()]
+
+
+def test_ramp_guards_and_accuracy_are_told() -> None:
+    lines = told(RELEASE)
+    assert lines[0] == "digits: running"
+    assert [cell.strip() for cell in lines[4].split("│")[1:-1]] == ["1", "stable", "1,234", "3", "3", "1.5", "-"]
+    assert lines[7:-1] == [
+        "to the candidate: pilot 100%, everyone 5%",
+        "ramp: ramping at 5% of 5, 25; waiting for the interval, 9 s",
+        "version 1: 87.5% right, of 1,600 with a truth",
+        "guard errors (failures): inconclusive, evidence 10^0.5, harmful from 10^2.3",
+        "guard slow (slow_requests): no data yet",
+        "twice as many failures are noticed after about 4,321 requests",
+    ]
+
+
+def test_a_release_without_a_candidate_has_no_more_to_tell() -> None:
+    lines = told({**{key: RELEASE[key] for key in ("model", "stopped", "stop")}, "routes": [], "versions": []})
+    assert lines[0] == "digits: running"
+    assert not any(":" in line for line in lines[1:])
