@@ -39,6 +39,7 @@ from gateway.shm.scoreboard import (
 LINE_BYTES: Final = 2048  # what a record holds beside request and response, at most
 BASE64: Final = 1.34
 OK: Final = Outcome.OK  # looked up on every request: through the enum that costs more than a hash
+UNRECORDED_OUTCOMES: Final = frozenset({Outcome.CLIENT_ERROR, Outcome.OVERLOADED})
 BLAMED: Final = frozenset({Outcome.MODEL_ERROR, Outcome.INVALID_OUTPUT, Outcome.TIMEOUT})
 
 
@@ -104,8 +105,8 @@ class Recorder:
             self._drop(len(line))
 
     def failed(self, call: Call, error: RequestError, duration_ns: int) -> None:
-        """Record a prediction that is answered with an error; a client's own mistake is no prediction."""
-        if error.outcome is Outcome.CLIENT_ERROR or share_of(call.nonce) >= self._threshold:
+        """Record a prediction that is answered with an error. A client's own mistake is none, nor one that is refused."""
+        if error.outcome in UNRECORDED_OUTCOMES or share_of(call.nonce) >= self._threshold:
             return
         source, decision = call.source, call.decision
         token = self.signer.token(
