@@ -105,7 +105,7 @@ class Recorder:
             self._drop(len(line))
 
     def failed(self, call: Call, error: RequestError, duration_ns: int) -> None:
-        """Record a prediction that is answered with an error. A client's own mistake is none, nor one that is refused."""
+        """Record a prediction that is answered with an error. A client's own mistake is none, nor what was refused."""
         if error.outcome in UNRECORDED_OUTCOMES or share_of(call.nonce) >= self._threshold:
             return
         source, decision = call.source, call.decision
