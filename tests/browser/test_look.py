@@ -157,6 +157,7 @@ def test_a_gateway_that_is_gone_is_said_to_be(tmp_path: Path, page: Page, compla
         page.goto(gone.control_url)
         expect(page.locator("#contact")).to_have_attribute("data-state", "live")
     expect(page.locator("#contact")).to_contain_text("No contact since")
+    page.goto("about:blank")  # it would go on asking
     assert all("ERR_CONNECTION_REFUSED" in complaint for complaint in complaints)
     complaints.clear()
 
