@@ -1,44 +1,47 @@
-"""The command `gateway`. Exit codes: 0 done, 1 refused or failed (reason on stderr), 2 wrong usage."""
+"""The command `gateway`. Exit codes: 0 done, 1 refused or failed (reason on stderr), 2 wrong usage.
 
+A command's module is imported when it is called: whoever stops a candidate need not wait for what trains or serves.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Final
 
 import click
 
 from gateway import __version__
-from gateway.commands.analyze import analyze
-from gateway.commands.edits import promote, weight
-from gateway.commands.explain import explain
-from gateway.commands.export import export
-from gateway.commands.history import history
-from gateway.commands.keys import keys
-from gateway.commands.options import Refusal
-from gateway.commands.releases import go_on, hold, resume, status, stop
-from gateway.commands.replay import replay
-from gateway.commands.serving import check, serve
+from gateway.commands.refusal import Refusal
 from gateway.errors import GatewayError
 
-COMMANDS: Final = (
-    serve,
-    check,
-    explain,
-    status,
-    stop,
-    resume,
-    hold,
-    go_on,
-    promote,
-    weight,
-    history,
-    export,
-    analyze,
-    replay,
-    keys,
-)
+COMMANDS: Final[Mapping[str, str]] = {  # as they are needed, not by the alphabet
+    "serve": "serving:serve",
+    "check": "serving:check",
+    "explain": "explain:explain",
+    "status": "releases:status",
+    "stop": "releases:stop",
+    "resume": "releases:resume",
+    "hold": "releases:hold",
+    "continue": "releases:go_on",
+    "promote": "edits:promote",
+    "weight": "edits:weight",
+    "history": "history:history",
+    "export": "export:export",
+    "analyze": "analyze:analyze",
+    "replay": "replay:replay",
+    "keys": "keys:keys",
+}
 
 
 class _Commands(click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
-        return list(self.commands)  # as they are needed, not by the alphabet
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name].partition(":")
+        command: click.Command = getattr(import_module(f"gateway.commands.{module}"), attribute)
+        return command
 
     def invoke(self, context: click.Context) -> object:
         try:
@@ -47,7 +50,7 @@ class _Commands(click.Group):
             raise Refusal(str(error)) from None
 
 
-@click.group(cls=_Commands, commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gateway")
 def main() -> None:
     """Serve ONNX models, and let a new version meet real traffic without fear."""

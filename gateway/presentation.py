@@ -2,19 +2,21 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from gateway.release.overview import Overview
-from gateway.serving.scratch import Verdict
 from gateway.web.control.documents import DecisionDocument, ExplanationDocument
 
+if TYPE_CHECKING:  # else every command would wait for what serves and decides
+    from gateway.release.overview import Overview
+    from gateway.serving.scratch import Verdict
 
-def release_table(releases: Sequence[Overview], left_out: Mapping[tuple[str, int], str]) -> Table:
+
+def release_table(releases: "Sequence[Overview]", left_out: Mapping[tuple[str, int], str]) -> Table:
     """What is served and the split in force, with a line for each route; what is not served, and why."""
     table = Table(title="Models", title_justify="left")
     for heading in ("model", "stable", "candidate", "route", "to the candidate"):
@@ -29,7 +31,7 @@ def release_table(releases: Sequence[Overview], left_out: Mapping[tuple[str, int
     return table
 
 
-def _release_rows(release: Overview, left_out: Mapping[tuple[str, int], str]) -> Iterator[tuple[str, str, str, str]]:
+def _release_rows(release: "Overview", left_out: Mapping[tuple[str, int], str]) -> Iterator[tuple[str, str, str, str]]:
     there = release.candidate is not None and (release.model, release.candidate) not in left_out
     stable, candidate = str(release.stable), str(release.candidate) if there else "-"
     if not there or not release.weights_ppm:
@@ -114,7 +116,7 @@ def history_table(decisions: Sequence[DecisionDocument]) -> Table:
     return table
 
 
-def check_table(verdicts: list[Verdict]) -> Table:
+def check_table(verdicts: "list[Verdict]") -> Table:
     """The outcome of each version's trial."""
     table = Table(title="Checked", title_justify="left")
     for heading in ("model", "version", "", "one row takes", "batches"):

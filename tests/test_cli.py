@@ -161,7 +161,7 @@ def test_help_says_what_a_command_does(command: str) -> None:
 
 def test_the_commands_and_the_version() -> None:
     lines = gateway("-h").stdout.partition("Commands:\n")[2].splitlines()
-    assert [line.split()[0] for line in lines] == [str(command.name) for command in COMMANDS]
+    assert [line.split()[0] for line in lines] == list(COMMANDS)
     assert all(line.endswith(".") and not line.endswith("...") for line in lines), "what it does, on one line"
     assert __version__ in gateway("--version").stdout
 
@@ -197,3 +197,10 @@ def test_a_port_in_use(tmp_path: Path) -> None:
     (line,) = ended.stderr.splitlines()
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in line
     assert "choose another host or port" in line
+
+
+def test_whoever_stops_a_candidate_does_not_wait_for_what_serves() -> None:
+    code = "import gateway.commands.releases, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "gateway.commands.releases" in loaded
+    assert {"numpy", "onnxruntime", "gateway.control"}.isdisjoint(loaded)

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import click
 import pytest
 
 from gateway.cli import COMMANDS
@@ -204,9 +203,9 @@ def test_the_outputs_shown_are_found() -> None:
     assert sum(command.shown is not None for command in ALL) == len(re.findall(r"(?m)^```(?:json|text)$", README))
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_the_page_names_every_command(command: click.Command) -> None:
-    assert f"gateway {command.name}" in README
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_page_names_every_command(command: str) -> None:
+    assert f"gateway {command}" in README
 
 
 def links() -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import httpx
 
 from gateway.commands.client import control_client
-from gateway.commands.options import Refusal
+from gateway.commands.refusal import Refusal
 from gateway.settings.load import load_gateway
 
 WITHIN_S: Final = 60.0  # an edit is answered once every worker serves it

@@ -6,7 +6,7 @@ from typing import Final
 
 import httpx
 
-from gateway.commands.options import Refusal
+from gateway.commands.refusal import Refusal
 from gateway.settings.gateway_settings import GatewaySettings, TlsSettings
 
 ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}

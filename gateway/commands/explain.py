@@ -7,7 +7,8 @@ import click
 import orjson
 
 from gateway.commands.asking import ask
-from gateway.commands.options import CONFIG, JSON, Refusal, load
+from gateway.commands.options import CONFIG, JSON, load
+from gateway.commands.refusal import Refusal
 from gateway.deployment import releases
 from gateway.presentation import explanation_text
 from gateway.routing.attributes import Attributes

@@ -6,8 +6,9 @@ from pathlib import Path
 import click
 import orjson
 
-from gateway.commands.options import CONFIG, JSON, Refusal
+from gateway.commands.options import CONFIG, JSON
 from gateway.commands.recorded import SINCE, UNTIL, Recorded, meter, period_of, shown_progress
+from gateway.commands.refusal import Refusal
 from gateway.records.joined import Query
 
 NEEDS_PYARROW = "`gateway export` needs pyarrow: pip install 'canary-gateway[data]'"

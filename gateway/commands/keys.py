@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gateway.commands.options import CONFIG, JSON, Refusal
+from gateway.commands.options import CONFIG, JSON
+from gateway.commands.refusal import Refusal
 from gateway.identity.keyfile import add_key, revoke_key
 from gateway.settings.keys import KeySettings, Scope, customer_name, load_keys
 from gateway.settings.load import load_gateway

@@ -21,15 +21,6 @@ REASON = click.option("--reason", default="", help="Why; kept with the decision.
 JSON = click.option("--json", "as_json", is_flag=True, help="For scripts.")
 
 
-class Refusal(click.ClickException):
-    """A reason on stderr, and exit code 1."""
-
-    exit_code = 1
-
-    def show(self, file: object = None) -> None:
-        click.echo(self.message, err=True)
-
-
 def progress_bar(console: Console) -> Progress:
     """A progress bar that leaves nothing behind, and nothing at all where no person watches."""
     return Progress(console=console, transient=True, disable=not console.is_terminal)

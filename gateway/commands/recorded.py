@@ -9,7 +9,8 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from gateway.commands.options import Refusal, progress_bar
+from gateway.commands.options import progress_bar
+from gateway.commands.refusal import Refusal
 from gateway.errors import GatewayError
 from gateway.records.joined import Advance, Records, records_in, size_of
 from gateway.records.period import EXAMPLES, Period, moment_ns

@@ -9,7 +9,8 @@ import orjson
 import uvloop
 from rich.console import Console
 
-from gateway.commands.options import CONFIG, JSON, Refusal, load, progress_bar
+from gateway.commands.options import CONFIG, JSON, load, progress_bar
+from gateway.commands.refusal import Refusal
 from gateway.control import Control
 from gateway.deployment import releases
 from gateway.identity.access_files import check_access
