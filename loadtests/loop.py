@@ -2,13 +2,14 @@
 
     serve version 1 → customers ask, and tell the truth later → export → train → replay → check → edit → ramp → promote
 
-Then a third version, which has learned from too little, is sent up the same ramp: what is earned can be failed to earn.
+Then a third version, which has learned from wrong truths, is sent up the same ramp, and stopped by the same guards.
 
 Three sets of real images, none of which shares one with another: `first` is what customers bring until the export, so
 what the new version learns from; `later` what they bring from then on, so what the replay and the ramp judge it by; and
 the held-out rows of the training script, which no version and no customer ever sees.
 """
 
+import io
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,8 +35,7 @@ from loadtests.provenance import Provenance, traced
 from loadtests.versus import HeldOut, against
 
 WITHIN_S: Final = 120.0
-LITTLE: Final = 60  # own rows of the version that is to fail: in fewer not every class occurs
-FIRST_ANSWERS: Final = 10  # after which its data set ends
+MISTAKEN_ITERATIONS: Final = 2000  # contradictory truths take long to learn by heart
 STABLE: Final = {"models": {"digits": {"stable": 1}}}
 GUARDS: Final = {
     "limits": [{"name": "rescues", "metric": "candidate.rescue_rate", "above": "5%", "window": "10s"}],
@@ -51,7 +51,7 @@ GUARDS: Final = {
 class Plan:
     """How many images customers bring before the export, and the ramp: weights in percent, each for `interval_s`.
 
-    `fail`: whether a version that has learned from too little is sent up the ramp, too. Truths come late, so at each
+    `fail`: whether a version that has learned from wrong truths is sent up the ramp, too. Truths come late, so at each
     weight it takes some seconds until they tell.
     """
 
@@ -122,14 +122,14 @@ class _Loop:
 
     def run(self) -> Closed:
         with self._running() as running, Customers(running.address, self._first) as customers:
-            early_ns, cut_ns = self._gather(customers)
+            cut_ns = self._gather(customers)
             self._train(cut_ns)
             replayed = self._replay(customers, cut_ns)
             self._order(running, stable=1, candidate=2)
             decisions = self._earn(customers)
             held_out = self._judge(running)
             self._promote(customers)
-            stop = self._fail(running, customers, early_ns) if self._plan.fail else {}
+            stop = self._fail(running, customers) if self._plan.fail else {}
         with self._step("trace a prediction back") as say:
             last = customers.answers[-1].prediction_id
             found = traced(last, self._model, self._dataset, self._folder / "state" / "records")
@@ -147,17 +147,15 @@ class _Loop:
             self._done("gateway serve", began_s, f"digits version 1, trained on {self._script.FEW} images")
             yield running
 
-    def _gather(self, customers: Customers) -> tuple[int, int]:
-        """Traffic and its truths; the times in ns before which a little of it, and the data set, end."""
+    def _gather(self, customers: Customers) -> int:
+        """Traffic and its truths; the time in ns before which the data set ends."""
         with self._step("traffic, and the truth later") as say:
-            customers.until(lambda: len(customers.answers) >= FIRST_ANSWERS, "the first answers")
-            early_ns = time.time_ns()
             customers.until_all_told()
             cut_ns = customers.meet(self._later)
             customers.until_all_told()
             say(f"{len(customers.answers):,} predictions, {customers.accepted:,} truths on {len(self._first)} images")
             say(f"then {len(self._later)} others")
-        return early_ns, cut_ns
+        return cut_ns
 
     def _train(self, cut_ns: int) -> None:
         with self._step("gateway export") as say:
@@ -238,11 +236,16 @@ class _Loop:
             assert (last.version, last.variant) == (2, "stable"), last
             say("version 2 is stable")
 
-    def _fail(self, running: servers.Running, customers: Customers, early_ns: int) -> dict[str, Any]:
-        """A version that has learned from too little; the decision that ended it."""
-        with self._step("a version from too little data") as say:
-            self._export(self._folder / "little", early_ns)
-            say(self._fit(self._folder / "little", LITTLE).splitlines()[-1])
+    def _fail(self, running: servers.Running, customers: Customers) -> dict[str, Any]:
+        """A version that has learned from wrong truths; the decision that ended it."""
+        with self._step("a version from wrong truths") as say, redirect_stdout(io.StringIO()) as printed:
+            script, few = self._script, self._data.first(self._script.FEW)
+            mistaken = np.where(np.arange(len(few.train_y)) % 2, (few.train_y + 1) % 10, few.train_y)
+            inputs = [("image", script.FloatTensorType([None, 64]))]
+            network = script.network().set_params(mlpclassifier__max_iter=MISTAKEN_ITERATIONS)
+            network.fit(few.train_x, mistaken)
+            script.write_version(self._model, 3, network, "every other truth is wrong", few, inputs)
+            say(printed.getvalue().strip())
         self._order(running, stable=2, candidate=3)
         with self._step("the same ramp") as say:
             stop = self._ended(customers, "stopped")["stop"]

@@ -61,7 +61,7 @@ def _checks(closed: Closed) -> Checks:
         "it rose by the ramp alone": actions.count("advance") == len(Plan().weights) - 1
         and actions.count("complete") == 1
         and "stop" not in actions,
-        "a version from too little data was stopped by the guards": closed.stop["by"]
+        "a version from wrong truths was stopped by the guards": closed.stop["by"]
         in {guard["name"] for guard in GUARDS["comparisons"]},
         "no customer's request failed": not closed.failures,
     }
