@@ -53,17 +53,25 @@ def decided_ns(record: Record) -> int:
     return int(record["time_ns"]) - int(record["latency_us"]) * 1000
 
 
-def crossed_ns(records: Path, watched: Watched) -> int | None:
-    """When the failures of all comparisons together were enough; None where they never were."""
+def crossed_ns(records: Path, watched: Watched, until_ns: int) -> int | None:
+    """When the failures of all comparisons together became enough, and were so still when control looked at `until_ns`.
+
+    Stable's failures speak against the evidence: a line that was crossed and crossed back between two looks of control
+    is crossed again by a later failure, which is the one meant. None where there is none.
+    """
     counts: defaultdict[str, Counter[tuple[float, bool]]] = defaultdict(Counter)
     shares = [1 / len(watched.metrics)] * len(watched.metrics)
     log_e = dict.fromkeys(watched.metrics, 0.0)
+    enough, crossed, beyond = -math.log(alpha_of(watched.alpha, 1)), None, False
     for failed in sorted(_failures(records, watched)):
+        if failed.time_ns > until_ns:
+            break
         counts[failed.metric][failed.chance, failed.candidate] += 1
         log_e[failed.metric] = log_harm(counts[failed.metric], RATIOS[failed.metric])
-        if log_combined(list(log_e.values()), shares) >= -math.log(alpha_of(watched.alpha, 1)):
-            return failed.time_ns
-    return None
+        before, beyond = beyond, log_combined(list(log_e.values()), shares) >= enough
+        if beyond and not before:
+            crossed = failed.time_ns
+    return crossed
 
 
 def last_candidate_ns(records: Path) -> int:

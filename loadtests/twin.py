@@ -48,7 +48,7 @@ def climbed(folder: Path, rules: dict[str, Any], seconds: float) -> Climb:
     with (
         servers.fleet(folder, folder / "models", rules, workers=2, records=RECORDS) as running,
         Client(running.address, CONNECTIONS, judge.request) as client,
-        Client(running.address, 1, judge.feedback) as teller,
+        Client(running.address, 1, judge.feedback, reconnect=True) as teller,
         httpx.Client(base_url=running.control_url) as control,
         background(f"http://127.0.0.1:{running.address[1]}/v2/models/{NAME}/infer", _load(), SATURATING) as ended,
     ):

@@ -104,7 +104,7 @@ def _run(folder: Path, case: Case, seed: int) -> Found | None:
     with (
         servers.fleet(folder, folder / "models", rules, workers=2) as running,
         Client(running.address, case.connections, judge.request) as client,
-        Client(running.address, 1, judge.feedback) as teller,
+        Client(running.address, 1, judge.feedback, reconnect=True) as teller,
         httpx.Client(base_url=running.control_url) as control,
     ):
         acted = judged_until(client, teller, judge, lambda: _decision(control, case.action) is not None, LONGEST_S)
@@ -126,7 +126,8 @@ def _found(records: Path, case: Case, decision: dict[str, Any]) -> Found:
     guard = next(guard for guard in evidence["guards"] if guard["name"] == decision["by"])
     counted = guard.get("failures")
     again = recomputed(evidence)
-    crossed = crossed_ns(records, Watched(list(STOPPING.values()), ALPHA, case.slow_ms)) if candidates else None
+    watched = Watched(list(STOPPING.values()), ALPHA, case.slow_ms)
+    crossed = crossed_ns(records, watched, evidence["time_ns"]) if candidates else None
     return Found(
         decision["by"],
         (acted_ns - min(map(decided_ns, seen))) / 1e9,

@@ -101,7 +101,7 @@ def live(folder: Path, rules: dict[str, Any], candidate: Rates = SOUND, delay_s:
     with (
         GatewayProcess(folder, folder / "models", rules, server={"workers": 2}) as gateway,
         Client(("127.0.0.1", gateway.port), 8, judge.request) as client,
-        Client(("127.0.0.1", gateway.port), 1, judge.feedback) as teller,
+        Client(("127.0.0.1", gateway.port), 1, judge.feedback, reconnect=True) as teller,
     ):
         yield Live(gateway, judge, client, teller)
 
