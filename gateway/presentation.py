@@ -105,9 +105,9 @@ def history_table(decisions: Sequence[DecisionDocument]) -> Table:
     """Decisions, newest first."""
     table = Table(title="Decisions", title_justify="left")
     for heading in ("when", "model", "version", "what", "by", "from", "why"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=heading == "when")
     for decision in decisions:
-        when = datetime.fromtimestamp(decision["time_ns"] / 1e9).astimezone().isoformat(" ", "seconds")
+        when = datetime.fromtimestamp(decision["time_ns"] / 1e9).isoformat(" ", "seconds")
         origin = str(decision["evidence"].get("from", ""))
         table.add_row(
             *(when, decision["model"], str(decision["candidate"]), decision["action"]),

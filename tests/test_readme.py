@@ -109,7 +109,7 @@ class Newcomer:
             command = [sys.executable, "-m", "gateway", "serve"]
             self._serving = subprocess.Popen(command, cwd=self.folder, stdout=file, stderr=file)
         deadline = time.monotonic() + WITHIN_S
-        while not ("Control plane at" in log.read_text() and all(map(_open, self.ports))):
+        while not ("Console at" in log.read_text() and all(map(_open, self.ports))):
             assert self._serving.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
 

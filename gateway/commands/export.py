@@ -11,7 +11,7 @@ from gateway.commands.recorded import SINCE, UNTIL, Recorded, meter, period_of, 
 from gateway.commands.refusal import Refusal
 from gateway.records.joined import Query
 
-NEEDS_PYARROW = "`gateway export` needs pyarrow: pip install 'canary-gateway[data]'"
+NEEDS_PYARROW = "`gateway export` needs pyarrow: pip install pyarrow, or the extra [data] of canary-gateway"
 
 
 @click.command()

@@ -43,7 +43,7 @@ def serve(config: Path) -> None:
                 return
             console.print(release_table(overview(control), control.left_out()))
             console.print(f"Serving [bold]{data_plane}/v2[/bold] with {control.fleet.size} workers; stop with Ctrl-C.")
-            console.print(f"Control plane at {control_plane}: gateway status, stop, resume.")
+            console.print(f"Console at {control_plane}; from a terminal: gateway status, stop, resume.")
 
         uvloop.run(supervise(settings, routing, ready))
 

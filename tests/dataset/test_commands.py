@@ -110,7 +110,7 @@ def test_without_pyarrow_it_says_what_to_install(recorded: Path, tmp_path: Path)
     ended = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (
         1,
-        "`gateway export` needs pyarrow: pip install 'canary-gateway[data]'\n",
+        "`gateway export` needs pyarrow: pip install pyarrow, or the extra [data] of canary-gateway\n",
     )
 
 
