@@ -11,15 +11,32 @@ from gateway.serving.version import ModelVersion
 from gateway.tensors import InferRequest
 
 
+class Trace(NamedTuple):
+    """`trace_id`: 32 hexadecimal digits; `span_id`: the caller's span, 16; `sampled`: whether the caller records it."""
+
+    trace_id: str
+    span_id: str
+    sampled: bool
+
+
+class Origin(NamedTuple):
+    """By what other systems know a request: the trace that it is part of, and its header x-request-id, where valid."""
+
+    trace: Trace | None
+    request_id: str | None
+
+
 class Source(NamedTuple):
     """The request as it came, decompressed. `json_length`: where its JSON ends and raw tensors begin (None: all JSON).
 
-    `media`: image, text …, where the body is one raw element and no JSON at all.
+    `media`: image, text …, where the body is one raw element and no JSON at all. `origin`: what the headers
+    say of it, None where they say nothing.
     """
 
     body: bytes
     json_length: int | None = None
     media: str | None = None
+    origin: Origin | None = None
 
 
 class Call:
@@ -27,12 +44,12 @@ class Call:
 
     `stable_feeds` are the inputs as stable takes them, for a rescue; `rescued` says why there was one, "" where there
     was none. `blamed_ns` is when a candidate that rejected the inputs was asked: it is at fault only if stable then
-    answers. `nonce` tells the prediction from all others.
+    answers. `nonce` tells the prediction from all others; `prediction_id` is b"" until it is answered.
     """
 
     __slots__ = (
-        "attributes", "blamed_ns", "deadline_ns", "decision", "epoch", "feeds", "nonce", "positions", "request",
-        "rescued", "served", "source", "stable_feeds", "started_ns", "version",
+        "attributes", "blamed_ns", "deadline_ns", "decision", "epoch", "feeds", "nonce", "positions", "prediction_id",
+        "request", "rescued", "served", "source", "stable_feeds", "started_ns", "version",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +73,7 @@ class Call:
         self.deadline_ns = started_ns
         self.epoch = 0
         self.blamed_ns = 0
+        self.prediction_id = b""
         self.rescued = ""
         self.feeds: Feeds = {}
         self.stable_feeds: Feeds = {}

@@ -21,7 +21,7 @@ _ACTED_ON: Final = [*range(10), *range(11, 32), *range(127, 160), *range(0x200B,
 _ESCAPES: Final = {
     code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in [*_ACTED_ON, *range(0x2066, 0x206A)]
 }
-_EXTRA: Final = ("prediction_id", "trace_id")  # given as logging's `extra`
+_EXTRA: Final = ("prediction_id", "trace_id", "request_id")  # given as logging's `extra`
 Role = Literal["control", "worker"]
 
 
@@ -40,6 +40,11 @@ class HumanFormatter(logging.Formatter):
     def __init__(self, role: Role, worker: int | None = None) -> None:
         who = role if worker is None else f"{role} {worker}"
         super().__init__(f"%(asctime)s %(levelname)s {who}: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """What stands before an exception: the message, and of which request it tells."""
+        told = [f"{name}={value}" for name, value in _extra(record).items()]
+        return super().formatMessage(record) + (f" [{' '.join(told)}]" if told else "")
 
     def format(self, record: logging.LogRecord) -> str:
         """The entry; lines after its first one are indented."""
@@ -64,7 +69,11 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **self._process,
         }
-        entry |= {name: str(value) for name in _EXTRA if (value := getattr(record, name, None)) is not None}
+        entry |= _extra(record)
         if record.exc_info and record.exc_info[1] is not None:
             entry["exception"] = "".join(traceback.format_exception(record.exc_info[1]))
         return json.dumps(entry)
+
+
+def _extra(record: logging.LogRecord) -> dict[str, str]:
+    return {name: str(value) for name in _EXTRA if (value := getattr(record, name, None)) is not None}

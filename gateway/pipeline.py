@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, NamedTuple
 
-from gateway.call import Call, Source
+from gateway.call import Call, Origin, Source
 from gateway.deployment import Deployment
 from gateway.errors import Conflict, InvalidRequest, NotFound, Outcome, Overloaded, RequestError
 from gateway.instruments import SharedInstruments
@@ -32,13 +32,17 @@ STOPPED: Final = "stopped"
 
 
 class Reply(NamedTuple):
-    """A prediction ready to be sent. `json_length` where raw tensors follow the JSON of `body`, else None."""
+    """A prediction ready to be sent. `json_length` where raw tensors follow the JSON of `body`, else None.
+
+    `origin`: of the request.
+    """
 
     body: bytes
     json_length: int | None
     prediction_id: bytes
     version: str
     variant: str
+    origin: Origin | None
 
 
 class Gateway:
@@ -228,7 +232,9 @@ class Gateway:
         decision, served, version = call.decision, call.served, call.version
         classes = version.classes.predicted(answer)
         predicted = classes[0] if len(classes) == 1 else NO_CLASS
-        token = self._token(served.names[decision.route], decision, call.nonce, predicted, bool(call.rescued))
+        token = call.prediction_id = self._token(
+            served.names[decision.route], decision, call.nonce, predicted, bool(call.rescued)
+        )
         response = _response(version, call.request, call.positions, answer)
         response.parameters = {
             "prediction_id": token.decode(),
@@ -247,7 +253,7 @@ class Gateway:
             self._mirror.offer(call, token, answer, classes)
         if duration_ns > served.slow_after_ns and not call.rescued:
             self.recorder.slow(call, candidate=decision.variant is CANDIDATE)
-        return Reply(encoded.body, encoded.json_length, token, version.text, decision.variant)
+        return Reply(encoded.body, encoded.json_length, token, version.text, decision.variant, call.source.origin)
 
 
 def _classify(call: Call, classes: Sequence[int]) -> None:

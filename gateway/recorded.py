@@ -8,7 +8,16 @@ from gateway.errors import GatewayError
 from gateway.metrics.data import DataMetrics, Key
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS
 from gateway.serving.repository import Repository
-from gateway.shm.scoreboard import DROPPED, EVENTS_DROPPED, FEEDBACK_DROPPED, MIRRORS_DROPPED, TOO_LARGE
+from gateway.shm.scoreboard import (
+    DROPPED,
+    EVENTS_DROPPED,
+    FEEDBACK_DROPPED,
+    MIRRORS_DROPPED,
+    SPANS_DROPPED,
+    SPANS_EXPORTED,
+    SPANS_FAILED,
+    TOO_LARGE,
+)
 
 KINDS: Final = {PREDICTIONS: "prediction", FEEDBACK: "feedback", MIRRORS: "mirror"}
 DROPS: Final = {
@@ -18,6 +27,7 @@ DROPS: Final = {
     ("mirror", "full"): MIRRORS_DROPPED,
     ("event", "full"): EVENTS_DROPPED,
 }
+SPANS: Final = {"exported": SPANS_EXPORTED, "failed": SPANS_FAILED, "dropped": SPANS_DROPPED}
 
 
 class Labels:
@@ -50,4 +60,5 @@ def recorded(control: Control) -> DataMetrics:
         {reason: control.scoreboard.total(word) for reason, word in DROPS.items()},
         feedback,
         control.records.journal.error,
+        {result: control.scoreboard.total(word) for result, word in SPANS.items()},
     )

@@ -13,6 +13,7 @@ from gateway.records.entry import (
     PREDICTION,
     UNKNOWN_CLASS,
     error_part,
+    origin_part,
     request_part,
     rescue_part,
     response_part,
@@ -109,7 +110,7 @@ class Recorder:
         if error.outcome in UNRECORDED_OUTCOMES or share_of(call.nonce) >= self._threshold:
             return
         source, decision = call.source, call.decision
-        token = self.signer.token(
+        token = call.prediction_id = self.signer.token(
             call.served.names[decision.route], decision, call.nonce, UNKNOWN_CLASS, bool(call.rescued)
         )
         request = request_part(source.body, source.json_length, source.media, self._inputs)
@@ -192,10 +193,13 @@ def _line(
     """One formatting for the whole line: request and response are copied once."""
     decision, attributes, served = call.decision, call.attributes, call.served
     bucket, rescued = decision.bucket, call.rescued
+    constant = served.constant(decision)
+    if call.source.origin is not None or call.request.id:
+        constant += _origin(call)
     return PREDICTION % (
         token,
         time.time_ns(),
-        served.constant(decision),
+        constant,
         decision.propensity,
         decision.weight_ppm,
         NONE if bucket is None else b"%d" % bucket,
@@ -210,3 +214,9 @@ def _line(
         request,
         response,
     )
+
+
+def _origin(call: Call) -> bytes:
+    """The header's id, which proxies log, goes before the body's, which the recorded request holds as well."""
+    trace, request_id = call.source.origin or (None, None)
+    return origin_part(trace.trace_id if trace else None, request_id or call.request.id)

@@ -35,6 +35,8 @@ from gateway.settings.gateway_settings import ServerSettings
 from gateway.shm.ring import Ring
 from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.switchboard import Switchboard
+from gateway.tracing.otlp import check_tracing, exporter
+from gateway.tracing.spans import Spans, TracedRecorder
 from gateway.web.access import Access
 from gateway.web.app import data_plane
 from gateway.web.connection import InferConnection
@@ -53,7 +55,14 @@ def listener(host: str, port: int) -> socket.socket:
     return bound
 
 
-def _recorder(start: Start, instruments: SharedInstruments) -> Recorder:
+def _spans(start: Start, head: "memoryview[int]") -> Spans | None:
+    """None where no spans are wanted; raises SettingsError where they are and nothing can make them."""
+    check_tracing(start.settings.server)
+    tracing = start.settings.server.tracing
+    return Spans(exporter(tracing, start.worker), head) if tracing else None
+
+
+def _recorder(start: Start, instruments: SharedInstruments, spans: Spans | None) -> Recorder:
     paths = start.rings
     predictions, feedback, mirrors, events = map(
         Ring.attach, (paths.predictions, paths.feedback, paths.mirrors, paths.events)
@@ -61,7 +70,9 @@ def _recorder(start: Start, instruments: SharedInstruments) -> Recorder:
     for ring in (predictions, feedback, mirrors, events):
         ring.own()
     signer, head = start.token_keys.signer(), instruments.head
-    return Recorder(signer, start.settings.records, predictions, feedback, mirrors, events, head)
+    recording = signer, start.settings.records, predictions, feedback, mirrors, events, head
+    tracing = start.settings.server.tracing
+    return TracedRecorder(spans, tracing.sample, *recording) if spans and tracing else Recorder(*recording)
 
 
 class Worker:
@@ -80,7 +91,8 @@ class Worker:
         )
         self._repository = Repository(Path(start.settings.models.path))
         self._deployment = Deployment(self._repository, plan.routing, self._instruments, plan.left_out, plan.generation)
-        recorder = _recorder(start, self._instruments)
+        self._spans = _spans(start, self._instruments.head)
+        recorder = _recorder(start, self._instruments, self._spans)
         self._gateway = Gateway(self._deployment, start.settings.limits, self._instruments, recorder)
         settings = start.settings
         head = self._instruments.head
@@ -101,6 +113,8 @@ class Worker:
         loop.add_signal_handler(signal.SIGTERM, self._drain, server)
         loop.add_reader(self._pipe.fileno(), self._hear)
         self._tasks.update(loop.create_task(kept.watched.follow()) for kept in (self._keyring, self._tls) if kept)
+        if self._spans:
+            self._spans.start()
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process: no collection need look at it again
         bound = listener(self._server_settings.host, self._start.port)
@@ -108,6 +122,8 @@ class Worker:
         self._say(Ready({(entry.name, entry.version): entry.reason for entry in self._deployment.failures()}))
         await server.serve(sockets=[bound])
         await self._deployment.close()
+        if self._spans:
+            self._spans.close()
 
     async def load(self, name: str) -> None:
         """Have all workers load the model; raises NotFound or InvalidRequest."""

@@ -35,6 +35,7 @@ FLOORS = {
     "call": 5,
     "recorder": 6,
     "mirror": 7,
+    "tracing": 7,
     "recording": 5,
     "steered": 6,
     "steering": 7,
@@ -106,5 +107,7 @@ def test_a_worker_loads_nothing_of_the_command_line() -> None:
         "prometheus_client",
         "pyarrow",
         "sqlite3",
+        "opentelemetry",
+        "requests",
     }
     assert unwanted.isdisjoint(loaded)

@@ -68,12 +68,24 @@ def test_what_is_meant_for_people_stays_readable() -> None:
 
 
 def test_json_says_when_and_of_which_request() -> None:
-    made = record("slow", prediction_id="p1", trace_id="0af7")
+    made = record("slow", prediction_id="p1", trace_id="0af7", request_id="a-1")
     entry = json.loads(JsonFormatter("control").format(made))
     assert datetime.fromisoformat(entry["time"]).timestamp() == pytest.approx(made.created, abs=1e-5)
     assert datetime.fromisoformat(entry["time"]).utcoffset() is not None
     assert (entry["prediction_id"], entry["trace_id"], entry["logger"]) == ("p1", "0af7", "gateway.web")
+    assert entry["request_id"] == "a-1"
     assert "worker" not in entry
+
+
+@pytest.mark.parametrize("request_id", HOSTILE)
+def test_of_which_request_is_said_in_the_entry_too_and_forges_nothing(request_id: str) -> None:
+    made = record("slow", prediction_id="p1", trace_id=None, request_id=request_id)
+    first, *more = HumanFormatter("worker", 1).format(made).splitlines()
+    assert " WARNING worker 1: slow [prediction_id=p1 request_id=" in first
+    assert all(line.startswith(INDENT) for line in more)
+    line = JsonFormatter("worker", 1).format(made)
+    assert line.isascii() and line.isprintable()
+    assert json.loads(line)["request_id"] == request_id
 
 
 def test_an_exception_comes_whole_and_cannot_forge_an_entry_either() -> None:

@@ -20,6 +20,7 @@ from gateway.presentation import check_table, release_table
 from gateway.serving.repository import Repository
 from gateway.serving.scratch import Trial, Verdict, try_versions
 from gateway.supervisor import supervise, worker_count
+from gateway.tracing.otlp import check_tracing
 
 log: Final = logging.getLogger("gateway.serve")
 
@@ -30,6 +31,7 @@ def serve(config: Path) -> None:
     """Load the models and serve them until told to stop."""
     settings, routing = load(config)
     console = Console(stderr=True)
+    check_tracing(settings.server)
     configure(settings.server.log, "control")
     with progress_bar(console) as progress:
         progress.add_task(f"starting {worker_count(settings.server)} workers", total=None)
@@ -65,6 +67,7 @@ def check(config: Path, draft: Path | None, as_json: bool) -> None:
     settings, routing = load(config, draft)
     repository = Repository(Path(settings.models.path))
     check_access(settings)
+    check_tracing(settings.server)
     trials = [
         Trial(name, version, release.stable)
         for name, release in sorted(releases(repository, routing).items())

@@ -38,6 +38,8 @@ RECORDED: Final = (
     ("predicted", pa.int64()),
     ("request_sha256", pa.string()),
     ("request_media", pa.string()),
+    ("trace_id", pa.string()),
+    ("request_id", pa.string()),
 )
 FED_BACK: Final[Sequence[tuple[str, Any, Callable[[Feedback], object]]]] = (
     ("truth_class", pa.int64(), lambda feedback: feedback.truth_class),

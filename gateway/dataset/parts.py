@@ -22,6 +22,7 @@ from gateway.records.feedback import Feedback
 from gateway.records.period import iso_of
 from gateway.records.prediction import Prediction
 
+ALL_DIFFERENT: Final = ("prediction_id", "request_sha256", "trace_id", "request_id")
 GROUP_ROWS: Final = 16_384  # rows that are compressed together
 GROUP_BYTES: Final = 32 * 1024**2
 PART_ROWS: Final = 1_000_000
@@ -50,7 +51,7 @@ class Parquet:
 
     def __init__(self, file: Path, schema: Any) -> None:
         words = [column.name for column in schema if pa.types.is_string(column.type)]
-        words = [name for name in words if name not in ("prediction_id", "request_sha256")]  # all different
+        words = [name for name in words if name not in ALL_DIFFERENT]
         self._writer = pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=words)
 
     def write(self, batch: Any) -> None:

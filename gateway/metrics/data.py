@@ -16,13 +16,15 @@ OTHER: Final = "other"  # classes beyond those that are counted one by one
 class DataMetrics:
     """What is known of the records. `written` by kind; `dropped` by kind and reason.
 
-    `feedback` by model, version and verdict; `error`: why records cannot be written, empty while they can.
+    `feedback` by model, version and verdict; `error`: why records cannot be written, empty while they can; `spans` by
+    what came of them.
     """
 
     written: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[tuple[str, str], int] = field(default_factory=dict)
     feedback: Mapping[tuple[str, int, str], int] = field(default_factory=dict)
     error: str = ""
+    spans: Mapping[str, int] = field(default_factory=dict)
 
 
 def of_data(
@@ -40,7 +42,10 @@ def of_data(
     )
     for (model, version, verdict), count in sorted(data.feedback.items()):
         feedback.add_metric([model, str(version), verdict], count)
-    return written, dropped, feedback, *_of_versions(versions, labels)
+    spans = CounterMetricFamily("gateway_spans", "Spans for OpenTelemetry, by what came of them.", labels=["result"])
+    for result, count in data.spans.items():
+        spans.add_metric([result], count)
+    return written, dropped, feedback, spans, *_of_versions(versions, labels)
 
 
 def _of_versions(versions: Sequence[tuple[str, int, Totals]], labels: Mapping[Key, Sequence[str]]) -> Iterable[Metric]:

@@ -14,6 +14,7 @@ import orjson
 
 NONE: Final = b"null"
 UNKNOWN_CLASS: Final = -1
+LONGEST_ID: Final = 128  # characters of a request's id that are kept
 
 
 def constant_part(model: str, sha256: str, salt: str, generation: int, version: int, variant: str, route: str) -> bytes:
@@ -28,6 +29,12 @@ def constant_part(model: str, sha256: str, salt: str, generation: int, version: 
         "generation": generation,
     }
     return orjson.dumps(fields)[1:-1]
+
+
+def origin_part(trace_id: str | None, request_id: str | None) -> bytes:
+    """By what other systems know the prediction, to follow the constant part. `trace_id` is hexadecimal."""
+    trace = b"" if trace_id is None else b',"trace_id":"%b"' % trace_id.encode()
+    return trace if not request_id else b'%b,"request_id":%b' % (trace, orjson.dumps(request_id[:LONGEST_ID]))
 
 
 def request_part(body: bytes, json_length: int | None, media: str | None, inputs: str) -> bytes:

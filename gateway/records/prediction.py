@@ -41,6 +41,8 @@ class Prediction:
     batch: int | None = None
     predicted: int | None = None
     error: str | None = None
+    trace_id: str | None = None
+    request_id: str | None = None
     request_sha256: str | None = None
     request_media: str | None = None
     request: dict[str, Any] | None = None

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 
 from gateway.settings.base import Settings
-from gateway.settings.units import Bytes, Rate, Seconds, Share
+from gateway.settings.units import Address, Bytes, Rate, Seconds, Share
 
 LogForm = Literal["human", "json"]
 
@@ -17,6 +17,15 @@ class TlsSettings(Settings):
     """File of the certificate, with the chain that issued it."""
     key: str
     """File of its private key, readable by the gateway only."""
+
+
+class TracingSettings(Settings):
+    """Spans of predictions, for OpenTelemetry."""
+
+    endpoint: Address
+    """Where its collector takes OTLP over HTTP, such as `http://127.0.0.1:4318`."""
+    sample: Share = 0.01
+    """The share of requests without a trace of their own that are traced; of the others the caller decides."""
 
 
 class ServerSettings(Settings):
@@ -36,6 +45,8 @@ class ServerSettings(Settings):
     """The log of all processes, on stderr: lines for people, or a JSON object a line."""
     tls: TlsSettings | None = None
     """Serves HTTPS with these PEM files, which are read again when they are renewed."""
+    tracing: TracingSettings | None = None
+    """Spans of predictions for OpenTelemetry; needs the extra `otel`."""
 
 
 class ControlSettings(Settings):

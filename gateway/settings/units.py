@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, WithJsonSchema
 
@@ -103,3 +104,17 @@ def parse_version(value: Any) -> int:
 
 
 Version = Annotated[int, BeforeValidator(parse_version), WithJsonSchema({"type": "integer", "minimum": 1})]
+
+
+def _address(value: Any) -> str:
+    parts = urlsplit(value) if isinstance(value, str) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{value!r} is no address; write for example http://127.0.0.1:4318")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("an address here has no user, password, query or fragment")
+    return str(value)
+
+
+Address = Annotated[
+    str, BeforeValidator(_address), WithJsonSchema({"type": "string", "format": "uri", "pattern": "^https?://[^@?#]+$"})
+]

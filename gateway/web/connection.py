@@ -8,7 +8,6 @@ compressed bodies and all other requests go uvicorn's way: the long one.
 """
 
 import asyncio
-import logging
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -16,19 +15,19 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from gateway.call import Call
+from gateway.call import Call, Origin
 from gateway.errors import InvalidRequest, RequestError
 from gateway.pipeline import Reply
 from gateway.serving.batcher import Answer
 from gateway.web.errors import error_message
-from gateway.web.infer import BROKEN, LINE, InferEndpoint, Target, target_of_url
+from gateway.web.infer import LINE, InferEndpoint, Target, failure, target_of_url
 from gateway.web.patience import PatientConnection
+from gateway.web.trace import echo_of, origin_of
 from gateway.web.wire import message_bytes, prediction_bytes
 
 SMALL_BODY: Final = 65536  # a larger one is left to the ASGI task, which reads it with flow control
 NO_QUERY: Final[Mapping[str, bytes]] = {"query_string": b""}  # what is asked with one goes the long way
 CROWD_NS: Final = 1_000_000  # clients that take turns this fast are likely to meet in one turn of the event loop
-log: Final = logging.getLogger("gateway.web")
 
 
 class CycleLine:
@@ -158,6 +157,7 @@ class InferConnection(PatientConnection):
         self._short = None
         short.more_body = False
         assert self._target is not None
+        call: Call | None = None
         try:
             access = self._endpoint.access
             identity = None if access is None else access.predict(NO_QUERY, headers)
@@ -167,7 +167,7 @@ class InferConnection(PatientConnection):
                 return
             answer = prediction_bytes(self._endpoint.gateway.infer_now(call), closing=not short.keep_alive)
         except Exception as error:
-            answer = _failed(error, closing=not short.keep_alive)
+            answer = _failed(error, self._target[0], origin_of(headers), call, closing=not short.keep_alive)
         self.send(short, answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -224,7 +224,8 @@ class InferConnection(PatientConnection):
         try:
             return prediction_bytes(self._endpoint.gateway.end(call, submitted), closing=not cycle.keep_alive)
         except Exception as error:
-            return _failed(error, closing=not cycle.keep_alive)
+            name, origin = call.served.name, call.source.origin
+            return _failed(error, name, origin, call, closing=not cycle.keep_alive)
 
     def send(self, cycle: Cycle, answer: bytes, *, at_once: bool = False) -> None:
         """Write the whole answer; `at_once`: have it with the system before this returns."""
@@ -255,8 +256,7 @@ class InferConnection(PatientConnection):
             return answer
 
 
-def _failed(error: Exception, *, closing: bool) -> bytes:
+def _failed(error: Exception, model: str, origin: Origin | None, call: Call | None, *, closing: bool) -> bytes:
     if not isinstance(error, RequestError):
-        log.error("an error of the gateway itself", exc_info=error)
-        error = RequestError(BROKEN)
-    return message_bytes(error_message(error), closing=closing)
+        error = failure(error, model, origin, call)
+    return message_bytes(error_message(error, echo_of(origin)), closing=closing)

@@ -155,6 +155,8 @@ def _of(path: str, what: str) -> list[Operation]:
     asked = (
         Parameter("x-customer-id", "Who asks; routing sticks to it.", place="header"),
         Parameter("x-modality", "What the inputs are.", place="header"),
+        Parameter("x-request-id", "The caller's own id: recorded, and sent back.", place="header"),
+        Parameter("traceparent", "W3C Trace Context.", place="header"),
         Parameter(
             "inference-header-content-length", "The JSON's length, before binary tensors.",
             {"type": "integer", "minimum": 0}, "header",

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.call import Call, Source
+from gateway.call import Call, Origin, Source
 from gateway.errors import BodyTooSlow, InvalidRequest, RequestError, UnsupportedMedia
 from gateway.identity.keyring import Identity
 from gateway.pipeline import Gateway, Reply
@@ -20,6 +20,7 @@ from gateway.web.access import Access
 from gateway.web.attributes import attributes_of, media_of
 from gateway.web.body import ClientGone, Headers, read_body
 from gateway.web.errors import send_error
+from gateway.web.trace import REQUEST_ID, TRACEPARENT, echo_of, log_extra, origin_of
 
 Target = tuple[str, int | None]
 _PATH: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
@@ -56,24 +57,27 @@ class InferEndpoint:
             await self._application(scope, receive, send)
             return
         gateway = self.gateway
+        headers = dict(scope["headers"])
+        call: Call | None = None
         try:
-            headers = dict(scope["headers"])
             identity = None if self.access is None else self.access.predict(scope, headers)
             body = await asyncio.wait_for(read_body(receive, headers, self.max_body), self.body_within_s)
             gateway.admit()
             try:
-                await self._answer(self.begin(target, headers, body, identity), scope[LINE])
+                call = self.begin(target, headers, body, identity)
+                await self._answer(call, scope[LINE])
             finally:
                 gateway.let_go()
         except RequestError as error:
-            await send_error(send, error)
+            await send_error(send, error, echo_of(origin_of(headers)))
         except ClientGone:
             return
         except TimeoutError:
-            await send_error(send, BodyTooSlow(f"the body was not there within {self.body_within_s:g} s"))
-        except Exception:
-            log.exception("an error of the gateway itself on %r", scope["path"])
-            await send_error(send, RequestError(BROKEN))
+            slow = BodyTooSlow(f"the body was not there within {self.body_within_s:g} s")
+            await send_error(send, slow, echo_of(origin_of(headers)))
+        except Exception as error:
+            broken = failure(error, target[0], origin_of(headers), call)
+            await send_error(send, broken, echo_of(origin_of(headers)))
 
     async def _answer(self, call: Call, line: Line) -> None:
         gateway = self.gateway
@@ -98,10 +102,19 @@ class InferEndpoint:
             request, source = decode_request(body), Source(body)
         else:
             request, source = _decode(body, headers, media, served)
+        if TRACEPARENT in headers or REQUEST_ID in headers:
+            source = source._replace(origin=origin_of(headers))
         attributes = attributes_of(served, headers, request.parameters, media)
         if self.access is not None:
             attributes = self.access.admitted(identity, attributes)
         return self.gateway.begin(served, pinned, request, attributes, source)
+
+
+def failure(error: Exception, model: str, origin: Origin | None, call: Call | None) -> RequestError:
+    """What an error of the gateway itself is answered with; it is logged. `call`: None where there is none yet."""
+    extra = log_extra(origin, call)
+    log.error("an error of the gateway itself on the model %r", model, exc_info=error, extra=extra)
+    return RequestError(BROKEN)
 
 
 def target_of(path: str) -> Target | None:

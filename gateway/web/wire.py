@@ -20,12 +20,14 @@ _BINARY: Final = _JSON.replace(b"json", b"octet-stream").replace(
 
 def prediction_bytes(reply: Reply, *, closing: bool) -> bytes:
     """A prediction; `closing`: the connection ends with it. One formatting, since this is on every answer's way."""
-    connection = _CLOSE if closing else _OPEN
+    more = _CLOSE if closing else _OPEN
+    if reply.origin is not None and reply.origin.request_id is not None:
+        more += b"x-request-id: %b\r\n" % reply.origin.request_id.encode()
     version, variant = reply.version.encode(), reply.variant.encode()
     body = reply.body
     if reply.json_length is None:
-        return _JSON % (len(body), reply.prediction_id, version, variant, connection, body)
-    return _BINARY % (len(body), reply.prediction_id, version, variant, connection, reply.json_length, body)
+        return _JSON % (len(body), reply.prediction_id, version, variant, more, body)
+    return _BINARY % (len(body), reply.prediction_id, version, variant, more, reply.json_length, body)
 
 
 def message_bytes(message: Message, *, closing: bool) -> bytes:

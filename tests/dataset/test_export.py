@@ -127,6 +127,17 @@ def test_several_days_are_several_partitions(tmp_path: Path) -> None:
     assert table(folder).height == 5
 
 
+def test_what_other_systems_call_a_prediction_by_is_there_where_it_was_said(tmp_path: Path) -> None:
+    recording = Recording()
+    recording.record()
+    recording.record(trace_id="0af7651916cd43dd8448eb211c80319c", request_id="a-1")
+    frame = table(exported(recording, tmp_path))
+    assert frame.select(["trace_id", "request_id"]).rows() == [
+        (None, None),
+        ("0af7651916cd43dd8448eb211c80319c", "a-1"),
+    ]
+
+
 def test_later_truth_wins_and_the_conflict_is_flagged(tmp_path: Path) -> None:
     recording = Recording()
     one, two = recording.record(predicted=3), recording.record(predicted=4)

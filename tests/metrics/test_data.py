@@ -25,7 +25,10 @@ def registry(
 
 
 def test_records_by_kind_and_reason() -> None:
-    found = registry(data=DataMetrics({"prediction": 7, "feedback": 2}, {("prediction", "full"): 5}))
+    found = registry(
+        data=DataMetrics({"prediction": 7, "feedback": 2}, {("prediction", "full"): 5}, spans={"failed": 4})
+    )
+    assert found.get_sample_value("gateway_spans_total", {"result": "failed"}) == 4
     assert found.get_sample_value("gateway_records_written_total", {"kind": "prediction"}) == 7
     assert found.get_sample_value("gateway_records_written_total", {"kind": "feedback"}) == 2
     assert found.get_sample_value("gateway_records_dropped_total", {"kind": "prediction", "reason": "full"}) == 5

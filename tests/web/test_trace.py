@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateway.web.trace import Trace, parse_traceparent
+from gateway.call import Trace
+from gateway.web.trace import parse_traceparent
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
