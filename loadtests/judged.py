@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 from loadtests.models import rows_per_s, save, session
 
 CLASSES: Final = 4
-WIDTH: Final = 192  # of the work that makes a version slow
+WIDTH: Final = 384  # of the work that makes a version slow
 LOWEST: Final = 9
 DIGITS: Final = 4
 NAME: Final = "judged"

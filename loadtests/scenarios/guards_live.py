@@ -19,8 +19,8 @@ from loadtests.judging import Judge, judged_until
 from loadtests.twin import climbed
 
 ALPHA: Final = 0.01
-STABLE_MS: Final = 2.0  # of the slow case; its candidate takes three times as long
-SLOW_MS: Final = 5.0
+STABLE_MS: Final = 8.0  # of the slow case; its candidate takes three times as long
+SLOW_MS: Final = 20.0
 OTHERS_MS: Final = 250.0  # beyond what waiting for a core takes at saturation, which a candidate does more often
 DELAY_S: Final = 0.3  # of feedback, on average
 LONGEST_S: Final = 40.0  # then a harmful candidate counts as not stopped

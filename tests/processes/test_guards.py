@@ -110,7 +110,7 @@ def live(folder: Path, rules: dict[str, Any], candidate: Rates = SOUND, delay_s:
     ("candidate", "comparison", "delay_s"),
     [
         (Rates(failures=0.3), {"name": "errors", "metric": "failures"}, 0.0),
-        (Rates(repeats=3000), {"name": "slow", "metric": "slow_requests", "threshold": "4ms"}, 0.0),
+        (Rates(repeats=2000), {"name": "slow", "metric": "slow_requests", "threshold": "8ms"}, 0.0),
         (Rates(mistakes=0.6), {"name": "accuracy", "metric": "wrong_feedback"}, 0.1),
     ],
     ids=["failures", "slow", "wrong"],
