@@ -237,6 +237,8 @@ def test_a_condition_on_p99_closes_a_route_and_opens_it_again_without_flapping(t
         drive(0.5)
         assert weight() == 0, "it opens only after a whole window"
         drive(PATIENCE_S, 10)
+        turns[0] = SLOW
+        drive(PATIENCE_S, 0)
         for _ in range(6):  # now above the line, now below
             for turns[0] in (SLOW, QUICK):
                 drive(0.25)
