@@ -190,13 +190,13 @@ class Deployment:
 
     async def _load(self, name: str, settings: ReleaseSettings, *, strict: bool = False) -> ServedModel:
         """The model, every version loaded from disk. A candidate that does not load is left out, unless `strict`."""
-        stable = self._in_service(name, settings.stable, await self._loaded(name, settings.stable), None)
+        stable = self._in_service(name, settings.stable, await self._loaded(name, settings.stable), settings)
         versions = {settings.stable: stable}
         if settings.candidate is not None:
             try:
                 candidate = await self._loaded(name, settings.candidate)
                 stable.signature.check_replaceable_by(candidate.session.signature, settings.candidate)
-                versions[settings.candidate] = self._in_service(name, settings.candidate, candidate, settings.candidate)
+                versions[settings.candidate] = self._in_service(name, settings.candidate, candidate, settings)
             except GatewayError as error:
                 if strict:
                     raise
@@ -210,19 +210,19 @@ class Deployment:
         versions: dict[int, ModelVersion] = {}
         for number in (settings.stable, *([settings.candidate] if settings.candidate else [])):
             now = served.versions.get(number) if served else None
-            if now is not None and now.stable is (number == settings.stable):
+            if now is not None and _runs_as_it_should(now, settings):
                 versions[number] = now
             else:
                 loaded = now.loaded if now is not None else await self._loaded(name, number)
-                versions[number] = self._in_service(name, number, loaded, settings.candidate)
+                versions[number] = self._in_service(name, number, loaded, settings)
             if number != settings.stable:
                 versions[settings.stable].signature.check_replaceable_by(versions[number].signature, number)
         return ServedModel(name, settings, versions, self._instruments, generation)
 
-    def _in_service(self, name: str, number: int, loaded: LoadedVersion, candidate: int | None) -> ModelVersion:
+    def _in_service(self, name: str, number: int, loaded: LoadedVersion, settings: ReleaseSettings) -> ModelVersion:
         tally = self._instruments.tally(name, number)
-        if number != candidate:
-            return ModelVersion(name, number, loaded, tally)
+        if number != settings.candidate:
+            return ModelVersion(name, number, loaded, tally, compared=settings.compares_latency)
         switch = self._instruments.switch(name, number)
         return ModelVersion(name, number, loaded, tally, lambda: switch.stopped(time.monotonic_ns()))
 
@@ -235,6 +235,13 @@ class Deployment:
         )
         self._reasons.pop((name, number), None)
         return loaded
+
+
+def _runs_as_it_should(version: ModelVersion, settings: ReleaseSettings) -> bool:
+    """Whether a version that is in service need not be put into it anew for its part under `settings`."""
+    if version.number == settings.candidate:
+        return not version.stable
+    return version.stable and version.compared == settings.compares_latency
 
 
 def _versions(models: Iterable[ServedModel]) -> set[ModelVersion]:

@@ -246,3 +246,16 @@ async def test_closing_ends_what_still_runs(tmp_path: Path) -> None:
         assert not hung.done()
         await soon(deployment.close())
         assert hung.cancelled()
+
+
+@on_a_loop
+async def test_stable_runs_as_the_candidate_does_while_their_latencies_are_compared(tmp_path: Path) -> None:
+    guards = {"comparisons": [{"name": "slow", "metric": "slow_requests", "threshold": "50ms"}]}
+    async with served(two_versions(tmp_path), m=CANARY) as deployment:
+        assert deployment.models["m"].stable.on_loop
+        for release, on_loop in ((CANARY | {"guards": guards}, False), (CANARY, True)):
+            await deployment.prepare(RoutingSettings.model_validate({"models": {"m": release}}), 2)
+            deployment.commit()
+            assert deployment.models["m"].stable.on_loop is on_loop
+            assert not deployment.models["m"].versions[2].on_loop
+            assert await answer(deployment, "m", 1) == [1, 2]

@@ -63,12 +63,19 @@ def _sha256(file: Path) -> str:
 class ModelVersion:
     """One version in service on this event loop, counting on `tally`.
 
-    A stable one may run on the loop itself, where its runs are short. `stopped` is None for it; a candidate's is asked
-    before each run.
+    A stable one may run on the loop itself, where its runs are short, unless it is `compared`: a candidate's threads
+    wait for cores and for the interpreter when both are busy, so stable must run as it does where their latencies are
+    evidence. `stopped` is None for stable; a candidate's is asked before each run.
     """
 
     def __init__(
-        self, name: str, number: int, loaded: LoadedVersion, tally: Tally, stopped: Stopped | None = None
+        self,
+        name: str,
+        number: int,
+        loaded: LoadedVersion,
+        tally: Tally,
+        stopped: Stopped | None = None,
+        compared: bool = False,
     ) -> None:
         self.name = name
         self.number = number
@@ -77,7 +84,8 @@ class ModelVersion:
         self.signature = loaded.session.signature
         self.tally = tally
         self.stable = stopped is None
-        self.on_loop = self.stable and _is_short(loaded.warm_up)
+        self.compared = compared
+        self.on_loop = self.stable and not compared and _is_short(loaded.warm_up)
         self.labels = labels_of(loaded)
         self.classes = Classes(loaded.settings, self.signature, self.labels)
         self.output_parameters: list[Parameters] = [

@@ -114,6 +114,12 @@ class ReleaseSettings(Settings):
             raise ValueError("a route has weight: ramp, but there is no ramp to follow")
         return self
 
+    @property
+    def compares_latency(self) -> bool:
+        """Whether it is evidence against the candidate how long either version takes."""
+        comparisons = self.guards.comparisons if self.guards and self.candidate is not None else ()
+        return any(comparison.metric == "slow_requests" for comparison in comparisons)
+
 
 class RoutingSettings(Settings):
     """The whole file."""
