@@ -112,6 +112,8 @@ class Worker:
         server = _Server(self._configuration())
         loop.add_signal_handler(signal.SIGTERM, self._drain, server)
         loop.add_reader(self._pipe.fileno(), self._hear)
+        if self._tls:
+            self._instruments.gate.end_later(loop.call_soon)
         self._tasks.update(loop.create_task(kept.watched.follow()) for kept in (self._keyring, self._tls) if kept)
         if self._spans:
             self._spans.start()

@@ -248,14 +248,9 @@ class InferConnection(PatientConnection):
     def _sent_at_once(self, answer: bytes) -> bytes:
         """Hand the answer to the system now, where uvloop would at the end of its turn; what is left of it.
 
-        One that TLS has yet to encrypt goes at the end of the turn, and the gate stays shut until then.
+        One that TLS has yet to encrypt goes at the end of the turn; the send is over only then, see Gate.end_later.
         """
-        if self.scheme == "https":
-            gate = self._endpoint.gateway.gate
-            gate.__enter__()
-            self.loop.call_soon(gate.__exit__, None, None, None)
-            return answer
-        if self.transport.is_closing() or self.transport.get_write_buffer_size():
+        if self.scheme == "https" or self.transport.is_closing() or self.transport.get_write_buffer_size():
             return answer
         try:
             return answer[os.write(self.transport.get_extra_info("socket").fileno(), answer) :]
