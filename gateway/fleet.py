@@ -62,7 +62,8 @@ class Member:
 
     def tell(self, word: "Start | Order | Granted") -> None:
         """Send it, in order, without waiting: a plan is larger than a pipe, and a worker may be busy or suspended."""
-        self._mouth.submit(self._send, word)
+        with contextlib.suppress(RuntimeError):  # it has died since it asked
+            self._mouth.submit(self._send, word)
 
     def hang_up(self) -> None:
         """The process has died."""

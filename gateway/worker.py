@@ -42,6 +42,7 @@ from gateway.web.app import data_plane
 from gateway.web.connection import InferConnection
 
 BACKLOG: Final = 2048
+NO_CONTROL: Final = "the control process is gone"
 EXIT_FAILED: Final = 3  # the worker said why it cannot serve: starting another one would be no use
 
 
@@ -112,6 +113,8 @@ class Worker:
         server = _Server(self._configuration())
         loop.add_signal_handler(signal.SIGTERM, self._drain, server)
         loop.add_reader(self._pipe.fileno(), self._hear)
+        if self._tls:
+            self._instruments.gate.end_later(loop.call_soon)
         self._tasks.update(loop.create_task(kept.watched.follow()) for kept in (self._keyring, self._tls) if kept)
         if self._spans:
             self._spans.start()
@@ -139,7 +142,9 @@ class Worker:
     async def _wish(self, name: str, *, load: bool) -> None:
         number = next(self._next_wish)
         granted = self._wishes[number] = asyncio.get_running_loop().create_future()
-        self._say(Wish(number, name, load))
+        if not self._say(Wish(number, name, load)):
+            del self._wishes[number]
+            raise InvalidRequest(NO_CONTROL)
         error = await granted
         if error:
             raise InvalidRequest(error)
@@ -157,7 +162,7 @@ class Worker:
             asyncio.get_running_loop().remove_reader(self._pipe.fileno())
             be_ordinary()  # it may have died while it hurried us
             for wish in self._wishes.values():
-                wish.set_result("the control process is gone")
+                wish.set_result(NO_CONTROL)
             self._wishes.clear()
             return
         if isinstance(heard, Granted):
@@ -192,9 +197,13 @@ class Worker:
             case _:
                 await self._deployment.unload(order.name)
 
-    def _say(self, report: Report) -> None:
-        with contextlib.suppress(OSError):
+    def _say(self, report: Report) -> bool:
+        """Whether control may hear it."""
+        try:
             self._pipe.send(report)
+        except OSError:
+            return False
+        return True
 
     def _configuration(self) -> uvicorn.Config:
         server: ServerSettings = self._server_settings

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+from onnx import TensorProto, helper
 
 from gateway.call import Call, Source
 from gateway.deployment import Deployment
@@ -23,9 +24,11 @@ from gateway.settings.gateway_settings import LimitsSettings, RecordsSettings
 from gateway.settings.routing_settings import RoutingSettings
 from gateway.shm.ring import Ring
 from loadtests import models
+from tests.serving import onnx_models
 
 RING = 1 << 20
 GOOD, BAD = 1.0, -1.0  # the candidate answers the second with NaN
+Make = Callable[[Path], None]
 
 
 class Bench:
@@ -75,9 +78,25 @@ def routing(weight: float = 0, candidate: int | None = 2) -> RoutingSettings:
     return RoutingSettings.model_validate({"models": {"flawed": settings}})
 
 
+def flawed(repository: Path) -> None:
+    models.flawed(repository, "nan")
+
+
+def half_precision(repository: Path) -> None:
+    """Stable adds 40,000, the candidate 50,000: the sum of four such FP16 numbers is beyond what FP16 holds."""
+    for version, more in ((1, 40_000), (2, 50_000)):
+        nodes = [
+            helper.make_node("Add", ["x", "more"], ["sum"]),
+            helper.make_node("Cast", ["sum"], ["y"], to=TensorProto.FLOAT16),
+        ]
+        inputs, outputs = {"x": (TensorProto.FLOAT, ["n", 4])}, {"y": (TensorProto.FLOAT16, ["n", 4])}
+        constant = helper.make_tensor("more", TensorProto.FLOAT, [1], [more])
+        onnx_models.save(repository / "flawed" / str(version) / "model.onnx", nodes, inputs, outputs, [constant])
+
+
 @asynccontextmanager
-async def serving(folder: Path, weight: float) -> AsyncIterator[Bench]:
-    models.flawed(folder / "models", "nan")
+async def serving(folder: Path, weight: float, make: Make) -> AsyncIterator[Bench]:
+    make(folder / "models")
     deployment = Deployment(Repository(folder / "models"), routing(weight))
     await deployment.start()
     ring = Ring.create(folder / "mirrors", RING)
@@ -90,9 +109,11 @@ async def serving(folder: Path, weight: float) -> AsyncIterator[Bench]:
         ring.remove()
 
 
-def on_loop(folder: Path, test: Callable[[Bench], Coroutine[Any, Any, None]], weight: float = 0) -> None:
+def on_loop(
+    folder: Path, test: Callable[[Bench], Coroutine[Any, Any, None]], weight: float = 0, make: Make = flawed
+) -> None:
     async def run() -> None:
-        async with serving(folder, weight) as bench:
+        async with serving(folder, weight, make) as bench:
             await test(bench)
 
     asyncio.run(run())
@@ -108,6 +129,17 @@ def test_a_copy_is_compared_and_recorded_under_the_id_of_its_prediction(tmp_path
         assert record["distance"] == pytest.approx(0)
 
     on_loop(tmp_path, test)
+
+
+def test_large_numbers_of_half_precision_are_compared_too(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        await bench.ask(GOOD)
+        await bench.settled(1)
+        assert bench.mirrored == {"disagree": 1}
+        (record,) = bench.records()
+        assert record["distance"] == pytest.approx(0.25, rel=1e-2)
+
+    on_loop(tmp_path, test, make=half_precision)
 
 
 def test_a_copy_that_fails_is_counted_and_harms_no_one(tmp_path: Path) -> None:

@@ -119,13 +119,3 @@ class Segment:
     def remove(self) -> None:
         """Take the file away. Mappings live on until their processes end."""
         self.path.unlink(missing_ok=True)
-
-
-def _zeros(path: Path, size: int) -> mmap.mmap:
-    with path.open("w+b") as file:
-        os.chmod(path, 0o600)
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)  # now, or a full tmpfs would kill us at some later write
-        else:
-            file.truncate(size)
-        return mmap.mmap(file.fileno(), size)

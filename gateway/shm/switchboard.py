@@ -122,19 +122,31 @@ class Switchboard:
 class Gate:
     """Around each send of a candidate answer: the stop is read inside it, and who stops waits for those inside.
 
-    Without it a worker could be put to sleep between reading the switch and writing the answer.
+    Without it a worker could be put to sleep between reading the switch and writing the answer. Sends end in the order
+    in which they began: else one that began after a stop would be taken for one that the stop waits for.
     """
 
-    __slots__ = ("_first", "_words")
+    __slots__ = ("_first", "_later", "_words")
 
     def __init__(self, board: Switchboard, worker: int) -> None:
         self._words = board.words
         self._first = FIXED + GATE * worker
+        self._later: Callable[[Callable[[], None]], object] | None = None
+
+    def end_later(self, later: Callable[[Callable[[], None]], object]) -> None:
+        """From now on a send is over when `later` calls back, in the order of the calls: TLS sends after the write."""
+        self._later = later
 
     def __enter__(self) -> None:
         self._words[self._first] += 1
 
     def __exit__(self, *raised: object) -> None:
+        if self._later is None:
+            self._words[self._first + 1] += 1
+        else:
+            self._later(self._ended)
+
+    def _ended(self) -> None:
         self._words[self._first + 1] += 1
 
 

@@ -58,10 +58,13 @@ class _Nothing:
 class ShortCycle:
     """A prediction under way, as far as uvicorn asks: without scope, event and task, which only ASGI needs."""
 
-    __slots__ = ("body", "disconnected", "keep_alive", "more_body", "response_complete", "response_started")
+    __slots__ = (
+        "body", "disconnected", "headers", "keep_alive", "more_body", "response_complete", "response_started"
+    )  # fmt: skip
     message_event: Final = _Nothing()
 
-    def __init__(self, keep_alive: bool) -> None:
+    def __init__(self, headers: list[tuple[bytes, bytes]], keep_alive: bool) -> None:
+        self.headers = headers
         self.body = b""
         self.keep_alive = keep_alive
         self.more_body = True
@@ -99,6 +102,8 @@ class InferConnection(PatientConnection):
 
     def on_headers_complete(self) -> None:
         before, parser = self.cycle, self.parser
+        if self.transport.is_closing():
+            return  # the request before was the last one of this connection: no one would hear another answer
         if (
             (before is None or before.response_complete)
             and not self.expect_100_continue
@@ -108,8 +113,10 @@ class InferConnection(PatientConnection):
         ):
             self.scope["method"] = "POST"
             self._target = target
-            cycle: Any = ShortCycle(parser.should_keep_alive() and parser.get_http_version() != "1.0")
+            keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
+            cycle: Any = ShortCycle(self.headers, keep_alive)
             self._short = self._answering = self.cycle = cycle
+            self.headers = []  # for trailers, see PatientConnection
         else:
             self._go_the_long_way()
 
@@ -126,6 +133,7 @@ class InferConnection(PatientConnection):
         self._short = None
         cycle: Any = None
         self.cycle = cycle
+        self.headers = short.headers
         self._go_the_long_way()
         super().on_body(short.body)
 
@@ -149,7 +157,7 @@ class InferConnection(PatientConnection):
         if short is None:
             super().on_message_complete()
             return
-        headers = dict(self.headers)
+        headers = dict(short.headers)
         if self.flow.write_paused or b"content-encoding" in headers:
             self._turn_back(short)
             super().on_message_complete()
@@ -167,7 +175,7 @@ class InferConnection(PatientConnection):
                 return
             answer = prediction_bytes(self._endpoint.gateway.infer_now(call), closing=not short.keep_alive)
         except Exception as error:
-            answer = _failed(error, self._target[0], origin_of(headers), call, closing=not short.keep_alive)
+            answer = _failed(error, self._target[0], origin_of(headers), call, short)
         self.send(short, answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -224,8 +232,7 @@ class InferConnection(PatientConnection):
         try:
             return prediction_bytes(self._endpoint.gateway.end(call, submitted), closing=not cycle.keep_alive)
         except Exception as error:
-            name, origin = call.served.name, call.source.origin
-            return _failed(error, name, origin, call, closing=not cycle.keep_alive)
+            return _failed(error, call.served.name, call.source.origin, call, cycle)
 
     def send(self, cycle: Cycle, answer: bytes, *, at_once: bool = False) -> None:
         """Write the whole answer; `at_once`: have it with the system before this returns."""
@@ -241,14 +248,9 @@ class InferConnection(PatientConnection):
     def _sent_at_once(self, answer: bytes) -> bytes:
         """Hand the answer to the system now, where uvloop would at the end of its turn; what is left of it.
 
-        One that TLS has yet to encrypt goes at the end of the turn, and the gate stays shut until then.
+        One that TLS has yet to encrypt goes at the end of the turn; the send is over only then, see Gate.end_later.
         """
-        if self.scheme == "https":
-            gate = self._endpoint.gateway.gate
-            gate.__enter__()
-            self.loop.call_soon(gate.__exit__, None, None, None)
-            return answer
-        if self.transport.is_closing() or self.transport.get_write_buffer_size():
+        if self.scheme == "https" or self.transport.is_closing() or self.transport.get_write_buffer_size():
             return answer
         try:
             return answer[os.write(self.transport.get_extra_info("socket").fileno(), answer) :]
@@ -256,7 +258,9 @@ class InferConnection(PatientConnection):
             return answer
 
 
-def _failed(error: Exception, model: str, origin: Origin | None, call: Call | None, *, closing: bool) -> bytes:
+def _failed(error: Exception, model: str, origin: Origin | None, call: Call | None, cycle: Cycle) -> bytes:
     if not isinstance(error, RequestError):
         error = failure(error, model, origin, call)
-    return message_bytes(error_message(error, echo_of(origin)), closing=closing)
+    if "connection" in error.headers:  # it says that the connection ends
+        cycle.keep_alive = False
+    return message_bytes(error_message(error, echo_of(origin)), closing=not cycle.keep_alive)

@@ -36,8 +36,15 @@ class PatientConnection(HttpToolsProtocol):
         super().connection_made(transport)
         self._watch(True)
 
+    def on_headers_complete(self) -> None:
+        """uvicorn's. Trailers come as headers too: they must not pass for what a proxy has seen and let through."""
+        super().on_headers_complete()
+        self.headers = []
+
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self.transport.is_closing():
+            return
         scope: Any = self.scope  # None before the first request, without a method until its head is complete
         if scope is None or "method" not in scope:
             self._head_size += len(data)

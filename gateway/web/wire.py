@@ -31,8 +31,9 @@ def prediction_bytes(reply: Reply, *, closing: bool) -> bytes:
 
 
 def message_bytes(message: Message, *, closing: bool) -> bytes:
-    """Any other answer."""
+    """Any other answer, which may say by itself that the connection ends."""
     status, headers, body = message
+    closing &= all(name != b"connection" for name, _ in headers)
     parts = [STATUS_LINE[status]]
     for name, value in headers:
         parts += (name, b": ", value, b"\r\n")

@@ -1,6 +1,7 @@
 """Told to end, the gateway answers what has begun, takes nothing new, and ends with 0."""
 
 import contextlib
+import json
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -129,6 +130,23 @@ def test_a_body_on_its_way_may_still_arrive(start: Start, pad: int) -> None:
         reply = wire.send(request[-5:]).read()
         assert (reply.document["id"], reply.headers["connection"]) == ("7", "close")
     assert ends(gateway) == 0
+
+
+def test_what_comes_behind_a_connections_last_request_is_not_predicted(start: Start) -> None:
+    gateway = start()
+    request = doubled(7)
+    with Wire(gateway) as wire:
+        wire.send(doubled(6)).read()
+        wire.send(request[:-5])
+        with Wire(gateway) as other:
+            assert other.send(get("/v2")).read().status == 200, "the half before has arrived too"
+        gateway.terminate()
+        until(lambda: is_closed(gateway), "the gateway to listen no longer")
+        assert wire.send(request[-5:] + doubled(8)).read().headers["connection"] == "close"
+        assert wire.ended()
+    assert ends(gateway) == 0
+    (recorded,) = (gateway.config.parent / "state" / "records").glob("predictions-*")
+    assert [json.loads(line)["request"]["id"] for line in recorded.read_text().splitlines()] == ["6", "7"]
 
 
 Begin = Callable[[GatewayProcess], AbstractContextManager[object]]

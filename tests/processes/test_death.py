@@ -3,12 +3,16 @@
 import json
 import subprocess
 import sys
+from multiprocessing import Pipe
 from pathlib import Path
 
 import httpx
 
+from gateway.fleet import Member
+from gateway.orders import Granted, Plan
+from gateway.settings.routing_settings import RoutingSettings
 from loadtests.client import Client, Seen
-from tests.processes.flawed import gateway, kill, metric, order, requests, until, workers
+from tests.processes.flawed import PATIENCE_S, gateway, kill, metric, order, requests, until, workers
 from tests.running import GatewayProcess
 
 KILLS = 5
@@ -72,6 +76,29 @@ def test_without_control_no_candidate_is_served_and_a_new_one_takes_over(tmp_pat
                 again.terminate()
                 assert again.wait(30) == 0
         running.process = again
+
+
+def test_without_control_nothing_is_loaded_and_who_asks_hears_it(tmp_path: Path) -> None:
+    running = gateway(tmp_path)
+    with running:
+        kill(running.pid)
+        assert running.process is not None
+        running.process.wait()
+        for what in ("load", "unload", "load"):
+            answer = httpx.post(f"{running.url}/v2/repository/models/flawed/{what}", timeout=PATIENCE_S)
+            assert (answer.status_code, "control process is gone" in answer.text) == (400, True)
+        running.process = gateway_again(running.config, tmp_path)
+        until(running.complete, "a new gateway on the same state")
+
+
+def test_what_is_said_to_a_worker_that_has_died_is_said_to_no_one() -> None:
+    """What it has asked for may be granted after its death."""
+    ours, _ = Pipe()
+    process = subprocess.Popen(["true"])
+    process.wait()
+    member = Member(0, process, ours, Plan(1, RoutingSettings(), {}, {}, {}))
+    member.hang_up()
+    member.tell(Granted(1, ""))
 
 
 def test_orphans_serve_no_candidate_once_a_new_control_may_be_told_to_stop(tmp_path: Path) -> None:

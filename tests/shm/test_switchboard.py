@@ -1,5 +1,6 @@
 """Switches as several processes see them: two mappings of one file."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,22 @@ def test_a_send_is_inside_its_gate(control: Switchboard) -> None:
     assert control.sends(0) == (0, 0)
     control.reset_sends(1)
     assert control.sends(1) == (0, 0)
+
+
+def test_sends_that_end_later_end_in_their_order(control: Switchboard) -> None:
+    """The first is still to be written when the second, which sends nothing because of a stop, is through."""
+    gate = Gate(Switchboard.attach(control.segment.path, 2), 1)
+    turn: list[Callable[[], None]] = []
+    gate.end_later(turn.append)
+    with gate:
+        pass
+    begun, _ = control.sends(1)
+    with gate:
+        pass
+    assert (begun, control.sends(1)) == (1, (2, 0)), "who waits for the first goes on waiting"
+    for end in turn:
+        end()
+    assert control.sends(1) == (2, 2)
 
 
 def test_files_that_are_none_of_ours_are_refused(tmp_path: Path, control: Switchboard) -> None:

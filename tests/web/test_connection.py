@@ -14,6 +14,7 @@ from tests.running import GatewayProcess
 from tests.serving import onnx_models
 
 PATIENCE_S = 30.0
+KEEP_ALIVE_S = 5.0  # uvicorn's
 SMALL_BODY = 65536  # up to here a body goes the short way
 LONG = {"inputs": [{"name": "x", "shape": [1], "datatype": "INT64", "data": [20_000]}]}  # beyond 200 µs: in a thread
 
@@ -145,6 +146,15 @@ MIX: list[tuple[bytes, int, bytes]] = [
 ]
 
 
+def chunked(*trailers: str, pad: int = 0) -> bytes:
+    """The request, in chunks of 1 KiB."""
+    body = json.dumps(row()).encode().ljust(pad)
+    chunks = [body[start : start + 1024] for start in range(0, len(body), 1024)]
+    head = b"POST /v2/models/doubling/infer HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n"
+    coded = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    return head + coded + "\r\n".join(["0", *trailers, "", ""]).encode()
+
+
 def check(wire: Wire, mix: list[tuple[bytes, int, bytes]]) -> None:
     for request, status, part in mix:
         reply = wire.read()
@@ -217,6 +227,23 @@ def test_a_client_that_asks_before_it_sends_too_much_is_not_told_to_go_on(wire: 
     reply = wire.send(head + b"\r\nExpect: 100-continue\r\n\r\n").read()
     assert (reply.status, reply.headers["connection"]) == (413, "close")
     assert wire.ended()
+
+
+@pytest.mark.parametrize("pad", [0, SMALL_BODY, 2 * SMALL_BODY])
+def test_a_trailer_is_no_header(wire: Wire, pad: int) -> None:
+    """Behind a proxy that sets or checks headers, a client could else put its own in their place."""
+    reply = wire.send(chunked("Inference-Header-Content-Length: 0", "Content-Encoding: br", pad=pad)).read()
+    assert (reply.status, reply.document["outputs"][0]["data"]) == (200, [2, 4])
+    assert wire.send(doubled(4)).read().document["id"] == "4"
+
+
+def test_an_error_that_says_so_ends_the_connection(gateway: GatewayProcess, tmp_path: Path) -> None:
+    records = {"ring": SMALL_BODY, "when_full": "refuse"}
+    with GatewayProcess(tmp_path, gateway.config.parent / "models", records=records) as strict, Wire(strict) as wire:
+        reply = wire.send(doubled(pad=SMALL_BODY - 1)).read()
+        assert (reply.status, reply.headers["connection"]) == (413, "close")
+        wire.socket.settimeout(KEEP_ALIVE_S / 2)
+        assert wire.ended(), "at once, not only once it has been idle for long"
 
 
 @pytest.mark.parametrize("size", [SMALL_BODY - 1, SMALL_BODY, SMALL_BODY + 1, 3 * SMALL_BODY, 1024 * 1024])
