@@ -125,6 +125,17 @@ def test_a_file_that_cannot_be_written_is_said_to_be_so(tmp_path: Path) -> None:
     assert file_of(started).read_text() == ROUTING
 
 
+def test_where_the_text_before_cannot_be_kept_nothing_is_edited(tmp_path: Path) -> None:
+    started = gateway(tmp_path)
+    (tmp_path / "routing.yaml").write_text(ROUTING)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "history").touch()
+    with started:
+        refused = post(started, "releases/flawed/promote")
+        assert (refused.status_code, "nothing was edited" in refused.json()["error"]) == (409, True)
+    assert file_of(started).read_text() == ROUTING
+
+
 def test_a_symlink_stays_one_and_the_mode_too(tmp_path: Path) -> None:
     started = gateway(tmp_path)
     target = tmp_path / "elsewhere.yaml"
