@@ -89,10 +89,13 @@ class Configuration:
             return f"unreadable: {error}".encode()
 
     def _fingerprint(self) -> tuple[bytes, tuple[tuple[str, tuple[int, ...]], ...]]:
-        folders: tuple[tuple[str, tuple[int, ...]], ...] = ()
-        if self.status.error:
-            folders = tuple((name, tuple(self._repository.versions(name))) for name in self._repository.names())
-        return self._content(), folders
+        return self._content(), self._folders() if self.status.error else ()
+
+    def _folders(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        try:
+            return tuple((name, tuple(self._repository.versions(name))) for name in self._repository.names())
+        except OSError:  # gone for a moment, as while it is mounted or replaced
+            return ()
 
 
 def revision_of(content: bytes) -> str:

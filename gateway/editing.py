@@ -99,8 +99,13 @@ class Editor:
     def _keep(self, text: str) -> Path:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         kept = self._history / f"routing-{stamp}-{revision_of(text.encode())}.yaml"
-        self._history.mkdir(parents=True, exist_ok=True)
-        kept.write_text(text)
+        try:
+            self._history.mkdir(parents=True, exist_ok=True)
+            kept.write_text(text)
+        except OSError as error:
+            raise Conflict(
+                f"{kept}, the text before, cannot be written: {error.strerror}; nothing was edited"
+            ) from None
         return kept
 
     def _write(self, text: str) -> None:

@@ -27,7 +27,7 @@ def release_table(releases: "Sequence[Overview]", left_out: Mapping[tuple[str, i
             table.add_row(name, *row)
             name = ""
     for (name, version), why in sorted(left_out.items()):
-        table.add_row(f"[red]{name}[/red]", "", "", f"[red]version {version} is not served[/red]", why)
+        table.add_row(f"[red]{name}[/red]", "", "", f"[red]version {version} is not served[/red]", escape(why))
     return table
 
 
@@ -47,7 +47,7 @@ def status_text(release: dict[str, Any]) -> RenderableType:
     """One release as the control plane tells it: both versions, the split, the ramp and the guards."""
     stop = release["stop"]
     title = f"{release['model']}: " + (
-        f"[red]stopped[/red] by {stop['by']}: {escape(stop['reason'])}"
+        f"[red]stopped[/red] by {escape(stop['by'])}: {escape(stop['reason'])}"
         if stop
         else "[red]stopped[/red]"
         if release["stopped"]
@@ -126,7 +126,7 @@ def check_table(verdicts: "list[Verdict]") -> Table:
         if verdict.error:
             table.add_row(trial.name, str(trial.version), "[red]refused[/red]", "", "")
         else:
-            batches = f"no: {verdict.obstacle}" if verdict.obstacle else "yes"
+            batches = f"no: {escape(verdict.obstacle)}" if verdict.obstacle else "yes"
             table.add_row(
                 trial.name, str(trial.version), "[green]ready[/green]", f"{verdict.single_us:,.0f} µs", batches
             )

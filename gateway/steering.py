@@ -130,7 +130,9 @@ class Steering:
         one = self._one(name)
         if one.controller.ramp is None:
             raise Conflict(f"'{name}' has no route with weight: ramp, so there is nothing to {event}")
-        one.controller.order(event, self._clock())
+        now_s = self._clock()
+        one.controller.order(event, now_s)
+        self._keep(now_s)  # else a hold would not survive a kill in the next seconds
         return self._stops.note(name, one.candidate, str(event), by, reason, evidence)
 
     def progress(self, name: str) -> Progress | None:

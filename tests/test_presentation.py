@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
-from gateway.presentation import status_text
+from gateway.presentation import check_table, release_table, status_text
+from gateway.serving.scratch import Trial, Verdict
 
 
 def version(number: int, variant: str, **more: Any) -> dict[str, Any]:
@@ -37,9 +38,13 @@ RELEASE: dict[str, Any] = {
 
 
 def told(release: dict[str, Any]) -> list[str]:
+    return printed(status_text(release))
+
+
+def printed(what: RenderableType) -> list[str]:
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(status_text(release))
+        console.print(what)
     return [line.strip() for line in capture.get().splitlines()]
 
 
@@ -61,3 +66,12 @@ def test_a_release_without_a_candidate_has_no_more_to_tell() -> None:
     lines = told({**{key: RELEASE[key] for key in ("model", "stopped", "stop")}, "routes": [], "versions": []})
     assert lines[0] == "digits: running"
     assert not any(":" in line for line in lines[1:])
+
+
+def test_brackets_in_names_and_reasons_are_no_markup() -> None:
+    """They are customers' and libraries' words; as markup they vanish, or end the command."""
+    stop = {"by": "[red]acme[/] (key 0a)", "reason": "it [/b] failed"}
+    lines = told({**RELEASE, "stopped": True, "stop": stop})
+    assert lines[0] == "digits: stopped by [red]acme[/] (key 0a): it [/b] failed"
+    assert "[/a]" in "".join(printed(release_table([], {("digits", 2): "no [/a]"})))
+    assert "[rows, 3]" in "".join(printed(check_table([Verdict(Trial("digits", 2, 1), "", obstacle="[rows, 3]")])))

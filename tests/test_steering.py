@@ -328,6 +328,18 @@ def test_orders_hold_and_continue_and_are_noted(bench: Bench) -> None:
         bench.steering.order(MODEL, Event.HOLD, "ann", "", {})
 
 
+def test_a_hold_survives_a_kill(bench: Bench) -> None:
+    bench.serve(release())
+    bench.tick()
+    bench.steering.order(MODEL, Event.HOLD, "ann", "lunch", {})
+    bench.steering._pen.close()  # what it has been told so far, and nothing more
+    bench.begin()
+    bench.serve(release())
+    bench.calmly(120)
+    assert bench.weights(count=1) == [10_000]
+    assert bench.done == [("hold", "ann")]
+
+
 def test_an_idle_release_is_looked_at_four_times_a_second_and_news_at_once(bench: Bench) -> None:
     bench.serve(release())
     looks = [0.0]

@@ -23,6 +23,7 @@ def control_client(settings: GatewaySettings, key: str | None) -> httpx.Client:
         base_url=f"{'https' if control.tls else 'http'}://{address}",
         headers={"authorization": f"Bearer {key}"} if key else {},
         verify=_only(control.tls) if control.tls else True,
+        trust_env=False,  # else $HTTP_PROXY would get the orders, and the key with them
     )
 
 

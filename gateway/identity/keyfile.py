@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -68,6 +69,7 @@ def _write(path: Path, keys: KeysSettings) -> None:
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            _belong_as_before(file.fileno(), target)
             file.write(HEADING + yaml.safe_dump(_document(keys), sort_keys=False, allow_unicode=True))
             file.flush()
             os.fsync(file.fileno())
@@ -75,6 +77,21 @@ def _write(path: Path, keys: KeysSettings) -> None:
     except OSError as error:
         unfinished.unlink(missing_ok=True)
         raise SettingsError(str(path), [f"cannot be written: {error.strerror}"]) from None
+
+
+def _belong_as_before(file: int, target: Path) -> None:
+    """Who could read the file still can: root may change what a gateway reads that runs as another user.
+
+    Else that gateway would keep to what it has read before, and a revoked key would stay valid.
+    """
+    if target.exists():
+        before, new = target.stat(), os.fstat(file)
+        if (before.st_uid, before.st_gid) != (new.st_uid, new.st_gid):
+            os.fchown(file, before.st_uid, before.st_gid)
+        os.fchmod(file, stat.S_IMODE(before.st_mode))
+    elif os.geteuid() == 0:
+        folder = target.parent.stat()
+        os.fchown(file, folder.st_uid, folder.st_gid)
 
 
 def _document(keys: KeysSettings) -> Any:

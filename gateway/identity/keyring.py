@@ -33,6 +33,7 @@ class Keyring:
 
     def __init__(self, path: Path) -> None:
         self._identities: Mapping[bytes, Identity] = {}
+        self._by_id: Mapping[str, Identity] = {}
         self._path = path
         self.watched = Watched([path], self._load)
 
@@ -41,8 +42,13 @@ class Keyring:
         identity = self._identities.get(digest_of(key))
         return None if identity is None or identity.expires_s <= time.time() else identity
 
+    def holds(self, identity: Identity) -> bool:
+        """Whether what was found by a key is still as it was: for what goes on longer than a request."""
+        return self._by_id.get(identity.key_id) == identity and identity.expires_s > time.time()
+
     def _load(self) -> None:
         self._identities = {bytes.fromhex(key.sha256): _identity(key) for key in load_keys(self._path).keys}
+        self._by_id = {identity.key_id: identity for identity in self._identities.values()}
 
 
 def _identity(key: KeySettings) -> Identity:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from gateway.errors import GatewayError
-
 EVERY_S: Final = 1.0
 log: Final = logging.getLogger("gateway.identity")
 Fingerprint = tuple[tuple[int, int, int] | None, ...]
@@ -34,7 +32,7 @@ class Watched:
         names = " and ".join(map(str, self._paths))
         try:
             self._load()
-        except (GatewayError, OSError, ValueError) as error:
+        except Exception as error:  # whatever is in a file: who follows it must live on, to read the next one
             if now != self._complained:
                 self._complained = now
                 log.error("%s not loaded, what was read before stays in force: %s", names, error)

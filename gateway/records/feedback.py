@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 _ASK: Final = 500  # predictions looked up at once
+EXACT: Final = 2**53  # up to here each integer is the same in all number types of JSON, Parquet and Python
 _CACHE_KIB: Final = 65_536
 
 
@@ -66,7 +67,7 @@ class FeedbackStore:
         self._database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._database.execute("CREATE TABLE feedback (place INTEGER PRIMARY KEY, prediction_id TEXT, record BLOB)")
         self.empty = True
-        self.truth_kinds: set[type] = set()  # of the truths that were given
+        self.truth_kinds: set[type] = set()  # of the truths that were given; object: an integer beyond EXACT
 
     def __enter__(self) -> "FeedbackStore":
         return self
@@ -103,7 +104,8 @@ class FeedbackStore:
     def _row(self, record: dict[str, Any]) -> tuple[str, bytes]:
         truth = record.get("truth")
         if truth is not None:
-            self.truth_kinds.add(type(truth))
+            is_exact = type(truth) is not int or abs(truth) <= EXACT
+            self.truth_kinds.add(type(truth) if is_exact else object)
         return record["prediction_id"], orjson.dumps(record)
 
 

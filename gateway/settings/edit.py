@@ -30,12 +30,12 @@ def promoted(text: str, model: str, source: str = "routing.yaml") -> str:
     candidate = entries.get("candidate") or entries.get("canary")
     if candidate is None or "stable" not in entries:
         raise SettingsError(source, [f"models.{model} does not name both stable and candidate itself; edit it by hand"])
-    version = candidate[1].value
-    spans = [(*_span(entries["stable"][1]), str(version))]
+    spans = [(*_span(entries["stable"][1]), candidate[1].value)]
     spans += [(*span, "") for span in _removals(text, _release(text, model, source), CANDIDATE_KEYS)]
     meant = _document(text, source)
-    release = {key: value for key, value in meant["models"][model].items() if key not in CANDIDATE_KEYS}
-    meant["models"] = {**meant["models"], model: {**release, "stable": int(version)}}
+    before = meant["models"][model]
+    release = {key: value for key, value in before.items() if key not in CANDIDATE_KEYS}
+    meant["models"] = {**meant["models"], model: {**release, "stable": before[candidate[0].value]}}
     return _checked(_replaced(text, spans), meant, source)
 
 

@@ -49,7 +49,7 @@ class ConditionSettings(Settings):
     """Open while the metric is below this; either this or `above`."""
     above: Level | None = None
     """Open while the metric is above this."""
-    window: Seconds = 30.0
+    window: Seconds = Field(default=30.0, gt=0)
     """The time that the metric is taken over, all of which must have passed before the route opens."""
 
     @model_validator(mode="after")
@@ -77,7 +77,7 @@ class LimitSettings(Settings):
     """Acts when the metric is above this; either this or `below`."""
     below: Level | None = None
     """Acts when the metric is below this."""
-    window: Seconds = 30.0
+    window: Seconds = Field(default=30.0, gt=0)
     """The time that the metric is taken over."""
     min_requests: PositiveInt = 100
     """Requests in the window that it takes to act; of `accuracy` and `reward_mean`: feedbacks."""

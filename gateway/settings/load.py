@@ -1,5 +1,6 @@
 """YAML files to settings. Every mistake is named by its path in the file, with what would be right."""
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,7 +40,7 @@ def parse(text: str, schema: type[S], source: str) -> S:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise SettingsError(source, [f"{where}{error.problem or 'not valid YAML'}"]) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:  # not only YAMLError: of `!!bool 7` PyYAML raises KeyError, and others of other tags
         raise SettingsError(source, [f"not valid YAML: {error}"]) from None
     if document is None:
         document = {}
@@ -72,7 +73,7 @@ class _Loader(yaml.CSafeLoader):
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key: Any = self.construct_object(key_node, deep=True)
-            if isinstance(key, list | dict):
+            if not isinstance(key, Hashable):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)

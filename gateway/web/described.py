@@ -16,6 +16,7 @@ PATH: Final = "/openapi.json"
 MODEL: Final = "/v2/models/{model}"
 PINNED: Final = f"{MODEL}/versions/{{version}}"
 INFER_ERRORS: Final = (400, 401, 403, 404, 408, 409, 413, 415, 429, 431, 500, 503, 504)
+FEEDBACK_ERRORS: Final = (400, 401, 403, 408, 413, 415, 503)
 ORDER_ERRORS: Final = (400, 401, 403, 404, 409, 413, 415)
 DESCRIPTION: Final = (
     "Open Inference Protocol V2. Inference takes JSON, JSON followed by binary tensors, or a raw body such as image/png"
@@ -65,6 +66,30 @@ class InferAnswerDocument(TypedDict):
     outputs: list[InputDocument]
     parameters: AnswerParameters
     id: NotRequired[str]
+
+
+class FeedbackDocument(TypedDict):
+    """What became of a prediction: at least one of truth, reward and metrics. `truth`: a class by name or number."""
+
+    prediction_id: str
+    truth: NotRequired[Any]
+    reward: NotRequired[float | None]
+    metrics: NotRequired[dict[str, float] | None]
+    comment: NotRequired[str | None]
+
+
+class RejectedDocument(TypedDict):
+    """An entry that was not taken, by its place in the list, and why."""
+
+    index: int
+    error: str
+
+
+class AcceptedDocument(TypedDict):
+    """How many entries are recorded, and the others."""
+
+    accepted: int
+    rejected: list[RejectedDocument]
 
 
 class ServerDocument(TypedDict):
@@ -137,6 +162,11 @@ def operations() -> list[Operation]:
         Operation("GET", "/v2/models/stats", "all_statistics", "Statistics of all models.", StatisticsDocument),
         *_of(MODEL, "model"),
         *_of(PINNED, "version"),
+        Operation(
+            "POST", "/v2/feedback", "feedback", "What became of predictions: one, or a list of up to 10,000.",
+            AcceptedDocument, FEEDBACK_ERRORS, FeedbackDocument | list[FeedbackDocument], body_required=True,
+            status=202,
+        ),
         Operation(
             "POST", "/v2/repository/index", "index", "What the repository holds.", list[IndexEntry], ORDER_ERRORS,
             IndexRequest,

@@ -161,6 +161,8 @@ def test_later_truth_wins_and_the_conflict_is_flagged(tmp_path: Path) -> None:
         (["a", "b"], ["a", "b"]),
         ([True, False], [True, False]),
         ([1, "b", [1, 2]], ["1", '"b"', "[1,2]"]),
+        ([1, 2**64 - 1], ["1", "18446744073709551615"]),
+        ([1.5, 2**53 + 1], ["1.5", "9007199254740993"]),
     ],
 )
 def test_truths_of_one_kind_have_a_typed_column(tmp_path: Path, truths: list[Any], expected: list[Any]) -> None:

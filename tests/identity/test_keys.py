@@ -104,6 +104,10 @@ def test_a_file_that_is_damaged_or_gone_leaves_the_keys_in_force(file: Path, cap
     ring.watched.refresh()
     assert ring.identity(key.encode()) is not None
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"], "each reason once"
+    file.write_text("keys: !!timestamp now")
+    file.chmod(0o600)
+    ring.watched.refresh()
+    assert ring.identity(key.encode()) is not None
     file.write_text(whole)
     file.chmod(0o600)
     ring.watched.refresh()
@@ -180,6 +184,28 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     add(link)
     assert link.is_symlink()
     assert len(load_keys(file).keys) == 2
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400])
+def test_a_change_leaves_the_mode_as_it_was(file: Path, mode: int) -> None:
+    add(file)
+    file.chmod(mode)
+    add(file)
+    assert stat.S_IMODE(file.stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_what_root_changes_stays_readable_for_the_gateways_user(file: Path) -> None:
+    """Whether the file is the gateway's, root's with the gateway's group, or begun in the gateway's folder."""
+    os.chown(file.parent, 10001, 10002)
+    add(file)
+    assert (file.stat().st_uid, file.stat().st_gid) == (10001, 10002)
+    revoke_key(file, load_keys(file).keys[0].id)
+    assert (file.stat().st_uid, file.stat().st_gid, stat.S_IMODE(file.stat().st_mode)) == (10001, 10002, 0o600)
+    os.chown(file, 0, 10002)
+    file.chmod(0o640)
+    add(file)
+    assert (file.stat().st_uid, file.stat().st_gid, stat.S_IMODE(file.stat().st_mode)) == (0, 10002, 0o640)
 
 
 def test_without_a_file(file: Path) -> None:

@@ -86,6 +86,12 @@ def test_the_commands_take_their_key_from_the_environment(running: Guarded) -> N
     command(config, "resume", "flawed", key=running.keys["operator"])
 
 
+def test_no_proxy_gets_the_orders_and_their_key(running: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # the port where nothing listens
+    command(running.gateway.config, "status", key=running.keys["reader"])
+
+
 def test_the_first_key_begins_the_file(tmp_path: Path) -> None:
     config, file = tmp_path / "gateway.yaml", tmp_path / "secret" / "keys.yaml"
     config.write_text(f"auth: {{keys: {file}}}")

@@ -4,11 +4,15 @@ import gzip
 import json
 import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 
+from gateway.identity.keyfile import add_key, revoke_key
+from gateway.settings.keys import Scope
+from gateway.web.control.events import KEY_ENDED
 from tests.processes.flawed import metric, until
 from tests.security.guarded import CALLERS, EXPIRED, INFER, Guarded, bearer, document
 
@@ -262,3 +266,14 @@ def test_refused_predictions_are_not_counted_as_the_models(local: Any, running: 
         running.infer(caller)
     assert counted() == before
     assert metric(local, "gateway_shed_total", reason="rate") == 0
+
+
+def test_the_events_end_with_the_key(running: Guarded) -> None:
+    key, entry = add_key(running.file, "watch", (Scope.READ,), datetime.now(UTC), None)
+    url = f"{running.gateway.control_url}/api/events"
+    until(lambda: httpx.get(f"{running.gateway.control_url}/api/config", headers=bearer(key)).is_success, "the new key")
+    with httpx.stream("GET", url, headers=bearer(key), timeout=10) as response:
+        lines = response.iter_lines()
+        assert next(lines) == "event: snapshot"
+        revoke_key(running.file, entry.id)
+        assert KEY_ENDED in list(lines)[-2]

@@ -90,6 +90,10 @@ def test_the_shipped_file_can_be_promoted_model_by_model() -> None:
     assert [line for line in text.splitlines() if line.startswith("#")] == comments
 
 
+def test_a_version_may_be_spelt_as_yaml_allows() -> None:
+    assert promoted("models: {m: {stable: 1, candidate: 0x2}}", "m") == "models: {m: {stable: 0x2}}"
+
+
 def test_a_weight_changes_in_its_place() -> None:
     assert reweighted(BEFORE, "digits", "everyone", 25) == BEFORE.replace("weight: 5}", "weight: 25}")
     assert reweighted(BEFORE, "digits", "pilot", 0.0001) == BEFORE.replace("weight: 100", "weight: 0.0001")

@@ -137,6 +137,9 @@ GATEWAY_MISTAKES = [
     ("a: [", "line 2, column 1", ""),
     ("- 1", "file.yaml", "key: value"),
     ("a: \x00", "file.yaml", "not valid YAML"),
+    ("a: !!bool 7", "file.yaml", "not valid YAML"),
+    ("a: !!timestamp now", "file.yaml", "not valid YAML"),
+    ("? !!set {a}\n: 1", "line 1, column 3", "a key must be plain text"),
 ]
 
 
@@ -207,6 +210,11 @@ RELEASE_MISTAKES = [
         "m: {stable: 1, candidate: 2, split: {routes: [{name: default, weight: 1}]}}",
         "models.m.split.routes[0].name",
         "reserved",
+    ),
+    (
+        "m: {stable: 1, guards: {limits: [{name: l, metric: stable.error_rate, above: 5%, window: 0s}]}}",
+        "models.m.guards.limits[0].window",
+        "greater than 0",
     ),
 ]
 

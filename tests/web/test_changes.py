@@ -90,6 +90,14 @@ def test_who_changed_what_from_where_and_why_is_kept(running: GatewayProcess) ->
     assert "limit" in decisions(running, limit=0)["error"]
 
 
+def test_another_candidate_than_was_looked_at_is_not_promoted(running: GatewayProcess) -> None:
+    for order, body in (("promote", {}), ("weight", {"route": "everyone", "percent": 1})):
+        refused = post(running, f"releases/flawed/{order}", candidate=3, **body)
+        assert (refused.status_code, "version 2 by now, not 3" in refused.json()["error"]) == (409, True)
+    assert file_of(running).read_text() == ROUTING
+    assert post(running, "releases/flawed/promote", candidate=2).status_code == 200
+
+
 def test_a_stopped_candidate_is_not_promoted(running: GatewayProcess) -> None:
     post(running, "releases/flawed/stop")
     refused = post(running, "releases/flawed/promote")
@@ -114,6 +122,17 @@ def test_a_file_that_cannot_be_written_is_said_to_be_so(tmp_path: Path) -> None:
         refused = post(started, "releases/flawed/promote")
         assert (refused.status_code, "cannot be written" in refused.json()["error"]) == (409, True)
         assert release(started)["candidate"] == 2
+    assert file_of(started).read_text() == ROUTING
+
+
+def test_where_the_text_before_cannot_be_kept_nothing_is_edited(tmp_path: Path) -> None:
+    started = gateway(tmp_path)
+    (tmp_path / "routing.yaml").write_text(ROUTING)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "history").touch()
+    with started:
+        refused = post(started, "releases/flawed/promote")
+        assert (refused.status_code, "nothing was edited" in refused.json()["error"]) == (409, True)
     assert file_of(started).read_text() == ROUTING
 
 

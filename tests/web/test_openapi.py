@@ -18,6 +18,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from gateway.web import described
+from gateway.web.feedback import Feedback
 from gateway.web.metadata import Metadata
 from gateway.web.repository import RepositoryApi
 from tests.running import GatewayProcess
@@ -99,7 +100,8 @@ def answers(
 
 def test_every_route_of_the_data_plane_is_described() -> None:
     metadata, repository = Metadata(None), RepositoryApi(None, None, 0)  # type: ignore[arg-type]
-    routes = [*metadata.routes(), *repository.routes(), *described.routes()]
+    feedback = Feedback(None, 0)  # type: ignore[arg-type]
+    routes = [*metadata.routes(), *feedback.routes(), *repository.routes(), *described.routes()]
     served = {(method, route.path) for route in routes for method in (route.methods or ()) if method != "HEAD"}
     infer = {("POST", f"/v2/models/{{model}}{pin}/infer") for pin in ("", "/versions/{version}")}
     document = described.described()

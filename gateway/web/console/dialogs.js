@@ -18,12 +18,13 @@ export function resume(release, card) {
 }
 
 export async function promote(release, card) {
+  const candidate = release.candidate; // as shown: it may be another by the time that someone has read the edit
   try {
-    const edit = await post(path(release, "promote"), { dry_run: true });
+    const edit = await post(path(release, "promote"), { dry_run: true, candidate });
     say(byId("promote-title"), `Promote version ${release.candidate} of ${release.model} to stable`);
     byId("promote-dialog").querySelector(".diff").replaceChildren(...lines(edit.difference));
     ask("promote-dialog", async (reason) => {
-      await post(path(release, "promote"), { reason });
+      await post(path(release, "promote"), { reason, candidate });
       card.told(`Promoted: version ${release.candidate} answers every request.`);
       return card.element;
     });

@@ -36,7 +36,7 @@ def control_plane(control: Control, state: Path, ending: asyncio.Event, keyring:
     `state`: the state folder; `ending`: set when the gateway begins to shut down; `keyring`: None where no keys are
     asked for, since it is reached from this machine only.
     """
-    parts = (Readings(control), Changes(control, state), Explain(control), Events(control, ending), Page())
+    parts = (Readings(control), Changes(control, state), Explain(control), Events(control, ending, keyring), Page())
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
 
     @cache

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from gateway.errors import InvalidRequest
 from gateway.settings.base import Settings
 from gateway.settings.mistakes import problems_of
-from gateway.settings.units import Name
+from gateway.settings.units import Name, Version
 from gateway.web.body import read_body
 from gateway.web.callers import identity_in
 
@@ -35,9 +35,10 @@ class Reasoned(Settings):
 
 
 class Promotion(Reasoned):
-    """`dry_run`: say what would change, and change nothing."""
+    """`dry_run`: say what would change, and change nothing. `candidate`: refuse where it is another by now."""
 
     dry_run: bool = False
+    candidate: Version | None = None
 
 
 class Reweighting(Promotion):

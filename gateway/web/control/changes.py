@@ -11,6 +11,7 @@ from gateway.control import Control
 from gateway.editing import Edit, Editor
 from gateway.errors import Conflict
 from gateway.observing import overview_of
+from gateway.release.overview import Overview
 from gateway.release.state import Event
 from gateway.settings.edit import promoted, reweighted
 from gateway.web.control.asked import NO_REASON, Promotion, Reasoned, Reweighting, asked, caller, origin_of
@@ -97,14 +98,12 @@ class Changes:
     async def promote(self, request: Request) -> Response:
         body = await asked(request, Promotion)
         model = request.path_params["model"]
-        overview = overview_of(self._control, model)
-        if overview.candidate is None:
-            raise Conflict(f"'{model}' has no candidate; stable answers everyone")
+        overview, candidate = self._meant(model, body)
         if overview.stopped:
-            raise Conflict(f"the candidate {overview.candidate} of '{model}' is stopped; resume it first")
+            raise Conflict(f"the candidate {candidate} of '{model}' is stopped; resume it first")
         edit = Edit(
             model,
-            overview.candidate,
+            candidate,
             "promote",
             partial(promoted, model=model, source=self._file()),
             caller(request),
@@ -116,17 +115,24 @@ class Changes:
     async def weight(self, request: Request) -> Response:
         body = await asked(request, Reweighting)
         model = request.path_params["model"]
-        overview = overview_of(self._control, model)
-        if overview.candidate is None:
-            raise Conflict(f"'{model}' has no candidate; stable answers everyone")
+        overview, candidate = self._meant(model, body)
         make = partial(reweighted, model=model, route=body.route, percent=body.percent, source=self._file())
         evidence = origin_of(request) | {
             "route": body.route,
             "percent": body.percent,
             "percent_before": overview.weights_ppm.get(body.route, 0) / 10_000,
         }
-        edit = Edit(model, overview.candidate, "weight", make, caller(request), body.reason or NO_REASON, evidence)
+        edit = Edit(model, candidate, "weight", make, caller(request), body.reason or NO_REASON, evidence)
         return await self._edited(body, edit)
+
+    def _meant(self, model: str, body: Promotion) -> tuple[Overview, int]:
+        """The release and its candidate. Raises NotFound, and Conflict where that is not the one that is meant."""
+        overview = overview_of(self._control, model)
+        if overview.candidate is None:
+            raise Conflict(f"'{model}' has no candidate; stable answers everyone")
+        if body.candidate not in (None, overview.candidate):
+            raise Conflict(f"the candidate of '{model}' is version {overview.candidate} by now, not {body.candidate}")
+        return overview, overview.candidate
 
     async def _edited(self, body: Promotion, edit: Edit) -> Response:
         edited = await self._editor.carry_out(edit, dry_run=body.dry_run)

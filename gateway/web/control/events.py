@@ -4,7 +4,7 @@
     live       {time_ns, releases}: twice a second, those that have changed since; a sign of life where none has
     decision   one decision, within 50 ms
     config     the configuration document, when it has changed
-    end        {reason}: the gateway is shutting down, or the client read too slowly
+    end        {reason}: the gateway is shutting down, the client read too slowly, or its key is valid no more
 
 One loop looks for all clients, and only while there are any. Source: WHATWG HTML, "Server-sent events".
 """
@@ -22,8 +22,10 @@ from starlette.responses import Response, StreamingResponse
 
 from gateway.control import Control
 from gateway.errors import Overloaded
+from gateway.identity.keyring import Identity, Keyring
 from gateway.observing import overview
 from gateway.release.stops import Decision
+from gateway.web.callers import identity_in
 from gateway.web.control.documented import config_document, decision_document
 from gateway.web.control.documented import release_document as released
 from gateway.web.control.documents import ConfigDocument, ReleaseDocument
@@ -37,6 +39,7 @@ BEHIND: Final = 120  # messages that a client may be behind: half a minute, as a
 RECENT: Final = 50  # decisions in a snapshot
 SHUTTING_DOWN: Final = "the gateway is shutting down"
 TOO_SLOW: Final = "this client reads more slowly than events come"
+KEY_ENDED: Final = "the API key has been revoked or has expired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,8 @@ def message(name: str, data: Any) -> bytes:
 class Client:
     """One reader's messages. After the last one there is no more."""
 
-    def __init__(self) -> None:
+    def __init__(self, identity: Identity | None = None) -> None:
+        self.identity = identity
         self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue(BEHIND)
 
     def tell(self, *messages: bytes) -> bool:
@@ -114,9 +118,10 @@ class Client:
 class Events:
     """The endpoint and the loop behind it. `ending`: set when the gateway begins to shut down."""
 
-    def __init__(self, control: Control, ending: asyncio.Event) -> None:
+    def __init__(self, control: Control, ending: asyncio.Event, keyring: Keyring | None) -> None:
         self._control = control
         self._ending = ending
+        self._keyring = keyring
         self._clients: set[Client] = set()
         self._loop: asyncio.Task[None] | None = None
 
@@ -130,13 +135,13 @@ class Events:
         if len(self._clients) >= CLIENTS:
             raise Overloaded(f"{CLIENTS} clients follow the events, which is the most; ask GET /api/releases")
         return StreamingResponse(
-            self._follow(),
+            self._follow(identity_in(request.scope)),
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
 
-    async def _follow(self) -> AsyncIterator[bytes]:
-        client = Client()
+    async def _follow(self, identity: Identity | None) -> AsyncIterator[bytes]:
+        client = Client(identity)
         seen = look(self._control, None, time.monotonic())
         client.tell(message("snapshot", snapshot(seen, time.time_ns())))
         self._clients.add(client)
@@ -150,6 +155,7 @@ class Events:
 
     async def _tell(self, seen: Seen) -> None:
         while self._clients and not self._ending.is_set():
+            self._let_go_without_key()
             now = look(self._control, seen, time.monotonic())
             messages = [message(name, data) for name, data in changes(seen, now, time.time_ns())]
             self._clients -= {client for client in self._clients if not client.tell(*messages)}
@@ -158,3 +164,9 @@ class Events:
                 await asyncio.wait_for(self._ending.wait(), LOOK_S)
         for client in self._clients:
             client.end(SHUTTING_DOWN)
+
+    def _let_go_without_key(self) -> None:
+        for client in list(self._clients):
+            if self._keyring and client.identity and not self._keyring.holds(client.identity):
+                self._clients.discard(client)
+                client.end(KEY_ENDED)
