@@ -251,7 +251,8 @@ async def test_closing_ends_what_still_runs(tmp_path: Path) -> None:
 @on_a_loop
 async def test_stable_runs_as_the_candidate_does_while_their_latencies_are_compared(tmp_path: Path) -> None:
     guards = {"comparisons": [{"name": "slow", "metric": "slow_requests", "threshold": "50ms"}]}
-    async with served(two_versions(tmp_path), m=CANARY) as deployment:
+    two_versions(tmp_path)
+    async with served(tmp_path, m=CANARY) as deployment:
         assert deployment.models["m"].stable.on_loop
         for release, on_loop in ((CANARY | {"guards": guards}, False), (CANARY, True)):
             await deployment.prepare(RoutingSettings.model_validate({"models": {"m": release}}), 2)
