@@ -135,6 +135,7 @@ class InferConnection(PatientConnection):
         self.cycle = cycle
         self.headers = short.headers
         self._go_the_long_way()
+        self.cycle.keep_alive = short.keep_alive  # a shutdown may have begun since
         super().on_body(short.body)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:

@@ -1,6 +1,7 @@
 """Told to end, the gateway answers what has begun, takes nothing new, and ends with 0."""
 
 import contextlib
+import gzip
 import json
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from tests.faults.test_overload import FOR_EVER, LONG_TURNS, full, until
 from tests.running import STOPPED_WITHIN_S, GatewayProcess
-from tests.web.test_connection import SMALL_BODY, Reply, Wire, doubled, get, looping_models, post, turns
+from tests.web.test_connection import SMALL_BODY, Reply, Wire, doubled, get, looping_models, post, row, turns
 
 INFLIGHT = 4
 DEADLINE_US = 20_000_000  # of a run that never ends by itself
@@ -116,18 +117,24 @@ def test_what_is_pipelined_is_answered_and_hears_that_it_is_not_ready(start: Sta
     assert ends(gateway) == 0
 
 
-@pytest.mark.parametrize("pad", [0, 4 * SMALL_BODY], ids=["short", "large"])
-def test_a_body_on_its_way_may_still_arrive(start: Start, pad: int) -> None:
+COMPRESSED = post("doubling", gzip.compress(json.dumps({**row(), "id": "7"}).encode()), "Content-Encoding: gzip")
+
+
+@pytest.mark.parametrize("begun", [-5, 150], ids=["most of it", "little of it"])
+@pytest.mark.parametrize(
+    "request_", [doubled(7), doubled(7, pad=4 * SMALL_BODY), COMPRESSED], ids=["short", "large", "compressed"]
+)
+def test_a_body_on_its_way_may_still_arrive(start: Start, request_: bytes, begun: int) -> None:
+    """The way that it goes may turn out only then."""
     gateway = start()
-    request = doubled(7, pad=pad)
     with Wire(gateway) as wire:
         wire.send(doubled(6)).read()
-        wire.send(request[:-5])
+        wire.send(request_[:begun])
         with Wire(gateway) as other:
             assert other.send(doubled(1)).read().status == 200, "the half before has arrived too"
         gateway.terminate()
         until(lambda: is_closed(gateway), "the gateway to listen no longer")
-        reply = wire.send(request[-5:]).read()
+        reply = wire.send(request_[begun:]).read()
         assert (reply.document["id"], reply.headers["connection"]) == ("7", "close")
     assert ends(gateway) == 0
 
