@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from gateway.call import Call, Origin
 from gateway.errors import InvalidRequest, RequestError
 from gateway.pipeline import Reply
+from gateway.routing.release import CANDIDATE
 from gateway.serving.batcher import Answer
 from gateway.web.errors import error_message
 from gateway.web.infer import LINE, InferEndpoint, Target, failure, target_of_url
@@ -44,8 +45,7 @@ class CycleLine:
 
     def write(self, reply: Reply, *, at_once: bool) -> None:
         cycle = self._cycle
-        if not cycle.disconnected:
-            self._connection.send(cycle, prediction_bytes(reply, closing=not cycle.keep_alive), at_once=at_once)
+        self._connection.send(cycle, prediction_bytes(reply, closing=not cycle.keep_alive), at_once=at_once)
 
 
 class _Nothing:
@@ -90,7 +90,7 @@ class InferConnection(PatientConnection):
         self._short: ShortCycle | None = None  # a prediction whose body is being received
         self._target: Target | None = None  # what it asks
         self._answering: Cycle | None = None  # of several pipelined requests
-        self._submitted: asyncio.Future[Answer] | None = None
+        self._submitted: tuple[asyncio.Future[Answer], Call] | None = None
 
     def on_message_begin(self) -> None:
         """uvicorn's, but for the scope, which a prediction does without."""
@@ -187,7 +187,9 @@ class InferConnection(PatientConnection):
             self._answering.disconnected = True
             self._answering.message_event.set()
         if self._submitted is not None:
-            self._submitted.cancel()
+            submitted, call = self._submitted
+            if not _is_evidence(call):  # else a candidate that hangs would go unnoticed where clients give up first
+                submitted.cancel()
 
     def send_400_response(self, msg: str) -> None:
         self.refuse(InvalidRequest(f"no HTTP request: {msg}"))
@@ -207,13 +209,14 @@ class InferConnection(PatientConnection):
     def _submit(self, cycle: Cycle, call: Call) -> None:
         gateway = self._endpoint.gateway
         gateway.admit()
-        self._submitted = gateway.submit(call)
-        self._submitted.add_done_callback(partial(self._end, cycle, call))
+        submitted = gateway.submit(call)
+        self._submitted = submitted, call
+        submitted.add_done_callback(partial(self._end, cycle, call))
 
     def _end(self, cycle: Cycle, call: Call, submitted: "asyncio.Future[Answer]") -> None:
         gateway = self._endpoint.gateway
         self._submitted = None
-        if submitted.cancelled() or cycle.disconnected:
+        if submitted.cancelled():
             gateway.let_go()
             return
         if not call.version.stable:
@@ -222,7 +225,7 @@ class InferConnection(PatientConnection):
                 if rescue is None:
                     self.send(cycle, self._answer(cycle, call, submitted), at_once=True)
             if rescue is not None:
-                self._submitted = rescue
+                self._submitted = rescue, call
                 rescue.add_done_callback(partial(self._end, cycle, call))
                 return
         else:
@@ -236,7 +239,9 @@ class InferConnection(PatientConnection):
             return _failed(error, call.served.name, call.source.origin, call, cycle)
 
     def send(self, cycle: Cycle, answer: bytes, *, at_once: bool = False) -> None:
-        """Write the whole answer; `at_once`: have it with the system before this returns."""
+        """Write the whole answer, if someone waits for it; `at_once`: have it with the system before this returns."""
+        if cycle.disconnected:
+            return
         cycle.response_started = cycle.response_complete = True
         if at_once:
             answer = self._sent_at_once(answer)
@@ -257,6 +262,11 @@ class InferConnection(PatientConnection):
             return answer[os.write(self.transport.get_extra_info("socket").fileno(), answer) :]
         except OSError:  # it would block, or the client has gone, which the transport finds out by itself
             return answer
+
+
+def _is_evidence(call: Call) -> bool:
+    """Whether what comes of the call says something of a candidate, for or against it."""
+    return call.decision.randomised or call.decision.variant is CANDIDATE
 
 
 def _failed(error: Exception, model: str, origin: Origin | None, call: Call | None, cycle: Cycle) -> bytes:

@@ -1,5 +1,6 @@
 """A candidate that fails in any way is answered for by stable; the breaker stops it."""
 
+import time
 from pathlib import Path
 
 import httpx
@@ -9,6 +10,7 @@ import yaml
 from loadtests import models
 from loadtests.client import Client, Seen
 from tests.processes.flawed import body, gateway, metric, order, release, requests, until
+from tests.web.test_connection import SMALL_BODY, Wire, post
 
 REASON = {"raises": "model_error", "hangs": "timeout", "nan": "invalid_output", "shape": "invalid_output"}
 PATIENT = {"guards": {"breaker": {"consecutive_failures": 1_000_000}}, "rescue": {"timeout": "100ms"}}
@@ -69,3 +71,13 @@ def test_what_both_versions_reject_is_the_clients_mistake(tmp_path: Path) -> Non
         assert statuses == {400}
         assert release(running)["stopped"] is False
         assert metric(running, "gateway_rescues_total") == 0
+
+
+@pytest.mark.parametrize("pad", [0, 2 * SMALL_BODY], ids=["short", "large"])
+def test_a_candidate_that_hangs_is_stopped_even_if_its_clients_never_wait_for_that(tmp_path: Path, pad: int) -> None:
+    with gateway(tmp_path, "hangs") as running:
+        for _ in range(40):  # half of them are the candidate's; five in a row in one worker are its end
+            with Wire(running) as wire:
+                wire.send(post("flawed", body(-1.0).ljust(pad)))
+                time.sleep(0.02)  # a client's patience; a rescue comes after half a second
+        until(lambda: bool(release(running)["stopped"]), "the breaker to stop it")
