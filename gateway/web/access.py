@@ -12,7 +12,15 @@ from gateway.identity.rates import Rates
 from gateway.routing.attributes import Attributes
 from gateway.settings import keys
 from gateway.web.body import Headers
-from gateway.web.callers import ANY, Need, authenticated, check_claim, refuse_browsers, refuse_other_sites
+from gateway.web.callers import (
+    ANY,
+    Need,
+    authenticated,
+    check_claim,
+    refuse_browsers,
+    refuse_other_machines,
+    refuse_other_sites,
+)
 from gateway.web.errors import send_error
 from gateway.web.patience import punctual
 
@@ -64,6 +72,8 @@ class Access:
             return None
         if self._keyring is not None:
             return self._identity(self._keyring, scope, headers, need)
+        if need is OPERATE:
+            refuse_other_machines(scope.get("client"))
         if scope["method"] not in ("GET", "HEAD"):
             refuse = refuse_browsers if need is OPERATE else refuse_other_sites
             refuse(headers)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 
 from gateway.errors import Forbidden, InvalidRequest, Unauthenticated
@@ -62,6 +63,15 @@ def refuse_browsers(headers: Headers) -> None:
     """Raises Forbidden for what any page sends: after DNS rebinding its site looks like this one's own."""
     if b"origin" in headers or headers.get(b"sec-fetch-site", b"none") != b"none":
         raise Forbidden("a page in a browser may not do this without an API key")
+
+
+def refuse_other_machines(client: tuple[str, int] | None) -> None:
+    """Raises Forbidden for what does not come from this machine: without keys no one else operates the gateway."""
+    address = ip_address(client[0]) if client else None
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or address
+    if address is None or not address.is_loopback:
+        raise Forbidden("without auth.keys this may be done from the gateway's own machine only")
 
 
 def identity_in(scope: Mapping[str, Any]) -> Identity | None:

@@ -1,11 +1,14 @@
 """Pages in a browser of this machine: from another site (CSRF), or under a name that points here (DNS rebinding)."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from gateway.errors import Forbidden
+from gateway.web.access import Access
 from tests.processes.flawed import gateway, release
 from tests.running import GatewayProcess, free_port
 from tests.security.guarded import Guarded, bearer, guarded
@@ -110,6 +113,20 @@ def test_no_page_loads_or_unloads_models(local: GatewayProcess, headers: dict[st
         answer = httpx.post(f"{local.url}/v2/repository/models/flawed/{order}", headers=headers)
         assert (answer.status_code, answer.json().keys()) == (403, {"error"})
     assert httpx.get(f"{local.url}/v2/models/flawed/ready").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "may"),
+    [("127.0.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("10.0.0.7", False), ("::ffff:10.0.0.7", False)],
+)
+def test_without_keys_only_this_machine_loads_and_unloads(address: str, may: bool) -> None:
+    """The data plane of a container listens on all addresses."""
+    for order in ("load", "unload"):
+        path = f"/v2/repository/models/flawed/{order}"
+        scope = {"type": "http", "method": "POST", "path": path, "client": (address, 4711), "query_string": b""}
+        with nullcontext() if may else pytest.raises(Forbidden, match=r"auth\.keys"):
+            Access().other(scope, {})
+    assert Access().other({**scope, "path": "/v2/repository/index"}, {}) is None
 
 
 def test_no_page_of_another_site_gives_feedback(local: GatewayProcess) -> None:
