@@ -103,7 +103,7 @@ class ComparisonSettings(Settings):
     metric: Literal["failures", "slow_requests", "wrong_feedback", "predicted_class", "mirror_disagreement"]
     """What is compared."""
     threshold: Seconds | None = None
-    """Beyond which a request is slow; for `slow_requests` only, which needs it and has stable run in threads as well."""
+    """Beyond which a request is slow; for `slow_requests` only, for which stable runs in threads as well."""
     direction: Literal["increase"] = "increase"
     """Acts when the candidate has more of it than stable."""
     action: Action = "stop"
