@@ -16,6 +16,7 @@ from gateway.shm.scoreboard import (
     SPANS_DROPPED,
     SPANS_EXPORTED,
     SPANS_FAILED,
+    THROTTLED,
     TOO_LARGE,
 )
 
@@ -23,6 +24,7 @@ KINDS: Final = {PREDICTIONS: "prediction", FEEDBACK: "feedback", MIRRORS: "mirro
 DROPS: Final = {
     ("prediction", "full"): DROPPED,
     ("prediction", "too_large"): TOO_LARGE,
+    ("prediction", "throttled"): THROTTLED,
     ("feedback", "full"): FEEDBACK_DROPPED,
     ("mirror", "full"): MIRRORS_DROPPED,
     ("event", "full"): EVENTS_DROPPED,

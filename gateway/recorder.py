@@ -33,15 +33,38 @@ from gateway.shm.scoreboard import (
     HEAD,
     MIRRORS_DROPPED,
     RECORDED,
+    THROTTLED,
     TOO_LARGE,
     UNRECORDED,
 )
 
+LARGE: Final = 65536  # bytes; that many a second of these would keep the disk, and its writer a core, to themselves
 LINE_BYTES: Final = 2048  # what a record holds beside request and response, at most
 BASE64: Final = 1.34
 OK: Final = Outcome.OK  # looked up on every request: through the enum that costs more than a hash
 UNRECORDED_OUTCOMES: Final = frozenset({Outcome.CLIENT_ERROR, Outcome.OVERLOADED})
 BLAMED: Final = frozenset({Outcome.MODEL_ERROR, Outcome.INVALID_OUTPUT, Outcome.TIMEOUT})
+
+
+class Allowance:
+    """Bytes that flow in at a rate and may be taken: what a second brings is the most that waits (a token bucket)."""
+
+    __slots__ = ("_at_ns", "_left", "_per_s")
+
+    def __init__(self, per_s: int) -> None:
+        self._per_s = per_s
+        self._left = float(per_s)
+        self._at_ns = time.monotonic_ns()
+
+    def takes(self, size: int) -> bool:
+        """Whether so many bytes may be taken now; they are, while anything is left, since one may exceed a second's."""
+        now_ns = time.monotonic_ns()
+        self._left = min(self._per_s, self._left + (now_ns - self._at_ns) * self._per_s / 1e9)
+        self._at_ns = now_ns
+        if self._left <= 0:
+            return False
+        self._left -= size
+        return True
 
 
 class Recorder:
@@ -67,6 +90,7 @@ class Recorder:
         self._inputs = settings.inputs
         self._full = settings.inputs == "full"
         self._threshold = round(settings.sample * SHARES) if predictions is not None else 0
+        self._allowance = Allowance(settings.large)
         self._must_record = settings.when_full == "refuse" and predictions is not None
 
     def admit(self, nonce: int, size: int) -> None:
@@ -96,6 +120,9 @@ class Recorder:
         size = len(encoded.body) + (len(source.body) if self._full else 0)
         if size > LINE_BYTES and not self._fits(size):  # before the work of making a line that would not fit
             self._drop(size)
+            return
+        if size > LARGE and not self._must_record and not self._allowance.takes(size):
+            self._head[THROTTLED] += 1
             return
         request = request_part(source.body, source.json_length, source.media, self._inputs)
         response = response_part(encoded.body, encoded.json_length)

@@ -4,13 +4,13 @@ What a client has sent and what it was sent are spliced in as they are, not pars
 JSON can only stand between its tokens, so that a space in its place changes nothing.
 """
 
-import binascii
 import hashlib
 import time
 from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
+import pybase64
 
 NONE: Final = b"null"
 UNKNOWN_CLASS: Final = -1
@@ -72,7 +72,8 @@ def one_line(text: bytes) -> bytes:
 
 def base64_of(raw: bytes | memoryview) -> bytes:
     """Standard Base64."""
-    return binascii.b2a_base64(raw, newline=False)
+    encoded: bytes = pybase64.b64encode(raw)  # twenty times as fast as binascii
+    return encoded
 
 
 PREDICTION: Final = (

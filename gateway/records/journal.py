@@ -19,9 +19,9 @@ from gateway.settings.gateway_settings import RecordsSettings
 from gateway.shm.ring import Ring
 
 STREAMS: Final = (PREDICTIONS, FEEDBACK, MIRRORS)
-CHUNK: Final = 1 << 20  # bytes taken from a ring at a time
+CHUNK: Final = 1 << 18  # bytes taken from a ring at a time
 BUSY: Final = CHUNK // 4  # where a ring gives as much as this, more is likely to come
-PAUSE_S: Final = 0.05  # between rounds in which there was nothing to do: each of them takes a core from a worker
+PAUSE_S: Final = 0.02  # between rounds in which there was nothing to do
 RETRY_S: Final = 0.25  # after the disk has refused
 LAST_S: Final = 10.0  # how long the end waits for the disk
 log: Final = logging.getLogger("gateway.records")

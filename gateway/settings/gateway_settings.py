@@ -102,6 +102,8 @@ class RecordsSettings(Settings):
     """How much is kept; the oldest sealed files go first."""
     ring: Bytes = 8 * 1024**2
     """Shared memory of each worker for records on their way to the disk."""
+    large: Bytes = 16 * 1024**2
+    """What a worker records a second in records above 64 KiB; what is beyond is dropped, unless when_full is refuse."""
     when_full: Literal["drop", "refuse"] = "drop"
     """When the ring is full: answer without a record, and count that; or answer 503."""
 

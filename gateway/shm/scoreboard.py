@@ -79,6 +79,7 @@ SHED_RATE: Final = 10  # refused because their customer asks too often
 SPANS_EXPORTED: Final = 11  # and the two below it: those that the collector did not take, that found the queue full
 SPANS_FAILED: Final = 12
 SPANS_DROPPED: Final = 13
+THROTTLED: Final = 14  # predictions whose records are beyond `records.large`
 HEAD: Final = 16  # words of a row before its blocks
 ROW: Final = HEAD + VERSIONS * BLOCK
 _LAYOUT: Final = 0x5342_0002_0000 + BLOCK

@@ -26,15 +26,18 @@ def run(folder: Path, rounds: int, seconds: int) -> bool:
     header = orjson.dumps({"inputs": [tensor]})
     load = Load(header + raw, {"inference-header-content-length": str(len(header))})
     best = max(SIZES, key=lambda size: _raw(file, size, 1.0))
-    reference, ours = [], []
-    with servers.gateway(folder, folder / "models", {}, "heavy") as gateway:
-        measure(gateway, load, CONNECTIONS, 1)
-        for _ in track(range(rounds), f"measuring, best batch size {best}", transient=True):
-            reference.append(_raw(file, best, seconds))
-            ours.append(measure(gateway, load, CONNECTIONS, seconds).per_s)
-    return report(
-        "batching", [Line(f"{CONNECTIONS} connections, rows (raw at {best} rows)", "/s", reference, ours, 0.85, True)]
-    )
+    lines = []
+    for name, sample in (("without records", "0%"), ("with full records, 35 kB each", "100%")):
+        reference, ours = [], []
+        place: tuple[Path, Path, dict[str, str], str] = folder / sample, folder / "models", {}, "heavy"
+        with servers.gateway(*place, records={"sample": sample}) as gateway:
+            measure(gateway, load, CONNECTIONS, 1)
+            for _ in track(range(rounds), f"measuring {name}, best batch size {best}", transient=True):
+                reference.append(_raw(file, best, seconds))
+                ours.append(measure(gateway, load, CONNECTIONS, seconds).per_s)
+        text = f"{CONNECTIONS} connections, {name}, rows (raw at {best} rows)"
+        lines.append(Line(text, "/s", reference, ours, 0.85, True))
+    return report("batching", lines)
 
 
 def _raw(file: Path, size: int, seconds: float) -> float:

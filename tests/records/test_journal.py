@@ -202,7 +202,7 @@ def test_an_entry_larger_than_a_chunk_is_whole(bench: Bench) -> None:
 def test_a_line_cut_by_the_chunk_waits_for_its_rest(bench: Bench) -> None:
     ring = bench.ring("a", 4 * CHUNK)
     journal = bench.journal(Source(ring, PREDICTIONS))
-    lines = [line(number, 300_000) for number in range(9)]
+    lines = [line(number, CHUNK // 3) for number in range(9)]
     for each in lines:
         ring.append(each)
     while not ring.empty:
