@@ -28,6 +28,7 @@ from gateway.web.wire import message_bytes, prediction_bytes
 
 SMALL_BODY: Final = 65536  # a larger one is left to the ASGI task, which reads it with flow control
 NO_QUERY: Final[Mapping[str, bytes]] = {"query_string": b""}  # what is asked with one goes the long way
+SMALL_DIGITS: Final = 5  # of a content-length: with more it is known to be larger before it is there
 CROWD_NS: Final = 1_000_000  # clients that take turns this fast are likely to meet in one turn of the event loop
 
 
@@ -56,15 +57,19 @@ class _Nothing:
 
 
 class ShortCycle:
-    """A prediction under way, as far as uvicorn asks: without scope, event and task, which only ASGI needs."""
+    """A prediction under way, as far as uvicorn asks: without scope, event and task, which only ASGI needs.
+
+    `named`: the headers by name, the last of each.
+    """
 
     __slots__ = (
-        "body", "disconnected", "headers", "keep_alive", "more_body", "response_complete", "response_started"
+        "body", "disconnected", "headers", "keep_alive", "more_body", "named", "response_complete", "response_started"
     )  # fmt: skip
     message_event: Final = _Nothing()
 
-    def __init__(self, headers: list[tuple[bytes, bytes]], keep_alive: bool) -> None:
+    def __init__(self, headers: list[tuple[bytes, bytes]], named: dict[bytes, bytes], keep_alive: bool) -> None:
         self.headers = headers
+        self.named = named
         self.body = b""
         self.keep_alive = keep_alive
         self.more_body = True
@@ -110,11 +115,12 @@ class InferConnection(PatientConnection):
             and (target := target_of_url(self.url)) is not None
             and parser.get_method() == b"POST"
             and not parser.should_upgrade()
+            and len((headers := dict(self.headers)).get(b"content-length", b"")) <= SMALL_DIGITS
         ):
             self.scope["method"] = "POST"
             self._target = target
             keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
-            cycle: Any = ShortCycle(self.headers, keep_alive)
+            cycle: Any = ShortCycle(self.headers, headers, keep_alive)
             self._short = self._answering = self.cycle = cycle
             self.headers = []  # for trailers, see PatientConnection
         else:
@@ -158,7 +164,7 @@ class InferConnection(PatientConnection):
         if short is None:
             super().on_message_complete()
             return
-        headers = dict(short.headers)
+        headers = short.named
         if self.flow.write_paused or b"content-encoding" in headers:
             self._turn_back(short)
             super().on_message_complete()
