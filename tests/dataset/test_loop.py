@@ -14,6 +14,8 @@ from tests.recording import data
 
 PLAN = Plan(weights=(20, 100), interval_s=1, fail=False)
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -60,6 +60,7 @@ def traffic() -> Recording:
     return recording
 
 
+@pytest.mark.slow
 def test_a_new_version_from_traffic(tmp_path: Path) -> None:
     dataset = exported(traffic(), tmp_path)
     out = tmp_path / "digits"
@@ -115,6 +116,7 @@ def test_the_other_models_too(tmp_path: Path, name: str, truth_class: int, truth
     assert manifest["train_rows"] == len(data(name).train_x) + 1
 
 
+@pytest.mark.slow
 def test_what_is_no_data_set_for_it(tmp_path: Path) -> None:
     ended = train("digits", tmp_path, tmp_path / "out")
     assert (ended.returncode, "write it with `gateway export digits" in ended.stderr) == (1, True)

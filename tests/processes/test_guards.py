@@ -159,6 +159,7 @@ def test_a_limit_stops(tmp_path: Path) -> None:
         assert violated["requests"] >= 20
 
 
+@pytest.mark.slow
 def test_a_ramp_rises_and_keeps_its_step_over_a_restart_and_begins_anew_when_resumed(tmp_path: Path) -> None:
     ramp = {"weights": [5, 20, 50, 100], "interval": "1s", "advance": "calm"}
     rules = routing(RAMPED, ramp, comparisons=[{"name": "errors", "metric": "failures"}])
@@ -208,6 +209,7 @@ def test_an_edit_of_another_model_leaves_a_ramp_undisturbed(tmp_path: Path) -> N
         assert [one["action"] for one in run.api("decisions")] == []
 
 
+@pytest.mark.slow
 def test_a_condition_on_p99_closes_a_route_and_opens_it_again_without_flapping(tmp_path: Path) -> None:
     for version in (1, 2):
         place(tmp_path / "models", "loops", version, looping)

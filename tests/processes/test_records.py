@@ -79,6 +79,7 @@ def test_every_answered_prediction_is_recorded_once_whoever_is_killed(tmp_path: 
     assert rings(running) == []
 
 
+@pytest.mark.slow
 def test_a_killed_control_process_loses_none_of_what_orphans_answer(tmp_path: Path) -> None:
     running, told = gateway(tmp_path), Told()
     with running, Client(("127.0.0.1", running.port), CONNECTIONS, requests(1.0), reconnect=True) as client:

@@ -153,6 +153,7 @@ def broken_forms(good: str, generator: random.Random) -> list[str]:
     return [cut, good + "x: 1\n", good.replace("candidate: 2", "candidate: 8")]
 
 
+@pytest.mark.slow
 def test_many_edits_under_load_fail_no_request(tmp_path: Path) -> None:
     """Every third one is broken."""
     with gateway(tmp_path) as running:
