@@ -142,7 +142,10 @@ class Recorder:
         )
         request = request_part(source.body, source.json_length, source.media, self._inputs)
         line = _line(call, token, error.outcome, duration_ns, 0, 0, UNKNOWN_CLASS, request, error_part(str(error)))
-        self._append(line, strict=False)
+        if self._predictions is not None and self._predictions.append(line):
+            self._head[RECORDED] += 1
+        else:
+            self._drop(len(line), strict=False)
 
     def failure(self, call: Call, *, candidate: bool) -> None:
         """A version has failed on a request that chance gave it."""
@@ -188,12 +191,6 @@ class Recorder:
 
     def _fits(self, size: int) -> bool:
         return self._predictions is not None and self._predictions.fits(size)
-
-    def _append(self, line: bytes, *, strict: bool = True) -> None:
-        if self._predictions is not None and self._predictions.append(line):
-            self._head[RECORDED] += 1
-        else:
-            self._drop(len(line), strict=strict)
 
     def _drop(self, size: int, *, strict: bool = True) -> None:
         if self._must_record and strict:
