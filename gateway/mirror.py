@@ -18,7 +18,7 @@ from gateway.errors import GatewayError
 from gateway.protocol.encode import encode_response
 from gateway.recorder import Recorder
 from gateway.records.entry import mirror_line
-from gateway.serving.batcher import Answer
+from gateway.serving.batch import Answer
 from gateway.serving.classes import NO_CLASS
 from gateway.serving.version import ModelVersion
 from gateway.tensors import InferResponse, Tensor

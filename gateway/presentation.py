@@ -126,11 +126,15 @@ def check_table(verdicts: "list[Verdict]") -> Table:
         if verdict.error:
             table.add_row(trial.name, str(trial.version), "[red]refused[/red]", "", "")
         else:
-            batches = f"no: {escape(verdict.obstacle)}" if verdict.obstacle else "yes"
-            table.add_row(
-                trial.name, str(trial.version), "[green]ready[/green]", f"{verdict.single_us:,.0f} µs", batches
-            )
+            takes = f"{verdict.single_us:,.0f} µs"
+            table.add_row(trial.name, str(trial.version), "[green]ready[/green]", takes, _batches(verdict))
     return table
+
+
+def _batches(verdict: "Verdict") -> str:
+    if verdict.rows > 1:
+        return f"of up to {verdict.rows} rows"
+    return f"no: {escape(verdict.obstacle or 'its rows are served faster one by one')}"
 
 
 def explanation_text(explanation: ExplanationDocument) -> str:

@@ -95,6 +95,12 @@ def defaulted(path: Path) -> Path:
     return save(path, [node], inputs, {"y": (FLOAT, BOTH)}, [helper.make_tensor("offset", FLOAT, [1], [10.0])])
 
 
+def pooling(path: Path) -> Path:
+    """The means of the channels of large images."""
+    nodes = [helper.make_node("GlobalAveragePool", ["x"], ["means"]), helper.make_node("Flatten", ["means"], ["y"])]
+    return save(path, nodes, {"x": (FLOAT, ["n", 3, 224, 224])}, {"y": (FLOAT, BOTH)})
+
+
 def logarithm(path: Path) -> Path:
     """Gives NaN and minus infinity when asked for it."""
     node = helper.make_node("Log", ["x"], ["y"])

@@ -30,15 +30,16 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of a trial. `error` is empty where the version can be served; `obstacle` says why it is not batched.
+    """What came of a trial. `error` is empty where the version can be served; `obstacle` says why it cannot be batched.
 
-    `killed`: loading it ended the process.
+    `single_us` and `rows` as its warm-up found them. `killed`: loading it ended the process.
     """
 
     trial: Trial
     error: str
     obstacle: str = ""
     single_us: float = 0.0
+    rows: int = 1
     killed: bool = False
 
 
@@ -87,7 +88,8 @@ def _try(repository: Repository, trial: Trial) -> dict[str, object]:
             stable.session.signature.check_replaceable_by(loaded.session.signature, trial.version)
     except GatewayError as error:
         return {"error": str(error)}
-    return {"error": "", "obstacle": loaded.warm_up.obstacle, "single_us": loaded.warm_up.single_us}
+    warm = loaded.warm_up
+    return {"error": "", "obstacle": warm.obstacle, "single_us": warm.single_us, "rows": warm.rows}
 
 
 def _load(repository: Repository, name: str, version: int) -> LoadedVersion:

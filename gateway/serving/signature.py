@@ -27,11 +27,12 @@ class Signature:
         """The arrays to run the model on, by input name; raises InvalidRequest that names the tensor and the remedy."""
         feeds: Feeds = {}
         for tensor in request.inputs:
-            spec = self._by_name.get(tensor.name)
+            name = tensor.name
+            spec = self._by_name.get(name)
             if spec is None:
-                raise InvalidRequest(f"unknown input '{tensor.name}'; the model's inputs are {_listed(self.inputs)}")
-            feeds[tensor.name] = _fitted(tensor, spec)
-        if not self._required <= feeds.keys():
+                raise InvalidRequest(f"unknown input '{name}'; the model's inputs are {_listed(self.inputs)}")
+            feeds[name] = _fitted(tensor, spec)
+        if len(feeds) < len(self.inputs) and not self._required <= feeds.keys():
             missing = next(spec for spec in self.inputs if spec.name in self._required - feeds.keys())
             raise InvalidRequest(f"input '{missing.name}' is missing; send it as {_described(missing)}")
         return feeds
@@ -85,14 +86,11 @@ def _fitted(tensor: Tensor, spec: TensorSpec) -> Array:
 
 def covers(spec: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     """Whether `shape` is what `spec` asks for, in which -1 is any size."""
+    if spec[1:] == shape[1:] and spec and shape and (spec[0] == -1 or spec[0] == shape[0]):
+        return True  # as most are: all is said, or all but the rows
     if not spec:  # a scalar, or a model that does not say: ONNX Runtime reports both so, and checks the rank itself
         return True
-    if len(spec) != len(shape):
-        return False
-    for size, actual in zip(spec, shape, strict=True):  # a loop: a generator costs each request twice as much
-        if size not in (actual, -1):
-            return False
-    return True
+    return len(spec) == len(shape) and all(size in (actual, -1) for size, actual in zip(spec, shape, strict=True))
 
 
 def _strings(array: Array, name: str) -> Array:

@@ -18,8 +18,6 @@ from gateway.settings.model_settings import ModelSettings
 from gateway.shm.scoreboard import Tally
 from gateway.tensors import NO_PARAMETERS, Parameters
 
-ON_LOOP_SINGLE_US: Final = 200.0
-ON_LOOP_FULL_US: Final = 1000.0
 DRAIN_POLL_S: Final = 0.01
 
 
@@ -50,8 +48,8 @@ def load_version(file: Path, settings: ModelSettings, sample: Path) -> LoadedVer
     except Exception as error:  # whatever a file makes ONNX Runtime do, it must not end the gateway
         raise ModelUnavailable(f"{file}: it cannot be loaded and warmed up: {type(error).__name__}: {error}") from error
     rules = BatchingRules(concurrency=settings.concurrency)
-    if batching and not warm.obstacle:
-        rules = BatchingRules(batching.max_size, batching.max_delay, settings.concurrency)
+    if batching and warm.rows > 1:
+        rules = BatchingRules(warm.rows, batching.max_delay, settings.concurrency)
     return LoadedVersion(session, settings, warm, sha256, rules)
 
 
@@ -85,7 +83,7 @@ class ModelVersion:
         self.tally = tally
         self.stable = stopped is None
         self.compared = compared
-        self.on_loop = self.stable and not compared and _is_short(loaded.warm_up)
+        self.on_loop = self.stable and not compared and loaded.warm_up.short
         self.labels = labels_of(loaded)
         self.classes = Classes(loaded.settings, self.signature, self.labels)
         self.output_parameters: list[Parameters] = [
@@ -100,6 +98,7 @@ class ModelVersion:
         self.infer_now = self._batcher.run_now
         self.abandon = self._batcher.abandon
         self.waits = not self.on_loop or loaded.rules.max_delay_s > 0  # even a request that comes alone must wait
+        self.joins = loaded.rules.max_rows > 1  # requests that come together
 
     @property
     def spare(self) -> bool:
@@ -111,16 +110,13 @@ class ModelVersion:
         self._closing = True
         while not self._batcher.idle:
             await asyncio.sleep(DRAIN_POLL_S)
+        self._batcher.close()
         if self._threads is not None:
             self._threads.shutdown(wait=False)
 
 
 def _checked(loaded: LoadedVersion, number: int, stopped: Stopped) -> Run:
     return checked(loaded.session, number, stopped, row_for_row=not loaded.warm_up.obstacle)
-
-
-def _is_short(warm: WarmUp) -> bool:
-    return warm.single_us < ON_LOOP_SINGLE_US and warm.full_us < ON_LOOP_FULL_US
 
 
 def labels_of(loaded: LoadedVersion) -> dict[str, tuple[str, ...]]:

@@ -21,7 +21,7 @@ class BatchingSettings(Settings):
     """How requests that arrive together are run as one."""
 
     max_size: PositiveInt = 32
-    """Rows in a batch at most."""
+    """Rows in a batch at most; fewer where the warm-up finds that more are served no faster."""
     max_delay: Seconds = 0.0
     """How long a request waits for company; 0: it takes only what is there."""
 

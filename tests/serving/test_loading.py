@@ -43,7 +43,7 @@ def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
     [
         (version, "OnnxSession"),
         (version, "warm_up"),
-        (warmup, "_median_us"),
+        (warmup, "_run_us"),
         (warmup, "_obstacle"),
         (version, "_sha256"),
     ],

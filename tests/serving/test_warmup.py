@@ -13,7 +13,7 @@ from gateway.serving.batcher import BatchingRules
 from gateway.serving.repository import Repository
 from gateway.serving.session import OnnxSession
 from gateway.serving.version import LoadedVersion, load_version
-from gateway.serving.warmup import WarmUp, warm_up
+from gateway.serving.warmup import WarmUp, paying_batch, warm_up
 from gateway.settings.model_settings import ModelSettings, PredictionSettings
 from tests import zoo
 from tests.serving import onnx_models
@@ -87,6 +87,45 @@ def test_a_model_that_naive_batching_would_break_is_not_batched(tmp_path: Path, 
     assert warm.obstacle == obstacle
     assert warm.full_us == warm.single_us  # it was run and measured all the same
     assert warm.single_us > 0
+
+
+def test_a_model_that_takes_hardly_longer_for_many_rows_gets_full_batches(tmp_path: Path) -> None:
+    warm = warmed(tmp_path, onnx_models.doubling, max_rows=24)
+    assert (warm.obstacle, warm.rows) == ("", 24)
+
+
+def test_rows_whose_joining_costs_more_than_it_saves_are_run_one_by_one(tmp_path: Path) -> None:
+    version = loaded(tmp_path, zoo.pooling, EAGER)  # images of 600 kB
+    assert (version.warm_up.obstacle, version.warm_up.rows) == ("", 1)
+    assert version.warm_up.full_us == version.warm_up.single_us
+    assert version.rules == BatchingRules(max_rows=1, max_delay_s=0.0, concurrency=3)
+
+
+@pytest.mark.parametrize(
+    ("run_us", "size"),
+    [
+        (lambda rows: 100, 32),  # rows cost nothing
+        (lambda rows: 10_000 + 1_000 * rows, 32),
+        (lambda rows: 10_000 * rows, 32),  # a row costs the same, a batch less than so many
+        (lambda rows: 1_000 * rows * (1 if rows == 1 else 1.3), 1),
+        (lambda rows: 500 * rows * (1 if rows <= 8 else 1.2), 8),  # beyond 8 the caches are too small
+        (lambda rows: 100 * rows + 50 * rows * (rows > 1), 1),  # joining costs more than it saves
+        (lambda rows: 400_000 * rows**0.9, 4),  # which takes more than a second: none larger is tried
+    ],
+)
+def test_batches_are_as_large_as_it_pays(run_us: Callable[[int], float], size: int) -> None:
+    assert paying_batch(run_us(1), 32, run_us) == (size, pytest.approx(run_us(size)))
+
+
+def test_no_larger_batch_is_tried_where_that_would_take_too_long() -> None:
+    tried: list[int] = []
+
+    def run_us(rows: int) -> float:
+        tried.append(rows)
+        return 300_000.0 * rows
+
+    paying_batch(300_000.0, 32, run_us)
+    assert tried == [2, 4]
 
 
 def test_no_proof_is_sought_where_batching_is_off(tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""Requests that run as one: what each of them waits for, and how the rows of the run are handed out again."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from onnxruntime import RunOptions
+
+from gateway.errors import DeadlineExceeded, InvalidOutput
+from gateway.priority import yield_core
+from gateway.serving.session import Result
+from gateway.serving.signature import Feeds
+
+Run = Callable[[Feeds, RunOptions | None], list[Result]]
+
+
+class Answer(list[Result]):
+    """One request's outputs, how long it waited for its batch, and the rows of that batch."""
+
+    queued_ns = 0
+    batch_rows = 1
+
+
+class BatchItem(asyncio.Future[Answer]):
+    """One request in the queue, and the future that its caller waits for. `group`: items with an equal one may share a
+    batch. Cancelling it leaves its batch mates untouched.
+    """
+
+    __slots__ = ("batch", "deadline_ns", "enqueued_ns", "feeds", "group", "rows")
+
+    def __init__(
+        self, feeds: Feeds, rows: int, group: Hashable, deadline_ns: int, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        super().__init__(loop=loop)
+        self.feeds = feeds
+        self.rows = rows
+        self.group = group
+        self.enqueued_ns = time.monotonic_ns()
+        self.deadline_ns = deadline_ns
+        self.batch: Batch | None = None
+
+    def cancel(self, msg: Any = None) -> bool:
+        """As any future; and no run goes on for no one."""
+        cancelled = super().cancel(msg)
+        if cancelled:
+            self._leave()
+        return cancelled
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        if not self.done():
+            self.set_exception(DeadlineExceeded("the deadline passed before the model had answered"))
+            self._leave()
+
+    def _leave(self) -> None:
+        if self.batch is not None:
+            self.batch.end_if_abandoned()
+        else:
+            self.feeds = {}  # it stays in its queue until a run has ended: without what it weighs
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Items that run together. `answers` has one entry an item: its outputs, or the error of that item alone.
+
+    `options` ends the run from another thread; None where the batch runs on the event loop. `trusted`: should it run
+    past its deadline, its thread keeps its priority all the same.
+    """
+
+    items: list[BatchItem]
+    rows: int
+    options: RunOptions | None
+    trusted: bool = True
+    thread: int = 0
+    started_ns: int = 0
+    ended_ns: int = 0
+    answers: Sequence[list[Result] | Exception] = ()
+
+    def execute(self, run: Run) -> None:
+        """Run the items together; if that fails, one by one, so that a poisoned request fails alone. Any thread."""
+        self.started_ns = time.monotonic_ns()
+        try:
+            self.answers = self._together(run)
+        except Exception as error:
+            self.answers = [error] if len(self.items) == 1 else [self._alone(item, run) for item in self.items]
+        self.ended_ns = time.monotonic_ns()
+
+    def end_if_abandoned(self) -> None:
+        """End the run once no caller waits for it any more."""
+        if self.options is not None and all(item.done() for item in self.items):
+            self.options.terminate = True
+            if not self.trusted and not all(item.cancelled() for item in self.items):
+                yield_core(self.thread)
+
+    def _together(self, run: Run) -> Sequence[list[Result]]:
+        if len(self.items) == 1:
+            return [run(self.items[0].feeds, self.options)]
+        names = self.items[0].feeds
+        feeds = {name: np.concatenate([item.feeds[name] for item in self.items]) for name in names}
+        outputs = [output for output in run(feeds, self.options) if output is not None]
+        if any(len(output) != self.rows for output in outputs):
+            raise InvalidOutput("an output of the batch does not have the batch's rows")
+        ends = list(itertools.accumulate(item.rows for item in self.items))
+        return [
+            [output[end - item.rows : end] for output in outputs] for item, end in zip(self.items, ends, strict=True)
+        ]
+
+    def _alone(self, item: BatchItem, run: Run) -> list[Result] | Exception:
+        try:
+            return run(item.feeds, self.options)
+        except Exception as error:
+            return error
