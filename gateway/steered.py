@@ -14,7 +14,8 @@ from gateway.settings.routing_settings import ReleaseSettings
 from gateway.shm.events import FailureEvent
 from gateway.shm.scoreboard import UNSTRATIFIED, Totals
 
-IDLE_S: Final = 0.25  # between two steps of a release that nothing comes to: as often as windows keep their past
+COUNTED_S: Final = 0.09  # between two steps of a release of which only counts have changed: every second tick
+IDLE_S: Final = 0.25  # of one that nothing comes to: as often as windows keep their past
 RAMP: Final = "ramp"
 
 
@@ -32,7 +33,8 @@ class Steered:
     feedback: list[FeedbackEvent] = field(default_factory=list)
     pairs: list[MirrorPair] = field(default_factory=list)
     _looked_s: float = -math.inf
-    _known: tuple[int, ...] = ()
+    _state: tuple[int, bool] = 0, False
+    _counts: tuple[int, ...] = ()
 
     @property
     def candidate(self) -> int:
@@ -63,13 +65,21 @@ class Steered:
                 FeedbackEvent(heard.time_ns, token.time_ns, token.weight_ppm, candidate, key, heard.wrong, heard.reward)
             )
 
-    def is_idle(self, now_s: float, *known: int) -> bool:
-        """Whether nothing has come since the last look and `known` is as it was: then few looks a second will do."""
-        news = known != self._known or self.failures or self.feedback or self.pairs
-        if not news and now_s - self._looked_s < IDLE_S:
+    def is_due(self, now_s: float, state: tuple[int, bool]) -> bool:
+        """Whether to look at the counts: evidence and another `state` (epoch, stopped) are looked at at once."""
+        return state != self._state or self._news or now_s - self._looked_s >= COUNTED_S
+
+    def is_idle(self, now_s: float, state: tuple[int, bool], counts: tuple[int, ...]) -> bool:
+        """Whether nothing has come since the last step and that is not long ago."""
+        same = state == self._state and counts == self._counts and not self._news
+        if same and now_s - self._looked_s < IDLE_S:
             return True
-        self._looked_s, self._known = now_s, known
+        self._looked_s, self._state, self._counts = now_s, state, counts
         return False
+
+    @property
+    def _news(self) -> bool:
+        return bool(self.failures or self.feedback or self.pairs)
 
     def observation(self, time_ns: int, epoch: int, stopped: bool, stable: Totals, candidate: Totals) -> Observation:
         """What its controller is told now. What has been gathered is handed over."""

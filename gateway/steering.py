@@ -25,7 +25,8 @@ from gateway.release.state import Event
 from gateway.release.stops import Decision, Stops
 from gateway.routing.release import Variant
 from gateway.settings.routing_settings import ReleaseSettings
-from gateway.shm.scoreboard import INFLIGHT, Scoreboard, Slots, Totals
+from gateway.shm.scoreboard import INFLIGHT, Scoreboard, Totals
+from gateway.shm.slots import Slots
 from gateway.shm.switchboard import LIVE_ROUTES, Switchboard
 from gateway.steered import RAMP, Steered, live_routes
 
@@ -182,9 +183,11 @@ class Steering:
         return Controller(settings)
 
     def _step(self, one: Steered, now_s: float, time_ns: int) -> bool:
+        epoch, stopped = state = self._board.epoch(one.slot), self._board.stopped(one.slot)
+        if not one.is_due(now_s, state):
+            return False
         stable, candidate = self._totals(one.name, one.settings.stable), self._totals(one.name, one.candidate)
-        epoch, stopped = self._board.epoch(one.slot), self._board.stopped(one.slot)
-        if one.is_idle(now_s, epoch, stopped, *_counts(stable), *_counts(candidate)):
+        if one.is_idle(now_s, state, _counts(stable) + _counts(candidate)):
             return False
         seen = one.observation(time_ns, epoch, stopped, stable, candidate)
         one.window.sample(now_s, self._sample(one, stable, candidate))

@@ -79,10 +79,10 @@ class Ring:
         if end > self._limit and not self.fits(count):
             return False
         at = head % self.size
-        room = self.size - at
-        if count <= room:
+        if at + count <= self.size:
             self._raw[_DATA + at : _DATA + at + count] = entry
         else:
+            room = self.size - at
             self._raw[_DATA + at : _DATA + self.size] = entry[:room]
             self._raw[_DATA : _DATA + count - room] = entry[room:]
         self._head = self._words[HEAD] = end
@@ -125,6 +125,11 @@ class Ring:
         if self._words[DRAIN_END] <= self._words[TAIL]:
             return None
         return Drain(self._words[DRAIN_END], self._words[DRAIN_SEGMENT], self._words[DRAIN_OFFSET])
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes wait to be taken."""
+        return self._words[HEAD] - self._words[TAIL]
 
     @property
     def empty(self) -> bool:
