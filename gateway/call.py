@@ -1,6 +1,6 @@
 """One prediction under way: what was asked, what was decided, who answers."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.routing.attributes import Attributes
@@ -26,7 +26,8 @@ class Origin(NamedTuple):
     request_id: str | None
 
 
-class Source(NamedTuple):
+@dataclass(slots=True)
+class Source:
     """The request as it came, decompressed. `json_length`: where its JSON ends and raw tensors begin (None: all JSON).
 
     `media`: image, text …, where the body is one raw element and no JSON at all. `origin`: what the headers
@@ -44,13 +45,17 @@ class Call:
 
     `stable_feeds` are the inputs as stable takes them, for a rescue; `rescued` says why there was one, "" where there
     was none. `blamed_ns` is when a candidate that rejected the inputs was asked: it is at fault only if stable then
-    answers. `nonce` tells the prediction from all others; `prediction_id` is b"" until it is answered.
+    answers. `nonce` tells the prediction from all others; `prediction_id` is b"" until it is answered. What has
+    no value here gets one when the call is bound.
     """
 
-    __slots__ = (
-        "attributes", "blamed_ns", "deadline_ns", "decision", "epoch", "feeds", "nonce", "positions", "prediction_id",
-        "request", "rescued", "served", "source", "stable_feeds", "started_ns", "version",
-    )  # fmt: skip
+    deadline_ns: int
+    feeds: Feeds
+    stable_feeds: Feeds
+    epoch = 0
+    blamed_ns = 0
+    prediction_id = b""
+    rescued = ""
 
     def __init__(
         self,
@@ -70,11 +75,3 @@ class Call:
         self.nonce = nonce
         self.version: ModelVersion = served.versions[decision.version]
         self.started_ns = started_ns
-        self.deadline_ns = started_ns
-        self.epoch = 0
-        self.blamed_ns = 0
-        self.prediction_id = b""
-        self.rescued = ""
-        self.feeds: Feeds = {}
-        self.stable_feeds: Feeds = {}
-        self.positions: Sequence[int] = ()

@@ -22,8 +22,9 @@ from gateway.serving.scratch import Trial
 from gateway.settings.gateway_settings import GatewaySettings
 from gateway.settings.guarding import GuardsSettings
 from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings
-from gateway.shm.scoreboard import VERSIONS, Scoreboard, Slots
+from gateway.shm.scoreboard import VERSIONS, Scoreboard
 from gateway.shm.segment import memory_path, remove_leftovers
+from gateway.shm.slots import Slots
 from gateway.shm.switchboard import RELEASES, Switchboard
 from gateway.steering import Steering
 

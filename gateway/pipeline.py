@@ -5,44 +5,29 @@ import time
 from array import array
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final, NamedTuple
+from dataclasses import replace
+from typing import Final
 
-from gateway.call import Call, Origin, Source
+from gateway.call import Call, Source
 from gateway.deployment import Deployment
 from gateway.errors import Conflict, InvalidRequest, NotFound, Outcome, Overloaded, RequestError
 from gateway.instruments import SharedInstruments
 from gateway.mirror import Mirror, is_mirrored
-from gateway.protocol.classification import classify
-from gateway.protocol.encode import encode_response
 from gateway.recorder import BLAMED, Recorder
 from gateway.records.token import nonces
 from gateway.records.token_keys import ephemeral_keys
+from gateway.reply import Reply, encoded_body
 from gateway.routing.attributes import Attributes
 from gateway.routing.release import CANDIDATE, PINNED, STABLE
 from gateway.served import ServedModel
-from gateway.serving.batcher import Answer
+from gateway.serving.batch import Answer
 from gateway.serving.classes import NO_CLASS
 from gateway.serving.version import ModelVersion
 from gateway.settings.gateway_settings import LimitsSettings
 from gateway.shm.scoreboard import HEAD, INFLIGHT, SHED, UNSTRATIFIED
-from gateway.tensors import InferRequest, InferResponse, RequestedOutput, Tensor
+from gateway.tensors import InferRequest
 
-NO_BINARY: Final[frozenset[str]] = frozenset()
 STOPPED: Final = "stopped"
-
-
-class Reply(NamedTuple):
-    """A prediction ready to be sent. `json_length` where raw tensors follow the JSON of `body`, else None.
-
-    `origin`: of the request.
-    """
-
-    body: bytes
-    json_length: int | None
-    prediction_id: bytes
-    version: str
-    variant: str
-    origin: Origin | None
 
 
 class Gateway:
@@ -109,7 +94,8 @@ class Gateway:
         release = served.release
         stopped = served.switch.stopped(started_ns)
         nonce = self._next_nonce()
-        self.recorder.admit(nonce, len(source.body))
+        if self.recorder.must_record:
+            self.recorder.admit(nonce, len(source.body))
         if pinned is None:
             decision = release.decide(attributes, nonce, stopped)
         elif stopped and pinned == release.candidate:
@@ -161,9 +147,8 @@ class Gateway:
         else:
             self._blame(call, error.outcome if isinstance(error, RequestError) else Outcome.MODEL_ERROR, now_ns)
         call.version = served.stable
-        call.decision = call.decision._replace(version=served.stable.number, variant=STABLE)
+        call.decision = replace(call.decision, version=served.stable.number, variant=STABLE)
         call.feeds = call.stable_feeds
-        call.positions = served.stable.signature.positions(call.request.outputs)
         return served.stable.infer(call.feeds, call.deadline_ns)
 
     def end(self, call: Call, submitted: "asyncio.Future[Answer]") -> Reply:
@@ -187,13 +172,16 @@ class Gateway:
 
     def _bind(self, call: Call) -> None:
         """The inputs as the version takes them, and stable's way too: its signature is what a release promises."""
-        call.deadline_ns = call.started_ns + self._patience_ns(call.request)
+        request, signature = call.request, call.version.signature
+        call.deadline_ns = call.started_ns + (self._patience_ns(request) if request.parameters else self._timeout_ns)
         call.epoch = call.served.switch.epoch
         if call.decision.variant is CANDIDATE:
-            call.stable_feeds = call.served.stable.signature.bind(call.request)
-            call.served.stable.signature.positions(call.request.outputs)
-        call.feeds = call.version.signature.bind(call.request)
-        call.positions = call.version.signature.positions(call.request.outputs)
+            call.stable_feeds = call.served.stable.signature.bind(request)
+            if request.outputs is not None:
+                call.served.stable.signature.positions(request.outputs)
+        call.feeds = signature.bind(request)
+        if request.outputs is not None:
+            signature.positions(request.outputs)
 
     def _blame(self, call: Call, outcome: Outcome, failed_ns: int) -> None:
         """The candidate has failed on a call that stable answers."""
@@ -229,31 +217,23 @@ class Gateway:
         self.recorder.failed(call, error, duration_ns)
 
     def _answered(self, call: Call, answer: Answer) -> Reply:
-        decision, served, version = call.decision, call.served, call.version
+        decision, served, version, rescued = call.decision, call.served, call.version, call.rescued
+        variant, route = decision.variant, decision.route
         classes = version.classes.predicted(answer)
         predicted = classes[0] if len(classes) == 1 else NO_CLASS
-        token = call.prediction_id = self._token(
-            served.names[decision.route], decision, call.nonce, predicted, bool(call.rescued)
-        )
-        response = _response(version, call.request, call.positions, answer)
-        response.parameters = {
-            "prediction_id": token.decode(),
-            "variant": decision.variant,
-            "route": decision.route,
-        }
-        encoded = encode_response(response)
+        token = call.prediction_id = self._token(served.names[route], decision, call.nonce, predicted, bool(rescued))
+        encoded = encoded_body(call, answer, {"prediction_id": token.decode(), "variant": variant, "route": route})
         ended_ns = time.monotonic_ns()
         duration_ns = ended_ns - call.started_ns
         self.recorder.answered(call, answer, token, encoded, predicted, duration_ns)
-        version.tally.success(decision.variant, call.started_ns, ended_ns)
+        version.tally.success(variant, duration_ns, ended_ns)
         if classes:
             _classify(call, classes)
-        mirrored = served.mirror_ppm and decision.variant is STABLE and not call.rescued  # else it has failed already
-        if mirrored and is_mirrored(call.nonce, served.mirror_ppm):
-            self._mirror.offer(call, token, answer, classes)
-        if duration_ns > served.slow_after_ns and not call.rescued:
-            self.recorder.slow(call, candidate=decision.variant is CANDIDATE)
-        return Reply(encoded.body, encoded.json_length, token, version.text, decision.variant, call.source.origin)
+        if served.mirror_ppm and variant is STABLE and not rescued and is_mirrored(call.nonce, served.mirror_ppm):
+            self._mirror.offer(call, token, answer, classes)  # unless rescued: the candidate has failed already
+        if duration_ns > served.slow_after_ns and not rescued:
+            self.recorder.slow(call, candidate=variant is CANDIDATE)
+        return Reply(encoded.body, encoded.json_length, token, version.text, variant, call.source.origin)
 
 
 def _classify(call: Call, classes: Sequence[int]) -> None:
@@ -266,28 +246,3 @@ def _classify(call: Call, classes: Sequence[int]) -> None:
 def _stopped(served: ServedModel) -> Conflict:
     version = served.release.candidate
     return Conflict(f"version {version} of '{served.name}' is stopped; resume it, or ask for another version")
-
-
-def _response(version: ModelVersion, request: InferRequest, positions: Sequence[int], answer: Answer) -> InferResponse:
-    outputs = []
-    for position in positions:
-        result = answer[position]
-        if result is not None:
-            spec = version.signature.outputs[position]
-            outputs.append(Tensor(spec.name, spec.datatype, result, version.output_parameters[position]))
-    binary = NO_BINARY
-    if request.outputs is not None:
-        wanted = {output.name: output for output in request.outputs}
-        outputs = [_classified(tensor, wanted[tensor.name].classification, version) for tensor in outputs]
-        binary = frozenset(name for name, output in wanted.items() if _is_binary(output, request.binary_output))
-    elif request.binary_output:
-        binary = frozenset(tensor.name for tensor in outputs)
-    return InferResponse(version.name, version.text, outputs, request.id, binary=binary)
-
-
-def _classified(tensor: Tensor, classes: int, version: ModelVersion) -> Tensor:
-    return classify(tensor, classes, version.labels.get(tensor.name, ())) if classes else tensor
-
-
-def _is_binary(output: RequestedOutput, default: bool) -> bool:
-    return default if output.binary is None else output.binary

@@ -4,6 +4,8 @@ import time
 from array import array
 from typing import Final
 
+from orjson import dumps
+
 from gateway.call import Call
 from gateway.errors import BodyTooLarge, Outcome, Overloaded, RequestError
 from gateway.protocol.encode import EncodedResponse
@@ -13,15 +15,15 @@ from gateway.records.entry import (
     PREDICTION,
     UNKNOWN_CLASS,
     error_part,
+    one_line,
     origin_part,
     request_part,
     rescue_part,
     response_part,
-    text_part,
 )
 from gateway.records.sampling import SHARES, share_of
 from gateway.records.token import Signer
-from gateway.serving.batcher import Answer
+from gateway.serving.batch import Answer
 from gateway.settings.gateway_settings import RecordsSettings
 from gateway.shm.events import FailureEvent, Kind
 from gateway.shm.ring import Ring
@@ -41,7 +43,7 @@ from gateway.shm.scoreboard import (
 LARGE: Final = 65536  # bytes; that many a second of these would keep the disk, and its writer a core, to themselves
 LINE_BYTES: Final = 2048  # what a record holds beside request and response, at most
 BASE64: Final = 1.34
-OK: Final = Outcome.OK  # looked up on every request: through the enum that costs more than a hash
+OK: Final = Outcome.OK.encode()
 UNRECORDED_OUTCOMES: Final = frozenset({Outcome.CLIENT_ERROR, Outcome.OVERLOADED})
 BLAMED: Final = frozenset({Outcome.MODEL_ERROR, Outcome.INVALID_OUTPUT, Outcome.TIMEOUT})
 
@@ -91,14 +93,14 @@ class Recorder:
         self._full = settings.inputs == "full"
         self._threshold = round(settings.sample * SHARES) if predictions is not None else 0
         self._allowance = Allowance(settings.large)
-        self._must_record = settings.when_full == "refuse" and predictions is not None
+        self.must_record = settings.when_full == "refuse" and predictions is not None
 
     def admit(self, nonce: int, size: int) -> None:
-        """Before a prediction on a body of `size` bytes that must be recorded: raises Overloaded where it could not.
+        """Before a prediction on a body of `size` bytes, where it `must_record`: raises Overloaded where it could not.
 
         Raises BodyTooLarge where it never could.
         """
-        if not self._must_record or share_of(nonce) >= self._threshold:
+        if share_of(nonce) >= self._threshold:
             return
         assert self._predictions is not None
         line = LINE_BYTES + (int(BASE64 * size) if self._full else 0)
@@ -116,16 +118,22 @@ class Recorder:
         """Record a prediction that is about to be sent. Raises Overloaded where it must be recorded and cannot."""
         if self._threshold < SHARES and share_of(call.nonce) >= self._threshold:
             return
-        source = call.source
-        size = len(encoded.body) + (len(source.body) if self._full else 0)
-        if size > LINE_BYTES and not self._fits(size):  # before the work of making a line that would not fit
-            self._drop(size)
-            return
-        if size > LARGE and not self._must_record and not self._allowance.takes(size):
-            self._head[THROTTLED] += 1
-            return
-        request = request_part(source.body, source.json_length, source.media, self._inputs)
-        response = response_part(encoded.body, encoded.json_length)
+        source, response = call.source, encoded.body
+        body = source.body
+        size = len(response) + (len(body) if self._full else 0)
+        if size > LINE_BYTES:
+            if not self._fits(size):  # before the work of making a line that would not fit
+                self._drop(size)
+                return
+            if size > LARGE and not self.must_record and not self._allowance.takes(size):
+                self._head[THROTTLED] += 1
+                return
+        if self._full and source.json_length is None and source.media is None:
+            request = one_line(body)
+        else:
+            request = request_part(body, source.json_length, source.media, self._inputs)
+        if encoded.json_length is not None:
+            response = response_part(response, encoded.json_length)
         line = _line(call, token, OK, duration_ns, answer.queued_ns, answer.batch_rows, predicted, request, response)
         if self._predictions is not None and self._predictions.append(line):
             self._head[RECORDED] += 1
@@ -141,7 +149,9 @@ class Recorder:
             call.served.names[decision.route], decision, call.nonce, UNKNOWN_CLASS, bool(call.rescued)
         )
         request = request_part(source.body, source.json_length, source.media, self._inputs)
-        line = _line(call, token, error.outcome, duration_ns, 0, 0, UNKNOWN_CLASS, request, error_part(str(error)))
+        line = _line(
+            call, token, error.outcome.encode(), duration_ns, 0, 0, UNKNOWN_CLASS, request, error_part(str(error))
+        )
         if self._predictions is not None and self._predictions.append(line):
             self._head[RECORDED] += 1
         else:
@@ -193,7 +203,7 @@ class Recorder:
         return self._predictions is not None and self._predictions.fits(size)
 
     def _drop(self, size: int, *, strict: bool = True) -> None:
-        if self._must_record and strict:
+        if self.must_record and strict:
             raise self._unrecorded()
         too_large = self._predictions is not None and size > self._predictions.size
         self._head[TOO_LARGE if too_large else DROPPED] += 1
@@ -206,7 +216,7 @@ class Recorder:
 def _line(
     call: Call,
     token: bytes,
-    outcome: Outcome,
+    outcome: bytes,
     duration_ns: int,
     queued_ns: int,
     batch: int,
@@ -216,7 +226,7 @@ def _line(
 ) -> bytes:
     """One formatting for the whole line: request and response are copied once."""
     decision, attributes, served = call.decision, call.attributes, call.served
-    bucket, rescued = decision.bucket, call.rescued
+    bucket, rescued, customer, modality = decision.bucket, call.rescued, attributes.customer, attributes.modality
     constant = served.constant(decision)
     if call.source.origin is not None or call.request.id:
         constant += _origin(call)
@@ -224,12 +234,10 @@ def _line(
         token,
         time.time_ns(),
         constant,
-        decision.propensity,
-        decision.weight_ppm,
         NONE if bucket is None else b"%d" % bucket,
-        text_part(attributes.customer),
-        text_part(attributes.modality),
-        outcome.encode(),
+        NONE if customer is None else dumps(customer),
+        NONE if modality is None else dumps(modality),
+        outcome,
         rescue_part(served.release.candidate or 0, rescued) if rescued else NOT_RESCUED,
         duration_ns // 1000,
         queued_ns // 1000,

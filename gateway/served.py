@@ -72,11 +72,11 @@ class ServedModel:
         self.names = {route: names_of(name, route) for route in (*routes, DEFAULT_ROUTE, PINNED_ROUTE)}
         self.strata = {route: index for index, route in enumerate(routes[:UNSTRATIFIED])}
         self._generation = generation
-        self._constants: dict[tuple[int, str, str], bytes] = {}
+        self._constants: dict[tuple[str, str, int, float, int], bytes] = {}
 
     def constant(self, decision: Decision) -> bytes:
         """What the records of such decisions have in common."""
-        key = decision.version, decision.variant, decision.route
+        key = decision.route, decision.variant, decision.weight_ppm, decision.propensity, decision.version
         found = self._constants.get(key)
         if found is None:
             version = self.versions[decision.version]
@@ -88,6 +88,8 @@ class ServedModel:
                 decision.version,
                 decision.variant,
                 decision.route,
+                decision.weight_ppm,
+                decision.propensity,
             )
         return found
 

@@ -34,6 +34,7 @@ FLOORS = {
     "fence": 6,
     "call": 5,
     "recorder": 6,
+    "reply": 6,
     "mirror": 7,
     "tracing": 7,
     "recording": 5,

@@ -18,7 +18,7 @@ from gateway.protocol.decode import decode_request
 from gateway.recorder import Recorder
 from gateway.records.token import Signer
 from gateway.routing.attributes import Attributes
-from gateway.serving.batcher import Answer
+from gateway.serving.batch import Answer
 from gateway.serving.repository import Repository
 from gateway.settings.gateway_settings import LimitsSettings, RecordsSettings
 from gateway.settings.routing_settings import RoutingSettings

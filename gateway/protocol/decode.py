@@ -56,7 +56,7 @@ def decode_request(body: bytes, json_length: int | None = None) -> InferRequest:
     Raises InvalidRequest that names the tensor and the remedy.
     """
     if json_length is None:
-        return decode_document(_document(body), None)
+        return _request(_document(body), None)
     if not 0 <= json_length <= len(body):
         raise InvalidRequest(
             f"Inference-Header-Content-Length must be the JSON's length; it says {json_length} of {len(body)} bytes"
@@ -118,7 +118,10 @@ def _request(document: dict[str, Any], tail: _Tail | None) -> InferRequest:
     items = document.get("inputs")
     if type(items) is not list or not items:
         raise InvalidRequest('"inputs" must be a list of at least one tensor')
-    request = InferRequest(_inputs(items, tail), None, _identifier(document))
+    identifier = document.get("id")
+    if identifier is not None and type(identifier) is not str:
+        raise InvalidRequest(f'"id" must be a string, got {type(identifier).__name__}')
+    request = InferRequest(_inputs(items, tail), None, identifier, NO_PARAMETERS)
     if "parameters" in document:
         request.parameters = _parameters(document)
         request.binary_output = _flag(request.parameters, "binary_data_output") or False
@@ -165,13 +168,6 @@ def _input(item: Any, tail: _Tail | None) -> Tensor:
         raise InvalidRequest("binary_data_size needs the header Inference-Header-Content-Length")
     raw = tail.take(parameters["binary_data_size"])
     return Tensor(name, datatype.name, from_bytes(raw, datatype, shape), parameters)
-
-
-def _identifier(document: dict[str, Any]) -> str | None:
-    identifier = document.get("id")
-    if identifier is not None and type(identifier) is not str:
-        raise InvalidRequest(f'"id" must be a string, got {type(identifier).__name__}')
-    return identifier
 
 
 def _parameters(item: Mapping[str, Any]) -> Parameters:

@@ -24,6 +24,7 @@ MAX_RANK: Final = 32
 LONGEST_ECHO: Final = 60  # characters of a client's value in an error message
 NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 FLOATS: Final = frozenset({"FP16", "FP32", "FP64"})
+_INTEGERS: Final = frozenset({int})
 _ECHO: Final = reprlib.Repr()
 _ECHO.maxstring = _ECHO.maxother = LONGEST_ECHO
 _ECHO.maxlist = MAX_RANK  # a shape is worth reading whole
@@ -42,12 +43,9 @@ def count_of(shape: object) -> int:
     """The number of elements that `shape` claims; raises InvalidRequest unless it is a list of integers >= 0."""
     if type(shape) is not list or len(shape) > MAX_RANK:
         raise InvalidRequest(f"shape must be a list of at most {MAX_RANK} integers, got {short(shape)}")
-    count = 1
-    for size in shape:
-        if type(size) is not int or size < 0:
-            raise InvalidRequest(f"shape {short(shape)} must hold integers of 0 or more only")
-        count *= size
-    return count
+    if not _INTEGERS.issuperset(map(type, shape)) or min(shape, default=0) < 0:
+        raise InvalidRequest(f"shape {short(shape)} must hold integers of 0 or more only")
+    return math.prod(shape)
 
 
 def shaped(buffer: bytes | memoryview, datatype: Datatype, shape: Sequence[int]) -> Array:

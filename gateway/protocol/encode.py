@@ -1,5 +1,6 @@
 """Response bodies of the Open Inference Protocol V2, with its binary tensor extension: InferResponse to bytes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -8,12 +9,12 @@ import orjson
 
 from gateway.errors import InvalidRequest
 from gateway.protocol.elements import to_bytes, to_json
-from gateway.tensors import InferResponse, Tensor
+from gateway.tensors import Array, InferResponse, Parameters, Tensor
 
 _NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EncodedResponse:
     """A response body. `json_length` is the length of its JSON where raw tensors follow it, else None."""
 
@@ -24,43 +25,54 @@ class EncodedResponse:
 def encode_response(response: InferResponse) -> EncodedResponse:
     """The V2 body of a response; the outputs that `response.binary` names follow the JSON as raw bytes."""
     tail: list[bytes] = []
-    document: dict[str, Any] = {"model_name": response.model_name, "model_version": response.model_version}
-    if response.id is not None:
-        document["id"] = response.id
-    if response.parameters:
-        document["parameters"] = response.parameters
-    document["outputs"] = [_output(tensor, response.binary, tail) for tensor in response.outputs]
+    outputs = [
+        _binary_output(tensor, tail)
+        if tensor.name in response.binary
+        else json_output(tensor.name, tensor.datatype, tensor.data, tensor.parameters)
+        for tensor in response.outputs
+    ]
+    text = encode_json(response.model_name, response.model_version, response.id, response.parameters, outputs)
+    return EncodedResponse(b"".join((text, *tail)), len(text)) if tail else EncodedResponse(text, None)
+
+
+def encode_json(
+    model_name: str, model_version: str, id: str | None, parameters: Mapping[str, str], outputs: list[dict[str, Any]]
+) -> bytes:
+    """The JSON of a response, whose `outputs` are from `json_output`."""
+    document: dict[str, Any] = {"model_name": model_name, "model_version": model_version}
+    if id is not None:
+        document["id"] = id
+    if parameters:
+        document["parameters"] = parameters
+    document["outputs"] = outputs
     text = orjson.dumps(document, option=_NUMPY)
     if b"null" in text:  # orjson writes NaN and infinity as null; the word may also stand in a string, which is no harm
-        document["outputs"] = [_spelt_out(output) for output in document["outputs"]]
+        document["outputs"] = [_spelt_out(output) for output in outputs]
         text = orjson.dumps(document)
-    if not tail:
-        return EncodedResponse(text, None)
-    return EncodedResponse(b"".join((text, *tail)), len(text))
+    return text
 
 
-def _output(tensor: Tensor, binary: frozenset[str], tail: list[bytes]) -> dict[str, Any]:
-    array = tensor.data
-    output: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": array.shape}
-    if tensor.name in binary:
-        raw = to_bytes(array, tensor.datatype)
-        tail.append(raw)
-        output["parameters"] = {**tensor.parameters, "binary_data_size": len(raw)}
-        return output
-    if tensor.parameters:
-        output["parameters"] = tensor.parameters
-    if tensor.datatype == "BYTES":
-        output["data"] = _texts(tensor)
-    else:
-        output["data"] = array.ravel()
+def json_output(name: str, datatype: str, array: Array, parameters: Parameters) -> dict[str, Any]:
+    """An output as it stands in the JSON, with its elements."""
+    output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": array.shape}
+    if parameters:
+        output["parameters"] = parameters
+    output["data"] = _texts(name, array) if datatype == "BYTES" else array.ravel()
     return output
 
 
-def _texts(tensor: Tensor) -> list[Any]:
+def _binary_output(tensor: Tensor, tail: list[bytes]) -> dict[str, Any]:
+    raw = to_bytes(tensor.data, tensor.datatype)
+    tail.append(raw)
+    parameters = {**tensor.parameters, "binary_data_size": len(raw)}
+    return {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.data.shape, "parameters": parameters}
+
+
+def _texts(name: str, array: Array) -> list[Any]:
     try:
-        return to_json(tensor.data, "BYTES")
+        return to_json(array, "BYTES")
     except InvalidRequest as error:
-        raise InvalidRequest(f"output '{tensor.name}': {error}") from None
+        raise InvalidRequest(f"output '{name}': {error}") from None
 
 
 def _spelt_out(output: dict[str, Any]) -> dict[str, Any]:

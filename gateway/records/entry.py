@@ -17,8 +17,18 @@ UNKNOWN_CLASS: Final = -1
 LONGEST_ID: Final = 128  # characters of a request's id that are kept
 
 
-def constant_part(model: str, sha256: str, salt: str, generation: int, version: int, variant: str, route: str) -> bytes:
-    """What all predictions of a version, variant and route have in common."""
+def constant_part(
+    model: str,
+    sha256: str,
+    salt: str,
+    generation: int,
+    version: int,
+    variant: str,
+    route: str,
+    weight_ppm: int,
+    propensity: float,
+) -> bytes:
+    """What all predictions of a version, variant and route have in common, at one weight."""
     fields = {
         "model": model,
         "version": version,
@@ -28,7 +38,8 @@ def constant_part(model: str, sha256: str, salt: str, generation: int, version: 
         "salt": salt,
         "generation": generation,
     }
-    return orjson.dumps(fields)[1:-1]
+    chance = b',"propensity":%.6f,"weight_ppm":%d' % (propensity, weight_ppm)
+    return orjson.dumps(fields)[1:-1] + chance
 
 
 def origin_part(trace_id: str | None, request_id: str | None) -> bytes:
@@ -77,7 +88,7 @@ def base64_of(raw: bytes | memoryview) -> bytes:
 
 
 PREDICTION: Final = (
-    b'{"kind":"prediction","prediction_id":"%b","time_ns":%d,%b,"propensity":%.6f,"weight_ppm":%d,"bucket":%b,'
+    b'{"kind":"prediction","prediction_id":"%b","time_ns":%d,%b,"bucket":%b,'
     b'"customer":%b,"modality":%b,"outcome":"%b",%b"latency_us":%d,"queue_us":%d,"batch":%d,"predicted":%b,'
     b'"request":%b,"response":%b}\n'
 )  # filled in by gateway/recorder.py
@@ -87,11 +98,6 @@ NOT_RESCUED: Final = b'"rescued_from":null,"rescue_reason":null,'
 def rescue_part(version: int, reason: str) -> bytes:
     """From which version's failure stable rescued the request, and what that was."""
     return b'"rescued_from":%d,"rescue_reason":"%b",' % (version, reason.encode())
-
-
-def text_part(text: str | None) -> bytes:
-    """A string or null."""
-    return NONE if text is None else orjson.dumps(text)
 
 
 def mirror_line(

@@ -3,7 +3,7 @@
 Walks through the routes one by one as a person would, so it also checks what the index of `rules` finds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.routing.attributes import Attributes, accessor, conditions, spelled
 from gateway.routing.matchers import compiled, described
@@ -64,7 +64,7 @@ def _decision(release: Release, route: str, weight_ppm: int, key: str | None, st
     if key is not None:
         return release.drawn(route, weight_ppm, bucket_of(release.salt, key), sticky)
     if weight_ppm in (0, BUCKETS):
-        return release.drawn(route, weight_ppm, 0)._replace(bucket=None)
+        return replace(release.drawn(route, weight_ppm, 0), bucket=None)
     return None
 
 

@@ -1,8 +1,9 @@
 """A release: one model's stable version, its candidate, and the rules that split the traffic between them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final
 
 from gateway.routing.attributes import Accessor, Attributes, accessor, conditions
 from gateway.routing.rules import NO_MATCH, Rules
@@ -26,7 +27,8 @@ CANDIDATE: Final = Variant.CANDIDATE
 PINNED: Final = Variant.PINNED
 
 
-class Decision(NamedTuple):
+@dataclass(slots=True)  # not a named tuple, whose fields take ten times as long to read
+class Decision:
     """Which version answers a request, and by what chance.
 
     `bucket` is None where nothing was split. `propensity` is the probability that `variant` had under `weight_ppm`.

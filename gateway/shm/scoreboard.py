@@ -4,11 +4,11 @@ A worker writes its own row only. A row outlives its worker: the one that takes 
 never fall. Counters are on the hot path, hence plain words and no objects.
 """
 
-import bisect
 import itertools
 import math
 from array import array
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from gateway.errors import Outcome, SettingsError
+from gateway.errors import Outcome
 from gateway.shm.segment import Segment
 
 OUTCOMES: Final = tuple(Outcome)
@@ -50,12 +50,11 @@ _QUEUE_BUCKETS: Final = len(EXPORTED_NS) + 1
 
 _OUTCOME: Final = 0
 _LATENCY: Final = _OUTCOME + len(VARIANTS) * len(OUTCOMES)
-_LATENCY_SUM: Final = _LATENCY + len(VARIANTS) * BUCKETS
-_QUEUE: Final = _LATENCY_SUM + len(VARIANTS)
+_SUCCESS_NS: Final = _LATENCY + len(VARIANTS) * BUCKETS
+_FAIL_NS: Final = _SUCCESS_NS + len(VARIANTS)
+_QUEUE: Final = _FAIL_NS + len(VARIANTS)
 _QUEUE_SUM: Final = _QUEUE + _QUEUE_BUCKETS
-_SUCCESS: Final = _QUEUE_SUM + 1  # count, ns
-_FAIL: Final = _SUCCESS + 2
-_ROWS: Final = _FAIL + 2
+_ROWS: Final = _QUEUE_SUM + 1
 _LAST: Final = _ROWS + 1
 _RESCUE: Final = _LAST + 1
 _WAITING: Final = _RESCUE + len(RESCUE_REASONS)
@@ -82,8 +81,11 @@ SPANS_DROPPED: Final = 13
 THROTTLED: Final = 14  # predictions whose records are beyond `records.large`
 HEAD: Final = 16  # words of a row before its blocks
 ROW: Final = HEAD + VERSIONS * BLOCK
-_LAYOUT: Final = 0x5342_0002_0000 + BLOCK
-_VARIANT_INDEX: Final = {variant: index for index, variant in enumerate(VARIANTS)}
+_LAYOUT: Final = 0x5342_0003_0000 + BLOCK
+_VARIANT_WORDS: Final = {  # where a variant's outcomes and latencies begin, and where its index stands
+    variant: (_OUTCOME + index * len(OUTCOMES), _LATENCY + index * BUCKETS, index)
+    for index, variant in enumerate(VARIANTS)
+}
 _OUTCOME_INDEX: Final = {outcome: index for index, outcome in enumerate(OUTCOMES)}
 
 
@@ -95,27 +97,22 @@ class Tally:
     def __init__(self, words: "memoryview[int] | None" = None) -> None:
         self._words = memoryview(array("q", bytes(8 * BLOCK))) if words is None else words
 
-    def success(self, variant: str, started_ns: int, ended_ns: int) -> None:
-        """One request answered with a prediction; both times on the monotonic clock."""
+    def success(self, variant: str, ns: int, ended_ns: int) -> None:
+        """One request answered with a prediction, after `ns`, at `ended_ns` on the monotonic clock."""
         words = self._words
-        index = _VARIANT_INDEX[variant]
-        ns = ended_ns - started_ns
-        words[_OUTCOME + index * len(OUTCOMES)] += 1
-        words[_LATENCY + index * BUCKETS + bisect.bisect_left(LATENCY_NS, ns)] += 1
-        words[_LATENCY_SUM + index] += ns
-        words[_SUCCESS] += 1
-        words[_SUCCESS + 1] += ns
+        outcomes, latency, index = _VARIANT_WORDS[variant]
+        words[outcomes] += 1
+        words[latency + bisect_left(LATENCY_NS, ns)] += 1
+        words[_SUCCESS_NS + index] += ns
         words[_LAST] = ended_ns
 
     def failure(self, variant: str, outcome: Outcome, ns: int) -> None:
         """One request that the version was asked and did not answer."""
         words = self._words
-        index = _VARIANT_INDEX[variant]
-        words[_OUTCOME + index * len(OUTCOMES) + _OUTCOME_INDEX[outcome]] += 1
-        words[_LATENCY + index * BUCKETS + bisect.bisect_left(LATENCY_NS, ns)] += 1
-        words[_LATENCY_SUM + index] += ns
-        words[_FAIL] += 1
-        words[_FAIL + 1] += ns
+        outcomes, latency, index = _VARIANT_WORDS[variant]
+        words[outcomes + _OUTCOME_INDEX[outcome]] += 1
+        words[latency + bisect_left(LATENCY_NS, ns)] += 1
+        words[_FAIL_NS + index] += ns
 
     def rescue(self, reason: str) -> None:
         """One request that stable answered in this version's place."""
@@ -136,7 +133,7 @@ class Tally:
     def queued(self, ns: int) -> None:
         """One request that waited for its batch."""
         words = self._words
-        words[_QUEUE + bisect.bisect_left(EXPORTED_NS, ns)] += 1
+        words[_QUEUE + bisect_left(EXPORTED_NS, ns)] += 1
         words[_QUEUE_SUM] += ns
 
     def batch(self, rows: int, batch_size: int, ns: int) -> None:
@@ -146,6 +143,13 @@ class Tally:
         at = _BATCH + 2 * (min(max(batch_size, 1), LARGEST_BATCH) - 1)
         words[at] += 1
         words[at + 1] += ns
+
+    def single(self, ns: int) -> None:
+        """One run of the model on one row: `batch(1, 1, ns)`, which this is most often."""
+        words = self._words
+        words[_ROWS] += 1
+        words[_BATCH] += 1
+        words[_BATCH + 1] += ns
 
     def read(self) -> "Totals":
         """What has been counted here."""
@@ -175,7 +179,8 @@ class Totals:
 
     def latency(self, variant: str) -> Histogram:
         index = VARIANTS.index(variant)
-        return self._histogram(_LATENCY + index * BUCKETS, LATENCY_NS, _LATENCY_SUM + index)
+        sum_ns = int(self._words[_SUCCESS_NS + index] + self._words[_FAIL_NS + index])
+        return self._histogram(_LATENCY + index * BUCKETS, LATENCY_NS, sum_ns)
 
     def latency_counts(self, variant: str) -> npt.NDArray[np.int64]:
         """The counts of `latency` alone."""
@@ -184,17 +189,17 @@ class Totals:
 
     @property
     def queue(self) -> Histogram:
-        return self._histogram(_QUEUE, EXPORTED_NS, _QUEUE_SUM)
+        return self._histogram(_QUEUE, EXPORTED_NS, int(self._words[_QUEUE_SUM]))
 
     @property
     def success(self) -> tuple[int, int]:
         """Count and ns."""
-        return int(self._words[_SUCCESS]), int(self._words[_SUCCESS + 1])
+        return int(self._outcomes()[:, 0].sum()), int(self._words[_SUCCESS_NS:_FAIL_NS].sum())
 
     @property
     def fail(self) -> tuple[int, int]:
         """Count and ns."""
-        return int(self._words[_FAIL]), int(self._words[_FAIL + 1])
+        return int(self._outcomes()[:, 1:].sum()), int(self._words[_FAIL_NS:_QUEUE].sum())
 
     @property
     def rows(self) -> int:
@@ -228,9 +233,12 @@ class Totals:
         """On the monotonic clock; 0: never. Of one worker only: of several, the sum means nothing."""
         return int(self._words[_LAST])
 
-    def _histogram(self, first: int, edges_ns: Sequence[int], total: int) -> Histogram:
-        counts = self._words[first : first + len(edges_ns) + 1].tolist()
-        return Histogram(edges_ns, counts, int(self._words[total]))
+    def _histogram(self, first: int, edges_ns: Sequence[int], sum_ns: int) -> Histogram:
+        return Histogram(edges_ns, self._words[first : first + len(edges_ns) + 1].tolist(), sum_ns)
+
+    def _outcomes(self) -> npt.NDArray[np.int64]:
+        """Counts [variants, outcomes]; the first outcome is OK."""
+        return self._words[_OUTCOME:_LATENCY].reshape(len(VARIANTS), len(OUTCOMES))
 
 
 class Scoreboard:
@@ -279,22 +287,3 @@ class Scoreboard:
     def _blocks(self, slot: int) -> npt.NDArray[np.int64]:
         begin = HEAD + slot * BLOCK
         return self._table[:, begin : begin + BLOCK]
-
-
-class Slots:
-    """Gives each name a slot, and the same one for ever; raises SettingsError when they are used up."""
-
-    def __init__(self, capacity: int, what: str) -> None:
-        self._capacity = capacity
-        self._what = what
-        self._given: dict[tuple[str, int], int] = {}
-
-    def of(self, name: str, version: int) -> int:
-        key = name, version
-        if key not in self._given and len(self._given) == self._capacity:
-            problem = f"{self._capacity} {self._what} have been served since the start, which is the most; restart"
-            raise SettingsError("routing.yaml", [problem])
-        return self._given.setdefault(key, len(self._given))
-
-    def items(self) -> Iterator[tuple[tuple[str, int], int]]:
-        yield from sorted(self._given.items())

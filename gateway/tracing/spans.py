@@ -17,7 +17,7 @@ from gateway.protocol.encode import EncodedResponse
 from gateway.recorder import Recorder
 from gateway.records.sampling import SHARES, share_of
 from gateway.routing.release import Decision
-from gateway.serving.batcher import Answer
+from gateway.serving.batch import Answer
 from gateway.shm.scoreboard import SPANS_DROPPED, SPANS_EXPORTED, SPANS_FAILED
 
 INTERVAL_S: Final = 0.5

@@ -1,5 +1,6 @@
 """What a request says of itself, where the first found wins: customer, modality, and the headers that rules name."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from gateway.errors import InvalidRequest
@@ -9,13 +10,15 @@ from gateway.served import ServedModel
 from gateway.tensors import NO_PARAMETERS, Parameters
 from gateway.web.body import Headers
 
+JSON: Final = b"application/json"
+NO_HEADERS: Final[Mapping[str, str]] = {}
 MEDIA: Final = frozenset({"image", "audio", "video", "text"})
 
 
 def media_of(headers: Headers) -> str | None:
     """image, audio, video or text where the content type says that the body is a raw one of that kind."""
     content_type = headers.get(b"content-type")
-    if content_type is None:
+    if content_type is None or content_type == JSON:
         return None
     kind = content_type.partition(b"/")[0].strip().lower().decode("latin-1")
     return kind if kind in MEDIA else None
@@ -26,8 +29,12 @@ def attributes_of(served: ServedModel, headers: Headers, parameters: Parameters,
     customer = text_of(headers.get(b"x-customer-id"))
     if parameters:
         customer = customer or _string(parameters, "customer")
-    modality = _string(parameters, "modality") or text_of(headers.get(b"x-modality")) or media or served.modality
-    named = {name: text_of(headers[key]) or "" for name, key in served.header_keys if key in headers}
+        modality = _string(parameters, "modality") or text_of(headers.get(b"x-modality")) or media or served.modality
+    else:
+        modality = text_of(headers.get(b"x-modality")) or media or served.modality
+    named = NO_HEADERS
+    if served.header_keys:
+        named = {name: text_of(headers[key]) or "" for name, key in served.header_keys if key in headers}
     return Attributes(customer, modality, named, parameters or NO_PARAMETERS)
 
 

@@ -17,9 +17,9 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.call import Call, Origin
 from gateway.errors import InvalidRequest, RequestError
-from gateway.pipeline import Reply
+from gateway.reply import Reply
 from gateway.routing.release import CANDIDATE
-from gateway.serving.batcher import Answer
+from gateway.serving.batch import Answer
 from gateway.web.errors import error_message
 from gateway.web.infer import LINE, InferEndpoint, Target, failure, target_of_url
 from gateway.web.patience import PatientConnection
@@ -28,6 +28,7 @@ from gateway.web.wire import message_bytes, prediction_bytes
 
 SMALL_BODY: Final = 65536  # a larger one is left to the ASGI task, which reads it with flow control
 NO_QUERY: Final[Mapping[str, bytes]] = {"query_string": b""}  # what is asked with one goes the long way
+CONTINUE: Final = b"100-continue"
 SMALL_DIGITS: Final = 5  # of a content-length: with more it is known to be larger before it is there
 CROWD_NS: Final = 1_000_000  # clients that take turns this fast are likely to meet in one turn of the event loop
 
@@ -62,20 +63,17 @@ class ShortCycle:
     `named`: the headers by name, the last of each.
     """
 
-    __slots__ = (
-        "body", "disconnected", "headers", "keep_alive", "more_body", "named", "response_complete", "response_started"
-    )  # fmt: skip
     message_event: Final = _Nothing()
+    body = b""
+    more_body = True
+    disconnected = False
+    response_started = False
+    response_complete = False
 
     def __init__(self, headers: list[tuple[bytes, bytes]], named: dict[bytes, bytes], keep_alive: bool) -> None:
         self.headers = headers
         self.named = named
-        self.body = b""
         self.keep_alive = keep_alive
-        self.more_body = True
-        self.disconnected = False
-        self.response_started = False
-        self.response_complete = False
 
 
 Cycle = RequestResponseCycle | ShortCycle
@@ -83,9 +81,6 @@ Cycle = RequestResponseCycle | ShortCycle
 
 class InferConnection(PatientConnection):
     """uvicorn's protocol with a short cut for inference. Its application is an InferEndpoint."""
-
-    _previous: "InferConnection | None" = None  # the connection that asked for a prediction before
-    _previous_ns = 0
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -99,25 +94,27 @@ class InferConnection(PatientConnection):
 
     def on_message_begin(self) -> None:
         """uvicorn's, but for the scope, which a prediction does without."""
+        self._in_head = True
         self.url = b""
-        self.expect_100_continue = False
         self.headers = []
-        scope: Any = {}
-        self.scope = scope
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """uvicorn's, which looks for `expect` at each."""
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         before, parser = self.cycle, self.parser
         if self.transport.is_closing():
             return  # the request before was the last one of this connection: no one would hear another answer
         if (
             (before is None or before.response_complete)
-            and not self.expect_100_continue
             and (target := target_of_url(self.url)) is not None
             and parser.get_method() == b"POST"
             and not parser.should_upgrade()
             and len((headers := dict(self.headers)).get(b"content-length", b"")) <= SMALL_DIGITS
+            and b"expect" not in headers
         ):
-            self.scope["method"] = "POST"
             self._target = target
             keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
             cycle: Any = ShortCycle(self.headers, headers, keep_alive)
@@ -127,10 +124,11 @@ class InferConnection(PatientConnection):
             self._go_the_long_way()
 
     def _go_the_long_way(self) -> None:
-        """uvicorn's, with all that it would have noted when the request began."""
-        url, headers, expect_100_continue = self.url, self.headers, self.expect_100_continue
+        """uvicorn's, with all that it would have noted since the request began."""
+        url, headers = self.url, self.headers
         super().on_message_begin()
-        self.url, self.headers, self.expect_100_continue = url, headers, expect_100_continue
+        self.url, self.headers = url, headers
+        self.expect_100_continue = any(name == b"expect" and value.lower() == CONTINUE for name, value in headers)
         self.scope["headers"] = headers
         super().on_headers_complete()
 
@@ -160,8 +158,8 @@ class InferConnection(PatientConnection):
             self._turn_back(short)
 
     def on_message_complete(self) -> None:
-        short = self._short
-        if short is None:
+        short, target = self._short, self._target
+        if short is None or target is None:
             super().on_message_complete()
             return
         headers = short.named
@@ -171,18 +169,17 @@ class InferConnection(PatientConnection):
             return
         self._short = None
         short.more_body = False
-        assert self._target is not None
+        endpoint = self._endpoint
         call: Call | None = None
         try:
-            access = self._endpoint.access
-            identity = None if access is None else access.predict(NO_QUERY, headers)
-            call = self._endpoint.begin(self._target, headers, short.body, identity)
-            if self._in_company(call) or call.version.waits:
+            identity = None if endpoint.access is None else endpoint.access.predict(NO_QUERY, headers)
+            call = endpoint.begin(target, headers, short.body, identity)
+            if call.version.waits or (call.version.joins and self._in_company(call)):
                 self._submit(short, call)
                 return
-            answer = prediction_bytes(self._endpoint.gateway.infer_now(call), closing=not short.keep_alive)
+            answer = prediction_bytes(endpoint.gateway.infer_now(call), closing=not short.keep_alive)
         except Exception as error:
-            answer = _failed(error, self._target[0], origin_of(headers), call, short)
+            answer = _failed(error, target[0], origin_of(headers), call, short)
         self.send(short, answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -206,11 +203,10 @@ class InferConnection(PatientConnection):
 
     def _in_company(self, call: Call) -> bool:
         """Whether a batch is likely to form: other predictions are under way, or another client asked just before."""
-        previous, before_ns = InferConnection._previous, InferConnection._previous_ns
-        InferConnection._previous, InferConnection._previous_ns = self, call.started_ns
-        if self._endpoint.gateway.inflight:
-            return True
-        return previous is not self and call.started_ns - before_ns < CROWD_NS
+        endpoint, now_ns = self._endpoint, call.started_ns
+        previous, before_ns = endpoint.asked_before, endpoint.asked_ns
+        endpoint.asked_before, endpoint.asked_ns = self, now_ns
+        return endpoint.gateway.inflight > 0 or (previous is not self and now_ns - before_ns < CROWD_NS)
 
     def _submit(self, cycle: Cycle, call: Call) -> None:
         gateway = self._endpoint.gateway

@@ -11,10 +11,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.call import Call, Origin, Source
 from gateway.errors import BodyTooSlow, InvalidRequest, RequestError, UnsupportedMedia
 from gateway.identity.keyring import Identity
-from gateway.pipeline import Gateway, Reply
+from gateway.pipeline import Gateway
 from gateway.protocol.decode import decode_raw, decode_request
+from gateway.reply import Reply
 from gateway.served import ServedModel
-from gateway.serving.batcher import Answer
+from gateway.serving.batch import Answer
 from gateway.tensors import InferRequest
 from gateway.web.access import Access
 from gateway.web.attributes import attributes_of, media_of
@@ -51,6 +52,8 @@ class InferEndpoint:
         self.max_body = max_body
         self.body_within_s = gateway.timeout_s  # a slow body is no request under way yet, but must not wait for ever
         self._application = application
+        self.asked_before: object = None  # the connection that asked for a prediction last, and when (monotonic clock)
+        self.asked_ns = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or (target := target_of(scope["path"])) is None:
@@ -61,7 +64,8 @@ class InferEndpoint:
         call: Call | None = None
         try:
             identity = None if self.access is None else self.access.predict(scope, headers)
-            body = await asyncio.wait_for(read_body(receive, headers, self.max_body), self.body_within_s)
+            async with asyncio.timeout(self.body_within_s):
+                body = await read_body(receive, headers, self.max_body)
             gateway.admit()
             try:
                 call = self.begin(target, headers, body, identity)
@@ -80,7 +84,12 @@ class InferEndpoint:
             await send_error(send, broken, echo_of(origin_of(headers)))
 
     async def _answer(self, call: Call, line: Line) -> None:
-        gateway = self.gateway
+        gateway, version = self.gateway, call.version
+        if not version.waits and (not version.joins or gateway.inflight == 1):
+            reply = gateway.infer_now(call)
+            await line.drain()
+            line.write(reply, at_once=False)
+            return
         submitted: asyncio.Future[Answer] | None = gateway.submit(call)
         while submitted is not None:
             await asyncio.wait((submitted,))
@@ -103,7 +112,7 @@ class InferEndpoint:
         else:
             request, source = _decode(body, headers, media, served)
         if TRACEPARENT in headers or REQUEST_ID in headers:
-            source = source._replace(origin=origin_of(headers))
+            source.origin = origin_of(headers)
         attributes = attributes_of(served, headers, request.parameters, media)
         if self.access is not None:
             attributes = self.access.admitted(identity, attributes)

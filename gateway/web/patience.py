@@ -28,7 +28,8 @@ class PatientConnection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._head_size = 0  # of a head that has begun and is not complete
+        self._in_head = True  # has begun, or is awaited on a new connection, and is not complete
+        self._head_size = 0
         self._late: asyncio.TimerHandle | None = None
         self._idle_since_s = 0.0
 
@@ -36,25 +37,27 @@ class PatientConnection(HttpToolsProtocol):
         super().connection_made(transport)
         self._watch(True)
 
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+
     def on_headers_complete(self) -> None:
         """uvicorn's. Trailers come as headers too: they must not pass for what a proxy has seen and let through."""
+        self._in_head = False
         super().on_headers_complete()
         self.headers = []
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.transport.is_closing():
-            return
-        scope: Any = self.scope  # None before the first request, without a method until its head is complete
-        if scope is None or "method" not in scope:
+        HttpToolsProtocol.data_received(self, data)
+        if self._in_head:
             self._head_size += len(data)
-            if self._head_size > LARGEST_HEAD:
+            if self._head_size > LARGEST_HEAD and not self.transport.is_closing():
                 problem = f"the request line and headers are larger than {LARGEST_HEAD} bytes"
                 self.refuse(HeadersTooLarge(problem))
         elif self._head_size:
             self._head_size = 0
         incomplete = self._head_size > 0 or (self.cycle is not None and self.cycle.more_body)
-        if incomplete is not (self._late is not None):
+        if incomplete is (self._late is None):
             self._watch(incomplete)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -107,10 +110,9 @@ class PatientConnection(HttpToolsProtocol):
             self._late = self.loop.call_later(max(self.within_s, self.timeout_keep_alive), self._too_late)
 
     def _too_late(self) -> None:
-        scope: Any = self.scope  # None before the first request
         if self.busy():
             self._watch(True)
-        elif scope is None or ("method" in scope and self.cycle.response_complete):
+        elif not self._head_size if self._in_head else self.cycle.response_complete:
             self.transport.close()  # nothing has been asked, or all of it answered
         else:
             self.refuse(BodyTooSlow("the request took too long to come"))

@@ -4,7 +4,7 @@ from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from gateway.pipeline import Reply
+from gateway.reply import Reply
 from gateway.web.errors import Message
 
 _OPEN: Final = b""

@@ -25,7 +25,7 @@ class Release:
 
     def answer(self, variant: str, count: int, ms: float = 1.0) -> None:
         for _ in range(count):
-            getattr(self, variant).success(variant, 0, round(ms * 1e6))
+            getattr(self, variant).success(variant, round(ms * 1e6), 0)
 
     def fail(self, count: int, outcome: Outcome = Outcome.MODEL_ERROR) -> None:
         for _ in range(count):
@@ -141,7 +141,7 @@ def test_a_worker_that_dies_takes_nothing_back(tmp_path: Path) -> None:
     for tick in range(20):
         for worker in (0, 1):  # attached anew each time, as by a process that has taken a dead one's place
             tally = Scoreboard.attach(tmp_path / "board", 2).tally(worker, 1)
-            tally.success("candidate", 0, 1_000_000)
+            tally.success("candidate", 1_000_000, 0)
         window.sample(float(tick), Sample(board.totals(0), board.totals(1)))
         rates.append(window.read("candidate.requests_per_s", 10.0).value)
     assert rates[1:] == [2.0] * 19
@@ -156,7 +156,7 @@ def test_a_quantile_is_within_five_percent(logs: list[float], share: float) -> N
     durations = sorted(round(math.exp(log)) for log in logs)
     tally = Tally()
     for ns in durations:
-        tally.success("stable", 0, ns)
+        tally.success("stable", ns, 0)
     exact_ms = durations[max(1, math.ceil(share * len(durations))) - 1] / 1e6
     found = quantile_ms(tally.read().latency_counts("stable"), share)
     assert found == pytest.approx(exact_ms, rel=0.05)
@@ -168,8 +168,8 @@ def test_histograms_of_workers_are_merged_exactly(tmp_path: Path) -> None:
     generator = random.Random(1)
     for _ in range(3000):
         ns = round(generator.lognormvariate(15, 1))
-        alone.success("candidate", 0, ns)
-        board.tally(generator.randrange(3), 0).success("candidate", 0, ns)
+        alone.success("candidate", ns, 0)
+        board.tally(generator.randrange(3), 0).success("candidate", ns, 0)
     merged = board.totals(0).latency_counts("candidate")
     assert np.array_equal(merged, alone.read().latency_counts("candidate"))
     assert [quantile_ms(merged, share) for share in (0.5, 0.99)] == _quantiles(alone, (0.5, 0.99))

@@ -2,6 +2,7 @@
 
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def credit(ledger: Ledger) -> Credit:
 
 
 def test_each_version_and_variant_has_its_own_credit(ledger: Ledger) -> None:
-    stable = DECISION._replace(version=1, variant=Variant.STABLE)
+    stable = replace(DECISION, version=1, variant=Variant.STABLE)
     ledger.hear(judged(prediction(1), True) + judged(prediction(2), False) + judged(prediction(3, stable), True))
     assert ledger.credits["digits", 2, "candidate"].accuracy == 0.5
     assert ledger.credits["digits", 1, "stable"].accuracy == 1.0

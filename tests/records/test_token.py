@@ -4,6 +4,7 @@ import base64
 import hashlib
 import secrets
 import struct
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",
 
 
 def decision(**fields: object) -> Decision:
-    return Decision(2, Variant.CANDIDATE, "everyone", 123_456, 50_000, 0.05, True)._replace(**fields)  # type: ignore[arg-type]
+    return replace(Decision(2, Variant.CANDIDATE, "everyone", 123_456, 50_000, 0.05, True), **fields)  # type: ignore[arg-type]
 
 
 def token(signer: Signer = SIGNER, predicted: int = 3, rescued: bool = False, **fields: object) -> str:

@@ -52,7 +52,7 @@ class Running:
     def answer(self, count: int = 1, variant: str = "candidate", ms: float = 1.0) -> None:
         """Predictions that were answered."""
         for _ in range(count):
-            getattr(self, variant).success(variant, 0, round(ms * 1e6))
+            getattr(self, variant).success(variant, round(ms * 1e6), 0)
 
     def fail(self, count: int = 1, variant: str = "candidate") -> None:
         """Predictions that failed, as counters alone."""

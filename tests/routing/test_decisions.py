@@ -1,5 +1,6 @@
 """Decisions: a table of cases, and properties over random rules and requests."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def release_of(settings: Any) -> Release:
 def test_the_table(case: Any, request_: Any) -> None:
     release = release_of(case["release"])
     decision = release.decide(Attributes(**request_["is"]), "p-1", case.get("stopped", False))
-    found = {**decision._asdict(), "weight": decision.weight_ppm / 10_000}
+    found = {**asdict(decision), "weight": decision.weight_ppm / 10_000}
     expected = {key: value for key, value in request_.items() if key != "is"}
     assert {key: found[key] for key in expected} == expected
 

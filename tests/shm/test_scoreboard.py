@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import Outcome, SettingsError
-from gateway.shm.scoreboard import EXPORTED_NS, INFLIGHT, LARGEST_BATCH, LATENCY_NS, Scoreboard, Slots, Tally
+from gateway.errors import Outcome
+from gateway.shm.scoreboard import EXPORTED_NS, INFLIGHT, LARGEST_BATCH, LATENCY_NS, Scoreboard, Tally
 
 
 def test_rows_of_all_workers_are_added_up_by_version(tmp_path: Path) -> None:
     control = Scoreboard.create(tmp_path / "board", 2)
     for worker in (0, 1):
         board = Scoreboard.attach(tmp_path / "board", 2)
-        board.tally(worker, 5).success("candidate", 1_000, 1_000 + 250_000)
+        board.tally(worker, 5).success("candidate", 250_000, 251_000)
         board.tally(worker, 5).failure("candidate", Outcome.TIMEOUT, 2_000_000)
-        board.tally(worker, 6).success("stable", 0, 90_000)
+        board.tally(worker, 6).success("stable", 90_000, 0)
         board.head(worker)[INFLIGHT] = 3
     totals = control.totals(5)
     assert {key: count for key, count in totals.outcomes("candidate").items() if count} == {"ok": 2, "timeout": 2}
@@ -31,7 +31,7 @@ def test_rows_of_all_workers_are_added_up_by_version(tmp_path: Path) -> None:
 def test_a_worker_goes_on_counting_where_the_one_before_it_died(tmp_path: Path) -> None:
     control = Scoreboard.create(tmp_path / "board", 1)
     for _ in range(3):
-        Scoreboard.attach(tmp_path / "board", 1).tally(0, 0).success("stable", 0, 1)
+        Scoreboard.attach(tmp_path / "board", 1).tally(0, 0).success("stable", 1, 0)
     assert control.totals(0).success == (3, 3)
 
 
@@ -48,7 +48,7 @@ def test_latencies_are_counted_finely_and_between_exported_edges_exactly() -> No
     assert (LATENCY_NS[0], LATENCY_NS[-1]) == (20_000, 60_000_000_000)
     tally = Tally()
     for ns in (19_000, 100_000, 100_001, 149_000, 150_001, 10**10, 10**11):
-        tally.success("stable", 0, ns)
+        tally.success("stable", ns, 0)
     histogram = tally.read().latency("stable")
     below = dict(zip(histogram.edges_ns, accumulate(histogram.counts), strict=False))
     assert [below[edge] for edge in (100_000, 150_000, 200_000, 10**10)] == [2, 4, 5, 6]
@@ -65,10 +65,3 @@ def test_batches_are_listed_by_size_and_rescues_by_reason() -> None:
     assert totals.batches == {1: (1, 1), 4: (2, 150), LARGEST_BATCH: (1, 7)}
     assert totals.rows == 1008
     assert {reason: count for reason, count in totals.rescues.items() if count} == {"stopped": 1}
-
-
-def test_slots_stay_and_run_out_with_a_reason() -> None:
-    slots = Slots(2, "model versions")
-    assert [slots.of("a", 1), slots.of("b", 1), slots.of("a", 1)] == [0, 1, 0]
-    with pytest.raises(SettingsError, match="2 model versions have been served"):
-        slots.of("c", 1)

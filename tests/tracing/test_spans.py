@@ -5,6 +5,7 @@ import subprocess
 import sys
 from array import array
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_it_is_the_child_of_the_caller_s_span(collector: Collector, export: Expo
 
 
 def test_rescued_pinned_and_failed(collector: Collector, export: Export) -> None:
-    rescued = PLAIN._replace(decision=DECISION._replace(version=1, variant=STABLE), rescued="timeout", rescued_from=2)
+    rescued = PLAIN._replace(decision=replace(DECISION, version=1, variant=STABLE), rescued="timeout", rescued_from=2)
     pinned = PLAIN._replace(
         decision=Decision(2, PINNED, "pinned", None, 0, 1.0), outcome=Outcome.MODEL_ERROR, status=500, prediction_id=b""
     )

@@ -1,0 +1,64 @@
+"""What goes back to the client of a prediction."""
+
+from dataclasses import dataclass
+
+from gateway.call import Call, Origin
+from gateway.protocol.classification import classify
+from gateway.protocol.encode import EncodedResponse, encode_json, encode_response, json_output
+from gateway.serving.batch import Answer
+from gateway.serving.version import ModelVersion
+from gateway.tensors import InferResponse, RequestedOutput, Tensor
+
+
+@dataclass(slots=True)
+class Reply:
+    """A prediction ready to be sent. `json_length` where raw tensors follow the JSON of `body`, else None.
+
+    `origin`: of the request.
+    """
+
+    body: bytes
+    json_length: int | None
+    prediction_id: bytes
+    version: str
+    variant: str
+    origin: Origin | None
+
+
+def encoded_body(call: Call, answer: Answer, parameters: dict[str, str]) -> EncodedResponse:
+    """What the model answers to the call, as the call asks for it; raises InvalidRequest where that cannot be."""
+    version, request = call.version, call.request
+    if request.outputs is not None or request.binary_output:
+        return encode_response(_response(call, answer, parameters))
+    outputs = [
+        json_output(spec.name, spec.datatype, result, more)
+        for spec, result, more in zip(version.signature.outputs, answer, version.output_parameters, strict=True)
+        if result is not None
+    ]
+    return EncodedResponse(encode_json(version.name, version.text, request.id, parameters, outputs), None)
+
+
+def _response(call: Call, answer: Answer, parameters: dict[str, str]) -> InferResponse:
+    """What was asked for where that is not just everything as JSON."""
+    version, request = call.version, call.request
+    outputs = []
+    for position in version.signature.positions(request.outputs):
+        result = answer[position]
+        if result is not None:
+            spec = version.signature.outputs[position]
+            outputs.append(Tensor(spec.name, spec.datatype, result, version.output_parameters[position]))
+    if request.outputs is None:
+        binary = frozenset(tensor.name for tensor in outputs)
+    else:
+        wanted = {output.name: output for output in request.outputs}
+        outputs = [_classified(tensor, wanted[tensor.name].classification, version) for tensor in outputs]
+        binary = frozenset(name for name, output in wanted.items() if _is_binary(output, request.binary_output))
+    return InferResponse(version.name, version.text, outputs, request.id, parameters, binary)
+
+
+def _classified(tensor: Tensor, classes: int, version: ModelVersion) -> Tensor:
+    return classify(tensor, classes, version.labels.get(tensor.name, ())) if classes else tensor
+
+
+def _is_binary(output: RequestedOutput, default: bool) -> bool:
+    return default if output.binary is None else output.binary
