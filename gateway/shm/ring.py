@@ -41,14 +41,16 @@ class Drain(NamedTuple):
 class Ring:
     """Both ends of the ring, which holds `size` bytes. A process uses one of them: `append`, or the others."""
 
-    __slots__ = ("_head", "_limit", "_raw", "_words", "segment", "size")
+    __slots__ = ("_at", "_head", "_limit", "_raw", "_stop", "_words", "segment", "size")
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
         self._words = segment.words[:WORDS]
         self._raw = segment.raw
         self.size = len(segment.raw) - _DATA
+        self._stop = _DATA + self.size
         self._head = self._words[HEAD]
+        self._at = _DATA + self._head % self.size  # where the next entry begins
         self._limit = self._words[TAIL] + self.size  # as far as the writer knows the reader to be
 
     @classmethod
@@ -74,17 +76,19 @@ class Ring:
 
     def append(self, entry: bytes) -> bool:
         """Add an entry; False where the ring is too full for it."""
-        head, count = self._head, len(entry)
-        end = head + count
+        count = len(entry)
+        end = self._head + count
         if end > self._limit and not self.fits(count):
             return False
-        at = head % self.size
-        if at + count <= self.size:
-            self._raw[_DATA + at : _DATA + at + count] = entry
+        begin = self._at
+        self._at = stop = begin + count
+        if stop <= self._stop:
+            self._raw[begin:stop] = entry
         else:
-            room = self.size - at
-            self._raw[_DATA + at : _DATA + self.size] = entry[:room]
-            self._raw[_DATA : _DATA + count - room] = entry[room:]
+            room = self._stop - begin
+            self._at = stop = _DATA + count - room
+            self._raw[begin : self._stop] = entry[:room]
+            self._raw[_DATA:stop] = entry[room:]
         self._head = self._words[HEAD] = end
         return True
 
