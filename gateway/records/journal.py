@@ -25,6 +25,7 @@ STREAMS: Final = (PREDICTIONS, FEEDBACK, MIRRORS)
 CHUNK: Final = 1 << 19  # bytes taken from a ring at a time
 BUSY: Final = CHUNK // 4  # where a ring gives as much as this, more is likely to come
 PAUSE_S: Final = 0.02  # between rounds in which there was nothing to do
+ROOMY: Final = 8 * CHUNK  # a smaller ring might be full by then
 WAIT_S: Final = 0.1  # how long predictions wait until they make a chunk: each drain takes a core from a worker
 RETRY_S: Final = 0.25  # after the disk has refused
 LAST_S: Final = 10.0  # how long the end waits for the disk
@@ -47,10 +48,9 @@ class Source:
 
     def may_wait(self) -> bool:
         """Whether what is there is better taken later, together with what comes by then. Not what guards hear of."""
-        if self.stream != PREDICTIONS or self.abandoned:
+        if self.stream != PREDICTIONS or self.abandoned or self.ring.size < ROOMY:
             return False
-        little = self.ring.waiting < min(CHUNK, self.ring.size // 4)
-        return little and time.monotonic() - self.drained_s < WAIT_S
+        return self.ring.waiting < CHUNK and time.monotonic() - self.drained_s < WAIT_S
 
 
 class Journal:

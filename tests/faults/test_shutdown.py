@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.faults.test_overload import FOR_EVER, LONG_TURNS, full, until
+from tests.processes.flawed import metric
 from tests.running import STOPPED_WITHIN_S, GatewayProcess
 from tests.web.test_connection import SMALL_BODY, Reply, Wire, doubled, get, looping_models, post, row, turns
 
@@ -85,7 +86,7 @@ def test_those_in_flight_are_answered(start: Start, number: int) -> None:
     assert idle.send(get("/v2")).read().status == 200
     wires = [Wire(gateway).send(post("slow", turns(LONG_TURNS)))]
     wires += [Wire(gateway).send(post("slow", turns(5), pad=pad)) for pad in (0, 0, 2 * SMALL_BODY)]
-    until(lambda: full(gateway), "all of them in flight")
+    until(lambda: metric(gateway, "gateway_inflight_requests") == INFLIGHT, "all of them in flight")
     tell(gateway, number)
     until(lambda: takes_nothing_new(gateway), "the gateway to take nothing new")
     assert idle.ended(), "a connection on which nothing is asked is closed"

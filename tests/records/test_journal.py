@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.records import journal as journal_module
-from gateway.records.journal import CHUNK, Journal, Source
+from gateway.records.journal import CHUNK, ROOMY, Journal, Source
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, segment_path, segments
 from gateway.records.stream import Stream
 from gateway.settings.gateway_settings import RecordsSettings
@@ -186,6 +186,42 @@ def test_a_busy_ring_does_not_keep_the_others_waiting(bench: Bench) -> None:
     quiet.append(line(2))
     assert journal.round(), "there is more to do"
     assert bench.lines() == [line(2)]
+
+
+@pytest.mark.parametrize(
+    ("size", "stream", "entry", "waits"),
+    [
+        (ROOMY, PREDICTIONS, 100, True),
+        (ROOMY, PREDICTIONS, CHUNK, False),  # a whole chunk
+        (ROOMY, FEEDBACK, 100, False),  # guards hear of it
+        (RING, PREDICTIONS, 100, False),  # it might be full by then
+    ],
+)
+def test_predictions_wait_until_they_make_a_chunk(
+    bench: Bench, size: int, stream: str, entry: int, waits: bool
+) -> None:
+    ring = bench.ring("a", size)
+    source = Source(ring, stream)
+    journal = bench.journal(source)
+    ring.append(line(1))
+    journal.round(patient=True)
+    assert bench.lines(stream) == [line(1)], "what has waited long is taken"
+    ring.append(line(2, entry))
+    journal.round(patient=True)
+    assert ring.empty != waits
+    source.drained_s -= 2 * journal_module.WAIT_S
+    journal.round(patient=True)
+    assert bench.lines(stream) == [line(1), line(2, entry)]
+
+
+def test_predictions_that_wait_are_written_at_the_end(bench: Bench) -> None:
+    ring = bench.ring("a", ROOMY)
+    source = Source(ring, PREDICTIONS, drained_s=time.monotonic() + 1000)
+    ring.append(line(1))
+    journal = bench.journal(source)
+    journal.start()
+    journal.stop()
+    assert bench.lines() == [line(1)]
 
 
 def test_an_entry_larger_than_a_chunk_is_whole(bench: Bench) -> None:
