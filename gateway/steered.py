@@ -69,13 +69,13 @@ class Steered:
         """Whether to look at the counts: evidence and another `state` (epoch, stopped) are looked at at once."""
         return state != self._state or self._news or now_s - self._looked_s >= COUNTED_S
 
-    def is_idle(self, now_s: float, state: tuple[int, bool], counts: tuple[int, ...]) -> bool:
-        """Whether nothing has come since the last step and that is not long ago."""
+    def begins(self, now_s: float, state: tuple[int, bool], counts: tuple[int, ...]) -> bool:
+        """Whether to take a step now, which is noted: something has come since the last one, or that is long ago."""
         same = state == self._state and counts == self._counts and not self._news
         if same and now_s - self._looked_s < IDLE_S:
-            return True
+            return False
         self._looked_s, self._state, self._counts = now_s, state, counts
-        return False
+        return True
 
     @property
     def _news(self) -> bool:

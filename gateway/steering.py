@@ -1,6 +1,6 @@
 """Feeds each release's controller with what workers and clients tell, and carries out what it asks for.
 
-One `tick` every 50 ms: evidence, feedback and counters in; weights, stops and decisions out.
+One `tick` every 50 ms: evidence and feedback in, counters at every second one; weights, stops and decisions out.
 """
 
 import logging
@@ -187,7 +187,7 @@ class Steering:
         if not one.is_due(now_s, state):
             return False
         stable, candidate = self._totals(one.name, one.settings.stable), self._totals(one.name, one.candidate)
-        if one.is_idle(now_s, state, _counts(stable) + _counts(candidate)):
+        if not one.begins(now_s, state, _counts(stable) + _counts(candidate)):
             return False
         seen = one.observation(time_ns, epoch, stopped, stable, candidate)
         one.window.sample(now_s, self._sample(one, stable, candidate))

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from gateway.settings.routing_settings import RoutingSettings
 from tests import zoo
 from tests.serving import onnx_models
 from tests.serving.onnx_models import place, scaling
+from tests.web.test_connection import LONG
 
 T = TypeVar("T")
 Make = Callable[[Path], Path]
@@ -233,6 +235,22 @@ async def test_requests_in_flight_are_answered_by_the_version_met(tmp_path: Path
         second = submitted(old, version)  # had read the old configuration, and fills the batch
         ((y,), (z,)) = await soon(asyncio.gather(first, second))
         assert y.tolist() == z.tolist() == [[version, 2 * version]]
+
+
+@on_a_loop
+async def test_a_stable_that_has_been_replaced_still_answers_for_its_candidate(tmp_path: Path) -> None:
+    """A call of the candidate that is under way when both are replaced may yet need it."""
+    two_versions(tmp_path, onnx_models.looping, onnx_models.looping)
+    (tmp_path / "m" / "warmup.json").write_text(json.dumps(LONG))  # so each has a thread of its own
+    async with served(tmp_path, m=CANARY) as deployment:
+        old = deployment.models["m"].stable
+        assert not old.on_loop
+        await deployment.prepare(RoutingSettings.model_validate({"models": {"m": {"stable": 2}}}), 2)
+        deployment.commit()
+        while old.spare:  # until it is closed
+            await asyncio.sleep(0.001)
+        (turns,) = await soon(old.infer({"x": np.array([3])}, time.monotonic_ns() + int(PATIENCE_S * 1e9)))
+        assert turns.tolist() == [3]
 
 
 @on_a_loop

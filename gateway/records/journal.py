@@ -109,7 +109,7 @@ class Journal:
     def round(self, *, patient: bool = False) -> bool:
         """Take a chunk from every ring: no busy one keeps the others waiting. Whether to go on without a pause.
 
-        `patient`: leave what may wait.
+        `patient`: leave what may wait, and rest where little was left.
 
         The writer thread does nothing else; called by anyone only while it does not run.
         """
@@ -118,7 +118,7 @@ class Journal:
             alive = not source.abandoned or source.ring.owner_lives  # before the drain, not after it
             if not (source.ring.empty or (patient and source.may_wait())):
                 with self._checked(source.stream):
-                    busy |= self._drain(source) >= BUSY
+                    busy |= self._drain(source) >= (BUSY if patient else 1)
             if not alive and source.ring.empty:
                 source.ring.remove()
                 self._sources = [other for other in self._sources if other is not source]

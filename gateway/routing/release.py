@@ -27,7 +27,7 @@ CANDIDATE: Final = Variant.CANDIDATE
 PINNED: Final = Variant.PINNED
 
 
-@dataclass(slots=True)  # not a named tuple, whose fields take ten times as long to read
+@dataclass(slots=True)  # not a named tuple, whose fields take several times as long to read
 class Decision:
     """Which version answers a request, and by what chance.
 

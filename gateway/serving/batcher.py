@@ -19,6 +19,7 @@ from gateway.serving.signature import Feeds
 from gateway.shm.scoreboard import Tally
 
 NEVER_NS: Final = 2**63 - 1
+FINEST_NS: Final = 1_000_000  # uvloop's clock counts milliseconds: an earlier alarm would come at once, too early
 ALONE: Final = object()  # the group of items that share no batch
 
 
@@ -74,11 +75,9 @@ class Batcher:
 
     def abandon(self) -> None:
         """Give up on everything that waits or runs: its callers are gone."""
-        waiting = [item for queue in self._groups.values() for item in queue]
-        for item in [*waiting, *(item for batch in self._running for item in batch.items)]:
+        for item in self._items():
             item.cancel()
-        self._tally.waiting(-len(waiting))
-        self._groups.clear()
+        self._sweep()
 
     def close(self) -> None:
         """Nothing is submitted from now on: let go of what the alarm would hold until then."""
@@ -132,15 +131,28 @@ class Batcher:
 
     def _on_alarm(self) -> None:
         self._alarm = None
-        now_ns, next_ns = time.monotonic_ns(), NEVER_NS
-        waiting = (item for queue in self._groups.values() for item in queue)
-        for item in [*waiting, *(item for batch in self._running for item in batch.items)]:
+        now_ns = time.monotonic_ns()
+        for item in self._items():
             if item.deadline_ns <= now_ns:
                 item.expire()
-            elif not item.done():
-                next_ns = min(next_ns, item.deadline_ns)
+        self._sweep()
+        next_ns = min((item.deadline_ns for item in self._items() if not item.done()), default=NEVER_NS)
         if next_ns < NEVER_NS:
-            self._set_alarm(next_ns)
+            self._set_alarm(max(next_ns, now_ns + FINEST_NS))
+
+    def _items(self) -> list[BatchItem]:
+        waiting = [item for queue in self._groups.values() for item in queue]
+        return waiting + [item for batch in self._running for item in batch.items]
+
+    def _sweep(self) -> None:
+        """Take those out of the queues whose callers no longer wait: behind a run that hangs they would pile up."""
+        for group, queue in list(self._groups.items()):
+            left = deque(item for item in queue if not item.done())
+            self._tally.waiting(len(left) - len(queue))
+            if left:
+                self._groups[group] = left
+            else:
+                del self._groups[group]
 
     def _placed(self, feeds: Feeds) -> tuple[int, Hashable]:
         """The number of rows, and the group. Rows that do not agree or are too many run alone, as they came."""

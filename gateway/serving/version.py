@@ -106,13 +106,15 @@ class ModelVersion:
         return self._batcher.spare and not self._closing
 
     async def close(self) -> None:
-        """Wait until every request has been answered, then let go of the threads and the session."""
+        """Wait until every request has been answered.
+
+        Threads and session end with the last reference to the version: calls of a candidate under way hold their stable
+        version, which answers for the candidate even where both have been replaced since.
+        """
         self._closing = True
         while not self._batcher.idle:
             await asyncio.sleep(DRAIN_POLL_S)
         self._batcher.close()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False)
 
 
 def _checked(loaded: LoadedVersion, number: int, stopped: Stopped) -> Run:

@@ -33,8 +33,8 @@ TIMED_SECONDS: Final = 0.2
 ON_LOOP_SINGLE_US: Final = 200.0
 ON_LOOP_FULL_US: Final = 1000.0
 ON_LOOP_US: Final = 20.0  # what a batch costs beside its run, about
-IN_THREAD_US: Final = 150.0  # the same where a thread runs it: on a busy core both it and the loop lose their caches
-AS_GOOD: Final = 1.05  # a row may take so much longer than in the best batch
+IN_THREAD_US: Final = 400.0  # the same where a thread runs it: on a busy core both it and the loop lose their caches
+AS_GOOD: Final = 1.02  # a row may take so much longer than in the best batch
 WORSE: Final = 1.1  # from there on larger batches are not tried
 LONGEST_US: Final = 1e6  # nor where a run takes so long
 Filler = Callable[[str, list[int], np.random.Generator], Array]
@@ -80,7 +80,7 @@ def warm_up(session: OnnxSession, sample: Path, max_rows: int) -> WarmUp:
 
 
 def paying_batch(single_us: float, max_rows: int, run_us: Callable[[int], float]) -> tuple[int, float]:
-    """The largest batch, of `max_rows` at most, that serves rows about as fast as any; and how long its run takes.
+    """The smallest batch, of `max_rows` at most, that serves rows about as fast as any; and how long its run takes.
 
     `single_us`: what a run of one row takes; `run_us`: what joining so many and running them takes.
     """
@@ -94,7 +94,7 @@ def paying_batch(single_us: float, max_rows: int, run_us: Callable[[int], float]
         if row_us > WORSE * best_us:
             break
         best_us = min(best_us, row_us)
-    return max((size, us) for size, us in runs_us.items() if (us + each_us) / size <= AS_GOOD * best_us)
+    return min((size, us) for size, us in runs_us.items() if (us + each_us) / size <= AS_GOOD * best_us)
 
 
 def _from_file(session: OnnxSession, sample: Path) -> list[Feeds]:
@@ -214,6 +214,7 @@ def _joined(rows: list[Feeds]) -> Feeds:
 
 
 def _batch_us(session: OnnxSession, rows: list[Feeds]) -> float:
+    session.run(_joined(rows))  # the first run of a new size may have to prepare for it
     return _run_us(lambda: session.run(_joined(rows)))
 
 

@@ -167,6 +167,7 @@ class InferConnection(PatientConnection):
             self._turn_back(short)
             super().on_message_complete()
             return
+        self._ended = True
         self._short = None
         short.more_body = False
         endpoint = self._endpoint

@@ -30,6 +30,7 @@ class PatientConnection(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._in_head = True  # has begun, or is awaited on a new connection, and is not complete
         self._head_size = 0
+        self._ended = False  # a request has, in what was received last
         self._late: asyncio.TimerHandle | None = None
         self._idle_since_s = 0.0
 
@@ -47,10 +48,15 @@ class PatientConnection(HttpToolsProtocol):
         super().on_headers_complete()
         self.headers = []
 
+    def on_message_complete(self) -> None:
+        self._ended = True
+        super().on_message_complete()
+
     def data_received(self, data: bytes) -> None:
+        self._ended = False
         HttpToolsProtocol.data_received(self, data)
         if self._in_head:
-            self._head_size += len(data)
+            self._head_size += 1 if self._ended else len(data)  # how much of it is the new head's is not known
             if self._head_size > LARGEST_HEAD and not self.transport.is_closing():
                 problem = f"the request line and headers are larger than {LARGEST_HEAD} bytes"
                 self.refuse(HeadersTooLarge(problem))

@@ -1,6 +1,10 @@
-"""What the gateway costs on a model that costs nothing, against the bare server (JSON, one core each)."""
+"""What the gateway costs on a model that costs nothing, with everything recorded, against the bare server (JSON).
+
+Each has one core, on which the gateway's control process and its writer run too.
+"""
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -9,7 +13,7 @@ from loadtests.report import report
 from loadtests.rounds import alternate, line
 from loadtests.wrk import Load
 
-ROUTING = {
+ROUTING: dict[str, Any] = {
     "models": {
         "tiny": {
             "stable": 1,
@@ -28,22 +32,45 @@ ROUTING = {
         }
     }
 }
+COMPARED = {"failures": "errors", "wrong_feedback": "accuracy", "predicted_class": "drift", "slow_requests": "slow"}
+SLOW = "slow_requests"  # for which stable runs in a thread, as the candidate does
 ROW = [round(index / 7, 4) for index in range(64)]
 BODY = orjson.dumps({"inputs": [{"name": "x", "shape": [1, 64], "datatype": "FP32", "data": ROW}]})
 LOAD = Load(BODY, {"content-type": "application/json", "x-customer-id": "joe"})
 
 
 def run(folder: Path, rounds: int, seconds: int) -> bool:
-    """One connection for latency, 32 for throughput."""
+    """One connection for latency, 32 for throughput; then 32 with a ramp, a mirror and guards."""
     file = models.tiny(folder / "models")
-    with servers.bare(file) as bare, servers.gateway(folder, folder / "models", ROUTING, "tiny") as gateway:
-        found = alternate((bare, gateway), LOAD, [1, 32], rounds, seconds)
-    one, many = found[1], found[32]
-    return report(
-        "overhead",
-        [
-            line("32 connections, requests", "/s", many, lambda m: m.per_s, 0.80, True),
-            line("1 connection, p50", "µs", one, lambda m: m.p50_us, 1.2, False),
+    (folder / "models" / "tiny" / "model.yaml").write_text("prediction: {output: y}\n")
+    with servers.bare(file) as bare:
+        with servers.gateway(folder / "plain", folder / "models", ROUTING, "tiny") as gateway:
+            found = alternate((bare, gateway), LOAD, [1, 32], rounds, seconds)
+        one, many = found[1], found[32]
+        lines = [
+            line("32 connections, requests", "/s", many, lambda m: m.per_s, 0.90, True),
+            line("1 connection, p50", "µs", one, lambda m: m.p50_us, 1.15, False),
             line("1 connection, p99", "µs", one, lambda m: m.p99_us, 1.5, False),
-        ],
-    )
+        ]
+        for name, metrics in (("with guards", [*COMPARED][:3]), ("and slow_requests compared", [*COMPARED])):
+            with servers.gateway(folder / name, folder / "models", guarded(metrics), "tiny") as gateway:
+                found = alternate((bare, gateway), LOAD, [32], rounds, seconds)
+            lines.append(line(f"32 connections, {name}, requests", "/s", found[32], lambda m: m.per_s, 0.85, True))
+    return report("overhead", lines)
+
+
+def guarded(metrics: list[str]) -> dict[str, Any]:
+    """The same rules, whose last weight is a ramp's, with a mirror, a limit and these comparisons."""
+    release = ROUTING["models"]["tiny"]
+    *pinned, everyone = release["split"]["routes"]
+    comparisons = [{"name": COMPARED[metric], "metric": metric} for metric in metrics]
+    if SLOW in metrics:
+        comparisons[-1]["threshold"] = "250ms"
+    limit = {"name": "latency", "metric": "candidate.latency_p99_ms", "above": 1000}
+    more = {
+        "split": {"routes": [*pinned, {**everyone, "weight": "ramp"}]},
+        "ramp": {"weights": [5, 100], "interval": "1h"},
+        "mirror": {"weight": 1},
+        "guards": {"limits": [limit], "comparisons": comparisons},
+    }
+    return {"models": {"tiny": {**release, **more}}}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -171,6 +172,49 @@ def test_a_deadline_that_passes_in_the_queue(models: dict[str, OnnxSession]) -> 
         assert bench.counted.rows == 1
 
     play(scenario, models["doubling"], BatchingRules(8))
+
+
+def test_each_deadline_is_its_own_whatever_the_order(models: dict[str, OnnxSession]) -> None:
+    endless = np.array([2**62])
+
+    async def scenario(bench: Bench) -> None:
+        ended: list[int] = []
+        for number, patience_s in enumerate((0.4, 0.1, 0.3, 0.2, 0.102)):
+            item = bench.submit(patience_s, x=endless)  # the first one runs, the others wait for its thread
+            item.add_done_callback(lambda item, number=number: ended.append(number))  # type: ignore[misc]
+        with pytest.raises(DeadlineExceeded):
+            await bench.submit(0.35, x=endless)
+        assert ended == [1, 4, 3, 2]
+        assert bench.counted.waiting == 0, "who waits no longer leaves the queue, though a run hangs before it"
+        (turns,) = await bench.submit(x=np.array([3]))
+        assert (turns.tolist(), ended) == ([3], [1, 4, 3, 2, 0])
+
+    play(scenario, models["looping"], BatchingRules(), threaded=True)
+
+
+def test_deadlines_close_together_do_not_keep_the_loop_busy(models: dict[str, OnnxSession]) -> None:
+    """uvloop has an alarm of less than a millisecond come at once."""
+
+    async def scenario() -> int:
+        tally, threads = Tally(), ThreadPoolExecutor(1)
+        batcher = Batcher(models["looping"].run, BatchingRules(), tally, threads, True)
+        alarms, now_ns = 0, time.monotonic_ns()
+        rung = batcher._on_alarm
+
+        def ring() -> None:
+            nonlocal alarms
+            alarms += 1
+            rung()
+
+        batcher._on_alarm = ring  # type: ignore[method-assign]
+        items = [batcher.submit({"x": np.array([2**62])}, now_ns + 10**7 + index * 100_000) for index in range(100)]
+        await asyncio.wait(items)
+        batcher.close()
+        threads.shutdown()
+        return alarms
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(scenario()) <= 30  # 100 deadlines within 10 ms
 
 
 def test_a_delay_waits_for_company_until_the_batch_is_full(models: dict[str, OnnxSession]) -> None:

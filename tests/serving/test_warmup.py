@@ -106,8 +106,8 @@ def test_rows_whose_joining_costs_more_than_it_saves_are_run_one_by_one(tmp_path
     [
         (lambda rows: 100, 32),  # rows cost nothing
         (lambda rows: 10_000 + 1_000 * rows, 32),
-        (lambda rows: 10_000 * rows, 32),  # a row costs the same, a batch less than so many
-        (lambda rows: 1_000 * rows * (1 if rows == 1 else 1.3), 1),
+        (lambda rows: 10_000 * rows, 2),  # hardly anything is saved, and the first would wait for the last
+        (lambda rows: 1_000 * rows * (1 if rows == 1 else 1.6), 1),
         (lambda rows: 500 * rows * (1 if rows <= 8 else 1.2), 8),  # beyond 8 the caches are too small
         (lambda rows: 100 * rows + 50 * rows * (rows > 1), 1),  # joining costs more than it saves
         (lambda rows: 400_000 * rows**0.9, 4),  # which takes more than a second: none larger is tried

@@ -166,6 +166,16 @@ def test_pipelined_predictions_are_answered_in_order(wire: Wire) -> None:
     assert [wire.read().document["id"] for _ in range(100)] == [str(number) for number in range(100)]
 
 
+def test_the_head_of_the_next_request_is_not_taken_for_larger_than_it_is(wire: Wire) -> None:
+    """The first of a connection and a later one: each a large body, with the beginning of the next head behind it."""
+    for number in range(2):
+        large, following = doubled(number, pad=2 * SMALL_BODY), doubled(number + 10)
+        wire.send(large + following[:10])
+        assert wire.read().document["id"] == str(number)
+        wire.send(following[10:])
+        assert wire.read().document["id"] == str(number + 10)
+
+
 @pytest.mark.parametrize("mix", [MIX, MIX[::-1], MIX[2:] + MIX[:2]], ids=["one way", "the other way", "slow first"])
 def test_pipelined_requests_of_all_kinds_are_answered_in_order(wire: Wire, mix: list[tuple[bytes, int, bytes]]) -> None:
     wire.send(b"".join(request for request, _, _ in mix))
