@@ -166,7 +166,7 @@ class _Server(uvicorn.Server):
 def _only_one(state: Path) -> Iterator[None]:
     """One gateway for a state folder; the lock goes with the process, however it ends."""
     try:
-        state.mkdir(parents=True, exist_ok=True)
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)  # records hold what customers have sent
         lock = (state / "lock").open("w")
     except OSError as error:
         raise SettingsError("gateway.yaml", [f"state: {state} cannot be written: {error.strerror}"]) from None

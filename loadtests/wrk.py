@@ -56,7 +56,9 @@ def background(url: str, load: Load, connections: int) -> Iterator[Callable[[], 
         def end() -> int:
             process.send_signal(signal.SIGINT)  # wrk then prints what it has seen
             out, _ = process.communicate(timeout=30)
-            return int(json.loads(out.split("RESULT ")[1])["failed"])
+            found = json.loads(out.split("RESULT ")[1])
+            assert found["requests"], f"no load was there:\n{out}"
+            return int(found["failed"])
 
         try:
             yield end

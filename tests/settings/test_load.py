@@ -131,6 +131,7 @@ GATEWAY_MISTAKES = [
     ("server: [1]", "server", "key: value"),
     ("limits: {inflight: 0}", "limits.inflight", "greater than 0"),
     ("limits: {timeout: 0s}", "limits.timeout", "greater than 0"),
+    ("control: {dead_after: 0s}", "control.dead_after", "greater than 0"),
     ("limits: {rate: {default: 100}}", "limits.rate.default", "100/s"),
     ("records: {inputs: some}", "records.inputs", "'full', 'hash' or 'none'"),
     ("a: {b: 1, b: 2}", "line 1, column 11", "'b' is given twice"),
