@@ -52,7 +52,9 @@ class InferEndpoint:
         self.max_body = max_body
         self.body_within_s = gateway.timeout_s  # a slow body is no request under way yet, but must not wait for ever
         self._application = application
-        self.asked_before: object = None  # the connection that asked for a prediction last, and when (monotonic clock)
+        # The connection that asked for a prediction last, and when (monotonic clock). Not on the connections' class:
+        # whoever writes to a class makes the interpreter forget what it has learnt of it, which cost 6 us a request.
+        self.asked_before: object = None
         self.asked_ns = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

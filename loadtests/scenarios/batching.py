@@ -27,7 +27,7 @@ def run(folder: Path, rounds: int, seconds: int) -> bool:
     load = Load(header + raw, {"inference-header-content-length": str(len(header))})
     best = max(SIZES, key=lambda size: _raw(file, size, 1.0))
     lines = []
-    for name, sample in (("without records", "0%"), ("with full records, 35 kB each", "100%")):
+    for name, sample in (("without records", "0%"), ("with full records, 12 kB each", "100%")):
         reference, ours = [], []
         place: tuple[Path, Path, dict[str, str], str] = folder / sample, folder / "models", {}, "heavy"
         with servers.gateway(*place, records={"sample": sample}) as gateway:
