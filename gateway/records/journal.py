@@ -23,6 +23,7 @@ from gateway.shm.ring import Ring
 
 STREAMS: Final = (PREDICTIONS, FEEDBACK, MIRRORS)
 CHUNK: Final = 1 << 19  # bytes taken from a ring at a time
+LITTLE: Final = 1 << 14  # as much may still fit onto a disk that a chunk does not fit onto
 BUSY: Final = CHUNK // 4  # where a ring gives as much as this, more is likely to come
 PAUSE_S: Final = 0.02  # between rounds in which there was nothing to do
 ROOMY: Final = 8 * CHUNK  # a smaller ring might be full by then
@@ -125,10 +126,19 @@ class Journal:
         return busy
 
     def _drain(self, source: Source) -> int:
-        """Write what waits in a ring, about a chunk of it; how many bytes have left the ring."""
+        """Write what waits in a ring, a chunk of it, or as much as the disk takes; how many bytes have left it."""
         self._settle()
+        try:
+            return self._move(source, CHUNK)
+        except OSError:
+            if self._unsettled is None:
+                raise  # it was not the writing that failed
+            self._settle()
+            return self._move(source, LITTLE)
+
+    def _move(self, source: Source, most: int) -> int:
         ring = source.ring
-        data = _whole_lines(ring)
+        data = _whole_lines(ring, most)
         if not data:
             return 0
         stream = self._streams[source.stream]
@@ -189,10 +199,10 @@ class Journal:
             self._errors[stream] = f"{type(error).__name__}: {error}"
 
 
-def _whole_lines(ring: Ring) -> bytes:
-    data = ring.pending(CHUNK)
+def _whole_lines(ring: Ring, most: int) -> bytes:
+    data = ring.pending(most)
     end = data.rfind(b"\n") + 1
-    if data and not end:  # an entry larger than a chunk
+    if data and not end:  # an entry larger than that
         data = ring.pending(ring.size)
         end = data.rfind(b"\n") + 1
     return data[:end]
