@@ -17,7 +17,7 @@ from gateway.shm.events import FailureEvent, unpack_all
 from gateway.shm.ring import Ring
 from gateway.shm.segment import memory_folder
 
-FEEDBACK_BYTES: Final = 1 << 20
+FEEDBACK_BYTES: Final = 1 << 21
 MIRROR_BYTES: Final = 1 << 20
 EVENT_BYTES: Final = 1 << 18
 EVENTS: Final = "events"

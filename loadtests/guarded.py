@@ -89,7 +89,8 @@ def tell(rows: Rows, trips: Trips, climb: Climb) -> bool:
     console.print(
         f"harmless twin: {climb.seconds} s, {climb.predictions:,} predictions"
         f" ({climb.predictions / climb.seconds:,.0f}/s), {climb.candidates:,} by the candidate,"
-        f" {climb.told:,} feedbacks, {climb.failed} failed; decided: {', '.join(climb.actions)};"
+        f" {climb.told:,} feedbacks ({climb.refused} lists refused for the moment), {climb.failed} failed;"
+        f" decided: {', '.join(climb.actions)};"
         f" now {climb.stage} {climb.harm} {_mark(climb.met)}"
     )
     met = all(_met(case, found) for case, found in rows)

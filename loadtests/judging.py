@@ -14,6 +14,7 @@ from loadtests.judged import NAME, Row
 
 MOST: Final = 500  # entries at a time
 ACCEPTED: Final = 202
+TRY_AGAIN: Final = 503
 OK: Final = 200
 
 
@@ -27,7 +28,9 @@ class Judge(Seen):
     generator: Random = field(default_factory=Random)
     delay_s: float = 0.0
     told: int = 0
+    refused: int = 0  # lists of feedback that could not be recorded and are sent again
     _due: list[tuple[float, str, str]] = field(default_factory=list)
+    _sent: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, answer: Answer) -> None:
         Seen.add(self, answer)
@@ -44,14 +47,19 @@ class Judge(Seen):
 
     def feedback(self) -> bytes:
         """What is due of it, as one request."""
-        entries = list(self._take())
-        self.told += len(entries)
+        entries = self._sent = list(self._take())
         return request("/v2/feedback", orjson.dumps(entries), "content-type: application/json\r\n")
 
     def tell(self, teller: Client) -> None:
         """Send what is due, if it is the teller's turn; take what it was answered."""
         for answer in teller.there():
+            if answer.status == TRY_AGAIN:
+                self.refused += 1
+                for entry in self._sent:
+                    heapq.heappush(self._due, (time.monotonic(), entry["prediction_id"], entry["truth"]))
+                continue
             assert answer.status == ACCEPTED and not orjson.loads(answer.body)["rejected"], answer.body
+            self.told += len(self._sent)
         if self._due and self._due[0][0] <= time.monotonic():
             teller.send()
 

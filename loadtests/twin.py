@@ -30,6 +30,7 @@ class Climb:
     predictions: int
     candidates: int
     told: int
+    refused: int
     stage: str
     actions: list[str]
     harm: str  # what a guard has had to say against it
@@ -68,6 +69,7 @@ def climbed(folder: Path, rules: dict[str, Any], seconds: float) -> Climb:
         sum(requests.values()),
         requests["candidate"],
         judge.told,
+        judge.refused,
         release["ramp"]["stage"],
         [decision["action"] for decision in reversed(decisions)],
         "; ".join(f"{d['by']}: {d['reason']}" for d in decisions if d["action"] in ("stop", "pause")),

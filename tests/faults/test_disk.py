@@ -195,7 +195,7 @@ def test_feedback_is_refused_rather_than_lost(tmp_path: Path) -> None:
         said = {"prediction_id": answer.headers["x-prediction-id"], "comment": "x" * 9000}
         full(running)
         accepted, sent = 0, 0
-        for sent in range(200):
+        for sent in range(400):
             answer = client.post("/v2/feedback", json={**said, "reward": sent})
             if answer.status_code == 503:
                 break
