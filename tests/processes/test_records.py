@@ -5,6 +5,8 @@ import gzip
 import json
 import random
 import subprocess
+import time
+from collections.abc import Callable
 from hashlib import sha256
 from math import sqrt
 from pathlib import Path
@@ -14,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 
+from gateway.records.journal import WAIT_S
 from gateway.shm.segment import memory_folder
 from loadtests.client import Client
 from loadtests.recorded import Told
@@ -216,6 +219,16 @@ def test_inputs_are_kept_out_where_that_is_asked(tmp_path: Path, inputs: str) ->
     assert b"12.5" not in stored and b"25.0" in stored
 
 
+def settled(read: Callable[[], Any]) -> Any:
+    """What is read once it has not changed for longer than predictions wait to be written."""
+    found = read()
+    while True:
+        time.sleep(3 * WAIT_S)
+        before, found = found, read()
+        if before == found:
+            return found
+
+
 def test_a_sample_is_recorded_and_all_feedback_counts(tmp_path: Path) -> None:
     count, sample = 600, 0.1
     with gateway(tmp_path, records={"sample": "10%"}) as running, httpx.Client(base_url=running.url) as client:
@@ -228,7 +241,7 @@ def test_a_sample_is_recorded_and_all_feedback_counts(tmp_path: Path) -> None:
         until(lambda: metric(running, heard, verdict="unlabelled") == count, "all feedback is heard")
         versions = httpx.get(f"{running.control_url}/api/releases/flawed").json()["versions"]
         assert [version["reward_mean"] for version in versions] == [2.0, 2.0]
-        written = httpx.get(f"{running.control_url}/api/config").json()["records"]
+        written = settled(lambda: httpx.get(f"{running.control_url}/api/config").json()["records"])
     recorded = [record["prediction_id"] for record in records(tmp_path)]
     assert set(recorded) <= set(ids)
     assert abs(len(recorded) - count * sample) < 5 * sqrt(count * sample * (1 - sample))

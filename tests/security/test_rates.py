@@ -15,6 +15,7 @@ from tests.security.guarded import INFER, Guarded, bearer, document, guarded
 RATE = 40
 SECONDS = 4
 CONNECTIONS = 8
+WINDOW_S = 10  # of six requests a minute
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,9 @@ def test_what_is_no_prediction_is_not_counted(limited: Guarded) -> None:
 
 def test_without_keys_the_rate_goes_by_what_a_request_says(claimed: Guarded) -> None:
     """One in ten seconds for each customer, and one for all who do not say who they are."""
+    left_s = WINDOW_S - time.monotonic() % WINDOW_S
+    if left_s < 5:  # just behind a window's border another one may come in
+        time.sleep(left_s)
     for body, headers in (
         (document(), {"x_customer_id": "acme"}),
         (document(customer="globex"), {}),
