@@ -15,7 +15,6 @@ from gateway.records.entry import (
     PREDICTION,
     UNKNOWN_CLASS,
     error_part,
-    one_line,
     origin_part,
     request_part,
     rescue_part,
@@ -118,9 +117,8 @@ class Recorder:
         """Record a prediction that is about to be sent. Raises Overloaded where it must be recorded and cannot."""
         if self._threshold < SHARES and share_of(call.nonce) >= self._threshold:
             return
-        source, response = call.source, encoded.body
-        body = source.body
-        size = len(response) + (len(body) if self._full else 0)
+        source = call.source
+        size = len(encoded.body) + (len(source.body) if self._full else 0)
         if size > LINE_BYTES:
             if not self._fits(size):  # before the work of making a line that would not fit
                 self._drop(size)
@@ -128,12 +126,8 @@ class Recorder:
             if size > LARGE and not self.must_record and not self._allowance.takes(size):
                 self._head[THROTTLED] += 1
                 return
-        if self._full and source.json_length is None and source.media is None:
-            request = one_line(body)
-        else:
-            request = request_part(body, source.json_length, source.media, self._inputs)
-        if encoded.json_length is not None:
-            response = response_part(response, encoded.json_length)
+        request = request_part(source.body, source.json_length, source.media, self._inputs)
+        response = response_part(encoded.body, encoded.json_length)
         line = _line(call, token, OK, duration_ns, answer.queued_ns, answer.batch_rows, predicted, request, response)
         if self._predictions is not None and self._predictions.append(line):
             self._head[RECORDED] += 1

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -73,6 +74,10 @@ async def answer(deployment: Deployment, name: str, version: int) -> Any:
     """What the version makes of the row [1, 2]."""
     (y,) = await soon(submitted(deployment.models[name], version))
     return y[0].tolist()
+
+
+def threads_of(version: str) -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(f"{version}_")]
 
 
 def chosen(deployment: Deployment, name: str) -> int:
@@ -247,10 +252,16 @@ async def test_a_stable_that_has_been_replaced_still_answers_for_its_candidate(t
         assert not old.on_loop
         await deployment.prepare(RoutingSettings.model_validate({"models": {"m": {"stable": 2}}}), 2)
         deployment.commit()
-        while old.spare:  # until it is closed
-            await asyncio.sleep(0.001)
+        async with asyncio.timeout(PATIENCE_S):
+            while old.spare:  # until it is closed
+                await asyncio.sleep(0.001)
         (turns,) = await soon(old.infer({"x": np.array([3])}, time.monotonic_ns() + int(PATIENCE_S * 1e9)))
         assert turns.tolist() == [3]
+        assert threads_of("m-1")
+        del old
+        async with asyncio.timeout(PATIENCE_S):
+            while threads_of("m-1"):  # they end with the last that knows of them
+                await asyncio.sleep(0.001)
 
 
 @on_a_loop

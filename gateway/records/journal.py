@@ -202,9 +202,9 @@ class Journal:
 def _whole_lines(ring: Ring, most: int) -> bytes:
     data = ring.pending(most)
     end = data.rfind(b"\n") + 1
-    if data and not end:  # an entry larger than that
+    if data and not end:  # an entry larger than that: it alone
         data = ring.pending(ring.size)
-        end = data.rfind(b"\n") + 1
+        end = data.find(b"\n") + 1
     return data[:end]
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,19 +26,17 @@ class Answer(list[Result]):
 
 
 class BatchItem(asyncio.Future[Answer]):
-    """One request in the queue, and the future that its caller waits for. `group`: items with an equal one may share a
-    batch. Cancelling it leaves its batch mates untouched.
+    """One request in the queue, and the future that its caller waits for.
+
+    Cancelling it leaves its batch mates untouched.
     """
 
-    __slots__ = ("batch", "deadline_ns", "enqueued_ns", "feeds", "group", "rows")
+    __slots__ = ("batch", "deadline_ns", "enqueued_ns", "feeds", "rows")
 
-    def __init__(
-        self, feeds: Feeds, rows: int, group: Hashable, deadline_ns: int, loop: asyncio.AbstractEventLoop
-    ) -> None:
+    def __init__(self, feeds: Feeds, rows: int, deadline_ns: int, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
         self.feeds = feeds
         self.rows = rows
-        self.group = group
         self.enqueued_ns = time.monotonic_ns()
         self.deadline_ns = deadline_ns
         self.batch: Batch | None = None

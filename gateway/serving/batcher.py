@@ -6,6 +6,7 @@ All requests parsed in one turn of the event loop form a batch; while a batch ru
 import asyncio
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -79,12 +80,6 @@ class Batcher:
             item.cancel()
         self._sweep()
 
-    def close(self) -> None:
-        """Nothing is submitted from now on: let go of what the alarm would hold until then."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-
     def run_now(self, feeds: Feeds) -> Answer:
         """Run one request here and now: only on the event loop, and where no other could have shared its batch.
 
@@ -104,7 +99,7 @@ class Batcher:
     def submit(self, feeds: Feeds, deadline_ns: int) -> BatchItem:
         """Queue one request, whose result is its outputs, or DeadlineExceeded at `deadline_ns` (monotonic clock)."""
         rows, group = self._placed(feeds)
-        item = BatchItem(feeds, rows, group, deadline_ns, self._loop)
+        item = BatchItem(feeds, rows, deadline_ns, self._loop)
         queue = self._groups.get(group)
         if queue is None:
             queue = self._groups[group] = deque()
@@ -127,7 +122,7 @@ class Batcher:
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm_ns = deadline_ns
-        self._alarm = self._loop.call_later((deadline_ns - time.monotonic_ns()) / 1e9, self._on_alarm)
+        self._alarm = self._loop.call_later((deadline_ns - time.monotonic_ns()) / 1e9, _ring, weakref.ref(self))
 
     def _on_alarm(self) -> None:
         self._alarm = None
@@ -227,3 +222,10 @@ class Batcher:
                 item.set_result(result)
         batch.items.clear()  # items point to their batch, errors to the frame that holds it: without this, each batch
         batch.answers = ()  # would wait for the cycle collector
+
+
+def _ring(batcher: "weakref.ref[Batcher]") -> None:
+    """A version that is gone has none waiting: its last alarm, up to a deadline ahead, must not keep it until then."""
+    found = batcher()
+    if found is not None:
+        found._on_alarm()

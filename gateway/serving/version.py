@@ -114,7 +114,6 @@ class ModelVersion:
         self._closing = True
         while not self._batcher.idle:
             await asyncio.sleep(DRAIN_POLL_S)
-        self._batcher.close()
 
 
 def _checked(loaded: LoadedVersion, number: int, stopped: Stopped) -> Run:

@@ -32,8 +32,12 @@ ROUTING: dict[str, Any] = {
         }
     }
 }
-COMPARED = {"failures": "errors", "wrong_feedback": "accuracy", "predicted_class": "drift", "slow_requests": "slow"}
-SLOW = "slow_requests"  # for which stable runs in a thread, as the candidate does
+COMPARISONS = [
+    {"name": "errors", "metric": "failures"},
+    {"name": "accuracy", "metric": "wrong_feedback"},
+    {"name": "drift", "metric": "predicted_class"},
+]
+SLOW = {"name": "slow", "metric": "slow_requests", "threshold": "250ms"}  # stable then runs in a thread too
 ROW = [round(index / 7, 4) for index in range(64)]
 BODY = orjson.dumps({"inputs": [{"name": "x", "shape": [1, 64], "datatype": "FP32", "data": ROW}]})
 LOAD = Load(BODY, {"content-type": "application/json", "x-customer-id": "joe"})
@@ -52,20 +56,17 @@ def run(folder: Path, rounds: int, seconds: int) -> bool:
             line("1 connection, p50", "µs", one, lambda m: m.p50_us, 1.15, False),
             line("1 connection, p99", "µs", one, lambda m: m.p99_us, 1.5, False),
         ]
-        for name, metrics in (("with guards", [*COMPARED][:3]), ("and slow_requests compared", [*COMPARED])):
-            with servers.gateway(folder / name, folder / "models", guarded(metrics), "tiny") as gateway:
+        for name, comparisons in (("with guards", COMPARISONS), ("and slow_requests compared", [*COMPARISONS, SLOW])):
+            with servers.gateway(folder / name, folder / "models", guarded(comparisons), "tiny") as gateway:
                 found = alternate((bare, gateway), LOAD, [32], rounds, seconds)
             lines.append(line(f"32 connections, {name}, requests", "/s", found[32], lambda m: m.per_s, 0.85, True))
     return report("overhead", lines)
 
 
-def guarded(metrics: list[str]) -> dict[str, Any]:
+def guarded(comparisons: list[dict[str, str]]) -> dict[str, Any]:
     """The same rules, whose last weight is a ramp's, with a mirror, a limit and these comparisons."""
     release = ROUTING["models"]["tiny"]
     *pinned, everyone = release["split"]["routes"]
-    comparisons = [{"name": COMPARED[metric], "metric": metric} for metric in metrics]
-    if SLOW in metrics:
-        comparisons[-1]["threshold"] = "250ms"
     limit = {"name": "latency", "metric": "candidate.latency_p99_ms", "above": 1000}
     more = {
         "split": {"routes": [*pinned, {**everyone, "weight": "ramp"}]},

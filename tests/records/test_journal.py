@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.records import journal as journal_module
-from gateway.records.journal import CHUNK, ROOMY, Journal, Source
+from gateway.records.journal import CHUNK, LITTLE, ROOMY, Journal, Source
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, segment_path, segments
 from gateway.records.stream import Stream
 from gateway.settings.gateway_settings import RecordsSettings
@@ -506,6 +506,26 @@ def test_the_writer_thread_survives_a_disk_that_comes_and_goes(bench: Bench, dis
     journal.stop()
     assert bench.lines() == [line(number) for number in range(appended)]
     assert journal.written[PREDICTIONS] == appended
+
+
+def test_what_is_left_of_a_full_disk_is_filled_in_small_pieces(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that is larger than a piece is written alone."""
+    ring, write = bench.ring("a", 4 * CHUNK), Stream.write
+    lines = [line(0, 2 * LITTLE), *(line(number, 1000) for number in range(1, 200))]
+
+    def takes_little(stream: Stream, data: bytes) -> None:
+        if len(data) > 3 * LITTLE:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(stream, data)
+
+    monkeypatch.setattr(Stream, "write", takes_little)
+    journal = bench.journal(Source(ring, PREDICTIONS))
+    for each in lines:
+        assert ring.append(each)
+    while not ring.empty:
+        assert journal.round()
+    assert journal.error == ""
+    assert bench.lines() == lines
 
 
 def test_a_segment_that_cannot_be_sealed_goes_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,7 +209,6 @@ def test_deadlines_close_together_do_not_keep_the_loop_busy(models: dict[str, On
         batcher._on_alarm = ring  # type: ignore[method-assign]
         items = [batcher.submit({"x": np.array([2**62])}, now_ns + 10**7 + index * 100_000) for index in range(100)]
         await asyncio.wait(items)
-        batcher.close()
         threads.shutdown()
         return alarms
 
