@@ -37,7 +37,9 @@ def test_a_key_from_its_first_day_to_its_last(running: Guarded) -> None:
     assert key not in made.stderr
     key_id = made.stderr.split()[1]
     until(lambda: {infer(running, key) for _ in range(8)} == {200}, "the new key to be known")
-    until(lambda: "flawed" in command(config, "status", key=key).stdout, "the new key to be known to control")
+    releases = f"{running.gateway.control_url}/api/releases"
+    until(lambda: httpx.get(releases, headers=bearer(key)).status_code == 200, "the new key to be known to control")
+    assert "flawed" in command(config, "status", key=key).stdout
     listed = command(config, "keys", "list").stdout
     assert [word in listed for word in (key_id, "initech", "predict, read", "never")] == [True] * 4
     assert key.removeprefix("cgw_") not in listed
