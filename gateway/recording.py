@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.errors import SettingsError
 from gateway.orders import Rings
-from gateway.records.journal import STREAMS, Journal, Source
+from gateway.records.journal import STREAMS, Journal, Listener, Source
 from gateway.records.ledger import Ledger
 from gateway.records.sampling import sampled_lines
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS
@@ -35,8 +35,8 @@ class Recording:
         self.ledger.remember(folder)
         select = sampled_lines(signer, settings.sample)
         listeners = {
-            FEEDBACK: (select, self.ledger.hear),
-            MIRRORS: (lambda lines: lines, self.ledger.hear_mirrors),
+            FEEDBACK: Listener(select, self.ledger.hear),
+            MIRRORS: Listener(lambda lines: lines, self.ledger.hear_mirrors),
         }
         self.journal = Journal(folder, settings, listeners)
         self._sizes = {
@@ -58,7 +58,7 @@ class Recording:
         found: list[FailureEvent] = []
         for ring in self._events:
             data = ring.pending(EVENT_BYTES)
-            found += unpack_all(data)
+            found += unpack_all(bytes(data))
             ring.release(len(data))
         return found
 

@@ -45,7 +45,7 @@ class Bench:
         return {name: count for name, count in self.candidate.tally.read().mirrored.items() if count}
 
     def records(self) -> list[dict[str, Any]]:
-        return [orjson.loads(line) for line in self.ring.pending(RING).splitlines()]
+        return [orjson.loads(line) for line in bytes(self.ring.pending(RING)).splitlines()]
 
     def submit(self, first: float) -> "tuple[Call, asyncio.Future[Answer]]":
         tensor = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [first, 1.0, 2.0, 3.0]}

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -22,20 +22,30 @@ from gateway.settings.gateway_settings import RecordsSettings
 from gateway.shm.ring import Ring
 
 STREAMS: Final = (PREDICTIONS, FEEDBACK, MIRRORS)
-CHUNK: Final = 1 << 19  # bytes taken from a ring at a time
+CHUNK: Final = 1 << 20  # bytes taken from a ring at a time
+MANY: Final = 1 << 19  # worth to be taken at once
 LITTLE: Final = 1 << 14  # as much may still fit onto a disk that a chunk does not fit onto
-BUSY: Final = CHUNK // 4  # where a ring gives as much as this, more is likely to come
+BUSY: Final = 1 << 17  # where a ring gives as much as this, more is likely to come
 PAUSE_S: Final = 0.02  # between rounds in which there was nothing to do
-ROOMY: Final = 8 * CHUNK  # a smaller ring might be full by then
-WAIT_S: Final = 0.1  # how long predictions wait until they make a chunk: each drain takes a core from a worker
+ROOMY: Final = 8 * MANY  # a smaller ring might be full by then
+WAIT_S: Final = 0.1  # how long predictions wait until they are many: each drain takes a core from a worker
 RETRY_S: Final = 0.25  # after the disk has refused
 LAST_S: Final = 10.0  # how long the end waits for the disk
-NEWLINE: Final = ord("\n")  # counted by numpy, five times as fast as by bytes
+NEWLINE: Final = ord("\n")
+AT_ONCE: Final = 1 << 16  # bytes looked at: what numpy makes of them stays in a core's cache
 log: Final = logging.getLogger("gateway.records")
-Select = Callable[[bytes], bytes]  # which of some lines to write; may be asked about the same lines again
-Heard = Callable[[bytes], None]  # is told lines that have been dealt with, once
-EVERYTHING: Final[tuple[Select, Heard]] = (lambda lines: lines), (lambda lines: None)
-NO_LISTENERS: Final[Mapping[str, tuple[Select, Heard]]] = {}
+
+
+class Listener(NamedTuple):
+    """`select`: which of some lines to write; may be asked about the same lines again. `heard` is told lines that have
+    been dealt with, once.
+    """
+
+    select: Callable[[bytes], bytes]
+    heard: Callable[[bytes], None]
+
+
+NO_LISTENERS: Final[Mapping[str, Listener]] = {}
 
 
 @dataclass(slots=True, eq=False)
@@ -51,14 +61,14 @@ class Source:
         """Whether what is there is better taken later, together with what comes by then. Not what guards hear of."""
         if self.stream != PREDICTIONS or self.abandoned or self.ring.size < ROOMY:
             return False
-        return self.ring.waiting < CHUNK and time.monotonic() - self.drained_s < WAIT_S
+        return self.ring.waiting < MANY and time.monotonic() - self.drained_s < WAIT_S
 
 
 class Journal:
     """The writer. `listeners`: for a stream, who chooses among its lines, and who is told of them."""
 
     def __init__(
-        self, folder: Path, settings: RecordsSettings, listeners: Mapping[str, tuple[Select, Heard]] = NO_LISTENERS
+        self, folder: Path, settings: RecordsSettings, listeners: Mapping[str, Listener] = NO_LISTENERS
     ) -> None:
         self.written = dict.fromkeys(STREAMS, 0)
         self._errors: dict[str, str] = {}  # by stream
@@ -129,7 +139,10 @@ class Journal:
         """Write what waits in a ring, a chunk of it, or as much as the disk takes; how many bytes have left it."""
         self._settle()
         try:
-            return self._move(source, CHUNK)
+            moved = self._move(source, CHUNK)
+            if moved >= MANY:  # and what has come meanwhile: a ring that is empty begins again at its front
+                moved += self._move(source, CHUNK)
+            return moved
         except OSError:
             if self._unsettled is None:
                 raise  # it was not the writing that failed
@@ -138,27 +151,30 @@ class Journal:
 
     def _move(self, source: Source, most: int) -> int:
         ring = source.ring
-        data = _whole_lines(ring, most)
+        data = ring.lines(most)  # a view of the ring where that is possible
         if not data:
             return 0
         stream = self._streams[source.stream]
         stream.open()
-        select, heard = self._listeners.get(source.stream, EVERYTHING)
-        lines = select(data)
-        ring.begin_drain(len(data), stream.number, stream.size)
+        listener = self._listeners.get(source.stream)
+        heard = b"" if listener is None else bytes(data)  # by then the ring may hold others in their place
+        lines = data if listener is None else listener.select(heard)
+        count, size = _lines_in(lines), len(data)
+        ring.begin_drain(size, stream.number, stream.size)
         self._unsettled = source
         stream.write(lines)
-        ring.release(len(data))
+        ring.release(size)
         self._unsettled = None
         source.drained_s = time.monotonic()
-        self.written[source.stream] += int(np.count_nonzero(np.frombuffer(lines, np.uint8) == NEWLINE))
+        self.written[source.stream] += count
         if self._errors.pop(source.stream, ""):
             log.info("%s can be written again", source.stream)
-        heard(data)
+        if listener is not None:
+            listener.heard(heard)
         if stream.full:
             stream.seal()
             self._make_room()
-        return len(data)
+        return size
 
     def _settle(self) -> None:
         """Before anything else is written: else the note of the drain that failed would name what others have written
@@ -199,13 +215,10 @@ class Journal:
             self._errors[stream] = f"{type(error).__name__}: {error}"
 
 
-def _whole_lines(ring: Ring, most: int) -> bytes:
-    data = ring.pending(most)
-    end = data.rfind(b"\n") + 1
-    if data and not end:  # an entry larger than that: it alone
-        data = ring.pending(ring.size)
-        end = data.find(b"\n") + 1
-    return data[:end]
+def _lines_in(data: bytes | memoryview) -> int:
+    """By numpy, five times as fast as by bytes."""
+    raw = np.frombuffer(data, np.uint8)
+    return sum(int(np.count_nonzero(raw[at : at + AT_ONCE] == NEWLINE)) for at in range(0, len(raw), AT_ONCE))
 
 
 def _sealed(folder: Path, streams: tuple[str, ...]) -> Iterator[tuple[int, Path, int]]:

@@ -15,6 +15,7 @@ class Stream:
         self.name = name
         self._folder = folder
         self._segment_bytes = segment_bytes
+        self._path = folder  # of the file, once there is one
         self._file: int | None = None
         self._cuts: list[tuple[int, int, Callable[[], None]]] = []
         self.number = 0
@@ -30,21 +31,20 @@ class Stream:
         last = next(reversed(segments(self._folder, self.name)), None)
         name = segment_name(last.name) if last is not None else None
         self.number = 1 if name is None else name.number + (not name.open)
-        path = segment_path(self._folder, self.name, self.number, open=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self._path = segment_path(self._folder, self.name, self.number, open=True)
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         self.size = _end_of_lines(self._file)
         os.ftruncate(self._file, self.size)
 
     def _in_place(self) -> bool:
         if self._file is None:
             return False
-        path = segment_path(self._folder, self.name, self.number, open=True)
         try:
-            return os.path.samestat(os.fstat(self._file), path.stat())
+            return os.path.samestat(os.fstat(self._file), os.stat(self._path))
         except OSError:
             return False
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append whole lines."""
         assert self._file is not None
         left = memoryview(data)
@@ -72,8 +72,7 @@ class Stream:
         if self._file is None:
             return
         os.fsync(self._file)
-        opened = segment_path(self._folder, self.name, self.number, open=True)
-        opened.rename(segment_path(self._folder, self.name, self.number, open=False))
+        self._path.rename(segment_path(self._folder, self.name, self.number, open=False))
         self.close()
 
     def close(self) -> None:

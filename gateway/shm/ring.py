@@ -4,7 +4,10 @@ The writer moves `head` after an entry's bytes are there, so a writer that is ki
 moves `tail` after what it took is safe elsewhere. In between it notes where it puts it (`begin_drain`), so that after
 its own death the next reader knows what to undo before it takes the same bytes again: each entry arrives exactly once.
 
-    words   head, owner's pid and birth (the writer's)
+A writer that finds everything taken begins again at the front (`base`): the bytes that it writes to, and the reader
+takes from, then stay in a core's cache, where those of the whole ring would not.
+
+    words   head, owner's pid and birth, base: the count at which the front was written to (the writer's)
             tail, drain's end, segment and offset (the reader's)
 
 Source: Lamport, "Proving the Correctness of Multiprocess Programs" (1977): one writer and one reader need no lock. The
@@ -21,13 +24,15 @@ from gateway.shm.segment import HEADER_WORDS, WORD, Segment
 HEAD: Final = 0
 OWNER_PID: Final = 1
 OWNER_BORN: Final = 2
+BASE: Final = 3
 TAIL: Final = 8  # on another cache line than the writer's words
 DRAIN_END: Final = 9
 DRAIN_SEGMENT: Final = 10
 DRAIN_OFFSET: Final = 11
 WORDS: Final = 16
 _DATA: Final = (HEADER_WORDS + WORDS) * WORD
-_LAYOUT: Final = 0x524E_0001_0000
+NEAR: Final = 1 << 18  # bytes from the front that are written to before it is worth to go back
+_LAYOUT: Final = 0x524E_0002_0000
 
 
 class Drain(NamedTuple):
@@ -41,7 +46,7 @@ class Drain(NamedTuple):
 class Ring:
     """Both ends of the ring, which holds `size` bytes. A process uses one of them: `append`, or the others."""
 
-    __slots__ = ("_at", "_head", "_limit", "_raw", "_stop", "_words", "segment", "size")
+    __slots__ = ("_at", "_far", "_head", "_limit", "_raw", "_stop", "_words", "segment", "size")
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
@@ -50,7 +55,8 @@ class Ring:
         self.size = len(segment.raw) - _DATA
         self._stop = _DATA + self.size
         self._head = self._words[HEAD]
-        self._at = _DATA + self._head % self.size  # where the next entry begins
+        self._at = self._place(self._head)  # where the next entry begins
+        self._far = _DATA + min(self.size // 2, NEAR)
         self._limit = self._words[TAIL] + self.size  # as far as the writer knows the reader to be
 
     @classmethod
@@ -81,6 +87,9 @@ class Ring:
         if end > self._limit and not self.fits(count):
             return False
         begin = self._at
+        if begin >= self._far and self._words[TAIL] == self._head:
+            self._words[BASE] = self._head  # before the head moves: a reader with nothing to take does not look at it
+            begin = _DATA
         self._at = stop = begin + count
         if stop <= self._stop:
             self._raw[begin:stop] = entry
@@ -99,15 +108,27 @@ class Ring:
             self._limit = self._words[TAIL] + self.size
         return end <= self._limit
 
-    def pending(self, most: int) -> bytes:
-        """What waits to be taken, `most` bytes at most; it stays until `release`."""
+    def pending(self, most: int) -> bytes | memoryview:
+        """What waits to be taken, `most` bytes at most; it stays, also in a view, until `release`."""
         tail = self._words[TAIL]
         count = min(self._words[HEAD] - tail, most)
-        at = tail % self.size
-        room = self.size - at
-        if count <= room:
-            return self._raw[_DATA + at : _DATA + at + count]
-        return self._raw[_DATA + at : _DATA + self.size] + self._raw[_DATA : _DATA + count - room]
+        begin = self._place(tail)
+        stop = begin + count
+        if stop <= self._stop:
+            return memoryview(self._raw)[begin:stop]
+        return self._raw[begin : self._stop] + self._raw[_DATA : stop - self.size]
+
+    def lines(self, most: int) -> bytes | memoryview:
+        """As `pending` where entries are lines: whole ones only, but one at least, however long it is."""
+        waiting = self.waiting
+        if waiting <= most:
+            return self.pending(waiting)
+        begin = self._place(self._words[TAIL])
+        end = self._raw.rfind(b"\n", begin, min(begin + most, self._stop)) + 1
+        if end:
+            return memoryview(self._raw)[begin:end]
+        data = bytes(self.pending(waiting))
+        return data[: data.find(b"\n") + 1]
 
     def begin_drain(self, count: int, segment: int, offset: int) -> None:
         """The next `count` bytes are about to be written at `offset` of `segment`."""
@@ -139,6 +160,10 @@ class Ring:
     def empty(self) -> bool:
         """Nothing waits to be taken."""
         return self._words[HEAD] == self._words[TAIL]
+
+    def _place(self, count: int) -> int:
+        """Where the byte of this count lies. A reader asks after it has seen the head move: from then on base stays."""
+        return _DATA + (count - self._words[BASE]) % self.size
 
     def remove(self) -> None:
         """Take the file away."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.records import journal as journal_module
-from gateway.records.journal import CHUNK, LITTLE, ROOMY, Journal, Source
+from gateway.records.journal import CHUNK, LITTLE, MANY, ROOMY, Journal, Listener, Source
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, segment_path, segments
 from gateway.records.stream import Stream
 from gateway.settings.gateway_settings import RecordsSettings
@@ -180,7 +180,7 @@ def test_a_busy_ring_does_not_keep_the_others_waiting(bench: Bench) -> None:
             pass
         return lines
 
-    listeners = {MIRRORS: (refill, lambda lines: None)}
+    listeners = {MIRRORS: Listener(refill, lambda lines: None)}
     journal = bench.journal(Source(busy, MIRRORS), Source(quiet, PREDICTIONS), listeners=listeners)
     refill(b"")
     quiet.append(line(2))
@@ -192,7 +192,7 @@ def test_a_busy_ring_does_not_keep_the_others_waiting(bench: Bench) -> None:
     ("size", "stream", "entry", "waits"),
     [
         (ROOMY, PREDICTIONS, 100, True),
-        (ROOMY, PREDICTIONS, CHUNK, False),  # a whole chunk
+        (ROOMY, PREDICTIONS, MANY, False),  # they are many
         (ROOMY, FEEDBACK, 100, False),  # guards hear of it
         (RING, PREDICTIONS, 100, False),  # it might be full by then
     ],
@@ -249,7 +249,7 @@ def test_a_line_cut_by_the_chunk_waits_for_its_rest(bench: Bench) -> None:
 
 def test_only_selected_lines_are_written_and_all_are_heard_once(bench: Bench, disk: Disk) -> None:
     heard: list[bytes] = []
-    listeners = {FEEDBACK: (lambda lines: b"".join(lines.splitlines(keepends=True)[::2]), heard.append)}
+    listeners = {FEEDBACK: Listener(lambda lines: b"".join(lines.splitlines(keepends=True)[::2]), heard.append)}
     ring = bench.ring("a")
     journal = bench.journal(Source(ring, FEEDBACK), listeners=listeners)
     for number in range(6):
@@ -270,7 +270,7 @@ def test_a_listener_that_fails_ends_no_writing(bench: Bench) -> None:
         raise ZeroDivisionError
 
     feedback, predictions = bench.ring("a"), bench.ring("b")
-    listeners = {FEEDBACK: (lambda lines: lines, broken)}
+    listeners = {FEEDBACK: Listener(lambda lines: lines, broken)}
     journal = bench.journal(Source(feedback, FEEDBACK), Source(predictions, PREDICTIONS), listeners=listeners)
     journal.start()
     feedback.append(line(1))
@@ -374,7 +374,7 @@ def test_the_note_of_a_refused_drain_cuts_off_nothing_of_others(bench: Bench, di
         raise Death
 
     zero, one = bench.ring("0"), bench.ring("1")
-    listeners = {PREDICTIONS: (lambda lines: lines, die)}
+    listeners = {PREDICTIONS: Listener(lambda lines: lines, die)}
     journal = bench.journal(Source(zero, PREDICTIONS), Source(one, PREDICTIONS), listeners=listeners)
     one.append(line(1, 100))
     disk.room = 50

@@ -27,7 +27,7 @@ def ring(tmp_path: Path) -> Ring:
 
 
 def take(ring: Ring) -> bytes:
-    data = ring.pending(1 << 62)
+    data = bytes(ring.pending(1 << 62))
     ring.release(len(data))
     return data
 
@@ -67,6 +67,37 @@ def test_the_writer_sees_room_that_another_mapping_has_made(ring: Ring) -> None:
     ring.release(len(ring.pending(10)))
     assert writer.append(b"y" * 10)
     assert not writer.append(b"z")
+
+
+def test_a_writer_that_finds_everything_taken_begins_again_at_the_front(ring: Ring) -> None:
+    writer = Ring.attach(ring.segment.path)
+    assert writer.append(b"a" * 200) and take(ring) == b"a" * 200
+    assert writer.append(b"b" * 200)
+    assert b"b" * 200 in bytes(ring.segment.raw), "in one piece"
+    assert not writer.append(b"c" * 57) and writer.append(b"c" * 56), "no less room than before"
+    heir = Ring.attach(ring.segment.path)
+    assert take(heir) == b"b" * 200 + b"c" * 56
+    assert Ring.attach(ring.segment.path).append(b"d" * SIZE) and take(ring) == b"d" * SIZE
+
+
+def test_what_is_not_taken_keeps_its_place(ring: Ring) -> None:
+    writer = Ring.attach(ring.segment.path)
+    assert writer.append(b"a" * 200)
+    ring.release(199)
+    assert writer.append(b"b" * 200)
+    assert take(ring) == b"a" + b"b" * 200
+
+
+def test_lines_are_whole_and_at_least_one(ring: Ring) -> None:
+    for at in (0, 100, 200):  # where they begin, the last time so that they wrap
+        assert ring.append(b"x" * at) and take(ring) == b"x" * at
+        for line in (b"one\n", b"three\n", b"y" * 150 + b"\n"):
+            assert ring.append(line)
+        found = []
+        while data := bytes(ring.lines(12)):
+            found.append(data)
+            ring.release(len(data))
+        assert found == [b"one\nthree\n", b"y" * 150 + b"\n"]
 
 
 def test_a_drain_is_interrupted_until_it_is_released_or_undone(ring: Ring) -> None:

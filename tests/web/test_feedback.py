@@ -71,7 +71,7 @@ class Bench:
 
     def records(self) -> list[dict[str, Any]]:
         """What has been recorded since the last call."""
-        data = self.ring.pending(RING)
+        data = bytes(self.ring.pending(RING))
         self.ring.release(len(data))
         return [orjson.loads(line) for line in data.splitlines()]
 
