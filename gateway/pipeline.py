@@ -113,10 +113,12 @@ class Gateway:
     def infer_now(self, call: Call) -> Reply:
         """End the call at once, alone, on the event loop; not for a version that `waits`. Raises RequestError."""
         try:
-            return self._answered(call, call.version.infer_now(call.feeds))
+            reply = self._answered(call, call.version.infer_now(call.feeds))
         except RequestError as error:
             self._failed(call, error)
             raise
+        self.recorder.answered(((call, reply),))
+        return reply
 
     def submit(self, call: Call) -> "asyncio.Future[Answer]":
         """Queue the call with its version's batcher, where it may share a batch."""
@@ -152,9 +154,10 @@ class Gateway:
         return served.stable.infer(call.feeds, call.deadline_ns)
 
     def end(self, call: Call, submitted: "asyncio.Future[Answer]") -> Reply:
-        """The reply to a submitted call that is done and needs no rescue. Raises RequestError.
+        """The reply to a submitted call that is done and needs no rescue, to be sent after `recorder.answered`.
 
         As `rescue`, to be asked inside `gate`: what was pinned to a candidate that has been stopped since is refused.
+        Raises RequestError.
         """
         try:
             if call.decision.variant is PINNED and not call.version.stable and self._is_stopped(call):
@@ -225,7 +228,12 @@ class Gateway:
         encoded = encoded_body(call, answer, {"prediction_id": token.decode(), "variant": variant, "route": route})
         ended_ns = time.monotonic_ns()
         duration_ns = ended_ns - call.started_ns
-        self.recorder.answered(call, answer, token, encoded, predicted, duration_ns)
+        reply = Reply(
+            encoded.body, encoded.json_length, token, version.text, variant, call.source.origin, predicted, duration_ns,
+            answer.queued_ns, answer.batch_rows,
+        )  # fmt: skip
+        if self.recorder.must_record:
+            self.recorder.insist(call, reply)
         version.tally.success(variant, duration_ns, ended_ns)
         if classes:
             _classify(call, classes)
@@ -233,7 +241,7 @@ class Gateway:
             self._mirror.offer(call, token, answer, classes)  # unless rescued: the candidate has failed already
         if duration_ns > served.slow_after_ns and not rescued:
             self.recorder.slow(call, candidate=variant is CANDIDATE)
-        return Reply(encoded.body, encoded.json_length, token, version.text, variant, call.source.origin)
+        return reply
 
 
 def _classify(call: Call, classes: Sequence[int]) -> None:

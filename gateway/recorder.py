@@ -1,28 +1,18 @@
 """What one worker keeps of its predictions: the record, and what guards count as evidence."""
 
+import logging
 import time
 from array import array
+from collections.abc import Sequence
 from typing import Final
-
-from orjson import dumps
 
 from gateway.call import Call
 from gateway.errors import BodyTooLarge, Outcome, Overloaded, RequestError
-from gateway.protocol.encode import EncodedResponse
-from gateway.records.entry import (
-    NONE,
-    NOT_RESCUED,
-    PREDICTION,
-    UNKNOWN_CLASS,
-    error_part,
-    origin_part,
-    request_part,
-    rescue_part,
-    response_part,
-)
+from gateway.lines import Answered, answered_lines, failed_line
+from gateway.records.entry import UNKNOWN_CLASS
 from gateway.records.sampling import SHARES, share_of
 from gateway.records.token import Signer
-from gateway.serving.batch import Answer
+from gateway.reply import Reply
 from gateway.settings.gateway_settings import RecordsSettings
 from gateway.shm.events import FailureEvent, Kind
 from gateway.shm.ring import Ring
@@ -42,9 +32,9 @@ from gateway.shm.scoreboard import (
 LARGE: Final = 65536  # bytes; that many a second of these would keep the disk, and its writer a core, to themselves
 LINE_BYTES: Final = 2048  # what a record holds beside request and response, at most
 BASE64: Final = 1.34
-OK: Final = Outcome.OK.encode()
 UNRECORDED_OUTCOMES: Final = frozenset({Outcome.CLIENT_ERROR, Outcome.OVERLOADED})
 BLAMED: Final = frozenset({Outcome.MODEL_ERROR, Outcome.INVALID_OUTPUT, Outcome.TIMEOUT})
+log: Final = logging.getLogger("gateway.records")
 
 
 class Allowance:
@@ -111,45 +101,33 @@ class Recorder:
         if not self._predictions.fits(line):
             raise self._unrecorded()
 
-    def answered(
-        self, call: Call, answer: Answer, token: bytes, encoded: EncodedResponse, predicted: int, duration_ns: int
-    ) -> None:
-        """Record a prediction that is about to be sent. Raises Overloaded where it must be recorded and cannot."""
-        if self._threshold < SHARES and share_of(call.nonce) >= self._threshold:
-            return
-        source = call.source
-        size = len(encoded.body) + (len(source.body) if self._full else 0)
-        if size > LINE_BYTES:
-            if not self._fits(size):  # before the work of making a line that would not fit
-                self._drop(size)
-                return
-            if size > LARGE and not self.must_record and not self._allowance.takes(size):
-                self._head[THROTTLED] += 1
-                return
-        request = request_part(source.body, source.json_length, source.media, self._inputs)
-        response = response_part(encoded.body, encoded.json_length)
-        line = _line(call, token, OK, duration_ns, answer.queued_ns, answer.batch_rows, predicted, request, response)
-        if self._predictions is not None and self._predictions.append(line):
-            self._head[RECORDED] += 1
-        else:
-            self._drop(len(line))
+    def answered(self, answered: Sequence[Answered]) -> None:
+        """Record predictions, all of which are about to be sent. Nothing here keeps them from it."""
+        if self._threshold < SHARES:
+            answered = [item for item in answered if share_of(item[0].nonce) < self._threshold]
+        if answered and not self.must_record:
+            self._record(
+                [
+                    (call, reply)
+                    for call, reply in answered
+                    if len(reply.body) + len(call.source.body) <= LINE_BYTES or self._takes(call, reply)
+                ]
+            )
+
+    def insist(self, call: Call, reply: Reply) -> None:
+        """The same where one `must_record`, before anything has been counted: raises Overloaded where it cannot be."""
+        if share_of(call.nonce) < self._threshold and self._takes(call, reply):
+            self._record([(call, reply)])
 
     def failed(self, call: Call, error: RequestError, duration_ns: int) -> None:
         """Record a prediction that is answered with an error. A client's own mistake is none, nor what was refused."""
         if error.outcome in UNRECORDED_OUTCOMES or share_of(call.nonce) >= self._threshold:
             return
-        source, decision = call.source, call.decision
-        token = call.prediction_id = self.signer.token(
+        decision = call.decision
+        call.prediction_id = self.signer.token(
             call.served.names[decision.route], decision, call.nonce, UNKNOWN_CLASS, bool(call.rescued)
         )
-        request = request_part(source.body, source.json_length, source.media, self._inputs)
-        line = _line(
-            call, token, error.outcome.encode(), duration_ns, 0, 0, UNKNOWN_CLASS, request, error_part(str(error))
-        )
-        if self._predictions is not None and self._predictions.append(line):
-            self._head[RECORDED] += 1
-        else:
-            self._drop(len(line), strict=False)
+        self._append(failed_line(call, error, duration_ns, self._inputs), 1, strict=False)
 
     def failure(self, call: Call, *, candidate: bool) -> None:
         """A version has failed on a request that chance gave it."""
@@ -193,11 +171,46 @@ class Recorder:
         if not self._events.append(event.pack()):
             self._head[EVENTS_DROPPED] += 1
 
+    def _takes(self, call: Call, reply: Reply) -> bool:
+        """Whether to make a line at all: of one that would not fit, or of too many large ones, none is made."""
+        size = len(reply.body) + (len(call.source.body) if self._full else 0)
+        if size <= LINE_BYTES:
+            return True
+        if not self._fits(size):
+            self._drop(size, strict=self.must_record)
+            return False
+        if size > LARGE and not self.must_record and not self._allowance.takes(size):
+            self._head[THROTTLED] += 1
+            return False
+        return True
+
+    def _record(self, answered: Sequence[Answered]) -> None:
+        """Together if they fit, else as many as do."""
+        try:
+            lines = answered_lines(answered, self._inputs)
+        except Exception:  # one that no one foresaw must not keep the others from their records, nor itself from going
+            if len(answered) == 1:
+                log.exception("a prediction cannot be recorded")
+                self._drop(0, strict=self.must_record)
+                return
+        else:
+            if len(answered) == 1 or self._fits(len(lines)):
+                self._append(lines, len(answered), strict=self.must_record)
+                return
+        for item in answered:
+            self._record([item])
+
+    def _append(self, lines: bytes, count: int, *, strict: bool) -> None:
+        if self._predictions is not None and self._predictions.append(lines):
+            self._head[RECORDED] += count
+        else:
+            self._drop(len(lines), strict=strict)
+
     def _fits(self, size: int) -> bool:
         return self._predictions is not None and self._predictions.fits(size)
 
-    def _drop(self, size: int, *, strict: bool = True) -> None:
-        if self.must_record and strict:
+    def _drop(self, size: int, *, strict: bool) -> None:
+        if strict:
             raise self._unrecorded()
         too_large = self._predictions is not None and size > self._predictions.size
         self._head[TOO_LARGE if too_large else DROPPED] += 1
@@ -205,44 +218,3 @@ class Recorder:
     def _unrecorded(self) -> Overloaded:
         self._head[UNRECORDED] += 1
         return Overloaded("the prediction cannot be recorded now, which records.when_full: refuse asks for; try again")
-
-
-def _line(
-    call: Call,
-    token: bytes,
-    outcome: bytes,
-    duration_ns: int,
-    queued_ns: int,
-    batch: int,
-    predicted: int,
-    request: bytes,
-    response: bytes,
-) -> bytes:
-    """One formatting for the whole line: request and response are copied once."""
-    decision, attributes, served = call.decision, call.attributes, call.served
-    bucket, rescued, customer, modality = decision.bucket, call.rescued, attributes.customer, attributes.modality
-    constant = served.constant(decision)
-    if call.source.origin is not None or call.request.id:
-        constant += _origin(call)
-    return PREDICTION % (
-        token,
-        time.time_ns(),
-        constant,
-        NONE if bucket is None else b"%d" % bucket,
-        NONE if customer is None else dumps(customer),
-        NONE if modality is None else dumps(modality),
-        outcome,
-        rescue_part(served.release.candidate or 0, rescued) if rescued else NOT_RESCUED,
-        duration_ns // 1000,
-        queued_ns // 1000,
-        batch,
-        NONE if predicted == UNKNOWN_CLASS else b"%d" % predicted,
-        request,
-        response,
-    )
-
-
-def _origin(call: Call) -> bytes:
-    """The header's id, which proxies log, goes before the body's, which the recorded request holds as well."""
-    trace, request_id = call.source.origin or (None, None)
-    return origin_part(trace.trace_id if trace else None, request_id or call.request.id)

@@ -14,7 +14,8 @@ from gateway.tensors import InferResponse, RequestedOutput, Tensor
 class Reply:
     """A prediction ready to be sent. `json_length` where raw tensors follow the JSON of `body`, else None.
 
-    `origin`: of the request.
+    `origin`: of the request. `queued_ns`: how long it waited for its batch, of so many `rows`; `predicted`: NO_CLASS
+    where there is not one.
     """
 
     body: bytes
@@ -23,6 +24,10 @@ class Reply:
     version: str
     variant: str
     origin: Origin | None
+    predicted: int
+    duration_ns: int
+    queued_ns: int
+    rows: int
 
 
 def encoded_body(call: Call, answer: Answer, parameters: dict[str, str]) -> EncodedResponse:

@@ -13,11 +13,10 @@ from typing import Any, Final, NamedTuple
 
 from gateway.call import Call, Origin
 from gateway.errors import Outcome, RequestError
-from gateway.protocol.encode import EncodedResponse
+from gateway.lines import Answered
 from gateway.recorder import Recorder
 from gateway.records.sampling import SHARES, share_of
 from gateway.routing.release import Decision
-from gateway.serving.batch import Answer
 from gateway.shm.scoreboard import SPANS_DROPPED, SPANS_EXPORTED, SPANS_FAILED
 
 INTERVAL_S: Final = 0.5
@@ -111,13 +110,12 @@ class TracedRecorder(Recorder):
         self._spans = spans
         self._traced_share = round(sample * SHARES)
 
-    def answered(
-        self, call: Call, answer: Answer, token: bytes, encoded: EncodedResponse, predicted: int, duration_ns: int
-    ) -> None:
-        """As the recorder's; the span follows the record."""
-        super().answered(call, answer, token, encoded, predicted, duration_ns)
-        if self._is_traced(call):
-            self._spans.offer(_span(call, Outcome.OK, OK, answer.batch_rows, answer.queued_ns, duration_ns))
+    def answered(self, answered: Sequence[Answered]) -> None:
+        """As the recorder's; the spans follow the records."""
+        super().answered(answered)
+        for call, reply in answered:
+            if self._is_traced(call):
+                self._spans.offer(_span(call, Outcome.OK, OK, reply.rows, reply.queued_ns, reply.duration_ns))
 
     def failed(self, call: Call, error: RequestError, duration_ns: int) -> None:
         """As the recorder's; the span follows the record."""

@@ -46,8 +46,7 @@ class CycleLine:
         await self._cycle.flow.drain()
 
     def write(self, reply: Reply, *, at_once: bool) -> None:
-        cycle = self._cycle
-        self._connection.send(cycle, prediction_bytes(reply, closing=not cycle.keep_alive), at_once=at_once)
+        self._connection.send(self._cycle, reply, at_once=at_once)
 
 
 class _Nothing:
@@ -178,7 +177,7 @@ class InferConnection(PatientConnection):
             if call.version.waits or (call.version.joins and self._in_company(call)):
                 self._submit(short, call)
                 return
-            answer = prediction_bytes(endpoint.gateway.infer_now(call), closing=not short.keep_alive)
+            answer: Reply | bytes = endpoint.gateway.infer_now(call)
         except Exception as error:
             answer = _failed(error, target[0], origin_of(headers), call, short)
         self.send(short, answer)
@@ -214,37 +213,43 @@ class InferConnection(PatientConnection):
         gateway.admit()
         submitted = gateway.submit(call)
         self._submitted = submitted, call
-        submitted.add_done_callback(partial(self._end, cycle, call))
+        submitted.add_done_callback(partial(self._over, cycle, call))
 
-    def _end(self, cycle: Cycle, call: Call, submitted: "asyncio.Future[Answer]") -> None:
+    def _over(self, cycle: Cycle, call: Call, submitted: "asyncio.Future[Answer]") -> None:
         gateway = self._endpoint.gateway
         self._submitted = None
         if submitted.cancelled():
             gateway.let_go()
             return
-        if not call.version.stable:
-            with gateway.gate:
-                rescue = gateway.rescue(call, submitted)
-                if rescue is None:
-                    self.send(cycle, self._answer(cycle, call, submitted), at_once=True)
-            if rescue is not None:
-                self._submitted = rescue, call
-                rescue.add_done_callback(partial(self._end, cycle, call))
-                return
+        if call.version.stable:
+            self._endpoint.outbox.put(self, cycle, call, submitted)
+            return
+        with gateway.gate:
+            rescue = gateway.rescue(call, submitted)
+            if rescue is None:
+                reply = self.end(cycle, call, submitted)
+                if isinstance(reply, Reply):
+                    gateway.recorder.answered(((call, reply),))
+                self.send(cycle, reply, at_once=True)
+        if rescue is None:
+            gateway.let_go()
         else:
-            self.send(cycle, self._answer(cycle, call, submitted))
-        gateway.let_go()
+            self._submitted = rescue, call
+            rescue.add_done_callback(partial(self._over, cycle, call))
 
-    def _answer(self, cycle: Cycle, call: Call, submitted: "asyncio.Future[Answer]") -> bytes:
+    def end(self, cycle: Cycle, call: Call, submitted: "asyncio.Future[Answer]") -> Reply | bytes:
+        """The reply to a submitted call that is done, or the whole answer that says why there is none."""
         try:
-            return prediction_bytes(self._endpoint.gateway.end(call, submitted), closing=not cycle.keep_alive)
+            return self._endpoint.gateway.end(call, submitted)
         except Exception as error:
             return _failed(error, call.served.name, call.source.origin, call, cycle)
 
-    def send(self, cycle: Cycle, answer: bytes, *, at_once: bool = False) -> None:
+    def send(self, cycle: Cycle, answer: Reply | bytes, *, at_once: bool = False) -> None:
         """Write the whole answer, if someone waits for it; `at_once`: have it with the system before this returns."""
-        if cycle.disconnected:
+        if cycle.disconnected or self.transport.is_closing():
             return
+        if isinstance(answer, Reply):
+            answer = prediction_bytes(answer, closing=not cycle.keep_alive)
         cycle.response_started = cycle.response_complete = True
         if at_once:
             answer = self._sent_at_once(answer)

@@ -21,6 +21,7 @@ from gateway.web.access import Access
 from gateway.web.attributes import attributes_of, media_of
 from gateway.web.body import ClientGone, Headers, read_body
 from gateway.web.errors import send_error
+from gateway.web.outbox import Outbox
 from gateway.web.trace import REQUEST_ID, TRACEPARENT, echo_of, log_extra, origin_of
 
 Target = tuple[str, int | None]
@@ -56,6 +57,7 @@ class InferEndpoint:
         # whoever writes to a class makes the interpreter forget what it has learnt of it, which cost 6 us a request.
         self.asked_before: object = None
         self.asked_ns = 0
+        self.outbox = Outbox(gateway)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or (target := target_of(scope["path"])) is None:
@@ -99,7 +101,9 @@ class InferEndpoint:
             with gateway.gate:
                 rescue = gateway.rescue(call, submitted)
                 if rescue is None:
-                    line.write(gateway.end(call, submitted), at_once=not call.version.stable)
+                    reply = gateway.end(call, submitted)
+                    gateway.recorder.answered(((call, reply),))
+                    line.write(reply, at_once=not call.version.stable)
             submitted = rescue
 
     def begin(self, target: Target, headers: Headers, body: bytes, identity: Identity | None) -> Call:
