@@ -189,9 +189,11 @@ class Recorder:
         try:
             lines = answered_lines(answered, self._inputs)
         except Exception:  # one that no one foresaw must not keep the others from their records, nor itself from going
+            if self.must_record:
+                raise
             if len(answered) == 1:
                 log.exception("a prediction cannot be recorded")
-                self._drop(0, strict=self.must_record)
+                self._drop(0, strict=False)
                 return
         else:
             if len(answered) == 1 or self._fits(len(lines)):

@@ -1,5 +1,6 @@
 """Control's side of the records: the workers' rings, the writer that empties them, and what feedback says."""
 
+import logging
 import re
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ FEEDBACK_BYTES: Final = 1 << 21
 MIRROR_BYTES: Final = 1 << 20
 EVENT_BYTES: Final = 1 << 18
 EVENTS: Final = "events"
+log: Final = logging.getLogger("gateway.records")
 _NAME: Final = re.compile(r".*-([a-z]+)-[0-9]+\.ring")
 
 
@@ -92,5 +94,6 @@ class Recording:
                 if match is None or match[1] not in STREAMS:
                     raise SettingsError(str(path), ["holds no records"])
                 self.journal.add(Source(Ring.attach(path), match[1], abandoned=True))
-            except SettingsError:
+            except SettingsError as error:
+                log.warning("what a former run has left in memory is thrown away: %s", error)
                 path.unlink(missing_ok=True)

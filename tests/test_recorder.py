@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.call import Source
+from gateway.call import Call, Source
 from gateway.deployment import Deployment
 from gateway.errors import Overloaded
 from gateway.lines import Answered
@@ -19,6 +19,7 @@ from gateway.recorder import LARGE, LINE_BYTES, Recorder
 from gateway.records.sampling import SHARES, share_of
 from gateway.records.token import Signer
 from gateway.routing.attributes import Attributes
+from gateway.serving.batch import Answer
 from gateway.serving.repository import Repository
 from gateway.settings.gateway_settings import LimitsSettings, RecordsSettings
 from gateway.settings.routing_settings import RoutingSettings
@@ -30,27 +31,36 @@ RING = 1 << 20
 SURROGATE = "\ud800"  # orjson writes no such text
 
 
+def asked(number: int) -> bytes:
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [number, 0]}
+    return orjson.dumps({"id": str(number), "inputs": [tensor]})
+
+
 class Bench:
     """A gateway whose predictions are ended here, and not yet recorded."""
 
     def __init__(self, loop: asyncio.Runner, gateway: Gateway, ring: Ring, head: "memoryview[int]") -> None:
-        self._loop = loop
+        self.run = loop.run
         self.gateway = gateway
         self.recorder = gateway.recorder
         self.ring = ring
         self.head = head
 
     def answered(self, number: int, *, pad: int = 0, customer: str | None = None, json: bytes = b"") -> Answered:
-        tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [number, 0]}
-        body = json or orjson.dumps({"id": str(number), "inputs": [tensor]}).ljust(pad)
-        return self._loop.run(self._answered(body, customer))
+        body = json or asked(number).ljust(pad)
 
-    async def _answered(self, body: bytes, customer: str | None) -> Answered:
+        async def ended() -> Answered:
+            call, submitted = self.submit(body, customer)
+            await submitted
+            return call, self.gateway.end(call, submitted)
+
+        return self.run(ended())
+
+    def submit(self, body: bytes, customer: str | None = None) -> "tuple[Call, asyncio.Future[Answer]]":
+        """On the loop."""
         gateway, attributes = self.gateway, Attributes(customer)
         call = gateway.begin(gateway.served("doubling"), None, decode_request(body), attributes, Source(body))
-        submitted = gateway.submit(call)
-        await submitted
-        return call, gateway.end(call, submitted)
+        return call, gateway.submit(call)
 
     def records(self) -> list[dict[str, Any]]:
         """What has been recorded since the last call."""

@@ -118,7 +118,7 @@ class Journal:
             stream.close()
 
     def round(self, *, patient: bool = False) -> bool:
-        """Take a chunk from every ring: no busy one keeps the others waiting. Whether to go on without a pause.
+        """Take two chunks at most from every ring: no busy one keeps the others waiting. Whether to go on at once.
 
         `patient`: leave what may wait, and rest where little was left.
 
@@ -136,7 +136,7 @@ class Journal:
         return busy
 
     def _drain(self, source: Source) -> int:
-        """Write what waits in a ring, a chunk of it, or as much as the disk takes; how many bytes have left it."""
+        """Write what waits in a ring, two chunks at most, or as much as the disk takes; how many bytes that were."""
         self._settle()
         try:
             moved = self._move(source, CHUNK)

@@ -83,7 +83,7 @@ class Batcher:
     def run_now(self, feeds: Feeds) -> Answer:
         """Run one request here and now: only on the event loop, and where no other could have shared its batch.
 
-        Saves two turns of the loop, which are a third of the latency of a small model at one connection.
+        Saves the turns of the loop, which are a third of the latency of a small model at one connection.
         """
         started_ns = time.monotonic_ns()
         answer = Answer(self._run(feeds, None))

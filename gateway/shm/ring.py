@@ -18,6 +18,7 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from gateway.errors import SettingsError
 from gateway.shm.process import born
 from gateway.shm.segment import HEADER_WORDS, WORD, Segment
 
@@ -33,6 +34,7 @@ WORDS: Final = 16
 _DATA: Final = (HEADER_WORDS + WORDS) * WORD
 NEAR: Final = 1 << 18  # bytes from the front that are written to before it is worth to go back
 _LAYOUT: Final = 0x524E_0002_0000
+_LAYOUT_WITHOUT_BASE: Final = 0x524E_0001_0000  # of a former release: the word was there, and always 0
 
 
 class Drain(NamedTuple):
@@ -67,7 +69,10 @@ class Ring:
     @classmethod
     def attach(cls, path: Path) -> "Ring":
         """A ring that another process made; raises SettingsError where there is none."""
-        return cls(Segment.attach(path, _LAYOUT))
+        try:
+            return cls(Segment.attach(path, _LAYOUT))
+        except SettingsError:
+            return cls(Segment.attach(path, _LAYOUT_WITHOUT_BASE))
 
     def own(self) -> None:
         """This process is the writer from now on."""
@@ -124,9 +129,13 @@ class Ring:
         if waiting <= most:
             return self.pending(waiting)
         begin = self._place(self._words[TAIL])
-        end = self._raw.rfind(b"\n", begin, min(begin + most, self._stop)) + 1
-        if end:
-            return memoryview(self._raw)[begin:end]
+        if begin + most <= self._stop:
+            end = self._raw.rfind(b"\n", begin, begin + most) + 1
+            if end:
+                return memoryview(self._raw)[begin:end]
+        data = bytes(self.pending(most))
+        if end := data.rfind(b"\n") + 1:
+            return data[:end]
         data = bytes(self.pending(waiting))
         return data[: data.find(b"\n") + 1]
 

@@ -3,8 +3,8 @@
 uvicorn makes a scope, an event and a task as soon as a request's headers are there. These, coroutines, messages and
 header checks cost more than a small model does. Here an inference request does without them. Once its body is there
 too, as a rule in the same packet, it is decoded, decided and either run on the spot (no batch is likely, and its
-version may run on the event loop) or submitted to its version's batcher, whose future writes the response. Large and
-compressed bodies and all other requests go uvicorn's way: the long one.
+version may run on the event loop) or submitted to its version's batcher, whose future sends the response, stable's by
+way of the outbox. Large and compressed bodies and all other requests go uvicorn's way: the long one.
 """
 
 import asyncio
@@ -221,7 +221,7 @@ class InferConnection(PatientConnection):
         if submitted.cancelled():
             gateway.let_go()
             return
-        if call.version.stable:
+        if call.version.stable and not call.version.compared:  # else it goes as the candidate does, and takes as long
             self._endpoint.outbox.put(self, cycle, call, submitted)
             return
         with gateway.gate:
@@ -246,11 +246,13 @@ class InferConnection(PatientConnection):
 
     def send(self, cycle: Cycle, answer: Reply | bytes, *, at_once: bool = False) -> None:
         """Write the whole answer, if someone waits for it; `at_once`: have it with the system before this returns."""
-        if cycle.disconnected or self.transport.is_closing():
+        if cycle.disconnected:
+            return
+        cycle.response_started = cycle.response_complete = True
+        if self.transport.is_closing():
             return
         if isinstance(answer, Reply):
             answer = prediction_bytes(answer, closing=not cycle.keep_alive)
-        cycle.response_started = cycle.response_complete = True
         if at_once:
             answer = self._sent_at_once(answer)
         if answer:

@@ -100,6 +100,25 @@ def test_lines_are_whole_and_at_least_one(ring: Ring) -> None:
         assert found == [b"one\nthree\n", b"y" * 150 + b"\n"]
 
 
+def test_lines_across_the_end_are_as_many_as_elsewhere(ring: Ring) -> None:
+    assert ring.append(b"x" * 120) and take(ring)
+    lines = [b"%02d" % number + b"y" * 17 + b"\n" for number in range(12)]  # 20 bytes: the seventh lies across the end
+    for line in lines:
+        assert ring.append(line)
+    found = []
+    while data := bytes(ring.lines(100)):
+        found.append(len(data))
+        ring.release(len(data))
+    assert found == [100, 100, 40]
+
+
+def test_a_ring_of_the_release_before_is_read(ring: Ring) -> None:
+    assert ring.append(b"one\n")
+    header = memoryview(ring.segment.raw).cast("q")
+    header[1] = 0x524E_0001_0000
+    assert take(Ring.attach(ring.segment.path)) == b"one\n"
+
+
 def test_a_drain_is_interrupted_until_it_is_released_or_undone(ring: Ring) -> None:
     ring.append(b"first\nsecond\n")
     assert ring.interrupted is None

@@ -1,14 +1,22 @@
 """Predictions that end in the same turn of the event loop: each client gets its own, whoever leaves meanwhile."""
 
+import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from gateway.call import Call
+from gateway.reply import Reply
+from gateway.serving.batch import Answer
+from gateway.shm.scoreboard import RECORDED
+from gateway.web.outbox import Outbox
 from loadtests.recorded import Told
 from tests.faults.test_overload import until
 from tests.processes.recorded import assert_all_are_recorded_once
 from tests.running import GatewayProcess
+from tests.test_recorder import Bench, asked, serving
 from tests.web.test_connection import Wire, doubled, looping_models, post, turns
 
 TURNS = 40
@@ -58,3 +66,45 @@ def test_those_who_leave_take_no_one_elses_answer_with_them(
             wire.close()
     assert "Traceback" not in gateway.log
     assert_all_are_recorded_once(tmp_path, told)
+
+
+class Peer:
+    """A connection that notes what it is asked, after how many records; `broken`: it fails to send."""
+
+    def __init__(self, bench: Bench, seen: list[str], *, broken: bool = False) -> None:
+        self._bench = bench
+        self._seen = seen
+        self._broken = broken
+
+    def end(self, cycle: str, call: Call, submitted: "asyncio.Future[Answer]") -> Reply:
+        self._seen.append(f"end {cycle}")
+        return self._bench.gateway.end(call, submitted)
+
+    def send(self, cycle: str, answer: Reply | bytes) -> None:
+        self._seen.append(f"send {cycle} after {self._bench.head[RECORDED]}")
+        if self._broken:
+            raise RuntimeError("no one foresaw this")
+
+
+def test_all_are_answered_then_recorded_then_sent_whatever_becomes_of_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[str] = []
+    with serving(tmp_path) as bench:
+        gateway = bench.gateway
+
+        async def together() -> None:
+            outbox = Outbox(gateway)
+            for cycle, broken in (("a", False), ("b", True), ("c", False)):
+                gateway.admit()
+                call, submitted = bench.submit(asked(1))
+                peer = Peer(bench, seen, broken=broken)
+                submitted.add_done_callback(partial(outbox.put, peer, cycle, call))
+            assert gateway.inflight == 3
+            async with asyncio.timeout(10):
+                while gateway.inflight:
+                    await asyncio.sleep(0)
+
+        bench.run(together())
+    assert seen == ["end a", "end b", "end c", "send a after 3", "send b after 3", "send c after 3"]
+    assert "cannot be sent" in caplog.text
