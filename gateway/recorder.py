@@ -109,7 +109,7 @@ class Recorder:
             self._record(
                 [
                     (call, reply)
-                    for call, reply in answered
+                    for call, reply in answered  # a small one is taken in any case: without a call
                     if len(reply.body) + len(call.source.body) <= LINE_BYTES or self._takes(call, reply)
                 ]
             )

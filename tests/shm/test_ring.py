@@ -89,7 +89,7 @@ def test_what_is_not_taken_keeps_its_place(ring: Ring) -> None:
 
 
 def test_lines_are_whole_and_at_least_one(ring: Ring) -> None:
-    for at in (0, 100, 200):  # where they begin, the last time so that they wrap
+    for at in (0, 100, 120):  # where they begin: twice the long one lies across the end
         assert ring.append(b"x" * at) and take(ring) == b"x" * at
         for line in (b"one\n", b"three\n", b"y" * 150 + b"\n"):
             assert ring.append(line)
