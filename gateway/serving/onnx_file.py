@@ -1,0 +1,116 @@
+"""What an ONNX file says of itself that a session does not tell: its operators, and the files that it reads.
+
+Reads the protocol buffer's wire format itself: the `onnx` package would load all weights into memory to say as much.
+Numbers of fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3
+"""
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.errors import ModelUnavailable
+
+_VARINT: Final = 0
+_FIXED64: Final = 1
+_BYTES: Final = 2
+_FIXED32: Final = 5
+
+# Messages by the fields in which they hold others; a field's number is the one that it has in onnx.proto3.
+_MODEL: Final = "model"
+_GRAPH: Final = "graph"
+_FUNCTION: Final = "function"
+_NODE: Final = "node"
+_ATTRIBUTE: Final = "attribute"
+_TENSOR: Final = "tensor"
+_SPARSE: Final = "sparse tensor"
+_INSIDE: Final = {
+    _MODEL: {7: _GRAPH, 25: _FUNCTION},
+    _GRAPH: {1: _NODE, 5: _TENSOR, 15: _SPARSE},
+    _FUNCTION: {7: _NODE},
+    _NODE: {5: _ATTRIBUTE},
+    _ATTRIBUTE: {5: _TENSOR, 6: _GRAPH, 10: _TENSOR, 11: _GRAPH, 22: _SPARSE, 23: _SPARSE},
+    _SPARSE: {1: _TENSOR, 2: _TENSOR},
+    _TENSOR: {},
+}
+_OP_TYPE: Final = 4  # of a node
+_EXTERNAL_DATA: Final = 13  # of a tensor: entries of key (1) and value (2)
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxFile:
+    """`operators`: the type of every node, those of subgraphs and functions included. `external`: the files that hold
+    weights, relative to the model file's folder, in the order of their names."""
+
+    operators: frozenset[str]
+    external: tuple[str, ...]
+
+
+def read_onnx_file(path: Path) -> OnnxFile:
+    """Read the file's structure, passing over its weights; raises ModelUnavailable where it is no ONNX file."""
+    operators: set[str] = set()
+    external: set[str] = set()
+    try:
+        with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            for kind, number, value in _walk(_MODEL, mapped, 0, len(mapped)):
+                if kind == _NODE and number == _OP_TYPE:
+                    operators.add(value.decode())
+                elif kind == _TENSOR and number == _EXTERNAL_DATA:
+                    entry = dict(_fields_of(value))
+                    if entry.get(1) == b"location":
+                        external.add(entry.get(2, b"").decode())
+    except (ValueError, IndexError, RecursionError) as error:
+        raise ModelUnavailable(f"{path} is not a whole ONNX file: {error}") from None
+    return OnnxFile(frozenset(operators), tuple(sorted(external)))
+
+
+def _walk(kind: str, data: mmap.mmap, start: int, end: int) -> Iterator[tuple[str, int, bytes]]:
+    """The kind of message, number and content of every field that is looked for, in messages inside messages too."""
+    inside = _INSIDE[kind]
+    for number, begin, stop in _fields(data, start, end):
+        if number in inside:
+            yield from _walk(inside[number], data, begin, stop)
+        elif (kind, number) in ((_NODE, _OP_TYPE), (_TENSOR, _EXTERNAL_DATA)):
+            yield kind, number, data[begin:stop]
+
+
+def _fields_of(message: bytes) -> Iterator[tuple[int, bytes]]:
+    for number, begin, stop in _fields(message, 0, len(message)):
+        yield number, message[begin:stop]
+
+
+def _fields(data: mmap.mmap | bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """The number of each field that holds bytes, and where they begin and end; the others are passed over."""
+    while position < end:
+        tag, position = _varint(data, position)
+        wire = tag & 7
+        if wire == _VARINT:
+            _, position = _varint(data, position)
+        elif wire == _FIXED64:
+            position += 8
+        elif wire == _FIXED32:
+            position += 4
+        elif wire == _BYTES:
+            size, position = _varint(data, position)
+            if position + size > end:
+                raise ValueError(f"a field at byte {position} ends {position + size - end} bytes behind its message")
+            yield tag >> 3, position, position + size
+            position += size
+        else:
+            raise ValueError(f"unknown wire type {wire} at byte {position}")
+
+
+def _varint(data: mmap.mmap | bytes, position: int) -> tuple[int, int]:
+    """The number at `position`, and where it ends."""
+    byte = data[position]
+    if byte < 0x80:
+        return byte, position + 1
+    value, shift = byte & 0x7F, 7
+    while True:
+        position += 1
+        byte = data[position]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position + 1
+        shift += 7
