@@ -107,6 +107,7 @@ def same(output: Any, wanted: Array) -> bool:
     return output["data"] == wanted.ravel().tolist()
 
 
+@pytest.mark.slow
 def test_every_answer_is_its_own(zoo_gateway: GatewayProcess, zoo_models: Path) -> None:
     sessions = {
         name: onnxruntime.InferenceSession(

@@ -89,6 +89,7 @@ def test_a_new_version_from_traffic(tmp_path: Path) -> None:
     assert (out / "5" / "model.onnx").read_bytes() == (out / "3" / "model.onnx").read_bytes()
 
 
+@pytest.mark.slow
 def test_fewer_of_its_own_rows(tmp_path: Path) -> None:
     """What the script has further rows of is then new to it, as it was to a version that was trained on few."""
     dataset = exported(traffic(), tmp_path)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from gateway.shm.segment import memory_folder
 from gateway.shm.switchboard import FIXED, Switchboard
@@ -84,6 +85,7 @@ def test_what_is_pinned_to_the_candidate_and_under_way_is_refused(tmp_path: Path
         assert (reply.status, "is stopped" in reply.document["error"]) == (409, True)
 
 
+@pytest.mark.slow
 def test_a_suspended_worker_holds_up_neither_control_nor_a_stop(tmp_path: Path) -> None:
     """Not even while control tries to tell it more than a pipe takes."""
     with gateway(tmp_path) as running:

@@ -59,6 +59,7 @@ def drained(again: "subprocess.Popen[bytes]") -> None:
     assert again.wait(60) == 0
 
 
+@pytest.mark.slow
 def test_every_answered_prediction_is_recorded_once_whoever_is_killed(tmp_path: Path) -> None:
     generator = random.Random(4)
     running, told = gateway(tmp_path), Told()

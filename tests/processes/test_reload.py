@@ -117,6 +117,7 @@ def test_a_version_that_comes_after_the_edit_is_found(tmp_path: Path) -> None:
         assert httpx.get(f"{running.url}/v2/models/flawed/versions/2/ready").status_code == 404
 
 
+@pytest.mark.slow
 def test_a_worker_that_comes_while_the_others_load_is_replaced_by_one_in_step(tmp_path: Path) -> None:
     """It has loaded the old configuration, and has not been told of the new one."""
     models = tmp_path / "models"

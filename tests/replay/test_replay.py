@@ -70,6 +70,7 @@ def test_in_batches_it_says_the_same_but_for_rounding(tmp_path: Path) -> None:
     assert remarks(result) == []
 
 
+@pytest.mark.slow
 def test_ten_thousand_predictions(tmp_path: Path) -> None:
     recording = Recording()
     rows = data("digits").test_x

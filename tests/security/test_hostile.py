@@ -215,6 +215,7 @@ def slow_requests(key: str) -> dict[str, tuple[list[bytes], bytes]]:
     }
 
 
+@pytest.mark.slow
 def test_no_client_holds_a_connection_by_being_slow(running: Guarded) -> None:
     """Slowloris: all kinds at once, each of which sends a byte now and then and so is never idle."""
     kinds = slow_requests(running.keys["all"])

@@ -82,6 +82,7 @@ def test_what_waits_reaches_the_collector_when_the_gateway_ends(tmp_path: Path, 
     assert len(collector.spans) == 40
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_gone_costs_no_prediction(tmp_path: Path, collector: Collector) -> None:
     collector.status = 400
     with traced(tmp_path, collector, "100%") as running:
@@ -95,6 +96,7 @@ def test_a_collector_that_is_gone_costs_no_prediction(tmp_path: Path, collector:
     assert "Traceback" not in running.log
 
 
+@pytest.mark.slow
 def test_a_collector_that_never_answers_keeps_no_one_waiting(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:  # takes connections, and reads nothing
         tracing = {"endpoint": f"http://127.0.0.1:{deaf.getsockname()[1]}", "sample": "100%"}
