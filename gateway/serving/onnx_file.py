@@ -68,7 +68,7 @@ def read_onnx_file(path: Path) -> OnnxFile:
 def _walk(kind: str, data: mmap.mmap, start: int, end: int) -> Iterator[tuple[str, int, bytes]]:
     """The kind of message, number and content of every field that is looked for, in messages inside messages too."""
     inside = _INSIDE[kind]
-    for number, begin, stop in _fields(data, start, end):
+    for number, begin, stop in fields(data, start, end):
         if number in inside:
             yield from _walk(inside[number], data, begin, stop)
         elif (kind, number) in ((_NODE, _OP_TYPE), (_TENSOR, _EXTERNAL_DATA)):
@@ -76,11 +76,11 @@ def _walk(kind: str, data: mmap.mmap, start: int, end: int) -> Iterator[tuple[st
 
 
 def _fields_of(message: bytes) -> Iterator[tuple[int, bytes]]:
-    for number, begin, stop in _fields(message, 0, len(message)):
+    for number, begin, stop in fields(message, 0, len(message)):
         yield number, message[begin:stop]
 
 
-def _fields(data: mmap.mmap | bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:
+def fields(data: mmap.mmap | bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:
     """The number of each field that holds bytes, and where they begin and end; the others are passed over."""
     while position < end:
         tag, position = _varint(data, position)

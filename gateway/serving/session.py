@@ -9,7 +9,9 @@ import numpy as np
 import onnxruntime
 
 from gateway.errors import GatewayError, InvalidRequest, ModelFailed, ModelUnavailable, RequestError
+from gateway.serving.providers import open_session
 from gateway.serving.signature import Feeds, Signature
+from gateway.settings.providers import Provider, parse_provider
 from gateway.tensors import BY_ONNX_TYPE, Array, TensorSpec
 
 _TENSOR: Final = re.compile(r"(optional\()?(tensor\(\w+\))\)?$")
@@ -23,16 +25,22 @@ class OnnxSession:
     """A loaded model file.
 
     `dimensions` holds, for each required input, the size of each dimension or the name of a free one (None: no name).
-    `all_required` says that no input or output may be left out.
+    `all_required` says that no input or output may be left out. `overridable`: the weights that a request may replace.
+    `providers`: what runs it, which is not all that it was asked to use where there is a `warning`.
     """
 
-    __slots__ = ("_maps", "_names", "_run", "_session", "all_required", "dimensions", "signature")
+    __slots__ = (
+        "_maps", "_names", "_run", "_session", "all_required", "dimensions", "overridable", "providers", "signature",
+        "warning",
+    )  # fmt: skip
 
-    def __init__(self, path: Path, threads: int, providers: Sequence[str]) -> None:
-        self._session: Any = _open(path, threads, providers)
+    def __init__(self, path: Path, threads: int, providers: Sequence[Provider | str]) -> None:
+        self._session, self.warning = _open(path, threads, [parse_provider(provider) for provider in providers])
+        self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         inputs = self._session.get_inputs()
         outputs = self._session.get_outputs()
         defaults = self._session.get_overridable_initializers()
+        self.overridable = frozenset(item.name for item in defaults)
         self._names = [output.name for output in outputs]
         self._run: Any = getattr(self._session, "_sess", self._session).run  # without a wrapper of Python around it
         self._maps = {position for position, output in enumerate(outputs) if _MAPS.match(output.type)}
@@ -89,20 +97,16 @@ def _not_text(feeds: Feeds) -> RequestError:
     return ModelFailed("the model answers with strings that are not UTF-8")
 
 
-def _open(path: Path, threads: int, providers: Sequence[str]) -> Any:
-    available = onnxruntime.get_available_providers()
-    for provider in providers:
-        if provider not in available:
-            raise ModelUnavailable(
-                f"{path}: provider {provider} is not in this onnxruntime; it has {', '.join(available)}"
-            )
+def _open(path: Path, threads: int, providers: Sequence[Provider]) -> tuple[Any, str]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+        return open_session(path, options, providers)
+    except ModelUnavailable as error:
+        raise ModelUnavailable(f"{path}: {error}") from None
     except Exception as error:
         raise ModelUnavailable(f"{path}: ONNX Runtime cannot load it: {_reason(error)}") from None
 

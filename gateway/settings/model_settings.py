@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, PositiveInt, WithJsonSchema
+from pydantic import BeforeValidator, Field, PositiveInt, WithJsonSchema
 
 from gateway.settings.base import Settings
+from gateway.settings.providers import CPU, Providers
 from gateway.settings.units import Seconds
 
 
@@ -47,5 +48,5 @@ class ModelSettings(Settings):
     """ONNX Runtime's threads for one run, in each worker."""
     concurrency: PositiveInt = 1
     """Runs of one version at once, in each worker."""
-    providers: tuple[str, ...] = ("CPUExecutionProvider",)
-    """ONNX Runtime's execution providers, in order of preference."""
+    providers: Annotated[Providers, Field(json_schema_extra={"default": [CPU.name]})] = (CPU,)
+    """Execution providers, best first, with options as `{NAME: {option: value}}`; without the CPU's, all must load."""

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
-from gateway.settings import guarding, model_settings, units
+from gateway.settings import guarding, model_settings, providers, units
 from gateway.settings.base import Settings
 from gateway.settings.gateway_settings import GatewaySettings
 from gateway.settings.matching import MatcherSettings
@@ -44,6 +44,7 @@ WORDS: Final[Mapping[Any, str]] = {
     units.parse_name: "name",
     units.parse_version: "version",
     model_settings.parse_off: "`off`",
+    providers.parse_provider: "name or mapping",
 }
 PLAIN: Final[Mapping[Any, str]] = {str: "text", int: "number", float: "number"}
 _DURATIONS: Final = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
@@ -121,8 +122,12 @@ def _written(value: Any, kind: str) -> str:
         return write(value)
     if kind == "percentage" and value is not None:
         return f"{value * 100:g}%"
-    plain = list(value) if isinstance(value, tuple) else value
+    plain = [_plain(item) for item in value] if isinstance(value, tuple) else value
     return yaml.safe_dump(plain, default_flow_style=True).removesuffix("...\n").strip()
+
+
+def _plain(item: Any) -> Any:
+    return providers.written(item) if isinstance(item, providers.Provider) else item
 
 
 def _duration(seconds: float) -> str:

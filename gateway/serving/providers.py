@@ -1,0 +1,135 @@
+"""Which execution providers a session was asked to use, and which it does use.
+
+`get_available_providers()` tells what ONNX Runtime was built with. Whether a provider's libraries load and its device
+is there shows only when a session is made: ONNX Runtime writes why they do not to its log, and runs the model on the
+CPU. So the session is asked, `get_providers()`, and where one is missing it is made once more to hear why.
+"""
+
+import contextlib
+import difflib
+import os
+import re
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, Final
+
+import onnxruntime
+
+from gateway.errors import ModelUnavailable
+from gateway.settings.providers import CPU, Provider
+
+STDERR: Final = 2
+_RECORD: Final = re.compile(r"\[[EWF]:onnxruntime:[^\]]*\]\s*(.*)")  # of ONNX Runtime's log, behind its time
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
+_listening: Final = threading.Lock()
+
+
+def open_session(path: Path, options: Any, wanted: Sequence[Provider]) -> tuple[Any, str]:
+    """A session, and a warning of the providers that it does without: "" where it uses all of them.
+
+    Raises ModelUnavailable where one is missing and the CPU, which would run the model instead, was not asked for; and
+    what ONNX Runtime raises.
+    """
+    instead = CPU.name in (provider.name for provider in wanted)
+    absent = _not_built(wanted, instead)
+    if absent:
+        session, _ = open_session(path, options, [provider for provider in wanted if provider.name not in absent])
+        return session, _fallen_back(absent, "this onnxruntime is built without it", session.get_providers())
+    try:
+        session = _session(path, options, wanted)
+    except Exception as error:
+        if not instead or len(wanted) == 1:
+            raise
+        with contextlib.suppress(Exception):  # else the file is at fault, not the provider
+            session = _session(path, options, [CPU])
+            return session, _fallen_back(unused(wanted, [CPU.name]), str(error), [CPU.name])
+        raise
+    in_use = session.get_providers()
+    missing = unused(wanted, in_use)
+    if not missing:
+        return session, ""
+    reason = _reason(path, options, wanted)
+    if not instead:
+        raise ModelUnavailable(
+            f"{' and '.join(missing)} cannot be used: {reason}. Mend that, or add {CPU.name} to providers in"
+            " model.yaml to run it on the CPU instead"
+        )
+    return session, _fallen_back(missing, reason, in_use)
+
+
+def _not_built(wanted: Sequence[Provider], instead: bool) -> list[str]:
+    """The providers that ONNX Runtime was built without; raises ModelUnavailable unless it may do without them."""
+    available, known = onnxruntime.get_available_providers(), onnxruntime.get_all_providers()
+    absent = unused(wanted, available)
+    for name in absent:
+        if not instead or name not in known:
+            there = ", ".join(available)
+            raise ModelUnavailable(f"provider {name} is not in this onnxruntime; it has {there}{_hint(name, known)}")
+    return absent
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    if name in known:
+        wheel = ": CUDA is in the package onnxruntime-gpu" if name.startswith(("CUDA", "Tensorrt")) else ""
+        return f"; install a build with it{wheel}, or list {CPU.name} too"
+    stems = {_stem(each): each for each in known}
+    close = difflib.get_close_matches(_stem(name), stems, n=1)
+    return f"; did you mean {stems[close[0]]}?" if close else ""
+
+
+def _stem(name: str) -> str:
+    return name.casefold().removesuffix("provider").removesuffix("execution")
+
+
+def _fallen_back(missing: Sequence[str], reason: str, in_use: Sequence[str]) -> str:
+    return f"{' and '.join(missing)} cannot be used, it runs on {' and '.join(in_use)}: {reason}"
+
+
+def _session(path: Path, options: Any, providers: Sequence[Provider]) -> Any:
+    """Without the Python wrapper's own fallback, which prints to standard output and says nothing to its caller."""
+    return onnxruntime.InferenceSession(str(path), options, providers=list(providers), enable_fallback=0)
+
+
+def unused(wanted: Sequence[Provider], in_use: Sequence[str]) -> list[str]:
+    """The names of the providers that were asked for and are not used."""
+    return [provider.name for provider in wanted if provider.name not in in_use]
+
+
+def _reason(path: Path, options: Any, wanted: Sequence[Provider]) -> str:
+    """What ONNX Runtime says while it makes such a session."""
+    try:
+        with _heard() as words:
+            _session(path, options, wanted)
+    except Exception as error:
+        return str(error)
+    return "; ".join(dict.fromkeys(words)) or "ONNX Runtime does not say why"
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[list[str]]:
+    """What ONNX Runtime writes to standard error, whose other lines go there all the same, a moment later."""
+    words: list[str] = []
+    with _listening, tempfile.TemporaryFile() as heard:
+        sys.stderr.flush()
+        before = os.dup(STDERR)
+        try:
+            os.dup2(heard.fileno(), STDERR)
+            yield words
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, STDERR)
+            words += _sorted_out(heard, before)
+            os.close(before)
+
+
+def _sorted_out(heard: IO[bytes], others: int) -> Iterator[str]:
+    heard.seek(0)
+    for line in heard:
+        found = _RECORD.search(_COLOUR.sub("", line.decode(errors="replace")))
+        if found:
+            yield found[1].strip()
+        else:
+            os.write(others, line)
