@@ -13,7 +13,7 @@ from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound, Set
 from gateway.fence import sends_over
 from gateway.fleet import Fleet, Member
 from gateway.identity.rates import new_book
-from gateway.orders import Commit, Discard, Load, Plan, Prepare, Start, Unload, Wish
+from gateway.orders import Commit, Discard, Load, Plan, Prepare, RunsOn, Start, Unload, Wish
 from gateway.recording import Recording
 from gateway.release.stops import Decision, Stops
 from gateway.routing.release import Compiled, Release
@@ -142,6 +142,11 @@ class Control:
     def left_out(self) -> dict[Key, str]:
         """The versions that some worker could not load, and why."""
         return {key: why for member in self.fleet.members.values() for key, why in member.left_out.items()}
+
+    def runs_on(self, name: str, version: int) -> RunsOn | None:
+        """What runs the version, in the worker that has most to complain of; None where none serves it."""
+        found = [member.runs_on.get((name, version)) for member in self.fleet.members.values()]
+        return max(filter(None, found), key=lambda one: len(one.warning), default=None)
 
     def release(self, name: str) -> Release:
         """The rules in force for a model, under the weights in force; raises NotFound."""

@@ -4,13 +4,16 @@
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from gateway.errors import GatewayError, ModelUnavailable, NotFound
 from gateway.instruments import Instruments
+from gateway.orders import RunsOn
 from gateway.served import ServedModel
 from gateway.serving.repository import Repository
 from gateway.serving.version import LoadedVersion, ModelVersion, load_version
@@ -18,6 +21,7 @@ from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings
 from gateway.shm.scoreboard import Totals
 
 Key = tuple[str, int]  # a model and a version
+log: Final = logging.getLogger("gateway.serving")
 
 
 class VersionState(StrEnum):
@@ -29,7 +33,7 @@ class VersionState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """One version on disk and whether it is served; `reason` says why not."""
+    """One version on disk and whether it is served; `reason` says why not, or what is not as it was asked for."""
 
     name: str
     version: int
@@ -144,6 +148,11 @@ class Deployment:
         """What all workers have counted for a version, and when the last of them answered (monotonic ns; 0: never)."""
         return self._instruments.totals(version.name, version.number)
 
+    def runs_on(self) -> dict[Key, RunsOn]:
+        """What runs each version that is served."""
+        sessions = {(v.name, v.number): v.loaded.session for v in _versions(self.models.values())}
+        return {key: RunsOn(session.providers, session.warning) for key, session in sessions.items()}
+
     def index(self) -> list[IndexEntry]:
         """Every version on disk, and whether it is served."""
         return [self._entry(name, version) for name in self._known() for version in self._repository.versions(name)]
@@ -169,7 +178,7 @@ class Deployment:
     def _entry(self, name: str, version: int) -> IndexEntry:
         served = self.models.get(name)
         if served is not None and version in served.versions:
-            return IndexEntry(name, version, VersionState.READY, "")
+            return IndexEntry(name, version, VersionState.READY, served.versions[version].loaded.session.warning)
         reason = self._reasons.get((name, version), "not loaded: no release names this version")
         return IndexEntry(name, version, VersionState.UNAVAILABLE, reason)
 
@@ -234,6 +243,8 @@ class Deployment:
             load_version, file, self._repository.settings(name), self._repository.sample(name)
         )
         self._reasons.pop((name, number), None)
+        if loaded.session.warning:
+            log.warning("version %d of '%s': %s", number, name, loaded.session.warning)
         return loaded
 
 

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
-from gateway.orders import Done, Failed, Granted, Order, Plan, Ready, Report, Start, Wish
+from gateway.orders import Done, Failed, Granted, Order, Plan, Ready, Report, RunsOn, Start, Wish
 from gateway.priority import hurried
 from gateway.shm.process import born
 
@@ -58,6 +58,7 @@ class Member:
         self.state = WorkerState.STARTING
         self.waiting: dict[int, asyncio.Future[str]] = {}
         self.left_out: Mapping[tuple[str, int], str] = {}
+        self.runs_on: Mapping[tuple[str, int], RunsOn] = {}
         self._mouth = ThreadPoolExecutor(1, f"to-worker-{index}")
 
     def tell(self, word: "Start | Order | Granted") -> None:
@@ -195,6 +196,7 @@ class Fleet:
                 if not self.failed.done() and not self.ready.is_set():
                     self.failed.set_result(report.error)
             case Done():
+                member.runs_on = report.runs_on
                 answer = member.waiting.pop(report.order, None)
                 if answer is not None and not answer.done():
                     answer.set_result(report.error)
@@ -207,6 +209,7 @@ class Fleet:
             _signal(member.process, signal.SIGTERM)
             return
         member.left_out = report.left_out
+        member.runs_on = report.runs_on
         member.state = WorkerState.READY
         if all(other.state is WorkerState.READY for other in self.members.values()):
             self.ready.set()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from gateway.control import Control
 from gateway.metrics.prometheus import GuardMetrics, Observed, ReleaseMetrics
+from gateway.orders import RunsOn
 from gateway.recorded import Labels, recorded
 from gateway.records.ledger import Credit
 from gateway.release.account import LN_10
@@ -53,7 +54,8 @@ def _counted(control: Control, name: str, stable: int, candidate: int | None) ->
         if number is not None:
             totals = control.scoreboard.totals(control.versions.of(name, number))
             credit = control.records.ledger.credits.get((name, number, variant), Credit())
-            yield Counted(number, variant, totals, credit)
+            runs_on = control.runs_on(name, number) or RunsOn(())
+            yield Counted(number, variant, totals, credit, runs_on.providers, runs_on.warning)
 
 
 def observe(control: Control, labels: Labels) -> Observed:

@@ -1,7 +1,7 @@
 """What control process and workers say to each other, over a pipe of their own. Both sides are this gateway."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.records.token_keys import TokenKeys
@@ -9,6 +9,14 @@ from gateway.settings.gateway_settings import GatewaySettings
 from gateway.settings.routing_settings import RoutingSettings
 
 Key = tuple[str, int]  # a model and a version
+
+
+@dataclass(frozen=True, slots=True)
+class RunsOn:
+    """The execution providers that run a version in a worker. `warning`: which were asked for and cannot be used."""
+
+    providers: tuple[str, ...]
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +102,10 @@ Order = Prepare | Commit | Discard | Load | Unload
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A worker serves. `left_out`: the versions that it could not load, and why."""
+    """A worker serves. `left_out`: the versions that it could not load, and why; `runs_on`: all others."""
 
     left_out: Mapping[Key, str]
+    runs_on: Mapping[Key, RunsOn] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +117,11 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """An order is carried out, unless `error` says why not."""
+    """An order is carried out, unless `error` says why not. `runs_on`: what is served now."""
 
     order: int
     error: str
+    runs_on: Mapping[Key, RunsOn] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,9 +111,9 @@ class Gateway:
         return call
 
     def infer_now(self, call: Call) -> Reply:
-        """End the call at once, alone, on the event loop; not for a version that `waits`. Raises RequestError."""
+        """End the call at once, alone, on the event loop; not where it `must_queue`. Raises RequestError."""
         try:
-            reply = self._answered(call, call.version.infer_now(call.feeds))
+            reply = self._answered(call, call.version.infer_now(call.feeds, call.deadline_ns))
         except RequestError as error:
             self._failed(call, error)
             raise

@@ -81,6 +81,8 @@ def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
         waiting = f"; waiting for {ramp['waiting_for']}" if ramp["waiting_for"] else ""
         yield f"ramp: {ramp['stage']} at {ramp['weight_percent']:g}% of {steps}{waiting}"
     for version in release["versions"]:
+        if version.get("warning"):
+            yield f"version {version['version']}: {version['warning']}"
         if version["accuracy"] is not None:
             right, of = f"{version['accuracy']:.1%}", f"{version['labelled']:,}"
             yield f"version {version['version']}: {right} right, of {of} with a truth"
@@ -119,16 +121,21 @@ def history_table(decisions: Sequence[DecisionDocument]) -> Table:
 def check_table(verdicts: "list[Verdict]") -> Table:
     """The outcome of each version's trial."""
     table = Table(title="Checked", title_justify="left")
-    for heading in ("model", "version", "", "one row takes", "batches"):
+    for heading in ("model", "version", "", "one row takes", "batches", "runs in"):
         table.add_column(heading)
     for verdict in verdicts:
         trial = verdict.trial
         if verdict.error:
-            table.add_row(trial.name, str(trial.version), "[red]refused[/red]", "", "")
+            table.add_row(trial.name, str(trial.version), "[red]refused[/red]", "", "", "")
         else:
             takes = f"{verdict.single_us:,.0f} µs"
-            table.add_row(trial.name, str(trial.version), "[green]ready[/green]", takes, _batches(verdict))
+            ready = "[yellow]ready, but[/yellow]" if verdict.warning else "[green]ready[/green]"
+            table.add_row(trial.name, str(trial.version), ready, takes, _batches(verdict), _runs(verdict))
     return table
+
+
+def _runs(verdict: "Verdict") -> str:
+    return f"threads: {escape(verdict.in_threads)}" if verdict.in_threads else "event loop"
 
 
 def _batches(verdict: "Verdict") -> str:

@@ -122,7 +122,8 @@ class Worker:
         gc.freeze()  # what start-up made lives as long as the process: no collection need look at it again
         bound = listener(self._server_settings.host, self._start.port)
         bound.listen(BACKLOG)
-        self._say(Ready({(entry.name, entry.version): entry.reason for entry in self._deployment.failures()}))
+        left_out = {(entry.name, entry.version): entry.reason for entry in self._deployment.failures()}
+        self._say(Ready(left_out, self._deployment.runs_on()))
         await server.serve(sockets=[bound])
         await self._deployment.close()
         if self._spans:
@@ -180,7 +181,7 @@ class Worker:
             error = str(refused)
         except Exception as broken:
             error = f"{type(broken).__name__}: {broken}"
-        self._say(Done(order.order, error))
+        self._say(Done(order.order, error, self._deployment.runs_on()))
 
     async def _obey(self, order: Order) -> None:
         match order:

@@ -16,6 +16,7 @@ from gateway.routing.split import bucket_of
 from tests.serving import onnx_models
 
 ROOT = Path(__file__).parents[1]
+CPU = ["CPUExecutionProvider"]
 SHIPPED = [(name, version) for name in ("digits", "tickets", "tumor") for version in (1, 2)]
 
 
@@ -48,7 +49,10 @@ def test_check_for_scripts() -> None:
     ended = gateway("check", "--json", "--config", "config/gateway.yaml")
     assert json.loads(ended.stdout) == {
         "ok": True,
-        "versions": [{"model": name, "version": version, "error": None} for name, version in SHIPPED],
+        "versions": [
+            {"model": name, "version": version, "error": None, "warning": None, "runs_on": CPU, "in_threads": None}
+            for name, version in SHIPPED
+        ],
     }
 
 

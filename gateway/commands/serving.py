@@ -84,12 +84,22 @@ def check(config: Path, draft: Path | None, as_json: bool) -> None:
 def _report(verdicts: list[Verdict], as_json: bool) -> None:
     if as_json:
         rows = [
-            {"model": verdict.trial.name, "version": verdict.trial.version, "error": verdict.error or None}
+            {
+                "model": verdict.trial.name,
+                "version": verdict.trial.version,
+                "error": verdict.error or None,
+                "warning": verdict.warning or None,
+                "runs_on": list(verdict.providers),
+                "in_threads": verdict.in_threads or None,
+            }
             for verdict in verdicts
         ]
         click.echo(orjson.dumps({"ok": not any(verdict.error for verdict in verdicts), "versions": rows}))
     else:
         Console().print(check_table(verdicts))
+        for verdict in verdicts:
+            if verdict.warning:
+                click.echo(f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.warning}")
     broken = [
         f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.error}"
         for verdict in verdicts

@@ -11,12 +11,14 @@ from gateway.shm.scoreboard import Totals
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """One version's part in a release."""
+    """One version's part in a release. `providers` run it; `warning`: which others should, and cannot."""
 
     version: int
     variant: str
     totals: Totals
     credit: Credit
+    providers: tuple[str, ...] = ()
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)

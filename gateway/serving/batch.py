@@ -18,6 +18,11 @@ from gateway.serving.signature import Feeds
 Run = Callable[[Feeds, RunOptions | None], list[Result]]
 
 
+def late() -> DeadlineExceeded:
+    """What a request is answered with at its deadline."""
+    return DeadlineExceeded("the deadline passed before the model had answered")
+
+
 class Answer(list[Result]):
     """One request's outputs, how long it waited for its batch, and the rows of that batch."""
 
@@ -51,7 +56,7 @@ class BatchItem(asyncio.Future[Answer]):
     def expire(self) -> None:
         """The deadline has passed."""
         if not self.done():
-            self.set_exception(DeadlineExceeded("the deadline passed before the model had answered"))
+            self.set_exception(late())
             self._leave()
 
     def _leave(self) -> None:

@@ -15,7 +15,9 @@ from typing import Final
 
 from onnxruntime import RunOptions
 
-from gateway.serving.batch import Answer, Batch, BatchItem, Run
+from gateway.serving.batch import Answer, Batch, BatchItem, Run, late
+from gateway.serving.doubt import LONG_NS, Doubt
+from gateway.serving.reach import Reach
 from gateway.serving.signature import Feeds
 from gateway.shm.scoreboard import Tally
 
@@ -36,9 +38,10 @@ class BatchingRules:
 class Batcher:
     """The queue of one model version. Every method runs on the event loop.
 
-    `threads` None: batches run on the loop itself, which only a stable version with short runs may do. `trusted` False:
-    a thread whose run had to be ended at its deadline gets only the time that no one else wants, from then on: what
-    hangs once may spin again, and must not take stable's cores.
+    `threads` None: batches run on the loop itself, which only a stable version with short runs may do. `aside` then
+    takes what is not within `reach`; and everything, once a run on the loop took so long that it must have been the
+    model's doing. `trusted` False: a thread whose run had to be ended at its deadline gets only the time that no one
+    else wants, from then on: what hangs once may spin again, and must not take stable's cores.
     """
 
     def __init__(
@@ -49,6 +52,9 @@ class Batcher:
         threads: ThreadPoolExecutor | None,
         uniform: bool,
         trusted: bool = True,
+        reach: Reach | None = None,
+        aside: "Batcher | None" = None,
+        doubt: Doubt | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._run = run
@@ -57,6 +63,11 @@ class Batcher:
         self._tally = tally
         self._threads = threads
         self._trusted = trusted
+        self._reach = reach
+        self._aside = aside
+        self._doubt = doubt
+        self._away = False  # all goes aside
+        self._waits = threads is not None or self._delay_s > 0  # even a request that comes alone must
         self._uniform = uniform  # all dimensions but the first are fixed: every request may share a batch
         self._groups: dict[Hashable, deque[BatchItem]] = {}
         self._wake: asyncio.Handle | None = None
@@ -80,39 +91,57 @@ class Batcher:
             item.cancel()
         self._sweep()
 
-    def run_now(self, feeds: Feeds) -> Answer:
+    def must_queue(self, feeds: Feeds) -> bool:
+        """Whether a request may not `run_now`, even if it comes alone."""
+        return self._waits or self._is_large(feeds)
+
+    def run_now(self, feeds: Feeds, deadline_ns: int) -> Answer:
         """Run one request here and now: only on the event loop, and where no other could have shared its batch.
 
-        Saves the turns of the loop, which are a third of the latency of a small model at one connection.
+        Saves the turns of the loop, which are a third of the latency of a small model at one connection. Raises
+        DeadlineExceeded where the answer came too late.
         """
         started_ns = time.monotonic_ns()
-        answer = Answer(self._run(feeds, None))
-        ns = time.monotonic_ns() - started_ns
+        try:
+            answer = Answer(self._run(feeds, None))
+        finally:
+            ended_ns = time.monotonic_ns()
+            ns = ended_ns - started_ns
+            if ns > LONG_NS:
+                self._was_long([BatchItem(feeds, 1, deadline_ns, self._loop)], ns)
         most = self._rules.max_rows
         if most > 1 and (rows := len(next(iter(feeds.values())))) != 1:
             self._tally.batch(rows, min(rows, most), ns)
             answer.batch_rows = rows
         else:
             self._tally.single(ns)
+        if ended_ns > deadline_ns:
+            raise late()
         return answer
 
     def submit(self, feeds: Feeds, deadline_ns: int) -> BatchItem:
         """Queue one request, whose result is its outputs, or DeadlineExceeded at `deadline_ns` (monotonic clock)."""
         rows, group = self._placed(feeds)
+        if self._aside is not None and (self._away or (group is not None and self._is_large(feeds))):
+            return self._aside.submit(feeds, deadline_ns)
         item = BatchItem(feeds, rows, deadline_ns, self._loop)
+        self._enqueue(item, group)
+        return item
+
+    def _enqueue(self, item: BatchItem, group: Hashable) -> None:
+        deadline_ns = item.deadline_ns
         queue = self._groups.get(group)
         if queue is None:
             queue = self._groups[group] = deque()
         queue.append(item)
         self._tally.waiting(1)
-        if self._threads is not None and (self._alarm is None or deadline_ns < self._alarm_ns):
+        if self._waits and (self._alarm is None or deadline_ns < self._alarm_ns):
             self._set_alarm(deadline_ns)
         if self._wake is None:
             self._wake = self._loop.call_later(self._delay_s, self._flush) if self._delay_s else self._soon()
         elif self._delay_s and sum(waiting.rows for waiting in queue) >= self._rules.max_rows:
             self._wake.cancel()
             self._wake = self._soon()
-        return item
 
     def _soon(self) -> asyncio.Handle:
         return self._loop.call_soon(self._flush)
@@ -161,18 +190,45 @@ class Batcher:
             return rows, None
         return rows, tuple((name, array.shape[1:], array.dtype.kind) for name, array in sorted(feeds.items()))
 
+    def _is_large(self, feeds: Feeds) -> bool:
+        return self._reach is not None and not self._reach.covers(feeds)
+
     def _flush(self) -> None:
         self._wake = None
         while self._groups and (self._threads is None or len(self._running) < self._rules.concurrency):
+            if self._aside is not None and self._away:
+                self._hand_over(self._aside)
+                return
             batch = self._take()
             if not batch.items:
                 continue
             self._running.add(batch)
             if self._threads is None:
                 batch.execute(self._run)
+                if (ns := batch.ended_ns - batch.started_ns) > LONG_NS:
+                    self._was_long([*batch.items], ns)
                 self._finish(batch)
             else:
                 self._threads.submit(self._execute, batch)
+
+    def _was_long(self, items: list[BatchItem], ns: int) -> None:
+        """A run on the event loop: no other runs there until it is known whether it was the model's doing."""
+        if self._doubt is not None and not self._away:
+            self._away = self._waits = True
+            batch = Batch(items, sum(item.rows for item in items), RunOptions())
+            self._doubt.settle(batch, ns, self._settled)
+
+    def _settled(self, guilty: bool) -> None:
+        self._away = guilty
+        self._waits = guilty or self._delay_s > 0
+
+    def _hand_over(self, aside: "Batcher") -> None:
+        for group, queue in self._groups.items():
+            self._tally.waiting(-len(queue))
+            for item in queue:
+                if not item.done():
+                    aside._enqueue(item, group)
+        self._groups.clear()
 
     def _take(self) -> Batch:
         """The next batch: from the group that was served longest ago, skipping callers that no longer wait."""
@@ -214,7 +270,9 @@ class Batcher:
             self._tally.queued(queued_ns)
             if item.done():
                 continue
-            if isinstance(answer, Exception):
+            if batch.ended_ns > item.deadline_ns:
+                item.set_exception(late())
+            elif isinstance(answer, Exception):
                 item.set_exception(answer)
             else:
                 result = Answer(answer)

@@ -23,37 +23,38 @@ PLAIN: Final = frozenset(
         *_named(
             "",
             """
-        Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh Attention AveragePool BatchNormalization BitShift
-        BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu Clip Concat Constant Conv ConvInteger
-        ConvTranspose Cos Cosh CumSum DeformConv DepthToSpace DequantizeLinear Det Div Dropout DynamicQuantizeLinear Einsum
-        Elu Equal Erf Exp EyeLike Flatten Floor GRU Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalLpPool
-        GlobalMaxPool Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Hardmax Identity
-        InstanceNormalization IsInf IsNaN LRN LSTM LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax
-        LpNormalization LpPool MatMul MatMulInteger Max MaxPool MaxRoiPool Mean MeanVarianceNormalization Min Mish Mod Mul
-        Neg Not Or PRelu Pow QLinearConv QLinearMatMul QuantizeLinear RMSNormalization RNN Reciprocal ReduceL1 ReduceL2
-        ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu
-        ReverseSequence RoiAlign RotaryEmbedding Round Scatter ScatterElements ScatterND Selu Shape Shrink Sigmoid Sign
-        Sin Sinh Size Softmax Softplus Softsign SpaceToDepth Sqrt Squeeze Sub Sum Swish Tan Tanh ThresholdedRelu Transpose
-        Trilu Unsqueeze Where Xor
-        RegexFullMatch StringConcat StringNormalizer StringSplit TfIdfVectorizer
-            """,
+        Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh Attention AveragePool BatchNormalization
+        BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu Clip Concat Constant Conv
+        ConvInteger ConvTranspose Cos Cosh CumSum DeformConv DepthToSpace DequantizeLinear Det Div Dropout
+        DynamicQuantizeLinear Einsum Elu Equal Erf Exp EyeLike Flatten Floor GRU Gather GatherElements GatherND
+        Gelu Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool Greater GreaterOrEqual GridSample
+        GroupNormalization HardSigmoid HardSwish Hardmax Identity InstanceNormalization IsInf IsNaN LRN LSTM
+        LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization LpPool MatMul MatMulInteger
+        Max MaxPool MaxRoiPool Mean MeanVarianceNormalization Min Mish Mod Mul Neg Not Or PRelu Pow QLinearConv
+        QLinearMatMul QuantizeLinear RMSNormalization RNN Reciprocal ReduceL1 ReduceL2 ReduceLogSum
+        ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu ReverseSequence
+        RoiAlign RotaryEmbedding Round Scatter ScatterElements ScatterND Selu Shape Shrink Sigmoid Sign Sin Sinh
+        Size Softmax Softplus Softsign SpaceToDepth Sqrt Squeeze Sub Sum Swish Tan Tanh ThresholdedRelu
+        Transpose Trilu Unsqueeze Where Xor RegexFullMatch StringConcat StringNormalizer StringSplit
+        TfIdfVectorizer
+        """,
         ),
         *_named(
             "ai.onnx.ml.",
             """
         ArrayFeatureExtractor Binarizer CategoryMapper FeatureVectorizer Imputer LabelEncoder LinearClassifier
-        LinearRegressor Normalizer OneHotEncoder SVMClassifier SVMRegressor Scaler TreeEnsemble TreeEnsembleClassifier
-        TreeEnsembleRegressor ZipMap
-            """,
+        LinearRegressor Normalizer OneHotEncoder SVMClassifier SVMRegressor Scaler TreeEnsemble
+        TreeEnsembleClassifier TreeEnsembleRegressor ZipMap
+        """,
         ),
         *_named(
             "com.microsoft.",
             """
-        BiasGelu DynamicQuantizeMatMul FastGelu FusedConv FusedGemm FusedMatMul Gelu MatMulIntegerToFloat MatMulNBits
-        NhwcMaxPool QGemm QLinearAdd QLinearAveragePool QLinearConcat QLinearGlobalAveragePool QLinearLeakyRelu
-        QLinearMul QLinearReduceMean QLinearSigmoid QLinearSoftmax QuickGelu SkipLayerNormalization
-        SkipSimplifiedLayerNormalization SimplifiedLayerNormalization Tokenizer
-            """,
+        BiasGelu DynamicQuantizeMatMul FastGelu FusedConv FusedGemm FusedMatMul Gelu MatMulIntegerToFloat
+        MatMulNBits NhwcMaxPool QGemm QLinearAdd QLinearAveragePool QLinearConcat QLinearGlobalAveragePool
+        QLinearLeakyRelu QLinearMul QLinearReduceMean QLinearSigmoid QLinearSoftmax QuickGelu
+        SkipLayerNormalization SkipSimplifiedLayerNormalization SimplifiedLayerNormalization Tokenizer
+        """,
         ),
     )
 )

@@ -23,6 +23,7 @@ from gateway.settings.providers import CPU, Provider
 
 STDERR: Final = 2
 _RECORD: Final = re.compile(r"\[[EWF]:onnxruntime:[^\]]*\]\s*(.*)")  # of ONNX Runtime's log, behind its time
+_PLACE: Final = re.compile(r"^/\S+\.(?:cc|cpp|h):\d+ [^\[]*?\)\s+(?:\[ONNXRuntimeError\] : \d+ : \w+ : )?")
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _listening: Final = threading.Lock()
 
@@ -41,11 +42,12 @@ def open_session(path: Path, options: Any, wanted: Sequence[Provider]) -> tuple[
     try:
         session = _session(path, options, wanted)
     except Exception as error:
-        if not instead or len(wanted) == 1:
+        if not instead or wanted[0].name == CPU.name:
             raise
         with contextlib.suppress(Exception):  # else the file is at fault, not the provider
-            session = _session(path, options, [CPU])
-            return session, _fallen_back(unused(wanted, [CPU.name]), str(error), [CPU.name])
+            session, others = open_session(path, options, wanted[1:])
+            first = _fallen_back([wanted[0].name], _plain(str(error)), session.get_providers())
+            return session, f"{first}; {others}" if others else first
         raise
     in_use = session.get_providers()
     missing = unused(wanted, in_use)
@@ -54,7 +56,7 @@ def open_session(path: Path, options: Any, wanted: Sequence[Provider]) -> tuple[
     reason = _reason(path, options, wanted)
     if not instead:
         raise ModelUnavailable(
-            f"{' and '.join(missing)} cannot be used: {reason}. Mend that, or add {CPU.name} to providers in"
+            f"{' and '.join(missing)} cannot be used: {reason}; mend that, or add {CPU.name} to providers in"
             " model.yaml to run it on the CPU instead"
         )
     return session, _fallen_back(missing, reason, in_use)
@@ -76,8 +78,8 @@ def _hint(name: str, known: Sequence[str]) -> str:
         wheel = ": CUDA is in the package onnxruntime-gpu" if name.startswith(("CUDA", "Tensorrt")) else ""
         return f"; install a build with it{wheel}, or list {CPU.name} too"
     stems = {_stem(each): each for each in known}
-    close = difflib.get_close_matches(_stem(name), stems, n=1)
-    return f"; did you mean {stems[close[0]]}?" if close else ""
+    close = difflib.get_close_matches(_stem(name), stems, n=1) or difflib.get_close_matches(name, known, 1, 0.9)
+    return f"; did you mean {stems.get(close[0], close[0])}?" if close else ""
 
 
 def _stem(name: str) -> str:
@@ -104,7 +106,7 @@ def _reason(path: Path, options: Any, wanted: Sequence[Provider]) -> str:
         with _heard() as words:
             _session(path, options, wanted)
     except Exception as error:
-        return str(error)
+        return _plain(str(error))
     return "; ".join(dict.fromkeys(words)) or "ONNX Runtime does not say why"
 
 
@@ -125,11 +127,16 @@ def _heard() -> Iterator[list[str]]:
             os.close(before)
 
 
+def _plain(words: str) -> str:
+    """Without the place in ONNX Runtime's own source that it puts first."""
+    return " ".join(_PLACE.sub("", words).split()).rstrip(".")
+
+
 def _sorted_out(heard: IO[bytes], others: int) -> Iterator[str]:
     heard.seek(0)
     for line in heard:
         found = _RECORD.search(_COLOUR.sub("", line.decode(errors="replace")))
         if found:
-            yield found[1].strip()
+            yield _plain(found[1])
         else:
             os.write(others, line)

@@ -66,7 +66,7 @@ def measured(session: OnnxSession, row: Feeds, batch: int) -> Reach:
     elements = {spec.name: row[spec.name].size // max(1, len(row[spec.name])) for spec in specs if -1 in spec.shape[1:]}
     texts = tuple(spec.name for spec in specs if spec.datatype == "BYTES")
     if all(spec.shape[0] == -1 for spec in specs):
-        rows = max(batch, _most(1, _row_limit(row), lambda size: _run_us(session, _with_rows(row, size))))
+        rows = max(batch, _most(1, _row_limit(row), lambda size: _run_us(session, _with_rows(row, names, size))))
     else:
         rows = max((len(row[name]) for name in names), default=0)
     length = 0
@@ -87,8 +87,8 @@ def _row_limit(row: Feeds) -> int:
     return min(MOST_ROWS, MOST_ELEMENTS // max(1, sum(array.size for array in row.values())))
 
 
-def _with_rows(row: Feeds, count: int) -> Feeds:
-    return {name: np.repeat(array[:1], count, axis=0) for name, array in row.items()}
+def _with_rows(row: Feeds, names: tuple[str, ...], count: int) -> Feeds:
+    return {name: np.repeat(array[:1], count, axis=0) if name in names else array for name, array in row.items()}
 
 
 def _with_texts(row: Feeds, texts: tuple[str, ...], length: int) -> Feeds:

@@ -32,7 +32,8 @@ class Trial:
 class Verdict:
     """What came of a trial. `error` is empty where the version can be served; `obstacle` says why it cannot be batched.
 
-    `single_us` and `rows` as its warm-up found them. `killed`: loading it ended the process.
+    `single_us` and `rows` as its warm-up found them. `killed`: loading it ended the process. `providers`: what runs it;
+    `warning`: which were asked for and cannot be used. `in_threads`: why it does not run on the event loop as stable.
     """
 
     trial: Trial
@@ -41,6 +42,9 @@ class Verdict:
     single_us: float = 0.0
     rows: int = 1
     killed: bool = False
+    providers: Sequence[str] = ()
+    warning: str = ""
+    in_threads: str = ""
 
 
 def try_versions(repository: Path, trials: Sequence[Trial]) -> Iterator[Verdict]:
@@ -89,7 +93,16 @@ def _try(repository: Repository, trial: Trial) -> dict[str, object]:
     except GatewayError as error:
         return {"error": str(error)}
     warm = loaded.warm_up
-    return {"error": "", "obstacle": warm.obstacle, "single_us": warm.single_us, "rows": warm.rows}
+    session = loaded.session
+    return {
+        "error": "",
+        "obstacle": warm.obstacle,
+        "single_us": warm.single_us,
+        "rows": warm.rows,
+        "providers": session.providers,
+        "warning": session.warning,
+        "in_threads": loaded.reach.obstacle,
+    }
 
 
 def _load(repository: Repository, name: str, version: int) -> LoadedVersion:

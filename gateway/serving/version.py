@@ -9,12 +9,17 @@ from typing import Final
 
 from gateway.errors import ModelUnavailable, SettingsError
 from gateway.serving.batcher import Batcher, BatchingRules
+from gateway.serving.bounds import stretched_by
 from gateway.serving.candidate import Run, Stopped, checked
 from gateway.serving.classes import Classes
+from gateway.serving.doubt import Doubt
+from gateway.serving.graph import read_graph
+from gateway.serving.reach import Reach, measured
 from gateway.serving.session import OnnxSession
 from gateway.serving.signature import Signature
 from gateway.serving.warmup import WarmUp, warm_up
 from gateway.settings.model_settings import ModelSettings
+from gateway.settings.providers import CPU
 from gateway.shm.scoreboard import Tally
 from gateway.tensors import NO_PARAMETERS, Parameters
 
@@ -23,13 +28,14 @@ DRAIN_POLL_S: Final = 0.01
 
 @dataclass(frozen=True, slots=True)
 class LoadedVersion:
-    """A session that has been warmed up. `sha256` is that of the model file."""
+    """A session that has been warmed up. `sha256` is that of the model file; `reach`: what the event loop may run."""
 
     session: OnnxSession
     settings: ModelSettings
     warm_up: WarmUp
     sha256: str
     rules: BatchingRules
+    reach: Reach
 
 
 def load_version(file: Path, settings: ModelSettings, sample: Path) -> LoadedVersion:
@@ -50,7 +56,21 @@ def load_version(file: Path, settings: ModelSettings, sample: Path) -> LoadedVer
     rules = BatchingRules(concurrency=settings.concurrency)
     if batching and warm.rows > 1:
         rules = BatchingRules(warm.rows, batching.max_delay, settings.concurrency)
-    return LoadedVersion(session, settings, warm, sha256, rules)
+    return LoadedVersion(session, settings, warm, sha256, rules, _reach(file, session, warm, sample))
+
+
+def _reach(file: Path, session: OnnxSession, warm: WarmUp, sample: Path) -> Reach:
+    if session.providers != (CPU.name,):
+        return Reach(f"it runs on {session.providers[0]}")
+    try:
+        stretched = stretched_by(read_graph(file), session.signature.inputs, session.overridable, shown=sample.exists())
+    except ModelUnavailable as error:  # ONNX Runtime reads it: it is served, with care
+        return Reach(str(error))
+    if stretched:
+        return Reach(stretched)
+    if not warm.short:
+        return Reach(f"a run takes {warm.full_us:,.0f} µs" if warm.row else warm.obstacle)
+    return measured(session, warm.row, warm.rows)
 
 
 def _sha256(file: Path) -> str:
@@ -83,27 +103,39 @@ class ModelVersion:
         self.tally = tally
         self.stable = stopped is None
         self.compared = compared
-        self.on_loop = self.stable and not compared and loaded.warm_up.short
+        self.on_loop = self.stable and not compared and not loaded.reach.obstacle
         self.labels = labels_of(loaded)
         self.classes = Classes(loaded.settings, self.signature, self.labels)
         self.output_parameters: list[Parameters] = [
             {"labels": list(spec.labels)} if spec.labels else NO_PARAMETERS for spec in self.signature.outputs
         ]
-        self._threads = None if self.on_loop else ThreadPoolExecutor(loaded.rules.concurrency, f"{name}-{number}")
+        self._closing = False
+        threads = ThreadPoolExecutor(
+            loaded.rules.concurrency, f"{name}-{number}"
+        )  # starts them only when they are needed
         uniform = all(-1 not in spec.shape[1:] and spec.datatype != "BYTES" for spec in self.signature.inputs)
         run = loaded.session.run if stopped is None else _checked(loaded, number, stopped)
-        self._closing = False
-        self._batcher = Batcher(run, loaded.rules, tally, self._threads, uniform, trusted=self.stable)
+        self._in_threads = Batcher(run, loaded.rules, tally, threads, uniform, trusted=self.stable)
+        self._batcher = self._in_threads
+        if self.on_loop:
+            doubt = Doubt(f"version {number} of '{name}'", run, loaded.settings.threads)
+            self._batcher = Batcher(
+                run, loaded.rules, tally, None, uniform, reach=loaded.reach, aside=self._in_threads, doubt=doubt
+            )
         self.infer = self._batcher.submit
         self.infer_now = self._batcher.run_now
-        self.abandon = self._batcher.abandon
-        self.waits = not self.on_loop or loaded.rules.max_delay_s > 0  # even a request that comes alone must wait
+        self.must_queue = self._batcher.must_queue
         self.joins = loaded.rules.max_rows > 1  # requests that come together
 
     @property
     def spare(self) -> bool:
         """A request would be run at once, and no other would wait for it."""
-        return self._batcher.spare and not self._closing
+        return self._batcher.spare and self._in_threads.spare and not self._closing
+
+    def abandon(self) -> None:
+        """Give up on everything that waits or runs: its callers are gone."""
+        for batcher in (self._batcher, self._in_threads):
+            batcher.abandon()
 
     async def close(self) -> None:
         """Wait until every request has been answered.
@@ -112,7 +144,7 @@ class ModelVersion:
         version, which answers for the candidate even where both have been replaced since.
         """
         self._closing = True
-        while not self._batcher.idle:
+        while not (self._batcher.idle and self._in_threads.idle):
             await asyncio.sleep(DRAIN_POLL_S)
 
 

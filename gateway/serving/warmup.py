@@ -12,7 +12,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -45,13 +45,14 @@ class WarmUp:
     """What the warm-up found. `single_us` and `full_us`: what a run of one row takes, and one of a full batch.
 
     `obstacle` says why the model cannot be batched; empty where it can. `rows`: the batch beyond which a larger one
-    does not pay, 1 where none does. The times are NaN where no run was possible.
+    does not pay, 1 where none does. The times are NaN where no run was possible. `row`: inputs of one row that it runs.
     """
 
     obstacle: str
     single_us: float
     full_us: float
     rows: int = 1
+    row: Feeds = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def short(self) -> bool:
@@ -72,11 +73,11 @@ def warm_up(session: OnnxSession, sample: Path, max_rows: int) -> WarmUp:
     single_us = _run_us(lambda: session.run(single))
     obstacle = "batching is off" if max_rows < 2 else _obstacle(session, rows)
     if obstacle:
-        return WarmUp(obstacle, single_us, single_us)
+        return WarmUp(obstacle, single_us, single_us, row=single)
     size, full_us = paying_batch(
         single_us, max_rows, lambda size: _batch_us(session, list(itertools.islice(itertools.cycle(rows), size)))
     )
-    return WarmUp("", single_us, full_us, size)
+    return WarmUp("", single_us, full_us, size, single)
 
 
 def paying_batch(single_us: float, max_rows: int, run_us: Callable[[int], float]) -> tuple[int, float]:

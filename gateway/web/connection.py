@@ -174,7 +174,8 @@ class InferConnection(PatientConnection):
         try:
             identity = None if endpoint.access is None else endpoint.access.predict(NO_QUERY, headers)
             call = endpoint.begin(target, headers, short.body, identity)
-            if call.version.waits or (call.version.joins and self._in_company(call)):
+            version = call.version
+            if version.must_queue(call.feeds) or (version.joins and self._in_company(call)):
                 self._submit(short, call)
                 return
             answer: Reply | bytes = endpoint.gateway.infer_now(call)

@@ -89,7 +89,7 @@ class InferEndpoint:
 
     async def _answer(self, call: Call, line: Line) -> None:
         gateway, version = self.gateway, call.version
-        if not version.waits and (not version.joins or gateway.inflight == 1):
+        if not version.must_queue(call.feeds) and (not version.joins or gateway.inflight == 1):
             reply = gateway.infer_now(call)
             await line.drain()
             line.write(reply, at_once=False)

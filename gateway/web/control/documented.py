@@ -122,6 +122,8 @@ def _version(counted: Counted) -> VersionDocument:
         "accuracy": credit.accuracy,
         "labelled": credit.labelled,
         "reward_mean": credit.reward_mean,
+        "runs_on": list(counted.providers),
+        "warning": counted.warning or None,
     }
 
 

@@ -29,7 +29,10 @@ class RouteDocument(TypedDict):
 
 
 class VersionDocument(TypedDict):
-    """How one version fares, since the gateway started. Latencies are None before the first request."""
+    """How one version fares, since the gateway started. Latencies are None before the first request.
+
+    `runs_on`: ONNX Runtime's execution providers that run it; `warning`: which were asked for and cannot be used.
+    """
 
     version: int
     variant: str
@@ -44,6 +47,8 @@ class VersionDocument(TypedDict):
     accuracy: float | None
     labelled: int
     reward_mean: float | None
+    runs_on: list[str]
+    warning: str | None
 
 
 class RampDocument(TypedDict):
