@@ -68,8 +68,8 @@ def test_a_long_run_keeps_no_one_else_waiting(gateway: GatewayProcess, model: st
             assert status == 200
             health.append(seconds)
         assert dear.read().status == 504
-        assert np.quantile(beside, 0.95) < 0.05
-        assert np.quantile(health, 0.95) < 0.05
+        assert np.quantile(beside, 0.95) < 0.1
+        assert np.quantile(health, 0.95) < 0.1
 
 
 @pytest.mark.slow
