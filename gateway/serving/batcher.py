@@ -64,6 +64,8 @@ class Batcher:
         self._threads = threads
         self._trusted = trusted
         self._reach = reach
+        self._only = reach.names[0] if reach is not None and reach.only_rows else ""
+        self._most_rows = reach.rows if reach is not None else 0
         self._aside = aside
         self._doubt = doubt
         self._away = False  # all goes aside
@@ -93,6 +95,8 @@ class Batcher:
 
     def must_queue(self, feeds: Feeds) -> bool:
         """Whether a request may not `run_now`, even if it comes alone."""
+        if self._only and not self._waits:  # as `_is_large`, without the calls that would cost every request
+            return len(feeds[self._only]) > self._most_rows
         return self._waits or self._is_large(feeds)
 
     def run_now(self, feeds: Feeds, deadline_ns: int) -> Answer:

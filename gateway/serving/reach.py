@@ -39,6 +39,11 @@ class Reach:
     length: int = 0
     batch: int = 1
 
+    @property
+    def only_rows(self) -> bool:
+        """Whether all that counts are the rows of a single input."""
+        return len(self.names) == 1 and not self.elements and not self.texts
+
     def covers(self, feeds: Feeds) -> bool:
         """Whether a request is small enough."""
         for name in self.names:
