@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ import yaml
 from gateway.errors import NotFound, SettingsError
 from gateway.identity.key import digest_of, new_key
 from gateway.settings.keys import KeySettings, KeysSettings, Scope, load_keys
+from gateway.settings.scalars import read
 
+_PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 HEADING: Final = "# API keys of the gateway, by hash only. Written by `gateway keys`; read again within a second.\n"
 
 
@@ -49,6 +52,18 @@ def revoke_key(path: Path, key_id: str) -> KeySettings:
     return revoked
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text but plain words: what YAML, in one version or another, takes for a number would be another."""
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    plain = _PLAIN.fullmatch(text) is not None and read(text) == text
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _quoted)
+
+
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """One change at a time. The folder is locked, since the file itself is replaced."""
@@ -70,7 +85,7 @@ def _write(path: Path, keys: KeysSettings) -> None:
     try:
         with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             _belong_as_before(file.fileno(), target)
-            file.write(HEADING + yaml.safe_dump(_document(keys), sort_keys=False, allow_unicode=True))
+            file.write(HEADING + yaml.dump(_document(keys), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(target)

@@ -13,6 +13,8 @@ from typing import Any, Final
 import yaml
 
 from gateway.errors import SettingsError
+from gateway.settings.document import document
+from gateway.settings.scalars import read
 from gateway.settings.units import parse_ppm
 
 CANDIDATE_KEYS: Final = ("candidate", "canary", "split")
@@ -51,7 +53,7 @@ def reweighted(text: str, model: str, route: str, percent: float, source: str = 
     for position, node in enumerate(routes[1].value if routes else ()):
         entries = _entries(node)
         if "name" in entries and entries["name"][1].value == route and "weight" in entries:
-            meant["models"][model]["split"]["routes"][position]["weight"] = yaml.safe_load(weight)
+            meant["models"][model]["split"]["routes"][position]["weight"] = read(weight)
             return _checked(_replaced(text, [(*_span(entries["weight"][1]), weight)]), meant, source)
     there = [route["name"] for route in (meant["models"][model].get("split") or {}).get("routes", ())]
     raise SettingsError(
@@ -66,10 +68,7 @@ def difference(before: str, after: str, name: str) -> str:
 
 
 def _document(text: str, source: str) -> Any:
-    try:
-        return _unshared(yaml.load(text, yaml.CSafeLoader))
-    except yaml.YAMLError as error:
-        raise SettingsError(source, [f"not valid YAML: {error}"]) from None
+    return _unshared(document(text, source))
 
 
 def _unshared(document: Any) -> Any:
@@ -154,8 +153,8 @@ def _replaced(text: str, spans: list[tuple[int, int, str]]) -> str:
 
 def _checked(text: str, meant: Any, source: str) -> str:
     try:
-        exact = yaml.load(text, yaml.CSafeLoader) == meant
-    except yaml.YAMLError:
+        exact = document(text, source) == meant
+    except SettingsError:
         exact = False
     if not exact:
         raise SettingsError(

@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from gateway.settings.base import Settings
-from gateway.settings.units import Address, Bytes, Rate, Seconds, Share
+from gateway.settings.units import Address, Bytes, Count, Rate, Seconds, Share, Whole
 
 LogForm = Literal["human", "json"]
 
@@ -33,9 +33,9 @@ class ServerSettings(Settings):
 
     host: str = "127.0.0.1"
     """Address of the data plane; `0.0.0.0` for all of the machine's."""
-    port: int = Field(default=8000, ge=0, le=65535)
+    port: Whole = Field(default=8000, ge=0, le=65535)
     """Port of the data plane; 0 for any that is free."""
-    workers: Literal["auto"] | PositiveInt = "auto"
+    workers: Literal["auto"] | Count = "auto"
     """Worker processes; `auto`: one for each core. In a container, write how many cores it may use."""
     max_body: Bytes = 64 * 1024 * 1024
     """The largest request, as sent and as decompressed; a larger one is answered 413."""
@@ -54,7 +54,7 @@ class ControlSettings(Settings):
 
     host: str = "127.0.0.1"
     """Address of the control plane; one that is not this machine's own needs `auth.keys`."""
-    port: int = Field(default=8002, ge=0, le=65535)
+    port: Whole = Field(default=8002, ge=0, le=65535)
     """Port of the control plane; 0 for any that is free."""
     dead_after: Seconds = Field(default=5.0, gt=0)
     """Without a sign of life of the control process for so long, workers send nothing to candidates."""
@@ -81,7 +81,7 @@ class RateSettings(Settings):
 class LimitsSettings(Settings):
     """How much is taken on at once, how long it may take, and how much of it one customer may ask for."""
 
-    inflight: PositiveInt = 1024
+    inflight: Count = 1024
     """Requests at once in each worker; more are answered 503."""
     timeout: Seconds = Field(default=10.0, gt=0)
     """A request's deadline, unless it brings its own (`parameters.timeout`, in microseconds)."""

@@ -4,10 +4,10 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from gateway.settings.base import Settings
-from gateway.settings.units import Name, Seconds, Share, parse_ppm, parse_share
+from gateway.settings.units import Count, Name, Number, Seconds, Share, odd, parse_ppm, parse_share
 
 OF_A_VERSION: Final = (
     "error_rate",
@@ -33,7 +33,7 @@ def parse_level(value: Any) -> float:
     if isinstance(value, str) and value.endswith("%"):
         return parse_share(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{value!r} is no number and no percentage")
+        raise ValueError(f"{value!r:.60} is no number and no percentage{odd(value)}")
     return float(value)
 
 
@@ -62,7 +62,7 @@ class ConditionSettings(Settings):
 class BreakerSettings(Settings):
     """Stops the candidate after so many failures in a row in one worker."""
 
-    consecutive_failures: PositiveInt = 5
+    consecutive_failures: Count = 5
     """Failures in a row in one worker that stop the candidate."""
 
 
@@ -79,7 +79,7 @@ class LimitSettings(Settings):
     """Acts when the metric is below this."""
     window: Seconds = Field(default=30.0, gt=0)
     """The time that the metric is taken over."""
-    min_requests: PositiveInt = 100
+    min_requests: Count = 100
     """Requests in the window that it takes to act; of `accuracy` and `reward_mean`: feedbacks."""
     action: Action = "stop"
     """Stop the candidate, or only pause its ramp."""
@@ -151,7 +151,7 @@ class GuardsSettings(Settings):
 class RampSettings(Settings):
     """The weights that `weight: ramp` goes through."""
 
-    weights: tuple[float, ...] = (0.1, 1, 5, 25, 50, 100)
+    weights: tuple[Number, ...] = (0.1, 1, 5, 25, 50, 100)
     """Percentages, each larger than the one before it."""
     interval: Seconds = 600.0
     """How long each weight stands at least."""
@@ -173,7 +173,7 @@ class RampSettings(Settings):
 class MirrorSettings(Settings):
     """The percentage of requests that are copied to the candidate after stable has answered."""
 
-    weight: float = Field(ge=0, le=100)
+    weight: Number = Field(ge=0, le=100)
     """The percentage of stable's requests that are copied; the copy's answer is compared and never sent."""
 
 

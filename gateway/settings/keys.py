@@ -11,8 +11,8 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, mode
 
 from gateway.errors import SettingsError
 from gateway.settings.base import Settings
-from gateway.settings.load import parse
-from gateway.settings.units import Name
+from gateway.settings.load import decoded, parse
+from gateway.settings.units import Text, parse_moment, parse_name, parse_text
 
 PREFIX: Final = "cgw_"  # of every key, so that a person or a scanner of leaked secrets knows one when it sees it
 LONGEST_CUSTOMER: Final = 200
@@ -44,15 +44,19 @@ def _digest(value: Any) -> str:
     return value
 
 
+def _key_id(value: Any) -> str:
+    return parse_name(parse_text(value))  # 1234e567 is one that `gateway keys add` may have made
+
+
 class KeySettings(Settings):
     """One key. `sha256`: of the key, in hexadecimal."""
 
-    id: Name
+    id: Annotated[str, BeforeValidator(_key_id)]
     sha256: Annotated[str, BeforeValidator(_digest)]
-    customer: Annotated[str, AfterValidator(customer_name)]
+    customer: Annotated[Text, AfterValidator(customer_name)]
     scopes: tuple[Scope, ...] = Field(min_length=1)
-    created: AwareDatetime
-    expires: AwareDatetime | None = None
+    created: Annotated[AwareDatetime, BeforeValidator(parse_moment)]
+    expires: Annotated[AwareDatetime | None, BeforeValidator(parse_moment)] = None
 
 
 class KeysSettings(Settings):
@@ -72,17 +76,17 @@ class KeysSettings(Settings):
 def load_keys(path: Path) -> KeysSettings:
     """The keys; raises SettingsError, which never shows a key, where the file is missing, wrong, or open to others."""
     try:
-        with path.open() as file:
+        with path.open("rb") as file:
             exposed = _exposed(os.fstat(file.fileno()))
-            text = file.read()
+            content = file.read()
     except FileNotFoundError:
         raise SettingsError(str(path), ["there is no such file; `gateway keys add` begins one"]) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise SettingsError(str(path), [f"cannot be read: {error}"]) from None
     if exposed:
         raise SettingsError(str(path), [exposed])
     try:
-        return parse(text, KeysSettings, str(path))
+        return parse(decoded(content, str(path)), KeysSettings, str(path))
     except SettingsError as error:
         raise SettingsError(str(path), [_KEY.sub(f"{PREFIX}…", problem) for problem in error.problems]) from None
 

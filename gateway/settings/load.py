@@ -1,14 +1,13 @@
 """YAML files to settings. Every mistake is named by its path in the file, with what would be right."""
 
-from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from gateway.errors import SettingsError
 from gateway.settings.base import Settings
+from gateway.settings.document import document
 from gateway.settings.gateway_settings import GatewaySettings
 from gateway.settings.mistakes import problems_of
 from gateway.settings.model_settings import ModelSettings
@@ -34,48 +33,35 @@ def load_model(path: Path) -> ModelSettings:
 
 def parse(text: str, schema: type[S], source: str) -> S:
     """`text` as YAML under `schema`; raises SettingsError that names `source`. An empty text holds the defaults."""
-    try:
-        document = yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise SettingsError(source, [f"{where}{error.problem or 'not valid YAML'}"]) from None
-    except Exception as error:  # not only YAMLError: of `!!bool 7` PyYAML raises KeyError, and others of other tags
-        raise SettingsError(source, [f"not valid YAML: {error}"]) from None
-    if document is None:
-        document = {}
-    if not isinstance(document, dict):
+    found = document(text, source)
+    if found is None:
+        found = {}
+    if not isinstance(found, dict):
         raise SettingsError(source, ["must hold key: value pairs at its top"])
     try:
-        return schema.model_validate(document)
+        return schema.model_validate(found)
     except ValidationError as error:
-        raise SettingsError(source, problems_of(error, document, schema)) from None
+        raise SettingsError(source, problems_of(error, found, schema)) from None
 
 
 def _load(path: Path, schema: type[S]) -> S:
     try:
-        text = path.read_text()
+        content = path.read_bytes()
     except FileNotFoundError:
         raise SettingsError(
             str(path), ["there is no such file; run from the project's folder or name another"]
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise SettingsError(str(path), [f"cannot be read: {error}"]) from None
-    return parse(text, schema, str(path))
+    return parse(decoded(content, str(path)), schema, str(path))
 
 
-class _Loader(yaml.CSafeLoader):
-    """Safe YAML that refuses a key given twice, of which YAML would keep the last in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key: Any = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+def decoded(content: bytes, source: str) -> str:
+    """The text of a YAML file, with any line ends; raises SettingsError that names the first byte that is no text."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode()
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        byte = f"the byte 0x{content[error.start]:02x} is not UTF-8, in which YAML files are saved"
+        raise SettingsError(source, [f"line {line}, column {column}: cannot be read: {byte}"]) from None

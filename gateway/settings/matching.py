@@ -6,21 +6,14 @@ import re2
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from gateway.settings.base import Settings
+from gateway.settings.units import Text, parse_text
 
 
 def text_of(value: Any) -> str:
-    """A YAML or JSON scalar as the text that requests are compared by: true, 1, 1.5 and strings as they are."""
+    """What a request gives as the text that it is compared by: true, 1 and 1.5 of JSON, whose 1.10 comes as 1.1."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else repr(value)
-
-
-def _scalar(value: Any) -> str:
-    if isinstance(value, bool):
-        raise ValueError(f"YAML reads this as {str(value).lower()}; put it in quotes")
-    if not isinstance(value, str | int | float):
-        raise ValueError(f"{value!r} is no text")
-    return text_of(value)
 
 
 def _given(value: Any) -> Any:
@@ -38,19 +31,22 @@ def _or_scalar(schema: dict[str, Any]) -> None:
 
 
 class MatcherSettings(Settings):
-    """Conditions on one attribute, all of which must hold. A bare scalar is `exact`; `regex` takes the whole value."""
+    """Conditions on one attribute, all of which must hold. A bare scalar is `exact`; `regex` takes the whole value.
+
+    Values are compared as they are written, with or without quotes: 0123 is no 123, and 1.10 no 1.1.
+    """
 
     model_config = ConfigDict(json_schema_extra=_or_scalar)
 
-    exact: str | None = None
+    exact: Text | None = None
     """The value is this."""
-    in_: frozenset[str] | None = Field(default=None, alias="in")
+    in_: frozenset[Text] | None = Field(default=None, alias="in")
     """The value is one of these."""
-    prefix: str | None = None
+    prefix: Text | None = None
     """The value begins with this."""
-    suffix: str | None = None
+    suffix: Text | None = None
     """The value ends with this."""
-    regex: str | None = None
+    regex: Text | None = None
     """The whole value fits this RE2 pattern."""
     not_: "MatcherSettings | None" = Field(default=None, alias="not")
     """The value does not fit this matcher."""
@@ -64,19 +60,19 @@ class MatcherSettings(Settings):
             return value
         if isinstance(value, list):
             raise ValueError("is a list; write {in: [...]} for any of several values")
-        return {"exact": _scalar(value)}
+        return {"exact": value}
 
     @field_validator("exact", "prefix", "suffix", mode="before")
     @classmethod
     def _text(cls, value: Any) -> Any:
-        return _scalar(value)
+        return parse_text(value)
 
     @field_validator("in_", mode="before")
     @classmethod
     def _texts(cls, value: Any) -> Any:
         if not isinstance(value, list | set | frozenset | tuple) or not value:
             raise ValueError("must be a list of at least one value")
-        return frozenset(_scalar(item) for item in value)
+        return frozenset(parse_text(item) for item in value)
 
     @field_validator("regex", "not_", mode="before")
     @classmethod
@@ -113,7 +109,7 @@ class MatchSettings(Settings):
     headers: dict[str, MatcherSettings] = Field(default_factory=dict)
     """Request headers by name; upper and lower case make no difference in names."""
     parameters: dict[str, MatcherSettings] = Field(default_factory=dict)
-    """The request's `parameters` by name."""
+    """The request's `parameters` by name. A number of JSON comes as Python writes it: 1.10 as 1.1, 1e3 as 1000.0."""
 
     @field_validator("customer", "modality", mode="before")
     @classmethod

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from gateway.settings.base import Settings
+from gateway.settings.units import odd
 
 Location = tuple[int | str, ...]
 SHOWN: Final = 20  # a wrong indent in a long list is one mistake, not as many as the list has lines
@@ -84,7 +85,7 @@ def _message(entry: Any, location: Location, schema: type[Settings]) -> str:
     if kind == "literal_error":
         return f"must be {entry['ctx']['expected']}; it is {entry['input']!r}"
     if kind in _PLAIN:
-        return f"{_PLAIN[kind]}; it is {entry['input']!r:.60}"
+        return f"{_PLAIN[kind]}; it is {entry['input']!r:.60}{odd(entry['input'])}"
     return f"{entry['msg'][0].lower()}{entry['msg'][1:]}; it is {entry['input']!r:.60}"
 
 

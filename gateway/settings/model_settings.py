@@ -2,26 +2,26 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from gateway.settings.base import Settings
 from gateway.settings.providers import CPU, Providers
-from gateway.settings.units import Seconds
+from gateway.settings.units import Count, Seconds, Text
 
 
 class PredictionSettings(Settings):
     """Which output holds the class scores, and the classes in its order."""
 
-    output: str
+    output: Text
     """The output that holds a score for each class."""
-    labels: tuple[str, ...] = ()
+    labels: tuple[Text, ...] = ()
     """The classes' names, in the output's order."""
 
 
 class BatchingSettings(Settings):
     """How requests that arrive together are run as one."""
 
-    max_size: PositiveInt = 32
+    max_size: Count = 32
     """Rows in a batch at most; fewer where the warm-up finds that more are served no faster."""
     max_delay: Seconds = 0.0
     """How long a request waits for company; 0: it takes only what is there."""
@@ -38,15 +38,15 @@ Off = Annotated[Literal[False], BeforeValidator(parse_off), WithJsonSchema({"enu
 class ModelSettings(Settings):
     """The whole file."""
 
-    modality: str | None = None
+    modality: Text | None = None
     """What requests are, where they do not say: `image`, `tabular`, `text`, `audio` …"""
     prediction: PredictionSettings | None = None
     """Where the predicted class stands, for accuracy, drift and the data set."""
     batching: BatchingSettings | Off = BatchingSettings()
     """How requests that arrive together are run as one; `off`: each by itself."""
-    threads: PositiveInt = 1
+    threads: Count = 1
     """ONNX Runtime's threads for one run, in each worker."""
-    concurrency: PositiveInt = 1
+    concurrency: Count = 1
     """Runs of one version at once, in each worker."""
     providers: Annotated[Providers, Field(json_schema_extra={"default": [CPU.name]})] = (CPU,)
     """Execution providers, best first, with options as `{NAME: {option: value}}`; without the CPU's, all must load."""

@@ -14,7 +14,7 @@ from gateway.settings.guarding import (
     RescueSettings,
 )
 from gateway.settings.matching import MatchSettings
-from gateway.settings.units import Name, Version, WeightPpm
+from gateway.settings.units import Name, Text, Version, WeightPpm
 
 RESERVED: Final = {"default": "the traffic that no route matches", "pinned": "requests that name a version"}
 MOST_LIVE_ROUTES: Final = 16  # routes of one release whose weights are turned while it runs
@@ -46,7 +46,7 @@ class SplitSettings(Settings):
 
     stickiness: str = "customer"
     """What always gets the same version: `customer`, `prediction` (each for itself) or `header:NAME`."""
-    salt: str | None = None
+    salt: Text | None = None
     """Decides which customers come first; null: the model's name and the candidate's version, `digits-2`."""
     routes: tuple[RouteSettings, ...] = ()
     """The rules. The first that matches decides; without one stable answers."""

@@ -1,12 +1,15 @@
-"""The kinds of value that the YAML files hold: durations, sizes, percentages, names."""
+"""The kinds of value that the YAML files hold: text, numbers, durations, sizes, percentages, names."""
 
 import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticKnownError
+
+from gateway.settings.scalars import Moment, Odd, why_no_text, written
 
 PPM: Final = 1_000_000
 _QUANTITY: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z%/µ]*)\s*")
@@ -16,11 +19,17 @@ _BYTES.update({f"{p}iB": 1024**i for i, p in enumerate("KMGT", 1)})
 _NAME: Final = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 
 
+def odd(value: Any) -> str:
+    """Why a number is not taken; empty where it is none that YAML's readers differ about."""
+    return ", as YAML readers differ about it; write it in plain decimal digits" if isinstance(value, Odd) else ""
+
+
 def _split(value: Any, example: str) -> tuple[Decimal, str]:
-    text = format(Decimal(repr(value)), "f") if isinstance(value, float) else str(value)  # 1e-05 as 0.00001
-    match = _QUANTITY.fullmatch(text) if isinstance(value, int | float | str) and value is not True else None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    text = format(Decimal(repr(value)), "f") if number else value  # 1e-05 as 0.00001
+    match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise ValueError(f"{value!r} is not understood; write for example {example}")
+        raise ValueError(f"{value!r:.60} is not understood{odd(value)}; write for example {example}")
     return Decimal(match[1]), match[2]
 
 
@@ -86,9 +95,46 @@ Share = Annotated[float, *_parsed(parse_share, ["string", "number"], ["1%", 1])]
 Rate = Annotated[float, *_parsed(parse_rate, ["string"], ["100/s", "60/m"])]
 
 
+def parse_text(value: Any) -> str:
+    """`value` as it is written, quoted or not; what YAML takes for true, for nothing or for a date is refused."""
+    text = written(value)
+    if text is None:
+        raise ValueError(why_no_text(value))
+    return text
+
+
+Text = Annotated[str, BeforeValidator(parse_text), WithJsonSchema({"type": ["string", "number"]})]
+
+
+def _counted(kind: Literal["int", "float"]) -> Any:
+    def counted(value: Any) -> Any:
+        if isinstance(value, bool):
+            raise PydanticKnownError("int_type" if kind == "int" else "float_type")
+        if isinstance(value, str) and "_" in value:  # which pydantic would pass over
+            raise PydanticKnownError("int_parsing" if kind == "int" else "float_parsing")
+        return value
+
+    return counted
+
+
+parse_whole: Final = _counted("int")
+parse_number: Final = _counted("float")
+Whole = Annotated[int, BeforeValidator(parse_whole)]
+Number = Annotated[float, BeforeValidator(parse_number)]
+Count = Annotated[Whole, Field(gt=0)]
+
+
+def parse_moment(value: Any) -> Any:
+    """The text of a date without quotes."""
+    return value.text if isinstance(value, Moment) else value
+
+
 def parse_name(value: Any) -> str:
     """`value`, where it can name a model, a route or a guard."""
-    if not isinstance(value, str) or not re.fullmatch(_NAME, value):
+    if not isinstance(value, str):
+        number = written(value)
+        raise ValueError(f"YAML reads {number} as a number; put it in quotes" if number else why_no_text(value))
+    if not re.fullmatch(_NAME, value):
         raise ValueError(f"{value!r} is no name: letters, digits, '_', '-' and '.', not starting with '.'")
     return value
 
@@ -98,9 +144,10 @@ Name = Annotated[str, BeforeValidator(parse_name), WithJsonSchema({"type": "stri
 
 def parse_version(value: Any) -> int:
     """`value`, where it is a version of a model."""
-    if type(value) is not int or value < 1:
-        raise ValueError(f"{value!r} is no version; versions are whole numbers from 1")
-    return value
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1 or repr(value) != str(int(value)):
+        plain = ", written plainly: 1, not 01, 1.0, +1 or '1'" if written(value) else ""
+        raise ValueError(f"{value!r:.60} is no version; versions are whole numbers from 1{plain}")
+    return int(value)
 
 
 Version = Annotated[int, BeforeValidator(parse_version), WithJsonSchema({"type": "integer", "minimum": 1})]

@@ -1,0 +1,97 @@
+"""Characters that make a YAML file mean something else than it seems to, and what to do about each."""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Final
+
+import yaml
+
+_NO_TEXT: Final = re.compile(
+    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+_QUOTES: Final = "\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\uff02\uff07"
+_SPACES: Final = "\u00a0\u00ad\u1680\u180e\u2000-\u200f\u202a-\u202f\u205f-\u2064\u2066-\u206f\u3000"
+_SUSPECT: Final = re.compile(f"[\t{_SPACES}]|^[{_QUOTES}]|[{_QUOTES}]$")
+_ANYWHERE: Final = re.compile(f"[\t{_SPACES}{_QUOTES}]")
+_INDENT: Final = re.compile(r"[ \t]*(?:[-?:][ \t]+)*")
+_NO_BEGINNING: Final = "@`%"
+TAB: Final = "a tab; YAML indents with spaces: replace it by spaces"
+Finding = tuple[int, str]  # a place in a text, and what is wrong there
+
+
+class Misplaced(Exception):
+    """What stands where it cannot; `line` and `column` count from 0."""
+
+    def __init__(self, line: int, column: int, message: str) -> None:
+        super().__init__(f"line {line + 1}, column {column + 1}: {message}")
+
+    @classmethod
+    def at(cls, text: str, position: int, message: str) -> "Misplaced":
+        before = text[:position].replace("\r\n", "\n").replace("\r", "\n")
+        return cls(before.count("\n"), len(before) - before.rfind("\n") - 1, message)
+
+
+def unreadable(text: str) -> Misplaced | None:
+    """The first character that YAML does not take or reads as an unseen line break, in quotes and comments too."""
+    found = _NO_TEXT.search(text)
+    if found is None:
+        return None
+    return Misplaced.at(text, found.start(), f"not valid YAML: {_named(found[0])} stands here unseen; take it out")
+
+
+def misplaced(text: str) -> Callable[[str], Finding | None] | None:
+    """The test of what stands without quotes; None where `text` holds nothing to test for."""
+    return _suspect if _ANYWHERE.search(text) else None
+
+
+def _suspect(raw: str) -> Finding | None:
+    found = _SUSPECT.search(raw)
+    if found is None:
+        return None
+    character = found[0]
+    if character == "\t":
+        return found.start(), f"{TAB}, or put the value in quotes"
+    if character in _QUOTES:
+        remedy = "is no quotation mark to YAML, but part of the text: write \" or '; if it is meant, put all in quotes"
+        return found.start(), f"{_named(character)} {remedy}"
+    return found.start(), f"{_named(character)} only looks like a space; replace it, or put the value in quotes"
+
+
+def explained(text: str, error: yaml.MarkedYAMLError) -> str:
+    """The parser's error with its place; where a tab or a character that cannot begin a value is the cause, that."""
+    mark = error.problem_mark
+    if mark is None:
+        return f"not valid YAML: {error.problem or error}"
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    line = lines[mark.line] if mark.line < len(lines) else ""
+    tab = _tab(line, mark.column)
+    if tab is not None:
+        return str(Misplaced(mark.line, tab, TAB))
+    problem = error.problem or "it ends too early"
+    remedy = _remedy(line, mark.column, problem)
+    return str(Misplaced(mark.line, mark.column, f"not valid YAML: {problem}{remedy}"))
+
+
+def _tab(line: str, column: int) -> int | None:
+    """Where a tab stands at the place of an error or in the indentation before it."""
+    if line[column : column + 1] == "\t":
+        return column
+    indent = _INDENT.match(line)
+    tab = line.find("\t", 0, indent.end() if indent else 0)
+    return tab if tab >= 0 else None
+
+
+def _remedy(line: str, column: int, problem: str) -> str:
+    character = line[column : column + 1]
+    if character and character in _NO_BEGINNING:
+        return f": '{character}' cannot begin a value; put the value in quotes"
+    if column and line[column - 1] in "*&":
+        return f": a value that begins with '{line[column - 1]}' needs quotes"
+    if character == ":" and problem.startswith("mapping values"):
+        return ": a value that holds ': ' needs quotes"
+    return ""
+
+
+def _named(character: str) -> str:
+    return f"U+{ord(character):04X} ({unicodedata.name(character, 'a control character').lower()})"

@@ -1,0 +1,178 @@
+"""The text of a YAML file as mappings, lists and scalars; what is wrong with the text is named by line and column.
+
+It refuses what a general reader lets pass and a person would not see: a key that is given twice, whose first value is
+dropped; a word that YAML takes for true, for nothing or for a date, as a key; tags other than !!str, !!map and !!seq;
+characters that look like a space or a quotation mark and are none, outside quotes. Keys are text as it is written;
+values are what `scalars` says. What an alias repeats is one object.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NoReturn
+
+import yaml
+
+from gateway.errors import SettingsError
+from gateway.settings.characters import Misplaced, explained, misplaced, unreadable
+from gateway.settings.scalars import read, why_no_text, written
+
+DEEPEST: Final = 60  # mappings and lists inside one another
+LARGEST: Final = 16 * 1024**2  # characters; it takes 1.7 s to read 12 million of a list
+MOST_REPEATED: Final = 1_000_000  # values that aliases stand for
+_TEXT: Final = "tag:yaml.org,2002:str"
+_TAGS: Final = {"str": (_TEXT,), "map": ("tag:yaml.org,2002:map",), "seq": ("tag:yaml.org,2002:seq",)}
+_MERGE: Final = "<<"
+
+
+def document(text: str, source: str) -> Any:
+    """What `text` holds, None where that is nothing; raises SettingsError that names `source`, line and column."""
+    if len(text) > LARGEST:
+        raise SettingsError(
+            source, [f"holds {len(text):,} characters; {LARGEST:,} are the most that are read at each change"]
+        )
+    text = text.removeprefix("\ufeff")
+    problem = unreadable(text)
+    if problem is not None:
+        raise SettingsError(source, [str(problem)])
+    try:
+        return _Reader(text).whole()
+    except Misplaced as error:
+        raise SettingsError(source, [str(error)]) from None
+    except yaml.MarkedYAMLError as error:
+        raise SettingsError(source, [explained(text, error)]) from None
+    except yaml.YAMLError as error:
+        raise SettingsError(source, [f"not valid YAML: {error}"]) from None
+
+
+class _Reader:
+    """Builds the document from the parser's events."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._events: Iterator[Any] = yaml.parse(text, yaml.CSafeLoader)
+        self._suspect = misplaced(text)
+        self._anchors: dict[str, tuple[Any, int]] = {}  # what each stands for, and how many values that is
+        self._count = self._repeated = 0
+        self._read: dict[type[Any], Callable[[Any, int], Any]] = {
+            yaml.ScalarEvent: self._scalar,
+            yaml.MappingStartEvent: self._mapping,
+            yaml.SequenceStartEvent: self._sequence,
+        }
+
+    def whole(self) -> Any:
+        """The only document of the text."""
+        found: Any = None
+        documents = 0
+        for event in self._events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    _refuse(event, "a second document begins here ('---'); keep one")
+            elif not isinstance(event, yaml.StreamStartEvent | yaml.StreamEndEvent | yaml.DocumentEndEvent):
+                found = self._value(event, 0)
+        return found
+
+    def _value(self, event: Any, depth: int) -> Any:
+        self._count += 1
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event)
+        if depth > DEEPEST:
+            _refuse(event, f"more than {DEEPEST} levels of mappings and lists inside one another")
+        anchor, before = event.anchor, self._count + self._repeated - 1
+        if anchor is None:
+            return self._read[type(event)](event, depth)
+        if anchor in self._anchors:
+            _refuse(event, f"the anchor '&{anchor}' is given twice")
+        self._anchors[anchor] = None, -1
+        value = self._read[type(event)](event, depth)
+        self._anchors[anchor] = value, self._count + self._repeated - before
+        return value
+
+    def _alias(self, event: yaml.AliasEvent) -> Any:
+        name = event.anchor
+        if name not in self._anchors:
+            _refuse(event, f"there is no anchor '&{name}' that '*{name}' could repeat; a text with '*' needs quotes")
+        value, size = self._anchors[name]
+        if size < 0:
+            _refuse(event, f"'*{name}' is inside of what it repeats")
+        self._repeated += size
+        if self._repeated > MOST_REPEATED:
+            _refuse(event, f"aliases repeat more than {MOST_REPEATED:,} values")
+        return value
+
+    def _scalar(self, event: yaml.ScalarEvent, depth: int) -> Any:
+        tag = _checked_tag(event, "str")
+        if tag or not event.implicit[0]:
+            return event.value
+        self._check_plain(event)
+        return read(event.value)
+
+    def _sequence(self, event: yaml.SequenceStartEvent, depth: int) -> list[Any]:
+        _checked_tag(event, "seq")
+        items = []
+        for inner in self._events:
+            if isinstance(inner, yaml.SequenceEndEvent):
+                break
+            items.append(self._value(inner, depth + 1))
+        return items
+
+    def _mapping(self, event: yaml.MappingStartEvent, depth: int) -> dict[str, Any]:
+        _checked_tag(event, "map")
+        entries: dict[str, Any] = {}
+        merged: dict[str, Any] | None = None
+        for key_event in self._events:
+            if isinstance(key_event, yaml.MappingEndEvent):
+                break
+            merging = isinstance(key_event, yaml.ScalarEvent) and key_event.implicit[0] and key_event.value == _MERGE
+            key = _MERGE if merging else self._key(key_event, depth)
+            if key in entries or (merging and merged is not None):
+                _refuse(key_event, f"key '{key}' is given twice")
+            value = self._value(next(self._events), depth + 1)
+            if merging:
+                merged = _merged(key_event, value)
+            else:
+                entries[key] = value
+        return {**(merged or {}), **entries}
+
+    def _key(self, event: Any, depth: int) -> str:
+        if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+            _refuse(event, "a key must be plain text")
+        key = self._value(event, depth)
+        text = written(key)
+        if text is None:
+            _refuse(event, f"a key must be plain text: {why_no_text(key)}")
+        return text
+
+    def _check_plain(self, event: Any) -> None:
+        """What stands without quotes holds no tab and no character that only looks like a space or a quote."""
+        if self._suspect is None:
+            return
+        begin, end = event.start_mark, event.end_mark
+        raw = self._text[begin.index : end.index]
+        problem = self._suspect(raw)
+        if problem is not None:
+            position, message = problem
+            raise Misplaced.at(self._text, begin.index + position, message)
+
+
+def _merged(event: Any, value: Any) -> dict[str, Any]:
+    """What `<<: value` brings in: a mapping, or several of which the first counts most."""
+    parts = value if isinstance(value, list) else [value]
+    if not all(isinstance(part, dict) for part in parts):
+        _refuse(event, "'<<' takes in a mapping, or a list of them; put it in quotes where it is a name")
+    return {key: inner for part in reversed(parts) for key, inner in part.items()}
+
+
+def _checked_tag(event: Any, kind: str) -> bool:
+    """Whether it has a tag, which can only be the one that says what it is anyway."""
+    tag = event.tag
+    if tag is None:
+        return False
+    if tag != "!" and tag not in _TAGS[kind]:
+        short = tag.replace("tag:yaml.org,2002:", "!!")
+        _refuse(event, f"not valid YAML here: '{short}' is read as a tag; put what begins with '!' in quotes")
+    return True
+
+
+def _refuse(event: Any, message: str) -> NoReturn:
+    mark = event.start_mark
+    raise Misplaced(mark.line, mark.column, message)

@@ -1,0 +1,122 @@
+"""What an unquoted value of a YAML file is: text, or what a reader of YAML takes it for.
+
+YAML 1.1 and 1.2 read `0123`, `12:30`, `1_000`, `0o17` and `on` differently. Here a number is what a person takes for
+one, and it keeps the text that it was written as. What readers differ about is an `Odd`, which is good for text only.
+Words that stand for true, false or nothing, and dates, are no text unless they are quoted.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+_NULLS: Final = frozenset(("", "~", "null", "Null", "NULL"))
+_WORDS: Final = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
+_FLAGS: Final = {
+    spelt: value for word, value in _WORDS.items() for spelt in (word, word.capitalize(), word.upper())
+}  # fmt: skip
+_NUMBER: Final = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*)(\.[0-9]*)?|(\.[0-9]+))([eE][-+]?[0-9]+)?")
+_ODD: Final = re.compile(
+    r"""[-+]?(?:0[bB][01_]+|0[oO][0-7_]+|0[xX][0-9a-fA-F_]+                # other bases
+        |[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?                       # base 60
+        |[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?                    # leading zeros, underscores
+        |\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)""",
+    re.VERBOSE,
+)
+_DATE: Final = re.compile(
+    r"""[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}
+        (?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]*)?(?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::?[0-9]{2})?))?""",
+    re.VERBOSE,
+)
+MOST_DIGITS: Final = 300  # of a number: beyond that it is none that a setting could be
+
+
+class Whole(int):
+    """A whole number as it is written."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class Fraction(float):
+    """A number with a point or an exponent, as it is written."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Odd:
+    """What YAML's readers take for different numbers, or for one and for text."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A date, or a date with a time."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+Scalar = str | Whole | Fraction | Odd | Moment | bool | None
+
+
+def read(text: str) -> Scalar:
+    """What an unquoted `text` is."""
+    if text in _NULLS:
+        return None
+    if text in _FLAGS:
+        return _FLAGS[text]
+    if text[0] not in "+-.0123456789":
+        return text
+    number = _NUMBER.fullmatch(text)
+    if number is not None and len(text) <= MOST_DIGITS:
+        return _whole(text) if not any(number.groups()) else _fraction(text)
+    if _DATE.fullmatch(text):
+        return Moment(text)
+    return Odd(text) if number is not None or _ODD.fullmatch(text) else text
+
+
+def _whole(text: str) -> Whole:
+    value = Whole(text)
+    value.text = text
+    return value
+
+
+def _fraction(text: str) -> Fraction | Odd:
+    value = Fraction(text)
+    value.text = text
+    lost = not math.isfinite(value) or (not value and Decimal(text) != 0)
+    return Odd(text) if lost else value
+
+
+def written(value: Any) -> str | None:
+    """The text of a value where it may stand for text: as it is written. None where it may not."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Whole | Fraction | Odd):
+        return value.text
+    return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def why_no_text(value: Any) -> str:
+    """What to do about a value that is no text."""
+    if isinstance(value, bool):
+        return f"YAML reads this as {str(value).lower()}; put it in quotes"
+    if isinstance(value, Moment):
+        return f"YAML reads {value.text} as a date; put it in quotes"
+    if value is None:
+        return "YAML reads this as nothing, so it is no text; put it in quotes, or give it a value"
+    return f"{value!r:.60} is no text"
