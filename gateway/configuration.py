@@ -1,9 +1,11 @@
 """The routing file as an order: watched, validated whole, tried in a scratch process. Nothing runs differently yet."""
 
 import hashlib
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from gateway.deployment import releases
 from gateway.errors import SettingsError
@@ -11,7 +13,9 @@ from gateway.serving.repository import Repository
 from gateway.serving.scratch import Trial, Verdict, try_versions
 from gateway.settings.load import load_routing
 from gateway.settings.routing_settings import RoutingSettings
+from gateway.settings.warnings import routing_warnings
 
+log: Final = logging.getLogger("gateway.configuration")
 Key = tuple[str, int]  # a model and a version
 
 
@@ -22,6 +26,7 @@ class Status:
     revision: str
     loaded_s: float
     error: str = ""
+    warnings: tuple[str, ...] = ()  # what the file in force says that cannot be meant
 
 
 class Configuration:
@@ -31,6 +36,7 @@ class Configuration:
         self.path = path
         self.status = Status(revision_of(self._content()), time.time())
         self._repository = repository
+        self._told: frozenset[str] = frozenset()
         self._tried = self._seen = self._fingerprint()
 
     def changed(self) -> bool:
@@ -54,8 +60,18 @@ class Configuration:
 
     def succeeded(self) -> None:
         """What was read last is in force."""
-        self.status = Status(revision_of(self._tried[0]), time.time())
+        self.status = Status(revision_of(self._tried[0]), time.time(), warnings=self.status.warnings)
         self._tried = self._seen = self._tried[0], ()
+
+    def warn(self, routing: RoutingSettings) -> None:
+        """Log what in `routing`, now in force, cannot be meant, and what the repository passes over: each once."""
+        self.status.warnings = tuple(routing_warnings(routing))
+        passed_over = (f"{self._repository.path}/{over}" for over in self._repository.passed_over())
+        found = [*(f"{self.path}: {warning}" for warning in self.status.warnings), *passed_over]
+        for line in found:
+            if line not in self._told:
+                log.warning("%s", line)
+        self._told = frozenset(found)
 
     def modality(self, model: str) -> str | None:
         """What the model's own settings say that its requests are; None where they do not."""

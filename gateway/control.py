@@ -43,6 +43,7 @@ class Control:
         self._port = port
         self.repository = Repository(Path(settings.models.path))
         self.configuration = Configuration(Path(settings.routing), self.repository)
+        self.configuration.warn(routing)
         self.versions = Slots(VERSIONS, "model versions")
         self.releases = Slots(RELEASES, "releases")
         memory = memory_path(state)
@@ -125,6 +126,7 @@ class Control:
                 trials = await asyncio.to_thread(self.configuration.trials, routing, self._loaded())
                 await asyncio.to_thread(self.configuration.try_out, routing, trials)
                 await self._publish(routing)
+                await asyncio.to_thread(self.configuration.warn, routing)
             except Exception as error:  # whatever is in the file, the next edit must find someone who reads it
                 if not isinstance(error, GatewayError):
                     error = SettingsError(str(self.configuration.path), [f"{type(error).__name__}: {error}"])

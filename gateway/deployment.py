@@ -15,6 +15,7 @@ from gateway.errors import GatewayError, ModelUnavailable, NotFound
 from gateway.instruments import Instruments
 from gateway.orders import RunsOn
 from gateway.served import ServedModel
+from gateway.serving.passed_over import PassedOver
 from gateway.serving.repository import Repository
 from gateway.serving.version import LoadedVersion, ModelVersion, load_version
 from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings
@@ -157,6 +158,13 @@ class Deployment:
         """Every version on disk, and whether it is served."""
         return [self._entry(name, version) for name in self._known() for version in self._repository.versions(name)]
 
+    def passed_over(self) -> list[PassedOver]:
+        """What lies in the repository, looks like a model or a version, and is in no index of versions."""
+        versions = {name: self._repository.versions(name) for name in self._known()}
+        return [
+            over for over in self._repository.passed_over() if over.version not in map(str, versions.get(over.name, ()))
+        ]
+
     def failures(self) -> list[IndexEntry]:
         """The versions that should be served and are not."""
         return [
@@ -179,7 +187,11 @@ class Deployment:
         served = self.models.get(name)
         if served is not None and version in served.versions:
             return IndexEntry(name, version, VersionState.READY, served.versions[version].loaded.session.warning)
-        reason = self._reasons.get((name, version), "not loaded: no release names this version")
+        reason = (
+            self._reasons.get((name, version))
+            or self._repository.why_not_served(name, version)
+            or "not loaded: no release names this version"
+        )
         return IndexEntry(name, version, VersionState.UNAVAILABLE, reason)
 
     def _replace(self, name: str, served: ServedModel | None) -> None:

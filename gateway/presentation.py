@@ -138,6 +138,11 @@ def _runs(verdict: "Verdict") -> str:
     return f"threads: {escape(verdict.in_threads)}" if verdict.in_threads else "event loop"
 
 
+def warning_lines(warnings: Sequence[str]) -> list[Text]:
+    """What is valid and cannot be meant, a line each."""
+    return [Text.from_markup(f"[yellow]warning:[/yellow] {escape(warning)}") for warning in warnings]
+
+
 def _batches(verdict: "Verdict") -> str:
     if verdict.rows > 1:
         return f"of up to {verdict.rows} rows"

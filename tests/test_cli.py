@@ -53,6 +53,7 @@ def test_check_for_scripts() -> None:
             {"model": name, "version": version, "error": None, "warning": None, "runs_on": CPU, "in_threads": None}
             for name, version in SHIPPED
         ],
+        "warnings": [],
     }
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from gateway.commands.asking import ask
 from gateway.commands.options import CONFIG, JSON, REASON
-from gateway.presentation import status_text
+from gateway.presentation import status_text, warning_lines
 
 REFRESH_S: Final = 0.5
 
@@ -50,9 +50,10 @@ def _shown(model: str | None, config: Path) -> RenderableType:
     parts: list[RenderableType] = [
         status_text(release) for release in (releases if isinstance(releases, list) else [releases])
     ]
-    error = ask(config, "GET", "/api/config")["last_error"]
-    if error:
-        parts.append(Text.from_markup(f"[red]The last edit is not in force:[/red] {escape(error)}"))
+    configured = ask(config, "GET", "/api/config")
+    if configured["last_error"]:
+        parts.append(Text.from_markup(f"[red]The last edit is not in force:[/red] {escape(configured['last_error'])}"))
+    parts.extend(warning_lines(configured["warnings"]))
     return Group(*parts)
 
 

@@ -16,9 +16,10 @@ from gateway.deployment import releases
 from gateway.identity.access_files import check_access
 from gateway.logs import configure
 from gateway.observing import overview
-from gateway.presentation import check_table, release_table
+from gateway.presentation import check_table, release_table, warning_lines
 from gateway.serving.repository import Repository
 from gateway.serving.scratch import Trial, Verdict, try_versions
+from gateway.settings.warnings import routing_warnings
 from gateway.supervisor import supervise, worker_count
 from gateway.tracing.otlp import check_tracing
 
@@ -62,26 +63,30 @@ def serve(config: Path) -> None:
 def check(config: Path, draft: Path | None, as_json: bool) -> None:
     """Validate both YAML files, and try every version they name.
 
-    Each is loaded in a scratch process, which a broken one can do no harm to.
+    Each is loaded in a scratch process, which a broken one can do no harm to. What is valid and cannot be meant, and
+    folders of the repository that are not served, are warnings.
     """
     settings, routing = load(config, draft)
     repository = Repository(Path(settings.models.path))
     check_access(settings)
     check_tracing(settings.server)
+    passed_over = {(over.name, over.version): f"{repository.path}/{over}" for over in repository.passed_over()}
     trials = [
         Trial(name, version, release.stable)
         for name, release in sorted(releases(repository, routing).items())
         for version in (release.stable, release.candidate)
-        if version is not None
+        if version is not None and (name in routing.models or (name, str(version)) not in passed_over)
     ]
     verdicts: list[Verdict] = []
     with progress_bar(Console(stderr=True)) as progress:
         for verdict in progress.track(try_versions(repository.path, trials), len(trials), description="loading models"):
             verdicts.append(verdict)
-    _report(verdicts, as_json)
+    tried = {(trial.name, str(trial.version)) for trial in trials}
+    folders = [line for key, line in passed_over.items() if key not in tried]
+    _report(verdicts, [*routing_warnings(routing), *folders], as_json)
 
 
-def _report(verdicts: list[Verdict], as_json: bool) -> None:
+def _report(verdicts: list[Verdict], warnings: list[str], as_json: bool) -> None:
     if as_json:
         rows = [
             {
@@ -94,12 +99,15 @@ def _report(verdicts: list[Verdict], as_json: bool) -> None:
             }
             for verdict in verdicts
         ]
-        click.echo(orjson.dumps({"ok": not any(verdict.error for verdict in verdicts), "versions": rows}))
+        ok = not any(verdict.error for verdict in verdicts)
+        click.echo(orjson.dumps({"ok": ok, "versions": rows, "warnings": warnings}))
     else:
         Console().print(check_table(verdicts))
         for verdict in verdicts:
             if verdict.warning:
                 click.echo(f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.warning}")
+        for line in warning_lines(warnings):
+            Console().print(line, soft_wrap=True)
     broken = [
         f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.error}"
         for verdict in verdicts

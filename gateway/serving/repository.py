@@ -1,15 +1,11 @@
 """The model versions on disk, in Triton's layout: PATH/NAME/VERSION/model.onnx, beside PATH/NAME/model.yaml."""
 
-import re
 from pathlib import Path
-from typing import Final
 
 from gateway.errors import ModelUnavailable
+from gateway.serving.passed_over import FILE, MODEL, VERSION, PassedOver, passed_over, why_not_served
 from gateway.settings.load import load_model
 from gateway.settings.model_settings import ModelSettings
-
-_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-_VERSION: Final = re.compile(r"[1-9][0-9]*")
 
 
 class Repository:
@@ -24,26 +20,38 @@ class Repository:
 
     def names(self) -> list[str]:
         """The models: folders with a valid name and at least one version in them."""
-        names = (entry.name for entry in self.path.iterdir() if entry.is_dir() and _NAME.fullmatch(entry.name))
+        names = (entry.name for entry in self.path.iterdir() if entry.is_dir() and MODEL.fullmatch(entry.name))
         return sorted(name for name in names if self.versions(name))
 
     def versions(self, name: str) -> list[int]:
         """The version numbers of a model, ascending; empty where there is no such model."""
-        if not _NAME.fullmatch(name) or not (self.path / name).is_dir():
+        if not MODEL.fullmatch(name) or not (self.path / name).is_dir():
             return []
         entries = (entry for entry in (self.path / name).iterdir() if entry.is_dir())
-        return sorted(int(entry.name) for entry in entries if _VERSION.fullmatch(entry.name))
+        return sorted(int(entry.name) for entry in entries if VERSION.fullmatch(entry.name))
 
     def model_file(self, name: str, version: int) -> Path:
         """The ONNX file of a version; raises ModelUnavailable that says what is there instead."""
         versions = self.versions(name)
         if version not in versions:
             there = f"it has {', '.join(map(str, versions))}" if versions else f"{self.path / name} holds none"
-            raise ModelUnavailable(f"model '{name}' has no version {version}; {there}")
-        file = self.path / name / str(version) / "model.onnx"
-        if not file.is_file():
-            raise ModelUnavailable(f"{file} is missing")
-        return file
+            others = (over for over in self.passed_over() if over.name == name)
+            instead = "".join(f"; {over}" for over in others if over.version not in map(str, versions))
+            raise ModelUnavailable(f"model '{name}' has no version {version}; {there}{instead}")
+        reason = self.why_not_served(name, version)
+        if reason:
+            raise ModelUnavailable(reason)
+        return self.path / name / str(version) / FILE
+
+    def why_not_served(self, name: str, version: int) -> str:
+        """What is wrong with a version's folder; empty where its model's file can be read."""
+        folder = self.path / name / str(version)
+        reason = why_not_served(folder)
+        return f"{folder}{'/' if reason.startswith(FILE) else ' '}{reason}" if reason else ""
+
+    def passed_over(self) -> list[PassedOver]:
+        """What looks like a model or a version and is not served."""
+        return passed_over(self.path)
 
     def settings(self, name: str) -> ModelSettings:
         """The model's model.yaml, or the defaults; raises SettingsError."""

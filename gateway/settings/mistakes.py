@@ -83,7 +83,7 @@ def _message(entry: Any, location: Location, schema: type[Settings]) -> str:
     if kind == "value_error":
         return str(entry["ctx"]["error"])
     if kind == "literal_error":
-        return f"must be {entry['ctx']['expected']}; it is {entry['input']!r}"
+        return f"must be {entry['ctx']['expected']}; it is {entry['input']!r:.60}"
     if kind in _PLAIN:
         return f"{_PLAIN[kind]}; it is {entry['input']!r:.60}{odd(entry['input'])}"
     return f"{entry['msg'][0].lower()}{entry['msg'][1:]}; it is {entry['input']!r:.60}"

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 
+from gateway.settings.scalars import written as as_written
+
 _OPTION: Final = {"type": ["string", "number", "boolean"]}
 _SCHEMA: Final = {
     "anyOf": [
@@ -54,9 +56,10 @@ def _text(name: str, key: Any, option: Any) -> str:
     """ONNX Runtime reads every option from text, truth values as 1 and 0."""
     if isinstance(option, bool):
         return str(int(option))
-    if not isinstance(option, str | int | float):
+    text = as_written(option)
+    if text is None:
         raise ValueError(f"option {key} of {name} must be text, a number, true or false; it is {option!r:.60}")
-    return str(option)
+    return text
 
 
 def _distinct(providers: tuple[Provider, ...]) -> tuple[Provider, ...]:

@@ -133,7 +133,7 @@ def parse_name(value: Any) -> str:
     """`value`, where it can name a model, a route or a guard."""
     if not isinstance(value, str):
         number = written(value)
-        raise ValueError(f"YAML reads {number} as a number; put it in quotes" if number else why_no_text(value))
+        raise ValueError(f"YAML reads {number:.60} as a number; put it in quotes" if number else why_no_text(value))
     if not re.fullmatch(_NAME, value):
         raise ValueError(f"{value!r} is no name: letters, digits, '_', '-' and '.', not starting with '.'")
     return value

@@ -1,5 +1,7 @@
 """The model repository extension: which versions there are, load one, unload one."""
 
+import asyncio
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import orjson
@@ -39,14 +41,15 @@ class RepositoryApi:
 
     async def index(self, request: Request) -> Response:
         ready_only = (await self._body(request)).get("ready") is True
-        entries = self._deployment.index()
-        return JsonResponse(
-            [
-                {"name": entry.name, "version": str(entry.version), "state": entry.state, "reason": entry.reason}
-                for entry in entries
-                if entry.state is VersionState.READY or not ready_only
-            ]
-        )
+        entries = [
+            {"name": entry.name, "version": str(entry.version), "state": entry.state, "reason": entry.reason}
+            for entry in self._deployment.index()
+            if entry.state is VersionState.READY or not ready_only
+        ]
+        if not ready_only:
+            for over in await asyncio.to_thread(self._deployment.passed_over):
+                entries.append({**asdict(over), "state": VersionState.UNAVAILABLE})
+        return JsonResponse(sorted(entries, key=lambda entry: entry["name"]))
 
     async def load(self, request: Request) -> Response:
         parameters = (await self._body(request)).get("parameters")

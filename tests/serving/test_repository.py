@@ -81,7 +81,7 @@ def test_a_model_that_is_not_there_is_told_with_its_folder(tmp_path: Path) -> No
 def test_a_version_without_its_file_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable) as caught:
         folders(tmp_path, "m/1/model.onnx").model_file("m", 1)  # a folder of that name is no file
-    assert str(caught.value) == f"{tmp_path / 'm' / '1' / 'model.onnx'} is missing"
+    assert str(caught.value).startswith(f"{tmp_path / 'm' / '1' / 'model.onnx'} is a folder; put the file model.onnx")
 
 
 def test_the_file_of_a_version(tmp_path: Path) -> None:

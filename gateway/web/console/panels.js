@@ -13,6 +13,7 @@ export function showConfig(config) {
   say(byId("revision"), `${config.revision} (generation ${config.generation})`);
   list("config-error", (config.last_error ?? "").split("\n").filter(Boolean));
   byId("config-alarm").hidden = !config.last_error;
+  list("config-warnings", config.warnings);
   list("left-out", config.left_out.map((one) => `${one.model} version ${one.version}: ${one.reason}`));
 }
 

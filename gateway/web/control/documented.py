@@ -136,6 +136,7 @@ def config_document(control: Control) -> ConfigDocument:
         "workers": control.fleet.size,
         "loaded_time_s": status.loaded_s,
         "last_error": status.error or None,
+        "warnings": list(status.warnings),
         "left_out": _left_out(control.left_out()),
         "records": _records(recorded(control)),
     }

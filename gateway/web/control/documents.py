@@ -116,7 +116,7 @@ class RecordsDocument(TypedDict):
 
 
 class ConfigDocument(TypedDict):
-    """The configuration in force, and what is wrong with the last edit that is not."""
+    """The configuration in force with what in it cannot be meant, and what is wrong with the last edit that is not."""
 
     revision: str
     generation: int
@@ -124,6 +124,7 @@ class ConfigDocument(TypedDict):
     workers: int
     loaded_time_s: float
     last_error: str | None
+    warnings: list[str]
     left_out: list[LeftOutDocument]
     records: RecordsDocument
 

@@ -1,0 +1,151 @@
+"""What lies in the model repository, looks like a model or a version, and is not served; each with its reason.
+
+Passed over without a word, since it is not meant to be a model: names that begin with a dot (`.git`, `..data` of a
+ConfigMap, `.ipynb_checkpoints`), `lost+found`, `__pycache__`, and whatever holds neither a model's file nor a version:
+scripts, tables, notes.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+MODEL: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+VERSION: Final = re.compile(r"[1-9][0-9]*")
+FILE: Final = "model.onnx"
+_MEANT_AS_VERSION: Final = re.compile(r"(?:v|ver|version)?[-_. +]*\d[\d._]*\s*", re.IGNORECASE)
+_NOT_MEANT: Final = frozenset(("lost+found", "__pycache__"))
+_OTHER_KINDS: Final = (
+    *(".pt", ".pth", ".ckpt", ".pb", ".h5", ".hdf5", ".keras", ".tflite", ".safetensors", ".pkl", ".pickle"),
+    *(".joblib", ".engine", ".plan", ".mlmodel", ".ort", ".cbm", ".gguf"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """`version`: the folder's name, which may be no version; empty where the model itself is meant."""
+
+    name: str
+    version: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{'/'.join(filter(None, (self.name, self.version)))}: {self.reason}"
+
+
+def passed_over(repository: Path) -> list[PassedOver]:
+    """All of them in the repository, in the order of their names. What cannot be read now is one of them."""
+    try:
+        entries = sorted(repository.iterdir())
+    except OSError as error:
+        return [PassedOver(repository.name, "", f"cannot be read: {error.strerror}")]
+    return [found for entry in entries if not _hidden(entry) for found in _entry(entry)]
+
+
+def why_not_served(folder: Path) -> str:
+    """What is wrong with a version's folder, and the remedy; empty where its model's file can be read."""
+    file = folder / FILE
+    try:
+        if file.is_dir():
+            return f"{FILE} is a folder; put the file {FILE} itself, with its weights, into {folder.name}/"
+        if file.is_symlink() and not file.exists():
+            return f"{FILE} is a link to {os.readlink(file)}, which does not exist"
+        if file.exists():
+            return "" if file.is_file() and os.access(file, os.R_OK) else _unreadable(file)
+        return _instead(sorted(path.name for path in folder.iterdir() if not _hidden(path)))
+    except OSError as error:
+        return f"cannot be read: {error.strerror}; it must be readable by the gateway's user"
+
+
+def _entry(entry: Path) -> Iterator[PassedOver]:
+    """What is wrong with one entry of the repository, and below it."""
+    if entry.is_symlink() and not entry.exists():
+        yield PassedOver(entry.name, "", f"is a link to {os.readlink(entry)}, which does not exist")
+    elif entry.is_dir():
+        yield from _model(entry) if MODEL.fullmatch(entry.name) else _misnamed(entry)
+    elif entry.suffix.lower() == ".onnx":
+        remedy = f"a model is a folder; move it to {entry.stem}/1/{FILE}"
+        yield PassedOver(entry.name, "", f"is a file, and {remedy}")
+
+
+def _misnamed(folder: Path) -> Iterator[PassedOver]:
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", folder.name)
+    yield PassedOver(
+        folder.name, "", f"its name holds more than letters, digits, '_', '-' and '.'; rename it, such as to {name}"
+    )
+
+
+def _model(folder: Path) -> Iterator[PassedOver]:
+    name = folder.name
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not _hidden(entry))
+    except OSError as error:
+        yield PassedOver(name, "", f"cannot be read: {error.strerror}; it must be readable by the gateway's user")
+        return
+    versions = [entry for entry in entries if VERSION.fullmatch(entry.name) and entry.is_dir()]
+    found = [PassedOver(name, "", reason) for reason in _flat(entries)]
+    for entry in entries:
+        reason = why_not_served(entry) if entry in versions else _no_version(entry)
+        if reason:
+            found.append(PassedOver(name, entry.name, reason))
+    if not found and not versions and (not entries or any(entry.name == "model.yaml" for entry in entries)):
+        found.append(PassedOver(name, "", f"holds no version; put one into {name}/1/{FILE}"))
+    yield from found
+
+
+def _flat(entries: list[Path]) -> Iterator[str]:
+    """Model files beside the versions, or in their place."""
+    files = [entry.name for entry in entries if entry.is_file()]
+    onnx = [name for name in files if name.lower().endswith(".onnx")]
+    for name in onnx:
+        yield f"{name} lies in no version's folder; move it to 1/{FILE}, with its weights"
+    others = [name for name in files if Path(name).suffix.lower() in _OTHER_KINDS]
+    if others and not onnx and not any(entry.is_dir() for entry in entries):
+        yield f"holds {others[0]}, which is not ONNX; export it to 1/{FILE}"
+
+
+def _no_version(entry: Path) -> str:
+    """What is wrong with an entry of a model's folder that is no version; empty where it is not meant as one."""
+    if not entry.is_dir():
+        dangling = entry.is_symlink() and not entry.exists() and VERSION.fullmatch(entry.name)
+        if dangling:
+            return f"is a link to {os.readlink(entry)}, which does not exist"
+        return f"is a file; a version is a folder with {FILE} in it" if VERSION.fullmatch(entry.name) else ""
+    if not _MEANT_AS_VERSION.fullmatch(entry.name) and not _holds_model(entry):
+        return ""
+    if entry.is_symlink() and entry.resolve().parent == entry.parent.resolve():
+        return ""  # `latest`, beside the version that it leads to
+    digits = re.search(r"[1-9][0-9]*", entry.name)
+    return f"is no version; a version's folder is a whole number from 1, such as {digits[0] if digits else '1'}"
+
+
+def _holds_model(folder: Path) -> bool:
+    try:
+        return any(path.suffix.lower() == ".onnx" for path in folder.iterdir())
+    except OSError:
+        return False
+
+
+def _instead(names: list[str]) -> str:
+    """What is in a version's folder that has no model.onnx."""
+    onnx = [name for name in names if name.lower().endswith(".onnx")]
+    if onnx:
+        return f"{FILE} is missing; rename {onnx[0]} to {FILE}"
+    others = [name for name in names if Path(name).suffix.lower() in _OTHER_KINDS or "saved_model" in name]
+    if others:
+        return f"{FILE} is missing; {others[0]} is not ONNX: export it"
+    if any(name.endswith((".data", ".bin")) for name in names):
+        return f"{FILE} is missing; only its weights are there"
+    return f"{FILE} is missing" + (f"; there is {', '.join(names[:3])}" if names else "")
+
+
+def _unreadable(file: Path) -> str:
+    if not file.is_file():
+        return f"{FILE} is no regular file"
+    return f"{FILE} cannot be read: it must be readable by the gateway's user"
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".") or path.name in _NOT_MEANT

@@ -1,0 +1,112 @@
+"""What can be told of routes without a request: which fit everyone, which fit no one, which come too late.
+
+All of it is certain: where it says that a route never matches, no request that could be made does. It does not find all
+such routes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import re2
+
+from gateway.settings.matching import MatcherSettings, MatchSettings
+from gateway.settings.routing_settings import RouteSettings
+
+Asked = Mapping[str, MatcherSettings]  # the conditions of one item, by where they stand: `customer`, `headers.x-region`
+MOST_VALUES = 1000  # of one condition that are looked up one by one
+
+
+def asked(item: MatchSettings) -> Asked:
+    """The conditions of an item of `match`."""
+    plain = {"customer": item.customer, "modality": item.modality}
+    return {
+        **{where: matcher for where, matcher in plain.items() if matcher is not None},
+        **{f"headers.{name}": matcher for name, matcher in item.headers.items()},
+        **{f"parameters.{name}": matcher for name, matcher in item.parameters.items()},
+    }
+
+
+def matches_all(route: RouteSettings) -> bool:
+    """Whether the route is for every request: without conditions, or with a condition and its opposite."""
+    items = [asked(item) for item in route.match]
+    if not items or not all(items):
+        return True
+    alone = [next(iter(item.items())) for item in items if len(item) == 1]
+    return any((where, _opposite(matcher)) in alone for where, matcher in alone)
+
+
+def _opposite(matcher: MatcherSettings) -> MatcherSettings:
+    return MatcherSettings.model_validate({"not": matcher})
+
+
+def fits_none(matcher: MatcherSettings) -> bool:
+    """Whether no value fits: none of those that are named fits the matcher's other conditions."""
+    return values(matcher) == frozenset()
+
+
+def values(matcher: MatcherSettings) -> frozenset[str] | None:
+    """The values that fit, where the matcher names them one by one; None where it does not."""
+    named = frozenset((matcher.exact,)) if matcher.exact is not None else matcher.in_
+    return None if named is None else frozenset(value for value in named if fits(matcher, value))
+
+
+def fits(matcher: MatcherSettings, value: str) -> bool:
+    """Whether the value meets all conditions."""
+    return (
+        (matcher.exact is None or value == matcher.exact)
+        and (matcher.in_ is None or value in matcher.in_)
+        and (matcher.prefix is None or value.startswith(matcher.prefix))
+        and (matcher.suffix is None or value.endswith(matcher.suffix))
+        and (matcher.regex is None or re2.fullmatch(matcher.regex, value) is not None)
+        and (matcher.not_ is None or not fits(matcher.not_, value))
+    )
+
+
+def covers(wide: MatcherSettings, narrow: MatcherSettings) -> bool:
+    """Whether, for certain, all that fits `narrow` fits `wide`."""
+    named = values(narrow)
+    if named is not None:
+        return all(fits(wide, value) for value in named)
+    if wide.exact is not None or wide.in_ is not None:
+        return False
+    return (
+        (wide.prefix is None or (narrow.prefix is not None and narrow.prefix.startswith(wide.prefix)))
+        and (wide.suffix is None or (narrow.suffix is not None and narrow.suffix.endswith(wide.suffix)))
+        and (wide.regex is None or wide.regex == narrow.regex)
+        and (wide.not_ is None or (narrow.not_ is not None and covers(narrow.not_, wide.not_)))
+    )
+
+
+def too_late(routes: Sequence[RouteSettings]) -> Iterator[tuple[int, list[int]]]:
+    """The routes that never match, with those before them that match instead; none of those that follow a catch-all."""
+    before: list[tuple[int, Asked]] = []
+    for position, route in enumerate(routes):
+        if matches_all(route):
+            return
+        items = [asked(item) for item in route.match]
+        instead = [_instead(item, before) for item in items]
+        if all(instead):
+            yield position, sorted({number for numbers in instead for number in numbers})
+        before += ((position, item) for item in items)
+
+
+def _instead(item: Asked, before: Sequence[tuple[int, Asked]]) -> set[int]:
+    """The routes that match whatever the item does: one of them, or several that share its values; empty if none."""
+    for position, wide in before:
+        if _item_covers(wide, item):
+            return {position}
+    for where, matcher in item.items():
+        named = values(matcher)
+        if named and len(named) <= MOST_VALUES:
+            shared = [_of_value(value, where, item, before) for value in named]
+            if None not in shared:
+                return {position for position in shared if position is not None}
+    return set()
+
+
+def _of_value(value: str, where: str, item: Asked, before: Sequence[tuple[int, Asked]]) -> int | None:
+    single = {**item, where: MatcherSettings(exact=value)}
+    return next((position for position, wide in before if _item_covers(wide, single)), None)
+
+
+def _item_covers(wide: Asked, narrow: Asked) -> bool:
+    return all(where in narrow and covers(matcher, narrow[where]) for where, matcher in wide.items())

@@ -1,0 +1,179 @@
+"""What a routing file says that is valid and cannot be meant: told by `gateway check`, by status and on the console.
+
+Nothing here is refused: each of them may stand for a while, as a candidate without traffic does before its first day.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from gateway.settings.coverage import asked, fits_none, matches_all, too_late
+from gateway.settings.guarding import ConditionSettings, GuardsSettings, LimitSettings
+from gateway.settings.routing_settings import ReleaseSettings, RouteSettings, RoutingSettings
+from gateway.settings.units import PPM
+
+SHARES: Final = frozenset(("error_rate", "accuracy"))  # between 0 and 1, whatever happens
+KNOWN_WITHOUT_TRAFFIC: Final = "candidate.requests_per_s"
+CANDIDATE: Final = "candidate."
+Line = ConditionSettings | LimitSettings
+
+
+def routing_warnings(routing: RoutingSettings) -> list[str]:
+    """A line for each: its path in the file, what comes of it, and the remedy."""
+    return [
+        f"models.{name}{warning}" for name, release in routing.models.items() for warning in release_warnings(release)
+    ]
+
+
+def release_warnings(release: ReleaseSettings) -> Iterator[str]:
+    """The same for one release; each begins with its path below the release."""
+    routes = release.split.routes if release.split else ()
+    mirrors = release.mirror is not None and release.mirror.weight > 0
+    if release.candidate is None:
+        if release.split is not None:
+            yield ".split: there is no candidate for it to send requests to; name one, or take it out"
+        return
+    yield from _order(routes)
+    reached = _reached(routes)
+    yield from _traffic(release, reached, mirrors)
+    yield from _ramp(release, routes)
+    yield from _conditions(routes, reached)
+    yield from _guards(release, reached, mirrors)
+
+
+def _order(routes: Sequence[RouteSettings]) -> Iterator[str]:
+    """Routes that never match, for what stands before them or for what they say themselves."""
+    for position, route in enumerate(routes):
+        for number, item in enumerate(route.match):
+            for where, matcher in asked(item).items():
+                if fits_none(matcher):
+                    yield (
+                        f".split.routes[{position}].match[{number}].{where}: no value fits all of these conditions,"
+                        f" so '{route.name}' does not match by it; take one of them out"
+                    )
+        if matches_all(route) and position + 1 < len(routes):
+            after = _listed([other.name for other in routes[position + 1 :]])
+            yield (
+                f".split.routes[{position}]: '{route.name}' matches every request, so those after it never do: {after};"
+                f" put '{route.name}' last"
+            )
+    for position, earlier in too_late(routes):
+        name, names = routes[position].name, _listed([routes[other].name for other in earlier])
+        match = "match" if len(earlier) > 1 else "matches"
+        yield (
+            f".split.routes[{position}]: '{name}' never matches: {names} before it {match} all that it does;"
+            f" put '{name}' first, or take it out"
+        )
+
+
+def _reached(routes: Sequence[RouteSettings]) -> list[RouteSettings]:
+    """The routes that some request can reach."""
+    late = {position for position, _ in too_late(routes)}
+    reached = []
+    for position, route in enumerate(routes):
+        if position not in late:
+            reached.append(route)
+        if matches_all(route):
+            break
+    return reached
+
+
+def _traffic(release: ReleaseSettings, reached: Sequence[RouteSettings], mirrors: bool) -> Iterator[str]:
+    if any(route.weight == "ramp" or route.weight for route in reached):
+        return
+    if not mirrors:
+        why = "no route that a request can reach has a weight above 0" if reached else "there is no route"
+        yield f".candidate: version {release.candidate} gets no traffic: {why}; add one under split.routes"
+
+
+def _ramp(release: ReleaseSettings, routes: Sequence[RouteSettings]) -> Iterator[str]:
+    if release.ramp is not None and all(route.weight != "ramp" for route in routes):
+        yield ".ramp: no route follows it; write `weight: ramp` in the route that should, or take it out"
+
+
+def _conditions(routes: Sequence[RouteSettings], reached: Sequence[RouteSettings]) -> Iterator[str]:
+    """Routes whose `while` never opens or never closes."""
+    shows = any((route.weight == "ramp" or route.weight) and not _asks_candidate(route) for route in reached)
+    for position, route in enumerate(routes):
+        for number, condition in enumerate(route.while_):
+            path = f".split.routes[{position}].while[{number}]"
+            certain = _certain(condition)
+            if certain is not None:
+                yield f"{path}: {'always' if certain else 'never'} holds: {_range(condition)}"
+        if _asks_candidate(route) and not shows:
+            yield (
+                f".split.routes[{position}].while: '{route.name}' never opens: unknown is closed, and no other route"
+                " sends the candidate traffic from which its metrics could be known; add one, such as a pilot"
+            )
+
+
+def _asks_candidate(route: RouteSettings) -> bool:
+    """Whether the route is closed as long as the candidate has no traffic."""
+    return any(
+        condition.metric.startswith(CANDIDATE)
+        and (condition.metric != KNOWN_WITHOUT_TRAFFIC or condition.above is not None)
+        for condition in route.while_
+    )
+
+
+def _guards(release: ReleaseSettings, reached: Sequence[RouteSettings], mirrors: bool) -> Iterator[str]:
+    """Limits and comparisons that never act."""
+    guards = release.guards or GuardsSettings()
+    ramped = any(route.weight == "ramp" for route in reached)
+    for position, limit in enumerate(guards.limits):
+        path, certain = f".guards.limits[{position}]", _certain(limit)
+        if certain is not None:
+            yield f"{path}: '{limit.name}' {'always' if certain else 'never'} acts: {_range(limit)}"
+        if limit.action == "pause" and not ramped:
+            yield f"{path}: '{limit.name}' {_NO_RAMP}"
+    randomised = any(_randomised(release, route) for route in reached)
+    for position, comparison in enumerate(guards.comparisons):
+        path = f".guards.comparisons[{position}]: '{comparison.name}'"
+        if comparison.metric == "mirror_disagreement" and not mirrors:
+            yield f"{path} has no evidence: nothing is mirrored; add `mirror: {{weight: 10}}`, or take it out"
+        elif comparison.metric != "mirror_disagreement" and not randomised:
+            yield (
+                f"{path} has no evidence: chance sends no one to either version, as no route has a weight between 0 and"
+                " 100; give one such a weight, or take it out"
+            )
+        elif comparison.action == "pause" and comparison.metric != "predicted_class" and not ramped:
+            yield f"{path} {_NO_RAMP}"
+
+
+_NO_RAMP: Final = "never acts: it only pauses a ramp, and no route follows one; write `action: stop`"
+
+
+def _randomised(release: ReleaseSettings, route: RouteSettings) -> bool:
+    if route.weight == "ramp":
+        return release.ramp is not None and any(0 < weight < PPM for weight in release.ramp.weights_ppm)
+    return 0 < route.weight < PPM
+
+
+def _certain(line: Line) -> bool | None:
+    """Whether the metric is beyond the level whatever happens (True) or never (False); None where it depends."""
+    name = line.metric.partition(".")[2]
+    lowest = None if name == "reward_mean" else 0.0
+    highest = 1.0 if name in SHARES else None
+    if line.above is not None:
+        if highest is not None and line.above >= highest:
+            return False
+        return True if lowest is not None and line.above < lowest else None
+    assert line.below is not None
+    if lowest is not None and line.below <= lowest:
+        return False
+    return True if highest is not None and line.below > highest else None
+
+
+def _range(line: Line) -> str:
+    level = line.above if line.above is not None else line.below
+    side = "above" if line.above is not None else "below"
+    if line.metric.partition(".")[2] in SHARES:
+        remedy = f"for {level:g} in a hundred write {level:g}%"
+        return f"{line.metric} is a share from 0 to 1, and the line is {side} {level:g}; {remedy}"
+    return f"{line.metric} is 0 or more, and the line is {side} {level:g}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [f"'{name}'" for name in names[:5]]
+    if len(names) > len(shown):
+        shown.append(f"{len(names) - len(shown)} more")
+    return ", ".join(shown[:-1]) + (" and " if len(shown) > 1 else "") + shown[-1]

@@ -1,0 +1,210 @@
+"""What is valid in a routing file and cannot be meant: each is told by its path; what is meant is not."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.settings.load import load_routing, parse
+from gateway.settings.routing_settings import RoutingSettings
+from gateway.settings.warnings import routing_warnings
+from tests.settings.test_load import WHOLE_ROUTING
+
+ROOT = Path(__file__).parents[2]
+
+
+def warnings(release: str) -> list[str]:
+    return routing_warnings(parse(f"models: {{m: {{{release}}}}}", RoutingSettings, ""))
+
+
+def of_routes(routes: str, more: str = "") -> list[str]:
+    return warnings(f"stable: 1, candidate: 2, split: {{routes: [{routes}]}}{more}")
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("config/**/routing.yaml")), ids=lambda file: file.parent.name)
+def test_the_shipped_files_have_none(file: Path) -> None:
+    assert routing_warnings(load_routing(file)) == []
+
+
+def test_the_whole_of_what_can_be_said_has_none() -> None:
+    assert routing_warnings(parse(WHOLE_ROUTING, RoutingSettings, "")) == []
+
+
+ANY = "{name: any, weight: 5}"
+ORDER = [  # routes; where the warning stands; what it holds
+    (f"{ANY}, {{name: b, match: [{{customer: a}}], weight: 5}}", "routes[0]", "'b'; put 'any' last"),
+    (f"{ANY}, {{name: b, weight: 5}}", "routes[0]", "'any' matches every request"),
+    ("{name: any, match: [{}], weight: 5}, {name: b, weight: 5}", "routes[0]", "matches every request"),
+    ("{name: any, match: [], weight: 1}, {name: b, weight: 5}", "routes[0]", "matches every request"),
+    (
+        "{name: any, match: [{customer: a}, {customer: {not: a}}], weight: 5}, {name: b, weight: 5}",
+        "routes[0]",
+        "matches every request",
+    ),
+    *(
+        (
+            f"{{name: a, match: [{wide}], weight: 5}}, {{name: b, match: [{narrow}], weight: 5}}",
+            "routes[1]",
+            "'a' before it",
+        )
+        for wide, narrow in [
+            ("{customer: x}", "{customer: x}"),
+            ("{customer: x}", "{customer: x, modality: image}"),
+            ("{customer: {in: [x, y]}}", "{customer: x}"),
+            ("{customer: {in: [x, y]}}", "{customer: {in: [y, x]}}"),
+            ("{customer: {prefix: x}}", "{customer: {in: [x1, x2]}}"),
+            ("{customer: {prefix: x}}", "{customer: {prefix: xy}}"),
+            ("{customer: {suffix: x}}", "{customer: {suffix: yx}}"),
+            ("{customer: {regex: 'x.*'}}", "{customer: xyz}"),
+            ("{customer: {regex: 'x.*'}}", "{customer: {regex: 'x.*', suffix: y}}"),
+            ("{customer: {not: x}}", "{customer: y}"),
+            ("{customer: {not: x}}", "{customer: {not: {in: [x, y]}}}"),
+            ("{customer: x}, {customer: y}", "{customer: {in: [x, y]}}"),
+            ("{headers: {X-A: 1}}", "{headers: {x-a: 1, x-b: 2}}"),
+            ("{parameters: {tier: 1}}", "{parameters: {tier: 1}}"),
+        ]
+    ),
+    (
+        "{name: a, match: [{customer: x}], weight: 5}, {name: b, match: [{customer: y}], weight: 5},"
+        " {name: c, match: [{customer: {in: [x, y]}}], weight: 5}",
+        "routes[2]",
+        "'a' and 'b' before it match all",
+    ),
+    ("{name: a, match: [{customer: {exact: a, not: a}}], weight: 5}", "routes[0].match[0].customer", "no value fits"),
+    ("{name: a, match: [{customer: {in: [a], prefix: b}}], weight: 5}", "routes[0].match[0].customer", "no value fits"),
+]
+
+
+@pytest.mark.parametrize(("routes", "path", "says"), ORDER)
+def test_routes_that_never_match(routes: str, path: str, says: str) -> None:
+    (warning,) = of_routes(routes)
+    assert warning.startswith(f"models.m.split.{path}: ")
+    assert says in warning
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("{customer: x}", "{customer: y}"),
+        ("{customer: x}", "{customer: {in: [x, y]}}"),
+        ("{customer: x, modality: image}", "{customer: x}"),
+        ("{customer: {prefix: xy}}", "{customer: {prefix: x}}"),
+        ("{customer: {in: [x]}}", "{customer: {prefix: x}}"),
+        ("{customer: {not: x}}", "{customer: x}"),
+        ("{customer: {not: {in: [x, y]}}}", "{customer: {not: x}}"),
+        ("{headers: {a: x}}", "{headers: {b: x}}"),
+        ("{headers: {a: x}}", "{parameters: {a: x}}"),
+        ("{customer: 0123}", "{customer: 123}"),
+        ("{customer: 1.10}", "{customer: 1.1}"),
+        ("{customer: {prefix: ''}}", "{customer: {not: x}}"),
+    ],
+)
+def test_routes_that_do_match(first: str, second: str) -> None:
+    assert (
+        of_routes(f"{{name: a, match: [{first}], weight: 5}}, {{name: b, match: [{second}], weight: 5}}, {ANY}") == []
+    )
+
+
+TRAFFIC = [
+    ("stable: 1, candidate: 2", ".candidate: version 2 gets no traffic: there is no route"),
+    ("stable: 1, candidate: 2, split: {}", ".candidate: version 2 gets no traffic"),
+    ("stable: 1, candidate: 2, split: {routes: []}", ".candidate: version 2 gets no traffic"),
+    ("stable: 1, candidate: 2, mirror: {weight: 0}", ".candidate: version 2 gets no traffic"),
+    ("stable: 1, candidate: 2, split: {routes: [{name: a, weight: 0}]}", ".candidate: version 2 gets no traffic"),
+    ("stable: 1, split: {}", ".split: there is no candidate"),
+    ("stable: 1, candidate: 2, ramp: {}, split: {routes: [{name: a, weight: 5}]}", ".ramp: no route follows it"),
+]
+
+
+@pytest.mark.parametrize(("release", "says"), TRAFFIC)
+def test_a_candidate_without_traffic_and_a_ramp_without_a_route(release: str, says: str) -> None:
+    (warning,) = warnings(release)
+    assert warning.startswith(f"models.m{says}")
+
+
+def test_a_candidate_that_only_a_route_that_never_matches_would_send_to() -> None:
+    late, nothing = of_routes("{name: any, weight: 0}, {name: b, weight: 5}")
+    assert "'any' matches every request" in late
+    assert "no route that a request can reach has a weight above 0" in nothing
+
+
+@pytest.mark.parametrize(
+    "release",
+    [
+        "stable: 1",
+        "stable: 1, candidate: 2, mirror: {weight: 5}",
+        "stable: 1, candidate: 2, mirror: {weight: 5}, split: {}",
+        "stable: 1, mirror: {weight: 5}, ramp: {}, guards: {comparisons: [{name: a, metric: failures}]}",
+        "stable: 1, candidate: 2, ramp: {}, split: {routes: [{name: a, weight: ramp}]}",
+    ],
+)
+def test_what_waits_for_a_candidate_or_has_copies_is_meant(release: str) -> None:
+    assert warnings(release) == []
+
+
+WHILE = "while: [{{metric: {0}}}]"
+CONDITIONS = [
+    ("candidate.error_rate, below: 1%", "never opens: unknown is closed"),
+    ("candidate.latency_p99_ms, below: 40", "never opens"),
+    ("candidate.requests_per_s, above: 1", "never opens"),
+    ("stable.error_rate, below: 5", "always holds: stable.error_rate is a share from 0 to 1"),
+    ("stable.error_rate, above: 5", "write 5%"),
+    ("stable.accuracy, above: 90", "never holds"),
+    ("stable.latency_p99_ms, below: 0", "never holds"),
+]
+
+
+@pytest.mark.parametrize(("condition", "says"), CONDITIONS)
+def test_conditions_that_never_or_always_hold(condition: str, says: str) -> None:
+    (warning,) = of_routes(f"{{name: a, weight: 5, {WHILE.format(condition)}}}")
+    assert warning.startswith("models.m.split.routes[0].while")
+    assert says in warning
+
+
+PILOT = "{name: pilot, match: [{customer: x}], weight: 100}"
+
+
+def test_conditions_on_the_candidate_that_another_route_shows() -> None:
+    condition = WHILE.format("candidate.error_rate, below: 1%")
+    assert of_routes(f"{PILOT}, {{name: a, weight: 5, {condition}}}") == []
+    closed = f"{{name: b, match: [{{customer: y}}], weight: 5, {condition}}}"
+    assert len(of_routes(f"{closed}, {{name: a, weight: 5, {condition}}}")) == 2
+    assert len(of_routes(f"{{name: a, weight: 5, {condition}}}", ", mirror: {weight: 50}")) == 1
+    assert of_routes(f"{{name: a, weight: 5, {WHILE.format('candidate.requests_per_s, below: 9')}}}") == []
+
+
+GUARDS = [
+    ("limits: [{name: l, metric: candidate.error_rate, above: 5}]", "limits[0]", "'l' never acts", "write 5%"),
+    ("limits: [{name: l, metric: candidate.error_rate, above: 100%}]", "limits[0]", "never acts", "from 0 to 1"),
+    ("limits: [{name: l, metric: candidate.accuracy, below: 90}]", "limits[0]", "always acts", "write 90%"),
+    ("limits: [{name: l, metric: candidate.latency_p99_ms, below: 0}]", "limits[0]", "never acts", "0 or more"),
+    ("limits: [{name: l, metric: candidate.error_rate, above: 5%, action: pause}]", "limits[0]", "only pauses", "stop"),
+    ("comparisons: [{name: c, metric: failures, action: pause}]", "comparisons[0]", "only pauses", "stop"),
+    ("comparisons: [{name: c, metric: mirror_disagreement}]", "comparisons[0]", "nothing is mirrored", "mirror"),
+]
+
+
+@pytest.mark.parametrize(("guards", "path", "says", "remedy"), GUARDS)
+def test_guards_that_never_act(guards: str, path: str, says: str, remedy: str) -> None:
+    (warning,) = of_routes(ANY, f", guards: {{{guards}}}")
+    assert warning.startswith(f"models.m.guards.{path}: ")
+    assert says in warning
+    assert remedy in warning
+
+
+@pytest.mark.parametrize("metric", ["failures", "wrong_feedback", "predicted_class", "slow_requests, threshold: 50ms"])
+def test_comparisons_where_chance_decides_nothing(metric: str) -> None:
+    guards = f", guards: {{comparisons: [{{name: c, metric: {metric}}}]}}"
+    (warning,) = of_routes(f"{PILOT}, {{name: rest, weight: 0}}", guards)
+    assert warning.startswith("models.m.guards.comparisons[0]: 'c' has no evidence")
+    assert len(of_routes(f"{PILOT}, {{name: rest, weight: ramp}}", f", ramp: {{weights: [100]}}{guards}")) == 1
+    assert of_routes(f"{PILOT}, {{name: rest, weight: 1}}", guards) == []
+    assert of_routes("{name: rest, weight: ramp}", f", ramp: {{}}{guards}") == []
+
+
+def test_long_lists_are_looked_through_quickly_and_told_briefly() -> None:
+    names = ", ".join(f"{{name: r{number}, match: [{{customer: c{number}}}], weight: 5}}" for number in range(60))
+    (warning,) = of_routes(f"{ANY}, {names}")
+    assert "and 55 more" in warning
+    thousands = ", ".join(f"c{number}" for number in range(20_000))
+    many = f"{{name: a, match: [{{customer: {{in: [{thousands}]}}}}], weight: 5}}"
+    assert len(of_routes(f"{many}, {many.replace('name: a', 'name: b')}")) == 1
