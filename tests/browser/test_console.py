@@ -168,6 +168,19 @@ def test_a_mistake_in_the_routing_file_is_where_one_looks(running: GatewayProces
     expect(banner).to_be_hidden()
 
 
+def test_what_the_routing_file_cannot_mean_is_where_one_looks(running: GatewayProcess, console: Page) -> None:
+    late = "- {name: late, match: [{customer: x}], weight: 5}"
+    line = next(line for line in ROUTING.splitlines() if "name: everyone" in line)
+    indent = line[: len(line) - len(line.lstrip())]
+    file_of(running).write_text(ROUTING.replace(line, f"{indent}- {{name: all, weight: 50}}\n{indent}{late}\n{line}"))
+    banner = console.locator("#config-warnings")
+    expect(banner).to_be_in_viewport()
+    expect(banner).to_contain_text("'all' matches every request")
+    expect(console.locator("#config-alarm")).to_be_hidden()
+    file_of(running).write_text(ROUTING)
+    expect(banner).to_be_hidden()
+
+
 def test_who_gets_what(console: Page) -> None:
     form = console.locator("#what-if")
     form.get_by_label("Customer", exact=True).fill("friend-7")

@@ -33,6 +33,35 @@ def test_a_key_names_its_customer_and_scopes(file: Path) -> None:
     assert str(identity) == f"acme (key {load_keys(file).keys[0].id})"
 
 
+@pytest.mark.parametrize(
+    "customer",
+    [
+        "0123",
+        "1e3",
+        "+41791234567",
+        "12:30",
+        "1_000",
+        "on",
+        "null",
+        "~",
+        "=",
+        "2024-01-01",
+        "\u201cacme\u201d",
+        "!a",
+        "*a",
+        "a: b",
+        "# a",
+        "'",
+    ],
+)
+def test_a_customer_is_named_as_written(file: Path, customer: str) -> None:
+    for _ in range(2):  # what is read is written again
+        key = add(file, customer)
+        identity = Keyring(file).identity(key.encode())
+        assert identity is not None
+        assert identity.customer == customer
+
+
 def test_only_a_hash_is_kept_and_only_for_the_owner(file: Path) -> None:
     old = os.umask(0)
     try:
