@@ -16,6 +16,7 @@ from gateway.settings.routing_settings import RoutingSettings
 from gateway.settings.warnings import routing_warnings
 
 log: Final = logging.getLogger("gateway.configuration")
+MOST_TOLD: Final = 50  # warnings in the log at once
 Key = tuple[str, int]  # a model and a version
 
 
@@ -68,9 +69,11 @@ class Configuration:
         self.status.warnings = tuple(routing_warnings(routing))
         passed_over = (f"{self._repository.path}/{over}" for over in self._repository.passed_over())
         found = [*(f"{self.path}: {warning}" for warning in self.status.warnings), *passed_over]
-        for line in found:
-            if line not in self._told:
-                log.warning("%s", line)
+        new = [line for line in found if line not in self._told]
+        for line in new[:MOST_TOLD]:
+            log.warning("%s", line)
+        if len(new) > MOST_TOLD:
+            log.warning("%d more warnings of this kind; `gateway check` lists them", len(new) - MOST_TOLD)
         self._told = frozenset(found)
 
     def modality(self, model: str) -> str | None:

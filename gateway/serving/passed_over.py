@@ -15,6 +15,7 @@ from typing import Final
 MODEL: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 VERSION: Final = re.compile(r"[1-9][0-9]*")
 FILE: Final = "model.onnx"
+_REMEDY: Final = "it must be readable by the gateway's user"
 _MEANT_AS_VERSION: Final = re.compile(r"(?:v|ver|version)?[-_. +]*\d[\d._]*\s*", re.IGNORECASE)
 _NOT_MEANT: Final = frozenset(("lost+found", "__pycache__"))
 _OTHER_KINDS: Final = (
@@ -41,7 +42,7 @@ def passed_over(repository: Path) -> list[PassedOver]:
         entries = sorted(repository.iterdir())
     except OSError as error:
         return [PassedOver(repository.name, "", f"cannot be read: {error.strerror}")]
-    return [found for entry in entries if not _hidden(entry) for found in _entry(entry)]
+    return [_printable(found) for entry in entries if not _hidden(entry) for found in _entry(entry)]
 
 
 def why_not_served(folder: Path) -> str:
@@ -56,11 +57,27 @@ def why_not_served(folder: Path) -> str:
             return "" if file.is_file() and os.access(file, os.R_OK) else _unreadable(file)
         return _instead(sorted(path.name for path in folder.iterdir() if not _hidden(path)))
     except OSError as error:
-        return f"cannot be read: {error.strerror}; it must be readable by the gateway's user"
+        return f"cannot be read: {error.strerror}; {_REMEDY}"
+
+
+def _printable(found: PassedOver) -> PassedOver:
+    """The same with what a terminal or JSON would not take, as in names that are no UTF-8, spelt out."""
+    return PassedOver(*("".join(map(_spelt, text)) for text in (found.name, found.version, found.reason)))
+
+
+def _spelt(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 def _entry(entry: Path) -> Iterator[PassedOver]:
     """What is wrong with one entry of the repository, and below it."""
+    try:
+        yield from _looked_at(entry)
+    except OSError as error:
+        yield PassedOver(entry.name, "", f"cannot be read: {error.strerror}; {_REMEDY}")
+
+
+def _looked_at(entry: Path) -> Iterator[PassedOver]:
     if entry.is_symlink() and not entry.exists():
         yield PassedOver(entry.name, "", f"is a link to {os.readlink(entry)}, which does not exist")
     elif entry.is_dir():
@@ -79,11 +96,7 @@ def _misnamed(folder: Path) -> Iterator[PassedOver]:
 
 def _model(folder: Path) -> Iterator[PassedOver]:
     name = folder.name
-    try:
-        entries = sorted(entry for entry in folder.iterdir() if not _hidden(entry))
-    except OSError as error:
-        yield PassedOver(name, "", f"cannot be read: {error.strerror}; it must be readable by the gateway's user")
-        return
+    entries = sorted(entry for entry in folder.iterdir() if not _hidden(entry))
     versions = [entry for entry in entries if VERSION.fullmatch(entry.name) and entry.is_dir()]
     found = [PassedOver(name, "", reason) for reason in _flat(entries)]
     for entry in entries:
@@ -144,7 +157,7 @@ def _instead(names: list[str]) -> str:
 def _unreadable(file: Path) -> str:
     if not file.is_file():
         return f"{FILE} is no regular file"
-    return f"{FILE} cannot be read: it must be readable by the gateway's user"
+    return f"{FILE} cannot be read: {_REMEDY}"
 
 
 def _hidden(path: Path) -> bool:

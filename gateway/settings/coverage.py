@@ -4,7 +4,8 @@ All of it is certain: where it says that a route never matches, no request that 
 such routes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import re2
 
@@ -12,7 +13,7 @@ from gateway.settings.matching import MatcherSettings, MatchSettings
 from gateway.settings.routing_settings import RouteSettings
 
 Asked = Mapping[str, MatcherSettings]  # the conditions of one item, by where they stand: `customer`, `headers.x-region`
-MOST_VALUES = 1000  # of one condition that are looked up one by one
+MOST_ITEMS: Final = 200  # that another is held against one by one
 
 
 def asked(item: MatchSettings) -> Asked:
@@ -46,7 +47,8 @@ def fits_none(matcher: MatcherSettings) -> bool:
 def values(matcher: MatcherSettings) -> frozenset[str] | None:
     """The values that fit, where the matcher names them one by one; None where it does not."""
     named = frozenset((matcher.exact,)) if matcher.exact is not None else matcher.in_
-    return None if named is None else frozenset(value for value in named if fits(matcher, value))
+    alone = len(matcher.model_fields_set) == 1
+    return named if alone or named is None else frozenset(value for value in named if fits(matcher, value))
 
 
 def fits(matcher: MatcherSettings, value: str) -> bool:
@@ -76,37 +78,44 @@ def covers(wide: MatcherSettings, narrow: MatcherSettings) -> bool:
     )
 
 
-def too_late(routes: Sequence[RouteSettings]) -> Iterator[tuple[int, list[int]]]:
+def too_late(routes: Sequence[RouteSettings]) -> list[tuple[int, list[int]]]:
     """The routes that never match, with those before them that match instead; none of those that follow a catch-all."""
-    before: list[tuple[int, Asked]] = []
+    found = []
+    before = _Before()
     for position, route in enumerate(routes):
         if matches_all(route):
-            return
+            break
         items = [asked(item) for item in route.match]
-        instead = [_instead(item, before) for item in items]
+        instead = [before.instead_of(item) for item in items]
         if all(instead):
-            yield position, sorted({number for numbers in instead for number in numbers})
-        before += ((position, item) for item in items)
+            found.append((position, sorted({number for numbers in instead for number in numbers})))
+        for item in items:
+            before.add(position, item)
+    return found
 
 
-def _instead(item: Asked, before: Sequence[tuple[int, Asked]]) -> set[int]:
-    """The routes that match whatever the item does: one of them, or several that share its values; empty if none."""
-    for position, wide in before:
-        if _item_covers(wide, item):
-            return {position}
-    for where, matcher in item.items():
-        named = values(matcher)
-        if named and len(named) <= MOST_VALUES:
-            shared = [_of_value(value, where, item, before) for value in named]
-            if None not in shared:
-                return {position for position in shared if position is not None}
-    return set()
+class _Before:
+    """The items of the routes before one. In a long list only values that are named one by one are looked up."""
 
+    def __init__(self) -> None:
+        self._items: list[tuple[int, Asked]] = []
+        self._of_value: dict[tuple[str, str], int] = {}  # the first route for each value that is all it asks for
 
-def _of_value(value: str, where: str, item: Asked, before: Sequence[tuple[int, Asked]]) -> int | None:
-    single = {**item, where: MatcherSettings(exact=value)}
-    return next((position for position, wide in before if _item_covers(wide, single)), None)
+    def add(self, position: int, item: Asked) -> None:
+        self._items.append((position, item))
+        if len(item) == 1:
+            ((where, matcher),) = item.items()
+            for value in values(matcher) or ():
+                self._of_value.setdefault((where, value), position)
 
-
-def _item_covers(wide: Asked, narrow: Asked) -> bool:
-    return all(where in narrow and covers(matcher, narrow[where]) for where, matcher in wide.items())
+    def instead_of(self, item: Asked) -> set[int]:
+        """The routes that match whatever the item does: one, or several that share its values; empty if none."""
+        for where, matcher in item.items():
+            named = values(matcher)
+            if named and all((where, value) in self._of_value for value in named):
+                return {self._of_value[where, value] for value in named}
+        if len(self._items) <= MOST_ITEMS:
+            for position, wide in self._items:
+                if all(where in item and covers(matcher, item[where]) for where, matcher in wide.items()):
+                    return {position}
+        return set()

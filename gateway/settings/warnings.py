@@ -15,6 +15,7 @@ SHARES: Final = frozenset(("error_rate", "accuracy"))  # between 0 and 1, whatev
 KNOWN_WITHOUT_TRAFFIC: Final = "candidate.requests_per_s"
 CANDIDATE: Final = "candidate."
 Line = ConditionSettings | LimitSettings
+Late = Sequence[tuple[int, list[int]]]  # routes that never match, with those that match instead
 
 
 def routing_warnings(routing: RoutingSettings) -> list[str]:
@@ -32,15 +33,16 @@ def release_warnings(release: ReleaseSettings) -> Iterator[str]:
         if release.split is not None:
             yield ".split: there is no candidate for it to send requests to; name one, or take it out"
         return
-    yield from _order(routes)
-    reached = _reached(routes)
+    late = too_late(routes)
+    yield from _order(routes, late)
+    reached = _reached(routes, {position for position, _ in late})
     yield from _traffic(release, reached, mirrors)
     yield from _ramp(release, routes)
     yield from _conditions(routes, reached)
     yield from _guards(release, reached, mirrors)
 
 
-def _order(routes: Sequence[RouteSettings]) -> Iterator[str]:
+def _order(routes: Sequence[RouteSettings], late: Late) -> Iterator[str]:
     """Routes that never match, for what stands before them or for what they say themselves."""
     for position, route in enumerate(routes):
         for number, item in enumerate(route.match):
@@ -56,7 +58,7 @@ def _order(routes: Sequence[RouteSettings]) -> Iterator[str]:
                 f".split.routes[{position}]: '{route.name}' matches every request, so those after it never do: {after};"
                 f" put '{route.name}' last"
             )
-    for position, earlier in too_late(routes):
+    for position, earlier in late:
         name, names = routes[position].name, _listed([routes[other].name for other in earlier])
         match = "match" if len(earlier) > 1 else "matches"
         yield (
@@ -65,9 +67,8 @@ def _order(routes: Sequence[RouteSettings]) -> Iterator[str]:
         )
 
 
-def _reached(routes: Sequence[RouteSettings]) -> list[RouteSettings]:
+def _reached(routes: Sequence[RouteSettings], late: set[int]) -> list[RouteSettings]:
     """The routes that some request can reach."""
-    late = {position for position, _ in too_late(routes)}
     reached = []
     for position, route in enumerate(routes):
         if position not in late:

@@ -127,6 +127,13 @@ def test_models_that_are_linked_in_as_a_config_map_does(tmp_path: Path) -> None:
     assert passed_over(tmp_path) == []
 
 
+def test_names_that_no_terminal_takes_are_spelt_out(tmp_path: Path) -> None:
+    (tmp_path / "a\x1b[31m\n").mkdir()
+    os.mkdir(os.fsencode(tmp_path) + b"/b\xff")
+    assert [over.name for over in passed_over(tmp_path)] == ["a\\x1b[31m\\n", "b\\udcff"]
+    assert all(str(over).isprintable() for over in passed_over(tmp_path))
+
+
 def test_a_repository_that_is_gone_is_told(tmp_path: Path) -> None:
     assert "cannot be read" in passed_over(tmp_path / "gone")[0].reason
 

@@ -90,7 +90,7 @@ def test_the_shipped_file_can_be_promoted_model_by_model() -> None:
     assert [line for line in text.splitlines() if line.startswith("#")] == comments
 
 
-def test_a_version_may_be_spelt_as_yaml_allows() -> None:
+def test_a_version_is_moved_as_it_is_written() -> None:
     assert promoted("models: {m: {stable: 1, candidate: 0x2}}", "m") == "models: {m: {stable: 0x2}}"
 
 

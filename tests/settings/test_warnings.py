@@ -208,3 +208,9 @@ def test_long_lists_are_looked_through_quickly_and_told_briefly() -> None:
     thousands = ", ".join(f"c{number}" for number in range(20_000))
     many = f"{{name: a, match: [{{customer: {{in: [{thousands}]}}}}], weight: 5}}"
     assert len(of_routes(f"{many}, {many.replace('name: a', 'name: b')}")) == 1
+    lists = [", ".join(f"c{number}" for number in range(first, first + 50)) for first in range(0, 50_000, 50)]
+    thousand = [f"{{name: r{i}, match: [{{customer: {{in: [{names}]}}}}], weight: 5}}" for i, names in enumerate(lists)]
+    assert of_routes(", ".join([*thousand, "{name: z, match: [{customer: {in: [c9, c70]}}], weight: 5}"])) == [
+        "models.m.split.routes[1000]: 'z' never matches: 'r0' and 'r1' before it match all that it does;"
+        " put 'z' first, or take it out"
+    ]
