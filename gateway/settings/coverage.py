@@ -13,6 +13,8 @@ from gateway.settings.matching import MatcherSettings, MatchSettings
 from gateway.settings.routing_settings import RouteSettings
 
 Asked = Mapping[str, MatcherSettings]  # the conditions of one item, by where they stand: `customer`, `headers.x-region`
+Named = Mapping[str, frozenset[str] | None]  # the values of those that name theirs one by one
+MOST_TRIED: Final = 200  # values of one condition that are held against its others
 MOST_ITEMS: Final = 200  # that another is held against one by one
 
 
@@ -45,10 +47,11 @@ def fits_none(matcher: MatcherSettings) -> bool:
 
 
 def values(matcher: MatcherSettings) -> frozenset[str] | None:
-    """The values that fit, where the matcher names them one by one; None where it does not."""
+    """The values that fit, where the matcher names them; None where it does not, or where they take long to try."""
     named = frozenset((matcher.exact,)) if matcher.exact is not None else matcher.in_
-    alone = len(matcher.model_fields_set) == 1
-    return named if alone or named is None else frozenset(value for value in named if fits(matcher, value))
+    if named is None or len(matcher.model_fields_set) == 1:
+        return named
+    return None if len(named) > MOST_TRIED else frozenset(value for value in named if fits(matcher, value))
 
 
 def fits(matcher: MatcherSettings, value: str) -> bool:
@@ -63,9 +66,8 @@ def fits(matcher: MatcherSettings, value: str) -> bool:
     )
 
 
-def covers(wide: MatcherSettings, narrow: MatcherSettings) -> bool:
-    """Whether, for certain, all that fits `narrow` fits `wide`."""
-    named = values(narrow)
+def covers(wide: MatcherSettings, narrow: MatcherSettings, named: frozenset[str] | None) -> bool:
+    """Whether, for certain, all that fits `narrow`, whose values are `named`, fits `wide`."""
     if named is not None:
         return all(fits(wide, value) for value in named)
     if wide.exact is not None or wide.in_ is not None:
@@ -74,7 +76,7 @@ def covers(wide: MatcherSettings, narrow: MatcherSettings) -> bool:
         (wide.prefix is None or (narrow.prefix is not None and narrow.prefix.startswith(wide.prefix)))
         and (wide.suffix is None or (narrow.suffix is not None and narrow.suffix.endswith(wide.suffix)))
         and (wide.regex is None or wide.regex == narrow.regex)
-        and (wide.not_ is None or (narrow.not_ is not None and covers(narrow.not_, wide.not_)))
+        and (wide.not_ is None or (narrow.not_ is not None and covers(narrow.not_, wide.not_, values(wide.not_))))
     )
 
 
@@ -86,11 +88,12 @@ def too_late(routes: Sequence[RouteSettings]) -> list[tuple[int, list[int]]]:
         if matches_all(route):
             break
         items = [asked(item) for item in route.match]
-        instead = [before.instead_of(item) for item in items]
+        named = [{where: values(matcher) for where, matcher in item.items()} for item in items]
+        instead = [before.instead_of(*both) for both in zip(items, named, strict=True)]
         if all(instead):
             found.append((position, sorted({number for numbers in instead for number in numbers})))
-        for item in items:
-            before.add(position, item)
+        for both in zip(items, named, strict=True):
+            before.add(position, *both)
     return found
 
 
@@ -101,21 +104,20 @@ class _Before:
         self._items: list[tuple[int, Asked]] = []
         self._of_value: dict[tuple[str, str], int] = {}  # the first route for each value that is all it asks for
 
-    def add(self, position: int, item: Asked) -> None:
+    def add(self, position: int, item: Asked, named: Named) -> None:
         self._items.append((position, item))
         if len(item) == 1:
-            ((where, matcher),) = item.items()
-            for value in values(matcher) or ():
+            ((where, alone),) = named.items()
+            for value in alone or ():
                 self._of_value.setdefault((where, value), position)
 
-    def instead_of(self, item: Asked) -> set[int]:
+    def instead_of(self, item: Asked, named: Named) -> set[int]:
         """The routes that match whatever the item does: one, or several that share its values; empty if none."""
-        for where, matcher in item.items():
-            named = values(matcher)
-            if named and all((where, value) in self._of_value for value in named):
-                return {self._of_value[where, value] for value in named}
+        for where, these in named.items():
+            if these and all((where, value) in self._of_value for value in these):
+                return {self._of_value[where, value] for value in these}
         if len(self._items) <= MOST_ITEMS:
             for position, wide in self._items:
-                if all(where in item and covers(matcher, item[where]) for where, matcher in wide.items()):
+                if all(where in item and covers(matcher, item[where], named[where]) for where, matcher in wide.items()):
                     return {position}
         return set()
