@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 
 from gateway.errors import SettingsError
+from gateway.routing.matchers import compiled
 from gateway.settings.base import Settings
 from gateway.settings.gateway_settings import GatewaySettings
 from gateway.settings.keys import KeysSettings
 from gateway.settings.load import parse
-from gateway.settings.matching import MatchSettings
+from gateway.settings.matching import MatchSettings, text_of
 from gateway.settings.model_settings import ModelSettings
 from gateway.settings.routing_settings import RoutingSettings
 
@@ -192,3 +193,12 @@ def test_a_key_of_a_hand_written_file_of_keys() -> None:
     expires = text.replace("created:", "expires: 2027-01-01 10:00:00Z, created:")
     assert parse(expires, KeysSettings, "").keys[0].expires is not None
     assert "quotes" in refusal(text.replace("0123", "on"), KeysSettings)
+
+
+def test_what_a_request_says_meets_what_the_file_says() -> None:
+    """Customer 0123 is not customer 83, which YAML 1.1 would make of it; a number of JSON is as Python writes it."""
+    not_0123 = matched("{customer: {not: {in: [0123]}}}").customer
+    assert not_0123 is not None
+    assert [compiled(not_0123)(customer) for customer in ("0123", "83", "123", None)] == [False, True, True, True]
+    price = matched("{parameters: {price: {in: [1.1, 1000.0]}}}").parameters["price"]
+    assert [compiled(price)(text_of(number)) for number in (1.10, 1e3, 1.11)] == [True, True, False]
