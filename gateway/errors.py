@@ -16,9 +16,11 @@ GatewayError
     ├── HeadersTooLarge   431
     ├── ModelFailed       500 the model raised
     ├── InvalidOutput     500 the model answered with something that cannot be sent
+    ├── Unimplemented     501 what the protocol allows and is not done here
     ├── Overloaded        503 more in flight than configured
     ├── NotReady          503 starting or draining
-    └── DeadlineExceeded  504
+    ├── DeadlineExceeded  504
+    └── VersionUnsupported 505 HTTP/2 without TLS, and other versions of HTTP
 """
 
 from collections.abc import Mapping
@@ -138,6 +140,12 @@ class InvalidOutput(RequestError):
     outcome = Outcome.INVALID_OUTPUT
 
 
+class Unimplemented(RequestError):
+    status = 501
+    outcome = Outcome.CLIENT_ERROR
+    headers = CLOSING
+
+
 class Overloaded(RequestError):
     status = 503
     outcome = Outcome.OVERLOADED
@@ -153,3 +161,9 @@ class NotReady(RequestError):
 class DeadlineExceeded(RequestError):
     status = 504
     outcome = Outcome.TIMEOUT
+
+
+class VersionUnsupported(RequestError):
+    status = 505
+    outcome = Outcome.CLIENT_ERROR
+    headers = CLOSING

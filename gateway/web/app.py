@@ -12,9 +12,10 @@ from gateway.web import described
 from gateway.web.access import Access, Guarded
 from gateway.web.body import ClientGone
 from gateway.web.feedback import Feedback
-from gateway.web.infer import BROKEN, InferEndpoint
+from gateway.web.infer import BROKEN, InferEndpoint, target_of
 from gateway.web.metadata import JsonResponse, Metadata
 from gateway.web.repository import Operations, RepositoryApi
+from gateway.web.unserved import shown, unserved
 
 
 def data_plane(
@@ -42,14 +43,13 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    allowed = (error.headers or {}).get("Allow")
-    if request.url.path.endswith("/infer"):
-        allowed = "POST"
+    path: str = request.scope["path"]
+    allowed = "POST" if target_of(path) is not None else (error.headers or {}).get("Allow")
     if allowed:
-        message = f"{request.url.path} is served for {allowed}, not for {request.method}"
+        allowed = ", ".join(sorted(allowed.split(", ")))
+        message = f"{shown(path)} is served for {allowed}, not for {request.method}"
         return JsonResponse({"error": message}, 405, {"allow": allowed})
-    message = f"{request.url.path} is not served; GET /v2 and POST /v2/repository/index tell what is"
-    return JsonResponse({"error": message}, error.status_code)
+    return JsonResponse({"error": unserved(path)}, error.status_code)
 
 
 async def _gone(request: Request, error: Exception) -> Response:

@@ -16,11 +16,12 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.call import Call, Origin
-from gateway.errors import InvalidRequest, RequestError
+from gateway.errors import RequestError
 from gateway.reply import Reply
 from gateway.routing.release import CANDIDATE
 from gateway.serving.batch import Answer
 from gateway.web.errors import error_message
+from gateway.web.framing import VERSIONS, transfer_codings
 from gateway.web.infer import LINE, InferEndpoint, Target, failure, target_of_url
 from gateway.web.patience import PatientConnection
 from gateway.web.trace import echo_of, origin_of
@@ -29,6 +30,7 @@ from gateway.web.wire import message_bytes, prediction_bytes
 SMALL_BODY: Final = 65536  # a larger one is left to the ASGI task, which reads it with flow control
 NO_QUERY: Final[Mapping[str, bytes]] = {"query_string": b""}  # what is asked with one goes the long way
 CONTINUE: Final = b"100-continue"
+PLAIN: Final[tuple[list[bytes], ...]] = ([], [b"chunked"])  # transfer codings
 SMALL_DIGITS: Final = 5  # of a content-length: with more it is known to be larger before it is there
 CROWD_NS: Final = 1_000_000  # clients that take turns this fast are likely to meet in one turn of the event loop
 
@@ -111,14 +113,19 @@ class InferConnection(PatientConnection):
             and (target := target_of_url(self.url)) is not None
             and parser.get_method() == b"POST"
             and not parser.should_upgrade()
-            and len((headers := dict(self.headers)).get(b"content-length", b"")) <= SMALL_DIGITS
+            and (version := parser.get_http_version()) in VERSIONS
+            and (
+                len(length) <= SMALL_DIGITS
+                if (length := (headers := dict(self.headers)).get(b"content-length")) is not None
+                else transfer_codings(self.headers) in PLAIN and version != "1.0"
+            )
             and b"expect" not in headers
         ):
             self._target = target
-            keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
+            keep_alive = parser.should_keep_alive() and version != "1.0"
             cycle: Any = ShortCycle(self.headers, headers, keep_alive)
             self._short = self._answering = self.cycle = cycle
-            self.headers = []  # for trailers, see PatientConnection
+            self.headers = []  # for trailers, see FramedConnection
         else:
             self._go_the_long_way()
 
@@ -194,9 +201,6 @@ class InferConnection(PatientConnection):
             submitted, call = self._submitted
             if not _is_evidence(call):  # else a candidate that hangs would go unnoticed where clients give up first
                 submitted.cancel()
-
-    def send_400_response(self, msg: str) -> None:
-        self.refuse(InvalidRequest(f"no HTTP request: {msg}"))
 
     def busy(self) -> bool:
         answering = self._answering

@@ -7,17 +7,15 @@ import asyncio
 from typing import Any, Final
 
 from starlette.types import Message, Receive
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.errors import BodyTooSlow, HeadersTooLarge, RequestError
-from gateway.web.errors import error_message
-from gateway.web.wire import message_bytes
+from gateway.errors import BodyTooSlow, HeadersTooLarge
+from gateway.web.framing import FramedConnection
 
 WITHIN_S: Final = 10.0
 LARGEST_HEAD: Final = 65536  # bytes of request line and headers
 
 
-class PatientConnection(HttpToolsProtocol):
+class PatientConnection(FramedConnection):
     """uvicorn's protocol, with an end to its patience: it waits as long as it takes for a head to be complete.
 
     The timer runs only while a request is incomplete, so one that comes in a single packet pays nothing for it. A body
@@ -43,10 +41,8 @@ class PatientConnection(HttpToolsProtocol):
         self._in_head = True
 
     def on_headers_complete(self) -> None:
-        """uvicorn's. Trailers come as headers too: they must not pass for what a proxy has seen and let through."""
         self._in_head = False
         super().on_headers_complete()
-        self.headers = []
 
     def on_message_complete(self) -> None:
         self._ended = True
@@ -54,7 +50,7 @@ class PatientConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._ended = False
-        HttpToolsProtocol.data_received(self, data)
+        self.feed(data)
         if self._in_head:
             self._head_size += 1 if self._ended else len(data)  # how much of it is the new head's is not known
             if self._head_size > LARGEST_HEAD and not self.transport.is_closing():
@@ -84,6 +80,9 @@ class PatientConnection(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
+        if self._parting is not None:
+            self.say_goodbye()
+            return
         self._idle_since_s = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self._look_if_idle)
@@ -102,11 +101,6 @@ class PatientConnection(HttpToolsProtocol):
         """Whether a request is being answered, for which the application may yet read its body."""
         cycle: Any = self.cycle  # None before the first request
         return cycle is not None and not cycle.response_complete
-
-    def refuse(self, error: RequestError) -> None:
-        """Answer and close, without the application."""
-        self.transport.write(message_bytes(error_message(error), closing=True))
-        self.transport.close()
 
     def _watch(self, waiting: bool) -> None:
         if self._late is not None:

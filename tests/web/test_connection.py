@@ -32,10 +32,10 @@ class Reply(NamedTuple):
 
 
 class Wire:
-    """A raw connection to the gateway."""
+    """A raw connection to the gateway; `port`: another one than that of the data plane."""
 
-    def __init__(self, gateway: GatewayProcess) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", gateway.port), PATIENCE_S)
+    def __init__(self, gateway: GatewayProcess, port: int | None = None) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port or gateway.port), PATIENCE_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = self.socket.makefile("rb")
 
