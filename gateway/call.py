@@ -39,6 +39,23 @@ class Source:
     media: str | None = None
     origin: Origin | None = None
 
+    @property
+    def received(self) -> bytes:
+        """What was received, to the byte."""
+        return self.body
+
+
+class RestatedSource(Source):
+    """A request that came as no JSON (NaN as a number); `body` is its JSON, so that a record can hold it."""
+
+    def __init__(self, body: bytes, json_length: int | None, received: bytes) -> None:
+        super().__init__(body, json_length)
+        self._received = received
+
+    @property
+    def received(self) -> bytes:
+        return self._received
+
 
 class Call:
     """A prediction decided and checked, not yet run.

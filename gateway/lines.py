@@ -40,7 +40,7 @@ def answered_lines(answered: Sequence[Answered], inputs: str) -> bytes:
     for call, reply in answered:
         source, request, response = call.source, call.source.body, reply.body
         if not full or source.json_length is not None or source.media is not None or LF in request or CR in request:
-            request = request_part(request, source.json_length, source.media, inputs)
+            request = request_part(request if full else source.received, source.json_length, source.media, inputs)
         if reply.json_length is not None:
             response = response_part(response, reply.json_length)
         outcome = _rescued(call, Outcome.OK) if call.rescued else _OK
@@ -54,7 +54,8 @@ def failed_line(call: Call, error: RequestError, duration_ns: int, inputs: str) 
     source = call.source
     outcome = _rescued(call, error.outcome) if call.rescued else outcome_part(error.outcome)
     begin = _begin(call, b"%d" % time.time_ns(), outcome, duration_ns, 0, 0, UNKNOWN_CLASS)
-    request = request_part(source.body, source.json_length, source.media, inputs)
+    body = source.body if inputs == "full" else source.received
+    request = request_part(body, source.json_length, source.media, inputs)
     return b"".join((begin, request, RESPONSE, error_part(str(error)), END))
 
 

@@ -7,17 +7,19 @@ A body with binary tensors is the JSON, then the raw tensors in the order in whi
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import orjson
 
 from gateway.errors import InvalidRequest
-from gateway.protocol.elements import datatype_of, from_bytes, from_json, shaped, short
+from gateway.protocol.constants import parse
+from gateway.protocol.elements import datatype_of, from_base64, from_bytes, from_json, shaped, short
 from gateway.tensors import (
     DATATYPES,
     NO_PARAMETERS,
     Array,
+    Datatype,
     InferRequest,
     Parameters,
     RequestedOutput,
@@ -25,10 +27,19 @@ from gateway.tensors import (
     TensorSpec,
 )
 
+BASE64: Final = "base64"
 _UNSERVED: Final = {
     "sequence_id": "sequences are not served: a request stands alone",
     "shared_memory_region": "the shared memory extension is not served: send the data in the body",
 }
+
+
+class NotJson(InvalidRequest):
+    """JSON that orjson cannot read; `restated` may."""
+
+    def __init__(self, message: str, error: orjson.JSONDecodeError) -> None:
+        super().__init__(message)
+        self.error = error
 
 
 class _Tail:
@@ -55,6 +66,14 @@ def decode_request(body: bytes, json_length: int | None = None) -> InferRequest:
 
     Raises InvalidRequest that names the tensor and the remedy.
     """
+    try:
+        return decode_strict(body, json_length)
+    except NotJson as error:
+        return restated(error, body, json_length)[0]
+
+
+def decode_strict(body: bytes, json_length: int | None = None) -> InferRequest:
+    """The same; raises NotJson where the JSON holds NaN or Infinity as numbers too."""
     if json_length is None:
         return _request(_document(body), None)
     if not 0 <= json_length <= len(body):
@@ -63,6 +82,18 @@ def decode_request(body: bytes, json_length: int | None = None) -> InferRequest:
         )
     view = memoryview(body)
     return decode_document(_document(view[:json_length]), view[json_length:])
+
+
+def restated(error: NotJson, body: bytes, json_length: int | None) -> tuple[InferRequest, bytes, int | None]:
+    """A request with NaN or Infinity as numbers, and its body and length in valid JSON. Raises `error` for others."""
+    parsed = parse(error.error)
+    if parsed is None:
+        raise error
+    document, text = parsed
+    if json_length is None:
+        return _request(_object(document), None), text, None
+    raw = memoryview(body)[json_length:]
+    return decode_document(_object(document), raw), b"".join((text, raw)), len(text)
 
 
 def decode_document(document: dict[str, Any], raw: bytes | memoryview | None) -> InferRequest:
@@ -103,10 +134,14 @@ def _document(text: bytes | memoryview) -> dict[str, Any]:
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the body is not valid JSON: {error}{_binary_hint(text)}") from None
+        raise NotJson(f"the body is not valid JSON: {error}{_binary_hint(text)}", error) from None
+    return _object(document)
+
+
+def _object(document: Any) -> dict[str, Any]:
     if type(document) is not dict:
         raise InvalidRequest('the body must be a JSON object: {"inputs": [...]}')
-    return document
+    return cast(dict[str, Any], document)
 
 
 def _binary_hint(text: bytes | memoryview) -> str:
@@ -124,6 +159,8 @@ def _request(document: dict[str, Any], tail: _Tail | None) -> InferRequest:
     request = InferRequest(_inputs(items, tail), None, identifier, NO_PARAMETERS)
     if "parameters" in document:
         request.parameters = _parameters(document)
+        if request.parameters.get("content_type") == BASE64:
+            raise InvalidRequest("parameters.content_type: base64 is said of an input, in the input's own parameters")
         request.binary_output = _flag(request.parameters, "binary_data_output") or False
     if "outputs" in document:
         request.outputs = _requested_outputs(document["outputs"]) or None
@@ -161,13 +198,20 @@ def _input(item: Any, tail: _Tail | None) -> Tensor:
     if "data" in item:
         if "binary_data_size" in parameters:
             raise InvalidRequest("has both data and binary_data_size; send one of them")
-        return Tensor(name, datatype.name, from_json(item["data"], datatype, shape), parameters)
+        return _tensor(name, datatype, from_json(item["data"], datatype, shape), parameters)
     if "binary_data_size" not in parameters:
         raise InvalidRequest("has neither data nor parameters.binary_data_size")
     if tail is None:
         raise InvalidRequest("binary_data_size needs the header Inference-Header-Content-Length")
     raw = tail.take(parameters["binary_data_size"])
-    return Tensor(name, datatype.name, from_bytes(raw, datatype, shape), parameters)
+    return _tensor(name, datatype, from_bytes(raw, datatype, shape), parameters)
+
+
+def _tensor(name: str, datatype: Datatype, array: Array, parameters: Parameters) -> Tensor:
+    """`content_type`, by which MLServer's clients say what an input is: base64 alone says how elements are written."""
+    if parameters and parameters.get("content_type") == BASE64:
+        array = from_base64(array, datatype)
+    return Tensor(name, datatype.name, array, parameters)
 
 
 def _parameters(item: Mapping[str, Any]) -> Parameters:

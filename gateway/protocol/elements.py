@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
+import pybase64
 
 from gateway.errors import InvalidRequest
 from gateway.tensors import DATATYPES, Array, Datatype
@@ -86,7 +87,7 @@ def from_json(data: object, datatype: Datatype, shape: list[int]) -> Array:
     try:
         packed = _packer(datatype.code, count).pack(*data)
     except (struct.error, OverflowError):
-        packed = _packer(datatype.code, count).pack(*_careful(data, datatype))
+        packed = _packed_otherwise(data, datatype)
     return shaped(packed, datatype, shape)
 
 
@@ -106,6 +107,20 @@ def from_bytes(raw: memoryview, datatype: Datatype, shape: list[int]) -> Array:
     if datatype.code == "?" and count and array.view(np.uint8).max() > 1:
         raise InvalidRequest(f"a BOOL byte must be 0 or 1, found {array.view(np.uint8).max()}")
     return array
+
+
+def from_base64(array: Array, datatype: Datatype) -> Array:
+    """BYTES elements that are written in standard Base64, as what they mean."""
+    if datatype.name != "BYTES":
+        raise InvalidRequest(f"content_type base64 is for BYTES, not for {datatype.name}")
+    decoded = np.empty(array.shape, object)
+    flat = decoded.reshape(-1)  # a view, since it is new
+    for index, element in enumerate(array.ravel()):
+        try:
+            flat[index] = pybase64.b64decode(element, validate=True)
+        except ValueError:
+            raise InvalidRequest(f"data[{index}] = {short(element)} is no Base64 (RFC 4648, 4, padded)") from None
+    return decoded
 
 
 def to_bytes(array: Array, datatype: str) -> bytes:
@@ -132,6 +147,17 @@ def to_json(array: Array, datatype: str) -> list[Any]:
 @lru_cache(maxsize=1024)
 def _packer(code: str, count: int) -> struct.Struct:
     return struct.Struct(f"<{count}{code}")
+
+
+def _packed_otherwise(data: list[Any], datatype: Datatype) -> bytes:
+    """With the names of numbers that are not finite; else raises InvalidRequest that names the first misfit."""
+    if datatype.name in FLOATS:
+        spelt = [NON_FINITE.get(value, value) if type(value) is str else value for value in data]
+        try:
+            return _packer(datatype.code, len(data)).pack(*spelt)
+        except (struct.error, OverflowError):
+            pass
+    return _packer(datatype.code, len(data)).pack(*_careful(data, datatype))
 
 
 def _careful(data: list[Any], datatype: Datatype) -> Iterator[float]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import orjson
+
 from gateway.errors import ModelUnavailable, SettingsError
 from gateway.serving.batcher import Batcher, BatchingRules
 from gateway.serving.bounds import stretched_by
@@ -107,7 +109,10 @@ class ModelVersion:
         self.labels = labels_of(loaded)
         self.classes = Classes(loaded.settings, self.signature, self.labels)
         self.output_parameters: list[Parameters] = [
-            {"labels": list(spec.labels)} if spec.labels else NO_PARAMETERS for spec in self.signature.outputs
+            {"labels": orjson.dumps(spec.labels).decode()}
+            if spec.labels
+            else NO_PARAMETERS  # no lists in the protocol's
+            for spec in self.signature.outputs
         ]
         self._closing = False
         threads = ThreadPoolExecutor(

@@ -11,7 +11,7 @@ from gateway.errors import BodyTooLarge, InvalidRequest, UnsupportedMedia
 Headers = Mapping[bytes, bytes]
 DISCARD: Final = 8 * 1024 * 1024  # read this much of a body that is too large, so that the client hears the answer
 CHUNK: Final = 4096  # decoded at a time: what is left of it is copied for each member, of which many fit in it
-WINDOW_BITS: Final = {b"gzip": 31, b"deflate": 15}
+WINDOW_BITS: Final = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # x-gzip: RFC 9110, 8.4.1.3
 
 
 class ClientGone(Exception):
@@ -34,7 +34,7 @@ async def read_body(receive: Receive, headers: Headers, max_body: int) -> bytes:
     elif len(body) > max_body:
         raise _too_large(max_body)
     encoding = headers.get(b"content-encoding")
-    return body if encoding is None else _decoded(body, encoding.strip().lower(), max_body)
+    return body if encoding is None else _decoded(body, encoding, max_body)
 
 
 async def _joined(receive: Receive, first: bytes, max_body: int) -> bytes:
@@ -67,9 +67,11 @@ async def _discard(receive: Receive) -> None:
         left -= len(message["body"])
 
 
-def _decoded(body: bytes, encoding: bytes, max_body: int) -> bytes:
-    if encoding in (b"", b"identity"):
+def _decoded(body: bytes, named: bytes, max_body: int) -> bytes:
+    encodings = [encoding for part in named.split(b",") if (encoding := part.strip().lower()) not in (b"", b"identity")]
+    if not encodings:
         return body
+    encoding = b", ".join(encodings)  # what was compressed twice is not served: who does so means harm
     if encoding not in WINDOW_BITS:
         known = ", ".join(name.decode() for name in WINDOW_BITS)
         raise UnsupportedMedia(

@@ -127,6 +127,30 @@ class ModelDocument(TypedDict):
     outputs: list[SpecDocument]
 
 
+class ConfigTensorDocument(TypedDict):
+    """A tensor as Triton's configurations describe it; `dims` without the rows where max_batch_size is positive."""
+
+    name: str
+    data_type: str
+    dims: list[int]
+    optional: NotRequired[bool]
+
+
+class ModelConfigDocument(TypedDict):
+    """Triton's model configuration. `max_batch_size`: rows that run together; 0: requests are not joined."""
+
+    name: str
+    platform: str
+    backend: str
+    default_model_filename: str
+    version_policy: dict[str, Any]
+    max_batch_size: int
+    input: list[ConfigTensorDocument]
+    output: list[ConfigTensorDocument]
+    instance_group: list[dict[str, Any]]
+    dynamic_batching: NotRequired[dict[str, int]]
+
+
 class StatisticsDocument(TypedDict):
     """Triton's statistics."""
 
@@ -195,6 +219,7 @@ def _of(path: str, what: str) -> list[Operation]:
     return [
         Operation("GET", path, what, "Metadata.", ModelDocument, (404,)),
         Operation("GET", f"{path}/ready", f"{what}_ready", "Whether it serves.", ReadyDocument, (404, 503)),
+        Operation("GET", f"{path}/config", f"{what}_config", "Configuration.", ModelConfigDocument, (404,)),
         Operation("GET", f"{path}/stats", f"{what}_statistics", "Statistics.", StatisticsDocument, (404,)),
         Operation(
             "POST", f"{path}/infer", f"{what}_infer", "A prediction.", InferAnswerDocument, INFER_ERRORS,

@@ -9,26 +9,24 @@ from typing import Final, Protocol
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.call import Call, Origin, Source
-from gateway.errors import BodyTooSlow, InvalidRequest, RequestError, UnsupportedMedia
+from gateway.errors import BodyTooSlow, RequestError
 from gateway.identity.keyring import Identity
 from gateway.pipeline import Gateway
-from gateway.protocol.decode import decode_raw, decode_request
+from gateway.protocol.decode import NotJson, decode_strict
 from gateway.reply import Reply
-from gateway.served import ServedModel
 from gateway.serving.batch import Answer
-from gateway.tensors import InferRequest
 from gateway.web.access import Access
 from gateway.web.attributes import attributes_of, media_of
 from gateway.web.body import ClientGone, Headers, read_body
 from gateway.web.errors import send_error
 from gateway.web.outbox import Outbox
+from gateway.web.received import received, restated_source
 from gateway.web.trace import REQUEST_ID, TRACEPARENT, echo_of, log_extra, origin_of
 
 Target = tuple[str, int | None]
 _PATH: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 _NOT_PLAIN: Final = frozenset(b"%?#")
 LONGEST_PATH: Final = 512  # what is longer is not remembered, and names no model
-RAW: Final = "raw"  # a body of one tensor's bytes, of no media type
 LINE: Final = "canary_gateway.line"  # in an ASGI scope
 BROKEN: Final = "the gateway failed on this request; its log says how"
 log: Final = logging.getLogger("gateway.web")
@@ -113,10 +111,14 @@ class InferEndpoint:
         if pinned is not None:
             self.gateway.version(name, pinned)
         media = media_of(headers)
-        if media is None and b"inference-header-content-length" not in headers:
-            request, source = decode_request(body), Source(body)
-        else:
-            request, source = _decode(body, headers, media, served)
+        try:
+            if media is None and b"inference-header-content-length" not in headers:
+                request, source = decode_strict(body), Source(body)
+            else:
+                request, source = received(body, headers, media, served.name, served.stable.signature.inputs)
+                media = media and source.media
+        except NotJson as error:
+            (request, source), media = restated_source(error, body, headers), None
         if TRACEPARENT in headers or REQUEST_ID in headers:
             source.origin = origin_of(headers)
         attributes = attributes_of(served, headers, request.parameters, media)
@@ -160,25 +162,3 @@ def _target_of(path: str) -> Target | None:
 def number_of(version: str) -> int:
     """A version number from a path; 0, which is no version, where it is not one."""
     return int(version) if version.isascii() and version.isdigit() and len(version) < 10 else 0
-
-
-def _decode(body: bytes, headers: Headers, media: str | None, served: ServedModel) -> tuple[InferRequest, Source]:
-    """A body with binary tensors, or a raw one."""
-    length = headers.get(b"inference-header-content-length")
-    if length is not None:
-        length = length.strip(b" \t")
-        if not length.isdigit() or len(length) > 18:
-            raise InvalidRequest(f"Inference-Header-Content-Length must be a number of bytes, got {length[:40]!r}")
-        if int(length):
-            return decode_request(body, int(length)), Source(body, int(length))
-    inputs = served.stable.signature.inputs
-    if media is not None and (len(inputs) != 1 or inputs[0].datatype != "BYTES"):
-        raise UnsupportedMedia(
-            f"a raw {media} body needs a model with one BYTES input, which '{served.name}' is not;"
-            " send V2 JSON as application/json"
-        )
-    if len(inputs) != 1:
-        raise InvalidRequest(
-            f"a raw body (Inference-Header-Content-Length: 0) needs one input; the model has {len(inputs)}"
-        )
-    return decode_raw(body, inputs[0]), Source(body, media=media or RAW)

@@ -16,10 +16,12 @@ from gateway.serving.version import ModelVersion
 from gateway.shm.scoreboard import Totals
 from gateway.tensors import TensorSpec
 from gateway.web.infer import number_of
+from gateway.web.model_config import PLATFORM, config_of
 
 SERVER_NAME: Final = "canary-gateway"
-EXTENSIONS: Final = ("binary_tensor_data", "classification", "feedback", "model_repository", "statistics")
-PLATFORM: Final = "onnxruntime_onnx"
+EXTENSIONS: Final = (
+    "binary_tensor_data", "classification", "feedback", "model_configuration", "model_repository", "statistics",
+)  # fmt: skip
 
 
 class JsonResponse(Response):
@@ -49,6 +51,7 @@ class Metadata:
             *(Route(path, self.model) for path in (model, pinned)),
             *(Route(f"{path}/ready", self.model_ready) for path in (model, pinned)),
             *(Route(f"{path}/stats", self.statistics) for path in (model, pinned)),
+            *(Route(f"{path}/config", self.config) for path in (model, pinned)),
         ]
 
     async def server(self, request: Request) -> Response:
@@ -75,6 +78,12 @@ class Metadata:
                 "outputs": [_tensor(spec) for spec in version.signature.outputs],
             }
         )
+
+    async def config(self, request: Request) -> Response:
+        versions = self._versions(request)
+        served = self._gateway.served(request.path_params["model"])
+        version = versions[0] if "version" in request.path_params else served.stable
+        return JsonResponse(config_of(version, served.versions))
 
     async def model_ready(self, request: Request) -> Response:
         self._versions(request)

@@ -107,7 +107,8 @@ def test_zip_maps_are_a_matrix_with_labels(client: httpx.Client) -> None:
     rows = {"name": "X", "shape": [2, 3], "datatype": "FP32", "data": [9, 0, 0, 0, 0, 9]}
     for model, labels in (("zip_map_int", ["3", "5", "7"]), ("zip_map_str", ["cat", "dog", "eel"])):
         label, scores = infer(client, model, {"inputs": [rows]}).json()["outputs"]
-        assert (scores["datatype"], scores["shape"], scores["parameters"]) == ("FP32", [2, 3], {"labels": labels})
+        assert (scores["datatype"], scores["shape"], scores["parameters"].keys()) == ("FP32", [2, 3], {"labels"})
+        assert json.loads(scores["parameters"]["labels"]) == labels, "a string: the protocol's parameters hold no lists"
         assert [labels[int(np.argmax(scores["data"][:3]))], labels[int(np.argmax(scores["data"][3:]))]] == [
             str(value) for value in label["data"]
         ]
