@@ -1,7 +1,7 @@
 """Reads a request's body once, within its limit, and undoes its content encoding."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from starlette.types import Receive
@@ -9,9 +9,18 @@ from starlette.types import Receive
 from gateway.errors import BodyTooLarge, InvalidRequest, UnsupportedMedia
 
 Headers = Mapping[bytes, bytes]
+ENCODING: Final = b"content-encoding"
 DISCARD: Final = 8 * 1024 * 1024  # read this much of a body that is too large, so that the client hears the answer
 CHUNK: Final = 4096  # decoded at a time: what is left of it is copied for each member, of which many fit in it
 WINDOW_BITS: Final = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # x-gzip: RFC 9110, 8.4.1.3
+
+
+def by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The headers by name, the last of each; of content codings all, as the list that they are (RFC 9110, 5.3)."""
+    named = dict(headers)
+    if ENCODING in named:
+        named[ENCODING] = b", ".join(value for name, value in headers if name == ENCODING)
+    return named
 
 
 class ClientGone(Exception):
@@ -33,7 +42,7 @@ async def read_body(receive: Receive, headers: Headers, max_body: int) -> bytes:
         body = await _joined(receive, body, max_body)
     elif len(body) > max_body:
         raise _too_large(max_body)
-    encoding = headers.get(b"content-encoding")
+    encoding = headers.get(ENCODING)
     return body if encoding is None else _decoded(body, encoding, max_body)
 
 

@@ -17,7 +17,7 @@ from gateway.reply import Reply
 from gateway.serving.batch import Answer
 from gateway.web.access import Access
 from gateway.web.attributes import attributes_of, media_of
-from gateway.web.body import ClientGone, Headers, read_body
+from gateway.web.body import ClientGone, Headers, by_name, read_body
 from gateway.web.errors import send_error
 from gateway.web.outbox import Outbox
 from gateway.web.received import received, restated_source
@@ -62,7 +62,7 @@ class InferEndpoint:
             await self._application(scope, receive, send)
             return
         gateway = self.gateway
-        headers = dict(scope["headers"])
+        headers = by_name(scope["headers"])
         call: Call | None = None
         try:
             identity = None if self.access is None else self.access.predict(scope, headers)

@@ -171,6 +171,15 @@ def test_names_of_content_codings(client: httpx.Client, named: str, status: int)
     assert infer(client, "doubling", body, content_encoding=named).status_code == status
 
 
+@pytest.mark.parametrize(
+    ("named", "status"), [(["gzip", "identity"], 200), (["identity", "gzip"], 200), (["gzip"] * 2, 415)]
+)
+def test_content_codings_in_headers_of_their_own(client: httpx.Client, named: list[str], status: int) -> None:
+    body = gzip.compress(json.dumps({"inputs": [tensor()]}).encode())
+    headers = [("content-encoding", coding) for coding in named]
+    assert client.post("/v2/models/doubling/infer", content=body, headers=headers).status_code == status
+
+
 def test_model_configuration(server: Any) -> None:
     for version in ("", "1"):
         config = server.get_model_config("doubling", version)

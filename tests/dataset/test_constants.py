@@ -49,7 +49,7 @@ def test_what_is_recorded_of_them_is_exported_and_replayed(tmp_path: Path) -> No
     values = table.filter(pl.col("customer") == "plain")["input_x"].item().to_list()
     assert (math.isnan(values[0]), values[1]) == (True, -math.inf)
     replayed = json.loads(command(running.config, "replay", "doubling", "--version", "1", "--json").stdout)
-    assert (replayed["replayed"], replayed["answered_by"][0]["identical"]) == (2, 2), replayed
+    assert (replayed["replayed"], replayed["answered_by"][0]["exact"]) == (2, 2), replayed
 
 
 @pytest.mark.slow
