@@ -17,6 +17,7 @@ from gateway.protocol.elements import FLOATS, NON_FINITE
 
 MOST: Final = 2_000_000  # constants in one request: each takes 30 times its length in memory
 MOST_RUNS: Final = 10_000  # stretches between strings, in which constants stand: a tensor's data is one
+CHUNK: Final = 4096  # elements
 _TOKENS: Final = ("NaN", "Infinity")  # orjson stops behind a sign
 _SECRET: Final = secrets.token_hex(8)
 _MARKS: Final = {name: f"{_SECRET}{number}" for number, name in enumerate(("-Infinity", "Infinity", "NaN"))}
@@ -93,17 +94,26 @@ def _check_outside_of_data(document: Any) -> None:
 def _without_data(item: Any) -> Any:
     if type(item) is not dict or "data" not in item:
         return item
-    item["data"] = _spelt(item["data"], _FLOATS if item.get("datatype") in FLOATS else _OTHERS)
+    values = _FLOATS if item.get("datatype") in FLOATS else _OTHERS
+    data = item["data"]
+    if type(data) is list:
+        _spell(data, values)
+    elif type(data) is str:
+        item["data"] = values.get(data, data)
     return {key: value for key, value in item.items() if key != "data"}
 
 
-def _spelt(data: Any, values: Mapping[str, Any]) -> Any:
-    if type(data) is list:
-        return [
-            values.get(item, item) if type(item) is str else _spelt(item, values) if type(item) is list else item
-            for item in data
-        ]
-    return values.get(data, data) if type(data) is str else data
+def _spell(data: list[Any], values: Mapping[str, Any]) -> None:
+    """Put the values in their marks' place; numbers, of which there are most, are passed over a chunk at a time."""
+    for start in range(0, len(data), CHUNK):
+        chunk = data[start : start + CHUNK]
+        kinds = set(map(type, chunk))
+        if str in kinds:
+            data[start : start + CHUNK] = [values.get(item, item) if type(item) is str else item for item in chunk]
+        if list in kinds:
+            for item in chunk:
+                if type(item) is list:
+                    _spell(item, values)
 
 
 def _places(value: Any, place: str) -> Iterator[str]:
