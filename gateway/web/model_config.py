@@ -12,7 +12,7 @@ from gateway.tensors import TensorSpec
 PLATFORM: Final = "onnxruntime_onnx"
 BACKEND: Final = "onnxruntime"
 FILE: Final = "model.onnx"
-CPU_ONLY: Final = ("CPUExecutionProvider",)
+KINDS: Final = {"CPU": "KIND_CPU", "CUDA": "KIND_GPU", "Tensorrt": "KIND_GPU"}
 
 
 def config_of(version: ModelVersion, served: Iterable[int]) -> dict[str, Any]:
@@ -53,7 +53,6 @@ def _tensor(spec: TensorSpec, rows: int) -> dict[str, Any]:
 
 
 def _instances(version: ModelVersion) -> dict[str, Any]:
-    """In each worker."""
-    settings = version.loaded.settings
-    kind = "KIND_CPU" if settings.providers == CPU_ONLY else "KIND_AUTO"
-    return {"name": version.name, "kind": kind, "count": version.loaded.rules.concurrency}
+    """In each worker, on what runs them in fact."""
+    first = version.loaded.session.providers[0].removesuffix("ExecutionProvider")
+    return {"name": version.name, "kind": KINDS.get(first, "KIND_AUTO"), "count": version.loaded.rules.concurrency}

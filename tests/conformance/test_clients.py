@@ -189,6 +189,7 @@ def test_model_configuration(server: Any) -> None:
             "onnxruntime",
         )
         assert config["version_policy"] == {"specific": {"versions": [1]}}
+        assert config["instance_group"] == [{"name": "doubling", "kind": "KIND_CPU", "count": 1}]
     assert server.get_model_config("fixed")["max_batch_size"] == 0
     assert server.get_model_config("fixed")["input"] == [
         {"name": "x", "data_type": "TYPE_FP32", "dims": [3, 2], "optional": False}
