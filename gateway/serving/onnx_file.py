@@ -28,7 +28,7 @@ _SPARSE: Final = "sparse tensor"
 _INSIDE: Final = {
     _MODEL: {7: _GRAPH, 25: _FUNCTION},
     _GRAPH: {1: _NODE, 5: _TENSOR, 15: _SPARSE},
-    _FUNCTION: {7: _NODE},
+    _FUNCTION: {7: _NODE, 11: _ATTRIBUTE},
     _NODE: {5: _ATTRIBUTE},
     _ATTRIBUTE: {5: _TENSOR, 6: _GRAPH, 10: _TENSOR, 11: _GRAPH, 22: _SPARSE, 23: _SPARSE},
     _SPARSE: {1: _TENSOR, 2: _TENSOR},
@@ -36,6 +36,8 @@ _INSIDE: Final = {
 }
 _OP_TYPE: Final = 4  # of a node
 _EXTERNAL_DATA: Final = 13  # of a tensor: entries of key (1) and value (2)
+_DATA_LOCATION: Final = 14  # of a tensor
+_EXTERNAL: Final = b"\x01"  # a data location
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,9 @@ def read_onnx_file(path: Path) -> OnnxFile:
         with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             for kind, number, value in _walk(_MODEL, mapped, 0, len(mapped)):
                 if kind == _NODE and number == _OP_TYPE:
-                    operators.add(value.decode())
+                    operators.add(text_of(value))
                 elif kind == _TENSOR and number == _EXTERNAL_DATA:
-                    entry = dict(_fields_of(value))
-                    if entry.get(1) == b"location":
-                        external.add(entry.get(2, b"").decode())
+                    external.add(text_of(value))
     except (ValueError, IndexError, RecursionError) as error:
         raise ModelUnavailable(f"{path} is not a whole ONNX file: {error}") from None
     return OnnxFile(frozenset(operators), tuple(sorted(external)))
@@ -68,25 +68,41 @@ def read_onnx_file(path: Path) -> OnnxFile:
 def _walk(kind: str, data: mmap.mmap, start: int, end: int) -> Iterator[tuple[str, int, bytes]]:
     """The kind of message, number and content of every field that is looked for, in messages inside messages too."""
     inside = _INSIDE[kind]
+    if kind == _TENSOR:
+        yield from ((kind, _EXTERNAL_DATA, location) for location in _locations(data, start, end))
+        return
     for number, begin, stop in fields(data, start, end):
         if number in inside:
             yield from _walk(inside[number], data, begin, stop)
-        elif (kind, number) in ((_NODE, _OP_TYPE), (_TENSOR, _EXTERNAL_DATA)):
+        elif (kind, number) == (_NODE, _OP_TYPE):
             yield kind, number, data[begin:stop]
 
 
-def _fields_of(message: bytes) -> Iterator[tuple[int, bytes]]:
-    for number, begin, stop in fields(message, 0, len(message)):
-        yield number, message[begin:stop]
+def _locations(data: mmap.mmap, start: int, end: int) -> list[bytes]:
+    """The file that holds a tensor's weights; none where they are in the tensor, whatever else it still names."""
+    found, is_external = list[bytes](), False
+    for number, begin, stop in fields(data, start, end):
+        if number == _DATA_LOCATION:
+            is_external = data[begin:stop] == _EXTERNAL
+        elif number == _EXTERNAL_DATA:
+            entry = {field: data[b:s] for field, b, s in fields(data, begin, stop)}
+            if entry.get(1) == b"location":
+                found.append(entry.get(2, b""))
+    return found if is_external else []
 
 
 def fields(data: mmap.mmap | bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """The number of each field that holds bytes, and where they begin and end; the others are passed over."""
+    """The number of each field of bytes or of an integer, and where they begin and end; the others are passed over.
+
+    Raises ValueError or IndexError where the message is damaged.
+    """
     while position < end:
         tag, position = _varint(data, position)
         wire = tag & 7
         if wire == _VARINT:
+            begin = position
             _, position = _varint(data, position)
+            yield tag >> 3, begin, position
         elif wire == _FIXED64:
             position += 8
         elif wire == _FIXED32:
@@ -99,6 +115,11 @@ def fields(data: mmap.mmap | bytes, position: int, end: int) -> Iterator[tuple[i
             position += size
         else:
             raise ValueError(f"unknown wire type {wire} at byte {position}")
+
+
+def text_of(content: bytes) -> str:
+    """Text that need not be UTF-8, as paths and names in a protocol buffer of the second kind need not."""
+    return content.decode("utf-8", "surrogateescape")
 
 
 def _varint(data: mmap.mmap | bytes, position: int) -> tuple[int, int]:

@@ -88,3 +88,36 @@ def test_every_cut_file_is_refused_or_holds_less(tmp_path: Path) -> None:
             assert read_onnx_file(file).operators <= {"MatMul"}
         except ModelUnavailable as error:
             assert str(file) in str(error)
+
+
+def external(name: str, location: str) -> TensorProto:
+    tensor = numpy_helper.from_array(np.zeros(4, np.float32), name)
+    onnx.external_data_helper.set_external_data(tensor, location=location)
+    tensor.ClearField("raw_data")
+    return tensor
+
+
+def test_external_files_are_found_wherever_a_tensor_may_stand(tmp_path: Path) -> None:
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("x", "y")]
+    inner = helper.make_graph(
+        [helper.make_node("Constant", [], ["c"], value=external("c", "in/branch.bin"))], "inner", [], value[1:],
+        [external("w", "subgraph.bin")],
+    )  # fmt: skip
+    sparse = onnx.SparseTensorProto(dims=[4])
+    sparse.values.CopyFrom(external("values", "values.bin"))
+    sparse.indices.CopyFrom(external("indices", "indices.bin"))
+    nodes = [
+        helper.make_node("Constant", [], ["k"], value=external("k", "constant.bin")),
+        helper.make_node("If", ["k"], ["y"], then_branch=inner, else_branch=inner),
+    ]
+    left = external("left", "no_longer_read.bin")
+    left.data_location = TensorProto.DEFAULT
+    graph = helper.make_graph(nodes, "g", value[:1], value[1:], [left], sparse_initializer=[sparse])
+    function = helper.make_function(
+        "ours", "f", [], ["o"], [helper.make_node("Constant", [], ["o"], value=external("f", "function.bin"))],
+        [helper.make_opsetid("", 17)],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, functions=[function]), tmp_path / "model.onnx")
+    assert read_onnx_file(tmp_path / "model.onnx").external == (
+        "constant.bin", "function.bin", "in/branch.bin", "indices.bin", "subgraph.bin", "values.bin",
+    )  # fmt: skip
