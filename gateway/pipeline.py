@@ -96,6 +96,8 @@ class Gateway:
         nonce = self._next_nonce()
         if self.recorder.must_record:
             self.recorder.admit(nonce, len(source.body))
+        if pinned is None and served.stable.signature.initializers and _needs_stable(served, request):
+            pinned = release.stable
         if pinned is None:
             decision = release.decide(attributes, nonce, stopped)
         elif stopped and pinned == release.candidate:
@@ -249,6 +251,11 @@ def _classify(call: Call, classes: Sequence[int]) -> None:
     for index in classes:
         if index >= 0:
             call.version.tally.classified(stratum, index)
+
+
+def _needs_stable(served: ServedModel, request: InferRequest) -> bool:
+    """It overrides weights of stable's, which a candidate need not have: it is not split, and compared with nothing."""
+    return served.release.candidate is not None and served.stable.signature.overrides(request)
 
 
 def _stopped(served: ServedModel) -> Conflict:

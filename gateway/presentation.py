@@ -145,7 +145,8 @@ def warning_lines(warnings: Sequence[str]) -> list[Text]:
 
 def _batches(verdict: "Verdict") -> str:
     if verdict.rows > 1:
-        return f"of up to {verdict.rows} rows"
+        rounded = f", rounded by up to {verdict.rounding:.0e}" if verdict.rounding else ""
+        return f"of up to {verdict.rows} rows{rounded}"
     return f"no: {escape(verdict.obstacle or 'its rows are served faster one by one')}"
 
 

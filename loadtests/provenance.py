@@ -11,6 +11,7 @@ import pyarrow.parquet as parquet
 
 from gateway.records.joined import records_in
 from gateway.records.segments import read
+from gateway.serving.digest import digest_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,9 @@ def traced(prediction_id: str, model: Path, dataset: Path, records: Path) -> Pro
     assert prediction_id in recorded, f"{prediction_id} is not recorded"
     record = recorded[prediction_id]
     version = model / str(record["version"])
-    assert _sha256(version / "model.onnx") == record["model_sha256"], f"{version} is not what answered {prediction_id}"
+    assert digest_of(version / "model.onnx") == record["model_sha256"], (
+        f"{version} is not what answered {prediction_id}"
+    )
     training = json.loads((version / "training.json").read_text())
     manifest_sha256 = _sha256(dataset / "manifest.json")
     assert training["dataset_manifest_sha256"] == manifest_sha256, f"{version} was not trained on {dataset}"
@@ -50,7 +53,7 @@ def traced(prediction_id: str, model: Path, dataset: Path, records: Path) -> Pro
     assert rows == manifest["rows"] >= training["dataset_rows"], f"{dataset} does not hold the rows that it says"
     answered_by = {entry["version"]: entry["sha256"] for entry in manifest["versions"]}
     for number, sha256 in answered_by.items():
-        assert _sha256(model / str(number) / "model.onnx") == sha256, f"version {number} is not what answered then"
+        assert digest_of(model / str(number) / "model.onnx") == sha256, f"version {number} is not what answered then"
     return Provenance(
         prediction_id,
         record["version"],

@@ -98,6 +98,8 @@ class Runner:
         counts = {array.shape[0] if array.ndim else -1 for array in feeds.values()}
         if self._max_rows == 1 or len(counts) != 1 or not 0 < (count := counts.pop()) < self._max_rows:
             return 1, None
+        if not self._signature.initializers.keys().isdisjoint(feeds):
+            return 1, None
         return count, tuple((name, array.shape[1:], array.dtype.kind) for name, array in sorted(feeds.items()))
 
     def _answered(self, batch: list[tuple[int, Feeds]]) -> Iterator[tuple[int, Sequence[Result] | RequestError]]:

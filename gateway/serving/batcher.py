@@ -55,6 +55,7 @@ class Batcher:
         reach: Reach | None = None,
         aside: "Batcher | None" = None,
         doubt: Doubt | None = None,
+        inputs: int | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._run = run
@@ -71,6 +72,7 @@ class Batcher:
         self._away = False  # all goes aside
         self._waits = threads is not None or self._delay_s > 0  # even a request that comes alone must
         self._uniform = uniform  # all dimensions but the first are fixed: every request may share a batch
+        self._inputs = inputs  # how many a request has at most that overrides no weights; None: none can
         self._groups: dict[Hashable, deque[BatchItem]] = {}
         self._wake: asyncio.Handle | None = None
         self._alarm: asyncio.TimerHandle | None = None  # for the earliest deadline of all
@@ -188,6 +190,8 @@ class Batcher:
             return 1, ALONE
         arrays = list(feeds.values())
         rows = len(arrays[0])
+        if self._inputs is not None and len(arrays) > self._inputs:
+            return rows, ALONE
         if not 0 < rows < self._rules.max_rows or (len(arrays) > 1 and any(len(array) != rows for array in arrays)):
             return rows, ALONE
         if self._uniform:

@@ -32,8 +32,9 @@ class Trial:
 class Verdict:
     """What came of a trial. `error` is empty where the version can be served; `obstacle` says why it cannot be batched.
 
-    `single_us` and `rows` as its warm-up found them. `killed`: loading it ended the process. `providers`: what runs it;
-    `warning`: which were asked for and cannot be used. `in_threads`: why it does not run on the event loop as stable.
+    `single_us`, `rows` and `rounding` as its warm-up found them. `killed`: loading it ended the process. `providers`:
+    what runs it; `warning`: which were asked for and cannot be used. `in_threads`: why it does not run on the event
+    loop as stable.
     """
 
     trial: Trial
@@ -41,6 +42,7 @@ class Verdict:
     obstacle: str = ""
     single_us: float = 0.0
     rows: int = 1
+    rounding: float = 0.0
     killed: bool = False
     providers: Sequence[str] = ()
     warning: str = ""
@@ -102,6 +104,7 @@ def _try(repository: Repository, trial: Trial) -> dict[str, object]:
         "providers": session.providers,
         "warning": session.warning,
         "in_threads": loaded.reach.obstacle,
+        "rounding": warm.rounding,
     }
 
 

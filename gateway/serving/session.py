@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,7 +10,9 @@ import numpy as np
 import onnxruntime
 
 from gateway.errors import GatewayError, InvalidRequest, ModelFailed, ModelUnavailable, RequestError
+from gateway.serving.onnx_graph import with_outputs
 from gateway.serving.providers import open_session
+from gateway.serving.shapes import Ran, learned
 from gateway.serving.signature import Feeds, Signature
 from gateway.settings.providers import Provider, parse_provider
 from gateway.tensors import BY_ONNX_TYPE, Array, TensorSpec
@@ -25,17 +28,21 @@ class OnnxSession:
     """A loaded model file.
 
     `dimensions` holds, for each required input, the size of each dimension or the name of a free one (None: no name).
-    `all_required` says that no input or output may be left out. `overridable`: the weights that a request may replace.
-    `providers`: what runs it, which is not all that it was asked to use where there is a `warning`.
+    `all_required` says that no input or output may be left out; what has an initializer is no input. `overridable`: the
+    weights that a request may replace. `providers`: what runs it, which is not all that it was asked to use where there
+    is a `warning`.
     """
 
     __slots__ = (
-        "_maps", "_names", "_run", "_session", "all_required", "dimensions", "overridable", "providers", "signature",
-        "warning",
+        "_maps", "_names", "_reopen", "_run", "_session", "all_required", "dimensions", "file", "overridable",
+        "providers", "signature", "warning",
     )  # fmt: skip
 
     def __init__(self, path: Path, threads: int, providers: Sequence[Provider | str]) -> None:
-        self._session, self.warning = _open(path, threads, [parse_provider(provider) for provider in providers])
+        self.file = path
+        wanted = [parse_provider(provider) for provider in providers]
+        self._reopen = partial(_opened_again, path, threads, wanted)
+        self._session, self.warning = _open(path, threads, wanted)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         inputs = self._session.get_inputs()
         outputs = self._session.get_outputs()
@@ -45,10 +52,11 @@ class OnnxSession:
         self._run: Any = getattr(self._session, "_sess", self._session).run  # without a wrapper of Python around it
         self._maps = {position for position, output in enumerate(outputs) if _MAPS.match(output.type)}
         self.signature = Signature(
-            [*(_input_spec(item) for item in inputs), *(_input_spec(item, optional=True) for item in defaults)],
+            [_input_spec(item) for item in inputs],
             [_output_spec(item) for item in outputs],
+            [spec for item in defaults if (spec := _tensor_spec(item)) is not None],
         )
-        self.all_required = not defaults and not any("optional" in item.type for item in (*inputs, *outputs))
+        self.all_required = not any("optional" in item.type for item in (*inputs, *outputs))
         self.dimensions: Mapping[str, list[int | str | None]] = {
             item.name: item.shape for item in inputs if "optional" not in item.type
         }
@@ -80,7 +88,23 @@ class OnnxSession:
             labels = tuple(map(str, results[position][0]))
             spec = outputs[position]
             outputs[position] = TensorSpec(spec.name, spec.datatype, (-1, len(labels)), spec.optional, labels)
-        self.signature = Signature(self.signature.inputs, outputs)
+        self.signature = self.signature.giving(outputs)
+
+    def learn_shapes(self, runs: Sequence[Ran]) -> None:
+        """Keep the outputs' shapes in the signature as runs have shown them."""
+        fixed = all(isinstance(size, int) for shape in self.dimensions.values() for size in shape[1:])
+        self.signature = self.signature.giving(learned(self.signature.outputs, runs, fixed=fixed))
+
+    def on_cpu(self) -> bool:
+        """Whether nothing runs elsewhere: there, another batch size may take another algorithm."""
+        return self.providers == ("CPUExecutionProvider",)
+
+    def with_tensors(self, names: Sequence[str]) -> Any:
+        """Another session on the same file, of ONNX Runtime itself, with these inner tensors among its outputs.
+
+        Raises ModelUnavailable where ONNX Runtime cannot say of what type they are.
+        """
+        return self._reopen(with_outputs(self.file.read_bytes(), names))
 
     def _matrix(self, position: int, rows: list[dict[Any, float]]) -> Array:
         """scikit-learn's ZipMap, one {label: score} a row, as FP32 [rows, classes]."""
@@ -98,34 +122,53 @@ def _not_text(feeds: Feeds) -> RequestError:
 
 
 def _open(path: Path, threads: int, providers: Sequence[Provider]) -> tuple[Any, str]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _FATAL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return open_session(path, options, providers)
+        return open_session(path, _options(threads), providers)
     except ModelUnavailable as error:
         raise ModelUnavailable(f"{path}: {error}") from None
     except Exception as error:
         raise ModelUnavailable(f"{path}: ONNX Runtime cannot load it: {_reason(error)}") from None
 
 
-def _input_spec(item: Any, *, optional: bool = False) -> TensorSpec:
-    match = _TENSOR.match(item.type)
-    datatype = BY_ONNX_TYPE.get(match[2]) if match else None
-    if match is None or datatype is None:
+def _opened_again(path: Path, threads: int, providers: Sequence[Provider], model: bytes) -> Any:
+    """`model`: a content that is not the file's, whose weights may lie beside it all the same."""
+    options = _options(threads)
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
+    except Exception as error:
+        raise ModelUnavailable(f"{path}: ONNX Runtime cannot load it: {_reason(error)}") from None
+
+
+def _options(threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _input_spec(item: Any) -> TensorSpec:
+    spec = _tensor_spec(item)
+    if spec is None:
         raise ModelUnavailable(f"input '{item.name}' is of type {item.type}, which cannot be sent over the protocol")
-    return TensorSpec(item.name, datatype.name, _sizes(item.shape), optional or match[1] is not None)
+    return spec
 
 
 def _output_spec(item: Any) -> TensorSpec:
-    if _MAPS.match(item.type):
-        return TensorSpec(item.name, "FP32", (-1, -1))
+    spec = TensorSpec(item.name, "FP32", (-1, -1)) if _MAPS.match(item.type) else _tensor_spec(item)
+    if spec is None:
+        raise ModelUnavailable(f"output '{item.name}' is of type {item.type}, which cannot be sent over the protocol")
+    return spec
+
+
+def _tensor_spec(item: Any) -> TensorSpec | None:
+    """None where it is of a type that the protocol cannot carry."""
     match = _TENSOR.match(item.type)
     datatype = BY_ONNX_TYPE.get(match[2]) if match else None
     if match is None or datatype is None:
-        raise ModelUnavailable(f"output '{item.name}' is of type {item.type}, which cannot be sent over the protocol")
+        return None
     return TensorSpec(item.name, datatype.name, _sizes(item.shape), match[1] is not None)
 
 

@@ -11,14 +11,21 @@ Feeds = dict[str, Array]
 
 
 class Signature:
-    """The inputs and outputs of one model version."""
+    """The inputs and outputs of one model version.
 
-    __slots__ = ("_all", "_by_name", "_positions", "_required", "inputs", "outputs")
+    `initializers`: weights that a request may override by their names. They are no part of what a model takes, so no
+    document lists them and no version is compared by them.
+    """
 
-    def __init__(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+    __slots__ = ("_all", "_by_name", "_positions", "_required", "initializers", "inputs", "outputs")
+
+    def __init__(
+        self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], initializers: Sequence[TensorSpec] = ()
+    ) -> None:
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
-        self._by_name: Mapping[str, TensorSpec] = {spec.name: spec for spec in inputs}
+        self.initializers: Mapping[str, TensorSpec] = {spec.name: spec for spec in initializers}
+        self._by_name: Mapping[str, TensorSpec] = {spec.name: spec for spec in (*initializers, *inputs)}
         self._required = frozenset(spec.name for spec in inputs if not spec.optional)
         self._all = range(len(self.outputs))
         self._positions = {spec.name: position for position, spec in enumerate(outputs)}
@@ -32,10 +39,18 @@ class Signature:
             if spec is None:
                 raise InvalidRequest(f"unknown input '{name}'; the model's inputs are {_listed(self.inputs)}")
             feeds[name] = _fitted(tensor, spec)
-        if len(feeds) < len(self.inputs) and not self._required <= feeds.keys():
+        if (len(feeds) < len(self.inputs) or self.initializers) and not self._required <= feeds.keys():
             missing = next(spec for spec in self.inputs if spec.name in self._required - feeds.keys())
             raise InvalidRequest(f"input '{missing.name}' is missing; send it as {_described(missing)}")
-        return feeds
+        return self._inputs_first(feeds) if self.initializers else feeds
+
+    def overrides(self, request: InferRequest) -> bool:
+        """Whether the request gives weights of its own: then its rows are no others' company."""
+        return any(tensor.name in self.initializers for tensor in request.inputs)
+
+    def giving(self, outputs: Sequence[TensorSpec]) -> "Signature":
+        """The same inputs, with these outputs."""
+        return Signature(self.inputs, outputs, tuple(self.initializers.values()))
 
     def positions(self, requested: Sequence[RequestedOutput] | None) -> Sequence[int]:
         """Where the requested outputs stand among the model's (None: all); raises InvalidRequest for an unknown one."""
@@ -52,6 +67,10 @@ class Signature:
         differences = [*self._input_differences(other), *self._output_differences(other)]
         if differences:
             raise ModelUnavailable(f"version {version} cannot stand in for the stable one: {'; '.join(differences)}")
+
+    def _inputs_first(self, feeds: Feeds) -> Feeds:
+        """The first array tells the rows: no weights may stand there."""
+        return {spec.name: feeds[spec.name] for spec in self.inputs if spec.name in feeds} | feeds
 
     def _input_differences(self, other: "Signature") -> Iterator[str]:
         for spec in self.inputs:

@@ -1,7 +1,6 @@
 """A model version in service: loaded, warm, behind its own batcher and, unless it runs on the loop, its own threads."""
 
 import asyncio
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from gateway.serving.batcher import Batcher, BatchingRules
 from gateway.serving.bounds import stretched_by
 from gateway.serving.candidate import Run, Stopped, checked
 from gateway.serving.classes import Classes
+from gateway.serving.digest import digest_of, missing_weights
 from gateway.serving.doubt import Doubt
 from gateway.serving.graph import read_graph
 from gateway.serving.reach import Reach, measured
@@ -30,7 +30,8 @@ DRAIN_POLL_S: Final = 0.01
 
 @dataclass(frozen=True, slots=True)
 class LoadedVersion:
-    """A session that has been warmed up. `sha256` is that of the model file; `reach`: what the event loop may run."""
+    """A session that has been warmed up. `sha256` is that of every file that it reads; `reach`: what the event loop may
+    run."""
 
     session: OnnxSession
     settings: ModelSettings
@@ -46,11 +47,11 @@ def load_version(file: Path, settings: ModelSettings, sample: Path) -> LoadedVer
     Raises ModelUnavailable that names the file and says why.
     """
     try:
-        session = OnnxSession(file, settings.threads, settings.providers)
+        session = _opened(file, settings)
         batching = settings.batching or None
         warm = warm_up(session, sample, batching.max_size if batching else 1)
         _check_prediction(settings, session.signature)
-        sha256 = _sha256(file)
+        sha256 = digest_of(file)
     except (ModelUnavailable, SettingsError) as error:
         raise error if str(file.parent.parent) in str(error) else ModelUnavailable(f"{file}: {error}") from None
     except Exception as error:  # whatever a file makes ONNX Runtime do, it must not end the gateway
@@ -75,9 +76,11 @@ def _reach(file: Path, session: OnnxSession, warm: WarmUp, sample: Path) -> Reac
     return measured(session, warm.row, warm.rows)
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+def _opened(file: Path, settings: ModelSettings) -> OnnxSession:
+    try:
+        return OnnxSession(file, settings.threads, settings.providers)
+    except ModelUnavailable as error:
+        raise missing_weights(file) or error from None
 
 
 class ModelVersion:
@@ -120,13 +123,15 @@ class ModelVersion:
         )  # starts them only when they are needed
         uniform = all(-1 not in spec.shape[1:] and spec.datatype != "BYTES" for spec in self.signature.inputs)
         run = loaded.session.run if stopped is None else _checked(loaded, number, stopped)
-        self._in_threads = Batcher(run, loaded.rules, tally, threads, uniform, trusted=self.stable)
+        inputs = len(self.signature.inputs) if self.signature.initializers else None
+        self._in_threads = Batcher(run, loaded.rules, tally, threads, uniform, trusted=self.stable, inputs=inputs)
         self._batcher = self._in_threads
         if self.on_loop:
             doubt = Doubt(f"version {number} of '{name}'", run, loaded.settings.threads)
             self._batcher = Batcher(
-                run, loaded.rules, tally, None, uniform, reach=loaded.reach, aside=self._in_threads, doubt=doubt
-            )
+                run, loaded.rules, tally, None, uniform,
+                reach=loaded.reach, aside=self._in_threads, doubt=doubt, inputs=inputs,
+            )  # fmt: skip
         self.infer = self._batcher.submit
         self.infer_now = self._batcher.run_now
         self.must_queue = self._batcher.must_queue

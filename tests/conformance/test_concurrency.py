@@ -143,7 +143,7 @@ def test_every_answer_is_its_own(zoo_gateway: GatewayProcess, zoo_models: Path) 
     assert largest["doubling"] > 4, "requests for a model that can be batched never shared a batch"
     assert largest["summing"] > 5
     assert largest["mixed"] > 3
-    for name in ("centring", "recurrent", "scalar", "fixed", "transposing", "total", "defaulted"):
+    for name in ("centring", "recurrent", "scalar", "fixed", "transposing", "total"):
         assert batches[name] == {1}, f"{name} must not be batched"
 
 

@@ -122,7 +122,9 @@ def test_zip_maps_are_a_matrix_with_labels(client: httpx.Client) -> None:
         }
 
 
-def test_an_input_with_a_default_may_be_left_out(client: httpx.Client) -> None:
+def test_an_initializer_is_no_input_and_may_be_overridden(client: httpx.Client) -> None:
+    (x,) = client.get("/v2/models/defaulted").json()["inputs"]
+    assert x == {"name": "x", "datatype": "FP32", "shape": [-1, 3]}
     rows = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
     offset = {"name": "offset", "shape": [1], "datatype": "FP32", "data": [1]}
     assert infer(client, "defaulted", {"inputs": [rows]}).json()["outputs"][0]["data"] == [11, 12, 13]

@@ -45,7 +45,7 @@ def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
         (version, "warm_up"),
         (warmup, "_run_us"),
         (warmup, "_obstacle"),
-        (version, "_sha256"),
+        (version, "digest_of"),
     ],
 )
 @pytest.mark.parametrize(

@@ -53,9 +53,9 @@ def numbers(*rows: list[float]) -> dict[str, Any]:
         ),
         (
             zoo.defaulted,
-            (TensorSpec("x", "FP32", (-1, 3)), TensorSpec("offset", "FP32", (1,), optional=True)),
+            (TensorSpec("x", "FP32", (-1, 3)),),
             (TensorSpec("y", "FP32", (-1, 3)),),
-            False,
+            True,
         ),
         (
             onnx_models.optional_output,
@@ -85,7 +85,7 @@ def test_free_dimensions_keep_their_names(tmp_path: Path) -> None:
     assert opened(tmp_path, zoo.recurrent).dimensions == {"x": ["batch", 4], "state": [2, "batch", 4]}
 
 
-def test_an_input_with_a_default_may_be_left_out_or_sent(tmp_path: Path) -> None:
+def test_an_initializer_may_be_overridden_by_its_name(tmp_path: Path) -> None:
     session = opened(tmp_path, zoo.defaulted)
     (left_out,) = session.run(numbers([1, 2, 3]))
     (sent,) = session.run({**numbers([1, 2, 3]), "offset": np.array([100], np.float32)})

@@ -170,3 +170,40 @@ def test_all_differences_are_named_at_once() -> None:
         "version 7 cannot stand in for the stable one: it has no input 'name'; it has no input 'offset'; "
         "it also needs an input 'u'; it has no output 'z'; it has no output 'w'"
     )
+
+
+WEIGHED = Signature([X], [Y], [TensorSpec("w", "FP32", (3,)), TensorSpec("b", "FP32", ())])
+W = tensor("w", "FP32", [1, 2, 3])
+
+
+def test_an_initializer_is_overridden_by_its_name_and_stands_behind_the_inputs() -> None:
+    assert list(WEIGHED.bind(InferRequest([W, GOOD_X]))) == ["x", "w"]
+    assert list(WEIGHED.bind(InferRequest([GOOD_X]))) == ["x"]
+    assert WEIGHED.overrides(InferRequest([GOOD_X, W]))
+    assert not WEIGHED.overrides(InferRequest([GOOD_X]))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ([W], "input 'x' is missing; send it as FP32 [-1, 3]"),
+        ([W, tensor("b", "FP32", 1)], "input 'x' is missing; send it as FP32 [-1, 3]"),
+        ([GOOD_X, tensor("u", "FP32", [1])], "unknown input 'u'; the model's inputs are 'x' (FP32 [-1, 3])"),
+        ([GOOD_X, tensor("w", "FP32", [1])], "input 'w': shape is [1], the model takes [3] (-1: any size)"),
+    ],
+)
+def test_initializers_are_no_inputs(inputs: list[Tensor], message: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        WEIGHED.bind(InferRequest(inputs))
+    assert str(caught.value) == message
+
+
+def test_versions_are_not_compared_by_their_initializers() -> None:
+    plain, other = Signature([X], [Y]), Signature([X], [Y], [TensorSpec("w", "FP32", (3, 3))])
+    for stable in (WEIGHED, plain, other):
+        for candidate in (WEIGHED, plain, other):
+            stable.check_replaceable_by(candidate, 2)
+
+
+def test_new_outputs_leave_the_initializers() -> None:
+    assert WEIGHED.giving([X]).initializers == WEIGHED.initializers
