@@ -125,6 +125,7 @@ def _from_file(session: OnnxSession, sample: Path) -> list[Feeds]:
         session.run(feeds)
     except RequestError as error:
         raise ModelUnavailable(f"{sample}: {error}") from None
+    feeds = {name: array for name, array in feeds.items() if name not in session.signature.initializers}
     if not _leading_dimension_is_free(session):
         return [feeds]
     count = min(array.shape[0] for array in feeds.values())

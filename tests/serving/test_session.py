@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper
 
 from gateway.errors import InvalidRequest, ModelFailed, ModelUnavailable
 from gateway.serving.session import OnnxSession
@@ -91,6 +93,28 @@ def test_an_initializer_may_be_overridden_by_its_name(tmp_path: Path) -> None:
     (sent,) = session.run({**numbers([1, 2, 3]), "offset": np.array([100], np.float32)})
     assert left_out is not None and left_out.tolist() == [[11, 12, 13]]
     assert sent is not None and sent.tolist() == [[101, 102, 103]]
+
+
+def test_initializers_of_ir_3_are_constants_and_those_of_later_ones_no_inputs(tmp_path: Path) -> None:
+    for version, overridable in ((3, []), (4, ["offset"]), (8, ["offset"])):
+        file = zoo.defaulted(tmp_path / "model.onnx")
+        model = onnx.load(file)
+        model.ir_version = version
+        file.write_bytes(model.SerializeToString())
+        signature = OnnxSession(file, 1, CPU).signature
+        assert [spec.name for spec in signature.inputs] == ["x"]
+        assert list(signature.initializers) == overridable
+
+
+def test_an_initializer_that_the_protocol_cannot_carry_cannot_be_overridden(tmp_path: Path) -> None:
+    offset = helper.make_tensor("offset", TensorProto.BFLOAT16, [1], [1.0])
+    nodes = [
+        helper.make_node("Cast", ["offset"], ["wide"], to=onnx_models.FLOAT),
+        helper.make_node("Add", ["x", "wide"], ["y"]),
+    ]
+    inputs = {"x": (onnx_models.FLOAT, ["n", 3]), "offset": (TensorProto.BFLOAT16, [1])}
+    file = onnx_models.save(tmp_path / "m.onnx", nodes, inputs, {"y": (onnx_models.FLOAT, ["n", 3])}, [offset])
+    assert OnnxSession(file, 1, CPU).signature.initializers == {}
 
 
 @pytest.mark.parametrize(

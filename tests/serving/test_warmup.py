@@ -150,6 +150,15 @@ def test_the_rows_of_warmup_json_prove_dependence_too(tmp_path: Path) -> None:
     assert warmed(tmp_path, onnx_models.centring).obstacle == MIXED_UP
 
 
+def test_weights_in_warmup_json_have_no_rows(tmp_path: Path) -> None:
+    """Written from metadata that once listed them."""
+    x = {"name": "x", "datatype": "FP32", "shape": [3, 3], "data": list(range(9))}
+    offset = {"name": "offset", "datatype": "FP32", "shape": [1], "data": [5]}
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "warmup.json").write_text(json.dumps({"inputs": [offset, x]}))
+    assert warmed(tmp_path, zoo.defaulted).obstacle == ""
+
+
 def test_one_row_in_warmup_json_proves_nothing(tmp_path: Path) -> None:
     sample(tmp_path, [1, 2], [1, 2])
     warm = warmed(tmp_path, onnx_models.doubling)
