@@ -196,7 +196,7 @@ def test_model_configuration(server: Any) -> None:
     ]
     texts = server.get_model_config("identity_bytes")
     assert texts["input"][0]["data_type"] == texts["output"][0]["data_type"] == "TYPE_STRING"
-    assert [one["optional"] for one in server.get_model_config("defaulted")["input"]] == [False, True]
+    assert [one["optional"] for one in server.get_model_config("defaulted")["input"]] == [False]  # a weight is no input
     for name, version in (("nothing", ""), ("doubling", "9")):
         with pytest.raises(InferenceServerException) as refused:
             server.get_model_config(name, version)
