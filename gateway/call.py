@@ -61,16 +61,22 @@ class Call:
     """A prediction decided and checked, not yet run.
 
     `stable_feeds` are the inputs as stable takes them, for a rescue; `rescued` says why there was one, "" where there
-    was none. `blamed_ns` is when a candidate that rejected the inputs was asked: it is at fault only if stable then
-    answers. `nonce` tells the prediction from all others; `prediction_id` is b"" until it is answered. What has
-    no value here gets one when the call is bound.
+    was none; `asked_ns` is when stable was asked for it. `patience_ns` is what the candidate may take, or might have
+    taken (0: it was not to be asked); `fair`: no less than stable takes. `accused_ns` is when the candidate failed, for
+    as long as it is not known whose fault that is (then 0); `answers` is what it had answered by then. `nonce` tells
+    the prediction from all others; `prediction_id` is b"" until it is answered. What has no value here gets one when
+    the call is bound.
     """
 
     deadline_ns: int
     feeds: Feeds
     stable_feeds: Feeds
     epoch = 0
-    blamed_ns = 0
+    patience_ns = 0
+    fair = False
+    accused_ns = 0
+    answers = 0
+    asked_ns = 0
     prediction_id = b""
     rescued = ""
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.breaker import UNANSWERED
 from gateway.configuration import Configuration
 from gateway.deployment import releases
 from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound, SettingsError
@@ -22,7 +23,7 @@ from gateway.serving.scratch import Trial
 from gateway.settings.gateway_settings import GatewaySettings
 from gateway.settings.guarding import GuardsSettings
 from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings
-from gateway.shm.scoreboard import VERSIONS, Scoreboard
+from gateway.shm.scoreboard import TRIPS, VERSIONS, Scoreboard
 from gateway.shm.segment import memory_path, remove_leftovers
 from gateway.shm.slots import Slots
 from gateway.shm.switchboard import RELEASES, Switchboard
@@ -93,7 +94,7 @@ class Control:
                 continue
             tripped = self.board.tripped_by(self.releases.of(name, candidate))
             if tripped:
-                self._stop(name, candidate, BREAKER, f"{_breaker(settings)} failures in a row", {"worker": tripped[0]})
+                self._stop(name, candidate, BREAKER, self._trip(name, settings, tripped[0]), {"worker": tripped[0]})
         self.steering.tick()
         self.board.beat()
 
@@ -172,6 +173,11 @@ class Control:
         decision = self.stops.stop(name, candidate, by, reason, evidence)
         log.warning("the candidate %d of '%s' is stopped by %s: %s", candidate, name, by, reason)
         return decision
+
+    def _trip(self, name: str, settings: ReleaseSettings, worker: int) -> str:
+        """What the worker's breaker has found."""
+        found = self.scoreboard.trip(worker, self.versions.of(name, settings.candidate or 0)) or TRIPS[1]
+        return f"{_breaker(settings) if found == TRIPS[1] else UNANSWERED} {found}"
 
     async def _kept(self, name: str) -> None:
         if not await self.stops.kept():

@@ -15,6 +15,7 @@ GatewayError
     ├── RateExceeded      429 more often than the customer may ask
     ├── HeadersTooLarge   431
     ├── ModelFailed       500 the model raised
+    │   └── NoMemory          for want of memory
     ├── InvalidOutput     500 the model answered with something that cannot be sent
     ├── Unimplemented     501 what the protocol allows and is not done here
     ├── Overloaded        503 more in flight than configured
@@ -43,6 +44,7 @@ class Outcome(StrEnum):
     INVALID_OUTPUT = "invalid_output"
     TIMEOUT = "timeout"
     OVERLOADED = "overloaded"
+    EXCUSED = "excused"  # a candidate's failure that is not its fault: stable fails on the request as well
 
 
 class GatewayError(Exception):
@@ -133,6 +135,10 @@ class RateExceeded(RequestError):
 class ModelFailed(RequestError):
     status = 500
     outcome = Outcome.MODEL_ERROR
+
+
+class NoMemory(ModelFailed):
+    """The model failed for want of memory: which of those that share it took it, or the input, no one knows."""
 
 
 class InvalidOutput(RequestError):

@@ -8,19 +8,20 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Final
 
+from gateway.blame import Blame, Verdict
 from gateway.call import Call, Source
 from gateway.deployment import Deployment
 from gateway.errors import Conflict, InvalidRequest, NotFound, Outcome, Overloaded, RequestError
 from gateway.instruments import SharedInstruments
 from gateway.mirror import Mirror, is_mirrored
-from gateway.recorder import BLAMED, Recorder
+from gateway.recorder import Recorder
 from gateway.records.token import nonces
 from gateway.records.token_keys import ephemeral_keys
 from gateway.reply import Reply, encoded_body
 from gateway.routing.attributes import Attributes
 from gateway.routing.release import CANDIDATE, PINNED, STABLE
 from gateway.served import ServedModel
-from gateway.serving.batch import Answer
+from gateway.serving.batch import Answer, BatchItem
 from gateway.serving.classes import NO_CLASS
 from gateway.serving.version import ModelVersion
 from gateway.settings.gateway_settings import LimitsSettings
@@ -52,6 +53,7 @@ class Gateway:
         self._next_nonce = nonces()
         self._token = self.recorder.signer.token
         self._mirror = Mirror(self.recorder)
+        self._blame = Blame(self.recorder)
 
     def admit(self) -> None:
         """Count a request in; raises Overloaded beyond `limits.inflight`. Every admitted request must be let go."""
@@ -122,15 +124,14 @@ class Gateway:
         self.recorder.answered(((call, reply),))
         return reply
 
-    def submit(self, call: Call) -> "asyncio.Future[Answer]":
+    def submit(self, call: Call) -> BatchItem:
         """Queue the call with its version's batcher, where it may share a batch."""
         deadline_ns = call.deadline_ns
-        if call.decision.variant is CANDIDATE:  # leave stable half of the time at least
-            patience_ns = min(call.served.rescue_after_ns, (deadline_ns - call.started_ns) // 2)
-            deadline_ns = call.started_ns + patience_ns
+        if call.decision.variant is CANDIDATE:  # what is left after it is stable's
+            deadline_ns = call.started_ns + call.patience_ns
         return call.version.infer(call.feeds, deadline_ns)
 
-    def rescue(self, call: Call, submitted: "asyncio.Future[Answer]") -> "asyncio.Future[Answer] | None":
+    def rescue(self, call: Call, submitted: "asyncio.Future[Answer]") -> BatchItem | None:
         """Where the candidate's answer must not be sent: stable's, which the call then waits for; else None.
 
         To be asked inside `gate`, in which the answer is then sent: so no answer of a stopped candidate is.
@@ -145,15 +146,15 @@ class Gateway:
         elif error is None:
             served.breaker.success()
             return None
-        elif isinstance(error, InvalidRequest):
-            call.blamed_ns = now_ns
-            call.rescued = Outcome.MODEL_ERROR
         else:
-            self._blame(call, error.outcome if isinstance(error, RequestError) else Outcome.MODEL_ERROR, now_ns)
+            self._blame.accuse(call, _outcome(error), now_ns)
+        call.asked_ns = now_ns
         call.version = served.stable
         call.decision = replace(call.decision, version=served.stable.number, variant=STABLE)
         call.feeds = call.stable_feeds
-        return served.stable.infer(call.feeds, call.deadline_ns)
+        item = served.stable.infer(call.feeds, call.deadline_ns)
+        item.weighed = call.rescued == Outcome.TIMEOUT
+        return item
 
     def end(self, call: Call, submitted: "asyncio.Future[Answer]") -> Reply:
         """The reply to a submitted call that is done and needs no rescue, to be sent after `recorder.answered`.
@@ -164,22 +165,27 @@ class Gateway:
         try:
             if call.decision.variant is PINNED and not call.version.stable and self._is_stopped(call):
                 raise _stopped(call.served)
-            reply = self._answered(call, submitted.result())
+            return self._answered(call, submitted.result(), _spent_ns(submitted))
         except RequestError as error:
-            self._failed(call, error)
+            self._failed(call, error, _spent_ns(submitted))
             raise
-        if call.blamed_ns:
-            self._blame(call, Outcome.MODEL_ERROR, call.blamed_ns)
-        return reply
+        except Exception:
+            if call.accused_ns:  # an error of the gateway's own says nothing of the input
+                self._blame.settle(call, Verdict.SILENT)
+            raise
 
     def _is_stopped(self, call: Call) -> bool:
         return call.served.switch.stopped(time.monotonic_ns())
 
     def _bind(self, call: Call) -> None:
         """The inputs as the version takes them, and stable's way too: its signature is what a release promises."""
-        request, signature = call.request, call.version.signature
-        call.deadline_ns = call.started_ns + (self._patience_ns(request) if request.parameters else self._timeout_ns)
+        request = call.request
+        given_ns = self._given_ns(request) if request.parameters else self._timeout_ns
+        call.deadline_ns = call.started_ns + given_ns
         call.epoch = call.served.switch.epoch
+        if call.decision.weight_ppm:
+            _divide(call, given_ns)
+        signature = call.version.signature
         if call.decision.variant is CANDIDATE:
             call.stable_feeds = call.served.stable.signature.bind(request)
             if request.outputs is not None:
@@ -188,22 +194,7 @@ class Gateway:
         if request.outputs is not None:
             signature.positions(request.outputs)
 
-    def _blame(self, call: Call, outcome: Outcome, failed_ns: int) -> None:
-        """The candidate has failed on a call that stable answers."""
-        served = call.served
-        assert served.release.candidate is not None
-        tally = served.versions[served.release.candidate].tally
-        tally.failure(CANDIDATE, outcome, failed_ns - call.started_ns)
-        tally.rescue(outcome)
-        call.rescued = outcome
-        call.blamed_ns = 0
-        self.recorder.failure(call, candidate=True)
-        if failed_ns - call.started_ns > served.slow_after_ns:
-            self.recorder.slow(call, candidate=True)
-        if served.breaker.failure(call.epoch):
-            served.switch.trip(call.epoch)
-
-    def _patience_ns(self, request: InferRequest) -> int:
+    def _given_ns(self, request: InferRequest) -> int:
         timeout_us = request.parameters.get("timeout")
         if timeout_us is None:
             return self._timeout_ns
@@ -212,16 +203,13 @@ class Gateway:
             raise InvalidRequest(f"parameters.timeout must be a positive number of microseconds, got {got}")
         return timeout_us * 1000
 
-    def _failed(self, call: Call, error: RequestError) -> None:
+    def _failed(self, call: Call, error: RequestError, spent_ns: int = 0) -> None:
         duration_ns = time.monotonic_ns() - call.started_ns
         call.version.tally.failure(call.decision.variant, error.outcome, duration_ns)
-        if error.outcome in BLAMED and not call.rescued:
-            self.recorder.failure(call, candidate=False)
-            if duration_ns > call.served.slow_after_ns:
-                self.recorder.slow(call, candidate=False)
+        self._blame.failed(call, error, error.outcome, spent_ns, duration_ns)
         self.recorder.failed(call, error, duration_ns)
 
-    def _answered(self, call: Call, answer: Answer) -> Reply:
+    def _answered(self, call: Call, answer: Answer, spent_ns: int = 0) -> Reply:
         decision, served, version, rescued = call.decision, call.served, call.version, call.rescued
         variant, route = decision.variant, decision.route
         classes = version.classes.predicted(answer)
@@ -230,6 +218,12 @@ class Gateway:
         encoded = encoded_body(call, answer, {"prediction_id": token.decode(), "variant": variant, "route": route})
         ended_ns = time.monotonic_ns()
         duration_ns = ended_ns - call.started_ns
+        sound = True
+        if served.compared:
+            if variant is STABLE:
+                sound = self._blame.answered(call, answer, encoded, ended_ns, spent_ns)
+            elif variant is PINNED and not version.stable:
+                served.breaker.heard()
         reply = Reply(
             encoded.body, encoded.json_length, token, version.text, variant, call.source.origin, predicted, duration_ns,
             answer.queued_ns, answer.batch_rows,
@@ -239,7 +233,13 @@ class Gateway:
         version.tally.success(variant, duration_ns, ended_ns)
         if classes:
             _classify(call, classes)
-        if served.mirror_ppm and variant is STABLE and not rescued and is_mirrored(call.nonce, served.mirror_ppm):
+        if (
+            served.mirror_ppm
+            and sound
+            and variant is STABLE
+            and not rescued
+            and is_mirrored(call.nonce, served.mirror_ppm)
+        ):
             self._mirror.offer(call, token, answer, classes)  # unless rescued: the candidate has failed already
         if duration_ns > served.slow_after_ns and not rescued:
             self.recorder.slow(call, candidate=variant is CANDIDATE)
@@ -256,6 +256,29 @@ def _classify(call: Call, classes: Sequence[int]) -> None:
 def _needs_stable(served: ServedModel, request: InferRequest) -> bool:
     """It overrides weights of stable's, which a candidate need not have: it is not split, and compared with nothing."""
     return served.release.candidate is not None and served.stable.signature.overrides(request)
+
+
+def _divide(call: Call, given_ns: int) -> None:
+    """How long the candidate may take, before it matters whom the call was drawn for; too short for both: stable's."""
+    served, decision = call.served, call.decision
+    patience_ns = call.patience_ns = served.patience_ns(given_ns)
+    call.fair = 0 < served.stable.pace.p99_ns <= patience_ns
+    if not patience_ns:
+        assert served.release.candidate is not None
+        served.versions[served.release.candidate].tally.unsplit()
+        call.version = served.stable
+        call.decision = replace(decision, version=call.version.number, variant=STABLE, weight_ppm=0, propensity=1.0)
+
+
+def _outcome(error: BaseException) -> Outcome:
+    """As what a candidate's failure counts; what it refuses and stable answers is an error of its own."""
+    if isinstance(error, RequestError) and not isinstance(error, InvalidRequest):
+        return error.outcome
+    return Outcome.MODEL_ERROR
+
+
+def _spent_ns(submitted: "asyncio.Future[Answer]") -> int:
+    return submitted.spent_ns if isinstance(submitted, BatchItem) else 0
 
 
 def _stopped(served: ServedModel) -> Conflict:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from gateway.breaker import Breaker
 from gateway.instruments import Instruments
 from gateway.records.entry import constant_part
 from gateway.records.token import names_of
@@ -13,37 +14,15 @@ from gateway.settings.routing_settings import ReleaseSettings
 from gateway.shm.scoreboard import UNSTRATIFIED
 
 NEVER_NS: Final = 2**63 - 1
-
-
-class Breaker:
-    """Stops a release after so many failures of its candidate in a row, in this worker, in one epoch."""
-
-    __slots__ = ("_epoch", "_failures", "_limit")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._failures = 0
-        self._epoch = 0
-
-    def success(self) -> None:
-        """The candidate has answered."""
-        self._failures = 0
-
-    def failure(self, epoch: int) -> bool:
-        """The candidate has failed on a request that was decided in `epoch`; True when it must be stopped."""
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._failures = 0
-        self._failures += 1
-        return self._failures >= self._limit
+MARGIN_NS: Final = 2_000_000  # for what lies between a candidate's time-out and stable's start: timers count in ms
 
 
 class ServedModel:
     """One model in service: its release, the versions that the release names, and what stops the candidate."""
 
     __slots__ = (
-        "_constants", "_generation", "breaker", "header_keys", "mirror_ppm", "modality", "name", "names", "release",
-        "rescue_after_ns", "slow_after_ns", "stable", "strata", "switch", "versions",
+        "_constants", "_generation", "breaker", "compared", "header_keys", "mirror_ppm", "modality", "name", "names",
+        "release", "rescue_after_ns", "slow_after_ns", "stable", "strata", "switch", "versions",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +47,7 @@ class ServedModel:
         self.breaker = Breaker(guards.breaker.consecutive_failures)
         self.rescue_after_ns = int((settings.rescue or RescueSettings()).timeout * 1e9)
         self.slow_after_ns = _slow_after_ns(guards)
+        self.compared = release.candidate is not None
         self.mirror_ppm = round(settings.mirror.weight * 10_000) if settings.mirror and release.candidate else 0
         self.names = {route: names_of(name, route) for route in (*routes, DEFAULT_ROUTE, PINNED_ROUTE)}
         self.strata = {route: index for index, route in enumerate(routes[:UNSTRATIFIED])}
@@ -92,6 +72,16 @@ class ServedModel:
                 decision.propensity,
             )
         return found
+
+    def patience_ns(self, given_ns: int) -> int:
+        """How long the candidate may take over a request that has `given_ns` in all, before stable is asked.
+
+        0 where that is too short for both: where stable's own time and the margin, which are kept for stable, leave
+        the candidate less than stable takes.
+        """
+        p99_ns = self.stable.pace.p99_ns
+        left_ns = given_ns - p99_ns - MARGIN_NS
+        return min(self.rescue_after_ns, left_ns) if left_ns > 0 and left_ns >= p99_ns else 0
 
     def stratum(self, decision: Decision) -> int:
         """Where predicted classes of such decisions are counted: by route, where chance decided."""

@@ -9,7 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from gateway import __version__
 from gateway.metrics.data import DataMetrics, Key, of_data
-from gateway.shm.scoreboard import EXPORTED_NS, VARIANTS, Histogram, Totals
+from gateway.shm.histogram import Histogram
+from gateway.shm.scoreboard import EXPORTED_NS, VARIANTS, Totals
 
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64)
 Labels = Sequence[str]

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from gateway.priority import yield_core
 from gateway.serving.session import Result
 from gateway.serving.signature import Feeds
 
+_clock_of: Callable[[int], int] | None = getattr(time, "pthread_getcpuclockid", None)
 Run = Callable[[Feeds, RunOptions | None], list[Result]]
 
 
@@ -33,10 +35,10 @@ class Answer(list[Result]):
 class BatchItem(asyncio.Future[Answer]):
     """One request in the queue, and the future that its caller waits for.
 
-    Cancelling it leaves its batch mates untouched.
+    Cancelling it leaves its batch mates untouched. `weighed`: the processor time of its run is to be measured.
     """
 
-    __slots__ = ("batch", "deadline_ns", "enqueued_ns", "feeds", "rows")
+    __slots__ = ("batch", "deadline_ns", "enqueued_ns", "feeds", "rows", "weighed")
 
     def __init__(self, feeds: Feeds, rows: int, deadline_ns: int, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
@@ -45,6 +47,12 @@ class BatchItem(asyncio.Future[Answer]):
         self.enqueued_ns = time.monotonic_ns()
         self.deadline_ns = deadline_ns
         self.batch: Batch | None = None
+        self.weighed = False
+
+    @property
+    def spent_ns(self) -> int:
+        """The processor time that its run has taken so far in its thread, where it is `weighed`."""
+        return 0 if self.batch is None else self.batch.spent_ns
 
     def cancel(self, msg: Any = None) -> bool:
         """As any future; and no run goes on for no one."""
@@ -66,31 +74,58 @@ class BatchItem(asyncio.Future[Answer]):
             self.feeds = {}  # it stays in its queue until a run has ended: without what it weighs
 
 
+class _Meter:
+    """The processor time of the thread that makes it, from then on; to be read in any thread."""
+
+    __slots__ = ("_began_ns", "_clock", "_ns")
+
+    def __init__(self) -> None:
+        self._clock = _clock_of(threading.get_ident()) if _clock_of else None
+        self._ns = 0
+        self._began_ns = time.thread_time_ns()
+
+    def stop(self) -> None:
+        self._ns = time.thread_time_ns() - self._began_ns
+        self._clock = None
+
+    @property
+    def ns(self) -> int:
+        """Where the system does not tell of other threads (macOS): 0 until it is stopped."""
+        clock = self._clock
+        return self._ns if clock is None else time.clock_gettime_ns(clock) - self._began_ns
+
+
 @dataclass(slots=True, eq=False)
 class Batch:
     """Items that run together. `answers` has one entry an item: its outputs, or the error of that item alone.
 
     `options` ends the run from another thread; None where the batch runs on the event loop. `trusted`: should it run
-    past its deadline, its thread keeps its priority all the same.
+    past its deadline, its thread keeps its priority all the same. `weighed`: its processor time is measured.
     """
 
     items: list[BatchItem]
     rows: int
     options: RunOptions | None
     trusted: bool = True
+    weighed: bool = False
     thread: int = 0
+    meter: "_Meter | None" = None
     started_ns: int = 0
     ended_ns: int = 0
     answers: Sequence[list[Result] | Exception] = ()
 
     def execute(self, run: Run) -> None:
         """Run the items together; if that fails, one by one, so that a poisoned request fails alone. Any thread."""
+        if self.weighed:
+            self.meter = _Meter()
         self.started_ns = time.monotonic_ns()
         try:
             self.answers = self._together(run)
         except Exception as error:
             self.answers = [error] if len(self.items) == 1 else [self._alone(item, run) for item in self.items]
         self.ended_ns = time.monotonic_ns()
+        if self.meter is not None:
+            self.meter.stop()
 
     def end_if_abandoned(self) -> None:
         """End the run once no caller waits for it any more."""
@@ -98,6 +133,11 @@ class Batch:
             self.options.terminate = True
             if not self.trusted and not all(item.cancelled() for item in self.items):
                 yield_core(self.thread)
+
+    @property
+    def spent_ns(self) -> int:
+        """The processor time of a weighed run so far, in its thread."""
+        return 0 if self.meter is None else self.meter.ns
 
     def _together(self, run: Run) -> Sequence[list[Result]]:
         if len(self.items) == 1:

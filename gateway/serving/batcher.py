@@ -253,6 +253,7 @@ class Batcher:
                 item.expire()
             if not item.done():
                 item.batch = batch
+                batch.weighed |= item.weighed
                 batch.items.append(item)
                 batch.rows += item.rows
         if queue:

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 
 from gateway.errors import GatewayError, InvalidRequest, ModelFailed, ModelUnavailable, RequestError
+from gateway.serving.memory import failed
 from gateway.serving.onnx_graph import with_outputs
 from gateway.serving.providers import open_session
 from gateway.serving.shapes import Ran, learned
@@ -73,7 +74,7 @@ class OnnxSession:
         except UnicodeDecodeError as error:
             raise _not_text(feeds) from error
         except Exception as error:
-            raise ModelFailed(f"the model failed: {_reason(error)}") from error
+            raise failed(error) from error
         for position in self._maps:
             results[position] = self._matrix(position, results[position])
         return results

@@ -1,6 +1,7 @@
 """A model version in service: loaded, warm, behind its own batcher and, unless it runs on the loop, its own threads."""
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +9,18 @@ from typing import Final
 
 import orjson
 
-from gateway.errors import ModelUnavailable, SettingsError
+from gateway.errors import InvalidOutput, ModelUnavailable, SettingsError
 from gateway.serving.batcher import Batcher, BatchingRules
 from gateway.serving.bounds import stretched_by
-from gateway.serving.candidate import Run, Stopped, checked
+from gateway.serving.candidate import Run, Stopped, check, checked
 from gateway.serving.classes import Classes
 from gateway.serving.digest import digest_of, missing_weights
 from gateway.serving.doubt import Doubt
 from gateway.serving.graph import read_graph
+from gateway.serving.pace import Pace
 from gateway.serving.reach import Reach, measured
-from gateway.serving.session import OnnxSession
-from gateway.serving.signature import Signature
+from gateway.serving.session import OnnxSession, Result
+from gateway.serving.signature import Feeds, Signature
 from gateway.serving.warmup import WarmUp, warm_up
 from gateway.settings.model_settings import ModelSettings
 from gateway.settings.providers import CPU
@@ -109,6 +111,7 @@ class ModelVersion:
         self.stable = stopped is None
         self.compared = compared
         self.on_loop = self.stable and not compared and not loaded.reach.obstacle
+        self.pace = Pace(loaded.warm_up.single_us)
         self.labels = labels_of(loaded)
         self.classes = Classes(loaded.settings, self.signature, self.labels)
         self.output_parameters: list[Parameters] = [
@@ -146,6 +149,15 @@ class ModelVersion:
         """Give up on everything that waits or runs: its callers are gone."""
         for batcher in (self._batcher, self._in_threads):
             batcher.abandon()
+
+    def passes(self, feeds: Feeds, answer: Sequence[Result], *, finite: bool) -> bool:
+        """Whether an answer of this version is one that a candidate may give; `finite`: all numbers are known to be."""
+        rows = None if self.loaded.warm_up.obstacle else len(next(iter(feeds.values())))
+        try:
+            check(self.signature.outputs, answer, rows, finite=finite)
+        except InvalidOutput:
+            return False
+        return True
 
     async def close(self) -> None:
         """Wait until every request has been answered.

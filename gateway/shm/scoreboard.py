@@ -9,7 +9,6 @@ import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,11 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.errors import Outcome
+from gateway.shm.histogram import Histogram
 from gateway.shm.segment import Segment
 
 OUTCOMES: Final = tuple(Outcome)
 VARIANTS: Final = ("stable", "candidate", "pinned")
-RESCUE_REASONS: Final = ("model_error", "invalid_output", "timeout", "overloaded", "stopped")
+RESCUE_REASONS: Final = ("model_error", "invalid_output", "timeout", "overloaded", "stopped", "excused")
+TRIPS: Final = ("", "failures in a row", "requests in a row without an answer")  # what a breaker has found
 MIRRORED: Final = ("agree", "disagree", "failed", "dropped")
 CLASSES: Final = 64  # predicted classes counted one by one; those beyond count as the last
 STRATA: Final = 9  # the first routes that chance decides on, one by one; the last: all other traffic
@@ -56,7 +57,9 @@ _QUEUE: Final = _FAIL_NS + len(VARIANTS)
 _QUEUE_SUM: Final = _QUEUE + _QUEUE_BUCKETS
 _ROWS: Final = _QUEUE_SUM + 1
 _LAST: Final = _ROWS + 1
-_RESCUE: Final = _LAST + 1
+_UNSPLIT: Final = _LAST + 1
+_TRIP: Final = _UNSPLIT + 1
+_RESCUE: Final = _TRIP + 1
 _WAITING: Final = _RESCUE + len(RESCUE_REASONS)
 _MIRROR: Final = _WAITING + 1
 _CLASS: Final = _MIRROR + len(MIRRORED)
@@ -118,6 +121,14 @@ class Tally:
         """One request that stable answered in this version's place."""
         self._words[_RESCUE + RESCUE_REASONS.index(reason)] += 1
 
+    def unsplit(self) -> None:
+        """One request that had too little time to be given to this version."""
+        self._words[_UNSPLIT] += 1
+
+    def tripped(self, trip: str) -> None:
+        """A breaker is about to stop this version: why, one of TRIPS."""
+        self._words[_TRIP] = TRIPS.index(trip)
+
     def waiting(self, change: int) -> None:
         """So many requests more wait for their batch."""
         self._words[_WAITING] += change
@@ -154,15 +165,6 @@ class Tally:
     def read(self) -> "Totals":
         """What has been counted here."""
         return Totals(np.array(self._words, np.int64))
-
-
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """Counts for each bucket up to its edge, the last one for what is beyond all; `sum_ns` of all of it."""
-
-    edges_ns: Sequence[int]
-    counts: list[int]
-    sum_ns: int
 
 
 class Totals:
@@ -208,6 +210,11 @@ class Totals:
     @property
     def rescues(self) -> dict[str, int]:
         return dict(zip(RESCUE_REASONS, map(int, self._words[_RESCUE:_WAITING]), strict=True))
+
+    @property
+    def unsplit(self) -> int:
+        """Requests that had too little time to be given to this version, and so went to stable undrawn."""
+        return int(self._words[_UNSPLIT])
 
     @property
     def waiting(self) -> int:
@@ -283,6 +290,10 @@ class Scoreboard:
     def last_success_ns(self, slot: int) -> int:
         """When any worker last answered for the version, on the monotonic clock; 0: never."""
         return int(self._blocks(slot)[:, _LAST].max())
+
+    def trip(self, worker: int, slot: int) -> str:
+        """Why the worker's breaker last stopped the version in `slot`, one of TRIPS."""
+        return TRIPS[int(self._blocks(slot)[worker, _TRIP])]
 
     def _blocks(self, slot: int) -> npt.NDArray[np.int64]:
         begin = HEAD + slot * BLOCK

@@ -281,7 +281,7 @@ class InferConnection(PatientConnection):
 
 def _is_evidence(call: Call) -> bool:
     """Whether what comes of the call says something of a candidate, for or against it."""
-    return call.decision.randomised or call.decision.variant is CANDIDATE
+    return call.decision.randomised or call.decision.variant is CANDIDATE or call.accused_ns > 0
 
 
 def _failed(error: Exception, model: str, origin: Origin | None, call: Call | None, cycle: Cycle) -> bytes:

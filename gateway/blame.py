@@ -1,0 +1,110 @@
+"""Who is to blame when a candidate fails: stable, asked next, says so by what it makes of the same request.
+
+Breaker and limits count a failure that stable does not share. Only stable's own verdict on the input acquits: its
+error, its refusal, an answer that fails the check that candidates must pass, a run that takes more processor time than
+the candidate had. Its overload, its time-out, the end of its process acquit no one: a candidate that takes all
+processors or all memory makes stable fail as well. What is never known (the worker ends first) counts for nothing; a
+client that goes first changes nothing: stable is asked all the same.
+
+Comparisons count what fails, shared or not, for the version that the request was drawn for, by the same rules for both:
+stable's answer counts as a failure where it fails the check, or takes longer than the candidate might have taken.
+So two equal versions fail alike. What stable refuses is the client's mistake, and counts for neither.
+"""
+
+import time
+from enum import Enum, auto
+from typing import Final
+
+from gateway.call import Call
+from gateway.errors import InvalidOutput, InvalidRequest, ModelFailed, NoMemory, Outcome
+from gateway.protocol.encode import EncodedResponse
+from gateway.recorder import BLAMED, Recorder
+from gateway.routing.release import CANDIDATE
+from gateway.serving.batch import Answer
+
+EXCUSED: Final = Outcome.EXCUSED
+TIMEOUT: Final = Outcome.TIMEOUT
+
+
+class Verdict(Enum):
+    """What stable makes of a request on which the candidate has failed."""
+
+    DOES_WELL = auto()
+    FAILS_TOO = auto()
+    REFUSES = auto()
+    SILENT = auto()  # it had no chance to tell
+
+
+def verdict_of(error: Exception) -> Verdict:
+    """What an error of stable says of the input."""
+    if isinstance(error, InvalidRequest):
+        return Verdict.REFUSES
+    own = isinstance(error, ModelFailed | InvalidOutput) and not isinstance(error, NoMemory)
+    return Verdict.FAILS_TOO if own else Verdict.SILENT
+
+
+def passes(call: Call, answer: Answer, encoded: EncodedResponse) -> bool:
+    """Whether stable's answer is one that a candidate may give. What is written as JSON shows what is no number."""
+    body = encoded.body
+    is_all_there = encoded.json_length is None and call.request.outputs is None
+    finite = is_all_there and b"NaN" not in body and b"Infinity" not in body
+    return call.version.passes(call.feeds, answer, finite=finite)
+
+
+class Blame:
+    """Weighs failures, and tells the guards: by counters, by evidence, by the breaker."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def accuse(self, call: Call, outcome: Outcome, now_ns: int) -> None:
+        """The candidate has failed on the call, which stable is asked next."""
+        call.rescued = outcome
+        call.accused_ns = now_ns
+        call.answers = call.served.breaker.doubt()
+
+    def answered(self, call: Call, answer: Answer, encoded: EncodedResponse, ended_ns: int, spent_ns: int) -> bool:
+        """Stable has answered, after a run of `spent_ns`; whether its answer is one that a candidate might give."""
+        served, decision = call.served, call.decision
+        if not served.breaker.doubted:  # else a candidate that takes the processors would make every request too short
+            served.stable.pace.add(ended_ns - (call.asked_ns or call.started_ns))
+        wanted = call.accused_ns or served.mirror_ppm or decision.randomised
+        sound = not wanted or passes(call, answer, encoded)
+        if call.accused_ns:
+            self.settle(call, Verdict.DOES_WELL if sound else Verdict.FAILS_TOO, spent_ns)
+        elif not call.rescued and (not sound or (call.fair and ended_ns - call.started_ns > call.patience_ns)):
+            self._recorder.failure(call, candidate=False)
+        return sound
+
+    def failed(self, call: Call, error: Exception, outcome: Outcome, spent_ns: int, duration_ns: int) -> None:
+        """Stable has failed, or a version that was asked for by its number."""
+        if call.accused_ns:
+            self.settle(call, verdict_of(error), spent_ns)
+        elif outcome in BLAMED and not call.rescued:
+            if call.fair or outcome != TIMEOUT:
+                self._recorder.failure(call, candidate=False)
+            if duration_ns > call.served.slow_after_ns:
+                self._recorder.slow(call, candidate=False)
+
+    def settle(self, call: Call, verdict: Verdict, spent_ns: int = 0) -> None:
+        """It is known what stable makes of the call."""
+        served, outcome, failed_ns, call.accused_ns = call.served, Outcome(call.rescued), call.accused_ns, 0
+        assert served.release.candidate is not None
+        late, took_ns = outcome is TIMEOUT, failed_ns - call.started_ns
+        too_much = late and spent_ns >= call.patience_ns
+        excused = verdict in (Verdict.FAILS_TOO, Verdict.REFUSES) or too_much or (late and not call.fair)
+        tally = served.versions[served.release.candidate].tally
+        tally.failure(CANDIDATE, EXCUSED if excused else outcome, took_ns)
+        tally.rescue(EXCUSED if excused else outcome)
+        if verdict is not Verdict.REFUSES:
+            if call.fair or not late:
+                self._recorder.failure(call, candidate=True)
+            if took_ns > served.slow_after_ns:
+                self._recorder.slow(call, candidate=True)
+        breaker, now_ns, unanswered = served.breaker, time.monotonic_ns(), late and not too_much
+        trip = breaker.failure(
+            call.epoch, call.answers, call.started_ns, now_ns, late=late, unanswered=unanswered, excused=excused
+        )
+        if trip:
+            tally.tripped(trip)
+            served.switch.trip(call.epoch)
