@@ -66,7 +66,7 @@ class Blame:
     def answered(self, call: Call, answer: Answer, encoded: EncodedResponse, ended_ns: int, spent_ns: int) -> bool:
         """Stable has answered, after a run of `spent_ns`; whether its answer is one that a candidate might give."""
         served, decision = call.served, call.decision
-        if not served.breaker.doubted:  # else a candidate that takes the processors would make every request too short
+        if call.short or not served.breaker.doubted:  # what a hung candidate does to stable is not stable's pace
             served.stable.pace.add(ended_ns - (call.asked_ns or call.started_ns))
         wanted = call.accused_ns or served.mirror_ppm or decision.randomised
         sound = not wanted or passes(call, answer, encoded)

@@ -75,7 +75,7 @@ def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
     """The split in force, where the ramp stands, and what each guard has found."""
     if release["routes"]:
         routes = ", ".join(f"{route['route']} {route['in_force_percent']:g}%" for route in release["routes"])
-        yield f"to the candidate: {routes}"
+        yield f"to the candidate: {routes}{_too_short(release)}"
     if ramp := release.get("ramp"):
         steps = ", ".join(f"{weight:g}" for weight in ramp["weights"])
         waiting = f"; waiting for {ramp['waiting_for']}" if ramp["waiting_for"] else ""
@@ -90,6 +90,13 @@ def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
     needed = release.get("forecast", {}).get("requests_to_notice_doubling")
     if needed is not None:
         yield f"twice as many failures are noticed after about {needed:,.0f} requests"
+
+
+def _too_short(release: dict[str, Any]) -> str:
+    short = release.get("too_short", {"requests": 0})
+    if not short["requests"]:
+        return ""
+    return f"; {short['percent']:.2g}% of requests too short for two versions, and not split"
 
 
 def _guard_line(guard: dict[str, Any]) -> str:

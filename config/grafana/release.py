@@ -77,7 +77,8 @@ def release() -> Dashboard:
                     "Rescued by stable",
                     "reqps",
                     Query(rate("gateway_rescues_total", of, "reason"), "{{reason}}"),
-                    says="Requests that the candidate failed on, or was stopped in, and that stable answered instead.",
+                    says="Requests that the candidate failed on, or was stopped in, and that stable was asked instead. "
+                    "excused: stable failed as well, or the candidate had less time than stable takes.",
                 ),
                 *(lines(f"Latency p{q * 100:g}", "s", Query(quantile(q, split, by), both)) for q in QUANTILES),
             ],

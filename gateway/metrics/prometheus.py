@@ -89,7 +89,11 @@ def _of_versions(versions: Sequence[tuple[str, int, Totals]]) -> Iterable[Metric
     rescues = _counter(
         "gateway_rescues", "Requests that stable answered in the candidate's place.", ["model", "reason"]
     )
+    unsplit = _counter(
+        "gateway_unsplit", "Requests that went to stable undrawn, though a route would share them.", ["model", "reason"]
+    )
     rescued: dict[tuple[str, str], int] = {}
+    short: dict[str, int] = {}
     for model, version, totals in versions:
         labels = [model, str(version)]
         for variant in VARIANTS:
@@ -100,11 +104,14 @@ def _of_versions(versions: Sequence[tuple[str, int, Totals]]) -> Iterable[Metric
                 _add(duration, [*labels, variant], totals.latency(variant))
         _add(queue, labels, totals.queue)
         _add_batches(batch, labels, totals)
+        short[model] = short.get(model, 0) + totals.unsplit
         for reason, count in totals.rescues.items():
             rescued[model, reason] = rescued.get((model, reason), 0) + count
     for key, count in sorted(rescued.items()):
         rescues.add_metric(list(key), count)
-    return predictions, duration, queue, batch, rescues
+    for model, count in sorted(short.items()):
+        unsplit.add_metric([model, "deadline"], count)
+    return predictions, duration, queue, batch, rescues, unsplit
 
 
 def _of_releases(seen: Observed) -> Iterable[Metric]:

@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.errors import ModelFailed, NoMemory
 
-SHARE: Final = 4  # what asks for more than this part of all memory would fail whoever else runs
+SHARE: Final = 16  # what asks for more than this part of all memory is taken to fail whoever else runs
 CGROUP: Final = Path("/sys/fs/cgroup/memory.max")
 _WANT: Final = re.compile(r"bad.?alloc|(failed|unable|cannot) to allocate|out of memory|smaller than requested", re.I)
 _SIZE: Final = re.compile(r"requested (?:buffer of size|bytes of) *([0-9]+)")

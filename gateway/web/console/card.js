@@ -228,9 +228,14 @@ export class Card {
   }
 }
 
+function tooShort(release) {
+  if (!release.too_short?.requests) return "";
+  return `, and so does what has too little time for a second version: ${percent(release.too_short.percent)} of all requests`;
+}
+
 function sentence(release) {
   if (release.candidate === null) return `Version ${release.stable} answers every request.`;
   if (release.stopped) return `Version ${release.stable} answers every request until version ${release.candidate} is resumed.`;
   if (release.routes.length === 0) return `No route leads to version ${release.candidate}.`;
-  return `What version ${release.candidate} gets of each route; the first that matches decides. All else goes to version ${release.stable}.`;
+  return `What version ${release.candidate} gets of each route; the first that matches decides. All else goes to version ${release.stable}${tooShort(release)}.`;
 }

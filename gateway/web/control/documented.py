@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gateway.control import Control
+from gateway.errors import Outcome
 from gateway.metrics.data import DataMetrics
 from gateway.metrics.window import quantile_ms
 from gateway.recorded import recorded
@@ -25,9 +26,11 @@ from gateway.web.control.documents import (
     RampDocument,
     RecordsDocument,
     ReleaseDocument,
+    TooShortDocument,
     VersionDocument,
 )
 
+NO_ERRORS: Final = (Outcome.OK, Outcome.CLIENT_ERROR, Outcome.EXCUSED)
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
 
@@ -61,12 +64,20 @@ def release_document(overview: Overview) -> ReleaseDocument:
         ],
         "versions": [_version(counted) for counted in overview.versions],
     }
+    if overview.candidate is not None:
+        document["too_short"] = _too_short(overview.versions)
     if overview.progress is not None:
         if overview.ramp_ppm:
             document["ramp"] = _ramp(overview.progress, overview.ramp_ppm)
         document["guards"] = _guards(overview.progress.judgement)
         document["forecast"] = _forecast(overview.progress)
     return document
+
+
+def _too_short(versions: Sequence[Counted]) -> TooShortDocument:
+    requests = sum(counted.totals.unsplit for counted in versions)
+    answered = sum(counted.totals.outcomes(counted.variant)[Outcome.OK] for counted in versions)
+    return {"requests": requests, "percent": 100 * requests / max(answered, requests, 1)}
 
 
 def _ramp(progress: Progress, ramp_ppm: Sequence[int]) -> RampDocument:
@@ -112,7 +123,7 @@ def _version(counted: Counted) -> VersionDocument:
         "version": counted.version,
         "variant": counted.variant,
         "requests": sum(outcomes.values()),
-        "errors": sum(count for outcome, count in outcomes.items() if outcome not in ("ok", "client_error")),
+        "errors": sum(count for outcome, count in outcomes.items() if outcome not in NO_ERRORS),
         "outcomes": {str(outcome): count for outcome, count in outcomes.items()},
         "rescues": {reason: count for reason, count in counted.totals.rescues.items() if count},
         "latency_mean_ms": latency.sum_ns / timed / 1e6 if timed else None,

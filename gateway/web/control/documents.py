@@ -83,6 +83,13 @@ class ForecastDocument(TypedDict):
     requests_to_show_safety: float | None
 
 
+class TooShortDocument(TypedDict):
+    """Requests that went to stable undrawn since the start, for a deadline that leaves no time for a second version."""
+
+    requests: int
+    percent: float
+
+
 class ReleaseDocument(TypedDict):
     """One model: its versions, the split between them, and whether the candidate is stopped."""
 
@@ -94,6 +101,7 @@ class ReleaseDocument(TypedDict):
     epoch: int
     routes: list[RouteDocument]
     versions: list[VersionDocument]
+    too_short: NotRequired[TooShortDocument]
     ramp: NotRequired[RampDocument]
     guards: NotRequired[list[GuardDocument]]
     forecast: NotRequired[ForecastDocument]

@@ -1,0 +1,134 @@
+"""A gateway on this loop whose two versions fail as their inputs choose, and what came of each request."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from gateway.call import Call, Source
+from gateway.deployment import Deployment
+from gateway.errors import RequestError
+from gateway.pipeline import Gateway
+from gateway.protocol.decode import decode_request
+from gateway.recorder import Recorder
+from gateway.records.token import Signer
+from gateway.routing.attributes import Attributes
+from gateway.serving.repository import Repository
+from gateway.settings.gateway_settings import LimitsSettings
+from gateway.settings.routing_settings import RoutingSettings
+from gateway.shm.events import SIZE, FailureEvent, unpack_all
+from gateway.shm.ring import Ring
+from loadtests import moody
+from loadtests.moody import Moods
+
+Make = Callable[[Path], None]
+TWIN = Moods()
+
+
+class Trips:
+    """A switch that no one shares, and that remembers who threw it."""
+
+    epoch = 1
+    slot = 0
+
+    def __init__(self) -> None:
+        self.tripped = False
+
+    def stopped(self, now_ns: int) -> bool:
+        return self.tripped
+
+    def trip(self, epoch: int) -> None:
+        self.tripped = epoch == self.epoch
+
+
+class Bench:
+    """One release; `ask` gives what the client gets: the version that answered and the numbers, or the error."""
+
+    def __init__(self, gateway: Gateway, events: Ring) -> None:
+        self.gateway = gateway
+        self.served = gateway.served(moody.NAME)
+        self.switch = Trips()
+        self.served.switch = self.switch  # type: ignore[assignment]
+        self._events = events
+
+    @property
+    def candidate(self) -> dict[str, int]:
+        """What has become of the candidate's requests."""
+        outcomes = self.served.versions[2].tally.read().outcomes("candidate")
+        return {str(outcome): count for outcome, count in outcomes.items() if count}
+
+    def events(self) -> list[FailureEvent]:
+        """Of failures, since the last call."""
+        packed = bytes(self._events.pending(1 << 16))
+        self._events.release(len(packed))
+        assert len(packed) % SIZE == 0
+        return [event for event in unpack_all(packed) if event.kind == "failure"]
+
+    def begin(self, body: bytes, key: str | None = None) -> Call:
+        attributes = Attributes(key)
+        return self.gateway.begin(self.served, None, decode_request(body), attributes, Source(body))
+
+    async def ask(self, *rows: list[float], timeout_us: int | None = None, variant: str | None = None) -> Any:
+        """`variant`: only a request that is drawn for it is sent, as the next one that is."""
+        body = moody.body(*rows, timeout_us=timeout_us)
+        call = self.begin(body)
+        while variant is not None and call.decision.variant != variant:
+            call = self.begin(body)
+        return await self.end(call)
+
+    async def end(self, call: Call) -> Any:
+        gateway = self.gateway
+        submitted: Any = gateway.submit(call)
+        while submitted is not None:
+            await asyncio.wait((submitted,))
+            rescue = gateway.rescue(call, submitted)
+            if rescue is None:
+                try:
+                    return gateway.end(call, submitted)
+                except RequestError as error:
+                    return error
+            submitted = rescue
+
+
+def routing(weight: float = 50, **more: Any) -> RoutingSettings:
+    split = {"stickiness": "prediction", "routes": [{"name": "everyone", "weight": weight}]}
+    return RoutingSettings.model_validate(
+        {"models": {moody.NAME: {"stable": 1, "candidate": 2, "split": split, **more}}}
+    )
+
+
+@asynccontextmanager
+async def serving(folder: Path, make: Make, rules: RoutingSettings) -> AsyncIterator[Bench]:
+    make(folder / "models")
+    deployment = Deployment(Repository(folder / "models"), rules)
+    await deployment.start()
+    events = Ring.create(folder / "events", 1 << 16)
+    recorder = Recorder(Signer({0: bytes(32)}, 0), events=events)
+    try:
+        yield Bench(Gateway(deployment, LimitsSettings(), recorder=recorder), events)
+    finally:
+        await deployment.close()
+        events.remove()
+
+
+def twins(repository: Path) -> None:
+    moody.place(repository, TWIN, TWIN)
+
+
+def flawed(repository: Path) -> None:
+    """The candidate answers NaN where luck is below 0.5, and hangs where it is below 0.1."""
+    moody.place(repository, TWIN, Moods(fails=0.5, hangs=0.1))
+
+
+def on_loop(
+    folder: Path,
+    test: Callable[[Bench], Coroutine[Any, Any, None]],
+    make: Make = twins,
+    rules: RoutingSettings | None = None,
+) -> None:
+    async def run() -> None:
+        async with serving(folder, make, rules or routing()) as bench:
+            await test(bench)
+
+    asyncio.run(run())
