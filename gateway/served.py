@@ -14,7 +14,7 @@ from gateway.settings.routing_settings import ReleaseSettings
 from gateway.shm.scoreboard import UNSTRATIFIED
 
 NEVER_NS: Final = 2**63 - 1
-MARGIN_NS: Final = 2_000_000  # for what lies between a candidate's time-out and stable's start: timers count in ms
+MARGIN_NS: Final = 4_000_000  # from a time-out to the start of stable: timers count in ms, and a busy core waits
 
 
 class ServedModel:
