@@ -61,13 +61,12 @@ class Blame:
         """The candidate has failed on the call, which stable is asked next."""
         call.rescued = outcome
         call.accused_ns = now_ns
-        call.answers = call.served.breaker.doubt()
+        call.answers = call.served.breaker.answers
 
     def answered(self, call: Call, answer: Answer, encoded: EncodedResponse, ended_ns: int, spent_ns: int) -> bool:
         """Stable has answered, after a run of `spent_ns`; whether its answer is one that a candidate might give."""
         served, decision = call.served, call.decision
-        if call.short or not served.breaker.doubted:  # what a hung candidate does to stable is not stable's pace
-            served.stable.pace.add(ended_ns - (call.asked_ns or call.started_ns))
+        served.stable.pace.add(ended_ns - (call.asked_ns or call.started_ns))
         wanted = call.accused_ns or served.mirror_ppm or decision.randomised
         sound = not wanted or passes(call, answer, encoded)
         if call.accused_ns:
@@ -92,7 +91,8 @@ class Blame:
         assert served.release.candidate is not None
         late, took_ns = outcome is TIMEOUT, failed_ns - call.started_ns
         too_much = late and spent_ns >= call.patience_ns
-        excused = verdict in (Verdict.FAILS_TOO, Verdict.REFUSES) or too_much or (late and not call.fair)
+        too_little = late and not (call.fair and served.stable.pace.p99_ns <= call.patience_ns)
+        excused = verdict in (Verdict.FAILS_TOO, Verdict.REFUSES) or too_much or too_little
         tally = served.versions[served.release.candidate].tally
         tally.failure(CANDIDATE, EXCUSED if excused else outcome, took_ns)
         tally.rescue(EXCUSED if excused else outcome)

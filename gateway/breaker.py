@@ -5,7 +5,7 @@ from typing import Final
 from gateway.shm.scoreboard import TRIPS
 
 UNANSWERED: Final = 10  # requests in a row without an answer, whoever is to blame for each
-LASTING_NS: Final = 250_000_000  # a shorter silence may be the machine's: one pause makes all that is under way late
+LASTING_NS: Final = 500_000_000  # a shorter silence may be the machine's: one pause makes all that is under way late
 
 
 class Breaker:
@@ -17,13 +17,12 @@ class Breaker:
     LASTING_NS as well.
     """
 
-    __slots__ = ("_doubted", "_epoch", "_failures", "_limit", "_row", "_since_ns", "_sudden", "_unanswered", "answers")
+    __slots__ = ("_epoch", "_failures", "_limit", "_row", "_since_ns", "_sudden", "_unanswered", "answers")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._epoch = 0
         self._row = -1
-        self._doubted = -1
         self._since_ns = 0
         self._failures = self._sudden = self._unanswered = 0
         self.answers = 0
@@ -35,16 +34,6 @@ class Breaker:
     def heard(self) -> None:
         """The candidate has answered a copy, or a request that asked for it by number: it does not hang."""
         self._unanswered = 0
-
-    def doubt(self) -> int:
-        """The candidate has failed, through whose fault is not known yet; what to bring along to `failure`."""
-        self._doubted = self.answers
-        return self._doubted
-
-    @property
-    def doubted(self) -> bool:
-        """Whether the candidate has failed since it last answered, and so may be in stable's way."""
-        return self._doubted == self.answers
 
     def failure(
         self, epoch: int, answers: int, began_ns: int, now_ns: int, *, late: bool, unanswered: bool, excused: bool

@@ -264,7 +264,6 @@ def _divide(call: Call, given_ns: int) -> None:
     patience_ns = call.patience_ns = served.patience_ns(given_ns)
     call.fair = 0 < served.stable.pace.p99_ns <= patience_ns
     if not patience_ns:
-        call.short = True
         assert served.release.candidate is not None
         served.versions[served.release.candidate].tally.unsplit()
         call.version = served.stable

@@ -14,6 +14,7 @@ from gateway.settings.routing_settings import ReleaseSettings
 from gateway.shm.scoreboard import UNSTRATIFIED
 
 NEVER_NS: Final = 2**63 - 1
+MARGIN_PART: Final = 8  # of the whole, where that is more
 MARGIN_NS: Final = 4_000_000  # from a time-out to the start of stable: timers count in ms, and a busy core waits
 
 
@@ -80,7 +81,7 @@ class ServedModel:
         the candidate less than stable takes.
         """
         p99_ns = self.stable.pace.p99_ns
-        left_ns = given_ns - p99_ns - MARGIN_NS
+        left_ns = given_ns - p99_ns - max(MARGIN_NS, given_ns // MARGIN_PART)
         return min(self.rescue_after_ns, left_ns) if left_ns > 0 and left_ns >= p99_ns else 0
 
     def stratum(self, decision: Decision) -> int:

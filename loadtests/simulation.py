@@ -161,7 +161,7 @@ class Customers:
         return self._generator.integers(0, CUSTOMERS, PER_TICK)
 
 
-def run_all(simulate: Callable[..., Any], seeds: Iterable[int], *arguments: float) -> list[Any]:
+def run_all(simulate: Callable[..., Any], seeds: Iterable[int], *arguments: float | str) -> list[Any]:
     """One run for each seed, on all cores."""
     seeds = list(seeds)
     context = multiprocessing.get_context("fork")  # a spawned process would run the command line anew

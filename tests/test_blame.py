@@ -19,7 +19,6 @@ from gateway.errors import (
 )
 from gateway.metrics.window import Reading, Sample, Window
 from gateway.reply import Reply
-from gateway.served import MARGIN_NS
 from loadtests import moody
 from loadtests.moody import Moods, row
 from tests.blamed import TWIN, Bench, flawed, on_loop, routing, serving
@@ -132,9 +131,9 @@ def test_stable_is_given_its_p99_and_a_margin_and_the_candidate_no_less_than_its
         pace = bench.served.stable.pace
         for _ in range(2000):
             pace.add(4_000_000)
-        for timeout_us, patience_ns in ((11_999, 0), (12_000, 4_000_000), (50_000, 42_000_000)):
+        for timeout_us, patience_ns in ((11_999, 0), (12_000, 4_000_000), (50_000, 39_750_000)):
             call = bench.begin(moody.body(row(), timeout_us=timeout_us))
-            assert call.patience_ns == patience_ns == (timeout_us * 1000 - 4_000_000 - MARGIN_NS if patience_ns else 0)
+            assert call.patience_ns == patience_ns  # less 4 ms, and a margin of 4 ms or an eighth
             assert call.fair is (patience_ns > 0)
         call = candidates(bench, moody.body(row(), timeout_us=12_000))
         submitted = bench.gateway.submit(call)
@@ -196,14 +195,14 @@ def test_what_takes_both_too_long_stops_no_twin_and_counts_for_both(tmp_path: Pa
 def test_a_time_out_before_stables_p99_is_no_failure_but_ten_in_a_row_are_silence(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         for _ in range(1000):
-            bench.served.stable.pace.add(60_000_000)
+            bench.served.stable.pace.add(90_000_000)
         for number in range(10):
             assert not bench.switch.tripped, number
             await bench.ask(row(luck=0.05), variant="candidate")
         assert bench.switch.tripped
         assert (bench.candidate, bench.events()) == ({"excused": 10}, [])
 
-    on_loop(tmp_path, test, flawed, routing(rescue={"timeout": "40ms"}))
+    on_loop(tmp_path, test, flawed, routing(rescue={"timeout": "60ms"}))
 
 
 @pytest.mark.parametrize(
@@ -280,21 +279,25 @@ def test_a_copy_of_what_stable_cannot_answer_well_is_not_made(tmp_path: Path) ->
     on_loop(tmp_path, test, rules=routing(0, mirror={"weight": 100}))
 
 
-def test_stables_pace_is_not_what_a_failing_candidate_makes_of_it(tmp_path: Path) -> None:
-    async def test(bench: Bench) -> None:
-        await bench.ask(row(), variant="stable")
-        before = bench.served.stable.pace._count
-        await bench.ask(row(luck=0.3), variant="candidate")
-        await bench.ask(row(), variant="stable")
-        assert bench.served.stable.pace._count == before
-        bench.served.stable.pace._p99_ns = 10**9
-        await bench.ask(row(), timeout_us=1_500_000)
-        assert bench.served.stable.pace._count == before + 1, "else all might stay too short for ever"
-        await bench.ask(row(), variant="candidate")
-        await bench.ask(row(), variant="stable")
-        assert bench.served.stable.pace._count == before + 2
+def test_a_time_out_is_excused_if_stable_turns_out_to_take_longer(tmp_path: Path) -> None:
+    """At a start, or when the machine gets busy, what is known of stable's pace lags behind."""
 
-    on_loop(tmp_path, test, flawed)
+    async def test(bench: Bench) -> None:
+        pace = bench.served.stable.pace
+        for _ in range(3):
+            pace._p99_ns, pace._due = 1_000_000, 10**9
+            call = candidates(bench, moody.body(row(luck=0.05)))
+            assert call.fair
+            submitted = bench.gateway.submit(call)
+            await asyncio.wait([submitted])
+            pace._p99_ns = 60_000_000
+            rescue = bench.gateway.rescue(call, submitted)
+            assert rescue is not None
+            await asyncio.wait([rescue])
+            bench.gateway.end(call, rescue)
+        assert bench.candidate == {"excused": 3}
+
+    on_loop(tmp_path, test, flawed, routing(rescue={"timeout": "30ms"}))
 
 
 def test_an_unknown_pace_splits_and_blames_no_time_out(tmp_path: Path) -> None:
@@ -302,7 +305,7 @@ def test_an_unknown_pace_splits_and_blames_no_time_out(tmp_path: Path) -> None:
         bench.served.stable.pace._p99_ns = 0
         call = bench.begin(moody.body(row(), timeout_us=10_000))
         assert (call.patience_ns, call.fair) == (6_000_000, False)
-        assert bench.begin(moody.body(row(), timeout_us=4_000)).short
+        assert bench.begin(moody.body(row(), timeout_us=4_000)).patience_ns == 0
 
     on_loop(tmp_path, test)
 

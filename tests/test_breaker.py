@@ -25,7 +25,7 @@ class Candidate:
         epoch: int = EPOCH,
     ) -> str:
         """`told`: what the breaker said when it happened, if that was a while ago."""
-        answers = self.breaker.doubt() if told is None else told
+        answers = self.breaker.answers if told is None else told
         began_ns, self.now_ns = self.now_ns, self.now_ns + took_ms * MS
         return self.breaker.failure(epoch, answers, began_ns, self.now_ns, late=late, unanswered=late, excused=excused)
 
@@ -44,7 +44,7 @@ def test_an_answer_begins_a_new_row() -> None:
 
 def test_a_failure_that_is_judged_after_the_candidate_has_answered_again_is_in_no_row() -> None:
     candidate = Candidate()
-    told = [candidate.breaker.doubt() for _ in range(LIMIT - 1)]
+    told = [candidate.breaker.answers for _ in range(LIMIT - 1)]
     candidate.breaker.success()
     assert not any(candidate.fails(told=before) for before in told)
     assert not candidate.fails()
@@ -89,12 +89,3 @@ def test_a_failure_of_an_epoch_that_is_over_counts_for_nothing() -> None:
     assert not any(candidate.fails(epoch=2) for _ in range(LIMIT - 1))
     assert not any(candidate.fails(epoch=1) for _ in range(LIMIT))
     assert candidate.fails(epoch=2) == TRIPS[1]
-
-
-def test_it_is_doubted_from_a_failure_to_its_next_answer() -> None:
-    breaker = Breaker(LIMIT)
-    assert not breaker.doubted
-    breaker.doubt()
-    assert breaker.doubted
-    breaker.success()
-    assert not breaker.doubted

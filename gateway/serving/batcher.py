@@ -40,8 +40,8 @@ class Batcher:
 
     `threads` None: batches run on the loop itself, which only a stable version with short runs may do. `aside` then
     takes what is not within `reach`; and everything, once a run on the loop took so long that it must have been the
-    model's doing. `trusted` False: a thread whose run had to be ended at its deadline gets only the time that no one
-    else wants, from then on: what hangs once may spin again, and must not take stable's cores.
+    model's doing. `trusted` False: a thread whose run had to be ended at its deadline, and was long, gets only the time
+    that no one else wants, from then on: what hangs once may spin again, and must not take stable's cores.
     """
 
     def __init__(

@@ -76,8 +76,9 @@ def release_document(overview: Overview) -> ReleaseDocument:
 
 def _too_short(versions: Sequence[Counted]) -> TooShortDocument:
     requests = sum(counted.totals.unsplit for counted in versions)
-    answered = sum(counted.totals.outcomes(counted.variant)[Outcome.OK] for counted in versions)
-    return {"requests": requests, "percent": 100 * requests / max(answered, requests, 1)}
+    outcomes = {counted.variant: counted.totals.outcomes(counted.variant) for counted in versions}
+    asked = sum(outcomes["stable"].values()) + outcomes["candidate"][Outcome.OK]  # stable is asked after a failure, too
+    return {"requests": requests, "percent": 100 * requests / max(asked, requests, 1)}
 
 
 def _ramp(progress: Progress, ramp_ppm: Sequence[int]) -> RampDocument:
