@@ -43,14 +43,6 @@ def verdict_of(error: Exception) -> Verdict:
     return Verdict.FAILS_TOO if own else Verdict.SILENT
 
 
-def passes(call: Call, answer: Answer, encoded: EncodedResponse) -> bool:
-    """Whether stable's answer is one that a candidate may give. What is written as JSON shows what is no number."""
-    body = encoded.body
-    is_all_there = encoded.json_length is None and call.request.outputs is None
-    finite = is_all_there and b"NaN" not in body and b"Infinity" not in body
-    return call.version.passes(call.feeds, answer, finite=finite)
-
-
 class Blame:
     """Weighs failures, and tells the guards: by counters, by evidence, by the breaker."""
 
@@ -65,13 +57,15 @@ class Blame:
 
     def answered(self, call: Call, answer: Answer, encoded: EncodedResponse, ended_ns: int, spent_ns: int) -> bool:
         """Stable has answered, after a run of `spent_ns`; whether its answer is one that a candidate might give."""
-        served, decision = call.served, call.decision
-        served.stable.pace.add(ended_ns - (call.asked_ns or call.started_ns))
-        wanted = call.accused_ns or served.mirror_ppm or decision.randomised
-        sound = not wanted or passes(call, answer, encoded)
+        served, version, asked_ns = call.served, call.version, call.asked_ns
+        version.pace.add(ended_ns - (asked_ns or call.started_ns))
+        if not (asked_ns or call.patience_ns or served.mirror_ppm):
+            return True
+        is_all_json = encoded.json_length is None and call.request.outputs is None
+        sound = version.passes(call.feeds, answer, encoded.body if is_all_json else b"")
         if call.accused_ns:
             self.settle(call, Verdict.DOES_WELL if sound else Verdict.FAILS_TOO, spent_ns)
-        elif not call.rescued and (not sound or (call.fair and ended_ns - call.started_ns > call.patience_ns)):
+        elif not asked_ns and (not sound or (call.fair and ended_ns - call.started_ns > call.patience_ns)):
             self._recorder.failure(call, candidate=False)
         return sound
 

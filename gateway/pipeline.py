@@ -29,6 +29,8 @@ from gateway.shm.scoreboard import HEAD, INFLIGHT, SHED, UNSTRATIFIED
 from gateway.tensors import InferRequest
 
 STOPPED: Final = "stopped"
+MARGIN_NS: Final = 4_000_000  # from a time-out to the start of stable: timers count in ms, and a busy core waits
+MARGIN_PART: Final = 8  # of the whole, where that is more
 
 
 class Gateway:
@@ -259,15 +261,30 @@ def _needs_stable(served: ServedModel, request: InferRequest) -> bool:
 
 
 def _divide(call: Call, given_ns: int) -> None:
-    """How long the candidate may take, before it matters whom the call was drawn for; too short for both: stable's."""
-    served, decision = call.served, call.decision
-    patience_ns = call.patience_ns = served.patience_ns(given_ns)
-    call.fair = 0 < served.stable.pace.p99_ns <= patience_ns
-    if not patience_ns:
-        assert served.release.candidate is not None
-        served.versions[served.release.candidate].tally.unsplit()
-        call.version = served.stable
-        call.decision = replace(decision, version=call.version.number, variant=STABLE, weight_ppm=0, propensity=1.0)
+    """How long the candidate may take, before it matters whom the call was drawn for: what stable does not need.
+
+    Where that is less than stable takes, the time is too short for both, and the call is stable's.
+    """
+    served = call.served
+    pace = served.stable.pace
+    pace.left -= 1
+    if pace.left <= 0:
+        pace.renew()
+    p99_ns = pace.p99_ns
+    left_ns = given_ns - p99_ns - (given_ns // MARGIN_PART if given_ns > MARGIN_PART * MARGIN_NS else MARGIN_NS)
+    if left_ns < p99_ns or left_ns <= 0:
+        _keep_whole(call)
+        return
+    patience_ns = call.patience_ns = left_ns if left_ns < served.rescue_after_ns else served.rescue_after_ns
+    call.fair = 0 < p99_ns <= patience_ns
+
+
+def _keep_whole(call: Call) -> None:
+    served = call.served
+    assert served.release.candidate is not None
+    served.versions[served.release.candidate].tally.unsplit()
+    call.version = served.stable
+    call.decision = replace(call.decision, version=call.version.number, variant=STABLE, weight_ppm=0, propensity=1.0)
 
 
 def _outcome(error: BaseException) -> Outcome:

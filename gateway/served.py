@@ -14,8 +14,6 @@ from gateway.settings.routing_settings import ReleaseSettings
 from gateway.shm.scoreboard import UNSTRATIFIED
 
 NEVER_NS: Final = 2**63 - 1
-MARGIN_PART: Final = 8  # of the whole, where that is more
-MARGIN_NS: Final = 4_000_000  # from a time-out to the start of stable: timers count in ms, and a busy core waits
 
 
 class ServedModel:
@@ -73,16 +71,6 @@ class ServedModel:
                 decision.propensity,
             )
         return found
-
-    def patience_ns(self, given_ns: int) -> int:
-        """How long the candidate may take over a request that has `given_ns` in all, before stable is asked.
-
-        0 where that is too short for both: where stable's own time and the margin, which are kept for stable, leave
-        the candidate less than stable takes.
-        """
-        p99_ns = self.stable.pace.p99_ns
-        left_ns = given_ns - p99_ns - max(MARGIN_NS, given_ns // MARGIN_PART)
-        return min(self.rescue_after_ns, left_ns) if left_ns > 0 and left_ns >= p99_ns else 0
 
     def stratum(self, decision: Decision) -> int:
         """Where predicted classes of such decisions are counted: by route, where chance decided."""

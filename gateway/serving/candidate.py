@@ -31,20 +31,17 @@ def checked(session: OnnxSession, number: int, stopped: Stopped, *, row_for_row:
     return run
 
 
-def check(outputs: Sequence[TensorSpec], results: Sequence[Result], rows: int | None, *, finite: bool = False) -> None:
-    """Raise InvalidOutput where stable has to answer instead. `rows`: the inputs', where each output has as many.
-
-    `finite`: all numbers are known to be.
-    """
+def check(outputs: Sequence[TensorSpec], results: Sequence[Result], rows: int | None) -> None:
+    """Raise InvalidOutput where stable has to answer instead. `rows`: the inputs', where each output has as many."""
     for spec, result in zip(outputs, results, strict=True):
         if result is not None:
-            _check(spec, result, rows, finite)
+            _check(spec, result, rows)
 
 
-def _check(spec: TensorSpec, result: Array, rows: int | None, finite: bool) -> None:
+def _check(spec: TensorSpec, result: Array, rows: int | None) -> None:
     if not covers(spec.shape, result.shape):
         raise InvalidOutput(f"output '{spec.name}' is of shape {list(result.shape)}, declared is {list(spec.shape)}")
     if rows is not None and len(result) != rows:
         raise InvalidOutput(f"output '{spec.name}' has {len(result)} rows for {rows} of the inputs")
-    if not finite and result.dtype.kind == "f" and not np.isfinite(result).all():
+    if result.dtype.kind == "f" and not np.isfinite(result).all():
         raise InvalidOutput(f"output '{spec.name}' holds NaN or infinity")

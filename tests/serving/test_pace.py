@@ -7,17 +7,24 @@ import pytest
 from gateway.serving.pace import KEPT, RENEWED, Pace
 
 
+def p99_ns(pace: Pace) -> int:
+    pace.left -= 1
+    if pace.left <= 0:
+        pace.renew()
+    return pace.p99_ns
+
+
 def test_nothing_is_known_without_a_warm_up_and_answers() -> None:
-    assert Pace(math.nan).p99_ns == 0
-    assert Pace(50.0).p99_ns == 50_000
+    assert p99_ns(Pace(math.nan)) == 0
+    assert p99_ns(Pace(50.0)) == 50_000
 
 
 def test_the_first_answers_count_at_once_but_for_less_than_the_warm_up_nothing() -> None:
     pace = Pace(50.0)
     pace.add(10_000)
-    assert pace.p99_ns == 50_000
+    assert p99_ns(pace) == 50_000
     pace.add(80_000)
-    assert pace.p99_ns == 80_000
+    assert p99_ns(pace) == 80_000
 
 
 @pytest.mark.parametrize("count", [RENEWED * 2, KEPT, KEPT * 3])
@@ -25,15 +32,15 @@ def test_it_is_of_the_last_answers(count: int) -> None:
     pace = Pace(1e9)
     for number in range(1, count + 1):
         pace.add(number)
-        if number % 7 == 0:
-            assert pace.p99_ns
+        assert p99_ns(pace)
     kept = min(count, KEPT)
     exact = count - kept + math.ceil(0.99 * kept)
-    assert abs(pace.p99_ns - exact) <= RENEWED
+    assert abs(p99_ns(pace) - exact) <= RENEWED
 
 
 def test_a_thousand_later_answers_are_all_that_is_left() -> None:
     pace = Pace(math.nan)
     for ns in [10**9] * KEPT + [1000] * (KEPT + RENEWED):
         pace.add(ns)
+    pace.renew()
     assert pace.p99_ns == 1000
