@@ -16,7 +16,7 @@ from enum import Enum, auto
 from typing import Final
 
 from gateway.call import Call
-from gateway.errors import InvalidOutput, InvalidRequest, ModelFailed, NoMemory, Outcome
+from gateway.errors import InvalidOutput, InvalidRequest, ModelFailed, NoMemory, Outcome, RequestError
 from gateway.protocol.encode import EncodedResponse
 from gateway.recorder import BLAMED, Recorder
 from gateway.routing.release import CANDIDATE
@@ -43,15 +43,22 @@ def verdict_of(error: Exception) -> Verdict:
     return Verdict.FAILS_TOO if own else Verdict.SILENT
 
 
+def _outcome_of(error: BaseException) -> Outcome:
+    """As what a candidate's failure counts; what it refuses and stable answers is an error of its own."""
+    if isinstance(error, RequestError) and not isinstance(error, InvalidRequest):
+        return error.outcome
+    return Outcome.MODEL_ERROR
+
+
 class Blame:
     """Weighs failures, and tells the guards: by counters, by evidence, by the breaker."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
-    def accuse(self, call: Call, outcome: Outcome, now_ns: int) -> None:
+    def accuse(self, call: Call, error: BaseException, now_ns: int) -> None:
         """The candidate has failed on the call, which stable is asked next."""
-        call.rescued = outcome
+        call.rescued = _outcome_of(error)
         call.accused_ns = now_ns
         call.answers = call.served.breaker.answers
 

@@ -149,7 +149,7 @@ class Gateway:
             served.breaker.success()
             return None
         else:
-            self._blame.accuse(call, _outcome(error), now_ns)
+            self._blame.accuse(call, error, now_ns)
         call.asked_ns = now_ns
         call.version = served.stable
         call.decision = replace(call.decision, version=served.stable.number, variant=STABLE)
@@ -285,13 +285,6 @@ def _keep_whole(call: Call) -> None:
     served.versions[served.release.candidate].tally.unsplit()
     call.version = served.stable
     call.decision = replace(call.decision, version=call.version.number, variant=STABLE, weight_ppm=0, propensity=1.0)
-
-
-def _outcome(error: BaseException) -> Outcome:
-    """As what a candidate's failure counts; what it refuses and stable answers is an error of its own."""
-    if isinstance(error, RequestError) and not isinstance(error, InvalidRequest):
-        return error.outcome
-    return Outcome.MODEL_ERROR
 
 
 def _spent_ns(submitted: "asyncio.Future[Answer]") -> int:
