@@ -15,7 +15,7 @@ from gateway.errors import Conflict, InvalidRequest, NotFound, Outcome, Overload
 from gateway.instruments import SharedInstruments
 from gateway.mirror import Mirror, is_mirrored
 from gateway.recorder import Recorder
-from gateway.records.token import nonces
+from gateway.records.token import ROWS, nonces
 from gateway.records.token_keys import ephemeral_keys
 from gateway.reply import Reply, encoded_body
 from gateway.routing.attributes import Attributes
@@ -216,7 +216,8 @@ class Gateway:
         variant, route = decision.variant, decision.route
         classes = version.classes.predicted(answer)
         predicted = classes[0] if len(classes) == 1 else NO_CLASS
-        token = call.prediction_id = self._token(served.names[route], decision, call.nonce, predicted, bool(rescued))
+        said = ROWS if predicted == NO_CLASS and version.has_rows(answer, classes) else predicted
+        token = call.prediction_id = self._token(served.names[route], decision, call.nonce, said, bool(rescued))
         encoded = encoded_body(call, answer, {"prediction_id": token.decode(), "variant": variant, "route": route})
         ended_ns = time.monotonic_ns()
         duration_ns = ended_ns - call.started_ns

@@ -106,3 +106,11 @@ class TensorSpec:
     shape: tuple[int, ...]
     optional: bool = False
     labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What one output was in the warm-up, of one row. `value`: where that is a single number."""
+
+    shape: tuple[int, ...]
+    value: float | None = None

@@ -24,6 +24,7 @@ from gateway.routing.release import Decision, Variant
 
 MAC_BYTES: Final = 8
 NO_CLASS: Final = -1
+ROWS: Final = -2  # in the class's place: the request had several rows
 NO_BUCKET: Final = 0xFFFF_FFFF
 LONGEST: Final = 1024  # characters; names are bounded, so no token of ours is longer
 _FIXED: Final = struct.Struct("<BQQiIII")
@@ -41,6 +42,7 @@ _ALPHABET: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 class Token:
     """What a prediction id says. `predicted` and `bucket` are None where there is none.
 
+    `rows`: the request had several, each with a class of its own, or with a number.
     `sticky`: the bucket is that of a key that comes again. `rescued`: the candidate failed and stable answered.
     """
 
@@ -55,6 +57,7 @@ class Token:
     bucket: int | None
     sticky: bool
     rescued: bool
+    rows: bool = False
 
 
 def nonces() -> Callable[[], int]:
@@ -135,8 +138,9 @@ def _parsed(body: bytes) -> Token:
         flags & _WEIGHT,
         time_ns,
         nonce,
-        None if predicted == NO_CLASS else predicted,
+        predicted if predicted >= 0 else None,
         None if bucket == NO_BUCKET else bucket,
         bool(flags & _STICKY),
         bool(flags & _RESCUED),
+        predicted == ROWS,
     )

@@ -13,10 +13,9 @@ from gateway.records.feedback import Feedback
 from gateway.records.joined import Joined
 from gateway.records.prediction import Prediction
 from gateway.serving.candidate import check
-from gateway.serving.classes import Classes
 from gateway.serving.session import Result
 from gateway.serving.signature import Feeds
-from gateway.serving.version import LoadedVersion, labels_of
+from gateway.serving.version import LoadedVersion
 from gateway.tensors import InferRequest, Tensor
 
 CHUNK: Final = 256  # predictions among which those are found that can run together
@@ -43,8 +42,8 @@ class Runner:
     def __init__(self, loaded: LoadedVersion, *, batched: bool) -> None:
         self._session = loaded.session
         self._signature = loaded.session.signature
-        self._labels = labels_of(loaded)
-        self._classes = Classes(loaded.settings, self._signature, self._labels)
+        self._labels = loaded.labels
+        self._classes = loaded.classes
         self._max_rows = loaded.rules.max_rows if batched else 1
         self._row_for_row = not loaded.warm_up.obstacle
 

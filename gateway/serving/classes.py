@@ -1,31 +1,51 @@
 """Which class a model has predicted, read from the output that model.yaml names (`prediction`), or that has labels."""
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
+from gateway.serving.class_output import ClassOutput, Kind
 from gateway.serving.session import Result
-from gateway.serving.signature import Signature
-from gateway.settings.model_settings import ModelSettings
-from gateway.tensors import TensorSpec
 
 NO_CLASS: Final = -1
 MOST_CLASSES: Final = 2**31 - 1
+SECOND_FROM: Final = 0.5  # of a single probability: from here on it is the second class
+_NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+_FLAGS: Final = frozenset({"true", "false"})
 _Read = Callable[[Any], list[int]]
 
 
 class Classes:
-    """The classes of one model version. `labels` are their names in order, empty where no one says them."""
+    """The classes of one model version. `labels` are their names in order, empty where no one says them.
 
-    __slots__ = ("_index", "_position", "_read", "labels")
+    `obstacle` says why no class can be read from the version's answers; empty where one can.
+    """
 
-    def __init__(self, settings: ModelSettings, signature: Signature, labels: Mapping[str, tuple[str, ...]]) -> None:
-        position = _position(settings, signature, labels)
-        self.labels: tuple[str, ...] = () if position is None else labels.get(signature.outputs[position].name, ())
-        self._index = {label: index for index, label in enumerate(self.labels)}
-        self._position = position
-        self._read: _Read = self._reader(signature.outputs[position]) if position is not None else lambda result: []
+    __slots__ = ("_count", "_flags", "_index", "_numbers", "_position", "_read", "labels", "obstacle")
+
+    def __init__(self, output: ClassOutput) -> None:
+        self.labels = output.labels
+        self.obstacle = output.obstacle
+        self._position = output.position
+        self._count = len(output.labels) or output.width
+        names = self.labels or (("false", "true") if output.kind is Kind.FLAGS else ())
+        self._index = {name: index for index, name in enumerate(names)}
+        self._numbers = {float(label): index for label, index in self._index.items() if _NUMBER.fullmatch(label)}
+        self._flags = {name.lower() == "true": index for name, index in self._index.items() if name.lower() in _FLAGS}
+        if output.kind is Kind.FLAGS and len(self._flags) != 2:
+            self._flags = {False: 0, True: 1}
+        readers: Mapping[Kind, _Read] = {
+            Kind.NONE: lambda result: [],
+            Kind.SCORES: self._of_scores,
+            Kind.SINGLE: _of_single,
+            Kind.FLAGS: self._of_labels,
+            Kind.NUMBERS: self._of_labels,
+            Kind.NAMES: self._of_names,
+        }
+        self._read: _Read = readers[output.kind]
 
     def predicted(self, results: Sequence[Result]) -> list[int]:
         """The class of each row, NO_CLASS where it has none; empty where the model predicts no classes."""
@@ -35,44 +55,54 @@ class Classes:
         return [] if result is None else self._read(result)
 
     def index_of(self, truth: object) -> int | None:
-        """The class that feedback means: by its name, by its number where that is its name, or by its index."""
-        if isinstance(truth, bool | str):
-            return self._index.get(str(truth).lower() if isinstance(truth, bool) else truth)
-        if not isinstance(truth, int | float) or truth != truth or abs(truth) > MOST_CLASSES or truth != int(truth):
-            return None
-        named = self._index.get(str(int(truth)))
-        if named is not None:
-            return named
-        return int(truth) if truth >= 0 and (not self.labels or truth < len(self.labels)) else None
+        """The class that feedback means: by its name, by its number where that is its name, or by its index.
 
-    def _reader(self, spec: TensorSpec) -> _Read:
-        if spec.datatype == "BYTES":
-            return self._of_names
-        return _of_scores if spec.datatype.startswith("FP") else self._of_numbers
+        Where classes are called by numbers, a number is a name: of ["3", "5"], 1 is no class. A text is a name, or,
+        where classes have none, an index.
+        """
+        if isinstance(truth, str):
+            named = self._index.get(truth)
+            is_index = not self.labels and truth.isascii() and truth.isdigit() and len(truth) < 11
+            return self._nth(int(truth)) if is_index else named
+        if isinstance(truth, bool):
+            return self._flags.get(truth)
+        if not isinstance(truth, int | float) or not abs(truth) <= MOST_CLASSES:  # NaN is not
+            return None
+        if self._numbers:
+            return self._numbers.get(truth)
+        return self._nth(int(truth)) if truth == int(truth) else None
+
+    def _nth(self, index: int) -> int | None:
+        return index if 0 <= index < (self._count or MOST_CLASSES + 1) else None
+
+    def _of_scores(self, result: Any) -> list[int]:
+        """The highest score of each row; of equal ones the first. A row that holds NaN has none: argmax finds it."""
+        shape = result.shape
+        if len(shape) != 2 or not result.size:
+            return []
+        if self._count is not None and shape[1] != self._count:
+            return [NO_CLASS] * shape[0]
+        if shape[0] == 1:  # the common case, and numpy's shortest way
+            index = int(result.argmax())
+            score = result.item(index)
+            return [index if score == score else NO_CLASS]
+        best = result.argmax(axis=1)
+        highest = result[np.arange(shape[0]), best]
+        return [int(index) for index in np.where(np.isnan(highest), NO_CLASS, best)]
+
+    def _of_labels(self, result: Any) -> list[int]:
+        return [NO_CLASS if (index := self.index_of(label)) is None else index for label in _column(result)]
 
     def _of_names(self, result: Any) -> list[int]:
-        return [self._index.get(str(name), NO_CLASS) for name in result.ravel()]
-
-    def _of_numbers(self, result: Any) -> list[int]:
-        return [NO_CLASS if (index := self.index_of(number)) is None else index for number in result.ravel().tolist()]
+        return [self._index.get(str(name), NO_CLASS) for name in _column(result)]
 
 
-def _of_scores(result: Any) -> list[int]:
-    """The highest score of each row. One row is the common case, and numpy's shortest way."""
-    if len(result) == 1:
-        return [int(result.argmax())]
-    if result.ndim != 2 or not result.size:
-        return []
-    return [int(index) for index in np.argmax(result, axis=1)]
+def _of_single(result: Any) -> list[int]:
+    """One probability a row, of the second of two classes."""
+    return [int(score >= SECOND_FROM) if 0 <= score <= 1 else NO_CLASS for score in _column(result)]
 
 
-def _position(settings: ModelSettings, signature: Signature, labels: Mapping[str, tuple[str, ...]]) -> int | None:
-    names = [spec.name for spec in signature.outputs]
-    wanted = settings.prediction.output if settings.prediction else next(iter(labels), None)
-    if wanted not in names:
-        return None
-    spec = signature.outputs[names.index(wanted)]
-    scores = spec.datatype.startswith("FP")
-    if scores and (len(spec.shape) != 2 or spec.shape[1] == 1):
-        return None  # one number a row is a regression, not the scores of classes
-    return names.index(wanted)
+def _column(result: Any) -> list[Any]:
+    """One value a row; none where there are more."""
+    rows = len(result) if result.ndim else 1
+    return result.ravel().tolist() if math.prod(result.shape[1:]) == 1 or not rows else []

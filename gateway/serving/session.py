@@ -16,7 +16,7 @@ from gateway.serving.providers import open_session
 from gateway.serving.shapes import Ran, learned
 from gateway.serving.signature import Feeds, Signature
 from gateway.settings.providers import Provider, parse_provider
-from gateway.tensors import BY_ONNX_TYPE, Array, TensorSpec
+from gateway.tensors import BY_ONNX_TYPE, Array, Shown, TensorSpec
 
 _TENSOR: Final = re.compile(r"(optional\()?(tensor\(\w+\))\)?$")
 _MAPS: Final = re.compile(r"seq\(map\((int64|string),tensor\(float\)\)\)$")
@@ -36,7 +36,7 @@ class OnnxSession:
 
     __slots__ = (
         "_maps", "_names", "_reopen", "_run", "_session", "all_required", "dimensions", "file", "overridable",
-        "providers", "signature", "warning",
+        "providers", "shown", "signature", "warning",
     )  # fmt: skip
 
     def __init__(self, path: Path, threads: int, providers: Sequence[Provider | str]) -> None:
@@ -57,6 +57,7 @@ class OnnxSession:
             [_output_spec(item) for item in outputs],
             [spec for item in defaults if (spec := _tensor_spec(item)) is not None],
         )
+        self.shown: Sequence[Shown | None] = ()
         self.all_required = not any("optional" in item.type for item in (*inputs, *outputs))
         self.dimensions: Mapping[str, list[int | str | None]] = {
             item.name: item.shape for item in inputs if "optional" not in item.type
@@ -80,10 +81,11 @@ class OnnxSession:
         return results
 
     def learn_labels(self, feeds: Feeds) -> None:
-        """Run once to see the class labels of outputs that are sequences of maps, and keep them in the signature."""
+        """Run once on one row to see the outputs' shapes, and the class labels of those that are sequences of maps."""
+        results = self._session.run(self._names, feeds)
+        self.shown = [_shown(result) for result in results]
         if not self._maps:
             return
-        results = self._session.run(self._names, feeds)
         outputs = list(self.signature.outputs)
         for position in self._maps:
             labels = tuple(map(str, results[position][0]))
@@ -111,6 +113,13 @@ class OnnxSession:
         """scikit-learn's ZipMap, one {label: score} a row, as FP32 [rows, classes]."""
         classes = len(self.signature.outputs[position].labels)
         return np.array([list(row.values()) for row in rows], np.float32).reshape(len(rows), -1 if rows else classes)
+
+
+def _shown(result: Any) -> Shown | None:
+    if not isinstance(result, np.ndarray):
+        return None
+    is_number = result.size == 1 and result.dtype.kind == "f"
+    return Shown(result.shape, float(result.item()) if is_number else None)
 
 
 def _not_text(feeds: Feeds) -> RequestError:

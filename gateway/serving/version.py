@@ -1,7 +1,7 @@
 """A model version in service: loaded, warm, behind its own batcher and, unless it runs on the loop, its own threads."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from gateway.errors import InvalidOutput, ModelUnavailable, SettingsError
 from gateway.serving.batcher import Batcher, BatchingRules
 from gateway.serving.bounds import stretched_by
 from gateway.serving.candidate import Run, Stopped, check, checked
+from gateway.serving.class_output import class_output
 from gateway.serving.classes import Classes
 from gateway.serving.digest import digest_of, missing_weights
 from gateway.serving.doubt import Doubt
@@ -33,7 +34,8 @@ DRAIN_POLL_S: Final = 0.01
 @dataclass(frozen=True, slots=True)
 class LoadedVersion:
     """A session that has been warmed up. `sha256` is that of every file that it reads; `reach`: what the event loop may
-    run."""
+    run; `labels`: those of each output that has some.
+    """
 
     session: OnnxSession
     settings: ModelSettings
@@ -41,6 +43,8 @@ class LoadedVersion:
     sha256: str
     rules: BatchingRules
     reach: Reach
+    labels: Mapping[str, tuple[str, ...]]
+    classes: Classes
 
 
 def load_version(file: Path, settings: ModelSettings, sample: Path) -> LoadedVersion:
@@ -52,7 +56,8 @@ def load_version(file: Path, settings: ModelSettings, sample: Path) -> LoadedVer
         session = _opened(file, settings)
         batching = settings.batching or None
         warm = warm_up(session, sample, batching.max_size if batching else 1)
-        _check_prediction(settings, session.signature)
+        labels = _labels(settings, session.signature)
+        classes = Classes(class_output(settings, session.signature, session.shown, labels))
         sha256 = digest_of(file)
     except (ModelUnavailable, SettingsError) as error:
         raise error if str(file.parent.parent) in str(error) else ModelUnavailable(f"{file}: {error}") from None
@@ -61,7 +66,7 @@ def load_version(file: Path, settings: ModelSettings, sample: Path) -> LoadedVer
     rules = BatchingRules(concurrency=settings.concurrency)
     if batching and warm.rows > 1:
         rules = BatchingRules(warm.rows, batching.max_delay, settings.concurrency)
-    return LoadedVersion(session, settings, warm, sha256, rules, _reach(file, session, warm, sample))
+    return LoadedVersion(session, settings, warm, sha256, rules, _reach(file, session, warm, sample), labels, classes)
 
 
 def _reach(file: Path, session: OnnxSession, warm: WarmUp, sample: Path) -> Reach:
@@ -115,8 +120,8 @@ class ModelVersion:
         self._row_for_row = not loaded.warm_up.obstacle
         self._passed_rows: int | None = None
         self._passed_shapes: list[tuple[int, ...] | None] = []
-        self.labels = labels_of(loaded)
-        self.classes = Classes(loaded.settings, self.signature, self.labels)
+        self.labels = loaded.labels
+        self.classes = loaded.classes
         self.output_parameters: list[Parameters] = [
             {"labels": orjson.dumps(spec.labels).decode()}
             if spec.labels
@@ -170,6 +175,13 @@ class ModelVersion:
         self._passed_rows, self._passed_shapes = rows, shapes
         return True
 
+    def has_rows(self, results: Sequence[Result], classes: Sequence[int]) -> bool:
+        """Whether this is an answer to several rows, as far as the model shows that rows are what its outputs hold."""
+        if classes:
+            return len(classes) > 1
+        first = results[0] if self._row_for_row else None
+        return first is not None and len(first) > 1
+
     async def close(self) -> None:
         """Wait until every request has been answered.
 
@@ -185,18 +197,10 @@ def _checked(loaded: LoadedVersion, number: int, stopped: Stopped) -> Run:
     return checked(loaded.session, number, stopped, row_for_row=not loaded.warm_up.obstacle)
 
 
-def labels_of(loaded: LoadedVersion) -> dict[str, tuple[str, ...]]:
+def _labels(settings: ModelSettings, signature: Signature) -> dict[str, tuple[str, ...]]:
     """The class labels of each output that has them: from model.yaml, or from the model itself."""
-    labels = {spec.name: spec.labels for spec in loaded.session.signature.outputs if spec.labels}
-    prediction = loaded.settings.prediction
+    labels = {spec.name: spec.labels for spec in signature.outputs if spec.labels}
+    prediction = settings.prediction
     if prediction is not None and prediction.labels:
         labels[prediction.output] = tuple(prediction.labels)
     return labels
-
-
-def _check_prediction(settings: ModelSettings, signature: Signature) -> None:
-    outputs = [spec.name for spec in signature.outputs]
-    if settings.prediction is not None and settings.prediction.output not in outputs:
-        raise ModelUnavailable(
-            f"model.yaml: prediction.output '{settings.prediction.output}' is no output; there are {', '.join(outputs)}"
-        )

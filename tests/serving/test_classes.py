@@ -120,18 +120,19 @@ def test_truth_by_name_or_index(tmp_path: Path, truth: object, index: int | None
 
 
 @pytest.mark.parametrize(
-    ("truth", "index"), [("3", 0), ("7", 2), (3, 0), (5.0, 1), (7, 2), (1, 1), (0, 0), (4, None), ("4", None)]
+    ("truth", "index"), [("3", 0), ("7", 2), (3, 0), (5.0, 1), (7, 2), (1, None), (0, None), (4, None), ("4", None)]
 )
 def test_truth_by_the_number_that_is_the_name(tmp_path: Path, truth: object, index: int | None) -> None:
-    """The name comes first: 3 is the class "3". A number that is no name is an index."""
+    """3 is the class "3". Where names are numbers, one that is no name is a mistake, not the class at that place."""
     assert classes(tmp_path, settings=DIGITS).index_of(truth) == index
 
 
 def test_truth_without_names_is_an_index(tmp_path: Path) -> None:
     found = classes(tmp_path, settings=SCORES)
     assert found.index_of(2) == 2
-    assert found.index_of(1_000_000) == 1_000_000
-    assert found.index_of("2") is None
+    assert found.index_of("2") == 2, "as a file of truths has it"
+    assert (found.index_of(3), found.index_of("3"), found.index_of(1_000_000)) == (None, None, None)
+    assert [found.index_of(text) for text in ("-1", "2.0", " 2", "two", "²", "")] == [None] * 6
 
 
 @pytest.mark.parametrize(
