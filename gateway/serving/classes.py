@@ -72,6 +72,13 @@ class Classes:
             return self._numbers.get(truth)
         return self._nth(int(truth)) if truth == int(truth) else None
 
+    @property
+    def known(self) -> str:
+        """The classes, for an error message."""
+        if self.labels:
+            return f"its classes are {', '.join(self.labels[:20])}{', …' if len(self.labels) > 20 else ''}"
+        return f"its classes are the numbers from 0 to {self._count - 1}" if self._count else "its classes are numbers"
+
     def _nth(self, index: int) -> int | None:
         return index if 0 <= index < (self._count or MOST_CLASSES + 1) else None
 

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from gateway.errors import InvalidRequest, Overloaded
 from gateway.pipeline import Gateway
+from gateway.protocol.depth import check_depth
 from gateway.protocol.elements import short
 from gateway.records.entry import line_of
 from gateway.records.token import Token
@@ -44,17 +45,21 @@ class Feedback:
         return [Route("/v2/feedback", self.accept, methods=["POST"])]
 
     async def accept(self, request: Request) -> Response:
-        """202 once everything acceptable is recorded; the rest is listed with its reasons."""
+        """202 once everything acceptable is recorded; the rest is listed with its reasons. 400 where nothing is.
+
+        `uncounted` lists truths that are kept for the data set, and that say nothing of who was right.
+        """
         headers = dict(request.scope["headers"])
         entries = _entries(await read_body(request.receive, headers, self._max_body))
         identity = identity_in(request.scope)
         customer = identity.customer if identity else text_of(headers.get(b"x-customer-id"))
         rejected: list[dict[str, Any]] = []
+        uncounted: list[dict[str, Any]] = []
         for index, entry in enumerate(entries):
             if index % AT_ONCE == AT_ONCE - 1:
                 await asyncio.sleep(0)
             try:
-                line = self._line(entry, customer)
+                line, why_uncounted = self._line(entry, customer)
             except InvalidRequest as error:
                 rejected.append({"index": index, "error": str(error)})
                 continue
@@ -63,7 +68,9 @@ class Feedback:
                     f"feedback cannot be recorded now; send the list again, what was recorded before entry {index}"
                     " counts once"
                 )
-        return JsonResponse({"accepted": len(entries) - len(rejected), "rejected": rejected}, 202)
+            if why_uncounted:
+                uncounted.append({"index": index, "reason": why_uncounted})
+        return _answer(len(entries) - len(rejected), rejected, uncounted)
 
     async def _recorded(self, line: bytes) -> bool:
         recorder = self._gateway.recorder
@@ -75,7 +82,8 @@ class Feedback:
             await asyncio.sleep(POLL_S)
         return True
 
-    def _line(self, entry: Any, customer: str | None) -> bytes:
+    def _line(self, entry: Any, customer: str | None) -> tuple[bytes, str]:
+        """What is recorded, and why a truth in it does not count; "" where it does, or where there is none."""
         if type(entry) is not dict:
             raise InvalidRequest(f"must be an object with prediction_id, got {short(entry)}")
         if unknown := sorted(set(entry) - KEYS):
@@ -84,8 +92,8 @@ class Feedback:
         if all(entry.get(key) is None for key in ALL_SAY):
             raise InvalidRequest("says nothing: give at least one of truth, reward, metrics")
         truth = _truth(entry.get("truth"))
-        truth_class = self._class_of(token, truth)
-        return line_of(
+        truth_class, why_uncounted = self._class_of(token, truth)
+        line = line_of(
             {
                 "kind": "feedback",
                 "prediction_id": entry["prediction_id"],
@@ -102,18 +110,39 @@ class Feedback:
                 "customer": customer,
             }
         )
+        return line, why_uncounted
 
-    def _class_of(self, token: Token, truth: Any) -> int | None:
-        """The class that `truth` means to the version that predicted; if that is gone, to the model's stable one."""
+    def _class_of(self, token: Token, truth: Any) -> tuple[int | None, str]:
+        """The class that `truth` means to the version that predicted; if that is gone, to the model's stable one.
+
+        And why it cannot be compared with the prediction, "" where it can. Raises InvalidRequest where it never could.
+        """
+        if truth is None:
+            return None, ""
+        if token.rows:
+            raise InvalidRequest(
+                "the request had several rows, and one truth does not say of which: send one request a row, or give"
+                " reward or metrics, which are of the whole request"
+            )
         served = self._gateway.deployment.models.get(token.model)
-        if served is None or truth is None or token.predicted is None:
-            return None
+        if served is None:
+            return None, f"'{token.model}' is not served now, so its classes are not known"
         classes = served.versions.get(token.version, served.stable).classes
+        if classes.obstacle:
+            return None, f"'{token.model}' predicts no classes: {classes.obstacle}"
         found = classes.index_of(truth)
-        if found is None and isinstance(truth, str) and classes.labels:
-            known = ", ".join(classes.labels[:20]) + (", …" if len(classes.labels) > 20 else "")
-            raise InvalidRequest(f"truth {short(truth)} is no class of '{token.model}'; its classes are {known}")
-        return found
+        if found is None:
+            raise InvalidRequest(f"truth {short(truth)} is no class of '{token.model}'; {classes.known}")
+        return found, "" if token.predicted is not None else "the prediction was of no class"
+
+
+def _answer(accepted: int, rejected: list[dict[str, Any]], uncounted: list[dict[str, Any]]) -> Response:
+    document: dict[str, Any] = {"accepted": accepted, "rejected": rejected}
+    if uncounted:
+        document["uncounted"] = uncounted
+    if not accepted:
+        document["error"] = f"no entry is taken; the first: {rejected[0]['error']}"
+    return JsonResponse(document, 202 if accepted else 400)
 
 
 def _entries(body: bytes) -> list[Any]:
@@ -129,11 +158,8 @@ def _entries(body: bytes) -> list[Any]:
 
 def _truth(value: Any) -> Any:
     """Any JSON: a class by name, index or number, or for other models whatever the data scientist compares with."""
-    try:
-        size = len(orjson.dumps([value]))  # one level deeper, as it stands in the record
-    except TypeError:
-        raise InvalidRequest("truth is nested too deeply") from None
-    if size - 2 > LONGEST_TRUTH:
+    check_depth(value, "truth")
+    if len(orjson.dumps(value)) > LONGEST_TRUTH:
         raise InvalidRequest(f"truth is longer than {LONGEST_TRUTH} characters")
     return value
 

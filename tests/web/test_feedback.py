@@ -43,9 +43,10 @@ class Bench:
         self.gateway = gateway
         self.ring = feedback
 
-    async def predict(self, *scores: float, model: str = "pets") -> str:
+    async def predict(self, *scores: Any, model: str = "pets", rows: int = 1) -> str:
         """A prediction of the class with the highest score; its id."""
-        tensor = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": scores or (0, 1, 0)}
+        data = scores or (0, 1, 0)
+        tensor = {"name": "x", "shape": [rows, len(data) // rows], "datatype": "FP32", "data": data}
         body = orjson.dumps({"inputs": [tensor]})
         gateway = self.gateway
         call = gateway.begin(gateway.served(model), None, decode_request(body), Attributes(), Source(body))
@@ -76,13 +77,22 @@ class Bench:
         return [orjson.loads(line) for line in data.splitlines()]
 
 
-def models(folder: Path) -> Path:
-    def scores(path: Path) -> Path:
-        node = zoo.helper.make_node("Identity", ["x"], ["y"])
-        return save(path, [node], {"x": (FLOAT, ["n", 3])}, {"y": (FLOAT, ["n", 3])})
+def scores(width: int) -> Callable[[Path], Path]:
+    def make(path: Path) -> Path:
+        node = zoo.helper.make_node("Sigmoid" if width == 1 else "Identity", ["x"], ["y"])
+        return save(path, [node], {"x": (FLOAT, ["n", width])}, {"y": (FLOAT, ["n", width])})
 
-    for name in ("pets", "numbers", "nameless"):
-        place(folder, name, 1, scores)
+    return make
+
+
+def models(folder: Path) -> Path:
+    for name in ("pets", "numbers", "nameless", "indexed"):
+        place(folder, name, 1, scores(3))
+    for name in ("spam", "regression"):
+        place(folder, name, 1, scores(1))
+    (folder / "indexed" / "model.yaml").write_text("prediction: {output: y}\n")
+    (folder / "spam" / "model.yaml").write_text("prediction: {output: y, labels: [ham, spam]}\n")
+    (folder / "regression" / "model.yaml").write_text("prediction: {output: y}\n")
     (folder / "pets" / "model.yaml").write_text(MODEL_YAML)
     (folder / "numbers" / "model.yaml").write_text(MODEL_YAML.replace("cat, dog, eel", '"3", "5", "7"'))
     return folder
@@ -133,12 +143,12 @@ async def test_one_object_is_recorded_with_what_its_id_says(tmp_path: Path) -> N
         ("pets", "cat", 0, False),
         ("pets", 1, 1, True),
         ("pets", 2.0, 2, False),
-        ("pets", 7, None, None),
-        ("pets", 1.5, None, None),
-        ("pets", {"box": [1, 2]}, None, None),
         ("numbers", 5, 1, True),
         ("numbers", "5", 1, True),
         ("numbers", 7, 2, False),
+        ("indexed", 1, 1, True),
+        ("indexed", "1", 1, True),
+        ("indexed", "2", 2, False),
         ("nameless", "whatever", None, None),
         ("nameless", 3.25, None, None),
     ],
@@ -188,8 +198,15 @@ async def test_what_names_no_prediction_is_refused_and_the_rest_is_taken(tmp_pat
         ({"truht": 1}, "unknown key 'truht'; known are comment, metrics, prediction_id, reward, truth"),
         ({"truth": "cow"}, "truth 'cow' is no class of 'pets'; its classes are cat, dog, eel"),
         ({"truth": "x" * LONGEST_TRUTH}, f"truth is longer than {LONGEST_TRUTH} characters"),
-        ({"truth": nested(300)}, "truth is nested too deeply"),
-        ({"truth": nested(254)}, "truth is nested too deeply"),
+        ({"truth": 7}, "truth 7 is no class of 'pets'; its classes are cat, dog, eel"),
+        ({"truth": "2"}, "truth '2' is no class"),
+        ({"truth": 1.5}, "truth 1.5 is no class"),
+        ({"truth": -1}, "truth -1 is no class"),
+        ({"truth": True}, "truth True is no class"),
+        ({"truth": [1]}, "truth [1] is no class"),
+        ({"truth": {"box": [1, 2]}}, "truth an object of 1 keys is no class"),
+        ({"truth": nested(300)}, "truth is nested too deeply: at most 32 levels"),
+        ({"truth": nested(33)}, "truth is nested too deeply"),
         ({"reward": "high"}, "reward must be a number, got 'high'"),
         ({"reward": True}, "reward must be a number"),
         ({"reward": [1]}, "reward must be a number"),
@@ -219,7 +236,7 @@ async def test_what_is_just_within_bounds_is_taken(tmp_path: Path) -> None:
         one = await here.predict(model="nameless")
         for said in (
             {"truth": "x" * (LONGEST_TRUTH - 2)},
-            {"truth": nested(200)},
+            {"truth": nested(32)},
             {"truth": 0},
             {"truth": False},
             {"truth": 2**64 - 1},
@@ -228,7 +245,9 @@ async def test_what_is_just_within_bounds_is_taken(tmp_path: Path) -> None:
             {"metrics": {"x" * 100: 1, **{f"m{n}": n for n in range(MOST_METRICS - 1)}}},
             {"reward": 1, "comment": "\u2028" * LONGEST_COMMENT},
         ):
-            assert await here.tell({"prediction_id": one, **said}) == {"accepted": 1, "rejected": []}, said
+            answer = await here.tell({"prediction_id": one, **said})
+            assert (answer["accepted"], answer["rejected"]) == (1, []), said
+            assert ("uncounted" in answer) == ("truth" in said)
         assert len(here.records()) == 9
 
 
@@ -365,3 +384,64 @@ async def test_feedback_on_a_model_that_is_gone_is_recorded(tmp_path: Path) -> N
 async def test_other_methods_are_not_served(tmp_path: Path, method: str) -> None:
     async with bench(tmp_path) as here:
         assert (await here.client.request(method, "/v2/feedback")).status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("score", "truth", "correct"),
+    [(3, "spam", True), (3, "ham", False), (-3, 0, True), (-3, 1, False), (0, "spam", True), (3, 1.0, True)],
+)
+@on_a_loop
+async def test_one_probability_and_two_labels_are_two_classes(
+    tmp_path: Path, score: float, truth: Any, correct: bool
+) -> None:
+    async with bench(tmp_path) as here:
+        answer = await here.tell({"prediction_id": await here.predict(score, model="spam"), "truth": truth})
+        assert answer == {"accepted": 1, "rejected": []}
+        (record,) = here.records()
+        assert record["correct"] is correct
+
+
+@pytest.mark.parametrize("truth", ["dog", 1, [1, 1], None])
+@pytest.mark.parametrize(("model", "data"), [("pets", (0, 1, 0, 1, 0, 0)), ("regression", (1, 2)), ("spam", (1, 2))])
+@on_a_loop
+async def test_one_truth_for_several_rows_is_refused_and_what_is_of_the_request_taken(
+    tmp_path: Path, model: str, data: Any, truth: Any
+) -> None:
+    async with bench(tmp_path) as here:
+        one = await here.predict(*data, model=model, rows=2)
+        if truth is None:
+            assert await here.tell({"prediction_id": one, "reward": 1}) == {"accepted": 1, "rejected": []}
+            return
+        answer = await here.client.post("/v2/feedback", json={"prediction_id": one, "truth": truth})
+        assert answer.status_code == 400
+        assert "several rows" in answer.json()["rejected"][0]["error"]
+        assert here.records() == []
+
+
+@on_a_loop
+async def test_where_no_entry_is_taken_the_answer_is_an_error_of_the_same_form(tmp_path: Path) -> None:
+    async with bench(tmp_path) as here:
+        one = await here.predict()
+        entries = [{"prediction_id": one, "truth": "cow"}, {"prediction_id": one}, {}]
+        answer = await here.client.post("/v2/feedback", json=entries)
+        assert answer.status_code == 400
+        document = answer.json()
+        assert document["accepted"] == 0
+        assert [entry["index"] for entry in document["rejected"]] == [0, 1, 2]
+        assert "truth 'cow' is no class" in document["error"]
+        assert here.records() == []
+
+
+@on_a_loop
+async def test_a_truth_that_no_guard_can_count_is_kept_and_the_answer_says_so(tmp_path: Path) -> None:
+    async with bench(tmp_path) as here:
+        priced, undecided = await here.predict(7, model="regression"), await here.predict("NaN", 1, 0)
+        right = {"prediction_id": await here.predict(), "truth": "dog"}
+        answer = await here.tell(
+            [right, {"prediction_id": priced, "truth": 0.25}, {"prediction_id": undecided, "truth": "cat"}]
+        )
+        assert (answer["accepted"], answer["rejected"]) == (3, [])
+        assert [entry["index"] for entry in answer["uncounted"]] == [1, 2]
+        assert "name both in prediction.labels" in answer["uncounted"][0]["reason"]
+        assert answer["uncounted"][1]["reason"] == "the prediction was of no class"
+        assert [record["correct"] for record in here.records()] == [True, None, None]
