@@ -15,6 +15,7 @@ from gateway.errors import GatewayError, ModelUnavailable, NotFound
 from gateway.instruments import Instruments
 from gateway.orders import RunsOn
 from gateway.served import ServedModel
+from gateway.serving.inert import inert
 from gateway.serving.passed_over import PassedOver
 from gateway.serving.repository import Repository
 from gateway.serving.version import LoadedVersion, ModelVersion, load_version
@@ -217,6 +218,7 @@ class Deployment:
             try:
                 candidate = await self._loaded(name, settings.candidate)
                 stable.signature.check_replaceable_by(candidate.session.signature, settings.candidate)
+                _check_guards(name, settings, stable.loaded, candidate)
                 versions[settings.candidate] = self._in_service(name, settings.candidate, candidate, settings)
             except GatewayError as error:
                 if strict:
@@ -238,6 +240,7 @@ class Deployment:
                 versions[number] = self._in_service(name, number, loaded, settings)
             if number != settings.stable:
                 versions[settings.stable].signature.check_replaceable_by(versions[number].signature, number)
+                _check_guards(name, settings, versions[settings.stable].loaded, versions[number].loaded)
         return ServedModel(name, settings, versions, self._instruments, generation)
 
     def _in_service(self, name: str, number: int, loaded: LoadedVersion, settings: ReleaseSettings) -> ModelVersion:
@@ -258,6 +261,12 @@ class Deployment:
         if loaded.session.warning:
             log.warning("version %d of '%s': %s", number, name, loaded.session.warning)
         return loaded
+
+
+def _check_guards(name: str, settings: ReleaseSettings, stable: LoadedVersion, candidate: LoadedVersion) -> None:
+    obstacles = {settings.stable: stable.classes.obstacle, settings.candidate or 0: candidate.classes.obstacle}
+    if problems := inert(name, settings, obstacles):
+        raise ModelUnavailable("\n".join(problems))
 
 
 def _runs_as_it_should(version: ModelVersion, settings: ReleaseSettings) -> bool:

@@ -17,8 +17,10 @@ from gateway.identity.access_files import check_access
 from gateway.logs import configure
 from gateway.observing import overview
 from gateway.presentation import check_table, release_table, warning_lines
+from gateway.serving.inert import inert
 from gateway.serving.repository import Repository
 from gateway.serving.scratch import Trial, Verdict, try_versions
+from gateway.settings.routing_settings import RoutingSettings
 from gateway.settings.warnings import routing_warnings
 from gateway.supervisor import supervise, worker_count
 from gateway.tracing.otlp import check_tracing
@@ -83,10 +85,25 @@ def check(config: Path, draft: Path | None, as_json: bool) -> None:
             verdicts.append(verdict)
     tried = {(trial.name, str(trial.version)) for trial in trials}
     folders = [line for key, line in passed_over.items() if key not in tried]
-    _report(verdicts, [*routing_warnings(routing), *folders], as_json)
+    _report(verdicts, [*routing_warnings(routing), *folders], _inert(routing, verdicts), as_json)
 
 
-def _report(verdicts: list[Verdict], warnings: list[str], as_json: bool) -> None:
+def _inert(routing: RoutingSettings, verdicts: list[Verdict]) -> list[str]:
+    """Guards that can never act on what these versions answer. Of a version that cannot be tried nothing is known."""
+    found: dict[str, dict[int, str]] = {}
+    for verdict in verdicts:
+        found.setdefault(verdict.trial.name, {})[verdict.trial.version] = verdict.classless
+    return [
+        problem for name, release in sorted(routing.models.items()) for problem in inert(name, release, found[name])
+    ]
+
+
+def _report(verdicts: list[Verdict], warnings: list[str], inert_guards: list[str], as_json: bool) -> None:
+    broken = [
+        f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.error}"
+        for verdict in verdicts
+        if verdict.error
+    ] + inert_guards
     if as_json:
         rows = [
             {
@@ -99,8 +116,8 @@ def _report(verdicts: list[Verdict], warnings: list[str], as_json: bool) -> None
             }
             for verdict in verdicts
         ]
-        ok = not any(verdict.error for verdict in verdicts)
-        click.echo(orjson.dumps({"ok": ok, "versions": rows, "warnings": warnings}))
+        guards = {"guards": inert_guards} if inert_guards else {}
+        click.echo(orjson.dumps({"ok": not broken, "versions": rows, "warnings": warnings, **guards}))
     else:
         Console().print(check_table(verdicts))
         for verdict in verdicts:
@@ -108,10 +125,5 @@ def _report(verdicts: list[Verdict], warnings: list[str], as_json: bool) -> None
                 click.echo(f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.warning}")
         for line in warning_lines(warnings):
             Console().print(line, soft_wrap=True)
-    broken = [
-        f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.error}"
-        for verdict in verdicts
-        if verdict.error
-    ]
     if broken:
         raise Refusal("\n".join(broken))

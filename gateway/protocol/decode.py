@@ -14,6 +14,7 @@ import orjson
 
 from gateway.errors import InvalidRequest
 from gateway.protocol.constants import parse
+from gateway.protocol.depth import check_request
 from gateway.protocol.elements import datatype_of, from_base64, from_bytes, from_json, shaped, short
 from gateway.tensors import (
     DATATYPES,
@@ -75,13 +76,19 @@ def decode_request(body: bytes, json_length: int | None = None) -> InferRequest:
 def decode_strict(body: bytes, json_length: int | None = None) -> InferRequest:
     """The same; raises NotJson where the JSON holds NaN or Infinity as numbers too."""
     if json_length is None:
-        return _request(_document(body), None)
+        document = _document(body)
+        request = _request(document, None)
+        check_request(document)
+        return request
     if not 0 <= json_length <= len(body):
         raise InvalidRequest(
             f"Inference-Header-Content-Length must be the JSON's length; it says {json_length} of {len(body)} bytes"
         )
     view = memoryview(body)
-    return decode_document(_document(view[:json_length]), view[json_length:])
+    document = _document(view[:json_length])
+    request = decode_document(document, view[json_length:])
+    check_request(document)
+    return request
 
 
 def restated(error: NotJson, body: bytes, json_length: int | None) -> tuple[InferRequest, bytes, int | None]:

@@ -1,4 +1,4 @@
-"""How deep what clients send may be nested: records are read, joined and written again by tools with limits of their own.
+"""How deep what clients send may be nested: records are read, joined and written again by tools that have their limits.
 
 orjson parses 1,024 levels and writes 254, log shippers often read 128, and a record adds some. What can be answered
 must be recorded and exported.
@@ -11,6 +11,10 @@ from gateway.errors import InvalidRequest
 
 DEEPEST: Final = 32  # levels of lists and objects in one value
 _NESTED: Final = frozenset({list, dict})
+_PLAIN: Final = 4  # members of an input: name, shape, datatype and data
+_TENSOR: Final = frozenset({"data", "shape"})  # bounded by their own form
+_LISTS: Final = frozenset({"inputs", "outputs"})
+_NONE: Final[Set[str]] = frozenset()
 
 
 def check_depth(value: Any, name: str) -> None:
@@ -21,14 +25,30 @@ def check_depth(value: Any, name: str) -> None:
             return
         level = [item for outer in level for item in _items(outer) if type(item) in _NESTED]
     if level:
-        raise InvalidRequest(f"{name} is nested too deeply: at most {DEEPEST} levels of lists and objects can be recorded")
+        raise InvalidRequest(f"{name} is nested too deeply: at most {DEEPEST} levels of lists and objects are recorded")
 
 
-def check_members(item: Mapping[str, Any], prefix: str = "", but: Set[str] = frozenset()) -> None:
-    """The same for each member of an object, called by its name, `but` for those that are checked elsewhere."""
+def check_request(document: Mapping[str, Any]) -> None:
+    """The same for all that a V2 request holds beside its tensors, which have been read already: known keys or not.
+
+    A request of tensors alone costs a look at its lengths.
+    """
+    if len(document) > 1:
+        _check_members(document, "", _LISTS)
+        for index, item in enumerate(document.get("outputs") or ()):
+            _check_members(item, f"outputs[{index}] '{item['name']:.60}': ", _NONE)
+    for index, item in enumerate(document["inputs"]):
+        if len(item) > _PLAIN or "data" not in item:
+            _check_members(item, f"inputs[{index}] '{item['name']:.60}': ", _TENSOR)
+
+
+def _check_members(item: Mapping[str, Any], place: str, but: Set[str]) -> None:
     for name, value in item.items():
-        if type(value) in _NESTED and name not in but:
-            check_depth(value, f"{prefix}{name:.60}")
+        if name == "parameters" and value:
+            for parameter, one in value.items():
+                check_depth(one, f"{place}parameters.{parameter:.60}")
+        elif type(value) in _NESTED and name not in but:
+            check_depth(value, f"{place}{name:.60}")
 
 
 def _items(value: Any) -> Iterable[Any]:

@@ -24,7 +24,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClassOutput:
-    """`position` among the outputs, None where none holds classes; `obstacle` says why. `width`: scores a row, if known."""
+    """`position` among the outputs, None where none holds classes, as `obstacle` says.
+
+    `width`: how many scores a row has, where it is known.
+    """
 
     kind: Kind
     position: int | None = None
@@ -45,9 +48,7 @@ def class_output(
         return ClassOutput(Kind.NONE, obstacle=f"model.yaml names no prediction.output; there are {', '.join(names)}")
     wanted = settings.prediction.output if settings.prediction else next(iter(labels))
     if wanted not in names:
-        raise ModelUnavailable(
-            f"model.yaml: prediction.output '{wanted}' is no output; there are {', '.join(names)}"
-        )
+        raise ModelUnavailable(f"model.yaml: prediction.output '{wanted}' is no output; there are {', '.join(names)}")
     position = names.index(wanted)
     spec, own = signature.outputs[position], labels.get(wanted, ())
     seen = shown[position] if position < len(shown) else None
@@ -62,8 +63,9 @@ def class_output(
     if kind is Kind.NONE and len(own) > 2 and width == 1 and spec.datatype.startswith("FP"):
         raise _contradiction(spec, own, "one score a row, which tells two classes apart")
     if kind is Kind.SINGLE and seen is not None and seen.value is not None and not 0 <= seen.value <= 1:
-        kind, obstacle = Kind.NONE, (
-            f"output '{spec.name}' is {seen.value:.4g} in the warm-up, which is no probability of the second class"
+        kind, obstacle = (
+            Kind.NONE,
+            (f"output '{spec.name}' is {seen.value:.4g} in the warm-up, which is no probability of the second class"),
         )
     if kind is Kind.NONE:
         return ClassOutput(kind, None, (), None, obstacle)
@@ -78,7 +80,9 @@ def _width(spec: TensorSpec, signature: Signature, seen: Shown | None) -> int | 
     return seen.shape[1] if seen is not None and len(seen.shape) == 2 and of_one_size else None
 
 
-def _kind(spec: TensorSpec, shape: tuple[int, ...], width: int | None, labels: tuple[str, ...], shown: bool) -> tuple[Kind, str]:
+def _kind(
+    spec: TensorSpec, shape: tuple[int, ...], width: int | None, labels: tuple[str, ...], shown: bool
+) -> tuple[Kind, str]:
     if not spec.shape and not shown:
         return Kind.NONE, f"the shape of output '{spec.name}' is not known: put a V2 request that runs in warmup.json"
     named = f"output '{spec.name}', {spec.datatype} {list(shape)},"

@@ -34,7 +34,7 @@ class Verdict:
 
     `single_us`, `rows` and `rounding` as its warm-up found them. `killed`: loading it ended the process. `providers`:
     what runs it; `warning`: which were asked for and cannot be used. `in_threads`: why it does not run on the event
-    loop as stable.
+    loop as stable. `classless`: why no class can be read from its answers, empty where one can.
     """
 
     trial: Trial
@@ -47,6 +47,7 @@ class Verdict:
     providers: Sequence[str] = ()
     warning: str = ""
     in_threads: str = ""
+    classless: str = ""
 
 
 def try_versions(repository: Path, trials: Sequence[Trial]) -> Iterator[Verdict]:
@@ -105,6 +106,7 @@ def _try(repository: Repository, trial: Trial) -> dict[str, object]:
         "warning": session.warning,
         "in_threads": loaded.reach.obstacle,
         "rounding": warm.rounding,
+        "classless": loaded.classes.obstacle,
     }
 
 
