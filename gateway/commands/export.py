@@ -59,6 +59,8 @@ def export(
         click.echo(orjson.dumps({"out": str(out), **document}))
     else:
         click.echo(f"{document['rows']:,} predictions, {document['rows_with_feedback']:,} of them with feedback")
+        if skipped := document["skipped_records"] + document["skipped_feedback"]:
+            click.echo(f"{skipped:,} lines of the records are damaged or of no gateway, and are left out", err=True)
         click.echo(
             f"in {out / f'model={model}'}, which pandas and polars read as one folder; {out / MANIFEST} has the details"
         )

@@ -104,7 +104,7 @@ class Rows:
     def batch(self) -> Any:
         """The rows as one Arrow record batch."""
         columns = [pa.array([getattr(row[0], name) for row in self._rows], kind) for name, kind in RECORDED]
-        columns.append(pa.array([_parameters(row[0]) for row in self._rows], pa.string()))
+        columns.append(pa.array([parameters_of(row[0]) for row in self._rows], pa.string()))
         for column in self.layout.tensors:
             columns += _tensor_columns(column, [_picked(column, row[1]) for row in self._rows])
         columns.append(pa.array([self._truth(row[2]) for row in self._rows], self.layout.truth))
@@ -123,7 +123,8 @@ def _weight(tensor: Tensor) -> int:
     return tensor.data.nbytes
 
 
-def _parameters(prediction: Prediction) -> str | None:
+def parameters_of(prediction: Prediction) -> str | None:
+    """The request's parameters as JSON; raises TypeError where they are nested deeper than that can be written."""
     parameters = (prediction.request or {}).get("parameters")
     return orjson.dumps(parameters).decode() if parameters else None
 

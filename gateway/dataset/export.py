@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.dataset.columns import Layout, layout_of
+from gateway.dataset.columns import Layout, layout_of, parameters_of
 from gateway.dataset.manifest import MANIFEST, Counts, manifest_of, read_manifest
 from gateway.dataset.parts import Parts
 from gateway.dataset.survey import Survey, tensors_of
 from gateway.errors import GatewayError
 from gateway.records.feedback import FeedbackStore
 from gateway.records.joined import Advance, Query, Records, chunks, fill, joined
-from gateway.records.prediction import RawInput
+from gateway.records.prediction import Prediction, RawInput
 
 UNFINISHED: Final = ".unfinished"
 
@@ -49,13 +49,26 @@ def export(source: Source, query: Query, out: Path, kind: str, meters: Meters) -
             fill(store, source.records, query, meters.feedback)
             layout = _layout(source, query, store, meters.survey)
             with Parts(folder, query.model, kind, layout) as parts:
-                for prediction, feedback in joined(source.records, query, store, meters.rows):
+                for prediction, feedback in joined(source.records, query, store, meters.rows, counts.odd):
+                    if not _can_be_written(prediction):
+                        counts.odd()
+                        continue
                     tensors = tensors_of(prediction, source.raw_input)
                     parts.add(prediction, tensors, feedback)
                     counts.add(prediction, feedback, tensors.unreadable)
+            counts.odd_feedback = store.odd
         manifest = manifest_of(query, kind, layout, counts, parts.completed())
         _replace(out, folder, query.model, manifest)
     return counts
+
+
+def _can_be_written(prediction: Prediction) -> bool:
+    """Records of before there was a bound may hold parameters that are nested deeper than JSON is written."""
+    try:
+        parameters_of(prediction)
+    except TypeError:
+        return False
+    return True
 
 
 def check_replaceable(out: Path, model: str) -> None:

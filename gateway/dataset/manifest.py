@@ -23,10 +23,12 @@ MANIFEST: Final = "manifest.json"
 
 
 class Counts:
-    """What passes through an export."""
+    """What passes through an export. `odd_feedback`: lines of feedback that no gateway has written so."""
 
     def __init__(self) -> None:
         self.rows = 0
+        self.odd_feedback = 0
+        self._odd = 0
         self._fed_back = self._with_truth = self._conflicts = self._unreadable = 0
         self._first_ns = self._last_ns = 0
         self._outcomes: Counter[str] = Counter()
@@ -48,6 +50,10 @@ class Counts:
         self._versions[prediction.version, prediction.model_sha256 or ""] += 1
         self._generations[prediction.generation or 0] += 1
 
+    def odd(self) -> None:
+        """Count a line that is no record of a prediction, or that cannot be written."""
+        self._odd += 1
+
     def document(self) -> dict[str, Any]:
         """The counts as JSON values."""
         return {
@@ -56,6 +62,8 @@ class Counts:
             "rows_with_truth": self._with_truth,
             "label_conflicts": self._conflicts,
             "unreadable_rows": self._unreadable,
+            "skipped_records": self._odd,
+            "skipped_feedback": self.odd_feedback,
             "first": iso_of(self._first_ns) if self.rows else None,
             "last": iso_of(self._last_ns) if self.rows else None,
             "outcomes": dict(sorted(self._outcomes.items())),

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from gateway.errors import RequestError
 from gateway.records.prediction import Prediction, RawInput
-from gateway.tensors import Tensor
+from gateway.tensors import DATATYPES, Tensor
 
 
 class Side(StrEnum):
@@ -43,7 +44,7 @@ def tensors_of(prediction: Prediction, raw_input: RawInput) -> Tensors:
     try:
         inputs = prediction.decoded(raw_input).inputs if prediction.has_request else ()
         outputs = prediction.outputs()
-    except (RequestError, ValueError):  # ValueError: no Base64
+    except (RequestError, ValueError, TypeError, KeyError):  # ValueError: no Base64; the others: no V2 document
         return Tensors({}, {}, unreadable=True)
     return Tensors({tensor.name: tensor for tensor in inputs}, {tensor.name: tensor for tensor in outputs})
 
@@ -61,7 +62,8 @@ class Survey:
         """Take note of its tensors."""
         self.rows += 1
         if _is_plain(prediction):
-            self._seen.update(_named(prediction))
+            with suppress(TypeError, KeyError):  # no V2 document: it has no tensors
+                self._seen.update(list(_named(prediction)))
             return
         tensors = tensors_of(prediction, self._raw_input)
         for side, found in ((Side.INPUT, tensors.inputs), (Side.OUTPUT, tensors.outputs)):
@@ -105,7 +107,11 @@ def _named(prediction: Prediction) -> Iterator[tuple[Side, str, str]]:
     )
     for side, document, key in sides:
         if document is not None:
-            yield from ((side, tensor["name"], tensor["datatype"]) for tensor in document[key])
+            yield from (
+                (side, tensor["name"], tensor["datatype"])
+                for tensor in document[key]
+                if tensor["datatype"] in DATATYPES and type(tensor["name"]) is str
+            )
 
 
 def _is_text(element: object) -> bool:

@@ -68,7 +68,7 @@ def response_part(body: bytes, json_length: int | None) -> bytes:
 
 def error_part(error: str) -> bytes:
     """In the response's place, why there is none."""
-    return b'null,"error":%b' % orjson.dumps(error)
+    return b'null,"error":%b' % orjson.dumps(error.encode(errors="replace").decode())
 
 
 def _with_binary(name: bytes, body: bytes, json_length: int) -> bytes:

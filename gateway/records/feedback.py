@@ -15,6 +15,16 @@ import orjson
 
 _ASK: Final = 500  # predictions looked up at once
 EXACT: Final = 2**53  # up to here each integer is the same in all number types of JSON, Parquet and Python
+_NOTHING: Final = type(None)
+_NUMBER: Final = frozenset({int, float})
+_KINDS: Final[Mapping[str, frozenset[type]]] = {
+    "truth_class": frozenset({int, _NOTHING}),
+    "reward": _NUMBER | {_NOTHING},
+    "correct": frozenset({bool, _NOTHING}),
+    "metrics": frozenset({dict, _NOTHING}),
+    "comment": frozenset({str, _NOTHING}),
+    "customer": frozenset({str, _NOTHING}),
+}  # time_ns has been looked at already
 _CACHE_KIB: Final = 65_536
 
 
@@ -67,6 +77,7 @@ class FeedbackStore:
         self._database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._database.execute("CREATE TABLE feedback (place INTEGER PRIMARY KEY, prediction_id TEXT, record BLOB)")
         self.empty = True
+        self.odd = 0
         self.truth_kinds: set[type] = set()  # of the truths that were given; object: an integer beyond EXACT
 
     def __enter__(self) -> "FeedbackStore":
@@ -78,11 +89,13 @@ class FeedbackStore:
         self._database.close()
 
     def fill(self, records: Iterable[dict[str, Any]]) -> None:
-        """Take in the lines of the stream `feedback`, in their order. To be called once."""
+        """Take in the lines of the stream `feedback`, in their order. To be called once.
+
+        `odd` counts those that no gateway has written so: they are left out.
+        """
         self._database.execute("BEGIN")
-        self._database.executemany(
-            "INSERT INTO feedback (prediction_id, record) VALUES (?, ?)", map(self._row, records)
-        )
+        rows = (row for record in records if (row := self._row(record)) is not None)
+        self._database.executemany("INSERT INTO feedback (prediction_id, record) VALUES (?, ?)", rows)
         self._database.execute("CREATE INDEX by_prediction ON feedback (prediction_id)")
         self._database.execute("COMMIT")
         self.empty = self._database.execute("SELECT 1 FROM feedback LIMIT 1").fetchone() is None
@@ -101,12 +114,31 @@ class FeedbackStore:
         query = f"SELECT prediction_id, record FROM feedback WHERE prediction_id IN ({marks}) ORDER BY place"
         return self._database.execute(query, prediction_ids).fetchall()
 
-    def _row(self, record: dict[str, Any]) -> tuple[str, bytes]:
+    def _row(self, record: dict[str, Any]) -> tuple[str, bytes] | None:
+        try:
+            sound = _sound(record)
+            written = orjson.dumps(record)
+        except TypeError:  # nested deeper than orjson writes
+            sound, written = False, b""
+        if not sound:
+            self.odd += 1
+            return None
         truth = record.get("truth")
         if truth is not None:
             is_exact = type(truth) is not int or abs(truth) <= EXACT
             self.truth_kinds.add(type(truth) if is_exact else object)
-        return record["prediction_id"], orjson.dumps(record)
+        return record["prediction_id"], written
+
+
+def _sound(record: Mapping[str, Any]) -> bool:
+    """Whether each value is of the kind that it must be."""
+    if type(record.get("prediction_id")) is not str or any(
+        type(record.get(name)) not in kinds for name, kinds in _KINDS.items()
+    ):
+        return False
+    orjson.dumps([record.get("truth")])  # as it is compared
+    metrics = record.get("metrics") or {}
+    return all(type(value) in _NUMBER for value in metrics.values()) and abs(record.get("truth_class") or 0) <= EXACT
 
 
 def folded(records: Sequence[dict[str, Any]]) -> Feedback:

@@ -14,6 +14,11 @@ CHUNK: Final = 500  # predictions in memory at a time, and fewer where they are 
 CHUNK_BYTES: Final = 16 * 1024**2
 NONE: Final = Feedback()
 Advance = Callable[[int], None]  # told the bytes passed
+Odd = Callable[[], None]  # told of each line that is no record
+
+
+def _unheard() -> None:
+    """No one asks for what is odd."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +58,19 @@ def fill(store: FeedbackStore, records: Records, query: Query, advance: Advance)
     store.fill(read(records.feedback, query.model, Period(query.period.since_ns), advance))
 
 
-def joined(records: Records, query: Query, store: FeedbackStore, advance: Advance) -> Iterator[Joined]:
+def joined(
+    records: Records, query: Query, store: FeedbackStore, advance: Advance, odd: Odd = _unheard
+) -> Iterator[Joined]:
     """The predictions of the query in the order of their recording, each with its feedback."""
-    for chunk in chunks(records, query, advance):
+    for chunk in chunks(records, query, advance, odd):
         feedback = store.of([prediction.prediction_id for prediction in chunk])
         for prediction in chunk:
             if not query.with_feedback or prediction.prediction_id in feedback:
                 yield prediction, feedback.get(prediction.prediction_id, NONE)
 
 
-def chunks(records: Records, query: Query, advance: Advance) -> Iterator[list[Prediction]]:
-    """The predictions of the query, with or without feedback, a few at a time."""
+def chunks(records: Records, query: Query, advance: Advance, odd: Odd = _unheard) -> Iterator[list[Prediction]]:
+    """The predictions of the query, with or without feedback, a few at a time. What is none is left out, and told."""
     passed_bytes = 0
     chunk: list[Prediction] = []
 
@@ -72,8 +79,11 @@ def chunks(records: Records, query: Query, advance: Advance) -> Iterator[list[Pr
         passed_bytes += size
         advance(size)
 
-    for prediction in map(prediction_of, read(records.predictions, query.model, query.period, passed)):
-        if query.variant in (None, prediction.variant):
+    for record in read(records.predictions, query.model, query.period, passed, odd):
+        prediction = prediction_of(record)
+        if prediction is None:
+            odd()
+        elif query.variant in (None, prediction.variant):
             chunk.append(prediction)
         if len(chunk) == CHUNK or passed_bytes >= CHUNK_BYTES:
             yield chunk

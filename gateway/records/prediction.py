@@ -2,13 +2,14 @@
 
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Final
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Final, get_args, get_origin
 
 from gateway.errors import Outcome
 from gateway.protocol.decode import decode_document, decode_outputs, decode_raw
 from gateway.tensors import InferRequest, Tensor, TensorSpec
 
+LARGEST: Final = 2**63 - 1  # integers of data sets
 RawInput = Callable[[int], TensorSpec]  # the one input that a raw body is for, by the model's version
 
 
@@ -72,15 +73,26 @@ class Prediction:
         return () if self.response is None else decode_outputs(self.response, _bytes(self.response_binary))
 
 
-_FIELDS: Final = frozenset(field.name for field in fields(Prediction))
+def _kinds(annotation: Any) -> frozenset[type]:
+    """The Python types that JSON values of such a field have."""
+    kinds = {get_origin(kind) or kind for kind in get_args(annotation) or (annotation,)}
+    return frozenset(kinds | {int} if float in kinds else kinds)
 
 
-def prediction_of(record: dict[str, Any]) -> Prediction:
-    """The prediction that `record`, a line of `predictions`, holds; what a later gateway added to it is left out."""
-    record.pop("kind", None)
-    if record.keys() <= _FIELDS:
-        return Prediction(**record)
-    return Prediction(**{name: value for name, value in record.items() if name in _FIELDS})
+_FIELDS: Final = {field.name: _kinds(field.type) for field in fields(Prediction)}
+_NEEDED: Final = frozenset(field.name for field in fields(Prediction) if field.default is MISSING)
+
+
+def prediction_of(record: dict[str, Any]) -> Prediction | None:
+    """The prediction that `record`, a line of `predictions`, holds; what a later gateway added to it is left out.
+
+    None where it holds none: a value is missing, or is none of its field's.
+    """
+    known = {name: value for name, value in record.items() if name in _FIELDS}
+    for name, value in known.items():
+        if type(value) not in _FIELDS[name] or (type(value) is int and not -LARGEST <= value <= LARGEST):
+            return None
+    return Prediction(**known) if known.keys() >= _NEEDED else None
 
 
 def _bytes(text: str | None) -> bytes | None:

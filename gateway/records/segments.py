@@ -66,19 +66,29 @@ def snapshot(folder: Path, stream: str) -> list[Segment]:
 
 
 def read(
-    stream: Sequence[Segment], model: str, period: Period = EVER, advance: Callable[[int], None] = lambda size: None
+    stream: Sequence[Segment],
+    model: str,
+    period: Period = EVER,
+    advance: Callable[[int], None] = lambda size: None,
+    odd: Callable[[], None] = lambda: None,
 ) -> Iterator[dict[str, Any]]:
     """The records of one model within `period`, in the order of their writing, one in memory at a time.
 
     `advance` is told the bytes passed, which add up to the segments' sizes. Half a line at a segment's end is not there
-    yet (or never will be), and a line that is no JSON object with a model and a time is no record.
+    yet (or never will be). A whole line that speaks of the model and is no JSON object with a model and a time is no
+    record: `odd` is called for each.
     """
     needle = orjson.dumps(model)
     for segment in _within(stream, period, advance):
         for line in _lines(segment):
             advance(len(line))
-            record = _parsed(line) if needle in line else None
-            if record is not None and record["model"] == model and period.covers(record["time_ns"]):
+            if needle not in line:
+                continue
+            record = _parsed(line)
+            if record is None:
+                if line.endswith(b"\n"):
+                    odd()
+            elif record["model"] == model and period.covers(record["time_ns"]):
                 yield record
 
 

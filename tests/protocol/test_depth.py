@@ -1,4 +1,4 @@
-"""What is nested deeper than records can be is refused at the door, wherever it stands; tensors have their own bound."""
+"""What is nested deeper than records can be is refused at the door, wherever it stands; tensors have a bound of theirs."""
 
 import math
 from typing import Any
