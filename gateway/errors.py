@@ -47,6 +47,18 @@ class Outcome(StrEnum):
     EXCUSED = "excused"  # a candidate's failure that is not its fault: stable fails on the request as well
 
 
+NO_FAILURE: Final = frozenset({Outcome.OK, Outcome.CLIENT_ERROR, Outcome.EXCUSED})
+
+
+def tallied(outcomes: Mapping[Outcome, int]) -> tuple[int, int]:
+    """Requests that a version was there to answer, and those of them that it failed on; a client's error is neither.
+
+    The one rule by which error rates are counted: guards, status, console and metrics say the same of the same traffic.
+    """
+    failed = sum(count for outcome, count in outcomes.items() if outcome not in NO_FAILURE)
+    return sum(outcomes.values()) - outcomes.get(Outcome.CLIENT_ERROR, 0), failed
+
+
 class GatewayError(Exception):
     """Anything the gateway refuses or fails at, with a message that a person can act on."""
 

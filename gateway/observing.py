@@ -46,6 +46,7 @@ def overview_of(control: Control, name: str) -> Overview:
         tuple(_counted(control, name, release.stable, release.candidate)),
         progress,
         ramp_ppm,
+        control.served[name].compares_latency,
     )
 
 

@@ -2,18 +2,25 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from gateway.errors import tallied
 from gateway.web.control.documents import DecisionDocument, ExplanationDocument
 
 if TYPE_CHECKING:  # else every command would wait for what serves and decides
     from gateway.release.overview import Overview
     from gateway.serving.scratch import Verdict
+
+
+UNLIKE: Final = (
+    "latencies are not alike: stable may run on the event loop, and the candidate runs in threads, which takes longer;"
+    " a guard slow_requests has both run in threads"
+)
 
 
 def release_table(releases: "Sequence[Overview]", left_out: Mapping[tuple[str, int], str]) -> Table:
@@ -62,11 +69,10 @@ def status_text(release: dict[str, Any]) -> RenderableType:
 
 
 def _version_row(version: dict[str, Any]) -> Iterator[str]:
-    outcomes = dict(version["outcomes"])
-    answered = outcomes.pop("ok")
+    requests, failed = tallied(version["outcomes"])
     yield str(version["version"])
     yield version["variant"]
-    yield from (f"{count:,}" for count in (answered, sum(outcomes.values()), sum(version["rescues"].values())))
+    yield from (f"{count:,}" for count in (requests - failed, failed, sum(version["rescues"].values())))
     yield _ms(version["latency_p50_ms"])
     yield _ms(version["latency_p99_ms"])
 
@@ -86,6 +92,10 @@ def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
         if version["accuracy"] is not None:
             right, of = f"{version['accuracy']:.1%}", f"{version['labelled']:,}"
             yield f"version {version['version']}: {right} right, of {of} with a truth"
+        if refused := version["outcomes"].get("client_error"):
+            yield f"version {version['version']}: {refused:,} requests that no version could take, which is no failure"
+    if not release.get("latency_compared", True) and release["candidate"] is not None:
+        yield UNLIKE
     yield from map(_guard_line, release.get("guards", ()))
     needed = release.get("forecast", {}).get("requests_to_notice_doubling")
     if needed is not None:
@@ -102,8 +112,9 @@ def _too_short(release: dict[str, Any]) -> str:
 def _guard_line(guard: dict[str, Any]) -> str:
     name = f"guard {guard['name']} ({guard['metric']})"
     if guard["log10_e"] is None:
-        return f"{name}: no data yet"
-    return f"{name}: {guard['verdict']}, evidence 10^{guard['log10_e']:.1f}, harmful from 10^{guard['line_log10']:.1f}"
+        return f"{name}: {guard.get('says', 'no data yet')}"
+    beyond = "different" if guard["metric"] == "predicted_class" else "harmful"
+    return f"{name}: {guard['verdict']}, evidence 10^{guard['log10_e']:.1f}, {beyond} from 10^{guard['line_log10']:.1f}"
 
 
 def _ms(latency_ms: float | None) -> str:

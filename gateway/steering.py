@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.errors import Conflict, NotFound, Outcome
+from gateway.errors import Conflict, NotFound, tallied
 from gateway.metrics.window import FeedbackCounts, Sample, Window
 from gateway.recording import Recording
 from gateway.records.ledger import CORRECT, WRONG, Credit
@@ -142,10 +142,8 @@ class Steering:
         if one is None:
             return None
         stable = self._totals(name, one.settings.stable)
-        outcomes = stable.outcomes(Variant.STABLE)
-        answered = sum(outcomes.values()) - outcomes[Outcome.CLIENT_ERROR]
-        failed = answered - outcomes[Outcome.OK]
-        return progress(one.controller, self._clock(), failed / answered if answered else None)
+        requests, failed = tallied(stable.outcomes(Variant.STABLE))
+        return progress(one.controller, self._clock(), failed / requests if requests else None)
 
     def weights_ppm(self, name: str) -> dict[str, int]:
         """What each live route's weight is now."""

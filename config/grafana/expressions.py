@@ -3,6 +3,7 @@
 from typing import Final
 
 FAILED: Final = 'outcome=~"model_error|invalid_output|timeout|overloaded"'  # a client's error is no one's failure
+COUNTED: Final = 'outcome!="client_error"'  # what a version was there to answer: the whole that failures are a share of
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
 

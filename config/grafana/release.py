@@ -1,6 +1,6 @@
 """The dashboard Release."""
 
-from expressions import FAILED, QUANTILES, quantile, rate
+from expressions import COUNTED, FAILED, QUANTILES, quantile, rate
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 from panels import MODEL, Query, bars, columns, lines, marks, number, page, words
 
@@ -11,7 +11,8 @@ def release() -> Dashboard:
     split = f'{of}, variant=~"stable|candidate"'
     both = "{{variant}} {{version}}"
     requests = rate("gateway_predictions_total", split, by)
-    failures = f"{rate('gateway_predictions_total', f'{split}, {FAILED}', by)} / {requests}"
+    answerable = rate("gateway_predictions_total", f"{split}, {COUNTED}", by)
+    failures = f"{rate('gateway_predictions_total', f'{split}, {FAILED}', by)} / {answerable}"
     candidate = rate("gateway_predictions_total", f'{of}, variant="candidate"', "model")
     all_of_them = rate("gateway_predictions_total", split, "model")
     counted = f"sum by (action) (gateway_decisions_total{{{of}}})"

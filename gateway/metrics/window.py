@@ -14,14 +14,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from gateway.errors import Outcome
+from gateway.errors import tallied
 from gateway.shm.scoreboard import LATENCY_NS, Totals
 
 KEPT: Final = 60  # past counters of a window
 SHORTEST_S: Final = 0.25  # between two of them
 NO_FAULT: Final = ("stopped", "excused")  # reasons of rescues that do not speak against the candidate
-_NO_FAILURES: Final = (Outcome.OK, Outcome.CLIENT_ERROR, Outcome.EXCUSED)
-_FAILURES: Final = tuple(outcome for outcome in Outcome if outcome not in _NO_FAILURES)
 _QUANTILES: Final = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
 _MIDDLES_MS: Final = np.array(
     [LATENCY_NS[0], *(math.sqrt(low * high) for low, high in pairwise(LATENCY_NS)), LATENCY_NS[-1]]
@@ -72,22 +70,19 @@ UNKNOWN: Final = Reading(None, 0)
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """One variant's counters: answered, failed and excused requests, rescues, latencies, feedback."""
+    """One variant's counters: requests that count and those that failed, rescues, latencies, feedback."""
 
-    answered: int
+    requests: int
     failed: int
-    excused: int
     rescued: int
     latency: npt.NDArray[np.int64]
     feedback: FeedbackCounts
 
     @classmethod
     def of(cls, variant: str, totals: Totals, feedback: FeedbackCounts) -> "_Counts":
-        outcomes = totals.outcomes(variant)
+        requests, failed = tallied(totals.outcomes(variant))
         rescued = sum(count for reason, count in totals.rescues.items() if reason not in NO_FAULT)
-        failed = sum(outcomes[outcome] for outcome in _FAILURES)
-        answered, excused = outcomes[Outcome.OK], outcomes[Outcome.EXCUSED]
-        return cls(answered, failed, excused, rescued, totals.latency_counts(variant).copy(), feedback)
+        return cls(requests, failed, rescued, totals.latency_counts(variant).copy(), feedback)
 
 
 _Moment = tuple[float, dict[str, _Counts], dict[str, int]]  # s, by variant, gauges by name
@@ -147,7 +142,7 @@ def _gauge(values: list[int]) -> Reading:
 def _reading(name: str, then: _Counts, now: _Counts, elapsed_s: float) -> Reading:
     """What `name` is, from the counters of one variant at the window's two ends."""
     failed = now.failed - then.failed
-    requests = now.answered - then.answered + failed + now.excused - then.excused
+    requests = now.requests - then.requests
     feedback = now.feedback.since(then.feedback)
     match name:
         case "error_rate":

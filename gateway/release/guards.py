@@ -71,12 +71,16 @@ FAILED: Final[Mapping[str, Callable[[Observation, int], Failed]]] = {
 
 
 class Verdict(StrEnum):
-    """What a comparison says of the candidate. Missing data is never evidence."""
+    """What a comparison says of the candidate. Missing data is never evidence.
+
+    DIFFERENT is what HARMFUL is elsewhere for predicted classes: that they differ does not say which version is better.
+    """
 
     NO_DATA = "no-data"
     INCONCLUSIVE = "inconclusive"
     SAFE = "safe"
     HARMFUL = "harmful"
+    DIFFERENT = "different"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +125,8 @@ class Judgement:
 
     @property
     def harmful(self) -> bool:
-        """Whether any comparison finds harm."""
-        return any(found.verdict is Verdict.HARMFUL for found in self.found)
+        """Whether any comparison finds harm, or a difference that may be."""
+        return any(found.verdict in (Verdict.HARMFUL, Verdict.DIFFERENT) for found in self.found)
 
     def words(self, action: Action) -> str:
         """What the leading comparison for `action` has found, and how strong the evidence of all together is."""
@@ -219,7 +223,7 @@ class Guards:
         if comparison.is_empty:
             verdict = Verdict.NO_DATA
         elif leads or reached(process.log_e, alpha * (share or 1)):
-            verdict = Verdict.HARMFUL
+            verdict = Verdict.DIFFERENT if isinstance(process, Drift) else Verdict.HARMFUL
         elif log_safe is not None and reached(log_safe, self._alpha):
             verdict = Verdict.SAFE
         else:

@@ -27,6 +27,7 @@ class Overview:
 
     Weights in ppm, by route: `weights_ppm` as they are while it is not stopped, `configured_ppm` as the file and the
     ramp's step say, without conditions on live metrics. `progress` is None where there is no candidate.
+    `compares_latency`: stable runs in threads, as the candidate does, so that their latencies are alike.
     """
 
     model: str
@@ -40,3 +41,4 @@ class Overview:
     versions: tuple[Counted, ...]
     progress: Progress | None
     ramp_ppm: tuple[int, ...]
+    compares_latency: bool = False

@@ -1,4 +1,4 @@
-"""What is nested deeper than records can be is refused at the door, wherever it stands; tensors have a bound of theirs."""
+"""What is nested deeper than records can be is refused at the door, wherever it stands; a tensor has its own bound."""
 
 import math
 from typing import Any

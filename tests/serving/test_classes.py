@@ -1,6 +1,8 @@
 """Which class a model has predicted, and which one a client means: real models, loaded as the gateway does."""
 
 import asyncio
+import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.errors import ModelUnavailable
 from gateway.serving.classes import MOST_CLASSES, NO_CLASS, Classes
+from gateway.serving.inert import inert
 from gateway.serving.version import ModelVersion, load_version
 from gateway.settings.model_settings import ModelSettings
+from gateway.settings.routing_settings import ReleaseSettings
 from gateway.shm.scoreboard import Tally
 from tests import zoo
 from tests.serving.onnx_models import FLOAT, save
@@ -151,3 +156,152 @@ def test_truth_may_be_yes_or_no(tmp_path: Path) -> None:
 
 def test_yes_is_not_class_1_where_no_class_is_called_so(tmp_path: Path) -> None:
     assert classes(tmp_path).index_of(True) is None
+
+
+# What is no number, and forms of outputs beside a score for each class.
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_row_that_holds_nan_has_no_class_and_the_others_keep_theirs(tmp_path: Path, dtype: Any) -> None:
+    made = version(tmp_path, three_scores, NAMED).classes
+    nan, inf = math.nan, math.inf
+    assert made.predicted([np.array([[nan, 0.1, 0.9]], dtype)]) == [NO_CLASS]
+    assert made.predicted([np.array([[0.1, 0.9, nan]], dtype)]) == [NO_CLASS]
+    assert made.predicted([np.array([[nan, nan, nan]], dtype)]) == [NO_CLASS]
+    rows = [[0.1, 0.9, 0], [0.9, nan, 0], [0, 0, 1], [-inf, -inf, 0], [0, inf, 1], [nan, inf, 1]]
+    assert made.predicted([np.array(rows, dtype)]) == [1, NO_CLASS, 2, 2, 1, NO_CLASS]
+
+
+def test_scores_of_another_number_than_the_labels_have_no_class(tmp_path: Path) -> None:
+    made = version(tmp_path, zoo.identity("FP32"), NAMED).classes
+    assert made.predicted([np.array([[0, 1, 0]], np.float32)]) == [1]
+    assert made.predicted([np.array([[0, 1]], np.float32)]) == [NO_CLASS]
+    assert made.predicted([np.array([[0, 1, 2, 3], [0, 1, 2, 3]], np.float32)]) == [NO_CLASS] * 2
+    assert made.predicted([np.zeros((1, 0), np.float32)]) == []
+
+
+def one_probability(path: Path) -> Path:
+    node = zoo.helper.make_node("Sigmoid", ["x"], ["y"])
+    return save(path, [node], {"x": (FLOAT, ["n", 1])}, {"y": (FLOAT, ["n", 1])})
+
+
+TWO = {"prediction": {"output": "y", "labels": ["ham", "spam"]}}
+
+
+def test_one_probability_is_of_the_second_of_two_labels(tmp_path: Path) -> None:
+    made = version(tmp_path, one_probability, TWO).classes
+    assert (made.obstacle, made.labels) == ("", ("ham", "spam"))
+    scores = np.array([[0.5], [0.49], [1], [0], [math.nan], [1.5], [-0.1]], np.float32)
+    assert made.predicted([scores]) == [1, 0, 1, 0, NO_CLASS, NO_CLASS, NO_CLASS]
+    assert made.predicted([scores[:1]]) == [1]
+    assert made.predicted([scores.ravel()[:2]]) == [1, 0]
+
+
+def bools(path: Path) -> Path:
+    node = zoo.helper.make_node("Greater", ["x", "x"], ["y"])
+    return save(path, [node], {"x": (FLOAT, ["n", 1])}, {"y": (zoo.TensorProto.BOOL, ["n", 1])})
+
+
+@pytest.mark.parametrize(("labels", "truths"), [([], [True, "true", 1]), (["ham", "spam"], ["spam", 1, True])])
+def test_true_and_false_are_two_classes(tmp_path: Path, labels: list[str], truths: list[Any]) -> None:
+    made = version(tmp_path, bools, {"prediction": {"output": "y", "labels": labels}}).classes
+    assert made.predicted([np.array([[True], [False]])]) == [1, 0]
+    assert [made.index_of(truth) for truth in truths] == [1, 1, 1]
+    assert [made.index_of(truth) for truth in (2, "2", "yes")] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("labels", "truth", "index"),
+    [
+        (["1.0", "2.0"], 1.0, 0),
+        (["1.0", "2.0"], 2, 1),
+        (["1.0", "2.0"], 0, None),
+        (["True", "False"], True, 0),
+        (["-1", "1"], -1, 0),
+        (["-1", "1"], 0, None),
+        ([str(n) for n in range(10)], 10, None),
+        ([str(n) for n in range(10)], "10", None),
+    ],
+)
+def test_truths_of_classes_that_are_called_by_numbers(
+    tmp_path: Path, labels: list[str], truth: Any, index: int | None
+) -> None:
+    made = classes(tmp_path, zoo.identity("INT64"), {"prediction": {"output": "y", "labels": labels}})
+    assert made.index_of(truth) == index
+
+
+@pytest.mark.parametrize(
+    ("make", "prediction", "says"),
+    [
+        (three_scores, {"labels": ["a", "b", "c", "d", "e"]}, "names 5 classes, but output 'y' gives 3 scores a row"),
+        (three_scores, {"labels": ["a", "b"]}, "names 2 classes, but output 'y' gives 3 scores a row"),
+        (one_number, {"labels": ["a", "b", "c"]}, "names 3 classes, but output 'y' gives one score a row"),
+        (bools, {"labels": ["a", "b", "c"]}, "names 3 classes, but output 'y' gives true or false"),
+        (three_scores, {"labels": ["a", "b", "a"]}, "names 'a' twice"),
+        (three_scores, {"output": "z"}, "prediction.output 'z' is no output; there are y"),
+    ],
+)
+def test_labels_that_contradict_the_model_are_refused(
+    tmp_path: Path, make: Callable[[Path], Path], prediction: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ModelUnavailable, match=re.escape(says)):
+        version(tmp_path, make, {"prediction": {"output": "y", **prediction}})
+
+
+def test_labels_in_another_order_than_the_models_own_are_refused(tmp_path: Path) -> None:
+    settings = {"prediction": {"output": "output_probability", "labels": ["dog", "cat", "eel"]}}
+    with pytest.raises(ModelUnavailable, match="in another order than the model's own: cat, dog, eel"):
+        version(tmp_path, zoo.zip_map(["cat", "dog", "eel"]), settings)
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "says"),
+    [
+        (three_scores, {}, "names no prediction.output; there are y"),
+        (one_number, SCORES, "name both in prediction.labels"),
+        (zoo.identity("BYTES"), SCORES, "gives names, and model.yaml no prediction.labels"),
+    ],
+)
+def test_why_no_class_can_be_read(tmp_path: Path, make: Callable[[Path], Path], settings: Any, says: str) -> None:
+    assert says in classes(tmp_path, make, settings).obstacle
+
+
+@pytest.mark.parametrize(
+    ("release", "said"),
+    [
+        ({"comparisons": [("failures", {}), ("wrong_feedback", {})]}, ["guards.comparisons[1]: wrong_feedback can"]),
+        ({"comparisons": [("predicted_class", {})]}, ["guards.comparisons[0]: predicted_class can never act"]),
+        (
+            {"limits": ["candidate.accuracy", "candidate.error_rate"]},
+            ["guards.limits[0]: candidate.accuracy can never"],
+        ),
+        ({"limits": ["stable.accuracy"]}, []),
+        ({"while": "candidate.accuracy"}, ["split.routes[0].while[0]: candidate.accuracy is never known"]),
+        ({"comparisons": [("failures", {})]}, []),
+    ],
+)
+def test_what_can_never_act_is_named_with_its_place(release: dict[str, Any], said: list[str]) -> None:
+    route: dict[str, Any] = {"name": "all", "weight": 50}
+    if "while" in release:
+        route["while"] = [{"metric": release["while"], "above": 0.5}]
+    guards = {
+        "comparisons": [{"name": metric, "metric": metric, **more} for metric, more in release.get("comparisons", ())],
+        "limits": [{"name": metric, "metric": metric, "above": 0.5} for metric in release.get("limits", ())],
+    }
+    settings = {"stable": 1, "candidate": 2, "split": {"routes": [route]}, "guards": guards}
+    found = inert("m", ReleaseSettings.model_validate(settings), {1: "", 2: "it has no classes"})
+    assert len(found) == len(said)
+    for problem, start in zip(found, said, strict=True):
+        assert problem.startswith(f"models.m.{start}")
+        assert problem.endswith("version 2: it has no classes")
+
+
+def test_disagreement_needs_a_mirror() -> None:
+    settings = {
+        "stable": 1,
+        "candidate": 2,
+        "guards": {"comparisons": [{"name": "pairs", "metric": "mirror_disagreement"}]},
+    }
+    assert "nothing is mirrored" in inert("m", ReleaseSettings.model_validate(settings), {1: "", 2: ""})[0]
+    mirrored = ReleaseSettings.model_validate({**settings, "mirror": {"weight": 5}})
+    assert inert("m", mirrored, {1: "", 2: ""}) == []

@@ -10,9 +10,9 @@ const FIGURES = [
   { name: "Requests", key: "requests", show: count },
   { name: "Errors", of: errorPercent, show: (value) => (value === null ? "–" : percent(value)), worse: true },
   { name: "Rescues", of: (version) => total(version.rescues), show: count, only: "candidate" },
-  { name: "p50", key: "latency_p50_ms", show: ms, worse: true },
-  { name: "p95", key: "latency_p95_ms", show: ms, worse: true },
-  { name: "p99", key: "latency_p99_ms", show: ms, worse: true },
+  { name: "p50", key: "latency_p50_ms", show: ms, worse: true, latency: true },
+  { name: "p95", key: "latency_p95_ms", show: ms, worse: true, latency: true },
+  { name: "p99", key: "latency_p99_ms", show: ms, worse: true, latency: true },
   { name: "Accuracy", of: (version) => scaled(version.accuracy), show: (value) => (value === null ? "–" : percent(value)), there: (version) => version.labelled > 0 },
   { name: "Labelled", key: "labelled", show: count, there: (version) => version.labelled > 0 },
   { name: "Mean reward", key: "reward_mean", show: (value) => (value === null ? "–" : Number(value.toPrecision(4)).toString()), there: (version) => version.reward_mean !== null },
@@ -21,8 +21,16 @@ const FIGURES = [
 const total = (counts) => Object.values(counts).reduce((sum, n) => sum + n, 0);
 const scaled = (share) => (share === null || share === undefined ? null : 100 * share);
 
-function errorPercent(version) {
-  return version.requests ? (100 * version.errors) / version.requests : null;
+const THREADS_ADD_MS = 10; // at most, about: what a candidate's threads wait for cores and for the interpreter
+const UNLIKE =
+  "Latencies are not alike: stable may run on the event loop, the candidate runs in threads, which takes longer. A guard slow_requests has both run in threads.";
+
+const errorPercent = (version) => scaled(version.error_rate);
+
+/** Whether the candidate's figure is marked: a latency only beyond what its threads add where stable may have none. */
+function mark(figure, own, stable, alike) {
+  if (figure.latency && !alike && Math.abs(own - stable) < THREADS_ADD_MS) return "";
+  return own > 1.25 * stable ? "worse" : own < 0.8 * stable ? "better" : "";
 }
 
 /** `orders`: open dialogs, and say which orders the gateway takes. */
@@ -54,6 +62,7 @@ export class Card {
     this.guards = el("div", { class: "part", hidden: true });
     this.last = el("p", { class: "last", hidden: true });
     this.versions = el("div", { class: "versions" });
+    this.unlike = el("p", { class: "detail unlike", hidden: true }, UNLIKE);
     this.element = el(
       "article",
       { class: "card", id, "aria-labelledby": `${id}-name`, "data-model": model, tabindex: "-1" },
@@ -61,7 +70,7 @@ export class Card {
         el("div", { class: "actions" }, this.continueButton, this.holdButton, this.promoteButton, this.resumeButton, this.stopButton)),
       this.effect, this.failure, this.why,
       el("div", { class: "split" }, this.sentence, this.routes),
-      this.versions, this.ramp, this.guards, this.last,
+      this.versions, this.unlike, this.ramp, this.guards, this.last,
     );
     this.stopButton.addEventListener("click", () => this.stop());
     this.resumeButton.addEventListener("click", () => this.orders.resume(this.release, this));
@@ -154,6 +163,7 @@ export class Card {
     if (shape !== this.shape) this.buildVersions(release);
     this.shape = shape;
     for (const cell of this.cells) cell(release);
+    this.unlike.hidden = release.candidate === null || release.latency_compared;
     this.showRates();
   }
 
@@ -193,7 +203,7 @@ export class Card {
       say(value, figure.only && figure.only !== variant ? "" : own === undefined ? "–" : figure.show(own));
       const stable = variant === "candidate" && figure.worse ? read(release, "stable") : null;
       say(compared, against(own, stable));
-      compared.className = own > 1.25 * stable ? "worse" : own < 0.8 * stable ? "better" : "";
+      compared.className = mark(figure, own, stable, release.latency_compared);
     });
     return el("td", { class: variant }, value, " ", compared);
   }

@@ -60,14 +60,14 @@ export function guardRow(guard) {
   fill.style.width = `${share * 100}%`;
   const mark = el("span", { class: "line-mark" });
   mark.style.left = `${(guard.line_log10 / scale) * 100}%`;
-  const odds = known ? `${odd(guard.log10_e)} to 1` : "no data yet";
+  const odds = known ? `${odd(guard.log10_e)} to 1` : guard.says;
   const atLine = guard.action === "none" ? "heeded by the ramp only" : `${guard.action}s at ${odd(guard.line_log10)} to 1`;
   return el(
     "div",
     { class: "guard", "data-verdict": guard.verdict },
     el("span", { class: "name" }, guard.name),
     el("div", { class: "bar", role: "img", "aria-label": `${odds}; ${atLine}` }, fill, mark),
-    el("span", { class: "verdict" }, guard.verdict.replace("-", " ")),
+    el("span", { class: "verdict" }, known ? guard.verdict : "no evidence"),
     el("span", { class: "detail" }, `${odds}, ${atLine}`),
   );
 }

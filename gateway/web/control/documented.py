@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gateway.control import Control
-from gateway.errors import Outcome
+from gateway.errors import Outcome, tallied
 from gateway.metrics.data import DataMetrics
 from gateway.metrics.window import quantile_ms
 from gateway.recorded import recorded
@@ -15,6 +15,7 @@ from gateway.release.forecast import Progress
 from gateway.release.guards import Judgement, Verdict
 from gateway.release.overview import Counted, Overview
 from gateway.release.stops import Decision
+from gateway.release.wording import said
 from gateway.routing.explanation import Explanation
 from gateway.web.control.documents import (
     ConfigDocument,
@@ -30,7 +31,6 @@ from gateway.web.control.documents import (
     VersionDocument,
 )
 
-NO_ERRORS: Final = (Outcome.OK, Outcome.CLIENT_ERROR, Outcome.EXCUSED)
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
 
@@ -63,13 +63,14 @@ def release_document(overview: Overview) -> ReleaseDocument:
             for route, ppm in overview.configured_ppm.items()
         ],
         "versions": [_version(counted) for counted in overview.versions],
+        "latency_compared": overview.compares_latency,
     }
     if overview.candidate is not None:
         document["too_short"] = _too_short(overview.versions)
     if overview.progress is not None:
         if overview.ramp_ppm:
             document["ramp"] = _ramp(overview.progress, overview.ramp_ppm)
-        document["guards"] = _guards(overview.progress.judgement)
+        document["guards"] = _guards(overview.progress.judgement, overview.versions)
         document["forecast"] = _forecast(overview.progress)
     return document
 
@@ -92,13 +93,14 @@ def _ramp(progress: Progress, ramp_ppm: Sequence[int]) -> RampDocument:
     }
 
 
-def _guards(judged: Judgement) -> list[GuardDocument]:
+def _guards(judged: Judgement, versions: Sequence[Counted]) -> list[GuardDocument]:
     alpha_j = alpha_of(judged.alpha, judged.restart)
     return [
         {
             "name": found.name,
             "metric": found.metric,
             "verdict": str(found.verdict),
+            "says": said(found, versions),
             "log10_e": None if found.verdict == Verdict.NO_DATA else found.log_e / LN_10,
             "line_log10": -math.log10(alpha_j * (found.share or 1)),
             "action": found.action if found.share else "none",
@@ -116,6 +118,7 @@ def _forecast(progress: Progress) -> ForecastDocument:
 
 def _version(counted: Counted) -> VersionDocument:
     outcomes = counted.totals.outcomes(counted.variant)
+    answered, failed = tallied(outcomes)
     latency = counted.totals.latency(counted.variant)
     timed = sum(latency.counts)
     p50, p95, p99 = (quantile_ms(counted.totals.latency_counts(counted.variant), share) for share in QUANTILES)
@@ -124,7 +127,8 @@ def _version(counted: Counted) -> VersionDocument:
         "version": counted.version,
         "variant": counted.variant,
         "requests": sum(outcomes.values()),
-        "errors": sum(count for outcome, count in outcomes.items() if outcome not in NO_ERRORS),
+        "errors": failed,
+        "error_rate": failed / answered if answered else None,
         "outcomes": {str(outcome): count for outcome, count in outcomes.items()},
         "rescues": {reason: count for reason, count in counted.totals.rescues.items() if count},
         "latency_mean_ms": latency.sum_ns / timed / 1e6 if timed else None,

@@ -32,12 +32,14 @@ class VersionDocument(TypedDict):
     """How one version fares, since the gateway started. Latencies are None before the first request.
 
     `runs_on`: ONNX Runtime's execution providers that run it; `warning`: which were asked for and cannot be used.
+    `errors` are the version's own failures, and `error_rate` their share of the requests that were no client's error.
     """
 
     version: int
     variant: str
     requests: int
     errors: int
+    error_rate: float | None
     outcomes: dict[str, int]
     rescues: dict[str, int]
     latency_mean_ms: float | None
@@ -63,11 +65,15 @@ class RampDocument(TypedDict):
 
 
 class GuardDocument(TypedDict):
-    """What a guard has found. `verdict`: no-data, inconclusive, safe or harmful."""
+    """What a guard has found. `verdict`: no-data, inconclusive, safe, harmful, or of predicted classes: different.
+
+    `says`: the same for people, who are also told what there is no data of.
+    """
 
     name: str
     metric: str
     verdict: str
+    says: str
     log10_e: float | None
     line_log10: float
     action: str  # stop, pause, or none: only for `advance: safe`
@@ -91,7 +97,11 @@ class TooShortDocument(TypedDict):
 
 
 class ReleaseDocument(TypedDict):
-    """One model: its versions, the split between them, and whether the candidate is stopped."""
+    """One model: its versions, the split between them, and whether the candidate is stopped.
+
+    `latency_compared`: stable runs in threads as the candidate does. Else it may run on the event loop, and is spared
+    what threads add.
+    """
 
     model: str
     stable: int
@@ -102,6 +112,7 @@ class ReleaseDocument(TypedDict):
     routes: list[RouteDocument]
     versions: list[VersionDocument]
     too_short: NotRequired[TooShortDocument]
+    latency_compared: bool
     ramp: NotRequired[RampDocument]
     guards: NotRequired[list[GuardDocument]]
     forecast: NotRequired[ForecastDocument]
