@@ -266,7 +266,7 @@ class Deployment:
 def _check_guards(name: str, settings: ReleaseSettings, stable: LoadedVersion, candidate: LoadedVersion) -> None:
     obstacles = {settings.stable: stable.classes.obstacle, settings.candidate or 0: candidate.classes.obstacle}
     if problems := inert(name, settings, obstacles):
-        raise ModelUnavailable("\n".join(problems))
+        raise ModelUnavailable("\n".join((*problems, f"an edit of model.yaml counts once '{name}' is loaded again")))
 
 
 def _runs_as_it_should(version: ModelVersion, settings: ReleaseSettings) -> bool:

@@ -88,6 +88,23 @@ def test_check_for_scripts_says_what_is_broken(tmp_path: Path) -> None:
     assert ended.stderr.startswith("models.broken: version 4: ")
 
 
+def test_check_refuses_a_guard_that_can_never_act(tmp_path: Path) -> None:
+    onnx_models.doubling(tmp_path / "models" / "fine" / "1" / "model.onnx")
+    onnx_models.doubling(tmp_path / "models" / "fine" / "2" / "model.onnx")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "gateway.yaml").touch()
+    guards = "{comparisons: [{name: a, metric: failures}, {name: b, metric: predicted_class}]}"
+    (tmp_path / "config" / "routing.yaml").write_text(
+        f"models: {{fine: {{stable: 1, candidate: 2, guards: {guards}}}}}"
+    )
+    ended = gateway("check", "--json", code=1, folder=tmp_path)
+    document = json.loads(ended.stdout)
+    (problem,) = document["guards"]
+    assert not document["ok"]
+    assert problem.startswith("models.fine.guards.comparisons[1]: predicted_class can never act: version 1: ")
+    assert ended.stderr.strip() == problem
+
+
 def test_a_pilot_customer_explained_to_a_person() -> None:
     bucket = f"{bucket_of('digits-2', 'acme'):,}"
     lines = dict(line.split(None, 1) for line in gateway("explain", "digits", "--customer", "acme").stdout.splitlines())

@@ -289,3 +289,27 @@ async def test_stable_runs_as_the_candidate_does_while_their_latencies_are_compa
             assert deployment.models["m"].stable.on_loop is on_loop
             assert not deployment.models["m"].versions[2].on_loop
             assert await answer(deployment, "m", 1) == [1, 2]
+
+
+UNJUDGED = {**CANARY, "guards": {"comparisons": [{"name": "accuracy", "metric": "wrong_feedback"}]}}
+NEVER = "models.m.guards.comparisons[0]: wrong_feedback can never act: version 1: model.yaml names no prediction.output"
+
+
+@on_a_loop
+async def test_a_guard_that_can_never_act_keeps_the_candidate_out_at_a_start(tmp_path: Path) -> None:
+    two_versions(tmp_path)
+    async with served(tmp_path, m=UNJUDGED) as deployment:
+        assert deployment.models["m"].versions.keys() == {1}
+        assert states(deployment)["m", 2].startswith(NEVER)
+
+
+@on_a_loop
+async def test_a_guard_that_can_never_act_is_no_edit(tmp_path: Path) -> None:
+    two_versions(tmp_path)
+    async with served(tmp_path, m=CANARY) as deployment:
+        before = deployment.models
+        with pytest.raises(ModelUnavailable) as refused:
+            await deployment.prepare(RoutingSettings.model_validate({"models": {"m": UNJUDGED}}), 2)
+        assert str(refused.value).startswith(NEVER)
+        assert str(refused.value).endswith("an edit of model.yaml counts once 'm' is loaded again")
+        assert deployment.models is before

@@ -12,7 +12,7 @@ def version(number: int, variant: str, **more: Any) -> dict[str, Any]:
     return {
         "version": number,
         "variant": variant,
-        "outcomes": {"ok": 1234, "timeout": 2, "model_error": 1},
+        "outcomes": {"ok": 1234, "timeout": 2, "model_error": 1, "client_error": 0},
         "rescues": {"timeout": 3},
         "latency_p50_ms": 1.5,
         "latency_p99_ms": None,
@@ -75,3 +75,25 @@ def test_brackets_in_names_and_reasons_are_no_markup() -> None:
     assert lines[0] == "digits: stopped by [red]acme[/] (key 0a): it [/b] failed"
     assert "[/a]" in "".join(printed(release_table([], {("digits", 2): "no [/a]"})))
     assert "[rows, 3]" in "".join(printed(check_table([Verdict(Trial("digits", 2, 1), "", obstacle="[rows, 3]")])))
+
+
+def test_what_is_no_version_s_fault_is_no_failure_of_one() -> None:
+    bad = version(1, "stable", outcomes={"ok": 2600, "client_error": 35})
+    lines = told({**RELEASE, "versions": [bad], "candidate": 2, "guards": []})
+    assert [cell.strip() for cell in lines[4].split("│")[1:-1]][:4] == ["1", "stable", "2,600", "0"]
+    assert "version 1: 35 requests that no version could take, which is no failure" in lines
+
+
+def test_a_guard_without_evidence_says_what_there_is_none_of_and_a_drift_is_no_harm() -> None:
+    quiet = {"name": "errors", "metric": "failures", "verdict": "no-data", "says": "no failures yet", "log10_e": None}
+    drift = {"name": "drift", "metric": "predicted_class", "verdict": "different", "says": "different", "log10_e": 50.3}
+    guards = [{**guard, "line_log10": 2.0} for guard in (quiet, drift)]
+    lines = told({**RELEASE, "guards": guards, "candidate": 2})
+    assert "guard errors (failures): no failures yet" in lines
+    assert "guard drift (predicted_class): different, evidence 10^50.3, different from" in " ".join(lines)
+
+
+def test_latencies_that_are_not_alike_are_said_to_be_so() -> None:
+    for alike in (True, False):
+        text = " ".join(told({**RELEASE, "latency_compared": alike, "candidate": 2}))
+        assert ("stable may run on the event loop" in text) == (not alike)

@@ -24,7 +24,7 @@ def said(found: Found, versions: Sequence[Counted]) -> str:
     tallies = [tallied(counted.totals.outcomes(counted.variant)) for counted in versions]
     for counted, (requests, _) in zip(versions, tallies, strict=True):
         if not requests and found.metric != "mirror_disagreement":
-            return f"no requests to {counted.variant} yet"
+            return f"no requests to {'the ' if counted.variant == 'candidate' else ''}{counted.variant} yet"
     if found.metric in OF_TRUTHS and not any(counted.credit.labelled for counted in versions):
         return "no truths yet"
     if found.metric == "failures" and any(failed for _, failed in tallies):

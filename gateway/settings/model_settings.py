@@ -13,9 +13,9 @@ class PredictionSettings(Settings):
     """Which output holds the class scores, and the classes in its order."""
 
     output: Text
-    """The output that holds a score for each class."""
+    """The output that holds a score for each class, the class, or the probability of the second label of two."""
     labels: tuple[Text, ...] = ()
-    """The classes' names, in the output's order."""
+    """The classes' names, one for each score; of a single probability the second of two is predicted from 0.5 on."""
 
 
 class BatchingSettings(Settings):

@@ -54,6 +54,8 @@ def test_everyone_can_read_and_use_it(running: GatewayProcess, screen: Page) -> 
     screen.goto(running.control_url)
     expect(screen.locator("#config-error")).to_be_visible()
     expect(screen.locator("#model-tumor .stage")).to_have_text("stopped")
+    expect(screen.locator("#model-tumor .unlike")).to_contain_text("stable may run on the event loop")
+    expect(screen.locator("#model-digits .unlike")).to_be_hidden()  # it has a guard slow_requests
     screen.locator("#what-if summary").click()
     screen.locator("#what-if button").click()
     expect(screen.locator("#what-if-answer")).to_contain_text("each prediction falls by chance")
@@ -72,6 +74,7 @@ def test_ramp_evidence_and_accuracy(ramping: GatewayProcess, screen: Page) -> No
     for guard in ("errors", "slow", "accuracy", "drift"):
         expect(card.locator(".guard", has_text=guard)).to_be_visible()
     expect(card.get_by_role("row", name="Accuracy")).to_contain_text("100%")
+    expect(card.locator(".guard", has_text="errors")).to_contain_text(re.compile("no (failures|requests)"))
     assert problems(screen) == []
     assert_it_fits(screen)
     card.get_by_role("button", name="Hold the ramp of digits").click()

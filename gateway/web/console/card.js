@@ -25,7 +25,9 @@ const THREADS_ADD_MS = 10; // at most, about: what a candidate's threads wait fo
 const UNLIKE =
   "Latencies are not alike: stable may run on the event loop, the candidate runs in threads, which takes longer. A guard slow_requests has both run in threads.";
 
-const errorPercent = (version) => scaled(version.error_rate);
+function errorPercent(version) {
+  return scaled(version.error_rate);
+}
 
 /** Whether the candidate's figure is marked: a latency only beyond what its threads add where stable may have none. */
 function mark(figure, own, stable, alike) {
