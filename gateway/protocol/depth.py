@@ -34,21 +34,28 @@ def check_request(document: Mapping[str, Any]) -> None:
     A request of tensors alone costs a look at its lengths.
     """
     if len(document) > 1:
-        _check_members(document, "", _LISTS)
-        for index, item in enumerate(document.get("outputs") or ()):
-            _check_members(item, f"outputs[{index}] '{item['name']:.60}': ", _NONE)
+        _check_members(document, _LISTS)
+        if outputs := document.get("outputs"):
+            for index, item in enumerate(outputs):
+                _check_members(item, _NONE, "outputs", index)
     for index, item in enumerate(document["inputs"]):
         if len(item) > _PLAIN or "data" not in item:
-            _check_members(item, f"inputs[{index}] '{item['name']:.60}': ", _TENSOR)
+            _check_members(item, _TENSOR, "inputs", index)
 
 
-def _check_members(item: Mapping[str, Any], place: str, but: Set[str]) -> None:
+def _check_members(item: Mapping[str, Any], but: Set[str], within: str = "", index: int = 0) -> None:
+    """`within` and `index`: in which of the request's lists the item stands, and where."""
     for name, value in item.items():
-        if name == "parameters" and value:
-            for parameter, one in value.items():
-                check_depth(one, f"{place}parameters.{parameter:.60}")
-        elif type(value) in _NESTED and name not in but:
+        if type(value) not in _NESTED or name in but:
+            continue
+        if name == "parameters" and _NESTED.isdisjoint(map(type, value.values())):
+            continue  # as nearly all are
+        place = f"{within}[{index}] '{item['name']:.60}': " if within else ""
+        if name != "parameters":
             check_depth(value, f"{place}{name:.60}")
+            continue
+        for parameter, one in value.items():
+            check_depth(one, f"{place}parameters.{parameter:.60}")
 
 
 def _items(value: Any) -> Iterable[Any]:
