@@ -85,11 +85,19 @@ class RejectedDocument(TypedDict):
     error: str
 
 
+class UncountedDocument(TypedDict):
+    """An entry whose truth is kept for the data set and counts for no guard, by its place in the list, and why."""
+
+    index: int
+    reason: str
+
+
 class AcceptedDocument(TypedDict):
-    """How many entries are recorded, and the others."""
+    """How many entries are recorded, and the others. Where none is, the status is 400 and `error` says so too."""
 
     accepted: int
     rejected: list[RejectedDocument]
+    uncounted: NotRequired[list[UncountedDocument]]
 
 
 class ServerDocument(TypedDict):
