@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from gateway.serving.batcher import NEVER_NS, BatchingRules
 from gateway.serving.doubt import LONG_NS
 from gateway.serving.reach import Reach
 from gateway.serving.signature import Feeds
-from gateway.serving.version import LoadedVersion, ModelVersion, load_version
+from gateway.serving.version import ModelVersion, load_version
 from gateway.settings.model_settings import ModelSettings
 from gateway.shm.scoreboard import Tally
 from tests.serving import onnx_models
@@ -29,7 +30,7 @@ def version_of(
     """In service, as if it had been found fit for the event loop."""
     loaded = load_version(file, ModelSettings(), file.parent / "warmup.json")
     rules = BatchingRules(loaded.rules.max_rows, max_delay)
-    loaded = LoadedVersion(loaded.session, loaded.settings, loaded.warm_up, loaded.sha256, rules, reach or loaded.reach)
+    loaded = replace(loaded, rules=rules, reach=reach or loaded.reach)
     return ModelVersion("m", 1, loaded, tally or Tally())
 
 
