@@ -97,10 +97,10 @@ def restated(error: NotJson, body: bytes, json_length: int | None) -> tuple[Infe
     if parsed is None:
         raise error
     document, text = parsed
-    if json_length is None:
-        return _request(_object(document), None), text, None
-    raw = memoryview(body)[json_length:]
-    return decode_document(_object(document), raw), b"".join((text, raw)), len(text)
+    raw = None if json_length is None else memoryview(body)[json_length:]
+    request = decode_document(_object(document), raw)
+    check_request(document)
+    return (request, text, None) if raw is None else (request, b"".join((text, raw)), len(text))
 
 
 def decode_document(document: dict[str, Any], raw: bytes | memoryview | None) -> InferRequest:

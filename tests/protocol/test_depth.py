@@ -66,6 +66,14 @@ def test_binary_tensors_too() -> None:
         decode_request(text + bytes(4), len(text))
 
 
+def test_a_body_with_nan_as_a_number_too() -> None:
+    text = orjson.dumps({"inputs": [X], "parameters": {"p": nested(DEEPEST + 1)}}).replace(
+        b'"data":[1]', b'"data":[NaN]'
+    )
+    with pytest.raises(InvalidRequest, match=r"parameters\.p is nested too deeply"):
+        decode_request(text)
+
+
 def test_what_was_recorded_before_there_was_a_bound_is_still_read() -> None:
     assert decode_document(PLACES["parameters.p"](nested(100)), None).inputs[0].name == "x"
 
