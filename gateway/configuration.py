@@ -1,67 +1,87 @@
 """The routing file as an order: watched, validated whole, tried in a scratch process. Nothing runs differently yet."""
 
-import hashlib
 import logging
 import time
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.deployment import releases
 from gateway.errors import SettingsError
+from gateway.release.snapshot import Snapshot, snapshot
 from gateway.serving.repository import Repository
 from gateway.serving.scratch import Trial, Verdict, try_versions
-from gateway.settings.load import load_routing
 from gateway.settings.routing_settings import RoutingSettings
 from gateway.settings.warnings import routing_warnings
 
 log: Final = logging.getLogger("gateway.configuration")
 MOST_TOLD: Final = 50  # warnings in the log at once
+STILL_S: Final = 0.2  # a file that has moved within that time may be half written
 Key = tuple[str, int]  # a model and a version
+Fingerprint = tuple[Snapshot, tuple[tuple[str, tuple[int, ...]], ...]]  # the file, and the models' folders
 
 
 @dataclass(slots=True)
 class Status:
-    """What came of the last attempt to load the file. `loaded_s`: when one last succeeded, in seconds since 1970."""
+    """What came of the last attempt to load the file. `loaded_s`: when one last succeeded, in seconds since 1970.
+
+    `closed`: the gateway was started with a file that was refused, so what is remembered is served, without candidates.
+    """
 
     revision: str
     loaded_s: float
     error: str = ""
     warnings: tuple[str, ...] = ()  # what the file in force says that cannot be meant
+    closed: bool = False
 
 
 class Configuration:
-    """The file at `path` and the versions that it names."""
+    """The file at `path` and the versions that it names. `clock`: monotonic seconds."""
 
-    def __init__(self, path: Path, repository: Repository) -> None:
+    def __init__(self, path: Path, repository: Repository, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = path
-        self.status = Status(revision_of(self._content()), time.time())
         self._repository = repository
         self._told: frozenset[str] = frozenset()
-        self._tried = self._seen = self._fingerprint()
+        self._clock = clock
+        self._moved_s = -STILL_S
+        first = snapshot(path)
+        self.status = Status(first.revision, time.time())
+        self._tried: Fingerprint = (first, ())
+        self._seen: Fingerprint = self._tried
 
     def changed(self) -> bool:
         """Whether there is something new to try. To be asked every so often.
 
-        A change counts when it has been the same twice: a file that is being written is not read half. After a failure
-        the folders of the models count too: the version that was missing may have come.
+        A change counts once the file has stood still: one that is being written is not read half. After a failure the
+        folders of the models count too: the version that was missing may have come.
         """
         before, self._seen = self._seen, self._fingerprint()
-        return self._seen != self._tried and self._seen == before
+        if self._seen[0] != before[0]:
+            self._moved_s = self._clock()
+        new = (self._seen[0].content, self._seen[0].trouble, self._seen[1]) != (
+            self._tried[0].content,
+            self._tried[0].trouble,
+            self._tried[1],
+        )
+        return new and self._seen == before and self._clock() - self._moved_s >= STILL_S
 
-    def read(self) -> RoutingSettings:
-        """The file, validated; raises SettingsError."""
-        self._tried = self._seen = self._fingerprint()
-        return load_routing(self.path)  # where it has changed since the line above, it will be tried again
+    def read(self, *, settled: bool = False) -> Snapshot | None:
+        """The file now. `settled`: as `changed` has found it, or None where it has moved since."""
+        now = snapshot(self.path)
+        if settled and now != self._seen[0]:
+            return None  # which `changed` will see, too
+        self._tried = self._seen = now, self._folders() if self.status.error else ()
+        return now
 
     def failed(self, error: Exception) -> None:
         """The last attempt came to nothing."""
         self.status.error = str(error)
-        self._tried = self._seen = self._tried[0], self._fingerprint()[1]
+        self._tried = self._seen = self._tried[0], self._folders()
 
     def succeeded(self) -> None:
         """What was read last is in force."""
-        self.status = Status(revision_of(self._tried[0]), time.time(), warnings=self.status.warnings)
+        self.status = Status(self._tried[0].revision, time.time(), warnings=self.status.warnings)
         self._tried = self._seen = self._tried[0], ()
 
     def warn(self, routing: RoutingSettings) -> None:
@@ -76,47 +96,40 @@ class Configuration:
             log.warning("%d more warnings of this kind; `gateway check` lists them", len(new) - MOST_TOLD)
         self._told = frozenset(found)
 
+    def closed(self, revision: str) -> None:
+        """At a start: what was read is refused, and what was accepted before is served, without candidates."""
+        self.status.revision, self.status.closed = revision, True
+
     def modality(self, model: str) -> str | None:
         """What the model's own settings say that its requests are; None where they do not."""
         return self._repository.settings(model).modality
 
-    def trials(self, routing: RoutingSettings, loaded: set[Key]) -> list[Trial]:
+    def trials(self, routing: RoutingSettings, loaded: AbstractSet[Key]) -> list[Trial]:
         """The versions that `routing` needs and that are not loaded."""
         return [
             Trial(name, version, release.stable)
-            for name, release in sorted(releases(self._repository, routing).items())
+            for name, release in sorted(routing.models.items())
             for version in (release.stable, release.candidate)
             if version is not None and (name, version) not in loaded
         ]
 
-    def try_out(self, routing: RoutingSettings, trials: list[Trial]) -> list[Verdict]:
-        """The verdicts, from a scratch process: for a thread. Raises SettingsError where a routed version is broken."""
+    def try_out(self, trials: list[Trial], named: AbstractSet[str]) -> list[Verdict]:
+        """The verdicts, from a scratch process: for a thread. Raises SettingsError where one of `named` is broken."""
         verdicts = list(try_versions(self._repository.path, trials))
         broken = [
             f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.error}"
             for verdict in verdicts
-            if verdict.error and verdict.trial.name in routing.models
+            if verdict.error and verdict.trial.name in named
         ]
         if broken:
             raise SettingsError(str(self.path), broken)
         return verdicts
 
-    def _content(self) -> bytes:
-        try:
-            return self.path.read_bytes()
-        except OSError as error:
-            return f"unreadable: {error}".encode()
-
-    def _fingerprint(self) -> tuple[bytes, tuple[tuple[str, tuple[int, ...]], ...]]:
-        return self._content(), self._folders() if self.status.error else ()
+    def _fingerprint(self) -> Fingerprint:
+        return snapshot(self.path), self._folders() if self.status.error else ()
 
     def _folders(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         try:
             return tuple((name, tuple(self._repository.versions(name))) for name in self._repository.names())
         except OSError:  # gone for a moment, as while it is mounted or replaced
             return ()
-
-
-def revision_of(content: bytes) -> str:
-    """The short name of a file's content."""
-    return hashlib.sha256(content).hexdigest()[:12]

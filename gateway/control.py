@@ -7,18 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.accepting import Judged
 from gateway.breaker import UNANSWERED
-from gateway.configuration import Configuration
-from gateway.deployment import releases
 from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound, SettingsError
 from gateway.fence import sends_over
 from gateway.fleet import Fleet, Member
 from gateway.identity.rates import new_book
+from gateway.opening import Opening
 from gateway.orders import Commit, Discard, Load, Plan, Prepare, RunsOn, Start, Unload, Wish
 from gateway.recording import Recording
-from gateway.release.stops import Decision, Stops
+from gateway.release.resolve import Resolved
+from gateway.release.stops import Decision
 from gateway.routing.release import Compiled, Release
-from gateway.serving.repository import Repository
 from gateway.serving.scratch import Trial
 from gateway.settings.gateway_settings import GatewaySettings
 from gateway.settings.guarding import GuardsSettings
@@ -37,14 +37,16 @@ Key = tuple[str, int]
 class Control:
     """The control process's knowledge and its acts. `start` starts the workers; `tick` is to be called every 50 ms."""
 
-    def __init__(self, settings: GatewaySettings, routing: RoutingSettings, workers: int, port: int) -> None:
+    def __init__(self, settings: GatewaySettings, opening: Opening, workers: int, port: int) -> None:
         state = Path(settings.state)
-        self.stops = Stops(state)
+        self.stops = opening.stops
         self._settings = settings
         self._port = port
-        self.repository = Repository(Path(settings.models.path))
-        self.configuration = Configuration(Path(settings.routing), self.repository)
-        self.configuration.warn(routing)
+        self.repository = opening.repository
+        self.configuration = opening.configuration
+        self.accepting = opening.accepting
+        self._first = opening.judged
+        self.configuration.warn(opening.resolved.entries())
         self.versions = Slots(VERSIONS, "model versions")
         self.releases = Slots(RELEASES, "releases")
         memory = memory_path(state)
@@ -55,14 +57,14 @@ class Control:
         self.records = Recording(settings.records, state, memory.name, workers)
         self._ratebook = new_book(settings.limits.rate, self.scoreboard.segment.path, workers)
         self.board.beat()
-        self.served = releases(self.repository, routing)
+        self.served = opening.resolved.routing.models
         self._compiled = Compiled()
         self.steering = Steering(
             state, self.board, self.scoreboard, self.versions, self.releases, self.records, self.stops, self._stop
         )
         self._changing = asyncio.Lock()
         self._killers: asyncio.Task[None] | None = None
-        plan = self._plan(1, routing, self.served, {})
+        plan = self._plan(1, opening.resolved, {})
         self.fleet = Fleet(workers, plan, self._start_of, self._on_wish, self._on_death)
         self.steering.configure(self.served)
         self.board.publish(1)
@@ -70,12 +72,20 @@ class Control:
     async def start(self) -> None:
         """Start the workers and wait until all serve; raises SettingsError with the reason why one cannot."""
         self.records.journal.start()
+        if known := bool(self.accepting.memory):  # else a file that names nothing that loads would be remembered
+            await self._accept_first()
         self.fleet.start()
         ready = asyncio.get_running_loop().create_task(self.fleet.ready.wait())
         await asyncio.wait((ready, self.fleet.failed), return_when=asyncio.FIRST_COMPLETED)
         if self.fleet.failed.done():
             ready.cancel()
             raise SettingsError(str(self.configuration.path), [self.fleet.failed.result()])
+        if not known:
+            await self._accept_first()
+
+    async def _accept_first(self) -> None:
+        if self._first is not None:
+            await self.accepting.accept(self._first)
 
     def close(self) -> None:
         """Write what is left of the records and decisions, and take the memory files away."""
@@ -113,21 +123,29 @@ class Control:
         slot = self.releases.of(name, candidate)
         if not self.board.stopped(slot):
             raise Conflict(f"'{name}' is not stopped")
+        if name not in self.fleet.plan.named:
+            raise Conflict(f"'{name}' has no entry in the routing file any more; write it again, then resume it")
         decision = self.stops.resume(name, candidate, by, reason, evidence)
         self.steering.close_routes(name)  # else the stopped step's weights would be in force until the next tick
         self.board.resume(slot)
         await self._kept(name)
         return decision
 
-    async def reload(self) -> None:
-        """Put the routing file in force, in all workers or in none; `configuration.status` says which."""
+    async def reload(self, *, settled: bool = False, by_command: bool = False) -> None:
+        """Put the routing file in force, in all workers or in none; `configuration.status` says which.
+
+        `settled`: only as the watch has found it. `by_command`: whoever edited it keeps the decision.
+        """
         async with self._changing:
             try:
-                routing = await asyncio.to_thread(self.configuration.read)
-                trials = await asyncio.to_thread(self.configuration.trials, routing, self._loaded())
-                await asyncio.to_thread(self.configuration.try_out, routing, trials)
-                await self._publish(routing)
-                await asyncio.to_thread(self.configuration.warn, routing)
+                now = await asyncio.to_thread(self.configuration.read, settled=settled)
+                if now is None:
+                    return
+                judged = await asyncio.to_thread(self.accepting.judge, now, self.served.keys())
+                trials = await asyncio.to_thread(self.configuration.trials, judged.resolved.routing, self._loaded())
+                await asyncio.to_thread(self.configuration.try_out, trials, judged.resolved.named)
+                await self._publish(judged, by_command=by_command)
+                await asyncio.to_thread(self.configuration.warn, judged.accepted.routing)
             except Exception as error:  # whatever is in the file, the next edit must find someone who reads it
                 if not isinstance(error, GatewayError):
                     error = SettingsError(str(self.configuration.path), [f"{type(error).__name__}: {error}"])
@@ -164,6 +182,8 @@ class Control:
 
     def _candidate(self, name: str) -> int:
         candidate = self._settings_of(name).candidate
+        if candidate is None and self.configuration.status.closed and name in self.accepting.memory:
+            candidate = self.accepting.memory[name].candidate  # closed for now: a stop holds when the file is mended
         if candidate is None:
             raise Conflict(f"'{name}' has no candidate; stable answers everyone")
         return candidate
@@ -183,32 +203,28 @@ class Control:
         if not await self.stops.kept():
             log.error("what was decided on '%s' is in force, but not on disk: a restart would undo it", name)
 
-    def _plan(
-        self,
-        generation: int,
-        routing: RoutingSettings,
-        served: Mapping[str, ReleaseSettings],
-        left_out: Mapping[Key, str],
-    ) -> Plan:
+    def _plan(self, generation: int, resolved: Resolved, left_out: Mapping[Key, str]) -> Plan:
         """What to serve, with a slot for everything in it. Stops are on the board before anyone reads the plan."""
-        for name, settings in served.items():
+        for name, settings in resolved.routing.models.items():
             self.versions.of(name, settings.stable)
             if settings.candidate is not None:
                 self.versions.of(name, settings.candidate)
                 slot = self.releases.of(name, settings.candidate)
                 if self.stops.stopped(name, settings.candidate) is not None:
                     self.board.stop(slot)
-        return Plan(generation, routing, dict(self.versions.items()), dict(self.releases.items()), dict(left_out))
+        slots = dict(self.versions.items()), dict(self.releases.items())
+        return Plan(generation, resolved.routing, *slots, dict(left_out), resolved.named)
 
-    async def _publish(self, routing: RoutingSettings) -> None:
+    async def _publish(self, judged: Judged, *, by_command: bool) -> None:
         """First every worker loads, then every worker swaps; where one cannot load, none swaps."""
-        served = await asyncio.to_thread(releases, self.repository, routing)
-        plan = self._plan(self.fleet.plan.generation + 1, routing, served, {})
+        served = judged.resolved.routing.models
+        plan = self._plan(self.fleet.plan.generation + 1, judged.resolved, {})
         members = self.fleet.ready_members()
         errors = await self.fleet.order(lambda order: Prepare(order, plan), members)
         if errors:
             await self.fleet.order(Discard, members)
             raise SettingsError(str(self.configuration.path), errors)
+        await self.accepting.accept(judged, by_command=by_command)
         self.fleet.plan = plan
         self.steering.close_changed(served)
         errors = await self.fleet.order(Commit, members)
@@ -247,15 +263,20 @@ class Control:
 
     async def _load(self, name: str) -> None:
         plan = self.fleet.plan
-        settings = (await asyncio.to_thread(releases, self.repository, plan.routing)).get(name)
+        settings = plan.routing.models.get(name)
         if settings is None:
-            raise NotFound(f"the repository has no model '{name}'")
+            seen = await self.accepting.first_seen(name)
+            settings = seen.routing.models[name] if seen is not None else None
+        if settings is None:
+            raise NotFound(f"the repository has no model '{name}' with a version that is not stopped")
         trial = Trial(name, settings.stable, settings.stable)
-        verdicts = await asyncio.to_thread(self.configuration.try_out, RoutingSettings(), [trial])
+        verdicts = await asyncio.to_thread(self.configuration.try_out, [trial], frozenset())
         if verdicts[0].error:
             raise InvalidRequest(verdicts[0].error)
-        served = {**self.served, name: settings}
-        plan = self._plan(plan.generation, plan.routing, served, self.fleet.plan.left_out)
+        served = {**plan.routing.models, name: settings}
+        routing = RoutingSettings.model_construct(models=served)
+        resolved = Resolved(routing, plan.named, self.accepting.memory)
+        plan = self._plan(plan.generation, resolved, self.fleet.plan.left_out)
         self.fleet.plan, self.served = plan, served
         self.steering.configure(served)
         _raise(await self.fleet.order(lambda order: Load(order, name, plan)))
@@ -271,7 +292,7 @@ class Control:
     async def _find_killers(self) -> None:
         plan = self.fleet.plan
         trials = self.configuration.trials(plan.routing, set())
-        verdicts = await asyncio.to_thread(self.configuration.try_out, RoutingSettings(), trials)
+        verdicts = await asyncio.to_thread(self.configuration.try_out, trials, frozenset())
         killers = {(v.trial.name, v.trial.version): v.error for v in verdicts if v.killed}
         self.fleet.plan = replace(plan, left_out={**plan.left_out, **killers})
 

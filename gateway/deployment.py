@@ -43,15 +43,11 @@ class IndexEntry:
     reason: str
 
 
-def releases(repository: Repository, routing: RoutingSettings) -> dict[str, ReleaseSettings]:
-    """The release of every model: the routing's; for a model without an entry its highest version as stable."""
-    unrouted = (name for name in repository.names() if name not in routing.models)
-    return {**{name: ReleaseSettings(stable=repository.versions(name)[-1]) for name in unrouted}, **routing.models}
-
-
 class Deployment:
     """Loads, swaps, drains and unloads. Lives on one event loop; loading itself happens in threads.
 
+    `routing`: every model to serve. `named`: those with an entry of their own in the routing file, all where it is
+    None; where one of them cannot be served, nothing is changed.
     `left_out`: versions that must not be loaded here, because loading them has killed a process, and what was seen.
     """
 
@@ -62,7 +58,9 @@ class Deployment:
         instruments: Instruments | None = None,
         left_out: Mapping[Key, str] | None = None,
         generation: int = 1,
+        named: frozenset[str] | None = None,
     ) -> None:
+        self._named = frozenset(routing.models) if named is None else named
         self._repository = repository
         self._generation = generation
         self._routing = routing
@@ -71,66 +69,71 @@ class Deployment:
         self._reasons: dict[Key, str] = {}
         self._change = asyncio.Lock()
         self._draining: dict[asyncio.Task[None], ModelVersion] = {}
-        self._prepared: tuple[RoutingSettings, dict[str, ServedModel], int] | None = None
+        self._prepared: tuple[RoutingSettings, frozenset[str], dict[str, ServedModel], int] | None = None
         self.models: Mapping[str, ServedModel] = {}
 
     async def start(self) -> None:
-        """Load every model of the repository and the routing.
+        """Load every model of the routing.
 
-        A routed model whose stable version does not load raises ModelUnavailable. Anything else that does not load is
+        A named model whose stable version does not load raises ModelUnavailable. Anything else that does not load is
         left out, and the index says why: a broken candidate or a stray folder must not keep stable from serving.
         """
         models: dict[str, ServedModel] = {}
-        for name, settings in sorted(releases(self._repository, self._routing).items()):
+        for name, settings in sorted(self._routing.models.items()):
             try:
                 models[name] = await self._load(name, settings)
             except GatewayError as error:
-                if name in self._routing.models:
+                if name in self._named:
                     raise
-                self._reasons[name, settings.stable] = str(error)
+                self._reasons[name, settings.stable] = self._unavailable(name, settings.stable, error)
         self.models = models
 
-    async def prepare(self, routing: RoutingSettings, generation: int) -> None:
+    async def prepare(self, routing: RoutingSettings, generation: int, named: frozenset[str] | None = None) -> None:
         """Load what `routing` needs beside what is served now; raises GatewayError, and then nothing has changed.
 
         Versions that are served already are kept as they are. What is prepared waits for `commit` or `discard`.
         """
         async with self._change:
             self.discard()
+            named = frozenset(routing.models) if named is None else named
             models: dict[str, ServedModel] = {}
             try:
-                for name, settings in sorted(releases(self._repository, routing).items()):
+                for name, settings in sorted(routing.models.items()):
                     try:
                         models[name] = await self._renewed(name, settings, generation)
                     except GatewayError as error:
-                        if name in routing.models:
+                        if name in named:
                             raise
-                        self._reasons[name, settings.stable] = str(error)
+                        self._reasons[name, settings.stable] = self._unavailable(name, settings.stable, error)
                         if name in self.models:
                             models[name] = self.models[name]
             except GatewayError:
                 self._retire(_versions(models.values()) - _versions(self.models.values()))
                 raise
-            self._prepared = routing, models, generation
+            self._prepared = routing, named, models, generation
 
     def commit(self) -> None:
         """Serve what was prepared, from the next request on; versions no longer named drain and unload."""
         assert self._prepared is not None
         before = self.models
-        self._routing, self.models, self._generation = self._prepared
+        self._routing, self._named, self.models, self._generation = self._prepared
         self._prepared = None
         self._retire(_versions(before.values()) - _versions(self.models.values()))
 
     def discard(self) -> None:
         """Forget what was prepared."""
         if self._prepared is not None:
-            self._retire(_versions(self._prepared[1].values()) - _versions(self.models.values()))
+            self._retire(_versions(self._prepared[2].values()) - _versions(self.models.values()))
             self._prepared = None
 
-    async def load(self, name: str) -> None:
-        """Load the model from disk, anew where it is served already, and swap it in; raises GatewayError."""
+    async def load(self, name: str, routing: RoutingSettings | None = None) -> None:
+        """Load the model from disk, anew where it is served already, and swap it in; raises GatewayError.
+
+        `routing`: where it names a model that was not served before.
+        """
         async with self._change:
-            settings = releases(self._repository, self._routing).get(name)
+            self._routing = routing or self._routing
+            settings = self._routing.models.get(name)
             if settings is None:
                 raise NotFound(f"the repository has no model '{name}'")
             self._reasons = {key: why for key, why in self._reasons.items() if key[0] != name}
@@ -157,7 +160,7 @@ class Deployment:
 
     def index(self) -> list[IndexEntry]:
         """Every version on disk, and whether it is served."""
-        return [self._entry(name, version) for name in self._known() for version in self._repository.versions(name)]
+        return [self._entry(name, version) for name in self._known() for version in self._versions_of(name)]
 
     def passed_over(self) -> list[PassedOver]:
         """What lies in the repository, looks like a model or a version, and is in no index of versions."""
@@ -182,7 +185,19 @@ class Deployment:
         await asyncio.gather(*(version.close() for version in versions), *self._draining)
 
     def _known(self) -> list[str]:
-        return sorted({*self._repository.names(), *self.models})
+        return sorted({*self._repository.names(), *self.models, *(name for name, _ in self._reasons)})
+
+    def _versions_of(self, name: str) -> list[int]:
+        """On disk, and those that are or should be served though their folders are gone."""
+        served = self.models[name].versions if name in self.models else ()
+        missed = (version for model, version in self._reasons if model == name)
+        return sorted({*self._repository.versions(name), *served, *missed})
+
+    def _unavailable(self, name: str, stable: int, error: GatewayError) -> str:
+        """Why a model without an entry is not served; no other version stands in for it."""
+        if stable in self._repository.versions(name):
+            return str(error)
+        return f"{error}; put its folder back, or name another version as stable in the routing file"
 
     def _entry(self, name: str, version: int) -> IndexEntry:
         served = self.models.get(name)

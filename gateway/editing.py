@@ -3,19 +3,17 @@
 import asyncio
 import contextlib
 import os
-import shutil
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.configuration import Configuration, revision_of
+from gateway.configuration import Configuration
 from gateway.errors import Conflict, SettingsError
+from gateway.release.history import History, compared
+from gateway.release.snapshot import revision_of, snapshot
 from gateway.release.stops import Decision, Stops
-from gateway.settings.edit import difference
-from gateway.settings.load import parse
-from gateway.settings.routing_settings import RoutingSettings
+from gateway.settings.routing_file import routing_of, text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +38,13 @@ class Edited:
 
 
 class Editor:
-    """Edits the file of `configuration`, which `reload` puts in force. What it edits away is kept in `history`."""
+    """Edits the file of `configuration`, which `reload` puts in force. What it edits away is kept in `history`.
+
+    Bytes in, bytes out: line ends and a byte order mark stay as they are.
+    """
 
     def __init__(
-        self, configuration: Configuration, stops: Stops, reload: Callable[[], Awaitable[None]], history: Path
+        self, configuration: Configuration, stops: Stops, reload: Callable[[], Awaitable[None]], history: History
     ) -> None:
         self._configuration = configuration
         self._stops = stops
@@ -56,7 +57,7 @@ class Editor:
         async with self._editing:
             before = self._in_force()
             after, changes = await asyncio.to_thread(self._made, edit, before)
-            if dry_run or not changes:
+            if dry_run or after == before:
                 return Edited(changes, None)
             kept = self._keep(before)
             self._write(after)
@@ -66,58 +67,54 @@ class Editor:
             evidence = {
                 **edit.evidence,
                 "difference": changes,
-                "before": revision_of(before.encode()),
-                "after": revision_of(after.encode()),
-                "kept": kept.name,
+                "before": revision_of(before),
+                "after": revision_of(after),
+                "kept": kept,
             }
             decision = self._stops.note(edit.model, edit.candidate, edit.action, edit.by, edit.reason, evidence)
             await self._stops.kept()
             return Edited(changes, decision)
 
-    def _in_force(self) -> str:
-        """The file's text, which must be the configuration in force: else the edit would bring in another's too."""
+    def _in_force(self) -> bytes:
+        """The file's bytes, which must be the configuration in force: else the edit would bring in another's too."""
         path, status = self._configuration.path, self._configuration.status
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise Conflict(f"{path} cannot be read: {error.strerror}") from None
+        now = snapshot(path)
+        if now.trouble:
+            raise Conflict(f"{path} cannot be read: {now.trouble}")
         if status.error:
             raise Conflict(f"{path} holds an edit that is not in force; mend it first: {status.error}")
-        if revision_of(content) != status.revision:
+        if now.revision != status.revision:
             raise Conflict(f"{path} has just been edited and that is not in force yet; try again in a moment")
-        return content.decode()
+        return now.content
 
-    def _made(self, edit: Edit, before: str) -> tuple[str, str]:
+    def _made(self, edit: Edit, before: bytes) -> tuple[bytes, str]:
         path = str(self._configuration.path)
         try:
-            after = edit.make(before)
-            parse(after, RoutingSettings, path)
+            mark, text = text_of(before, path)
+            after = mark + edit.make(text).encode()
+            routing_of(after, path)
         except SettingsError as error:
             raise Conflict(str(error)) from None
-        return after, difference(before, after, path)
+        return after, compared(before, after, path)
 
-    def _keep(self, text: str) -> Path:
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        kept = self._history / f"routing-{stamp}-{revision_of(text.encode())}.yaml"
+    def _keep(self, content: bytes) -> str:
         try:
-            self._history.mkdir(parents=True, exist_ok=True)
-            kept.write_text(text)
+            return self._history.keep(content).name
         except OSError as error:
             raise Conflict(
-                f"{kept}, the text before, cannot be written: {error.strerror}; nothing was edited"
+                f"{self._history.folder}: the text before cannot be written there: {error.strerror}; nothing was edited"
             ) from None
-        return kept
 
-    def _write(self, text: str) -> None:
+    def _write(self, content: bytes) -> None:
         """A reader sees the old file or the new one, also after a crash. A symlink stays one: its target changes."""
         path = self._configuration.path.resolve()
         beside = path.with_name(f".{path.name}.new")
         try:
-            with beside.open("w") as file:
-                file.write(text)
+            with beside.open("wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            shutil.copymode(path, beside)
+            _like(path, beside)
             beside.replace(path)
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -127,10 +124,21 @@ class Editor:
                 " ConfigMap's, is edited where it comes from"
             ) from None
 
-    async def _put_back(self, before: str, after: str) -> str:
+    async def _put_back(self, before: bytes, after: bytes) -> str:
         """Undo an edit that could not be put in force, unless someone has edited since."""
         error = self._configuration.status.error
-        if self._configuration.path.read_text() == after:
-            self._write(before)
-            await self._reload()
+        now = snapshot(self._configuration.path)
+        if now.trouble or now.content != after:
+            return f"not in force: {error}; someone has edited the file since, so that it is left as it is"
+        self._write(before)
+        await self._reload()
         return f"not in force, and taken back: {error}"
+
+
+def _like(path: Path, beside: Path) -> None:
+    """Give the new file the mode and, as far as this process may, the owner of the old one."""
+    was, now = path.stat(), beside.stat()
+    if (was.st_uid, was.st_gid) != (now.st_uid, now.st_gid):
+        with contextlib.suppress(PermissionError):
+            os.chown(beside, was.st_uid, was.st_gid)
+    beside.chmod(was.st_mode & 0o7777)

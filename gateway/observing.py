@@ -76,6 +76,7 @@ def observe(control: Control, labels: Labels) -> Observed:
         reload_success=not status.error,
         reload_time_s=status.loaded_s,
         revision=status.revision,
+        candidates_closed=status.closed,
         unrecorded=control.scoreboard.total(UNRECORDED),
         data=recorded(control),
         labels={key: labels.of(*key) for key, _ in versions},

@@ -23,6 +23,7 @@ class RunsOn:
 class Plan:
     """A configuration: what to serve, and which slot each version and each release has on the boards.
 
+    `routing` holds every model that is served; `named`: those with an entry of their own in the routing file.
     `left_out`: versions that killed a process when they were loaded, and what was seen.
     """
 
@@ -31,6 +32,7 @@ class Plan:
     versions: Mapping[Key, int]
     releases: Mapping[Key, int]
     left_out: Mapping[Key, str]
+    named: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

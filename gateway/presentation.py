@@ -130,7 +130,7 @@ def history_table(decisions: Sequence[DecisionDocument]) -> Table:
         when = datetime.fromtimestamp(decision["time_ns"] / 1e9).isoformat(" ", "seconds")
         origin = str(decision["evidence"].get("from", ""))
         table.add_row(
-            *(when, decision["model"], str(decision["candidate"]), decision["action"]),
+            *(when, decision["model"], str(decision["candidate"] or ""), decision["action"]),
             *map(escape, (decision["by"], origin, decision["reason"])),
         )
     return table

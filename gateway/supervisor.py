@@ -19,15 +19,15 @@ from gateway.errors import SettingsError
 from gateway.fleet import Orphans
 from gateway.identity.keyring import Keyring
 from gateway.identity.tls import Tls, serving
+from gateway.opening import opened
 from gateway.priority import give_way_when_wild, go_ahead, go_first
 from gateway.settings.gateway_settings import GatewaySettings, ServerSettings, TlsSettings
-from gateway.settings.routing_settings import RoutingSettings
 from gateway.web.control.app import control_plane
 from gateway.web.patience import PatientConnection
 from gateway.worker import listener
 
 TICK_S: Final = 0.05
-WATCH_S: Final = 0.25
+WATCH_S: Final = 0.1
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 log: Final = logging.getLogger("gateway.supervisor")
 Ready = Callable[[Control, str, str], None]
@@ -40,7 +40,7 @@ def worker_count(server: ServerSettings) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
-async def supervise(settings: GatewaySettings, routing: RoutingSettings, ready: Ready) -> None:
+async def supervise(settings: GatewaySettings, ready: Ready) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Raises SettingsError where that is not possible.
 
     `ready` is called once all workers serve, with the URLs of the data and the control plane.
@@ -55,7 +55,9 @@ async def supervise(settings: GatewaySettings, routing: RoutingSettings, ready: 
         plane = _control_socket(settings)
         stack.callback(plane.close)
         try:
-            control = Control(settings, routing, worker_count(settings.server), held.getsockname()[1])
+            opening = await asyncio.to_thread(opened, settings)
+            stack.callback(opening.stops.close)
+            control = Control(settings, opening, worker_count(settings.server), held.getsockname()[1])
         except ValueError as error:
             raise SettingsError(str(state), [str(error)]) from None
         stack.callback(control.close)
@@ -110,7 +112,7 @@ class _Supervisor:
                 task.cancel()
 
     def _server(self) -> "_Server":
-        application = control_plane(self._control, Path(self._settings.state), self._end, self._keyring)
+        application = control_plane(self._control, self._end, self._keyring)
         tls = serving(self._tls)
         return _Server(
             uvicorn.Config(
@@ -151,9 +153,11 @@ class _Supervisor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._reload_now.wait(), WATCH_S)
             # in a thread: a folder that hangs must not keep control from its work
-            if self._reload_now.is_set() or await asyncio.to_thread(self._control.configuration.changed):
+            if self._reload_now.is_set():
                 self._reload_now.clear()
                 await self._control.reload()
+            elif await asyncio.to_thread(self._control.configuration.changed):
+                await self._control.reload(settled=True)
 
 
 class _Server(uvicorn.Server):

@@ -91,7 +91,9 @@ class Worker:
             switchboard, scoreboard, start.worker, dead_after_ns, plan.versions, plan.releases
         )
         self._repository = Repository(Path(start.settings.models.path))
-        self._deployment = Deployment(self._repository, plan.routing, self._instruments, plan.left_out, plan.generation)
+        self._deployment = Deployment(
+            self._repository, plan.routing, self._instruments, plan.left_out, plan.generation, plan.named
+        )
         self._spans = _spans(start, self._instruments.head)
         recorder = _recorder(start, self._instruments, self._spans)
         self._gateway = Gateway(self._deployment, start.settings.limits, self._instruments, recorder)
@@ -187,14 +189,14 @@ class Worker:
         match order:
             case Prepare():
                 self._instruments.learn(order.plan.versions, order.plan.releases)
-                await self._deployment.prepare(order.plan.routing, order.plan.generation)
+                await self._deployment.prepare(order.plan.routing, order.plan.generation, order.plan.named)
             case Commit():
                 self._deployment.commit()
             case Discard():
                 self._deployment.discard()
             case Load():
                 self._instruments.learn(order.plan.versions, order.plan.releases)
-                await self._deployment.load(order.name)
+                await self._deployment.load(order.name, order.plan.routing)
             case _:
                 await self._deployment.unload(order.name)
 

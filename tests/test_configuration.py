@@ -56,3 +56,74 @@ def test_what_cannot_be_meant_is_logged_once_and_again_only_when_it_comes_back(
         f"{routing}: {warning}",
         f"{models}/vee/v1: is no version; a version's folder is a whole number from 1, such as 1",
     ]
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def watched(tmp_path: Path) -> tuple[Path, Configuration, Clock]:
+    (tmp_path / "models").mkdir()
+    routing, clock = tmp_path / "routing.yaml", Clock()
+    routing.write_text("models: {}\n")
+    return routing, Configuration(routing, Repository(tmp_path / "models"), clock), clock
+
+
+def test_a_file_that_is_being_written_is_read_once_it_has_stood_still(tmp_path: Path) -> None:
+    routing, configuration, clock = watched(tmp_path)
+    for number in range(10):  # a line every 0.1 s
+        with routing.open("a") as file:
+            file.write(f"# {number}\n")
+        assert not configuration.changed()
+        clock.now_s += 0.1
+    assert not configuration.changed()
+    clock.now_s += 0.101
+    assert configuration.changed()
+    now = configuration.read(settled=True)
+    assert now is not None
+    assert now.content == routing.read_bytes()
+    configuration.succeeded()
+    assert not configuration.changed()
+
+
+def test_a_file_that_moves_between_the_look_and_the_reading_is_not_read(tmp_path: Path) -> None:
+    routing, configuration, clock = watched(tmp_path)
+    routing.write_text("models: {} # one\n")
+    assert not configuration.changed()
+    clock.now_s += 0.25
+    assert configuration.changed()
+    routing.write_text("models: {} # two\n")
+    assert configuration.read(settled=True) is None
+    assert not configuration.changed()
+    clock.now_s += 0.25
+    assert configuration.changed()
+
+
+def test_a_file_that_is_touched_has_moved_and_is_no_edit(tmp_path: Path) -> None:
+    routing, configuration, clock = watched(tmp_path)
+    routing.touch()
+    for _ in range(4):
+        clock.now_s += 0.1
+        assert not configuration.changed()
+
+
+def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
+    routing, configuration, clock = watched(tmp_path)
+    routing.unlink()
+    for make, says in (
+        (lambda: None, "no such file"),
+        (lambda: routing.symlink_to("nowhere"), "its link leads to nowhere"),
+        (lambda: (routing.unlink(), routing.mkdir()), "Is a directory"),
+    ):
+        make()
+        assert not configuration.changed()
+        clock.now_s += 0.25
+        assert configuration.changed(), says
+        now = configuration.read(settled=True)
+        assert now is not None
+        with pytest.raises(SettingsError, match=says) as refused:
+            now.checked(str(routing))
+        configuration.failed(refused.value)

@@ -19,6 +19,7 @@ from gateway.routing.attributes import Attributes
 from gateway.serving.repository import Repository
 from gateway.settings.routing_settings import RoutingSettings
 from tests import zoo
+from tests.deployed import served_by
 from tests.serving import onnx_models
 from tests.serving.onnx_models import place, scaling
 from tests.web.test_connection import LONG
@@ -46,7 +47,7 @@ def soon(awaitable: Awaitable[T]) -> Coroutine[Any, Any, T]:
 
 
 def prepared(models: Path, **releases: Any) -> Deployment:
-    return Deployment(Repository(models), RoutingSettings.model_validate({"models": releases}))
+    return served_by(Repository(models), RoutingSettings.model_validate({"models": releases}))
 
 
 def two_versions(models: Path, stable: Make = ONE, candidate: Make = TWO) -> Path:
@@ -182,16 +183,32 @@ async def test_a_broken_model_without_a_release_is_left_out_and_the_others_serve
 
 
 @on_a_loop
-async def test_load_picks_up_a_new_version_and_a_new_model(tmp_path: Path) -> None:
+async def test_load_picks_up_a_new_model_and_no_new_version(tmp_path: Path) -> None:
     place(tmp_path, "m", 1, scaling(1))
     async with served(tmp_path) as deployment:
+        place(tmp_path, "m", 1, scaling(3))
         place(tmp_path, "m", 2, scaling(2))
         place(tmp_path, "new", 7, scaling(7))
         assert states(deployment) == {("m", 1): "", ("m", 2): NOT_NAMED, ("new", 7): NOT_NAMED}
         await deployment.load("m")
-        await deployment.load("new")
-        assert (await answer(deployment, "m", 2), await answer(deployment, "new", 7)) == ([2, 4], [7, 14])
-        assert states(deployment) == {("m", 1): NOT_NAMED, ("m", 2): "", ("new", 7): ""}
+        await deployment.load("new", RoutingSettings.model_validate({"models": {"new": {"stable": 7}}}))
+        assert (await answer(deployment, "m", 1), await answer(deployment, "new", 7)) == ([3, 6], [7, 14])
+        assert states(deployment) == {("m", 1): "", ("m", 2): NOT_NAMED, ("new", 7): ""}
+
+
+@on_a_loop
+async def test_a_version_whose_folder_is_gone_is_missed_by_name_and_no_other_stands_in(tmp_path: Path) -> None:
+    place(tmp_path, "m", 1, scaling(1))
+    routing = RoutingSettings.model_validate({"models": {"m": {"stable": 2}}})
+    deployment = Deployment(Repository(tmp_path), routing, named=frozenset())
+    await deployment.start()
+    assert deployment.models == {}
+    assert states(deployment) == {
+        ("m", 1): NOT_NAMED,
+        ("m", 2): "model 'm' has no version 2; it has 1; put its folder back, or name another version as stable in the"
+        " routing file",
+    }
+    await soon(deployment.close())
 
 
 @on_a_loop
@@ -199,7 +216,7 @@ async def test_a_load_that_fails_leaves_what_is_served_untouched(tmp_path: Path)
     place(tmp_path, "m", 1, scaling(1))
     async with served(tmp_path) as deployment:
         model = deployment.models["m"]
-        file = place(tmp_path, "m", 2, zoo.garbage)
+        file = place(tmp_path, "m", 1, zoo.garbage)
         with pytest.raises(ModelUnavailable) as caught:
             await deployment.load("m")
         assert str(caught.value).startswith(f"{file}: ")

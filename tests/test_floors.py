@@ -44,6 +44,8 @@ FLOORS = {
     "steered": 6,
     "steering": 7,
     "configuration": 6,
+    "accepting": 6,
+    "opening": 7,
     "pipeline": 10,
     "control": 8,
     "editing": 8,

@@ -9,7 +9,6 @@ import orjson
 from gateway.commands.asking import ask
 from gateway.commands.options import CONFIG, JSON, load
 from gateway.commands.refusal import Refusal
-from gateway.deployment import releases
 from gateway.presentation import explanation_text
 from gateway.routing.attributes import Attributes
 from gateway.routing.explanation import explain as explanation_of
@@ -57,9 +56,9 @@ def explain(
 
 
 def _from_the_files(model: str, config: Path, attributes: Attributes, key: str | None) -> ExplanationDocument:
-    settings, routing = load(config)
+    settings, resolved = load(config)
     repository = Repository(Path(settings.models.path))
-    known = releases(repository, routing)
+    known = resolved.routing.models
     if model not in known:
         raise Refusal(f"there is no model '{model}'; there are {', '.join(sorted(known))}")
     attributes.modality = attributes.modality or repository.settings(model).modality

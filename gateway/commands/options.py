@@ -6,9 +6,16 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
+from gateway.accepting import known
+from gateway.errors import SettingsError
+from gateway.release.accepted import accepted, judge
+from gateway.release.memory import MemoryFile, Remembered
+from gateway.release.resolve import Resolved
+from gateway.release.snapshot import snapshot
+from gateway.release.stops import read_stopped
+from gateway.serving.repository import Repository
 from gateway.settings.gateway_settings import GatewaySettings
-from gateway.settings.load import load_gateway, load_routing
-from gateway.settings.routing_settings import RoutingSettings
+from gateway.settings.load import load_gateway
 
 CONFIG = click.option(
     "--config",
@@ -26,7 +33,28 @@ def progress_bar(console: Console) -> Progress:
     return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
-def load(config: Path, routing: Path | None = None) -> tuple[GatewaySettings, RoutingSettings]:
-    """Both YAML files, or `routing` in the place of the one that `config` names; raises SettingsError."""
+def load(config: Path, routing: Path | None = None) -> tuple[GatewaySettings, Resolved]:
+    """The server's settings, and what a gateway of this state folder would serve by its routing file, or by `routing`.
+
+    Raises SettingsError. Where the state folder is not there or not readable, the files alone decide.
+    """
     settings = load_gateway(config)
-    return settings, load_routing(routing or Path(settings.routing))
+    state, path = Path(settings.state), routing or Path(settings.routing)
+    repository = Repository(Path(settings.models.path))
+    memory, stopped = MemoryFile(state), frozenset[tuple[str, int]]()
+    before, remembered = accepted(None), dict[str, Remembered]()
+    try:
+        stopped, before = read_stopped(state), accepted(memory.text())
+        remembered = dict(memory.read())
+    except PermissionError:
+        click.echo(f"{state} cannot be read, so what is in force there is not compared with the file", err=True)
+    except ValueError as error:
+        raise SettingsError(str(state), [str(error)]) from None
+    content = snapshot(path).checked(str(path))
+    _, resolved = judge(content, before, known(remembered, repository, stopped), str(path))
+    return settings, resolved
+
+
+def notes_of(resolved: Resolved) -> list[str]:
+    """What is different from what is in force, and what no entry says."""
+    return [line for lines in resolved.notes.values() for line in lines]

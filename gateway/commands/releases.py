@@ -16,6 +16,10 @@ from gateway.commands.options import CONFIG, JSON, REASON
 from gateway.presentation import status_text, warning_lines
 
 REFRESH_S: Final = 0.5
+CLOSED: Final = (
+    "[red]The gateway was started with a routing file that is refused:[/red] stable versions are served as remembered,"
+    " and no candidate gets traffic until the file is mended."
+)
 
 
 @click.command()
@@ -50,10 +54,12 @@ def _shown(model: str | None, config: Path) -> RenderableType:
     parts: list[RenderableType] = [
         status_text(release) for release in (releases if isinstance(releases, list) else [releases])
     ]
-    configured = ask(config, "GET", "/api/config")
-    if configured["last_error"]:
-        parts.append(Text.from_markup(f"[red]The last edit is not in force:[/red] {escape(configured['last_error'])}"))
-    parts.extend(warning_lines(configured["warnings"]))
+    told = ask(config, "GET", "/api/config")
+    if told["candidates_closed"]:
+        parts.append(Text.from_markup(CLOSED))
+    if told["last_error"]:
+        parts.append(Text.from_markup(f"[red]The last edit is not in force:[/red] {escape(told['last_error'])}"))
+    parts.extend(warning_lines(told["warnings"]))
     return Group(*parts)
 
 

@@ -9,10 +9,9 @@ import orjson
 import uvloop
 from rich.console import Console
 
-from gateway.commands.options import CONFIG, JSON, load, progress_bar
+from gateway.commands.options import CONFIG, JSON, load, notes_of, progress_bar
 from gateway.commands.refusal import Refusal
 from gateway.control import Control
-from gateway.deployment import releases
 from gateway.identity.access_files import check_access
 from gateway.logs import configure
 from gateway.observing import overview
@@ -20,6 +19,7 @@ from gateway.presentation import check_table, release_table, warning_lines
 from gateway.serving.inert import inert
 from gateway.serving.repository import Repository
 from gateway.serving.scratch import Trial, Verdict, try_versions
+from gateway.settings.load import load_gateway
 from gateway.settings.routing_settings import RoutingSettings
 from gateway.settings.warnings import routing_warnings
 from gateway.supervisor import supervise, worker_count
@@ -32,7 +32,7 @@ log: Final = logging.getLogger("gateway.serve")
 @CONFIG
 def serve(config: Path) -> None:
     """Load the models and serve them until told to stop."""
-    settings, routing = load(config)
+    settings = load_gateway(config)
     console = Console(stderr=True)
     check_tracing(settings.server)
     configure(settings.server.log, "control")
@@ -50,7 +50,7 @@ def serve(config: Path) -> None:
             console.print(f"Serving [bold]{data_plane}/v2[/bold] with {control.fleet.size} workers; stop with Ctrl-C.")
             console.print(f"Console at {control_plane}; from a terminal: gateway status, stop, resume.")
 
-        uvloop.run(supervise(settings, routing, ready))
+        uvloop.run(supervise(settings, ready))
 
 
 @click.command()
@@ -68,16 +68,16 @@ def check(config: Path, draft: Path | None, as_json: bool) -> None:
     Each is loaded in a scratch process, which a broken one can do no harm to. What is valid and cannot be meant, and
     folders of the repository that are not served, are warnings.
     """
-    settings, routing = load(config, draft)
+    settings, resolved = load(config, draft)
     repository = Repository(Path(settings.models.path))
     check_access(settings)
     check_tracing(settings.server)
     passed_over = {(over.name, over.version): f"{repository.path}/{over}" for over in repository.passed_over()}
     trials = [
         Trial(name, version, release.stable)
-        for name, release in sorted(releases(repository, routing).items())
+        for name, release in sorted(resolved.routing.models.items())
         for version in (release.stable, release.candidate)
-        if version is not None and (name in routing.models or (name, str(version)) not in passed_over)
+        if version is not None and (name in resolved.named or (name, str(version)) not in passed_over)
     ]
     verdicts: list[Verdict] = []
     with progress_bar(Console(stderr=True)) as progress:
@@ -85,7 +85,8 @@ def check(config: Path, draft: Path | None, as_json: bool) -> None:
             verdicts.append(verdict)
     tried = {(trial.name, str(trial.version)) for trial in trials}
     folders = [line for key, line in passed_over.items() if key not in tried]
-    _report(verdicts, [*routing_warnings(routing), *folders], _inert(routing, verdicts), as_json)
+    routing = resolved.entries()
+    _report(verdicts, [*routing_warnings(routing), *folders], notes_of(resolved), _inert(routing, verdicts), as_json)
 
 
 def _inert(routing: RoutingSettings, verdicts: list[Verdict]) -> list[str]:
@@ -98,7 +99,9 @@ def _inert(routing: RoutingSettings, verdicts: list[Verdict]) -> list[str]:
     ]
 
 
-def _report(verdicts: list[Verdict], warnings: list[str], inert_guards: list[str], as_json: bool) -> None:
+def _report(
+    verdicts: list[Verdict], warnings: list[str], notes: list[str], inert_guards: list[str], as_json: bool
+) -> None:
     broken = [
         f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.error}"
         for verdict in verdicts
@@ -116,9 +119,11 @@ def _report(verdicts: list[Verdict], warnings: list[str], inert_guards: list[str
             }
             for verdict in verdicts
         ]
-        guards = {"guards": inert_guards} if inert_guards else {}
-        click.echo(orjson.dumps({"ok": not broken, "versions": rows, "warnings": warnings, **guards}))
+        more = {**({"guards": inert_guards} if inert_guards else {}), **({"notes": notes} if notes else {})}
+        click.echo(orjson.dumps({"ok": not broken, "versions": rows, "warnings": warnings, **more}))
     else:
+        for note in notes:
+            click.echo(note, err=True)
         Console().print(check_table(verdicts))
         for verdict in verdicts:
             if verdict.warning:

@@ -49,6 +49,10 @@ class Stops:
         """The decision that stopped this release; None where it is not stopped."""
         return self._stopped.get((model, candidate))
 
+    def all(self) -> frozenset[Key]:
+        """Every release that is stopped."""
+        return frozenset(self._stopped)
+
     def stop(self, model: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         """Keep that the release is stopped."""
         decision = self._record(Decision(time.time_ns(), model, candidate, "stop", by, reason, evidence))
@@ -85,6 +89,14 @@ class Stops:
         self._pen.replace(self._file, orjson.dumps([asdict(decision) for decision in self._stopped.values()]))
 
 
+def read_stopped(folder: Path) -> frozenset[Key]:
+    """What is stopped, by the files of a gateway that may be running; raises ValueError for a damaged one."""
+    decisions = (
+        _decisions_in((folder / "decisions.jsonl").read_bytes()) if (folder / "decisions.jsonl").exists() else []
+    )
+    return frozenset(_still_stopped(_read_stops(folder / "stops.json"), decisions))
+
+
 def _read_stops(file: Path) -> dict[Key, Decision]:
     """Raises ValueError for a damaged file: guessing that nothing is stopped would send traffic to what was stopped."""
     if not file.exists():
@@ -116,6 +128,10 @@ def _read_decisions(file: Path) -> list[Decision]:
     if content and not content.endswith(b"\n"):
         with file.open("ab") as opened:
             opened.write(b"\n")
+    return _decisions_in(content)
+
+
+def _decisions_in(content: bytes) -> list[Decision]:
     decisions = []
     for line in content.splitlines():
         try:

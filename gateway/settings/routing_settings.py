@@ -47,7 +47,7 @@ class SplitSettings(Settings):
     stickiness: str = "customer"
     """What always gets the same version: `customer`, `prediction` (each for itself) or `header:NAME`."""
     salt: Text | None = None
-    """Decides which customers come first; null: the model's name and the candidate's version, `digits-2`."""
+    """Decides which customers come first; null: `digits-2`, of model and candidate; not written: as it was for it."""
     routes: tuple[RouteSettings, ...] = ()
     """The rules. The first that matches decides; without one stable answers."""
 
@@ -125,4 +125,4 @@ class RoutingSettings(Settings):
     """The whole file."""
 
     models: dict[Name, ReleaseSettings] = Field(default_factory=dict)
-    """The releases by model. A model that is not named here is served in its highest version."""
+    """The releases by model. One never named here is served in the version that was its highest when first seen."""

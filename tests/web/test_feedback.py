@@ -14,7 +14,6 @@ import orjson
 import pytest
 
 from gateway.call import Source
-from gateway.deployment import Deployment
 from gateway.pipeline import Gateway
 from gateway.protocol.decode import decode_request
 from gateway.recorder import Recorder
@@ -28,6 +27,7 @@ from gateway.web import feedback as feedback_module
 from gateway.web.app import data_plane
 from gateway.web.feedback import LARGEST_BODY, LONGEST_COMMENT, LONGEST_TRUTH, MOST, MOST_METRICS
 from tests import zoo
+from tests.deployed import served_by
 from tests.serving.onnx_models import FLOAT, place, save
 
 SIGNER = Signer({0: bytes(32)}, 0)
@@ -100,7 +100,7 @@ def models(folder: Path) -> Path:
 
 @asynccontextmanager
 async def bench(folder: Path, size: int = RING, max_body: int = 64 << 20) -> AsyncIterator[Bench]:
-    deployment = Deployment(Repository(models(folder / "models")), RoutingSettings())
+    deployment = served_by(Repository(models(folder / "models")), RoutingSettings())
     await deployment.start()
     ring = Ring.create(folder / "feedback.ring", size)
     predictions = Ring.create(folder / "predictions.ring", RING)
@@ -358,7 +358,7 @@ async def test_a_list_larger_than_the_ring_is_taken_as_fast_as_it_is_emptied(tmp
 
 @on_a_loop
 async def test_without_a_ring_feedback_is_not_taken_and_not_waited_for(tmp_path: Path) -> None:
-    deployment = Deployment(Repository(models(tmp_path)), RoutingSettings())
+    deployment = served_by(Repository(models(tmp_path)), RoutingSettings())
     await deployment.start()
     gateway = Gateway(deployment, LimitsSettings(), None, Recorder(SIGNER))
     transport = httpx.ASGITransport(data_plane(gateway, 1 << 20))

@@ -4,6 +4,7 @@ import { post, words } from "/console/api.js";
 import { byId, clock, el, percent, say } from "/console/dom.js";
 
 const SHOWN = 100;
+const CLOSED = "Started with a routing file that is refused: no candidate gets traffic until it is mended.";
 
 /** The configuration in force, and what is wrong with the last edit. */
 export function showConfig(config) {
@@ -11,7 +12,8 @@ export function showConfig(config) {
   say(byId("workers"), `${config.acknowledged} of ${config.workers}`);
   byId("workers").classList.toggle("short", config.acknowledged < config.workers);
   say(byId("revision"), `${config.revision} (generation ${config.generation})`);
-  list("config-error", (config.last_error ?? "").split("\n").filter(Boolean));
+  const closed = config.candidates_closed ? [CLOSED] : [];
+  list("config-error", [...closed, ...(config.last_error ?? "").split("\n").filter(Boolean)]);
   byId("config-alarm").hidden = !config.last_error;
   list("config-warnings", config.warnings);
   list("left-out", config.left_out.map((one) => `${one.model} version ${one.version}: ${one.reason}`));
@@ -36,7 +38,7 @@ export class EventList {
     const key = `${decision.time_ns} ${decision.model} ${decision.action}`;
     if (this.known.has(key)) return;
     this.known.add(key);
-    this.add(decision.action, decision.time_ns, `${decision.model}: ${decision.action}`, `version ${decision.candidate}, by ${decision.by}`, decision.reason);
+    this.add(decision.action, decision.time_ns, decision.model ? `${decision.model}: ${decision.action}` : decision.action, `${decision.model ? `version ${decision.candidate}, ` : ""}by ${decision.by}`, decision.reason);
   }
 
   /** A configuration that differs from the last one told. */

@@ -2,7 +2,6 @@
 
 import asyncio
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -30,13 +29,13 @@ OPENAPI: Final = Operation("GET", "/openapi.json", "openapi", "This document.", 
 DESCRIPTION: Final = "Releases, their stops and weights, the configuration, the decisions and the metrics."
 
 
-def control_plane(control: Control, state: Path, ending: asyncio.Event, keyring: Keyring | None) -> ASGIApp:
+def control_plane(control: Control, ending: asyncio.Event, keyring: Keyring | None) -> ASGIApp:
     """The application that port 8002 serves.
 
-    `state`: the state folder; `ending`: set when the gateway begins to shut down; `keyring`: None where no keys are
-    asked for, since it is reached from this machine only.
+    `ending`: set when the gateway begins to shut down; `keyring`: None where no keys are asked for, since it is reached
+    from this machine only.
     """
-    parts = (Readings(control), Changes(control, state), Explain(control), Events(control, ending, keyring), Page())
+    parts = (Readings(control), Changes(control), Explain(control), Events(control, ending, keyring), Page())
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
 
     @cache

@@ -1,7 +1,6 @@
 """What can be changed. Every change is kept with who made it, from where and why."""
 
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from starlette.requests import Request
@@ -28,9 +27,11 @@ REFUSED: Final = (400, 403, 404, 409, 413, 415)
 class Changes:
     """The endpoints that change something."""
 
-    def __init__(self, control: Control, state: Path) -> None:
+    def __init__(self, control: Control) -> None:
         self._control = control
-        self._editor = Editor(control.configuration, control.stops, control.reload, state / "history")
+        self._editor = Editor(
+            control.configuration, control.stops, partial(control.reload, by_command=True), control.accepting.history
+        )
 
     def endpoints(self) -> list[Endpoint]:
         def operation(name: str, summary: str, body: type, answer: type, *, needs_body: bool = False) -> Operation:

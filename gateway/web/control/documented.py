@@ -153,6 +153,7 @@ def config_document(control: Control) -> ConfigDocument:
         "loaded_time_s": status.loaded_s,
         "last_error": status.error or None,
         "warnings": list(status.warnings),
+        "candidates_closed": status.closed,
         "left_out": _left_out(control.left_out()),
         "records": _records(recorded(control)),
     }

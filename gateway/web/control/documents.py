@@ -135,7 +135,10 @@ class RecordsDocument(TypedDict):
 
 
 class ConfigDocument(TypedDict):
-    """The configuration in force with what in it cannot be meant, and what is wrong with the last edit that is not."""
+    """The configuration in force with what in it cannot be meant, and what is wrong with the last edit that is not.
+
+    `candidates_closed`: started with a file that was refused, so that no candidate gets traffic until it is mended.
+    """
 
     revision: str
     generation: int
@@ -144,6 +147,7 @@ class ConfigDocument(TypedDict):
     loaded_time_s: float
     last_error: str | None
     warnings: list[str]
+    candidates_closed: bool
     left_out: list[LeftOutDocument]
     records: RecordsDocument
 

@@ -87,9 +87,7 @@ class Readings:
 
     async def decisions(self, request: Request) -> Response:
         model, limit = request.query_params.get("model"), _limit(request.query_params.get("limit"))
-        decisions = [
-            decision for decision in reversed(self._control.stops.decisions) if model is None or decision.model == model
-        ]
+        decisions = [one for one in reversed(self._control.stops.decisions) if model in (None, one.model)]
         return JsonResponse([decision_document(decision) for decision in decisions[:limit]])
 
 

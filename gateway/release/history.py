@@ -1,0 +1,39 @@
+"""Texts of the routing file that are in force no more, kept in a folder: what a decision's `kept` names."""
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Final
+
+from gateway.release.snapshot import revision_of
+from gateway.settings.edit import difference
+
+KEPT: Final = 1000  # the newest; the oldest go
+_LONG: Final = 1 << 19  # bytes of both texts: comparing more would hold control up
+_SHOWN: Final = 1 << 16  # characters of a difference
+
+
+class History:
+    """The folder. It is made when there is something to keep."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def keep(self, content: bytes) -> Path:
+        """Where it is kept now; raises OSError."""
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        kept = self.folder / f"routing-{stamp}-{revision_of(content)}.yaml"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(content)
+        for old in sorted(self.folder.glob("routing-*.yaml"))[:-KEPT]:
+            with contextlib.suppress(OSError):
+                old.unlink()
+        return kept
+
+
+def compared(before: bytes, after: bytes, name: str) -> str:
+    """The difference for people, as long as it can be shown."""
+    if len(before) + len(after) > _LONG:
+        return f"the texts are too long to be compared here: {len(before):,} and {len(after):,} bytes\n"
+    changes = difference(before.decode(errors="replace"), after.decode(errors="replace"), name)
+    return changes if len(changes) <= _SHOWN else f"{changes[:_SHOWN]}\n… and {len(changes) - _SHOWN:,} characters\n"

@@ -1,0 +1,129 @@
+"""What is in force, kept in the state folder: it survives a routing file that is cut, emptied or gone.
+
+STATE/releases.json   each model's versions, salt and stickiness
+STATE/routing.yaml    the routing file's bytes as they were accepted last
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from gateway.errors import SettingsError
+from gateway.settings.routing_file import routing_of
+from gateway.settings.routing_settings import ReleaseSettings, SplitSettings
+
+log: Final = logging.getLogger("gateway.release")
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """One model. `named`: it has an entry in the text accepted last. `salt`: as written there, else None."""
+
+    stable: int
+    candidate: int | None = None
+    salt: str | None = None
+    stickiness: str = "customer"
+    named: bool = True
+
+    def release(self) -> ReleaseSettings:
+        """Without an entry: no route leads to the candidate."""
+        if self.candidate is None:
+            return ReleaseSettings(stable=self.stable)
+        split = SplitSettings(stickiness=self.stickiness, salt=self.salt)
+        return ReleaseSettings(stable=self.stable, candidate=self.candidate, split=split)
+
+
+Memory = Mapping[str, Remembered]
+
+
+def remembered(settings: ReleaseSettings) -> Remembered:
+    """What to remember of an entry."""
+    split = settings.split or SplitSettings()
+    return Remembered(settings.stable, settings.candidate, split.salt, split.stickiness)
+
+
+class MemoryFile:
+    """The two files in `folder`. A damaged memory is made anew from the text, and that is said."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "releases.json"
+        self._text = folder / "routing.yaml"
+
+    def text(self) -> bytes | None:
+        """The routing file as it was accepted last; None where none ever was, or it cannot be read."""
+        try:
+            return self._text.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            log.error("%s, the routing accepted last, cannot be read: %s", self._text, error.strerror)
+            return None
+
+    def read(self) -> Memory:
+        """What is remembered; nothing before the first start."""
+        try:
+            return _memory_of(orjson.loads(self._file.read_bytes()))
+        except FileNotFoundError:
+            rebuilt = self._from_text()
+            if rebuilt:
+                log.error("%s is gone: made anew from %s; %s", self._file, self._text, _UNNAMED)
+            return rebuilt
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            log.error("%s is damaged (%s): made anew from %s; %s", self._file, error, self._text, _UNNAMED)
+            return self._from_text()
+
+    def write(self, memory: Memory, text: bytes | None) -> bool:
+        """Both on the disk when this returns; False, and an error in the log, where it does not take them."""
+        document = orjson.dumps({"models": {name: asdict(one) for name, one in sorted(memory.items())}})
+        try:
+            if text is not None:
+                replace_durably(self._text, text)
+            replace_durably(self._file, document)
+        except OSError as error:
+            log.error("%s cannot be written, a restart would know of older versions: %s", self._file, error)
+            return False
+        return True
+
+    def _from_text(self) -> Memory:
+        content = self.text()
+        if content is None:
+            return {}
+        try:
+            routing = routing_of(content, str(self._text))
+        except SettingsError as error:
+            log.error("%s is damaged, nothing is remembered of releases: %s", self._text, error)
+            return {}
+        return {name: remembered(settings) for name, settings in routing.models.items()}
+
+
+_UNNAMED: Final = "a model without an entry in it is served in the highest of its versions that is not stopped"
+
+
+def replace_durably(path: Path, content: bytes) -> None:
+    """Put this in the file's place, whole or not at all, on the disk when it returns. Raises OSError."""
+    unfinished = path.with_name(f"{path.name}.new")
+    with unfinished.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _memory_of(document: Any) -> dict[str, Remembered]:
+    """Raises ValueError, TypeError, KeyError or AttributeError where it is none."""
+    memory = {name: Remembered(**entry) for name, entry in document["models"].items()}
+    for name, one in memory.items():
+        one.release()  # validates the versions
+        if not (isinstance(one.named, bool) and isinstance(name, str)):
+            raise ValueError(f"what it says of {name!r} makes no sense")
+    return memory

@@ -1,0 +1,60 @@
+"""The routing file at one moment: its bytes, and what tells who wrote them and when."""
+
+import hashlib
+import os
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.errors import SettingsError
+from gateway.settings.routing_file import LARGEST
+
+REVISION_LENGTH: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`trouble`: why it cannot be read. `inode`, with the time and the content, tells whether the file has moved."""
+
+    content: bytes
+    modified_ns: int = 0
+    inode: int = 0
+    uid: int = 0
+    trouble: str = ""
+
+    @property
+    def revision(self) -> str:
+        return revision_of(self.content)
+
+    @property
+    def owner(self) -> str:
+        """The name of the file's owner, or the number where it has none here."""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return str(self.uid)
+
+    def checked(self, source: str) -> bytes:
+        """The content; raises SettingsError where it could not be read."""
+        if self.trouble:
+            raise SettingsError(source, [self.trouble])
+        return self.content
+
+
+def snapshot(path: Path) -> Snapshot:
+    """What is there now. Of a file that is far too long only as much as shows that."""
+    try:
+        with path.open("rb") as file:
+            stat = os.fstat(file.fileno())
+            return Snapshot(file.read(LARGEST + (1 << 20)), stat.st_mtime_ns, stat.st_ino, stat.st_uid)
+    except FileNotFoundError:
+        where = f"its link leads to {os.readlink(path)}, which is not there" if path.is_symlink() else ""
+        return Snapshot(b"", trouble=where or "there is no such file; run from the project's folder or name another")
+    except OSError as error:
+        return Snapshot(b"", trouble=f"cannot be read: {error.strerror}")
+
+
+def revision_of(content: bytes) -> str:
+    """The short name of a file's content."""
+    return hashlib.sha256(content).hexdigest()[:REVISION_LENGTH]
