@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gateway.shm.scoreboard import TRIPS
+from gateway.shm.tally import TRIPS
 
 UNANSWERED: Final = 10  # requests in a row without an answer, whoever is to blame for each
 LASTING_NS: Final = 500_000_000  # a shorter silence may be the machine's: one pause makes all that is under way late

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,8 +10,9 @@ from gateway.accepting import Judged
 from gateway.breaker import UNANSWERED
 from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound, SettingsError
 from gateway.fence import sends_over
-from gateway.fleet import Fleet, Member
+from gateway.fleet import Fleet
 from gateway.identity.rates import new_book
+from gateway.killers import Killers
 from gateway.opening import Opening
 from gateway.orders import Commit, Discard, Load, Plan, Prepare, RunsOn, Start, Unload, Wish
 from gateway.recording import Recording
@@ -23,11 +23,13 @@ from gateway.serving.scratch import Trial
 from gateway.settings.gateway_settings import GatewaySettings
 from gateway.settings.guarding import GuardsSettings
 from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings
-from gateway.shm.scoreboard import TRIPS, VERSIONS, Scoreboard
+from gateway.shm.scoreboard import VERSIONS, Scoreboard
 from gateway.shm.segment import memory_path, remove_leftovers
-from gateway.shm.slots import Slots
+from gateway.shm.slots import Slots, VersionSlots
 from gateway.shm.switchboard import RELEASES, Switchboard
+from gateway.shm.tally import TRIPS
 from gateway.steering import Steering
+from gateway.upkeep import Upkeep
 
 BREAKER: Final = "breaker"
 log: Final = logging.getLogger("gateway.control")
@@ -47,13 +49,13 @@ class Control:
         self.accepting = opening.accepting
         self._first = opening.judged
         self.configuration.warn(opening.resolved.entries())
-        self.versions = Slots(VERSIONS, "model versions")
-        self.releases = Slots(RELEASES, "releases")
         memory = memory_path(state)
         Switchboard.bury(memory.with_suffix(".switchboard"))  # orphans of a killed run would not hear of a stop
         remove_leftovers()
         self.board = Switchboard.create(memory.with_suffix(".switchboard"), workers)
         self.scoreboard = Scoreboard.create(memory.with_suffix(".scoreboard"), workers)
+        self.versions = VersionSlots(VERSIONS, self.scoreboard)
+        self.releases = Slots(RELEASES, "releases", self.board)
         self.records = Recording(settings.records, state, memory.name, workers)
         self._ratebook = new_book(settings.limits.rate, self.scoreboard.segment.path, workers)
         self.board.beat()
@@ -63,9 +65,10 @@ class Control:
             state, self.board, self.scoreboard, self.versions, self.releases, self.records, self.stops, self._stop
         )
         self._changing = asyncio.Lock()
-        self._killers: asyncio.Task[None] | None = None
+        self._killers = Killers(self.configuration)
         plan = self._plan(1, opening.resolved, {})
-        self.fleet = Fleet(workers, plan, self._start_of, self._on_wish, self._on_death)
+        self.fleet = Fleet(workers, plan, self._start_of, self._on_wish, lambda _: self._killers.look_for(self.fleet))
+        self.upkeep = Upkeep(self.fleet, self.scoreboard, self.versions, self.releases)
         self.steering.configure(self.served)
         self.board.publish(1)
 
@@ -82,6 +85,7 @@ class Control:
             raise SettingsError(str(self.configuration.path), [self.fleet.failed.result()])
         if not known:
             await self._accept_first()
+        self.board.serve()
 
     async def _accept_first(self) -> None:
         if self._first is not None:
@@ -98,14 +102,14 @@ class Control:
 
     def tick(self) -> None:
         """Make what a worker's breaker has stopped known to all, and show that control lives and does its work."""
-        for name, settings in self.served.items():
-            candidate = settings.candidate
-            if candidate is None or self.stops.stopped(name, candidate) is not None:
+        for slot in self.board.tripped():
+            key = self.releases.name_of(slot)
+            if key is None or self.stops.stopped(*key) is not None or not self._serves(*key):
                 continue
-            tripped = self.board.tripped_by(self.releases.of(name, candidate))
-            if tripped:
-                self._stop(name, candidate, BREAKER, self._trip(name, settings, tripped[0]), {"worker": tripped[0]})
+            worker = self.board.tripped_by(slot)[0]
+            self._stop(*key, BREAKER, self._trip(*key, worker), {"worker": worker})
         self.steering.tick()
+        self.upkeep.tick(self._changing.locked())
         self.board.beat()
 
     async def stop(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
@@ -188,16 +192,20 @@ class Control:
             raise Conflict(f"'{name}' has no candidate; stable answers everyone")
         return candidate
 
+    def _serves(self, name: str, candidate: int) -> bool:
+        return name in self.served and self.served[name].candidate == candidate
+
     def _stop(self, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         self.board.stop(self.releases.of(name, candidate))
         decision = self.stops.stop(name, candidate, by, reason, evidence)
         log.warning("the candidate %d of '%s' is stopped by %s: %s", candidate, name, by, reason)
         return decision
 
-    def _trip(self, name: str, settings: ReleaseSettings, worker: int) -> str:
+    def _trip(self, name: str, candidate: int, worker: int) -> str:
         """What the worker's breaker has found."""
-        found = self.scoreboard.trip(worker, self.versions.of(name, settings.candidate or 0)) or TRIPS[1]
-        return f"{_breaker(settings) if found == TRIPS[1] else UNANSWERED} {found}"
+        found = self.scoreboard.trip(worker, self.versions.of(name, candidate)) or TRIPS[1]
+        limit = (self.served[name].guards or GuardsSettings()).breaker.consecutive_failures
+        return f"{limit if found == TRIPS[1] else UNANSWERED} {found}"
 
     async def _kept(self, name: str) -> None:
         if not await self.stops.kept():
@@ -205,15 +213,17 @@ class Control:
 
     def _plan(self, generation: int, resolved: Resolved, left_out: Mapping[Key, str]) -> Plan:
         """What to serve, with a slot for everything in it. Stops are on the board before anyone reads the plan."""
-        for name, settings in resolved.routing.models.items():
-            self.versions.of(name, settings.stable)
+        versions: dict[Key, int] = {}
+        release_slots: dict[Key, int] = {}
+        for name, settings in sorted(resolved.routing.models.items()):
+            versions[name, settings.stable] = self.versions.of(name, settings.stable)
             if settings.candidate is not None:
-                self.versions.of(name, settings.candidate)
-                slot = self.releases.of(name, settings.candidate)
-                if self.stops.stopped(name, settings.candidate) is not None:
+                key = name, settings.candidate
+                versions[key] = self.versions.of(*key)
+                slot = release_slots[key] = self.releases.of(*key)
+                if self.stops.stopped(*key) is not None:
                     self.board.stop(slot)
-        slots = dict(self.versions.items()), dict(self.releases.items())
-        return Plan(generation, resolved.routing, *slots, dict(left_out), resolved.named)
+        return Plan(generation, resolved.routing, versions, release_slots, dict(left_out), resolved.named)
 
     async def _publish(self, judged: Judged, *, by_command: bool) -> None:
         """First every worker loads, then every worker swaps; where one cannot load, none swaps."""
@@ -241,8 +251,8 @@ class Control:
         return set(self.fleet.plan.versions) - set(self.left_out()) - set(self.fleet.plan.left_out)
 
     def _start_of(self, index: int, plan: Plan) -> Start:
-        self.board.reset_sends(index)
-        self.scoreboard.begin(index)
+        self.board.begin(index, self.releases.slots())
+        self.scoreboard.begin(index, self.versions.slots())
         switchboard, scoreboard = self.board.segment.path, self.scoreboard.segment.path
         rings, keys = self.records.rings[index], self.records.keys
         return Start(index, self.fleet.size, self._settings, self._port, switchboard, scoreboard, rings, keys, plan)
@@ -253,7 +263,10 @@ class Control:
     async def _granted(self, wish: Wish) -> str:
         async with self._changing:
             try:
-                await (self._load(wish.name) if wish.load else self._order_all(wish.name))
+                if wish.load:
+                    await self._load(wish.name)
+                else:
+                    _raise(await self.fleet.order(lambda order: Unload(order, wish.name)))
             except GatewayError as error:
                 return str(error)
             except Exception as error:  # else who has made the wish would wait for ever
@@ -280,25 +293,6 @@ class Control:
         self.fleet.plan, self.served = plan, served
         self.steering.configure(served)
         _raise(await self.fleet.order(lambda order: Load(order, name, plan)))
-
-    async def _order_all(self, name: str) -> None:
-        _raise(await self.fleet.order(lambda order: Unload(order, name)))
-
-    def _on_death(self, member: Member) -> None:
-        """A worker that dies while it loads may have been killed by a model file: find out which, and leave it out."""
-        if not self.fleet.ready.is_set() and (self._killers is None or self._killers.done()):
-            self._killers = asyncio.get_running_loop().create_task(self._find_killers())
-
-    async def _find_killers(self) -> None:
-        plan = self.fleet.plan
-        trials = self.configuration.trials(plan.routing, set())
-        verdicts = await asyncio.to_thread(self.configuration.try_out, trials, frozenset())
-        killers = {(v.trial.name, v.trial.version): v.error for v in verdicts if v.killed}
-        self.fleet.plan = replace(plan, left_out={**plan.left_out, **killers})
-
-
-def _breaker(settings: ReleaseSettings) -> int:
-    return (settings.guards or GuardsSettings()).breaker.consecutive_failures
 
 
 def _raise(errors: list[str]) -> None:

@@ -20,7 +20,7 @@ from gateway.serving.passed_over import PassedOver
 from gateway.serving.repository import Repository
 from gateway.serving.version import LoadedVersion, ModelVersion, load_version
 from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings
-from gateway.shm.scoreboard import Totals
+from gateway.shm.tally import Totals
 
 Key = tuple[str, int]  # a model and a version
 log: Final = logging.getLogger("gateway.serving")

@@ -1,27 +1,32 @@
 """The worker processes: starts them, hears them, replaces those that die, gives orders to all of them at once."""
 
 import asyncio
-import contextlib
 import itertools
-import json
 import logging
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from enum import StrEnum
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Final
 
-from gateway.orders import Done, Failed, Granted, Order, Plan, Ready, Report, RunsOn, Start, Wish
+from gateway.member import Member, WorkerState
+from gateway.orders import (
+    Done,
+    Failed,
+    Granted,
+    Listen,
+    Order,
+    Plan,
+    Ready,
+    Report,
+    Start,
+    Warm,
+    Wish,
+)
 from gateway.priority import hurried
-from gateway.shm.process import born
 
 BACK_OFF_S: Final = (
     0.0,
@@ -32,52 +37,20 @@ BACK_OFF_S: Final = (
     5.0,
 )  # after so many deaths in a row without ever being ready
 ORDER_WITHIN_S: Final = 600.0  # loading large models takes long
+GIVEN_UP: Final = 2  # deaths of a worker that has never been warm: the others then listen without it
+WAIT_FACTOR: Final = 3  # how much longer than the first another worker may take to be warm, and the others wait
+WAIT_LEAST_S: Final = 15.0
 log: Final = logging.getLogger("gateway.fleet")
 
 StartOf = Callable[[int, Plan], Start]
 OnWish = Callable[[Wish], "asyncio.Future[str]"]
 
 
-class WorkerState(StrEnum):
-    """The life of a worker."""
-
-    STARTING = "starting"
-    READY = "ready"
-    DRAINING = "draining"
-    DEAD = "dead"
-
-
-class Member:
-    """One worker process as control sees it."""
-
-    def __init__(self, index: int, process: "subprocess.Popen[bytes]", pipe: Connection, plan: Plan) -> None:
-        self.index = index
-        self.process = process
-        self.pipe = pipe
-        self.plan = plan
-        self.state = WorkerState.STARTING
-        self.waiting: dict[int, asyncio.Future[str]] = {}
-        self.left_out: Mapping[tuple[str, int], str] = {}
-        self.runs_on: Mapping[tuple[str, int], RunsOn] = {}
-        self._mouth = ThreadPoolExecutor(1, f"to-worker-{index}")
-
-    def tell(self, word: "Start | Order | Granted") -> None:
-        """Send it, in order, without waiting: a plan is larger than a pipe, and a worker may be busy or suspended."""
-        with contextlib.suppress(RuntimeError):  # it has died since it asked
-            self._mouth.submit(self._send, word)
-
-    def hang_up(self) -> None:
-        """The process has died."""
-        self.pipe.close()
-        self._mouth.shutdown(wait=False, cancel_futures=True)
-
-    def _send(self, word: "Start | Order | Granted") -> None:
-        with contextlib.suppress(OSError, ValueError):  # it has died, which is heard elsewhere
-            self.pipe.send(word)
-
-
 class Fleet:
     """`size` workers under the plan in force. Lives on control's event loop.
+
+    None listens before all are warm: connections are often made at once and kept for ever, and would all be the first
+    one's. `ready` is set when all listen that then were.
 
     `failed` is set when a worker says that it cannot serve before any has been ready: no other could either.
     """
@@ -95,6 +68,10 @@ class Fleet:
         self._orders = itertools.count(1)
         self._deaths = [0] * size
         self._stopping = False
+        self._open = False  # those that are warm listen
+        self._opening: set[Member] = set()  # of those that were warm then: who does not listen yet
+        self._began_s = time.monotonic()
+        self._patient = False  # the first is warm, and waits for the others
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -189,8 +166,10 @@ class Fleet:
             self._died(member)
             return
         match report:
+            case Warm():
+                self._is_warm(member, report)
             case Ready():
-                self._is_ready(member, report)
+                self._is_ready(member)
             case Failed():
                 log.error("worker %d cannot serve: %s", member.index, report.error)
                 if not self.failed.done() and not self.ready.is_set():
@@ -204,22 +183,63 @@ class Fleet:
                 granted = self._on_wish(report)
                 granted.add_done_callback(lambda result: member.tell(Granted(report.wish, result.result())))
 
-    def _is_ready(self, member: Member, report: Ready) -> None:
-        if member.plan.generation != self.plan.generation:  # the configuration has changed while it was loading
-            _signal(member.process, signal.SIGTERM)
+    def _is_warm(self, member: Member, report: Warm) -> None:
+        if not self._in_step(member):
             return
         member.left_out = report.left_out
         member.runs_on = report.runs_on
-        member.state = WorkerState.READY
-        if all(other.state is WorkerState.READY for other in self.members.values()):
+        member.state = WorkerState.WARM
+        if self._open:
+            member.tell(Listen())
+            return
+        if not self._patient:
+            self._patient = True
+            patience_s = max(WAIT_LEAST_S, (time.monotonic() - self._began_s) * WAIT_FACTOR)
+            asyncio.get_running_loop().call_later(patience_s, self._let_listen)
+        self._listen_if_all()
+
+    def _listen_if_all(self) -> None:
+        """Once no one is waited for: a worker that dies again and again while it loads must not hold the others."""
+        waited_for = (m for m in self.members.values() if self._deaths[m.index] < GIVEN_UP)
+        if all(member.state is WorkerState.WARM for member in waited_for):
+            self._let_listen()
+
+    def _let_listen(self) -> None:
+        warm = [member for member in self.members.values() if member.state is WorkerState.WARM]
+        if self._open or not warm or self._stopping:
+            return
+        if len(warm) < self.size:
+            log.error(
+                "%d of %d workers are ready; the others do not come, and are not waited for", len(warm), self.size
+            )
+        self._open = True
+        self._opening = set(warm)
+        for member in warm:
+            member.tell(Listen())
+
+    def _is_ready(self, member: Member) -> None:
+        if self._in_step(member):
+            member.state = WorkerState.READY
+        self._has_begun(member)
+
+    def _has_begun(self, member: Member) -> None:
+        self._opening.discard(member)
+        if self._open and not self._opening and self.ready_members():
             self.ready.set()
+
+    def _in_step(self, member: Member) -> bool:
+        """Whether the worker serves the configuration in force; one that does not, since that changed, ends."""
+        if member.plan.generation != self.plan.generation:
+            _signal(member.process, signal.SIGTERM)
+            return False
+        return True
 
     def _died(self, member: Member) -> None:
         if member.state is WorkerState.DEAD:
             return
         asyncio.get_running_loop().remove_reader(member.pipe.fileno())
         member.hang_up()
-        never_ready = member.state is WorkerState.STARTING
+        never_ready = member.state in (WorkerState.STARTING, WorkerState.WARM)
         member.state = WorkerState.DEAD
         for answer in member.waiting.values():
             if not answer.done():
@@ -227,6 +247,8 @@ class Fleet:
         if self._stopping:
             return
         self._deaths[member.index] = self._deaths[member.index] + 1 if never_ready else 1
+        self._has_begun(member)
+        self._listen_if_all()
         task = asyncio.get_running_loop().create_task(self._replace(member))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -243,42 +265,6 @@ class Fleet:
         if not self._stopping:
             self.restarts += 1
             self._spawn(member.index)
-
-
-class Orphans:
-    """Workers of a control process that was killed. They serve stable until new ones are ready to take over."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._found = [(pid, birth) for pid, birth in _read(file) if 0 < birth == born(pid)]
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def release(self) -> None:
-        """Let them drain and end."""
-        for pid, birth in self._found:
-            if born(pid) == birth:
-                os.kill(pid, signal.SIGTERM)
-        self._found = []
-
-    def remember(self, pids: Iterable[int]) -> None:
-        """Write down who would be orphaned now: these, and those of before that have not been released."""
-        unfinished = self._file.with_suffix(".new")
-        try:
-            unfinished.write_text(json.dumps([*self._found, *((pid, born(pid)) for pid in pids)]))
-            unfinished.replace(self._file)
-        except OSError as error:
-            log.error(
-                "%s cannot be written: were control killed, its workers would have to be, too: %s", unfinished, error
-            )
-
-
-def _read(file: Path) -> list[tuple[int, int]]:
-    try:
-        return [(int(pid), int(birth)) for pid, birth in json.loads(file.read_text())]
-    except (OSError, ValueError, TypeError):
-        return []
 
 
 def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:

@@ -1,10 +1,13 @@
 """What versions count on and releases are stopped by: memory shared with the control process, or none."""
 
+import weakref
+from collections import deque
 from collections.abc import Mapping
 
 from gateway.errors import ModelUnavailable
-from gateway.shm.scoreboard import Scoreboard, Tally, Totals
+from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.switchboard import Gate, OpenSwitch, Switch, Switchboard
+from gateway.shm.tally import HELD, Tally, Totals
 
 Key = tuple[str, int]  # a model and a version
 
@@ -30,7 +33,11 @@ class Instruments:
 
 
 class SharedInstruments(Instruments):
-    """Those of one worker. `versions` and `releases` say which slot each has on the boards."""
+    """Those of one worker. `versions` and `releases` say which slot each has on the boards.
+
+    A slot is given to another only once this worker has none left of the objects that work with it: `settle` says how
+    many there are, and is to be called every so often.
+    """
 
     def __init__(
         self,
@@ -48,24 +55,48 @@ class SharedInstruments(Instruments):
         self._dead_after_ns = dead_after_ns
         self._versions = versions
         self._releases = releases
+        self._seen = dict(versions)  # also of versions that are kept because the next one does not load
+        self._ended: deque[tuple[memoryview[int], int]] = deque()  # from whichever thread dropped the last reference
         self.gate = Gate(switchboard, worker)
         self.head = scoreboard.head(worker)
 
     def learn(self, versions: Mapping[Key, int], releases: Mapping[Key, int]) -> None:
-        """A new configuration has more slots; those given before stay as they are."""
+        """A new configuration: what it does not name any more may lose its slot."""
         self._versions = versions
         self._releases = releases
+        given = set(versions.values())
+        self._seen = {key: slot for key, slot in self._seen.items() if slot not in given} | dict(versions)
 
     def tally(self, name: str, version: int) -> Tally:
         if (name, version) not in self._versions:
             raise ModelUnavailable(f"version {version} of '{name}' came while the configuration was being loaded")
-        return self._scoreboard.tally(self._worker, self._versions[name, version])
+        words = self._scoreboard.words(self._worker, self._versions[name, version])
+        tally = Tally(words)
+        self._hold(tally, words, HELD)
+        return tally
 
     def switch(self, name: str, candidate: int | None) -> Switch | OpenSwitch:
         if candidate is None:
             return OpenSwitch()
-        return Switch(self._switchboard, self._releases[name, candidate], self._worker, self._dead_after_ns)
+        slot = self._releases[name, candidate]
+        switch = Switch(self._switchboard, slot, self._worker, self._dead_after_ns)
+        self._hold(switch, self._switchboard.words, self._switchboard.held_word(slot, self._worker))
+        return switch
+
+    def settle(self) -> None:
+        """Take what has ended since off the counts of what is held; on the thread that makes tallies and switches."""
+        while self._ended:
+            words, index = self._ended.popleft()
+            words[index] -= 1
+
+    def serving(self) -> bool:
+        """Whether all workers have begun to listen."""
+        return self._switchboard.serving
 
     def totals(self, name: str, version: int) -> tuple[Totals, int]:
-        slot = self._versions[name, version]
+        slot = self._seen[name, version]
         return self._scoreboard.totals(slot), self._scoreboard.last_success_ns(slot)
+
+    def _hold(self, user: Tally | Switch, words: "memoryview[int]", index: int) -> None:
+        words[index] += 1
+        weakref.finalize(user, self._ended.append, (words, index)).atexit = False

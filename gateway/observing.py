@@ -62,9 +62,9 @@ def _counted(control: Control, name: str, stable: int, candidate: int | None) ->
 def observe(control: Control, labels: Labels) -> Observed:
     """Everything that the metrics tell."""
     status = control.configuration.status
-    versions = list(control.versions.items())
+    versions = [(name, number, totals) for (name, number), totals in control.versions.totals()]
     return Observed(
-        versions=[(name, number, control.scoreboard.totals(slot)) for (name, number), slot in versions],
+        versions=versions,
         releases=[_release(release) for release in overview(control) if release.candidate is not None],
         inflight=control.scoreboard.total(INFLIGHT),
         shed=control.scoreboard.total(SHED),
@@ -79,7 +79,8 @@ def observe(control: Control, labels: Labels) -> Observed:
         candidates_closed=status.closed,
         unrecorded=control.scoreboard.total(UNRECORDED),
         data=recorded(control),
-        labels={key: labels.of(*key) for key, _ in versions},
+        labels={(name, number): labels.of(name, number) for name, number, _ in versions},
+        connections=control.upkeep.connections(),
     )
 
 

@@ -103,11 +103,28 @@ Order = Prepare | Commit | Discard | Load | Unload
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """A worker serves. `left_out`: the versions that it could not load, and why; `runs_on`: all others."""
+class Listen:
+    """Take connections: at the first start once all are warm, later at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Let so many busy connections go, each with an answer: others have room for them."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """A worker could serve. `left_out`: the versions that it could not load, and why; `runs_on`: all others."""
 
     left_out: Mapping[Key, str]
     runs_on: Mapping[Key, RunsOn] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker listens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,4 +160,5 @@ class Granted:
     error: str
 
 
-Report = Ready | Failed | Done | Wish
+Heard = Order | Granted | Listen | Leave  # what a worker is told after its start
+Report = Warm | Ready | Failed | Done | Wish

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Final
@@ -25,7 +25,8 @@ from gateway.serving.batch import Answer, BatchItem
 from gateway.serving.classes import NO_CLASS
 from gateway.serving.version import ModelVersion
 from gateway.settings.gateway_settings import LimitsSettings
-from gateway.shm.scoreboard import HEAD, INFLIGHT, SHED, UNSTRATIFIED
+from gateway.shm.scoreboard import HEAD, INFLIGHT, SHED
+from gateway.shm.tally import UNSTRATIFIED
 from gateway.tensors import InferRequest
 
 STOPPED: Final = "stopped"
@@ -46,6 +47,7 @@ class Gateway:
         self.deployment = deployment
         self.recorder = recorder or Recorder(ephemeral_keys().signer())
         self.draining = False
+        self.serving: Callable[[], bool] = instruments.serving if instruments else lambda: True
         self.inflight = 0
         self.gate: AbstractContextManager[None] = instruments.gate if instruments else nullcontext()
         self._head = instruments.head if instruments else memoryview(array("q", bytes(8 * HEAD)))

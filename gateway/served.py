@@ -11,7 +11,7 @@ from gateway.routing.release import DEFAULT_ROUTE, PINNED_ROUTE, Decision, Relea
 from gateway.serving.version import ModelVersion
 from gateway.settings.guarding import GuardsSettings, RescueSettings
 from gateway.settings.routing_settings import ReleaseSettings
-from gateway.shm.scoreboard import UNSTRATIFIED
+from gateway.shm.tally import UNSTRATIFIED
 
 NEVER_NS: Final = 2**63 - 1
 

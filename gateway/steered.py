@@ -1,6 +1,5 @@
 """One release under control: what workers and clients tell of it, gathered until its controller's next step."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,10 +11,8 @@ from gateway.routing.release import Variant
 from gateway.routing.split import BUCKETS
 from gateway.settings.routing_settings import ReleaseSettings
 from gateway.shm.events import FailureEvent
-from gateway.shm.scoreboard import UNSTRATIFIED, Totals
+from gateway.shm.tally import UNSTRATIFIED, Totals
 
-COUNTED_S: Final = 0.09  # between two steps of a release of which only counts have changed: every second tick
-IDLE_S: Final = 0.25  # of one that nothing comes to: as often as windows keep their past
 RAMP: Final = "ramp"
 
 
@@ -32,9 +29,6 @@ class Steered:
     failures: list[FailureEvent] = field(default_factory=list)
     feedback: list[FeedbackEvent] = field(default_factory=list)
     pairs: list[MirrorPair] = field(default_factory=list)
-    _looked_s: float = -math.inf
-    _state: tuple[int, bool] = 0, False
-    _counts: tuple[int, ...] = ()
 
     @property
     def candidate(self) -> int:
@@ -65,20 +59,9 @@ class Steered:
                 FeedbackEvent(heard.time_ns, token.time_ns, token.weight_ppm, candidate, key, heard.wrong, heard.reward)
             )
 
-    def is_due(self, now_s: float, state: tuple[int, bool]) -> bool:
-        """Whether to look at the counts: evidence and another `state` (epoch, stopped) are looked at at once."""
-        return state != self._state or self._news or now_s - self._looked_s >= COUNTED_S
-
-    def begins(self, now_s: float, state: tuple[int, bool], counts: tuple[int, ...]) -> bool:
-        """Whether to take a step now, which is noted: something has come since the last one, or that is long ago."""
-        same = state == self._state and counts == self._counts and not self._news
-        if same and now_s - self._looked_s < IDLE_S:
-            return False
-        self._looked_s, self._state, self._counts = now_s, state, counts
-        return True
-
     @property
-    def _news(self) -> bool:
+    def news(self) -> bool:
+        """Whether evidence has been gathered."""
         return bool(self.failures or self.feedback or self.pairs)
 
     def observation(self, time_ns: int, epoch: int, stopped: bool, stable: Totals, candidate: Totals) -> Observation:

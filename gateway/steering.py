@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.agenda import Agenda
 from gateway.errors import Conflict, NotFound, tallied
 from gateway.metrics.window import FeedbackCounts, Sample, Window
 from gateway.recording import Recording
@@ -25,9 +26,10 @@ from gateway.release.state import Event
 from gateway.release.stops import Decision, Stops
 from gateway.routing.release import Variant
 from gateway.settings.routing_settings import ReleaseSettings
-from gateway.shm.scoreboard import INFLIGHT, Scoreboard, Totals
+from gateway.shm.scoreboard import INFLIGHT, Scoreboard
 from gateway.shm.slots import Slots
 from gateway.shm.switchboard import LIVE_ROUTES, Switchboard
+from gateway.shm.tally import Totals
 from gateway.steered import RAMP, Steered, live_routes
 
 KEEP_S: Final = 5.0  # between two savings of what controllers remember
@@ -65,6 +67,7 @@ class Steering:
         self._pen = Pen()
         self._steered: dict[str, Steered] = {}
         self._by_slot: dict[int, Steered] = {}
+        self._agenda = Agenda(board, scoreboard)
         self._closed: set[int] = set()  # slots whose weights are 0 until the next configuration is in force
         self._memory = _read(self._file)
         self._kept_s = -math.inf
@@ -103,6 +106,10 @@ class Steering:
             steered[name] = old_one if same and old_one is not None else self._begun(name, settings, now_s)
         self._steered = steered
         self._by_slot = {one.slot: one for one in steered.values()}
+        pairs = [
+            (self._of(one.name, one.settings.stable), self._of(one.name, one.candidate)) for one in steered.values()
+        ]
+        self._agenda = Agenda(self._board, self._scoreboard, list(steered.values()), pairs)
         self._closed.clear()
         self._keep(now_s)
 
@@ -118,7 +125,7 @@ class Steering:
             if one is not None:
                 one.hear(heard)
         acted = False
-        for one in self._steered.values():
+        for one in self._agenda.due(now_s):
             try:
                 acted |= self._step(one, now_s, time_ns)
             except Exception as error:  # no guard, no canary
@@ -181,12 +188,8 @@ class Steering:
         return Controller(settings)
 
     def _step(self, one: Steered, now_s: float, time_ns: int) -> bool:
-        epoch, stopped = state = self._board.epoch(one.slot), self._board.stopped(one.slot)
-        if not one.is_due(now_s, state):
-            return False
+        epoch, stopped = self._board.epoch(one.slot), self._board.stopped(one.slot)
         stable, candidate = self._totals(one.name, one.settings.stable), self._totals(one.name, one.candidate)
-        if not one.begins(now_s, state, _counts(stable) + _counts(candidate)):
-            return False
         seen = one.observation(time_ns, epoch, stopped, stable, candidate)
         one.window.sample(now_s, self._sample(one, stable, candidate))
         actions = one.controller.step(now_s, seen)
@@ -229,7 +232,10 @@ class Steering:
         )
 
     def _totals(self, name: str, version: int) -> Totals:
-        return self._scoreboard.totals(self._versions.of(name, version))
+        return self._scoreboard.totals(self._of(name, version))
+
+    def _of(self, name: str, version: int) -> int:
+        return self._versions.of(name, version)
 
     def _one(self, name: str) -> Steered:
         if name not in self._steered:
@@ -243,10 +249,6 @@ class Steering:
         for name, one in self._steered.items():
             self._memory[name] = kept(one.controller, now_s)
         self._pen.replace(self._file, orjson.dumps(self._memory))
-
-
-def _counts(totals: Totals) -> tuple[int, int]:
-    return totals.success[0], totals.fail[0]
 
 
 def _feedback(credit: Credit | None) -> FeedbackCounts:

@@ -16,10 +16,10 @@ import uvicorn
 
 from gateway.control import Control
 from gateway.errors import SettingsError
-from gateway.fleet import Orphans
 from gateway.identity.keyring import Keyring
 from gateway.identity.tls import Tls, serving
 from gateway.opening import opened
+from gateway.orphans import Orphans
 from gateway.priority import give_way_when_wild, go_ahead, go_first
 from gateway.settings.gateway_settings import GatewaySettings, ServerSettings, TlsSettings
 from gateway.web.control.app import control_plane

@@ -26,7 +26,24 @@ from gateway.identity.rates import rates_of
 from gateway.identity.tls import Tls, serving
 from gateway.instruments import SharedInstruments
 from gateway.logs import configure
-from gateway.orders import Commit, Discard, Done, Failed, Granted, Load, Order, Prepare, Ready, Report, Start, Wish
+from gateway.orders import (
+    Commit,
+    Discard,
+    Done,
+    Failed,
+    Granted,
+    Heard,
+    Leave,
+    Listen,
+    Load,
+    Order,
+    Prepare,
+    Ready,
+    Report,
+    Start,
+    Warm,
+    Wish,
+)
 from gateway.pipeline import Gateway
 from gateway.priority import be_ordinary
 from gateway.recorder import Recorder
@@ -40,6 +57,7 @@ from gateway.tracing.spans import Spans, TracedRecorder
 from gateway.web.access import Access
 from gateway.web.app import data_plane
 from gateway.web.connection import InferConnection
+from gateway.web.sharing import Sharing
 
 BACKLOG: Final = 2048
 NO_CONTROL: Final = "the control process is gone"
@@ -107,10 +125,15 @@ class Worker:
         self._wishes: dict[int, asyncio.Future[str]] = {}
         self._next_wish = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._may_listen: asyncio.Future[bool]
+        self._sharing: Sharing
 
     async def run(self) -> None:
-        """Load the models, then serve until SIGTERM, then answer what has begun, for `server.drain` at most."""
+        """Load the models, wait for the word to listen, serve until SIGTERM, then answer what has begun, for
+        `server.drain` at most.
+        """
         loop = asyncio.get_running_loop()
+        self._may_listen = loop.create_future()
         await self._deployment.start()
         server = _Server(self._configuration())
         loop.add_signal_handler(signal.SIGTERM, self._drain, server)
@@ -123,10 +146,14 @@ class Worker:
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process: no collection need look at it again
         bound = listener(self._server_settings.host, self._start.port)
-        bound.listen(BACKLOG)
+        self._sharing = Sharing(server.server_state.connections, self._instruments, self._server_settings)
+        self._sharing.look()
         left_out = {(entry.name, entry.version): entry.reason for entry in self._deployment.failures()}
-        self._say(Ready(left_out, self._deployment.runs_on()))
-        await server.serve(sockets=[bound])
+        self._say(Warm(left_out, self._deployment.runs_on()))
+        if await self._may_listen:
+            bound.listen(BACKLOG)
+            self._say(Ready())
+            await server.serve(sockets=[bound])
         await self._deployment.close()
         if self._spans:
             self._spans.close()
@@ -156,10 +183,15 @@ class Worker:
         server.force_exit = server.should_exit  # asked a second time: do not wait for those in flight
         server.should_exit = True
         self._gateway.draining = True
+        self._listen(False)
+
+    def _listen(self, may: bool) -> None:
+        if not self._may_listen.done():
+            self._may_listen.set_result(may)
 
     def _hear(self) -> None:
         try:
-            heard: Order | Granted = self._pipe.recv()
+            heard: Heard = self._pipe.recv()
         except (EOFError, OSError):
             # Control is dead. Its heartbeat stops every candidate; stable goes on until a new control takes over.
             asyncio.get_running_loop().remove_reader(self._pipe.fileno())
@@ -167,13 +199,19 @@ class Worker:
             for wish in self._wishes.values():
                 wish.set_result(NO_CONTROL)
             self._wishes.clear()
+            self._listen(False)  # no one would ever say that it may, nor end it
             return
-        if isinstance(heard, Granted):
-            self._wishes.pop(heard.wish).set_result(heard.error)
-            return
-        task = asyncio.get_running_loop().create_task(self._carry_out(heard))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        match heard:
+            case Granted():
+                self._wishes.pop(heard.wish).set_result(heard.error)
+            case Listen():
+                self._listen(True)
+            case Leave():
+                self._sharing.leave(heard.count)
+            case _:
+                task = asyncio.get_running_loop().create_task(self._carry_out(heard))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
 
     async def _carry_out(self, order: Order) -> None:
         error = ""

@@ -13,12 +13,16 @@ ANSWERED_WITHIN_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. `variant` is empty where the gateway named none; `ms` from sending to reading."""
+    """What came back. `variant` is empty where the gateway named none; `ms` from sending to reading.
+
+    `last`: the server ends the connection with it.
+    """
 
     status: int
     variant: str
     ms: float
     body: bytes
+    last: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -130,6 +134,8 @@ class Client:
             answer = _parsed(connection)
             if answer is not None:
                 yield answer
+                if answer.last:
+                    self._closed(connection)
 
     def _closed(self, connection: _Connection) -> None:
         assert self._reconnect, "the gateway has closed a connection"
@@ -151,7 +157,8 @@ def _parsed(connection: _Connection) -> Answer | None:
     connection.buffer = rest[length:]
     connection.waiting = False
     ms = (time.perf_counter() - connection.sent_s) * 1e3
-    return Answer(int(status.split()[1]), headers.get(b"x-variant", b"").decode(), ms, rest[:length])
+    last = headers.get(b"connection", b"").lower() == b"close"
+    return Answer(int(status.split()[1]), headers.get(b"x-variant", b"").decode(), ms, rest[:length], last)
 
 
 def request(path: str, body: bytes, headers: str = "") -> bytes:

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +68,26 @@ class Running:
         return [int(pid) for pid in children.split()]
 
 
+def healthy(running: Running) -> bool:
+    """Whether control says that all workers serve."""
+    return _answers(f"{running.control_url}/health")
+
+
+def ready(running: Running) -> bool:
+    """Whether a worker says so: what a load balancer asks."""
+    return _answers("http://{}:{}/v2/health/ready".format(*running.address))
+
+
 @contextmanager
-def fleet(folder: Path, models: Path, routing: Any, workers: int, **settings: Any) -> Iterator[Running]:
-    """The gateway with `workers` workers, unpinned; `settings` are more of gateway.yaml."""
+def fleet(
+    folder: Path,
+    models: Path,
+    routing: Any,
+    workers: int,
+    begun: Callable[[Running], bool] = healthy,
+    **settings: Any,
+) -> Iterator[Running]:
+    """The gateway with `workers` workers, unpinned, once it has `begun`; `settings` are more of gateway.yaml."""
     folder.mkdir(parents=True, exist_ok=True)
     routing_file = folder / "routing.yaml"
     routing_file.write_text(yaml.safe_dump(routing))
@@ -89,7 +106,7 @@ def fleet(folder: Path, models: Path, routing: Any, workers: int, **settings: An
         process = subprocess.Popen(command, stdout=log, stderr=log)
     running = Running(("127.0.0.1", port), f"http://127.0.0.1:{control}", process, routing_file)
     try:
-        _wait_until_healthy(running, folder / "log")
+        _wait_until(begun, running, folder / "log")
         yield running
     finally:
         process.terminate()
@@ -100,17 +117,21 @@ def fleet(folder: Path, models: Path, routing: Any, workers: int, **settings: An
             process.wait()
 
 
-def _wait_until_healthy(running: Running, log: Path) -> None:
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _wait_until(begun: Callable[[Running], bool], running: Running, log: Path) -> None:
     end = time.monotonic() + READY_WITHIN_S
     while True:
         if running.process.poll() is not None or time.monotonic() > end:
             raise SystemExit(f"the gateway does not serve:\n{log.read_text()}")
-        try:
-            if httpx.get(f"{running.control_url}/health").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
+        if begun(running):
+            return
+        time.sleep(0.02)
 
 
 @contextmanager

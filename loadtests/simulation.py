@@ -22,7 +22,7 @@ from gateway.routing.split import BUCKETS
 from gateway.settings.guarding import GuardsSettings
 from gateway.settings.routing_settings import ReleaseSettings
 from gateway.shm.events import FailureEvent, Kind
-from gateway.shm.scoreboard import Tally
+from gateway.shm.tally import Tally
 
 ALPHA: Final = 0.01
 BASE_RATE: Final = 0.01  # of stable's requests fail

@@ -45,10 +45,10 @@ class Measured:
 
 
 @contextmanager
-def background(url: str, load: Load, connections: int) -> Iterator[Callable[[], int]]:
+def background(url: str, load: Load, connections: int, threads: int = 1) -> Iterator[Callable[[], int]]:
     """Load while the context lasts, an hour at most; what it yields ends the load and says how many requests failed."""
     with tempfile.TemporaryDirectory() as name:
-        command = ["wrk", "-t1", f"-c{connections}", "-d3600s", "--timeout", "10s"]
+        command = ["wrk", f"-t{threads}", f"-c{connections}", "-d3600s", "--timeout", "10s"]
         process = subprocess.Popen(
             [*command, "-s", str(_script(Path(name), load)), url], stdout=subprocess.PIPE, text=True
         )
@@ -67,14 +67,14 @@ def background(url: str, load: Load, connections: int) -> Iterator[Callable[[], 
             process.wait()
 
 
-def measure(url: str, load: Load, connections: int, seconds: int, *, pinned: bool = True) -> Measured:
+def measure(url: str, load: Load, connections: int, seconds: int, *, pinned: bool = True, threads: int = 1) -> Measured:
     """Requests a second and latency at `connections` connections; `pinned`: on core 1. A failure ends the benchmark."""
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is missing: apt-get install wrk")
     with tempfile.TemporaryDirectory() as name:
         script = _script(Path(name), load)
         core = ["taskset", "-c", CLIENT_CORE] if pinned else []
-        command = [*core, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
+        command = [*core, "wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
         run = subprocess.run([*command, "-s", str(script), url], check=True, capture_output=True, text=True)
     found = json.loads(run.stdout.split("RESULT ")[1])
     if found["failed"] or not found["requests"]:

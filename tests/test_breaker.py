@@ -1,7 +1,7 @@
 """What stops a candidate at once: failures in a row, judged after stable has been asked, and silence."""
 
 from gateway.breaker import LASTING_NS, UNANSWERED, Breaker
-from gateway.shm.scoreboard import TRIPS
+from gateway.shm.tally import TRIPS
 
 LIMIT = 5
 EPOCH = 1

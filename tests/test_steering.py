@@ -22,9 +22,10 @@ from gateway.settings.gateway_settings import RecordsSettings
 from gateway.settings.routing_settings import ReleaseSettings
 from gateway.shm.events import FailureEvent, Kind
 from gateway.shm.ring import Ring
-from gateway.shm.scoreboard import VERSIONS, Scoreboard, Tally
+from gateway.shm.scoreboard import VERSIONS, Scoreboard
 from gateway.shm.slots import Slots
 from gateway.shm.switchboard import RELEASES, Switchboard
+from gateway.shm.tally import Tally
 from gateway.steering import Steering
 
 MODEL = "digits"

@@ -77,6 +77,12 @@ def service() -> Dashboard:
                     look="stacked",
                 ),
                 lines(
+                    "Busy connections, by worker",
+                    "short",
+                    Query(f'gateway_connections{{{here}, state="busy"}}', "{{instance}} {{worker}}"),
+                    says="Those with an answer in the last second. When workers differ for long, some are closed.",
+                ),
+                lines(
                     "Workers that died, in five minutes",
                     "short",
                     Query(f"increase(gateway_worker_restarts_total{{{here}}}[5m])", "{{instance}}"),

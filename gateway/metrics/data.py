@@ -6,7 +6,7 @@ from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from gateway.shm.scoreboard import CLASSES, Totals
+from gateway.shm.tally import CLASSES, Totals
 
 Key = tuple[str, int]  # a model and a version
 OTHER: Final = "other"  # classes beyond those that are counted one by one

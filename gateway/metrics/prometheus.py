@@ -9,8 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from gateway import __version__
 from gateway.metrics.data import DataMetrics, Key, of_data
-from gateway.shm.histogram import Histogram
-from gateway.shm.scoreboard import EXPORTED_NS, VARIANTS, Totals
+from gateway.shm.latency import EXPORTED_NS, Histogram
+from gateway.shm.tally import VARIANTS, Totals
 
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64)
 Labels = Sequence[str]
@@ -58,6 +58,7 @@ class Observed:
     unrecorded: int = 0
     shed_rate: int = 0
     candidates_closed: bool = False
+    connections: Mapping[tuple[int, str], int] = field(default_factory=dict)
     data: DataMetrics = field(default_factory=DataMetrics)
     labels: Mapping[Key, Sequence[str]] = field(default_factory=dict)
 
@@ -103,8 +104,9 @@ def _of_versions(versions: Sequence[tuple[str, int, Totals]]) -> Iterable[Metric
                 for outcome, count in outcomes.items():
                     predictions.add_metric([*labels, variant, outcome], count)
                 _add(duration, [*labels, variant], totals.latency(variant))
-        _add(queue, labels, totals.queue)
-        _add_batches(batch, labels, totals)
+        if totals.rows:  # it has run
+            _add(queue, labels, totals.queue)
+            _add_batches(batch, labels, totals)
         short[model] = short.get(model, 0) + totals.unsplit
         for reason, count in totals.rescues.items():
             rescued[model, reason] = rescued.get((model, reason), 0) + count
@@ -156,6 +158,14 @@ def _of_the_gateway(seen: Observed) -> Iterable[Metric]:
     for state, count in seen.workers.items():
         workers.add_metric([state], count)
     yield workers
+    connections = GaugeMetricFamily(
+        "gateway_connections",
+        "Of each worker: open ones, and busy ones, which have had an answer in the last second.",
+        labels=["worker", "state"],
+    )
+    for (worker, state), count in seen.connections.items():
+        connections.add_metric([str(worker), state], count)
+    yield connections
     restarts = _counter("gateway_worker_restarts", "Workers that died and were replaced.", [])
     restarts.add_metric([], seen.worker_restarts)
     yield restarts

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.errors import tallied
-from gateway.shm.scoreboard import LATENCY_NS, Totals
+from gateway.shm.latency import LATENCY_NS
+from gateway.shm.tally import Totals
 
 KEPT: Final = 60  # past counters of a window
 SHORTEST_S: Final = 0.25  # between two of them

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from gateway.records.ledger import Credit
 from gateway.release.forecast import Progress
 from gateway.release.stops import Decision
-from gateway.shm.scoreboard import Totals
+from gateway.shm.tally import Totals
 
 
 @dataclass(frozen=True, slots=True)

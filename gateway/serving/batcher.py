@@ -19,7 +19,7 @@ from gateway.serving.batch import Answer, Batch, BatchItem, Run, late
 from gateway.serving.doubt import LONG_NS, Doubt
 from gateway.serving.reach import Reach
 from gateway.serving.signature import Feeds
-from gateway.shm.scoreboard import Tally
+from gateway.shm.tally import Tally
 
 NEVER_NS: Final = 2**63 - 1
 FINEST_NS: Final = 1_000_000  # uvloop's clock counts milliseconds: an earlier alarm would come at once, too early

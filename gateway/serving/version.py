@@ -25,7 +25,7 @@ from gateway.serving.signature import Feeds, Signature
 from gateway.serving.warmup import WarmUp, warm_up
 from gateway.settings.model_settings import ModelSettings
 from gateway.settings.providers import CPU
-from gateway.shm.scoreboard import Tally
+from gateway.shm.tally import Tally
 from gateway.tensors import NO_PARAMETERS, Parameters
 
 DRAIN_POLL_S: Final = 0.01

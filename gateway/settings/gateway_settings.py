@@ -41,6 +41,8 @@ class ServerSettings(Settings):
     """The largest request, as sent and as decompressed; a larger one is answered 413."""
     drain: Seconds = 20.0
     """How long SIGTERM waits for requests that have begun."""
+    max_connection_age: Seconds | None = Field(default=None, gt=0)
+    """After so long, give or take a tenth, an answer ends its connection, so that clients look anew; null: never."""
     log: LogForm = "human"
     """The log of all processes, on stderr: lines for people, or a JSON object a line."""
     tls: TlsSettings | None = None

@@ -23,6 +23,7 @@ SHARED: Final = Path("/dev/shm")
 PREFIX: Final = "canary-gateway-"
 RING: Final = ".ring"
 RING_LEFT_AFTER_S: Final = 7 * 86400.0
+REMEDY: Final = "give the container more (docker: --shm-size), or run fewer server.workers or models"
 LEFT_AFTER_S: Final = 60.0  # a younger file may be on its way to being locked
 
 
@@ -56,40 +57,35 @@ class Segment:
     holds is a leftover.
     """
 
-    __slots__ = ("path", "raw", "words")
+    __slots__ = ("_file", "path", "raw", "words")
 
     def __init__(self, path: Path, file: int, size: int) -> None:
         fcntl.flock(file, fcntl.LOCK_SH)  # the mapping keeps a duplicate of `file`, and so the lock
         self.path = path
+        self._file: int | None = None  # of a file that has memory for a part of its words only
         self.raw = mmap.mmap(file, size)
         self.words = memoryview(self.raw).cast("q")[HEADER_WORDS:]
 
     @classmethod
-    def create(cls, path: Path, words: int, layout: int) -> "Segment":
+    def create(cls, path: Path, words: int, layout: int, reserved: int | None = None) -> "Segment":
         """A new file of `words` zeros, in place of any left by a killed run; raises SettingsError where it cannot be.
 
+        Only the first `reserved` words have memory (None: all); the others must not be touched before `reserve`.
         Processes that still map the old file keep it: nothing of theirs is seen here, and nothing of ours there.
         """
         size = (HEADER_WORDS + words) * WORD
-        free = os.statvfs(path.parent)
-        if free.f_bavail * free.f_frsize < size:
-            raise SettingsError(
-                str(path.parent),
-                [
-                    f"shared memory needs {size / 2**20:.1f} MiB, but only {free.f_bavail * free.f_frsize / 2**20:.1f}"
-                    " MiB are free; give the container more (docker: --shm-size), or run fewer server.workers"
-                ],
-            )
+        needed = size if reserved is None else (HEADER_WORDS + reserved) * WORD
+        _check_free(path, needed)
         unfinished = path.with_suffix(f".{os.getpid()}")
         try:
             unfinished.unlink(missing_ok=True)
             file = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             try:
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file, 0, size)  # now, or a full tmpfs would kill us at some later write
-                else:
-                    os.ftruncate(file, size)
+                os.ftruncate(file, size)
+                _allocate(file, 0, needed)  # now, or a full tmpfs would kill us at some later write
                 segment = cls(path, file, size)
+                if needed < size:
+                    segment._file = os.dup(file)
             finally:
                 os.close(file)
             header = memoryview(segment.raw).cast("q")
@@ -97,7 +93,7 @@ class Segment:
             unfinished.replace(path)
         except OSError as error:  # perhaps others have taken what was free a moment ago
             unfinished.unlink(missing_ok=True)
-            problem = f"shared memory of {size / 2**20:.1f} MiB cannot be made: {error.strerror}"
+            problem = f"shared memory of {needed / 2**20:.1f} MiB cannot be made: {error.strerror}"
             raise SettingsError(str(path), [problem]) from None
         return segment
 
@@ -116,6 +112,38 @@ class Segment:
             raise SettingsError(str(path), ["is no shared memory of this version of the gateway"])
         return segment
 
+    def reserve(self, first: int, count: int) -> None:
+        """Have memory for `count` words from `first` on; raises SettingsError where there is none.
+
+        What has memory already keeps it, and what is in it.
+        """
+        if self._file is None:
+            return
+        _check_free(self.path, count * WORD)
+        try:
+            _allocate(self._file, (HEADER_WORDS + first) * WORD, count * WORD)
+        except OSError as error:
+            problem = f"{count * WORD / 2**10:.0f} KiB more of shared memory cannot be had: {error.strerror}; {REMEDY}"
+            raise SettingsError(str(self.path), [problem]) from None
+
     def remove(self) -> None:
         """Take the file away. Mappings live on until their processes end."""
         self.path.unlink(missing_ok=True)
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _check_free(path: Path, size: int) -> None:
+    free = os.statvfs(path.parent)
+    if free.f_bavail * free.f_frsize < size:
+        problem = (
+            f"shared memory needs {size / 2**20:.1f} MiB, but only {free.f_bavail * free.f_frsize / 2**20:.1f} MiB are"
+            f" free; {REMEDY}"
+        )
+        raise SettingsError(str(path.parent), [problem])
+
+
+def _allocate(file: int, begin: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):  # elsewhere the folder for temporary files is on disk, and grows
+        os.posix_fallocate(file, begin, size)

@@ -1,24 +1,137 @@
-"""Which slot of the boards belongs to which version or release."""
+"""Which slot of a board belongs to which version or release, and when another may have it."""
 
-from collections.abc import Iterator
+import heapq
+from collections.abc import Callable, Collection, Iterator
+from typing import Final, Protocol
 
 from gateway.errors import SettingsError
+from gateway.shm.scoreboard import Scoreboard
+from gateway.shm.tally import Totals
+
+Key = tuple[str, int]  # a model and a version
+GONE_SHOWN: Final = 256  # versions no longer served whose totals are kept one by one
+EARLIER: Final = "(earlier)", 0  # stands for all versions that went before those: no model can be called so
+
+
+class Board(Protocol):
+    """What has the slots."""
+
+    def open(self, slot: int) -> None:
+        """Make the slot ready for who gets it now; raises SettingsError where that cannot be."""
+
+    def held(self, slot: int) -> bool:
+        """Whether a worker still works with it, for whoever had it before."""
 
 
 class Slots:
-    """Gives each name a slot, and the same one for ever; raises SettingsError when they are used up."""
+    """Gives each name a slot, the same one as long as the name is wanted; raises SettingsError when all are in use."""
 
-    def __init__(self, capacity: int, what: str) -> None:
+    def __init__(self, capacity: int, what: str, board: Board | None = None) -> None:
         self._capacity = capacity
         self._what = what
-        self._given: dict[tuple[str, int], int] = {}
+        self._board = board
+        self._given: dict[Key, int] = {}
+        self._names: dict[int, Key] = {}
+        self._back: list[int] = []  # a heap of those given back: the lowest is used next, so memory stays small
+        self._fresh = 0
 
     def of(self, name: str, version: int) -> int:
-        key = name, version
-        if key not in self._given and len(self._given) == self._capacity:
-            problem = f"{self._capacity} {self._what} have been served since the start, which is the most; restart"
-            raise SettingsError("routing.yaml", [problem])
-        return self._given.setdefault(key, len(self._given))
+        """The slot of the name; a new one where it has none."""
+        slot = self._given.get((name, version))
+        return self._give((name, version)) if slot is None else slot
 
-    def items(self) -> Iterator[tuple[tuple[str, int], int]]:
+    def name_of(self, slot: int) -> Key | None:
+        """Who has the slot."""
+        return self._names.get(slot)
+
+    def items(self) -> Iterator[tuple[Key, int]]:
+        """All names that have one, in order."""
         yield from sorted(self._given.items())
+
+    def slots(self) -> Collection[int]:
+        """All that are in use."""
+        return self._given.values()
+
+    def sweep(self, wanted: Callable[[Key], bool]) -> list[Key]:
+        """Take the slots back of those who are not wanted and with whom no worker is at work any more: these."""
+        gone = [key for key, slot in self._given.items() if not wanted(key) and not self._held(slot)]
+        for key in gone:
+            slot = self._given.pop(key)
+            del self._names[slot]
+            heapq.heappush(self._back, slot)
+            self._ended(key, slot)
+        return gone
+
+    def _give(self, key: Key) -> int:
+        slot = self._next(key)
+        try:
+            if self._board is not None:
+                self._board.open(slot)
+            self._begun(key, slot)
+        except SettingsError:
+            heapq.heappush(self._back, slot)
+            raise
+        self._given[key] = slot
+        self._names[slot] = key
+        return slot
+
+    def _next(self, key: Key) -> int:
+        held = []
+        slot: int | None = None
+        while self._back and slot is None:
+            lowest = heapq.heappop(self._back)
+            if self._held(lowest):  # someone came late, for who had it before
+                held.append(lowest)
+            else:
+                slot = lowest
+        for late in held:
+            heapq.heappush(self._back, late)
+        if slot is None:
+            slot = self._fresh
+            if slot == self._capacity:
+                problem = (
+                    f"{key[0]}: no more than {self._capacity} {self._what} can be in service at once, those included"
+                    " that still answer; serve fewer models, or divide them between gateways"
+                )
+                raise SettingsError("models", [problem])
+            self._fresh += 1
+        return slot
+
+    def _held(self, slot: int) -> bool:
+        return self._board is not None and self._board.held(slot)
+
+    def _begun(self, key: Key, slot: int) -> None:
+        """For those who keep something by name."""
+
+    def _ended(self, key: Key, slot: int) -> None:
+        """For those who keep something by name."""
+
+
+class VersionSlots(Slots):
+    """The slots of versions, and what those had counted that have gone: totals never fall while the gateway runs.
+
+    A version that comes back goes on from there. The last GONE_SHOWN are kept one by one, all before them as EARLIER.
+    """
+
+    def __init__(self, capacity: int, scoreboard: Scoreboard) -> None:
+        super().__init__(capacity, "model versions", scoreboard)
+        self._scoreboard = scoreboard
+        self._gone: dict[Key, Totals] = {}
+
+    def totals(self) -> Iterator[tuple[Key, Totals]]:
+        """What every version has counted, those in service first."""
+        for key, slot in self.items():
+            yield key, self._scoreboard.totals(slot)
+        yield from sorted(self._gone.items())
+
+    def _begun(self, key: Key, slot: int) -> None:
+        before = self._gone.pop(key, None)
+        if before is not None:
+            self._scoreboard.restore(slot, before)
+
+    def _ended(self, key: Key, slot: int) -> None:
+        self._gone[key] = Totals(self._scoreboard.totals(slot).settled())
+        if len(self._gone) - (EARLIER in self._gone) > GONE_SHOWN:
+            oldest = next(key for key in self._gone if key != EARLIER)
+            earlier, totals = self._gone.get(EARLIER), self._gone.pop(oldest)
+            self._gone[EARLIER] = totals if earlier is None else earlier + totals

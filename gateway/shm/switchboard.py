@@ -3,9 +3,12 @@
 A stop is an epoch, not a flag. A release is stopped while any of its stop words is at least its epoch; resuming raises
 the epoch. So a worker that trips its breaker late, on a request of an epoch that is over, stops nothing.
 
-    words   heartbeat_ns, generation
+    words   heartbeat_ns, generation, whether all workers have begun to listen
             for each worker: sends begun, sends ended
-            for each release: epoch, control's stop, then each worker's stop, then the weights of its live routes
+            for each release: epoch, control's stop, then each worker's stop, then the weights of its live routes, then
+            how many of each worker's objects still look at these words
+
+A slot that has been another release's before begins in a later epoch: what is left of that one stops nothing.
 
 Source: Lamport's one-writer registers; every word is written by one process only.
 """
@@ -13,17 +16,21 @@ Source: Lamport's one-writer registers; every word is written by one process onl
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
+
+import numpy as np
+import numpy.typing as npt
 
 from gateway.shm.segment import HEADER_WORDS, WORD, Segment
 
 HEARTBEAT: Final = 0
 GENERATION: Final = 1
-FIXED: Final = 2
+OPEN: Final = 2
+FIXED: Final = 3
 GATE: Final = 2  # words for each worker
-RELEASES: Final = 1024  # slots; a slot is never used for a second release while the gateway runs
+RELEASES: Final = 4096  # slots: releases in force at once, those included that a reload brings or that still drain
 FIRST_EPOCH: Final = 1
 LIVE_ROUTES: Final = 16  # of a release: those whose weights control turns, in ppm
 NEVER_NS: Final = -(2**62)  # long before any heartbeat
@@ -38,11 +45,15 @@ class Switchboard:
         self.segment = segment
         self.words = segment.words
         self.workers = workers
+        self._stride = 2 + 2 * workers + LIVE_ROUTES
+        self._used: set[int] = set()  # slots that have had a release; control's
+        table = np.frombuffer(segment.words, np.int64)[FIXED + GATE * workers :].reshape(RELEASES, self._stride)
+        self._epochs, self._stops, self._trips = table[:, 0], table[:, 1 : 2 + workers], table[:, 2 : 2 + workers]
 
     @classmethod
     def create(cls, path: Path, workers: int) -> "Switchboard":
         """Control's: every release at its first epoch, none stopped."""
-        size = FIXED + GATE * workers + RELEASES * (2 + workers + LIVE_ROUTES)
+        size = FIXED + GATE * workers + RELEASES * (2 + 2 * workers + LIVE_ROUTES)
         segment = Segment.create(path, size, _layout(workers))
         board = cls(segment, workers)
         for slot in range(RELEASES):
@@ -63,7 +74,31 @@ class Switchboard:
 
     def first_word(self, slot: int) -> int:
         """Where the words of a release begin."""
-        return FIXED + GATE * self.workers + slot * (2 + self.workers + LIVE_ROUTES)
+        return FIXED + GATE * self.workers + slot * self._stride
+
+    def held_word(self, slot: int, worker: int) -> int:
+        """Where the worker counts its objects that look at the release."""
+        return self.first_word(slot) + 2 + self.workers + LIVE_ROUTES + worker
+
+    def open(self, slot: int) -> None:
+        """Another release gets the slot: not stopped, no weights, in an epoch of its own."""
+        if slot in self._used:
+            self.turn(slot, [0] * LIVE_ROUTES)
+            self.resume(slot)
+        self._used.add(slot)
+
+    def held(self, slot: int) -> bool:
+        """Whether any worker may still look at the release that has had the slot."""
+        return any(self.words[self.held_word(slot, 0) : self.held_word(slot, self.workers)])
+
+    def serve(self) -> None:
+        """All workers listen that can."""
+        self.words[OPEN] = 1
+
+    @property
+    def serving(self) -> bool:
+        """Whether all workers have begun to listen: until then a connection would go to the few that do."""
+        return self.words[OPEN] == 1
 
     def beat(self) -> None:
         """Control is alive."""
@@ -102,6 +137,16 @@ class Switchboard:
         first = self.first_word(slot) + 2 + self.workers
         return self.words[first : first + count].tolist()
 
+    def states(self, slots: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """`epoch` and `stopped` of many releases at once."""
+        epochs = self._epochs[slots]
+        return epochs, self._stops[slots].max(axis=1) >= epochs
+
+    def tripped(self) -> list[int]:
+        """The slots of all releases that a worker has stopped in their present epoch."""
+        slots: list[int] = np.flatnonzero(self._trips.max(axis=1) >= self._epochs).tolist()
+        return slots
+
     def tripped_by(self, slot: int) -> list[int]:
         """The workers that have stopped the release in its present epoch."""
         first = self.first_word(slot)
@@ -113,10 +158,12 @@ class Switchboard:
         first = FIXED + GATE * worker
         return self.words[first], self.words[first + 1]
 
-    def reset_sends(self, worker: int) -> None:
-        """A new process has taken the worker's place; the sends of the old one died with it."""
+    def begin(self, worker: int, slots: Iterable[int]) -> None:
+        """A new process takes the worker's place; the sends of the old one, and what it held, died with it."""
         first = FIXED + GATE * worker
         self.words[first] = self.words[first + 1] = 0
+        for slot in slots:
+            self.words[self.held_word(slot, worker)] = 0
 
 
 class Gate:
@@ -154,7 +201,8 @@ class Switch:
     """One release as one worker sees it. Read on every request: one comparison of bytes while nothing has changed."""
 
     __slots__ = (
-        "_begin", "_dead_after_ns", "_end", "_known", "_own", "_raw", "_turn", "_words", "_workers", "slot"
+        "__weakref__", "_begin", "_dead_after_ns", "_end", "_known", "_own", "_raw", "_turn", "_words", "_workers",
+        "slot",
     )  # fmt: skip
 
     def __init__(self, board: Switchboard, slot: int, worker: int, dead_after_ns: int) -> None:
@@ -217,4 +265,4 @@ class OpenSwitch:
 
 
 def _layout(workers: int) -> int:
-    return 0x5357_0002_0000 + workers
+    return 0x5357_0003_0000 + workers

@@ -24,6 +24,7 @@ from gateway.web.errors import error_message
 from gateway.web.framing import VERSIONS, transfer_codings
 from gateway.web.infer import LINE, InferEndpoint, Target, failure, target_of_url
 from gateway.web.patience import PatientConnection
+from gateway.web.sharing import going, may_go
 from gateway.web.trace import echo_of, origin_of
 from gateway.web.wire import message_bytes, prediction_bytes
 
@@ -152,6 +153,8 @@ class InferConnection(PatientConnection):
         self._answering = cycle
         scope: Any = cycle.scope
         scope[LINE] = CycleLine(self, cycle)
+        if self.leaving:
+            app = going(app, self)
         super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
@@ -169,7 +172,7 @@ class InferConnection(PatientConnection):
             super().on_message_complete()
             return
         headers = short.named
-        if self.flow.write_paused or b"content-encoding" in headers:
+        if self.flow.write_paused or self.leaving or b"content-encoding" in headers:
             self._turn_back(short)
             super().on_message_complete()
             return
@@ -257,6 +260,8 @@ class InferConnection(PatientConnection):
         if self.transport.is_closing():
             return
         if isinstance(answer, Reply):
+            if self.leaving and may_go(self):
+                cycle.keep_alive = False
             answer = prediction_bytes(answer, closing=not cycle.keep_alive)
         if at_once:
             answer = self._sent_at_once(answer)

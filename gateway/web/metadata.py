@@ -13,7 +13,7 @@ from gateway import __version__
 from gateway.errors import NotReady
 from gateway.pipeline import Gateway
 from gateway.serving.version import ModelVersion
-from gateway.shm.scoreboard import Totals
+from gateway.shm.tally import Totals
 from gateway.tensors import TensorSpec
 from gateway.web.infer import number_of
 from gateway.web.model_config import PLATFORM, config_of
@@ -63,6 +63,8 @@ class Metadata:
     async def ready(self, request: Request) -> Response:
         if self._gateway.draining:
             raise NotReady("the gateway is shutting down")
+        if not self._gateway.serving():
+            raise NotReady("the workers are starting")  # connections made now would all be this one's, for ever
         return JsonResponse({"ready": True})
 
     async def model(self, request: Request) -> Response:

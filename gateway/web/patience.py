@@ -4,6 +4,7 @@ Without an end to it a few thousand half requests would hold every connection.
 """
 
 import asyncio
+import random
 from typing import Any, Final
 
 from starlette.types import Message, Receive
@@ -30,10 +31,14 @@ class PatientConnection(FramedConnection):
         self._head_size = 0
         self._ended = False  # a request has, in what was received last
         self._late: asyncio.TimerHandle | None = None
-        self._idle_since_s = 0.0
+        self.answered_s = 0.0  # when it last was, on the loop's clock
+        self.made_s = 0.0
+        self.luck = random.random()  # its part in what is spread over time
+        self.leaving = False  # is to go with one of its next answers, see gateway.web.sharing
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.made_s = self.loop.time()
         self._watch(True)
 
     def on_message_begin(self) -> None:
@@ -83,7 +88,7 @@ class PatientConnection(FramedConnection):
         if self._parting is not None:
             self.say_goodbye()
             return
-        self._idle_since_s = self.loop.time()
+        self.answered_s = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self._look_if_idle)
 
@@ -91,11 +96,16 @@ class PatientConnection(FramedConnection):
         self.timeout_keep_alive_task = None
         if self.busy() or self._late is not None:
             return  # the next answer sets the timer again
-        left_s = self._idle_since_s + self.timeout_keep_alive - self.loop.time()
+        left_s = self.answered_s + self.timeout_keep_alive - self.loop.time()
         if left_s > 0:
             self.timeout_keep_alive_task = self.loop.call_later(left_s, self._look_if_idle)
         else:
             self.timeout_keep_alive_handler()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of a request's head is there."""
+        return self._head_size > 0
 
     def busy(self) -> bool:
         """Whether a request is being answered, for which the application may yet read its body."""

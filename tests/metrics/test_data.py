@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.metrics.data import OTHER, DataMetrics, Key
 from gateway.metrics.prometheus import GatewayCollector, Observed
-from gateway.shm.scoreboard import CLASSES, UNSTRATIFIED, Tally
+from gateway.shm.tally import CLASSES, UNSTRATIFIED, Tally
 
 NOTHING: Mapping[Key, Sequence[str]] = {}
 

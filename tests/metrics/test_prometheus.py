@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry
 
 from gateway.metrics.prometheus import GatewayCollector, Observed
-from gateway.shm.scoreboard import Tally
+from gateway.shm.tally import Tally
 
 
 def test_the_exported_buckets_are_exact_sums_of_the_fine_ones() -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from gateway.errors import Outcome
 from gateway.metrics.window import FeedbackCounts, Reading, Sample, Window, quantile_ms
 from gateway.settings.guarding import METRICS
-from gateway.shm.scoreboard import Scoreboard, Tally
+from gateway.shm.scoreboard import Scoreboard
+from gateway.shm.tally import Tally
 
 
 class Release:

@@ -11,7 +11,7 @@ from gateway.release.controller import Controller, windows_s
 from gateway.release.observation import ClassCounts, FeedbackEvent, MirrorPair, Observation
 from gateway.settings.routing_settings import ReleaseSettings
 from gateway.shm.events import FailureEvent, Kind
-from gateway.shm.scoreboard import Tally
+from gateway.shm.tally import Tally
 
 EVERYONE = [{"name": "everyone", "weight": "ramp"}]
 RAMP = {"weights": [1, 10, 50, 100], "interval": "60s", "advance": "calm"}

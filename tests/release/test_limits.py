@@ -7,7 +7,7 @@ import pytest
 from gateway.metrics.window import Sample, Window
 from gateway.release.limits import Conditions, beyond
 from gateway.settings.guarding import ConditionSettings
-from gateway.shm.scoreboard import Tally
+from gateway.shm.tally import Tally
 
 WINDOW_S = 10.0
 

@@ -12,7 +12,7 @@ from gateway.release.overview import Counted
 from gateway.release.wording import said
 from gateway.routing.release import Variant
 from gateway.settings.guarding import GuardsSettings
-from gateway.shm.scoreboard import Tally
+from gateway.shm.tally import Tally
 from tests.release.test_drift import Traffic
 
 

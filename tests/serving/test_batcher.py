@@ -16,7 +16,7 @@ from gateway.errors import DeadlineExceeded, InvalidRequest
 from gateway.serving.batcher import Batcher, BatchingRules
 from gateway.serving.session import OnnxSession
 from gateway.serving.signature import Feeds
-from gateway.shm.scoreboard import Tally, Totals
+from gateway.shm.tally import Tally, Totals
 from tests.serving import onnx_models
 
 CPU = ["CPUExecutionProvider"]

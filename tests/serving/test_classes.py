@@ -16,7 +16,7 @@ from gateway.serving.inert import inert
 from gateway.serving.version import ModelVersion, load_version
 from gateway.settings.model_settings import ModelSettings
 from gateway.settings.routing_settings import ReleaseSettings
-from gateway.shm.scoreboard import Tally
+from gateway.shm.tally import Tally
 from tests import zoo
 from tests.serving.onnx_models import FLOAT, save
 

@@ -17,7 +17,7 @@ from gateway.serving.reach import Reach
 from gateway.serving.signature import Feeds
 from gateway.serving.version import ModelVersion, load_version
 from gateway.settings.model_settings import ModelSettings
-from gateway.shm.scoreboard import Tally
+from gateway.shm.tally import Tally
 from tests.serving import onnx_models
 
 LONG_TURNS = 100_000  # some 70 ms

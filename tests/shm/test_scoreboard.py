@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import Outcome
-from gateway.shm.scoreboard import EXPORTED_NS, INFLIGHT, LARGEST_BATCH, LATENCY_NS, Scoreboard, Tally
+from gateway.shm.latency import EXPORTED_NS, LATENCY_NS
+from gateway.shm.scoreboard import INFLIGHT, Scoreboard
+from gateway.shm.tally import LARGEST_BATCH, Tally
 
 
 def test_rows_of_all_workers_are_added_up_by_version(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_send_is_inside_its_gate(control: Switchboard) -> None:
         assert control.sends(1) == (1, 0)
     assert control.sends(1) == (1, 1)
     assert control.sends(0) == (0, 0)
-    control.reset_sends(1)
+    control.begin(1, [])
     assert control.sends(1) == (0, 0)
 
 

@@ -1,5 +1,6 @@
 """What can be read: health, metrics, releases, the configuration, the decisions. Nothing here changes anything."""
 
+import asyncio
 import os
 from typing import Final
 
@@ -30,8 +31,9 @@ class Readings:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._registry = CollectorRegistry(auto_describe=False)
-        labels = Labels(control.repository)
-        self._registry.register(GatewayCollector(lambda: observe(control, labels)))
+        self._labels = Labels(control.repository)
+        self._seen = observe(control, self._labels)
+        self._registry.register(GatewayCollector(lambda: self._seen))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
 
@@ -74,7 +76,10 @@ class Readings:
         return JsonResponse({"healthy": True, "pid": os.getpid()})
 
     async def metrics(self, request: Request) -> Response:
-        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+        self._seen = observe(self._control, self._labels)
+        # the text of a thousand models takes seconds, in which control must do its work
+        text = await asyncio.to_thread(generate_latest, self._registry)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     async def releases(self, request: Request) -> Response:
         return JsonResponse([release_document(release) for release in overview(self._control)])

@@ -1,0 +1,49 @@
+"""The workers that a killed control process has left."""
+
+import json
+import logging
+import os
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from gateway.shm.process import born
+
+log: Final = logging.getLogger("gateway.fleet")
+
+
+class Orphans:
+    """Workers of a control process that was killed. They serve stable until new ones are ready to take over."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._found = [(pid, birth) for pid, birth in _read(file) if 0 < birth == born(pid)]
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def release(self) -> None:
+        """Let them drain and end."""
+        for pid, birth in self._found:
+            if born(pid) == birth:
+                os.kill(pid, signal.SIGTERM)
+        self._found = []
+
+    def remember(self, pids: Iterable[int]) -> None:
+        """Write down who would be orphaned now: these, and those of before that have not been released."""
+        unfinished = self._file.with_suffix(".new")
+        try:
+            unfinished.write_text(json.dumps([*self._found, *((pid, born(pid)) for pid in pids)]))
+            unfinished.replace(self._file)
+        except OSError as error:
+            log.error(
+                "%s cannot be written: were control killed, its workers would have to be, too: %s", unfinished, error
+            )
+
+
+def _read(file: Path) -> list[tuple[int, int]]:
+    try:
+        return [(int(pid), int(birth)) for pid, birth in json.loads(file.read_text())]
+    except (OSError, ValueError, TypeError):
+        return []
