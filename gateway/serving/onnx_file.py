@@ -34,6 +34,7 @@ _INSIDE: Final = {
     _SPARSE: {1: _TENSOR, 2: _TENSOR},
     _TENSOR: {},
 }
+_LISTS_OF_ATTRIBUTE: Final = (7, 8, 9)  # of floats, integers, strings
 _OP_TYPE: Final = 4  # of a node
 _EXTERNAL_DATA: Final = 13  # of a tensor: entries of key (1) and value (2)
 _DATA_LOCATION: Final = 14  # of a tensor
@@ -71,7 +72,7 @@ def _walk(kind: str, data: mmap.mmap, start: int, end: int) -> Iterator[tuple[st
     if kind == _TENSOR:
         yield from ((kind, _EXTERNAL_DATA, location) for location in _locations(data, start, end))
         return
-    for number, begin, stop in fields(data, start, end):
+    for number, begin, stop in (attribute_fields if kind == _ATTRIBUTE else fields)(data, start, end):
         if number in inside:
             yield from _walk(inside[number], data, begin, stop)
         elif (kind, number) == (_NODE, _OP_TYPE):
@@ -115,6 +116,17 @@ def fields(data: mmap.mmap | bytes, position: int, end: int) -> Iterator[tuple[i
             position += size
         else:
             raise ValueError(f"unknown wire type {wire} at byte {position}")
+
+
+def attribute_fields(data: mmap.mmap | bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """The fields of a node's attribute, which holds one value: no graph nor tensor follows where a list has begun.
+
+    A vocabulary is a list of a hundred thousand words, each a field of its own.
+    """
+    for field in fields(data, start, end):
+        if field[0] in _LISTS_OF_ATTRIBUTE:
+            return
+        yield field
 
 
 def text_of(content: bytes) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.serving.onnx_file import fields, text_of
+from gateway.serving.onnx_file import attribute_fields, fields, text_of
 
 # Numbers of fields in onnx.proto3.
 _GRAPH_OF_MODEL: Final = 7
@@ -71,7 +71,7 @@ def _node(data: mmap.mmap, start: int, end: int) -> Node:
 
 
 def _graphs(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int]]:
-    for number, begin, stop in fields(data, start, end):
+    for number, begin, stop in attribute_fields(data, start, end):
         if number in _GRAPHS_OF_ATTRIBUTE:
             yield begin, stop
 

@@ -96,10 +96,12 @@ class Proof:
             return MIXED
         if not self._rounds(witness, size, alone, together):
             return MIXED
+        factors = (
+            (neighbours.SMALL, neighbours.LARGE) if size == self._sizes[-1] else ()
+        )  # of what is kept: once will do
         with _Patience(run_s) as patience:
             unmoved = self._unmoved(witness, batch, patience) and all(
-                patience.over or self._unmoved(witness, scaled(batch, factor), patience)
-                for factor in (neighbours.SMALL, neighbours.LARGE)
+                patience.over or self._unmoved(witness, scaled(batch, factor), patience) for factor in factors
             )
         if patience.cut_short:
             return ENDLESS
