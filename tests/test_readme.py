@@ -23,6 +23,8 @@ import pytest
 from gateway.cli import COMMANDS
 from tests.running import free_port
 
+pytestmark = pytest.mark.slow
+
 ROOT: Final = Path(__file__).parents[1]
 README: Final = (ROOT / "README.md").read_text()
 SERVE: Final = ".venv/bin/gateway serve"

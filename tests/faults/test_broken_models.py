@@ -156,7 +156,7 @@ def test_a_stray_folder_keeps_no_one_from_serving(tmp_path: Path) -> None:
     with GatewayProcess(tmp_path, models) as gateway:
         assert infer(gateway).status_code == 200
         assert infer(gateway, "stray").status_code == 404
-        assert index(gateway).keys() == {("m", "1"), ("stray", "3")}
+        assert index(gateway).keys() == {("m", "1"), ("stray", "3"), ("notes", "")}
         assert str(file) in index(gateway)["stray", "3"][1]
 
 

@@ -17,6 +17,8 @@ from tests.processes.flawed import body, gateway, metric, requests, until
 from tests.processes.recorded import feedback, records
 from tests.running import GatewayProcess
 
+pytestmark = pytest.mark.slow
+
 CONNECTIONS = 8
 PAGE = 4096
 FLAWED = "/v2/models/flawed/infer"
@@ -210,7 +212,6 @@ def test_feedback_is_refused_rather_than_lost(tmp_path: Path) -> None:
     assert rewards == [*range(accepted), -1], "all that was accepted, and nothing else"
 
 
-@pytest.mark.slow
 def test_a_sink_slowed_to_a_trickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text(SLOW)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

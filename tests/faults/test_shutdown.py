@@ -18,6 +18,8 @@ from tests.processes.flawed import metric
 from tests.running import STOPPED_WITHIN_S, GatewayProcess
 from tests.web.test_connection import SMALL_BODY, Reply, Wire, doubled, get, looping_models, post, row, turns
 
+pytestmark = pytest.mark.slow
+
 INFLIGHT = 4
 DEADLINE_US = 20_000_000  # of a run that never ends by itself
 AT_ONCE_S = 2.0

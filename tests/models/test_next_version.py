@@ -17,6 +17,8 @@ from gateway.serving.repository import Repository
 from gateway.serving.version import load_version
 from tests.recording import MODELS, Recording, data, json_request, loaded
 
+pytestmark = pytest.mark.slow
+
 
 def silent(size: int) -> None:
     """No progress bar."""
@@ -60,7 +62,6 @@ def traffic() -> Recording:
     return recording
 
 
-@pytest.mark.slow
 def test_a_new_version_from_traffic(tmp_path: Path) -> None:
     dataset = exported(traffic(), tmp_path)
     out = tmp_path / "digits"
@@ -89,7 +90,6 @@ def test_a_new_version_from_traffic(tmp_path: Path) -> None:
     assert (out / "5" / "model.onnx").read_bytes() == (out / "3" / "model.onnx").read_bytes()
 
 
-@pytest.mark.slow
 def test_fewer_of_its_own_rows(tmp_path: Path) -> None:
     """What the script has further rows of is then new to it, as it was to a version that was trained on few."""
     dataset = exported(traffic(), tmp_path)
@@ -117,7 +117,6 @@ def test_the_other_models_too(tmp_path: Path, name: str, truth_class: int, truth
     assert manifest["train_rows"] == len(data(name).train_x) + 1
 
 
-@pytest.mark.slow
 def test_what_is_no_data_set_for_it(tmp_path: Path) -> None:
     ended = train("digits", tmp_path, tmp_path / "out")
     assert (ended.returncode, "write it with `gateway export digits" in ended.stderr) == (1, True)

@@ -11,6 +11,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
+pytestmark = pytest.mark.slow
+
 MODELS = Path(__file__).parents[2] / "models"
 NAMES = ("digits", "tumor", "tickets")
 

@@ -13,6 +13,8 @@ from tests.monitoring.expressions import FILES, of_alerts, of_dashboard
 from tests.monitoring.prometheus import METRIC, SAMPLED_WITHIN_S, SELECTOR, PrometheusProcess, promtool
 from tests.running import GatewayProcess
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SUFFIXES = ("_bucket", "_sum", "_count")
 GUARDS = [{"name": "errors", "metric": "failures", "direction": "increase", "action": "stop"}]

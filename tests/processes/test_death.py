@@ -7,6 +7,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 
 import httpx
+import pytest
 
 from gateway.member import Member
 from gateway.orders import Granted, Plan
@@ -14,6 +15,8 @@ from gateway.settings.routing_settings import RoutingSettings
 from loadtests.client import Client, Seen
 from tests.processes.flawed import PATIENCE_S, gateway, kill, metric, order, requests, until, workers
 from tests.running import GatewayProcess
+
+pytestmark = pytest.mark.slow
 
 KILLS = 5
 CONNECTIONS = 8

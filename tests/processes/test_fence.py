@@ -17,6 +17,8 @@ from tests.running import GatewayProcess
 from tests.serving import onnx_models
 from tests.web.test_connection import LONG, Wire, post, turns
 
+pytestmark = pytest.mark.slow
+
 ROWS = 1 << 20  # whose answer is more than the buffers of a connection hold
 
 
@@ -85,7 +87,6 @@ def test_what_is_pinned_to_the_candidate_and_under_way_is_refused(tmp_path: Path
         assert (reply.status, "is stopped" in reply.document["error"]) == (409, True)
 
 
-@pytest.mark.slow
 def test_a_suspended_worker_holds_up_neither_control_nor_a_stop(tmp_path: Path) -> None:
     """Not even while control tries to tell it more than a pipe takes."""
     with gateway(tmp_path) as running:

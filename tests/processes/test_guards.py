@@ -206,7 +206,7 @@ def test_an_edit_of_another_model_leaves_a_ramp_undisturbed(tmp_path: Path) -> N
         assert after["ramp"]["next_step_in_s"] < before["ramp"]["next_step_in_s"]
         assert after["guards"] == before["guards"]
         assert (after["epoch"], after["ramp"]["step"]) == (before["epoch"], before["ramp"]["step"])
-        assert [one["action"] for one in run.api("decisions")] == []
+        assert [(one["model"], one["action"]) for one in run.api("decisions")] == [("other", "edit")]
 
 
 @pytest.mark.slow

@@ -14,6 +14,8 @@ from gateway.commands.asking import KEY
 from tests.processes.flawed import until
 from tests.security.guarded import INFER, Guarded, bearer, document
 
+pytestmark = pytest.mark.slow
+
 
 def command(config: Path, *words: str, key: str | None = None, code: int = 0) -> "subprocess.CompletedProcess[str]":
     line = [sys.executable, "-m", "gateway", *words, "--config", str(config)]

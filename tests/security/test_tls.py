@@ -15,6 +15,8 @@ from tests.processes.flawed import body, gateway, until
 from tests.running import GatewayProcess
 from tests.test_cli import gateway as command
 
+pytestmark = pytest.mark.slow
+
 AUTHORITY = trustme.CA()
 INFER = "/v2/models/flawed/infer"
 

@@ -14,6 +14,8 @@ from tests.processes.flawed import body, gateway, metric, release, until
 from tests.running import GatewayProcess
 from tests.tracing.collector import Collector, attributes
 
+pytestmark = pytest.mark.slow
+
 URL = "/v2/models/flawed/infer"
 TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED = {"traceparent": f"00-{TRACE_ID}-{SPAN_ID}-01"}
@@ -82,7 +84,6 @@ def test_what_waits_reaches_the_collector_when_the_gateway_ends(tmp_path: Path, 
     assert len(collector.spans) == 40
 
 
-@pytest.mark.slow
 def test_a_collector_that_is_gone_costs_no_prediction(tmp_path: Path, collector: Collector) -> None:
     collector.status = 400
     with traced(tmp_path, collector, "100%") as running:
@@ -96,7 +97,6 @@ def test_a_collector_that_is_gone_costs_no_prediction(tmp_path: Path, collector:
     assert "Traceback" not in running.log
 
 
-@pytest.mark.slow
 def test_a_collector_that_never_answers_keeps_no_one_waiting(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:  # takes connections, and reads nothing
         tracing = {"endpoint": f"http://127.0.0.1:{deaf.getsockname()[1]}", "sample": "100%"}

@@ -19,6 +19,8 @@ from tests.running import GatewayProcess
 from tests.test_recorder import Bench, asked, serving
 from tests.web.test_connection import Wire, doubled, looping_models, post, turns
 
+pytestmark = pytest.mark.slow
+
 TURNS = 40
 STAYING = 12
 LEAVING = 4
