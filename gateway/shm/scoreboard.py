@@ -67,7 +67,7 @@ class Scoreboard:
 
     def restore(self, slot: int, totals: "Totals") -> None:
         """Let a version in `slot`, which no worker knows yet, go on from what it had counted before it went."""
-        self._blocks[slot, 0] = totals.settled()
+        self._blocks[slot, 0] = totals.words
 
     def tally(self, worker: int, slot: int) -> Tally:
         """Where `worker` counts for the version in `slot`."""
@@ -104,6 +104,10 @@ class Scoreboard:
     def asked(self, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """How many requests each of these versions has had, over all outcomes and workers."""
         return np.asarray(self._blocks[:, :, OUTCOME:LATENCY][slots].sum(axis=(1, 2)), np.int64)
+
+    def left(self, slot: int) -> Totals:
+        """What remains of a version that no worker counts for any more."""
+        return self.totals(slot).settled(self.last_success_ns(slot))
 
     def last_success_ns(self, slot: int) -> int:
         """When any worker last answered for the version, on the monotonic clock; 0: never."""

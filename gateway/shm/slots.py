@@ -1,6 +1,7 @@
 """Which slot of a board belongs to which version or release, and when another may have it."""
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from typing import Final, Protocol
 
@@ -10,7 +11,8 @@ from gateway.shm.tally import Totals
 
 Key = tuple[str, int]  # a model and a version
 GONE_SHOWN: Final = 256  # versions no longer served whose totals are kept one by one
-EARLIER: Final = "(earlier)", 0  # stands for all versions that went before those: no model can be called so
+BEFORE: Final = 0  # as a version: all of a model that went before those; no version has this number
+EARLIER: Final = "(earlier)", BEFORE  # all of models of which nothing else is left: no model can be called so
 
 
 class Board(Protocol):
@@ -63,13 +65,17 @@ class Slots:
         return gone
 
     def _give(self, key: Key) -> int:
+        fresh = self._fresh
         slot = self._next(key)
         try:
             if self._board is not None:
                 self._board.open(slot)
             self._begun(key, slot)
         except SettingsError:
-            heapq.heappush(self._back, slot)
+            if slot == fresh:
+                self._fresh = fresh  # it has no memory yet: to look at it as at those given back would kill us
+            else:
+                heapq.heappush(self._back, slot)
             raise
         self._given[key] = slot
         self._names[slot] = key
@@ -110,28 +116,41 @@ class Slots:
 class VersionSlots(Slots):
     """The slots of versions, and what those had counted that have gone: totals never fall while the gateway runs.
 
-    A version that comes back goes on from there. The last GONE_SHOWN are kept one by one, all before them as EARLIER.
+    A version that comes back goes on from there. The last GONE_SHOWN are kept one by one, those before them as one for
+    each model, so that a model's own sums do not fall either; once nothing else is left of the model, as EARLIER.
     """
 
     def __init__(self, capacity: int, scoreboard: Scoreboard) -> None:
         super().__init__(capacity, "model versions", scoreboard)
         self._scoreboard = scoreboard
         self._gone: dict[Key, Totals] = {}
+        self._before: dict[Key, Totals] = {}
+        self._versions: Counter[str] = Counter()  # of each model, in service or kept one by one
 
     def totals(self) -> Iterator[tuple[Key, Totals]]:
         """What every version has counted, those in service first."""
         for key, slot in self.items():
             yield key, self._scoreboard.totals(slot)
-        yield from sorted(self._gone.items())
+        yield from sorted((self._gone | self._before).items())
 
     def _begun(self, key: Key, slot: int) -> None:
         before = self._gone.pop(key, None)
-        if before is not None:
+        if before is None:
+            self._versions[key[0]] += 1
+        else:
             self._scoreboard.restore(slot, before)
 
     def _ended(self, key: Key, slot: int) -> None:
-        self._gone[key] = Totals(self._scoreboard.totals(slot).settled())
-        if len(self._gone) - (EARLIER in self._gone) > GONE_SHOWN:
-            oldest = next(key for key in self._gone if key != EARLIER)
-            earlier, totals = self._gone.get(EARLIER), self._gone.pop(oldest)
-            self._gone[EARLIER] = totals if earlier is None else earlier + totals
+        self._gone[key] = self._scoreboard.left(slot)
+        if len(self._gone) > GONE_SHOWN:
+            oldest = next(iter(self._gone))
+            name = oldest[0]
+            self._versions[name] -= 1
+            self._add((name, BEFORE), self._gone.pop(oldest))
+            if not self._versions[name]:
+                del self._versions[name]
+                self._add(EARLIER, self._before.pop((name, BEFORE)))
+
+    def _add(self, key: Key, totals: Totals) -> None:
+        before = self._before.get(key)
+        self._before[key] = totals if before is None else before + totals

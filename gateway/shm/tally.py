@@ -20,7 +20,7 @@ RESCUE_REASONS: Final = ("model_error", "invalid_output", "timeout", "overloaded
 TRIPS: Final = ("", "failures in a row", "requests in a row without an answer")  # what a breaker has found
 MIRRORED: Final = ("agree", "disagree", "failed", "dropped")
 CLASSES: Final = 64  # predicted classes counted one by one; those beyond count as the last
-STRATA: Final = 9  # the first routes that chance decides on, one by one; the last: all other traffic
+STRATA: Final = 9  # the first routes, one by one, where chance decides on them; the last: all other traffic
 UNSTRATIFIED: Final = STRATA - 1
 LARGEST_BATCH: Final = 128  # larger ones are counted as this
 BUCKETS: Final = len(LATENCY_NS) + 1
@@ -198,11 +198,17 @@ class Totals:
         """On the monotonic clock; 0: never. Of one worker only: of several, the sum means nothing."""
         return int(self._words[LAST])
 
-    def settled(self) -> npt.NDArray[np.int64]:
-        """The words, as of a version that no one is asking: nothing waits, no one holds it."""
+    def settled(self, last_success_ns: int) -> "Totals":
+        """As of a version that no one is asking, without what must not be added up over workers."""
         words = self._words.copy()
-        words[[WAITING, HELD]] = 0
-        return words
+        words[[WAITING, HELD, TRIP]] = 0
+        words[LAST] = last_success_ns
+        return Totals(words)
+
+    @property
+    def words(self) -> npt.NDArray[np.int64]:
+        """All of them, as they stand in one worker's block."""
+        return self._words
 
     def __add__(self, other: "Totals") -> "Totals":
         return Totals(self._words + other._words)

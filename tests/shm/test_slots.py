@@ -11,9 +11,9 @@ from gateway.instruments import SharedInstruments
 from gateway.shm import slots as slots_module
 from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.segment import WORD
-from gateway.shm.slots import EARLIER, GONE_SHOWN, Key, Slots, VersionSlots
+from gateway.shm.slots import BEFORE, EARLIER, GONE_SHOWN, Key, Slots, VersionSlots
 from gateway.shm.switchboard import RELEASES, Switch, Switchboard
-from gateway.shm.tally import BLOCK, Tally
+from gateway.shm.tally import BLOCK, TRIPS, Tally
 
 WORKERS = 2
 DEAD_AFTER_NS = 10**18
@@ -85,7 +85,7 @@ def test_thousands_of_versions_over_a_life_in_a_few_slots(tmp_path: Path, versio
     totals = life.ok()
     assert sum(totals.values()) == WORKERS * versions
     assert len(totals) <= GONE_SHOWN + 4
-    assert totals[EARLIER] > 0
+    assert totals["model", BEFORE] > 0
     assert (tmp_path / "scores").stat().st_blocks * 512 < 6 * WORKERS * BLOCK * WORD + 2**16, "memory for few slots"
 
 
@@ -164,15 +164,19 @@ def test_all_in_use_is_said_and_taking_one_back_helps(tmp_path: Path) -> None:
 def test_a_full_memory_refuses_the_version_and_harms_no_other(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     life.versions.of("a", 1)
 
+    looked_at: list[int] = []
+
     def full(slot: int) -> None:
         raise SettingsError("/dev/shm", ["shared memory is full"])
 
     with monkeypatch.context() as patched:
         patched.setattr(life.scoreboard, "open", full)
+        patched.setattr(life.scoreboard, "held", looked_at.append)
         for _ in range(20):
             with pytest.raises(SettingsError, match="full"):
                 life.versions.of("b", 1)
     assert [key for key, _ in life.versions.items()] == [("a", 1)]
+    assert not looked_at, "a slot without memory must not be touched: where there is none left, that is a bus error"
     assert life.versions.of("b", 1) == 1
 
 
@@ -224,3 +228,44 @@ def test_the_totals_of_the_gone_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp
         assert sum(totals.values()) == version > seen
         assert len(totals) <= 4
         seen = version
+
+
+def test_what_cannot_be_added_up_is_not_when_a_version_comes_back(life: Life) -> None:
+    now_ns = 10**12
+    for worker in (held := life.serve({("a", 1)})):
+        tally = worker["a", 1][0]
+        tally.success("stable", 1, now_ns)
+        tally.tripped(TRIPS[2])
+    del worker, tally
+    held.clear()
+    life.sweep(set())
+    slot = life.versions.of("a", 1)
+    assert life.scoreboard.last_success_ns(slot) == now_ns
+    assert life.scoreboard.trip(0, slot) == ""
+
+
+def test_sums_of_a_model_in_service_do_not_fall_when_its_old_versions_are_long_gone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Prometheus would take a fall for a restart, and count all that is left once more."""
+    monkeypatch.setattr(slots_module, "GONE_SHOWN", 3)
+    life = Life(tmp_path, 6)
+
+    def come_and_go(key: Key) -> None:
+        held = life.serve({("old", 9), key})
+        held[0][key][0].rescue("timeout")
+        held.clear()
+        life.sweep({("old", 9)})
+
+    def rescues(model: str) -> int:
+        return sum(totals.rescues["timeout"] for (name, _), totals in life.versions.totals() if name == model)
+
+    for version in (1, 2, 1):
+        come_and_go(("old", version))
+    for number in range(20):
+        come_and_go((f"passing-{number}", 1))
+        assert rescues("old") == 3
+    come_and_go(("old", 1))
+    assert rescues("old") == 4
+    assert rescues(EARLIER[0]) == 20 - 3 + 1
+    assert len(list(life.versions.totals())) == 1 + 3 + 2
