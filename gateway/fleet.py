@@ -50,7 +50,7 @@ class Fleet:
     """`size` workers under the plan in force. Lives on control's event loop.
 
     None listens before all are warm: connections are often made at once and kept for ever, and would all be the first
-    one's. `ready` is set when all listen that then were.
+    one's. `ready` is set once all listen that were warm then, but for those that do not say so for WAIT_LEAST_S.
 
     `failed` is set when a worker says that it cannot serve before any has been ready: no other could either.
     """
@@ -206,7 +206,10 @@ class Fleet:
 
     def _let_listen(self) -> None:
         warm = [member for member in self.members.values() if member.state is WorkerState.WARM]
-        if self._open or not warm or self._stopping:
+        if self._open or self._stopping:
+            return
+        if not warm:
+            self._patient = False  # the one that waited has died: the next one waits anew
             return
         if len(warm) < self.size:
             log.error(
@@ -216,14 +219,20 @@ class Fleet:
         self._opening = set(warm)
         for member in warm:
             member.tell(Listen())
+        asyncio.get_running_loop().call_later(WAIT_LEAST_S, self._wait_no_longer)
+
+    def _wait_no_longer(self) -> None:
+        """For those that were told to listen and have not said that they do: suspended, perhaps."""
+        self._opening.clear()
+        self._are_open()
 
     def _is_ready(self, member: Member) -> None:
         if self._in_step(member):
             member.state = WorkerState.READY
-        self._has_begun(member)
-
-    def _has_begun(self, member: Member) -> None:
         self._opening.discard(member)
+        self._are_open()
+
+    def _are_open(self) -> None:
         if self._open and not self._opening and self.ready_members():
             self.ready.set()
 
@@ -247,7 +256,8 @@ class Fleet:
         if self._stopping:
             return
         self._deaths[member.index] = self._deaths[member.index] + 1 if never_ready else 1
-        self._has_begun(member)
+        self._opening.discard(member)
+        self._are_open()
         self._listen_if_all()
         task = asyncio.get_running_loop().create_task(self._replace(member))
         self._tasks.add(task)
