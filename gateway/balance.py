@@ -29,6 +29,11 @@ class Balance:
         self._rest = 0
         self._next_rest = REST
 
+    def anew(self) -> None:
+        """Another worker has come: what has not helped before may help now."""
+        self._rest = self._uneven = self._tried = 0
+        self._next_rest = REST
+
     def asks(self, busy: Mapping[int, int]) -> dict[int, int]:
         """How many connections each worker should let go now, of those that are `busy`; only workers that should."""
         if self._rest:

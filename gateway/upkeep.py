@@ -32,6 +32,7 @@ class Upkeep:
         self._clock = clock
         self._next_s = 0.0
         self._balance = Balance()
+        self._serving: set[int] = set()  # processes that took connections at the last look
 
     def tick(self, changing: bool) -> None:
         """`changing`: a configuration is being put in force, which may name what no plan names yet."""
@@ -62,6 +63,9 @@ class Upkeep:
     def _share_out(self) -> None:
         busy = self._scoreboard.each(CONNECTIONS_BUSY)
         members = self._fleet.ready_members()
+        before, self._serving = self._serving, {member.process.pid for member in members}
+        if self._serving - before:
+            self._balance.anew()
         asks = self._balance.asks({member.index: busy[member.index] for member in members})
         for member in members:
             if member.index in asks:

@@ -1,10 +1,15 @@
 """Connections shared out: converges where that helps, and lets no one go where it does not."""
 
 import random
+from collections import namedtuple
+from itertools import count
+from typing import Any
 
 import pytest
 
 from gateway.balance import LONGEST, LOOKS, REST, Balance, is_even, is_uneven
+from gateway.shm.slots import Slots
+from gateway.upkeep import Upkeep
 
 
 def live(counts: list[int], seconds: int, seed: int, returning: float = 1.0) -> tuple[list[int], int]:
@@ -68,3 +73,29 @@ def test_clients_that_do_not_come_back_are_soon_left_alone() -> None:
 def test_a_worker_that_is_not_ready_is_not_waited_for() -> None:
     balance = Balance()
     assert [balance.asks({0: 40, 2: 38}) for _ in range(10)] == [{}] * 10
+
+
+def test_a_new_worker_is_given_its_share_however_often_nothing_has_helped_before() -> None:
+    balance = Balance()
+    for _ in range(20 * (LONGEST + REST)):
+        balance.asks({0: 64, 1: 0})
+    balance.anew()
+    answers = [bool(balance.asks({0: 64, 1: 0})) for _ in range(LOOKS)]
+    assert answers == [False] * (LOOKS - 1) + [True]
+
+
+def test_upkeep_begins_anew_with_each_new_process() -> None:
+    told: list[int] = []
+    process, member = namedtuple("process", "pid"), namedtuple("member", "index process tell")  # noqa: PYI024
+    members = [member(index, process(index), lambda word: told.append(word.count)) for index in (0, 1)]
+    fleet: Any = type("Fleet", (), {"ready_members": lambda _: members})()
+    scoreboard: Any = type("Board", (), {"each": lambda *_: [64, 0]})()
+    clock = count()
+    upkeep = Upkeep(fleet, scoreboard, Slots(1, ""), Slots(1, ""), lambda: next(clock))
+    for _ in range(LOOKS + LONGEST + REST // 2):
+        upkeep.tick(changing=True)
+    assert len(told) == LONGEST
+    members[1] = members[1]._replace(process=process(2))
+    for _ in range(LOOKS):
+        upkeep.tick(changing=True)
+    assert len(told) == LONGEST + 1
