@@ -94,7 +94,8 @@ def _check_outside_of_data(document: Any) -> None:
 def _without_data(item: Any) -> Any:
     if type(item) is not dict or "data" not in item:
         return item
-    values = _FLOATS if item.get("datatype") in FLOATS else _OTHERS
+    datatype = item.get("datatype")
+    values = _FLOATS if type(datatype) is str and datatype in FLOATS else _OTHERS
     data = item["data"]
     if type(data) is list:
         _spell(data, values)

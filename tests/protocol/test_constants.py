@@ -46,6 +46,12 @@ def test_nested_scalar_and_between_strings_that_look_like_them() -> None:
     assert request.inputs[2].data.tolist() == ["NaN Infinity"]
 
 
+@pytest.mark.parametrize("datatype", ["[]", "{}", "null", "7", '"FP8"'])
+def test_a_datatype_that_is_none_is_what_the_message_is_of(datatype: str) -> None:
+    body = f'{{"inputs": [{{"name": "x", "shape": [1], "datatype": {datatype}, "data": [NaN]}}]}}'
+    assert "unknown datatype" in told(body.encode())
+
+
 @pytest.mark.parametrize("datatype", ["INT8", "INT64", "UINT32", "BOOL", "BYTES"])
 @pytest.mark.parametrize("name", ["NaN", "Infinity", "-Infinity"])
 def test_other_datatypes_have_no_such_value(datatype: str, name: str) -> None:
