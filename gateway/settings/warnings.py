@@ -14,6 +14,7 @@ from gateway.settings.units import PPM
 SHARES: Final = frozenset(("error_rate", "accuracy"))  # between 0 and 1, whatever happens
 KNOWN_WITHOUT_TRAFFIC: Final = "candidate.requests_per_s"
 CANDIDATE: Final = "candidate."
+MOST_COMPARED: Final = 8  # routes whose predicted classes are compared, as many as gateway.shm.tally counts by route
 Line = ConditionSettings | LimitSettings
 Late = Sequence[tuple[int, list[int]]]  # routes that never match, with those that match instead
 
@@ -136,8 +137,20 @@ def _guards(release: ReleaseSettings, reached: Sequence[RouteSettings], mirrors:
                 f"{path} has no evidence: chance sends no one to either version, as no route has a weight between 0 and"
                 " 100; give one such a weight, or take it out"
             )
+        elif comparison.metric == "predicted_class" and (beyond := _beyond(release, reached)):
+            yield (
+                f"{path} sees nothing of {_listed(beyond)}: classes are compared on the first {MOST_COMPARED} routes"
+                " only; put the routes that should count before them, or let one route match what several do"
+            )
         elif comparison.action == "pause" and comparison.metric != "predicted_class" and not ramped:
             yield f"{path} {_NO_RAMP}"
+
+
+def _beyond(release: ReleaseSettings, reached: Sequence[RouteSettings]) -> list[str]:
+    """The routes that chance decides on, and of which predicted classes are not compared."""
+    routes = release.split.routes if release.split else ()
+    names = {route.name for route in reached if _randomised(release, route)}
+    return [route.name for route in routes[MOST_COMPARED:] if route.name in names]
 
 
 _NO_RAMP: Final = "never acts: it only pauses a ramp, and no route follows one; write `action: stop`"

@@ -6,7 +6,8 @@ import pytest
 
 from gateway.settings.load import load_routing, parse
 from gateway.settings.routing_settings import RoutingSettings
-from gateway.settings.warnings import routing_warnings
+from gateway.settings.warnings import MOST_COMPARED, routing_warnings
+from gateway.shm.tally import UNSTRATIFIED
 from tests.settings.test_load import WHOLE_ROUTING
 
 ROOT = Path(__file__).parents[2]
@@ -199,6 +200,19 @@ def test_comparisons_where_chance_decides_nothing(metric: str) -> None:
     assert len(of_routes(f"{PILOT}, {{name: rest, weight: ramp}}", f", ramp: {{weights: [100]}}{guards}")) == 1
     assert of_routes(f"{PILOT}, {{name: rest, weight: 1}}", guards) == []
     assert of_routes("{name: rest, weight: ramp}", f", ramp: {{}}{guards}") == []
+
+
+def test_routes_whose_classes_are_not_compared() -> None:
+    assert MOST_COMPARED == UNSTRATIFIED
+    routes = [f"{{name: r{number}, match: [{{customer: c{number}}}], weight: 5}}" for number in range(10)]
+    guards = ", guards: {comparisons: [{name: drift, metric: predicted_class}]}"
+    assert of_routes(", ".join(routes[:8]), guards) == []
+    fixed = "{name: all, match: [{customer: d}], weight: 100}"
+    assert of_routes(", ".join([*routes[:8], fixed]), guards) == []
+    (warning,) = of_routes(", ".join(routes), guards)
+    assert warning.startswith("models.m.guards.comparisons[0]: 'drift' sees nothing of 'r8' and 'r9': ")
+    assert "put the routes that should count before" in warning
+    assert of_routes(", ".join(routes), guards.replace("predicted_class", "failures")) == []
 
 
 def test_long_lists_are_looked_through_quickly_and_told_briefly() -> None:
