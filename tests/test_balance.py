@@ -1,9 +1,8 @@
 """Connections shared out: converges where that helps, and lets no one go where it does not."""
 
+import itertools
 import random
-from collections import namedtuple
-from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -84,18 +83,29 @@ def test_a_new_worker_is_given_its_share_however_often_nothing_has_helped_before
     assert answers == [False] * (LOOKS - 1) + [True]
 
 
+class Process(NamedTuple):
+    pid: int
+
+
+class Serving(NamedTuple):
+    """A member of a fleet."""
+
+    index: int
+    process: Process
+    tell: Any
+
+
 def test_upkeep_begins_anew_with_each_new_process() -> None:
     told: list[int] = []
-    process, member = namedtuple("process", "pid"), namedtuple("member", "index process tell")  # noqa: PYI024
-    members = [member(index, process(index), lambda word: told.append(word.count)) for index in (0, 1)]
+    members = [Serving(index, Process(index), lambda word: told.append(word.count)) for index in (0, 1)]
     fleet: Any = type("Fleet", (), {"ready_members": lambda _: members})()
     scoreboard: Any = type("Board", (), {"each": lambda *_: [64, 0]})()
-    clock = count()
+    clock = itertools.count()
     upkeep = Upkeep(fleet, scoreboard, Slots(1, ""), Slots(1, ""), lambda: next(clock))
     for _ in range(LOOKS + LONGEST + REST // 2):
         upkeep.tick(changing=True)
     assert len(told) == LONGEST
-    members[1] = members[1]._replace(process=process(2))
+    members[1] = members[1]._replace(process=Process(2))
     for _ in range(LOOKS):
         upkeep.tick(changing=True)
     assert len(told) == LONGEST + 1
