@@ -249,13 +249,16 @@ class Fleet:
         asyncio.get_running_loop().remove_reader(member.pipe.fileno())
         member.hang_up()
         never_ready = member.state in (WorkerState.STARTING, WorkerState.WARM)
+        overtaken = (
+            member.plan.generation != self.plan.generation
+        )  # by an edit while it loaded, which is no fault of its
         member.state = WorkerState.DEAD
         for answer in member.waiting.values():
             if not answer.done():
                 answer.set_result("")
         if self._stopping:
             return
-        self._deaths[member.index] = self._deaths[member.index] + 1 if never_ready else 1
+        self._deaths[member.index] = self._deaths[member.index] + 1 if never_ready and not overtaken else 1
         self._opening.discard(member)
         self._are_open()
         self._listen_if_all()

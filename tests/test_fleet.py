@@ -18,9 +18,12 @@ SOON_S = 0.05
 
 
 class Process:
-    """One that lives, and is sent no signal."""
+    """One that lives, whatever it is sent."""
 
     pid = 1
+
+    def send_signal(self, number: int) -> None:
+        return None
 
     def poll(self) -> int | None:
         return None
@@ -101,6 +104,24 @@ def test_one_that_is_suspended_once_it_is_warm_does_not_keep_the_gateway_from_be
         await until(workers.fleet.ready.is_set)
         workers.ends[1].send(Ready())
         await until(lambda: workers.fleet.members[1].state is WorkerState.READY)
+        workers.close()
+
+    asyncio.run(play())
+
+
+def test_edits_while_a_worker_loads_do_not_make_the_next_one_wait_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "BACK_OFF_S", (0.0, 100.0))
+
+    async def play() -> None:
+        workers = Workers()
+        fleet = workers.fleet
+        for generation in range(2, 6):
+            before = fleet.members[0]
+            fleet.plan = Plan(generation, RoutingSettings(), {}, {}, {})
+            workers.ends[0].send(Warm({}))  # of the plan before: it is told to end
+            await asyncio.sleep(SOON_S)
+            workers.ends[0].close()
+            await until(lambda before=before: fleet.members[0] is not before)
         workers.close()
 
     asyncio.run(play())
