@@ -28,6 +28,7 @@ class Pen:
         )  # a rename may stall behind a journal commit: no append behind it
         self._appended: Future[bool] | None = None
         self._closing = threading.Event()
+        self._torn: set[Path] = set()  # may end in half a line, which a full disk has left
 
     def append(self, path: Path, line: bytes) -> None:
         """Add to the end of the file."""
@@ -54,8 +55,10 @@ class Pen:
     def _append(self, path: Path, line: bytes) -> bool:
         try:
             with path.open("ab") as file:
-                file.write(line)
+                file.write(b"\n" + line if path in self._torn else line)
+            self._torn.discard(path)
         except OSError as error:
+            self._torn.add(path)
             log.error("%s cannot be written: %s", path, error.strerror)
             return False
         self._slow.submit(_sync, path)

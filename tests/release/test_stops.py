@@ -102,3 +102,18 @@ def test_a_full_disk_is_written_once_it_has_room(open_stops: Stops, tmp_path: Pa
         path.rmdir()
     open_stops._pen._slow.shutdown()  # waits for the file
     assert reread(tmp_path).stopped("digits", 2) is not None
+
+
+def test_half_a_line_that_a_full_disk_took_does_not_swallow_the_next(tmp_path: Path) -> None:
+    """Half a line is what is left where the disk is full in the middle of one."""
+    journal = tmp_path / "decisions.jsonl"
+    opened = Stops(tmp_path)
+    journal.symlink_to("/dev/full")
+    opened.note("digits", 2, "edit", "test", "lost", {})
+    assert not asyncio.run(opened.kept())
+    journal.unlink()
+    journal.write_bytes(b'{"kind": "decis')
+    opened.note("digits", 2, "edit", "test", "kept", {})
+    assert asyncio.run(opened.kept())
+    opened.close()
+    assert [decision.reason for decision in reread(tmp_path).decisions] == ["kept"]
