@@ -23,13 +23,16 @@ def cut_problems(
     before: RoutingSettings, after: RoutingSettings, stopped: AbstractSet[tuple[str, int]]
 ) -> Iterator[str]:
     """What a cut would do that it must not, by path."""
-    for name, old in before.models.items():
-        new = after.models.get(name)
-        if new is None:
-            continue
-        if new.stable != old.stable and (name, new.stable) in stopped:
+    for name, new in after.models.items():
+        old = before.models.get(name)
+        if old is None:  # what an entry takes in from another (`<<`) may be all that is left of it
+            if new.candidate is not None:
+                yield f"models.{name}: candidate {new.candidate} is new; {_REMEDY}"
+        elif new.stable != old.stable and (name, new.stable) in stopped:
             yield f"models.{name}: stable {old.stable} -> {new.stable}, which is stopped as a candidate; {_REMEDY}"
-        elif old.candidate is not None and new.candidate is not None and not narrowed(old, new):
+        elif not str(old.stable).startswith(str(new.stable)):
+            yield f"models.{name}: stable {old.stable} -> {new.stable}, which no cut number is; {_REMEDY}"
+        elif new.candidate is not None and not narrowed(old, new):
             yield f"models.{name}: its candidate would meet other requests or lose its guards; {_REMEDY}"
 
 

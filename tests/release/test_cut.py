@@ -172,6 +172,18 @@ def test_a_cut_that_hands_the_candidate_more_is_refused_unless_it_is_meant(befor
     judge((head + after + "# meant\n").encode(), whole, known(whole, frozenset()), "routing.yaml")
 
 
+BASE = (
+    b"models:\n  a: &base {stable: 1, candidate: 2, split: {routes: [{name: all, weight: 50}]}}\n  b:\n    <<: *base\n"
+)
+
+
+@pytest.mark.parametrize("rest", [b"    candidate: null\n    split: null\n", b"    stable: 3\n"])
+def test_a_cut_after_what_an_entry_takes_in_from_another(rest: bytes) -> None:
+    whole = accepted(BASE + rest)
+    with pytest.raises(SettingsError, match=r"models\.b: .*cut short"):
+        judge(BASE, whole, known(whole, frozenset()), "routing.yaml")
+
+
 def test_the_end_may_be_deleted_where_that_takes_traffic_away() -> None:
     text = "models:\n  m:\n    stable: 1\n    candidate: 2\n    split: {routes: [{name: a, weight: 5}]}\n"
     whole = accepted(text.encode())
