@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.release.accepted import BY_FILE, Accepted, accepted, evidence_of, judge, told
+from gateway.errors import Conflict
+from gateway.release.accepted import BY_FILE, Accepted, accepted, edited, evidence_of, judge, told
 from gateway.release.history import History
 from gateway.release.memory import Memory, MemoryFile
 from gateway.release.resolve import Known, Resolved, closed, first_seen
@@ -17,6 +19,7 @@ from gateway.serving.repository import Repository
 from gateway.settings.routing_settings import RoutingSettings
 
 log: Final = logging.getLogger("gateway.control")
+AGAIN_S: Final = 5.0  # between two attempts to write what a full disk has not taken
 EDIT: Final = "edit"
 FIRST_SEEN: Final = "first-seen"
 
@@ -28,6 +31,7 @@ class Judged:
     now: Snapshot
     accepted: Accepted
     resolved: Resolved
+    stopped: AbstractSet[tuple[str, int]] = frozenset()  # by then
 
 
 class Accepting:
@@ -39,8 +43,11 @@ class Accepting:
         self._repository = repository
         self._stops = stops
         self._source = source
-        self.memory: Memory = self._file.read()
         self._accepted = accepted(self._file.text())
+        self.memory: Memory = self._file.read(self._accepted.routing)
+        self._writing = asyncio.Lock()
+        self._unwritten = False
+        self._tried_s = 0.0
 
     @property
     def revision(self) -> str:
@@ -49,13 +56,30 @@ class Accepting:
 
     def judge(self, now: Snapshot, loaded: AbstractSet[str] = frozenset()) -> Judged:
         """For a thread. Raises SettingsError. `loaded`: the models in service."""
-        content = now.checked(self._source)
-        text, resolved = judge(content, self._accepted, self._known(loaded), self._source)
-        return Judged(now, text, resolved)
+        content, known = now.checked(self._source), self._known(loaded)
+        text, resolved = judge(content, self._accepted, known, self._source)
+        return Judged(now, text, resolved, known.stopped)
+
+    def overtaken(self, judged: Judged) -> list[str]:
+        """What a stop that has come since it was judged forbids: the stopped candidate would answer everyone."""
+        since = self._stops.all() - judged.stopped
+        return [
+            f"models.{name}: version {release.stable} was stopped while it was being made stable; to mean it, save the"
+            " file again with a change, as of a comment"
+            for name, release in judged.resolved.routing.models.items()
+            if (name, release.stable) in since
+        ]
 
     def closed(self) -> Resolved | None:
         """What is remembered, with candidates closed; None where there is nothing."""
         return closed(self.memory, self._known(frozenset())) if self.memory else None
+
+    def check_open(self, name: str, closed: bool) -> None:
+        """Raises Conflict where the model's candidate is `closed`, since the routing file was refused at the start."""
+        one = self.memory.get(name)
+        if closed and one is not None and one.candidate is not None:
+            why = f"candidate {one.candidate} of '{name}' is closed, since {self._source} is refused"
+            raise Conflict(f"{why}; mend the file, then try again: gateway status says what is wrong with it")
 
     async def accept(self, judged: Judged, *, by_command: bool = False) -> None:
         """Keep it, on the disk when this returns. Before it is in force: nothing is served that is not remembered."""
@@ -63,9 +87,22 @@ class Accepting:
         if before is not None and before != now.content and not by_command:
             await self._trace(judged, before)
         self._say(judged)
-        if (judged.resolved.memory, now.content) != (self.memory, before):
-            await asyncio.to_thread(self._file.write, judged.resolved.memory, now.content)
+        if self._unwritten or (judged.resolved.memory, now.content) != (self.memory, before):
+            await self._write(judged.resolved.memory, now.content)
         self.memory, self._accepted = judged.resolved.memory, judged.accepted
+
+    async def write_again(self) -> None:
+        """To be called every so often: what the disk did not take, the next start would not know."""
+        if self._unwritten and time.monotonic() - self._tried_s > AGAIN_S:
+            await self._write()
+
+    async def _write(self, memory: Memory | None = None, text: bytes | None = None) -> None:
+        """These, or everything as it is now."""
+        async with self._writing:
+            if memory is None:
+                memory, text = self.memory, self._accepted.text
+            self._unwritten = not await asyncio.to_thread(self._file.write, memory, text)
+            self._tried_s = time.monotonic()
 
     async def first_seen(self, name: str) -> Resolved | None:
         """A model without an entry that is to be loaded: as remembered, else as it is seen now, which is then kept."""
@@ -76,31 +113,41 @@ class Accepting:
         if name not in self.memory:
             self.memory = {**self.memory, name: one}
             self._stops.note(name, one.stable, FIRST_SEEN, BY_FILE, f"served in version {one.stable}, its highest", {})
-            await asyncio.to_thread(self._file.write, self.memory, None)
+            await self._write()
         return Resolved(RoutingSettings.model_construct(models={name: one.release()}), frozenset(), self.memory)
 
     async def _trace(self, judged: Judged, before: bytes) -> None:
+        """Keep the decisions that an edit by hand is."""
         evidence = await asyncio.to_thread(evidence_of, before, judged.now, self._source)
         try:
             evidence["kept"] = (await asyncio.to_thread(self.history.keep, before)).name
         except OSError as error:
             log.error("%s: the text before cannot be kept: %s", self.history.folder, error)
-        for one in told(self._accepted.routing, judged.accepted.routing, judged.resolved.notes):
-            self._stops.note(one.model, one.candidate, EDIT, f"{BY_FILE} of {judged.now.owner}", one.reason, evidence)
+        notes = judged.resolved.notes
+        decisions = told(self._accepted.routing, judged.accepted.routing, notes)
+        if not decisions[0].model:  # no comment: very many entries
+            names = edited(self._accepted.routing, judged.accepted.routing)
+            evidence["changes"] = lines = [line for name in names for line in notes.get(name, ())]
+            for line in lines:
+                log.warning("%s was edited: %s", self._source, line)
+        for one in decisions:
+            self._stops.note(one.model, one.candidate, EDIT, f"{BY_FILE} of {evidence['owner']}", one.reason, evidence)
             if one.model:
                 log.warning("%s was edited: %s", self._source, one.reason)
         await self._stops.kept()
 
     def _say(self, judged: Judged) -> None:
-        """What no decision about an entry says: models without one."""
+        """What no decision about an edit says: models without an entry; all, where the text before is lost."""
+        lost = self._accepted.text is None and bool(self.memory)
         entries = self._accepted.routing.models.keys() | judged.accepted.routing.models.keys()
         for name, lines in judged.resolved.notes.items():
-            if name in entries:
+            if name in entries and not lost:
                 continue
             log.warning("%s", "; ".join(lines))
-            if self._accepted.text is not None and name in judged.resolved.memory:
-                version = judged.resolved.memory[name].stable
-                self._stops.note(name, version, FIRST_SEEN, BY_FILE, "; ".join(lines), {})
+            if self.memory and name in judged.resolved.memory:
+                one = judged.resolved.memory[name]
+                action = EDIT if name in entries else FIRST_SEEN
+                self._stops.note(name, one.candidate or one.stable, action, BY_FILE, "; ".join(lines), {})
 
     def _known(self, loaded: AbstractSet[str]) -> Known:
         return known(self.memory, self._repository, self._stops.all(), loaded)

@@ -88,8 +88,9 @@ class Control:
         self.board.serve()
 
     async def _accept_first(self) -> None:
-        if self._first is not None:
-            await self.accepting.accept(self._first)
+        async with self._changing:
+            if self._first is not None and self.fleet.plan.generation == 1:  # else an edit has come before it
+                await self.accepting.accept(self._first)
 
     def close(self) -> None:
         """Write what is left of the records and decisions, and take the memory files away."""
@@ -104,7 +105,8 @@ class Control:
         """Make what a worker's breaker has stopped known to all, and show that control lives and does its work."""
         for slot in self.board.tripped():
             key = self.releases.name_of(slot)
-            if key is None or self.stops.stopped(*key) is not None or not self._serves(*key):
+            served = self.served.get(key[0]) if key is not None else None
+            if key is None or served is None or served.candidate != key[1] or self.stops.stopped(*key) is not None:
                 continue
             worker = self.board.tripped_by(slot)[0]
             self._stop(*key, BREAKER, self._trip(*key, worker), {"worker": worker})
@@ -123,6 +125,7 @@ class Control:
 
     async def resume(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         """Let the release go on, in a new epoch. Raises NotFound, Conflict where it is not stopped."""
+        self.accepting.check_open(name, self.configuration.status.closed)
         candidate = self._candidate(name)
         slot = self.releases.of(name, candidate)
         if not self.board.stopped(slot):
@@ -135,10 +138,10 @@ class Control:
         await self._kept(name)
         return decision
 
-    async def reload(self, *, settled: bool = False, by_command: bool = False) -> None:
+    async def reload(self, *, settled: bool = False, written: bytes | None = None) -> None:
         """Put the routing file in force, in all workers or in none; `configuration.status` says which.
 
-        `settled`: only as the watch has found it. `by_command`: whoever edited it keeps the decision.
+        `settled`: only as the watch has found it. `written`: a command's edit, whose decision whoever ordered it keeps.
         """
         async with self._changing:
             try:
@@ -148,7 +151,7 @@ class Control:
                 judged = await asyncio.to_thread(self.accepting.judge, now, self.served.keys())
                 trials = await asyncio.to_thread(self.configuration.trials, judged.resolved.routing, self._loaded())
                 await asyncio.to_thread(self.configuration.try_out, trials, judged.resolved.named)
-                await self._publish(judged, by_command=by_command)
+                await self._publish(judged, by_command=now.content == written)
                 await asyncio.to_thread(self.configuration.warn, judged.accepted.routing)
             except Exception as error:  # whatever is in the file, the next edit must find someone who reads it
                 if not isinstance(error, GatewayError):
@@ -158,11 +161,6 @@ class Control:
             else:
                 self.configuration.succeeded()
                 log.info("generation %d of the configuration is in force", self.fleet.plan.generation)
-
-    def acknowledged(self) -> int:
-        """How many workers serve the configuration in force."""
-        generation = self.fleet.plan.generation
-        return sum(self.fleet.alive(m.index) and m.plan.generation == generation for m in self.fleet.members.values())
 
     def left_out(self) -> dict[Key, str]:
         """The versions that some worker could not load, and why."""
@@ -191,9 +189,6 @@ class Control:
         if candidate is None:
             raise Conflict(f"'{name}' has no candidate; stable answers everyone")
         return candidate
-
-    def _serves(self, name: str, candidate: int) -> bool:
-        return name in self.served and self.served[name].candidate == candidate
 
     def _stop(self, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         self.board.stop(self.releases.of(name, candidate))
@@ -231,7 +226,7 @@ class Control:
         plan = self._plan(self.fleet.plan.generation + 1, judged.resolved, {})
         members = self.fleet.ready_members()
         errors = await self.fleet.order(lambda order: Prepare(order, plan), members)
-        if errors:
+        if errors := errors or self.accepting.overtaken(judged):
             await self.fleet.order(Discard, members)
             raise SettingsError(str(self.configuration.path), errors)
         await self.accepting.accept(judged, by_command=by_command)

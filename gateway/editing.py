@@ -38,13 +38,15 @@ class Edited:
 
 
 class Editor:
-    """Edits the file of `configuration`, which `reload` puts in force. What it edits away is kept in `history`.
+    """Edits the file of `configuration`. What it edits away is kept in `history`.
+
+    `reload` puts the file in force; it is told what was written, so that what it finds there instead is another's.
 
     Bytes in, bytes out: line ends and a byte order mark stay as they are.
     """
 
     def __init__(
-        self, configuration: Configuration, stops: Stops, reload: Callable[[], Awaitable[None]], history: History
+        self, configuration: Configuration, stops: Stops, reload: Callable[[bytes], Awaitable[None]], history: History
     ) -> None:
         self._configuration = configuration
         self._stops = stops
@@ -60,10 +62,14 @@ class Editor:
             if dry_run or after == before:
                 return Edited(changes, None)
             kept = self._keep(before)
+            if self._in_force() != before:
+                raise Conflict(f"{self._configuration.path} has been edited meanwhile; nothing was edited, try again")
             self._write(after)
-            await self._reload()
+            await self._reload(after)
             if self._configuration.status.error:
                 raise Conflict(await self._put_back(before, after))
+            if self._configuration.status.revision != revision_of(after):
+                raise Conflict(f"{self._configuration.path} has been edited by another since, and is in force as it is")
             evidence = {
                 **edit.evidence,
                 "difference": changes,
@@ -130,8 +136,11 @@ class Editor:
         now = snapshot(self._configuration.path)
         if now.trouble or now.content != after:
             return f"not in force: {error}; someone has edited the file since, so that it is left as it is"
-        self._write(before)
-        await self._reload()
+        try:
+            self._write(before)
+        except Conflict as refused:
+            return f"not in force: {error}; and it cannot be taken back: {refused}"
+        await self._reload(before)
         return f"not in force, and taken back: {error}"
 
 

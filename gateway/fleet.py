@@ -97,6 +97,10 @@ class Fleet:
         """While control waits for these workers, they run before the load that holds them off their cores."""
         return hurried(self.members[index].process.pid for index in indices)
 
+    def acknowledged(self) -> int:
+        """How many workers serve the configuration in force."""
+        return sum(self.alive(m.index) and m.plan.generation == self.plan.generation for m in self.members.values())
+
     def kill(self, indices: Iterable[int]) -> None:
         """End these workers at once; new ones take their places."""
         for index in indices:

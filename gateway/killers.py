@@ -20,8 +20,8 @@ class Killers:
             self._looking = asyncio.get_running_loop().create_task(self._leave_out(fleet))
 
     async def _leave_out(self, fleet: Fleet) -> None:
-        plan = fleet.plan
-        trials = self._configuration.trials(plan.routing, set())
+        trials = self._configuration.trials(fleet.plan.routing, set())
         verdicts = await asyncio.to_thread(self._configuration.try_out, trials, frozenset())
         found = {(v.trial.name, v.trial.version): v.error for v in verdicts if v.killed}
+        plan = fleet.plan  # as it is now: an edit may have been put in force meanwhile
         fleet.plan = replace(plan, left_out={**plan.left_out, **found})

@@ -49,6 +49,7 @@ def _chosen(configuration: Configuration, accepting: Accepting) -> tuple[Resolve
         assert now is not None
         judged = accepting.judge(now)
         _try_new_stables(configuration, accepting, judged.resolved)
+        configuration.succeeded()  # what was read: the file may have changed since it was first looked at
     except SettingsError as error:
         closed = accepting.closed()
         if closed is None:

@@ -152,12 +152,20 @@ class _Supervisor:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._reload_now.wait(), WATCH_S)
-            # in a thread: a folder that hangs must not keep control from its work
-            if self._reload_now.is_set():
-                self._reload_now.clear()
-                await self._control.reload()
-            elif await asyncio.to_thread(self._control.configuration.changed):
-                await self._control.reload(settled=True)
+            try:
+                await self._follow()
+            except Exception:  # the next edit must find someone who reads it
+                log.exception("the routing file cannot be watched, which is tried again")
+                await asyncio.sleep(1)
+
+    async def _follow(self) -> None:
+        # in a thread: a folder that hangs must not keep control from its work
+        if self._reload_now.is_set():
+            self._reload_now.clear()
+            await self._control.reload()
+        elif await asyncio.to_thread(self._control.configuration.changed):
+            await self._control.reload(settled=True)
+        await self._control.accepting.write_again()
 
 
 class _Server(uvicorn.Server):

@@ -45,7 +45,7 @@ def load(config: Path, routing: Path | None = None) -> tuple[GatewaySettings, Re
     before, remembered = accepted(None), dict[str, Remembered]()
     try:
         stopped, before = read_stopped(state), accepted(memory.text())
-        remembered = dict(memory.read())
+        remembered = dict(memory.read(before.routing))
     except PermissionError:
         click.echo(f"{state} cannot be read, so what is in force there is not compared with the file", err=True)
     except ValueError as error:

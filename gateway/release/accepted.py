@@ -1,5 +1,6 @@
 """A new text of the routing file, judged by the one accepted last and by what is remembered; and what it changes."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,6 +13,7 @@ from gateway.release.snapshot import Snapshot, revision_of
 from gateway.settings.routing_file import routing_of
 from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings, SplitSettings
 
+log: Final = logging.getLogger("gateway.release")
 MOST_TOLD: Final = 16  # models with a decision of their own after one edit
 BY_FILE: Final = "file"
 
@@ -38,8 +40,9 @@ def accepted(text: bytes | None) -> Accepted:
     if text is None:
         return Accepted()
     try:
-        return Accepted(text, routing_of(text, "routing.yaml"))
-    except SettingsError:  # of an older gateway, or damaged: what is remembered of versions does without it
+        return Accepted(text, routing_of(text, "accepted.yaml"))
+    except SettingsError as error:  # of an older gateway, or damaged: what is remembered of versions does without it
+        log.error("the routing accepted last cannot be read, so no edit is compared with it: %s", error)
         return Accepted(text)
 
 
@@ -64,11 +67,14 @@ def evidence_of(before: bytes, now: Snapshot, source: str) -> dict[str, object]:
     }
 
 
+def edited(before: RoutingSettings, after: RoutingSettings) -> list[str]:
+    """The models whose entries are different."""
+    return sorted(name for name in {*before.models, *after.models} if before.models.get(name) != after.models.get(name))
+
+
 def told(before: RoutingSettings, after: RoutingSettings, notes: Mapping[str, Sequence[str]]) -> list[Told]:
     """The decisions that an edit is: one for each model that it concerns, or one for all."""
-    names = sorted(
-        name for name in {*before.models, *after.models} if before.models.get(name) != after.models.get(name)
-    )
+    names = edited(before, after)
     if 0 < len(names) <= MOST_TOLD:
         return [_told(name, before.models.get(name), after.models.get(name), notes.get(name, ())) for name in names]
     reason = f"the entries of {len(names)} models were edited" if names else "nothing but comments or layout was edited"

@@ -24,11 +24,20 @@ class History:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         kept = self.folder / f"routing-{stamp}-{revision_of(content)}.yaml"
         self.folder.mkdir(parents=True, exist_ok=True)
-        kept.write_bytes(content)
+        try:
+            kept.write_bytes(content)
+        except OSError:
+            _remove(kept)  # the half that a full disk has taken is no text that anyone wrote
+            raise
         for old in sorted(self.folder.glob("routing-*.yaml"))[:-KEPT]:
-            with contextlib.suppress(OSError):
-                old.unlink()
+            if old != kept:  # whatever the clock says
+                _remove(old)
         return kept
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def compared(before: bytes, after: bytes, name: str) -> str:

@@ -1,7 +1,7 @@
 """What is in force, kept in the state folder: it survives a routing file that is cut, emptied or gone.
 
 STATE/releases.json   each model's versions, salt and stickiness
-STATE/routing.yaml    the routing file's bytes as they were accepted last
+STATE/accepted.yaml   the routing file's bytes as they were accepted last; no name that a routing file has itself
 """
 
 import logging
@@ -13,9 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.errors import SettingsError
-from gateway.settings.routing_file import routing_of
-from gateway.settings.routing_settings import ReleaseSettings, SplitSettings
+from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings, SplitSettings
 
 log: Final = logging.getLogger("gateway.release")
 
@@ -48,11 +46,11 @@ def remembered(settings: ReleaseSettings) -> Remembered:
 
 
 class MemoryFile:
-    """The two files in `folder`. A damaged memory is made anew from the text, and that is said."""
+    """The two files in `folder`. What a damaged memory lacks is made anew from the text, and that is said."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "releases.json"
-        self._text = folder / "routing.yaml"
+        self._text = folder / "accepted.yaml"
 
     def text(self) -> bytes | None:
         """The routing file as it was accepted last; None where none ever was, or it cannot be read."""
@@ -64,18 +62,17 @@ class MemoryFile:
             log.error("%s, the routing accepted last, cannot be read: %s", self._text, error.strerror)
             return None
 
-    def read(self) -> Memory:
-        """What is remembered; nothing before the first start."""
+    def read(self, entries: RoutingSettings) -> Memory:
+        """What is remembered; nothing before the first start. `entries`: those of the text."""
+        named = {name: remembered(settings) for name, settings in entries.models.items()}
         try:
-            return _memory_of(orjson.loads(self._file.read_bytes()))
+            return {**named, **_memory_of(orjson.loads(self._file.read_bytes()))}
         except FileNotFoundError:
-            rebuilt = self._from_text()
-            if rebuilt:
+            if named:
                 log.error("%s is gone: made anew from %s; %s", self._file, self._text, _UNNAMED)
-            return rebuilt
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             log.error("%s is damaged (%s): made anew from %s; %s", self._file, error, self._text, _UNNAMED)
-            return self._from_text()
+        return named
 
     def write(self, memory: Memory, text: bytes | None) -> bool:
         """Both on the disk when this returns; False, and an error in the log, where it does not take them."""
@@ -88,17 +85,6 @@ class MemoryFile:
             log.error("%s cannot be written, a restart would know of older versions: %s", self._file, error)
             return False
         return True
-
-    def _from_text(self) -> Memory:
-        content = self.text()
-        if content is None:
-            return {}
-        try:
-            routing = routing_of(content, str(self._text))
-        except SettingsError as error:
-            log.error("%s is damaged, nothing is remembered of releases: %s", self._text, error)
-            return {}
-        return {name: remembered(settings) for name, settings in routing.models.items()}
 
 
 _UNNAMED: Final = "a model without an entry in it is served in the highest of its versions that is not stopped"
@@ -124,6 +110,6 @@ def _memory_of(document: Any) -> dict[str, Remembered]:
     memory = {name: Remembered(**entry) for name, entry in document["models"].items()}
     for name, one in memory.items():
         one.release()  # validates the versions
-        if not (isinstance(one.named, bool) and isinstance(name, str)):
+        if not (isinstance(one.named, bool) and isinstance(one.salt, str | None) and isinstance(name, str)):
             raise ValueError(f"what it says of {name!r} makes no sense")
     return memory

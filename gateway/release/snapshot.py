@@ -49,10 +49,16 @@ def snapshot(path: Path) -> Snapshot:
             stat = os.fstat(file.fileno())
             return Snapshot(file.read(LARGEST + (1 << 20)), stat.st_mtime_ns, stat.st_ino, stat.st_uid)
     except FileNotFoundError:
-        where = f"its link leads to {os.readlink(path)}, which is not there" if path.is_symlink() else ""
-        return Snapshot(b"", trouble=where or "there is no such file; run from the project's folder or name another")
+        return Snapshot(b"", trouble=_missing(path))
     except OSError as error:
         return Snapshot(b"", trouble=f"cannot be read: {error.strerror}")
+
+
+def _missing(path: Path) -> str:
+    try:
+        return f"its link leads to {os.readlink(path)}, which is not there"
+    except OSError:  # no link
+        return "there is no such file; run from the project's folder or name another"
 
 
 def revision_of(content: bytes) -> str:

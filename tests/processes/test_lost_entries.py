@@ -226,4 +226,4 @@ def test_a_gateway_killed_at_any_moment_of_an_edit_starts_with_one_text_or_the_o
         assert config(running)["last_error"] is None
         assert [answer(running, name)[0] for name in ("flawed", "other", "unnamed")] == ["1", "1", "2"]
         assert not list((tmp_path / "state").glob("*.yaml.new"))
-        assert (tmp_path / "state" / "routing.yaml").read_bytes() == file_of(running).read_bytes()
+        assert (tmp_path / "state" / "accepted.yaml").read_bytes() == file_of(running).read_bytes()

@@ -45,7 +45,7 @@ def carried_out(folder: Path, make: Callable[..., str], *, in_force: bool) -> Ed
     configuration = Configuration(folder / "routing.yaml", Repository(folder / "models"))
     stops = Stops(folder / "state")
 
-    async def reload() -> None:
+    async def reload(written: bytes) -> None:
         now = configuration.read()
         assert now is not None
         if in_force or (b"12.5" not in now.content and b"stable: 2" not in now.content):
@@ -97,6 +97,34 @@ def test_what_cannot_be_put_in_force_is_taken_back_byte_for_byte(
     assert file.read_bytes() == FORMS[form]
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["before it is written", "before it is read"])
+def test_who_edits_at_the_same_moment_loses_nothing(tmp_path: Path, late: bool) -> None:
+    file = tmp_path / "routing.yaml"
+    file.write_bytes(TEXT)
+    (tmp_path / "models").mkdir()
+    configuration = Configuration(file, Repository(tmp_path / "models"))
+    stops = Stops(tmp_path / "state")
+    others = TEXT + b"# by hand\n"
+
+    async def reload(written: bytes) -> None:
+        if late:
+            file.write_bytes(others)
+        configuration.read()
+        configuration.succeeded()
+
+    def make(text: str) -> str:
+        if not late:
+            file.write_bytes(others)
+        return reweighted(text, "m", "all", 12.5)
+
+    editor = Editor(configuration, stops, reload, History(tmp_path / "state" / "history"))
+    with pytest.raises(Conflict, match="edited"):
+        asyncio.run(editor.carry_out(Edit("m", 2, "weight", make, "me", "why", {}), dry_run=False))
+    stops.close()
+    assert file.read_bytes() == others
+    assert stops.decisions == [], "whose text is in force keeps the decision"
+
+
 def test_the_owner_stays(tmp_path: Path) -> None:
     file = tmp_path / "routing.yaml"
     file.write_bytes(TEXT)
@@ -128,3 +156,6 @@ def test_as_much_history_is_kept_as_can_be_read(tmp_path: Path) -> None:
     kept = history.keep(b"models: {}")
     names = sorted(path.name for path in tmp_path.iterdir())
     assert (len(names), names[-1]) == (KEPT, kept.name)
+    for number in range(KEPT):
+        (tmp_path / f"routing-20990101T000000Z-{number:012}.yaml").touch()
+    assert history.keep(b"models: {m: {stable: 1}}").exists(), "the clock has been set back"

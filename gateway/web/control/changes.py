@@ -30,7 +30,10 @@ class Changes:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._editor = Editor(
-            control.configuration, control.stops, partial(control.reload, by_command=True), control.accepting.history
+            control.configuration,
+            control.stops,
+            lambda written: control.reload(written=written),
+            control.accepting.history,
         )
 
     def endpoints(self) -> list[Endpoint]:
@@ -91,6 +94,7 @@ class Changes:
 
     async def order(self, event: Event, request: Request) -> Response:
         body = await asked(request, Reasoned)
+        self._check_open(request.path_params["model"])
         decision = self._control.steering.order(
             request.path_params["model"], event, caller(request), body.reason or NO_REASON, origin_of(request)
         )
@@ -128,12 +132,16 @@ class Changes:
 
     def _meant(self, model: str, body: Promotion) -> tuple[Overview, int]:
         """The release and its candidate. Raises NotFound, and Conflict where that is not the one that is meant."""
+        self._check_open(model)
         overview = overview_of(self._control, model)
         if overview.candidate is None:
             raise Conflict(f"'{model}' has no candidate; stable answers everyone")
         if body.candidate not in (None, overview.candidate):
             raise Conflict(f"the candidate of '{model}' is version {overview.candidate} by now, not {body.candidate}")
         return overview, overview.candidate
+
+    def _check_open(self, model: str) -> None:
+        self._control.accepting.check_open(model, self._control.configuration.status.closed)
 
     async def _edited(self, body: Promotion, edit: Edit) -> Response:
         edited = await self._editor.carry_out(edit, dry_run=body.dry_run)

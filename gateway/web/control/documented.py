@@ -148,7 +148,7 @@ def config_document(control: Control) -> ConfigDocument:
     return {
         "revision": status.revision,
         "generation": control.fleet.plan.generation,
-        "acknowledged": control.acknowledged(),
+        "acknowledged": control.fleet.acknowledged(),
         "workers": control.fleet.size,
         "loaded_time_s": status.loaded_s,
         "last_error": status.error or None,
