@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.settings.units import LARGEST_VERSION
+
 MODEL: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 VERSION: Final = re.compile(r"[1-9][0-9]*")
 FILE: Final = "model.onnx"
+_TOO_LARGE: Final = f"is no version; {LARGEST_VERSION} is the largest, so a date has room, as 20261231, and no time"
 _REMEDY: Final = "it must be readable by the gateway's user"
 _MEANT_AS_VERSION: Final = re.compile(r"(?:v|ver|version)?[-_. +]*\d[\d._]*\s*", re.IGNORECASE)
 _NOT_MEANT: Final = frozenset(("lost+found", "__pycache__"))
@@ -34,6 +37,11 @@ class PassedOver:
 
     def __str__(self) -> str:
         return f"{'/'.join(filter(None, (self.name, self.version)))}: {self.reason}"
+
+
+def is_version(folder: str) -> bool:
+    """Whether a folder of that name holds a version."""
+    return VERSION.fullmatch(folder) is not None and int(folder) <= LARGEST_VERSION
 
 
 def passed_over(repository: Path) -> list[PassedOver]:
@@ -97,7 +105,7 @@ def _misnamed(folder: Path) -> Iterator[PassedOver]:
 def _model(folder: Path) -> Iterator[PassedOver]:
     name = folder.name
     entries = sorted(entry for entry in folder.iterdir() if not _hidden(entry))
-    versions = [entry for entry in entries if VERSION.fullmatch(entry.name) and entry.is_dir()]
+    versions = [entry for entry in entries if is_version(entry.name) and entry.is_dir()]
     found = [PassedOver(name, "", reason) for reason in _flat(entries)]
     for entry in entries:
         reason = why_not_served(entry) if entry in versions else _no_version(entry)
@@ -130,6 +138,8 @@ def _no_version(entry: Path) -> str:
         return ""
     if entry.is_symlink() and entry.resolve().parent == entry.parent.resolve():
         return ""  # `latest`, beside the version that it leads to
+    if VERSION.fullmatch(entry.name):
+        return _TOO_LARGE
     digits = re.search(r"[1-9][0-9]*", entry.name)
     return f"is no version; a version's folder is a whole number from 1, such as {digits[0] if digits else '1'}"
 

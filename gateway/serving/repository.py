@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gateway.errors import ModelUnavailable
-from gateway.serving.passed_over import FILE, MODEL, VERSION, PassedOver, passed_over, why_not_served
+from gateway.serving.passed_over import FILE, MODEL, PassedOver, is_version, passed_over, why_not_served
 from gateway.settings.load import load_model
 from gateway.settings.model_settings import ModelSettings
 
@@ -28,7 +28,7 @@ class Repository:
         if not MODEL.fullmatch(name) or not (self.path / name).is_dir():
             return []
         entries = (entry for entry in (self.path / name).iterdir() if entry.is_dir())
-        return sorted(int(entry.name) for entry in entries if VERSION.fullmatch(entry.name))
+        return sorted(int(entry.name) for entry in entries if is_version(entry.name))
 
     def model_file(self, name: str, version: int) -> Path:
         """The ONNX file of a version; raises ModelUnavailable that says what is there instead."""

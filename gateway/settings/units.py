@@ -142,15 +142,24 @@ def parse_name(value: Any) -> str:
 Name = Annotated[str, BeforeValidator(parse_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"})]
 
 
+LARGEST_VERSION: Final = 2**32 - 1  # what a prediction's id has room for
+
+
 def parse_version(value: Any) -> int:
     """`value`, where it is a version of a model."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1 or repr(value) != str(int(value)):
         plain = ", written plainly: 1, not 01, 1.0, +1 or '1'" if written(value) else ""
         raise ValueError(f"{value!r:.60} is no version; versions are whole numbers from 1{plain}")
+    if value > LARGEST_VERSION:
+        raise ValueError(f"{value!r:.60} is no version; {LARGEST_VERSION} is the largest, so a date has room, no time")
     return int(value)
 
 
-Version = Annotated[int, BeforeValidator(parse_version), WithJsonSchema({"type": "integer", "minimum": 1})]
+Version = Annotated[
+    int,
+    BeforeValidator(parse_version),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": LARGEST_VERSION}),
+]
 
 
 def _address(value: Any) -> str:

@@ -22,6 +22,7 @@ FILES = {  # a file of the repository: the entry that is named for it, and what 
     "vee/-1/model.onnx": ("vee", "-1", "such as 1"),
     "vee/1.0/model.onnx": ("vee", "1.0", "is no version"),
     "vee/1 /model.onnx": ("vee", "1 ", "such as 1"),
+    "vee/202611261639/model.onnx": ("vee", "202611261639", "4294967295 is the largest"),
     "vee/\u0663/x": ("vee", "\u0663", "is no version"),
     "vee/prod/model.onnx": ("vee", "prod", "is no version"),
     "m/7": ("m", "7", "is a file; a version is a folder with model.onnx in it"),

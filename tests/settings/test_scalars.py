@@ -202,3 +202,10 @@ def test_what_a_request_says_meets_what_the_file_says() -> None:
     assert [compiled(not_0123)(customer) for customer in ("0123", "83", "123", None)] == [False, True, True, True]
     price = matched("{parameters: {price: {in: [1.1, 1000.0]}}}").parameters["price"]
     assert [compiled(price)(text_of(number)) for number in (1.10, 1e3, 1.11)] == [True, True, False]
+
+
+def test_a_version_that_a_predictions_id_has_no_room_for_is_refused() -> None:
+    assert parse(f"models: {{m: {{stable: {2**32 - 1}}}}}", RoutingSettings, "r").models["m"].stable == 2**32 - 1
+    for version in (2**32, 20261126163839123456):
+        with pytest.raises(SettingsError, match=r"models\.m\.stable: .* 4294967295 is the largest"):
+            parse(f"models: {{m: {{stable: {version}}}}}", RoutingSettings, "r")
