@@ -159,9 +159,12 @@ def known(
     stopped: AbstractSet[tuple[str, int]],
     loaded: AbstractSet[str] = frozenset(),
 ) -> Known:
-    """With the versions that are on disk now."""
+    """With the versions that are on disk now; of a model that is not remembered, those with a file to be loaded."""
     try:
         versions = {name: repository.versions(name) for name in repository.names()}
     except OSError:  # gone for a moment, as while it is mounted or replaced: what is loaded stays
         versions = {}
-    return Known(memory, versions, stopped, loaded)
+    for name in versions.keys() - memory.keys():
+        versions[name] = [number for number in versions[name] if not repository.why_not_served(name, number)]
+    there = {name: numbers for name, numbers in versions.items() if numbers}
+    return Known(memory, there, stopped, loaded)

@@ -276,7 +276,7 @@ class Control:
             seen = await self.accepting.first_seen(name)
             settings = seen.routing.models[name] if seen is not None else None
         if settings is None:
-            raise NotFound(f"the repository has no model '{name}' with a version that is not stopped")
+            raise NotFound(f"the repository has no model '{name}' with a version that has a file and is not stopped")
         trial = Trial(name, settings.stable, settings.stable)
         verdicts = await asyncio.to_thread(self.configuration.try_out, [trial], frozenset())
         if verdicts[0].error:

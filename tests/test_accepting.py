@@ -26,6 +26,7 @@ TWO = "models: {m: {stable: 2}}\n"
 def opened(folder: Path) -> Iterator[tuple[Accepting, Stops]]:
     for version in "12":
         (folder / "models" / "m" / version).mkdir(parents=True, exist_ok=True)
+        (folder / "models" / "m" / version / "model.onnx").touch()
     stops = Stops(folder / "state")
     try:
         yield Accepting(folder / "state", Repository(folder / "models"), stops, "routing.yaml"), stops
@@ -126,3 +127,29 @@ def test_a_text_that_is_no_routing_any_more_is_said(tmp_path: Path, caplog: pyte
     with caplog.at_level(logging.ERROR), opened(tmp_path) as (accepting, _):
         assert accepting.memory["m"].candidate == 2
     assert "accepted.yaml: line 2" in caplog.text
+
+
+def test_a_folder_without_a_file_is_not_remembered_as_the_highest_version(tmp_path: Path) -> None:
+    """As one that is being copied."""
+    (tmp_path / "models" / "m" / "3").mkdir(parents=True)
+    (tmp_path / "models" / "empty" / "1").mkdir(parents=True)
+    with opened(tmp_path) as (accepting, _):
+        accept(accepting, tmp_path, "models: {}\n")
+        assert {name: one.stable for name, one in accepting.memory.items()} == {"m": 2}
+
+
+def test_a_folder_that_may_not_be_read_keeps_no_other_model_from_being_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models" / "private" / "1").mkdir(parents=True)
+    list_all = Path.iterdir
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path.name == "private":  # root may read all
+            raise PermissionError(13, "Permission denied")
+        return list_all(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with opened(tmp_path) as (accepting, _):
+        accept(accepting, tmp_path, "models: {}\n")
+        assert accepting.memory.keys() == {"m"}

@@ -27,7 +27,10 @@ class Repository:
         """The version numbers of a model, ascending; empty where there is no such model."""
         if not MODEL.fullmatch(name) or not (self.path / name).is_dir():
             return []
-        entries = (entry for entry in (self.path / name).iterdir() if entry.is_dir())
+        try:
+            entries = [entry for entry in (self.path / name).iterdir() if entry.is_dir()]
+        except PermissionError:  # one that may not be read keeps no other from being served; `passed_over` has it
+            return []
         return sorted(int(entry.name) for entry in entries if is_version(entry.name))
 
     def model_file(self, name: str, version: int) -> Path:
