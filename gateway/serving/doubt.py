@@ -1,7 +1,8 @@
 """Whether a long run on the event loop was the model's doing, or that of a busy host which kept the loop waiting.
 
-The same run is made once more, in a thread, and judged by the processor time that it takes there: that does not grow
-while the thread waits for a core or for the interpreter.
+Where the loop has had less processor time than a long run takes since the last look at it, just before the run, the
+host was. Else the same run is made once more, in a thread, and judged by the processor time that it takes there: that
+does not grow while the thread waits for a core or for the interpreter.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from typing import Final
 from gateway.serving.batch import Batch, Run
 
 LONG_NS: Final = 5_000_000  # for a run on the event loop
+LOOK_NS: Final = 2_000_000  # a look at the processor time is no older when a run begins: one costs some 0.3 us
 ENOUGH_S: Final = 0.25  # of the second run; what is not proven by then was not the model's doing
 log: Final = logging.getLogger("gateway.serving")
 
@@ -26,6 +28,18 @@ class Doubt:
         self._label = label
         self._run = run
         self._enough_ns = LONG_NS // threads
+        self._seen_ns = 0
+        self.due_ns = 0  # on the monotonic clock: a run that begins later is to be looked at before
+
+    def look(self, now_ns: int) -> None:
+        """A run is about to begin on the event loop, whose thread this is."""
+        self.due_ns = now_ns + LOOK_NS
+        self._seen_ns = time.thread_time_ns()
+
+    @property
+    def is_cleared(self) -> bool:
+        """Whether the run that has just ended cannot have been long by the model's doing."""
+        return time.thread_time_ns() - self._seen_ns < self._enough_ns
 
     def settle(self, batch: Batch, ns: int, then: Callable[[bool], None]) -> None:
         """`batch` has taken `ns` on the running event loop, on which `then` is told whether it will again."""
