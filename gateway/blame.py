@@ -2,16 +2,17 @@
 
 Breaker and limits count a failure that stable does not share. Only stable's own verdict on the input acquits: its
 error, its refusal, an answer that fails the check that candidates must pass, a run that takes more processor time than
-the candidate had. Its overload, its time-out, the end of its process acquit no one: a candidate that takes all
-processors or all memory makes stable fail as well. What is never known (the worker ends first) counts for nothing; a
-client that goes first changes nothing: stable is asked all the same.
+the candidate had, or than stable usually takes, and is not over by the deadline. Its overload, its time-out, the end of
+its process acquit no one: a candidate that takes all processors or all memory makes stable fail as well. But nor do
+they accuse of being late: in a gateway that has too much to do both versions are. There, silence alone stops. What is
+never known (the worker ends first) counts for nothing; a client that goes first changes nothing: stable is asked all
+the same.
 
 Comparisons count what fails, shared or not, for the version that the request was drawn for, by the same rules for both:
 stable's answer counts as a failure where it fails the check, or takes longer than the candidate might have taken.
 So two equal versions fail alike. What stable refuses is the client's mistake, and counts for neither.
 """
 
-import time
 from enum import Enum, auto
 from typing import Final
 
@@ -91,8 +92,9 @@ class Blame:
         served, outcome, failed_ns, call.accused_ns = call.served, Outcome(call.rescued), call.accused_ns, 0
         assert served.release.candidate is not None
         late, took_ns = outcome is TIMEOUT, failed_ns - call.started_ns
-        too_much = late and spent_ns >= call.patience_ns
-        too_little = late and not (call.fair and served.stable.pace.p99_ns <= call.patience_ns)
+        p99_ns = served.stable.pace.p99_ns
+        too_much = late and spent_ns >= (call.patience_ns if verdict is not Verdict.SILENT else p99_ns) > 0
+        too_little = late and not (call.fair and p99_ns <= call.patience_ns)
         excused = verdict in (Verdict.FAILS_TOO, Verdict.REFUSES) or too_much or too_little
         tally = served.versions[served.release.candidate].tally
         tally.failure(CANDIDATE, EXCUSED if excused else outcome, took_ns)
@@ -102,10 +104,11 @@ class Blame:
                 self._recorder.failure(call, candidate=True)
             if took_ns > served.slow_after_ns:
                 self._recorder.slow(call, candidate=True)
-        breaker, now_ns, unanswered = served.breaker, time.monotonic_ns(), late and not too_much
-        trip = breaker.failure(
-            call.epoch, call.answers, call.started_ns, now_ns, late=late, unanswered=unanswered, excused=excused
-        )
+        trip = served.breaker.failure(
+            call.epoch, call.answers, failed_ns,
+            late=late, unanswered=late and not too_much,
+            guilty=not excused and (verdict is Verdict.DOES_WELL or not late),
+        )  # fmt: skip
         if trip:
             tally.tripped(trip)
             served.switch.trip(call.epoch)

@@ -5,7 +5,8 @@ from typing import Final
 from gateway.shm.tally import TRIPS
 
 UNANSWERED: Final = 10  # requests in a row without an answer, whoever is to blame for each
-LASTING_NS: Final = 500_000_000  # a shorter silence may be the machine's: one pause makes all that is under way late
+LASTING_NS: Final = 500_000_000  # a shorter row may be the machine's: one pause makes all that is under way late
+SILENCE_NS: Final = 3_000_000_000  # the same where stable does not show that it does better
 
 
 class Breaker:
@@ -13,18 +14,22 @@ class Breaker:
 
     `answers` counts the candidate's answers: failures are in a row while it stands still. A failure is weighed after
     stable has been asked, and by then the candidate may have answered others: so each brings along what `answers` was
-    when it happened. Errors stop at `limit`. What came too late does so only if the candidate has been silent for
-    LASTING_NS as well.
+    when it happened. Errors stop at `limit`. What came too late does so only if LASTING_NS after the first of the row
+    there is still no answer (all that one pause makes late is known at once, when it is over), and if stable has done
+    well on most of it: where there is too much to do for both, it does not. There, and where no request tells whose
+    fault it is, SILENCE_NS without any answer stop it.
     """
 
-    __slots__ = ("_epoch", "_failures", "_limit", "_row", "_since_ns", "_sudden", "_unanswered", "answers")
+    __slots__ = (
+        "_epoch", "_failures", "_late", "_limit", "_row", "_row_ns", "_silent_ns", "_sudden", "_unanswered", "answers",
+    )  # fmt: skip
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._epoch = 0
         self._row = -1
-        self._since_ns = 0
-        self._failures = self._sudden = self._unanswered = 0
+        self._row_ns = self._silent_ns = 0
+        self._failures = self._late = self._sudden = self._unanswered = 0
         self.answers = 0
 
     def success(self) -> None:
@@ -35,22 +40,27 @@ class Breaker:
         """The candidate has answered a copy, or a request that asked for it by number: it does not hang."""
         self._unanswered = 0
 
-    def failure(
-        self, epoch: int, answers: int, began_ns: int, now_ns: int, *, late: bool, unanswered: bool, excused: bool
-    ) -> str:
-        """A failure has been weighed, of a request that was decided in `epoch` at `began_ns`: why it must stop, or "".
+    def failure(self, epoch: int, answers: int, failed_ns: int, *, late: bool, unanswered: bool, guilty: bool) -> str:
+        """A failure of `failed_ns`, on a request decided in `epoch`, has been weighed: why it must stop, or "".
 
-        `late`: it took too long; `unanswered`: and counts as no answer; `excused`: it is not the candidate's fault.
+        `late`: it took too long; `unanswered`: and counts as no answer; `guilty`: it is known to be the candidate's
+        fault.
         """
         if answers != self.answers or epoch < self._epoch:
             return ""
         if epoch != self._epoch or answers != self._row:
-            self._epoch, self._row, self._since_ns = epoch, answers, began_ns
-            self._failures = self._sudden = self._unanswered = 0
+            self._epoch, self._row, self._row_ns = epoch, answers, failed_ns
+            self._failures = self._late = self._sudden = self._unanswered = 0
+        if not late:  # an answer, if a bad one
+            self._unanswered = 0
+        elif unanswered and not self._unanswered:
+            self._silent_ns = failed_ns
         self._unanswered += unanswered
-        self._failures += not excused
-        self._sudden += not (excused or late)
-        lasting = now_ns - self._since_ns >= LASTING_NS
+        self._late += late
+        self._failures += guilty
+        self._sudden += guilty and not late
+        lasting = failed_ns - self._row_ns >= LASTING_NS and 2 * self._failures > self._late
         if self._sudden >= self._limit or (lasting and self._failures >= self._limit):
             return TRIPS[1]
-        return TRIPS[2] if lasting and self._unanswered >= UNANSWERED else ""
+        silent = self._unanswered >= UNANSWERED and failed_ns - self._silent_ns >= SILENCE_NS
+        return TRIPS[2] if silent else ""

@@ -18,7 +18,6 @@ from loadtests.simulation import ALPHA
 REQUESTS: Final = 100_000
 WEIGHTS: Final = (0.05, 0.1, 0.5)
 LIMIT: Final = 5
-EVERY_NS: Final = 1_000_000  # a request
 Bools = npt.NDArray[np.bool_]
 
 
@@ -58,15 +57,15 @@ def stopped_by_breaker(seed: int, way: str) -> bool:
     kind = generator.random(len(drawn))
     bad = kind < traffic.bad
     late = ~bad & (generator.random(len(drawn)) < traffic.tight * traffic.late)
-    breaker, before = Breaker(LIMIT), -1
+    breaker, before, now_ns = Breaker(LIMIT), -1, 0
     for position in np.flatnonzero(bad | late).tolist():
         if position > before + 1:
             breaker.success()
         before = position
-        now_ns = int(drawn[position]) * EVERY_NS
+        now_ns += LASTING_NS  # however long it takes
         found = breaker.failure(
-            1, breaker.answers, now_ns - LASTING_NS, now_ns,
-            late=bool(late[position]), unanswered=bool(late[position]), excused=bool(bad[position]),
+            1, breaker.answers, now_ns,
+            late=bool(late[position]), unanswered=bool(late[position]), guilty=not bad[position],
         )  # fmt: skip
         if found:
             return True
