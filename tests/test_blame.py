@@ -200,7 +200,7 @@ def test_a_deadline_just_above_the_inputs_own_run_time_stops_no_twin(
         for _ in range(25):
             answer = await bench.ask(row(turns=400_000), variant="candidate", timeout_us=30_000)
             assert isinstance(answer, DeadlineExceeded)
-        assert not bench.switch.tripped
+            assert not bench.switch.tripped
         assert bench.candidate["excused"] > 12, "but where stable got no processor for its p99"
 
     on_loop(tmp_path, test, rules=routing(weight))
