@@ -51,6 +51,12 @@ def _outcome_of(error: BaseException) -> Outcome:
     return Outcome.MODEL_ERROR
 
 
+def is_sound(call: Call, answer: Answer, encoded: EncodedResponse) -> bool:
+    """Whether stable's answer is one that a candidate might give."""
+    is_all_json = encoded.json_length is None and call.request.outputs is None
+    return call.version.passes(call.feeds, answer, encoded.body if is_all_json else b"")
+
+
 class Blame:
     """Weighs failures, and tells the guards: by counters, by evidence, by the breaker."""
 
@@ -63,19 +69,17 @@ class Blame:
         call.accused_ns = now_ns
         call.answers = call.served.breaker.answers
 
-    def answered(self, call: Call, answer: Answer, encoded: EncodedResponse, ended_ns: int, spent_ns: int) -> bool:
-        """Stable has answered, after a run of `spent_ns`; whether its answer is one that a candidate might give."""
-        served, version, asked_ns = call.served, call.version, call.asked_ns
-        version.pace.add(ended_ns - (asked_ns or call.started_ns))
-        if not (asked_ns or call.patience_ns or served.mirror_ppm):
-            return True
-        is_all_json = encoded.json_length is None and call.request.outputs is None
-        sound = version.passes(call.feeds, answer, encoded.body if is_all_json else b"")
+    def answered(self, call: Call, answer: Answer, encoded: EncodedResponse, ended_ns: int, spent_ns: int) -> None:
+        """Stable has answered, after a run of `spent_ns`."""
+        asked_ns = call.asked_ns
+        call.version.pace.add(ended_ns - (asked_ns or call.started_ns))
         if call.accused_ns:
+            sound = is_sound(call, answer, encoded)
             self.settle(call, Verdict.DOES_WELL if sound else Verdict.FAILS_TOO, spent_ns)
-        elif not asked_ns and (not sound or (call.fair and ended_ns - call.started_ns > call.patience_ns)):
-            self._recorder.failure(call, candidate=False)
-        return sound
+        elif call.patience_ns and not asked_ns and call.served.failures_compared:
+            late = call.fair and ended_ns - call.started_ns > call.patience_ns
+            if late or not is_sound(call, answer, encoded):
+                self._recorder.failure(call, candidate=False)
 
     def failed(self, call: Call, error: Exception, outcome: Outcome, spent_ns: int, duration_ns: int) -> None:
         """Stable has failed, or a version that was asked for by its number."""

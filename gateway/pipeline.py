@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Final
 
-from gateway.blame import Blame, Verdict
+from gateway.blame import Blame, Verdict, is_sound
 from gateway.call import Call, Source
 from gateway.deployment import Deployment
 from gateway.errors import Conflict, InvalidRequest, NotFound, Outcome, Overloaded, RequestError
@@ -223,10 +223,9 @@ class Gateway:
         encoded = encoded_body(call, answer, {"prediction_id": token.decode(), "variant": variant, "route": route})
         ended_ns = time.monotonic_ns()
         duration_ns = ended_ns - call.started_ns
-        sound = True
         if served.compared:
             if variant is STABLE:
-                sound = self._blame.answered(call, answer, encoded, ended_ns, spent_ns)
+                self._blame.answered(call, answer, encoded, ended_ns, spent_ns)
             elif variant is PINNED and not version.stable:
                 served.breaker.heard()
         reply = Reply(
@@ -240,10 +239,10 @@ class Gateway:
             _classify(call, classes)
         if (
             served.mirror_ppm
-            and sound
             and variant is STABLE
             and not rescued
             and is_mirrored(call.nonce, served.mirror_ppm)
+            and is_sound(call, answer, encoded)
         ):
             self._mirror.offer(call, token, answer, classes)  # unless rescued: the candidate has failed already
         if duration_ns > served.slow_after_ns and not rescued:

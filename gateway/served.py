@@ -20,8 +20,9 @@ class ServedModel:
     """One model in service: its release, the versions that the release names, and what stops the candidate."""
 
     __slots__ = (
-        "_constants", "_generation", "breaker", "compared", "header_keys", "mirror_ppm", "modality", "name", "names",
-        "release", "rescue_after_ns", "slow_after_ns", "stable", "strata", "switch", "versions",
+        "_constants", "_generation", "breaker", "compared", "failures_compared", "header_keys", "mirror_ppm",
+        "modality", "name", "names", "release", "rescue_after_ns", "slow_after_ns", "stable", "strata", "switch",
+        "versions",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +48,7 @@ class ServedModel:
         self.rescue_after_ns = int((settings.rescue or RescueSettings()).timeout * 1e9)
         self.slow_after_ns = _slow_after_ns(guards)
         self.compared = release.candidate is not None
+        self.failures_compared = any(guard.metric == "failures" for guard in guards.comparisons)
         self.mirror_ppm = round(settings.mirror.weight * 10_000) if settings.mirror and release.candidate else 0
         self.names = {route: names_of(name, route) for route in (*routes, DEFAULT_ROUTE, PINNED_ROUTE)}
         self.strata = {route: index for index, route in enumerate(routes[:UNSTRATIFIED])}

@@ -93,8 +93,9 @@ class Bench:
 
 def routing(weight: float = 50, **more: Any) -> RoutingSettings:
     split = {"stickiness": "prediction", "routes": [{"name": "everyone", "weight": weight}]}
+    guards = {"comparisons": [{"name": "errors", "metric": "failures"}]}
     return RoutingSettings.model_validate(
-        {"models": {moody.NAME: {"stable": 1, "candidate": 2, "split": split, **more}}}
+        {"models": {moody.NAME: {"stable": 1, "candidate": 2, "split": split, "guards": guards, **more}}}
     )
 
 
