@@ -15,6 +15,8 @@ from tests.browser.conftest import listened
 from tests.running import GatewayProcess
 from tests.security.guarded import guarded, left_behind
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SCREENS: list[Any] = [("light", 1360, 900), ("dark", 1360, 900), ("light", 375, 740), ("dark", 375, 740)]
 

@@ -20,6 +20,8 @@ from tests.serving import onnx_models
 from tests.serving.onnx_models import FLOAT, save
 from tests.web.test_connection import row
 
+pytestmark = pytest.mark.slow
+
 EVERYONE = {"stable": 1, "candidate": 2, "split": {"routes": [{"name": "everyone", "weight": 100}]}}
 
 

@@ -12,6 +12,8 @@ import yaml
 from tests.monitoring.expressions import CONFIG, DASHBOARDS, FILES, of_alerts, panels
 from tests.monitoring.prometheus import promtool
 
+pytestmark = pytest.mark.slow
+
 PROMETHEUS = CONFIG / "prometheus"
 ALERTS = [name for name, _ in of_alerts()]
 

@@ -15,6 +15,8 @@ from tests.processes.test_commands import command
 from tests.running import GatewayProcess
 from tests.web.test_changes import ROUTING, file_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[GatewayProcess]:

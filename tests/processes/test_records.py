@@ -28,6 +28,8 @@ from tests.running import GatewayProcess
 from tests.serving import onnx_models
 from tests.serving.onnx_models import place
 
+pytestmark = pytest.mark.slow
+
 KILLS = 5
 CONNECTIONS = 16
 FLAWED = "/v2/models/flawed/infer"
@@ -59,7 +61,6 @@ def drained(again: "subprocess.Popen[bytes]") -> None:
     assert again.wait(60) == 0
 
 
-@pytest.mark.slow
 def test_every_answered_prediction_is_recorded_once_whoever_is_killed(tmp_path: Path) -> None:
     generator = random.Random(4)
     running, told = gateway(tmp_path), Told()
@@ -83,7 +84,6 @@ def test_every_answered_prediction_is_recorded_once_whoever_is_killed(tmp_path: 
     assert rings(running) == []
 
 
-@pytest.mark.slow
 def test_a_killed_control_process_loses_none_of_what_orphans_answer(tmp_path: Path) -> None:
     running, told = gateway(tmp_path), Told()
     with running, Client(("127.0.0.1", running.port), CONNECTIONS, requests(1.0), reconnect=True) as client:

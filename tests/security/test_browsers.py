@@ -14,6 +14,8 @@ from tests.running import GatewayProcess, free_port
 from tests.security.guarded import Guarded, bearer, guarded
 from tests.test_cli import gateway as command
 
+pytestmark = pytest.mark.slow
+
 EVIL = "http://evil.example"
 ORDERS = ("stop", "resume", "promote")
 FROM_ELSEWHERE: list[dict[str, str]] = [

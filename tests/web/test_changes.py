@@ -12,6 +12,8 @@ from loadtests.client import Client, Seen
 from tests.processes.flawed import SPLIT, gateway, release, requests, until
 from tests.running import GatewayProcess
 
+pytestmark = pytest.mark.slow
+
 ROUTING = """\
 # What meets whom.
 models:
