@@ -179,7 +179,7 @@ async def test_a_broken_model_without_a_release_is_left_out_and_the_others_serve
         assert reasons["garbage", 1].startswith(f"{file}: ")
         assert reasons["settings", 1].startswith(f"{tmp_path / 'settings' / 'model.yaml'}: threads")
         assert reasons["empty", 1] == f"{tmp_path / 'empty' / '1' / 'model.onnx'} is missing"
-        assert [entry.name for entry in deployment.failures()] == ["garbage", "settings"]  # what holds no file is no version
+        assert [entry.name for entry in deployment.failures()] == ["garbage", "settings"]  # a folder is no version
 
 
 @on_a_loop
