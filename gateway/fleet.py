@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from multiprocessing import Pipe
 from typing import Final
 
 from gateway.member import Member, WorkerState
@@ -26,6 +25,7 @@ from gateway.orders import (
     Warm,
     Wish,
 )
+from gateway.pipe import pipe
 from gateway.priority import hurried
 
 BACK_OFF_S: Final = (
@@ -155,7 +155,7 @@ class Fleet:
             member.process.wait()
 
     def _spawn(self, index: int) -> None:
-        ours, theirs = Pipe()
+        ours, theirs = pipe()
         command = [sys.executable, "-m", "gateway.worker", str(theirs.fileno())]
         process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
         theirs.close()

@@ -44,6 +44,7 @@ from gateway.orders import (
     Warm,
     Wish,
 )
+from gateway.pipe import PatientPipe
 from gateway.pipeline import Gateway
 from gateway.priority import be_ordinary
 from gateway.recorder import Recorder
@@ -278,7 +279,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # control's own limit, inherited (gateway.priority)
     be_ordinary()
-    pipe: Any = Connection(int(sys.argv[1]))
+    pipe: Any = PatientPipe(int(sys.argv[1]))
     start: Start = pipe.recv()
     configure(start.settings.server.log, "worker", start.worker)
     try:

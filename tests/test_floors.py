@@ -30,6 +30,7 @@ FLOORS = {
     "breaker": 2,
     "served": 4,
     "orders": 4,
+    "pipe": 0,
     "deployment": 5,
     "member": 5,
     "fleet": 6,
