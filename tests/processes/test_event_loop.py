@@ -13,7 +13,7 @@ from tests.running import GatewayProcess
 from tests.serving import onnx_models, stretching
 from tests.web.test_connection import Wire, get, post, row
 
-PATIENCE_US = 200_000
+PATIENCE_US = 100_000
 PATIENCE_S = PATIENCE_US / 1e6
 LATE_S = 3.0  # for the answer at a deadline, on a machine that has other things to do: the runs take longer
 DEAR = {  # an input on which each model takes half a second at least, where nothing ends its run
