@@ -11,7 +11,7 @@ import pytest
 
 from gateway.serving.reach import Reach
 from gateway.serving.version import load_version
-from gateway.settings.model_settings import ModelSettings
+from gateway.settings.model_settings import BatchingSettings, ModelSettings
 from loadtests import models as loadtest_models
 from tests.serving import onnx_models, stretching
 
@@ -62,7 +62,7 @@ def test_a_full_size_input_in_warmup_json_is_what_counts(tmp_path: Path) -> None
     file = stretching.convolving(tmp_path / "m" / "1" / "model.onnx")
     tensor = {"name": "x", "datatype": "FP32", "shape": [2, 1, 6, 5], "data": list(range(60))}
     (tmp_path / "m" / "warmup.json").write_text(json.dumps({"inputs": [tensor]}))
-    reach = reach_of(file)
+    reach = reach_of(file, ModelSettings(batching=BatchingSettings(max_size=4)))  # 32 rows take about a millisecond
     assert reach.obstacle == ""
     assert reach.covers({"x": np.zeros((1, 1, 6, 5), np.float32)})
     assert reach.covers({"x": np.zeros((1, 1, 5, 6), np.float32)})
