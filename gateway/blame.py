@@ -18,7 +18,6 @@ from typing import Final
 
 from gateway.call import Call
 from gateway.errors import InvalidOutput, InvalidRequest, ModelFailed, NoMemory, Outcome, RequestError
-from gateway.protocol.encode import EncodedResponse
 from gateway.recorder import BLAMED, Recorder
 from gateway.routing.release import CANDIDATE
 from gateway.serving.batch import Answer
@@ -51,12 +50,6 @@ def _outcome_of(error: BaseException) -> Outcome:
     return Outcome.MODEL_ERROR
 
 
-def is_sound(call: Call, answer: Answer, encoded: EncodedResponse) -> bool:
-    """Whether stable's answer is one that a candidate might give."""
-    is_all_json = encoded.json_length is None and call.request.outputs is None
-    return call.version.passes(call.feeds, answer, encoded.body if is_all_json else b"")
-
-
 class Blame:
     """Weighs failures, and tells the guards: by counters, by evidence, by the breaker."""
 
@@ -69,16 +62,21 @@ class Blame:
         call.accused_ns = now_ns
         call.answers = call.served.breaker.answers
 
-    def answered(self, call: Call, answer: Answer, encoded: EncodedResponse, ended_ns: int, spent_ns: int) -> None:
-        """Stable has answered, after a run of `spent_ns`."""
-        asked_ns = call.asked_ns
-        call.version.pace.add(ended_ns - (asked_ns or call.started_ns))
+    def rescued(self, call: Call, answer: Answer, finite: bool, ended_ns: int, spent_ns: int) -> None:
+        """Stable has answered in the candidate's place, after a run of `spent_ns`.
+
+        `finite`: the answer is known to hold no NaN and no infinity.
+        """
+        call.version.took(ended_ns - call.asked_ns)
         if call.accused_ns:
-            sound = is_sound(call, answer, encoded)
+            sound = call.version.passes(call.feeds, answer, finite)
             self.settle(call, Verdict.DOES_WELL if sound else Verdict.FAILS_TOO, spent_ns)
-        elif call.patience_ns and not asked_ns and call.served.failures_compared:
-            late = call.fair and ended_ns - call.started_ns > call.patience_ns
-            if late or not is_sound(call, answer, encoded):
+
+    def answered(self, call: Call, answer: Answer, finite: bool, duration_ns: int) -> None:
+        """Stable has answered what it was drawn for: late, or not as a candidate may."""
+        if call.patience_ns:
+            late = call.fair and duration_ns > call.patience_ns
+            if late or not call.version.passes(call.feeds, answer, finite):
                 self._recorder.failure(call, candidate=False)
 
     def failed(self, call: Call, error: Exception, outcome: Outcome, spent_ns: int, duration_ns: int) -> None:

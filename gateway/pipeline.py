@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Final
 
-from gateway.blame import Blame, Verdict, is_sound
+from gateway.blame import Blame, Verdict
 from gateway.call import Call, Source
 from gateway.deployment import Deployment
 from gateway.errors import Conflict, InvalidRequest, NotFound, Outcome, Overloaded, RequestError
@@ -20,6 +20,7 @@ from gateway.records.token_keys import ephemeral_keys
 from gateway.reply import Reply, encoded_body
 from gateway.routing.attributes import Attributes
 from gateway.routing.release import CANDIDATE, PINNED, STABLE
+from gateway.routing.split import BUCKETS
 from gateway.served import ServedModel
 from gateway.serving.batch import Answer, BatchItem
 from gateway.serving.classes import NO_CLASS
@@ -30,8 +31,6 @@ from gateway.shm.tally import UNSTRATIFIED
 from gateway.tensors import InferRequest
 
 STOPPED: Final = "stopped"
-MARGIN_NS: Final = 4_000_000  # from a time-out to the start of stable: timers count in ms, and a busy core waits
-MARGIN_PART: Final = 8  # of the whole, where that is more
 
 
 class Gateway:
@@ -102,8 +101,8 @@ class Gateway:
         nonce = self._next_nonce()
         if self.recorder.must_record:
             self.recorder.admit(nonce, len(source.body))
-        if pinned is None and served.stable.signature.initializers and _needs_stable(served, request):
-            pinned = release.stable
+        if served.overridable and pinned is None and served.stable.signature.overrides(request):
+            pinned = release.stable  # a candidate need not have these weights: it is compared with nothing
         if pinned is None:
             decision = release.decide(attributes, nonce, stopped)
         elif stopped and pinned == release.candidate:
@@ -169,7 +168,7 @@ class Gateway:
         try:
             if call.decision.variant is PINNED and not call.version.stable and self._is_stopped(call):
                 raise _stopped(call.served)
-            return self._answered(call, submitted.result(), _spent_ns(submitted))
+            return self._answered(call, submitted.result(), _spent_ns(submitted) if call.accused_ns else 0)
         except RequestError as error:
             self._failed(call, error, _spent_ns(submitted))
             raise
@@ -187,8 +186,13 @@ class Gateway:
         given_ns = self._given_ns(request) if request.parameters else self._timeout_ns
         call.deadline_ns = call.started_ns + given_ns
         call.epoch = call.served.switch.epoch
-        if call.decision.weight_ppm:
-            _divide(call, given_ns)
+        if call.decision.weight_ppm:  # then its patience is worked out, before it matters whom it was drawn for
+            allowance = call.served.allowance
+            if call.started_ns > allowance.due_ns or allowance.given_ns != given_ns:
+                allowance.renew(given_ns, call.started_ns)
+            call.patience_ns, call.fair = allowance.patience_ns, allowance.fair
+            if not call.patience_ns:
+                _keep_whole(call)
         signature = call.version.signature
         if call.decision.variant is CANDIDATE:
             call.stable_feeds = call.served.stable.signature.bind(request)
@@ -220,16 +224,24 @@ class Gateway:
         predicted = classes[0] if len(classes) == 1 else NO_CLASS
         said = ROWS if predicted == NO_CLASS and version.has_rows(answer, classes) else predicted
         token = call.prediction_id = self._token(served.names[route], decision, call.nonce, said, bool(rescued))
-        encoded = encoded_body(call, answer, {"prediction_id": token.decode(), "variant": variant, "route": route})
+        extra = {"prediction_id": token.decode(), "variant": variant, "route": route}
+        body, json_length, finite = encoded_body(call, answer, extra)
         ended_ns = time.monotonic_ns()
         duration_ns = ended_ns - call.started_ns
         if served.compared:
             if variant is STABLE:
-                self._blame.answered(call, answer, encoded, ended_ns, spent_ns)
+                if rescued:
+                    self._blame.rescued(call, answer, finite, ended_ns, spent_ns)
+                else:
+                    version.took(duration_ns)
+                    if served.failures_compared and (
+                        duration_ns > call.patience_ns or not version.passes(call.feeds, answer, finite)
+                    ):
+                        self._blame.answered(call, answer, finite, duration_ns)
             elif variant is PINNED and not version.stable:
                 served.breaker.heard()
         reply = Reply(
-            encoded.body, encoded.json_length, token, version.text, variant, call.source.origin, predicted, duration_ns,
+            body, json_length, token, version.text, variant, call.source.origin, predicted, duration_ns,
             answer.queued_ns, answer.batch_rows,
         )  # fmt: skip
         if self.recorder.must_record:
@@ -242,7 +254,7 @@ class Gateway:
             and variant is STABLE
             and not rescued
             and is_mirrored(call.nonce, served.mirror_ppm)
-            and is_sound(call, answer, encoded)
+            and version.passes(call.feeds, answer, finite)
         ):
             self._mirror.offer(call, token, answer, classes)  # unless rescued: the candidate has failed already
         if duration_ns > served.slow_after_ns and not rescued:
@@ -251,37 +263,16 @@ class Gateway:
 
 
 def _classify(call: Call, classes: Sequence[int]) -> None:
-    stratum = UNSTRATIFIED if call.rescued else call.served.stratum(call.decision)
+    """Count them by route, where chance decided."""
+    drawn = 0 < call.decision.weight_ppm < BUCKETS and not call.rescued
+    stratum = call.served.strata.get(call.decision.route, UNSTRATIFIED) if drawn else UNSTRATIFIED
     for index in classes:
         if index >= 0:
             call.version.tally.classified(stratum, index)
 
 
-def _needs_stable(served: ServedModel, request: InferRequest) -> bool:
-    """It overrides weights of stable's, which a candidate need not have: it is not split, and compared with nothing."""
-    return served.release.candidate is not None and served.stable.signature.overrides(request)
-
-
-def _divide(call: Call, given_ns: int) -> None:
-    """How long the candidate may take, before it matters whom the call was drawn for: what stable does not need.
-
-    Where that is less than stable takes, the time is too short for both, and the call is stable's.
-    """
-    served = call.served
-    pace = served.stable.pace
-    pace.left -= 1
-    if pace.left <= 0:
-        pace.renew()
-    p99_ns = pace.p99_ns
-    left_ns = given_ns - p99_ns - (given_ns // MARGIN_PART if given_ns > MARGIN_PART * MARGIN_NS else MARGIN_NS)
-    if left_ns < p99_ns or left_ns <= 0:
-        _keep_whole(call)
-        return
-    patience_ns = call.patience_ns = left_ns if left_ns < served.rescue_after_ns else served.rescue_after_ns
-    call.fair = 0 < p99_ns <= patience_ns
-
-
 def _keep_whole(call: Call) -> None:
+    """Its time is too short to be divided: it is stable's, whomever it was drawn for."""
     served = call.served
     assert served.release.candidate is not None
     served.versions[served.release.candidate].tally.unsplit()

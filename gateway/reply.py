@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gateway.call import Call, Origin
 from gateway.protocol.classification import classify
-from gateway.protocol.encode import EncodedResponse, encode_json, encode_response, json_output
+from gateway.protocol.encode import encode_json, encode_response, json_output
 from gateway.serving.batch import Answer
 from gateway.serving.version import ModelVersion
 from gateway.tensors import InferResponse, RequestedOutput, Tensor
@@ -30,17 +30,23 @@ class Reply:
     rows: int
 
 
-def encoded_body(call: Call, answer: Answer, parameters: dict[str, str]) -> EncodedResponse:
-    """What the model answers to the call, as the call asks for it; raises InvalidRequest where that cannot be."""
+def encoded_body(call: Call, answer: Answer, parameters: dict[str, str]) -> tuple[bytes, int | None, bool]:
+    """What the model answers to the call, as the call asks for it; raises InvalidRequest where that cannot be.
+
+    A body, the length of its JSON where raw tensors follow (else None), and whether the whole answer is in it and holds
+    no NaN or infinity for sure.
+    """
     version, request = call.version, call.request
     if request.outputs is not None or request.binary_output:
-        return encode_response(_response(call, answer, parameters))
+        encoded = encode_response(_response(call, answer, parameters))
+        return encoded.body, encoded.json_length, False
     outputs = [
-        json_output(spec.name, spec.datatype, result, more)
-        for spec, result, more in zip(version.signature.outputs, answer, version.output_parameters, strict=True)
+        json_output(name, datatype, result, more)
+        for (name, datatype, more), result in zip(version.json_outputs, answer, strict=True)
         if result is not None
     ]
-    return EncodedResponse(encode_json(version.name, version.text, request.id, parameters, outputs), None)
+    text, finite = encode_json(version.name, version.text, request.id, parameters, outputs)
+    return text, None, finite
 
 
 def _response(call: Call, answer: Answer, parameters: dict[str, str]) -> InferResponse:

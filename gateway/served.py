@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from gateway.allowance import Allowance
 from gateway.breaker import Breaker
 from gateway.instruments import Instruments
 from gateway.records.entry import constant_part
@@ -20,9 +21,9 @@ class ServedModel:
     """One model in service: its release, the versions that the release names, and what stops the candidate."""
 
     __slots__ = (
-        "_constants", "_generation", "breaker", "compared", "failures_compared", "header_keys", "mirror_ppm",
-        "modality", "name", "names", "release", "rescue_after_ns", "slow_after_ns", "stable", "strata", "switch",
-        "versions",
+        "_constants", "_generation", "allowance", "breaker", "compared", "failures_compared", "header_keys",
+        "mirror_ppm", "modality", "name", "names", "overridable", "release", "rescue_after_ns", "slow_after_ns",
+        "stable", "strata", "switch", "versions",
     )  # fmt: skip
 
     def __init__(
@@ -47,7 +48,9 @@ class ServedModel:
         self.breaker = Breaker(guards.breaker.consecutive_failures)
         self.rescue_after_ns = int((settings.rescue or RescueSettings()).timeout * 1e9)
         self.slow_after_ns = _slow_after_ns(guards)
+        self.allowance = Allowance(self.stable.pace, self.rescue_after_ns)
         self.compared = release.candidate is not None
+        self.overridable = self.compared and bool(self.stable.signature.initializers)
         self.failures_compared = any(guard.metric == "failures" for guard in guards.comparisons)
         self.mirror_ppm = round(settings.mirror.weight * 10_000) if settings.mirror and release.candidate else 0
         self.names = {route: names_of(name, route) for route in (*routes, DEFAULT_ROUTE, PINNED_ROUTE)}
@@ -73,10 +76,6 @@ class ServedModel:
                 decision.propensity,
             )
         return found
-
-    def stratum(self, decision: Decision) -> int:
-        """Where predicted classes of such decisions are counted: by route, where chance decided."""
-        return self.strata.get(decision.route, UNSTRATIFIED) if decision.randomised else UNSTRATIFIED
 
 
 def _slow_after_ns(guards: GuardsSettings) -> int:

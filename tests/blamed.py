@@ -58,6 +58,12 @@ class Bench:
         outcomes = self.served.versions[2].tally.read().outcomes("candidate")
         return {str(outcome): count for outcome, count in outcomes.items() if count}
 
+    def set_pace(self, p99_ns: int) -> None:
+        """What is known of stable's, from now on."""
+        allowance = self.served.allowance
+        self.served.stable.pace.p99_ns = p99_ns
+        allowance.due_ns, allowance.given_ns = 2**63, 0
+
     def events(self) -> list[FailureEvent]:
         """Of failures, since the last call."""
         packed = bytes(self._events.pending(1 << 16))

@@ -175,7 +175,7 @@ def test_what_takes_both_too_long_stops_no_twin_and_counts_for_both(tmp_path: Pa
     """The candidate has 10 ms, the input takes several times as long: stable answers, and shows how long it takes."""
 
     async def test(bench: Bench) -> None:
-        bench.served.stable.pace.p99_ns, bench.served.stable.pace.left = 1_000_000, 10**9
+        bench.set_pace(1_000_000)
         for _ in range(12):
             for variant in ("candidate", "stable"):
                 assert (await bench.ask(HEAVY, variant=variant)).variant == "stable"
@@ -196,7 +196,7 @@ def test_a_deadline_just_above_the_inputs_own_run_time_stops_no_twin(
     monkeypatch.setattr("gateway.breaker.LASTING_NS", 100_000_000)
 
     async def test(bench: Bench) -> None:
-        bench.served.stable.pace.p99_ns, bench.served.stable.pace.left = 1_000_000, 10**9
+        bench.set_pace(1_000_000)
         for _ in range(25):
             answer = await bench.ask(row(turns=400_000), variant="candidate", timeout_us=30_000)
             assert isinstance(answer, DeadlineExceeded)
@@ -258,7 +258,7 @@ def test_stable_that_cannot_answer_for_want_of_time_acquits_no_one(
     monkeypatch.setattr("gateway.breaker.SILENCE_NS", 1_500_000_000)
 
     async def test(bench: Bench) -> None:
-        bench.served.stable.pace.p99_ns, bench.served.stable.pace.left = 1_000_000, 10**9
+        bench.set_pace(1_000_000)
         for _ in range(50):
             endless = drawn(bench, moody.body(row(turns=moody.HUNG)), "stable").feeds
             blocker = bench.served.stable.infer(endless, time.monotonic_ns() + 60_000_000)
@@ -311,7 +311,7 @@ def test_a_time_out_is_excused_if_stable_turns_out_to_take_longer(tmp_path: Path
     async def test(bench: Bench) -> None:
         pace = bench.served.stable.pace
         for _ in range(3):
-            pace.p99_ns, pace.left = 1_000_000, 10**9
+            bench.set_pace(1_000_000)
             call = candidates(bench, moody.body(row(luck=0.05)))
             assert call.fair
             submitted = bench.gateway.submit(call)
@@ -328,7 +328,7 @@ def test_a_time_out_is_excused_if_stable_turns_out_to_take_longer(tmp_path: Path
 
 def test_an_unknown_pace_splits_and_blames_no_time_out(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
-        bench.served.stable.pace.p99_ns, bench.served.stable.pace.left = 0, 10**9
+        bench.set_pace(0)
         call = bench.begin(moody.body(row(), timeout_us=10_000))
         assert (call.patience_ns, call.fair) == (6_000_000, False)
         assert bench.begin(moody.body(row(), timeout_us=4_000)).patience_ns == 0

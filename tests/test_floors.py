@@ -27,6 +27,7 @@ FLOORS = {
     "dataset": 4,
     "analysis": 4,
     "replay": 5,
+    "allowance": 3,
     "breaker": 2,
     "served": 4,
     "orders": 4,

@@ -7,14 +7,14 @@ A body with binary tensors is the JSON, then the raw tensors in the order in whi
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 import orjson
 
 from gateway.errors import InvalidRequest
 from gateway.protocol.constants import parse
-from gateway.protocol.depth import check_request
+from gateway.protocol.depth import LISTS, TENSOR, check_members
 from gateway.protocol.elements import datatype_of, from_base64, from_bytes, from_json, shaped, short
 from gateway.tensors import (
     DATATYPES,
@@ -29,6 +29,7 @@ from gateway.tensors import (
 )
 
 BASE64: Final = "base64"
+PLAIN: Final = 4  # members of an input: name, shape, datatype and data
 _UNSERVED: Final = {
     "sequence_id": "sequences are not served: a request stands alone",
     "shared_memory_region": "the shared memory extension is not served: send the data in the body",
@@ -76,19 +77,13 @@ def decode_request(body: bytes, json_length: int | None = None) -> InferRequest:
 def decode_strict(body: bytes, json_length: int | None = None) -> InferRequest:
     """The same; raises NotJson where the JSON holds NaN or Infinity as numbers too."""
     if json_length is None:
-        document = _document(body)
-        request = _request(document, None)
-        check_request(document)
-        return request
+        return _request(_document(body), None, False)
     if not 0 <= json_length <= len(body):
         raise InvalidRequest(
             f"Inference-Header-Content-Length must be the JSON's length; it says {json_length} of {len(body)} bytes"
         )
     view = memoryview(body)
-    document = _document(view[:json_length])
-    request = decode_document(document, view[json_length:])
-    check_request(document)
-    return request
+    return decode_document(_document(view[:json_length]), view[json_length:])
 
 
 def restated(error: NotJson, body: bytes, json_length: int | None) -> tuple[InferRequest, bytes, int | None]:
@@ -98,15 +93,17 @@ def restated(error: NotJson, body: bytes, json_length: int | None) -> tuple[Infe
         raise error
     document, text = parsed
     raw = None if json_length is None else memoryview(body)[json_length:]
-    request = decode_document(_object(document), raw)
-    check_request(document)
+    request = decode_document(document, raw)
     return (request, text, None) if raw is None else (request, b"".join((text, raw)), len(text))
 
 
-def decode_document(document: dict[str, Any], raw: bytes | memoryview | None) -> InferRequest:
-    """The request whose JSON has been parsed already. `raw`: what follows the JSON; None where nothing may."""
+def decode_document(document: Any, raw: bytes | memoryview | None, *, recorded: bool = False) -> InferRequest:
+    """The request whose JSON has been parsed already. `raw`: what follows the JSON; None where nothing may.
+
+    `recorded`: it has been answered already, maybe by a gateway that took what is nested deeper.
+    """
     tail = None if raw is None else _Tail(memoryview(raw))
-    request = _request(document, tail)
+    request = _request(document, tail, recorded)
     _refuse_rest(tail)
     return request
 
@@ -114,7 +111,7 @@ def decode_document(document: dict[str, Any], raw: bytes | memoryview | None) ->
 def decode_outputs(document: dict[str, Any], raw: bytes | memoryview | None) -> list[Tensor]:
     """The outputs of a response whose JSON has been parsed already; `raw`: what follows it. Raises InvalidRequest."""
     tail = None if raw is None else _Tail(memoryview(raw))
-    outputs = _inputs(document.get("outputs") or [], tail)
+    outputs = _inputs(document.get("outputs") or [], tail, True)
     _refuse_rest(tail)
     return outputs
 
@@ -137,18 +134,11 @@ def decode_raw(body: bytes, spec: TensorSpec) -> InferRequest:
     return InferRequest([Tensor(spec.name, spec.datatype, array)])
 
 
-def _document(text: bytes | memoryview) -> dict[str, Any]:
+def _document(text: bytes | memoryview) -> Any:
     try:
-        document = orjson.loads(text)
+        return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise NotJson(f"the body is not valid JSON: {error}{_binary_hint(text)}", error) from None
-    return _object(document)
-
-
-def _object(document: Any) -> dict[str, Any]:
-    if type(document) is not dict:
-        raise InvalidRequest('the body must be a JSON object: {"inputs": [...]}')
-    return cast(dict[str, Any], document)
 
 
 def _binary_hint(text: bytes | memoryview) -> str:
@@ -156,29 +146,35 @@ def _binary_hint(text: bytes | memoryview) -> str:
     return "; a body with binary tensors needs the header Inference-Header-Content-Length" if binary else ""
 
 
-def _request(document: dict[str, Any], tail: _Tail | None) -> InferRequest:
+def _request(document: Any, tail: _Tail | None, recorded: bool) -> InferRequest:
+    if type(document) is not dict:
+        raise InvalidRequest('the body must be a JSON object: {"inputs": [...]}')
     items = document.get("inputs")
     if type(items) is not list or not items:
         raise InvalidRequest('"inputs" must be a list of at least one tensor')
+    if len(document) == 1:
+        return InferRequest(_inputs(items, tail, recorded), None, None, NO_PARAMETERS)
     identifier = document.get("id")
     if identifier is not None and type(identifier) is not str:
         raise InvalidRequest(f'"id" must be a string, got {type(identifier).__name__}')
-    request = InferRequest(_inputs(items, tail), None, identifier, NO_PARAMETERS)
+    request = InferRequest(_inputs(items, tail, recorded), None, identifier, NO_PARAMETERS)
+    if not recorded:
+        check_members(document, LISTS)
     if "parameters" in document:
         request.parameters = _parameters(document)
         if request.parameters.get("content_type") == BASE64:
             raise InvalidRequest("parameters.content_type: base64 is said of an input, in the input's own parameters")
         request.binary_output = _flag(request.parameters, "binary_data_output") or False
     if "outputs" in document:
-        request.outputs = _requested_outputs(document["outputs"]) or None
+        request.outputs = _requested_outputs(document["outputs"], recorded) or None
     return request
 
 
-def _inputs(items: list[Any], tail: _Tail | None) -> list[Tensor]:
+def _inputs(items: list[Any], tail: _Tail | None, recorded: bool) -> list[Tensor]:
     inputs: list[Tensor] = []
     for item in items:
         try:
-            inputs.append(_input(item, tail))
+            inputs.append(_input(item, tail, recorded))
         except InvalidRequest as error:
             raise InvalidRequest(f"{_place('inputs', items, len(inputs))}: {error}") from None
     if len(inputs) > 1:
@@ -193,7 +189,7 @@ def _place(what: str, items: list[Any], index: int) -> str:
     return f"{what}[{index}]{name}"
 
 
-def _input(item: Any, tail: _Tail | None) -> Tensor:
+def _input(item: Any, tail: _Tail | None, recorded: bool) -> Tensor:
     if type(item) is not dict:
         raise InvalidRequest("must be an object with name, shape, datatype and data")
     name = item.get("name")
@@ -201,24 +197,29 @@ def _input(item: Any, tail: _Tail | None) -> Tensor:
         raise InvalidRequest("name must be a non-empty string")
     datatype = datatype_of(item.get("datatype"))
     shape: Any = item.get("shape")
+    if "data" in item and len(item) == PLAIN:
+        return Tensor(name, datatype.name, from_json(item["data"], datatype, shape), NO_PARAMETERS)
     parameters = _parameters(item) if "parameters" in item else NO_PARAMETERS
+    array = _data(item, parameters, datatype, shape, tail)
+    if parameters.get("content_type") == BASE64:  # MLServer's clients say so of what an input is written in
+        array = from_base64(array, datatype)
+    if not recorded:
+        check_members(item, TENSOR)
+    return Tensor(name, datatype.name, array, parameters)
+
+
+def _data(
+    item: Mapping[str, Any], parameters: Parameters, datatype: Datatype, shape: list[int], tail: _Tail | None
+) -> Array:
     if "data" in item:
         if "binary_data_size" in parameters:
             raise InvalidRequest("has both data and binary_data_size; send one of them")
-        return _tensor(name, datatype, from_json(item["data"], datatype, shape), parameters)
+        return from_json(item["data"], datatype, shape)
     if "binary_data_size" not in parameters:
         raise InvalidRequest("has neither data nor parameters.binary_data_size")
     if tail is None:
         raise InvalidRequest("binary_data_size needs the header Inference-Header-Content-Length")
-    raw = tail.take(parameters["binary_data_size"])
-    return _tensor(name, datatype, from_bytes(raw, datatype, shape), parameters)
-
-
-def _tensor(name: str, datatype: Datatype, array: Array, parameters: Parameters) -> Tensor:
-    """`content_type`, by which MLServer's clients say what an input is: base64 alone says how elements are written."""
-    if parameters and parameters.get("content_type") == BASE64:
-        array = from_base64(array, datatype)
-    return Tensor(name, datatype.name, array, parameters)
+    return from_bytes(tail.take(parameters["binary_data_size"]), datatype, shape)
 
 
 def _parameters(item: Mapping[str, Any]) -> Parameters:
@@ -240,7 +241,7 @@ def _flag(parameters: Parameters, name: str) -> bool | None:
     return value
 
 
-def _requested_outputs(items: Any) -> Sequence[RequestedOutput]:
+def _requested_outputs(items: Any, recorded: bool) -> Sequence[RequestedOutput]:
     if items is None:
         return []
     if type(items) is not list:
@@ -248,16 +249,18 @@ def _requested_outputs(items: Any) -> Sequence[RequestedOutput]:
     outputs: list[RequestedOutput] = []
     for item in items:
         try:
-            outputs.append(_requested_output(item))
+            outputs.append(_requested_output(item, recorded))
         except InvalidRequest as error:
             raise InvalidRequest(f"{_place('outputs', items, len(outputs))}: {error}") from None
     _refuse_duplicates("outputs", [output.name for output in outputs])
     return outputs
 
 
-def _requested_output(item: Any) -> RequestedOutput:
+def _requested_output(item: Any, recorded: bool) -> RequestedOutput:
     if type(item) is not dict or type(item.get("name")) is not str:
         raise InvalidRequest("must be an object with a name")
+    if not recorded:
+        check_members(item)
     parameters = _parameters(item)
     classification = parameters.get("classification", 0)
     if type(classification) is not int or classification < 0:

@@ -11,10 +11,8 @@ from gateway.errors import InvalidRequest
 
 DEEPEST: Final = 32  # levels of lists and objects in one value
 _NESTED: Final = frozenset({list, dict})
-_PLAIN: Final = 4  # members of an input: name, shape, datatype and data
-_TENSOR: Final = frozenset({"data", "shape"})  # bounded by their own form
-_LISTS: Final = frozenset({"inputs", "outputs"})
-_NONE: Final[Set[str]] = frozenset()
+TENSOR: Final = frozenset({"data", "shape"})  # of an input: bounded by their own form
+LISTS: Final = frozenset({"inputs", "outputs"})  # of a request: their items are checked one by one
 
 
 def check_depth(value: Any, name: str) -> None:
@@ -28,34 +26,16 @@ def check_depth(value: Any, name: str) -> None:
         raise InvalidRequest(f"{name} is nested too deeply: at most {DEEPEST} levels of lists and objects are recorded")
 
 
-def check_request(document: Mapping[str, Any]) -> None:
-    """The same for all that a V2 request holds beside its tensors, which have been read already: known keys or not.
-
-    A request of tensors alone costs a look at its lengths.
-    """
-    if len(document) > 1:
-        _check_members(document, _LISTS)
-        if outputs := document.get("outputs"):
-            for index, item in enumerate(outputs):
-                _check_members(item, _NONE, "outputs", index)
-    for index, item in enumerate(document["inputs"]):
-        if len(item) > _PLAIN or "data" not in item:
-            _check_members(item, _TENSOR, "inputs", index)
-
-
-def _check_members(item: Mapping[str, Any], but: Set[str], within: str = "", index: int = 0) -> None:
-    """`within` and `index`: in which of the request's lists the item stands, and where."""
+def check_members(item: Mapping[str, Any], but: Set[str] = frozenset()) -> None:
+    """The same for all that a request, an input or an output holds, known keys or not, but for those in `but`."""
     for name, value in item.items():
         if type(value) not in _NESTED or name in but:
             continue
-        if name == "parameters" and _NESTED.isdisjoint(map(type, value.values())):
-            continue  # as nearly all are
-        place = f"{within}[{index}] '{item['name']:.60}': " if within else ""
-        if name != "parameters":
-            check_depth(value, f"{place}{name:.60}")
-            continue
-        for parameter, one in value.items():
-            check_depth(one, f"{place}parameters.{parameter:.60}")
+        if name != "parameters" or type(value) is list:
+            check_depth(value, f"{name:.60}")
+        elif not _NESTED.isdisjoint(map(type, value.values())):  # as it is for nearly all
+            for parameter, one in value.items():
+                check_depth(one, f"parameters.{parameter:.60}")
 
 
 def _items(value: Any) -> Iterable[Any]:

@@ -31,14 +31,14 @@ def encode_response(response: InferResponse) -> EncodedResponse:
         else json_output(tensor.name, tensor.datatype, tensor.data, tensor.parameters)
         for tensor in response.outputs
     ]
-    text = encode_json(response.model_name, response.model_version, response.id, response.parameters, outputs)
+    text, _ = encode_json(response.model_name, response.model_version, response.id, response.parameters, outputs)
     return EncodedResponse(b"".join((text, *tail)), len(text)) if tail else EncodedResponse(text, None)
 
 
 def encode_json(
     model_name: str, model_version: str, id: str | None, parameters: Mapping[str, str], outputs: list[dict[str, Any]]
-) -> bytes:
-    """The JSON of a response, whose `outputs` are from `json_output`."""
+) -> tuple[bytes, bool]:
+    """The JSON of a response, whose `outputs` are from `json_output`; and whether all numbers are finite for sure."""
     document: dict[str, Any] = {"model_name": model_name, "model_version": model_version}
     if id is not None:
         document["id"] = id
@@ -46,10 +46,11 @@ def encode_json(
         document["parameters"] = parameters
     document["outputs"] = outputs
     text = orjson.dumps(document, option=_NUMPY)
-    if b"null" in text:  # orjson writes NaN and infinity as null; the word may also stand in a string, which is no harm
-        document["outputs"] = [_spelt_out(output) for output in outputs]
-        text = orjson.dumps(document)
-    return text
+    if b"null" not in text:
+        return text, True
+    # orjson writes NaN and infinity as null; the word may also stand in a string, which is no harm
+    document["outputs"] = [_spelt_out(output) for output in outputs]
+    return orjson.dumps(document), False
 
 
 def json_output(name: str, datatype: str, array: Array, parameters: Parameters) -> dict[str, Any]:

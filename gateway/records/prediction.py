@@ -65,7 +65,7 @@ class Prediction:
         """What was asked; `raw_input` is consulted for a raw body. Raises InvalidRequest where it cannot be read."""
         raw = _bytes(self.request_binary)
         if self.request is not None:
-            return decode_document(self.request, raw)
+            return decode_document(self.request, raw, recorded=True)
         return decode_raw(raw or b"", raw_input(self.version))
 
     def outputs(self) -> Sequence[Tensor]:

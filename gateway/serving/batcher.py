@@ -38,10 +38,10 @@ class BatchingRules:
 class Batcher:
     """The queue of one model version. Every method runs on the event loop.
 
-    `threads` None: batches run on the loop itself, which only a stable version with short runs may do. `aside` then
-    takes what is not within `reach`; and everything, once a run on the loop took so long that it must have been the
-    model's doing. `trusted` False: a thread whose run had to be ended at its deadline, and was long, gets only the time
-    that no one else wants, from then on: what hangs once may spin again, and must not take stable's cores.
+    `threads` None: batches run on the loop itself, for a stable version with short runs. `aside` then takes what is not
+    within `reach`; and everything, once a run on the loop was long by the model's doing. `trusted` False: a thread
+    whose run had to be ended at its deadline, and was long, gets only the time that no one else wants, from then on:
+    what hangs once may spin again, and must not take stable's cores.
     """
 
     def __init__(
@@ -65,12 +65,10 @@ class Batcher:
         self._threads = threads
         self._trusted = trusted
         self._reach = reach
-        self._only = reach.names[0] if reach is not None and reach.only_rows else ""
-        self._most_rows = reach.rows if reach is not None else 0
         self._aside = aside
         self._doubt = doubt
         self._away = False  # all goes aside
-        self._waits = threads is not None or self._delay_s > 0  # even a request that comes alone must
+        self._set_waiting(threads is not None or self._delay_s > 0)
         self._uniform = uniform  # all dimensions but the first are fixed: every request may share a batch
         self._inputs = inputs  # how many a request has at most that overrides no weights; None: none can
         self._groups: dict[Hashable, deque[BatchItem]] = {}
@@ -78,6 +76,11 @@ class Batcher:
         self._alarm: asyncio.TimerHandle | None = None  # for the earliest deadline of all
         self._alarm_ns = 0
         self._running: set[Batch] = set()
+
+    def _set_waiting(self, waits: bool) -> None:
+        """`waits`: even a request that comes alone must. Else one in a body of `small_body` bytes at most need not."""
+        self._waits = waits
+        self.small_body = -1 if waits or self._reach is None else self._reach.small_body
 
     @property
     def spare(self) -> bool:
@@ -97,13 +100,10 @@ class Batcher:
 
     def must_queue(self, feeds: Feeds) -> bool:
         """Whether a request may not `run_now`, even if it comes alone."""
-        if self._only and not self._waits:  # as `_is_large`, without the calls that would cost every request
-            return len(feeds[self._only]) > self._most_rows
         return self._waits or self._is_large(feeds)
 
     def run_now(self, feeds: Feeds, deadline_ns: int) -> Answer:
-        """Run one request here and now, on the event loop: no other could have shared its batch, and waiting for a turn
-        of the loop is a third of a small model's latency. Raises DeadlineExceeded where the answer came too late."""
+        """Run one request on the event loop, which saves a turn of it. Raises DeadlineExceeded at `deadline_ns`."""
         started_ns = time.monotonic_ns()
         if (doubt := self._doubt) is not None and started_ns > doubt.due_ns:
             doubt.look(started_ns)
@@ -223,13 +223,14 @@ class Batcher:
     def _was_long(self, items: list[BatchItem], ns: int) -> None:
         """A run on the event loop: no other runs there until it is known whether it was the model's doing."""
         if self._doubt is not None and not self._away and not self._doubt.is_cleared:
-            self._away = self._waits = True
+            self._away = True
+            self._set_waiting(True)
             batch = Batch(items, sum(item.rows for item in items), RunOptions())
             self._doubt.settle(batch, ns, self._settled)
 
     def _settled(self, guilty: bool) -> None:
         self._away = guilty
-        self._waits = guilty or self._delay_s > 0
+        self._set_waiting(guilty or self._delay_s > 0)
 
     def _hand_over(self, aside: "Batcher") -> None:
         for group, queue in self._groups.items():

@@ -24,13 +24,14 @@ class Classes:
     `obstacle` says why no class can be read from the version's answers; empty where one can.
     """
 
-    __slots__ = ("_count", "_flags", "_index", "_numbers", "_position", "_read", "labels", "obstacle")
+    __slots__ = ("_count", "_flags", "_index", "_numbers", "_one_row", "_position", "_read", "labels", "obstacle")
 
     def __init__(self, output: ClassOutput) -> None:
         self.labels = output.labels
         self.obstacle = output.obstacle
         self._position = output.position
         self._count = len(output.labels) or output.width
+        self._one_row = (1, self._count) if self._count else None
         names = self.labels or (("false", "true") if output.kind is Kind.FLAGS else ())
         self._index = {name: index for index, name in enumerate(names)}
         self._numbers = {float(label): index for label, index in self._index.items() if _NUMBER.fullmatch(label)}
@@ -85,14 +86,14 @@ class Classes:
     def _of_scores(self, result: Any) -> list[int]:
         """The highest score of each row; of equal ones the first. A row that holds NaN has none: argmax finds it."""
         shape = result.shape
+        if shape == self._one_row:  # the common case, and numpy's shortest way
+            index = int(result.argmax())
+            score = result.item(index)
+            return [index if score == score else NO_CLASS]
         if len(shape) != 2 or not result.size:
             return []
         if self._count is not None and shape[1] != self._count:
             return [NO_CLASS] * shape[0]
-        if shape[0] == 1:  # the common case, and numpy's shortest way
-            index = int(result.argmax())
-            score = result.item(index)
-            return [index if score == score else NO_CLASS]
         best = result.argmax(axis=1)
         highest = result[np.arange(shape[0]), best]
         return [int(index) for index in np.where(np.isnan(highest), NO_CLASS, best)]

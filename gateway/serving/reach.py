@@ -28,7 +28,8 @@ class Reach:
 
     `names`: the inputs that every request fills in. `rows`: of each at most. `elements`: by input, those of a row at
     most, where a dimension other than the first is free. `length`: of texts, rows times the longest one's characters;
-    a batch that others may join counts as full, with `batch` rows. `texts`: the inputs that hold them.
+    a batch that others may join counts as full, with `batch` rows. `texts`: the inputs that hold them. `small_body`: a
+    body of so many bytes holds no larger request for sure, so that it need not be looked into; -1 where none does.
     """
 
     obstacle: str = ""
@@ -38,11 +39,7 @@ class Reach:
     texts: tuple[str, ...] = ()
     length: int = 0
     batch: int = 1
-
-    @property
-    def only_rows(self) -> bool:
-        """Whether all that counts are the rows of a single input."""
-        return len(self.names) == 1 and not self.elements and not self.texts
+    small_body: int = -1
 
     def covers(self, feeds: Feeds) -> bool:
         """Whether a request is small enough."""
@@ -77,7 +74,8 @@ def measured(session: OnnxSession, row: Feeds, batch: int) -> Reach:
     length = 0
     if texts:
         length = _most(FIRST_LENGTH, MOST_LENGTH, lambda size: _run_us(session, _with_texts(row, texts, size)))
-    return Reach("", names, rows, elements, texts, length, batch)
+    small_body = -1 if elements or texts else min((rows * row[name][:1].size for name in names), default=-1)
+    return Reach("", names, rows, elements, texts, length, batch, small_body)  # an element is a byte at least
 
 
 def _most(first: int, limit: int, run_us: Callable[[int], float]) -> int:

@@ -39,10 +39,12 @@ class Signature:
             if spec is None:
                 raise InvalidRequest(f"unknown input '{name}'; the model's inputs are {_listed(self.inputs)}")
             feeds[name] = _fitted(tensor, spec)
-        if (len(feeds) < len(self.inputs) or self.initializers) and not self._required <= feeds.keys():
-            missing = next(spec for spec in self.inputs if spec.name in self._required - feeds.keys())
-            raise InvalidRequest(f"input '{missing.name}' is missing; send it as {_described(missing)}")
-        return self._inputs_first(feeds) if self.initializers else feeds
+        if self.initializers:
+            self._check_complete(feeds)
+            return self._inputs_first(feeds)
+        if len(feeds) < len(self.inputs):
+            self._check_complete(feeds)
+        return feeds
 
     def overrides(self, request: InferRequest) -> bool:
         """Whether the request gives weights of its own: then its rows are no others' company."""
@@ -67,6 +69,11 @@ class Signature:
         differences = [*self._input_differences(other), *self._output_differences(other)]
         if differences:
             raise ModelUnavailable(f"version {version} cannot stand in for the stable one: {'; '.join(differences)}")
+
+    def _check_complete(self, feeds: Feeds) -> None:
+        for spec in self.inputs:
+            if spec.name in self._required and spec.name not in feeds:
+                raise InvalidRequest(f"input '{spec.name}' is missing; send it as {_described(spec)}")
 
     def _inputs_first(self, feeds: Feeds) -> Feeds:
         """The first array tells the rows: no weights may stand there."""

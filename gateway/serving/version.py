@@ -117,9 +117,10 @@ class ModelVersion:
         self.compared = compared
         self.on_loop = self.stable and not compared and not loaded.reach.obstacle
         self.pace = Pace(loaded.warm_up.single_us)
+        self.took = self.pace.add
         self._row_for_row = not loaded.warm_up.obstacle
         self._passed_rows: int | None = None
-        self._passed_shapes: list[tuple[int, ...] | None] = []
+        self._passed_shapes: object = None
         self.labels = loaded.labels
         self.classes = loaded.classes
         self.output_parameters: list[Parameters] = [
@@ -127,6 +128,10 @@ class ModelVersion:
             if spec.labels
             else NO_PARAMETERS  # no lists in the protocol's
             for spec in self.signature.outputs
+        ]
+        self.json_outputs = [
+            (spec.name, spec.datatype, more)
+            for spec, more in zip(self.signature.outputs, self.output_parameters, strict=True)
         ]
         self._closing = False
         threads = ThreadPoolExecutor(
@@ -136,36 +141,35 @@ class ModelVersion:
         run = loaded.session.run if stopped is None else _checked(loaded, number, stopped)
         inputs = len(self.signature.inputs) if self.signature.initializers else None
         self._in_threads = Batcher(run, loaded.rules, tally, threads, uniform, trusted=self.stable, inputs=inputs)
-        self._batcher = self._in_threads
+        self.batcher = self._in_threads
         if self.on_loop:
             doubt = Doubt(f"version {number} of '{name}'", run, loaded.settings.threads)
-            self._batcher = Batcher(
+            self.batcher = Batcher(
                 run, loaded.rules, tally, None, uniform,
                 reach=loaded.reach, aside=self._in_threads, doubt=doubt, inputs=inputs,
             )  # fmt: skip
-        self.infer = self._batcher.submit
-        self.infer_now = self._batcher.run_now
-        self.must_queue = self._batcher.must_queue
+        self.infer = self.batcher.submit
+        self.infer_now = self.batcher.run_now
+        self.must_queue = self.batcher.must_queue
         self.joins = loaded.rules.max_rows > 1  # requests that come together
 
     @property
     def spare(self) -> bool:
         """A request would be run at once, and no other would wait for it."""
-        return self._batcher.spare and self._in_threads.spare and not self._closing
+        return self.batcher.spare and self._in_threads.spare and not self._closing
 
     def abandon(self) -> None:
         """Give up on everything that waits or runs: its callers are gone."""
-        for batcher in (self._batcher, self._in_threads):
+        for batcher in (self.batcher, self._in_threads):
             batcher.abandon()
 
-    def passes(self, feeds: Feeds, answer: Sequence[Result], json: bytes) -> bool:
-        """Whether an answer of this version is one that a candidate may give.
-
-        `json`: all of it as JSON, which shows what is no number; empty where it is not there as that.
-        """
+    def passes(self, feeds: Feeds, answer: Sequence[Result], finite: bool) -> bool:
+        """Whether an answer of this version is one that a candidate may give; `finite`: it holds numbers for sure."""
         rows = len(next(iter(feeds.values()))) if self._row_for_row else None
-        finite = json and b"NaN" not in json and b"Infinity" not in json
-        shapes = [result.shape if result is not None else None for result in answer]
+        if len(answer) == 1 and (only := answer[0]) is not None:
+            shapes: object = only.shape
+        else:
+            shapes = [None if result is None else result.shape for result in answer]
         if finite and shapes == self._passed_shapes and rows == self._passed_rows:
             return True  # as the last one, which most are
         try:
@@ -189,7 +193,7 @@ class ModelVersion:
         version, which answers for the candidate even where both have been replaced since.
         """
         self._closing = True
-        while not (self._batcher.idle and self._in_threads.idle):
+        while not (self.batcher.idle and self._in_threads.idle):
             await asyncio.sleep(DRAIN_POLL_S)
 
 

@@ -47,6 +47,7 @@ class Switchboard:
         self.workers = workers
         self._stride = 2 + 2 * workers + LIVE_ROUTES
         self._used: set[int] = set()  # slots that have had a release; control's
+        self._end = 0  # of those
         table = np.frombuffer(segment.words, np.int64)[FIXED + GATE * workers :].reshape(RELEASES, self._stride)
         self._epochs, self._stops, self._trips = table[:, 0], table[:, 1 : 2 + workers], table[:, 2 : 2 + workers]
 
@@ -86,6 +87,7 @@ class Switchboard:
             self.turn(slot, [0] * LIVE_ROUTES)
             self.resume(slot)
         self._used.add(slot)
+        self._end = max(self._end, slot + 1)
 
     def held(self, slot: int) -> bool:
         """Whether any worker may still look at the release that has had the slot."""
@@ -144,7 +146,8 @@ class Switchboard:
 
     def tripped(self) -> list[int]:
         """The slots of all releases that a worker has stopped in their present epoch."""
-        slots: list[int] = np.flatnonzero(self._trips.max(axis=1) >= self._epochs).tolist()
+        tripped = self._trips[: self._end].max(axis=1) >= self._epochs[: self._end]
+        slots: list[int] = np.flatnonzero(tripped).tolist()
         return slots
 
     def tripped_by(self, slot: int) -> list[int]:

@@ -27,11 +27,12 @@ def media_of(headers: Headers) -> str | None:
 def attributes_of(served: ServedModel, headers: Headers, parameters: Parameters, media: str | None) -> Attributes:
     """The attributes that routing rules match on."""
     customer = text_of(headers.get(b"x-customer-id"))
+    modality = media or served.modality
+    if b"x-modality" in headers:
+        modality = text_of(headers[b"x-modality"]) or modality
     if parameters:
         customer = customer or _string(parameters, "customer")
-        modality = _string(parameters, "modality") or text_of(headers.get(b"x-modality")) or media or served.modality
-    else:
-        modality = text_of(headers.get(b"x-modality")) or media or served.modality
+        modality = _string(parameters, "modality") or modality
     named = NO_HEADERS
     if served.header_keys:
         named = {name: text_of(headers[key]) or "" for name, key in served.header_keys if key in headers}

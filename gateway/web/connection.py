@@ -21,7 +21,7 @@ from gateway.reply import Reply
 from gateway.routing.release import CANDIDATE
 from gateway.serving.batch import Answer
 from gateway.web.errors import error_message
-from gateway.web.framing import VERSIONS, transfer_codings
+from gateway.web.framing import transfer_codings
 from gateway.web.infer import LINE, InferEndpoint, Target, failure, target_of_url
 from gateway.web.patience import PatientConnection
 from gateway.web.sharing import going, may_go
@@ -114,17 +114,16 @@ class InferConnection(PatientConnection):
             and (target := target_of_url(self.url)) is not None
             and parser.get_method() == b"POST"
             and not parser.should_upgrade()
-            and (version := parser.get_http_version()) in VERSIONS
+            and parser.get_http_version() == "1.1"
             and (
                 len(length) <= SMALL_DIGITS
                 if (length := (headers := dict(self.headers)).get(b"content-length")) is not None
-                else transfer_codings(self.headers) in PLAIN and version != "1.0"
+                else transfer_codings(self.headers) in PLAIN
             )
             and b"expect" not in headers
         ):
             self._target = target
-            keep_alive = parser.should_keep_alive() and version != "1.0"
-            cycle: Any = ShortCycle(self.headers, headers, keep_alive)
+            cycle: Any = ShortCycle(self.headers, headers, parser.should_keep_alive())
             self._short = self._answering = self.cycle = cycle
             self.headers = []  # for trailers, see FramedConnection
         else:
@@ -185,7 +184,9 @@ class InferConnection(PatientConnection):
             identity = None if endpoint.access is None else endpoint.access.predict(NO_QUERY, headers)
             call = endpoint.begin(target, headers, short.body, identity)
             version = call.version
-            if version.must_queue(call.feeds) or (version.joins and self._in_company(call)):
+            if (len(short.body) > version.batcher.small_body and version.must_queue(call.feeds)) or (
+                version.joins and self._in_company(call)
+            ):
                 self._submit(short, call)
                 return
             answer: Reply | bytes = endpoint.gateway.infer_now(call)

@@ -17,6 +17,7 @@ from gateway.web.wire import message_bytes
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 VERSIONS: Final = ("1.1", "1.0")
+INTERRUPTIONS: Final = (httptools.HttpParserUpgrade, httptools.HttpParserError)  # of the parser
 CHUNKED: Final = [b"chunked"]
 
 
@@ -34,17 +35,15 @@ class FramedConnection(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._parting: bytes | None = None  # a refusal that waits for the answers to what was asked before it
 
-    def feed(self, data: bytes) -> None:
-        """Parse what was received; what is no HTTP is refused."""
-        try:
-            self.parser.feed_data(data)
-            return
-        except httptools.HttpParserUpgrade as offer:
-            end = offer.args[0]
-        except httptools.HttpParserError as error:
-            self._refuse_unparsed(error)
-            return
-        self._ignore_offer(data, end)  # not while an error is handled: what the parser raises next says its own cause
+    def interrupted(self, data: bytes, reason: Exception) -> None:
+        """The parser has stopped within `data`: at an offer, which is ignored, or at what is no HTTP, which is refused.
+
+        Not to be called while `reason` is handled: what the parser raises next must say its own cause.
+        """
+        if isinstance(reason, httptools.HttpParserUpgrade):
+            self._ignore_offer(data, reason.args[0])
+        else:
+            self._refuse_unparsed(reason)
 
     def on_headers_complete(self) -> None:
         """uvicorn's. Trailers come as headers too: they must not pass for what a proxy has seen and let through."""
@@ -115,7 +114,7 @@ class FramedConnection(HttpToolsProtocol):
         lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
         return b"\r\n".join((*lines, b"", b""))
 
-    def _refuse_unparsed(self, error: httptools.HttpParserError) -> None:
+    def _refuse_unparsed(self, error: Exception) -> None:
         cause = error.__context__
         if isinstance(cause, RequestError):
             self.refuse(cause)

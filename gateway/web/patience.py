@@ -10,7 +10,7 @@ from typing import Any, Final
 from starlette.types import Message, Receive
 
 from gateway.errors import BodyTooSlow, HeadersTooLarge
-from gateway.web.framing import FramedConnection
+from gateway.web.framing import INTERRUPTIONS, FramedConnection
 
 WITHIN_S: Final = 10.0
 LARGEST_HEAD: Final = 65536  # bytes of request line and headers
@@ -55,7 +55,13 @@ class PatientConnection(FramedConnection):
 
     def data_received(self, data: bytes) -> None:
         self._ended = False
-        self.feed(data)
+        interruption: Exception | None = None
+        try:
+            self.parser.feed_data(data)
+        except INTERRUPTIONS as reason:
+            interruption = reason
+        if interruption is not None:
+            self.interrupted(data, interruption)
         if self._in_head:
             self._head_size += 1 if self._ended else len(data)  # how much of it is the new head's is not known
             if self._head_size > LARGEST_HEAD and not self.transport.is_closing():
@@ -81,7 +87,8 @@ class PatientConnection(FramedConnection):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return

@@ -9,7 +9,6 @@ from gateway.call import RestatedSource, Source
 from gateway.errors import InvalidRequest, UnsupportedMedia
 from gateway.protocol.constants import parse
 from gateway.protocol.decode import NotJson, decode_document, decode_raw, decode_strict, restated
-from gateway.protocol.depth import check_request
 from gateway.tensors import InferRequest, TensorSpec
 from gateway.web.body import Headers
 
@@ -76,6 +75,4 @@ def _request_as_text(body: bytes) -> Received | None:
         return None
     if not all(type(item) is dict and item.keys() >= TENSOR for item in items):
         return None
-    request = decode_document(document, None)
-    check_request(document)
-    return request, source
+    return decode_document(document, None), source

@@ -75,7 +75,7 @@ def test_a_body_with_nan_as_a_number_too() -> None:
 
 
 def test_what_was_recorded_before_there_was_a_bound_is_still_read() -> None:
-    assert decode_document(PLACES["parameters.p"](nested(100)), None).inputs[0].name == "x"
+    assert decode_document(PLACES["parameters.p"](nested(100)), None, recorded=True).inputs[0].name == "x"
 
 
 def classified(scores: Any, classes: int, *labels: str, datatype: str = "FP32", dtype: Any = np.float32) -> list[str]:

@@ -98,10 +98,10 @@ def test_a_busy_host_moves_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixt
 async def _stalled(tmp_path: Path) -> None:
     version = version_of(onnx_models.doubling(tmp_path / "model.onnx"))
     x = {"x": np.ones((1, 2), np.float32)}
-    run = version._batcher._run
-    version._batcher._run = lambda feeds, options: time.sleep(3 * LONG_NS / 1e9) or run(feeds, options)
+    run = version.batcher._run
+    version.batcher._run = lambda feeds, options: time.sleep(3 * LONG_NS / 1e9) or run(feeds, options)
     version.infer_now(x, NEVER_NS)
-    version._batcher._run = run
+    version.batcher._run = run
     assert not version.must_queue(x), "not even for a moment"
     assert version.infer_now(x, NEVER_NS)[0].tolist() == [[2, 2]]
     await version.close()

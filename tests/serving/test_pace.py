@@ -4,13 +4,11 @@ import math
 
 import pytest
 
-from gateway.serving.pace import KEPT, RENEWED, Pace
+from gateway.serving.pace import ENOUGH, KEPT, Pace
 
 
 def p99_ns(pace: Pace) -> int:
-    pace.left -= 1
-    if pace.left <= 0:
-        pace.renew()
+    pace.renew()
     return pace.p99_ns
 
 
@@ -27,7 +25,7 @@ def test_the_first_answers_count_at_once_but_for_less_than_the_warm_up_nothing()
     assert p99_ns(pace) == 80_000
 
 
-@pytest.mark.parametrize("count", [RENEWED * 2, KEPT, KEPT * 3])
+@pytest.mark.parametrize("count", [ENOUGH * 2, KEPT, KEPT * 3])
 def test_it_is_of_the_last_answers(count: int) -> None:
     pace = Pace(1e9)
     for number in range(1, count + 1):
@@ -35,12 +33,12 @@ def test_it_is_of_the_last_answers(count: int) -> None:
         assert p99_ns(pace)
     kept = min(count, KEPT)
     exact = count - kept + math.ceil(0.99 * kept)
-    assert abs(p99_ns(pace) - exact) <= RENEWED
+    assert p99_ns(pace) == exact
 
 
 def test_a_thousand_later_answers_are_all_that_is_left() -> None:
     pace = Pace(math.nan)
-    for ns in [10**9] * KEPT + [1000] * (KEPT + RENEWED):
+    for ns in [10**9] * KEPT + [1000] * KEPT:
         pace.add(ns)
     pace.renew()
     assert pace.p99_ns == 1000
