@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,20 +101,33 @@ def fleet(
         **settings,
     }
     (folder / "gateway.yaml").write_text(yaml.safe_dump(document))
-    command = [sys.executable, "-m", "gateway", "serve", "--config", str(folder / "gateway.yaml")]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    running = Running(("127.0.0.1", port), f"http://127.0.0.1:{control}", process, routing_file)
+    running = Running(("127.0.0.1", port), f"http://127.0.0.1:{control}", _serve(folder), routing_file)
     try:
         _wait_until(begun, running, folder / "log")
         yield running
     finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(running)
+
+
+def begin_again(ended: Running, folder: Path) -> Running:
+    """The same gateway, in a new process, which may not serve yet."""
+    return replace(ended, process=_serve(folder))
+
+
+def end(running: Running) -> None:
+    """Have it end in good order; nothing where it has ended already."""
+    running.process.terminate()
+    try:
+        running.process.wait(30)
+    except subprocess.TimeoutExpired:
+        running.process.kill()
+        running.process.wait()
+
+
+def _serve(folder: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "gateway", "serve", "--config", str(folder / "gateway.yaml")]
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log)
 
 
 def _answers(url: str) -> bool:
