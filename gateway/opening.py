@@ -33,7 +33,7 @@ def opened(settings: GatewaySettings) -> Opening:
     state = Path(settings.state)
     repository = Repository(Path(settings.models.path))
     configuration = Configuration(Path(settings.routing), repository)
-    stops = Stops(state)
+    stops = Stops(state, settings.records.retain_decisions)
     try:
         accepting = Accepting(state, repository, stops, str(configuration.path))
         resolved, judged = _chosen(configuration, accepting)

@@ -262,9 +262,11 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
     """What controllers remembered; nothing where the file is missing or damaged: ramps then begin anew."""
     try:
         document = orjson.loads(file.read_bytes())
+        if not isinstance(document, dict):
+            raise ValueError(f"it holds no object but {type(document).__name__}")
     except FileNotFoundError:
         return {}
-    except (OSError, orjson.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         log.error("%s is damaged, ramps begin anew: %s", file, error)
         return {}
-    return document if isinstance(document, dict) else {}
+    return document

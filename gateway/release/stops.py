@@ -1,14 +1,16 @@
 """Which releases are stopped, kept on disk so that a stop survives a restart; and the list of all that was decided."""
 
-import json
+import contextlib
 import time
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
+from gateway.release.decision_files import DECISION, LARGEST, RETAIN, STOPPED, DecisionFiles, Entry
 from gateway.release.pen import Pen
 
 Key = tuple[str, int]  # a model and its candidate's version
@@ -29,20 +31,32 @@ class Decision:
     evidence: dict[str, Any]
 
 
+_KINDS: Final = {
+    "time_ns": int, "model": str, "candidate": int, "action": str, "by": str, "reason": str, "evidence": dict
+}  # fmt: skip
+
+
 class Stops:
     """The stopped releases, in `folder`: in the list of decisions, and, should that be cut or moved away, in a file.
 
-    In force at once, written soon: see `kept`.
+    In force at once, written soon: see `kept`. `retain`: how many bytes of old decisions are kept.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, retain: int = RETAIN) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / "stops.json"
-        self._journal = folder / "decisions.jsonl"
         self._pen = Pen()
-        decisions = _read_decisions(self._journal)
-        self._stopped: dict[Key, Decision] = _still_stopped(_read_stops(self._file), decisions)
-        self.decisions: list[Decision] = decisions[-SHOWN:]
+        self._files = DecisionFiles(folder, retain)
+        recent: deque[Decision] = deque(maxlen=SHOWN)
+        try:
+            self._stopped: dict[Key, Decision] = _stopped_by(self._file, self._files, recent)
+        except OSError as error:
+            raise ValueError(
+                f"{error.filename} cannot be read ({error.strerror}): which releases were stopped?"
+            ) from None
+        self.decisions: list[Decision] = [*_before(self._files, SHOWN - len(recent)), *recent]
+        self._size = self._files.size
+        self._seal_if_large()
         self.counts: Counter[tuple[str, str]] = Counter()  # since the start, by model and action
 
     def stopped(self, model: str, candidate: int) -> Decision | None:
@@ -82,33 +96,89 @@ class Stops:
     def _record(self, decision: Decision) -> Decision:
         self.counts[decision.model, decision.action] += 1
         self.decisions = [*self.decisions[-SHOWN + 1 :], decision]
-        self._pen.append(self._journal, orjson.dumps({"kind": "decision", **asdict(decision)}) + b"\n")
+        line = orjson.dumps({"kind": DECISION, **asdict(decision)}) + b"\n"
+        self._pen.append(self._files.newest, line)
+        self._size += len(line)
+        self._seal_if_large()
         return decision
+
+    def _seal_if_large(self) -> None:
+        if self._size < LARGEST:
+            return
+        self._size = 0  # where the disk does not let it: again, when as much has come
+        stopped = [asdict(decision) for decision in self._stopped.values()]
+        self._pen.then(lambda: self._files.seal(stopped), self._files.newest)
 
     def _write(self) -> None:
         self._pen.replace(self._file, orjson.dumps([asdict(decision) for decision in self._stopped.values()]))
 
 
+def _before(files: DecisionFiles, most: int) -> list[Decision]:
+    """To be shown, no more: what cannot be read is left out."""
+    with contextlib.suppress(OSError):
+        return [*deque(_decisions(files.entries_before()), maxlen=most)] if most > 0 else []
+    return []
+
+
 def read_stopped(folder: Path) -> frozenset[Key]:
-    """What is stopped, by the files of a gateway that may be running; raises ValueError for a damaged one."""
-    decisions = (
-        _decisions_in((folder / "decisions.jsonl").read_bytes()) if (folder / "decisions.jsonl").exists() else []
-    )
-    return frozenset(_still_stopped(_read_stops(folder / "stops.json"), decisions))
+    """What is stopped, by the files of a gateway that may be running; raises OSError or ValueError."""
+    return frozenset(_stopped_by(folder / "stops.json", DecisionFiles(folder), deque(maxlen=0)))
 
 
-def _read_stops(file: Path) -> dict[Key, Decision]:
-    """Raises ValueError for a damaged file: guessing that nothing is stopped would send traffic to what was stopped."""
-    if not file.exists():
-        return {}
+def _stopped_by(file: Path, files: DecisionFiles, recent: "deque[Decision]") -> dict[Key, Decision]:
+    """What is stopped by all of them; the last decisions go to `recent`. Raises OSError, or ValueError for a damage."""
+    stops = _read_stops(file)
+    return _still_stopped(stops or {}, _noted(files.entries(whole=stops is None), recent))
+
+
+def _read_stops(file: Path) -> dict[Key, Decision] | None:
+    """None where there is no such file. Raises ValueError for one that is damaged or of another shape.
+
+    Guessing that nothing is stopped would send traffic to what was stopped.
+    """
     try:
-        stops = [Decision(**entry) for entry in json.loads(file.read_bytes())]
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{file} is damaged ({error}); which releases were stopped? Mend it, or remove it") from None
+        entries = orjson.loads(file.read_bytes())
+        if type(entries) is not list:
+            raise ValueError(f"it holds no list but {type(entries).__name__}")
+        stops = [_decision(entry) for entry in entries]
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        problem = f"{file} is damaged ({error}); which releases were stopped? Mend it, or remove it"
+        raise ValueError(f"{problem}: what {file.with_name('decisions.jsonl').name} says then holds") from None
     return {(stop.model, stop.candidate): stop for stop in stops}
 
 
-def _still_stopped(stops: dict[Key, Decision], decisions: list[Decision]) -> dict[Key, Decision]:
+def _noted(entries: Iterable[Entry], recent: "deque[Decision]") -> Iterator[Decision]:
+    """The decisions among the entries, and for what was stopped when the file was begun those that had stopped it."""
+    for entry in entries:
+        if entry.get("kind") == STOPPED and isinstance(stops := entry.get("stops"), list):
+            yield from _decisions(stops)
+        else:
+            for decision in _decisions([entry]):
+                recent.append(decision)
+                yield decision
+
+
+def _decisions(entries: Iterable[Any]) -> Iterator[Decision]:
+    for entry in entries:
+        with contextlib.suppress(ValueError):
+            yield _decision(entry)
+
+
+def _decision(entry: Any) -> Decision:
+    """Raises ValueError where it is none."""
+    try:
+        decision = Decision(**{name: value for name, value in entry.items() if name != "kind"})
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{entry!s:.80} is no decision: {error}") from None
+    for name, kind in _KINDS.items():
+        if type(value := getattr(decision, name)) is not kind:
+            raise ValueError(f"a decision's {name} is {value!s:.80}, which is no {kind.__name__}")
+    return decision
+
+
+def _still_stopped(stops: dict[Key, Decision], decisions: Iterable[Decision]) -> dict[Key, Decision]:
     """The file is written after the list of decisions: what is newer in the list holds."""
     stopped = dict(stops)
     for decision in decisions:
@@ -120,24 +190,3 @@ def _still_stopped(stops: dict[Key, Decision], decisions: list[Decision]) -> dic
         elif decision.action == "resume":
             stopped.pop(key, None)
     return stopped
-
-
-def _read_decisions(file: Path) -> list[Decision]:
-    """Those that can be read. A killed process may have left half a line, which must not swallow the next one."""
-    content = file.read_bytes() if file.exists() else b""
-    if content and not content.endswith(b"\n"):
-        with file.open("ab") as opened:
-            opened.write(b"\n")
-    return _decisions_in(content)
-
-
-def _decisions_in(content: bytes) -> list[Decision]:
-    decisions = []
-    for line in content.splitlines():
-        try:
-            entry = orjson.loads(line)
-            entry.pop("kind")
-            decisions.append(Decision(**entry))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            continue
-    return decisions
