@@ -15,6 +15,7 @@ from typing import Final
 import uvicorn
 
 from gateway.control import Control
+from gateway.descriptors import raise_limit
 from gateway.errors import SettingsError
 from gateway.identity.keyring import Keyring
 from gateway.identity.tls import Tls, serving
@@ -22,8 +23,9 @@ from gateway.opening import opened
 from gateway.orphans import Orphans
 from gateway.priority import give_way_when_wild, go_ahead, go_first
 from gateway.settings.gateway_settings import GatewaySettings, ServerSettings, TlsSettings
+from gateway.tasks import persistent
 from gateway.web.control.app import control_plane
-from gateway.web.patience import PatientConnection
+from gateway.web.control.connection import ControlConnection
 from gateway.worker import listener
 
 TICK_S: Final = 0.05
@@ -45,6 +47,7 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
 
     `ready` is called once all workers serve, with the URLs of the data and the control plane.
     """
+    raise_limit()
     state = Path(settings.state)
     keyring = Keyring(Path(settings.auth.keys)) if settings.auth.keys else None
     tls = Tls(settings.control.tls) if settings.control.tls else None
@@ -93,8 +96,9 @@ class _Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_end)
         loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)
-        tasks = [loop.create_task(self._tick()), loop.create_task(self._server().serve(sockets=[self._plane]))]
-        tasks += [loop.create_task(kept.watched.follow()) for kept in (self._keyring, self._tls) if kept is not None]
+        lasting = {"the control loop": self._tick, "the control plane": self._serve}
+        lasting |= {f"following {kept.watched}": kept.watched.follow for kept in (self._keyring, self._tls) if kept}
+        tasks = [loop.create_task(persistent(what, act)) for what, act in lasting.items()]
         try:
             starting = loop.create_task(self._control.start())
             asked = loop.create_task(self._end.wait())
@@ -103,7 +107,7 @@ class _Supervisor:
                 starting.result()
                 self._orphans.release()
                 ready()
-                tasks.append(loop.create_task(self._watch()))
+                tasks.append(loop.create_task(persistent("following the routing file", self._watch)))
                 await asked
             starting.cancel()
         finally:
@@ -111,13 +115,16 @@ class _Supervisor:
             for task in tasks:
                 task.cancel()
 
+    async def _serve(self) -> None:
+        await self._server().serve(sockets=[self._plane])
+
     def _server(self) -> "_Server":
         application = control_plane(self._control, self._end, self._keyring)
         tls = serving(self._tls)
         return _Server(
             uvicorn.Config(
                 application,
-                http=PatientConnection,
+                http=ControlConnection,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -53,6 +53,7 @@ from gateway.settings.gateway_settings import ServerSettings
 from gateway.shm.ring import Ring
 from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.switchboard import Switchboard
+from gateway.tasks import persistent
 from gateway.tracing.otlp import check_tracing, exporter
 from gateway.tracing.spans import Spans, TracedRecorder
 from gateway.web.access import Access
@@ -141,7 +142,11 @@ class Worker:
         loop.add_reader(self._pipe.fileno(), self._hear)
         if self._tls:
             self._instruments.gate.end_later(loop.call_soon)
-        self._tasks.update(loop.create_task(kept.watched.follow()) for kept in (self._keyring, self._tls) if kept)
+        self._tasks.update(
+            loop.create_task(persistent(f"following {kept.watched}", kept.watched.follow))
+            for kept in (self._keyring, self._tls)
+            if kept
+        )
         if self._spans:
             self._spans.start()
         gc.collect()

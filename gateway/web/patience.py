@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from starlette.types import Message, Receive
 
+from gateway.descriptors import for_connections
 from gateway.errors import BodyTooSlow, HeadersTooLarge
+from gateway.web.crowd import make_room
 from gateway.web.framing import INTERRUPTIONS, FramedConnection
 
 WITHIN_S: Final = 10.0
@@ -40,6 +42,12 @@ class PatientConnection(FramedConnection):
         super().connection_made(transport)
         self.made_s = self.loop.time()
         self._watch(True)
+        if len(self.connections) > (most := self.most()):
+            make_room(self.connections, self, most)
+
+    def most(self) -> int:
+        """How many connections may be open; then the least missed goes."""
+        return for_connections()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
