@@ -26,6 +26,7 @@ from gateway.settings.gateway_settings import GatewaySettings, ServerSettings, T
 from gateway.tasks import persistent
 from gateway.web.control.app import control_plane
 from gateway.web.control.connection import ControlConnection
+from gateway.web.server import Server
 from gateway.worker import listener
 
 TICK_S: Final = 0.05
@@ -118,10 +119,10 @@ class _Supervisor:
     async def _serve(self) -> None:
         await self._server().serve(sockets=[self._plane])
 
-    def _server(self) -> "_Server":
+    def _server(self) -> Server:
         application = control_plane(self._control, self._end, self._keyring)
         tls = serving(self._tls)
-        return _Server(
+        return Server(
             uvicorn.Config(
                 application,
                 http=ControlConnection,
@@ -173,12 +174,6 @@ class _Supervisor:
         elif await asyncio.to_thread(self._control.configuration.changed):
             await self._control.reload(settled=True)
         await self._control.accepting.write_again()
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 @contextlib.contextmanager

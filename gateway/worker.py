@@ -4,14 +4,12 @@
 """
 
 import asyncio
-import contextlib
 import gc
 import itertools
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
@@ -59,6 +57,7 @@ from gateway.tracing.spans import Spans, TracedRecorder
 from gateway.web.access import Access
 from gateway.web.app import data_plane
 from gateway.web.connection import InferConnection
+from gateway.web.server import Server
 from gateway.web.sharing import Sharing
 
 BACKLOG: Final = 2048
@@ -137,7 +136,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._may_listen = loop.create_future()
         await self._deployment.start()
-        server = _Server(self._configuration())
+        server = Server(self._configuration())
         loop.add_signal_handler(signal.SIGTERM, self._drain, server)
         loop.add_reader(self._pipe.fileno(), self._hear)
         if self._tls:
@@ -185,7 +184,7 @@ class Worker:
         if error:
             raise InvalidRequest(error)
 
-    def _drain(self, server: uvicorn.Server) -> None:
+    def _drain(self, server: Server) -> None:
         server.force_exit = server.should_exit  # asked a second time: do not wait for those in flight
         server.should_exit = True
         self._gateway.draining = True
@@ -269,14 +268,6 @@ class Worker:
             timeout_graceful_shutdown=max(1, round(server.drain)),
             ssl_context_factory=serving(self._tls),
         )
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server without its signal handling, which would end the process by the signal once it had drained."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def main() -> None:

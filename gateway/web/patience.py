@@ -36,7 +36,7 @@ class PatientConnection(FramedConnection):
         self.answered_s = 0.0  # when it last was, on the loop's clock
         self.made_s = 0.0
         self.luck = random.random()  # its part in what is spread over time
-        self.leaving = False  # is to go with one of its next answers, see gateway.web.sharing
+        self.leaving = getattr(self.server_state, "leaving", False)  # with one of its next answers, see web.sharing
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

@@ -1,0 +1,98 @@
+"""uvicorn's server as both planes run it: it cuts no one off when it leaves, and rests where it can accept no one."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import select
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from gateway.web.unchosen import unchosen
+
+SETTLED_S: Final = 0.2  # by then a handshake that had begun is over, over a network too
+KNOWN_S: Final = 0.5  # a connection that was made or used so recently is expected to ask (once more)
+LEAVES_WITHIN_S: Final = 2.0  # then connections are closed on which nothing is asked
+log: Final = logging.getLogger("gateway.web")
+
+
+class State(ServerState):
+    """`leaving`: each connection goes with its next answer, new ones with their first."""
+
+    leaving = False
+
+
+class Server(uvicorn.Server):
+    """On sockets that are given to `serve`. Signals are the caller's."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.server_state: State = State()
+        self._sockets: list[socket.socket] = []
+        self._leaves_s = 0.0  # when it began to, on the loop's clock
+        self._resting = False
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn's would end the process by the signal once it had drained."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's, on copies, which may be closed: the queue of a socket lasts as long as one of its copies."""
+        self._sockets = sockets or []
+        await super().startup([each.dup() for each in self._sockets])
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn's, ten times a second: whether to close what is open."""
+        if await super().on_tick(counter):
+            return self.force_exit or self._has_left()
+        await self._rest_if_need_be()
+        return False
+
+    def _has_left(self) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        if not self.server_state.leaving:
+            self.server_state.leaving, self._leaves_s = True, now_s
+            for each in self._sockets:
+                unchosen(each)
+        connections: list[Any] = list(self.server_state.connections)
+        for connection in connections:
+            connection.leaving = True
+        left_s = now_s - self._leaves_s
+        if left_s > LEAVES_WITHIN_S:
+            return True
+        expected = any(now_s - max(each.made_s, each.answered_s) < KNOWN_S for each in connections)
+        return left_s > SETTLED_S and not expected and not _waiting(self._sockets)
+
+    async def _rest_if_need_be(self) -> None:
+        """Without a descriptor to spare, who waits is accepted later: the loop would try it again without a pause."""
+        if _may_open() is not self._resting:
+            return
+        self._resting = not self._resting
+        if self._resting:
+            log.error("there are no file descriptors to spare: no connection is accepted until there are")
+            for server in self.servers:
+                server.close()
+        else:
+            log.info("connections are accepted again")
+            await self.startup(self._sockets)
+
+
+def _waiting(sockets: Sequence[socket.socket]) -> bool:
+    """Whether a connection has come that is not accepted yet."""
+    poll = select.poll()
+    for each in sockets:
+        poll.register(each, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _may_open() -> bool:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
