@@ -152,19 +152,16 @@ class _Supervisor:
                 trouble = str(error)
             pids = self._control.fleet.pids()
             if pids != remembered and (writing is None or writing.done()):
-                remembered = pids
-                writing = asyncio.get_running_loop().run_in_executor(None, self._orphans.remember, pids)
+                with contextlib.suppress(RuntimeError):  # no thread to be had: at the next tick, perhaps
+                    writing = asyncio.get_running_loop().run_in_executor(None, self._orphans.remember, pids)
+                    remembered = pids
             await asyncio.sleep(TICK_S)
 
     async def _watch(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._reload_now.wait(), WATCH_S)
-            try:
-                await self._follow()
-            except Exception:  # the next edit must find someone who reads it
-                log.exception("the routing file cannot be watched, which is tried again")
-                await asyncio.sleep(1)
+            await self._follow()
 
     async def _follow(self) -> None:
         # in a thread: a folder that hangs must not keep control from its work

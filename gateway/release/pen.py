@@ -28,6 +28,8 @@ class Pen:
         self._slow = ThreadPoolExecutor(
             1, "sync", initializer=go_ahead
         )  # a rename may stall behind a journal commit: no append behind it
+        for threads in (self._quick, self._slow):
+            threads.submit(int)  # starts the thread: a stop must not fail for want of one
         self._appended: Future[bool] | None = None
         self._closing = threading.Event()
 

@@ -25,6 +25,7 @@ from gateway.errors import Overloaded
 from gateway.identity.keyring import Identity, Keyring
 from gateway.observing import overview
 from gateway.release.stops import Decision
+from gateway.tasks import persistent
 from gateway.web.callers import identity_in
 from gateway.web.control.documented import config_document, decision_document
 from gateway.web.control.documented import release_document as released
@@ -146,7 +147,8 @@ class Events:
         client.tell(message("snapshot", snapshot(seen, time.time_ns())))
         self._clients.add(client)
         if self._loop is None or self._loop.done():
-            self._loop = asyncio.get_running_loop().create_task(self._tell(seen))
+            told = persistent("telling clients of events", lambda: self._tell(seen))
+            self._loop = asyncio.get_running_loop().create_task(told)
         try:
             async for one in client.messages():
                 yield one
