@@ -22,6 +22,7 @@ from gateway.identity.tls import Tls, serving
 from gateway.opening import opened
 from gateway.orphans import Orphans
 from gateway.priority import give_way_when_wild, go_ahead, go_first
+from gateway.serving.threads import REMEDY
 from gateway.settings.gateway_settings import GatewaySettings, ServerSettings, TlsSettings
 from gateway.tasks import persistent
 from gateway.web.control.app import control_plane
@@ -64,6 +65,8 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
             control = Control(settings, opening, worker_count(settings.server), held.getsockname()[1])
         except ValueError as error:
             raise SettingsError(str(state), [str(error)]) from None
+        except RuntimeError as error:
+            raise SettingsError("server", [f"{error}: there are no threads to be had; {REMEDY}"]) from None
         stack.callback(control.close)
         urls = _url(held, settings.server.tls), _url(plane, settings.control.tls)
         await _Supervisor(settings, control, orphans, plane, keyring, tls).run(lambda: ready(control, *urls))
