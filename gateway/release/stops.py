@@ -14,6 +14,7 @@ from gateway.release.decision_files import DECISION, LARGEST, RETAIN, STOPPED, D
 from gateway.release.pen import Pen
 
 Key = tuple[str, int]  # a model and its candidate's version
+CHANGES: Final = ("stop", "resume")  # actions that change what is stopped
 SHOWN: Final = 1000  # decisions kept in memory
 KEPT_WITHIN_S: Final = 1.0  # then a stop returns all the same: it is in force, and the disk may hang for ever
 
@@ -97,9 +98,9 @@ class Stops:
         self.counts[decision.model, decision.action] += 1
         self.decisions = [*self.decisions[-SHOWN + 1 :], decision]
         line = orjson.dumps({"kind": DECISION, **asdict(decision)}) + b"\n"
+        self._seal_if_large()  # with what was stopped before: this one is the first in the new file
         self._pen.append(self._files.newest, line)
         self._size += len(line)
-        self._seal_if_large()
         return decision
 
     def _seal_if_large(self) -> None:
@@ -128,7 +129,17 @@ def read_stopped(folder: Path) -> frozenset[Key]:
 def _stopped_by(file: Path, files: DecisionFiles, recent: "deque[Decision]") -> dict[Key, Decision]:
     """What is stopped by all of them; the last decisions go to `recent`. Raises OSError, or ValueError for a damage."""
     stops = _read_stops(file)
-    return _still_stopped(stops or {}, _noted(files.entries(whole=stops is None), recent))
+    changes = (one for one in _noted(files.entries(whole=stops is None), recent) if one.action in CHANGES)
+    return _still_stopped(stops or {}, _last_ones(changes) if stops is None else list(changes))
+
+
+def _last_ones(changes: Iterable[Decision]) -> list[Decision]:
+    """The last of each release, in order: all that counts where nothing else says what is stopped."""
+    last: dict[Key, Decision] = {}
+    for one in changes:
+        last.pop((one.model, one.candidate), None)
+        last[one.model, one.candidate] = one
+    return list(last.values())
 
 
 def _read_stops(file: Path) -> dict[Key, Decision] | None:
@@ -178,7 +189,7 @@ def _decision(entry: Any) -> Decision:
     return decision
 
 
-def _still_stopped(stops: dict[Key, Decision], decisions: Iterable[Decision]) -> dict[Key, Decision]:
+def _still_stopped(stops: dict[Key, Decision], decisions: list[Decision]) -> dict[Key, Decision]:
     """The file is written after the list of decisions: what is newer in the list holds."""
     stopped = dict(stops)
     for decision in decisions:

@@ -264,11 +264,10 @@ class Batcher:
 
     def _execute(self, batch: Batch) -> None:
         """In the version's own thread."""
-        if not batch.items:
-            return  # it was refused: threads that keep what they have no thread for start it when they have one
-        batch.thread = threading.get_native_id()
-        batch.execute(self._run)
-        self._loop.call_soon_threadsafe(self._finished, batch)
+        if batch.items:  # else it was refused, and kept until there was a thread
+            batch.thread = threading.get_native_id()
+            batch.execute(self._run)
+            self._loop.call_soon_threadsafe(self._finished, batch)
 
     def _finished(self, batch: Batch) -> None:
         self._finish(batch)

@@ -88,6 +88,22 @@ def test_a_stop_outlives_the_file_it_was_written_to(tmp_path: Path, lost: str) -
 
 
 @pytest.mark.usefixtures("small")
+def test_what_is_decided_while_it_is_sealed_is_not_lost(tmp_path: Path) -> None:
+    """Each of these is the first or the last of some file."""
+    opened, stopped = Stops(tmp_path), set()
+    for number in range(1, 200):
+        opened.stop("m", number, "test", "why", {})
+        stopped.add(("m", number))
+        if number % 3 == 0:
+            opened.resume("m", number - 1, "test", "why", {})
+            stopped.remove(("m", number - 1))
+    opened.close()
+    assert len(sealed(tmp_path)) > 3
+    (tmp_path / "stops.json").unlink()
+    assert read_stopped(tmp_path) == stopped
+
+
+@pytest.mark.usefixtures("small")
 def test_the_oldest_go_beyond_what_is_kept(tmp_path: Path) -> None:
     decide(tmp_path, 400, retain=2 * SMALL)
     assert 0 < sum(file.stat().st_size for file in sealed(tmp_path)) <= 2 * SMALL
