@@ -24,7 +24,7 @@ class Connected(Protocol):
     def has_begun(self) -> bool: ...
 
 
-def make_room(connections: Iterable[Any], newcomer: Connected, most: int) -> None:
+def make_room(connections: Iterable[Any], newcomer: Connected | None, most: int) -> None:
     """Let connections go where there are more than `most`: idle ones first; who orders something is spared."""
     there: list[Connected] = [each for each in connections if not each.transport.is_closing()]
     if len(there) <= most:

@@ -79,6 +79,21 @@ def test_a_worker_without_descriptors_for_a_while_takes_connections_again(tmp_pa
         assert workers(running) == [worker]
 
 
+@pytest.mark.parametrize("idle", [0, 20])
+def test_a_stop_gets_in_where_others_hold_all_descriptors(tmp_path: Path, idle: int) -> None:
+    """Connections that ask nothing, and whatever else may have taken them: by a limit of what is open just now."""
+    with gateway(tmp_path) as running, ExitStack() as stack:
+        for _ in range(idle):
+            stack.enter_context(socket.create_connection(("127.0.0.1", _control_port(running))))
+        until(lambda: len(os.listdir(f"/proc/{running.pid}/fd")) > idle, "they are accepted")
+        with limited(running.pid, resource.RLIMIT_NOFILE, len(os.listdir(f"/proc/{running.pid}/fd"))):
+            command(running.config, "stop", "flawed")
+            for what in ("resume", "stop"):
+                assert order(running, what).status_code == 200
+        until(lambda: "there are file descriptors again" in running.log, "the need is over")
+        assert running.log.count("no file descriptors to spare") == 1
+
+
 def test_health_says_when_no_worker_serves(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         assert httpx.get(f"{running.control_url}/health").json().items() >= {"workers": 2, "serving": 2}.items()
