@@ -86,12 +86,18 @@ def test_a_stop_gets_in_where_others_hold_all_descriptors(tmp_path: Path, idle: 
         for _ in range(idle):
             stack.enter_context(socket.create_connection(("127.0.0.1", _control_port(running))))
         until(lambda: len(os.listdir(f"/proc/{running.pid}/fd")) > idle, "they are accepted")
-        with limited(running.pid, resource.RLIMIT_NOFILE, len(os.listdir(f"/proc/{running.pid}/fd"))):
+        with limited(running.pid, resource.RLIMIT_NOFILE, _lowest_free(running.pid)):
+            until(lambda: "no file descriptors to spare" in running.log, "it notices")
             command(running.config, "stop", "flawed")
             for what in ("resume", "stop"):
                 assert order(running, what).status_code == 200
         until(lambda: "there are file descriptors again" in running.log, "the need is over")
         assert running.log.count("no file descriptors to spare") == 1
+
+
+def _lowest_free(pid: int) -> int:
+    there = set(map(int, os.listdir(f"/proc/{pid}/fd")))
+    return min(set(range(len(there) + 1)) - there)
 
 
 def test_health_says_when_no_worker_serves(tmp_path: Path) -> None:
