@@ -15,8 +15,10 @@ from gateway.errors import InvalidRequest, Overloaded
 from gateway.pipeline import Gateway
 from gateway.protocol.depth import check_depth
 from gateway.protocol.elements import short
+from gateway.records import outcomes
 from gateway.records.entry import line_of
 from gateway.records.token import Token
+from gateway.settings.model_settings import FeedbackSettings
 from gateway.web.attributes import text_of
 from gateway.web.body import read_body
 from gateway.web.callers import identity_in
@@ -93,6 +95,7 @@ class Feedback:
             raise InvalidRequest("says nothing: give at least one of truth, reward, metrics")
         truth = _truth(entry.get("truth"))
         truth_class, why_uncounted = self._class_of(token, truth)
+        allowed = self._allowed(token)
         line = line_of(
             {
                 "kind": "feedback",
@@ -104,13 +107,17 @@ class Feedback:
                 "truth": truth,
                 "truth_class": truth_class,
                 "correct": None if truth_class is None or token.predicted is None else truth_class == token.predicted,
-                "reward": _number("reward", entry.get("reward")),
-                "metrics": _metrics(entry.get("metrics")),
+                "reward": _reward(entry.get("reward"), allowed),
+                "metrics": _metrics(entry.get("metrics"), allowed),
                 "comment": _comment(entry.get("comment")),
                 "customer": customer,
             }
         )
         return line, why_uncounted
+
+    def _allowed(self, token: Token) -> FeedbackSettings:
+        served = self._gateway.deployment.models.get(token.model)
+        return outcomes.BY_DEFAULT if served is None else served.stable.loaded.settings.feedback
 
     def _class_of(self, token: Token, truth: Any) -> tuple[int | None, str]:
         """The class that `truth` means to the version that predicted; if that is gone, to the model's stable one.
@@ -172,20 +179,25 @@ def _number(name: str, value: Any) -> float | None:
     return float(value)
 
 
-def _metrics(value: Any) -> dict[str, float] | None:
+def _reward(value: Any, allowed: FeedbackSettings) -> float | None:
+    number = _number("reward", value)
+    return None if number is None else outcomes.reward(number, allowed)
+
+
+def _metrics(value: Any, allowed: FeedbackSettings) -> dict[str, float] | None:
     if value is None:
         return None
     if type(value) is not dict or not 0 < len(value) <= MOST_METRICS:
         raise InvalidRequest(f"metrics must be an object of 1 to {MOST_METRICS} numbers, got {short(value)}")
-    return dict(_named(value.items()))
+    return dict(_named(value.items(), allowed))
 
 
-def _named(items: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, float]]:
+def _named(items: Iterable[tuple[str, Any]], allowed: FeedbackSettings) -> Iterable[tuple[str, float]]:
     for name, value in items:
         number = _number(f"metrics.{name:.60}", value)
         if number is None or not 0 < len(name) <= 100:
             raise InvalidRequest(f"metrics.{name:.60} must be a number with a name of 1 to 100 characters")
-        yield name, number
+        yield name, outcomes.metric(name, number, allowed)
 
 
 def _comment(value: Any) -> str | None:
