@@ -49,7 +49,8 @@ class Gateway:
         self.serving: Callable[[], bool] = instruments.serving if instruments else lambda: True
         self.inflight = 0
         self.gate: AbstractContextManager[None] = instruments.gate if instruments else nullcontext()
-        self._head = instruments.head if instruments else memoryview(array("q", bytes(8 * HEAD)))
+        self.head = instruments.head if instruments else memoryview(array("q", bytes(8 * HEAD)))
+        self.limits = limits
         self._max_inflight = limits.inflight
         self.timeout_s = limits.timeout
         self._timeout_ns = int(limits.timeout * 1e9)
@@ -61,15 +62,15 @@ class Gateway:
     def admit(self) -> None:
         """Count a request in; raises Overloaded beyond `limits.inflight`. Every admitted request must be let go."""
         if self.inflight >= self._max_inflight:
-            self._head[SHED] += 1
+            self.head[SHED] += 1
             raise Overloaded(f"{self.inflight} requests are in flight, which is limits.inflight; try again later")
         self.inflight += 1
-        self._head[INFLIGHT] = self.inflight
+        self.head[INFLIGHT] = self.inflight
 
     def let_go(self) -> None:
         """The request admitted before has been answered."""
         self.inflight -= 1
-        self._head[INFLIGHT] = self.inflight
+        self.head[INFLIGHT] = self.inflight
 
     def served(self, name: str) -> ServedModel:
         """The model as it is served now; raises NotFound."""

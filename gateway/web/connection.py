@@ -32,6 +32,7 @@ SMALL_BODY: Final = 65536  # a larger one is left to the ASGI task, which reads 
 NO_QUERY: Final[Mapping[str, bytes]] = {"query_string": b""}  # what is asked with one goes the long way
 CONTINUE: Final = b"100-continue"
 PLAIN: Final[tuple[list[bytes], ...]] = ([], [b"chunked"])  # transfer codings
+MOST_PIECES: Final = 32  # of a body, each of which copies what came before it
 SMALL_DIGITS: Final = 5  # of a content-length: with more it is known to be larger before it is there
 CROWD_NS: Final = 1_000_000  # clients that take turns this fast are likely to meet in one turn of the event loop
 
@@ -67,6 +68,7 @@ class ShortCycle:
 
     message_event: Final = _Nothing()
     body = b""
+    pieces = 1
     more_body = True
     disconnected = False
     response_started = False
@@ -88,7 +90,7 @@ class InferConnection(PatientConnection):
         super().__init__(*args, **options)
         self._endpoint: InferEndpoint = self.config.loaded_app
         self._small_body = min(SMALL_BODY, self._endpoint.max_body)
-        self.within_s = self._endpoint.body_within_s
+        self.within_s, self.holdings = self._endpoint.body_within_s, self._endpoint.holdings
         self._short: ShortCycle | None = None  # a prediction whose body is being received
         self._target: Target | None = None  # what it asks
         self._answering: Cycle | None = None  # of several pipelined requests
@@ -161,8 +163,12 @@ class InferConnection(PatientConnection):
         if short is None:
             super().on_body(body)
             return
-        short.body = short.body + body if short.body else body
-        if len(short.body) > self._small_body:
+        if short.body:
+            short.body += body
+            short.pieces += 1
+        else:
+            short.body = body
+        if len(short.body) > self._small_body or short.pieces > MOST_PIECES:
             self._turn_back(short)
 
     def on_message_complete(self) -> None:

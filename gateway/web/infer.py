@@ -19,6 +19,7 @@ from gateway.web.access import Access
 from gateway.web.attributes import attributes_of, media_of
 from gateway.web.body import ClientGone, Headers, by_name, read_body
 from gateway.web.errors import send_error
+from gateway.web.holdings import Holdings
 from gateway.web.outbox import Outbox
 from gateway.web.received import received, restated_source
 from gateway.web.trace import REQUEST_ID, TRACEPARENT, echo_of, log_extra, origin_of
@@ -56,6 +57,7 @@ class InferEndpoint:
         self.asked_before: object = None
         self.asked_ns = 0
         self.outbox = Outbox(gateway)
+        self.holdings = Holdings(gateway.limits, max_body, gateway.head)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or (target := target_of(scope["path"])) is None:
@@ -68,6 +70,7 @@ class InferEndpoint:
             identity = None if self.access is None else self.access.predict(scope, headers)
             async with asyncio.timeout(self.body_within_s):
                 body = await read_body(receive, headers, self.max_body)
+            await scope[LINE].drain()  # who has not read the last answer need not have the next one yet
             gateway.admit()
             try:
                 call = self.begin(target, headers, body, identity)
