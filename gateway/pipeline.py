@@ -52,6 +52,7 @@ class Gateway:
         self.head = instruments.head if instruments else memoryview(array("q", bytes(8 * HEAD)))
         self.limits = limits
         self._max_inflight = limits.inflight
+        self._most_classes = limits.classes
         self.timeout_s = limits.timeout
         self._timeout_ns = int(limits.timeout * 1e9)
         self._next_nonce = nonces()
@@ -226,7 +227,7 @@ class Gateway:
         said = ROWS if predicted == NO_CLASS and version.has_rows(answer, classes) else predicted
         token = call.prediction_id = self._token(served.names[route], decision, call.nonce, said, bool(rescued))
         extra = {"prediction_id": token.decode(), "variant": variant, "route": route}
-        body, json_length, finite = encoded_body(call, answer, extra)
+        body, json_length, finite = encoded_body(call, answer, extra, self._most_classes)
         ended_ns = time.monotonic_ns()
         duration_ns = ended_ns - call.started_ns
         if served.compared:

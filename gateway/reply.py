@@ -30,7 +30,9 @@ class Reply:
     rows: int
 
 
-def encoded_body(call: Call, answer: Answer, parameters: dict[str, str]) -> tuple[bytes, int | None, bool]:
+def encoded_body(
+    call: Call, answer: Answer, parameters: dict[str, str], most_classes: int
+) -> tuple[bytes, int | None, bool]:
     """What the model answers to the call, as the call asks for it; raises InvalidRequest where that cannot be.
 
     A body, the length of its JSON where raw tensors follow (else None), and whether the whole answer is in it and holds
@@ -38,7 +40,7 @@ def encoded_body(call: Call, answer: Answer, parameters: dict[str, str]) -> tupl
     """
     version, request = call.version, call.request
     if request.outputs is not None or request.binary_output:
-        encoded = encode_response(_response(call, answer, parameters))
+        encoded = encode_response(_response(call, answer, parameters, most_classes))
         return encoded.body, encoded.json_length, False
     outputs = [
         json_output(name, datatype, result, more)
@@ -49,7 +51,7 @@ def encoded_body(call: Call, answer: Answer, parameters: dict[str, str]) -> tupl
     return text, None, finite
 
 
-def _response(call: Call, answer: Answer, parameters: dict[str, str]) -> InferResponse:
+def _response(call: Call, answer: Answer, parameters: dict[str, str], most_classes: int) -> InferResponse:
     """What was asked for where that is not just everything as JSON."""
     version, request = call.version, call.request
     outputs = []
@@ -62,13 +64,13 @@ def _response(call: Call, answer: Answer, parameters: dict[str, str]) -> InferRe
         binary = frozenset(tensor.name for tensor in outputs)
     else:
         wanted = {output.name: output for output in request.outputs}
-        outputs = [_classified(tensor, wanted[tensor.name].classification, version) for tensor in outputs]
+        outputs = [_classified(tensor, wanted[tensor.name].classification, version, most_classes) for tensor in outputs]
         binary = frozenset(name for name, output in wanted.items() if _is_binary(output, request.binary_output))
     return InferResponse(version.name, version.text, outputs, request.id, parameters, binary)
 
 
-def _classified(tensor: Tensor, classes: int, version: ModelVersion) -> Tensor:
-    return classify(tensor, classes, version.labels.get(tensor.name, ())) if classes else tensor
+def _classified(tensor: Tensor, classes: int, version: ModelVersion, most: int) -> Tensor:
+    return classify(tensor, classes, version.labels.get(tensor.name, ()), most) if classes else tensor
 
 
 def _is_binary(output: RequestedOutput, default: bool) -> bool:

@@ -1,5 +1,6 @@
 """Reads a request's body once, within its limit, and undoes its content encoding."""
 
+import asyncio
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -11,6 +12,7 @@ from gateway.errors import BodyTooLarge, InvalidRequest, UnsupportedMedia
 Headers = Mapping[bytes, bytes]
 ENCODING: Final = b"content-encoding"
 DISCARD: Final = 8 * 1024 * 1024  # read this much of a body that is too large, so that the client hears the answer
+QUICK: Final = 2048  # compressed bytes that are decoded at once: 2 MiB at most, which takes some milliseconds
 CHUNK: Final = 4096  # decoded at a time: what is left of it is copied for each member, of which many fit in it
 WINDOW_BITS: Final = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # x-gzip: RFC 9110, 8.4.1.3
 
@@ -43,7 +45,11 @@ async def read_body(receive: Receive, headers: Headers, max_body: int) -> bytes:
     elif len(body) > max_body:
         raise _too_large(max_body)
     encoding = headers.get(ENCODING)
-    return body if encoding is None else _decoded(body, encoding, max_body)
+    if encoding is None:
+        return body
+    if len(body) <= QUICK:
+        return _decoded(body, encoding, max_body)
+    return await asyncio.to_thread(_decoded, body, encoding, max_body)
 
 
 async def _joined(receive: Receive, first: bytes, max_body: int) -> bytes:

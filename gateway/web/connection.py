@@ -20,6 +20,7 @@ from gateway.errors import RequestError
 from gateway.reply import Reply
 from gateway.routing.release import CANDIDATE
 from gateway.serving.batch import Answer
+from gateway.web.cycle import ShortCycle
 from gateway.web.errors import error_message
 from gateway.web.framing import transfer_codings
 from gateway.web.infer import LINE, InferEndpoint, Target, failure, target_of_url
@@ -51,33 +52,6 @@ class CycleLine:
 
     def write(self, reply: Reply, *, at_once: bool) -> None:
         self._connection.send(self._cycle, reply, at_once=at_once)
-
-
-class _Nothing:
-    """An event that no one waits for."""
-
-    def set(self) -> None:
-        return None
-
-
-class ShortCycle:
-    """A prediction under way, as far as uvicorn asks: without scope, event and task, which only ASGI needs.
-
-    `named`: the headers by name, the last of each.
-    """
-
-    message_event: Final = _Nothing()
-    body = b""
-    pieces = 1
-    more_body = True
-    disconnected = False
-    response_started = False
-    response_complete = False
-
-    def __init__(self, headers: list[tuple[bytes, bytes]], named: dict[bytes, bytes], keep_alive: bool) -> None:
-        self.headers = headers
-        self.named = named
-        self.keep_alive = keep_alive
 
 
 Cycle = RequestResponseCycle | ShortCycle

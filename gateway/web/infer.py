@@ -18,6 +18,7 @@ from gateway.serving.batch import Answer
 from gateway.web.access import Access
 from gateway.web.attributes import attributes_of, media_of
 from gateway.web.body import ClientGone, Headers, by_name, read_body
+from gateway.web.decoding import LARGE, Decoded, Decoder, is_long
 from gateway.web.errors import send_error
 from gateway.web.holdings import Holdings
 from gateway.web.outbox import Outbox
@@ -57,6 +58,7 @@ class InferEndpoint:
         self.asked_before: object = None
         self.asked_ns = 0
         self.outbox = Outbox(gateway)
+        self._decoder = Decoder(gateway.limits.values, gateway.timeout_s)
         self.holdings = Holdings(gateway.limits, max_body, gateway.head)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +75,10 @@ class InferEndpoint:
             await scope[LINE].drain()  # who has not read the last answer need not have the next one yet
             gateway.admit()
             try:
-                call = self.begin(target, headers, body, identity)
+                decoded = await self._decoded(target[0], headers, body)
+                call = self.begin(target, headers, body, identity, decoded)
+                if decoded is not None:
+                    call.deadline_ns -= decoded.spent_ns
                 await self._answer(call, scope[LINE])
             finally:
                 gateway.let_go()
@@ -107,15 +112,31 @@ class InferEndpoint:
                     line.write(reply, at_once=not call.version.stable)
             submitted = rescue
 
-    def begin(self, target: Target, headers: Headers, body: bytes, identity: Identity | None) -> Call:
-        """Decode the body and begin the prediction that it asks for; raises RequestError."""
+    async def _decoded(self, name: str, headers: Headers, body: bytes) -> Decoded | None:
+        """What a large body asks, decoded without keeping the loop; None where it is not large."""
+        if len(body) <= LARGE or not is_long(body, headers, media := media_of(headers)):
+            return None
+        served = self.gateway.served(name)
+        return await self._decoder.decode(body, headers, media, name, served.stable.signature.inputs)
+
+    def begin(
+        self,
+        target: Target,
+        headers: Headers,
+        body: bytes,
+        identity: Identity | None,
+        decoded: Decoded | None = None,
+    ) -> Call:
+        """Decode the body, unless it is `decoded`, and begin the prediction that it asks for; raises RequestError."""
         name, pinned = target
         served = self.gateway.served(name)
         if pinned is not None:
             self.gateway.version(name, pinned)
         media = media_of(headers)
         try:
-            if media is None and b"inference-header-content-length" not in headers:
+            if decoded is not None:
+                request, source, media, _ = decoded
+            elif media is None and b"inference-header-content-length" not in headers:
                 request, source = decode_strict(body), Source(body)
             else:
                 request, source = received(body, headers, media, served.name, served.stable.signature.inputs)
