@@ -93,7 +93,7 @@ class LimitsSettings(Settings):
     """Answers in each worker that clients have yet to read; of more the largest are cut off."""
     values: Count = 500_000
     """Values in a request's JSON that are not just a long list of a tensor's numbers; of more it is answered 413."""
-    classes: Count = 50_000
+    classes: Count = 20_000
     """Classes, of all rows, that an answer names by the classification extension; more are answered 400."""
     slow_reader: Seconds = Field(default=30.0, gt=0)
     """How long a client may take for an answer, or for 64 KiB of a large one, before it is cut off."""
