@@ -137,11 +137,13 @@ class InferConnection(PatientConnection):
         if short is None:
             super().on_body(body)
             return
-        if short.body:
-            short.body += body
-            short.pieces += 1
-        else:
+        if not short.body:
             short.body = body
+            if len(body) > self._small_body:
+                self._turn_back(short)
+            return
+        short.body += body
+        short.pieces += 1
         if len(short.body) > self._small_body or short.pieces > MOST_PIECES:
             self._turn_back(short)
 
