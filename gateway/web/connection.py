@@ -47,6 +47,9 @@ class CycleLine:
         self._connection = connection
         self._cycle = cycle
 
+    def holds(self, size: int) -> None:
+        self._connection.take(size)
+
     async def drain(self) -> None:
         await self._cycle.flow.drain()
 

@@ -15,7 +15,7 @@ from gateway.errors import DeadlineExceeded
 from gateway.protocol.decode import NotJson
 from gateway.protocol.large import check_values, decode_large
 from gateway.tensors import InferRequest, TensorSpec
-from gateway.web.body import Headers
+from gateway.web.body import QUICK, Headers, decompressed
 from gateway.web.received import JSON_LENGTH, TEXT, json_length, received, restated_source
 
 T = TypeVar("T")
@@ -40,11 +40,16 @@ class Decoder:
         self._timeout_s = timeout_s
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="decoder")
 
+    async def decompress(self, body: bytes, headers: Headers, max_body: int) -> bytes:
+        """The body without its content coding; raises RequestError."""
+        if len(body) <= QUICK:
+            return decompressed(body, headers, max_body)
+        return await self._aside(lambda _: decompressed(body, headers, max_body))
+
     async def decode(
-        self, body: bytes, headers: Headers, media: str | None, model: str, inputs: Sequence[TensorSpec]
+        self, body: bytes, headers: Headers, media: str | None, model: str, inputs: Sequence[TensorSpec], began_ns: int
     ) -> Decoded:
-        """What is asked; raises RequestError, DeadlineExceeded where it took too long."""
-        began_ns = time.monotonic_ns()
+        """What is asked, of a body that was there at `began_ns`; raises RequestError."""
         decode = partial(self._decode, body, headers, media, model, inputs)
         request, source, media = await self._aside(decode)
         spent_ns = time.monotonic_ns() - began_ns
@@ -54,6 +59,7 @@ class Decoder:
         return Decoded(request, source, media, spent_ns)
 
     async def _aside(self, decode: Callable[[Callable[[], None]], T]) -> T:
+        """On a thread, with what it is to call now and then; raises DeadlineExceeded where it takes too long."""
         late_s = time.monotonic() + self._timeout_s
 
         def go_on() -> None:

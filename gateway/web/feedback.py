@@ -29,6 +29,7 @@ MOST: Final = 10_000  # entries of one request
 AT_ONCE: Final = 20  # entries between which predictions get their turn: about a third of a millisecond
 LARGEST_BODY: Final = 16 * 1024 * 1024  # bytes
 MOST_VALUES: Final = 50  # of an entry, on average: what is parsed holds up predictions, 10 MiB of small objects for 4 s
+LONG_LISTS: Final = 2  # in memory at once, in a form that takes ten times the bytes
 QUICK: Final = 65536  # bytes that are parsed at once
 PATIENCE_S: Final = 1.0  # a long list may be written faster than control takes it away
 POLL_S: Final = 0.01
@@ -45,6 +46,7 @@ class Feedback:
     def __init__(self, gateway: Gateway, max_body: int) -> None:
         self._gateway = gateway
         self._max_body = min(max_body, LARGEST_BODY)
+        self._long_lists = asyncio.Semaphore(LONG_LISTS)
 
     def routes(self) -> list[Route]:
         return [Route("/v2/feedback", self.accept, methods=["POST"])]
@@ -56,7 +58,12 @@ class Feedback:
         """
         headers = dict(request.scope["headers"])
         body = await read_body(request.receive, headers, self._max_body)
-        entries = await asyncio.to_thread(_entries, body) if len(body) > QUICK else _entries(body)
+        if len(body) <= QUICK:
+            return await self._accept(_entries(body), request, headers)
+        async with self._long_lists:
+            return await self._accept(await asyncio.to_thread(_entries, body), request, headers)
+
+    async def _accept(self, entries: list[Any], request: Request, headers: dict[bytes, bytes]) -> Response:
         identity = identity_in(request.scope)
         customer = identity.customer if identity else text_of(headers.get(b"x-customer-id"))
         rejected: list[dict[str, Any]] = []

@@ -75,6 +75,16 @@ class Holdings:
             self._forget_answered()
             self._refuse_bodies()
 
+    def inflated(self, holder: Holder, size: int) -> None:
+        """The holder's body has `size` bytes now that it is decompressed; raises Overloaded where that is too much."""
+        self.received(holder, size)
+        if self._bodies_size > self._receiving:
+            self._bodies_size -= self._bodies.pop(holder)
+            self._head[SHED] += 1
+            raise Overloaded(
+                f"requests in hand are larger than limits.receiving, {self._receiving} bytes; try again later"
+            )
+
     def unread(self, holder: Holder, now_s: float) -> None:
         """The holder's client does not read as fast as it is answered."""
         self._watch(holder, now_s)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import time
 from functools import lru_cache
 from typing import Final, Protocol
 
@@ -17,7 +18,7 @@ from gateway.reply import Reply
 from gateway.serving.batch import Answer
 from gateway.web.access import Access
 from gateway.web.attributes import attributes_of, media_of
-from gateway.web.body import ClientGone, Headers, by_name, read_body
+from gateway.web.body import ENCODING, ClientGone, Headers, by_name, receive_body
 from gateway.web.decoding import LARGE, Decoded, Decoder, is_long
 from gateway.web.errors import send_error
 from gateway.web.holdings import Holdings
@@ -36,6 +37,9 @@ log: Final = logging.getLogger("gateway.web")
 
 class Line(Protocol):
     """The way back to the client, which the connection puts into the scope."""
+
+    def holds(self, size: int) -> None:
+        """The request's body takes `size` bytes, decompressed; raises Overloaded."""
 
     async def drain(self) -> None:
         """Wait until the client has read most of what it was sent before."""
@@ -71,11 +75,15 @@ class InferEndpoint:
         try:
             identity = None if self.access is None else self.access.predict(scope, headers)
             async with asyncio.timeout(self.body_within_s):
-                body = await read_body(receive, headers, self.max_body)
+                body = await receive_body(receive, headers, self.max_body)
+            began_ns = time.monotonic_ns()
+            if ENCODING in headers:
+                body = await self._decoder.decompress(body, headers, self.max_body)
+                scope[LINE].holds(len(body))
             await scope[LINE].drain()  # who has not read the last answer need not have the next one yet
             gateway.admit()
             try:
-                decoded = await self._decoded(target[0], headers, body)
+                decoded = await self._decoded(target[0], headers, body, began_ns)
                 call = self.begin(target, headers, body, identity, decoded)
                 if decoded is not None:
                     call.deadline_ns -= decoded.spent_ns
@@ -112,12 +120,12 @@ class InferEndpoint:
                     line.write(reply, at_once=not call.version.stable)
             submitted = rescue
 
-    async def _decoded(self, name: str, headers: Headers, body: bytes) -> Decoded | None:
+    async def _decoded(self, name: str, headers: Headers, body: bytes, began_ns: int) -> Decoded | None:
         """What a large body asks, decoded without keeping the loop; None where it is not large."""
         if len(body) <= LARGE or not is_long(body, headers, media := media_of(headers)):
             return None
         served = self.gateway.served(name)
-        return await self._decoder.decode(body, headers, media, name, served.stable.signature.inputs)
+        return await self._decoder.decode(body, headers, media, name, served.stable.signature.inputs, began_ns)
 
     def begin(
         self,

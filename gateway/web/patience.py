@@ -147,6 +147,12 @@ class PatientConnection(FramedConnection):
         """Of the body so far."""
         return self._body_size if self._short is None else len(self._short.body)
 
+    def take(self, size: int) -> None:
+        """The body is `size` bytes, decompressed; raises Overloaded."""
+        self._body_size = size
+        if self.holdings is not None:
+            self.holdings.inflated(self, size)
+
     def receiving(self) -> bool:
         """Whether more of the body is to come."""
         cycle: Any = self.cycle

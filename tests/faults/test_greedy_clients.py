@@ -1,5 +1,6 @@
 """One client against all others: what it makes a worker hold, and how long it keeps the loop, has an end."""
 
+import gzip
 import json
 import socket
 import threading
@@ -240,3 +241,18 @@ def test_the_deadline_counts_while_a_body_is_decoded(gateway: GatewayProcess) ->
     body = flat(["0"] * 7_000_000, [7_000_000], parameters={"timeout": 20_000})
     answer = httpx.post(f"{gateway.url}/v2/models/total/infer", content=body, timeout=60)
     assert (answer.status_code, "time was over" in answer.text) == (504, True), answer.text
+
+
+@pytest.mark.slow
+def test_compressed_bodies_count_as_what_they_become(gateway: GatewayProcess) -> None:
+    """16 KiB become 16 MiB, which wait for one another to be decoded."""
+    before = peak_mib(gateway)
+    squeezed = gzip.compress(flat(["0"] * 7_000_000, [7_000_000]))
+    request = post("total", squeezed, "Content-Encoding: gzip")
+    wires = [Wire(gateway).send(request) for _ in range(40)]
+    statuses = [wire.read().status for wire in wires]
+    for wire in wires:
+        wire.close()
+    assert set(statuses) <= {200, 503, 504}
+    assert statuses.count(200) > 0
+    assert peak_mib(gateway) < before + 250
