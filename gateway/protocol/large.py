@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 import orjson
 
 from gateway.errors import BodyTooLarge, InvalidRequest
@@ -84,7 +85,7 @@ def _decode_cut(text: bytes, most: int, go_on: GoOn) -> InferRequest:
         return decode_document(document, None)  # which says what is wrong
     if len(items) > MOST_TENSORS or len(document.get("outputs") or ()) > MOST_TENSORS:
         raise _too_many()
-    raw: list[bytearray] = []
+    raw: list[memoryview] = []
     for index, item in enumerate(items):
         cut = _cut_of(item, cuts)
         if cut is not None:
@@ -94,7 +95,7 @@ def _decode_cut(text: bytes, most: int, go_on: GoOn) -> InferRequest:
                 raise InvalidRequest(f"inputs[{index}] {short(item.get('name'))}: {error}") from None
     if len(raw) < len(cuts):
         check_values(text, most)  # a list of numbers that is no tensor's
-    return decode_document(document, memoryview(raw[0]) if len(raw) == 1 else b"".join(raw))
+    return decode_document(document, raw[0] if len(raw) == 1 else b"".join(raw))
 
 
 def _cuts(text: bytes) -> Iterator[_Cut]:
@@ -138,7 +139,7 @@ def _cut_of(item: Any, cuts: list[_Cut]) -> _Cut | None:
 
 
 def _packed(
-    item: dict[str, Any], text: bytes, cut: _Cut, most: int, raw: list[bytearray], go_on: GoOn
+    item: dict[str, Any], text: bytes, cut: _Cut, most: int, raw: list[memoryview], go_on: GoOn
 ) -> dict[str, Any]:
     """The input with its numbers behind the JSON, to which they are added."""
     datatype, shape = datatype_of(item.get("datatype")), item.get("shape")
@@ -150,7 +151,9 @@ def _packed(
     if "binary_data_size" in parameters:
         raise InvalidRequest("has both data and binary_data_size; send one of them")
     count = count_of(shape)
-    packed = bytearray()
+    if count > cut.end - cut.start:
+        raise InvalidRequest(f"shape {short(shape)} needs {count} elements, data has fewer")
+    packed, held = np.empty(count, datatype.dtype), 0  # whose memory the system gives as it is written to
     inner: list[int] = list(shape) if type(shape) is list else []
     while len(inner) > 1 and inner[0] == 1 and (peeled := _PEEL.match(text, cut.start)):
         cut, inner = _Cut(peeled.end(), _last(text, cut.start, cut.end - 1, _SPACE)), inner[1:]
@@ -158,15 +161,16 @@ def _packed(
     for piece in _rows(text, cut, len(inner)) if nested else _numbers(text, cut):
         check_values(piece, most)
         values = _values(piece)
-        packed += from_json(values, datatype, [len(values), *inner[1:]] if nested else [len(values)]).tobytes()
+        part = from_json(values, datatype, [len(values), *inner[1:]] if nested else [len(values)]).ravel()
+        packed[held : held + len(part)] = part[: max(0, count - held)]
+        held += len(part)
         go_on()
         time.sleep(0)  # the event loop may want to go on
-    if len(packed) != count * datatype.dtype.itemsize:
-        held = len(packed) // datatype.dtype.itemsize
+    if held != count:
         raise InvalidRequest(f"shape {short(shape)} needs {count} elements, data has {held}")
-    raw.append(packed)
+    raw.append(packed.data.cast("B"))
     rest = {key: value for key, value in item.items() if key != "data"}
-    return {**rest, "parameters": {**parameters, "binary_data_size": len(packed)}}
+    return {**rest, "parameters": {**parameters, "binary_data_size": packed.nbytes}}
 
 
 def _numbers(text: bytes, cut: _Cut) -> Iterator[bytes]:

@@ -23,13 +23,14 @@ from gateway.serving.batch import Answer
 from gateway.web.cycle import ShortCycle
 from gateway.web.errors import error_message
 from gateway.web.framing import transfer_codings
-from gateway.web.infer import LINE, InferEndpoint, Target, failure, target_of_url
+from gateway.web.infer import LINE, InferEndpoint, Target, failure, goes_long, target_of_url
 from gateway.web.patience import PatientConnection
 from gateway.web.sharing import going, may_go
 from gateway.web.trace import echo_of, origin_of
 from gateway.web.wire import message_bytes, prediction_bytes
 
 SMALL_BODY: Final = 65536  # a larger one is left to the ASGI task, which reads it with flow control
+LONG_ANSWER: Final = 1 << 20  # bytes, beyond what the system holds for the client: it took 10 ms to write
 NO_QUERY: Final[Mapping[str, bytes]] = {"query_string": b""}  # what is asked with one goes the long way
 CONTINUE: Final = b"100-continue"
 PLAIN: Final[tuple[list[bytes], ...]] = ([], [b"chunked"])  # transfer codings
@@ -178,6 +179,11 @@ class InferConnection(PatientConnection):
         except Exception as error:
             answer = _failed(error, target[0], origin_of(headers), call, short)
         self.send(short, answer)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._target is not None and self.transport.get_write_buffer_size() > LONG_ANSWER:
+            goes_long(self._target[0])
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -10,10 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
-from gateway.call import Source
+from gateway.call import Call, Source
 from gateway.errors import DeadlineExceeded
 from gateway.protocol.decode import NotJson
 from gateway.protocol.large import check_values, decode_large
+from gateway.reply import write
+from gateway.serving.batch import Answer
+from gateway.settings.gateway_settings import LimitsSettings
 from gateway.tensors import InferRequest, TensorSpec
 from gateway.web.body import QUICK, Headers, decompressed
 from gateway.web.received import JSON_LENGTH, TEXT, json_length, received, restated_source
@@ -33,10 +36,11 @@ class Decoded(NamedTuple):
 
 
 class Decoder:
-    """`most`: of values in JSON, limits.values; `timeout_s`: of a request that says nothing of it."""
+    """`timeout_s`: of a request that says nothing of it."""
 
-    def __init__(self, most: int, timeout_s: float) -> None:
-        self._most = most
+    def __init__(self, limits: LimitsSettings, timeout_s: float) -> None:
+        self._most = limits.values
+        self._most_classes = limits.classes
         self._timeout_s = timeout_s
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="decoder")
 
@@ -57,6 +61,10 @@ class Decoder:
         if type(timeout_us) is int and 0 < timeout_us * 1000 < spent_ns:
             raise _too_late()
         return Decoded(request, source, media, spent_ns)
+
+    async def write(self, call: Call, answer: Answer) -> None:
+        """Write a large answer; raises InvalidRequest. What has begun is not given up: others wait for its records."""
+        await asyncio.get_running_loop().run_in_executor(self._threads, write, call, answer, self._most_classes)
 
     async def _aside(self, decode: Callable[[Callable[[], None]], T]) -> T:
         """On a thread, with what it is to call now and then; raises DeadlineExceeded where it takes too long."""
