@@ -3,6 +3,7 @@
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -74,6 +75,10 @@ class Stops:
     async def kept(self) -> bool:
         """Wait until all decisions would survive this process; False where the disk does not take them."""
         return await self._pen.appended(KEPT_WITHIN_S)
+
+    def after(self, act: Callable[[], None]) -> None:
+        """Have `act` called, in a thread, once all decisions so far are on the disk."""
+        self._pen.after(act)
 
     def close(self) -> None:
         """Write everything, and have it reach the disk."""
