@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from gateway.errors import ModelUnavailable
+from gateway.shm.open_switch import OpenSwitch
 from gateway.shm.scoreboard import Scoreboard
-from gateway.shm.switchboard import Gate, OpenSwitch, Switch, Switchboard
+from gateway.shm.switchboard import Gate, Switch, Switchboard
 from gateway.shm.tally import HELD, Tally, Totals
 
 Key = tuple[str, int]  # a model and a version

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.records.order import in_order
+
 _ASK: Final = 500  # predictions looked up at once
 EXACT: Final = 2**53  # up to here each integer is the same in all number types of JSON, Parquet and Python
 _NOTHING: Final = type(None)
@@ -143,12 +145,11 @@ def _sound(record: Mapping[str, Any]) -> bool:
 
 def folded(records: Sequence[dict[str, Any]]) -> Feedback:
     """All feedback on one prediction as one. Records with the same truth, reward and metrics count once."""
-    ordered = sorted(records, key=lambda record: int(record["time_ns"]))
     labels: dict[str, Label] = {}
     said: dict[str, Any] = {}
     metrics: dict[str, float] = {}
     different = set()
-    for record in ordered:
+    for record in in_order(records):
         truth = record.get("truth")
         different.add(orjson.dumps([truth, record.get("reward"), record.get("metrics")], option=orjson.OPT_SORT_KEYS))
         metrics.update(record.get("metrics") or {})

@@ -44,10 +44,11 @@ def token_keys(folder: Path) -> TokenKeys:
     """
     file = folder / "token-keys.json"
     entries = _read(file)
-    newest = max(entries, key=lambda entry: entry[1], default=None)
-    if newest is None or time.time() - newest[1] > ROTATE_AFTER_S:
+    newest = entries[-1] if entries else None  # by the order in the file: clocks are set back
+    now_s = time.time()
+    if newest is None or now_s - newest[1] > ROTATE_AFTER_S:
         number = 0 if newest is None else (newest[0] + 1) % NUMBERS
-        new = number, time.time(), secrets.token_bytes(KEY_BYTES)
+        new = number, now_s, secrets.token_bytes(KEY_BYTES)
         rotated = [*[entry for entry in entries if entry[0] != number][-MOST + 1 :], new]
         try:
             _write(file, rotated)

@@ -133,6 +133,14 @@ class Switchboard:
         """A new epoch: what stopped the last one does not stop this one."""
         self.words[self.first_word(slot)] += 1
 
+    def advance(self, slot: int, epoch: int) -> None:
+        """Be in `epoch` at least, stopped or not as before, and not let go in between."""
+        first = self.first_word(slot)
+        if self.words[first] < epoch:
+            if self.stopped(slot):
+                self.words[first + 1] = epoch
+            self.words[first] = epoch
+
     def stopped(self, slot: int) -> bool:
         """Whether control or any worker has stopped the release in its present epoch."""
         first = self.first_word(slot)
@@ -271,23 +279,6 @@ class Switch:
             self._words[self._found] = TRIPS.index(found)
             self._words[self._own] = epoch
             self._tell(found, lambda: self._words[self._first] == epoch)
-
-
-class OpenSwitch:
-    """The switch of a release that no one can stop: there is no candidate, or no control process."""
-
-    __slots__ = ()
-    epoch: Final = FIRST_EPOCH
-    slot: Final = -1
-
-    def follow(self, turn: "Turn", live_routes: int) -> None:
-        return None
-
-    def stopped(self, now_ns: int) -> bool:
-        return False
-
-    def trip(self, epoch: int, found: str = "") -> None:
-        return None
 
 
 def _layout(workers: int) -> int:
