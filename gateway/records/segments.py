@@ -20,7 +20,7 @@ PREDICTIONS: Final = "predictions"
 FEEDBACK: Final = "feedback"
 MIRRORS: Final = "mirrors"
 _NAME: Final = re.compile(r"([a-z]+)-([0-9]{9,})\.jsonl(\.open)?")
-_DISORDER_NS: Final = 300 * 1_000_000_000  # records of several workers interleave; none is this much out of order
+DISORDER_NS: Final = 300 * 1_000_000_000  # records of several workers interleave; none is this much out of order
 _LOOKS: Final = 16  # places of a segment whose times are read: a clock that is set makes its first record no bound
 
 
@@ -154,8 +154,8 @@ def _within(stream: Sequence[Segment], period: Period, advance: Callable[[int], 
 
 def _apart(times_ns: list[int], period: Period, *, last: bool) -> bool:
     """Whether records of about these times are all before or all after the period; the `last` segment may grow."""
-    too_old = period.since_ns is not None and not last and max(times_ns) + _DISORDER_NS < period.since_ns
-    return too_old or (period.until_ns is not None and min(times_ns) - _DISORDER_NS >= period.until_ns)
+    too_old = period.since_ns is not None and not last and max(times_ns) + DISORDER_NS < period.since_ns
+    return too_old or (period.until_ns is not None and min(times_ns) - DISORDER_NS >= period.until_ns)
 
 
 def _times_ns(segment: Segment) -> list[int]:

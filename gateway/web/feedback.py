@@ -16,7 +16,6 @@ from gateway.pipeline import Gateway
 from gateway.protocol.depth import check_depth
 from gateway.protocol.elements import short
 from gateway.records.entry import line_of
-from gateway.records.order import ORDER, stamp
 from gateway.records.token import Token
 from gateway.web.attributes import text_of
 from gateway.web.body import read_body
@@ -99,7 +98,6 @@ class Feedback:
                 "kind": "feedback",
                 "prediction_id": entry["prediction_id"],
                 "time_ns": time.time_ns(),
-                ORDER: stamp(),
                 "model": token.model,
                 "version": token.version,
                 "variant": token.variant,
