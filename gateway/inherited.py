@@ -18,6 +18,7 @@ from gateway.tripped import forget, kept
 BREAKER: Final = "breaker"
 CONTROL: Final = "control"
 WATCHED_S: Final = 60.0  # requests that the killed control's workers had begun with the candidate are over by then
+EVERY_S: Final = 0.5  # a look at all slots takes 0.1 ms
 log: Final = logging.getLogger("gateway.control")
 Key = tuple[str, int]
 
@@ -30,6 +31,7 @@ class Inherited:
         self._stops = stops
         self._clock = clock
         self._until_s = clock() + WATCHED_S
+        self._next_s = clock() + EVERY_S
         self._seen: set[Key] = set()
         for one in (*self._news(), *(Stopped(*trip) for trip in _trips(state))):
             self._decide(one)
@@ -37,9 +39,12 @@ class Inherited:
 
     def late(self) -> Iterator[Stopped]:
         """What workers of the run before have stopped since; each once."""
-        if self._left is not None and self._clock() > self._until_s:
-            self._left = None  # and its memory
-        yield from self._news()
+        now_s = self._clock()
+        if now_s >= self._next_s:
+            self._next_s = now_s + EVERY_S
+            if now_s > self._until_s:
+                self._left = None  # and its memory
+            yield from self._news()
 
     def _news(self) -> Iterator[Stopped]:
         for one in self._left.stopped() if self._left is not None else ():

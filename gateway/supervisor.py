@@ -58,6 +58,7 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
         try:
             memory = await asyncio.to_thread(claim, state)
             stack.callback(memory.close)
+            orphans.keep_those_on(memory.name)
             opening = await asyncio.to_thread(opened, settings, memory)
             stack.callback(opening.stops.close)
             control = Control(settings, opening, worker_count(settings.server), held.getsockname()[1])
