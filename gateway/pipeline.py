@@ -15,7 +15,7 @@ from gateway.errors import Conflict, InvalidRequest, NotFound, Outcome, Overload
 from gateway.instruments import SharedInstruments
 from gateway.mirror import Mirror, is_mirrored
 from gateway.recorder import Recorder
-from gateway.records.token import ROWS, nonces
+from gateway.records.token import MARKS, ROWS, nonces
 from gateway.records.token_keys import ephemeral_keys
 from gateway.reply import Reply, encoded_body
 from gateway.routing.attributes import Attributes
@@ -225,7 +225,8 @@ class Gateway:
         classes = version.classes.predicted(answer)
         predicted = classes[0] if len(classes) == 1 else NO_CLASS
         said = ROWS if predicted == NO_CLASS and version.has_rows(answer, classes) else predicted
-        token = call.prediction_id = self._token(served.names[route], decision, call.nonce, said, bool(rescued))
+        mark = call.epoch % MARKS + 1  # mark_of, without a call
+        token = call.prediction_id = self._token(served.names[route], decision, call.nonce, said, bool(rescued), mark)
         extra = {"prediction_id": token.decode(), "variant": variant, "route": route}
         body, json_length, finite = encoded_body(call, answer, extra, self._most_classes)
         ended_ns = time.monotonic_ns()

@@ -40,7 +40,11 @@ class Keyring:
         self.watched = Watched([path], self._load, aside=True)
 
     def identity(self, key: bytes) -> Identity | None:
-        """Whose key it is; None where it is unknown or has expired."""
+        """Whose key it is; None where it is unknown or has expired.
+
+        Expiry is a date, and so asks the wall clock: one that is set back by an hour lets a key in for an hour longer,
+        one that is set ahead refuses keys until it is right again. To revoke a key asks no clock.
+        """
         identity = self._identities.get(digest_of(key))
         return None if identity is None or identity.expires_s <= time.time() else identity
 
