@@ -11,7 +11,7 @@ from gateway.errors import BodyTooLarge, Outcome, Overloaded, RequestError
 from gateway.lines import Answered, answered_lines, failed_line
 from gateway.records.entry import UNKNOWN_CLASS
 from gateway.records.sampling import SHARES, share_of
-from gateway.records.token import Signer
+from gateway.records.token import Signer, mark_of
 from gateway.reply import Reply
 from gateway.settings.gateway_settings import RecordsSettings
 from gateway.shm.events import FailureEvent, Kind
@@ -125,7 +125,12 @@ class Recorder:
             return
         decision = call.decision
         call.prediction_id = self.signer.token(
-            call.served.names[decision.route], decision, call.nonce, UNKNOWN_CLASS, bool(call.rescued)
+            call.served.names[decision.route],
+            decision,
+            call.nonce,
+            UNKNOWN_CLASS,
+            bool(call.rescued),
+            mark_of(call.epoch),
         )
         self._append(failed_line(call, error, duration_ns, self._inputs), 1, strict=False)
 

@@ -52,11 +52,20 @@ class Steered:
         if token.rescued or token.variant is Variant.PINNED or token.version != version:
             return
         if heard.mirrored_wrong is not None and heard.wrong is not None and not candidate:
-            self.pairs.append(MirrorPair(heard.mirrored_wrong, heard.wrong))
+            self.pairs.append(MirrorPair(heard.mirrored_wrong, heard.wrong, token.mark))
         if 0 < token.weight_ppm < BUCKETS:
             key = token.bucket if token.sticky else None
             self.feedback.append(
-                FeedbackEvent(heard.time_ns, token.time_ns, token.weight_ppm, candidate, key, heard.wrong, heard.reward)
+                FeedbackEvent(
+                    heard.time_ns,
+                    token.time_ns,
+                    token.weight_ppm,
+                    candidate,
+                    key,
+                    heard.wrong,
+                    heard.reward,
+                    token.mark,
+                )
             )
 
     @property

@@ -95,8 +95,8 @@ class Steering:
     def configure(self, served: Mapping[str, ReleaseSettings]) -> None:
         """Steer these releases from now on. One whose settings are as they were goes on undisturbed."""
         now_s = self._clock()
-        for name, old in self._steered.items():
-            self._memory[name] = kept(old.controller, now_s)
+        for old in self._steered.values():
+            self._remember(old, now_s)
         steered = {}
         for name, settings in served.items():
             old_one = self._steered.get(name)
@@ -176,7 +176,16 @@ class Steering:
             window.ask(windows_s(settings))
             controller.keep_open(before.controller)
         slot = self._releases.of(name, settings.candidate)
+        self._board.advance(slot, self._last_epoch(name) + (controller.place.restart == 0))
         return Steered(name, settings, controller, window, slot, live_routes(settings))
+
+    def _last_epoch(self, name: str) -> int:
+        """The model's, through all its candidates and runs: a mark in a prediction's id names one of them only."""
+        epoch = self._memory.get(name, {}).get("epoch")
+        return epoch if type(epoch) is int else 0
+
+    def _remember(self, one: Steered, now_s: float) -> None:
+        self._memory[one.name] = {**kept(one.controller, now_s), "epoch": self._board.epoch(one.slot)}
 
     def _remembered(self, name: str, settings: ReleaseSettings, now_s: float) -> Controller:
         memory = self._memory.get(name)
@@ -246,8 +255,8 @@ class Steering:
 
     def _keep(self, now_s: float) -> None:
         self._kept_s = now_s
-        for name, one in self._steered.items():
-            self._memory[name] = kept(one.controller, now_s)
+        for one in self._steered.values():
+            self._remember(one, now_s)
         self._pen.replace(self._file, orjson.dumps(self._memory))
 
 
@@ -269,4 +278,4 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
     except (OSError, ValueError) as error:
         log.error("%s is damaged, ramps begin anew: %s", file, error)
         return {}
-    return document
+    return {name: one for name, one in document.items() if isinstance(one, dict)}

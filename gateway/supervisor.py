@@ -24,6 +24,7 @@ from gateway.orphans import Orphans
 from gateway.priority import give_way_when_wild, go_ahead, go_first
 from gateway.serving.threads import REMEDY
 from gateway.settings.gateway_settings import GatewaySettings, ServerSettings, TlsSettings
+from gateway.shm.claim import claim
 from gateway.tasks import persistent
 from gateway.web.control.app import control_plane
 from gateway.web.control.connection import ControlConnection
@@ -60,7 +61,10 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
         plane = _control_socket(settings)
         stack.callback(plane.close)
         try:
-            opening = await asyncio.to_thread(opened, settings)
+            memory = await asyncio.to_thread(claim, state)
+            stack.callback(memory.close)
+            orphans.keep_those_on(memory.name)
+            opening = await asyncio.to_thread(opened, settings, memory)
             stack.callback(opening.stops.close)
             control = Control(settings, opening, worker_count(settings.server), held.getsockname()[1])
         except ValueError as error:

@@ -40,12 +40,15 @@ class DecisionFiles:
             return self.newest.stat().st_size
         return 0
 
-    def seal(self, stopped: Sequence[Entry]) -> None:
-        """Begin the newest file anew, with what is `stopped` by now. Raises OSError, after which it is as it was."""
+    def seal(self, stopped: Sequence[Entry], last: int) -> None:
+        """Begin the newest file anew, with what is `stopped` by now, after decision `last` of all.
+
+        Raises OSError, after which it is as it was.
+        """
         if not self.newest.exists():
             return
         begun = self.newest.with_suffix(".new")
-        begun.write_bytes(orjson.dumps({"kind": STOPPED, "stops": stopped}) + b"\n")
+        begun.write_bytes(orjson.dumps({"kind": STOPPED, "stops": stopped, "sequence": last}) + b"\n")
         numbers = [number for number, path in self._sealed() if not path.samefile(self.newest)]
         _name_too(self.newest, self._folder / f"decisions-{max(numbers, default=0) + 1:09}.jsonl")
         begun.replace(self.newest)

@@ -45,6 +45,10 @@ class Pen:
         """Put this in the file's place, whole or not at all; again and again until the disk takes it."""
         self._slow.submit(self._replace, path, content)
 
+    def after(self, act: Callable[[], None]) -> None:
+        """Have `act` called once what was appended so far is on the disk; never, where the disk has not taken it."""
+        self._quick.submit(self._after, self._appended, act)
+
     async def appended(self, within_s: float) -> bool:
         """Wait until what was appended so far is written; False where that takes too long or failed."""
         last = self._appended
@@ -73,6 +77,10 @@ class Pen:
             act()
         except OSError as error:
             log.error("%s: %s", path, error)
+
+    def _after(self, last: "Future[bool] | None", act: Callable[[], None]) -> None:
+        if last is None or last.result():
+            self._slow.submit(act)  # behind the sync of what was appended
 
     def _replace(self, path: Path, content: bytes) -> None:
         last = ""

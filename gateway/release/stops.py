@@ -3,8 +3,8 @@
 import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,10 @@ KEPT_WITHIN_S: Final = 1.0  # then a stop returns all the same: it is in force, 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A change of a release: by whom or which guard, when (ns since 1970), why, on what evidence."""
+    """A change of a release: by whom or which guard, when (ns since 1970), why, on what evidence.
+
+    `sequence` orders decisions, from 1 on, through all runs: the time is for people, and clocks are set back.
+    """
 
     time_ns: int
     model: str
@@ -30,6 +33,7 @@ class Decision:
     by: str
     reason: str
     evidence: dict[str, Any]
+    sequence: int = 0
 
 
 _KINDS: Final = {
@@ -48,14 +52,16 @@ class Stops:
         self._file = folder / "stops.json"
         self._pen = Pen()
         self._files = DecisionFiles(folder, retain)
-        recent: deque[Decision] = deque(maxlen=SHOWN)
+        read = _Reading(deque(maxlen=SHOWN))
         try:
-            self._stopped: dict[Key, Decision] = _stopped_by(self._file, self._files, recent)
+            self._stopped: dict[Key, Decision] = _stopped_by(self._file, self._files, read)
         except OSError as error:
             raise ValueError(
                 f"{error.filename} cannot be read ({error.strerror}): which releases were stopped?"
             ) from None
-        self.decisions: list[Decision] = [*_before(self._files, SHOWN - len(recent)), *recent]
+        self.decisions: list[Decision] = [*_before(self._files, SHOWN - len(read.recent)), *read.recent]
+        known = (read.last, *(one.sequence for one in (*self.decisions, *self._stopped.values())))
+        self._last = max(known)
         self._size = self._files.size
         self._seal_if_large()
         self.counts: Counter[tuple[str, str]] = Counter()  # since the start, by model and action
@@ -70,35 +76,43 @@ class Stops:
 
     def stop(self, model: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         """Keep that the release is stopped."""
-        decision = self._record(Decision(time.time_ns(), model, candidate, "stop", by, reason, evidence))
+        decision = self._record(model, candidate, "stop", by, reason, evidence)
         self._stopped[model, candidate] = decision
         self._write()
         return decision
 
     def resume(self, model: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         """Keep that the release goes on."""
-        decision = self._record(Decision(time.time_ns(), model, candidate, "resume", by, reason, evidence))
+        decision = self._record(model, candidate, "resume", by, reason, evidence)
         self._stopped.pop((model, candidate), None)
         self._write()
         return decision
 
     def note(self, model: str, candidate: int, action: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         """Keep any other decision: one that neither stops nor resumes."""
-        return self._record(Decision(time.time_ns(), model, candidate, action, by, reason, evidence))
+        return self._record(model, candidate, action, by, reason, evidence)
 
     async def kept(self) -> bool:
         """Wait until all decisions would survive this process; False where the disk does not take them."""
         return await self._pen.appended(KEPT_WITHIN_S)
 
+    def after(self, act: Callable[[], None]) -> None:
+        """Have `act` called, in a thread, once all decisions so far are on the disk."""
+        self._pen.after(act)
+
     def close(self) -> None:
         """Write everything, and have it reach the disk."""
         self._pen.close()
 
-    def _record(self, decision: Decision) -> Decision:
+    def _record(
+        self, model: str, candidate: int, action: str, by: str, reason: str, evidence: dict[str, Any]
+    ) -> Decision:
+        self._seal_if_large()  # with what was stopped before: this one is the first in the new file
+        self._last += 1
+        decision = Decision(time.time_ns(), model, candidate, action, by, reason, evidence, self._last)
         self.counts[decision.model, decision.action] += 1
         self.decisions = [*self.decisions[-SHOWN + 1 :], decision]
         line = orjson.dumps({"kind": DECISION, **asdict(decision)}) + b"\n"
-        self._seal_if_large()  # with what was stopped before: this one is the first in the new file
         self._pen.append(self._files.newest, line)
         self._size += len(line)
         return decision
@@ -108,7 +122,8 @@ class Stops:
             return
         self._size = 0  # where the disk does not let it: again, when as much has come
         stopped = [asdict(decision) for decision in self._stopped.values()]
-        self._pen.then(lambda: self._files.seal(stopped), self._files.newest)
+        last = self._last
+        self._pen.then(lambda: self._files.seal(stopped, last), self._files.newest)
 
     def _write(self) -> None:
         self._pen.replace(self._file, orjson.dumps([asdict(decision) for decision in self._stopped.values()]))
@@ -123,13 +138,21 @@ def _before(files: DecisionFiles, most: int) -> list[Decision]:
 
 def read_stopped(folder: Path) -> frozenset[Key]:
     """What is stopped, by the files of a gateway that may be running; raises OSError or ValueError."""
-    return frozenset(_stopped_by(folder / "stops.json", DecisionFiles(folder), deque(maxlen=0)))
+    return frozenset(_stopped_by(folder / "stops.json", DecisionFiles(folder), _Reading(deque(maxlen=0))))
 
 
-def _stopped_by(file: Path, files: DecisionFiles, recent: "deque[Decision]") -> dict[Key, Decision]:
-    """What is stopped by all of them; the last decisions go to `recent`. Raises OSError, or ValueError for a damage."""
+@dataclass(slots=True)
+class _Reading:
+    """What reading the list has shown so far: the last decisions, and the last sequence."""
+
+    recent: "deque[Decision]"
+    last: int = 0
+
+
+def _stopped_by(file: Path, files: DecisionFiles, read: _Reading) -> dict[Key, Decision]:
+    """What is stopped by all of them. Raises OSError, or ValueError for a damage."""
     stops = _read_stops(file)
-    changes = (one for one in _noted(files.entries(whole=stops is None), recent) if one.action in CHANGES)
+    changes = (one for one in _noted(files.entries(whole=stops is None), read) if one.action in CHANGES)
     return _still_stopped(stops or {}, _last_ones(changes) if stops is None else list(changes))
 
 
@@ -160,15 +183,18 @@ def _read_stops(file: Path) -> dict[Key, Decision] | None:
     return {(stop.model, stop.candidate): stop for stop in stops}
 
 
-def _noted(entries: Iterable[Entry], recent: "deque[Decision]") -> Iterator[Decision]:
+def _noted(entries: Iterable[Entry], read: _Reading) -> Iterator[Decision]:
     """The decisions among the entries, and for what was stopped when the file was begun those that had stopped it."""
     for entry in entries:
         if entry.get("kind") == STOPPED and isinstance(stops := entry.get("stops"), list):
+            read.last = max(read.last, _number(entry.get("sequence")))
             yield from _decisions(stops)
         else:
             for decision in _decisions([entry]):
-                recent.append(decision)
-                yield decision
+                one = decision if decision.sequence else replace(decision, sequence=read.last + 1)
+                read.last = max(read.last, one.sequence)
+                read.recent.append(one)
+                yield one
 
 
 def _decisions(entries: Iterable[Any]) -> Iterator[Decision]:
@@ -180,7 +206,8 @@ def _decisions(entries: Iterable[Any]) -> Iterator[Decision]:
 def _decision(entry: Any) -> Decision:
     """Raises ValueError where it is none."""
     try:
-        decision = Decision(**{name: value for name, value in entry.items() if name != "kind"})
+        said = {name: value for name, value in entry.items() if name != "kind"}
+        decision = Decision(**{**said, "sequence": _number(said.get("sequence"))})
     except (TypeError, AttributeError) as error:
         raise ValueError(f"{entry!s:.80} is no decision: {error}") from None
     for name, kind in _KINDS.items():
@@ -192,12 +219,29 @@ def _decision(entry: Any) -> Decision:
 def _still_stopped(stops: dict[Key, Decision], decisions: list[Decision]) -> dict[Key, Decision]:
     """The file is written after the list of decisions: what is newer in the list holds."""
     stopped = dict(stops)
+    places = {key: _place(stop, decisions) for key, stop in stops.items()}
     for decision in decisions:
         key = decision.model, decision.candidate
-        if key in stopped and stopped[key].time_ns >= decision.time_ns:
+        if decision.sequence <= places.get(key, 0):
             continue
         if decision.action == "stop":
             stopped[key] = decision
         elif decision.action == "resume":
             stopped.pop(key, None)
     return stopped
+
+
+def _place(stop: Decision, decisions: list[Decision]) -> int:
+    """Which of the decisions are older. The version before has written no sequence: there the list's order tells.
+
+    Where the list lacks such a stop, only its time can.
+    """
+    if stop.sequence:
+        return stop.sequence
+    same = [one.sequence for one in decisions if replace(one, sequence=0) == stop]
+    return max(same or [one.sequence for one in decisions if one.time_ns <= stop.time_ns], default=0)
+
+
+def _number(sequence: object) -> int:
+    """0 where there is none: the version before has written none."""
+    return sequence if type(sequence) is int and sequence > 0 else 0

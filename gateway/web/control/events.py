@@ -67,8 +67,8 @@ def changes(before: Seen, now: Seen, time_ns: int) -> Iterator[tuple[str, Any]]:
     if now is before:
         return
     if now.decisions is not before.decisions:
-        last_ns = before.decisions[-1].time_ns if before.decisions else 0
-        yield from (("decision", decision_document(one)) for one in now.decisions if one.time_ns > last_ns)
+        last = before.decisions[-1].sequence if before.decisions else 0
+        yield from (("decision", decision_document(one)) for one in now.decisions if one.sequence > last)
     if now.config != before.config:
         yield "config", now.config
     if now.releases.keys() != before.releases.keys():
