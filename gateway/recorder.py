@@ -105,14 +105,13 @@ class Recorder:
         """Record predictions, all of which are about to be sent. Nothing here keeps them from it."""
         if self._threshold < SHARES:
             answered = [item for item in answered if share_of(item[0].nonce) < self._threshold]
-        if answered and not self.must_record:
-            self._record(
-                [
-                    (call, reply)
-                    for call, reply in answered  # a small one is taken in any case: without a call
-                    if len(reply.body) + len(call.source.body) <= LINE_BYTES or self._takes(call, reply)
-                ]
-            )
+        if not answered or self.must_record:
+            return
+        for call, reply in answered:
+            if len(reply.body) + len(call.source.body) > LINE_BYTES:  # a small one is taken in any case
+                answered = [item for item in answered if self._takes(*item)]
+                break
+        self._record(answered)
 
     def insist(self, call: Call, reply: Reply) -> None:
         """The same where one `must_record`, before anything has been counted: raises Overloaded where it cannot be."""

@@ -23,7 +23,7 @@ from gateway.serving.batch import Answer
 from gateway.web.cycle import ShortCycle
 from gateway.web.errors import error_message
 from gateway.web.framing import transfer_codings
-from gateway.web.infer import LINE, InferEndpoint, Target, failure, goes_long, target_of_url
+from gateway.web.infer import LINE, LONGEST_PATH, InferEndpoint, Target, failure, goes_long, target_of_url
 from gateway.web.patience import PatientConnection
 from gateway.web.sharing import going, may_go
 from gateway.web.trace import echo_of, origin_of
@@ -91,6 +91,7 @@ class InferConnection(PatientConnection):
             return  # the request before was the last one of this connection: no one would hear another answer
         if (
             (before is None or before.response_complete)
+            and len(self.url) <= LONGEST_PATH
             and (target := target_of_url(self.url)) is not None
             and parser.get_method() == b"POST"
             and not parser.should_upgrade()

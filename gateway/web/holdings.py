@@ -50,6 +50,7 @@ class _Reading:
     since_s: float
     acked: int
     unsent: int
+    looked_s: float
     last_acked: int
     stalled: bool = False
 
@@ -109,8 +110,8 @@ class Holdings:
 
     def _look_again(self, holders: Collection[Any]) -> None:
         loop = asyncio.get_running_loop()
-        self.look(holders, loop.time())
         loop.call_later(LOOK_S, self._look_again, holders)
+        self.look(holders, loop.time())
 
     def _forget_answered(self) -> None:
         self._bodies = {holder: size for holder in self._bodies if (size := holder.arrived())}
@@ -138,9 +139,11 @@ class Holdings:
         acked = _acked(holder.transport)
         reading = self._readings.get(holder)
         if reading is None or acked - reading.acked >= min(reading.unsent, LEAST_READ):
-            self._readings[holder] = _Reading(now_s, acked, unsent, acked)
+            self._readings[holder] = _Reading(now_s, acked, unsent, now_s, acked)
             return
-        reading.stalled, reading.last_acked = acked == reading.last_acked, acked
+        if now_s - reading.looked_s >= LOOK_S:
+            reading.stalled = acked == reading.last_acked
+            reading.looked_s, reading.last_acked = now_s, acked
         reading.unsent = max(reading.unsent, unsent)
         if now_s - reading.since_s > self._within_s:
             self._abort(holder)
@@ -149,7 +152,10 @@ class Holdings:
         sizes = {holder: holder.transport.get_write_buffer_size() for holder in self._readings}
         total = sum(sizes.values())
         while total > self._unsent:
-            stalled = {holder: size for holder, size in sizes.items() if self._readings[holder].stalled}
+            readings = self._readings
+            stalled = {
+                holder: size for holder, size in sizes.items() if holder in readings and readings[holder].stalled
+            }
             holder = _largest(stalled or sizes)
             assert holder is not None, "a sum above zero has a part"
             total -= sizes.pop(holder)

@@ -18,7 +18,7 @@ from gateway.reply import Reply
 from gateway.reply import is_long as is_long_answer
 from gateway.serving.batch import Answer, late
 from gateway.web.access import Access
-from gateway.web.attributes import attributes_of, media_of
+from gateway.web.attributes import JSON, attributes_of, media_of
 from gateway.web.body import ENCODING, ClientGone, Headers, by_name, receive_body
 from gateway.web.decoding import LARGE, Decoded, Decoder, is_long
 from gateway.web.errors import send_error
@@ -159,10 +159,11 @@ class InferEndpoint:
     ) -> Call:
         """Decode the body, unless it is `decoded`, and begin the prediction that it asks for; raises RequestError."""
         name, pinned = target
-        served = self.gateway.served(name)
+        gateway = self.gateway
+        served = gateway.deployment.models.get(name) or gateway.served(name)
         if pinned is not None:
-            self.gateway.version(name, pinned)
-        media = media_of(headers)
+            gateway.version(name, pinned)
+        media = None if headers.get(b"content-type") == JSON else media_of(headers)
         try:
             if decoded is not None:
                 request, source, media, _ = decoded
@@ -178,7 +179,7 @@ class InferEndpoint:
         attributes = attributes_of(served, headers, request.parameters, media)
         if self.access is not None:
             attributes = self.access.admitted(identity, attributes)
-        return self.gateway.begin(served, pinned, request, attributes, source)
+        return gateway.begin(served, pinned, request, attributes, source)
 
 
 def failure(error: Exception, model: str, origin: Origin | None, call: Call | None) -> RequestError:
@@ -192,7 +193,7 @@ def goes_long(model: str) -> None:
     """Have predictions of the model go the long way from now on: its answers take long to write."""
     if model not in _LENGTHY:
         _LENGTHY.add(model)
-        _target_of_url.cache_clear()
+        target_of_url.cache_clear()
 
 
 def target_of(path: str) -> Target | None:
@@ -200,13 +201,10 @@ def target_of(path: str) -> Target | None:
     return _target_of(path) if len(path) <= LONGEST_PATH else None
 
 
-def target_of_url(url: bytes) -> Target | None:
-    """The same for what stands in the request line; None also where that has a query or escapes."""
-    return _target_of_url(url) if len(url) <= LONGEST_PATH else None
-
-
 @lru_cache(maxsize=4096)
-def _target_of_url(url: bytes) -> Target | None:
+def target_of_url(url: bytes) -> Target | None:
+    """The same for what stands in the request line, of `LONGEST_PATH` at most; None also where it has a query or
+    escapes, or the model's predictions go the long way."""
     plain = url.isascii() and not _NOT_PLAIN.intersection(url)
     target = _target_of(url.decode()) if plain else None
     return None if target is None or target[0] in _LENGTHY else target

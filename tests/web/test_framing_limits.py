@@ -107,7 +107,7 @@ def chunks(body: bytes, size: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 4096])
-@pytest.mark.parametrize("pad", [0, 300_000])
+@pytest.mark.parametrize("pad", [0, pytest.param(300_000, marks=pytest.mark.slow)])
 def test_honest_chunks_and_trailers_are_taken(gateway: GatewayProcess, size: int, pad: int) -> None:
     body = post("doubling", row(), pad=pad).partition(b"\r\n\r\n")[2]
     request = CHUNKED % INFER + chunks(body, size) + b"0\r\nx-checksum: %b\r\n\r\n" % (b"a" * 30_000)
@@ -132,6 +132,7 @@ def test_heads_of_any_packets_have_one_limit(gateway: GatewayProcess, plane: str
         refused(wire, 431)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plane", PLANES)
 def test_blank_lines_are_no_head_without_an_end(gateway: GatewayProcess, plane: str) -> None:
     for begin in (b"", get("/health/nothing")):
