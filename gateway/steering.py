@@ -32,6 +32,7 @@ from gateway.shm.switchboard import LIVE_ROUTES, Switchboard
 from gateway.shm.tally import Totals
 from gateway.steered import RAMP, Steered, live_routes
 
+MOST_EPOCHS: Final = 1 << 40  # beyond, the file is damaged
 KEEP_S: Final = 5.0  # between two savings of what controllers remember
 NAMES: Final[Mapping[type[Action], str]] = {
     Pause: "pause", Continue: "continue", Advance: "advance", Complete: "complete"
@@ -182,7 +183,7 @@ class Steering:
     def _last_epoch(self, name: str) -> int:
         """The model's, through all its candidates and runs: a mark in a prediction's id names one of them only."""
         epoch = self._memory.get(name, {}).get("epoch")
-        return epoch if type(epoch) is int else 0
+        return epoch if type(epoch) is int and epoch < MOST_EPOCHS else 0
 
     def _remember(self, one: Steered, now_s: float) -> None:
         self._memory[one.name] = {**kept(one.controller, now_s), "epoch": self._board.epoch(one.slot)}

@@ -16,6 +16,7 @@ from gateway.release.pen import Pen
 Key = tuple[str, int]  # a model and its candidate's version
 CHANGES: Final = ("stop", "resume")  # actions that change what is stopped
 SHOWN: Final = 1000  # decisions kept in memory
+LARGEST_SEQUENCE: Final = 1 << 52  # beyond, a file is damaged, and JSON's numbers are not exact
 KEPT_WITHIN_S: Final = 1.0  # then a stop returns all the same: it is in force, and the disk may hang for ever
 
 
@@ -244,4 +245,4 @@ def _place(stop: Decision, decisions: list[Decision]) -> int:
 
 def _number(sequence: object) -> int:
     """0 where there is none: the version before has written none."""
-    return sequence if type(sequence) is int and sequence > 0 else 0
+    return sequence if type(sequence) is int and 0 < sequence < LARGEST_SEQUENCE else 0
