@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,10 +82,17 @@ class Accepting:
             why = f"candidate {one.candidate} of '{name}' is closed, since {self._source} is refused"
             raise Conflict(f"{why}; mend the file, then try again: gateway status says what is wrong with it")
 
-    async def accept(self, judged: Judged, *, by_command: bool = False) -> None:
-        """Keep it, on the disk when this returns. Before it is in force: nothing is served that is not remembered."""
+    async def accept(self, judged: Judged, note: Callable[[], object] | None = None) -> None:
+        """Keep it, on the disk when this returns. Before it is in force: nothing is served that is not remembered.
+
+        `note`: keeps the decision of the command that has made the edit, before it can count as accepted: a kill
+        between the two leaves it to the next start, which keeps an edit by hand.
+        """
         now, before = judged.now, self._accepted.text
-        if before is not None and before != now.content and not by_command:
+        if note is not None:
+            note()
+            await self._stops.kept()
+        elif before is not None and before != now.content:
             await self._trace(judged, before)
         self._say(judged)
         if self._unwritten or (judged.resolved.memory, now.content) != (self.memory, before):

@@ -37,17 +37,31 @@ class Edited:
     decision: Decision | None
 
 
+class _Noted:
+    """Keeps a decision, once."""
+
+    def __init__(self, note: Callable[[], Decision]) -> None:
+        self._note = note
+        self.decision: Decision | None = None
+
+    def __call__(self) -> Decision:
+        self.decision = self.decision or self._note()
+        return self.decision
+
+
+Reload = Callable[[bytes, Callable[[], object]], Awaitable[None]]
+
+
 class Editor:
     """Edits the file of `configuration`. What it edits away is kept in `history`.
 
-    `reload` puts the file in force; it is told what was written, so that what it finds there instead is another's.
+    `reload` puts the file in force; it is told what was written, so that what it finds there instead is another's, and
+    how to keep the decision, which it does once the edit cannot fail any more and before it counts as accepted.
 
     Bytes in, bytes out: line ends and a byte order mark stay as they are.
     """
 
-    def __init__(
-        self, configuration: Configuration, stops: Stops, reload: Callable[[bytes], Awaitable[None]], history: History
-    ) -> None:
+    def __init__(self, configuration: Configuration, stops: Stops, reload: Reload, history: History) -> None:
         self._configuration = configuration
         self._stops = stops
         self._reload = reload
@@ -65,21 +79,29 @@ class Editor:
             if self._in_force() != before:
                 raise Conflict(f"{self._configuration.path} has been edited meanwhile; nothing was edited, try again")
             self._write(after)
-            await self._reload(after)
+            noted = _Noted(lambda: self._note(edit, before, after, changes, kept))
+            await self._reload(after, noted)
             if self._configuration.status.error:
-                raise Conflict(await self._put_back(before, after))
+                raise Conflict(await self._put_back(before, after, noted))
             if self._configuration.status.revision != revision_of(after):
                 raise Conflict(f"{self._configuration.path} has been edited by another since, and is in force as it is")
-            evidence = {
-                **edit.evidence,
-                "difference": changes,
-                "before": revision_of(before),
-                "after": revision_of(after),
-                "kept": kept,
-            }
-            decision = self._stops.note(edit.model, edit.candidate, edit.action, edit.by, edit.reason, evidence)
+            decision = noted()
             await self._stops.kept()
             return Edited(changes, decision)
+
+    def _note(self, edit: Edit, before: bytes, after: bytes, changes: str, kept: str) -> Decision:
+        evidence = {
+            **edit.evidence,
+            "difference": changes,
+            "before": revision_of(before),
+            "after": revision_of(after),
+            "kept": kept,
+        }
+        return self._stops.note(edit.model, edit.candidate, edit.action, edit.by, edit.reason, evidence)
+
+    def _taken_back(self, decision: Decision | None, error: str) -> None:
+        if decision is not None:  # it was in force for a moment, in some workers
+            self._stops.note(decision.model, decision.candidate, "taken-back", decision.by, error, {})
 
     def _in_force(self) -> bytes:
         """The file's bytes, which must be the configuration in force: else the edit would bring in another's too."""
@@ -130,7 +152,7 @@ class Editor:
                 " ConfigMap's, is edited where it comes from"
             ) from None
 
-    async def _put_back(self, before: bytes, after: bytes) -> str:
+    async def _put_back(self, before: bytes, after: bytes, noted: "_Noted") -> str:
         """Undo an edit that could not be put in force, unless someone has edited since."""
         error = self._configuration.status.error
         now = snapshot(self._configuration.path)
@@ -140,7 +162,7 @@ class Editor:
             self._write(before)
         except Conflict as refused:
             return f"not in force: {error}; and it cannot be taken back: {refused}"
-        await self._reload(before)
+        await self._reload(before, lambda: self._taken_back(noted.decision, error))
         return f"not in force, and taken back: {error}"
 
 

@@ -73,7 +73,8 @@ class Steering:
         self._kept_s = -math.inf
 
     def close_changed(self, served: Mapping[str, ReleaseSettings]) -> None:
-        """Before a configuration is swapped in: where the meaning of live weights changes, they are 0 until it is.
+        """Before a configuration is swapped in: where the meaning of live weights changes, they are 0 until it is in
+        all workers.
 
         They also are for another candidate: one that was served before has left its last weights on the board.
         """
@@ -93,7 +94,19 @@ class Steering:
             self._board.turn(one.slot, [0] * LIVE_ROUTES)
 
     def configure(self, served: Mapping[str, ReleaseSettings]) -> None:
-        """Steer these releases from now on. One whose settings are as they were goes on undisturbed."""
+        """Steer these releases from now on, which every worker serves."""
+        self.lead(served)
+        self.open_routes()
+
+    def open_routes(self) -> None:
+        """Every worker serves what is steered: it reads the weights of live routes as they are meant."""
+        self._closed.clear()
+
+    def lead(self, served: Mapping[str, ReleaseSettings]) -> None:
+        """Steer these releases from now on, which workers are about to serve: what is closed stays so until `open_routes`.
+
+        One whose settings are as they were goes on undisturbed.
+        """
         now_s = self._clock()
         for name, old in self._steered.items():
             self._memory[name] = kept(old.controller, now_s)
@@ -110,7 +123,6 @@ class Steering:
             (self._of(one.name, one.settings.stable), self._of(one.name, one.candidate)) for one in steered.values()
         ]
         self._agenda = Agenda(self._board, self._scoreboard, list(steered.values()), pairs)
-        self._closed.clear()
         self._keep(now_s)
 
     def tick(self) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,10 @@ def opened(folder: Path) -> Iterator[tuple[Accepting, Stops]]:
         stops.close()
 
 
-def accept(accepting: Accepting, folder: Path, text: str, *, by_command: bool = False) -> None:
+def accept(accepting: Accepting, folder: Path, text: str, note: Callable[[], object] | None = None) -> None:
     file = folder / "routing.yaml"
     file.write_text(text)
-    asyncio.run(accepting.accept(accepting.judge(snapshot(file)), by_command=by_command))
+    asyncio.run(accepting.accept(accepting.judge(snapshot(file)), note))
 
 
 def remembered(folder: Path) -> Any:

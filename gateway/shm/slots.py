@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final, Protocol
 
 from gateway.errors import SettingsError
@@ -49,6 +49,10 @@ class Slots:
     def items(self) -> Iterator[tuple[Key, int]]:
         """All names that have one, in order."""
         yield from sorted(self._given.items())
+
+    def given(self) -> Iterable[tuple[Key, int]]:
+        """All names that have one."""
+        return self._given.items()
 
     def slots(self) -> Collection[int]:
         """All that are in use."""

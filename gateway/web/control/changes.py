@@ -32,7 +32,7 @@ class Changes:
         self._editor = Editor(
             control.configuration,
             control.stops,
-            lambda written: control.reload(written=written),
+            lambda written, note: control.reload(written=written, note=note),
             control.accepting.history,
         )
 
