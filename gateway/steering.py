@@ -103,7 +103,7 @@ class Steering:
         self._closed.clear()
 
     def lead(self, served: Mapping[str, ReleaseSettings]) -> None:
-        """Steer these releases from now on, which workers are about to serve: what is closed stays so until `open_routes`.
+        """Steer these releases, which workers are about to serve: what is closed stays so until `open_routes`.
 
         One whose settings are as they were goes on undisturbed.
         """
