@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from gateway.killers import Killers
 from gateway.member import WorkerState
 from gateway.opening import Opening
 from gateway.orders import Commit, Discard, Plan, Prepare, RunsOn, Start
+from gateway.priority import go_first
 from gateway.recording import Recording
 from gateway.release.resolve import Resolved
 from gateway.release.snapshot import Standing
@@ -70,6 +72,7 @@ class Control:
         boards = self.board, self.scoreboard, self.versions, self.releases
         self.steering = Steering(state, *boards, self.records, self.stops, self.stopping.stop)
         self._changing = asyncio.Lock()
+        self._eye = ThreadPoolExecutor(1, "look", initializer=go_first)
         self._killers = Killers(self.configuration)
         plan = self._plan(1, opening.resolved, {})
         wishes = Wishes(self, self._changing)
@@ -224,7 +227,8 @@ class Control:
     async def _unread(self) -> Standing | None:
         """An edit of the routing file that has not been read; UNKNOWN where the disk does not say in time."""
         with contextlib.suppress(TimeoutError):
-            return await asyncio.wait_for(asyncio.to_thread(self.configuration.unread), LOOKED_WITHIN_S)
+            looking = asyncio.get_running_loop().run_in_executor(self._eye, self.configuration.unread)
+            return await asyncio.wait_for(looking, LOOKED_WITHIN_S)
         return UNKNOWN
 
     def _trip(self, name: str, candidate: int, worker: int) -> str:

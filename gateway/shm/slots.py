@@ -54,6 +54,9 @@ class Slots:
         """All names that have one."""
         return self._given.items()
 
+    def __contains__(self, key: Key) -> bool:
+        return key in self._given
+
     def slots(self) -> Collection[int]:
         """All that are in use."""
         return self._given.values()
@@ -133,8 +136,15 @@ class VersionSlots(Slots):
 
     def totals(self) -> Iterator[tuple[Key, Totals]]:
         """What every version has counted, those in service first."""
-        for key, slot in self.items():
-            yield key, self._scoreboard.totals(slot)
+        yield from ((key, self.totals_of(key)) for key, _ in self.items())
+        yield from self.gone()
+
+    def totals_of(self, key: Key) -> Totals:
+        """What one has counted that is in service."""
+        return self._scoreboard.totals(self._given[key])
+
+    def gone(self) -> Iterator[tuple[Key, Totals]]:
+        """What those have counted that are no longer in service."""
         yield from sorted((self._gone | self._before).items())
 
     def _begun(self, key: Key, slot: int) -> None:
