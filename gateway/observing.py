@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from gateway.control import Control
 from gateway.metrics.prometheus import GuardMetrics, Observed, ReleaseMetrics
 from gateway.orders import RunsOn
-from gateway.recorded import Labels, recorded
+from gateway.recorded import recorded
 from gateway.records.ledger import Credit
 from gateway.release.account import LN_10
 from gateway.release.evidence import alpha_of
@@ -105,12 +105,12 @@ def _counted(control: Control, name: str, stable: int, candidate: int | None) ->
             yield Counted(number, variant, totals, credit, runs_on.providers, runs_on.warning)
 
 
-def observe(control: Control, labels: Labels, seen: Gathered) -> Observed:
-    """Everything that the metrics tell. For a thread: reads files, and of control only what is replaced as a whole."""
+def observe(control: Control) -> Observed:
+    """What the metrics tell beside releases and versions. For a thread: of control only what is replaced as a whole."""
     status = control.configuration.status
     return Observed(
-        versions=seen.versions,
-        releases=[_release(release) for release in seen.releases if release.candidate is not None],
+        versions=(),
+        releases=(),
         inflight=control.scoreboard.total(INFLIGHT),
         shed=control.scoreboard.total(SHED),
         shed_rate=control.scoreboard.total(SHED_RATE),
@@ -124,12 +124,12 @@ def observe(control: Control, labels: Labels, seen: Gathered) -> Observed:
         candidates_closed=status.closed,
         unrecorded=control.scoreboard.total(UNRECORDED),
         data=recorded(control),
-        labels={(name, number): labels.of(name, number) for name, number, _ in seen.versions},
         connections=control.upkeep.connections(),
     )
 
 
-def _release(release: Overview) -> ReleaseMetrics:
+def release_metrics(release: Overview) -> ReleaseMetrics:
+    """What the metrics tell of one."""
     return ReleaseMetrics(
         release.model,
         {route: (0 if release.stopped else ppm) / 1e6 for route, ppm in release.weights_ppm.items()},

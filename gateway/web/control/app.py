@@ -22,8 +22,9 @@ from gateway.web.control.explain import Explain
 from gateway.web.control.fresh import Fresh
 from gateway.web.control.guard import ControlGuard, refused
 from gateway.web.control.page import Page
+from gateway.web.control.printer import Printer
 from gateway.web.control.readings import Readings
-from gateway.web.control.released import released
+from gateway.web.control.released import metrics, released
 from gateway.web.control.turns import OneByOne, Turns
 from gateway.web.metadata import JsonResponse
 from gateway.web.openapi import Operation, document
@@ -38,8 +39,9 @@ def control_plane(control: Control, ending: asyncio.Event, keyring: Keyring | No
     `ending`: set when the gateway begins to shut down; `keyring`: None where no keys are asked for, since it is reached
     from this machine only.
     """
-    documents = Fresh(partial(released, control))
-    readings, events = Readings(control, documents), Events(control, documents, ending, keyring)
+    printer = Printer(control.repository.path)
+    documents, text = Fresh(partial(released, control, printer)), Fresh(partial(metrics, control, printer))
+    readings, events = Readings(control, documents, text), Events(control, documents, ending, keyring)
     parts = (readings, Changes(control), Explain(control), events, Page())
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
 

@@ -153,12 +153,14 @@ class Events:
 
     async def _tell(self, seen: Seen) -> None:
         looking: asyncio.Task[Released] | None = None
+        due = False  # before its time, since something was decided
         while self._clients and not self._ending.is_set():
             self._let_go_without_key()
             now = replace(self._seen(), releases=seen.releases, live_s=seen.live_s)
             self._send(told(seen, now))
-            news = now.decisions is not seen.decisions or now.config != seen.config
-            if looking is None and (news or time.monotonic() - seen.live_s >= LIVE_S):
+            due |= now.decisions is not seen.decisions or now.config != seen.config
+            if looking is None and (due or time.monotonic() - seen.live_s >= LIVE_S):
+                due = False
                 looking = asyncio.get_running_loop().create_task(self._released.get())
             if looking is not None and looking.done():
                 before, now = now, replace(now, releases=looking.result(), live_s=time.monotonic())

@@ -4,16 +4,13 @@ import os
 from typing import Final
 
 import orjson
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, PlatformCollector, ProcessCollector
-from prometheus_client.exposition import generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.control import Control
 from gateway.errors import InvalidRequest, NotReady
-from gateway.metrics.prometheus import GatewayCollector
-from gateway.observing import gathered, observe, overview_of
-from gateway.recorded import Labels
+from gateway.observing import overview_of
 from gateway.release.stops import SHOWN
 from gateway.web.control.documented import config_document, decision_document, release_document
 from gateway.web.control.documents import ConfigDocument, DecisionDocument, HealthDocument, ReleaseDocument
@@ -30,15 +27,10 @@ MODEL: Final = Parameter("model", "Only those of this model.")
 class Readings:
     """The endpoints that read."""
 
-    def __init__(self, control: Control, released: Fresh[Released]) -> None:
+    def __init__(self, control: Control, released: Fresh[Released], metrics: Fresh[bytes]) -> None:
         self._control = control
         self._released = released
-        self._text = Fresh(self._made)
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._labels = Labels(control.repository)
-        self._registry.register(GatewayCollector(lambda: observe(control, self._labels, self._seen)))
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
+        self._metrics = metrics
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -79,11 +71,7 @@ class Readings:
         return JsonResponse({"healthy": True, "pid": os.getpid()})
 
     async def metrics(self, request: Request) -> Response:
-        return Response(await self._text.get(), media_type=CONTENT_TYPE_LATEST)
-
-    async def _made(self) -> bytes:
-        self._seen = await gathered(self._control, versions=True)
-        return await beside(generate_latest, self._registry)  # a thousand models take seconds
+        return Response(await self._metrics.get(), media_type=CONTENT_TYPE_LATEST)
 
     async def releases(self, request: Request) -> Response:
         return Response(array_of((await self._released.get()).values()), media_type=JsonResponse.media_type)

@@ -1,4 +1,4 @@
-"""Every release's document as JSON, made in a thread and for all who read: a thousand take a quarter of a second."""
+"""Pages of all releases: gathered on control's loop in slices, made elsewhere, once for all who ask meanwhile."""
 
 import asyncio
 import sys
@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
-import orjson
-
 from gateway.control import Control
-from gateway.observing import Gathered, gathered
+from gateway.observing import gathered, observe
 from gateway.priority import go_ahead
-from gateway.web.control.documented import release_document
+from gateway.web.control.printer import Documents, Metrics, Printer
 
 SWITCH_S: Final = 0.0002  # how long the thread keeps the interpreter from control's loop
 Released = Mapping[str, bytes]  # by model
@@ -20,20 +18,25 @@ _PAGES: Final = ThreadPoolExecutor(1, "pages", initializer=go_ahead)
 
 
 async def beside(make: Callable[..., T], *given: object) -> T:
-    """What `make` gives, in the one thread that makes pages."""
+    """What `make` gives, in the one thread that waits for pages and makes small ones."""
     sys.setswitchinterval(SWITCH_S)
     return await asyncio.get_running_loop().run_in_executor(_PAGES, make, *given)
 
 
-async def released(control: Control) -> Released:
+async def released(control: Control, printer: Printer) -> Released:
     """The releases as they are now."""
-    return await beside(_documents, await gathered(control))
+    seen = await gathered(control)
+    made: Released = await beside(printer.printed, Documents(), seen.releases)
+    return made
+
+
+async def metrics(control: Control, printer: Printer) -> bytes:
+    """The text for Prometheus."""
+    seen = await gathered(control, versions=True)
+    text: bytes = await beside(lambda: printer.printed(Metrics(observe(control)), [*seen.releases, *seen.versions]))
+    return text
 
 
 def array_of(documents: Iterable[bytes]) -> bytes:
     """A JSON array."""
     return b"[" + b",".join(documents) + b"]"
-
-
-def _documents(seen: Gathered) -> Released:
-    return {release.model: orjson.dumps(release_document(release)) for release in seen.releases}
