@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
-MOST_S: Final = 1.0  # between the end of one making and the beginning of the next, which is at most as long as it took
+REST_S: Final = 0.2  # between the end of one making and the beginning of the next, unless it took less
 
 
 class Fresh(Generic[T]):
@@ -36,4 +36,4 @@ class Fresh(Generic[T]):
             return await self._make()
         finally:
             now_s = loop.time()
-            self._rested_s = now_s + min(MOST_S, now_s - began_s)
+            self._rested_s = now_s + min(REST_S, now_s - began_s)

@@ -4,13 +4,13 @@ A job is as many messages as it has pieces, and one that says what to make of th
 """
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from os import getpid
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ from gateway.web.control.documented import release_document
 
 PIECE: Final = 16  # releases or versions in a message: pickling more would keep the interpreter from control's loop
 TRIES: Final = 2
+BEHIND: Final = 5  # niceness: whoever reads without a pause must not take half a core from the workers
 START: Final = f"from {__name__} import main; main()"  # by its name: what is sent must be of the same module
 
 
@@ -86,7 +87,7 @@ class Printer:
 
     def _started(self) -> Connection:
         ours, theirs = pipe()
-        arguments = [str(theirs.fileno()), str(self._repository), str(getpid())]
+        arguments = [str(theirs.fileno()), str(self._repository), str(os.getpid())]
         command = [sys.executable, "-c", START, *arguments]
         subprocess.Popen(command, pass_fds=[theirs.fileno()])
         theirs.close()
@@ -121,6 +122,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)
     be_ordinary()
+    os.nice(BEHIND)
     handle, repository, pid = sys.argv[1:]
     with contextlib.suppress(EOFError, OSError):
         Press(Path(repository), int(pid)).work(PatientPipe(int(handle)))
