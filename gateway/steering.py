@@ -3,6 +3,7 @@
 One `tick` every 50 ms: evidence and feedback in, counters at every second one; weights, stops and decisions out.
 """
 
+import itertools
 import logging
 import math
 import time
@@ -33,6 +34,7 @@ from gateway.shm.tally import Totals
 from gateway.steered import RAMP, Steered, live_routes
 
 KEEP_S: Final = 5.0  # between two savings of what controllers remember
+REMEMBERED: Final = 20  # of whom that is taken in a tick: with a thousand releases all would hold the loop for 50 ms
 NAMES: Final[Mapping[type[Action], str]] = {
     Pause: "pause", Continue: "continue", Advance: "advance", Complete: "complete"
 }  # fmt: skip
@@ -70,6 +72,7 @@ class Steering:
         self._agenda = Agenda(board, scoreboard)
         self._closed: set[int] = set()  # slots whose weights are 0 until the next configuration is in force
         self._memory = _read(self._file)
+        self._stale: dict[str, None] = {}  # whose memory is older than their last step
         self._kept_s = -math.inf
 
     def close_changed(self, served: Mapping[str, ReleaseSettings]) -> None:
@@ -94,7 +97,7 @@ class Steering:
             self._board.turn(one.slot, [0] * LIVE_ROUTES)
 
     def configure(self, served: Mapping[str, ReleaseSettings]) -> None:
-        """Steer these releases from now on, which every worker serves."""
+        """Steer these, which every worker serves."""
         self.lead(served)
         self.open_routes()
 
@@ -108,22 +111,23 @@ class Steering:
         One whose settings are as they were goes on undisturbed.
         """
         now_s = self._clock()
-        for name, old in self._steered.items():
-            self._memory[name] = kept(old.controller, now_s)
         steered = {}
+        for name, old in self._steered.items():
+            if served.get(name) == old.settings:
+                steered[name] = old
+            else:
+                self._remember(old, now_s)
         for name, settings in served.items():
-            old_one = self._steered.get(name)
-            if settings.candidate is None:
-                continue
-            same = old_one is not None and old_one.settings == settings
-            steered[name] = old_one if same and old_one is not None else self._begun(name, settings, now_s)
+            if name not in steered and settings.candidate is not None:
+                steered[name] = self._begun(name, settings, now_s)
+                self._remember(steered[name], now_s)
         self._steered = steered
         self._by_slot = {one.slot: one for one in steered.values()}
         pairs = [
             (self._of(one.name, one.settings.stable), self._of(one.name, one.candidate)) for one in steered.values()
         ]
         self._agenda = Agenda(self._board, self._scoreboard, list(steered.values()), pairs)
-        self._keep(now_s)
+        self._write(now_s)
 
     def tick(self) -> None:
         """Let every controller take its step."""
@@ -139,11 +143,20 @@ class Steering:
         acted = False
         for one in self._agenda.due(now_s):
             try:
-                acted |= self._step(one, now_s, time_ns)
+                if self._step(one, now_s, time_ns):
+                    self._remember(one, now_s)
+                    acted = True
+                else:
+                    self._stale[one.name] = None
             except Exception as error:  # no guard, no canary
+                self._stale.pop(one.name, None)
                 self._fail(one, error)
+        for name in [*itertools.islice(self._stale, REMEMBERED)]:
+            del self._stale[name]
+            if name in self._steered:
+                self._remember(self._steered[name], now_s)
         if acted or now_s - self._kept_s > KEEP_S:
-            self._keep(now_s)
+            self._write(now_s)
 
     def order(self, name: str, event: Event, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         """A person holds the ramp or lets it go on. Raises NotFound, Conflict."""
@@ -152,7 +165,8 @@ class Steering:
             raise Conflict(f"'{name}' has no route with weight: ramp, so there is nothing to {event}")
         now_s = self._clock()
         one.controller.order(event, now_s)
-        self._keep(now_s)  # else a hold would not survive a kill in the next seconds
+        self._remember(one, now_s)
+        self._write(now_s)  # else a hold would not survive a kill in the next seconds
         return self._stops.note(name, one.candidate, str(event), by, reason, evidence)
 
     def progress(self, name: str) -> Progress | None:
@@ -176,7 +190,9 @@ class Steering:
 
     def close(self) -> None:
         """Save what the controllers remember."""
-        self._keep(self._clock())
+        for one in self._steered.values():
+            self._remember(one, self._clock())
+        self._write(self._clock())
         self._pen.close()
 
     def _begun(self, name: str, settings: ReleaseSettings, now_s: float) -> Steered:
@@ -256,11 +272,13 @@ class Steering:
             )
         return self._steered[name]
 
-    def _keep(self, now_s: float) -> None:
+    def _remember(self, one: Steered, now_s: float) -> None:
+        self._memory[one.name] = kept(one.controller, now_s)
+
+    def _write(self, now_s: float) -> None:
         self._kept_s = now_s
-        for name, one in self._steered.items():
-            self._memory[name] = kept(one.controller, now_s)
-        self._pen.replace(self._file, orjson.dumps(self._memory))
+        memory = dict(self._memory)
+        self._pen.replace(self._file, lambda: orjson.dumps(memory))
 
 
 def _feedback(credit: Credit | None) -> FeedbackCounts:

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,8 @@ from gateway.worker import listener
 
 TICK_S: Final = 0.05
 WATCH_S: Final = 0.1
+THREADS: Final = 32  # some of which may wait for a disk for ever
+CLOSED_WITHIN_S: Final = 5.0
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 log: Final = logging.getLogger("gateway.supervisor")
 Ready = Callable[[Control, str, str], None]
@@ -56,11 +59,11 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
         stack.callback(plane.close)
         try:
             opening = await asyncio.to_thread(opened, settings)
-            stack.callback(opening.stops.close)
+            stack.callback(_in_time, opening.stops.close)
             control = Control(settings, opening, worker_count(settings.server), held.getsockname()[1])
         except ValueError as error:
             raise SettingsError(str(state), [str(error)]) from None
-        stack.callback(control.close)
+        stack.callback(_in_time, control.close)
         urls = _url(held, settings.server.tls), _url(plane, settings.control.tls)
         await _Supervisor(settings, control, orphans, plane, keyring, tls).run(lambda: ready(control, *urls))
 
@@ -89,7 +92,7 @@ class _Supervisor:
         loop = asyncio.get_running_loop()
         give_way_when_wild()
         go_first()  # a stop must not wait for a core behind the load
-        loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="control", initializer=go_ahead))
+        loop.set_default_executor(ThreadPoolExecutor(THREADS, "control", initializer=go_ahead))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_end)
         loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)
@@ -110,6 +113,7 @@ class _Supervisor:
             await self._control.fleet.stop(self._settings.server.drain, self._hurry)
             for task in tasks:
                 task.cancel()
+            loop.set_default_executor(ThreadPoolExecutor(1))  # whoever still waits for a disk is not waited for
 
     def _server(self) -> "_Server":
         application = control_plane(self._control, self._end, self._keyring)
@@ -166,6 +170,15 @@ class _Supervisor:
         elif await asyncio.to_thread(self._control.configuration.changed):
             await self._control.reload(settled=True)
         await self._control.accepting.write_again()
+
+
+def _in_time(close: Callable[[], None]) -> None:
+    """A disk that does not answer must not keep the process from ending."""
+    closing = threading.Thread(target=close, name="close", daemon=True)
+    closing.start()
+    closing.join(CLOSED_WITHIN_S)
+    if closing.is_alive():
+        log.error("the disk has not taken what was left within %g s: the gateway ends without", CLOSED_WITHIN_S)
 
 
 class _Server(uvicorn.Server):

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -28,15 +29,20 @@ class Pen:
         )  # a rename may stall behind a journal commit: no append behind it
         self._appended: Future[bool] | None = None
         self._closing = threading.Event()
+        self._replacing: dict[Path, Callable[[], bytes]] = {}
         self._torn: set[Path] = set()  # may end in half a line, which a full disk has left
 
     def append(self, path: Path, line: bytes) -> None:
         """Add to the end of the file."""
         self._appended = self._quick.submit(self._append, path, line)
 
-    def replace(self, path: Path, content: bytes) -> None:
-        """Put this in the file's place, whole or not at all; again and again until the disk takes it."""
-        self._slow.submit(self._replace, path, content)
+    def replace(self, path: Path, content: Callable[[], bytes]) -> None:
+        """Put this in the file's place, whole or not at all; again and again until the disk takes it.
+
+        Of several for one file that wait, the last is written.
+        """
+        self._replacing[path] = content
+        self._slow.submit(self._replace, path)
 
     async def appended(self, within_s: float) -> bool:
         """Wait until what was appended so far is written; False where that takes too long or failed."""
@@ -45,6 +51,11 @@ class Pen:
             return True
         await asyncio.wait([asyncio.wrap_future(last)], timeout=within_s)
         return last.done() and last.result()
+
+    @property
+    def has_appended(self) -> bool:
+        """Whether everything appended so far is written."""
+        return self._appended is None or (self._appended.done() and self._appended.result())
 
     def close(self) -> None:
         """Write and sync everything that the disk takes."""
@@ -64,7 +75,11 @@ class Pen:
         self._slow.submit(_sync, path)
         return True
 
-    def _replace(self, path: Path, content: bytes) -> None:
+    def _replace(self, path: Path) -> None:
+        make = self._replacing.pop(path, None)
+        if make is None:
+            return  # a later one was written in its turn
+        content = make()
         last = ""
         unfinished = path.with_suffix(".new")
         while True:

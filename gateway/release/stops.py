@@ -75,6 +75,11 @@ class Stops:
         """Wait until all decisions would survive this process; False where the disk does not take them."""
         return await self._pen.appended(KEPT_WITHIN_S)
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether all decisions would survive this process, as far as is known now."""
+        return self._pen.has_appended
+
     def close(self) -> None:
         """Write everything, and have it reach the disk."""
         self._pen.close()
@@ -86,7 +91,8 @@ class Stops:
         return decision
 
     def _write(self) -> None:
-        self._pen.replace(self._file, orjson.dumps([asdict(decision) for decision in self._stopped.values()]))
+        stopped = list(self._stopped.values())
+        self._pen.replace(self._file, lambda: orjson.dumps([asdict(decision) for decision in stopped]))
 
 
 def read_stopped(folder: Path) -> frozenset[Key]:
