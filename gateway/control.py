@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from gateway.opening import Opening
 from gateway.orders import Commit, Discard, Plan, Prepare, RunsOn, Start
 from gateway.priority import go_first
 from gateway.recording import Recording
+from gateway.release.disk import Disk, DiskSilent
 from gateway.release.resolve import Resolved
 from gateway.release.snapshot import Standing
 from gateway.release.stops import Decision
@@ -72,7 +72,7 @@ class Control:
         boards = self.board, self.scoreboard, self.versions, self.releases
         self.steering = Steering(state, *boards, self.records, self.stops, self.stopping.stop)
         self._changing = asyncio.Lock()
-        self._eye = ThreadPoolExecutor(1, "look", initializer=go_first)
+        self._eye = Disk("look", LOOKED_WITHIN_S, go_first)
         self._killers = Killers(self.configuration)
         plan = self._plan(1, opening.resolved, {})
         wishes = Wishes(self, self._changing)
@@ -129,16 +129,16 @@ class Control:
         """Stop the model's candidates: once this returns, no response comes from any of them, nor from that of an edit
         under way. Raises NotFound, Conflict.
         """
-        said = name, self._view(name), by, reason, evidence
+        said = by, reason, evidence
         try:
-            decision = self.stopping.stop_model(*said)
+            decision = self.stopping.stop_model(name, self._view(name), *said)
         except Conflict:
             self._settings_of(name)
             raise
         unread, _ = await asyncio.gather(self._unread(), self._kept(name))
         if unread is not None:
             self.stopping.unread(name, unread)
-            self.stopping.stop_model(*said)  # it may have been read since
+            self.stopping.stop_model(name, self._view(name), *said)  # it may have been read since
         await sends_over(self.board, self.fleet)
         return decision
 
@@ -226,9 +226,8 @@ class Control:
 
     async def _unread(self) -> Standing | None:
         """An edit of the routing file that has not been read; UNKNOWN where the disk does not say in time."""
-        with contextlib.suppress(TimeoutError):
-            looking = asyncio.get_running_loop().run_in_executor(self._eye, self.configuration.unread)
-            return await asyncio.wait_for(looking, LOOKED_WITHIN_S)
+        with contextlib.suppress(DiskSilent):
+            return await self._eye.do(self.configuration.unread)
         return UNKNOWN
 
     def _trip(self, name: str, candidate: int, worker: int) -> str:

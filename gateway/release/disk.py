@@ -30,10 +30,10 @@ class GivenUp(threading.Event):
 
 
 class Disk:
-    """One thread. While it is stuck, whatever else is asked of it fails at once."""
+    """One thread. While it is stuck, whatever else is asked of it fails at once. `rank`: called in it first."""
 
-    def __init__(self, name: str, within_s: float = WITHIN_S) -> None:
-        self._thread = ThreadPoolExecutor(1, name, initializer=go_ahead)
+    def __init__(self, name: str, within_s: float = WITHIN_S, rank: Callable[[], None] = go_ahead) -> None:
+        self._thread = ThreadPoolExecutor(1, name, initializer=rank)
         self._within_s = within_s
         self._stuck: Future[Any] | None = None
 

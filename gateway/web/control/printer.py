@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -31,6 +32,7 @@ from gateway.web.control.documented import release_document
 
 PIECE: Final = 16  # releases or versions in a message: pickling more would keep the interpreter from control's loop
 TRIES: Final = 2
+WITHIN_S: Final = 30.0  # a thousand models take two
 BEHIND: Final = 5  # niceness: whoever reads without a pause must not take half a core from the workers
 START: Final = f"from {__name__} import main; main()"  # by its name: what is sent must be of the same module
 
@@ -63,6 +65,7 @@ class Printer:
     def __init__(self, repository: Path) -> None:
         self._repository = repository
         self._pipe: Connection | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def printed(self, job: Documents | Metrics, pieces: Sequence[object]) -> Any:
         """What the job makes of the pieces; raises NotReady where the process ends again and again."""
@@ -73,23 +76,31 @@ class Printer:
         raise NotReady("the process that makes this page has ended; try again")
 
     def close(self) -> None:
-        """The process ends, since no one can ask it any more."""
-        if self._pipe is not None:
+        """End the process."""
+        if self._pipe is not None and self._process is not None:
             self._pipe.close()
             self._pipe = None
+            self._process.kill()
+            self._process.wait()
 
     def _asked(self, job: Documents | Metrics, pieces: Sequence[object]) -> Any:
         self._pipe = ours = self._pipe or self._started()
-        for begin in range(0, len(pieces), PIECE):
-            ours.send(pieces[begin : begin + PIECE])
-        ours.send(job)
-        return ours.recv()
+        assert self._process is not None
+        clock = threading.Timer(WITHIN_S, self._process.kill)  # else one that hangs would keep all readers for ever
+        clock.start()
+        try:
+            for begin in range(0, len(pieces), PIECE):
+                ours.send(pieces[begin : begin + PIECE])
+            ours.send(job)
+            return ours.recv()
+        finally:
+            clock.cancel()
 
     def _started(self) -> Connection:
         ours, theirs = pipe()
         arguments = [str(theirs.fileno()), str(self._repository), str(os.getpid())]
         command = [sys.executable, "-c", START, *arguments]
-        subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
         theirs.close()
         return ours
 
