@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -114,3 +114,28 @@ def test_the_gateway_ends(tmp_path: Path, name: str) -> None:
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(25) == 0
         assert time.monotonic() - began_s < 20
+
+
+def test_whoever_does_not_read_the_log_holds_up_no_one(tmp_path: Path) -> None:
+    """As where the pipe to a container's log is full."""
+    running = gateway(tmp_path)
+    log = tmp_path / "log"
+    os.mkfifo(log)
+    reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+    with running:
+        writer = os.open(log, os.O_WRONLY | os.O_NONBLOCK)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"#" * 512)
+        began_s = time.monotonic()
+        for _ in range(3):
+            assert order(running, "stop").status_code == 200
+            assert order(running, "resume").status_code == 200
+        assert order(running, "stop").status_code == 200
+        no_answer_of_the_candidate(running)
+        assert time.monotonic() - began_s < 10
+        running.terminate()
+        assert running.process is not None
+        assert running.process.wait(25) == 0
+    os.close(reader)
+    os.close(writer)
