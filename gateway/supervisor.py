@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,8 @@ from gateway.worker import listener
 TICK_S: Final = 0.05
 WATCH_S: Final = 0.1
 THREADS: Final = 32  # some of which may wait for a disk for ever
-CLOSED_WITHIN_S: Final = 5.0
+CLOSED_WITHIN_S: Final = 12.0  # with the writer of records, which gives up after ten
+SWITCH_S: Final = 0.0002  # how long a thread that computes keeps the interpreter from control's loop
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 log: Final = logging.getLogger("gateway.supervisor")
 Ready = Callable[[Control, str, str], None]
@@ -51,6 +53,7 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
     state = Path(settings.state)
     keyring = Keyring(Path(settings.auth.keys)) if settings.auth.keys else None
     tls = Tls(settings.control.tls) if settings.control.tls else None
+    control: Control | None = None
     with _only_one(state), contextlib.ExitStack() as stack:
         orphans = Orphans(state / "workers.json")
         held = _hold(settings.server, shared=len(orphans) > 0)
@@ -59,11 +62,10 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
         stack.callback(plane.close)
         try:
             opening = await asyncio.to_thread(opened, settings)
-            stack.callback(_in_time, opening.stops.close)
+            stack.callback(_in_time, lambda: (control or opening.stops).close())
             control = Control(settings, opening, worker_count(settings.server), held.getsockname()[1])
         except ValueError as error:
             raise SettingsError(str(state), [str(error)]) from None
-        stack.callback(_in_time, control.close)
         urls = _url(held, settings.server.tls), _url(plane, settings.control.tls)
         await _Supervisor(settings, control, orphans, plane, keyring, tls).run(lambda: ready(control, *urls))
 
@@ -91,6 +93,7 @@ class _Supervisor:
     async def run(self, ready: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         give_way_when_wild()
+        sys.setswitchinterval(SWITCH_S)
         go_first()  # a stop must not wait for a core behind the load
         loop.set_default_executor(ThreadPoolExecutor(THREADS, "control", initializer=go_ahead))
         for number in (signal.SIGTERM, signal.SIGINT):

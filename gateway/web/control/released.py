@@ -1,7 +1,6 @@
 """Pages of all releases: gathered on control's loop in slices, made elsewhere, once for all who ask meanwhile."""
 
 import asyncio
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
@@ -11,7 +10,6 @@ from gateway.observing import gathered, observe
 from gateway.priority import go_ahead
 from gateway.web.control.printer import Documents, Metrics, Printer
 
-SWITCH_S: Final = 0.0002  # how long the thread keeps the interpreter from control's loop
 Released = Mapping[str, bytes]  # by model
 T = TypeVar("T")
 _PAGES: Final = ThreadPoolExecutor(1, "pages", initializer=go_ahead)
@@ -19,7 +17,6 @@ _PAGES: Final = ThreadPoolExecutor(1, "pages", initializer=go_ahead)
 
 async def beside(make: Callable[..., T], *given: object) -> T:
     """What `make` gives, in the one thread that waits for pages and makes small ones."""
-    sys.setswitchinterval(SWITCH_S)
     return await asyncio.get_running_loop().run_in_executor(_PAGES, make, *given)
 
 
