@@ -113,4 +113,4 @@ class Blame:
         )  # fmt: skip
         if trip:
             tally.tripped(trip)
-            served.switch.trip(call.epoch)
+            served.switch.trip(call.epoch, trip)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.accepting import Judged
-from gateway.breaker import UNANSWERED
 from gateway.errors import Conflict, GatewayError, NotFound, SettingsError
 from gateway.fence import sends_over
 from gateway.fleet import Fleet
@@ -25,19 +24,18 @@ from gateway.release.snapshot import Standing
 from gateway.release.stops import Decision
 from gateway.routing.release import Compiled, Release
 from gateway.settings.gateway_settings import GatewaySettings
-from gateway.settings.guarding import GuardsSettings
 from gateway.settings.routing_settings import ReleaseSettings
+from gateway.shm.leftovers import remove_leftovers
+from gateway.shm.owner import BOARD
 from gateway.shm.scoreboard import VERSIONS, Scoreboard
-from gateway.shm.segment import memory_path, remove_leftovers
-from gateway.shm.slots import Slots, VersionSlots
+from gateway.shm.slots import ReleaseSlots, VersionSlots
 from gateway.shm.switchboard import RELEASES, Switchboard
-from gateway.shm.tally import TRIPS
 from gateway.steering import Steering
 from gateway.stopping import UNKNOWN, Stopping
+from gateway.tripping import Tripping
 from gateway.upkeep import Upkeep
 from gateway.wishes import Wishes
 
-BREAKER: Final = "breaker"
 LOOKED_WITHIN_S: Final = 0.2
 log: Final = logging.getLogger("gateway.control")
 Key = tuple[str, int]
@@ -56,21 +54,21 @@ class Control:
         self.accepting = opening.accepting
         self._first = opening.judged
         self.configuration.warn(opening.resolved.entries())
-        memory = memory_path(state)
-        Switchboard.bury(memory.with_suffix(".switchboard"))  # orphans of a killed run would not hear of a stop
-        remove_leftovers()
-        self.board = Switchboard.create(memory.with_suffix(".switchboard"), workers)
+        memory = opening.memory.path
+        remove_leftovers(memory.name)
+        self.board = Switchboard.create(memory.with_suffix(BOARD), workers)
         self.scoreboard = Scoreboard.create(memory.with_suffix(".scoreboard"), workers)
         self.versions = VersionSlots(VERSIONS, self.scoreboard)
-        self.releases = Slots(RELEASES, "releases", self.board)
+        self.releases = ReleaseSlots(RELEASES, self.board)
         self.records = Recording(settings.records, state, memory.name, workers)
         self._ratebook = new_book(settings.limits.rate, self.scoreboard.segment.path, workers)
         self.board.beat()
         self.served: Mapping[str, ReleaseSettings] = opening.resolved.routing.models
         self._compiled = Compiled()
         self.stopping = Stopping(self.board, self.releases, self.stops, self._plans_alive)
-        boards = self.board, self.scoreboard, self.versions, self.releases
-        self.steering = Steering(state, *boards, self.records, self.stops, self.stopping.stop)
+        boards, stop = (self.board, self.scoreboard, self.versions, self.releases), self.stopping.stop
+        self.steering = Steering(state, *boards, self.records, self.stops, stop)
+        self._tripping = Tripping(state, self.board, self.releases, self.stops, opening.inherited, stop)
         self._changing = asyncio.Lock()
         self._eye = Disk("look", LOOKED_WITHIN_S, go_first)
         self._killers = Killers(self.configuration)
@@ -114,13 +112,7 @@ class Control:
 
     def tick(self) -> None:
         """Make what a worker's breaker has stopped known to all, and show that control lives and does its work."""
-        for slot in self.board.tripped():
-            key = self.releases.name_of(slot)
-            served = self.served.get(key[0]) if key is not None else None
-            if key is None or served is None or served.candidate != key[1] or self.stops.stopped(*key) is not None:
-                continue
-            worker = self.board.tripped_by(slot)[0]
-            self.stopping.stop(*key, BREAKER, self._trip(*key, worker), {"worker": worker})
+        self._tripping.tick(self.served)
         self.steering.tick()
         self.upkeep.tick(self._changing.locked())
         self.board.beat()
@@ -153,6 +145,7 @@ class Control:
             raise Conflict(f"'{name}' has no entry in the routing file any more; write it again, then resume it")
         decision = self.stops.resume(name, candidate, by, reason, evidence)
         self.stopping.resumed(name)
+        self._tripping.settled(name, candidate)
         self.steering.close_routes(name)  # else the stopped step's weights would be in force until the next tick
         self.board.resume(slot)
         await self._kept(name)
@@ -229,12 +222,6 @@ class Control:
         with contextlib.suppress(DiskSilent):
             return await self._eye.do(self.configuration.unread)
         return UNKNOWN
-
-    def _trip(self, name: str, candidate: int, worker: int) -> str:
-        """What the worker's breaker has found."""
-        found = self.scoreboard.trip(worker, self.versions.of(name, candidate)) or TRIPS[1]
-        limit = (self.served[name].guards or GuardsSettings()).breaker.consecutive_failures
-        return f"{limit if found == TRIPS[1] else UNANSWERED} {found}"
 
     async def _kept(self, name: str) -> None:
         if not await self.stops.kept():

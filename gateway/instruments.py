@@ -2,14 +2,21 @@
 
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from gateway.errors import ModelUnavailable
+from gateway.shm.open_switch import OpenSwitch
 from gateway.shm.scoreboard import Scoreboard
-from gateway.shm.switchboard import Gate, OpenSwitch, Switch, Switchboard
+from gateway.shm.switchboard import Gate, Switch, Switchboard
 from gateway.shm.tally import HELD, Tally, Totals
 
 Key = tuple[str, int]  # a model and a version
+Tell = Callable[[str, int, str, Callable[[], bool]], None]  # of a trip: whose, what was found, whether it still holds
+
+
+def _untold(name: str, candidate: int, found: str, holds: Callable[[], bool]) -> None:
+    """No one is to be told of trips."""
 
 
 class Instruments:
@@ -47,6 +54,7 @@ class SharedInstruments(Instruments):
         dead_after_ns: int,
         versions: Mapping[Key, int],
         releases: Mapping[Key, int],
+        tell: Tell = _untold,
     ) -> None:
         super().__init__()
         self._switchboard = switchboard
@@ -55,6 +63,7 @@ class SharedInstruments(Instruments):
         self._dead_after_ns = dead_after_ns
         self._versions = versions
         self._releases = releases
+        self._tell = tell
         self._seen = dict(versions)  # also of versions that are kept because the next one does not load
         self._ended: deque[tuple[memoryview[int], int]] = deque()  # from whichever thread dropped the last reference
         self.gate = Gate(switchboard, worker)
@@ -79,7 +88,8 @@ class SharedInstruments(Instruments):
         if candidate is None:
             return OpenSwitch()
         slot = self._releases[name, candidate]
-        switch = Switch(self._switchboard, slot, self._worker, self._dead_after_ns)
+        tell = partial(self._tell, name, candidate)
+        switch = Switch(self._switchboard, slot, self._worker, self._dead_after_ns, tell)
         self._hold(switch, self._switchboard.words, self._switchboard.held_word(slot, self._worker))
         return switch
 

@@ -8,10 +8,15 @@ from typing import Final
 from gateway.accepting import Accepting, Judged
 from gateway.configuration import Configuration
 from gateway.errors import SettingsError
+from gateway.inherited import Inherited
 from gateway.release.resolve import Resolved
 from gateway.release.stops import Stops
 from gateway.serving.repository import Repository
 from gateway.settings.gateway_settings import GatewaySettings
+from gateway.shm.claim import Claim
+from gateway.shm.owner import BOARD
+from gateway.shm.stopped import LeftBoard
+from gateway.shm.switchboard import Switchboard
 
 log: Final = logging.getLogger("gateway.control")
 
@@ -26,21 +31,26 @@ class Opening:
     accepting: Accepting
     resolved: Resolved
     judged: Judged | None
+    memory: Claim
+    inherited: Inherited
 
 
-def opened(settings: GatewaySettings) -> Opening:
+def opened(settings: GatewaySettings, memory: Claim) -> Opening:
     """For a thread. Raises SettingsError where the file is refused and nothing is remembered, ValueError for stops."""
     state = Path(settings.state)
     repository = Repository(Path(settings.models.path))
     configuration = Configuration(Path(settings.routing), repository)
     stops = Stops(state)
     try:
+        board = memory.path.with_suffix(BOARD)
+        Switchboard.bury(board)  # orphans of a killed run would not hear of a stop
+        inherited = Inherited(state, LeftBoard(board), stops)
         accepting = Accepting(state, repository, stops, str(configuration.path))
         resolved, judged = _chosen(configuration, accepting)
     except BaseException:
         stops.close()
         raise
-    return Opening(repository, configuration, stops, accepting, resolved, judged)
+    return Opening(repository, configuration, stops, accepting, resolved, judged, memory, inherited)
 
 
 def _chosen(configuration: Configuration, accepting: Accepting) -> tuple[Resolved, Judged | None]:

@@ -23,6 +23,10 @@ class Orphans:
     def __len__(self) -> int:
         return len(self._found)
 
+    def keep_those_on(self, memory: str) -> None:
+        """The others are another gateway's, from whose state folder this one was copied: they are not ours to end."""
+        self._found = [(pid, birth) for pid, birth in self._found if _has_mapped(pid, memory)]
+
     def release(self) -> None:
         """Let them drain and end."""
         for pid, birth in self._found:
@@ -40,6 +44,14 @@ class Orphans:
             log.error(
                 "%s cannot be written: were control killed, its workers would have to be, too: %s", unfinished, error
             )
+
+
+def _has_mapped(pid: int, memory: str) -> bool:
+    """Whether the process uses memory files of that name."""
+    try:
+        return f"/{memory}." in Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return False
 
 
 def _read(file: Path) -> list[tuple[int, int]]:

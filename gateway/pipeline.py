@@ -15,7 +15,7 @@ from gateway.errors import Conflict, InvalidRequest, NotFound, Outcome, Overload
 from gateway.instruments import SharedInstruments
 from gateway.mirror import Mirror, is_mirrored
 from gateway.recorder import Recorder
-from gateway.records.token import ROWS, nonces
+from gateway.records.token import MARKS, ROWS, nonces
 from gateway.records.token_keys import ephemeral_keys
 from gateway.reply import Reply, encoded_body
 from gateway.routing.attributes import Attributes
@@ -49,8 +49,10 @@ class Gateway:
         self.serving: Callable[[], bool] = instruments.serving if instruments else lambda: True
         self.inflight = 0
         self.gate: AbstractContextManager[None] = instruments.gate if instruments else nullcontext()
-        self._head = instruments.head if instruments else memoryview(array("q", bytes(8 * HEAD)))
+        self.head = instruments.head if instruments else memoryview(array("q", bytes(8 * HEAD)))
+        self.limits = limits
         self._max_inflight = limits.inflight
+        self._most_classes = limits.classes
         self.timeout_s = limits.timeout
         self._timeout_ns = int(limits.timeout * 1e9)
         self._next_nonce = nonces()
@@ -61,15 +63,15 @@ class Gateway:
     def admit(self) -> None:
         """Count a request in; raises Overloaded beyond `limits.inflight`. Every admitted request must be let go."""
         if self.inflight >= self._max_inflight:
-            self._head[SHED] += 1
+            self.head[SHED] += 1
             raise Overloaded(f"{self.inflight} requests are in flight, which is limits.inflight; try again later")
         self.inflight += 1
-        self._head[INFLIGHT] = self.inflight
+        self.head[INFLIGHT] = self.inflight
 
     def let_go(self) -> None:
         """The request admitted before has been answered."""
         self.inflight -= 1
-        self._head[INFLIGHT] = self.inflight
+        self.head[INFLIGHT] = self.inflight
 
     def served(self, name: str) -> ServedModel:
         """The model as it is served now; raises NotFound."""
@@ -223,9 +225,10 @@ class Gateway:
         classes = version.classes.predicted(answer)
         predicted = classes[0] if len(classes) == 1 else NO_CLASS
         said = ROWS if predicted == NO_CLASS and version.has_rows(answer, classes) else predicted
-        token = call.prediction_id = self._token(served.names[route], decision, call.nonce, said, bool(rescued))
+        mark = call.epoch % MARKS + 1  # mark_of, without a call
+        token = call.prediction_id = self._token(served.names[route], decision, call.nonce, said, bool(rescued), mark)
         extra = {"prediction_id": token.decode(), "variant": variant, "route": route}
-        body, json_length, finite = encoded_body(call, answer, extra)
+        body, json_length, finite = encoded_body(call, answer, extra, self._most_classes)
         ended_ns = time.monotonic_ns()
         duration_ns = ended_ns - call.started_ns
         if served.compared:

@@ -11,7 +11,7 @@ from gateway.errors import BodyTooLarge, Outcome, Overloaded, RequestError
 from gateway.lines import Answered, answered_lines, failed_line
 from gateway.records.entry import UNKNOWN_CLASS
 from gateway.records.sampling import SHARES, share_of
-from gateway.records.token import Signer
+from gateway.records.token import Signer, mark_of
 from gateway.reply import Reply
 from gateway.settings.gateway_settings import RecordsSettings
 from gateway.shm.events import FailureEvent, Kind
@@ -105,14 +105,13 @@ class Recorder:
         """Record predictions, all of which are about to be sent. Nothing here keeps them from it."""
         if self._threshold < SHARES:
             answered = [item for item in answered if share_of(item[0].nonce) < self._threshold]
-        if answered and not self.must_record:
-            self._record(
-                [
-                    (call, reply)
-                    for call, reply in answered  # a small one is taken in any case: without a call
-                    if len(reply.body) + len(call.source.body) <= LINE_BYTES or self._takes(call, reply)
-                ]
-            )
+        if not answered or self.must_record:
+            return
+        for call, reply in answered:
+            if len(reply.body) + len(call.source.body) > LINE_BYTES:  # a small one is taken in any case
+                answered = [item for item in answered if self._takes(*item)]
+                break
+        self._record(answered)
 
     def insist(self, call: Call, reply: Reply) -> None:
         """The same where one `must_record`, before anything has been counted: raises Overloaded where it cannot be."""
@@ -125,7 +124,12 @@ class Recorder:
             return
         decision = call.decision
         call.prediction_id = self.signer.token(
-            call.served.names[decision.route], decision, call.nonce, UNKNOWN_CLASS, bool(call.rescued)
+            call.served.names[decision.route],
+            decision,
+            call.nonce,
+            UNKNOWN_CLASS,
+            bool(call.rescued),
+            mark_of(call.epoch),
         )
         self._append(failed_line(call, error, duration_ns, self._inputs), 1, strict=False)
 

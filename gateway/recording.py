@@ -47,7 +47,7 @@ class Recording:
         self._adopt(name)
         self._rings: list[Ring] = []
         self._events: list[Ring] = []
-        run = f"{name}.{time.time_ns()}"  # a pid may come again: in a container it is always the same
+        run = f"{name}.{time.monotonic_ns():020}"  # since the machine's start, as memory; a pid may come again
         try:
             self.rings = [self._made(run, worker) for worker in range(workers)]
         except SettingsError:
@@ -90,10 +90,10 @@ class Recording:
                 path.unlink(missing_ok=True)
         for path in sorted(memory_folder().glob(f"{name}.*.ring")):
             match = _NAME.fullmatch(path.name)
+            if match is None or match[1] not in STREAMS:
+                path.unlink(missing_ok=True)  # evidence: of requests of a run, and an epoch, that are over
+                continue
             try:
-                if match is None or match[1] not in STREAMS:
-                    raise SettingsError(str(path), ["holds no records"])
                 self.journal.add(Source(Ring.attach(path), match[1], abandoned=True))
             except SettingsError as error:
-                log.warning("what a former run has left in memory is thrown away: %s", error)
-                path.unlink(missing_ok=True)
+                log.error("records that a former run has left in memory stay there: %s", error)

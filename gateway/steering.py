@@ -15,9 +15,8 @@ import orjson
 
 from gateway.agenda import Agenda
 from gateway.errors import Conflict, NotFound, tallied
-from gateway.metrics.window import FeedbackCounts, Sample, Window
+from gateway.metrics.window import Sample, Window
 from gateway.recording import Recording
-from gateway.records.ledger import CORRECT, WRONG, Credit
 from gateway.release.actions import Action, Advance, Complete, Continue, Pause, SetWeight, Stop
 from gateway.release.controller import Controller, windows_s
 from gateway.release.forecast import Progress, progress
@@ -31,7 +30,7 @@ from gateway.shm.scoreboard import INFLIGHT, Scoreboard
 from gateway.shm.slots import Slots
 from gateway.shm.switchboard import LIVE_ROUTES, Switchboard
 from gateway.shm.tally import Totals
-from gateway.steered import RAMP, Steered, live_routes
+from gateway.steered import RAMP, Steered, feedback_counts, live_routes
 
 KEEP_S: Final = 5.0  # between two savings of what controllers remember
 REMEMBERED: Final = 20  # of whom that is taken in a tick: with a thousand releases all would hold the loop for 50 ms
@@ -204,7 +203,16 @@ class Steering:
             window.ask(windows_s(settings))
             controller.keep_open(before.controller)
         slot = self._releases.of(name, settings.candidate)
+        self._board.advance(slot, self._last_epoch(name) + (controller.place.restart == 0))
         return Steered(name, settings, controller, window, slot, live_routes(settings))
+
+    def _last_epoch(self, name: str) -> int:
+        """The model's, through all its candidates and runs: a mark in a prediction's id names one of them only."""
+        epoch = self._memory.get(name, {}).get("epoch")
+        return epoch if type(epoch) is int else 0
+
+    def _remember(self, one: Steered, now_s: float) -> None:
+        self._memory[one.name] = {**kept(one.controller, now_s), "epoch": self._board.epoch(one.slot)}
 
     def _remembered(self, name: str, settings: ReleaseSettings, now_s: float) -> Controller:
         memory = self._memory.get(name)
@@ -253,8 +261,8 @@ class Steering:
         return Sample(
             stable,
             candidate,
-            _feedback(counts.get((one.name, one.settings.stable, Variant.STABLE))),
-            _feedback(counts.get((one.name, one.candidate, Variant.CANDIDATE))),
+            feedback_counts(counts.get((one.name, one.settings.stable, Variant.STABLE))),
+            feedback_counts(counts.get((one.name, one.candidate, Variant.CANDIDATE))),
             inflight,
             stable.waiting + candidate.waiting,
         )
@@ -272,20 +280,10 @@ class Steering:
             )
         return self._steered[name]
 
-    def _remember(self, one: Steered, now_s: float) -> None:
-        self._memory[one.name] = kept(one.controller, now_s)
-
     def _write(self, now_s: float) -> None:
         self._kept_s = now_s
         memory = dict(self._memory)
         self._pen.replace(self._file, lambda: orjson.dumps(memory))
-
-
-def _feedback(credit: Credit | None) -> FeedbackCounts:
-    if credit is None:
-        return FeedbackCounts()
-    correct, wrong = credit.heard[CORRECT], credit.heard[WRONG]  # what falls has no rate
-    return FeedbackCounts(correct + wrong, correct, credit.heard_rewards, credit.heard_reward_sum)
 
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:
@@ -297,4 +295,4 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
     except (OSError, orjson.JSONDecodeError) as error:
         log.error("%s is damaged, ramps begin anew: %s", file, error)
         return {}
-    return document if isinstance(document, dict) else {}
+    return {name: one for name, one in document.items() if isinstance(one, dict)} if isinstance(document, dict) else {}

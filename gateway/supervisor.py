@@ -24,6 +24,7 @@ from gateway.opening import opened
 from gateway.orphans import Orphans
 from gateway.priority import give_way_when_wild, go_ahead, go_first
 from gateway.settings.gateway_settings import GatewaySettings, ServerSettings, TlsSettings
+from gateway.shm.claim import claim
 from gateway.web.control.app import control_plane
 from gateway.web.patience import PatientConnection
 from gateway.worker import listener
@@ -61,7 +62,10 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
         plane = _control_socket(settings)
         stack.callback(plane.close)
         try:
-            opening = await asyncio.to_thread(opened, settings)
+            memory = await asyncio.to_thread(claim, state)
+            stack.callback(memory.close)
+            orphans.keep_those_on(memory.name)
+            opening = await asyncio.to_thread(opened, settings, memory)
             stack.callback(_in_time, lambda: (control or opening.stops).close())
             control = Control(settings, opening, worker_count(settings.server), held.getsockname()[1])
         except ValueError as error:

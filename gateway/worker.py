@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
@@ -55,6 +55,7 @@ from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.switchboard import Switchboard
 from gateway.tracing.otlp import check_tracing, exporter
 from gateway.tracing.spans import Spans, TracedRecorder
+from gateway.tripped import Trip, keep
 from gateway.web.access import Access
 from gateway.web.app import data_plane
 from gateway.web.connection import InferConnection
@@ -107,7 +108,7 @@ class Worker:
         dead_after_ns = int(start.settings.control.dead_after * 1e9)
         plan = start.plan
         self._instruments = SharedInstruments(
-            switchboard, scoreboard, start.worker, dead_after_ns, plan.versions, plan.releases
+            switchboard, scoreboard, start.worker, dead_after_ns, plan.versions, plan.releases, self._tripped
         )
         self._repository = Repository(Path(start.settings.models.path))
         self._deployment = Deployment(
@@ -128,6 +129,9 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._may_listen: asyncio.Future[bool]
         self._sharing: Sharing
+
+    def _tripped(self, name: str, candidate: int, found: str, holds: Callable[[], bool]) -> None:
+        keep(Path(self._start.settings.state), Trip(name, candidate, self._start.worker, found), holds)
 
     async def run(self) -> None:
         """Load the models, wait for the word to listen, serve until SIGTERM, then answer what has begun, for

@@ -85,6 +85,7 @@ def fleet(
     routing: Any,
     workers: int,
     begun: Callable[[Running], bool] = healthy,
+    within_s: float = READY_WITHIN_S,
     **settings: Any,
 ) -> Iterator[Running]:
     """The gateway with `workers` workers, unpinned, once it has `begun`; `settings` are more of gateway.yaml."""
@@ -103,7 +104,7 @@ def fleet(
     (folder / "gateway.yaml").write_text(yaml.safe_dump(document))
     running = Running(("127.0.0.1", port), f"http://127.0.0.1:{control}", _serve(folder), routing_file)
     try:
-        _wait_until(begun, running, folder / "log")
+        _wait_until(begun, running, folder / "log", within_s)
         yield running
     finally:
         end(running)
@@ -137,8 +138,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _wait_until(begun: Callable[[Running], bool], running: Running, log: Path) -> None:
-    end = time.monotonic() + READY_WITHIN_S
+def _wait_until(begun: Callable[[Running], bool], running: Running, log: Path, within_s: float) -> None:
+    end = time.monotonic() + within_s
     while True:
         if running.process.poll() is not None or time.monotonic() > end:
             raise SystemExit(f"the gateway does not serve:\n{log.read_text()}")

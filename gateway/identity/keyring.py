@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.identity.entries import Entries
 from gateway.identity.key import digest_of
 from gateway.identity.watch import Watched
 from gateway.settings.keys import KeySettings, Scope, load_keys
@@ -35,10 +36,15 @@ class Keyring:
         self._identities: Mapping[bytes, Identity] = {}
         self._by_id: Mapping[str, Identity] = {}
         self._path = path
-        self.watched = Watched([path], self._load)
+        self._entries = Entries(path, _identified)
+        self.watched = Watched([path], self._load, aside=True)
 
     def identity(self, key: bytes) -> Identity | None:
-        """Whose key it is; None where it is unknown or has expired."""
+        """Whose key it is; None where it is unknown or has expired.
+
+        Expiry is a date, and so asks the wall clock: one that is set back by an hour lets a key in for an hour longer,
+        one that is set ahead refuses keys until it is right again. To revoke a key asks no clock.
+        """
         identity = self._identities.get(digest_of(key))
         return None if identity is None or identity.expires_s <= time.time() else identity
 
@@ -47,10 +53,15 @@ class Keyring:
         return self._by_id.get(identity.key_id) == identity and identity.expires_s > time.time()
 
     def _load(self) -> None:
-        self._identities = {bytes.fromhex(key.sha256): _identity(key) for key in load_keys(self._path).keys}
-        self._by_id = {identity.key_id: identity for identity in self._identities.values()}
+        """On a thread, as a rule: what is in force changes in one step."""
+        entries = self._entries.read()
+        identities = {digest: identity for digest, identity in entries}  # in steps, which dict() is not
+        by_id = {identity.key_id: identity for _, identity in entries}
+        if len(entries) > min(len(identities), len(by_id)):
+            load_keys(self._path)  # says which are the same
+        self._identities, self._by_id = identities, by_id
 
 
-def _identity(key: KeySettings) -> Identity:
+def _identified(key: KeySettings) -> tuple[bytes, Identity]:
     expires_s = float("inf") if key.expires is None else key.expires.timestamp()
-    return Identity(key.id, key.customer, frozenset(key.scopes), expires_s)
+    return bytes.fromhex(key.sha256), Identity(key.id, key.customer, frozenset(key.scopes), expires_s)

@@ -15,12 +15,14 @@ class Watched:
     """What was made of some files, and is made anew when they change.
 
     Where that fails, what was made before stays in use and the reason is logged once; it is tried again every time,
-    since two files that belong together are rarely replaced at one moment.
+    since two files that belong together are rarely replaced at one moment. `aside`: `load` takes long, and may run on a
+    thread of its own while what it made before is used.
     """
 
-    def __init__(self, paths: Sequence[Path], load: Callable[[], None]) -> None:
+    def __init__(self, paths: Sequence[Path], load: Callable[[], None], *, aside: bool = False) -> None:
         self._paths = paths
         self._load = load
+        self._aside = aside
         self._used = self._complained = self._fingerprint()
         load()
 
@@ -44,7 +46,13 @@ class Watched:
         """Refresh every second, for ever."""
         while True:
             await asyncio.sleep(EVERY_S)
-            self.refresh()
+            if not self._aside:
+                self.refresh()
+                continue
+            try:
+                await asyncio.to_thread(self.refresh)
+            except RuntimeError as error:  # no thread is to be had: what follows the file must live on
+                log.error("%s not looked at: %s", " and ".join(map(str, self._paths)), error)
 
     def _fingerprint(self) -> Fingerprint:
         return tuple(map(_state, self._paths))

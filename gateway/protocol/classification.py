@@ -1,19 +1,26 @@
 """The classification extension: the highest scores of an output, as strings "value:index:label"."""
 
 from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from gateway.errors import InvalidRequest
 from gateway.tensors import Array, Tensor
 
+ANY: Final = 2**40
+FEW: Final = 10  # so many of the highest are found one after the other, which is quicker than to sort all
+SORTED: Final = 40  # scores that may be sorted for each class that an answer may name
 
-def classify(tensor: Tensor, classes: int, labels: Sequence[str]) -> Tensor:
+
+def classify(tensor: Tensor, classes: int, labels: Sequence[str], most: int = ANY) -> Tensor:
     """The `classes` highest scores along the last axis of `tensor`, highest first; ties in the order of the index.
 
     [rows, classes] FP32 becomes [rows, n] BYTES. Without labels the third part is left out. NaN comes before all
     numbers, so that a row of which no class can be told does not look like one that has a best class. One probability a
-    row and two labels are two classes, of which it is the second's.
+    row and two labels are two classes, of which it is the second's. Raises InvalidRequest, also for more than `most`
+    classes of all rows together.
     """
     scores = tensor.data
     if scores.ndim == 0 or tensor.datatype in ("BYTES", "BOOL"):
@@ -23,15 +30,41 @@ def classify(tensor: Tensor, classes: int, labels: Sequence[str]) -> Tensor:
     if len(labels) == 2 and scores.ndim == 2 and scores.shape[1] == 1 and tensor.datatype.startswith("FP"):
         scores = np.concatenate([1 - scores, scores], axis=1)
     top = min(classes, scores.shape[-1])
-    ascending = np.argsort(scores[..., ::-1], axis=-1, kind="stable")
-    order = (scores.shape[-1] - 1 - ascending)[..., ::-1][..., :top]
-    result = np.empty(order.shape, object)
-    for position in np.ndindex(order.shape):
-        index = int(order[position])
-        result[position] = _entry(scores, (*position[:-1], index), index, labels)
-    return Tensor(tensor.name, "BYTES", result)
+    rows = scores.size // (scores.shape[-1] or 1)
+    if rows * top > most or scores.size > most * SORTED:
+        raise InvalidRequest(
+            f"output '{tensor.name}': {top} of {scores.shape[-1]} classes for {rows} rows are more than limits.classes,"
+            f" {most}, allows; ask for fewer classes, or send fewer rows at a time"
+        )
+    result = np.empty((rows, top), object)
+    flat = scores.reshape(rows, scores.shape[-1])
+    order = _highest(flat, top)
+    named = [f":{label}" for label in labels]
+    values = np.take_along_axis(flat, order, axis=1).astype(np.float64)
+    for row, (indices, row_values) in enumerate(zip(order.tolist(), values.tolist(), strict=True)):
+        result[row] = [
+            f"{value:f}:{index}{named[index] if index < len(named) else ''}"
+            for index, value in zip(indices, row_values, strict=True)
+        ]
+    return Tensor(tensor.name, "BYTES", result.reshape(*scores.shape[:-1], top))
 
 
-def _entry(scores: Array, position: tuple[int, ...], index: int, labels: Sequence[str]) -> str:
-    label = f":{labels[index]}" if index < len(labels) else ""
-    return f"{float(scores[position]):f}:{index}{label}"
+def _highest(scores: Array, top: int) -> npt.NDArray[Any]:
+    """The indices of the `top` highest scores of each row."""
+    if top <= FEW and scores.dtype.kind == "f" and scores.size and not np.isneginf(scores).any():
+        return _one_by_one(scores, top)
+    width = scores.shape[1]
+    ascending = np.argsort(scores[:, ::-1], axis=1, kind="stable")
+    order: npt.NDArray[Any] = (width - 1 - ascending)[:, ::-1][:, :top]
+    return order
+
+
+def _one_by_one(scores: Array, top: int) -> npt.NDArray[Any]:
+    """argmax takes the first of equal ones, and NaN before all numbers."""
+    left = scores.copy()
+    order = np.empty((len(scores), top), np.intp)
+    rows = np.arange(len(scores))
+    for place in range(top):
+        order[:, place] = left.argmax(axis=1)
+        left[rows, order[:, place]] = -np.inf
+    return order

@@ -22,8 +22,8 @@ class EncodedResponse:
     json_length: int | None
 
 
-def encode_response(response: InferResponse) -> EncodedResponse:
-    """The V2 body of a response; the outputs that `response.binary` names follow the JSON as raw bytes."""
+def parted(response: InferResponse) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """The outputs as they stand in the JSON, and the raw bytes of those that `response.binary` names behind it."""
     tail: list[bytes] = []
     outputs = [
         _binary_output(tensor, tail)
@@ -31,14 +31,27 @@ def encode_response(response: InferResponse) -> EncodedResponse:
         else json_output(tensor.name, tensor.datatype, tensor.data, tensor.parameters)
         for tensor in response.outputs
     ]
+    return outputs, tail
+
+
+def encode_response(response: InferResponse) -> EncodedResponse:
+    """The V2 body of a response; the outputs that `response.binary` names follow the JSON as raw bytes."""
+    outputs, tail = parted(response)
     text, _ = encode_json(response.model_name, response.model_version, response.id, response.parameters, outputs)
     return EncodedResponse(b"".join((text, *tail)), len(text)) if tail else EncodedResponse(text, None)
 
 
 def encode_json(
-    model_name: str, model_version: str, id: str | None, parameters: Mapping[str, str], outputs: list[dict[str, Any]]
+    model_name: str,
+    model_version: str,
+    id: str | None,
+    parameters: Mapping[str, str],
+    outputs: list[dict[str, Any]] | orjson.Fragment,
 ) -> tuple[bytes, bool]:
-    """The JSON of a response, whose `outputs` are from `json_output`; and whether all numbers are finite for sure."""
+    """The JSON of a response, whose `outputs` are from `json_output`; and whether all numbers are finite for sure.
+
+    Outputs that are JSON already are taken as they are.
+    """
     document: dict[str, Any] = {"model_name": model_name, "model_version": model_version}
     if id is not None:
         document["id"] = id
@@ -46,7 +59,7 @@ def encode_json(
         document["parameters"] = parameters
     document["outputs"] = outputs
     text = orjson.dumps(document, option=_NUMPY)
-    if b"null" not in text:
+    if b"null" not in text or isinstance(outputs, orjson.Fragment):
         return text, True
     # orjson writes NaN and infinity as null; the word may also stand in a string, which is no harm
     document["outputs"] = [_spelt_out(output) for output in outputs]

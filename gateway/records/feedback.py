@@ -5,6 +5,7 @@ is of it, it need not fit in memory.
 """
 
 import sqlite3
+from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from types import TracebackType
 from typing import Any, Final
 
 import orjson
+
+from gateway.records.segments import DISORDER_NS
 
 _ASK: Final = 500  # predictions looked up at once
 EXACT: Final = 2**53  # up to here each integer is the same in all number types of JSON, Parquet and Python
@@ -143,12 +146,11 @@ def _sound(record: Mapping[str, Any]) -> bool:
 
 def folded(records: Sequence[dict[str, Any]]) -> Feedback:
     """All feedback on one prediction as one. Records with the same truth, reward and metrics count once."""
-    ordered = sorted(records, key=lambda record: int(record["time_ns"]))
     labels: dict[str, Label] = {}
     said: dict[str, Any] = {}
     metrics: dict[str, float] = {}
     different = set()
-    for record in ordered:
+    for record in _in_order(records):
         truth = record.get("truth")
         different.add(orjson.dumps([truth, record.get("reward"), record.get("metrics")], option=orjson.OPT_SORT_KEYS))
         metrics.update(record.get("metrics") or {})
@@ -159,3 +161,20 @@ def folded(records: Sequence[dict[str, Any]]) -> Feedback:
             labels[label.meaning] = label
             said.update(truth=truth, truth_class=record.get("truth_class"), correct=record.get("correct"))
     return Feedback(**said, metrics=metrics, count=len(different), labels=tuple(labels.values()))
+
+
+def _in_order(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records, given in the order of their writing, in that of their making.
+
+    By their times, as far as these can be out of order because several workers have written them. Where one is earlier
+    than that, the clock has been set back in between.
+    """
+    ordered: list[dict[str, Any]] = []
+    began, latest_ns = 0, 0
+    for record in records:
+        time_ns = int(record["time_ns"])
+        if time_ns + DISORDER_NS < latest_ns:
+            began, latest_ns = len(ordered), 0
+        latest_ns = max(latest_ns, time_ns)
+        insort(ordered, record, lo=began, key=lambda one: int(one["time_ns"]))
+    return ordered

@@ -5,6 +5,7 @@ when the disk or the process failed is cut off again, and the same bytes are tak
 """
 
 import contextlib
+import heapq
 import logging
 import threading
 import time
@@ -186,11 +187,14 @@ class Journal:
             self._unsettled = None
 
     def _make_room(self) -> None:
-        """Delete the oldest sealed segments beyond `retain`: predictions first, feedback is small and dear."""
+        """Delete the oldest sealed segments beyond `retain`: predictions first, feedback is small and dear.
+
+        Of each stream in the order of their numbers, whatever the clock said when they were written.
+        """
         sealed = [
             (path, size)
             for names in ((PREDICTIONS, MIRRORS), (FEEDBACK,))
-            for _, path, size in sorted(_sealed(self._folder, names))
+            for _, path, size in heapq.merge(*(_sealed(self._folder, name) for name in names))
         ]
         total = sum(size for _, size in sealed)
         for path, size in sealed:
@@ -221,11 +225,16 @@ def _lines_in(data: bytes | memoryview) -> int:
     return sum(int(np.count_nonzero(raw[at : at + AT_ONCE] == NEWLINE)) for at in range(0, len(raw), AT_ONCE))
 
 
-def _sealed(folder: Path, streams: tuple[str, ...]) -> Iterator[tuple[int, Path, int]]:
-    """When each was written last, where it is, its size. A shipper may take one away meanwhile."""
-    for path in (path for name in streams for path in segments(folder, name)):
+def _sealed(folder: Path, stream: str) -> Iterator[tuple[int, Path, int]]:
+    """In their order: when each was written, where it is, its size. A shipper may take one away meanwhile.
+
+    A time is no earlier than that of the one before: it only says how two streams mix.
+    """
+    latest_ns = 0
+    for path in segments(folder, stream):
         name = segment_name(path.name)
         if name is not None and not name.open:
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
-                yield status.st_mtime_ns, path, status.st_size
+                latest_ns = max(latest_ns, status.st_mtime_ns)
+                yield latest_ns, path, status.st_size

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from gateway.errors import InvalidRequest
+from gateway.records.outcomes import is_countable
 from gateway.records.segments import FEEDBACK, segments
 from gateway.records.token import Signer, Token
 
@@ -212,10 +213,11 @@ def _parts(record: dict[str, Any]) -> Iterator[tuple[int, Part, Any]]:
     prediction = record["prediction_id"]
     if record.get("truth") is not None:
         yield hash((prediction, TRUTH)), _TRUTH, _VERDICTS[record.get("correct")]
-    if record.get("reward") is not None:
+    if is_countable(record.get("reward")):
         yield hash((prediction, REWARD)), _REWARD, record["reward"]
     for name, value in (record.get("metrics") or {}).items():
-        yield hash((prediction, METRIC, name)), (METRIC, name), value
+        if is_countable(value):
+            yield hash((prediction, METRIC, name)), (METRIC, name), value
 
 
 def _said_in(path: Path) -> list[tuple[int, Any]]:

@@ -20,7 +20,8 @@ PREDICTIONS: Final = "predictions"
 FEEDBACK: Final = "feedback"
 MIRRORS: Final = "mirrors"
 _NAME: Final = re.compile(r"([a-z]+)-([0-9]{9,})\.jsonl(\.open)?")
-_DISORDER_NS: Final = 300 * 1_000_000_000  # records of several workers interleave; none is this much out of order
+DISORDER_NS: Final = 300 * 1_000_000_000  # records of several workers interleave; none is this much out of order
+_LOOKS: Final = 16  # places of a segment whose times are read: a clock that is set makes its first record no bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,20 +136,42 @@ def _opened(path: Path) -> BufferedReader | None:
 
 
 def _within(stream: Sequence[Segment], period: Period, advance: Callable[[int], None]) -> Iterator[Segment]:
-    """The segments that can hold a record of the period, told by the first record of each and of the next one."""
+    """The segments that can hold a record of the period, told by records from all over each, and the next one's first.
+
+    What a clock has stamped while it was wrong for less than a sixteenth of a segment may be missed: by its stamps it
+    is of another time than all that lies around it.
+    """
     if period == EVER:
         yield from stream
         return
-    begins_ns = [_first_time_ns(segment) for segment in stream]
-    for segment, begin_ns, end_ns in zip(stream, begins_ns, [*begins_ns[1:], None], strict=True):
-        too_old = period.since_ns is not None and end_ns is not None and end_ns + _DISORDER_NS < period.since_ns
-        too_new = period.until_ns is not None and begin_ns is not None and begin_ns - _DISORDER_NS >= period.until_ns
-        if too_old or too_new:
+    looks = [_times_ns(segment) for segment in stream]
+    for segment, times, after in zip(stream, looks, [*looks[1:], []], strict=True):
+        if times and _apart([*times, *after[:1]], period, last=not after):
             advance(segment.size_bytes)
         else:
             yield segment
 
 
-def _first_time_ns(segment: Segment) -> int | None:
-    record = _parsed(next(_lines(segment), b""))
+def _apart(times_ns: list[int], period: Period, *, last: bool) -> bool:
+    """Whether records of about these times are all before or all after the period; the `last` segment may grow."""
+    too_old = period.since_ns is not None and not last and max(times_ns) + DISORDER_NS < period.since_ns
+    return too_old or (period.until_ns is not None and min(times_ns) - DISORDER_NS >= period.until_ns)
+
+
+def _times_ns(segment: Segment) -> list[int]:
+    """Of records from the segment's beginning on to its end; none where it cannot be told."""
+    opened = _opened(segment.path)
+    if opened is None:
+        return []
+    with opened as file:
+        found = [_time_at(file, segment.size_bytes * look // _LOOKS) for look in range(_LOOKS)]
+    return [time_ns for time_ns in found if time_ns is not None]
+
+
+def _time_at(file: BufferedReader, place: int) -> int | None:
+    """The time of the first record that begins at `place` or later."""
+    file.seek(max(0, place - 1))
+    if place:
+        file.readline()
+    record = _parsed(file.readline())
     return None if record is None else record["time_ns"]

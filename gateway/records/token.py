@@ -5,6 +5,7 @@ Any worker of any gateway with the same keys can credit feedback to the right ve
     layout   key number (1 byte), time (8, ns since 1970), nonce (8), predicted class (4), weight and flags (4),
              bucket (4), version (4), model and route (UTF-8, a NUL between them), MAC (8: keyed BLAKE2b)
 
+The flags hold a mark of the release's epoch: what was decided in which epoch no clock need say, for clocks are set.
 Base64 with the URL-safe alphabet, without padding: about 75 characters. 64 bits of MAC: a forger has one chance in 2^64
 a try, and a try is a request.
 """
@@ -33,6 +34,8 @@ _VARIANT_BITS: Final = {variant: index << 20 for index, variant in enumerate(_VA
 _STICKY: Final = 1 << 22
 _RESCUED: Final = 1 << 23
 _WEIGHT: Final = (1 << 20) - 1
+_MARK_BIT: Final = 24
+MARKS: Final = 255  # after so many epochs a mark comes again; 0 is none: an older gateway has made the token
 _TO_URL: Final = bytes.maketrans(b"+/", b"-_")
 _FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
 _ALPHABET: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
@@ -44,6 +47,7 @@ class Token:
 
     `rows`: the request had several, each with a class of its own, or with a number.
     `sticky`: the bucket is that of a key that comes again. `rescued`: the candidate failed and stable answered.
+    `mark`: that of the epoch in which it was decided (`mark_of`), 0 where that is not known.
     """
 
     model: str
@@ -58,6 +62,12 @@ class Token:
     sticky: bool
     rescued: bool
     rows: bool = False
+    mark: int = 0
+
+
+def mark_of(epoch: int) -> int:
+    """What tells an epoch from the MARKS - 1 before it."""
+    return epoch % MARKS + 1
 
 
 def nonces() -> Callable[[], int]:
@@ -79,9 +89,11 @@ class Signer:
         self._current = current
         self._base = self._bases[current]
 
-    def token(self, names: bytes, decision: Decision, nonce: int, predicted: int, rescued: bool) -> bytes:
+    def token(
+        self, names: bytes, decision: Decision, nonce: int, predicted: int, rescued: bool, mark: int = 0
+    ) -> bytes:
         """The token of a prediction that is answered now. `names`: those of model and route, from `names_of`."""
-        flags = decision.weight_ppm | _VARIANT_BITS[decision.variant]
+        flags = decision.weight_ppm | _VARIANT_BITS[decision.variant] | mark << _MARK_BIT
         if decision.sticky:
             flags |= _STICKY
         if rescued:
@@ -143,4 +155,5 @@ def _parsed(body: bytes) -> Token:
         bool(flags & _STICKY),
         bool(flags & _RESCUED),
         predicted == ROWS,
+        flags >> _MARK_BIT,
     )

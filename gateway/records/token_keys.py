@@ -1,5 +1,6 @@
 """The keys that sign prediction ids, in the state folder: the newest signs, old ones still verify."""
 
+import contextlib
 import logging
 import os
 import secrets
@@ -16,6 +17,7 @@ from gateway.records.token import Signer
 
 KEY_BYTES: Final = 32
 ROTATE_AFTER_S: Final = 30 * 86400.0
+AHEAD_S: Final = 86400.0  # a key that is made later than this from now was made while the clock was wrong
 NUMBERS: Final = 256
 MOST: Final = 200  # of these numbers: at one a month no prediction is that old
 log: Final = logging.getLogger("gateway.records")
@@ -44,10 +46,15 @@ def token_keys(folder: Path) -> TokenKeys:
     """
     file = folder / "token-keys.json"
     entries = _read(file)
-    newest = max(entries, key=lambda entry: entry[1], default=None)
-    if newest is None or time.time() - newest[1] > ROTATE_AFTER_S:
+    newest = entries[-1] if entries else None  # by the order in the file: clocks are set back
+    now_s = time.time()
+    if newest is not None and newest[1] > now_s + AHEAD_S:
+        newest = entries[-1] = newest[0], now_s, newest[2]  # else none would follow it for years
+        with contextlib.suppress(OSError):
+            _write(file, entries)
+    if newest is None or now_s - newest[1] > ROTATE_AFTER_S:
         number = 0 if newest is None else (newest[0] + 1) % NUMBERS
-        new = number, time.time(), secrets.token_bytes(KEY_BYTES)
+        new = number, now_s, secrets.token_bytes(KEY_BYTES)
         rotated = [*[entry for entry in entries if entry[0] != number][-MOST + 1 :], new]
         try:
             _write(file, rotated)

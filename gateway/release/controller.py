@@ -112,7 +112,7 @@ class Controller:
         """A new epoch, from the first weight on."""
         place = self.place
         place.step, place.since_s = 0, now_s
-        place.epoch_began_ns, place.epoch_began_s = seen.time_ns, now_s
+        place.epoch_began_ns, place.epoch_began_s = seen.time_ns, now_s  # for a record, and ids without a mark
         self.guards.forget()
         self._start_evidence()
         if self.ramp is not None:

@@ -4,8 +4,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
+from gateway.records.token import MARKS, mark_of
 from gateway.release.drift import Drift
 from gateway.release.evidence import (
     FAILURE_RATIOS,
@@ -17,10 +19,11 @@ from gateway.release.evidence import (
     reached,
 )
 from gateway.release.ledger import Ledger
-from gateway.release.observation import Observation
+from gateway.release.observation import FeedbackEvent, Observation
 from gateway.routing.split import BUCKETS
 from gateway.settings.guarding import Action, ComparisonSettings, GuardsSettings
 from gateway.shm.events import Kind
+from gateway.shm.switchboard import FIRST_EPOCH
 
 RATIOS: Final[Mapping[str, Ratios]] = {
     "failures": FAILURE_RATIOS,
@@ -52,13 +55,26 @@ def _failures(kind: Kind) -> Callable[[Observation, int], Failed]:
 
 def _wrong(seen: Observation, epoch_began_ns: int) -> Failed:
     for event in seen.feedback:
-        if event.wrong and event.decided_ns >= epoch_began_ns:
+        if event.wrong and _is_of_epoch(event, seen, epoch_began_ns):
             yield event.weight_ppm, event.candidate, event.key
+
+
+def _is_of_epoch(event: FeedbackEvent, seen: Observation, epoch_began_ns: int) -> bool:
+    """By its mark. Without one, or with one of another gateway's that shares our keys, its clock must do."""
+    if event.mark == mark_of(seen.epoch):
+        return True
+    return event.mark not in _former(seen.epoch) and event.decided_ns >= epoch_began_ns
+
+
+@lru_cache
+def _former(epoch: int) -> frozenset[int]:
+    """The marks of the epochs before, as many as can be told from this one."""
+    return frozenset(mark_of(former) for former in range(max(FIRST_EPOCH, epoch - MARKS + 1), epoch))
 
 
 def _disagreed(seen: Observation, epoch_began_ns: int) -> Failed:
     for pair in seen.pairs:
-        if pair.candidate_wrong != pair.stable_wrong:
+        if pair.candidate_wrong != pair.stable_wrong and pair.mark not in _former(seen.epoch):
             yield round(PAIRED * BUCKETS), pair.candidate_wrong, None
 
 

@@ -1,6 +1,7 @@
 """Texts of the routing file that are in force no more, kept in a folder: what a decision's `kept` names."""
 
 import contextlib
+import re
 import time
 from pathlib import Path
 from typing import Final
@@ -9,6 +10,7 @@ from gateway.release.snapshot import revision_of
 from gateway.settings.edit import difference
 
 KEPT: Final = 1000  # the newest; the oldest go
+_NUMBERED: Final = re.compile(r"routing-[0-9]{8}T[0-9]{6}Z-([0-9]{6,})-[^-]+\.yaml")
 _LONG: Final = 1 << 19  # bytes of both texts: comparing more would hold control up
 _SHOWN: Final = 1 << 16  # characters of a difference
 
@@ -21,18 +23,25 @@ class History:
 
     def keep(self, content: bytes) -> Path:
         """Where it is kept now; raises OSError."""
+        there = sorted(self.folder.glob("routing-*.yaml"), key=_place)
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        kept = self.folder / f"routing-{stamp}-{revision_of(content)}.yaml"
+        number = _place(there[-1])[0] + 1 if there else 1
+        kept = self.folder / f"routing-{stamp}-{number:06}-{revision_of(content)}.yaml"
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             kept.write_bytes(content)
         except OSError:
             _remove(kept)  # the half that a full disk has taken is no text that anyone wrote
             raise
-        for old in sorted(self.folder.glob("routing-*.yaml"))[:-KEPT]:
-            if old != kept:  # whatever the clock says
-                _remove(old)
+        for old in there[: max(0, len(there) + 1 - KEPT)]:
+            _remove(old)
         return kept
+
+
+def _place(kept: Path) -> tuple[int, str]:
+    """Where it stands in their order, whatever the clock says. Those of the version before have no number."""
+    match = _NUMBERED.fullmatch(kept.name)
+    return int(match[1]) if match else 0, kept.name
 
 
 def _remove(path: Path) -> None:

@@ -12,7 +12,8 @@ from gateway.shm.events import FailureEvent
 class FeedbackEvent(NamedTuple):
     """What became known of one prediction, once for each prediction. Times in ns since 1970.
 
-    `decided_ns`, `weight_ppm`, `candidate` and `key` are of the prediction's decision (see FailureEvent).
+    `decided_ns`, `weight_ppm`, `candidate` and `key` are of the prediction's decision (see FailureEvent); `mark` is of
+    the epoch in which it was decided, 0 where that is not known.
     """
 
     time_ns: int
@@ -22,13 +23,15 @@ class FeedbackEvent(NamedTuple):
     key: int | None
     wrong: bool | None
     reward: float | None
+    mark: int = 0
 
 
 class MirrorPair(NamedTuple):
-    """Both versions' answers to the same input, of which the truth is known."""
+    """Both versions' answers to the same input, of which the truth is known. `mark` as FeedbackEvent's."""
 
     candidate_wrong: bool
     stable_wrong: bool
+    mark: int = 0
 
 
 @dataclass(frozen=True, slots=True)

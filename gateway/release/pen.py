@@ -44,6 +44,10 @@ class Pen:
         self._replacing[path] = content
         self._slow.submit(self._replace, path)
 
+    def after(self, act: Callable[[], None]) -> None:
+        """Have `act` called once what was appended so far is on the disk; never, where the disk has not taken it."""
+        self._quick.submit(self._after, self._appended, act)
+
     async def appended(self, within_s: float) -> bool:
         """Wait until what was appended so far is written; False where that takes too long or failed."""
         last = self._appended
@@ -74,6 +78,10 @@ class Pen:
             return False
         self._slow.submit(_sync, path)
         return True
+
+    def _after(self, last: "Future[bool] | None", act: Callable[[], None]) -> None:
+        if last is None or last.result():
+            self._slow.submit(act)  # behind the sync of what was appended
 
     def _replace(self, path: Path) -> None:
         make = self._replacing.pop(path, None)

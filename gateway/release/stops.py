@@ -1,9 +1,11 @@
 """Which releases are stopped, kept on disk so that a stop survives a restart; and the list of all that was decided."""
 
+import itertools
 import json
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +20,10 @@ KEPT_WITHIN_S: Final = 1.0  # then a stop returns all the same: it is in force, 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A change of a release: by whom or which guard, when (ns since 1970), why, on what evidence."""
+    """A change of a release: by whom or which guard, when (ns since 1970), why, on what evidence.
+
+    `sequence` orders decisions, from 1 on, through all runs: the time is for people, and clocks are set back.
+    """
 
     time_ns: int
     model: str
@@ -27,6 +32,7 @@ class Decision:
     by: str
     reason: str
     evidence: dict[str, Any]
+    sequence: int = 0
 
 
 class Stops:
@@ -41,7 +47,9 @@ class Stops:
         self._journal = folder / "decisions.jsonl"
         self._pen = Pen()
         decisions = _read_decisions(self._journal)
-        self._stopped: dict[Key, Decision] = _still_stopped(_read_stops(self._file), decisions)
+        stops = _read_stops(self._file)
+        self._stopped: dict[Key, Decision] = _still_stopped(stops, decisions)
+        self._next = itertools.count(1 + max((one.sequence for one in (*decisions, *stops.values())), default=0))
         self.decisions: list[Decision] = decisions[-SHOWN:]
         self.counts: Counter[tuple[str, str]] = Counter()  # since the start, by model and action
 
@@ -55,21 +63,21 @@ class Stops:
 
     def stop(self, model: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         """Keep that the release is stopped."""
-        decision = self._record(Decision(time.time_ns(), model, candidate, "stop", by, reason, evidence))
+        decision = self._record(model, candidate, "stop", by, reason, evidence)
         self._stopped[model, candidate] = decision
         self._write()
         return decision
 
     def resume(self, model: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         """Keep that the release goes on."""
-        decision = self._record(Decision(time.time_ns(), model, candidate, "resume", by, reason, evidence))
+        decision = self._record(model, candidate, "resume", by, reason, evidence)
         self._stopped.pop((model, candidate), None)
         self._write()
         return decision
 
     def note(self, model: str, candidate: int, action: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         """Keep any other decision: one that neither stops nor resumes."""
-        return self._record(Decision(time.time_ns(), model, candidate, action, by, reason, evidence))
+        return self._record(model, candidate, action, by, reason, evidence)
 
     async def kept(self) -> bool:
         """Wait until all decisions would survive this process; False where the disk does not take them."""
@@ -80,11 +88,18 @@ class Stops:
         """Whether all decisions would survive this process, as far as is known now."""
         return self._pen.has_appended
 
+    def after(self, act: Callable[[], None]) -> None:
+        """Have `act` called, in a thread, once all decisions so far are on the disk."""
+        self._pen.after(act)
+
     def close(self) -> None:
         """Write everything, and have it reach the disk."""
         self._pen.close()
 
-    def _record(self, decision: Decision) -> Decision:
+    def _record(
+        self, model: str, candidate: int, action: str, by: str, reason: str, evidence: dict[str, Any]
+    ) -> Decision:
+        decision = Decision(time.time_ns(), model, candidate, action, by, reason, evidence, next(self._next))
         self.counts[decision.model, decision.action] += 1
         self.decisions = [*self.decisions[-SHOWN + 1 :], decision]
         self._pen.append(self._journal, orjson.dumps({"kind": "decision", **asdict(decision)}) + b"\n")
@@ -108,8 +123,9 @@ def _read_stops(file: Path) -> dict[Key, Decision]:
     if not file.exists():
         return {}
     try:
-        stops = [Decision(**entry) for entry in json.loads(file.read_bytes())]
-    except (ValueError, TypeError) as error:
+        entries = json.loads(file.read_bytes())
+        stops = [Decision(**{**entry, "sequence": _number(entry.get("sequence"))}) for entry in entries]
+    except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} is damaged ({error}); which releases were stopped? Mend it, or remove it") from None
     return {(stop.model, stop.candidate): stop for stop in stops}
 
@@ -117,15 +133,27 @@ def _read_stops(file: Path) -> dict[Key, Decision]:
 def _still_stopped(stops: dict[Key, Decision], decisions: list[Decision]) -> dict[Key, Decision]:
     """The file is written after the list of decisions: what is newer in the list holds."""
     stopped = dict(stops)
+    places = {key: _place(stop, decisions) for key, stop in stops.items()}
     for decision in decisions:
         key = decision.model, decision.candidate
-        if key in stopped and stopped[key].time_ns >= decision.time_ns:
+        if decision.sequence <= places.get(key, 0):
             continue
         if decision.action == "stop":
             stopped[key] = decision
         elif decision.action == "resume":
             stopped.pop(key, None)
     return stopped
+
+
+def _place(stop: Decision, decisions: list[Decision]) -> int:
+    """Which of the decisions are older. The version before has written no sequence: there the list's order tells.
+
+    Where the list lacks such a stop, only its time can.
+    """
+    if stop.sequence:
+        return stop.sequence
+    same = [one.sequence for one in decisions if replace(one, sequence=0) == stop]
+    return max(same or [one.sequence for one in decisions if one.time_ns <= stop.time_ns], default=0)
 
 
 def _read_decisions(file: Path) -> list[Decision]:
@@ -138,12 +166,20 @@ def _read_decisions(file: Path) -> list[Decision]:
 
 
 def _decisions_in(content: bytes) -> list[Decision]:
-    decisions = []
+    decisions: list[Decision] = []
+    last = 0
     for line in content.splitlines():
         try:
             entry = orjson.loads(line)
             entry.pop("kind")
-            decisions.append(Decision(**entry))
+            decision = Decision(**{**entry, "sequence": _number(entry.get("sequence")) or last + 1})
+            last = max(last, decision.sequence)
+            decisions.append(decision)
         except (ValueError, TypeError, KeyError, AttributeError):
             continue
     return decisions
+
+
+def _number(sequence: object) -> int:
+    """0 where there is none: the version before has written none."""
+    return sequence if type(sequence) is int and sequence > 0 else 0

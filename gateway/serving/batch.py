@@ -27,10 +27,14 @@ def late() -> DeadlineExceeded:
 
 
 class Answer(list[Result]):
-    """One request's outputs, how long it waited for its batch, and the rows of that batch."""
+    """One request's outputs, how long it waited for its batch, and the rows of that batch.
+
+    `written`: the outputs as JSON, what follows it, and whether all is finite, where that took long (see reply.write).
+    """
 
     queued_ns = 0
     batch_rows = 1
+    written: tuple[bytes, bytes, bool] | None = None
 
 
 class BatchItem(asyncio.Future[Answer]):

@@ -87,6 +87,16 @@ class LimitsSettings(Settings):
     """Requests at once in each worker; more are answered 503."""
     timeout: Seconds = Field(default=10.0, gt=0)
     """A request's deadline, unless it brings its own (`parameters.timeout`, in microseconds)."""
+    receiving: Bytes = 256 * 1024 * 1024
+    """Bodies in each worker at once, from their first packet to the answer; of more the largest are answered 503."""
+    unsent: Bytes = 256 * 1024 * 1024
+    """Answers in each worker that clients have yet to read; of more the largest are cut off."""
+    values: Count = 500_000
+    """Values in a request's JSON that are not just a long list of a tensor's numbers; of more it is answered 413."""
+    classes: Count = 20_000
+    """Classes, of all rows, that an answer names by the classification extension; more are answered 400."""
+    slow_reader: Seconds = Field(default=30.0, gt=0)
+    """How long a client may take for an answer, or for 64 KiB of a large one, before it is cut off."""
     rate: RateSettings = RateSettings()
     """Predictions that each customer may ask for."""
 

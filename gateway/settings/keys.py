@@ -3,6 +3,8 @@
 import os
 import re
 import stat
+from collections import Counter
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -66,15 +68,25 @@ class KeysSettings(Settings):
 
     @model_validator(mode="after")
     def _unique(self) -> "KeysSettings":
-        for name, values in (("id", [k.id for k in self.keys]), ("sha256", [k.sha256 for k in self.keys])):
-            twice = sorted({value for value in values if values.count(value) > 1})
-            if twice:
-                raise ValueError(f"two keys have the same {name}, {twice[0]}")
+        check_unique(self.keys)
         return self
+
+
+def check_unique(keys: Sequence[KeySettings]) -> None:
+    """Raises ValueError where two keys have the same id or hash."""
+    for name, values in (("id", [key.id for key in keys]), ("sha256", [key.sha256 for key in keys])):
+        if len(set(values)) < len(values):
+            twice = sorted(value for value, count in Counter(values).items() if count > 1)
+            raise ValueError(f"two keys have the same {name}, {twice[0]}")
 
 
 def load_keys(path: Path) -> KeysSettings:
     """The keys; raises SettingsError, which never shows a key, where the file is missing, wrong, or open to others."""
+    return parse_keys(keys_text(path), path)
+
+
+def keys_text(path: Path) -> str:
+    """The file's text; raises SettingsError."""
     try:
         with path.open("rb") as file:
             exposed = _exposed(os.fstat(file.fileno()))
@@ -85,8 +97,13 @@ def load_keys(path: Path) -> KeysSettings:
         raise SettingsError(str(path), [f"cannot be read: {error}"]) from None
     if exposed:
         raise SettingsError(str(path), [exposed])
+    return decoded(content, str(path))
+
+
+def parse_keys(text: str, path: Path) -> KeysSettings:
+    """What the text of the file says; raises SettingsError, which never shows a key."""
     try:
-        return parse(decoded(content, str(path)), KeysSettings, str(path))
+        return parse(text, KeysSettings, str(path))
     except SettingsError as error:
         raise SettingsError(str(path), [_KEY.sub(f"{PREFIX}…", problem) for problem in error.problems]) from None
 

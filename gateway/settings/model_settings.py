@@ -1,12 +1,12 @@
 """model.yaml: what a model's files do not say themselves. Optional, as is every key."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from gateway.settings.base import Settings
 from gateway.settings.providers import CPU, Providers
-from gateway.settings.units import Count, Seconds, Text
+from gateway.settings.units import Count, Number, Seconds, Text
 
 
 class PredictionSettings(Settings):
@@ -35,6 +35,30 @@ def parse_off(value: Any) -> Any:
 Off = Annotated[Literal[False], BeforeValidator(parse_off), WithJsonSchema({"enum": ["off", False]})]
 
 
+LARGEST_OUTCOME: Final = 1e12  # a sum of 1e290 of them is finite
+
+
+def _range(value: tuple[float, float]) -> tuple[float, float]:
+    lowest, highest = value
+    if not -LARGEST_OUTCOME <= lowest < highest <= LARGEST_OUTCOME:  # NaN is not
+        raise ValueError(
+            f"a range is two numbers, the lower one first, from {-LARGEST_OUTCOME:g} to {LARGEST_OUTCOME:g}"
+        )
+    return value
+
+
+Range = Annotated[tuple[Number, Number], AfterValidator(_range)]
+
+
+class FeedbackSettings(Settings):
+    """What feedback may say in numbers; what is outside is refused: one odd number could outweigh all others."""
+
+    reward: Range = (-1e6, 1e6)
+    """The lowest and the highest reward, such as `[0, 1]`. Write it where a guard looks at `reward_mean`."""
+    metrics: dict[Text, Range] = Field(default_factory=dict)
+    """The same for business metrics, by name; of those not named here from -1e9 to 1e9."""
+
+
 class ModelSettings(Settings):
     """The whole file."""
 
@@ -42,6 +66,8 @@ class ModelSettings(Settings):
     """What requests are, where they do not say: `image`, `tabular`, `text`, `audio` …"""
     prediction: PredictionSettings | None = None
     """Where the predicted class stands, for accuracy, drift and the data set."""
+    feedback: FeedbackSettings = FeedbackSettings()
+    """What rewards and business metrics may be."""
     batching: BatchingSettings | Off = BatchingSettings()
     """How requests that arrive together are run as one; `off`: each by itself."""
     threads: Count = 1

@@ -4,13 +4,10 @@ The file lies on tmpfs: a mapping of a file on disk stalls on write-back (archit
 multiprocessing.shared_memory, whose resource tracker destroys segments under live users.
 """
 
-import contextlib
 import fcntl
-import hashlib
 import mmap
 import os
 import tempfile
-import time
 from pathlib import Path
 from typing import Final
 
@@ -20,11 +17,7 @@ MAGIC: Final = int.from_bytes(b"CANARYGW", "little")
 HEADER_WORDS: Final = 4  # magic, layout, words, one to spare
 WORD: Final = 8
 SHARED: Final = Path("/dev/shm")
-PREFIX: Final = "canary-gateway-"
-RING: Final = ".ring"
-RING_LEFT_AFTER_S: Final = 7 * 86400.0
 REMEDY: Final = "give the container more (docker: --shm-size), or run fewer server.workers or models"
-LEFT_AFTER_S: Final = 60.0  # a younger file may be on its way to being locked
 
 
 def memory_folder() -> Path:
@@ -32,22 +25,26 @@ def memory_folder() -> Path:
     return SHARED if SHARED.is_dir() else Path(tempfile.gettempdir())
 
 
-def memory_path(owner: Path) -> Path:
-    """Where the memory files of a state folder lie, but for their suffix."""
-    return memory_folder() / f"{PREFIX}{hashlib.sha256(str(owner.resolve()).encode()).hexdigest()[:12]}"
+def is_held(path: Path) -> bool:
+    """Whether any process has the file mapped, or locked; raises OSError where it cannot be opened."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
 
 
-def remove_leftovers() -> None:
-    """Remove the memory files, of any state folder, that no process holds: their gateways were killed.
-
-    A ring may hold records that its gateway will take over when it starts again, so it stays for a week.
-    """
-    for path in memory_folder().glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError), path.open("rb") as file:  # another user's, or one that is held
-            after_s = RING_LEFT_AFTER_S if path.suffix == RING else LEFT_AFTER_S
-            if time.time() - os.fstat(file.fileno()).st_mtime > after_s:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
+def layout_of(path: Path) -> int:
+    """What layout the file says that it has; 0 where it says nothing."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(HEADER_WORDS * WORD)
+    except OSError:
+        return 0
+    return memoryview(header).cast("q")[1] if len(header) == HEADER_WORDS * WORD else 0
 
 
 class Segment:

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from gateway.errors import SettingsError
 from gateway.shm.scoreboard import Scoreboard
+from gateway.shm.switchboard import Switchboard
 from gateway.shm.tally import Totals
 
 Key = tuple[str, int]  # a model and a version
@@ -118,6 +119,17 @@ class Slots:
 
     def _ended(self, key: Key, slot: int) -> None:
         """For those who keep something by name."""
+
+
+class ReleaseSlots(Slots):
+    """The slots of releases; the switchboard says whose each is, for who finds it when control has been killed."""
+
+    def __init__(self, capacity: int, switchboard: Switchboard) -> None:
+        super().__init__(capacity, "releases", switchboard)
+        self._switchboard = switchboard
+
+    def _begun(self, key: Key, slot: int) -> None:
+        self._switchboard.names.put(slot, *key)
 
 
 class VersionSlots(Slots):

@@ -7,6 +7,7 @@ the epoch. So a worker that trips its breaker late, on a request of an epoch tha
             for each worker: sends begun, sends ended
             for each release: epoch, control's stop, then each worker's stop, then the weights of its live routes, then
             how many of each worker's objects still look at these words
+            and behind all of them, the releases' names (`release_names`)
 
 A slot that has been another release's before begins in a later epoch: what is left of that one stops nothing.
 
@@ -23,7 +24,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from gateway.shm.segment import HEADER_WORDS, WORD, Segment
+from gateway.shm.release_names import ReleaseNames, words_of
+from gateway.shm.segment import HEADER_WORDS, WORD, Segment, layout_of
+from gateway.shm.tally import TRIPS
 
 HEARTBEAT: Final = 0
 GENERATION: Final = 1
@@ -34,8 +37,11 @@ RELEASES: Final = 4096  # slots: releases in force at once, those included that 
 FIRST_EPOCH: Final = 1
 LIVE_ROUTES: Final = 16  # of a release: those whose weights control turns, in ppm
 NEVER_NS: Final = -(2**62)  # long before any heartbeat
+_LAYOUT: Final = 0x5357_0004_0000
+MOST_WORKERS: Final = 0xFFFF
 
 Turn = Callable[[Sequence[int]], None]  # told the weights of live routes, in ppm
+Tell = Callable[[str, Callable[[], bool]], None]
 
 
 class Switchboard:
@@ -48,22 +54,26 @@ class Switchboard:
         self._stride = 2 + 2 * workers + LIVE_ROUTES
         self._used: set[int] = set()  # slots that have had a release; control's
         self._end = 0  # of those
-        table = np.frombuffer(segment.words, np.int64)[FIXED + GATE * workers :].reshape(RELEASES, self._stride)
+        self.names = ReleaseNames(segment, _size(workers), workers)
+        words = np.frombuffer(segment.words, np.int64)[FIXED + GATE * workers : _size(workers)]
+        table = words.reshape(RELEASES, self._stride)
         self._epochs, self._stops, self._trips = table[:, 0], table[:, 1 : 2 + workers], table[:, 2 : 2 + workers]
 
     @classmethod
     def create(cls, path: Path, workers: int) -> "Switchboard":
         """Control's: every release at its first epoch, none stopped."""
-        size = FIXED + GATE * workers + RELEASES * (2 + 2 * workers + LIVE_ROUTES)
-        segment = Segment.create(path, size, _layout(workers))
+        size = _size(workers)
+        segment = Segment.create(path, size + RELEASES * words_of(workers), _layout(workers), size)
         board = cls(segment, workers)
         for slot in range(RELEASES):
             segment.words[board.first_word(slot)] = FIRST_EPOCH
         return board
 
     @classmethod
-    def attach(cls, path: Path, workers: int) -> "Switchboard":
-        """A worker's."""
+    def attach(cls, path: Path, workers: int | None) -> "Switchboard":
+        """A worker's; or, with None, that of however many workers have it. Raises SettingsError where it is none."""
+        if workers is None:
+            workers = max(1, min(layout_of(path) - _LAYOUT, MOST_WORKERS))
         return cls(Segment.attach(path, _layout(workers)), workers)
 
     @staticmethod
@@ -123,6 +133,14 @@ class Switchboard:
         """A new epoch: what stopped the last one does not stop this one."""
         self.words[self.first_word(slot)] += 1
 
+    def advance(self, slot: int, epoch: int) -> None:
+        """Be in `epoch` at least, stopped or not as before, and not let go in between."""
+        first = self.first_word(slot)
+        if self.words[first] < epoch:
+            if self.stopped(slot):
+                self.words[first + 1] = epoch
+            self.words[first] = epoch
+
     def stopped(self, slot: int) -> bool:
         """Whether control or any worker has stopped the release in its present epoch."""
         first = self.first_word(slot)
@@ -149,6 +167,10 @@ class Switchboard:
         tripped = self._trips[: self._end].max(axis=1) >= self._epochs[: self._end]
         slots: list[int] = np.flatnonzero(tripped).tolist()
         return slots
+
+    def all_stopped(self) -> list[int]:
+        """The slots of all releases that anyone has stopped in their present epoch."""
+        return [int(slot) for slot in np.flatnonzero(self._stops.max(axis=1) >= self._epochs)]
 
     def tripped_by(self, slot: int) -> list[int]:
         """The workers that have stopped the release in its present epoch."""
@@ -204,20 +226,26 @@ class Switch:
     """One release as one worker sees it. Read on every request: one comparison of bytes while nothing has changed."""
 
     __slots__ = (
-        "__weakref__", "_begin", "_dead_after_ns", "_end", "_known", "_own", "_raw", "_turn", "_words", "_workers",
-        "slot",
+        "__weakref__", "_begin", "_dead_after_ns", "_end", "_first", "_found", "_known", "_own", "_raw", "_tell",
+        "_turn", "_words", "_workers", "slot",
     )  # fmt: skip
 
-    def __init__(self, board: Switchboard, slot: int, worker: int, dead_after_ns: int) -> None:
+    def __init__(
+        self, board: Switchboard, slot: int, worker: int, dead_after_ns: int, tell: Tell = lambda found, holds: None
+    ) -> None:
+        """`tell` is told of trips: what was found, and what asks whether the epoch goes on."""
         first = board.first_word(slot)
         self._words = board.words
         self._raw = board.segment.raw
+        self._first = first
         self._begin = (HEADER_WORDS + first) * WORD
         self._workers = board.workers
         self._turn: Turn | None = None
         self._end = self._begin + (2 + board.workers) * WORD
         self.slot = slot
         self._own = first + 2 + worker
+        self._found = board.names.found_word(slot, worker)
+        self._tell = tell
         self._dead_after_ns = dead_after_ns
         self._known = b"", False, FIRST_EPOCH  # one reference: two threads may read the switch at once
 
@@ -245,27 +273,18 @@ class Switch:
         """The release's epoch, as `stopped` last saw it."""
         return self._known[2]
 
-    def trip(self, epoch: int) -> None:
-        """Stop the release, if it is still in `epoch`."""
-        self._words[self._own] = max(epoch, self._words[self._own])
-
-
-class OpenSwitch:
-    """The switch of a release that no one can stop: there is no candidate, or no control process."""
-
-    __slots__ = ()
-    epoch: Final = FIRST_EPOCH
-    slot: Final = -1
-
-    def follow(self, turn: "Turn", live_routes: int) -> None:
-        return None
-
-    def stopped(self, now_ns: int) -> bool:
-        return False
-
-    def trip(self, epoch: int) -> None:
-        return None
+    def trip(self, epoch: int, found: str = "") -> None:
+        """Stop the release, if it is still in `epoch`, for what was `found`, one of TRIPS."""
+        if epoch > self._words[self._own]:
+            self._words[self._found] = TRIPS.index(found)
+            self._words[self._own] = epoch
+            self._tell(found, lambda: self._words[self._first] == epoch)
 
 
 def _layout(workers: int) -> int:
-    return 0x5357_0003_0000 + workers
+    return _LAYOUT + workers
+
+
+def _size(workers: int) -> int:
+    """In words, without names."""
+    return FIXED + GATE * workers + RELEASES * (2 + 2 * workers + LIVE_ROUTES)

@@ -1,7 +1,9 @@
 """Reads a request's body once, within its limit, and undoes its content encoding."""
 
+import asyncio
 import zlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from starlette.types import Receive
@@ -11,6 +13,8 @@ from gateway.errors import BodyTooLarge, InvalidRequest, UnsupportedMedia
 Headers = Mapping[bytes, bytes]
 ENCODING: Final = b"content-encoding"
 DISCARD: Final = 8 * 1024 * 1024  # read this much of a body that is too large, so that the client hears the answer
+QUICK: Final = 2048  # compressed bytes that are decoded at once: 2 MiB at most, which takes some milliseconds
+_INFLATERS: Final = ThreadPoolExecutor(2, thread_name_prefix="inflate")  # so many bodies grow at once
 CHUNK: Final = 4096  # decoded at a time: what is left of it is copied for each member, of which many fit in it
 WINDOW_BITS: Final = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # x-gzip: RFC 9110, 8.4.1.3
 
@@ -28,7 +32,23 @@ class ClientGone(Exception):
 
 
 async def read_body(receive: Receive, headers: Headers, max_body: int) -> bytes:
-    """The whole body, decoded. Raises BodyTooLarge, UnsupportedMedia, InvalidRequest, or ClientGone."""
+    """The whole body, decompressed. Raises BodyTooLarge, UnsupportedMedia, InvalidRequest, or ClientGone."""
+    body = await receive_body(receive, headers, max_body)
+    if ENCODING not in headers:
+        return body
+    if len(body) <= QUICK:
+        return decompressed(body, headers, max_body)
+    return await asyncio.get_running_loop().run_in_executor(_INFLATERS, decompressed, body, headers, max_body)
+
+
+def decompressed(body: bytes, headers: Headers, max_body: int) -> bytes:
+    """The body without its content coding. Raises BodyTooLarge, UnsupportedMedia, InvalidRequest."""
+    encoding = headers.get(ENCODING)
+    return body if encoding is None else _decoded(body, encoding, max_body)
+
+
+async def receive_body(receive: Receive, headers: Headers, max_body: int) -> bytes:
+    """The whole body as it was sent. Raises BodyTooLarge, or ClientGone."""
     declared = headers.get(b"content-length", b"0")
     if len(declared) > 18 or int(declared) > max_body:
         if headers.get(b"expect", b"").lower() != b"100-continue":  # else to receive is to ask for the body
@@ -42,8 +62,7 @@ async def read_body(receive: Receive, headers: Headers, max_body: int) -> bytes:
         body = await _joined(receive, body, max_body)
     elif len(body) > max_body:
         raise _too_large(max_body)
-    encoding = headers.get(ENCODING)
-    return body if encoding is None else _decoded(body, encoding, max_body)
+    return body
 
 
 async def _joined(receive: Receive, first: bytes, max_body: int) -> bytes:

@@ -20,18 +20,21 @@ from gateway.errors import RequestError
 from gateway.reply import Reply
 from gateway.routing.release import CANDIDATE
 from gateway.serving.batch import Answer
+from gateway.web.cycle import ShortCycle
 from gateway.web.errors import error_message
 from gateway.web.framing import transfer_codings
-from gateway.web.infer import LINE, InferEndpoint, Target, failure, target_of_url
+from gateway.web.infer import LINE, LONGEST_PATH, InferEndpoint, Target, failure, goes_long, target_of_url
 from gateway.web.patience import PatientConnection
 from gateway.web.sharing import going, may_go
 from gateway.web.trace import echo_of, origin_of
 from gateway.web.wire import message_bytes, prediction_bytes
 
 SMALL_BODY: Final = 65536  # a larger one is left to the ASGI task, which reads it with flow control
+LONG_ANSWER: Final = 1 << 20  # bytes, beyond what the system holds for the client: it took 10 ms to write
 NO_QUERY: Final[Mapping[str, bytes]] = {"query_string": b""}  # what is asked with one goes the long way
 CONTINUE: Final = b"100-continue"
 PLAIN: Final[tuple[list[bytes], ...]] = ([], [b"chunked"])  # transfer codings
+MOST_PIECES: Final = 32  # of a body, each of which copies what came before it
 SMALL_DIGITS: Final = 5  # of a content-length: with more it is known to be larger before it is there
 CROWD_NS: Final = 1_000_000  # clients that take turns this fast are likely to meet in one turn of the event loop
 
@@ -45,37 +48,14 @@ class CycleLine:
         self._connection = connection
         self._cycle = cycle
 
+    def holds(self, size: int) -> None:
+        self._connection.take(size)
+
     async def drain(self) -> None:
         await self._cycle.flow.drain()
 
     def write(self, reply: Reply, *, at_once: bool) -> None:
         self._connection.send(self._cycle, reply, at_once=at_once)
-
-
-class _Nothing:
-    """An event that no one waits for."""
-
-    def set(self) -> None:
-        return None
-
-
-class ShortCycle:
-    """A prediction under way, as far as uvicorn asks: without scope, event and task, which only ASGI needs.
-
-    `named`: the headers by name, the last of each.
-    """
-
-    message_event: Final = _Nothing()
-    body = b""
-    more_body = True
-    disconnected = False
-    response_started = False
-    response_complete = False
-
-    def __init__(self, headers: list[tuple[bytes, bytes]], named: dict[bytes, bytes], keep_alive: bool) -> None:
-        self.headers = headers
-        self.named = named
-        self.keep_alive = keep_alive
 
 
 Cycle = RequestResponseCycle | ShortCycle
@@ -88,7 +68,7 @@ class InferConnection(PatientConnection):
         super().__init__(*args, **options)
         self._endpoint: InferEndpoint = self.config.loaded_app
         self._small_body = min(SMALL_BODY, self._endpoint.max_body)
-        self.within_s = self._endpoint.body_within_s
+        self.within_s, self.holdings = self._endpoint.body_within_s, self._endpoint.holdings
         self._short: ShortCycle | None = None  # a prediction whose body is being received
         self._target: Target | None = None  # what it asks
         self._answering: Cycle | None = None  # of several pipelined requests
@@ -111,6 +91,7 @@ class InferConnection(PatientConnection):
             return  # the request before was the last one of this connection: no one would hear another answer
         if (
             (before is None or before.response_complete)
+            and len(self.url) <= LONGEST_PATH
             and (target := target_of_url(self.url)) is not None
             and parser.get_method() == b"POST"
             and not parser.should_upgrade()
@@ -161,8 +142,14 @@ class InferConnection(PatientConnection):
         if short is None:
             super().on_body(body)
             return
-        short.body = short.body + body if short.body else body
-        if len(short.body) > self._small_body:
+        if not short.body:
+            short.body = body
+            if len(body) > self._small_body:
+                self._turn_back(short)
+            return
+        short.body += body
+        short.pieces += 1
+        if len(short.body) > self._small_body or short.pieces > MOST_PIECES:
             self._turn_back(short)
 
     def on_message_complete(self) -> None:
@@ -193,6 +180,11 @@ class InferConnection(PatientConnection):
         except Exception as error:
             answer = _failed(error, target[0], origin_of(headers), call, short)
         self.send(short, answer)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._target is not None and self.transport.get_write_buffer_size() > LONG_ANSWER:
+            goes_long(self._target[0])
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -11,12 +11,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.errors import InvalidRequest, Overloaded
+from gateway.errors import BodyTooLarge, InvalidRequest, Overloaded
 from gateway.pipeline import Gateway
 from gateway.protocol.depth import check_depth
 from gateway.protocol.elements import short
+from gateway.protocol.large import count_values
+from gateway.records import outcomes
 from gateway.records.entry import line_of
 from gateway.records.token import Token
+from gateway.settings.model_settings import FeedbackSettings
 from gateway.web.attributes import text_of
 from gateway.web.body import read_body
 from gateway.web.callers import identity_in
@@ -24,7 +27,10 @@ from gateway.web.metadata import JsonResponse
 
 MOST: Final = 10_000  # entries of one request
 AT_ONCE: Final = 20  # entries between which predictions get their turn: about a third of a millisecond
-LARGEST_BODY: Final = 16 * 1024 * 1024  # bytes: parsing holds up predictions, 1 ms for each MiB
+LARGEST_BODY: Final = 16 * 1024 * 1024  # bytes
+MOST_VALUES: Final = 50  # of an entry, on average: what is parsed holds up predictions, 10 MiB of small objects for 4 s
+LONG_LISTS: Final = 2  # in memory at once, in a form that takes ten times the bytes
+QUICK: Final = 65536  # bytes that are parsed at once
 PATIENCE_S: Final = 1.0  # a long list may be written faster than control takes it away
 POLL_S: Final = 0.01
 LONGEST_COMMENT: Final = 10_000
@@ -40,6 +46,7 @@ class Feedback:
     def __init__(self, gateway: Gateway, max_body: int) -> None:
         self._gateway = gateway
         self._max_body = min(max_body, LARGEST_BODY)
+        self._long_lists = asyncio.Semaphore(LONG_LISTS)
 
     def routes(self) -> list[Route]:
         return [Route("/v2/feedback", self.accept, methods=["POST"])]
@@ -50,7 +57,13 @@ class Feedback:
         `uncounted` lists truths that are kept for the data set, and that say nothing of who was right.
         """
         headers = dict(request.scope["headers"])
-        entries = _entries(await read_body(request.receive, headers, self._max_body))
+        body = await read_body(request.receive, headers, self._max_body)
+        if len(body) <= QUICK:
+            return await self._accept(_entries(body), request, headers)
+        async with self._long_lists:
+            return await self._accept(await asyncio.to_thread(_entries, body), request, headers)
+
+    async def _accept(self, entries: list[Any], request: Request, headers: dict[bytes, bytes]) -> Response:
         identity = identity_in(request.scope)
         customer = identity.customer if identity else text_of(headers.get(b"x-customer-id"))
         rejected: list[dict[str, Any]] = []
@@ -93,6 +106,7 @@ class Feedback:
             raise InvalidRequest("says nothing: give at least one of truth, reward, metrics")
         truth = _truth(entry.get("truth"))
         truth_class, why_uncounted = self._class_of(token, truth)
+        allowed = self._allowed(token)
         line = line_of(
             {
                 "kind": "feedback",
@@ -104,13 +118,17 @@ class Feedback:
                 "truth": truth,
                 "truth_class": truth_class,
                 "correct": None if truth_class is None or token.predicted is None else truth_class == token.predicted,
-                "reward": _number("reward", entry.get("reward")),
-                "metrics": _metrics(entry.get("metrics")),
+                "reward": _reward(entry.get("reward"), allowed),
+                "metrics": _metrics(entry.get("metrics"), allowed),
                 "comment": _comment(entry.get("comment")),
                 "customer": customer,
             }
         )
         return line, why_uncounted
+
+    def _allowed(self, token: Token) -> FeedbackSettings:
+        served = self._gateway.deployment.models.get(token.model)
+        return outcomes.BY_DEFAULT if served is None else served.stable.loaded.settings.feedback
 
     def _class_of(self, token: Token, truth: Any) -> tuple[int | None, str]:
         """The class that `truth` means to the version that predicted; if that is gone, to the model's stable one.
@@ -146,6 +164,8 @@ def _answer(accepted: int, rejected: list[dict[str, Any]], uncounted: list[dict[
 
 
 def _entries(body: bytes) -> list[Any]:
+    if count_values(body) > MOST * MOST_VALUES:
+        raise BodyTooLarge(f"the list holds more values than {MOST} entries of {MOST_VALUES}; send fewer at a time")
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -172,20 +192,25 @@ def _number(name: str, value: Any) -> float | None:
     return float(value)
 
 
-def _metrics(value: Any) -> dict[str, float] | None:
+def _reward(value: Any, allowed: FeedbackSettings) -> float | None:
+    number = _number("reward", value)
+    return None if number is None else outcomes.reward(number, allowed)
+
+
+def _metrics(value: Any, allowed: FeedbackSettings) -> dict[str, float] | None:
     if value is None:
         return None
     if type(value) is not dict or not 0 < len(value) <= MOST_METRICS:
         raise InvalidRequest(f"metrics must be an object of 1 to {MOST_METRICS} numbers, got {short(value)}")
-    return dict(_named(value.items()))
+    return dict(_named(value.items(), allowed))
 
 
-def _named(items: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, float]]:
+def _named(items: Iterable[tuple[str, Any]], allowed: FeedbackSettings) -> Iterable[tuple[str, float]]:
     for name, value in items:
         number = _number(f"metrics.{name:.60}", value)
         if number is None or not 0 < len(name) <= 100:
             raise InvalidRequest(f"metrics.{name:.60} must be a number with a name of 1 to 100 characters")
-        yield name, number
+        yield name, outcomes.metric(name, number, allowed)
 
 
 def _comment(value: Any) -> str | None:

@@ -24,7 +24,7 @@ def received(body: bytes, headers: Headers, media: str | None, model: str, input
 
     The source's media is None where the body is no raw one after all: browsers' fetch calls a V2 request text/plain.
     """
-    length = _json_length(headers)
+    length = json_length(headers)
     if length:
         return decode_strict(body, length), Source(body, length)
     if media == TEXT and length is None and (asked := _request_as_text(body)) is not None:
@@ -43,11 +43,12 @@ def received(body: bytes, headers: Headers, media: str | None, model: str, input
 
 def restated_source(error: NotJson, body: bytes, headers: Headers) -> Received:
     """A request with NaN or Infinity as numbers; raises `error` for any other that is no JSON."""
-    request, text, json_length = restated(error, body, _json_length(headers) or None)
-    return request, RestatedSource(text, json_length, body)
+    request, text, length = restated(error, body, json_length(headers) or None)
+    return request, RestatedSource(text, length, body)
 
 
-def _json_length(headers: Headers) -> int | None:
+def json_length(headers: Headers) -> int | None:
+    """How many bytes of the body are JSON, where the header says so; raises InvalidRequest."""
     length = headers.get(JSON_LENGTH)
     if length is None:
         return None

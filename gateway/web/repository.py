@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 from starlette.requests import Request
@@ -13,6 +13,8 @@ from gateway.deployment import Deployment, VersionState
 from gateway.errors import GatewayError, InvalidRequest, RequestError
 from gateway.web.body import read_body
 from gateway.web.metadata import JsonResponse
+
+LARGEST_BODY: Final = 262_144  # bytes: what is parsed holds up predictions
 
 
 class Operations(Protocol):
@@ -29,7 +31,7 @@ class RepositoryApi:
     def __init__(self, deployment: Deployment, operations: Operations, max_body: int) -> None:
         self._deployment = deployment
         self._operations = operations
-        self._max_body = max_body
+        self._max_body = min(max_body, LARGEST_BODY)
 
     def routes(self) -> list[Route]:
         model = "/v2/repository/models/{model}"

@@ -8,7 +8,8 @@ import httpx
 import pytest
 import yaml
 
-from gateway.shm.segment import WORD, memory_path
+from gateway.shm.claim import memory_path
+from gateway.shm.segment import WORD
 from gateway.shm.tally import BLOCK
 from tests import running as running_module
 from tests.processes.flawed import metric, until

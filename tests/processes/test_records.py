@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from gateway.records.journal import WAIT_S
-from gateway.shm.segment import memory_folder
+from gateway.shm.claim import memory_path
+from gateway.shm.owner import files_of
 from loadtests.client import Client
 from loadtests.recorded import Told
 from tests import zoo
@@ -37,8 +38,7 @@ FLAWED = "/v2/models/flawed/infer"
 
 def rings(running: GatewayProcess) -> list[Path]:
     """The memory files of the gateway's state folder."""
-    state = (running.config.parent / "state").resolve()
-    return sorted(memory_folder().glob(f"canary-gateway-{sha256(str(state).encode()).hexdigest()[:12]}.*"))
+    return files_of(memory_path(running.config.parent / "state").name)
 
 
 def ready(running: GatewayProcess) -> bool:

@@ -35,7 +35,7 @@ export class EventList {
   }
 
   decision(decision) {
-    const key = `${decision.time_ns} ${decision.model} ${decision.action}`;
+    const key = `${decision.sequence} ${decision.time_ns}`;
     if (this.known.has(key)) return;
     this.known.add(key);
     this.add(decision.action, decision.time_ns, decision.model ? `${decision.model}: ${decision.action}` : decision.action, `${decision.model ? `version ${decision.candidate}, ` : ""}by ${decision.by}`, decision.reason);

@@ -14,6 +14,7 @@ export class Rates {
   /** Count `release` at `timeNs`. */
   add(timeNs, release) {
     const requests = Object.fromEntries(release.versions.map((version) => [version.variant, version]));
+    if (timeNs < this.samples.at(-1)?.timeNs) this.samples = []; // the gateway's clock has been set back
     const last = this.samples.at(-1);
     if (last && (timeNs - last.timeNs) / NS < 0.2) return; // an event between two samples
     if (last && Object.entries(requests).some(([variant, v]) => last.requests[variant]?.version !== v.version)) {

@@ -35,6 +35,7 @@ QUANTILES: Final = (0.5, 0.95, 0.99)
 
 def decision_document(decision: Decision) -> DecisionDocument:
     return {
+        "sequence": decision.sequence,
         "time_ns": decision.time_ns,
         "model": decision.model,
         "candidate": decision.candidate,

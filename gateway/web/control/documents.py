@@ -9,8 +9,12 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 
 
 class DecisionDocument(TypedDict):
-    """A change of a release. `time_ns` since 1970; `by`: a person, a key or a guard."""
+    """A change of a release. `time_ns` since 1970; `by`: a person, a key or a guard.
 
+    Later decisions have a higher `sequence`, also where the clock was set back between them.
+    """
+
+    sequence: int
     time_ns: int
     model: str
     candidate: int

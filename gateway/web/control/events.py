@@ -55,8 +55,8 @@ class Seen:
 def told(before: Seen, now: Seen) -> Iterator[bytes]:
     """The messages of decisions and configurations since."""
     if now.decisions is not before.decisions:
-        last_ns = before.decisions[-1].time_ns if before.decisions else 0
-        yield from (message("decision", decision_document(one)) for one in now.decisions if one.time_ns > last_ns)
+        last = before.decisions[-1].sequence if before.decisions else 0
+        yield from (message("decision", decision_document(one)) for one in now.decisions if one.sequence > last)
     if now.config != before.config:
         yield message("config", now.config)
 

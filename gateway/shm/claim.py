@@ -1,0 +1,164 @@
+"""A state folder's memory files: that no other gateway uses them, and those of before that belong to it.
+
+Their id is made at the first start and kept in STATE/memory-id. A copy of the state folder has the same id: it is
+refused while the gateway with the original runs, or its workers do, or the original still lies where it was.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+from gateway.errors import SettingsError
+from gateway.shm.owner import (
+    BOARD,
+    BOARDS,
+    ID_FILE,
+    LOCKED_WITHIN_S,
+    PREFIX,
+    RING,
+    Owner,
+    OwnerFile,
+    files_of,
+    names,
+    owner_of,
+    read_id,
+)
+from gateway.shm.ring import Ring
+from gateway.shm.segment import is_held, memory_folder
+from gateway.shm.switchboard import Switchboard
+
+ID_BYTES: Final = 16
+log: Final = logging.getLogger("gateway.records")
+
+
+class Claim:
+    """The right to use the memory files called `name`, until `close` or this process's end."""
+
+    def __init__(self, name: str, held: OwnerFile) -> None:
+        self.name = name
+        self.path = memory_folder() / name  # but for their suffix
+        self._held = held
+
+    def close(self) -> None:
+        """Another gateway may use them."""
+        self._held.close()
+
+
+def claim(folder: Path) -> Claim:
+    """Claim the memory files of a state folder; raises SettingsError where they are another gateway's.
+
+    Whatever a killed run has left for this folder is called by the claimed name from then on. To be called by one
+    process for each folder at a time.
+    """
+    try:
+        known = read_id(folder)
+    except (OSError, ValueError) as error:
+        problem = f"{error}; restore it, or remove it: memory gets another name then"
+        raise SettingsError(str(folder / ID_FILE), [problem]) from None
+    name = f"{PREFIX}{known or secrets.token_hex(ID_BYTES)}"
+    try:
+        held = OwnerFile(name, LOCKED_WITHIN_S)
+    except OSError as error:
+        raise _refused(folder, name, error) from None
+    try:
+        _check_not_copied(folder, name)
+        held.write(Owner.here(folder))
+        _gather(folder, name)
+        for board in BOARDS:  # orphans have them mapped; counts begin anew
+            (memory_folder() / f"{name}{board}").unlink(missing_ok=True)
+        if known is None:
+            _gather_former(folder, name)
+            _write_id(folder, name)
+    except BaseException:
+        held.close()
+        raise
+    return Claim(name, held)
+
+
+def memory_path(folder: Path) -> Path:
+    """Where the memory files of a state folder with an id lie, but for their suffix."""
+    return memory_folder() / f"{PREFIX}{read_id(folder)}"
+
+
+def former_name(folder: Path) -> str:
+    """What memory files were called by up to issue 13: two containers with the same path had the same."""
+    return f"{PREFIX}{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"
+
+
+def _refused(folder: Path, name: str, error: OSError) -> SettingsError:
+    if isinstance(error, BlockingIOError):
+        return _copied(folder, name, f"of {owner_of(name) or 'another gateway'}, which runs")
+    return SettingsError(str(memory_folder()), [f"{name} cannot be locked: {error.strerror}"])
+
+
+def _check_not_copied(folder: Path, name: str) -> None:
+    owner = owner_of(name)
+    if owner is None or owner.is_of(folder):
+        return
+    if owner.still_wants(name, other_than=folder):
+        raise _copied(folder, name, f"of {owner}, which is still there")
+    if any(is_held(path) for path in files_of(name)):
+        raise _copied(folder, name, f"of {owner}, whose workers still run")
+
+
+def _copied(folder: Path, name: str, of: str) -> SettingsError:
+    problem = (
+        f"state: {folder} has the memory id {of}; both would use {memory_folder() / name}. One is a copy of the other:"
+        f" remove {folder / ID_FILE} if it is this one, and it gets memory of its own"
+    )
+    return SettingsError("gateway.yaml", [problem])
+
+
+def _gather(folder: Path, name: str) -> None:
+    """What this very folder has left under other ids, its id having been lost, or never been written."""
+    for other in names():
+        owner = owner_of(other) if other != name else None
+        if owner is None or not owner.is_of(folder):
+            continue
+        with contextlib.suppress(BlockingIOError):
+            held = OwnerFile(other)
+            for path in files_of(other):
+                _rename(path, other, name)
+            held.close()
+
+
+def _gather_former(folder: Path, name: str) -> None:
+    """Rings that the version before has left; once, since by its names they may as well be another container's."""
+    former = former_name(folder)
+    Switchboard.bury(memory_folder() / f"{former}{BOARD}")
+    for path in files_of(former):
+        if path.suffix == RING and _is_left(path):
+            _rename(path, former, name)
+
+
+def _is_left(path: Path) -> bool:
+    """Whether the ring's gateway was killed: no one holds it, or only workers of this container, its writers."""
+    try:
+        return not is_held(path) or Ring.attach(path).owner_lives
+    except (OSError, SettingsError):
+        return False
+
+
+def _rename(path: Path, before: str, after: str) -> None:
+    """Processes that have it mapped keep it so. A board of before stays where there is one already."""
+    target = path.with_name(after + path.name.removeprefix(before))
+    if path.suffix == RING or (path.suffix == BOARD and not target.exists()):
+        path.rename(target)
+
+
+def _write_id(folder: Path, name: str) -> None:
+    unfinished = folder / f"{ID_FILE}.new"
+    try:
+        file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(file, "w") as opened:
+            os.fchmod(file, 0o600)  # an unfinished one may be there, with any mode
+            opened.write(name.removeprefix(PREFIX) + "\n")
+            opened.flush()
+            os.fsync(file)
+        unfinished.replace(folder / ID_FILE)
+    except OSError as error:  # as on a full disk: what this run leaves is found by whose it is (`_gather`)
+        log.warning("%s cannot be written, which the next start tries again: %s", folder / ID_FILE, error.strerror)

@@ -1,0 +1,177 @@
+"""Which state folder memory files belong to, as far as can be told from the files alone.
+
+    canary-gateway-ID.owner     says whose the others are; locked as long as that gateway's control process lives
+    canary-gateway-ID.*         the boards, and the rings, whose records wait for that state folder
+
+ID is random, and kept in the state folder (`gateway.shm.claim`): containers that share /dev/shm may have equal paths.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.shm.segment import memory_folder
+
+PREFIX: Final = "canary-gateway-"
+ID_FILE: Final = "memory-id"
+RING: Final = ".ring"
+BOARD: Final = ".switchboard"
+BOARDS: Final = (".scoreboard", ".ratebook")  # no start takes them over
+OWNER: Final = ".owner"
+LOCKED_WITHIN_S: Final = 1.0  # another gateway that starts looks for leftovers, and holds the lock for that long
+_ID: Final = re.compile(r"[0-9a-f]{32}")
+_NAMESPACE: Final = "/proc/self/ns/mnt"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The gateway that made some memory files. `namespace`: in which its paths mean something."""
+
+    folder: str
+    device: int
+    inode: int
+    host: str
+    pid: int
+    namespace: str
+
+    @classmethod
+    def here(cls, folder: Path) -> "Owner":
+        """This process, with this state folder."""
+        status = folder.stat()
+        path = str(folder.resolve())
+        return cls(path, status.st_dev, status.st_ino, socket.gethostname(), os.getpid(), _namespace())
+
+    def is_of(self, folder: Path) -> bool:
+        """Whether it is this very folder, which has neither been copied nor moved since."""
+        status = folder.stat()
+        same = (self.device, self.inode) == (status.st_dev, status.st_ino)
+        return same and self.folder == str(folder.resolve())
+
+    def still_wants(self, name: str, other_than: Path | None = None) -> bool:
+        """Whether its folder is there and has the id of the files called `name`."""
+        folder = Path(self.folder)
+        try:
+            if not self._visible or (other_than is not None and folder.samefile(other_than)):
+                return False
+            return name == f"{PREFIX}{read_id(folder)}"
+        except (OSError, ValueError):  # a folder that cannot be read may be wanted
+            return False
+
+    def is_gone(self, name: str) -> bool:
+        """Whether it is certain that no one will want the files called `name` any more.
+
+        That is so where its folder has another id by now, or was deleted. A folder on a file system that is not mounted
+        here, or that another container sees, may come back.
+        """
+        folder = Path(self.folder)
+        if not self._visible:
+            return False
+        try:
+            if not folder.exists():
+                return _nearest(folder).stat().st_dev == self.device
+            status = folder.stat()
+            same = (status.st_dev, status.st_ino) == (self.device, self.inode)
+            return same and read_id(folder) not in (None, name.removeprefix(PREFIX))
+        except (OSError, ValueError):  # a folder that cannot be read may be wanted
+            return False
+
+    @property
+    def _visible(self) -> bool:
+        return self.namespace == _namespace()
+
+    def __str__(self) -> str:
+        return f"{self.folder} (process {self.pid} on {self.host})"
+
+
+class OwnerFile:
+    """The file that says whose the memory files called `name` are, opened and locked by this process.
+
+    Raises BlockingIOError where another process holds it.
+    """
+
+    def __init__(self, name: str, within_s: float = 0.0) -> None:
+        self.path = memory_folder() / f"{name}{OWNER}"
+        end = time.monotonic() + within_s
+        while True:
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(self._file), os.stat(self.path)):
+                    return
+            except FileNotFoundError:
+                pass  # removed since it was opened
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    os.close(self._file)
+                    raise
+                time.sleep(0.01)
+            os.close(self._file)
+
+    def write(self, owner: Owner) -> None:
+        """From now on the files are this gateway's."""
+        content = json.dumps(asdict(owner)).encode()
+        os.pwrite(self._file, content, 0)
+        os.ftruncate(self._file, len(content))
+
+    def close(self) -> None:
+        """Let go of it; remove it where no other file is called so any more."""
+        if not files_of(self.path.name.removesuffix(OWNER)):
+            self.path.unlink(missing_ok=True)
+        os.close(self._file)
+
+
+def owner_of(name: str) -> Owner | None:
+    """Who has made the memory files called `name`; None where nothing says so."""
+    try:
+        document = json.loads((memory_folder() / f"{name}{OWNER}").read_bytes())
+        return Owner(**document)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def read_id(folder: Path) -> str | None:
+    """The id in a state folder; None where there is none. Raises OSError, ValueError where it is damaged."""
+    try:
+        text = (folder / ID_FILE).read_text().strip()
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        text = ""
+    if not _ID.fullmatch(text):
+        raise ValueError(f"{folder / ID_FILE} is damaged: it should hold 32 hexadecimal digits")
+    return text
+
+
+def files_of(name: str) -> list[Path]:
+    """The memory files called `name`, of this user, in order; but not the one that says whose they are."""
+    return sorted(path for path in memory_folder().glob(f"{name}.*") if path.suffix != OWNER and _ours(path))
+
+
+def names() -> Iterator[str]:
+    """All that memory files are called by."""
+    yield from sorted({path.name.partition(".")[0] for path in memory_folder().glob(f"{PREFIX}*.*")})
+
+
+def _ours(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return path.lstat().st_uid == os.geteuid()
+    return False
+
+
+def _nearest(folder: Path) -> Path:
+    return next(parent for parent in folder.parents if parent.exists())
+
+
+def _namespace() -> str:
+    try:
+        return os.readlink(_NAMESPACE)
+    except OSError:
+        return ""

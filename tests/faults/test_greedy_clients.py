@@ -1,0 +1,276 @@
+"""One client against all others: what it makes a worker hold, and how long it keeps the loop, has an end."""
+
+import gzip
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.processes.flawed import workers
+from tests.running import GatewayProcess
+from tests.serving.onnx_models import FLOAT, doubling, helper, place, save
+from tests.web.test_connection import Wire, doubled, post
+
+MIB = 2**20
+WIDTH = 1000
+SLOW_READER_S = 1.0
+LIMITS = {"receiving": "16MiB", "unsent": "32MiB", "slow_reader": f"{SLOW_READER_S:g}s", "inflight": 8, "timeout": "5s"}
+
+
+def wide(path: Path) -> Path:
+    """1,000 numbers for each one: small requests, large answers."""
+    weights = helper.make_tensor("w", FLOAT, [1, WIDTH], [number / 7 for number in range(WIDTH)])
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    return save(path, [node], {"x": (FLOAT, ["n", 1])}, {"y": (FLOAT, ["n", WIDTH])}, [weights])
+
+
+def total(path: Path) -> Path:
+    """The sum of all numbers: large requests, small answers."""
+    node = helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)
+    return save(path, [node], {"x": (FLOAT, ["n"])}, {"y": (FLOAT, [])})
+
+
+@contextmanager
+def running(folder: Path, **limits: object) -> Iterator[GatewayProcess]:
+    for name, make in (("wide", wide), ("total", total), ("doubling", doubling)):
+        place(folder / "models", name, 1, make)
+    with GatewayProcess(
+        folder, folder / "models", limits={**LIMITS, **limits}, server={"max_body": "16MiB"}
+    ) as gateway:
+        yield gateway
+    assert "Traceback" not in gateway.log
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    with running(tmp_path_factory.mktemp("greedy")) as gateway:
+        yield gateway
+
+
+def peak_mib(gateway: GatewayProcess) -> float:
+    (worker,) = workers(gateway)
+    return int(Path(f"/proc/{worker}/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+
+
+def flat(numbers: list[str], shape: list[int], **more: object) -> bytes:
+    tensor = f'{{"name":"x","shape":{shape},"datatype":"FP32","data":[{",".join(numbers)}]}}'
+    rest = "".join(f",{json.dumps(name)}:{json.dumps(value)}" for name, value in more.items())
+    return f'{{"inputs":[{tensor}]{rest}}}'.encode()
+
+
+def large_answer(rows: int) -> bytes:
+    """A request of 5 bytes a row that is answered with some 10,000 bytes a row."""
+    return post("wide", flat(["1.5"] * rows, [rows, 1]))
+
+
+def until(condition: Callable[[], bool], within_s: float) -> float:
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < within_s
+        time.sleep(0.02)
+    return time.monotonic() - begun
+
+
+@pytest.mark.slow
+def test_bodies_that_are_being_received_are_bounded_and_the_largest_pay(gateway: GatewayProcess) -> None:
+    """40 clients made a worker hold 1.3 GiB in 1.7 s."""
+    before = peak_mib(gateway)
+    head = b"POST /v2/models/total/infer HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r\n" % (16 * MIB)
+    greedy = [Wire(gateway) for _ in range(40)]
+    part = b" " * MIB
+
+    def pour(wire: Wire) -> None:
+        try:
+            wire.send(head, *[part] * 10)
+        except OSError:
+            return
+
+    pouring = [threading.Thread(target=pour, args=(wire,)) for wire in greedy]
+    for one in pouring:
+        one.start()
+    honest = post("total", flat(["1"] * 100_000, [100_000]))
+    with Wire(gateway) as wire:
+        for _ in range(5):
+            assert wire.send(honest).read().document["outputs"][0]["data"] == [100_000]
+            assert wire.send(doubled(1)).read().status == 200
+    assert peak_mib(gateway) < before + 96
+    for one in pouring:
+        one.join()
+    statuses = []
+    for wire in greedy:
+        try:
+            reply = wire.read()
+            statuses.append(reply.status)
+            assert reply.status != 503 or "limits.receiving" in reply.document["error"]
+        except (OSError, AssertionError):
+            statuses.append(0)
+        wire.close()
+    assert statuses.count(200) == 0
+    assert statuses.count(503) + statuses.count(0) > 20
+
+
+@pytest.mark.slow
+def test_answers_that_are_not_read_are_bounded_and_hold_no_slots(gateway: GatewayProcess) -> None:
+    """200 clients made a worker hold 1.0 GiB, and all of its places, for as long as they liked."""
+    before = peak_mib(gateway)
+    wires = []
+    for _ in range(40):
+        wire = Wire(gateway)
+        wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        wires.append(wire.send(large_answer(600)))
+        wire.send(large_answer(600))
+    with Wire(gateway) as honest:
+        until(lambda: honest.send(doubled(1)).read().status == 200, 5)
+        time.sleep(SLOW_READER_S + 1.5)
+        assert honest.send(large_answer(600)).read().status == 200
+    assert peak_mib(gateway) < before + 160
+    for wire in wires:
+        wire.close()
+    metrics = httpx.get(f"{gateway.control_url}/metrics").text
+    inflight = [line for line in metrics.splitlines() if line.startswith("gateway_inflight_requests ")]
+    assert inflight == ["gateway_inflight_requests 0.0"]
+
+
+@pytest.mark.slow
+def test_who_does_not_read_is_cut_off(gateway: GatewayProcess) -> None:
+    with Wire(gateway) as wire:
+        wire.send(large_answer(2000))  # 20 MB, of which the system holds some
+        time.sleep(SLOW_READER_S + 2)
+        reply = wire.read()
+        assert 0 < len(reply.body) < int(reply.headers["content-length"])
+        assert wire.ended()
+
+
+@pytest.mark.slow
+def test_who_reads_slowly_is_not(gateway: GatewayProcess) -> None:
+    with Wire(gateway) as wire:
+        wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        wire.send(large_answer(600))
+        size, begun = 0, time.monotonic()
+        while size < 6_000_000 and time.monotonic() - begun < 4 * SLOW_READER_S:
+            size += len(wire.socket.recv(100_000))
+            time.sleep(0.05)
+        assert time.monotonic() - begun > SLOW_READER_S
+
+
+class Others:
+    """Another client, and how long it has to wait at most."""
+
+    def __init__(self, gateway: GatewayProcess) -> None:
+        self._gateway = gateway
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+        self.longest_s = 0.0
+
+    def _ask(self) -> None:
+        with Wire(self._gateway) as wire:
+            while not self._over.is_set():
+                begun = time.monotonic()
+                assert wire.send(doubled(1)).read().status == 200
+                self.longest_s = max(self.longest_s, time.monotonic() - begun)
+                time.sleep(0.001)
+
+    def __enter__(self) -> "Others":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+CLASSES = [{"name": "y", "parameters": {"classification": WIDTH}}]
+COSTLY: dict[str, tuple[str, Callable[[], bytes], int, str]] = {
+    "classes of many rows": (
+        "wide",
+        lambda: flat(["1.5"] * 20_000, [20_000, 1], outputs=CLASSES),
+        400,
+        "limits.classes",
+    ),
+    "many numbers": ("total", lambda: flat(["0"] * 7_000_000, [7_000_000]), 200, '"data":[0.0]'),
+    "small objects": ("total", lambda: b'{"inputs":[%b]}' % b",".join([b"{}"] * 5_000_000), 413, "limits.values"),
+    "objects": ("total", lambda: b'{"inputs":[%b]}' % b",".join([b'{"a":1}'] * 1_900_000), 413, "limits.values"),
+    "lists": ("total", lambda: b'{"a":[%b]}' % b",".join([b"[]"] * 5_000_000), 413, "limits.values"),
+    "texts": ("total", lambda: b'{"a":[%b]}' % b",".join([b'""'] * 5_000_000), 413, "limits.values"),
+    "many inputs": (
+        "total",
+        lambda: b'{"inputs":[%b]}' % b",".join([b'{"name":"a","shape":[1],"datatype":"FP32","data":[1]}'] * 250_000),
+        413,
+        "limits.values",
+    ),
+    "inputs just below the limit": (
+        "total",
+        lambda: (
+            b'{"inputs":[%b]}'
+            % b",".join(b'{"name":"%d","shape":[1],"datatype":"FP32","data":[1]}' % number for number in range(60_000))
+        ),
+        413,
+        "1000 inputs",
+    ),
+    "requested outputs": (
+        "total",
+        lambda: flat(["1"], [1], outputs=[{"name": str(number)} for number in range(100_000)]),
+        413,
+        "1000 inputs or outputs",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COSTLY)
+def test_a_costly_request_holds_no_loop(gateway: GatewayProcess, name: str) -> None:
+    """They held it for 3 to 25 s, and took up to 2 GiB."""
+    model, make, status, said = COSTLY[name]
+    body, before = make(), peak_mib(gateway)
+    with Others(gateway) as others, httpx.Client(timeout=60) as client:
+        time.sleep(0.1)
+        answer = client.post(f"{gateway.url}/v2/models/{model}/infer", content=body)
+    assert (answer.status_code, said in answer.text) == (status, True), answer.text[:300]
+    assert others.longest_s < 0.6, "a busy machine may double what was measured: 120 ms"
+    assert peak_mib(gateway) < before + 200
+
+
+@pytest.mark.slow
+def test_the_deadline_counts_while_a_body_is_decoded(gateway: GatewayProcess) -> None:
+    body = flat(["0"] * 7_000_000, [7_000_000], parameters={"timeout": 20_000})
+    answer = httpx.post(f"{gateway.url}/v2/models/total/infer", content=body, timeout=60)
+    assert (answer.status_code, "time was over" in answer.text) == (504, True), answer.text
+
+
+@pytest.mark.slow
+def test_compressed_bodies_count_as_what_they_become(gateway: GatewayProcess) -> None:
+    """4 KiB become 4 MiB, which wait for one another to be decoded."""
+    before = peak_mib(gateway)
+    squeezed = gzip.compress(flat(["0"] * 2_000_000, [2_000_000]))
+    request = post("total", squeezed, "Content-Encoding: gzip")
+    wires = [Wire(gateway).send(request) for _ in range(40)]
+    statuses = [wire.read().status for wire in wires]
+    for wire in wires:
+        wire.close()
+    assert set(statuses) <= {200, 503, 504}
+    assert statuses.count(200) > 0
+    assert peak_mib(gateway) < before + 150
+
+
+@pytest.mark.slow
+def test_a_large_answer_holds_no_loop_and_is_what_a_small_one_is(gateway: GatewayProcess) -> None:
+    rows = 2000
+    outputs = [{"name": "y", "parameters": {"binary_data": True}}]
+    url = f"{gateway.url}/v2/models/wide/infer"
+    with Others(gateway) as others, httpx.Client(timeout=60) as client:
+        one = client.post(url, content=flat(["1.5"], [1, 1])).json()["outputs"][0]
+        for _ in range(3):  # the first by the short way, by which nothing is known of the answer's size
+            many = client.post(url, content=flat(["1.5"] * rows, [rows, 1], id="a")).json()
+            others.longest_s = 0.0 if _ == 0 else others.longest_s
+        raw = client.post(url, content=flat(["1.5"] * rows, [rows, 1], outputs=outputs))
+    assert (many["id"], many["outputs"][0]["shape"]) == ("a", [rows, WIDTH])
+    assert many["outputs"][0]["data"] == one["data"] * rows
+    length = int(raw.headers["inference-header-content-length"])
+    assert len(raw.content) - length == 4 * rows * WIDTH
+    assert others.longest_s < 0.3, "165 ms were measured where it was written on the loop"

@@ -1,0 +1,162 @@
+"""The wall clock is set while a gateway runs: back an hour, to 1970, or years ahead. No decision depends on it."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from loadtests.judged import NAME, Rates
+from tests.processes.clock import WallClock
+from tests.processes.flawed import gateway, metric, order, release, until
+from tests.processes.test_guards import Live, live, routing
+from tests.running import GatewayProcess
+
+pytestmark = pytest.mark.slow
+
+HOUR_S = 3600.0
+YEAR_S = 366 * 86400.0
+PATIENCE_S = 30.0
+ACCURACY = {"name": "accuracy", "metric": "wrong_feedback"}
+TO_1970_S = -56 * YEAR_S
+
+
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WallClock:
+    return WallClock(tmp_path / "clock", monkeypatch)
+
+
+def history(running: GatewayProcess) -> list[dict[str, Any]]:
+    """Newest first."""
+    found: list[dict[str, Any]] = httpx.get(f"{running.control_url}/api/decisions").json()
+    return found
+
+
+@pytest.mark.parametrize("seconds", [-HOUR_S, TO_1970_S, 5 * YEAR_S], ids=["an hour back", "1970", "years ahead"])
+def test_a_candidate_that_is_wrong_is_stopped(tmp_path: Path, clock: WallClock, seconds: float) -> None:
+    with live(tmp_path, routing(comparisons=[ACCURACY]), Rates(mistakes=0.6), 0.1) as run:
+        run.keep_on(0.1)
+        clock.set(seconds)
+        run.until(lambda: run.release()["stopped"])
+        assert run.release()["stop"]["by"] == "accuracy"
+
+
+def test_evidence_goes_on_after_a_restart_that_finds_another_time(tmp_path: Path, clock: WallClock) -> None:
+    """Predictions of before it are of the same epoch, and so is what is told of them after it."""
+    clock.set(HOUR_S)
+    with live(tmp_path, routing(comparisons=[ACCURACY]), Rates(mistakes=1.0)) as run:
+        run.order("stop")
+        run.order("resume")
+        ids, epoch = predicted(run), run.release()["epoch"]
+        running = run.gateway
+    clock.set(0)
+    with running:
+        tell(running, ids)
+        until(lambda: evidence(running)["verdict"] != "no-data", "evidence")
+        assert release_of(running)["epoch"] == epoch
+        order_of(running, "stop")
+        order_of(running, "resume")
+        assert release_of(running)["epoch"] == epoch + 1
+
+
+def test_what_is_told_late_of_an_old_epoch_is_no_evidence_in_a_new_one(tmp_path: Path, clock: WallClock) -> None:
+    """By their times the predictions are of the epoch after the resume."""
+    with live(tmp_path, routing(comparisons=[ACCURACY]), Rates(mistakes=1.0)) as run:
+        clock.set(HOUR_S)
+        ids = predicted(run)
+        clock.set(0)
+        run.order("stop")
+        run.order("resume")
+        tell(run.gateway, ids)
+        until(lambda: heard(run.gateway) >= len(ids), "all feedback")
+        time.sleep(0.2)  # some ticks
+        assert evidence(run.gateway)["verdict"] == "no-data"
+
+
+def predicted(run: Live) -> list[str]:
+    """Predictions that no one has judged."""
+    url, row = f"{run.gateway.url}/v2/models/{NAME}/infer", [9.0, 1.0, 9.0, 9.0]
+    body = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": row}]}
+    return [httpx.post(url, json=body).json()["parameters"]["prediction_id"] for _ in range(100)]
+
+
+def tell(running: GatewayProcess, ids: list[str]) -> None:
+    """All are wrong."""
+    said = [{"prediction_id": one, "truth": 3} for one in ids]
+    assert not httpx.post(f"{running.url}/v2/feedback", json=said).raise_for_status().json()["rejected"]
+
+
+def heard(running: GatewayProcess) -> float:
+    return metric(running, "gateway_feedback_total")
+
+
+def release_of(running: GatewayProcess) -> Any:
+    return httpx.get(f"{running.control_url}/api/releases/{NAME}").json()
+
+
+def order_of(running: GatewayProcess, what: str) -> None:
+    url = f"{running.control_url}/api/releases/{NAME}/{what}"
+    httpx.post(url, json={"reason": "a test"}).raise_for_status()
+
+
+def evidence(running: GatewayProcess) -> Any:
+    (found,) = (guard for guard in release_of(running)["guards"] if guard["name"] == "accuracy")
+    return found
+
+
+@pytest.mark.parametrize("seconds", [-HOUR_S, TO_1970_S, 5 * YEAR_S], ids=["an hour back", "1970", "years ahead"])
+def test_a_resume_is_not_undone_by_a_restart(tmp_path: Path, clock: WallClock, seconds: float) -> None:
+    running = gateway(tmp_path)
+    with running:
+        order(running, "stop").raise_for_status()
+        clock.set(seconds)
+        order(running, "resume").raise_for_status()
+    for name in ("stops.json", "decisions.jsonl"):
+        with running:
+            assert not release(running)["stopped"]
+            assert [one["action"] for one in history(running)] == ["resume", "stop"]
+        (tmp_path / "state" / name).unlink()
+
+
+def test_a_stop_is_not_undone_by_a_restart(tmp_path: Path, clock: WallClock) -> None:
+    """Killed with the file of stops as it was before: the list alone says that it was stopped again."""
+    running = gateway(tmp_path)
+    with running:
+        order(running, "stop").raise_for_status()
+        before = (tmp_path / "state" / "stops.json").read_bytes()
+        order(running, "resume").raise_for_status()
+        clock.set(-HOUR_S)
+        order(running, "stop").raise_for_status()
+    (tmp_path / "state" / "stops.json").write_bytes(before)
+    with running:
+        assert release(running)["stopped"]
+
+
+def test_consoles_hear_each_decision_once(tmp_path: Path, clock: WallClock) -> None:
+    with gateway(tmp_path) as running:
+        order(running, "stop").raise_for_status()
+        with httpx.stream("GET", f"{running.control_url}/api/events", timeout=PATIENCE_S) as stream:
+            lines = stream.iter_lines()
+            assert next(lines) == "event: snapshot"
+            clock.set(-HOUR_S)
+            told = []
+            for what in ("resume", "stop", "resume"):
+                order(running, what).raise_for_status()
+                told.append(next_decision(lines))
+            clock.set(HOUR_S)
+            order(running, "stop").raise_for_status()
+            told.append(next_decision(lines))
+        assert [one["action"] for one in told] == ["resume", "stop", "resume", "stop"]
+        assert told == history(running)[-2::-1]
+        assert [one["sequence"] for one in told] == [2, 3, 4, 5]
+
+
+def next_decision(lines: Iterator[str]) -> dict[str, Any]:
+    for line in lines:
+        if line == "event: decision":
+            found: dict[str, Any] = json.loads(next(lines).removeprefix("data: "))
+            return found
+    raise AssertionError("the events have ended")
