@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Final
 
 from gateway.errors import Conflict
 from gateway.release.accepted import BY_FILE, Accepted, accepted, edited, evidence_of, judge, told
+from gateway.release.disk import Disk, DiskSilent
 from gateway.release.history import History
 from gateway.release.memory import Memory, MemoryFile
 from gateway.release.resolve import Known, Resolved, closed, first_seen
@@ -46,8 +48,14 @@ class Accepting:
         self._accepted = accepted(self._file.text())
         self.memory: Memory = self._file.read(self._accepted.routing)
         self._writing = asyncio.Lock()
+        self._disk = Disk("accepted")
         self._unwritten = False
         self._tried_s = 0.0
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether what was accepted last is what the next start would know of."""
+        return not self._unwritten
 
     @property
     def revision(self) -> str:
@@ -81,10 +89,18 @@ class Accepting:
             why = f"candidate {one.candidate} of '{name}' is closed, since {self._source} is refused"
             raise Conflict(f"{why}; mend the file, then try again: gateway status says what is wrong with it")
 
-    async def accept(self, judged: Judged, *, by_command: bool = False) -> None:
-        """Keep it, on the disk when this returns. Before it is in force: nothing is served that is not remembered."""
+    async def accept(self, judged: Judged, note: Callable[[], object] | None = None) -> None:
+        """Keep it, on the disk when this returns. Before it is in force: nothing is served that is not remembered, but
+        where the disk is silent, which is said, and made good when it answers.
+
+        `note`: keeps the decision of the command that has made the edit, before it can count as accepted: a kill
+        between the two leaves it to the next start, which keeps an edit by hand.
+        """
         now, before = judged.now, self._accepted.text
-        if before is not None and before != now.content and not by_command:
+        if note is not None:
+            note()
+            await self._stops.kept()
+        elif before is not None and before != now.content:
             await self._trace(judged, before)
         self._say(judged)
         if self._unwritten or (judged.resolved.memory, now.content) != (self.memory, before):
@@ -101,7 +117,11 @@ class Accepting:
         async with self._writing:
             if memory is None:
                 memory, text = self.memory, self._accepted.text
-            self._unwritten = not await asyncio.to_thread(self._file.write, memory, text)
+            try:
+                self._unwritten = not await self._disk.do(self._file.write, memory, text)
+            except DiskSilent as error:
+                self._unwritten = True
+                log.error("what is in force is not on disk, a restart would know of older versions: %s", error.strerror)
             self._tried_s = time.monotonic()
 
     async def first_seen(self, name: str) -> Resolved | None:
@@ -120,7 +140,7 @@ class Accepting:
         """Keep the decisions that an edit by hand is."""
         evidence = await asyncio.to_thread(evidence_of, before, judged.now, self._source)
         try:
-            evidence["kept"] = (await asyncio.to_thread(self.history.keep, before)).name
+            evidence["kept"] = (await self._disk.do(self.history.keep, before)).name
         except OSError as error:
             log.error("%s: the text before cannot be kept: %s", self.history.folder, error)
         notes = judged.resolved.notes

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import SettingsError
-from gateway.release.snapshot import Snapshot, snapshot
+from gateway.release.snapshot import Snapshot, Standing, snapshot, standing
 from gateway.serving.repository import Repository
 from gateway.serving.scratch import Trial, Verdict, try_versions
 from gateway.settings.routing_settings import RoutingSettings
@@ -73,6 +73,11 @@ class Configuration:
             return None  # which `changed` will see, too
         self._tried = self._seen = now, self._folders() if self.status.error else ()
         return now
+
+    def unread(self) -> Standing | None:
+        """For a thread: how the file stands now, None where it is the one that was read last."""
+        now = standing(self.path)
+        return None if now == self._tried[0].standing else now
 
     def failed(self, error: Exception) -> None:
         """The last attempt came to nothing."""

@@ -1,35 +1,42 @@
 """What is done to releases while they run: stop, resume, reload; and what is known of them. Lives on control's loop."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.accepting import Judged
-from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound, SettingsError
+from gateway.errors import Conflict, GatewayError, NotFound, SettingsError
 from gateway.fence import sends_over
 from gateway.fleet import Fleet
 from gateway.identity.rates import new_book
 from gateway.killers import Killers
+from gateway.member import WorkerState
 from gateway.opening import Opening
-from gateway.orders import Commit, Discard, Load, Plan, Prepare, RunsOn, Start, Unload, Wish
+from gateway.orders import Commit, Discard, Plan, Prepare, RunsOn, Start
+from gateway.priority import go_first
 from gateway.recording import Recording
+from gateway.release.disk import Disk, DiskSilent
 from gateway.release.resolve import Resolved
+from gateway.release.snapshot import Standing
 from gateway.release.stops import Decision
 from gateway.routing.release import Compiled, Release
-from gateway.serving.scratch import Trial
 from gateway.settings.gateway_settings import GatewaySettings
-from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings
+from gateway.settings.routing_settings import ReleaseSettings
 from gateway.shm.leftovers import remove_leftovers
 from gateway.shm.owner import BOARD
 from gateway.shm.scoreboard import VERSIONS, Scoreboard
 from gateway.shm.slots import ReleaseSlots, VersionSlots
 from gateway.shm.switchboard import RELEASES, Switchboard
 from gateway.steering import Steering
+from gateway.stopping import UNKNOWN, Stopping
 from gateway.tripping import Tripping
 from gateway.upkeep import Upkeep
+from gateway.wishes import Wishes
 
+LOOKED_WITHIN_S: Final = 0.2
 log: Final = logging.getLogger("gateway.control")
 Key = tuple[str, int]
 
@@ -56,16 +63,20 @@ class Control:
         self.records = Recording(settings.records, state, memory.name, workers)
         self._ratebook = new_book(settings.limits.rate, self.scoreboard.segment.path, workers)
         self.board.beat()
-        self.served = opening.resolved.routing.models
+        self.served: Mapping[str, ReleaseSettings] = opening.resolved.routing.models
         self._compiled = Compiled()
-        self.steering = Steering(
-            state, self.board, self.scoreboard, self.versions, self.releases, self.records, self.stops, self._stop
-        )
-        self._tripping = Tripping(state, self.board, self.releases, self.stops, opening.inherited, self._stop)
+        self.stopping = Stopping(self.board, self.releases, self.stops, self._plans_alive)
+        boards, stop = (self.board, self.scoreboard, self.versions, self.releases), self.stopping.stop
+        self.steering = Steering(state, *boards, self.records, self.stops, stop)
+        self._tripping = Tripping(state, self.board, self.releases, self.stops, opening.inherited, stop)
         self._changing = asyncio.Lock()
+        self._eye = Disk("look", LOOKED_WITHIN_S, go_first)
         self._killers = Killers(self.configuration)
         plan = self._plan(1, opening.resolved, {})
-        self.fleet = Fleet(workers, plan, self._start_of, self._on_wish, lambda _: self._killers.look_for(self.fleet))
+        wishes = Wishes(self, self._changing)
+        self.fleet: Fleet = Fleet(
+            workers, plan, self._start_of, wishes.grant, lambda _: self._killers.look_for(self.fleet)
+        )
         self.upkeep = Upkeep(self.fleet, self.scoreboard, self.versions, self.releases)
         self.steering.configure(self.served)
         self.board.publish(1)
@@ -107,12 +118,20 @@ class Control:
         self.board.beat()
 
     async def stop(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
-        """Stop the release: once this returns, no response comes from the candidate. Raises NotFound, Conflict."""
-        candidate = self._candidate(name)
-        already = self.stops.stopped(name, candidate)
-        decision = already or self._stop(name, candidate, by, reason, evidence)
+        """Stop the model's candidates: once this returns, no response comes from any of them, nor from that of an edit
+        under way. Raises NotFound, Conflict.
+        """
+        said = by, reason, evidence
+        try:
+            decision = self.stopping.stop_model(name, self._view(name), *said)
+        except Conflict:
+            self._settings_of(name)
+            raise
+        unread, _ = await asyncio.gather(self._unread(), self._kept(name))
+        if unread is not None:
+            self.stopping.unread(name, unread)
+            self.stopping.stop_model(name, self._view(name), *said)  # it may have been read since
         await sends_over(self.board, self.fleet)
-        await self._kept(name)
         return decision
 
     async def resume(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
@@ -125,26 +144,31 @@ class Control:
         if name not in self.fleet.plan.named:
             raise Conflict(f"'{name}' has no entry in the routing file any more; write it again, then resume it")
         decision = self.stops.resume(name, candidate, by, reason, evidence)
+        self.stopping.resumed(name)
         self._tripping.settled(name, candidate)
         self.steering.close_routes(name)  # else the stopped step's weights would be in force until the next tick
         self.board.resume(slot)
         await self._kept(name)
         return decision
 
-    async def reload(self, *, settled: bool = False, written: bytes | None = None) -> None:
+    async def reload(
+        self, *, settled: bool = False, written: bytes | None = None, note: Callable[[], object] | None = None
+    ) -> None:
         """Put the routing file in force, in all workers or in none; `configuration.status` says which.
 
-        `settled`: only as the watch has found it. `written`: a command's edit, whose decision whoever ordered it keeps.
+        `settled`: only as the watch has found it. `written`: a command's edit, whose decision `note` keeps.
         """
         async with self._changing:
+            began = self.stopping.begin()
             try:
                 now = await asyncio.to_thread(self.configuration.read, settled=settled)
                 if now is None:
                     return
                 judged = await asyncio.to_thread(self.accepting.judge, now, self.served.keys())
+                self.stopping.expect(began, now, judged.resolved.routing.models)
                 trials = await asyncio.to_thread(self.configuration.trials, judged.resolved.routing, self._loaded())
                 await asyncio.to_thread(self.configuration.try_out, trials, judged.resolved.named)
-                await self._publish(judged, by_command=now.content == written)
+                await self._publish(judged, note if now.content == written else None)
                 await asyncio.to_thread(self.configuration.warn, judged.accepted.routing)
             except Exception as error:  # whatever is in the file, the next edit must find someone who reads it
                 if not isinstance(error, GatewayError):
@@ -154,6 +178,8 @@ class Control:
             else:
                 self.configuration.succeeded()
                 log.info("generation %d of the configuration is in force", self.fleet.plan.generation)
+            finally:
+                self.stopping.expect_nothing()
 
     def left_out(self) -> dict[Key, str]:
         """The versions that some worker could not load, and why."""
@@ -176,22 +202,38 @@ class Control:
         return self.served[name]
 
     def _candidate(self, name: str) -> int:
-        candidate = self._settings_of(name).candidate
-        if candidate is None and self.configuration.status.closed and name in self.accepting.memory:
-            candidate = self.accepting.memory[name].candidate  # closed for now: a stop holds when the file is mended
+        self._settings_of(name)
+        candidate = getattr(self._view(name), "candidate", None)
         if candidate is None:
             raise Conflict(f"'{name}' has no candidate; stable answers everyone")
-        return candidate
+        return int(candidate)
 
-    def _stop(self, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
-        self.board.stop(self.releases.of(name, candidate))
-        decision = self.stops.stop(name, candidate, by, reason, evidence)
-        log.warning("the candidate %d of '%s' is stopped by %s: %s", candidate, name, by, reason)
-        return decision
+    def _view(self, name: str) -> ReleaseSettings | None:
+        if name not in self.served or not self.configuration.status.closed or name not in self.accepting.memory:
+            return self.served.get(name)
+        return self.accepting.memory[name].release()  # closed for now: a stop holds when the file is mended
+
+    def _plans_alive(self) -> Iterable[Plan]:
+        members = self.fleet.members.values()
+        return (self.fleet.plan, *(member.plan for member in members if member.state is not WorkerState.DEAD))
+
+    async def _unread(self) -> Standing | None:
+        """An edit of the routing file that has not been read; UNKNOWN where the disk does not say in time."""
+        with contextlib.suppress(DiskSilent):
+            return await self._eye.do(self.configuration.unread)
+        return UNKNOWN
 
     async def _kept(self, name: str) -> None:
         if not await self.stops.kept():
             log.error("what was decided on '%s' is in force, but not on disk: a restart would undo it", name)
+
+    def take_in(self, resolved: Resolved) -> Plan:
+        """Another model beside those in force, which no worker serves yet."""
+        before = self.fleet.plan
+        plan = self._plan(before.generation, resolved, before.left_out)
+        self.fleet.plan, self.served = plan, resolved.routing.models
+        self.steering.configure(self.served)
+        return plan
 
     def _plan(self, generation: int, resolved: Resolved, left_out: Mapping[Key, str]) -> Plan:
         """What to serve, with a slot for everything in it. Stops are on the board before anyone reads the plan."""
@@ -207,8 +249,11 @@ class Control:
                     self.board.stop(slot)
         return Plan(generation, resolved.routing, versions, release_slots, dict(left_out), resolved.named)
 
-    async def _publish(self, judged: Judged, *, by_command: bool) -> None:
-        """First every worker loads, then every worker swaps; where one cannot load, none swaps."""
+    async def _publish(self, judged: Judged, note: Callable[[], object] | None) -> None:
+        """First every worker loads, then every worker swaps; where one cannot load, none swaps.
+
+        Control's view leads: before the first worker swaps, a stop, the guards and the breaker know what it will serve.
+        """
         served = judged.resolved.routing.models
         plan = self._plan(self.fleet.plan.generation + 1, judged.resolved, {})
         members = self.fleet.ready_members()
@@ -216,13 +261,13 @@ class Control:
         if errors := errors or self.accepting.overtaken(judged):
             await self.fleet.order(Discard, members)
             raise SettingsError(str(self.configuration.path), errors)
-        await self.accepting.accept(judged, by_command=by_command)
-        self.fleet.plan = plan
+        self.fleet.plan, self.served = plan, served
         self.steering.close_changed(served)
+        self.steering.lead(served)
+        await self.accepting.accept(judged, note)
         errors = await self.fleet.order(Commit, members)
         self.fleet.replace_all_but(members)
-        self.served = served
-        self.steering.configure(served)
+        self.steering.open_routes()
         for member in members:
             member.plan = plan
         self.board.publish(plan.generation)
@@ -238,45 +283,3 @@ class Control:
         switchboard, scoreboard = self.board.segment.path, self.scoreboard.segment.path
         rings, keys = self.records.rings[index], self.records.keys
         return Start(index, self.fleet.size, self._settings, self._port, switchboard, scoreboard, rings, keys, plan)
-
-    def _on_wish(self, wish: Wish) -> "asyncio.Task[str]":
-        return asyncio.get_running_loop().create_task(self._granted(wish))
-
-    async def _granted(self, wish: Wish) -> str:
-        async with self._changing:
-            try:
-                if wish.load:
-                    await self._load(wish.name)
-                else:
-                    _raise(await self.fleet.order(lambda order: Unload(order, wish.name)))
-            except GatewayError as error:
-                return str(error)
-            except Exception as error:  # else who has made the wish would wait for ever
-                log.exception("loading or unloading '%s' failed", wish.name)
-                return f"{type(error).__name__}: {error}"
-            return ""
-
-    async def _load(self, name: str) -> None:
-        plan = self.fleet.plan
-        settings = plan.routing.models.get(name)
-        if settings is None:
-            seen = await self.accepting.first_seen(name)
-            settings = seen.routing.models[name] if seen is not None else None
-        if settings is None:
-            raise NotFound(f"the repository has no model '{name}' with a version that has a file and is not stopped")
-        trial = Trial(name, settings.stable, settings.stable)
-        verdicts = await asyncio.to_thread(self.configuration.try_out, [trial], frozenset())
-        if verdicts[0].error:
-            raise InvalidRequest(verdicts[0].error)
-        served = {**plan.routing.models, name: settings}
-        routing = RoutingSettings.model_construct(models=served)
-        resolved = Resolved(routing, plan.named, self.accepting.memory)
-        plan = self._plan(plan.generation, resolved, self.fleet.plan.left_out)
-        self.fleet.plan, self.served = plan, served
-        self.steering.configure(served)
-        _raise(await self.fleet.order(lambda order: Load(order, name, plan)))
-
-
-def _raise(errors: list[str]) -> None:
-    if errors:
-        raise InvalidRequest("; ".join(errors))

@@ -4,11 +4,17 @@ A message may quote what a client has sent. In JSON all but plain ASCII is escap
 escaped, and a further line of the same entry is indented: only an entry's first line begins with its time.
 """
 
+import contextlib
+import copy
 import json
 import logging
+import logging.handlers
 import os
+import queue
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -22,6 +28,8 @@ _ESCAPES: Final = {
     code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in [*_ACTED_ON, *range(0x2066, 0x206A)]
 }
 _EXTRA: Final = ("prediction_id", "trace_id", "request_id")  # given as logging's `extra`
+WAITING: Final = 10_000
+LAST_S: Final = 2.0
 Role = Literal["control", "worker"]
 
 
@@ -32,6 +40,39 @@ def configure(form: LogForm, role: Role, worker: int | None = None) -> None:
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.captureWarnings(True)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+@contextlib.contextmanager
+def in_a_thread() -> Iterator[None]:
+    """Meanwhile no one who logs waits for whoever reads stderr, nor for its disk: a thread of its own does.
+
+    What it cannot write is lost beyond WAITING entries, and at the end beyond LAST_S.
+    """
+    root = logging.getLogger()
+    handlers, waiting = root.handlers[:], queue.Queue[logging.LogRecord](WAITING)
+    listener = logging.handlers.QueueListener(waiting, *handlers)
+    root.handlers[:] = [_Waiting(waiting)]
+    listener.start()
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        ending = threading.Thread(target=listener.stop, daemon=True)
+        ending.start()
+        ending.join(LAST_S)
+
+
+class _Waiting(logging.handlers.QueueHandler):
+    """Keeps an entry as it is now, its exception included, and drops it where too many wait."""
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        kept = copy.copy(record)
+        kept.msg, kept.args = record.getMessage(), None
+        return kept
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(queue.Full):
+            self.queue.put_nowait(record)
 
 
 class HumanFormatter(logging.Formatter):

@@ -1,13 +1,17 @@
 """What is known of the gateway at one moment, for the metrics, the API and people. Nothing is changed by looking."""
 
+import asyncio
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Final, TypeVar
 
 from gateway.control import Control
 from gateway.metrics.prometheus import GuardMetrics, Observed, ReleaseMetrics
 from gateway.orders import RunsOn
-from gateway.recorded import Labels, recorded
+from gateway.recorded import recorded
 from gateway.records.ledger import Credit
 from gateway.release.account import LN_10
 from gateway.release.evidence import alpha_of
@@ -16,6 +20,48 @@ from gateway.release.overview import Counted, Overview
 from gateway.routing.release import Variant
 from gateway.shm.scoreboard import INFLIGHT, SHED, SHED_RATE, UNRECORDED
 from gateway.shm.switchboard import HEARTBEAT
+from gateway.shm.tally import Totals
+
+SLICE_S: Final = 0.0005  # of control's loop at a time: a thousand releases take it a third of a second
+PAUSE_S: Final = 0.001
+T = TypeVar("T")
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What only control's loop may look at: the releases, and what the versions have counted."""
+
+    releases: Sequence[Overview]
+    versions: Sequence[tuple[str, int, Totals]] = ()
+
+
+async def gathered(control: Control, *, versions: bool = False) -> Gathered:
+    """As it is now, in slices: between two of them the loop does what it has to do."""
+    releases = await _sliced(
+        sorted(control.served), lambda name: overview_of(control, name), control.served.__contains__
+    )
+    if not versions:
+        return Gathered(releases)
+    slots = control.versions
+    counted = await _sliced(
+        [*slots.given()], lambda one: (one[0], slots.totals_of(one[0])), lambda one: one[0] in slots
+    )
+    totals = {key: total for key, total in counted if key in slots} | dict(slots.gone())  # some have gone meanwhile
+    return Gathered(releases, [(*key, total) for key, total in sorted(totals.items(), key=itemgetter(0))])
+
+
+async def _sliced(items: Iterable[T], make: Callable[[T], Made], there: Callable[[T], bool]) -> list[Made]:
+    """`make` of each that is still there when it is its turn."""
+    made: list[Made] = []
+    began_s = time.perf_counter()
+    for item in items:
+        if there(item):
+            made.append(make(item))
+        if (spent_s := time.perf_counter() - began_s) > SLICE_S:
+            await asyncio.sleep(max(PAUSE_S, 2 * spent_s))
+            began_s = time.perf_counter()
+    return made
 
 
 def overview(control: Control) -> list[Overview]:
@@ -59,13 +105,12 @@ def _counted(control: Control, name: str, stable: int, candidate: int | None) ->
             yield Counted(number, variant, totals, credit, runs_on.providers, runs_on.warning)
 
 
-def observe(control: Control, labels: Labels) -> Observed:
-    """Everything that the metrics tell."""
+def observe(control: Control) -> Observed:
+    """What the metrics tell beside releases and versions. For a thread: of control only what is replaced as a whole."""
     status = control.configuration.status
-    versions = [(name, number, totals) for (name, number), totals in control.versions.totals()]
     return Observed(
-        versions=versions,
-        releases=[_release(release) for release in overview(control) if release.candidate is not None],
+        versions=(),
+        releases=(),
         inflight=control.scoreboard.total(INFLIGHT),
         shed=control.scoreboard.total(SHED),
         shed_rate=control.scoreboard.total(SHED_RATE),
@@ -79,12 +124,12 @@ def observe(control: Control, labels: Labels) -> Observed:
         candidates_closed=status.closed,
         unrecorded=control.scoreboard.total(UNRECORDED),
         data=recorded(control),
-        labels={(name, number): labels.of(name, number) for name, number, _ in versions},
         connections=control.upkeep.connections(),
     )
 
 
-def _release(release: Overview) -> ReleaseMetrics:
+def release_metrics(release: Overview) -> ReleaseMetrics:
+    """What the metrics tell of one."""
     return ReleaseMetrics(
         release.model,
         {route: (0 if release.stopped else ppm) / 1e6 for route, ppm in release.weights_ppm.items()},

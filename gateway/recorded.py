@@ -59,8 +59,13 @@ def recorded(control: Control) -> DataMetrics:
             feedback[model, version, verdict] = feedback.get((model, version, verdict), 0) + count
     return DataMetrics(
         {KINDS[stream]: count for stream, count in control.records.journal.written.items()},
-        {reason: control.scoreboard.total(word) for reason, word in DROPS.items()},
+        dropped(control),
         feedback,
         control.records.journal.error,
         {result: control.scoreboard.total(word) for result, word in SPANS.items()},
     )
+
+
+def dropped(control: Control) -> dict[tuple[str, str], int]:
+    """What was not recorded, by kind and reason."""
+    return {reason: control.scoreboard.total(word) for reason, word in DROPS.items()}

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.metrics.window import Window
-from gateway.records.ledger import Heard
+from gateway.metrics.window import FeedbackCounts, Window
+from gateway.records.ledger import CORRECT, WRONG, Credit, Heard
 from gateway.release.controller import Controller
 from gateway.release.observation import ClassCounts, FeedbackEvent, MirrorPair, Observation
 from gateway.routing.release import Variant
@@ -85,3 +85,11 @@ def live_routes(settings: ReleaseSettings) -> tuple[str, ...]:
     """The names of the routes whose weights control turns."""
     routes = settings.split.routes if settings.split else ()
     return tuple(route.name for route in routes if route.weight == RAMP or route.while_)
+
+
+def feedback_counts(credit: Credit | None) -> FeedbackCounts:
+    """What feedback has said of a version, for its window."""
+    if credit is None:
+        return FeedbackCounts()
+    correct, wrong = credit.heard[CORRECT], credit.heard[WRONG]  # what falls has no rate
+    return FeedbackCounts(correct + wrong, correct, credit.heard_rewards, credit.heard_reward_sum)

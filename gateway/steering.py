@@ -3,6 +3,7 @@
 One `tick` every 50 ms: evidence and feedback in, counters at every second one; weights, stops and decisions out.
 """
 
+import itertools
 import logging
 import math
 import time
@@ -14,9 +15,8 @@ import orjson
 
 from gateway.agenda import Agenda
 from gateway.errors import Conflict, NotFound, tallied
-from gateway.metrics.window import FeedbackCounts, Sample, Window
+from gateway.metrics.window import Sample, Window
 from gateway.recording import Recording
-from gateway.records.ledger import CORRECT, WRONG, Credit
 from gateway.release.actions import Action, Advance, Complete, Continue, Pause, SetWeight, Stop
 from gateway.release.controller import Controller, windows_s
 from gateway.release.forecast import Progress, progress
@@ -30,10 +30,11 @@ from gateway.shm.scoreboard import INFLIGHT, Scoreboard
 from gateway.shm.slots import Slots
 from gateway.shm.switchboard import LIVE_ROUTES, Switchboard
 from gateway.shm.tally import Totals
-from gateway.steered import RAMP, Steered, live_routes
+from gateway.steered import RAMP, Steered, feedback_counts, live_routes
 
 MOST_EPOCHS: Final = 1 << 40  # beyond, the file is damaged
 KEEP_S: Final = 5.0  # between two savings of what controllers remember
+REMEMBERED: Final = 20  # of whom that is taken in a tick: with a thousand releases all would hold the loop for 50 ms
 NAMES: Final[Mapping[type[Action], str]] = {
     Pause: "pause", Continue: "continue", Advance: "advance", Complete: "complete"
 }  # fmt: skip
@@ -71,10 +72,12 @@ class Steering:
         self._agenda = Agenda(board, scoreboard)
         self._closed: set[int] = set()  # slots whose weights are 0 until the next configuration is in force
         self._memory = _read(self._file)
+        self._stale: dict[str, None] = {}  # whose memory is older than their last step
         self._kept_s = -math.inf
 
     def close_changed(self, served: Mapping[str, ReleaseSettings]) -> None:
-        """Before a configuration is swapped in: where the meaning of live weights changes, they are 0 until it is.
+        """Before a configuration is swapped in: where the meaning of live weights changes, they are 0 until it is in
+        all workers.
 
         They also are for another candidate: one that was served before has left its last weights on the board.
         """
@@ -94,25 +97,37 @@ class Steering:
             self._board.turn(one.slot, [0] * LIVE_ROUTES)
 
     def configure(self, served: Mapping[str, ReleaseSettings]) -> None:
-        """Steer these releases from now on. One whose settings are as they were goes on undisturbed."""
+        """Steer these, which every worker serves."""
+        self.lead(served)
+        self.open_routes()
+
+    def open_routes(self) -> None:
+        """Every worker serves what is steered: it reads the weights of live routes as they are meant."""
+        self._closed.clear()
+
+    def lead(self, served: Mapping[str, ReleaseSettings]) -> None:
+        """Steer these releases, which workers are about to serve: what is closed stays so until `open_routes`.
+
+        One whose settings are as they were goes on undisturbed.
+        """
         now_s = self._clock()
-        for old in self._steered.values():
-            self._remember(old, now_s)
         steered = {}
+        for name, old in self._steered.items():
+            if served.get(name) == old.settings:
+                steered[name] = old
+            else:
+                self._remember(old, now_s)
         for name, settings in served.items():
-            old_one = self._steered.get(name)
-            if settings.candidate is None:
-                continue
-            same = old_one is not None and old_one.settings == settings
-            steered[name] = old_one if same and old_one is not None else self._begun(name, settings, now_s)
+            if name not in steered and settings.candidate is not None:
+                steered[name] = self._begun(name, settings, now_s)
+                self._remember(steered[name], now_s)
         self._steered = steered
         self._by_slot = {one.slot: one for one in steered.values()}
         pairs = [
             (self._of(one.name, one.settings.stable), self._of(one.name, one.candidate)) for one in steered.values()
         ]
         self._agenda = Agenda(self._board, self._scoreboard, list(steered.values()), pairs)
-        self._closed.clear()
-        self._keep(now_s)
+        self._write(now_s)
 
     def tick(self) -> None:
         """Let every controller take its step."""
@@ -128,11 +143,20 @@ class Steering:
         acted = False
         for one in self._agenda.due(now_s):
             try:
-                acted |= self._step(one, now_s, time_ns)
+                if self._step(one, now_s, time_ns):
+                    self._remember(one, now_s)
+                    acted = True
+                else:
+                    self._stale[one.name] = None
             except Exception as error:  # no guard, no canary
+                self._stale.pop(one.name, None)
                 self._fail(one, error)
+        for name in [*itertools.islice(self._stale, REMEMBERED)]:
+            del self._stale[name]
+            if name in self._steered:
+                self._remember(self._steered[name], now_s)
         if acted or now_s - self._kept_s > KEEP_S:
-            self._keep(now_s)
+            self._write(now_s)
 
     def order(self, name: str, event: Event, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         """A person holds the ramp or lets it go on. Raises NotFound, Conflict."""
@@ -141,7 +165,8 @@ class Steering:
             raise Conflict(f"'{name}' has no route with weight: ramp, so there is nothing to {event}")
         now_s = self._clock()
         one.controller.order(event, now_s)
-        self._keep(now_s)  # else a hold would not survive a kill in the next seconds
+        self._remember(one, now_s)
+        self._write(now_s)  # else a hold would not survive a kill in the next seconds
         return self._stops.note(name, one.candidate, str(event), by, reason, evidence)
 
     def progress(self, name: str) -> Progress | None:
@@ -165,7 +190,9 @@ class Steering:
 
     def close(self) -> None:
         """Save what the controllers remember."""
-        self._keep(self._clock())
+        for one in self._steered.values():
+            self._remember(one, self._clock())
+        self._write(self._clock())
         self._pen.close()
 
     def _begun(self, name: str, settings: ReleaseSettings, now_s: float) -> Steered:
@@ -235,8 +262,8 @@ class Steering:
         return Sample(
             stable,
             candidate,
-            _feedback(counts.get((one.name, one.settings.stable, Variant.STABLE))),
-            _feedback(counts.get((one.name, one.candidate, Variant.CANDIDATE))),
+            feedback_counts(counts.get((one.name, one.settings.stable, Variant.STABLE))),
+            feedback_counts(counts.get((one.name, one.candidate, Variant.CANDIDATE))),
             inflight,
             stable.waiting + candidate.waiting,
         )
@@ -254,18 +281,10 @@ class Steering:
             )
         return self._steered[name]
 
-    def _keep(self, now_s: float) -> None:
+    def _write(self, now_s: float) -> None:
         self._kept_s = now_s
-        for one in self._steered.values():
-            self._remember(one, now_s)
-        self._pen.replace(self._file, orjson.dumps(self._memory))
-
-
-def _feedback(credit: Credit | None) -> FeedbackCounts:
-    if credit is None:
-        return FeedbackCounts()
-    correct, wrong = credit.heard[CORRECT], credit.heard[WRONG]  # what falls has no rate
-    return FeedbackCounts(correct + wrong, correct, credit.heard_rewards, credit.heard_reward_sum)
+        memory = dict(self._memory)
+        self._pen.replace(self._file, lambda: orjson.dumps(memory))
 
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,8 @@ import logging
 import os
 import signal
 import socket
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,6 +35,9 @@ from gateway.worker import listener
 
 TICK_S: Final = 0.05
 WATCH_S: Final = 0.1
+THREADS: Final = 32  # some of which may wait for a disk for ever
+CLOSED_WITHIN_S: Final = 12.0  # with the writer of records, which gives up after ten
+SWITCH_S: Final = 0.0002  # how long a thread that computes keeps the interpreter from control's loop
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 log: Final = logging.getLogger("gateway.supervisor")
 Ready = Callable[[Control, str, str], None]
@@ -54,6 +59,7 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
     state = Path(settings.state)
     keyring = Keyring(Path(settings.auth.keys)) if settings.auth.keys else None
     tls = Tls(settings.control.tls) if settings.control.tls else None
+    control: Control | None = None
     with _only_one(state), contextlib.ExitStack() as stack:
         orphans = Orphans(state / "workers.json")
         held = _hold(settings.server, shared=len(orphans) > 0)
@@ -65,13 +71,12 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
             stack.callback(memory.close)
             orphans.keep_those_on(memory.name)
             opening = await asyncio.to_thread(opened, settings, memory)
-            stack.callback(opening.stops.close)
+            stack.callback(_in_time, lambda: (control or opening.stops).close())
             control = Control(settings, opening, worker_count(settings.server), held.getsockname()[1])
         except ValueError as error:
             raise SettingsError(str(state), [str(error)]) from None
         except RuntimeError as error:
             raise SettingsError("server", [f"{error}: there are no threads to be had; {REMEDY}"]) from None
-        stack.callback(control.close)
         urls = _url(held, settings.server.tls), _url(plane, settings.control.tls)
         await _Supervisor(settings, control, orphans, plane, keyring, tls).run(lambda: ready(control, *urls))
 
@@ -99,8 +104,9 @@ class _Supervisor:
     async def run(self, ready: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         give_way_when_wild()
+        sys.setswitchinterval(SWITCH_S)
         go_first()  # a stop must not wait for a core behind the load
-        loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="control", initializer=go_ahead))
+        loop.set_default_executor(ThreadPoolExecutor(THREADS, "control", initializer=go_ahead))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_end)
         loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)
@@ -122,6 +128,7 @@ class _Supervisor:
             await self._control.fleet.stop(self._settings.server.drain, self._hurry)
             for task in tasks:
                 task.cancel()
+            loop.set_default_executor(ThreadPoolExecutor(1))  # whoever still waits for a disk is not waited for
 
     async def _serve(self) -> None:
         await self._server().serve(sockets=[self._plane])
@@ -178,6 +185,15 @@ class _Supervisor:
         elif await asyncio.to_thread(self._control.configuration.changed):
             await self._control.reload(settled=True)
         await self._control.accepting.write_again()
+
+
+def _in_time(close: Callable[[], None]) -> None:
+    """A disk that does not answer must not keep the process from ending."""
+    closing = threading.Thread(target=close, name="close", daemon=True)
+    closing.start()
+    closing.join(CLOSED_WITHIN_S)
+    if closing.is_alive():
+        log.error("the disk has not taken what was left within %g s: the gateway ends without", CLOSED_WITHIN_S)
 
 
 @contextlib.contextmanager

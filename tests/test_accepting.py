@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,10 @@ def opened(folder: Path) -> Iterator[tuple[Accepting, Stops]]:
         stops.close()
 
 
-def accept(accepting: Accepting, folder: Path, text: str, *, by_command: bool = False) -> None:
+def accept(accepting: Accepting, folder: Path, text: str, note: Callable[[], object] | None = None) -> None:
     file = folder / "routing.yaml"
     file.write_text(text)
-    asyncio.run(accepting.accept(accepting.judge(snapshot(file)), by_command=by_command))
+    asyncio.run(accepting.accept(accepting.judge(snapshot(file)), note))
 
 
 def remembered(folder: Path) -> Any:
@@ -153,3 +153,15 @@ def test_a_folder_that_may_not_be_read_keeps_no_other_model_from_being_served(
     with opened(tmp_path) as (accepting, _):
         accept(accepting, tmp_path, "models: {}\n")
         assert accepting.memory.keys() == {"m"}
+
+
+def test_a_commands_decision_is_on_disk_before_its_edit_counts_as_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between the two leaves an edit that the next start takes for one by hand: some decision, never none."""
+    journal, found = tmp_path / "state" / "decisions.jsonl", []
+    with opened(tmp_path) as (accepting, stops):
+        accept(accepting, tmp_path, ONE)
+        monkeypatch.setattr(MemoryFile, "write", lambda *_: found.append(journal.read_text()) or True)
+        accept(accepting, tmp_path, TWO, lambda: stops.note("m", 2, "promote", "anna", "a test", {}))
+        assert "anna" in found[0]

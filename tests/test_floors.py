@@ -45,6 +45,8 @@ FLOORS = {
     "orphans": 5,
     "upkeep": 7,
     "killers": 7,
+    "stopping": 5,
+    "wishes": 7,
     "call": 5,
     "reply": 6,
     "lines": 7,

@@ -78,7 +78,7 @@ def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
     The stop holds until it is resumed, over restarts and edits too.
     """
     decision = ask(config, "POST", f"/api/releases/{model}/stop", {"reason": reason})
-    click.echo(orjson.dumps(decision) if as_json else f"version {decision['candidate']} of {model} is stopped")
+    _tell(decision, f"version {decision['candidate']} of {model} is stopped", as_json)
 
 
 @click.command()
@@ -89,7 +89,7 @@ def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
 def resume(model: str, config: Path, reason: str, as_json: bool) -> None:
     """Send traffic to the candidate again, as the routing says."""
     decision = ask(config, "POST", f"/api/releases/{model}/resume", {"reason": reason})
-    click.echo(orjson.dumps(decision) if as_json else f"version {decision['candidate']} of {model} gets traffic again")
+    _tell(decision, f"version {decision['candidate']} of {model} gets traffic again", as_json)
 
 
 @click.command()
@@ -100,7 +100,7 @@ def resume(model: str, config: Path, reason: str, as_json: bool) -> None:
 def hold(model: str, config: Path, reason: str, as_json: bool) -> None:
     """Hold a model's ramp at its weight until it is continued."""
     decision = ask(config, "POST", f"/api/releases/{model}/hold", {"reason": reason})
-    click.echo(orjson.dumps(decision) if as_json else f"the ramp of {model} is held")
+    _tell(decision, f"the ramp of {model} is held", as_json)
 
 
 @click.command("continue")
@@ -111,4 +111,13 @@ def hold(model: str, config: Path, reason: str, as_json: bool) -> None:
 def go_on(model: str, config: Path, reason: str, as_json: bool) -> None:
     """Let a model's ramp go on that was held or paused."""
     decision = ask(config, "POST", f"/api/releases/{model}/continue", {"reason": reason})
-    click.echo(orjson.dumps(decision) if as_json else f"the ramp of {model} goes on")
+    _tell(decision, f"the ramp of {model} goes on", as_json)
+
+
+def _tell(decision: Any, done: str, as_json: bool) -> None:
+    if as_json:
+        click.echo(orjson.dumps(decision))
+        return
+    click.echo(done)
+    if not decision["on_disk"]:
+        click.echo("this is in force, but not yet on disk: a restart before it is would undo it", err=True)

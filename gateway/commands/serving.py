@@ -1,6 +1,8 @@
 """`gateway serve` and `gateway check`."""
 
 import logging
+import os
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +15,7 @@ from gateway.commands.options import CONFIG, JSON, load, notes_of, progress_bar
 from gateway.commands.refusal import Refusal
 from gateway.control import Control
 from gateway.identity.access_files import check_access
-from gateway.logs import configure
+from gateway.logs import configure, in_a_thread
 from gateway.observing import overview
 from gateway.presentation import check_table, release_table, warning_lines
 from gateway.serving.inert import inert
@@ -50,7 +52,10 @@ def serve(config: Path) -> None:
             console.print(f"Serving [bold]{data_plane}/v2[/bold] with {control.fleet.size} workers; stop with Ctrl-C.")
             console.print(f"Console at {control_plane}; from a terminal: gateway status, stop, resume.")
 
-        uvloop.run(supervise(settings, ready))
+        with in_a_thread():
+            uvloop.run(supervise(settings, ready))
+    sys.stdout.flush()
+    os._exit(0)  # a thread that still waits for a disk is not waited for
 
 
 @click.command()

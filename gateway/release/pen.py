@@ -32,6 +32,7 @@ class Pen:
             threads.submit(int)  # starts the thread: a stop must not fail for want of one
         self._appended: Future[bool] | None = None
         self._closing = threading.Event()
+        self._replacing: dict[Path, Callable[[], bytes]] = {}
 
     def append(self, path: Path, line: bytes) -> None:
         """Add a line to the end of the file."""
@@ -41,9 +42,13 @@ class Pen:
         """Do this once all is written that was appended so far; it may raise OSError. `path`: what it is about."""
         self._quick.submit(self._do, act, path)
 
-    def replace(self, path: Path, content: bytes) -> None:
-        """Put this in the file's place, whole or not at all; again and again until the disk takes it."""
-        self._slow.submit(self._replace, path, content)
+    def replace(self, path: Path, content: Callable[[], bytes]) -> None:
+        """Put this in the file's place, whole or not at all; again and again until the disk takes it.
+
+        Of several for one file that wait, the last is written.
+        """
+        self._replacing[path] = content
+        self._slow.submit(self._replace, path)
 
     def after(self, act: Callable[[], None]) -> None:
         """Have `act` called once what was appended so far is on the disk; never, where the disk has not taken it."""
@@ -56,6 +61,11 @@ class Pen:
             return True
         await asyncio.wait([asyncio.wrap_future(last)], timeout=within_s)
         return last.done() and last.result()
+
+    @property
+    def has_appended(self) -> bool:
+        """Whether everything appended so far is written."""
+        return self._appended is None or (self._appended.done() and self._appended.result())
 
     def close(self) -> None:
         """Write and sync everything that the disk takes."""
@@ -82,7 +92,11 @@ class Pen:
         if last is None or last.result():
             self._slow.submit(act)  # behind the sync of what was appended
 
-    def _replace(self, path: Path, content: bytes) -> None:
+    def _replace(self, path: Path) -> None:
+        make = self._replacing.pop(path, None)
+        if make is None:
+            return  # a later one was written in its turn
+        content = make()
         last = ""
         unfinished = path.with_suffix(".new")
         while True:

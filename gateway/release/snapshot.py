@@ -14,6 +14,15 @@ REVISION_LENGTH: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What tells, without reading it, whether a file has been written since."""
+
+    modified_ns: int
+    inode: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """`trouble`: why it cannot be read. `inode`, with the time and the content, tells whether the file has moved."""
 
@@ -26,6 +35,10 @@ class Snapshot:
     @property
     def revision(self) -> str:
         return revision_of(self.content)
+
+    @property
+    def standing(self) -> Standing:
+        return Standing(self.modified_ns, self.inode, len(self.content))
 
     @property
     def owner(self) -> str:
@@ -52,6 +65,15 @@ def snapshot(path: Path) -> Snapshot:
         return Snapshot(b"", trouble=_missing(path))
     except OSError as error:
         return Snapshot(b"", trouble=f"cannot be read: {error.strerror}")
+
+
+def standing(path: Path) -> Standing:
+    """The file's now; zeros where it is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return Standing(0, 0, 0)
+    return Standing(stat.st_mtime_ns, stat.st_ino, stat.st_size)
 
 
 def _missing(path: Path) -> str:

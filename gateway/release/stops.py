@@ -97,6 +97,11 @@ class Stops:
         """Wait until all decisions would survive this process; False where the disk does not take them."""
         return await self._pen.appended(KEPT_WITHIN_S)
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether all decisions would survive this process, as far as is known now."""
+        return self._pen.has_appended
+
     def after(self, act: Callable[[], None]) -> None:
         """Have `act` called, in a thread, once all decisions so far are on the disk."""
         self._pen.after(act)
@@ -127,7 +132,8 @@ class Stops:
         self._pen.then(lambda: self._files.seal(stopped, last), self._files.newest)
 
     def _write(self) -> None:
-        self._pen.replace(self._file, orjson.dumps([asdict(decision) for decision in self._stopped.values()]))
+        stopped = list(self._stopped.values())
+        self._pen.replace(self._file, lambda: orjson.dumps([asdict(decision) for decision in stopped]))
 
 
 def _before(files: DecisionFiles, most: int) -> list[Decision]:

@@ -34,11 +34,8 @@ def matches_all(route: RouteSettings) -> bool:
     if not items or not all(items):
         return True
     alone = [next(iter(item.items())) for item in items if len(item) == 1]
-    return any((where, _opposite(matcher)) in alone for where, matcher in alone)
-
-
-def _opposite(matcher: MatcherSettings) -> MatcherSettings:
-    return MatcherSettings.model_validate({"not": matcher})
+    opposites = [(where, m.not_) for where, m in alone if m.not_ is not None and len(m.model_fields_set) == 1]
+    return any(opposite in alone for opposite in opposites[:MOST_ITEMS])
 
 
 def fits_none(matcher: MatcherSettings) -> bool:

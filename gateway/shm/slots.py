@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final, Protocol
 
 from gateway.errors import SettingsError
@@ -50,6 +50,13 @@ class Slots:
     def items(self) -> Iterator[tuple[Key, int]]:
         """All names that have one, in order."""
         yield from sorted(self._given.items())
+
+    def given(self) -> Iterable[tuple[Key, int]]:
+        """All names that have one."""
+        return self._given.items()
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._given
 
     def slots(self) -> Collection[int]:
         """All that are in use."""
@@ -141,8 +148,15 @@ class VersionSlots(Slots):
 
     def totals(self) -> Iterator[tuple[Key, Totals]]:
         """What every version has counted, those in service first."""
-        for key, slot in self.items():
-            yield key, self._scoreboard.totals(slot)
+        yield from ((key, self.totals_of(key)) for key, _ in self.items())
+        yield from self.gone()
+
+    def totals_of(self, key: Key) -> Totals:
+        """What one has counted that is in service."""
+        return self._scoreboard.totals(self._given[key])
+
+    def gone(self) -> Iterator[tuple[Key, Totals]]:
+        """What those have counted that are no longer in service."""
         yield from sorted((self._gone | self._before).items())
 
     def _begun(self, key: Key, slot: int) -> None:

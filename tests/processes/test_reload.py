@@ -133,7 +133,8 @@ def test_a_worker_that_comes_while_the_others_load_is_replaced_by_one_in_step(tm
         until(lambda: scratch(running), "the scratch process")
         until(lambda: not scratch(running), "its end, after which the workers load")
         turns["inputs"][0]["data"] = [1]
-        (models / "slow" / "warmup.json").write_text(json.dumps(turns))  # for the one that now starts
+        (models / "slow" / "new.json").write_text(json.dumps(turns))  # for the one that now starts
+        (models / "slow" / "new.json").replace(models / "slow" / "warmup.json")  # the others never read half of it
         kill(workers(running)[0])
         in_force(running, 2)
         assert config(running)["last_error"] is None

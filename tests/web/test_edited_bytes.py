@@ -45,7 +45,7 @@ def carried_out(folder: Path, make: Callable[..., str], *, in_force: bool) -> Ed
     configuration = Configuration(folder / "routing.yaml", Repository(folder / "models"))
     stops = Stops(folder / "state")
 
-    async def reload(written: bytes) -> None:
+    async def reload(written: bytes, note: Callable[[], object]) -> None:
         now = configuration.read()
         assert now is not None
         if in_force or (b"12.5" not in now.content and b"stable: 2" not in now.content):
@@ -106,7 +106,7 @@ def test_who_edits_at_the_same_moment_loses_nothing(tmp_path: Path, late: bool) 
     stops = Stops(tmp_path / "state")
     others = TEXT + b"# by hand\n"
 
-    async def reload(written: bytes) -> None:
+    async def reload(written: bytes, note: Callable[[], object]) -> None:
         if late:
             file.write_bytes(others)
         configuration.read()

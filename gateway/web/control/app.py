@@ -1,7 +1,7 @@
 """The control plane on port 8002: one table of endpoints, from which both the routes and the OpenAPI document come."""
 
 import asyncio
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -19,9 +19,13 @@ from gateway.web.body import ClientGone
 from gateway.web.control.changes import Changes
 from gateway.web.control.events import Events
 from gateway.web.control.explain import Explain
+from gateway.web.control.fresh import Fresh
 from gateway.web.control.guard import ControlGuard, refused
 from gateway.web.control.page import Page
+from gateway.web.control.printer import Printer
 from gateway.web.control.readings import Readings
+from gateway.web.control.released import metrics, released
+from gateway.web.control.turns import OneByOne, Turns
 from gateway.web.metadata import JsonResponse
 from gateway.web.openapi import Operation, document
 
@@ -35,7 +39,10 @@ def control_plane(control: Control, ending: asyncio.Event, keyring: Keyring | No
     `ending`: set when the gateway begins to shut down; `keyring`: None where no keys are asked for, since it is reached
     from this machine only.
     """
-    parts = (Readings(control), Changes(control), Explain(control), Events(control, ending, keyring), Page())
+    printer = Printer(control.repository.path)
+    documents, text = Fresh(partial(released, control, printer)), Fresh(partial(metrics, control, printer))
+    readings, events = Readings(control, documents, text), Events(control, documents, ending, keyring)
+    parts = (readings, Changes(control), Explain(control), events, Page())
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
 
     @cache
@@ -54,7 +61,7 @@ def control_plane(control: Control, ending: asyncio.Event, keyring: Keyring | No
             ClientGone: _gone,
             Exception: _broken,
         },
-        middleware=[Middleware(ControlGuard, keyring)],
+        middleware=[Middleware(OneByOne, Turns()), Middleware(ControlGuard, keyring)],
     )
 
 

@@ -12,10 +12,11 @@ from gateway.errors import Conflict
 from gateway.observing import overview_of
 from gateway.release.overview import Overview
 from gateway.release.state import Event
+from gateway.release.stops import Decision
 from gateway.settings.edit import promoted, reweighted
 from gateway.web.control.asked import NO_REASON, Promotion, Reasoned, Reweighting, asked, caller, origin_of
 from gateway.web.control.documented import decision_document
-from gateway.web.control.documents import DecisionDocument, EditDocument
+from gateway.web.control.documents import EditDocument, OrderDocument
 from gateway.web.control.endpoint import Endpoint
 from gateway.web.metadata import JsonResponse
 from gateway.web.openapi import Operation
@@ -32,7 +33,7 @@ class Changes:
         self._editor = Editor(
             control.configuration,
             control.stops,
-            lambda written: control.reload(written=written),
+            lambda written, note: control.reload(written=written, note=note),
             control.accepting.history,
         )
 
@@ -46,20 +47,20 @@ class Changes:
                     "stop",
                     "Stop the candidate's traffic: once this has answered, no response comes from the candidate.",
                     Reasoned,
-                    DecisionDocument,
+                    OrderDocument,
                 ),
                 self.stop,
             ),
             Endpoint(
-                operation("resume", "Let the candidate have traffic again, as routed.", Reasoned, DecisionDocument),
+                operation("resume", "Let the candidate have traffic again, as routed.", Reasoned, OrderDocument),
                 self.resume,
             ),
             Endpoint(
-                operation("hold", "Hold the ramp at its weight until it is continued.", Reasoned, DecisionDocument),
+                operation("hold", "Hold the ramp at its weight until it is continued.", Reasoned, OrderDocument),
                 partial(self.order, Event.HOLD),
             ),
             Endpoint(
-                operation("continue", "Let a ramp go on that was held or paused.", Reasoned, DecisionDocument),
+                operation("continue", "Let a ramp go on that was held or paused.", Reasoned, OrderDocument),
                 partial(self.order, Event.CONTINUE),
             ),
             Endpoint(
@@ -83,14 +84,14 @@ class Changes:
         decision = await self._control.stop(
             request.path_params["model"], caller(request), body.reason or NO_REASON, origin_of(request)
         )
-        return JsonResponse(decision_document(decision))
+        return self._answer(decision)
 
     async def resume(self, request: Request) -> Response:
         body = await asked(request, Reasoned)
         decision = await self._control.resume(
             request.path_params["model"], caller(request), body.reason or NO_REASON, origin_of(request)
         )
-        return JsonResponse(decision_document(decision))
+        return self._answer(decision)
 
     async def order(self, event: Event, request: Request) -> Response:
         body = await asked(request, Reasoned)
@@ -98,7 +99,12 @@ class Changes:
         decision = self._control.steering.order(
             request.path_params["model"], event, caller(request), body.reason or NO_REASON, origin_of(request)
         )
-        return JsonResponse(decision_document(decision))
+        await self._control.stops.kept()
+        return self._answer(decision)
+
+    def _answer(self, decision: Decision) -> Response:
+        document: OrderDocument = {**decision_document(decision), "on_disk": self._control.stops.on_disk}
+        return JsonResponse(document)
 
     async def promote(self, request: Request) -> Response:
         body = await asked(request, Promotion)
@@ -151,6 +157,7 @@ class Changes:
             "dry_run": body.dry_run,
             "difference": edited.difference,
             "decision": decision_document(edited.decision) if edited.decision else None,
+            "on_disk": self._control.stops.on_disk and self._control.accepting.on_disk,
         }
         return JsonResponse(document)
 

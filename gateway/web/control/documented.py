@@ -6,9 +6,8 @@ from typing import Final
 
 from gateway.control import Control
 from gateway.errors import Outcome, tallied
-from gateway.metrics.data import DataMetrics
 from gateway.metrics.window import quantile_ms
-from gateway.recorded import recorded
+from gateway.recorded import KINDS, dropped
 from gateway.release.account import LN_10
 from gateway.release.evidence import alpha_of
 from gateway.release.forecast import Progress
@@ -156,12 +155,14 @@ def config_document(control: Control) -> ConfigDocument:
         "warnings": list(status.warnings),
         "candidates_closed": status.closed,
         "left_out": _left_out(control.left_out()),
-        "records": _records(recorded(control)),
+        "records": _records(control),
     }
 
 
-def _records(data: DataMetrics) -> RecordsDocument:
-    return {"error": data.error or None, "written": dict(data.written), "dropped": sum(data.dropped.values())}
+def _records(control: Control) -> RecordsDocument:
+    journal, kinds = control.records.journal, KINDS
+    written = {kinds[stream]: count for stream, count in journal.written.items()}
+    return {"error": journal.error or None, "written": written, "dropped": sum(dropped(control).values())}
 
 
 def _left_out(left_out: Mapping[tuple[str, int], str]) -> list[LeftOutDocument]:

@@ -24,6 +24,12 @@ class DecisionDocument(TypedDict):
     evidence: dict[str, Any]
 
 
+class OrderDocument(DecisionDocument):
+    """What an order has come to, in force now. `on_disk`: false where a restart would not know of it yet."""
+
+    on_disk: bool
+
+
 class RouteDocument(TypedDict):
     """One route's weight as configured, and as it is now."""
 
@@ -182,13 +188,17 @@ class ExplanationDocument(TypedDict):
 
 
 class EditDocument(TypedDict):
-    """An edit of the routing file. `decision` is None where nothing was changed, as in a dry run."""
+    """An edit of the routing file. `decision` is None where nothing was changed, as in a dry run.
+
+    `on_disk`: false where a restart would not know of it yet.
+    """
 
     model: str
     action: str
     dry_run: bool
     difference: str
     decision: DecisionDocument | None
+    on_disk: bool
 
 
 class HealthDocument(TypedDict):

@@ -12,8 +12,8 @@ One loop looks for all clients, and only while there are any. Source: WHATWG HTM
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -23,14 +23,14 @@ from starlette.responses import Response, StreamingResponse
 from gateway.control import Control
 from gateway.errors import Overloaded
 from gateway.identity.keyring import Identity, Keyring
-from gateway.observing import overview
 from gateway.release.stops import Decision
 from gateway.tasks import persistent
 from gateway.web.callers import identity_in
 from gateway.web.control.documented import config_document, decision_document
-from gateway.web.control.documented import release_document as released
-from gateway.web.control.documents import ConfigDocument, ReleaseDocument
+from gateway.web.control.documents import ConfigDocument
 from gateway.web.control.endpoint import Endpoint
+from gateway.web.control.fresh import Fresh
+from gateway.web.control.released import Released, array_of, beside
 from gateway.web.openapi import Operation
 
 LOOK_S: Final = 0.05
@@ -45,43 +45,38 @@ KEY_ENDED: Final = "the API key has been revoked or has expired"
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the clients have been told."""
+    """What the clients have been told. `live_s`: when the releases were looked at."""
 
-    releases: dict[str, ReleaseDocument]
+    releases: Released
     config: ConfigDocument
     decisions: list[Decision]
     live_s: float
 
 
-def look(control: Control, before: Seen | None, now_s: float) -> Seen:
-    """The state now. The releases' figures cost the most: read when it is time, or something was decided."""
-    config, decisions = config_document(control), control.stops.decisions
-    if before and now_s - before.live_s < LIVE_S and config == before.config and decisions is before.decisions:
-        return before
-    releases = {release.model: released(release) for release in overview(control)}
-    return Seen(releases, config, decisions, now_s)
-
-
-def changes(before: Seen, now: Seen, time_ns: int) -> Iterator[tuple[str, Any]]:
-    """The events, by name, that lead from `before` to `now`."""
-    if now is before:
-        return
+def told(before: Seen, now: Seen) -> Iterator[bytes]:
+    """The messages of decisions and configurations since."""
     if now.decisions is not before.decisions:
         last = before.decisions[-1].sequence if before.decisions else 0
-        yield from (("decision", decision_document(one)) for one in now.decisions if one.sequence > last)
+        yield from (message("decision", decision_document(one)) for one in now.decisions if one.sequence > last)
     if now.config != before.config:
-        yield "config", now.config
+        yield message("config", now.config)
+
+
+def live(before: Seen, now: Seen, time_ns: int) -> Iterator[bytes]:
+    """The message of the releases' figures."""
     if now.releases.keys() != before.releases.keys():
-        yield "snapshot", snapshot(now, time_ns)
+        yield snapshot(now, time_ns)
     else:
         changed = [release for name, release in now.releases.items() if release != before.releases[name]]
-        yield "live", {"time_ns": time_ns, "releases": changed}
+        yield message("live", {"time_ns": time_ns, "releases": orjson.Fragment(array_of(changed))})
 
 
-def snapshot(seen: Seen, time_ns: int) -> dict[str, Any]:
+def snapshot(seen: Seen, time_ns: int) -> bytes:
     """Everything that a console shows."""
     decisions = [decision_document(decision) for decision in reversed(seen.decisions[-RECENT:])]
-    return {"time_ns": time_ns, "releases": [*seen.releases.values()], "config": seen.config, "decisions": decisions}
+    releases = orjson.Fragment(array_of(seen.releases.values()))
+    everything = {"time_ns": time_ns, "releases": releases, "config": seen.config, "decisions": decisions}
+    return message("snapshot", everything)
 
 
 def message(name: str, data: Any) -> bytes:
@@ -119,8 +114,11 @@ class Client:
 class Events:
     """The endpoint and the loop behind it. `ending`: set when the gateway begins to shut down."""
 
-    def __init__(self, control: Control, ending: asyncio.Event, keyring: Keyring | None) -> None:
+    def __init__(
+        self, control: Control, released: Fresh[Released], ending: asyncio.Event, keyring: Keyring | None
+    ) -> None:
         self._control = control
+        self._released = released
         self._ending = ending
         self._keyring = keyring
         self._clients: set[Client] = set()
@@ -142,30 +140,47 @@ class Events:
         )
 
     async def _follow(self, identity: Identity | None) -> AsyncIterator[bytes]:
-        client = Client(identity)
-        seen = look(self._control, None, time.monotonic())
-        client.tell(message("snapshot", snapshot(seen, time.time_ns())))
-        self._clients.add(client)
-        if self._loop is None or self._loop.done():
-            told = persistent("telling clients of events", lambda: self._tell(seen))
-            self._loop = asyncio.get_running_loop().create_task(told)
+        client, seen = Client(identity), self._seen()
+        self._clients.add(client)  # what is decided from now on follows the snapshot
         try:
+            seen = replace(seen, releases=await self._released.get())
+            if self._loop is None or self._loop.done():
+                telling = persistent("telling clients of events", lambda: self._tell(seen))
+                self._loop = asyncio.get_running_loop().create_task(telling)
+            yield await beside(snapshot, seen, time.time_ns())
             async for one in client.messages():
                 yield one
         finally:
             self._clients.discard(client)
 
     async def _tell(self, seen: Seen) -> None:
+        looking: asyncio.Task[Released] | None = None
+        due = False  # before its time, since something was decided
         while self._clients and not self._ending.is_set():
             self._let_go_without_key()
-            now = look(self._control, seen, time.monotonic())
-            messages = [message(name, data) for name, data in changes(seen, now, time.time_ns())]
-            self._clients -= {client for client in self._clients if not client.tell(*messages)}
+            now = replace(self._seen(), releases=seen.releases, live_s=seen.live_s)
+            self._send(told(seen, now))
+            due |= now.decisions is not seen.decisions or now.config != seen.config
+            if looking is None and (due or time.monotonic() - seen.live_s >= LIVE_S):
+                due = False
+                looking = asyncio.get_running_loop().create_task(self._released.get())
+            if looking is not None and looking.done():
+                before, now = now, replace(now, releases=looking.result(), live_s=time.monotonic())
+                self._send(await beside(lambda b, n: [*live(b, n, time.time_ns())], before, now))
+                looking = None
             seen = now
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), LOOK_S)
         for client in self._clients:
             client.end(SHUTTING_DOWN)
+
+    def _seen(self) -> Seen:
+        """What costs nothing to look at."""
+        return Seen({}, config_document(self._control), self._control.stops.decisions, time.monotonic())
+
+    def _send(self, messages: Iterable[bytes]) -> None:
+        once = [*messages]
+        self._clients -= {client for client in self._clients if not client.tell(*once)}
 
     def _let_go_without_key(self) -> None:
         for client in list(self._clients):

@@ -1,5 +1,7 @@
 """Who gets what, now: a request that someone thinks of, under the weights and stops in force."""
 
+import asyncio
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -37,9 +39,10 @@ class Explain:
     async def explain(self, request: Request) -> Response:
         body = await asked(request, Imagined)
         overview = overview_of(self._control, body.model)
+        modality = body.modality or await asyncio.to_thread(self._control.configuration.modality, body.model)
         attributes = Attributes(
             body.customer,
-            body.modality or self._control.configuration.modality(body.model),
+            modality,
             {name.lower(): value for name, value in body.headers.items()},
             body.parameters,
         )

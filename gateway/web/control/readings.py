@@ -1,23 +1,22 @@
 """What can be read: health, metrics, releases, the configuration, the decisions. Nothing here changes anything."""
 
-import asyncio
 import os
 from typing import Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, PlatformCollector, ProcessCollector
-from prometheus_client.exposition import generate_latest
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.control import Control
 from gateway.errors import InvalidRequest, NotReady
-from gateway.metrics.prometheus import GatewayCollector
-from gateway.observing import observe, overview, overview_of
-from gateway.recorded import Labels
+from gateway.observing import overview_of
 from gateway.release.stops import SHOWN
 from gateway.web.control.documented import config_document, decision_document, release_document
 from gateway.web.control.documents import ConfigDocument, DecisionDocument, HealthDocument, ReleaseDocument
 from gateway.web.control.endpoint import Endpoint
+from gateway.web.control.fresh import Fresh
+from gateway.web.control.released import Released, array_of, beside
 from gateway.web.metadata import JsonResponse
 from gateway.web.openapi import Operation, Parameter
 
@@ -28,14 +27,10 @@ MODEL: Final = Parameter("model", "Only those of this model.")
 class Readings:
     """The endpoints that read."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, released: Fresh[Released], metrics: Fresh[bytes]) -> None:
         self._control = control
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._labels = Labels(control.repository)
-        self._seen = observe(control, self._labels)
-        self._registry.register(GatewayCollector(lambda: self._seen))
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
+        self._released = released
+        self._metrics = metrics
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -80,13 +75,10 @@ class Readings:
         return JsonResponse({"healthy": True, "pid": os.getpid(), "workers": fleet.size, "serving": serving})
 
     async def metrics(self, request: Request) -> Response:
-        self._seen = observe(self._control, self._labels)
-        # the text of a thousand models takes seconds, in which control must do its work
-        text = await asyncio.to_thread(generate_latest, self._registry)
-        return Response(text, media_type=CONTENT_TYPE_LATEST)
+        return Response(await self._metrics.get(), media_type=CONTENT_TYPE_LATEST)
 
     async def releases(self, request: Request) -> Response:
-        return JsonResponse([release_document(release) for release in overview(self._control)])
+        return Response(array_of((await self._released.get()).values()), media_type=JsonResponse.media_type)
 
     async def release(self, request: Request) -> Response:
         return JsonResponse(release_document(overview_of(self._control, request.path_params["model"])))
@@ -97,7 +89,8 @@ class Readings:
     async def decisions(self, request: Request) -> Response:
         model, limit = request.query_params.get("model"), _limit(request.query_params.get("limit"))
         decisions = [one for one in reversed(self._control.stops.decisions) if model in (None, one.model)]
-        return JsonResponse([decision_document(decision) for decision in decisions[:limit]])
+        texts = await beside(lambda: [orjson.dumps(decision_document(one)) for one in decisions[:limit]])
+        return Response(array_of(texts), media_type=JsonResponse.media_type)
 
 
 def _limit(text: str | None) -> int:

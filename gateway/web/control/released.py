@@ -1,0 +1,39 @@
+"""Pages of all releases: gathered on control's loop in slices, made elsewhere, once for all who ask meanwhile."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from gateway.control import Control
+from gateway.observing import gathered, observe
+from gateway.priority import go_ahead
+from gateway.web.control.printer import Documents, Metrics, Printer
+
+Released = Mapping[str, bytes]  # by model
+T = TypeVar("T")
+_PAGES: Final = ThreadPoolExecutor(1, "pages", initializer=go_ahead)
+
+
+async def beside(make: Callable[..., T], *given: object) -> T:
+    """What `make` gives, in the one thread that waits for pages and makes small ones."""
+    return await asyncio.get_running_loop().run_in_executor(_PAGES, make, *given)
+
+
+async def released(control: Control, printer: Printer) -> Released:
+    """The releases as they are now."""
+    seen = await gathered(control)
+    made: Released = await beside(printer.printed, Documents(), seen.releases)
+    return made
+
+
+async def metrics(control: Control, printer: Printer) -> bytes:
+    """The text for Prometheus."""
+    seen = await gathered(control, versions=True)
+    text: bytes = await beside(lambda: printer.printed(Metrics(observe(control)), [*seen.releases, *seen.versions]))
+    return text
+
+
+def array_of(documents: Iterable[bytes]) -> bytes:
+    """A JSON array."""
+    return b"[" + b",".join(documents) + b"]"

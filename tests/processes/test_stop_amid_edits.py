@@ -1,0 +1,144 @@
+"""After a stop has returned no candidate of the model answers until a resume, whatever edit is under way."""
+
+import os
+import random
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from loadtests.client import Client, Seen
+from tests.processes.flawed import gateway, order, release, requests, until, workers
+from tests.processes.test_reload import config, edit, routing
+from tests.running import GatewayProcess
+
+ROUNDS = 10
+BUSY_S = 0.3
+NONE = "models: {flawed: {stable: 1}}\n"
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[GatewayProcess]:
+    """With versions 3 and 4 that are as good as 2."""
+    running = gateway(folder)
+    for version in "34":
+        shutil.copytree(folder / "models" / "flawed" / "2", folder / "models" / "flawed" / version)
+    with running:
+        yield running
+
+
+@contextmanager
+def often_busy(pid: int) -> Iterator[None]:
+    """The worker's loop does nothing for BUSY_S, again and again, as during long runs on it."""
+    over = threading.Event()
+
+    def suspend() -> None:
+        with suppress(ProcessLookupError):
+            while not over.wait(0.06):
+                os.kill(pid, signal.SIGSTOP)
+                over.wait(BUSY_S)
+                os.kill(pid, signal.SIGCONT)
+
+    thread = threading.Thread(target=suspend)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def keep(client: Client, seconds: float, seen: Seen) -> None:
+    """Send as fast as answers come, without waiting for a worker that is busy at the end."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        client.send()
+        for answer in client.there():
+            seen.add(answer)
+        time.sleep(0.001)
+
+
+def asking(running: GatewayProcess) -> Client:
+    """Idle connections to a worker that is busy may be closed."""
+    return Client(("127.0.0.1", running.port), 16, requests(1.0), reconnect=True)
+
+
+def settled(running: GatewayProcess, text: str) -> None:
+    """The text is in force in all workers."""
+    file = running.config.parent / "routing.yaml"
+    assert file.read_text() == text
+    candidate = next((number for number in (2, 3, 4) if f"candidate: {number}" in text), None)
+    until(lambda: release(running)["candidate"] == candidate, "the edit is read")
+    until(lambda: config(running)["acknowledged"] == 2, "both workers follow")
+
+
+@pytest.mark.slow
+def test_no_late_answer_at_whatever_moment_of_an_edit_it_is_stopped(tmp_path: Path) -> None:
+    chance = random.Random(13)
+    before, after = Seen(), Seen()
+    with started(tmp_path) as running, asking(running) as client:
+        with often_busy(workers(running)[0]):
+            for number in range(ROUNDS):
+                text = routing(candidate=3 - number % 2)
+                edit(running, text)
+                keep(client, chance.uniform(0, 1.5), before)
+                assert order(running, "stop").status_code == 200
+                for answer in client.there():  # sent before the stop had returned
+                    before.add(answer)
+                keep(client, 0.6, after)
+                settled(running, text)
+                keep(client, 0.05, after)
+                assert order(running, "resume").status_code == 200
+        client.rest()
+    assert before.variants["candidate"] > 0
+    assert after.variants["candidate"] == 0
+    assert after.variants["stable"] > 0
+    assert not before.failures + after.failures
+
+
+@pytest.mark.slow
+def test_a_stop_while_the_candidate_is_taken_out_stops_the_worker_that_has_not_followed(tmp_path: Path) -> None:
+    after = Seen()
+    with started(tmp_path) as running, asking(running) as client:
+        keep(client, 0.2, Seen())
+        with often_busy(workers(running)[0]):
+            for text in (NONE, routing()) * 2:
+                edit(running, text)
+                until(lambda: (release(running)["candidate"] is None) is (text == NONE), "it is read")  # noqa: B023
+                stopped = order(running, "stop")
+                if text == NONE:  # 409 where both have followed by then
+                    assert stopped.status_code in (200, 409), stopped.text
+                    client.there()
+                    keep(client, 0.5, after)
+                settled(running, text)
+                order(running, "resume")
+        client.rest()
+    assert after.variants["stable"] > 0
+    assert after.variants["candidate"] == 0
+
+
+@pytest.mark.slow
+def test_a_stop_reaches_the_candidate_of_a_text_that_is_not_read_yet(tmp_path: Path) -> None:
+    with started(tmp_path) as running:
+        text = routing(candidate=3)
+        edit(running, text)
+        assert order(running, "stop").json()["candidate"] == 2
+        settled(running, text)
+        assert release(running)["stopped"]
+        assert "(its edit was under way)" in release(running)["stop"]["reason"]
+        assert order(running, "resume").status_code == 200
+        text = routing(candidate=2, weight=40)
+        edit(running, text)
+        settled(running, text)
+        assert release(running)["stopped"], "2 was stopped, and no one has resumed it"
+        assert order(running, "resume").status_code == 200
+        assert order(running, "stop").status_code == 200
+        text = routing(candidate=4, weight=30)
+        edit(running, text)
+        settled(running, text)
+        assert not release(running)["stopped"], "an order that was given after the stop"
