@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import math
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from enum import StrEnum
 from multiprocessing.connection import Connection
 
@@ -21,6 +23,14 @@ class WorkerState(StrEnum):
     DEAD = "dead"
 
 
+@dataclass(frozen=True, slots=True)
+class Obituary:
+    """What a worker was at when it died: the version that it was loading, and the candidates that ran."""
+
+    loading: tuple[str, int] | None = None
+    running: tuple[tuple[str, int], ...] = ()
+
+
 class Member:
     """One worker process as control sees it."""
 
@@ -30,7 +40,11 @@ class Member:
         self.pipe = pipe
         self.plan = plan
         self.state = WorkerState.STARTING
-        self.waiting: dict[int, asyncio.Future[str]] = {}
+        self.waiting: dict[int, asyncio.Future[str | None]] = {}  # None: it has died
+        self.ready_s = math.inf  # when it began to serve, on the monotonic clock
+        self.given_up = ""  # why it is being ended: nothing is asked of it any more
+        self.overdue = False  # it is ended since it loads a version for too long
+        self.obituary = Obituary()
         self.left_out: Mapping[tuple[str, int], str] = {}
         self.runs_on: Mapping[tuple[str, int], RunsOn] = {}
         self._mouth = ThreadPoolExecutor(1, f"to-worker-{index}")
@@ -40,6 +54,17 @@ class Member:
         with contextlib.suppress(RuntimeError):  # it has died since it asked
             self._mouth.submit(self._send, word)
 
+    @property
+    def follows(self) -> bool:
+        """Whether it takes orders: from the moment on that it is warm."""
+        return self.state in (WorkerState.WARM, WorkerState.READY) and not self.given_up
+
+    def expect_nothing(self) -> None:
+        """It will not answer."""
+        for answer in self.waiting.values():
+            if not answer.done():
+                answer.set_result(None)
+
     def hang_up(self) -> None:
         """The process has died."""
         self.pipe.close()
@@ -48,3 +73,14 @@ class Member:
     def _send(self, word: "Start | Heard") -> None:
         with contextlib.suppress(OSError, ValueError):  # it has died, which is heard elsewhere
             self.pipe.send(word)
+
+
+def left_out(members: Iterable[Member]) -> dict[tuple[str, int], str]:
+    """The versions that some of them could not load, and why."""
+    return {key: why for member in members for key, why in member.left_out.items()}
+
+
+def runs_on(members: Iterable[Member], key: tuple[str, int]) -> RunsOn | None:
+    """What runs the version, in the worker that has most to complain of; None where none serves it."""
+    found = [member.runs_on.get(key) for member in members]
+    return max(filter(None, found), key=lambda one: len(one.warning), default=None)

@@ -32,7 +32,7 @@ def opened(settings: GatewaySettings) -> Opening:
     """For a thread. Raises SettingsError where the file is refused and nothing is remembered, ValueError for stops."""
     state = Path(settings.state)
     repository = Repository(Path(settings.models.path))
-    configuration = Configuration(Path(settings.routing), repository)
+    configuration = Configuration(Path(settings.routing), repository, load_timeout_s=settings.models.load_timeout)
     stops = Stops(state)
     try:
         accepting = Accepting(state, repository, stops, str(configuration.path))

@@ -19,13 +19,13 @@ from gateway.control import Control
 from gateway.errors import SettingsError
 from gateway.identity.keyring import Keyring
 from gateway.identity.tls import Tls, serving
+from gateway.listener import listener
 from gateway.opening import opened
 from gateway.orphans import Orphans
 from gateway.priority import give_way_when_wild, go_ahead, go_first
 from gateway.settings.gateway_settings import GatewaySettings, ServerSettings, TlsSettings
 from gateway.web.control.app import control_plane
 from gateway.web.patience import PatientConnection
-from gateway.worker import listener
 
 TICK_S: Final = 0.05
 WATCH_S: Final = 0.1
@@ -110,6 +110,7 @@ class _Supervisor:
                 await asked
             starting.cancel()
         finally:
+            self._control.end_trials()
             await self._control.fleet.stop(self._settings.server.drain, self._hurry)
             for task in tasks:
                 task.cancel()
