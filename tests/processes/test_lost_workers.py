@@ -17,7 +17,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.processes.flawed import ROUTING, body, gateway, kill, metric, release, until, workers
+from tests.processes.flawed import ROUTING, body, command_of, gateway, kill, metric, release, until, workers
 from tests.processes.test_reload import config, edit, in_force, routing, scratch, shares
 from tests.running import GatewayProcess
 from tests.serving.onnx_models import crashing, doubling, endless, looping, place, trapping
@@ -234,13 +234,6 @@ def test_a_trial_ends_with_the_gateway_that_is_killed(tmp_path: Path) -> None:
 def children(pid: int) -> list[int]:
     files = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for file in files for child in file.read_text().split()]
-
-
-def command_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
 
 
 # --- a worker that shows no sign of life
