@@ -1,6 +1,7 @@
 """The routing file as an order: watched, validated whole, tried in a scratch process. Nothing runs differently yet."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
@@ -10,14 +11,17 @@ from typing import Final
 
 from gateway.errors import SettingsError
 from gateway.release.snapshot import Snapshot, Standing, snapshot, standing
+from gateway.serving.contents import Contents
 from gateway.serving.repository import Repository
-from gateway.serving.scratch import Trial, Verdict, try_versions
+from gateway.serving.scratch import Trial, Verdict
+from gateway.serving.trials import Trials
 from gateway.settings.routing_settings import RoutingSettings
 from gateway.settings.warnings import routing_warnings
 
 log: Final = logging.getLogger("gateway.configuration")
 MOST_TOLD: Final = 50  # warnings in the log at once
 STILL_S: Final = 0.2  # a file that has moved within that time may be half written
+OVERTAKEN: Final = "the routing file has been edited while this was being tried"
 Key = tuple[str, int]  # a model and a version
 Fingerprint = tuple[Snapshot, tuple[tuple[str, tuple[int, ...]], ...]]  # the file, and the models' folders
 
@@ -37,10 +41,17 @@ class Status:
 
 
 class Configuration:
-    """The file at `path` and the versions that it names. `clock`: monotonic seconds."""
+    """The file at `path` and the versions that it names. `clock`: monotonic seconds. `load_timeout_s`: for a trial."""
 
-    def __init__(self, path: Path, repository: Repository, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: Path,
+        repository: Repository,
+        clock: Callable[[], float] = time.monotonic,
+        load_timeout_s: float = math.inf,
+    ) -> None:
         self.path = path
+        self.trying = Trials(Contents(repository.path), load_timeout_s)
         self._repository = repository
         self._told: frozenset[str] = frozenset()
         self._clock = clock
@@ -119,8 +130,10 @@ class Configuration:
         ]
 
     def try_out(self, trials: list[Trial], named: AbstractSet[str]) -> list[Verdict]:
-        """The verdicts, from a scratch process: for a thread. Raises SettingsError where one of `named` is broken."""
-        verdicts = list(try_versions(self._repository.path, trials))
+        """The verdicts, from a scratch process: for a thread. Raises SettingsError where one of `named` is broken,
+        ModelUnavailable where the file has been edited meanwhile: what is tried is not wanted any more, and may hang.
+        """
+        verdicts = self.trying.run(trials, lambda: OVERTAKEN if self.changed() else "")
         broken = [
             f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.error}"
             for verdict in verdicts

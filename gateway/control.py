@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,10 +12,11 @@ from gateway.errors import Conflict, GatewayError, NotFound, SettingsError
 from gateway.fence import sends_over
 from gateway.fleet import Fleet
 from gateway.identity.rates import new_book
-from gateway.killers import Killers
-from gateway.member import WorkerState
+from gateway.member import WorkerState, left_out, runs_on
 from gateway.opening import Opening
-from gateway.orders import Commit, Discard, Plan, Prepare, RunsOn, Start
+from gateway.orders import Commit, Discard, Plan, RunsOn, Start
+from gateway.plans import Plans, without_lost
+from gateway.preparing import prepared
 from gateway.priority import go_first
 from gateway.recording import Recording
 from gateway.release.disk import Disk, DiskSilent
@@ -23,6 +24,8 @@ from gateway.release.resolve import Resolved
 from gateway.release.snapshot import Standing
 from gateway.release.stops import Decision
 from gateway.routing.release import Compiled, Release
+from gateway.serving.scratch import Verdict
+from gateway.serving.trials import harmful
 from gateway.settings.gateway_settings import GatewaySettings
 from gateway.settings.routing_settings import ReleaseSettings
 from gateway.shm.leftovers import remove_leftovers
@@ -34,6 +37,7 @@ from gateway.steering import Steering
 from gateway.stopping import UNKNOWN, Stopping
 from gateway.tripping import Tripping
 from gateway.upkeep import Upkeep
+from gateway.watchdog import Watchdog
 from gateway.wishes import Wishes
 
 LOOKED_WITHIN_S: Final = 0.2
@@ -71,12 +75,14 @@ class Control:
         self._tripping = Tripping(state, self.board, self.releases, self.stops, opening.inherited, stop)
         self._changing = asyncio.Lock()
         self._eye = Disk("look", LOOKED_WITHIN_S, go_first)
-        self._killers = Killers(self.configuration)
-        plan = self._plan(1, opening.resolved, {})
-        wishes = Wishes(self, self._changing)
-        self.fleet: Fleet = Fleet(
-            workers, plan, self._start_of, wishes.grant, lambda _: self._killers.look_for(self.fleet)
-        )
+        contents, stop = self.configuration.trying.contents, self.stopping.stop
+        self.watchdog = Watchdog(settings, contents, stop, self.board, self.scoreboard, self.versions)
+        self._plans = Plans(self.versions, self.releases, self.board, self.stops)
+        plan = self._plans.make(1, opening.resolved)
+        self._wishes = Wishes(self, self._changing)
+        watched = self.watchdog.died, self.watchdog.autopsy
+        self.fleet: Fleet = Fleet(workers, plan, self._start_of, self._wishes.grant, *watched)
+        self.watchdog.watch(self.fleet)
         self.upkeep = Upkeep(self.fleet, self.scoreboard, self.versions, self.releases)
         self.steering.configure(self.served)
         self.board.publish(1)
@@ -86,6 +92,7 @@ class Control:
         self.records.journal.start()
         if known := bool(self.accepting.memory):  # else a file that names nothing that loads would be remembered
             await self._accept_first()
+        await self.watchdog.killers.begin(self.fleet.plan)
         self.fleet.start()
         ready = asyncio.get_running_loop().create_task(self.fleet.ready.wait())
         await asyncio.wait((ready, self.fleet.failed), return_when=asyncio.FIRST_COMPLETED)
@@ -94,12 +101,18 @@ class Control:
             raise SettingsError(str(self.configuration.path), [self.fleet.failed.result()])
         if not known:
             await self._accept_first()
+        self.watchdog.killers.began()
         self.board.serve()
 
     async def _accept_first(self) -> None:
         async with self._changing:
             if self._first is not None and self.fleet.plan.generation == 1:  # else an edit has come before it
                 await self.accepting.accept(self._first)
+
+    def end_trials(self) -> None:
+        """Nothing that is being tried is waited for: the gateway ends."""
+        self.watchdog.killers.close()
+        self.configuration.trying.end("the gateway ends")
 
     def close(self) -> None:
         """Write what is left of the records and decisions, and take the memory files away."""
@@ -114,7 +127,10 @@ class Control:
         """Make what a worker's breaker has stopped known to all, and show that control lives and does its work."""
         self._tripping.tick(self.served)
         self.steering.tick()
-        self.upkeep.tick(self._changing.locked())
+        self.upkeep.tick(self._changing.locked() or self.fleet.changing.locked())
+        self.watchdog.heartbeats.tick()
+        if self.fleet.ready.is_set():
+            self._wishes.bring_in(self.watchdog.killers.take_slow())
         self.board.beat()
 
     async def stop(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
@@ -166,9 +182,11 @@ class Control:
                     return
                 judged = await asyncio.to_thread(self.accepting.judge, now, self.served.keys())
                 self.stopping.expect(began, now, judged.resolved.routing.models)
-                trials = await asyncio.to_thread(self.configuration.trials, judged.resolved.routing, self._loaded())
-                await asyncio.to_thread(self.configuration.try_out, trials, judged.resolved.named)
-                await self._publish(judged, note if now.content == written else None)
+                trials = await asyncio.to_thread(
+                    self.configuration.trials, judged.resolved.routing, self.fleet.loaded()
+                )
+                verdicts = await asyncio.to_thread(self.configuration.try_out, trials, judged.resolved.named)
+                await self._publish(judged, verdicts, note if now.content == written else None)
                 await asyncio.to_thread(self.configuration.warn, judged.accepted.routing)
             except Exception as error:  # whatever is in the file, the next edit must find someone who reads it
                 if not isinstance(error, GatewayError):
@@ -183,12 +201,11 @@ class Control:
 
     def left_out(self) -> dict[Key, str]:
         """The versions that some worker could not load, and why."""
-        return {key: why for member in self.fleet.members.values() for key, why in member.left_out.items()}
+        return left_out(self.fleet.members.values()) | dict(self.fleet.plan.left_out)
 
     def runs_on(self, name: str, version: int) -> RunsOn | None:
         """What runs the version, in the worker that has most to complain of; None where none serves it."""
-        found = [member.runs_on.get((name, version)) for member in self.fleet.members.values()]
-        return max(filter(None, found), key=lambda one: len(one.warning), default=None)
+        return runs_on(self.fleet.members.values(), (name, version))
 
     def release(self, name: str) -> Release:
         """The rules in force for a model, under the weights in force; raises NotFound."""
@@ -227,59 +244,41 @@ class Control:
         if not await self.stops.kept():
             log.error("what was decided on '%s' is in force, but not on disk: a restart would undo it", name)
 
-    def take_in(self, resolved: Resolved) -> Plan:
-        """Another model beside those in force, which no worker serves yet."""
-        before = self.fleet.plan
-        plan = self._plan(before.generation, resolved, before.left_out)
-        self.fleet.plan, self.served = plan, resolved.routing.models
+    def take_in(self, name: str, resolved: Resolved, left_out: Mapping[Key, str]) -> Plan:
+        """A model that is to be loaded anew, perhaps beside those in force."""
+        self.fleet.plan = plan = self._plans.loading(name, self.fleet.plan, resolved, left_out)
+        self.served = resolved.routing.models
         self.steering.configure(self.served)
         return plan
 
-    def _plan(self, generation: int, resolved: Resolved, left_out: Mapping[Key, str]) -> Plan:
-        """What to serve, with a slot for everything in it. Stops are on the board before anyone reads the plan."""
-        versions: dict[Key, int] = {}
-        release_slots: dict[Key, int] = {}
-        for name, settings in sorted(resolved.routing.models.items()):
-            versions[name, settings.stable] = self.versions.of(name, settings.stable)
-            if settings.candidate is not None:
-                key = name, settings.candidate
-                versions[key] = self.versions.of(*key)
-                slot = release_slots[key] = self.releases.of(*key)
-                if self.stops.stopped(*key) is not None:
-                    self.board.stop(slot)
-        return Plan(generation, resolved.routing, versions, release_slots, dict(left_out), resolved.named)
-
-    async def _publish(self, judged: Judged, note: Callable[[], object] | None) -> None:
+    async def _publish(self, judged: Judged, verdicts: Sequence[Verdict], note: Callable[[], object] | None) -> None:
         """First every worker loads, then every worker swaps; where one cannot load, none swaps.
 
         Control's view leads: before the first worker swaps, a stop, the guards and the breaker know what it will serve.
         """
-        served = judged.resolved.routing.models
-        plan = self._plan(self.fleet.plan.generation + 1, judged.resolved, {})
-        members = self.fleet.ready_members()
-        errors = await self.fleet.order(lambda order: Prepare(order, plan), members)
-        if errors := errors or self.accepting.overtaken(judged):
-            await self.fleet.order(Discard, members)
-            raise SettingsError(str(self.configuration.path), errors)
-        self.fleet.plan, self.served = plan, served
-        self.steering.close_changed(served)
-        self.steering.lead(served)
-        await self.accepting.accept(judged, note)
-        errors = await self.fleet.order(Commit, members)
-        self.fleet.replace_all_but(members)
-        self.steering.open_routes()
-        for member in members:
-            member.plan = plan
-        self.board.publish(plan.generation)
-        if errors:
-            raise SettingsError(str(self.configuration.path), errors)
-
-    def _loaded(self) -> set[Key]:
-        return set(self.fleet.plan.versions) - set(self.left_out()) - set(self.fleet.plan.left_out)
+        served, source = judged.resolved.routing.models, str(self.configuration.path)
+        plan = self._plans.make(self.fleet.plan.generation + 1, judged.resolved, harmful(verdicts))
+        async with prepared(self.fleet, plan, source, loads=bool(verdicts)) as members:
+            if errors := self.accepting.overtaken(judged):
+                await self.fleet.order(Discard, members)
+                raise SettingsError(source, errors)
+            self.fleet.plan, self.served = plan, served
+            self.steering.close_changed(served)
+            self.steering.lead(served)
+            await self.accepting.accept(judged, note)
+            errors = await self.fleet.order(Commit, members)
+            self.steering.open_routes()
+            for member in members:
+                member.plan = plan
+            self.board.publish(plan.generation)
+            if errors:
+                raise SettingsError(source, errors)
 
     def _start_of(self, index: int, plan: Plan) -> Start:
-        self.board.begin(index, self.releases.slots())
-        self.scoreboard.begin(index, self.versions.slots())
+        self.board.begin(index, self.releases.used())
+        self.scoreboard.begin(index, self.versions.used())
         switchboard, scoreboard = self.board.segment.path, self.scoreboard.segment.path
         rings, keys = self.records.rings[index], self.records.keys
+        if self.fleet.ready.is_set() and not self.fleet.ready_members():
+            plan = without_lost(plan)
         return Start(index, self.fleet.size, self._settings, self._port, switchboard, scoreboard, rings, keys, plan)

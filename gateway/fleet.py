@@ -1,16 +1,16 @@
 """The worker processes: starts them, hears them, replaces those that die, gives orders to all of them at once."""
 
 import asyncio
-import itertools
 import logging
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import Any, Final
 
-from gateway.member import Member, WorkerState, launched
+from gateway.member import Member, Obituary, WorkerState, launched, left_out
+from gateway.ordering import Orders
 from gateway.orders import (
     Done,
     Failed,
@@ -25,24 +25,22 @@ from gateway.orders import (
     Wish,
 )
 from gateway.priority import hurried
+from gateway.shutdown import end_all, send_signal
 from gateway.tasks import persistent
 
-BACK_OFF_S: Final = (
-    0.0,
-    0.1,
-    0.5,
-    1.0,
-    2.0,
-    5.0,
-)  # after so many deaths in a row without ever being ready
-ORDER_WITHIN_S: Final = 600.0  # loading large models takes long
+FIRST_PAUSE_S: Final = 0.1  # before a worker is started that has died early twice in a row; twice as long each time
+LONGEST_PAUSE_S: Final = 5.0
+EARLY_S: Final = 10.0  # after it began to serve: a death until then counts as one of a row
 GIVEN_UP: Final = 2  # deaths of a worker that has never been warm: the others then listen without it
 WAIT_FACTOR: Final = 3  # how much longer than the first another worker may take to be warm, and the others wait
 WAIT_LEAST_S: Final = 15.0
+Key = tuple[str, int]  # a model and a version
 log: Final = logging.getLogger("gateway.fleet")
 
 StartOf = Callable[[int, Plan], Start]
 OnWish = Callable[[Wish], "asyncio.Future[str]"]
+OnDeath = Callable[[Member, int], Awaitable[bool]]  # with the exit code; whether what killed it is out of the way now
+Autopsy = Callable[[Member], Obituary]
 
 
 class Fleet:
@@ -54,7 +52,9 @@ class Fleet:
     `failed` is set when a worker says that it cannot serve before any has been ready: no other could either.
     """
 
-    def __init__(self, size: int, plan: Plan, start_of: StartOf, on_wish: OnWish, on_death: Callable[[Member], None]):
+    def __init__(
+        self, size: int, plan: Plan, start_of: StartOf, on_wish: OnWish, on_death: OnDeath, autopsy: Autopsy
+    ) -> None:
         self.size = size
         self.plan = plan
         self.restarts = 0
@@ -64,7 +64,10 @@ class Fleet:
         self._start_of = start_of
         self._on_wish = on_wish
         self._on_death = on_death
-        self._orders = itertools.count(1)
+        self._autopsy = autopsy
+        self._orders = Orders()
+        self.changing = asyncio.Lock()  # while an order is given that changes what is served
+        self.killed: Counter[str] = Counter()  # by this process, by what for
         self._deaths = [0] * size
         self._stopping = False
         self._open = False  # those that are warm listen
@@ -103,55 +106,50 @@ class Fleet:
     def kill(self, indices: Iterable[int]) -> None:
         """End these workers at once; new ones take their places."""
         for index in indices:
-            _signal(self.members[index].process, signal.SIGKILL)
+            send_signal(self.members[index].process, signal.SIGKILL)
 
     def ready_members(self) -> list[Member]:
         """Those that serve."""
         return [member for member in self.members.values() if member.state is WorkerState.READY]
 
-    async def order(self, make: Callable[[int], Order], members: Sequence[Member] | None = None) -> list[str]:
-        """Give every ready worker, or these, an order and wait until each has carried it out or died.
+    def followers(self) -> list[Member]:
+        """Those that take orders: that serve, or will as soon as they are told to."""
+        return [member for member in self.members.values() if member.follows]
 
-        Returns the errors they reported.
+    async def order(
+        self,
+        make: Callable[[int], Order],
+        members: Sequence[Member] | None = None,
+        *,
+        staged: bool = False,
+        may_die: bool = True,
+    ) -> list[str]:
+        """As `Orders.give`, to all followers or to these."""
+        chosen = self.followers() if members is None else members
+        return await self._orders.give(make, chosen, staged=staged, may_die=may_die)
+
+    def give_up(self, member: Member, kind: str, why: str, drain_s: float | None = None) -> None:
+        """End a worker that does not do its work; nobody waits for it any more. `drain_s`: so long it may answer what
+        has begun.
         """
-        number = next(self._orders)
-        order = make(number)
-        answers = []
-        for member in self.ready_members() if members is None else members:
-            if member.state is WorkerState.READY:
-                answer = member.waiting[number] = asyncio.get_running_loop().create_future()
-                answers.append(answer)
-                member.tell(order)
-        if answers:
-            await asyncio.wait(answers, timeout=ORDER_WITHIN_S)
-        return sorted(
-            {answer.result() if answer.done() else "a worker did not answer in time" for answer in answers} - {""}
-        )
+        log.error("worker %d %s: it is ended, and another takes its place", member.index, why)
+        member.given_up = why
+        member.obituary = self._autopsy(member)
+        self.killed[kind] += 1
+        member.expect_nothing()
+        if drain_s is not None:
+            send_signal(member.process, signal.SIGTERM)
+        asyncio.get_running_loop().call_later(drain_s or 0, send_signal, member.process, signal.SIGKILL)
 
-    def replace_all_but(self, members: Sequence[Member]) -> None:
-        """Let the ready workers that are none of `members` end, and start others: they are out of step."""
-        for member in self.ready_members():
-            if member not in members:
-                log.warning("worker %d came while the configuration changed: a new one takes its place", member.index)
-                _signal(member.process, signal.SIGTERM)
+    def loaded(self) -> set[Key]:
+        """What every worker serves, from memory, whatever its files are by now."""
+        loaded = {key for key in self.plan.versions if key[0] not in self.plan.unloaded}
+        return loaded - set(left_out(self.members.values())) - set(self.plan.left_out)
 
     async def stop(self, drain_s: float, hurry: asyncio.Event) -> None:
-        """Let all drain; kill those that have not ended a while after they should have, or at once on `hurry`."""
+        """As `end_all`; none is replaced any more."""
         self._stopping = True
-        for member in self.members.values():
-            member.state = WorkerState.DRAINING
-            _signal(member.process, signal.SIGTERM)
-        end = time.monotonic() + drain_s + 2
-        while any(member.process.poll() is None for member in self.members.values()) and time.monotonic() < end:
-            if hurry.is_set():
-                end = min(end, time.monotonic() + 2)
-                for member in self.members.values():
-                    _signal(member.process, signal.SIGTERM)
-                hurry.clear()
-            await asyncio.sleep(0.02)
-        for member in self.members.values():
-            _signal(member.process, signal.SIGKILL)
-            member.process.wait()
+        await end_all(self.members.values(), drain_s, hurry)
 
     def _spawn(self, index: int) -> None:
         """Raises OSError or RuntimeError where the system has nothing to spare for one."""
@@ -176,7 +174,7 @@ class Fleet:
                 if not self.failed.done() and not self.ready.is_set():
                     self.failed.set_result(report.error)
             case Done():
-                member.runs_on = report.runs_on
+                member.runs_on, member.left_out = report.runs_on, report.left_out
                 answer = member.waiting.pop(report.order, None)
                 if answer is not None and not answer.done():
                     answer.set_result(report.error)
@@ -185,11 +183,23 @@ class Fleet:
                 granted.add_done_callback(lambda result: member.tell(Granted(report.wish, result.result())))
 
     def _is_warm(self, member: Member, report: Warm) -> None:
-        if not self._in_step(member):
-            return
         member.left_out = report.left_out
         member.runs_on = report.runs_on
-        member.state = WorkerState.WARM
+        self._begin(self._join(member))
+
+    async def _join(self, member: Member) -> None:
+        """What has been put in force while it was starting it must follow before it serves."""
+        async with self.changing:
+            if member.plan is not self.plan and (errors := await self._orders.bring_up(member, self.plan)):
+                log.error("worker %d cannot follow what came while it started: %s", member.index, "; ".join(errors))
+                send_signal(member.process, signal.SIGTERM)
+                return
+            if member.state is not WorkerState.STARTING:
+                return  # it has died, or all are to end
+            member.state = WorkerState.WARM
+            self._may_listen(member)
+
+    def _may_listen(self, member: Member) -> None:
         if self._open:
             member.tell(Listen())
             return
@@ -228,8 +238,9 @@ class Fleet:
         self._are_open()
 
     def _is_ready(self, member: Member) -> None:
-        if self._in_step(member):
+        if member.state is WorkerState.WARM:
             member.state = WorkerState.READY
+            member.ready_s = time.monotonic()
         self._opening.discard(member)
         self._are_open()
 
@@ -237,33 +248,26 @@ class Fleet:
         if self._open and not self._opening and self.ready_members():
             self.ready.set()
 
-    def _in_step(self, member: Member) -> bool:
-        """Whether the worker serves the configuration in force; one that does not, since that changed, ends."""
-        if member.plan.generation != self.plan.generation:
-            _signal(member.process, signal.SIGTERM)
-            return False
-        return True
-
     def _died(self, member: Member) -> None:
         if member.state is WorkerState.DEAD:
             return
         asyncio.get_running_loop().remove_reader(member.pipe.fileno())
         member.hang_up()
-        never_ready = member.state in (WorkerState.STARTING, WorkerState.WARM)
-        overtaken = (
-            member.plan.generation != self.plan.generation
-        )  # by an edit while it loaded, which is no fault of its
+        early = time.monotonic() - member.ready_s < EARLY_S  # or before it ever was
+        if not member.given_up:
+            member.obituary = self._autopsy(member)
         member.state = WorkerState.DEAD
-        for answer in member.waiting.values():
-            if not answer.done():
-                answer.set_result("")
+        member.expect_nothing()
         if self._stopping:
             return
-        self._deaths[member.index] = self._deaths[member.index] + 1 if never_ready and not overtaken else 1
+        self._deaths[member.index] = self._deaths[member.index] + 1 if early else 1
         self._opening.discard(member)
         self._are_open()
         self._listen_if_all()
-        task = asyncio.get_running_loop().create_task(self._replace(member))
+        self._begin(self._replace(member))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -272,9 +276,9 @@ class Fleet:
         code = await persistent(ended, lambda: asyncio.to_thread(member.process.wait))
         if self._stopping:
             return
-        self._on_death(member)
-        deaths = self._deaths[member.index]
-        pause_s = BACK_OFF_S[min(deaths - 1, len(BACK_OFF_S) - 1)]
+        if await self._on_death(member, code):
+            self._deaths[member.index] = 1
+        pause_s = _pause_s(self._deaths[member.index])
         log.warning("worker %d ended with %d; a new one starts in %g s", member.index, code, pause_s)
         await asyncio.sleep(pause_s)
         await persistent(f"starting worker {member.index}", lambda: self._start_again(member.index))
@@ -285,6 +289,6 @@ class Fleet:
             self.restarts += 1
 
 
-def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
-    if process.poll() is None:
-        process.send_signal(number)
+def _pause_s(deaths: int) -> float:
+    """Before the next start, after so many early deaths in a row."""
+    return min(FIRST_PAUSE_S * 2.0 ** (deaths - 2), LONGEST_PAUSE_S) if deaths > 1 else 0.0

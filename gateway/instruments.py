@@ -1,13 +1,14 @@
 """What versions count on and releases are stopped by: memory shared with the control process, or none."""
 
+import contextlib
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from gateway.errors import ModelUnavailable
 from gateway.shm.open_switch import OpenSwitch
-from gateway.shm.scoreboard import Scoreboard
+from gateway.shm.scoreboard import LOADING, Scoreboard
 from gateway.shm.switchboard import Gate, Switch, Switchboard
 from gateway.shm.tally import HELD, Tally, Totals
 
@@ -37,6 +38,11 @@ class Instruments:
         """What all workers have counted for a version, and when the last of them answered (monotonic ns; 0: never)."""
         totals = self.tally(name, version).read()
         return totals, totals.last_success_ns()
+
+    @contextlib.contextmanager
+    def loading(self, name: str, version: int) -> Iterator[None]:
+        """While the version is loaded: should the process die, or never end, control knows of what. One at a time."""
+        yield
 
 
 class SharedInstruments(Instruments):
@@ -92,6 +98,14 @@ class SharedInstruments(Instruments):
         switch = Switch(self._switchboard, slot, self._worker, self._dead_after_ns, tell)
         self._hold(switch, self._switchboard.words, self._switchboard.held_word(slot, self._worker))
         return switch
+
+    @contextlib.contextmanager
+    def loading(self, name: str, version: int) -> Iterator[None]:
+        self.head[LOADING] = self._versions.get((name, version), -1) + 1
+        try:
+            yield
+        finally:
+            self.head[LOADING] = 0
 
     def settle(self) -> None:
         """Take what has ended since off the counts of what is held; on the thread that makes tallies and switches."""

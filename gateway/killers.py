@@ -1,30 +1,125 @@
-"""Versions that end the process that loads them: found before the first worker is ready, and left out of the plan."""
+"""Versions that end the process that loads them, or keep it for ever: found, and left out of what new workers load.
+
+A worker's death while it loads is looked into before its successor starts. What has changed on disk since it was last
+loaded is tried in a process of its own first, so that no worker dies of it.
+"""
 
 import asyncio
+import logging
+import signal
+from collections import Counter
 from dataclasses import replace
+from typing import Final
 
-from gateway.configuration import Configuration
 from gateway.fleet import Fleet
-from gateway.tasks import persistent
+from gateway.member import Member
+from gateway.orders import Plan
+from gateway.serving.contents import Content, Contents
+from gateway.serving.scratch import Trial
+from gateway.serving.trials import Trials, key_of
+
+FIRST_S: Final = 10.0  # for a candidate that stable waits for; it is brought in later if it needs longer
+ENOUGH: Final = 2  # deaths of workers that load a version, which loads where it is alone
+log: Final = logging.getLogger("gateway.control")
+Key = tuple[str, int]  # a model and a version
 
 
 class Killers:
-    """Looks for them on control's loop. `configuration` tries versions in a scratch process."""
+    """Looks for them on control's loop; what takes time runs in threads. `timeout_s`: for a version to load."""
 
-    def __init__(self, configuration: Configuration) -> None:
-        self._configuration = configuration
-        self._looking: asyncio.Task[None] | None = None
+    def __init__(self, contents: Contents, timeout_s: float) -> None:
+        self._contents = contents
+        self._trials = Trials(contents, timeout_s)
+        self._timeout_s = timeout_s
+        self._looking = asyncio.Lock()
+        self._deaths: Counter[tuple[Key, Content]] = Counter()
+        self._first: dict[Key, Content] = {}
+        self._slow: set[Key] = set()  # candidates that were not there within FIRST_S
 
-    def look_for(self, fleet: Fleet) -> None:
-        """A worker that dies while it loads may have been killed by a model file: find out which, and leave it out."""
-        if not fleet.ready.is_set() and (self._looking is None or self._looking.done()):
-            self._looking = asyncio.get_running_loop().create_task(
-                persistent("looking for what ends workers", lambda: self._leave_out(fleet))
+    def close(self) -> None:
+        """End the trial under way."""
+        self._trials.end("the gateway ends")
+
+    async def begin(self, plan: Plan) -> None:
+        """Before the first worker starts."""
+        self._first = await asyncio.to_thread(lambda: {key: self._contents.now(key) for key in plan.versions})
+
+    def began(self) -> None:
+        """All workers are ready: they have survived what they have loaded."""
+        for key, content in self._first.items():
+            if not self._contents.why_bad(key):
+                self._contents.good(key, content)
+
+    def take_slow(self) -> set[Key]:
+        """Candidates that were not waited for, each once."""
+        taken, self._slow = self._slow, set()
+        return taken
+
+    def timeout_s(self, key: Key, fleet: Fleet) -> float:
+        """What a worker may take to load the version."""
+        release = fleet.plan.routing.models.get(key[0])
+        first = not fleet.ready.is_set() and release is not None and release.candidate == key[1]
+        return min(FIRST_S, self._timeout_s) if first else self._timeout_s
+
+    async def died(self, member: Member, code: int, fleet: Fleet) -> bool:
+        """A worker has. Returns whether what it died of is out of the way."""
+        key = member.obituary.loading
+        if key is None and not fleet.ready.is_set():
+            return False
+        async with self._looking:
+            before = set(fleet.plan.left_out)
+            if key is not None:
+                await self._note(member, key, code, fleet)
+            if not member.overdue or fleet.ready.is_set():
+                await asyncio.to_thread(self._try, fleet.plan)
+            await self._leave_out(fleet)
+            return not set(fleet.plan.left_out) <= before
+
+    async def _note(self, member: Member, key: Key, code: int, fleet: Fleet) -> None:
+        """What is known of the version now."""
+        content = await asyncio.to_thread(self._contents.now, key)
+        limit_s = self.timeout_s(key, fleet)
+        if member.overdue:
+            if limit_s < self._timeout_s:
+                self._slow.add(key)
+            limits = f"{limit_s:g} s (models.load_timeout is {self._timeout_s:g} s)"
+            more = "" if limit_s == self._timeout_s else "; stable does not wait for it, and it is tried on its own"
+            why = f"it was not loaded and warmed up within {limits}{more}"
+            self._contents.bad(key, content, why)
+            return
+        self._deaths[key, content] += 1
+        deaths = self._deaths[key, content]
+        if code < 0 and deaths >= ENOUGH:
+            name = signal.Signals(-code).name
+            self._contents.bad(
+                key,
+                content,
+                f"loading it has ended {deaths} workers, the last by {name}, though it may load where it is alone: is"
+                " there memory for it in every worker? Give the host more, set fewer server.workers or mend its file",
             )
 
+    def _try(self, plan: Plan) -> None:
+        """Try what is not known, in a thread: each by itself, since workers see whether it can stand in for stable."""
+        unknown = self._contents.unknown(_wanted(plan))
+        stables = {(name, release.stable) for name, release in plan.routing.models.items()}
+        self._trials.run([Trial(*key, key[1]) for key in unknown if key in stables])
+        short_s = min(FIRST_S, self._timeout_s)
+        verdicts = self._trials.run([Trial(*key, key[1]) for key in unknown if key not in stables], within_s=short_s)
+        if short_s < self._timeout_s:
+            self._slow |= {key_of(verdict.trial) for verdict in verdicts if verdict.late}
+
     async def _leave_out(self, fleet: Fleet) -> None:
-        trials = self._configuration.trials(fleet.plan.routing, set())
-        verdicts = await asyncio.to_thread(self._configuration.try_out, trials, frozenset())
-        found = {(v.trial.name, v.trial.version): v.error for v in verdicts if v.killed}
-        plan = fleet.plan  # as it is now: an edit may have been put in force meanwhile
-        fleet.plan = replace(plan, left_out={**plan.left_out, **found})
+        """What does harm is left out of the plan, what is mended comes back."""
+        before = fleet.plan
+        left_out = await asyncio.to_thread(self._harmful, before)
+        if left_out != before.left_out:
+            for key in left_out.keys() - before.left_out.keys():
+                log.error("version %d of '%s' is not loaded: %s", key[1], key[0], left_out[key])
+            fleet.plan = replace(fleet.plan, left_out=left_out)  # as it is now: an edit may have come meanwhile
+
+    def _harmful(self, plan: Plan) -> dict[Key, str]:
+        return {key: why for key in _wanted(plan) if (why := self._contents.why_bad(key))}
+
+
+def _wanted(plan: Plan) -> list[Key]:
+    return [key for key in plan.versions if key[0] not in plan.unloaded]

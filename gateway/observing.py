@@ -9,6 +9,8 @@ from operator import itemgetter
 from typing import Final, TypeVar
 
 from gateway.control import Control
+from gateway.heartbeats import LOAD, SILENT
+from gateway.member import WorkerState
 from gateway.metrics.prometheus import GuardMetrics, Observed, ReleaseMetrics
 from gateway.orders import RunsOn
 from gateway.recorded import recorded
@@ -115,7 +117,8 @@ def observe(control: Control) -> Observed:
         shed=control.scoreboard.total(SHED),
         shed_rate=control.scoreboard.total(SHED_RATE),
         decisions=dict(control.stops.counts),
-        workers={str(state): count for state, count in control.fleet.states().items()},
+        workers=_workers(control),
+        workers_killed={reason: control.fleet.killed[reason] for reason in (SILENT, LOAD)},
         worker_restarts=control.fleet.restarts,
         heartbeat_age_s=(time.monotonic_ns() - control.board.words[HEARTBEAT]) / 1e9,
         reload_success=not status.error,
@@ -126,6 +129,13 @@ def observe(control: Control) -> Observed:
         data=recorded(control),
         connections=control.upkeep.connections(),
     )
+
+
+def _workers(control: Control) -> dict[str, int]:
+    """How many are in each state; those that serve and show no sign of life are silent, not ready."""
+    counts = {str(state): count for state, count in control.fleet.states().items()}
+    silent = control.watchdog.heartbeats.silent()
+    return {**counts, str(WorkerState.READY): counts[WorkerState.READY] - silent, SILENT: silent}
 
 
 def release_metrics(release: Overview) -> ReleaseMetrics:

@@ -39,7 +39,7 @@ def opened(settings: GatewaySettings, memory: Claim) -> Opening:
     """For a thread. Raises SettingsError where the file is refused and nothing is remembered, ValueError for stops."""
     state = Path(settings.state)
     repository = Repository(Path(settings.models.path))
-    configuration = Configuration(Path(settings.routing), repository)
+    configuration = Configuration(Path(settings.routing), repository, load_timeout_s=settings.models.load_timeout)
     stops = Stops(state, settings.records.retain_decisions)
     try:
         board = memory.path.with_suffix(BOARD)

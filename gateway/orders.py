@@ -24,7 +24,8 @@ class Plan:
     """A configuration: what to serve, and which slot each version and each release has on the boards.
 
     `routing` holds every model that is served; `named`: those with an entry of their own in the routing file.
-    `left_out`: versions that killed a process when they were loaded, and what was seen.
+    `left_out`: versions that killed a process when they were loaded, and what was seen. `unloaded`: models that a
+    client has had unloaded since; `loads`: how often each has been loaded anew.
     """
 
     generation: int
@@ -33,6 +34,8 @@ class Plan:
     releases: Mapping[Key, int]
     left_out: Mapping[Key, str]
     named: frozenset[str] = frozenset()
+    unloaded: frozenset[str] = frozenset()
+    loads: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +65,16 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Load what the plan needs, beside what is served."""
+    """Load what the plan needs, beside what is served.
+
+    `late`: it is in force, for a worker that was starting meanwhile: what does not load is left out, as at a start.
+    `anew`: models that have been loaded from disk again since.
+    """
 
     order: int
     plan: Plan
+    late: bool = False
+    anew: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +145,12 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """An order is carried out, unless `error` says why not. `runs_on`: what is served now."""
+    """An order is carried out, unless `error` says why not. `runs_on` and `left_out`: as they are now."""
 
     order: int
     error: str
     runs_on: Mapping[Key, RunsOn] = field(default_factory=dict)
+    left_out: Mapping[Key, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,8 @@ from gateway.steered import RAMP, Steered, feedback_counts, live_routes
 MOST_EPOCHS: Final = 1 << 40  # beyond, the file is damaged
 KEEP_S: Final = 5.0  # between two savings of what controllers remember
 REMEMBERED: Final = 20  # of whom that is taken in a tick: with a thousand releases all would hold the loop for 50 ms
-NAMES: Final[Mapping[type[Action], str]] = {
-    Pause: "pause", Continue: "continue", Advance: "advance", Complete: "complete"
-}  # fmt: skip
+_NAMED: Final[tuple[type[Action], ...]] = (Pause, Continue, Advance, Complete)
+NAMES: Final = {action: action.__name__.lower() for action in _NAMED}
 log: Final = logging.getLogger("gateway.steering")
 StopNow = Callable[[str, int, str, str, dict[str, Any]], Decision]
 

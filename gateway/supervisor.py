@@ -21,6 +21,7 @@ from gateway.descriptors import raise_limit
 from gateway.errors import SettingsError
 from gateway.identity.keyring import Keyring
 from gateway.identity.tls import Tls, serving
+from gateway.listener import listener
 from gateway.opening import opened
 from gateway.orphans import Orphans
 from gateway.priority import give_way_when_wild, go_ahead, go_first
@@ -31,7 +32,6 @@ from gateway.tasks import persistent
 from gateway.web.control.app import control_plane
 from gateway.web.control.connection import ControlConnection
 from gateway.web.server import Server
-from gateway.worker import listener
 
 TICK_S: Final = 0.05
 WATCH_S: Final = 0.1
@@ -125,6 +125,7 @@ class _Supervisor:
                 await asked
             starting.cancel()
         finally:
+            self._control.end_trials()
             await self._control.fleet.stop(self._settings.server.drain, self._hurry)
             for task in tasks:
                 task.cancel()

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final, Protocol
 
 from gateway.accepting import Accepting
@@ -12,8 +13,10 @@ from gateway.fleet import Fleet
 from gateway.orders import Load, Plan, Unload, Wish
 from gateway.release.resolve import Resolved
 from gateway.serving.scratch import Trial
+from gateway.serving.trials import harmful
 from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings
 
+Key = tuple[str, int]  # a model and a version
 log: Final = logging.getLogger("gateway.control")
 
 
@@ -25,8 +28,8 @@ class Granting(Protocol):
     configuration: Configuration
     served: Mapping[str, ReleaseSettings]
 
-    def take_in(self, resolved: Resolved) -> Plan:
-        """Another model beside those in force, which no worker serves yet."""
+    def take_in(self, name: str, resolved: Resolved, left_out: Mapping[Key, str]) -> Plan:
+        """A model that is to be loaded anew, perhaps beside those in force."""
 
 
 class Wishes:
@@ -40,13 +43,23 @@ class Wishes:
         """What went wrong, empty where nothing did."""
         return asyncio.get_running_loop().create_task(self._granted(wish))
 
-    async def _granted(self, wish: Wish) -> str:
+    def bring_in(self, late: set[Key]) -> None:
+        """Candidates that stable has not waited for at the start: they are loaded as soon as they can be."""
+        if late:
+            self._bringing = asyncio.get_running_loop().create_task(self._bring_in(sorted(late)))
+
+    async def _bring_in(self, late: list[Key]) -> None:
+        for name, version in late:
+            if error := await self._granted(Wish(0, name, load=True), version):
+                log.error("candidate %d of '%s' stays left out: %s", version, name, error)
+
+    async def _granted(self, wish: Wish, candidate: int | None = None) -> str:
         async with self._changing:
             try:
                 if wish.load:
-                    await self._load(wish.name)
+                    await self._load(wish.name, candidate)
                 else:
-                    _raise(await self._control.fleet.order(lambda order: Unload(order, wish.name)))
+                    await self._unload(wish.name)
             except GatewayError as error:
                 return str(error)
             except Exception as error:  # else who has made the wish would wait for ever
@@ -54,22 +67,53 @@ class Wishes:
                 return f"{type(error).__name__}: {error}"
             return ""
 
-    async def _load(self, name: str) -> None:
-        control = self._control
-        plan = control.fleet.plan
-        settings = plan.routing.models.get(name)
+    async def _unload(self, name: str) -> None:
+        fleet = self._control.fleet
+        async with fleet.changing:
+            errors = await fleet.order(lambda order: Unload(order, name))
+            fleet.plan = plan = replace(fleet.plan, unloaded=fleet.plan.unloaded | {name})
+            _follow(fleet, plan)
+        _raise(errors)
+
+    async def _load(self, name: str, candidate: int | None) -> None:
+        control, fleet = self._control, self._control.fleet
+        settings = fleet.plan.routing.models.get(name)
         if settings is None:
             seen = await control.accepting.first_seen(name)
             settings = seen.routing.models[name] if seen is not None else None
         if settings is None:
             raise NotFound(f"the repository has no model '{name}' with a version that has a file and is not stopped")
-        trial = Trial(name, settings.stable, settings.stable)
-        verdicts = await asyncio.to_thread(control.configuration.try_out, [trial], frozenset())
-        if verdicts[0].error:
-            raise InvalidRequest(verdicts[0].error)
-        routing = RoutingSettings.model_construct(models={**plan.routing.models, name: settings})
-        plan = control.take_in(Resolved(routing, plan.named, control.accepting.memory))
-        _raise(await control.fleet.order(lambda order: Load(order, name, plan)))
+        left_out = await self._tried(name, settings, candidate)
+        async with fleet.changing:
+            before, served = fleet.plan, control.served
+            routing = RoutingSettings.model_construct(models={**before.routing.models, name: settings})
+            plan = control.take_in(name, Resolved(routing, before.named, control.accepting.memory), left_out)
+            errors = await fleet.order(lambda order: Load(order, name, plan), staged=True, may_die=False)
+            if errors and name not in served:
+                await fleet.order(lambda order: Unload(order, name))
+                fleet.plan = plan = replace(plan, unloaded=plan.unloaded | {name})
+            _follow(fleet, plan)
+        _raise(errors)
+
+    async def _tried(self, name: str, settings: ReleaseSettings, candidate: int | None) -> dict[Key, str]:
+        """What is to be left out once the model is loaded. Raises InvalidRequest where stable does not load, nor a
+        candidate that is served, or is the one that this is for.
+        """
+        control = self._control
+        numbers = [number for number in (settings.stable, settings.candidate) if number is not None]
+        trials = [Trial(name, number, settings.stable) for number in numbers]
+        verdicts = await asyncio.to_thread(control.configuration.try_out, trials, frozenset[str]())
+        served = {key for member in control.fleet.followers() for key in member.runs_on}
+        for number, verdict in zip(numbers, verdicts, strict=True):
+            if verdict.error and (number in (settings.stable, candidate) or (name, number) in served):
+                raise InvalidRequest(verdict.error)
+        others = {key: why for key, why in control.fleet.plan.left_out.items() if key[0] != name}
+        return others | harmful(verdicts)
+
+
+def _follow(fleet: Fleet, plan: Plan) -> None:
+    for member in fleet.followers():
+        member.plan = plan
 
 
 def _raise(errors: list[str]) -> None:

@@ -8,7 +8,6 @@ import gc
 import itertools
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -18,12 +17,13 @@ from typing import Any, Final
 import uvicorn
 import uvloop
 
-from gateway.deployment import Deployment
+from gateway.deployment import Changed, Deployment
 from gateway.errors import GatewayError, InvalidRequest, NotFound
 from gateway.identity.keyring import Keyring
 from gateway.identity.rates import rates_of
 from gateway.identity.tls import Tls, serving
 from gateway.instruments import SharedInstruments
+from gateway.listener import listener
 from gateway.logs import configure
 from gateway.orders import (
     Commit,
@@ -50,7 +50,7 @@ from gateway.recorder import Recorder
 from gateway.serving.repository import Repository
 from gateway.settings.gateway_settings import ServerSettings
 from gateway.shm.ring import Ring
-from gateway.shm.scoreboard import Scoreboard
+from gateway.shm.scoreboard import BEATS, Scoreboard
 from gateway.shm.switchboard import Switchboard
 from gateway.tasks import persistent
 from gateway.tracing.otlp import check_tracing, exporter
@@ -63,18 +63,9 @@ from gateway.web.server import Server
 from gateway.web.sharing import Sharing
 
 BACKLOG: Final = 2048
+BEAT_S: Final = 0.25
 NO_CONTROL: Final = "the control process is gone"
 EXIT_FAILED: Final = 3  # the worker said why it cannot serve: starting another one would be no use
-
-
-def listener(host: str, port: int) -> socket.socket:
-    """A socket of this process's own, bound and not yet listening, beside those of the other workers."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    bound.bind((host, port))
-    return bound
 
 
 def _spans(start: Start, head: "memoryview[int]") -> Spans | None:
@@ -113,7 +104,7 @@ class Worker:
         )
         self._repository = Repository(Path(start.settings.models.path))
         self._deployment = Deployment(
-            self._repository, plan.routing, self._instruments, plan.left_out, plan.generation, plan.named
+            self._repository, plan.routing, self._instruments, plan.left_out, plan.generation, plan.named, plan.unloaded
         )
         self._spans = _spans(start, self._instruments.head)
         recorder = _recorder(start, self._instruments, self._spans)
@@ -140,6 +131,7 @@ class Worker:
         """
         loop = asyncio.get_running_loop()
         self._may_listen = loop.create_future()
+        self._beat(loop)
         await self._deployment.start()
         server = Server(self._configuration())
         loop.add_signal_handler(signal.SIGTERM, self._drain, server)
@@ -158,8 +150,7 @@ class Worker:
         bound = listener(self._server_settings.host, self._start.port)
         self._sharing = Sharing(server.server_state.connections, self._instruments, self._server_settings)
         self._sharing.look()
-        left_out = {(entry.name, entry.version): entry.reason for entry in self._deployment.failures()}
-        self._say(Warm(left_out, self._deployment.runs_on()))
+        self._say(Warm(self._deployment.left_out(), self._deployment.runs_on()))
         if await self._may_listen:
             bound.listen(BACKLOG)
             self._say(Ready())
@@ -167,6 +158,11 @@ class Worker:
         await self._deployment.close()
         if self._spans:
             self._spans.close()
+
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Count on: a loop that does not come here is one that does nothing else either."""
+        self._instruments.head[BEATS] += 1
+        loop.call_later(BEAT_S, self._beat, loop)
 
     async def load(self, name: str) -> None:
         """Have all workers load the model; raises NotFound or InvalidRequest."""
@@ -231,20 +227,22 @@ class Worker:
             error = str(refused)
         except Exception as broken:
             error = f"{type(broken).__name__}: {broken}"
-        self._say(Done(order.order, error, self._deployment.runs_on()))
+        self._say(Done(order.order, error, self._deployment.runs_on(), self._deployment.left_out()))
 
     async def _obey(self, order: Order) -> None:
         match order:
             case Prepare():
-                self._instruments.learn(order.plan.versions, order.plan.releases)
-                await self._deployment.prepare(order.plan.routing, order.plan.generation, order.plan.named)
+                plan = order.plan
+                self._instruments.learn(plan.versions, plan.releases)
+                how = Changed(plan.left_out, order.late, plan.unloaded, order.anew)
+                await self._deployment.prepare(plan.routing, plan.generation, plan.named, how)
             case Commit():
                 self._deployment.commit()
             case Discard():
                 self._deployment.discard()
             case Load():
                 self._instruments.learn(order.plan.versions, order.plan.releases)
-                await self._deployment.load(order.name, order.plan.routing)
+                await self._deployment.load(order.name, order.plan.routing, order.plan.left_out)
             case _:
                 await self._deployment.unload(order.name)
 

@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from gateway.deployment import Deployment, ServedModel, VersionState
+from gateway.deployment import Deployment
 from gateway.errors import ModelUnavailable, NotFound
+from gateway.model_index import VersionState
 from gateway.routing.attributes import Attributes
+from gateway.served import ServedModel
 from gateway.serving.repository import Repository
 from gateway.settings.routing_settings import RoutingSettings
 from tests import zoo

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from gateway import fleet as fleet_module
-from gateway.fleet import Fleet
-from gateway.member import Member, WorkerState
-from gateway.orders import Listen, Plan, Ready, Warm
+from gateway.fleet import Fleet, _pause_s
+from gateway.member import Member, Obituary, WorkerState
+from gateway.ordering import _groups
+from gateway.orders import Commit, Done, Listen, Plan, Prepare, Ready, Warm
 from gateway.settings.routing_settings import RoutingSettings
 
 SOON_S = 0.05
@@ -36,7 +37,7 @@ class Workers:
     """A fleet, and the other ends of its pipes, by which a test plays its workers."""
 
     def __init__(self) -> None:
-        self.fleet = Fleet(2, Plan(1, RoutingSettings(), {}, {}, {}), _unused, _unused, lambda _: None)
+        self.fleet = Fleet(2, Plan(1, RoutingSettings(), {}, {}, {}), _unused, _unused, _no_cause, lambda _: Obituary())
         self.ends: dict[int, Connection] = {}
         for index in range(2):
             self.spawn(index)
@@ -54,9 +55,14 @@ class Workers:
 
     def close(self) -> None:
         for index, member in self.fleet.members.items():
-            asyncio.get_running_loop().remove_reader(member.pipe.fileno())
+            if not member.pipe.closed:
+                asyncio.get_running_loop().remove_reader(member.pipe.fileno())
             member.hang_up()
             self.ends[index].close()
+
+
+async def _no_cause(member: Member, code: int) -> bool:
+    return False
 
 
 def _unused(*_: object) -> Any:
@@ -109,19 +115,60 @@ def test_one_that_is_suspended_once_it_is_warm_does_not_keep_the_gateway_from_be
     asyncio.run(play())
 
 
-def test_edits_while_a_worker_loads_do_not_make_the_next_one_wait_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_module, "BACK_OFF_S", (0.0, 100.0))
+def test_a_worker_that_was_starting_during_an_edit_follows_it_before_it_listens() -> None:
+    """However often that happens: none is sent away for it, so a dead one is replaced by the first that comes."""
 
     async def play() -> None:
         workers = Workers()
-        fleet = workers.fleet
-        for generation in range(2, 6):
-            before = fleet.members[0]
-            fleet.plan = Plan(generation, RoutingSettings(), {}, {}, {})
-            workers.ends[0].send(Warm({}))  # of the plan before: it is told to end
-            await asyncio.sleep(SOON_S)
-            workers.ends[0].close()
-            await until(lambda before=before: fleet.members[0] is not before)
+        fleet, end = workers.fleet, workers.ends[0]
+        first = fleet.members[0]
+        fleet.plan = Plan(2, RoutingSettings(), {}, {}, {})
+        end.send(Warm({}))
+        await until(end.poll)
+        prepare = end.recv()
+        assert (type(prepare), prepare.plan.generation, prepare.late) == (Prepare, 2, True)
+        end.send(Done(prepare.order, ""))
+        await until(end.poll)
+        commit = end.recv()
+        assert isinstance(commit, Commit)
+        assert (first.state, first.follows) == (WorkerState.STARTING, False)
+        end.send(Done(commit.order, ""))
+        await until(lambda: first.state is WorkerState.WARM)
+        assert first.plan is fleet.plan
         workers.close()
 
     asyncio.run(play())
+
+
+def test_early_deaths_are_answered_with_longer_and_longer_pauses() -> None:
+    pauses = [_pause_s(deaths) for deaths in range(1, 10)]
+    assert pauses[:4] == [0, 0.1, 0.2, 0.4]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == _pause_s(1000) == 5
+
+
+def test_an_order_during_which_a_worker_dies_is_not_carried_out() -> None:
+    async def play() -> None:
+        workers = Workers()
+        fleet = workers.fleet
+        for end in workers.ends.values():
+            end.send(Warm({}))
+        await until(lambda: len(fleet.followers()) == 2)
+        plan = Plan(2, RoutingSettings(), {}, {}, {})
+        fleet._autopsy = lambda _: Obituary(loading=("m", 7))
+        given = asyncio.create_task(fleet.order(lambda n: Prepare(n, plan), staged=True, may_die=False))
+        await until(workers.ends[0].poll)
+        workers.ends[0].close()
+        (error,) = await given
+        assert "models.m: version 7: worker 0 ended while it was loading it" in error
+        await until(workers.ends[1].poll)
+        assert isinstance(workers.ends[1].recv(), Listen), "the other one is not asked any more"
+        assert not workers.ends[1].poll()
+        workers.close()
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(("size", "groups"), [(1, [1]), (2, [1, 1]), (5, [1, 2, 2]), (8, [1, 2, 4, 1]), (0, [])])
+def test_orders_that_load_go_to_one_worker_first_and_never_to_more_than_half(size: int, groups: list[int]) -> None:
+    assert [len(group) for group in _groups([None] * size)] == groups  # type: ignore[list-item]

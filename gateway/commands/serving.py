@@ -85,8 +85,9 @@ def check(config: Path, draft: Path | None, as_json: bool) -> None:
         if version is not None and (name in resolved.named or (name, str(version)) not in passed_over)
     ]
     verdicts: list[Verdict] = []
+    tried_ones = try_versions(repository.path, trials, settings.models.load_timeout)
     with progress_bar(Console(stderr=True)) as progress:
-        for verdict in progress.track(try_versions(repository.path, trials), len(trials), description="loading models"):
+        for verdict in progress.track(tried_ones, len(trials), description="loading models"):
             verdicts.append(verdict)
     tried = {(trial.name, str(trial.version)) for trial in trials}
     folders = [line for key, line in passed_over.items() if key not in tried]

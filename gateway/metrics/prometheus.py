@@ -59,6 +59,7 @@ class Observed:
     shed_rate: int = 0
     candidates_closed: bool = False
     connections: Mapping[tuple[int, str], int] = field(default_factory=dict)
+    workers_killed: Mapping[str, int] = field(default_factory=dict)
     data: DataMetrics = field(default_factory=DataMetrics)
     labels: Mapping[Key, Sequence[str]] = field(default_factory=dict)
 
@@ -169,6 +170,12 @@ def _of_the_gateway(seen: Observed) -> Iterable[Metric]:
     restarts = _counter("gateway_worker_restarts", "Workers that died and were replaced.", [])
     restarts.add_metric([], seen.worker_restarts)
     yield restarts
+    killed = _counter(
+        "gateway_workers_killed", "Workers ended since they were silent, or loaded a version for too long.", ["reason"]
+    )
+    for reason, count in seen.workers_killed.items():
+        killed.add_metric([reason], count)
+    yield killed
     yield _gauge("gateway_control_heartbeat_age_seconds", "Since the last sign of life.", seen.heartbeat_age_s)
     yield _gauge("gateway_config_last_reload_success", "0: the files hold a mistake.", float(seen.reload_success))
     yield _gauge("gateway_config_last_reload_timestamp_seconds", "Of the last that succeeded.", seen.reload_time_s)

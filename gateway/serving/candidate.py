@@ -8,6 +8,7 @@ from onnxruntime import RunOptions
 from gateway.errors import Conflict, InvalidOutput
 from gateway.serving.session import OnnxSession, Result
 from gateway.serving.signature import Feeds, covers
+from gateway.shm.underway import Underway
 from gateway.tensors import Array, TensorSpec
 
 Stopped = Callable[[], bool]
@@ -29,6 +30,16 @@ def checked(session: OnnxSession, number: int, stopped: Stopped, *, row_for_row:
         return results
 
     return run
+
+
+def noted(run: Run, underway: Underway) -> Run:
+    """The same run, which is seen in shared memory while it lasts: a death of the process is blamed on it."""
+
+    def run_noted(feeds: Feeds, options: RunOptions | None) -> list[Result]:
+        with underway:
+            return run(feeds, options)
+
+    return run_noted
 
 
 def check(outputs: Sequence[TensorSpec], results: Sequence[Result], rows: int | None) -> None:

@@ -11,7 +11,7 @@ import orjson
 from gateway.errors import InvalidOutput, ModelUnavailable, SettingsError
 from gateway.serving.batcher import Batcher, BatchingRules
 from gateway.serving.bounds import stretched_by
-from gateway.serving.candidate import Run, Stopped, check, checked
+from gateway.serving.candidate import Run, Stopped, check, checked, noted
 from gateway.serving.class_output import class_output
 from gateway.serving.classes import Classes
 from gateway.serving.digest import digest_of, missing_weights
@@ -139,7 +139,7 @@ class ModelVersion:
         if not self.on_loop:
             threads.start()  # before anyone is promised an answer; else few are ever needed
         uniform = all(-1 not in spec.shape[1:] and spec.datatype != "BYTES" for spec in self.signature.inputs)
-        run = loaded.session.run if stopped is None else _checked(loaded, number, stopped)
+        run = loaded.session.run if stopped is None else noted(_checked(loaded, number, stopped), tally.underway())
         inputs = len(self.signature.inputs) if self.signature.initializers else None
         self._in_threads = Batcher(run, loaded.rules, tally, threads, uniform, trusted=self.stable, inputs=inputs)
         self.batcher = self._in_threads

@@ -41,6 +41,8 @@ class ServerSettings(Settings):
     """The largest request, as sent and as decompressed; a larger one is answered 413."""
     drain: Seconds = 20.0
     """How long SIGTERM waits for requests that have begun."""
+    heartbeat_timeout: Seconds = Field(default=10.0, gt=0)
+    """A worker whose event loop shows no sign of life for so long, though it gets a core, is killed and replaced."""
     max_connection_age: Seconds | None = Field(default=None, gt=0)
     """After so long, give or take a tenth, an answer ends its connection, so that clients look anew; null: never."""
     log: LogForm = "human"
@@ -69,6 +71,8 @@ class ModelsSettings(Settings):
 
     path: str = "models"
     """Folder of the models: `NAME/VERSION/model.onnx`, with an optional `NAME/model.yaml`."""
+    load_timeout: Seconds = Field(default=300.0, gt=0)
+    """How long a version may take to load and warm up; one that takes longer is refused, or left out."""
 
 
 class RateSettings(Settings):

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.shm.segment import Segment
-from gateway.shm.tally import BLOCK, HELD, LAST, LATENCY, OUTCOME, TRIP, TRIPS, WAITING, Tally, Totals
+from gateway.shm.tally import BLOCK, HELD, LAST, LATENCY, OUTCOME, RUNNING, TRIP, TRIPS, WAITING, Tally, Totals
 
 VERSIONS: Final = 8192  # slots: versions served at once, those included that a reload brings or that still drain
 
@@ -34,6 +34,8 @@ SPANS_DROPPED: Final = 13
 THROTTLED: Final = 14  # predictions whose records are beyond `records.large`
 CONNECTIONS_OPEN: Final = 15  # now; and the one below it: those that have had a request just now
 CONNECTIONS_BUSY: Final = 16
+BEATS: Final = 17  # signs of life of the worker's event loop, counted; 0: it has not begun
+LOADING: Final = 18  # the slot of the version that is being loaded, plus 1; 0: none
 HEAD: Final = 24
 _LAYOUT: Final = 0x5342_0004_0000 + BLOCK
 
@@ -83,11 +85,11 @@ class Scoreboard:
         return self.segment.words[worker * HEAD : (worker + 1) * HEAD]
 
     def begin(self, worker: int, slots: Iterable[int]) -> None:
-        """A new process takes the worker's place: what was under way is no more. `slots`: those with a version."""
+        """A new process takes the worker's place: what was under way is no more. `slots`: those used ever."""
         head = self.head(worker)
-        head[INFLIGHT] = head[CONNECTIONS_OPEN] = head[CONNECTIONS_BUSY] = 0
+        head[INFLIGHT] = head[CONNECTIONS_OPEN] = head[CONNECTIONS_BUSY] = head[BEATS] = head[LOADING] = 0
         for slot in slots:
-            self._blocks[slot, worker, [WAITING, HELD]] = 0
+            self._blocks[slot, worker, [WAITING, HELD, RUNNING]] = 0
 
     def total(self, word: int) -> int:
         """A word of the heads, added up over workers."""
@@ -112,6 +114,10 @@ class Scoreboard:
     def last_success_ns(self, slot: int) -> int:
         """When any worker last answered for the version, on the monotonic clock; 0: never."""
         return int(self._blocks[slot, :, LAST].max())
+
+    def running(self, worker: int, slot: int) -> bool:
+        """Whether the worker runs the candidate in `slot`, or did when it died."""
+        return bool(self._blocks[slot, worker, RUNNING] > 0)
 
     def trip(self, worker: int, slot: int) -> str:
         """Why the worker's breaker last stopped the version in `slot`, one of TRIPS."""

@@ -62,6 +62,10 @@ class Slots:
         """All that are in use."""
         return self._given.values()
 
+    def used(self) -> range:
+        """All that have ever been in use: a late worker may have died at work with one that was given back."""
+        return range(self._fresh)
+
     def sweep(self, wanted: Callable[[Key], bool]) -> list[Key]:
         """Take the slots back of those who are not wanted and with whom no worker is at work any more: these."""
         gone = [key for key, slot in self._given.items() if not wanted(key) and not self._held(slot)]

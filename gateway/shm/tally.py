@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from gateway.errors import Outcome
 from gateway.shm.latency import EXPORTED_NS, LATENCY_NS, Histogram
+from gateway.shm.underway import Underway
 
 OUTCOMES: Final = tuple(Outcome)
 VARIANTS: Final = ("stable", "candidate", "pinned")
@@ -42,7 +43,8 @@ _MIRROR: Final = WAITING + 1
 _CLASS: Final = _MIRROR + len(MIRRORED)
 _BATCH: Final = _CLASS + STRATA * CLASSES  # count, ns for each size from 1 on
 HELD: Final = _BATCH + 2 * LARGEST_BATCH  # how many objects of the worker may still count here
-BLOCK: Final = HELD + 1
+RUNNING: Final = HELD + 1  # of a candidate: runs under way in the worker's threads
+BLOCK: Final = RUNNING + 1
 _VARIANT_WORDS: Final = {  # where a variant's outcomes and latencies begin, and where its index stands
     variant: (OUTCOME + index * len(OUTCOMES), LATENCY + index * BUCKETS, index)
     for index, variant in enumerate(VARIANTS)
@@ -119,6 +121,10 @@ class Tally:
         words[_ROWS] += 1
         words[_BATCH] += 1
         words[_BATCH + 1] += ns
+
+    def underway(self) -> Underway:
+        """What notes a candidate's runs, in its threads: those that a worker dies in are found here."""
+        return Underway(self._words, RUNNING)
 
     def read(self) -> "Totals":
         """What has been counted here."""
@@ -201,7 +207,7 @@ class Totals:
     def settled(self, last_success_ns: int) -> "Totals":
         """As of a version that no one is asking, without what must not be added up over workers."""
         words = self._words.copy()
-        words[[WAITING, HELD, TRIP]] = 0
+        words[[WAITING, HELD, RUNNING, TRIP]] = 0
         words[LAST] = last_success_ns
         return Totals(words)
 

@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.deployment import Deployment, VersionState
+from gateway.deployment import Deployment
 from gateway.errors import GatewayError, InvalidRequest, RequestError
+from gateway.model_index import VersionState
 from gateway.web.body import read_body
 from gateway.web.metadata import JsonResponse
 

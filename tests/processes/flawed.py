@@ -50,7 +50,15 @@ def order(running: GatewayProcess, what: str) -> httpx.Response:
 def workers(running: GatewayProcess) -> list[int]:
     """The worker processes that live now."""
     children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
-    return [int(pid) for pid in children if b"gateway.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [int(pid) for pid in children if "gateway.worker" in command_of(int(pid))]
+
+
+def command_of(pid: int) -> str:
+    """A process's command line; empty where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def until(condition: Callable[[], bool], what: str) -> None:

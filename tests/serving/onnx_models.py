@@ -161,3 +161,50 @@ def _save_typed(path: Path, node: onnx.NodeProto, x: onnx.ValueInfoProto, y: onn
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(helper.make_model(graph, opset_imports=OPSETS, ir_version=8), str(path))
     return path
+
+
+def endless(path: Path) -> Path:
+    """y = x + x on [n, 4], after more turns of a loop than anyone waits for."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Identity", ["kept"], ["still"])],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("kept", FLOAT, []),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("still", FLOAT, []),
+        ],
+    )
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["start"], keepdims=0),
+        helper.make_node("Loop", ["turns", "yes", "start"], ["kept_on"], body=body),
+        helper.make_node("Sub", ["kept_on", "start"], ["nothing"]),
+        helper.make_node("Add", ["x", "x"], ["twice"]),
+        helper.make_node("Add", ["twice", "nothing"], ["y"]),
+    ]
+    constants = [
+        helper.make_tensor("turns", INT64, [], [2**62]),
+        helper.make_tensor("yes", TensorProto.BOOL, [], [True]),
+    ]
+    return save(path, nodes, {"x": (FLOAT, ["n", 4])}, {"y": (FLOAT, ["n", 4])}, constants)
+
+
+def trapping(path: Path) -> Path:
+    """y = x + x on [n, 4]; on x86 a value below 0 makes it divide the least integer by -1, which kills the process."""
+    nodes = [
+        helper.make_node("ReduceMin", ["x"], ["least_x"], keepdims=0),
+        helper.make_node("Less", ["least_x", "zero"], ["below"]),
+        helper.make_node("Where", ["below", "minus", "one"], ["divisor"]),
+        helper.make_node("Div", ["least", "divisor"], ["quotient"]),
+        helper.make_node("Mul", ["quotient", "none"], ["nothing"]),
+        helper.make_node("Cast", ["nothing"], ["nothing_f"], to=FLOAT),
+        helper.make_node("Add", ["x", "x"], ["twice"]),
+        helper.make_node("Add", ["twice", "nothing_f"], ["y"]),
+    ]
+    numbers = {"minus": -1, "one": 1, "none": 0, "least": INT64_MIN}
+    constants = [helper.make_tensor(name, INT64, [], [value]) for name, value in numbers.items()]
+    constants.append(helper.make_tensor("zero", FLOAT, [], [0.0]))
+    return save(path, nodes, {"x": (FLOAT, ["n", 4])}, {"y": (FLOAT, ["n", 4])}, constants)

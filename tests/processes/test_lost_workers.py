@@ -1,0 +1,353 @@
+"""Workers that are killed, suspended or kept by a version: stable is served, and edits are read, all the same."""
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.processes.flawed import ROUTING, body, command_of, gateway, kill, metric, release, until, workers
+from tests.processes.test_reload import config, edit, in_force, routing, scratch, shares
+from tests.running import GatewayProcess
+from tests.serving.onnx_models import crashing, doubling, endless, looping, place, trapping
+from tests.web.test_connection import row
+
+pytestmark = pytest.mark.slow
+X86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the file kills by a trap that only x86 has")
+STABLE = {"models": {"flawed": {"stable": 1}}}
+
+
+def ready(running: GatewayProcess) -> int:
+    return int(metric(running, "gateway_workers", state="ready"))
+
+
+def asked(running: GatewayProcess, first: float = 1.0, path: str = "flawed") -> int:
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.post(f"{running.url}/v2/models/{path}/infer", content=body(first), timeout=30).status_code
+    return 0
+
+
+def error(running: GatewayProcess) -> str:
+    return config(running)["last_error"] or ""
+
+
+def model(running: GatewayProcess, name: str, what: str) -> httpx.Response:
+    return httpx.post(f"{running.url}/v2/repository/models/{name}/{what}", timeout=60)
+
+
+# --- a version that was served once and has been overwritten since
+
+
+@X86
+@pytest.mark.parametrize("how", ["edit", "load"])
+def test_a_version_overwritten_by_one_that_kills_is_tried_before_any_worker_loads_it(tmp_path: Path, how: str) -> None:
+    with gateway(tmp_path) as running:
+        file = tmp_path / "models" / "flawed" / "2" / "model.onnx"
+        good, before = file.read_bytes(), workers(running)
+        if how == "edit":
+            assert model(running, "flawed", "unload").status_code == 200
+        crashing(file)
+        if how == "edit":
+            edit(running, routing(weight=51))
+            until(lambda: "models.flawed: version 2: loading it killed the process by SIGFPE" in error(running), "it")
+        else:
+            refused = model(running, "flawed", "load")
+            assert (refused.status_code, "SIGFPE" in refused.text) == (400, True)
+            assert shares(running) == {"stable", "candidate"}
+        assert workers(running) == before
+        file.write_bytes(good)
+        assert model(running, "flawed", "load").status_code == 200
+        edit(running, routing(weight=52))
+        in_force(running, 2)
+        assert shares(running) == {"stable", "candidate"}
+        assert workers(running) == before
+
+
+@X86
+def test_the_successor_of_a_dead_worker_does_not_load_what_kills_until_it_is_mended(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        file = tmp_path / "models" / "flawed" / "2" / "model.onnx"
+        good = file.read_bytes()
+        crashing(file)
+        for restarts in (1, 2):
+            kill(workers(running)[0])
+            until(lambda: metric(running, "gateway_worker_restarts_total") == restarts, "a restart")  # noqa: B023
+            until(lambda: ready(running) == 2, "both workers")
+        assert shares(running) == {"stable"}
+        (out,) = config(running)["left_out"]
+        assert (out["model"], out["version"], "SIGFPE" in out["reason"]) == ("flawed", 2, True)
+        file.write_bytes(good)
+        kill(workers(running)[0])
+        until(lambda: metric(running, "gateway_worker_restarts_total") == 3, "a restart")
+        until(lambda: ready(running) == 2, "both workers")
+        assert shares(running) == {"stable", "candidate"}
+        edit(running, routing(weight=100))
+        in_force(running, 2)
+        assert (shares(running), config(running)["left_out"]) == ({"candidate"}, [])
+
+
+@X86
+def test_a_model_without_an_entry_that_kills_does_not_come_into_force_with_an_edit_of_another(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        before = workers(running)
+        place(tmp_path / "models", "stray", 1, crashing)
+        edit(running, routing(weight=0))
+        in_force(running, 2)
+        assert (shares(running), workers(running)) == ({"stable"}, before)
+        assert ("stray", 1) in {(out["model"], out["version"]) for out in config(running)["left_out"]}
+
+
+@X86
+def test_a_stable_version_that_kills_takes_no_other_model_with_it(tmp_path: Path) -> None:
+    running = gateway(tmp_path)
+    place(tmp_path / "models", "other", 1, doubling)
+    with running:
+        file = tmp_path / "models" / "flawed" / "1" / "model.onnx"
+        good = file.read_bytes()
+        crashing(file)
+        for pid in workers(running):
+            kill(pid)
+        until(lambda: ready(running) >= 1 and metric(running, "gateway_worker_restarts_total") >= 1, "a worker")
+        assert (infer(running, "other"), asked(running)) == (200, 404)
+        file.write_bytes(good)
+        assert model(running, "flawed", "load").status_code == 200
+        assert asked(running) == 200
+
+
+# --- a version that loads once, and not in every worker
+
+
+@contextlib.contextmanager
+def slow(folder: Path) -> Iterator[tuple[GatewayProcess, Path, Any]]:
+    """Two workers with a stable version; loading its candidate takes seconds."""
+    models = folder / "models"
+    for version in (1, 2):
+        looping(models / "slow" / str(version) / "model.onnx")
+    turns: Any = {"inputs": [{"name": "x", "shape": [1], "datatype": "INT64", "data": [1]}]}
+    sample = models / "slow" / "warmup.json"
+    sample.write_text(json.dumps(turns))
+    with GatewayProcess(folder, models, {"models": {"slow": {"stable": 1}}}, server={"workers": 2}) as running:
+        sample.write_text(json.dumps({"inputs": [{**turns["inputs"][0], "data": [200_000]}]}))
+        yield running, sample, turns
+
+
+def test_a_version_that_workers_die_of_as_they_load_it_is_refused_and_one_worker_is_lost_at_a_time(
+    tmp_path: Path,
+) -> None:
+    everyone = {"split": {"routes": [{"name": "everyone", "weight": 100}]}}
+    with slow(tmp_path) as (running, _, turns):
+        first = workers(running)[0]
+        edit(running, yaml.safe_dump({"models": {"slow": {"stable": 1, "candidate": 2, **everyone}}}))
+        until(lambda: scratch(running), "the trial")
+        until(lambda: not scratch(running), "its end")
+        time.sleep(0.3)
+        kill(first)
+        until(lambda: "tried once more" in running.log, "a second attempt")
+        until(lambda: first not in workers(running) and ready(running) == 2, "a successor")
+        time.sleep(0.5)
+        kill(workers(running)[-1])
+        until(lambda: "models.slow: version 2: worker 0 ended while it was loading it" in error(running), "a refusal")
+        assert "server.workers" in error(running)
+        assert config(running)["generation"] == 1
+        until(lambda: ready(running) == 2, "both workers")
+        url = f"{running.url}/v2/models/slow/infer"
+        assert {httpx.post(url, json=turns).headers["x-variant"] for _ in range(10)} == {"stable"}
+
+
+# --- a version whose warm-up never ends
+
+
+def test_an_edit_that_names_an_endless_version_keeps_no_later_one_from_being_read(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        place(tmp_path / "models", "flawed", 3, endless)
+        edit(running, routing(candidate=3))
+        until(lambda: scratch(running), "the trial")
+        edit(running, routing(weight=100))
+        in_force(running, 2)
+        assert shares(running) == {"candidate"}
+        until(lambda: not scratch(running), "the trial's end")
+
+
+def test_an_endless_version_is_refused_in_time_with_the_setting_that_says_so(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        pass
+    settings = yaml.safe_load(running.config.read_text())
+    settings["models"]["load_timeout"] = "3s"
+    running.config.write_text(yaml.safe_dump(settings))
+    with running:
+        place(tmp_path / "models", "flawed", 3, endless)
+        edit(running, routing(candidate=3))
+        until(lambda: "within models.load_timeout, 3 s" in error(running), "the refusal")
+        assert "models.flawed: version 3: " in error(running)
+        assert not scratch(running)
+
+
+def test_sigterm_ends_a_gateway_that_tries_an_endless_version(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        place(tmp_path / "models", "flawed", 3, endless)
+        edit(running, routing(candidate=3))
+        until(lambda: scratch(running), "the trial")
+        time.sleep(1)
+        began_s = time.monotonic()
+        assert running.stop() == 0
+        assert time.monotonic() - began_s < 10
+
+
+def test_at_a_start_stable_is_served_without_its_endless_candidate(tmp_path: Path) -> None:
+    running = gateway(tmp_path)
+    endless(tmp_path / "models" / "flawed" / "2" / "model.onnx")
+    with running:
+        assert shares(running) == {"stable"}
+        (out,) = config(running)["left_out"]
+        assert (out["model"], out["version"], "models.load_timeout" in out["reason"]) == ("flawed", 2, True)
+        edit(running, yaml.safe_dump(STABLE))
+        in_force(running, 2)
+        assert shares(running) == {"stable"}
+
+
+def test_a_trial_ends_with_the_gateway_that_is_killed(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        place(tmp_path / "models", "flawed", 3, endless)
+        edit(running, routing(candidate=3))
+        until(lambda: scratch(running), "the trial")
+        (trial,) = [pid for pid in children(running.pid) if "gateway.serving.scratch" in command_of(pid)]
+        kill(running.pid)
+        assert running.process is not None
+        running.process.wait()
+        until(lambda: "gateway.serving.scratch" not in command_of(trial), "its end")
+        (tmp_path / "routing.yaml").write_text(yaml.safe_dump(ROUTING))
+        with running:  # on the same state
+            until(lambda: asked(running) == 200, "an answer, once the workers that were left alone have gone")
+
+
+def children(pid: int) -> list[int]:
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in files for child in file.read_text().split()]
+
+
+# --- a worker that shows no sign of life
+
+
+def test_a_suspended_worker_is_replaced_and_no_edit_waits_for_it(tmp_path: Path) -> None:
+    with gateway(tmp_path, server={"heartbeat_timeout": "3s"}) as running:
+        suspended = workers(running)[0]
+        os.kill(suspended, signal.SIGSTOP)
+        began_s = time.monotonic()
+        edit(running, routing(weight=100))
+        until(lambda: metric(running, "gateway_workers", state="silent") == 1, "that it is shown")
+        until(lambda: suspended not in workers(running), "its end")
+        assert time.monotonic() - began_s < 15
+        assert metric(running, "gateway_workers_killed_total", reason="silent") == 1
+        until(lambda: config(running)["generation"] == 2 or bool(error(running)), "an answer to the edit")
+        until(lambda: ready(running) == 2, "its successor")
+        if error(running):  # a death during an edit is no consent
+            edit(running, routing(weight=99.9))
+        until(lambda: config(running)["generation"] == 2, "the edit")
+        assert "has shown no sign of life" in running.log
+
+
+def test_workers_that_were_suspended_together_with_control_live_on(tmp_path: Path) -> None:
+    with gateway(tmp_path, server={"heartbeat_timeout": "1s"}) as running:
+        before = workers(running)
+        everyone = [running.pid, *before]
+        for pid in everyone:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(4)
+        for pid in everyone:
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(2)
+        assert workers(running) == before
+        assert metric(running, "gateway_worker_restarts_total") == 0
+
+
+def test_a_worker_on_a_busy_machine_is_not_taken_for_silent(tmp_path: Path) -> None:
+    burn = [sys.executable, "-c", "while True: pass"]
+    with gateway(tmp_path, server={"heartbeat_timeout": "1s"}) as running:
+        before = workers(running)
+        load = [subprocess.Popen(burn) for _ in range(4 * (os.cpu_count() or 1))]
+        try:
+            time.sleep(6)
+        finally:
+            for process in load:
+                process.kill()
+                process.wait()
+        assert workers(running) == before
+
+
+# --- what a new worker serves
+
+
+def test_a_new_worker_serves_what_the_others_serve(tmp_path: Path) -> None:
+    running = gateway(tmp_path)
+    place(tmp_path / "models", "extra", 1, doubling)
+    place(tmp_path / "models", "unwanted", 1, doubling)
+    with running:
+        place(tmp_path / "models", "extra", 2, doubling)
+        place(tmp_path / "models", "later", 1, doubling)
+        assert model(running, "later", "load").status_code == 200
+        assert model(running, "unwanted", "unload").status_code == 200
+        for restarts, pid in enumerate(workers(running), 1):
+            kill(pid)
+            until(lambda: metric(running, "gateway_worker_restarts_total") == restarts, "a restart")  # noqa: B023
+            until(lambda: ready(running) == 2, "both workers")
+            served = {name: {infer(running, name) for _ in range(12)} for name in ("extra", "later", "unwanted")}
+            assert served == {"extra": {200}, "later": {200}, "unwanted": {404}}
+        assert model(running, "unwanted", "load").status_code == 200
+        assert {infer(running, "unwanted") for _ in range(12)} == {200}
+
+
+def infer(running: GatewayProcess, name: str) -> int:
+    return httpx.post(f"{running.url}/v2/models/{name}/infer", json=row()).status_code
+
+
+def test_a_dead_worker_is_replaced_while_edit_follows_edit(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        before = workers(running)
+        kill(before[0])
+        end_s, weight = time.monotonic() + 20, 0
+        while len(set(workers(running)) - {before[0]}) < 2 or ready(running) < 2:
+            assert time.monotonic() < end_s, "edits keep it from being replaced"
+            weight += 1
+            edit(running, routing(weight=weight % 99 + 1))
+            time.sleep(0.3)
+        assert metric(running, "gateway_worker_restarts_total") == 1
+        until(lambda: config(running)["acknowledged"] == 2, "both follow")
+        assert not error(running)
+
+
+# --- a candidate that kills the workers that run it
+
+
+@X86
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_candidate_that_kills_as_it_runs_is_stopped_for_it(tmp_path: Path, mirrored: bool) -> None:
+    running = gateway(tmp_path)
+    trapping(tmp_path / "models" / "flawed" / "2" / "model.onnx")
+    sample = {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP32", "data": [1, 2, 3, 4, 5, 6, 7, 8]}]}
+    (tmp_path / "models" / "flawed" / "warmup.json").write_text(json.dumps(sample))
+    (tmp_path / "models" / "flawed" / "model.yaml").write_text("batching: off\n")
+    if mirrored:
+        (tmp_path / "routing.yaml").write_text(routing(weight=0, mirror={"weight": 100}))
+    with running:
+        assert shares(running) == {"stable", "candidate"} if not mirrored else {"stable"}
+        end_s = time.monotonic() + 30
+        while not release(running)["stopped"]:
+            asked(running, -1.0)
+            assert time.monotonic() < end_s
+        stop = release(running)["stop"]
+        assert (stop["by"], "SIGFPE" in stop["reason"]) == ("worker-deaths", True)
+        assert metric(running, "gateway_worker_restarts_total") <= 1
+        until(lambda: ready(running) == 2, "both workers")
+        assert {asked(running, -1.0) for _ in range(10)} == {200}
+        shutil.rmtree(tmp_path / "models" / "flawed" / "2")
