@@ -125,11 +125,13 @@ def test_a_stop_is_not_undone_by_a_restart(tmp_path: Path, clock: WallClock) -> 
     running = gateway(tmp_path)
     with running:
         order(running, "stop").raise_for_status()
-        before = (tmp_path / "state" / "stops.json").read_bytes()
+        file = tmp_path / "state" / "stops.json"
+        until(lambda: file.exists() and len(json.loads(file.read_bytes())) == 1, "the file follows the list")
+        before = file.read_bytes()
         order(running, "resume").raise_for_status()
         clock.set(-HOUR_S)
         order(running, "stop").raise_for_status()
-    (tmp_path / "state" / "stops.json").write_bytes(before)
+    file.write_bytes(before)
     with running:
         assert release(running)["stopped"]
 
