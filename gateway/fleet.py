@@ -5,13 +5,12 @@ import itertools
 import logging
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
-from gateway.member import Member, WorkerState
+from gateway.member import Member, WorkerState, launched
 from gateway.orders import (
     Done,
     Failed,
@@ -25,8 +24,8 @@ from gateway.orders import (
     Warm,
     Wish,
 )
-from gateway.pipe import pipe
 from gateway.priority import hurried
+from gateway.tasks import persistent
 
 BACK_OFF_S: Final = (
     0.0,
@@ -155,13 +154,11 @@ class Fleet:
             member.process.wait()
 
     def _spawn(self, index: int) -> None:
-        ours, theirs = pipe()
-        command = [sys.executable, "-m", "gateway.worker", str(theirs.fileno())]
-        process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-        theirs.close()
-        member = self.members[index] = Member(index, process, ours, self.plan)
-        asyncio.get_running_loop().add_reader(ours.fileno(), self._hear, member)
-        member.tell(self._start_of(index, self.plan))
+        """Raises OSError or RuntimeError where the system has nothing to spare for one."""
+        start = self._start_of(index, self.plan)
+        member = self.members[index] = launched(index, self.plan)
+        asyncio.get_running_loop().add_reader(member.pipe.fileno(), self._hear, member)
+        member.tell(start)
 
     def _hear(self, member: Member) -> None:
         try:
@@ -271,7 +268,8 @@ class Fleet:
         task.add_done_callback(self._tasks.discard)
 
     async def _replace(self, member: Member) -> None:
-        code = await asyncio.to_thread(member.process.wait)
+        ended = f"waiting for the end of worker {member.index}"
+        code = await persistent(ended, lambda: asyncio.to_thread(member.process.wait))
         if self._stopping:
             return
         self._on_death(member)
@@ -279,9 +277,12 @@ class Fleet:
         pause_s = BACK_OFF_S[min(deaths - 1, len(BACK_OFF_S) - 1)]
         log.warning("worker %d ended with %d; a new one starts in %g s", member.index, code, pause_s)
         await asyncio.sleep(pause_s)
+        await persistent(f"starting worker {member.index}", lambda: self._start_again(member.index))
+
+    async def _start_again(self, index: int) -> None:
         if not self._stopping:
+            self._spawn(index)
             self.restarts += 1
-            self._spawn(member.index)
 
 
 def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:

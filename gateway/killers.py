@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from gateway.configuration import Configuration
 from gateway.fleet import Fleet
+from gateway.tasks import persistent
 
 
 class Killers:
@@ -17,7 +18,9 @@ class Killers:
     def look_for(self, fleet: Fleet) -> None:
         """A worker that dies while it loads may have been killed by a model file: find out which, and leave it out."""
         if not fleet.ready.is_set() and (self._looking is None or self._looking.done()):
-            self._looking = asyncio.get_running_loop().create_task(self._leave_out(fleet))
+            self._looking = asyncio.get_running_loop().create_task(
+                persistent("looking for what ends workers", lambda: self._leave_out(fleet))
+            )
 
     async def _leave_out(self, fleet: Fleet) -> None:
         trials = self._configuration.trials(fleet.plan.routing, set())

@@ -40,7 +40,7 @@ def opened(settings: GatewaySettings, memory: Claim) -> Opening:
     state = Path(settings.state)
     repository = Repository(Path(settings.models.path))
     configuration = Configuration(Path(settings.routing), repository)
-    stops = Stops(state)
+    stops = Stops(state, settings.records.retain_decisions)
     try:
         board = memory.path.with_suffix(BOARD)
         Switchboard.bury(board)  # orphans of a killed run would not hear of a stop

@@ -1,12 +1,13 @@
 """The workers that a killed control process has left."""
 
-import json
 import logging
 import os
 import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
+
+import orjson
 
 from gateway.shm.process import born
 
@@ -38,7 +39,7 @@ class Orphans:
         """Write down who would be orphaned now: these, and those of before that have not been released."""
         unfinished = self._file.with_suffix(".new")
         try:
-            unfinished.write_text(json.dumps([*self._found, *((pid, born(pid)) for pid in pids)]))
+            unfinished.write_bytes(orjson.dumps([*self._found, *((pid, born(pid)) for pid in pids)]))
             unfinished.replace(self._file)
         except OSError as error:
             log.error(
@@ -56,6 +57,9 @@ def _has_mapped(pid: int, memory: str) -> bool:
 
 def _read(file: Path) -> list[tuple[int, int]]:
     try:
-        return [(int(pid), int(birth)) for pid, birth in json.loads(file.read_text())]
-    except (OSError, ValueError, TypeError):
+        return [(int(pid), int(birth)) for pid, birth in orjson.loads(file.read_bytes())]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError, OverflowError) as error:
+        log.error("%s is damaged (%s): workers that a killed gateway has left are not known, and go on", file, error)
         return []

@@ -32,6 +32,7 @@ from gateway.shm.switchboard import LIVE_ROUTES, Switchboard
 from gateway.shm.tally import Totals
 from gateway.steered import RAMP, Steered, feedback_counts, live_routes
 
+MOST_EPOCHS: Final = 1 << 40  # beyond, the file is damaged
 KEEP_S: Final = 5.0  # between two savings of what controllers remember
 REMEMBERED: Final = 20  # of whom that is taken in a tick: with a thousand releases all would hold the loop for 50 ms
 NAMES: Final[Mapping[type[Action], str]] = {
@@ -105,10 +106,7 @@ class Steering:
         self._closed.clear()
 
     def lead(self, served: Mapping[str, ReleaseSettings]) -> None:
-        """Steer these releases, which workers are about to serve: what is closed stays so until `open_routes`.
-
-        One whose settings are as they were goes on undisturbed.
-        """
+        """Steer these, which workers are about to serve: what is closed stays so until `open_routes`."""
         now_s = self._clock()
         steered = {}
         for name, old in self._steered.items():
@@ -209,7 +207,7 @@ class Steering:
     def _last_epoch(self, name: str) -> int:
         """The model's, through all its candidates and runs: a mark in a prediction's id names one of them only."""
         epoch = self._memory.get(name, {}).get("epoch")
-        return epoch if type(epoch) is int else 0
+        return epoch if type(epoch) is int and epoch < MOST_EPOCHS else 0
 
     def _remember(self, one: Steered, now_s: float) -> None:
         self._memory[one.name] = {**kept(one.controller, now_s), "epoch": self._board.epoch(one.slot)}
@@ -290,9 +288,11 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
     """What controllers remembered; nothing where the file is missing or damaged: ramps then begin anew."""
     try:
         document = orjson.loads(file.read_bytes())
+        if not isinstance(document, dict):
+            raise ValueError(f"it holds no object but {type(document).__name__}")
     except FileNotFoundError:
         return {}
-    except (OSError, orjson.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         log.error("%s is damaged, ramps begin anew: %s", file, error)
         return {}
-    return {name: one for name, one in document.items() if isinstance(one, dict)} if isinstance(document, dict) else {}
+    return {name: one for name, one in document.items() if isinstance(one, dict)}

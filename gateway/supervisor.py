@@ -17,16 +17,20 @@ from typing import Final
 import uvicorn
 
 from gateway.control import Control
+from gateway.descriptors import raise_limit
 from gateway.errors import SettingsError
 from gateway.identity.keyring import Keyring
 from gateway.identity.tls import Tls, serving
 from gateway.opening import opened
 from gateway.orphans import Orphans
 from gateway.priority import give_way_when_wild, go_ahead, go_first
+from gateway.serving.threads import REMEDY
 from gateway.settings.gateway_settings import GatewaySettings, ServerSettings, TlsSettings
 from gateway.shm.claim import claim
+from gateway.tasks import persistent
 from gateway.web.control.app import control_plane
-from gateway.web.patience import PatientConnection
+from gateway.web.control.connection import ControlConnection
+from gateway.web.server import Server
 from gateway.worker import listener
 
 TICK_S: Final = 0.05
@@ -51,6 +55,7 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
 
     `ready` is called once all workers serve, with the URLs of the data and the control plane.
     """
+    raise_limit()
     state = Path(settings.state)
     keyring = Keyring(Path(settings.auth.keys)) if settings.auth.keys else None
     tls = Tls(settings.control.tls) if settings.control.tls else None
@@ -70,6 +75,8 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
             control = Control(settings, opening, worker_count(settings.server), held.getsockname()[1])
         except ValueError as error:
             raise SettingsError(str(state), [str(error)]) from None
+        except RuntimeError as error:
+            raise SettingsError("server", [f"{error}: there are no threads to be had; {REMEDY}"]) from None
         urls = _url(held, settings.server.tls), _url(plane, settings.control.tls)
         await _Supervisor(settings, control, orphans, plane, keyring, tls).run(lambda: ready(control, *urls))
 
@@ -103,8 +110,9 @@ class _Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_end)
         loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)
-        tasks = [loop.create_task(self._tick()), loop.create_task(self._server().serve(sockets=[self._plane]))]
-        tasks += [loop.create_task(kept.watched.follow()) for kept in (self._keyring, self._tls) if kept is not None]
+        lasting = {"the control loop": self._tick, "the control plane": self._serve}
+        lasting |= {f"following {kept.watched}": kept.watched.follow for kept in (self._keyring, self._tls) if kept}
+        tasks = [loop.create_task(persistent(what, act)) for what, act in lasting.items()]
         try:
             starting = loop.create_task(self._control.start())
             asked = loop.create_task(self._end.wait())
@@ -113,7 +121,7 @@ class _Supervisor:
                 starting.result()
                 self._orphans.release()
                 ready()
-                tasks.append(loop.create_task(self._watch()))
+                tasks.append(loop.create_task(persistent("following the routing file", self._watch)))
                 await asked
             starting.cancel()
         finally:
@@ -122,13 +130,16 @@ class _Supervisor:
                 task.cancel()
             loop.set_default_executor(ThreadPoolExecutor(1))  # whoever still waits for a disk is not waited for
 
-    def _server(self) -> "_Server":
+    async def _serve(self) -> None:
+        await self._server().serve(sockets=[self._plane])
+
+    def _server(self) -> Server:
         application = control_plane(self._control, self._end, self._keyring)
         tls = serving(self._tls)
-        return _Server(
+        return Server(
             uvicorn.Config(
                 application,
-                http=PatientConnection,
+                http=ControlConnection,
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -155,19 +166,16 @@ class _Supervisor:
                 trouble = str(error)
             pids = self._control.fleet.pids()
             if pids != remembered and (writing is None or writing.done()):
-                remembered = pids
-                writing = asyncio.get_running_loop().run_in_executor(None, self._orphans.remember, pids)
+                with contextlib.suppress(RuntimeError):  # no thread to be had: at the next tick, perhaps
+                    writing = asyncio.get_running_loop().run_in_executor(None, self._orphans.remember, pids)
+                    remembered = pids
             await asyncio.sleep(TICK_S)
 
     async def _watch(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._reload_now.wait(), WATCH_S)
-            try:
-                await self._follow()
-            except Exception:  # the next edit must find someone who reads it
-                log.exception("the routing file cannot be watched, which is tried again")
-                await asyncio.sleep(1)
+            await self._follow()
 
     async def _follow(self) -> None:
         # in a thread: a folder that hangs must not keep control from its work
@@ -182,16 +190,14 @@ class _Supervisor:
 def _in_time(close: Callable[[], None]) -> None:
     """A disk that does not answer must not keep the process from ending."""
     closing = threading.Thread(target=close, name="close", daemon=True)
-    closing.start()
+    try:
+        closing.start()
+    except RuntimeError:  # there are no threads to be had
+        close()
+        return
     closing.join(CLOSED_WITHIN_S)
     if closing.is_alive():
         log.error("the disk has not taken what was left within %g s: the gateway ends without", CLOSED_WITHIN_S)
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 @contextlib.contextmanager

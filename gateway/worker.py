@@ -4,14 +4,13 @@
 """
 
 import asyncio
-import contextlib
 import gc
 import itertools
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
@@ -53,12 +52,14 @@ from gateway.settings.gateway_settings import ServerSettings
 from gateway.shm.ring import Ring
 from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.switchboard import Switchboard
+from gateway.tasks import persistent
 from gateway.tracing.otlp import check_tracing, exporter
 from gateway.tracing.spans import Spans, TracedRecorder
 from gateway.tripped import Trip, keep
 from gateway.web.access import Access
 from gateway.web.app import data_plane
 from gateway.web.connection import InferConnection
+from gateway.web.server import Server
 from gateway.web.sharing import Sharing
 
 BACKLOG: Final = 2048
@@ -140,12 +141,16 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._may_listen = loop.create_future()
         await self._deployment.start()
-        server = _Server(self._configuration())
+        server = Server(self._configuration())
         loop.add_signal_handler(signal.SIGTERM, self._drain, server)
         loop.add_reader(self._pipe.fileno(), self._hear)
         if self._tls:
             self._instruments.gate.end_later(loop.call_soon)
-        self._tasks.update(loop.create_task(kept.watched.follow()) for kept in (self._keyring, self._tls) if kept)
+        self._tasks.update(
+            loop.create_task(persistent(f"following {kept.watched}", kept.watched.follow))
+            for kept in (self._keyring, self._tls)
+            if kept
+        )
         if self._spans:
             self._spans.start()
         gc.collect()
@@ -184,7 +189,7 @@ class Worker:
         if error:
             raise InvalidRequest(error)
 
-    def _drain(self, server: uvicorn.Server) -> None:
+    def _drain(self, server: Server) -> None:
         server.force_exit = server.should_exit  # asked a second time: do not wait for those in flight
         server.should_exit = True
         self._gateway.draining = True
@@ -268,14 +273,6 @@ class Worker:
             timeout_graceful_shutdown=max(1, round(server.drain)),
             ssl_context_factory=serving(self._tls),
         )
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server without its signal handling, which would end the process by the signal once it had drained."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def main() -> None:

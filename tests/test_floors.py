@@ -12,6 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "gateway"
 FLOORS = {
     "errors": 0,
     "tensors": 0,
+    "tasks": 0,
+    "descriptors": 0,
     "settings": 1,
     "protocol": 1,
     "shm": 1,

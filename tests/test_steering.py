@@ -1,5 +1,6 @@
 """Steering on real boards, rings and files, tick by tick: the test turns the clock and writes what workers write."""
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -375,3 +376,36 @@ def test_what_controllers_remember_is_on_disk_after_a_decision(bench: Bench) -> 
     (memory,) = orjson.loads((bench.folder / "ramps.json").read_bytes()).values()
     assert (memory["place"]["step"], memory["weight_ppm"]) == (1, 100_000)
     bench.begin()
+
+
+def test_a_models_epochs_count_on_through_candidates_restarts_and_boards(bench: Bench) -> None:
+    bench.serve(release())
+    bench.board.resume(bench.slot())
+    bench.tick()
+    assert bench.board.epoch(bench.slot()) == 2
+    bench.end()
+    bench.board = Switchboard.create(bench.folder / "board", 1)  # a new control has a new one
+    bench.releases = Slots(RELEASES, "releases")
+    bench.begin()
+    bench.serve(release())
+    assert bench.board.epoch(bench.slot()) == 2, "its predictions are still evidence"
+    bench.board.stop(bench.slot())
+    bench.serve(release(candidate=3))
+    assert bench.board.epoch(bench.slot(3)) == 3
+    bench.serve(ReleaseSettings(stable=1))
+    bench.serve(release(stable=4, candidate=2))
+    assert bench.board.epoch(bench.slot()) == 4, "compared with another stable"
+    assert bench.board.stopped(bench.slot()), "which lets nothing go"
+
+
+@pytest.mark.parametrize("epoch", [None, "7", -(2**70), 2**70, 1.5, True])
+def test_an_epoch_that_makes_no_sense_is_none(bench: Bench, epoch: object) -> None:
+    bench.serve(release())
+    bench.end()
+    file = bench.folder / "ramps.json"
+    document = orjson.loads(file.read_bytes())
+    document[MODEL]["epoch"] = epoch
+    file.write_text(json.dumps(document))
+    bench.begin()
+    bench.serve(release())
+    assert bench.board.epoch(bench.slot()) == 1

@@ -48,7 +48,7 @@ def load(config: Path, routing: Path | None = None) -> tuple[GatewaySettings, Re
         remembered = dict(memory.read(before.routing))
     except PermissionError:
         click.echo(f"{state} cannot be read, so what is in force there is not compared with the file", err=True)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise SettingsError(str(state), [str(error)]) from None
     content = snapshot(path).checked(str(path))
     _, resolved = judge(content, before, known(remembered, repository, stopped), str(path))

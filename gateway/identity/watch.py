@@ -31,16 +31,15 @@ class Watched:
         now = self._fingerprint()
         if now == self._used:
             return
-        names = " and ".join(map(str, self._paths))
         try:
             self._load()
         except Exception as error:  # whatever is in a file: who follows it must live on, to read the next one
             if now != self._complained:
                 self._complained = now
-                log.error("%s not loaded, what was read before stays in force: %s", names, error)
+                log.error("%s not loaded, what was read before stays in force: %s", self, error)
             return
         self._used = now
-        log.info("%s loaded again", names)
+        log.info("%s loaded again", self)
 
     async def follow(self) -> None:
         """Refresh every second, for ever."""
@@ -53,6 +52,9 @@ class Watched:
                 await asyncio.to_thread(self.refresh)
             except RuntimeError as error:  # no thread is to be had: what follows the file must live on
                 log.error("%s not looked at: %s", " and ".join(map(str, self._paths)), error)
+
+    def __str__(self) -> str:
+        return " and ".join(map(str, self._paths))
 
     def _fingerprint(self) -> Fingerprint:
         return tuple(map(_state, self._paths))

@@ -127,13 +127,13 @@ class Journal:
         """
         busy = False
         for source in self._sources:
-            alive = not source.abandoned or source.ring.owner_lives  # before the drain, not after it
-            if not (source.ring.empty or (patient and source.may_wait())):
-                with self._checked(source.stream):
+            with self._checked(source.stream):
+                alive = not source.abandoned or source.ring.owner_lives  # before the drain, not after it
+                if not (source.ring.empty or (patient and source.may_wait())):
                     busy |= self._drain(source) >= (BUSY if patient else 1)
-            if not alive and source.ring.empty:
-                source.ring.remove()
-                self._sources = [other for other in self._sources if other is not source]
+                if not alive and source.ring.empty:
+                    source.ring.remove()
+                    self._sources = [other for other in self._sources if other is not source]
         return busy
 
     def _drain(self, source: Source) -> int:

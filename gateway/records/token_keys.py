@@ -78,7 +78,10 @@ def _read(file: Path) -> list[tuple[int, float, bytes]]:
     if mode & 0o077:
         raise SettingsError(str(file), [f"holds secrets and is open to others (mode {mode:o}); chmod 600 it"])
     try:
-        return [_entry(e["key"], e["created_s"], e["secret"]) for e in orjson.loads(text)]
+        entries = orjson.loads(text)
+        if type(entries) is not list:  # an empty object would pass for no keys, and be written over
+            raise ValueError(f"it holds no list but {type(entries).__name__}")
+        return [_entry(e["key"], e["created_s"], e["secret"]) for e in entries]
     except (ValueError, TypeError, KeyError) as error:
         problem = f"is damaged ({error}); restore it, or remove it: feedback on earlier predictions is then refused"
         raise SettingsError(str(file), [problem]) from None

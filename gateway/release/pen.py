@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.priority import go_ahead, go_first
+from gateway.release.append import append
 
 RETRY_S: Final = 1.0
 log: Final = logging.getLogger("gateway.release")
@@ -27,14 +28,19 @@ class Pen:
         self._slow = ThreadPoolExecutor(
             1, "sync", initializer=go_ahead
         )  # a rename may stall behind a journal commit: no append behind it
+        for threads in (self._quick, self._slow):
+            threads.submit(int)  # starts the thread: a stop must not fail for want of one
         self._appended: Future[bool] | None = None
         self._closing = threading.Event()
         self._replacing: dict[Path, Callable[[], bytes]] = {}
-        self._torn: set[Path] = set()  # may end in half a line, which a full disk has left
 
     def append(self, path: Path, line: bytes) -> None:
-        """Add to the end of the file."""
+        """Add a line to the end of the file."""
         self._appended = self._quick.submit(self._append, path, line)
+
+    def then(self, act: Callable[[], None], path: Path) -> None:
+        """Do this once all is written that was appended so far; it may raise OSError. `path`: what it is about."""
+        self._quick.submit(self._do, act, path)
 
     def replace(self, path: Path, content: Callable[[], bytes]) -> None:
         """Put this in the file's place, whole or not at all; again and again until the disk takes it.
@@ -69,15 +75,18 @@ class Pen:
 
     def _append(self, path: Path, line: bytes) -> bool:
         try:
-            with path.open("ab") as file:
-                file.write(b"\n" + line if path in self._torn else line)
-            self._torn.discard(path)
+            append(path, line)
         except OSError as error:
-            self._torn.add(path)
             log.error("%s cannot be written: %s", path, error.strerror)
             return False
         self._slow.submit(_sync, path)
         return True
+
+    def _do(self, act: Callable[[], None], path: Path) -> None:
+        try:
+            act()
+        except OSError as error:
+            log.error("%s: %s", path, error)
 
     def _after(self, last: "Future[bool] | None", act: Callable[[], None]) -> None:
         if last is None or last.result():

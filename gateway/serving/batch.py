@@ -15,6 +15,7 @@ from gateway.errors import DeadlineExceeded, InvalidOutput
 from gateway.priority import yield_core
 from gateway.serving.session import Result
 from gateway.serving.signature import Feeds
+from gateway.serving.threads import Executor, no_thread
 
 LONG_NS: Final = 250_000_000  # a run that is not over by then, though it was to end, is in others' way
 _clock_of: Callable[[int], int] | None = getattr(time, "pthread_getcpuclockid", None)
@@ -131,6 +132,26 @@ class Batch:
         self.ended_ns = time.monotonic_ns()
         if self.meter is not None:
             self.meter.stop()
+
+    def start(self, threads: Executor, execute: "Callable[[Batch], None]") -> bool:
+        """Have it executed; False where there is no thread, which its callers have been told."""
+        try:
+            threads.submit(execute, self)
+        except RuntimeError as error:
+            self._refuse(no_thread(error))
+            return False
+        return True
+
+    def _refuse(self, error: Exception) -> None:
+        for item in self.items:
+            if not item.done():
+                item.set_exception(error)
+        self.dissolve()
+
+    def dissolve(self) -> None:
+        """Items point to their batch, errors to the frame that holds it: else it would wait for the cycle collector."""
+        self.items.clear()
+        self.answers = ()
 
     def end_if_abandoned(self) -> None:
         """End the run once no caller waits for it any more."""

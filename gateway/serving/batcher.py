@@ -9,7 +9,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Hashable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +18,7 @@ from gateway.serving.batch import Answer, Batch, BatchItem, Run, late
 from gateway.serving.doubt import LONG_NS, Doubt
 from gateway.serving.reach import Reach
 from gateway.serving.signature import Feeds
+from gateway.serving.threads import Executor
 from gateway.shm.tally import Tally
 
 NEVER_NS: Final = 2**63 - 1
@@ -49,7 +49,7 @@ class Batcher:
         run: Run,
         rules: BatchingRules,
         tally: Tally,
-        threads: ThreadPoolExecutor | None,
+        threads: Executor | None,
         uniform: bool,
         trusted: bool = True,
         reach: Reach | None = None,
@@ -217,8 +217,8 @@ class Batcher:
                 if (ns := batch.ended_ns - batch.started_ns) > LONG_NS:
                     self._was_long([*batch.items], ns)
                 self._finish(batch)
-            else:
-                self._threads.submit(self._execute, batch)
+            elif not batch.start(self._threads, self._execute):
+                self._running.discard(batch)
 
     def _was_long(self, items: list[BatchItem], ns: int) -> None:
         """A run on the event loop: no other runs there until it is known whether it was the model's doing."""
@@ -264,9 +264,10 @@ class Batcher:
 
     def _execute(self, batch: Batch) -> None:
         """In the version's own thread."""
-        batch.thread = threading.get_native_id()
-        batch.execute(self._run)
-        self._loop.call_soon_threadsafe(self._finished, batch)
+        if batch.items:  # else it was refused, and kept until there was a thread
+            batch.thread = threading.get_native_id()
+            batch.execute(self._run)
+            self._loop.call_soon_threadsafe(self._finished, batch)
 
     def _finished(self, batch: Batch) -> None:
         self._finish(batch)
@@ -289,8 +290,7 @@ class Batcher:
                 result = Answer(answer)
                 result.queued_ns, result.batch_rows = queued_ns, batch.rows
                 item.set_result(result)
-        batch.items.clear()  # items point to their batch, errors to the frame that holds it: without this, each batch
-        batch.answers = ()  # would wait for the cycle collector
+        batch.dissolve()
 
 
 def _ring(batcher: "weakref.ref[Batcher]") -> None:

@@ -59,7 +59,11 @@ class Doubt:
             then(guilty)
 
         ending = loop.call_later(ENOUGH_S, _end, batch)
-        threading.Thread(target=repeat, daemon=True, name="gateway-doubt").start()
+        try:
+            threading.Thread(target=repeat, daemon=True, name="gateway-doubt").start()
+        except RuntimeError:  # there is none to be had: nothing is known, so the next long run is looked at again
+            ending.cancel()
+            loop.call_soon(then, False)
 
 
 def _end(batch: Batch) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +21,7 @@ from gateway.serving.pace import Pace
 from gateway.serving.reach import Reach, measured
 from gateway.serving.session import OnnxSession, Result
 from gateway.serving.signature import Feeds, Signature
+from gateway.serving.threads import RunThreads
 from gateway.serving.warmup import WarmUp, warm_up
 from gateway.settings.model_settings import ModelSettings
 from gateway.settings.providers import CPU
@@ -95,7 +95,8 @@ class ModelVersion:
 
     A stable one may run on the loop itself, where its runs are short, unless it is `compared`: a candidate's threads
     wait for cores and for the interpreter when both are busy, so stable must run as it does where their latencies are
-    evidence. `stopped` is None for stable; a candidate's is asked before each run.
+    evidence. `stopped` is None for stable; a candidate's is asked before each run. Raises ModelUnavailable where there
+    are no threads for it.
     """
 
     def __init__(
@@ -134,9 +135,9 @@ class ModelVersion:
             for spec, more in zip(self.signature.outputs, self.output_parameters, strict=True)
         ]
         self._closing = False
-        threads = ThreadPoolExecutor(
-            loaded.rules.concurrency, f"{name}-{number}"
-        )  # starts them only when they are needed
+        threads = RunThreads(loaded.rules.concurrency, f"{name}-{number}")
+        if not self.on_loop:
+            threads.start()  # before anyone is promised an answer; else few are ever needed
         uniform = all(-1 not in spec.shape[1:] and spec.datatype != "BYTES" for spec in self.signature.inputs)
         run = loaded.session.run if stopped is None else _checked(loaded, number, stopped)
         inputs = len(self.signature.inputs) if self.signature.initializers else None

@@ -112,6 +112,8 @@ class RecordsSettings(Settings):
     """Size at which a file of records is sealed and the next one begun."""
     retain: Bytes = 10 * 1024**3
     """How much is kept; the oldest sealed files go first."""
+    retain_decisions: Bytes = 256 * 1024**2
+    """How much of the list of decisions is kept beside what is in force; the oldest files go first."""
     ring: Bytes = 8 * 1024**2
     """Shared memory of each worker for records on their way to the disk."""
     large: Bytes = 16 * 1024**2

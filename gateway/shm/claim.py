@@ -117,7 +117,7 @@ def _gather(folder: Path, name: str) -> None:
     """What this very folder has left under other ids, its id having been lost, or never been written."""
     for other in names():
         owner = owner_of(other) if other != name else None
-        if owner is None or not owner.is_of(folder):
+        if owner is None or not owner.is_at(folder):
             continue
         with contextlib.suppress(BlockingIOError):
             held = OwnerFile(other)

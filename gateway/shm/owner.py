@@ -50,10 +50,13 @@ class Owner:
         return cls(path, status.st_dev, status.st_ino, socket.gethostname(), os.getpid(), _namespace())
 
     def is_of(self, folder: Path) -> bool:
-        """Whether it is this very folder, which has neither been copied nor moved since."""
+        """Whether it is this very folder and no copy, though it may have been moved."""
         status = folder.stat()
-        same = (self.device, self.inode) == (status.st_dev, status.st_ino)
-        return same and self.folder == str(folder.resolve())
+        return (self.device, self.inode) == (status.st_dev, status.st_ino)
+
+    def is_at(self, folder: Path) -> bool:
+        """The same, and it lies where it lay. Else it may be another one: a number is given again."""
+        return self.is_of(folder) and self.folder == str(folder.resolve())
 
     def still_wants(self, name: str, other_than: Path | None = None) -> bool:
         """Whether its folder is there and has the id of the files called `name`."""

@@ -63,8 +63,11 @@ class Spans:
         self._thread = threading.Thread(target=self._run, name="spans", daemon=True)
 
     def start(self) -> None:
-        """Export from now on."""
-        self._thread.start()
+        """Export from now on; where there is no thread for it, none are."""
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._tell(f"there is no thread to export them in ({error})")
 
     def offer(self, span: Span) -> None:
         """Hand a span over, or drop it where too many wait."""
@@ -76,13 +79,17 @@ class Spans:
     def close(self) -> None:
         """Export what waits, as far as that goes within `LAST_S`."""
         self._ended.set()
-        self._thread.join(LAST_S)
+        if self._thread.is_alive():
+            self._thread.join(LAST_S)
 
     def flush(self) -> None:
         """Export all that waits; for the thread."""
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-            trouble = self._export(batch)
+            try:
+                trouble = self._export(batch)
+            except Exception as error:  # whatever it is, the next batch must find someone who exports it
+                trouble = f"{type(error).__name__}: {error}"
             self._head[SPANS_FAILED if trouble else SPANS_EXPORTED] += len(batch)
             self._tell(trouble)
 

@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from starlette.types import Message, Receive
 
+from gateway.descriptors import for_connections
 from gateway.errors import BodyTooSlow, HeadersTooLarge
+from gateway.web.crowd import make_room
 from gateway.web.flow import PIECE, TURN_S, TurnFlow
 from gateway.web.framing import INTERRUPTIONS, FramedConnection
 from gateway.web.holdings import Holdings
@@ -45,7 +47,7 @@ class PatientConnection(FramedConnection):
         self.answered_s = 0.0  # when it last was, on the loop's clock
         self.made_s = 0.0
         self.luck = random.random()  # its part in what is spread over time
-        self.leaving = False  # is to go with one of its next answers, see gateway.web.sharing
+        self.leaving = getattr(self.server_state, "leaving", False)  # with one of its next answers, see web.sharing
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -54,6 +56,12 @@ class PatientConnection(FramedConnection):
             self.holdings.follow(self.connections)
         self.made_s = self.loop.time()
         self._watch(True)
+        if len(self.connections) > (most := self.most()):
+            make_room(self.connections, self, most)
+
+    def most(self) -> int:
+        """How many connections may be open; then the least missed goes."""
+        return for_connections()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

@@ -38,6 +38,7 @@ class Sharing:
     def look(self) -> None:
         """Count, let the old ones go, and do so again in a while."""
         loop = asyncio.get_running_loop()
+        loop.call_later(LOOK_S, self.look)  # first: whatever goes wrong with this look, there is another
         now_s = loop.time()
         head = self._instruments.head
         head[CONNECTIONS_OPEN] = len(self._connections)
@@ -48,7 +49,6 @@ class Sharing:
                 if now_s - connection.made_s > age_s:
                     connection.leaving = True
         self._instruments.settle()
-        loop.call_later(LOOK_S, self.look)
 
     def leave(self, count: int) -> None:
         """Have so many of the busy connections go with their next answers, in place of those asked before."""

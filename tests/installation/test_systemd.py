@@ -1,6 +1,8 @@
 """The unit: systemd understands it, finds it hardened, and it is true of the gateway."""
 
 import configparser
+import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -53,7 +55,32 @@ def test_the_gateway_takes_its_file_and_writes_where_it_may() -> None:
 def test_the_gateway_is_given_the_time_to_drain() -> None:
     settings = parse((FOLDER / "gateway.yaml").read_text(), GatewaySettings, "")
     assert int(unit()["TimeoutStopSec"]) > settings.server.drain + 2
-    assert unit()["KillMode"] == "mixed"
+
+
+def test_what_a_killed_control_process_leaves_is_left_alone() -> None:
+    """Its workers, which go on with stable, and the memory files, from which the next start takes the records."""
+    assert unit()["KillMode"] == "process"  # mixed and control-group end the workers, too
+    assert unit()["RemoveIPC"] == "no"
+    assert "DynamicUser" not in unit()  # which switches RemoveIPC on, whatever is written
+    assert unit()["User"] == "canary-gateway"
+
+
+def test_a_stop_that_takes_too_long_leaves_no_worker(tmp_path: Path) -> None:
+    """By the unit's own command, as the shell understands it once systemd has taken its quotes off."""
+    program, flag, script = shlex.split(unit()["ExecStopPost"].removeprefix("-"))
+    name = f"gateway.worker-{tmp_path.name}"
+    script = script.replace("[.]worker", f"[.]worker-{tmp_path.name}")  # none but this test's
+    for result, left in (("success", True), ("signal", True), ("timeout", False)):
+        worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", name])
+        subprocess.run([program, flag, script], env=os.environ | {"SERVICE_RESULT": result}, check=False)
+        try:
+            worker.wait(0.2 if left else 10)
+        except subprocess.TimeoutExpired:
+            assert left
+            worker.kill()
+            worker.wait()
+        else:
+            assert not left
 
 
 def test_a_killed_worker_does_not_end_the_service() -> None:

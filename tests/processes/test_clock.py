@@ -38,8 +38,7 @@ def history(running: GatewayProcess) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("seconds", [-HOUR_S, TO_1970_S, 5 * YEAR_S], ids=["an hour back", "1970", "years ahead"])
 def test_a_candidate_that_is_wrong_is_stopped(tmp_path: Path, clock: WallClock, seconds: float) -> None:
     with live(tmp_path, routing(comparisons=[ACCURACY]), Rates(mistakes=0.6), 0.1) as run:
-        run.keep_on(0.1)
-        clock.set(seconds)
+        clock.set(seconds)  # after the epoch has begun, and before anything is predicted in it
         run.until(lambda: run.release()["stopped"])
         assert run.release()["stop"]["by"] == "accuracy"
 

@@ -99,10 +99,12 @@ def test_sequences_go_on_through_runs(folder: Path) -> None:
     assert [decision.sequence for decision in one.decisions] == [1, 2, 3, 4, 5, 6, 7]
 
 
-@pytest.mark.parametrize("sequence", [None, "7", -1, 0, 1.5, True, []])
+@pytest.mark.parametrize("sequence", [None, "7", -1, 0, 1.5, True, [], 2**63, 2**64])
 def test_what_is_no_sequence_is_none(folder: Path, sequence: object) -> None:
     decided(folder, "stop")
     line = json.loads((folder / "decisions.jsonl").read_bytes()) | {"sequence": sequence}
     (folder / "decisions.jsonl").write_text(json.dumps(line) + "\n")
     (folder / "stops.json").unlink()
     assert read_stopped(folder) == {KEY}
+    decided(folder, "resume")
+    assert read_stopped(folder) == frozenset()

@@ -5,10 +5,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from gateway.release import pen, stops
-from gateway.release.stops import Stops
+from gateway.release.stops import Stops, read_stopped
 
 
 @pytest.fixture
@@ -73,10 +74,24 @@ def test_half_a_line_does_not_swallow_the_next_decision(tmp_path: Path) -> None:
     assert reread(tmp_path).stopped("digits", 2) is not None
 
 
-def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "stops.json").write_text("[{")
-    with pytest.raises(ValueError, match="which releases were stopped"):
-        Stops(tmp_path)
+GOOD = {"time_ns": 1, "model": "m", "candidate": 2, "action": "stop", "by": "x", "reason": "", "evidence": {}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"[{", b"", b"null", b"[null]", b"5", b'"stop"', b'["stop"]', b"[1, 2]", b"{}", b"true", b"[[]]", b"[{}]"),
+        *(b"\xff\xfe", b"\x00" * 20, b"[" * 100_000, b"[1e999]"),
+        *(orjson.dumps([GOOD | odd]) for odd in ({"candidate": "2"}, {"model": 5}, {"time_ns": None}, {"more": 1})),
+        orjson.dumps({"stops": [GOOD]}),
+        orjson.dumps([GOOD, {name: GOOD[name] for name in ("model", "candidate")}]),
+    ],
+)
+def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "stops.json").write_bytes(content)
+    for read in (Stops, read_stopped):
+        with pytest.raises(ValueError, match=r"stops.json is damaged .*; which releases were stopped\? Mend it"):
+            read(tmp_path)
 
 
 def test_a_disk_that_hangs_is_not_waited_for(

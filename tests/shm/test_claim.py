@@ -174,6 +174,17 @@ def test_a_copy_that_cannot_see_the_original_is_refused_while_workers_run(
     assert left_for(folder) == [LINE], "restored from a copy"
 
 
+def test_a_folder_that_was_moved_is_no_copy(
+    tmp_path: Path, folder: Path, running: Callable[[Path], "subprocess.Popen[bytes]"]
+) -> None:
+    kill(running(folder))
+    (ring,) = files_of(memory_path(folder).name)
+    worker = Segment.attach(ring, 0x524E_0002_0000)
+    moved = folder.rename(tmp_path / "moved")
+    assert left_for(moved) == [LINE]
+    del worker
+
+
 def test_what_lies_under_a_lost_id_is_found_again(
     folder: Path, running: Callable[[Path], "subprocess.Popen[bytes]"]
 ) -> None:
@@ -285,5 +296,5 @@ def test_an_owner_that_says_nonsense_owns_nothing(folder: Path) -> None:
     for text in ("", "[]", "7", '{"folder": 1}', "\udcff"):
         held._held.path.write_bytes(text.encode(errors="surrogateescape"))
         assert owner_of(held.name) is None
-    assert Owner.here(folder).is_of(folder)
+    assert Owner.here(folder).is_at(folder)
     held.close()

@@ -202,7 +202,9 @@ class EditDocument(TypedDict):
 
 
 class HealthDocument(TypedDict):
-    """All workers serve."""
+    """The gateway has started, and workers serve: `serving` of `workers`."""
 
     healthy: bool
     pid: int
+    workers: int
+    serving: int

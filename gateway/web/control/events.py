@@ -24,6 +24,7 @@ from gateway.control import Control
 from gateway.errors import Overloaded
 from gateway.identity.keyring import Identity, Keyring
 from gateway.release.stops import Decision
+from gateway.tasks import persistent
 from gateway.web.callers import identity_in
 from gateway.web.control.documented import config_document, decision_document
 from gateway.web.control.documents import ConfigDocument
@@ -144,7 +145,8 @@ class Events:
         try:
             seen = replace(seen, releases=await self._released.get())
             if self._loop is None or self._loop.done():
-                self._loop = asyncio.get_running_loop().create_task(self._tell(seen))
+                telling = persistent("telling clients of events", lambda: self._tell(seen))
+                self._loop = asyncio.get_running_loop().create_task(telling)
             yield await beside(snapshot, seen, time.time_ns())
             async for one in client.messages():
                 yield one

@@ -35,7 +35,7 @@ class Readings:
     def endpoints(self) -> list[Endpoint]:
         return [
             Endpoint(
-                Operation("GET", "/health", "health", "Whether all workers serve.", HealthDocument, (503,)), self.health
+                Operation("GET", "/health", "health", "Whether workers serve.", HealthDocument, (503,)), self.health
             ),
             Endpoint(
                 Operation("GET", "/metrics", "metrics", "Prometheus metrics.", media=CONTENT_TYPE_LATEST), self.metrics
@@ -66,9 +66,13 @@ class Readings:
         ]
 
     async def health(self, request: Request) -> Response:
-        if not self._control.fleet.ready.is_set():
-            raise NotReady("the workers are starting")
-        return JsonResponse({"healthy": True, "pid": os.getpid()})
+        fleet = self._control.fleet
+        serving = len(fleet.ready_members())
+        if not fleet.ready.is_set():
+            raise NotReady(f"the workers are starting: {serving} of {fleet.size} serve")
+        if not serving:
+            raise NotReady(f"none of {fleet.size} workers serves; the log says why they ended, new ones are started")
+        return JsonResponse({"healthy": True, "pid": os.getpid(), "workers": fleet.size, "serving": serving})
 
     async def metrics(self, request: Request) -> Response:
         return Response(await self._metrics.get(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,114 @@
+"""uvicorn's server as both planes run it: it cuts no one off when it leaves, and rests where it can accept no one."""
+
+import asyncio
+import contextlib
+import logging
+import select
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from gateway.descriptors import SPARE, Reserve, may_open
+from gateway.web.crowd import make_room
+from gateway.web.unchosen import unchosen
+
+SETTLED_S: Final = 0.2  # by then a handshake that had begun is over, over a network too
+KNOWN_S: Final = 0.5  # a connection that was made or used so recently is expected to ask (once more)
+LEAVES_WITHIN_S: Final = 2.0  # then connections are closed on which nothing is asked
+SILENT_S: Final = 10.0  # between two complaints of the same need
+log: Final = logging.getLogger("gateway.web")
+
+
+class State(ServerState):
+    """`leaving`: each connection goes with its next answer, new ones with their first."""
+
+    leaving = False
+
+
+class Server(uvicorn.Server):
+    """On sockets that are given to `serve`. Signals are the caller's."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.server_state: State = State()
+        self._sockets: list[socket.socket] = []
+        self._leaves_s = 0.0  # when it began to, on the loop's clock
+        self._resting = False  # accepts no one
+        self._in_need = False
+        self._reserve = Reserve()
+        self._reserve.fill()
+        self._said_s = -SILENT_S
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn's would end the process by the signal once it had drained."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's, on copies, which may be closed: the queue of a socket lasts as long as one of its copies."""
+        self._sockets = sockets or []
+        await super().startup([each.dup() for each in self._sockets])
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn's, ten times a second: whether to close what is open."""
+        if await super().on_tick(counter):
+            return self.force_exit or self._has_left()
+        await self._make_do()
+        return False
+
+    def _has_left(self) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        if not self.server_state.leaving:
+            self.server_state.leaving, self._leaves_s = True, now_s
+            for each in self._sockets:
+                unchosen(each)
+        connections: list[Any] = list(self.server_state.connections)
+        for connection in connections:
+            connection.leaving = True
+        left_s = now_s - self._leaves_s
+        drain_s = self.config.timeout_graceful_shutdown or LEAVES_WITHIN_S
+        if left_s > min(LEAVES_WITHIN_S, drain_s / 2):
+            return True
+        expected = any(now_s - max(each.made_s, each.answered_s) < KNOWN_S for each in connections)
+        return left_s > SETTLED_S and not expected and not _waiting(self._sockets)
+
+    async def _make_do(self) -> None:
+        """With the descriptors that there are: in need of one, idle connections go, and then no more are accepted."""
+        if may_open():
+            if self._resting and may_open(SPARE):
+                await self._accept_again()
+            if self._in_need and self._reserve.fill():
+                self._in_need = False
+                self._say("there are file descriptors again")
+            return
+        self._reserve.release()
+        make_room(self.server_state.connections, None, 0)
+        if not self._in_need:
+            self._in_need = True
+            self._say("there are no file descriptors to spare: connections are closed on which nothing is ordered")
+        if not (self._resting or may_open()):
+            self._resting = True  # else the loop would try again and again to accept, without a pause
+            for server in self.servers:
+                server.close()
+
+    async def _accept_again(self) -> None:
+        with contextlib.suppress(OSError):  # they have been taken meanwhile
+            await self.startup(self._sockets)
+            self._resting = False
+
+    def _say(self, what: str) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._said_s > SILENT_S or not self._in_need:
+            log.warning("%s", what)
+            self._said_s = now_s
+
+
+def _waiting(sockets: Sequence[socket.socket]) -> bool:
+    """Whether a connection has come that is not accepted yet."""
+    poll = select.poll()
+    for each in sockets:
+        poll.register(each, select.POLLIN)
+    return bool(poll.poll(0))

@@ -1,0 +1,188 @@
+"""No descriptor to spare, or many held by clients that ask nothing: what dies comes back, and a stop gets in."""
+
+import os
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.processes.flawed import gateway, kill, metric, order, release, until, workers
+from tests.running import GatewayProcess
+from tests.security.guarded import bearer, guarded
+from tests.security.test_commands import command
+
+pytestmark = pytest.mark.slow
+
+NONE_FOR_S = 2.0
+CROWD = 300
+FEW = 256
+
+
+@contextmanager
+def limited(pid: int, kind: int, most: int) -> Iterator[None]:
+    """The process may have no more of something than it has."""
+    before = resource.prlimit(pid, kind)
+    resource.prlimit(pid, kind, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, kind, before)
+
+
+def processor_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+NONE_AT_ALL = 3  # lower than any that could be given back for a moment
+
+
+@pytest.mark.parametrize("victims", [1, 2])
+def test_a_worker_that_dies_while_there_are_no_descriptors_comes_back(tmp_path: Path, victims: int) -> None:
+    with gateway(tmp_path) as running:
+        before = workers(running)
+        with limited(running.pid, resource.RLIMIT_NOFILE, NONE_AT_ALL):
+            for pid in before[:victims]:
+                kill(pid)
+            spent_s = processor_s(running.pid)
+            with socket.create_connection(("127.0.0.1", _control_port(running))):  # which cannot be accepted
+                time.sleep(NONE_FOR_S)
+            assert processor_s(running.pid) - spent_s < NONE_FOR_S / 2, "control spins"
+            assert len(workers(running)) == len(before) - victims
+            said = running.log.count("starting worker")
+            assert victims <= said <= 2 * victims, running.log
+        until(lambda: metric(running, "gateway_workers", state="ready") == 2, "the workers are back")
+        assert not set(before[:victims]) & set(workers(running))
+        assert order(running, "stop").status_code == 200
+        assert "has been done, at attempt" in running.log
+
+
+def _control_port(running: GatewayProcess) -> int:
+    return int(running.control_url.rpartition(":")[2])
+
+
+def test_a_worker_without_descriptors_for_a_while_takes_connections_again(tmp_path: Path) -> None:
+    with gateway(tmp_path, server={"workers": 1}) as running:
+        (worker,) = workers(running)
+        with limited(worker, resource.RLIMIT_NOFILE, NONE_AT_ALL):
+            spent_s = processor_s(worker)
+            with socket.create_connection(("127.0.0.1", running.port)):
+                time.sleep(NONE_FOR_S)
+            assert processor_s(worker) - spent_s < NONE_FOR_S / 2, "the worker spins"
+            assert running.log.count("no file descriptors to spare") == 1
+        until(running.ready, "it answers again")
+        assert workers(running) == [worker]
+
+
+@pytest.mark.parametrize("idle", [0, 20])
+def test_a_stop_gets_in_where_others_hold_all_descriptors(tmp_path: Path, idle: int) -> None:
+    """Connections that ask nothing, and whatever else may have taken them: by a limit of what is open just now."""
+    with gateway(tmp_path) as running, ExitStack() as stack:
+        for _ in range(idle):
+            stack.enter_context(socket.create_connection(("127.0.0.1", _control_port(running))))
+        until(lambda: len(os.listdir(f"/proc/{running.pid}/fd")) > idle, "they are accepted")
+        with limited(running.pid, resource.RLIMIT_NOFILE, _lowest_free(running.pid)):
+            until(lambda: "no file descriptors to spare" in running.log, "it notices")
+            command(running.config, "stop", "flawed")
+            for what in ("resume", "stop"):
+                assert order(running, what).status_code == 200
+        until(lambda: "there are file descriptors again" in running.log, "the need is over")
+        assert running.log.count("no file descriptors to spare") == 1
+
+
+def _lowest_free(pid: int) -> int:
+    there = set(map(int, os.listdir(f"/proc/{pid}/fd")))
+    return min(set(range(len(there) + 1)) - there)
+
+
+def test_health_says_when_no_worker_serves(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        assert httpx.get(f"{running.control_url}/health").json().items() >= {"workers": 2, "serving": 2}.items()
+        with limited(running.pid, resource.RLIMIT_NOFILE, 8 + len(os.listdir(f"/proc/{running.pid}/fd"))):
+            for pid in workers(running):
+                os.kill(pid, 19)
+                kill(pid)
+            until(lambda: _health(running) == 503, "it says that none serves")
+        until(running.complete, "it serves again")
+
+
+def _health(running: GatewayProcess) -> int:
+    answer = httpx.get(f"{running.control_url}/health")
+    assert answer.status_code == 200 or "none of 2 workers serves" in answer.text
+    return answer.status_code
+
+
+@contextmanager
+def crowd(port: int, sent: bytes) -> Iterator[list[socket.socket]]:
+    """Clients that connect, send a part of a request, and no more."""
+    with ExitStack() as stack:
+        there = []
+        for _ in range(CROWD):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            client.sendall(sent)
+            there.append(client)
+        yield there
+
+
+HALVES = {
+    "nothing": b"",
+    "half a head": b"GET /met",
+    "half a body": b"POST /api/releases/flawed/stop HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{",
+    "one request": b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("sent", HALVES.values(), ids=HALVES)
+def test_a_stop_gets_past_a_crowd_that_has_no_key(tmp_path: Path, sent: bytes) -> None:
+    guarded_ = guarded(tmp_path)
+    with guarded_.gateway as running, few(running.pid), crowd(_control_port(running), sent):
+        began_s = time.monotonic()
+        command(running.config, "stop", "flawed", key=guarded_.keys["all"])
+        assert time.monotonic() - began_s < 5
+        (worker, *_) = workers(running)
+        kill(worker)
+        until(lambda: worker not in workers(running) and _serving(running) == 2, "the worker is replaced meanwhile")
+        stopped = httpx.get(f"{running.control_url}/api/releases/flawed", headers=bearer(guarded_.keys["all"]))
+        assert stopped.json()["stopped"]
+
+
+@contextmanager
+def few(pid: int) -> Iterator[None]:
+    """`ulimit -n 256`, as it counts for connections that come from then on."""
+    with limited(pid, resource.RLIMIT_NOFILE, FEW):
+        yield
+
+
+def _serving(running: GatewayProcess) -> int:
+    serving: int = httpx.get(f"{running.control_url}/health").json().get("serving", 0)
+    return serving
+
+
+def test_who_has_asked_something_is_answered_in_a_crowd(tmp_path: Path) -> None:
+    """Nothing that is under way is cut off by newcomers that ask nothing."""
+    with (
+        gateway(tmp_path) as running,
+        few(running.pid),
+        httpx.Client(base_url=running.control_url) as client,
+        crowd(_control_port(running), b""),
+    ):
+        assert client.get("/health").status_code == 200
+        for _ in range(3):
+            assert release(running)["stable"] == 1
+
+
+def test_the_limit_of_descriptors_is_raised_as_far_as_it_may(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FEW, before[1]))
+    try:
+        with gateway(tmp_path, server={"workers": 1}) as running:
+            for pid in (running.pid, *workers(running)):
+                soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+                assert soft == min(hard, 1 << 20) > FEW
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

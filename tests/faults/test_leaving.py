@@ -1,0 +1,116 @@
+"""A worker that is let go cuts no one off: who has connected is answered, and whoever connects finds another."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from loadtests.client import request
+from tests.processes.flawed import body, gateway, metric, until, workers
+from tests.running import GatewayProcess
+
+pytestmark = pytest.mark.slow
+
+INFER = request("/v2/models/flawed/infer", body(1.0))
+LEAVERS = 5
+CLIENTS = 8
+PATIENCE_S = 10.0
+
+
+class Crowd:
+    """Clients in threads that ask without a pause: one request a connection, or as many as they are let."""
+
+    def __init__(self, port: int, *, kept: bool) -> None:
+        self.seen: Counter[str] = Counter()
+        self.longest_s = 0.0
+        self._port = port
+        self._kept = kept
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(CLIENTS)]
+
+    def __enter__(self) -> "Crowd":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            began_s = time.monotonic()
+            try:
+                with socket.create_connection(("127.0.0.1", self._port), PATIENCE_S) as client:
+                    self._ask(client)
+            except OSError as error:
+                self.seen[f"{type(error).__name__}: {error}"] += 1
+            self.longest_s = max(self.longest_s, time.monotonic() - began_s) if not self._kept else 0.0
+
+    def _ask(self, client: socket.socket) -> None:
+        going_on = True
+        while going_on and not self._ended.is_set():
+            client.sendall(INFER)
+            head, _, rest = _until(client, b"\r\n\r\n").partition(b"\r\n\r\n")
+            size = int(head.lower().partition(b"content-length:")[2].split()[0])
+            while len(rest) < size:
+                rest += _some(client)
+            self.seen[head.split(b"\r\n")[0].decode()] += 1
+            going_on = self._kept and b"connection: close" not in head.lower()
+
+
+def _some(client: socket.socket) -> bytes:
+    received = client.recv(65536)
+    if not received:
+        raise ConnectionAbortedError("closed without an answer")
+    return received
+
+
+def _until(client: socket.socket, end: bytes) -> bytes:
+    received = b""
+    while end not in received:
+        received += _some(client)
+    return received
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["a connection a request", "connections that are kept"])
+def test_workers_that_leave_reset_no_one(tmp_path: Path, kept: bool) -> None:
+    with gateway(tmp_path, server={"workers": 3}) as running:
+        with Crowd(running.port, kept=kept) as crowd:
+            for _ in range(LEAVERS):
+                leave(running)
+        assert set(crowd.seen) == {"HTTP/1.1 200 OK"}, crowd.seen
+        assert crowd.seen.total() > 1000
+        assert crowd.longest_s < PATIENCE_S / 2
+
+
+def leave(running: GatewayProcess) -> None:
+    """One worker, as at a replacement; until another one has taken its place."""
+    leaver = workers(running)[0]
+    os.kill(leaver, signal.SIGTERM)
+    until(lambda: leaver not in workers(running), "it has left")
+    until(lambda: metric(running, "gateway_workers", state="ready") == 3, "another one has come")
+
+
+def test_what_waits_in_the_queue_of_one_that_leaves_is_answered(tmp_path: Path) -> None:
+    """Connected while its loop stood still."""
+    with gateway(tmp_path) as running:
+        first, second = workers(running)
+        for pid in (first, second):
+            os.kill(pid, signal.SIGSTOP)
+        clients = [socket.create_connection(("127.0.0.1", running.port), PATIENCE_S) for _ in range(64)]
+        os.kill(first, signal.SIGTERM)
+        for pid in (first, second):
+            os.kill(pid, signal.SIGCONT)
+        for client in clients:
+            client.sendall(INFER)
+        answers = [_until(client, b"\r\n\r\n").split(b"\r\n")[0] for client in clients]
+        assert set(answers) == {b"HTTP/1.1 200 OK"}
+        for client in clients:
+            client.close()

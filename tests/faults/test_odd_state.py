@@ -1,0 +1,58 @@
+"""Files of the state folder that hold something else: the start is refused in a sentence, or they are made anew."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes.flawed import gateway, order
+from tests.running import GatewayProcess
+
+pytestmark = pytest.mark.slow
+
+SHAPES = ("null", "[[null]]", "{}", "[[1e999, 1]]", '{"flawed": [1]}', "[" * 100_000)
+
+
+def served(running: GatewayProcess) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "gateway", "serve", "--config", str(running.config)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("shape", ["null", "{}", '["text"]'])
+def test_stops_of_another_shape_are_refused_in_a_sentence(tmp_path: Path, shape: str) -> None:
+    running = gateway(tmp_path)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "stops.json").write_text(shape)
+    ended = served(running)
+    said = " ".join(ended.stderr.split())
+    assert (ended.returncode, "Traceback" in said) == (1, False), said
+    assert "stops.json is damaged" in said
+    assert "Mend it, or remove it" in said
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_can_be_made_anew_does_not_keep_the_gateway_from_serving(tmp_path: Path, shape: str) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    for name in ("releases.json", "accepted.yaml", "ramps.json", "workers.json"):
+        (state / name).write_text(shape)
+    with gateway(tmp_path, server={"workers": 1}) as running:
+        assert order(running, "stop").status_code == 200
+        for name in ("ramps.json", "workers.json"):
+            assert f"{name} is damaged" in running.log or shape[0] in "{[", "it is made anew, and no one hears of it"
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a link to itself"])
+def test_a_list_of_decisions_that_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path, kind: str) -> None:
+    running = gateway(tmp_path)
+    (tmp_path / "state").mkdir()
+    journal = tmp_path / "state" / "decisions.jsonl"
+    if kind == "a folder":
+        journal.mkdir()
+    else:
+        journal.symlink_to(journal)
+    ended = served(running)
+    said = " ".join(ended.stderr.split())
+    assert (ended.returncode, "Traceback" in said) == (1, False), said
+    assert "decisions.jsonl cannot be read" in said
