@@ -105,10 +105,7 @@ class Steering:
         self._closed.clear()
 
     def lead(self, served: Mapping[str, ReleaseSettings]) -> None:
-        """Steer these releases, which workers are about to serve: what is closed stays so until `open_routes`.
-
-        One whose settings are as they were goes on undisturbed.
-        """
+        """Steer these, which workers are about to serve: what is closed stays so until `open_routes`."""
         now_s = self._clock()
         steered = {}
         for name, old in self._steered.items():

@@ -191,7 +191,11 @@ class _Supervisor:
 def _in_time(close: Callable[[], None]) -> None:
     """A disk that does not answer must not keep the process from ending."""
     closing = threading.Thread(target=close, name="close", daemon=True)
-    closing.start()
+    try:
+        closing.start()
+    except RuntimeError:  # there are no threads to be had
+        close()
+        return
     closing.join(CLOSED_WITHIN_S)
     if closing.is_alive():
         log.error("the disk has not taken what was left within %g s: the gateway ends without", CLOSED_WITHIN_S)

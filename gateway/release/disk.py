@@ -34,6 +34,7 @@ class Disk:
 
     def __init__(self, name: str, within_s: float = WITHIN_S, rank: Callable[[], None] = go_ahead) -> None:
         self._thread = ThreadPoolExecutor(1, name, initializer=rank)
+        self._thread.submit(int)  # starts the thread: a stop must not fail for want of one
         self._within_s = within_s
         self._stuck: Future[Any] | None = None
 

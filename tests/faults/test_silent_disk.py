@@ -58,14 +58,21 @@ def no_answer_of_the_candidate(running: GatewayProcess) -> None:
 
 def test_a_stop_is_in_force_at_once_and_says_that_it_is_not_on_disk(tmp_path: Path) -> None:
     with started(tmp_path) as running:
-        silent(tmp_path / "state" / "decisions.jsonl")
+        decisions = tmp_path / "state" / "decisions.jsonl"
+        silent(decisions)
+        full = os.open(decisions, os.O_RDWR | os.O_NONBLOCK)  # appending opens it for reading, too: so it is full
+        with suppress(BlockingIOError):
+            while True:
+                os.write(full, b"#")
         began_s = time.monotonic()
         stopped = order(running, "stop")
         assert (stopped.status_code, stopped.json()["on_disk"]) == (200, False)
         assert time.monotonic() - began_s < 3
         no_answer_of_the_candidate(running)
         assert release(running)["stopped"]
-        answers_again(tmp_path / "state" / "decisions.jsonl")
+        decisions.unlink()
+        os.read(full, 1 << 20)
+        os.close(full)
         until(lambda: bool(order(running, "stop").json()["on_disk"]), "the disk answers")
 
 
