@@ -38,7 +38,7 @@ class Trips:
     def stopped(self, now_ns: int) -> bool:
         return self.tripped
 
-    def trip(self, epoch: int) -> None:
+    def trip(self, epoch: int, found: str = "") -> None:
         self.tripped = epoch == self.epoch
 
 

@@ -54,6 +54,7 @@ export class Card {
     this.promoteButton = el("button", { type: "button", class: "quiet", "aria-label": `Promote the candidate of ${model}` }, "Promote…");
     this.holdButton = el("button", { type: "button", class: "quiet", "aria-label": `Hold the ramp of ${model}` }, "Hold");
     this.continueButton = el("button", { type: "button", class: "quiet", "aria-label": `Continue the ramp of ${model}` }, "Continue");
+    this.ordered = 0; // the sequence of the last order given here: what was looked at before is no news
     this.effect = el("p", { class: "effect", role: "status" });
     this.failure = el("p", { class: "failure", role: "alert", hidden: true });
     this.why = el("p", { class: "why", hidden: true });
@@ -87,7 +88,8 @@ export class Card {
     this.stopButton.disabled = true;
     say(this.effect, "Stopping …");
     try {
-      await post(`/api/releases/${encodeURIComponent(this.release.model)}/stop`, { reason: "stopped on the console" });
+      const order = await post(`/api/releases/${encodeURIComponent(this.release.model)}/stop`, { reason: "stopped on the console" });
+      this.ordered = order.sequence;
       const took = Math.round(performance.now() - pressed);
       this.effect.dataset.ms = took;
       say(this.effect, `Stopped: in effect ${took} ms after the press. Every answer comes from version ${this.release.stable}.`);

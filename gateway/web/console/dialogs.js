@@ -10,7 +10,7 @@ export function resume(release, card) {
   const stop = release.stop;
   say(byId("resume-was"), stop ? `It was stopped by ${stop.by} at ${clock(stop.time_ns)}: ${stop.reason}` : "");
   ask("resume-dialog", async (reason) => {
-    await post(path(release, "resume"), { reason });
+    card.ordered = (await post(path(release, "resume"), { reason })).sequence;
     card.told(`Resumed: version ${release.candidate} gets traffic again, as routed.`);
     card.update({ ...card.release, stopped: false, stop: null });
     return card.stopButton;

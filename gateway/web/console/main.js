@@ -17,18 +17,18 @@ let unlock = () => {};
 const orders = { resume, promote, takes: (order) => taken.has(`/api/releases/{model}/${order}`) };
 
 const HEARD = {
-  snapshot({ time_ns, releases, config, decisions }) {
+  snapshot({ time_ns, sequence, releases, config, decisions }) {
     const names = releases.map((release) => release.model);
     for (const name of [...cards.keys()].filter((known) => !names.includes(known))) drop(name);
-    for (const release of releases) show(release);
+    for (const release of releases) show(release, sequence);
     offer(names);
     byId("nothing").hidden = names.length > 0;
     HEARD.config(config);
     for (const decision of [...decisions].reverse()) HEARD.decision(decision);
     for (const card of cards.values()) card.tick(time_ns);
   },
-  live({ time_ns, releases }) {
-    for (const release of releases) show(release);
+  live({ time_ns, sequence, releases }) {
+    for (const release of releases) show(release, sequence);
     for (const card of cards.values()) card.tick(time_ns);
   },
   decision(decision) {
@@ -42,7 +42,7 @@ const HEARD = {
   end() {},
 };
 
-function show(release) {
+function show(release, sequence) {
   let card = cards.get(release.model);
   if (!card) {
     card = new Card(release, orders);
@@ -52,6 +52,7 @@ function show(release) {
     byId("releases").append(card.element);
     byId("chips").append(chip);
   }
+  if (sequence < card.ordered) return; // looked at before the order that was given here; the next is not
   card.update(release);
   chips.get(release.model).dataset.state = card.element.dataset.state;
 }

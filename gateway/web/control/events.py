@@ -45,19 +45,27 @@ KEY_ENDED: Final = "the API key has been revoked or has expired"
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the clients have been told. `live_s`: when the releases were looked at."""
+    """What the clients have been told. `live_s`: when the releases were looked at; `sequence`: of the last decision
+    before that, so that no one takes them for newer than an order's own answer.
+    """
 
     releases: Released
     config: ConfigDocument
     decisions: list[Decision]
     live_s: float
+    sequence: int
+
+    @property
+    def last(self) -> int:
+        """The last decision's sequence."""
+        return self.decisions[-1].sequence if self.decisions else 0
 
 
 def told(before: Seen, now: Seen) -> Iterator[bytes]:
     """The messages of decisions and configurations since."""
     if now.decisions is not before.decisions:
-        last = before.decisions[-1].sequence if before.decisions else 0
-        yield from (message("decision", decision_document(one)) for one in now.decisions if one.sequence > last)
+        new = (one for one in now.decisions if one.sequence > before.last)
+        yield from (message("decision", decision_document(one)) for one in new)
     if now.config != before.config:
         yield message("config", now.config)
 
@@ -68,15 +76,16 @@ def live(before: Seen, now: Seen, time_ns: int) -> Iterator[bytes]:
         yield snapshot(now, time_ns)
     else:
         changed = [release for name, release in now.releases.items() if release != before.releases[name]]
-        yield message("live", {"time_ns": time_ns, "releases": orjson.Fragment(array_of(changed))})
+        figures = orjson.Fragment(array_of(changed))
+        yield message("live", {"time_ns": time_ns, "sequence": now.sequence, "releases": figures})
 
 
 def snapshot(seen: Seen, time_ns: int) -> bytes:
     """Everything that a console shows."""
     decisions = [decision_document(decision) for decision in reversed(seen.decisions[-RECENT:])]
     releases = orjson.Fragment(array_of(seen.releases.values()))
-    everything = {"time_ns": time_ns, "releases": releases, "config": seen.config, "decisions": decisions}
-    return message("snapshot", everything)
+    everything = {"time_ns": time_ns, "sequence": seen.sequence, "releases": releases}
+    return message("snapshot", {**everything, "config": seen.config, "decisions": decisions})
 
 
 def message(name: str, data: Any) -> bytes:
@@ -155,17 +164,19 @@ class Events:
 
     async def _tell(self, seen: Seen) -> None:
         looking: asyncio.Task[Released] | None = None
+        begun = 0  # the last decision's sequence then
         due = False  # before its time, since something was decided
         while self._clients and not self._ending.is_set():
             self._let_go_without_key()
-            now = replace(self._seen(), releases=seen.releases, live_s=seen.live_s)
+            now = replace(self._seen(), releases=seen.releases, live_s=seen.live_s, sequence=seen.sequence)
             self._send(told(seen, now))
             due |= now.decisions is not seen.decisions or now.config != seen.config
             if looking is None and (due or time.monotonic() - seen.live_s >= LIVE_S):
-                due = False
+                due, begun = False, now.last
                 looking = asyncio.get_running_loop().create_task(self._released.get())
             if looking is not None and looking.done():
-                before, now = now, replace(now, releases=looking.result(), live_s=time.monotonic())
+                before = now
+                now = replace(now, releases=looking.result(), live_s=time.monotonic(), sequence=begun)
                 self._send(await beside(lambda b, n: [*live(b, n, time.time_ns())], before, now))
                 looking = None
             seen = now
@@ -176,7 +187,9 @@ class Events:
 
     def _seen(self) -> Seen:
         """What costs nothing to look at."""
-        return Seen({}, config_document(self._control), self._control.stops.decisions, time.monotonic())
+        decisions = self._control.stops.decisions
+        last = decisions[-1].sequence if decisions else 0
+        return Seen({}, config_document(self._control), decisions, time.monotonic(), last)
 
     def _send(self, messages: Iterable[bytes]) -> None:
         once = [*messages]
