@@ -276,8 +276,11 @@ class Fleet:
         code = await persistent(ended, lambda: asyncio.to_thread(member.process.wait))
         if self._stopping:
             return
-        if await self._on_death(member, code):
-            self._deaths[member.index] = 1
+        try:
+            if await self._on_death(member, code):
+                self._deaths[member.index] = 1
+        except Exception:  # a process that has no descriptors to spare, for one: a trial can be had later
+            log.exception("what worker %d died of cannot be looked into: it is replaced all the same", member.index)
         pause_s = _pause_s(self._deaths[member.index])
         log.warning("worker %d ended with %d; a new one starts in %g s", member.index, code, pause_s)
         await asyncio.sleep(pause_s)
