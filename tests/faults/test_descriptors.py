@@ -83,16 +83,31 @@ def test_a_worker_without_descriptors_for_a_while_takes_connections_again(tmp_pa
 def test_a_stop_gets_in_where_others_hold_all_descriptors(tmp_path: Path, idle: int) -> None:
     """Connections that ask nothing, and whatever else may have taken them: by a limit of what is open just now."""
     with gateway(tmp_path) as running, ExitStack() as stack:
+        held = _connections(running)
         for _ in range(idle):
             stack.enter_context(socket.create_connection(("127.0.0.1", _control_port(running))))
-        until(lambda: len(os.listdir(f"/proc/{running.pid}/fd")) > idle, "they are accepted")
+        until(lambda: _connections(running) >= held + idle, "they are accepted")
         with limited(running.pid, resource.RLIMIT_NOFILE, _lowest_free(running.pid)):
+            stack.enter_context(socket.create_connection(("127.0.0.1", _control_port(running))))
             until(lambda: "no file descriptors to spare" in running.log, "it notices")
             command(running.config, "stop", "flawed")
             for what in ("resume", "stop"):
                 assert order(running, what).status_code == 200
         until(lambda: "there are file descriptors again" in running.log, "the need is over")
         assert running.log.count("no file descriptors to spare") == 1
+
+
+def _connections(running: GatewayProcess) -> int:
+    """Sockets that the process holds."""
+    there = Path(f"/proc/{running.pid}/fd").iterdir()
+    return sum(link.startswith("socket:") for file in there if (link := _target(file)))
+
+
+def _target(file: Path) -> str:
+    try:
+        return os.readlink(file)
+    except OSError:  # it has been closed meanwhile
+        return ""
 
 
 def _lowest_free(pid: int) -> int:
