@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from gateway.member import Member
+from gateway.orders import Key
 
 ENOUGH: Final = 2
 WITHIN_S: Final = 3600.0
@@ -21,7 +22,6 @@ FAULTS: Final = frozenset(
 )
 MEANT: Final = frozenset((signal.SIGTERM, signal.SIGINT))
 log: Final = logging.getLogger("gateway.control")
-Key = tuple[str, int]  # a model and a version
 StopNow = Callable[[str, int, str, str, dict[str, Any]], object]
 
 

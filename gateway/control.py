@@ -31,7 +31,7 @@ from gateway.settings.routing_settings import ReleaseSettings
 from gateway.shm.leftovers import remove_leftovers
 from gateway.shm.owner import BOARD
 from gateway.shm.scoreboard import VERSIONS, Scoreboard
-from gateway.shm.slots import ReleaseSlots, VersionSlots
+from gateway.shm.slots import Key, ReleaseSlots, VersionSlots
 from gateway.shm.switchboard import RELEASES, Switchboard
 from gateway.steering import Steering
 from gateway.stopping import UNKNOWN, Stopping
@@ -42,7 +42,6 @@ from gateway.wishes import Wishes
 
 LOOKED_WITHIN_S: Final = 0.2
 log: Final = logging.getLogger("gateway.control")
-Key = tuple[str, int]
 
 
 class Control:
@@ -75,7 +74,7 @@ class Control:
         self._tripping = Tripping(state, self.board, self.releases, self.stops, opening.inherited, stop)
         self._changing = asyncio.Lock()
         self._eye = Disk("look", LOOKED_WITHIN_S, go_first)
-        contents, stop = self.configuration.trying.contents, self.stopping.stop
+        contents = self.configuration.trying.contents
         self.watchdog = Watchdog(settings, contents, stop, self.board, self.scoreboard, self.versions)
         self._plans = Plans(self.versions, self.releases, self.board, self.stops)
         plan = self._plans.make(1, opening.resolved)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.errors import GatewayError, ModelUnavailable, NotFound
-from gateway.instruments import Instruments
+from gateway.instruments import Instruments, Key
 from gateway.loader import Loader
 from gateway.model_index import IndexEntry, ModelIndex
 from gateway.orders import RunsOn
@@ -23,7 +23,6 @@ from gateway.serving.version import LoadedVersion, ModelVersion
 from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings
 from gateway.shm.tally import Totals
 
-Key = tuple[str, int]  # a model and a version
 log: Final = logging.getLogger("gateway.serving")
 
 

@@ -15,6 +15,7 @@ from gateway.orders import (
     Done,
     Failed,
     Granted,
+    Key,
     Listen,
     Order,
     Plan,
@@ -34,7 +35,6 @@ EARLY_S: Final = 10.0  # after it began to serve: a death until then counts as o
 GIVEN_UP: Final = 2  # deaths of a worker that has never been warm: the others then listen without it
 WAIT_FACTOR: Final = 3  # how much longer than the first another worker may take to be warm, and the others wait
 WAIT_LEAST_S: Final = 15.0
-Key = tuple[str, int]  # a model and a version
 log: Final = logging.getLogger("gateway.fleet")
 
 StartOf = Callable[[int, Plan], Start]

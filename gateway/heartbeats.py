@@ -14,14 +14,13 @@ from typing import Final
 from gateway.fleet import Fleet
 from gateway.member import Member, WorkerState
 from gateway.shm.scoreboard import BEATS, LOADING, Scoreboard
-from gateway.shm.slots import Slots
+from gateway.shm.slots import Key, Slots
 
 STEP_S: Final = 0.2  # what one look counts at most
 BEGIN_S: Final = 60.0  # from the start of a process to its first sign of life, where the timeout is no longer
 SHOWN_S: Final = 2.0  # silent for so long, a worker is shown as such
 STARVED: Final = 0.5  # of the time without a sign of life it waited for a core: then it is given
 PATIENCE: Final = 6  # times as long
-Key = tuple[str, int]  # a model and a version
 SILENT, LOAD = "silent", "load"  # what workers are ended for
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.fleet import Fleet
 from gateway.member import Member
-from gateway.orders import Plan
+from gateway.orders import Key, Plan
 from gateway.serving.contents import Content, Contents
 from gateway.serving.scratch import Trial
 from gateway.serving.trials import Trials, key_of
@@ -21,7 +21,6 @@ from gateway.serving.trials import Trials, key_of
 FIRST_S: Final = 10.0  # for a candidate that stable waits for; it is brought in later if it needs longer
 ENOUGH: Final = 2  # deaths of workers that load a version, which loads where it is alone
 log: Final = logging.getLogger("gateway.control")
-Key = tuple[str, int]  # a model and a version
 
 
 class Killers:

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from gateway.errors import GatewayError, ModelUnavailable
-from gateway.instruments import Instruments
+from gateway.instruments import Instruments, Key
 from gateway.serving.repository import Repository
 from gateway.serving.version import LoadedVersion, load_version
 
 UNLOADED: Final = "unloaded"
-Key = tuple[str, int]  # a model and a version
 log: Final = logging.getLogger("gateway.serving")
 
 

@@ -189,10 +189,10 @@ class Gateway:
         call.deadline_ns = call.started_ns + given_ns
         call.epoch = call.served.switch.epoch
         if call.decision.weight_ppm:  # then its patience is worked out, before it matters whom it was drawn for
-            allowance = call.served.allowance
-            if call.started_ns > allowance.due_ns or allowance.given_ns != given_ns:
-                allowance.renew(given_ns, call.started_ns)
-            call.patience_ns, call.fair = allowance.patience_ns, allowance.fair
+            budget = call.served.time_budget
+            if call.started_ns > budget.due_ns or budget.given_ns != given_ns:
+                budget.renew(given_ns, call.started_ns)
+            call.patience_ns, call.fair = budget.patience_ns, budget.fair
             if not call.patience_ns:
                 _keep_whole(call)
         signature = call.version.signature

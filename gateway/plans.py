@@ -6,10 +6,8 @@ from dataclasses import replace
 from gateway.orders import Plan
 from gateway.release.resolve import Resolved
 from gateway.release.stops import Stops
-from gateway.shm.slots import Slots
+from gateway.shm.slots import Key, Slots
 from gateway.shm.switchboard import Switchboard
-
-Key = tuple[str, int]  # a model and a version
 
 
 class Plans:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.allowance import Allowance
 from gateway.breaker import Breaker
 from gateway.instruments import Instruments
 from gateway.records.entry import constant_part
@@ -13,6 +12,7 @@ from gateway.serving.version import ModelVersion
 from gateway.settings.guarding import GuardsSettings, RescueSettings
 from gateway.settings.routing_settings import ReleaseSettings
 from gateway.shm.tally import UNSTRATIFIED
+from gateway.time_budget import TimeBudget
 
 NEVER_NS: Final = 2**63 - 1
 
@@ -21,9 +21,9 @@ class ServedModel:
     """One model in service: its release, the versions that the release names, and what stops the candidate."""
 
     __slots__ = (
-        "_constants", "_generation", "allowance", "breaker", "compared", "failures_compared", "header_keys",
+        "_constants", "_generation", "breaker", "compared", "failures_compared", "header_keys",
         "mirror_ppm", "modality", "name", "names", "overridable", "release", "rescue_after_ns", "slow_after_ns",
-        "stable", "strata", "switch", "versions",
+        "stable", "strata", "switch", "time_budget", "versions",
     )  # fmt: skip
 
     def __init__(
@@ -48,7 +48,7 @@ class ServedModel:
         self.breaker = Breaker(guards.breaker.consecutive_failures)
         self.rescue_after_ns = int((settings.rescue or RescueSettings()).timeout * 1e9)
         self.slow_after_ns = _slow_after_ns(guards)
-        self.allowance = Allowance(self.stable.pace, self.rescue_after_ns)
+        self.time_budget = TimeBudget(self.stable.pace, self.rescue_after_ns)
         self.compared = release.candidate is not None
         self.overridable = self.compared and bool(self.stable.signature.initializers)
         self.failures_compared = any(guard.metric == "failures" for guard in guards.comparisons)

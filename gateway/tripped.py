@@ -10,12 +10,13 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
+
+from gateway.durable import replace_durably
 
 FOLDER: Final = "trips"
 log: Final = logging.getLogger("gateway.breaker")
@@ -51,14 +52,9 @@ def forget(state: Path, model: str, version: int) -> None:
 
 def _keep(state: Path, trip: Trip, holds: Callable[[], bool]) -> None:
     path = _path(state, trip.model, trip.version)
-    unfinished = path.with_suffix(f".{trip.worker}")
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        with unfinished.open("w") as file:
-            json.dump(asdict(trip), file)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        replace_durably(path, json.dumps(asdict(trip)).encode(), str(trip.worker))
     except OSError as error:
         log.error("%s cannot be written; control hears of the trip by memory alone: %s", path, error.strerror)
     if not holds():

@@ -8,10 +8,8 @@ from gateway.member import Member, Obituary
 from gateway.serving.contents import Contents
 from gateway.settings.gateway_settings import GatewaySettings
 from gateway.shm.scoreboard import LOADING, Scoreboard
-from gateway.shm.slots import Slots
+from gateway.shm.slots import Key, Slots
 from gateway.shm.switchboard import Switchboard
-
-Key = tuple[str, int]  # a model and a version
 
 
 class Watchdog:

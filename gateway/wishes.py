@@ -10,13 +10,12 @@ from gateway.accepting import Accepting
 from gateway.configuration import Configuration
 from gateway.errors import GatewayError, InvalidRequest, NotFound
 from gateway.fleet import Fleet
-from gateway.orders import Load, Plan, Unload, Wish
+from gateway.orders import Key, Load, Plan, Unload, Wish
 from gateway.release.resolve import Resolved
 from gateway.serving.scratch import Trial
 from gateway.serving.trials import harmful
 from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings
 
-Key = tuple[str, int]  # a model and a version
 log: Final = logging.getLogger("gateway.control")
 
 

@@ -87,7 +87,7 @@ class Crowd:
 class Rig:
     """A gateway under load, and what its checker has found so far.
 
-    `deaths`: processes that were killed. `late`: answers of a candidate after its stop had returned.
+    `deaths`: workers that were killed. `late`: answers of a candidate after its stop had returned.
     """
 
     folder: Path
@@ -198,8 +198,7 @@ def kill_worker(rig: Rig) -> None:
 
 
 def kill_control(rig: Rig) -> None:
-    """Its workers go on; the next control takes over what they have recorded."""
-    rig.deaths += WORKERS
+    """Its workers go on, and lose no one when they leave; the next control takes over what they have recorded."""
     rig.running.process.kill()
     rig.running.process.wait()
     time.sleep(rig.generator.random())

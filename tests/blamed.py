@@ -60,9 +60,9 @@ class Bench:
 
     def set_pace(self, p99_ns: int) -> None:
         """What is known of stable's, from now on."""
-        allowance = self.served.allowance
+        budget = self.served.time_budget
         self.served.stable.pace.p99_ns = p99_ns
-        allowance.due_ns, allowance.given_ns = 2**63, 0
+        budget.due_ns, budget.given_ns = 2**63, 0
 
     def events(self) -> list[FailureEvent]:
         """Of failures, since the last call."""

@@ -5,7 +5,6 @@ STATE/accepted.yaml   the routing file's bytes as they were accepted last; no na
 """
 
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.durable import replace_durably
 from gateway.settings.routing_settings import ReleaseSettings, RoutingSettings, SplitSettings
 
 log: Final = logging.getLogger("gateway.release")
@@ -88,21 +88,6 @@ class MemoryFile:
 
 
 _UNNAMED: Final = "a model without an entry in it is served in the highest of its versions that is not stopped"
-
-
-def replace_durably(path: Path, content: bytes) -> None:
-    """Put this in the file's place, whole or not at all, on the disk when it returns. Raises OSError."""
-    unfinished = path.with_name(f"{path.name}.new")
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _memory_of(document: Any) -> dict[str, Remembered]:

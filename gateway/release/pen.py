@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from gateway.durable import replace_durably
 from gateway.priority import go_ahead, go_first
 from gateway.release.append import append
 
@@ -98,12 +99,9 @@ class Pen:
             return  # a later one was written in its turn
         content = make()
         last = ""
-        unfinished = path.with_suffix(".new")
         while True:
             try:
-                unfinished.write_bytes(content)
-                _sync(unfinished)
-                unfinished.replace(path)
+                replace_durably(path, content)
                 return
             except OSError as error:
                 if str(error) != last:

@@ -72,7 +72,7 @@ def _judge(rig: chaos.Rig, found: Compared, calm_ms: float, done: Counter[str], 
         f"{found.answered:,} predictions answered, {found.missing} not recorded, {found.twice} twice,"
         f" {found.torn} torn": found.exact,
         f"{sum(told.failures.values())} requests failed {dict(told.failures.most_common(3))}": not told.failures,
-        f"{rig.crowd.lost} lost in the hands of {rig.deaths} processes that were killed": (
+        f"{rig.crowd.lost} lost, {rig.deaths} workers were killed with some in hand": (
             rig.crowd.lost <= rig.deaths * chaos.CONNECTIONS
         ),
         f"p99 {_p99(told.ms):.2f} ms, {ratio:.2f} x of the calm before (at most {P99_RATIO:g})": ratio <= P99_RATIO,

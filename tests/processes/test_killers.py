@@ -1,16 +1,14 @@
 """A model file that kills the process that loads it: at the start, and by an edit."""
 
-import platform
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.processes.flawed import body, gateway, until, workers
 from tests.processes.test_reload import config, edit, routing, shares
-from tests.serving.onnx_models import crashing, place
+from tests.serving.onnx_models import crashing, needs_trap, place
 
-pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the file kills by a trap that only x86 has")
+pytestmark = needs_trap
 
 
 def test_a_candidate_that_kills_at_the_start_is_left_out(tmp_path: Path) -> None:

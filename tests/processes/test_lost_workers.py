@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -20,11 +19,10 @@ import yaml
 from tests.processes.flawed import ROUTING, body, command_of, gateway, kill, metric, release, until, workers
 from tests.processes.test_reload import config, edit, in_force, routing, scratch, shares
 from tests.running import GatewayProcess
-from tests.serving.onnx_models import crashing, doubling, endless, looping, place, trapping
+from tests.serving.onnx_models import crashing, doubling, endless, looping, needs_trap, place, trapping
 from tests.web.test_connection import row
 
 pytestmark = pytest.mark.slow
-X86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the file kills by a trap that only x86 has")
 STABLE = {"models": {"flawed": {"stable": 1}}}
 
 
@@ -49,7 +47,7 @@ def model(running: GatewayProcess, name: str, what: str) -> httpx.Response:
 # --- a version that was served once and has been overwritten since
 
 
-@X86
+@needs_trap
 @pytest.mark.parametrize("how", ["edit", "load"])
 def test_a_version_overwritten_by_one_that_kills_is_tried_before_any_worker_loads_it(tmp_path: Path, how: str) -> None:
     with gateway(tmp_path) as running:
@@ -74,7 +72,7 @@ def test_a_version_overwritten_by_one_that_kills_is_tried_before_any_worker_load
         assert workers(running) == before
 
 
-@X86
+@needs_trap
 def test_the_successor_of_a_dead_worker_does_not_load_what_kills_until_it_is_mended(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         file = tmp_path / "models" / "flawed" / "2" / "model.onnx"
@@ -97,7 +95,7 @@ def test_the_successor_of_a_dead_worker_does_not_load_what_kills_until_it_is_men
         assert (shares(running), config(running)["left_out"]) == ({"candidate"}, [])
 
 
-@X86
+@needs_trap
 def test_a_model_without_an_entry_that_kills_does_not_come_into_force_with_an_edit_of_another(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         before = workers(running)
@@ -108,7 +106,7 @@ def test_a_model_without_an_entry_that_kills_does_not_come_into_force_with_an_ed
         assert ("stray", 1) in {(out["model"], out["version"]) for out in config(running)["left_out"]}
 
 
-@X86
+@needs_trap
 def test_a_stable_version_that_kills_takes_no_other_model_with_it(tmp_path: Path) -> None:
     running = gateway(tmp_path)
     place(tmp_path / "models", "other", 1, doubling)
@@ -329,7 +327,7 @@ def test_a_dead_worker_is_replaced_while_edit_follows_edit(tmp_path: Path) -> No
 # --- a candidate that kills the workers that run it
 
 
-@X86
+@needs_trap
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_candidate_that_kills_as_it_runs_is_stopped_for_it(tmp_path: Path, mirrored: bool) -> None:
     running = gateway(tmp_path)

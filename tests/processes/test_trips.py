@@ -177,7 +177,7 @@ def test_a_stop_that_no_disk_took_survives_a_kill(running: GatewayProcess, tmp_p
     state = tmp_path / "state"
     for name in ("decisions.jsonl", "stops.json"):
         (state / name).unlink(missing_ok=True)
-    blocked = [state / name for name in ("decisions.jsonl", "stops.new")]
+    blocked = [state / name for name in ("decisions.jsonl", "stops.json.new")]
     for path in blocked:  # as a full disk: as root, permissions keep no one out
         path.mkdir()
     assert order(running, "stop").status_code == 200

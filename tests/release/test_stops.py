@@ -108,7 +108,7 @@ def test_a_disk_that_hangs_is_not_waited_for(
 
 
 def test_a_full_disk_is_written_once_it_has_room(open_stops: Stops, tmp_path: Path) -> None:
-    blocked = [tmp_path / "decisions.jsonl", tmp_path / "stops.new"]
+    blocked = [tmp_path / "decisions.jsonl", tmp_path / "stops.json.new"]
     for path in blocked:  # a folder of that name: as root, permissions keep no one out
         path.mkdir()
     stop(open_stops)

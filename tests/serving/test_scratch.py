@@ -1,6 +1,5 @@
 """The scratch process: a verdict on each version, and a crash that is blamed on one alone."""
 
-import platform
 from pathlib import Path
 
 import pytest
@@ -8,9 +7,7 @@ import pytest
 from gateway.serving.scratch import Trial, Verdict, try_versions
 from tests import zoo
 from tests.serving import onnx_models
-from tests.serving.onnx_models import place
-
-X86 = platform.machine().lower() in {"x86_64", "amd64", "i386", "i686"}
+from tests.serving.onnx_models import needs_trap, place
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +64,7 @@ def test_a_version_that_cannot_be_served_is_told_with_the_reason_and_the_others_
     assert good.error == ""
 
 
-@pytest.mark.skipif(not X86, reason="only x86 traps when the least integer is divided by -1")
+@needs_trap
 def test_a_version_that_kills_the_process_is_blamed_alone(models: Path) -> None:
     good, first, second, garbage, candidate, last = verdicts(
         models, ("good", 1, 1), ("crash", 1, 1), ("crash", 2, 2), ("good", 4, 1), ("good", 2, 1), ("crash", 1, 1)

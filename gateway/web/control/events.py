@@ -53,7 +53,7 @@ class Seen:
     config: ConfigDocument
     decisions: list[Decision]
     live_s: float
-    sequence: int
+    sequence: int = 0
 
     @property
     def last(self) -> int:
@@ -152,7 +152,7 @@ class Events:
         client, seen = Client(identity), self._seen()
         self._clients.add(client)  # what is decided from now on follows the snapshot
         try:
-            seen = replace(seen, releases=await self._released.get())
+            seen = replace(seen, releases=await self._released.get(), sequence=seen.last)
             if self._loop is None or self._loop.done():
                 telling = persistent("telling clients of events", lambda: self._tell(seen))
                 self._loop = asyncio.get_running_loop().create_task(telling)
@@ -187,9 +187,7 @@ class Events:
 
     def _seen(self) -> Seen:
         """What costs nothing to look at."""
-        decisions = self._control.stops.decisions
-        last = decisions[-1].sequence if decisions else 0
-        return Seen({}, config_document(self._control), decisions, time.monotonic(), last)
+        return Seen({}, config_document(self._control), self._control.stops.decisions, time.monotonic())
 
     def _send(self, messages: Iterable[bytes]) -> None:
         once = [*messages]

@@ -9,7 +9,7 @@ MARGIN_PART: Final = 8  # of the whole, where that is more
 LASTS_NS: Final = 20_000_000
 
 
-class Allowance:
+class TimeBudget:
     """Of the requests to one model. This is on the way of every request that is split, and so without calls.
 
     `patience_ns`: what a candidate may take, or might have taken, of `given_ns`; 0 where that is less than stable
