@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from tests.release.test_stops import reread
 
 SMALL = 4096
 MANY = 1_000_000
-START_WITHIN_S = 3.0
 START_WITHIN_BYTES = 64 * 1024**2
 
 
@@ -139,20 +137,19 @@ def _no_links(*_: object) -> None:
 
 
 @pytest.mark.slow
-def test_a_million_decisions_of_a_gateway_before_are_read_in_a_bound(tmp_path: Path) -> None:
+def test_a_million_decisions_of_a_gateway_before_are_read_in_a_bound_of_memory_and_only_once(tmp_path: Path) -> None:
     with (tmp_path / "decisions.jsonl").open("wb") as file:
         file.write(line(1, "stop"))
         file.writelines(line(number) for number in range(2, MANY))
     (tmp_path / "stops.json").write_bytes(orjson.dumps([_plain(1, "stop")]))
     tracemalloc.start()
-    began_s = time.thread_time()
     opened = Stops(tmp_path)
-    took_s, (_, peak) = time.thread_time() - began_s, tracemalloc.get_traced_memory()
+    _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     opened.close()
     assert opened.all() == {("digits", 2)}
     assert [decision.time_ns for decision in opened.decisions] == [*range(MANY - SHOWN, MANY)]
-    assert (took_s < START_WITHIN_S, peak < START_WITHIN_BYTES) == (True, True), (took_s, peak)
+    assert peak < START_WITHIN_BYTES
     assert (tmp_path / "decisions.jsonl").stat().st_size < SMALL, "the next start would read all of it again"
 
 
