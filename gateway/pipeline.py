@@ -3,7 +3,7 @@
 import asyncio
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Final
@@ -223,10 +223,13 @@ class Gateway:
         decision, served, version, rescued = call.decision, call.served, call.version, call.rescued
         variant, route = decision.variant, decision.route
         classes = version.classes.predicted(answer)
-        predicted = classes[0] if len(classes) == 1 else NO_CLASS
-        said = ROWS if predicted == NO_CLASS and version.has_rows(answer, classes) else predicted
+        if len(classes) == 1:
+            said = predicted = classes[0]
+        else:
+            predicted = NO_CLASS
+            said = ROWS if version.has_rows(answer, classes) else NO_CLASS
         mark = call.epoch % MARKS + 1  # mark_of, without a call
-        token = call.prediction_id = self._token(served.names[route], decision, call.nonce, said, bool(rescued), mark)
+        token = call.prediction_id = self._token(served.names[route], decision, call.nonce, said, rescued != "", mark)
         extra = {"prediction_id": token.decode(), "variant": variant, "route": route}
         body, json_length, finite = encoded_body(call, answer, extra, self._most_classes)
         ended_ns = time.monotonic_ns()
@@ -251,7 +254,8 @@ class Gateway:
             self.recorder.insist(call, reply)
         version.tally.success(variant, duration_ns, ended_ns)
         if classes:
-            _classify(call, classes)
+            drawn = 0 < decision.weight_ppm < BUCKETS and not rescued
+            version.tally.classified(served.strata.get(route, UNSTRATIFIED) if drawn else UNSTRATIFIED, classes)
         if (
             served.mirror_ppm
             and variant is STABLE
@@ -263,15 +267,6 @@ class Gateway:
         if duration_ns > served.slow_after_ns and not rescued:
             self.recorder.slow(call, candidate=variant is CANDIDATE)
         return reply
-
-
-def _classify(call: Call, classes: Sequence[int]) -> None:
-    """Count them by route, where chance decided."""
-    drawn = 0 < call.decision.weight_ppm < BUCKETS and not call.rescued
-    stratum = call.served.strata.get(call.decision.route, UNSTRATIFIED) if drawn else UNSTRATIFIED
-    for index in classes:
-        if index >= 0:
-            call.version.tally.classified(stratum, index)
 
 
 def _keep_whole(call: Call) -> None:

@@ -103,6 +103,8 @@ class Recorder:
 
     def answered(self, answered: Sequence[Answered]) -> None:
         """Record predictions, all of which are about to be sent. Nothing here keeps them from it."""
+        if not self._threshold:
+            return
         if self._threshold < SHARES:
             answered = [item for item in answered if share_of(item[0].nonce) < self._threshold]
         if not answered or self.must_record:

@@ -120,6 +120,7 @@ class ModelVersion:
         self.pace = Pace(loaded.warm_up.single_us)
         self.took = self.pace.add
         self._row_for_row = not loaded.warm_up.obstacle
+        self._one_output = len(self.signature.outputs) == 1
         self._passed_rows: int | None = None
         self._passed_shapes: object = None
         self.labels = loaded.labels
@@ -167,7 +168,7 @@ class ModelVersion:
     def passes(self, feeds: Feeds, answer: Sequence[Result], finite: bool) -> bool:
         """Whether an answer of this version is one that a candidate may give; `finite`: it holds numbers for sure."""
         rows = len(next(iter(feeds.values()))) if self._row_for_row else None
-        if len(answer) == 1 and (only := answer[0]) is not None:
+        if self._one_output and (only := answer[0]) is not None:
             shapes: object = only.shape
         else:
             shapes = [None if result is None else result.shape for result in answer]

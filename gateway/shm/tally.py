@@ -97,9 +97,12 @@ class Tally:
         """One mirrored request: what came of the comparison with stable."""
         self._words[_MIRROR + MIRRORED.index(agreement)] += 1
 
-    def classified(self, stratum: int, index: int) -> None:
-        """One row for which the version has predicted the class `index`, of traffic in `stratum`."""
-        self._words[_CLASS + stratum * CLASSES + min(index, CLASSES - 1)] += 1
+    def classified(self, stratum: int, classes: Sequence[int]) -> None:
+        """Rows for which the version has predicted these classes (below 0: none), of traffic in `stratum`."""
+        words, first = self._words, _CLASS + stratum * CLASSES
+        for index in classes:
+            if index >= 0:
+                words[first + (index if index < CLASSES else CLASSES - 1)] += 1
 
     def queued(self, ns: int) -> None:
         """One request that waited for its batch."""

@@ -32,6 +32,7 @@ from gateway.web.wire import message_bytes, prediction_bytes
 SMALL_BODY: Final = 65536  # a larger one is left to the ASGI task, which reads it with flow control
 LONG_ANSWER: Final = 1 << 20  # bytes, beyond what the system holds for the client: it took 10 ms to write
 NO_QUERY: Final[Mapping[str, bytes]] = {"query_string": b""}  # what is asked with one goes the long way
+LONG_WAY: Final = frozenset({b"expect", b"content-encoding"})  # headers with which a prediction goes it
 CONTINUE: Final = b"100-continue"
 PLAIN: Final[tuple[list[bytes], ...]] = ([], [b"chunked"])  # transfer codings
 MOST_PIECES: Final = 32  # of a body, each of which copies what came before it
@@ -101,7 +102,7 @@ class InferConnection(PatientConnection):
                 if (length := (headers := dict(self.headers)).get(b"content-length")) is not None
                 else transfer_codings(self.headers) in PLAIN
             )
-            and b"expect" not in headers
+            and LONG_WAY.isdisjoint(headers)
         ):
             self._target = target
             cycle: Any = ShortCycle(self.headers, headers, parser.should_keep_alive())
@@ -158,7 +159,7 @@ class InferConnection(PatientConnection):
             super().on_message_complete()
             return
         headers = short.named
-        if self.flow.write_paused or self.leaving or b"content-encoding" in headers:
+        if self.flow.write_paused or self.leaving:
             self._turn_back(short)
             super().on_message_complete()
             return

@@ -61,8 +61,8 @@ def test_feedback_by_verdict() -> None:
 )
 def test_a_class_has_its_label_where_one_is_known(index: int, labels: list[str], name: str) -> None:
     tally = Tally()
-    tally.classified(0, index)
-    tally.classified(UNSTRATIFIED, index)
+    tally.classified(0, [index])
+    tally.classified(UNSTRATIFIED, [index])
     found = registry(tally, labels={("digits", 1): labels})
     samples = [s for m in found.collect() if m.name == "gateway_predicted_class" for s in m.samples]
     assert [(s.labels["class"], s.value) for s in samples] == [(name, 2.0)], "and only classes that were seen are there"
