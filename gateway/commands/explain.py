@@ -14,8 +14,7 @@ from gateway.routing.attributes import Attributes
 from gateway.routing.explanation import explain as explanation_of
 from gateway.routing.release import Release
 from gateway.serving.repository import Repository
-from gateway.web.control.documented import explanation_document
-from gateway.web.control.documents import ExplanationDocument
+from gateway.web.control.documents import ExplanationDocument, explanation_document
 
 TURNED: Final = "the weight of route {route} is turned while the gateway runs, and 0 in the files; ask with --live"
 

@@ -11,9 +11,10 @@ from gateway.pipeline import Gateway
 from gateway.web import described
 from gateway.web.access import Access, Guarded
 from gateway.web.body import ClientGone
+from gateway.web.errors import JsonResponse
 from gateway.web.feedback import Feedback
 from gateway.web.infer import BROKEN, InferEndpoint, target_of
-from gateway.web.metadata import JsonResponse, Metadata
+from gateway.web.metadata import Metadata
 from gateway.web.repository import Operations, RepositoryApi
 from gateway.web.unserved import shown, unserved
 

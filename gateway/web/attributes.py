@@ -9,6 +9,7 @@ from gateway.routing.attributes import Attributes
 from gateway.served import ServedModel
 from gateway.tensors import NO_PARAMETERS, Parameters
 from gateway.web.body import Headers
+from gateway.web.headers import text_of
 
 JSON: Final = b"application/json"
 NO_HEADERS: Final[Mapping[str, str]] = {}
@@ -37,16 +38,6 @@ def attributes_of(served: ServedModel, headers: Headers, parameters: Parameters,
     if served.header_keys:
         named = {name: text_of(headers[key]) or "" for name, key in served.header_keys if key in headers}
     return Attributes(customer, modality, named, parameters or NO_PARAMETERS)
-
-
-def text_of(value: bytes | None) -> str | None:
-    """A header's value as text, without spaces around it: UTF-8 where it is valid, else Latin-1, which takes any."""
-    if value is None:
-        return None
-    try:
-        return value.strip(b" \t").decode()
-    except UnicodeDecodeError:
-        return value.strip(b" \t").decode("latin-1")
 
 
 def _string(parameters: Parameters, name: str) -> str | None:

@@ -8,8 +8,8 @@ from typing import Any, Final
 from gateway.errors import Forbidden, InvalidRequest, Unauthenticated
 from gateway.identity.keyring import Identity, Keyring
 from gateway.settings.keys import PREFIX, Scope
-from gateway.web.attributes import text_of
 from gateway.web.body import Headers
+from gateway.web.headers import text_of
 
 Need = frozenset[Scope]
 ANY: Final[Need] = frozenset(Scope)  # any valid key will do

@@ -21,13 +21,13 @@ from gateway.reply import Reply
 from gateway.routing.release import CANDIDATE
 from gateway.serving.batch import Answer
 from gateway.web.cycle import ShortCycle
-from gateway.web.errors import error_message
+from gateway.web.errors import error_message, message_bytes
 from gateway.web.framing import transfer_codings
 from gateway.web.infer import LINE, LONGEST_PATH, InferEndpoint, Target, failure, goes_long, target_of_url
 from gateway.web.patience import PatientConnection
 from gateway.web.sharing import going, may_go
 from gateway.web.trace import echo_of, origin_of
-from gateway.web.wire import message_bytes, prediction_bytes
+from gateway.web.wire import prediction_bytes
 
 SMALL_BODY: Final = 65536  # a larger one is left to the ASGI task, which reads it with flow control
 LONG_ANSWER: Final = 1 << 20  # bytes, beyond what the system holds for the client: it took 10 ms to write

@@ -9,7 +9,7 @@ from starlette.routing import Route
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from gateway.web.access import refused
-from gateway.web.metadata import JsonResponse
+from gateway.web.errors import JsonResponse
 from gateway.web.openapi import Operation, Parameter, document
 
 PATH: Final = "/openapi.json"

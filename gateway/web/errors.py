@@ -1,13 +1,27 @@
-"""The one mapper from errors to HTTP answers: {"error": "…"} with the error's status and headers."""
+"""HTTP answers of both planes: JSON, errors as {"error": "…"}, and the bytes of an answer without ASGI messages."""
 
 from collections.abc import Iterable
+from typing import Any, Final
 
 import orjson
+from starlette.responses import Response
 from starlette.types import Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from gateway.errors import RequestError
 
 Message = tuple[int, list[tuple[bytes, bytes]], bytes]  # status, headers, body
+OPEN: Final = b""  # the header of a connection that stays open
+CLOSE: Final = b"connection: close\r\n"  # and of one that ends with this answer
+
+
+class JsonResponse(Response):
+    """A JSON answer."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return orjson.dumps(content)
 
 
 def error_message(error: RequestError, more: Iterable[tuple[bytes, bytes]] = ()) -> Message:
@@ -24,3 +38,14 @@ async def send_error(send: Send, error: RequestError, more: Iterable[tuple[bytes
     status, headers, body = error_message(error, more)
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def message_bytes(message: Message, *, closing: bool) -> bytes:
+    """An answer as it goes over the wire. `closing`: the connection ends with it; `message` may say so by itself."""
+    status, headers, body = message
+    closing &= all(name != b"connection" for name, _ in headers)
+    parts = [STATUS_LINE[status]]
+    for name, value in headers:
+        parts += (name, b": ", value, b"\r\n")
+    parts += (CLOSE if closing else OPEN, b"\r\n", body)
+    return b"".join(parts)

@@ -20,10 +20,10 @@ from gateway.records import outcomes
 from gateway.records.entry import line_of
 from gateway.records.token import Token
 from gateway.settings.model_settings import FeedbackSettings
-from gateway.web.attributes import text_of
 from gateway.web.body import read_body
 from gateway.web.callers import identity_in
-from gateway.web.metadata import JsonResponse
+from gateway.web.errors import JsonResponse
+from gateway.web.headers import text_of
 
 MOST: Final = 10_000  # entries of one request
 AT_ONCE: Final = 20  # entries between which predictions get their turn: about a third of a millisecond

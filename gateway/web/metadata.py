@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -15,6 +14,7 @@ from gateway.pipeline import Gateway
 from gateway.serving.version import ModelVersion
 from gateway.shm.tally import Totals
 from gateway.tensors import TensorSpec
+from gateway.web.errors import JsonResponse
 from gateway.web.infer import number_of
 from gateway.web.model_config import PLATFORM, config_of
 
@@ -22,15 +22,6 @@ SERVER_NAME: Final = "canary-gateway"
 EXTENSIONS: Final = (
     "binary_tensor_data", "classification", "feedback", "model_configuration", "model_repository", "statistics",
 )  # fmt: skip
-
-
-class JsonResponse(Response):
-    """A JSON answer."""
-
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        return orjson.dumps(content)
 
 
 class Metadata:

@@ -13,7 +13,7 @@ from gateway.deployment import Deployment
 from gateway.errors import GatewayError, InvalidRequest, RequestError
 from gateway.model_index import VersionState
 from gateway.web.body import read_body
-from gateway.web.metadata import JsonResponse
+from gateway.web.errors import JsonResponse
 
 LARGEST_BODY: Final = 262_144  # bytes: what is parsed holds up predictions
 

@@ -1,14 +1,10 @@
-"""Answers as the bytes that go over the wire, for connections that write them without ASGI messages."""
+"""Predictions as the bytes that go over the wire, for connections that write them without ASGI messages."""
 
 from typing import Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
-
 from gateway.reply import Reply
-from gateway.web.errors import Message
+from gateway.web.errors import CLOSE, OPEN
 
-_OPEN: Final = b""
-_CLOSE: Final = b"connection: close\r\n"
 _JSON: Final = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-prediction-id: %b\r\n"
     b"x-model-version: %b\r\nx-variant: %b\r\n%b\r\n%b"
@@ -20,7 +16,7 @@ _BINARY: Final = _JSON.replace(b"json", b"octet-stream").replace(
 
 def prediction_bytes(reply: Reply, *, closing: bool) -> bytes:
     """A prediction; `closing`: the connection ends with it. One formatting, since this is on every answer's way."""
-    more = _CLOSE if closing else _OPEN
+    more = CLOSE if closing else OPEN
     if reply.origin is not None and reply.origin.request_id is not None:
         more += b"x-request-id: %b\r\n" % reply.origin.request_id.encode()
     version, variant = reply.version.encode(), reply.variant.encode()
@@ -28,14 +24,3 @@ def prediction_bytes(reply: Reply, *, closing: bool) -> bytes:
     if reply.json_length is None:
         return _JSON % (len(body), reply.prediction_id, version, variant, more, body)
     return _BINARY % (len(body), reply.prediction_id, version, variant, more, reply.json_length, body)
-
-
-def message_bytes(message: Message, *, closing: bool) -> bytes:
-    """Any other answer, which may say by itself that the connection ends."""
-    status, headers, body = message
-    closing &= all(name != b"connection" for name, _ in headers)
-    parts = [STATUS_LINE[status]]
-    for name, value in headers:
-        parts += (name, b": ", value, b"\r\n")
-    parts += (_CLOSE if closing else _OPEN, b"\r\n", body)
-    return b"".join(parts)

@@ -26,7 +26,7 @@ from gateway.web.control.printer import Printer
 from gateway.web.control.readings import Readings
 from gateway.web.control.released import metrics, released
 from gateway.web.control.turns import OneByOne, Turns
-from gateway.web.metadata import JsonResponse
+from gateway.web.errors import JsonResponse
 from gateway.web.openapi import Operation, document
 
 OPENAPI: Final = Operation("GET", "/openapi.json", "openapi", "This document.", dict[str, Any])

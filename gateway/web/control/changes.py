@@ -18,7 +18,7 @@ from gateway.web.control.asked import NO_REASON, Promotion, Reasoned, Reweightin
 from gateway.web.control.documented import decision_document
 from gateway.web.control.documents import EditDocument, OrderDocument
 from gateway.web.control.endpoint import Endpoint
-from gateway.web.metadata import JsonResponse
+from gateway.web.errors import JsonResponse
 from gateway.web.openapi import Operation
 
 RELEASE: Final = "/api/releases/{model}"

@@ -15,11 +15,9 @@ from gateway.release.guards import Judgement, Verdict
 from gateway.release.overview import Counted, Overview
 from gateway.release.stops import Decision
 from gateway.release.wording import said
-from gateway.routing.explanation import Explanation
 from gateway.web.control.documents import (
     ConfigDocument,
     DecisionDocument,
-    ExplanationDocument,
     ForecastDocument,
     GuardDocument,
     LeftOutDocument,
@@ -167,23 +165,3 @@ def _records(control: Control) -> RecordsDocument:
 
 def _left_out(left_out: Mapping[tuple[str, int], str]) -> list[LeftOutDocument]:
     return [{"model": name, "version": version, "reason": why} for (name, version), why in sorted(left_out.items())]
-
-
-def explanation_document(model: str, explanation: Explanation) -> ExplanationDocument:
-    decision = explanation.decision
-    return {
-        "model": model,
-        "version": decision.version if decision else None,
-        "variant": str(decision.variant) if decision else None,
-        "route": explanation.route,
-        "bucket": decision.bucket if decision else None,
-        "weight_ppm": explanation.weight_ppm,
-        "propensity": decision.propensity if decision else None,
-        "key": explanation.key,
-        "key_source": explanation.key_source,
-        "salt": explanation.salt,
-        "why": explanation.why,
-        "routes": [
-            {"route": trial.route, "matched": trial.matched, "reason": trial.reason} for trial in explanation.trials
-        ],
-    }

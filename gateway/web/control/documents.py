@@ -3,9 +3,12 @@
 What is NotRequired is left out as long as there is nothing to say: a console shows what is there.
 """
 
-from typing import Any, NotRequired
+from typing import TYPE_CHECKING, Any, NotRequired
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+if TYPE_CHECKING:  # else every command would wait for what decides requests
+    from gateway.routing.explanation import Explanation
 
 
 class DecisionDocument(TypedDict):
@@ -208,3 +211,23 @@ class HealthDocument(TypedDict):
     pid: int
     workers: int
     serving: int
+
+
+def explanation_document(model: str, explanation: "Explanation") -> ExplanationDocument:
+    decision = explanation.decision
+    return {
+        "model": model,
+        "version": decision.version if decision else None,
+        "variant": str(decision.variant) if decision else None,
+        "route": explanation.route,
+        "bucket": decision.bucket if decision else None,
+        "weight_ppm": explanation.weight_ppm,
+        "propensity": decision.propensity if decision else None,
+        "key": explanation.key,
+        "key_source": explanation.key_source,
+        "salt": explanation.salt,
+        "why": explanation.why,
+        "routes": [
+            {"route": trial.route, "matched": trial.matched, "reason": trial.reason} for trial in explanation.trials
+        ],
+    }

@@ -10,10 +10,9 @@ from gateway.observing import overview_of
 from gateway.routing.attributes import Attributes
 from gateway.routing.explanation import explain
 from gateway.web.control.asked import Imagined, asked
-from gateway.web.control.documented import explanation_document
-from gateway.web.control.documents import ExplanationDocument
+from gateway.web.control.documents import ExplanationDocument, explanation_document
 from gateway.web.control.endpoint import Endpoint
-from gateway.web.metadata import JsonResponse
+from gateway.web.errors import JsonResponse
 from gateway.web.openapi import Operation
 
 

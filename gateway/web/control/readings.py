@@ -17,7 +17,7 @@ from gateway.web.control.documents import ConfigDocument, DecisionDocument, Heal
 from gateway.web.control.endpoint import Endpoint
 from gateway.web.control.fresh import Fresh
 from gateway.web.control.released import Released, array_of, beside
-from gateway.web.metadata import JsonResponse
+from gateway.web.errors import JsonResponse
 from gateway.web.openapi import Operation, Parameter
 
 LIMIT: Final = Parameter("limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": SHOWN})
