@@ -1,6 +1,6 @@
 """Tries model versions in a scratch process: a file that crashes ONNX Runtime crashes only that process.
 
-Parent and child speak JSON lines: one trial in on standard input, one verdict out on standard output.
+Parent and child (trial_child.py) speak JSON lines: one trial in on standard input, one verdict out on standard output.
 """
 
 import contextlib
@@ -12,19 +12,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from gateway.errors import GatewayError
-from gateway.priority import be_ordinary
-from gateway.serving.repository import Repository
-from gateway.serving.version import LoadedVersion, load_version
-
-PARENT_S: Final = 1.0  # between two looks whether the parent lives
+CHILD: Final = "gateway.serving.trial_child"  # by its name, not imported: this process needs no ONNX Runtime
 LOOK_S: Final = 0.2  # between two looks whether a trial is given up
 GivenUp = Callable[[], str]  # why; empty where it is not
 
@@ -117,7 +111,7 @@ class Scratch:
 
     @contextlib.contextmanager
     def _started(self, stderr: IO[bytes]) -> Iterator["subprocess.Popen[bytes]"]:
-        command = [sys.executable, "-m", "gateway.serving.scratch", str(self._repository), str(os.getpid())]
+        command = [sys.executable, "-m", CHILD, str(self._repository), str(os.getpid())]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr) as child:
             try:
                 yield child
@@ -154,49 +148,3 @@ def _death(code: int, stderr: str) -> str:
     if code < 0:
         return f"loading it killed the process by {signal.Signals(-code).name}; {last or 'the file is damaged'}"
     return f"loading it ended the process with code {code}; {last}"
-
-
-def _try(repository: Repository, trial: Trial) -> dict[str, object]:
-    try:
-        loaded = _load(repository, trial.name, trial.version)
-        if trial.stable != trial.version:
-            stable = _load(repository, trial.name, trial.stable)
-            stable.session.signature.check_replaceable_by(loaded.session.signature, trial.version)
-    except GatewayError as error:
-        return {"error": str(error)}
-    warm = loaded.warm_up
-    session = loaded.session
-    return {
-        "error": "",
-        "obstacle": warm.obstacle,
-        "single_us": warm.single_us,
-        "rows": warm.rows,
-        "providers": session.providers,
-        "warning": session.warning,
-        "in_threads": loaded.reach.obstacle,
-        "rounding": warm.rounding,
-        "classless": loaded.classes.obstacle,
-    }
-
-
-def _load(repository: Repository, name: str, version: int) -> LoadedVersion:
-    return load_version(repository.model_file(name, version), repository.settings(name), repository.sample(name))
-
-
-def _child() -> None:
-    be_ordinary()  # control has started it
-    threading.Thread(target=_end_with, args=(int(sys.argv[2]),), daemon=True).start()
-    repository = Repository(Path(sys.argv[1]))
-    for line in sys.stdin:
-        print(json.dumps(_try(repository, Trial(**json.loads(line)))), flush=True)
-
-
-def _end_with(parent: int) -> None:
-    """A load that never ends would outlive a parent that is killed."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_S)
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    _child()
