@@ -48,12 +48,13 @@ from gateway.pipeline import Gateway
 from gateway.priority import be_ordinary
 from gateway.recorder import Recorder
 from gateway.serving.repository import Repository
+from gateway.settings.extras import check_tracing
 from gateway.settings.gateway_settings import ServerSettings
 from gateway.shm.ring import Ring
 from gateway.shm.scoreboard import BEATS, Scoreboard
 from gateway.shm.switchboard import Switchboard
 from gateway.tasks import persistent
-from gateway.tracing.otlp import check_tracing, exporter
+from gateway.tracing.otlp import exporter
 from gateway.tracing.spans import Spans, TracedRecorder
 from gateway.tripped import Trip, keep
 from gateway.web.access import Access

@@ -21,11 +21,11 @@ from gateway.presentation import check_table, release_table, warning_lines
 from gateway.serving.inert import inert
 from gateway.serving.repository import Repository
 from gateway.serving.scratch import Trial, Verdict, try_versions
+from gateway.settings.extras import check_tracing
 from gateway.settings.load import load_gateway
 from gateway.settings.routing_settings import RoutingSettings
 from gateway.settings.warnings import routing_warnings
 from gateway.supervisor import supervise, worker_count
-from gateway.tracing.otlp import check_tracing
 
 log: Final = logging.getLogger("gateway.serve")
 

@@ -8,32 +8,22 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from gateway import __version__
 from gateway.call import Trace
-from gateway.errors import SettingsError
 from gateway.routing.release import PINNED
-from gateway.settings.gateway_settings import ServerSettings, TracingSettings
+from gateway.settings.gateway_settings import TracingSettings
 from gateway.tracing.spans import Export, Span
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
 
-PACKAGES: Final = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 TIMEOUT_S: Final = 5.0  # for one export, with all that is tried again
 SERVER_ERRORS: Final = 500
 PATH: Final = "/v2/models/{model}/infer"
 PINNED_PATH: Final = "/v2/models/{model}/versions/{version}/infer"
-
-
-def check_tracing(server: ServerSettings) -> None:
-    """Raises SettingsError where spans are wanted and what makes them is not installed."""
-    if server.tracing is not None and not all(map(_is_installed, PACKAGES)):
-        problem = "server.tracing: needs OpenTelemetry; install it with: pip install 'canary-gateway[otel]'"
-        raise SettingsError("gateway.yaml", [problem])
 
 
 def exporter(tracing: TracingSettings, worker: int) -> Export:
@@ -90,13 +80,6 @@ class _LastWords(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.message = record.getMessage()
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return find_spec(package) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def _resource(worker: int) -> Mapping[str, str]:

@@ -12,6 +12,7 @@ import pytest
 from gateway.call import Origin, Trace
 from gateway.errors import Outcome, SettingsError
 from gateway.routing.release import CANDIDATE, PINNED, STABLE, Decision
+from gateway.settings.extras import check_tracing
 from gateway.settings.gateway_settings import ServerSettings, TracingSettings
 from gateway.shm.scoreboard import HEAD, SPANS_DROPPED, SPANS_EXPORTED, SPANS_FAILED
 from gateway.tracing import otlp
@@ -134,7 +135,7 @@ def test_without_the_packages_it_is_said_what_to_install() -> None:
     code = (
         "import sys; sys.modules['opentelemetry'] = None\n"
         "from gateway.settings.gateway_settings import ServerSettings\n"
-        "from gateway.tracing.otlp import check_tracing\n"
+        "from gateway.settings.extras import check_tracing\n"
         "check_tracing(ServerSettings())\n"
         "check_tracing(ServerSettings.model_validate({'tracing': {'endpoint': 'http://127.0.0.1:4318'}}))\n"
     )
@@ -144,7 +145,7 @@ def test_without_the_packages_it_is_said_what_to_install() -> None:
 
 
 def test_with_the_packages_all_is_well() -> None:
-    otlp.check_tracing(ServerSettings.model_validate({"tracing": {"endpoint": "http://127.0.0.1:4318"}}))
+    check_tracing(ServerSettings.model_validate({"tracing": {"endpoint": "http://127.0.0.1:4318"}}))
 
 
 @pytest.mark.parametrize(

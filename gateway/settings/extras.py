@@ -1,0 +1,23 @@
+"""What settings need that is installed with an extra of the package only."""
+
+from importlib.util import find_spec
+from typing import Final
+
+from gateway.errors import SettingsError
+from gateway.settings.gateway_settings import ServerSettings
+
+PACKAGES: Final = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
+
+
+def check_tracing(server: ServerSettings) -> None:
+    """Raises SettingsError where spans are wanted and what makes them is not installed."""
+    if server.tracing is not None and not all(map(_is_installed, PACKAGES)):
+        problem = "server.tracing: needs OpenTelemetry; install it with: pip install 'canary-gateway[otel]'"
+        raise SettingsError("gateway.yaml", [problem])
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
