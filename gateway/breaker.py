@@ -2,9 +2,8 @@
 
 from typing import Final
 
-from gateway.shm.tally import TRIPS
+from gateway.shm.tally import TRIPS, UNANSWERED
 
-UNANSWERED: Final = 10  # requests in a row without an answer, whoever is to blame for each
 LASTING_NS: Final = 500_000_000  # a shorter row may be the machine's: one pause makes all that is under way late
 SILENCE_NS: Final = 3_000_000_000  # the same where stable does not show that it does better
 

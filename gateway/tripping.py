@@ -4,14 +4,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gateway.breaker import UNANSWERED
 from gateway.inherited import BREAKER, Inherited, words_of
 from gateway.release.stops import Decision, Stops
 from gateway.settings.guarding import GuardsSettings
 from gateway.settings.routing_settings import ReleaseSettings
 from gateway.shm.slots import Slots
 from gateway.shm.switchboard import Switchboard
-from gateway.shm.tally import TRIPS
+from gateway.shm.tally import TRIPS, UNANSWERED
 from gateway.tripped import forget
 
 StopNow = Callable[[str, int, str, str, dict[str, Any]], Decision]

@@ -1,7 +1,7 @@
 """What stops a candidate at once: failures in a row, judged after stable has been asked, and silence."""
 
-from gateway.breaker import LASTING_NS, SILENCE_NS, UNANSWERED, Breaker
-from gateway.shm.tally import TRIPS
+from gateway.breaker import LASTING_NS, SILENCE_NS, Breaker
+from gateway.shm.tally import TRIPS, UNANSWERED
 
 LIMIT = 5
 EPOCH = 1

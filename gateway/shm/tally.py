@@ -19,6 +19,7 @@ OUTCOMES: Final = tuple(Outcome)
 VARIANTS: Final = ("stable", "candidate", "pinned")
 RESCUE_REASONS: Final = ("model_error", "invalid_output", "timeout", "overloaded", "stopped", "excused")
 TRIPS: Final = ("", "failures in a row", "requests in a row without an answer")  # what a breaker has found
+UNANSWERED: Final = 10  # requests in a row without an answer that are such a finding, whoever is to blame for each
 MIRRORED: Final = ("agree", "disagree", "failed", "dropped")
 CLASSES: Final = 64  # predicted classes counted one by one; those beyond count as the last
 STRATA: Final = 9  # the first routes, one by one, where chance decides on them; the last: all other traffic
