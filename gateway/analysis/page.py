@@ -9,7 +9,8 @@ from gateway.analysis.analyse import CONFIDENCE_BINS, HOUR_NS, Analysis
 from gateway.analysis.doubts import Doubt
 from gateway.analysis.inputs import Glimpse
 from gateway.analysis.slices import FALSE_DISCOVERIES, Slice
-from gateway.analysis.tables import facts, given, no_slices, percent
+from gateway.analysis.statistics import percent
+from gateway.analysis.tables import facts, given, no_slices
 from gateway.records.period import iso_of
 
 MOST_CLASSES: Final = 24  # beyond, a confusion matrix is too fine to read

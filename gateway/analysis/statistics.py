@@ -68,6 +68,13 @@ class Fisher:
         return result
 
 
+def percent(rate: Rate) -> str:
+    """The rate with its interval: 12.3% [10.1, 14.9]."""
+    if not rate.count:
+        return "-"
+    return f"{100 * rate.value:.1f}% [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
+
+
 def q_values(p_values: Sequence[float]) -> list[float]:
     """The false discovery rate at which each test would be called (Benjamini and Hochberg 1995)."""
     count = len(p_values)

@@ -11,7 +11,7 @@ from gateway.analysis.analyse import Analysis
 from gateway.analysis.conflicts import Conflict
 from gateway.analysis.doubts import Doubt
 from gateway.analysis.slices import FALSE_DISCOVERIES
-from gateway.analysis.statistics import Rate
+from gateway.analysis.statistics import percent
 from gateway.records.period import iso_of
 
 SHOWN: Final = 10  # of each; the JSON and the HTML have them all
@@ -28,13 +28,6 @@ def tables(analysis: Analysis) -> Iterator[RenderableType]:
         yield _doubts("Least sure, and not labelled yet", analysis, analysis.least_confident)
     if analysis.disagreements:
         yield _doubts("The candidate disagrees, and no label says who is right", analysis, analysis.disagreements)
-
-
-def percent(rate: Rate) -> str:
-    """The rate with its interval: 12.3% [10.1, 14.9]."""
-    if not rate.count:
-        return "-"
-    return f"{100 * rate.value:.1f}% [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
 
 
 def facts(analysis: Analysis) -> list[tuple[str, str]]:

@@ -5,8 +5,7 @@ from typing import Any
 import orjson
 from rich.table import Table
 
-from gateway.analysis.statistics import Rate
-from gateway.analysis.tables import percent
+from gateway.analysis.statistics import Rate, percent
 from gateway.replay.comparison import TOLERANCE, Comparison, Sameness
 from gateway.replay.replay import Replay
 
