@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.collecting import put_aside
 from gateway.errors import Conflict
 from gateway.release.accepted import BY_FILE, Accepted, accepted, edited, evidence_of, judge, told
 from gateway.release.disk import Disk, DiskSilent
@@ -65,7 +66,8 @@ class Accepting:
     def judge(self, now: Snapshot, loaded: AbstractSet[str] = frozenset()) -> Judged:
         """For a thread. Raises SettingsError. `loaded`: the models in service."""
         content, known = now.checked(self._source), self._known(loaded)
-        text, resolved = judge(content, self._accepted, known, self._source)
+        with put_aside(len(content)):
+            text, resolved = judge(content, self._accepted, known, self._source)
         return Judged(now, text, resolved, known.stopped)
 
     def overtaken(self, judged: Judged) -> list[str]:

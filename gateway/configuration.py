@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import SettingsError
+from gateway.release.glance import Glance
 from gateway.release.snapshot import Snapshot, Standing, snapshot, standing
 from gateway.serving.contents import Contents
 from gateway.serving.repository import Repository
@@ -60,6 +61,7 @@ class Configuration:
         self.status = Status(first.revision, time.time())
         self._tried: Fingerprint = (first, ())
         self._seen: Fingerprint = self._tried
+        self._glance = Glance(path)
 
     def changed(self) -> bool:
         """Whether there is something new to try. To be asked every so often.
@@ -144,7 +146,7 @@ class Configuration:
         return verdicts
 
     def _fingerprint(self) -> Fingerprint:
-        return snapshot(self.path), self._folders() if self.status.error else ()
+        return self._glance.now(self._clock(), self._seen[0]), self._folders() if self.status.error else ()
 
     def _folders(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         try:

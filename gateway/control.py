@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +45,7 @@ log: Final = logging.getLogger("gateway.control")
 
 
 class Control:
-    """The control process's knowledge and its acts. `start` starts the workers; `tick` is to be called every 50 ms."""
+    """The control process's knowledge and its acts. `start` starts the workers; `work` is to be done every 50 ms."""
 
     def __init__(self, settings: GatewaySettings, opening: Opening, workers: int, port: int) -> None:
         state = Path(settings.state)
@@ -122,10 +122,14 @@ class Control:
             if book is not None:
                 book.segment.remove()
 
-    def tick(self) -> None:
-        """Make what a worker's breaker has stopped known to all, and show that control lives and does its work."""
+    def work(self) -> Iterator[None]:
+        """Make what a worker's breaker has stopped known to all, and show that control lives and does its work.
+
+        In pieces: hundreds of releases take milliseconds, for which no stop may wait.
+        """
         self._tripping.tick(self.served)
-        self.steering.tick()
+        yield from self.steering.steps()
+        yield
         self.upkeep.tick(self._changing.locked() or self.fleet.changing.locked())
         self.watchdog.heartbeats.tick()
         if self.fleet.ready.is_set():
@@ -140,7 +144,7 @@ class Control:
         try:
             decision = self.stopping.stop_model(name, self._view(name), *said)
         except Conflict:
-            self._settings_of(name)
+            self.settings_of(name)
             raise
         unread, _ = await asyncio.gather(self._unread(), self._kept(name))
         if unread is not None:
@@ -207,18 +211,21 @@ class Control:
         return runs_on(self.fleet.members.values(), (name, version))
 
     def release(self, name: str) -> Release:
-        """The rules in force for a model, under the weights in force; raises NotFound."""
-        release = self._compiled.of(name, self._settings_of(name))
+        """The rules in force for a model, under the weights in force: for a thread, many take long to compile. Raises
+        NotFound.
+        """
+        release = self._compiled.of(name, self.settings_of(name))
         release.turn(tuple(self.steering.weights_ppm(name).values()))
         return release
 
-    def _settings_of(self, name: str) -> ReleaseSettings:
+    def settings_of(self, name: str) -> ReleaseSettings:
+        """What is in force for a model; raises NotFound."""
         if name not in self.served:
             raise NotFound(f"there is no model '{name}'; there are {', '.join(sorted(self.served))}")
         return self.served[name]
 
     def _candidate(self, name: str) -> int:
-        self._settings_of(name)
+        self.settings_of(name)
         candidate = getattr(self._view(name), "candidate", None)
         if candidate is None:
             raise Conflict(f"'{name}' has no candidate; stable answers everyone")

@@ -95,6 +95,7 @@ class Deployment:
         self.models = {
             name: await self._load(name, self._routing.models[name], stable) for name, stable in stables.items()
         }
+        await self._loader.settle()
 
     async def prepare(
         self, routing: RoutingSettings, generation: int, named: frozenset[str] | None = None, how: Changed = AS_WRITTEN
@@ -125,6 +126,7 @@ class Deployment:
                 self._retire(_versions(models.values()) - _versions(self.models.values()))
                 raise
             self._prepared = routing, named, models, generation
+            await self._loader.settle()
 
     def commit(self) -> None:
         """Serve what was prepared, from the next request on; versions no longer named drain and unload."""
@@ -159,6 +161,7 @@ class Deployment:
             loses = served is not None and settings.candidate in served.versions
             stable = await self._loader.load(name, settings.stable)
             self._replace(name, await self._load(name, settings, stable, strict=loses))
+            await self._loader.settle()
 
     async def unload(self, name: str) -> None:
         """Stop serving the model; requests that have begun are answered."""

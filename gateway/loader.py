@@ -3,12 +3,15 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Final
 
 from gateway.errors import GatewayError, ModelUnavailable
 from gateway.instruments import Instruments, Key
 from gateway.serving.repository import Repository
+from gateway.serving.trim import Trimmer
 from gateway.serving.version import LoadedVersion, load_version
+from gateway.settings.model_settings import ModelSettings
 
 UNLOADED: Final = "unloaded"
 log: Final = logging.getLogger("gateway.serving")
@@ -25,6 +28,7 @@ class Loader:
         self.reasons: dict[Key, str] = {}
         self._repository = repository
         self._instruments = instruments
+        self._trimmer = Trimmer()
 
     async def load(self, name: str, number: int) -> LoadedVersion:
         """The version, loaded in a thread and warm. Raises ModelUnavailable, SettingsError."""
@@ -33,10 +37,19 @@ class Loader:
         file = self._repository.model_file(name, number)
         settings, sample = self._repository.settings(name), self._repository.sample(name)
         with self._instruments.loading(name, number):
-            loaded = await asyncio.to_thread(load_version, file, settings, sample)
+            loaded = await asyncio.to_thread(self._loaded, file, settings, sample)
         self.reasons.pop((name, number), None)
         if loaded.session.warning:
             log.warning("version %d of '%s': %s", number, name, loaded.session.warning)
+        return loaded
+
+    async def settle(self) -> None:
+        """There is no more to load for now."""
+        await asyncio.to_thread(self._trimmer.trim)
+
+    def _loaded(self, file: Path, settings: ModelSettings, sample: Path) -> LoadedVersion:
+        loaded = load_version(file, settings, sample)
+        self._trimmer.loaded()
         return loaded
 
     def unloaded(self, name: str) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
+from gateway.priority import go_ahead
 from gateway.settings.gateway_settings import LogForm
 
 INDENT: Final = "    "
@@ -50,7 +51,7 @@ def in_a_thread() -> Iterator[None]:
     """
     root = logging.getLogger()
     handlers, waiting = root.handlers[:], queue.Queue[logging.LogRecord](WAITING)
-    listener = logging.handlers.QueueListener(waiting, *handlers)
+    listener = _Listener(waiting, *handlers)
     root.handlers[:] = [_Waiting(waiting)]
     listener.start()
     try:
@@ -60,6 +61,12 @@ def in_a_thread() -> Iterator[None]:
         ending = threading.Thread(target=listener.stop, daemon=True)
         ending.start()
         ending.join(LAST_S)
+
+
+class _Listener(logging.handlers.QueueListener):
+    def _monitor(self) -> None:
+        go_ahead()
+        super()._monitor()  # type: ignore[misc]
 
 
 class _Waiting(logging.handlers.QueueHandler):

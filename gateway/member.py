@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 
 from gateway.orders import Heard, Plan, RunsOn, Start
 from gateway.pipe import pipe
+from gateway.priority import go_ahead
 
 
 class WorkerState(StrEnum):
@@ -49,7 +50,7 @@ class Member:
         self.obituary = Obituary()
         self.left_out: Mapping[tuple[str, int], str] = {}
         self.runs_on: Mapping[tuple[str, int], RunsOn] = {}
-        self._mouth = ThreadPoolExecutor(1, f"to-worker-{index}")
+        self._mouth = ThreadPoolExecutor(1, f"to-worker-{index}", initializer=go_ahead)
         self._mouth.submit(int)  # has the thread started: what is said later is not lost for want of one
 
     def tell(self, word: "Start | Heard") -> None:

@@ -19,7 +19,7 @@ from gateway.release.account import LN_10
 from gateway.release.evidence import alpha_of
 from gateway.release.forecast import Progress
 from gateway.release.overview import Counted, Overview
-from gateway.routing.release import Variant
+from gateway.routing.release import Variant, initial_weight
 from gateway.shm.scoreboard import INFLIGHT, SHED, SHED_RATE, UNRECORDED
 from gateway.shm.switchboard import HEARTBEAT
 from gateway.shm.tally import Totals
@@ -66,14 +66,10 @@ async def _sliced(items: Iterable[T], make: Callable[[T], Made], there: Callable
     return made
 
 
-def overview(control: Control) -> list[Overview]:
-    """Every release as it is now."""
-    return [overview_of(control, name) for name in sorted(control.served)]
-
-
 def overview_of(control: Control, name: str) -> Overview:
     """One release as it is now; raises NotFound."""
-    release = control.release(name)
+    release = control.settings_of(name)
+    routes, live = release.split.routes if release.split else (), control.steering.weights_ppm(name)
     stop, stopped, epoch = None, False, 0
     if release.candidate is not None:
         slot = control.releases.of(name, release.candidate)
@@ -86,15 +82,15 @@ def overview_of(control: Control, name: str) -> Overview:
         name,
         release.stable,
         release.candidate,
-        {route.name: ppm for route, ppm in zip(release.routes, release.weights_ppm, strict=True)},
-        {route.name: route.weight if isinstance(route.weight, int) else step_ppm for route in release.routes},
+        {route.name: live[route.name] if route.name in live else initial_weight(route) for route in routes},
+        {route.name: route.weight if isinstance(route.weight, int) else step_ppm for route in routes},
         stopped,
         stop,
         epoch,
         tuple(_counted(control, name, release.stable, release.candidate)),
         progress,
         ramp_ppm,
-        control.served[name].compares_latency,
+        release.compares_latency,
     )
 
 

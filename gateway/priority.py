@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Final
@@ -18,6 +19,8 @@ WAITED_FOR: Final = 1
 LEAST: Final = 19
 NICENESS: Final = -10  # where there is no real-time scheduling
 LONGEST_US: Final = 500_000  # of running without a pause in the real-time class: then something has gone wrong
+AGAIN_S: Final = 10.0  # after it had to give way: a bug that comes again and again takes a twentieth of a core
+_gave_way_s: Final[list[float]] = []  # when, since it went first last
 log: Final = logging.getLogger("gateway.priority")
 
 
@@ -40,7 +43,7 @@ def go_ahead() -> None:
 def give_way_when_wild() -> None:
     """A real-time thread of this process that runs for half a second without a pause becomes an ordinary one.
 
-    For the main thread: else a bug in control would hold a core that stable needs.
+    For the main thread: else a bug in control would hold a core that stable needs. See `go_first_again`.
     """
     if not hasattr(signal, "SIGXCPU") or not hasattr(os, "SCHED_RR"):
         return
@@ -48,12 +51,23 @@ def give_way_when_wild() -> None:
 
     def give_way(number: int, frame: FrameType | None) -> None:
         be_ordinary()
+        _gave_way_s.append(time.monotonic())
         log.error("control has held a core for %g s: it gives its precedence up", LONGEST_US / 1e6)
 
     signal.signal(signal.SIGXCPU, give_way)
     with contextlib.suppress(OSError, ValueError, AttributeError):
         hard = resource.getrlimit(resource.RLIMIT_RTTIME)[1]
         resource.setrlimit(resource.RLIMIT_RTTIME, (LONGEST_US, hard))
+
+
+def go_first_again() -> None:
+    """To be called by the main thread every so often: what held a core once has ended since, or it would not come here.
+
+    So a control that had much to do once is not the last one to get a core for as long as it lives.
+    """
+    if _gave_way_s and time.monotonic() - _gave_way_s[-1] > AGAIN_S:
+        _gave_way_s.clear()
+        go_first()
 
 
 def be_ordinary() -> None:

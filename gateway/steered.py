@@ -38,7 +38,9 @@ class Steered:
 
     def weights_ppm(self) -> list[int]:
         """What the controller wants the live routes' weights to be."""
-        routes = {route.name: route for route in self.settings.split.routes} if self.settings.split else {}
+        if not self.live or self.settings.split is None:
+            return []
+        routes = {route.name: route for route in self.settings.split.routes}
         return [self.controller.weight_ppm(routes[name]) for name in self.live]
 
     def hear(self, heard: Heard) -> None:

@@ -1,13 +1,13 @@
 """Feeds each release's controller with what workers and clients tell, and carries out what it asks for.
 
-One `tick` every 50 ms: evidence and feedback in, counters at every second one; weights, stops and decisions out.
+A round every 50 ms: evidence and feedback in, counters at every second one; weights, stops and decisions out.
 """
 
 import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -125,8 +125,8 @@ class Steering:
         self._agenda = Agenda(self._board, self._scoreboard, list(steered.values()), pairs)
         self._write(now_s)
 
-    def tick(self) -> None:
-        """Let every controller take its step."""
+    def steps(self) -> Iterator[None]:
+        """Let every controller take its step, one by one: between two of them may be a stop, an edit, anything."""
         now_s, time_ns = self._clock(), time.time_ns()
         for event in self._records.events():
             one = self._by_slot.get(event.slot)
@@ -138,6 +138,9 @@ class Steering:
                 one.hear(heard)
         acted = False
         for one in self._agenda.due(now_s):
+            yield
+            if self._steered.get(one.name) is not one:
+                continue
             try:
                 if self._step(one, now_s, time_ns):
                     self._remember(one, now_s)

@@ -9,22 +9,25 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 import uvicorn
 
+from gateway.collecting import put_aside
 from gateway.control import Control
 from gateway.descriptors import raise_limit
 from gateway.errors import SettingsError
 from gateway.identity.keyring import Keyring
 from gateway.identity.tls import Tls, serving
 from gateway.listener import listener
+from gateway.observing import gathered
 from gateway.opening import opened
 from gateway.orphans import Orphans
-from gateway.priority import give_way_when_wild, go_ahead, go_first
+from gateway.priority import give_way_when_wild, go_ahead, go_first, go_first_again
+from gateway.release.overview import Overview
 from gateway.serving.threads import REMEDY
 from gateway.settings.gateway_settings import GatewaySettings, ServerSettings, TlsSettings
 from gateway.shm.claim import claim
@@ -40,7 +43,7 @@ CLOSED_WITHIN_S: Final = 12.0  # with the writer of records, which gives up afte
 SWITCH_S: Final = 0.0002  # how long a thread that computes keeps the interpreter from control's loop
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 log: Final = logging.getLogger("gateway.supervisor")
-Ready = Callable[[Control, str, str], None]
+Ready = Callable[[Control, Sequence[Overview], str, str], None]
 
 
 def worker_count(server: ServerSettings) -> int:
@@ -53,7 +56,7 @@ def worker_count(server: ServerSettings) -> int:
 async def supervise(settings: GatewaySettings, ready: Ready) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Raises SettingsError where that is not possible.
 
-    `ready` is called once all workers serve, with the URLs of the data and the control plane.
+    `ready` is called in a thread once all workers serve, with the releases and the URLs of the data and control plane.
     """
     raise_limit()
     state = Path(settings.state)
@@ -70,15 +73,16 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
             memory = await asyncio.to_thread(claim, state)
             stack.callback(memory.close)
             orphans.keep_those_on(memory.name)
-            opening = await asyncio.to_thread(opened, settings, memory)
-            stack.callback(_in_time, lambda: (control or opening.stops).close())
-            control = Control(settings, opening, worker_count(settings.server), held.getsockname()[1])
+            with put_aside():
+                opening = await asyncio.to_thread(opened, settings, memory)
+                stack.callback(_in_time, lambda: (control or opening.stops).close())
+                control = Control(settings, opening, worker_count(settings.server), held.getsockname()[1])
         except ValueError as error:
             raise SettingsError(str(state), [str(error)]) from None
         except RuntimeError as error:
             raise SettingsError("server", [f"{error}: there are no threads to be had; {REMEDY}"]) from None
         urls = _url(held, settings.server.tls), _url(plane, settings.control.tls)
-        await _Supervisor(settings, control, orphans, plane, keyring, tls).run(lambda: ready(control, *urls))
+        await _Supervisor(settings, control, orphans, plane, keyring, tls).run(lambda seen: ready(control, seen, *urls))
 
 
 class _Supervisor:
@@ -101,7 +105,7 @@ class _Supervisor:
         self._hurry = asyncio.Event()
         self._reload_now = asyncio.Event()
 
-    async def run(self, ready: Callable[[], None]) -> None:
+    async def run(self, ready: Callable[[Sequence[Overview]], None]) -> None:
         loop = asyncio.get_running_loop()
         give_way_when_wild()
         sys.setswitchinterval(SWITCH_S)
@@ -120,7 +124,7 @@ class _Supervisor:
             if starting.done():
                 starting.result()
                 self._orphans.release()
-                ready()
+                await asyncio.to_thread(ready, (await gathered(self._control)).releases)
                 tasks.append(loop.create_task(persistent("following the routing file", self._watch)))
                 await asked
             starting.cancel()
@@ -159,8 +163,10 @@ class _Supervisor:
         trouble = ""
         while True:
             try:
-                self._control.tick()
+                for _ in self._control.work():
+                    await asyncio.sleep(0)
                 trouble = ""
+                go_first_again()
             except Exception as error:  # no sign of life then: without guards, no candidate (Switch.stopped)
                 if str(error) != trouble:
                     log.exception("control cannot do its work; after control.dead_after all candidates are stopped")

@@ -13,6 +13,7 @@ FLOORS = {
     "errors": 0,
     "tensors": 0,
     "tasks": 0,
+    "collecting": 0,
     "descriptors": 0,
     "settings": 1,
     "protocol": 1,

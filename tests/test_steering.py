@@ -98,7 +98,8 @@ class Bench:
 
     def tick(self, elapsed_s: float = 0.05) -> None:
         self.clock.now_s += elapsed_s
-        self.steering.tick()
+        for _ in self.steering.steps():
+            pass
 
     def answer(self, version: int = 2, count: int = 1, ms: float = 1.0) -> None:
         for _ in range(count):

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +17,8 @@ from gateway.commands.refusal import Refusal
 from gateway.control import Control
 from gateway.identity.access_files import check_access
 from gateway.logs import configure, in_a_thread
-from gateway.observing import overview
 from gateway.presentation import check_table, release_table, warning_lines
+from gateway.release.overview import Overview
 from gateway.serving.inert import inert
 from gateway.serving.repository import Repository
 from gateway.serving.scratch import Trial, Verdict, try_versions
@@ -41,14 +42,14 @@ def serve(config: Path) -> None:
     with progress_bar(console) as progress:
         progress.add_task(f"starting {worker_count(settings.server)} workers", total=None)
 
-        def ready(control: Control, data_plane: str, control_plane: str) -> None:
+        def ready(control: Control, releases: Sequence[Overview], data_plane: str, control_plane: str) -> None:
             progress.stop()
             if settings.server.log == "json":
                 log.info(
                     "serving %s/v2 with %d workers; control plane at %s", data_plane, control.fleet.size, control_plane
                 )
                 return
-            console.print(release_table(overview(control), control.left_out()))
+            console.print(release_table(releases, control.left_out()))
             console.print(f"Serving [bold]{data_plane}/v2[/bold] with {control.fleet.size} workers; stop with Ctrl-C.")
             console.print(f"Console at {control_plane}; from a terminal: gateway status, stop, resume.")
 

@@ -51,12 +51,14 @@ class Controller:
         self.ramp = settings.ramp if ramped else None
         self._limits = guards.limits
         self._routes = [(route, Conditions(route.while_)) for route in split.routes]
+        self._always = {route.name: True for route in split.routes if not route.while_}
         self._open: dict[str, bool] = {}
 
     def step(self, now_s: float, seen: Observation) -> tuple[Action, ...]:
         """One tick: what is to be done, in this order. Whatever is returned is done as far as the controller knows."""
         self._follow(now_s, seen)
-        self._open = {route.name: conditions.step(now_s, seen.window) for route, conditions in self._routes}
+        asked = {route.name: one.step(now_s, seen.window) for route, one in self._routes if route.while_}
+        self._open = self._always | asked if asked else self._always
         decided: tuple[Action, ...] = ()
         if self.place.stage is not Stage.STOPPED:
             self.guards.absorb(seen, self.place.epoch_began_ns)

@@ -70,7 +70,7 @@ class Release:
         self.stickiness = split.stickiness
         self.salt = split.salt or f"{name}-{settings.candidate}"
         self.headers = _headers(split)
-        self.weights_ppm = [_initial_weight(route) for route in split.routes]
+        self.weights_ppm = [initial_weight(route) for route in split.routes]
         self.live_routes = tuple(i for i, route in enumerate(split.routes) if route.weight == "ramp" or route.while_)
         self._names = [route.name for route in split.routes]
         self._rules = Rules([route.match for route in split.routes])
@@ -122,7 +122,8 @@ class Compiled:
         return known[1]
 
 
-def _initial_weight(route: RouteSettings) -> int:
+def initial_weight(route: RouteSettings) -> int:
+    """What a route has, in ppm, before control turns it."""
     return route.weight if isinstance(route.weight, int) and not route.while_ else 0  # closed until control opens it
 
 

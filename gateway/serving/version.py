@@ -22,6 +22,7 @@ from gateway.serving.reach import Reach, measured
 from gateway.serving.session import OnnxSession, Result
 from gateway.serving.signature import Feeds, Signature
 from gateway.serving.threads import RunThreads
+from gateway.serving.trim import shrink
 from gateway.serving.warmup import WarmUp, warm_up
 from gateway.settings.model_settings import ModelSettings
 from gateway.settings.providers import CPU
@@ -66,7 +67,9 @@ def load_version(file: Path, settings: ModelSettings, sample: Path) -> LoadedVer
     rules = BatchingRules(concurrency=settings.concurrency)
     if batching and warm.rows > 1:
         rules = BatchingRules(warm.rows, batching.max_delay, settings.concurrency)
-    return LoadedVersion(session, settings, warm, sha256, rules, _reach(file, session, warm, sample), labels, classes)
+    reach = _reach(file, session, warm, sample)
+    shrink(session, warm.row)
+    return LoadedVersion(session, settings, warm, sha256, rules, reach, labels, classes)
 
 
 def _reach(file: Path, session: OnnxSession, warm: WarmUp, sample: Path) -> Reach:

@@ -7,7 +7,7 @@ from gateway.errors import SettingsError
 from gateway.settings.load import parse
 from gateway.settings.routing_settings import RoutingSettings
 
-LARGEST: Final = 2 << 20  # parsing takes control 3 s of a core for each MiB: its heartbeat must not stop
+LARGEST: Final = 8 << 20  # a MiB takes control's thread half a second to read, three where it is nothing but patterns
 _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 

@@ -1,6 +1,7 @@
 """routing.yaml: the releases. Which version answers which request."""
 
 import re
+from collections import Counter
 from typing import Any, Final, Literal
 
 from pydantic import AliasChoices, ConfigDict, Field, field_validator, model_validator
@@ -60,9 +61,9 @@ class SplitSettings(Settings):
 
     @model_validator(mode="after")
     def _unique(self) -> "SplitSettings":
-        names = [route.name for route in self.routes]
-        for name in names:
-            if names.count(name) > 1:
+        counts = Counter(route.name for route in self.routes)
+        for name, count in counts.items():
+            if count > 1:
                 raise ValueError(f"two routes are named '{name}'; metrics and records tell routes apart by name")
         return self
 

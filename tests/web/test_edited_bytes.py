@@ -141,7 +141,7 @@ def test_the_owner_stays(tmp_path: Path) -> None:
         (b"models: {}\n# \xff\n", "line 2: cannot be read: no UTF-8"),
         (b"models: {}\x00\x00", "routing.yaml: "),
         (b"models:\n", "models"),
-        (b"# " * LARGEST, "2 MiB is the most"),
+        (b"# " * LARGEST, "8 MiB is the most"),
     ],
 )
 def test_what_is_no_routing_file_is_refused_by_name(content: bytes, says: str) -> None:

@@ -30,7 +30,7 @@ from gateway.web.control.documented import config_document, decision_document
 from gateway.web.control.documents import ConfigDocument
 from gateway.web.control.endpoint import Endpoint
 from gateway.web.control.fresh import Fresh
-from gateway.web.control.released import Released, array_of, beside
+from gateway.web.control.released import NONE, Released, array_of, beside
 from gateway.web.openapi import Operation
 
 LOOK_S: Final = 0.05
@@ -72,10 +72,11 @@ def told(before: Seen, now: Seen) -> Iterator[bytes]:
 
 def live(before: Seen, now: Seen, time_ns: int) -> Iterator[bytes]:
     """The message of the releases' figures."""
-    if now.releases.keys() != before.releases.keys():
+    was, documents = before.releases.documents, now.releases.documents
+    if documents.keys() != was.keys():
         yield snapshot(now, time_ns)
     else:
-        changed = [release for name, release in now.releases.items() if release != before.releases[name]]
+        changed = [release for name, release in documents.items() if release != was[name]]
         figures = orjson.Fragment(array_of(changed))
         yield message("live", {"time_ns": time_ns, "sequence": now.sequence, "releases": figures})
 
@@ -83,7 +84,7 @@ def live(before: Seen, now: Seen, time_ns: int) -> Iterator[bytes]:
 def snapshot(seen: Seen, time_ns: int) -> bytes:
     """Everything that a console shows."""
     decisions = [decision_document(decision) for decision in reversed(seen.decisions[-RECENT:])]
-    releases = orjson.Fragment(array_of(seen.releases.values()))
+    releases = orjson.Fragment(seen.releases.text)
     everything = {"time_ns": time_ns, "sequence": seen.sequence, "releases": releases}
     return message("snapshot", {**everything, "config": seen.config, "decisions": decisions})
 
@@ -187,7 +188,7 @@ class Events:
 
     def _seen(self) -> Seen:
         """What costs nothing to look at."""
-        return Seen({}, config_document(self._control), self._control.stops.decisions, time.monotonic())
+        return Seen(NONE, config_document(self._control), self._control.stops.decisions, time.monotonic())
 
     def _send(self, messages: Iterable[bytes]) -> None:
         once = [*messages]

@@ -45,5 +45,5 @@ class Explain:
             {name.lower(): value for name, value in body.headers.items()},
             body.parameters,
         )
-        release = self._control.release(body.model)
+        release = await asyncio.to_thread(self._control.release, body.model)
         return JsonResponse(explanation_document(body.model, explain(release, attributes, body.key, overview.stopped)))

@@ -3,7 +3,6 @@
 import os
 from typing import Final
 
-import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,11 +11,12 @@ from gateway.control import Control
 from gateway.errors import InvalidRequest, NotReady
 from gateway.observing import overview_of
 from gateway.release.stops import SHOWN
-from gateway.web.control.documented import config_document, decision_document, release_document
+from gateway.web.control.documented import config_document, release_document
 from gateway.web.control.documents import ConfigDocument, DecisionDocument, HealthDocument, ReleaseDocument
 from gateway.web.control.endpoint import Endpoint
 from gateway.web.control.fresh import Fresh
-from gateway.web.control.released import Released, array_of, beside
+from gateway.web.control.listed import Listed
+from gateway.web.control.released import Released, beside
 from gateway.web.errors import JsonResponse
 from gateway.web.openapi import Operation, Parameter
 
@@ -31,6 +31,7 @@ class Readings:
         self._control = control
         self._released = released
         self._metrics = metrics
+        self._listed = Listed()
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -78,7 +79,7 @@ class Readings:
         return Response(await self._metrics.get(), media_type=CONTENT_TYPE_LATEST)
 
     async def releases(self, request: Request) -> Response:
-        return Response(array_of((await self._released.get()).values()), media_type=JsonResponse.media_type)
+        return Response((await self._released.get()).text, media_type=JsonResponse.media_type)
 
     async def release(self, request: Request) -> Response:
         return JsonResponse(release_document(overview_of(self._control, request.path_params["model"])))
@@ -88,9 +89,8 @@ class Readings:
 
     async def decisions(self, request: Request) -> Response:
         model, limit = request.query_params.get("model"), _limit(request.query_params.get("limit"))
-        decisions = [one for one in reversed(self._control.stops.decisions) if model in (None, one.model)]
-        texts = await beside(lambda: [orjson.dumps(decision_document(one)) for one in decisions[:limit]])
-        return Response(array_of(texts), media_type=JsonResponse.media_type)
+        text = await beside(self._listed.text, self._control.stops.decisions, model, limit)
+        return Response(text, media_type=JsonResponse.media_type)
 
 
 def _limit(text: str | None) -> int:

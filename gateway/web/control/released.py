@@ -1,16 +1,27 @@
 """Pages of all releases: gathered on control's loop in slices, made elsewhere, once for all who ask meanwhile."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from gateway.control import Control
 from gateway.observing import gathered, observe
 from gateway.priority import go_ahead
+from gateway.release.overview import Overview
 from gateway.web.control.printer import Documents, Metrics, Printer
 
-Released = Mapping[str, bytes]  # by model
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Each release's document, by model, and all of them as a JSON array."""
+
+    documents: Mapping[str, bytes]
+    text: bytes
+
+
+NONE: Final = Released({}, b"[]")
 T = TypeVar("T")
 _PAGES: Final = ThreadPoolExecutor(1, "pages", initializer=go_ahead)
 
@@ -23,8 +34,12 @@ async def beside(make: Callable[..., T], *given: object) -> T:
 async def released(control: Control, printer: Printer) -> Released:
     """The releases as they are now."""
     seen = await gathered(control)
-    made: Released = await beside(printer.printed, Documents(), seen.releases)
-    return made
+    return await beside(_printed, printer, seen.releases)
+
+
+def _printed(printer: Printer, releases: Sequence[Overview]) -> Released:
+    documents: Mapping[str, bytes] = printer.printed(Documents(), releases)
+    return Released(documents, array_of(documents.values()))
 
 
 async def metrics(control: Control, printer: Printer) -> bytes:
