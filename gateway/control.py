@@ -29,7 +29,7 @@ from gateway.serving.trials import harmful
 from gateway.settings.gateway_settings import GatewaySettings
 from gateway.settings.routing_settings import ReleaseSettings
 from gateway.shm.leftovers import remove_leftovers
-from gateway.shm.owner import BOARD
+from gateway.shm.owner import BOARD, measured_path
 from gateway.shm.scoreboard import VERSIONS, Scoreboard
 from gateway.shm.slots import Key, ReleaseSlots, VersionSlots
 from gateway.shm.switchboard import RELEASES, Switchboard
@@ -61,6 +61,7 @@ class Control:
         remove_leftovers(memory.name)
         self.board = Switchboard.create(memory.with_suffix(BOARD), workers)
         self.scoreboard = Scoreboard.create(memory.with_suffix(".scoreboard"), workers)
+        measured_path(self.scoreboard.segment.path).unlink(missing_ok=True)  # of another run, on another day
         self.versions = VersionSlots(VERSIONS, self.scoreboard)
         self.releases = ReleaseSlots(RELEASES, self.board)
         self.records = Recording(settings.records, state, memory.name, workers)
@@ -121,6 +122,7 @@ class Control:
         for book in (self.board, self.scoreboard, self._ratebook):
             if book is not None:
                 book.segment.remove()
+        measured_path(self.scoreboard.segment.path).unlink(missing_ok=True)
 
     def work(self) -> Iterator[None]:
         """Make what a worker's breaker has stopped known to all, and show that control lives and does its work.

@@ -83,9 +83,8 @@ class Deployment:
         stables: dict[str, LoadedVersion] = {}
         for name in self._unloaded:
             self._loader.unloaded(name)
-        for name, settings in sorted(self._routing.models.items()):
-            if name in self._unloaded:
-                continue
+        for name in self._loader.in_turn(self._routing.models.keys() - self._unloaded):
+            settings = self._routing.models[name]
             try:
                 stables[name] = await self._loader.load(name, settings.stable)
             except GatewayError as error:

@@ -5,9 +5,11 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 
 from gateway.errors import ModelUnavailable
 from gateway.shm.open_switch import OpenSwitch
+from gateway.shm.owner import measured_path
 from gateway.shm.scoreboard import LOADING, Scoreboard
 from gateway.shm.switchboard import Gate, Switch, Switchboard
 from gateway.shm.tally import HELD, Tally, Totals
@@ -21,7 +23,13 @@ def _untold(name: str, candidate: int, found: str, holds: Callable[[], bool]) ->
 
 
 class Instruments:
-    """Those of a process on its own: nothing is shared, and no one can stop a release."""
+    """Those of a process on its own: nothing is shared, and no one can stop a release.
+
+    `measured`: the file for what workers measure of versions; `part`: where in a list that all work on this one begins.
+    """
+
+    measured: Path | None = None
+    part = 0.0
 
     def __init__(self) -> None:
         self._tallies: dict[Key, Tally] = {}
@@ -66,6 +74,7 @@ class SharedInstruments(Instruments):
         self._switchboard = switchboard
         self._scoreboard = scoreboard
         self._worker = worker
+        self.measured, self.part = measured_path(scoreboard.segment.path), worker / scoreboard.workers
         self._dead_after_ns = dead_after_ns
         self._versions = versions
         self._releases = releases

@@ -8,6 +8,8 @@ from typing import Final
 
 from gateway.errors import GatewayError, ModelUnavailable
 from gateway.instruments import Instruments, Key
+from gateway.serving.contents import Content
+from gateway.serving.measured import Measured, Measurements
 from gateway.serving.repository import Repository
 from gateway.serving.trim import Trimmer
 from gateway.serving.version import LoadedVersion, load_version
@@ -29,15 +31,17 @@ class Loader:
         self._repository = repository
         self._instruments = instruments
         self._trimmer = Trimmer()
+        self._measurements = Measurements(instruments.measured, repository.path)
 
     async def load(self, name: str, number: int) -> LoadedVersion:
         """The version, loaded in a thread and warm. Raises ModelUnavailable, SettingsError."""
         if (name, number) in self.left_out:
             raise ModelUnavailable(self.left_out[name, number])
+        content = self._measurements.content((name, number))  # before anything is read of it
         file = self._repository.model_file(name, number)
         settings, sample = self._repository.settings(name), self._repository.sample(name)
         with self._instruments.loading(name, number):
-            loaded = await asyncio.to_thread(self._loaded, file, settings, sample)
+            loaded = await asyncio.to_thread(self._loaded, (name, number), content, file, settings, sample)
         self.reasons.pop((name, number), None)
         if loaded.session.warning:
             log.warning("version %d of '%s': %s", number, name, loaded.session.warning)
@@ -47,8 +51,20 @@ class Loader:
         """There is no more to load for now."""
         await asyncio.to_thread(self._trimmer.trim)
 
-    def _loaded(self, file: Path, settings: ModelSettings, sample: Path) -> LoadedVersion:
-        loaded = load_version(file, settings, sample)
+    def in_turn(self, names: Iterable[str]) -> list[str]:
+        """In which order to load: workers that load the same begin in different places, and measure for each other."""
+        ordered = sorted(names)
+        first = int(len(ordered) * self._instruments.part)
+        return ordered[first:] + ordered[:first]
+
+    def _loaded(self, key: Key, content: Content, file: Path, settings: ModelSettings, sample: Path) -> LoadedVersion:
+        known = self._measurements.of(content)
+        loaded = load_version(file, settings, sample, known)
+        if self._measurements.content(key) != content:  # it is being replaced: what is known is of another
+            loaded = load_version(file, settings, sample) if known else loaded
+        elif known is None:
+            found = Measured(loaded.warm_up, loaded.reach, loaded.sha256, loaded.session.providers)
+            self._measurements.keep(content, found)
         self._trimmer.loaded()
         return loaded
 

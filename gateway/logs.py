@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from gateway.priority import go_ahead
+from gateway.priority import go_along
 from gateway.settings.gateway_settings import LogForm
 
 INDENT: Final = "    "
@@ -65,7 +65,7 @@ def in_a_thread() -> Iterator[None]:
 
 class _Listener(logging.handlers.QueueListener):
     def _monitor(self) -> None:
-        go_ahead()
+        go_along()
         super()._monitor()  # type: ignore[misc]
 
 

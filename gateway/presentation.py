@@ -23,12 +23,18 @@ UNLIKE: Final = (
 )
 
 
+MOST_ROWS: Final = 200  # of a table in the log: laying out 10,000 keeps control busy for twenty seconds
+
+
 def release_table(releases: "Sequence[Overview]", left_out: Mapping[tuple[str, int], str]) -> Table:
     """What is served and the split in force, with a line for each route; what is not served, and why."""
     table = Table(title="Models", title_justify="left")
     for heading in ("model", "stable", "candidate", "route", "to the candidate"):
         table.add_column(heading)
-    for release in releases:
+    for shown, release in enumerate(releases):
+        if table.row_count >= MOST_ROWS:
+            table.caption = f"… and {len(releases) - shown:,} more: gateway status"
+            break
         name = release.model
         for row in _release_rows(release, left_out):
             table.add_row(name, *row)

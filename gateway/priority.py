@@ -40,6 +40,17 @@ def go_ahead() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
 
 
+def go_along() -> None:
+    """The calling thread, which does a little at a time for control's main one, is kept off its core only by that.
+
+    While it holds the interpreter's lock, who takes its core from it takes it from control too: of stops beside a busy
+    host the hundredth waited 50 ms for the log's thread, ordinary though raised, and waits 3 for one that goes along.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    _real_time(0, WAITED_FOR)
+
+
 def give_way_when_wild() -> None:
     """A real-time thread of this process that runs for half a second without a pause becomes an ordinary one.
 

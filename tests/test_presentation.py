@@ -4,7 +4,8 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
-from gateway.presentation import check_table, release_table, status_text
+from gateway.presentation import MOST_ROWS, check_table, release_table, status_text
+from gateway.release.overview import Overview
 from gateway.serving.scratch import Trial, Verdict
 
 
@@ -74,6 +75,13 @@ def test_brackets_in_names_and_reasons_are_no_markup() -> None:
     lines = told({**RELEASE, "stopped": True, "stop": stop})
     assert lines[0] == "digits: stopped by [red]acme[/] (key 0a): it [/b] failed"
     assert "[/a]" in "".join(printed(release_table([], {("digits", 2): "no [/a]"})))
+
+
+def test_a_thousand_models_are_not_all_listed_in_the_log() -> None:
+    releases = [Overview(f"m{number}", 1, None, {}, {}, False, None, 0, (), None, ()) for number in range(1000)]
+    lines = printed(release_table(releases, {}))
+    assert len(lines) < MOST_ROWS + 10
+    assert "800 more: gateway status" in " ".join(lines)
     assert "[rows, 3]" in "".join(printed(check_table([Verdict(Trial("digits", 2, 1), "", obstacle="[rows, 3]")])))
 
 

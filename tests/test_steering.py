@@ -410,3 +410,17 @@ def test_an_epoch_that_makes_no_sense_is_none(bench: Bench, epoch: object) -> No
     bench.begin()
     bench.serve(release())
     assert bench.board.epoch(bench.slot()) == 1
+
+
+def test_between_two_steps_anything_may_happen(bench: Bench) -> None:
+    bench.serve(release())
+    bench.tick()
+    before = bench.done
+    bench.clock.now_s += 0.3
+    steps = bench.steering.steps()
+    next(steps)
+    bench.steering.configure({})
+    bench.board.turn(bench.slot(), [7, 7])  # whoever has the slot now
+    assert list(steps) == []
+    assert bench.weights() == [7, 7], "what is not steered any more takes no step"
+    assert bench.done == before

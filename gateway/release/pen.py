@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.durable import replace_durably
-from gateway.priority import go_ahead, go_first
+from gateway.priority import go_along, go_first
 from gateway.release.append import append
 
 RETRY_S: Final = 1.0
@@ -27,7 +27,7 @@ class Pen:
     def __init__(self) -> None:
         self._quick = ThreadPoolExecutor(1, "append", initializer=go_first)
         self._slow = ThreadPoolExecutor(
-            1, "sync", initializer=go_ahead
+            1, "sync", initializer=go_along
         )  # a rename may stall behind a journal commit: no append behind it
         for threads in (self._quick, self._slow):
             threads.submit(int)  # starts the thread: a stop must not fail for want of one

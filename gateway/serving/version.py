@@ -17,6 +17,7 @@ from gateway.serving.classes import Classes
 from gateway.serving.digest import digest_of, missing_weights
 from gateway.serving.doubt import Doubt
 from gateway.serving.graph import read_graph
+from gateway.serving.measured import Measured
 from gateway.serving.pace import Pace
 from gateway.serving.reach import Reach, measured
 from gateway.serving.session import OnnxSession, Result
@@ -48,18 +49,20 @@ class LoadedVersion:
     classes: Classes
 
 
-def load_version(file: Path, settings: ModelSettings, sample: Path) -> LoadedVersion:
+def load_version(file: Path, settings: ModelSettings, sample: Path, known: Measured | None = None) -> LoadedVersion:
     """Load, warm up and measure one model file. Takes as long as that takes: call it in a thread.
 
-    Raises ModelUnavailable that names the file and says why.
+    `known`: what another has measured of the same content, so that this one is only warmed up. Raises ModelUnavailable
+    that names the file and says why.
     """
     try:
         session = _opened(file, settings)
+        known = known if known is not None and known.providers == session.providers else None
         batching = settings.batching or None
-        warm = warm_up(session, sample, batching.max_size if batching else 1)
+        warm = warm_up(session, sample, batching.max_size if batching else 1, known.warm_up if known else None)
         labels = _labels(settings, session.signature)
         classes = Classes(class_output(settings, session.signature, session.shown, labels))
-        sha256 = digest_of(file)
+        sha256 = known.sha256 if known else digest_of(file)
     except (ModelUnavailable, SettingsError) as error:
         raise error if str(file.parent.parent) in str(error) else ModelUnavailable(f"{file}: {error}") from None
     except Exception as error:  # whatever a file makes ONNX Runtime do, it must not end the gateway
@@ -67,7 +70,7 @@ def load_version(file: Path, settings: ModelSettings, sample: Path) -> LoadedVer
     rules = BatchingRules(concurrency=settings.concurrency)
     if batching and warm.rows > 1:
         rules = BatchingRules(warm.rows, batching.max_delay, settings.concurrency)
-    reach = _reach(file, session, warm, sample)
+    reach = known.reach if known else _reach(file, session, warm, sample)
     shrink(session, warm.row)
     return LoadedVersion(session, settings, warm, sha256, rules, reach, labels, classes)
 

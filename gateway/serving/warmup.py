@@ -13,7 +13,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -66,10 +66,11 @@ class WarmUp:
         return self.single_us < ON_LOOP_SINGLE_US and self.full_us < ON_LOOP_FULL_US
 
 
-def warm_up(session: OnnxSession, sample: Path, max_rows: int) -> WarmUp:
+def warm_up(session: OnnxSession, sample: Path, max_rows: int, known: WarmUp | None = None) -> WarmUp:
     """Warm `session` with the V2 request in the file `sample` where it exists, else with made-up inputs.
 
-    `max_rows` is the largest batch wanted; 1 asks for none. Raises ModelUnavailable where `sample` does not run.
+    `max_rows` is the largest batch wanted; 1 asks for none. `known`: what has been found already, which is not measured
+    and proven once more. Raises ModelUnavailable where `sample` does not run.
     """
     rows = _from_file(session, sample) if sample.exists() else _made_up(session)
     if rows is None:
@@ -77,6 +78,8 @@ def warm_up(session: OnnxSession, sample: Path, max_rows: int) -> WarmUp:
     single = rows[0]
     session.learn_labels(single)
     session.learn_shapes(_runs(session, rows))
+    if known is not None:
+        return replace(known, row=single)
     single_us = _run_us(lambda: session.run(single))
     obstacle = "batching is off" if max_rows < 2 else _obstacle(session, rows)
     if obstacle:

@@ -24,11 +24,17 @@ PREFIX: Final = "canary-gateway-"
 ID_FILE: Final = "memory-id"
 RING: Final = ".ring"
 BOARD: Final = ".switchboard"
-BOARDS: Final = (".scoreboard", ".ratebook")  # no start takes them over
+MEASURED: Final = ".measured"
+BOARDS: Final = (".scoreboard", ".ratebook", MEASURED)  # no start takes them over
 OWNER: Final = ".owner"
 LOCKED_WITHIN_S: Final = 1.0  # another gateway that starts looks for leftovers, and holds the lock for that long
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _NAMESPACE: Final = "/proc/self/ns/mnt"
+
+
+def measured_path(board: Path) -> Path:
+    """The file for what workers measure of versions, beside one of the boards."""
+    return board.with_suffix(MEASURED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from gateway.control import Control
 from gateway.observing import gathered, observe
-from gateway.priority import go_ahead
+from gateway.priority import go_along
 from gateway.release.overview import Overview
 from gateway.web.control.printer import Documents, Metrics, Printer
 
@@ -23,7 +23,7 @@ class Released:
 
 NONE: Final = Released({}, b"[]")
 T = TypeVar("T")
-_PAGES: Final = ThreadPoolExecutor(1, "pages", initializer=go_ahead)
+_PAGES: Final = ThreadPoolExecutor(1, "pages", initializer=go_along)
 
 
 async def beside(make: Callable[..., T], *given: object) -> T:
