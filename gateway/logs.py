@@ -13,6 +13,7 @@ import os
 import queue
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ _ESCAPES: Final = {
 _EXTRA: Final = ("prediction_id", "trace_id", "request_id")  # given as logging's `extra`
 WAITING: Final = 10_000
 LAST_S: Final = 2.0
+LATER_S: Final = 0.01
 Role = Literal["control", "worker"]
 
 
@@ -64,9 +66,20 @@ def in_a_thread() -> Iterator[None]:
 
 
 class _Listener(logging.handlers.QueueListener):
+    def __init__(self, waiting: queue.Queue[logging.LogRecord], *handlers: logging.Handler) -> None:
+        super().__init__(waiting, *handlers)
+        self.waiting = waiting
+
     def _monitor(self) -> None:
         go_along()
         super()._monitor()  # type: ignore[misc]
+
+    def dequeue(self, block: bool) -> logging.LogRecord:
+        """The next entry; one alone waits a little: whoever has said it has something more urgent to do."""
+        entry = super().dequeue(block)
+        if self.waiting.empty():
+            time.sleep(LATER_S)
+        return entry
 
 
 class _Waiting(logging.handlers.QueueHandler):

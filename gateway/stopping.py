@@ -99,7 +99,8 @@ class Stopping:
         """Those that may answer, that of the view first. A version that is stable by now answers as such."""
         coming = self._coming.get(name)
         first = [release.candidate for release in (view, coming) if release is not None and release.candidate]
-        planned = {key[1] for plan in self._plans() for key in plan.releases if key[0] == name}
+        plans = {id(plan): plan for plan in self._plans()}  # most workers have the same one
+        planned = {key[1] for plan in plans.values() for key in plan.releases if key[0] == name}
         held = {
             version for (model, version), slot in self._releases.given() if model == name and self._board.held(slot)
         }

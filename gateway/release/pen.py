@@ -18,6 +18,7 @@ from gateway.priority import go_along, go_first
 from gateway.release.append import append
 
 RETRY_S: Final = 1.0
+LATER_S: Final = 0.01
 log: Final = logging.getLogger("gateway.release")
 
 
@@ -33,7 +34,9 @@ class Pen:
             threads.submit(int)  # starts the thread: a stop must not fail for want of one
         self._appended: Future[bool] | None = None
         self._closing = threading.Event()
-        self._replacing: dict[Path, Callable[[], bytes]] = {}
+        self._lock = threading.Lock()
+        self._replacing: dict[Path, Callable[[], bytes]] = {}  # what waits to be written
+        self._unsynced: set[Path] = set()  # what has been added to since its last sync began
 
     def append(self, path: Path, line: bytes) -> None:
         """Add a line to the end of the file."""
@@ -48,8 +51,10 @@ class Pen:
 
         Of several for one file that wait, the last is written.
         """
-        self._replacing[path] = content
-        self._slow.submit(self._replace, path)
+        with self._lock:
+            waits, self._replacing[path] = path in self._replacing, content
+        if not waits:
+            self._slow.submit(self._later, self._replace, path)
 
     def after(self, act: Callable[[], None]) -> None:
         """Have `act` called once what was appended so far is on the disk; never, where the disk has not taken it."""
@@ -80,7 +85,11 @@ class Pen:
         except OSError as error:
             log.error("%s cannot be written: %s", path, error.strerror)
             return False
-        self._slow.submit(_sync, path)
+        with self._lock:
+            waits = path in self._unsynced
+            self._unsynced.add(path)
+        if not waits:
+            self._slow.submit(self._later, self._sync, path)
         return True
 
     def _do(self, act: Callable[[], None], path: Path) -> None:
@@ -93,10 +102,14 @@ class Pen:
         if last is None or last.result():
             self._slow.submit(act)  # behind the sync of what was appended
 
+    def _later(self, act: Callable[[Path], None], path: Path) -> None:
+        """Once whoever waits for an append is served: both want the interpreter, and this one is not waited for."""
+        self._closing.wait(LATER_S)
+        act(path)
+
     def _replace(self, path: Path) -> None:
-        make = self._replacing.pop(path, None)
-        if make is None:
-            return  # a later one was written in its turn
+        with self._lock:
+            make = self._replacing.pop(path)
         content = make()
         last = ""
         while True:
@@ -110,10 +123,11 @@ class Pen:
             if self._closing.wait(RETRY_S):
                 return
 
-
-def _sync(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    except OSError as error:
-        log.error("%s may be lost with the machine: %s", path, error.strerror)
+    def _sync(self, path: Path) -> None:
+        with self._lock:
+            self._unsynced.discard(path)
+        try:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            log.error("%s may be lost with the machine: %s", path, error.strerror)
