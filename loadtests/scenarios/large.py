@@ -1,5 +1,6 @@
-"""1,000 models, 200 releases of 50 routes, 100,000 customers: how long a start, an edit, a stop and a page take."""
+"""1,000 models, 200 releases of 50 routes, 100,000 customers: a start, an edit, pages, and stops beside readers."""
 
+import os
 import shutil
 import statistics
 import time
@@ -13,15 +14,19 @@ from rich.table import Table
 
 from loadtests import models, servers
 from loadtests.client import Client, Seen, request
+from loadtests.readers import reading
 from loadtests.report import write
 from loadtests.scenarios.overhead import BODY
+from loadtests.scenarios.stop import first_in_line
 
 MODELS: Final = 1000
 RELEASES: Final = 200
 ROUTES: Final = 50
 CUSTOMERS: Final = 100_000
 WORKERS: Final = 2
-STOPS: Final = 50
+STOPS: Final = 200
+READERS: Final = 100
+PATHS: Final = ("/metrics", "/api/releases", "/api/decisions", "/api/config", "/", "/api/releases/m0", "/api/events")
 STARTED_WITHIN_S: Final = 600.0
 STOP_P99_MS: Final = 5.0
 EDIT_WITHIN_S: Final = 30.0
@@ -39,16 +44,18 @@ def run(folder: Path, rounds: int, seconds: int) -> bool:
     ) as running:
         figures: dict[str, float] = {"start, s": time.monotonic() - begun}
         with httpx.Client(base_url=running.control_url, timeout=60) as control:
-            for path in ("/metrics", "/api/releases", "/api/decisions", "/"):
+            figures["a worker's memory, MiB"] = max(map(_resident_mib, running.worker_pids()))
+            for path in PATHS[:-1]:
                 figures[f"GET {path}, ms"] = _get_ms(control, path)
             figures["/metrics, MiB"] = len(control.get("/metrics").content) / 2**20
             figures["edit, s"] = _edited(control, running, document)
-            stop_ms = [_stopped(control, f"m{number % releases}") for number in range(STOPS)]
-        figures["stop p50, ms"] = statistics.median(stop_ms)
-        figures["stop p99, ms"] = sorted(stop_ms)[-1]
+            figures |= _stops(control, releases, "no one reads")
+            for path in PATHS:
+                with reading(httpx.URL(running.control_url).port or 0, READERS, path):
+                    figures |= _stops(control, releases, f"{READERS} read {path}")
         figures["requests failed"] = _asked(running, count)
     met = (
-        figures["stop p99, ms"] <= STOP_P99_MS
+        max(value for name, value in figures.items() if name.startswith("stop p99")) <= STOP_P99_MS
         and figures["edit, s"] <= EDIT_WITHIN_S
         and not figures["requests failed"]
     )
@@ -108,6 +115,18 @@ def _edited(control: httpx.Client, running: servers.Running, document: dict[str,
             raise SystemExit(f"the edit is not in force: {now}")
         time.sleep(0.05)
     return time.monotonic() - begun
+
+
+def _stops(control: httpx.Client, releases: int, meanwhile: str) -> dict[str, float]:
+    with first_in_line():
+        took_ms = sorted(_stopped(control, f"m{number % releases}") for number in range(STOPS))
+    p50, p99 = statistics.median(took_ms), took_ms[round(0.99 * (STOPS - 1))]
+    return {f"stop p50 while {meanwhile}, ms": p50, f"stop p99 while {meanwhile}, ms": p99}
+
+
+def _resident_mib(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def _stopped(control: httpx.Client, model: str) -> float:

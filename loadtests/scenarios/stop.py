@@ -64,7 +64,7 @@ def _cycles(running: servers.Running, client: Client, cycles: int, flaw: str) ->
         for _ in track(range(cycles), f"stopping a candidate with flaw: {flaw}", transient=True):
             client.keep_busy(BUSY_S, seen)
             client.send()
-            with _first_in_line():
+            with first_in_line():
                 started = time.perf_counter()
                 control.post(f"{api}/stop", json={"reason": "loadtest"}).raise_for_status()
                 stop_ms.append((time.perf_counter() - started) * 1e3)
@@ -91,7 +91,7 @@ def _cycles(running: servers.Running, client: Client, cycles: int, flaw: str) ->
 
 
 @contextlib.contextmanager
-def _first_in_line() -> Iterator[None]:
+def first_in_line() -> Iterator[None]:
     """The caller stands for another machine: its wait for a core is no part of the call, where the system allows it."""
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(CONTROL))
