@@ -17,6 +17,7 @@ from gateway.opening import Opening
 from gateway.orders import Commit, Discard, Plan, RunsOn, Start
 from gateway.plans import Plans, without_lost
 from gateway.preparing import prepared
+from gateway.pressing import Pressing
 from gateway.priority import go_first
 from gateway.recording import Recording
 from gateway.release.disk import Disk, DiskSilent
@@ -74,6 +75,7 @@ class Control:
         self.steering = Steering(state, *boards, self.records, self.stops, stop)
         self._tripping = Tripping(state, self.board, self.releases, self.stops, opening.inherited, stop)
         self._changing = asyncio.Lock()
+        self.pressing = Pressing()
         self._eye = Disk("look", LOOKED_WITHIN_S, go_first)
         contents = self.configuration.trying.contents
         self.watchdog = Watchdog(settings, contents, stop, self.board, self.scoreboard, self.versions)

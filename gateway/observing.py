@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final, TypeVar
@@ -40,20 +40,26 @@ class Gathered:
 
 async def gathered(control: Control, *, versions: bool = False) -> Gathered:
     """As it is now, in slices: between two of them the loop does what it has to do."""
+    give_way = control.pressing.give_way
     releases = await _sliced(
-        sorted(control.served), lambda name: overview_of(control, name), control.served.__contains__
+        give_way, sorted(control.served), lambda name: overview_of(control, name), control.served.__contains__
     )
     if not versions:
         return Gathered(releases)
     slots = control.versions
     counted = await _sliced(
-        [*slots.given()], lambda one: (one[0], slots.totals_of(one[0])), lambda one: one[0] in slots
+        give_way, [*slots.given()], lambda one: (one[0], slots.totals_of(one[0])), lambda one: one[0] in slots
     )
     totals = {key: total for key, total in counted if key in slots} | dict(slots.gone())  # some have gone meanwhile
     return Gathered(releases, [(*key, total) for key, total in sorted(totals.items(), key=itemgetter(0))])
 
 
-async def _sliced(items: Iterable[T], make: Callable[[T], Made], there: Callable[[T], bool]) -> list[Made]:
+async def _sliced(
+    give_way: Callable[[], Awaitable[None]],
+    items: Iterable[T],
+    make: Callable[[T], Made],
+    there: Callable[[T], bool],
+) -> list[Made]:
     """`make` of each that is still there when it is its turn."""
     made: list[Made] = []
     began_s = time.perf_counter()
@@ -62,6 +68,7 @@ async def _sliced(items: Iterable[T], make: Callable[[T], Made], there: Callable
             made.append(make(item))
         if (spent_s := time.perf_counter() - began_s) > SLICE_S:
             await asyncio.sleep(max(PAUSE_S, 2 * spent_s))
+            await give_way()
             began_s = time.perf_counter()
     return made
 

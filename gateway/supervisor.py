@@ -164,7 +164,7 @@ class _Supervisor:
         while True:
             try:
                 for _ in self._control.work():
-                    await asyncio.sleep(0)
+                    await self._control.pressing.give_way()
                 trouble = ""
                 go_first_again()
             except Exception as error:  # no sign of life then: without guards, no candidate (Switch.stopped)

@@ -14,6 +14,7 @@ FLOORS = {
     "tensors": 0,
     "tasks": 0,
     "collecting": 0,
+    "pressing": 0,
     "descriptors": 0,
     "settings": 1,
     "protocol": 1,

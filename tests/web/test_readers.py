@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.pressing import Pressing
 from gateway.web.control import printer, turns
 from gateway.web.control.fresh import Fresh
 from gateway.web.control.turns import PART, OneByOne, Turns
@@ -89,7 +90,7 @@ def test_large_answers_go_in_parts_and_whole(size: int) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": content})
 
-    _, *parts = asyncio.run(asked(OneByOne(application, Turns())))
+    _, *parts = asyncio.run(asked(OneByOne(application, Turns(), Pressing())))
     assert b"".join(part["body"] for part in parts) == content
     assert all(len(part["body"]) <= PART for part in parts)
     assert [part.get("more_body", False) for part in parts] == [True] * (len(parts) - 1) + [False]
@@ -108,7 +109,7 @@ def test_orders_take_no_turn_and_readers_beyond_the_most_are_refused_late(monkey
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b""})
 
-        one_by_one = OneByOne(application, Turns())
+        one_by_one = OneByOne(application, Turns(), Pressing())
         readers = [asyncio.create_task(asked(one_by_one)) for _ in range(2)]
         await asyncio.sleep(0.01)
         assert (await asked(one_by_one))[0]["status"] == 503

@@ -61,7 +61,7 @@ def control_plane(control: Control, ending: asyncio.Event, keyring: Keyring | No
             ClientGone: _gone,
             Exception: _broken,
         },
-        middleware=[Middleware(OneByOne, Turns()), Middleware(ControlGuard, keyring)],
+        middleware=[Middleware(OneByOne, Turns(), control.pressing), Middleware(ControlGuard, keyring)],
     )
 
 

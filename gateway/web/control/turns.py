@@ -11,6 +11,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import Overloaded
+from gateway.pressing import Pressing
 from gateway.web.control.guard import ASKING, SAFE
 from gateway.web.errors import send_error
 
@@ -50,31 +51,38 @@ class Turns:
 class OneByOne:
     """Lets readers through to `application` in turns, and as many at once as there are places."""
 
-    def __init__(self, application: ASGIApp, turns: Turns) -> None:
+    def __init__(self, application: ASGIApp, turns: Turns, pressing: Pressing) -> None:
         self._application = application
+        self._pressing = pressing
         self._turns = turns
         self._readers = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in SAFE and scope["path"] not in ASKING:
-            await self._application(scope, receive, send)
+            with self._pressing.order():
+                await self._application(scope, receive, send)
         elif self._readers >= MOST:
             await asyncio.sleep(REFUSED_AFTER_S)
             await send_error(send, Overloaded(f"{MOST} readers are being answered, which is the most"))
         else:
             self._readers += 1
             try:
-                await self._turns.turn()
+                await self._turn()
                 await self._application(scope, receive, self._in_parts(send))
             finally:
                 self._readers -= 1
 
+    async def _turn(self) -> None:
+        await self._turns.turn()
+        await self._pressing.give_way()
+
     def _in_parts(self, send: Send) -> Send:
         async def send_in_parts(message: Message) -> None:
+            await self._pressing.give_way()  # who follows events takes no turns
             body = message.get("body", b"")
             for begin in range(0, len(body) - PART, PART):
                 await send({"type": message["type"], "body": body[begin : begin + PART], "more_body": True})
-                await self._turns.turn()
+                await self._turn()
             rest = (len(body) - 1) // PART * PART if len(body) > PART else 0
             await send({**message, "body": body[rest:]} if rest else message)
 
