@@ -30,6 +30,14 @@ def test_one_that_holds_a_core_becomes_ordinary() -> None:
     assert printed(code) == str(os.SCHED_OTHER)
 
 
+def test_one_that_gave_way_goes_first_again_after_a_while() -> None:
+    before = "from gateway import priority; be_ordinary(); priority._gave_way_s.append(time.monotonic() - {})"
+    told = "go_first_again(); print(os.sched_getscheduler(0) != os.SCHED_OTHER)"
+    assert printed(f"{before.format(priority.AGAIN_S + 1)}; {told}") == str(allowed())
+    assert printed(f"{before.format(priority.AGAIN_S - 5)}; {told}") == "False"
+    assert printed(told) == "False", "one that never went first does not begin to"
+
+
 def test_a_process_that_is_waited_for_is_hurried_and_then_as_before() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         os.setpriority(os.PRIO_PROCESS, child.pid, 3)
