@@ -31,6 +31,7 @@ class _Connection:
     buffer: bytes = b""
     sent_s: float = 0.0
     waiting: bool = False
+    opening: bool = False
 
 
 @dataclass(slots=True)
@@ -53,7 +54,9 @@ class Seen:
 class Client:
     """`count` connections to one address. `requests` gives the next request's bytes, head and body.
 
-    `reconnect`: a connection that the server has closed is opened anew, and what it waited for counts as lost.
+    `reconnect`: a connection that the server has closed is opened anew, and what it waited for counts as lost. As every
+    client of HTTP does, it looks whether a connection is still open before it asks on it once more: a server may close
+    an idle one whenever it likes (RFC 9112, 9.5). The time that an answer takes includes that of connecting.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class Client:
         self._requests = requests
         self._reconnect = reconnect
         self._selector = selectors.DefaultSelector()
-        self._connections = [self._connect() for _ in range(count)]
+        self._connections = [self._opened() for _ in range(count)]
         self.lost = 0
 
     def __enter__(self) -> "Client":
@@ -103,24 +106,55 @@ class Client:
         for answer in self.rest():
             seen.add(answer)
 
-    def _connect(self) -> _Connection:
+    def _opened(self) -> _Connection:
         connection = _Connection(socket.create_connection(self._address, timeout=10))
-        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.socket.setblocking(False)
-        self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+        self._follow(connection, selectors.EVENT_READ)
         return connection
 
+    def _reopened(self) -> _Connection:
+        """One that is being opened; what is asked on it goes out when it is."""
+        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        connection = _Connection(socket.socket(family, socket.SOCK_STREAM), opening=True)
+        connection.socket.setblocking(False)
+        connection.socket.connect_ex(self._address)
+        self._follow(connection, selectors.EVENT_WRITE)
+        return connection
+
+    def _follow(self, connection: _Connection, event: int) -> None:
+        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.socket.setblocking(False)
+        self._selector.register(connection.socket, event, connection)
+
     def _send(self, connection: _Connection) -> None:
+        if self._reconnect and not connection.opening and _is_closed(connection):
+            connection = self._closed(connection)
         connection.sent_s = time.perf_counter()
         connection.waiting = True
+        if not connection.opening:
+            self._ask(connection)
+
+    def _ask(self, connection: _Connection) -> None:
         try:
             connection.socket.sendall(self._requests())
         except OSError:
             self._closed(connection)
 
+    def _is_open(self, connection: _Connection) -> None:
+        """Or no one listens: what waits for it is lost."""
+        if connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._closed(connection)
+            return
+        connection.opening = False
+        self._selector.modify(connection.socket, selectors.EVENT_READ, connection)
+        if connection.waiting:
+            self._ask(connection)
+
     def _read(self, timeout_s: float) -> Iterator[Answer]:
         for key, _ in self._selector.select(timeout_s):
             connection: _Connection = key.data
+            if connection.opening:
+                self._is_open(connection)
+                continue
             try:
                 received = connection.socket.recv(RECEIVE)
             except BlockingIOError:
@@ -137,12 +171,24 @@ class Client:
                 if answer.last:
                     self._closed(connection)
 
-    def _closed(self, connection: _Connection) -> None:
+    def _closed(self, connection: _Connection) -> _Connection:
+        """The one in its place."""
         assert self._reconnect, "the gateway has closed a connection"
         self._selector.unregister(connection.socket)
         connection.socket.close()
         self.lost += connection.waiting
-        self._connections[self._connections.index(connection)] = self._connect()
+        self._connections[self._connections.index(connection)] = again = self._reopened()
+        return again
+
+
+def _is_closed(connection: _Connection) -> bool:
+    """By the server, as far as it is known here."""
+    try:
+        return not connection.socket.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _parsed(connection: _Connection) -> Answer | None:

@@ -7,6 +7,8 @@ stop included. So no newcomer is turned away for those; of the others, the one g
 from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
+from gateway.web.unread import has_unread
+
 IDLE, ASKING, READING, ORDERING = range(4)  # what a connection is at, in the order in which they are let go
 SAFE: Final = ("GET", "HEAD")
 AT_ONCE: Final = 64  # at least one in so many goes, so that not every newcomer has all of them looked at
@@ -39,7 +41,7 @@ def make_room(connections: Iterable[Any], newcomer: Connected | None, most: int)
 def _at(connection: Connected) -> int:
     cycle = connection.cycle
     if cycle is None or cycle.response_complete:
-        return ASKING if connection.has_begun else IDLE
+        return ASKING if connection.has_begun or has_unread(connection.transport) else IDLE
     if cycle.more_body:
         return ASKING
     scope = getattr(cycle, "scope", None)  # a prediction on its short way has none

@@ -16,8 +16,10 @@ from gateway.web.crowd import make_room
 from gateway.web.flow import PIECE, TURN_S, TurnFlow
 from gateway.web.framing import INTERRUPTIONS, FramedConnection
 from gateway.web.holdings import Holdings
+from gateway.web.unread import has_unread
 
 WITHIN_S: Final = 10.0
+ONCE_MORE_S: Final = 0.1  # for the loop to look at what has come
 LARGEST_HEAD: Final = 65536  # bytes of request line and headers, and once more of trailers and chunks' extensions
 FRAMING: Final = 8  # bytes of chunks' heads to each byte of a body that are no burden: chunks of one byte have five
 
@@ -47,7 +49,7 @@ class PatientConnection(FramedConnection):
         self.answered_s = 0.0  # when it last was, on the loop's clock
         self.made_s = 0.0
         self.luck = random.random()  # its part in what is spread over time
-        self.leaving = getattr(self.server_state, "leaving", False)  # with one of its next answers, see web.sharing
+        self.leaving = self.server_leaves  # with one of its next answers, see web.sharing
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -211,10 +213,32 @@ class PatientConnection(FramedConnection):
         if self.busy() or self._late is not None:
             return  # the next answer sets the timer again
         left_s = self.answered_s + self.timeout_keep_alive - self.loop.time()
+        if self.asks():
+            left_s = self.timeout_keep_alive
         if left_s > 0:
             self.timeout_keep_alive_task = self.loop.call_later(left_s, self._look_if_idle)
         else:
             self.timeout_keep_alive_handler()
+
+    def shutdown(self) -> None:
+        """uvicorn's, for a server that leaves: who is asking is answered first."""
+        self.leaving = True
+        if self.under_way or not self.asks():
+            super().shutdown()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a request's head is there and its answer is not."""
+        cycle: Any = self.cycle  # None before the first request
+        return cycle is not None and not cycle.response_complete
+
+    def asks(self) -> bool:
+        """Whether there is something of a request that has not been looked at, or not been complete."""
+        return self.has_begun or bool(self.rest) or has_unread(self.transport)
+
+    @property
+    def server_leaves(self) -> bool:
+        return getattr(self.server_state, "leaving", False)
 
     @property
     def has_begun(self) -> bool:
@@ -223,8 +247,7 @@ class PatientConnection(FramedConnection):
 
     def busy(self) -> bool:
         """Whether a request is being answered, for which the application may yet read its body."""
-        cycle: Any = self.cycle  # None before the first request
-        return cycle is not None and not cycle.response_complete
+        return self.under_way
 
     def _watch(self, waiting: bool) -> None:
         if self._late is not None:
@@ -233,9 +256,11 @@ class PatientConnection(FramedConnection):
         if waiting and not self.transport.is_closing():
             self._late = self.loop.call_later(max(self.within_s, self.timeout_keep_alive), self._too_late)
 
-    def _too_late(self) -> None:
+    def _too_late(self, looked: bool = False) -> None:
         if self.busy():
             self._watch(True)
+        elif not looked and has_unread(self.transport):  # it has come in time, and the loop comes to it only now
+            self._late = self.loop.call_later(ONCE_MORE_S, self._too_late, True)
         elif not self._head_size if self._in_head else self.cycle.response_complete:
             self.transport.close()  # nothing has been asked, or all of it answered
         else:

@@ -3,21 +3,17 @@
 import asyncio
 import contextlib
 import logging
-import select
 import socket
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 import uvicorn
 from uvicorn.server import ServerState
 
 from gateway.descriptors import SPARE, Reserve, may_open
 from gateway.web.crowd import make_room
-from gateway.web.unchosen import unchosen
+from gateway.web.leaving import LEAVES_WITHIN, STEP_S, Leaving
 
-SETTLED_S: Final = 0.2  # by then a handshake that had begun is over, over a network too
-KNOWN_S: Final = 0.5  # a connection that was made or used so recently is expected to ask (once more)
-LEAVES_WITHIN_S: Final = 2.0  # then connections are closed on which nothing is asked
 SILENT_S: Final = 10.0  # between two complaints of the same need
 log: Final = logging.getLogger("gateway.web")
 
@@ -35,7 +31,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.server_state: State = State()
         self._sockets: list[socket.socket] = []
-        self._leaves_s = 0.0  # when it began to, on the loop's clock
+        self._leaving: Leaving | None = None
         self._resting = False  # accepts no one
         self._in_need = False
         self._reserve = Reserve()
@@ -60,20 +56,20 @@ class Server(uvicorn.Server):
         return False
 
     def _has_left(self) -> bool:
-        now_s = asyncio.get_running_loop().time()
-        if not self.server_state.leaving:
-            self.server_state.leaving, self._leaves_s = True, now_s
-            for each in self._sockets:
-                unchosen(each)
-        connections: list[Any] = list(self.server_state.connections)
-        for connection in connections:
-            connection.leaving = True
-        left_s = now_s - self._leaves_s
-        drain_s = self.config.timeout_graceful_shutdown or LEAVES_WITHIN_S
-        if left_s > min(LEAVES_WITHIN_S, drain_s / 2):
-            return True
-        expected = any(now_s - max(each.made_s, each.answered_s) < KNOWN_S for each in connections)
-        return left_s > SETTLED_S and not expected and not _waiting(self._sockets)
+        drain_s = self.config.timeout_graceful_shutdown
+        if self._leaving is None:
+            within = LEAVES_WITHIN if drain_s is None else min(LEAVES_WITHIN, int(drain_s / 2 / STEP_S))
+            self._leaving = Leaving(self._sockets, self._listen_no_more, within)
+        has_left = self._leaving.step(self.server_state, asyncio.get_running_loop().time())
+        if has_left and drain_s is not None:  # of the time that it may take as a whole
+            self.config.timeout_graceful_shutdown = max(1, round(drain_s - self._leaving.taken_s))
+        return has_left
+
+    def _listen_no_more(self) -> None:
+        for server in self.servers:
+            server.close()
+        for each in self._sockets:
+            each.close()
 
     async def _make_do(self) -> None:
         """With the descriptors that there are: in need of one, idle connections go, and then no more are accepted."""
@@ -104,11 +100,3 @@ class Server(uvicorn.Server):
         if now_s - self._said_s > SILENT_S or not self._in_need:
             log.warning("%s", what)
             self._said_s = now_s
-
-
-def _waiting(sockets: Sequence[socket.socket]) -> bool:
-    """Whether a connection has come that is not accepted yet."""
-    poll = select.poll()
-    for each in sockets:
-        poll.register(each, select.POLLIN)
-    return bool(poll.poll(0))

@@ -6,10 +6,7 @@ to a client that has sent nothing else yet.
 """
 
 import asyncio
-import fcntl
 import random
-import struct
-import termios
 from collections.abc import Collection
 from typing import Any, Final
 
@@ -19,11 +16,11 @@ from gateway.instruments import SharedInstruments
 from gateway.settings.gateway_settings import ServerSettings
 from gateway.shm.scoreboard import CONNECTIONS_BUSY, CONNECTIONS_OPEN
 from gateway.web.patience import PatientConnection
+from gateway.web.unread import has_unread
 
 LOOK_S: Final = 0.5  # between two counts
 BUSY_WITHIN_S: Final = 1.0  # of its last answer a connection counts as busy
 JITTER: Final = 0.1  # of the greatest age, either way: connections made at once do not end at once
-_COUNT: Final = struct.Struct("i")
 
 
 class Sharing:
@@ -65,22 +62,25 @@ class Sharing:
 
 def may_go(connection: PatientConnection) -> bool:
     """Whether the answer at hand may be the connection's last: its client has sent nothing that would be lost."""
-    if connection.pipeline or connection.has_begun or connection.transport.is_closing():
-        return False
-    try:
-        file = connection.transport.get_extra_info("socket").fileno()
-        unread: int = _COUNT.unpack(fcntl.ioctl(file, termios.FIONREAD, _COUNT.pack(0)))[0]
-    except OSError:
-        return False
-    return unread == 0
+    return not (
+        connection.pipeline
+        or connection.rest
+        or connection.has_begun
+        or connection.transport.is_closing()
+        or has_unread(connection.transport)
+    )
 
 
 def going(app: ASGIApp, connection: PatientConnection) -> ASGIApp:
-    """The application, whose next answer is the connection's last where it may be, and is a good one."""
+    """The application, whose next answer is the connection's last where it may be, and is a good one.
+
+    Where the whole server leaves, any answer is: another one could be asked for when no one listens any more.
+    """
 
     async def last(scope: Scope, receive: Receive, send: Send) -> None:
         async def sent(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] < 400 and may_go(connection):
+            starts = message["type"] == "http.response.start"
+            if starts and (message["status"] < 400 or connection.server_leaves) and may_go(connection):
                 message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
             await send(message)
 

@@ -1,6 +1,7 @@
 """Who goes where there are too many connections: the one that is missed least, and never who orders something."""
 
 import itertools
+import socket
 from typing import Any
 
 import pytest
@@ -13,6 +14,10 @@ CLOCK = itertools.count(1)
 class Transport:
     def __init__(self) -> None:
         self.closed = False
+        self.socket: socket.socket | None = None
+
+    def get_extra_info(self, name: str) -> socket.socket | None:
+        return self.socket
 
     def is_closing(self) -> bool:
         return self.closed
@@ -85,6 +90,16 @@ def test_who_is_missed_least_goes(stays: Any, goes: Any) -> None:
         gone.transport.closed = False
         make_room(connections, newcomer, 2)
         assert [each.transport.closed for each in (kept, gone, newcomer)] == [False, True, False]
+
+
+def test_who_has_asked_is_missed_though_no_one_has_looked_at_it() -> None:
+    client, server = socket.socketpair()
+    with client, server:
+        client.sendall(b"POST")
+        asked, newcomer, never = idle(), idle(), idle()
+        asked.transport.socket = server
+        make_room([asked, never, newcomer], newcomer, 2)
+        assert (asked.transport.closed, never.transport.closed) == (False, True)
 
 
 def test_among_equals_the_one_that_was_used_longest_ago_goes() -> None:
