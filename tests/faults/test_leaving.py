@@ -1,6 +1,8 @@
 """A worker that is let go cuts no one off: who has connected is answered, and whoever connects finds another."""
 
+import contextlib
 import os
+import select
 import signal
 import socket
 import threading
@@ -8,6 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import httpx
 import pytest
 
 from loadtests.client import request
@@ -20,6 +23,9 @@ INFER = request("/v2/models/flawed/infer", body(1.0))
 LEAVERS = 5
 CLIENTS = 8
 PATIENCE_S = 10.0
+SENT_AGAIN_S = 0.95  # the system sends the packet again that opens a connection and was dropped
+TRIES = 10  # to suspend a worker that leaves before it has left
+KEPT_S = 5.0  # uvicorn's timeout_keep_alive
 
 
 class Crowd:
@@ -28,6 +34,7 @@ class Crowd:
     def __init__(self, port: int, *, kept: bool) -> None:
         self.seen: Counter[str] = Counter()
         self.longest_s = 0.0
+        self.connecting_s = 0.0  # at most
         self._port = port
         self._kept = kept
         self._ended = threading.Event()
@@ -48,6 +55,7 @@ class Crowd:
             began_s = time.monotonic()
             try:
                 with socket.create_connection(("127.0.0.1", self._port), PATIENCE_S) as client:
+                    self.connecting_s = max(self.connecting_s, time.monotonic() - began_s)
                     self._ask(client)
             except OSError as error:
                 self.seen[f"{type(error).__name__}: {error}"] += 1
@@ -57,10 +65,7 @@ class Crowd:
         going_on = True
         while going_on and not self._ended.is_set():
             client.sendall(INFER)
-            head, _, rest = _until(client, b"\r\n\r\n").partition(b"\r\n\r\n")
-            size = int(head.lower().partition(b"content-length:")[2].split()[0])
-            while len(rest) < size:
-                rest += _some(client)
+            head = _answer(client)
             self.seen[head.split(b"\r\n")[0].decode()] += 1
             going_on = self._kept and b"connection: close" not in head.lower()
 
@@ -88,6 +93,7 @@ def test_workers_that_leave_reset_no_one(tmp_path: Path, kept: bool) -> None:
         assert set(crowd.seen) == {"HTTP/1.1 200 OK"}, crowd.seen
         assert crowd.seen.total() > 1000
         assert crowd.longest_s < PATIENCE_S / 2
+        assert not kept or crowd.connecting_s < SENT_AGAIN_S, "who is told to go finds another worker at once"
 
 
 def leave(running: GatewayProcess) -> None:
@@ -114,3 +120,68 @@ def test_what_waits_in_the_queue_of_one_that_leaves_is_answered(tmp_path: Path) 
         assert set(answers) == {b"HTTP/1.1 200 OK"}
         for client in clients:
             client.close()
+
+
+def test_what_lies_unread_when_a_worker_has_left_is_answered(tmp_path: Path) -> None:
+    """It was suspended while it left; all of its connections had been idle for long."""
+    with gateway(tmp_path) as running:
+        for _ in range(TRIES):
+            with contextlib.ExitStack() as stack:
+                address = "127.0.0.1", running.port
+                clients = [stack.enter_context(socket.create_connection(address, PATIENCE_S)) for _ in range(16)]
+                asked = _asked_while_it_leaves(running, clients)
+            until(lambda: len(workers(running)) == 2 and healthy(running), "another one has come")
+            if asked:
+                return
+        raise AssertionError("no worker could be suspended in time")
+
+
+def healthy(running: GatewayProcess) -> bool:
+    return httpx.get(f"{running.control_url}/health", timeout=PATIENCE_S).status_code == 200
+
+
+def _asked_while_it_leaves(running: GatewayProcess, clients: list[socket.socket]) -> bool:
+    """Whether all could still ask."""
+    for client in clients:
+        client.sendall(INFER)
+        assert _answer(client).startswith(b"HTTP/1.1 200 OK")
+    time.sleep(0.6)
+    leaver = workers(running)[0]
+    os.kill(leaver, signal.SIGTERM)
+    time.sleep(0.1)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(leaver, signal.SIGSTOP)
+    open_ = not select.select(clients, [], [], 0)[0]
+    if open_:
+        for client in clients:
+            client.sendall(INFER)
+        time.sleep(2.5)
+    with contextlib.suppress(ProcessLookupError):  # it had left before
+        os.kill(leaver, signal.SIGCONT)
+    if open_:
+        assert {_answer(client).split(b"\r\n")[0] for client in clients} == {b"HTTP/1.1 200 OK"}
+    until(lambda: leaver not in workers(running), "it has left")
+    return open_
+
+
+def test_what_has_come_while_a_worker_stood_still_is_no_idle_connections(tmp_path: Path) -> None:
+    """It stood still for longer than an idle connection is kept."""
+    with gateway(tmp_path, server={"workers": 1}) as running:
+        (worker,) = workers(running)
+        with socket.create_connection(("127.0.0.1", running.port), PATIENCE_S) as client:
+            client.sendall(INFER)
+            assert _answer(client).startswith(b"HTTP/1.1 200 OK")
+            os.kill(worker, signal.SIGSTOP)
+            client.sendall(INFER)
+            time.sleep(KEPT_S + 0.5)
+            os.kill(worker, signal.SIGCONT)
+            assert _answer(client).startswith(b"HTTP/1.1 200 OK")
+
+
+def _answer(client: socket.socket) -> bytes:
+    """Its head; the body is read too."""
+    head, _, rest = _until(client, b"\r\n\r\n").partition(b"\r\n\r\n")
+    size = int(head.lower().partition(b"content-length:")[2].split()[0])
+    while len(rest) < size:
+        rest += _some(client)
+    return head

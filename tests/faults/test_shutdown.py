@@ -123,11 +123,11 @@ def test_what_is_pipelined_is_answered_and_hears_that_it_is_not_ready(start: Sta
 COMPRESSED = post("doubling", gzip.compress(json.dumps({**row(), "id": "7"}).encode()), "Content-Encoding: gzip")
 
 
-@pytest.mark.parametrize("begun", [-5, 150], ids=["most of it", "little of it"])
+@pytest.mark.parametrize("begun", [-5, 150, 20], ids=["most of it", "little of it", "half a head"])
 @pytest.mark.parametrize(
     "request_", [doubled(7), doubled(7, pad=4 * SMALL_BODY), COMPRESSED], ids=["short", "large", "compressed"]
 )
-def test_a_body_on_its_way_may_still_arrive(start: Start, request_: bytes, begun: int) -> None:
+def test_a_request_on_its_way_may_still_arrive(start: Start, request_: bytes, begun: int) -> None:
     """The way that it goes may turn out only then."""
     gateway = start()
     with Wire(gateway) as wire:
