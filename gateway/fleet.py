@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, Final
 
 from gateway.member import Member, Obituary, WorkerState, launched, left_out
@@ -58,6 +59,7 @@ class Fleet:
         self.size = size
         self.plan = plan
         self.restarts = 0
+        self.others_serve = False  # workers of a control that was killed
         self.members: dict[int, Member] = {}
         self.ready = asyncio.Event()
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -153,8 +155,8 @@ class Fleet:
 
     def _spawn(self, index: int) -> None:
         """Raises OSError or RuntimeError where the system has nothing to spare for one."""
-        start = self._start_of(index, self.plan)
-        member = self.members[index] = launched(index, self.plan)
+        start = replace(self._start_of(index, self.plan), beside=self.others_serve or bool(self.ready_members()))
+        member = self.members[index] = launched(index, self.plan, start.beside)
         asyncio.get_running_loop().add_reader(member.pipe.fileno(), self._hear, member)
         member.tell(start)
 

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 
 from gateway.orders import Heard, Plan, RunsOn, Start
 from gateway.pipe import pipe
-from gateway.priority import go_ahead
+from gateway.priority import go_ahead, stand_back
 
 
 class WorkerState(StrEnum):
@@ -79,14 +79,18 @@ class Member:
             self.pipe.send(word)
 
 
-def launched(index: int, plan: Plan) -> Member:
-    """A new worker process. Raises OSError or RuntimeError where there is no descriptor, process or thread for it."""
+def launched(index: int, plan: Plan, beside: bool) -> Member:
+    """A new worker process, `beside` others that serve. Raises OSError or RuntimeError where there is no descriptor,
+    process or thread for it.
+    """
     with contextlib.ExitStack() as undo:
         ours, theirs = pipe()
         undo.callback(ours.close)
         with theirs:
             command = [sys.executable, "-m", "gateway.worker", str(theirs.fileno())]
             process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        if beside:
+            stand_back(process.pid)
         undo.callback(process.wait)
         undo.callback(process.kill)
         member = Member(index, process, ours, plan)

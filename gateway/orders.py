@@ -50,7 +50,10 @@ class Rings:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The first word to a worker: who it is, where the boards are, what to serve. `port` is never 0."""
+    """The first word to a worker: who it is, where the boards are, what to serve. `port` is never 0.
+
+    `beside`: others serve while it starts, and get a core before it until it listens.
+    """
 
     worker: int
     workers: int
@@ -61,6 +64,7 @@ class Start:
     rings: Rings
     token_keys: TokenKeys
     plan: Plan
+    beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)

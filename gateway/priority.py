@@ -6,9 +6,11 @@ real-time class does not.
 """
 
 import contextlib
+import functools
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from types import FrameType
@@ -17,6 +19,7 @@ from typing import Final
 CONTROL: Final = 2  # real-time priorities: whoever waits must be able to look whether the wait is over
 WAITED_FOR: Final = 1
 LEAST: Final = 19
+BEHIND: Final = 5  # niceness: a third of the time of one that serves, where both want all of it
 NICENESS: Final = -10  # where there is no real-time scheduling
 LONGEST_US: Final = 500_000  # of running without a pause in the real-time class: then something has gone wrong
 AGAIN_S: Final = 10.0  # after it had to give way: a bug that comes again and again takes a twentieth of a core
@@ -82,12 +85,59 @@ def go_first_again() -> None:
 
 
 def be_ordinary() -> None:
-    """The calling thread waits its turn."""
+    """The calling thread waits its turn. It goes on to stand back where it does."""
     if hasattr(os, "SCHED_RR"):
         with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR:
+                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))
+
+
+def stand_back(pid: int, *, for_good: bool = False) -> None:
+    """A process that was just started does not serve, or not yet: those that do get a core before it. On Linux only.
+
+    Called by who has started it: to import what it needs takes most of its time. `for_good`: it never comes forward;
+    else its niceness stays where the system would not let it come back.
+    """
+    if not hasattr(os, "SCHED_BATCH"):
+        return
+    with contextlib.suppress(OSError):  # it takes no core from one that runs when it wakes up
+        os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
+    if for_good or _may_come_back():
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, pid, max(0, os.getpriority(os.PRIO_PROCESS, pid)) + BEHIND)
+
+
+def come_forward() -> None:
+    """The calling process, which has stood back, serves from now on; all threads but those that `yield_core`."""
+    if not hasattr(os, "SCHED_BATCH"):
+        return
+    for thread in _threads(os.getpid()):
+        with contextlib.suppress(OSError):
+            if os.sched_getscheduler(thread) == os.SCHED_BATCH:
+                os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+            if BEHIND <= (niceness := os.getpriority(os.PRIO_PROCESS, thread)) < LEAST:
+                os.setpriority(os.PRIO_PROCESS, thread, niceness - BEHIND)
+
+
+@functools.cache
+def _may_come_back() -> bool:
+    """Whether the system lets a thread raise its niceness again: one of ours has tried."""
+    able = []
+
+    def attempt() -> None:
+        with contextlib.suppress(OSError):
+            niceness = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, 0, niceness + 1)
+            os.setpriority(os.PRIO_PROCESS, 0, niceness)
+            able.append(True)
+
+    with contextlib.suppress(RuntimeError):  # there are no threads to be had
+        attempting = threading.Thread(target=attempt)
+        attempting.start()
+        attempting.join()
+    return bool(able)
 
 
 def yield_core(thread: int) -> None:

@@ -117,6 +117,7 @@ class _Supervisor:
         lasting = {"the control loop": self._tick, "the control plane": self._serve}
         lasting |= {f"following {kept.watched}": kept.watched.follow for kept in (self._keyring, self._tls) if kept}
         tasks = [loop.create_task(persistent(what, act)) for what, act in lasting.items()]
+        self._control.fleet.others_serve = len(self._orphans) > 0
         try:
             starting = loop.create_task(self._control.start())
             asked = loop.create_task(self._end.wait())
@@ -124,6 +125,7 @@ class _Supervisor:
             if starting.done():
                 starting.result()
                 self._orphans.release()
+                self._control.fleet.others_serve = False
                 await asyncio.to_thread(ready, (await gathered(self._control)).releases)
                 tasks.append(loop.create_task(persistent("following the routing file", self._watch)))
                 await asked

@@ -45,7 +45,7 @@ from gateway.orders import (
 )
 from gateway.pipe import PatientPipe
 from gateway.pipeline import Gateway
-from gateway.priority import be_ordinary
+from gateway.priority import be_ordinary, come_forward
 from gateway.recorder import Recorder
 from gateway.serving.repository import Repository
 from gateway.settings.extras import check_tracing
@@ -153,6 +153,8 @@ class Worker:
         self._sharing.look()
         self._say(Warm(self._deployment.left_out(), self._deployment.runs_on()))
         if await self._may_listen:
+            if self._start.beside:
+                come_forward()
             bound.listen(BACKLOG)
             self._say(Ready())
             await server.serve(sockets=[bound])

@@ -13,7 +13,10 @@ def allowed() -> bool:
 
 
 def printed(code: str) -> str:
-    program = f"import os, time, threading, subprocess, sys\nfrom gateway.priority import *\n{code}"
+    program = (
+        "import os, time, threading, subprocess, sys\nfrom gateway import priority\n"
+        f"from gateway.priority import *\n{code}"
+    )
     return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.strip()
 
 
@@ -56,3 +59,41 @@ def test_a_process_that_has_gone_is_no_matter() -> None:
         child.wait()
     with priority.hurried([child.pid]):
         pass
+
+
+def test_a_process_that_does_not_serve_yet_stands_back_and_comes_forward() -> None:
+    """With all its threads, and those that run a model that never ends stay where they are."""
+    program = (
+        "import os, sys, threading; from gateway.priority import *; sys.stdin.readline()\n"
+        "given = threading.Event(); done = threading.Event(); numbers = []\n"
+        "def hang(): numbers.append(threading.get_native_id()); yield_core(numbers[0]); given.set(); done.wait()\n"
+        "threading.Thread(target=hang).start(); given.wait(); other = threading.Thread(target=done.wait)\n"
+        "other.start()\n"
+        "def look(): print(*(f'{os.getpriority(os.PRIO_PROCESS, t)},{os.sched_getscheduler(t)}' for t in"
+        " (0, other.native_id, numbers[0])))\n"
+        "be_ordinary(); look(); come_forward(); look(); done.set()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], text=True, **pipes) as child:
+        priority.stand_back(child.pid)
+        before, after = child.communicate("\n")[0].splitlines()
+    back = priority.BEHIND if printed("print(priority._may_come_back())") == "True" else 0
+    assert before == f"{back},{os.SCHED_BATCH} {back},{os.SCHED_BATCH} {priority.LEAST},{os.SCHED_BATCH}"
+    assert after == f"0,{os.SCHED_OTHER} 0,{os.SCHED_OTHER} {priority.LEAST},{os.SCHED_OTHER}"
+
+
+def test_where_niceness_cannot_be_raised_again_only_the_class_of_scheduling_changes() -> None:
+    """As for a user who has no privileges."""
+    alone = "os.setuid(65534)\n" if os.geteuid() == 0 else ""
+    child = "subprocess.Popen(['cat'], stdin=subprocess.PIPE)"
+    look = "print(os.getpriority(os.PRIO_PROCESS, child.pid), os.sched_getscheduler(child.pid))"
+    ended = "child.communicate()"
+    assert printed(f"{alone}child = {child}; stand_back(child.pid); {look}; {ended}") == f"0 {os.SCHED_BATCH}"
+
+
+def test_one_that_never_serves_stands_back_for_good() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        priority.stand_back(child.pid, for_good=True)
+        assert os.getpriority(os.PRIO_PROCESS, child.pid) == priority.BEHIND
+        child.communicate(b"\n")
+    priority.stand_back(child.pid)  # it has gone

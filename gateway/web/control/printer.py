@@ -23,7 +23,7 @@ from gateway.errors import NotReady
 from gateway.metrics.prometheus import GatewayCollector, Observed
 from gateway.observing import release_metrics
 from gateway.pipe import PatientPipe, pipe
-from gateway.priority import be_ordinary
+from gateway.priority import be_ordinary, stand_back
 from gateway.recorded import Labels
 from gateway.release.overview import Overview
 from gateway.serving.repository import Repository
@@ -33,7 +33,6 @@ from gateway.web.control.documented import release_document
 PIECE: Final = 16  # releases or versions in a message: pickling more would keep the interpreter from control's loop
 TRIES: Final = 2
 WITHIN_S: Final = 30.0  # a thousand models take two
-BEHIND: Final = 5  # niceness: whoever reads without a pause must not take half a core from the workers
 START: Final = f"from {__name__} import main; main()"  # by its name: what is sent must be of the same module
 
 
@@ -101,6 +100,7 @@ class Printer:
         arguments = [str(theirs.fileno()), str(self._repository), str(os.getpid())]
         command = [sys.executable, "-c", START, *arguments]
         self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        stand_back(self._process.pid, for_good=True)  # who reads without a pause must not take a core from the workers
         theirs.close()
         return ours
 
@@ -133,7 +133,6 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)
     be_ordinary()
-    os.nice(BEHIND)
     handle, repository, pid = sys.argv[1:]
     with contextlib.suppress(EOFError, OSError):
         Press(Path(repository), int(pid)).work(PatientPipe(int(handle)))
