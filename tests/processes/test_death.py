@@ -1,6 +1,7 @@
 """Processes that are killed: workers are replaced, totals hold, and without control no candidate is served."""
 
 import json
+import os
 import subprocess
 import sys
 from multiprocessing import Pipe
@@ -11,6 +12,7 @@ import pytest
 
 from gateway.member import Member
 from gateway.orders import Granted, Plan
+from gateway.priority import BEHIND, _may_come_back
 from gateway.settings.routing_settings import RoutingSettings
 from loadtests.client import Client, Seen
 from tests.processes.flawed import PATIENCE_S, gateway, kill, metric, order, requests, until, workers
@@ -41,6 +43,29 @@ def test_a_killed_worker_is_replaced_and_the_totals_hold(tmp_path: Path) -> None
             assert client.lost <= KILLS * CONNECTIONS
         assert totals == sorted(totals), "a total has fallen"
         assert httpx.get(f"{running.control_url}/api/config").json()["acknowledged"] == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux only")
+def test_a_new_worker_stands_back_until_it_serves(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        first = workers(running)
+        assert classes(first) == {(os.SCHED_OTHER, 0)}, "no one has served while these started"
+        kill(first[0])
+        new: list[int] = []
+        until(lambda: bool(new.extend(set(workers(running)) - set(first)) or new), "a new one starts")
+        until(lambda: classes(new[:1]) == {(os.SCHED_BATCH, niceness())}, "it stands back")
+        until(lambda: classes(new[:1]) == {(os.SCHED_OTHER, 0)}, "it serves, with all of its threads")
+
+
+def classes(pids: list[int]) -> set[tuple[int, int]]:
+    """Of scheduling, and the niceness, of all of their threads."""
+    threads = [int(thread) for pid in pids for thread in os.listdir(f"/proc/{pid}/task")]
+    return {(os.sched_getscheduler(thread), os.getpriority(os.PRIO_PROCESS, thread)) for thread in threads}
+
+
+def niceness() -> int:
+    """What a worker has that stands back."""
+    return BEHIND if _may_come_back() else 0
 
 
 def restarted(running: GatewayProcess) -> float:

@@ -100,7 +100,6 @@ class Printer:
         arguments = [str(theirs.fileno()), str(self._repository), str(os.getpid())]
         command = [sys.executable, "-c", START, *arguments]
         self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-        stand_back(self._process.pid, for_good=True)  # who reads without a pause must not take a core from the workers
         theirs.close()
         return ours
 
@@ -133,6 +132,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)
     be_ordinary()
+    stand_back(os.getpid(), for_good=True)  # whoever reads without a pause must not take half a core from the workers
     handle, repository, pid = sys.argv[1:]
     with contextlib.suppress(EOFError, OSError):
         Press(Path(repository), int(pid)).work(PatientPipe(int(handle)))
