@@ -20,6 +20,23 @@ INTERRUPTIONS: Final = (httptools.HttpParserUpgrade, httptools.HttpParserError) 
 CHUNKED: Final = [b"chunked"]
 
 
+def _unheard_once_closed(app: Any, cycle: Any) -> Any:
+    """The application, whose messages are passed over from the moment at which the connection is closed.
+
+    The cycle is told of that a turn of the loop later, and what uvicorn writes until then raises in uvloop.
+    """
+
+    async def answering(scope: Any, receive: Any, send: Any) -> None:
+        async def sending(message: Any) -> None:
+            if cycle.transport.is_closing():
+                cycle.disconnected = True
+            await send(message)
+
+        await app(scope, receive, sending)
+
+    return answering
+
+
 class _Deaf:
     """In the parser's place once a refusal is the last thing that the connection will say."""
 
@@ -33,6 +50,9 @@ class FramedConnection(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._parting: bytes | None = None  # a refusal that waits for the answers to what was asked before it
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        super()._start_asgi_task(cycle, _unheard_once_closed(app, cycle))
 
     def interrupted(self, data: bytes, reason: Exception) -> None:
         """The parser has stopped within `data`: at an offer, which is ignored, or at what is no HTTP, which is refused.
