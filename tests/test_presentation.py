@@ -55,10 +55,10 @@ def test_ramp_guards_and_accuracy_are_told() -> None:
     assert lines[7:-1] == [
         "to the candidate: pilot 100%, everyone 5%",
         "ramp: ramping at 5% of 5, 25; waiting for the interval, 9 s",
-        "version 1: 87.5% right, of 1,600 with a truth",
+        "version 1: 87.5% correct, of 1,600 with a truth",
         "guard errors (failures): inconclusive, evidence 10^0.5, harmful from 10^2.3",
         "guard slow (slow_requests): no data yet",
-        "twice as many failures are noticed after about 4,321 requests",
+        "it takes about 4,321 requests to detect twice as many failures",
     ]
 
 
@@ -81,7 +81,7 @@ def test_what_is_no_version_s_fault_is_no_failure_of_one() -> None:
     bad = version(1, "stable", outcomes={"ok": 2600, "client_error": 35})
     lines = told({**RELEASE, "versions": [bad], "candidate": 2, "guards": []})
     assert [cell.strip() for cell in lines[4].split("│")[1:-1]][:4] == ["1", "stable", "2,600", "0"]
-    assert "version 1: 35 requests that no version could take, which is no failure" in lines
+    assert "version 1: 35 invalid requests, which do not count as failures" in lines
 
 
 def test_a_guard_without_evidence_says_what_there_is_none_of_and_a_drift_is_no_harm() -> None:
