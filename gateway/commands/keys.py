@@ -42,9 +42,7 @@ def keys() -> None:
 
 
 @keys.command()
-@click.option(
-    "--customer", required=True, callback=_customer, help="The customer that requests with this key belong to."
-)
+@click.option("--customer", required=True, callback=_customer, help="The customer whom the key identifies.")
 @click.option(
     "--scope",
     "scopes",
@@ -91,7 +89,7 @@ def list_(config: Path, as_json: bool) -> None:
 @click.argument("key_id", metavar="ID")
 @CONFIG
 def revoke(key_id: str, config: Path) -> None:
-    """Revoke a key."""
+    """Revoke a key: a running gateway refuses it within a second."""
     entry = revoke_key(_path(config), key_id)
     click.echo(f"key {entry.id} of {entry.customer} is revoked")
 

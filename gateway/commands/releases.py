@@ -87,7 +87,7 @@ def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
 @REASON
 @JSON
 def resume(model: str, config: Path, reason: str, as_json: bool) -> None:
-    """Send traffic to the candidate again, as routed."""
+    """Send traffic to the candidate again, as its routes say."""
     decision = ask(config, "POST", f"/api/releases/{model}/resume", {"reason": reason})
     _tell(decision, f"version {decision['candidate']} of {model} receives traffic again", as_json)
 
