@@ -72,7 +72,7 @@ def _sections(analysis: Analysis) -> Iterator[str]:
         yield from _conflicts(analysis)
     if analysis.least_confident:
         yield "<h2>Least confident, and not labelled yet</h2>"
-        yield "<p>Labels for these improve the next version most. Margin: the score of the first class minus that of the second.</p>"
+        yield "<p>Labels for these help the next version most. Margin: the highest score minus the second.</p>"
         yield _doubts(analysis, analysis.least_confident)
     if analysis.disagreements:
         yield "<h2>The candidate disagrees, and there is no label</h2>"
