@@ -1,3 +1,3 @@
-"""An inference gateway for ONNX models: a new version meets real traffic without fear."""
+"""An inference gateway for ONNX models: new versions are released under live traffic."""
 
 __version__ = "0.1.0"

@@ -89,7 +89,7 @@ class Accepting:
         one = self.memory.get(name)
         if closed and one is not None and one.candidate is not None:
             why = f"candidate {one.candidate} of '{name}' is closed, since {self._source} is refused"
-            raise Conflict(f"{why}; mend the file, then try again: gateway status says what is wrong with it")
+            raise Conflict(f"{why}; fix the file, then try again: gateway status says what is wrong with it")
 
     async def accept(self, judged: Judged, note: Callable[[], object] | None = None) -> None:
         """Keep it, on the disk when this returns. Before it is in force: nothing is served that is not remembered, but

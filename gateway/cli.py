@@ -53,4 +53,4 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gateway")
 def main() -> None:
-    """Serve ONNX models, and let a new version meet real traffic without fear."""
+    """Serve ONNX models, and release new versions under live traffic."""

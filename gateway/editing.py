@@ -115,7 +115,7 @@ class Editor:
         if now.trouble:
             raise Conflict(f"{path} cannot be read: {now.trouble}")
         if status.error:
-            raise Conflict(f"{path} holds an edit that is not in force; mend it first: {status.error}")
+            raise Conflict(f"{path} holds an edit that is not in force; fix it first: {status.error}")
         if now.revision != status.revision:
             raise Conflict(f"{path} has just been edited and that is not in force yet; try again in a moment")
         return now.content
@@ -160,15 +160,15 @@ class Editor:
         try:
             now = await self._disk.do(snapshot, self._configuration.path)
         except DiskSilent as silent:
-            return f"not in force: {error}; and it cannot be taken back: {silent.strerror}"
+            return f"not in force: {error}; and it cannot be rolled back: {silent.strerror}"
         if now.trouble or now.content != after:
             return f"not in force: {error}; someone has edited the file since, so that it is left as it is"
         try:
             await self._write(before)
         except Conflict as refused:
-            return f"not in force: {error}; and it cannot be taken back: {refused}"
+            return f"not in force: {error}; and it cannot be rolled back: {refused}"
         await self._reload(before, lambda: self._taken_back(noted.decision, error))
-        return f"not in force, and taken back: {error}"
+        return f"not in force, and rolled back: {error}"
 
 
 def _replace(path: Path, content: bytes, given_up: GivenUp) -> None:

@@ -94,7 +94,7 @@ class Killers:
                 key,
                 content,
                 f"loading it has ended {deaths} workers, the last by {name}, though it may load where it is alone: is"
-                " there memory for it in every worker? Give the host more, set fewer server.workers or mend its file",
+                " there memory for it in every worker? Give the host more, set fewer server.workers or fix its file",
             )
 
     def _try(self, plan: Plan) -> None:

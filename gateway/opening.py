@@ -68,7 +68,7 @@ def _chosen(configuration: Configuration, accepting: Accepting) -> tuple[Resolve
         configuration.closed(accepting.revision)
         log.error(
             "the routing file is refused; stable versions are served as remembered, and no candidate gets traffic"
-            " until the file is mended:\n%s",
+            " until the file is fixed:\n%s",
             error,
         )
         return closed, None

@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # else every command would wait for what serves and decides
 
 
 UNLIKE: Final = (
-    "latencies are not alike: stable may run on the event loop, and the candidate runs in threads, which takes longer;"
-    " a guard slow_requests has both run in threads"
+    "latencies are not comparable: stable may run on the event loop, while the candidate runs in threads, which takes"
+    " longer; with a slow_requests guard both run in threads"
 )
 
 
@@ -67,7 +67,7 @@ def status_text(release: dict[str, Any]) -> RenderableType:
         else "running"
     )
     table = Table(title=title, title_justify="left")
-    for heading in ("version", "part", "answered", "failed", "rescued", "p50 ms", "p99 ms"):
+    for heading in ("version", "variant", "answered", "failed", "rescued", "p50 ms", "p99 ms"):
         table.add_column(heading, no_wrap=True)
     for version in release["versions"]:
         table.add_row(*_version_row(version))
@@ -97,22 +97,22 @@ def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
             yield f"version {version['version']}: {version['warning']}"
         if version["accuracy"] is not None:
             right, of = f"{version['accuracy']:.1%}", f"{version['labelled']:,}"
-            yield f"version {version['version']}: {right} right, of {of} with a truth"
+            yield f"version {version['version']}: {right} correct, of {of} with a truth"
         if refused := version["outcomes"].get("client_error"):
-            yield f"version {version['version']}: {refused:,} requests that no version could take, which is no failure"
+            yield f"version {version['version']}: {refused:,} invalid requests, which do not count as failures"
     if not release.get("latency_compared", True) and release["candidate"] is not None:
         yield UNLIKE
     yield from map(_guard_line, release.get("guards", ()))
     needed = release.get("forecast", {}).get("requests_to_notice_doubling")
     if needed is not None:
-        yield f"twice as many failures are noticed after about {needed:,.0f} requests"
+        yield f"it takes about {needed:,.0f} requests to detect twice as many failures"
 
 
 def _too_short(release: dict[str, Any]) -> str:
     short = release.get("too_short", {"requests": 0})
     if not short["requests"]:
         return ""
-    return f"; {short['percent']:.2g}% of requests too short for two versions, and not split"
+    return f"; {short['percent']:.2g}% of requests have too little time to run both versions, and are not split"
 
 
 def _guard_line(guard: dict[str, Any]) -> str:
@@ -177,7 +177,7 @@ def _batches(verdict: "Verdict") -> str:
 def explanation_text(explanation: ExplanationDocument) -> str:
     """The decision first, then how it came about."""
     version, bucket = explanation["version"], explanation["bucket"]
-    answer = "by chance" if version is None else f"version {version} ({explanation['variant']})"
+    answer = "at random" if version is None else f"version {version} ({explanation['variant']})"
     lines = [
         f"model    {explanation['model']}",
         f"answer   {answer}",

@@ -158,7 +158,7 @@ def test_what_a_request_says_decides_its_route(arguments: list[str], route: str,
 def test_without_a_customer_the_prediction_decides() -> None:
     chance = explained("digits")
     assert (chance["version"], chance["bucket"], chance["key_source"]) == (None, None, "prediction")
-    assert "by chance" in gateway("explain", "digits").stdout
+    assert "at random" in gateway("explain", "digits").stdout
     decided = explained("digits", "--key", "p-1")
     assert (decided["key"], decided["bucket"]) == ("p-1", bucket_of("digits-2", "p-1"))
 

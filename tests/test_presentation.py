@@ -29,7 +29,12 @@ RELEASE: dict[str, Any] = {
     "stop": None,
     "routes": [{"route": "pilot", "in_force_percent": 100.0}, {"route": "everyone", "in_force_percent": 5.0}],
     "versions": [version(1, "stable", accuracy=0.875, labelled=1600), version(2, "candidate")],
-    "ramp": {"stage": "ramping", "weight_percent": 5.0, "weights": [5.0, 25.0], "waiting_for": "the interval, 9 s"},
+    "ramp": {
+        "stage": "ramping",
+        "weight_percent": 5.0,
+        "weights": [5.0, 25.0],
+        "waiting_for": "the interval to end, in 9 s",
+    },
     "guards": [
         {"name": "errors", "metric": "failures", "verdict": "inconclusive", "log10_e": 0.52, "line_log10": 2.3},
         {"name": "slow", "metric": "slow_requests", "verdict": "no-data", "log10_e": None, "line_log10": 2.3},
@@ -55,11 +60,11 @@ def test_ramp_guards_and_accuracy_are_told() -> None:
     assert [cell.strip() for cell in lines[4].split("│")[1:-1]] == ["1", "stable", "1,234", "3", "3", "1.5", "-"]
     assert lines[7:-1] == [
         "to the candidate: pilot 100%, everyone 5%",
-        "ramp: ramping at 5% of 5, 25; waiting for the interval, 9 s",
-        "version 1: 87.5% right, of 1,600 with a truth",
+        "ramp: ramping at 5% of 5, 25; waiting for the interval to end, in 9 s",
+        "version 1: 87.5% correct, of 1,600 with a truth",
         "guard errors (failures): inconclusive, evidence 10^0.5, harmful from 10^2.3",
         "guard slow (slow_requests): no data yet",
-        "twice as many failures are noticed after about 4,321 requests",
+        "it takes about 4,321 requests to detect twice as many failures",
     ]
 
 
@@ -89,7 +94,7 @@ def test_what_is_no_version_s_fault_is_no_failure_of_one() -> None:
     bad = version(1, "stable", outcomes={"ok": 2600, "client_error": 35})
     lines = told({**RELEASE, "versions": [bad], "candidate": 2, "guards": []})
     assert [cell.strip() for cell in lines[4].split("│")[1:-1]][:4] == ["1", "stable", "2,600", "0"]
-    assert "version 1: 35 requests that no version could take, which is no failure" in lines
+    assert "version 1: 35 invalid requests, which do not count as failures" in lines
 
 
 def test_a_guard_without_evidence_says_what_there_is_none_of_and_a_drift_is_no_harm() -> None:

@@ -1,8 +1,9 @@
-"""Every command of the README, in its order, as a newcomer would run it.
+"""Every command of the README and of the documents it lists, in their order, as a newcomer would run them.
 
-The README's indented blocks are commands of a shell; a fenced `json` or `text` block behind one is what it prints. The
-commands run in a copy of `models/` and `config/` against a gateway on free ports; `REWRITTEN` is all that is changed in
-them, and `NOT_RUN` all that is left out.
+An indented block is shell commands; a fenced `json` or `text` block after one is what it prints. A fenced `python` or
+`yaml` block whose first line is `# PATH` is a file that is written there; other `python` blocks are compiled only. The
+commands run in a copy of `models/` and `config/` against one gateway on free ports: `Newcomer.rewritten` is all that is
+changed in them, `NOT_RUN` and `SNIPPETS_NOT_RUN` all that is left out.
 """
 
 import json
@@ -18,15 +19,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import httpx
 import pytest
 
 from gateway.cli import COMMANDS
+from tests.processes.flawed import until
 from tests.running import free_port
 
 pytestmark = pytest.mark.slow
 
 ROOT: Final = Path(__file__).parents[1]
-README: Final = (ROOT / "README.md").read_text()
+# In the order in which they are run: OPERATING.md ends with API keys, without which all others would be refused.
+PAGES: Final = ("README.md", "config/CLIENTS.md", "models/README.md", "loadtests/README.md", "config/OPERATING.md")
+TEXTS: Final = {page: (ROOT / page).read_text() for page in PAGES}
+README_BYTES: Final = 12_000
 SERVE: Final = ".venv/bin/gateway serve"
 WITHIN_S: Final = 60.0
 
@@ -38,25 +44,41 @@ NOT_RUN: Final = {
     "prometheus ": "tests/monitoring runs it, with this file",
     "podman ": "tests/installation checks the file; an image takes minutes and the network",
     "kubectl ": "tests/installation validates the manifests; there is no cluster",
+    ".venv/bin/python -m loadtests overhead": "takes minutes and all cores; CI runs it, shortened",
 }
-MADE: Final = ("loadtests/results", "models/tickets/3")
+SNIPPETS_NOT_RUN: Final = {
+    "import torch": "PyTorch is not in the extra [test]: it takes gigabytes",
+    "from lightgbm": "LightGBM and onnxmltools are not in the extra [test]: nothing else needs them",
+}
+MADE: Final = ("loadtests/results", "models/tickets/3", "models/wine/train.py", "models/wine/model.yaml")
 
 
 class Command(NamedTuple):
-    """`shown`: what the README says that it prints, and as what; None: nothing."""
+    """`shown`: what the page says that it prints, and as what; None: nothing."""
 
     text: str
     shown: tuple[str, str] | None
 
 
-def commands(readme: str) -> list[Command]:
-    """The commands of all indented blocks. A line whose quotes are open goes on in the next."""
-    found: list[Command] = []
+class File(NamedTuple):
+    """A fenced block to be saved at `path`."""
+
+    path: str
+    text: str
+
+
+def steps(page: str) -> list[Command | File]:
+    """The commands and files of a page, in order. A line whose quotes are open goes on in the next."""
+    found: list[Command | File] = []
     begun: list[str] = []
-    for part in re.split(r"(?ms)^(```.*?^```)$", readme):
+    for part in re.split(r"(?ms)^(```.*?^```)$", page):
         kind, _, text = part.removeprefix("```").removesuffix("```").partition("\n")
         if part.startswith("```"):
-            found[-1] = found[-1]._replace(shown=(kind, text))
+            if kind in ("json", "text"):
+                assert isinstance(found[-1], Command), f"no command prints this: {text}"
+                found[-1] = found[-1]._replace(shown=(kind, text))
+            elif path := _path_of(text):
+                found.append(File(path, text))
             continue
         for line in part.splitlines():
             if begun or line.startswith("    "):
@@ -64,8 +86,14 @@ def commands(readme: str) -> list[Command]:
             if begun and _closed("\n".join(begun)):
                 found.append(Command("\n".join(begun), None))
                 begun = []
-    assert begun == [], "the README's last command is not closed"
+    assert begun == [], "the page's last command is not closed"
     return found
+
+
+def _path_of(block: str) -> str | None:
+    """The path that a block's first line names."""
+    named = re.match(r"# ([\w./-]+\.(?:py|yaml))\n", block)
+    return named and named[1]
 
 
 def _closed(text: str) -> bool:
@@ -76,7 +104,14 @@ def _closed(text: str) -> bool:
     return True
 
 
-ALL: Final = commands(README)
+ALL: Final = {page: steps(text) for page, text in TEXTS.items()}
+COMMANDS_SHOWN: Final = [step for page in ALL.values() for step in page if isinstance(step, Command)]
+SNIPPETS: Final = [
+    block
+    for text in TEXTS.values()
+    for block in re.findall(r"(?ms)^```python\n(.*?)^```$", text)
+    if _path_of(block) is None
+]
 
 
 class Newcomer:
@@ -124,7 +159,8 @@ class Newcomer:
 
     def run(self, command: str) -> str:
         """What the command prints; it must end with 0. Its variables are there for the next one."""
-        command = re.sub("|".join(map(re.escape, self.rewritten)), lambda found: self.rewritten[found[0]], command)
+        command = self._here(command)
+        routing, revision = self._routing(), self._revision()
         script = f". {self._variables}; set -a\n{command}\nexport -p > {self._variables}"
         ended = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
@@ -135,7 +171,24 @@ class Newcomer:
             timeout=WITHIN_S,
         )
         assert ended.returncode == 0, (command, ended.stdout, ended.stderr)
+        if self._routing() != routing:
+            until(lambda: self._revision() != revision, "the edit in force")
         return ended.stdout
+
+    def write(self, file: File) -> None:
+        path = self.folder / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self._here(file.text))
+
+    def _here(self, text: str) -> str:
+        return re.sub("|".join(map(re.escape, self.rewritten)), lambda found: self.rewritten[found[0]], text)
+
+    def _routing(self) -> bytes:
+        return (self.folder / "config" / "routing.yaml").read_bytes()
+
+    def _revision(self) -> Any:
+        """Of the routing file in force; None where a key is needed to ask."""
+        return httpx.get(f"http://127.0.0.1:{self.ports[1]}/api/config").json().get("revision")
 
 
 def _open(port: int) -> bool:
@@ -179,17 +232,19 @@ def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
         newcomer.leave()
 
 
-def test_every_command_does_what_the_page_says(newcomer: Newcomer) -> None:
-    newcomer.serve()  # the first command of the page, but for the installation
-    for command, shown in ALL:
-        if command == SERVE:
+def test_every_command_does_what_the_pages_say(newcomer: Newcomer) -> None:
+    newcomer.serve()  # the README's first command, but for the installation
+    for step in (step for page in ALL.values() for step in page):
+        if isinstance(step, File):
+            newcomer.write(step)
+        elif step.text == SERVE:
             newcomer.serve()
-        elif not _left_out(command):
-            printed = newcomer.run(command)
-            if command.startswith("curl"):
+        elif not _left_out(step.text):
+            printed = newcomer.run(step.text)
+            if step.text.startswith("curl") and printed:
                 assert "error" not in json.loads(printed), printed
-            if shown is not None:
-                assert_as_shown(shown, printed)
+            if step.shown is not None:
+                assert_as_shown(step.shown, printed)
     routing = (newcomer.folder / "config" / "routing.yaml").read_text()
     assert re.search(r"digits:\n    stable: 2\n    mirror", routing), "the tour ends with version 2 for everyone"
     assert (newcomer.folder / "models" / "tickets" / "3" / "model.onnx").exists()
@@ -197,39 +252,65 @@ def test_every_command_does_what_the_page_says(newcomer: Newcomer) -> None:
 
 
 def test_each_reason_to_leave_a_command_out_is_needed() -> None:
-    texts = [command.text for command in ALL]
+    texts = [command.text for command in COMMANDS_SHOWN]
     assert [prefix for prefix in NOT_RUN if not any(text.startswith(prefix) for text in texts)] == []
 
 
+@pytest.mark.parametrize("start", SNIPPETS_NOT_RUN)
+def test_a_snippet_that_is_not_run_compiles(start: str) -> None:
+    (snippet,) = [snippet for snippet in SNIPPETS if snippet.startswith(start)]
+    compile(snippet, start, "exec")
+
+
+def test_every_snippet_is_run_or_has_a_reason_not_to_be() -> None:
+    assert [snippet for snippet in SNIPPETS if not snippet.startswith(tuple(SNIPPETS_NOT_RUN))] == []
+
+
 def test_the_outputs_shown_are_found() -> None:
-    assert sum(command.shown is not None for command in ALL) == len(re.findall(r"(?m)^```(?:json|text)$", README))
+    shown = sum(len(re.findall(r"(?m)^```(?:json|text)$", text)) for text in TEXTS.values())
+    assert sum(command.shown is not None for command in COMMANDS_SHOWN) == shown
+
+
+def test_the_readme_is_short() -> None:
+    assert len(TEXTS["README.md"].encode()) <= README_BYTES
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_page_names_every_command(command: str) -> None:
-    assert f"gateway {command}" in README
+def test_the_pages_name_every_command(command: str) -> None:
+    assert f"gateway {command}" in "\n".join(TEXTS.values())
 
 
-def links() -> list[str]:
-    """What the page links to: headings of its own, and files."""
-    return [target for target in re.findall(r"\]\(([^)]+)\)", README) if not target.startswith("http")]
+@pytest.mark.parametrize("page", PAGES[1:])
+def test_the_readme_links_to_every_page(page: str) -> None:
+    assert f"]({page})" in TEXTS["README.md"]
 
 
-@pytest.mark.parametrize("target", links())
-def test_a_link_leads_somewhere(target: str) -> None:
-    if not target.startswith("#"):
-        assert (ROOT / target).exists()
-        return
-    headings = re.findall(r"(?m)^#+ (.*)$", README)
-    assert target[1:] in {heading.lower().replace(" ", "-") for heading in headings}
+def links() -> list[tuple[str, str]]:
+    """Each page with what it links to: headings, of its own or of another page, and files."""
+    return [
+        (page, target)
+        for page, text in TEXTS.items()
+        for target in re.findall(r"\]\(([^)]+)\)", text)
+        if not target.startswith("http")
+    ]
+
+
+@pytest.mark.parametrize(("page", "target"), links())
+def test_a_link_leads_somewhere(page: str, target: str) -> None:
+    path, _, heading = target.partition("#")
+    file = (ROOT / page).parent / path if path else ROOT / page
+    assert file.exists()
+    if heading:
+        headings = re.findall(r"(?m)^#+ (.*)$", file.read_text())
+        assert heading in {re.sub(r"[^\w -]", "", found).lower().replace(" ", "-") for found in headings}
 
 
 def files() -> list[str]:
-    """The paths that the page names, but for patterns and what commands make."""
-    named = set(re.findall(r"`((?:gateway|config|tests|models|loadtests)/[\w./-]*)`", README))
+    """The paths that the pages name, but for patterns and what commands make."""
+    named = set(re.findall(r"`((?:gateway|config|tests|models|loadtests)/[\w./-]*)`", "\n".join(TEXTS.values())))
     return sorted(path for path in named if "NAME" not in path and path not in MADE)
 
 
 @pytest.mark.parametrize("path", files())
-def test_a_file_that_the_page_names_is_there(path: str) -> None:
+def test_a_file_that_a_page_names_is_there(path: str) -> None:
     assert (ROOT / path).exists()

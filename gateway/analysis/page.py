@@ -72,11 +72,11 @@ def _sections(analysis: Analysis) -> Iterator[str]:
     if analysis.conflicts:
         yield from _conflicts(analysis)
     if analysis.least_confident:
-        yield "<h2>Least sure, and not labelled yet</h2>"
-        yield "<p>Their labels teach the next version most. Margin: by how much the first class leads.</p>"
+        yield "<h2>Least confident, and not labelled yet</h2>"
+        yield "<p>Labels for these help the next version most. Margin: the highest score minus the second.</p>"
         yield _doubts(analysis, analysis.least_confident)
     if analysis.disagreements:
-        yield "<h2>The candidate disagrees, and no label says who is right</h2>"
+        yield "<h2>The candidate disagrees, and there is no label</h2>"
         yield _doubts(analysis, analysis.disagreements)
 
 
@@ -132,7 +132,7 @@ def _confusion(analysis: Analysis) -> Iterator[str]:
     if len(numbers) > MOST_CLASSES:
         return
     counts = [[analysis.confusion.get((truth, guess), 0) for guess in numbers] for truth in numbers]
-    yield "<h2>What is taken for what</h2>"
+    yield "<h2>Confusion matrix</h2>"
     yield svg.matrix("Confusion matrix", [analysis.name_of(number) for number in numbers], counts)
 
 
@@ -144,13 +144,13 @@ def _confidence(analysis: Analysis) -> Iterator[str]:
         (analysis.confidence.get((bin, True), 0), analysis.confidence.get((bin, False), 0))
         for bin in range(CONFIDENCE_BINS)
     ]
-    yield "<h2>How sure it was</h2><p>The first class's score; blue: it was right, orange: it was wrong.</p>"
+    yield "<h2>Confidence</h2><p>Score of the predicted class; blue: correct, orange: wrong.</p>"
     yield svg.columns("Right and wrong answers by confidence", names, stacks)
 
 
 def _conflicts(analysis: Analysis) -> Iterator[str]:
     yield f"<h2>Equal inputs, contradicting labels: {analysis.contradicted:,}</h2>"
-    yield "<p>Training on these teaches nothing: ask those who gave them.</p>"
+    yield "<p>These cannot be used for training: ask those who gave the labels.</p>"
     rows = (
         (_glimpse(one.input), escape(given(analysis, one)), f"<code>{escape(one.labels[0].prediction_id)}</code>")
         for one in analysis.conflicts

@@ -25,9 +25,9 @@ def tables(analysis: Analysis) -> Iterator[RenderableType]:
     if analysis.conflicts:
         yield _conflicts(analysis)
     if analysis.least_confident:
-        yield _doubts("Least sure, and not labelled yet", analysis, analysis.least_confident)
+        yield _doubts("Least confident, and not labelled yet", analysis, analysis.least_confident)
     if analysis.disagreements:
-        yield _doubts("The candidate disagrees, and no label says who is right", analysis, analysis.disagreements)
+        yield _doubts("The candidate disagrees, and there is no label", analysis, analysis.disagreements)
 
 
 def facts(analysis: Analysis) -> list[tuple[str, str]]:

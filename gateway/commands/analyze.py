@@ -20,13 +20,15 @@ from gateway.records.joined import Query
 @SINCE
 @UNTIL
 @click.option(
-    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a report with pictures to this file."
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write an HTML report with charts to this file.",
 )
 @JSON
 def analyze(model: str, config: Path, since: str | None, until: str | None, html: Path | None, as_json: bool) -> None:
-    """Say where a model errs, and which rows to label.
+    """Show where a model is wrong, and which rows to label.
 
-    Slices that do worse than the rest, contradicting labels, and the rows most worth a label.
+    Lists slices with more errors than the rest, contradicting labels, and the rows most worth labelling.
     """
     query = Query(model, period_of(since, until))
     recorded = Recorded(config, model)

@@ -24,9 +24,9 @@ def ask(config: Path, method: str, path: str, body: Any = None) -> Any:
         except httpx.TransportError as error:
             raise Refusal(f"no gateway answers at {client.base_url} ({error}); is `gateway serve` running?") from None
         except ValueError:
-            raise Refusal(f"what answers at {client.base_url} is no gateway") from None
+            raise Refusal(f"what answers at {client.base_url} is not a gateway") from None
     if answer.status_code == 401 and not key:
-        raise Refusal(f"{document['error']} (the commands take a key from ${KEY})")
+        raise Refusal(f"{document['error']} (the commands read the key from ${KEY})")
     if answer.status_code != 200:
         raise Refusal(document["error"])
     return document

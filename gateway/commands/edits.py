@@ -9,7 +9,7 @@ import orjson
 from gateway.commands.asking import ask
 from gateway.commands.options import CONFIG, JSON, REASON
 
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the change without making it.")
 
 
 @click.command()
@@ -19,9 +19,9 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would change, 
 @DRY_RUN
 @JSON
 def promote(model: str, config: Path, reason: str, dry_run: bool, as_json: bool) -> None:
-    """Make the candidate the stable version, in the routing file.
+    """Make the candidate stable, in the routing file.
 
-    Comments are kept. It is in force in every worker when the command returns, or taken back.
+    Comments are kept. On return every worker has the edit, or it was rolled back.
     """
     body = {"reason": reason, "dry_run": dry_run}
     edited = ask(config, "POST", f"/api/releases/{model}/promote", body)
@@ -37,10 +37,10 @@ def promote(model: str, config: Path, reason: str, dry_run: bool, as_json: bool)
 @DRY_RUN
 @JSON
 def weight(model: str, route: str, percent: float, config: Path, reason: str, dry_run: bool, as_json: bool) -> None:
-    """Give a route another weight, in the routing file.
+    """Set a route's weight in the routing file.
 
-    PERCENT of its customers get the candidate. Comments are kept. It is in force in every worker when the command
-    returns, or taken back.
+    PERCENT of the route's customers get the candidate. Comments are kept. On return every worker has the edit, or it
+    was rolled back.
     """
     body = {"route": route, "percent": percent, "reason": reason, "dry_run": dry_run}
     edited = ask(config, "POST", f"/api/releases/{model}/weight", body)

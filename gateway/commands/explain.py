@@ -16,20 +16,22 @@ from gateway.routing.release import Release
 from gateway.serving.repository import Repository
 from gateway.web.control.documents import ExplanationDocument, explanation_document
 
-TURNED: Final = "the weight of route {route} is turned while the gateway runs, and 0 in the files; ask with --live"
+TURNED: Final = "the running gateway sets the weight of route {route}, which is 0 in the files; ask with --live"
 
 
 @click.command()
 @click.argument("model")
 @CONFIG
-@click.option("--customer", help="Who asks.")
-@click.option("--modality", help="image, tabular, text …; without it the model's own.")
+@click.option("--customer", help="The customer who sends the request.")
+@click.option("--modality", help="image, tabular, text …; default: the model's.")
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A request header; may be repeated.")
 @click.option(
     "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="A request parameter; may be repeated."
 )
-@click.option("--key", help="The prediction's own key, which decides where the sticky one is missing.")
-@click.option("--live", is_flag=True, help="Ask the running gateway: its weights and stops now, not the files.")
+@click.option("--key", help="The key to hash if the request lacks the one that stickiness names.")
+@click.option(
+    "--live", is_flag=True, help="Ask the running gateway, with its current weights and stops, instead of the files."
+)
 @JSON
 def explain(
     model: str,
@@ -42,7 +44,7 @@ def explain(
     live: bool,
     as_json: bool,
 ) -> None:
-    """Say which version answers a request, by which route, and why."""
+    """Show which version answers a request, by which route, and why."""
     named = {name.lower(): value for name, value in _pairs(headers, "--header")}
     given = dict(_pairs(parameters, "--parameter"))
     document: ExplanationDocument

@@ -18,12 +18,17 @@ NEEDS_PYARROW = "`gateway export` needs pyarrow: pip install pyarrow, or the ext
 @click.argument("model")
 @CONFIG
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="A new folder, or one of an earlier export."
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Output folder: a new one, or that of an earlier export.",
 )
 @SINCE
 @UNTIL
-@click.option("--variant", type=click.Choice(["stable", "candidate", "pinned"]), help="Only what this part answered.")
-@click.option("--with-feedback", is_flag=True, help="Only predictions that got feedback.")
+@click.option(
+    "--variant", type=click.Choice(["stable", "candidate", "pinned"]), help="Only predictions of this variant."
+)
+@click.option("--with-feedback", is_flag=True, help="Only predictions with feedback.")
 @click.option("--format", "kind", type=click.Choice(["parquet", "jsonl"]), default="parquet", show_default=True)
 @JSON
 def export(
@@ -60,11 +65,11 @@ def export(
     else:
         click.echo(f"{document['rows']:,} predictions, {document['rows_with_feedback']:,} of them with feedback")
         if skipped := document["skipped_records"] + document["skipped_feedback"]:
-            click.echo(f"{skipped:,} lines of the records are damaged or of no gateway, and are left out", err=True)
+            click.echo(f"{skipped:,} lines of the records are damaged or not a gateway's, and were skipped", err=True)
         click.echo(
-            f"in {out / f'model={model}'}, which pandas and polars read as one folder; {out / MANIFEST} has the details"
+            f"in {out / f'model={model}'}, a folder that pandas and polars read whole; {out / MANIFEST} has the details"
         )
         click.echo(
-            f"the last one is of {document['last']}: judge a version trained on them by later ones,"
+            f"the last one is from {document['last']}; evaluate a version trained on them on later ones only,"
             f" with `gateway replay {model} --version N --since` that time"
         )

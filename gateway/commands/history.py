@@ -14,10 +14,10 @@ from gateway.presentation import history_table
 @click.command()
 @click.argument("model", required=False)
 @CONFIG
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="The most to list.")
 @JSON
 def history(model: str | None, config: Path, limit: int, as_json: bool) -> None:
-    """List what was changed or decided, newest first."""
+    """List changes and decisions, newest first."""
     question = f"?limit={limit}" + (f"&model={model}" if model else "")
     decisions = ask(config, "GET", f"/api/decisions{question}")
     if as_json:

@@ -35,14 +35,14 @@ def _checked(check: Any, value: str) -> Any:
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke API keys.
+    """Create, list and revoke API keys.
 
-    They are in the file that auth.keys names. A running gateway follows within a second.
+    They are in the file that auth.keys names. A running gateway applies changes within a second.
     """
 
 
 @keys.command()
-@click.option("--customer", required=True, callback=_customer, help="Whose key it is; requests count as theirs.")
+@click.option("--customer", required=True, callback=_customer, help="The customer whom the key identifies.")
 @click.option(
     "--scope",
     "scopes",
@@ -51,11 +51,13 @@ def keys() -> None:
     type=click.Choice([scope.value for scope in Scope]),
     help="May be repeated.",
 )
-@click.option("--expires", "lifetime_s", callback=_lifetime, metavar="90d", help="How long it is valid; else for ever.")
+@click.option(
+    "--expires", "lifetime_s", callback=_lifetime, metavar="90d", help="How long the key is valid; default: no limit."
+)
 @CONFIG
 @JSON
 def add(customer: str, scopes: tuple[Scope, ...], lifetime_s: float | None, config: Path, as_json: bool) -> None:
-    """Make a key and print it, this once: only its hash is kept."""
+    """Create a key and print it once: only its hash is stored."""
     path = _path(config)
     unique = tuple(dict.fromkeys(map(Scope, scopes)))
     key, entry = add_key(path, customer, unique, datetime.now(UTC).replace(microsecond=0), lifetime_s)
@@ -63,14 +65,14 @@ def add(customer: str, scopes: tuple[Scope, ...], lifetime_s: float | None, conf
         click.echo(orjson.dumps({"key": key, **_shown(entry)}))
         return
     click.echo(key)
-    click.echo(f"Key {entry.id} of {customer} is in {path}. It is shown only now: keep it where it is used.", err=True)
+    click.echo(f"Key {entry.id} of {customer} is in {path}. It is not shown again: store it now.", err=True)
 
 
 @keys.command("list")
 @CONFIG
 @JSON
 def list_(config: Path, as_json: bool) -> None:
-    """List the keys, which themselves no one can tell."""
+    """List the keys by id, without the keys themselves."""
     entries = load_keys(_path(config)).keys
     if as_json:
         click.echo(orjson.dumps([_shown(entry) for entry in entries]))
@@ -87,7 +89,7 @@ def list_(config: Path, as_json: bool) -> None:
 @click.argument("key_id", metavar="ID")
 @CONFIG
 def revoke(key_id: str, config: Path) -> None:
-    """Make a key worthless."""
+    """Revoke a key: a running gateway refuses it within a second."""
     entry = revoke_key(_path(config), key_id)
     click.echo(f"key {entry.id} of {entry.customer} is revoked")
 

@@ -24,8 +24,8 @@ CONFIG = click.option(
     show_default=True,
     help="The server's YAML file; paths in it are relative to the working directory.",
 )
-REASON = click.option("--reason", default="", help="Why; kept with the decision.")
-JSON = click.option("--json", "as_json", is_flag=True, help="For scripts.")
+REASON = click.option("--reason", default="", help="The reason, recorded with the decision.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def progress_bar(console: Console) -> Progress:
@@ -47,7 +47,7 @@ def load(config: Path, routing: Path | None = None) -> tuple[GatewaySettings, Re
         stopped, before = read_stopped(state), accepted(memory.text())
         remembered = dict(memory.read(before.routing))
     except PermissionError:
-        click.echo(f"{state} cannot be read, so what is in force there is not compared with the file", err=True)
+        click.echo(f"{state} cannot be read, so the file is not compared with what is in force", err=True)
     except (OSError, ValueError) as error:
         raise SettingsError(str(state), [str(error)]) from None
     content = snapshot(path).checked(str(path))

@@ -17,8 +17,8 @@ from gateway.presentation import status_text, warning_lines
 
 REFRESH_S: Final = 0.5
 CLOSED: Final = (
-    "[red]The gateway was started with a routing file that is refused:[/red] stable versions are served as remembered,"
-    " and no candidate gets traffic until the file is mended."
+    "[red]The gateway started with a routing file that it refuses:[/red] it serves the remembered stable versions,"
+    " and no candidate receives traffic until the file is fixed."
 )
 
 
@@ -28,9 +28,9 @@ CLOSED: Final = (
 @click.option("--watch", is_flag=True, help="Refresh twice a second until Ctrl-C.")
 @JSON
 def status(model: str | None, config: Path, watch: bool, as_json: bool) -> None:
-    """Say how each release fares: weights, stops, both versions."""
+    """Show the releases: weights, stops, both versions' metrics."""
     if as_json and watch:
-        raise click.UsageError("--watch is for people and --json for scripts; GET /api/events is a stream for scripts")
+        raise click.UsageError("--watch cannot be combined with --json; scripts can read the stream GET /api/events")
     if as_json:
         click.echo(orjson.dumps(_releases(model, config)))
     elif watch:
@@ -73,9 +73,9 @@ def _releases(model: str | None, config: Path) -> Any:
 @REASON
 @JSON
 def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
-    """Stop all traffic to a model's candidate, at once.
+    """Stop all traffic to a model's candidate at once.
 
-    The stop holds until it is resumed, over restarts and edits too.
+    The stop holds until `gateway resume`, across restarts and edits.
     """
     decision = ask(config, "POST", f"/api/releases/{model}/stop", {"reason": reason})
     _tell(decision, f"version {decision['candidate']} of {model} is stopped", as_json)
@@ -87,9 +87,9 @@ def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
 @REASON
 @JSON
 def resume(model: str, config: Path, reason: str, as_json: bool) -> None:
-    """Send traffic to the candidate again, as the routing says."""
+    """Send traffic to the candidate again, as its routes say."""
     decision = ask(config, "POST", f"/api/releases/{model}/resume", {"reason": reason})
-    _tell(decision, f"version {decision['candidate']} of {model} gets traffic again", as_json)
+    _tell(decision, f"version {decision['candidate']} of {model} receives traffic again", as_json)
 
 
 @click.command()
@@ -109,9 +109,9 @@ def hold(model: str, config: Path, reason: str, as_json: bool) -> None:
 @REASON
 @JSON
 def go_on(model: str, config: Path, reason: str, as_json: bool) -> None:
-    """Let a model's ramp go on that was held or paused."""
+    """Continue a model's ramp that was held or paused."""
     decision = ask(config, "POST", f"/api/releases/{model}/continue", {"reason": reason})
-    _tell(decision, f"the ramp of {model} goes on", as_json)
+    _tell(decision, f"the ramp of {model} continues", as_json)
 
 
 def _tell(decision: Any, done: str, as_json: bool) -> None:
@@ -120,4 +120,4 @@ def _tell(decision: Any, done: str, as_json: bool) -> None:
         return
     click.echo(done)
     if not decision["on_disk"]:
-        click.echo("this is in force, but not yet on disk: a restart before it is would undo it", err=True)
+        click.echo("this is in force but not yet on disk: a restart before it is written would undo it", err=True)

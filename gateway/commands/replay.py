@@ -19,8 +19,8 @@ from gateway.serving.version import load_version
 @click.option("--version", "number", type=int, required=True, help="The version to run the requests on.")
 @SINCE
 @UNTIL
-@click.option("--limit", type=click.IntRange(min=1), help="Only so many predictions, the earliest.")
-@click.option("--unbatched", is_flag=True, help="One request at a time: slower, and the same bit for bit.")
+@click.option("--limit", type=click.IntRange(min=1), help="Replay at most this many predictions, the earliest first.")
+@click.option("--unbatched", is_flag=True, help="Run one request at a time: slower, and reproducible to the bit.")
 @JSON
 def replay(
     model: str,

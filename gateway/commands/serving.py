@@ -34,7 +34,7 @@ log: Final = logging.getLogger("gateway.serve")
 @click.command()
 @CONFIG
 def serve(config: Path) -> None:
-    """Load the models and serve them until told to stop."""
+    """Load the models and serve them until SIGTERM or Ctrl-C."""
     settings = load_gateway(config)
     console = Console(stderr=True)
     check_tracing(settings.server)
@@ -65,14 +65,14 @@ def serve(config: Path) -> None:
     "--routing",
     "draft",
     type=click.Path(path_type=Path),
-    help="Another routing file than the one in use, such as an edit that is not yet an order.",
+    help="Check this routing file instead of the one in use, such as a draft of an edit.",
 )
 @JSON
 def check(config: Path, draft: Path | None, as_json: bool) -> None:
-    """Validate both YAML files, and try every version they name.
+    """Validate both YAML files, and load every version they name.
 
-    Each is loaded in a scratch process, which a broken one can do no harm to. What is valid and cannot be meant, and
-    folders of the repository that are not served, are warnings.
+    Each version is loaded in a process of its own, so that a broken one does no harm. Settings that are valid but have
+    no effect, and folders of the repository that are not served, are warnings.
     """
     settings, resolved = load(config, draft)
     repository = Repository(Path(settings.models.path))

@@ -179,7 +179,7 @@ def _of_the_gateway(seen: Observed) -> Iterable[Metric]:
     yield _gauge("gateway_control_heartbeat_age_seconds", "Since the last sign of life.", seen.heartbeat_age_s)
     yield _gauge("gateway_config_last_reload_success", "0: the files hold a mistake.", float(seen.reload_success))
     yield _gauge("gateway_config_last_reload_timestamp_seconds", "Of the last that succeeded.", seen.reload_time_s)
-    closed = "1: started with a routing file that was refused; no candidate gets traffic until it is mended."
+    closed = "1: started with a routing file that was refused; no candidate receives traffic until it is fixed."
     yield _gauge("gateway_config_candidates_closed", closed, float(seen.candidates_closed))
     config = GaugeMetricFamily("gateway_config_info", "The configuration in force.", labels=["revision"])
     config.add_metric([seen.revision], 1)

@@ -80,15 +80,15 @@ def progress(controller: Controller, now_s: float, base_rate: float | None) -> P
 def _waits_for(controller: Controller, judged: Judgement, left_s: float | None) -> str:
     match controller.place.stage:
         case Stage.STOPPED:
-            return "a person: resume"
+            return "someone to resume it"
         case Stage.HELD:
-            return "a person: continue"
+            return "someone to continue it"
         case Stage.PAUSED:
-            return f"{controller.place.paused_by} to be over, or a person: continue"
+            return f"{controller.place.paused_by} to end, or someone to continue it"
         case Stage.RAMPING if left_s:
-            return f"the interval, {left_s:.0f} s"
+            return f"the interval to end, in {left_s:.0f} s"
         case Stage.RAMPING if judged.failures.verdict is not Verdict.SAFE:
-            return "evidence of safety, or with advance: calm an interval with requests and without violations"
+            return "evidence of safety (with advance: calm, an interval with requests and without violations)"
         case _:
             return ""
 

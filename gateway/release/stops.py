@@ -185,7 +185,7 @@ def _read_stops(file: Path) -> dict[Key, Decision] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        problem = f"{file} is damaged ({error}); which releases were stopped? Mend it, or remove it"
+        problem = f"{file} is damaged ({error}); which releases were stopped? Fix it, or remove it"
         raise ValueError(f"{problem}: what {file.with_name('decisions.jsonl').name} says then holds") from None
     return {(stop.model, stop.candidate): stop for stop in stops}
 

@@ -11,7 +11,7 @@ NOTHING_YET: Final[Mapping[str, str]] = {
     "failures": "no failures yet",
     "slow_requests": "no slow requests yet",
     "wrong_feedback": "no wrong answers yet",
-    "mirror_disagreement": "no disagreement with a truth yet",
+    "mirror_disagreement": "no disagreements with feedback yet",
     "predicted_class": "too few rows yet",
 }
 OF_TRUTHS: Final = frozenset({"wrong_feedback", "mirror_disagreement"})
@@ -26,7 +26,7 @@ def said(found: Found, versions: Sequence[Counted]) -> str:
         if not requests and found.metric != "mirror_disagreement":
             return f"no requests to {'the ' if counted.variant == 'candidate' else ''}{counted.variant} yet"
     if found.metric in OF_TRUTHS and not any(counted.credit.labelled for counted in versions):
-        return "no truths yet"
+        return "no feedback with a truth yet"
     if found.metric == "failures" and any(failed for _, failed in tallies):
         return "no failures to compare yet"  # not left to chance, or of before the evidence began anew
     return NOTHING_YET[found.metric]

@@ -26,7 +26,7 @@ class RouteTrial:
 class Explanation:
     """A decision and how it came about. `key_source` says what the key is: customer, header:NAME or prediction.
 
-    `decision` is None where neither the request nor the caller gave a key: each such prediction falls by chance.
+    `decision` is None where neither the request nor the caller gave a key: each such prediction is assigned at random.
     """
 
     decision: Decision | None
@@ -113,7 +113,7 @@ def _fixed(release: Release, position: int | None, stopped: bool) -> str:
 def _by_chance(route: str, weight_ppm: int, source: str, key: str | None, decision: Decision | None) -> str:
     share = f"route '{route}' sends {weight_ppm / 10_000:g}% to the candidate"
     if key is None:
-        return f"{share}; the request has no key to stick to, so each prediction falls by chance"
+        return f"{share}; the request has no key to stick to, so each prediction is assigned at random"
     if decision is None:
         return share
     side = "below" if decision.variant is Variant.CANDIDATE else "not below"

@@ -103,8 +103,8 @@ def _conditions(routes: Sequence[RouteSettings], reached: Sequence[RouteSettings
                 yield f"{path}: {'always' if certain else 'never'} holds: {_range(condition)}"
         if _asks_candidate(route) and not shows:
             yield (
-                f".split.routes[{position}].while: '{route.name}' never opens: unknown is closed, and no other route"
-                " sends the candidate traffic from which its metrics could be known; add one, such as a pilot"
+                f".split.routes[{position}].while: '{route.name}' never opens: no data keeps it closed, and no other"
+                " route gives the candidate traffic to measure; add one, such as a pilot"
             )
 
 
@@ -134,8 +134,8 @@ def _guards(release: ReleaseSettings, reached: Sequence[RouteSettings], mirrors:
             yield f"{path} has no evidence: nothing is mirrored; add `mirror: {{weight: 10}}`, or take it out"
         elif comparison.metric != "mirror_disagreement" and not randomised:
             yield (
-                f"{path} has no evidence: chance sends no one to either version, as no route has a weight between 0 and"
-                " 100; give one such a weight, or take it out"
+                f"{path} has no evidence: no route assigns requests at random, since none has a weight between 0 and"
+                " 100; give one such a weight, or remove the comparison"
             )
         elif comparison.metric == "predicted_class" and (beyond := _beyond(release, reached)):
             yield (

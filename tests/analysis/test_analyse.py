@@ -152,7 +152,7 @@ def test_for_a_terminal(digits: Analysis) -> None:
         console.print(table)
     text = console.export_text()
     assert "customer: blurry" in text
-    assert "Least sure" in text
+    assert "Least confident" in text
 
 
 def test_on_a_narrow_terminal_a_row_to_label_is_one_line(digits: Analysis) -> None:

@@ -133,11 +133,11 @@ def test_resume_asks_why_and_keeps_the_answer(running: GatewayProcess, console: 
     expect(dialog).to_contain_text("stopped by local")
     dialog.get_by_role("button", name="Resume").click()
     assert release(running)["stopped"]  # not without a reason
-    dialog.get_by_label("Why is it safe now?").fill("the cause is mended")
+    dialog.get_by_label("Why is it safe to resume?").fill("the cause is fixed")
     dialog.get_by_role("button", name="Resume").click()
     expect(dialog).to_be_hidden()
     expect(console.locator(".stage")).to_have_text("running")
-    assert decisions(running)[0]["reason"] == "the cause is mended"
+    assert decisions(running)[0]["reason"] == "the cause is fixed"
     assert "candidate" in variants(running)
 
 
@@ -189,7 +189,7 @@ def test_who_gets_what(console: Page) -> None:
     expect(answer).to_contain_text("version 2 candidate")
     form.get_by_label("Customer", exact=True).fill("")
     form.locator("summary").click()
-    form.get_by_label("Key, where no customer decides").fill("p-1")
+    form.get_by_label("Key to hash, without a customer").fill("p-1")
     form.get_by_role("button", name="Explain").click()
     expect(answer).to_contain_text("prediction 'p-1' is in bucket")
     expect(answer.locator("[data-matched=true]")).to_contain_text("everyone")
@@ -207,7 +207,7 @@ def test_promote_shows_its_edit_first(running: GatewayProcess, console: Page) ->
     console.get_by_role("button", name="Promote the candidate of flawed").click()
     dialog = console.locator("#promote-dialog")
     expect(dialog.locator("ins")).to_have_text("+    stable: 2\n")
-    dialog.get_by_label("Why?").fill("better")
+    dialog.get_by_label("Reason").fill("better")
     dialog.get_by_role("button", name="Promote").click()
     expect(dialog).to_be_hidden()
     expect(console.locator(".stage")).to_have_text("no candidate")

@@ -60,7 +60,7 @@ def test_everyone_can_read_and_use_it(running: GatewayProcess, screen: Page) -> 
     expect(screen.locator("#model-digits .unlike")).to_be_hidden()  # it has a guard slow_requests
     screen.locator("#what-if summary").click()
     screen.locator("#what-if button").click()
-    expect(screen.locator("#what-if-answer")).to_contain_text("each prediction falls by chance")
+    expect(screen.locator("#what-if-answer")).to_contain_text("each prediction is assigned at random")
     assert problems(screen) == []
     assert_it_fits(screen)
     screen.get_by_role("button", name="Resume tumor").click()
@@ -140,7 +140,7 @@ def test_a_key_is_asked_for_where_one_is_wanted(tmp_path: Path, page: Page, comp
         page.get_by_role("button", name="Stop the candidate of flawed").click()
         expect(page.locator(".failure").first).to_contain_text("Not stopped: this needs a key with the scope operate")
         assert page.evaluate("JSON.stringify([localStorage.length, document.cookie])") == '[0,""]'
-        page.get_by_role("button", name="Forget the key").click()
+        page.get_by_role("button", name="Forget key").click()
         use(page, started.keys["operator"])
         page.get_by_role("button", name="Stop the candidate of flawed").click()
         expect(page.locator(".effect")).to_contain_text("in effect")
@@ -161,7 +161,7 @@ def test_a_gateway_that_is_gone_is_said_to_be(tmp_path: Path, page: Page, compla
     with GatewayProcess(tmp_path, ROOT / "models") as gone:
         page.goto(gone.control_url)
         expect(page.locator("#contact")).to_have_attribute("data-state", "live")
-    expect(page.locator("#contact")).to_contain_text("No contact since")
+    expect(page.locator("#contact")).to_contain_text("Disconnected since")
     page.goto("about:blank")  # it would go on asking
     assert all("ERR_CONNECTION_REFUSED" in complaint for complaint in complaints)
     complaints.clear()

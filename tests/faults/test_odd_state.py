@@ -28,7 +28,7 @@ def test_stops_of_another_shape_are_refused_in_a_sentence(tmp_path: Path, shape:
     said = " ".join(ended.stderr.split())
     assert (ended.returncode, "Traceback" in said) == (1, False), said
     assert "stops.json is damaged" in said
-    assert "Mend it, or remove it" in said
+    assert "Fix it, or remove it" in said
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -139,7 +139,7 @@ def test_drift_pauses_a_ramp_and_a_person_may_let_it_go_on(tmp_path: Path) -> No
         run.until(lambda: run.release()["ramp"]["stage"] == "paused")
         assert (run.weight(), run.release()["stopped"]) == (20, False)
         assert "drift" in run.release()["ramp"]["waiting_for"]
-        assert "goes on" in run.command("continue")
+        assert "continues" in run.command("continue")
         run.until(lambda: len(run.decided("pause")) == 2)  # it still predicts other classes
         first, second = (pause["evidence"]["restart"] for pause in run.decided("pause"))
         assert second == first + 1

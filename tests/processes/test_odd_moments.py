@@ -40,7 +40,7 @@ def test_orders_while_candidates_are_closed_are_told_the_truth(tmp_path: Path) -
             told = order(running, name)
             assert (told.status_code, "candidate 2 of 'flawed' is closed" in told.json()["error"]) == (409, True), name
         told = post(f"{running.control_url}/api/releases/flawed/weight", json={"route": "all", "percent": 5})
-        assert "mend the file" in told.json()["error"]
+        assert "fix the file" in told.json()["error"]
         pinned = post(f"{running.url}/v2/models/flawed/versions/2/infer", json=ASK)
         assert (pinned.status_code, "not served in version 2; served are 1" in pinned.text) == (404, True)
         edited(running, whole)

@@ -90,7 +90,7 @@ GOOD = {"time_ns": 1, "model": "m", "candidate": 2, "action": "stop", "by": "x",
 def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "stops.json").write_bytes(content)
     for read in (Stops, read_stopped):
-        with pytest.raises(ValueError, match=r"stops.json is damaged .*; which releases were stopped\? Mend it"):
+        with pytest.raises(ValueError, match=r"stops.json is damaged .*; which releases were stopped\? Fix it"):
             read(tmp_path)
 
 

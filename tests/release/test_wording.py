@@ -36,10 +36,10 @@ def counted(variant: Variant, ok: int, labelled: int = 0, **failed: int) -> Coun
         ("failures", {"ok": 0, "client_error": 9}, {"ok": 0}, "no requests to stable yet"),
         ("slow_requests", {"ok": 30}, {"ok": 20}, "no slow requests yet"),
         ("predicted_class", {"ok": 30}, {"ok": 20}, "too few rows yet"),
-        ("wrong_feedback", {"ok": 30}, {"ok": 20}, "no truths yet"),
+        ("wrong_feedback", {"ok": 30}, {"ok": 20}, "no feedback with a truth yet"),
         ("wrong_feedback", {"ok": 30, "labelled": 3}, {"ok": 20}, "no wrong answers yet"),
-        ("mirror_disagreement", {"ok": 30}, {"ok": 0}, "no truths yet"),
-        ("mirror_disagreement", {"ok": 30, "labelled": 3}, {"ok": 0}, "no disagreement with a truth yet"),
+        ("mirror_disagreement", {"ok": 30}, {"ok": 0}, "no feedback with a truth yet"),
+        ("mirror_disagreement", {"ok": 30, "labelled": 3}, {"ok": 0}, "no disagreements with feedback yet"),
     ],
 )
 def test_what_there_is_none_of(metric: str, stable: dict[str, Any], candidate: dict[str, Any], words: str) -> None:

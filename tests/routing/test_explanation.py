@@ -40,7 +40,7 @@ def test_a_missing_attribute_is_said_to_be_missing() -> None:
 def test_without_a_key_it_is_chance() -> None:
     explanation = explain(release(), Attributes(), None)
     assert explanation.decision is None
-    assert "by chance" in explanation.why
+    assert "at random" in explanation.why
     assert explain(release(), Attributes(), "p-1").key_source == "prediction"
 
 

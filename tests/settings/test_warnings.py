@@ -144,7 +144,7 @@ def test_what_waits_for_a_candidate_or_has_copies_is_meant(release: str) -> None
 
 WHILE = "while: [{{metric: {0}}}]"
 CONDITIONS = [
-    ("candidate.error_rate, below: 1%", "never opens: unknown is closed"),
+    ("candidate.error_rate, below: 1%", "never opens: no data keeps it closed"),
     ("candidate.latency_p99_ms, below: 40", "never opens"),
     ("candidate.requests_per_s, above: 1", "never opens"),
     ("stable.error_rate, below: 5", "always holds: stable.error_rate is a share from 0 to 1"),

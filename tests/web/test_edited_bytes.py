@@ -92,7 +92,7 @@ def test_what_cannot_be_put_in_force_is_taken_back_byte_for_byte(
 ) -> None:
     file = tmp_path / "routing.yaml"
     file.write_bytes(FORMS[form])
-    with pytest.raises(Conflict, match=r"not in force, and taken back: .*does not load"):
+    with pytest.raises(Conflict, match=r"not in force, and rolled back: .*does not load"):
         carried_out(tmp_path, make, in_force=False)
     assert file.read_bytes() == FORMS[form]
 

@@ -36,7 +36,7 @@ async function reasonOf(response) {
   try {
     return (await response.json()).error;
   } catch {
-    return `the gateway answered ${response.status}`;
+    return `the gateway returned status ${response.status}`;
   }
 }
 
@@ -51,5 +51,5 @@ export async function post(path, body) {
 
 /** An error in words for a person. */
 export function words(error) {
-  return error instanceof Refused ? error.message : "the gateway does not answer";
+  return error instanceof Refused ? error.message : "the gateway does not respond";
 }

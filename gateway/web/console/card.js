@@ -23,7 +23,7 @@ const scaled = (share) => (share === null || share === undefined ? null : 100 * 
 
 const THREADS_ADD_MS = 10; // at most, about: what a candidate's threads wait for cores and for the interpreter
 const UNLIKE =
-  "Latencies are not alike: stable may run on the event loop, the candidate runs in threads, which takes longer. A guard slow_requests has both run in threads.";
+  "Latencies are not comparable: stable may run on the event loop, while the candidate runs in threads, which takes longer. With a slow_requests guard both run in threads.";
 
 function errorPercent(version) {
   return scaled(version.error_rate);
@@ -88,11 +88,11 @@ export class Card {
     this.stopButton.disabled = true;
     say(this.effect, "Stopping …");
     try {
-      const order = await post(`/api/releases/${encodeURIComponent(this.release.model)}/stop`, { reason: "stopped on the console" });
+      const order = await post(`/api/releases/${encodeURIComponent(this.release.model)}/stop`, { reason: "stopped in the console" });
       this.ordered = order.sequence;
       const took = Math.round(performance.now() - pressed);
       this.effect.dataset.ms = took;
-      say(this.effect, `Stopped: in effect ${took} ms after the press. Every answer comes from version ${this.release.stable}.`);
+      say(this.effect, `Stopped: in effect ${took} ms after the press. Every response comes from version ${this.release.stable}.`);
       this.failure.hidden = true;
       this.update({ ...this.release, stopped: true, routes: this.release.routes.map((route) => ({ ...route, in_force_percent: 0 })) });
       this.resumeButton.focus();
@@ -106,7 +106,7 @@ export class Card {
 
   async order(name) {
     try {
-      await post(`/api/releases/${encodeURIComponent(this.release.model)}/${name}`, { reason: "on the console" });
+      await post(`/api/releases/${encodeURIComponent(this.release.model)}/${name}`, { reason: "in the console" });
       this.failure.hidden = true;
     } catch (error) {
       this.fail(`${name}: ${words(error)}`);
@@ -230,7 +230,7 @@ export class Card {
     this.guards.hidden = guards.length === 0;
     if (guards.length) {
       const needed = release.forecast?.requests_to_notice_doubling;
-      const forecast = needed ? [el("p", { class: "detail" }, `At this weight about ${count(Math.round(needed))} requests show twice as many failures.`)] : [];
+      const forecast = needed ? [el("p", { class: "detail" }, `At this weight it takes about ${count(Math.round(needed))} requests to detect twice as many failures.`)] : [];
       this.guards.replaceChildren(el("h3", {}, "Evidence against the candidate"), ...guards.map(guardRow), ...forecast);
     }
   }
@@ -244,12 +244,12 @@ export class Card {
 
 function tooShort(release) {
   if (!release.too_short?.requests) return "";
-  return `, and so does what has too little time for a second version: ${percent(release.too_short.percent)} of all requests`;
+  return `, as do requests with too little time to run both versions (${percent(release.too_short.percent)} of all)`;
 }
 
 function sentence(release) {
   if (release.candidate === null) return `Version ${release.stable} answers every request.`;
   if (release.stopped) return `Version ${release.stable} answers every request until version ${release.candidate} is resumed.`;
-  if (release.routes.length === 0) return `No route leads to version ${release.candidate}.`;
-  return `What version ${release.candidate} gets of each route; the first that matches decides. All else goes to version ${release.stable}${tooShort(release)}.`;
+  if (release.routes.length === 0) return `No route sends requests to version ${release.candidate}.`;
+  return `Share of each route that version ${release.candidate} gets; the first matching route decides. All other requests go to version ${release.stable}${tooShort(release)}.`;
 }

@@ -61,7 +61,7 @@ export function guardRow(guard) {
   const mark = el("span", { class: "line-mark" });
   mark.style.left = `${(guard.line_log10 / scale) * 100}%`;
   const odds = known ? `${odd(guard.log10_e)} to 1` : guard.says;
-  const atLine = guard.action === "none" ? "heeded by the ramp only" : `${guard.action}s at ${odd(guard.line_log10)} to 1`;
+  const atLine = guard.action === "none" ? "used by the ramp only" : `${guard.action}s at ${odd(guard.line_log10)} to 1`;
   return el(
     "div",
     { class: "guard", "data-verdict": guard.verdict },

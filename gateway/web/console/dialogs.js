@@ -11,7 +11,7 @@ export function resume(release, card) {
   say(byId("resume-was"), stop ? `It was stopped by ${stop.by} at ${clock(stop.time_ns)}: ${stop.reason}` : "");
   ask("resume-dialog", async (reason) => {
     card.ordered = (await post(path(release, "resume"), { reason })).sequence;
-    card.told(`Resumed: version ${release.candidate} gets traffic again, as routed.`);
+    card.told(`Resumed: version ${release.candidate} receives traffic again, as routed.`);
     card.update({ ...card.release, stopped: false, stop: null });
     return card.stopButton;
   });

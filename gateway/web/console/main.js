@@ -10,7 +10,7 @@ import { answerQuestions, EventList, offer, showConfig } from "/console/panels.j
 const cards = new Map();
 const chips = new Map();
 const events = new EventList();
-const CONTACT = { live: "Live", lost: "No contact", locked: "Needs a key" };
+const CONTACT = { live: "Live", lost: "Disconnected", locked: "API key required" };
 let taken = new Set(); // the orders that this gateway takes, by its own OpenAPI document
 let unlock = () => {};
 
@@ -68,7 +68,7 @@ function contact(state) {
   const pill = byId("contact");
   if (pill.dataset.state === state) return;
   pill.dataset.state = state;
-  say(byId("contact-text"), state === "lost" ? `No contact since ${new Date().toLocaleTimeString("en-GB")}` : CONTACT[state]);
+  say(byId("contact-text"), state === "lost" ? `Disconnected since ${new Date().toLocaleTimeString("en-GB")}` : CONTACT[state]);
   document.body.classList.toggle("stale", state !== "live");
   if (state !== "live") return;
   byId("key-form").hidden = true;

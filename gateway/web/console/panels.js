@@ -4,7 +4,7 @@ import { post, words } from "/console/api.js";
 import { byId, clock, el, percent, say } from "/console/dom.js";
 
 const SHOWN = 100;
-const CLOSED = "Started with a routing file that is refused: no candidate gets traffic until it is mended.";
+const CLOSED = "The gateway started with a routing file that it refuses: no candidate receives traffic until the file is fixed.";
 
 /** The configuration in force, and what is wrong with the last edit. */
 export function showConfig(config) {
@@ -47,7 +47,7 @@ export class EventList {
     this.config = config;
     if (!before) return;
     if (config.last_error && config.last_error !== before.last_error)
-      this.add("error", Date.now() * 1e6, "edit refused", `configuration ${before.revision} stays`, config.last_error);
+      this.add("error", Date.now() * 1e6, "edit refused", `configuration ${before.revision} stays in force`, config.last_error);
     else if (!config.last_error && (before.last_error || config.revision !== before.revision))
       this.add("config", Date.now() * 1e6, "edit in force", `configuration ${config.revision}, generation ${config.generation}`, "");
   }
@@ -101,7 +101,7 @@ function pairs(text) {
 }
 
 function explained(answer) {
-  const version = answer.version === null ? "by chance" : `version ${answer.version}`;
+  const version = answer.version === null ? "at random" : `version ${answer.version}`;
   const trials = answer.routes.map((trial) =>
     el("li", { "data-matched": String(trial.matched) }, el("b", {}, trial.route), ` ${trial.matched ? "matches" : "does not match"}: ${trial.reason}`));
   return el("div", { class: "answer", "data-variant": answer.variant ?? "chance" },

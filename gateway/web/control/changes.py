@@ -52,7 +52,7 @@ class Changes:
                 self.stop,
             ),
             Endpoint(
-                operation("resume", "Let the candidate have traffic again, as routed.", Reasoned, OrderDocument),
+                operation("resume", "Send traffic to the candidate again, as routed.", Reasoned, OrderDocument),
                 self.resume,
             ),
             Endpoint(
@@ -60,7 +60,7 @@ class Changes:
                 partial(self.order, Event.HOLD),
             ),
             Endpoint(
-                operation("continue", "Let a ramp go on that was held or paused.", Reasoned, OrderDocument),
+                operation("continue", "Continue a ramp that was held or paused.", Reasoned, OrderDocument),
                 partial(self.order, Event.CONTINUE),
             ),
             Endpoint(

@@ -150,7 +150,7 @@ class RecordsDocument(TypedDict):
 class ConfigDocument(TypedDict):
     """The configuration in force with what in it cannot be meant, and what is wrong with the last edit that is not.
 
-    `candidates_closed`: started with a file that was refused, so that no candidate gets traffic until it is mended.
+    `candidates_closed`: started with a file that was refused, so that no candidate receives traffic until it is fixed.
     """
 
     revision: str
