@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from gateway.priority import go_along
-from gateway.settings.gateway_settings import LogForm
+from gateway.settings.gateway import LogForm
+from gateway.system.scheduling import go_along
 
 INDENT: Final = "    "
 # Those that a terminal or a reader of lines acts on: C0 but for the line break, DEL, C1, and Unicode's own breaks and

@@ -1,4 +1,4 @@
-"""Releases in bad traffic, simulated by the rules of gateway/blame.py: what both versions fail on, and what one does.
+"""Releases in bad traffic, simulated by failure_attribution.py: what both versions fail on, and what one does.
 
 Every run has its own seed. Of all requests the bad ones hold what no version can take; `tight` ones leave the candidate
 a little more than stable's p99, so that either version is late now and then, by chance.
@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gateway.breaker import LASTING_NS, Breaker
-from gateway.release.evidence import FAILURE_RATIOS, alpha_of
+from gateway.control.guards.evidence import FAILURE_RATIOS, alpha_of
+from gateway.worker.models.breaker import LASTING_NS, Breaker
 from loadtests.simulation import ALPHA
 
 REQUESTS: Final = 100_000

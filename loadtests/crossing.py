@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from gateway.control.guards.comparisons import RATIOS
+from gateway.control.guards.evidence import alpha_of, log_combined, log_harm
 from gateway.records.segments import FEEDBACK, PREDICTIONS, segments
-from gateway.release.evidence import alpha_of, log_combined, log_harm
-from gateway.release.guards import RATIOS
 
 PPM: Final = 1_000_000
 FAILURES: Final = ("model_error", "invalid_output", "timeout")

@@ -28,7 +28,7 @@ import httpx
 import numpy as np
 import yaml
 
-from gateway.analysis.statistics import Rate
+from gateway.offline.statistics import Rate
 from loadtests import servers
 from loadtests.customers import MODELS, Customers, Images, Judged, classes, digits
 from loadtests.provenance import Provenance, traced

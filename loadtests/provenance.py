@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as parquet
 
+from gateway.backends.digest import digest_of
 from gateway.errors import ModelUnavailable
-from gateway.records.joined import records_in
+from gateway.offline.reader import records_in
 from gateway.records.segments import read
-from gateway.serving.digest import digest_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,18 +10,18 @@ from typing import Any, Final
 
 import numpy as np
 
-from gateway.metrics.window import Sample, Window
-from gateway.release.actions import Stop
-from gateway.release.controller import Controller, windows_s
-from gateway.release.drift import Drift
-from gateway.release.evidence import TOLERATED_RATIO, reached
-from gateway.release.guards import Guards
-from gateway.release.ledger import Ledger
-from gateway.release.observation import ClassCounts, FeedbackEvent, Observation
-from gateway.routing.split import BUCKETS
-from gateway.settings.guarding import GuardsSettings
-from gateway.settings.routing_settings import ReleaseSettings
-from gateway.shm.events import FailureEvent, Kind
+from gateway.control.guards.comparisons import Guards
+from gateway.control.guards.drift import Drift
+from gateway.control.guards.evidence import TOLERATED_RATIO, reached
+from gateway.control.guards.failure_counts import Ledger
+from gateway.control.guards.observation import ClassCounts, FeedbackEvent, Observation
+from gateway.control.guards.window import Sample, Window
+from gateway.control.release.actions import Stop
+from gateway.control.release.controller import Controller, windows_s
+from gateway.routing.buckets import BUCKETS
+from gateway.settings.guards import GuardsSettings
+from gateway.settings.routing import ReleaseSettings
+from gateway.shm.failure_events import FailureEvent, Kind
 from gateway.shm.tally import Tally
 
 ALPHA: Final = 0.01

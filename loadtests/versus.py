@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import comb
 from typing import Any
 
-from gateway.analysis.statistics import Rate
+from gateway.offline.statistics import Rate
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,19 +6,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from gateway.call import Call, Source
-from gateway.deployment import Deployment
+from gateway.backends.repository import Repository
 from gateway.errors import RequestError
-from gateway.pipeline import Gateway
 from gateway.protocol.decode import decode_request
-from gateway.recorder import Recorder
 from gateway.records.token import Signer
 from gateway.routing.attributes import Attributes
-from gateway.serving.repository import Repository
-from gateway.settings.gateway_settings import LimitsSettings
-from gateway.settings.routing_settings import RoutingSettings
-from gateway.shm.events import SIZE, FailureEvent, unpack_all
+from gateway.settings.gateway import LimitsSettings
+from gateway.settings.routing import RoutingSettings
+from gateway.shm.failure_events import SIZE, FailureEvent, unpack_all
 from gateway.shm.ring import Ring
+from gateway.worker.call import Call, Source
+from gateway.worker.models.catalog import Deployment
+from gateway.worker.pipeline import Gateway
+from gateway.worker.recorder import Recorder
 from loadtests import moody
 from loadtests.moody import Moods
 

@@ -1,10 +1,10 @@
 """A deployment as control would plan it where nothing is remembered."""
 
-from gateway.accepting import known
-from gateway.deployment import Deployment
-from gateway.release.resolve import resolve
-from gateway.serving.repository import Repository
-from gateway.settings.routing_settings import RoutingSettings
+from gateway.backends.repository import Repository
+from gateway.control.config.acceptance import known
+from gateway.control.config.resolve import resolve
+from gateway.settings.routing import RoutingSettings
+from gateway.worker.models.catalog import Deployment
 
 
 def served_by(repository: Repository, routing: RoutingSettings) -> Deployment:

@@ -12,13 +12,13 @@ import numpy as np
 import orjson
 import yaml
 
+from gateway.backends.repository import Repository
+from gateway.backends.version import LoadedVersion, load_version
 from gateway.protocol.classification import classify
 from gateway.protocol.decode import decode_raw, decode_request
 from gateway.protocol.encode import encode_response
+from gateway.protocol.tensors import InferRequest, InferResponse, Tensor
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, segment_path
-from gateway.serving.repository import Repository
-from gateway.serving.version import LoadedVersion, load_version
-from gateway.tensors import InferRequest, InferResponse, Tensor
 
 MODELS = Path(__file__).parents[1] / "models"
 NOON_NS = 1_795_003_200 * 1_000_000_000  # 2026-11-18T12:00:00Z

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 import httpx
 import pytest
 
-from gateway.cli import COMMANDS
+from gateway.cli.main import COMMANDS
 from tests.processes.flawed import until
 from tests.running import free_port
 

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from gateway.tensors import DATATYPES
-from tests.serving import onnx_models
-from tests.serving.onnx_models import FLOAT, INT64, STRING, save
+from gateway.protocol.tensors import DATATYPES
+from tests.backends import onnx_models
+from tests.backends.onnx_models import FLOAT, INT64, STRING, save
 
 KINDS = {
     name: getattr(TensorProto, proto)

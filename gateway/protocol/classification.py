@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.errors import InvalidRequest
-from gateway.tensors import Array, Tensor
+from gateway.protocol.tensors import Array, Tensor
 
 ANY: Final = 2**40
 FEW: Final = 10  # so many of the highest are found one after the other, which is quicker than to sort all

@@ -13,10 +13,10 @@ import numpy as np
 import orjson
 
 from gateway.errors import InvalidRequest
-from gateway.protocol.constants import parse
 from gateway.protocol.depth import LISTS, TENSOR, check_members
 from gateway.protocol.elements import datatype_of, from_base64, from_bytes, from_json, shaped, short
-from gateway.tensors import (
+from gateway.protocol.json_constants import parse
+from gateway.protocol.tensors import (
     DATATYPES,
     NO_PARAMETERS,
     Array,

@@ -19,7 +19,7 @@ import numpy as np
 import pybase64
 
 from gateway.errors import InvalidRequest
-from gateway.tensors import DATATYPES, Array, Datatype
+from gateway.protocol.tensors import DATATYPES, Array, Datatype
 
 MAX_RANK: Final = 32
 LONGEST_ECHO: Final = 60  # characters of a client's value in an error message

@@ -9,7 +9,7 @@ import orjson
 
 from gateway.errors import InvalidRequest
 from gateway.protocol.elements import to_bytes, to_json
-from gateway.tensors import Array, InferResponse, Parameters, Tensor
+from gateway.protocol.tensors import Array, InferResponse, Parameters, Tensor
 
 _NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 

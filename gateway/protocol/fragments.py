@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.protocol.elements import to_json
-from gateway.tensors import Array
+from gateway.protocol.tensors import Array
 
 PIECE: Final = 32_768  # elements written at once: about 2 ms
 _NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY

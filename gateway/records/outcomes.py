@@ -7,7 +7,7 @@ candidate that did well.
 from typing import Any, Final
 
 from gateway.errors import InvalidRequest
-from gateway.settings.model_settings import LARGEST_OUTCOME, FeedbackSettings
+from gateway.settings.model import LARGEST_OUTCOME, FeedbackSettings
 
 ANY_METRIC: Final = (-1e9, 1e9)
 BY_DEFAULT: Final = FeedbackSettings()  # of a model that is not served now, and so says nothing of it

@@ -7,7 +7,7 @@ from typing import Any, Final, get_args, get_origin
 
 from gateway.errors import Outcome
 from gateway.protocol.decode import decode_document, decode_outputs, decode_raw
-from gateway.tensors import InferRequest, Tensor, TensorSpec
+from gateway.protocol.tensors import InferRequest, Tensor, TensorSpec
 
 LARGEST: Final = 2**63 - 1  # integers of data sets
 RawInput = Callable[[int], TensorSpec]  # the one input that a raw body is for, by the model's version

@@ -6,11 +6,11 @@ Walks through the routes one by one as a person would, so it also checks what th
 from dataclasses import dataclass, replace
 
 from gateway.routing.attributes import Attributes, accessor, conditions, spelled
+from gateway.routing.buckets import BUCKETS, bucket_of
 from gateway.routing.matchers import compiled, described
 from gateway.routing.release import DEFAULT_ROUTE, Decision, Release, Variant
-from gateway.routing.split import BUCKETS, bucket_of
 from gateway.settings.matching import MatchSettings
-from gateway.settings.routing_settings import RouteSettings
+from gateway.settings.routing import RouteSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from enum import StrEnum
 from typing import Final
 
 from gateway.routing.attributes import Accessor, Attributes, accessor, conditions
-from gateway.routing.rules import NO_MATCH, Rules
-from gateway.routing.split import BUCKETS, bucket_of
-from gateway.settings.routing_settings import ReleaseSettings, RouteSettings, SplitSettings
+from gateway.routing.buckets import BUCKETS, bucket_of
+from gateway.routing.match_index import NO_MATCH, Rules
+from gateway.settings.routing import ReleaseSettings, RouteSettings, SplitSettings
 
 DEFAULT_ROUTE: Final = "default"
 PINNED_ROUTE: Final = "pinned"

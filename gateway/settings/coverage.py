@@ -10,7 +10,7 @@ from typing import Final
 import re2
 
 from gateway.settings.matching import MatcherSettings, MatchSettings
-from gateway.settings.routing_settings import RouteSettings
+from gateway.settings.routing import RouteSettings
 
 Asked = Mapping[str, MatcherSettings]  # the conditions of one item, by where they stand: `customer`, `headers.x-region`
 Named = Mapping[str, frozenset[str] | None]  # the values of those that name theirs one by one

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from typing import Final
 
 from gateway.errors import SettingsError
-from gateway.settings.gateway_settings import ServerSettings
+from gateway.settings.gateway import ServerSettings
 
 PACKAGES: Final = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 

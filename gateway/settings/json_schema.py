@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from gateway.settings.base import Settings
-from gateway.settings.gateway_settings import GatewaySettings
-from gateway.settings.model_settings import ModelSettings
-from gateway.settings.routing_settings import RoutingSettings
+from gateway.settings.gateway import GatewaySettings
+from gateway.settings.model import ModelSettings
+from gateway.settings.routing import RoutingSettings
 
 SCHEMAS: Final[Mapping[str, type[Settings]]] = {
     "gateway.schema.json": GatewaySettings,

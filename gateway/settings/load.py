@@ -8,10 +8,10 @@ from pydantic import ValidationError
 from gateway.errors import SettingsError
 from gateway.settings.base import Settings
 from gateway.settings.document import document
-from gateway.settings.gateway_settings import GatewaySettings
-from gateway.settings.mistakes import problems_of
-from gateway.settings.model_settings import ModelSettings
-from gateway.settings.routing_settings import RoutingSettings
+from gateway.settings.gateway import GatewaySettings
+from gateway.settings.model import ModelSettings
+from gateway.settings.problems import problems_of
+from gateway.settings.routing import RoutingSettings
 
 S = TypeVar("S", bound=Settings)
 

@@ -9,12 +9,12 @@ import yaml
 from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
-from gateway.settings import guarding, model_settings, providers, units
+from gateway.settings import guards, model, providers, units
 from gateway.settings.base import Settings
-from gateway.settings.gateway_settings import GatewaySettings
+from gateway.settings.gateway import GatewaySettings
 from gateway.settings.matching import MatcherSettings
-from gateway.settings.model_settings import ModelSettings
-from gateway.settings.routing_settings import RoutingSettings
+from gateway.settings.model import ModelSettings
+from gateway.settings.routing import RoutingSettings
 
 FILES: Final[Mapping[str, type[Settings]]] = {
     "config/gateway.yaml: the server": GatewaySettings,
@@ -40,13 +40,13 @@ WORDS: Final[Mapping[Any, str]] = {
     units.parse_ppm: "percentage",
     units.parse_share: "percentage",
     units.parse_rate: "rate",
-    guarding.parse_level: "level",
+    guards.parse_level: "level",
     units.parse_text: "text",
     units.parse_whole: "number",
     units.parse_number: "number",
     units.parse_name: "name",
     units.parse_version: "version",
-    model_settings.parse_off: "`off`",
+    model.parse_off: "`off`",
     providers.parse_provider: "name or mapping",
 }
 PLAIN: Final[Mapping[Any, str]] = {str: "text", int: "number", float: "number"}
@@ -57,8 +57,8 @@ _SIZES: Final = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 def reference() -> str:
     """The whole text, in Markdown."""
     metrics = {
-        "of_a_version": ", ".join(f"`{name}`" for name in guarding.OF_A_VERSION),
-        "of_the_gateway": " and ".join(f"`{name}`" for name in guarding.METRICS if name.startswith("gateway.")),
+        "of_a_version": ", ".join(f"`{name}`" for name in guards.OF_A_VERSION),
+        "of_the_gateway": " and ".join(f"`{name}`" for name in guards.METRICS if name.startswith("gateway.")),
     }
     tables = [_table(title, rows(settings)) for title, settings in FILES.items()]
     return "\n".join([INTRODUCTION.format(**metrics), *tables, _table("A matcher", rows(MatcherSettings))])
@@ -99,7 +99,7 @@ def _type(annotation: Any, metadata: Any = ()) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_type(argument) for argument in arguments if argument is not type(None))
     if origin is Literal:
-        return "metric" if arguments == guarding.METRICS else ", ".join(f"`{value}`" for value in arguments)
+        return "metric" if arguments == guards.METRICS else ", ".join(f"`{value}`" for value in arguments)
     if origin in (tuple, frozenset):
         return "list" if list(_inside(arguments[0])) else f"list of {_type(arguments[0])}"
     if origin is dict:

@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.errors import SettingsError
 from gateway.settings.load import parse
-from gateway.settings.routing_settings import RoutingSettings
+from gateway.settings.routing import RoutingSettings
 
 LARGEST: Final = 8 << 20  # a MiB takes control's thread half a second to read, three where it is nothing but patterns
 _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)

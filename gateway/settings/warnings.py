@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from gateway.settings.coverage import asked, fits_none, matches_all, too_late
-from gateway.settings.guarding import ConditionSettings, GuardsSettings, LimitSettings
-from gateway.settings.routing_settings import ReleaseSettings, RouteSettings, RoutingSettings
+from gateway.settings.guards import ConditionSettings, GuardsSettings, LimitSettings
+from gateway.settings.routing import ReleaseSettings, RouteSettings, RoutingSettings
 from gateway.settings.units import PPM
 
 SHARES: Final = frozenset(("error_rate", "accuracy"))  # between 0 and 1, whatever happens

@@ -32,7 +32,7 @@ from gateway.shm.segment import is_held, memory_folder
 from gateway.shm.switchboard import Switchboard
 
 ID_BYTES: Final = 16
-log: Final = logging.getLogger("gateway.records")
+log: Final = logging.getLogger("gateway.shm")
 
 
 class Claim:

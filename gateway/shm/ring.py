@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from gateway.errors import SettingsError
-from gateway.shm.process import born
+from gateway.shm.process_identity import born
 from gateway.shm.segment import HEADER_WORDS, WORD, Segment
 
 HEAD: Final = 0

@@ -12,7 +12,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.errors import InvalidRequest, RequestError, Unimplemented, VersionUnsupported
-from gateway.web.errors import error_message, message_bytes
+from gateway.web.responses import error_message, message_bytes
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 VERSIONS: Final = ("1.1", "1.0")

@@ -10,9 +10,9 @@ from typing import Final
 import uvicorn
 from uvicorn.server import ServerState
 
-from gateway.descriptors import SPARE, Reserve, may_open
-from gateway.web.crowd import make_room
-from gateway.web.leaving import LEAVES_WITHIN, STEP_S, Leaving
+from gateway.system.descriptors import SPARE, Reserve, may_open
+from gateway.web.connection_limit import make_room
+from gateway.web.draining import LEAVES_WITHIN, STEP_S, Leaving
 
 SILENT_S: Final = 10.0  # between two complaints of the same need
 log: Final = logging.getLogger("gateway.web")

@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from gateway.identity.keyfile import add_key
-from gateway.identity.keyring import Keyring
-from gateway.identity.rates import Rates, new_book, rates_of
+from gateway.auth.keyfile import add_key
+from gateway.auth.keyring import Keyring
+from gateway.auth.rate_limit import Rates, new_book, rates_of
 from gateway.routing.attributes import Attributes
-from gateway.settings.gateway_settings import RateSettings
+from gateway.settings.gateway import RateSettings
 from gateway.settings.keys import Scope
 from gateway.shm.scoreboard import HEAD
-from gateway.web.access import Access
+from gateway.worker.http.access import Access
 from loadtests.report import Line, report
 
 AUTH_LIMIT_US = 3.0

@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.routing.attributes import Attributes
 from gateway.routing.release import Release
-from gateway.settings.routing_settings import ReleaseSettings
+from gateway.settings.routing import ReleaseSettings
 from loadtests.report import Line, report
 
 LIMIT_US = 3.0

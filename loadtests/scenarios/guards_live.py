@@ -8,8 +8,8 @@ from typing import Any, Final
 import httpx
 from rich.progress import track
 
+from gateway.control.release.audit import recomputed
 from gateway.records.segments import PREDICTIONS
-from gateway.release.account import recomputed
 from loadtests import judged, servers
 from loadtests.client import Client
 from loadtests.crossing import Record, Watched, crossed_ns, decided_ns, is_candidates, last_candidate_ns, lines

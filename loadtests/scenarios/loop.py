@@ -9,7 +9,7 @@ from matplotlib import pyplot
 from rich.console import Console
 from rich.table import Table
 
-from gateway.analysis.statistics import Rate, percent
+from gateway.offline.statistics import Rate, percent
 from loadtests.loop import GUARDS, Closed, Plan, Step, close
 from loadtests.report import RESULTS, write
 from loadtests.versus import Against, HeldOut

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from gateway.priority import CONTROL
+from gateway.system.scheduling import CONTROL
 from loadtests import models, servers
 from loadtests.client import Client, Seen, request
 from loadtests.report import write

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from gateway.tensors import DATATYPES
+from gateway.protocol.tensors import DATATYPES
 from tests.conformance.test_pitfalls import LENGTH, infer, tensor
 from tests.running import GatewayProcess
 

@@ -10,8 +10,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from gateway.serving.scratch import Trial, try_versions
-from gateway.tensors import Array
+from gateway.backends.trial import Trial, try_versions
+from gateway.protocol.tensors import Array
 from tests.running import GatewayProcess
 
 CLIENTS = 64

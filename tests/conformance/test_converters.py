@@ -9,9 +9,9 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.backends.labelling import FLOAT, WEIGHTS, X, forest, model, node
+from tests.backends.onnx_models import place
 from tests.running import GatewayProcess
-from tests.serving.labelling import FLOAT, WEIGHTS, X, forest, model, node
-from tests.serving.onnx_models import place
 
 CANARY: Any = {"stable": 1, "candidate": 2, "split": {"routes": [{"name": "all", "weight": 100}]}}
 Y: Any = {"y": (FLOAT, ["n", 5])}

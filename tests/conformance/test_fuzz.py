@@ -8,7 +8,7 @@ import httpx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.tensors import DATATYPES
+from gateway.protocol.tensors import DATATYPES
 from tests.running import GatewayProcess
 
 ODD = st.one_of(

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from gateway import __version__
-from gateway.tensors import DATATYPES, Array
+from gateway.protocol.tensors import DATATYPES, Array
 from tests.running import GatewayProcess
 
 with warnings.catch_warnings():

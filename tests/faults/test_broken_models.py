@@ -14,11 +14,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests import zoo
+from tests.backends import onnx_models
+from tests.backends.onnx_models import FLOAT, save
 from tests.faults.test_overload import until
 from tests.running import GatewayProcess
-from tests.serving import onnx_models
-from tests.serving.onnx_models import FLOAT, save
-from tests.web.test_connection import row
+from tests.worker.http.test_connection import row
 
 pytestmark = pytest.mark.slow
 

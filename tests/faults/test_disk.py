@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.records.journal import LITTLE
+from gateway.control.record_writer.writer import LITTLE
 from loadtests.client import Client
 from loadtests.recorded import Told
 from tests.processes.flawed import body, gateway, metric, requests, until

@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.backends.onnx_models import FLOAT, doubling, helper, place, save
 from tests.processes.flawed import workers
 from tests.running import GatewayProcess
-from tests.serving.onnx_models import FLOAT, doubling, helper, place, save
-from tests.web.test_connection import Wire, doubled, post
+from tests.worker.http.test_connection import Wire, doubled, post
 
 MIB = 2**20
 WIDTH = 1000

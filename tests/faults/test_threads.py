@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.backends import onnx_models
 from tests.processes.flawed import kill, metric, until, workers
 from tests.running import GatewayProcess
-from tests.serving import onnx_models
-from tests.web.test_connection import LONG
+from tests.worker.http.test_connection import LONG
 
 pytestmark = pytest.mark.slow
 

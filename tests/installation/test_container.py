@@ -5,7 +5,7 @@ import shlex
 import tomllib
 from pathlib import Path
 
-from gateway.settings.gateway_settings import GatewaySettings
+from gateway.settings.gateway import GatewaySettings
 from gateway.settings.load import parse
 
 ROOT = Path(__file__).parents[2]

@@ -8,9 +8,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from gateway.settings.gateway_settings import GatewaySettings
+from gateway.settings.gateway import GatewaySettings
 from gateway.settings.load import parse
-from gateway.settings.routing_settings import RoutingSettings
+from gateway.settings.routing import RoutingSettings
 from gateway.settings.units import parse_bytes
 from tests.installation.manifests import KUBERNETES, rendered
 

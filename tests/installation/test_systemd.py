@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings.gateway_settings import GatewaySettings
+from gateway.settings.gateway import GatewaySettings
 from gateway.settings.load import parse
 
 FOLDER = Path(__file__).parents[2] / "config" / "systemd"

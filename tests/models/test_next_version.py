@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.dataset.export import Meters, Source, export
-from gateway.records.joined import Query, records_in
-from gateway.serving.repository import Repository
-from gateway.serving.version import load_version
+from gateway.backends.repository import Repository
+from gateway.backends.version import load_version
+from gateway.offline.dataset.export import Meters, Source, export
+from gateway.offline.reader import Query, records_in
 from tests.recording import MODELS, Recording, data, json_request, loaded
 
 pytestmark = pytest.mark.slow

@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.member import Member
-from gateway.orders import Granted, Plan
-from gateway.priority import BEHIND, _may_come_back
-from gateway.settings.routing_settings import RoutingSettings
+from gateway.control.pool.worker_handle import Member
+from gateway.messages import Granted, Plan
+from gateway.settings.routing import RoutingSettings
+from gateway.system.scheduling import BEHIND, _may_come_back
 from loadtests.client import Client, Seen
 from tests.processes.flawed import PATIENCE_S, gateway, kill, metric, order, requests, until, workers
 from tests.running import GatewayProcess

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.backends import onnx_models, stretching
 from tests.running import GatewayProcess
-from tests.serving import onnx_models, stretching
-from tests.web.test_connection import Wire, get, post, row
+from tests.worker.http.test_connection import Wire, get, post, row
 
 PATIENCE_US = 100_000
 PATIENCE_S = PATIENCE_US / 1e6

@@ -12,10 +12,10 @@ import pytest
 
 from gateway.shm.segment import memory_folder
 from gateway.shm.switchboard import FIXED, Switchboard
+from tests.backends import onnx_models
 from tests.processes.flawed import body, gateway, metric, order, release, until, workers
 from tests.running import GatewayProcess
-from tests.serving import onnx_models
-from tests.web.test_connection import LONG, Wire, post, turns
+from tests.worker.http.test_connection import LONG, Wire, post, turns
 
 pytestmark = pytest.mark.slow
 

@@ -13,17 +13,17 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from gateway.cli import main
+from gateway.cli.main import main
+from gateway.control.release.audit import recomputed
 from gateway.records.segments import PREDICTIONS
-from gateway.release.account import recomputed
 from loadtests import judged
 from loadtests.client import Client, Seen, request
 from loadtests.crossing import decided_ns, is_candidates, lines
 from loadtests.judged import NAME, SOUND, Rates
 from loadtests.judging import Judge, judged_until
+from tests.backends.onnx_models import looping, place
 from tests.processes.flawed import until
 from tests.running import GatewayProcess
-from tests.serving.onnx_models import looping, place
 
 PATIENCE_S = 20.0
 EVERYONE = {"name": "everyone", "weight": 20}

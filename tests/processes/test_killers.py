@@ -4,9 +4,9 @@ from pathlib import Path
 
 import httpx
 
+from tests.backends.onnx_models import crashing, needs_trap, place
 from tests.processes.flawed import body, gateway, until, workers
 from tests.processes.test_reload import config, edit, routing, shares
-from tests.serving.onnx_models import crashing, needs_trap, place
 
 pytestmark = needs_trap
 

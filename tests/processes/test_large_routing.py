@@ -13,7 +13,7 @@ import httpx
 import pytest
 import yaml
 
-from gateway.serving.measured import STOOD_STILL_NS
+from gateway.backends.shared_measurements import STOOD_STILL_NS
 from gateway.shm.claim import memory_path
 from gateway.shm.owner import measured_path
 from loadtests import models

@@ -15,9 +15,9 @@ import httpx
 import pytest
 import yaml
 
+from tests.backends.onnx_models import place, scaling
 from tests.processes.flawed import kill, metric, order, until
 from tests.running import GatewayProcess
-from tests.serving.onnx_models import place, scaling
 
 SPLIT = {"stickiness": "customer", "salt": "a-salt", "routes": [{"name": "all", "weight": 100}]}
 ENTRY = {"stable": 1, "candidate": 2, "split": SPLIT}

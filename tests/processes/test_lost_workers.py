@@ -16,11 +16,11 @@ import httpx
 import pytest
 import yaml
 
+from tests.backends.onnx_models import crashing, doubling, endless, looping, needs_trap, place, trapping
 from tests.processes.flawed import ROUTING, body, command_of, gateway, kill, metric, release, until, workers
 from tests.processes.test_reload import config, edit, in_force, routing, scratch, shares
 from tests.running import GatewayProcess
-from tests.serving.onnx_models import crashing, doubling, endless, looping, needs_trap, place, trapping
-from tests.web.test_connection import row
+from tests.worker.http.test_connection import row
 
 pytestmark = pytest.mark.slow
 STABLE = {"models": {"flawed": {"stable": 1}}}
@@ -219,11 +219,11 @@ def test_a_trial_ends_with_the_gateway_that_is_killed(tmp_path: Path) -> None:
         place(tmp_path / "models", "flawed", 3, endless)
         edit(running, routing(candidate=3))
         until(lambda: scratch(running), "the trial")
-        (trial,) = [pid for pid in children(running.pid) if "gateway.serving.trial_child" in command_of(pid)]
+        (trial,) = [pid for pid in children(running.pid) if "gateway.backends.trial_child" in command_of(pid)]
         kill(running.pid)
         assert running.process is not None
         running.process.wait()
-        until(lambda: "gateway.serving.trial_child" not in command_of(trial), "its end")
+        until(lambda: "gateway.backends.trial_child" not in command_of(trial), "its end")
         (tmp_path / "routing.yaml").write_text(yaml.safe_dump(ROUTING))
         with running:  # on the same state
             until(lambda: asked(running) == 200, "an answer, once the workers that were left alone have gone")

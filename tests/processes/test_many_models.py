@@ -12,9 +12,9 @@ from gateway.shm.claim import memory_path
 from gateway.shm.segment import WORD
 from gateway.shm.tally import BLOCK
 from tests import running as running_module
+from tests.backends import onnx_models
 from tests.processes.flawed import metric, until
 from tests.running import GatewayProcess
-from tests.serving import onnx_models
 
 MODELS = 300
 EXCHANGES = 30

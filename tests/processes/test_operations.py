@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.control.api.test_commands import ROUTING, file_of
 from tests.processes.flawed import gateway, release, until
 from tests.processes.test_commands import command
 from tests.running import GatewayProcess
-from tests.web.test_changes import ROUTING, file_of
 
 pytestmark = pytest.mark.slow
 

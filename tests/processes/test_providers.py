@@ -7,9 +7,9 @@ import httpx
 import onnxruntime
 import pytest
 
+from tests.backends import onnx_models
 from tests.processes.test_commands import command
 from tests.running import GatewayProcess
-from tests.serving import onnx_models
 
 ABSENT = next(name for name in onnxruntime.get_all_providers() if name not in onnxruntime.get_available_providers())
 CPU = "CPUExecutionProvider"

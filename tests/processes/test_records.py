@@ -16,18 +16,18 @@ import httpx
 import numpy as np
 import pytest
 
-from gateway.records.journal import WAIT_S
+from gateway.control.record_writer.writer import WAIT_S
 from gateway.shm.claim import memory_path
 from gateway.shm.owner import files_of
 from loadtests.client import Client
 from loadtests.recorded import Told
 from tests import zoo
+from tests.backends import onnx_models
+from tests.backends.onnx_models import place
 from tests.processes.flawed import body, gateway, kill, metric, requests, until, workers
 from tests.processes.recorded import assert_all_are_recorded_once, feedback, records
 from tests.processes.test_death import gateway_again, healthy
 from tests.running import GatewayProcess
-from tests.serving import onnx_models
-from tests.serving.onnx_models import place
 
 pytestmark = pytest.mark.slow
 

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from loadtests.client import Client, Seen
+from tests.backends.onnx_models import looping
 from tests.processes.flawed import gateway, kill, requests, until, workers
 from tests.running import GatewayProcess
-from tests.serving.onnx_models import looping
 from tests.zoo import garbage
 
 EDITS = 30
@@ -146,7 +146,7 @@ def test_a_worker_that_comes_while_the_others_load_is_replaced_by_one_in_step(tm
 def scratch(running: GatewayProcess) -> bool:
     children = Path(f"/proc/{running.pid}/task").glob("*/children")
     pids = [pid for file in children for pid in file.read_text().split()]
-    return any(b"gateway.serving.trial_child" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids)
+    return any(b"gateway.backends.trial_child" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids)
 
 
 def broken_forms(good: str, generator: random.Random) -> list[str]:

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.records.trips import FOLDER
 from gateway.shm.claim import memory_path
 from gateway.shm.segment import memory_folder
-from gateway.tripped import FOLDER
 from loadtests.client import Client, Seen
 from tests.processes.flawed import gateway, kill, order, release, requests, until, workers
 from tests.processes.test_death import gateway_again

@@ -8,10 +8,10 @@ import httpx
 import pytest
 import tritonclient.http
 
+from tests.backends.onnx_models import doubling
+from tests.cli.test_main import gateway
 from tests.processes.flawed import until
 from tests.running import GatewayProcess
-from tests.serving.onnx_models import doubling
-from tests.test_cli import gateway
 
 LATE = "models.m.split.routes[0]: 'any' matches every request, so those after it never do: 'pilot'; put 'any' last"
 ODD = {

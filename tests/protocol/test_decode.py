@@ -10,7 +10,7 @@ import pytest
 
 from gateway.errors import InvalidRequest
 from gateway.protocol.decode import decode_raw, decode_request
-from gateway.tensors import DATATYPES, TensorSpec
+from gateway.protocol.tensors import DATATYPES, TensorSpec
 
 
 def body(**changes: Any) -> bytes:

@@ -11,7 +11,7 @@ from gateway.errors import InvalidRequest
 from gateway.protocol.classification import classify
 from gateway.protocol.decode import decode_document, decode_request
 from gateway.protocol.depth import DEEPEST
-from gateway.tensors import Tensor
+from gateway.protocol.tensors import Tensor
 
 X: dict[str, Any] = {"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}
 BINARY: dict[str, Any] = {"name": "x", "shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": 4}}

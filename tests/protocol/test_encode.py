@@ -14,7 +14,7 @@ from gateway.errors import InvalidRequest
 from gateway.protocol.classification import classify
 from gateway.protocol.decode import decode_request
 from gateway.protocol.encode import encode_response
-from gateway.tensors import DATATYPES, Array, InferResponse, Tensor
+from gateway.protocol.tensors import DATATYPES, Array, InferResponse, Tensor
 
 
 def response(*tensors: Tensor, binary: frozenset[str] = frozenset()) -> InferResponse:

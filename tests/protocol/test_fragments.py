@@ -10,7 +10,7 @@ from gateway.protocol import fragments
 from gateway.protocol.decode import decode_outputs
 from gateway.protocol.encode import encode_json, encode_response, parted
 from gateway.protocol.fragments import outputs_json
-from gateway.tensors import InferResponse, Tensor
+from gateway.protocol.tensors import InferResponse, Tensor
 
 ODD: Any = np.array([0.1, np.nan, np.inf, -np.inf, -0.0, 1e-30, 3.0])
 TENSORS = {

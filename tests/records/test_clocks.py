@@ -7,13 +7,13 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gateway.control.record_writer.writer import Journal
+from gateway.offline.feedback_store import folded
 from gateway.records import token_keys as keys
-from gateway.records.feedback import folded
-from gateway.records.journal import Journal
 from gateway.records.period import Period
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, read, segment_path, snapshot
 from gateway.records.token_keys import ROTATE_AFTER_S, token_keys
-from gateway.settings.gateway_settings import RecordsSettings
+from gateway.settings.gateway import RecordsSettings
 from tests.recording import NOON_NS
 
 MINUTE_NS = 60 * 1_000_000_000

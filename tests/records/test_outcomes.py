@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from gateway.control.record_writer.feedback_stats import Ledger
 from gateway.errors import InvalidRequest, SettingsError
 from gateway.records import outcomes
-from gateway.records.ledger import Ledger
 from gateway.records.segments import FEEDBACK, segment_path
 from gateway.settings.load import parse
-from gateway.settings.model_settings import FeedbackSettings, ModelSettings
-from tests.records.test_ledger import credit, ledger, prediction, said
+from gateway.settings.model import FeedbackSettings, ModelSettings
+from tests.control.record_writer.test_feedback_stats import credit, ledger, prediction, said
 
 __all__ = ["ledger"]
 DECLARED = FeedbackSettings(reward=(0, 1), metrics={"revenue": (0, 500)})

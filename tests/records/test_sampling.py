@@ -4,7 +4,7 @@ from math import sqrt
 
 import orjson
 
-from gateway.records.entry import line_of
+from gateway.records.line import line_of
 from gateway.records.sampling import SHARES, sampled_lines, share_of
 from gateway.records.token import Signer, names_of, nonces
 from gateway.routing.release import Decision, Variant

@@ -7,7 +7,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from gateway.routing.attributes import Attributes
 from gateway.routing.release import Release
-from gateway.settings.routing_settings import ReleaseSettings
+from gateway.settings.routing import ReleaseSettings
 
 THOUSAND_ROUTES: list[dict[str, Any]] = [
     {"name": f"r{index}", "match": [match], "weight": 50}

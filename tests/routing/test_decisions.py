@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.routing.attributes import Attributes
 from gateway.routing.explanation import explain
 from gateway.routing.release import Release
-from gateway.settings.routing_settings import ReleaseSettings
+from gateway.settings.routing import ReleaseSettings
 
 CASES = yaml.safe_load((Path(__file__).parent / "decisions.yaml").read_text())
 REQUESTS = [(case, request) for case in CASES for request in case["requests"]]

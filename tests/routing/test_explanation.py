@@ -5,7 +5,7 @@ from typing import Any
 from gateway.routing.attributes import Attributes
 from gateway.routing.explanation import explain
 from gateway.routing.release import Release
-from gateway.settings.routing_settings import ReleaseSettings
+from gateway.settings.routing import ReleaseSettings
 
 ROUTES: list[dict[str, Any]] = [
     {"name": "pilot", "match": [{"customer": {"in": ["acme", "globex"]}}], "weight": 100},

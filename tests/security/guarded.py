@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from gateway.identity.keyfile import add_key
+from gateway.auth.keyfile import add_key
 from gateway.settings.keys import Scope
 from loadtests import models
 from tests.running import GatewayProcess

@@ -8,11 +8,11 @@ import httpx
 import pytest
 
 from gateway.errors import Forbidden
-from gateway.web.access import Access
+from gateway.worker.http.access import Access
+from tests.cli.test_main import gateway as command
 from tests.processes.flawed import gateway, release
 from tests.running import GatewayProcess, free_port
 from tests.security.guarded import Guarded, bearer, guarded
-from tests.test_cli import gateway as command
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.commands.asking import KEY
+from gateway.cli.asking import KEY
 from tests.processes.flawed import until
 from tests.security.guarded import INFER, Guarded, bearer, document
 

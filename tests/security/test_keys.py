@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.identity.keyfile import add_key, revoke_key
+from gateway.auth.keyfile import add_key, revoke_key
+from gateway.control.api.event_stream import KEY_ENDED
 from gateway.settings.keys import Scope
-from gateway.web.control.events import KEY_ENDED
 from tests.processes.flawed import metric, until
 from tests.security.guarded import CALLERS, EXPIRED, INFER, Guarded, bearer, document
 

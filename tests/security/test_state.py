@@ -3,8 +3,8 @@
 import stat
 from pathlib import Path
 
+from tests.backends import onnx_models
 from tests.running import GatewayProcess
-from tests.serving import onnx_models
 
 
 def test_a_state_folder_that_the_gateway_makes_is_its_users_alone(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import httpx
 import pytest
 import trustme
 
+from tests.cli.test_main import gateway as command
 from tests.processes.flawed import body, gateway, until
 from tests.running import GatewayProcess
-from tests.test_cli import gateway as command
 
 pytestmark = pytest.mark.slow
 

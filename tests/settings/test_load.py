@@ -7,10 +7,10 @@ import pytest
 
 from gateway.errors import SettingsError
 from gateway.settings.base import Settings
-from gateway.settings.gateway_settings import GatewaySettings
+from gateway.settings.gateway import GatewaySettings
 from gateway.settings.load import load_gateway, load_model, load_routing, parse
-from gateway.settings.model_settings import ModelSettings
-from gateway.settings.routing_settings import RoutingSettings
+from gateway.settings.model import ModelSettings
+from gateway.settings.routing import RoutingSettings
 
 # The whole of each file as the design names it: all of it must parse.
 WHOLE_GATEWAY = """

@@ -7,12 +7,12 @@ import pytest
 from gateway.errors import SettingsError
 from gateway.routing.matchers import compiled
 from gateway.settings.base import Settings
-from gateway.settings.gateway_settings import GatewaySettings
+from gateway.settings.gateway import GatewaySettings
 from gateway.settings.keys import KeysSettings
 from gateway.settings.load import parse
 from gateway.settings.matching import MatchSettings, text_of
-from gateway.settings.model_settings import ModelSettings
-from gateway.settings.routing_settings import RoutingSettings
+from gateway.settings.model import ModelSettings
+from gateway.settings.routing import RoutingSettings
 
 HUGE = "1" * 5000
 NUMBERS = ["0", "5", "2024", "10.5", "0.1", "1e1", ".5", "1.", "1.10", "1.0e+1", "+5"]

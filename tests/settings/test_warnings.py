@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.settings.load import load_routing, parse
-from gateway.settings.routing_settings import RoutingSettings
+from gateway.settings.routing import RoutingSettings
 from gateway.settings.warnings import MOST_COMPARED, routing_warnings
 from gateway.shm.tally import UNSTRATIFIED
 from tests.settings.test_load import WHOLE_ROUTING

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.errors import SettingsError
-from gateway.shm.process import UNKNOWN, born
+from gateway.shm.process_identity import UNKNOWN, born
 from gateway.shm.ring import OWNER_BORN, OWNER_PID, Drain, Ring
 from gateway.shm.segment import memory_folder
 

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import SettingsError
-from gateway.instruments import SharedInstruments
 from gateway.shm import slots as slots_module
 from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.segment import WORD
 from gateway.shm.slots import BEFORE, EARLIER, GONE_SHOWN, Key, Slots, VersionSlots
 from gateway.shm.switchboard import RELEASES, Switch, Switchboard
 from gateway.shm.tally import BLOCK, TRIPS, Tally
+from gateway.worker.models.shared_state import SharedInstruments
 
 WORKERS = 2
 DEAD_AFTER_NS = 10**18

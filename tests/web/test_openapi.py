@@ -17,17 +17,17 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from gateway.web import described
-from gateway.web.feedback import Feedback
-from gateway.web.metadata import Metadata
-from gateway.web.repository import RepositoryApi
+from gateway.worker.http import openapi_document
+from gateway.worker.http.feedback import Feedback
+from gateway.worker.http.metadata import Metadata
+from gateway.worker.http.model_repository import RepositoryApi
 from tests.running import GatewayProcess
 from tests.security.guarded import Guarded, bearer, guarded
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = 16
 CHECKS = [checks.not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-STREAMS = "/api/events"  # never ends by itself: tests/web/test_events.py reads it
+STREAMS = "/api/events"  # never ends by itself: tests/control/api/test_event_stream.py reads it
 THERE = st.sampled_from(["digits", "tickets", "tumor", None])  # None: whatever schemathesis thinks of
 
 
@@ -102,10 +102,10 @@ def answers(
 def test_every_route_of_the_data_plane_is_described() -> None:
     metadata, repository = Metadata(None), RepositoryApi(None, None, 0)  # type: ignore[arg-type]
     feedback = Feedback(None, 0)  # type: ignore[arg-type]
-    routes = [*metadata.routes(), *feedback.routes(), *repository.routes(), *described.routes()]
+    routes = [*metadata.routes(), *feedback.routes(), *repository.routes(), *openapi_document.routes()]
     served = {(method, route.path) for route in routes for method in (route.methods or ()) if method != "HEAD"}
     infer = {("POST", f"/v2/models/{{model}}{pin}/infer") for pin in ("", "/versions/{version}")}
-    document = described.described()
+    document = openapi_document.described()
     assert {(method.upper(), path) for path, item in document["paths"].items() for method in item} == served | infer
 
 

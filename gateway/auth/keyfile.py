@@ -1,0 +1,113 @@
+"""Changes of the file of keys: add one, revoke one. A reader meets the old file or the new one, never half of one."""
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from gateway.auth.key import digest_of, new_key
+from gateway.errors import NotFound, SettingsError
+from gateway.settings.keys import KeySettings, KeysSettings, Scope, load_keys
+from gateway.settings.scalars import read
+
+_PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+HEADING: Final = "# API keys of the gateway, by hash only. Written by `gateway keys`; read again within a second.\n"
+
+
+def add_key(
+    path: Path, customer: str, scopes: tuple[Scope, ...], now: datetime, lifetime_s: float | None
+) -> tuple[str, KeySettings]:
+    """Make a key and add it to the file, which is begun where there is none: the key, and its entry."""
+    key = new_key()
+    entry = KeySettings(
+        id=secrets.token_hex(4),
+        sha256=digest_of(key.encode()).hex(),
+        customer=customer,
+        scopes=scopes,
+        created=now,
+        expires=None if lifetime_s is None else now + timedelta(seconds=lifetime_s),
+    )
+    with _alone(path):
+        before = load_keys(path).keys if path.exists() else ()
+        _write(path, KeysSettings(keys=(*before, entry)))
+    return key, entry
+
+
+def revoke_key(path: Path, key_id: str) -> KeySettings:
+    """Take a key out of the file: its entry as it was. Raises NotFound."""
+    with _alone(path):
+        keys = load_keys(path).keys
+        revoked = next((key for key in keys if key.id == key_id), None)
+        if revoked is None:
+            raise NotFound(f"there is no key '{key_id}' in {path}; `gateway keys list` lists them")
+        _write(path, KeysSettings(keys=tuple(key for key in keys if key is not revoked)))
+    return revoked
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text but plain words: what YAML, in one version or another, takes for a number would be another."""
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    plain = _PLAIN.fullmatch(text) is not None and read(text) == text
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _quoted)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One change at a time. The folder is locked, since the file itself is replaced."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        raise SettingsError(str(path), [f"its folder cannot be used: {error.strerror}"]) from None
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _write(path: Path, keys: KeysSettings) -> None:
+    target = path.resolve()  # a link stays a link
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            _belong_as_before(file.fileno(), target)
+            file.write(HEADING + yaml.dump(_document(keys), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(target)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise SettingsError(str(path), [f"cannot be written: {error.strerror}"]) from None
+
+
+def _belong_as_before(file: int, target: Path) -> None:
+    """Who could read the file still can: root may change what a gateway reads that runs as another user.
+
+    Else that gateway would keep to what it has read before, and a revoked key would stay valid.
+    """
+    if target.exists():
+        before, new = target.stat(), os.fstat(file)
+        if (before.st_uid, before.st_gid) != (new.st_uid, new.st_gid):
+            os.fchown(file, before.st_uid, before.st_gid)
+        os.fchmod(file, stat.S_IMODE(before.st_mode))
+    elif os.geteuid() == 0:
+        folder = target.parent.stat()
+        os.fchown(file, folder.st_uid, folder.st_gid)
+
+
+def _document(keys: KeysSettings) -> Any:
+    return keys.model_dump(mode="json", exclude_none=True)

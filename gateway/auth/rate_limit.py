@@ -1,0 +1,114 @@
+"""How often each customer may ask: `limits.rate`, over all workers together.
+
+A sliding window counter: what was let in during the window before counts for the part of it that the last `window_ns`
+still cover. Windows have fixed borders that all workers share with the machine's monotonic clock, so no worker keeps a
+state that others would need. Never more than `limit` requests get in between two borders, whichever workers they meet,
+but for those that several workers let in at the same instant.
+"""
+
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from gateway.errors import RateExceeded
+from gateway.settings.gateway import RateSettings
+from gateway.shm.rate_counters import Ratebook
+from gateway.shm.scoreboard import SHED_RATE
+
+WINDOW_S: Final = 1.0  # about; a whole number of requests must fit into a window
+REMEMBERED: Final = 4096  # customers whose places need not be looked up again
+
+
+class Quota(NamedTuple):
+    """`limit` requests in `window_ns`, counted at `places`."""
+
+    limit: int
+    window_ns: int
+    places: tuple[int, ...]
+
+
+def quota_of(rate: float, places: tuple[int, ...]) -> Quota:
+    """The quota of a customer that may send `rate` requests per second."""
+    limit = max(1, round(rate * WINDOW_S))
+    return Quota(limit, round(limit / rate * 1e9), places)
+
+
+def wait_ns(quota: Quota, before: int, now: int, elapsed_ns: int) -> int:
+    """How long until another request may come in, in ns; 0: at once.
+
+    `before` and `now`: how many came in during the last window and, `elapsed_ns` into it, during this one.
+    """
+    window_ns, limit = quota.window_ns, quota.limit
+    left_ns = window_ns - elapsed_ns
+    if now < limit:
+        return max(0, math.floor(left_ns - window_ns * (limit - now) / before) + 1) if before else 0
+    return left_ns + math.floor(window_ns * (1 - limit / now)) + 1
+
+
+class Rates:
+    """The limits as one worker applies them. `head`: its words on the scoreboard."""
+
+    def __init__(self, settings: RateSettings, book: Ratebook, worker: int, head: "memoryview[int]") -> None:
+        self._default = settings.default
+        self._named = {
+            customer: quota_of(settings.customers[customer], (place,))
+            for place, customer in enumerate(sorted(settings.customers))
+        }
+        self._book = book
+        self._worker = worker
+        self._head = head
+        self._quota = lru_cache(REMEMBERED)(self._quota_of)
+
+    def admit(self, customer: str | None, now_ns: int) -> None:
+        """Count a request in; raises RateExceeded. Those that name no customer count as one together."""
+        quota = self._quota(customer or "")
+        if quota is None:
+            return
+        limit, window_ns, places = quota
+        window = now_ns // window_ns
+        left = 1 - (now_ns - window * window_ns) / window_ns
+        book = self._book
+        for place in places:
+            before, now = book.counts(place, window)
+            if now + before * left < limit:
+                break
+        else:
+            raise self._exceeded(quota, window, now_ns - window * window_ns)
+        book.add(places, self._worker, window)
+
+    def _exceeded(self, quota: Quota, window: int, elapsed_ns: int) -> RateExceeded:
+        self._head[SHED_RATE] += 1
+        wait = min(wait_ns(quota, *self._book.counts(place, window), elapsed_ns) for place in quota.places)
+        return RateExceeded(quota.limit / quota.window_ns * 1e9, max(1, math.ceil(wait / 1e9)))
+
+    def _quota_of(self, customer: str) -> Quota | None:
+        own = self._named.get(customer)
+        if own is not None or self._default is None:
+            return own
+        return quota_of(self._default, self._book.hashed(customer))
+
+
+def new_book(settings: RateSettings, scoreboard: Path, workers: int) -> Ratebook | None:
+    """Control's, beside the scoreboard; None where no one's rate is limited."""
+    if not _limited(settings):
+        return None
+    return Ratebook.create(_beside(scoreboard), workers, len(settings.customers))
+
+
+def rates_of(
+    settings: RateSettings, scoreboard: Path, workers: int, worker: int, head: "memoryview[int]"
+) -> Rates | None:
+    """A worker's, on control's book; None where no one's rate is limited."""
+    if not _limited(settings):
+        return None
+    book = Ratebook.attach(_beside(scoreboard), workers, len(settings.customers))
+    return Rates(settings, book, worker, head)
+
+
+def _limited(settings: RateSettings) -> bool:
+    return settings.default is not None or bool(settings.customers)
+
+
+def _beside(scoreboard: Path) -> Path:
+    return scoreboard.with_suffix(".ratebook")

@@ -1,0 +1,300 @@
+"""Joins requests that wait for one model version into batches, runs them, and hands each caller its rows.
+
+All requests parsed in one turn of the event loop form a batch; while a batch runs in a thread, the next one gathers.
+"""
+
+import asyncio
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Final
+
+from onnxruntime import RunOptions
+
+from gateway.backends.batch import Answer, Batch, BatchItem, Run, late
+from gateway.backends.loop_limits import Reach
+from gateway.backends.run_threads import Executor
+from gateway.backends.signature import Feeds
+from gateway.backends.slow_runs import LONG_NS, Doubt
+from gateway.shm.tally import Tally
+
+NEVER_NS: Final = 2**63 - 1
+FINEST_NS: Final = 1_000_000  # uvloop's clock counts milliseconds: an earlier alarm would come at once, too early
+ALONE: Final = object()  # the group of items that share no batch
+
+
+@dataclass(frozen=True, slots=True)
+class BatchingRules:
+    """How a version's requests are joined. `max_rows` 1: never. `max_delay_s`: wait this long for company."""
+
+    max_rows: int = 1
+    max_delay_s: float = 0.0
+    concurrency: int = 1
+
+
+class Batcher:
+    """The queue of one model version. Every method runs on the event loop.
+
+    `threads` None: batches run on the loop itself, for a stable version with short runs. `aside` then takes what is not
+    within `reach`; and everything, once a run on the loop was long by the model's doing. `trusted` False: a thread
+    whose run had to be ended at its deadline, and was long, gets only the time that no one else wants, from then on:
+    what hangs once may spin again, and must not take stable's cores.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        rules: BatchingRules,
+        tally: Tally,
+        threads: Executor | None,
+        uniform: bool,
+        trusted: bool = True,
+        reach: Reach | None = None,
+        aside: "Batcher | None" = None,
+        doubt: Doubt | None = None,
+        inputs: int | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._run = run
+        self._rules = rules
+        self._delay_s = rules.max_delay_s
+        self._tally = tally
+        self._threads = threads
+        self._trusted = trusted
+        self._reach = reach
+        self._aside = aside
+        self._doubt = doubt
+        self._away = False  # all goes aside
+        self._set_waiting(threads is not None or self._delay_s > 0)
+        self._uniform = uniform  # all dimensions but the first are fixed: every request may share a batch
+        self._inputs = inputs  # how many a request has at most that overrides no weights; None: none can
+        self._groups: dict[Hashable, deque[BatchItem]] = {}
+        self._wake: asyncio.Handle | None = None
+        self._alarm: asyncio.TimerHandle | None = None  # for the earliest deadline of all
+        self._alarm_ns = 0
+        self._running: set[Batch] = set()
+
+    def _set_waiting(self, waits: bool) -> None:
+        """`waits`: even a request that comes alone must. Else one in a body of `small_body` bytes at most need not."""
+        self._waits = waits
+        self.small_body = -1 if waits or self._reach is None else self._reach.small_body
+
+    @property
+    def spare(self) -> bool:
+        """Nothing waits for a thread."""
+        return not self._groups and len(self._running) < self._rules.concurrency
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing runs."""
+        return not self._groups and not self._running
+
+    def abandon(self) -> None:
+        """Give up on everything that waits or runs: its callers are gone."""
+        for item in self._items():
+            item.cancel()
+        self._sweep()
+
+    def must_queue(self, feeds: Feeds) -> bool:
+        """Whether a request may not `run_now`, even if it comes alone."""
+        return self._waits or self._is_large(feeds)
+
+    def run_now(self, feeds: Feeds, deadline_ns: int) -> Answer:
+        """Run one request on the event loop, which saves a turn of it. Raises DeadlineExceeded at `deadline_ns`."""
+        started_ns = time.monotonic_ns()
+        if (doubt := self._doubt) is not None and started_ns > doubt.due_ns:
+            doubt.look(started_ns)
+        try:
+            answer = Answer(self._run(feeds, None))
+        finally:
+            ended_ns = time.monotonic_ns()
+            ns = ended_ns - started_ns
+            if ns > LONG_NS:
+                self._was_long([BatchItem(feeds, 1, deadline_ns, self._loop)], ns)
+        most = self._rules.max_rows
+        if most > 1 and (rows := len(next(iter(feeds.values())))) != 1:
+            self._tally.batch(rows, min(rows, most), ns)
+            answer.batch_rows = rows
+        else:
+            self._tally.single(ns)
+        if ended_ns > deadline_ns:
+            raise late()
+        return answer
+
+    def submit(self, feeds: Feeds, deadline_ns: int) -> BatchItem:
+        """Queue one request, whose result is its outputs, or DeadlineExceeded at `deadline_ns` (monotonic clock)."""
+        rows, group = self._placed(feeds)
+        if self._aside is not None and (self._away or (group is not None and self._is_large(feeds))):
+            return self._aside.submit(feeds, deadline_ns)
+        item = BatchItem(feeds, rows, deadline_ns, self._loop)
+        self._enqueue(item, group)
+        return item
+
+    def _enqueue(self, item: BatchItem, group: Hashable) -> None:
+        deadline_ns = item.deadline_ns
+        queue = self._groups.get(group)
+        if queue is None:
+            queue = self._groups[group] = deque()
+        queue.append(item)
+        self._tally.waiting(1)
+        if self._waits and (self._alarm is None or deadline_ns < self._alarm_ns):
+            self._set_alarm(deadline_ns)
+        if self._wake is None:
+            self._wake = self._loop.call_later(self._delay_s, self._flush) if self._delay_s else self._soon()
+        elif self._delay_s and sum(waiting.rows for waiting in queue) >= self._rules.max_rows:
+            self._wake.cancel()
+            self._wake = self._soon()
+
+    def _soon(self) -> asyncio.Handle:
+        return self._loop.call_soon(self._flush)
+
+    def _set_alarm(self, deadline_ns: int) -> None:
+        """One timer for all: requests come by the thousand, and hardly any of them meets its deadline."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_ns = deadline_ns
+        self._alarm = self._loop.call_later((deadline_ns - time.monotonic_ns()) / 1e9, _ring, weakref.ref(self))
+
+    def _on_alarm(self) -> None:
+        self._alarm = None
+        now_ns = time.monotonic_ns()
+        for item in self._items():
+            if item.deadline_ns <= now_ns:
+                item.expire()
+        self._sweep()
+        next_ns = min((item.deadline_ns for item in self._items() if not item.done()), default=NEVER_NS)
+        if next_ns < NEVER_NS:
+            self._set_alarm(max(next_ns, now_ns + FINEST_NS))
+
+    def _items(self) -> list[BatchItem]:
+        waiting = [item for queue in self._groups.values() for item in queue]
+        return waiting + [item for batch in self._running for item in batch.items]
+
+    def _sweep(self) -> None:
+        """Take those out of the queues whose callers no longer wait: behind a run that hangs they would pile up."""
+        for group, queue in list(self._groups.items()):
+            left = deque(item for item in queue if not item.done())
+            self._tally.waiting(len(left) - len(queue))
+            if left:
+                self._groups[group] = left
+            else:
+                del self._groups[group]
+
+    def _placed(self, feeds: Feeds) -> tuple[int, Hashable]:
+        """The number of rows, and the group. Rows that do not agree or are too many run alone, as they came."""
+        if self._rules.max_rows == 1:
+            return 1, ALONE
+        arrays = list(feeds.values())
+        rows = len(arrays[0])
+        if self._inputs is not None and len(arrays) > self._inputs:
+            return rows, ALONE
+        if not 0 < rows < self._rules.max_rows or (len(arrays) > 1 and any(len(array) != rows for array in arrays)):
+            return rows, ALONE
+        if self._uniform:
+            return rows, None
+        return rows, tuple((name, array.shape[1:], array.dtype.kind) for name, array in sorted(feeds.items()))
+
+    def _is_large(self, feeds: Feeds) -> bool:
+        return self._reach is not None and not self._reach.covers(feeds)
+
+    def _flush(self) -> None:
+        self._wake = None
+        while self._groups and (self._threads is None or len(self._running) < self._rules.concurrency):
+            if self._aside is not None and self._away:
+                self._hand_over(self._aside)
+                return
+            batch = self._take()
+            if not batch.items:
+                continue
+            self._running.add(batch)
+            if self._threads is None:
+                if self._doubt is not None:
+                    self._doubt.look(time.monotonic_ns())
+                batch.execute(self._run)
+                if (ns := batch.ended_ns - batch.started_ns) > LONG_NS:
+                    self._was_long([*batch.items], ns)
+                self._finish(batch)
+            elif not batch.start(self._threads, self._execute):
+                self._running.discard(batch)
+
+    def _was_long(self, items: list[BatchItem], ns: int) -> None:
+        """A run on the event loop: no other runs there until it is known whether it was the model's doing."""
+        if self._doubt is not None and not self._away and not self._doubt.is_cleared:
+            self._away = True
+            self._set_waiting(True)
+            batch = Batch(items, sum(item.rows for item in items), RunOptions())
+            self._doubt.settle(batch, ns, self._settled)
+
+    def _settled(self, guilty: bool) -> None:
+        self._away = guilty
+        self._set_waiting(guilty or self._delay_s > 0)
+
+    def _hand_over(self, aside: "Batcher") -> None:
+        for group, queue in self._groups.items():
+            self._tally.waiting(-len(queue))
+            for item in queue:
+                if not item.done():
+                    aside._enqueue(item, group)
+        self._groups.clear()
+
+    def _take(self) -> Batch:
+        """The next batch: from the group that was served longest ago, skipping callers that no longer wait."""
+        group = next(iter(self._groups))
+        queue = self._groups.pop(group)
+        batch = Batch([], 0, RunOptions() if self._threads is not None else None, self._trusted)
+        now_ns = time.monotonic_ns()
+        while queue and (
+            not batch.items or (group is not ALONE and batch.rows + queue[0].rows <= self._rules.max_rows)
+        ):
+            item = queue.popleft()
+            self._tally.waiting(-1)
+            if item.deadline_ns <= now_ns:
+                item.expire()
+            if not item.done():
+                item.batch = batch
+                batch.weighed |= item.weighed
+                batch.items.append(item)
+                batch.rows += item.rows
+        if queue:
+            self._groups[group] = queue
+        return batch
+
+    def _execute(self, batch: Batch) -> None:
+        """In the version's own thread."""
+        if batch.items:  # else it was refused, and kept until there was a thread
+            batch.thread = threading.get_native_id()
+            batch.execute(self._run)
+            self._loop.call_soon_threadsafe(self._finished, batch)
+
+    def _finished(self, batch: Batch) -> None:
+        self._finish(batch)
+        if self._groups and self._wake is None:
+            self._flush()
+
+    def _finish(self, batch: Batch) -> None:
+        self._running.discard(batch)
+        self._tally.batch(batch.rows, min(batch.rows, self._rules.max_rows), batch.ended_ns - batch.started_ns)
+        for item, answer in zip(batch.items, batch.answers, strict=True):
+            queued_ns = batch.started_ns - item.enqueued_ns
+            self._tally.queued(queued_ns)
+            if item.done():
+                continue
+            if batch.ended_ns > item.deadline_ns:
+                item.set_exception(late())
+            elif isinstance(answer, Exception):
+                item.set_exception(answer)
+            else:
+                result = Answer(answer)
+                result.queued_ns, result.batch_rows = queued_ns, batch.rows
+                item.set_result(result)
+        batch.dissolve()
+
+
+def _ring(batcher: "weakref.ref[Batcher]") -> None:
+    """A version that is gone has none waiting: its last alarm, up to a deadline ahead, must not keep it until then."""
+    found = batcher()
+    if found is not None:
+        found._on_alarm()

@@ -1,0 +1,116 @@
+"""Which class a model has predicted, read from the output that model.yaml names (`prediction`), or that has labels."""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from gateway.backends.class_output import ClassOutput, Kind
+from gateway.backends.onnx import Result
+
+NO_CLASS: Final = -1
+MOST_CLASSES: Final = 2**31 - 1
+SECOND_FROM: Final = 0.5  # of a single probability: from here on it is the second class
+_NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+_FLAGS: Final = frozenset({"true", "false"})
+_Read = Callable[[Any], list[int]]
+
+
+class Classes:
+    """The classes of one model version. `labels` are their names in order, empty where no one says them.
+
+    `obstacle` says why no class can be read from the version's answers; empty where one can.
+    """
+
+    __slots__ = ("_count", "_flags", "_index", "_numbers", "_one_row", "_position", "_read", "labels", "obstacle")
+
+    def __init__(self, output: ClassOutput) -> None:
+        self.labels = output.labels
+        self.obstacle = output.obstacle
+        self._position = output.position
+        self._count = len(output.labels) or output.width
+        self._one_row = (1, self._count) if self._count else None
+        names = self.labels or (("false", "true") if output.kind is Kind.FLAGS else ())
+        self._index = {name: index for index, name in enumerate(names)}
+        self._numbers = {float(label): index for label, index in self._index.items() if _NUMBER.fullmatch(label)}
+        self._flags = {name.lower() == "true": index for name, index in self._index.items() if name.lower() in _FLAGS}
+        if output.kind is Kind.FLAGS and len(self._flags) != 2:
+            self._flags = {False: 0, True: 1}
+        readers: Mapping[Kind, _Read] = {
+            Kind.NONE: lambda result: [],
+            Kind.SCORES: self._of_scores,
+            Kind.SINGLE: _of_single,
+            Kind.FLAGS: self._of_labels,
+            Kind.NUMBERS: self._of_labels,
+            Kind.NAMES: self._of_names,
+        }
+        self._read: _Read = readers[output.kind]
+
+    def predicted(self, results: Sequence[Result]) -> list[int]:
+        """The class of each row, NO_CLASS where it has none; empty where the model predicts no classes."""
+        if self._position is None:
+            return []
+        result = results[self._position]
+        return [] if result is None else self._read(result)
+
+    def index_of(self, truth: object) -> int | None:
+        """The class that feedback means: by its name, by its number where that is its name, or by its index.
+
+        Where classes are called by numbers, a number is a name: of ["3", "5"], 1 is no class. A text is a name, or,
+        where classes have none, an index.
+        """
+        if isinstance(truth, str):
+            named = self._index.get(truth)
+            is_index = not self.labels and truth.isascii() and truth.isdigit() and len(truth) < 11
+            return self._nth(int(truth)) if is_index else named
+        if isinstance(truth, bool):
+            return self._flags.get(truth)
+        if not isinstance(truth, int | float) or not abs(truth) <= MOST_CLASSES:  # NaN is not
+            return None
+        if self._numbers:
+            return self._numbers.get(truth)
+        return self._nth(int(truth)) if truth == int(truth) else None
+
+    @property
+    def known(self) -> str:
+        """The classes, for an error message."""
+        if self.labels:
+            return f"its classes are {', '.join(self.labels[:20])}{', …' if len(self.labels) > 20 else ''}"
+        return f"its classes are the numbers from 0 to {self._count - 1}" if self._count else "its classes are numbers"
+
+    def _nth(self, index: int) -> int | None:
+        return index if 0 <= index < (self._count or MOST_CLASSES + 1) else None
+
+    def _of_scores(self, result: Any) -> list[int]:
+        """The highest score of each row; of equal ones the first. A row that holds NaN has none: argmax finds it."""
+        shape = result.shape
+        if shape == self._one_row:  # the common case, and numpy's shortest way
+            index = int(result.argmax())
+            score = result.item(index)
+            return [index if score == score else NO_CLASS]
+        if len(shape) != 2 or not result.size:
+            return []
+        if self._count is not None and shape[1] != self._count:
+            return [NO_CLASS] * shape[0]
+        best = result.argmax(axis=1)
+        highest = result[np.arange(shape[0]), best]
+        return [int(index) for index in np.where(np.isnan(highest), NO_CLASS, best)]
+
+    def _of_labels(self, result: Any) -> list[int]:
+        return [NO_CLASS if (index := self.index_of(label)) is None else index for label in _column(result)]
+
+    def _of_names(self, result: Any) -> list[int]:
+        return [self._index.get(str(name), NO_CLASS) for name in _column(result)]
+
+
+def _of_single(result: Any) -> list[int]:
+    """One probability a row, of the second of two classes."""
+    return [int(score >= SECOND_FROM) if 0 <= score <= 1 else NO_CLASS for score in _column(result)]
+
+
+def _column(result: Any) -> list[Any]:
+    """One value a row; none where there are more."""
+    rows = len(result) if result.ndim else 1
+    return result.ravel().tolist() if math.prod(result.shape[1:]) == 1 or not rows else []

@@ -1,0 +1,49 @@
+"""The digest by which records name what answered: it covers every file that a model version reads."""
+
+import hashlib
+from pathlib import Path
+
+from gateway.backends.onnx_file import read_onnx_file
+from gateway.errors import ModelUnavailable
+
+
+def digest_of(model: Path) -> str:
+    """SHA-256, in hexadecimal, of a model file; where weights lie in files beside it, of their names and content too.
+
+    Takes as long as reading all of them: call it in a thread. Raises ModelUnavailable that names a missing file.
+    """
+    plain = _sha256(model)
+    external = read_onnx_file(model).external
+    if not external:
+        return plain
+    lines = [plain, *(f"{_sha256(_weights(model, name))} {name}" for name in external)]
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def missing_weights(model: Path) -> ModelUnavailable | None:
+    """What to say of the first file of weights that is missing; None where none is, or the file cannot be read."""
+    try:
+        external = read_onnx_file(model).external
+    except (ModelUnavailable, OSError):
+        return None
+    return next((_missing(model, name) for name in external if not (model.parent / name).is_file()), None)
+
+
+def _weights(model: Path, name: str) -> Path:
+    file = model.parent / name
+    if not file.is_file():
+        raise _missing(model, name)
+    return file
+
+
+def _missing(model: Path, name: str) -> ModelUnavailable:
+    shown = name.encode(errors="replace").decode()
+    return ModelUnavailable(
+        f"{model}: '{shown}', which holds weights of it, is missing: put it into {model.parent}, or export the model"
+        " with its weights inside"
+    )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

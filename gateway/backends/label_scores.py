@@ -1,0 +1,96 @@
+"""What decides the labels that a model gives: the floats inside it from which they are computed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from onnxruntime import RunOptions
+
+from gateway.backends.onnx import OnnxSession, Result
+from gateway.backends.onnx_graph import Cone, Node, cone, read_producers
+from gateway.backends.row_comparison import Witness, follows, is_coarse
+from gateway.backends.signature import Feeds
+from gateway.errors import InvalidOutput, ModelFailed, ModelUnavailable, RequestError
+
+HIDDEN: Final = "its outputs are labels, and what decides them is hidden in a {}: give it an output of scores"
+UNREADABLE: Final = "its outputs are labels, and what decides them cannot be looked at: give it an output of scores"
+NEAREST: Final = 64  # tensors that are asked for
+COMPARED: Final = 24  # of them
+MOST_BYTES: Final = 4_000_000  # in all that is compared, for a row
+FLOATS: Final = ("tensor(float)", "tensor(double)", "tensor(float16)")
+
+
+class Inside:
+    """The inner floats behind the outputs at the positions `coarse`.
+
+    `batches`: two of different size, that run. `witness` is None where there is nothing to compare; `hidden` says why
+    what decides cannot be seen, empty where all can.
+    """
+
+    def __init__(self, session: OnnxSession, coarse: Sequence[int], batches: tuple[Feeds, Feeds]) -> None:
+        self._producers: Mapping[str, Node] = read_producers(session.file)
+        outputs = [spec.name for spec in session.signature.outputs]
+        self._labels = [outputs[index] for index in coarse]
+        self._shown = {name for index, name in enumerate(outputs) if index not in coarse}
+        self.witness: Witness | None = None
+        found = [name for label in self._labels for name in self._behind(label).tensors]
+        names = [name for name in dict.fromkeys(found) if name not in outputs]
+        try:
+            if names:
+                self._look(session.with_tensors(names), names, batches)
+            self.hidden = self._first_hidden()
+        except (ModelUnavailable, RequestError):
+            self.hidden = UNREADABLE
+
+    def _behind(self, label: str) -> Cone:
+        return cone(self._producers, label, self._shown, NEAREST)
+
+    def _look(self, opened: Any, names: Sequence[str], batches: tuple[Feeds, Feeds]) -> None:
+        types = {output.name: output.type for output in opened.get_outputs()}
+        floats = [name for name in names if types[name] in FLOATS][:COMPARED]
+        few, more = (len(next(iter(batch.values()))) for batch in batches)
+        seen = dict(zip(floats, _run(opened, floats, batches[0], None), strict=True))
+        small = _small_enough(seen, MOST_BYTES * few)
+        if not small:
+            return
+        later = _run(opened, small, batches[1], None)
+        axes = [follows(seen[name], few, result, more) for name, result in zip(small, later, strict=True)]
+        self.witness = Witness(lambda feeds, options: self._beside_labels(opened, small, feeds, options), axes)
+        self._shown |= {
+            name
+            for name, axis in zip(small, axes, strict=True)
+            if axis is not None and axis >= 0 and not is_coarse(seen[name])
+        }
+
+    def _beside_labels(
+        self, opened: Any, names: Sequence[str], feeds: Feeds, options: RunOptions | None
+    ) -> Sequence[Result]:
+        """Where the labels are not those of the rows the batch has failed, and nothing in it counts."""
+        results = _run(opened, [*self._labels, *names], feeds, options)
+        if any(
+            len(label) != len(next(iter(feeds.values()))) for label in results[: len(self._labels)] if label is not None
+        ):
+            raise InvalidOutput("a label does not have the rows of the inputs")
+        return results[len(self._labels) :]
+
+    def _first_hidden(self) -> str:
+        nodes = [node for label in self._labels for node in self._behind(label).nodes]
+        return next((HIDDEN.format(node.operator) for node in nodes if node.opaque), "")
+
+
+def _run(opened: Any, names: Sequence[str], feeds: Feeds, options: RunOptions | None) -> Sequence[Result]:
+    if not names:
+        return []
+    try:
+        results: Sequence[Result] = opened.run(list(names), feeds, options)
+    except Exception as error:  # whatever ONNX Runtime raises
+        raise ModelFailed(str(error)) from None
+    return results
+
+
+def _small_enough(seen: Mapping[str, Result], most_bytes: int) -> list[str]:
+    chosen = []
+    for name, result in seen.items():
+        if result is not None and result.nbytes <= most_bytes:
+            most_bytes -= result.nbytes
+            chosen.append(name)
+    return chosen

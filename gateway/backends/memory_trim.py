@@ -1,0 +1,60 @@
+"""Gives memory back that a load has used: its large batches leave megabytes behind, which no small request needs.
+
+ONNX Runtime keeps what a run has taken in an arena of the session, and the C library what was freed. With a thousand
+models that is gigabytes in each worker. A session's arena is shrunk at the end of a run; the library is told to trim.
+"""
+
+import contextlib
+import ctypes
+from collections.abc import Callable
+from typing import Any, Final
+
+import onnxruntime
+
+from gateway.backends.onnx import OnnxSession
+from gateway.backends.signature import Feeds
+
+SHRINK: Final = "memory.enable_memory_arena_shrinkage"
+CPU_ARENA: Final = "cpu:0"
+EVERY: Final = 16  # loads between two trims, each of which takes a millisecond or some
+
+
+def shrink(session: OnnxSession, row: Feeds) -> None:
+    """Have the session keep no more than a run on `row`, one that it runs, does. Where it has no arena: nothing."""
+    if not row or not session.on_cpu():
+        return
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry(SHRINK, CPU_ARENA)
+    with contextlib.suppress(Exception):  # whatever it is, the session runs as before
+        session.run(row, options)
+
+
+def _c_library() -> Callable[[int], int] | None:
+    """glibc's malloc_trim; None where the C library has none."""
+    try:
+        trim: Any = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return None
+    trim.argtypes, trim.restype = [ctypes.c_size_t], ctypes.c_int
+    return trim  # type: ignore[no-any-return]
+
+
+_TRIM: Final = _c_library()
+
+
+class Trimmer:
+    """`loaded` is to be called after each load, in its thread: it trims now and then; `trim` once there are no more."""
+
+    def __init__(self) -> None:
+        self._loads = 0
+
+    def loaded(self) -> None:
+        self._loads += 1
+        if self._loads >= EVERY:
+            self.trim()
+
+    def trim(self) -> None:
+        """Give back to the system what the C library holds free."""
+        if self._loads and _TRIM is not None:
+            _TRIM(0)
+        self._loads = 0

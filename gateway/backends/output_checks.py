@@ -1,0 +1,58 @@
+"""What is asked of a candidate before its answer may be sent: not stopped, finite numbers, the right shape."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from onnxruntime import RunOptions
+
+from gateway.backends.onnx import OnnxSession, Result
+from gateway.backends.signature import Feeds, covers
+from gateway.errors import Conflict, InvalidOutput
+from gateway.protocol.tensors import Array, TensorSpec
+from gateway.shm.underway import Underway
+
+Stopped = Callable[[], bool]
+Run = Callable[[Feeds, RunOptions | None], list[Result]]
+
+
+def checked(session: OnnxSession, number: int, stopped: Stopped, *, row_for_row: bool) -> Run:
+    """The session's run for a candidate, in any thread. `row_for_row`: each output has as many rows as the inputs.
+
+    Raises Conflict where it is stopped; InvalidOutput for an output that is not finite or not of the declared shape.
+    """
+
+    def run(feeds: Feeds, options: RunOptions | None) -> list[Result]:
+        if stopped():
+            raise Conflict(f"version {number} is stopped; resume it, or ask for another version")
+        results = session.run(feeds, options)
+        rows = len(next(iter(feeds.values()))) if row_for_row else None
+        check(session.signature.outputs, results, rows)
+        return results
+
+    return run
+
+
+def noted(run: Run, underway: Underway) -> Run:
+    """The same run, which is seen in shared memory while it lasts: a death of the process is blamed on it."""
+
+    def run_noted(feeds: Feeds, options: RunOptions | None) -> list[Result]:
+        with underway:
+            return run(feeds, options)
+
+    return run_noted
+
+
+def check(outputs: Sequence[TensorSpec], results: Sequence[Result], rows: int | None) -> None:
+    """Raise InvalidOutput where stable has to answer instead. `rows`: the inputs', where each output has as many."""
+    for spec, result in zip(outputs, results, strict=True):
+        if result is not None:
+            _check(spec, result, rows)
+
+
+def _check(spec: TensorSpec, result: Array, rows: int | None) -> None:
+    if not covers(spec.shape, result.shape):
+        raise InvalidOutput(f"output '{spec.name}' is of shape {list(result.shape)}, declared is {list(spec.shape)}")
+    if rows is not None and len(result) != rows:
+        raise InvalidOutput(f"output '{spec.name}' has {len(result)} rows for {rows} of the inputs")
+    if result.dtype.kind == "f" and not np.isfinite(result).all():
+        raise InvalidOutput(f"output '{spec.name}' holds NaN or infinity")

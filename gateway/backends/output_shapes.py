@@ -1,0 +1,56 @@
+"""The shapes that a model's outputs really have: what a file declares of them is a claim that nothing holds it to.
+
+ONNX Runtime refuses inputs that are not as declared, but only warns of outputs. Converters declare the label of a
+batch as [1], or no shape at all.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.protocol.tensors import Array, TensorSpec
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of a run of so many rows."""
+
+    rows: int
+    results: Sequence[Array | None]
+
+
+def learned(specs: Sequence[TensorSpec], runs: Sequence[Ran], *, fixed: bool) -> list[TensorSpec]:
+    """The outputs as the runs show them. `fixed`: all that the inputs leave free are the rows.
+
+    What agrees with its declaration stays as declared; a dimension of -1 stays free.
+    """
+    return [_learned(spec, [(run.rows, run.results[index]) for run in runs], fixed) for index, spec in enumerate(specs)]
+
+
+def _learned(spec: TensorSpec, runs: Sequence[tuple[int, Array | None]], fixed: bool) -> TensorSpec:
+    seen = [(rows, result) for rows, result in runs if result is not None]
+    ranks = {result.ndim for _, result in seen}
+    if len(ranks) != 1 or all(_is_as_declared(spec.shape, result) for _, result in seen):
+        return spec
+    shape = _rows_first(seen, spec.shape, fixed) if ranks != {0} else ()
+    return TensorSpec(spec.name, spec.datatype, shape, spec.optional, spec.labels)
+
+
+def _is_as_declared(declared: Shape, result: Array) -> bool:
+    return len(declared) == result.ndim and all(
+        size in (-1, actual) for size, actual in zip(declared, result.shape, strict=True)
+    )
+
+
+def _rows_first(seen: Sequence[tuple[int, Array]], declared: Shape, fixed: bool) -> Shape:
+    """A size is given only where every run had it: what comes of the values, as found boxes do, has none."""
+    by_row = all(len(result) == rows for rows, result in seen) and len({rows for rows, _ in seen}) > 1
+    sizes = [{result.shape[axis] for _, result in seen} for axis in range(seen[0][1].ndim)]
+    promised = declared if len(declared) == len(sizes) else (None,) * len(sizes)
+    shape = []
+    for axis, (found, size) in enumerate(itertools.zip_longest(sizes, promised)):
+        same = len(found) == 1 and (found == {size} or (axis > 0 and fixed and by_row and 0 not in found))
+        shape.append(next(iter(found)) if same and size != -1 else -1)
+    return tuple(shape)

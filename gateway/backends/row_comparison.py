@@ -1,0 +1,102 @@
+"""Arrays of a model in which the rows of a batch can be found again, and how they are compared."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from onnxruntime import RunOptions
+
+from gateway.backends.onnx import Result
+from gateway.backends.signature import Feeds
+from gateway.protocol.tensors import Array
+
+HALF: Final = 2e-2  # rounding of FP16, whose own step is 1e-3
+FEW: Final = 0.5  # distinct values, of all
+LOOKED_AT: Final = 10_000  # elements, to see how many are distinct
+WHOLE: Final = -1
+
+Runs = Callable[[Feeds, RunOptions | None], Sequence[Result]]
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """`run` gives the arrays. `axes`: where the rows of each lie; WHOLE: all of it belongs to every row; None: passed
+    over."""
+
+    run: Runs
+    axes: Sequence[int | None]
+
+    def agree(self, one: Sequence[Result], other: Sequence[Result], kept: Array, tolerance: float) -> bool:
+        """Whether the rows that are `kept` came out alike in two runs of one size."""
+        triples = zip(self.axes, one, other, strict=True)
+        return all(_agree(axis, a, b, kept, tolerance) for axis, a, b in triples if axis is not None)
+
+    def rounding(self, row: int, rows: int, alone: Sequence[Result], together: Sequence[Result], most: float) -> float:
+        """How much a row's arrays differ that ran alone, relative to the largest value; infinite if by over `most`."""
+        triples = zip(self.axes, alone, together, strict=True)
+        return max((_rounding(a, b, row, rows, most) for axis, a, b in triples if axis == 0), default=0.0)
+
+
+def follows(one: Result, rows: int, other: Result, more: int) -> int | None:
+    """The axis along which an array has rows: seen in two runs. A first axis may have several entries a row."""
+    if one is None or other is None or one.ndim != other.ndim:
+        return None
+    if one.shape == other.shape:
+        return WHOLE
+    if one.ndim and one.shape[0] * more == other.shape[0] * rows and one.shape[1:] == other.shape[1:]:
+        return 0
+    differing = [axis for axis in range(one.ndim) if one.shape[axis] != other.shape[axis]]
+    axis = differing[0]
+    return axis if len(differing) == 1 and (one.shape[axis], other.shape[axis]) == (rows, more) else None
+
+
+def is_coarse(result: Result) -> bool:
+    """Whether the values are so few that rows agree by luck: labels, counts, what has been rounded or compared."""
+    if result is None or result.dtype.kind != "f":
+        return True
+    values = result.ravel()[:LOOKED_AT]
+    values = values[np.isfinite(values) & (values != 0)]
+    if not values.size or (values == np.rint(values)).all():
+        return True
+    return bool(len(np.unique(values)) < FEW * values.size)
+
+
+def is_close(one: Array, other: Array, tolerance: float) -> bool:
+    """Whether all differences are within `tolerance` of the value or of the largest; NaN is like NaN."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if one.dtype.kind != "f" or tolerance == 0:
+        return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+    most = max(tolerance, HALF) if one.dtype == np.float16 else tolerance
+    return bool(np.allclose(one, other, rtol=most, atol=most * _scale(other), equal_nan=True))
+
+
+def _agree(axis: int | None, one: Result, other: Result, kept: Array, tolerance: float) -> bool:
+    if one is None or other is None or axis is None or one.shape != other.shape:
+        return False
+    if axis == WHOLE:
+        return is_close(one, other, tolerance)
+    return is_close(_by_row(one, axis, len(kept))[kept], _by_row(other, axis, len(kept))[kept], tolerance)
+
+
+def _by_row(array: Array, axis: int, rows: int) -> Array:
+    if axis:
+        return np.moveaxis(array, axis, 0)
+    return array.reshape(rows, array.shape[0] // rows, *array.shape[1:])
+
+
+def _rounding(alone: Result, together: Result, row: int, rows: int, most: float) -> float:
+    if alone is None or together is None or not 0 < together.ndim == alone.ndim or len(together) != len(alone) * rows:
+        return np.inf
+    there = _by_row(together, 0, rows)[row]
+    if not is_close(alone, there, most):
+        return np.inf
+    if alone.dtype.kind != "f":
+        return 0.0
+    with np.errstate(invalid="ignore"):
+        return float(np.nanmax(np.abs(alone - there), initial=0.0)) / (_scale(there) or 1.0)
+
+
+def _scale(array: Array) -> float:
+    return float(np.max(np.abs(array), initial=0.0, where=np.isfinite(array)))

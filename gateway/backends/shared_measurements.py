@@ -1,0 +1,116 @@
+"""What a load has measured and proven, told to the other workers: one of them takes the time for each version.
+
+Measuring takes thirty milliseconds of a small version's load, and seconds of a large one's; opening its session takes
+one. With a thousand models that was most of a start, and of every worker's that is replaced. All run the same file on
+the same machine, so what one has found holds for all. What is new on disk is measured anew.
+
+The workers of one gateway append lines to one file in shared memory, which lasts as long as the gateway. A line counts
+for a content, as `Contents` tells it, for a version of ONNX Runtime and for the providers that it was measured on. One
+that is torn, since memory was full or its worker was killed, counts for nothing.
+"""
+
+import contextlib
+import hashlib
+import math
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import onnxruntime
+import orjson
+
+from gateway.backends.content_verdicts import Content, Contents, Key
+from gateway.backends.loop_limits import Reach
+from gateway.backends.warmup import WarmUp
+
+STOOD_STILL_NS: Final = 2_000_000_000  # a file written later may be written again and look the same
+_TIMES: Final = ("single_us", "full_us", "rounding")  # NaN, where there is none, is null in JSON
+_CTIME: Final = 4  # in what is told of a file
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Of one load. `warm_up` without its row; `sha256` as of a LoadedVersion."""
+
+    warm_up: WarmUp
+    reach: Reach
+    sha256: str
+    providers: tuple[str, ...]
+
+
+class Measurements:
+    """Those of all workers: `path` None shares nothing. For one thread at a time."""
+
+    def __init__(self, path: Path | None, repository: Path) -> None:
+        self._path = path
+        self._contents = Contents(repository)
+        self._known: dict[str, Measured] = {}
+        self._read = 0  # bytes
+        self._torn = b""
+
+    def content(self, key: Key) -> Content:
+        """What lies there now; nothing where it has been written only just, or nothing is shared."""
+        if self._path is None:
+            return ()
+        content = self._contents.now(key)
+        still = all(time.time_ns() - one[_CTIME] >= STOOD_STILL_NS for one in content)
+        return content if still else ()
+
+    def of(self, content: Content) -> Measured | None:
+        """What a worker has measured of this content."""
+        if not content or self._path is None:
+            return None
+        with contextlib.suppress(OSError), self._path.open("rb") as file:
+            file.seek(self._read)
+            new = file.read()
+            self._read += len(new)
+            *lines, self._torn = (self._torn + new).split(b"\n")
+            for line in lines:
+                self._learn(line)
+        return self._known.get(_name(content))
+
+    def keep(self, content: Content, measured: Measured) -> None:
+        """Tell the others."""
+        if not content or self._path is None:
+            return
+        line = orjson.dumps(
+            {
+                "of": _name(content),
+                "warm_up": _plain(measured.warm_up),
+                "reach": asdict(measured.reach),
+                "sha256": measured.sha256,
+                "providers": measured.providers,
+            }
+        )
+        with contextlib.suppress(OSError):
+            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(file, b"\n" + line + b"\n")  # at once, and apart from what another may have left of a line
+            finally:
+                os.close(file)
+
+    def _learn(self, line: bytes) -> None:
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+            found = orjson.loads(line)
+            self._known[found["of"]] = Measured(
+                _warm_up(found["warm_up"]), _reach(found["reach"]), found["sha256"], tuple(found["providers"])
+            )
+
+
+def _name(content: Content) -> str:
+    return hashlib.sha256(repr((onnxruntime.__version__, content)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _plain(warm: WarmUp) -> dict[str, Any]:
+    return {name: getattr(warm, name) for name in ("obstacle", "rows", *_TIMES)}
+
+
+def _warm_up(found: dict[str, Any]) -> WarmUp:
+    single_us, full_us, rounding = (math.nan if found[name] is None else float(found[name]) for name in _TIMES)
+    return WarmUp(found["obstacle"], single_us, full_us, int(found["rows"]), rounding=rounding)
+
+
+def _reach(found: dict[str, Any]) -> Reach:
+    return Reach(**{**found, "names": tuple(found["names"]), "texts": tuple(found["texts"])})

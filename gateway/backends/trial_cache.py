@@ -1,0 +1,47 @@
+"""Trials whose outcome is remembered by content: what has loaded, and what must not be loaded again as it is."""
+
+import threading
+from collections.abc import Iterable
+
+from gateway.backends.content_verdicts import Contents
+from gateway.backends.trial import GivenUp, Scratch, Trial, Verdict, never
+from gateway.errors import ModelUnavailable
+
+
+class Trials:
+    """One series of trials at a time, from any thread. `timeout_s`: for a version to load and warm up."""
+
+    def __init__(self, contents: Contents, timeout_s: float) -> None:
+        self.contents = contents
+        self.timeout_s = timeout_s
+        self._scratch = Scratch(contents.path)
+        self._running = threading.Lock()
+
+    def run(self, trials: list[Trial], given_up: GivenUp = never, within_s: float | None = None) -> list[Verdict]:
+        """The verdicts, in order. Raises ModelUnavailable where they are given up. `within_s`: not `timeout_s`."""
+        with self._running:
+            seen = {key_of(trial): self.contents.now(key_of(trial)) for trial in trials}
+            verdicts = list(self._scratch.try_versions(trials, within_s or self.timeout_s, given_up))
+            if self._scratch.given_up:
+                raise ModelUnavailable(self._scratch.given_up)
+        for verdict in verdicts:
+            key = key_of(verdict.trial)
+            if verdict.killed or verdict.late:
+                self.contents.bad(key, seen[key], verdict.error)
+            else:
+                self.contents.good(key, seen[key])  # or refused in an orderly way
+        return verdicts
+
+    def end(self, why: str) -> None:
+        """Give up what is under way, and all that comes."""
+        self._scratch.end(why)
+
+
+def harmful(verdicts: Iterable[Verdict]) -> dict[tuple[str, int], str]:
+    """The versions that no worker may load, and why: they would end it, or keep it for ever."""
+    return {key_of(one.trial): one.error for one in verdicts if one.killed or one.late}
+
+
+def key_of(trial: Trial) -> tuple[str, int]:
+    """The model and the version."""
+    return trial.name, trial.version

@@ -1,0 +1,66 @@
+"""The scratch process of trial.py: `python -m gateway.backends.trial_child REPOSITORY PARENT_PID`.
+
+Reads one trial a line from standard input, loads and warms up the version, and writes its verdict as one JSON line.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+from gateway.backends.repository import Repository
+from gateway.backends.trial import Trial
+from gateway.backends.version import LoadedVersion, load_version
+from gateway.errors import GatewayError
+from gateway.system.scheduling import be_ordinary
+
+PARENT_S: Final = 1.0  # between two looks whether the parent lives
+
+
+def _try(repository: Repository, trial: Trial) -> dict[str, object]:
+    try:
+        loaded = _load(repository, trial.name, trial.version)
+        if trial.stable != trial.version:
+            stable = _load(repository, trial.name, trial.stable)
+            stable.session.signature.check_replaceable_by(loaded.session.signature, trial.version)
+    except GatewayError as error:
+        return {"error": str(error)}
+    warm = loaded.warm_up
+    session = loaded.session
+    return {
+        "error": "",
+        "obstacle": warm.obstacle,
+        "single_us": warm.single_us,
+        "rows": warm.rows,
+        "providers": session.providers,
+        "warning": session.warning,
+        "in_threads": loaded.reach.obstacle,
+        "rounding": warm.rounding,
+        "classless": loaded.classes.obstacle,
+    }
+
+
+def _load(repository: Repository, name: str, version: int) -> LoadedVersion:
+    return load_version(repository.model_file(name, version), repository.settings(name), repository.sample(name))
+
+
+def _child() -> None:
+    be_ordinary()  # control has started it
+    threading.Thread(target=_end_with, args=(int(sys.argv[2]),), daemon=True).start()
+    repository = Repository(Path(sys.argv[1]))
+    for line in sys.stdin:
+        print(json.dumps(_try(repository, Trial(**json.loads(line)))), flush=True)
+
+
+def _end_with(parent: int) -> None:
+    """A load that never ends would outlive a parent that is killed."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_S)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    _child()

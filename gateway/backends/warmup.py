@@ -1,0 +1,233 @@
+"""Warm-up of a loaded session: run it, prove whether its rows are independent, and measure how large a batch pays.
+
+A free first dimension is only a claim: a model that subtracts the batch's mean declares the same shapes as one that
+does not. So the rows are proven independent, or the model is not batched.
+
+Nor does every batch pay. Joining rows copies them, and a run of many may miss the caches that a run of few stays in:
+images of half a megabyte are served faster one by one. So larger and larger batches are tried as long as they get
+rows served faster, and what waits beyond that size waits for the next batch.
+"""
+
+import contextlib
+import itertools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from gateway.backends.batch_variants import joined
+from gateway.backends.onnx import OnnxSession
+from gateway.backends.output_shapes import Ran
+from gateway.backends.row_independence import MIXED, Proof
+from gateway.backends.signature import Feeds
+from gateway.errors import ModelUnavailable, RequestError
+from gateway.protocol.decode import decode_request
+from gateway.protocol.tensors import DATATYPES, Array
+
+PROOF_ROWS: Final = 3
+FREE_SIZES: Final = (4, 1, 16, 64, 224)  # tried in turn for free dimensions other than the first
+MOST_ELEMENTS: Final = 10_000_000  # in one made-up input
+WORDS: Final = ("invoice", "late", "parcel", "password", "a", "12.5", "refund please", "")
+TIMED_RUNS: Final = 30
+TIMED_SECONDS: Final = 0.2
+ON_LOOP_SINGLE_US: Final = 200.0
+ON_LOOP_FULL_US: Final = 1000.0
+ON_LOOP_US: Final = 20.0  # what a batch costs beside its run, about
+IN_THREAD_US: Final = 400.0  # the same where a thread runs it: on a busy core both it and the loop lose their caches
+AS_GOOD: Final = 1.02  # a row may take so much longer than in the best batch
+WORSE: Final = 1.1  # from there on larger batches are not tried
+LONGEST_US: Final = 1e6  # nor where a run takes so long
+Filler = Callable[[str, list[int], np.random.Generator], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """What the warm-up found. `single_us` and `full_us`: what a run of one row takes, and one of a full batch.
+
+    `obstacle` says why the model cannot be batched; empty where it can. `rows`: the batch beyond which a larger one
+    does not pay, 1 where none does. The times are NaN where no run was possible. `row`: inputs of one row that it runs.
+    `rounding`: by how much a row that runs alone differs from the same row in a batch, relative to the largest value.
+    """
+
+    obstacle: str
+    single_us: float
+    full_us: float
+    rows: int = 1
+    row: Feeds = field(default_factory=dict, repr=False, compare=False)
+    rounding: float = 0.0
+
+    @property
+    def short(self) -> bool:
+        """Whether runs are over so soon that the event loop may wait for them."""
+        return self.single_us < ON_LOOP_SINGLE_US and self.full_us < ON_LOOP_FULL_US
+
+
+def warm_up(session: OnnxSession, sample: Path, max_rows: int, known: WarmUp | None = None) -> WarmUp:
+    """Warm `session` with the V2 request in the file `sample` where it exists, else with made-up inputs.
+
+    `max_rows` is the largest batch wanted; 1 asks for none. `known`: what has been found already, which is not measured
+    and proven once more. Raises ModelUnavailable where `sample` does not run.
+    """
+    rows = _from_file(session, sample) if sample.exists() else _made_up(session)
+    if rows is None:
+        return WarmUp("made-up inputs do not run on it: put a V2 request that does in warmup.json", np.nan, np.nan)
+    single = rows[0]
+    session.learn_labels(single)
+    session.learn_shapes(_runs(session, rows))
+    if known is not None:
+        return replace(known, row=single)
+    single_us = _run_us(lambda: session.run(single))
+    obstacle = "batching is off" if max_rows < 2 else _obstacle(session, rows)
+    if obstacle:
+        return WarmUp(obstacle, single_us, single_us, row=single)
+    try:  # measured before the proof: what that leaves in the memory's caches makes the first large batches cheap
+        size, full_us = paying_batch(single_us, max_rows, lambda size: _batch_us(session, rows, size))
+    except RequestError:
+        return WarmUp(MIXED, single_us, single_us, row=single)
+    proof = Proof(session, rows, size, invented=not sample.exists())
+    if proof.obstacle:
+        return WarmUp(proof.obstacle, single_us, single_us, row=single)
+    return WarmUp("", single_us, full_us, size, single, proof.rounding)
+
+
+def _runs(session: OnnxSession, rows: list[Feeds]) -> list[Ran]:
+    """Each row alone, and all together where that runs: what shows the shapes that the outputs really have."""
+    runs = []
+    batches = [joined(rows, PROOF_ROWS)] if _leading_dimension_is_free(session) and _rows_agree(session) else []
+    for feeds in (*rows[:PROOF_ROWS], *batches):
+        with contextlib.suppress(RequestError):
+            runs.append(Ran(len(next(iter(feeds.values()), ())) if batches else 1, session.run(feeds)))
+    return runs
+
+
+def paying_batch(single_us: float, max_rows: int, run_us: Callable[[int], float]) -> tuple[int, float]:
+    """The smallest batch, of `max_rows` at most, that serves rows about as fast as any; and how long its run takes.
+
+    `single_us`: what a run of one row takes; `run_us`: what joining so many and running them takes.
+    """
+    each_us = ON_LOOP_US if single_us < ON_LOOP_SINGLE_US else IN_THREAD_US
+    runs_us = {1: single_us}
+    size, best_us = 1, single_us + each_us  # for a row
+    while size < max_rows and runs_us[size] < LONGEST_US:
+        size = min(2 * size, max_rows)
+        runs_us[size] = run_us(size)
+        row_us = (runs_us[size] + each_us) / size
+        if row_us > WORSE * best_us:
+            break
+        best_us = min(best_us, row_us)
+    return min((size, us) for size, us in runs_us.items() if (us + each_us) / size <= AS_GOOD * best_us)
+
+
+def _from_file(session: OnnxSession, sample: Path) -> list[Feeds]:
+    try:
+        feeds = session.signature.bind(decode_request(sample.read_bytes()))
+        session.run(feeds)
+    except RequestError as error:
+        raise ModelUnavailable(f"{sample}: {error}") from None
+    feeds = {name: array for name, array in feeds.items() if name not in session.signature.initializers}
+    if not _leading_dimension_is_free(session):
+        return [feeds]
+    count = min(array.shape[0] for array in feeds.values())
+    return [{name: array[row : row + 1] for name, array in feeds.items()} for row in range(count)] or [feeds]
+
+
+def _made_up(session: OnnxSession) -> list[Feeds] | None:
+    for size, filler in itertools.product(FREE_SIZES, (_random, _zeros)):
+        if max(map(math.prod, _made_up_shapes(session, size).values()), default=0) > MOST_ELEMENTS:
+            continue
+        rows = [_feeds(session, size, filler, np.random.default_rng(row)) for row in range(PROOF_ROWS)]
+        try:
+            for row in rows:
+                session.run(row)
+        except RequestError:
+            continue
+        return rows
+    return None
+
+
+def _feeds(session: OnnxSession, free: int, filler: Filler, generator: np.random.Generator) -> Feeds:
+    datatypes = {spec.name: spec.datatype for spec in session.signature.inputs}
+    shapes = _made_up_shapes(session, free)
+    return {name: filler(datatypes[name], shape, generator) for name, shape in shapes.items()}
+
+
+def _made_up_shapes(session: OnnxSession, free: int) -> dict[str, list[int]]:
+    """The shape of one row of each input, where free dimensions other than the rows have the size `free`."""
+    leading = {shape[0] for shape in session.dimensions.values() if shape}
+    return {
+        name: [_size(size, index, leading, free) for index, size in enumerate(shape)]
+        for name, shape in session.dimensions.items()
+    }
+
+
+def _size(size: int | str | None, index: int, leading: set[int | str | None], free: int) -> int:
+    if isinstance(size, int):
+        return size
+    is_rows = index == 0 or (size is not None and size in leading)
+    return 1 if is_rows else free
+
+
+def _random(datatype: str, shape: list[int], generator: np.random.Generator) -> Array:
+    if datatype == "BYTES":
+        return generator.choice(np.array(WORDS, object), shape)
+    if datatype.startswith("FP"):
+        return np.asarray(generator.standard_normal(shape), DATATYPES[datatype].dtype)
+    return np.asarray(generator.integers(0, 2, shape), DATATYPES[datatype].dtype)
+
+
+def _zeros(datatype: str, shape: list[int], generator: np.random.Generator) -> Array:
+    return np.full(shape, "", object) if datatype == "BYTES" else np.zeros(shape, DATATYPES[datatype].dtype)
+
+
+def _leading_dimension_is_free(session: OnnxSession) -> bool:
+    shapes = session.dimensions.values()
+    return bool(shapes) and all(shape and not isinstance(shape[0], int) for shape in shapes)
+
+
+def _rows_agree(session: OnnxSession) -> bool:
+    return len({shape[0] for shape in session.dimensions.values() if shape[0]}) < 2
+
+
+def _obstacle(session: OnnxSession, rows: list[Feeds]) -> str:
+    """Why the rows of a batch cannot be told apart again; empty where they can."""
+    if not session.all_required:
+        return "an input or output is optional"
+    if not _leading_dimension_is_free(session):
+        return "an input has no free first dimension"
+    if not _rows_agree(session):
+        return "the first dimensions of its inputs differ"
+    if any(not spec.shape or spec.shape[0] != -1 for spec in session.signature.outputs):
+        return "an output has no free first dimension"
+    if len(rows) < 2:
+        return "warmup.json has one row: give it two different ones"
+    if all(_alike(row, rows[0]) for row in rows[1:]):
+        return "the warm-up rows are all alike, which proves nothing: put two different ones in warmup.json"
+    return ""
+
+
+def _alike(row: Feeds, other: Feeds) -> bool:
+    """NaN is like NaN: rows of nothing else prove as little."""
+    return all(np.array_equal(array, other[name], equal_nan=array.dtype.kind == "f") for name, array in row.items())
+
+
+def _batch_us(session: OnnxSession, rows: list[Feeds], size: int) -> float:
+    session.run(joined(rows, size))  # the first run of a new size may have to prepare for it
+    return _run_us(lambda: session.run(joined(rows, size)))
+
+
+def _run_us(run: Callable[[], object]) -> float:
+    """What the fastest of some runs takes: what other threads add to the others is not the model's."""
+    end = time.perf_counter() + TIMED_SECONDS
+    fastest = math.inf
+    for _ in range(TIMED_RUNS):
+        start = time.perf_counter()
+        run()
+        stop = time.perf_counter()
+        fastest = min(fastest, stop - start)
+        if stop > end:
+            break
+    return fastest * 1e6

@@ -1,0 +1,75 @@
+"""`gateway export`."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+import orjson
+
+from gateway.cli.options import CONFIG, JSON
+from gateway.cli.record_options import SINCE, UNTIL, Recorded, meter, period_of, shown_progress
+from gateway.cli.refusal import Refusal
+from gateway.offline.reader import Query
+
+NEEDS_PYARROW = "`gateway export` needs pyarrow: pip install pyarrow, or the extra [data] of canary-gateway"
+
+
+@click.command()
+@click.argument("model")
+@CONFIG
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Output folder: a new one, or that of an earlier export.",
+)
+@SINCE
+@UNTIL
+@click.option(
+    "--variant", type=click.Choice(["stable", "candidate", "pinned"]), help="Only predictions of this variant."
+)
+@click.option("--with-feedback", is_flag=True, help="Only predictions with feedback.")
+@click.option("--format", "kind", type=click.Choice(["parquet", "jsonl"]), default="parquet", show_default=True)
+@JSON
+def export(
+    model: str,
+    config: Path,
+    out: Path,
+    since: str | None,
+    until: str | None,
+    variant: str | None,
+    with_feedback: bool,
+    kind: str,
+    as_json: bool,
+) -> None:
+    """Write recorded predictions, with feedback, as a data set."""
+    if find_spec("pyarrow") is None:
+        raise Refusal(NEEDS_PYARROW)
+    from gateway.offline.dataset.export import Meters, Source
+    from gateway.offline.dataset.export import export as write
+    from gateway.offline.dataset.manifest import MANIFEST
+
+    query = Query(model, period_of(since, until), variant, with_feedback)
+    recorded = Recorded(config, model)
+    streams = recorded.records
+    with shown_progress() as progress:
+        meters = Meters(
+            meter(progress, "reading feedback", streams.feedback),
+            meter(progress, "finding the columns", streams.predictions),
+            meter(progress, "writing rows", streams.predictions),
+        )
+        counts = write(Source(streams, recorded.raw_input), query, out, kind, meters)
+    document = counts.document()
+    if as_json:
+        click.echo(orjson.dumps({"out": str(out), **document}))
+    else:
+        click.echo(f"{document['rows']:,} predictions, {document['rows_with_feedback']:,} of them with feedback")
+        if skipped := document["skipped_records"] + document["skipped_feedback"]:
+            click.echo(f"{skipped:,} lines of the records are damaged or not a gateway's, and were skipped", err=True)
+        click.echo(
+            f"in {out / f'model={model}'}, a folder that pandas and polars read whole; {out / MANIFEST} has the details"
+        )
+        click.echo(
+            f"the last one is from {document['last']}; evaluate a version trained on them on later ones only,"
+            f" with `gateway replay {model} --version N --since` that time"
+        )

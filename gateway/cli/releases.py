@@ -1,0 +1,123 @@
+"""`gateway status`, `stop`, `resume`, `hold` and `continue`, through the control plane of the running gateway."""
+
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import orjson
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.text import Text
+
+from gateway.cli.asking import ask
+from gateway.cli.options import CONFIG, JSON, REASON
+from gateway.cli.tables import status_text, warning_lines
+
+REFRESH_S: Final = 0.5
+CLOSED: Final = (
+    "[red]The gateway started with a routing file that it refuses:[/red] it serves the remembered stable versions,"
+    " and no candidate receives traffic until the file is fixed."
+)
+
+
+@click.command()
+@click.argument("model", required=False)
+@CONFIG
+@click.option("--watch", is_flag=True, help="Refresh twice a second until Ctrl-C.")
+@JSON
+def status(model: str | None, config: Path, watch: bool, as_json: bool) -> None:
+    """Show the releases: weights, stops, both versions' metrics."""
+    if as_json and watch:
+        raise click.UsageError("--watch cannot be combined with --json; scripts can read the stream GET /api/events")
+    if as_json:
+        click.echo(orjson.dumps(_releases(model, config)))
+    elif watch:
+        _watch(model, config)
+    else:
+        Console().print(_shown(model, config))
+
+
+def _watch(model: str | None, config: Path) -> None:
+    try:
+        with Live(_shown(model, config), console=Console(), auto_refresh=False) as live:
+            while True:
+                time.sleep(REFRESH_S)
+                live.update(_shown(model, config), refresh=True)
+    except KeyboardInterrupt:
+        return
+
+
+def _shown(model: str | None, config: Path) -> RenderableType:
+    releases = _releases(model, config)
+    parts: list[RenderableType] = [
+        status_text(release) for release in (releases if isinstance(releases, list) else [releases])
+    ]
+    told = ask(config, "GET", "/api/config")
+    if told["candidates_closed"]:
+        parts.append(Text.from_markup(CLOSED))
+    if told["last_error"]:
+        parts.append(Text.from_markup(f"[red]The last edit is not in force:[/red] {escape(told['last_error'])}"))
+    parts.extend(warning_lines(told["warnings"]))
+    return Group(*parts)
+
+
+def _releases(model: str | None, config: Path) -> Any:
+    return ask(config, "GET", f"/api/releases/{model}" if model else "/api/releases")
+
+
+@click.command()
+@click.argument("model")
+@CONFIG
+@REASON
+@JSON
+def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
+    """Stop all traffic to a model's candidate at once.
+
+    The stop holds until `gateway resume`, across restarts and edits.
+    """
+    decision = ask(config, "POST", f"/api/releases/{model}/stop", {"reason": reason})
+    _tell(decision, f"version {decision['candidate']} of {model} is stopped", as_json)
+
+
+@click.command()
+@click.argument("model")
+@CONFIG
+@REASON
+@JSON
+def resume(model: str, config: Path, reason: str, as_json: bool) -> None:
+    """Send traffic to the candidate again, as its routes say."""
+    decision = ask(config, "POST", f"/api/releases/{model}/resume", {"reason": reason})
+    _tell(decision, f"version {decision['candidate']} of {model} receives traffic again", as_json)
+
+
+@click.command()
+@click.argument("model")
+@CONFIG
+@REASON
+@JSON
+def hold(model: str, config: Path, reason: str, as_json: bool) -> None:
+    """Hold a model's ramp at its weight until it is continued."""
+    decision = ask(config, "POST", f"/api/releases/{model}/hold", {"reason": reason})
+    _tell(decision, f"the ramp of {model} is held", as_json)
+
+
+@click.command("continue")
+@click.argument("model")
+@CONFIG
+@REASON
+@JSON
+def go_on(model: str, config: Path, reason: str, as_json: bool) -> None:
+    """Continue a model's ramp that was held or paused."""
+    decision = ask(config, "POST", f"/api/releases/{model}/continue", {"reason": reason})
+    _tell(decision, f"the ramp of {model} continues", as_json)
+
+
+def _tell(decision: Any, done: str, as_json: bool) -> None:
+    if as_json:
+        click.echo(orjson.dumps(decision))
+        return
+    click.echo(done)
+    if not decision["on_disk"]:
+        click.echo("this is in force but not yet on disk: a restart before it is written would undo it", err=True)

@@ -1,0 +1,141 @@
+"""`gateway serve` and `gateway check`."""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+import orjson
+import uvloop
+from rich.console import Console
+
+from gateway.auth.access_files import check_access
+from gateway.backends.inert_guards import inert
+from gateway.backends.repository import Repository
+from gateway.backends.trial import Trial, Verdict, try_versions
+from gateway.cli.options import CONFIG, JSON, load, notes_of, progress_bar
+from gateway.cli.refusal import Refusal
+from gateway.cli.tables import check_table, release_table, warning_lines
+from gateway.control.control_plane import Control
+from gateway.control.release.overview import Overview
+from gateway.control.supervisor import supervise, worker_count
+from gateway.logs import configure, in_a_thread
+from gateway.settings.extras import check_tracing
+from gateway.settings.load import load_gateway
+from gateway.settings.routing import RoutingSettings
+from gateway.settings.warnings import routing_warnings
+
+log: Final = logging.getLogger("gateway.cli")
+
+
+@click.command()
+@CONFIG
+def serve(config: Path) -> None:
+    """Load the models and serve them until SIGTERM or Ctrl-C."""
+    settings = load_gateway(config)
+    console = Console(stderr=True)
+    check_tracing(settings.server)
+    configure(settings.server.log, "control")
+    with progress_bar(console) as progress:
+        progress.add_task(f"starting {worker_count(settings.server)} workers", total=None)
+
+        def ready(control: Control, releases: Sequence[Overview], data_plane: str, control_plane: str) -> None:
+            progress.stop()
+            if settings.server.log == "json":
+                log.info(
+                    "serving %s/v2 with %d workers; control plane at %s", data_plane, control.fleet.size, control_plane
+                )
+                return
+            console.print(release_table(releases, control.left_out()))
+            console.print(f"Serving [bold]{data_plane}/v2[/bold] with {control.fleet.size} workers; stop with Ctrl-C.")
+            console.print(f"Console at {control_plane}; from a terminal: gateway status, stop, resume.")
+
+        with in_a_thread():
+            uvloop.run(supervise(settings, ready))
+    sys.stdout.flush()
+    os._exit(0)  # a thread that still waits for a disk is not waited for
+
+
+@click.command()
+@CONFIG
+@click.option(
+    "--routing",
+    "draft",
+    type=click.Path(path_type=Path),
+    help="Check this routing file instead of the one in use, such as a draft of an edit.",
+)
+@JSON
+def check(config: Path, draft: Path | None, as_json: bool) -> None:
+    """Validate both YAML files, and load every version they name.
+
+    Each version is loaded in a process of its own, so that a broken one does no harm. Settings that are valid but have
+    no effect, and folders of the repository that are not served, are warnings.
+    """
+    settings, resolved = load(config, draft)
+    repository = Repository(Path(settings.models.path))
+    check_access(settings)
+    check_tracing(settings.server)
+    passed_over = {(over.name, over.version): f"{repository.path}/{over}" for over in repository.passed_over()}
+    trials = [
+        Trial(name, version, release.stable)
+        for name, release in sorted(resolved.routing.models.items())
+        for version in (release.stable, release.candidate)
+        if version is not None and (name in resolved.named or (name, str(version)) not in passed_over)
+    ]
+    verdicts: list[Verdict] = []
+    tried_ones = try_versions(repository.path, trials, settings.models.load_timeout)
+    with progress_bar(Console(stderr=True)) as progress:
+        for verdict in progress.track(tried_ones, len(trials), description="loading models"):
+            verdicts.append(verdict)
+    tried = {(trial.name, str(trial.version)) for trial in trials}
+    folders = [line for key, line in passed_over.items() if key not in tried]
+    routing = resolved.entries()
+    _report(verdicts, [*routing_warnings(routing), *folders], notes_of(resolved), _inert(routing, verdicts), as_json)
+
+
+def _inert(routing: RoutingSettings, verdicts: list[Verdict]) -> list[str]:
+    """Guards that can never act on what these versions answer. Of a version that cannot be tried nothing is known."""
+    found: dict[str, dict[int, str]] = {}
+    for verdict in verdicts:
+        found.setdefault(verdict.trial.name, {})[verdict.trial.version] = verdict.classless
+    return [
+        problem for name, release in sorted(routing.models.items()) for problem in inert(name, release, found[name])
+    ]
+
+
+def _report(
+    verdicts: list[Verdict], warnings: list[str], notes: list[str], inert_guards: list[str], as_json: bool
+) -> None:
+    broken = [
+        f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.error}"
+        for verdict in verdicts
+        if verdict.error
+    ] + inert_guards
+    if as_json:
+        rows = [
+            {
+                "model": verdict.trial.name,
+                "version": verdict.trial.version,
+                "error": verdict.error or None,
+                "warning": verdict.warning or None,
+                "runs_on": list(verdict.providers),
+                "in_threads": verdict.in_threads or None,
+            }
+            for verdict in verdicts
+        ]
+        more = {**({"guards": inert_guards} if inert_guards else {}), **({"notes": notes} if notes else {})}
+        click.echo(orjson.dumps({"ok": not broken, "versions": rows, "warnings": warnings, **more}))
+    else:
+        for note in notes:
+            click.echo(note, err=True)
+        Console().print(check_table(verdicts))
+        for verdict in verdicts:
+            if verdict.warning:
+                click.echo(f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.warning}")
+        for line in warning_lines(warnings):
+            Console().print(line, soft_wrap=True)
+    if broken:
+        raise Refusal("\n".join(broken))

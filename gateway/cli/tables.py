@@ -1,0 +1,193 @@
+"""What the commands show: tables and words for people, JSON for scripts."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from gateway.control.api.documents import DecisionDocument, ExplanationDocument
+from gateway.errors import tallied
+
+if TYPE_CHECKING:  # else every command would wait for what serves and decides
+    from gateway.backends.trial import Verdict
+    from gateway.control.release.overview import Overview
+
+
+UNLIKE: Final = (
+    "latencies are not comparable: stable may run on the event loop, while the candidate runs in threads, which takes"
+    " longer; with a slow_requests guard both run in threads"
+)
+
+
+MOST_ROWS: Final = 200  # of a table in the log: laying out 10,000 keeps control busy for twenty seconds
+
+
+def release_table(releases: "Sequence[Overview]", left_out: Mapping[tuple[str, int], str]) -> Table:
+    """What is served and the split in force, with a line for each route; what is not served, and why."""
+    table = Table(title="Models", title_justify="left")
+    for heading in ("model", "stable", "candidate", "route", "to the candidate"):
+        table.add_column(heading)
+    for shown, release in enumerate(releases):
+        if table.row_count >= MOST_ROWS:
+            table.caption = f"… and {len(releases) - shown:,} more: gateway status"
+            break
+        name = release.model
+        for row in _release_rows(release, left_out):
+            table.add_row(name, *row)
+            name = ""
+    for (name, version), why in sorted(left_out.items()):
+        table.add_row(f"[red]{name}[/red]", "", "", f"[red]version {version} is not served[/red]", escape(why))
+    return table
+
+
+def _release_rows(release: "Overview", left_out: Mapping[tuple[str, int], str]) -> Iterator[tuple[str, str, str, str]]:
+    there = release.candidate is not None and (release.model, release.candidate) not in left_out
+    stable, candidate = str(release.stable), str(release.candidate) if there else "-"
+    if not there or not release.weights_ppm:
+        yield stable, candidate, "(every request)", "0%"
+        return
+    for route, weight_ppm in release.weights_ppm.items():
+        share = f"{weight_ppm / 10_000:g}%"
+        yield stable, candidate, route, f"[red]0%, stopped[/red] (else {share})" if release.stopped else share
+        stable = candidate = ""
+
+
+def status_text(release: dict[str, Any]) -> RenderableType:
+    """One release as the control plane tells it: both versions, the split, the ramp and the guards."""
+    stop = release["stop"]
+    title = f"{release['model']}: " + (
+        f"[red]stopped[/red] by {escape(stop['by'])}: {escape(stop['reason'])}"
+        if stop
+        else "[red]stopped[/red]"
+        if release["stopped"]
+        else "running"
+    )
+    table = Table(title=title, title_justify="left")
+    for heading in ("version", "variant", "answered", "failed", "rescued", "p50 ms", "p99 ms"):
+        table.add_column(heading, no_wrap=True)
+    for version in release["versions"]:
+        table.add_row(*_version_row(version))
+    return Group(table, *(Text(f"  {line}") for line in _progress_lines(release)), Text())
+
+
+def _version_row(version: dict[str, Any]) -> Iterator[str]:
+    requests, failed = tallied(version["outcomes"])
+    yield str(version["version"])
+    yield version["variant"]
+    yield from (f"{count:,}" for count in (requests - failed, failed, sum(version["rescues"].values())))
+    yield _ms(version["latency_p50_ms"])
+    yield _ms(version["latency_p99_ms"])
+
+
+def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
+    """The split in force, where the ramp stands, and what each guard has found."""
+    if release["routes"]:
+        routes = ", ".join(f"{route['route']} {route['in_force_percent']:g}%" for route in release["routes"])
+        yield f"to the candidate: {routes}{_too_short(release)}"
+    if ramp := release.get("ramp"):
+        steps = ", ".join(f"{weight:g}" for weight in ramp["weights"])
+        waiting = f"; waiting for {ramp['waiting_for']}" if ramp["waiting_for"] else ""
+        yield f"ramp: {ramp['stage']} at {ramp['weight_percent']:g}% of {steps}{waiting}"
+    for version in release["versions"]:
+        if version.get("warning"):
+            yield f"version {version['version']}: {version['warning']}"
+        if version["accuracy"] is not None:
+            right, of = f"{version['accuracy']:.1%}", f"{version['labelled']:,}"
+            yield f"version {version['version']}: {right} correct, of {of} with a truth"
+        if refused := version["outcomes"].get("client_error"):
+            yield f"version {version['version']}: {refused:,} invalid requests, which do not count as failures"
+    if not release.get("latency_compared", True) and release["candidate"] is not None:
+        yield UNLIKE
+    yield from map(_guard_line, release.get("guards", ()))
+    needed = release.get("forecast", {}).get("requests_to_notice_doubling")
+    if needed is not None:
+        yield f"it takes about {needed:,.0f} requests to detect twice as many failures"
+
+
+def _too_short(release: dict[str, Any]) -> str:
+    short = release.get("too_short", {"requests": 0})
+    if not short["requests"]:
+        return ""
+    return f"; {short['percent']:.2g}% of requests have too little time to run both versions, and are not split"
+
+
+def _guard_line(guard: dict[str, Any]) -> str:
+    name = f"guard {guard['name']} ({guard['metric']})"
+    if guard["log10_e"] is None:
+        return f"{name}: {guard.get('says', 'no data yet')}"
+    beyond = "different" if guard["metric"] == "predicted_class" else "harmful"
+    return f"{name}: {guard['verdict']}, evidence 10^{guard['log10_e']:.1f}, {beyond} from 10^{guard['line_log10']:.1f}"
+
+
+def _ms(latency_ms: float | None) -> str:
+    return "-" if latency_ms is None else f"{latency_ms:.3g}"
+
+
+def history_table(decisions: Sequence[DecisionDocument]) -> Table:
+    """Decisions, newest first."""
+    table = Table(title="Decisions", title_justify="left")
+    for heading in ("when", "model", "version", "what", "by", "from", "why"):
+        table.add_column(heading, no_wrap=heading == "when")
+    for decision in decisions:
+        when = datetime.fromtimestamp(decision["time_ns"] / 1e9).isoformat(" ", "seconds")
+        origin = str(decision["evidence"].get("from", ""))
+        table.add_row(
+            *(when, decision["model"], str(decision["candidate"] or ""), decision["action"]),
+            *map(escape, (decision["by"], origin, decision["reason"])),
+        )
+    return table
+
+
+def check_table(verdicts: "list[Verdict]") -> Table:
+    """The outcome of each version's trial."""
+    table = Table(title="Checked", title_justify="left")
+    for heading in ("model", "version", "", "one row takes", "batches", "runs in"):
+        table.add_column(heading)
+    for verdict in verdicts:
+        trial = verdict.trial
+        if verdict.error:
+            table.add_row(trial.name, str(trial.version), "[red]refused[/red]", "", "", "")
+        else:
+            takes = f"{verdict.single_us:,.0f} µs"
+            ready = "[yellow]ready, but[/yellow]" if verdict.warning else "[green]ready[/green]"
+            table.add_row(trial.name, str(trial.version), ready, takes, _batches(verdict), _runs(verdict))
+    return table
+
+
+def _runs(verdict: "Verdict") -> str:
+    return f"threads: {escape(verdict.in_threads)}" if verdict.in_threads else "event loop"
+
+
+def warning_lines(warnings: Sequence[str]) -> list[Text]:
+    """What is valid and cannot be meant, a line each."""
+    return [Text.from_markup(f"[yellow]warning:[/yellow] {escape(warning)}") for warning in warnings]
+
+
+def _batches(verdict: "Verdict") -> str:
+    if verdict.rows > 1:
+        rounded = f", rounded by up to {verdict.rounding:.0e}" if verdict.rounding else ""
+        return f"of up to {verdict.rows} rows{rounded}"
+    return f"no: {escape(verdict.obstacle or 'its rows are served faster one by one')}"
+
+
+def explanation_text(explanation: ExplanationDocument) -> str:
+    """The decision first, then how it came about."""
+    version, bucket = explanation["version"], explanation["bucket"]
+    answer = "at random" if version is None else f"version {version} ({explanation['variant']})"
+    lines = [
+        f"model    {explanation['model']}",
+        f"answer   {answer}",
+        f"route    {explanation['route']}",
+        f"weight   {explanation['weight_ppm'] / 10_000:g}% to the candidate",
+        f"bucket   {'-' if bucket is None else f'{bucket:,}'} (of 1,000,000; salt {explanation['salt']})",
+        f"why      {explanation['why']}",
+    ]
+    lines += [
+        f"         {'✓' if trial['matched'] else '✗'} {trial['route']}: {trial['reason']}"
+        for trial in explanation["routes"]
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,84 @@
+"""The control plane on port 8002: one table of endpoints, from which both the routes and the OpenAPI document come."""
+
+import asyncio
+from functools import cache, partial
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from gateway.auth.keyring import Keyring
+from gateway.control.api.access import ControlGuard, refused
+from gateway.control.api.commands import Changes
+from gateway.control.api.console import Page
+from gateway.control.api.event_stream import Events
+from gateway.control.api.explain import Explain
+from gateway.control.api.page_process import Printer
+from gateway.control.api.queries import Readings
+from gateway.control.api.reader_queue import OneByOne, Turns
+from gateway.control.api.release_pages import metrics, released
+from gateway.control.api.shared_results import Fresh
+from gateway.control.control_plane import Control
+from gateway.errors import RequestError
+from gateway.web.body import ClientGone
+from gateway.web.openapi import Operation, document
+from gateway.web.responses import JsonResponse
+
+OPENAPI: Final = Operation("GET", "/openapi.json", "openapi", "This document.", dict[str, Any])
+DESCRIPTION: Final = "Releases, their stops and weights, the configuration, the decisions and the metrics."
+
+
+def control_plane(control: Control, ending: asyncio.Event, keyring: Keyring | None) -> ASGIApp:
+    """The application that port 8002 serves.
+
+    `ending`: set when the gateway begins to shut down; `keyring`: None where no keys are asked for, since it is reached
+    from this machine only.
+    """
+    printer = Printer(control.repository.path)
+    documents, text = Fresh(partial(released, control, printer)), Fresh(partial(metrics, control, printer))
+    readings, events = Readings(control, documents, text), Events(control, documents, ending, keyring)
+    parts = (readings, Changes(control), Explain(control), events, Page())
+    endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
+
+    @cache
+    def described() -> dict[str, Any]:
+        operations = [*(endpoint.operation for endpoint in endpoints), OPENAPI]
+        return document("canary-gateway: control plane", DESCRIPTION, operations, "control", refused)
+
+    async def openapi(request: Request) -> Response:
+        return JsonResponse(described())
+
+    return Starlette(
+        routes=[*(endpoint.route() for endpoint in endpoints), Route(OPENAPI.path, openapi)],
+        exception_handlers={
+            RequestError: _refused,
+            HTTPException: _not_routed,
+            ClientGone: _gone,
+            Exception: _broken,
+        },
+        middleware=[Middleware(OneByOne, Turns(), control.pressing), Middleware(ControlGuard, keyring)],
+    )
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    return JsonResponse({"error": str(error)}, error.status, dict(error.headers))
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    return JsonResponse({"error": "the gateway failed on this request; its log says how"}, 500)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)
+
+
+async def _not_routed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.url.path} is not served here; GET /openapi.json lists what is"
+    return JsonResponse({"error": message}, error.status_code, error.headers)

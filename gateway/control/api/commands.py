@@ -1,0 +1,165 @@
+"""What can be changed. Every change is kept with who made it, from where and why."""
+
+from functools import partial
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.control.api.bodies import NO_REASON, Promotion, Reasoned, Reweighting, asked, caller, origin_of
+from gateway.control.api.documents import EditDocument, OrderDocument
+from gateway.control.api.endpoint import Endpoint
+from gateway.control.api.rendering import decision_document
+from gateway.control.config.editor import Edit, Editor
+from gateway.control.config.yaml_edit import promoted, reweighted
+from gateway.control.control_plane import Control
+from gateway.control.release.decisions import Decision
+from gateway.control.release.overview import Overview
+from gateway.control.release.stages import Event
+from gateway.control.status import overview_of
+from gateway.errors import Conflict
+from gateway.web.openapi import Operation
+from gateway.web.responses import JsonResponse
+
+RELEASE: Final = "/api/releases/{model}"
+REFUSED: Final = (400, 403, 404, 409, 413, 415)
+
+
+class Changes:
+    """The endpoints that change something."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._editor = Editor(
+            control.configuration,
+            control.stops,
+            lambda written, note: control.reload(written=written, note=note),
+            control.accepting.history,
+        )
+
+    def endpoints(self) -> list[Endpoint]:
+        def operation(name: str, summary: str, body: type, answer: type, *, needs_body: bool = False) -> Operation:
+            return Operation("POST", f"{RELEASE}/{name}", name, summary, answer, REFUSED, body, needs_body)
+
+        return [
+            Endpoint(
+                operation(
+                    "stop",
+                    "Stop the candidate's traffic: once this has answered, no response comes from the candidate.",
+                    Reasoned,
+                    OrderDocument,
+                ),
+                self.stop,
+            ),
+            Endpoint(
+                operation("resume", "Send traffic to the candidate again, as routed.", Reasoned, OrderDocument),
+                self.resume,
+            ),
+            Endpoint(
+                operation("hold", "Hold the ramp at its weight until it is continued.", Reasoned, OrderDocument),
+                partial(self.order, Event.HOLD),
+            ),
+            Endpoint(
+                operation("continue", "Continue a ramp that was held or paused.", Reasoned, OrderDocument),
+                partial(self.order, Event.CONTINUE),
+            ),
+            Endpoint(
+                operation("promote", "Make the candidate stable in the routing file.", Promotion, EditDocument),
+                self.promote,
+            ),
+            Endpoint(
+                operation(
+                    "weight",
+                    "Edit a route's weight in the routing file.",
+                    Reweighting,
+                    EditDocument,
+                    needs_body=True,
+                ),
+                self.weight,
+            ),
+        ]
+
+    async def stop(self, request: Request) -> Response:
+        body = await asked(request, Reasoned)
+        decision = await self._control.stop(
+            request.path_params["model"], caller(request), body.reason or NO_REASON, origin_of(request)
+        )
+        return self._answer(decision)
+
+    async def resume(self, request: Request) -> Response:
+        body = await asked(request, Reasoned)
+        decision = await self._control.resume(
+            request.path_params["model"], caller(request), body.reason or NO_REASON, origin_of(request)
+        )
+        return self._answer(decision)
+
+    async def order(self, event: Event, request: Request) -> Response:
+        body = await asked(request, Reasoned)
+        self._check_open(request.path_params["model"])
+        decision = self._control.steering.order(
+            request.path_params["model"], event, caller(request), body.reason or NO_REASON, origin_of(request)
+        )
+        await self._control.stops.kept()
+        return self._answer(decision)
+
+    def _answer(self, decision: Decision) -> Response:
+        document: OrderDocument = {**decision_document(decision), "on_disk": self._control.stops.on_disk}
+        return JsonResponse(document)
+
+    async def promote(self, request: Request) -> Response:
+        body = await asked(request, Promotion)
+        model = request.path_params["model"]
+        overview, candidate = self._meant(model, body)
+        if overview.stopped:
+            raise Conflict(f"the candidate {candidate} of '{model}' is stopped; resume it first")
+        edit = Edit(
+            model,
+            candidate,
+            "promote",
+            partial(promoted, model=model, source=self._file()),
+            caller(request),
+            body.reason or NO_REASON,
+            origin_of(request) | {"stable_before": overview.stable},
+        )
+        return await self._edited(body, edit)
+
+    async def weight(self, request: Request) -> Response:
+        body = await asked(request, Reweighting)
+        model = request.path_params["model"]
+        overview, candidate = self._meant(model, body)
+        make = partial(reweighted, model=model, route=body.route, percent=body.percent, source=self._file())
+        evidence = origin_of(request) | {
+            "route": body.route,
+            "percent": body.percent,
+            "percent_before": overview.weights_ppm.get(body.route, 0) / 10_000,
+        }
+        edit = Edit(model, candidate, "weight", make, caller(request), body.reason or NO_REASON, evidence)
+        return await self._edited(body, edit)
+
+    def _meant(self, model: str, body: Promotion) -> tuple[Overview, int]:
+        """The release and its candidate. Raises NotFound, and Conflict where that is not the one that is meant."""
+        self._check_open(model)
+        overview = overview_of(self._control, model)
+        if overview.candidate is None:
+            raise Conflict(f"'{model}' has no candidate; stable answers everyone")
+        if body.candidate not in (None, overview.candidate):
+            raise Conflict(f"the candidate of '{model}' is version {overview.candidate} by now, not {body.candidate}")
+        return overview, overview.candidate
+
+    def _check_open(self, model: str) -> None:
+        self._control.accepting.check_open(model, self._control.configuration.status.closed)
+
+    async def _edited(self, body: Promotion, edit: Edit) -> Response:
+        edited = await self._editor.carry_out(edit, dry_run=body.dry_run)
+        document: EditDocument = {
+            "model": edit.model,
+            "action": edit.action,
+            "dry_run": body.dry_run,
+            "difference": edited.difference,
+            "decision": decision_document(edited.decision) if edited.decision else None,
+            "on_disk": self._control.stops.on_disk and self._control.accepting.on_disk,
+        }
+        return JsonResponse(document)
+
+    def _file(self) -> str:
+        return str(self._control.configuration.path)

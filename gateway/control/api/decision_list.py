@@ -1,0 +1,42 @@
+"""The list of decisions as JSON, which many ask for between two decisions: made once for all of them."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import orjson
+
+from gateway.control.api.release_pages import array_of
+from gateway.control.api.rendering import decision_document
+from gateway.control.release.decisions import Decision
+
+MOST: Final = 64  # different questions whose answers are kept
+
+
+class Listed:
+    """For one thread. The list of decisions is another one after each decision."""
+
+    def __init__(self) -> None:
+        self._of: Sequence[Decision] = ()
+        self._texts: dict[tuple[int, int], bytes] = {}  # of each decision, by its sequence (0: an old one's) and time
+        self._answers: dict[tuple[str | None, int], bytes] = {}
+
+    def text(self, decisions: Sequence[Decision], model: str | None, limit: int) -> bytes:
+        """A JSON array of `limit` at most, newest first; `model` None: of all."""
+        if decisions is not self._of:
+            known, self._of, self._answers = self._texts, decisions, {}
+            self._texts = {_key(one): known.get(_key(one)) or _text(one) for one in decisions}
+        elif (answer := self._answers.get((model, limit))) is not None:
+            return answer
+        chosen = [one for one in reversed(decisions) if model in (None, one.model)][:limit]
+        answer = array_of(self._texts[_key(one)] for one in chosen)
+        if len(self._answers) < MOST:
+            self._answers[model, limit] = answer
+        return answer
+
+
+def _key(decision: Decision) -> tuple[int, int]:
+    return decision.sequence, decision.time_ns
+
+
+def _text(decision: Decision) -> bytes:
+    return orjson.dumps(decision_document(decision))

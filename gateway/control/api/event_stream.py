@@ -1,0 +1,201 @@
+"""GET /api/events: server-sent events, so that a console shows a change when it happens and asks for nothing.
+
+    snapshot   {time_ns, releases, config, decisions}: everything, at the start and when the set of releases has changed
+    live       {time_ns, releases}: twice a second, those that have changed since; a sign of life where none has
+    decision   one decision, within 50 ms
+    config     the configuration document, when it has changed
+    end        {reason}: the gateway is shutting down, the client read too slowly, or its key is valid no more
+
+One loop looks for all clients, and only while there are any. Source: WHATWG HTML, "Server-sent events".
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from gateway.auth.keyring import Identity, Keyring
+from gateway.control.api.documents import ConfigDocument
+from gateway.control.api.endpoint import Endpoint
+from gateway.control.api.release_pages import NONE, Released, array_of, beside
+from gateway.control.api.rendering import config_document, decision_document
+from gateway.control.api.shared_results import Fresh
+from gateway.control.control_plane import Control
+from gateway.control.release.decisions import Decision
+from gateway.errors import Overloaded
+from gateway.system.background_tasks import persistent
+from gateway.web.authentication import identity_in
+from gateway.web.openapi import Operation
+
+LOOK_S: Final = 0.05
+LIVE_S: Final = 0.5
+CLIENTS: Final = 32
+BEHIND: Final = 120  # messages that a client may be behind: half a minute, as a rule
+RECENT: Final = 50  # decisions in a snapshot
+SHUTTING_DOWN: Final = "the gateway is shutting down"
+TOO_SLOW: Final = "this client reads more slowly than events come"
+KEY_ENDED: Final = "the API key has been revoked or has expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the clients have been told. `live_s`: when the releases were looked at; `sequence`: of the last decision
+    before that, so that no one takes them for newer than an order's own answer.
+    """
+
+    releases: Released
+    config: ConfigDocument
+    decisions: list[Decision]
+    live_s: float
+    sequence: int = 0
+
+    @property
+    def last(self) -> int:
+        """The last decision's sequence."""
+        return self.decisions[-1].sequence if self.decisions else 0
+
+
+def told(before: Seen, now: Seen) -> Iterator[bytes]:
+    """The messages of decisions and configurations since."""
+    if now.decisions is not before.decisions:
+        new = (one for one in now.decisions if one.sequence > before.last)
+        yield from (message("decision", decision_document(one)) for one in new)
+    if now.config != before.config:
+        yield message("config", now.config)
+
+
+def live(before: Seen, now: Seen, time_ns: int) -> Iterator[bytes]:
+    """The message of the releases' figures."""
+    was, documents = before.releases.documents, now.releases.documents
+    if documents.keys() != was.keys():
+        yield snapshot(now, time_ns)
+    else:
+        changed = [release for name, release in documents.items() if release != was[name]]
+        figures = orjson.Fragment(array_of(changed))
+        yield message("live", {"time_ns": time_ns, "sequence": now.sequence, "releases": figures})
+
+
+def snapshot(seen: Seen, time_ns: int) -> bytes:
+    """Everything that a console shows."""
+    decisions = [decision_document(decision) for decision in reversed(seen.decisions[-RECENT:])]
+    releases = orjson.Fragment(seen.releases.text)
+    everything = {"time_ns": time_ns, "sequence": seen.sequence, "releases": releases}
+    return message("snapshot", {**everything, "config": seen.config, "decisions": decisions})
+
+
+def message(name: str, data: Any) -> bytes:
+    """One event on the wire; JSON holds no line breaks."""
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(data))
+
+
+class Client:
+    """One reader's messages. After the last one there is no more."""
+
+    def __init__(self, identity: Identity | None = None) -> None:
+        self.identity = identity
+        self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue(BEHIND)
+
+    def tell(self, *messages: bytes) -> bool:
+        """False where the client is too far behind; it has been told that, and nothing else."""
+        if self._waiting.qsize() + len(messages) >= BEHIND:
+            self.end(TOO_SLOW)
+            return False
+        for one in messages:
+            self._waiting.put_nowait(one)
+        return True
+
+    def end(self, reason: str) -> None:
+        while self._waiting.qsize() > BEHIND - 2:
+            self._waiting.get_nowait()
+        self._waiting.put_nowait(message("end", {"reason": reason}))
+        self._waiting.put_nowait(None)
+
+    async def messages(self) -> AsyncIterator[bytes]:
+        while (one := await self._waiting.get()) is not None:
+            yield one
+
+
+class Events:
+    """The endpoint and the loop behind it. `ending`: set when the gateway begins to shut down."""
+
+    def __init__(
+        self, control: Control, released: Fresh[Released], ending: asyncio.Event, keyring: Keyring | None
+    ) -> None:
+        self._control = control
+        self._released = released
+        self._ending = ending
+        self._keyring = keyring
+        self._clients: set[Client] = set()
+        self._loop: asyncio.Task[None] | None = None
+
+    def endpoints(self) -> list[Endpoint]:
+        operation = Operation(
+            "GET", "/api/events", "events", "Server-sent events.", errors=(503,), media="text/event-stream"
+        )
+        return [Endpoint(operation, self.events)]
+
+    async def events(self, request: Request) -> Response:
+        if len(self._clients) >= CLIENTS:
+            raise Overloaded(f"{CLIENTS} clients follow the events, which is the most; ask GET /api/releases")
+        return StreamingResponse(
+            self._follow(identity_in(request.scope)),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+        )
+
+    async def _follow(self, identity: Identity | None) -> AsyncIterator[bytes]:
+        client, seen = Client(identity), self._seen()
+        self._clients.add(client)  # what is decided from now on follows the snapshot
+        try:
+            seen = replace(seen, releases=await self._released.get(), sequence=seen.last)
+            if self._loop is None or self._loop.done():
+                telling = persistent("telling clients of events", lambda: self._tell(seen))
+                self._loop = asyncio.get_running_loop().create_task(telling)
+            yield await beside(snapshot, seen, time.time_ns())
+            async for one in client.messages():
+                yield one
+        finally:
+            self._clients.discard(client)
+
+    async def _tell(self, seen: Seen) -> None:
+        looking: asyncio.Task[Released] | None = None
+        begun = 0  # the last decision's sequence then
+        due = False  # before its time, since something was decided
+        while self._clients and not self._ending.is_set():
+            self._let_go_without_key()
+            now = replace(self._seen(), releases=seen.releases, live_s=seen.live_s, sequence=seen.sequence)
+            self._send(told(seen, now))
+            due |= now.decisions is not seen.decisions or now.config != seen.config
+            if looking is None and (due or time.monotonic() - seen.live_s >= LIVE_S):
+                due, begun = False, now.last
+                looking = asyncio.get_running_loop().create_task(self._released.get())
+            if looking is not None and looking.done():
+                before = now
+                now = replace(now, releases=looking.result(), live_s=time.monotonic(), sequence=begun)
+                self._send(await beside(lambda b, n: [*live(b, n, time.time_ns())], before, now))
+                looking = None
+            seen = now
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), LOOK_S)
+        for client in self._clients:
+            client.end(SHUTTING_DOWN)
+
+    def _seen(self) -> Seen:
+        """What costs nothing to look at."""
+        return Seen(NONE, config_document(self._control), self._control.stops.decisions, time.monotonic())
+
+    def _send(self, messages: Iterable[bytes]) -> None:
+        once = [*messages]
+        self._clients -= {client for client in self._clients if not client.tell(*once)}
+
+    def _let_go_without_key(self) -> None:
+        for client in list(self._clients):
+            if self._keyring and client.identity and not self._keyring.holds(client.identity):
+                self._clients.discard(client)
+                client.end(KEY_ENDED)

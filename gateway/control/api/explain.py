@@ -1,0 +1,49 @@
+"""Who gets what, now: a request that someone thinks of, under the weights and stops in force."""
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.control.api.bodies import Imagined, asked
+from gateway.control.api.documents import ExplanationDocument, explanation_document
+from gateway.control.api.endpoint import Endpoint
+from gateway.control.control_plane import Control
+from gateway.control.status import overview_of
+from gateway.routing.attributes import Attributes
+from gateway.routing.explanation import explain
+from gateway.web.openapi import Operation
+from gateway.web.responses import JsonResponse
+
+
+class Explain:
+    """POST /api/explain; a POST since what it asks is a document, not since it changes anything."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def endpoints(self) -> list[Endpoint]:
+        operation = Operation(
+            "POST",
+            "/api/explain",
+            "explain",
+            "Which version would answer such a request, and why.",
+            ExplanationDocument,
+            (400, 403, 404, 413, 415),
+            Imagined,
+            body_required=True,
+        )
+        return [Endpoint(operation, self.explain)]
+
+    async def explain(self, request: Request) -> Response:
+        body = await asked(request, Imagined)
+        overview = overview_of(self._control, body.model)
+        modality = body.modality or await asyncio.to_thread(self._control.configuration.modality, body.model)
+        attributes = Attributes(
+            body.customer,
+            modality,
+            {name.lower(): value for name, value in body.headers.items()},
+            body.parameters,
+        )
+        release = await asyncio.to_thread(self._control.release, body.model)
+        return JsonResponse(explanation_document(body.model, explain(release, attributes, body.key, overview.stopped)))

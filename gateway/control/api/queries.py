@@ -1,0 +1,101 @@
+"""What can be read: health, metrics, releases, the configuration, the decisions. Nothing here changes anything."""
+
+import os
+from typing import Final
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.control.api.decision_list import Listed
+from gateway.control.api.documents import ConfigDocument, DecisionDocument, HealthDocument, ReleaseDocument
+from gateway.control.api.endpoint import Endpoint
+from gateway.control.api.release_pages import Released, beside
+from gateway.control.api.rendering import config_document, release_document
+from gateway.control.api.shared_results import Fresh
+from gateway.control.control_plane import Control
+from gateway.control.release.decisions import SHOWN
+from gateway.control.status import overview_of
+from gateway.errors import InvalidRequest, NotReady
+from gateway.web.openapi import Operation, Parameter
+from gateway.web.responses import JsonResponse
+
+LIMIT: Final = Parameter("limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": SHOWN})
+MODEL: Final = Parameter("model", "Only those of this model.")
+
+
+class Readings:
+    """The endpoints that read."""
+
+    def __init__(self, control: Control, released: Fresh[Released], metrics: Fresh[bytes]) -> None:
+        self._control = control
+        self._released = released
+        self._metrics = metrics
+        self._listed = Listed()
+
+    def endpoints(self) -> list[Endpoint]:
+        return [
+            Endpoint(
+                Operation("GET", "/health", "health", "Whether workers serve.", HealthDocument, (503,)), self.health
+            ),
+            Endpoint(
+                Operation("GET", "/metrics", "metrics", "Prometheus metrics.", media=CONTENT_TYPE_LATEST), self.metrics
+            ),
+            Endpoint(
+                Operation("GET", "/api/releases", "releases", "Every release as it is now.", list[ReleaseDocument]),
+                self.releases,
+            ),
+            Endpoint(
+                Operation("GET", "/api/releases/{model}", "release", "One release.", ReleaseDocument, (404,)),
+                self.release,
+            ),
+            Endpoint(
+                Operation("GET", "/api/config", "config", "The configuration in force.", ConfigDocument), self.config
+            ),
+            Endpoint(
+                Operation(
+                    "GET",
+                    "/api/decisions",
+                    "decisions",
+                    "What was changed or decided, newest first.",
+                    list[DecisionDocument],
+                    (400,),
+                    parameters=(MODEL, LIMIT),
+                ),
+                self.decisions,
+            ),
+        ]
+
+    async def health(self, request: Request) -> Response:
+        fleet = self._control.fleet
+        serving = len(fleet.ready_members())
+        if not fleet.ready.is_set():
+            raise NotReady(f"the workers are starting: {serving} of {fleet.size} serve")
+        if not serving:
+            raise NotReady(f"none of {fleet.size} workers serves; the log says why they ended, new ones are started")
+        return JsonResponse({"healthy": True, "pid": os.getpid(), "workers": fleet.size, "serving": serving})
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(await self._metrics.get(), media_type=CONTENT_TYPE_LATEST)
+
+    async def releases(self, request: Request) -> Response:
+        return Response((await self._released.get()).text, media_type=JsonResponse.media_type)
+
+    async def release(self, request: Request) -> Response:
+        return JsonResponse(release_document(overview_of(self._control, request.path_params["model"])))
+
+    async def config(self, request: Request) -> Response:
+        return JsonResponse(config_document(self._control))
+
+    async def decisions(self, request: Request) -> Response:
+        model, limit = request.query_params.get("model"), _limit(request.query_params.get("limit"))
+        text = await beside(self._listed.text, self._control.stops.decisions, model, limit)
+        return Response(text, media_type=JsonResponse.media_type)
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return SHOWN
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= SHOWN):
+        raise InvalidRequest(f"limit must be a whole number from 1 to {SHOWN}; it is {text!r:.40}")
+    return int(text)

@@ -1,0 +1,54 @@
+"""Pages of all releases: gathered on control's loop in slices, made elsewhere, once for all who ask meanwhile."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from gateway.control.api.page_process import Documents, Metrics, Printer
+from gateway.control.control_plane import Control
+from gateway.control.release.overview import Overview
+from gateway.control.status import gathered, observe
+from gateway.system.scheduling import go_along
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Each release's document, by model, and all of them as a JSON array."""
+
+    documents: Mapping[str, bytes]
+    text: bytes
+
+
+NONE: Final = Released({}, b"[]")
+T = TypeVar("T")
+_PAGES: Final = ThreadPoolExecutor(1, "pages", initializer=go_along)
+
+
+async def beside(make: Callable[..., T], *given: object) -> T:
+    """What `make` gives, in the one thread that waits for pages and makes small ones."""
+    return await asyncio.get_running_loop().run_in_executor(_PAGES, make, *given)
+
+
+async def released(control: Control, printer: Printer) -> Released:
+    """The releases as they are now."""
+    seen = await gathered(control)
+    return await beside(_printed, printer, seen.releases)
+
+
+def _printed(printer: Printer, releases: Sequence[Overview]) -> Released:
+    documents: Mapping[str, bytes] = printer.printed(Documents(), releases)
+    return Released(documents, array_of(documents.values()))
+
+
+async def metrics(control: Control, printer: Printer) -> bytes:
+    """The text for Prometheus."""
+    seen = await gathered(control, versions=True)
+    text: bytes = await beside(lambda: printer.printed(Metrics(observe(control)), [*seen.releases, *seen.versions]))
+    return text
+
+
+def array_of(documents: Iterable[bytes]) -> bytes:
+    """A JSON array."""
+    return b"[" + b",".join(documents) + b"]"

@@ -1,0 +1,167 @@
+"""What control knows as the JSON documents of the control plane."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from gateway.control.api.documents import (
+    ConfigDocument,
+    DecisionDocument,
+    ForecastDocument,
+    GuardDocument,
+    LeftOutDocument,
+    RampDocument,
+    RecordsDocument,
+    ReleaseDocument,
+    TooShortDocument,
+    VersionDocument,
+)
+from gateway.control.control_plane import Control
+from gateway.control.guards.comparisons import Judgement, Verdict
+from gateway.control.guards.evidence import alpha_of
+from gateway.control.guards.window import quantile_ms
+from gateway.control.record_status import KINDS, dropped
+from gateway.control.release.audit import LN_10
+from gateway.control.release.decisions import Decision
+from gateway.control.release.forecast import Progress
+from gateway.control.release.overview import Counted, Overview
+from gateway.control.release.wording import said
+from gateway.errors import Outcome, tallied
+
+QUANTILES: Final = (0.5, 0.95, 0.99)
+
+
+def decision_document(decision: Decision) -> DecisionDocument:
+    return {
+        "sequence": decision.sequence,
+        "time_ns": decision.time_ns,
+        "model": decision.model,
+        "candidate": decision.candidate,
+        "action": decision.action,
+        "by": decision.by,
+        "reason": decision.reason,
+        "evidence": decision.evidence,
+    }
+
+
+def release_document(overview: Overview) -> ReleaseDocument:
+    document: ReleaseDocument = {
+        "model": overview.model,
+        "stable": overview.stable,
+        "candidate": overview.candidate,
+        "stopped": overview.stopped,
+        "stop": decision_document(overview.stop) if overview.stop else None,
+        "epoch": overview.epoch,
+        "routes": [
+            {
+                "route": route,
+                "weight_percent": ppm / 10_000,
+                "in_force_percent": 0 if overview.stopped else overview.weights_ppm[route] / 10_000,
+            }
+            for route, ppm in overview.configured_ppm.items()
+        ],
+        "versions": [_version(counted) for counted in overview.versions],
+        "latency_compared": overview.compares_latency,
+    }
+    if overview.candidate is not None:
+        document["too_short"] = _too_short(overview.versions)
+    if overview.progress is not None:
+        if overview.ramp_ppm:
+            document["ramp"] = _ramp(overview.progress, overview.ramp_ppm)
+        document["guards"] = _guards(overview.progress.judgement, overview.versions)
+        document["forecast"] = _forecast(overview.progress)
+    return document
+
+
+def _too_short(versions: Sequence[Counted]) -> TooShortDocument:
+    requests = sum(counted.totals.unsplit for counted in versions)
+    outcomes = {counted.variant: counted.totals.outcomes(counted.variant) for counted in versions}
+    asked = sum(outcomes["stable"].values()) + outcomes["candidate"][Outcome.OK]  # stable is asked after a failure, too
+    return {"requests": requests, "percent": 100 * requests / max(asked, requests, 1)}
+
+
+def _ramp(progress: Progress, ramp_ppm: Sequence[int]) -> RampDocument:
+    return {
+        "stage": str(progress.stage),
+        "step": progress.step,
+        "weights": [ppm / 10_000 for ppm in ramp_ppm],
+        "weight_percent": ramp_ppm[progress.step] / 10_000,
+        "next_step_in_s": progress.next_step_s,
+        "waiting_for": progress.waits_for,
+    }
+
+
+def _guards(judged: Judgement, versions: Sequence[Counted]) -> list[GuardDocument]:
+    alpha_j = alpha_of(judged.alpha, judged.restart)
+    return [
+        {
+            "name": found.name,
+            "metric": found.metric,
+            "verdict": str(found.verdict),
+            "says": said(found, versions),
+            "log10_e": None if found.verdict == Verdict.NO_DATA else found.log_e / LN_10,
+            "line_log10": -math.log10(alpha_j * (found.share or 1)),
+            "action": found.action if found.share else "none",
+        }
+        for found in judged.found
+    ]
+
+
+def _forecast(progress: Progress) -> ForecastDocument:
+    return {
+        "requests_to_notice_doubling": None if progress.stop is None else progress.stop.requests,
+        "requests_to_show_safety": None if progress.safe is None else progress.safe.requests,
+    }
+
+
+def _version(counted: Counted) -> VersionDocument:
+    outcomes = counted.totals.outcomes(counted.variant)
+    answered, failed = tallied(outcomes)
+    latency = counted.totals.latency(counted.variant)
+    timed = sum(latency.counts)
+    p50, p95, p99 = (quantile_ms(counted.totals.latency_counts(counted.variant), share) for share in QUANTILES)
+    credit = counted.credit
+    return {
+        "version": counted.version,
+        "variant": counted.variant,
+        "requests": sum(outcomes.values()),
+        "errors": failed,
+        "error_rate": failed / answered if answered else None,
+        "outcomes": {str(outcome): count for outcome, count in outcomes.items()},
+        "rescues": {reason: count for reason, count in counted.totals.rescues.items() if count},
+        "latency_mean_ms": latency.sum_ns / timed / 1e6 if timed else None,
+        "latency_p50_ms": p50,
+        "latency_p95_ms": p95,
+        "latency_p99_ms": p99,
+        "accuracy": credit.accuracy,
+        "labelled": credit.labelled,
+        "reward_mean": credit.reward_mean,
+        "runs_on": list(counted.providers),
+        "warning": counted.warning or None,
+    }
+
+
+def config_document(control: Control) -> ConfigDocument:
+    status = control.configuration.status
+    return {
+        "revision": status.revision,
+        "generation": control.fleet.plan.generation,
+        "acknowledged": control.fleet.acknowledged(),
+        "workers": control.fleet.size,
+        "loaded_time_s": status.loaded_s,
+        "last_error": status.error or None,
+        "warnings": list(status.warnings),
+        "candidates_closed": status.closed,
+        "left_out": _left_out(control.left_out()),
+        "records": _records(control),
+    }
+
+
+def _records(control: Control) -> RecordsDocument:
+    journal, kinds = control.records.journal, KINDS
+    written = {kinds[stream]: count for stream, count in journal.written.items()}
+    return {"error": journal.error or None, "written": written, "dropped": sum(dropped(control).values())}
+
+
+def _left_out(left_out: Mapping[tuple[str, int], str]) -> list[LeftOutDocument]:
+    return [{"model": name, "version": version, "reason": why} for (name, version), why in sorted(left_out.items())]

@@ -1,0 +1,197 @@
+"""Edits of the routing file by order: exact, atomic, put in force or put back, and kept in the list of decisions."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.control.config.file_history import History, compared
+from gateway.control.config.file_snapshot import revision_of, snapshot
+from gateway.control.config.watcher import Configuration
+from gateway.control.release.decisions import Decision, Stops
+from gateway.control.release.disk import Disk, DiskSilent, GivenUp
+from gateway.errors import Conflict, SettingsError
+from gateway.settings.routing_file import routing_of, text_of
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What to change and why. `make`: the file's text before to the text after, or SettingsError."""
+
+    model: str
+    candidate: int
+    action: str
+    make: Callable[[str], str]
+    by: str
+    reason: str
+    evidence: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """What came of it. `difference`: a unified diff; `decision`: None after a dry run."""
+
+    difference: str
+    decision: Decision | None
+
+
+class _Noted:
+    """Keeps a decision, once."""
+
+    def __init__(self, note: Callable[[], Decision]) -> None:
+        self._note = note
+        self.decision: Decision | None = None
+
+    def __call__(self) -> Decision:
+        self.decision = self.decision or self._note()
+        return self.decision
+
+
+Reload = Callable[[bytes, Callable[[], object]], Awaitable[None]]
+
+
+class Editor:
+    """Edits the file of `configuration`. What it edits away is kept in `history`.
+
+    `reload` puts the file in force; it is told what was written, so that what it finds there instead is another's, and
+    how to keep the decision, which it does once the edit cannot fail any more and before it counts as accepted.
+
+    Bytes in, bytes out: line ends and a byte order mark stay as they are.
+    """
+
+    def __init__(self, configuration: Configuration, stops: Stops, reload: Reload, history: History) -> None:
+        self._configuration = configuration
+        self._stops = stops
+        self._reload = reload
+        self._history = history
+        self._editing = asyncio.Lock()
+        self._disk = Disk("edits")
+
+    async def carry_out(self, edit: Edit, *, dry_run: bool) -> Edited:
+        """The edit in force in all workers; raises Conflict, and then nothing has changed."""
+        async with self._editing:
+            before = await self._in_force()
+            after, changes = await asyncio.to_thread(self._made, edit, before)
+            if dry_run or after == before:
+                return Edited(changes, None)
+            kept = await self._keep(before)
+            if await self._in_force() != before:
+                raise Conflict(f"{self._configuration.path} has been edited meanwhile; nothing was edited, try again")
+            await self._write(after)
+            noted = _Noted(lambda: self._note(edit, before, after, changes, kept))
+            await self._reload(after, noted)
+            if self._configuration.status.error:
+                raise Conflict(await self._put_back(before, after, noted))
+            if self._configuration.status.revision != revision_of(after):
+                raise Conflict(f"{self._configuration.path} has been edited by another since, and is in force as it is")
+            decision = noted()
+            await self._stops.kept()
+            return Edited(changes, decision)
+
+    def _note(self, edit: Edit, before: bytes, after: bytes, changes: str, kept: str) -> Decision:
+        evidence = {
+            **edit.evidence,
+            "difference": changes,
+            "before": revision_of(before),
+            "after": revision_of(after),
+            "kept": kept,
+        }
+        return self._stops.note(edit.model, edit.candidate, edit.action, edit.by, edit.reason, evidence)
+
+    def _taken_back(self, decision: Decision | None, error: str) -> None:
+        if decision is not None:  # it was in force for a moment, in some workers
+            self._stops.note(decision.model, decision.candidate, "taken-back", decision.by, error, {})
+
+    async def _in_force(self) -> bytes:
+        """The file's bytes, which must be the configuration in force: else the edit would bring in another's too."""
+        path, status = self._configuration.path, self._configuration.status
+        try:
+            now = await self._disk.do(snapshot, path)
+        except DiskSilent as error:
+            raise Conflict(f"{path} cannot be read: {error.strerror}; nothing was edited") from None
+        if now.trouble:
+            raise Conflict(f"{path} cannot be read: {now.trouble}")
+        if status.error:
+            raise Conflict(f"{path} holds an edit that is not in force; fix it first: {status.error}")
+        if now.revision != status.revision:
+            raise Conflict(f"{path} has just been edited and that is not in force yet; try again in a moment")
+        return now.content
+
+    def _made(self, edit: Edit, before: bytes) -> tuple[bytes, str]:
+        path = str(self._configuration.path)
+        try:
+            mark, text = text_of(before, path)
+            after = mark + edit.make(text).encode()
+            routing_of(after, path)
+        except SettingsError as error:
+            raise Conflict(str(error)) from None
+        return after, compared(before, after, path)
+
+    async def _keep(self, content: bytes) -> str:
+        try:
+            return (await self._disk.do(self._history.keep, content)).name
+        except OSError as error:
+            raise Conflict(
+                f"{self._history.folder}: the text before cannot be written there: {error.strerror}; nothing was edited"
+            ) from None
+
+    async def _write(self, content: bytes) -> None:
+        """A reader sees the old file or the new one, also after a crash. A symlink stays one: its target changes."""
+        path, given_up = self._configuration.path, GivenUp()
+        try:
+            await self._disk.do(_replace, path, content, given_up, given_up=given_up)
+        except DiskSilent as error:
+            raise Conflict(
+                f"{path} cannot be written: {error.strerror}; nothing is edited now, but should the disk have taken it"
+                " all the same, it is put in force as an edit by hand: look at the file before you try again"
+            ) from None
+        except OSError as error:
+            raise Conflict(
+                f"{path} cannot be written: {error.strerror}; a file that is mounted read-only, such as a"
+                " ConfigMap's, is edited where it comes from"
+            ) from None
+
+    async def _put_back(self, before: bytes, after: bytes, noted: "_Noted") -> str:
+        """Undo an edit that could not be put in force, unless someone has edited since."""
+        error = self._configuration.status.error
+        try:
+            now = await self._disk.do(snapshot, self._configuration.path)
+        except DiskSilent as silent:
+            return f"not in force: {error}; and it cannot be rolled back: {silent.strerror}"
+        if now.trouble or now.content != after:
+            return f"not in force: {error}; someone has edited the file since, so that it is left as it is"
+        try:
+            await self._write(before)
+        except Conflict as refused:
+            return f"not in force: {error}; and it cannot be rolled back: {refused}"
+        await self._reload(before, lambda: self._taken_back(noted.decision, error))
+        return f"not in force, and rolled back: {error}"
+
+
+def _replace(path: Path, content: bytes, given_up: GivenUp) -> None:
+    path = path.resolve()
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        _like(path, beside)
+        given_up.check()
+        beside.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+
+
+def _like(path: Path, beside: Path) -> None:
+    """Give the new file the mode and, as far as this process may, the owner of the old one."""
+    was, now = path.stat(), beside.stat()
+    if (was.st_uid, was.st_gid) != (now.st_uid, now.st_gid):
+        with contextlib.suppress(PermissionError):
+            os.chown(beside, was.st_uid, was.st_gid)
+    beside.chmod(was.st_mode & 0o7777)

@@ -1,0 +1,57 @@
+"""Texts of the routing file that are in force no more, kept in a folder: what a decision's `kept` names."""
+
+import contextlib
+import re
+import time
+from pathlib import Path
+from typing import Final
+
+from gateway.control.config.file_snapshot import revision_of
+from gateway.control.config.yaml_edit import difference
+
+KEPT: Final = 1000  # the newest; the oldest go
+_NUMBERED: Final = re.compile(r"routing-[0-9]{8}T[0-9]{6}Z-([0-9]{6,})-[^-]+\.yaml")
+_LONG: Final = 1 << 19  # bytes of both texts: comparing more would hold control up
+_SHOWN: Final = 1 << 16  # characters of a difference
+
+
+class History:
+    """The folder. It is made when there is something to keep."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def keep(self, content: bytes) -> Path:
+        """Where it is kept now; raises OSError."""
+        there = sorted(self.folder.glob("routing-*.yaml"), key=_place)
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        number = _place(there[-1])[0] + 1 if there else 1
+        kept = self.folder / f"routing-{stamp}-{number:06}-{revision_of(content)}.yaml"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            kept.write_bytes(content)
+        except OSError:
+            _remove(kept)  # the half that a full disk has taken is no text that anyone wrote
+            raise
+        for old in there[: max(0, len(there) + 1 - KEPT)]:
+            _remove(old)
+        return kept
+
+
+def _place(kept: Path) -> tuple[int, str]:
+    """Where it stands in their order, whatever the clock says. Those of the version before have no number."""
+    match = _NUMBERED.fullmatch(kept.name)
+    return int(match[1]) if match else 0, kept.name
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def compared(before: bytes, after: bytes, name: str) -> str:
+    """The difference for people, as long as it can be shown."""
+    if len(before) + len(after) > _LONG:
+        return f"the texts are too long to be compared here: {len(before):,} and {len(after):,} bytes\n"
+    changes = difference(before.decode(errors="replace"), after.decode(errors="replace"), name)
+    return changes if len(changes) <= _SHOWN else f"{changes[:_SHOWN]}\n… and {len(changes) - _SHOWN:,} characters\n"

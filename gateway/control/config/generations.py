@@ -1,0 +1,46 @@
+"""Makes plans: what workers are to serve, with a slot on the boards for each version and release of it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from gateway.control.config.resolve import Resolved
+from gateway.control.release.decisions import Stops
+from gateway.messages import Plan
+from gateway.shm.slots import Key, Slots
+from gateway.shm.switchboard import Switchboard
+
+
+class Plans:
+    """Stops are on the board before anyone reads a plan."""
+
+    def __init__(self, versions: Slots, releases: Slots, board: Switchboard, stops: Stops) -> None:
+        self._versions = versions
+        self._releases = releases
+        self._board = board
+        self._stops = stops
+
+    def make(self, generation: int, resolved: Resolved, left_out: Mapping[Key, str] | None = None) -> Plan:
+        """Raises SettingsError where the boards have no slot left."""
+        versions: dict[Key, int] = {}
+        release_slots: dict[Key, int] = {}
+        for name, settings in sorted(resolved.routing.models.items()):
+            versions[name, settings.stable] = self._versions.of(name, settings.stable)
+            if settings.candidate is not None:
+                key = name, settings.candidate
+                versions[key] = self._versions.of(*key)
+                slot = release_slots[key] = self._releases.of(*key)
+                if self._stops.stopped(*key) is not None:
+                    self._board.stop(slot)
+        return Plan(generation, resolved.routing, versions, release_slots, dict(left_out or {}), resolved.named)
+
+    def loading(self, name: str, before: Plan, resolved: Resolved, left_out: Mapping[Key, str]) -> Plan:
+        """As before, but that the model is loaded from disk again; what is unloaded stays so."""
+        loads = {**before.loads, name: before.loads.get(name, 0) + 1}
+        plan = self.make(before.generation, resolved, left_out)
+        return replace(plan, unloaded=before.unloaded - {name}, loads=loads)
+
+
+def without_lost(plan: Plan) -> Plan:
+    """For a worker when no other serves: a stable version that must not be loaded takes no other model with it."""
+    lost = {name for name, release in plan.routing.models.items() if (name, release.stable) in plan.left_out}
+    return replace(plan, named=plan.named - lost)

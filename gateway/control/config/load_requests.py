@@ -1,0 +1,120 @@
+"""What clients ask one worker for and all must do: load or unload a model."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final, Protocol
+
+from gateway.backends.trial import Trial
+from gateway.backends.trial_cache import harmful
+from gateway.control.config.acceptance import Accepting
+from gateway.control.config.resolve import Resolved
+from gateway.control.config.watcher import Configuration
+from gateway.control.pool.worker_pool import Fleet
+from gateway.errors import GatewayError, InvalidRequest, NotFound
+from gateway.messages import Key, Load, Plan, Unload, Wish
+from gateway.settings.routing import ReleaseSettings, RoutingSettings
+
+log: Final = logging.getLogger("gateway.control.config")
+
+
+class Granting(Protocol):
+    """Who can do it."""
+
+    fleet: Fleet
+    accepting: Accepting
+    configuration: Configuration
+    served: Mapping[str, ReleaseSettings]
+
+    def take_in(self, name: str, resolved: Resolved, left_out: Mapping[Key, str]) -> Plan:
+        """A model that is to be loaded anew, perhaps beside those in force."""
+
+
+class Wishes:
+    """Grants them one by one, and not while an edit is put in force. Lives on control's loop."""
+
+    def __init__(self, control: Granting, changing: asyncio.Lock) -> None:
+        self._control = control
+        self._changing = changing
+
+    def grant(self, wish: Wish) -> "asyncio.Task[str]":
+        """What went wrong, empty where nothing did."""
+        return asyncio.get_running_loop().create_task(self._granted(wish))
+
+    def bring_in(self, late: set[Key]) -> None:
+        """Candidates that stable has not waited for at the start: they are loaded as soon as they can be."""
+        if late:
+            self._bringing = asyncio.get_running_loop().create_task(self._bring_in(sorted(late)))
+
+    async def _bring_in(self, late: list[Key]) -> None:
+        for name, version in late:
+            if error := await self._granted(Wish(0, name, load=True), version):
+                log.error("candidate %d of '%s' stays left out: %s", version, name, error)
+
+    async def _granted(self, wish: Wish, candidate: int | None = None) -> str:
+        async with self._changing:
+            try:
+                if wish.load:
+                    await self._load(wish.name, candidate)
+                else:
+                    await self._unload(wish.name)
+            except GatewayError as error:
+                return str(error)
+            except Exception as error:  # else who has made the wish would wait for ever
+                log.exception("loading or unloading '%s' failed", wish.name)
+                return f"{type(error).__name__}: {error}"
+            return ""
+
+    async def _unload(self, name: str) -> None:
+        fleet = self._control.fleet
+        async with fleet.changing:
+            errors = await fleet.order(lambda order: Unload(order, name))
+            fleet.plan = plan = replace(fleet.plan, unloaded=fleet.plan.unloaded | {name})
+            _follow(fleet, plan)
+        _raise(errors)
+
+    async def _load(self, name: str, candidate: int | None) -> None:
+        control, fleet = self._control, self._control.fleet
+        settings = fleet.plan.routing.models.get(name)
+        if settings is None:
+            seen = await control.accepting.first_seen(name)
+            settings = seen.routing.models[name] if seen is not None else None
+        if settings is None:
+            raise NotFound(f"the repository has no model '{name}' with a version that has a file and is not stopped")
+        left_out = await self._tried(name, settings, candidate)
+        async with fleet.changing:
+            before, served = fleet.plan, control.served
+            routing = RoutingSettings.model_construct(models={**before.routing.models, name: settings})
+            plan = control.take_in(name, Resolved(routing, before.named, control.accepting.memory), left_out)
+            errors = await fleet.order(lambda order: Load(order, name, plan), staged=True, may_die=False)
+            if errors and name not in served:
+                await fleet.order(lambda order: Unload(order, name))
+                fleet.plan = plan = replace(plan, unloaded=plan.unloaded | {name})
+            _follow(fleet, plan)
+        _raise(errors)
+
+    async def _tried(self, name: str, settings: ReleaseSettings, candidate: int | None) -> dict[Key, str]:
+        """What is to be left out once the model is loaded. Raises InvalidRequest where stable does not load, nor a
+        candidate that is served, or is the one that this is for.
+        """
+        control = self._control
+        numbers = [number for number in (settings.stable, settings.candidate) if number is not None]
+        trials = [Trial(name, number, settings.stable) for number in numbers]
+        verdicts = await asyncio.to_thread(control.configuration.try_out, trials, frozenset[str]())
+        served = {key for member in control.fleet.followers() for key in member.runs_on}
+        for number, verdict in zip(numbers, verdicts, strict=True):
+            if verdict.error and (number in (settings.stable, candidate) or (name, number) in served):
+                raise InvalidRequest(verdict.error)
+        others = {key: why for key, why in control.fleet.plan.left_out.items() if key[0] != name}
+        return others | harmful(verdicts)
+
+
+def _follow(fleet: Fleet, plan: Plan) -> None:
+    for member in fleet.followers():
+        member.plan = plan
+
+
+def _raise(errors: list[str]) -> None:
+    if errors:
+        raise InvalidRequest("; ".join(errors))

@@ -1,0 +1,100 @@
+"""What is in force, kept in the state folder: it survives a routing file that is cut, emptied or gone.
+
+STATE/releases.json   each model's versions, salt and stickiness
+STATE/accepted.yaml   the routing file's bytes as they were accepted last; no name that a routing file has itself
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from gateway.settings.routing import ReleaseSettings, RoutingSettings, SplitSettings
+from gateway.system.durable_files import replace_durably
+
+log: Final = logging.getLogger("gateway.control.config")
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """One model. `named`: it has an entry in the text accepted last. `salt`: as written there, else None."""
+
+    stable: int
+    candidate: int | None = None
+    salt: str | None = None
+    stickiness: str = "customer"
+    named: bool = True
+
+    def release(self) -> ReleaseSettings:
+        """Without an entry: no route leads to the candidate."""
+        if self.candidate is None:
+            return ReleaseSettings(stable=self.stable)
+        split = SplitSettings(stickiness=self.stickiness, salt=self.salt)
+        return ReleaseSettings(stable=self.stable, candidate=self.candidate, split=split)
+
+
+Memory = Mapping[str, Remembered]
+
+
+def remembered(settings: ReleaseSettings) -> Remembered:
+    """What to remember of an entry."""
+    split = settings.split or SplitSettings()
+    return Remembered(settings.stable, settings.candidate, split.salt, split.stickiness)
+
+
+class MemoryFile:
+    """The two files in `folder`. What a damaged memory lacks is made anew from the text, and that is said."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "releases.json"
+        self._text = folder / "accepted.yaml"
+
+    def text(self) -> bytes | None:
+        """The routing file as it was accepted last; None where none ever was, or it cannot be read."""
+        try:
+            return self._text.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            log.error("%s, the routing accepted last, cannot be read: %s", self._text, error.strerror)
+            return None
+
+    def read(self, entries: RoutingSettings) -> Memory:
+        """What is remembered; nothing before the first start. `entries`: those of the text."""
+        named = {name: remembered(settings) for name, settings in entries.models.items()}
+        try:
+            return {**named, **_memory_of(orjson.loads(self._file.read_bytes()))}
+        except FileNotFoundError:
+            if named:
+                log.error("%s is gone: made anew from %s; %s", self._file, self._text, _UNNAMED)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            log.error("%s is damaged (%s): made anew from %s; %s", self._file, error, self._text, _UNNAMED)
+        return named
+
+    def write(self, memory: Memory, text: bytes | None) -> bool:
+        """Both on the disk when this returns; False, and an error in the log, where it does not take them."""
+        document = orjson.dumps({"models": {name: asdict(one) for name, one in sorted(memory.items())}})
+        try:
+            if text is not None:
+                replace_durably(self._text, text)
+            replace_durably(self._file, document)
+        except OSError as error:
+            log.error("%s cannot be written, a restart would know of older versions: %s", self._file, error)
+            return False
+        return True
+
+
+_UNNAMED: Final = "a model without an entry in it is served in the highest of its versions that is not stopped"
+
+
+def _memory_of(document: Any) -> dict[str, Remembered]:
+    """Raises ValueError, TypeError, KeyError or AttributeError where it is none."""
+    memory = {name: Remembered(**entry) for name, entry in document["models"].items()}
+    for name, one in memory.items():
+        one.release()  # validates the versions
+        if not (isinstance(one.named, bool) and isinstance(one.salt, str | None) and isinstance(name, str)):
+            raise ValueError(f"what it says of {name!r} makes no sense")
+    return memory

@@ -1,0 +1,145 @@
+"""Which releases are served: from the routing file, what is remembered, the versions on disk and the stops.
+
+The file says what changes; what it does not name stays as it was. No I/O in here.
+
+    entry in the file                  as it says; a salt that is not written stays that of the same candidate
+    entry gone, candidate running      refused: who means it names the model with `stable` alone
+    entry gone, candidate stopped      stable, stop and salt stay; no route leads to the candidate
+    entry gone, no candidate           stable stays
+    never had an entry                 the highest version when it was first seen, never one that is stopped
+    no entry at all                    refused where the text accepted before had one
+"""
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+
+from gateway.control.config.memory import Memory, Remembered, remembered
+from gateway.errors import SettingsError
+from gateway.settings.routing import ReleaseSettings, RoutingSettings, SplitSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known beside the file. `versions`: on disk, ascending; `loaded`: models that are served now."""
+
+    memory: Memory
+    versions: Mapping[str, Sequence[int]]
+    stopped: AbstractSet[tuple[str, int]] = frozenset()
+    loaded: AbstractSet[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What to serve. `routing` holds every model; `named`: those with an entry of their own.
+
+    `notes`: by model, what is different from what was remembered and must be said.
+    """
+
+    routing: RoutingSettings
+    named: frozenset[str]
+    memory: Memory
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def entries(self) -> RoutingSettings:
+        """What the file itself says."""
+        return RoutingSettings.model_construct(models={name: self.routing.models[name] for name in self.named})
+
+
+def resolve(routing: RoutingSettings, known: Known, source: str) -> Resolved:
+    """The releases to serve. Raises SettingsError, with the remedy, where entries have gone that must not go so."""
+    gone = {name: one for name, one in known.memory.items() if name not in routing.models}
+    _refuse(routing, gone, known, source)
+    releases: dict[str, ReleaseSettings] = {}
+    memory: dict[str, Remembered] = {}
+    notes: dict[str, list[str]] = {}
+    for name, entry in routing.models.items():
+        before = known.memory.get(name)
+        releases[name] = _salted(entry, before)
+        memory[name] = remembered(releases[name])
+        notes[name] = list(_differences(name, entry, releases[name], before, known))
+    for name, one in gone.items():
+        memory[name] = replace(one, named=False)
+        notes[name] = [_gone(name, one)] if one.named else []
+        if known.versions.get(name) or name in known.loaded:
+            releases[name] = one.release()
+    for name in sorted(known.versions.keys() - memory.keys()):
+        first = first_seen(name, known)
+        notes[name] = [_first(name, first)]
+        if first is not None:
+            memory[name], releases[name] = first, first.release()
+    said = {name: lines for name, lines in notes.items() if lines}
+    return Resolved(RoutingSettings.model_construct(models=releases), frozenset(routing.models), memory, said)
+
+
+def first_seen(name: str, known: Known) -> Remembered | None:
+    """A model without an entry, as it is seen for the first time; None where each of its versions is stopped."""
+    free = [version for version in known.versions.get(name, ()) if (name, version) not in known.stopped]
+    return Remembered(free[-1], named=False) if free else None
+
+
+def closed(memory: Memory, known: Known) -> Resolved:
+    """What is remembered with every candidate closed: stable answers everyone. Nothing is forgotten."""
+    there = {name: one for name, one in memory.items() if one.named or known.versions.get(name)}
+    releases = {name: ReleaseSettings(stable=one.stable) for name, one in there.items()}
+    named = frozenset(name for name, one in memory.items() if one.named)
+    return Resolved(RoutingSettings.model_construct(models=releases), named, memory)
+
+
+def _refuse(routing: RoutingSettings, gone: Memory, known: Known, source: str) -> None:
+    problems = [
+        f"models.{name}: its entry is gone, and its candidate {one.candidate} is not stopped;"
+        f" to end it, name the model with stable alone: {name}: {{stable: {one.stable}}}"
+        for name, one in sorted(gone.items())
+        if one.named and one.candidate is not None and (name, one.candidate) not in known.stopped
+    ]
+    named = {name: one for name, one in sorted(gone.items()) if one.named}
+    if not problems and named and not routing.models:
+        meant = ", ".join(f"{name}: {{stable: {one.stable}}}" for name, one in named.items())
+        problems = [f"models: every entry is gone; to end all releases, name the models with stable alone: {meant}"]
+    if problems:
+        raise SettingsError(source, problems)
+
+
+def _salted(entry: ReleaseSettings, before: Remembered | None) -> ReleaseSettings:
+    """The entry, with the salt of before where the same candidate's salt is not written (null is)."""
+    split = entry.split or SplitSettings()
+    if before is None or before.salt is None or entry.candidate is None or before.candidate != entry.candidate:
+        return entry
+    if "salt" in split.model_fields_set:
+        return entry
+    return entry.model_copy(update={"split": split.model_copy(update={"salt": before.salt})})
+
+
+def _differences(
+    name: str, entry: ReleaseSettings, release: ReleaseSettings, before: Remembered | None, known: Known
+) -> list[str]:
+    if before is None:
+        return []
+    lines = []
+    if before.stable != entry.stable:
+        stopped = ", which is stopped as a candidate" if (name, entry.stable) in known.stopped else ""
+        lines.append(f"models.{name}: stable {before.stable} -> {entry.stable}{stopped}, by the file")
+    if before.candidate != entry.candidate:
+        lines.append(
+            f"models.{name}: candidate {before.candidate or 'none'} -> {entry.candidate or 'none'}, by the file"
+        )
+    if release is not entry:
+        lines.append(
+            f"models.{name}.split.salt: is not written any more and stays {before.salt!r}; write it, or"
+            f" salt: {name}-{entry.candidate} if other customers shall meet the candidate"
+        )
+    return lines
+
+
+def _gone(name: str, one: Remembered) -> str:
+    stop = f", and candidate {one.candidate} stays stopped" if one.candidate is not None else ""
+    return f"models.{name}: its entry is gone; stable stays {one.stable}{stop}"
+
+
+def _first(name: str, first: Remembered | None) -> str:
+    if first is None:
+        return f"models.{name}: has no entry, and each of its versions is stopped: not served; name its stable version"
+    return (
+        f"models.{name}: has no entry: served in version {first.stable}, its highest now, until an entry says otherwise"
+    )

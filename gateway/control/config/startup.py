@@ -1,0 +1,86 @@
+"""The start: which releases to serve, by the routing file, or by what is remembered where the file is refused."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.backends.repository import Repository
+from gateway.control.config.acceptance import Accepting, Judged
+from gateway.control.config.resolve import Resolved
+from gateway.control.config.watcher import Configuration
+from gateway.control.release.decisions import Stops
+from gateway.control.release.inherited_stops import Inherited
+from gateway.errors import SettingsError
+from gateway.settings.gateway import GatewaySettings
+from gateway.shm.claim import Claim
+from gateway.shm.owner import BOARD
+from gateway.shm.stopped import LeftBoard
+from gateway.shm.switchboard import Switchboard
+
+log: Final = logging.getLogger("gateway.control.config")
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What control starts with. `judged`: None where the file is refused and what is remembered is served."""
+
+    repository: Repository
+    configuration: Configuration
+    stops: Stops
+    accepting: Accepting
+    resolved: Resolved
+    judged: Judged | None
+    memory: Claim
+    inherited: Inherited
+
+
+def opened(settings: GatewaySettings, memory: Claim) -> Opening:
+    """For a thread. Raises SettingsError where the file is refused and nothing is remembered, ValueError for stops."""
+    state = Path(settings.state)
+    repository = Repository(Path(settings.models.path))
+    configuration = Configuration(Path(settings.routing), repository, load_timeout_s=settings.models.load_timeout)
+    stops = Stops(state, settings.records.retain_decisions)
+    try:
+        board = memory.path.with_suffix(BOARD)
+        Switchboard.bury(board)  # orphans of a killed run would not hear of a stop
+        inherited = Inherited(state, LeftBoard(board), stops)
+        accepting = Accepting(state, repository, stops, str(configuration.path))
+        resolved, judged = _chosen(configuration, accepting)
+    except BaseException:
+        stops.close()
+        raise
+    return Opening(repository, configuration, stops, accepting, resolved, judged, memory, inherited)
+
+
+def _chosen(configuration: Configuration, accepting: Accepting) -> tuple[Resolved, Judged | None]:
+    try:
+        now = configuration.read()
+        assert now is not None
+        judged = accepting.judge(now)
+        _try_new_stables(configuration, accepting, judged.resolved)
+        configuration.succeeded()  # what was read: the file may have changed since it was first looked at
+    except SettingsError as error:
+        closed = accepting.closed()
+        if closed is None:
+            raise
+        configuration.failed(error)
+        configuration.closed(accepting.revision)
+        log.error(
+            "the routing file is refused; stable versions are served as remembered, and no candidate gets traffic"
+            " until the file is fixed:\n%s",
+            error,
+        )
+        return closed, None
+    return judged.resolved, judged
+
+
+def _try_new_stables(configuration: Configuration, accepting: Accepting, resolved: Resolved) -> None:
+    """Where something is remembered that would serve instead: a stable of the file's that does not load is refused."""
+    if not accepting.memory:
+        return
+    remembered = {(name, one.stable) for name, one in accepting.memory.items()}
+    trials = configuration.trials(resolved.routing, remembered)
+    stables = [trial for trial in trials if trial.version == trial.stable and trial.name in resolved.named]
+    if stables:
+        configuration.try_out(stables, resolved.named)

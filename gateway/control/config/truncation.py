@@ -1,0 +1,56 @@
+"""Whether a routing file is the one in force, cut short; and then whether that would hand a candidate more.
+
+A cut leaves valid YAML surprisingly often: without the last routes, but also without a route's `match` or `while`,
+without guards, with `prefix: e` for `prefix: eu-` or `interval: 1` for `interval: 10m`. What can only take traffic away
+from a candidate is let through: deleting the end of a file is an edit too.
+"""
+
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+
+from gateway.settings.routing import ReleaseSettings, RouteSettings, RoutingSettings, SplitSettings
+
+_REMEDY = "the file looks cut short: it is the beginning of the one in force; to mean it, end it with a comment line"
+
+
+def is_cut(before: bytes, after: bytes) -> bool:
+    """Whether `after` is a true beginning of `before`, white space at its end aside."""
+    kept = after.rstrip()
+    return len(kept) < len(before.rstrip()) and before.startswith(kept)
+
+
+def cut_problems(
+    before: RoutingSettings, after: RoutingSettings, stopped: AbstractSet[tuple[str, int]]
+) -> Iterator[str]:
+    """What a cut would do that it must not, by path."""
+    for name, new in after.models.items():
+        old = before.models.get(name)
+        if old is None:  # what an entry takes in from another (`<<`) may be all that is left of it
+            if new.candidate is not None:
+                yield f"models.{name}: candidate {new.candidate} is new; {_REMEDY}"
+        elif new.stable != old.stable and (name, new.stable) in stopped:
+            yield f"models.{name}: stable {old.stable} -> {new.stable}, which is stopped as a candidate; {_REMEDY}"
+        elif not str(old.stable).startswith(str(new.stable)):
+            yield f"models.{name}: stable {old.stable} -> {new.stable}, which no cut number is; {_REMEDY}"
+        elif new.candidate is not None and not narrowed(old, new):
+            yield f"models.{name}: its candidate would meet other requests or lose its guards; {_REMEDY}"
+
+
+def narrowed(old: ReleaseSettings, new: ReleaseSettings) -> bool:
+    """Whether the same candidate meets, under the same guards, at most whom it met before."""
+    same = {"stable": new.stable, "split": new.split}
+    if old.model_copy(update=same) != new:
+        return False
+    was, now = old.split or SplitSettings(), new.split or SplitSettings()
+    if not now.routes:
+        return True
+    if (was.salt, was.stickiness) != (now.salt, now.stickiness) or len(now.routes) > len(was.routes):
+        return False
+    return all(_lighter(a, b) for a, b in zip(was.routes, now.routes, strict=False))
+
+
+def _lighter(old: RouteSettings, new: RouteSettings) -> bool:
+    if old.model_copy(update={"weight": new.weight}) != new:
+        return False
+    both = isinstance(old.weight, int) and isinstance(new.weight, int)
+    return old.weight == new.weight or (both and int(new.weight) <= int(old.weight))

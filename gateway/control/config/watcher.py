@@ -1,0 +1,155 @@
+"""The routing file as an order: watched, validated whole, tried in a scratch process. Nothing runs differently yet."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.backends.content_verdicts import Contents
+from gateway.backends.repository import Repository
+from gateway.backends.trial import Trial, Verdict
+from gateway.backends.trial_cache import Trials
+from gateway.control.config.file_poll import Glance
+from gateway.control.config.file_snapshot import Snapshot, Standing, snapshot, standing
+from gateway.errors import SettingsError
+from gateway.settings.routing import RoutingSettings
+from gateway.settings.warnings import routing_warnings
+
+log: Final = logging.getLogger("gateway.control.config")
+MOST_TOLD: Final = 50  # warnings in the log at once
+STILL_S: Final = 0.2  # a file that has moved within that time may be half written
+OVERTAKEN: Final = "the routing file has been edited while this was being tried"
+Key = tuple[str, int]  # a model and a version
+Fingerprint = tuple[Snapshot, tuple[tuple[str, tuple[int, ...]], ...]]  # the file, and the models' folders
+
+
+@dataclass(slots=True)
+class Status:
+    """What came of the last attempt to load the file. `loaded_s`: when one last succeeded, in seconds since 1970.
+
+    `closed`: the gateway was started with a file that was refused, so what is remembered is served, without candidates.
+    """
+
+    revision: str
+    loaded_s: float
+    error: str = ""
+    warnings: tuple[str, ...] = ()  # what the file in force says that cannot be meant
+    closed: bool = False
+
+
+class Configuration:
+    """The file at `path` and the versions that it names. `clock`: monotonic seconds. `load_timeout_s`: for a trial."""
+
+    def __init__(
+        self,
+        path: Path,
+        repository: Repository,
+        clock: Callable[[], float] = time.monotonic,
+        load_timeout_s: float = math.inf,
+    ) -> None:
+        self.path = path
+        self.trying = Trials(Contents(repository.path), load_timeout_s)
+        self._repository = repository
+        self._told: frozenset[str] = frozenset()
+        self._clock = clock
+        self._moved_s = -STILL_S
+        first = snapshot(path)
+        self.status = Status(first.revision, time.time())
+        self._tried: Fingerprint = (first, ())
+        self._seen: Fingerprint = self._tried
+        self._glance = Glance(path)
+
+    def changed(self) -> bool:
+        """Whether there is something new to try. To be asked every so often.
+
+        A change counts once the file has stood still: one that is being written is not read half. After a failure the
+        folders of the models count too: the version that was missing may have come.
+        """
+        before, self._seen = self._seen, self._fingerprint()
+        if self._seen[0] != before[0]:
+            self._moved_s = self._clock()
+        new = (self._seen[0].content, self._seen[0].trouble, self._seen[1]) != (
+            self._tried[0].content,
+            self._tried[0].trouble,
+            self._tried[1],
+        )
+        return new and self._seen == before and self._clock() - self._moved_s >= STILL_S
+
+    def read(self, *, settled: bool = False) -> Snapshot | None:
+        """The file now. `settled`: as `changed` has found it, or None where it has moved since."""
+        now = snapshot(self.path)
+        if settled and now != self._seen[0]:
+            return None  # which `changed` will see, too
+        self._tried = self._seen = now, self._folders() if self.status.error else ()
+        return now
+
+    def unread(self) -> Standing | None:
+        """For a thread: how the file stands now, None where it is the one that was read last."""
+        now = standing(self.path)
+        return None if now == self._tried[0].standing else now
+
+    def failed(self, error: Exception) -> None:
+        """The last attempt came to nothing."""
+        self.status.error = str(error)
+        self._tried = self._seen = self._tried[0], self._folders()
+
+    def succeeded(self) -> None:
+        """What was read last is in force."""
+        self.status = Status(self._tried[0].revision, time.time(), warnings=self.status.warnings)
+        self._tried = self._seen = self._tried[0], ()
+
+    def warn(self, routing: RoutingSettings) -> None:
+        """Log what in `routing`, now in force, cannot be meant, and what the repository passes over: each once."""
+        self.status.warnings = tuple(routing_warnings(routing))
+        passed_over = (f"{self._repository.path}/{over}" for over in self._repository.passed_over())
+        found = [*(f"{self.path}: {warning}" for warning in self.status.warnings), *passed_over]
+        new = [line for line in found if line not in self._told]
+        for line in new[:MOST_TOLD]:
+            log.warning("%s", line)
+        if len(new) > MOST_TOLD:
+            log.warning("%d more warnings of this kind; `gateway check` lists them", len(new) - MOST_TOLD)
+        self._told = frozenset(found)
+
+    def closed(self, revision: str) -> None:
+        """At a start: what was read is refused, and what was accepted before is served, without candidates."""
+        self.status.revision, self.status.closed = revision, True
+
+    def modality(self, model: str) -> str | None:
+        """What the model's own settings say that its requests are; None where they do not."""
+        return self._repository.settings(model).modality
+
+    def trials(self, routing: RoutingSettings, loaded: AbstractSet[Key]) -> list[Trial]:
+        """The versions that `routing` needs and that are not loaded."""
+        return [
+            Trial(name, version, release.stable)
+            for name, release in sorted(routing.models.items())
+            for version in (release.stable, release.candidate)
+            if version is not None and (name, version) not in loaded
+        ]
+
+    def try_out(self, trials: list[Trial], named: AbstractSet[str]) -> list[Verdict]:
+        """The verdicts, from a scratch process: for a thread. Raises SettingsError where one of `named` is broken,
+        ModelUnavailable where the file has been edited meanwhile: what is tried is not wanted any more, and may hang.
+        """
+        verdicts = self.trying.run(trials, lambda: OVERTAKEN if self.changed() else "")
+        broken = [
+            f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.error}"
+            for verdict in verdicts
+            if verdict.error and verdict.trial.name in named
+        ]
+        if broken:
+            raise SettingsError(str(self.path), broken)
+        return verdicts
+
+    def _fingerprint(self) -> Fingerprint:
+        return self._glance.now(self._clock(), self._seen[0]), self._folders() if self.status.error else ()
+
+    def _folders(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        try:
+            return tuple((name, tuple(self._repository.versions(name))) for name in self._repository.names())
+        except OSError:  # gone for a moment, as while it is mounted or replaced
+            return ()

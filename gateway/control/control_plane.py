@@ -1,0 +1,294 @@
+"""What is done to releases while they run: stop, resume, reload; and what is known of them. Lives on control's loop."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.auth.rate_limit import new_book
+from gateway.backends.trial import Verdict
+from gateway.backends.trial_cache import harmful
+from gateway.control.config.acceptance import Judged
+from gateway.control.config.file_snapshot import Standing
+from gateway.control.config.generations import Plans, without_lost
+from gateway.control.config.load_requests import Wishes
+from gateway.control.config.resolve import Resolved
+from gateway.control.config.startup import Opening
+from gateway.control.order_priority import Pressing
+from gateway.control.pool.preparation import prepared
+from gateway.control.pool.send_fence import sends_over
+from gateway.control.pool.upkeep import Upkeep
+from gateway.control.pool.watchdog import Watchdog
+from gateway.control.pool.worker_handle import WorkerState, left_out, runs_on
+from gateway.control.pool.worker_pool import Fleet
+from gateway.control.record_writer.collector import Recording
+from gateway.control.release.decisions import Decision
+from gateway.control.release.disk import Disk, DiskSilent
+from gateway.control.release.manager import Steering
+from gateway.control.release.trip_decisions import Tripping
+from gateway.control.stop import UNKNOWN, Stopping
+from gateway.errors import Conflict, GatewayError, NotFound, SettingsError
+from gateway.messages import Commit, Discard, Plan, RunsOn, Start
+from gateway.routing.release import Compiled, Release
+from gateway.settings.gateway import GatewaySettings
+from gateway.settings.routing import ReleaseSettings
+from gateway.shm.leftovers import remove_leftovers
+from gateway.shm.owner import BOARD, measured_path
+from gateway.shm.scoreboard import VERSIONS, Scoreboard
+from gateway.shm.slots import Key, ReleaseSlots, VersionSlots
+from gateway.shm.switchboard import RELEASES, Switchboard
+from gateway.system.scheduling import go_first
+
+LOOKED_WITHIN_S: Final = 0.2
+log: Final = logging.getLogger("gateway.control")
+
+
+class Control:
+    """The control process's knowledge and its acts. `start` starts the workers; `work` is to be done every 50 ms."""
+
+    def __init__(self, settings: GatewaySettings, opening: Opening, workers: int, port: int) -> None:
+        state = Path(settings.state)
+        self.stops = opening.stops
+        self._settings = settings
+        self._port = port
+        self.repository = opening.repository
+        self.configuration = opening.configuration
+        self.accepting = opening.accepting
+        self._first = opening.judged
+        self.configuration.warn(opening.resolved.entries())
+        memory = opening.memory.path
+        remove_leftovers(memory.name)
+        self.board = Switchboard.create(memory.with_suffix(BOARD), workers)
+        self.scoreboard = Scoreboard.create(memory.with_suffix(".scoreboard"), workers)
+        measured_path(self.scoreboard.segment.path).unlink(missing_ok=True)  # of another run, on another day
+        self.versions = VersionSlots(VERSIONS, self.scoreboard)
+        self.releases = ReleaseSlots(RELEASES, self.board)
+        self.records = Recording(settings.records, state, memory.name, workers)
+        self._ratebook = new_book(settings.limits.rate, self.scoreboard.segment.path, workers)
+        self.board.beat()
+        self.served: Mapping[str, ReleaseSettings] = opening.resolved.routing.models
+        self._compiled = Compiled()
+        self.stopping = Stopping(self.board, self.releases, self.stops, self._plans_alive)
+        boards, stop = (self.board, self.scoreboard, self.versions, self.releases), self.stopping.stop
+        self.steering = Steering(state, *boards, self.records, self.stops, stop)
+        self._tripping = Tripping(state, self.board, self.releases, self.stops, opening.inherited, stop)
+        self._changing = asyncio.Lock()
+        self.pressing = Pressing()
+        self._eye = Disk("look", LOOKED_WITHIN_S, go_first)
+        contents = self.configuration.trying.contents
+        self.watchdog = Watchdog(settings, contents, stop, self.board, self.scoreboard, self.versions)
+        self._plans = Plans(self.versions, self.releases, self.board, self.stops)
+        plan = self._plans.make(1, opening.resolved)
+        self._wishes = Wishes(self, self._changing)
+        watched = self.watchdog.died, self.watchdog.autopsy
+        self.fleet: Fleet = Fleet(workers, plan, self._start_of, self._wishes.grant, *watched)
+        self.watchdog.watch(self.fleet)
+        self.upkeep = Upkeep(self.fleet, self.scoreboard, self.versions, self.releases)
+        self.steering.configure(self.served)
+        self.board.publish(1)
+
+    async def start(self) -> None:
+        """Start the workers and wait until all serve; raises SettingsError with the reason why one cannot."""
+        self.records.journal.start()
+        if known := bool(self.accepting.memory):  # else a file that names nothing that loads would be remembered
+            await self._accept_first()
+        await self.watchdog.killers.begin(self.fleet.plan)
+        self.fleet.start()
+        ready = asyncio.get_running_loop().create_task(self.fleet.ready.wait())
+        await asyncio.wait((ready, self.fleet.failed), return_when=asyncio.FIRST_COMPLETED)
+        if self.fleet.failed.done():
+            ready.cancel()
+            raise SettingsError(str(self.configuration.path), [self.fleet.failed.result()])
+        if not known:
+            await self._accept_first()
+        self.watchdog.killers.began()
+        self.board.serve()
+
+    async def _accept_first(self) -> None:
+        async with self._changing:
+            if self._first is not None and self.fleet.plan.generation == 1:  # else an edit has come before it
+                await self.accepting.accept(self._first)
+
+    def end_trials(self) -> None:
+        """Nothing that is being tried is waited for: the gateway ends."""
+        self.watchdog.killers.close()
+        self.configuration.trying.end("the gateway ends")
+
+    def close(self) -> None:
+        """Write what is left of the records and decisions, and take the memory files away."""
+        self.records.stop()
+        self.steering.close()
+        self.stops.close()
+        for book in (self.board, self.scoreboard, self._ratebook):
+            if book is not None:
+                book.segment.remove()
+        measured_path(self.scoreboard.segment.path).unlink(missing_ok=True)
+
+    def work(self) -> Iterator[None]:
+        """Make what a worker's breaker has stopped known to all, and show that control lives and does its work.
+
+        In pieces: hundreds of releases take milliseconds, for which no stop may wait.
+        """
+        self._tripping.tick(self.served)
+        yield from self.steering.steps()
+        yield
+        self.upkeep.tick(self._changing.locked() or self.fleet.changing.locked())
+        self.watchdog.heartbeats.tick()
+        if self.fleet.ready.is_set():
+            self._wishes.bring_in(self.watchdog.killers.take_slow())
+        self.board.beat()
+
+    async def stop(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
+        """Stop the model's candidates: once this returns, no response comes from any of them, nor from that of an edit
+        under way. Raises NotFound, Conflict.
+        """
+        said = by, reason, evidence
+        try:
+            decision = self.stopping.stop_model(name, self._view(name), *said)
+        except Conflict:
+            self.settings_of(name)
+            raise
+        unread, _ = await asyncio.gather(self._unread(), self._kept(name))
+        if unread is not None:
+            self.stopping.unread(name, unread)
+            self.stopping.stop_model(name, self._view(name), *said)  # it may have been read since
+        await sends_over(self.board, self.fleet)
+        return decision
+
+    async def resume(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
+        """Let the release go on, in a new epoch. Raises NotFound, Conflict where it is not stopped."""
+        self.accepting.check_open(name, self.configuration.status.closed)
+        candidate = self._candidate(name)
+        slot = self.releases.of(name, candidate)
+        if not self.board.stopped(slot):
+            raise Conflict(f"'{name}' is not stopped")
+        if name not in self.fleet.plan.named:
+            raise Conflict(f"'{name}' has no entry in the routing file any more; write it again, then resume it")
+        decision = self.stops.resume(name, candidate, by, reason, evidence)
+        self.stopping.resumed(name)
+        self._tripping.settled(name, candidate)
+        self.steering.close_routes(name)  # else the stopped step's weights would be in force until the next tick
+        self.board.resume(slot)
+        await self._kept(name)
+        return decision
+
+    async def reload(
+        self, *, settled: bool = False, written: bytes | None = None, note: Callable[[], object] | None = None
+    ) -> None:
+        """Put the routing file in force, in all workers or in none; `configuration.status` says which.
+
+        `settled`: only as the watch has found it. `written`: a command's edit, whose decision `note` keeps.
+        """
+        async with self._changing:
+            began = self.stopping.begin()
+            try:
+                now = await asyncio.to_thread(self.configuration.read, settled=settled)
+                if now is None:
+                    return
+                judged = await asyncio.to_thread(self.accepting.judge, now, self.served.keys())
+                self.stopping.expect(began, now, judged.resolved.routing.models)
+                trials = await asyncio.to_thread(
+                    self.configuration.trials, judged.resolved.routing, self.fleet.loaded()
+                )
+                verdicts = await asyncio.to_thread(self.configuration.try_out, trials, judged.resolved.named)
+                await self._publish(judged, verdicts, note if now.content == written else None)
+                await asyncio.to_thread(self.configuration.warn, judged.accepted.routing)
+            except Exception as error:  # whatever is in the file, the next edit must find someone who reads it
+                if not isinstance(error, GatewayError):
+                    error = SettingsError(str(self.configuration.path), [f"{type(error).__name__}: {error}"])
+                self.configuration.failed(error)
+                log.error("the configuration is not loaded, the last good one stays in force:\n%s", error)
+            else:
+                self.configuration.succeeded()
+                log.info("generation %d of the configuration is in force", self.fleet.plan.generation)
+            finally:
+                self.stopping.expect_nothing()
+
+    def left_out(self) -> dict[Key, str]:
+        """The versions that some worker could not load, and why."""
+        return left_out(self.fleet.members.values()) | dict(self.fleet.plan.left_out)
+
+    def runs_on(self, name: str, version: int) -> RunsOn | None:
+        """What runs the version, in the worker that has most to complain of; None where none serves it."""
+        return runs_on(self.fleet.members.values(), (name, version))
+
+    def release(self, name: str) -> Release:
+        """The rules in force for a model, under the weights in force: for a thread, many take long to compile. Raises
+        NotFound.
+        """
+        release = self._compiled.of(name, self.settings_of(name))
+        release.turn(tuple(self.steering.weights_ppm(name).values()))
+        return release
+
+    def settings_of(self, name: str) -> ReleaseSettings:
+        """What is in force for a model; raises NotFound."""
+        if name not in self.served:
+            raise NotFound(f"there is no model '{name}'; there are {', '.join(sorted(self.served))}")
+        return self.served[name]
+
+    def _candidate(self, name: str) -> int:
+        self.settings_of(name)
+        candidate = getattr(self._view(name), "candidate", None)
+        if candidate is None:
+            raise Conflict(f"'{name}' has no candidate; stable answers everyone")
+        return int(candidate)
+
+    def _view(self, name: str) -> ReleaseSettings | None:
+        if name not in self.served or not self.configuration.status.closed or name not in self.accepting.memory:
+            return self.served.get(name)
+        return self.accepting.memory[name].release()  # closed for now: a stop holds when the file is mended
+
+    def _plans_alive(self) -> Iterable[Plan]:
+        members = self.fleet.members.values()
+        return (self.fleet.plan, *(member.plan for member in members if member.state is not WorkerState.DEAD))
+
+    async def _unread(self) -> Standing | None:
+        """An edit of the routing file that has not been read; UNKNOWN where the disk does not say in time."""
+        with contextlib.suppress(DiskSilent):
+            return await self._eye.do(self.configuration.unread)
+        return UNKNOWN
+
+    async def _kept(self, name: str) -> None:
+        if not await self.stops.kept():
+            log.error("what was decided on '%s' is in force, but not on disk: a restart would undo it", name)
+
+    def take_in(self, name: str, resolved: Resolved, left_out: Mapping[Key, str]) -> Plan:
+        """A model that is to be loaded anew, perhaps beside those in force."""
+        self.fleet.plan = plan = self._plans.loading(name, self.fleet.plan, resolved, left_out)
+        self.served = resolved.routing.models
+        self.steering.configure(self.served)
+        return plan
+
+    async def _publish(self, judged: Judged, verdicts: Sequence[Verdict], note: Callable[[], object] | None) -> None:
+        """First every worker loads, then every worker swaps; where one cannot load, none swaps.
+
+        Control's view leads: before the first worker swaps, a stop, the guards and the breaker know what it will serve.
+        """
+        served, source = judged.resolved.routing.models, str(self.configuration.path)
+        plan = self._plans.make(self.fleet.plan.generation + 1, judged.resolved, harmful(verdicts))
+        async with prepared(self.fleet, plan, source, loads=bool(verdicts)) as members:
+            if errors := self.accepting.overtaken(judged):
+                await self.fleet.order(Discard, members)
+                raise SettingsError(source, errors)
+            self.fleet.plan, self.served = plan, served
+            self.steering.close_changed(served)
+            self.steering.lead(served)
+            await self.accepting.accept(judged, note)
+            errors = await self.fleet.order(Commit, members)
+            self.steering.open_routes()
+            for member in members:
+                member.plan = plan
+            self.board.publish(plan.generation)
+            if errors:
+                raise SettingsError(source, errors)
+
+    def _start_of(self, index: int, plan: Plan) -> Start:
+        self.board.begin(index, self.releases.used())
+        self.scoreboard.begin(index, self.versions.used())
+        switchboard, scoreboard = self.board.segment.path, self.scoreboard.segment.path
+        rings, keys = self.records.rings[index], self.records.keys
+        if self.fleet.ready.is_set() and not self.fleet.ready_members():
+            plan = without_lost(plan)
+        return Start(index, self.fleet.size, self._settings, self._port, switchboard, scoreboard, rings, keys, plan)

@@ -1,0 +1,255 @@
+"""The comparisons of a release with stable: what each has seen, and what all of them say together."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, Final
+
+from gateway.control.guards.drift import Drift
+from gateway.control.guards.evidence import (
+    FAILURE_RATIOS,
+    FEEDBACK_RATIOS,
+    PAIRED,
+    Ratios,
+    alpha_of,
+    log_combined,
+    reached,
+)
+from gateway.control.guards.failure_counts import Ledger
+from gateway.control.guards.observation import FeedbackEvent, Observation
+from gateway.records.token import MARKS, mark_of
+from gateway.routing.buckets import BUCKETS
+from gateway.settings.guards import Action, ComparisonSettings, GuardsSettings
+from gateway.shm.failure_events import Kind
+from gateway.shm.switchboard import FIRST_EPOCH
+
+RATIOS: Final[Mapping[str, Ratios]] = {
+    "failures": FAILURE_RATIOS,
+    "slow_requests": FAILURE_RATIOS,
+    "wrong_feedback": FEEDBACK_RATIOS,
+    "mirror_disagreement": FEEDBACK_RATIOS,
+}
+HARM: Final = {
+    "failures": "the candidate fails more often than stable",
+    "slow_requests": "the candidate is slow more often than stable",
+    "wrong_feedback": "the candidate is wrong more often than stable, as feedback says",
+    "mirror_disagreement": "where the two disagree on the same input, the candidate is wrong more often",
+    "predicted_class": "the candidate predicts the classes in other shares than stable",
+}
+FAILURES: Final = ComparisonSettings(name="failures", metric="failures")
+
+
+Failed = Iterator[tuple[int, bool, int | None]]  # weight in ppm, whether it was the candidate's, sticky key
+
+
+def _failures(kind: Kind) -> Callable[[Observation, int], Failed]:
+    def failures(seen: Observation, epoch_began_ns: int) -> Failed:
+        for event in seen.failures:
+            if event.kind == kind and event.epoch == seen.epoch:
+                yield event.weight_ppm, event.candidate, event.key
+
+    return failures
+
+
+def _wrong(seen: Observation, epoch_began_ns: int) -> Failed:
+    for event in seen.feedback:
+        if event.wrong and _is_of_epoch(event, seen, epoch_began_ns):
+            yield event.weight_ppm, event.candidate, event.key
+
+
+def _is_of_epoch(event: FeedbackEvent, seen: Observation, epoch_began_ns: int) -> bool:
+    """By its mark. Without one, or with one of another gateway's that shares our keys, its clock must do."""
+    if event.mark == mark_of(seen.epoch):
+        return True
+    return event.mark not in _former(seen.epoch) and event.decided_ns >= epoch_began_ns
+
+
+@lru_cache
+def _former(epoch: int) -> frozenset[int]:
+    """The marks of the epochs before, as many as can be told from this one."""
+    return frozenset(mark_of(former) for former in range(max(FIRST_EPOCH, epoch - MARKS + 1), epoch))
+
+
+def _disagreed(seen: Observation, epoch_began_ns: int) -> Failed:
+    for pair in seen.pairs:
+        if pair.candidate_wrong != pair.stable_wrong and pair.mark not in _former(seen.epoch):
+            yield round(PAIRED * BUCKETS), pair.candidate_wrong, None
+
+
+FAILED: Final[Mapping[str, Callable[[Observation, int], Failed]]] = {
+    "failures": _failures(Kind.FAILURE),
+    "slow_requests": _failures(Kind.SLOW),
+    "wrong_feedback": _wrong,
+    "mirror_disagreement": _disagreed,
+}
+
+
+class Verdict(StrEnum):
+    """What a comparison says of the candidate. Missing data is never evidence.
+
+    DIFFERENT is what HARMFUL is elsewhere for predicted classes: that they differ does not say which version is better.
+    """
+
+    NO_DATA = "no-data"
+    INCONCLUSIVE = "inconclusive"
+    SAFE = "safe"
+    HARMFUL = "harmful"
+    DIFFERENT = "different"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one comparison says. `share` is its part of alpha; 0 where no one asked for it and it stops nothing.
+
+    `log_e` and `log_safe` are natural logarithms; predicted classes are never proved safe: `log_safe` is None.
+    """
+
+    name: str
+    metric: str
+    action: Action
+    share: float
+    verdict: Verdict
+    log_e: float
+    log_safe: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What all comparisons say together, since their `restart`th start.
+
+    `log_e` is of the combination of those with the same action. `stop` and `pause` are the comparisons that lead to it.
+    """
+
+    alpha: float
+    restart: int
+    log_e: Mapping[Action, float]
+    found: tuple[Found, ...]
+    stop: Found | None
+    pause: Found | None
+
+    @property
+    def safe(self) -> bool:
+        """Whether failures are shown to be no more frequent than tolerated, and no comparison finds harm."""
+        return self.failures.verdict is Verdict.SAFE and not self.harmful
+
+    @property
+    def failures(self) -> Found:
+        """The comparison of failures."""
+        return next(found for found in self.found if found.metric == FAILURES.metric)
+
+    @property
+    def harmful(self) -> bool:
+        """Whether any comparison finds harm, or a difference that may be."""
+        return any(found.verdict in (Verdict.HARMFUL, Verdict.DIFFERENT) for found in self.found)
+
+    def words(self, action: Action) -> str:
+        """What the leading comparison for `action` has found, and how strong the evidence of all together is."""
+        leader = self.stop if action == "stop" else self.pause
+        said = "nothing" if leader is None else HARM[leader.metric]
+        enough = -math.log(alpha_of(self.alpha, self.restart))
+        return f"{said} (E = {_power(self.log_e[action])}, enough is {_power(enough)})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """One comparison and the process that gathers its evidence."""
+
+    settings: ComparisonSettings
+    share: float
+    process: Ledger | Drift
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been seen since the last start."""
+        return not (any(self.process.blocks) if isinstance(self.process, Drift) else self.process.counts)
+
+
+class Guards:
+    """All comparisons of a release. Failures are always compared, for `advance: safe`; they stop where asked to."""
+
+    def __init__(self, settings: GuardsSettings) -> None:
+        self._alpha = settings.alpha
+        configured = settings.comparisons
+        actions = [comparison.action for comparison in configured]
+        self.comparisons = [
+            Comparison(comparison, 1 / actions.count(comparison.action), _process(comparison.metric))
+            for comparison in configured
+        ]
+        if all(comparison.metric != FAILURES.metric for comparison in configured):
+            self.comparisons.append(Comparison(FAILURES, 0.0, _process(FAILURES.metric)))
+
+    def absorb(self, seen: Observation, epoch_began_ns: int) -> None:
+        """Take in what is new, in the order of its arrival; what was decided before this epoch is left out."""
+        for comparison in self.comparisons:
+            process = comparison.process
+            if isinstance(process, Ledger):
+                for failure in FAILED[comparison.settings.metric](seen, epoch_began_ns):
+                    process.add(*failure)
+            elif seen.classes is not None:
+                process.observe(seen.classes)
+
+    def judge(self, restart: int) -> Judgement:
+        """What the evidence says now, which started for the `restart`th time."""
+        alpha = alpha_of(self._alpha, restart)
+        actions: tuple[Action, ...] = ("stop", "pause")
+        log_e = {action: self._combined(action) for action in actions}
+        leaders = {action: self._leader(action) if reached(log_e[action], alpha) else None for action in actions}
+        found = {id(c): self._found(c, alpha, leads=c in leaders.values()) for c in self.comparisons}
+        stop, pause = (None if leader is None else found[id(leader)] for leader in leaders.values())
+        return Judgement(self._alpha, restart, log_e, tuple(found.values()), stop, pause)
+
+    def restart(self) -> None:
+        """All evidence starts anew."""
+        for comparison in self.comparisons:
+            comparison.process.restart()
+
+    def forget(self) -> None:
+        """A new epoch."""
+        for comparison in self.comparisons:
+            comparison.process.forget()
+
+    def to_json(self) -> dict[str, Any]:
+        """The processes, by metric."""
+        return {comparison.settings.metric: comparison.process.to_json() for comparison in self.comparisons}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """What `to_json` gave, as far as it is still compared."""
+        for comparison in self.comparisons:
+            if comparison.settings.metric in kept:
+                comparison.process.restore(kept[comparison.settings.metric])
+
+    def _with(self, action: Action) -> list[Comparison]:
+        return [
+            comparison for comparison in self.comparisons if comparison.share and comparison.settings.action == action
+        ]
+
+    def _combined(self, action: Action) -> float:
+        comparisons = self._with(action)
+        return log_combined([c.process.log_e for c in comparisons], [c.share for c in comparisons])
+
+    def _leader(self, action: Action) -> Comparison:
+        """The comparison that adds most to the combination."""
+        return max(self._with(action), key=lambda comparison: comparison.process.log_e)
+
+    def _found(self, comparison: Comparison, alpha: float, *, leads: bool) -> Found:
+        settings, process, share = comparison.settings, comparison.process, comparison.share
+        log_safe = None if isinstance(process, Drift) else process.log_safe
+        if comparison.is_empty:
+            verdict = Verdict.NO_DATA
+        elif leads or reached(process.log_e, alpha * (share or 1)):
+            verdict = Verdict.DIFFERENT if isinstance(process, Drift) else Verdict.HARMFUL
+        elif log_safe is not None and reached(log_safe, self._alpha):
+            verdict = Verdict.SAFE
+        else:
+            verdict = Verdict.INCONCLUSIVE
+        return Found(settings.name, settings.metric, settings.action, share, verdict, process.log_e, log_safe)
+
+
+def _power(log: float) -> str:
+    return f"10^{log / math.log(10):.1f}"
+
+
+def _process(metric: str) -> Ledger | Drift:
+    return Drift() if metric == "predicted_class" else Ledger(RATIOS[metric])

@@ -1,0 +1,96 @@
+"""Orders to workers: numbered, given to several at once, and waited for."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from gateway.control.pool.worker_handle import Member
+from gateway.messages import Commit, Order, Plan, Prepare
+
+ORDER_WITHIN_S: Final = 3600.0  # a worker that is silent, or loads for too long, is ended long before: see heartbeats
+
+
+class Orders:
+    """Gives them. Lives on control's loop."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+
+    async def give(
+        self,
+        make: Callable[[int], Order],
+        members: Sequence[Member],
+        *,
+        staged: bool = False,
+        may_die: bool = True,
+    ) -> list[str]:
+        """Give these workers an order and wait until each has carried it out or died. Returns the errors.
+
+        `may_die` False: a death is an error, since what the worker was to load may have been its cause. `staged`: first
+        one worker, then more and more, never beyond half of them at once: an order that kills leaves others to serve.
+        """
+        number = next(self._numbers)
+        order = make(number)
+        for group in _groups(members) if staged else [members]:
+            if errors := await _answers(number, order, group, may_die):
+                return errors
+        return []
+
+    async def bring_up(self, member: Member, plan: Plan) -> list[str]:
+        """Have a worker that was started under another plan follow this one, which is in force. Returns the errors."""
+        loads = member.plan.loads
+        anew = frozenset(name for name, count in plan.loads.items() if loads.get(name) != count)
+        errors = await self.give(lambda number: Prepare(number, plan, late=True, anew=anew), [member], may_die=False)
+        errors = errors or await self.give(Commit, [member], may_die=False)
+        if not errors:
+            member.plan = plan
+        return errors
+
+
+def _groups(members: Sequence[Member]) -> Iterator[Sequence[Member]]:
+    left, size = list(members), 1
+    while left:
+        yield left[:size]
+        left = left[size:]
+        size = min(2 * size, max(1, len(members) // 2))
+
+
+async def _answers(number: int, order: Order, members: Sequence[Member], may_die: bool) -> list[str]:
+    asked = []
+    for member in members:
+        if member.given_up or member.pipe.closed:
+            continue
+        answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        member.waiting[number] = answer
+        asked.append((member, answer))
+        member.tell(order)
+    if asked:
+        await asyncio.wait([answer for _, answer in asked], timeout=ORDER_WITHIN_S)
+    errors = {_error(member, answer, may_die) for member, answer in asked}
+    return sorted(errors - {""})
+
+
+def _error(member: Member, answer: "asyncio.Future[str | None]", may_die: bool) -> str:
+    if not answer.done():
+        return f"worker {member.index} did not answer in time"
+    error = answer.result()
+    if error is not None:
+        return error
+    return "" if may_die else died(member)
+
+
+def died(member: Member) -> str:
+    """What to say to who has ordered what a worker died of, perhaps."""
+    loading = member.obituary.loading
+    if loading is None:
+        return (
+            f"worker {member.index} ended while this was being put in force ({member.given_up or 'it died'}); nothing"
+            " has changed: try again"
+        )
+    name, version = loading
+    return (
+        f"models.{name}: version {version}: worker {member.index} ended while it was loading it"
+        f" ({member.given_up or 'it died'}), though it loads in a process of its own: is there memory for it in every"
+        " worker? Give the host more, set fewer server.workers or take a smaller version, then try again"
+    )

@@ -1,0 +1,62 @@
+"""Deaths of workers are blamed on the candidates that ran in them, and end their releases.
+
+A fault of the process itself (SIGSEGV, SIGABRT) is the doing of what ran: one is enough where one candidate did.
+SIGKILL may come from elsewhere, a person or a host without memory: it takes two within an hour in which the candidate
+ran, as it takes where several did.
+"""
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from gateway.control.pool.worker_handle import Member
+from gateway.messages import Key
+
+ENOUGH: Final = 2
+WITHIN_S: Final = 3600.0
+BY: Final = "worker-deaths"
+FAULTS: Final = frozenset(
+    (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGBUS, signal.SIGILL, signal.SIGSYS, signal.SIGTRAP)
+)
+MEANT: Final = frozenset((signal.SIGTERM, signal.SIGINT))
+log: Final = logging.getLogger("gateway.control.pool")
+StopNow = Callable[[str, int, str, str, dict[str, Any]], object]
+
+
+class Deaths:
+    """Counts them. `epoch`: of a candidate's release, where it has one: a resume begins anew; `clock` in seconds."""
+
+    def __init__(
+        self, stop_now: StopNow, epoch: Callable[[Key], int | None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stop_now = stop_now
+        self._epoch = epoch
+        self._clock = clock
+        self._deaths: dict[tuple[Key, int], list[float]] = {}
+
+    def blame(self, member: Member, code: int) -> bool:
+        """The worker has ended so; returns whether a candidate was stopped for it."""
+        if code >= 0 or -code in MEANT:
+            return False
+        name = signal.Signals(-code).name
+        suspects = member.obituary.running
+        alone = len(suspects) == 1 and -code in FAULTS
+        return any([self._count(key, member.index, name, alone) for key in suspects])
+
+    def _count(self, key: Key, worker: int, name: str, alone: bool) -> bool:
+        epoch = self._epoch(key)
+        if epoch is None:
+            return False
+        now_s = self._clock()
+        recent = [at_s for at_s in self._deaths.get((key, epoch), ()) if now_s - at_s < WITHIN_S]
+        deaths = len(recent) + 1
+        self._deaths[key, epoch] = [*recent, now_s]
+        if deaths < ENOUGH and not alone:
+            log.error("worker %d died by %s while candidate %d of '%s' ran in it", worker, name, key[1], key[0])
+            return False
+        times = "a worker" if deaths == 1 else f"{deaths} workers within an hour"
+        evidence: Mapping[str, Any] = {"worker": worker, "signal": name, "deaths": deaths}
+        self._stop_now(*key, BY, f"{times} died while it ran, the last by {name}", dict(evidence))
+        return True

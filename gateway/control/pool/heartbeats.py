@@ -1,0 +1,121 @@
+"""Workers that show no sign of life, or load a version for too long, are found, ended and replaced.
+
+Time is what passes from one look of control's to the next, a fifth of a second at most: after a pause of the whole
+machine, or of control, no worker is silent that has had no chance to show itself. Nor is one that waits for a core: a
+busy host is no fault of a worker's.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.control.pool.worker_handle import Member, WorkerState
+from gateway.control.pool.worker_pool import Fleet
+from gateway.shm.scoreboard import BEATS, LOADING, Scoreboard
+from gateway.shm.slots import Key, Slots
+
+STEP_S: Final = 0.2  # what one look counts at most
+BEGIN_S: Final = 60.0  # from the start of a process to its first sign of life, where the timeout is no longer
+SHOWN_S: Final = 2.0  # silent for so long, a worker is shown as such
+STARVED: Final = 0.5  # of the time without a sign of life it waited for a core: then it is given
+PATIENCE: Final = 6  # times as long
+SILENT, LOAD = "silent", "load"  # what workers are ended for
+
+
+@dataclass(slots=True)
+class _Watched:
+    """`silent_s`: since the last sign of life; `loading_s`: since it began to load the version in `slot` (plus 1)."""
+
+    member: Member
+    beats: int = 0
+    silent_s: float = 0.0
+    waited_ns: int = 0  # for a core, when the silence began to be one
+    slot: int = 0
+    loading_s: float = 0.0
+
+
+class Heartbeats:
+    """`tick` is to be called often. `load_timeout_s`: what a version is given; `drain_s`: for a worker that serves
+    while it loads for too long; `clock` in seconds.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        scoreboard: Scoreboard,
+        versions: Slots,
+        timeout_s: float,
+        load_timeout_s: Callable[[Key], float],
+        drain_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._fleet = fleet
+        self._scoreboard = scoreboard
+        self._versions = versions
+        self._timeout_s = timeout_s
+        self._load_timeout_s = load_timeout_s
+        self._drain_s = drain_s
+        self._clock = clock
+        self._looked_s = clock()
+        self._watched: dict[int, _Watched] = {}
+
+    def tick(self) -> None:
+        """Look at every worker."""
+        now_s = self._clock()
+        step_s = min(now_s - self._looked_s, STEP_S)
+        self._looked_s = now_s
+        for member in self._fleet.members.values():
+            if member.state in (WorkerState.DEAD, WorkerState.DRAINING) or member.given_up:
+                self._watched.pop(member.index, None)
+                continue
+            one = self._watched.get(member.index)
+            if one is None or one.member is not member:
+                one = self._watched[member.index] = _Watched(member)
+            self._look(one, step_s)
+
+    def silent(self) -> int:
+        """How many workers that should serve show no sign of life."""
+        return sum(one.silent_s >= SHOWN_S and one.member.state is WorkerState.READY for one in self._watched.values())
+
+    def _look(self, one: _Watched, step_s: float) -> None:
+        head = self._scoreboard.head(one.member.index)
+        if head[BEATS] != one.beats:
+            one.beats, one.silent_s = head[BEATS], 0.0
+        else:
+            self._is_silent(one, step_s)
+        if head[LOADING] != one.slot:
+            one.slot, one.loading_s = head[LOADING], 0.0
+        elif one.slot:
+            self._is_loading(one, step_s)
+
+    def _is_silent(self, one: _Watched, step_s: float) -> None:
+        before_s, one.silent_s = one.silent_s, one.silent_s + step_s
+        limit_s = self._timeout_s if one.beats else max(self._timeout_s, BEGIN_S)
+        pid = one.member.process.pid
+        if before_s == 0.0:
+            one.waited_ns = waited_ns(pid)
+        if one.silent_s < limit_s or one.member.given_up:
+            return
+        starved = waited_ns(pid) - one.waited_ns > STARVED * one.silent_s * 1e9
+        if not starved or one.silent_s >= PATIENCE * limit_s:
+            self._fleet.give_up(one.member, SILENT, f"has shown no sign of life for {one.silent_s:.3g} s")
+
+    def _is_loading(self, one: _Watched, step_s: float) -> None:
+        key = self._versions.name_of(one.slot - 1)
+        one.loading_s += step_s
+        if key is None or one.member.given_up or one.loading_s < (limit_s := self._load_timeout_s(key)):
+            return
+        serves = one.member.state is WorkerState.READY
+        why = f"has been loading version {key[1]} of '{key[0]}' for {limit_s:g} s"
+        one.member.overdue = True
+        self._fleet.give_up(one.member, LOAD, why, self._drain_s if serves else None)
+
+
+def waited_ns(pid: int) -> int:
+    """How long the process's main thread has been ready to run and had no core; 0 where the system does not say."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0

@@ -1,0 +1,65 @@
+"""The workers that a killed control process has left."""
+
+import logging
+import os
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from gateway.shm.process_identity import born
+
+log: Final = logging.getLogger("gateway.control.pool")
+
+
+class Orphans:
+    """Workers of a control process that was killed. They serve stable until new ones are ready to take over."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._found = [(pid, birth) for pid, birth in _read(file) if 0 < birth == born(pid)]
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def keep_those_on(self, memory: str) -> None:
+        """The others are another gateway's, from whose state folder this one was copied: they are not ours to end."""
+        self._found = [(pid, birth) for pid, birth in self._found if _has_mapped(pid, memory)]
+
+    def release(self) -> None:
+        """Let them drain and end."""
+        for pid, birth in self._found:
+            if born(pid) == birth:
+                os.kill(pid, signal.SIGTERM)
+        self._found = []
+
+    def remember(self, pids: Iterable[int]) -> None:
+        """Write down who would be orphaned now: these, and those of before that have not been released."""
+        unfinished = self._file.with_suffix(".new")
+        try:
+            unfinished.write_bytes(orjson.dumps([*self._found, *((pid, born(pid)) for pid in pids)]))
+            unfinished.replace(self._file)
+        except OSError as error:
+            log.error(
+                "%s cannot be written: were control killed, its workers would have to be, too: %s", unfinished, error
+            )
+
+
+def _has_mapped(pid: int, memory: str) -> bool:
+    """Whether the process uses memory files of that name."""
+    try:
+        return f"/{memory}." in Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return False
+
+
+def _read(file: Path) -> list[tuple[int, int]]:
+    try:
+        return [(int(pid), int(birth)) for pid, birth in orjson.loads(file.read_bytes())]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError, OverflowError) as error:
+        log.error("%s is damaged (%s): workers that a killed gateway has left are not known, and go on", file, error)
+        return []

@@ -1,0 +1,45 @@
+"""A plan is prepared by all workers before any of them follows it; a death is no consent."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from gateway.control.pool.worker_handle import Member, WorkerState
+from gateway.control.pool.worker_pool import Fleet
+from gateway.errors import SettingsError
+from gateway.messages import Discard, Plan, Prepare
+
+COMPLETE_WITHIN_S: Final = 60.0
+POLL_S: Final = 0.05
+log: Final = logging.getLogger("gateway.control.pool")
+
+
+@contextlib.asynccontextmanager
+async def prepared(fleet: Fleet, plan: Plan, source: str, *, loads: bool) -> AsyncIterator[Sequence[Member]]:
+    """All workers that serve have loaded what the plan needs, and none joins or changes while this lasts.
+
+    One that dies meanwhile may have been killed by whoever; so it is tried once more, with the one that takes its
+    place. Raises SettingsError where a worker dies again, or says that it cannot. `loads`: one worker goes ahead.
+    """
+    for last in (False, True):
+        async with fleet.changing:
+            members = fleet.followers()
+            errors = await fleet.order(lambda order: Prepare(order, plan), members, staged=loads, may_die=False)
+            if not errors:
+                yield members
+                return
+            await fleet.order(Discard, members)
+        if last or not any(member.state is WorkerState.DEAD and not member.given_up for member in members):
+            raise SettingsError(source, errors)
+        log.error("%s; this is tried once more", "; ".join(errors))
+        await _complete(fleet)
+
+
+async def _complete(fleet: Fleet) -> None:
+    """Wait until those that have died have been replaced."""
+    end_s = time.monotonic() + COMPLETE_WITHIN_S
+    while len(fleet.followers()) < fleet.size and time.monotonic() < end_s:
+        await asyncio.sleep(POLL_S)

@@ -1,0 +1,72 @@
+"""What control does once a second: slots that no one needs are given back, connections are shared out again."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from gateway.control.pool.connection_balance import Balance
+from gateway.control.pool.worker_handle import WorkerState
+from gateway.control.pool.worker_pool import Fleet
+from gateway.messages import Leave
+from gateway.shm.scoreboard import CONNECTIONS_BUSY, CONNECTIONS_OPEN, Scoreboard
+from gateway.shm.slots import Slots
+
+EVERY_S: Final = 1.0
+
+
+class Upkeep:
+    """`tick` is to be called more often than once a second. `clock` in seconds."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        scoreboard: Scoreboard,
+        versions: Slots,
+        releases: Slots,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._fleet = fleet
+        self._scoreboard = scoreboard
+        self._versions = versions
+        self._releases = releases
+        self._clock = clock
+        self._next_s = 0.0
+        self._balance = Balance()
+        self._serving: set[int] = set()  # processes that took connections at the last look
+
+    def tick(self, changing: bool) -> None:
+        """`changing`: a configuration is being put in force, which may name what no plan names yet."""
+        now_s = self._clock()
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + EVERY_S
+        if not changing:
+            self._sweep()
+        self._share_out()
+
+    def connections(self) -> dict[tuple[int, str], int]:
+        """How many each worker has, open ones and busy ones."""
+        kinds = {"open": CONNECTIONS_OPEN, "busy": CONNECTIONS_BUSY}
+        return {
+            (worker, kind): count
+            for kind, word in kinds.items()
+            for worker, count in enumerate(self._scoreboard.each(word))
+        }
+
+    def _sweep(self) -> None:
+        plans = [self._fleet.plan, *(m.plan for m in self._fleet.members.values() if m.state is not WorkerState.DEAD)]
+        if len(self._versions.slots()) > len(plans[0].versions):
+            self._versions.sweep(lambda key: any(key in plan.versions for plan in plans))
+        if len(self._releases.slots()) > len(plans[0].releases):
+            self._releases.sweep(lambda key: any(key in plan.releases for plan in plans))
+
+    def _share_out(self) -> None:
+        busy = self._scoreboard.each(CONNECTIONS_BUSY)
+        members = self._fleet.ready_members()
+        before, self._serving = self._serving, {member.process.pid for member in members}
+        if self._serving - before:
+            self._balance.anew()
+        asks = self._balance.asks({member.index: busy[member.index] for member in members})
+        for member in members:
+            if member.index in asks:
+                member.tell(Leave(asks[member.index]))

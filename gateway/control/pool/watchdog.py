@@ -1,0 +1,67 @@
+"""What control does about workers that die, fall silent or load without end: who is to blame, and what follows."""
+
+from gateway.backends.content_verdicts import Contents
+from gateway.control.pool.crashing_versions import Killers
+from gateway.control.pool.death_attribution import Deaths, StopNow
+from gateway.control.pool.heartbeats import Heartbeats
+from gateway.control.pool.worker_handle import Member, Obituary
+from gateway.control.pool.worker_pool import Fleet
+from gateway.settings.gateway import GatewaySettings
+from gateway.shm.scoreboard import LOADING, Scoreboard
+from gateway.shm.slots import Key, Slots
+from gateway.shm.switchboard import Switchboard
+
+
+class Watchdog:
+    """Lives on control's loop. `stop_now` stops a candidate, as a person would; `watch` names the fleet."""
+
+    fleet: Fleet
+    heartbeats: Heartbeats
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        contents: Contents,
+        stop_now: StopNow,
+        board: Switchboard,
+        scoreboard: Scoreboard,
+        versions: Slots,
+    ) -> None:
+        self._settings = settings
+        self._board = board
+        self._scoreboard = scoreboard
+        self._versions = versions
+        self.killers = Killers(contents, settings.models.load_timeout)
+        self._deaths = Deaths(stop_now, self._epoch)
+
+    def watch(self, fleet: Fleet) -> None:
+        """Whose workers they are."""
+        self.fleet = fleet
+        server = self._settings.server
+        self.heartbeats = Heartbeats(
+            fleet,
+            self._scoreboard,
+            self._versions,
+            server.heartbeat_timeout,
+            lambda key: self.killers.timeout_s(key, fleet),
+            server.drain,
+        )
+
+    def autopsy(self, member: Member) -> Obituary:
+        """What the worker was at, by what it has left in shared memory; before its successor writes there."""
+        loading = self._versions.name_of(self._scoreboard.head(member.index)[LOADING] - 1)
+        running = (
+            key
+            for key, slot in self._versions.given()
+            if key in self.fleet.plan.releases and self._scoreboard.running(member.index, slot)
+        )
+        return Obituary(loading, tuple(running))
+
+    async def died(self, member: Member, code: int) -> bool:
+        """A worker has ended. Returns whether what it died of is out of the way."""
+        stopped = self._deaths.blame(member, code)
+        return await self.killers.died(member, code, self.fleet) or stopped
+
+    def _epoch(self, key: Key) -> int | None:
+        slot = self.fleet.plan.releases.get(key)
+        return None if slot is None or self._board.stopped(slot) else self._board.epoch(slot)

@@ -1,0 +1,299 @@
+"""The worker processes: starts them, hears them, replaces those that die, gives orders to all of them at once."""
+
+import asyncio
+import logging
+import signal
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any, Final
+
+from gateway.control.pool.broadcast import Orders
+from gateway.control.pool.shutdown import end_all, send_signal
+from gateway.control.pool.worker_handle import Member, Obituary, WorkerState, launched, left_out
+from gateway.messages import (
+    Done,
+    Failed,
+    Granted,
+    Key,
+    Listen,
+    Order,
+    Plan,
+    Ready,
+    Report,
+    Start,
+    Warm,
+    Wish,
+)
+from gateway.system.background_tasks import persistent
+from gateway.system.scheduling import hurried
+
+FIRST_PAUSE_S: Final = 0.1  # before a worker is started that has died early twice in a row; twice as long each time
+LONGEST_PAUSE_S: Final = 5.0
+EARLY_S: Final = 10.0  # after it began to serve: a death until then counts as one of a row
+GIVEN_UP: Final = 2  # deaths of a worker that has never been warm: the others then listen without it
+WAIT_FACTOR: Final = 3  # how much longer than the first another worker may take to be warm, and the others wait
+WAIT_LEAST_S: Final = 15.0
+log: Final = logging.getLogger("gateway.control.pool")
+
+StartOf = Callable[[int, Plan], Start]
+OnWish = Callable[[Wish], "asyncio.Future[str]"]
+OnDeath = Callable[[Member, int], Awaitable[bool]]  # with the exit code; whether what killed it is out of the way now
+Autopsy = Callable[[Member], Obituary]
+
+
+class Fleet:
+    """`size` workers under the plan in force. Lives on control's event loop.
+
+    None listens before all are warm: connections are often made at once and kept for ever, and would all be the first
+    one's. `ready` is set once all listen that were warm then, but for those that do not say so for WAIT_LEAST_S.
+
+    `failed` is set when a worker says that it cannot serve before any has been ready: no other could either.
+    """
+
+    def __init__(
+        self, size: int, plan: Plan, start_of: StartOf, on_wish: OnWish, on_death: OnDeath, autopsy: Autopsy
+    ) -> None:
+        self.size = size
+        self.plan = plan
+        self.restarts = 0
+        self.others_serve = False  # workers of a control that was killed
+        self.members: dict[int, Member] = {}
+        self.ready = asyncio.Event()
+        self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._start_of = start_of
+        self._on_wish = on_wish
+        self._on_death = on_death
+        self._autopsy = autopsy
+        self._orders = Orders()
+        self.changing = asyncio.Lock()  # while an order is given that changes what is served
+        self.killed: Counter[str] = Counter()  # by this process, by what for
+        self._deaths = [0] * size
+        self._stopping = False
+        self._open = False  # those that are warm listen
+        self._opening: set[Member] = set()  # of those that were warm then: who does not listen yet
+        self._began_s = time.monotonic()
+        self._patient = False  # the first is warm, and waits for the others
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Start all workers."""
+        for index in range(self.size):
+            self._spawn(index)
+
+    def states(self) -> dict[WorkerState, int]:
+        """How many workers are in each state."""
+        states = [member.state for member in self.members.values()]
+        return {state: states.count(state) for state in WorkerState}
+
+    def pids(self) -> list[int]:
+        """The processes that are not known to be dead."""
+        return [member.process.pid for member in self.members.values() if member.state is not WorkerState.DEAD]
+
+    def alive(self, index: int) -> bool:
+        """Whether the worker may still send an answer."""
+        member = self.members.get(index)
+        return member is not None and member.state in (WorkerState.READY, WorkerState.DRAINING)
+
+    def hurried(self, indices: Iterable[int]) -> AbstractContextManager[None]:
+        """While control waits for these workers, they run before the load that holds them off their cores."""
+        return hurried(self.members[index].process.pid for index in indices)
+
+    def acknowledged(self) -> int:
+        """How many workers serve the configuration in force."""
+        return sum(self.alive(m.index) and m.plan.generation == self.plan.generation for m in self.members.values())
+
+    def kill(self, indices: Iterable[int]) -> None:
+        """End these workers at once; new ones take their places."""
+        for index in indices:
+            send_signal(self.members[index].process, signal.SIGKILL)
+
+    def ready_members(self) -> list[Member]:
+        """Those that serve."""
+        return [member for member in self.members.values() if member.state is WorkerState.READY]
+
+    def followers(self) -> list[Member]:
+        """Those that take orders: that serve, or will as soon as they are told to."""
+        return [member for member in self.members.values() if member.follows]
+
+    async def order(
+        self,
+        make: Callable[[int], Order],
+        members: Sequence[Member] | None = None,
+        *,
+        staged: bool = False,
+        may_die: bool = True,
+    ) -> list[str]:
+        """As `Orders.give`, to all followers or to these."""
+        chosen = self.followers() if members is None else members
+        return await self._orders.give(make, chosen, staged=staged, may_die=may_die)
+
+    def give_up(self, member: Member, kind: str, why: str, drain_s: float | None = None) -> None:
+        """End a worker that does not do its work; nobody waits for it any more. `drain_s`: so long it may answer what
+        has begun.
+        """
+        log.error("worker %d %s: it is ended, and another takes its place", member.index, why)
+        member.given_up = why
+        member.obituary = self._autopsy(member)
+        self.killed[kind] += 1
+        member.expect_nothing()
+        if drain_s is not None:
+            send_signal(member.process, signal.SIGTERM)
+        asyncio.get_running_loop().call_later(drain_s or 0, send_signal, member.process, signal.SIGKILL)
+
+    def loaded(self) -> set[Key]:
+        """What every worker serves, from memory, whatever its files are by now."""
+        loaded = {key for key in self.plan.versions if key[0] not in self.plan.unloaded}
+        return loaded - set(left_out(self.members.values())) - set(self.plan.left_out)
+
+    async def stop(self, drain_s: float, hurry: asyncio.Event) -> None:
+        """As `end_all`; none is replaced any more."""
+        self._stopping = True
+        await end_all(self.members.values(), drain_s, hurry)
+
+    def _spawn(self, index: int) -> None:
+        """Raises OSError or RuntimeError where the system has nothing to spare for one."""
+        start = replace(self._start_of(index, self.plan), beside=self.others_serve or bool(self.ready_members()))
+        member = self.members[index] = launched(index, self.plan, start.beside)
+        asyncio.get_running_loop().add_reader(member.pipe.fileno(), self._hear, member)
+        member.tell(start)
+
+    def _hear(self, member: Member) -> None:
+        try:
+            report: Report = member.pipe.recv()
+        except (EOFError, OSError):
+            self._died(member)
+            return
+        match report:
+            case Warm():
+                self._is_warm(member, report)
+            case Ready():
+                self._is_ready(member)
+            case Failed():
+                log.error("worker %d cannot serve: %s", member.index, report.error)
+                if not self.failed.done() and not self.ready.is_set():
+                    self.failed.set_result(report.error)
+            case Done():
+                member.runs_on, member.left_out = report.runs_on, report.left_out
+                answer = member.waiting.pop(report.order, None)
+                if answer is not None and not answer.done():
+                    answer.set_result(report.error)
+            case Wish():
+                granted = self._on_wish(report)
+                granted.add_done_callback(lambda result: member.tell(Granted(report.wish, result.result())))
+
+    def _is_warm(self, member: Member, report: Warm) -> None:
+        member.left_out = report.left_out
+        member.runs_on = report.runs_on
+        self._begin(self._join(member))
+
+    async def _join(self, member: Member) -> None:
+        """What has been put in force while it was starting it must follow before it serves."""
+        async with self.changing:
+            if member.plan is not self.plan and (errors := await self._orders.bring_up(member, self.plan)):
+                log.error("worker %d cannot follow what came while it started: %s", member.index, "; ".join(errors))
+                send_signal(member.process, signal.SIGTERM)
+                return
+            if member.state is not WorkerState.STARTING:
+                return  # it has died, or all are to end
+            member.state = WorkerState.WARM
+            self._may_listen(member)
+
+    def _may_listen(self, member: Member) -> None:
+        if self._open:
+            member.tell(Listen())
+            return
+        if not self._patient:
+            self._patient = True
+            patience_s = max(WAIT_LEAST_S, (time.monotonic() - self._began_s) * WAIT_FACTOR)
+            asyncio.get_running_loop().call_later(patience_s, self._let_listen)
+        self._listen_if_all()
+
+    def _listen_if_all(self) -> None:
+        """Once no one is waited for: a worker that dies again and again while it loads must not hold the others."""
+        waited_for = (m for m in self.members.values() if self._deaths[m.index] < GIVEN_UP)
+        if all(member.state is WorkerState.WARM for member in waited_for):
+            self._let_listen()
+
+    def _let_listen(self) -> None:
+        warm = [member for member in self.members.values() if member.state is WorkerState.WARM]
+        if self._open or self._stopping:
+            return
+        if not warm:
+            self._patient = False  # the one that waited has died: the next one waits anew
+            return
+        if len(warm) < self.size:
+            log.error(
+                "%d of %d workers are ready; the others do not come, and are not waited for", len(warm), self.size
+            )
+        self._open = True
+        self._opening = set(warm)
+        for member in warm:
+            member.tell(Listen())
+        asyncio.get_running_loop().call_later(WAIT_LEAST_S, self._wait_no_longer)
+
+    def _wait_no_longer(self) -> None:
+        """For those that were told to listen and have not said that they do: suspended, perhaps."""
+        self._opening.clear()
+        self._are_open()
+
+    def _is_ready(self, member: Member) -> None:
+        if member.state is WorkerState.WARM:
+            member.state = WorkerState.READY
+            member.ready_s = time.monotonic()
+        self._opening.discard(member)
+        self._are_open()
+
+    def _are_open(self) -> None:
+        if self._open and not self._opening and self.ready_members():
+            self.ready.set()
+
+    def _died(self, member: Member) -> None:
+        if member.state is WorkerState.DEAD:
+            return
+        asyncio.get_running_loop().remove_reader(member.pipe.fileno())
+        member.hang_up()
+        early = time.monotonic() - member.ready_s < EARLY_S  # or before it ever was
+        if not member.given_up:
+            member.obituary = self._autopsy(member)
+        member.state = WorkerState.DEAD
+        member.expect_nothing()
+        if self._stopping:
+            return
+        self._deaths[member.index] = self._deaths[member.index] + 1 if early else 1
+        self._opening.discard(member)
+        self._are_open()
+        self._listen_if_all()
+        self._begin(self._replace(member))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _replace(self, member: Member) -> None:
+        ended = f"waiting for the end of worker {member.index}"
+        code = await persistent(ended, lambda: asyncio.to_thread(member.process.wait))
+        if self._stopping:
+            return
+        try:
+            if await self._on_death(member, code):
+                self._deaths[member.index] = 1
+        except Exception:  # a process that has no descriptors to spare, for one: a trial can be had later
+            log.exception("what worker %d died of cannot be looked into: it is replaced all the same", member.index)
+        pause_s = _pause_s(self._deaths[member.index])
+        log.warning("worker %d ended with %d; a new one starts in %g s", member.index, code, pause_s)
+        await asyncio.sleep(pause_s)
+        await persistent(f"starting worker {member.index}", lambda: self._start_again(member.index))
+
+    async def _start_again(self, index: int) -> None:
+        if not self._stopping:
+            self._spawn(index)
+            self.restarts += 1
+
+
+def _pause_s(deaths: int) -> float:
+    """Before the next start, after so many early deaths in a row."""
+    return min(FIRST_PAUSE_S * 2.0 ** (deaths - 2), LONGEST_PAUSE_S) if deaths > 1 else 0.0

@@ -1,0 +1,71 @@
+"""What control knows of the records, gathered for the metrics and the API."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.backends.repository import Repository
+from gateway.control.control_plane import Control
+from gateway.control.metrics.data_metrics import DataMetrics, Key
+from gateway.errors import GatewayError
+from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS
+from gateway.shm.scoreboard import (
+    DROPPED,
+    EVENTS_DROPPED,
+    FEEDBACK_DROPPED,
+    MIRRORS_DROPPED,
+    SPANS_DROPPED,
+    SPANS_EXPORTED,
+    SPANS_FAILED,
+    THROTTLED,
+    TOO_LARGE,
+)
+
+KINDS: Final = {PREDICTIONS: "prediction", FEEDBACK: "feedback", MIRRORS: "mirror"}
+DROPS: Final = {
+    ("prediction", "full"): DROPPED,
+    ("prediction", "too_large"): TOO_LARGE,
+    ("prediction", "throttled"): THROTTLED,
+    ("feedback", "full"): FEEDBACK_DROPPED,
+    ("mirror", "full"): MIRRORS_DROPPED,
+    ("event", "full"): EVENTS_DROPPED,
+}
+SPANS: Final = {"exported": SPANS_EXPORTED, "failed": SPANS_FAILED, "dropped": SPANS_DROPPED}
+
+
+class Labels:
+    """The classes of each version, read once: a version never changes."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._known: dict[Key, Sequence[str]] = {}
+
+    def of(self, name: str, version: int) -> Sequence[str]:
+        """Empty where model.yaml does not say them."""
+        key = name, version
+        if key not in self._known:
+            try:
+                prediction = self._repository.settings(name).prediction
+            except (GatewayError, OSError):  # it is being edited: ask again
+                return ()
+            self._known[key] = prediction.labels if prediction else ()
+        return self._known[key]
+
+
+def recorded(control: Control) -> DataMetrics:
+    """What is recorded, dropped and heard."""
+    feedback: dict[tuple[str, int, str], int] = {}
+    for (model, version, _), credit in list(control.records.ledger.credits.items()):
+        for verdict, count in credit.heard.items():
+            feedback[model, version, verdict] = feedback.get((model, version, verdict), 0) + count
+    return DataMetrics(
+        {KINDS[stream]: count for stream, count in control.records.journal.written.items()},
+        dropped(control),
+        feedback,
+        control.records.journal.error,
+        {result: control.scoreboard.total(word) for result, word in SPANS.items()},
+    )
+
+
+def dropped(control: Control) -> dict[tuple[str, str], int]:
+    """What was not recorded, by kind and reason."""
+    return {reason: control.scoreboard.total(word) for reason, word in DROPS.items()}

@@ -1,0 +1,99 @@
+"""Control's side of the records: the workers' rings, the writer that empties them, and what feedback says."""
+
+import logging
+import re
+import time
+from pathlib import Path
+from typing import Final
+
+from gateway.control.record_writer.feedback_stats import Ledger
+from gateway.control.record_writer.writer import STREAMS, Journal, Listener, Source
+from gateway.errors import SettingsError
+from gateway.messages import Rings
+from gateway.records.sampling import sampled_lines
+from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS
+from gateway.records.token_keys import token_keys
+from gateway.settings.gateway import RecordsSettings
+from gateway.shm.failure_events import FailureEvent, unpack_all
+from gateway.shm.ring import Ring
+from gateway.shm.segment import memory_folder
+
+FEEDBACK_BYTES: Final = 1 << 21
+MIRROR_BYTES: Final = 1 << 20
+EVENT_BYTES: Final = 1 << 18
+EVENTS: Final = "events"
+log: Final = logging.getLogger("gateway.control.record_writer")
+_NAME: Final = re.compile(r".*-([a-z]+)-[0-9]+\.ring")
+
+
+class Recording:
+    """`name` tells this state folder's memory files from those of other gateways."""
+
+    def __init__(self, settings: RecordsSettings, state: Path, name: str, workers: int) -> None:
+        folder = state / "records"
+        self.keys = token_keys(state)
+        signer = self.keys.signer()
+        self.ledger = Ledger(signer)
+        self.ledger.remember(folder)
+        select = sampled_lines(signer, settings.sample)
+        listeners = {
+            FEEDBACK: Listener(select, self.ledger.hear),
+            MIRRORS: Listener(lambda lines: lines, self.ledger.hear_mirrors),
+        }
+        self.journal = Journal(folder, settings, listeners)
+        self._sizes = {
+            PREDICTIONS: settings.ring, FEEDBACK: FEEDBACK_BYTES, MIRRORS: MIRROR_BYTES, EVENTS: EVENT_BYTES
+        }  # fmt: skip
+        self._adopt(name)
+        self._rings: list[Ring] = []
+        self._events: list[Ring] = []
+        run = f"{name}.{time.monotonic_ns():020}"  # since the machine's start, as memory; a pid may come again
+        try:
+            self.rings = [self._made(run, worker) for worker in range(workers)]
+        except SettingsError:
+            for ring in self._rings:
+                ring.remove()
+            raise
+
+    def events(self) -> list[FailureEvent]:
+        """The evidence since the last call."""
+        found: list[FailureEvent] = []
+        for ring in self._events:
+            data = ring.pending(EVENT_BYTES)
+            found += unpack_all(bytes(data))
+            ring.release(len(data))
+        return found
+
+    def stop(self) -> None:
+        """After the workers have ended: write the rest. What the disk refuses waits in memory for the next start."""
+        self.journal.stop()
+        for ring in self._rings:
+            if ring.empty or ring in self._events:
+                ring.remove()
+
+    def _made(self, run: str, worker: int) -> Rings:
+        paths = {}
+        for stream, size in self._sizes.items():
+            paths[stream] = memory_folder() / f"{run}-{stream}-{worker}.ring"
+            ring = Ring.create(paths[stream], size)
+            self._rings.append(ring)
+            if stream == EVENTS:
+                self._events.append(ring)
+            else:
+                self.journal.add(Source(ring, stream))
+        return Rings(paths[PREDICTIONS], paths[FEEDBACK], paths[MIRRORS], paths[EVENTS])
+
+    def _adopt(self, name: str) -> None:
+        """Take over the rings of a killed run, whose workers may still write to them."""
+        for path in memory_folder().glob(f"{name}.*"):
+            if path.suffix[1:].isdigit():  # it was killed while it made this one
+                path.unlink(missing_ok=True)
+        for path in sorted(memory_folder().glob(f"{name}.*.ring")):
+            match = _NAME.fullmatch(path.name)
+            if match is None or match[1] not in STREAMS:
+                path.unlink(missing_ok=True)  # evidence: of requests of a run, and an epoch, that are over
+                continue
+            try:
+                self.journal.add(Source(Ring.attach(path), match[1], abandoned=True))
+            except SettingsError as error:
+                log.error("records that a former run has left in memory stay there: %s", error)

@@ -1,0 +1,65 @@
+"""Which releases take a step in a tick: at once where there is news, soon where requests come, now and then the others.
+
+A step costs 0.15 ms, and control must answer, and show that it lives, many times a second. So with hundreds of releases
+those whose counts have changed take turns, and so do those to which nothing has come.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.control.release.managed_release import Steered
+from gateway.shm.scoreboard import Scoreboard
+from gateway.shm.switchboard import Switchboard
+
+COUNTED_S: Final = 0.09  # between two steps of a release of which only counts have changed: every second tick
+IDLE_S: Final = 0.25  # of one that nothing comes to: as often as windows keep their past
+MOST_COUNTED: Final = 50  # steps in a tick
+MOST_IDLE: Final = 10
+
+
+class Agenda:
+    """The releases `steered`; `versions` are the slots of each one's stable and candidate, [releases, 2]."""
+
+    def __init__(
+        self,
+        board: Switchboard,
+        scoreboard: Scoreboard,
+        steered: Sequence[Steered] = (),
+        versions: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        count = len(steered)
+        self._board = board
+        self._scoreboard = scoreboard
+        self._steered = steered
+        self._slots = np.array([one.slot for one in steered], np.int64)
+        self._versions = np.array(versions, np.int64).reshape(count, 2)
+        self._epochs = np.zeros(count, np.int64)  # no epoch: a new one is looked at at once
+        self._stopped = np.zeros(count, np.bool_)
+        self._counts = np.zeros((count, 2), np.int64)
+        self._looked_s = np.full(count, -np.inf)
+
+    def due(self, now_s: float) -> list[Steered]:
+        """Those whose turn it is, which is noted."""
+        if not self._steered:
+            return []
+        epochs, stopped = self._board.states(self._slots)
+        counts = self._scoreboard.asked(self._versions.ravel()).reshape(-1, 2)
+        news = np.fromiter((one.news for one in self._steered), np.bool_, len(self._steered))
+        at_once = news | (epochs != self._epochs) | (stopped != self._stopped)
+        since_s = now_s - self._looked_s
+        counted = (counts != self._counts).any(axis=1) & (since_s >= COUNTED_S) & ~at_once
+        idle = (since_s >= IDLE_S) & ~at_once & ~counted
+        chosen = np.concatenate(
+            [np.flatnonzero(at_once), self._first(counted, MOST_COUNTED), self._first(idle, MOST_IDLE)]
+        )
+        self._epochs[chosen], self._stopped[chosen] = epochs[chosen], stopped[chosen]
+        self._counts[chosen], self._looked_s[chosen] = counts[chosen], now_s
+        return [self._steered[index] for index in chosen.tolist()]
+
+    def _first(self, which: npt.NDArray[np.bool_], most: int) -> npt.NDArray[np.int64]:
+        """So many of them, those that have waited longest."""
+        found = np.flatnonzero(which)
+        return found[np.argsort(self._looked_s[found], kind="stable")[:most]]

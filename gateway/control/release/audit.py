@@ -1,0 +1,95 @@
+"""What was known when something was decided, as it is recorded; and the evidence computed anew from the record."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.control.guards.comparisons import RATIOS, Comparison, Guards, Judgement
+from gateway.control.guards.drift import Drift, blocks_from_json, blocks_to_json
+from gateway.control.guards.evidence import alpha_of, log_combined, log_drift, log_harm, log_safety
+from gateway.control.guards.failure_counts import attributed, rows
+from gateway.control.guards.limits import Violation
+
+LN_10: Final = math.log(10)
+TIME: Final = "time_ns"
+
+
+def account(time_ns: int, guards: Guards, judged: Judgement, violated: tuple[Violation, ...]) -> dict[str, Any]:
+    """The record, ready for JSON. E-values are logarithms to base 10; rows of failures: chance, candidate's, stable's.
+
+    `alpha_j` is what the evidence may spend after its `restart`th start; a combination that reaches 1/alpha_j acts.
+    """
+    return {
+        TIME: time_ns,
+        "alpha": judged.alpha,
+        "restart": judged.restart,
+        "alpha_j": alpha_of(judged.alpha, judged.restart),
+        "log10_e": {action: _log10(log_e) for action, log_e in judged.log_e.items() if log_e > -math.inf},
+        "guards": [
+            {
+                "name": found.name,
+                "metric": found.metric,
+                "action": found.action,
+                "share": found.share,
+                "verdict": str(found.verdict),
+                "log10_e": _log10(found.log_e),
+                "log10_safe": None if found.log_safe is None else _log10(found.log_safe),
+                **_seen(comparison),
+            }
+            for found, comparison in zip(judged.found, guards.comparisons, strict=True)
+        ],
+        "limits": [
+            {
+                "name": violation.limit.name,
+                "metric": violation.limit.metric,
+                "action": violation.limit.action,
+                "above": violation.limit.above,
+                "below": violation.limit.below,
+                "window_s": violation.limit.window,
+                "min_requests": violation.limit.min_requests,
+                "value": violation.value,
+                "requests": violation.count,
+            }
+            for violation in violated
+        ],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputed:
+    """E-values as logarithms to base 10: by guard, by guard for safety, and by action, combined."""
+
+    guards: Mapping[str, float]
+    safe: Mapping[str, float]
+    combined: Mapping[str, float]
+
+
+def recomputed(record: Mapping[str, Any]) -> Recomputed:
+    """The evidence in a record, from its counts, its blocks and its shares alone: does it say what it claims?"""
+    log_e = {guard["name"]: _log_e(guard) for guard in record["guards"]}
+    safe = {
+        guard["name"]: log_safety(attributed(guard["failures"])) for guard in record["guards"] if "failures" in guard
+    }
+    combined = {}
+    for action in record["log10_e"]:
+        guards = [guard for guard in record["guards"] if guard["share"] and guard["action"] == action]
+        combined[action] = log_combined([log_e[g["name"]] for g in guards], [g["share"] for g in guards])
+    return Recomputed(*({name: _log10(log) for name, log in part.items()} for part in (log_e, safe, combined)))
+
+
+def _seen(comparison: Comparison) -> dict[str, Any]:
+    process = comparison.process
+    if isinstance(process, Drift):
+        return {"blocks": blocks_to_json(process.blocks)}
+    return {"ratios": list(RATIOS[comparison.settings.metric]), "failures": [list(row) for row in rows(process.counts)]}
+
+
+def _log_e(guard: Mapping[str, Any]) -> float:
+    if "blocks" in guard:
+        return sum(log_drift(blocks) for blocks in blocks_from_json(guard["blocks"]))
+    return log_harm(attributed(guard["failures"]), guard["ratios"])
+
+
+def _log10(log: float) -> float:
+    return log / LN_10

@@ -1,0 +1,220 @@
+"""The control of one release: what it sees at each tick decides what is done with its weights.
+
+    step(now, observation)
+      follow    what people and breakers have done: stopped, resumed
+      judge     guards take in what is new; limits are read
+      decide    stop, pause, continue, advance or complete: one at most
+      turn      the weights that follow from the stage, the step and each route's conditions
+
+There is no clock in it and no effect: the caller passes the time and carries out the actions.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.control.guards.comparisons import Guards, Judgement
+from gateway.control.guards.evidence import TOLERATED_RATIO
+from gateway.control.guards.limits import Conditions, Violation, first, violations
+from gateway.control.guards.observation import Observation
+from gateway.control.release.actions import Action, Advance, Complete, Continue, Pause, SetWeight, Stop
+from gateway.control.release.audit import account
+from gateway.control.release.stages import Event, Place, Stage
+from gateway.errors import Conflict
+from gateway.settings.guards import GuardsSettings, RampSettings
+from gateway.settings.routing import ReleaseSettings, RouteSettings, SplitSettings
+from gateway.settings.units import PPM
+
+REQUESTS: Final = "candidate.requests_per_s"
+ORDERS: Final = (Event.HOLD, Event.CONTINUE, Event.COMPLETE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    """What is known at one tick."""
+
+    now_s: float
+    seen: Observation
+    judged: Judgement
+    violated: tuple[Violation, ...]
+
+
+class Controller:
+    """Of one release with a candidate. `now_s` is of one clock that only rises, the same in all calls."""
+
+    def __init__(self, settings: ReleaseSettings) -> None:
+        split, guards = settings.split or SplitSettings(), settings.guards or GuardsSettings()
+        ramped = any(route.weight == "ramp" for route in split.routes)
+        self.settings = settings
+        self.guards = Guards(guards)
+        self.place = Place()
+        self.ramp = settings.ramp if ramped else None
+        self._limits = guards.limits
+        self._routes = [(route, Conditions(route.while_)) for route in split.routes]
+        self._always = {route.name: True for route in split.routes if not route.while_}
+        self._open: dict[str, bool] = {}
+
+    def step(self, now_s: float, seen: Observation) -> tuple[Action, ...]:
+        """One tick: what is to be done, in this order. Whatever is returned is done as far as the controller knows."""
+        self._follow(now_s, seen)
+        asked = {route.name: one.step(now_s, seen.window) for route, one in self._routes if route.while_}
+        self._open = self._always | asked if asked else self._always
+        decided: tuple[Action, ...] = ()
+        if self.place.stage is not Stage.STOPPED:
+            self.guards.absorb(seen, self.place.epoch_began_ns)
+            violated = violations(self._limits, seen.window, self.place.epoch_began_s)
+            decided = self._decide(_Tick(now_s, seen, self.judgement(), violated))
+        return (*decided, *self._turn(seen))
+
+    def order(self, event: Event, now_s: float) -> None:
+        """A person's: HOLD, CONTINUE, COMPLETE (promoted). Raises Conflict where it does not belong.
+
+        Stops and resumes are the switchboard's, and reach the controller through what it observes.
+        """
+        if event not in ORDERS:
+            raise Conflict(f"'{event}' is no order to a ramp; orders are {', '.join(ORDERS)}")
+        limits = {limit.name for limit in self._limits}
+        paused_by_comparison = self.place.stage is Stage.PAUSED and self.place.paused_by not in limits
+        self.place.move(event)
+        self.place.since_s = now_s
+        if event is Event.CONTINUE and paused_by_comparison:
+            self._start_evidence()
+
+    def keep_open(self, before: "Controller") -> None:
+        """Routes whose conditions are as they were in the settings before go on undisturbed."""
+        known = {(route.name, route.while_): conditions for route, conditions in before._routes}
+        self._routes = [(route, known.get((route.name, route.while_), now)) for route, now in self._routes]
+
+    def judgement(self) -> Judgement:
+        """What the comparisons say now."""
+        return self.guards.judge(max(1, self.place.restart))
+
+    def weight_ppm(self, route: RouteSettings) -> int:
+        """What the route's weight should be now."""
+        if self.place.stage is Stage.STOPPED or not self._open.get(route.name, False):
+            return 0
+        if isinstance(route.weight, int):
+            return route.weight
+        assert self.ramp is not None
+        return self.ramp.weights_ppm[self.place.step]
+
+    def _follow(self, now_s: float, seen: Observation) -> None:
+        """Stops and resumes that others have ordered, and the first tick of all."""
+        place = self.place
+        unknown, place.epoch, before = place.epoch is None, seen.epoch, place.epoch or 0
+        if place.restart == 0:
+            self._begin(now_s, seen)
+        if place.stage is not Stage.STOPPED and (seen.stopped or (not unknown and seen.epoch > before)):
+            place.move(Event.STOP)
+        if place.stage is Stage.STOPPED and not seen.stopped and (unknown or seen.epoch > before):
+            place.move(Event.RESUME)
+            self._begin(now_s, seen)
+
+    def _begin(self, now_s: float, seen: Observation) -> None:
+        """A new epoch, from the first weight on."""
+        place = self.place
+        place.step, place.since_s = 0, now_s
+        place.epoch_began_ns, place.epoch_began_s = seen.time_ns, now_s  # for a record, and ids without a mark
+        self.guards.forget()
+        self._start_evidence()
+        if self.ramp is not None:
+            place.move(Event.BEGIN)
+
+    def _start_evidence(self) -> None:
+        self.place.restart += 1
+        self.guards.restart()
+
+    def _decide(self, tick: _Tick) -> tuple[Action, ...]:
+        stop = first(tick.violated, "stop")
+        if stop is not None:
+            return self._stop(tick, stop.limit.name, str(stop))
+        if tick.judged.stop is not None:
+            return self._stop(tick, tick.judged.stop.name, tick.judged.words("stop"))
+        if self.place.stage is Stage.RAMPING:
+            return self._pause(tick) or self._rise(tick)
+        if self.place.stage is Stage.PAUSED:
+            return self._continue(tick)
+        return ()
+
+    def _stop(self, tick: _Tick, guard: str, reason: str) -> tuple[Action, ...]:
+        self.place.move(Event.STOP)
+        return (Stop(reason, self._account(tick), guard),)
+
+    def _pause(self, tick: _Tick) -> tuple[Action, ...]:
+        limit, comparison = first(tick.violated, "pause"), tick.judged.pause
+        if limit is None and comparison is None:
+            return ()
+        self.place.move(Event.PAUSE)
+        self.place.violated_s = tick.now_s
+        if limit is not None:
+            self.place.paused_by, reason = limit.limit.name, str(limit)
+        elif comparison is not None:
+            self.place.paused_by, reason = comparison.name, tick.judged.words("pause")
+        return (Pause(reason, self._account(tick), self.place.paused_by),)
+
+    def _continue(self, tick: _Tick) -> tuple[Action, ...]:
+        """A limit's pause is over once no limit has been violated for the limit's whole window."""
+        limit = next((limit for limit in self._limits if limit.name == self.place.paused_by), None)
+        if first(tick.violated, "pause") is not None:
+            self.place.violated_s = tick.now_s
+        if limit is None or tick.now_s - self.place.violated_s < limit.window:
+            return ()
+        self.place.move(Event.CONTINUE)
+        self.place.since_s = tick.now_s
+        return (Continue(f"{limit.name} has been kept for {limit.window:g} s", self._account(tick), limit.name),)
+
+    def _rise(self, tick: _Tick) -> tuple[Action, ...]:
+        ramp = self.ramp
+        assert ramp is not None
+        if not all(self._open[route.name] for route, _ in self._routes if route.weight == "ramp"):
+            self.place.since_s = tick.now_s  # without traffic no time passes
+        reason = self._passed(ramp, tick)
+        if not reason:
+            return ()
+        evidence = self._account(tick)
+        if self.place.step + 1 == len(ramp.weights):
+            self.place.move(Event.COMPLETE)
+            return (Complete(reason, evidence),)
+        self.place.step += 1
+        self.place.since_s = tick.now_s
+        self._start_evidence()
+        return (Advance(reason, evidence, self.place.step, ramp.weights_ppm[self.place.step]),)
+
+    def _passed(self, ramp: RampSettings, tick: _Tick) -> str:
+        """Why the step is passed; empty as long as it is not. At 100% there is nothing to compare: calm must do."""
+        requests = tick.seen.window.read(REQUESTS, ramp.interval, self.place.since_s).count
+        if tick.now_s - self.place.since_s < ramp.interval or tick.violated or not requests:
+            return ""
+        if tick.judged.safe:
+            return f"safe: the candidate does not fail {TOLERATED_RATIO:g} times as often as stable"
+        everything = ramp.weights_ppm[self.place.step] == PPM
+        if (ramp.advance == "calm" or everything) and not tick.judged.harmful:
+            return f"calm: nothing was violated for {ramp.interval:g} s ({requests} requests)"
+        return ""
+
+    def _turn(self, seen: Observation) -> Iterator[Action]:
+        """The weights that have to change."""
+        for route, conditions in self._routes:
+            weight_ppm = self.weight_ppm(route)
+            if self.place.weights_ppm.get(route.name) != weight_ppm:
+                self.place.weights_ppm[route.name] = weight_ppm
+                evidence = {"time_ns": seen.time_ns, "stage": str(self.place.stage), "while": conditions.to_json()}
+                yield SetWeight(self._why(route, conditions), evidence, route.name, weight_ppm)
+
+    def _why(self, route: RouteSettings, conditions: Conditions) -> str:
+        if self.place.stage is Stage.STOPPED:
+            return "stopped"
+        if not self._open[route.name]:
+            return f"while: {conditions}"
+        return f"step {self.place.step + 1} of the ramp" if route.weight == "ramp" else "as configured"
+
+    def _account(self, tick: _Tick) -> dict[str, Any]:
+        return account(tick.seen.time_ns, self.guards, tick.judged, tick.violated)
+
+
+def windows_s(settings: ReleaseSettings) -> set[float]:
+    """The windows over which a release asks for metrics, in seconds: what its Window must keep."""
+    split, guards = settings.split or SplitSettings(), settings.guards or GuardsSettings()
+    asked = {limit.window for limit in guards.limits}
+    asked |= {condition.window for route in split.routes for condition in route.while_}
+    return asked | ({settings.ramp.interval} if settings.ramp else set())

@@ -1,0 +1,118 @@
+"""The files that decisions are kept in: one that is added to, and those before it, which a start need not read.
+
+STATE/decisions.jsonl             the newest; when it is large it is sealed and begun anew
+STATE/decisions-000000001.jsonl   sealed: changes no more, and goes when it is among the oldest beyond what is kept
+
+A file begins with what was stopped when it was begun ("kind": "stopped"), so it says by itself what is stopped now.
+"""
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+LARGEST: Final = 8 * 1024**2  # bytes at which a file is sealed
+RETAIN: Final = 256 * 1024**2
+DECISION: Final = "decision"
+STOPPED: Final = "stopped"
+_NAME: Final = re.compile(r"decisions-([0-9]{9,})\.jsonl")
+log: Final = logging.getLogger("gateway.control.release")
+Entry = dict[str, Any]
+
+
+class DecisionFiles:
+    """Those in `folder`. `retain`: how many bytes of sealed ones are kept. One thread at a time writes."""
+
+    def __init__(self, folder: Path, retain: int = RETAIN) -> None:
+        self._folder = folder
+        self._retain = retain
+        self.newest = folder / "decisions.jsonl"
+
+    @property
+    def size(self) -> int:
+        """Of the newest file, in bytes."""
+        with contextlib.suppress(OSError):
+            return self.newest.stat().st_size
+        return 0
+
+    def seal(self, stopped: Sequence[Entry], last: int) -> None:
+        """Begin the newest file anew, with what is `stopped` by now, after decision `last` of all.
+
+        Raises OSError, after which it is as it was.
+        """
+        if not self.newest.exists():
+            return
+        begun = self.newest.with_suffix(".new")
+        begun.write_bytes(orjson.dumps({"kind": STOPPED, "stops": stopped, "sequence": last}) + b"\n")
+        numbers = [number for number, path in self._sealed() if not path.samefile(self.newest)]
+        _name_too(self.newest, self._folder / f"decisions-{max(numbers, default=0) + 1:09}.jsonl")
+        begun.replace(self.newest)
+        self._make_room()
+
+    def entries(self, *, whole: bool) -> Iterator[Entry]:
+        """Those of the newest file, in order; not `whole`: of one that has grown too large, only its last ones.
+
+        What is no entry is passed over, which is said. Raises OSError.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            yield from _entries(self.newest, whole)
+
+    def entries_before(self) -> Iterator[Entry]:
+        """The last ones of the file before the newest, which are there to be shown."""
+        sealed = [path for _, path in self._sealed()]
+        if sealed:
+            yield from _entries(sealed[-1], whole=False)
+
+    def _sealed(self) -> list[tuple[int, Path]]:
+        found = ((_NAME.fullmatch(path.name), path) for path in self._folder.iterdir())
+        return sorted((int(match[1]), path) for match, path in found if match)
+
+    def _make_room(self) -> None:
+        kept = 0
+        for _, path in reversed(self._sealed()):
+            kept += path.stat().st_size
+            if kept > self._retain:
+                path.unlink(missing_ok=True)
+                log.info("%s is deleted: records.retain_decisions is reached", path)
+
+
+def _name_too(file: Path, name: Path) -> None:
+    """Its new name, beside the old one where the file system has links: under that there is a file at any moment."""
+    with contextlib.suppress(FileExistsError):  # of a run that was killed just here
+        try:
+            os.link(file, name)
+        except FileExistsError:
+            raise
+        except OSError:
+            file.rename(name)
+
+
+def _entries(path: Path, whole: bool) -> Iterator[Entry]:
+    odd = 0
+    with path.open("rb") as file:
+        left = os.fstat(file.fileno()).st_size
+        if not whole and left > LARGEST:
+            file.seek(left - LARGEST)
+            file.readline()  # the rest of a line
+        for line in file:
+            entry = _entry(line)
+            if entry is None:
+                odd += 1
+            else:
+                yield entry
+    if odd:
+        log.warning("%s: %d lines are torn or damaged, and passed over", path, odd)
+
+
+def _entry(line: bytes) -> Entry | None:
+    """None where the line holds none."""
+    try:
+        found = orjson.loads(line)
+    except ValueError:
+        return None
+    return found if type(found) is dict else None

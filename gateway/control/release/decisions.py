@@ -1,0 +1,254 @@
+"""Which releases are stopped, kept on disk so that a stop survives a restart; and the list of all that was decided."""
+
+import contextlib
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from gateway.control.release.decision_files import DECISION, LARGEST, RETAIN, STOPPED, DecisionFiles, Entry
+from gateway.control.release.file_writer import Pen
+
+Key = tuple[str, int]  # a model and its candidate's version
+CHANGES: Final = ("stop", "resume")  # actions that change what is stopped
+SHOWN: Final = 1000  # decisions kept in memory
+LARGEST_SEQUENCE: Final = 1 << 52  # beyond, a file is damaged, and JSON's numbers are not exact
+KEPT_WITHIN_S: Final = 1.0  # then a stop returns all the same: it is in force, and the disk may hang for ever
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A change of a release: by whom or which guard, when (ns since 1970), why, on what evidence.
+
+    `sequence` orders decisions, from 1 on, through all runs: the time is for people, and clocks are set back.
+    """
+
+    time_ns: int
+    model: str
+    candidate: int
+    action: str
+    by: str
+    reason: str
+    evidence: dict[str, Any]
+    sequence: int = 0
+
+
+_KINDS: Final = {
+    "time_ns": int, "model": str, "candidate": int, "action": str, "by": str, "reason": str, "evidence": dict
+}  # fmt: skip
+
+
+class Stops:
+    """The stopped releases, in `folder`: in the list of decisions, and, should that be cut or moved away, in a file.
+
+    In force at once, written soon: see `kept`. `retain`: how many bytes of old decisions are kept.
+    """
+
+    def __init__(self, folder: Path, retain: int = RETAIN) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = folder / "stops.json"
+        self._pen = Pen()
+        self._files = DecisionFiles(folder, retain)
+        read = _Reading(deque(maxlen=SHOWN))
+        try:
+            self._stopped: dict[Key, Decision] = _stopped_by(self._file, self._files, read)
+        except OSError as error:
+            raise ValueError(
+                f"{error.filename} cannot be read ({error.strerror}): which releases were stopped?"
+            ) from None
+        self.decisions: list[Decision] = [*_before(self._files, SHOWN - len(read.recent)), *read.recent]
+        known = (read.last, *(one.sequence for one in (*self.decisions, *self._stopped.values())))
+        self._last = max(known)
+        self._size = self._files.size
+        self._seal_if_large()
+        self.counts: Counter[tuple[str, str]] = Counter()  # since the start, by model and action
+
+    def stopped(self, model: str, candidate: int) -> Decision | None:
+        """The decision that stopped this release; None where it is not stopped."""
+        return self._stopped.get((model, candidate))
+
+    def all(self) -> frozenset[Key]:
+        """Every release that is stopped."""
+        return frozenset(self._stopped)
+
+    def stop(self, model: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
+        """Keep that the release is stopped."""
+        decision = self._record(model, candidate, "stop", by, reason, evidence)
+        self._stopped[model, candidate] = decision
+        self._write()
+        return decision
+
+    def resume(self, model: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
+        """Keep that the release goes on."""
+        decision = self._record(model, candidate, "resume", by, reason, evidence)
+        self._stopped.pop((model, candidate), None)
+        self._write()
+        return decision
+
+    def note(self, model: str, candidate: int, action: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
+        """Keep any other decision: one that neither stops nor resumes."""
+        return self._record(model, candidate, action, by, reason, evidence)
+
+    async def kept(self) -> bool:
+        """Wait until all decisions would survive this process; False where the disk does not take them."""
+        return await self._pen.appended(KEPT_WITHIN_S)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether all decisions would survive this process, as far as is known now."""
+        return self._pen.has_appended
+
+    def after(self, act: Callable[[], None]) -> None:
+        """Have `act` called, in a thread, once all decisions so far are on the disk."""
+        self._pen.after(act)
+
+    def close(self) -> None:
+        """Write everything, and have it reach the disk."""
+        self._pen.close()
+
+    def _record(
+        self, model: str, candidate: int, action: str, by: str, reason: str, evidence: dict[str, Any]
+    ) -> Decision:
+        self._seal_if_large()  # with what was stopped before: this one is the first in the new file
+        self._last += 1
+        decision = Decision(time.time_ns(), model, candidate, action, by, reason, evidence, self._last)
+        self.counts[decision.model, decision.action] += 1
+        self.decisions = [*self.decisions[-SHOWN + 1 :], decision]
+        line = orjson.dumps({"kind": DECISION, **asdict(decision)}) + b"\n"
+        self._pen.append(self._files.newest, line)
+        self._size += len(line)
+        return decision
+
+    def _seal_if_large(self) -> None:
+        if self._size < LARGEST:
+            return
+        self._size = 0  # where the disk does not let it: again, when as much has come
+        stopped = [asdict(decision) for decision in self._stopped.values()]
+        last = self._last
+        self._pen.then(lambda: self._files.seal(stopped, last), self._files.newest)
+
+    def _write(self) -> None:
+        stopped = list(self._stopped.values())
+        self._pen.replace(self._file, lambda: orjson.dumps([asdict(decision) for decision in stopped]))
+
+
+def _before(files: DecisionFiles, most: int) -> list[Decision]:
+    """To be shown, no more: what cannot be read is left out."""
+    with contextlib.suppress(OSError):
+        return [*deque(_decisions(files.entries_before()), maxlen=most)] if most > 0 else []
+    return []
+
+
+def read_stopped(folder: Path) -> frozenset[Key]:
+    """What is stopped, by the files of a gateway that may be running; raises OSError or ValueError."""
+    return frozenset(_stopped_by(folder / "stops.json", DecisionFiles(folder), _Reading(deque(maxlen=0))))
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What reading the list has shown so far: the last decisions, and the last sequence."""
+
+    recent: "deque[Decision]"
+    last: int = 0
+
+
+def _stopped_by(file: Path, files: DecisionFiles, read: _Reading) -> dict[Key, Decision]:
+    """What is stopped by all of them. Raises OSError, or ValueError for a damage."""
+    stops = _read_stops(file)
+    changes = (one for one in _noted(files.entries(whole=stops is None), read) if one.action in CHANGES)
+    return _still_stopped(stops or {}, _last_ones(changes) if stops is None else list(changes))
+
+
+def _last_ones(changes: Iterable[Decision]) -> list[Decision]:
+    """The last of each release, in order: all that counts where nothing else says what is stopped."""
+    last: dict[Key, Decision] = {}
+    for one in changes:
+        last.pop((one.model, one.candidate), None)
+        last[one.model, one.candidate] = one
+    return list(last.values())
+
+
+def _read_stops(file: Path) -> dict[Key, Decision] | None:
+    """None where there is no such file. Raises ValueError for one that is damaged or of another shape.
+
+    Guessing that nothing is stopped would send traffic to what was stopped.
+    """
+    try:
+        entries = orjson.loads(file.read_bytes())
+        if type(entries) is not list:
+            raise ValueError(f"it holds no list but {type(entries).__name__}")
+        stops = [_decision(entry) for entry in entries]
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        problem = f"{file} is damaged ({error}); which releases were stopped? Fix it, or remove it"
+        raise ValueError(f"{problem}: what {file.with_name('decisions.jsonl').name} says then holds") from None
+    return {(stop.model, stop.candidate): stop for stop in stops}
+
+
+def _noted(entries: Iterable[Entry], read: _Reading) -> Iterator[Decision]:
+    """The decisions among the entries, and for what was stopped when the file was begun those that had stopped it."""
+    for entry in entries:
+        if entry.get("kind") == STOPPED and isinstance(stops := entry.get("stops"), list):
+            read.last = max(read.last, _number(entry.get("sequence")))
+            yield from _decisions(stops)
+        else:
+            for decision in _decisions([entry]):
+                one = decision if decision.sequence else replace(decision, sequence=read.last + 1)
+                read.last = max(read.last, one.sequence)
+                read.recent.append(one)
+                yield one
+
+
+def _decisions(entries: Iterable[Any]) -> Iterator[Decision]:
+    for entry in entries:
+        with contextlib.suppress(ValueError):
+            yield _decision(entry)
+
+
+def _decision(entry: Any) -> Decision:
+    """Raises ValueError where it is none."""
+    try:
+        said = {name: value for name, value in entry.items() if name != "kind"}
+        decision = Decision(**{**said, "sequence": _number(said.get("sequence"))})
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{entry!s:.80} is no decision: {error}") from None
+    for name, kind in _KINDS.items():
+        if type(value := getattr(decision, name)) is not kind:
+            raise ValueError(f"a decision's {name} is {value!s:.80}, which is no {kind.__name__}")
+    return decision
+
+
+def _still_stopped(stops: dict[Key, Decision], decisions: list[Decision]) -> dict[Key, Decision]:
+    """The file is written after the list of decisions: what is newer in the list holds."""
+    stopped = dict(stops)
+    places = {key: _place(stop, decisions) for key, stop in stops.items()}
+    for decision in decisions:
+        key = decision.model, decision.candidate
+        if decision.sequence <= places.get(key, 0):
+            continue
+        if decision.action == "stop":
+            stopped[key] = decision
+        elif decision.action == "resume":
+            stopped.pop(key, None)
+    return stopped
+
+
+def _place(stop: Decision, decisions: list[Decision]) -> int:
+    """Which of the decisions are older. The version before has written no sequence: there the list's order tells.
+
+    Where the list lacks such a stop, only its time can.
+    """
+    if stop.sequence:
+        return stop.sequence
+    same = [one.sequence for one in decisions if replace(one, sequence=0) == stop]
+    return max(same or [one.sequence for one in decisions if one.time_ns <= stop.time_ns], default=0)
+
+
+def _number(sequence: object) -> int:
+    """0 where there is none: the version before has written none."""
+    return sequence if type(sequence) is int and 0 < sequence < LARGEST_SEQUENCE else 0

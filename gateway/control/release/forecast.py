@@ -1,0 +1,103 @@
+"""How much traffic a decision will take: for `gateway status`, so that waiting is no riddle."""
+
+import math
+from dataclasses import dataclass
+
+from gateway.control.guards.comparisons import Judgement, Verdict
+from gateway.control.guards.evidence import HARMLESS_RATIOS, TOLERATED_RATIO, alpha_of
+from gateway.control.release.controller import Controller
+from gateway.control.release.stages import Stage
+from gateway.routing.buckets import BUCKETS
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Failures of both variants together, and the randomised requests that they take."""
+
+    failures: float
+    requests: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a release is. `next_step_s`: seconds until the ramp may rise at the earliest; None: it rises no more.
+
+    `waits_for` says what is missing. `stop`: what it takes to stop a candidate that fails twice as often; `safe`: to
+    show one safe that fails as often as stable. None where nothing fails or is randomised.
+    """
+
+    stage: Stage
+    step: int
+    steps: int
+    next_step_s: float | None
+    waits_for: str
+    judgement: Judgement
+    stop: Forecast | None
+    safe: Forecast | None
+
+
+def forecast(weight_ppm: int, alpha: float, ratio: float = 2.0, base_rate: float = 0.01) -> Forecast | None:
+    """What it takes to stop a candidate that fails `ratio` times as often as stable, which fails at `base_rate`.
+
+    `alpha`: the guard's own part, its share of alpha_j. None where nothing is randomised, or nothing fails.
+    """
+    chance = weight_ppm / BUCKETS
+    if not 0 < chance < 1 or base_rate <= 0:
+        return None
+    odds = chance * ratio / (chance * ratio + 1 - chance)
+    divergence = odds * math.log(odds / chance) + (1 - odds) * math.log((1 - odds) / (1 - chance))
+    return _of(-math.log(alpha) / divergence, base_rate * (1 - chance + chance * ratio))
+
+
+def forecast_safe(weight_ppm: int, alpha: float, base_rate: float) -> Forecast | None:
+    """What it takes to show a candidate safe that fails as often as stable."""
+    chance = weight_ppm / BUCKETS
+    if not 0 < chance < 1 or base_rate <= 0:
+        return None
+    growth = max(_growth(chance, ratio) for ratio in HARMLESS_RATIOS)
+    return _of(math.log(len(HARMLESS_RATIOS) / alpha) / growth, base_rate)
+
+
+def progress(controller: Controller, now_s: float, base_rate: float | None) -> Progress:
+    """How far the release is, `base_rate` being stable's error rate of late."""
+    place, ramp, judged = controller.place, controller.ramp, controller.judgement()
+    weight_ppm = ramp.weights_ppm[place.step] if ramp else max(place.weights_ppm.values(), default=0)
+    alpha = alpha_of(judged.alpha, judged.restart) * (judged.failures.share or 1)
+    rises = ramp is not None and place.stage in (Stage.RAMPING, Stage.PAUSED, Stage.HELD)
+    left_s = max(0.0, place.since_s + ramp.interval - now_s) if ramp and rises else None
+    return Progress(
+        place.stage,
+        place.step,
+        len(ramp.weights) if ramp else 0,
+        left_s,
+        _waits_for(controller, judged, left_s),
+        judged,
+        forecast(weight_ppm, alpha, base_rate=base_rate or 0.0),
+        forecast_safe(weight_ppm, judged.alpha, base_rate or 0.0),
+    )
+
+
+def _waits_for(controller: Controller, judged: Judgement, left_s: float | None) -> str:
+    match controller.place.stage:
+        case Stage.STOPPED:
+            return "someone to resume it"
+        case Stage.HELD:
+            return "someone to continue it"
+        case Stage.PAUSED:
+            return f"{controller.place.paused_by} to end, or someone to continue it"
+        case Stage.RAMPING if left_s:
+            return f"the interval to end, in {left_s:.0f} s"
+        case Stage.RAMPING if judged.failures.verdict is not Verdict.SAFE:
+            return "evidence of safety (with advance: calm, an interval with requests and without violations)"
+        case _:
+            return ""
+
+
+def _growth(chance: float, ratio: float) -> float:
+    """What a failure adds to the evidence of safety on average, where the true ratio is 1."""
+    tolerated = math.log1p(chance * (TOLERATED_RATIO - 1)) - math.log1p(chance * (ratio - 1))
+    return chance * math.log(ratio / TOLERATED_RATIO) + tolerated
+
+
+def _of(failures: float, rate: float) -> Forecast:
+    return Forecast(failures, failures / rate)

@@ -1,0 +1,71 @@
+"""Stops that a killed control has left and the state may not know: they are decisions before anything is served.
+
+By the switchboard, which outlives control and workers: what a breaker has stopped while control was dead or hung, and
+what control itself had stopped while the disk was stuck. By the state folder, which outlives the machine: trips.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from gateway.control.release.decisions import Stops
+from gateway.records.trips import forget, kept
+from gateway.shm.stopped import LeftBoard, Stopped
+from gateway.shm.tally import TRIPS
+
+BREAKER: Final = "breaker"
+CONTROL: Final = "control"
+WATCHED_S: Final = 60.0  # requests that the killed control's workers had begun with the candidate are over by then
+EVERY_S: Final = 0.5  # a look at all slots takes 0.1 ms
+log: Final = logging.getLogger("gateway.control.release")
+Key = tuple[str, int]
+
+
+class Inherited:
+    """What the run before has left in `state` and on the `left` board. `clock` in seconds."""
+
+    def __init__(self, state: Path, left: LeftBoard, stops: Stops, clock: Callable[[], float] = time.monotonic) -> None:
+        self._left: LeftBoard | None = left
+        self._stops = stops
+        self._clock = clock
+        self._until_s = clock() + WATCHED_S
+        self._next_s = clock() + EVERY_S
+        self._seen: set[Key] = set()
+        for one in (*self._news(), *(Stopped(*trip) for trip in _trips(state))):
+            self._decide(one)
+            stops.after(lambda one=one: forget(state, one.model, one.version))  # type: ignore[misc]
+
+    def late(self) -> Iterator[Stopped]:
+        """What workers of the run before have stopped since; each once."""
+        now_s = self._clock()
+        if now_s >= self._next_s:
+            self._next_s = now_s + EVERY_S
+            if now_s > self._until_s:
+                self._left = None  # and its memory
+            yield from self._news()
+
+    def _news(self) -> Iterator[Stopped]:
+        for one in self._left.stopped() if self._left is not None else ():
+            if (one.model, one.version) not in self._seen:
+                self._seen.add((one.model, one.version))
+                yield one
+
+    def _decide(self, one: Stopped) -> None:
+        if self._stops.stopped(one.model, one.version) is None:
+            self._stops.stop(one.model, one.version, *words_of(one))
+            log.warning("candidate %d of '%s' stays stopped: %s", one.version, one.model, words_of(one)[1])
+
+
+def words_of(one: Stopped) -> tuple[str, str, dict[str, object]]:
+    """By whom, why and on what evidence it is stopped."""
+    if one.worker is None:
+        return CONTROL, "it was stopped when control was killed, and by whom had not reached the disk", {}
+    reason = f"{one.found or TRIPS[1]}, seen by worker {one.worker} while control was dead or did not answer"
+    return BREAKER, reason, {"worker": one.worker}
+
+
+def _trips(state: Path) -> Iterator[tuple[str, int, int, str]]:
+    for trip in kept(state):
+        yield trip.model, trip.version, trip.worker, trip.found

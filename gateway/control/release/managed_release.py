@@ -1,0 +1,97 @@
+"""One release under control: what workers and clients tell of it, gathered until its controller's next step."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.control.guards.observation import ClassCounts, FeedbackEvent, MirrorPair, Observation
+from gateway.control.guards.window import FeedbackCounts, Window
+from gateway.control.record_writer.feedback_stats import CORRECT, WRONG, Credit, Heard
+from gateway.control.release.controller import Controller
+from gateway.routing.buckets import BUCKETS
+from gateway.routing.release import Variant
+from gateway.settings.routing import ReleaseSettings
+from gateway.shm.failure_events import FailureEvent
+from gateway.shm.tally import UNSTRATIFIED, Totals
+
+RAMP: Final = "ramp"
+
+
+@dataclass(slots=True)
+class Steered:
+    """`live`: the routes whose weights are turned, in the order of the board's words."""
+
+    name: str
+    settings: ReleaseSettings
+    controller: Controller
+    window: Window
+    slot: int
+    live: tuple[str, ...]
+    failures: list[FailureEvent] = field(default_factory=list)
+    feedback: list[FeedbackEvent] = field(default_factory=list)
+    pairs: list[MirrorPair] = field(default_factory=list)
+
+    @property
+    def candidate(self) -> int:
+        """Its version."""
+        assert self.settings.candidate is not None
+        return self.settings.candidate
+
+    def weights_ppm(self) -> list[int]:
+        """What the controller wants the live routes' weights to be."""
+        if not self.live or self.settings.split is None:
+            return []
+        routes = {route.name: route for route in self.settings.split.routes}
+        return [self.controller.weight_ppm(routes[name]) for name in self.live]
+
+    def hear(self, heard: Heard) -> None:
+        """Feedback on a prediction of the model: evidence, if these two versions made it and chance chose between them.
+
+        Of a mirrored pair both have answered, whatever the weight was: there chance needs no say.
+        """
+        token = heard.token
+        candidate = token.variant is Variant.CANDIDATE
+        version = self.candidate if candidate else self.settings.stable
+        if token.rescued or token.variant is Variant.PINNED or token.version != version:
+            return
+        if heard.mirrored_wrong is not None and heard.wrong is not None and not candidate:
+            self.pairs.append(MirrorPair(heard.mirrored_wrong, heard.wrong, token.mark))
+        if 0 < token.weight_ppm < BUCKETS:
+            key = token.bucket if token.sticky else None
+            self.feedback.append(
+                FeedbackEvent(
+                    heard.time_ns,
+                    token.time_ns,
+                    token.weight_ppm,
+                    candidate,
+                    key,
+                    heard.wrong,
+                    heard.reward,
+                    token.mark,
+                )
+            )
+
+    @property
+    def news(self) -> bool:
+        """Whether evidence has been gathered."""
+        return bool(self.failures or self.feedback or self.pairs)
+
+    def observation(self, time_ns: int, epoch: int, stopped: bool, stable: Totals, candidate: Totals) -> Observation:
+        """What its controller is told now. What has been gathered is handed over."""
+        failures, feedback, pairs = self.failures, self.feedback, self.pairs
+        self.failures, self.feedback, self.pairs = [], [], []
+        classes = ClassCounts(candidate.classes[:UNSTRATIFIED], stable.classes[:UNSTRATIFIED])
+        return Observation(time_ns, epoch, stopped, self.window, failures, feedback, pairs, classes)
+
+
+def live_routes(settings: ReleaseSettings) -> tuple[str, ...]:
+    """The names of the routes whose weights control turns."""
+    routes = settings.split.routes if settings.split else ()
+    return tuple(route.name for route in routes if route.weight == RAMP or route.while_)
+
+
+def feedback_counts(credit: Credit | None) -> FeedbackCounts:
+    """What feedback has said of a version, for its window."""
+    if credit is None:
+        return FeedbackCounts()
+    correct, wrong = credit.heard[CORRECT], credit.heard[WRONG]  # what falls has no rate
+    return FeedbackCounts(correct + wrong, correct, credit.heard_rewards, credit.heard_reward_sum)

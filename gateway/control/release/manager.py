@@ -1,0 +1,300 @@
+"""Feeds each release's controller with what workers and clients tell, and carries out what it asks for.
+
+A round every 50 ms: evidence and feedback in, counters at every second one; weights, stops and decisions out.
+"""
+
+import itertools
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from gateway.control.guards.window import Sample, Window
+from gateway.control.record_writer.collector import Recording
+from gateway.control.release.actions import Action, Advance, Complete, Continue, Pause, SetWeight, Stop
+from gateway.control.release.agenda import Agenda
+from gateway.control.release.controller import Controller, windows_s
+from gateway.control.release.decisions import Decision, Stops
+from gateway.control.release.file_writer import Pen
+from gateway.control.release.forecast import Progress, progress
+from gateway.control.release.managed_release import RAMP, Steered, feedback_counts, live_routes
+from gateway.control.release.persistence import kept, restored
+from gateway.control.release.stages import Event
+from gateway.errors import Conflict, NotFound, tallied
+from gateway.routing.release import Variant
+from gateway.settings.routing import ReleaseSettings
+from gateway.shm.scoreboard import INFLIGHT, Scoreboard
+from gateway.shm.slots import Slots
+from gateway.shm.switchboard import LIVE_ROUTES, Switchboard
+from gateway.shm.tally import Totals
+
+MOST_EPOCHS: Final = 1 << 40  # beyond, the file is damaged
+KEEP_S: Final = 5.0  # between two savings of what controllers remember
+REMEMBERED: Final = 20  # of whom that is taken in a tick: with a thousand releases all would hold the loop for 50 ms
+_NAMED: Final[tuple[type[Action], ...]] = (Pause, Continue, Advance, Complete)
+NAMES: Final = {action: action.__name__.lower() for action in _NAMED}
+log: Final = logging.getLogger("gateway.control.release")
+StopNow = Callable[[str, int, str, str, dict[str, Any]], Decision]
+
+
+class Steering:
+    """The controllers of all releases that have a candidate. `stop_now` stops one, as a person would."""
+
+    def __init__(
+        self,
+        folder: Path,
+        board: Switchboard,
+        scoreboard: Scoreboard,
+        versions: Slots,
+        releases: Slots,
+        records: Recording,
+        stops: Stops,
+        stop_now: StopNow,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._file = folder / "ramps.json"
+        self._board = board
+        self._scoreboard = scoreboard
+        self._versions = versions
+        self._releases = releases
+        self._records = records
+        self._stops = stops
+        self._stop_now = stop_now
+        self._clock = clock
+        self._pen = Pen()
+        self._steered: dict[str, Steered] = {}
+        self._by_slot: dict[int, Steered] = {}
+        self._agenda = Agenda(board, scoreboard)
+        self._closed: set[int] = set()  # slots whose weights are 0 until the next configuration is in force
+        self._memory = _read(self._file)
+        self._stale: dict[str, None] = {}  # whose memory is older than their last step
+        self._kept_s = -math.inf
+
+    def close_changed(self, served: Mapping[str, ReleaseSettings]) -> None:
+        """Before a configuration is swapped in: where the meaning of live weights changes, they are 0 until it is in
+        all workers.
+
+        They also are for another candidate: one that was served before has left its last weights on the board.
+        """
+        for name, settings in served.items():
+            now = self._steered.get(name)
+            if settings.candidate is None:
+                continue
+            if now is None or settings.candidate != now.candidate or live_routes(settings) != now.live:
+                slot = self._releases.of(name, settings.candidate)
+                self._closed.add(slot)
+                self._board.turn(slot, [0] * LIVE_ROUTES)
+
+    def close_routes(self, name: str) -> None:
+        """Before a release is resumed: its live routes get no more than the controller gives them, from now on."""
+        one = self._steered.get(name)
+        if one is not None:
+            self._board.turn(one.slot, [0] * LIVE_ROUTES)
+
+    def configure(self, served: Mapping[str, ReleaseSettings]) -> None:
+        """Steer these, which every worker serves."""
+        self.lead(served)
+        self.open_routes()
+
+    def open_routes(self) -> None:
+        """Every worker serves what is steered: it reads the weights of live routes as they are meant."""
+        self._closed.clear()
+
+    def lead(self, served: Mapping[str, ReleaseSettings]) -> None:
+        """Steer these, which workers are about to serve: what is closed stays so until `open_routes`."""
+        now_s = self._clock()
+        steered = {}
+        for name, old in self._steered.items():
+            if served.get(name) == old.settings:
+                steered[name] = old
+            else:
+                self._remember(old, now_s)
+        for name, settings in served.items():
+            if name not in steered and settings.candidate is not None:
+                steered[name] = self._begun(name, settings, now_s)
+                self._remember(steered[name], now_s)
+        self._steered = steered
+        self._by_slot = {one.slot: one for one in steered.values()}
+        pairs = [
+            (self._of(one.name, one.settings.stable), self._of(one.name, one.candidate)) for one in steered.values()
+        ]
+        self._agenda = Agenda(self._board, self._scoreboard, list(steered.values()), pairs)
+        self._write(now_s)
+
+    def steps(self) -> Iterator[None]:
+        """Let every controller take its step, one by one: between two of them may be a stop, an edit, anything."""
+        now_s, time_ns = self._clock(), time.time_ns()
+        for event in self._records.events():
+            one = self._by_slot.get(event.slot)
+            if one is not None:
+                one.failures.append(event)
+        for heard in self._records.ledger.take():
+            one = self._steered.get(heard.token.model)
+            if one is not None:
+                one.hear(heard)
+        acted = False
+        for one in self._agenda.due(now_s):
+            yield
+            if self._steered.get(one.name) is not one:
+                continue
+            try:
+                if self._step(one, now_s, time_ns):
+                    self._remember(one, now_s)
+                    acted = True
+                else:
+                    self._stale[one.name] = None
+            except Exception as error:  # no guard, no canary
+                self._stale.pop(one.name, None)
+                self._fail(one, error)
+        for name in [*itertools.islice(self._stale, REMEMBERED)]:
+            del self._stale[name]
+            if name in self._steered:
+                self._remember(self._steered[name], now_s)
+        if acted or now_s - self._kept_s > KEEP_S:
+            self._write(now_s)
+
+    def order(self, name: str, event: Event, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
+        """A person holds the ramp or lets it go on. Raises NotFound, Conflict."""
+        one = self._one(name)
+        if one.controller.ramp is None:
+            raise Conflict(f"'{name}' has no route with weight: ramp, so there is nothing to {event}")
+        now_s = self._clock()
+        one.controller.order(event, now_s)
+        self._remember(one, now_s)
+        self._write(now_s)  # else a hold would not survive a kill in the next seconds
+        return self._stops.note(name, one.candidate, str(event), by, reason, evidence)
+
+    def progress(self, name: str) -> Progress | None:
+        """How far the release is; None where it has no candidate."""
+        one = self._steered.get(name)
+        if one is None:
+            return None
+        stable = self._totals(name, one.settings.stable)
+        requests, failed = tallied(stable.outcomes(Variant.STABLE))
+        return progress(one.controller, self._clock(), failed / requests if requests else None)
+
+    def weights_ppm(self, name: str) -> dict[str, int]:
+        """What each live route's weight is now."""
+        one = self._steered.get(name)
+        return {} if one is None else dict(zip(one.live, self._board.weights_ppm(one.slot, len(one.live)), strict=True))
+
+    def ramp_weights_ppm(self, name: str) -> Sequence[int]:
+        """The steps of the release's ramp; empty where it has none."""
+        one = self._steered.get(name)
+        return one.controller.ramp.weights_ppm if one is not None and one.controller.ramp else ()
+
+    def close(self) -> None:
+        """Save what the controllers remember."""
+        for one in self._steered.values():
+            self._remember(one, self._clock())
+        self._write(self._clock())
+        self._pen.close()
+
+    def _begun(self, name: str, settings: ReleaseSettings, now_s: float) -> Steered:
+        assert settings.candidate is not None
+        controller, window = self._remembered(name, settings, now_s), Window(windows_s(settings))
+        before = self._steered.get(name)
+        if before is not None and (before.settings.stable, before.candidate) == (settings.stable, settings.candidate):
+            window = before.window
+            window.ask(windows_s(settings))
+            controller.keep_open(before.controller)
+        slot = self._releases.of(name, settings.candidate)
+        self._board.advance(slot, self._last_epoch(name) + (controller.place.restart == 0))
+        return Steered(name, settings, controller, window, slot, live_routes(settings))
+
+    def _last_epoch(self, name: str) -> int:
+        """The model's, through all its candidates and runs: a mark in a prediction's id names one of them only."""
+        epoch = self._memory.get(name, {}).get("epoch")
+        return epoch if type(epoch) is int and epoch < MOST_EPOCHS else 0
+
+    def _remember(self, one: Steered, now_s: float) -> None:
+        self._memory[one.name] = {**kept(one.controller, now_s), "epoch": self._board.epoch(one.slot)}
+
+    def _remembered(self, name: str, settings: ReleaseSettings, now_s: float) -> Controller:
+        memory = self._memory.get(name)
+        if memory is not None:
+            try:
+                return restored(settings, memory, now_s)
+            except Exception as error:  # whatever a file says, it must not keep the gateway from starting
+                log.error("%s: what it says of '%s' is damaged, its ramp begins anew: %r", self._file, name, error)
+        return Controller(settings)
+
+    def _step(self, one: Steered, now_s: float, time_ns: int) -> bool:
+        epoch, stopped = self._board.epoch(one.slot), self._board.stopped(one.slot)
+        stable, candidate = self._totals(one.name, one.settings.stable), self._totals(one.name, one.candidate)
+        seen = one.observation(time_ns, epoch, stopped, stable, candidate)
+        one.window.sample(now_s, self._sample(one, stable, candidate))
+        actions = one.controller.step(now_s, seen)
+        for action in actions:
+            self._carry_out(one, action)
+        if one.slot not in self._closed:
+            self._board.turn(one.slot, one.weights_ppm())
+        return bool(actions)
+
+    def _fail(self, one: Steered, error: Exception) -> None:
+        if not self._board.stopped(one.slot):
+            log.exception("the controller of '%s' has failed", one.name)
+            reason = f"the controller has failed ({type(error).__name__}: {error}), and no candidate goes without one"
+            self._stop_now(one.name, one.candidate, "controller", reason, {})
+
+    def _carry_out(self, one: Steered, action: Action) -> None:
+        name, candidate = one.name, one.candidate
+        match action:
+            case Stop():
+                self._stop_now(name, candidate, action.guard, action.reason, action.evidence)
+            case SetWeight():
+                if action.evidence["while"] and not self._board.stopped(one.slot):
+                    evidence = {**action.evidence, "route": action.route, "weight_ppm": action.weight_ppm}
+                    self._stops.note(name, candidate, "weight", "while", action.reason, evidence)
+            case _:
+                by = action.guard if isinstance(action, Pause | Continue) else RAMP
+                self._stops.note(name, candidate, NAMES[type(action)], by, action.reason, action.evidence)
+                log.info("'%s': %s by %s: %s", name, NAMES[type(action)], by, action.reason)
+
+    def _sample(self, one: Steered, stable: Totals, candidate: Totals) -> Sample:
+        counts = self._records.ledger.credits
+        inflight = self._scoreboard.total(INFLIGHT)
+        return Sample(
+            stable,
+            candidate,
+            feedback_counts(counts.get((one.name, one.settings.stable, Variant.STABLE))),
+            feedback_counts(counts.get((one.name, one.candidate, Variant.CANDIDATE))),
+            inflight,
+            stable.waiting + candidate.waiting,
+        )
+
+    def _totals(self, name: str, version: int) -> Totals:
+        return self._scoreboard.totals(self._of(name, version))
+
+    def _of(self, name: str, version: int) -> int:
+        return self._versions.of(name, version)
+
+    def _one(self, name: str) -> Steered:
+        if name not in self._steered:
+            raise NotFound(
+                f"'{name}' has no candidate to steer; there are {', '.join(sorted(self._steered)) or 'none'}"
+            )
+        return self._steered[name]
+
+    def _write(self, now_s: float) -> None:
+        self._kept_s = now_s
+        memory = dict(self._memory)
+        self._pen.replace(self._file, lambda: orjson.dumps(memory))
+
+
+def _read(file: Path) -> dict[str, dict[str, Any]]:
+    """What controllers remembered; nothing where the file is missing or damaged: ramps then begin anew."""
+    try:
+        document = orjson.loads(file.read_bytes())
+        if not isinstance(document, dict):
+            raise ValueError(f"it holds no object but {type(document).__name__}")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        log.error("%s is damaged, ramps begin anew: %s", file, error)
+        return {}
+    return {name: one for name, one in document.items() if isinstance(one, dict)}

@@ -1,0 +1,64 @@
+"""What workers' breakers have stopped: made known to all, and a decision, at each of control's ticks."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gateway.control.release.decisions import Decision, Stops
+from gateway.control.release.inherited_stops import BREAKER, Inherited, words_of
+from gateway.records.trips import forget
+from gateway.settings.guards import GuardsSettings
+from gateway.settings.routing import ReleaseSettings
+from gateway.shm.slots import Slots
+from gateway.shm.switchboard import Switchboard
+from gateway.shm.tally import TRIPS, UNANSWERED
+
+StopNow = Callable[[str, int, str, str, dict[str, Any]], Decision]
+Served = Mapping[str, ReleaseSettings]
+
+
+class Tripping:
+    """`stop` stops a release that is served, as a person would."""
+
+    def __init__(
+        self, state: Path, board: Switchboard, releases: Slots, stops: Stops, inherited: Inherited, stop: StopNow
+    ) -> None:
+        self._state = state
+        self._board = board
+        self._releases = releases
+        self._stops = stops
+        self._inherited = inherited
+        self._stop = stop
+
+    def tick(self, served: Served) -> None:
+        """`served`: what is in service now."""
+        for one in self._inherited.late():
+            self._decide(served, one.model, one.version, *words_of(one))
+        for slot in self._board.tripped():
+            key = self._releases.name_of(slot)
+            if key is not None and _serves(served, *key):
+                worker = self._board.tripped_by(slot)[0]
+                self._decide(served, *key, BREAKER, self._found(served[key[0]], slot, worker), {"worker": worker})
+
+    def settled(self, name: str, candidate: int) -> None:
+        """A decision says all that workers have kept of a trip: they need it no more once it is on the disk."""
+        self._stops.after(lambda: forget(self._state, name, candidate))
+
+    def _decide(
+        self, served: Served, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]
+    ) -> None:
+        if self._stops.stopped(name, candidate) is not None:
+            return
+        stop = self._stop if _serves(served, name, candidate) else self._stops.stop
+        stop(name, candidate, by, reason, evidence)
+        self.settled(name, candidate)
+
+    def _found(self, settings: ReleaseSettings, slot: int, worker: int) -> str:
+        """What the worker's breaker has found."""
+        found = TRIPS[self._board.words[self._board.names.found_word(slot, worker)]] or TRIPS[1]
+        limit = (settings.guards or GuardsSettings()).breaker.consecutive_failures
+        return f"{limit if found == TRIPS[1] else UNANSWERED} {found}"
+
+
+def _serves(served: Served, name: str, candidate: int) -> bool:
+    return name in served and served[name].candidate == candidate

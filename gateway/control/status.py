@@ -1,0 +1,162 @@
+"""What is known of the gateway at one moment, for the metrics, the API and people. Nothing is changed by looking."""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Final, TypeVar
+
+from gateway.control.control_plane import Control
+from gateway.control.guards.evidence import alpha_of
+from gateway.control.metrics.prometheus import GuardMetrics, Observed, ReleaseMetrics
+from gateway.control.pool.heartbeats import LOAD, SILENT
+from gateway.control.pool.worker_handle import WorkerState
+from gateway.control.record_status import recorded
+from gateway.control.record_writer.feedback_stats import Credit
+from gateway.control.release.audit import LN_10
+from gateway.control.release.forecast import Progress
+from gateway.control.release.overview import Counted, Overview
+from gateway.messages import RunsOn
+from gateway.routing.release import Variant, initial_weight
+from gateway.shm.scoreboard import INFLIGHT, SHED, SHED_RATE, UNRECORDED
+from gateway.shm.switchboard import HEARTBEAT
+from gateway.shm.tally import Totals
+
+SLICE_S: Final = 0.0005  # of control's loop at a time: a thousand releases take it a third of a second
+PAUSE_S: Final = 0.001
+T = TypeVar("T")
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What only control's loop may look at: the releases, and what the versions have counted."""
+
+    releases: Sequence[Overview]
+    versions: Sequence[tuple[str, int, Totals]] = ()
+
+
+async def gathered(control: Control, *, versions: bool = False) -> Gathered:
+    """As it is now, in slices: between two of them the loop does what it has to do."""
+    give_way = control.pressing.give_way
+    releases = await _sliced(
+        give_way, sorted(control.served), lambda name: overview_of(control, name), control.served.__contains__
+    )
+    if not versions:
+        return Gathered(releases)
+    slots = control.versions
+    counted = await _sliced(
+        give_way, [*slots.given()], lambda one: (one[0], slots.totals_of(one[0])), lambda one: one[0] in slots
+    )
+    totals = {key: total for key, total in counted if key in slots} | dict(slots.gone())  # some have gone meanwhile
+    return Gathered(releases, [(*key, total) for key, total in sorted(totals.items(), key=itemgetter(0))])
+
+
+async def _sliced(
+    give_way: Callable[[], Awaitable[None]],
+    items: Iterable[T],
+    make: Callable[[T], Made],
+    there: Callable[[T], bool],
+) -> list[Made]:
+    """`make` of each that is still there when it is its turn."""
+    made: list[Made] = []
+    began_s = time.perf_counter()
+    for item in items:
+        if there(item):
+            made.append(make(item))
+        if (spent_s := time.perf_counter() - began_s) > SLICE_S:
+            await asyncio.sleep(max(PAUSE_S, 2 * spent_s))
+            await give_way()
+            began_s = time.perf_counter()
+    return made
+
+
+def overview_of(control: Control, name: str) -> Overview:
+    """One release as it is now; raises NotFound."""
+    release = control.settings_of(name)
+    routes, live = release.split.routes if release.split else (), control.steering.weights_ppm(name)
+    stop, stopped, epoch = None, False, 0
+    if release.candidate is not None:
+        slot = control.releases.of(name, release.candidate)
+        stop = control.stops.stopped(name, release.candidate)
+        stopped, epoch = control.board.stopped(slot), control.board.epoch(slot)
+    ramp_ppm = tuple(control.steering.ramp_weights_ppm(name))
+    progress = control.steering.progress(name)
+    step_ppm = ramp_ppm[progress.step] if progress and ramp_ppm else 0
+    return Overview(
+        name,
+        release.stable,
+        release.candidate,
+        {route.name: live[route.name] if route.name in live else initial_weight(route) for route in routes},
+        {route.name: route.weight if isinstance(route.weight, int) else step_ppm for route in routes},
+        stopped,
+        stop,
+        epoch,
+        tuple(_counted(control, name, release.stable, release.candidate)),
+        progress,
+        ramp_ppm,
+        release.compares_latency,
+    )
+
+
+def _counted(control: Control, name: str, stable: int, candidate: int | None) -> Iterator[Counted]:
+    for number, variant in ((stable, Variant.STABLE), (candidate, Variant.CANDIDATE)):
+        if number is not None:
+            totals = control.scoreboard.totals(control.versions.of(name, number))
+            credit = control.records.ledger.credits.get((name, number, variant), Credit())
+            runs_on = control.runs_on(name, number) or RunsOn(())
+            yield Counted(number, variant, totals, credit, runs_on.providers, runs_on.warning)
+
+
+def observe(control: Control) -> Observed:
+    """What the metrics tell beside releases and versions. For a thread: of control only what is replaced as a whole."""
+    status = control.configuration.status
+    return Observed(
+        versions=(),
+        releases=(),
+        inflight=control.scoreboard.total(INFLIGHT),
+        shed=control.scoreboard.total(SHED),
+        shed_rate=control.scoreboard.total(SHED_RATE),
+        decisions=dict(control.stops.counts),
+        workers=_workers(control),
+        workers_killed={reason: control.fleet.killed[reason] for reason in (SILENT, LOAD)},
+        worker_restarts=control.fleet.restarts,
+        heartbeat_age_s=(time.monotonic_ns() - control.board.words[HEARTBEAT]) / 1e9,
+        reload_success=not status.error,
+        reload_time_s=status.loaded_s,
+        revision=status.revision,
+        candidates_closed=status.closed,
+        unrecorded=control.scoreboard.total(UNRECORDED),
+        data=recorded(control),
+        connections=control.upkeep.connections(),
+    )
+
+
+def _workers(control: Control) -> dict[str, int]:
+    """How many are in each state; those that serve and show no sign of life are silent, not ready."""
+    counts = {str(state): count for state, count in control.fleet.states().items()}
+    silent = control.watchdog.heartbeats.silent()
+    return {**counts, str(WorkerState.READY): counts[WorkerState.READY] - silent, SILENT: silent}
+
+
+def release_metrics(release: Overview) -> ReleaseMetrics:
+    """What the metrics tell of one."""
+    return ReleaseMetrics(
+        release.model,
+        {route: (0 if release.stopped else ppm) / 1e6 for route, ppm in release.weights_ppm.items()},
+        release.stopped,
+        str(release.progress.stage) if release.progress else "",
+        _guards(release.progress) if release.progress else (),
+    )
+
+
+def _guards(progress: Progress) -> tuple[GuardMetrics, ...]:
+    judged = progress.judgement
+    line = -math.log10(alpha_of(judged.alpha, judged.restart))
+    return tuple(
+        GuardMetrics(found.name, found.log_e / LN_10 + math.log10(found.share), line)
+        for found in judged.found
+        if found.share
+    )

@@ -1,0 +1,108 @@
+"""What a stop reaches: every candidate of the model that may answer, whatever edit is under way.
+
+After a stop has returned, no answer comes from any candidate of that model until a resume. These may answer:
+
+    in force     the candidate that the view names; the view leads: it is changed before any worker is told to
+    leaving      one that a worker still serves, since it is busy and has not followed, or that still ends a run
+    coming       that of an edit which is being tried or given out, or whose text control has not read yet
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.control.config.file_snapshot import Snapshot, Standing
+from gateway.control.release.decisions import Decision, Stops
+from gateway.errors import Conflict
+from gateway.messages import Plan
+from gateway.settings.routing import ReleaseSettings
+from gateway.shm.slots import Slots
+from gateway.shm.switchboard import Switchboard
+
+UNKNOWN: Final = Standing(-1, -1, -1)  # of a file that could not be looked at in time: whatever is read next
+log: Final = logging.getLogger("gateway.control")
+Releases = Mapping[str, ReleaseSettings]
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """Which stops there had been of each model when an edit's text began to be read."""
+
+    orders: Mapping[str, Decision]
+
+
+class Stopping:
+    """Stops candidates, on the board first, then in the list of decisions. Lives on control's loop; never waits.
+
+    `plans`: of all workers that live, and the one that a new worker would get.
+    """
+
+    def __init__(self, board: Switchboard, releases: Slots, stops: Stops, plans: Callable[[], Iterable[Plan]]) -> None:
+        self._board = board
+        self._releases = releases
+        self._stops = stops
+        self._plans = plans
+        self._coming: Releases = {}
+        self._orders: dict[str, Decision] = {}  # the last stop of each model by name, until it is resumed
+        self._unread: dict[str, Standing] = {}  # of the routing file at that stop, where it was not in force
+
+    def stop(self, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
+        """Stop this candidate, unless it is stopped."""
+        self._board.stop(self._releases.of(name, candidate))
+        if (already := self._stops.stopped(name, candidate)) is not None:
+            return already
+        decision = self._stops.stop(name, candidate, by, reason, evidence)
+        log.warning("the candidate %d of '%s' is stopped by %s: %s", candidate, name, by, reason)
+        return decision
+
+    def stop_model(
+        self, name: str, view: ReleaseSettings | None, by: str, reason: str, evidence: dict[str, Any]
+    ) -> Decision:
+        """Stop every candidate of the model that may answer; raises Conflict where there is none."""
+        candidates = self._candidates(name, view)
+        if not candidates:
+            raise Conflict(f"'{name}' has no candidate; stable answers everyone")
+        decisions = [self.stop(name, candidate, by, reason, evidence) for candidate in candidates]
+        self._orders[name] = Decision(decisions[0].time_ns, name, candidates[0], "stop", by, reason, evidence)
+        return decisions[0]
+
+    def resumed(self, name: str) -> None:
+        """The model's stop reaches nothing any more."""
+        self._orders.pop(name, None)
+        self._unread.pop(name, None)
+
+    def unread(self, name: str, standing: Standing) -> None:
+        """When the model was stopped the routing file was no longer the one that had been read: this one."""
+        if name in self._orders:
+            self._unread[name] = standing
+
+    def begin(self) -> Began:
+        """Before the text of an edit is read."""
+        return Began(dict(self._orders))
+
+    def expect(self, began: Began, now: Snapshot, coming: Releases) -> None:
+        """The edit has been judged: from now on a stop reaches what it brings, as do those since it began."""
+        self._coming = coming
+        unread, self._unread = self._unread, {}
+        for name, order in self._orders.items():
+            release = coming.get(name)
+            under_way = began.orders.get(name) is not order or unread.get(name) in (UNKNOWN, now.standing)
+            if under_way and release is not None and release.candidate is not None:
+                self.stop(name, release.candidate, order.by, f"{order.reason} (its edit was under way)", order.evidence)
+
+    def expect_nothing(self) -> None:
+        """No edit is under way."""
+        self._coming = {}
+
+    def _candidates(self, name: str, view: ReleaseSettings | None) -> list[int]:
+        """Those that may answer, that of the view first. A version that is stable by now answers as such."""
+        coming = self._coming.get(name)
+        first = [release.candidate for release in (view, coming) if release is not None and release.candidate]
+        plans = {id(plan): plan for plan in self._plans()}  # most workers have the same one
+        planned = {key[1] for plan in plans.values() for key in plan.releases if key[0] == name}
+        held = {
+            version for (model, version), slot in self._releases.given() if model == name and self._board.held(slot)
+        }
+        stable = None if view is None else view.stable
+        return list(dict.fromkeys(one for one in (*first, *sorted(planned | held)) if one != stable))

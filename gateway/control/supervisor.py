@@ -1,0 +1,263 @@
+"""The control process: holds the port, starts the workers, watches the files, serves the control plane, ends it all."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from gateway.auth.keyring import Keyring
+from gateway.auth.tls import Tls, serving
+from gateway.backends.run_threads import REMEDY
+from gateway.control.api.app import control_plane
+from gateway.control.api.connection import ControlConnection
+from gateway.control.config.startup import opened
+from gateway.control.control_plane import Control
+from gateway.control.garbage_collection import put_aside
+from gateway.control.pool.orphans import Orphans
+from gateway.control.release.overview import Overview
+from gateway.control.status import gathered
+from gateway.errors import SettingsError
+from gateway.settings.gateway import GatewaySettings, ServerSettings, TlsSettings
+from gateway.shm.claim import claim
+from gateway.system.background_tasks import persistent
+from gateway.system.descriptors import raise_limit
+from gateway.system.scheduling import give_way_when_wild, go_ahead, go_first, go_first_again
+from gateway.web.server import Server
+from gateway.web.sockets import listener
+
+TICK_S: Final = 0.05
+WATCH_S: Final = 0.1
+THREADS: Final = 32  # some of which may wait for a disk for ever
+CLOSED_WITHIN_S: Final = 12.0  # with the writer of records, which gives up after ten
+SWITCH_S: Final = 0.0002  # how long a thread that computes keeps the interpreter from control's loop
+LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+log: Final = logging.getLogger("gateway.control")
+Ready = Callable[[Control, Sequence[Overview], str, str], None]
+
+
+def worker_count(server: ServerSettings) -> int:
+    """How many workers to run: as many as this process may use cores, unless told."""
+    if server.workers != "auto":
+        return server.workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+async def supervise(settings: GatewaySettings, ready: Ready) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. Raises SettingsError where that is not possible.
+
+    `ready` is called in a thread once all workers serve, with the releases and the URLs of the data and control plane.
+    """
+    raise_limit()
+    state = Path(settings.state)
+    keyring = Keyring(Path(settings.auth.keys)) if settings.auth.keys else None
+    tls = Tls(settings.control.tls) if settings.control.tls else None
+    control: Control | None = None
+    with _only_one(state), contextlib.ExitStack() as stack:
+        orphans = Orphans(state / "workers.json")
+        held = _hold(settings.server, shared=len(orphans) > 0)
+        stack.callback(held.close)
+        plane = _control_socket(settings)
+        stack.callback(plane.close)
+        try:
+            memory = await asyncio.to_thread(claim, state)
+            stack.callback(memory.close)
+            orphans.keep_those_on(memory.name)
+            with put_aside():
+                opening = await asyncio.to_thread(opened, settings, memory)
+                stack.callback(_in_time, lambda: (control or opening.stops).close())
+                control = Control(settings, opening, worker_count(settings.server), held.getsockname()[1])
+        except ValueError as error:
+            raise SettingsError(str(state), [str(error)]) from None
+        except RuntimeError as error:
+            raise SettingsError("server", [f"{error}: there are no threads to be had; {REMEDY}"]) from None
+        urls = _url(held, settings.server.tls), _url(plane, settings.control.tls)
+        await _Supervisor(settings, control, orphans, plane, keyring, tls).run(lambda seen: ready(control, seen, *urls))
+
+
+class _Supervisor:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        control: Control,
+        orphans: Orphans,
+        plane: socket.socket,
+        keyring: Keyring | None,
+        tls: Tls | None,
+    ) -> None:
+        self._settings = settings
+        self._control = control
+        self._orphans = orphans
+        self._plane = plane
+        self._keyring = keyring
+        self._tls = tls
+        self._end = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._reload_now = asyncio.Event()
+
+    async def run(self, ready: Callable[[Sequence[Overview]], None]) -> None:
+        loop = asyncio.get_running_loop()
+        give_way_when_wild()
+        sys.setswitchinterval(SWITCH_S)
+        go_first()  # a stop must not wait for a core behind the load
+        loop.set_default_executor(ThreadPoolExecutor(THREADS, "control", initializer=go_ahead))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked_to_end)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)
+        lasting = {"the control loop": self._tick, "the control plane": self._serve}
+        lasting |= {f"following {kept.watched}": kept.watched.follow for kept in (self._keyring, self._tls) if kept}
+        tasks = [loop.create_task(persistent(what, act)) for what, act in lasting.items()]
+        self._control.fleet.others_serve = len(self._orphans) > 0
+        try:
+            starting = loop.create_task(self._control.start())
+            asked = loop.create_task(self._end.wait())
+            await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                self._orphans.release()
+                self._control.fleet.others_serve = False
+                await asyncio.to_thread(ready, (await gathered(self._control)).releases)
+                tasks.append(loop.create_task(persistent("following the routing file", self._watch)))
+                await asked
+            starting.cancel()
+        finally:
+            self._control.end_trials()
+            await self._control.fleet.stop(self._settings.server.drain, self._hurry)
+            for task in tasks:
+                task.cancel()
+            loop.set_default_executor(ThreadPoolExecutor(1))  # whoever still waits for a disk is not waited for
+
+    async def _serve(self) -> None:
+        await self._server().serve(sockets=[self._plane])
+
+    def _server(self) -> Server:
+        application = control_plane(self._control, self._end, self._keyring)
+        tls = serving(self._tls)
+        return Server(
+            uvicorn.Config(
+                application,
+                http=ControlConnection,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                ssl_context_factory=tls,
+            )
+        )
+
+    def _asked_to_end(self) -> None:
+        if self._end.is_set():
+            self._hurry.set()
+        self._end.set()
+
+    async def _tick(self) -> None:
+        remembered: list[int] = []
+        writing: asyncio.Future[None] | None = None
+        trouble = ""
+        while True:
+            try:
+                for _ in self._control.work():
+                    await self._control.pressing.give_way()
+                trouble = ""
+                go_first_again()
+            except Exception as error:  # no sign of life then: without guards, no candidate (Switch.stopped)
+                if str(error) != trouble:
+                    log.exception("control cannot do its work; after control.dead_after all candidates are stopped")
+                trouble = str(error)
+            pids = self._control.fleet.pids()
+            if pids != remembered and (writing is None or writing.done()):
+                with contextlib.suppress(RuntimeError):  # no thread to be had: at the next tick, perhaps
+                    writing = asyncio.get_running_loop().run_in_executor(None, self._orphans.remember, pids)
+                    remembered = pids
+            await asyncio.sleep(TICK_S)
+
+    async def _watch(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._reload_now.wait(), WATCH_S)
+            await self._follow()
+
+    async def _follow(self) -> None:
+        # in a thread: a folder that hangs must not keep control from its work
+        if self._reload_now.is_set():
+            self._reload_now.clear()
+            await self._control.reload()
+        elif await asyncio.to_thread(self._control.configuration.changed):
+            await self._control.reload(settled=True)
+        await self._control.accepting.write_again()
+
+
+def _in_time(close: Callable[[], None]) -> None:
+    """A disk that does not answer must not keep the process from ending."""
+    closing = threading.Thread(target=close, name="close", daemon=True)
+    try:
+        closing.start()
+    except RuntimeError:  # there are no threads to be had
+        close()
+        return
+    closing.join(CLOSED_WITHIN_S)
+    if closing.is_alive():
+        log.error("the disk has not taken what was left within %g s: the gateway ends without", CLOSED_WITHIN_S)
+
+
+@contextlib.contextmanager
+def _only_one(state: Path) -> Iterator[None]:
+    """One gateway for a state folder; the lock goes with the process, however it ends."""
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)  # records hold what customers have sent
+        lock = (state / "lock").open("w")
+    except OSError as error:
+        raise SettingsError("gateway.yaml", [f"state: {state} cannot be written: {error.strerror}"]) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            problem = f"state: another gateway is using {state}; stop it, or give this one a state folder of its own"
+            raise SettingsError("gateway.yaml", [problem]) from None
+        yield
+
+
+def _hold(server: ServerSettings, *, shared: bool) -> socket.socket:
+    """The port, held for the workers: bound and never listening. `shared`: orphans of a killed run may listen on it."""
+    try:
+        if not shared and server.port:
+            probe = socket.socket(socket.AF_INET6 if ":" in server.host else socket.AF_INET, socket.SOCK_STREAM)
+            with probe:  # SO_REUSEPORT would let two gateways share a port in silence
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((server.host, server.port))
+        return listener(server.host, server.port)
+    except OSError as error:
+        reason = f"server: cannot listen on {server.host}:{server.port}: {error.strerror}; choose another host or port"
+        raise SettingsError("gateway.yaml", [reason]) from None
+
+
+def _control_socket(settings: GatewaySettings) -> socket.socket:
+    host, port = settings.control.host, settings.control.port
+    if host not in LOOPBACK and settings.auth.keys is None:
+        problem = f"control.host: others could reach {host}; set auth.keys, so that they need one, or use 127.0.0.1"
+        raise SettingsError("gateway.yaml", [problem])
+    if host not in LOOPBACK and settings.control.tls is None:
+        log.warning("control.host: keys travel to %s unencrypted; set control.tls, or let a proxy encrypt them", host)
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        reason = f"control: cannot listen on {host}:{port}: {error.strerror}; choose another port"
+        raise SettingsError("gateway.yaml", [reason]) from None
+    return bound
+
+
+def _url(bound: socket.socket, tls: TlsSettings | None) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"{'https' if tls else 'http'}://" + (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")

@@ -1,0 +1,161 @@
+"""An error analysis out of record segments, in one pass over the predictions."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.errors import GatewayError, RequestError
+from gateway.offline.analysis.hard_examples import Agreement, Doubt, Doubts
+from gateway.offline.analysis.input_summary import Glimpse, glimpse_of, key_of
+from gateway.offline.analysis.label_conflicts import Conflict, LabelStore
+from gateway.offline.analysis.slices import Measure, Slice, Slicer
+from gateway.offline.feedback_store import Feedback, FeedbackStore
+from gateway.offline.reader import Advance, Query, Records, fill, joined
+from gateway.offline.statistics import Rate
+from gateway.protocol.tensors import Tensor
+from gateway.records.prediction import Prediction, RawInput
+from gateway.records.segments import read
+
+HOUR_NS: Final = 3_600 * 1_000_000_000
+CONFIDENCE_BINS: Final = 10
+MOST_GLIMPSES: Final = 100_000  # of labelled inputs, kept for those whose labels turn out to be in conflict
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is analysed. `labels`: the names of the classes; `scores`: the output with their scores, where known."""
+
+    records: Records
+    query: Query
+    labels: Sequence[str]
+    scores: str | None
+    raw_input: RawInput
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What was found. `confusion` counts (truth, predicted); `confidence` (tenth of the score, correct); `hourly` is
+    the accuracy by (hour since 1970, version).
+    """
+
+    model: str
+    labels: Sequence[str]
+    rows: int
+    first_ns: int
+    last_ns: int
+    wrong: Rate
+    rescued: Rate
+    outcomes: Mapping[str, int]
+    slices: Sequence[Slice]
+    tested: int
+    contradicted: int
+    conflicts: Sequence[Conflict]
+    least_confident: Sequence[Doubt]
+    disagreements: Sequence[Doubt]
+    agreement: Agreement
+    confusion: Mapping[tuple[int, int], int]
+    confidence: Mapping[tuple[int, bool], int]
+    hourly: Mapping[tuple[int, int], Rate]
+
+    def name_of(self, number: int | None) -> str:
+        """The name of a class."""
+        if number is None:
+            return "-"
+        return self.labels[number] if 0 <= number < len(self.labels) else str(number)
+
+
+def analyse(subject: Subject, feedback: Advance, rows: Advance) -> Analysis:
+    """Read the records of the query; `feedback` and `rows` are told the bytes passed. Raises GatewayError for none."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        FeedbackStore(Path(folder) / "feedback.sqlite") as store,
+        LabelStore(Path(folder) / "labels.sqlite") as labels,
+    ):
+        fill(store, subject.records, subject.query, feedback)
+        gathered = _Gathered(subject, labels)
+        for prediction, said in joined(subject.records, subject.query, store, rows):
+            gathered.add(prediction, said)
+        return gathered.analysis()
+
+
+class _Gathered:
+    """What has been seen so far."""
+
+    def __init__(self, subject: Subject, labels: LabelStore) -> None:
+        self._subject = subject
+        self._label_store = labels
+        self._slicer = Slicer(subject.labels)
+        self._doubts = Doubts(read(subject.records.mirrors, subject.query.model, subject.query.period), subject.scores)
+        self._outcomes: Counter[str] = Counter()
+        self._confusion: Counter[tuple[int, int]] = Counter()
+        self._confidence: Counter[tuple[int, bool]] = Counter()
+        self._hourly: dict[tuple[int, int], list[int]] = {}
+        self._glimpses: dict[bytes, Glimpse] = {}
+        self._times_ns: list[int] = []
+
+    def add(self, prediction: Prediction, feedback: Feedback) -> None:
+        """One row."""
+        inputs, outputs = _tensors(prediction, self._subject.raw_input)
+        time_ns = prediction.time_ns
+        self._times_ns = [min([time_ns, *self._times_ns[:1]]), max([time_ns, *self._times_ns[1:]])]
+        self._outcomes[prediction.outcome] += 1
+        self._slicer.add(prediction, feedback, inputs)
+        confidence = self._doubts.add(prediction, feedback, inputs, outputs)
+        if feedback.labels and (key := key_of(prediction, inputs)) is not None:
+            self._label_store.add(key, prediction, feedback)
+            if len(self._glimpses) < MOST_GLIMPSES and key not in self._glimpses:
+                self._glimpses[key] = glimpse_of(prediction, inputs)
+        if feedback.truth_class is not None and prediction.predicted is not None:
+            self._confusion[feedback.truth_class, prediction.predicted] += 1
+        if feedback.correct is not None:
+            self._judge(prediction, feedback.correct, confidence)
+
+    def analysis(self) -> Analysis:
+        """The findings."""
+        subject, slicer, doubts = self._subject, self._slicer, self._doubts
+        if not self._times_ns:
+            raise GatewayError(f"no recorded prediction of '{subject.query.model}' is what was asked for")
+        slices, tested = slicer.worse()
+        return Analysis(
+            model=subject.query.model,
+            labels=subject.labels,
+            rows=self._outcomes.total(),
+            first_ns=self._times_ns[0],
+            last_ns=self._times_ns[1],
+            wrong=slicer.total(Measure.WRONG),
+            rescued=slicer.total(Measure.RESCUED),
+            outcomes=dict(self._outcomes.most_common()),
+            slices=slices,
+            tested=tested,
+            contradicted=self._label_store.contradicted(),
+            conflicts=list(self._conflicts()),
+            least_confident=doubts.least_confident,
+            disagreements=doubts.disagreements,
+            agreement=doubts.agreement,
+            confusion=self._confusion,
+            confidence=self._confidence,
+            hourly={key: Rate(*counts) for key, counts in sorted(self._hourly.items())},
+        )
+
+    def _judge(self, prediction: Prediction, correct: bool, confidence: float | None) -> None:
+        hour = self._hourly.setdefault((prediction.time_ns // HOUR_NS, prediction.version), [0, 0])
+        hour[0] += correct
+        hour[1] += 1
+        if confidence is not None and 0 <= confidence <= 1 + 1e-6:
+            self._confidence[min(int(confidence * CONFIDENCE_BINS), CONFIDENCE_BINS - 1), correct] += 1
+
+    def _conflicts(self) -> Iterator[Conflict]:
+        for key, labels in self._label_store.conflicts():
+            yield Conflict(self._glimpses.get(key, Glimpse("(one of many)")), labels)
+
+
+def _tensors(prediction: Prediction, raw_input: RawInput) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Inputs and outputs, empty where they are not recorded or cannot be read."""
+    try:
+        inputs = prediction.decoded(raw_input).inputs if prediction.has_request else ()
+        return inputs, prediction.outputs()
+    except (RequestError, ValueError):
+        return (), ()

@@ -1,0 +1,137 @@
+"""Rows that are worth labelling: where the model was least sure, and where both versions say different things."""
+
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from gateway.offline.analysis.input_summary import Glimpse, glimpse_of, key_of
+from gateway.offline.feedback_store import Feedback
+from gateway.offline.statistics import Rate
+from gateway.protocol.tensors import Tensor
+from gateway.records.prediction import Prediction
+
+SHOWN: Final = 20
+MOST_DISAGREEMENTS: Final = 100_000  # remembered, to be found again among the predictions
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A row to label. `margin`: by how much the first class's score exceeds the second one's.
+
+    `other`: what the candidate says where it says something else, `distance` how far apart the scores are.
+    """
+
+    prediction_id: str
+    customer: str | None
+    predicted: int | None
+    margin: float | None
+    input: Glimpse
+    other: int | None = None
+    distance: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How often the candidate said the same in a mirror; and where it did not and the truth is known, who was right."""
+
+    same: Rate
+    stable_right: int
+    candidate_right: int
+    neither_right: int
+
+
+class Hardest:
+    """The `SHOWN` rows with the highest score, one for each different input, out of all that pass."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, bytes, Doubt]] = []
+        self._keys: set[bytes] = set()
+        self._passed = 0
+
+    def offer(self, score: float, prediction: Prediction, inputs: Sequence[Tensor], **more: Any) -> None:
+        """One row."""
+        self._passed += 1
+        if len(self._heap) == SHOWN and score <= self._heap[0][0]:
+            return
+        key = key_of(prediction, inputs) or prediction.prediction_id.encode()
+        if key in self._keys:
+            return
+        glimpse = glimpse_of(prediction, inputs)
+        doubt = Doubt(prediction.prediction_id, prediction.customer, prediction.predicted, input=glimpse, **more)
+        if len(self._heap) == SHOWN:
+            self._keys.discard(heapq.heappop(self._heap)[2])
+        heapq.heappush(self._heap, (score, -self._passed, key, doubt))
+        self._keys.add(key)
+
+    def doubts(self) -> list[Doubt]:
+        """The rows, the hardest first."""
+        return [doubt for *_, doubt in sorted(self._heap, reverse=True, key=lambda entry: entry[:2])]
+
+
+class Doubts:
+    """Looks at rows one after the other. `mirrors`: the stream of that name; `scores`: the output with class scores."""
+
+    def __init__(self, mirrors: Iterable[dict[str, Any]], scores: str | None) -> None:
+        self._scores = scores
+        self._unsure = Hardest()
+        self._disagree = Hardest()
+        self._others: dict[str, dict[str, Any]] = {}
+        self._same, self._mirrored = 0, 0
+        self._right = {"stable": 0, "candidate": 0, "neither": 0}
+        for mirror in mirrors:
+            if mirror.get("agreement") is not None:
+                self._same += mirror["agreement"]
+                self._mirrored += 1
+            if mirror.get("agreement") is False and len(self._others) < MOST_DISAGREEMENTS:
+                self._others[mirror["prediction_id"]] = mirror
+
+    def add(
+        self, prediction: Prediction, feedback: Feedback, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+    ) -> float | None:
+        """One row; returns the confidence of its answer, the first class's score, where it is known."""
+        first, second = _two_highest(outputs, self._scores)
+        margin = None if first is None or second is None else first - second
+        other = self._others.get(prediction.prediction_id)
+        if feedback.truth is None:
+            if margin is not None:
+                self._unsure.offer(-margin, prediction, inputs, margin=margin)
+            if other is not None:
+                distance = other.get("distance")
+                self._disagree.offer(
+                    distance or 0.0, prediction, inputs, margin=margin, other=other.get("predicted"), distance=distance
+                )
+        elif other is not None and feedback.truth_class is not None:
+            self._judge(feedback.truth_class, prediction.predicted, other.get("predicted"))
+        return first
+
+    @property
+    def least_confident(self) -> list[Doubt]:
+        """Rows without a truth, the least sure first."""
+        return self._unsure.doubts()
+
+    @property
+    def disagreements(self) -> list[Doubt]:
+        """Rows without a truth where the candidate says something else, the greatest distance first."""
+        return self._disagree.doubts()
+
+    @property
+    def agreement(self) -> Agreement:
+        """Over all mirrored requests."""
+        right = self._right
+        return Agreement(Rate(self._same, self._mirrored), right["stable"], right["candidate"], right["neither"])
+
+    def _judge(self, truth: int, stable: int | None, candidate: int | None) -> None:
+        self._right["stable" if truth == stable else "candidate" if truth == candidate else "neither"] += 1
+
+
+def _two_highest(outputs: Sequence[Tensor], name: str | None) -> tuple[float | None, float | None]:
+    """The two highest scores of a one-row answer; `name` None: of its first output that can be scores."""
+    for tensor in outputs:
+        is_scores = tensor.datatype.startswith("FP") and len(tensor.shape) == 2 and tensor.shape[0] == 1
+        if is_scores and tensor.shape[1] > 1 and name in (None, tensor.name) and np.isfinite(tensor.data).all():
+            second, first = np.partition(tensor.data[0].astype(np.float64), -2)[-2:].tolist()
+            return first, second
+    return None, None

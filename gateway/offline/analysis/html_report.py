@@ -1,0 +1,187 @@
+"""An error analysis as one HTML file: no script, nothing fetched, light or dark as the reader's system is."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+from typing import Final
+
+from gateway.offline.analysis import svg
+from gateway.offline.analysis.analyzer import CONFIDENCE_BINS, HOUR_NS, Analysis
+from gateway.offline.analysis.hard_examples import Doubt
+from gateway.offline.analysis.input_summary import Glimpse
+from gateway.offline.analysis.slices import FALSE_DISCOVERIES, Slice
+from gateway.offline.analysis.terminal_report import facts, given, no_slices
+from gateway.offline.statistics import percent
+from gateway.records.period import iso_of
+
+MOST_CLASSES: Final = 24  # beyond, a confusion matrix is too fine to read
+MOST_BARS: Final = 20
+STYLE: Final = """
+:root { color-scheme: light dark; --ink: #1d2329; --soft: #5b6770; --paper: #ffffff; --line: #dde2e6; --bad: #c2410c;
+  --good: #2563a8; --s0: #2563a8; --s1: #c2410c; --s2: #15803d; --s3: #7e22ce; --on: #ffffff; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e8eb; --soft: #9aa7b1; --paper: #14181c; --line: #333c44;
+  --bad: #fb923c; --good: #60a5fa; --s0: #60a5fa; --s1: #fb923c; --s2: #4ade80; --s3: #c084fc; --on: #14181c; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 60rem; padding: 2rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
+  font: 15px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.6rem; margin: 0 0 1rem; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; }
+p { max-width: 46rem; color: var(--soft); margin: .25rem 0 1rem; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); }
+th { font-weight: 600; color: var(--soft); font-size: .85rem; } td { overflow-wrap: anywhere; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.5rem; margin: 0; }
+dt { color: var(--soft); } dd { margin: 0; }
+svg { max-width: 100%; height: auto; display: block; } text { font: 12px system-ui, sans-serif; fill: var(--ink); }
+.number { fill: var(--soft); font-variant-numeric: tabular-nums; } .end { text-anchor: end; }
+.middle, .count { text-anchor: middle; }
+.count { font-size: 11px; } .count.on { fill: var(--on); } table { margin-top: .75rem; }
+.bar { fill: var(--bad); fill-opacity: .55; } .whisker { stroke: var(--ink); stroke-width: 1.5; }
+.reference { stroke: var(--good); stroke-width: 2; } .grid { stroke: var(--line); }
+.cell.right { fill: var(--good); } .cell.wrong { fill: var(--bad); } .line { fill: none; stroke-width: 2; }
+.dot { stroke: var(--paper); } .line.series-0 { stroke: var(--s0); } .dot.series-0 { fill: var(--s0); }
+.line.series-1 { stroke: var(--s1); } .dot.series-1 { fill: var(--s1); } .line.series-2 { stroke: var(--s2); }
+.dot.series-2 { fill: var(--s2); } .line.series-3 { stroke: var(--s3); } .dot.series-3 { fill: var(--s3); }
+.picture { border: 1px solid var(--line); } .picture rect { fill: var(--ink); }
+code { font-size: .85em; }
+"""
+
+
+def page(analysis: Analysis) -> str:
+    """The whole file."""
+    title = f"{escape(analysis.model)}: error analysis"
+    sections = "\n".join(_sections(analysis))
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{sections}\n</body>\n</html>\n"
+    )
+
+
+def _sections(analysis: Analysis) -> Iterator[str]:
+    yield (
+        "<dl>"
+        + "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts(analysis))
+        + "</dl>"
+    )
+    yield from _slices(analysis)
+    if len({hour for hour, _ in analysis.hourly}) > 1:
+        yield from _over_time(analysis)
+    if analysis.confusion:
+        yield from _confusion(analysis)
+    if analysis.confidence:
+        yield from _confidence(analysis)
+    if analysis.conflicts:
+        yield from _conflicts(analysis)
+    if analysis.least_confident:
+        yield "<h2>Least confident, and not labelled yet</h2>"
+        yield "<p>Labels for these help the next version most. Margin: the highest score minus the second.</p>"
+        yield _doubts(analysis, analysis.least_confident)
+    if analysis.disagreements:
+        yield "<h2>The candidate disagrees, and there is no label</h2>"
+        yield _doubts(analysis, analysis.disagreements)
+
+
+def _slices(analysis: Analysis) -> Iterator[str]:
+    yield "<h2>Worse than the rest</h2>"
+    if not analysis.slices:
+        yield f"<p>{escape(no_slices(analysis))}</p>"
+        return
+    yield (
+        f"<p>{len(analysis.slices)} of {analysis.tested:,} slices. Bars: the rate in the slice with its 95% interval"
+        " (Wilson); blue mark: the rate in the rest. p: Fisher's exact test; q: the false discovery rate at which the"
+        f" slice is called (Benjamini and Hochberg), at most {FALSE_DISCOVERIES:.0%} here.</p>"
+    )
+    yield svg.bars("Slices that are worse than the rest", [_bar(one) for one in analysis.slices[:MOST_BARS]])
+    yield _table(
+        ("", "slice", "rows", "rate [95%]", "the rest", "p", "q"),
+        (
+            (one.measure, f"{one.dimension}: {one.value}", f"{one.rate.count:,}", percent(one.rate), percent(one.rest),
+             f"{one.p_value:.2g}", f"{one.q_value:.2g}")
+            for one in analysis.slices
+        ),
+    )  # fmt: skip
+
+
+def _bar(one: Slice) -> svg.Bar:
+    name = f"{one.measure}, {one.dimension}: {one.value}"
+    note = f"{name}: {percent(one.rate)} of {one.rate.count:,}; the rest {percent(one.rest)}"
+    return svg.Bar(name, one.rate.value, one.rate.low, one.rate.high, one.rest.value, note)
+
+
+def _over_time(analysis: Analysis) -> Iterator[str]:
+    hours = sorted({hour for hour, _ in analysis.hourly})
+    span = hours[-1] - hours[0]
+    series = []
+    for version in sorted({version for _, version in analysis.hourly}):
+        mine = [(hour, rate) for (hour, number), rate in analysis.hourly.items() if number == version]
+        points = [((hour - hours[0]) / span, rate.value) for hour, rate in mine]
+        notes = [f"version {version}, {_hour(hour)}: {percent(rate)} of {rate.count:,}" for hour, rate in mine]
+        series.append(svg.Line(f"version {version}", points, notes))
+    lowest = min(rate.value for rate in analysis.hourly.values())
+    yield "<h2>Accuracy by the hour</h2>"
+    yield svg.lines(
+        "Accuracy by the hour", series, min(0.9, int(lowest * 10) / 10), (_hour(hours[0]), _hour(hours[-1]))
+    )
+
+
+def _hour(hour: int) -> str:
+    return f"{iso_of(hour * HOUR_NS)[:16].replace('T', ' ')} UTC"
+
+
+def _confusion(analysis: Analysis) -> Iterator[str]:
+    numbers = sorted({number for pair in analysis.confusion for number in pair} | set(range(len(analysis.labels))))
+    if len(numbers) > MOST_CLASSES:
+        return
+    counts = [[analysis.confusion.get((truth, guess), 0) for guess in numbers] for truth in numbers]
+    yield "<h2>Confusion matrix</h2>"
+    yield svg.matrix("Confusion matrix", [analysis.name_of(number) for number in numbers], counts)
+
+
+def _confidence(analysis: Analysis) -> Iterator[str]:
+    names = [
+        f"{100 * bin / CONFIDENCE_BINS:.0f}-{100 * (bin + 1) / CONFIDENCE_BINS:.0f}%" for bin in range(CONFIDENCE_BINS)
+    ]
+    stacks = [
+        (analysis.confidence.get((bin, True), 0), analysis.confidence.get((bin, False), 0))
+        for bin in range(CONFIDENCE_BINS)
+    ]
+    yield "<h2>Confidence</h2><p>Score of the predicted class; blue: correct, orange: wrong.</p>"
+    yield svg.columns("Right and wrong answers by confidence", names, stacks)
+
+
+def _conflicts(analysis: Analysis) -> Iterator[str]:
+    yield f"<h2>Equal inputs, contradicting labels: {analysis.contradicted:,}</h2>"
+    yield "<p>These cannot be used for training: ask those who gave the labels.</p>"
+    rows = (
+        (_glimpse(one.input), escape(given(analysis, one)), f"<code>{escape(one.labels[0].prediction_id)}</code>")
+        for one in analysis.conflicts
+    )
+    yield _markup_table(("input", "labels, by whom", "first prediction"), rows)
+
+
+def _doubts(analysis: Analysis, doubts: Sequence[Doubt]) -> str:
+    rows = (
+        (
+            _glimpse(doubt.input),
+            escape(analysis.name_of(doubt.predicted)),
+            escape(analysis.name_of(doubt.other)),
+            "-" if doubt.margin is None else f"{doubt.margin:.3f}",
+            escape(doubt.customer or "-"),
+            f"<code>{escape(doubt.prediction_id)}</code>",
+        )
+        for doubt in doubts
+    )
+    return _markup_table(("input", "predicted", "candidate", "margin", "customer", "prediction"), rows)
+
+
+def _glimpse(glimpse: Glimpse) -> str:
+    return svg.picture(glimpse.picture) if glimpse.picture else escape(glimpse.text)
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return _markup_table(headings, ([escape(cell) for cell in row] for row in rows))
+
+
+def _markup_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,0 +1,132 @@
+"""An error analysis for a terminal."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from rich.console import RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from gateway.offline.analysis.analyzer import Analysis
+from gateway.offline.analysis.hard_examples import Doubt
+from gateway.offline.analysis.label_conflicts import Conflict
+from gateway.offline.analysis.slices import FALSE_DISCOVERIES
+from gateway.offline.statistics import percent
+from gateway.records.period import iso_of
+
+SHOWN: Final = 10  # of each; the JSON and the HTML have them all
+ID_WIDTH: Final = 12  # an id's beginning tells it from the others; whole it would take six lines of a narrow terminal
+
+
+def tables(analysis: Analysis) -> Iterator[RenderableType]:
+    """The findings, the most important first."""
+    yield _summary(analysis)
+    yield _slices(analysis) if analysis.slices else no_slices(analysis)
+    if analysis.conflicts:
+        yield _conflicts(analysis)
+    if analysis.least_confident:
+        yield _doubts("Least confident, and not labelled yet", analysis, analysis.least_confident)
+    if analysis.disagreements:
+        yield _doubts("The candidate disagrees, and there is no label", analysis, analysis.disagreements)
+
+
+def facts(analysis: Analysis) -> list[tuple[str, str]]:
+    """What the analysis is about, in numbers, each with its name."""
+    agreement = analysis.agreement
+    lines = [
+        (
+            "predictions",
+            f"{analysis.rows:,} from {iso_of(analysis.first_ns)[:19]} to {iso_of(analysis.last_ns)[:19]} UTC",
+        ),
+        ("outcomes", ", ".join(f"{outcome} {count:,}" for outcome, count in analysis.outcomes.items())),
+        ("wrong", f"{percent(analysis.wrong)} of {analysis.wrong.count:,} with a truth"),
+        ("rescued", f"{percent(analysis.rescued)} of {analysis.rescued.count:,} that were the candidate's"),
+        ("contradicting labels", f"on {analysis.contradicted:,} different inputs"),
+    ]
+    if agreement.same.count:
+        judged = f"stable {agreement.stable_right:,}, candidate {agreement.candidate_right:,}"
+        lines.append(("mirrored", f"{percent(agreement.same)} agree; right where they do not: {judged}"))
+    return lines
+
+
+def no_slices(analysis: Analysis) -> str:
+    """What is said where nothing was found."""
+    return f"None of {analysis.tested:,} slices is significantly worse than the rest ({_about_q()})."
+
+
+def _about_q() -> str:
+    return f"at most {FALSE_DISCOVERIES:.0%} false discoveries"
+
+
+def _summary(analysis: Analysis) -> Table:
+    table = Table(title=f"{analysis.model}: error analysis", title_justify="left", show_header=False)
+    for name, value in facts(analysis):
+        table.add_row(name, escape(value))
+    return table
+
+
+def _slices(analysis: Analysis) -> Table:
+    title = f"Worse than the rest: {len(analysis.slices)} of {analysis.tested:,} slices, {_about_q()}"
+    table = _table(title, ("", "slice", "rows", "rate [95%]", "the rest", "p", "q"))
+    for one in analysis.slices[:SHOWN]:
+        table.add_row(
+            one.measure,
+            escape(f"{one.dimension}: {one.value}"),
+            f"{one.rate.count:,}",
+            escape(percent(one.rate)),
+            f"{100 * one.rest.value:.1f}%",
+            f"{one.p_value:.2g}",
+            f"{one.q_value:.2g}",
+        )
+    return table
+
+
+def _conflicts(analysis: Analysis) -> Table:
+    table = _table(f"Equal inputs, contradicting labels: {analysis.contradicted:,}", ("input", "labels, by whom"))
+    for conflict in analysis.conflicts[:SHOWN]:
+        table.add_row(escape(seen(conflict)), escape(given(analysis, conflict)))
+    return table
+
+
+def seen(conflict: Conflict) -> str:
+    """The input of a conflict: what can be written of it, else the first prediction's id."""
+    return conflict.input.text or f"of prediction {conflict.labels[0].prediction_id}"
+
+
+def given(analysis: Analysis, conflict: Conflict) -> str:
+    """The labels of a conflict, each with those who gave it."""
+    by: dict[str, list[str]] = {}
+    for one in conflict.labels:
+        label = one.label
+        name = str(label.truth) if label.truth_class is None else analysis.name_of(label.truth_class)
+        by.setdefault(name, []).append(label.customer or "(unknown)")
+    return "; ".join(f"{truth}: {_whom(customers)}" for truth, customers in by.items())
+
+
+def _whom(customers: list[str]) -> str:
+    counts = {name: customers.count(name) for name in dict.fromkeys(customers)}
+    return ", ".join(name if count == 1 else f"{name} ({count} times)" for name, count in counts.items())
+
+
+def _doubts(title: str, analysis: Analysis, doubts: Sequence[Doubt]) -> Table:
+    table = _table(f"{title} (--json has the whole ids)" if doubts else title, ())
+    table.add_column("prediction", no_wrap=True, overflow="ellipsis", width=ID_WIDTH)
+    for heading in ("customer", "predicted", "margin", "candidate", "input"):
+        table.add_column(heading, overflow="fold")
+    for doubt in doubts[:SHOWN]:
+        table.add_row(
+            doubt.prediction_id,
+            escape(doubt.customer or "-"),
+            escape(analysis.name_of(doubt.predicted)),
+            "-" if doubt.margin is None else f"{doubt.margin:.3f}",
+            escape(analysis.name_of(doubt.other)),
+            escape(doubt.input.text or "--html"),
+        )
+    return table
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table

@@ -1,0 +1,112 @@
+"""manifest.json: what an export holds, out of which records, and the hash of each file.
+
+Nothing in it depends on when or where the export was made.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from gateway import __version__
+from gateway.offline.dataset.columns import Layout
+from gateway.offline.dataset.partitions import Part
+from gateway.offline.feedback_store import Feedback
+from gateway.offline.reader import Query
+from gateway.records.period import iso_of
+from gateway.records.prediction import Prediction
+
+MANIFEST: Final = "manifest.json"
+
+
+class Counts:
+    """What passes through an export. `odd_feedback`: lines of feedback that no gateway has written so."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.odd_feedback = 0
+        self._odd = 0
+        self._fed_back = self._with_truth = self._conflicts = self._unreadable = 0
+        self._first_ns = self._last_ns = 0
+        self._outcomes: Counter[str] = Counter()
+        self._variants: Counter[str] = Counter()
+        self._versions: Counter[tuple[int, str]] = Counter()
+        self._generations: Counter[int] = Counter()
+
+    def add(self, prediction: Prediction, feedback: Feedback, unreadable: bool) -> None:
+        """Count one row."""
+        self._first_ns = min(self._first_ns, prediction.time_ns) if self.rows else prediction.time_ns
+        self._last_ns = max(self._last_ns, prediction.time_ns)
+        self.rows += 1
+        self._fed_back += feedback.count > 0
+        self._with_truth += feedback.truth is not None
+        self._conflicts += feedback.conflict
+        self._unreadable += unreadable
+        self._outcomes[prediction.outcome] += 1
+        self._variants[prediction.variant] += 1
+        self._versions[prediction.version, prediction.model_sha256 or ""] += 1
+        self._generations[prediction.generation or 0] += 1
+
+    def odd(self) -> None:
+        """Count a line that is no record of a prediction, or that cannot be written."""
+        self._odd += 1
+
+    def document(self) -> dict[str, Any]:
+        """The counts as JSON values."""
+        return {
+            "rows": self.rows,
+            "rows_with_feedback": self._fed_back,
+            "rows_with_truth": self._with_truth,
+            "label_conflicts": self._conflicts,
+            "unreadable_rows": self._unreadable,
+            "skipped_records": self._odd,
+            "skipped_feedback": self.odd_feedback,
+            "first": iso_of(self._first_ns) if self.rows else None,
+            "last": iso_of(self._last_ns) if self.rows else None,
+            "outcomes": dict(sorted(self._outcomes.items())),
+            "variants": dict(sorted(self._variants.items())),
+            "versions": [
+                {"version": version, "sha256": sha256 or None, "rows": rows}
+                for (version, sha256), rows in sorted(self._versions.items())
+            ],
+            "generations": {str(generation): rows for generation, rows in sorted(self._generations.items())},
+        }
+
+
+def manifest_of(query: Query, kind: str, layout: Layout, counts: Counts, parts: Iterable[Part]) -> bytes:
+    """The file's content."""
+    period = query.period
+    document = {
+        "kind": "canary-gateway export",
+        "gateway": __version__,
+        "model": query.model,
+        "format": kind,
+        "query": {
+            "since": None if period.since_ns is None else iso_of(period.since_ns),
+            "until": None if period.until_ns is None else iso_of(period.until_ns),
+            "variant": query.variant,
+            "with_feedback": query.with_feedback,
+        },
+        **counts.document(),
+        "columns": {field.name: str(field.type) for field in layout.schema},
+        "tensors": {
+            column.name: {"side": column.side, "tensor": column.tensor, "datatype": column.datatype}
+            for column in layout.tensors
+        },
+        "truth_is_json": layout.truth_is_json,
+        "files": [asdict(part) for part in parts],
+    }
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of the export in `folder`; None where there is none."""
+    try:
+        document = orjson.loads((folder / MANIFEST).read_bytes())
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        return None
+    is_one = type(document) is dict and document.get("kind") == "canary-gateway export"
+    return document if is_one else None

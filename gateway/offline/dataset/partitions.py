@@ -1,0 +1,185 @@
+"""The files of an export: FOLDER/model=NAME/date=YYYY-MM-DD/part-00000.parquet, a layout that Hive made known."""
+
+import base64
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Protocol
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gateway.offline.dataset.columns import Layout, Rows
+from gateway.offline.dataset.schema import Tensors
+from gateway.offline.feedback_store import Feedback
+from gateway.protocol.elements import to_json
+from gateway.records.period import iso_of
+from gateway.records.prediction import Prediction
+
+ALL_DIFFERENT: Final = ("prediction_id", "request_sha256", "trace_id", "request_id")
+GROUP_ROWS: Final = 16_384  # rows that are compressed together
+GROUP_BYTES: Final = 32 * 1024**2
+PART_ROWS: Final = 1_000_000
+PART_BYTES: Final = 512 * 1024**2  # before compression
+OPEN_DATES: Final = 2  # records are nearly in the order of their times: around midnight two dates alternate
+
+
+class Format(Protocol):
+    """Writes record batches to one file."""
+
+    suffix: str
+
+    def __init__(self, file: Path, schema: Any) -> None: ...
+
+    def write(self, batch: Any) -> None:
+        """Append the rows."""
+
+    def close(self) -> None:
+        """Complete the file."""
+
+
+class Parquet:
+    """Parquet, compressed with Zstandard."""
+
+    suffix = "parquet"
+
+    def __init__(self, file: Path, schema: Any) -> None:
+        words = [column.name for column in schema if pa.types.is_string(column.type)]
+        words = [name for name in words if name not in ALL_DIFFERENT]
+        self._writer = pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=words)
+
+    def write(self, batch: Any) -> None:
+        self._writer.write_batch(batch, row_group_size=GROUP_ROWS)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class JsonLines:
+    """JSON Lines. Bytes are Base64; "NaN", "Infinity" and "-Infinity" are strings, as in the protocol."""
+
+    suffix = "jsonl"
+
+    def __init__(self, file: Path, schema: Any) -> None:
+        self._file = file.open("wb")
+
+    def write(self, batch: Any) -> None:
+        for row in batch.to_pylist(maps_as_pydicts="strict"):
+            self._file.write(orjson.dumps({name: _spelt(value) for name, value in row.items()}) + b"\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+FORMATS: Final[dict[str, type[Format]]] = {"parquet": Parquet, "jsonl": JsonLines}
+
+
+def _spelt(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_spelt(item) for item in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return to_json(np.array([value]), "FP64")[0]
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A complete file of an export. `path` is relative to the export's folder."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class _Part:
+    """A file being written, and the rows that wait to be."""
+
+    def __init__(self, file: Path, kind: type[Format], layout: Layout) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.file = file
+        self.waiting = Rows(layout)
+        self.rows = 0
+        self._bytes = 0
+        self._layout = layout
+        self._writer = kind(file, layout.schema)
+
+    @property
+    def full(self) -> bool:
+        return self.rows >= PART_ROWS or self._bytes >= PART_BYTES
+
+    def add(self, prediction: Prediction, tensors: Tensors, feedback: Feedback) -> None:
+        self.waiting.add(prediction, tensors, feedback)
+        self.rows += 1
+        if len(self.waiting) >= GROUP_ROWS or self.waiting.bytes >= GROUP_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        if len(self.waiting):
+            self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        self._writer.write(self.waiting.batch())
+        self._bytes += self.waiting.bytes
+        self.waiting = Rows(self._layout)
+
+
+class Parts:
+    """Writes rows to the file of their date, below `folder`. As a context: all files are complete at its end."""
+
+    def __init__(self, folder: Path, model: str, kind: str, layout: Layout) -> None:
+        self._folder = folder
+        self._model = model
+        self._kind = FORMATS[kind]
+        self._layout = layout
+        self._open: dict[str, _Part] = {}
+        self._numbers: Counter[str] = Counter()
+        self._rows: dict[Path, int] = {}
+
+    def __enter__(self) -> "Parts":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for date in list(self._open):
+            self._complete(date)
+
+    def add(self, prediction: Prediction, tensors: Tensors, feedback: Feedback) -> None:
+        """Write one row."""
+        date = iso_of(prediction.time_ns)[:10]
+        part = self._open.pop(date, None)
+        if part is None:
+            part = self._begun(date)
+        self._open[date] = part  # at the end: the first one is the one that waits longest
+        part.add(prediction, tensors, feedback)
+        if part.full:
+            self._complete(date)
+
+    def completed(self) -> Iterator[Part]:
+        """The files, once they are complete, in the order of their paths."""
+        for file in sorted(self._rows):
+            with file.open("rb") as opened:
+                sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+            yield Part(file.relative_to(self._folder).as_posix(), self._rows[file], file.stat().st_size, sha256)
+
+    def _begun(self, date: str) -> _Part:
+        if len(self._open) == OPEN_DATES:
+            self._complete(next(iter(self._open)))
+        name = f"part-{self._numbers[date]:05}.{self._kind.suffix}"
+        self._numbers[date] += 1
+        return _Part(self._folder / f"model={self._model}" / f"date={date}" / name, self._kind, self._layout)
+
+    def _complete(self, date: str) -> None:
+        part = self._open.pop(date)
+        part.close()
+        self._rows[part.file] = part.rows

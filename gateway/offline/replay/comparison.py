@@ -1,0 +1,166 @@
+"""How what a version says now compares with what was answered then."""
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+
+from gateway.errors import RequestError
+from gateway.offline.replay.runner import Rerun
+from gateway.offline.statistics import Rate
+from gateway.protocol.tensors import Array, Tensor
+
+TOLERANCE: Final = 1e-5  # absolute, or relative to what was answered
+EXAMPLES: Final = 10
+
+
+class Sameness(StrEnum):
+    """How alike two answers are: bit for bit, within `TOLERANCE`, or not."""
+
+    EXACT = "exact"
+    CLOSE = "close"
+    DIFFERENT = "different"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """`distance`: the greatest of any number; infinite where the answers do not even have the same form."""
+
+    sameness: Sameness
+    distance: float
+
+
+@dataclass(slots=True)
+class Comparison:
+    """The predictions that one version had answered, against what another, or the same, says now.
+
+    `agreed` and `classed`: how many got the same class, of those with one. `right_then` and `right_now`, of `labelled`.
+    `unfit`: how many of its answers now would not be sent, were it a candidate, and stable's instead.
+    `other_file`: how many the same version answered from a file that is not the one on disk.
+    """
+
+    count: int = 0
+    sameness: dict[Sameness, int] = field(default_factory=lambda: dict.fromkeys(Sameness, 0))
+    failed: int = 0
+    unfit: int = 0
+    other_file: int = 0
+    agreed: int = 0
+    classed: int = 0
+    labelled: int = 0
+    right_then: int = 0
+    right_now: int = 0
+    mended: int = 0
+    broken: int = 0
+    distances: "array[float]" = field(default_factory=lambda: array("d"))
+    examples: list[str] = field(default_factory=list)
+    first_error: str = ""
+
+    def add(self, rerun: Rerun, sha256: str | None) -> None:
+        """One prediction. `sha256`: of the file that should have answered it then; None for that of another version."""
+        self.count += 1
+        prediction = rerun.prediction
+        self.other_file += sha256 is not None and prediction.model_sha256 not in (None, sha256)
+        if rerun.error:
+            self.failed += 1
+            self.first_error = self.first_error or f"{prediction.prediction_id}: {rerun.error}"
+            return
+        if rerun.unfit:
+            self.unfit += 1
+            self.first_error = self.first_error or f"{prediction.prediction_id}: {rerun.unfit}"
+        difference = _difference(rerun)
+        self.sameness[difference.sameness] += 1
+        self.distances.append(difference.distance)
+        if difference.sameness is Sameness.DIFFERENT and len(self.examples) < EXAMPLES:
+            self.examples.append(prediction.prediction_id)
+        if prediction.predicted is not None and rerun.predicted is not None:
+            self._judge(prediction.predicted, rerun.predicted, rerun.feedback.truth_class)
+
+    @property
+    def agreement(self) -> Rate:
+        """Of the classes."""
+        return Rate(self.agreed, self.classed)
+
+    @property
+    def accuracy_then(self) -> Rate:
+        """Of what was answered, where the truth is known."""
+        return Rate(self.right_then, self.labelled)
+
+    @property
+    def accuracy_now(self) -> Rate:
+        """Of what is said now, on the same predictions."""
+        return Rate(self.right_now, self.labelled)
+
+    def quantiles(self) -> Mapping[str, float]:
+        """Of the distances."""
+        if not self.distances:
+            return {}
+        values = np.quantile(np.frombuffer(self.distances), (0.5, 0.95, 1.0), method="higher")
+        return dict(zip(("p50", "p95", "max"), values.tolist(), strict=True))
+
+    def _judge(self, then: int, now: int, truth: int | None) -> None:
+        self.classed += 1
+        self.agreed += then == now
+        if truth is not None:
+            self.labelled += 1
+            self.right_then += then == truth
+            self.right_now += now == truth
+            self.mended += then != truth and now == truth
+            self.broken += then == truth and now != truth
+
+
+def _difference(rerun: Rerun) -> Difference:
+    """Between the recorded outputs and those of now."""
+    try:
+        then = {tensor.name: tensor for tensor in rerun.prediction.outputs()}
+    except (RequestError, ValueError):
+        return Difference(Sameness.DIFFERENT, np.inf)
+    now = {tensor.name: tensor for tensor in rerun.outputs}
+    if then.keys() != now.keys():
+        return Difference(Sameness.DIFFERENT, np.inf)
+    differences = [difference(then[name], now[name]) for name in then]
+    order = list(Sameness)
+    worst = max((one.sameness for one in differences), key=order.index, default=Sameness.EXACT)
+    return Difference(worst, max((one.distance for one in differences), default=0.0))
+
+
+def difference(then: Tensor, now: Tensor) -> Difference:
+    """Between two tensors. Classes as strings ("value:index:label") are compared by their values and their indices."""
+    if then.datatype != now.datatype or then.shape != now.shape:
+        return Difference(Sameness.DIFFERENT, np.inf)
+    if then.datatype == "BYTES":
+        return _difference_of_texts(_texts(then.data), _texts(now.data))
+    if then.data.tobytes() == now.data.tobytes():
+        return Difference(Sameness.EXACT, 0.0)
+    numbers, others = then.data.astype(np.float64), now.data.astype(np.float64)
+    return _difference_of_numbers(numbers, others, then.datatype.startswith("FP"))
+
+
+def _difference_of_numbers(then: Array, now: Array, floats: bool) -> Difference:
+    with np.errstate(invalid="ignore"):
+        apart = np.where((then == now) | (np.isnan(then) & np.isnan(now)), 0.0, np.abs(then - now))
+    apart = np.where(np.isnan(apart), np.inf, apart)
+    close = floats and bool(np.isclose(then, now, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True).all())
+    return Difference(Sameness.CLOSE if close else Sameness.DIFFERENT, float(apart.max(initial=0.0)) if floats else 0.0)
+
+
+def _difference_of_texts(then: Sequence[str], now: Sequence[str]) -> Difference:
+    if then == now:
+        return Difference(Sameness.EXACT, 0.0)
+    pairs = [(one.split(":", 1), other.split(":", 1)) for one, other in zip(then, now, strict=True)]
+    if any(one[1:] != other[1:] for one, other in pairs):
+        return Difference(Sameness.DIFFERENT, np.inf)
+    try:
+        values = [(float(one[0]), float(other[0])) for one, other in pairs]
+    except ValueError:
+        return Difference(Sameness.DIFFERENT, np.inf)
+    return _difference_of_numbers(np.array([one for one, _ in values]), np.array([other for _, other in values]), True)
+
+
+def _texts(elements: Array) -> list[str]:
+    return [
+        element.decode(errors="surrogateescape") if isinstance(element, bytes) else str(element)
+        for element in elements.ravel()
+    ]

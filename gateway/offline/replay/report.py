@@ -1,0 +1,103 @@
+"""A replay for a terminal, and for a script."""
+
+from typing import Any
+
+import orjson
+from rich.table import Table
+
+from gateway.offline.replay.comparison import TOLERANCE, Comparison, Sameness
+from gateway.offline.replay.replay import Replay
+from gateway.offline.statistics import Rate, percent
+
+
+def table(replay: Replay) -> Table:
+    """A column for each version that had answered."""
+    how = "in batches" if replay.batched else "one by one"
+    title = f"{replay.model}: {replay.count:,} recorded predictions on version {replay.version}, {how}"
+    result = Table(title=title, title_justify="left")
+    result.add_column("answered then by")
+    for version in replay.by_version:
+        result.add_column(f"version {version}" + (" (the same)" if version == replay.version else ""))
+    columns = [_column(comparison) for comparison in replay.by_version.values()]
+    for cells in zip(*columns, strict=True):
+        result.add_row(cells[0][0], *(value for _, value in cells))
+    return result
+
+
+def remarks(replay: Replay) -> list[str]:
+    """What a reader must know besides: what was passed over, what failed, a file that is not the one of then."""
+    lines = []
+    if replay.unanswered or replay.unrecorded:
+        lines.append(
+            f"Passed over: {replay.unanswered:,} that had failed, {replay.unrecorded:,} without their request."
+        )
+    same = replay.by_version.get(replay.version)
+    if same is not None and same.other_file:
+        lines.append(
+            f"{same.other_file:,} were answered by a file of version {replay.version} that is not on disk now."
+        )
+    for version, comparison in replay.by_version.items():
+        if comparison.first_error:
+            lines.append(f"The first failure, of those that version {version} answered: {comparison.first_error}")
+        if version == replay.version and comparison.examples:
+            lines.append(f"Different now: {', '.join(comparison.examples)}")
+    return lines
+
+
+def document(replay: Replay) -> bytes:
+    """All of it as JSON."""
+    return orjson.dumps(
+        {
+            "model": replay.model,
+            "version": replay.version,
+            "batched": replay.batched,
+            "replayed": replay.count,
+            "skipped": {"failed": replay.unanswered, "not_recorded": replay.unrecorded},
+            "answered_by": [
+                {"version": version, "same_version": version == replay.version, **_comparison(comparison)}
+                for version, comparison in replay.by_version.items()
+            ],
+        }
+    )
+
+
+def _column(comparison: Comparison) -> list[tuple[str, str]]:
+    quantiles = comparison.quantiles()
+    distance = ", ".join(f"{name} {value:.3g}" for name, value in quantiles.items()) or "-"
+    sameness = comparison.sameness
+    return [
+        ("predictions", f"{comparison.count:,}"),
+        ("the same bit for bit", f"{sameness[Sameness.EXACT]:,}"),
+        (f"within {TOLERANCE:g}", f"{sameness[Sameness.CLOSE]:,}"),
+        ("different", f"{sameness[Sameness.DIFFERENT]:,}"),
+        ("failed now", f"{comparison.failed:,}"),
+        ("would be rescued", f"{comparison.unfit:,}"),
+        ("distance", distance),
+        ("same class", f"{percent(comparison.agreement)} of {comparison.classed:,}"),
+        ("right then", f"{percent(comparison.accuracy_then)} of {comparison.labelled:,}"),
+        ("right now", f"{percent(comparison.accuracy_now)} of {comparison.labelled:,}"),
+        ("wrong then, right now", f"{comparison.mended:,}"),
+        ("right then, wrong now", f"{comparison.broken:,}"),
+    ]
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "predictions": comparison.count,
+        **{str(sameness): count for sameness, count in comparison.sameness.items()},
+        "failed": comparison.failed,
+        "unfit": comparison.unfit,
+        "first_error": comparison.first_error or None,
+        "other_file": comparison.other_file,
+        "different_examples": comparison.examples,
+        "distance": comparison.quantiles(),
+        "class_agreement": _rate(comparison.agreement),
+        "accuracy_then": _rate(comparison.accuracy_then),
+        "accuracy_now": _rate(comparison.accuracy_now),
+        "mended": comparison.mended,
+        "broken": comparison.broken,
+    }
+
+
+def _rate(rate: Rate) -> dict[str, Any]:
+    return {"hits": rate.hits, "count": rate.count, "rate": rate.value, "low": rate.low, "high": rate.high}

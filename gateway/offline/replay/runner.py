@@ -1,0 +1,158 @@
+"""Runs recorded requests on a version, off line: in batches where its rows were proved independent, in their order."""
+
+import itertools
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from gateway.backends.onnx import Result
+from gateway.backends.output_checks import check
+from gateway.backends.signature import Feeds
+from gateway.backends.version import LoadedVersion
+from gateway.errors import InvalidOutput, RequestError
+from gateway.offline.feedback_store import Feedback
+from gateway.offline.reader import Joined
+from gateway.protocol.classification import classify
+from gateway.protocol.tensors import InferRequest, Tensor
+from gateway.records.prediction import Prediction
+
+CHUNK: Final = 256  # predictions among which those are found that can run together
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """A prediction and what the version says to it now; `error` where it fails, else empty.
+
+    `predicted`: the class, of a request of one row. `unfit`: why a candidate's answer would not be sent, else empty.
+    """
+
+    prediction: Prediction
+    feedback: Feedback
+    outputs: Sequence[Tensor]
+    predicted: int | None
+    error: str = ""
+    unfit: str = ""
+
+
+class Runner:
+    """A loaded version that answers recorded requests. `batched` False: each on its own, as if it had come alone."""
+
+    def __init__(self, loaded: LoadedVersion, *, batched: bool) -> None:
+        self._session = loaded.session
+        self._signature = loaded.session.signature
+        self._labels = loaded.labels
+        self._classes = loaded.classes
+        self._max_rows = loaded.rules.max_rows if batched else 1
+        self._row_for_row = not loaded.warm_up.obstacle
+
+    def run(self, pairs: Iterable[Joined]) -> Iterator[Rerun]:
+        """Each prediction answered anew."""
+        rest = iter(pairs)
+        while chunk := list(itertools.islice(rest, CHUNK)):
+            yield from self._chunk(chunk)
+
+    def _chunk(self, pairs: Sequence[Joined]) -> list[Rerun]:
+        asked = [self._asked(prediction) for prediction, _ in pairs]
+        answers: dict[int, Sequence[Result] | RequestError] = {}
+        for batch in self._batches(asked):
+            answers.update(self._answered(batch))
+        return [
+            self._rerun(prediction, feedback, request, answers.get(index))
+            for index, ((prediction, feedback), request) in enumerate(zip(pairs, asked, strict=True))
+        ]
+
+    def _asked(self, prediction: Prediction) -> "tuple[InferRequest, Feeds] | RequestError":
+        try:
+            request = prediction.decoded(lambda version: self._signature.inputs[0])
+            self._signature.positions(request.outputs)
+            return request, self._signature.bind(request)
+        except RequestError as error:
+            return error
+
+    def _batches(
+        self, asked: Sequence["tuple[InferRequest, Feeds] | RequestError"]
+    ) -> Iterator[list[tuple[int, Feeds]]]:
+        """Requests that may share a batch: of one shape but for the rows, and not too many rows."""
+        waiting: dict[Hashable, list[tuple[int, Feeds]]] = {}
+        rows: dict[Hashable, int] = {}
+        for index, entry in enumerate(asked):
+            if isinstance(entry, RequestError):
+                continue
+            feeds = entry[1]
+            count, group = self._placed(feeds)
+            if group is None:
+                yield [(index, feeds)]
+                continue
+            if rows.get(group, 0) + count > self._max_rows:
+                yield waiting.pop(group)
+                rows[group] = 0
+            waiting.setdefault(group, []).append((index, feeds))
+            rows[group] = rows.get(group, 0) + count
+        yield from waiting.values()
+
+    def _placed(self, feeds: Feeds) -> tuple[int, Hashable]:
+        """The number of rows, and the group; None where the request must run alone."""
+        counts = {array.shape[0] if array.ndim else -1 for array in feeds.values()}
+        if self._max_rows == 1 or len(counts) != 1 or not 0 < (count := counts.pop()) < self._max_rows:
+            return 1, None
+        if not self._signature.initializers.keys().isdisjoint(feeds):
+            return 1, None
+        return count, tuple((name, array.shape[1:], array.dtype.kind) for name, array in sorted(feeds.items()))
+
+    def _answered(self, batch: list[tuple[int, Feeds]]) -> Iterator[tuple[int, Sequence[Result] | RequestError]]:
+        try:
+            answers = self._together([feeds for _, feeds in batch])
+        except RequestError as error:
+            if len(batch) == 1:
+                yield batch[0][0], error
+                return
+            for entry in batch:
+                yield from self._answered([entry])
+            return
+        yield from zip((index for index, _ in batch), answers, strict=True)
+
+    def _together(self, batch: list[Feeds]) -> list[Sequence[Result]]:
+        if len(batch) == 1:
+            return [self._session.run(batch[0])]
+        joined = {name: np.concatenate([feeds[name] for feeds in batch]) for name in batch[0]}
+        counts = [len(next(iter(feeds.values()))) for feeds in batch]
+        outputs = self._session.run(joined)
+        if any(output is None or len(output) != sum(counts) for output in outputs):
+            raise InvalidOutput("an output of the batch does not have the batch's rows")
+        ends = list(itertools.accumulate(counts))
+        return [
+            [None if output is None else output[end - count : end] for output in outputs]
+            for end, count in zip(ends, counts, strict=True)
+        ]
+
+    def _rerun(
+        self,
+        prediction: Prediction,
+        feedback: Feedback,
+        asked: "tuple[InferRequest, Feeds] | RequestError",
+        answer: "Sequence[Result] | RequestError | None",
+    ) -> Rerun:
+        if isinstance(asked, RequestError) or isinstance(answer, RequestError) or answer is None:
+            return Rerun(prediction, feedback, (), None, str(asked if isinstance(asked, RequestError) else answer))
+        predicted = self._classes.predicted(answer)
+        one = predicted[0] if len(predicted) == 1 and predicted[0] >= 0 else None
+        return Rerun(prediction, feedback, list(self._sent(asked[0], answer)), one, unfit=self._unfit(asked[1], answer))
+
+    def _unfit(self, feeds: Feeds, answer: Sequence[Result]) -> str:
+        try:
+            check(self._signature.outputs, answer, len(next(iter(feeds.values()))) if self._row_for_row else None)
+        except InvalidOutput as error:
+            return str(error)
+        return ""
+
+    def _sent(self, request: InferRequest, answer: Sequence[Result]) -> Iterator[Tensor]:
+        """The outputs that the request asks for, as classes where it asks for them."""
+        classes = {output.name: output.classification for output in request.outputs or ()}
+        for position in self._signature.positions(request.outputs):
+            result, spec = answer[position], self._signature.outputs[position]
+            if result is not None:
+                tensor = Tensor(spec.name, spec.datatype, result)
+                wanted = classes.get(spec.name, 0)
+                yield classify(tensor, wanted, self._labels.get(spec.name, ())) if wanted else tensor

@@ -1,0 +1,88 @@
+"""Who sends a request, by its headers: an API key, or a page in some browser."""
+
+import re
+from collections.abc import Mapping
+from ipaddress import IPv6Address, ip_address
+from typing import Any, Final
+
+from gateway.auth.keyring import Identity, Keyring
+from gateway.errors import Forbidden, InvalidRequest, Unauthenticated
+from gateway.settings.keys import PREFIX, Scope
+from gateway.web.body import Headers
+from gateway.web.headers import text_of
+
+Need = frozenset[Scope]
+ANY: Final[Need] = frozenset(Scope)  # any valid key will do
+_HOW: Final = "send it as `Authorization: Bearer KEY` or `x-api-key: KEY`"
+_IN_QUERY: Final = re.compile(
+    rb"(^|&)(x-api-key|api[-_]?key|key|access[-_]?token|token|authorization)=|" + PREFIX.encode(), re.IGNORECASE
+)
+
+
+def authenticated(keyring: Keyring, headers: Headers, query: bytes, need: Need) -> Identity:
+    """Whose key the request brings, where it may do one thing of `need`.
+
+    Raises InvalidRequest for a key in the query string, which logs and histories keep; Unauthenticated; and Forbidden
+    also where the request claims to come from another customer.
+    """
+    if query and _IN_QUERY.search(query):
+        raise InvalidRequest(f"an API key does not belong into the query string, where logs would keep it; {_HOW}")
+    key = _presented(headers)
+    if key is None:
+        raise Unauthenticated(f"this needs an API key; {_HOW}")
+    identity = keyring.identity(key)
+    if identity is None:
+        raise Unauthenticated("the API key is unknown, revoked or expired; ask whoever runs this gateway for another")
+    if need.isdisjoint(identity.scopes):
+        wanted = " or ".join(sorted(need))
+        raise Forbidden(f"this needs a key with the scope {wanted}; this one has {', '.join(sorted(identity.scopes))}")
+    claimed = headers.get(b"x-customer-id")
+    if claimed is not None:
+        check_claim(identity, text_of(claimed))
+    return identity
+
+
+def check_claim(identity: Identity, claimed: object) -> None:
+    """Raises Forbidden where a request names another customer than its key does."""
+    if claimed and claimed != identity.customer:
+        raise Forbidden("the request names another customer than the one its key belongs to; leave the name out")
+
+
+def refuse_other_sites(headers: Headers) -> None:
+    """Raises Forbidden for what a browser sends on behalf of a page of another site (CSRF)."""
+    origin = headers.get(b"origin")
+    site = headers.get(b"sec-fetch-site", b"none")
+    if (origin is not None and origin.partition(b"://")[2] != headers.get(b"host")) or site not in (
+        b"none",
+        b"same-origin",
+    ):
+        raise Forbidden("a page of another site may not change anything here")
+
+
+def refuse_browsers(headers: Headers) -> None:
+    """Raises Forbidden for what any page sends: after DNS rebinding its site looks like this one's own."""
+    if b"origin" in headers or headers.get(b"sec-fetch-site", b"none") != b"none":
+        raise Forbidden("a page in a browser may not do this without an API key")
+
+
+def refuse_other_machines(client: tuple[str, int] | None) -> None:
+    """Raises Forbidden for what does not come from this machine: without keys no one else operates the gateway."""
+    address = ip_address(client[0]) if client else None
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or address
+    if address is None or not address.is_loopback:
+        raise Forbidden("without auth.keys this may be done from the gateway's own machine only")
+
+
+def identity_in(scope: Mapping[str, Any]) -> Identity | None:
+    """Whose key a request brought that has passed a guard."""
+    identity: Identity | None = scope.get("identity")
+    return identity
+
+
+def _presented(headers: Headers) -> bytes | None:
+    authorization = headers.get(b"authorization")
+    if authorization is not None and authorization[:7].lower() == b"bearer ":
+        return authorization[7:].strip()
+    key = headers.get(b"x-api-key")
+    return None if key is None else key.strip()

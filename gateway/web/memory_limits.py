@@ -1,0 +1,195 @@
+"""What clients make a worker hold in memory: bodies until they are answered, and answers until they are read.
+
+Both have a limit for all connections of a worker together. Beyond it those pay who hold most: of the address whose
+connections hold most together, the connection that holds most, so that no client can crowd out the others by the size
+or by the number of what it sends. Answers that are not read have an end in time as well.
+
+What is kept here is only looked at when a body comes in several packets, when a client does not read as fast as it is
+answered, and twice a second: a small request pays nothing.
+"""
+
+import asyncio
+import socket
+import struct
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from gateway.errors import Overloaded
+from gateway.settings.gateway import LimitsSettings
+from gateway.shm.scoreboard import SHED
+
+LOOK_S: Final = 0.5
+LEAST_READ: Final = 65536  # bytes of an answer, or all of it, that a client takes within `limits.slow_reader`
+_ACKED: Final = struct.Struct("=Q")
+_ACKED_AT: Final = 120  # tcpi_bytes_acked in struct tcp_info
+_TCP_INFO: Final = 128  # bytes of it
+
+
+class Holder(Protocol):
+    """A connection."""
+
+    client: Any
+    transport: Any
+
+    def arrived(self) -> int:
+        """Bytes of the body of a request that is not answered yet."""
+
+    def refuse(self, error: Any) -> None:
+        """Answer and close."""
+
+    def receiving(self) -> bool:
+        """Whether more of the body is to come."""
+
+
+@dataclass(slots=True)
+class _Reading:
+    """`unsent` bytes at `since_s`, when the client had taken `acked` in all; `stalled`: no more between two looks."""
+
+    since_s: float
+    acked: int
+    unsent: int
+    looked_s: float
+    last_acked: int
+    stalled: bool = False
+
+
+class Holdings:
+    """Of one worker, on its event loop. `head`: its words on the scoreboard."""
+
+    def __init__(self, limits: LimitsSettings, max_body: int, head: "memoryview[int]") -> None:
+        self._receiving = max(limits.receiving, max_body)
+        self._unsent = limits.unsent
+        self._within_s = limits.slow_reader
+        self._head = head
+        self._following = False
+        self._bodies: dict[Holder, int] = {}
+        self._bodies_size = 0
+        self._readings: dict[Holder, _Reading] = {}
+
+    def received(self, holder: Holder, size: int) -> None:
+        """The body that the holder is sending has grown to `size` bytes."""
+        self._bodies_size += size - self._bodies.get(holder, 0)
+        self._bodies[holder] = size
+        if self._bodies_size > self._receiving:
+            self._forget_answered()
+            self._refuse_bodies()
+
+    def inflated(self, holder: Holder, size: int) -> None:
+        """The holder's body has `size` bytes now that it is decompressed; raises Overloaded where that is too much."""
+        self.received(holder, size)
+        if self._bodies_size > self._receiving:
+            self._bodies_size -= self._bodies.pop(holder)
+            self._head[SHED] += 1
+            raise Overloaded(
+                f"requests in hand are larger than limits.receiving, {self._receiving} bytes; try again later"
+            )
+
+    def unread(self, holder: Holder, now_s: float) -> None:
+        """The holder's client does not read as fast as it is answered."""
+        self._watch(holder, now_s)
+        self._cut_off()
+
+    def gone(self, holder: Holder) -> None:
+        self._bodies_size -= self._bodies.pop(holder, 0)
+        self._readings.pop(holder, None)
+
+    def look(self, holders: Collection[Holder], now_s: float) -> None:
+        """Cut off who reads too slowly, and forget what has been answered and read."""
+        self._forget_answered()
+        for holder in list(holders):
+            self._watch(holder, now_s)
+        self._cut_off()
+
+    def follow(self, holders: Collection[Any]) -> None:
+        """Look at them twice a second from now on."""
+        if not self._following:
+            self._following = True
+            self._look_again(holders)
+
+    def _look_again(self, holders: Collection[Any]) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(LOOK_S, self._look_again, holders)
+        self.look(holders, loop.time())
+
+    def _forget_answered(self) -> None:
+        self._bodies = {holder: size for holder in self._bodies if (size := holder.arrived())}
+        self._bodies_size = sum(self._bodies.values())
+
+    def _refuse_bodies(self) -> None:
+        while self._bodies_size > self._receiving:
+            holder = _largest({each: size for each, size in self._bodies.items() if each.receiving()})
+            if holder is None:
+                return  # all are complete, and being answered
+            self._bodies_size -= self._bodies.pop(holder)
+            self._head[SHED] += 1
+            holder.refuse(
+                Overloaded(
+                    f"requests of {self._receiving} bytes are being received, which is limits.receiving, and this one"
+                    " is among the largest; try again later"
+                )
+            )
+
+    def _watch(self, holder: Holder, now_s: float) -> None:
+        unsent: int = holder.transport.get_write_buffer_size()
+        if not unsent:
+            self._readings.pop(holder, None)
+            return
+        acked = _acked(holder.transport)
+        reading = self._readings.get(holder)
+        if reading is None or acked - reading.acked >= min(reading.unsent, LEAST_READ):
+            self._readings[holder] = _Reading(now_s, acked, unsent, now_s, acked)
+            return
+        if now_s - reading.looked_s >= LOOK_S:
+            reading.stalled = acked == reading.last_acked
+            reading.looked_s, reading.last_acked = now_s, acked
+        reading.unsent = max(reading.unsent, unsent)
+        if now_s - reading.since_s > self._within_s:
+            self._abort(holder)
+
+    def _cut_off(self) -> None:
+        sizes = {holder: holder.transport.get_write_buffer_size() for holder in self._readings}
+        total = sum(sizes.values())
+        while total > self._unsent:
+            readings = self._readings
+            stalled = {
+                holder: size for holder, size in sizes.items() if holder in readings and readings[holder].stalled
+            }
+            holder = _largest(stalled or sizes)
+            assert holder is not None, "a sum above zero has a part"
+            total -= sizes.pop(holder)
+            self._abort(holder)
+
+    def _abort(self, holder: Holder) -> None:
+        self._readings.pop(holder, None)
+        holder.transport.abort()
+
+
+def _largest(sizes: dict[Holder, int]) -> Holder | None:
+    """Of the address that holds most, the connection that holds most."""
+    if not sizes:
+        return None
+    by_address: Counter[str] = Counter()
+    for holder, size in sizes.items():
+        by_address[_address(holder)] += size
+    ((address, _),) = by_address.most_common(1)
+    return max(_of(address, sizes), key=sizes.__getitem__)
+
+
+def _of(address: str, holders: Iterable[Holder]) -> list[Holder]:
+    return [holder for holder in holders if _address(holder) == address]
+
+
+def _address(holder: Holder) -> str:
+    return str(holder.client[0]) if holder.client else ""
+
+
+def _acked(transport: Any) -> int:
+    """How many bytes the client's system has taken since the connection began; 0 where this system does not say."""
+    try:
+        info = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO)
+        acked: int = _ACKED.unpack_from(info, _ACKED_AT)[0]
+    except (OSError, AttributeError, struct.error):
+        return 0
+    return acked

@@ -1,0 +1,288 @@
+"""How long a client may take to send one request, and how large its head may be.
+
+Without an end to it a few thousand half requests would hold every connection.
+"""
+
+import asyncio
+import random
+import time
+from typing import Any, Final
+
+from starlette.types import Message, Receive
+
+from gateway.errors import BodyTooSlow, HeadersTooLarge
+from gateway.system.descriptors import for_connections
+from gateway.web.connection_limit import make_room
+from gateway.web.flow_control import PIECE, TURN_S, TurnFlow
+from gateway.web.framing import INTERRUPTIONS, FramedConnection
+from gateway.web.memory_limits import Holdings
+from gateway.web.unread import has_unread
+
+WITHIN_S: Final = 10.0
+ONCE_MORE_S: Final = 0.1  # for the loop to look at what has come
+LARGEST_HEAD: Final = 65536  # bytes of request line and headers, and once more of trailers and chunks' extensions
+FRAMING: Final = 8  # bytes of chunks' heads to each byte of a body that are no burden: chunks of one byte have five
+
+
+class PatientConnection(FramedConnection):
+    """uvicorn's protocol, with an end to its patience: it waits as long as it takes for a head to be complete.
+
+    The timer runs only while a request is incomplete, so one that comes in a single packet pays nothing for it. A body
+    that the application reads is the application's to refuse, see `punctual`.
+    """
+
+    within_s = WITHIN_S
+    _short: Any = None  # a request whose body is kept with it, see InferConnection
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._in_head = True  # has begun, or is awaited on a new connection, and is not complete
+        self._head_size = 0
+        self._ended = False  # a request has, in what was received last
+        self.rest = b""  # of a packet: it waits for answers to the requests before it, or for the loop's next turn
+        self._body_size = 0  # of the request's body so far
+        self._weighed = 0  # of it, before what was received last
+        self._weighing: Any = None  # the request that this is said of
+        self._beside = 0  # bytes received that are no body
+        self.holdings: Holdings | None = None  # on the data plane
+        self._late: asyncio.TimerHandle | None = None
+        self.answered_s = 0.0  # when it last was, on the loop's clock
+        self.made_s = 0.0
+        self.luck = random.random()  # its part in what is spread over time
+        self.leaving = self.server_leaves  # with a next answer (connection_share.py)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.flow = TurnFlow(transport, self)
+        if self.holdings is not None:
+            self.holdings.follow(self.connections)
+        self.made_s = self.loop.time()
+        self._watch(True)
+        if len(self.connections) > (most := self.most()):
+            make_room(self.connections, self, most)
+
+    def most(self) -> int:
+        """How many connections may be open; then the least missed goes."""
+        return for_connections()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._body_size = 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._ended = True
+        super().on_message_complete()
+
+    def data_received(self, data: bytes) -> None:
+        if len(data) > PIECE:
+            self._receive_in_pieces(data)
+            return
+        self._ended = False
+        interruption: Exception | None = None
+        try:
+            self.parser.feed_data(data)
+        except INTERRUPTIONS as reason:
+            interruption = reason
+        if interruption is not None:
+            self.interrupted(data, interruption)
+        if self._in_head:
+            self._head_size += 1 if self._ended else len(data)  # how much of it is the new head's is not known
+            if self._head_size > LARGEST_HEAD and not self.transport.is_closing():
+                problem = f"the request line and headers are larger than {LARGEST_HEAD} bytes"
+                self.refuse(HeadersTooLarge(problem))
+        elif self._head_size:
+            self._head_size = 0
+        incomplete = self._head_size > 0 or (self.cycle is not None and self.cycle.more_body)
+        if incomplete is (self._late is None):
+            self._watch(incomplete)
+        if incomplete:
+            self._weigh(len(data))
+
+    def _receive_in_pieces(self, data: bytes) -> None:
+        """As much as may be taken in now: nothing behind a request that is being answered, no more than a turn's work.
+
+        Without this a packet became 6,000 requests that wait, or 40,000 chunks of a byte, which took 100 ms.
+        """
+        end_s = time.monotonic() + TURN_S
+        for start in range(0, len(data), PIECE):
+            if self.pipeline:
+                self.rest = data[start:]
+                return
+            if time.monotonic() > end_s:
+                self.rest = data[start:]
+                self.flow.pause_reading()
+                self.loop.call_soon(self._receive_rest)
+                return
+            self.data_received(data[start : start + PIECE])
+
+    def _receive_rest(self) -> None:
+        rest, self.rest = self.rest, b""
+        if rest and not self.transport.is_closing():
+            self._receive_in_pieces(rest)
+            self.flow.resume_reading()
+
+    def _weigh(self, received: int) -> None:
+        """Count what comes beside a body, which otherwise has no end: chunks' heads and extensions, trailers."""
+        if self._in_head:
+            return
+        size = self._size()
+        if self._weighing is not self.cycle:
+            self._weighing, self._weighed, self._beside = self.cycle, size, 0
+            return
+        self._beside += max(0, received - (1 + FRAMING) * (size - self._weighed))
+        self._weighed = size
+        if self._beside > LARGEST_HEAD:
+            self._refuse_framing()
+        elif self.holdings is not None and size > PIECE:
+            self.holdings.received(self, self.arrived())
+
+    def _refuse_framing(self) -> None:
+        if self.cycle.response_complete:
+            self.transport.close()  # who hears nothing but the answer's end is not to be told more
+        else:
+            problem = f"chunks' heads and trailers beside the body are larger than {LARGEST_HEAD} bytes"
+            self.refuse(HeadersTooLarge(problem))
+
+    def arrived(self) -> int:
+        """Bytes of the body of a request that is not answered yet."""
+        cycle: Any = self.cycle
+        return 0 if cycle is None or cycle.response_complete else self._size()
+
+    def _size(self) -> int:
+        """Of the body so far."""
+        return self._body_size if self._short is None else len(self._short.body)
+
+    def take(self, size: int) -> None:
+        """The body is `size` bytes, decompressed; raises Overloaded."""
+        self._body_size = size
+        if self.holdings is not None:
+            self.holdings.inflated(self, size)
+
+    def receiving(self) -> bool:
+        """Whether more of the body is to come."""
+        cycle: Any = self.cycle
+        return cycle is not None and bool(cycle.more_body)
+
+    def on_body(self, body: bytes) -> None:
+        self._body_size += len(body)
+        super().on_body(body)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.holdings is not None:
+            self.holdings.unread(self, self.loop.time())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.rest = b""
+        if self.holdings is not None:
+            self.holdings.gone(self)
+        self._watch(False)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+
+    def _unset_keepalive_if_required(self) -> None:
+        """uvicorn's, called with each packet and each answer. There is nothing to unset: see `_look_if_idle`."""
+
+    def on_response_complete(self) -> None:
+        """uvicorn's, with one timer at a time instead of a new one for each answer, which cost a microsecond."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            if self.rest and not self.pipeline:
+                self._receive_rest()
+            return
+        if self._parting is not None:
+            self.say_goodbye()
+            return
+        self.answered_s = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self._look_if_idle)
+
+    def _look_if_idle(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self.busy() or self._late is not None:
+            return  # the next answer sets the timer again
+        left_s = self.answered_s + self.timeout_keep_alive - self.loop.time()
+        if self.asks():
+            left_s = self.timeout_keep_alive
+        if left_s > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left_s, self._look_if_idle)
+        else:
+            self.timeout_keep_alive_handler()
+
+    def shutdown(self) -> None:
+        """uvicorn's, for a server that leaves: who is asking is answered first."""
+        self.leaving = True
+        if self.under_way or not self.asks():
+            super().shutdown()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a request's head is there and its answer is not."""
+        cycle: Any = self.cycle  # None before the first request
+        return cycle is not None and not cycle.response_complete
+
+    def asks(self) -> bool:
+        """Whether there is something of a request that has not been looked at, or not been complete."""
+        return self.has_begun or bool(self.rest) or has_unread(self.transport)
+
+    @property
+    def server_leaves(self) -> bool:
+        return getattr(self.server_state, "leaving", False)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of a request's head is there."""
+        return self._head_size > 0
+
+    def busy(self) -> bool:
+        """Whether a request is being answered, for which the application may yet read its body."""
+        return self.under_way
+
+    def _watch(self, waiting: bool) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+        if waiting and not self.transport.is_closing():
+            self._late = self.loop.call_later(max(self.within_s, self.timeout_keep_alive), self._too_late)
+
+    def _too_late(self, looked: bool = False) -> None:
+        if self.busy():
+            self._watch(True)
+        elif not looked and has_unread(self.transport):  # it has come in time, and the loop comes to it only now
+            self._late = self.loop.call_later(ONCE_MORE_S, self._too_late, True)
+        elif not self._head_size if self._in_head else self.cycle.response_complete:
+            self.transport.close()  # nothing has been asked, or all of it answered
+        else:
+            self.refuse(BodyTooSlow("the request took too long to come"))
+
+
+def punctual(receive: Receive, within_s: float) -> Receive:
+    """`receive`, for a body that must be there in time; what it waits for after that may take for ever."""
+    deadline: float | None = None
+    complete = False
+
+    async def receive_in_time() -> Message:
+        nonlocal deadline, complete
+        if complete:
+            return await receive()
+        now = asyncio.get_running_loop().time()
+        deadline = deadline or now + within_s
+        try:
+            message = await asyncio.wait_for(receive(), deadline - now)
+        except TimeoutError:
+            raise BodyTooSlow(f"the body was not there within {within_s:g} s") from None
+        complete = not message.get("more_body", False)
+        return message
+
+    return receive_in_time

@@ -1,0 +1,297 @@
+"""A worker process: one event loop with its own listening socket, its ONNX sessions and the data plane.
+
+`python -m gateway.worker FD`: FD is the pipe to the control process.
+"""
+
+import asyncio
+import gc
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+import uvloop
+
+from gateway.auth.keyring import Keyring
+from gateway.auth.rate_limit import rates_of
+from gateway.auth.tls import Tls, serving
+from gateway.backends.repository import Repository
+from gateway.errors import GatewayError, InvalidRequest, NotFound
+from gateway.logs import configure
+from gateway.messages import (
+    Commit,
+    Discard,
+    Done,
+    Failed,
+    Granted,
+    Heard,
+    Leave,
+    Listen,
+    Load,
+    Order,
+    Prepare,
+    Ready,
+    Report,
+    Start,
+    Warm,
+    Wish,
+)
+from gateway.records.trips import Trip, keep
+from gateway.settings.extras import check_tracing
+from gateway.settings.gateway import ServerSettings
+from gateway.shm.ring import Ring
+from gateway.shm.scoreboard import BEATS, Scoreboard
+from gateway.shm.switchboard import Switchboard
+from gateway.system.background_tasks import persistent
+from gateway.system.pipe import PatientPipe
+from gateway.system.scheduling import be_ordinary, come_forward
+from gateway.web.server import Server
+from gateway.web.sockets import listener
+from gateway.worker.http.access import Access
+from gateway.worker.http.app import data_plane
+from gateway.worker.http.connection import InferConnection
+from gateway.worker.http.connection_share import Sharing
+from gateway.worker.models.catalog import Changed, Deployment
+from gateway.worker.models.shared_state import SharedInstruments
+from gateway.worker.pipeline import Gateway
+from gateway.worker.recorder import Recorder
+from gateway.worker.tracing.otlp import exporter
+from gateway.worker.tracing.spans import Spans, TracedRecorder
+
+BACKLOG: Final = 2048
+BEAT_S: Final = 0.25
+NO_CONTROL: Final = "the control process is gone"
+EXIT_FAILED: Final = 3  # the worker said why it cannot serve: starting another one would be no use
+
+
+def _spans(start: Start, head: "memoryview[int]") -> Spans | None:
+    """None where no spans are wanted; raises SettingsError where they are and nothing can make them."""
+    check_tracing(start.settings.server)
+    tracing = start.settings.server.tracing
+    return Spans(exporter(tracing, start.worker), head) if tracing else None
+
+
+def _recorder(start: Start, instruments: SharedInstruments, spans: Spans | None) -> Recorder:
+    paths = start.rings
+    predictions, feedback, mirrors, events = map(
+        Ring.attach, (paths.predictions, paths.feedback, paths.mirrors, paths.events)
+    )
+    for ring in (predictions, feedback, mirrors, events):
+        ring.own()
+    signer, head = start.token_keys.signer(), instruments.head
+    recording = signer, start.settings.records, predictions, feedback, mirrors, events, head
+    tracing = start.settings.server.tracing
+    return TracedRecorder(spans, tracing.sample, *recording) if spans and tracing else Recorder(*recording)
+
+
+class Worker:
+    """What one worker process does between its first and its last word."""
+
+    def __init__(self, start: Start, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._server_settings = start.settings.server
+        self._start = start
+        switchboard = Switchboard.attach(start.switchboard, start.workers)
+        scoreboard = Scoreboard.attach(start.scoreboard, start.workers)
+        dead_after_ns = int(start.settings.control.dead_after * 1e9)
+        plan = start.plan
+        self._instruments = SharedInstruments(
+            switchboard, scoreboard, start.worker, dead_after_ns, plan.versions, plan.releases, self._tripped
+        )
+        self._repository = Repository(Path(start.settings.models.path))
+        self._deployment = Deployment(
+            self._repository, plan.routing, self._instruments, plan.left_out, plan.generation, plan.named, plan.unloaded
+        )
+        self._spans = _spans(start, self._instruments.head)
+        recorder = _recorder(start, self._instruments, self._spans)
+        self._gateway = Gateway(self._deployment, start.settings.limits, self._instruments, recorder)
+        settings = start.settings
+        head = self._instruments.head
+        self._keyring = Keyring(Path(settings.auth.keys)) if settings.auth.keys else None
+        self._access = Access(
+            self._keyring, rates_of(settings.limits.rate, start.scoreboard, start.workers, start.worker, head)
+        )
+        self._tls = Tls(settings.server.tls) if settings.server.tls else None
+        self._wishes: dict[int, asyncio.Future[str]] = {}
+        self._next_wish = itertools.count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._may_listen: asyncio.Future[bool]
+        self._sharing: Sharing
+
+    def _tripped(self, name: str, candidate: int, found: str, holds: Callable[[], bool]) -> None:
+        keep(Path(self._start.settings.state), Trip(name, candidate, self._start.worker, found), holds)
+
+    async def run(self) -> None:
+        """Load the models, wait for the word to listen, serve until SIGTERM, then answer what has begun, for
+        `server.drain` at most.
+        """
+        loop = asyncio.get_running_loop()
+        self._may_listen = loop.create_future()
+        self._beat(loop)
+        await self._deployment.start()
+        server = Server(self._configuration())
+        loop.add_signal_handler(signal.SIGTERM, self._drain, server)
+        loop.add_reader(self._pipe.fileno(), self._hear)
+        if self._tls:
+            self._instruments.gate.end_later(loop.call_soon)
+        self._tasks.update(
+            loop.create_task(persistent(f"following {kept.watched}", kept.watched.follow))
+            for kept in (self._keyring, self._tls)
+            if kept
+        )
+        if self._spans:
+            self._spans.start()
+        gc.collect()
+        gc.freeze()  # what start-up made lives as long as the process: no collection need look at it again
+        bound = listener(self._server_settings.host, self._start.port)
+        self._sharing = Sharing(server.server_state.connections, self._instruments, self._server_settings)
+        self._sharing.look()
+        self._say(Warm(self._deployment.left_out(), self._deployment.runs_on()))
+        if await self._may_listen:
+            if self._start.beside:
+                come_forward()
+            bound.listen(BACKLOG)
+            self._say(Ready())
+            await server.serve(sockets=[bound])
+        await self._deployment.close()
+        if self._spans:
+            self._spans.close()
+
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Count on: a loop that does not come here is one that does nothing else either."""
+        self._instruments.head[BEATS] += 1
+        loop.call_later(BEAT_S, self._beat, loop)
+
+    async def load(self, name: str) -> None:
+        """Have all workers load the model; raises NotFound or InvalidRequest."""
+        if name not in self._repository.names():
+            raise NotFound(f"the repository has no model '{name}'")
+        await self._wish(name, load=True)
+
+    async def unload(self, name: str) -> None:
+        """Have all workers unload the model; raises NotFound or InvalidRequest."""
+        self._gateway.served(name)
+        await self._wish(name, load=False)
+
+    async def _wish(self, name: str, *, load: bool) -> None:
+        number = next(self._next_wish)
+        granted = self._wishes[number] = asyncio.get_running_loop().create_future()
+        if not self._say(Wish(number, name, load)):
+            del self._wishes[number]
+            raise InvalidRequest(NO_CONTROL)
+        error = await granted
+        if error:
+            raise InvalidRequest(error)
+
+    def _drain(self, server: Server) -> None:
+        server.force_exit = server.should_exit  # asked a second time: do not wait for those in flight
+        server.should_exit = True
+        self._gateway.draining = True
+        self._listen(False)
+
+    def _listen(self, may: bool) -> None:
+        if not self._may_listen.done():
+            self._may_listen.set_result(may)
+
+    def _hear(self) -> None:
+        try:
+            heard: Heard = self._pipe.recv()
+        except (EOFError, OSError):
+            # Control is dead. Its heartbeat stops every candidate; stable goes on until a new control takes over.
+            asyncio.get_running_loop().remove_reader(self._pipe.fileno())
+            be_ordinary()  # it may have died while it hurried us
+            for wish in self._wishes.values():
+                wish.set_result(NO_CONTROL)
+            self._wishes.clear()
+            self._listen(False)  # no one would ever say that it may, nor end it
+            return
+        match heard:
+            case Granted():
+                self._wishes.pop(heard.wish).set_result(heard.error)
+            case Listen():
+                self._listen(True)
+            case Leave():
+                self._sharing.leave(heard.count)
+            case _:
+                task = asyncio.get_running_loop().create_task(self._carry_out(heard))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _carry_out(self, order: Order) -> None:
+        error = ""
+        try:
+            await self._obey(order)
+        except GatewayError as refused:
+            error = str(refused)
+        except Exception as broken:
+            error = f"{type(broken).__name__}: {broken}"
+        self._say(Done(order.order, error, self._deployment.runs_on(), self._deployment.left_out()))
+
+    async def _obey(self, order: Order) -> None:
+        match order:
+            case Prepare():
+                plan = order.plan
+                self._instruments.learn(plan.versions, plan.releases)
+                how = Changed(plan.left_out, order.late, plan.unloaded, order.anew)
+                await self._deployment.prepare(plan.routing, plan.generation, plan.named, how)
+            case Commit():
+                self._deployment.commit()
+            case Discard():
+                self._deployment.discard()
+            case Load():
+                self._instruments.learn(order.plan.versions, order.plan.releases)
+                await self._deployment.load(order.name, order.plan.routing, order.plan.left_out)
+            case _:
+                await self._deployment.unload(order.name)
+
+    def _say(self, report: Report) -> bool:
+        """Whether control may hear it."""
+        try:
+            self._pipe.send(report)
+        except OSError:
+            return False
+        return True
+
+    def _configuration(self) -> uvicorn.Config:
+        server: ServerSettings = self._server_settings
+        return uvicorn.Config(
+            data_plane(self._gateway, server.max_body, self, self._access),
+            http=InferConnection,
+            interface="asgi3",
+            proxy_headers=False,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=max(1, round(server.drain)),
+            ssl_context_factory=serving(self._tls),
+        )
+
+
+def main() -> None:
+    """The process. Ctrl-C in a terminal reaches every process of the group: control answers it, for all."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # control's own limit, inherited (gateway.system.scheduling)
+    be_ordinary()
+    pipe: Any = PatientPipe(int(sys.argv[1]))
+    start: Start = pipe.recv()
+    configure(start.settings.server.log, "worker", start.worker)
+    try:
+        uvloop.run(Worker(start, pipe).run())
+    except GatewayError as error:
+        pipe.send(Failed(str(error)))
+        sys.exit(EXIT_FAILED)
+    sys.stdout.flush()
+    os._exit(0)  # a thread that still runs a model is not waited for: its callers have been given their time
+
+
+if __name__ == "__main__":
+    main()

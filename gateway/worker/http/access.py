@@ -1,0 +1,118 @@
+"""Who may ask the data plane for what, and how often."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.auth.keyring import Identity, Keyring
+from gateway.auth.rate_limit import Rates
+from gateway.errors import CLOSING, RequestError
+from gateway.routing.attributes import Attributes
+from gateway.settings import keys
+from gateway.web.authentication import (
+    ANY,
+    Need,
+    authenticated,
+    check_claim,
+    refuse_browsers,
+    refuse_other_machines,
+    refuse_other_sites,
+)
+from gateway.web.body import Headers
+from gateway.web.responses import send_error
+from gateway.web.timeouts import punctual
+
+PREDICT: Final[Need] = frozenset({keys.Scope.PREDICT})
+OPERATE: Final[Need] = frozenset({keys.Scope.OPERATE})
+# By the beginning of the path, first found wins; all other paths need a key of any kind. Not by patterns: what a path
+# holds is the client's choice, and a pattern that fails on a line break would let it in.
+_NEEDS: Final[tuple[tuple[str, Need | None], ...]] = (
+    ("/v2/health/", None),
+    ("/v2/feedback", frozenset({keys.Scope.FEEDBACK})),
+    ("/v2/repository/models/", OPERATE),
+)
+
+
+class Access:
+    """The door of the data plane. `keyring` None: no keys are asked for; `rates` None: any number of requests."""
+
+    def __init__(self, keyring: Keyring | None = None, rates: Rates | None = None) -> None:
+        self._keyring = keyring
+        self._rates = rates
+
+    @property
+    def open(self) -> bool:
+        """Whether there is nothing to check for a prediction."""
+        return self._keyring is None and self._rates is None
+
+    def predict(self, scope: Mapping[str, Any], headers: Headers) -> Identity | None:
+        """Who asks for a prediction; raises RequestError. To be asked before the body is read."""
+        if self._keyring is None:
+            return None
+        identity = self._identity(self._keyring, scope, headers, PREDICT)
+        if self._rates is not None:
+            self._rates.admit(identity.customer, time.monotonic_ns())
+        return identity
+
+    def admitted(self, identity: Identity | None, attributes: Attributes) -> Attributes:
+        """The attributes of a prediction, whose customer is the key's where there is one; raises RequestError."""
+        if identity is not None:
+            check_claim(identity, attributes.parameters.get("customer"))
+            return Attributes(identity.customer, attributes.modality, attributes.headers, attributes.parameters)
+        if self._rates is not None:
+            self._rates.admit(attributes.customer, time.monotonic_ns())
+        return attributes
+
+    def other(self, scope: Scope, headers: Headers) -> Identity | None:
+        """Who asks for anything else; raises RequestError."""
+        need = need_of(scope["path"])
+        if need is None:
+            return None
+        if self._keyring is not None:
+            return self._identity(self._keyring, scope, headers, need)
+        if need is OPERATE:
+            refuse_other_machines(scope.get("client"))
+        if scope["method"] not in ("GET", "HEAD"):
+            refuse = refuse_browsers if need is OPERATE else refuse_other_sites
+            refuse(headers)
+        return None
+
+    def _identity(self, keyring: Keyring, scope: Mapping[str, Any], headers: Headers, need: Need) -> Identity:
+        try:
+            return authenticated(keyring, headers, scope["query_string"], need)
+        except RequestError as error:
+            if b"expect" in headers:  # the body was held back and may never come: what follows could be taken for it
+                error.headers = {**error.headers, **CLOSING}
+            raise
+
+
+class Guarded:
+    """Lets through to `application` what `access` allows, whose body must come within `body_within_s`.
+
+    The application finds who asks in its scope: `identity`, an Identity or None.
+    """
+
+    def __init__(self, application: ASGIApp, access: Access, body_within_s: float) -> None:
+        self._application = application
+        self._access = access
+        self._body_within_s = body_within_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            scope["identity"] = self._access.other(scope, dict(scope["headers"]))
+        except RequestError as error:
+            await send_error(send, error)
+            return
+        await self._application(scope, punctual(receive, self._body_within_s), send)
+
+
+def need_of(path: str) -> Need | None:
+    """What a key must allow for a path of the data plane, other than predictions; None: no key is needed."""
+    return next((need for begin, need in _NEEDS if path.startswith(begin)), ANY)
+
+
+def refused(method: str, path: str) -> tuple[int, ...]:
+    """The statuses that the door may answer with, for the OpenAPI document."""
+    return () if need_of(path) is None else (400, 401, 403)

@@ -1,0 +1,61 @@
+"""The data plane as one ASGI application: inference first, the rest through Starlette."""
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from gateway.errors import RequestError
+from gateway.web.body import ClientGone
+from gateway.web.responses import JsonResponse
+from gateway.worker.http import openapi_document
+from gateway.worker.http.access import Access, Guarded
+from gateway.worker.http.feedback import Feedback
+from gateway.worker.http.infer import BROKEN, InferEndpoint, target_of
+from gateway.worker.http.metadata import Metadata
+from gateway.worker.http.model_repository import Operations, RepositoryApi
+from gateway.worker.http.not_found import shown, unserved
+from gateway.worker.pipeline import Gateway
+
+
+def data_plane(
+    gateway: Gateway, max_body: int, operations: Operations | None = None, access: Access | None = None
+) -> ASGIApp:
+    """The application that port 8000 serves. `max_body` in bytes."""
+    access = access or Access()
+    repository = RepositoryApi(gateway.deployment, operations or gateway.deployment, max_body)
+    application = Starlette(
+        routes=[
+            *Metadata(gateway).routes(),
+            *Feedback(gateway, max_body).routes(),
+            *repository.routes(),
+            *openapi_document.routes(),
+        ],
+        exception_handlers={RequestError: _refused, HTTPException: _not_routed, ClientGone: _gone, Exception: _broken},
+    )
+    return InferEndpoint(gateway, Guarded(application, access, gateway.timeout_s), max_body, access)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    return JsonResponse({"error": str(error)}, error.status, dict(error.headers))
+
+
+async def _not_routed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path: str = request.scope["path"]
+    allowed = "POST" if target_of(path) is not None else (error.headers or {}).get("Allow")
+    if allowed:
+        allowed = ", ".join(sorted(allowed.split(", ")))
+        message = f"{shown(path)} is served for {allowed}, not for {request.method}"
+        return JsonResponse({"error": message}, 405, {"allow": allowed})
+    return JsonResponse({"error": unserved(path)}, error.status_code)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    return JsonResponse({"error": BROKEN}, 500)

@@ -1,0 +1,47 @@
+"""What a request says of itself, where the first found wins: customer, modality, and the headers that rules name."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.errors import InvalidRequest
+from gateway.protocol.elements import short
+from gateway.protocol.tensors import NO_PARAMETERS, Parameters
+from gateway.routing.attributes import Attributes
+from gateway.web.body import Headers
+from gateway.web.headers import text_of
+from gateway.worker.models.served_model import ServedModel
+
+JSON: Final = b"application/json"
+NO_HEADERS: Final[Mapping[str, str]] = {}
+MEDIA: Final = frozenset({"image", "audio", "video", "text"})
+
+
+def media_of(headers: Headers) -> str | None:
+    """image, audio, video or text where the content type says that the body is a raw one of that kind."""
+    content_type = headers.get(b"content-type")
+    if content_type is None or content_type == JSON:
+        return None
+    kind = content_type.partition(b"/")[0].strip().lower().decode("latin-1")
+    return kind if kind in MEDIA else None
+
+
+def attributes_of(served: ServedModel, headers: Headers, parameters: Parameters, media: str | None) -> Attributes:
+    """The attributes that routing rules match on."""
+    customer = text_of(headers.get(b"x-customer-id"))
+    modality = media or served.modality
+    if b"x-modality" in headers:
+        modality = text_of(headers[b"x-modality"]) or modality
+    if parameters:
+        customer = customer or _string(parameters, "customer")
+        modality = _string(parameters, "modality") or modality
+    named = NO_HEADERS
+    if served.header_keys:
+        named = {name: text_of(headers[key]) or "" for name, key in served.header_keys if key in headers}
+    return Attributes(customer, modality, named, parameters or NO_PARAMETERS)
+
+
+def _string(parameters: Parameters, name: str) -> str | None:
+    value = parameters.get(name)
+    if value is not None and type(value) is not str:
+        raise InvalidRequest(f"parameters.{name} must be a string, got {short(value)}")
+    return value

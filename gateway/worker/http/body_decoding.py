@@ -1,0 +1,120 @@
+"""Bodies that take long to decode, on threads: the event loop goes on meanwhile, and the deadline counts.
+
+As many are decoded at once as there are threads, the others wait; what is decoded too late is answered 504.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, NamedTuple, TypeVar
+
+from gateway.backends.batch import Answer
+from gateway.errors import DeadlineExceeded
+from gateway.protocol.decode import NotJson
+from gateway.protocol.large_json import check_values, decode_large
+from gateway.protocol.tensors import InferRequest, TensorSpec
+from gateway.settings.gateway import LimitsSettings
+from gateway.web.body import QUICK, Headers, decompressed
+from gateway.worker.call import Call, Source
+from gateway.worker.http.request_formats import JSON_LENGTH, TEXT, json_length, received, restated_source
+from gateway.worker.reply import write
+
+T = TypeVar("T")
+THREADS: Final = 2
+LARGE: Final = 65536  # bytes of JSON: 1 ms
+
+
+class Decoded(NamedTuple):
+    """`media`: of a raw body; `spent_ns`: how long it took, with the wait."""
+
+    request: InferRequest
+    source: Source
+    media: str | None
+    spent_ns: int
+
+
+class Decoder:
+    """`timeout_s`: of a request that says nothing of it."""
+
+    def __init__(self, limits: LimitsSettings, timeout_s: float) -> None:
+        self._most = limits.values
+        self._most_classes = limits.classes
+        self._timeout_s = timeout_s
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="decoder")
+
+    async def decompress(self, body: bytes, headers: Headers, max_body: int) -> bytes:
+        """The body without its content coding; raises RequestError."""
+        if len(body) <= QUICK:
+            return decompressed(body, headers, max_body)
+        return await self._aside(lambda _: decompressed(body, headers, max_body))
+
+    async def decode(
+        self, body: bytes, headers: Headers, media: str | None, model: str, inputs: Sequence[TensorSpec], began_ns: int
+    ) -> Decoded:
+        """What is asked, of a body that was there at `began_ns`; raises RequestError."""
+        decode = partial(self._decode, body, headers, media, model, inputs)
+        request, source, media = await self._aside(decode)
+        spent_ns = time.monotonic_ns() - began_ns
+        timeout_us = request.parameters.get("timeout")
+        if type(timeout_us) is int and 0 < timeout_us * 1000 < spent_ns:
+            raise _too_late()
+        return Decoded(request, source, media, spent_ns)
+
+    async def write(self, call: Call, answer: Answer) -> None:
+        """Write a large answer; raises InvalidRequest. What has begun is not given up: others wait for its records."""
+        await asyncio.get_running_loop().run_in_executor(self._threads, write, call, answer, self._most_classes)
+
+    async def _aside(self, decode: Callable[[Callable[[], None]], T]) -> T:
+        """On a thread, with what it is to call now and then; raises DeadlineExceeded where it takes too long."""
+        late_s = time.monotonic() + self._timeout_s
+
+        def go_on() -> None:
+            if time.monotonic() > late_s:
+                raise _too_late()
+
+        def run() -> T:
+            go_on()
+            return decode(go_on)
+
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        except TimeoutError:
+            raise _too_late() from None
+
+    def _decode(
+        self,
+        body: bytes,
+        headers: Headers,
+        media: str | None,
+        model: str,
+        inputs: Sequence[TensorSpec],
+        go_on: Callable[[], None],
+    ) -> tuple[InferRequest, Source, str | None]:
+        try:
+            if media is None and JSON_LENGTH not in headers:
+                return decode_large(body, self._most, go_on), Source(body), None
+            if length := json_length(headers):
+                check_values(body, self._most, min(length, len(body)))
+            elif media == TEXT and body[:64].lstrip().startswith(b"{"):
+                check_values(body, self._most)
+            request, source = received(body, headers, media, model, inputs)
+            return request, source, media and source.media
+        except NotJson as error:
+            return *restated_source(error, body, headers), None
+
+
+def is_long(body: bytes, headers: Headers, media: str | None) -> bool:
+    """Whether so much of the body may be JSON that the loop should not decode it."""
+    if len(body) <= LARGE:
+        return False
+    if media is None and JSON_LENGTH in headers:
+        length = headers[JSON_LENGTH].strip()
+        return not (length.isdigit() and len(length) < 10 and int(length) <= LARGE)
+    return media in (None, TEXT)
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded("the request's time was over before its body was decoded; send fewer rows, or binary")

@@ -1,0 +1,291 @@
+"""An HTTP connection that answers predictions without an ASGI task.
+
+uvicorn makes a scope, an event and a task as soon as a request's headers are there. These, coroutines, messages and
+header checks cost more than a small model does. Here an inference request does without them. Once its body is there
+too, as a rule in the same packet, it is decoded, decided and either run on the spot (no batch is likely, and its
+version may run on the event loop) or submitted to its version's batcher, whose future sends the response, stable's by
+way of the outbox. Large and compressed bodies and all other requests go uvicorn's way: the long one.
+"""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from gateway.backends.batch import Answer
+from gateway.errors import RequestError
+from gateway.routing.release import CANDIDATE
+from gateway.web.framing import transfer_codings
+from gateway.web.responses import error_message, message_bytes
+from gateway.web.timeouts import PatientConnection
+from gateway.worker.call import Call, Origin
+from gateway.worker.http.connection_share import going, may_go
+from gateway.worker.http.fast_cycle import ShortCycle
+from gateway.worker.http.infer import LINE, LONGEST_PATH, InferEndpoint, Target, failure, goes_long, target_of_url
+from gateway.worker.http.trace_context import echo_of, origin_of
+from gateway.worker.http.wire import prediction_bytes
+from gateway.worker.reply import Reply
+
+SMALL_BODY: Final = 65536  # a larger one is left to the ASGI task, which reads it with flow control
+LONG_ANSWER: Final = 1 << 20  # bytes, beyond what the system holds for the client: it took 10 ms to write
+NO_QUERY: Final[Mapping[str, bytes]] = {"query_string": b""}  # what is asked with one goes the long way
+LONG_WAY: Final = frozenset({b"expect", b"content-encoding"})  # headers with which a prediction goes it
+CONTINUE: Final = b"100-continue"
+PLAIN: Final[tuple[list[bytes], ...]] = ([], [b"chunked"])  # transfer codings
+MOST_PIECES: Final = 32  # of a body, each of which copies what came before it
+SMALL_DIGITS: Final = 5  # of a content-length: with more it is known to be larger before it is there
+CROWD_NS: Final = 1_000_000  # clients that take turns this fast are likely to meet in one turn of the event loop
+
+
+class CycleLine:
+    """The way back to the client for a prediction that goes uvicorn's way."""
+
+    __slots__ = ("_connection", "_cycle")
+
+    def __init__(self, connection: "InferConnection", cycle: RequestResponseCycle) -> None:
+        self._connection = connection
+        self._cycle = cycle
+
+    def holds(self, size: int) -> None:
+        self._connection.take(size)
+
+    async def drain(self) -> None:
+        await self._cycle.flow.drain()
+
+    def write(self, reply: Reply, *, at_once: bool) -> None:
+        self._connection.send(self._cycle, reply, at_once=at_once)
+
+
+Cycle = RequestResponseCycle | ShortCycle
+
+
+class InferConnection(PatientConnection):
+    """uvicorn's protocol with a short cut for inference. Its application is an InferEndpoint."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._endpoint: InferEndpoint = self.config.loaded_app
+        self._small_body = min(SMALL_BODY, self._endpoint.max_body)
+        self.within_s, self.holdings = self._endpoint.body_within_s, self._endpoint.holdings
+        self._short: ShortCycle | None = None  # a prediction whose body is being received
+        self._target: Target | None = None  # what it asks
+        self._answering: Cycle | None = None  # of several pipelined requests
+        self._submitted: tuple[asyncio.Future[Answer], Call] | None = None
+
+    def on_message_begin(self) -> None:
+        """uvicorn's, but for the scope, which a prediction does without."""
+        self._in_head = True
+        self.url = b""
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """uvicorn's, which looks for `expect` at each."""
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        before, parser = self.cycle, self.parser
+        if self.transport.is_closing():
+            return  # the request before was the last one of this connection: no one would hear another answer
+        if (
+            (before is None or before.response_complete)
+            and len(self.url) <= LONGEST_PATH
+            and (target := target_of_url(self.url)) is not None
+            and parser.get_method() == b"POST"
+            and not parser.should_upgrade()
+            and parser.get_http_version() == "1.1"
+            and (
+                len(length) <= SMALL_DIGITS
+                if (length := (headers := dict(self.headers)).get(b"content-length")) is not None
+                else transfer_codings(self.headers) in PLAIN
+            )
+            and LONG_WAY.isdisjoint(headers)
+        ):
+            self._target = target
+            cycle: Any = ShortCycle(self.headers, headers, parser.should_keep_alive())
+            self._short = self._answering = self.cycle = cycle
+            self.headers = []  # for trailers, see FramedConnection
+        else:
+            self._go_the_long_way()
+
+    def _go_the_long_way(self) -> None:
+        """uvicorn's, with all that it would have noted since the request began."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url, self.headers = url, headers
+        self.expect_100_continue = any(name == b"expect" and value.lower() == CONTINUE for name, value in headers)
+        self.scope["headers"] = headers
+        super().on_headers_complete()
+
+    def _turn_back(self, short: ShortCycle) -> None:
+        """The long way for a prediction that began on the short one."""
+        self._short = None
+        cycle: Any = None
+        self.cycle = cycle
+        self.headers = short.headers
+        self._go_the_long_way()
+        self.cycle.keep_alive = short.keep_alive  # a shutdown may have begun since
+        super().on_body(short.body)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        scope: Any = cycle.scope
+        scope[LINE] = CycleLine(self, cycle)
+        if self.leaving:
+            app = going(app, self)
+        super()._start_asgi_task(cycle, app)
+
+    def on_body(self, body: bytes) -> None:
+        short = self._short
+        if short is None:
+            super().on_body(body)
+            return
+        if not short.body:
+            short.body = body
+            if len(body) > self._small_body:
+                self._turn_back(short)
+            return
+        short.body += body
+        short.pieces += 1
+        if len(short.body) > self._small_body or short.pieces > MOST_PIECES:
+            self._turn_back(short)
+
+    def on_message_complete(self) -> None:
+        short, target = self._short, self._target
+        if short is None or target is None:
+            super().on_message_complete()
+            return
+        headers = short.named
+        if self.flow.write_paused or self.leaving:
+            self._turn_back(short)
+            super().on_message_complete()
+            return
+        self._ended = True
+        self._short = None
+        short.more_body = False
+        endpoint = self._endpoint
+        call: Call | None = None
+        try:
+            identity = None if endpoint.access is None else endpoint.access.predict(NO_QUERY, headers)
+            call = endpoint.begin(target, headers, short.body, identity)
+            version = call.version
+            if (len(short.body) > version.batcher.small_body and version.must_queue(call.feeds)) or (
+                version.joins and self._in_company(call)
+            ):
+                self._submit(short, call)
+                return
+            answer: Reply | bytes = endpoint.gateway.infer_now(call)
+        except Exception as error:
+            answer = _failed(error, target[0], origin_of(headers), call, short)
+        self.send(short, answer)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._target is not None and self.transport.get_write_buffer_size() > LONG_ANSWER:
+            goes_long(self._target[0])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._short = None
+        self.pipeline.clear()
+        if self._answering is not None:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+        if self._submitted is not None:
+            submitted, call = self._submitted
+            if not _is_evidence(call):  # else a candidate that hangs would go unnoticed where clients give up first
+                submitted.cancel()
+
+    def busy(self) -> bool:
+        answering = self._answering
+        return answering is not None and not answering.response_complete and self._short is None
+
+    def _in_company(self, call: Call) -> bool:
+        """Whether a batch is likely to form: other predictions are under way, or another client asked just before."""
+        endpoint, now_ns = self._endpoint, call.started_ns
+        previous, before_ns = endpoint.asked_before, endpoint.asked_ns
+        endpoint.asked_before, endpoint.asked_ns = self, now_ns
+        return endpoint.gateway.inflight > 0 or (previous is not self and now_ns - before_ns < CROWD_NS)
+
+    def _submit(self, cycle: Cycle, call: Call) -> None:
+        gateway = self._endpoint.gateway
+        gateway.admit()
+        submitted = gateway.submit(call)
+        self._submitted = submitted, call
+        submitted.add_done_callback(partial(self._over, cycle, call))
+
+    def _over(self, cycle: Cycle, call: Call, submitted: "asyncio.Future[Answer]") -> None:
+        gateway = self._endpoint.gateway
+        self._submitted = None
+        if submitted.cancelled():
+            gateway.let_go()
+            return
+        if call.version.stable and not call.version.compared:  # else it goes as the candidate does, and takes as long
+            self._endpoint.outbox.put(self, cycle, call, submitted)
+            return
+        with gateway.gate:
+            rescue = gateway.rescue(call, submitted)
+            if rescue is None:
+                reply = self.end(cycle, call, submitted)
+                if isinstance(reply, Reply):
+                    gateway.recorder.answered(((call, reply),))
+                self.send(cycle, reply, at_once=True)
+        if rescue is None:
+            gateway.let_go()
+        else:
+            self._submitted = rescue, call
+            rescue.add_done_callback(partial(self._over, cycle, call))
+
+    def end(self, cycle: Cycle, call: Call, submitted: "asyncio.Future[Answer]") -> Reply | bytes:
+        """The reply to a submitted call that is done, or the whole answer that says why there is none."""
+        try:
+            return self._endpoint.gateway.end(call, submitted)
+        except Exception as error:
+            return _failed(error, call.served.name, call.source.origin, call, cycle)
+
+    def send(self, cycle: Cycle, answer: Reply | bytes, *, at_once: bool = False) -> None:
+        """Write the whole answer, if someone waits for it; `at_once`: have it with the system before this returns."""
+        if cycle.disconnected:
+            return
+        cycle.response_started = cycle.response_complete = True
+        if self.transport.is_closing():
+            return
+        if isinstance(answer, Reply):
+            if self.leaving and may_go(self):
+                cycle.keep_alive = False
+            answer = prediction_bytes(answer, closing=not cycle.keep_alive)
+        if at_once:
+            answer = self._sent_at_once(answer)
+        if answer:
+            self.transport.write(answer)
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _sent_at_once(self, answer: bytes) -> bytes:
+        """Hand the answer to the system now, where uvloop would at the end of its turn; what is left of it.
+
+        One that TLS has yet to encrypt goes at the end of the turn; the send is over only then, see Gate.end_later.
+        """
+        if self.scheme == "https" or self.transport.is_closing() or self.transport.get_write_buffer_size():
+            return answer
+        try:
+            return answer[os.write(self.transport.get_extra_info("socket").fileno(), answer) :]
+        except OSError:  # it would block, or the client has gone, which the transport finds out by itself
+            return answer
+
+
+def _is_evidence(call: Call) -> bool:
+    """Whether what comes of the call says something of a candidate, for or against it."""
+    return call.decision.randomised or call.decision.variant is CANDIDATE or call.accused_ns > 0
+
+
+def _failed(error: Exception, model: str, origin: Origin | None, call: Call | None, cycle: Cycle) -> bytes:
+    if not isinstance(error, RequestError):
+        error = failure(error, model, origin, call)
+    if "connection" in error.headers:  # it says that the connection ends
+        cycle.keep_alive = False
+    return message_bytes(error_message(error, echo_of(origin)), closing=not cycle.keep_alive)

@@ -1,0 +1,219 @@
+"""POST /v2/feedback: what became of predictions, credited by the signed prediction id alone."""
+
+import asyncio
+import math
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.errors import BodyTooLarge, InvalidRequest, Overloaded
+from gateway.protocol.depth import check_depth
+from gateway.protocol.elements import short
+from gateway.protocol.large_json import count_values
+from gateway.records import outcomes
+from gateway.records.line import line_of
+from gateway.records.token import Token
+from gateway.settings.model import FeedbackSettings
+from gateway.web.authentication import identity_in
+from gateway.web.body import read_body
+from gateway.web.headers import text_of
+from gateway.web.responses import JsonResponse
+from gateway.worker.pipeline import Gateway
+
+MOST: Final = 10_000  # entries of one request
+AT_ONCE: Final = 20  # entries between which predictions get their turn: about a third of a millisecond
+LARGEST_BODY: Final = 16 * 1024 * 1024  # bytes
+MOST_VALUES: Final = 50  # of an entry, on average: what is parsed holds up predictions, 10 MiB of small objects for 4 s
+LONG_LISTS: Final = 2  # in memory at once, in a form that takes ten times the bytes
+QUICK: Final = 65536  # bytes that are parsed at once
+PATIENCE_S: Final = 1.0  # a long list may be written faster than control takes it away
+POLL_S: Final = 0.01
+LONGEST_COMMENT: Final = 10_000
+LONGEST_TRUTH: Final = 1000  # characters of JSON
+MOST_METRICS: Final = 32
+KEYS: Final = frozenset({"prediction_id", "truth", "reward", "metrics", "comment"})
+ALL_SAY: Final = ("truth", "reward", "metrics")
+
+
+class Feedback:
+    """The endpoint."""
+
+    def __init__(self, gateway: Gateway, max_body: int) -> None:
+        self._gateway = gateway
+        self._max_body = min(max_body, LARGEST_BODY)
+        self._long_lists = asyncio.Semaphore(LONG_LISTS)
+
+    def routes(self) -> list[Route]:
+        return [Route("/v2/feedback", self.accept, methods=["POST"])]
+
+    async def accept(self, request: Request) -> Response:
+        """202 once everything acceptable is recorded; the rest is listed with its reasons. 400 where nothing is.
+
+        `uncounted` lists truths that are kept for the data set, and that say nothing of who was right.
+        """
+        headers = dict(request.scope["headers"])
+        body = await read_body(request.receive, headers, self._max_body)
+        if len(body) <= QUICK:
+            return await self._accept(_entries(body), request, headers)
+        async with self._long_lists:
+            return await self._accept(await asyncio.to_thread(_entries, body), request, headers)
+
+    async def _accept(self, entries: list[Any], request: Request, headers: dict[bytes, bytes]) -> Response:
+        identity = identity_in(request.scope)
+        customer = identity.customer if identity else text_of(headers.get(b"x-customer-id"))
+        rejected: list[dict[str, Any]] = []
+        uncounted: list[dict[str, Any]] = []
+        for index, entry in enumerate(entries):
+            if index % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)
+            try:
+                line, why_uncounted = self._line(entry, customer)
+            except InvalidRequest as error:
+                rejected.append({"index": index, "error": str(error)})
+                continue
+            if not await self._recorded(line):
+                raise Overloaded(
+                    f"feedback cannot be recorded now; send the list again, what was recorded before entry {index}"
+                    " counts once"
+                )
+            if why_uncounted:
+                uncounted.append({"index": index, "reason": why_uncounted})
+        return _answer(len(entries) - len(rejected), rejected, uncounted)
+
+    async def _recorded(self, line: bytes) -> bool:
+        recorder = self._gateway.recorder
+        end = time.monotonic() + PATIENCE_S
+        while not recorder.feedback(line):
+            if not recorder.takes_feedback or time.monotonic() > end:
+                recorder.feedback_dropped()
+                return False
+            await asyncio.sleep(POLL_S)
+        return True
+
+    def _line(self, entry: Any, customer: str | None) -> tuple[bytes, str]:
+        """What is recorded, and why a truth in it does not count; "" where it does, or where there is none."""
+        if type(entry) is not dict:
+            raise InvalidRequest(f"must be an object with prediction_id, got {short(entry)}")
+        if unknown := sorted(set(entry) - KEYS):
+            raise InvalidRequest(f"unknown key {short(unknown[0])}; known are {', '.join(sorted(KEYS))}")
+        token = self._gateway.recorder.signer.read(entry.get("prediction_id"))
+        if all(entry.get(key) is None for key in ALL_SAY):
+            raise InvalidRequest("says nothing: give at least one of truth, reward, metrics")
+        truth = _truth(entry.get("truth"))
+        truth_class, why_uncounted = self._class_of(token, truth)
+        allowed = self._allowed(token)
+        line = line_of(
+            {
+                "kind": "feedback",
+                "prediction_id": entry["prediction_id"],
+                "time_ns": time.time_ns(),
+                "model": token.model,
+                "version": token.version,
+                "variant": token.variant,
+                "truth": truth,
+                "truth_class": truth_class,
+                "correct": None if truth_class is None or token.predicted is None else truth_class == token.predicted,
+                "reward": _reward(entry.get("reward"), allowed),
+                "metrics": _metrics(entry.get("metrics"), allowed),
+                "comment": _comment(entry.get("comment")),
+                "customer": customer,
+            }
+        )
+        return line, why_uncounted
+
+    def _allowed(self, token: Token) -> FeedbackSettings:
+        served = self._gateway.deployment.models.get(token.model)
+        return outcomes.BY_DEFAULT if served is None else served.stable.loaded.settings.feedback
+
+    def _class_of(self, token: Token, truth: Any) -> tuple[int | None, str]:
+        """The class that `truth` means to the version that predicted; if that is gone, to the model's stable one.
+
+        And why it cannot be compared with the prediction, "" where it can. Raises InvalidRequest where it never could.
+        """
+        if truth is None:
+            return None, ""
+        if token.rows:
+            raise InvalidRequest(
+                "the request had several rows, and one truth does not say of which: send one request a row, or give"
+                " reward or metrics, which are of the whole request"
+            )
+        served = self._gateway.deployment.models.get(token.model)
+        if served is None:
+            return None, f"'{token.model}' is not served now, so its classes are not known"
+        classes = served.versions.get(token.version, served.stable).classes
+        if classes.obstacle:
+            return None, f"'{token.model}' predicts no classes: {classes.obstacle}"
+        found = classes.index_of(truth)
+        if found is None:
+            raise InvalidRequest(f"truth {short(truth)} is no class of '{token.model}'; {classes.known}")
+        return found, "" if token.predicted is not None else "the prediction was of no class"
+
+
+def _answer(accepted: int, rejected: list[dict[str, Any]], uncounted: list[dict[str, Any]]) -> Response:
+    document: dict[str, Any] = {"accepted": accepted, "rejected": rejected}
+    if uncounted:
+        document["uncounted"] = uncounted
+    if not accepted:
+        document["error"] = f"no entry is taken; the first: {rejected[0]['error']}"
+    return JsonResponse(document, 202 if accepted else 400)
+
+
+def _entries(body: bytes) -> list[Any]:
+    if count_values(body) > MOST * MOST_VALUES:
+        raise BodyTooLarge(f"the list holds more values than {MOST} entries of {MOST_VALUES}; send fewer at a time")
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    entries = document if type(document) is list else [document]
+    if not 0 < len(entries) <= MOST:
+        raise InvalidRequest(f"the body must be one object or a list of 1 to {MOST}, got {len(entries)} entries")
+    return entries
+
+
+def _truth(value: Any) -> Any:
+    """Any JSON: a class by name, index or number, or for other models whatever the data scientist compares with."""
+    check_depth(value, "truth")
+    if len(orjson.dumps(value)) > LONGEST_TRUTH:
+        raise InvalidRequest(f"truth is longer than {LONGEST_TRUTH} characters")
+    return value
+
+
+def _number(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidRequest(f"{name} must be a number, got {short(value)}")
+    return float(value)
+
+
+def _reward(value: Any, allowed: FeedbackSettings) -> float | None:
+    number = _number("reward", value)
+    return None if number is None else outcomes.reward(number, allowed)
+
+
+def _metrics(value: Any, allowed: FeedbackSettings) -> dict[str, float] | None:
+    if value is None:
+        return None
+    if type(value) is not dict or not 0 < len(value) <= MOST_METRICS:
+        raise InvalidRequest(f"metrics must be an object of 1 to {MOST_METRICS} numbers, got {short(value)}")
+    return dict(_named(value.items(), allowed))
+
+
+def _named(items: Iterable[tuple[str, Any]], allowed: FeedbackSettings) -> Iterable[tuple[str, float]]:
+    for name, value in items:
+        number = _number(f"metrics.{name:.60}", value)
+        if number is None or not 0 < len(name) <= 100:
+            raise InvalidRequest(f"metrics.{name:.60} must be a number with a name of 1 to 100 characters")
+        yield name, outcomes.metric(name, number, allowed)
+
+
+def _comment(value: Any) -> str | None:
+    if value is not None and (type(value) is not str or len(value) > LONGEST_COMMENT):
+        raise InvalidRequest(f"comment must be a string of {LONGEST_COMMENT} characters at most, got {short(value)}")
+    return value

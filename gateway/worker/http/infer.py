@@ -1,0 +1,224 @@
+"""POST /v2/models/{model}[/versions/{version}]/infer: a bare ASGI callable in front of the application for the rest."""
+
+import asyncio
+import logging
+import re
+import time
+from functools import lru_cache
+from typing import Final, Protocol
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.auth.keyring import Identity
+from gateway.backends.batch import Answer, late
+from gateway.errors import BodyTooSlow, InvalidRequest, RequestError
+from gateway.protocol.decode import NotJson, decode_strict
+from gateway.web.body import ENCODING, ClientGone, Headers, by_name, receive_body
+from gateway.web.memory_limits import Holdings
+from gateway.web.responses import send_error
+from gateway.worker.call import Call, Origin, Source
+from gateway.worker.http.access import Access
+from gateway.worker.http.attributes import JSON, attributes_of, media_of
+from gateway.worker.http.body_decoding import LARGE, Decoded, Decoder, is_long
+from gateway.worker.http.request_formats import received, restated_source
+from gateway.worker.http.response_batch import Outbox
+from gateway.worker.http.trace_context import REQUEST_ID, TRACEPARENT, echo_of, log_extra, origin_of
+from gateway.worker.pipeline import Gateway
+from gateway.worker.reply import Reply
+from gateway.worker.reply import is_long as is_long_answer
+
+Target = tuple[str, int | None]
+_PATH: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+_NOT_PLAIN: Final = frozenset(b"%?#")
+LONGEST_PATH: Final = 512  # what is longer is not remembered, and names no model
+LINE: Final = "canary_gateway.line"  # in an ASGI scope
+_LENGTHY: Final[set[str]] = set()  # models whose answers take long to write
+BROKEN: Final = "the gateway failed on this request; its log says how"
+log: Final = logging.getLogger("gateway.worker.http")
+
+
+class Line(Protocol):
+    """The way back to the client, which the connection puts into the scope."""
+
+    def holds(self, size: int) -> None:
+        """The request's body takes `size` bytes, decompressed; raises Overloaded."""
+
+    async def drain(self) -> None:
+        """Wait until the client has read most of what it was sent before."""
+
+    def write(self, reply: Reply, *, at_once: bool) -> None:
+        """Answer, without waiting; `at_once`: have it with the system before this returns."""
+
+
+class InferEndpoint:
+    """Answers inference requests; passes all others on to `application`. `access`: None where nothing is checked."""
+
+    def __init__(self, gateway: Gateway, application: ASGIApp, max_body: int, access: Access) -> None:
+        self.gateway = gateway
+        self.access = None if access.open else access
+        self.max_body = max_body
+        self.body_within_s = gateway.timeout_s  # a slow body is no request under way yet, but must not wait for ever
+        self._application = application
+        # The connection that asked for a prediction last, and when (monotonic clock). Not on the connections' class:
+        # whoever writes to a class makes the interpreter forget what it has learnt of it, which cost 6 us a request.
+        self.asked_before: object = None
+        self.asked_ns = 0
+        self.outbox = Outbox(gateway)
+        self._decoder = Decoder(gateway.limits, gateway.timeout_s)
+        self.holdings = Holdings(gateway.limits, max_body, gateway.head)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or (target := target_of(scope["path"])) is None:
+            await self._application(scope, receive, send)
+            return
+        gateway = self.gateway
+        headers = by_name(scope["headers"])
+        call: Call | None = None
+        try:
+            identity = None if self.access is None else self.access.predict(scope, headers)
+            async with asyncio.timeout(self.body_within_s):
+                body = await receive_body(receive, headers, self.max_body)
+            began_ns = time.monotonic_ns()
+            if ENCODING in headers:
+                body = await self._decoder.decompress(body, headers, self.max_body)
+                scope[LINE].holds(len(body))
+            await scope[LINE].drain()  # who has not read the last answer need not have the next one yet
+            gateway.admit()
+            try:
+                decoded = await self._decoded(target[0], headers, body, began_ns)
+                call = self.begin(target, headers, body, identity, decoded)
+                if decoded is not None:
+                    call.deadline_ns -= decoded.spent_ns
+                await self._answer(call, scope[LINE])
+            finally:
+                gateway.let_go()
+        except RequestError as error:
+            await send_error(send, error, echo_of(origin_of(headers)))
+        except ClientGone:
+            return
+        except TimeoutError:
+            slow = BodyTooSlow(f"the body was not there within {self.body_within_s:g} s")
+            await send_error(send, slow, echo_of(origin_of(headers)))
+        except Exception as error:
+            broken = failure(error, target[0], origin_of(headers), call)
+            await send_error(send, broken, echo_of(origin_of(headers)))
+
+    async def _answer(self, call: Call, line: Line) -> None:
+        gateway, version = self.gateway, call.version
+        if (
+            not version.must_queue(call.feeds)
+            and (not version.joins or gateway.inflight == 1)
+            and call.served.name not in _LENGTHY
+        ):
+            reply = gateway.infer_now(call)
+            await line.drain()
+            line.write(reply, at_once=False)
+            return
+        submitted: asyncio.Future[Answer] | None = gateway.submit(call)
+        while submitted is not None:
+            await asyncio.wait((submitted,))
+            submitted = await self._written(call, submitted)
+            await line.drain()  # in the gate nothing may wait, least of all for a client that does not read
+            with gateway.gate:
+                rescue = gateway.rescue(call, submitted)
+                if rescue is None:
+                    reply = gateway.end(call, submitted)
+                    gateway.recorder.answered(((call, reply),))
+                    line.write(reply, at_once=not call.version.stable)
+            submitted = rescue
+
+    async def _written(self, call: Call, submitted: "asyncio.Future[Answer]") -> "asyncio.Future[Answer]":
+        """The answer, of which what takes long has been written; where that took too long, the deadline's error."""
+        if submitted.cancelled() or submitted.exception() is not None or not is_long_answer(submitted.result()):
+            return submitted
+        goes_long(call.served.name)
+        try:
+            await self._decoder.write(call, submitted.result())
+        except InvalidRequest:
+            return submitted  # it is said when the call ends
+        if not call.version.stable or time.monotonic_ns() < call.deadline_ns:
+            return submitted
+        ended: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        ended.set_exception(late())
+        return ended
+
+    async def _decoded(self, name: str, headers: Headers, body: bytes, began_ns: int) -> Decoded | None:
+        """What a large body asks, decoded without keeping the loop; None where it is not large."""
+        if len(body) <= LARGE or not is_long(body, headers, media := media_of(headers)):
+            return None
+        served = self.gateway.served(name)
+        return await self._decoder.decode(body, headers, media, name, served.stable.signature.inputs, began_ns)
+
+    def begin(
+        self,
+        target: Target,
+        headers: Headers,
+        body: bytes,
+        identity: Identity | None,
+        decoded: Decoded | None = None,
+    ) -> Call:
+        """Decode the body, unless it is `decoded`, and begin the prediction that it asks for; raises RequestError."""
+        name, pinned = target
+        gateway = self.gateway
+        served = gateway.deployment.models.get(name) or gateway.served(name)
+        if pinned is not None:
+            gateway.version(name, pinned)
+        media = None if headers.get(b"content-type") == JSON else media_of(headers)
+        try:
+            if decoded is not None:
+                request, source, media, _ = decoded
+            elif media is None and b"inference-header-content-length" not in headers:
+                request, source = decode_strict(body), Source(body)
+            else:
+                request, source = received(body, headers, media, served.name, served.stable.signature.inputs)
+                media = media and source.media
+        except NotJson as error:
+            (request, source), media = restated_source(error, body, headers), None
+        if TRACEPARENT in headers or REQUEST_ID in headers:
+            source.origin = origin_of(headers)
+        attributes = attributes_of(served, headers, request.parameters, media)
+        if self.access is not None:
+            attributes = self.access.admitted(identity, attributes)
+        return gateway.begin(served, pinned, request, attributes, source)
+
+
+def failure(error: Exception, model: str, origin: Origin | None, call: Call | None) -> RequestError:
+    """What an error of the gateway itself is answered with; it is logged. `call`: None where there is none yet."""
+    extra = log_extra(origin, call)
+    log.error("an error of the gateway itself on the model %r", model, exc_info=error, extra=extra)
+    return RequestError(BROKEN)
+
+
+def goes_long(model: str) -> None:
+    """Have predictions of the model go the long way from now on: its answers take long to write."""
+    if model not in _LENGTHY:
+        _LENGTHY.add(model)
+        target_of_url.cache_clear()
+
+
+def target_of(path: str) -> Target | None:
+    """The model and pinned version that a path names; None where it is not an inference path."""
+    return _target_of(path) if len(path) <= LONGEST_PATH else None
+
+
+@lru_cache(maxsize=4096)
+def target_of_url(url: bytes) -> Target | None:
+    """The same for what stands in the request line, of `LONGEST_PATH` at most; None also where it has a query or
+    escapes, or the model's predictions go the long way."""
+    plain = url.isascii() and not _NOT_PLAIN.intersection(url)
+    target = _target_of(url.decode()) if plain else None
+    return None if target is None or target[0] in _LENGTHY else target
+
+
+@lru_cache(maxsize=4096)
+def _target_of(path: str) -> Target | None:
+    match = _PATH.fullmatch(path)
+    if match is None:
+        return None
+    name, version = match.groups()
+    return name, None if version is None else number_of(version)
+
+
+def number_of(version: str) -> int:
+    """A version number from a path; 0, which is no version, where it is not one."""
+    return int(version) if version.isascii() and version.isdigit() and len(version) < 10 else 0

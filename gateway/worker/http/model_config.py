@@ -1,0 +1,58 @@
+"""A version's configuration as Triton describes it, for clients that ask before they send: perf_analyzer, tritonclient.
+
+What is left out has Triton's default. Several of Triton's settings have no counterpart here.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from gateway.backends.version import ModelVersion
+from gateway.protocol.tensors import TensorSpec
+
+PLATFORM: Final = "onnxruntime_onnx"
+BACKEND: Final = "onnxruntime"
+FILE: Final = "model.onnx"
+KINDS: Final = {"CPU": "KIND_CPU", "CUDA": "KIND_GPU", "Tensorrt": "KIND_GPU"}
+
+
+def config_of(version: ModelVersion, served: Iterable[int]) -> dict[str, Any]:
+    """`served`: the numbers of the model's versions in service.
+
+    `max_batch_size` is how many rows run together, 0 where requests are not joined; where it is positive, `dims` leave
+    the rows' dimension out, as Triton's do. A request may hold more rows: it runs alone.
+    """
+    rows = rows_of(version)
+    signature = version.signature
+    document: dict[str, Any] = {
+        "name": version.name,
+        "platform": PLATFORM,
+        "backend": BACKEND,
+        "default_model_filename": FILE,
+        "version_policy": {"specific": {"versions": sorted(served)}},
+        "max_batch_size": rows,
+        "input": [_tensor(spec, rows) | {"optional": spec.optional} for spec in signature.inputs],
+        "output": [_tensor(spec, rows) for spec in signature.outputs],
+        "instance_group": [_instances(version)],
+    }
+    if rows:
+        delay_us = round(version.loaded.rules.max_delay_s * 1_000_000)
+        document["dynamic_batching"] = {"max_queue_delay_microseconds": delay_us}
+    return document
+
+
+def rows_of(version: ModelVersion) -> int:
+    """The rows of several requests that run together at most; 0 where the first dimension is not all tensors' rows."""
+    signature = version.signature
+    batched = all(spec.shape[:1] == (-1,) for spec in (*signature.inputs, *signature.outputs))
+    return version.loaded.rules.max_rows if version.joins and batched else 0
+
+
+def _tensor(spec: TensorSpec, rows: int) -> dict[str, Any]:
+    datatype = "STRING" if spec.datatype == "BYTES" else spec.datatype
+    return {"name": spec.name, "data_type": f"TYPE_{datatype}", "dims": spec.shape[1:] if rows else spec.shape}
+
+
+def _instances(version: ModelVersion) -> dict[str, Any]:
+    """In each worker, on what runs them in fact."""
+    first = version.loaded.session.providers[0].removesuffix("ExecutionProvider")
+    return {"name": version.name, "kind": KINDS.get(first, "KIND_AUTO"), "count": version.loaded.rules.concurrency}

@@ -1,0 +1,87 @@
+"""The model repository extension: which versions there are, load one, unload one."""
+
+import asyncio
+from dataclasses import asdict
+from typing import Any, Final, Protocol
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.errors import GatewayError, InvalidRequest, RequestError
+from gateway.web.body import read_body
+from gateway.web.responses import JsonResponse
+from gateway.worker.models.catalog import Deployment
+from gateway.worker.models.index import VersionState
+
+LARGEST_BODY: Final = 262_144  # bytes: what is parsed holds up predictions
+
+
+class Operations(Protocol):
+    """What can be done to the models in service: in this worker, or in all of them. Both raise GatewayError."""
+
+    async def load(self, name: str) -> None: ...
+
+    async def unload(self, name: str) -> None: ...
+
+
+class RepositoryApi:
+    """POST /v2/repository/…"""
+
+    def __init__(self, deployment: Deployment, operations: Operations, max_body: int) -> None:
+        self._deployment = deployment
+        self._operations = operations
+        self._max_body = min(max_body, LARGEST_BODY)
+
+    def routes(self) -> list[Route]:
+        model = "/v2/repository/models/{model}"
+        return [
+            Route("/v2/repository/index", self.index, methods=["POST"]),
+            Route(f"{model}/load", self.load, methods=["POST"]),
+            Route(f"{model}/unload", self.unload, methods=["POST"]),
+        ]
+
+    async def index(self, request: Request) -> Response:
+        ready_only = (await self._body(request)).get("ready") is True
+        entries = [
+            {"name": entry.name, "version": str(entry.version), "state": entry.state, "reason": entry.reason}
+            for entry in self._deployment.index()
+            if entry.state is VersionState.READY or not ready_only
+        ]
+        if not ready_only:
+            for over in await asyncio.to_thread(self._deployment.passed_over):
+                entries.append({**asdict(over), "state": VersionState.UNAVAILABLE})
+        return JsonResponse(sorted(entries, key=lambda entry: entry["name"]))
+
+    async def load(self, request: Request) -> Response:
+        parameters = (await self._body(request)).get("parameters")
+        if parameters:
+            raise InvalidRequest(
+                "load takes no parameters: a model's configuration is its model.yaml, and its versions are those that"
+                " the routing YAML names"
+            )
+        try:
+            await self._operations.load(request.path_params["model"])
+        except RequestError:
+            raise
+        except GatewayError as error:
+            raise InvalidRequest(f"not loaded, what was served before still is: {error}") from None
+        return Response(status_code=200)
+
+    async def unload(self, request: Request) -> Response:
+        await self._body(request)
+        await self._operations.unload(request.path_params["model"])
+        return Response(status_code=200)
+
+    async def _body(self, request: Request) -> dict[str, Any]:
+        body = await read_body(request.receive, dict(request.scope["headers"]), self._max_body)
+        if not body.strip():
+            return {}
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+        if type(document) is not dict:
+            raise InvalidRequest("the body must be a JSON object, or empty")
+        return document

@@ -1,0 +1,79 @@
+"""Bodies of an inference request that are not just JSON: with binary tensors, raw media, or Python's NaN."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import orjson
+
+from gateway.errors import InvalidRequest, UnsupportedMedia
+from gateway.protocol.decode import NotJson, decode_document, decode_raw, decode_strict, restated
+from gateway.protocol.json_constants import parse
+from gateway.protocol.tensors import InferRequest, TensorSpec
+from gateway.web.body import Headers
+from gateway.worker.call import RestatedSource, Source
+
+JSON_LENGTH: Final = b"inference-header-content-length"
+RAW: Final = "raw"  # a body of one tensor's bytes, of no media type
+TEXT: Final = "text"
+TENSOR: Final = frozenset({"name", "datatype", "shape"})  # what each input of a V2 request has, and no other text
+Received = tuple[InferRequest, Source]
+
+
+def received(body: bytes, headers: Headers, media: str | None, model: str, inputs: Sequence[TensorSpec]) -> Received:
+    """What was asked; `media`: what kind of raw body it is said to be. Raises InvalidRequest, and NotJson for JSON.
+
+    The source's media is None where the body is no raw one after all: browsers' fetch calls a V2 request text/plain.
+    """
+    length = json_length(headers)
+    if length:
+        return decode_strict(body, length), Source(body, length)
+    if media == TEXT and length is None and (asked := _request_as_text(body)) is not None:
+        return asked
+    if media is not None and (len(inputs) != 1 or inputs[0].datatype != "BYTES"):
+        raise UnsupportedMedia(
+            f"a raw {media} body needs a model with one BYTES input, which '{model}' is not;"
+            " send V2 JSON as application/json"
+        )
+    if len(inputs) != 1:
+        raise InvalidRequest(
+            f"a raw body (Inference-Header-Content-Length: 0) needs one input; the model has {len(inputs)}"
+        )
+    return decode_raw(body, inputs[0]), Source(body, media=media or RAW)
+
+
+def restated_source(error: NotJson, body: bytes, headers: Headers) -> Received:
+    """A request with NaN or Infinity as numbers; raises `error` for any other that is no JSON."""
+    request, text, length = restated(error, body, json_length(headers) or None)
+    return request, RestatedSource(text, length, body)
+
+
+def json_length(headers: Headers) -> int | None:
+    """How many bytes of the body are JSON, where the header says so; raises InvalidRequest."""
+    length = headers.get(JSON_LENGTH)
+    if length is None:
+        return None
+    length = length.strip(b" \t")
+    if not length.isdigit() or len(length) > 18:
+        raise InvalidRequest(f"Inference-Header-Content-Length must be a number of bytes, got {length[:40]!r}")
+    return int(length)
+
+
+def _request_as_text(body: bytes) -> Received | None:
+    """The V2 request that a text is, if it is one by its form; what is wrong in it is then told as in any other."""
+    if not body.lstrip().startswith(b"{") or b'"inputs"' not in body:
+        return None
+    source = Source(body)
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        try:
+            document, text = parse(error) or (None, b"")
+        except InvalidRequest:
+            return None
+        source = RestatedSource(text, None, body)
+    items = document.get("inputs") if type(document) is dict else None
+    if type(items) is not list or not items:
+        return None
+    if not all(type(item) is dict and item.keys() >= TENSOR for item in items):
+        return None
+    return decode_document(document, None), source

@@ -1,0 +1,57 @@
+"""Predictions that ended together leave together: all are answered, then all recorded, then all sent.
+
+So each of the three is a loop of its own, whose code and data stay in a core's nearest cache (see record_lines.py).
+"""
+
+import asyncio
+import logging
+from typing import Any, Final, Protocol
+
+from gateway.backends.batch import Answer
+from gateway.worker.call import Call
+from gateway.worker.pipeline import Gateway
+from gateway.worker.reply import Reply
+
+log: Final = logging.getLogger("gateway.worker.http")
+
+
+class Connection(Protocol):
+    """Where a prediction came from; `cycle` tells which of its requests."""
+
+    def end(self, cycle: Any, call: Call, submitted: "asyncio.Future[Answer]") -> Reply | bytes:
+        """The reply to a submitted call that is done, or the whole answer that says why there is none. Never raises."""
+
+    def send(self, cycle: Any, answer: Reply | bytes) -> None:
+        """Write the whole answer, if someone waits for it."""
+
+
+class Outbox:
+    """The predictions that wait until the event loop has told of all that ended in this turn."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._waiting: list[tuple[Connection, Any, Call, asyncio.Future[Answer]]] = []
+
+    def put(self, connection: Connection, cycle: Any, call: Call, submitted: "asyncio.Future[Answer]") -> None:
+        """A stable version's run is over: answer it with all others that are, and let it go."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._empty)
+        self._waiting.append((connection, cycle, call, submitted))
+
+    def _empty(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        ended = [
+            (connection, cycle, call, connection.end(cycle, call, submitted))
+            for connection, cycle, call, submitted in waiting
+        ]
+        try:
+            self._gateway.recorder.answered([(call, reply) for _, _, call, reply in ended if isinstance(reply, Reply)])
+        except Exception:
+            log.exception("predictions cannot be recorded")
+        for connection, cycle, _, reply in ended:
+            try:
+                connection.send(cycle, reply)
+            except Exception:  # one that no one foresaw must not keep the others waiting for ever
+                log.exception("a prediction cannot be sent")
+            finally:
+                self._gateway.let_go()

@@ -1,0 +1,26 @@
+"""Predictions as the bytes that go over the wire, for connections that write them without ASGI messages."""
+
+from typing import Final
+
+from gateway.web.responses import CLOSE, OPEN
+from gateway.worker.reply import Reply
+
+_JSON: Final = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-prediction-id: %b\r\n"
+    b"x-model-version: %b\r\nx-variant: %b\r\n%b\r\n%b"
+)
+_BINARY: Final = _JSON.replace(b"json", b"octet-stream").replace(
+    b"\r\n%b\r\n%b", b"\r\n%binference-header-content-length: %d\r\n\r\n%b"
+)
+
+
+def prediction_bytes(reply: Reply, *, closing: bool) -> bytes:
+    """A prediction; `closing`: the connection ends with it. One formatting, since this is on every answer's way."""
+    more = CLOSE if closing else OPEN
+    if reply.origin is not None and reply.origin.request_id is not None:
+        more += b"x-request-id: %b\r\n" % reply.origin.request_id.encode()
+    version, variant = reply.version.encode(), reply.variant.encode()
+    body = reply.body
+    if reply.json_length is None:
+        return _JSON % (len(body), reply.prediction_id, version, variant, more, body)
+    return _BINARY % (len(body), reply.prediction_id, version, variant, more, reply.json_length, body)

@@ -1,0 +1,140 @@
+"""Copies of requests that stable has answered, run on the candidate in spare capacity; compared, never sent.
+
+A mirrored request waits for nobody and nobody waits for it: it starts after stable's answer has been handed over, only
+where the candidate has a free thread and few copies are under way, and is dropped (and counted) otherwise.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from gateway.backends.batch import Answer
+from gateway.backends.classes import NO_CLASS
+from gateway.backends.version import ModelVersion
+from gateway.errors import GatewayError
+from gateway.protocol.encode import encode_response
+from gateway.protocol.tensors import InferResponse, Tensor
+from gateway.records.line import mirror_line
+from gateway.worker.call import Call
+from gateway.worker.recorder import Recorder
+
+AT_ONCE: Final = 4  # copies under way in one worker
+ALIKE: Final = 0.01  # relative distance up to which numbers without classes agree
+_SPREAD: Final = 0xD1B5_4A32_D192_ED03  # other bits than those that sampling reads
+_MASK: Final = 0xFFFF_FFFF_FFFF_FFFF
+_PPM: Final = 1_000_000
+
+
+def is_mirrored(nonce: int, mirror_ppm: int) -> bool:
+    """Whether chance picks this prediction for a copy."""
+    return (((nonce * _SPREAD) & _MASK) >> 32) * _PPM >> 32 < mirror_ppm
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """What stable answered to the request that is being copied."""
+
+    call: Call
+    prediction_id: bytes
+    answer: Answer
+    classes: Sequence[int]
+    candidate: ModelVersion
+
+
+class Mirror:
+    """The copies of one worker."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._under_way = 0
+
+    def offer(self, call: Call, prediction_id: bytes, answer: Answer, classes: Sequence[int]) -> None:
+        """Stable is about to answer: copy the request afterwards, if there is capacity to spare."""
+        number = call.served.release.candidate
+        assert number is not None
+        candidate = call.served.versions[number]
+        if call.served.switch.stopped(call.started_ns):
+            return
+        if self._under_way >= AT_ONCE or not candidate.spare:
+            candidate.tally.mirrored("dropped")
+            return
+        self._under_way += 1
+        pair = _Pair(call, prediction_id, answer, classes, candidate)
+        asyncio.get_running_loop().call_soon(self._copy, pair)
+
+    def _copy(self, pair: _Pair) -> None:
+        if not pair.candidate.spare:  # it has been taken since, or the candidate is being unloaded
+            self._under_way -= 1
+            pair.candidate.tally.mirrored("dropped")
+            return
+        try:
+            feeds = pair.candidate.signature.bind(pair.call.request)
+        except GatewayError:
+            self._over(pair, None)
+            return
+        deadline_ns = time.monotonic_ns() + pair.call.served.rescue_after_ns
+        pair.candidate.infer(feeds, deadline_ns).add_done_callback(partial(self._over, pair))
+
+    def _over(self, pair: _Pair, copied: "asyncio.Future[Answer] | None") -> None:
+        self._under_way -= 1
+        if copied is None or copied.cancelled() or copied.exception() is not None:
+            pair.candidate.tally.mirrored("failed")
+            return
+        pair.call.served.breaker.heard()
+        answer = copied.result()
+        classes = pair.candidate.classes.predicted(answer)
+        distance = _distance(pair, answer)
+        agreement = _agreement(pair.classes, classes, distance)
+        pair.candidate.tally.mirrored("agree" if agreement else "disagree")
+        self._record(pair, answer, classes, agreement, distance)
+
+    def _record(
+        self, pair: _Pair, answer: Answer, classes: Sequence[int], agreement: bool, distance: float | None
+    ) -> None:
+        version = pair.candidate
+        outputs = [
+            Tensor(spec.name, spec.datatype, result)
+            for spec, result in zip(version.signature.outputs, answer, strict=True)
+            if result is not None
+        ]
+        try:
+            response = encode_response(InferResponse(version.name, version.text, outputs)).body
+        except GatewayError:  # strings that are not UTF-8
+            response = b"null"
+        predicted = classes[0] if len(classes) == 1 and classes[0] != NO_CLASS else None
+        line = mirror_line(
+            pair.prediction_id, version.name, version.number, version.loaded.sha256, agreement, distance, predicted,
+            response,
+        )  # fmt: skip
+        self._recorder.mirror(pair.call, line)
+
+
+def _agreement(stable: Sequence[int], candidate: Sequence[int], distance: float | None) -> bool:
+    if stable or candidate:
+        return list(stable) == list(candidate)
+    return distance is not None and distance <= ALIKE
+
+
+def _distance(pair: _Pair, answer: Answer) -> float | None:
+    """The mean absolute difference of all floats, relative to stable's mean size; None where there are none."""
+    ours = dict(zip((spec.name for spec in pair.call.version.signature.outputs), pair.answer, strict=True))
+    difference = size = 0.0
+    count = 0
+    for spec, theirs in zip(pair.candidate.signature.outputs, answer, strict=True):
+        mine = ours.get(spec.name)
+        if mine is None or theirs is None or mine.dtype.kind != "f":
+            continue
+        if mine.shape != theirs.shape:
+            return None
+        mine = mine.astype(np.float64)  # a sum of FP16 would be infinite soon, and any distance 0 beside it
+        difference += float(np.abs(mine - theirs).sum())
+        size += float(np.abs(mine).sum())
+        count += mine.size
+    if not count or not np.isfinite(difference):
+        return None
+    return difference / size if size else float(difference > 0)

@@ -1,0 +1,296 @@
+"""Which models are served, by which versions, under which release: what a request finds when it arrives.
+
+`Deployment.models` is replaced as a whole. A request reads it once, so it sees one configuration from beginning to end.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.backends.inert_guards import inert
+from gateway.backends.not_served import PassedOver
+from gateway.backends.repository import Repository
+from gateway.backends.version import LoadedVersion, ModelVersion
+from gateway.errors import GatewayError, ModelUnavailable, NotFound
+from gateway.messages import RunsOn
+from gateway.settings.routing import ReleaseSettings, RoutingSettings
+from gateway.shm.tally import Totals
+from gateway.worker.models.index import IndexEntry, ModelIndex
+from gateway.worker.models.loader import Loader
+from gateway.worker.models.served_model import ServedModel
+from gateway.worker.models.shared_state import Instruments, Key
+
+log: Final = logging.getLogger("gateway.worker.models")
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Under what a configuration is prepared. `late`: it is in force elsewhere: a candidate that does not load is left
+    out, as at a start; `anew`: models whose files are to be read again. `left_out`, `unloaded`: as of a `Deployment`.
+    """
+
+    left_out: Mapping[Key, str] = field(default_factory=dict)
+    late: bool = False
+    unloaded: frozenset[str] = frozenset()
+    anew: frozenset[str] = frozenset()
+
+
+AS_WRITTEN: Final = Changed()
+
+
+class Deployment:
+    """Loads, swaps, drains and unloads. Lives on one event loop; loading itself happens in threads.
+
+    `routing`: every model to serve. `named`: those with an entry of their own in the routing file, all where it is
+    None; where one of them cannot be served, nothing is changed.
+    `left_out`: versions that must not be loaded here, because loading them has killed a process, and what was seen.
+    `unloaded`: models that are not served, as a client wants it.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        routing: RoutingSettings,
+        instruments: Instruments | None = None,
+        left_out: Mapping[Key, str] | None = None,
+        generation: int = 1,
+        named: frozenset[str] | None = None,
+        unloaded: frozenset[str] = frozenset(),
+    ) -> None:
+        self._named = frozenset(routing.models) if named is None else named
+        self._repository = repository
+        self._generation = generation
+        self._routing = routing
+        self._instruments = instruments or Instruments()
+        self._loader = Loader(repository, self._instruments, left_out or {})
+        self._index = ModelIndex(repository, self._loader.reasons)
+        self._unloaded = unloaded
+        self._change = asyncio.Lock()
+        self._draining: dict[asyncio.Task[None], ModelVersion] = {}
+        self._prepared: tuple[RoutingSettings, frozenset[str], dict[str, ServedModel], int] | None = None
+        self.models: Mapping[str, ServedModel] = {}
+
+    async def start(self) -> None:
+        """Load every model of the routing.
+
+        A named model whose stable version does not load raises ModelUnavailable. Anything else that does not load is
+        left out, and the index says why: a broken candidate or a stray folder must not keep stable from serving.
+        All stable versions come first: what a candidate does as it is loaded, they are there.
+        """
+        stables: dict[str, LoadedVersion] = {}
+        for name in self._unloaded:
+            self._loader.unloaded(name)
+        for name in self._loader.in_turn(self._routing.models.keys() - self._unloaded):
+            settings = self._routing.models[name]
+            try:
+                stables[name] = await self._loader.load(name, settings.stable)
+            except GatewayError as error:
+                if name in self._named:
+                    raise
+                self._loader.unserved(name, settings.stable, error)
+        self.models = {
+            name: await self._load(name, self._routing.models[name], stable) for name, stable in stables.items()
+        }
+        await self._loader.settle()
+
+    async def prepare(
+        self, routing: RoutingSettings, generation: int, named: frozenset[str] | None = None, how: Changed = AS_WRITTEN
+    ) -> None:
+        """Load what `routing` needs beside what is served now; raises GatewayError, and then nothing has changed.
+
+        Versions that are served already are kept as they are. What is prepared waits for `commit` or `discard`.
+        """
+        async with self._change:
+            self.discard()
+            self._loader.left_out = how.left_out
+            named = frozenset(routing.models) if named is None else named
+            models: dict[str, ServedModel] = {}
+            try:
+                for name, settings in sorted(routing.models.items()):
+                    if name in how.unloaded:
+                        self._loader.unloaded(name)
+                        continue
+                    try:
+                        models[name] = await self._renewed(name, settings, generation, how)
+                    except GatewayError as error:
+                        if name in named:
+                            raise
+                        self._loader.unserved(name, settings.stable, error)
+                        if name in self.models:
+                            models[name] = self.models[name]
+            except GatewayError:
+                self._retire(_versions(models.values()) - _versions(self.models.values()))
+                raise
+            self._prepared = routing, named, models, generation
+            await self._loader.settle()
+
+    def commit(self) -> None:
+        """Serve what was prepared, from the next request on; versions no longer named drain and unload."""
+        assert self._prepared is not None
+        before = self.models
+        self._routing, self._named, self.models, self._generation = self._prepared
+        self._prepared = None
+        self._retire(_versions(before.values()) - _versions(self.models.values()))
+
+    def discard(self) -> None:
+        """Forget what was prepared."""
+        if self._prepared is not None:
+            self._retire(_versions(self._prepared[2].values()) - _versions(self.models.values()))
+            self._prepared = None
+
+    async def load(
+        self, name: str, routing: RoutingSettings | None = None, left_out: Mapping[Key, str] | None = None
+    ) -> None:
+        """Load the model from disk, anew where it is served already, and swap it in; raises GatewayError.
+
+        `routing`: where it names a model that was not served before.
+        """
+        async with self._change:
+            self._routing = routing or self._routing
+            self._loader.left_out = left_out or {}
+            settings = self._routing.models.get(name)
+            if settings is None:
+                raise NotFound(f"the repository has no model '{name}'")
+            for key in [key for key in self._loader.reasons if key[0] == name]:
+                del self._loader.reasons[key]
+            served = self.models.get(name)
+            loses = served is not None and settings.candidate in served.versions
+            stable = await self._loader.load(name, settings.stable)
+            self._replace(name, await self._load(name, settings, stable, strict=loses))
+            await self._loader.settle()
+
+    async def unload(self, name: str) -> None:
+        """Stop serving the model; requests that have begun are answered."""
+        async with self._change:
+            if name not in self.models:
+                raise NotFound(f"model '{name}' is not loaded")
+            self._loader.unloaded(name)
+            self._replace(name, None)
+
+    def totals(self, version: ModelVersion) -> tuple[Totals, int]:
+        """What all workers have counted for a version, and when the last of them answered (monotonic ns; 0: never)."""
+        return self._instruments.totals(version.name, version.number)
+
+    def runs_on(self) -> dict[Key, RunsOn]:
+        """What runs each version that is served."""
+        sessions = {(v.name, v.number): v.loaded.session for v in _versions(self.models.values())}
+        return {key: RunsOn(session.providers, session.warning) for key, session in sessions.items()}
+
+    def index(self) -> list[IndexEntry]:
+        """Every version on disk, and whether it is served."""
+        return self._index.entries(self.models)
+
+    def passed_over(self) -> list[PassedOver]:
+        """What lies in the repository, looks like a model or a version, and is in no index of versions."""
+        return self._index.passed_over(self.models)
+
+    def failures(self) -> list[IndexEntry]:
+        """The versions that should be served and are not."""
+        return self._index.failures()
+
+    def left_out(self) -> dict[Key, str]:
+        """The versions that should be served and could not be loaded, and why."""
+        releases = self._routing.models.items()
+        return self._loader.failed(
+            (name, version) for name, one in releases for version in (one.stable, one.candidate) if version
+        )
+
+    async def close(self) -> None:
+        """Unload everything, ending what still runs: whoever waits for an answer has been given the time to get it."""
+        versions = _versions(self.models.values())
+        self.models = {}
+        for version in (*versions, *self._draining.values()):
+            version.abandon()
+        await asyncio.gather(*(version.close() for version in versions), *self._draining)
+
+    def _replace(self, name: str, served: ServedModel | None) -> None:
+        models = {**self.models}
+        old = models.pop(name, None)
+        if served is not None:
+            models[name] = served
+        self.models = models
+        if old is not None:
+            self._retire(set(old.versions.values()))
+
+    def _retire(self, versions: Iterable[ModelVersion]) -> None:
+        for version in versions:
+            task = asyncio.get_running_loop().create_task(version.close())
+            self._draining[task] = version
+            task.add_done_callback(self._draining.pop)
+
+    async def _load(
+        self, name: str, settings: ReleaseSettings, stable_loaded: LoadedVersion, *, strict: bool = False
+    ) -> ServedModel:
+        """The model, its candidate loaded from disk. One that does not load is left out, unless `strict`."""
+        stable = self._in_service(name, settings.stable, stable_loaded, settings)
+        versions = {settings.stable: stable}
+        if settings.candidate is not None:
+            try:
+                candidate = await self._loader.load(name, settings.candidate)
+                stable.signature.check_replaceable_by(candidate.session.signature, settings.candidate)
+                _check_guards(name, settings, stable.loaded, candidate)
+                versions[settings.candidate] = self._in_service(name, settings.candidate, candidate, settings)
+            except GatewayError as error:
+                if strict:
+                    raise
+                self._loader.reasons[name, settings.candidate] = str(error)
+                settings = _alone(settings)
+        return ServedModel(name, settings, versions, self._instruments, self._generation)
+
+    async def _renewed(self, name: str, settings: ReleaseSettings, generation: int, how: Changed) -> ServedModel:
+        """The model under new settings, with the versions that are served already; raises where one does not load."""
+        try:
+            return await self._all_renewed(name, settings, generation, how)
+        except GatewayError as error:
+            if not how.late or settings.candidate is None:
+                raise
+            alone = await self._all_renewed(name, _alone(settings), generation, how)
+            self._loader.reasons[name, settings.candidate] = str(error)
+            return alone
+
+    async def _all_renewed(self, name: str, settings: ReleaseSettings, generation: int, how: Changed) -> ServedModel:
+        served = self.models.get(name) if name not in how.anew else None
+        versions: dict[int, ModelVersion] = {}
+        for number in (settings.stable, *([settings.candidate] if settings.candidate else [])):
+            now = served.versions.get(number) if served else None
+            if now is not None and _runs_as_it_should(now, settings):
+                versions[number] = now
+            else:
+                loaded = now.loaded if now is not None else await self._loader.load(name, number)
+                versions[number] = self._in_service(name, number, loaded, settings)
+            if number != settings.stable:
+                versions[settings.stable].signature.check_replaceable_by(versions[number].signature, number)
+                _check_guards(name, settings, versions[settings.stable].loaded, versions[number].loaded)
+        return ServedModel(name, settings, versions, self._instruments, generation)
+
+    def _in_service(self, name: str, number: int, loaded: LoadedVersion, settings: ReleaseSettings) -> ModelVersion:
+        tally = self._instruments.tally(name, number)
+        if number != settings.candidate:
+            return ModelVersion(name, number, loaded, tally, compared=settings.compares_latency)
+        switch = self._instruments.switch(name, number)
+        return ModelVersion(name, number, loaded, tally, lambda: switch.stopped(time.monotonic_ns()))
+
+
+def _check_guards(name: str, settings: ReleaseSettings, stable: LoadedVersion, candidate: LoadedVersion) -> None:
+    obstacles = {settings.stable: stable.classes.obstacle, settings.candidate or 0: candidate.classes.obstacle}
+    if problems := inert(name, settings, obstacles):
+        raise ModelUnavailable("\n".join((*problems, f"an edit of model.yaml counts once '{name}' is loaded again")))
+
+
+def _alone(settings: ReleaseSettings) -> ReleaseSettings:
+    """Without its candidate."""
+    return settings.model_copy(update={"candidate": None, "split": None})
+
+
+def _runs_as_it_should(version: ModelVersion, settings: ReleaseSettings) -> bool:
+    """Whether a version that is in service need not be put into it anew for its part under `settings`."""
+    if version.number == settings.candidate:
+        return not version.stable
+    return version.stable and version.compared == settings.compares_latency
+
+
+def _versions(models: Iterable[ServedModel]) -> set[ModelVersion]:
+    return {version for served in models for version in served.versions.values()}

@@ -1,0 +1,77 @@
+"""The repository's index: every version on disk, and whether it is served."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.backends.not_served import PassedOver
+from gateway.backends.repository import Repository
+from gateway.worker.models.served_model import ServedModel
+
+Key = tuple[str, int]  # a model and a version
+
+
+class VersionState(StrEnum):
+    """What the repository index says of a version."""
+
+    READY = "READY"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One version on disk and whether it is served; `reason` says why not, or what is not as it was asked for."""
+
+    name: str
+    version: int
+    state: VersionState
+    reason: str
+
+
+class ModelIndex:
+    """That of `repository`. `reasons`: why a version is not served, as long as it is not."""
+
+    def __init__(self, repository: Repository, reasons: Mapping[Key, str]) -> None:
+        self._repository = repository
+        self._reasons = reasons
+
+    def entries(self, models: Mapping[str, ServedModel]) -> list[IndexEntry]:
+        """Every version on disk, and whether it is served."""
+        return [
+            self._entry(models.get(name), name, version)
+            for name in self._known(models)
+            for version in self._versions_of(models.get(name), name)
+        ]
+
+    def passed_over(self, models: Mapping[str, ServedModel]) -> list[PassedOver]:
+        """What lies in the repository, looks like a model or a version, and is in no index of versions."""
+        versions = {name: self._repository.versions(name) for name in self._known(models)}
+        return [
+            over for over in self._repository.passed_over() if over.version not in map(str, versions.get(over.name, ()))
+        ]
+
+    def _known(self, models: Mapping[str, ServedModel]) -> list[str]:
+        return sorted({*self._repository.names(), *models, *(name for name, _ in self._reasons)})
+
+    def _versions_of(self, model: ServedModel | None, name: str) -> list[int]:
+        """On disk, and those that are or should be served though their folders are gone."""
+        served = model.versions if model is not None else ()
+        missed = (version for model, version in self._reasons if model == name)
+        return sorted({*self._repository.versions(name), *served, *missed})
+
+    def _entry(self, served: ServedModel | None, name: str, version: int) -> IndexEntry:
+        if served is not None and version in served.versions:
+            return IndexEntry(name, version, VersionState.READY, served.versions[version].loaded.session.warning)
+        reason = (
+            self._reasons.get((name, version))
+            or self._repository.why_not_served(name, version)
+            or "not loaded: no release names this version"
+        )
+        return IndexEntry(name, version, VersionState.UNAVAILABLE, reason)
+
+    def failures(self) -> list[IndexEntry]:
+        """The versions that should be served and are not."""
+        return [
+            IndexEntry(name, version, VersionState.UNAVAILABLE, reason)
+            for (name, version), reason in sorted(self._reasons.items())
+        ]

@@ -1,0 +1,83 @@
+"""One model in service: its release, the versions that it names, what stops the candidate, and what requests need."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.backends.version import ModelVersion
+from gateway.records.line import constant_part
+from gateway.records.token import names_of
+from gateway.routing.release import DEFAULT_ROUTE, PINNED_ROUTE, Decision, Release
+from gateway.settings.guards import GuardsSettings, RescueSettings
+from gateway.settings.routing import ReleaseSettings
+from gateway.shm.tally import UNSTRATIFIED
+from gateway.worker.models.breaker import Breaker
+from gateway.worker.models.shared_state import Instruments
+from gateway.worker.models.time_budget import TimeBudget
+
+NEVER_NS: Final = 2**63 - 1
+
+
+class ServedModel:
+    """One model in service: its release, the versions that the release names, and what stops the candidate."""
+
+    __slots__ = (
+        "_constants", "_generation", "breaker", "compared", "failures_compared", "header_keys",
+        "mirror_ppm", "modality", "name", "names", "overridable", "release", "rescue_after_ns", "slow_after_ns",
+        "stable", "strata", "switch", "time_budget", "versions",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        settings: ReleaseSettings,
+        versions: Mapping[int, ModelVersion],
+        instruments: Instruments,
+        generation: int,
+    ) -> None:
+        release = Release(name, settings)
+        guards = settings.guards or GuardsSettings()
+        routes = [route.name for route in release.routes]
+        self.name = name
+        self.release = release
+        self.versions = versions
+        self.stable = versions[release.stable]
+        self.modality = self.stable.loaded.settings.modality
+        self.header_keys = tuple((header, header.encode()) for header in sorted(release.headers))
+        self.switch = instruments.switch(name, release.candidate)
+        self.switch.follow(release.turn, len(release.live_routes))
+        self.breaker = Breaker(guards.breaker.consecutive_failures)
+        self.rescue_after_ns = int((settings.rescue or RescueSettings()).timeout * 1e9)
+        self.slow_after_ns = _slow_after_ns(guards)
+        self.time_budget = TimeBudget(self.stable.pace, self.rescue_after_ns)
+        self.compared = release.candidate is not None
+        self.overridable = self.compared and bool(self.stable.signature.initializers)
+        self.failures_compared = any(guard.metric == "failures" for guard in guards.comparisons)
+        self.mirror_ppm = round(settings.mirror.weight * 10_000) if settings.mirror and release.candidate else 0
+        self.names = {route: names_of(name, route) for route in (*routes, DEFAULT_ROUTE, PINNED_ROUTE)}
+        self.strata = {route: index for index, route in enumerate(routes[:UNSTRATIFIED])}
+        self._generation = generation
+        self._constants: dict[tuple[str, str, int, float, int], bytes] = {}
+
+    def constant(self, decision: Decision) -> bytes:
+        """What the records of such decisions have in common."""
+        key = decision.route, decision.variant, decision.weight_ppm, decision.propensity, decision.version
+        found = self._constants.get(key)
+        if found is None:
+            version = self.versions[decision.version]
+            found = self._constants[key] = constant_part(
+                self.name,
+                version.loaded.sha256,
+                self.release.salt,
+                self._generation,
+                decision.version,
+                decision.variant,
+                decision.route,
+                decision.weight_ppm,
+                decision.propensity,
+            )
+        return found
+
+
+def _slow_after_ns(guards: GuardsSettings) -> int:
+    thresholds = [guard.threshold for guard in guards.comparisons if guard.metric == "slow_requests"]
+    return int(min(filter(None, thresholds), default=NEVER_NS / 1e9) * 1e9)

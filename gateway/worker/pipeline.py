@@ -1,0 +1,287 @@
+"""The one path that every prediction takes: decide, bind, run, rescue if need be, answer, record."""
+
+import asyncio
+import time
+from array import array
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Final
+
+from gateway.backends.batch import Answer, BatchItem
+from gateway.backends.classes import NO_CLASS
+from gateway.backends.version import ModelVersion
+from gateway.errors import Conflict, InvalidRequest, NotFound, Outcome, Overloaded, RequestError
+from gateway.protocol.tensors import InferRequest
+from gateway.records.token import MARKS, ROWS, nonces
+from gateway.records.token_keys import ephemeral_keys
+from gateway.routing.attributes import Attributes
+from gateway.routing.buckets import BUCKETS
+from gateway.routing.release import CANDIDATE, PINNED, STABLE
+from gateway.settings.gateway import LimitsSettings
+from gateway.shm.scoreboard import HEAD, INFLIGHT, SHED
+from gateway.shm.tally import UNSTRATIFIED
+from gateway.worker.call import Call, Source
+from gateway.worker.failure_attribution import Blame, Verdict
+from gateway.worker.mirror import Mirror, is_mirrored
+from gateway.worker.models.catalog import Deployment
+from gateway.worker.models.served_model import ServedModel
+from gateway.worker.models.shared_state import SharedInstruments
+from gateway.worker.recorder import Recorder
+from gateway.worker.reply import Reply, encoded_body
+
+STOPPED: Final = "stopped"
+
+
+class Gateway:
+    """Serves predictions from what `deployment` holds at the moment a request arrives."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        limits: LimitsSettings,
+        instruments: SharedInstruments | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.deployment = deployment
+        self.recorder = recorder or Recorder(ephemeral_keys().signer())
+        self.draining = False
+        self.serving: Callable[[], bool] = instruments.serving if instruments else lambda: True
+        self.inflight = 0
+        self.gate: AbstractContextManager[None] = instruments.gate if instruments else nullcontext()
+        self.head = instruments.head if instruments else memoryview(array("q", bytes(8 * HEAD)))
+        self.limits = limits
+        self._max_inflight = limits.inflight
+        self._most_classes = limits.classes
+        self.timeout_s = limits.timeout
+        self._timeout_ns = int(limits.timeout * 1e9)
+        self._next_nonce = nonces()
+        self._token = self.recorder.signer.token
+        self._mirror = Mirror(self.recorder)
+        self._blame = Blame(self.recorder)
+
+    def admit(self) -> None:
+        """Count a request in; raises Overloaded beyond `limits.inflight`. Every admitted request must be let go."""
+        if self.inflight >= self._max_inflight:
+            self.head[SHED] += 1
+            raise Overloaded(f"{self.inflight} requests are in flight, which is limits.inflight; try again later")
+        self.inflight += 1
+        self.head[INFLIGHT] = self.inflight
+
+    def let_go(self) -> None:
+        """The request admitted before has been answered."""
+        self.inflight -= 1
+        self.head[INFLIGHT] = self.inflight
+
+    def served(self, name: str) -> ServedModel:
+        """The model as it is served now; raises NotFound."""
+        served = self.deployment.models.get(name)
+        if served is None:
+            raise NotFound(f"model '{name}' is not served; POST /v2/repository/index lists what is")
+        return served
+
+    def version(self, name: str, number: int) -> ModelVersion:
+        """One version as it is served now; raises NotFound that lists the others."""
+        versions = self.served(name).versions
+        if number not in versions:
+            there = ", ".join(map(str, sorted(versions)))
+            raise NotFound(f"model '{name}' is not served in version {number}; served are {there}")
+        return versions[number]
+
+    def begin(
+        self, served: ServedModel, pinned: int | None, request: InferRequest, attributes: Attributes, source: Source
+    ) -> Call:
+        """Decide which version answers (the release's choice, or `pinned`), and check the request against it.
+
+        Raises InvalidRequest, Conflict where a stopped version is pinned, Overloaded or BodyTooLarge where it must be
+        recorded and cannot. The call must go on to `infer_now` or
+        `submit` in the same turn of the event loop: after that the version might be unloaded.
+        """
+        started_ns = time.monotonic_ns()
+        release = served.release
+        stopped = served.switch.stopped(started_ns)
+        nonce = self._next_nonce()
+        if self.recorder.must_record:
+            self.recorder.admit(nonce, len(source.body))
+        if served.overridable and pinned is None and served.stable.signature.overrides(request):
+            pinned = release.stable  # a candidate need not have these weights: it is compared with nothing
+        if pinned is None:
+            decision = release.decide(attributes, nonce, stopped)
+        elif stopped and pinned == release.candidate:
+            raise _stopped(served)
+        else:
+            decision = release.pinned(pinned)
+        call = Call(request, source, attributes, served, decision, nonce, started_ns)
+        try:
+            self._bind(call)
+        except InvalidRequest:
+            call.version.tally.failure(decision.variant, Outcome.CLIENT_ERROR, time.monotonic_ns() - started_ns)
+            raise
+        return call
+
+    def infer_now(self, call: Call) -> Reply:
+        """End the call at once, alone, on the event loop; not where it `must_queue`. Raises RequestError."""
+        try:
+            reply = self._answered(call, call.version.infer_now(call.feeds, call.deadline_ns))
+        except RequestError as error:
+            self._failed(call, error)
+            raise
+        self.recorder.answered(((call, reply),))
+        return reply
+
+    def submit(self, call: Call) -> BatchItem:
+        """Queue the call with its version's batcher, where it may share a batch."""
+        deadline_ns = call.deadline_ns
+        if call.decision.variant is CANDIDATE:  # what is left after it is stable's
+            deadline_ns = call.started_ns + call.patience_ns
+        return call.version.infer(call.feeds, deadline_ns)
+
+    def rescue(self, call: Call, submitted: "asyncio.Future[Answer]") -> BatchItem | None:
+        """Where the candidate's answer must not be sent: stable's, which the call then waits for; else None.
+
+        To be asked inside `gate`, in which the answer is then sent: so no answer of a stopped candidate is.
+        """
+        if call.decision.variant is not CANDIDATE or submitted.cancelled():
+            return None
+        served, error = call.served, submitted.exception()
+        now_ns = time.monotonic_ns()
+        if served.switch.stopped(now_ns) or isinstance(error, Conflict):
+            call.version.tally.rescue(STOPPED)
+            call.rescued = STOPPED
+        elif error is None:
+            served.breaker.success()
+            return None
+        else:
+            self._blame.accuse(call, error, now_ns)
+        call.asked_ns = now_ns
+        call.version = served.stable
+        call.decision = replace(call.decision, version=served.stable.number, variant=STABLE)
+        call.feeds = call.stable_feeds
+        item = served.stable.infer(call.feeds, call.deadline_ns)
+        item.weighed = call.rescued == Outcome.TIMEOUT
+        return item
+
+    def end(self, call: Call, submitted: "asyncio.Future[Answer]") -> Reply:
+        """The reply to a submitted call that is done and needs no rescue, to be sent after `recorder.answered`.
+
+        As `rescue`, to be asked inside `gate`: what was pinned to a candidate that has been stopped since is refused.
+        Raises RequestError.
+        """
+        try:
+            if call.decision.variant is PINNED and not call.version.stable and self._is_stopped(call):
+                raise _stopped(call.served)
+            return self._answered(call, submitted.result(), _spent_ns(submitted) if call.accused_ns else 0)
+        except RequestError as error:
+            self._failed(call, error, _spent_ns(submitted))
+            raise
+        except Exception:
+            if call.accused_ns:  # an error of the gateway's own says nothing of the input
+                self._blame.settle(call, Verdict.SILENT)
+            raise
+
+    def _is_stopped(self, call: Call) -> bool:
+        return call.served.switch.stopped(time.monotonic_ns())
+
+    def _bind(self, call: Call) -> None:
+        """The inputs as the version takes them, and stable's way too: its signature is what a release promises."""
+        request = call.request
+        given_ns = self._given_ns(request) if request.parameters else self._timeout_ns
+        call.deadline_ns = call.started_ns + given_ns
+        call.epoch = call.served.switch.epoch
+        if call.decision.weight_ppm:  # then its patience is worked out, before it matters whom it was drawn for
+            budget = call.served.time_budget
+            if call.started_ns > budget.due_ns or budget.given_ns != given_ns:
+                budget.renew(given_ns, call.started_ns)
+            call.patience_ns, call.fair = budget.patience_ns, budget.fair
+            if not call.patience_ns:
+                _keep_whole(call)
+        signature = call.version.signature
+        if call.decision.variant is CANDIDATE:
+            call.stable_feeds = call.served.stable.signature.bind(request)
+            if request.outputs is not None:
+                call.served.stable.signature.positions(request.outputs)
+        call.feeds = signature.bind(request)
+        if request.outputs is not None:
+            signature.positions(request.outputs)
+
+    def _given_ns(self, request: InferRequest) -> int:
+        timeout_us = request.parameters.get("timeout")
+        if timeout_us is None:
+            return self._timeout_ns
+        if type(timeout_us) is not int or timeout_us <= 0:
+            got = repr(timeout_us)[:40] if isinstance(timeout_us, int | float) else type(timeout_us).__name__
+            raise InvalidRequest(f"parameters.timeout must be a positive number of microseconds, got {got}")
+        return timeout_us * 1000
+
+    def _failed(self, call: Call, error: RequestError, spent_ns: int = 0) -> None:
+        duration_ns = time.monotonic_ns() - call.started_ns
+        call.version.tally.failure(call.decision.variant, error.outcome, duration_ns)
+        self._blame.failed(call, error, error.outcome, spent_ns, duration_ns)
+        self.recorder.failed(call, error, duration_ns)
+
+    def _answered(self, call: Call, answer: Answer, spent_ns: int = 0) -> Reply:
+        decision, served, version, rescued = call.decision, call.served, call.version, call.rescued
+        variant, route = decision.variant, decision.route
+        classes = version.classes.predicted(answer)
+        if len(classes) == 1:
+            said = predicted = classes[0]
+        else:
+            predicted = NO_CLASS
+            said = ROWS if version.has_rows(answer, classes) else NO_CLASS
+        mark = call.epoch % MARKS + 1  # mark_of, without a call
+        token = call.prediction_id = self._token(served.names[route], decision, call.nonce, said, rescued != "", mark)
+        extra = {"prediction_id": token.decode(), "variant": variant, "route": route}
+        body, json_length, finite = encoded_body(call, answer, extra, self._most_classes)
+        ended_ns = time.monotonic_ns()
+        duration_ns = ended_ns - call.started_ns
+        if served.compared:
+            if variant is STABLE:
+                if rescued:
+                    self._blame.rescued(call, answer, finite, ended_ns, spent_ns)
+                else:
+                    version.took(duration_ns)
+                    if served.failures_compared and (
+                        duration_ns > call.patience_ns or not version.passes(call.feeds, answer, finite)
+                    ):
+                        self._blame.answered(call, answer, finite, duration_ns)
+            elif variant is PINNED and not version.stable:
+                served.breaker.heard()
+        reply = Reply(
+            body, json_length, token, version.text, variant, call.source.origin, predicted, duration_ns,
+            answer.queued_ns, answer.batch_rows,
+        )  # fmt: skip
+        if self.recorder.must_record:
+            self.recorder.insist(call, reply)
+        version.tally.success(variant, duration_ns, ended_ns)
+        if classes:
+            drawn = 0 < decision.weight_ppm < BUCKETS and not rescued
+            version.tally.classified(served.strata.get(route, UNSTRATIFIED) if drawn else UNSTRATIFIED, classes)
+        if (
+            served.mirror_ppm
+            and variant is STABLE
+            and not rescued
+            and is_mirrored(call.nonce, served.mirror_ppm)
+            and version.passes(call.feeds, answer, finite)
+        ):
+            self._mirror.offer(call, token, answer, classes)  # unless rescued: the candidate has failed already
+        if duration_ns > served.slow_after_ns and not rescued:
+            self.recorder.slow(call, candidate=variant is CANDIDATE)
+        return reply
+
+
+def _keep_whole(call: Call) -> None:
+    """Its time is too short to be divided: it is stable's, whomever it was drawn for."""
+    served = call.served
+    assert served.release.candidate is not None
+    served.versions[served.release.candidate].tally.unsplit()
+    call.version = served.stable
+    call.decision = replace(call.decision, version=call.version.number, variant=STABLE, weight_ppm=0, propensity=1.0)
+
+
+def _spent_ns(submitted: "asyncio.Future[Answer]") -> int:
+    return submitted.spent_ns if isinstance(submitted, BatchItem) else 0
+
+
+def _stopped(served: ServedModel) -> Conflict:
+    version = served.release.candidate
+    return Conflict(f"version {version} of '{served.name}' is stopped; resume it, or ask for another version")

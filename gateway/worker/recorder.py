@@ -1,0 +1,228 @@
+"""What one worker keeps of its predictions: the record, and what guards count as evidence."""
+
+import logging
+import time
+from array import array
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.errors import BodyTooLarge, Outcome, Overloaded, RequestError
+from gateway.records.line import UNKNOWN_CLASS
+from gateway.records.sampling import SHARES, share_of
+from gateway.records.token import Signer, mark_of
+from gateway.settings.gateway import RecordsSettings
+from gateway.shm.failure_events import FailureEvent, Kind
+from gateway.shm.ring import Ring
+from gateway.shm.scoreboard import (
+    DROPPED,
+    EVENTS_DROPPED,
+    FEEDBACK_DROPPED,
+    FEEDBACK_RECORDED,
+    HEAD,
+    MIRRORS_DROPPED,
+    RECORDED,
+    THROTTLED,
+    TOO_LARGE,
+    UNRECORDED,
+)
+from gateway.worker.call import Call
+from gateway.worker.record_lines import Answered, answered_lines, failed_line
+from gateway.worker.reply import Reply
+
+LARGE: Final = 65536  # bytes; that many a second of these would keep the disk, and its writer a core, to themselves
+LINE_BYTES: Final = 2048  # what a record holds beside request and response, at most
+BASE64: Final = 1.34
+UNRECORDED_OUTCOMES: Final = frozenset({Outcome.CLIENT_ERROR, Outcome.OVERLOADED})
+BLAMED: Final = frozenset({Outcome.MODEL_ERROR, Outcome.INVALID_OUTPUT, Outcome.TIMEOUT})
+log: Final = logging.getLogger("gateway.worker")
+
+
+class Allowance:
+    """Bytes that flow in at a rate and may be taken: what a second brings is the most that waits (a token bucket)."""
+
+    __slots__ = ("_at_ns", "_left", "_per_s")
+
+    def __init__(self, per_s: int) -> None:
+        self._per_s = per_s
+        self._left = float(per_s)
+        self._at_ns = time.monotonic_ns()
+
+    def takes(self, size: int) -> bool:
+        """Whether so many bytes may be taken now; they are, while anything is left, since one may exceed a second's."""
+        now_ns = time.monotonic_ns()
+        self._left = min(self._per_s, self._left + (now_ns - self._at_ns) * self._per_s / 1e9)
+        self._at_ns = now_ns
+        if self._left <= 0:
+            return False
+        self._left -= size
+        return True
+
+
+class Recorder:
+    """Writes to the rings that control drains. Without rings nothing is kept; `signer` makes the ids all the same."""
+
+    def __init__(
+        self,
+        signer: Signer,
+        settings: RecordsSettings | None = None,
+        predictions: Ring | None = None,
+        feedback: Ring | None = None,
+        mirrors: Ring | None = None,
+        events: Ring | None = None,
+        head: "memoryview[int] | None" = None,
+    ) -> None:
+        settings = settings or RecordsSettings()
+        self.signer = signer
+        self._predictions = predictions
+        self._feedback = feedback
+        self._mirrors = mirrors
+        self._events = events
+        self._head = head or memoryview(array("q", bytes(8 * HEAD)))
+        self._inputs = settings.inputs
+        self._full = settings.inputs == "full"
+        self._threshold = round(settings.sample * SHARES) if predictions is not None else 0
+        self._allowance = Allowance(settings.large)
+        self.must_record = settings.when_full == "refuse" and predictions is not None
+
+    def admit(self, nonce: int, size: int) -> None:
+        """Before a prediction on a body of `size` bytes, where it `must_record`: raises Overloaded where it could not.
+
+        Raises BodyTooLarge where it never could.
+        """
+        if share_of(nonce) >= self._threshold:
+            return
+        assert self._predictions is not None
+        line = LINE_BYTES + (int(BASE64 * size) if self._full else 0)
+        if line > self._predictions.size:
+            raise BodyTooLarge(
+                f"a body of {size} bytes does not fit into records.ring, {self._predictions.size} bytes, and must be"
+                " recorded (records.when_full: refuse); send fewer rows at a time"
+            )
+        if not self._predictions.fits(line):
+            raise self._unrecorded()
+
+    def answered(self, answered: Sequence[Answered]) -> None:
+        """Record predictions, all of which are about to be sent. Nothing here keeps them from it."""
+        if not self._threshold:
+            return
+        if self._threshold < SHARES:
+            answered = [item for item in answered if share_of(item[0].nonce) < self._threshold]
+        if not answered or self.must_record:
+            return
+        for call, reply in answered:
+            if len(reply.body) + len(call.source.body) > LINE_BYTES:  # a small one is taken in any case
+                answered = [item for item in answered if self._takes(*item)]
+                break
+        self._record(answered)
+
+    def insist(self, call: Call, reply: Reply) -> None:
+        """The same where one `must_record`, before anything has been counted: raises Overloaded where it cannot be."""
+        if share_of(call.nonce) < self._threshold and self._takes(call, reply):
+            self._record([(call, reply)])
+
+    def failed(self, call: Call, error: RequestError, duration_ns: int) -> None:
+        """Record a prediction that is answered with an error. A client's own mistake is none, nor what was refused."""
+        if error.outcome in UNRECORDED_OUTCOMES or share_of(call.nonce) >= self._threshold:
+            return
+        decision = call.decision
+        call.prediction_id = self.signer.token(
+            call.served.names[decision.route],
+            decision,
+            call.nonce,
+            UNKNOWN_CLASS,
+            bool(call.rescued),
+            mark_of(call.epoch),
+        )
+        self._append(failed_line(call, error, duration_ns, self._inputs), 1, strict=False)
+
+    def failure(self, call: Call, *, candidate: bool) -> None:
+        """A version has failed on a request that chance gave it."""
+        self._event(call, Kind.FAILURE, candidate)
+
+    def slow(self, call: Call, *, candidate: bool) -> None:
+        """A version took longer than the guard's threshold on a request that chance gave it."""
+        self._event(call, Kind.SLOW, candidate)
+
+    def feedback(self, line: bytes) -> bool:
+        """Record feedback; False where it cannot be now."""
+        if self._feedback is None or not self._feedback.append(line):
+            return False
+        self._head[FEEDBACK_RECORDED] += 1
+        return True
+
+    @property
+    def takes_feedback(self) -> bool:
+        """Whether it can be recorded once there is room again."""
+        return self._feedback is not None
+
+    def feedback_dropped(self) -> None:
+        """An entry of feedback has been refused for good."""
+        self._head[FEEDBACK_DROPPED] += 1
+
+    def mirror(self, call: Call, line: bytes) -> None:
+        """Record what a mirrored request came to."""
+        if self._mirrors is None or share_of(call.nonce) >= self._threshold:
+            return
+        if not self._mirrors.append(line):
+            self._head[MIRRORS_DROPPED] += 1
+
+    def _event(self, call: Call, kind: Kind, candidate: bool) -> None:
+        decision = call.decision
+        if self._events is None or not decision.randomised:
+            return
+        key = decision.bucket if decision.sticky else None
+        event = FailureEvent(
+            time.time_ns(), call.served.switch.slot, call.epoch, decision.weight_ppm, candidate, kind, key
+        )
+        if not self._events.append(event.pack()):
+            self._head[EVENTS_DROPPED] += 1
+
+    def _takes(self, call: Call, reply: Reply) -> bool:
+        """Whether to make a line at all: of one that would not fit, or of too many large ones, none is made."""
+        size = len(reply.body) + (len(call.source.body) if self._full else 0)
+        if size <= LINE_BYTES:
+            return True
+        if not self._fits(size):
+            self._drop(size, strict=self.must_record)
+            return False
+        if size > LARGE and not self.must_record and not self._allowance.takes(size):
+            self._head[THROTTLED] += 1
+            return False
+        return True
+
+    def _record(self, answered: Sequence[Answered]) -> None:
+        """Together if they fit, else as many as do."""
+        try:
+            lines = answered_lines(answered, self._inputs)
+        except Exception:  # one that no one foresaw must not keep the others from their records, nor itself from going
+            if self.must_record:
+                raise
+            if len(answered) == 1:
+                log.exception("a prediction cannot be recorded")
+                self._drop(0, strict=False)
+                return
+        else:
+            if len(answered) == 1 or self._fits(len(lines)):
+                self._append(lines, len(answered), strict=self.must_record)
+                return
+        for item in answered:
+            self._record([item])
+
+    def _append(self, lines: bytes, count: int, *, strict: bool) -> None:
+        if self._predictions is not None and self._predictions.append(lines):
+            self._head[RECORDED] += count
+        else:
+            self._drop(len(lines), strict=strict)
+
+    def _fits(self, size: int) -> bool:
+        return self._predictions is not None and self._predictions.fits(size)
+
+    def _drop(self, size: int, *, strict: bool) -> None:
+        if strict:
+            raise self._unrecorded()
+        too_large = self._predictions is not None and size > self._predictions.size
+        self._head[TOO_LARGE if too_large else DROPPED] += 1
+
+    def _unrecorded(self) -> Overloaded:
+        self._head[UNRECORDED] += 1
+        return Overloaded("the prediction cannot be recorded now, which records.when_full: refuse asks for; try again")

@@ -1,0 +1,106 @@
+"""What goes back to the client of a prediction."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from gateway.backends.batch import Answer
+from gateway.backends.version import ModelVersion
+from gateway.protocol.classification import classify
+from gateway.protocol.encode import encode_json, encode_response, json_output, parted
+from gateway.protocol.fragments import outputs_json
+from gateway.protocol.tensors import InferResponse, RequestedOutput, Tensor
+from gateway.worker.call import Call, Origin
+
+LONG: Final = 65_536  # elements of an answer: 3 ms
+
+
+@dataclass(slots=True)
+class Reply:
+    """A prediction ready to be sent. `json_length` where raw tensors follow the JSON of `body`, else None.
+
+    `origin`: of the request. `queued_ns`: how long it waited for its batch, of so many `rows`; `predicted`: NO_CLASS
+    where there is not one.
+    """
+
+    body: bytes
+    json_length: int | None
+    prediction_id: bytes
+    version: str
+    variant: str
+    origin: Origin | None
+    predicted: int
+    duration_ns: int
+    queued_ns: int
+    rows: int
+
+
+def encoded_body(
+    call: Call, answer: Answer, parameters: dict[str, str], most_classes: int
+) -> tuple[bytes, int | None, bool]:
+    """What the model answers to the call, as the call asks for it; raises InvalidRequest where that cannot be.
+
+    A body, the length of its JSON where raw tensors follow (else None), and whether the whole answer is in it and holds
+    no NaN or infinity for sure.
+    """
+    version, request = call.version, call.request
+    if answer.written is not None:
+        return _joined(call, answer.written, parameters)
+    if request.outputs is not None or request.binary_output:
+        encoded = encode_response(_response(call, answer, parameters, most_classes))
+        return encoded.body, encoded.json_length, False
+    outputs = [
+        json_output(name, datatype, result, more)
+        for (name, datatype, more), result in zip(version.json_outputs, answer, strict=True)
+        if result is not None
+    ]
+    text, finite = encode_json(version.name, version.text, request.id, parameters, outputs)
+    return text, None, finite
+
+
+def is_long(answer: Answer) -> bool:
+    """Whether it takes long to write."""
+    return sum(result.size for result in answer if result is not None) > LONG
+
+
+def write(call: Call, answer: Answer, most_classes: int) -> None:
+    """Do on a thread what of `encoded_body` takes long; raises InvalidRequest as that does."""
+    outputs, tail = parted(_response(call, answer, {}, most_classes))
+    text, finite = outputs_json(outputs)
+    answer.written = text, b"".join(tail), finite and call.request.outputs is None and not tail
+
+
+def _joined(
+    call: Call, written: tuple[bytes, bytes, bool], parameters: dict[str, str]
+) -> tuple[bytes, int | None, bool]:
+    outputs, tail, finite = written
+    version = call.version
+    text, _ = encode_json(version.name, version.text, call.request.id, parameters, orjson.Fragment(outputs))
+    return (text + tail, len(text), finite) if tail else (text, None, finite)
+
+
+def _response(call: Call, answer: Answer, parameters: dict[str, str], most_classes: int) -> InferResponse:
+    """What was asked for where that is not just everything as JSON."""
+    version, request = call.version, call.request
+    outputs = []
+    for position in version.signature.positions(request.outputs):
+        result = answer[position]
+        if result is not None:
+            spec = version.signature.outputs[position]
+            outputs.append(Tensor(spec.name, spec.datatype, result, version.output_parameters[position]))
+    if request.outputs is None:
+        binary = frozenset(tensor.name for tensor in outputs) if request.binary_output else frozenset()
+    else:
+        wanted = {output.name: output for output in request.outputs}
+        outputs = [_classified(tensor, wanted[tensor.name].classification, version, most_classes) for tensor in outputs]
+        binary = frozenset(name for name, output in wanted.items() if _is_binary(output, request.binary_output))
+    return InferResponse(version.name, version.text, outputs, request.id, parameters, binary)
+
+
+def _classified(tensor: Tensor, classes: int, version: ModelVersion, most: int) -> Tensor:
+    return classify(tensor, classes, version.labels.get(tensor.name, ()), most) if classes else tensor
+
+
+def _is_binary(output: RequestedOutput, default: bool) -> bool:
+    return default if output.binary is None else output.binary

@@ -1,0 +1,83 @@
+"""What lies on disk is known by content: whatever may be read and has changed makes it unknown again."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.backends.content_verdicts import Contents
+
+KEY = ("m", 2)
+
+
+def overwritten(folder: Path) -> None:
+    file = folder / "2" / "model.onnx"
+    stamps = file.stat()
+    file.write_bytes(b"other")
+    os.utime(file, ns=(stamps.st_atime_ns, stamps.st_mtime_ns))  # as a copy that keeps the times: the same size, too
+
+
+def replaced(folder: Path) -> None:
+    (folder / "new").write_bytes(b"model")
+    (folder / "new").replace(folder / "2" / "model.onnx")
+
+
+def weights(folder: Path) -> None:
+    (folder / "2" / "parts" / "weights.bin").write_bytes(b"other weights")
+
+
+def another_file(folder: Path) -> None:
+    (folder / "2" / "labels.txt").write_bytes(b"")
+
+
+def sample(folder: Path) -> None:
+    (folder / "warmup.json").write_bytes(b"{}")
+
+
+def settings(folder: Path) -> None:
+    (folder / "model.yaml").write_bytes(b"threads: 2")
+
+
+def gone(folder: Path) -> None:
+    shutil.rmtree(folder / "2")
+
+
+def of_another_version(folder: Path) -> None:
+    (folder / "1" / "model.onnx").write_bytes(b"other")
+
+
+@pytest.fixture
+def contents(tmp_path: Path) -> Contents:
+    for version in ("1", "2"):
+        (tmp_path / "m" / version / "parts").mkdir(parents=True)
+        (tmp_path / "m" / version / "model.onnx").write_bytes(b"model")
+        (tmp_path / "m" / version / "parts" / "weights.bin").write_bytes(b"weights")
+    return Contents(tmp_path)
+
+
+@pytest.mark.parametrize("change", [overwritten, replaced, weights, another_file, sample, settings, gone])
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_change_makes_it_unknown(contents: Contents, change: Callable[[Path], None], bad: bool) -> None:
+    if bad:
+        contents.bad(KEY, contents.now(KEY), "it kills")
+    else:
+        contents.good(KEY, contents.now(KEY))
+    assert contents.unknown([KEY]) == []
+    assert contents.why_bad(KEY) == ("it kills" if bad else "")
+    change(contents.path / "m")
+    assert contents.unknown([KEY]) == [KEY]
+    assert contents.why_bad(KEY) == ""
+
+
+def test_another_versions_files_are_no_matter(contents: Contents) -> None:
+    contents.good(KEY, contents.now(KEY))
+    of_another_version(contents.path / "m")
+    assert contents.unknown([("m", 1), KEY]) == [("m", 1)]
+
+
+def test_what_was_bad_and_loads_now_is_good(contents: Contents) -> None:
+    contents.bad(KEY, contents.now(KEY), "for want of memory")
+    contents.good(KEY, contents.now(KEY))
+    assert (contents.is_good(KEY), contents.why_bad(KEY)) == (True, "")

@@ -1,0 +1,146 @@
+"""What lies in the repository and is not served: each is named with its reason; what is no model is not named."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gateway.backends.not_served import PassedOver, passed_over, why_not_served
+from gateway.backends.repository import Repository
+from tests.backends import onnx_models
+from tests.backends.onnx_models import place
+
+FILES = {  # a file of the repository: the entry that is named for it, and what its reason must hold
+    "flat/model.onnx": ("flat", "", "model.onnx lies in no version's folder; move it to 1/model.onnx"),
+    "flat/net.onnx": ("flat", "", "net.onnx lies in no version's folder"),
+    "torch/model.pt": ("torch", "", "holds model.pt, which is not ONNX"),
+    "vee/v1/model.onnx": ("vee", "v1", "a whole number from 1, such as 1"),
+    "vee/V2/model.onnx": ("vee", "V2", "such as 2"),
+    "vee/version-3/model.onnx": ("vee", "version-3", "such as 3"),
+    "vee/0/model.onnx": ("vee", "0", "is no version"),
+    "vee/01/model.onnx": ("vee", "01", "such as 1"),
+    "vee/-1/model.onnx": ("vee", "-1", "such as 1"),
+    "vee/1.0/model.onnx": ("vee", "1.0", "is no version"),
+    "vee/1 /model.onnx": ("vee", "1 ", "such as 1"),
+    "vee/202611261639/model.onnx": ("vee", "202611261639", "4294967295 is the largest"),
+    "vee/\u0663/x": ("vee", "\u0663", "is no version"),
+    "vee/prod/model.onnx": ("vee", "prod", "is no version"),
+    "m/7": ("m", "7", "is a file; a version is a folder with model.onnx in it"),
+    "triton/1/model.onnx/model.onnx": ("triton", "1", "model.onnx is a folder"),
+    "m/2/Model.ONNX": ("m", "2", "rename Model.ONNX to model.onnx"),
+    "m/2/net.onnx": ("m", "2", "rename net.onnx to model.onnx"),
+    "m/2/model.pt": ("m", "2", "model.pt is not ONNX"),
+    "m/2/saved_model/x": ("m", "2", "saved_model is not ONNX"),
+    "m/2/model.onnx.data": ("m", "2", "only its weights are there"),
+    "m/2/readme": ("m", "2", "model.onnx is missing; there is readme"),
+    "two words/1/model.onnx": ("two words", "", "such as to two_words"),
+    " lead/1/model.onnx": (" lead", "", "such as to _lead"),
+    "a@b/1/model.onnx": ("a@b", "", "such as to a_b"),
+    "settings/model.yaml": ("settings", "", "holds no version; put one into settings/1/model.onnx"),
+    "loose.onnx": ("loose.onnx", "", "move it to loose/1/model.onnx"),
+    "Loose.ONNX": ("Loose.ONNX", "", "move it to Loose/1/model.onnx"),
+}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_each_is_named_with_its_reason(tmp_path: Path, file: str) -> None:
+    place(tmp_path, "m", 1, onnx_models.doubling)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).touch()
+    name, version, reason = FILES[file]
+    (found,) = passed_over(tmp_path)
+    assert (found.name, found.version) == (name, version)
+    assert reason in found.reason
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_they_never_keep_what_is_right_from_being_served(tmp_path: Path, file: str) -> None:
+    place(tmp_path, "m", 1, onnx_models.doubling)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).touch()
+    repository = Repository(tmp_path)
+    assert "m" in repository.names()
+    assert repository.model_file("m", 1).is_file()
+
+
+def test_folders_without_anything(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "half" / "1").mkdir(parents=True)
+    assert passed_over(tmp_path) == [
+        PassedOver("empty", "", "holds no version; put one into empty/1/model.onnx"),
+        PassedOver("half", "1", "model.onnx is missing"),
+    ]
+
+
+def test_links_that_lead_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "m" / "1" / "model.onnx").symlink_to("/gone/model.onnx")
+    (tmp_path / "m" / "2").symlink_to("/gone/2")
+    (tmp_path / "n").symlink_to("/gone/n")
+    assert [str(over) for over in passed_over(tmp_path)] == [
+        "m/1: model.onnx is a link to /gone/model.onnx, which does not exist",
+        "m/2: is a link to /gone/2, which does not exist",
+        "n: is a link to /gone/n, which does not exist",
+    ]
+
+
+def test_what_is_no_file_is_said_and_not_opened(tmp_path: Path) -> None:
+    folder = tmp_path / "m" / "1"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "model.onnx")
+    assert why_not_served(folder) == "model.onnx is no regular file"
+
+
+def test_what_the_gateway_may_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root one may read everything, so it is the answer of the system that is replaced."""
+    file = place(tmp_path, "m", 1, onnx_models.doubling)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != file)
+    assert "must be readable by the gateway's user" in why_not_served(file.parent)
+
+
+NO_MODELS = [
+    *(".git/1/model.onnx", ".ipynb_checkpoints/x", "..data/m/1/model.onnx", "lost+found/x", "__pycache__/x.pyc"),
+    *("README.md", "training.py", "notes/draft.txt", "m/train.py", "m/messages.csv", "m/README.md", "m/warmup.json"),
+    *("m/__pycache__/train.pyc", "m/data/rows.csv", "m/.1/model.onnx", "m/.ipynb_checkpoints/x", "m/model.yaml"),
+    *("m/1/model.onnx.data", "m/1/labels.txt", "m/1/.model.onnx.swp", "m/1/other.onnx"),
+]
+
+
+@pytest.mark.parametrize("file", NO_MODELS)
+def test_what_is_not_meant_as_a_model_is_not_named(tmp_path: Path, file: str) -> None:
+    place(tmp_path, "m", 1, onnx_models.doubling)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("")
+    assert passed_over(tmp_path) == []
+
+
+def test_a_link_beside_the_version_that_it_leads_to_is_not_named(tmp_path: Path) -> None:
+    place(tmp_path, "m", 1, onnx_models.doubling)
+    (tmp_path / "m" / "latest").symlink_to("1")
+    assert passed_over(tmp_path) == []
+
+
+def test_models_that_are_linked_in_as_a_config_map_does(tmp_path: Path) -> None:
+    place(tmp_path / "..2026", "m", 1, onnx_models.doubling)
+    (tmp_path / "..data").symlink_to("..2026")
+    (tmp_path / "m").symlink_to("..data/m")
+    assert Repository(tmp_path).names() == ["m"]
+    assert passed_over(tmp_path) == []
+
+
+def test_names_that_no_terminal_takes_are_spelt_out(tmp_path: Path) -> None:
+    (tmp_path / "a\x1b[31m\n").mkdir()
+    os.mkdir(os.fsencode(tmp_path) + b"/b\xff")
+    assert [over.name for over in passed_over(tmp_path)] == ["a\\x1b[31m\\n", "b\\udcff"]
+    assert all(str(over).isprintable() for over in passed_over(tmp_path))
+
+
+def test_a_repository_that_is_gone_is_told(tmp_path: Path) -> None:
+    assert "cannot be read" in passed_over(tmp_path / "gone")[0].reason
+
+
+def test_a_release_of_such_a_model_is_told_why(tmp_path: Path) -> None:
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "model.onnx").touch()
+    with pytest.raises(Exception, match=r"flat' has no version 1; .* holds none; flat: model\.onnx lies in no version"):
+        Repository(tmp_path).model_file("flat", 1)

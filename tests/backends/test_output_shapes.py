@@ -1,0 +1,108 @@
+"""The shapes of outputs: what a run shows, whatever the file declares."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway.backends.output_shapes import Ran, learned
+from gateway.protocol.tensors import TensorSpec
+from tests import zoo
+from tests.backends.labelling import FLOAT, INT64, LINEAR, WEIGHTS, forest, model, node
+from tests.backends.test_warmup import loaded, sample
+
+W = {"w": WEIGHTS}
+
+
+def shapes(folder: Path, make: Any) -> list[tuple[int, ...]]:
+    folder.mkdir(exist_ok=True)
+    return [spec.shape for spec in loaded(folder, make).session.signature.outputs]
+
+
+@pytest.mark.parametrize(
+    ("label", "scores"),
+    [(["n"], ["n", 3]), ([1], ["n", 3]), ([1], [1, 3]), (None, None), ([1], [None, None]), ([4], [4, 3])],
+)
+def test_a_label_that_is_declared_as_one_follows_the_rows(tmp_path: Path, label: Any, scores: Any) -> None:
+    version = loaded(tmp_path, forest(label, scores))
+    first, second = (spec.shape for spec in version.session.signature.outputs)
+    assert first == (-1,)
+    assert second in ((-1, 3), (-1, -1))
+    assert version.warm_up.obstacle == ""
+    assert version.rules.max_rows > 1
+
+
+@pytest.mark.parametrize(
+    ("declared", "keepdims", "shape"),
+    [
+        (["n"], 1, (-1, 1)),
+        (["n", 1], 0, (-1,)),
+        ([1, 1], 1, (-1, 1)),
+        ([], 0, (-1,)),
+        (None, 1, (-1, 1)),
+        ([7], 0, (-1,)),
+    ],
+)
+def test_a_rank_that_is_declared_wrongly_is_learnt(
+    tmp_path: Path, declared: Any, keepdims: int, shape: tuple[int, ...]
+) -> None:
+    nodes = [*LINEAR, node("ArgMax", "scores", "label", axis=1, keepdims=keepdims)]
+    assert shapes(tmp_path, model(nodes, W, outputs={"label": (INT64, declared)})) == [shape]
+
+
+def test_what_is_declared_rightly_stays(tmp_path: Path) -> None:
+    assert shapes(tmp_path, model(LINEAR, W, outputs={"scores": (FLOAT, ["n", 5])})) == [(-1, 5)]
+    assert shapes(tmp_path / "b", zoo.fixed) == [(2, 3)]
+    assert shapes(tmp_path / "c", zoo.recurrent) == [(-1, 4), (2, -1, 4)]
+    assert shapes(tmp_path / "d", zoo.total) == [()]
+
+
+def test_shapes_are_learnt_where_batching_is_off_or_one_row_is_given(tmp_path: Path) -> None:
+    sample(tmp_path, [1, 8], range(8))
+    (label, scores) = shapes(tmp_path, forest([1], [1, 3]))
+    assert (label, scores) == ((-1,), (-1, 3))
+
+
+def test_what_is_found_in_the_values_has_no_size(tmp_path: Path) -> None:
+    nodes = [node("NonZero", "x", "places"), node("Transpose", "places", "label", perm=[1, 0])]
+    ((count, _),) = shapes(tmp_path, model(nodes, outputs={"label": (INT64, None)}))
+    assert count == -1
+
+
+X = TensorSpec("y", "FP32", (1,))
+
+
+def runs(*shapes: tuple[int, ...]) -> list[Ran]:
+    """Of one row each, but the last of three."""
+    return [Ran(3 if index == len(shapes) - 1 else 1, [np.zeros(shape)]) for index, shape in enumerate(shapes)]
+
+
+@pytest.mark.parametrize(
+    ("declared", "seen", "fixed", "shape"),
+    [
+        ((1,), [(1,), (1,), (3,)], True, (-1,)),
+        ((1,), [(1,), (1,), (1,)], True, (1,)),  # one, however many rows
+        ((), [(1, 4), (1, 4), (3, 4)], True, (-1, 4)),
+        ((), [(1, 4), (1, 4), (3, 4)], False, (-1, -1)),  # it may follow another free dimension
+        ((), [(1, 4), (1, 5), (3, 5)], True, (-1, -1)),
+        ((), [(0, 4), (0, 4), (0, 4)], True, (-1, -1)),  # found boxes: none so far
+        ((1, 4), [(1, 0), (1, 0), (3, 0)], True, (-1, -1)),
+        ((2, 4), [(2, 1, 4), (2, 1, 4), (2, 3, 4)], True, (-1, -1, -1)),
+        ((2, 1, 4), [(2, 1, 4), (2, 1, 4), (2, 3, 4)], True, (2, -1, 4)),
+        ((1, 3), [(1, 3), (1, 3), (3, 4)], True, (-1, -1)),
+        ((-1, 3), [(1, 5), (1, 5), (3, 5)], True, (-1, 5)),
+        ((-1, -1), [(1, 5), (1, 5), (3, 5)], True, (-1, -1)),
+        ((1,), [(1,), (1, 1), (3,)], True, (1,)),  # a rank that varies says nothing
+        ((1,), [(), (), ()], True, ()),
+    ],
+)
+def test_shapes_are_those_of_the_runs(
+    declared: tuple[int, ...], seen: list[tuple[int, ...]], fixed: bool, shape: tuple[int, ...]
+) -> None:
+    (spec,) = learned([TensorSpec("y", "FP32", declared)], runs(*seen), fixed=fixed)
+    assert spec == TensorSpec("y", "FP32", shape)
+
+
+def test_an_output_that_was_left_out_stays_as_it_is() -> None:
+    assert learned([X], [Ran(1, [None]), Ran(3, [None])], fixed=True) == [X]

@@ -1,0 +1,154 @@
+"""A provider that was asked for and is not used: refused, or told, with the reason."""
+
+import os
+import sys
+from pathlib import Path
+
+import onnxruntime
+import pytest
+
+from gateway.backends import providers
+from gateway.backends.onnx import OnnxSession
+from gateway.errors import ModelUnavailable, SettingsError
+from gateway.settings.load import parse
+from gateway.settings.model import ModelSettings
+from gateway.settings.providers import CPU, Provider
+from tests.backends import onnx_models
+
+CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
+ABSENT = next(name for name in onnxruntime.get_all_providers() if name not in onnxruntime.get_available_providers())
+# As ONNX Runtime 1.31 writes them where CUDA's libraries are missing; the last line is someone else's.
+MISSING = (
+    "\x1b[1;31m2026-11-26 15:08:06.99 [E:onnxruntime:Default, provider_bridge_ort.cc:2458 operator()]"
+    " /onnxruntime_src/onnxruntime/core/session/provider_bridge_ort.cc:2043 onnxruntime::Provider&"
+    " onnxruntime::ProviderLibrary::Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load library"
+    " libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: cannot open shared object file\n"
+    "\x1b[m\n"
+    "\x1b[0;93m2026-11-26 15:08:07.00 [W:onnxruntime:Default, onnxruntime_pybind_state.cc:1295 Create]"
+    " Failed to create CUDAExecutionProvider. Require cuDNN 9.* and CUDA 13.*.\x1b[m\n"
+    "a line of another thread\n"
+)
+
+
+def providers_of(text: str) -> tuple[Provider, ...]:
+    return parse(f"providers: {text}", ModelSettings, "model.yaml").providers
+
+
+def test_a_session_tells_what_it_runs_on(tmp_path: Path) -> None:
+    session = OnnxSession(onnx_models.doubling(tmp_path / "model.onnx"), 1, [CPU])
+    assert (session.providers, session.warning) == (("CPUExecutionProvider",), "")
+
+
+def test_a_provider_that_it_is_built_without_is_refused_unless_the_cpu_is_listed_too(tmp_path: Path) -> None:
+    file = onnx_models.doubling(tmp_path / "model.onnx")
+    with pytest.raises(
+        ModelUnavailable, match=f"provider {ABSENT} is not in .*; install a build with it.*, or list CPU"
+    ):
+        OnnxSession(file, 1, [ABSENT])
+    session = OnnxSession(file, 1, [ABSENT, CPU])
+    assert session.providers == (CPU.name,)
+    assert session.warning.startswith(
+        f"{ABSENT} cannot be used, it runs on {CPU.name}: this onnxruntime is built without"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("CUDA", CUDA),
+        ("cuda", CUDA),
+        ("CudaExecutionProvider", CUDA),
+        ("CPUExecutionProvder", CPU.name),
+        ("cpu", CPU.name),
+    ],
+)
+def test_a_slip_of_the_pen_is_refused_whatever_else_is_listed(tmp_path: Path, name: str, meant: str) -> None:
+    with pytest.raises(ModelUnavailable, match=rf"did you mean {meant}\?"):
+        OnnxSession(onnx_models.doubling(tmp_path / "model.onnx"), 1, [name, CPU])
+
+
+def test_what_is_not_used_is_found_by_asking_the_session() -> None:
+    assert providers.unused([Provider(CUDA, {}), CPU], [CPU.name]) == [CUDA]
+    assert providers.unused([Provider(CUDA, {"device_id": "1"}), CPU], [CUDA, CPU.name]) == []
+
+
+class Lacking:
+    """Stands for a build with CUDA on a machine without its libraries: which the tests' machines do not have."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[list[str]] = []
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA, CPU.name])
+        self._session = providers._session
+        monkeypatch.setattr(providers, "_session", self)
+
+    def __call__(self, path: Path, options: object, wanted: list[Provider]) -> object:
+        names = [provider.name for provider in wanted]
+        self.asked.append(names)
+        if TENSORRT in names:
+            raise RuntimeError("/src/state.cc:729 void f(A&, const B&) Please install TensorRT.\n")
+        if CUDA in names:
+            os.write(2, MISSING.encode())
+        return self._session(path, options, [CPU])
+
+
+def test_missing_libraries_are_refused_in_the_librarys_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Lacking(monkeypatch)
+    with pytest.raises(ModelUnavailable) as caught:
+        OnnxSession(onnx_models.doubling(tmp_path / "model.onnx"), 1, [CUDA])
+    assert str(caught.value).startswith(
+        f"{tmp_path}/model.onnx: {CUDA} cannot be used: Failed to load library libonnxruntime_providers_cuda.so with"
+        " error: libcublasLt.so.13: cannot open shared object file; Failed to create CUDAExecutionProvider. Require"
+        " cuDNN 9.* and CUDA 13.*; mend that, or add CPUExecutionProvider to providers in model.yaml"
+    )
+    assert "a line of another thread" in capfd.readouterr().err
+    print("still there", file=sys.stderr)
+    assert capfd.readouterr().err == "still there\n"
+
+
+def test_missing_libraries_are_a_warning_where_the_cpu_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lacking = Lacking(monkeypatch)
+    session = OnnxSession(onnx_models.doubling(tmp_path / "model.onnx"), 1, [TENSORRT, CUDA, CPU])
+    assert session.providers == (CPU.name,)
+    assert session.warning.startswith(
+        f"{TENSORRT} cannot be used, it runs on {CPU.name}: Please install TensorRT; {CUDA} "
+    )
+    assert "libcublasLt.so.13" in session.warning
+    assert lacking.asked[0] == [TENSORRT, CUDA, CPU.name]
+
+
+def test_a_damaged_file_is_not_blamed_on_a_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Lacking(monkeypatch)
+    file = onnx_models.doubling(tmp_path / "model.onnx")
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(ModelUnavailable, match="ONNX Runtime cannot load it"):
+        OnnxSession(file, 1, [CUDA, CPU])
+
+
+def test_options_are_handed_on_as_text() -> None:
+    options = "{device_id: 0, use_tf32: false, cudnn_conv_algo_search: HEURISTIC, gpu_mem_limit: 2147483648}"
+    as_text = {"device_id": "0", "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", "gpu_mem_limit": "2147483648"}
+    assert providers_of(f"[{CUDA}: {options}, {CPU.name}]") == (Provider(CUDA, as_text), CPU)
+    assert providers_of(f"[{{{CUDA}: }}]") == (Provider(CUDA, {}),)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[7]", r"model.yaml: providers\[0\]: an entry is a provider's name, or one name with its options"),
+        ("[A: {}, B: {}, 7]", r"providers\[2\]: an entry"),
+        ("[{A: {}, B: {}}]", r"providers\[0\]: an entry"),
+        ("[A: 3]", r"providers\[0\]: the options of A must be key: value pairs; they are 3"),
+        ("[A: {b: [1]}]", r"providers\[0\]: option b of A must be text, a number, true or false; it is \[1\]"),
+        ("[A, A: {}]", "providers: A is listed twice"),
+        ("[]", "providers: name one provider at least"),
+        ("A", "providers: must be a list"),
+    ],
+)
+def test_what_is_no_list_of_providers_is_named_by_its_path(text: str, problem: str) -> None:
+    with pytest.raises(SettingsError, match=problem):
+        providers_of(text)

@@ -1,0 +1,158 @@
+"""A version whose run on the event loop was long moves to threads, unless the host was to blame; deadlines hold."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gateway.backends.batcher import NEVER_NS, BatchingRules
+from gateway.backends.loop_limits import Reach
+from gateway.backends.signature import Feeds
+from gateway.backends.slow_runs import LONG_NS
+from gateway.backends.version import ModelVersion, load_version
+from gateway.errors import DeadlineExceeded
+from gateway.settings.model import ModelSettings
+from gateway.shm.tally import Tally
+from tests.backends import onnx_models
+
+LONG_TURNS = 100_000  # some 70 ms
+ANY = Reach(names=("x",), rows=2**31)
+
+
+def version_of(
+    file: Path, reach: Reach | None = None, max_delay: float = 0.0, tally: Tally | None = None
+) -> ModelVersion:
+    """In service, as if it had been found fit for the event loop."""
+    loaded = load_version(file, ModelSettings(), file.parent / "warmup.json")
+    rules = BatchingRules(loaded.rules.max_rows, max_delay)
+    loaded = replace(loaded, rules=rules, reach=reach or loaded.reach)
+    return ModelVersion("m", 1, loaded, tally or Tally())
+
+
+def turns(count: int) -> Feeds:
+    return {"x": np.array([count], np.int64)}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "in a batch"])
+def test_a_long_run_moves_the_version_to_threads_once_for_all(
+    tmp_path: Path, alone: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        version = version_of(onnx_models.looping(tmp_path / "model.onnx"), ANY)
+        assert version.on_loop
+        assert not version.must_queue(turns(1))
+        if alone:
+            version.infer_now(turns(LONG_TURNS), NEVER_NS)
+        else:
+            first, second = version.infer(turns(LONG_TURNS), NEVER_NS), version.infer(turns(3), NEVER_NS)
+            assert [(await first)[0].tolist(), (await second)[0].tolist()] == [[LONG_TURNS], [3]]
+        assert version.must_queue(turns(1)), "not even until it is known who was to blame"
+        await until(lambda: bool(caplog.records))
+        await asyncio.sleep(0.01)
+        assert version.must_queue(turns(1))
+        for _ in range(3):
+            assert (await version.infer(turns(5), NEVER_NS))[0].tolist() == [5]
+        late = version.infer(turns(2**62), time.monotonic_ns() + 20_000_000)
+        with pytest.raises(DeadlineExceeded):
+            await late
+        await version.close()
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(scenario())
+    (record,) = caplog.records
+    assert "version 1 of 'm' kept the event loop waiting for" in record.getMessage()
+
+
+def test_what_waits_behind_a_long_run_is_moved_too(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        tally = Tally()
+        version = version_of(onnx_models.looping(tmp_path / "model.onnx"), ANY, tally=tally)
+        answers = [version.infer(turns(count), NEVER_NS) for count in (LONG_TURNS, 1, LONG_TURNS, 2)]
+        hopeless = version.infer(turns(2**62), time.monotonic_ns() + 500_000_000)
+        assert [(await answer)[0].tolist() for answer in answers] == [[LONG_TURNS], [1], [LONG_TURNS], [2]]
+        with pytest.raises(DeadlineExceeded):
+            await hopeless
+        await version.close()
+        assert tally.read().waiting == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_busy_host_moves_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The run takes long by the clock, once, and no processor time."""
+    asyncio.run(_stalled(tmp_path))
+    assert not caplog.records
+
+
+async def _stalled(tmp_path: Path) -> None:
+    version = version_of(onnx_models.doubling(tmp_path / "model.onnx"))
+    x = {"x": np.ones((1, 2), np.float32)}
+    run = version.batcher._run
+    version.batcher._run = lambda feeds, options: time.sleep(3 * LONG_NS / 1e9) or run(feeds, options)
+    version.infer_now(x, NEVER_NS)
+    version.batcher._run = run
+    assert not version.must_queue(x), "not even for a moment"
+    assert version.infer_now(x, NEVER_NS)[0].tolist() == [[2, 2]]
+    await version.close()
+
+
+def test_a_request_beyond_reach_runs_in_a_thread_and_its_neighbours_on_the_loop(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        reach = Reach(names=("x",), rows=64)
+        version = version_of(onnx_models.doubling(tmp_path / "model.onnx"), reach)
+        small, large = ({"x": np.ones((count, 2), np.float32)} for count in (2, 65))
+        assert not version.must_queue(small)
+        assert version.must_queue(large)
+        threaded, here = version.infer(large, NEVER_NS), version.infer(small, NEVER_NS)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert here.done(), "on the loop"
+        assert (await threaded)[0].shape == (65, 2)
+        await until(lambda: not version.must_queue(small))
+        await version.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_deadline_while_a_batch_forms_is_kept(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        version = version_of(onnx_models.doubling(tmp_path / "model.onnx"), max_delay=60.0)
+        x = {"x": np.ones((1, 2), np.float32)}
+        began = time.monotonic()
+        patient = version.infer(x, NEVER_NS)
+        hasty = version.infer(x, time.monotonic_ns() + 20_000_000)
+        with pytest.raises(DeadlineExceeded):
+            await asyncio.wait_for(hasty, 30)
+        assert time.monotonic() - began < 30
+        assert not patient.done()
+        version.abandon()
+        await version.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("patience_ns", [0, 1000])
+def test_an_answer_that_comes_after_its_deadline_is_none(tmp_path: Path, patience_ns: int) -> None:
+    async def scenario() -> None:
+        version = version_of(onnx_models.doubling(tmp_path / "model.onnx"))
+        x = {"x": np.ones((1, 2), np.float32)}
+        with pytest.raises(DeadlineExceeded):
+            version.infer_now(x, time.monotonic_ns() + patience_ns - 1000)
+        mate, late = version.infer(x, NEVER_NS), version.infer(x, time.monotonic_ns())
+        with pytest.raises(DeadlineExceeded):
+            await late
+        assert (await mate)[0].tolist() == [[2, 2]]
+        await version.close()
+
+    asyncio.run(scenario())

@@ -1,0 +1,242 @@
+"""Warm-up: a version is batched only where its rows are proven independent, and says why where they are not."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.backends.batcher import BatchingRules
+from gateway.backends.onnx import OnnxSession
+from gateway.backends.repository import Repository
+from gateway.backends.version import LoadedVersion, load_version
+from gateway.backends.warmup import WarmUp, paying_batch, warm_up
+from gateway.errors import ModelUnavailable
+from gateway.settings.model import ModelSettings, PredictionSettings
+from tests import zoo
+from tests.backends import onnx_models
+from tests.backends.onnx_models import place
+
+CPU = ["CPUExecutionProvider"]
+MIXED_UP = "rows run together differ from the same rows run apart"
+FIXED = "an input has no free first dimension"
+EAGER = ModelSettings.model_validate({"batching": {"max_size": 8, "max_delay": "250ms"}, "concurrency": 3})
+Make = Callable[[Path], Path]
+
+
+def warmed(folder: Path, make: Make, max_rows: int = 8) -> WarmUp:
+    session = OnnxSession(place(folder, "m", 1, make), 1, CPU)
+    return warm_up(session, folder / "m" / "warmup.json", max_rows)
+
+
+def loaded(folder: Path, make: Make, settings: ModelSettings | None = None) -> LoadedVersion:
+    repository = Repository(folder)
+    place(folder, "m", 1, make)
+    return load_version(repository.model_file("m", 1), settings or ModelSettings(), repository.sample("m"))
+
+
+def sample(folder: Path, shape: Sequence[int], data: Sequence[Any], name: str = "x", datatype: str = "FP32") -> Path:
+    """A V2 request in warmup.json."""
+    file = folder / "m" / "warmup.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"inputs": [{"name": name, "datatype": datatype, "shape": shape, "data": list(data)}]}))
+    return file
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        onnx_models.doubling,
+        onnx_models.summing,
+        onnx_models.gathering,
+        onnx_models.zip_mapping,
+        zoo.adding,
+        zoo.mixed,
+        zoo.defaulted,  # its offset has an initializer, and is no input
+        zoo.logarithm,  # NaN equals NaN here
+        zoo.identity("FP16"),
+        zoo.identity("BOOL"),
+        zoo.identity("BYTES"),
+    ],
+)
+def test_rows_that_are_independent_are_batched(tmp_path: Path, make: Make) -> None:
+    warm = warmed(tmp_path, make)
+    assert warm.obstacle == ""
+    assert warm.single_us > 0
+    assert warm.full_us > 0
+
+
+@pytest.mark.parametrize(
+    ("make", "obstacle"),
+    [
+        (onnx_models.centring, MIXED_UP),
+        (zoo.transposing, MIXED_UP),
+        (zoo.fixed, FIXED),
+        (zoo.recurrent, FIXED),  # a state of [2, batch, 4]
+        (zoo.scalar, FIXED),
+        (onnx_models.looping, FIXED),
+        (onnx_models.layered, "the first dimensions of its inputs differ"),
+        (onnx_models.optional_output, "an input or output is optional"),
+        (zoo.total, "an output has no free first dimension"),
+    ],
+)
+def test_a_model_that_naive_batching_would_break_is_not_batched(tmp_path: Path, make: Make, obstacle: str) -> None:
+    warm = warmed(tmp_path, make)
+    assert warm.obstacle == obstacle
+    assert warm.full_us == warm.single_us  # it was run and measured all the same
+    assert warm.single_us > 0
+
+
+def test_a_model_that_takes_hardly_longer_for_many_rows_gets_full_batches(tmp_path: Path) -> None:
+    warm = warmed(tmp_path, onnx_models.doubling, max_rows=24)
+    assert (warm.obstacle, warm.rows) == ("", 24)
+
+
+def test_batches_are_as_large_as_was_measured_to_pay(tmp_path: Path) -> None:
+    version = loaded(tmp_path, zoo.pooling, EAGER)  # images of 600 kB: whether joining them pays, the machine decides
+    rows = version.warm_up.rows
+    assert (version.warm_up.obstacle, version.rules.max_rows, version.rules.concurrency) == ("", rows, 3)
+    assert (version.rules.max_delay_s == 0.0) is (rows == 1)
+    assert (version.warm_up.full_us == version.warm_up.single_us) is (rows == 1)
+
+
+@pytest.mark.parametrize(
+    ("run_us", "size"),
+    [
+        (lambda rows: 100, 32),  # rows cost nothing
+        (lambda rows: 10_000 + 1_000 * rows, 32),
+        (lambda rows: 10_000 * rows, 2),  # hardly anything is saved, and the first would wait for the last
+        (lambda rows: 1_000 * rows * (1 if rows == 1 else 1.6), 1),
+        (lambda rows: 500 * rows * (1 if rows <= 8 else 1.2), 8),  # beyond 8 the caches are too small
+        (lambda rows: 100 * rows + 50 * rows * (rows > 1), 1),  # joining costs more than it saves
+        (lambda rows: 400_000 * rows**0.9, 4),  # which takes more than a second: none larger is tried
+    ],
+)
+def test_batches_are_as_large_as_it_pays(run_us: Callable[[int], float], size: int) -> None:
+    assert paying_batch(run_us(1), 32, run_us) == (size, pytest.approx(run_us(size)))
+
+
+def test_no_larger_batch_is_tried_where_that_would_take_too_long() -> None:
+    tried: list[int] = []
+
+    def run_us(rows: int) -> float:
+        tried.append(rows)
+        return 300_000.0 * rows
+
+    paying_batch(300_000.0, 32, run_us)
+    assert tried == [2, 4]
+
+
+def test_no_proof_is_sought_where_batching_is_off(tmp_path: Path) -> None:
+    assert warmed(tmp_path, onnx_models.doubling, max_rows=1).obstacle == "batching is off"
+
+
+def test_a_model_that_made_up_inputs_do_not_fit_asks_for_a_request(tmp_path: Path) -> None:
+    warm = warmed(tmp_path, onnx_models.hiding_its_width)
+    assert warm.obstacle == "made-up inputs do not run on it: put a V2 request that does in warmup.json"
+    assert math.isnan(warm.single_us) and math.isnan(warm.full_us)
+
+
+def test_the_rows_of_warmup_json_are_run_instead_of_made_up_ones(tmp_path: Path) -> None:
+    sample(tmp_path, [2, 5], range(10))
+    warm = warmed(tmp_path, onnx_models.hiding_its_width)
+    assert warm.obstacle == ""
+    assert warm.single_us > 0
+
+
+def test_the_rows_of_warmup_json_prove_dependence_too(tmp_path: Path) -> None:
+    sample(tmp_path, [2, 3], [1, 2, 3, 7, 5, 4])
+    assert warmed(tmp_path, onnx_models.centring).obstacle == MIXED_UP
+
+
+def test_weights_in_warmup_json_have_no_rows(tmp_path: Path) -> None:
+    """Written from metadata that once listed them."""
+    x = {"name": "x", "datatype": "FP32", "shape": [3, 3], "data": list(range(9))}
+    offset = {"name": "offset", "datatype": "FP32", "shape": [1], "data": [5]}
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "warmup.json").write_text(json.dumps({"inputs": [offset, x]}))
+    assert warmed(tmp_path, zoo.defaulted).obstacle == ""
+
+
+def test_one_row_in_warmup_json_proves_nothing(tmp_path: Path) -> None:
+    sample(tmp_path, [1, 2], [1, 2])
+    warm = warmed(tmp_path, onnx_models.doubling)
+    assert warm.obstacle == "warmup.json has one row: give it two different ones"
+    assert warm.single_us > 0
+
+
+def test_warmup_json_of_a_model_of_fixed_shape_is_run_whole(tmp_path: Path) -> None:
+    sample(tmp_path, [3, 2], range(6))
+    warm = warmed(tmp_path, zoo.fixed)
+    assert warm.obstacle == FIXED
+    assert warm.single_us > 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "data", "name", "reason"),
+    [
+        ([2, 4], range(8), "x", "the model failed"),
+        ([5], range(5), "x", "input 'x': shape is [5], the model takes [-1, -1]"),
+        ([1, 5], range(5), "typo", "unknown input 'typo'"),
+        ([1, 5], range(4), "x", "'x'"),
+    ],
+)
+def test_a_warmup_json_that_does_not_run_is_named(
+    tmp_path: Path, shape: list[int], data: range, name: str, reason: str
+) -> None:
+    file = sample(tmp_path, shape, data, name)
+    with pytest.raises(ModelUnavailable) as caught:
+        loaded(tmp_path, onnx_models.hiding_its_width)
+    assert str(caught.value).startswith(f"{file}: ")
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"inputs": []}', "\ud83d"])
+def test_a_warmup_json_that_is_no_request_is_named(tmp_path: Path, text: str) -> None:
+    file = sample(tmp_path, [1, 2], [1, 2])
+    file.write_text(text, errors="surrogatepass")
+    with pytest.raises(ModelUnavailable) as caught:
+        loaded(tmp_path, onnx_models.doubling)
+    assert str(caught.value).startswith(f"{file}: ")
+
+
+def test_labels_are_learnt_from_the_sample(tmp_path: Path) -> None:
+    sample(tmp_path, [2, 3], [1, 2, 3, 4, 5, 6])
+    (scores,) = loaded(tmp_path, onnx_models.zip_mapping).session.signature.outputs
+    assert (scores.shape, scores.labels) == ((-1, 3), ("3", "5", "7"))
+
+
+def test_a_version_is_batched_as_configured_where_it_may_be(tmp_path: Path) -> None:
+    version = loaded(tmp_path, onnx_models.doubling, EAGER)
+    assert version.rules == BatchingRules(max_rows=8, max_delay_s=0.25, concurrency=3)
+
+
+@pytest.mark.parametrize("make", [onnx_models.centring, zoo.recurrent, onnx_models.hiding_its_width])
+def test_a_version_with_an_obstacle_neither_batches_nor_waits(tmp_path: Path, make: Make) -> None:
+    version = loaded(tmp_path, make, EAGER)
+    assert version.rules == BatchingRules(max_rows=1, max_delay_s=0.0, concurrency=3)
+
+
+def test_a_version_whose_batching_is_off_does_not_batch(tmp_path: Path) -> None:
+    version = loaded(tmp_path, onnx_models.doubling, ModelSettings(batching=False))
+    assert (version.rules, version.warm_up.obstacle) == (BatchingRules(), "batching is off")
+
+
+@pytest.mark.parametrize("make", [zoo.garbage, zoo.half_known, onnx_models.map_input])
+def test_a_version_that_does_not_load_names_its_file_once(tmp_path: Path, make: Make) -> None:
+    with pytest.raises(ModelUnavailable) as caught:
+        loaded(tmp_path, make)
+    file = str(tmp_path / "m" / "1" / "model.onnx")
+    assert str(caught.value).startswith(f"{file}: ")
+    assert not str(caught.value).startswith(f"{file}: {file}")
+
+
+def test_a_prediction_of_an_output_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
+    settings = ModelSettings(prediction=PredictionSettings(output="scores"))
+    with pytest.raises(ModelUnavailable) as caught:
+        loaded(tmp_path, zoo.recurrent, settings)
+    file = tmp_path / "m" / "1" / "model.onnx"
+    expected = f"{file}: model.yaml: prediction.output 'scores' is no output; there are y, next_state"
+    assert str(caught.value) == expected

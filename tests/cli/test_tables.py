@@ -1,0 +1,112 @@
+"""What `gateway status` says to a person."""
+
+from typing import Any
+
+from rich.console import Console, RenderableType
+
+from gateway.backends.trial import Trial, Verdict
+from gateway.cli.tables import MOST_ROWS, check_table, release_table, status_text
+from gateway.control.release.overview import Overview
+
+
+def version(number: int, variant: str, **more: Any) -> dict[str, Any]:
+    return {
+        "version": number,
+        "variant": variant,
+        "outcomes": {"ok": 1234, "timeout": 2, "model_error": 1, "client_error": 0},
+        "rescues": {"timeout": 3},
+        "latency_p50_ms": 1.5,
+        "latency_p99_ms": None,
+        "accuracy": None,
+        "labelled": 0,
+        **more,
+    }
+
+
+RELEASE: dict[str, Any] = {
+    "model": "digits",
+    "stopped": False,
+    "stop": None,
+    "routes": [{"route": "pilot", "in_force_percent": 100.0}, {"route": "everyone", "in_force_percent": 5.0}],
+    "versions": [version(1, "stable", accuracy=0.875, labelled=1600), version(2, "candidate")],
+    "ramp": {
+        "stage": "ramping",
+        "weight_percent": 5.0,
+        "weights": [5.0, 25.0],
+        "waiting_for": "the interval to end, in 9 s",
+    },
+    "guards": [
+        {"name": "errors", "metric": "failures", "verdict": "inconclusive", "log10_e": 0.52, "line_log10": 2.3},
+        {"name": "slow", "metric": "slow_requests", "verdict": "no-data", "log10_e": None, "line_log10": 2.3},
+    ],
+    "forecast": {"requests_to_notice_doubling": 4321.4},
+}
+
+
+def told(release: dict[str, Any]) -> list[str]:
+    return printed(status_text(release))
+
+
+def printed(what: RenderableType) -> list[str]:
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(what)
+    return [line.strip() for line in capture.get().splitlines()]
+
+
+def test_ramp_guards_and_accuracy_are_told() -> None:
+    lines = told(RELEASE)
+    assert lines[0] == "digits: running"
+    assert [cell.strip() for cell in lines[4].split("│")[1:-1]] == ["1", "stable", "1,234", "3", "3", "1.5", "-"]
+    assert lines[7:-1] == [
+        "to the candidate: pilot 100%, everyone 5%",
+        "ramp: ramping at 5% of 5, 25; waiting for the interval to end, in 9 s",
+        "version 1: 87.5% correct, of 1,600 with a truth",
+        "guard errors (failures): inconclusive, evidence 10^0.5, harmful from 10^2.3",
+        "guard slow (slow_requests): no data yet",
+        "it takes about 4,321 requests to detect twice as many failures",
+    ]
+
+
+def test_a_release_without_a_candidate_has_no_more_to_tell() -> None:
+    lines = told({**{key: RELEASE[key] for key in ("model", "stopped", "stop")}, "routes": [], "versions": []})
+    assert lines[0] == "digits: running"
+    assert not any(":" in line for line in lines[1:])
+
+
+def test_brackets_in_names_and_reasons_are_no_markup() -> None:
+    """They are customers' and libraries' words; as markup they vanish, or end the command."""
+    stop = {"by": "[red]acme[/] (key 0a)", "reason": "it [/b] failed"}
+    lines = told({**RELEASE, "stopped": True, "stop": stop})
+    assert lines[0] == "digits: stopped by [red]acme[/] (key 0a): it [/b] failed"
+    assert "[/a]" in "".join(printed(release_table([], {("digits", 2): "no [/a]"})))
+
+
+def test_a_thousand_models_are_not_all_listed_in_the_log() -> None:
+    releases = [Overview(f"m{number}", 1, None, {}, {}, False, None, 0, (), None, ()) for number in range(1000)]
+    lines = printed(release_table(releases, {}))
+    assert len(lines) < MOST_ROWS + 10
+    assert "800 more: gateway status" in " ".join(lines)
+    assert "[rows, 3]" in "".join(printed(check_table([Verdict(Trial("digits", 2, 1), "", obstacle="[rows, 3]")])))
+
+
+def test_what_is_no_version_s_fault_is_no_failure_of_one() -> None:
+    bad = version(1, "stable", outcomes={"ok": 2600, "client_error": 35})
+    lines = told({**RELEASE, "versions": [bad], "candidate": 2, "guards": []})
+    assert [cell.strip() for cell in lines[4].split("│")[1:-1]][:4] == ["1", "stable", "2,600", "0"]
+    assert "version 1: 35 invalid requests, which do not count as failures" in lines
+
+
+def test_a_guard_without_evidence_says_what_there_is_none_of_and_a_drift_is_no_harm() -> None:
+    quiet = {"name": "errors", "metric": "failures", "verdict": "no-data", "says": "no failures yet", "log10_e": None}
+    drift = {"name": "drift", "metric": "predicted_class", "verdict": "different", "says": "different", "log10_e": 50.3}
+    guards = [{**guard, "line_log10": 2.0} for guard in (quiet, drift)]
+    lines = told({**RELEASE, "guards": guards, "candidate": 2})
+    assert "guard errors (failures): no failures yet" in lines
+    assert "guard drift (predicted_class): different, evidence 10^50.3, different from" in " ".join(lines)
+
+
+def test_latencies_that_are_not_alike_are_said_to_be_so() -> None:
+    for alike in (True, False):
+        text = " ".join(told({**RELEASE, "latency_compared": alike, "candidate": 2}))
+        assert ("stable may run on the event loop" in text) == (not alike)

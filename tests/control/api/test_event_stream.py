@@ -1,0 +1,119 @@
+"""Events come when things happen, end when the gateway does, and no reader can hold it up."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from gateway.control.api.event_stream import BEHIND, CLIENTS, SHUTTING_DOWN, TOO_SLOW, Client, message
+from tests.processes.flawed import body, gateway, order, until
+from tests.processes.test_reload import edit, routing
+from tests.running import GatewayProcess
+
+Event = tuple[str, Any]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    with gateway(tmp_path_factory.mktemp("events")) as started:
+        yield started
+
+
+def events(response: httpx.Response) -> Iterator[Event]:
+    name = ""
+    for line in response.iter_lines():
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield name, orjson.loads(line.removeprefix("data: "))
+
+
+def stream(running: GatewayProcess) -> Any:
+    return httpx.stream("GET", f"{running.control_url}/api/events", timeout=10)
+
+
+def first(told: Iterator[Event], *names: str) -> Event:
+    return next(event for event in told if event[0] in names)
+
+
+def test_a_stop_is_told_at_once(running: GatewayProcess) -> None:
+    with stream(running) as response:
+        told = events(response)
+        name, snapshot = next(told)
+        assert (name, snapshot["releases"][0]["model"], snapshot["config"]["workers"]) == ("snapshot", "flawed", 2)
+        order(running, "stop")
+        answered = time.monotonic()
+        _, decision = first(told, "decision")
+        assert (decision["action"], decision["reason"]) == ("stop", "a test")
+        _, live = first(told, "live")
+        assert time.monotonic() - answered < 0.5
+        assert live["releases"][0]["stopped"] is True
+        order(running, "resume")
+        assert first(told, "decision")[1]["action"] == "resume"
+
+
+def test_figures_are_told_when_they_have_changed(running: GatewayProcess) -> None:
+    with stream(running) as response:
+        told = events(response)
+        next(told)
+        next(data for name, data in told if name == "live" and not data["releases"])  # nothing changes any more
+        httpx.post(f"{running.url}/v2/models/flawed/infer", content=body(1.0)).raise_for_status()
+        (release,) = next(data["releases"] for name, data in told if name == "live" and data["releases"])
+        assert sum(version["requests"] for version in release["versions"]) > 0
+        assert any(version["latency_p99_ms"] for version in release["versions"])
+
+
+def test_a_mistake_in_the_file_and_its_mending_are_told(running: GatewayProcess) -> None:
+    with stream(running) as response:
+        told = events(response)
+        next(told)
+        edit(running, routing(weight=101))
+        assert "weight" in first(told, "config")[1]["last_error"]
+        edit(running, routing(weight=49))
+        mended = next(data for name, data in told if name == "config" and data["last_error"] is None)
+        assert mended["generation"] == 2
+
+
+def test_there_are_only_so_many_clients_and_a_place_is_free_again(running: GatewayProcess) -> None:
+    with ExitStack() as stack:
+        followed = [events(stack.enter_context(stream(running))) for _ in range(CLIENTS)]
+        assert {next(told)[0] for told in followed} == {"snapshot"}
+        with stream(running) as refused:
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+
+    def is_free() -> bool:
+        with stream(running) as response:
+            return bool(response.status_code == 200)
+
+    until(is_free, "a place is free")
+
+
+def test_a_shutdown_ends_the_stream_and_is_not_held_up_by_it(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running, stream(running) as response:
+        told = events(response)
+        next(told)
+        running.terminate()
+        assert first(told, "end")[1] == {"reason": SHUTTING_DOWN}
+        assert next(told, None) is None
+    assert "Traceback" not in running.log
+
+
+def test_a_reader_that_is_too_slow_is_let_go() -> None:
+    async def read() -> list[bytes]:
+        client = Client()
+        one = message("live", {})
+        taken = 0
+        while client.tell(one):
+            taken += 1
+        assert taken < BEHIND
+        assert not client.tell(one)
+        return [told async for told in client.messages()]
+
+    told = asyncio.run(read())
+    assert message("end", {"reason": TOO_SLOW}) in told[-2:]

@@ -1,0 +1,175 @@
+"""However many read the control plane, who stops a release does not wait for them, and no page is older than asked."""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.control.api import page_process, reader_queue
+from gateway.control.api.reader_queue import PART, OneByOne, Turns
+from gateway.control.api.shared_results import Fresh
+from gateway.control.order_priority import Pressing
+from tests.processes.flawed import gateway, metric, order, until
+from tests.running import GatewayProcess
+
+READERS = 24
+
+
+def asked(application: OneByOne, method: str = "GET", path: str = "/") -> Any:
+    """The messages that answer it."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        raise AssertionError("there is no body")
+
+    async def ask() -> list[Any]:
+        await application({"type": "http", "method": method, "path": path}, receive, send)
+        return sent
+
+    return ask()
+
+
+def test_who_asks_meanwhile_gets_what_is_made_next_and_all_of_them_the_same() -> None:
+    async def read() -> None:
+        made = 0
+        going = asyncio.Event()
+
+        async def make() -> int:
+            nonlocal made
+            made += 1
+            number = made
+            await going.wait()
+            return number
+
+        fresh = Fresh(make)
+        first = asyncio.create_task(fresh.get())
+        await asyncio.sleep(0.01)
+        later = [asyncio.create_task(fresh.get()) for _ in range(50)]
+        await asyncio.sleep(0.01)
+        assert made == 1
+        going.set()
+        assert await first == 1
+        assert set(await asyncio.gather(*later)) == {2}
+
+    asyncio.run(read())
+
+
+def test_a_failure_is_everyones_and_the_next_making_is_another() -> None:
+    async def read() -> None:
+        results: list[Any] = [ValueError("no"), 1]
+
+        async def make() -> int:
+            result = results.pop(0)
+            if isinstance(result, Exception):
+                raise result
+            return int(result)
+
+        fresh = Fresh(make)
+        first = await asyncio.gather(fresh.get(), fresh.get(), return_exceptions=True)
+        assert [str(error) for error in first] == ["no", "no"]
+        assert await fresh.get() == 1
+
+    asyncio.run(read())
+
+
+@pytest.mark.parametrize("size", [0, 1, PART - 1, PART, PART + 1, 2 * PART, 3 * PART + 7])
+def test_large_answers_go_in_parts_and_whole(size: int) -> None:
+    content = os.urandom(size)
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": content})
+
+    _, *parts = asyncio.run(asked(OneByOne(application, Turns(), Pressing())))
+    assert b"".join(part["body"] for part in parts) == content
+    assert all(len(part["body"]) <= PART for part in parts)
+    assert [part.get("more_body", False) for part in parts] == [True] * (len(parts) - 1) + [False]
+
+
+def test_orders_take_no_turn_and_readers_beyond_the_most_are_refused_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_queue, "MOST", 2)
+    monkeypatch.setattr(reader_queue, "REFUSED_AFTER_S", 0.02)
+
+    async def ask() -> None:
+        over = asyncio.Event()
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            if scope["method"] == "GET":
+                await over.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        one_by_one = OneByOne(application, Turns(), Pressing())
+        readers = [asyncio.create_task(asked(one_by_one)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        assert (await asked(one_by_one))[0]["status"] == 503
+        assert (await asked(one_by_one, "POST", "/api/releases/m/stop"))[0]["status"] == 200
+        over.set()
+        assert [(await reader)[0]["status"] for reader in readers] == [200, 200]
+        assert (await asked(one_by_one))[0]["status"] == 200
+
+    asyncio.run(ask())
+
+
+def printers(running: GatewayProcess) -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            ours = f"PPid:\t{running.pid}\n" in (folder / "status").read_text()
+            if ours and page_process.START.encode() in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.slow
+def test_a_page_comes_although_the_process_that_makes_it_has_been_killed(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        assert metric(running, "gateway_workers", state="ready") == 2
+        (before,) = printers(running)
+        os.kill(before, signal.SIGKILL)
+        assert metric(running, "gateway_workers", state="ready") == 2
+        (after,) = printers(running)
+        assert after != before
+        assert metric(running, "process_resident_memory_bytes") > 10e6, "control's own, not the printer's"
+        running.stop()
+        until(lambda: not Path(f"/proc/{after}/exe").exists(), "it ends with control")
+
+
+@pytest.mark.slow
+def test_readers_without_a_pause_hold_up_no_stop(tmp_path: Path) -> None:
+    over = threading.Event()
+    read: list[int] = []
+
+    def ask(running: GatewayProcess, path: str) -> None:
+        with httpx.Client(base_url=running.control_url, timeout=60) as client:
+            while not over.is_set():
+                read.append(client.get(path).status_code)
+
+    with gateway(tmp_path) as running:
+        paths = ("/metrics", "/api/releases", "/api/config", "/api/decisions", "/", "/health")
+        readers = [threading.Thread(target=ask, args=(running, paths[n % len(paths)])) for n in range(READERS)]
+        for reader in readers:
+            reader.start()
+        took_s = []
+        try:
+            for _ in range(20):
+                began_s = time.monotonic()
+                assert order(running, "stop").status_code == 200
+                took_s.append(time.monotonic() - began_s)
+                assert order(running, "resume").status_code == 200
+        finally:
+            over.set()
+            for reader in readers:
+                reader.join()
+    assert set(read) == {200}
+    assert sorted(took_s)[10] < 1.0, "a median on a machine that the readers keep busy themselves"

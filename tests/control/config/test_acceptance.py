@@ -1,0 +1,167 @@
+"""What was accepted of the routing file is kept, whatever becomes of the disk, and every edit by hand is said."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.backends.repository import Repository
+from gateway.control.config import acceptance as module
+from gateway.control.config.acceptance import Accepting
+from gateway.control.config.file_snapshot import snapshot
+from gateway.control.config.memory import MemoryFile
+from gateway.control.release.decisions import Stops
+from gateway.errors import Conflict
+
+ONE = "models: {m: {stable: 1, candidate: 2, split: {routes: [{name: all, weight: 50}]}}}\n"
+TWO = "models: {m: {stable: 2}}\n"
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[tuple[Accepting, Stops]]:
+    for version in "12":
+        (folder / "models" / "m" / version).mkdir(parents=True, exist_ok=True)
+        (folder / "models" / "m" / version / "model.onnx").touch()
+    stops = Stops(folder / "state")
+    try:
+        yield Accepting(folder / "state", Repository(folder / "models"), stops, "routing.yaml"), stops
+    finally:
+        stops.close()
+
+
+def accept(accepting: Accepting, folder: Path, text: str, note: Callable[[], object] | None = None) -> None:
+    file = folder / "routing.yaml"
+    file.write_text(text)
+    asyncio.run(accepting.accept(accepting.judge(snapshot(file)), note))
+
+
+def remembered(folder: Path) -> Any:
+    return orjson.loads((folder / "state" / "releases.json").read_bytes())["models"]
+
+
+def test_what_a_full_disk_has_not_taken_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AGAIN_S", 0.0)
+    with opened(tmp_path) as (accepting, _):
+        accept(accepting, tmp_path, ONE)
+        with monkeypatch.context() as full:
+            full.setattr(MemoryFile, "write", lambda *_: False)
+            accept(accepting, tmp_path, TWO)
+            asyncio.run(accepting.write_again())
+        assert remembered(tmp_path)["m"]["stable"] == 1
+        asyncio.run(accepting.write_again())
+    assert remembered(tmp_path)["m"]["stable"] == 2
+    assert (tmp_path / "state" / "accepted.yaml").read_text() == TWO
+
+
+def test_a_routing_file_in_the_state_folder_is_no_file_of_the_gateways_own(tmp_path: Path) -> None:
+    """As the README says where commands shall edit it; its name is the usual one."""
+    with opened(tmp_path) as (accepting, _):
+        accept(accepting, tmp_path, ONE)
+    assert "routing.yaml" not in {path.name for path in (tmp_path / "state").iterdir()}
+
+
+def test_a_memory_that_lost_its_models_has_those_of_the_text(tmp_path: Path) -> None:
+    with opened(tmp_path) as (accepting, _):
+        accept(accepting, tmp_path, ONE)
+    (tmp_path / "state" / "releases.json").write_text('{"models": {}}')
+    with opened(tmp_path) as (accepting, _):
+        assert (accepting.memory["m"].stable, accepting.memory["m"].candidate) == (1, 2)
+
+
+def test_a_stable_that_changed_is_said_where_the_text_before_is_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(tmp_path) as (accepting, _):
+        accept(accepting, tmp_path, ONE)
+    (tmp_path / "state" / "accepted.yaml").unlink()
+    with opened(tmp_path) as (accepting, stops):
+        accept(accepting, tmp_path, TWO)
+        (told,) = stops.decisions
+        assert (told.model, told.action) == ("m", "edit")
+        assert "stable 1 -> 2" in told.reason
+    assert "stable 1 -> 2" in caplog.text
+
+
+def test_what_an_edit_of_very_many_entries_changes_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = [f"m{number}" for number in range(40)]
+    with opened(tmp_path) as (accepting, stops):
+        accept(accepting, tmp_path, "models:\n" + "".join(f"  {name}: {{stable: 1}}\n" for name in names))
+        accept(accepting, tmp_path, "models:\n" + "".join(f"  {name}: {{stable: 2}}\n" for name in names))
+        told = stops.decisions[-1]
+        assert told.reason == "the entries of 40 models were edited"
+        assert "models.m7: stable 1 -> 2, by the file" in told.evidence["changes"]
+    assert "models.m7: stable 1 -> 2, by the file" in caplog.text
+
+
+def test_a_stop_that_comes_while_the_candidate_is_made_stable_wins(tmp_path: Path) -> None:
+    with opened(tmp_path) as (accepting, stops):
+        accept(accepting, tmp_path, ONE)
+        (tmp_path / "routing.yaml").write_text(TWO)
+        judged = accepting.judge(snapshot(tmp_path / "routing.yaml"))
+        assert accepting.overtaken(judged) == []
+        stops.stop("m", 2, "me", "wrong", {})
+        (problem,) = accepting.overtaken(judged)
+        assert problem.startswith("models.m: version 2 was stopped while it was being made stable")
+        again = accepting.judge(snapshot(tmp_path / "routing.yaml"))
+        assert accepting.overtaken(again) == [], "asked for once it is stopped, it is meant"
+
+
+def test_a_candidate_that_is_closed_says_so(tmp_path: Path) -> None:
+    with opened(tmp_path) as (accepting, _):
+        accept(accepting, tmp_path, ONE)
+        accepting.check_open("m", closed=False)
+        accepting.check_open("other", closed=True)
+        with pytest.raises(Conflict, match=r"candidate 2 of 'm' is closed, since routing\.yaml is refused; mend"):
+            accepting.check_open("m", closed=True)
+
+
+def test_a_text_that_is_no_routing_any_more_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with opened(tmp_path) as (accepting, _):
+        accept(accepting, tmp_path, ONE)
+    (tmp_path / "state" / "accepted.yaml").write_text("models: {m")
+    with caplog.at_level(logging.ERROR), opened(tmp_path) as (accepting, _):
+        assert accepting.memory["m"].candidate == 2
+    assert "accepted.yaml: line 2" in caplog.text
+
+
+def test_a_folder_without_a_file_is_not_remembered_as_the_highest_version(tmp_path: Path) -> None:
+    """As one that is being copied."""
+    (tmp_path / "models" / "m" / "3").mkdir(parents=True)
+    (tmp_path / "models" / "empty" / "1").mkdir(parents=True)
+    with opened(tmp_path) as (accepting, _):
+        accept(accepting, tmp_path, "models: {}\n")
+        assert {name: one.stable for name, one in accepting.memory.items()} == {"m": 2}
+
+
+def test_a_folder_that_may_not_be_read_keeps_no_other_model_from_being_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models" / "private" / "1").mkdir(parents=True)
+    list_all = Path.iterdir
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path.name == "private":  # root may read all
+            raise PermissionError(13, "Permission denied")
+        return list_all(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with opened(tmp_path) as (accepting, _):
+        accept(accepting, tmp_path, "models: {}\n")
+        assert accepting.memory.keys() == {"m"}
+
+
+def test_a_commands_decision_is_on_disk_before_its_edit_counts_as_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between the two leaves an edit that the next start takes for one by hand: some decision, never none."""
+    journal, found = tmp_path / "state" / "decisions.jsonl", []
+    with opened(tmp_path) as (accepting, stops):
+        accept(accepting, tmp_path, ONE)
+        monkeypatch.setattr(MemoryFile, "write", lambda *_: found.append(journal.read_text()) or True)
+        accept(accepting, tmp_path, TWO, lambda: stops.note("m", 2, "promote", "anna", "a test", {}))
+        assert "anna" in found[0]

@@ -1,0 +1,154 @@
+"""Edits of the routing file change what they mean to and not a byte more."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.control.config.yaml_edit import difference, promoted, reweighted
+from gateway.errors import SettingsError
+from gateway.settings.load import parse
+from gateway.settings.routing import RoutingSettings
+
+SHIPPED = Path(__file__).parents[3] / "config" / "routing.yaml"
+
+BEFORE = """\
+# Who meets what. 客户
+models:
+  digits:   # the pictures
+    # trained in May
+    stable: 1          # since May
+    candidate: 2       # since June
+    split:
+      stickiness: customer
+      routes:
+        - name: pilot            # they asked
+          match: [{customer: {in: [acme, "glo # bex"]}}]
+          weight: 100
+        - {name: everyone, weight: 5}
+        # - {name: later, weight: 1}
+    guards:
+      breaker: {consecutive_failures: 3}   # strict
+
+  # the X-rays
+  tumor: {stable: 4, canary: 5, split: {routes: [{name: all, weight: 0.1}]}, rescue: {timeout: 1s}}
+"""
+
+DIGITS_PROMOTED = """\
+# Who meets what. 客户
+models:
+  digits:   # the pictures
+    # trained in May
+    stable: 2          # since May
+    guards:
+      breaker: {consecutive_failures: 3}   # strict
+
+  # the X-rays
+  tumor: {stable: 4, canary: 5, split: {routes: [{name: all, weight: 0.1}]}, rescue: {timeout: 1s}}
+"""
+
+
+def test_a_promotion_takes_out_what_belongs_to_the_candidate_and_nothing_else() -> None:
+    assert promoted(BEFORE, "digits") == DIGITS_PROMOTED
+
+
+def test_a_promotion_on_one_line() -> None:
+    after = promoted(BEFORE, "tumor").splitlines()
+    assert after[-1] == "  tumor: {stable: 5, rescue: {timeout: 1s}}"
+    assert after[:-1] == BEFORE.splitlines()[:-1]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("models: {m: {candidate: 2, split: {routes: []}, stable: 1}}", "models: {m: {stable: 2}}"),
+        ("models:\n  m:\n    candidate: 2\n    stable: 1", "models:\n  m:\n    stable: 2"),
+        ("models:\n  m:\n    stable: 1\n    candidate: 2", "models:\n  m:\n    stable: 2\n"),
+        ("models:\n  m:\n    stable: 1\n    canary: 2\n# end\n", "models:\n  m:\n    stable: 2\n# end\n"),
+        (
+            "models:\n  m:\n    stable: 1\n    candidate: 2\n    split:\n      routes:\n"
+            "      - name: a\n        weight: 1\n\n  n:\n    stable: 1\n",
+            "models:\n  m:\n    stable: 2\n\n  n:\n    stable: 1\n",
+        ),
+    ],
+)
+def test_promotions_in_other_spellings(before: str, after: str) -> None:
+    assert promoted(before, "m") == after
+
+
+def test_the_shipped_file_can_be_promoted_model_by_model() -> None:
+    text = SHIPPED.read_text()
+    for model in ("digits", "tumor", "tickets"):
+        text = promoted(text, model)
+    routing = parse(text, RoutingSettings, "routing.yaml")
+    assert {name: (release.stable, release.candidate) for name, release in routing.models.items()} == {
+        name: (2, None) for name in ("digits", "tumor", "tickets")
+    }
+    comments = [line for line in SHIPPED.read_text().splitlines() if line.startswith("#")]
+    assert [line for line in text.splitlines() if line.startswith("#")] == comments
+
+
+def test_a_version_is_moved_as_it_is_written() -> None:
+    assert promoted("models: {m: {stable: 1, candidate: 0x2}}", "m") == "models: {m: {stable: 0x2}}"
+
+
+def test_a_weight_changes_in_its_place() -> None:
+    assert reweighted(BEFORE, "digits", "everyone", 25) == BEFORE.replace("weight: 5}", "weight: 25}")
+    assert reweighted(BEFORE, "digits", "pilot", 0.0001) == BEFORE.replace("weight: 100", "weight: 0.0001")
+    assert reweighted(BEFORE, "tumor", "all", 0) == BEFORE.replace("weight: 0.1", "weight: 0")
+
+
+@given(st.integers(0, 1_000_000))
+def test_every_weight_of_the_resolution_is_written_exactly(ppm: int) -> None:
+    routing = parse(reweighted(BEFORE, "digits", "everyone", ppm / 10_000), RoutingSettings, "routing.yaml")
+    split = routing.models["digits"].split
+    assert split is not None
+    assert split.routes[1].weight == ppm
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("models: {}", "models has no 'm'"),
+        ("", "models has no 'm'"),
+        ("models: {m: {stable: 1}}", "does not name both stable and candidate"),
+        ("models: {m: {stable: 1, candidate: 2", "not valid YAML"),
+        ("base: &b {stable: 1, candidate: 2}\nmodels:\n  m: *b\n", "by hand"),
+        ("base: &b {stable: 1}\nmodels:\n  m: {<<: *b, candidate: 2}\n", "by hand"),
+        (
+            "models:\n  m:\n    stable: 1\n    candidate: 2\n    split: &s\n      routes: []\n"
+            "  n: {stable: 1, split: *s}\n",
+            "by hand",
+        ),
+    ],
+)
+def test_what_cannot_be_promoted_exactly_is_refused(text: str, says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        promoted(text, "m")
+
+
+@pytest.mark.parametrize(
+    ("route", "percent", "says"),
+    [("nobody", 5, "it has pilot, everyone"), ("everyone", 101, "from 0 to 100"), ("everyone", 0.00001, "resolution")],
+)
+def test_what_is_no_weight_is_refused(route: str, percent: float, says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        reweighted(BEFORE, "digits", route, percent)
+
+
+def test_a_route_that_two_models_share_is_not_edited_for_both() -> None:
+    shared = "models:\n  m: {stable: 1, candidate: 2, split: &s {routes: [{name: a, weight: 1}]}}\n"
+    shared += "  n: {stable: 1, candidate: 2, split: *s}\n"
+    with pytest.raises(SettingsError, match="by hand"):
+        reweighted(shared, "n", "a", 5)
+
+
+def test_the_difference_is_what_a_person_reads() -> None:
+    text = difference(BEFORE, reweighted(BEFORE, "digits", "everyone", 25), "config/routing.yaml")
+    changed = [line for line in text.splitlines() if line[0] in "+-" and not line.startswith(("+++", "---"))]
+    assert changed == ["-        - {name: everyone, weight: 5}", "+        - {name: everyone, weight: 25}"]
+    assert text.startswith("--- config/routing.yaml\n+++ config/routing.yaml\n")
+    assert difference(BEFORE, BEFORE, "x") == ""
+    assert yaml.safe_load(BEFORE)

@@ -1,0 +1,99 @@
+"""What comparisons and limits may be asked, and how they share alpha."""
+
+import math
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.control.guards.comparisons import Guards, Verdict
+from gateway.control.guards.observation import Observation
+from gateway.control.guards.window import Window
+from gateway.settings.guards import ComparisonSettings, GuardsSettings, LimitSettings, RampSettings
+from gateway.shm.failure_events import FailureEvent, Kind
+
+ERRORS = {"name": "errors", "metric": "failures"}
+SLOW = {"name": "slow", "metric": "slow_requests", "threshold": "50ms"}
+DRIFT = {"name": "drift", "metric": "predicted_class"}
+
+
+def judged(comparisons: list[dict[str, Any]], candidate: int, stable: int, restart: int = 1) -> Any:
+    guards = Guards(GuardsSettings.model_validate({"comparisons": comparisons}))
+    events = [
+        FailureEvent(0, 0, 1, 100_000, is_candidate, Kind.FAILURE, None)
+        for is_candidate, count in ((True, candidate), (False, stable))
+        for _ in range(count)
+    ]
+    guards.absorb(Observation(0, 1, False, Window(()), events), 0)
+    return guards.judge(restart)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "stable", "verdict"),
+    [
+        (0, 0, Verdict.NO_DATA),
+        (1, 9, Verdict.INCONCLUSIVE),
+        (6, 2, Verdict.HARMFUL),  # the design's vector: E = 1431
+        (40, 380, Verdict.INCONCLUSIVE),  # the design's vector: E = 49.9 for safety, and 100 are needed
+        (40, 450, Verdict.SAFE),
+    ],
+)
+def test_the_verdict_of_one_comparison(candidate: int, stable: int, verdict: Verdict) -> None:
+    judgement = judged([ERRORS], candidate, stable)
+    assert judgement.failures.verdict is verdict
+    assert (judgement.stop is not None) == judgement.harmful == (verdict is Verdict.HARMFUL)
+    assert judgement.safe == (verdict is Verdict.SAFE)
+
+
+def test_comparisons_that_stop_share_alpha_and_those_that_pause_have_their_own() -> None:
+    shares = {found.name: found.share for found in judged([ERRORS, SLOW, DRIFT], 0, 0).found}
+    assert shares == {"errors": 0.5, "slow": 0.5, "drift": 1.0}
+
+
+def test_a_combination_is_led_by_its_strongest() -> None:
+    alone, shared = judged([ERRORS], 5, 3), judged([SLOW, ERRORS], 5, 3)
+    assert math.exp(alone.log_e["stop"]) == pytest.approx(2 * math.exp(shared.log_e["stop"]) - 1)
+    assert alone.stop.name == "errors"
+    assert shared.stop is None
+    assert judged([SLOW, ERRORS], 9, 3).stop.name == "errors"
+
+
+def test_a_later_start_needs_more() -> None:
+    assert judged([ERRORS], 6, 2, restart=2).stop is not None
+    assert judged([ERRORS], 6, 2, restart=3).stop is None  # 1431 < 100 * 9 * 1.64
+
+
+def test_nothing_stops_that_no_one_asked_for() -> None:
+    judgement = judged([], 100, 0)
+    assert judgement.failures.verdict is Verdict.HARMFUL
+    assert (judgement.stop, judgement.pause) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said", "problem"),
+    [
+        (GuardsSettings, {"alpha": 0}, "above 0%"),
+        (GuardsSettings, {"comparisons": [ERRORS, {**SLOW, "name": "errors"}]}, "two guards are named 'errors'"),
+        (GuardsSettings, {"comparisons": [ERRORS, {**ERRORS, "name": "b"}]}, "two guards compare 'failures'"),
+        (ComparisonSettings, {"name": "slow", "metric": "slow_requests"}, "needs a threshold"),
+        (ComparisonSettings, {**ERRORS, "threshold": "50ms"}, "no other metric has one"),
+        (LimitSettings, {"name": "a", "metric": "stable.accuracy"}, "either below or above"),
+        (RampSettings, {"weights": [1, 5, 5]}, "each larger than the one before"),
+        (RampSettings, {"weights": [0, 5]}, "above 0"),
+        (RampSettings, {"weights": []}, "above 0"),
+        (RampSettings, {"weights": [50, 200]}, "no percentage from 0 to 100"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(settings: Any, said: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        settings.model_validate(said)
+
+
+def test_drift_pauses_unless_the_file_says_otherwise() -> None:
+    assert ComparisonSettings.model_validate(DRIFT).action == "pause"
+    assert ComparisonSettings.model_validate({**DRIFT, "action": "stop"}).action == "stop"
+    assert ComparisonSettings.model_validate(ERRORS).action == "stop"
+
+
+def test_a_ramp_in_parts_per_million() -> None:
+    assert RampSettings().weights_ppm == (1_000, 10_000, 50_000, 250_000, 500_000, 1_000_000)

@@ -1,0 +1,92 @@
+"""Ledgers of failures: what a sticky key may tell, and that it tells no more."""
+
+import math
+import random
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.control.guards.evidence import FAILURE_RATIOS, log_harm
+from gateway.control.guards.failure_counts import Ledger, attributed, rows
+from gateway.routing.buckets import BUCKETS
+
+WEIGHTS = st.lists(st.integers(0, BUCKETS), min_size=1, max_size=20)
+
+
+def test_a_request_without_a_key_counts_by_its_weight() -> None:
+    ledger = Ledger()
+    for candidate in (True, False, False):
+        ledger.add(100_000, candidate, None)
+    assert rows(ledger.counts) == [(0.1, 1, 2)]
+    assert ledger.log_e == log_harm({(0.1, True): 1, (0.1, False): 2}, FAILURE_RATIOS)
+
+
+def test_traffic_that_is_not_randomised_is_left_out() -> None:
+    ledger = Ledger()
+    for key in (None, 5):
+        ledger.add(0, False, key)
+        ledger.add(BUCKETS, True, key)
+    assert not ledger.counts
+
+
+def test_at_one_weight_only_the_first_failure_of_a_key_counts() -> None:
+    ledger = Ledger()
+    for _ in range(20):
+        ledger.add(100_000, True, 5)
+        ledger.add(100_000, False, 999_999)
+    assert rows(ledger.counts) == [(0.1, 1, 1)]
+
+
+def test_when_the_weight_rises_a_key_counts_by_the_chance_that_it_still_had() -> None:
+    ledger = Ledger()
+    ledger.add(100_000, False, 150_000)  # so its bucket is one of the upper 900,000
+    ledger.restart()
+    ledger.add(200_000, True, 150_000)  # and 100,000 of them have joined the candidate
+    ledger.add(500_000, True, 150_000)  # now it has long been the candidate's
+    ledger.add(120_000, False, 150_000)  # and falls back by the chance of 80,000 in 100,000
+    assert rows(ledger.counts) == [(pytest.approx(1 / 9), 1, 0), (pytest.approx(0.2), 0, 1)]
+
+
+def test_a_new_epoch_knows_nothing_of_the_keys() -> None:
+    ledger = Ledger()
+    ledger.add(100_000, True, 5)
+    ledger.restart()
+    ledger.add(100_000, True, 5)
+    assert not ledger.counts
+    ledger.forget()
+    ledger.add(100_000, True, 5)
+    assert rows(ledger.counts) == [(0.1, 1, 0)]
+
+
+@given(WEIGHTS, st.integers(2, 6))
+def test_whatever_the_weights_a_key_raises_no_evidence_on_average(weights: list[int], parts: int) -> None:
+    """Exactly: over every bucket that the weights tell apart, for a customer who fails at each of them."""
+    edges = sorted({0, BUCKETS, *weights})
+    mean = 0.0
+    for low, high in pairwise(edges):
+        ledger = Ledger((2.0,))
+        for weight in weights:
+            ledger.add(weight, low < weight, 1)
+            if weight % parts == 0:
+                ledger.add(weight, low < weight, 1)
+        mean += (high - low) / BUCKETS * math.exp(ledger.log_e)
+    assert mean == pytest.approx(1.0)
+
+
+def test_a_ledger_survives_a_file() -> None:
+    generator = random.Random(0)
+    ledger, restored = Ledger(), Ledger()
+    for _ in range(500):
+        weight = generator.choice((1_000, 50_000, 500_000))
+        key = generator.randrange(BUCKETS)
+        ledger.add(weight, key < weight, generator.choice((None, key)))
+    restored.restore(ledger.to_json())
+    assert restored.to_json() == ledger.to_json()
+    assert (restored.log_e, restored.log_safe) == (ledger.log_e, ledger.log_safe)
+    assert attributed(rows(ledger.counts)) == {
+        (chance, candidate): ledger.counts.get((chance, candidate), 0)
+        for chance, _ in ledger.counts
+        for candidate in (True, False)
+    }

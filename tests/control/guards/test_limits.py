@@ -1,0 +1,88 @@
+"""Lines for metrics, and when the `while` of a route opens and closes."""
+
+import random
+
+import pytest
+
+from gateway.control.guards.limits import Conditions, beyond
+from gateway.control.guards.window import Sample, Window
+from gateway.settings.guards import ConditionSettings
+from gateway.shm.tally import Tally
+
+WINDOW_S = 10.0
+
+
+@pytest.mark.parametrize(
+    ("value", "above", "below", "expected"),
+    [
+        (0.06, 0.05, None, True),
+        (0.05, 0.05, None, False),
+        (39.9, None, 40, True),
+        (40, None, 40, False),
+        (1, None, None, False),
+    ],
+)
+def test_a_line_itself_is_not_beyond(value: float, above: float | None, below: float | None, expected: bool) -> None:
+    assert beyond(value, above, below) is expected
+
+
+class Gauge:
+    """A route that is open while fewer than 10 requests are in flight, and what is in flight."""
+
+    def __init__(self) -> None:
+        said = {"metric": "gateway.inflight", "below": 10, "window": "10s"}
+        self.conditions = Conditions([ConditionSettings.model_validate(said)])
+        self.window = Window((WINDOW_S,))
+        self.now_s = 0.0
+
+    def step(self, inflight: int | None) -> bool:
+        self.now_s += 1
+        if inflight is not None:
+            self.window.sample(self.now_s, Sample(Tally().read(), None, inflight=inflight))
+        return self.conditions.step(self.now_s, self.window)
+
+
+def test_it_opens_after_a_whole_window_and_closes_at_once() -> None:
+    gauge = Gauge()
+    assert [gauge.step(1) for _ in range(12)] == [False] * 10 + [True] * 2
+    assert gauge.step(500) is False
+
+
+def test_unknown_is_closed() -> None:
+    gauge = Gauge()
+    assert not any(gauge.step(None) for _ in range(30))
+
+
+def test_without_conditions_it_is_open() -> None:
+    assert Conditions([]).step(0.0, Window(()))
+
+
+def test_all_conditions_must_hold() -> None:
+    said = [
+        {"metric": "gateway.inflight", "below": 10, "window": "10s"},
+        {"metric": "gateway.queue_depth", "below": 10, "window": "20s"},
+    ]
+    conditions = Conditions([ConditionSettings.model_validate(one) for one in said])
+    window = Window((10.0, 20.0))
+    found = []
+    for second in range(25):
+        window.sample(float(second), Sample(Tally().read(), None))
+        found.append(conditions.step(float(second), window))
+    assert found == [False] * 20 + [True] * 5
+
+
+def test_it_does_not_flap() -> None:
+    """Whatever the metric does: between a closing and the next opening lies a window."""
+    generator = random.Random(0)
+    gauge = Gauge()
+    closed_at, flips = 0.0, 0
+    was = False
+    for _ in range(20_000):
+        now = gauge.step(generator.choice((0, 0, 0, 0, 40)) if gauge.now_s % 300 < 150 else 0)
+        if was and not now:
+            closed_at = gauge.now_s
+        if now and not was:
+            flips += 1
+            assert gauge.now_s - closed_at >= WINDOW_S
+        was = now
+    assert flips > 20

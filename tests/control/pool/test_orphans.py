@@ -1,0 +1,28 @@
+"""Which workers of a killed control are ours to end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from gateway.control.pool.orphans import Orphans
+from gateway.shm.process_identity import born
+
+USES = "import sys, pathlib; from gateway.shm.segment import Segment; "
+USES += "held = Segment.create(pathlib.Path(sys.argv[1]), 8, 1); print(flush=True); input()"
+
+
+def test_workers_on_memory_of_another_name_are_another_gateways(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", USES, str(tmp_path / "canary-gateway-theirs.1-events-0.ring")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
+        assert worker.stdout is not None
+        worker.stdout.readline()
+        (tmp_path / "workers.json").write_text(json.dumps([[worker.pid, born(worker.pid)]]))
+        copied, own = Orphans(tmp_path / "workers.json"), Orphans(tmp_path / "workers.json")
+        copied.keep_those_on("canary-gateway-ours")
+        copied.release()
+        assert (len(copied), worker.poll()) == (0, None)
+        own.keep_those_on("canary-gateway-theirs")
+        assert len(own) == 1
+        own.release()
+        assert worker.wait(10) != 0

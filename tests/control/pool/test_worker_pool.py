@@ -1,0 +1,174 @@
+"""When workers are told to listen: none is waited for, nor anything else, for ever."""
+
+import asyncio
+from collections.abc import Callable
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+import pytest
+
+from gateway.control.pool import worker_pool as fleet_module
+from gateway.control.pool.broadcast import _groups
+from gateway.control.pool.worker_handle import Member, Obituary, WorkerState
+from gateway.control.pool.worker_pool import Fleet, _pause_s
+from gateway.messages import Commit, Done, Listen, Plan, Prepare, Ready, Warm
+from gateway.settings.routing import RoutingSettings
+
+SOON_S = 0.05
+
+
+class Process:
+    """One that lives, whatever it is sent."""
+
+    pid = 1
+
+    def send_signal(self, number: int) -> None:
+        return None
+
+    def poll(self) -> int | None:
+        return None
+
+    def wait(self) -> int:
+        return 0
+
+
+class Workers:
+    """A fleet, and the other ends of its pipes, by which a test plays its workers."""
+
+    def __init__(self) -> None:
+        self.fleet = Fleet(2, Plan(1, RoutingSettings(), {}, {}, {}), _unused, _unused, _no_cause, lambda _: Obituary())
+        self.ends: dict[int, Connection] = {}
+        for index in range(2):
+            self.spawn(index)
+        self.fleet._spawn = self.spawn  # type: ignore[method-assign]
+
+    def spawn(self, index: int) -> None:
+        ours, self.ends[index] = Pipe()
+        process: Any = Process()
+        self.fleet.members[index] = Member(index, process, ours, self.fleet.plan)
+        asyncio.get_running_loop().add_reader(ours.fileno(), self.fleet._hear, self.fleet.members[index])
+
+    async def told_to_listen(self, index: int) -> bool:
+        await until(lambda: self.ends[index].poll())
+        return isinstance(self.ends[index].recv(), Listen)
+
+    def close(self) -> None:
+        for index, member in self.fleet.members.items():
+            if not member.pipe.closed:
+                asyncio.get_running_loop().remove_reader(member.pipe.fileno())
+            member.hang_up()
+            self.ends[index].close()
+
+
+async def _no_cause(member: Member, code: int) -> bool:
+    return False
+
+
+def _unused(*_: object) -> Any:
+    raise AssertionError
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20 * SOON_S):
+        while not true():
+            await asyncio.sleep(SOON_S / 10)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "WAIT_LEAST_S", SOON_S)
+
+
+def test_the_next_one_waits_no_longer_than_the_first_that_died_while_it_waited() -> None:
+    async def play() -> None:
+        workers = Workers()
+        workers.ends[0].send(Warm({}))
+        await until(lambda: workers.fleet.members[0].state is WorkerState.WARM)
+        workers.ends[0].close()
+        await until(lambda: workers.fleet.members[0].state is WorkerState.STARTING)
+        await asyncio.sleep(2 * SOON_S)  # no one is warm when the first one's patience ends
+        workers.ends[0].send(Warm({}))
+        assert await workers.told_to_listen(0), "the other one never comes"
+        workers.ends[0].send(Ready())
+        await until(workers.fleet.ready.is_set)
+        workers.close()
+
+    asyncio.run(play())
+
+
+def test_one_that_is_suspended_once_it_is_warm_does_not_keep_the_gateway_from_being_ready() -> None:
+    async def play() -> None:
+        workers = Workers()
+        for end in workers.ends.values():
+            end.send(Warm({}))
+        assert await workers.told_to_listen(0)
+        assert await workers.told_to_listen(1)
+        workers.ends[0].send(Ready())
+        await until(lambda: workers.fleet.members[0].state is WorkerState.READY)
+        assert not workers.fleet.ready.is_set()
+        await until(workers.fleet.ready.is_set)
+        workers.ends[1].send(Ready())
+        await until(lambda: workers.fleet.members[1].state is WorkerState.READY)
+        workers.close()
+
+    asyncio.run(play())
+
+
+def test_a_worker_that_was_starting_during_an_edit_follows_it_before_it_listens() -> None:
+    """However often that happens: none is sent away for it, so a dead one is replaced by the first that comes."""
+
+    async def play() -> None:
+        workers = Workers()
+        fleet, end = workers.fleet, workers.ends[0]
+        first = fleet.members[0]
+        fleet.plan = Plan(2, RoutingSettings(), {}, {}, {})
+        end.send(Warm({}))
+        await until(end.poll)
+        prepare = end.recv()
+        assert (type(prepare), prepare.plan.generation, prepare.late) == (Prepare, 2, True)
+        end.send(Done(prepare.order, ""))
+        await until(end.poll)
+        commit = end.recv()
+        assert isinstance(commit, Commit)
+        assert (first.state, first.follows) == (WorkerState.STARTING, False)
+        end.send(Done(commit.order, ""))
+        await until(lambda: first.state is WorkerState.WARM)
+        assert first.plan is fleet.plan
+        workers.close()
+
+    asyncio.run(play())
+
+
+def test_early_deaths_are_answered_with_longer_and_longer_pauses() -> None:
+    pauses = [_pause_s(deaths) for deaths in range(1, 10)]
+    assert pauses[:4] == [0, 0.1, 0.2, 0.4]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == _pause_s(1000) == 5
+
+
+def test_an_order_during_which_a_worker_dies_is_not_carried_out() -> None:
+    async def play() -> None:
+        workers = Workers()
+        fleet = workers.fleet
+        for end in workers.ends.values():
+            end.send(Warm({}))
+        await until(lambda: len(fleet.followers()) == 2)
+        plan = Plan(2, RoutingSettings(), {}, {}, {})
+        fleet._autopsy = lambda _: Obituary(loading=("m", 7))
+        given = asyncio.create_task(fleet.order(lambda n: Prepare(n, plan), staged=True, may_die=False))
+        await until(workers.ends[0].poll)
+        workers.ends[0].close()
+        (error,) = await given
+        assert "models.m: version 7: worker 0 ended while it was loading it" in error
+        await until(workers.ends[1].poll)
+        assert isinstance(workers.ends[1].recv(), Listen), "the other one is not asked any more"
+        assert not workers.ends[1].poll()
+        workers.close()
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(("size", "groups"), [(1, [1]), (2, [1, 1]), (5, [1, 2, 2]), (8, [1, 2, 4, 1]), (0, [])])
+def test_orders_that_load_go_to_one_worker_first_and_never_to_more_than_half(size: int, groups: list[int]) -> None:
+    assert [len(group) for group in _groups([None] * size)] == groups  # type: ignore[list-item]

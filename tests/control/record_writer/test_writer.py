@@ -1,0 +1,548 @@
+"""The writer of the records: real rings, real files, and every death between two of its steps."""
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.control.record_writer import writer as journal_module
+from gateway.control.record_writer.segment_writer import Stream
+from gateway.control.record_writer.writer import CHUNK, LITTLE, MANY, ROOMY, Journal, Listener, Source
+from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, segment_path, segments
+from gateway.settings.gateway import RecordsSettings
+from gateway.shm.ring import Ring
+
+RING = 1 << 16
+PATIENCE_S = 30.0
+
+
+class Bench:
+    """Rings in a folder, and the journals that empty them one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "records"
+        self._rings = folder
+
+    def ring(self, name: str, size: int = RING) -> Ring:
+        return Ring.create(self._rings / f"{name}.ring", size)
+
+    def heir(self, ring: Ring) -> Ring:
+        return Ring.attach(ring.segment.path)
+
+    def journal(self, *sources: Source, listeners: Any = journal_module.NO_LISTENERS, **settings: Any) -> Journal:
+        journal = Journal(self.folder, RecordsSettings(**settings), listeners)
+        for source in sources:
+            journal.add(source)
+        return journal
+
+    def lines(self, stream: str = PREDICTIONS) -> list[bytes]:
+        return [line for path in segments(self.folder, stream) for line in path.read_bytes().splitlines(keepends=True)]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def line(number: int, size: int = 0) -> bytes:
+    return b'{"n":%d,"x":"%b"}\n' % (number, b"x" * size)
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, f"not within {PATIENCE_S:g} s: {what}"
+        time.sleep(0.005)
+
+
+class Disk:
+    """A disk that can be full, broken or slow, where the journal writes. It fails after `room` bytes more."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.room: float = float("inf")
+        self.truncates = True
+        self.pause = threading.Event()
+        self.pause.set()
+        self._pwrite, self._ftruncate = os.pwrite, os.ftruncate
+        monkeypatch.setattr(os, "pwrite", self._write)
+        monkeypatch.setattr(os, "ftruncate", self._truncate)
+
+    def _write(self, file: int, data: Any, offset: int) -> int:
+        self.pause.wait()
+        if self.room <= 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = self._pwrite(file, memoryview(data)[: int(min(self.room, len(data)))], offset)
+        self.room -= written
+        return written
+
+    def _truncate(self, file: int, size: int) -> None:
+        if not self.truncates:
+            raise OSError(errno.EIO, "Input/output error")
+        self._ftruncate(file, size)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+def test_streams_are_written_to_their_own_segments_and_sealed_at_the_end(bench: Bench) -> None:
+    rings = {name: bench.ring(name) for name in (PREDICTIONS, FEEDBACK, MIRRORS)}
+    journal = bench.journal(*(Source(ring, name) for name, ring in rings.items()))
+    journal.start()
+    for number, (name, ring) in enumerate(rings.items()):
+        for _ in range(number + 1):
+            ring.append(b'{"kind":"%b"}\n' % name.encode())
+    journal.stop()
+    assert journal.written == {PREDICTIONS: 1, FEEDBACK: 2, MIRRORS: 3}
+    assert bench.lines(FEEDBACK) == [b'{"kind":"feedback"}\n'] * 2
+    assert sorted(path.name for path in bench.folder.iterdir()) == [
+        "feedback-000000001.jsonl",
+        "mirrors-000000001.jsonl",
+        "predictions-000000001.jsonl",
+    ]
+    assert all(ring.empty for ring in rings.values())
+
+
+def test_nothing_to_write_makes_no_file(bench: Bench) -> None:
+    journal = bench.journal(Source(bench.ring("a"), PREDICTIONS))
+    journal.start()
+    journal.stop()
+    assert not bench.folder.exists()
+
+
+def test_a_journal_that_never_started_can_be_stopped(bench: Bench) -> None:
+    ring = bench.ring("a")
+    ring.append(line(1))
+    bench.journal(Source(ring, PREDICTIONS)).stop()
+    assert not ring.empty
+
+
+def test_segments_rotate_between_lines(bench: Bench) -> None:
+    ring = bench.ring("a")
+    journal = bench.journal(Source(ring, PREDICTIONS), segment=500)
+    for number in range(100):
+        ring.append(line(number, 50))
+        journal.round()
+    paths = segments(bench.folder, PREDICTIONS)
+    assert len(paths) > 8
+    assert all(500 <= path.stat().st_size < 600 for path in paths[:-1])
+    assert all(path.read_bytes().endswith(b"\n") for path in paths)
+    assert bench.lines() == [line(number, 50) for number in range(100)]
+
+
+def test_the_oldest_predictions_make_room_and_feedback_stays_longest(bench: Bench) -> None:
+    predictions, feedback = bench.ring("a"), bench.ring("b")
+    journal = bench.journal(Source(predictions, PREDICTIONS), Source(feedback, FEEDBACK), segment=100, retain=1000)
+    for number in range(8):
+        feedback.append(line(number, 90))
+        journal.round()
+    for number in range(40):
+        predictions.append(line(number, 90))
+        journal.round()
+    sealed = [path for path in bench.folder.iterdir() if path.suffix == ".jsonl"]
+    assert sum(path.stat().st_size for path in sealed) <= 1000
+    assert len(bench.lines(FEEDBACK)) == 8, "feedback is small and dear"
+    assert bench.lines() == [line(39, 90)]
+    for number in range(8, 40):
+        feedback.append(line(number, 90))
+        journal.round()
+    assert bench.lines() == [], "no predictions are left to delete"
+    kept = bench.lines(FEEDBACK)
+    assert 5 < len(kept) < 12 and kept[-1] == line(39, 90)
+
+
+def test_a_segment_that_a_shipper_takes_away_is_no_error(bench: Bench) -> None:
+    ring = bench.ring("a")
+    journal = bench.journal(Source(ring, PREDICTIONS), segment=50, retain=100)
+    for number in range(10):
+        ring.append(line(number, 60))
+        journal.round()
+        for path in segments(bench.folder, PREDICTIONS):
+            path.unlink()
+    assert journal.error == ""
+    assert journal.written[PREDICTIONS] == 10
+
+
+def test_a_busy_ring_does_not_keep_the_others_waiting(bench: Bench) -> None:
+    """The writer of the first ring is faster than the journal: with each chunk that is taken it has put another."""
+    busy, quiet = bench.ring("a", 4 * CHUNK), bench.ring("b")
+
+    def refill(lines: bytes) -> bytes:
+        while busy.append(line(1, 10_000)):
+            pass
+        return lines
+
+    listeners = {MIRRORS: Listener(refill, lambda lines: None)}
+    journal = bench.journal(Source(busy, MIRRORS), Source(quiet, PREDICTIONS), listeners=listeners)
+    refill(b"")
+    quiet.append(line(2))
+    assert journal.round(), "there is more to do"
+    assert bench.lines() == [line(2)]
+
+
+@pytest.mark.parametrize(
+    ("size", "stream", "entry", "waits"),
+    [
+        (ROOMY, PREDICTIONS, 100, True),
+        (ROOMY, PREDICTIONS, MANY, False),  # they are many
+        (ROOMY, FEEDBACK, 100, False),  # guards hear of it
+        (RING, PREDICTIONS, 100, False),  # it might be full by then
+    ],
+)
+def test_predictions_wait_until_they_make_a_chunk(
+    bench: Bench, size: int, stream: str, entry: int, waits: bool
+) -> None:
+    ring = bench.ring("a", size)
+    source = Source(ring, stream)
+    journal = bench.journal(source)
+    ring.append(line(1))
+    journal.round(patient=True)
+    assert bench.lines(stream) == [line(1)], "what has waited long is taken"
+    ring.append(line(2, entry))
+    journal.round(patient=True)
+    assert ring.empty != waits
+    source.drained_s -= 2 * journal_module.WAIT_S
+    journal.round(patient=True)
+    assert bench.lines(stream) == [line(1), line(2, entry)]
+
+
+def test_predictions_that_wait_are_written_at_the_end(bench: Bench) -> None:
+    ring = bench.ring("a", ROOMY)
+    source = Source(ring, PREDICTIONS, drained_s=time.monotonic() + 1000)
+    ring.append(line(1))
+    journal = bench.journal(source)
+    journal.start()
+    journal.stop()
+    assert bench.lines() == [line(1)]
+
+
+def test_an_entry_larger_than_a_chunk_is_whole(bench: Bench) -> None:
+    ring = bench.ring("a", 4 * CHUNK)
+    journal = bench.journal(Source(ring, PREDICTIONS))
+    large = line(1, 2 * CHUNK)
+    ring.append(large)
+    ring.append(line(2))
+    while not ring.empty:
+        journal.round()
+    assert bench.lines() == [large, line(2)]
+
+
+def test_a_line_cut_by_the_chunk_waits_for_its_rest(bench: Bench) -> None:
+    ring = bench.ring("a", 4 * CHUNK)
+    journal = bench.journal(Source(ring, PREDICTIONS))
+    lines = [line(number, CHUNK // 3) for number in range(9)]
+    for each in lines:
+        ring.append(each)
+    while not ring.empty:
+        journal.round()
+        assert all(each.endswith(b"\n") for each in bench.lines())
+    assert bench.lines() == lines
+
+
+def test_only_selected_lines_are_written_and_all_are_heard_once(bench: Bench, disk: Disk) -> None:
+    heard: list[bytes] = []
+    listeners = {FEEDBACK: Listener(lambda lines: b"".join(lines.splitlines(keepends=True)[::2]), heard.append)}
+    ring = bench.ring("a")
+    journal = bench.journal(Source(ring, FEEDBACK), listeners=listeners)
+    for number in range(6):
+        ring.append(line(number))
+    disk.room = 0
+    journal.round()
+    assert heard == [], "what is not written is not heard"
+    disk.room = 1e9
+    journal.round()
+    journal.round()
+    assert b"".join(heard) == b"".join(line(number) for number in range(6))
+    assert bench.lines(FEEDBACK) == [line(0), line(2), line(4)]
+    assert journal.written[FEEDBACK] == 3
+
+
+def test_a_listener_that_fails_ends_no_writing(bench: Bench) -> None:
+    def broken(lines: bytes) -> None:
+        raise ZeroDivisionError
+
+    feedback, predictions = bench.ring("a"), bench.ring("b")
+    listeners = {FEEDBACK: Listener(lambda lines: lines, broken)}
+    journal = bench.journal(Source(feedback, FEEDBACK), Source(predictions, PREDICTIONS), listeners=listeners)
+    journal.start()
+    feedback.append(line(1))
+    until(lambda: "ZeroDivisionError" in journal.error, "the journal says what has failed")
+    feedback.append(line(2))
+    predictions.append(line(3))
+    until(lambda: predictions.empty and feedback.empty, "the journal goes on")
+    journal.stop()
+    assert bench.lines(FEEDBACK) == [line(1), line(2)]
+    assert bench.lines() == [line(3)]
+
+
+@pytest.mark.parametrize("room", [0, 1, 30, 74])
+def test_what_a_full_disk_refuses_waits_and_comes_once(bench: Bench, disk: Disk, room: int) -> None:
+    ring = bench.ring("a")
+    journal = bench.journal(Source(ring, PREDICTIONS))
+    ring.append(line(0))
+    journal.round()
+    for number in range(1, 6):
+        ring.append(line(number))
+    disk.room = room
+    for _ in range(3):
+        journal.round()
+        disk.room = room
+    assert "No space left on device" in journal.error
+    assert bench.lines() == [line(0)]
+    disk.room = 1e9
+    journal.round()
+    assert journal.error == ""
+    assert bench.lines() == [line(number) for number in range(6)]
+    assert journal.written[PREDICTIONS] == 6
+
+
+def test_one_stream_that_cannot_be_written_stops_no_other(bench: Bench) -> None:
+    segment_path(bench.folder, FEEDBACK, 1, open=True).mkdir(parents=True)
+    feedback, predictions = bench.ring("a"), bench.ring("b")
+    journal = bench.journal(Source(feedback, FEEDBACK), Source(predictions, PREDICTIONS))
+    feedback.append(line(1))
+    predictions.append(line(2))
+    journal.round()
+    assert "Is a directory" in journal.error
+    assert bench.lines() == [line(2)]
+    segment_path(bench.folder, FEEDBACK, 1, open=True).rmdir()
+    journal.round()
+    assert journal.error == ""
+    assert bench.lines(FEEDBACK) == [line(1)]
+
+
+def test_the_log_says_once_what_is_wrong(bench: Bench, disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    ring = bench.ring("a")
+    journal = bench.journal(Source(ring, PREDICTIONS))
+    ring.append(line(1))
+    disk.room = 0
+    for _ in range(5):
+        journal.round()
+    disk.room = 1e9
+    journal.round()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+
+
+@pytest.mark.parametrize("written", [0, 1, 20, 40, 41, 60])
+def test_a_drain_that_was_broken_off_by_death_is_done_again(bench: Bench, written: int) -> None:
+    ring = bench.ring("a")
+    first = bench.journal(Source(ring, PREDICTIONS))
+    ring.append(line(0))
+    first.round()
+    data = b"".join(line(number) for number in (1, 2, 3))
+    ring.append(data)
+    path = segment_path(bench.folder, PREDICTIONS, 1, open=True)
+    offset = path.stat().st_size
+    ring.begin_drain(len(data), 1, offset)
+    with path.open("r+b") as file:  # and there it was killed
+        file.seek(offset)
+        file.write(data[:written])
+    heir = bench.heir(ring)
+    journal = bench.journal(Source(heir, PREDICTIONS, abandoned=True))
+    journal.round()
+    assert bench.lines() == [line(number) for number in range(4)]
+    assert heir.empty and heir.interrupted is None
+
+
+def test_a_drain_that_was_done_but_not_released_does_not_come_twice(bench: Bench) -> None:
+    ring = bench.ring("a")
+    ring.append(line(1) + line(2))
+    ring.begin_drain(len(ring.pending(RING)), 1, 0)
+    bench.folder.mkdir()
+    segment_path(bench.folder, PREDICTIONS, 1, open=True).write_bytes(line(1) + line(2))
+    bench.journal(Source(bench.heir(ring), PREDICTIONS)).round()
+    assert bench.lines() == [line(1), line(2)]
+
+
+class Death(BaseException):
+    """The process ends here, whatever would have come next."""
+
+
+def test_the_note_of_a_refused_drain_cuts_off_nothing_of_others(bench: Bench, disk: Disk) -> None:
+    """The disk refuses worker 1, then takes worker 0's lines, then all die: those are written and released."""
+
+    def die(lines: bytes) -> None:
+        raise Death
+
+    zero, one = bench.ring("0"), bench.ring("1")
+    listeners = {PREDICTIONS: Listener(lambda lines: lines, die)}
+    journal = bench.journal(Source(zero, PREDICTIONS), Source(one, PREDICTIONS), listeners=listeners)
+    one.append(line(1, 100))
+    disk.room = 50
+    journal.round()
+    assert not one.empty
+    zero.append(line(0))
+    disk.room = 1e9
+    with pytest.raises(Death):
+        journal.round()
+    assert zero.empty and not one.empty
+    heirs = [Source(bench.heir(ring), PREDICTIONS, abandoned=True) for ring in (zero, one)]
+    bench.journal(*heirs).round()
+    assert bench.lines() == [line(0), line(1, 100)]
+
+
+def test_a_disk_that_does_not_even_truncate_gives_no_line_twice(bench: Bench, disk: Disk) -> None:
+    zero, one = bench.ring("0"), bench.ring("1")
+    journal = bench.journal(Source(zero, PREDICTIONS), Source(one, PREDICTIONS))
+    zero.append(line(0))
+    journal.round()
+    one.append(line(1) + line(2) + line(3, 100))
+    disk.room, disk.truncates = len(line(1) + line(2)) + 10, False
+    journal.round()
+    zero.append(line(4))
+    disk.room = 1e9
+    journal.round()
+    assert not zero.empty and not one.empty, "nothing is written before the rest is cut off"
+    disk.truncates = True
+    journal.round()
+    assert sorted(bench.lines()) == sorted([line(0), line(1), line(2), line(3, 100), line(4)])
+
+
+def test_a_cut_that_the_disk_refuses_is_made_up_for_before_anything_is_written(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring, other = bench.ring("a"), bench.ring("b")
+    ring.append(line(1) + line(2))
+    ring.begin_drain(len(ring.pending(RING)), 1, 0)
+    bench.folder.mkdir()
+    segment_path(bench.folder, PREDICTIONS, 1, open=True).write_bytes(line(1))
+    other.append(line(3))
+    journal = bench.journal(Source(other, PREDICTIONS), Source(bench.heir(ring), PREDICTIONS))
+
+    def refuses(*arguments: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "truncate", refuses)
+        journal.round()
+        assert "Read-only file system" in journal.error
+        assert bench.heir(ring).interrupted is not None, "the note outlives this process too"
+    journal.round()
+    assert sorted(bench.lines()) == [line(1), line(2), line(3)]
+
+
+def test_an_abandoned_ring_is_drained_while_its_owner_lives_and_then_removed(bench: Bench) -> None:
+    ring = bench.ring("a")
+    code = (
+        "import sys; from pathlib import Path; from gateway.shm.ring import Ring\n"
+        "ring = Ring.attach(Path(sys.argv[1])); ring.own(); print(flush=True)\n"
+        "for entry in sys.stdin.buffer:\n    ring.append(entry); print(flush=True)\n"
+    )
+    command = [sys.executable, "-c", code, str(ring.segment.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+        assert owner.stdin is not None and owner.stdout is not None
+        owner.stdout.readline()
+        journal = bench.journal(Source(bench.heir(ring), PREDICTIONS, abandoned=True))
+        for number in range(3):
+            owner.stdin.write(line(number))
+            owner.stdin.flush()
+            owner.stdout.readline()
+            journal.round()
+            assert len(bench.lines()) == number + 1
+            assert ring.segment.path.exists()
+        owner.stdin.write(line(3))
+        owner.stdin.flush()
+        owner.stdout.readline()
+        owner.kill()
+        owner.wait()
+    journal.round()
+    assert bench.lines() == [line(number) for number in range(4)]
+    assert not ring.segment.path.exists()
+
+
+def test_an_abandoned_ring_stays_while_the_disk_refuses(bench: Bench, disk: Disk) -> None:
+    ring = bench.ring("a")
+    ring.append(line(1))
+    journal = bench.journal(Source(bench.heir(ring), PREDICTIONS, abandoned=True))
+    disk.room = 0
+    journal.round()
+    assert ring.segment.path.exists()
+    disk.room = 1e9
+    journal.round()
+    assert not ring.segment.path.exists()
+    assert bench.lines() == [line(1)]
+
+
+def test_a_disk_that_hangs_does_not_keep_the_process_from_ending(
+    bench: Bench, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "LAST_S", 0.2)
+    ring = bench.ring("a")
+    journal = bench.journal(Source(ring, PREDICTIONS))
+    disk.pause.clear()
+    journal.start()
+    ring.append(line(1))
+    started = time.monotonic()
+    journal.stop()
+    assert time.monotonic() - started < 10
+    assert not ring.empty, "it waits in memory for the next start"
+    assert ring.interrupted is not None or bench.lines() == []
+    disk.pause.set()
+    until(lambda: ring.empty, "the disk has come back")
+
+
+def test_the_writer_thread_survives_a_disk_that_comes_and_goes(bench: Bench, disk: Disk) -> None:
+    ring = bench.ring("a", 1 << 20)
+    journal = bench.journal(Source(ring, PREDICTIONS), segment=2000)
+    journal.start()
+    appended = 0
+    for turn in range(20):
+        disk.room = (turn % 2) * 1e9 + 37 * turn
+        for _ in range(50):
+            assert ring.append(line(appended))
+            appended += 1
+        if turn % 2:
+            until(lambda: ring.empty, "the disk takes what waits")
+    disk.room = 1e9
+    journal.stop()
+    assert bench.lines() == [line(number) for number in range(appended)]
+    assert journal.written[PREDICTIONS] == appended
+
+
+def test_what_is_left_of_a_full_disk_is_filled_in_small_pieces(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that is larger than a piece is written alone."""
+    ring, write = bench.ring("a", 4 * CHUNK), Stream.write
+    lines = [line(0, 2 * LITTLE), *(line(number, 1000) for number in range(1, 200))]
+
+    def takes_little(stream: Stream, data: bytes) -> None:
+        if len(data) > 3 * LITTLE:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(stream, data)
+
+    monkeypatch.setattr(Stream, "write", takes_little)
+    journal = bench.journal(Source(ring, PREDICTIONS))
+    for each in lines:
+        assert ring.append(each)
+    while not ring.empty:
+        assert journal.round()
+    assert journal.error == ""
+    assert bench.lines() == lines
+
+
+def test_a_segment_that_cannot_be_sealed_goes_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    ring = bench.ring("a")
+    journal = bench.journal(Source(ring, PREDICTIONS), segment=10)
+
+    def refuses(stream: Stream) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Stream, "seal", refuses)
+        ring.append(line(1))
+        journal.round()
+        assert "Input/output error" in journal.error
+        ring.append(line(2))
+        journal.round()
+    ring.append(line(3))
+    journal.round()
+    assert journal.error == ""
+    assert segment_path(bench.folder, PREDICTIONS, 1, open=False).read_bytes() == line(1) + line(2) + line(3)

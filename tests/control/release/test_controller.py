@@ -1,0 +1,336 @@
+"""The control of a release: ramps, stops, pauses and orders, tick by tick."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from gateway.control.guards.observation import MirrorPair
+from gateway.control.release.actions import Advance, Complete, Continue, Pause, SetWeight, Stop
+from gateway.control.release.audit import recomputed
+from gateway.control.release.stages import Event
+from gateway.errors import Conflict
+from gateway.shm.failure_events import Kind
+from tests.control.release.running import ERRORS, RAMP, Running, counts, release
+
+SAFE = {**RAMP, "advance": "safe"}
+LIMIT = {"name": "hard", "metric": "candidate.error_rate", "above": "5%", "window": "10s", "min_requests": 20}
+DRIFT = {"name": "drift", "metric": "predicted_class"}
+SLOW = {"name": "slow", "metric": "slow_requests", "threshold": "50ms"}
+ACCURACY = {"name": "accuracy", "metric": "wrong_feedback"}
+
+
+def test_a_calm_ramp_rises_step_by_step_and_completes() -> None:
+    running = Running(release())
+    running.tick()
+    assert running.weights == {"everyone": 10_000}
+    running.calmly(250)
+    assert running.kinds() == ["Advance", "Advance", "Advance", "Complete"]
+    assert [a.weight_ppm for a in running.actions if isinstance(a, SetWeight)] == [10_000, 100_000, 500_000, 1_000_000]
+    assert [a.step for a in running.actions if isinstance(a, Advance)] == [1, 2, 3]
+    assert (running.stage, running.weights) == ("complete", {"everyone": 1_000_000})
+
+
+def test_no_step_is_shorter_than_the_interval() -> None:
+    running = Running(release())
+    running.calmly(60)
+    assert running.weights == {"everyone": 10_000}
+    running.calmly(1)
+    assert running.weights == {"everyone": 100_000}
+
+
+def test_an_interval_without_requests_is_not_calm() -> None:
+    running = Running(release())
+    for _ in range(300):
+        running.tick()
+    assert running.weights == {"everyone": 10_000}
+
+
+def test_safe_waits_for_evidence_and_takes_no_silence_for_it() -> None:
+    running = Running(release(ramp=SAFE, comparisons=[ERRORS]))
+    running.calmly(300)
+    assert running.weights == {"everyone": 10_000}
+    running.answer(2)
+    running.tick(failures=running.failed(30, 800, weight_ppm=100_000))
+    assert running.weights == {"everyone": 100_000}
+    (advance,) = (action for action in running.actions if isinstance(action, Advance))
+    assert "1.5 times as often" in advance.reason
+    assert advance.evidence["guards"][0]["verdict"] == "safe"
+    running.calmly(300)
+    assert running.weights == {"everyone": 100_000}  # what was shown at one step is not shown at the next
+
+
+def test_safe_needs_no_comparison_in_the_file() -> None:
+    running = Running(release(ramp=SAFE))
+    running.calmly(60)
+    running.answer(2)
+    running.tick(failures=running.failed(30, 800))
+    assert running.weights == {"everyone": 100_000}
+    assert running.kinds() == ["Advance"]
+    running.tick(failures=running.failed(500, 0))
+    assert running.kinds() == ["Advance"]  # nor does what no one asked for stop anything
+
+
+def test_failures_stop_and_say_why() -> None:
+    running = Running(release(comparisons=[ERRORS]))
+    running.tick()
+    running.tick(failures=running.failed(20, 20))
+    stop, weight = running.actions[-2:]
+    assert isinstance(stop, Stop) and isinstance(weight, SetWeight)
+    assert stop.guard == "errors"
+    assert stop.reason.startswith("the candidate fails more often than stable (E = 10^")
+    assert stop.evidence["guards"][0]["failures"] == [[0.1, 20, 20]]
+    assert (running.stage, running.weights) == ("stopped", {"everyone": 0})
+
+
+def test_failures_that_follow_the_weight_do_not_stop() -> None:
+    running = Running(release(comparisons=[ERRORS]))
+    running.tick()
+    for _ in range(50):
+        running.tick(failures=running.failed(2, 18))
+    assert running.kinds() == []
+
+
+@pytest.mark.parametrize(
+    ("comparison", "events"),
+    [
+        (SLOW, lambda running: {"failures": running.failed(30, 20, kind=Kind.SLOW)}),
+        (ACCURACY, lambda running: {"feedback": running.judged(60, 100)}),
+        (
+            {"name": "mirror", "metric": "mirror_disagreement"},
+            lambda running: {"pairs": [MirrorPair(True, False)] * 60 + [MirrorPair(False, True)] * 10},
+        ),
+    ],
+)
+def test_each_comparison_stops_by_its_own_observations(comparison: dict, events: object) -> None:
+    others = [guard for guard in (ERRORS, SLOW, ACCURACY) if guard["name"] != comparison["name"]]
+    for comparisons, stops in (([comparison], True), (others, False)):
+        running = Running(release(comparisons=comparisons))
+        running.tick()
+        running.tick(**events(running))  # type: ignore[operator]
+        assert running.kinds() == (["Stop"] if stops else [])
+
+
+def test_concordant_pairs_say_nothing() -> None:
+    running = Running(release(comparisons=[{"name": "mirror", "metric": "mirror_disagreement"}]))
+    running.tick(pairs=[MirrorPair(True, True), MirrorPair(False, False)] * 1000)
+    assert running.controller.judgement().found[0].verdict == "no-data"
+
+
+def test_events_of_an_epoch_that_is_over_are_left_out() -> None:
+    running = Running(release(comparisons=[ERRORS, ACCURACY]))
+    running.tick()
+    running.stop()
+    running.tick()
+    running.resume()
+    running.tick()
+    running.tick(failures=running.failed(50, 0, epoch=1), feedback=running.judged(90, 0, ago_s=30))
+    assert running.kinds() == []
+    running.tick(failures=running.failed(50, 0))
+    assert running.kinds() == ["Stop"]
+
+
+def test_drift_pauses_until_a_person_lets_the_ramp_go_on() -> None:
+    running = Running(release(comparisons=[DRIFT, ERRORS]))
+    seen = np.zeros((2, 1, 2), np.int64)
+    for _ in range(40):
+        seen += np.array([[[2, 18]], [[90, 90]]])
+        running.answer(2)
+        running.tick(classes=counts(seen[0].tolist(), seen[1].tolist()))
+    (pause,) = (action for action in running.actions if isinstance(action, Pause))
+    assert pause.guard == "drift"
+    assert "other shares" in pause.reason
+    running.calmly(300)
+    assert (running.stage, running.weights) == ("paused", {"everyone": 10_000})
+    running.controller.order(Event.CONTINUE, running.now_s)
+    running.calmly(59)
+    assert running.weights == {"everyone": 10_000}  # the interval has begun anew
+    running.calmly(5)
+    assert running.weights == {"everyone": 100_000}
+
+
+def test_a_limit_stops() -> None:
+    running = Running(release(limits=[LIMIT]))
+    running.calmly(10, per_s=4)
+    running.fail(1)
+    running.tick()
+    assert running.kinds() == []  # 1 in 37
+    running.fail(3)
+    running.tick()
+    (stop,) = (action for action in running.actions if isinstance(action, Stop))
+    assert stop.guard == "hard"
+    assert "candidate.error_rate is 0.1" in stop.reason
+    limit = stop.evidence["limits"][0]
+    assert limit["value"] > limit["above"] == 0.05 and limit["requests"] >= limit["min_requests"]
+
+
+def test_a_limit_waits_for_enough_requests_and_forgets_what_was_before_a_resume() -> None:
+    running = Running(release(limits=[LIMIT]))
+    running.tick()
+    running.fail(19)
+    running.tick()
+    assert running.kinds() == []
+    running.fail(2)
+    running.tick()
+    assert running.kinds() == ["Stop"]
+    running.tick()
+    running.resume()
+    running.tick()
+    running.answer(30)
+    running.tick()
+    assert running.kinds() == ["Stop"]
+    assert running.stage == "ramping"
+
+
+def test_a_limit_pauses_and_its_end_lets_the_ramp_go_on() -> None:
+    running = Running(release(limits=[{**LIMIT, "action": "pause"}]))
+    running.calmly(20)
+    running.fail(5)
+    running.tick()
+    assert running.stage == "paused"
+    running.calmly(100)
+    pause, go_on = (action for action in running.actions if isinstance(action, Pause | Continue))
+    assert (pause.guard, go_on.guard) == ("hard", "hard")
+    assert go_on.evidence["time_ns"] - pause.evidence["time_ns"] >= 18e9  # out of the window, then kept for a window
+    assert running.weights == {"everyone": 100_000}
+
+
+def test_a_person_holds_and_lets_go_on() -> None:
+    running = Running(release())
+    running.calmly(30)
+    running.controller.order(Event.HOLD, running.now_s)
+    running.calmly(200)
+    assert (running.stage, running.weights) == ("held", {"everyone": 10_000})
+    running.controller.order(Event.CONTINUE, running.now_s)
+    running.calmly(61)
+    assert running.weights == {"everyone": 100_000}
+
+
+def test_a_held_release_can_still_be_stopped() -> None:
+    running = Running(release(comparisons=[ERRORS]))
+    running.tick()
+    running.controller.order(Event.HOLD, running.now_s)
+    running.tick(failures=running.failed(30, 0))
+    assert running.kinds() == ["Stop"]
+
+
+def test_after_a_stop_the_weight_stays_0_until_resumed_and_then_begins_with_the_first() -> None:
+    running = Running(release(comparisons=[ERRORS]))
+    running.calmly(70)
+    assert running.weights == {"everyone": 100_000}
+    running.stop()
+    running.calmly(200)
+    assert running.weights == {"everyone": 0}
+    running.resume()
+    running.tick()
+    assert (running.stage, running.weights) == ("ramping", {"everyone": 10_000})
+    assert running.controller.judgement().restart == 3
+
+
+def test_a_stop_and_resume_between_two_ticks_are_not_missed() -> None:
+    running = Running(release())
+    running.calmly(70)
+    running.resume()
+    running.tick()
+    assert running.weights == {"everyone": 10_000}
+
+
+def test_its_own_stop_holds_although_the_switchboard_has_not_shown_it_yet() -> None:
+    running = Running(release(comparisons=[ERRORS]))
+    running.tick(failures=running.failed(30, 0))
+    running.stopped = False
+    running.tick(failures=running.failed(30, 0))
+    assert running.kinds() == ["Stop"]
+    assert running.weights == {"everyone": 0}
+
+
+def test_promoting_completes() -> None:
+    running = Running(release())
+    running.tick()
+    running.controller.order(Event.COMPLETE, running.now_s)
+    running.calmly(300)
+    assert (running.stage, running.weights) == ("complete", {"everyone": 10_000})
+
+
+def test_orders_that_do_not_belong_are_refused() -> None:
+    running = Running(release())
+    running.tick()
+    with pytest.raises(Conflict, match="'continue' is not possible while the release is ramping; possible are"):
+        running.controller.order(Event.CONTINUE, running.now_s)
+    with pytest.raises(Conflict, match="no order to a ramp"):
+        running.controller.order(Event.RESUME, running.now_s)
+
+
+def test_without_a_ramp_weights_are_as_configured_and_guards_watch() -> None:
+    routes = [{"name": "pilot", "weight": 100}, {"name": "rest", "weight": 5}]
+    running = Running(release(routes, None, comparisons=[ERRORS]))
+    running.calmly(300)
+    assert (running.stage, running.weights) == ("idle", {"pilot": 1_000_000, "rest": 50_000})
+    running.tick(failures=running.failed(30, 0, weight_ppm=50_000))
+    assert running.weights == {"pilot": 0, "rest": 0}
+
+
+def test_failures_of_traffic_that_is_not_randomised_say_nothing() -> None:
+    running = Running(release(comparisons=[ERRORS]))
+    running.tick(failures=running.failed(500, 0, weight_ppm=1_000_000))
+    assert running.kinds() == []
+    assert running.controller.judgement().found[0].verdict == "no-data"
+
+
+def test_the_weight_follows_the_conditions_of_a_route() -> None:
+    condition = {"metric": "stable.error_rate", "below": "10%", "window": "10s"}
+    running = Running(release([{"name": "some", "weight": 20, "while": [condition]}], None))
+    running.tick()
+    assert running.weights == {"some": 0}
+    for second in range(12):
+        running.answer(5, "stable")
+        running.tick()
+        assert running.weights == {"some": 0 if second < 10 else 200_000}
+    running.fail(9, "stable")
+    running.tick()
+    assert running.weights == {"some": 0}
+    assert "while: stable.error_rate is 0.1" in running.actions[-1].reason
+
+
+def test_a_closed_ramp_does_not_rise() -> None:
+    condition = {"metric": "stable.error_rate", "below": "10%", "window": "10s"}
+    running = Running(release([{"name": "everyone", "weight": "ramp", "while": [condition]}]))
+    running.calmly(300)
+    assert (running.stage, running.weights) == ("ramping", {"everyone": 0})
+
+
+def test_every_decision_can_be_computed_from_its_record() -> None:
+    running = Running(release(comparisons=[ERRORS, SLOW, ACCURACY, DRIFT], alpha="5%"))
+    seen = np.zeros((2, 2, 3), np.int64)
+    generator = np.random.default_rng(1)
+    while not any(isinstance(action, Stop) for action in running.actions):
+        seen += generator.multinomial([[20, 30], [200, 300]], [0.2, 0.3, 0.5])
+        failures = running.failed(1, 2, 50_000) + running.failed(1, 1, 10_000) + running.failed(1, 3, kind=Kind.SLOW)
+        running.answer(2)
+        running.tick(
+            10,
+            failures=failures,
+            feedback=running.judged(1, 4),
+            classes=counts(seen[0].tolist(), seen[1].tolist()),
+        )
+    stop = next(action for action in running.actions if isinstance(action, Stop))
+    record = json.loads(json.dumps(stop.evidence))
+    again = recomputed(record)
+    assert again.guards == {guard["name"]: pytest.approx(guard["log10_e"]) for guard in record["guards"]}
+    assert again.safe == {g["name"]: pytest.approx(g["log10_safe"]) for g in record["guards"] if "failures" in g}
+    assert again.combined == {action: pytest.approx(log10_e) for action, log10_e in record["log10_e"].items()}
+    assert again.combined["stop"] >= -math.log10(record["alpha_j"])
+    assert record["alpha_j"] == 0.05 * 6 / (math.pi * record["restart"]) ** 2
+    assert {guard["share"] for guard in record["guards"]} == {1 / 3, 1.0}
+    forged = json.loads(json.dumps(record))
+    forged["guards"][0]["failures"][0][1] += 5
+    assert recomputed(forged).combined["stop"] > again.combined["stop"] + 0.5
+
+
+def test_all_actions_can_be_recorded() -> None:
+    running = Running(release(comparisons=[ERRORS, DRIFT], limits=[LIMIT]))
+    running.calmly(250)
+    assert running.kinds("Advance") == ["SetWeight"] * 4 + ["Complete"]
+    assert all(action.reason and json.dumps(action.evidence) for action in running.actions)
+    assert isinstance(running.actions[-1], Complete)

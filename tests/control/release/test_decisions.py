@@ -1,0 +1,134 @@
+"""Stops outlive the process, whatever of the two files they are kept in is lost, old or cut short."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from gateway.control.release import decisions, file_writer
+from gateway.control.release.decisions import Stops, read_stopped
+
+
+@pytest.fixture
+def open_stops(tmp_path: Path) -> Iterator[Stops]:
+    opened = Stops(tmp_path)
+    yield opened
+    opened.close()
+
+
+def reread(folder: Path) -> Stops:
+    """As the next process does."""
+    again = Stops(folder)
+    again.close()
+    return again
+
+
+def stop(at: Stops, model: str = "digits") -> None:
+    at.stop(model, 2, "test", "why", {})
+
+
+def test_what_is_kept_survives_the_process_without_its_end(open_stops: Stops, tmp_path: Path) -> None:
+    stop(open_stops)
+    assert asyncio.run(open_stops.kept())
+    assert reread(tmp_path).stopped("digits", 2) == open_stops.stopped("digits", 2)
+    open_stops.resume("digits", 2, "test", "why", {})
+    assert asyncio.run(open_stops.kept())
+    assert reread(tmp_path).stopped("digits", 2) is None
+
+
+@pytest.mark.parametrize("lost", ["stops.json", "decisions.jsonl"])
+def test_one_of_the_files_is_enough(tmp_path: Path, lost: str) -> None:
+    first = Stops(tmp_path)
+    stop(first)
+    stop(first, "tumor")
+    first.resume("tumor", 2, "test", "why", {})
+    first.close()
+    (tmp_path / lost).unlink()
+    again = reread(tmp_path)
+    assert again.stopped("digits", 2) is not None
+    assert again.stopped("tumor", 2) is None
+
+
+def test_an_old_line_does_not_undo_a_newer_stop(tmp_path: Path) -> None:
+    """The disk was full for the list of decisions, but not for the file."""
+    first = Stops(tmp_path)
+    stop(first)
+    first.resume("digits", 2, "test", "why", {})
+    asyncio.run(first.kept())
+    before = (tmp_path / "decisions.jsonl").read_bytes()
+    stop(first)
+    first.close()
+    (tmp_path / "decisions.jsonl").write_bytes(before)
+    assert reread(tmp_path).stopped("digits", 2) is not None
+
+
+def test_half_a_line_does_not_swallow_the_next_decision(tmp_path: Path) -> None:
+    (tmp_path / "decisions.jsonl").write_bytes(b'{"kind": "decision", "time_ns": 1')
+    first = Stops(tmp_path)
+    stop(first)
+    first.close()
+    (tmp_path / "stops.json").unlink()
+    assert reread(tmp_path).stopped("digits", 2) is not None
+
+
+GOOD = {"time_ns": 1, "model": "m", "candidate": 2, "action": "stop", "by": "x", "reason": "", "evidence": {}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"[{", b"", b"null", b"[null]", b"5", b'"stop"', b'["stop"]', b"[1, 2]", b"{}", b"true", b"[[]]", b"[{}]"),
+        *(b"\xff\xfe", b"\x00" * 20, b"[" * 100_000, b"[1e999]"),
+        *(orjson.dumps([GOOD | odd]) for odd in ({"candidate": "2"}, {"model": 5}, {"time_ns": None}, {"more": 1})),
+        orjson.dumps({"stops": [GOOD]}),
+        orjson.dumps([GOOD, {name: GOOD[name] for name in ("model", "candidate")}]),
+    ],
+)
+def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "stops.json").write_bytes(content)
+    for read in (Stops, read_stopped):
+        with pytest.raises(ValueError, match=r"stops.json is damaged .*; which releases were stopped\? Fix it"):
+            read(tmp_path)
+
+
+def test_a_disk_that_hangs_is_not_waited_for(
+    open_stops: Stops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+    monkeypatch.setattr(file_writer.Path, "open", lambda *_: goes_on.wait())
+    monkeypatch.setattr(decisions, "KEPT_WITHIN_S", 0.05)
+    stop(open_stops)
+    assert open_stops.stopped("digits", 2) is not None
+    assert not asyncio.run(open_stops.kept())
+    monkeypatch.undo()
+    goes_on.set()
+
+
+def test_a_full_disk_is_written_once_it_has_room(open_stops: Stops, tmp_path: Path) -> None:
+    blocked = [tmp_path / "decisions.jsonl", tmp_path / "stops.json.new"]
+    for path in blocked:  # a folder of that name: as root, permissions keep no one out
+        path.mkdir()
+    stop(open_stops)
+    assert not asyncio.run(open_stops.kept())
+    for path in blocked:
+        path.rmdir()
+    open_stops._pen._slow.shutdown()  # waits for the file
+    assert reread(tmp_path).stopped("digits", 2) is not None
+
+
+def test_half_a_line_that_a_full_disk_took_does_not_swallow_the_next(tmp_path: Path) -> None:
+    """Half a line is what is left where the disk is full in the middle of one."""
+    journal = tmp_path / "decisions.jsonl"
+    opened = Stops(tmp_path)
+    journal.symlink_to("/dev/full")
+    opened.note("digits", 2, "edit", "test", "lost", {})
+    assert not asyncio.run(opened.kept())
+    journal.unlink()
+    journal.write_bytes(b'{"kind": "decis')
+    opened.note("digits", 2, "edit", "test", "kept", {})
+    assert asyncio.run(opened.kept())
+    opened.close()
+    assert [decision.reason for decision in reread(tmp_path).decisions] == ["kept"]

@@ -1,0 +1,69 @@
+"""Forecasts, against the medians that the design simulated, and what a release says it waits for."""
+
+import math
+
+import pytest
+
+from gateway.control.guards.comparisons import Verdict
+from gateway.control.release.forecast import forecast, forecast_safe, progress
+from gateway.control.release.stages import Event
+from tests.control.release.running import ERRORS, RAMP, Running, release
+
+TABLE = [
+    (0.01, 2, 1298, 128_000),
+    (0.01, 5, 125, 12_000),
+    (0.01, 10, 46, 4_200),
+    (0.05, 2, 284, 27_000),
+    (0.05, 5, 31, 2_600),
+    (0.05, 10, 14, 966),
+    (0.10, 2, 164, 14_900),
+    (0.10, 5, 20, 1_400),
+    (0.10, 10, 9, 474),
+    (0.50, 2, 83, 5_500),
+    (0.50, 5, 20, 667),
+    (0.50, 10, 14, 255),
+]
+
+
+@pytest.mark.parametrize(("share", "ratio", "failures", "requests"), TABLE)
+def test_it_is_near_the_simulated_medians(share: float, ratio: float, failures: int, requests: int) -> None:
+    found = forecast(round(share * 1e6), 0.01, ratio, 0.01)
+    assert found is not None
+    assert found.failures == pytest.approx(failures, rel=0.25)
+    assert found.requests == pytest.approx(requests, rel=0.25)
+
+
+@pytest.mark.parametrize("weight_ppm", [0, 1_000_000])
+def test_nothing_is_forecast_where_nothing_is_randomised(weight_ppm: int) -> None:
+    assert forecast(weight_ppm, 0.01) is None
+    assert forecast_safe(weight_ppm, 0.01, 0.01) is None
+    assert forecast(100_000, 0.01, base_rate=0) is None
+
+
+def test_what_safety_takes() -> None:
+    found = forecast_safe(100_000, 0.01, 0.01)
+    assert found is not None
+    running = Running(release(comparisons=[ERRORS]))
+    stable = round(found.failures * 0.9)
+    running.tick(failures=running.failed(stable // 9, stable))
+    log_safe = running.controller.judgement().failures.log_safe
+    assert log_safe == pytest.approx(-math.log(0.01), rel=0.2)
+
+
+def test_a_release_says_what_it_waits_for() -> None:
+    running = Running(release(ramp={**RAMP, "advance": "safe"}, comparisons=[ERRORS]))
+    running.calmly(20)
+    now = progress(running.controller, running.now_s, 0.01)
+    assert (now.stage, now.step, now.steps, now.next_step_s) == ("ramping", 0, 4, pytest.approx(41))
+    assert now.waits_for == "the interval to end, in 41 s"
+    assert now.judgement.failures.verdict is Verdict.NO_DATA
+    assert now.stop is not None and now.safe is not None
+    assert now.safe.requests > now.stop.requests > 10_000
+    running.calmly(60)
+    assert progress(running.controller, running.now_s, 0.01).waits_for.startswith("evidence of safety")
+    running.controller.order(Event.HOLD, running.now_s)
+    assert progress(running.controller, running.now_s, None).waits_for == "someone to continue it"
+    running.stop()
+    running.tick()
+    stopped = progress(running.controller, running.now_s, None)
+    assert (stopped.waits_for, stopped.next_step_s, stopped.stop) == ("someone to resume it", None, None)

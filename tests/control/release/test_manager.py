@@ -1,0 +1,426 @@
+"""Steering on real boards, rings and files, tick by tick: the test turns the clock and writes what workers write."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.control.guards.observation import Observation
+from gateway.control.record_writer.collector import Recording
+from gateway.control.release.decisions import Decision, Stops
+from gateway.control.release.manager import Steering
+from gateway.control.release.stages import Event
+from gateway.errors import Conflict, NotFound, Outcome
+from gateway.records.line import line_of
+from gateway.records.token import names_of
+from gateway.routing.release import Decision as Drawn
+from gateway.routing.release import Variant
+from gateway.settings.gateway import RecordsSettings
+from gateway.settings.routing import ReleaseSettings
+from gateway.shm.failure_events import FailureEvent, Kind
+from gateway.shm.ring import Ring
+from gateway.shm.scoreboard import VERSIONS, Scoreboard
+from gateway.shm.slots import Slots
+from gateway.shm.switchboard import RELEASES, Switchboard
+from gateway.shm.tally import Tally
+
+MODEL = "digits"
+RAMP = {"weights": [1, 10, 100], "interval": "60s", "advance": "calm"}
+ROUTES: list[dict[str, Any]] = [{"name": "pilot", "weight": 5}, {"name": "everyone", "weight": "ramp"}]
+ERRORS = {"name": "errors", "metric": "failures"}
+GATED = {
+    "name": "gated",
+    "weight": 20,
+    "while": [{"metric": "candidate.latency_p99_ms", "below": 40, "window": "10s"}],
+}
+
+
+def release(routes: list[dict[str, Any]] = ROUTES, candidate: int = 2, **more: Any) -> ReleaseSettings:
+    guards = {"comparisons": [ERRORS, *more.pop("comparisons", [])], **more.pop("guards", {})}
+    return ReleaseSettings.model_validate(
+        {"stable": 1, "candidate": candidate, "split": {"routes": routes}, "ramp": RAMP, "guards": guards, **more}
+    )
+
+
+@dataclass
+class Clock:
+    now_s: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Bench:
+    """Control's side without its processes, and a worker's pens."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = Clock()
+        self.board = Switchboard.create(folder / "board", 1)
+        self.scoreboard = Scoreboard.create(folder / "scores", 1)
+        self.versions, self.releases = Slots(VERSIONS, "versions"), Slots(RELEASES, "releases")
+        self.records = Recording(RecordsSettings(), folder, f"test-{time.time_ns()}", 1)
+        self.events = Ring.attach(self.records.rings[0].events)
+        self.begin()
+
+    def begin(self) -> None:
+        """Control starts."""
+        self.stops = Stops(self.folder)
+        self.steering = Steering(
+            self.folder, self.board, self.scoreboard, self.versions, self.releases, self.records, self.stops,
+            self._stop, self.clock,
+        )  # fmt: skip
+
+    def end(self) -> None:
+        """Control ends."""
+        self.steering.close()
+        self.stops.close()
+
+    def close(self) -> None:
+        self.end()
+        self.records.stop()
+        self.board.segment.remove()
+        self.scoreboard.segment.remove()
+
+    def tally(self, version: int) -> Tally:
+        return self.scoreboard.tally(0, self.versions.of(MODEL, version))
+
+    def slot(self, version: int = 2) -> int:
+        return self.releases.of(MODEL, version)
+
+    def serve(self, settings: ReleaseSettings) -> None:
+        self.steering.configure({MODEL: settings})
+
+    def tick(self, elapsed_s: float = 0.05) -> None:
+        self.clock.now_s += elapsed_s
+        for _ in self.steering.steps():
+            pass
+
+    def answer(self, version: int = 2, count: int = 1, ms: float = 1.0) -> None:
+        for _ in range(count):
+            self.tally(version).success("candidate" if version > 1 else "stable", round(ms * 1e6), 0)
+
+    def calmly(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.answer()
+            self.tick(1.0)
+
+    def fail(self, count: int, candidate: bool = True, epoch: int = 1, slot: int | None = None) -> None:
+        """Failures without a sticky key, as a worker tells of them."""
+        where = self.slot() if slot is None else slot
+        event = FailureEvent(time.time_ns(), where, epoch, 50_000, candidate, Kind.FAILURE, None)
+        for _ in range(count):
+            assert self.events.append(event.pack())
+
+    def weights(self, version: int = 2, count: int = 2) -> list[int]:
+        return self.board.weights_ppm(self.slot(version), count)
+
+    @property
+    def done(self) -> list[tuple[str, str]]:
+        return [(decision.action, decision.by) for decision in self.stops.decisions]
+
+    def token(self, nonce: int, variant: Variant, weight_ppm: int) -> str:
+        version = 2 if variant is Variant.CANDIDATE else 1
+        drawn = Drawn(version, variant, "everyone", None, weight_ppm, 0.5)
+        return self.records.keys.signer().token(names_of(MODEL, "everyone"), drawn, nonce, 3, False).decode()
+
+    def _stop(self, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
+        self.board.stop(self.releases.of(name, candidate))
+        return self.stops.stop(name, candidate, by, reason, evidence)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.close()
+
+
+def test_no_live_weight_is_in_force_before_the_first_tick(bench: Bench) -> None:
+    bench.serve(release())
+    assert bench.weights() == [0, 0]
+    bench.tick()
+    assert bench.weights(count=1) == [10_000]
+    assert bench.steering.weights_ppm(MODEL) == {"everyone": 10_000}
+
+
+def test_failures_stop_the_release_at_the_tick_that_hears_of_them(bench: Bench) -> None:
+    bench.serve(release())
+    bench.tick()
+    bench.fail(10)
+    bench.tick()
+    assert (bench.done, bench.board.stopped(bench.slot()), bench.weights(count=1)) == ([("stop", "errors")], True, [0])
+    bench.tick()
+    assert bench.done == [("stop", "errors")], "stopped twice"
+
+
+def test_failures_of_another_release_or_of_an_epoch_that_is_over_are_none_of_it(bench: Bench) -> None:
+    bench.serve(release())
+    bench.tick()
+    bench.fail(50, slot=7)
+    bench.fail(50, epoch=0)
+    bench.tick()
+    assert not bench.done
+
+
+def test_a_ramp_advances_and_goes_on_at_its_step_after_a_restart(bench: Bench) -> None:
+    bench.serve(release())
+    bench.calmly(62)
+    assert (bench.done, bench.weights(count=1)) == ([("advance", "ramp")], [100_000])
+    bench.end()
+    bench.board.turn(bench.slot(), [0])  # a new board
+    bench.clock.now_s = 5.0  # another machine start: the clock begins anew
+    bench.begin()
+    bench.serve(release())
+    bench.tick()
+    assert bench.weights(count=1) == [100_000]
+    progress = bench.steering.progress(MODEL)
+    assert progress is not None
+    assert progress.next_step_s == pytest.approx(59, abs=2)
+
+
+@pytest.mark.parametrize("said", [b"{", b"[]", b'{"digits": {}}', b'{"digits": {"versions": [1, 2], "place": 3}}'])
+def test_a_damaged_memory_begins_the_ramp_anew(bench: Bench, said: bytes) -> None:
+    bench.end()
+    (bench.folder / "ramps.json").write_bytes(said)
+    bench.begin()
+    bench.serve(release())
+    bench.tick()
+    assert bench.weights(count=1) == [10_000]
+
+
+def test_a_resumed_release_never_gets_the_weight_that_it_was_stopped_at(bench: Bench) -> None:
+    bench.serve(release())
+    bench.calmly(62)
+    bench.board.stop(bench.slot())
+    bench.steering.close_routes(MODEL)
+    bench.board.resume(bench.slot())  # before any tick has seen the stop
+    assert bench.weights(count=1) == [0]
+    bench.tick()
+    assert bench.weights(count=1) == [10_000]
+
+
+def test_settings_that_stay_as_they_were_leave_the_ramp_undisturbed(bench: Bench) -> None:
+    bench.serve(release())
+    bench.calmly(30)
+    bench.steering.close_changed({MODEL: release(), "other": release()})
+    assert bench.weights(count=1) == [10_000]
+    bench.steering.configure({MODEL: release(), "other": release()})
+    bench.calmly(32)
+    assert bench.done == [("advance", "ramp")]
+
+
+def test_another_order_of_live_routes_is_closed_until_it_is_in_force(bench: Bench) -> None:
+    bench.serve(release())
+    bench.tick()
+    changed = release([GATED, ROUTES[1]])
+    bench.steering.close_changed({MODEL: changed})
+    bench.answer()
+    bench.tick()  # workers are swapping: the old controller still looks, its weights would go to other routes
+    assert bench.weights() == [0, 0]
+    bench.serve(changed)
+    bench.tick()
+    assert bench.weights() == [0, 10_000]
+
+
+def test_a_candidate_that_comes_again_does_not_find_its_last_weight(bench: Bench) -> None:
+    bench.serve(release())
+    bench.calmly(62)
+    for candidate in (3, 2):
+        settings = release(candidate=candidate)
+        bench.steering.close_changed({MODEL: settings})
+        assert bench.weights(candidate, 1) == [0]
+        bench.serve(settings)
+    bench.tick()
+    assert bench.weights(count=1) == [10_000]
+
+
+def test_an_open_route_stays_open_when_another_one_is_edited(bench: Bench) -> None:
+    routes = [ROUTES[0], GATED]
+    bench.serve(release(routes))
+    bench.calmly(12)
+    assert bench.weights(count=1) == [200_000]
+    edited = release([{**ROUTES[0], "weight": 7}, GATED])
+    bench.steering.close_changed({MODEL: edited})
+    bench.serve(edited)
+    bench.tick()
+    assert bench.weights(count=1) == [200_000]
+
+
+def test_a_controller_that_fails_stops_its_candidate_and_no_other(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        """A controller with a mistake in it."""
+
+        def step(self, now_s: float, seen: Observation) -> None:
+            raise ZeroDivisionError("a mistake")
+
+    bench.steering.configure({MODEL: release(), "other": release()})
+    bench.tick()
+    controller = bench.steering._steered[MODEL].controller
+    bench.steering._steered[MODEL].controller = Broken()  # type: ignore[assignment]
+    bench.answer()
+    bench.tick(0.1)
+    assert bench.done == [("stop", "controller")]
+    assert "ZeroDivisionError" in bench.stops.decisions[0].reason
+    assert [record.getMessage() for record in caplog.records] == [f"the controller of '{MODEL}' has failed"]
+    assert not bench.board.stopped(bench.releases.of("other", 2))
+    bench.board.resume(bench.slot())
+    bench.tick()
+    assert bench.board.stopped(bench.slot()), "without guards no one may resume it"
+    bench.steering._steered[MODEL].controller = controller
+
+
+def test_wrong_feedback_counts_where_chance_has_chosen(bench: Bench) -> None:
+    accuracy = {"name": "accuracy", "metric": "wrong_feedback"}
+    bench.serve(release(comparisons=[accuracy]))
+    bench.tick()
+    for weight_ppm, done in ((1_000_000, []), (0, []), (50_000, [("stop", "accuracy")])):
+        tell(bench, weight_ppm, Variant.CANDIDATE, 12)
+        bench.tick()
+        assert bench.done == done
+
+
+def test_mirrored_pairs_count_whatever_the_weight(bench: Bench) -> None:
+    mirrored = {"name": "mirrored", "metric": "mirror_disagreement"}
+    bench.serve(release([], comparisons=[mirrored], mirror={"weight": 100}))
+    bench.tick()
+    for nonce in range(24):
+        copied = {"prediction_id": bench.token(nonce, Variant.STABLE, 0), "agreement": False, "predicted": 4}
+        bench.records.ledger.hear_mirrors(line_of(copied))
+        bench.records.ledger.hear(line_of(feedback(copied["prediction_id"], correct=True)))
+    bench.tick()
+    assert bench.done == [("stop", "mirrored")]
+
+
+def tell(bench: Bench, weight_ppm: int, variant: Variant, count: int) -> None:
+    """Wrong, says feedback of so many predictions."""
+    for nonce in range(count):
+        prediction_id = bench.token(weight_ppm + nonce, variant, weight_ppm)
+        bench.records.ledger.hear(line_of(feedback(prediction_id, correct=False)))
+
+
+def feedback(prediction_id: str, *, correct: bool) -> dict[str, Any]:
+    truth = 3 if correct else 5
+    return {
+        "prediction_id": prediction_id, "time_ns": 17, "truth": truth, "truth_class": truth, "correct": correct,
+        "reward": None, "metrics": None,
+    }  # fmt: skip
+
+
+def test_orders_hold_and_continue_and_are_noted(bench: Bench) -> None:
+    bench.serve(release())
+    bench.tick()
+    bench.steering.order(MODEL, Event.HOLD, "ann", "lunch", {})
+    bench.calmly(120)
+    assert bench.weights(count=1) == [10_000]
+    with pytest.raises(Conflict, match="hold"):
+        bench.steering.order(MODEL, Event.HOLD, "ann", "again", {})
+    bench.steering.order(MODEL, Event.CONTINUE, "ann", "back", {})
+    bench.calmly(62)
+    assert bench.done == [("hold", "ann"), ("continue", "ann"), ("advance", "ramp")]
+    with pytest.raises(NotFound, match="digits"):
+        bench.steering.order("nothing", Event.HOLD, "ann", "", {})
+    bench.serve(release([ROUTES[0]]))
+    with pytest.raises(Conflict, match="no route with weight: ramp"):
+        bench.steering.order(MODEL, Event.HOLD, "ann", "", {})
+
+
+def test_a_hold_survives_a_kill(bench: Bench) -> None:
+    bench.serve(release())
+    bench.tick()
+    bench.steering.order(MODEL, Event.HOLD, "ann", "lunch", {})
+    bench.steering._pen.close()  # what it has been told so far, and nothing more
+    bench.begin()
+    bench.serve(release())
+    bench.calmly(120)
+    assert bench.weights(count=1) == [10_000]
+    assert bench.done == [("hold", "ann")]
+
+
+def test_an_idle_release_is_looked_at_four_times_a_second_counts_ten_times_and_other_news_at_once(bench: Bench) -> None:
+    bench.serve(release())
+    looks = [0.0]
+    step = bench.steering._steered[MODEL].controller.step
+
+    def counting(now_s: float, seen: Observation) -> Any:
+        looks.append(now_s)
+        return step(now_s, seen)
+
+    bench.steering._steered[MODEL].controller.step = counting  # type: ignore[method-assign]
+    for _ in range(40):
+        bench.tick()
+    assert 8 <= len(looks) <= 11
+    for news in (lambda: bench.fail(1), lambda: bench.board.stop(bench.slot())):
+        before = len(looks)
+        news()
+        bench.tick(0.01)
+        assert len(looks) == before + 1
+    for news in (bench.answer, lambda: bench.tally(1).failure("stable", Outcome.MODEL_ERROR, 1)):
+        before = len(looks)
+        news()
+        bench.tick()
+        bench.tick()
+        assert looks[before:] == [bench.clock.now_s]
+
+
+def test_what_controllers_remember_is_on_disk_after_a_decision(bench: Bench) -> None:
+    bench.serve(release())
+    bench.calmly(62)
+    bench.end()
+    (memory,) = orjson.loads((bench.folder / "ramps.json").read_bytes()).values()
+    assert (memory["place"]["step"], memory["weight_ppm"]) == (1, 100_000)
+    bench.begin()
+
+
+def test_a_models_epochs_count_on_through_candidates_restarts_and_boards(bench: Bench) -> None:
+    bench.serve(release())
+    bench.board.resume(bench.slot())
+    bench.tick()
+    assert bench.board.epoch(bench.slot()) == 2
+    bench.end()
+    bench.board = Switchboard.create(bench.folder / "board", 1)  # a new control has a new one
+    bench.releases = Slots(RELEASES, "releases")
+    bench.begin()
+    bench.serve(release())
+    assert bench.board.epoch(bench.slot()) == 2, "its predictions are still evidence"
+    bench.board.stop(bench.slot())
+    bench.serve(release(candidate=3))
+    assert bench.board.epoch(bench.slot(3)) == 3
+    bench.serve(ReleaseSettings(stable=1))
+    bench.serve(release(stable=4, candidate=2))
+    assert bench.board.epoch(bench.slot()) == 4, "compared with another stable"
+    assert bench.board.stopped(bench.slot()), "which lets nothing go"
+
+
+@pytest.mark.parametrize("epoch", [None, "7", -(2**70), 2**70, 1.5, True])
+def test_an_epoch_that_makes_no_sense_is_none(bench: Bench, epoch: object) -> None:
+    bench.serve(release())
+    bench.end()
+    file = bench.folder / "ramps.json"
+    document = orjson.loads(file.read_bytes())
+    document[MODEL]["epoch"] = epoch
+    file.write_text(json.dumps(document))
+    bench.begin()
+    bench.serve(release())
+    assert bench.board.epoch(bench.slot()) == 1
+
+
+def test_between_two_steps_anything_may_happen(bench: Bench) -> None:
+    bench.serve(release())
+    bench.tick()
+    before = bench.done
+    bench.clock.now_s += 0.3
+    steps = bench.steering.steps()
+    next(steps)
+    bench.steering.configure({})
+    bench.board.turn(bench.slot(), [7, 7])  # whoever has the slot now
+    assert list(steps) == []
+    assert bench.weights() == [7, 7], "what is not steered any more takes no step"
+    assert bench.done == before

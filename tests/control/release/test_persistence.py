@@ -1,0 +1,156 @@
+"""A controller's memory: over a restart of the gateway, and over edits of the routing file."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway.control.release.persistence import kept, restored
+from gateway.control.release.stages import Event, Place, Stage
+from gateway.shm.failure_events import FailureEvent, Kind
+from tests.control.release.running import ERRORS, RAMP, Running, counts, release
+
+DRIFT = {"name": "drift", "metric": "predicted_class"}
+LIMIT = {"name": "hard", "metric": "candidate.error_rate", "above": "5%", "window": "10s", "action": "pause"}
+
+
+def restarted(running: Running, settings: Any = None, now_s: float = 5.0) -> Running:
+    """Another process: another clock, another switchboard, other counters, the same file."""
+    memory = json.loads(json.dumps(kept(running.controller, running.now_s)))
+    settings = settings or running.settings
+    return Running(settings, restored(settings, memory, now_s), now_s)
+
+
+def test_a_ramp_goes_on_where_it_was() -> None:
+    running = Running(release())
+    running.calmly(61 + 40)
+    again = restarted(running)
+    again.tick()
+    assert again.weights == {"everyone": 100_000}
+    again.calmly(17)
+    assert again.weights == {"everyone": 100_000}
+    again.calmly(4)
+    assert again.weights == {"everyone": 500_000}  # 40 s of the interval had passed before
+
+
+def test_a_ramp_that_had_not_seen_a_tick_begins() -> None:
+    again = restarted(Running(release()))
+    again.tick()
+    assert (again.stage, again.weights) == ("ramping", {"everyone": 10_000})
+
+
+def test_evidence_and_what_is_known_of_keys_are_kept() -> None:
+    running = Running(release(comparisons=[ERRORS, DRIFT]))
+    seen = np.zeros((2, 1, 2), np.int64)
+    event = FailureEvent(0, 0, 1, 10_000, True, Kind.FAILURE, 77)
+    for _ in range(5):
+        seen += np.array([[[10, 20]], [[90, 90]]])
+        classes = counts(seen[0].tolist(), seen[1].tolist())
+        running.tick(failures=[*running.failed(1, 4), event], classes=classes)
+    again = restarted(running)
+    before, after = running.controller.judgement(), again.controller.judgement()
+    assert after.log_e == {action: pytest.approx(log_e) for action, log_e in before.log_e.items()}
+    again.tick(failures=[event])
+    assert again.controller.judgement().failures.log_e == pytest.approx(before.failures.log_e)
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_stop_is_the_switchboards_to_keep(stopped: bool) -> None:
+    running = Running(release())
+    running.calmly(70)
+    running.stop()
+    running.tick()
+    again = restarted(running)
+    again.stopped = stopped
+    again.tick()
+    assert again.weights == {"everyone": 0 if stopped else 10_000}
+    assert again.stage == ("stopped" if stopped else "ramping")
+
+
+def test_what_was_stopped_meanwhile_is_stopped() -> None:
+    running = Running(release())
+    running.calmly(70)
+    again = restarted(running)
+    again.stopped = True
+    again.tick()
+    assert (again.stage, again.weights) == ("stopped", {"everyone": 0})
+
+
+@pytest.mark.parametrize(
+    ("weights", "weight_ppm"),
+    [([1, 10, 50, 100], 100_000), ([1, 5, 20], 50_000), ([1, 10, 11, 12], 100_000), ([30, 60], 300_000)],
+)
+def test_another_ramp_does_not_raise_the_weight_unless_it_begins_higher(weights: list[int], weight_ppm: int) -> None:
+    running = Running(release())
+    running.calmly(70)
+    again = restarted(running, release(ramp={**RAMP, "weights": weights}))
+    again.tick()
+    assert again.weights == {"everyone": weight_ppm}
+
+
+def test_a_completed_ramp_that_is_made_longer_goes_on() -> None:
+    running = Running(release(ramp={**RAMP, "weights": [1, 10]}))
+    running.calmly(130)
+    assert running.stage == "complete"
+    assert restarted(running).stage == "complete"
+    again = restarted(running, release())
+    again.tick()
+    assert (again.stage, again.weights) == ("ramping", {"everyone": 100_000})
+
+
+def test_a_ramp_that_is_taken_out_or_put_in() -> None:
+    running = Running(release())
+    running.calmly(70)
+    without = restarted(running, release([{"name": "everyone", "weight": 7}], None))
+    without.tick()
+    assert (without.stage, without.weights) == ("idle", {"everyone": 70_000})
+    again = restarted(without, release())
+    again.tick()
+    assert (again.stage, again.weights) == ("ramping", {"everyone": 10_000})
+
+
+def test_another_candidate_begins_anew() -> None:
+    running = Running(release(comparisons=[ERRORS]))
+    running.calmly(70)
+    settings = release(comparisons=[ERRORS]).model_copy(update={"candidate": 3})
+    again = restarted(running, settings)
+    again.tick()
+    assert again.weights == {"everyone": 10_000}
+    assert again.controller.judgement().restart == 1
+
+
+def test_other_comparisons_start_the_evidence_anew_and_spend_their_part_of_alpha() -> None:
+    running = Running(release(comparisons=[ERRORS]))
+    running.tick(failures=running.failed(2, 3))
+    again = restarted(running, release(comparisons=[ERRORS], alpha="5%"))
+    judgement = again.controller.judgement()
+    assert (judgement.restart, judgement.failures.verdict) == (2, "no-data")
+
+
+def test_a_guard_that_is_taken_out_holds_nothing_any_more() -> None:
+    running = Running(release(limits=[LIMIT]))
+    running.tick()
+    running.fail(150)
+    running.tick()
+    assert running.stage == "paused"
+    assert restarted(running).stage == "paused"
+    again = restarted(running, release())
+    again.tick()
+    assert again.stage == "ramping"
+
+
+def test_a_hold_is_kept() -> None:
+    running = Running(release())
+    running.tick()
+    running.controller.order(Event.HOLD, running.now_s)
+    again = restarted(running)
+    again.calmly(200)
+    assert (again.stage, again.weights) == ("held", {"everyone": 10_000})
+
+
+def test_a_place_is_the_same_after_a_file() -> None:
+    place = Place(Stage.PAUSED, 2, 90.0, 4, 7, 123, 50.0, "hard", 80.0, {"everyone": 1})
+    again = Place.from_json(json.loads(json.dumps(place.to_json(100.0))), 20.0)
+    assert (again.stage, again.step, again.since_s, again.restart) == (Stage.PAUSED, 2, 10.0, 4)
+    assert (again.epoch, again.epoch_began_ns, again.paused_by, again.weights_ppm) == (None, 123, "hard", {})

@@ -1,0 +1,72 @@
+"""What a comparison says before there is evidence: what there is none of. And which requests count as failed."""
+
+from typing import Any
+
+import pytest
+
+from gateway.control.guards.comparisons import Found, Guards, Verdict
+from gateway.control.guards.observation import ClassCounts, Observation
+from gateway.control.record_writer.feedback_stats import Credit
+from gateway.control.release.overview import Counted
+from gateway.control.release.wording import said
+from gateway.errors import Outcome, tallied
+from gateway.routing.release import Variant
+from gateway.settings.guards import GuardsSettings
+from gateway.shm.tally import Tally
+from tests.control.guards.test_drift import Traffic
+
+
+def counted(variant: Variant, ok: int, labelled: int = 0, **failed: int) -> Counted:
+    tally = Tally()
+    for _ in range(ok):
+        tally.success(variant, 1000, 1)
+    for outcome, count in failed.items():
+        for _ in range(count):
+            tally.failure(variant, Outcome(outcome), 1000)
+    return Counted(1, variant, tally.read(), Credit(correct=labelled))
+
+
+@pytest.mark.parametrize(
+    ("metric", "stable", "candidate", "words"),
+    [
+        ("failures", {"ok": 30}, {"ok": 20}, "no failures yet"),
+        ("failures", {"ok": 30, "client_error": 5}, {"ok": 20, "client_error": 5}, "no failures yet"),
+        ("failures", {"ok": 30, "timeout": 1}, {"ok": 20}, "no failures to compare yet"),
+        ("failures", {"ok": 30}, {"ok": 0}, "no requests to the candidate yet"),
+        ("failures", {"ok": 0, "client_error": 9}, {"ok": 0}, "no requests to stable yet"),
+        ("slow_requests", {"ok": 30}, {"ok": 20}, "no slow requests yet"),
+        ("predicted_class", {"ok": 30}, {"ok": 20}, "too few rows yet"),
+        ("wrong_feedback", {"ok": 30}, {"ok": 20}, "no feedback with a truth yet"),
+        ("wrong_feedback", {"ok": 30, "labelled": 3}, {"ok": 20}, "no wrong answers yet"),
+        ("mirror_disagreement", {"ok": 30}, {"ok": 0}, "no feedback with a truth yet"),
+        ("mirror_disagreement", {"ok": 30, "labelled": 3}, {"ok": 0}, "no disagreements with feedback yet"),
+    ],
+)
+def test_what_there_is_none_of(metric: str, stable: dict[str, Any], candidate: dict[str, Any], words: str) -> None:
+    versions = [counted(Variant.STABLE, **stable), counted(Variant.CANDIDATE, **candidate)]
+    assert said(Found("g", metric, "stop", 1, Verdict.NO_DATA, 0, 0), versions) == words
+
+
+@pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict is not Verdict.NO_DATA])
+def test_evidence_speaks_for_itself(verdict: Verdict) -> None:
+    assert said(Found("g", "failures", "stop", 1, verdict, 0, 0), []) == verdict
+
+
+def test_a_drift_is_a_difference_which_holds_the_ramp_as_harm_does() -> None:
+    guards = Guards(GuardsSettings.model_validate({"comparisons": [{"name": "drift", "metric": "predicted_class"}]}))
+    traffic = Traffic([0.8, 0.1, 0.1], [0.1, 0.1, 0.8])
+    for _ in range(50):
+        classes: ClassCounts = traffic.more(100)
+        guards.absorb(Observation(0, 1, False, None, classes=classes), 0)  # type: ignore[arg-type]
+    judgement = guards.judge(1)
+    (drift,) = (found for found in judgement.found if found.metric == "predicted_class")
+    assert drift.verdict == "different"
+    assert judgement.pause is drift
+    assert judgement.harmful
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_each_outcome_is_answered_failed_or_the_client_s(outcome: Outcome) -> None:
+    expected = {Outcome.OK: (3, 0), Outcome.EXCUSED: (3, 0), Outcome.CLIENT_ERROR: (0, 0)}.get(outcome, (3, 3))
+    assert tallied({outcome: 3}) == expected
+    assert tallied({}) == (0, 0)

@@ -1,0 +1,41 @@
+"""What a large configuration is made of is not looked at again and again by the garbage collector."""
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.control.garbage_collection import LARGE, put_aside
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    yield
+    gc.enable()
+    gc.unfreeze()
+
+
+def test_what_is_made_meanwhile_is_left_out_of_every_later_look() -> None:
+    with put_aside():
+        assert not gc.isenabled()
+        made = [[number] for number in range(1000)]
+    assert gc.isenabled()
+    assert gc.get_freeze_count() >= len(made)
+    assert all(one is not made[0] for one in gc.get_objects())
+
+
+@pytest.mark.parametrize("size", [0, LARGE - 1])
+def test_for_little_nothing_is_done(size: int) -> None:
+    before = gc.get_freeze_count()
+    with put_aside(size):
+        assert gc.isenabled()
+    assert gc.get_freeze_count() == before
+
+
+def test_one_within_another_ends_with_the_outer_one() -> None:
+    with pytest.raises(ValueError, match="whatever"), put_aside():
+        with put_aside():
+            pass
+        assert not gc.isenabled()
+        raise ValueError("whatever")
+    assert gc.isenabled()

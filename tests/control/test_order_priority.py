@@ -1,0 +1,37 @@
+"""Work on control's loop gives way to orders, and not for ever."""
+
+import asyncio
+
+from gateway.control import order_priority as module
+from gateway.control.order_priority import Pressing
+
+
+def test_work_goes_on_once_the_order_is_over() -> None:
+    async def work() -> list[str]:
+        pressing, done = Pressing(), list[str]()
+
+        async def piece() -> None:
+            await pressing.give_way()
+            done.append("piece")
+
+        with pressing.order():
+            task = asyncio.create_task(piece())
+            for _ in range(3):  # of the loop's turns
+                await asyncio.sleep(0)
+            done.append("order")
+        await task
+        await pressing.give_way()
+        return done
+
+    assert asyncio.run(work()) == ["order", "piece"]
+
+
+def test_orders_without_an_end_hold_nothing_up_for_long() -> None:
+    async def work() -> float:
+        pressing, loop = Pressing(), asyncio.get_running_loop()
+        with pressing.order():
+            began_s = loop.time()
+            await pressing.give_way()
+            return loop.time() - began_s
+
+    assert asyncio.run(work()) >= module.MOST_S

@@ -1,0 +1,176 @@
+"""An analysis finds the flaws that a recording was given, and none in one without."""
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from gateway.errors import GatewayError
+from gateway.offline.analysis.analyzer import Analysis, Subject, analyse
+from gateway.offline.analysis.html_report import page
+from gateway.offline.analysis.json_report import document
+from gateway.offline.analysis.slices import Features, Measure
+from gateway.offline.analysis.terminal_report import SHOWN, tables
+from gateway.offline.reader import Query, records_in
+from gateway.protocol.tensors import Tensor
+from tests.offline.analysis import flawed
+from tests.recording import Recording, json_request, loaded
+
+
+def analysed(recording: Recording, folder: Path, **query: Any) -> Analysis:
+    records = records_in(recording.save(folder / "records"))
+    settings = loaded(recording.model, 1).settings
+    assert settings.prediction is not None
+    (spec,) = loaded(recording.model, 1).session.signature.inputs
+    names, scores = settings.prediction.labels, settings.prediction.output
+    subject = Subject(records, Query(recording.model, **query), names, scores, lambda version: spec)
+    return analyse(subject, lambda size: None, lambda size: None)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    return analysed(flawed.digits(), tmp_path_factory.mktemp("digits"))
+
+
+def test_the_slices_that_do_worse(digits: Analysis) -> None:
+    found = {(one.measure, one.dimension, one.value) for one in digits.slices}
+    assert {(Measure.WRONG, "customer", "blurry"), (Measure.RESCUED, "route", "eu-images")} <= found
+    assert not {(Measure.WRONG, "customer", "acme"), (Measure.RESCUED, "customer", "acme")} & found
+    worst = next(one for one in digits.slices if one.value == "blurry")
+    assert worst.rate.low > worst.rest.high
+    assert worst.p_value <= worst.q_value < 0.001
+
+
+def test_counts(digits: Analysis) -> None:
+    assert (digits.rows, digits.wrong.count, digits.rescued.count) == (403, 243, 200)
+    assert digits.rescued.hits == 25
+    assert sum(digits.confusion.values()) == digits.wrong.count
+    assert sum(count for (truth, guess), count in digits.confusion.items() if truth != guess) == digits.wrong.hits
+    assert sum(digits.confidence.values()) == digits.wrong.count
+
+
+def test_contradicting_labels_and_who_gave_them(digits: Analysis) -> None:
+    (conflict,) = digits.conflicts
+    given = {(one.label.truth, one.label.customer) for one in conflict.labels}
+    assert given >= {(3, "acme"), (5, "globex"), (5, "blurry")}
+    assert len(conflict.input.picture) == 8
+    assert digits.contradicted == 1
+
+
+def test_one_prediction_with_two_truths_is_a_conflict_too(tmp_path: Path) -> None:
+    recording = Recording("tickets")
+    prediction = recording.predict(json_request("tickets", np.array([["where is it?"]], object)))
+    for truth, truth_class, who in (("billing", 1, "a"), (1, 1, "b"), ("returns", 2, "c")):
+        recording.feedback(prediction, truth=truth, truth_class=truth_class, customer=who)
+    (conflict,) = analysed(recording, tmp_path).conflicts
+    assert conflict.input.text == "where is it?"
+    assert [(one.label.truth, one.label.customer) for one in conflict.labels] == [(1, "b"), ("returns", "c")]
+
+
+def test_equal_inputs_are_known_by_their_hash_where_they_are_not_recorded(tmp_path: Path) -> None:
+    recording = Recording()
+    for truth, sha256 in ((1, "aa"), (2, "aa"), (3, "bb")):
+        recording.judge(recording.record(request=None, request_sha256=sha256, predicted=1), truth)
+    (conflict,) = analysed(recording, tmp_path).conflicts
+    assert [one.label.truth for one in conflict.labels] == [1, 2]
+
+
+def test_the_least_sure_rows_have_no_label_and_differ(digits: Analysis) -> None:
+    margins = [doubt.margin for doubt in digits.least_confident]
+    assert len(margins) == 20
+    assert all(margin is not None for margin in margins)
+    assert margins == sorted(margins, key=lambda margin: margin or 0.0)
+    assert all(int(doubt.prediction_id[1:]) % 5 in (4, 0) for doubt in digits.least_confident)  # 3 of 5 are labelled
+    assert len({str(doubt.input) for doubt in digits.least_confident}) == 20
+
+
+def test_where_the_candidate_disagrees(digits: Analysis) -> None:
+    assert digits.agreement.same.count == 80
+    assert len(digits.disagreements) == min(20, 80 - digits.agreement.same.hits)
+    assert all(doubt.other is not None and doubt.other != doubt.predicted for doubt in digits.disagreements)
+
+
+def test_who_was_right_where_the_versions_disagree(tmp_path: Path) -> None:
+    recording = Recording()
+    for stable, candidate, truth in ((1, 2, 1), (1, 2, 2), (1, 2, 2), (1, 2, 7), (3, 3, 3)):
+        prediction = recording.record(predicted=stable)
+        recording.mirror(prediction, predicted=candidate, agreement=stable == candidate)
+        recording.judge(prediction, truth)
+    agreement = analysed(recording, tmp_path).agreement
+    assert (agreement.stable_right, agreement.candidate_right, agreement.neither_right) == (1, 2, 1)
+    assert (agreement.same.hits, agreement.same.count) == (1, 5)
+
+
+def test_the_feature_that_goes_with_the_errors(tmp_path: Path) -> None:
+    worst = analysed(flawed.tumors(), tmp_path).slices[0]
+    assert (worst.measure, worst.rate.value > 0.9) == (Measure.WRONG, True)
+    found = {(one.dimension, one.value.split()[0]) for one in analysed(flawed.tumors(), tmp_path).slices}
+    assert ("features[0]", "over") in found
+
+
+def test_features_that_are_missing_are_a_slice() -> None:
+    features = Features()
+    for number in range(100):
+        value = np.nan if number % 4 == 0 else float(number)
+        features.add([Tensor("age", "FP32", np.array([[value]], np.float32))], wrong=number % 4 == 0)
+    tests = {one.value: one.rate for one in features.tested()}
+    assert tests["missing"].hits == tests["missing"].count == 25
+    assert all(rate.hits == 0 for value, rate in tests.items() if value != "missing")
+
+
+def test_without_a_flaw_nothing_is_found(tmp_path: Path) -> None:
+    recording = Recording()
+    generator = np.random.default_rng(3)
+    for number in range(600):
+        prediction = recording.record(customer=f"c{number % 20}", predicted=int(generator.integers(10)))
+        recording.judge(prediction, prediction["predicted"] if generator.random() < 0.9 else 99)
+    analysis = analysed(recording, tmp_path)
+    assert (analysis.slices, analysis.tested > 25) == ([], True)
+
+
+def test_nothing_recorded(tmp_path: Path) -> None:
+    with pytest.raises(GatewayError, match="no recorded prediction of 'digits'"):
+        analysed(flawed.digits(4), tmp_path, variant="pinned")
+
+
+def test_for_a_script(digits: Analysis) -> None:
+    found = json.loads(document(digits))
+    assert found["slices_tested"] == digits.tested
+    assert {one["value"] for one in found["slices"]} >= {"blurry", "eu-images"}
+    assert found["wrong"]["count"] == 243
+    assert {one["customer"] for one in found["conflicts"][0]["labels"]} == {"acme", "globex", "blurry"}
+
+
+def test_for_a_terminal(digits: Analysis) -> None:
+    console = Console(width=150, file=io.StringIO(), record=True)
+    for table in tables(digits):
+        console.print(table)
+    text = console.export_text()
+    assert "customer: blurry" in text
+    assert "Least confident" in text
+
+
+def test_on_a_narrow_terminal_a_row_to_label_is_one_line(digits: Analysis) -> None:
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(list(tables(digits))[-2])
+    lines = console.export_text().splitlines()
+    assert {"prediction", "customer", "predicted", "margin", "candidate", "input"} <= set(lines[2].split())
+    assert sum(line.startswith("│") for line in lines) == SHOWN
+
+
+def test_the_page_is_self_contained_and_safe(tmp_path: Path) -> None:
+    recording = flawed.digits(60)
+    hostile = recording.predict(
+        json_request("digits", np.zeros((1, 64), np.float32)), customer="<script>alert(1)</script>"
+    )
+    recording.judge(hostile, 1)
+    recording.judge(hostile, 2, customer="<img src=x>")
+    text = page(analysed(recording, tmp_path))
+    assert not re.search(r"<script|<img|<link|https?://|url\(|@import", text)
+    assert "&lt;img src=x&gt;" in text
+    assert text.count("<svg") > 20

@@ -1,0 +1,165 @@
+"""`gateway export`, `analyze` and `replay` on what a running gateway has recorded."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import polars as pl
+import pytest
+from rich.progress import Progress
+
+from gateway.cli.record_options import meter
+from gateway.offline.reader import records_in
+from gateway.protocol.elements import to_bytes
+from gateway.records.segments import read
+from tests.recording import MODELS, Recording, data, json_request
+from tests.running import GatewayProcess
+
+ROWS = 60
+
+
+def command(config: Path, *words: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
+    line = [sys.executable, "-m", "gateway", *words, "--config", str(config)]
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == code, (ended.stdout, ended.stderr)
+    assert "Traceback" not in ended.stderr
+    return ended
+
+
+def ask(client: httpx.Client, number: int) -> httpx.Response:
+    """JSON, or every third time binary."""
+    row = data("digits").test_x[number : number + 1]
+    headers = {"x-customer-id": ("acme", "globex")[number % 2]}
+    if number % 3:
+        return client.post("/v2/models/digits/infer", content=json_request("digits", row), headers=headers)
+    raw = to_bytes(row, "FP32")
+    size = {"binary_data_size": len(raw)}
+    tensor = {"name": "image", "shape": [1, 64], "datatype": "FP32", "parameters": size}
+    text = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    headers["inference-header-content-length"] = str(len(text))
+    return client.post("/v2/models/digits/infer", content=text + raw, headers=headers)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The configuration of a gateway that has served, been told the truth, and ended."""
+    routing = {
+        "models": {"digits": {"stable": 1, "candidate": 2, "split": {"routes": [{"name": "all", "weight": 50}]}}}
+    }
+    gateway = GatewayProcess(tmp_path_factory.mktemp("gateway"), MODELS, routing)
+    with gateway, httpx.Client(base_url=gateway.url) as client:
+        answers = [ask(client, number) for number in range(ROWS)]
+        assert {answer.status_code for answer in answers} == {200}
+        text = {"content-type": "text/plain"}
+        client.post("/v2/models/tickets/infer", content=b"I was charged twice", headers=text).raise_for_status()
+        feedback = [
+            {"prediction_id": answer.headers["x-prediction-id"], "truth": int(data("digits").test_y[number])}
+            for number, answer in enumerate(answers)
+        ]
+        told = client.post("/v2/feedback", json=feedback)
+        assert told.json()["accepted"] == ROWS
+    yield gateway.config
+
+
+def exported(config: Path, out: Path, *more: str) -> Any:
+    return json.loads(command(config, "export", "digits", "--out", str(out), "--json", *more).stdout)
+
+
+def test_export(recorded: Path, tmp_path: Path) -> None:
+    told = exported(recorded, tmp_path / "out")
+    assert (told["rows"], told["rows_with_truth"], told["unreadable_rows"]) == (ROWS, ROWS, 0)
+    frame = pl.read_parquet(tmp_path / "out" / "model=digits")
+    assert np.array_equal(np.array(frame["input_image"].to_list(), np.float32), data("digits").test_x[:ROWS])
+    assert frame["truth"].to_list() == data("digits").test_y[:ROWS].tolist()
+    assert frame["correct"].to_list() == (frame["predicted"] == frame["truth_class"]).to_list()
+    assert set(frame["variant"]) == {"stable", "candidate"}
+    first = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    exported(recorded, tmp_path / "out")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == first
+
+
+def test_export_of_a_part(recorded: Path, tmp_path: Path) -> None:
+    chosen = exported(recorded, tmp_path / "a", "--variant", "candidate", "--since", "1h", "--format", "jsonl")
+    assert chosen["variants"] == {"candidate": chosen["rows"]}
+    ended = command(recorded, "export", "digits", "--out", str(tmp_path / "b"), "--until", "2020-01-01", code=1)
+    assert ended.stderr.startswith("no recorded prediction of 'digits' is what was asked for")
+    ended = command(recorded, "export", "digits", "--out", str(tmp_path / "b"), "--since", "noon", code=1)
+    assert ended.stderr.startswith("'noon' is neither a time nor a duration; write for example 24h")
+
+
+def test_export_for_a_person(recorded: Path, tmp_path: Path) -> None:
+    ended = command(recorded, "export", "tickets", "--out", str(tmp_path / "out"))
+    assert ended.stdout.startswith("1 predictions, 0 of them with feedback\n")
+    last = json.loads((tmp_path / "out" / "manifest.json").read_text())["last"]
+    assert f"the last one is from {last}; evaluate a version trained on them on later ones only" in ended.stdout
+    assert pl.read_parquet(tmp_path / "out" / "model=tickets")["input_text"].to_list() == [["I was charged twice"]]
+
+
+def test_without_pyarrow_it_says_what_to_install(recorded: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, importlib.util as util; find = util.find_spec;"
+        "util.find_spec = lambda name, *rest: None if name == 'pyarrow' else find(name, *rest);"
+        "from gateway.cli.main import main; main()"
+    )
+    line = [sys.executable, "-c", code, "export", "digits", "--out", str(tmp_path / "out"), "--config", str(recorded)]
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "`gateway export` needs pyarrow: pip install pyarrow, or the extra [data] of canary-gateway\n",
+    )
+
+
+def test_analyze(recorded: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    told = json.loads(command(recorded, "analyze", "digits", "--json", "--html", str(page)).stdout)
+    assert (told["rows"], told["wrong"]["count"]) == (ROWS, ROWS)
+    assert page.read_text().startswith("<!doctype html>")
+    assert "digits: error analysis" in command(recorded, "analyze", "digits").stdout
+
+
+def test_replay(recorded: Path) -> None:
+    told = json.loads(command(recorded, "replay", "digits", "--version", "1", "--unbatched", "--json").stdout)
+    first, second = told["answered_by"]
+    assert (told["replayed"], first["same_version"], second["same_version"]) == (ROWS, True, False)
+    assert first["predictions"] == first["exact"] + first["close"] == first["class_agreement"]["hits"]
+    assert second["accuracy_then"]["count"] == second["predictions"]
+    assert "same bit for bit" in command(recorded, "replay", "digits", "--version", "2").stdout
+    ended = command(recorded, "replay", "digits", "--version", "9", code=1)
+    assert ended.stderr == "model 'digits' has no version 9; it has 1, 2\n"
+
+
+def test_a_bar_ends_full(tmp_path: Path) -> None:
+    """Though it is told of a megabyte at a time."""
+    recording = Recording("digits")
+    recording.predict(json_request("digits", data("digits").test_x[:1]))
+    records = records_in(recording.save(tmp_path))
+    with Progress(disable=True) as progress:
+        advance = meter(progress, "reading", records.predictions)
+        for _ in read(records.predictions, "digits", advance=advance):
+            pass
+        assert progress.finished
+
+
+def test_where_nothing_is_recorded(tmp_path: Path) -> None:
+    absent = GatewayProcess(tmp_path, MODELS)
+    for words in (("analyze", "digits"), ("replay", "digits", "--version", "1"), ("export", "digits", "--out", "x")):
+        ended = command(absent.config, *words, code=1)
+        assert "there are no predictions in" in ended.stderr
+        assert ended.stderr.count("\n") == 1
+
+
+def test_a_model_that_is_gone_from_the_disk_can_still_be_exported(tmp_path: Path) -> None:
+    """Its records outlive it; only a raw body's input has lost its name."""
+    (tmp_path / "models").mkdir()
+    absent = GatewayProcess(tmp_path, tmp_path / "models")
+    recording = Recording("tickets")
+    recording.predict(b"where is my parcel?", media="text")
+    recording.save(tmp_path / "state" / "records")
+    command(absent.config, "export", "tickets", "--out", str(tmp_path / "out"))
+    frame = pl.read_parquet(tmp_path / "out" / "model=tickets")
+    assert frame["input_raw"].to_list() == [["where is my parcel?"]]

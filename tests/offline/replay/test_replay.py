@@ -1,0 +1,182 @@
+"""Recorded requests on a version again: the same version says the same, another one is compared."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from gateway.backends.version import load_version
+from gateway.errors import GatewayError
+from gateway.offline.reader import Query, records_in
+from gateway.offline.replay.comparison import Sameness, difference
+from gateway.offline.replay.replay import Replay, replay
+from gateway.offline.replay.report import remarks
+from gateway.protocol.elements import to_bytes
+from gateway.protocol.tensors import Tensor
+from gateway.settings.model import ModelSettings
+from tests.backends import onnx_models
+from tests.recording import Recording, data, json_request, loaded
+
+
+def again(recording: Recording, folder: Path, version: int = 1, batched: bool = True, **more: Any) -> Replay:
+    records = records_in(recording.save(folder / "records"))
+    return replay(
+        records,
+        Query(recording.model),
+        more.pop("loaded", None) or loaded(recording.model, version),
+        version,
+        limit=more.pop("limit", None),
+        batched=batched,
+        feedback=lambda size: None,
+        rows=lambda size: None,
+    )
+
+
+def binary_request(rows: Any) -> tuple[bytes, int]:
+    raw = to_bytes(rows, "FP32")
+    tensor = {"name": "image", "shape": rows.shape, "datatype": "FP32", "parameters": {"binary_data_size": len(raw)}}
+    text = orjson.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}})
+    return text + raw, len(text)
+
+
+def every_kind() -> Recording:
+    """JSON and binary, one row and several, classes asked for."""
+    recording = Recording()
+    rows = data("digits").test_x
+    wanted = [{"name": "probabilities", "parameters": {"classification": 3}}]
+    for number in range(0, 300, 3):
+        prediction = recording.predict(json_request("digits", rows[number : number + 1]))
+        recording.judge(prediction, int(data("digits").test_y[number]))
+        body, length = binary_request(rows[number : number + 3])
+        recording.predict(body, json_length=length)
+        recording.predict(json_request("digits", rows[number : number + 2], outputs=wanted))
+    return recording
+
+
+def test_the_same_version_alone_says_the_same_bit_for_bit(tmp_path: Path) -> None:
+    (comparison,) = again(every_kind(), tmp_path, batched=False).by_version.values()
+    assert comparison.sameness == {Sameness.EXACT: 300, Sameness.CLOSE: 0, Sameness.DIFFERENT: 0}
+    assert (comparison.agreed, comparison.classed, comparison.failed, comparison.other_file) == (100, 100, 0, 0)
+
+
+def test_in_batches_it_says_the_same_but_for_rounding(tmp_path: Path) -> None:
+    result = again(every_kind(), tmp_path)
+    (comparison,) = result.by_version.values()
+    assert comparison.sameness[Sameness.DIFFERENT] == comparison.failed == 0
+    assert comparison.sameness[Sameness.CLOSE] > 0, "a batch rounds otherwise than a row: else nothing was batched"
+    assert comparison.quantiles()["max"] < 1e-5
+    assert remarks(result) == []
+
+
+@pytest.mark.slow
+def test_ten_thousand_predictions(tmp_path: Path) -> None:
+    recording = Recording()
+    rows = data("digits").test_x
+    predictions = [recording.predict(json_request("digits", rows[number : number + 1]), 2) for number in range(500)]
+    for number in range(9_500):
+        recording.record(**{**predictions[number % 500], "prediction_id": f"copy-{number}"})
+    (comparison,) = again(recording, tmp_path, 2).by_version.values()
+    assert comparison.sameness[Sameness.EXACT] + comparison.sameness[Sameness.CLOSE] == 10_000
+
+
+def test_text_and_raw_bodies(tmp_path: Path) -> None:
+    recording = Recording("tickets")
+    recording.predict(b"I was charged twice", media="text")
+    recording.predict(json_request("tickets", np.array([["where is my parcel?"], ["reset my password"]], object)))
+    (comparison,) = again(recording, tmp_path, batched=False).by_version.values()
+    assert comparison.sameness[Sameness.EXACT] == 2
+
+
+def test_another_version_is_compared_where_the_truth_is_known(tmp_path: Path) -> None:
+    recording = Recording()
+    rows, truths = data("digits").test_x, data("digits").test_y
+    for number in range(200):
+        recording.judge(recording.predict(json_request("digits", rows[number : number + 1])), int(truths[number]))
+    recording.predict(json_request("digits", rows[:1]), 2, variant="candidate")
+    result = again(recording, tmp_path, 2)
+    assert list(result.by_version) == [1, 2]
+    assert [one.other_file for one in result.by_version.values()] == [0, 0]
+    other = result.by_version[1]
+    answers = [loaded("digits", version).session.run({"image": rows[:200]})[0] for version in (1, 2)]
+    first, second = (np.asarray(answer) for answer in answers)
+    assert (other.agreed, other.classed) == (int((first == second).sum()), 200)
+    assert (other.right_then, other.right_now) == (
+        int((first == truths[:200]).sum()),
+        int((second == truths[:200]).sum()),
+    )
+    assert other.right_now - other.right_then == other.mended - other.broken > 0
+    assert other.accuracy_now.low < other.accuracy_now.value < other.accuracy_now.high
+    assert other.quantiles()["p95"] > 0.1
+
+
+def test_a_limit_and_what_cannot_be_run(tmp_path: Path) -> None:
+    recording = Recording()
+    recording.record(outcome="timeout", request=None, error="too late")
+    recording.record(request=None, request_sha256="ab", response=None)
+    for _ in range(5):
+        recording.predict(json_request("digits", data("digits").test_x[:1]))
+    result = again(recording, tmp_path, limit=3)
+    assert (result.count, result.unanswered, result.unrecorded) == (3, 1, 1)
+    assert remarks(result) == ["Passed over: 1 that had failed, 1 without their request."]
+
+
+def test_nothing_to_run(tmp_path: Path) -> None:
+    recording = Recording()
+    recording.record(request=None)
+    with pytest.raises(GatewayError, match="of 1 the request is not recorded"):
+        again(recording, tmp_path)
+
+
+def test_a_version_that_does_not_fit_fails_on_each_and_says_why(tmp_path: Path) -> None:
+    recording = Recording()
+    recording.predict(json_request("digits", data("digits").test_x[:1]))
+    file = tmp_path / "other" / "3" / "model.onnx"
+    onnx_models.doubling(file)
+    other = load_version(file, ModelSettings(), tmp_path / "none")
+    result = again(recording, tmp_path, 3, loaded=other)
+    (comparison,) = result.by_version.values()
+    assert (comparison.failed, comparison.other_file) == (1, 0)
+    assert "unknown input 'image'" in comparison.first_error
+    assert "unknown input 'image'" in remarks(result)[0]
+
+
+def test_another_file_under_the_same_number_is_noticed(tmp_path: Path) -> None:
+    recording = Recording()
+    recording.predict(json_request("digits", data("digits").test_x[:1]), model_sha256="0" * 64)
+    assert "that is not on disk now" in remarks(again(recording, tmp_path))[0]
+
+
+def text(*values: Any) -> Tensor:
+    return tensor(*values, datatype="BYTES", dtype=object)
+
+
+def whole(*values: Any) -> Tensor:
+    return tensor(*values, datatype="INT64", dtype=np.int64)
+
+
+def tensor(*values: Any, datatype: str = "FP32", dtype: Any = np.float32) -> Tensor:
+    return Tensor("y", datatype, np.array(values, dtype))
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "sameness", "distance"),
+    [
+        (tensor(1.0, 2.0), tensor(1.0, 2.0), Sameness.EXACT, 0.0),
+        (tensor(np.nan, np.inf), tensor(np.nan, np.inf), Sameness.EXACT, 0.0),
+        (tensor(0.0), tensor(-0.0), Sameness.CLOSE, 0.0),
+        (tensor(1e6), tensor(1e6 + 1), Sameness.CLOSE, 1.0),
+        (tensor(0.1), tensor(0.2), Sameness.DIFFERENT, pytest.approx(0.1)),
+        (tensor(np.nan), tensor(1.0), Sameness.DIFFERENT, np.inf),
+        (tensor(1.0), tensor(1.0, 2.0), Sameness.DIFFERENT, np.inf),
+        (whole(3), whole(4), Sameness.DIFFERENT, 0.0),
+        (text("a"), text(b"a"), Sameness.EXACT, 0.0),
+        (text("a"), text("b"), Sameness.DIFFERENT, np.inf),
+        (text("0.900000:3:three"), text("0.900001:3:three"), Sameness.CLOSE, pytest.approx(1e-6)),
+        (text("0.9:3"), text("0.9:4"), Sameness.DIFFERENT, np.inf),
+    ],
+)
+def test_how_alike_two_answers_are(then: Tensor, now: Tensor, sameness: Sameness, distance: float) -> None:
+    found = difference(then, now)
+    assert (found.sameness, found.distance) == (sameness, distance)

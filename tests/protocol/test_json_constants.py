@@ -1,0 +1,142 @@
+"""NaN, Infinity and -Infinity as Python's json module writes them: taken in float tensors, nowhere else."""
+
+import json
+import math
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway.errors import InvalidRequest
+from gateway.protocol import json_constants
+from gateway.protocol.decode import NotJson, decode_request, decode_strict, restated
+
+FLOATS = ["FP16", "FP32", "FP64"]
+SHARED = '"name": "x", "shape": [%d], "datatype": "%s"'
+
+
+def tensor(data: str, datatype: str = "FP32", count: int = 1, more: str = "") -> bytes:
+    return f'{{"inputs": [{{{SHARED % (count, datatype)}, "data": {data}{more}}}]}}'.encode()
+
+
+def told(body: bytes) -> str:
+    with pytest.raises(InvalidRequest) as refusal:
+        decode_request(body)
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize("datatype", FLOATS)
+def test_they_are_taken_in_float_tensors(datatype: str) -> None:
+    sent = [math.nan, 1.5, -math.inf, math.inf, -0.0]
+    array = decode_request(tensor(json.dumps(sent), datatype, 5)).inputs[0].data
+    assert np.array_equal(array, np.array(sent, array.dtype), equal_nan=True)
+
+
+def test_nested_scalar_and_between_strings_that_look_like_them() -> None:
+    text = ' {"id": "NaN, \\"Infinity\\\\", "inputs": [{"name": "é,NaN", "shape": [2, 1], "datatype": "FP64"'
+    text += ',\n "data":[[NaN],[1]]}'
+    text += ', {"name": "-Infinity", "shape": [], "datatype": "FP32", "data": -Infinity}'
+    text += ', {"name": "t", "shape": [1], "datatype": "BYTES", "data": ["NaN Infinity"]}]}'
+    request = decode_request(text.encode())
+    assert request.id == 'NaN, "Infinity\\'
+    assert [one.name for one in request.inputs] == ["é,NaN", "-Infinity", "t"]
+    assert math.isnan(request.inputs[0].data[0, 0])
+    assert request.inputs[1].data.tolist() == -math.inf
+    assert request.inputs[2].data.tolist() == ["NaN Infinity"]
+
+
+@pytest.mark.parametrize("datatype", ["[]", "{}", "null", "7", '"FP8"'])
+def test_a_datatype_that_is_none_is_what_the_message_is_of(datatype: str) -> None:
+    body = f'{{"inputs": [{{"name": "x", "shape": [1], "datatype": {datatype}, "data": [NaN]}}]}}'
+    assert "unknown datatype" in told(body.encode())
+
+
+@pytest.mark.parametrize("datatype", ["INT8", "INT64", "UINT32", "BOOL", "BYTES"])
+@pytest.mark.parametrize("name", ["NaN", "Infinity", "-Infinity"])
+def test_other_datatypes_have_no_such_value(datatype: str, name: str) -> None:
+    said = told(tensor(f"[{name}]", datatype))
+    assert ("inputs[0] 'x'" in said, f"data[0] = {name} is no" in said) == (True, True)
+
+
+ELSEWHERE = [
+    ('{"inputs": [], "parameters": {"a": {"b": [1, NaN]}}}', "parameters.a.b[1]: NaN"),
+    ('{"id": -Infinity, "inputs": []}', "id: -Infinity"),
+    ('{"inputs": NaN}', "inputs: NaN"),
+    ('{"inputs": [Infinity]}', "inputs[0]: Infinity"),
+    ('{"inputs": [{"name": "x", "shape": [NaN], "datatype": "FP32", "data": [1]}]}', "inputs[0].shape[0]: NaN"),
+    ('{"inputs": [{"name": "x", "parameters": {"data": NaN}}]}', "inputs[0].parameters.data: NaN"),
+    ('{"inputs": [], "outputs": [{"name": "y", "parameters": {"classification": NaN}}]}', "outputs[0]"),
+    ('{"data": [NaN], "inputs": []}', "data[0]: NaN"),
+    ("{NaN: 1}", "as a key: NaN"),
+    ("NaN", "the body: NaN"),
+    ("[NaN]", "[0]: NaN"),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), ELSEWHERE)
+def test_elsewhere_they_are_refused_by_their_place(text: str, says: str) -> None:
+    assert says in told(text.encode())
+
+
+NO_JSON = [
+    *("-NaN", "+Infinity", "nan", "inf", "NAN", "Inf", "- Infinity", "NaN5", "NaNNaN", "--Infinity", "NaN NaN"),
+    *("1e999", "NaN, 1e999", "NaN,", ",NaN", "'NaN'", "NaN, nan", "NaN, x", 'NaN, "a', "-1e999, NaN", "NaN, \\ud800"),
+]
+
+
+@pytest.mark.parametrize("data", NO_JSON)
+def test_other_spellings_are_refused(data: str) -> None:
+    assert "JSON" in told(tensor(f"[{data}]"))
+
+
+def test_a_place_in_what_is_no_json_is_that_in_the_body() -> None:
+    body = tensor("[NaN, NaN, x]")
+    assert f"char {body.index(b'x]')}" in told(body)
+
+
+def test_the_restated_body_is_json_and_means_the_same() -> None:
+    raw = b"\x00\x00\x80\x7f"
+    more = '}, {"name": "b", "shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": 4}'
+    text = tensor("[NaN, 2.50]", count=2, more=more)
+    with pytest.raises(NotJson) as error:
+        decode_strict(text + raw, len(text))
+    request, body, length = restated(error.value, text + raw, len(text))
+    assert body[length:] == raw
+    assert json.loads(body[:length], parse_constant=pytest.fail)["inputs"][0]["data"] == ["NaN", 2.5]
+    assert b'["NaN", 2.50]' in body, "all else is as it was received"
+    again = decode_strict(body, length)
+    for one, other in zip(request.inputs, again.inputs, strict=True):
+        assert np.array_equal(one.data, other.data, equal_nan=True)
+
+
+def test_it_is_one_by_the_standard_librarys_reading() -> None:
+    """Random documents, mutated: what is taken means what Python's json module makes of it."""
+    chance, pieces = (
+        random.Random(11),
+        ["NaN", "-Infinity", "Infinity", "1", '"NaN"', ",", "[", "]", '"', "\\", "-", " ", "é"],
+    )
+    taken = 0
+    for _ in range(3000):
+        data = "[" + ",".join(chance.choice(["NaN", "-Infinity", "Infinity", "1", "2.5"]) for _ in range(3)) + "]"
+        if chance.random() < 0.7:
+            at = chance.randrange(len(data))
+            data = data[:at] + chance.choice(pieces) + data[at + chance.randrange(3) :]
+        body = tensor(data, "FP64", 3, chance.choice(["", ', "note": "\\\\\\"NaN"', ', "note": "[NaN"']))
+        try:
+            array = decode_request(body).inputs[0].data
+        except InvalidRequest:
+            continue
+        expected: list[Any] = json.loads(body)["inputs"][0]["data"]
+        assert array.tolist() == pytest.approx([float(value) for value in expected], nan_ok=True)
+        taken += 1
+    assert taken > 500
+
+
+def test_what_costs_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_constants, "MOST", 10)
+    assert "binary" in told(tensor(f"[{'NaN,' * 10}NaN]", count=11))
+    monkeypatch.setattr(json_constants, "MOST", 10_000)
+    monkeypatch.setattr(json_constants, "MOST_RUNS", 10)
+    assert "binary" in told(tensor("[" + ",".join(["NaN", '"a"'] * 20) + "]", count=40))
+    assert "deep" in told(b'{"inputs": [], "a": NaN, "b": ' + b"[" * 500 + b"]" * 500 + b"}")

@@ -1,0 +1,26 @@
+"""Messages between control and a worker, when an event loop has made both ends of the pipe non-blocking."""
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from gateway.system.pipe import pipe
+
+
+@pytest.mark.parametrize("sizes", [(1,), (20_000,), (1_000_000,), (5, 3_000_000, 7)])
+def test_a_message_of_any_size_arrives_whole(sizes: Sequence[int]) -> None:
+    ours, theirs = pipe()
+    for end in (ours, theirs):
+        os.set_blocking(end.fileno(), False)
+    messages = [os.urandom(size) for size in sizes]
+    sender = threading.Thread(target=lambda: [ours.send(message) for message in messages])
+    sender.start()
+    time.sleep(0.02)  # the buffer is full by now
+    assert [theirs.recv() for _ in messages] == messages
+    sender.join()
+    ours.close()
+    with pytest.raises(EOFError):
+        theirs.recv()

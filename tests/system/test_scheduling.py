@@ -1,0 +1,99 @@
+"""Who gets a core first. Each in a process of its own, since it changes that process."""
+
+import os
+import subprocess
+import sys
+
+from gateway.system import scheduling as priority
+
+
+def allowed() -> bool:
+    """Whether the system allows real-time scheduling here."""
+    return printed("go_first(); print(os.sched_getscheduler(0) != os.SCHED_OTHER)") == "True"
+
+
+def printed(code: str) -> str:
+    program = (
+        "import os, time, threading, subprocess, sys\nfrom gateway import priority\n"
+        f"from gateway.system.scheduling import *\n{code}"
+    )
+    return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_control_goes_first_and_what_it_starts_does_not() -> None:
+    child = "[sys.executable, '-c', 'import os; print(os.sched_getscheduler(0))']"
+    assert printed(f"go_first(); print(subprocess.check_output({child}).decode())") == str(os.SCHED_OTHER)
+    thread = "threading.Thread(target=lambda: print(os.sched_getscheduler(0)))"
+    assert printed(f"go_first(); thread = {thread}; thread.start(); thread.join()") == str(os.SCHED_OTHER)
+
+
+def test_one_that_holds_a_core_becomes_ordinary() -> None:
+    spin = "end = time.monotonic() + 20\nwhile os.sched_getscheduler(0) and time.monotonic() < end: pass"
+    code = f"give_way_when_wild(); go_first()\n{spin}\nprint(os.sched_getscheduler(0))"
+    assert printed(code) == str(os.SCHED_OTHER)
+
+
+def test_one_that_gave_way_goes_first_again_after_a_while() -> None:
+    before = "from gateway import priority; be_ordinary(); priority._gave_way_s.append(time.monotonic() - {})"
+    told = "go_first_again(); print(os.sched_getscheduler(0) != os.SCHED_OTHER)"
+    assert printed(f"{before.format(priority.AGAIN_S + 1)}; {told}") == str(allowed())
+    assert printed(f"{before.format(priority.AGAIN_S - 5)}; {told}") == "False"
+    assert printed(told) == "False", "one that never went first does not begin to"
+
+
+def test_a_process_that_is_waited_for_is_hurried_and_then_as_before() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        os.setpriority(os.PRIO_PROCESS, child.pid, 3)
+        with priority.hurried([child.pid]):
+            if allowed():
+                assert os.sched_getscheduler(child.pid) & 15 == os.SCHED_RR
+                assert os.sched_getparam(child.pid).sched_priority < priority.CONTROL
+        assert os.sched_getscheduler(child.pid) == os.SCHED_OTHER
+        assert os.getpriority(os.PRIO_PROCESS, child.pid) == 3
+        assert child.stdin is not None
+        child.stdin.write(b"\n")
+
+
+def test_a_process_that_has_gone_is_no_matter() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        child.wait()
+    with priority.hurried([child.pid]):
+        pass
+
+
+def test_a_process_that_does_not_serve_yet_stands_back_and_comes_forward() -> None:
+    """With all its threads, and those that run a model that never ends stay where they are."""
+    program = (
+        "import os, sys, threading; from gateway.system.scheduling import *; sys.stdin.readline()\n"
+        "given = threading.Event(); done = threading.Event(); numbers = []\n"
+        "def hang(): numbers.append(threading.get_native_id()); yield_core(numbers[0]); given.set(); done.wait()\n"
+        "threading.Thread(target=hang).start(); given.wait(); other = threading.Thread(target=done.wait)\n"
+        "other.start()\n"
+        "def look(): print(*(f'{os.getpriority(os.PRIO_PROCESS, t)},{os.sched_getscheduler(t)}' for t in"
+        " (0, other.native_id, numbers[0])))\n"
+        "be_ordinary(); look(); come_forward(); look(); done.set()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], text=True, **pipes) as child:
+        priority.stand_back(child.pid)
+        before, after = child.communicate("\n")[0].splitlines()
+    back = priority.BEHIND if printed("print(priority._may_come_back())") == "True" else 0
+    assert before == f"{back},{os.SCHED_BATCH} {back},{os.SCHED_BATCH} {priority.LEAST},{os.SCHED_BATCH}"
+    assert after == f"0,{os.SCHED_OTHER} 0,{os.SCHED_OTHER} {priority.LEAST},{os.SCHED_OTHER}"
+
+
+def test_where_niceness_cannot_be_raised_again_only_the_class_of_scheduling_changes() -> None:
+    """As for a user who has no privileges."""
+    alone = "os.setuid(65534)\n" if os.geteuid() == 0 else ""
+    child = "subprocess.Popen(['cat'], stdin=subprocess.PIPE)"
+    look = "print(os.getpriority(os.PRIO_PROCESS, child.pid), os.sched_getscheduler(child.pid))"
+    ended = "child.communicate()"
+    assert printed(f"{alone}child = {child}; stand_back(child.pid); {look}; {ended}") == f"0 {os.SCHED_BATCH}"
+
+
+def test_one_that_never_serves_stands_back_for_good() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        priority.stand_back(child.pid, for_good=True)
+        assert os.getpriority(os.PRIO_PROCESS, child.pid) == priority.BEHIND
+        child.communicate(b"\n")
+    priority.stand_back(child.pid)  # it has gone

@@ -1,0 +1,176 @@
+"""Who pays when too much is held: the address and the connection that hold most; who reads is not cut off."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import uvloop
+
+from gateway.errors import Overloaded
+from gateway.settings.gateway import LimitsSettings
+from gateway.shm.scoreboard import SHED
+from gateway.web.memory_limits import LEAST_READ, Holdings, _acked
+
+KIB = 1024
+LIMITS = LimitsSettings(receiving="1MiB", unsent="1MiB", slow_reader="10s")
+
+
+class Transport:
+    def __init__(self) -> None:
+        self.unsent = 0
+        self.acked = 0
+        self.aborted = False
+
+    def get_write_buffer_size(self) -> int:
+        return 0 if self.aborted else self.unsent
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Client:
+    def __init__(self, address: str = "a") -> None:
+        self.client = address, 1
+        self.transport = Transport()
+        self.size = 0
+        self.more = True
+        self.refused: Any = None
+
+    def arrived(self) -> int:
+        return self.size
+
+    def receiving(self) -> bool:
+        return self.more
+
+    def refuse(self, error: Any) -> None:
+        self.refused = error
+        self.size = 0
+
+
+@pytest.fixture
+def holdings(monkeypatch: pytest.MonkeyPatch) -> Holdings:
+    monkeypatch.setattr("gateway.web.memory_limits._acked", lambda transport: transport.acked)
+    return Holdings(LIMITS, 0, memoryview(bytearray(8 * 64)).cast("q"))
+
+
+def send(holdings: Holdings, client: Client, size: int) -> None:
+    client.size += size
+    holdings.received(client, client.size)
+
+
+def test_the_largest_body_is_refused(holdings: Holdings) -> None:
+    small, large = Client(), Client()
+    send(holdings, large, 900 * KIB)
+    send(holdings, small, 100 * KIB)
+    assert not large.refused
+    send(holdings, small, 100 * KIB)
+    assert "limits.receiving" in str(large.refused) and not small.refused
+    assert holdings._head[SHED] == 1
+    send(holdings, small, 800 * KIB)
+    assert not small.refused, "what was refused is held no longer"
+
+
+def test_many_connections_of_one_address_do_not_crowd_out_another(holdings: Holdings) -> None:
+    honest, greedy = Client("b"), [Client("a") for _ in range(100)]
+    send(holdings, honest, 300 * KIB)
+    for _ in range(5):
+        for one in greedy:
+            if not one.refused:
+                send(holdings, one, 10 * KIB)
+    assert not honest.refused
+    assert any(one.refused for one in greedy)
+
+
+def test_what_is_answered_or_gone_is_held_no_longer(holdings: Holdings) -> None:
+    for _ in range(50):
+        one = Client()
+        send(holdings, one, 100 * KIB)
+        one.size = 0  # answered
+        other = Client()
+        send(holdings, other, 100 * KIB)
+        holdings.gone(other)
+        assert not one.refused and not other.refused
+
+
+def test_a_body_that_is_complete_is_not_refused_any_more(holdings: Holdings) -> None:
+    complete, coming = Client(), Client()
+    send(holdings, complete, 900 * KIB)
+    complete.more = False
+    send(holdings, coming, 200 * KIB)
+    assert coming.refused and not complete.refused
+
+
+def test_what_grows_when_it_is_decompressed_is_refused(holdings: Holdings) -> None:
+    complete, other = Client(), Client()
+    send(holdings, complete, 900 * KIB)
+    complete.more = other.more = False
+    other.size = 900 * KIB
+    with pytest.raises(Overloaded, match=r"limits\.receiving"):
+        holdings.inflated(other, 900 * KIB)
+    other.size = 0
+    send(holdings, complete, 100 * KIB)
+    assert not complete.refused
+
+
+def unread(holdings: Holdings, client: Client, size: int, now_s: float = 0.0) -> None:
+    client.transport.unsent += size
+    holdings.unread(client, now_s)
+
+
+def test_the_largest_answer_that_is_not_read_goes_first(holdings: Holdings) -> None:
+    clients = [Client() for _ in range(5)]
+    for index, client in enumerate(clients):
+        unread(holdings, client, (index + 1) * 60 * KIB)
+    unread(holdings, clients[0], 200 * KIB)
+    assert [client.transport.aborted for client in clients] == [False, False, False, False, True]
+
+
+def test_who_stands_still_goes_before_who_reads(holdings: Holdings) -> None:
+    reading, still = Client(), Client()
+    unread(holdings, reading, 600 * KIB)
+    unread(holdings, still, 300 * KIB)
+    for now_s in (0.5, 1.0):
+        reading.transport.acked += 10 * KIB
+        holdings.look([reading, still], now_s)
+    unread(holdings, reading, 400 * KIB, 1.2)
+    assert still.transport.aborted and not reading.transport.aborted
+
+
+def test_slow_is_who_takes_less_than_64_kib_in_time(holdings: Holdings) -> None:
+    slow, still, steady, done = Client(), Client(), Client(), Client()
+    clients = [slow, still, steady, done]
+    for client in clients:
+        client.transport.unsent = 200 * KIB
+    done.transport.unsent = 10
+    for half in range(60):
+        steady.transport.acked += LEAST_READ // 18
+        slow.transport.acked += LEAST_READ // 40
+        if half == 10:
+            done.transport.unsent = 0
+        holdings.look([client for client in clients if not client.transport.aborted], half / 2)
+    assert [client.transport.aborted for client in clients] == [True, True, False, False]
+
+
+def test_what_a_client_has_taken_is_known_of_the_loops_own_sockets() -> None:
+    async def taken() -> tuple[int, int]:
+        made: asyncio.Future[asyncio.Transport] = asyncio.get_running_loop().create_future()
+
+        class Served(asyncio.Protocol):
+            def connection_made(self, transport: Any) -> None:
+                made.set_result(transport)
+
+        server = await asyncio.get_running_loop().create_server(Served, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        transport = await made
+        before = _acked(transport)
+        transport.write(bytes(300_000))
+        await reader.readexactly(300_000)
+        while _acked(transport) < 300_000:  # the last acknowledgement may be on its way
+            await asyncio.sleep(0.01)
+        after = _acked(transport)
+        writer.close()
+        server.close()
+        return before, after
+
+    before, after = uvloop.run(asyncio.wait_for(taken(), 10))
+    assert before <= 1 and 300_000 <= after <= 300_001

@@ -1,0 +1,283 @@
+"""The connection itself, over raw sockets: however requests are cut, joined and coded, each gets its own answer."""
+
+import gzip
+import json
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.backends import onnx_models
+from tests.running import GatewayProcess
+
+PATIENCE_S = 30.0
+KEEP_ALIVE_S = 5.0  # uvicorn's
+SMALL_BODY = 65536  # up to here a body goes the short way
+LONG = {"inputs": [{"name": "x", "shape": [1], "datatype": "INT64", "data": [20_000]}]}  # beyond 200 µs: in a thread
+
+
+class Reply(NamedTuple):
+    """One answer as it came."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.body)
+
+
+class Wire:
+    """A raw connection to the gateway; `port`: another one than that of the data plane."""
+
+    def __init__(self, gateway: GatewayProcess, port: int | None = None) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port or gateway.port), PATIENCE_S)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._reader = self.socket.makefile("rb")
+
+    def __enter__(self) -> "Wire":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def send(self, *packets: bytes) -> "Wire":
+        for packet in packets:
+            self.socket.sendall(packet)
+        return self
+
+    def read(self) -> Reply:
+        """The next answer; a connection that ends instead is an error."""
+        status = self._reader.readline()
+        assert status.startswith(b"HTTP/1.1 "), f"no answer but {status!r}"
+        lines = iter(lambda: self._reader.readline().decode().rstrip("\r\n"), "")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        return Reply(int(status.split()[1]), headers, self._reader.read(int(headers.get("content-length", "0"))))
+
+    def ended(self) -> bool:
+        """Whether the gateway closes the connection without another byte. Waits for either."""
+        return self._reader.read(1) == b""
+
+    def close(self) -> None:
+        self._reader.close()
+        self.socket.close()
+
+    def reset(self) -> None:
+        """Go as a crashed client does, without a goodbye."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+
+def looping_models(folder: Path, *names: str) -> Path:
+    """Models that run as long as their input says, each in a thread of its own, beside a short one: doubling."""
+    for name in names:
+        onnx_models.looping(folder / name / "1" / "model.onnx")
+        (folder / name / "warmup.json").write_text(json.dumps(LONG))
+    onnx_models.doubling(folder / "doubling" / "1" / "model.onnx")
+    return folder
+
+
+def row(**parameters: Any) -> dict[str, Any]:
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
+    return {"inputs": [tensor], "parameters": parameters}
+
+
+def turns(count: int, **parameters: Any) -> dict[str, Any]:
+    tensor = {"name": "x", "shape": [1], "datatype": "INT64", "data": [count]}
+    return {"inputs": [tensor], "parameters": parameters}
+
+
+def post(model: str, document: Any, *headers: str, version: str = "1.1", pad: int = 0) -> bytes:
+    """An inference request; `document` may be bytes as they are, and is padded to `pad` bytes."""
+    body = document if isinstance(document, bytes) else json.dumps(document).encode().ljust(pad)
+    lines = [f"POST /v2/models/{model}/infer HTTP/{version}", "Host: gateway", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def get(path: str, *headers: str, version: str = "1.1") -> bytes:
+    return "\r\n".join([f"GET {path} HTTP/{version}", "Host: gateway", *headers, "", ""]).encode()
+
+
+def doubled(number: int = 0, **options: Any) -> bytes:
+    return post("doubling", {**row(), "id": str(number)}, **options)
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    folder = tmp_path_factory.mktemp("connection")
+    models = looping_models(folder / "models", "looping")
+    with GatewayProcess(folder, models, server={"max_body": "1MiB"}) as gateway:
+        yield gateway
+    assert "Traceback" not in gateway.log
+
+
+@pytest.fixture
+def wire(gateway: GatewayProcess) -> Iterator[Wire]:
+    with Wire(gateway) as wire:
+        yield wire
+
+
+GZIPPED = post("doubling", gzip.compress(json.dumps(row()).encode()), "Content-Encoding: gzip")
+CHUNKED = (
+    b"POST /v2/models/doubling/infer HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n"
+    + b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in json.dumps(row()).encode().partition(b"data"))
+    + b"0\r\n\r\n"
+)
+# a request, its status, and what its answer must hold: each goes another way through the gateway
+MIX: list[tuple[bytes, int, bytes]] = [
+    (doubled(7), 200, b'"id":"7"'),
+    (get("/v2"), 200, b'"canary-gateway"'),
+    (post("looping", turns(30_000)), 200, b"[30000]"),
+    (doubled(8), 200, b'"id":"8"'),
+    (GZIPPED, 200, b"[2.0,4.0]"),
+    (post("nothing", row()), 404, b"'nothing'"),
+    (get("/v2/models/doubling"), 200, b'"platform"'),
+    (CHUNKED, 200, b"[2.0,4.0]"),
+    (post("doubling", b"{"), 400, b"JSON"),
+    (post("looping", turns(10)), 200, b"[10]"),
+    (get("/nothing"), 404, b"/v2"),
+    (doubled(9, pad=SMALL_BODY + 1), 200, b'"id":"9"'),
+    (get("/v2/models/doubling/infer"), 405, b"POST"),
+    (doubled(10), 200, b'"id":"10"'),
+]
+
+
+def chunked(*trailers: str, pad: int = 0) -> bytes:
+    """The request, in chunks of 1 KiB."""
+    body = json.dumps(row()).encode().ljust(pad)
+    chunks = [body[start : start + 1024] for start in range(0, len(body), 1024)]
+    head = b"POST /v2/models/doubling/infer HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n"
+    coded = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    return head + coded + "\r\n".join(["0", *trailers, "", ""]).encode()
+
+
+def check(wire: Wire, mix: list[tuple[bytes, int, bytes]]) -> None:
+    for request, status, part in mix:
+        reply = wire.read()
+        assert (reply.status, part in reply.body) == (status, True), (request[:60], reply)
+
+
+def test_pipelined_predictions_are_answered_in_order(wire: Wire) -> None:
+    wire.send(b"".join(doubled(number) for number in range(100)))
+    assert [wire.read().document["id"] for _ in range(100)] == [str(number) for number in range(100)]
+
+
+def test_the_head_of_the_next_request_is_not_taken_for_larger_than_it_is(wire: Wire) -> None:
+    """The first of a connection and a later one: each a large body, with the beginning of the next head behind it."""
+    for number in range(2):
+        large, following = doubled(number, pad=2 * SMALL_BODY), doubled(number + 10)
+        wire.send(large + following[:10])
+        assert wire.read().document["id"] == str(number)
+        wire.send(following[10:])
+        assert wire.read().document["id"] == str(number + 10)
+
+
+@pytest.mark.parametrize("mix", [MIX, MIX[::-1], MIX[2:] + MIX[:2]], ids=["one way", "the other way", "slow first"])
+def test_pipelined_requests_of_all_kinds_are_answered_in_order(wire: Wire, mix: list[tuple[bytes, int, bytes]]) -> None:
+    wire.send(b"".join(request for request, _, _ in mix))
+    check(wire, mix)
+
+
+def test_requests_sent_one_byte_at_a_time(wire: Wire) -> None:
+    small = [case for case in MIX if len(case[0]) < SMALL_BODY]
+    wire.send(*(bytes([byte]) for request, _, _ in small for byte in request))
+    check(wire, small)
+
+
+def test_requests_cut_anywhere(wire: Wire) -> None:
+    three = [MIX[0], MIX[2], MIX[3]]
+    stream = b"".join(request for request, _, _ in three)
+    for cut in range(1, len(stream), 31):
+        wire.send(stream[:cut], stream[cut:])
+        check(wire, three)
+
+
+def test_many_requests_on_one_connection(wire: Wire) -> None:
+    for number in range(500):
+        assert wire.send(doubled(number)).read().document["id"] == str(number)
+
+
+@pytest.mark.parametrize(("request_", "status", "part"), MIX, ids=[f"{case[0][:40]!r}" for case in MIX])
+def test_whatever_the_answer_the_connection_stays_usable(wire: Wire, request_: bytes, status: int, part: bytes) -> None:
+    for _ in range(2):
+        check(wire.send(request_), [(request_, status, part)])
+        assert wire.send(doubled(3)).read().document["id"] == "3"
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("kind", ["prediction", "slow prediction", "large prediction", "error", "metadata"])
+def test_the_connection_is_closed_where_that_is_asked_for(wire: Wire, kind: str, version: str) -> None:
+    closing = ["Connection: close"] if version == "1.1" else []
+    request = {
+        "prediction": post("doubling", row(), *closing, version=version),
+        "slow prediction": post("looping", turns(30_000), *closing, version=version),
+        "large prediction": post("doubling", row(), *closing, version=version, pad=2 * SMALL_BODY),
+        "error": post("nothing", row(), *closing, version=version),
+        "metadata": get("/v2", *closing, version=version),
+    }[kind]
+    reply = wire.send(request).read()
+    assert (reply.status, reply.headers["connection"]) == (404 if kind == "error" else 200, "close")
+    assert wire.ended()
+
+
+def test_a_client_that_asks_before_it_sends_is_told_to_go_on(wire: Wire) -> None:
+    head, _, body = post("doubling", row(), "Expect: 100-continue").partition(b"\r\n\r\n")
+    assert wire.send(head + b"\r\n\r\n").read().status == 100
+    reply = wire.send(body).read()
+    assert (reply.status, reply.document["outputs"][0]["data"]) == (200, [2, 4])
+    assert wire.send(doubled(5)).read().document["id"] == "5"
+
+
+def test_a_client_that_asks_before_it_sends_too_much_is_not_told_to_go_on(wire: Wire) -> None:
+    head, _, _ = doubled(pad=1024 * 1024 + 1).partition(b"\r\n\r\n")
+    reply = wire.send(head + b"\r\nExpect: 100-continue\r\n\r\n").read()
+    assert (reply.status, reply.headers["connection"]) == (413, "close")
+    assert wire.ended()
+
+
+@pytest.mark.parametrize("pad", [0, SMALL_BODY, 2 * SMALL_BODY])
+def test_a_trailer_is_no_header(wire: Wire, pad: int) -> None:
+    """Behind a proxy that sets or checks headers, a client could else put its own in their place."""
+    reply = wire.send(chunked("Inference-Header-Content-Length: 0", "Content-Encoding: br", pad=pad)).read()
+    assert (reply.status, reply.document["outputs"][0]["data"]) == (200, [2, 4])
+    assert wire.send(doubled(4)).read().document["id"] == "4"
+
+
+def test_an_error_that_says_so_ends_the_connection(gateway: GatewayProcess, tmp_path: Path) -> None:
+    records = {"ring": SMALL_BODY, "when_full": "refuse"}
+    with GatewayProcess(tmp_path, gateway.config.parent / "models", records=records) as strict, Wire(strict) as wire:
+        reply = wire.send(doubled(pad=SMALL_BODY - 1)).read()
+        assert (reply.status, reply.headers["connection"]) == (413, "close")
+        wire.socket.settimeout(KEEP_ALIVE_S / 2)
+        assert wire.ended(), "at once, not only once it has been idle for long"
+
+
+@pytest.mark.parametrize("size", [SMALL_BODY - 1, SMALL_BODY, SMALL_BODY + 1, 3 * SMALL_BODY, 1024 * 1024])
+def test_bodies_around_the_size_where_the_ways_part(wire: Wire, size: int) -> None:
+    large = doubled(1, pad=size)
+    for packets in ([large, doubled(2)], [large[:-1], large[-1:] + doubled(2)], [large + doubled(2)]):
+        wire.send(*packets)
+        assert [wire.read().document["id"] for _ in range(2)] == ["1", "2"]
+
+
+def test_a_body_that_is_too_large_is_refused_and_the_connection_closed(wire: Wire) -> None:
+    reply = wire.send(doubled(pad=1024 * 1024 + 1)).read()
+    assert (reply.status, reply.headers["connection"], "max_body" in reply.document["error"]) == (413, "close", True)
+    assert wire.ended()
+
+
+@pytest.mark.parametrize("nonsense", [b"nonsense\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n"])
+def test_what_is_not_http_is_refused_and_the_connection_closed(wire: Wire, nonsense: bytes) -> None:
+    assert wire.send(nonsense).read().status == 400
+    assert wire.ended()
+
+
+def test_a_limit_below_the_size_where_the_ways_part(gateway: GatewayProcess, tmp_path: Path) -> None:
+    models = gateway.config.parent / "models"
+    with GatewayProcess(tmp_path, models, server={"max_body": "1KiB"}) as strict, Wire(strict) as wire:
+        assert wire.send(doubled(pad=1024)).read().status == 200
+        assert wire.send(doubled(pad=1025)).read().status == 413

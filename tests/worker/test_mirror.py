@@ -1,0 +1,207 @@
+"""Copies of requests on real models: compared and counted, only in spare capacity, and no place lost for ever."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from onnx import TensorProto, helper
+
+from gateway.backends.batch import Answer
+from gateway.backends.repository import Repository
+from gateway.protocol.decode import decode_request
+from gateway.records.token import Signer
+from gateway.routing.attributes import Attributes
+from gateway.settings.gateway import LimitsSettings, RecordsSettings
+from gateway.settings.routing import RoutingSettings
+from gateway.shm.ring import Ring
+from gateway.worker.call import Call, Source
+from gateway.worker.mirror import AT_ONCE, is_mirrored
+from gateway.worker.models.catalog import Deployment
+from gateway.worker.pipeline import Gateway
+from gateway.worker.recorder import Recorder
+from loadtests import models
+from tests.backends import onnx_models
+
+RING = 1 << 20
+GOOD, BAD = 1.0, -1.0  # the candidate answers the second with NaN
+Make = Callable[[Path], None]
+
+
+class Bench:
+    """A gateway on this loop, and what its mirror has recorded."""
+
+    def __init__(self, gateway: Gateway, ring: Ring) -> None:
+        self.gateway = gateway
+        self.ring = ring
+        self.candidate = gateway.deployment.models["flawed"].versions[2]
+
+    @property
+    def mirrored(self) -> dict[str, int]:
+        """What came of the copies, as far as anything did."""
+        return {name: count for name, count in self.candidate.tally.read().mirrored.items() if count}
+
+    def records(self) -> list[dict[str, Any]]:
+        return [orjson.loads(line) for line in bytes(self.ring.pending(RING)).splitlines()]
+
+    def submit(self, first: float) -> "tuple[Call, asyncio.Future[Answer]]":
+        tensor = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [first, 1.0, 2.0, 3.0]}
+        body = orjson.dumps({"inputs": [tensor]})
+        gateway = self.gateway
+        call = gateway.begin(gateway.served("flawed"), None, decode_request(body), Attributes(), Source(body))
+        return call, gateway.submit(call)
+
+    async def ask(self, first: float) -> str:
+        """A prediction, rescued where need be; its id."""
+        call, submitted = self.submit(first)
+        await asyncio.wait([submitted])
+        instead = self.gateway.rescue(call, submitted)
+        if instead is not None:
+            await asyncio.wait([instead])
+        return self.gateway.end(call, instead or submitted).prediction_id.decode()
+
+    async def settled(self, copies: int) -> None:
+        """Until so many copies have come to something."""
+        async with asyncio.timeout(10):
+            while sum(self.mirrored.values()) < copies:
+                await asyncio.sleep(0.001)
+
+
+def routing(weight: float = 0, candidate: int | None = 2) -> RoutingSettings:
+    if candidate is None:
+        return RoutingSettings.model_validate({"models": {"flawed": {"stable": 1}}})
+    split = {"stickiness": "prediction", "routes": [{"name": "everyone", "weight": weight}]}
+    settings = {"stable": 1, "candidate": candidate, "split": split, "mirror": {"weight": 100}}
+    return RoutingSettings.model_validate({"models": {"flawed": settings}})
+
+
+def flawed(repository: Path) -> None:
+    models.flawed(repository, "nan")
+
+
+def half_precision(repository: Path) -> None:
+    """Stable adds 40,000, the candidate 50,000: the sum of four such FP16 numbers is beyond what FP16 holds."""
+    for version, more in ((1, 40_000), (2, 50_000)):
+        nodes = [
+            helper.make_node("Add", ["x", "more"], ["sum"]),
+            helper.make_node("Cast", ["sum"], ["y"], to=TensorProto.FLOAT16),
+        ]
+        inputs, outputs = {"x": (TensorProto.FLOAT, ["n", 4])}, {"y": (TensorProto.FLOAT16, ["n", 4])}
+        constant = helper.make_tensor("more", TensorProto.FLOAT, [1], [more])
+        onnx_models.save(repository / "flawed" / str(version) / "model.onnx", nodes, inputs, outputs, [constant])
+
+
+@asynccontextmanager
+async def serving(folder: Path, weight: float, make: Make) -> AsyncIterator[Bench]:
+    make(folder / "models")
+    deployment = Deployment(Repository(folder / "models"), routing(weight))
+    await deployment.start()
+    ring = Ring.create(folder / "mirrors", RING)
+    recorder = Recorder(Signer({0: bytes(32)}, 0), RecordsSettings(), ring, mirrors=ring)
+    recorder._predictions = None  # only mirrors are looked at
+    try:
+        yield Bench(Gateway(deployment, LimitsSettings(), recorder=recorder), ring)
+    finally:
+        await deployment.close()
+        ring.remove()
+
+
+def on_loop(
+    folder: Path, test: Callable[[Bench], Coroutine[Any, Any, None]], weight: float = 0, make: Make = flawed
+) -> None:
+    async def run() -> None:
+        async with serving(folder, weight, make) as bench:
+            await test(bench)
+
+    asyncio.run(run())
+
+
+def test_a_copy_is_compared_and_recorded_under_the_id_of_its_prediction(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        prediction_id = await bench.ask(GOOD)
+        await bench.settled(1)
+        assert bench.mirrored == {"agree": 1}
+        (record,) = bench.records()
+        assert (record["prediction_id"], record["version"], record["agreement"]) == (prediction_id, 2, True)
+        assert record["distance"] == pytest.approx(0)
+
+    on_loop(tmp_path, test)
+
+
+def test_large_numbers_of_half_precision_are_compared_too(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        await bench.ask(GOOD)
+        await bench.settled(1)
+        assert bench.mirrored == {"disagree": 1}
+        (record,) = bench.records()
+        assert record["distance"] == pytest.approx(0.25, rel=1e-2)
+
+    on_loop(tmp_path, test, make=half_precision)
+
+
+def test_a_copy_that_fails_is_counted_and_harms_no_one(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        await bench.ask(BAD)
+        await bench.settled(1)
+        assert (bench.mirrored, bench.records()) == ({"failed": 1}, [])
+
+    on_loop(tmp_path, test)
+
+
+def test_what_the_candidate_has_failed_on_is_not_sent_to_it_again(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        for _ in range(3):
+            await bench.ask(BAD)
+        await asyncio.sleep(0)  # a turn of the loop, in which a copy would have begun
+        assert bench.candidate.tally.read().rescues["invalid_output"] == 3
+        assert bench.candidate.tally.read().batches == {1: (3, bench.candidate.tally.read().batches[1][1])}
+        assert bench.mirrored == {}
+
+    on_loop(tmp_path, test, weight=100)
+
+
+def test_beyond_the_places_that_there_are_copies_are_dropped_and_counted(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        calls = [bench.submit(GOOD) for _ in range(AT_ONCE + 3)]
+        await asyncio.wait([submitted for _, submitted in calls])
+        for call, submitted in calls:
+            bench.gateway.end(call, submitted)
+        assert bench.mirrored == {"dropped": 3}
+        await bench.settled(len(calls))
+        assert bench.mirrored["agree"] + bench.mirrored["dropped"] == len(calls)
+
+    on_loop(tmp_path, test)
+
+
+def test_a_candidate_that_is_unloaded_meanwhile_takes_no_place_with_it(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        calls = [bench.submit(GOOD) for _ in range(AT_ONCE + 1)]  # under way while the configuration changes
+        deployment = bench.gateway.deployment
+        await deployment.prepare(routing(candidate=None), 2)
+        deployment.commit()
+        while deployment._draining:
+            await asyncio.sleep(0.001)
+        await asyncio.wait([submitted for _, submitted in calls])
+        for call, submitted in calls:
+            bench.gateway.end(call, submitted)
+        await bench.settled(len(calls))
+        assert bench.mirrored == {"dropped": len(calls)}
+        await deployment.prepare(routing(), 3)
+        deployment.commit()
+        bench.candidate = deployment.models["flawed"].versions[2]
+        before = sum(bench.mirrored.values())
+        await bench.ask(GOOD)
+        await bench.settled(before + 1)
+        assert bench.mirrored["agree"] == 1
+
+    on_loop(tmp_path, test)
+
+
+def test_chance_picks_the_share_that_was_asked_for() -> None:
+    picked = sum(is_mirrored(nonce, 50_000) for nonce in range(100_000))
+    assert 4_700 < picked < 5_300
+    assert not any(is_mirrored(nonce, 0) for nonce in range(1_000))
+    assert all(is_mirrored(nonce, 1_000_000) for nonce in range(1_000))

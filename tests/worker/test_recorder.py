@@ -1,0 +1,163 @@
+"""Predictions that leave together are recorded together: all that fit, each once, whatever the others are."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.backends.batch import Answer
+from gateway.backends.repository import Repository
+from gateway.errors import Overloaded
+from gateway.protocol.decode import decode_request
+from gateway.records.sampling import SHARES, share_of
+from gateway.records.token import Signer
+from gateway.routing.attributes import Attributes
+from gateway.settings.gateway import LimitsSettings, RecordsSettings
+from gateway.settings.routing import RoutingSettings
+from gateway.shm.ring import Ring
+from gateway.shm.scoreboard import DROPPED, HEAD, RECORDED, THROTTLED, TOO_LARGE, UNRECORDED
+from gateway.worker.call import Call, Source
+from gateway.worker.models.catalog import Deployment
+from gateway.worker.pipeline import Gateway
+from gateway.worker.record_lines import Answered
+from gateway.worker.recorder import LARGE, LINE_BYTES, Recorder
+from tests.backends import onnx_models
+
+RING = 1 << 20
+SURROGATE = "\ud800"  # orjson writes no such text
+
+
+def asked(number: int) -> bytes:
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [number, 0]}
+    return orjson.dumps({"id": str(number), "inputs": [tensor]})
+
+
+class Bench:
+    """A gateway whose predictions are ended here, and not yet recorded."""
+
+    def __init__(self, loop: asyncio.Runner, gateway: Gateway, ring: Ring, head: "memoryview[int]") -> None:
+        self.run = loop.run
+        self.gateway = gateway
+        self.recorder = gateway.recorder
+        self.ring = ring
+        self.head = head
+
+    def answered(self, number: int, *, pad: int = 0, customer: str | None = None, json: bytes = b"") -> Answered:
+        body = json or asked(number).ljust(pad)
+
+        async def ended() -> Answered:
+            call, submitted = self.submit(body, customer)
+            await submitted
+            return call, self.gateway.end(call, submitted)
+
+        return self.run(ended())
+
+    def submit(self, body: bytes, customer: str | None = None) -> "tuple[Call, asyncio.Future[Answer]]":
+        """On the loop."""
+        gateway, attributes = self.gateway, Attributes(customer)
+        call = gateway.begin(gateway.served("doubling"), None, decode_request(body), attributes, Source(body))
+        return call, gateway.submit(call)
+
+    def records(self) -> list[dict[str, Any]]:
+        """What has been recorded since the last call."""
+        data = bytes(self.ring.pending(self.ring.size))
+        self.ring.release(len(data))
+        assert not data or data.endswith(b"\n")
+        return [orjson.loads(line) for line in data.splitlines()]
+
+
+@contextmanager
+def serving(folder: Path, size: int = RING, **settings: Any) -> Iterator[Bench]:
+    onnx_models.doubling(folder / "models" / "doubling" / "1" / "model.onnx")
+    routing = RoutingSettings.model_validate({"models": {"doubling": {"stable": 1}}})
+    ring, head = Ring.create(folder / "predictions.ring", size), memoryview(bytearray(8 * HEAD)).cast("q")
+    recorder = Recorder(Signer({0: bytes(32)}, 0), RecordsSettings(**settings), ring, head=head)
+    with asyncio.Runner() as loop:
+        deployment = Deployment(Repository(folder / "models"), routing)
+        loop.run(deployment.start())
+        yield Bench(loop, Gateway(deployment, LimitsSettings(), recorder=recorder), ring, head)
+        loop.run(deployment.close())
+    ring.remove()
+
+
+def test_each_of_many_has_a_line_of_its_own(tmp_path: Path) -> None:
+    pretty = orjson.dumps(
+        {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [7, 8]}]}, option=orjson.OPT_INDENT_2
+    ).replace(b"\n", b"\r\n")
+    with serving(tmp_path) as bench:
+        answered = [bench.answered(number, customer=f"c{number}") for number in range(20)]
+        answered.append(bench.answered(20, json=pretty))
+        assert bench.records() == [], "nothing is recorded before"
+        bench.recorder.answered(answered)
+        records = bench.records()
+    assert [record["prediction_id"] for record in records] == [call.prediction_id.decode() for call, _ in answered]
+    for number, ((_, reply), record) in enumerate(zip(answered[:20], records, strict=False)):
+        assert record["customer"] == f"c{number}" and record["request_id"] == str(number)
+        assert record["request"]["inputs"][0]["data"] == [number, 0]
+        assert record["response"] == orjson.loads(reply.body)
+        assert record["response"]["outputs"][0]["data"] == [2 * number, 0]
+        assert (record["outcome"], record["rescued_from"], record["predicted"]) == ("ok", None, None)
+        assert record["latency_us"] == reply.duration_ns // 1000
+    assert records[20]["request"] == orjson.loads(pretty)
+    assert bench.head[RECORDED] == 21
+
+
+def test_of_what_does_not_fit_together_as_many_as_fit(tmp_path: Path) -> None:
+    with serving(tmp_path, 4000) as bench:
+        bench.recorder.answered([bench.answered(number) for number in range(10)])
+        records = bench.records()
+        assert 2 < len(records) < 10
+        assert [record["request_id"] for record in records] == [str(number) for number in range(len(records))]
+        assert (bench.head[RECORDED], bench.head[DROPPED]) == (len(records), 10 - len(records))
+        bench.recorder.answered([bench.answered(10)])
+        assert [record["request_id"] for record in bench.records()] == ["10"]
+
+
+def test_one_that_no_line_can_be_made_of_costs_the_others_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(tmp_path) as bench:
+        customers = ["a", SURROGATE, "b"]
+        answered = [bench.answered(number, customer=name) for number, name in enumerate(customers)]
+        bench.recorder.answered(answered)
+        assert [record["customer"] for record in bench.records()] == ["a", "b"]
+    assert (bench.head[RECORDED], bench.head[DROPPED]) == (2, 1)
+    assert "cannot be recorded" in caplog.text
+
+
+def test_large_ones_among_small_ones(tmp_path: Path) -> None:
+    with serving(tmp_path, large="100KiB") as bench:
+        sizes = [0, LINE_BYTES, LARGE + 1, 2 * LARGE, 2 * RING, 0]
+        bench.recorder.answered([bench.answered(number, pad=size) for number, size in enumerate(sizes)])
+        assert [record["request_id"] for record in bench.records()] == ["0", "1", "2", "3", "5"]
+        assert (bench.head[TOO_LARGE], bench.head[THROTTLED]) == (1, 0), "a second's bytes and one that exceeds them"
+        bench.recorder.answered([bench.answered(number, pad=size) for number, size in enumerate((LARGE + 1, 0))])
+        assert [record["request_id"] for record in bench.records()] == ["1"]
+        assert bench.head[THROTTLED] == 1
+
+
+def test_the_sample_is_what_the_nonce_says(tmp_path: Path) -> None:
+    with serving(tmp_path, sample="50%") as bench:
+        answered = [bench.answered(number) for number in range(100)]
+        bench.recorder.answered(answered)
+        chosen = [call.request.id for call, _ in answered if share_of(call.nonce) < SHARES // 2]
+        assert [record["request_id"] for record in bench.records()] == chosen
+        assert 20 < len(chosen) < 80
+        assert bench.head[DROPPED] == 0
+
+
+def test_where_all_must_be_recorded_each_is_before_it_counts_as_answered(tmp_path: Path) -> None:
+    with serving(tmp_path, 4000, when_full="refuse") as bench:
+        answered = [bench.answered(0)]
+        assert [record["request_id"] for record in bench.records()] == ["0"]
+        bench.recorder.answered(answered)
+        assert bench.records() == [], "not a second time"
+        with pytest.raises(Overloaded, match="when_full"):
+            for number in range(1, 10):
+                bench.answered(number)
+        assert bench.head[UNRECORDED] == 1
+        assert len(bench.records()) == bench.head[RECORDED] - 1
