@@ -20,7 +20,7 @@ class RunsOn:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ConfigGeneration:
     """A configuration: what to serve, and which slot each version and each release has on the boards.
 
     `routing` holds every model that is served; `named`: those with an entry of their own in the routing file.
@@ -63,7 +63,7 @@ class Start:
     scoreboard: Path
     rings: Rings
     token_keys: TokenKeys
-    plan: Plan
+    plan: ConfigGeneration
     beside: bool = False
 
 
@@ -76,7 +76,7 @@ class Prepare:
     """
 
     order: int
-    plan: Plan
+    plan: ConfigGeneration
     late: bool = False
     anew: frozenset[str] = frozenset()
 
@@ -101,7 +101,7 @@ class Load:
 
     order: int
     name: str
-    plan: Plan
+    plan: ConfigGeneration
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Unload:
     name: str
 
 
-Order = Prepare | Commit | Discard | Load | Unload
+Command = Prepare | Commit | Discard | Load | Unload
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Ack:
     """An order is carried out, unless `error` says why not. `runs_on` and `left_out`: as they are now."""
 
     order: int
@@ -158,7 +158,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class LoadRequest:
     """A client has asked this worker to load or unload a model, which must happen in all of them."""
 
     wish: int
@@ -167,12 +167,12 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
+class LoadReply:
     """The wish has been carried out by all workers, unless `error` says why not."""
 
     wish: int
     error: str
 
 
-Heard = Order | Granted | Listen | Leave  # what a worker is told after its start
-Report = Warm | Ready | Failed | Done | Wish
+Heard = Command | LoadReply | Listen | Leave  # what a worker is told after its start
+WorkerEvent = Warm | Ready | Failed | Ack | LoadRequest

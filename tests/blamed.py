@@ -16,8 +16,8 @@ from gateway.settings.routing import RoutingSettings
 from gateway.shm.failure_events import SIZE, FailureEvent, unpack_all
 from gateway.shm.ring import Ring
 from gateway.worker.call import Call, Source
-from gateway.worker.models.catalog import Deployment
-from gateway.worker.pipeline import Gateway
+from gateway.worker.models.catalog import ModelCatalog
+from gateway.worker.pipeline import Pipeline
 from gateway.worker.recorder import Recorder
 from loadtests import moody
 from loadtests.moody import Moods
@@ -45,7 +45,7 @@ class Trips:
 class Bench:
     """One release; `ask` gives what the client gets: the version that answered and the numbers, or the error."""
 
-    def __init__(self, gateway: Gateway, events: Ring) -> None:
+    def __init__(self, gateway: Pipeline, events: Ring) -> None:
         self.gateway = gateway
         self.served = gateway.served(moody.NAME)
         self.switch = Trips()
@@ -108,12 +108,12 @@ def routing(weight: float = 50, **more: Any) -> RoutingSettings:
 @asynccontextmanager
 async def serving(folder: Path, make: Make, rules: RoutingSettings) -> AsyncIterator[Bench]:
     make(folder / "models")
-    deployment = Deployment(Repository(folder / "models"), rules)
+    deployment = ModelCatalog(Repository(folder / "models"), rules)
     await deployment.start()
     events = Ring.create(folder / "events", 1 << 16)
     recorder = Recorder(Signer({0: bytes(32)}, 0), events=events)
     try:
-        yield Bench(Gateway(deployment, LimitsSettings(), recorder=recorder), events)
+        yield Bench(Pipeline(deployment, LimitsSettings(), recorder=recorder), events)
     finally:
         await deployment.close()
         events.remove()

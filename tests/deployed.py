@@ -4,9 +4,9 @@ from gateway.backends.repository import Repository
 from gateway.control.config.acceptance import known
 from gateway.control.config.resolve import resolve
 from gateway.settings.routing import RoutingSettings
-from gateway.worker.models.catalog import Deployment
+from gateway.worker.models.catalog import ModelCatalog
 
 
-def served_by(repository: Repository, routing: RoutingSettings) -> Deployment:
+def served_by(repository: Repository, routing: RoutingSettings) -> ModelCatalog:
     resolved = resolve(routing, known({}, repository, frozenset()), "routing.yaml")
-    return Deployment(repository, resolved.routing, named=resolved.named)
+    return ModelCatalog(repository, resolved.routing, named=resolved.named)

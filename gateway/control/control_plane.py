@@ -22,15 +22,15 @@ from gateway.control.pool.send_fence import sends_over
 from gateway.control.pool.upkeep import Upkeep
 from gateway.control.pool.watchdog import Watchdog
 from gateway.control.pool.worker_handle import WorkerState, left_out, runs_on
-from gateway.control.pool.worker_pool import Fleet
+from gateway.control.pool.worker_pool import WorkerPool
 from gateway.control.record_writer.collector import Recording
 from gateway.control.release.decisions import Decision
 from gateway.control.release.disk import Disk, DiskSilent
-from gateway.control.release.manager import Steering
+from gateway.control.release.manager import ReleaseManager
 from gateway.control.release.trip_decisions import Tripping
 from gateway.control.stop import UNKNOWN, Stopping
 from gateway.errors import Conflict, GatewayError, NotFound, SettingsError
-from gateway.messages import Commit, Discard, Plan, RunsOn, Start
+from gateway.messages import Commit, ConfigGeneration, Discard, RunsOn, Start
 from gateway.routing.release import Compiled, Release
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.routing import ReleaseSettings
@@ -45,7 +45,7 @@ LOOKED_WITHIN_S: Final = 0.2
 log: Final = logging.getLogger("gateway.control")
 
 
-class Control:
+class ControlPlane:
     """The control process's knowledge and its acts. `start` starts the workers; `work` is to be done every 50 ms."""
 
     def __init__(self, settings: GatewaySettings, opening: Opening, workers: int, port: int) -> None:
@@ -72,7 +72,7 @@ class Control:
         self._compiled = Compiled()
         self.stopping = Stopping(self.board, self.releases, self.stops, self._plans_alive)
         boards, stop = (self.board, self.scoreboard, self.versions, self.releases), self.stopping.stop
-        self.steering = Steering(state, *boards, self.records, self.stops, stop)
+        self.steering = ReleaseManager(state, *boards, self.records, self.stops, stop)
         self._tripping = Tripping(state, self.board, self.releases, self.stops, opening.inherited, stop)
         self._changing = asyncio.Lock()
         self.pressing = Pressing()
@@ -83,7 +83,7 @@ class Control:
         plan = self._plans.make(1, opening.resolved)
         self._wishes = Wishes(self, self._changing)
         watched = self.watchdog.died, self.watchdog.autopsy
-        self.fleet: Fleet = Fleet(workers, plan, self._start_of, self._wishes.grant, *watched)
+        self.fleet: WorkerPool = WorkerPool(workers, plan, self._start_of, self._wishes.grant, *watched)
         self.watchdog.watch(self.fleet)
         self.upkeep = Upkeep(self.fleet, self.scoreboard, self.versions, self.releases)
         self.steering.configure(self.served)
@@ -240,7 +240,7 @@ class Control:
             return self.served.get(name)
         return self.accepting.memory[name].release()  # closed for now: a stop holds when the file is mended
 
-    def _plans_alive(self) -> Iterable[Plan]:
+    def _plans_alive(self) -> Iterable[ConfigGeneration]:
         members = self.fleet.members.values()
         return (self.fleet.plan, *(member.plan for member in members if member.state is not WorkerState.DEAD))
 
@@ -254,7 +254,7 @@ class Control:
         if not await self.stops.kept():
             log.error("what was decided on '%s' is in force, but not on disk: a restart would undo it", name)
 
-    def take_in(self, name: str, resolved: Resolved, left_out: Mapping[Key, str]) -> Plan:
+    def take_in(self, name: str, resolved: Resolved, left_out: Mapping[Key, str]) -> ConfigGeneration:
         """A model that is to be loaded anew, perhaps beside those in force."""
         self.fleet.plan = plan = self._plans.loading(name, self.fleet.plan, resolved, left_out)
         self.served = resolved.routing.models
@@ -284,7 +284,7 @@ class Control:
             if errors:
                 raise SettingsError(source, errors)
 
-    def _start_of(self, index: int, plan: Plan) -> Start:
+    def _start_of(self, index: int, plan: ConfigGeneration) -> Start:
         self.board.begin(index, self.releases.used())
         self.scoreboard.begin(index, self.versions.used())
         switchboard, scoreboard = self.board.segment.path, self.scoreboard.segment.path

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.backends.repository import Repository
-from gateway.control.control_plane import Control
+from gateway.control.control_plane import ControlPlane
 from gateway.control.metrics.data_metrics import DataMetrics, Key
 from gateway.errors import GatewayError
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS
@@ -51,7 +51,7 @@ class Labels:
         return self._known[key]
 
 
-def recorded(control: Control) -> DataMetrics:
+def recorded(control: ControlPlane) -> DataMetrics:
     """What is recorded, dropped and heard."""
     feedback: dict[tuple[str, int, str], int] = {}
     for (model, version, _), credit in list(control.records.ledger.credits.items()):
@@ -66,6 +66,6 @@ def recorded(control: Control) -> DataMetrics:
     )
 
 
-def dropped(control: Control) -> dict[tuple[str, str], int]:
+def dropped(control: ControlPlane) -> dict[tuple[str, str], int]:
     """What was not recorded, by kind and reason."""
     return {reason: control.scoreboard.total(word) for reason, word in DROPS.items()}

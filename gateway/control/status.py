@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final, TypeVar
 
-from gateway.control.control_plane import Control
+from gateway.control.control_plane import ControlPlane
 from gateway.control.guards.evidence import alpha_of
 from gateway.control.metrics.prometheus import GuardMetrics, Observed, ReleaseMetrics
 from gateway.control.pool.heartbeats import LOAD, SILENT
@@ -38,7 +38,7 @@ class Gathered:
     versions: Sequence[tuple[str, int, Totals]] = ()
 
 
-async def gathered(control: Control, *, versions: bool = False) -> Gathered:
+async def gathered(control: ControlPlane, *, versions: bool = False) -> Gathered:
     """As it is now, in slices: between two of them the loop does what it has to do."""
     give_way = control.pressing.give_way
     releases = await _sliced(
@@ -73,7 +73,7 @@ async def _sliced(
     return made
 
 
-def overview_of(control: Control, name: str) -> Overview:
+def overview_of(control: ControlPlane, name: str) -> Overview:
     """One release as it is now; raises NotFound."""
     release = control.settings_of(name)
     routes, live = release.split.routes if release.split else (), control.steering.weights_ppm(name)
@@ -101,7 +101,7 @@ def overview_of(control: Control, name: str) -> Overview:
     )
 
 
-def _counted(control: Control, name: str, stable: int, candidate: int | None) -> Iterator[Counted]:
+def _counted(control: ControlPlane, name: str, stable: int, candidate: int | None) -> Iterator[Counted]:
     for number, variant in ((stable, Variant.STABLE), (candidate, Variant.CANDIDATE)):
         if number is not None:
             totals = control.scoreboard.totals(control.versions.of(name, number))
@@ -110,7 +110,7 @@ def _counted(control: Control, name: str, stable: int, candidate: int | None) ->
             yield Counted(number, variant, totals, credit, runs_on.providers, runs_on.warning)
 
 
-def observe(control: Control) -> Observed:
+def observe(control: ControlPlane) -> Observed:
     """What the metrics tell beside releases and versions. For a thread: of control only what is replaced as a whole."""
     status = control.configuration.status
     return Observed(
@@ -134,7 +134,7 @@ def observe(control: Control) -> Observed:
     )
 
 
-def _workers(control: Control) -> dict[str, int]:
+def _workers(control: ControlPlane) -> dict[str, int]:
     """How many are in each state; those that serve and show no sign of life are silent, not ready."""
     counts = {str(state): count for state, count in control.fleet.states().items()}
     silent = control.watchdog.heartbeats.silent()

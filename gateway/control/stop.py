@@ -15,7 +15,7 @@ from typing import Any, Final
 from gateway.control.config.file_snapshot import Snapshot, Standing
 from gateway.control.release.decisions import Decision, Stops
 from gateway.errors import Conflict
-from gateway.messages import Plan
+from gateway.messages import ConfigGeneration
 from gateway.settings.routing import ReleaseSettings
 from gateway.shm.slots import Slots
 from gateway.shm.switchboard import Switchboard
@@ -38,7 +38,9 @@ class Stopping:
     `plans`: of all workers that live, and the one that a new worker would get.
     """
 
-    def __init__(self, board: Switchboard, releases: Slots, stops: Stops, plans: Callable[[], Iterable[Plan]]) -> None:
+    def __init__(
+        self, board: Switchboard, releases: Slots, stops: Stops, plans: Callable[[], Iterable[ConfigGeneration]]
+    ) -> None:
         self._board = board
         self._releases = releases
         self._stops = stops

@@ -22,7 +22,7 @@ from gateway.backends.run_threads import REMEDY
 from gateway.control.api.app import control_plane
 from gateway.control.api.connection import ControlConnection
 from gateway.control.config.startup import opened
-from gateway.control.control_plane import Control
+from gateway.control.control_plane import ControlPlane
 from gateway.control.garbage_collection import put_aside
 from gateway.control.pool.orphans import Orphans
 from gateway.control.release.overview import Overview
@@ -43,7 +43,7 @@ CLOSED_WITHIN_S: Final = 12.0  # with the writer of records, which gives up afte
 SWITCH_S: Final = 0.0002  # how long a thread that computes keeps the interpreter from control's loop
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 log: Final = logging.getLogger("gateway.control")
-Ready = Callable[[Control, Sequence[Overview], str, str], None]
+Ready = Callable[[ControlPlane, Sequence[Overview], str, str], None]
 
 
 def worker_count(server: ServerSettings) -> int:
@@ -62,7 +62,7 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
     state = Path(settings.state)
     keyring = Keyring(Path(settings.auth.keys)) if settings.auth.keys else None
     tls = Tls(settings.control.tls) if settings.control.tls else None
-    control: Control | None = None
+    control: ControlPlane | None = None
     with _only_one(state), contextlib.ExitStack() as stack:
         orphans = Orphans(state / "workers.json")
         held = _hold(settings.server, shared=len(orphans) > 0)
@@ -76,7 +76,7 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
             with put_aside():
                 opening = await asyncio.to_thread(opened, settings, memory)
                 stack.callback(_in_time, lambda: (control or opening.stops).close())
-                control = Control(settings, opening, worker_count(settings.server), held.getsockname()[1])
+                control = ControlPlane(settings, opening, worker_count(settings.server), held.getsockname()[1])
         except ValueError as error:
             raise SettingsError(str(state), [str(error)]) from None
         except RuntimeError as error:
@@ -89,7 +89,7 @@ class _Supervisor:
     def __init__(
         self,
         settings: GatewaySettings,
-        control: Control,
+        control: ControlPlane,
         orphans: Orphans,
         plane: socket.socket,
         keyring: Keyring | None,

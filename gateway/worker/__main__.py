@@ -24,22 +24,22 @@ from gateway.backends.repository import Repository
 from gateway.errors import GatewayError, InvalidRequest, NotFound
 from gateway.logs import configure
 from gateway.messages import (
+    Ack,
+    Command,
     Commit,
     Discard,
-    Done,
     Failed,
-    Granted,
     Heard,
     Leave,
     Listen,
     Load,
-    Order,
+    LoadReply,
+    LoadRequest,
     Prepare,
     Ready,
-    Report,
     Start,
     Warm,
-    Wish,
+    WorkerEvent,
 )
 from gateway.records.trips import Trip, keep
 from gateway.settings.extras import check_tracing
@@ -56,9 +56,9 @@ from gateway.worker.http.access import Access
 from gateway.worker.http.app import data_plane
 from gateway.worker.http.connection import InferConnection
 from gateway.worker.http.connection_share import Sharing
-from gateway.worker.models.catalog import Changed, Deployment
-from gateway.worker.models.shared_state import SharedInstruments
-from gateway.worker.pipeline import Gateway
+from gateway.worker.models.catalog import Changed, ModelCatalog
+from gateway.worker.models.shared_state import SharedState
+from gateway.worker.pipeline import Pipeline
 from gateway.worker.recorder import Recorder
 from gateway.worker.tracing.otlp import exporter
 from gateway.worker.tracing.spans import Spans, TracedRecorder
@@ -76,7 +76,7 @@ def _spans(start: Start, head: "memoryview[int]") -> Spans | None:
     return Spans(exporter(tracing, start.worker), head) if tracing else None
 
 
-def _recorder(start: Start, instruments: SharedInstruments, spans: Spans | None) -> Recorder:
+def _recorder(start: Start, instruments: SharedState, spans: Spans | None) -> Recorder:
     paths = start.rings
     predictions, feedback, mirrors, events = map(
         Ring.attach, (paths.predictions, paths.feedback, paths.mirrors, paths.events)
@@ -100,16 +100,16 @@ class Worker:
         scoreboard = Scoreboard.attach(start.scoreboard, start.workers)
         dead_after_ns = int(start.settings.control.dead_after * 1e9)
         plan = start.plan
-        self._instruments = SharedInstruments(
+        self._instruments = SharedState(
             switchboard, scoreboard, start.worker, dead_after_ns, plan.versions, plan.releases, self._tripped
         )
         self._repository = Repository(Path(start.settings.models.path))
-        self._deployment = Deployment(
+        self._deployment = ModelCatalog(
             self._repository, plan.routing, self._instruments, plan.left_out, plan.generation, plan.named, plan.unloaded
         )
         self._spans = _spans(start, self._instruments.head)
         recorder = _recorder(start, self._instruments, self._spans)
-        self._gateway = Gateway(self._deployment, start.settings.limits, self._instruments, recorder)
+        self._gateway = Pipeline(self._deployment, start.settings.limits, self._instruments, recorder)
         settings = start.settings
         head = self._instruments.head
         self._keyring = Keyring(Path(settings.auth.keys)) if settings.auth.keys else None
@@ -136,7 +136,7 @@ class Worker:
         await self._deployment.start()
         server = Server(self._configuration())
         loop.add_signal_handler(signal.SIGTERM, self._drain, server)
-        loop.add_reader(self._pipe.fileno(), self._hear)
+        loop.add_reader(self._pipe.fileno(), self._receive)
         if self._tls:
             self._instruments.gate.end_later(loop.call_soon)
         self._tasks.update(
@@ -151,12 +151,12 @@ class Worker:
         bound = listener(self._server_settings.host, self._start.port)
         self._sharing = Sharing(server.server_state.connections, self._instruments, self._server_settings)
         self._sharing.look()
-        self._say(Warm(self._deployment.left_out(), self._deployment.runs_on()))
+        self._send(Warm(self._deployment.left_out(), self._deployment.runs_on()))
         if await self._may_listen:
             if self._start.beside:
                 come_forward()
             bound.listen(BACKLOG)
-            self._say(Ready())
+            self._send(Ready())
             await server.serve(sockets=[bound])
         await self._deployment.close()
         if self._spans:
@@ -181,7 +181,7 @@ class Worker:
     async def _wish(self, name: str, *, load: bool) -> None:
         number = next(self._next_wish)
         granted = self._wishes[number] = asyncio.get_running_loop().create_future()
-        if not self._say(Wish(number, name, load)):
+        if not self._send(LoadRequest(number, name, load)):
             del self._wishes[number]
             raise InvalidRequest(NO_CONTROL)
         error = await granted
@@ -198,7 +198,7 @@ class Worker:
         if not self._may_listen.done():
             self._may_listen.set_result(may)
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         try:
             heard: Heard = self._pipe.recv()
         except (EOFError, OSError):
@@ -211,28 +211,28 @@ class Worker:
             self._listen(False)  # no one would ever say that it may, nor end it
             return
         match heard:
-            case Granted():
+            case LoadReply():
                 self._wishes.pop(heard.wish).set_result(heard.error)
             case Listen():
                 self._listen(True)
             case Leave():
                 self._sharing.leave(heard.count)
             case _:
-                task = asyncio.get_running_loop().create_task(self._carry_out(heard))
+                task = asyncio.get_running_loop().create_task(self._handle(heard))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    async def _carry_out(self, order: Order) -> None:
+    async def _handle(self, order: Command) -> None:
         error = ""
         try:
-            await self._obey(order)
+            await self._dispatch(order)
         except GatewayError as refused:
             error = str(refused)
         except Exception as broken:
             error = f"{type(broken).__name__}: {broken}"
-        self._say(Done(order.order, error, self._deployment.runs_on(), self._deployment.left_out()))
+        self._send(Ack(order.order, error, self._deployment.runs_on(), self._deployment.left_out()))
 
-    async def _obey(self, order: Order) -> None:
+    async def _dispatch(self, order: Command) -> None:
         match order:
             case Prepare():
                 plan = order.plan
@@ -249,7 +249,7 @@ class Worker:
             case _:
                 await self._deployment.unload(order.name)
 
-    def _say(self, report: Report) -> bool:
+    def _send(self, report: WorkerEvent) -> bool:
         """Whether control may hear it."""
         try:
             self._pipe.send(report)

@@ -24,23 +24,23 @@ from gateway.shm.tally import UNSTRATIFIED
 from gateway.worker.call import Call, Source
 from gateway.worker.failure_attribution import Blame, Verdict
 from gateway.worker.mirror import Mirror, is_mirrored
-from gateway.worker.models.catalog import Deployment
+from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.models.served_model import ServedModel
-from gateway.worker.models.shared_state import SharedInstruments
+from gateway.worker.models.shared_state import SharedState
 from gateway.worker.recorder import Recorder
 from gateway.worker.reply import Reply, encoded_body
 
 STOPPED: Final = "stopped"
 
 
-class Gateway:
+class Pipeline:
     """Serves predictions from what `deployment` holds at the moment a request arrives."""
 
     def __init__(
         self,
-        deployment: Deployment,
+        deployment: ModelCatalog,
         limits: LimitsSettings,
-        instruments: SharedInstruments | None = None,
+        instruments: SharedState | None = None,
         recorder: Recorder | None = None,
     ) -> None:
         self.deployment = deployment

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.control.pool.worker_handle import Member
-from gateway.messages import Granted, Plan
+from gateway.control.pool.worker_handle import WorkerHandle
+from gateway.messages import ConfigGeneration, LoadReply
 from gateway.settings.routing import RoutingSettings
 from gateway.system.scheduling import BEHIND, _may_come_back
 from loadtests.client import Client, Seen
@@ -124,9 +124,9 @@ def test_what_is_said_to_a_worker_that_has_died_is_said_to_no_one() -> None:
     ours, _ = Pipe()
     process = subprocess.Popen(["true"])
     process.wait()
-    member = Member(0, process, ours, Plan(1, RoutingSettings(), {}, {}, {}))
-    member.hang_up()
-    member.tell(Granted(1, ""))
+    member = WorkerHandle(0, process, ours, ConfigGeneration(1, RoutingSettings(), {}, {}, {}))
+    member.close()
+    member.send(LoadReply(1, ""))
 
 
 def test_orphans_serve_no_candidate_once_a_new_control_may_be_told_to_stop(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from gateway.shm.segment import WORD
 from gateway.shm.slots import BEFORE, EARLIER, GONE_SHOWN, Key, Slots, VersionSlots
 from gateway.shm.switchboard import RELEASES, Switch, Switchboard
 from gateway.shm.tally import BLOCK, TRIPS, Tally
-from gateway.worker.models.shared_state import SharedInstruments
+from gateway.worker.models.shared_state import SharedState
 
 WORKERS = 2
 DEAD_AFTER_NS = 10**18
@@ -30,7 +30,7 @@ class Life:
         self.releases = Slots(release_capacity, "releases", self.board)
         scores, switches = self.scoreboard.segment.path, self.board.segment.path
         self.workers = [
-            SharedInstruments(
+            SharedState(
                 Switchboard.attach(switches, WORKERS), Scoreboard.attach(scores, WORKERS), worker, DEAD_AFTER_NS, {}, {}
             )
             for worker in range(WORKERS)
@@ -57,7 +57,7 @@ class Life:
         return {key: totals.success[0] for key, totals in self.versions.totals()}
 
 
-def switched(worker: SharedInstruments, key: Key) -> Switch:
+def switched(worker: SharedState, key: Key) -> Switch:
     switch = worker.switch(*key)
     assert isinstance(switch, Switch)
     return switch

@@ -20,8 +20,8 @@ from gateway.settings.routing import RoutingSettings
 from gateway.shm.ring import Ring
 from gateway.worker.call import Call, Source
 from gateway.worker.mirror import AT_ONCE, is_mirrored
-from gateway.worker.models.catalog import Deployment
-from gateway.worker.pipeline import Gateway
+from gateway.worker.models.catalog import ModelCatalog
+from gateway.worker.pipeline import Pipeline
 from gateway.worker.recorder import Recorder
 from loadtests import models
 from tests.backends import onnx_models
@@ -34,7 +34,7 @@ Make = Callable[[Path], None]
 class Bench:
     """A gateway on this loop, and what its mirror has recorded."""
 
-    def __init__(self, gateway: Gateway, ring: Ring) -> None:
+    def __init__(self, gateway: Pipeline, ring: Ring) -> None:
         self.gateway = gateway
         self.ring = ring
         self.candidate = gateway.deployment.models["flawed"].versions[2]
@@ -97,13 +97,13 @@ def half_precision(repository: Path) -> None:
 @asynccontextmanager
 async def serving(folder: Path, weight: float, make: Make) -> AsyncIterator[Bench]:
     make(folder / "models")
-    deployment = Deployment(Repository(folder / "models"), routing(weight))
+    deployment = ModelCatalog(Repository(folder / "models"), routing(weight))
     await deployment.start()
     ring = Ring.create(folder / "mirrors", RING)
     recorder = Recorder(Signer({0: bytes(32)}, 0), RecordsSettings(), ring, mirrors=ring)
     recorder._predictions = None  # only mirrors are looked at
     try:
-        yield Bench(Gateway(deployment, LimitsSettings(), recorder=recorder), ring)
+        yield Bench(Pipeline(deployment, LimitsSettings(), recorder=recorder), ring)
     finally:
         await deployment.close()
         ring.remove()

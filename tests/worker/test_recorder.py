@@ -21,8 +21,8 @@ from gateway.settings.routing import RoutingSettings
 from gateway.shm.ring import Ring
 from gateway.shm.scoreboard import DROPPED, HEAD, RECORDED, THROTTLED, TOO_LARGE, UNRECORDED
 from gateway.worker.call import Call, Source
-from gateway.worker.models.catalog import Deployment
-from gateway.worker.pipeline import Gateway
+from gateway.worker.models.catalog import ModelCatalog
+from gateway.worker.pipeline import Pipeline
 from gateway.worker.record_lines import Answered
 from gateway.worker.recorder import LARGE, LINE_BYTES, Recorder
 from tests.backends import onnx_models
@@ -39,7 +39,7 @@ def asked(number: int) -> bytes:
 class Bench:
     """A gateway whose predictions are ended here, and not yet recorded."""
 
-    def __init__(self, loop: asyncio.Runner, gateway: Gateway, ring: Ring, head: "memoryview[int]") -> None:
+    def __init__(self, loop: asyncio.Runner, gateway: Pipeline, ring: Ring, head: "memoryview[int]") -> None:
         self.run = loop.run
         self.gateway = gateway
         self.recorder = gateway.recorder
@@ -77,9 +77,9 @@ def serving(folder: Path, size: int = RING, **settings: Any) -> Iterator[Bench]:
     ring, head = Ring.create(folder / "predictions.ring", size), memoryview(bytearray(8 * HEAD)).cast("q")
     recorder = Recorder(Signer({0: bytes(32)}, 0), RecordsSettings(**settings), ring, head=head)
     with asyncio.Runner() as loop:
-        deployment = Deployment(Repository(folder / "models"), routing)
+        deployment = ModelCatalog(Repository(folder / "models"), routing)
         loop.run(deployment.start())
-        yield Bench(loop, Gateway(deployment, LimitsSettings(), recorder=recorder), ring, head)
+        yield Bench(loop, Pipeline(deployment, LimitsSettings(), recorder=recorder), ring, head)
         loop.run(deployment.close())
     ring.remove()
 

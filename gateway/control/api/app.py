@@ -23,7 +23,7 @@ from gateway.control.api.queries import Readings
 from gateway.control.api.reader_queue import OneByOne, Turns
 from gateway.control.api.release_pages import metrics, released
 from gateway.control.api.shared_results import Fresh
-from gateway.control.control_plane import Control
+from gateway.control.control_plane import ControlPlane
 from gateway.errors import RequestError
 from gateway.web.body import ClientGone
 from gateway.web.openapi import Operation, document
@@ -33,7 +33,7 @@ OPENAPI: Final = Operation("GET", "/openapi.json", "openapi", "This document.", 
 DESCRIPTION: Final = "Releases, their stops and weights, the configuration, the decisions and the metrics."
 
 
-def control_plane(control: Control, ending: asyncio.Event, keyring: Keyring | None) -> ASGIApp:
+def control_plane(control: ControlPlane, ending: asyncio.Event, keyring: Keyring | None) -> ASGIApp:
     """The application that port 8002 serves.
 
     `ending`: set when the gateway begins to shut down; `keyring`: None where no keys are asked for, since it is reached

@@ -12,7 +12,7 @@ from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.rendering import decision_document
 from gateway.control.config.editor import Edit, Editor
 from gateway.control.config.yaml_edit import promoted, reweighted
-from gateway.control.control_plane import Control
+from gateway.control.control_plane import ControlPlane
 from gateway.control.release.decisions import Decision
 from gateway.control.release.overview import Overview
 from gateway.control.release.stages import Event
@@ -28,7 +28,7 @@ REFUSED: Final = (400, 403, 404, 409, 413, 415)
 class Changes:
     """The endpoints that change something."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: ControlPlane) -> None:
         self._control = control
         self._editor = Editor(
             control.configuration,

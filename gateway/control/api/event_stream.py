@@ -26,7 +26,7 @@ from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.release_pages import NONE, Released, array_of, beside
 from gateway.control.api.rendering import config_document, decision_document
 from gateway.control.api.shared_results import Fresh
-from gateway.control.control_plane import Control
+from gateway.control.control_plane import ControlPlane
 from gateway.control.release.decisions import Decision
 from gateway.errors import Overloaded
 from gateway.system.background_tasks import persistent
@@ -125,7 +125,7 @@ class Events:
     """The endpoint and the loop behind it. `ending`: set when the gateway begins to shut down."""
 
     def __init__(
-        self, control: Control, released: Fresh[Released], ending: asyncio.Event, keyring: Keyring | None
+        self, control: ControlPlane, released: Fresh[Released], ending: asyncio.Event, keyring: Keyring | None
     ) -> None:
         self._control = control
         self._released = released

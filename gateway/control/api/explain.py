@@ -8,7 +8,7 @@ from starlette.responses import Response
 from gateway.control.api.bodies import Imagined, asked
 from gateway.control.api.documents import ExplanationDocument, explanation_document
 from gateway.control.api.endpoint import Endpoint
-from gateway.control.control_plane import Control
+from gateway.control.control_plane import ControlPlane
 from gateway.control.status import overview_of
 from gateway.routing.attributes import Attributes
 from gateway.routing.explanation import explain
@@ -19,7 +19,7 @@ from gateway.web.responses import JsonResponse
 class Explain:
     """POST /api/explain; a POST since what it asks is a document, not since it changes anything."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: ControlPlane) -> None:
         self._control = control
 
     def endpoints(self) -> list[Endpoint]:

@@ -13,7 +13,7 @@ from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.release_pages import Released, beside
 from gateway.control.api.rendering import config_document, release_document
 from gateway.control.api.shared_results import Fresh
-from gateway.control.control_plane import Control
+from gateway.control.control_plane import ControlPlane
 from gateway.control.release.decisions import SHOWN
 from gateway.control.status import overview_of
 from gateway.errors import InvalidRequest, NotReady
@@ -27,7 +27,7 @@ MODEL: Final = Parameter("model", "Only those of this model.")
 class Readings:
     """The endpoints that read."""
 
-    def __init__(self, control: Control, released: Fresh[Released], metrics: Fresh[bytes]) -> None:
+    def __init__(self, control: ControlPlane, released: Fresh[Released], metrics: Fresh[bytes]) -> None:
         self._control = control
         self._released = released
         self._metrics = metrics

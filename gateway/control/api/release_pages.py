@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from gateway.control.api.page_process import Documents, Metrics, Printer
-from gateway.control.control_plane import Control
+from gateway.control.control_plane import ControlPlane
 from gateway.control.release.overview import Overview
 from gateway.control.status import gathered, observe
 from gateway.system.scheduling import go_along
@@ -31,7 +31,7 @@ async def beside(make: Callable[..., T], *given: object) -> T:
     return await asyncio.get_running_loop().run_in_executor(_PAGES, make, *given)
 
 
-async def released(control: Control, printer: Printer) -> Released:
+async def released(control: ControlPlane, printer: Printer) -> Released:
     """The releases as they are now."""
     seen = await gathered(control)
     return await beside(_printed, printer, seen.releases)
@@ -42,7 +42,7 @@ def _printed(printer: Printer, releases: Sequence[Overview]) -> Released:
     return Released(documents, array_of(documents.values()))
 
 
-async def metrics(control: Control, printer: Printer) -> bytes:
+async def metrics(control: ControlPlane, printer: Printer) -> bytes:
     """The text for Prometheus."""
     seen = await gathered(control, versions=True)
     text: bytes = await beside(lambda: printer.printed(Metrics(observe(control)), [*seen.releases, *seen.versions]))

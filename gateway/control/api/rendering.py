@@ -16,7 +16,7 @@ from gateway.control.api.documents import (
     TooShortDocument,
     VersionDocument,
 )
-from gateway.control.control_plane import Control
+from gateway.control.control_plane import ControlPlane
 from gateway.control.guards.comparisons import Judgement, Verdict
 from gateway.control.guards.evidence import alpha_of
 from gateway.control.guards.window import quantile_ms
@@ -141,7 +141,7 @@ def _version(counted: Counted) -> VersionDocument:
     }
 
 
-def config_document(control: Control) -> ConfigDocument:
+def config_document(control: ControlPlane) -> ConfigDocument:
     status = control.configuration.status
     return {
         "revision": status.revision,
@@ -157,7 +157,7 @@ def config_document(control: Control) -> ConfigDocument:
     }
 
 
-def _records(control: Control) -> RecordsDocument:
+def _records(control: ControlPlane) -> RecordsDocument:
     journal, kinds = control.records.journal, KINDS
     written = {kinds[stream]: count for stream, count in journal.written.items()}
     return {"error": journal.error or None, "written": written, "dropped": sum(dropped(control).values())}

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from gateway.control.config.resolve import Resolved
 from gateway.control.release.decisions import Stops
-from gateway.messages import Plan
+from gateway.messages import ConfigGeneration
 from gateway.shm.slots import Key, Slots
 from gateway.shm.switchboard import Switchboard
 
@@ -19,7 +19,7 @@ class Plans:
         self._board = board
         self._stops = stops
 
-    def make(self, generation: int, resolved: Resolved, left_out: Mapping[Key, str] | None = None) -> Plan:
+    def make(self, generation: int, resolved: Resolved, left_out: Mapping[Key, str] | None = None) -> ConfigGeneration:
         """Raises SettingsError where the boards have no slot left."""
         versions: dict[Key, int] = {}
         release_slots: dict[Key, int] = {}
@@ -31,16 +31,20 @@ class Plans:
                 slot = release_slots[key] = self._releases.of(*key)
                 if self._stops.stopped(*key) is not None:
                     self._board.stop(slot)
-        return Plan(generation, resolved.routing, versions, release_slots, dict(left_out or {}), resolved.named)
+        return ConfigGeneration(
+            generation, resolved.routing, versions, release_slots, dict(left_out or {}), resolved.named
+        )
 
-    def loading(self, name: str, before: Plan, resolved: Resolved, left_out: Mapping[Key, str]) -> Plan:
+    def loading(
+        self, name: str, before: ConfigGeneration, resolved: Resolved, left_out: Mapping[Key, str]
+    ) -> ConfigGeneration:
         """As before, but that the model is loaded from disk again; what is unloaded stays so."""
         loads = {**before.loads, name: before.loads.get(name, 0) + 1}
         plan = self.make(before.generation, resolved, left_out)
         return replace(plan, unloaded=before.unloaded - {name}, loads=loads)
 
 
-def without_lost(plan: Plan) -> Plan:
+def without_lost(plan: ConfigGeneration) -> ConfigGeneration:
     """For a worker when no other serves: a stable version that must not be loaded takes no other model with it."""
     lost = {name for name, release in plan.routing.models.items() if (name, release.stable) in plan.left_out}
     return replace(plan, named=plan.named - lost)

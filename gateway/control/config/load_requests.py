@@ -11,9 +11,9 @@ from gateway.backends.trial_cache import harmful
 from gateway.control.config.acceptance import Accepting
 from gateway.control.config.resolve import Resolved
 from gateway.control.config.watcher import Configuration
-from gateway.control.pool.worker_pool import Fleet
+from gateway.control.pool.worker_pool import WorkerPool
 from gateway.errors import GatewayError, InvalidRequest, NotFound
-from gateway.messages import Key, Load, Plan, Unload, Wish
+from gateway.messages import ConfigGeneration, Key, Load, LoadRequest, Unload
 from gateway.settings.routing import ReleaseSettings, RoutingSettings
 
 log: Final = logging.getLogger("gateway.control.config")
@@ -22,12 +22,12 @@ log: Final = logging.getLogger("gateway.control.config")
 class Granting(Protocol):
     """Who can do it."""
 
-    fleet: Fleet
+    fleet: WorkerPool
     accepting: Accepting
     configuration: Configuration
     served: Mapping[str, ReleaseSettings]
 
-    def take_in(self, name: str, resolved: Resolved, left_out: Mapping[Key, str]) -> Plan:
+    def take_in(self, name: str, resolved: Resolved, left_out: Mapping[Key, str]) -> ConfigGeneration:
         """A model that is to be loaded anew, perhaps beside those in force."""
 
 
@@ -38,7 +38,7 @@ class Wishes:
         self._control = control
         self._changing = changing
 
-    def grant(self, wish: Wish) -> "asyncio.Task[str]":
+    def grant(self, wish: LoadRequest) -> "asyncio.Task[str]":
         """What went wrong, empty where nothing did."""
         return asyncio.get_running_loop().create_task(self._granted(wish))
 
@@ -49,10 +49,10 @@ class Wishes:
 
     async def _bring_in(self, late: list[Key]) -> None:
         for name, version in late:
-            if error := await self._granted(Wish(0, name, load=True), version):
+            if error := await self._granted(LoadRequest(0, name, load=True), version):
                 log.error("candidate %d of '%s' stays left out: %s", version, name, error)
 
-    async def _granted(self, wish: Wish, candidate: int | None = None) -> str:
+    async def _granted(self, wish: LoadRequest, candidate: int | None = None) -> str:
         async with self._changing:
             try:
                 if wish.load:
@@ -110,7 +110,7 @@ class Wishes:
         return others | harmful(verdicts)
 
 
-def _follow(fleet: Fleet, plan: Plan) -> None:
+def _follow(fleet: WorkerPool, plan: ConfigGeneration) -> None:
     for member in fleet.followers():
         member.plan = plan
 

@@ -5,8 +5,8 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from gateway.control.pool.worker_handle import Member
-from gateway.messages import Commit, Order, Plan, Prepare
+from gateway.control.pool.worker_handle import WorkerHandle
+from gateway.messages import Command, Commit, ConfigGeneration, Prepare
 
 ORDER_WITHIN_S: Final = 3600.0  # a worker that is silent, or loads for too long, is ended long before: see heartbeats
 
@@ -19,8 +19,8 @@ class Orders:
 
     async def give(
         self,
-        make: Callable[[int], Order],
-        members: Sequence[Member],
+        make: Callable[[int], Command],
+        members: Sequence[WorkerHandle],
         *,
         staged: bool = False,
         may_die: bool = True,
@@ -37,7 +37,7 @@ class Orders:
                 return errors
         return []
 
-    async def bring_up(self, member: Member, plan: Plan) -> list[str]:
+    async def bring_up(self, member: WorkerHandle, plan: ConfigGeneration) -> list[str]:
         """Have a worker that was started under another plan follow this one, which is in force. Returns the errors."""
         loads = member.plan.loads
         anew = frozenset(name for name, count in plan.loads.items() if loads.get(name) != count)
@@ -48,7 +48,7 @@ class Orders:
         return errors
 
 
-def _groups(members: Sequence[Member]) -> Iterator[Sequence[Member]]:
+def _groups(members: Sequence[WorkerHandle]) -> Iterator[Sequence[WorkerHandle]]:
     left, size = list(members), 1
     while left:
         yield left[:size]
@@ -56,7 +56,7 @@ def _groups(members: Sequence[Member]) -> Iterator[Sequence[Member]]:
         size = min(2 * size, max(1, len(members) // 2))
 
 
-async def _answers(number: int, order: Order, members: Sequence[Member], may_die: bool) -> list[str]:
+async def _answers(number: int, order: Command, members: Sequence[WorkerHandle], may_die: bool) -> list[str]:
     asked = []
     for member in members:
         if member.given_up or member.pipe.closed:
@@ -64,14 +64,14 @@ async def _answers(number: int, order: Order, members: Sequence[Member], may_die
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         member.waiting[number] = answer
         asked.append((member, answer))
-        member.tell(order)
+        member.send(order)
     if asked:
         await asyncio.wait([answer for _, answer in asked], timeout=ORDER_WITHIN_S)
     errors = {_error(member, answer, may_die) for member, answer in asked}
     return sorted(errors - {""})
 
 
-def _error(member: Member, answer: "asyncio.Future[str | None]", may_die: bool) -> str:
+def _error(member: WorkerHandle, answer: "asyncio.Future[str | None]", may_die: bool) -> str:
     if not answer.done():
         return f"worker {member.index} did not answer in time"
     error = answer.result()
@@ -80,7 +80,7 @@ def _error(member: Member, answer: "asyncio.Future[str | None]", may_die: bool) 
     return "" if may_die else died(member)
 
 
-def died(member: Member) -> str:
+def died(member: WorkerHandle) -> str:
     """What to say to who has ordered what a worker died of, perhaps."""
     loading = member.obituary.loading
     if loading is None:

@@ -14,9 +14,9 @@ from typing import Final
 from gateway.backends.content_verdicts import Content, Contents
 from gateway.backends.trial import Trial
 from gateway.backends.trial_cache import Trials, key_of
-from gateway.control.pool.worker_handle import Member
-from gateway.control.pool.worker_pool import Fleet
-from gateway.messages import Key, Plan
+from gateway.control.pool.worker_handle import WorkerHandle
+from gateway.control.pool.worker_pool import WorkerPool
+from gateway.messages import ConfigGeneration, Key
 
 FIRST_S: Final = 10.0  # for a candidate that stable waits for; it is brought in later if it needs longer
 ENOUGH: Final = 2  # deaths of workers that load a version, which loads where it is alone
@@ -39,7 +39,7 @@ class Killers:
         """End the trial under way."""
         self._trials.end("the gateway ends")
 
-    async def begin(self, plan: Plan) -> None:
+    async def begin(self, plan: ConfigGeneration) -> None:
         """Before the first worker starts."""
         self._first = await asyncio.to_thread(lambda: {key: self._contents.now(key) for key in plan.versions})
 
@@ -54,13 +54,13 @@ class Killers:
         taken, self._slow = self._slow, set()
         return taken
 
-    def timeout_s(self, key: Key, fleet: Fleet) -> float:
+    def timeout_s(self, key: Key, fleet: WorkerPool) -> float:
         """What a worker may take to load the version."""
         release = fleet.plan.routing.models.get(key[0])
         first = not fleet.ready.is_set() and release is not None and release.candidate == key[1]
         return min(FIRST_S, self._timeout_s) if first else self._timeout_s
 
-    async def died(self, member: Member, code: int, fleet: Fleet) -> bool:
+    async def died(self, member: WorkerHandle, code: int, fleet: WorkerPool) -> bool:
         """A worker has. Returns whether what it died of is out of the way."""
         key = member.obituary.loading
         if key is None and not fleet.ready.is_set():
@@ -74,7 +74,7 @@ class Killers:
             await self._leave_out(fleet)
             return not set(fleet.plan.left_out) <= before
 
-    async def _note(self, member: Member, key: Key, code: int, fleet: Fleet) -> None:
+    async def _note(self, member: WorkerHandle, key: Key, code: int, fleet: WorkerPool) -> None:
         """What is known of the version now."""
         content = await asyncio.to_thread(self._contents.now, key)
         limit_s = self.timeout_s(key, fleet)
@@ -97,7 +97,7 @@ class Killers:
                 " there memory for it in every worker? Give the host more, set fewer server.workers or fix its file",
             )
 
-    def _try(self, plan: Plan) -> None:
+    def _try(self, plan: ConfigGeneration) -> None:
         """Try what is not known, in a thread: each by itself, since workers see whether it can stand in for stable."""
         unknown = self._contents.unknown(_wanted(plan))
         stables = {(name, release.stable) for name, release in plan.routing.models.items()}
@@ -107,7 +107,7 @@ class Killers:
         if short_s < self._timeout_s:
             self._slow |= {key_of(verdict.trial) for verdict in verdicts if verdict.late}
 
-    async def _leave_out(self, fleet: Fleet) -> None:
+    async def _leave_out(self, fleet: WorkerPool) -> None:
         """What does harm is left out of the plan, what is mended comes back."""
         before = fleet.plan
         left_out = await asyncio.to_thread(self._harmful, before)
@@ -116,9 +116,9 @@ class Killers:
                 log.error("version %d of '%s' is not loaded: %s", key[1], key[0], left_out[key])
             fleet.plan = replace(fleet.plan, left_out=left_out)  # as it is now: an edit may have come meanwhile
 
-    def _harmful(self, plan: Plan) -> dict[Key, str]:
+    def _harmful(self, plan: ConfigGeneration) -> dict[Key, str]:
         return {key: why for key in _wanted(plan) if (why := self._contents.why_bad(key))}
 
 
-def _wanted(plan: Plan) -> list[Key]:
+def _wanted(plan: ConfigGeneration) -> list[Key]:
     return [key for key in plan.versions if key[0] not in plan.unloaded]

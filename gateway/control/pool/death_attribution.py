@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from gateway.control.pool.worker_handle import Member
+from gateway.control.pool.worker_handle import WorkerHandle
 from gateway.messages import Key
 
 ENOUGH: Final = 2
@@ -36,7 +36,7 @@ class Deaths:
         self._clock = clock
         self._deaths: dict[tuple[Key, int], list[float]] = {}
 
-    def blame(self, member: Member, code: int) -> bool:
+    def blame(self, member: WorkerHandle, code: int) -> bool:
         """The worker has ended so; returns whether a candidate was stopped for it."""
         if code >= 0 or -code in MEANT:
             return False

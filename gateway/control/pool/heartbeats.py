@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.control.pool.worker_handle import Member, WorkerState
-from gateway.control.pool.worker_pool import Fleet
+from gateway.control.pool.worker_handle import WorkerHandle, WorkerState
+from gateway.control.pool.worker_pool import WorkerPool
 from gateway.shm.scoreboard import BEATS, LOADING, Scoreboard
 from gateway.shm.slots import Key, Slots
 
@@ -28,7 +28,7 @@ SILENT, LOAD = "silent", "load"  # what workers are ended for
 class _Watched:
     """`silent_s`: since the last sign of life; `loading_s`: since it began to load the version in `slot` (plus 1)."""
 
-    member: Member
+    member: WorkerHandle
     beats: int = 0
     silent_s: float = 0.0
     waited_ns: int = 0  # for a core, when the silence began to be one
@@ -43,7 +43,7 @@ class Heartbeats:
 
     def __init__(
         self,
-        fleet: Fleet,
+        fleet: WorkerPool,
         scoreboard: Scoreboard,
         versions: Slots,
         timeout_s: float,

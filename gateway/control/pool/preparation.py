@@ -7,10 +7,10 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from gateway.control.pool.worker_handle import Member, WorkerState
-from gateway.control.pool.worker_pool import Fleet
+from gateway.control.pool.worker_handle import WorkerHandle, WorkerState
+from gateway.control.pool.worker_pool import WorkerPool
 from gateway.errors import SettingsError
-from gateway.messages import Discard, Plan, Prepare
+from gateway.messages import ConfigGeneration, Discard, Prepare
 
 COMPLETE_WITHIN_S: Final = 60.0
 POLL_S: Final = 0.05
@@ -18,7 +18,9 @@ log: Final = logging.getLogger("gateway.control.pool")
 
 
 @contextlib.asynccontextmanager
-async def prepared(fleet: Fleet, plan: Plan, source: str, *, loads: bool) -> AsyncIterator[Sequence[Member]]:
+async def prepared(
+    fleet: WorkerPool, plan: ConfigGeneration, source: str, *, loads: bool
+) -> AsyncIterator[Sequence[WorkerHandle]]:
     """All workers that serve have loaded what the plan needs, and none joins or changes while this lasts.
 
     One that dies meanwhile may have been killed by whoever; so it is tried once more, with the one that takes its
@@ -38,7 +40,7 @@ async def prepared(fleet: Fleet, plan: Plan, source: str, *, loads: bool) -> Asy
         await _complete(fleet)
 
 
-async def _complete(fleet: Fleet) -> None:
+async def _complete(fleet: WorkerPool) -> None:
     """Wait until those that have died have been replaced."""
     end_s = time.monotonic() + COMPLETE_WITHIN_S
     while len(fleet.followers()) < fleet.size and time.monotonic() < end_s:

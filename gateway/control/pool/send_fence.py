@@ -5,7 +5,7 @@ import logging
 import time
 from typing import Final
 
-from gateway.control.pool.worker_pool import Fleet
+from gateway.control.pool.worker_pool import WorkerPool
 from gateway.shm.switchboard import Switchboard
 
 GLANCE_S: Final = (
@@ -17,7 +17,7 @@ WITHIN_S: Final = 1.0  # only a worker that is suspended takes longer
 log: Final = logging.getLogger("gateway.control.pool")
 
 
-async def sends_over(board: Switchboard, fleet: Fleet) -> None:
+async def sends_over(board: Switchboard, fleet: WorkerPool) -> None:
     """Wait until every send that has begun has ended, or its worker is dead. A worker that stays in a send is killed:
     it would send the answer whenever it woke up.
     """

@@ -6,10 +6,10 @@ import subprocess
 import time
 from collections.abc import Collection
 
-from gateway.control.pool.worker_handle import Member, WorkerState
+from gateway.control.pool.worker_handle import WorkerHandle, WorkerState
 
 
-async def end_all(members: Collection[Member], drain_s: float, hurry: asyncio.Event) -> None:
+async def end_all(members: Collection[WorkerHandle], drain_s: float, hurry: asyncio.Event) -> None:
     """Let all drain; kill those that have not ended a while after they should have, or at once on `hurry`."""
     for member in members:
         member.state = WorkerState.DRAINING

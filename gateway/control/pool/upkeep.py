@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.control.pool.connection_balance import Balance
 from gateway.control.pool.worker_handle import WorkerState
-from gateway.control.pool.worker_pool import Fleet
+from gateway.control.pool.worker_pool import WorkerPool
 from gateway.messages import Leave
 from gateway.shm.scoreboard import CONNECTIONS_BUSY, CONNECTIONS_OPEN, Scoreboard
 from gateway.shm.slots import Slots
@@ -19,7 +19,7 @@ class Upkeep:
 
     def __init__(
         self,
-        fleet: Fleet,
+        fleet: WorkerPool,
         scoreboard: Scoreboard,
         versions: Slots,
         releases: Slots,
@@ -69,4 +69,4 @@ class Upkeep:
         asks = self._balance.asks({member.index: busy[member.index] for member in members})
         for member in members:
             if member.index in asks:
-                member.tell(Leave(asks[member.index]))
+                member.send(Leave(asks[member.index]))

@@ -4,8 +4,8 @@ from gateway.backends.content_verdicts import Contents
 from gateway.control.pool.crashing_versions import Killers
 from gateway.control.pool.death_attribution import Deaths, StopNow
 from gateway.control.pool.heartbeats import Heartbeats
-from gateway.control.pool.worker_handle import Member, Obituary
-from gateway.control.pool.worker_pool import Fleet
+from gateway.control.pool.worker_handle import Obituary, WorkerHandle
+from gateway.control.pool.worker_pool import WorkerPool
 from gateway.settings.gateway import GatewaySettings
 from gateway.shm.scoreboard import LOADING, Scoreboard
 from gateway.shm.slots import Key, Slots
@@ -15,7 +15,7 @@ from gateway.shm.switchboard import Switchboard
 class Watchdog:
     """Lives on control's loop. `stop_now` stops a candidate, as a person would; `watch` names the fleet."""
 
-    fleet: Fleet
+    fleet: WorkerPool
     heartbeats: Heartbeats
 
     def __init__(
@@ -34,7 +34,7 @@ class Watchdog:
         self.killers = Killers(contents, settings.models.load_timeout)
         self._deaths = Deaths(stop_now, self._epoch)
 
-    def watch(self, fleet: Fleet) -> None:
+    def watch(self, fleet: WorkerPool) -> None:
         """Whose workers they are."""
         self.fleet = fleet
         server = self._settings.server
@@ -47,7 +47,7 @@ class Watchdog:
             server.drain,
         )
 
-    def autopsy(self, member: Member) -> Obituary:
+    def autopsy(self, member: WorkerHandle) -> Obituary:
         """What the worker was at, by what it has left in shared memory; before its successor writes there."""
         loading = self._versions.name_of(self._scoreboard.head(member.index)[LOADING] - 1)
         running = (
@@ -57,7 +57,7 @@ class Watchdog:
         )
         return Obituary(loading, tuple(running))
 
-    async def died(self, member: Member, code: int) -> bool:
+    async def died(self, member: WorkerHandle, code: int) -> bool:
         """A worker has ended. Returns whether what it died of is out of the way."""
         stopped = self._deaths.blame(member, code)
         return await self.killers.died(member, code, self.fleet) or stopped

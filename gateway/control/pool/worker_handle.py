@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from multiprocessing.connection import Connection
 
-from gateway.messages import Heard, Plan, RunsOn, Start
+from gateway.messages import ConfigGeneration, Heard, RunsOn, Start
 from gateway.system.pipe import pipe
 from gateway.system.scheduling import go_ahead, stand_back
 
@@ -34,10 +34,12 @@ class Obituary:
     running: tuple[tuple[str, int], ...] = ()
 
 
-class Member:
+class WorkerHandle:
     """One worker process as control sees it. Raises RuntimeError where there is no thread to speak to it."""
 
-    def __init__(self, index: int, process: "subprocess.Popen[bytes]", pipe: Connection, plan: Plan) -> None:
+    def __init__(
+        self, index: int, process: "subprocess.Popen[bytes]", pipe: Connection, plan: ConfigGeneration
+    ) -> None:
         self.index = index
         self.process = process
         self.pipe = pipe
@@ -53,7 +55,7 @@ class Member:
         self._mouth = ThreadPoolExecutor(1, f"to-worker-{index}", initializer=go_ahead)
         self._mouth.submit(int)  # has the thread started: what is said later is not lost for want of one
 
-    def tell(self, word: "Start | Heard") -> None:
+    def send(self, word: "Start | Heard") -> None:
         """Send it, in order, without waiting: a plan is larger than a pipe, and a worker may be busy or suspended."""
         with contextlib.suppress(RuntimeError):  # it has died since it asked
             self._mouth.submit(self._send, word)
@@ -69,7 +71,7 @@ class Member:
             if not answer.done():
                 answer.set_result(None)
 
-    def hang_up(self) -> None:
+    def close(self) -> None:
         """The process has died."""
         self.pipe.close()
         self._mouth.shutdown(wait=False, cancel_futures=True)
@@ -79,7 +81,7 @@ class Member:
             self.pipe.send(word)
 
 
-def launched(index: int, plan: Plan, beside: bool) -> Member:
+def launched(index: int, plan: ConfigGeneration, beside: bool) -> WorkerHandle:
     """A new worker process, `beside` others that serve. Raises OSError or RuntimeError where there is no descriptor,
     process or thread for it.
     """
@@ -93,17 +95,17 @@ def launched(index: int, plan: Plan, beside: bool) -> Member:
             stand_back(process.pid)
         undo.callback(process.wait)
         undo.callback(process.kill)
-        member = Member(index, process, ours, plan)
+        member = WorkerHandle(index, process, ours, plan)
         undo.pop_all()
         return member
 
 
-def left_out(members: Iterable[Member]) -> dict[tuple[str, int], str]:
+def left_out(members: Iterable[WorkerHandle]) -> dict[tuple[str, int], str]:
     """The versions that some of them could not load, and why."""
     return {key: why for member in members for key, why in member.left_out.items()}
 
 
-def runs_on(members: Iterable[Member], key: tuple[str, int]) -> RunsOn | None:
+def runs_on(members: Iterable[WorkerHandle], key: tuple[str, int]) -> RunsOn | None:
     """What runs the version, in the worker that has most to complain of; None where none serves it."""
     found = [member.runs_on.get(key) for member in members]
     return max(filter(None, found), key=lambda one: len(one.warning), default=None)

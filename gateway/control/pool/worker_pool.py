@@ -12,20 +12,20 @@ from typing import Any, Final
 
 from gateway.control.pool.broadcast import Orders
 from gateway.control.pool.shutdown import end_all, send_signal
-from gateway.control.pool.worker_handle import Member, Obituary, WorkerState, launched, left_out
+from gateway.control.pool.worker_handle import Obituary, WorkerHandle, WorkerState, launched, left_out
 from gateway.messages import (
-    Done,
+    Ack,
+    Command,
+    ConfigGeneration,
     Failed,
-    Granted,
     Key,
     Listen,
-    Order,
-    Plan,
+    LoadReply,
+    LoadRequest,
     Ready,
-    Report,
     Start,
     Warm,
-    Wish,
+    WorkerEvent,
 )
 from gateway.system.background_tasks import persistent
 from gateway.system.scheduling import hurried
@@ -38,13 +38,15 @@ WAIT_FACTOR: Final = 3  # how much longer than the first another worker may take
 WAIT_LEAST_S: Final = 15.0
 log: Final = logging.getLogger("gateway.control.pool")
 
-StartOf = Callable[[int, Plan], Start]
-OnWish = Callable[[Wish], "asyncio.Future[str]"]
-OnDeath = Callable[[Member, int], Awaitable[bool]]  # with the exit code; whether what killed it is out of the way now
-Autopsy = Callable[[Member], Obituary]
+StartOf = Callable[[int, ConfigGeneration], Start]
+OnWish = Callable[[LoadRequest], "asyncio.Future[str]"]
+OnDeath = Callable[
+    [WorkerHandle, int], Awaitable[bool]
+]  # with the exit code; whether what killed it is out of the way now
+Autopsy = Callable[[WorkerHandle], Obituary]
 
 
-class Fleet:
+class WorkerPool:
     """`size` workers under the plan in force. Lives on control's event loop.
 
     None listens before all are warm: connections are often made at once and kept for ever, and would all be the first
@@ -54,13 +56,13 @@ class Fleet:
     """
 
     def __init__(
-        self, size: int, plan: Plan, start_of: StartOf, on_wish: OnWish, on_death: OnDeath, autopsy: Autopsy
+        self, size: int, plan: ConfigGeneration, start_of: StartOf, on_wish: OnWish, on_death: OnDeath, autopsy: Autopsy
     ) -> None:
         self.size = size
         self.plan = plan
         self.restarts = 0
         self.others_serve = False  # workers of a control that was killed
-        self.members: dict[int, Member] = {}
+        self.members: dict[int, WorkerHandle] = {}
         self.ready = asyncio.Event()
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._start_of = start_of
@@ -73,7 +75,7 @@ class Fleet:
         self._deaths = [0] * size
         self._stopping = False
         self._open = False  # those that are warm listen
-        self._opening: set[Member] = set()  # of those that were warm then: who does not listen yet
+        self._opening: set[WorkerHandle] = set()  # of those that were warm then: who does not listen yet
         self._began_s = time.monotonic()
         self._patient = False  # the first is warm, and waits for the others
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,18 +112,18 @@ class Fleet:
         for index in indices:
             send_signal(self.members[index].process, signal.SIGKILL)
 
-    def ready_members(self) -> list[Member]:
+    def ready_members(self) -> list[WorkerHandle]:
         """Those that serve."""
         return [member for member in self.members.values() if member.state is WorkerState.READY]
 
-    def followers(self) -> list[Member]:
+    def followers(self) -> list[WorkerHandle]:
         """Those that take orders: that serve, or will as soon as they are told to."""
         return [member for member in self.members.values() if member.follows]
 
     async def order(
         self,
-        make: Callable[[int], Order],
-        members: Sequence[Member] | None = None,
+        make: Callable[[int], Command],
+        members: Sequence[WorkerHandle] | None = None,
         *,
         staged: bool = False,
         may_die: bool = True,
@@ -130,7 +132,7 @@ class Fleet:
         chosen = self.followers() if members is None else members
         return await self._orders.give(make, chosen, staged=staged, may_die=may_die)
 
-    def give_up(self, member: Member, kind: str, why: str, drain_s: float | None = None) -> None:
+    def give_up(self, member: WorkerHandle, kind: str, why: str, drain_s: float | None = None) -> None:
         """End a worker that does not do its work; nobody waits for it any more. `drain_s`: so long it may answer what
         has begun.
         """
@@ -157,12 +159,12 @@ class Fleet:
         """Raises OSError or RuntimeError where the system has nothing to spare for one."""
         start = replace(self._start_of(index, self.plan), beside=self.others_serve or bool(self.ready_members()))
         member = self.members[index] = launched(index, self.plan, start.beside)
-        asyncio.get_running_loop().add_reader(member.pipe.fileno(), self._hear, member)
-        member.tell(start)
+        asyncio.get_running_loop().add_reader(member.pipe.fileno(), self._receive, member)
+        member.send(start)
 
-    def _hear(self, member: Member) -> None:
+    def _receive(self, member: WorkerHandle) -> None:
         try:
-            report: Report = member.pipe.recv()
+            report: WorkerEvent = member.pipe.recv()
         except (EOFError, OSError):
             self._died(member)
             return
@@ -175,21 +177,21 @@ class Fleet:
                 log.error("worker %d cannot serve: %s", member.index, report.error)
                 if not self.failed.done() and not self.ready.is_set():
                     self.failed.set_result(report.error)
-            case Done():
+            case Ack():
                 member.runs_on, member.left_out = report.runs_on, report.left_out
                 answer = member.waiting.pop(report.order, None)
                 if answer is not None and not answer.done():
                     answer.set_result(report.error)
-            case Wish():
+            case LoadRequest():
                 granted = self._on_wish(report)
-                granted.add_done_callback(lambda result: member.tell(Granted(report.wish, result.result())))
+                granted.add_done_callback(lambda result: member.send(LoadReply(report.wish, result.result())))
 
-    def _is_warm(self, member: Member, report: Warm) -> None:
+    def _is_warm(self, member: WorkerHandle, report: Warm) -> None:
         member.left_out = report.left_out
         member.runs_on = report.runs_on
         self._begin(self._join(member))
 
-    async def _join(self, member: Member) -> None:
+    async def _join(self, member: WorkerHandle) -> None:
         """What has been put in force while it was starting it must follow before it serves."""
         async with self.changing:
             if member.plan is not self.plan and (errors := await self._orders.bring_up(member, self.plan)):
@@ -201,9 +203,9 @@ class Fleet:
             member.state = WorkerState.WARM
             self._may_listen(member)
 
-    def _may_listen(self, member: Member) -> None:
+    def _may_listen(self, member: WorkerHandle) -> None:
         if self._open:
-            member.tell(Listen())
+            member.send(Listen())
             return
         if not self._patient:
             self._patient = True
@@ -231,7 +233,7 @@ class Fleet:
         self._open = True
         self._opening = set(warm)
         for member in warm:
-            member.tell(Listen())
+            member.send(Listen())
         asyncio.get_running_loop().call_later(WAIT_LEAST_S, self._wait_no_longer)
 
     def _wait_no_longer(self) -> None:
@@ -239,7 +241,7 @@ class Fleet:
         self._opening.clear()
         self._are_open()
 
-    def _is_ready(self, member: Member) -> None:
+    def _is_ready(self, member: WorkerHandle) -> None:
         if member.state is WorkerState.WARM:
             member.state = WorkerState.READY
             member.ready_s = time.monotonic()
@@ -250,11 +252,11 @@ class Fleet:
         if self._open and not self._opening and self.ready_members():
             self.ready.set()
 
-    def _died(self, member: Member) -> None:
+    def _died(self, member: WorkerHandle) -> None:
         if member.state is WorkerState.DEAD:
             return
         asyncio.get_running_loop().remove_reader(member.pipe.fileno())
-        member.hang_up()
+        member.close()
         early = time.monotonic() - member.ready_s < EARLY_S  # or before it ever was
         if not member.given_up:
             member.obituary = self._autopsy(member)
@@ -273,7 +275,7 @@ class Fleet:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _replace(self, member: Member) -> None:
+    async def _replace(self, member: WorkerHandle) -> None:
         ended = f"waiting for the end of worker {member.index}"
         code = await persistent(ended, lambda: asyncio.to_thread(member.process.wait))
         if self._stopping:

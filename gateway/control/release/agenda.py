@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from gateway.control.release.managed_release import Steered
+from gateway.control.release.managed_release import ManagedRelease
 from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.switchboard import Switchboard
 
@@ -27,7 +27,7 @@ class Agenda:
         self,
         board: Switchboard,
         scoreboard: Scoreboard,
-        steered: Sequence[Steered] = (),
+        steered: Sequence[ManagedRelease] = (),
         versions: Sequence[tuple[int, int]] = (),
     ) -> None:
         count = len(steered)
@@ -41,7 +41,7 @@ class Agenda:
         self._counts = np.zeros((count, 2), np.int64)
         self._looked_s = np.full(count, -np.inf)
 
-    def due(self, now_s: float) -> list[Steered]:
+    def due(self, now_s: float) -> list[ManagedRelease]:
         """Those whose turn it is, which is noted."""
         if not self._steered:
             return []

@@ -17,7 +17,7 @@ RAMP: Final = "ramp"
 
 
 @dataclass(slots=True)
-class Steered:
+class ManagedRelease:
     """`live`: the routes whose weights are turned, in the order of the board's words."""
 
     name: str

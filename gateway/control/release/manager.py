@@ -21,7 +21,7 @@ from gateway.control.release.controller import Controller, windows_s
 from gateway.control.release.decisions import Decision, Stops
 from gateway.control.release.file_writer import Pen
 from gateway.control.release.forecast import Progress, progress
-from gateway.control.release.managed_release import RAMP, Steered, feedback_counts, live_routes
+from gateway.control.release.managed_release import RAMP, ManagedRelease, feedback_counts, live_routes
 from gateway.control.release.persistence import kept, restored
 from gateway.control.release.stages import Event
 from gateway.errors import Conflict, NotFound, tallied
@@ -41,7 +41,7 @@ log: Final = logging.getLogger("gateway.control.release")
 StopNow = Callable[[str, int, str, str, dict[str, Any]], Decision]
 
 
-class Steering:
+class ReleaseManager:
     """The controllers of all releases that have a candidate. `stop_now` stops one, as a person would."""
 
     def __init__(
@@ -66,8 +66,8 @@ class Steering:
         self._stop_now = stop_now
         self._clock = clock
         self._pen = Pen()
-        self._steered: dict[str, Steered] = {}
-        self._by_slot: dict[int, Steered] = {}
+        self._steered: dict[str, ManagedRelease] = {}
+        self._by_slot: dict[int, ManagedRelease] = {}
         self._agenda = Agenda(board, scoreboard)
         self._closed: set[int] = set()  # slots whose weights are 0 until the next configuration is in force
         self._memory = _read(self._file)
@@ -194,7 +194,7 @@ class Steering:
         self._write(self._clock())
         self._pen.close()
 
-    def _begun(self, name: str, settings: ReleaseSettings, now_s: float) -> Steered:
+    def _begun(self, name: str, settings: ReleaseSettings, now_s: float) -> ManagedRelease:
         assert settings.candidate is not None
         controller, window = self._remembered(name, settings, now_s), Window(windows_s(settings))
         before = self._steered.get(name)
@@ -204,14 +204,14 @@ class Steering:
             controller.keep_open(before.controller)
         slot = self._releases.of(name, settings.candidate)
         self._board.advance(slot, self._last_epoch(name) + (controller.place.restart == 0))
-        return Steered(name, settings, controller, window, slot, live_routes(settings))
+        return ManagedRelease(name, settings, controller, window, slot, live_routes(settings))
 
     def _last_epoch(self, name: str) -> int:
         """The model's, through all its candidates and runs: a mark in a prediction's id names one of them only."""
         epoch = self._memory.get(name, {}).get("epoch")
         return epoch if type(epoch) is int and epoch < MOST_EPOCHS else 0
 
-    def _remember(self, one: Steered, now_s: float) -> None:
+    def _remember(self, one: ManagedRelease, now_s: float) -> None:
         self._memory[one.name] = {**kept(one.controller, now_s), "epoch": self._board.epoch(one.slot)}
 
     def _remembered(self, name: str, settings: ReleaseSettings, now_s: float) -> Controller:
@@ -223,25 +223,25 @@ class Steering:
                 log.error("%s: what it says of '%s' is damaged, its ramp begins anew: %r", self._file, name, error)
         return Controller(settings)
 
-    def _step(self, one: Steered, now_s: float, time_ns: int) -> bool:
+    def _step(self, one: ManagedRelease, now_s: float, time_ns: int) -> bool:
         epoch, stopped = self._board.epoch(one.slot), self._board.stopped(one.slot)
         stable, candidate = self._totals(one.name, one.settings.stable), self._totals(one.name, one.candidate)
         seen = one.observation(time_ns, epoch, stopped, stable, candidate)
         one.window.sample(now_s, self._sample(one, stable, candidate))
         actions = one.controller.step(now_s, seen)
         for action in actions:
-            self._carry_out(one, action)
+            self._apply(one, action)
         if one.slot not in self._closed:
             self._board.turn(one.slot, one.weights_ppm())
         return bool(actions)
 
-    def _fail(self, one: Steered, error: Exception) -> None:
+    def _fail(self, one: ManagedRelease, error: Exception) -> None:
         if not self._board.stopped(one.slot):
             log.exception("the controller of '%s' has failed", one.name)
             reason = f"the controller has failed ({type(error).__name__}: {error}), and no candidate goes without one"
             self._stop_now(one.name, one.candidate, "controller", reason, {})
 
-    def _carry_out(self, one: Steered, action: Action) -> None:
+    def _apply(self, one: ManagedRelease, action: Action) -> None:
         name, candidate = one.name, one.candidate
         match action:
             case Stop():
@@ -255,7 +255,7 @@ class Steering:
                 self._stops.note(name, candidate, NAMES[type(action)], by, action.reason, action.evidence)
                 log.info("'%s': %s by %s: %s", name, NAMES[type(action)], by, action.reason)
 
-    def _sample(self, one: Steered, stable: Totals, candidate: Totals) -> Sample:
+    def _sample(self, one: ManagedRelease, stable: Totals, candidate: Totals) -> Sample:
         counts = self._records.ledger.credits
         inflight = self._scoreboard.total(INFLIGHT)
         return Sample(
@@ -273,7 +273,7 @@ class Steering:
     def _of(self, name: str, version: int) -> int:
         return self._versions.of(name, version)
 
-    def _one(self, name: str) -> Steered:
+    def _one(self, name: str) -> ManagedRelease:
         if name not in self._steered:
             raise NotFound(
                 f"'{name}' has no candidate to steer; there are {', '.join(sorted(self._steered)) or 'none'}"

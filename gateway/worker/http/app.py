@@ -16,11 +16,11 @@ from gateway.worker.http.infer import BROKEN, InferEndpoint, target_of
 from gateway.worker.http.metadata import Metadata
 from gateway.worker.http.model_repository import Operations, RepositoryApi
 from gateway.worker.http.not_found import shown, unserved
-from gateway.worker.pipeline import Gateway
+from gateway.worker.pipeline import Pipeline
 
 
 def data_plane(
-    gateway: Gateway, max_body: int, operations: Operations | None = None, access: Access | None = None
+    gateway: Pipeline, max_body: int, operations: Operations | None = None, access: Access | None = None
 ) -> ASGIApp:
     """The application that port 8000 serves. `max_body` in bytes."""
     access = access or Access()

@@ -16,7 +16,7 @@ from gateway.settings.gateway import ServerSettings
 from gateway.shm.scoreboard import CONNECTIONS_BUSY, CONNECTIONS_OPEN
 from gateway.web.timeouts import PatientConnection
 from gateway.web.unread import has_unread
-from gateway.worker.models.shared_state import SharedInstruments
+from gateway.worker.models.shared_state import SharedState
 
 LOOK_S: Final = 0.5  # between two counts
 BUSY_WITHIN_S: Final = 1.0  # of its last answer a connection counts as busy
@@ -26,7 +26,7 @@ JITTER: Final = 0.1  # of the greatest age, either way: connections made at once
 class Sharing:
     """The connections of one worker. Lives on its event loop."""
 
-    def __init__(self, connections: Collection[Any], instruments: SharedInstruments, server: ServerSettings) -> None:
+    def __init__(self, connections: Collection[Any], instruments: SharedState, server: ServerSettings) -> None:
         self._connections: Collection[PatientConnection] = connections
         self._instruments = instruments
         self._greatest_age_s = server.max_connection_age

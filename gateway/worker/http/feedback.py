@@ -23,7 +23,7 @@ from gateway.web.authentication import identity_in
 from gateway.web.body import read_body
 from gateway.web.headers import text_of
 from gateway.web.responses import JsonResponse
-from gateway.worker.pipeline import Gateway
+from gateway.worker.pipeline import Pipeline
 
 MOST: Final = 10_000  # entries of one request
 AT_ONCE: Final = 20  # entries between which predictions get their turn: about a third of a millisecond
@@ -43,7 +43,7 @@ ALL_SAY: Final = ("truth", "reward", "metrics")
 class Feedback:
     """The endpoint."""
 
-    def __init__(self, gateway: Gateway, max_body: int) -> None:
+    def __init__(self, gateway: Pipeline, max_body: int) -> None:
         self._gateway = gateway
         self._max_body = min(max_body, LARGEST_BODY)
         self._long_lists = asyncio.Semaphore(LONG_LISTS)

@@ -23,7 +23,7 @@ from gateway.worker.http.body_decoding import LARGE, Decoded, Decoder, is_long
 from gateway.worker.http.request_formats import received, restated_source
 from gateway.worker.http.response_batch import Outbox
 from gateway.worker.http.trace_context import REQUEST_ID, TRACEPARENT, echo_of, log_extra, origin_of
-from gateway.worker.pipeline import Gateway
+from gateway.worker.pipeline import Pipeline
 from gateway.worker.reply import Reply
 from gateway.worker.reply import is_long as is_long_answer
 
@@ -53,7 +53,7 @@ class Line(Protocol):
 class InferEndpoint:
     """Answers inference requests; passes all others on to `application`. `access`: None where nothing is checked."""
 
-    def __init__(self, gateway: Gateway, application: ASGIApp, max_body: int, access: Access) -> None:
+    def __init__(self, gateway: Pipeline, application: ASGIApp, max_body: int, access: Access) -> None:
         self.gateway = gateway
         self.access = None if access.open else access
         self.max_body = max_body

@@ -16,7 +16,7 @@ from gateway.shm.tally import Totals
 from gateway.web.responses import JsonResponse
 from gateway.worker.http.infer import number_of
 from gateway.worker.http.model_config import PLATFORM, config_of
-from gateway.worker.pipeline import Gateway
+from gateway.worker.pipeline import Pipeline
 
 SERVER_NAME: Final = "canary-gateway"
 EXTENSIONS: Final = (
@@ -27,7 +27,7 @@ EXTENSIONS: Final = (
 class Metadata:
     """The read-only endpoints."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Pipeline) -> None:
         self._gateway = gateway
 
     def routes(self) -> list[Route]:

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from gateway.errors import GatewayError, InvalidRequest, RequestError
 from gateway.web.body import read_body
 from gateway.web.responses import JsonResponse
-from gateway.worker.models.catalog import Deployment
+from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.models.index import VersionState
 
 LARGEST_BODY: Final = 262_144  # bytes: what is parsed holds up predictions
@@ -29,7 +29,7 @@ class Operations(Protocol):
 class RepositoryApi:
     """POST /v2/repository/…"""
 
-    def __init__(self, deployment: Deployment, operations: Operations, max_body: int) -> None:
+    def __init__(self, deployment: ModelCatalog, operations: Operations, max_body: int) -> None:
         self._deployment = deployment
         self._operations = operations
         self._max_body = min(max_body, LARGEST_BODY)

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from gateway.backends.batch import Answer
 from gateway.worker.call import Call
-from gateway.worker.pipeline import Gateway
+from gateway.worker.pipeline import Pipeline
 from gateway.worker.reply import Reply
 
 log: Final = logging.getLogger("gateway.worker.http")
@@ -28,7 +28,7 @@ class Connection(Protocol):
 class Outbox:
     """The predictions that wait until the event loop has told of all that ended in this turn."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Pipeline) -> None:
         self._gateway = gateway
         self._waiting: list[tuple[Connection, Any, Call, asyncio.Future[Answer]]] = []
 

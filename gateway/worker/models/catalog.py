@@ -21,7 +21,7 @@ from gateway.shm.tally import Totals
 from gateway.worker.models.index import IndexEntry, ModelIndex
 from gateway.worker.models.loader import Loader
 from gateway.worker.models.served_model import ServedModel
-from gateway.worker.models.shared_state import Instruments, Key
+from gateway.worker.models.shared_state import Key, LocalState
 
 log: Final = logging.getLogger("gateway.worker.models")
 
@@ -29,7 +29,7 @@ log: Final = logging.getLogger("gateway.worker.models")
 @dataclass(frozen=True, slots=True)
 class Changed:
     """Under what a configuration is prepared. `late`: it is in force elsewhere: a candidate that does not load is left
-    out, as at a start; `anew`: models whose files are to be read again. `left_out`, `unloaded`: as of a `Deployment`.
+    out, as at a start; `anew`: models whose files are to be read again. `left_out`, `unloaded`: as of a `ModelCatalog`.
     """
 
     left_out: Mapping[Key, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Changed:
 AS_WRITTEN: Final = Changed()
 
 
-class Deployment:
+class ModelCatalog:
     """Loads, swaps, drains and unloads. Lives on one event loop; loading itself happens in threads.
 
     `routing`: every model to serve. `named`: those with an entry of their own in the routing file, all where it is
@@ -54,7 +54,7 @@ class Deployment:
         self,
         repository: Repository,
         routing: RoutingSettings,
-        instruments: Instruments | None = None,
+        instruments: LocalState | None = None,
         left_out: Mapping[Key, str] | None = None,
         generation: int = 1,
         named: frozenset[str] | None = None,
@@ -64,7 +64,7 @@ class Deployment:
         self._repository = repository
         self._generation = generation
         self._routing = routing
-        self._instruments = instruments or Instruments()
+        self._instruments = instruments or LocalState()
         self._loader = Loader(repository, self._instruments, left_out or {})
         self._index = ModelIndex(repository, self._loader.reasons)
         self._unloaded = unloaded

@@ -13,7 +13,7 @@ from gateway.backends.shared_measurements import Measured, Measurements
 from gateway.backends.version import LoadedVersion, load_version
 from gateway.errors import GatewayError, ModelUnavailable
 from gateway.settings.model import ModelSettings
-from gateway.worker.models.shared_state import Instruments, Key
+from gateway.worker.models.shared_state import Key, LocalState
 
 UNLOADED: Final = "unloaded"
 log: Final = logging.getLogger("gateway.worker.models")
@@ -25,7 +25,7 @@ class Loader:
     `reasons`: why a version is not served.
     """
 
-    def __init__(self, repository: Repository, instruments: Instruments, left_out: Mapping[Key, str]) -> None:
+    def __init__(self, repository: Repository, instruments: LocalState, left_out: Mapping[Key, str]) -> None:
         self.left_out = left_out
         self.reasons: dict[Key, str] = {}
         self._repository = repository

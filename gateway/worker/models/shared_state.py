@@ -22,7 +22,7 @@ def _untold(name: str, candidate: int, found: str, holds: Callable[[], bool]) ->
     """No one is to be told of trips."""
 
 
-class Instruments:
+class LocalState:
     """Those of a process on its own: nothing is shared, and no one can stop a release.
 
     `measured`: the file for what workers measure of versions; `part`: where in a list that all work on this one begins.
@@ -53,7 +53,7 @@ class Instruments:
         yield
 
 
-class SharedInstruments(Instruments):
+class SharedState(LocalState):
     """Those of one worker. `versions` and `releases` say which slot each has on the boards.
 
     A slot is given to another only once this worker has none left of the objects that work with it: `settle` says how

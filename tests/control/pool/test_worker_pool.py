@@ -10,9 +10,9 @@ import pytest
 
 from gateway.control.pool import worker_pool as fleet_module
 from gateway.control.pool.broadcast import _groups
-from gateway.control.pool.worker_handle import Member, Obituary, WorkerState
-from gateway.control.pool.worker_pool import Fleet, _pause_s
-from gateway.messages import Commit, Done, Listen, Plan, Prepare, Ready, Warm
+from gateway.control.pool.worker_handle import Obituary, WorkerHandle, WorkerState
+from gateway.control.pool.worker_pool import WorkerPool, _pause_s
+from gateway.messages import Ack, Commit, ConfigGeneration, Listen, Prepare, Ready, Warm
 from gateway.settings.routing import RoutingSettings
 
 SOON_S = 0.05
@@ -37,7 +37,9 @@ class Workers:
     """A fleet, and the other ends of its pipes, by which a test plays its workers."""
 
     def __init__(self) -> None:
-        self.fleet = Fleet(2, Plan(1, RoutingSettings(), {}, {}, {}), _unused, _unused, _no_cause, lambda _: Obituary())
+        self.fleet = WorkerPool(
+            2, ConfigGeneration(1, RoutingSettings(), {}, {}, {}), _unused, _unused, _no_cause, lambda _: Obituary()
+        )
         self.ends: dict[int, Connection] = {}
         for index in range(2):
             self.spawn(index)
@@ -46,8 +48,8 @@ class Workers:
     def spawn(self, index: int) -> None:
         ours, self.ends[index] = Pipe()
         process: Any = Process()
-        self.fleet.members[index] = Member(index, process, ours, self.fleet.plan)
-        asyncio.get_running_loop().add_reader(ours.fileno(), self.fleet._hear, self.fleet.members[index])
+        self.fleet.members[index] = WorkerHandle(index, process, ours, self.fleet.plan)
+        asyncio.get_running_loop().add_reader(ours.fileno(), self.fleet._receive, self.fleet.members[index])
 
     async def told_to_listen(self, index: int) -> bool:
         await until(lambda: self.ends[index].poll())
@@ -57,11 +59,11 @@ class Workers:
         for index, member in self.fleet.members.items():
             if not member.pipe.closed:
                 asyncio.get_running_loop().remove_reader(member.pipe.fileno())
-            member.hang_up()
+            member.close()
             self.ends[index].close()
 
 
-async def _no_cause(member: Member, code: int) -> bool:
+async def _no_cause(member: WorkerHandle, code: int) -> bool:
     return False
 
 
@@ -122,17 +124,17 @@ def test_a_worker_that_was_starting_during_an_edit_follows_it_before_it_listens(
         workers = Workers()
         fleet, end = workers.fleet, workers.ends[0]
         first = fleet.members[0]
-        fleet.plan = Plan(2, RoutingSettings(), {}, {}, {})
+        fleet.plan = ConfigGeneration(2, RoutingSettings(), {}, {}, {})
         end.send(Warm({}))
         await until(end.poll)
         prepare = end.recv()
         assert (type(prepare), prepare.plan.generation, prepare.late) == (Prepare, 2, True)
-        end.send(Done(prepare.order, ""))
+        end.send(Ack(prepare.order, ""))
         await until(end.poll)
         commit = end.recv()
         assert isinstance(commit, Commit)
         assert (first.state, first.follows) == (WorkerState.STARTING, False)
-        end.send(Done(commit.order, ""))
+        end.send(Ack(commit.order, ""))
         await until(lambda: first.state is WorkerState.WARM)
         assert first.plan is fleet.plan
         workers.close()
@@ -154,7 +156,7 @@ def test_an_order_during_which_a_worker_dies_is_not_carried_out() -> None:
         for end in workers.ends.values():
             end.send(Warm({}))
         await until(lambda: len(fleet.followers()) == 2)
-        plan = Plan(2, RoutingSettings(), {}, {}, {})
+        plan = ConfigGeneration(2, RoutingSettings(), {}, {}, {})
         fleet._autopsy = lambda _: Obituary(loading=("m", 7))
         given = asyncio.create_task(fleet.order(lambda n: Prepare(n, plan), staged=True, may_die=False))
         await until(workers.ends[0].poll)

@@ -13,7 +13,7 @@ import pytest
 from gateway.control.guards.observation import Observation
 from gateway.control.record_writer.collector import Recording
 from gateway.control.release.decisions import Decision, Stops
-from gateway.control.release.manager import Steering
+from gateway.control.release.manager import ReleaseManager
 from gateway.control.release.stages import Event
 from gateway.errors import Conflict, NotFound, Outcome
 from gateway.records.line import line_of
@@ -71,7 +71,7 @@ class Bench:
     def begin(self) -> None:
         """Control starts."""
         self.stops = Stops(self.folder)
-        self.steering = Steering(
+        self.steering = ReleaseManager(
             self.folder, self.board, self.scoreboard, self.versions, self.releases, self.records, self.stops,
             self._stop, self.clock,
         )  # fmt: skip

@@ -18,7 +18,7 @@ from gateway.settings.gateway import LimitsSettings
 from gateway.settings.routing import RoutingSettings
 from gateway.worker.http.app import data_plane
 from gateway.worker.http.connection import InferConnection
-from gateway.worker.pipeline import Gateway
+from gateway.worker.pipeline import Pipeline
 from tests.backends import onnx_models
 from tests.deployed import served_by
 from tests.running import GatewayProcess
@@ -56,7 +56,7 @@ class Server:
     async def _serve(self) -> None:
         deployment = served_by(Repository(self._folder), RoutingSettings())
         await deployment.start()
-        gateway = Gateway(deployment, LimitsSettings())
+        gateway = Pipeline(deployment, LimitsSettings())
         app = data_plane(gateway, 1 << 20)
         plain: dict[str, Any] = {"proxy_headers": False, "lifespan": "off", "ws": "none", "log_config": None}
         self._server = uvicorn.Server(uvicorn.Config(app, http=Going, interface="asgi3", date_header=False, **plain))

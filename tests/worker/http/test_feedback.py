@@ -24,7 +24,7 @@ from gateway.worker.call import Source
 from gateway.worker.http import feedback as feedback_module
 from gateway.worker.http.app import data_plane
 from gateway.worker.http.feedback import LARGEST_BODY, LONGEST_COMMENT, LONGEST_TRUTH, MOST, MOST_METRICS
-from gateway.worker.pipeline import Gateway
+from gateway.worker.pipeline import Pipeline
 from gateway.worker.recorder import Recorder
 from tests import zoo
 from tests.backends.onnx_models import FLOAT, place, save
@@ -38,7 +38,7 @@ MODEL_YAML = "prediction: {output: y, labels: [cat, dog, eel]}\n"
 class Bench:
     """An application with its rings."""
 
-    def __init__(self, client: httpx.AsyncClient, gateway: Gateway, feedback: Ring) -> None:
+    def __init__(self, client: httpx.AsyncClient, gateway: Pipeline, feedback: Ring) -> None:
         self.client = client
         self.gateway = gateway
         self.ring = feedback
@@ -105,7 +105,7 @@ async def bench(folder: Path, size: int = RING, max_body: int = 64 << 20) -> Asy
     ring = Ring.create(folder / "feedback.ring", size)
     predictions = Ring.create(folder / "predictions.ring", RING)
     recorder = Recorder(SIGNER, RecordsSettings(), predictions, Ring.attach(ring.segment.path))
-    gateway = Gateway(deployment, LimitsSettings(), None, recorder)
+    gateway = Pipeline(deployment, LimitsSettings(), None, recorder)
     transport = httpx.ASGITransport(data_plane(gateway, max_body))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         yield Bench(client, gateway, ring)
@@ -362,7 +362,7 @@ async def test_a_list_larger_than_the_ring_is_taken_as_fast_as_it_is_emptied(tmp
 async def test_without_a_ring_feedback_is_not_taken_and_not_waited_for(tmp_path: Path) -> None:
     deployment = served_by(Repository(models(tmp_path)), RoutingSettings())
     await deployment.start()
-    gateway = Gateway(deployment, LimitsSettings(), None, Recorder(SIGNER))
+    gateway = Pipeline(deployment, LimitsSettings(), None, Recorder(SIGNER))
     transport = httpx.ASGITransport(data_plane(gateway, 1 << 20))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         here = Bench(client, gateway, Ring.create(tmp_path / "unused.ring", 64))

@@ -17,7 +17,7 @@ from gateway.backends.repository import Repository
 from gateway.errors import ModelUnavailable, NotFound
 from gateway.routing.attributes import Attributes
 from gateway.settings.routing import RoutingSettings
-from gateway.worker.models.catalog import Deployment
+from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.models.index import VersionState
 from gateway.worker.models.served_model import ServedModel
 from tests import zoo
@@ -48,7 +48,7 @@ def soon(awaitable: Awaitable[T]) -> Coroutine[Any, Any, T]:
     return asyncio.wait_for(awaitable, PATIENCE_S)
 
 
-def prepared(models: Path, **releases: Any) -> Deployment:
+def prepared(models: Path, **releases: Any) -> ModelCatalog:
     return served_by(Repository(models), RoutingSettings.model_validate({"models": releases}))
 
 
@@ -59,7 +59,7 @@ def two_versions(models: Path, stable: Make = ONE, candidate: Make = TWO) -> Pat
 
 
 @asynccontextmanager
-async def served(models: Path, **releases: Any) -> AsyncIterator[Deployment]:
+async def served(models: Path, **releases: Any) -> AsyncIterator[ModelCatalog]:
     deployment = prepared(models, **releases)
     try:
         await deployment.start()
@@ -73,7 +73,7 @@ def submitted(model: ServedModel, version: int) -> "asyncio.Future[Any]":
     return model.versions[version].infer(feeds, time.monotonic_ns() + int(PATIENCE_S * 2e9))
 
 
-async def answer(deployment: Deployment, name: str, version: int) -> Any:
+async def answer(deployment: ModelCatalog, name: str, version: int) -> Any:
     """What the version makes of the row [1, 2]."""
     (y,) = await soon(submitted(deployment.models[name], version))
     return y[0].tolist()
@@ -83,11 +83,11 @@ def threads_of(version: str) -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(f"{version}_")]
 
 
-def chosen(deployment: Deployment, name: str) -> int:
+def chosen(deployment: ModelCatalog, name: str) -> int:
     return deployment.models[name].release.decide(Attributes(), "a-prediction").version
 
 
-def states(deployment: Deployment) -> dict[tuple[str, int], str]:
+def states(deployment: ModelCatalog) -> dict[tuple[str, int], str]:
     """The index as {(name, version): its reason}, "" where it is ready."""
     entries = deployment.index()
     assert all((entry.state == READY) == (entry.reason == "") for entry in entries)
@@ -202,7 +202,7 @@ async def test_load_picks_up_a_new_model_and_no_new_version(tmp_path: Path) -> N
 async def test_a_version_whose_folder_is_gone_is_missed_by_name_and_no_other_stands_in(tmp_path: Path) -> None:
     place(tmp_path, "m", 1, scaling(1))
     routing = RoutingSettings.model_validate({"models": {"m": {"stable": 2}}})
-    deployment = Deployment(Repository(tmp_path), routing, named=frozenset())
+    deployment = ModelCatalog(Repository(tmp_path), routing, named=frozenset())
     await deployment.start()
     assert deployment.models == {}
     assert states(deployment) == {
@@ -244,7 +244,7 @@ async def test_an_unloaded_model_is_gone_until_it_is_loaded_again(tmp_path: Path
 
 
 @pytest.mark.parametrize("version", [1, 2])
-@pytest.mark.parametrize("change", [Deployment.load, Deployment.unload])
+@pytest.mark.parametrize("change", [ModelCatalog.load, ModelCatalog.unload])
 @on_a_loop
 async def test_requests_in_flight_are_answered_by_the_version_met(tmp_path: Path, change: Any, version: int) -> None:
     two_versions(tmp_path)
