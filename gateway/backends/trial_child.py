@@ -15,7 +15,7 @@ from gateway.backends.repository import Repository
 from gateway.backends.trial import Trial
 from gateway.backends.version import LoadedVersion, load_version
 from gateway.errors import GatewayError
-from gateway.system.scheduling import be_ordinary
+from gateway.system.scheduling import reset_priority
 
 PARENT_S: Final = 1.0  # between two looks whether the parent lives
 
@@ -48,7 +48,7 @@ def _load(repository: Repository, name: str, version: int) -> LoadedVersion:
 
 
 def _child() -> None:
-    be_ordinary()  # control has started it
+    reset_priority()  # control has started it
     threading.Thread(target=_end_with, args=(int(sys.argv[2]),), daemon=True).start()
     repository = Repository(Path(sys.argv[1]))
     for line in sys.stdin:

@@ -39,7 +39,7 @@ from gateway.shm.owner import BOARD, measured_path
 from gateway.shm.scoreboard import VERSIONS, Scoreboard
 from gateway.shm.slots import Key, ReleaseSlots, VersionSlots
 from gateway.shm.switchboard import RELEASES, Switchboard
-from gateway.system.scheduling import go_first
+from gateway.system.scheduling import set_realtime
 
 LOOKED_WITHIN_S: Final = 0.2
 log: Final = logging.getLogger("gateway.control")
@@ -67,7 +67,7 @@ class ControlPlane:
         self.releases = ReleaseSlots(RELEASES, self.board)
         self.records = Recording(settings.records, state, memory.name, workers)
         self._ratebook = new_book(settings.limits.rate, self.scoreboard.segment.path, workers)
-        self.board.beat()
+        self.board.heartbeat()
         self.served: Mapping[str, ReleaseSettings] = opening.resolved.routing.models
         self._compiled = Compiled()
         self.stopping = Stopping(self.board, self.releases, self.stops, self._plans_alive)
@@ -76,7 +76,7 @@ class ControlPlane:
         self._tripping = Tripping(state, self.board, self.releases, self.stops, opening.inherited, stop)
         self._changing = asyncio.Lock()
         self.pressing = Pressing()
-        self._eye = Disk("look", LOOKED_WITHIN_S, go_first)
+        self._eye = Disk("look", LOOKED_WITHIN_S, set_realtime)
         contents = self.configuration.trying.contents
         self.watchdog = Watchdog(settings, contents, stop, self.board, self.scoreboard, self.versions)
         self._plans = Plans(self.versions, self.releases, self.board, self.stops)
@@ -138,7 +138,7 @@ class ControlPlane:
         self.watchdog.heartbeats.tick()
         if self.fleet.ready.is_set():
             self._wishes.bring_in(self.watchdog.killers.take_slow())
-        self.board.beat()
+        self.board.heartbeat()
 
     async def stop(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
         """Stop the model's candidates: once this returns, no response comes from any of them, nor from that of an edit
@@ -219,7 +219,7 @@ class ControlPlane:
         NotFound.
         """
         release = self._compiled.of(name, self.settings_of(name))
-        release.turn(tuple(self.steering.weights_ppm(name).values()))
+        release.set_weights(tuple(self.steering.weights_ppm(name).values()))
         return release
 
     def settings_of(self, name: str) -> ReleaseSettings:

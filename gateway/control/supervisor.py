@@ -32,7 +32,7 @@ from gateway.settings.gateway import GatewaySettings, ServerSettings, TlsSetting
 from gateway.shm.claim import claim
 from gateway.system.background_tasks import persistent
 from gateway.system.descriptors import raise_limit
-from gateway.system.scheduling import give_way_when_wild, go_ahead, go_first, go_first_again
+from gateway.system.scheduling import demote_on_cpu_overrun, go_first_again, raise_niceness, set_realtime
 from gateway.web.server import Server
 from gateway.web.sockets import listener
 
@@ -107,10 +107,10 @@ class _Supervisor:
 
     async def run(self, ready: Callable[[Sequence[Overview]], None]) -> None:
         loop = asyncio.get_running_loop()
-        give_way_when_wild()
+        demote_on_cpu_overrun()
         sys.setswitchinterval(SWITCH_S)
-        go_first()  # a stop must not wait for a core behind the load
-        loop.set_default_executor(ThreadPoolExecutor(THREADS, "control", initializer=go_ahead))
+        set_realtime()  # a stop must not wait for a core behind the load
+        loop.set_default_executor(ThreadPoolExecutor(THREADS, "control", initializer=raise_niceness))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_end)
         loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)

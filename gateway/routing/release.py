@@ -53,7 +53,7 @@ class Release:
     """The compiled release of one model.
 
     The rules never change. `weights_ppm` (one for each route) is read anew for every request: control turns those of
-    `live_routes`, by `turn`.
+    `live_routes`, by `set_weights`.
     """
 
     __slots__ = (
@@ -95,7 +95,7 @@ class Release:
             return Decision(self.candidate, CANDIDATE, route, bucket, weight_ppm, weight_ppm / BUCKETS, sticky)
         return Decision(self.stable, STABLE, route, bucket, weight_ppm, (BUCKETS - weight_ppm) / BUCKETS, sticky)
 
-    def turn(self, weights_ppm: Sequence[int]) -> None:
+    def set_weights(self, weights_ppm: Sequence[int]) -> None:
         """Give the live routes, in their order, the weights that control has set."""
         for position, weight_ppm in zip(self.live_routes, weights_ppm, strict=False):
             self.weights_ppm[position] = weight_ppm

@@ -129,7 +129,7 @@ def _gather(folder: Path, name: str) -> None:
 def _gather_former(folder: Path, name: str) -> None:
     """Rings that the version before has left; once, since by its names they may as well be another container's."""
     former = former_name(folder)
-    Switchboard.bury(memory_folder() / f"{former}{BOARD}")
+    Switchboard.expire_heartbeat(memory_folder() / f"{former}{BOARD}")
     for path in files_of(former):
         if path.suffix == RING and _is_left(path):
             _rename(path, former, name)

@@ -12,7 +12,7 @@ class OpenSwitch:
     epoch: Final = FIRST_EPOCH
     slot: Final = -1
 
-    def follow(self, turn: "Turn", live_routes: int) -> None:
+    def on_weights_changed(self, turn: "Turn", live_routes: int) -> None:
         return None
 
     def stopped(self, now_ns: int) -> bool:

@@ -7,7 +7,7 @@ UNKNOWN: Final = -1
 ENDED: Final = frozenset("ZXx")  # states of /proc/PID/stat
 
 
-def born(pid: int) -> int:
+def start_ticks(pid: int) -> int:
     """When the process started, in clock ticks since boot; UNKNOWN where there is none, or no /proc.
 
     One that has ended and was not waited for is none: in a container whose first process does not care for orphans,

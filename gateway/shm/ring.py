@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from gateway.errors import SettingsError
-from gateway.shm.process_identity import born
+from gateway.shm.process_identity import start_ticks
 from gateway.shm.segment import HEADER_WORDS, WORD, Segment
 
 HEAD: Final = 0
@@ -77,13 +77,13 @@ class Ring:
     def own(self) -> None:
         """This process is the writer from now on."""
         self._words[OWNER_PID] = os.getpid()
-        self._words[OWNER_BORN] = born(os.getpid())
+        self._words[OWNER_BORN] = start_ticks(os.getpid())
 
     @property
     def owner_lives(self) -> bool:
         """Whether the writer may still append."""
         pid = self._words[OWNER_PID]
-        return pid > 0 and 0 < self._words[OWNER_BORN] == born(pid)
+        return pid > 0 and 0 < self._words[OWNER_BORN] == start_ticks(pid)
 
     def append(self, entry: bytes) -> bool:
         """Add an entry; False where the ring is too full for it."""

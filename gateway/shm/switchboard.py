@@ -77,7 +77,7 @@ class Switchboard:
         return cls(Segment.attach(path, _layout(workers)), workers)
 
     @staticmethod
-    def bury(path: Path) -> None:
+    def expire_heartbeat(path: Path) -> None:
         """End the sign of life on a board that a killed control has left: its workers then serve no candidate."""
         with contextlib.suppress(OSError), path.open("r+b") as file:
             file.seek((HEADER_WORDS + HEARTBEAT) * WORD)
@@ -94,7 +94,7 @@ class Switchboard:
     def open(self, slot: int) -> None:
         """Another release gets the slot: not stopped, no weights, in an epoch of its own."""
         if slot in self._used:
-            self.turn(slot, [0] * LIVE_ROUTES)
+            self.set_weights(slot, [0] * LIVE_ROUTES)
             self.resume(slot)
         self._used.add(slot)
         self._end = max(self._end, slot + 1)
@@ -112,7 +112,7 @@ class Switchboard:
         """Whether all workers have begun to listen: until then a connection would go to the few that do."""
         return self.words[OPEN] == 1
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Control is alive."""
         self.words[HEARTBEAT] = time.monotonic_ns()
 
@@ -146,7 +146,7 @@ class Switchboard:
         first = self.first_word(slot)
         return max(self.words[first + 1 : first + 2 + self.workers]) >= self.words[first]
 
-    def turn(self, slot: int, weights_ppm: Sequence[int]) -> None:
+    def set_weights(self, slot: int, weights_ppm: Sequence[int]) -> None:
         """Set the weights of the release's live routes, in their order."""
         first = self.first_word(slot) + 2 + self.workers
         for index, weight_ppm in enumerate(weights_ppm):
@@ -205,7 +205,7 @@ class Gate:
         self._first = FIXED + GATE * worker
         self._later: Callable[[Callable[[], None]], object] | None = None
 
-    def end_later(self, later: Callable[[Callable[[], None]], object]) -> None:
+    def defer_exit(self, later: Callable[[Callable[[], None]], object]) -> None:
         """From now on a send is over when `later` calls back, in the order of the calls: TLS sends after the write."""
         self._later = later
 
@@ -262,8 +262,8 @@ class Switch:
             self._known = now, stopped, words[0]
         return stopped or now_ns - self._words[HEARTBEAT] > self._dead_after_ns
 
-    def follow(self, turn: "Turn", live_routes: int) -> None:
-        """Have `turn` told the weights of the release's live routes when they change, by `stopped`."""
+    def on_weights_changed(self, turn: "Turn", live_routes: int) -> None:
+        """Have `set_weights` told the weights of the release's live routes when they change, by `stopped`."""
         if live_routes:
             self._turn = turn
             self._end = self._begin + (2 + self._workers + live_routes) * WORD

@@ -27,14 +27,14 @@ _gave_way_s: Final[list[float]] = []  # when, since it went first last
 log: Final = logging.getLogger("gateway.system")
 
 
-def go_first() -> None:
+def set_realtime() -> None:
     """The calling thread runs before all ordinary ones. Real-time scheduling is not handed on to what it starts."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     _real_time(0, CONTROL)
 
 
-def go_ahead() -> None:
+def raise_niceness() -> None:
     """The calling thread, one beside control's main one, is seldom kept off its core.
 
     It may hold the interpreter's lock, and whoever needs that waits until it has a core again, whatever its priority.
@@ -54,7 +54,7 @@ def go_along() -> None:
     _real_time(0, WAITED_FOR)
 
 
-def give_way_when_wild() -> None:
+def demote_on_cpu_overrun() -> None:
     """A real-time thread of this process that runs for half a second without a pause becomes an ordinary one.
 
     For the main thread: else a bug in control would hold a core that stable needs. See `go_first_again`.
@@ -64,7 +64,7 @@ def give_way_when_wild() -> None:
     import resource
 
     def give_way(number: int, frame: FrameType | None) -> None:
-        be_ordinary()
+        reset_priority()
         _gave_way_s.append(time.monotonic())
         log.error("control has held a core for %g s: it gives its precedence up", LONGEST_US / 1e6)
 
@@ -81,10 +81,10 @@ def go_first_again() -> None:
     """
     if _gave_way_s and time.monotonic() - _gave_way_s[-1] > AGAIN_S:
         _gave_way_s.clear()
-        go_first()
+        set_realtime()
 
 
-def be_ordinary() -> None:
+def reset_priority() -> None:
     """The calling thread waits its turn. It goes on to stand back where it does."""
     if hasattr(os, "SCHED_RR"):
         with contextlib.suppress(OSError):
@@ -148,7 +148,7 @@ def yield_core(thread: int) -> None:
 
 
 @contextlib.contextmanager
-def hurried(pids: Iterable[int]) -> Iterator[None]:
+def boosted_priority(pids: Iterable[int]) -> Iterator[None]:
     """While control waits for these processes, they run before all ordinary ones.
 
     Priority inheritance (Sha, Rajkumar & Lehoczky, 1990): else control would wait behind the load that holds them off

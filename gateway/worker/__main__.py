@@ -49,7 +49,7 @@ from gateway.shm.scoreboard import BEATS, Scoreboard
 from gateway.shm.switchboard import Switchboard
 from gateway.system.background_tasks import persistent
 from gateway.system.pipe import PatientPipe
-from gateway.system.scheduling import be_ordinary, come_forward
+from gateway.system.scheduling import come_forward, reset_priority
 from gateway.web.server import Server
 from gateway.web.sockets import listener
 from gateway.worker.http.access import Access
@@ -138,7 +138,7 @@ class Worker:
         loop.add_signal_handler(signal.SIGTERM, self._drain, server)
         loop.add_reader(self._pipe.fileno(), self._receive)
         if self._tls:
-            self._instruments.gate.end_later(loop.call_soon)
+            self._instruments.gate.defer_exit(loop.call_soon)
         self._tasks.update(
             loop.create_task(persistent(f"following {kept.watched}", kept.watched.follow))
             for kept in (self._keyring, self._tls)
@@ -204,7 +204,7 @@ class Worker:
         except (EOFError, OSError):
             # Control is dead. Its heartbeat stops every candidate; stable goes on until a new control takes over.
             asyncio.get_running_loop().remove_reader(self._pipe.fileno())
-            be_ordinary()  # it may have died while it hurried us
+            reset_priority()  # it may have died while it hurried us
             for wish in self._wishes.values():
                 wish.set_result(NO_CONTROL)
             self._wishes.clear()
@@ -280,7 +280,7 @@ def main() -> None:
     """The process. Ctrl-C in a terminal reaches every process of the group: control answers it, for all."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # control's own limit, inherited (gateway.system.scheduling)
-    be_ordinary()
+    reset_priority()
     pipe: Any = PatientPipe(int(sys.argv[1]))
     start: Start = pipe.recv()
     configure(start.settings.server.log, "worker", start.worker)

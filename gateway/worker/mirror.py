@@ -85,7 +85,7 @@ class Mirror:
         if copied is None or copied.cancelled() or copied.exception() is not None:
             pair.candidate.tally.mirrored("failed")
             return
-        pair.call.served.breaker.heard()
+        pair.call.served.breaker.answered()
         answer = copied.result()
         classes = pair.candidate.classes.predicted(answer)
         distance = _distance(pair, answer)

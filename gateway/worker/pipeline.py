@@ -245,7 +245,7 @@ class Pipeline:
                     ):
                         self._blame.answered(call, answer, finite, duration_ns)
             elif variant is PINNED and not version.stable:
-                served.breaker.heard()
+                served.breaker.answered()
         reply = Reply(
             body, json_length, token, version.text, variant, call.source.origin, predicted, duration_ns,
             answer.queued_ns, answer.batch_rows,

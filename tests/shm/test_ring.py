@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.errors import SettingsError
-from gateway.shm.process_identity import UNKNOWN, born
+from gateway.shm.process_identity import UNKNOWN, start_ticks
 from gateway.shm.ring import OWNER_BORN, OWNER_PID, Drain, Ring
 from gateway.shm.segment import memory_folder
 
@@ -163,16 +163,16 @@ def test_a_pid_that_was_given_to_another_is_no_owner(ring: Ring) -> None:
 
 def test_a_process_that_no_one_waits_for_has_ended_all_the_same() -> None:
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as child:
-        assert born(child.pid) > 0
+        assert start_ticks(child.pid) > 0
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert Path(f"/proc/{child.pid}/stat").exists()
-        assert born(child.pid) == UNKNOWN
+        assert start_ticks(child.pid) == UNKNOWN
 
 
 def test_a_pid_and_its_birth() -> None:
-    assert born(os.getpid()) == born(os.getpid()) > 0
-    assert born(2**22 + 1) == UNKNOWN
+    assert start_ticks(os.getpid()) == start_ticks(os.getpid()) > 0
+    assert start_ticks(2**22 + 1) == UNKNOWN
 
 
 def test_a_ring_that_is_none_is_refused(tmp_path: Path) -> None:

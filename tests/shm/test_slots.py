@@ -25,7 +25,7 @@ class Life:
     def __init__(self, folder: Path, capacity: int, release_capacity: int = RELEASES) -> None:
         self.scoreboard = Scoreboard.create(folder / "scores", WORKERS)
         self.board = Switchboard.create(folder / "switches", WORKERS)
-        self.board.beat()
+        self.board.heartbeat()
         self.versions = VersionSlots(capacity, self.scoreboard)
         self.releases = Slots(release_capacity, "releases", self.board)
         scores, switches = self.scoreboard.segment.path, self.board.segment.path
@@ -137,7 +137,7 @@ def test_a_release_that_gets_a_slot_begins_unstopped_in_an_epoch_of_its_own(life
     old = held[0]["a", 2][1]
     assert not old.stopped(life.board.words[0])
     epoch = old.epoch
-    life.board.turn(slot, [7, 8])
+    life.board.set_weights(slot, [7, 8])
     life.board.stop(slot)
     words = life.board.words
     assert life.board.held(slot)

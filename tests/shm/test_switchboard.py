@@ -15,7 +15,7 @@ DEAD_AFTER_NS = 1_000_000_000
 @pytest.fixture
 def control(tmp_path: Path) -> Switchboard:
     board = Switchboard.create(tmp_path / "board", 2)
-    board.beat()
+    board.heartbeat()
     return board
 
 
@@ -86,7 +86,7 @@ def test_sends_that_end_later_end_in_their_order(control: Switchboard) -> None:
     """The first is still to be written when the second, which sends nothing because of a stop, is through."""
     gate = Gate(Switchboard.attach(control.segment.path, 2), 1)
     turn: list[Callable[[], None]] = []
-    gate.end_later(turn.append)
+    gate.defer_exit(turn.append)
     with gate:
         pass
     begun, _ = control.sends(1)
@@ -117,7 +117,7 @@ def test_a_leftover_of_a_killed_run_is_replaced_and_its_users_keep_theirs(contro
     orphan = switch(control, 0)
     control.stop(3)
     fresh = Switchboard.create(control.segment.path, 2)
-    fresh.beat()
+    fresh.heartbeat()
     assert not fresh.stopped(3)
     assert orphan.stopped(now(control))
 
@@ -125,6 +125,6 @@ def test_a_leftover_of_a_killed_run_is_replaced_and_its_users_keep_theirs(contro
 def test_a_buried_board_stops_everything_at_once(control: Switchboard) -> None:
     seen = switch(control, 0)
     assert not seen.stopped(now(control))
-    Switchboard.bury(control.segment.path)
+    Switchboard.expire_heartbeat(control.segment.path)
     assert seen.stopped(1)
-    Switchboard.bury(control.segment.path.with_name("absent"))
+    Switchboard.expire_heartbeat(control.segment.path.with_name("absent"))

@@ -44,7 +44,7 @@ def test_one_that_gave_way_goes_first_again_after_a_while() -> None:
 def test_a_process_that_is_waited_for_is_hurried_and_then_as_before() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         os.setpriority(os.PRIO_PROCESS, child.pid, 3)
-        with priority.hurried([child.pid]):
+        with priority.boosted_priority([child.pid]):
             if allowed():
                 assert os.sched_getscheduler(child.pid) & 15 == os.SCHED_RR
                 assert os.sched_getparam(child.pid).sched_priority < priority.CONTROL
@@ -57,7 +57,7 @@ def test_a_process_that_is_waited_for_is_hurried_and_then_as_before() -> None:
 def test_a_process_that_has_gone_is_no_matter() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         child.wait()
-    with priority.hurried([child.pid]):
+    with priority.boosted_priority([child.pid]):
         pass
 
 

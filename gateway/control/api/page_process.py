@@ -28,7 +28,7 @@ from gateway.control.status import release_metrics
 from gateway.errors import NotReady
 from gateway.shm.tally import Totals
 from gateway.system.pipe import PatientPipe, pipe
-from gateway.system.scheduling import be_ordinary, stand_back
+from gateway.system.scheduling import reset_priority, stand_back
 
 PIECE: Final = 16  # releases or versions in a message: pickling more would keep the interpreter from control's loop
 TRIES: Final = 2
@@ -131,7 +131,7 @@ def main() -> None:
     """The process, given its pipe to control, the repository's path and control's pid. It ends when control does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)
-    be_ordinary()
+    reset_priority()
     stand_back(os.getpid(), for_good=True)  # whoever reads without a pause must not take half a core from the workers
     handle, repository, pid = sys.argv[1:]
     with contextlib.suppress(EOFError, OSError):

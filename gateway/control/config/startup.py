@@ -43,7 +43,7 @@ def opened(settings: GatewaySettings, memory: Claim) -> Opening:
     stops = Stops(state, settings.records.retain_decisions)
     try:
         board = memory.path.with_suffix(BOARD)
-        Switchboard.bury(board)  # orphans of a killed run would not hear of a stop
+        Switchboard.expire_heartbeat(board)  # orphans of a killed run would not hear of a stop
         inherited = Inherited(state, LeftBoard(board), stops)
         accepting = Accepting(state, repository, stops, str(configuration.path))
         resolved, judged = _chosen(configuration, accepting)

@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from gateway.shm.process_identity import born
+from gateway.shm.process_identity import start_ticks
 
 log: Final = logging.getLogger("gateway.control.pool")
 
@@ -19,7 +19,7 @@ class Orphans:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._found = [(pid, birth) for pid, birth in _read(file) if 0 < birth == born(pid)]
+        self._found = [(pid, birth) for pid, birth in _read(file) if 0 < birth == start_ticks(pid)]
 
     def __len__(self) -> int:
         return len(self._found)
@@ -31,7 +31,7 @@ class Orphans:
     def release(self) -> None:
         """Let them drain and end."""
         for pid, birth in self._found:
-            if born(pid) == birth:
+            if start_ticks(pid) == birth:
                 os.kill(pid, signal.SIGTERM)
         self._found = []
 
@@ -39,7 +39,7 @@ class Orphans:
         """Write down who would be orphaned now: these, and those of before that have not been released."""
         unfinished = self._file.with_suffix(".new")
         try:
-            unfinished.write_bytes(orjson.dumps([*self._found, *((pid, born(pid)) for pid in pids)]))
+            unfinished.write_bytes(orjson.dumps([*self._found, *((pid, start_ticks(pid)) for pid in pids)]))
             unfinished.replace(self._file)
         except OSError as error:
             log.error(

@@ -8,10 +8,8 @@ from typing import Final
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.shm.switchboard import Switchboard
 
-GLANCE_S: Final = (
-    50e-6  # a send takes microseconds: look again before the loop's timers could, which take a millisecond
-)
-GLANCES: Final = 20
+SPIN_S: Final = 50e-6  # a send takes microseconds: look again before the loop's timers could, which take a millisecond
+SPINS: Final = 20
 POLL_S: Final = 0.001
 WITHIN_S: Final = 1.0  # only a worker that is suspended takes longer
 log: Final = logging.getLogger("gateway.control.pool")
@@ -29,9 +27,9 @@ async def sends_over(board: Switchboard, fleet: WorkerPool) -> None:
     waited_for = under_way()
     if not waited_for:
         return
-    with fleet.hurried(waited_for):
-        for _ in range(GLANCES):
-            time.sleep(GLANCE_S)
+    with fleet.boosted_priority(waited_for):
+        for _ in range(SPINS):
+            time.sleep(SPIN_S)
             if not under_way():
                 return
         for last_resort in (False, True):

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 
 from gateway.messages import ConfigGeneration, Heard, RunsOn, Start
 from gateway.system.pipe import pipe
-from gateway.system.scheduling import go_ahead, stand_back
+from gateway.system.scheduling import raise_niceness, stand_back
 
 
 class WorkerState(StrEnum):
@@ -52,7 +52,7 @@ class WorkerHandle:
         self.obituary = Obituary()
         self.left_out: Mapping[tuple[str, int], str] = {}
         self.runs_on: Mapping[tuple[str, int], RunsOn] = {}
-        self._mouth = ThreadPoolExecutor(1, f"to-worker-{index}", initializer=go_ahead)
+        self._mouth = ThreadPoolExecutor(1, f"to-worker-{index}", initializer=raise_niceness)
         self._mouth.submit(int)  # has the thread started: what is said later is not lost for want of one
 
     def send(self, word: "Start | Heard") -> None:

@@ -28,7 +28,7 @@ from gateway.messages import (
     WorkerEvent,
 )
 from gateway.system.background_tasks import persistent
-from gateway.system.scheduling import hurried
+from gateway.system.scheduling import boosted_priority
 
 FIRST_PAUSE_S: Final = 0.1  # before a worker is started that has died early twice in a row; twice as long each time
 LONGEST_PAUSE_S: Final = 5.0
@@ -99,9 +99,9 @@ class WorkerPool:
         member = self.members.get(index)
         return member is not None and member.state in (WorkerState.READY, WorkerState.DRAINING)
 
-    def hurried(self, indices: Iterable[int]) -> AbstractContextManager[None]:
+    def boosted_priority(self, indices: Iterable[int]) -> AbstractContextManager[None]:
         """While control waits for these workers, they run before the load that holds them off their cores."""
-        return hurried(self.members[index].process.pid for index in indices)
+        return boosted_priority(self.members[index].process.pid for index in indices)
 
     def acknowledged(self) -> int:
         """How many workers serve the configuration in force."""

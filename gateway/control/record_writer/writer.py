@@ -20,7 +20,7 @@ from gateway.control.record_writer.segment_writer import Stream
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, segment_name, segments
 from gateway.settings.gateway import RecordsSettings
 from gateway.shm.ring import Ring
-from gateway.system.scheduling import go_ahead
+from gateway.system.scheduling import raise_niceness
 
 STREAMS: Final = (PREDICTIONS, FEEDBACK, MIRRORS)
 CHUNK: Final = 1 << 20  # bytes taken from a ring at a time
@@ -104,7 +104,7 @@ class Journal:
             self._thread.join(LAST_S)
 
     def _run(self) -> None:
-        go_ahead()
+        raise_niceness()
         while True:
             ending = self._end.is_set()  # before the last round, not after it
             if self.round(patient=not ending):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from gateway.system.scheduling import go_ahead
+from gateway.system.scheduling import raise_niceness
 
 WITHIN_S: Final = 5.0
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class GivenUp(threading.Event):
 class Disk:
     """One thread. While it is stuck, whatever else is asked of it fails at once. `rank`: called in it first."""
 
-    def __init__(self, name: str, within_s: float = WITHIN_S, rank: Callable[[], None] = go_ahead) -> None:
+    def __init__(self, name: str, within_s: float = WITHIN_S, rank: Callable[[], None] = raise_niceness) -> None:
         self._thread = ThreadPoolExecutor(1, name, initializer=rank)
         self._thread.submit(int)  # starts the thread: a stop must not fail for want of one
         self._within_s = within_s

@@ -15,7 +15,7 @@ from typing import Final
 
 from gateway.control.release.append import append
 from gateway.system.durable_files import replace_durably
-from gateway.system.scheduling import go_along, go_first
+from gateway.system.scheduling import go_along, set_realtime
 
 RETRY_S: Final = 1.0
 LATER_S: Final = 0.01
@@ -26,7 +26,7 @@ class Pen:
     """Appends at once and in order; replaces and syncs when the disk lets it."""
 
     def __init__(self) -> None:
-        self._quick = ThreadPoolExecutor(1, "append", initializer=go_first)
+        self._quick = ThreadPoolExecutor(1, "append", initializer=set_realtime)
         self._slow = ThreadPoolExecutor(
             1, "sync", initializer=go_along
         )  # a rename may stall behind a journal commit: no append behind it

@@ -87,13 +87,13 @@ class ReleaseManager:
             if now is None or settings.candidate != now.candidate or live_routes(settings) != now.live:
                 slot = self._releases.of(name, settings.candidate)
                 self._closed.add(slot)
-                self._board.turn(slot, [0] * LIVE_ROUTES)
+                self._board.set_weights(slot, [0] * LIVE_ROUTES)
 
     def close_routes(self, name: str) -> None:
         """Before a release is resumed: its live routes get no more than the controller gives them, from now on."""
         one = self._steered.get(name)
         if one is not None:
-            self._board.turn(one.slot, [0] * LIVE_ROUTES)
+            self._board.set_weights(one.slot, [0] * LIVE_ROUTES)
 
     def configure(self, served: Mapping[str, ReleaseSettings]) -> None:
         """Steer these, which every worker serves."""
@@ -232,7 +232,7 @@ class ReleaseManager:
         for action in actions:
             self._apply(one, action)
         if one.slot not in self._closed:
-            self._board.turn(one.slot, one.weights_ppm())
+            self._board.set_weights(one.slot, one.weights_ppm())
         return bool(actions)
 
     def _fail(self, one: ManagedRelease, error: Exception) -> None:

@@ -35,7 +35,7 @@ class Breaker:
         """The candidate has answered a request that was its own."""
         self.answers += 1
 
-    def heard(self) -> None:
+    def answered(self) -> None:
         """The candidate has answered a copy, or a request that asked for it by number: it does not hang."""
         self._unanswered = 0
 

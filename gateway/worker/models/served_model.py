@@ -44,7 +44,7 @@ class ServedModel:
         self.modality = self.stable.loaded.settings.modality
         self.header_keys = tuple((header, header.encode()) for header in sorted(release.headers))
         self.switch = instruments.switch(name, release.candidate)
-        self.switch.follow(release.turn, len(release.live_routes))
+        self.switch.on_weights_changed(release.set_weights, len(release.live_routes))
         self.breaker = Breaker(guards.breaker.consecutive_failures)
         self.rescue_after_ns = int((settings.rescue or RescueSettings()).timeout * 1e9)
         self.slow_after_ns = _slow_after_ns(guards)

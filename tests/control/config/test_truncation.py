@@ -94,7 +94,7 @@ def lengths(content: bytes, before: Accepted, known: Known) -> Iterator[tuple[in
 def weight(name: str, settings: ReleaseSettings, attributes: Attributes) -> int:
     """What decides whether the candidate is met. Live weights are the controller's: what it is told counts as all."""
     release = Release(name, settings)
-    release.turn([1_000_000] * len(release.live_routes))
+    release.set_weights([1_000_000] * len(release.live_routes))
     return release.decide(attributes, "key").weight_ppm
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from gateway.control.pool.orphans import Orphans
-from gateway.shm.process_identity import born
+from gateway.shm.process_identity import start_ticks
 
 USES = "import sys, pathlib; from gateway.shm.segment import Segment; "
 USES += "held = Segment.create(pathlib.Path(sys.argv[1]), 8, 1); print(flush=True); input()"
@@ -17,7 +17,7 @@ def test_workers_on_memory_of_another_name_are_another_gateways(tmp_path: Path) 
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
         assert worker.stdout is not None
         worker.stdout.readline()
-        (tmp_path / "workers.json").write_text(json.dumps([[worker.pid, born(worker.pid)]]))
+        (tmp_path / "workers.json").write_text(json.dumps([[worker.pid, start_ticks(worker.pid)]]))
         copied, own = Orphans(tmp_path / "workers.json"), Orphans(tmp_path / "workers.json")
         copied.keep_those_on("canary-gateway-ours")
         copied.release()

@@ -173,7 +173,7 @@ def test_a_ramp_advances_and_goes_on_at_its_step_after_a_restart(bench: Bench) -
     bench.calmly(62)
     assert (bench.done, bench.weights(count=1)) == ([("advance", "ramp")], [100_000])
     bench.end()
-    bench.board.turn(bench.slot(), [0])  # a new board
+    bench.board.set_weights(bench.slot(), [0])  # a new board
     bench.clock.now_s = 5.0  # another machine start: the clock begins anew
     bench.begin()
     bench.serve(release())
@@ -420,7 +420,7 @@ def test_between_two_steps_anything_may_happen(bench: Bench) -> None:
     steps = bench.steering.steps()
     next(steps)
     bench.steering.configure({})
-    bench.board.turn(bench.slot(), [7, 7])  # whoever has the slot now
+    bench.board.set_weights(bench.slot(), [7, 7])  # whoever has the slot now
     assert list(steps) == []
     assert bench.weights() == [7, 7], "what is not steered any more takes no step"
     assert bench.done == before

@@ -77,7 +77,7 @@ def test_late_answers_are_no_row_where_stable_does_not_do_better() -> None:
     for _ in range(UNANSWERED // 2 - 1):
         assert not candidate.fails(late=True, excused=True, after_ms=200)
         assert not candidate.fails(late=True, after_ms=200)
-    candidate.breaker.heard()
+    candidate.breaker.answered()
     for _ in range(3):
         assert not candidate.fails(late=True, excused=True, after_ms=200)
     assert [candidate.fails(late=True, after_ms=10) for _ in range(4)] == [""] * 3 + [TRIPS[1]]
@@ -99,7 +99,7 @@ def test_any_answer_ends_a_silence() -> None:
     for number in range(5):
         assert not any(candidate.fails(late=True, excused=True, after_ms=500) for _ in range(UNANSWERED - 1))
         if number % 2:
-            candidate.breaker.heard()
+            candidate.breaker.answered()
         else:
             candidate.fails(excused=True)  # a bad answer, but one
 
@@ -108,7 +108,7 @@ def test_a_silence_begins_after_the_last_answer_to_a_copy() -> None:
     candidate = Candidate()
     candidate.fails(late=True, excused=True)
     candidate.now_ns += 10 * SILENCE_NS
-    candidate.breaker.heard()
+    candidate.breaker.answered()
     assert not any(candidate.fails(late=True, excused=True) for _ in range(10 * UNANSWERED))
 
 
