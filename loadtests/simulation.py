@@ -13,7 +13,7 @@ import numpy as np
 from gateway.control.guards.comparisons import Guards
 from gateway.control.guards.drift import Drift
 from gateway.control.guards.evidence import TOLERATED_RATIO, reached
-from gateway.control.guards.failure_counts import Ledger
+from gateway.control.guards.failure_counts import FailureCounts
 from gateway.control.guards.observation import ClassCounts, FeedbackEvent, Observation
 from gateway.control.guards.window import Sample, Window
 from gateway.control.release.actions import Stop
@@ -121,7 +121,7 @@ def called_safe(seed: int) -> bool:
     generator = np.random.default_rng(seed)
     weight_ppm = round(SHARES[seed % len(SHARES)] * BUCKETS)
     odds = weight_ppm * TOLERATED_RATIO / (weight_ppm * TOLERATED_RATIO + BUCKETS - weight_ppm)
-    ledger = Ledger()
+    ledger = FailureCounts()
     for candidate in generator.random(LOOKS) < odds:
         ledger.add(weight_ppm, bool(candidate), None)
         if reached(ledger.log_safe, ALPHA):
@@ -134,7 +134,7 @@ def failures_to_stop(seed: int, share: float, ratio: float, limit: int) -> tuple
     generator = np.random.default_rng(seed)
     weight_ppm = round(share * BUCKETS)
     rate = 1 - share + share * ratio
-    ledger = Ledger()
+    ledger = FailureCounts()
     failures = 0
     for candidate in generator.random(limit) < share * ratio / rate:
         failures += 1
@@ -198,7 +198,7 @@ def _sticky_failures(seed: int) -> Iterable[Draw]:
 
 def _stopped(failures: Iterable[tuple[int, bool, int | None]]) -> bool:
     """Whether the failures stop the candidate, looked at after each of them."""
-    ledger = Ledger()
+    ledger = FailureCounts()
     for failure in failures:
         ledger.add(*failure)
         if reached(ledger.log_e, ALPHA):

@@ -23,8 +23,8 @@ from gateway.control.pool.upkeep import Upkeep
 from gateway.control.pool.watchdog import Watchdog
 from gateway.control.pool.worker_handle import WorkerState, left_out, runs_on
 from gateway.control.pool.worker_pool import WorkerPool
-from gateway.control.record_writer.collector import Recording
-from gateway.control.release.decisions import Decision
+from gateway.control.record_writer.collector import RecordCollector
+from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.disk import Disk, DiskSilent
 from gateway.control.release.manager import ReleaseManager
 from gateway.control.release.trip_decisions import Tripping
@@ -65,7 +65,7 @@ class ControlPlane:
         measured_path(self.scoreboard.segment.path).unlink(missing_ok=True)  # of another run, on another day
         self.versions = VersionSlots(VERSIONS, self.scoreboard)
         self.releases = ReleaseSlots(RELEASES, self.board)
-        self.records = Recording(settings.records, state, memory.name, workers)
+        self.records = RecordCollector(settings.records, state, memory.name, workers)
         self._ratebook = new_book(settings.limits.rate, self.scoreboard.segment.path, workers)
         self.board.heartbeat()
         self.served: Mapping[str, ReleaseSettings] = opening.resolved.routing.models
@@ -140,7 +140,7 @@ class ControlPlane:
             self._wishes.bring_in(self.watchdog.killers.take_slow())
         self.board.heartbeat()
 
-    async def stop(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
+    async def stop(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
         """Stop the model's candidates: once this returns, no response comes from any of them, nor from that of an edit
         under way. Raises NotFound, Conflict.
         """
@@ -157,7 +157,7 @@ class ControlPlane:
         await sends_over(self.board, self.fleet)
         return decision
 
-    async def resume(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
+    async def resume(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
         """Let the release go on, in a new epoch. Raises NotFound, Conflict where it is not stopped."""
         self.accepting.check_open(name, self.configuration.status.closed)
         candidate = self._candidate(name)
@@ -251,7 +251,7 @@ class ControlPlane:
         return UNKNOWN
 
     async def _kept(self, name: str) -> None:
-        if not await self.stops.kept():
+        if not await self.stops.wait_durable():
             log.error("what was decided on '%s' is in force, but not on disk: a restart would undo it", name)
 
     def take_in(self, name: str, resolved: Resolved, left_out: Mapping[Key, str]) -> ConfigGeneration:

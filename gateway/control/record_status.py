@@ -32,7 +32,7 @@ DROPS: Final = {
 SPANS: Final = {"exported": SPANS_EXPORTED, "failed": SPANS_FAILED, "dropped": SPANS_DROPPED}
 
 
-class Labels:
+class ClassLabels:
     """The classes of each version, read once: a version never changes."""
 
     def __init__(self, repository: Repository) -> None:
@@ -51,7 +51,7 @@ class Labels:
         return self._known[key]
 
 
-def recorded(control: ControlPlane) -> DataMetrics:
+def data_metrics(control: ControlPlane) -> DataMetrics:
     """What is recorded, dropped and heard."""
     feedback: dict[tuple[str, int, str], int] = {}
     for (model, version, _), credit in list(control.records.ledger.credits.items()):

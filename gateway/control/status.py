@@ -13,8 +13,8 @@ from gateway.control.guards.evidence import alpha_of
 from gateway.control.metrics.prometheus import GuardMetrics, Observed, ReleaseMetrics
 from gateway.control.pool.heartbeats import LOAD, SILENT
 from gateway.control.pool.worker_handle import WorkerState
-from gateway.control.record_status import recorded
-from gateway.control.record_writer.feedback_stats import Credit
+from gateway.control.record_status import data_metrics
+from gateway.control.record_writer.feedback_stats import VersionFeedback
 from gateway.control.release.audit import LN_10
 from gateway.control.release.forecast import Progress
 from gateway.control.release.overview import Counted, Overview
@@ -105,7 +105,7 @@ def _counted(control: ControlPlane, name: str, stable: int, candidate: int | Non
     for number, variant in ((stable, Variant.STABLE), (candidate, Variant.CANDIDATE)):
         if number is not None:
             totals = control.scoreboard.totals(control.versions.of(name, number))
-            credit = control.records.ledger.credits.get((name, number, variant), Credit())
+            credit = control.records.ledger.credits.get((name, number, variant), VersionFeedback())
             runs_on = control.runs_on(name, number) or RunsOn(())
             yield Counted(number, variant, totals, credit, runs_on.providers, runs_on.warning)
 
@@ -129,7 +129,7 @@ def observe(control: ControlPlane) -> Observed:
         revision=status.revision,
         candidates_closed=status.closed,
         unrecorded=control.scoreboard.total(UNRECORDED),
-        data=recorded(control),
+        data=data_metrics(control),
         connections=control.upkeep.connections(),
     )
 

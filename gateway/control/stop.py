@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.control.config.file_snapshot import Snapshot, Standing
-from gateway.control.release.decisions import Decision, Stops
+from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.errors import Conflict
 from gateway.messages import ConfigGeneration
 from gateway.settings.routing import ReleaseSettings
@@ -29,7 +29,7 @@ Releases = Mapping[str, ReleaseSettings]
 class Began:
     """Which stops there had been of each model when an edit's text began to be read."""
 
-    orders: Mapping[str, Decision]
+    orders: Mapping[str, ReleaseDecision]
 
 
 class Stopping:
@@ -39,17 +39,17 @@ class Stopping:
     """
 
     def __init__(
-        self, board: Switchboard, releases: Slots, stops: Stops, plans: Callable[[], Iterable[ConfigGeneration]]
+        self, board: Switchboard, releases: Slots, stops: DecisionLog, plans: Callable[[], Iterable[ConfigGeneration]]
     ) -> None:
         self._board = board
         self._releases = releases
         self._stops = stops
         self._plans = plans
         self._coming: Releases = {}
-        self._orders: dict[str, Decision] = {}  # the last stop of each model by name, until it is resumed
+        self._orders: dict[str, ReleaseDecision] = {}  # the last stop of each model by name, until it is resumed
         self._unread: dict[str, Standing] = {}  # of the routing file at that stop, where it was not in force
 
-    def stop(self, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
+    def stop(self, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
         """Stop this candidate, unless it is stopped."""
         self._board.stop(self._releases.of(name, candidate))
         if (already := self._stops.stopped(name, candidate)) is not None:
@@ -60,13 +60,13 @@ class Stopping:
 
     def stop_model(
         self, name: str, view: ReleaseSettings | None, by: str, reason: str, evidence: dict[str, Any]
-    ) -> Decision:
+    ) -> ReleaseDecision:
         """Stop every candidate of the model that may answer; raises Conflict where there is none."""
         candidates = self._candidates(name, view)
         if not candidates:
             raise Conflict(f"'{name}' has no candidate; stable answers everyone")
         decisions = [self.stop(name, candidate, by, reason, evidence) for candidate in candidates]
-        self._orders[name] = Decision(decisions[0].time_ns, name, candidates[0], "stop", by, reason, evidence)
+        self._orders[name] = ReleaseDecision(decisions[0].time_ns, name, candidates[0], "stop", by, reason, evidence)
         return decisions[0]
 
     def resumed(self, name: str) -> None:

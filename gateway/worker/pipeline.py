@@ -251,7 +251,7 @@ class Pipeline:
             answer.queued_ns, answer.batch_rows,
         )  # fmt: skip
         if self.recorder.must_record:
-            self.recorder.insist(call, reply)
+            self.recorder.record_or_raise(call, reply)
         version.tally.success(variant, duration_ns, ended_ns)
         if classes:
             drawn = 0 < decision.weight_ppm < BUCKETS and not rescued

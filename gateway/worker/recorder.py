@@ -37,7 +37,7 @@ BLAMED: Final = frozenset({Outcome.MODEL_ERROR, Outcome.INVALID_OUTPUT, Outcome.
 log: Final = logging.getLogger("gateway.worker")
 
 
-class Allowance:
+class TokenBucket:
     """Bytes that flow in at a rate and may be taken: what a second brings is the most that waits (a token bucket)."""
 
     __slots__ = ("_at_ns", "_left", "_per_s")
@@ -47,7 +47,7 @@ class Allowance:
         self._left = float(per_s)
         self._at_ns = time.monotonic_ns()
 
-    def takes(self, size: int) -> bool:
+    def try_take(self, size: int) -> bool:
         """Whether so many bytes may be taken now; they are, while anything is left, since one may exceed a second's."""
         now_ns = time.monotonic_ns()
         self._left = min(self._per_s, self._left + (now_ns - self._at_ns) * self._per_s / 1e9)
@@ -81,7 +81,7 @@ class Recorder:
         self._inputs = settings.inputs
         self._full = settings.inputs == "full"
         self._threshold = round(settings.sample * SHARES) if predictions is not None else 0
-        self._allowance = Allowance(settings.large)
+        self._allowance = TokenBucket(settings.large)
         self.must_record = settings.when_full == "refuse" and predictions is not None
 
     def admit(self, nonce: int, size: int) -> None:
@@ -115,7 +115,7 @@ class Recorder:
                 break
         self._record(answered)
 
-    def insist(self, call: Call, reply: Reply) -> None:
+    def record_or_raise(self, call: Call, reply: Reply) -> None:
         """The same where one `must_record`, before anything has been counted: raises Overloaded where it cannot be."""
         if share_of(call.nonce) < self._threshold and self._takes(call, reply):
             self._record([(call, reply)])
@@ -185,7 +185,7 @@ class Recorder:
         if not self._fits(size):
             self._drop(size, strict=self.must_record)
             return False
-        if size > LARGE and not self.must_record and not self._allowance.takes(size):
+        if size > LARGE and not self.must_record and not self._allowance.try_take(size):
             self._head[THROTTLED] += 1
             return False
         return True

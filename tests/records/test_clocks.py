@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.control.record_writer.writer import Journal
+from gateway.control.record_writer.writer import RecordWriter
 from gateway.offline.feedback_store import folded
 from gateway.records import token_keys as keys
 from gateway.records.period import Period
@@ -55,7 +55,7 @@ def test_the_oldest_go_first_whatever_the_clock_said(tmp_path: Path, step_s: flo
     mirrors = [sealed(tmp_path, MIRRORS, n, now_s + n) for n in range(1, 3)]
     feedback = sealed(tmp_path, FEEDBACK, 1, now_s - YEARS_S)
     settings = RecordsSettings.model_validate({"retain": 4000, "segment": 1024})
-    Journal(tmp_path, settings)._make_room()
+    RecordWriter(tmp_path, settings)._make_room()
     left = [path for path in (*made, *mirrors) if path.exists()]
     assert len(left) == 3
     there = [path.exists() for path in made]

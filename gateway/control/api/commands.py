@@ -13,7 +13,7 @@ from gateway.control.api.rendering import decision_document
 from gateway.control.config.editor import Edit, Editor
 from gateway.control.config.yaml_edit import promoted, reweighted
 from gateway.control.control_plane import ControlPlane
-from gateway.control.release.decisions import Decision
+from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.overview import Overview
 from gateway.control.release.stages import Event
 from gateway.control.status import overview_of
@@ -99,10 +99,10 @@ class Changes:
         decision = self._control.steering.order(
             request.path_params["model"], event, caller(request), body.reason or NO_REASON, origin_of(request)
         )
-        await self._control.stops.kept()
+        await self._control.stops.wait_durable()
         return self._answer(decision)
 
-    def _answer(self, decision: Decision) -> Response:
+    def _answer(self, decision: ReleaseDecision) -> Response:
         document: OrderDocument = {**decision_document(decision), "on_disk": self._control.stops.on_disk}
         return JsonResponse(document)
 

@@ -7,7 +7,7 @@ import orjson
 
 from gateway.control.api.release_pages import array_of
 from gateway.control.api.rendering import decision_document
-from gateway.control.release.decisions import Decision
+from gateway.control.release.decisions import ReleaseDecision
 
 MOST: Final = 64  # different questions whose answers are kept
 
@@ -16,11 +16,11 @@ class Listed:
     """For one thread. The list of decisions is another one after each decision."""
 
     def __init__(self) -> None:
-        self._of: Sequence[Decision] = ()
+        self._of: Sequence[ReleaseDecision] = ()
         self._texts: dict[tuple[int, int], bytes] = {}  # of each decision, by its sequence (0: an old one's) and time
         self._answers: dict[tuple[str | None, int], bytes] = {}
 
-    def text(self, decisions: Sequence[Decision], model: str | None, limit: int) -> bytes:
+    def text(self, decisions: Sequence[ReleaseDecision], model: str | None, limit: int) -> bytes:
         """A JSON array of `limit` at most, newest first; `model` None: of all."""
         if decisions is not self._of:
             known, self._of, self._answers = self._texts, decisions, {}
@@ -34,9 +34,9 @@ class Listed:
         return answer
 
 
-def _key(decision: Decision) -> tuple[int, int]:
+def _key(decision: ReleaseDecision) -> tuple[int, int]:
     return decision.sequence, decision.time_ns
 
 
-def _text(decision: Decision) -> bytes:
+def _text(decision: ReleaseDecision) -> bytes:
     return orjson.dumps(decision_document(decision))

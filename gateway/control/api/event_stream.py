@@ -27,7 +27,7 @@ from gateway.control.api.release_pages import NONE, Released, array_of, beside
 from gateway.control.api.rendering import config_document, decision_document
 from gateway.control.api.shared_results import Fresh
 from gateway.control.control_plane import ControlPlane
-from gateway.control.release.decisions import Decision
+from gateway.control.release.decisions import ReleaseDecision
 from gateway.errors import Overloaded
 from gateway.system.background_tasks import persistent
 from gateway.web.authentication import identity_in
@@ -51,7 +51,7 @@ class Seen:
 
     releases: Released
     config: ConfigDocument
-    decisions: list[Decision]
+    decisions: list[ReleaseDecision]
     live_s: float
     sequence: int = 0
 

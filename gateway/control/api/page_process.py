@@ -22,7 +22,7 @@ from prometheus_client.exposition import generate_latest
 from gateway.backends.repository import Repository
 from gateway.control.api.rendering import release_document
 from gateway.control.metrics.prometheus import GatewayCollector, Observed
-from gateway.control.record_status import Labels
+from gateway.control.record_status import ClassLabels
 from gateway.control.release.overview import Overview
 from gateway.control.status import release_metrics
 from gateway.errors import NotReady
@@ -108,7 +108,7 @@ class Press:
     """The process's side: what outlives a job. `pid`: whose memory and descriptors are told."""
 
     def __init__(self, repository: Path, pid: int) -> None:
-        self.labels = Labels(Repository(repository))
+        self.labels = ClassLabels(Repository(repository))
         self.seen: Observed
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(GatewayCollector(lambda: self.seen))

@@ -22,7 +22,7 @@ from gateway.control.guards.evidence import alpha_of
 from gateway.control.guards.window import quantile_ms
 from gateway.control.record_status import KINDS, dropped
 from gateway.control.release.audit import LN_10
-from gateway.control.release.decisions import Decision
+from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.forecast import Progress
 from gateway.control.release.overview import Counted, Overview
 from gateway.control.release.wording import said
@@ -31,7 +31,7 @@ from gateway.errors import Outcome, tallied
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
 
-def decision_document(decision: Decision) -> DecisionDocument:
+def decision_document(decision: ReleaseDecision) -> DecisionDocument:
     return {
         "sequence": decision.sequence,
         "time_ns": decision.time_ns,

@@ -16,7 +16,7 @@ from gateway.control.config.memory import Memory, MemoryFile
 from gateway.control.config.resolve import Known, Resolved, closed, first_seen
 from gateway.control.config.review import BY_FILE, Accepted, accepted, edited, evidence_of, judge, told
 from gateway.control.garbage_collection import put_aside
-from gateway.control.release.decisions import Stops
+from gateway.control.release.decisions import DecisionLog
 from gateway.control.release.disk import Disk, DiskSilent
 from gateway.errors import Conflict
 from gateway.settings.routing import RoutingSettings
@@ -40,7 +40,7 @@ class Judged:
 class Accepting:
     """`state`: the folder; `source`: the routing file's name in messages."""
 
-    def __init__(self, state: Path, repository: Repository, stops: Stops, source: str) -> None:
+    def __init__(self, state: Path, repository: Repository, stops: DecisionLog, source: str) -> None:
         self.history = History(state / "history")
         self._file = MemoryFile(state)
         self._repository = repository
@@ -101,7 +101,7 @@ class Accepting:
         now, before = judged.now, self._accepted.text
         if note is not None:
             note()
-            await self._stops.kept()
+            await self._stops.wait_durable()
         elif before is not None and before != now.content:
             await self._trace(judged, before)
         self._say(judged)
@@ -134,7 +134,9 @@ class Accepting:
             return None
         if name not in self.memory:
             self.memory = {**self.memory, name: one}
-            self._stops.note(name, one.stable, FIRST_SEEN, BY_FILE, f"served in version {one.stable}, its highest", {})
+            self._stops.record(
+                name, one.stable, FIRST_SEEN, BY_FILE, f"served in version {one.stable}, its highest", {}
+            )
             await self._write()
         return Resolved(RoutingSettings.model_construct(models={name: one.release()}), frozenset(), self.memory)
 
@@ -153,10 +155,12 @@ class Accepting:
             for line in lines:
                 log.warning("%s was edited: %s", self._source, line)
         for one in decisions:
-            self._stops.note(one.model, one.candidate, EDIT, f"{BY_FILE} of {evidence['owner']}", one.reason, evidence)
+            self._stops.record(
+                one.model, one.candidate, EDIT, f"{BY_FILE} of {evidence['owner']}", one.reason, evidence
+            )
             if one.model:
                 log.warning("%s was edited: %s", self._source, one.reason)
-        await self._stops.kept()
+        await self._stops.wait_durable()
 
     def _say(self, judged: Judged) -> None:
         """What no decision about an edit says: models without an entry; all, where the text before is lost."""
@@ -169,7 +173,7 @@ class Accepting:
             if self.memory and name in judged.resolved.memory:
                 one = judged.resolved.memory[name]
                 action = EDIT if name in entries else FIRST_SEEN
-                self._stops.note(name, one.candidate or one.stable, action, BY_FILE, "; ".join(lines), {})
+                self._stops.record(name, one.candidate or one.stable, action, BY_FILE, "; ".join(lines), {})
 
     def _known(self, loaded: AbstractSet[str]) -> Known:
         return known(self.memory, self._repository, self._stops.all(), loaded)

@@ -11,7 +11,7 @@ from typing import Any
 from gateway.control.config.file_history import History, compared
 from gateway.control.config.file_snapshot import revision_of, snapshot
 from gateway.control.config.watcher import Configuration
-from gateway.control.release.decisions import Decision, Stops
+from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.disk import Disk, DiskSilent, GivenUp
 from gateway.errors import Conflict, SettingsError
 from gateway.settings.routing_file import routing_of, text_of
@@ -35,17 +35,17 @@ class Edited:
     """What came of it. `difference`: a unified diff; `decision`: None after a dry run."""
 
     difference: str
-    decision: Decision | None
+    decision: ReleaseDecision | None
 
 
 class _Noted:
     """Keeps a decision, once."""
 
-    def __init__(self, note: Callable[[], Decision]) -> None:
+    def __init__(self, note: Callable[[], ReleaseDecision]) -> None:
         self._note = note
-        self.decision: Decision | None = None
+        self.decision: ReleaseDecision | None = None
 
-    def __call__(self) -> Decision:
+    def __call__(self) -> ReleaseDecision:
         self.decision = self.decision or self._note()
         return self.decision
 
@@ -62,7 +62,7 @@ class Editor:
     Bytes in, bytes out: line ends and a byte order mark stay as they are.
     """
 
-    def __init__(self, configuration: Configuration, stops: Stops, reload: Reload, history: History) -> None:
+    def __init__(self, configuration: Configuration, stops: DecisionLog, reload: Reload, history: History) -> None:
         self._configuration = configuration
         self._stops = stops
         self._reload = reload
@@ -88,10 +88,10 @@ class Editor:
             if self._configuration.status.revision != revision_of(after):
                 raise Conflict(f"{self._configuration.path} has been edited by another since, and is in force as it is")
             decision = noted()
-            await self._stops.kept()
+            await self._stops.wait_durable()
             return Edited(changes, decision)
 
-    def _note(self, edit: Edit, before: bytes, after: bytes, changes: str, kept: str) -> Decision:
+    def _note(self, edit: Edit, before: bytes, after: bytes, changes: str, kept: str) -> ReleaseDecision:
         evidence = {
             **edit.evidence,
             "difference": changes,
@@ -99,11 +99,11 @@ class Editor:
             "after": revision_of(after),
             "kept": kept,
         }
-        return self._stops.note(edit.model, edit.candidate, edit.action, edit.by, edit.reason, evidence)
+        return self._stops.record(edit.model, edit.candidate, edit.action, edit.by, edit.reason, evidence)
 
-    def _taken_back(self, decision: Decision | None, error: str) -> None:
+    def _taken_back(self, decision: ReleaseDecision | None, error: str) -> None:
         if decision is not None:  # it was in force for a moment, in some workers
-            self._stops.note(decision.model, decision.candidate, "taken-back", decision.by, error, {})
+            self._stops.record(decision.model, decision.candidate, "taken-back", decision.by, error, {})
 
     async def _in_force(self) -> bytes:
         """The file's bytes, which must be the configuration in force: else the edit would bring in another's too."""

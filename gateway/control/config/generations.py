@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from gateway.control.config.resolve import Resolved
-from gateway.control.release.decisions import Stops
+from gateway.control.release.decisions import DecisionLog
 from gateway.messages import ConfigGeneration
 from gateway.shm.slots import Key, Slots
 from gateway.shm.switchboard import Switchboard
@@ -13,7 +13,7 @@ from gateway.shm.switchboard import Switchboard
 class Plans:
     """Stops are on the board before anyone reads a plan."""
 
-    def __init__(self, versions: Slots, releases: Slots, board: Switchboard, stops: Stops) -> None:
+    def __init__(self, versions: Slots, releases: Slots, board: Switchboard, stops: DecisionLog) -> None:
         self._versions = versions
         self._releases = releases
         self._board = board

@@ -9,7 +9,7 @@ from gateway.backends.repository import Repository
 from gateway.control.config.acceptance import Accepting, Judged
 from gateway.control.config.resolve import Resolved
 from gateway.control.config.watcher import Configuration
-from gateway.control.release.decisions import Stops
+from gateway.control.release.decisions import DecisionLog
 from gateway.control.release.inherited_stops import Inherited
 from gateway.errors import SettingsError
 from gateway.settings.gateway import GatewaySettings
@@ -27,7 +27,7 @@ class Opening:
 
     repository: Repository
     configuration: Configuration
-    stops: Stops
+    stops: DecisionLog
     accepting: Accepting
     resolved: Resolved
     judged: Judged | None
@@ -40,7 +40,7 @@ def opened(settings: GatewaySettings, memory: Claim) -> Opening:
     state = Path(settings.state)
     repository = Repository(Path(settings.models.path))
     configuration = Configuration(Path(settings.routing), repository, load_timeout_s=settings.models.load_timeout)
-    stops = Stops(state, settings.records.retain_decisions)
+    stops = DecisionLog(state, settings.records.retain_decisions)
     try:
         board = memory.path.with_suffix(BOARD)
         Switchboard.expire_heartbeat(board)  # orphans of a killed run would not hear of a stop

@@ -17,7 +17,7 @@ from gateway.control.guards.evidence import (
     log_combined,
     reached,
 )
-from gateway.control.guards.failure_counts import Ledger
+from gateway.control.guards.failure_counts import FailureCounts
 from gateway.control.guards.observation import FeedbackEvent, Observation
 from gateway.records.token import MARKS, mark_of
 from gateway.routing.buckets import BUCKETS
@@ -158,7 +158,7 @@ class Comparison:
 
     settings: ComparisonSettings
     share: float
-    process: Ledger | Drift
+    process: FailureCounts | Drift
 
     @property
     def is_empty(self) -> bool:
@@ -184,7 +184,7 @@ class Guards:
         """Take in what is new, in the order of its arrival; what was decided before this epoch is left out."""
         for comparison in self.comparisons:
             process = comparison.process
-            if isinstance(process, Ledger):
+            if isinstance(process, FailureCounts):
                 for failure in FAILED[comparison.settings.metric](seen, epoch_began_ns):
                     process.add(*failure)
             elif seen.classes is not None:
@@ -251,5 +251,5 @@ def _power(log: float) -> str:
     return f"10^{log / math.log(10):.1f}"
 
 
-def _process(metric: str) -> Ledger | Drift:
-    return Drift() if metric == "predicted_class" else Ledger(RATIOS[metric])
+def _process(metric: str) -> FailureCounts | Drift:
+    return Drift() if metric == "predicted_class" else FailureCounts(RATIOS[metric])

@@ -17,7 +17,7 @@ from gateway.routing.buckets import BUCKETS
 UNKNOWN: Final = (0, BUCKETS)
 
 
-class Ledger:
+class FailureCounts:
     """Failures of one kind in one epoch; the evidence may start anew in it."""
 
     def __init__(self, ratios: Ratios = FAILURE_RATIOS) -> None:

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from gateway.control.record_writer.feedback_stats import Ledger
-from gateway.control.record_writer.writer import STREAMS, Journal, Listener, Source
+from gateway.control.record_writer.feedback_stats import FeedbackStats
+from gateway.control.record_writer.writer import STREAMS, RecordWriter, Source, StreamHook
 from gateway.errors import SettingsError
 from gateway.messages import Rings
 from gateway.records.sampling import sampled_lines
@@ -26,21 +26,21 @@ log: Final = logging.getLogger("gateway.control.record_writer")
 _NAME: Final = re.compile(r".*-([a-z]+)-[0-9]+\.ring")
 
 
-class Recording:
+class RecordCollector:
     """`name` tells this state folder's memory files from those of other gateways."""
 
     def __init__(self, settings: RecordsSettings, state: Path, name: str, workers: int) -> None:
         folder = state / "records"
         self.keys = token_keys(state)
         signer = self.keys.signer()
-        self.ledger = Ledger(signer)
+        self.ledger = FeedbackStats(signer)
         self.ledger.remember(folder)
         select = sampled_lines(signer, settings.sample)
         listeners = {
-            FEEDBACK: Listener(select, self.ledger.hear),
-            MIRRORS: Listener(lambda lines: lines, self.ledger.hear_mirrors),
+            FEEDBACK: StreamHook(select, self.ledger.hear),
+            MIRRORS: StreamHook(lambda lines: lines, self.ledger.hear_mirrors),
         }
-        self.journal = Journal(folder, settings, listeners)
+        self.journal = RecordWriter(folder, settings, listeners)
         self._sizes = {
             PREDICTIONS: settings.ring, FEEDBACK: FEEDBACK_BYTES, MIRRORS: MIRROR_BYTES, EVENTS: EVENT_BYTES
         }  # fmt: skip

@@ -39,7 +39,7 @@ log: Final = logging.getLogger("gateway.control.record_writer")
 
 
 @dataclass(slots=True)
-class Credit:
+class VersionFeedback:
     """One version's feedback in one variant, as it stands: what was said last of a prediction holds.
 
     `metrics`: count and sum for each name. What is `heard` counts corrections anew and never falls: how often each
@@ -75,7 +75,7 @@ class Credit:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class CreditedFeedback:
     """Feedback on one prediction, for the guards. `wrong` is None without a truth that can be compared.
 
     `mirrored_wrong`: whether the candidate, which answered the same input in a mirror, was wrong; None: not known, or
@@ -117,15 +117,15 @@ class _Memory:
         return self._values.get(key, NEW)
 
 
-class Ledger:
+class FeedbackStats:
     """The counts. `hear` and `hear_mirrors` are the writer thread's; `credits` and `take` are control's."""
 
     def __init__(self, signer: Signer) -> None:
-        self.credits: dict[tuple[str, int, str], Credit] = {}
+        self.credits: dict[tuple[str, int, str], VersionFeedback] = {}
         self._signer = signer
         self._known = _Memory()
         self._discordant = _Memory()
-        self._heard: deque[Heard] = deque(maxlen=UNREAD)
+        self._heard: deque[CreditedFeedback] = deque(maxlen=UNREAD)
 
     def remember(self, folder: Path) -> None:
         """Know the feedback of former runs again, as far as memory reaches; it is not counted."""
@@ -155,7 +155,7 @@ class Ledger:
             if record.get("agreement") is False and record.get("predicted") is not None:
                 self._discordant.put(hash(record["prediction_id"]), record["predicted"])
 
-    def take(self) -> list[Heard]:
+    def take(self) -> list[CreditedFeedback]:
         """What has been heard since the last call, in the order of arrival."""
         taken = []
         while self._heard:
@@ -163,7 +163,7 @@ class Ledger:
         return taken
 
     def _credit(self, token: Token, record: dict[str, Any]) -> None:
-        credit = self.credits.setdefault((token.model, token.version, token.variant), Credit())
+        credit = self.credits.setdefault((token.model, token.version, token.variant), VersionFeedback())
         news = {part: (before, value) for part, before, value in self._news(record)}
         for (part, name), (before, value) in news.items():
             uncounted = before is NEW or before is FORMER
@@ -201,7 +201,7 @@ class Ledger:
         wrong = _WRONG[first.get(_TRUTH, UNKNOWN)]
         reward = first.get(_REWARD)
         if wrong is not None or reward is not None:
-            self._heard.append(Heard(token, record["time_ns"], wrong, reward, self._mirrored_wrong(record)))
+            self._heard.append(CreditedFeedback(token, record["time_ns"], wrong, reward, self._mirrored_wrong(record)))
 
     def _mirrored_wrong(self, record: dict[str, Any]) -> bool | None:
         predicted, truth = self._discordant.get(hash(record["prediction_id"])), record.get("truth_class")

@@ -8,7 +8,7 @@ from pathlib import Path
 from gateway.records.segments import segment_name, segment_path, segments
 
 
-class Stream:
+class SegmentWriter:
     """The end of a stream. Every method may raise OSError, after which the file is as it was before the call."""
 
     def __init__(self, folder: Path, name: str, segment_bytes: int) -> None:

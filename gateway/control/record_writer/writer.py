@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from gateway.control.record_writer.segment_writer import Stream
+from gateway.control.record_writer.segment_writer import SegmentWriter
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, segment_name, segments
 from gateway.settings.gateway import RecordsSettings
 from gateway.shm.ring import Ring
@@ -37,16 +37,16 @@ AT_ONCE: Final = 1 << 16  # bytes looked at: what numpy makes of them stays in a
 log: Final = logging.getLogger("gateway.control.record_writer")
 
 
-class Listener(NamedTuple):
-    """`select`: which of some lines to write; may be asked about the same lines again. `heard` is told lines that have
+class StreamHook(NamedTuple):
+    """`filter`: which of some lines to write; may be asked about the same lines again. `on_written` is told lines that have
     been dealt with, once.
     """
 
-    select: Callable[[bytes], bytes]
-    heard: Callable[[bytes], None]
+    filter: Callable[[bytes], bytes]
+    on_written: Callable[[bytes], None]
 
 
-NO_LISTENERS: Final[Mapping[str, Listener]] = {}
+NO_LISTENERS: Final[Mapping[str, StreamHook]] = {}
 
 
 @dataclass(slots=True, eq=False)
@@ -65,20 +65,20 @@ class Source:
         return self.ring.waiting < MANY and time.monotonic() - self.drained_s < WAIT_S
 
 
-class Journal:
+class RecordWriter:
     """The writer. `listeners`: for a stream, who chooses among its lines, and who is told of them."""
 
     def __init__(
-        self, folder: Path, settings: RecordsSettings, listeners: Mapping[str, Listener] = NO_LISTENERS
+        self, folder: Path, settings: RecordsSettings, listeners: Mapping[str, StreamHook] = NO_LISTENERS
     ) -> None:
         self.written = dict.fromkeys(STREAMS, 0)
         self._errors: dict[str, str] = {}  # by stream
         self._folder = folder
         self._retain = settings.retain
         self._listeners = listeners
-        self._streams = {name: Stream(folder, name, settings.segment) for name in STREAMS}
+        self._streams = {name: SegmentWriter(folder, name, settings.segment) for name in STREAMS}
         self._sources: list[Source] = []
-        self._unsettled: Source | None = None  # whose drain the disk has refused
+        self._pending: Source | None = None  # whose drain the disk has refused
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="records", daemon=True)
 
@@ -138,16 +138,16 @@ class Journal:
 
     def _drain(self, source: Source) -> int:
         """Write what waits in a ring, two chunks at most, or as much as the disk takes; how many bytes that were."""
-        self._settle()
+        self._roll_back_pending()
         try:
             moved = self._move(source, CHUNK)
             if moved >= MANY:  # and what has come meanwhile: a ring that is empty begins again at its front
                 moved += self._move(source, CHUNK)
             return moved
         except OSError:
-            if self._unsettled is None:
+            if self._pending is None:
                 raise  # it was not the writing that failed
-            self._settle()
+            self._roll_back_pending()
             return self._move(source, LITTLE)
 
     def _move(self, source: Source, most: int) -> int:
@@ -159,32 +159,32 @@ class Journal:
         stream.open()
         listener = self._listeners.get(source.stream)
         heard = b"" if listener is None else bytes(data)  # by then the ring may hold others in their place
-        lines = data if listener is None else listener.select(heard)
+        lines = data if listener is None else listener.filter(heard)
         count, size = _lines_in(lines), len(data)
         ring.begin_drain(size, stream.number, stream.size)
-        self._unsettled = source
+        self._pending = source
         stream.write(lines)
         ring.release(size)
-        self._unsettled = None
+        self._pending = None
         source.drained_s = time.monotonic()
         self.written[source.stream] += count
         if self._errors.pop(source.stream, ""):
             log.info("%s can be written again", source.stream)
         if listener is not None:
-            listener.heard(heard)
+            listener.on_written(heard)
         if stream.full:
             stream.seal()
             self._make_room()
         return size
 
-    def _settle(self) -> None:
+    def _roll_back_pending(self) -> None:
         """Before anything else is written: else the note of the drain that failed would name what others have written
         there since, and the next run would cut that off.
         """
-        if self._unsettled is not None:
-            self._streams[self._unsettled.stream].roll_back()
-            self._unsettled.ring.undo_drain()
-            self._unsettled = None
+        if self._pending is not None:
+            self._streams[self._pending.stream].roll_back()
+            self._pending.ring.undo_drain()
+            self._pending = None
 
     def _make_room(self) -> None:
         """Delete the oldest sealed segments beyond `retain`: predictions first, feedback is small and dear.

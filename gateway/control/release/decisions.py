@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.control.release.decision_files import DECISION, LARGEST, RETAIN, STOPPED, DecisionFiles, Entry
-from gateway.control.release.file_writer import Pen
+from gateway.control.release.file_writer import FileWriter
 
 Key = tuple[str, int]  # a model and its candidate's version
 CHANGES: Final = ("stop", "resume")  # actions that change what is stopped
@@ -21,7 +21,7 @@ KEPT_WITHIN_S: Final = 1.0  # then a stop returns all the same: it is in force, 
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class ReleaseDecision:
     """A change of a release: by whom or which guard, when (ns since 1970), why, on what evidence.
 
     `sequence` orders decisions, from 1 on, through all runs: the time is for people, and clocks are set back.
@@ -42,32 +42,32 @@ _KINDS: Final = {
 }  # fmt: skip
 
 
-class Stops:
+class DecisionLog:
     """The stopped releases, in `folder`: in the list of decisions, and, should that be cut or moved away, in a file.
 
-    In force at once, written soon: see `kept`. `retain`: how many bytes of old decisions are kept.
+    In force at once, written soon: see `wait_durable`. `retain`: how many bytes of old decisions are kept.
     """
 
     def __init__(self, folder: Path, retain: int = RETAIN) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / "stops.json"
-        self._pen = Pen()
+        self._pen = FileWriter()
         self._files = DecisionFiles(folder, retain)
         read = _Reading(deque(maxlen=SHOWN))
         try:
-            self._stopped: dict[Key, Decision] = _stopped_by(self._file, self._files, read)
+            self._stopped: dict[Key, ReleaseDecision] = _stopped_by(self._file, self._files, read)
         except OSError as error:
             raise ValueError(
                 f"{error.filename} cannot be read ({error.strerror}): which releases were stopped?"
             ) from None
-        self.decisions: list[Decision] = [*_before(self._files, SHOWN - len(read.recent)), *read.recent]
+        self.decisions: list[ReleaseDecision] = [*_before(self._files, SHOWN - len(read.recent)), *read.recent]
         known = (read.last, *(one.sequence for one in (*self.decisions, *self._stopped.values())))
         self._last = max(known)
         self._size = self._files.size
         self._seal_if_large()
         self.counts: Counter[tuple[str, str]] = Counter()  # since the start, by model and action
 
-    def stopped(self, model: str, candidate: int) -> Decision | None:
+    def stopped(self, model: str, candidate: int) -> ReleaseDecision | None:
         """The decision that stopped this release; None where it is not stopped."""
         return self._stopped.get((model, candidate))
 
@@ -75,27 +75,29 @@ class Stops:
         """Every release that is stopped."""
         return frozenset(self._stopped)
 
-    def stop(self, model: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
+    def stop(self, model: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
         """Keep that the release is stopped."""
         decision = self._record(model, candidate, "stop", by, reason, evidence)
         self._stopped[model, candidate] = decision
         self._write()
         return decision
 
-    def resume(self, model: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
+    def resume(self, model: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
         """Keep that the release goes on."""
         decision = self._record(model, candidate, "resume", by, reason, evidence)
         self._stopped.pop((model, candidate), None)
         self._write()
         return decision
 
-    def note(self, model: str, candidate: int, action: str, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
+    def record(
+        self, model: str, candidate: int, action: str, by: str, reason: str, evidence: dict[str, Any]
+    ) -> ReleaseDecision:
         """Keep any other decision: one that neither stops nor resumes."""
         return self._record(model, candidate, action, by, reason, evidence)
 
-    async def kept(self) -> bool:
+    async def wait_durable(self) -> bool:
         """Wait until all decisions would survive this process; False where the disk does not take them."""
-        return await self._pen.appended(KEPT_WITHIN_S)
+        return await self._pen.wait_appended(KEPT_WITHIN_S)
 
     @property
     def on_disk(self) -> bool:
@@ -112,10 +114,10 @@ class Stops:
 
     def _record(
         self, model: str, candidate: int, action: str, by: str, reason: str, evidence: dict[str, Any]
-    ) -> Decision:
+    ) -> ReleaseDecision:
         self._seal_if_large()  # with what was stopped before: this one is the first in the new file
         self._last += 1
-        decision = Decision(time.time_ns(), model, candidate, action, by, reason, evidence, self._last)
+        decision = ReleaseDecision(time.time_ns(), model, candidate, action, by, reason, evidence, self._last)
         self.counts[decision.model, decision.action] += 1
         self.decisions = [*self.decisions[-SHOWN + 1 :], decision]
         line = orjson.dumps({"kind": DECISION, **asdict(decision)}) + b"\n"
@@ -136,7 +138,7 @@ class Stops:
         self._pen.replace(self._file, lambda: orjson.dumps([asdict(decision) for decision in stopped]))
 
 
-def _before(files: DecisionFiles, most: int) -> list[Decision]:
+def _before(files: DecisionFiles, most: int) -> list[ReleaseDecision]:
     """To be shown, no more: what cannot be read is left out."""
     with contextlib.suppress(OSError):
         return [*deque(_decisions(files.entries_before()), maxlen=most)] if most > 0 else []
@@ -152,27 +154,27 @@ def read_stopped(folder: Path) -> frozenset[Key]:
 class _Reading:
     """What reading the list has shown so far: the last decisions, and the last sequence."""
 
-    recent: "deque[Decision]"
+    recent: "deque[ReleaseDecision]"
     last: int = 0
 
 
-def _stopped_by(file: Path, files: DecisionFiles, read: _Reading) -> dict[Key, Decision]:
+def _stopped_by(file: Path, files: DecisionFiles, read: _Reading) -> dict[Key, ReleaseDecision]:
     """What is stopped by all of them. Raises OSError, or ValueError for a damage."""
     stops = _read_stops(file)
     changes = (one for one in _noted(files.entries(whole=stops is None), read) if one.action in CHANGES)
     return _still_stopped(stops or {}, _last_ones(changes) if stops is None else list(changes))
 
 
-def _last_ones(changes: Iterable[Decision]) -> list[Decision]:
+def _last_ones(changes: Iterable[ReleaseDecision]) -> list[ReleaseDecision]:
     """The last of each release, in order: all that counts where nothing else says what is stopped."""
-    last: dict[Key, Decision] = {}
+    last: dict[Key, ReleaseDecision] = {}
     for one in changes:
         last.pop((one.model, one.candidate), None)
         last[one.model, one.candidate] = one
     return list(last.values())
 
 
-def _read_stops(file: Path) -> dict[Key, Decision] | None:
+def _read_stops(file: Path) -> dict[Key, ReleaseDecision] | None:
     """None where there is no such file. Raises ValueError for one that is damaged or of another shape.
 
     Guessing that nothing is stopped would send traffic to what was stopped.
@@ -190,7 +192,7 @@ def _read_stops(file: Path) -> dict[Key, Decision] | None:
     return {(stop.model, stop.candidate): stop for stop in stops}
 
 
-def _noted(entries: Iterable[Entry], read: _Reading) -> Iterator[Decision]:
+def _noted(entries: Iterable[Entry], read: _Reading) -> Iterator[ReleaseDecision]:
     """The decisions among the entries, and for what was stopped when the file was begun those that had stopped it."""
     for entry in entries:
         if entry.get("kind") == STOPPED and isinstance(stops := entry.get("stops"), list):
@@ -204,17 +206,17 @@ def _noted(entries: Iterable[Entry], read: _Reading) -> Iterator[Decision]:
                 yield one
 
 
-def _decisions(entries: Iterable[Any]) -> Iterator[Decision]:
+def _decisions(entries: Iterable[Any]) -> Iterator[ReleaseDecision]:
     for entry in entries:
         with contextlib.suppress(ValueError):
             yield _decision(entry)
 
 
-def _decision(entry: Any) -> Decision:
+def _decision(entry: Any) -> ReleaseDecision:
     """Raises ValueError where it is none."""
     try:
         said = {name: value for name, value in entry.items() if name != "kind"}
-        decision = Decision(**{**said, "sequence": _number(said.get("sequence"))})
+        decision = ReleaseDecision(**{**said, "sequence": _number(said.get("sequence"))})
     except (TypeError, AttributeError) as error:
         raise ValueError(f"{entry!s:.80} is no decision: {error}") from None
     for name, kind in _KINDS.items():
@@ -223,7 +225,7 @@ def _decision(entry: Any) -> Decision:
     return decision
 
 
-def _still_stopped(stops: dict[Key, Decision], decisions: list[Decision]) -> dict[Key, Decision]:
+def _still_stopped(stops: dict[Key, ReleaseDecision], decisions: list[ReleaseDecision]) -> dict[Key, ReleaseDecision]:
     """The file is written after the list of decisions: what is newer in the list holds."""
     stopped = dict(stops)
     places = {key: _place(stop, decisions) for key, stop in stops.items()}
@@ -238,7 +240,7 @@ def _still_stopped(stops: dict[Key, Decision], decisions: list[Decision]) -> dic
     return stopped
 
 
-def _place(stop: Decision, decisions: list[Decision]) -> int:
+def _place(stop: ReleaseDecision, decisions: list[ReleaseDecision]) -> int:
     """Which of the decisions are older. The version before has written no sequence: there the list's order tells.
 
     Where the list lacks such a stop, only its time can.

@@ -22,7 +22,7 @@ LATER_S: Final = 0.01
 log: Final = logging.getLogger("gateway.control.release")
 
 
-class Pen:
+class FileWriter:
     """Appends at once and in order; replaces and syncs when the disk lets it."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Pen:
         """Have `act` called once what was appended so far is on the disk; never, where the disk has not taken it."""
         self._quick.submit(self._after, self._appended, act)
 
-    async def appended(self, within_s: float) -> bool:
+    async def wait_appended(self, within_s: float) -> bool:
         """Wait until what was appended so far is written; False where that takes too long or failed."""
         last = self._appended
         if last is None:

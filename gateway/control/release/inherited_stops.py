@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from gateway.control.release.decisions import Stops
+from gateway.control.release.decisions import DecisionLog
 from gateway.records.trips import forget, kept
 from gateway.shm.stopped import LeftBoard, Stopped
 from gateway.shm.tally import TRIPS
@@ -26,7 +26,9 @@ Key = tuple[str, int]
 class Inherited:
     """What the run before has left in `state` and on the `left` board. `clock` in seconds."""
 
-    def __init__(self, state: Path, left: LeftBoard, stops: Stops, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, state: Path, left: LeftBoard, stops: DecisionLog, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._left: LeftBoard | None = left
         self._stops = stops
         self._clock = clock

@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.control.guards.observation import ClassCounts, FeedbackEvent, MirrorPair, Observation
 from gateway.control.guards.window import FeedbackCounts, Window
-from gateway.control.record_writer.feedback_stats import CORRECT, WRONG, Credit, Heard
+from gateway.control.record_writer.feedback_stats import CORRECT, WRONG, CreditedFeedback, VersionFeedback
 from gateway.control.release.controller import Controller
 from gateway.routing.buckets import BUCKETS
 from gateway.routing.release import Variant
@@ -43,7 +43,7 @@ class ManagedRelease:
         routes = {route.name: route for route in self.settings.split.routes}
         return [self.controller.weight_ppm(routes[name]) for name in self.live]
 
-    def hear(self, heard: Heard) -> None:
+    def hear(self, heard: CreditedFeedback) -> None:
         """Feedback on a prediction of the model: evidence, if these two versions made it and chance chose between them.
 
         Of a mirrored pair both have answered, whatever the weight was: there chance needs no say.
@@ -89,7 +89,7 @@ def live_routes(settings: ReleaseSettings) -> tuple[str, ...]:
     return tuple(route.name for route in routes if route.weight == RAMP or route.while_)
 
 
-def feedback_counts(credit: Credit | None) -> FeedbackCounts:
+def feedback_counts(credit: VersionFeedback | None) -> FeedbackCounts:
     """What feedback has said of a version, for its window."""
     if credit is None:
         return FeedbackCounts()

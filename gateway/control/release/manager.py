@@ -14,12 +14,12 @@ from typing import Any, Final
 import orjson
 
 from gateway.control.guards.window import Sample, Window
-from gateway.control.record_writer.collector import Recording
+from gateway.control.record_writer.collector import RecordCollector
 from gateway.control.release.actions import Action, Advance, Complete, Continue, Pause, SetWeight, Stop
 from gateway.control.release.agenda import Agenda
 from gateway.control.release.controller import Controller, windows_s
-from gateway.control.release.decisions import Decision, Stops
-from gateway.control.release.file_writer import Pen
+from gateway.control.release.decisions import DecisionLog, ReleaseDecision
+from gateway.control.release.file_writer import FileWriter
 from gateway.control.release.forecast import Progress, progress
 from gateway.control.release.managed_release import RAMP, ManagedRelease, feedback_counts, live_routes
 from gateway.control.release.persistence import kept, restored
@@ -38,7 +38,7 @@ REMEMBERED: Final = 20  # of whom that is taken in a tick: with a thousand relea
 _NAMED: Final[tuple[type[Action], ...]] = (Pause, Continue, Advance, Complete)
 NAMES: Final = {action: action.__name__.lower() for action in _NAMED}
 log: Final = logging.getLogger("gateway.control.release")
-StopNow = Callable[[str, int, str, str, dict[str, Any]], Decision]
+StopNow = Callable[[str, int, str, str, dict[str, Any]], ReleaseDecision]
 
 
 class ReleaseManager:
@@ -51,8 +51,8 @@ class ReleaseManager:
         scoreboard: Scoreboard,
         versions: Slots,
         releases: Slots,
-        records: Recording,
-        stops: Stops,
+        records: RecordCollector,
+        stops: DecisionLog,
         stop_now: StopNow,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -65,7 +65,7 @@ class ReleaseManager:
         self._stops = stops
         self._stop_now = stop_now
         self._clock = clock
-        self._pen = Pen()
+        self._pen = FileWriter()
         self._steered: dict[str, ManagedRelease] = {}
         self._by_slot: dict[int, ManagedRelease] = {}
         self._agenda = Agenda(board, scoreboard)
@@ -157,7 +157,7 @@ class ReleaseManager:
         if acted or now_s - self._kept_s > KEEP_S:
             self._write(now_s)
 
-    def order(self, name: str, event: Event, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
+    def order(self, name: str, event: Event, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
         """A person holds the ramp or lets it go on. Raises NotFound, Conflict."""
         one = self._one(name)
         if one.controller.ramp is None:
@@ -166,7 +166,7 @@ class ReleaseManager:
         one.controller.order(event, now_s)
         self._remember(one, now_s)
         self._write(now_s)  # else a hold would not survive a kill in the next seconds
-        return self._stops.note(name, one.candidate, str(event), by, reason, evidence)
+        return self._stops.record(name, one.candidate, str(event), by, reason, evidence)
 
     def progress(self, name: str) -> Progress | None:
         """How far the release is; None where it has no candidate."""
@@ -249,10 +249,10 @@ class ReleaseManager:
             case SetWeight():
                 if action.evidence["while"] and not self._board.stopped(one.slot):
                     evidence = {**action.evidence, "route": action.route, "weight_ppm": action.weight_ppm}
-                    self._stops.note(name, candidate, "weight", "while", action.reason, evidence)
+                    self._stops.record(name, candidate, "weight", "while", action.reason, evidence)
             case _:
                 by = action.guard if isinstance(action, Pause | Continue) else RAMP
-                self._stops.note(name, candidate, NAMES[type(action)], by, action.reason, action.evidence)
+                self._stops.record(name, candidate, NAMES[type(action)], by, action.reason, action.evidence)
                 log.info("'%s': %s by %s: %s", name, NAMES[type(action)], by, action.reason)
 
     def _sample(self, one: ManagedRelease, stable: Totals, candidate: Totals) -> Sample:

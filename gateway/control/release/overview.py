@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.control.record_writer.feedback_stats import Credit
-from gateway.control.release.decisions import Decision
+from gateway.control.record_writer.feedback_stats import VersionFeedback
+from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.forecast import Progress
 from gateway.shm.tally import Totals
 
@@ -16,7 +16,7 @@ class Counted:
     version: int
     variant: str
     totals: Totals
-    credit: Credit
+    credit: VersionFeedback
     providers: tuple[str, ...] = ()
     warning: str = ""
 
@@ -36,7 +36,7 @@ class Overview:
     weights_ppm: Mapping[str, int]
     configured_ppm: Mapping[str, int]
     stopped: bool
-    stop: Decision | None
+    stop: ReleaseDecision | None
     epoch: int
     versions: tuple[Counted, ...]
     progress: Progress | None

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gateway.control.release.decisions import Decision, Stops
+from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.inherited_stops import BREAKER, Inherited, words_of
 from gateway.records.trips import forget
 from gateway.settings.guards import GuardsSettings
@@ -13,7 +13,7 @@ from gateway.shm.slots import Slots
 from gateway.shm.switchboard import Switchboard
 from gateway.shm.tally import TRIPS, UNANSWERED
 
-StopNow = Callable[[str, int, str, str, dict[str, Any]], Decision]
+StopNow = Callable[[str, int, str, str, dict[str, Any]], ReleaseDecision]
 Served = Mapping[str, ReleaseSettings]
 
 
@@ -21,7 +21,7 @@ class Tripping:
     """`stop` stops a release that is served, as a person would."""
 
     def __init__(
-        self, state: Path, board: Switchboard, releases: Slots, stops: Stops, inherited: Inherited, stop: StopNow
+        self, state: Path, board: Switchboard, releases: Slots, stops: DecisionLog, inherited: Inherited, stop: StopNow
     ) -> None:
         self._state = state
         self._board = board

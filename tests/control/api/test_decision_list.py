@@ -8,17 +8,17 @@ import pytest
 from gateway.control.api import decision_list
 from gateway.control.api.decision_list import Listed
 from gateway.control.api.rendering import decision_document
-from gateway.control.release.decisions import Decision
+from gateway.control.release.decisions import ReleaseDecision
 
 
-def decisions(count: int) -> list[Decision]:
-    return [Decision(n, f"m{n % 3}", 2, "stop", "me", "why", {"n": n}, n) for n in range(1, count + 1)]
+def decisions(count: int) -> list[ReleaseDecision]:
+    return [ReleaseDecision(n, f"m{n % 3}", 2, "stop", "me", "why", {"n": n}, n) for n in range(1, count + 1)]
 
 
 def test_each_decision_is_made_into_json_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
 
-    def counted(decision: Decision) -> Any:
+    def counted(decision: ReleaseDecision) -> Any:
         made.append(decision.sequence)
         return decision_document(decision)
 
@@ -35,7 +35,7 @@ def test_each_decision_is_made_into_json_once(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_decisions_that_the_version_before_has_numbered_with_nothing_stay_apart() -> None:
-    old = [Decision(time_ns, "m", 2, "stop", "me", "why", {}) for time_ns in (1, 2)]
+    old = [ReleaseDecision(time_ns, "m", 2, "stop", "me", "why", {}) for time_ns in (1, 2)]
     assert [item["time_ns"] for item in orjson.loads(Listed().text(old, None, 9))] == [2, 1]
 
 

@@ -13,7 +13,7 @@ from gateway.control.config.editor import Edit, Edited, Editor
 from gateway.control.config.file_history import KEPT, History
 from gateway.control.config.watcher import Configuration
 from gateway.control.config.yaml_edit import promoted, reweighted
-from gateway.control.release.decisions import Stops
+from gateway.control.release.decisions import DecisionLog
 from gateway.errors import Conflict, SettingsError
 from gateway.settings.routing_file import LARGEST, routing_of
 
@@ -43,7 +43,7 @@ def carried_out(folder: Path, make: Callable[..., str], *, in_force: bool) -> Ed
     """The edit of the file in `folder`, which is put in force or is not."""
     (folder / "models").mkdir()
     configuration = Configuration(folder / "routing.yaml", Repository(folder / "models"))
-    stops = Stops(folder / "state")
+    stops = DecisionLog(folder / "state")
 
     async def reload(written: bytes, note: Callable[[], object]) -> None:
         now = configuration.read()
@@ -103,7 +103,7 @@ def test_who_edits_at_the_same_moment_loses_nothing(tmp_path: Path, late: bool) 
     file.write_bytes(TEXT)
     (tmp_path / "models").mkdir()
     configuration = Configuration(file, Repository(tmp_path / "models"))
-    stops = Stops(tmp_path / "state")
+    stops = DecisionLog(tmp_path / "state")
     others = TEXT + b"# by hand\n"
 
     async def reload(written: bytes, note: Callable[[], object]) -> None:

@@ -15,7 +15,7 @@ from gateway.control.config import acceptance as module
 from gateway.control.config.acceptance import Accepting
 from gateway.control.config.file_snapshot import snapshot
 from gateway.control.config.memory import MemoryFile
-from gateway.control.release.decisions import Stops
+from gateway.control.release.decisions import DecisionLog
 from gateway.errors import Conflict
 
 ONE = "models: {m: {stable: 1, candidate: 2, split: {routes: [{name: all, weight: 50}]}}}\n"
@@ -23,11 +23,11 @@ TWO = "models: {m: {stable: 2}}\n"
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[tuple[Accepting, Stops]]:
+def opened(folder: Path) -> Iterator[tuple[Accepting, DecisionLog]]:
     for version in "12":
         (folder / "models" / "m" / version).mkdir(parents=True, exist_ok=True)
         (folder / "models" / "m" / version / "model.onnx").touch()
-    stops = Stops(folder / "state")
+    stops = DecisionLog(folder / "state")
     try:
         yield Accepting(folder / "state", Repository(folder / "models"), stops, "routing.yaml"), stops
     finally:
@@ -163,5 +163,5 @@ def test_a_commands_decision_is_on_disk_before_its_edit_counts_as_accepted(
     with opened(tmp_path) as (accepting, stops):
         accept(accepting, tmp_path, ONE)
         monkeypatch.setattr(MemoryFile, "write", lambda *_: found.append(journal.read_text()) or True)
-        accept(accepting, tmp_path, TWO, lambda: stops.note("m", 2, "promote", "anna", "a test", {}))
+        accept(accepting, tmp_path, TWO, lambda: stops.record("m", 2, "promote", "anna", "a test", {}))
         assert "anna" in found[0]

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.control.guards.evidence import FAILURE_RATIOS, log_harm
-from gateway.control.guards.failure_counts import Ledger, attributed, rows
+from gateway.control.guards.failure_counts import FailureCounts, attributed, rows
 from gateway.routing.buckets import BUCKETS
 
 WEIGHTS = st.lists(st.integers(0, BUCKETS), min_size=1, max_size=20)
 
 
 def test_a_request_without_a_key_counts_by_its_weight() -> None:
-    ledger = Ledger()
+    ledger = FailureCounts()
     for candidate in (True, False, False):
         ledger.add(100_000, candidate, None)
     assert rows(ledger.counts) == [(0.1, 1, 2)]
@@ -24,7 +24,7 @@ def test_a_request_without_a_key_counts_by_its_weight() -> None:
 
 
 def test_traffic_that_is_not_randomised_is_left_out() -> None:
-    ledger = Ledger()
+    ledger = FailureCounts()
     for key in (None, 5):
         ledger.add(0, False, key)
         ledger.add(BUCKETS, True, key)
@@ -32,7 +32,7 @@ def test_traffic_that_is_not_randomised_is_left_out() -> None:
 
 
 def test_at_one_weight_only_the_first_failure_of_a_key_counts() -> None:
-    ledger = Ledger()
+    ledger = FailureCounts()
     for _ in range(20):
         ledger.add(100_000, True, 5)
         ledger.add(100_000, False, 999_999)
@@ -40,7 +40,7 @@ def test_at_one_weight_only_the_first_failure_of_a_key_counts() -> None:
 
 
 def test_when_the_weight_rises_a_key_counts_by_the_chance_that_it_still_had() -> None:
-    ledger = Ledger()
+    ledger = FailureCounts()
     ledger.add(100_000, False, 150_000)  # so its bucket is one of the upper 900,000
     ledger.restart()
     ledger.add(200_000, True, 150_000)  # and 100,000 of them have joined the candidate
@@ -50,7 +50,7 @@ def test_when_the_weight_rises_a_key_counts_by_the_chance_that_it_still_had() ->
 
 
 def test_a_new_epoch_knows_nothing_of_the_keys() -> None:
-    ledger = Ledger()
+    ledger = FailureCounts()
     ledger.add(100_000, True, 5)
     ledger.restart()
     ledger.add(100_000, True, 5)
@@ -66,7 +66,7 @@ def test_whatever_the_weights_a_key_raises_no_evidence_on_average(weights: list[
     edges = sorted({0, BUCKETS, *weights})
     mean = 0.0
     for low, high in pairwise(edges):
-        ledger = Ledger((2.0,))
+        ledger = FailureCounts((2.0,))
         for weight in weights:
             ledger.add(weight, low < weight, 1)
             if weight % parts == 0:
@@ -77,7 +77,7 @@ def test_whatever_the_weights_a_key_raises_no_evidence_on_average(weights: list[
 
 def test_a_ledger_survives_a_file() -> None:
     generator = random.Random(0)
-    ledger, restored = Ledger(), Ledger()
+    ledger, restored = FailureCounts(), FailureCounts()
     for _ in range(500):
         weight = generator.choice((1_000, 50_000, 500_000))
         key = generator.randrange(BUCKETS)

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from gateway.worker.recorder import Allowance
+from gateway.worker.recorder import TokenBucket
 
 
 @pytest.fixture
@@ -16,18 +16,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_a_second_brings_what_may_be_taken_and_no_more_waits(clock: list[int]) -> None:
-    allowance = Allowance(100)
-    assert [allowance.takes(60), allowance.takes(60), allowance.takes(60)] == [True, True, False]
+    allowance = TokenBucket(100)
+    assert [allowance.try_take(60), allowance.try_take(60), allowance.try_take(60)] == [True, True, False]
     clock[0] = 500_000_000
-    assert [allowance.takes(30), allowance.takes(1)] == [True, False]
+    assert [allowance.try_take(30), allowance.try_take(1)] == [True, False]
     clock[0] = 3_600_000_000_000
-    assert [allowance.takes(100), allowance.takes(1)] == [True, False]
+    assert [allowance.try_take(100), allowance.try_take(1)] == [True, False]
 
 
 def test_one_larger_than_a_second_brings_is_taken_and_paid_for(clock: list[int]) -> None:
-    allowance = Allowance(100)
-    assert allowance.takes(350)
+    allowance = TokenBucket(100)
+    assert allowance.try_take(350)
     clock[0] = 2_500_000_000
-    assert not allowance.takes(1)
+    assert not allowance.try_take(1)
     clock[0] = 2_510_000_000
-    assert allowance.takes(1)
+    assert allowance.try_take(1)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.control.record_writer.segment_writer import Stream
+from gateway.control.record_writer.segment_writer import SegmentWriter
 from gateway.records.segments import PREDICTIONS, segment_path, segments
 
 
-def stream(folder: Path, size: int = 100) -> Stream:
-    made = Stream(folder, PREDICTIONS, size)
+def stream(folder: Path, size: int = 100) -> SegmentWriter:
+    made = SegmentWriter(folder, PREDICTIONS, size)
     made.open()
     return made
 
@@ -83,7 +83,7 @@ def test_half_a_line_at_the_end_is_cut_off(tmp_path: Path, left: bytes, kept: by
 def test_a_cut_undoes_what_was_half_done_before_anything_else_is_written(tmp_path: Path) -> None:
     stream(tmp_path).write(b"one\ntwo\nthree\n")
     done: list[str] = []
-    writer = Stream(tmp_path, PREDICTIONS, 100)
+    writer = SegmentWriter(tmp_path, PREDICTIONS, 100)
     writer.cut(1, 4, lambda: done.append("first"))
     writer.cut(9, 4, lambda: done.append("there is no such segment"))
     assert done == []
@@ -96,7 +96,7 @@ def test_a_cut_undoes_what_was_half_done_before_anything_else_is_written(tmp_pat
 
 def test_a_cut_makes_no_segment_longer(tmp_path: Path) -> None:
     stream(tmp_path).write(b"one\n")
-    writer = Stream(tmp_path, PREDICTIONS, 100)
+    writer = SegmentWriter(tmp_path, PREDICTIONS, 100)
     writer.cut(1, 400, lambda: None)
     writer.open()
     assert writer.size == 4
@@ -143,7 +143,7 @@ def test_a_deleted_segment_is_noticed(tmp_path: Path) -> None:
 def test_a_file_in_place_of_the_folder_is_an_error_until_it_is_gone(tmp_path: Path) -> None:
     folder = tmp_path / "records"
     folder.write_bytes(b"")
-    writer = Stream(folder, PREDICTIONS, 100)
+    writer = SegmentWriter(folder, PREDICTIONS, 100)
     with pytest.raises(OSError, match="File exists"):
         writer.open()
     folder.unlink()

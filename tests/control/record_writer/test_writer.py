@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from gateway.control.record_writer import writer as journal_module
-from gateway.control.record_writer.segment_writer import Stream
-from gateway.control.record_writer.writer import CHUNK, LITTLE, MANY, ROOMY, Journal, Listener, Source
+from gateway.control.record_writer.segment_writer import SegmentWriter
+from gateway.control.record_writer.writer import CHUNK, LITTLE, MANY, ROOMY, RecordWriter, Source, StreamHook
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, segment_path, segments
 from gateway.settings.gateway import RecordsSettings
 from gateway.shm.ring import Ring
@@ -36,8 +36,8 @@ class Bench:
     def heir(self, ring: Ring) -> Ring:
         return Ring.attach(ring.segment.path)
 
-    def journal(self, *sources: Source, listeners: Any = journal_module.NO_LISTENERS, **settings: Any) -> Journal:
-        journal = Journal(self.folder, RecordsSettings(**settings), listeners)
+    def journal(self, *sources: Source, listeners: Any = journal_module.NO_LISTENERS, **settings: Any) -> RecordWriter:
+        journal = RecordWriter(self.folder, RecordsSettings(**settings), listeners)
         for source in sources:
             journal.add(source)
         return journal
@@ -180,7 +180,7 @@ def test_a_busy_ring_does_not_keep_the_others_waiting(bench: Bench) -> None:
             pass
         return lines
 
-    listeners = {MIRRORS: Listener(refill, lambda lines: None)}
+    listeners = {MIRRORS: StreamHook(refill, lambda lines: None)}
     journal = bench.journal(Source(busy, MIRRORS), Source(quiet, PREDICTIONS), listeners=listeners)
     refill(b"")
     quiet.append(line(2))
@@ -249,7 +249,7 @@ def test_a_line_cut_by_the_chunk_waits_for_its_rest(bench: Bench) -> None:
 
 def test_only_selected_lines_are_written_and_all_are_heard_once(bench: Bench, disk: Disk) -> None:
     heard: list[bytes] = []
-    listeners = {FEEDBACK: Listener(lambda lines: b"".join(lines.splitlines(keepends=True)[::2]), heard.append)}
+    listeners = {FEEDBACK: StreamHook(lambda lines: b"".join(lines.splitlines(keepends=True)[::2]), heard.append)}
     ring = bench.ring("a")
     journal = bench.journal(Source(ring, FEEDBACK), listeners=listeners)
     for number in range(6):
@@ -270,7 +270,7 @@ def test_a_listener_that_fails_ends_no_writing(bench: Bench) -> None:
         raise ZeroDivisionError
 
     feedback, predictions = bench.ring("a"), bench.ring("b")
-    listeners = {FEEDBACK: Listener(lambda lines: lines, broken)}
+    listeners = {FEEDBACK: StreamHook(lambda lines: lines, broken)}
     journal = bench.journal(Source(feedback, FEEDBACK), Source(predictions, PREDICTIONS), listeners=listeners)
     journal.start()
     feedback.append(line(1))
@@ -374,7 +374,7 @@ def test_the_note_of_a_refused_drain_cuts_off_nothing_of_others(bench: Bench, di
         raise Death
 
     zero, one = bench.ring("0"), bench.ring("1")
-    listeners = {PREDICTIONS: Listener(lambda lines: lines, die)}
+    listeners = {PREDICTIONS: StreamHook(lambda lines: lines, die)}
     journal = bench.journal(Source(zero, PREDICTIONS), Source(one, PREDICTIONS), listeners=listeners)
     one.append(line(1, 100))
     disk.room = 50
@@ -510,15 +510,15 @@ def test_the_writer_thread_survives_a_disk_that_comes_and_goes(bench: Bench, dis
 
 def test_what_is_left_of_a_full_disk_is_filled_in_small_pieces(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line that is larger than a piece is written alone."""
-    ring, write = bench.ring("a", 4 * CHUNK), Stream.write
+    ring, write = bench.ring("a", 4 * CHUNK), SegmentWriter.write
     lines = [line(0, 2 * LITTLE), *(line(number, 1000) for number in range(1, 200))]
 
-    def takes_little(stream: Stream, data: bytes) -> None:
+    def takes_little(stream: SegmentWriter, data: bytes) -> None:
         if len(data) > 3 * LITTLE:
             raise OSError(errno.ENOSPC, "No space left on device")
         write(stream, data)
 
-    monkeypatch.setattr(Stream, "write", takes_little)
+    monkeypatch.setattr(SegmentWriter, "write", takes_little)
     journal = bench.journal(Source(ring, PREDICTIONS))
     for each in lines:
         assert ring.append(each)
@@ -532,11 +532,11 @@ def test_a_segment_that_cannot_be_sealed_goes_on(bench: Bench, monkeypatch: pyte
     ring = bench.ring("a")
     journal = bench.journal(Source(ring, PREDICTIONS), segment=10)
 
-    def refuses(stream: Stream) -> None:
+    def refuses(stream: SegmentWriter) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Stream, "seal", refuses)
+        patched.setattr(SegmentWriter, "seal", refuses)
         ring.append(line(1))
         journal.round()
         assert "Input/output error" in journal.error

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gateway.control.guards.evidence import reached
-from gateway.control.guards.failure_counts import Ledger
+from gateway.control.guards.failure_counts import FailureCounts
 from loadtests.blaming import LINE, WAYS, crossing, requests_to_stop, stopped_by_breaker, stopped_by_evidence
 from loadtests.simulation import ALPHA
 
@@ -28,7 +28,7 @@ def test_a_candidate_that_fails_on_good_inputs_as_well_is_stopped() -> None:
 def test_the_evidence_is_the_ledgers() -> None:
     generator = np.random.default_rng(3)
     candidates = generator.random(400) < 0.2
-    ledger, found = Ledger(), None
+    ledger, found = FailureCounts(), None
     for number, candidate in enumerate(candidates.tolist()):
         ledger.add(100_000, candidate, None)
         if found is None and ledger.log_e >= LINE:

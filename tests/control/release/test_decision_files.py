@@ -12,7 +12,7 @@ import pytest
 from gateway.control.release import append as append_module
 from gateway.control.release import decision_files, decisions
 from gateway.control.release.append import append
-from gateway.control.release.decisions import SHOWN, Stops, read_stopped
+from gateway.control.release.decisions import SHOWN, DecisionLog, read_stopped
 from tests.control.release.test_decisions import reread
 
 SMALL = 4096
@@ -43,10 +43,10 @@ def sealed(folder: Path) -> list[Path]:
 
 
 def decide(folder: Path, count: int, retain: int = 1 << 30) -> list[str]:
-    opened = Stops(folder, retain)
+    opened = DecisionLog(folder, retain)
     reasons = [f"{number}" for number in range(count)]
     for reason in reasons:
-        opened.note("digits", 2, "weight", "test", reason, {})
+        opened.record("digits", 2, "weight", "test", reason, {})
     opened.close()
     return reasons
 
@@ -72,7 +72,7 @@ def test_what_is_shown_goes_back_behind_the_newest_file(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("lost", ["stops.json", "decisions.jsonl", "none"])
 def test_a_stop_outlives_the_file_it_was_written_to(tmp_path: Path, lost: str) -> None:
-    opened = Stops(tmp_path)
+    opened = DecisionLog(tmp_path)
     for name in ("digits", "tumor"):
         opened.stop(name, 2, "test", "why", {})
     opened.resume("tumor", 2, "test", "why", {})
@@ -88,7 +88,7 @@ def test_a_stop_outlives_the_file_it_was_written_to(tmp_path: Path, lost: str) -
 @pytest.mark.usefixtures("small")
 def test_what_is_decided_while_it_is_sealed_is_not_lost(tmp_path: Path) -> None:
     """Each of these is the first or the last of some file."""
-    opened, stopped = Stops(tmp_path), set()
+    opened, stopped = DecisionLog(tmp_path), set()
     for number in range(1, 200):
         opened.stop("m", number, "test", "why", {})
         stopped.add(("m", number))
@@ -117,7 +117,7 @@ def test_a_run_that_is_killed_while_it_seals_loses_and_repeats_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
 ) -> None:
     """With the new name given and the old one still there; and on a file system without links."""
-    opened = Stops(tmp_path)
+    opened = DecisionLog(tmp_path)
     opened.stop("digits", 2, "test", "why", {})
     opened.close()
     if links:
@@ -143,7 +143,7 @@ def test_a_million_decisions_of_a_gateway_before_are_read_in_a_bound_of_memory_a
         file.writelines(line(number) for number in range(2, MANY))
     (tmp_path / "stops.json").write_bytes(orjson.dumps([_plain(1, "stop")]))
     tracemalloc.start()
-    opened = Stops(tmp_path)
+    opened = DecisionLog(tmp_path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     opened.close()
@@ -186,17 +186,17 @@ def test_a_disk_that_fills_within_a_line_swallows_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int, cut: bool
 ) -> None:
     """Whether what it took can be cut off again or not; and a start on the disk while it is full."""
-    opened = Stops(tmp_path)
-    opened.note("digits", 2, "weight", "test", "before", {})
-    assert asyncio.run(opened.kept())
+    opened = DecisionLog(tmp_path)
+    opened.record("digits", 2, "weight", "test", "before", {})
+    assert asyncio.run(opened.wait_durable())
     _fill(monkeypatch, taken, cut)
-    opened.note("digits", 2, "weight", "test", "lost", {})
-    assert not asyncio.run(opened.kept())
+    opened.record("digits", 2, "weight", "test", "lost", {})
+    assert not asyncio.run(opened.wait_durable())
     opened.close()
-    opened = Stops(tmp_path)
+    opened = DecisionLog(tmp_path)
     monkeypatch.undo()
-    opened.note("digits", 2, "weight", "test", "after", {})
-    assert asyncio.run(opened.kept())
+    opened.record("digits", 2, "weight", "test", "after", {})
+    assert asyncio.run(opened.wait_durable())
     opened.close()
     assert [decision.reason for decision in reread(tmp_path).decisions] == ["before", "after"]
 

@@ -9,39 +9,39 @@ import orjson
 import pytest
 
 from gateway.control.release import decisions, file_writer
-from gateway.control.release.decisions import Stops, read_stopped
+from gateway.control.release.decisions import DecisionLog, read_stopped
 
 
 @pytest.fixture
-def open_stops(tmp_path: Path) -> Iterator[Stops]:
-    opened = Stops(tmp_path)
+def open_stops(tmp_path: Path) -> Iterator[DecisionLog]:
+    opened = DecisionLog(tmp_path)
     yield opened
     opened.close()
 
 
-def reread(folder: Path) -> Stops:
+def reread(folder: Path) -> DecisionLog:
     """As the next process does."""
-    again = Stops(folder)
+    again = DecisionLog(folder)
     again.close()
     return again
 
 
-def stop(at: Stops, model: str = "digits") -> None:
+def stop(at: DecisionLog, model: str = "digits") -> None:
     at.stop(model, 2, "test", "why", {})
 
 
-def test_what_is_kept_survives_the_process_without_its_end(open_stops: Stops, tmp_path: Path) -> None:
+def test_what_is_kept_survives_the_process_without_its_end(open_stops: DecisionLog, tmp_path: Path) -> None:
     stop(open_stops)
-    assert asyncio.run(open_stops.kept())
+    assert asyncio.run(open_stops.wait_durable())
     assert reread(tmp_path).stopped("digits", 2) == open_stops.stopped("digits", 2)
     open_stops.resume("digits", 2, "test", "why", {})
-    assert asyncio.run(open_stops.kept())
+    assert asyncio.run(open_stops.wait_durable())
     assert reread(tmp_path).stopped("digits", 2) is None
 
 
 @pytest.mark.parametrize("lost", ["stops.json", "decisions.jsonl"])
 def test_one_of_the_files_is_enough(tmp_path: Path, lost: str) -> None:
-    first = Stops(tmp_path)
+    first = DecisionLog(tmp_path)
     stop(first)
     stop(first, "tumor")
     first.resume("tumor", 2, "test", "why", {})
@@ -54,10 +54,10 @@ def test_one_of_the_files_is_enough(tmp_path: Path, lost: str) -> None:
 
 def test_an_old_line_does_not_undo_a_newer_stop(tmp_path: Path) -> None:
     """The disk was full for the list of decisions, but not for the file."""
-    first = Stops(tmp_path)
+    first = DecisionLog(tmp_path)
     stop(first)
     first.resume("digits", 2, "test", "why", {})
-    asyncio.run(first.kept())
+    asyncio.run(first.wait_durable())
     before = (tmp_path / "decisions.jsonl").read_bytes()
     stop(first)
     first.close()
@@ -67,7 +67,7 @@ def test_an_old_line_does_not_undo_a_newer_stop(tmp_path: Path) -> None:
 
 def test_half_a_line_does_not_swallow_the_next_decision(tmp_path: Path) -> None:
     (tmp_path / "decisions.jsonl").write_bytes(b'{"kind": "decision", "time_ns": 1')
-    first = Stops(tmp_path)
+    first = DecisionLog(tmp_path)
     stop(first)
     first.close()
     (tmp_path / "stops.json").unlink()
@@ -89,30 +89,30 @@ GOOD = {"time_ns": 1, "model": "m", "candidate": 2, "action": "stop", "by": "x",
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "stops.json").write_bytes(content)
-    for read in (Stops, read_stopped):
+    for read in (DecisionLog, read_stopped):
         with pytest.raises(ValueError, match=r"stops.json is damaged .*; which releases were stopped\? Fix it"):
             read(tmp_path)
 
 
 def test_a_disk_that_hangs_is_not_waited_for(
-    open_stops: Stops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_stops: DecisionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     goes_on = threading.Event()
     monkeypatch.setattr(file_writer.Path, "open", lambda *_: goes_on.wait())
     monkeypatch.setattr(decisions, "KEPT_WITHIN_S", 0.05)
     stop(open_stops)
     assert open_stops.stopped("digits", 2) is not None
-    assert not asyncio.run(open_stops.kept())
+    assert not asyncio.run(open_stops.wait_durable())
     monkeypatch.undo()
     goes_on.set()
 
 
-def test_a_full_disk_is_written_once_it_has_room(open_stops: Stops, tmp_path: Path) -> None:
+def test_a_full_disk_is_written_once_it_has_room(open_stops: DecisionLog, tmp_path: Path) -> None:
     blocked = [tmp_path / "decisions.jsonl", tmp_path / "stops.json.new"]
     for path in blocked:  # a folder of that name: as root, permissions keep no one out
         path.mkdir()
     stop(open_stops)
-    assert not asyncio.run(open_stops.kept())
+    assert not asyncio.run(open_stops.wait_durable())
     for path in blocked:
         path.rmdir()
     open_stops._pen._slow.shutdown()  # waits for the file
@@ -122,13 +122,13 @@ def test_a_full_disk_is_written_once_it_has_room(open_stops: Stops, tmp_path: Pa
 def test_half_a_line_that_a_full_disk_took_does_not_swallow_the_next(tmp_path: Path) -> None:
     """Half a line is what is left where the disk is full in the middle of one."""
     journal = tmp_path / "decisions.jsonl"
-    opened = Stops(tmp_path)
+    opened = DecisionLog(tmp_path)
     journal.symlink_to("/dev/full")
-    opened.note("digits", 2, "edit", "test", "lost", {})
-    assert not asyncio.run(opened.kept())
+    opened.record("digits", 2, "edit", "test", "lost", {})
+    assert not asyncio.run(opened.wait_durable())
     journal.unlink()
     journal.write_bytes(b'{"kind": "decis')
-    opened.note("digits", 2, "edit", "test", "kept", {})
-    assert asyncio.run(opened.kept())
+    opened.record("digits", 2, "edit", "test", "kept", {})
+    assert asyncio.run(opened.wait_durable())
     opened.close()
     assert [decision.reason for decision in reread(tmp_path).decisions] == ["kept"]

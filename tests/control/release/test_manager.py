@@ -11,8 +11,8 @@ import orjson
 import pytest
 
 from gateway.control.guards.observation import Observation
-from gateway.control.record_writer.collector import Recording
-from gateway.control.release.decisions import Decision, Stops
+from gateway.control.record_writer.collector import RecordCollector
+from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.manager import ReleaseManager
 from gateway.control.release.stages import Event
 from gateway.errors import Conflict, NotFound, Outcome
@@ -64,13 +64,13 @@ class Bench:
         self.board = Switchboard.create(folder / "board", 1)
         self.scoreboard = Scoreboard.create(folder / "scores", 1)
         self.versions, self.releases = Slots(VERSIONS, "versions"), Slots(RELEASES, "releases")
-        self.records = Recording(RecordsSettings(), folder, f"test-{time.time_ns()}", 1)
+        self.records = RecordCollector(RecordsSettings(), folder, f"test-{time.time_ns()}", 1)
         self.events = Ring.attach(self.records.rings[0].events)
         self.begin()
 
     def begin(self) -> None:
         """Control starts."""
-        self.stops = Stops(self.folder)
+        self.stops = DecisionLog(self.folder)
         self.steering = ReleaseManager(
             self.folder, self.board, self.scoreboard, self.versions, self.releases, self.records, self.stops,
             self._stop, self.clock,
@@ -129,7 +129,7 @@ class Bench:
         drawn = Drawn(version, variant, "everyone", None, weight_ppm, 0.5)
         return self.records.keys.signer().token(names_of(MODEL, "everyone"), drawn, nonce, 3, False).decode()
 
-    def _stop(self, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> Decision:
+    def _stop(self, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
         self.board.stop(self.releases.of(name, candidate))
         return self.stops.stop(name, candidate, by, reason, evidence)
 

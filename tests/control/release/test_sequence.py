@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.control.release import decisions
-from gateway.control.release.decisions import Stops, read_stopped
+from gateway.control.release.decisions import DecisionLog, read_stopped
 
 KEY = "digits", 2
 HOUR_NS = 3_600_000_000_000
@@ -27,10 +27,10 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def decided(folder: Path, *actions: str) -> None:
-    one = Stops(folder)
+    one = DecisionLog(folder)
     for action in actions:
         getattr(one, action)(*KEY, "test", action, {})
-    asyncio.run(one.kept())
+    asyncio.run(one.wait_durable())
     one.close()
 
 
@@ -89,12 +89,12 @@ def test_a_list_that_is_behind_the_file_is_overruled(folder: Path) -> None:
 def test_sequences_go_on_through_runs(folder: Path) -> None:
     for _ in range(3):
         decided(folder, "stop", "resume")
-    one = Stops(folder)
+    one = DecisionLog(folder)
     one.close()
     assert [decision.sequence for decision in one.decisions] == [1, 2, 3, 4, 5, 6]
     as_before(folder)
     decided(folder, "stop")
-    one = Stops(folder)
+    one = DecisionLog(folder)
     one.close()
     assert [decision.sequence for decision in one.decisions] == [1, 2, 3, 4, 5, 6, 7]
 

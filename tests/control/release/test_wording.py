@@ -6,7 +6,7 @@ import pytest
 
 from gateway.control.guards.comparisons import Found, Guards, Verdict
 from gateway.control.guards.observation import ClassCounts, Observation
-from gateway.control.record_writer.feedback_stats import Credit
+from gateway.control.record_writer.feedback_stats import VersionFeedback
 from gateway.control.release.overview import Counted
 from gateway.control.release.wording import said
 from gateway.errors import Outcome, tallied
@@ -23,7 +23,7 @@ def counted(variant: Variant, ok: int, labelled: int = 0, **failed: int) -> Coun
     for outcome, count in failed.items():
         for _ in range(count):
             tally.failure(variant, Outcome(outcome), 1000)
-    return Counted(1, variant, tally.read(), Credit(correct=labelled))
+    return Counted(1, variant, tally.read(), VersionFeedback(correct=labelled))
 
 
 @pytest.mark.parametrize(
