@@ -94,8 +94,8 @@ def together(seed: int) -> bool:
             *_events(customers.failing(weight_ppm), Kind.SLOW),
         ]
         wrong = [FeedbackEvent(0, 0, *failure, True, None) for failure in customers.failing(weight_ppm)]
-        guards.absorb(Observation(0, 1, False, window, events, wrong), 0)
-        if guards.judge(1).stop is not None:
+        guards.ingest(Observation(0, 1, False, window, events, wrong), 0)
+        if guards.assess(1).stop is not None:
             return True
     return False
 

@@ -20,7 +20,7 @@ from gateway.cli.options import CONFIG, JSON, load, notes_of, progress_bar
 from gateway.cli.refusal import Refusal
 from gateway.cli.tables import check_table, release_table, warning_lines
 from gateway.control.control_plane import ControlPlane
-from gateway.control.release.overview import Overview
+from gateway.control.release.overview import ReleaseStatus
 from gateway.control.supervisor import supervise, worker_count
 from gateway.logs import configure, in_a_thread
 from gateway.settings.extras import check_tracing
@@ -42,7 +42,9 @@ def serve(config: Path) -> None:
     with progress_bar(console) as progress:
         progress.add_task(f"starting {worker_count(settings.server)} workers", total=None)
 
-        def ready(control: ControlPlane, releases: Sequence[Overview], data_plane: str, control_plane: str) -> None:
+        def ready(
+            control: ControlPlane, releases: Sequence[ReleaseStatus], data_plane: str, control_plane: str
+        ) -> None:
             progress.stop()
             if settings.server.log == "json":
                 log.info(

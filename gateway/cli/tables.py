@@ -14,7 +14,7 @@ from gateway.errors import tallied
 
 if TYPE_CHECKING:  # else every command would wait for what serves and decides
     from gateway.backends.trial import Verdict
-    from gateway.control.release.overview import Overview
+    from gateway.control.release.overview import ReleaseStatus
 
 
 UNLIKE: Final = (
@@ -26,7 +26,7 @@ UNLIKE: Final = (
 MOST_ROWS: Final = 200  # of a table in the log: laying out 10,000 keeps control busy for twenty seconds
 
 
-def release_table(releases: "Sequence[Overview]", left_out: Mapping[tuple[str, int], str]) -> Table:
+def release_table(releases: "Sequence[ReleaseStatus]", left_out: Mapping[tuple[str, int], str]) -> Table:
     """What is served and the split in force, with a line for each route; what is not served, and why."""
     table = Table(title="Models", title_justify="left")
     for heading in ("model", "stable", "candidate", "route", "to the candidate"):
@@ -44,7 +44,9 @@ def release_table(releases: "Sequence[Overview]", left_out: Mapping[tuple[str, i
     return table
 
 
-def _release_rows(release: "Overview", left_out: Mapping[tuple[str, int], str]) -> Iterator[tuple[str, str, str, str]]:
+def _release_rows(
+    release: "ReleaseStatus", left_out: Mapping[tuple[str, int], str]
+) -> Iterator[tuple[str, str, str, str]]:
     there = release.candidate is not None and (release.model, release.candidate) not in left_out
     stable, candidate = str(release.stable), str(release.candidate) if there else "-"
     if not there or not release.weights_ppm:

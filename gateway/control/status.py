@@ -10,14 +10,14 @@ from typing import Final, TypeVar
 
 from gateway.control.control_plane import ControlPlane
 from gateway.control.guards.evidence import alpha_of
-from gateway.control.metrics.prometheus import GuardMetrics, Observed, ReleaseMetrics
+from gateway.control.metrics.prometheus import GatewayMetrics, GuardMetrics, ReleaseMetrics
 from gateway.control.pool.heartbeats import LOAD, SILENT
 from gateway.control.pool.worker_handle import WorkerState
 from gateway.control.record_status import data_metrics
 from gateway.control.record_writer.feedback_stats import VersionFeedback
 from gateway.control.release.audit import LN_10
 from gateway.control.release.forecast import Progress
-from gateway.control.release.overview import Counted, Overview
+from gateway.control.release.overview import ReleaseStatus, VersionStatus
 from gateway.messages import RunsOn
 from gateway.routing.release import Variant, initial_weight
 from gateway.shm.scoreboard import INFLIGHT, SHED, SHED_RATE, UNRECORDED
@@ -34,7 +34,7 @@ Made = TypeVar("Made")
 class Gathered:
     """What only control's loop may look at: the releases, and what the versions have counted."""
 
-    releases: Sequence[Overview]
+    releases: Sequence[ReleaseStatus]
     versions: Sequence[tuple[str, int, Totals]] = ()
 
 
@@ -73,7 +73,7 @@ async def _sliced(
     return made
 
 
-def overview_of(control: ControlPlane, name: str) -> Overview:
+def overview_of(control: ControlPlane, name: str) -> ReleaseStatus:
     """One release as it is now; raises NotFound."""
     release = control.settings_of(name)
     routes, live = release.split.routes if release.split else (), control.steering.weights_ppm(name)
@@ -85,7 +85,7 @@ def overview_of(control: ControlPlane, name: str) -> Overview:
     ramp_ppm = tuple(control.steering.ramp_weights_ppm(name))
     progress = control.steering.progress(name)
     step_ppm = ramp_ppm[progress.step] if progress and ramp_ppm else 0
-    return Overview(
+    return ReleaseStatus(
         name,
         release.stable,
         release.candidate,
@@ -101,19 +101,19 @@ def overview_of(control: ControlPlane, name: str) -> Overview:
     )
 
 
-def _counted(control: ControlPlane, name: str, stable: int, candidate: int | None) -> Iterator[Counted]:
+def _counted(control: ControlPlane, name: str, stable: int, candidate: int | None) -> Iterator[VersionStatus]:
     for number, variant in ((stable, Variant.STABLE), (candidate, Variant.CANDIDATE)):
         if number is not None:
             totals = control.scoreboard.totals(control.versions.of(name, number))
             credit = control.records.ledger.credits.get((name, number, variant), VersionFeedback())
             runs_on = control.runs_on(name, number) or RunsOn(())
-            yield Counted(number, variant, totals, credit, runs_on.providers, runs_on.warning)
+            yield VersionStatus(number, variant, totals, credit, runs_on.providers, runs_on.warning)
 
 
-def observe(control: ControlPlane) -> Observed:
+def observe(control: ControlPlane) -> GatewayMetrics:
     """What the metrics tell beside releases and versions. For a thread: of control only what is replaced as a whole."""
     status = control.configuration.status
-    return Observed(
+    return GatewayMetrics(
         versions=(),
         releases=(),
         inflight=control.scoreboard.total(INFLIGHT),
@@ -141,7 +141,7 @@ def _workers(control: ControlPlane) -> dict[str, int]:
     return {**counts, str(WorkerState.READY): counts[WorkerState.READY] - silent, SILENT: silent}
 
 
-def release_metrics(release: Overview) -> ReleaseMetrics:
+def release_metrics(release: ReleaseStatus) -> ReleaseMetrics:
     """What the metrics tell of one."""
     return ReleaseMetrics(
         release.model,

@@ -25,7 +25,7 @@ from gateway.control.config.startup import opened
 from gateway.control.control_plane import ControlPlane
 from gateway.control.garbage_collection import put_aside
 from gateway.control.pool.orphans import Orphans
-from gateway.control.release.overview import Overview
+from gateway.control.release.overview import ReleaseStatus
 from gateway.control.status import gathered
 from gateway.errors import SettingsError
 from gateway.settings.gateway import GatewaySettings, ServerSettings, TlsSettings
@@ -43,7 +43,7 @@ CLOSED_WITHIN_S: Final = 12.0  # with the writer of records, which gives up afte
 SWITCH_S: Final = 0.0002  # how long a thread that computes keeps the interpreter from control's loop
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 log: Final = logging.getLogger("gateway.control")
-Ready = Callable[[ControlPlane, Sequence[Overview], str, str], None]
+Ready = Callable[[ControlPlane, Sequence[ReleaseStatus], str, str], None]
 
 
 def worker_count(server: ServerSettings) -> int:
@@ -105,7 +105,7 @@ class _Supervisor:
         self._hurry = asyncio.Event()
         self._reload_now = asyncio.Event()
 
-    async def run(self, ready: Callable[[Sequence[Overview]], None]) -> None:
+    async def run(self, ready: Callable[[Sequence[ReleaseStatus]], None]) -> None:
         loop = asyncio.get_running_loop()
         demote_on_cpu_overrun()
         sys.setswitchinterval(SWITCH_S)

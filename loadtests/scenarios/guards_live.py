@@ -8,7 +8,7 @@ from typing import Any, Final
 import httpx
 from rich.progress import track
 
-from gateway.control.release.audit import recomputed
+from gateway.control.release.audit import recompute
 from gateway.records.segments import PREDICTIONS
 from loadtests import judged, servers
 from loadtests.client import Client
@@ -125,7 +125,7 @@ def _found(records: Path, case: Case, decision: dict[str, Any]) -> Found:
     harmed = sum(case.harm(record, _row(record)) for record in candidates)
     guard = next(guard for guard in evidence["guards"] if guard["name"] == decision["by"])
     counted = guard.get("failures")
-    again = recomputed(evidence)
+    again = recompute(evidence)
     watched = Watched(list(STOPPING.values()), ALPHA, case.slow_ms)
     crossed = crossed_ns(records, watched, evidence["time_ns"]) if candidates else None
     return Found(

@@ -6,7 +6,7 @@ from rich.console import Console, RenderableType
 
 from gateway.backends.trial import Trial, Verdict
 from gateway.cli.tables import MOST_ROWS, check_table, release_table, status_text
-from gateway.control.release.overview import Overview
+from gateway.control.release.overview import ReleaseStatus
 
 
 def version(number: int, variant: str, **more: Any) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def test_brackets_in_names_and_reasons_are_no_markup() -> None:
 
 
 def test_a_thousand_models_are_not_all_listed_in_the_log() -> None:
-    releases = [Overview(f"m{number}", 1, None, {}, {}, False, None, 0, (), None, ()) for number in range(1000)]
+    releases = [ReleaseStatus(f"m{number}", 1, None, {}, {}, False, None, 0, (), None, ()) for number in range(1000)]
     lines = printed(release_table(releases, {}))
     assert len(lines) < MOST_ROWS + 10
     assert "800 more: gateway status" in " ".join(lines)

@@ -14,7 +14,7 @@ import yaml
 from click.testing import CliRunner
 
 from gateway.cli.main import main
-from gateway.control.release.audit import recomputed
+from gateway.control.release.audit import recompute
 from gateway.records.segments import PREDICTIONS
 from loadtests import judged
 from loadtests.client import Client, Seen, request
@@ -88,7 +88,7 @@ class Live:
         decisions = [one for one in self.api("decisions") if "guards" in one["evidence"]]
         assert decisions
         for decision in decisions:
-            evidence, again = decision["evidence"], recomputed(decision["evidence"])
+            evidence, again = decision["evidence"], recompute(decision["evidence"])
             assert again.combined == pytest.approx(evidence["log10_e"])
             assert again.guards == pytest.approx({guard["name"]: guard["log10_e"] for guard in evidence["guards"]})
             safe = {guard["name"]: guard["log10_safe"] for guard in evidence["guards"] if guard["name"] in again.safe}

@@ -14,7 +14,7 @@ from gateway.control.config.editor import Edit, Editor
 from gateway.control.config.yaml_edit import promoted, reweighted
 from gateway.control.control_plane import ControlPlane
 from gateway.control.release.decisions import ReleaseDecision
-from gateway.control.release.overview import Overview
+from gateway.control.release.overview import ReleaseStatus
 from gateway.control.release.stages import Event
 from gateway.control.status import overview_of
 from gateway.errors import Conflict
@@ -136,7 +136,7 @@ class Changes:
         edit = Edit(model, candidate, "weight", make, caller(request), body.reason or NO_REASON, evidence)
         return await self._edited(body, edit)
 
-    def _meant(self, model: str, body: Promotion) -> tuple[Overview, int]:
+    def _meant(self, model: str, body: Promotion) -> tuple[ReleaseStatus, int]:
         """The release and its candidate. Raises NotFound, and Conflict where that is not the one that is meant."""
         self._check_open(model)
         overview = overview_of(self._control, model)

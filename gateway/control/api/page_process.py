@@ -21,9 +21,9 @@ from prometheus_client.exposition import generate_latest
 
 from gateway.backends.repository import Repository
 from gateway.control.api.rendering import release_document
-from gateway.control.metrics.prometheus import GatewayCollector, Observed
+from gateway.control.metrics.prometheus import GatewayCollector, GatewayMetrics
 from gateway.control.record_status import ClassLabels
-from gateway.control.release.overview import Overview
+from gateway.control.release.overview import ReleaseStatus
 from gateway.control.status import release_metrics
 from gateway.errors import NotReady
 from gateway.shm.tally import Totals
@@ -48,11 +48,13 @@ class Documents:
 class Metrics:
     """Make the text for Prometheus: the pieces are Overviews, and versions with their Totals. `rest`: all else."""
 
-    rest: Observed
+    rest: GatewayMetrics
 
     def made(self, pieces: Sequence[Any], press: "Press") -> Any:
-        versions: list[tuple[str, int, Totals]] = [one for one in pieces if not isinstance(one, Overview)]
-        releases = [release_metrics(one) for one in pieces if isinstance(one, Overview) and one.candidate is not None]
+        versions: list[tuple[str, int, Totals]] = [one for one in pieces if not isinstance(one, ReleaseStatus)]
+        releases = [
+            release_metrics(one) for one in pieces if isinstance(one, ReleaseStatus) and one.candidate is not None
+        ]
         labels = {(name, number): press.labels.of(name, number) for name, number, _ in versions}
         press.seen = replace(self.rest, versions=versions, releases=releases, labels=labels)
         return generate_latest(press.registry)
@@ -109,7 +111,7 @@ class Press:
 
     def __init__(self, repository: Path, pid: int) -> None:
         self.labels = ClassLabels(Repository(repository))
-        self.seen: Observed
+        self.seen: GatewayMetrics
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(GatewayCollector(lambda: self.seen))
         ProcessCollector(pid=lambda: pid, registry=self.registry)

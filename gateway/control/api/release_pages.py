@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from gateway.control.api.page_process import Documents, Metrics, Printer
 from gateway.control.control_plane import ControlPlane
-from gateway.control.release.overview import Overview
+from gateway.control.release.overview import ReleaseStatus
 from gateway.control.status import gathered, observe
 from gateway.system.scheduling import go_along
 
@@ -37,7 +37,7 @@ async def released(control: ControlPlane, printer: Printer) -> Released:
     return await beside(_printed, printer, seen.releases)
 
 
-def _printed(printer: Printer, releases: Sequence[Overview]) -> Released:
+def _printed(printer: Printer, releases: Sequence[ReleaseStatus]) -> Released:
     documents: Mapping[str, bytes] = printer.printed(Documents(), releases)
     return Released(documents, array_of(documents.values()))
 

@@ -17,14 +17,14 @@ from gateway.control.api.documents import (
     VersionDocument,
 )
 from gateway.control.control_plane import ControlPlane
-from gateway.control.guards.comparisons import Judgement, Verdict
+from gateway.control.guards.comparisons import Assessment, Verdict
 from gateway.control.guards.evidence import alpha_of
 from gateway.control.guards.window import quantile_ms
 from gateway.control.record_status import KINDS, dropped
 from gateway.control.release.audit import LN_10
 from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.forecast import Progress
-from gateway.control.release.overview import Counted, Overview
+from gateway.control.release.overview import ReleaseStatus, VersionStatus
 from gateway.control.release.wording import said
 from gateway.errors import Outcome, tallied
 
@@ -44,7 +44,7 @@ def decision_document(decision: ReleaseDecision) -> DecisionDocument:
     }
 
 
-def release_document(overview: Overview) -> ReleaseDocument:
+def release_document(overview: ReleaseStatus) -> ReleaseDocument:
     document: ReleaseDocument = {
         "model": overview.model,
         "stable": overview.stable,
@@ -73,7 +73,7 @@ def release_document(overview: Overview) -> ReleaseDocument:
     return document
 
 
-def _too_short(versions: Sequence[Counted]) -> TooShortDocument:
+def _too_short(versions: Sequence[VersionStatus]) -> TooShortDocument:
     requests = sum(counted.totals.unsplit for counted in versions)
     outcomes = {counted.variant: counted.totals.outcomes(counted.variant) for counted in versions}
     asked = sum(outcomes["stable"].values()) + outcomes["candidate"][Outcome.OK]  # stable is asked after a failure, too
@@ -87,11 +87,11 @@ def _ramp(progress: Progress, ramp_ppm: Sequence[int]) -> RampDocument:
         "weights": [ppm / 10_000 for ppm in ramp_ppm],
         "weight_percent": ramp_ppm[progress.step] / 10_000,
         "next_step_in_s": progress.next_step_s,
-        "waiting_for": progress.waits_for,
+        "waiting_for": progress.blocked_on,
     }
 
 
-def _guards(judged: Judgement, versions: Sequence[Counted]) -> list[GuardDocument]:
+def _guards(judged: Assessment, versions: Sequence[VersionStatus]) -> list[GuardDocument]:
     alpha_j = alpha_of(judged.alpha, judged.restart)
     return [
         {
@@ -114,7 +114,7 @@ def _forecast(progress: Progress) -> ForecastDocument:
     }
 
 
-def _version(counted: Counted) -> VersionDocument:
+def _version(counted: VersionStatus) -> VersionDocument:
     outcomes = counted.totals.outcomes(counted.variant)
     answered, failed = tallied(outcomes)
     latency = counted.totals.latency(counted.variant)

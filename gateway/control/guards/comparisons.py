@@ -100,7 +100,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ComparisonResult:
     """What one comparison says. `share` is its part of alpha; 0 where no one asked for it and it stops nothing.
 
     `log_e` and `log_safe` are natural logarithms; predicted classes are never proved safe: `log_safe` is None.
@@ -116,7 +116,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Assessment:
     """What all comparisons say together, since their `restart`th start.
 
     `log_e` is of the combination of those with the same action. `stop` and `pause` are the comparisons that lead to it.
@@ -125,9 +125,9 @@ class Judgement:
     alpha: float
     restart: int
     log_e: Mapping[Action, float]
-    found: tuple[Found, ...]
-    stop: Found | None
-    pause: Found | None
+    found: tuple[ComparisonResult, ...]
+    stop: ComparisonResult | None
+    pause: ComparisonResult | None
 
     @property
     def safe(self) -> bool:
@@ -135,7 +135,7 @@ class Judgement:
         return self.failures.verdict is Verdict.SAFE and not self.harmful
 
     @property
-    def failures(self) -> Found:
+    def failures(self) -> ComparisonResult:
         """The comparison of failures."""
         return next(found for found in self.found if found.metric == FAILURES.metric)
 
@@ -144,7 +144,7 @@ class Judgement:
         """Whether any comparison finds harm, or a difference that may be."""
         return any(found.verdict in (Verdict.HARMFUL, Verdict.DIFFERENT) for found in self.found)
 
-    def words(self, action: Action) -> str:
+    def explain(self, action: Action) -> str:
         """What the leading comparison for `action` has found, and how strong the evidence of all together is."""
         leader = self.stop if action == "stop" else self.pause
         said = "nothing" if leader is None else HARM[leader.metric]
@@ -180,7 +180,7 @@ class Guards:
         if all(comparison.metric != FAILURES.metric for comparison in configured):
             self.comparisons.append(Comparison(FAILURES, 0.0, _process(FAILURES.metric)))
 
-    def absorb(self, seen: Observation, epoch_began_ns: int) -> None:
+    def ingest(self, seen: Observation, epoch_began_ns: int) -> None:
         """Take in what is new, in the order of its arrival; what was decided before this epoch is left out."""
         for comparison in self.comparisons:
             process = comparison.process
@@ -190,7 +190,7 @@ class Guards:
             elif seen.classes is not None:
                 process.observe(seen.classes)
 
-    def judge(self, restart: int) -> Judgement:
+    def assess(self, restart: int) -> Assessment:
         """What the evidence says now, which started for the `restart`th time."""
         alpha = alpha_of(self._alpha, restart)
         actions: tuple[Action, ...] = ("stop", "pause")
@@ -198,7 +198,7 @@ class Guards:
         leaders = {action: self._leader(action) if reached(log_e[action], alpha) else None for action in actions}
         found = {id(c): self._found(c, alpha, leads=c in leaders.values()) for c in self.comparisons}
         stop, pause = (None if leader is None else found[id(leader)] for leader in leaders.values())
-        return Judgement(self._alpha, restart, log_e, tuple(found.values()), stop, pause)
+        return Assessment(self._alpha, restart, log_e, tuple(found.values()), stop, pause)
 
     def restart(self) -> None:
         """All evidence starts anew."""
@@ -233,7 +233,7 @@ class Guards:
         """The comparison that adds most to the combination."""
         return max(self._with(action), key=lambda comparison: comparison.process.log_e)
 
-    def _found(self, comparison: Comparison, alpha: float, *, leads: bool) -> Found:
+    def _found(self, comparison: Comparison, alpha: float, *, leads: bool) -> ComparisonResult:
         settings, process, share = comparison.settings, comparison.process, comparison.share
         log_safe = None if isinstance(process, Drift) else process.log_safe
         if comparison.is_empty:
@@ -244,7 +244,9 @@ class Guards:
             verdict = Verdict.SAFE
         else:
             verdict = Verdict.INCONCLUSIVE
-        return Found(settings.name, settings.metric, settings.action, share, verdict, process.log_e, log_safe)
+        return ComparisonResult(
+            settings.name, settings.metric, settings.action, share, verdict, process.log_e, log_safe
+        )
 
 
 def _power(log: float) -> str:

@@ -37,7 +37,7 @@ class ReleaseMetrics:
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class GatewayMetrics:
     """Everything there is to export, at one moment. `versions`: each with its counters.
 
     `shed`: requests beyond limits.inflight; `unrecorded`: those refused because they could not be recorded;
@@ -67,7 +67,7 @@ class Observed:
 class GatewayCollector:
     """A prometheus-client collector; `observe` is called at each scrape."""
 
-    def __init__(self, observe: Callable[[], Observed]) -> None:
+    def __init__(self, observe: Callable[[], GatewayMetrics]) -> None:
         self._observe = observe
 
     def collect(self) -> Iterable[Metric]:
@@ -118,7 +118,7 @@ def _of_versions(versions: Sequence[tuple[str, int, Totals]]) -> Iterable[Metric
     return predictions, duration, queue, batch, rescues, unsplit
 
 
-def _of_releases(seen: Observed) -> Iterable[Metric]:
+def _of_releases(seen: GatewayMetrics) -> Iterable[Metric]:
     weight = GaugeMetricFamily(
         "gateway_route_weight_ratio", "Share of a route's traffic that the candidate gets.", labels=["model", "route"]
     )
@@ -148,7 +148,7 @@ def _of_releases(seen: Observed) -> Iterable[Metric]:
     return weight, stopped, stage, evidence, line, decisions
 
 
-def _of_the_gateway(seen: Observed) -> Iterable[Metric]:
+def _of_the_gateway(seen: GatewayMetrics) -> Iterable[Metric]:
     yield _gauge("gateway_inflight_requests", "Requests under way, in all workers.", seen.inflight)
     shed = _counter("gateway_shed", "Requests answered 503, or 429 for their customer's rate.", ["reason"])
     shed.add_metric(["inflight"], seen.shed)

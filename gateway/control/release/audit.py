@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.control.guards.comparisons import RATIOS, Comparison, Guards, Judgement
+from gateway.control.guards.comparisons import RATIOS, Assessment, Comparison, Guards
 from gateway.control.guards.drift import Drift, blocks_from_json, blocks_to_json
 from gateway.control.guards.evidence import alpha_of, log_combined, log_drift, log_harm, log_safety
 from gateway.control.guards.failure_counts import attributed, rows
@@ -15,7 +15,9 @@ LN_10: Final = math.log(10)
 TIME: Final = "time_ns"
 
 
-def account(time_ns: int, guards: Guards, judged: Judgement, violated: tuple[Violation, ...]) -> dict[str, Any]:
+def evidence_record(
+    time_ns: int, guards: Guards, judged: Assessment, violated: tuple[Violation, ...]
+) -> dict[str, Any]:
     """The record, ready for JSON. E-values are logarithms to base 10; rows of failures: chance, candidate's, stable's.
 
     `alpha_j` is what the evidence may spend after its `restart`th start; a combination that reaches 1/alpha_j acts.
@@ -65,7 +67,7 @@ class Recomputed:
     combined: Mapping[str, float]
 
 
-def recomputed(record: Mapping[str, Any]) -> Recomputed:
+def recompute(record: Mapping[str, Any]) -> Recomputed:
     """The evidence in a record, from its counts, its blocks and its shares alone: does it say what it claims?"""
     log_e = {guard["name"]: _log_e(guard) for guard in record["guards"]}
     safe = {

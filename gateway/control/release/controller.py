@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.control.guards.comparisons import Guards, Judgement
+from gateway.control.guards.comparisons import Assessment, Guards
 from gateway.control.guards.evidence import TOLERATED_RATIO
 from gateway.control.guards.limits import Conditions, Violation, first, violations
 from gateway.control.guards.observation import Observation
 from gateway.control.release.actions import Action, Advance, Complete, Continue, Pause, SetWeight, Stop
-from gateway.control.release.audit import account
-from gateway.control.release.stages import Event, Place, Stage
+from gateway.control.release.audit import evidence_record
+from gateway.control.release.stages import Event, ReleaseState, Stage
 from gateway.errors import Conflict
 from gateway.settings.guards import GuardsSettings, RampSettings
 from gateway.settings.routing import ReleaseSettings, RouteSettings, SplitSettings
@@ -35,7 +35,7 @@ class _Tick:
 
     now_s: float
     seen: Observation
-    judged: Judgement
+    judged: Assessment
     violated: tuple[Violation, ...]
 
 
@@ -47,7 +47,7 @@ class Controller:
         ramped = any(route.weight == "ramp" for route in split.routes)
         self.settings = settings
         self.guards = Guards(guards)
-        self.place = Place()
+        self.place = ReleaseState()
         self.ramp = settings.ramp if ramped else None
         self._limits = guards.limits
         self._routes = [(route, Conditions(route.while_)) for route in split.routes]
@@ -61,7 +61,7 @@ class Controller:
         self._open = self._always | asked if asked else self._always
         decided: tuple[Action, ...] = ()
         if self.place.stage is not Stage.STOPPED:
-            self.guards.absorb(seen, self.place.epoch_began_ns)
+            self.guards.ingest(seen, self.place.epoch_began_ns)
             violated = violations(self._limits, seen.window, self.place.epoch_began_s)
             decided = self._decide(_Tick(now_s, seen, self.judgement(), violated))
         return (*decided, *self._turn(seen))
@@ -76,7 +76,7 @@ class Controller:
         limits = {limit.name for limit in self._limits}
         paused_by_comparison = self.place.stage is Stage.PAUSED and self.place.paused_by not in limits
         self.place.move(event)
-        self.place.since_s = now_s
+        self.place.step_started_s = now_s
         if event is Event.CONTINUE and paused_by_comparison:
             self._start_evidence()
 
@@ -85,9 +85,9 @@ class Controller:
         known = {(route.name, route.while_): conditions for route, conditions in before._routes}
         self._routes = [(route, known.get((route.name, route.while_), now)) for route, now in self._routes]
 
-    def judgement(self) -> Judgement:
+    def judgement(self) -> Assessment:
         """What the comparisons say now."""
-        return self.guards.judge(max(1, self.place.restart))
+        return self.guards.assess(max(1, self.place.restart))
 
     def weight_ppm(self, route: RouteSettings) -> int:
         """What the route's weight should be now."""
@@ -113,7 +113,7 @@ class Controller:
     def _begin(self, now_s: float, seen: Observation) -> None:
         """A new epoch, from the first weight on."""
         place = self.place
-        place.step, place.since_s = 0, now_s
+        place.step, place.step_started_s = 0, now_s
         place.epoch_began_ns, place.epoch_began_s = seen.time_ns, now_s  # for a record, and ids without a mark
         self.guards.forget()
         self._start_evidence()
@@ -129,7 +129,7 @@ class Controller:
         if stop is not None:
             return self._stop(tick, stop.limit.name, str(stop))
         if tick.judged.stop is not None:
-            return self._stop(tick, tick.judged.stop.name, tick.judged.words("stop"))
+            return self._stop(tick, tick.judged.stop.name, tick.judged.explain("stop"))
         if self.place.stage is Stage.RAMPING:
             return self._pause(tick) or self._rise(tick)
         if self.place.stage is Stage.PAUSED:
@@ -149,7 +149,7 @@ class Controller:
         if limit is not None:
             self.place.paused_by, reason = limit.limit.name, str(limit)
         elif comparison is not None:
-            self.place.paused_by, reason = comparison.name, tick.judged.words("pause")
+            self.place.paused_by, reason = comparison.name, tick.judged.explain("pause")
         return (Pause(reason, self._account(tick), self.place.paused_by),)
 
     def _continue(self, tick: _Tick) -> tuple[Action, ...]:
@@ -160,14 +160,14 @@ class Controller:
         if limit is None or tick.now_s - self.place.violated_s < limit.window:
             return ()
         self.place.move(Event.CONTINUE)
-        self.place.since_s = tick.now_s
+        self.place.step_started_s = tick.now_s
         return (Continue(f"{limit.name} has been kept for {limit.window:g} s", self._account(tick), limit.name),)
 
     def _rise(self, tick: _Tick) -> tuple[Action, ...]:
         ramp = self.ramp
         assert ramp is not None
         if not all(self._open[route.name] for route, _ in self._routes if route.weight == "ramp"):
-            self.place.since_s = tick.now_s  # without traffic no time passes
+            self.place.step_started_s = tick.now_s  # without traffic no time passes
         reason = self._passed(ramp, tick)
         if not reason:
             return ()
@@ -176,14 +176,14 @@ class Controller:
             self.place.move(Event.COMPLETE)
             return (Complete(reason, evidence),)
         self.place.step += 1
-        self.place.since_s = tick.now_s
+        self.place.step_started_s = tick.now_s
         self._start_evidence()
         return (Advance(reason, evidence, self.place.step, ramp.weights_ppm[self.place.step]),)
 
     def _passed(self, ramp: RampSettings, tick: _Tick) -> str:
         """Why the step is passed; empty as long as it is not. At 100% there is nothing to compare: calm must do."""
-        requests = tick.seen.window.read(REQUESTS, ramp.interval, self.place.since_s).count
-        if tick.now_s - self.place.since_s < ramp.interval or tick.violated or not requests:
+        requests = tick.seen.window.read(REQUESTS, ramp.interval, self.place.step_started_s).count
+        if tick.now_s - self.place.step_started_s < ramp.interval or tick.violated or not requests:
             return ""
         if tick.judged.safe:
             return f"safe: the candidate does not fail {TOLERATED_RATIO:g} times as often as stable"
@@ -209,7 +209,7 @@ class Controller:
         return f"step {self.place.step + 1} of the ramp" if route.weight == "ramp" else "as configured"
 
     def _account(self, tick: _Tick) -> dict[str, Any]:
-        return account(tick.seen.time_ns, self.guards, tick.judged, tick.violated)
+        return evidence_record(tick.seen.time_ns, self.guards, tick.judged, tick.violated)
 
 
 def windows_s(settings: ReleaseSettings) -> set[float]:

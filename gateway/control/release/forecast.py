@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from gateway.control.guards.comparisons import Judgement, Verdict
+from gateway.control.guards.comparisons import Assessment, Verdict
 from gateway.control.guards.evidence import HARMLESS_RATIOS, TOLERATED_RATIO, alpha_of
 from gateway.control.release.controller import Controller
 from gateway.control.release.stages import Stage
@@ -22,7 +22,7 @@ class Forecast:
 class Progress:
     """How far a release is. `next_step_s`: seconds until the ramp may rise at the earliest; None: it rises no more.
 
-    `waits_for` says what is missing. `stop`: what it takes to stop a candidate that fails twice as often; `safe`: to
+    `blocked_on` says what is missing. `stop`: what it takes to stop a candidate that fails twice as often; `safe`: to
     show one safe that fails as often as stable. None where nothing fails or is randomised.
     """
 
@@ -30,8 +30,8 @@ class Progress:
     step: int
     steps: int
     next_step_s: float | None
-    waits_for: str
-    judgement: Judgement
+    blocked_on: str
+    judgement: Assessment
     stop: Forecast | None
     safe: Forecast | None
 
@@ -64,20 +64,20 @@ def progress(controller: Controller, now_s: float, base_rate: float | None) -> P
     weight_ppm = ramp.weights_ppm[place.step] if ramp else max(place.weights_ppm.values(), default=0)
     alpha = alpha_of(judged.alpha, judged.restart) * (judged.failures.share or 1)
     rises = ramp is not None and place.stage in (Stage.RAMPING, Stage.PAUSED, Stage.HELD)
-    left_s = max(0.0, place.since_s + ramp.interval - now_s) if ramp and rises else None
+    left_s = max(0.0, place.step_started_s + ramp.interval - now_s) if ramp and rises else None
     return Progress(
         place.stage,
         place.step,
         len(ramp.weights) if ramp else 0,
         left_s,
-        _waits_for(controller, judged, left_s),
+        _blocked_on(controller, judged, left_s),
         judged,
         forecast(weight_ppm, alpha, base_rate=base_rate or 0.0),
         forecast_safe(weight_ppm, judged.alpha, base_rate or 0.0),
     )
 
 
-def _waits_for(controller: Controller, judged: Judgement, left_s: float | None) -> str:
+def _blocked_on(controller: Controller, judged: Assessment, left_s: float | None) -> str:
     match controller.place.stage:
         case Stage.STOPPED:
             return "someone to resume it"

@@ -22,7 +22,7 @@ from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.file_writer import FileWriter
 from gateway.control.release.forecast import Progress, progress
 from gateway.control.release.managed_release import RAMP, ManagedRelease, feedback_counts, live_routes
-from gateway.control.release.persistence import kept, restored
+from gateway.control.release.persistence import dump, load
 from gateway.control.release.stages import Event
 from gateway.errors import Conflict, NotFound, tallied
 from gateway.routing.release import Variant
@@ -212,13 +212,13 @@ class ReleaseManager:
         return epoch if type(epoch) is int and epoch < MOST_EPOCHS else 0
 
     def _remember(self, one: ManagedRelease, now_s: float) -> None:
-        self._memory[one.name] = {**kept(one.controller, now_s), "epoch": self._board.epoch(one.slot)}
+        self._memory[one.name] = {**dump(one.controller, now_s), "epoch": self._board.epoch(one.slot)}
 
     def _remembered(self, name: str, settings: ReleaseSettings, now_s: float) -> Controller:
         memory = self._memory.get(name)
         if memory is not None:
             try:
-                return restored(settings, memory, now_s)
+                return load(settings, memory, now_s)
             except Exception as error:  # whatever a file says, it must not keep the gateway from starting
                 log.error("%s: what it says of '%s' is damaged, its ramp begins anew: %r", self._file, name, error)
         return Controller(settings)

@@ -10,7 +10,7 @@ from gateway.shm.tally import Totals
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class VersionStatus:
     """One version's part in a release. `providers` run it; `warning`: which others should, and cannot."""
 
     version: int
@@ -22,7 +22,7 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
+class ReleaseStatus:
     """One release as it is now. `stop`: why it is stopped, or None.
 
     Weights in ppm, by route: `weights_ppm` as they are while it is not stopped, `configured_ppm` as the file and the
@@ -38,7 +38,7 @@ class Overview:
     stopped: bool
     stop: ReleaseDecision | None
     epoch: int
-    versions: tuple[Counted, ...]
+    versions: tuple[VersionStatus, ...]
     progress: Progress | None
     ramp_ppm: tuple[int, ...]
     compares_latency: bool = False

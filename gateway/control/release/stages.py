@@ -61,17 +61,17 @@ def after(stage: Stage, event: Event) -> Stage:
 
 
 @dataclass(slots=True)
-class Place:
+class ReleaseState:
     """Where a release is. Seconds are of the controller's clock.
 
-    `since_s`: when the step began, or what last kept it from being calm was over. `restart`: how often the evidence has
+    `step_started_s`: when the step began, or what last kept it from being calm was over. `restart`: how often the evidence has
     started. `epoch`: the switchboard's, None until it is seen. `paused_by`: a guard, and `violated_s` when a limit was
     last seen violated. `weights_ppm`: what each route was last set to.
     """
 
     stage: Stage = Stage.IDLE
     step: int = 0
-    since_s: float = 0.0
+    step_started_s: float = 0.0
     restart: int = 0
     epoch: int | None = None
     epoch_began_ns: int = 0
@@ -89,19 +89,19 @@ class Place:
         return {
             "stage": str(self.stage),
             "step": self.step,
-            "age_s": now_s - self.since_s,
+            "age_s": now_s - self.step_started_s,
             "restart": self.restart,
             "epoch_began_ns": self.epoch_began_ns,
             "paused_by": self.paused_by,
         }
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any], now_s: float) -> "Place":
+    def from_json(cls, kept: Mapping[str, Any], now_s: float) -> "ReleaseState":
         """What `to_json` gave, `now_s` being this process's clock. The switchboard's epochs may have begun anew."""
         return cls(
             stage=Stage(kept["stage"]),
             step=kept["step"],
-            since_s=now_s - kept["age_s"],
+            step_started_s=now_s - kept["age_s"],
             restart=kept["restart"],
             epoch_began_ns=kept["epoch_began_ns"],
             paused_by=kept["paused_by"],

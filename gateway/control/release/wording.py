@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gateway.control.guards.comparisons import Found, Verdict
-from gateway.control.release.overview import Counted
+from gateway.control.guards.comparisons import ComparisonResult, Verdict
+from gateway.control.release.overview import VersionStatus
 from gateway.errors import tallied
 
 NOTHING_YET: Final[Mapping[str, str]] = {
@@ -17,7 +17,7 @@ NOTHING_YET: Final[Mapping[str, str]] = {
 OF_TRUTHS: Final = frozenset({"wrong_feedback", "mirror_disagreement"})
 
 
-def said(found: Found, versions: Sequence[Counted]) -> str:
+def said(found: ComparisonResult, versions: Sequence[VersionStatus]) -> str:
     """The verdict; where there is none, what is missing. `versions`: both, as they are counted since the start."""
     if found.verdict is not Verdict.NO_DATA:
         return str(found.verdict)

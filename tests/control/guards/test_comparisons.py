@@ -24,8 +24,8 @@ def judged(comparisons: list[dict[str, Any]], candidate: int, stable: int, resta
         for is_candidate, count in ((True, candidate), (False, stable))
         for _ in range(count)
     ]
-    guards.absorb(Observation(0, 1, False, Window(()), events), 0)
-    return guards.judge(restart)
+    guards.ingest(Observation(0, 1, False, Window(()), events), 0)
+    return guards.assess(restart)
 
 
 @pytest.mark.parametrize(

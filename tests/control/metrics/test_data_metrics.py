@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.control.metrics.data_metrics import OTHER, DataMetrics, Key
-from gateway.control.metrics.prometheus import GatewayCollector, Observed
+from gateway.control.metrics.prometheus import GatewayCollector, GatewayMetrics
 from gateway.shm.tally import CLASSES, UNSTRATIFIED, Tally
 
 NOTHING: Mapping[Key, Sequence[str]] = {}
@@ -16,7 +16,7 @@ def registry(
     tally: Tally | None = None, data: DataMetrics | None = None, labels: Mapping[Key, Sequence[str]] = NOTHING
 ) -> CollectorRegistry:
     versions = [("digits", 1, tally.read())] if tally else []
-    observed = Observed(
+    observed = GatewayMetrics(
         versions, [], 0, 3, {}, {}, 0, 0.0, True, 0.0, "r", unrecorded=4, data=data or DataMetrics(), labels=labels
     )
     found = CollectorRegistry()

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry
 
-from gateway.control.metrics.prometheus import GatewayCollector, Observed
+from gateway.control.metrics.prometheus import GatewayCollector, GatewayMetrics
 from gateway.shm.tally import Tally
 
 
@@ -10,7 +10,7 @@ def test_the_exported_buckets_are_exact_sums_of_the_fine_ones() -> None:
     tally = Tally()
     for ns in (19_000, 100_000, 100_001, 149_000, 150_001, 10**10, 10**11):
         tally.success("stable", ns, 0)
-    observed = Observed([("digits", 1, tally.read())], [], 0, 0, {}, {}, 0, 0.0, True, 0.0, "r")
+    observed = GatewayMetrics([("digits", 1, tally.read())], [], 0, 0, {}, {}, 0, 0.0, True, 0.0, "r")
     registry = CollectorRegistry()
     registry.register(GatewayCollector(lambda: observed))
 

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.control.guards.observation import MirrorPair
 from gateway.control.release.actions import Advance, Complete, Continue, Pause, SetWeight, Stop
-from gateway.control.release.audit import recomputed
+from gateway.control.release.audit import recompute
 from gateway.control.release.stages import Event
 from gateway.errors import Conflict
 from gateway.shm.failure_events import Kind
@@ -316,7 +316,7 @@ def test_every_decision_can_be_computed_from_its_record() -> None:
         )
     stop = next(action for action in running.actions if isinstance(action, Stop))
     record = json.loads(json.dumps(stop.evidence))
-    again = recomputed(record)
+    again = recompute(record)
     assert again.guards == {guard["name"]: pytest.approx(guard["log10_e"]) for guard in record["guards"]}
     assert again.safe == {g["name"]: pytest.approx(g["log10_safe"]) for g in record["guards"] if "failures" in g}
     assert again.combined == {action: pytest.approx(log10_e) for action, log10_e in record["log10_e"].items()}
@@ -325,7 +325,7 @@ def test_every_decision_can_be_computed_from_its_record() -> None:
     assert {guard["share"] for guard in record["guards"]} == {1 / 3, 1.0}
     forged = json.loads(json.dumps(record))
     forged["guards"][0]["failures"][0][1] += 5
-    assert recomputed(forged).combined["stop"] > again.combined["stop"] + 0.5
+    assert recompute(forged).combined["stop"] > again.combined["stop"] + 0.5
 
 
 def test_all_actions_can_be_recorded() -> None:

@@ -55,15 +55,15 @@ def test_a_release_says_what_it_waits_for() -> None:
     running.calmly(20)
     now = progress(running.controller, running.now_s, 0.01)
     assert (now.stage, now.step, now.steps, now.next_step_s) == ("ramping", 0, 4, pytest.approx(41))
-    assert now.waits_for == "the interval to end, in 41 s"
+    assert now.blocked_on == "the interval to end, in 41 s"
     assert now.judgement.failures.verdict is Verdict.NO_DATA
     assert now.stop is not None and now.safe is not None
     assert now.safe.requests > now.stop.requests > 10_000
     running.calmly(60)
-    assert progress(running.controller, running.now_s, 0.01).waits_for.startswith("evidence of safety")
+    assert progress(running.controller, running.now_s, 0.01).blocked_on.startswith("evidence of safety")
     running.controller.order(Event.HOLD, running.now_s)
-    assert progress(running.controller, running.now_s, None).waits_for == "someone to continue it"
+    assert progress(running.controller, running.now_s, None).blocked_on == "someone to continue it"
     running.stop()
     running.tick()
     stopped = progress(running.controller, running.now_s, None)
-    assert (stopped.waits_for, stopped.next_step_s, stopped.stop) == ("someone to resume it", None, None)
+    assert (stopped.blocked_on, stopped.next_step_s, stopped.stop) == ("someone to resume it", None, None)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.control.release.persistence import kept, restored
-from gateway.control.release.stages import Event, Place, Stage
+from gateway.control.release.persistence import dump, load
+from gateway.control.release.stages import Event, ReleaseState, Stage
 from gateway.shm.failure_events import FailureEvent, Kind
 from tests.control.release.running import ERRORS, RAMP, Running, counts, release
 
@@ -17,9 +17,9 @@ LIMIT = {"name": "hard", "metric": "candidate.error_rate", "above": "5%", "windo
 
 def restarted(running: Running, settings: Any = None, now_s: float = 5.0) -> Running:
     """Another process: another clock, another switchboard, other counters, the same file."""
-    memory = json.loads(json.dumps(kept(running.controller, running.now_s)))
+    memory = json.loads(json.dumps(dump(running.controller, running.now_s)))
     settings = settings or running.settings
-    return Running(settings, restored(settings, memory, now_s), now_s)
+    return Running(settings, load(settings, memory, now_s), now_s)
 
 
 def test_a_ramp_goes_on_where_it_was() -> None:
@@ -150,7 +150,7 @@ def test_a_hold_is_kept() -> None:
 
 
 def test_a_place_is_the_same_after_a_file() -> None:
-    place = Place(Stage.PAUSED, 2, 90.0, 4, 7, 123, 50.0, "hard", 80.0, {"everyone": 1})
-    again = Place.from_json(json.loads(json.dumps(place.to_json(100.0))), 20.0)
-    assert (again.stage, again.step, again.since_s, again.restart) == (Stage.PAUSED, 2, 10.0, 4)
+    place = ReleaseState(Stage.PAUSED, 2, 90.0, 4, 7, 123, 50.0, "hard", 80.0, {"everyone": 1})
+    again = ReleaseState.from_json(json.loads(json.dumps(place.to_json(100.0))), 20.0)
+    assert (again.stage, again.step, again.step_started_s, again.restart) == (Stage.PAUSED, 2, 10.0, 4)
     assert (again.epoch, again.epoch_began_ns, again.paused_by, again.weights_ppm) == (None, 123, "hard", {})

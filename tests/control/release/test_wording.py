@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from gateway.control.guards.comparisons import Found, Guards, Verdict
+from gateway.control.guards.comparisons import ComparisonResult, Guards, Verdict
 from gateway.control.guards.observation import ClassCounts, Observation
 from gateway.control.record_writer.feedback_stats import VersionFeedback
-from gateway.control.release.overview import Counted
+from gateway.control.release.overview import VersionStatus
 from gateway.control.release.wording import said
 from gateway.errors import Outcome, tallied
 from gateway.routing.release import Variant
@@ -16,14 +16,14 @@ from gateway.shm.tally import Tally
 from tests.control.guards.test_drift import Traffic
 
 
-def counted(variant: Variant, ok: int, labelled: int = 0, **failed: int) -> Counted:
+def counted(variant: Variant, ok: int, labelled: int = 0, **failed: int) -> VersionStatus:
     tally = Tally()
     for _ in range(ok):
         tally.success(variant, 1000, 1)
     for outcome, count in failed.items():
         for _ in range(count):
             tally.failure(variant, Outcome(outcome), 1000)
-    return Counted(1, variant, tally.read(), VersionFeedback(correct=labelled))
+    return VersionStatus(1, variant, tally.read(), VersionFeedback(correct=labelled))
 
 
 @pytest.mark.parametrize(
@@ -44,12 +44,12 @@ def counted(variant: Variant, ok: int, labelled: int = 0, **failed: int) -> Coun
 )
 def test_what_there_is_none_of(metric: str, stable: dict[str, Any], candidate: dict[str, Any], words: str) -> None:
     versions = [counted(Variant.STABLE, **stable), counted(Variant.CANDIDATE, **candidate)]
-    assert said(Found("g", metric, "stop", 1, Verdict.NO_DATA, 0, 0), versions) == words
+    assert said(ComparisonResult("g", metric, "stop", 1, Verdict.NO_DATA, 0, 0), versions) == words
 
 
 @pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict is not Verdict.NO_DATA])
 def test_evidence_speaks_for_itself(verdict: Verdict) -> None:
-    assert said(Found("g", "failures", "stop", 1, verdict, 0, 0), []) == verdict
+    assert said(ComparisonResult("g", "failures", "stop", 1, verdict, 0, 0), []) == verdict
 
 
 def test_a_drift_is_a_difference_which_holds_the_ramp_as_harm_does() -> None:
@@ -57,8 +57,8 @@ def test_a_drift_is_a_difference_which_holds_the_ramp_as_harm_does() -> None:
     traffic = Traffic([0.8, 0.1, 0.1], [0.1, 0.1, 0.8])
     for _ in range(50):
         classes: ClassCounts = traffic.more(100)
-        guards.absorb(Observation(0, 1, False, None, classes=classes), 0)  # type: ignore[arg-type]
-    judgement = guards.judge(1)
+        guards.ingest(Observation(0, 1, False, None, classes=classes), 0)  # type: ignore[arg-type]
+    judgement = guards.assess(1)
     (drift,) = (found for found in judgement.found if found.metric == "predicted_class")
     assert drift.verdict == "different"
     assert judgement.pause is drift
