@@ -26,7 +26,7 @@ GivenUp = Callable[[], str]  # why; empty where it is not
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class LoadTrial:
     """A version to load and warm up. `stable`: the version whose requests it must be able to answer."""
 
     name: str
@@ -35,7 +35,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class LoadResult:
     """What came of a trial. `error` is empty where the version can be served; `obstacle` says why it cannot be batched.
 
     `single_us`, `rows` and `rounding` as its warm-up found them. `killed`: loading it ended the process; `late`: it did
@@ -44,7 +44,7 @@ class Verdict:
     loop as stable. `classless`: why no class can be read from its answers, empty where one can.
     """
 
-    trial: Trial
+    trial: LoadTrial
     error: str
     obstacle: str = ""
     single_us: float = 0.0
@@ -63,7 +63,7 @@ def never() -> str:
     return ""
 
 
-def try_versions(repository: Path, trials: Sequence[Trial], timeout_s: float = math.inf) -> Iterator[Verdict]:
+def try_versions(repository: Path, trials: Sequence[LoadTrial], timeout_s: float = math.inf) -> Iterator[LoadResult]:
     """The verdict on each trial, in order. A crash is blamed on the version being loaded; the others go on."""
     return Scratch(repository).try_versions(trials, timeout_s)
 
@@ -79,7 +79,9 @@ class Scratch:
         self._ended = ""
         self.given_up = ""
 
-    def try_versions(self, trials: Sequence[Trial], timeout_s: float, given_up: GivenUp = never) -> Iterator[Verdict]:
+    def try_versions(
+        self, trials: Sequence[LoadTrial], timeout_s: float, given_up: GivenUp = never
+    ) -> Iterator[LoadResult]:
         """The verdict on each trial, in order. A crash is blamed on the version being loaded; the others go on.
 
         `timeout_s`: for a version to load and warm up; its process is then ended. `given_up` is asked now and then.
@@ -95,21 +97,21 @@ class Scratch:
         """Give up what is under way, and all that comes."""
         self._ended = why
 
-    def _in_one_process(self, trials: list[Trial], timeout_s: float, given_up: GivenUp) -> Iterator[Verdict]:
+    def _in_one_process(self, trials: list[LoadTrial], timeout_s: float, given_up: GivenUp) -> Iterator[LoadResult]:
         with tempfile.TemporaryFile() as stderr, self._started(stderr) as child:
             for trial in list(trials):
                 answer = self._asked(child, trial, timeout_s, given_up)
                 if answer is None:
                     child.kill()
                     if not self.given_up:
-                        yield Verdict(trial, _late(timeout_s), late=True)
+                        yield LoadResult(trial, _late(timeout_s), late=True)
                     return
                 if not answer:
                     code = child.wait()
                     stderr.seek(0)
-                    yield Verdict(trial, _death(code, stderr.read().decode(errors="replace")), killed=True)
+                    yield LoadResult(trial, _death(code, stderr.read().decode(errors="replace")), killed=True)
                     return
-                yield Verdict(trial, **json.loads(answer))
+                yield LoadResult(trial, **json.loads(answer))
 
     @contextlib.contextmanager
     def _started(self, stderr: IO[bytes]) -> Iterator["subprocess.Popen[bytes]"]:
@@ -124,7 +126,7 @@ class Scratch:
                     child.stdin.close()
 
     def _asked(
-        self, child: "subprocess.Popen[bytes]", trial: Trial, timeout_s: float, given_up: GivenUp
+        self, child: "subprocess.Popen[bytes]", trial: LoadTrial, timeout_s: float, given_up: GivenUp
     ) -> bytes | None:
         """The child's answer; empty where it has died, None where it does not come in time or is given up."""
         assert child.stdin is not None and child.stdout is not None

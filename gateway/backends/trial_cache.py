@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterable
 
 from gateway.backends.content_verdicts import Contents
-from gateway.backends.trial import GivenUp, Scratch, Trial, Verdict, never
+from gateway.backends.trial import GivenUp, LoadResult, LoadTrial, Scratch, never
 from gateway.errors import ModelUnavailable
 
 
@@ -17,7 +17,9 @@ class Trials:
         self._scratch = Scratch(contents.path)
         self._running = threading.Lock()
 
-    def run(self, trials: list[Trial], given_up: GivenUp = never, within_s: float | None = None) -> list[Verdict]:
+    def run(
+        self, trials: list[LoadTrial], given_up: GivenUp = never, within_s: float | None = None
+    ) -> list[LoadResult]:
         """The verdicts, in order. Raises ModelUnavailable where they are given up. `within_s`: not `timeout_s`."""
         with self._running:
             seen = {key_of(trial): self.contents.now(key_of(trial)) for trial in trials}
@@ -37,11 +39,11 @@ class Trials:
         self._scratch.end(why)
 
 
-def harmful(verdicts: Iterable[Verdict]) -> dict[tuple[str, int], str]:
+def harmful(verdicts: Iterable[LoadResult]) -> dict[tuple[str, int], str]:
     """The versions that no worker may load, and why: they would end it, or keep it for ever."""
     return {key_of(one.trial): one.error for one in verdicts if one.killed or one.late}
 
 
-def key_of(trial: Trial) -> tuple[str, int]:
+def key_of(trial: LoadTrial) -> tuple[str, int]:
     """The model and the version."""
     return trial.name, trial.version

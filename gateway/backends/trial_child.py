@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.backends.repository import Repository
-from gateway.backends.trial import Trial
+from gateway.backends.trial import LoadTrial
 from gateway.backends.version import LoadedVersion, load_version
 from gateway.errors import GatewayError
 from gateway.system.scheduling import reset_priority
@@ -20,7 +20,7 @@ from gateway.system.scheduling import reset_priority
 PARENT_S: Final = 1.0  # between two looks whether the parent lives
 
 
-def _try(repository: Repository, trial: Trial) -> dict[str, object]:
+def _try(repository: Repository, trial: LoadTrial) -> dict[str, object]:
     try:
         loaded = _load(repository, trial.name, trial.version)
         if trial.stable != trial.version:
@@ -52,7 +52,7 @@ def _child() -> None:
     threading.Thread(target=_end_with, args=(int(sys.argv[2]),), daemon=True).start()
     repository = Repository(Path(sys.argv[1]))
     for line in sys.stdin:
-        print(json.dumps(_try(repository, Trial(**json.loads(line)))), flush=True)
+        print(json.dumps(_try(repository, LoadTrial(**json.loads(line)))), flush=True)
 
 
 def _end_with(parent: int) -> None:

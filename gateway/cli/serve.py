@@ -15,7 +15,7 @@ from rich.console import Console
 from gateway.auth.access_files import check_access
 from gateway.backends.inert_guards import inert
 from gateway.backends.repository import Repository
-from gateway.backends.trial import Trial, Verdict, try_versions
+from gateway.backends.trial import LoadResult, LoadTrial, try_versions
 from gateway.cli.options import CONFIG, JSON, load, notes_of, progress_bar
 from gateway.cli.refusal import Refusal
 from gateway.cli.tables import check_table, release_table, warning_lines
@@ -82,12 +82,12 @@ def check(config: Path, draft: Path | None, as_json: bool) -> None:
     check_tracing(settings.server)
     passed_over = {(over.name, over.version): f"{repository.path}/{over}" for over in repository.passed_over()}
     trials = [
-        Trial(name, version, release.stable)
+        LoadTrial(name, version, release.stable)
         for name, release in sorted(resolved.routing.models.items())
         for version in (release.stable, release.candidate)
         if version is not None and (name in resolved.named or (name, str(version)) not in passed_over)
     ]
-    verdicts: list[Verdict] = []
+    verdicts: list[LoadResult] = []
     tried_ones = try_versions(repository.path, trials, settings.models.load_timeout)
     with progress_bar(Console(stderr=True)) as progress:
         for verdict in progress.track(tried_ones, len(trials), description="loading models"):
@@ -98,7 +98,7 @@ def check(config: Path, draft: Path | None, as_json: bool) -> None:
     _report(verdicts, [*routing_warnings(routing), *folders], notes_of(resolved), _inert(routing, verdicts), as_json)
 
 
-def _inert(routing: RoutingSettings, verdicts: list[Verdict]) -> list[str]:
+def _inert(routing: RoutingSettings, verdicts: list[LoadResult]) -> list[str]:
     """Guards that can never act on what these versions answer. Of a version that cannot be tried nothing is known."""
     found: dict[str, dict[int, str]] = {}
     for verdict in verdicts:
@@ -109,7 +109,7 @@ def _inert(routing: RoutingSettings, verdicts: list[Verdict]) -> list[str]:
 
 
 def _report(
-    verdicts: list[Verdict], warnings: list[str], notes: list[str], inert_guards: list[str], as_json: bool
+    verdicts: list[LoadResult], warnings: list[str], notes: list[str], inert_guards: list[str], as_json: bool
 ) -> None:
     broken = [
         f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.error}"

@@ -13,7 +13,7 @@ from gateway.control.api.documents import DecisionDocument, ExplanationDocument
 from gateway.errors import tallied
 
 if TYPE_CHECKING:  # else every command would wait for what serves and decides
-    from gateway.backends.trial import Verdict
+    from gateway.backends.trial import LoadResult
     from gateway.control.release.overview import ReleaseStatus
 
 
@@ -144,7 +144,7 @@ def history_table(decisions: Sequence[DecisionDocument]) -> Table:
     return table
 
 
-def check_table(verdicts: "list[Verdict]") -> Table:
+def check_table(verdicts: "list[LoadResult]") -> Table:
     """The outcome of each version's trial."""
     table = Table(title="Checked", title_justify="left")
     for heading in ("model", "version", "", "one row takes", "batches", "runs in"):
@@ -160,7 +160,7 @@ def check_table(verdicts: "list[Verdict]") -> Table:
     return table
 
 
-def _runs(verdict: "Verdict") -> str:
+def _runs(verdict: "LoadResult") -> str:
     return f"threads: {escape(verdict.in_threads)}" if verdict.in_threads else "event loop"
 
 
@@ -169,7 +169,7 @@ def warning_lines(warnings: Sequence[str]) -> list[Text]:
     return [Text.from_markup(f"[yellow]warning:[/yellow] {escape(warning)}") for warning in warnings]
 
 
-def _batches(verdict: "Verdict") -> str:
+def _batches(verdict: "LoadResult") -> str:
     if verdict.rows > 1:
         rounded = f", rounded by up to {verdict.rounding:.0e}" if verdict.rounding else ""
         return f"of up to {verdict.rows} rows{rounded}"

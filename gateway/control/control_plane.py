@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.auth.rate_limit import new_book
-from gateway.backends.trial import Verdict
+from gateway.backends.trial import LoadResult
 from gateway.backends.trial_cache import harmful
 from gateway.control.config.acceptance import Judged
 from gateway.control.config.file_snapshot import Standing
@@ -261,7 +261,7 @@ class ControlPlane:
         self.steering.configure(self.served)
         return plan
 
-    async def _publish(self, judged: Judged, verdicts: Sequence[Verdict], note: Callable[[], object] | None) -> None:
+    async def _publish(self, judged: Judged, verdicts: Sequence[LoadResult], note: Callable[[], object] | None) -> None:
         """First every worker loads, then every worker swaps; where one cannot load, none swaps.
 
         Control's view leads: before the first worker swaps, a stop, the guards and the breaker know what it will serve.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.backends.trial import Trial, Verdict, try_versions
+from gateway.backends.trial import LoadResult, LoadTrial, try_versions
 from tests import zoo
 from tests.backends import onnx_models
 from tests.backends.onnx_models import needs_trap, place
@@ -25,8 +25,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def verdicts(models: Path, *trials: tuple[str, int, int]) -> list[Verdict]:
-    tried = [Trial(*trial) for trial in trials]
+def verdicts(models: Path, *trials: tuple[str, int, int]) -> list[LoadResult]:
+    tried = [LoadTrial(*trial) for trial in trials]
     results = list(try_versions(models, tried))
     assert [verdict.trial for verdict in results] == tried
     return results

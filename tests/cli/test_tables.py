@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
-from gateway.backends.trial import Trial, Verdict
+from gateway.backends.trial import LoadResult, LoadTrial
 from gateway.cli.tables import MOST_ROWS, check_table, release_table, status_text
 from gateway.control.release.overview import ReleaseStatus
 
@@ -87,7 +87,9 @@ def test_a_thousand_models_are_not_all_listed_in_the_log() -> None:
     lines = printed(release_table(releases, {}))
     assert len(lines) < MOST_ROWS + 10
     assert "800 more: gateway status" in " ".join(lines)
-    assert "[rows, 3]" in "".join(printed(check_table([Verdict(Trial("digits", 2, 1), "", obstacle="[rows, 3]")])))
+    assert "[rows, 3]" in "".join(
+        printed(check_table([LoadResult(LoadTrial("digits", 2, 1), "", obstacle="[rows, 3]")]))
+    )
 
 
 def test_what_is_no_version_s_fault_is_no_failure_of_one() -> None:

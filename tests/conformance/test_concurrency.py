@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from gateway.backends.trial import Trial, try_versions
+from gateway.backends.trial import LoadTrial, try_versions
 from gateway.protocol.tensors import Array
 from tests.running import GatewayProcess
 
@@ -149,6 +149,6 @@ def test_every_answer_is_its_own(zoo_gateway: GatewayProcess, zoo_models: Path) 
 
 @pytest.mark.parametrize("name", ["centring", "recurrent", "total"])
 def test_a_trial_says_why_a_model_is_not_batched(zoo_models: Path, name: str) -> None:
-    (verdict,) = try_versions(zoo_models, [Trial(name, 1, 1)])
+    (verdict,) = try_versions(zoo_models, [LoadTrial(name, 1, 1)])
     assert verdict.error == ""
     assert verdict.obstacle

@@ -10,8 +10,8 @@ from gateway.control.api.bodies import NO_REASON, Promotion, Reasoned, Reweighti
 from gateway.control.api.documents import EditDocument, OrderDocument
 from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.rendering import decision_document
-from gateway.control.config.editor import Edit, Editor
-from gateway.control.config.yaml_edit import promoted, reweighted
+from gateway.control.config.editor import Edit, RoutingEditor
+from gateway.control.config.yaml_edit import promote, set_weight
 from gateway.control.control_plane import ControlPlane
 from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.overview import ReleaseStatus
@@ -30,7 +30,7 @@ class Changes:
 
     def __init__(self, control: ControlPlane) -> None:
         self._control = control
-        self._editor = Editor(
+        self._editor = RoutingEditor(
             control.configuration,
             control.stops,
             lambda written, note: control.reload(written=written, note=note),
@@ -116,7 +116,7 @@ class Changes:
             model,
             candidate,
             "promote",
-            partial(promoted, model=model, source=self._file()),
+            partial(promote, model=model, source=self._file()),
             caller(request),
             body.reason or NO_REASON,
             origin_of(request) | {"stable_before": overview.stable},
@@ -127,7 +127,7 @@ class Changes:
         body = await asked(request, Reweighting)
         model = request.path_params["model"]
         overview, candidate = self._meant(model, body)
-        make = partial(reweighted, model=model, route=body.route, percent=body.percent, source=self._file())
+        make = partial(set_weight, model=model, route=body.route, percent=body.percent, source=self._file())
         evidence = origin_of(request) | {
             "route": body.route,
             "percent": body.percent,

@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.control.config.file_history import History, compared
 from gateway.control.config.file_snapshot import revision_of, snapshot
-from gateway.control.config.watcher import Configuration
+from gateway.control.config.watcher import RoutingFileWatcher
 from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.disk import Disk, DiskSilent, GivenUp
 from gateway.errors import Conflict, SettingsError
@@ -31,7 +31,7 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
-class Edited:
+class EditResult:
     """What came of it. `difference`: a unified diff; `decision`: None after a dry run."""
 
     difference: str
@@ -53,7 +53,7 @@ class _Noted:
 Reload = Callable[[bytes, Callable[[], object]], Awaitable[None]]
 
 
-class Editor:
+class RoutingEditor:
     """Edits the file of `configuration`. What it edits away is kept in `history`.
 
     `reload` puts the file in force; it is told what was written, so that what it finds there instead is another's, and
@@ -62,7 +62,7 @@ class Editor:
     Bytes in, bytes out: line ends and a byte order mark stay as they are.
     """
 
-    def __init__(self, configuration: Configuration, stops: DecisionLog, reload: Reload, history: History) -> None:
+    def __init__(self, configuration: RoutingFileWatcher, stops: DecisionLog, reload: Reload, history: History) -> None:
         self._configuration = configuration
         self._stops = stops
         self._reload = reload
@@ -70,13 +70,13 @@ class Editor:
         self._editing = asyncio.Lock()
         self._disk = Disk("edits")
 
-    async def carry_out(self, edit: Edit, *, dry_run: bool) -> Edited:
+    async def carry_out(self, edit: Edit, *, dry_run: bool) -> EditResult:
         """The edit in force in all workers; raises Conflict, and then nothing has changed."""
         async with self._editing:
             before = await self._in_force()
             after, changes = await asyncio.to_thread(self._made, edit, before)
             if dry_run or after == before:
-                return Edited(changes, None)
+                return EditResult(changes, None)
             kept = await self._keep(before)
             if await self._in_force() != before:
                 raise Conflict(f"{self._configuration.path} has been edited meanwhile; nothing was edited, try again")
@@ -89,7 +89,7 @@ class Editor:
                 raise Conflict(f"{self._configuration.path} has been edited by another since, and is in force as it is")
             decision = noted()
             await self._stops.wait_durable()
-            return Edited(changes, decision)
+            return EditResult(changes, decision)
 
     def _note(self, edit: Edit, before: bytes, after: bytes, changes: str, kept: str) -> ReleaseDecision:
         evidence = {

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, Protocol
 
-from gateway.backends.trial import Trial
+from gateway.backends.trial import LoadTrial
 from gateway.backends.trial_cache import harmful
 from gateway.control.config.acceptance import Accepting
 from gateway.control.config.resolve import Resolved
-from gateway.control.config.watcher import Configuration
+from gateway.control.config.watcher import RoutingFileWatcher
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.errors import GatewayError, InvalidRequest, NotFound
 from gateway.messages import ConfigGeneration, Key, Load, LoadRequest, Unload
@@ -24,7 +24,7 @@ class Granting(Protocol):
 
     fleet: WorkerPool
     accepting: Accepting
-    configuration: Configuration
+    configuration: RoutingFileWatcher
     served: Mapping[str, ReleaseSettings]
 
     def take_in(self, name: str, resolved: Resolved, left_out: Mapping[Key, str]) -> ConfigGeneration:
@@ -100,7 +100,7 @@ class Wishes:
         """
         control = self._control
         numbers = [number for number in (settings.stable, settings.candidate) if number is not None]
-        trials = [Trial(name, number, settings.stable) for number in numbers]
+        trials = [LoadTrial(name, number, settings.stable) for number in numbers]
         verdicts = await asyncio.to_thread(control.configuration.try_out, trials, frozenset[str]())
         served = {key for member in control.fleet.followers() for key in member.runs_on}
         for number, verdict in zip(numbers, verdicts, strict=True):

@@ -8,7 +8,7 @@ from typing import Final
 from gateway.backends.repository import Repository
 from gateway.control.config.acceptance import Accepting, Judged
 from gateway.control.config.resolve import Resolved
-from gateway.control.config.watcher import Configuration
+from gateway.control.config.watcher import RoutingFileWatcher
 from gateway.control.release.decisions import DecisionLog
 from gateway.control.release.inherited_stops import Inherited
 from gateway.errors import SettingsError
@@ -26,7 +26,7 @@ class Opening:
     """What control starts with. `judged`: None where the file is refused and what is remembered is served."""
 
     repository: Repository
-    configuration: Configuration
+    configuration: RoutingFileWatcher
     stops: DecisionLog
     accepting: Accepting
     resolved: Resolved
@@ -39,7 +39,7 @@ def opened(settings: GatewaySettings, memory: Claim) -> Opening:
     """For a thread. Raises SettingsError where the file is refused and nothing is remembered, ValueError for stops."""
     state = Path(settings.state)
     repository = Repository(Path(settings.models.path))
-    configuration = Configuration(Path(settings.routing), repository, load_timeout_s=settings.models.load_timeout)
+    configuration = RoutingFileWatcher(Path(settings.routing), repository, load_timeout_s=settings.models.load_timeout)
     stops = DecisionLog(state, settings.records.retain_decisions)
     try:
         board = memory.path.with_suffix(BOARD)
@@ -53,7 +53,7 @@ def opened(settings: GatewaySettings, memory: Claim) -> Opening:
     return Opening(repository, configuration, stops, accepting, resolved, judged, memory, inherited)
 
 
-def _chosen(configuration: Configuration, accepting: Accepting) -> tuple[Resolved, Judged | None]:
+def _chosen(configuration: RoutingFileWatcher, accepting: Accepting) -> tuple[Resolved, Judged | None]:
     try:
         now = configuration.read()
         assert now is not None
@@ -75,7 +75,7 @@ def _chosen(configuration: Configuration, accepting: Accepting) -> tuple[Resolve
     return judged.resolved, judged
 
 
-def _try_new_stables(configuration: Configuration, accepting: Accepting, resolved: Resolved) -> None:
+def _try_new_stables(configuration: RoutingFileWatcher, accepting: Accepting, resolved: Resolved) -> None:
     """Where something is remembered that would serve instead: a stable of the file's that does not load is refused."""
     if not accepting.memory:
         return

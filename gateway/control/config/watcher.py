@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.backends.content_verdicts import Contents
 from gateway.backends.repository import Repository
-from gateway.backends.trial import Trial, Verdict
+from gateway.backends.trial import LoadResult, LoadTrial
 from gateway.backends.trial_cache import Trials
 from gateway.control.config.file_poll import Glance
 from gateway.control.config.file_snapshot import Snapshot, Standing, snapshot, standing
@@ -41,7 +41,7 @@ class Status:
     closed: bool = False
 
 
-class Configuration:
+class RoutingFileWatcher:
     """The file at `path` and the versions that it names. `clock`: monotonic seconds. `load_timeout_s`: for a trial."""
 
     def __init__(
@@ -122,16 +122,16 @@ class Configuration:
         """What the model's own settings say that its requests are; None where they do not."""
         return self._repository.settings(model).modality
 
-    def trials(self, routing: RoutingSettings, loaded: AbstractSet[Key]) -> list[Trial]:
+    def trials(self, routing: RoutingSettings, loaded: AbstractSet[Key]) -> list[LoadTrial]:
         """The versions that `routing` needs and that are not loaded."""
         return [
-            Trial(name, version, release.stable)
+            LoadTrial(name, version, release.stable)
             for name, release in sorted(routing.models.items())
             for version in (release.stable, release.candidate)
             if version is not None and (name, version) not in loaded
         ]
 
-    def try_out(self, trials: list[Trial], named: AbstractSet[str]) -> list[Verdict]:
+    def try_out(self, trials: list[LoadTrial], named: AbstractSet[str]) -> list[LoadResult]:
         """The verdicts, from a scratch process: for a thread. Raises SettingsError where one of `named` is broken,
         ModelUnavailable where the file has been edited meanwhile: what is tried is not wanted any more, and may hang.
         """

@@ -21,7 +21,7 @@ CANDIDATE_KEYS: Final = ("candidate", "canary", "split")
 Span = tuple[int, int]
 
 
-def promoted(text: str, model: str, source: str = "routing.yaml") -> str:
+def promote(text: str, model: str, source: str = "routing.yaml") -> str:
     """`text` with `model`'s candidate as its stable version; raises SettingsError where that cannot be done exactly.
 
     `candidate` and `split` go: they say which version meets whom, and the schema refuses routes that lead nowhere.
@@ -41,7 +41,7 @@ def promoted(text: str, model: str, source: str = "routing.yaml") -> str:
     return _checked(_replaced(text, spans), meant, source)
 
 
-def reweighted(text: str, model: str, route: str, percent: float, source: str = "routing.yaml") -> str:
+def set_weight(text: str, model: str, route: str, percent: float, source: str = "routing.yaml") -> str:
     """`text` with another weight, in percent, on one of `model`'s routes; raises SettingsError."""
     try:
         weight = f"{Decimal(parse_ppm(percent)) / 10_000:f}"

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.backends.content_verdicts import Content, Contents
-from gateway.backends.trial import Trial
+from gateway.backends.trial import LoadTrial
 from gateway.backends.trial_cache import Trials, key_of
 from gateway.control.pool.worker_handle import WorkerHandle
 from gateway.control.pool.worker_pool import WorkerPool
@@ -101,9 +101,11 @@ class Killers:
         """Try what is not known, in a thread: each by itself, since workers see whether it can stand in for stable."""
         unknown = self._contents.unknown(_wanted(plan))
         stables = {(name, release.stable) for name, release in plan.routing.models.items()}
-        self._trials.run([Trial(*key, key[1]) for key in unknown if key in stables])
+        self._trials.run([LoadTrial(*key, key[1]) for key in unknown if key in stables])
         short_s = min(FIRST_S, self._timeout_s)
-        verdicts = self._trials.run([Trial(*key, key[1]) for key in unknown if key not in stables], within_s=short_s)
+        verdicts = self._trials.run(
+            [LoadTrial(*key, key[1]) for key in unknown if key not in stables], within_s=short_s
+        )
         if short_s < self._timeout_s:
             self._slow |= {key_of(verdict.trial) for verdict in verdicts if verdict.late}
 

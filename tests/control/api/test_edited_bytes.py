@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from gateway.backends.repository import Repository
-from gateway.control.config.editor import Edit, Edited, Editor
+from gateway.control.config.editor import Edit, EditResult, RoutingEditor
 from gateway.control.config.file_history import KEPT, History
-from gateway.control.config.watcher import Configuration
-from gateway.control.config.yaml_edit import promoted, reweighted
+from gateway.control.config.watcher import RoutingFileWatcher
+from gateway.control.config.yaml_edit import promote, set_weight
 from gateway.control.release.decisions import DecisionLog
 from gateway.errors import Conflict, SettingsError
 from gateway.settings.routing_file import LARGEST, routing_of
@@ -39,10 +39,10 @@ FORMS = {
 }
 
 
-def carried_out(folder: Path, make: Callable[..., str], *, in_force: bool) -> Edited:
+def carried_out(folder: Path, make: Callable[..., str], *, in_force: bool) -> EditResult:
     """The edit of the file in `folder`, which is put in force or is not."""
     (folder / "models").mkdir()
-    configuration = Configuration(folder / "routing.yaml", Repository(folder / "models"))
+    configuration = RoutingFileWatcher(folder / "routing.yaml", Repository(folder / "models"))
     stops = DecisionLog(folder / "state")
 
     async def reload(written: bytes, note: Callable[[], object]) -> None:
@@ -54,14 +54,14 @@ def carried_out(folder: Path, make: Callable[..., str], *, in_force: bool) -> Ed
             configuration.failed(SettingsError("routing.yaml", ["does not load"]))
 
     edit = Edit("m", 2, "edit", partial(make, model="m"), "me", "why", {})
-    editor = Editor(configuration, stops, reload, History(folder / "state" / "history"))
+    editor = RoutingEditor(configuration, stops, reload, History(folder / "state" / "history"))
     try:
         return asyncio.run(editor.carry_out(edit, dry_run=False))
     finally:
         stops.close()
 
 
-WEIGHT = partial(reweighted, route="all", percent=12.5)
+WEIGHT = partial(set_weight, route="all", percent=12.5)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -80,13 +80,13 @@ def test_no_other_byte_is_touched(tmp_path: Path, form: str) -> None:
 def test_a_promotion_takes_out_whole_lines(tmp_path: Path, form: str) -> None:
     file = tmp_path / "routing.yaml"
     file.write_bytes(FORMS[form])
-    carried_out(tmp_path, promoted, in_force=True)
+    carried_out(tmp_path, promote, in_force=True)
     lines = FORMS[form].splitlines(keepends=True)
     assert file.read_bytes() == b"".join([*lines[:3], lines[3].replace(b"1", b"2"), lines[8]])
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("make", [WEIGHT, promoted])
+@pytest.mark.parametrize("make", [WEIGHT, promote])
 def test_what_cannot_be_put_in_force_is_taken_back_byte_for_byte(
     tmp_path: Path, form: str, make: Callable[..., str]
 ) -> None:
@@ -102,7 +102,7 @@ def test_who_edits_at_the_same_moment_loses_nothing(tmp_path: Path, late: bool) 
     file = tmp_path / "routing.yaml"
     file.write_bytes(TEXT)
     (tmp_path / "models").mkdir()
-    configuration = Configuration(file, Repository(tmp_path / "models"))
+    configuration = RoutingFileWatcher(file, Repository(tmp_path / "models"))
     stops = DecisionLog(tmp_path / "state")
     others = TEXT + b"# by hand\n"
 
@@ -115,9 +115,9 @@ def test_who_edits_at_the_same_moment_loses_nothing(tmp_path: Path, late: bool) 
     def make(text: str) -> str:
         if not late:
             file.write_bytes(others)
-        return reweighted(text, "m", "all", 12.5)
+        return set_weight(text, "m", "all", 12.5)
 
-    editor = Editor(configuration, stops, reload, History(tmp_path / "state" / "history"))
+    editor = RoutingEditor(configuration, stops, reload, History(tmp_path / "state" / "history"))
     with pytest.raises(Conflict, match="edited"):
         asyncio.run(editor.carry_out(Edit("m", 2, "weight", make, "me", "why", {}), dry_run=False))
     stops.close()

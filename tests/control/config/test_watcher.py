@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.backends.repository import Repository
-from gateway.control.config.watcher import Configuration
+from gateway.control.config.watcher import RoutingFileWatcher
 from gateway.errors import SettingsError
 from gateway.settings.load import load_routing
 from tests.backends import onnx_models
@@ -16,7 +16,7 @@ def test_edits_are_seen_while_the_models_are_gone_and_when_they_are_back(tmp_pat
     models, routing = tmp_path / "models", tmp_path / "routing.yaml"
     onnx_models.doubling(models / "m" / "1" / "model.onnx")
     routing.write_text("models: {m: {stable: 1}}")
-    configuration = Configuration(routing, Repository(models))
+    configuration = RoutingFileWatcher(routing, Repository(models))
     models.rename(tmp_path / "elsewhere")
     configuration.read()
     configuration.failed(SettingsError(str(routing), ["the models are gone"]))
@@ -32,7 +32,7 @@ def test_what_cannot_be_meant_is_logged_once_and_again_only_when_it_comes_back(
     onnx_models.doubling(models / "m" / "1" / "model.onnx")
     (models / "flat").mkdir()
     routing.write_text("models: {m: {stable: 1, candidate: 2}}")
-    configuration = Configuration(routing, Repository(models))
+    configuration = RoutingFileWatcher(routing, Repository(models))
 
     def told() -> list[str]:
         caplog.clear()
@@ -65,11 +65,11 @@ class Clock:
         return self.now_s
 
 
-def watched(tmp_path: Path) -> tuple[Path, Configuration, Clock]:
+def watched(tmp_path: Path) -> tuple[Path, RoutingFileWatcher, Clock]:
     (tmp_path / "models").mkdir()
     routing, clock = tmp_path / "routing.yaml", Clock()
     routing.write_text("models: {}\n")
-    return routing, Configuration(routing, Repository(tmp_path / "models"), clock), clock
+    return routing, RoutingFileWatcher(routing, Repository(tmp_path / "models"), clock), clock
 
 
 def test_a_file_that_is_being_written_is_read_once_it_has_stood_still(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.control.config.yaml_edit import difference, promoted, reweighted
+from gateway.control.config.yaml_edit import difference, promote, set_weight
 from gateway.errors import SettingsError
 from gateway.settings.load import parse
 from gateway.settings.routing import RoutingSettings
@@ -51,11 +51,11 @@ models:
 
 
 def test_a_promotion_takes_out_what_belongs_to_the_candidate_and_nothing_else() -> None:
-    assert promoted(BEFORE, "digits") == DIGITS_PROMOTED
+    assert promote(BEFORE, "digits") == DIGITS_PROMOTED
 
 
 def test_a_promotion_on_one_line() -> None:
-    after = promoted(BEFORE, "tumor").splitlines()
+    after = promote(BEFORE, "tumor").splitlines()
     assert after[-1] == "  tumor: {stable: 5, rescue: {timeout: 1s}}"
     assert after[:-1] == BEFORE.splitlines()[:-1]
 
@@ -75,13 +75,13 @@ def test_a_promotion_on_one_line() -> None:
     ],
 )
 def test_promotions_in_other_spellings(before: str, after: str) -> None:
-    assert promoted(before, "m") == after
+    assert promote(before, "m") == after
 
 
 def test_the_shipped_file_can_be_promoted_model_by_model() -> None:
     text = SHIPPED.read_text()
     for model in ("digits", "tumor", "tickets"):
-        text = promoted(text, model)
+        text = promote(text, model)
     routing = parse(text, RoutingSettings, "routing.yaml")
     assert {name: (release.stable, release.candidate) for name, release in routing.models.items()} == {
         name: (2, None) for name in ("digits", "tumor", "tickets")
@@ -91,18 +91,18 @@ def test_the_shipped_file_can_be_promoted_model_by_model() -> None:
 
 
 def test_a_version_is_moved_as_it_is_written() -> None:
-    assert promoted("models: {m: {stable: 1, candidate: 0x2}}", "m") == "models: {m: {stable: 0x2}}"
+    assert promote("models: {m: {stable: 1, candidate: 0x2}}", "m") == "models: {m: {stable: 0x2}}"
 
 
 def test_a_weight_changes_in_its_place() -> None:
-    assert reweighted(BEFORE, "digits", "everyone", 25) == BEFORE.replace("weight: 5}", "weight: 25}")
-    assert reweighted(BEFORE, "digits", "pilot", 0.0001) == BEFORE.replace("weight: 100", "weight: 0.0001")
-    assert reweighted(BEFORE, "tumor", "all", 0) == BEFORE.replace("weight: 0.1", "weight: 0")
+    assert set_weight(BEFORE, "digits", "everyone", 25) == BEFORE.replace("weight: 5}", "weight: 25}")
+    assert set_weight(BEFORE, "digits", "pilot", 0.0001) == BEFORE.replace("weight: 100", "weight: 0.0001")
+    assert set_weight(BEFORE, "tumor", "all", 0) == BEFORE.replace("weight: 0.1", "weight: 0")
 
 
 @given(st.integers(0, 1_000_000))
 def test_every_weight_of_the_resolution_is_written_exactly(ppm: int) -> None:
-    routing = parse(reweighted(BEFORE, "digits", "everyone", ppm / 10_000), RoutingSettings, "routing.yaml")
+    routing = parse(set_weight(BEFORE, "digits", "everyone", ppm / 10_000), RoutingSettings, "routing.yaml")
     split = routing.models["digits"].split
     assert split is not None
     assert split.routes[1].weight == ppm
@@ -126,7 +126,7 @@ def test_every_weight_of_the_resolution_is_written_exactly(ppm: int) -> None:
 )
 def test_what_cannot_be_promoted_exactly_is_refused(text: str, says: str) -> None:
     with pytest.raises(SettingsError, match=says):
-        promoted(text, "m")
+        promote(text, "m")
 
 
 @pytest.mark.parametrize(
@@ -135,18 +135,18 @@ def test_what_cannot_be_promoted_exactly_is_refused(text: str, says: str) -> Non
 )
 def test_what_is_no_weight_is_refused(route: str, percent: float, says: str) -> None:
     with pytest.raises(SettingsError, match=says):
-        reweighted(BEFORE, "digits", route, percent)
+        set_weight(BEFORE, "digits", route, percent)
 
 
 def test_a_route_that_two_models_share_is_not_edited_for_both() -> None:
     shared = "models:\n  m: {stable: 1, candidate: 2, split: &s {routes: [{name: a, weight: 1}]}}\n"
     shared += "  n: {stable: 1, candidate: 2, split: *s}\n"
     with pytest.raises(SettingsError, match="by hand"):
-        reweighted(shared, "n", "a", 5)
+        set_weight(shared, "n", "a", 5)
 
 
 def test_the_difference_is_what_a_person_reads() -> None:
-    text = difference(BEFORE, reweighted(BEFORE, "digits", "everyone", 25), "config/routing.yaml")
+    text = difference(BEFORE, set_weight(BEFORE, "digits", "everyone", 25), "config/routing.yaml")
     changed = [line for line in text.splitlines() if line[0] in "+-" and not line.startswith(("+++", "---"))]
     assert changed == ["-        - {name: everyone, weight: 5}", "+        - {name: everyone, weight: 25}"]
     assert text.startswith("--- config/routing.yaml\n+++ config/routing.yaml\n")
