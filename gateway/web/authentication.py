@@ -11,15 +11,15 @@ from gateway.settings.keys import PREFIX, Scope
 from gateway.web.body import Headers
 from gateway.web.headers import text_of
 
-Need = frozenset[Scope]
-ANY: Final[Need] = frozenset(Scope)  # any valid key will do
+RequiredScopes = frozenset[Scope]
+ANY: Final[RequiredScopes] = frozenset(Scope)  # any valid key will do
 _HOW: Final = "send it as `Authorization: Bearer KEY` or `x-api-key: KEY`"
 _IN_QUERY: Final = re.compile(
     rb"(^|&)(x-api-key|api[-_]?key|key|access[-_]?token|token|authorization)=|" + PREFIX.encode(), re.IGNORECASE
 )
 
 
-def authenticated(keyring: Keyring, headers: Headers, query: bytes, need: Need) -> Identity:
+def authenticated(keyring: Keyring, headers: Headers, query: bytes, need: RequiredScopes) -> Identity:
     """Whose key the request brings, where it may do one thing of `need`.
 
     Raises InvalidRequest for a key in the query string, which logs and histories keep; Unauthenticated; and Forbidden
@@ -38,11 +38,11 @@ def authenticated(keyring: Keyring, headers: Headers, query: bytes, need: Need) 
         raise Forbidden(f"this needs a key with the scope {wanted}; this one has {', '.join(sorted(identity.scopes))}")
     claimed = headers.get(b"x-customer-id")
     if claimed is not None:
-        check_claim(identity, text_of(claimed))
+        check_customer(identity, text_of(claimed))
     return identity
 
 
-def check_claim(identity: Identity, claimed: object) -> None:
+def check_customer(identity: Identity, claimed: object) -> None:
     """Raises Forbidden where a request names another customer than its key does."""
     if claimed and claimed != identity.customer:
         raise Forbidden("the request names another customer than the one its key belongs to; leave the name out")

@@ -24,11 +24,11 @@ LARGEST_HEAD: Final = 65536  # bytes of request line and headers, and once more 
 FRAMING: Final = 8  # bytes of chunks' heads to each byte of a body that are no burden: chunks of one byte have five
 
 
-class PatientConnection(FramedConnection):
+class TimeoutProtocol(FramedConnection):
     """uvicorn's protocol, with an end to its patience: it waits as long as it takes for a head to be complete.
 
     The timer runs only while a request is incomplete, so one that comes in a single packet pays nothing for it. A body
-    that the application reads is the application's to refuse, see `punctual`.
+    that the application reads is the application's to refuse, see `with_body_timeout`.
     """
 
     within_s = WITHIN_S
@@ -267,7 +267,7 @@ class PatientConnection(FramedConnection):
             self.refuse(BodyTooSlow("the request took too long to come"))
 
 
-def punctual(receive: Receive, within_s: float) -> Receive:
+def with_body_timeout(receive: Receive, within_s: float) -> Receive:
     """`receive`, for a body that must be there in time; what it waits for after that may take for ever."""
     deadline: float | None = None
     complete = False

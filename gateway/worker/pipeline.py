@@ -68,7 +68,7 @@ class Pipeline:
         self.inflight += 1
         self.head[INFLIGHT] = self.inflight
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """The request admitted before has been answered."""
         self.inflight -= 1
         self.head[INFLIGHT] = self.inflight

@@ -12,13 +12,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.auth.keyring import Identity, Keyring
 from gateway.errors import InvalidRequest, RequestError, UnsupportedMedia
 from gateway.settings import keys
-from gateway.web.authentication import Need, authenticated, refuse_other_sites
+from gateway.web.authentication import RequiredScopes, authenticated, refuse_other_sites
 from gateway.web.body import Headers
 from gateway.web.responses import send_error
-from gateway.web.timeouts import WITHIN_S, punctual
+from gateway.web.timeouts import WITHIN_S, with_body_timeout
 
-READ: Final[Need] = frozenset({keys.Scope.READ, keys.Scope.OPERATE})
-OPERATE: Final[Need] = frozenset({keys.Scope.OPERATE})
+READ: Final[RequiredScopes] = frozenset({keys.Scope.READ, keys.Scope.OPERATE})
+OPERATE: Final[RequiredScopes] = frozenset({keys.Scope.OPERATE})
 OPEN: Final = ("/", "/health")  # the page itself holds nothing; it asks for a key
 OPEN_BELOW: Final = "/console/"  # what the page is made of
 ASKING: Final = ("/api/explain",)  # posts that change nothing
@@ -26,7 +26,7 @@ SAFE: Final = ("GET", "HEAD")
 THIS_MACHINE: Final = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 
 
-class ControlGuard:
+class ControlAuthMiddleware:
     """Lets through to `application` what is allowed; `keyring` None: no keys are asked for.
 
     The application finds who asks in its scope: `identity`, an Identity or None.
@@ -42,7 +42,7 @@ class ControlGuard:
         except RequestError as error:
             await send_error(send, error)
             return
-        await self._application(scope, punctual(receive, WITHIN_S), send)
+        await self._application(scope, with_body_timeout(receive, WITHIN_S), send)
 
     def _admitted(self, scope: Scope, headers: Headers) -> Identity | None:
         if self._keyring is None:
@@ -56,7 +56,7 @@ class ControlGuard:
         return authenticated(self._keyring, headers, scope["query_string"], need)
 
 
-def need_of(method: str, path: str) -> Need | None:
+def need_of(method: str, path: str) -> RequiredScopes | None:
     """What a key must allow; None: no key is needed."""
     if method not in SAFE and path not in ASKING:
         return OPERATE

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gateway.auth.keyring import Keyring
-from gateway.control.api.access import ControlGuard, refused
+from gateway.control.api.access import ControlAuthMiddleware, refused
 from gateway.control.api.commands import Changes
 from gateway.control.api.console import Page
 from gateway.control.api.event_stream import Events
@@ -61,7 +61,7 @@ def control_plane(control: ControlPlane, ending: asyncio.Event, keyring: Keyring
             ClientGone: _gone,
             Exception: _broken,
         },
-        middleware=[Middleware(OneByOne, Turns(), control.pressing), Middleware(ControlGuard, keyring)],
+        middleware=[Middleware(OneByOne, Turns(), control.pressing), Middleware(ControlAuthMiddleware, keyring)],
     )
 
 

@@ -20,7 +20,7 @@ LOCAL: Final = "local"
 S = TypeVar("S", bound=Settings)
 
 
-class Reasoned(Settings):
+class ReasonBody(Settings):
     """Why something is done; kept with the decision."""
 
     reason: str = Field(default="", max_length=REASON_LENGTH)
@@ -34,7 +34,7 @@ class Reasoned(Settings):
         return value
 
 
-class Promotion(Reasoned):
+class Promotion(ReasonBody):
     """`dry_run`: say what would change, and change nothing. `candidate`: refuse where it is another by now."""
 
     dry_run: bool = False
@@ -48,7 +48,7 @@ class Reweighting(Promotion):
     percent: float = Field(ge=0, le=100)
 
 
-class Imagined(Settings):
+class ExplainBody(Settings):
     """A request that someone thinks of: which version would answer it? `key` stands for the prediction's own."""
 
     model: str
@@ -59,7 +59,7 @@ class Imagined(Settings):
     key: str | None = None
 
 
-async def asked(request: Request, schema: type[S]) -> S:
+async def parse_body(request: Request, schema: type[S]) -> S:
     """The body under `schema`, an empty one as {}."""
     body = await read_body(request.receive, dict(request.scope["headers"]), MAX_BODY)
     try:

@@ -6,7 +6,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.control.api.bodies import NO_REASON, Promotion, Reasoned, Reweighting, asked, caller, origin_of
+from gateway.control.api.bodies import NO_REASON, Promotion, ReasonBody, Reweighting, caller, origin_of, parse_body
 from gateway.control.api.documents import EditDocument, OrderDocument
 from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.rendering import decision_document
@@ -46,21 +46,21 @@ class Changes:
                 operation(
                     "stop",
                     "Stop the candidate's traffic: once this has answered, no response comes from the candidate.",
-                    Reasoned,
+                    ReasonBody,
                     OrderDocument,
                 ),
                 self.stop,
             ),
             Endpoint(
-                operation("resume", "Send traffic to the candidate again, as routed.", Reasoned, OrderDocument),
+                operation("resume", "Send traffic to the candidate again, as routed.", ReasonBody, OrderDocument),
                 self.resume,
             ),
             Endpoint(
-                operation("hold", "Hold the ramp at its weight until it is continued.", Reasoned, OrderDocument),
+                operation("hold", "Hold the ramp at its weight until it is continued.", ReasonBody, OrderDocument),
                 partial(self.order, Event.HOLD),
             ),
             Endpoint(
-                operation("continue", "Continue a ramp that was held or paused.", Reasoned, OrderDocument),
+                operation("continue", "Continue a ramp that was held or paused.", ReasonBody, OrderDocument),
                 partial(self.order, Event.CONTINUE),
             ),
             Endpoint(
@@ -80,21 +80,21 @@ class Changes:
         ]
 
     async def stop(self, request: Request) -> Response:
-        body = await asked(request, Reasoned)
+        body = await parse_body(request, ReasonBody)
         decision = await self._control.stop(
             request.path_params["model"], caller(request), body.reason or NO_REASON, origin_of(request)
         )
         return self._answer(decision)
 
     async def resume(self, request: Request) -> Response:
-        body = await asked(request, Reasoned)
+        body = await parse_body(request, ReasonBody)
         decision = await self._control.resume(
             request.path_params["model"], caller(request), body.reason or NO_REASON, origin_of(request)
         )
         return self._answer(decision)
 
     async def order(self, event: Event, request: Request) -> Response:
-        body = await asked(request, Reasoned)
+        body = await parse_body(request, ReasonBody)
         self._check_open(request.path_params["model"])
         decision = self._control.steering.order(
             request.path_params["model"], event, caller(request), body.reason or NO_REASON, origin_of(request)
@@ -107,7 +107,7 @@ class Changes:
         return JsonResponse(document)
 
     async def promote(self, request: Request) -> Response:
-        body = await asked(request, Promotion)
+        body = await parse_body(request, Promotion)
         model = request.path_params["model"]
         overview, candidate = self._meant(model, body)
         if overview.stopped:
@@ -124,7 +124,7 @@ class Changes:
         return await self._edited(body, edit)
 
     async def weight(self, request: Request) -> Response:
-        body = await asked(request, Reweighting)
+        body = await parse_body(request, Reweighting)
         model = request.path_params["model"]
         overview, candidate = self._meant(model, body)
         make = partial(set_weight, model=model, route=body.route, percent=body.percent, source=self._file())

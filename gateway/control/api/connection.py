@@ -3,13 +3,13 @@
 from typing import Final
 
 from gateway.system.descriptors import for_connections
-from gateway.web.timeouts import PatientConnection
+from gateway.web.timeouts import TimeoutProtocol
 
 MOST: Final = 512  # some hundred clients that follow the events, and as many again that ask
 PART: Final = 2  # of the descriptors for connections, at most one in so many: control has much else to open
 
 
-class ControlConnection(PatientConnection):
+class ControlConnection(TimeoutProtocol):
     """uvicorn's protocol, of whose connections there are only so many."""
 
     def most(self) -> int:

@@ -5,7 +5,7 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.control.api.bodies import Imagined, asked
+from gateway.control.api.bodies import ExplainBody, parse_body
 from gateway.control.api.documents import ExplanationDocument, explanation_document
 from gateway.control.api.endpoint import Endpoint
 from gateway.control.control_plane import ControlPlane
@@ -30,13 +30,13 @@ class Explain:
             "Which version would answer such a request, and why.",
             ExplanationDocument,
             (400, 403, 404, 413, 415),
-            Imagined,
+            ExplainBody,
             body_required=True,
         )
         return [Endpoint(operation, self.explain)]
 
     async def explain(self, request: Request) -> Response:
-        body = await asked(request, Imagined)
+        body = await parse_body(request, ExplainBody)
         overview = overview_of(self._control, body.model)
         modality = body.modality or await asyncio.to_thread(self._control.configuration.modality, body.model)
         attributes = Attributes(

@@ -13,22 +13,22 @@ from gateway.routing.attributes import Attributes
 from gateway.settings import keys
 from gateway.web.authentication import (
     ANY,
-    Need,
+    RequiredScopes,
     authenticated,
-    check_claim,
+    check_customer,
     refuse_browsers,
     refuse_other_machines,
     refuse_other_sites,
 )
 from gateway.web.body import Headers
 from gateway.web.responses import send_error
-from gateway.web.timeouts import punctual
+from gateway.web.timeouts import with_body_timeout
 
-PREDICT: Final[Need] = frozenset({keys.Scope.PREDICT})
-OPERATE: Final[Need] = frozenset({keys.Scope.OPERATE})
+PREDICT: Final[RequiredScopes] = frozenset({keys.Scope.PREDICT})
+OPERATE: Final[RequiredScopes] = frozenset({keys.Scope.OPERATE})
 # By the beginning of the path, first found wins; all other paths need a key of any kind. Not by patterns: what a path
 # holds is the client's choice, and a pattern that fails on a line break would let it in.
-_NEEDS: Final[tuple[tuple[str, Need | None], ...]] = (
+_NEEDS: Final[tuple[tuple[str, RequiredScopes | None], ...]] = (
     ("/v2/health/", None),
     ("/v2/feedback", frozenset({keys.Scope.FEEDBACK})),
     ("/v2/repository/models/", OPERATE),
@@ -59,7 +59,7 @@ class Access:
     def admitted(self, identity: Identity | None, attributes: Attributes) -> Attributes:
         """The attributes of a prediction, whose customer is the key's where there is one; raises RequestError."""
         if identity is not None:
-            check_claim(identity, attributes.parameters.get("customer"))
+            check_customer(identity, attributes.parameters.get("customer"))
             return Attributes(identity.customer, attributes.modality, attributes.headers, attributes.parameters)
         if self._rates is not None:
             self._rates.admit(attributes.customer, time.monotonic_ns())
@@ -79,7 +79,7 @@ class Access:
             refuse(headers)
         return None
 
-    def _identity(self, keyring: Keyring, scope: Mapping[str, Any], headers: Headers, need: Need) -> Identity:
+    def _identity(self, keyring: Keyring, scope: Mapping[str, Any], headers: Headers, need: RequiredScopes) -> Identity:
         try:
             return authenticated(keyring, headers, scope["query_string"], need)
         except RequestError as error:
@@ -88,7 +88,7 @@ class Access:
             raise
 
 
-class Guarded:
+class AuthMiddleware:
     """Lets through to `application` what `access` allows, whose body must come within `body_within_s`.
 
     The application finds who asks in its scope: `identity`, an Identity or None.
@@ -105,10 +105,10 @@ class Guarded:
         except RequestError as error:
             await send_error(send, error)
             return
-        await self._application(scope, punctual(receive, self._body_within_s), send)
+        await self._application(scope, with_body_timeout(receive, self._body_within_s), send)
 
 
-def need_of(path: str) -> Need | None:
+def need_of(path: str) -> RequiredScopes | None:
     """What a key must allow for a path of the data plane, other than predictions; None: no key is needed."""
     return next((need for begin, need in _NEEDS if path.startswith(begin)), ANY)
 

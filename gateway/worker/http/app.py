@@ -10,7 +10,7 @@ from gateway.errors import RequestError
 from gateway.web.body import ClientGone
 from gateway.web.responses import JsonResponse
 from gateway.worker.http import openapi_document
-from gateway.worker.http.access import Access, Guarded
+from gateway.worker.http.access import Access, AuthMiddleware
 from gateway.worker.http.feedback import Feedback
 from gateway.worker.http.infer import BROKEN, InferEndpoint, target_of
 from gateway.worker.http.metadata import Metadata
@@ -34,7 +34,7 @@ def data_plane(
         ],
         exception_handlers={RequestError: _refused, HTTPException: _not_routed, ClientGone: _gone, Exception: _broken},
     )
-    return InferEndpoint(gateway, Guarded(application, access, gateway.timeout_s), max_body, access)
+    return InferEndpoint(gateway, AuthMiddleware(application, access, gateway.timeout_s), max_body, access)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -20,10 +20,10 @@ from gateway.errors import RequestError
 from gateway.routing.release import CANDIDATE
 from gateway.web.framing import transfer_codings
 from gateway.web.responses import error_message, message_bytes
-from gateway.web.timeouts import PatientConnection
+from gateway.web.timeouts import TimeoutProtocol
 from gateway.worker.call import Call, Origin
 from gateway.worker.http.connection_share import going, may_go
-from gateway.worker.http.fast_cycle import ShortCycle
+from gateway.worker.http.fast_cycle import FastCycle
 from gateway.worker.http.infer import LINE, LONGEST_PATH, InferEndpoint, Target, failure, goes_long, target_of_url
 from gateway.worker.http.trace_context import echo_of, origin_of
 from gateway.worker.http.wire import prediction_bytes
@@ -37,10 +37,10 @@ CONTINUE: Final = b"100-continue"
 PLAIN: Final[tuple[list[bytes], ...]] = ([], [b"chunked"])  # transfer codings
 MOST_PIECES: Final = 32  # of a body, each of which copies what came before it
 SMALL_DIGITS: Final = 5  # of a content-length: with more it is known to be larger before it is there
-CROWD_NS: Final = 1_000_000  # clients that take turns this fast are likely to meet in one turn of the event loop
+BATCH_GAP_NS: Final = 1_000_000  # clients that take turns this fast are likely to meet in one turn of the event loop
 
 
-class CycleLine:
+class AsgiResponseWriter:
     """The way back to the client for a prediction that goes uvicorn's way."""
 
     __slots__ = ("_connection", "_cycle")
@@ -59,10 +59,10 @@ class CycleLine:
         self._connection.send(self._cycle, reply, at_once=at_once)
 
 
-Cycle = RequestResponseCycle | ShortCycle
+Cycle = RequestResponseCycle | FastCycle
 
 
-class InferConnection(PatientConnection):
+class InferConnection(TimeoutProtocol):
     """uvicorn's protocol with a short cut for inference. Its application is an InferEndpoint."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -70,7 +70,7 @@ class InferConnection(PatientConnection):
         self._endpoint: InferEndpoint = self.config.loaded_app
         self._small_body = min(SMALL_BODY, self._endpoint.max_body)
         self.within_s, self.holdings = self._endpoint.body_within_s, self._endpoint.holdings
-        self._short: ShortCycle | None = None  # a prediction whose body is being received
+        self._short: FastCycle | None = None  # a prediction whose body is being received
         self._target: Target | None = None  # what it asks
         self._answering: Cycle | None = None  # of several pipelined requests
         self._submitted: tuple[asyncio.Future[Answer], Call] | None = None
@@ -105,13 +105,13 @@ class InferConnection(PatientConnection):
             and LONG_WAY.isdisjoint(headers)
         ):
             self._target = target
-            cycle: Any = ShortCycle(self.headers, headers, parser.should_keep_alive())
+            cycle: Any = FastCycle(self.headers, headers, parser.should_keep_alive())
             self._short = self._answering = self.cycle = cycle
             self.headers = []  # for trailers, see FramedConnection
         else:
-            self._go_the_long_way()
+            self._use_asgi()
 
-    def _go_the_long_way(self) -> None:
+    def _use_asgi(self) -> None:
         """uvicorn's, with all that it would have noted since the request began."""
         url, headers = self.url, self.headers
         super().on_message_begin()
@@ -120,20 +120,20 @@ class InferConnection(PatientConnection):
         self.scope["headers"] = headers
         super().on_headers_complete()
 
-    def _turn_back(self, short: ShortCycle) -> None:
+    def _fall_back_to_asgi(self, short: FastCycle) -> None:
         """The long way for a prediction that began on the short one."""
         self._short = None
         cycle: Any = None
         self.cycle = cycle
         self.headers = short.headers
-        self._go_the_long_way()
+        self._use_asgi()
         self.cycle.keep_alive = short.keep_alive  # a shutdown may have begun since
         super().on_body(short.body)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
         scope: Any = cycle.scope
-        scope[LINE] = CycleLine(self, cycle)
+        scope[LINE] = AsgiResponseWriter(self, cycle)
         if self.leaving:
             app = going(app, self)
         super()._start_asgi_task(cycle, app)
@@ -146,12 +146,12 @@ class InferConnection(PatientConnection):
         if not short.body:
             short.body = body
             if len(body) > self._small_body:
-                self._turn_back(short)
+                self._fall_back_to_asgi(short)
             return
         short.body += body
         short.pieces += 1
         if len(short.body) > self._small_body or short.pieces > MOST_PIECES:
-            self._turn_back(short)
+            self._fall_back_to_asgi(short)
 
     def on_message_complete(self) -> None:
         short, target = self._short, self._target
@@ -160,7 +160,7 @@ class InferConnection(PatientConnection):
             return
         headers = short.named
         if self.flow.write_paused or self.leaving:
-            self._turn_back(short)
+            self._fall_back_to_asgi(short)
             super().on_message_complete()
             return
         self._ended = True
@@ -173,7 +173,7 @@ class InferConnection(PatientConnection):
             call = endpoint.begin(target, headers, short.body, identity)
             version = call.version
             if (len(short.body) > version.batcher.small_body and version.must_queue(call.feeds)) or (
-                version.joins and self._in_company(call)
+                version.joins and self._batch_likely(call)
             ):
                 self._submit(short, call)
                 return
@@ -203,12 +203,12 @@ class InferConnection(PatientConnection):
         answering = self._answering
         return answering is not None and not answering.response_complete and self._short is None
 
-    def _in_company(self, call: Call) -> bool:
+    def _batch_likely(self, call: Call) -> bool:
         """Whether a batch is likely to form: other predictions are under way, or another client asked just before."""
         endpoint, now_ns = self._endpoint, call.started_ns
         previous, before_ns = endpoint.asked_before, endpoint.asked_ns
         endpoint.asked_before, endpoint.asked_ns = self, now_ns
-        return endpoint.gateway.inflight > 0 or (previous is not self and now_ns - before_ns < CROWD_NS)
+        return endpoint.gateway.inflight > 0 or (previous is not self and now_ns - before_ns < BATCH_GAP_NS)
 
     def _submit(self, cycle: Cycle, call: Call) -> None:
         gateway = self._endpoint.gateway
@@ -221,7 +221,7 @@ class InferConnection(PatientConnection):
         gateway = self._endpoint.gateway
         self._submitted = None
         if submitted.cancelled():
-            gateway.let_go()
+            gateway.release()
             return
         if call.version.stable and not call.version.compared:  # else it goes as the candidate does, and takes as long
             self._endpoint.outbox.put(self, cycle, call, submitted)
@@ -234,7 +234,7 @@ class InferConnection(PatientConnection):
                     gateway.recorder.answered(((call, reply),))
                 self.send(cycle, reply, at_once=True)
         if rescue is None:
-            gateway.let_go()
+            gateway.release()
         else:
             self._submitted = rescue, call
             rescue.add_done_callback(partial(self._over, cycle, call))

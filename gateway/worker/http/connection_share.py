@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.settings.gateway import ServerSettings
 from gateway.shm.scoreboard import CONNECTIONS_BUSY, CONNECTIONS_OPEN
-from gateway.web.timeouts import PatientConnection
+from gateway.web.timeouts import TimeoutProtocol
 from gateway.web.unread import has_unread
 from gateway.worker.models.shared_state import SharedState
 
@@ -27,10 +27,10 @@ class Sharing:
     """The connections of one worker. Lives on its event loop."""
 
     def __init__(self, connections: Collection[Any], instruments: SharedState, server: ServerSettings) -> None:
-        self._connections: Collection[PatientConnection] = connections
+        self._connections: Collection[TimeoutProtocol] = connections
         self._instruments = instruments
         self._greatest_age_s = server.max_connection_age
-        self._asked: list[PatientConnection] = []
+        self._asked: list[TimeoutProtocol] = []
 
     def look(self) -> None:
         """Count, let the old ones go, and do so again in a while."""
@@ -56,11 +56,11 @@ class Sharing:
         for connection in self._asked:
             connection.leaving = True
 
-    def _busy(self, now_s: float) -> list[PatientConnection]:
+    def _busy(self, now_s: float) -> list[TimeoutProtocol]:
         return [each for each in self._connections if now_s - each.answered_s < BUSY_WITHIN_S or each.busy()]
 
 
-def may_go(connection: PatientConnection) -> bool:
+def may_go(connection: TimeoutProtocol) -> bool:
     """Whether the answer at hand may be the connection's last: its client has sent nothing that would be lost."""
     return not (
         connection.pipeline
@@ -71,7 +71,7 @@ def may_go(connection: PatientConnection) -> bool:
     )
 
 
-def going(app: ASGIApp, connection: PatientConnection) -> ASGIApp:
+def going(app: ASGIApp, connection: TimeoutProtocol) -> ASGIApp:
     """The application, whose next answer is the connection's last where it may be, and is a good one.
 
     Where the whole server leaves, any answer is: another one could be asked for when no one listens any more.

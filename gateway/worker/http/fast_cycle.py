@@ -10,7 +10,7 @@ class _Nothing:
         return None
 
 
-class ShortCycle:
+class FastCycle:
     """A prediction under way, as far as uvicorn asks: without scope, event and task, which only ASGI needs.
 
     `named`: the headers by name, the last of each.

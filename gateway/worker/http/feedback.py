@@ -31,7 +31,7 @@ LARGEST_BODY: Final = 16 * 1024 * 1024  # bytes
 MOST_VALUES: Final = 50  # of an entry, on average: what is parsed holds up predictions, 10 MiB of small objects for 4 s
 LONG_LISTS: Final = 2  # in memory at once, in a form that takes ten times the bytes
 QUICK: Final = 65536  # bytes that are parsed at once
-PATIENCE_S: Final = 1.0  # a long list may be written faster than control takes it away
+TIMEOUT_S: Final = 1.0  # a long list may be written faster than control takes it away
 POLL_S: Final = 0.01
 LONGEST_COMMENT: Final = 10_000
 LONGEST_TRUTH: Final = 1000  # characters of JSON
@@ -87,7 +87,7 @@ class Feedback:
 
     async def _recorded(self, line: bytes) -> bool:
         recorder = self._gateway.recorder
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + TIMEOUT_S
         while not recorder.feedback(line):
             if not recorder.takes_feedback or time.monotonic() > end:
                 recorder.feedback_dropped()

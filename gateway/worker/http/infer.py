@@ -21,7 +21,7 @@ from gateway.worker.http.access import Access
 from gateway.worker.http.attributes import JSON, attributes_of, media_of
 from gateway.worker.http.body_decoding import LARGE, Decoded, Decoder, is_long
 from gateway.worker.http.request_formats import received, restated_source
-from gateway.worker.http.response_batch import Outbox
+from gateway.worker.http.response_batch import ResponseBatch
 from gateway.worker.http.trace_context import REQUEST_ID, TRACEPARENT, echo_of, log_extra, origin_of
 from gateway.worker.pipeline import Pipeline
 from gateway.worker.reply import Reply
@@ -37,7 +37,7 @@ BROKEN: Final = "the gateway failed on this request; its log says how"
 log: Final = logging.getLogger("gateway.worker.http")
 
 
-class Line(Protocol):
+class ResponseWriter(Protocol):
     """The way back to the client, which the connection puts into the scope."""
 
     def holds(self, size: int) -> None:
@@ -63,7 +63,7 @@ class InferEndpoint:
         # whoever writes to a class makes the interpreter forget what it has learnt of it, which cost 6 us a request.
         self.asked_before: object = None
         self.asked_ns = 0
-        self.outbox = Outbox(gateway)
+        self.outbox = ResponseBatch(gateway)
         self._decoder = Decoder(gateway.limits, gateway.timeout_s)
         self.holdings = Holdings(gateway.limits, max_body, gateway.head)
 
@@ -91,7 +91,7 @@ class InferEndpoint:
                     call.deadline_ns -= decoded.spent_ns
                 await self._answer(call, scope[LINE])
             finally:
-                gateway.let_go()
+                gateway.release()
         except RequestError as error:
             await send_error(send, error, echo_of(origin_of(headers)))
         except ClientGone:
@@ -103,7 +103,7 @@ class InferEndpoint:
             broken = failure(error, target[0], origin_of(headers), call)
             await send_error(send, broken, echo_of(origin_of(headers)))
 
-    async def _answer(self, call: Call, line: Line) -> None:
+    async def _answer(self, call: Call, line: ResponseWriter) -> None:
         gateway, version = self.gateway, call.version
         if (
             not version.must_queue(call.feeds)

@@ -25,7 +25,7 @@ class Connection(Protocol):
         """Write the whole answer, if someone waits for it."""
 
 
-class Outbox:
+class ResponseBatch:
     """The predictions that wait until the event loop has told of all that ended in this turn."""
 
     def __init__(self, gateway: Pipeline) -> None:
@@ -54,4 +54,4 @@ class Outbox:
             except Exception:  # one that no one foresaw must not keep the others waiting for ever
                 log.exception("a prediction cannot be sent")
             finally:
-                self._gateway.let_go()
+                self._gateway.release()

@@ -332,7 +332,7 @@ async def test_a_body_that_would_hold_up_predictions_is_too_large(tmp_path: Path
 
 @on_a_loop
 async def test_a_ring_that_stays_full_is_answered_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feedback_module, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(feedback_module, "TIMEOUT_S", 0.05)
     async with bench(tmp_path, size=2000) as here:
         entries = [{"prediction_id": await here.predict(), "reward": n} for n in range(20)]
         answer = await here.client.post("/v2/feedback", json=entries)

@@ -10,7 +10,7 @@ import pytest
 from gateway.backends.batch import Answer
 from gateway.shm.scoreboard import RECORDED
 from gateway.worker.call import Call
-from gateway.worker.http.response_batch import Outbox
+from gateway.worker.http.response_batch import ResponseBatch
 from gateway.worker.reply import Reply
 from loadtests.recorded import Told
 from tests.faults.test_overload import until
@@ -96,7 +96,7 @@ def test_all_are_answered_then_recorded_then_sent_whatever_becomes_of_one(
         gateway = bench.gateway
 
         async def together() -> None:
-            outbox = Outbox(gateway)
+            outbox = ResponseBatch(gateway)
             for cycle, broken in (("a", False), ("b", True), ("c", False)):
                 gateway.admit()
                 call, submitted = bench.submit(asked(1))
