@@ -23,7 +23,7 @@ from gateway.shm.tally import Tally
 
 NEVER_NS: Final = 2**63 - 1
 FINEST_NS: Final = 1_000_000  # uvloop's clock counts milliseconds: an earlier alarm would come at once, too early
-ALONE: Final = object()  # the group of items that share no batch
+UNBATCHED: Final = object()  # the group of items that share no batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Batcher:
         """Give up on everything that waits or runs: its callers are gone."""
         for item in self._items():
             item.cancel()
-        self._sweep()
+        self._purge_done()
 
     def must_queue(self, feeds: Feeds) -> bool:
         """Whether a request may not `run_now`, even if it comes alone."""
@@ -156,7 +156,7 @@ class Batcher:
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm_ns = deadline_ns
-        self._alarm = self._loop.call_later((deadline_ns - time.monotonic_ns()) / 1e9, _ring, weakref.ref(self))
+        self._alarm = self._loop.call_later((deadline_ns - time.monotonic_ns()) / 1e9, _on_deadline, weakref.ref(self))
 
     def _on_alarm(self) -> None:
         self._alarm = None
@@ -164,7 +164,7 @@ class Batcher:
         for item in self._items():
             if item.deadline_ns <= now_ns:
                 item.expire()
-        self._sweep()
+        self._purge_done()
         next_ns = min((item.deadline_ns for item in self._items() if not item.done()), default=NEVER_NS)
         if next_ns < NEVER_NS:
             self._set_alarm(max(next_ns, now_ns + FINEST_NS))
@@ -173,7 +173,7 @@ class Batcher:
         waiting = [item for queue in self._groups.values() for item in queue]
         return waiting + [item for batch in self._running for item in batch.items]
 
-    def _sweep(self) -> None:
+    def _purge_done(self) -> None:
         """Take those out of the queues whose callers no longer wait: behind a run that hangs they would pile up."""
         for group, queue in list(self._groups.items()):
             left = deque(item for item in queue if not item.done())
@@ -186,13 +186,13 @@ class Batcher:
     def _placed(self, feeds: Feeds) -> tuple[int, Hashable]:
         """The number of rows, and the group. Rows that do not agree or are too many run alone, as they came."""
         if self._rules.max_rows == 1:
-            return 1, ALONE
+            return 1, UNBATCHED
         arrays = list(feeds.values())
         rows = len(arrays[0])
         if self._inputs is not None and len(arrays) > self._inputs:
-            return rows, ALONE
+            return rows, UNBATCHED
         if not 0 < rows < self._rules.max_rows or (len(arrays) > 1 and any(len(array) != rows for array in arrays)):
-            return rows, ALONE
+            return rows, UNBATCHED
         if self._uniform:
             return rows, None
         return rows, tuple((name, array.shape[1:], array.dtype.kind) for name, array in sorted(feeds.items()))
@@ -247,7 +247,7 @@ class Batcher:
         batch = Batch([], 0, RunOptions() if self._threads is not None else None, self._trusted)
         now_ns = time.monotonic_ns()
         while queue and (
-            not batch.items or (group is not ALONE and batch.rows + queue[0].rows <= self._rules.max_rows)
+            not batch.items or (group is not UNBATCHED and batch.rows + queue[0].rows <= self._rules.max_rows)
         ):
             item = queue.popleft()
             self._tally.waiting(-1)
@@ -293,7 +293,7 @@ class Batcher:
         batch.dissolve()
 
 
-def _ring(batcher: "weakref.ref[Batcher]") -> None:
+def _on_deadline(batcher: "weakref.ref[Batcher]") -> None:
     """A version that is gone has none waiting: its last alarm, up to a deadline ahead, must not keep it until then."""
     found = batcher()
     if found is not None:

@@ -99,7 +99,7 @@ def _opened(file: Path, settings: ModelSettings) -> OnnxSession:
 class ModelVersion:
     """One version in service on this event loop, counting on `tally`.
 
-    A stable one may run on the loop itself, where its runs are short, unless it is `compared`: a candidate's threads
+    A stable one may run on the loop itself, where its runs are short, unless it is `latency_compared`: a candidate's threads
     wait for cores and for the interpreter when both are busy, so stable must run as it does where their latencies are
     evidence. `stopped` is None for stable; a candidate's is asked before each run. Raises ModelUnavailable where there
     are no threads for it.
@@ -121,7 +121,7 @@ class ModelVersion:
         self.signature = loaded.session.signature
         self.tally = tally
         self.stable = stopped is None
-        self.compared = compared
+        self.latency_compared = compared
         self.on_loop = self.stable and not compared and not loaded.reach.obstacle
         self.pace = Pace(loaded.warm_up.single_us)
         self.took = self.pace.add
@@ -159,7 +159,7 @@ class ModelVersion:
         self.infer = self.batcher.submit
         self.infer_now = self.batcher.run_now
         self.must_queue = self.batcher.must_queue
-        self.joins = loaded.rules.max_rows > 1  # requests that come together
+        self.batches = loaded.rules.max_rows > 1  # requests that come together
 
     @property
     def spare(self) -> bool:

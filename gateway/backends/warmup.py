@@ -85,7 +85,7 @@ def warm_up(session: OnnxSession, sample: Path, max_rows: int, known: WarmUp | N
     if obstacle:
         return WarmUp(obstacle, single_us, single_us, row=single)
     try:  # measured before the proof: what that leaves in the memory's caches makes the first large batches cheap
-        size, full_us = paying_batch(single_us, max_rows, lambda size: _batch_us(session, rows, size))
+        size, full_us = best_batch_size(single_us, max_rows, lambda size: _batch_us(session, rows, size))
     except RequestError:
         return WarmUp(MIXED, single_us, single_us, row=single)
     proof = Proof(session, rows, size, invented=not sample.exists())
@@ -104,7 +104,7 @@ def _runs(session: OnnxSession, rows: list[Feeds]) -> list[Ran]:
     return runs
 
 
-def paying_batch(single_us: float, max_rows: int, run_us: Callable[[int], float]) -> tuple[int, float]:
+def best_batch_size(single_us: float, max_rows: int, run_us: Callable[[int], float]) -> tuple[int, float]:
     """The smallest batch, of `max_rows` at most, that serves rows about as fast as any; and how long its run takes.
 
     `single_us`: what a run of one row takes; `run_us`: what joining so many and running them takes.

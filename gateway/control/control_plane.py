@@ -31,7 +31,7 @@ from gateway.control.release.trip_decisions import Tripping
 from gateway.control.stop import UNKNOWN, Stopping
 from gateway.errors import Conflict, GatewayError, NotFound, SettingsError
 from gateway.messages import Commit, ConfigGeneration, Discard, RunsOn, Start
-from gateway.routing.release import Compiled, Release
+from gateway.routing.release import Release, ReleaseCache
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.routing import ReleaseSettings
 from gateway.shm.leftovers import remove_leftovers
@@ -69,7 +69,7 @@ class ControlPlane:
         self._ratebook = new_book(settings.limits.rate, self.scoreboard.segment.path, workers)
         self.board.heartbeat()
         self.served: Mapping[str, ReleaseSettings] = opening.resolved.routing.models
-        self._compiled = Compiled()
+        self._compiled = ReleaseCache()
         self.stopping = Stopping(self.board, self.releases, self.stops, self._plans_alive)
         boards, stop = (self.board, self.scoreboard, self.versions, self.releases), self.stopping.stop
         self.steering = ReleaseManager(state, *boards, self.records, self.stops, stop)

@@ -62,9 +62,9 @@ def _decision(release: Release, route: str, weight_ppm: int, key: str | None, st
     if release.candidate is None:
         return Decision(release.stable, Variant.STABLE, DEFAULT_ROUTE, None, 0, 1.0)
     if key is not None:
-        return release.drawn(route, weight_ppm, bucket_of(release.salt, key), sticky)
+        return release.assign(route, weight_ppm, bucket_of(release.salt, key), sticky)
     if weight_ppm in (0, BUCKETS):
-        return replace(release.drawn(route, weight_ppm, 0), bucket=None)
+        return replace(release.assign(route, weight_ppm, 0), bucket=None)
     return None
 
 

@@ -24,7 +24,7 @@ Entry = tuple[int, tuple[tuple[Accessor, Test], ...]]  # the route's position, a
 _Condition = tuple[AttributeName, MatcherSettings]
 
 
-class Rules:
+class MatchIndex:
     """The compiled `match` of a list of routes."""
 
     __slots__ = ("_scanned", "_tables")

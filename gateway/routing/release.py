@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.routing.attributes import Accessor, Attributes, accessor, conditions
 from gateway.routing.buckets import BUCKETS, bucket_of
-from gateway.routing.match_index import NO_MATCH, Rules
+from gateway.routing.match_index import NO_MATCH, MatchIndex
 from gateway.settings.routing import ReleaseSettings, RouteSettings, SplitSettings
 
 DEFAULT_ROUTE: Final = "default"
@@ -73,7 +73,7 @@ class Release:
         self.weights_ppm = [initial_weight(route) for route in split.routes]
         self.live_routes = tuple(i for i, route in enumerate(split.routes) if route.weight == "ramp" or route.while_)
         self._names = [route.name for route in split.routes]
-        self._rules = Rules([route.match for route in split.routes])
+        self._rules = MatchIndex([route.match for route in split.routes])
         self._sticky = _sticky(split.stickiness)
         self._default = Decision(settings.stable, Variant.STABLE, DEFAULT_ROUTE, None, 0, 1.0)
 
@@ -87,9 +87,9 @@ class Release:
         if position == NO_MATCH:
             return Decision(self.stable, STABLE, DEFAULT_ROUTE, bucket, 0, 1.0, bool(sticky))
         weight_ppm = 0 if stopped else self.weights_ppm[position]
-        return self.drawn(self._names[position], weight_ppm, bucket, bool(sticky))
+        return self.assign(self._names[position], weight_ppm, bucket, bool(sticky))
 
-    def drawn(self, route: str, weight_ppm: int, bucket: int, sticky: bool = False) -> Decision:
+    def assign(self, route: str, weight_ppm: int, bucket: int, sticky: bool = False) -> Decision:
         """The decision of a route of this weight on this bucket."""
         if self.candidate is not None and bucket < weight_ppm:
             return Decision(self.candidate, CANDIDATE, route, bucket, weight_ppm, weight_ppm / BUCKETS, sticky)
@@ -109,7 +109,7 @@ class Release:
         return self._sticky(attributes)
 
 
-class Compiled:
+class ReleaseCache:
     """The releases of a process, each compiled once for as long as its settings are in force."""
 
     def __init__(self) -> None:

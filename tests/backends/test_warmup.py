@@ -12,7 +12,7 @@ from gateway.backends.batcher import BatchingRules
 from gateway.backends.onnx import OnnxSession
 from gateway.backends.repository import Repository
 from gateway.backends.version import LoadedVersion, load_version
-from gateway.backends.warmup import WarmUp, paying_batch, warm_up
+from gateway.backends.warmup import WarmUp, best_batch_size, warm_up
 from gateway.errors import ModelUnavailable
 from gateway.settings.model import ModelSettings, PredictionSettings
 from tests import zoo
@@ -115,7 +115,7 @@ def test_batches_are_as_large_as_was_measured_to_pay(tmp_path: Path) -> None:
     ],
 )
 def test_batches_are_as_large_as_it_pays(run_us: Callable[[int], float], size: int) -> None:
-    assert paying_batch(run_us(1), 32, run_us) == (size, pytest.approx(run_us(size)))
+    assert best_batch_size(run_us(1), 32, run_us) == (size, pytest.approx(run_us(size)))
 
 
 def test_no_larger_batch_is_tried_where_that_would_take_too_long() -> None:
@@ -125,7 +125,7 @@ def test_no_larger_batch_is_tried_where_that_would_take_too_long() -> None:
         tried.append(rows)
         return 300_000.0 * rows
 
-    paying_batch(300_000.0, 32, run_us)
+    best_batch_size(300_000.0, 32, run_us)
     assert tried == [2, 4]
 
 

@@ -173,7 +173,7 @@ class InferConnection(TimeoutProtocol):
             call = endpoint.begin(target, headers, short.body, identity)
             version = call.version
             if (len(short.body) > version.batcher.small_body and version.must_queue(call.feeds)) or (
-                version.joins and self._batch_likely(call)
+                version.batches and self._batch_likely(call)
             ):
                 self._submit(short, call)
                 return
@@ -223,7 +223,9 @@ class InferConnection(TimeoutProtocol):
         if submitted.cancelled():
             gateway.release()
             return
-        if call.version.stable and not call.version.compared:  # else it goes as the candidate does, and takes as long
+        if (
+            call.version.stable and not call.version.latency_compared
+        ):  # else it goes as the candidate does, and takes as long
             self._endpoint.outbox.put(self, cycle, call, submitted)
             return
         with gateway.gate:

@@ -107,7 +107,7 @@ class InferEndpoint:
         gateway, version = self.gateway, call.version
         if (
             not version.must_queue(call.feeds)
-            and (not version.joins or gateway.inflight == 1)
+            and (not version.batches or gateway.inflight == 1)
             and call.served.name not in _LENGTHY
         ):
             reply = gateway.infer_now(call)

@@ -44,7 +44,7 @@ def rows_of(version: ModelVersion) -> int:
     """The rows of several requests that run together at most; 0 where the first dimension is not all tensors' rows."""
     signature = version.signature
     batched = all(spec.shape[:1] == (-1,) for spec in (*signature.inputs, *signature.outputs))
-    return version.loaded.rules.max_rows if version.joins and batched else 0
+    return version.loaded.rules.max_rows if version.batches and batched else 0
 
 
 def _tensor(spec: TensorSpec, rows: int) -> dict[str, Any]:

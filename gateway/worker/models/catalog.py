@@ -289,7 +289,7 @@ def _runs_as_it_should(version: ModelVersion, settings: ReleaseSettings) -> bool
     """Whether a version that is in service need not be put into it anew for its part under `settings`."""
     if version.number == settings.candidate:
         return not version.stable
-    return version.stable and version.compared == settings.compares_latency
+    return version.stable and version.latency_compared == settings.compares_latency
 
 
 def _versions(models: Iterable[ServedModel]) -> set[ModelVersion]:
