@@ -11,7 +11,7 @@ log: Final = logging.getLogger("gateway.auth")
 Fingerprint = tuple[tuple[int, int, int] | None, ...]
 
 
-class Watched:
+class FileWatcher:
     """What was made of some files, and is made anew when they change.
 
     Where that fails, what was made before stays in use and the reason is logged once; it is tried again every time,

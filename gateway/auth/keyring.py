@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.auth.file_watch import Watched
+from gateway.auth.file_watch import FileWatcher
 from gateway.auth.key import digest_of
 from gateway.auth.key_entries import Entries
 from gateway.settings.keys import KeySettings, Scope, load_keys
@@ -37,7 +37,7 @@ class Keyring:
         self._by_id: Mapping[str, Identity] = {}
         self._path = path
         self._entries = Entries(path, _identified)
-        self.watched = Watched([path], self._load, aside=True)
+        self.watched = FileWatcher([path], self._load, aside=True)
 
     def identity(self, key: bytes) -> Identity | None:
         """Whose key it is; None where it is unknown or has expired.

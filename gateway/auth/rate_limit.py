@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from gateway.errors import RateExceeded
 from gateway.settings.gateway import RateSettings
-from gateway.shm.rate_counters import Ratebook
+from gateway.shm.rate_counters import RateCounters
 from gateway.shm.scoreboard import SHED_RATE
 
 WINDOW_S: Final = 1.0  # about; a whole number of requests must fit into a window
@@ -49,7 +49,7 @@ def wait_ns(quota: Quota, before: int, now: int, elapsed_ns: int) -> int:
 class Rates:
     """The limits as one worker applies them. `head`: its words on the scoreboard."""
 
-    def __init__(self, settings: RateSettings, book: Ratebook, worker: int, head: "memoryview[int]") -> None:
+    def __init__(self, settings: RateSettings, book: RateCounters, worker: int, head: "memoryview[int]") -> None:
         self._default = settings.default
         self._named = {
             customer: quota_of(settings.customers[customer], (place,))
@@ -89,11 +89,11 @@ class Rates:
         return quota_of(self._default, self._book.hashed(customer))
 
 
-def new_book(settings: RateSettings, scoreboard: Path, workers: int) -> Ratebook | None:
+def new_book(settings: RateSettings, scoreboard: Path, workers: int) -> RateCounters | None:
     """Control's, beside the scoreboard; None where no one's rate is limited."""
     if not _limited(settings):
         return None
-    return Ratebook.create(_beside(scoreboard), workers, len(settings.customers))
+    return RateCounters.create(_beside(scoreboard), workers, len(settings.customers))
 
 
 def rates_of(
@@ -102,7 +102,7 @@ def rates_of(
     """A worker's, on control's book; None where no one's rate is limited."""
     if not _limited(settings):
         return None
-    book = Ratebook.attach(_beside(scoreboard), workers, len(settings.customers))
+    book = RateCounters.attach(_beside(scoreboard), workers, len(settings.customers))
     return Rates(settings, book, worker, head)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gateway.auth.file_watch import Watched
+from gateway.auth.file_watch import FileWatcher
 from gateway.errors import SettingsError
 from gateway.settings.gateway import TlsSettings
 
@@ -19,7 +19,7 @@ class Tls:
     def __init__(self, settings: TlsSettings) -> None:
         self._settings = settings
         self.context = _context()
-        self.watched = Watched([Path(settings.certificate), Path(settings.key)], self._load)
+        self.watched = FileWatcher([Path(settings.certificate), Path(settings.key)], self._load)
 
     def _load(self) -> None:
         for name in (self._settings.certificate, self._settings.key):

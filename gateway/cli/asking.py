@@ -7,14 +7,14 @@ from typing import Any, Final
 import httpx
 
 from gateway.cli.control_client import control_client
-from gateway.cli.refusal import Refusal
+from gateway.cli.refusal import CommandError
 from gateway.settings.load import load_gateway
 
 WITHIN_S: Final = 60.0  # an edit is answered once every worker serves it
 KEY: Final = "GATEWAY_API_KEY"  # not an option: every user of the machine can read a command's options
 
 
-def ask(config: Path, method: str, path: str, body: Any = None) -> Any:
+def call_control(config: Path, method: str, path: str, body: Any = None) -> Any:
     """What the control plane answers; refuses with its reason. The key, where keys are on, is in $GATEWAY_API_KEY."""
     key = os.environ.get(KEY)
     with control_client(load_gateway(config), key) as client:
@@ -22,11 +22,13 @@ def ask(config: Path, method: str, path: str, body: Any = None) -> Any:
             answer = client.request(method, path, json=body, timeout=WITHIN_S)
             document = answer.json()
         except httpx.TransportError as error:
-            raise Refusal(f"no gateway answers at {client.base_url} ({error}); is `gateway serve` running?") from None
+            raise CommandError(
+                f"no gateway answers at {client.base_url} ({error}); is `gateway serve` running?"
+            ) from None
         except ValueError:
-            raise Refusal(f"what answers at {client.base_url} is not a gateway") from None
+            raise CommandError(f"what answers at {client.base_url} is not a gateway") from None
     if answer.status_code == 401 and not key:
-        raise Refusal(f"{document['error']} (the commands read the key from ${KEY})")
+        raise CommandError(f"{document['error']} (the commands read the key from ${KEY})")
     if answer.status_code != 200:
-        raise Refusal(document["error"])
+        raise CommandError(document["error"])
     return document

@@ -6,7 +6,7 @@ from typing import Final
 
 import httpx
 
-from gateway.cli.refusal import Refusal
+from gateway.cli.refusal import CommandError
 from gateway.settings.gateway import GatewaySettings, TlsSettings
 
 ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -36,5 +36,5 @@ def _only(tls: TlsSettings) -> ssl.SSLContext:
         own, found, _ = Path(tls.certificate).read_text().partition(_END)
         context.load_verify_locations(cadata=own[own.index(_BEGIN) :] + found)
     except (OSError, ValueError) as error:
-        raise Refusal(f"control.tls.certificate: {tls.certificate} cannot be used: {error}") from None
+        raise CommandError(f"control.tls.certificate: {tls.certificate} cannot be used: {error}") from None
     return context

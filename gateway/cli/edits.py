@@ -6,7 +6,7 @@ from typing import Any
 import click
 import orjson
 
-from gateway.cli.asking import ask
+from gateway.cli.asking import call_control
 from gateway.cli.options import CONFIG, JSON, REASON
 
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the change without making it.")
@@ -24,7 +24,7 @@ def promote(model: str, config: Path, reason: str, dry_run: bool, as_json: bool)
     Comments are kept. On return every worker has the edit, or it was rolled back.
     """
     body = {"reason": reason, "dry_run": dry_run}
-    edited = ask(config, "POST", f"/api/releases/{model}/promote", body)
+    edited = call_control(config, "POST", f"/api/releases/{model}/promote", body)
     _show(edited, "every request of {model} is answered by version {candidate}", as_json)
 
 
@@ -43,7 +43,7 @@ def weight(model: str, route: str, percent: float, config: Path, reason: str, dr
     was rolled back.
     """
     body = {"route": route, "percent": percent, "reason": reason, "dry_run": dry_run}
-    edited = ask(config, "POST", f"/api/releases/{model}/weight", body)
+    edited = call_control(config, "POST", f"/api/releases/{model}/weight", body)
     _show(edited, f"route {route} of {{model}} sends {percent:g}% to version {{candidate}}", as_json)
 
 

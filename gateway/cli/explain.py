@@ -7,9 +7,9 @@ import click
 import orjson
 
 from gateway.backends.repository import Repository
-from gateway.cli.asking import ask
+from gateway.cli.asking import call_control
 from gateway.cli.options import CONFIG, JSON, load
-from gateway.cli.refusal import Refusal
+from gateway.cli.refusal import CommandError
 from gateway.cli.tables import explanation_text
 from gateway.control.api.documents import ExplanationDocument, explanation_document
 from gateway.routing.attributes import Attributes
@@ -50,7 +50,7 @@ def explain(
     document: ExplanationDocument
     if live:
         question = {"customer": customer, "modality": modality, "headers": named, "parameters": given, "key": key}
-        document = ask(config, "POST", "/api/explain", {"model": model, **question})
+        document = call_control(config, "POST", "/api/explain", {"model": model, **question})
     else:
         document = _from_the_files(model, config, Attributes(customer, modality, named, given), key)
     click.echo(orjson.dumps(document) if as_json else explanation_text(document))
@@ -61,7 +61,7 @@ def _from_the_files(model: str, config: Path, attributes: Attributes, key: str |
     repository = Repository(Path(settings.models.path))
     known = resolved.routing.models
     if model not in known:
-        raise Refusal(f"there is no model '{model}'; there are {', '.join(sorted(known))}")
+        raise CommandError(f"there is no model '{model}'; there are {', '.join(sorted(known))}")
     attributes.modality = attributes.modality or repository.settings(model).modality
     release = Release(model, known[model])
     explanation = explanation_of(release, attributes, key)

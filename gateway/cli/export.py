@@ -8,7 +8,7 @@ import orjson
 
 from gateway.cli.options import CONFIG, JSON
 from gateway.cli.record_options import SINCE, UNTIL, Recorded, meter, period_of, shown_progress
-from gateway.cli.refusal import Refusal
+from gateway.cli.refusal import CommandError
 from gateway.offline.reader import Query
 
 NEEDS_PYARROW = "`gateway export` needs pyarrow: pip install pyarrow, or the extra [data] of canary-gateway"
@@ -44,7 +44,7 @@ def export(
 ) -> None:
     """Write recorded predictions, with feedback, as a data set."""
     if find_spec("pyarrow") is None:
-        raise Refusal(NEEDS_PYARROW)
+        raise CommandError(NEEDS_PYARROW)
     from gateway.offline.dataset.export import Meters, Source
     from gateway.offline.dataset.export import export as write
     from gateway.offline.dataset.manifest import MANIFEST

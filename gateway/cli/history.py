@@ -6,7 +6,7 @@ import click
 import orjson
 from rich.console import Console
 
-from gateway.cli.asking import ask
+from gateway.cli.asking import call_control
 from gateway.cli.options import CONFIG, JSON
 from gateway.cli.tables import history_table
 
@@ -19,7 +19,7 @@ from gateway.cli.tables import history_table
 def history(model: str | None, config: Path, limit: int, as_json: bool) -> None:
     """List changes and decisions, newest first."""
     question = f"?limit={limit}" + (f"&model={model}" if model else "")
-    decisions = ask(config, "GET", f"/api/decisions{question}")
+    decisions = call_control(config, "GET", f"/api/decisions{question}")
     if as_json:
         click.echo(orjson.dumps(decisions))
     else:

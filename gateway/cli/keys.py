@@ -12,7 +12,7 @@ from rich.table import Table
 
 from gateway.auth.keyfile import add_key, revoke_key
 from gateway.cli.options import CONFIG, JSON
-from gateway.cli.refusal import Refusal
+from gateway.cli.refusal import CommandError
 from gateway.settings.keys import KeySettings, Scope, customer_name, load_keys
 from gateway.settings.load import load_gateway
 from gateway.settings.units import parse_seconds
@@ -97,7 +97,7 @@ def revoke(key_id: str, config: Path) -> None:
 def _path(config: Path) -> Path:
     path = load_gateway(config).auth.keys
     if path is None:
-        raise Refusal(f"{config}: auth.keys names no file; write for example auth: {{keys: config/keys.yaml}}")
+        raise CommandError(f"{config}: auth.keys names no file; write for example auth: {{keys: config/keys.yaml}}")
     return Path(path)
 
 

@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 from gateway import __version__
-from gateway.cli.refusal import Refusal
+from gateway.cli.refusal import CommandError
 from gateway.errors import GatewayError
 
 COMMANDS: Final[Mapping[str, str]] = {  # as they are needed, not by the alphabet
@@ -47,7 +47,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(context)
         except GatewayError as error:
-            raise Refusal(str(error)) from None
+            raise CommandError(str(error)) from None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -12,11 +12,11 @@ from rich.progress import Progress
 from gateway.backends.onnx import OnnxSession
 from gateway.backends.repository import Repository
 from gateway.cli.options import progress_bar
-from gateway.cli.refusal import Refusal
+from gateway.cli.refusal import CommandError
 from gateway.errors import GatewayError
 from gateway.offline.reader import Advance, Records, records_in, size_of
 from gateway.protocol.tensors import TensorSpec
-from gateway.records.period import EXAMPLES, Period, moment_ns
+from gateway.records.period import EXAMPLES, TimeRange, parse_time_ns
 from gateway.records.segments import Segment
 from gateway.settings.load import load_gateway
 from gateway.settings.model import ModelSettings
@@ -36,7 +36,7 @@ class Recorded:
         self.model = model
         self.records: Records = records_in(folder)
         if not self.records.predictions:
-            raise Refusal(f"there are no predictions in {folder}; a running gateway records them there")
+            raise CommandError(f"there are no predictions in {folder}; a running gateway records them there")
         self.repository = Repository(Path(settings.models.path))
         there = bool(self.repository.versions(model))
         self.settings = self.repository.settings(model) if there else ModelSettings()
@@ -63,10 +63,10 @@ class Recorded:
         return UNKNOWN_RAW
 
 
-def period_of(since: str | None, until: str | None) -> Period:
+def period_of(since: str | None, until: str | None) -> TimeRange:
     """The period that the options name."""
     now_ns = time.time_ns()
-    return Period(moment_ns(since, now_ns) if since else None, moment_ns(until, now_ns) if until else None)
+    return TimeRange(parse_time_ns(since, now_ns) if since else None, parse_time_ns(until, now_ns) if until else None)
 
 
 def shown_progress() -> Progress:

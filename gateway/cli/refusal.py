@@ -3,7 +3,7 @@
 import click
 
 
-class Refusal(click.ClickException):
+class CommandError(click.ClickException):
     """A reason on stderr, and exit code 1."""
 
     exit_code = 1

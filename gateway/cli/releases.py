@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from gateway.cli.asking import ask
+from gateway.cli.asking import call_control
 from gateway.cli.options import CONFIG, JSON, REASON
 from gateway.cli.tables import status_text, warning_lines
 
@@ -54,7 +54,7 @@ def _shown(model: str | None, config: Path) -> RenderableType:
     parts: list[RenderableType] = [
         status_text(release) for release in (releases if isinstance(releases, list) else [releases])
     ]
-    told = ask(config, "GET", "/api/config")
+    told = call_control(config, "GET", "/api/config")
     if told["candidates_closed"]:
         parts.append(Text.from_markup(CLOSED))
     if told["last_error"]:
@@ -64,7 +64,7 @@ def _shown(model: str | None, config: Path) -> RenderableType:
 
 
 def _releases(model: str | None, config: Path) -> Any:
-    return ask(config, "GET", f"/api/releases/{model}" if model else "/api/releases")
+    return call_control(config, "GET", f"/api/releases/{model}" if model else "/api/releases")
 
 
 @click.command()
@@ -77,7 +77,7 @@ def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
 
     The stop holds until `gateway resume`, across restarts and edits.
     """
-    decision = ask(config, "POST", f"/api/releases/{model}/stop", {"reason": reason})
+    decision = call_control(config, "POST", f"/api/releases/{model}/stop", {"reason": reason})
     _tell(decision, f"version {decision['candidate']} of {model} is stopped", as_json)
 
 
@@ -88,7 +88,7 @@ def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
 @JSON
 def resume(model: str, config: Path, reason: str, as_json: bool) -> None:
     """Send traffic to the candidate again, as its routes say."""
-    decision = ask(config, "POST", f"/api/releases/{model}/resume", {"reason": reason})
+    decision = call_control(config, "POST", f"/api/releases/{model}/resume", {"reason": reason})
     _tell(decision, f"version {decision['candidate']} of {model} receives traffic again", as_json)
 
 
@@ -99,7 +99,7 @@ def resume(model: str, config: Path, reason: str, as_json: bool) -> None:
 @JSON
 def hold(model: str, config: Path, reason: str, as_json: bool) -> None:
     """Hold a model's ramp at its weight until it is continued."""
-    decision = ask(config, "POST", f"/api/releases/{model}/hold", {"reason": reason})
+    decision = call_control(config, "POST", f"/api/releases/{model}/hold", {"reason": reason})
     _tell(decision, f"the ramp of {model} is held", as_json)
 
 
@@ -108,9 +108,9 @@ def hold(model: str, config: Path, reason: str, as_json: bool) -> None:
 @CONFIG
 @REASON
 @JSON
-def go_on(model: str, config: Path, reason: str, as_json: bool) -> None:
+def continue_(model: str, config: Path, reason: str, as_json: bool) -> None:
     """Continue a model's ramp that was held or paused."""
-    decision = ask(config, "POST", f"/api/releases/{model}/continue", {"reason": reason})
+    decision = call_control(config, "POST", f"/api/releases/{model}/continue", {"reason": reason})
     _tell(decision, f"the ramp of {model} continues", as_json)
 
 

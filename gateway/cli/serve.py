@@ -17,7 +17,7 @@ from gateway.backends.inert_guards import inert
 from gateway.backends.repository import Repository
 from gateway.backends.trial import LoadResult, LoadTrial, try_versions
 from gateway.cli.options import CONFIG, JSON, load, notes_of, progress_bar
-from gateway.cli.refusal import Refusal
+from gateway.cli.refusal import CommandError
 from gateway.cli.tables import check_table, release_table, warning_lines
 from gateway.control.control_plane import ControlPlane
 from gateway.control.release.overview import ReleaseStatus
@@ -140,4 +140,4 @@ def _report(
         for line in warning_lines(warnings):
             Console().print(line, soft_wrap=True)
     if broken:
-        raise Refusal("\n".join(broken))
+        raise CommandError("\n".join(broken))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.offline.feedback_store import Feedback, FeedbackStore
-from gateway.records.period import EVER, Period
+from gateway.records.period import EVER, TimeRange
 from gateway.records.prediction import Prediction, prediction_of
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, Segment, read, snapshot
 
@@ -26,7 +26,7 @@ class Query:
     """Which predictions of a model. `variant` None: of all; `with_feedback`: only those that got some."""
 
     model: str
-    period: Period = EVER
+    period: TimeRange = EVER
     variant: str | None = None
     with_feedback: bool = False
 
@@ -55,7 +55,7 @@ def size_of(stream: Sequence[Segment]) -> int:
 
 def fill(store: FeedbackStore, records: Records, query: Query, advance: Advance) -> None:
     """Take in all feedback that can be for the query's predictions: it comes after them, whenever that is."""
-    store.fill(read(records.feedback, query.model, Period(query.period.since_ns), advance))
+    store.fill(read(records.feedback, query.model, TimeRange(query.period.since_ns), advance))
 
 
 def joined(

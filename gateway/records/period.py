@@ -12,7 +12,7 @@ EXAMPLES: Final = "24h, 30m, 2026-11-24 or 2026-11-24T08:30:00+01:00"
 
 
 @dataclass(frozen=True, slots=True)
-class Period:
+class TimeRange:
     """From `since_ns` on, up to but without `until_ns`; None: no bound."""
 
     since_ns: int | None = None
@@ -25,10 +25,10 @@ class Period:
         )
 
 
-EVER: Final = Period()
+EVER: Final = TimeRange()
 
 
-def moment_ns(text: str, now_ns: int) -> int:
+def parse_time_ns(text: str, now_ns: int) -> int:
     """A moment from an ISO time (UTC where it names no zone), or from a duration, which counts back from `now_ns`.
 
     Raises GatewayError with examples.

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.records.period import EVER, Period
+from gateway.records.period import EVER, TimeRange
 
 PREDICTIONS: Final = "predictions"
 FEEDBACK: Final = "feedback"
@@ -69,7 +69,7 @@ def snapshot(folder: Path, stream: str) -> list[Segment]:
 def read(
     stream: Sequence[Segment],
     model: str,
-    period: Period = EVER,
+    period: TimeRange = EVER,
     advance: Callable[[int], None] = lambda size: None,
     odd: Callable[[], None] = lambda: None,
 ) -> Iterator[dict[str, Any]]:
@@ -135,7 +135,7 @@ def _opened(path: Path) -> BufferedReader | None:
     return None
 
 
-def _within(stream: Sequence[Segment], period: Period, advance: Callable[[int], None]) -> Iterator[Segment]:
+def _within(stream: Sequence[Segment], period: TimeRange, advance: Callable[[int], None]) -> Iterator[Segment]:
     """The segments that can hold a record of the period, told by records from all over each, and the next one's first.
 
     What a clock has stamped while it was wrong for less than a sixteenth of a segment may be missed: by its stamps it
@@ -152,7 +152,7 @@ def _within(stream: Sequence[Segment], period: Period, advance: Callable[[int], 
             yield segment
 
 
-def _apart(times_ns: list[int], period: Period, *, last: bool) -> bool:
+def _apart(times_ns: list[int], period: TimeRange, *, last: bool) -> bool:
     """Whether records of about these times are all before or all after the period; the `last` segment may grow."""
     too_old = period.since_ns is not None and not last and max(times_ns) + DISORDER_NS < period.since_ns
     return too_old or (period.until_ns is not None and min(times_ns) - DISORDER_NS >= period.until_ns)

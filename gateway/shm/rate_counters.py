@@ -26,7 +26,7 @@ COUNT: Final = WINDOW - 1
 _LAYOUT: Final = 0x5242_0001_0000
 
 
-class Ratebook:
+class RateCounters:
     """The whole book, for `workers` workers and `named` customers with a place of their own."""
 
     def __init__(self, segment: Segment, workers: int, named: int) -> None:
@@ -40,12 +40,12 @@ class Ratebook:
         self._unpack = struct.Struct(f"={2 * workers}q").unpack_from
 
     @classmethod
-    def create(cls, path: Path, workers: int, named: int) -> "Ratebook":
+    def create(cls, path: Path, workers: int, named: int) -> "RateCounters":
         """Control's."""
         return cls(Segment.create(path, 2 * workers * (named + 2 * WIDTH), _LAYOUT + workers), workers, named)
 
     @classmethod
-    def attach(cls, path: Path, workers: int, named: int) -> "Ratebook":
+    def attach(cls, path: Path, workers: int, named: int) -> "RateCounters":
         """A worker's."""
         return cls(Segment.attach(path, _LAYOUT + workers), workers, named)
 

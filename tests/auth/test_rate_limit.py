@@ -8,7 +8,7 @@ import pytest
 from gateway.auth.rate_limit import Rates, new_book, quota_of, rates_of, wait_ns
 from gateway.errors import RateExceeded, SettingsError
 from gateway.settings.gateway import RateSettings
-from gateway.shm.rate_counters import Ratebook
+from gateway.shm.rate_counters import RateCounters
 from gateway.shm.scoreboard import HEAD, SHED_RATE
 
 S = 1_000_000_000
@@ -138,13 +138,13 @@ def test_the_refusal_says_the_rate_and_when_to_come_back(tmp_path: Path) -> None
 
 
 def test_counts_of_windows_long_over_are_no_more(tmp_path: Path) -> None:
-    book = Ratebook.create(tmp_path / "book", 2, 1)
+    book = RateCounters.create(tmp_path / "book", 2, 1)
     for window in (7, 7, 8):
         book.add((0,), 1, window)
     assert [book.counts(0, window) for window in (7, 8, 9, 10, 7 + 2**20)] == [(0, 2), (2, 1), (1, 0), (0, 0), (0, 0)]
 
 
 def test_a_book_of_other_workers_is_refused(tmp_path: Path) -> None:
-    Ratebook.create(tmp_path / "book", 2, 1)
+    RateCounters.create(tmp_path / "book", 2, 1)
     with pytest.raises(SettingsError, match="version of the gateway"):
-        Ratebook.attach(tmp_path / "book", 3, 1)
+        RateCounters.attach(tmp_path / "book", 3, 1)

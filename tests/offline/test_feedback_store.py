@@ -8,7 +8,7 @@ import pytest
 
 from gateway.offline.feedback_store import Feedback, FeedbackStore, folded
 from gateway.offline.reader import Query, fill, joined, records_in
-from gateway.records.period import Period
+from gateway.records.period import TimeRange
 from tests.recording import STEP_NS, Recording
 
 
@@ -73,6 +73,6 @@ def test_every_prediction_with_its_feedback(recording: Recording, store: Feedbac
 
 def test_only_what_was_asked_for(recording: Recording, store: FeedbackStore, tmp_path: Path) -> None:
     first_ns = recording.clock_ns - 1800 * STEP_NS
-    period = Period(first_ns + 11 * STEP_NS, first_ns + 24 * STEP_NS)
+    period = TimeRange(first_ns + 11 * STEP_NS, first_ns + 24 * STEP_NS)
     query = Query("digits", period, variant="candidate", with_feedback=True)
     assert ids(recording, store, tmp_path / "records", query) == [("p13", 1), ("p19", 1)]

@@ -10,7 +10,7 @@ import pytest
 from gateway.control.record_writer.writer import RecordWriter
 from gateway.offline.feedback_store import folded
 from gateway.records import token_keys as keys
-from gateway.records.period import Period
+from gateway.records.period import TimeRange
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, read, segment_path, snapshot
 from gateway.records.token_keys import ROTATE_AFTER_S, token_keys
 from gateway.settings.gateway import RecordsSettings
@@ -34,7 +34,7 @@ def test_a_period_is_read_whole_where_the_clock_was_set(tmp_path: Path, step_ns:
         write(tmp_path, number + 1, times_ns[number * 100 : number * 100 + 100], last=number == 3)
     stream = snapshot(tmp_path, PREDICTIONS)
     for begin_ns in (0, NOON_NS - HOUR_NS, NOON_NS + HOUR_NS, NOON_NS + 3 * HOUR_NS, NOON_NS + step_ns + 2 * HOUR_NS):
-        for period in (Period(begin_ns), Period(None, begin_ns), Period(begin_ns, begin_ns + HOUR_NS)):
+        for period in (TimeRange(begin_ns), TimeRange(None, begin_ns), TimeRange(begin_ns, begin_ns + HOUR_NS)):
             passed: list[int] = []
             found = [record["time_ns"] for record in read(stream, "m", period, passed.append)]
             assert found == [time_ns for time_ns in times_ns if period.covers(time_ns)]

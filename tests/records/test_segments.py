@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from gateway.errors import GatewayError
-from gateway.records.period import Period, iso_of, moment_ns
+from gateway.records.period import TimeRange, iso_of, parse_time_ns
 from gateway.records.segments import SegmentName, read, segment_name, segment_path, snapshot
 
 SECOND_NS = 1_000_000_000
@@ -23,8 +23,8 @@ def write(folder: Path, number: int, *lines: bytes, open: bool = False) -> Path:
     return path
 
 
-def times(folder: Path, model: str = "digits", period: Period | None = None) -> list[int]:
-    records = read(snapshot(folder, "predictions"), model, period or Period())
+def times(folder: Path, model: str = "digits", period: TimeRange | None = None) -> list[int]:
+    records = read(snapshot(folder, "predictions"), model, period or TimeRange())
     return [record["time_ns"] for record in records]
 
 
@@ -75,14 +75,16 @@ def test_only_the_models_own_records(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("period", "expected"),
     [
-        (Period(), [0, 1, 2, 3]),
-        (Period(since_ns=DAY_NS), [1, 2, 3]),
-        (Period(until_ns=2 * DAY_NS), [0, 1]),
-        (Period(DAY_NS, DAY_NS + 1), [1]),
-        (Period(4 * DAY_NS), []),
+        (TimeRange(), [0, 1, 2, 3]),
+        (TimeRange(since_ns=DAY_NS), [1, 2, 3]),
+        (TimeRange(until_ns=2 * DAY_NS), [0, 1]),
+        (TimeRange(DAY_NS, DAY_NS + 1), [1]),
+        (TimeRange(4 * DAY_NS), []),
     ],
 )
-def test_a_period_and_the_segments_that_need_not_be_read(tmp_path: Path, period: Period, expected: list[int]) -> None:
+def test_a_period_and_the_segments_that_need_not_be_read(
+    tmp_path: Path, period: TimeRange, expected: list[int]
+) -> None:
     for day in range(4):
         write(tmp_path, day + 1, line(day * DAY_NS), open=day == 3)
     passed: list[int] = []
@@ -94,7 +96,7 @@ def test_a_period_and_the_segments_that_need_not_be_read(tmp_path: Path, period:
 def test_records_a_little_out_of_order_are_found(tmp_path: Path) -> None:
     write(tmp_path, 1, line(10 * SECOND_NS), line(30 * SECOND_NS))
     write(tmp_path, 2, line(20 * SECOND_NS))
-    assert times(tmp_path, period=Period(since_ns=25 * SECOND_NS)) == [30 * SECOND_NS]
+    assert times(tmp_path, period=TimeRange(since_ns=25 * SECOND_NS)) == [30 * SECOND_NS]
 
 
 def test_what_is_appended_after_the_look_is_not_read(tmp_path: Path) -> None:
@@ -130,10 +132,10 @@ def test_without_a_folder_there_are_none(tmp_path: Path) -> None:
 )
 def test_moments(text: str, expected: str) -> None:
     now_ns = 1_795_003_200 * SECOND_NS
-    assert iso_of(moment_ns(text, now_ns)) == expected
+    assert iso_of(parse_time_ns(text, now_ns)) == expected
 
 
 @pytest.mark.parametrize("text", ["yesterday", "24", "2026-13-01", ""])
 def test_what_is_no_moment(text: str) -> None:
     with pytest.raises(GatewayError, match="write for example 24h"):
-        moment_ns(text, 0)
+        parse_time_ns(text, 0)

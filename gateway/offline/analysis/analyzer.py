@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import GatewayError, RequestError
-from gateway.offline.analysis.hard_examples import Agreement, Doubt, Doubts
-from gateway.offline.analysis.input_summary import Glimpse, glimpse_of, key_of
+from gateway.offline.analysis.hard_examples import Agreement, Doubts, HardExample
+from gateway.offline.analysis.input_summary import InputSummary, glimpse_of, key_of
 from gateway.offline.analysis.label_conflicts import Conflict, LabelStore
 from gateway.offline.analysis.slices import Measure, Slice, Slicer
 from gateway.offline.feedback_store import Feedback, FeedbackStore
@@ -53,8 +53,8 @@ class Analysis:
     tested: int
     contradicted: int
     conflicts: Sequence[Conflict]
-    least_confident: Sequence[Doubt]
-    disagreements: Sequence[Doubt]
+    least_confident: Sequence[HardExample]
+    disagreements: Sequence[HardExample]
     agreement: Agreement
     confusion: Mapping[tuple[int, int], int]
     confidence: Mapping[tuple[int, bool], int]
@@ -93,7 +93,7 @@ class _Gathered:
         self._confusion: Counter[tuple[int, int]] = Counter()
         self._confidence: Counter[tuple[int, bool]] = Counter()
         self._hourly: dict[tuple[int, int], list[int]] = {}
-        self._glimpses: dict[bytes, Glimpse] = {}
+        self._glimpses: dict[bytes, InputSummary] = {}
         self._times_ns: list[int] = []
 
     def add(self, prediction: Prediction, feedback: Feedback) -> None:
@@ -149,7 +149,7 @@ class _Gathered:
 
     def _conflicts(self) -> Iterator[Conflict]:
         for key, labels in self._label_store.conflicts():
-            yield Conflict(self._glimpses.get(key, Glimpse("(one of many)")), labels)
+            yield Conflict(self._glimpses.get(key, InputSummary("(one of many)")), labels)
 
 
 def _tensors(prediction: Prediction, raw_input: RawInput) -> tuple[Sequence[Tensor], Sequence[Tensor]]:

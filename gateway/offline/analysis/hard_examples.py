@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from gateway.offline.analysis.input_summary import Glimpse, glimpse_of, key_of
+from gateway.offline.analysis.input_summary import InputSummary, glimpse_of, key_of
 from gateway.offline.feedback_store import Feedback
 from gateway.offline.statistics import Rate
 from gateway.protocol.tensors import Tensor
@@ -18,7 +18,7 @@ MOST_DISAGREEMENTS: Final = 100_000  # remembered, to be found again among the p
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class HardExample:
     """A row to label. `margin`: by how much the first class's score exceeds the second one's.
 
     `other`: what the candidate says where it says something else, `distance` how far apart the scores are.
@@ -28,7 +28,7 @@ class Doubt:
     customer: str | None
     predicted: int | None
     margin: float | None
-    input: Glimpse
+    input: InputSummary
     other: int | None = None
     distance: float | None = None
 
@@ -43,11 +43,11 @@ class Agreement:
     neither_right: int
 
 
-class Hardest:
+class TopK:
     """The `SHOWN` rows with the highest score, one for each different input, out of all that pass."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, bytes, Doubt]] = []
+        self._heap: list[tuple[float, int, bytes, HardExample]] = []
         self._keys: set[bytes] = set()
         self._passed = 0
 
@@ -60,13 +60,13 @@ class Hardest:
         if key in self._keys:
             return
         glimpse = glimpse_of(prediction, inputs)
-        doubt = Doubt(prediction.prediction_id, prediction.customer, prediction.predicted, input=glimpse, **more)
+        doubt = HardExample(prediction.prediction_id, prediction.customer, prediction.predicted, input=glimpse, **more)
         if len(self._heap) == SHOWN:
             self._keys.discard(heapq.heappop(self._heap)[2])
         heapq.heappush(self._heap, (score, -self._passed, key, doubt))
         self._keys.add(key)
 
-    def doubts(self) -> list[Doubt]:
+    def doubts(self) -> list[HardExample]:
         """The rows, the hardest first."""
         return [doubt for *_, doubt in sorted(self._heap, reverse=True, key=lambda entry: entry[:2])]
 
@@ -76,8 +76,8 @@ class Doubts:
 
     def __init__(self, mirrors: Iterable[dict[str, Any]], scores: str | None) -> None:
         self._scores = scores
-        self._unsure = Hardest()
-        self._disagree = Hardest()
+        self._unsure = TopK()
+        self._disagree = TopK()
         self._others: dict[str, dict[str, Any]] = {}
         self._same, self._mirrored = 0, 0
         self._right = {"stable": 0, "candidate": 0, "neither": 0}
@@ -108,12 +108,12 @@ class Doubts:
         return first
 
     @property
-    def least_confident(self) -> list[Doubt]:
+    def least_confident(self) -> list[HardExample]:
         """Rows without a truth, the least sure first."""
         return self._unsure.doubts()
 
     @property
-    def disagreements(self) -> list[Doubt]:
+    def disagreements(self) -> list[HardExample]:
         """Rows without a truth where the candidate says something else, the greatest distance first."""
         return self._disagree.doubts()
 

@@ -6,8 +6,8 @@ from typing import Final
 
 from gateway.offline.analysis import svg
 from gateway.offline.analysis.analyzer import CONFIDENCE_BINS, HOUR_NS, Analysis
-from gateway.offline.analysis.hard_examples import Doubt
-from gateway.offline.analysis.input_summary import Glimpse
+from gateway.offline.analysis.hard_examples import HardExample
+from gateway.offline.analysis.input_summary import InputSummary
 from gateway.offline.analysis.slices import FALSE_DISCOVERIES, Slice
 from gateway.offline.analysis.terminal_report import facts, given, no_slices
 from gateway.offline.statistics import percent
@@ -158,7 +158,7 @@ def _conflicts(analysis: Analysis) -> Iterator[str]:
     yield _markup_table(("input", "labels, by whom", "first prediction"), rows)
 
 
-def _doubts(analysis: Analysis, doubts: Sequence[Doubt]) -> str:
+def _doubts(analysis: Analysis, doubts: Sequence[HardExample]) -> str:
     rows = (
         (
             _glimpse(doubt.input),
@@ -173,7 +173,7 @@ def _doubts(analysis: Analysis, doubts: Sequence[Doubt]) -> str:
     return _markup_table(("input", "predicted", "candidate", "margin", "customer", "prediction"), rows)
 
 
-def _glimpse(glimpse: Glimpse) -> str:
+def _glimpse(glimpse: InputSummary) -> str:
     return svg.picture(glimpse.picture) if glimpse.picture else escape(glimpse.text)
 
 

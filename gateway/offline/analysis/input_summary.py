@@ -17,7 +17,7 @@ _LARGEST_PICTURE: Final = 32 * 32
 
 
 @dataclass(frozen=True, slots=True)
-class Glimpse:
+class InputSummary:
     """What a person is shown of an input. `picture`: rows of grey values from 0 to 1, empty where it is none."""
 
     text: str
@@ -35,17 +35,17 @@ def key_of(prediction: Prediction, inputs: Sequence[Tensor]) -> bytes | None:
     return digest.digest()
 
 
-def glimpse_of(prediction: Prediction, inputs: Sequence[Tensor]) -> Glimpse:
+def glimpse_of(prediction: Prediction, inputs: Sequence[Tensor]) -> InputSummary:
     """The text, the picture or the first numbers of an input."""
     if not inputs:
-        return Glimpse("(not recorded)")
+        return InputSummary("(not recorded)")
     tensor = inputs[0]
     if tensor.datatype == "BYTES":
-        return Glimpse(_shortened(" | ".join(map(_text, tensor.data.ravel()[:4]))))
+        return InputSummary(_shortened(" | ".join(map(_text, tensor.data.ravel()[:4]))))
     if prediction.modality == "image" and (picture := _picture(tensor)):
-        return Glimpse("", picture)
+        return InputSummary("", picture)
     values = ", ".join(f"{value:.4g}" for value in tensor.data.ravel()[:8].tolist())
-    return Glimpse(f"{values}{', …' if tensor.data.size > 8 else ''}")
+    return InputSummary(f"{values}{', …' if tensor.data.size > 8 else ''}")
 
 
 def _picture(tensor: Tensor) -> list[list[float]]:

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 from gateway.offline.analysis.analyzer import HOUR_NS, Analysis
-from gateway.offline.analysis.hard_examples import Doubt
+from gateway.offline.analysis.hard_examples import HardExample
 from gateway.offline.analysis.label_conflicts import Conflict
 from gateway.offline.analysis.slices import Slice
 from gateway.offline.statistics import Rate
@@ -81,7 +81,7 @@ def _conflict(one: Conflict) -> dict[str, Any]:
     }
 
 
-def _doubt(one: Doubt) -> dict[str, Any]:
+def _doubt(one: HardExample) -> dict[str, Any]:
     return {
         "prediction_id": one.prediction_id,
         "customer": one.customer,

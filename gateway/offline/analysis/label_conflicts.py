@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.offline.analysis.input_summary import Glimpse
+from gateway.offline.analysis.input_summary import InputSummary
 from gateway.offline.feedback_store import Feedback, Label
 from gateway.records.prediction import Prediction
 
@@ -30,7 +30,7 @@ class GivenLabel:
 class Conflict:
     """An input that was labelled differently, by time."""
 
-    input: Glimpse
+    input: InputSummary
     labels: Sequence[GivenLabel]
 
 

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gateway.offline.analysis.analyzer import Analysis
-from gateway.offline.analysis.hard_examples import Doubt
+from gateway.offline.analysis.hard_examples import HardExample
 from gateway.offline.analysis.label_conflicts import Conflict
 from gateway.offline.analysis.slices import FALSE_DISCOVERIES
 from gateway.offline.statistics import percent
@@ -108,7 +108,7 @@ def _whom(customers: list[str]) -> str:
     return ", ".join(name if count == 1 else f"{name} ({count} times)" for name, count in counts.items())
 
 
-def _doubts(title: str, analysis: Analysis, doubts: Sequence[Doubt]) -> Table:
+def _doubts(title: str, analysis: Analysis, doubts: Sequence[HardExample]) -> Table:
     table = _table(f"{title} (--json has the whole ids)" if doubts else title, ())
     table.add_column("prediction", no_wrap=True, overflow="ellipsis", width=ID_WIDTH)
     for heading in ("customer", "predicted", "margin", "candidate", "input"):

@@ -17,7 +17,7 @@ TOLERANCE: Final = 1e-5  # absolute, or relative to what was answered
 EXAMPLES: Final = 10
 
 
-class Sameness(StrEnum):
+class Match(StrEnum):
     """How alike two answers are: bit for bit, within `TOLERANCE`, or not."""
 
     EXACT = "exact"
@@ -29,7 +29,7 @@ class Sameness(StrEnum):
 class Difference:
     """`distance`: the greatest of any number; infinite where the answers do not even have the same form."""
 
-    sameness: Sameness
+    sameness: Match
     distance: float
 
 
@@ -43,7 +43,7 @@ class Comparison:
     """
 
     count: int = 0
-    sameness: dict[Sameness, int] = field(default_factory=lambda: dict.fromkeys(Sameness, 0))
+    sameness: dict[Match, int] = field(default_factory=lambda: dict.fromkeys(Match, 0))
     failed: int = 0
     unfit: int = 0
     other_file: int = 0
@@ -52,8 +52,8 @@ class Comparison:
     labelled: int = 0
     right_then: int = 0
     right_now: int = 0
-    mended: int = 0
-    broken: int = 0
+    fixed: int = 0
+    regressed: int = 0
     distances: "array[float]" = field(default_factory=lambda: array("d"))
     examples: list[str] = field(default_factory=list)
     first_error: str = ""
@@ -73,7 +73,7 @@ class Comparison:
         difference = _difference(rerun)
         self.sameness[difference.sameness] += 1
         self.distances.append(difference.distance)
-        if difference.sameness is Sameness.DIFFERENT and len(self.examples) < EXAMPLES:
+        if difference.sameness is Match.DIFFERENT and len(self.examples) < EXAMPLES:
             self.examples.append(prediction.prediction_id)
         if prediction.predicted is not None and rerun.predicted is not None:
             self._judge(prediction.predicted, rerun.predicted, rerun.feedback.truth_class)
@@ -107,8 +107,8 @@ class Comparison:
             self.labelled += 1
             self.right_then += then == truth
             self.right_now += now == truth
-            self.mended += then != truth and now == truth
-            self.broken += then == truth and now != truth
+            self.fixed += then != truth and now == truth
+            self.regressed += then == truth and now != truth
 
 
 def _difference(rerun: Rerun) -> Difference:
@@ -116,24 +116,24 @@ def _difference(rerun: Rerun) -> Difference:
     try:
         then = {tensor.name: tensor for tensor in rerun.prediction.outputs()}
     except (RequestError, ValueError):
-        return Difference(Sameness.DIFFERENT, np.inf)
+        return Difference(Match.DIFFERENT, np.inf)
     now = {tensor.name: tensor for tensor in rerun.outputs}
     if then.keys() != now.keys():
-        return Difference(Sameness.DIFFERENT, np.inf)
+        return Difference(Match.DIFFERENT, np.inf)
     differences = [difference(then[name], now[name]) for name in then]
-    order = list(Sameness)
-    worst = max((one.sameness for one in differences), key=order.index, default=Sameness.EXACT)
+    order = list(Match)
+    worst = max((one.sameness for one in differences), key=order.index, default=Match.EXACT)
     return Difference(worst, max((one.distance for one in differences), default=0.0))
 
 
 def difference(then: Tensor, now: Tensor) -> Difference:
     """Between two tensors. Classes as strings ("value:index:label") are compared by their values and their indices."""
     if then.datatype != now.datatype or then.shape != now.shape:
-        return Difference(Sameness.DIFFERENT, np.inf)
+        return Difference(Match.DIFFERENT, np.inf)
     if then.datatype == "BYTES":
         return _difference_of_texts(_texts(then.data), _texts(now.data))
     if then.data.tobytes() == now.data.tobytes():
-        return Difference(Sameness.EXACT, 0.0)
+        return Difference(Match.EXACT, 0.0)
     numbers, others = then.data.astype(np.float64), now.data.astype(np.float64)
     return _difference_of_numbers(numbers, others, then.datatype.startswith("FP"))
 
@@ -143,19 +143,19 @@ def _difference_of_numbers(then: Array, now: Array, floats: bool) -> Difference:
         apart = np.where((then == now) | (np.isnan(then) & np.isnan(now)), 0.0, np.abs(then - now))
     apart = np.where(np.isnan(apart), np.inf, apart)
     close = floats and bool(np.isclose(then, now, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True).all())
-    return Difference(Sameness.CLOSE if close else Sameness.DIFFERENT, float(apart.max(initial=0.0)) if floats else 0.0)
+    return Difference(Match.CLOSE if close else Match.DIFFERENT, float(apart.max(initial=0.0)) if floats else 0.0)
 
 
 def _difference_of_texts(then: Sequence[str], now: Sequence[str]) -> Difference:
     if then == now:
-        return Difference(Sameness.EXACT, 0.0)
+        return Difference(Match.EXACT, 0.0)
     pairs = [(one.split(":", 1), other.split(":", 1)) for one, other in zip(then, now, strict=True)]
     if any(one[1:] != other[1:] for one, other in pairs):
-        return Difference(Sameness.DIFFERENT, np.inf)
+        return Difference(Match.DIFFERENT, np.inf)
     try:
         values = [(float(one[0]), float(other[0])) for one, other in pairs]
     except ValueError:
-        return Difference(Sameness.DIFFERENT, np.inf)
+        return Difference(Match.DIFFERENT, np.inf)
     return _difference_of_numbers(np.array([one for one, _ in values]), np.array([other for _, other in values]), True)
 
 

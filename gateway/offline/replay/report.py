@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from rich.table import Table
 
-from gateway.offline.replay.comparison import TOLERANCE, Comparison, Sameness
+from gateway.offline.replay.comparison import TOLERANCE, Comparison, Match
 from gateway.offline.replay.replay import Replay
 from gateway.offline.statistics import Rate, percent
 
@@ -67,17 +67,17 @@ def _column(comparison: Comparison) -> list[tuple[str, str]]:
     sameness = comparison.sameness
     return [
         ("predictions", f"{comparison.count:,}"),
-        ("the same bit for bit", f"{sameness[Sameness.EXACT]:,}"),
-        (f"within {TOLERANCE:g}", f"{sameness[Sameness.CLOSE]:,}"),
-        ("different", f"{sameness[Sameness.DIFFERENT]:,}"),
+        ("the same bit for bit", f"{sameness[Match.EXACT]:,}"),
+        (f"within {TOLERANCE:g}", f"{sameness[Match.CLOSE]:,}"),
+        ("different", f"{sameness[Match.DIFFERENT]:,}"),
         ("failed now", f"{comparison.failed:,}"),
         ("would be rescued", f"{comparison.unfit:,}"),
         ("distance", distance),
         ("same class", f"{percent(comparison.agreement)} of {comparison.classed:,}"),
         ("right then", f"{percent(comparison.accuracy_then)} of {comparison.labelled:,}"),
         ("right now", f"{percent(comparison.accuracy_now)} of {comparison.labelled:,}"),
-        ("wrong then, right now", f"{comparison.mended:,}"),
-        ("right then, wrong now", f"{comparison.broken:,}"),
+        ("wrong then, right now", f"{comparison.fixed:,}"),
+        ("right then, wrong now", f"{comparison.regressed:,}"),
     ]
 
 
@@ -94,8 +94,8 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "class_agreement": _rate(comparison.agreement),
         "accuracy_then": _rate(comparison.accuracy_then),
         "accuracy_now": _rate(comparison.accuracy_now),
-        "mended": comparison.mended,
-        "broken": comparison.broken,
+        "mended": comparison.fixed,
+        "broken": comparison.regressed,
     }
 
 

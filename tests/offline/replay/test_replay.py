@@ -10,7 +10,7 @@ import pytest
 from gateway.backends.version import load_version
 from gateway.errors import GatewayError
 from gateway.offline.reader import Query, records_in
-from gateway.offline.replay.comparison import Sameness, difference
+from gateway.offline.replay.comparison import Match, difference
 from gateway.offline.replay.replay import Replay, replay
 from gateway.offline.replay.report import remarks
 from gateway.protocol.elements import to_bytes
@@ -57,15 +57,15 @@ def every_kind() -> Recording:
 
 def test_the_same_version_alone_says_the_same_bit_for_bit(tmp_path: Path) -> None:
     (comparison,) = again(every_kind(), tmp_path, batched=False).by_version.values()
-    assert comparison.sameness == {Sameness.EXACT: 300, Sameness.CLOSE: 0, Sameness.DIFFERENT: 0}
+    assert comparison.sameness == {Match.EXACT: 300, Match.CLOSE: 0, Match.DIFFERENT: 0}
     assert (comparison.agreed, comparison.classed, comparison.failed, comparison.other_file) == (100, 100, 0, 0)
 
 
 def test_in_batches_it_says_the_same_but_for_rounding(tmp_path: Path) -> None:
     result = again(every_kind(), tmp_path)
     (comparison,) = result.by_version.values()
-    assert comparison.sameness[Sameness.DIFFERENT] == comparison.failed == 0
-    assert comparison.sameness[Sameness.CLOSE] > 0, "a batch rounds otherwise than a row: else nothing was batched"
+    assert comparison.sameness[Match.DIFFERENT] == comparison.failed == 0
+    assert comparison.sameness[Match.CLOSE] > 0, "a batch rounds otherwise than a row: else nothing was batched"
     assert comparison.quantiles()["max"] < 1e-5
     assert remarks(result) == []
 
@@ -78,7 +78,7 @@ def test_ten_thousand_predictions(tmp_path: Path) -> None:
     for number in range(9_500):
         recording.record(**{**predictions[number % 500], "prediction_id": f"copy-{number}"})
     (comparison,) = again(recording, tmp_path, 2).by_version.values()
-    assert comparison.sameness[Sameness.EXACT] + comparison.sameness[Sameness.CLOSE] == 10_000
+    assert comparison.sameness[Match.EXACT] + comparison.sameness[Match.CLOSE] == 10_000
 
 
 def test_text_and_raw_bodies(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_text_and_raw_bodies(tmp_path: Path) -> None:
     recording.predict(b"I was charged twice", media="text")
     recording.predict(json_request("tickets", np.array([["where is my parcel?"], ["reset my password"]], object)))
     (comparison,) = again(recording, tmp_path, batched=False).by_version.values()
-    assert comparison.sameness[Sameness.EXACT] == 2
+    assert comparison.sameness[Match.EXACT] == 2
 
 
 def test_another_version_is_compared_where_the_truth_is_known(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_another_version_is_compared_where_the_truth_is_known(tmp_path: Path) ->
         int((first == truths[:200]).sum()),
         int((second == truths[:200]).sum()),
     )
-    assert other.right_now - other.right_then == other.mended - other.broken > 0
+    assert other.right_now - other.right_then == other.fixed - other.regressed > 0
     assert other.accuracy_now.low < other.accuracy_now.value < other.accuracy_now.high
     assert other.quantiles()["p95"] > 0.1
 
@@ -163,20 +163,20 @@ def tensor(*values: Any, datatype: str = "FP32", dtype: Any = np.float32) -> Ten
 @pytest.mark.parametrize(
     ("then", "now", "sameness", "distance"),
     [
-        (tensor(1.0, 2.0), tensor(1.0, 2.0), Sameness.EXACT, 0.0),
-        (tensor(np.nan, np.inf), tensor(np.nan, np.inf), Sameness.EXACT, 0.0),
-        (tensor(0.0), tensor(-0.0), Sameness.CLOSE, 0.0),
-        (tensor(1e6), tensor(1e6 + 1), Sameness.CLOSE, 1.0),
-        (tensor(0.1), tensor(0.2), Sameness.DIFFERENT, pytest.approx(0.1)),
-        (tensor(np.nan), tensor(1.0), Sameness.DIFFERENT, np.inf),
-        (tensor(1.0), tensor(1.0, 2.0), Sameness.DIFFERENT, np.inf),
-        (whole(3), whole(4), Sameness.DIFFERENT, 0.0),
-        (text("a"), text(b"a"), Sameness.EXACT, 0.0),
-        (text("a"), text("b"), Sameness.DIFFERENT, np.inf),
-        (text("0.900000:3:three"), text("0.900001:3:three"), Sameness.CLOSE, pytest.approx(1e-6)),
-        (text("0.9:3"), text("0.9:4"), Sameness.DIFFERENT, np.inf),
+        (tensor(1.0, 2.0), tensor(1.0, 2.0), Match.EXACT, 0.0),
+        (tensor(np.nan, np.inf), tensor(np.nan, np.inf), Match.EXACT, 0.0),
+        (tensor(0.0), tensor(-0.0), Match.CLOSE, 0.0),
+        (tensor(1e6), tensor(1e6 + 1), Match.CLOSE, 1.0),
+        (tensor(0.1), tensor(0.2), Match.DIFFERENT, pytest.approx(0.1)),
+        (tensor(np.nan), tensor(1.0), Match.DIFFERENT, np.inf),
+        (tensor(1.0), tensor(1.0, 2.0), Match.DIFFERENT, np.inf),
+        (whole(3), whole(4), Match.DIFFERENT, 0.0),
+        (text("a"), text(b"a"), Match.EXACT, 0.0),
+        (text("a"), text("b"), Match.DIFFERENT, np.inf),
+        (text("0.900000:3:three"), text("0.900001:3:three"), Match.CLOSE, pytest.approx(1e-6)),
+        (text("0.9:3"), text("0.9:4"), Match.DIFFERENT, np.inf),
     ],
 )
-def test_how_alike_two_answers_are(then: Tensor, now: Tensor, sameness: Sameness, distance: float) -> None:
+def test_how_alike_two_answers_are(then: Tensor, now: Tensor, sameness: Match, distance: float) -> None:
     found = difference(then, now)
     assert (found.sameness, found.distance) == (sameness, distance)
