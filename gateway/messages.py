@@ -161,7 +161,7 @@ class Ack:
 class LoadRequest:
     """A client has asked this worker to load or unload a model, which must happen in all of them."""
 
-    wish: int
+    load_request: int
     name: str
     load: bool
 
@@ -170,7 +170,7 @@ class LoadRequest:
 class LoadReply:
     """The wish has been carried out by all workers, unless `error` says why not."""
 
-    wish: int
+    load_request: int
     error: str
 
 

@@ -48,11 +48,11 @@ def serve(config: Path) -> None:
             progress.stop()
             if settings.server.log == "json":
                 log.info(
-                    "serving %s/v2 with %d workers; control plane at %s", data_plane, control.fleet.size, control_plane
+                    "serving %s/v2 with %d workers; control plane at %s", data_plane, control.pool.size, control_plane
                 )
                 return
             console.print(release_table(releases, control.left_out()))
-            console.print(f"Serving [bold]{data_plane}/v2[/bold] with {control.fleet.size} workers; stop with Ctrl-C.")
+            console.print(f"Serving [bold]{data_plane}/v2[/bold] with {control.pool.size} workers; stop with Ctrl-C.")
             console.print(f"Console at {control_plane}; from a terminal: gateway status, stop, resume.")
 
         with in_a_thread():

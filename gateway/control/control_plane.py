@@ -72,7 +72,7 @@ class ControlPlane:
         self._compiled = ReleaseCache()
         self.stopping = Stopping(self.board, self.releases, self.stops, self._plans_alive)
         boards, stop = (self.board, self.scoreboard, self.versions, self.releases), self.stopping.stop
-        self.steering = ReleaseManager(state, *boards, self.records, self.stops, stop)
+        self.release_manager = ReleaseManager(state, *boards, self.records, self.stops, stop)
         self._tripping = Tripping(state, self.board, self.releases, self.stops, opening.inherited, stop)
         self._changing = asyncio.Lock()
         self.pressing = Pressing()
@@ -81,12 +81,12 @@ class ControlPlane:
         self.watchdog = Watchdog(settings, contents, stop, self.board, self.scoreboard, self.versions)
         self._plans = Plans(self.versions, self.releases, self.board, self.stops)
         plan = self._plans.make(1, opening.resolved)
-        self._wishes = Wishes(self, self._changing)
+        self._load_requests = Wishes(self, self._changing)
         watched = self.watchdog.died, self.watchdog.autopsy
-        self.fleet: WorkerPool = WorkerPool(workers, plan, self._start_of, self._wishes.grant, *watched)
-        self.watchdog.watch(self.fleet)
-        self.upkeep = Upkeep(self.fleet, self.scoreboard, self.versions, self.releases)
-        self.steering.configure(self.served)
+        self.pool: WorkerPool = WorkerPool(workers, plan, self._start_of, self._load_requests.grant, *watched)
+        self.watchdog.watch(self.pool)
+        self.upkeep = Upkeep(self.pool, self.scoreboard, self.versions, self.releases)
+        self.release_manager.configure(self.served)
         self.board.publish(1)
 
     async def start(self) -> None:
@@ -94,32 +94,32 @@ class ControlPlane:
         self.records.journal.start()
         if known := bool(self.accepting.memory):  # else a file that names nothing that loads would be remembered
             await self._accept_first()
-        await self.watchdog.killers.begin(self.fleet.plan)
-        self.fleet.start()
-        ready = asyncio.get_running_loop().create_task(self.fleet.ready.wait())
-        await asyncio.wait((ready, self.fleet.failed), return_when=asyncio.FIRST_COMPLETED)
-        if self.fleet.failed.done():
+        await self.watchdog.crashing_versions.begin(self.pool.plan)
+        self.pool.start()
+        ready = asyncio.get_running_loop().create_task(self.pool.ready.wait())
+        await asyncio.wait((ready, self.pool.failed), return_when=asyncio.FIRST_COMPLETED)
+        if self.pool.failed.done():
             ready.cancel()
-            raise SettingsError(str(self.configuration.path), [self.fleet.failed.result()])
+            raise SettingsError(str(self.configuration.path), [self.pool.failed.result()])
         if not known:
             await self._accept_first()
-        self.watchdog.killers.began()
+        self.watchdog.crashing_versions.began()
         self.board.serve()
 
     async def _accept_first(self) -> None:
         async with self._changing:
-            if self._first is not None and self.fleet.plan.generation == 1:  # else an edit has come before it
+            if self._first is not None and self.pool.plan.generation == 1:  # else an edit has come before it
                 await self.accepting.accept(self._first)
 
     def end_trials(self) -> None:
         """Nothing that is being tried is waited for: the gateway ends."""
-        self.watchdog.killers.close()
+        self.watchdog.crashing_versions.close()
         self.configuration.trying.end("the gateway ends")
 
     def close(self) -> None:
         """Write what is left of the records and decisions, and take the memory files away."""
         self.records.stop()
-        self.steering.close()
+        self.release_manager.close()
         self.stops.close()
         for book in (self.board, self.scoreboard, self._ratebook):
             if book is not None:
@@ -132,12 +132,12 @@ class ControlPlane:
         In pieces: hundreds of releases take milliseconds, for which no stop may wait.
         """
         self._tripping.tick(self.served)
-        yield from self.steering.steps()
+        yield from self.release_manager.steps()
         yield
-        self.upkeep.tick(self._changing.locked() or self.fleet.changing.locked())
+        self.upkeep.tick(self._changing.locked() or self.pool.changing.locked())
         self.watchdog.heartbeats.tick()
-        if self.fleet.ready.is_set():
-            self._wishes.bring_in(self.watchdog.killers.take_slow())
+        if self.pool.ready.is_set():
+            self._load_requests.bring_in(self.watchdog.crashing_versions.take_slow())
         self.board.heartbeat()
 
     async def stop(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
@@ -154,7 +154,7 @@ class ControlPlane:
         if unread is not None:
             self.stopping.unread(name, unread)
             self.stopping.stop_model(name, self._view(name), *said)  # it may have been read since
-        await sends_over(self.board, self.fleet)
+        await sends_over(self.board, self.pool)
         return decision
 
     async def resume(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
@@ -164,12 +164,12 @@ class ControlPlane:
         slot = self.releases.of(name, candidate)
         if not self.board.stopped(slot):
             raise Conflict(f"'{name}' is not stopped")
-        if name not in self.fleet.plan.named:
+        if name not in self.pool.plan.named:
             raise Conflict(f"'{name}' has no entry in the routing file any more; write it again, then resume it")
         decision = self.stops.resume(name, candidate, by, reason, evidence)
         self.stopping.resumed(name)
         self._tripping.settled(name, candidate)
-        self.steering.close_routes(name)  # else the stopped step's weights would be in force until the next tick
+        self.release_manager.close_routes(name)  # else the stopped step's weights would be in force until the next tick
         self.board.resume(slot)
         await self._kept(name)
         return decision
@@ -189,9 +189,7 @@ class ControlPlane:
                     return
                 judged = await asyncio.to_thread(self.accepting.judge, now, self.served.keys())
                 self.stopping.expect(began, now, judged.resolved.routing.models)
-                trials = await asyncio.to_thread(
-                    self.configuration.trials, judged.resolved.routing, self.fleet.loaded()
-                )
+                trials = await asyncio.to_thread(self.configuration.trials, judged.resolved.routing, self.pool.loaded())
                 verdicts = await asyncio.to_thread(self.configuration.try_out, trials, judged.resolved.named)
                 await self._publish(judged, verdicts, note if now.content == written else None)
                 await asyncio.to_thread(self.configuration.warn, judged.accepted.routing)
@@ -202,24 +200,24 @@ class ControlPlane:
                 log.error("the configuration is not loaded, the last good one stays in force:\n%s", error)
             else:
                 self.configuration.succeeded()
-                log.info("generation %d of the configuration is in force", self.fleet.plan.generation)
+                log.info("generation %d of the configuration is in force", self.pool.plan.generation)
             finally:
                 self.stopping.expect_nothing()
 
     def left_out(self) -> dict[Key, str]:
         """The versions that some worker could not load, and why."""
-        return left_out(self.fleet.members.values()) | dict(self.fleet.plan.left_out)
+        return left_out(self.pool.handles.values()) | dict(self.pool.plan.left_out)
 
     def runs_on(self, name: str, version: int) -> RunsOn | None:
         """What runs the version, in the worker that has most to complain of; None where none serves it."""
-        return runs_on(self.fleet.members.values(), (name, version))
+        return runs_on(self.pool.handles.values(), (name, version))
 
     def release(self, name: str) -> Release:
         """The rules in force for a model, under the weights in force: for a thread, many take long to compile. Raises
         NotFound.
         """
         release = self._compiled.of(name, self.settings_of(name))
-        release.set_weights(tuple(self.steering.weights_ppm(name).values()))
+        release.set_weights(tuple(self.release_manager.weights_ppm(name).values()))
         return release
 
     def settings_of(self, name: str) -> ReleaseSettings:
@@ -241,8 +239,8 @@ class ControlPlane:
         return self.accepting.memory[name].release()  # closed for now: a stop holds when the file is mended
 
     def _plans_alive(self) -> Iterable[ConfigGeneration]:
-        members = self.fleet.members.values()
-        return (self.fleet.plan, *(member.plan for member in members if member.state is not WorkerState.DEAD))
+        handles = self.pool.handles.values()
+        return (self.pool.plan, *(handle.plan for handle in handles if handle.state is not WorkerState.DEAD))
 
     async def _unread(self) -> Standing | None:
         """An edit of the routing file that has not been read; UNKNOWN where the disk does not say in time."""
@@ -256,9 +254,9 @@ class ControlPlane:
 
     def take_in(self, name: str, resolved: Resolved, left_out: Mapping[Key, str]) -> ConfigGeneration:
         """A model that is to be loaded anew, perhaps beside those in force."""
-        self.fleet.plan = plan = self._plans.loading(name, self.fleet.plan, resolved, left_out)
+        self.pool.plan = plan = self._plans.loading(name, self.pool.plan, resolved, left_out)
         self.served = resolved.routing.models
-        self.steering.configure(self.served)
+        self.release_manager.configure(self.served)
         return plan
 
     async def _publish(self, judged: Judged, verdicts: Sequence[LoadResult], note: Callable[[], object] | None) -> None:
@@ -267,19 +265,19 @@ class ControlPlane:
         Control's view leads: before the first worker swaps, a stop, the guards and the breaker know what it will serve.
         """
         served, source = judged.resolved.routing.models, str(self.configuration.path)
-        plan = self._plans.make(self.fleet.plan.generation + 1, judged.resolved, harmful(verdicts))
-        async with prepared(self.fleet, plan, source, loads=bool(verdicts)) as members:
+        plan = self._plans.make(self.pool.plan.generation + 1, judged.resolved, harmful(verdicts))
+        async with prepared(self.pool, plan, source, loads=bool(verdicts)) as handles:
             if errors := self.accepting.overtaken(judged):
-                await self.fleet.order(Discard, members)
+                await self.pool.order(Discard, handles)
                 raise SettingsError(source, errors)
-            self.fleet.plan, self.served = plan, served
-            self.steering.close_changed(served)
-            self.steering.lead(served)
+            self.pool.plan, self.served = plan, served
+            self.release_manager.close_changed(served)
+            self.release_manager.lead(served)
             await self.accepting.accept(judged, note)
-            errors = await self.fleet.order(Commit, members)
-            self.steering.open_routes()
-            for member in members:
-                member.plan = plan
+            errors = await self.pool.order(Commit, handles)
+            self.release_manager.open_routes()
+            for handle in handles:
+                handle.plan = plan
             self.board.publish(plan.generation)
             if errors:
                 raise SettingsError(source, errors)
@@ -289,6 +287,6 @@ class ControlPlane:
         self.scoreboard.begin(index, self.versions.used())
         switchboard, scoreboard = self.board.segment.path, self.scoreboard.segment.path
         rings, keys = self.records.rings[index], self.records.keys
-        if self.fleet.ready.is_set() and not self.fleet.ready_members():
+        if self.pool.ready.is_set() and not self.pool.ready_members():
             plan = without_lost(plan)
-        return Start(index, self.fleet.size, self._settings, self._port, switchboard, scoreboard, rings, keys, plan)
+        return Start(index, self.pool.size, self._settings, self._port, switchboard, scoreboard, rings, keys, plan)

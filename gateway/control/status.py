@@ -76,14 +76,14 @@ async def _sliced(
 def overview_of(control: ControlPlane, name: str) -> ReleaseStatus:
     """One release as it is now; raises NotFound."""
     release = control.settings_of(name)
-    routes, live = release.split.routes if release.split else (), control.steering.weights_ppm(name)
+    routes, live = release.split.routes if release.split else (), control.release_manager.weights_ppm(name)
     stop, stopped, epoch = None, False, 0
     if release.candidate is not None:
         slot = control.releases.of(name, release.candidate)
         stop = control.stops.stopped(name, release.candidate)
         stopped, epoch = control.board.stopped(slot), control.board.epoch(slot)
-    ramp_ppm = tuple(control.steering.ramp_weights_ppm(name))
-    progress = control.steering.progress(name)
+    ramp_ppm = tuple(control.release_manager.ramp_weights_ppm(name))
+    progress = control.release_manager.progress(name)
     step_ppm = ramp_ppm[progress.step] if progress and ramp_ppm else 0
     return ReleaseStatus(
         name,
@@ -121,8 +121,8 @@ def observe(control: ControlPlane) -> GatewayMetrics:
         shed_rate=control.scoreboard.total(SHED_RATE),
         decisions=dict(control.stops.counts),
         workers=_workers(control),
-        workers_killed={reason: control.fleet.killed[reason] for reason in (SILENT, LOAD)},
-        worker_restarts=control.fleet.restarts,
+        workers_killed={reason: control.pool.killed[reason] for reason in (SILENT, LOAD)},
+        worker_restarts=control.pool.restarts,
         heartbeat_age_s=(time.monotonic_ns() - control.board.words[HEARTBEAT]) / 1e9,
         reload_success=not status.error,
         reload_time_s=status.loaded_s,
@@ -136,7 +136,7 @@ def observe(control: ControlPlane) -> GatewayMetrics:
 
 def _workers(control: ControlPlane) -> dict[str, int]:
     """How many are in each state; those that serve and show no sign of life are silent, not ready."""
-    counts = {str(state): count for state, count in control.fleet.states().items()}
+    counts = {str(state): count for state, count in control.pool.states().items()}
     silent = control.watchdog.heartbeats.silent()
     return {**counts, str(WorkerState.READY): counts[WorkerState.READY] - silent, SILENT: silent}
 

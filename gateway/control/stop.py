@@ -43,7 +43,7 @@ class Stopping:
     ) -> None:
         self._board = board
         self._releases = releases
-        self._stops = stops
+        self._decision_log = stops
         self._plans = plans
         self._coming: Releases = {}
         self._orders: dict[str, ReleaseDecision] = {}  # the last stop of each model by name, until it is resumed
@@ -52,9 +52,9 @@ class Stopping:
     def stop(self, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
         """Stop this candidate, unless it is stopped."""
         self._board.stop(self._releases.of(name, candidate))
-        if (already := self._stops.stopped(name, candidate)) is not None:
+        if (already := self._decision_log.stopped(name, candidate)) is not None:
             return already
-        decision = self._stops.stop(name, candidate, by, reason, evidence)
+        decision = self._decision_log.stop(name, candidate, by, reason, evidence)
         log.warning("the candidate %d of '%s' is stopped by %s: %s", candidate, name, by, reason)
         return decision
 

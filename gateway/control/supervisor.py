@@ -117,7 +117,7 @@ class _Supervisor:
         lasting = {"the control loop": self._tick, "the control plane": self._serve}
         lasting |= {f"following {kept.watched}": kept.watched.follow for kept in (self._keyring, self._tls) if kept}
         tasks = [loop.create_task(persistent(what, act)) for what, act in lasting.items()]
-        self._control.fleet.others_serve = len(self._orphans) > 0
+        self._control.pool.others_serve = len(self._orphans) > 0
         try:
             starting = loop.create_task(self._control.start())
             asked = loop.create_task(self._end.wait())
@@ -125,14 +125,14 @@ class _Supervisor:
             if starting.done():
                 starting.result()
                 self._orphans.release()
-                self._control.fleet.others_serve = False
+                self._control.pool.others_serve = False
                 await asyncio.to_thread(ready, (await gathered(self._control)).releases)
                 tasks.append(loop.create_task(persistent("following the routing file", self._watch)))
                 await asked
             starting.cancel()
         finally:
             self._control.end_trials()
-            await self._control.fleet.stop(self._settings.server.drain, self._hurry)
+            await self._control.pool.stop(self._settings.server.drain, self._hurry)
             for task in tasks:
                 task.cancel()
             loop.set_default_executor(ThreadPoolExecutor(1))  # whoever still waits for a disk is not waited for
@@ -173,7 +173,7 @@ class _Supervisor:
                 if str(error) != trouble:
                     log.exception("control cannot do its work; after control.dead_after all candidates are stopped")
                 trouble = str(error)
-            pids = self._control.fleet.pids()
+            pids = self._control.pool.pids()
             if pids != remembered and (writing is None or writing.done()):
                 with contextlib.suppress(RuntimeError):  # no thread to be had: at the next tick, perhaps
                     writing = asyncio.get_running_loop().run_in_executor(None, self._orphans.remember, pids)

@@ -76,14 +76,14 @@ def _spans(start: Start, head: "memoryview[int]") -> Spans | None:
     return Spans(exporter(tracing, start.worker), head) if tracing else None
 
 
-def _recorder(start: Start, instruments: SharedState, spans: Spans | None) -> Recorder:
+def _recorder(start: Start, shared_state: SharedState, spans: Spans | None) -> Recorder:
     paths = start.rings
     predictions, feedback, mirrors, events = map(
         Ring.attach, (paths.predictions, paths.feedback, paths.mirrors, paths.events)
     )
     for ring in (predictions, feedback, mirrors, events):
         ring.own()
-    signer, head = start.token_keys.signer(), instruments.head
+    signer, head = start.token_keys.signer(), shared_state.head
     recording = signer, start.settings.records, predictions, feedback, mirrors, events, head
     tracing = start.settings.server.tracing
     return TracedRecorder(spans, tracing.sample, *recording) if spans and tracing else Recorder(*recording)
@@ -100,24 +100,30 @@ class Worker:
         scoreboard = Scoreboard.attach(start.scoreboard, start.workers)
         dead_after_ns = int(start.settings.control.dead_after * 1e9)
         plan = start.plan
-        self._instruments = SharedState(
+        self._shared_state = SharedState(
             switchboard, scoreboard, start.worker, dead_after_ns, plan.versions, plan.releases, self._tripped
         )
         self._repository = Repository(Path(start.settings.models.path))
-        self._deployment = ModelCatalog(
-            self._repository, plan.routing, self._instruments, plan.left_out, plan.generation, plan.named, plan.unloaded
+        self._catalog = ModelCatalog(
+            self._repository,
+            plan.routing,
+            self._shared_state,
+            plan.left_out,
+            plan.generation,
+            plan.named,
+            plan.unloaded,
         )
-        self._spans = _spans(start, self._instruments.head)
-        recorder = _recorder(start, self._instruments, self._spans)
-        self._gateway = Pipeline(self._deployment, start.settings.limits, self._instruments, recorder)
+        self._spans = _spans(start, self._shared_state.head)
+        recorder = _recorder(start, self._shared_state, self._spans)
+        self._gateway = Pipeline(self._catalog, start.settings.limits, self._shared_state, recorder)
         settings = start.settings
-        head = self._instruments.head
+        head = self._shared_state.head
         self._keyring = Keyring(Path(settings.auth.keys)) if settings.auth.keys else None
         self._access = Access(
             self._keyring, rates_of(settings.limits.rate, start.scoreboard, start.workers, start.worker, head)
         )
         self._tls = Tls(settings.server.tls) if settings.server.tls else None
-        self._wishes: dict[int, asyncio.Future[str]] = {}
+        self._load_requests: dict[int, asyncio.Future[str]] = {}
         self._next_wish = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._may_listen: asyncio.Future[bool]
@@ -133,12 +139,12 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._may_listen = loop.create_future()
         self._beat(loop)
-        await self._deployment.start()
+        await self._catalog.start()
         server = Server(self._configuration())
         loop.add_signal_handler(signal.SIGTERM, self._drain, server)
         loop.add_reader(self._pipe.fileno(), self._receive)
         if self._tls:
-            self._instruments.gate.defer_exit(loop.call_soon)
+            self._shared_state.gate.defer_exit(loop.call_soon)
         self._tasks.update(
             loop.create_task(persistent(f"following {kept.watched}", kept.watched.follow))
             for kept in (self._keyring, self._tls)
@@ -149,22 +155,22 @@ class Worker:
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process: no collection need look at it again
         bound = listener(self._server_settings.host, self._start.port)
-        self._sharing = Sharing(server.server_state.connections, self._instruments, self._server_settings)
+        self._sharing = Sharing(server.server_state.connections, self._shared_state, self._server_settings)
         self._sharing.look()
-        self._send(Warm(self._deployment.left_out(), self._deployment.runs_on()))
+        self._send(Warm(self._catalog.left_out(), self._catalog.runs_on()))
         if await self._may_listen:
             if self._start.beside:
                 come_forward()
             bound.listen(BACKLOG)
             self._send(Ready())
             await server.serve(sockets=[bound])
-        await self._deployment.close()
+        await self._catalog.close()
         if self._spans:
             self._spans.close()
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         """Count on: a loop that does not come here is one that does nothing else either."""
-        self._instruments.head[BEATS] += 1
+        self._shared_state.head[BEATS] += 1
         loop.call_later(BEAT_S, self._beat, loop)
 
     async def load(self, name: str) -> None:
@@ -180,9 +186,9 @@ class Worker:
 
     async def _wish(self, name: str, *, load: bool) -> None:
         number = next(self._next_wish)
-        granted = self._wishes[number] = asyncio.get_running_loop().create_future()
+        granted = self._load_requests[number] = asyncio.get_running_loop().create_future()
         if not self._send(LoadRequest(number, name, load)):
-            del self._wishes[number]
+            del self._load_requests[number]
             raise InvalidRequest(NO_CONTROL)
         error = await granted
         if error:
@@ -205,14 +211,14 @@ class Worker:
             # Control is dead. Its heartbeat stops every candidate; stable goes on until a new control takes over.
             asyncio.get_running_loop().remove_reader(self._pipe.fileno())
             reset_priority()  # it may have died while it hurried us
-            for wish in self._wishes.values():
-                wish.set_result(NO_CONTROL)
-            self._wishes.clear()
+            for load_request in self._load_requests.values():
+                load_request.set_result(NO_CONTROL)
+            self._load_requests.clear()
             self._listen(False)  # no one would ever say that it may, nor end it
             return
         match heard:
             case LoadReply():
-                self._wishes.pop(heard.wish).set_result(heard.error)
+                self._load_requests.pop(heard.load_request).set_result(heard.error)
             case Listen():
                 self._listen(True)
             case Leave():
@@ -230,24 +236,24 @@ class Worker:
             error = str(refused)
         except Exception as broken:
             error = f"{type(broken).__name__}: {broken}"
-        self._send(Ack(order.order, error, self._deployment.runs_on(), self._deployment.left_out()))
+        self._send(Ack(order.order, error, self._catalog.runs_on(), self._catalog.left_out()))
 
     async def _dispatch(self, order: Command) -> None:
         match order:
             case Prepare():
                 plan = order.plan
-                self._instruments.learn(plan.versions, plan.releases)
+                self._shared_state.learn(plan.versions, plan.releases)
                 how = Changed(plan.left_out, order.late, plan.unloaded, order.anew)
-                await self._deployment.prepare(plan.routing, plan.generation, plan.named, how)
+                await self._catalog.prepare(plan.routing, plan.generation, plan.named, how)
             case Commit():
-                self._deployment.commit()
+                self._catalog.commit()
             case Discard():
-                self._deployment.discard()
+                self._catalog.discard()
             case Load():
-                self._instruments.learn(order.plan.versions, order.plan.releases)
-                await self._deployment.load(order.name, order.plan.routing, order.plan.left_out)
+                self._shared_state.learn(order.plan.versions, order.plan.releases)
+                await self._catalog.load(order.name, order.plan.routing, order.plan.left_out)
             case _:
-                await self._deployment.unload(order.name)
+                await self._catalog.unload(order.name)
 
     def _send(self, report: WorkerEvent) -> bool:
         """Whether control may hear it."""

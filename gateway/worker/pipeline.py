@@ -34,22 +34,22 @@ STOPPED: Final = "stopped"
 
 
 class Pipeline:
-    """Serves predictions from what `deployment` holds at the moment a request arrives."""
+    """Serves predictions from what `catalog` holds at the moment a request arrives."""
 
     def __init__(
         self,
-        deployment: ModelCatalog,
+        catalog: ModelCatalog,
         limits: LimitsSettings,
-        instruments: SharedState | None = None,
+        shared_state: SharedState | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        self.deployment = deployment
+        self.catalog = catalog
         self.recorder = recorder or Recorder(ephemeral_keys().signer())
         self.draining = False
-        self.serving: Callable[[], bool] = instruments.serving if instruments else lambda: True
+        self.serving: Callable[[], bool] = shared_state.serving if shared_state else lambda: True
         self.inflight = 0
-        self.gate: AbstractContextManager[None] = instruments.gate if instruments else nullcontext()
-        self.head = instruments.head if instruments else memoryview(array("q", bytes(8 * HEAD)))
+        self.gate: AbstractContextManager[None] = shared_state.gate if shared_state else nullcontext()
+        self.head = shared_state.head if shared_state else memoryview(array("q", bytes(8 * HEAD)))
         self.limits = limits
         self._max_inflight = limits.inflight
         self._most_classes = limits.classes
@@ -75,7 +75,7 @@ class Pipeline:
 
     def served(self, name: str) -> ServedModel:
         """The model as it is served now; raises NotFound."""
-        served = self.deployment.models.get(name)
+        served = self.catalog.models.get(name)
         if served is None:
             raise NotFound(f"model '{name}' is not served; POST /v2/repository/index lists what is")
         return served

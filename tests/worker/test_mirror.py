@@ -37,7 +37,7 @@ class Bench:
     def __init__(self, gateway: Pipeline, ring: Ring) -> None:
         self.gateway = gateway
         self.ring = ring
-        self.candidate = gateway.deployment.models["flawed"].versions[2]
+        self.candidate = gateway.catalog.models["flawed"].versions[2]
 
     @property
     def mirrored(self) -> dict[str, int]:
@@ -179,7 +179,7 @@ def test_beyond_the_places_that_there_are_copies_are_dropped_and_counted(tmp_pat
 def test_a_candidate_that_is_unloaded_meanwhile_takes_no_place_with_it(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         calls = [bench.submit(GOOD) for _ in range(AT_ONCE + 1)]  # under way while the configuration changes
-        deployment = bench.gateway.deployment
+        deployment = bench.gateway.catalog
         await deployment.prepare(routing(candidate=None), 2)
         deployment.commit()
         while deployment._draining:

@@ -96,7 +96,7 @@ class Changes:
     async def order(self, event: Event, request: Request) -> Response:
         body = await parse_body(request, ReasonBody)
         self._check_open(request.path_params["model"])
-        decision = self._control.steering.order(
+        decision = self._control.release_manager.order(
             request.path_params["model"], event, caller(request), body.reason or NO_REASON, origin_of(request)
         )
         await self._control.stops.wait_durable()

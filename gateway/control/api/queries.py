@@ -67,13 +67,13 @@ class Readings:
         ]
 
     async def health(self, request: Request) -> Response:
-        fleet = self._control.fleet
-        serving = len(fleet.ready_members())
-        if not fleet.ready.is_set():
-            raise NotReady(f"the workers are starting: {serving} of {fleet.size} serve")
+        pool = self._control.pool
+        serving = len(pool.ready_members())
+        if not pool.ready.is_set():
+            raise NotReady(f"the workers are starting: {serving} of {pool.size} serve")
         if not serving:
-            raise NotReady(f"none of {fleet.size} workers serves; the log says why they ended, new ones are started")
-        return JsonResponse({"healthy": True, "pid": os.getpid(), "workers": fleet.size, "serving": serving})
+            raise NotReady(f"none of {pool.size} workers serves; the log says why they ended, new ones are started")
+        return JsonResponse({"healthy": True, "pid": os.getpid(), "workers": pool.size, "serving": serving})
 
     async def metrics(self, request: Request) -> Response:
         return Response(await self._metrics.get(), media_type=CONTENT_TYPE_LATEST)

@@ -145,9 +145,9 @@ def config_document(control: ControlPlane) -> ConfigDocument:
     status = control.configuration.status
     return {
         "revision": status.revision,
-        "generation": control.fleet.plan.generation,
-        "acknowledged": control.fleet.acknowledged(),
-        "workers": control.fleet.size,
+        "generation": control.pool.plan.generation,
+        "acknowledged": control.pool.acknowledged(),
+        "workers": control.pool.size,
         "loaded_time_s": status.loaded_s,
         "last_error": status.error or None,
         "warnings": list(status.warnings),

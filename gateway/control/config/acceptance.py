@@ -44,7 +44,7 @@ class Accepting:
         self.history = History(state / "history")
         self._file = MemoryFile(state)
         self._repository = repository
-        self._stops = stops
+        self._decision_log = stops
         self._source = source
         self._accepted = accepted(self._file.text())
         self.memory: Memory = self._file.read(self._accepted.routing)
@@ -72,7 +72,7 @@ class Accepting:
 
     def overtaken(self, judged: Judged) -> list[str]:
         """What a stop that has come since it was judged forbids: the stopped candidate would answer everyone."""
-        since = self._stops.all() - judged.stopped
+        since = self._decision_log.all() - judged.stopped
         return [
             f"models.{name}: version {release.stable} was stopped while it was being made stable; to mean it, save the"
             " file again with a change, as of a comment"
@@ -101,7 +101,7 @@ class Accepting:
         now, before = judged.now, self._accepted.text
         if note is not None:
             note()
-            await self._stops.wait_durable()
+            await self._decision_log.wait_durable()
         elif before is not None and before != now.content:
             await self._trace(judged, before)
         self._say(judged)
@@ -134,7 +134,7 @@ class Accepting:
             return None
         if name not in self.memory:
             self.memory = {**self.memory, name: one}
-            self._stops.record(
+            self._decision_log.record(
                 name, one.stable, FIRST_SEEN, BY_FILE, f"served in version {one.stable}, its highest", {}
             )
             await self._write()
@@ -155,12 +155,12 @@ class Accepting:
             for line in lines:
                 log.warning("%s was edited: %s", self._source, line)
         for one in decisions:
-            self._stops.record(
+            self._decision_log.record(
                 one.model, one.candidate, EDIT, f"{BY_FILE} of {evidence['owner']}", one.reason, evidence
             )
             if one.model:
                 log.warning("%s was edited: %s", self._source, one.reason)
-        await self._stops.wait_durable()
+        await self._decision_log.wait_durable()
 
     def _say(self, judged: Judged) -> None:
         """What no decision about an edit says: models without an entry; all, where the text before is lost."""
@@ -173,10 +173,10 @@ class Accepting:
             if self.memory and name in judged.resolved.memory:
                 one = judged.resolved.memory[name]
                 action = EDIT if name in entries else FIRST_SEEN
-                self._stops.record(name, one.candidate or one.stable, action, BY_FILE, "; ".join(lines), {})
+                self._decision_log.record(name, one.candidate or one.stable, action, BY_FILE, "; ".join(lines), {})
 
     def _known(self, loaded: AbstractSet[str]) -> Known:
-        return known(self.memory, self._repository, self._stops.all(), loaded)
+        return known(self.memory, self._repository, self._decision_log.all(), loaded)
 
 
 def known(

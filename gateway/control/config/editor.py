@@ -64,7 +64,7 @@ class RoutingEditor:
 
     def __init__(self, configuration: RoutingFileWatcher, stops: DecisionLog, reload: Reload, history: History) -> None:
         self._configuration = configuration
-        self._stops = stops
+        self._decision_log = stops
         self._reload = reload
         self._history = history
         self._editing = asyncio.Lock()
@@ -88,7 +88,7 @@ class RoutingEditor:
             if self._configuration.status.revision != revision_of(after):
                 raise Conflict(f"{self._configuration.path} has been edited by another since, and is in force as it is")
             decision = noted()
-            await self._stops.wait_durable()
+            await self._decision_log.wait_durable()
             return EditResult(changes, decision)
 
     def _note(self, edit: Edit, before: bytes, after: bytes, changes: str, kept: str) -> ReleaseDecision:
@@ -99,11 +99,11 @@ class RoutingEditor:
             "after": revision_of(after),
             "kept": kept,
         }
-        return self._stops.record(edit.model, edit.candidate, edit.action, edit.by, edit.reason, evidence)
+        return self._decision_log.record(edit.model, edit.candidate, edit.action, edit.by, edit.reason, evidence)
 
     def _taken_back(self, decision: ReleaseDecision | None, error: str) -> None:
         if decision is not None:  # it was in force for a moment, in some workers
-            self._stops.record(decision.model, decision.candidate, "taken-back", decision.by, error, {})
+            self._decision_log.record(decision.model, decision.candidate, "taken-back", decision.by, error, {})
 
     async def _in_force(self) -> bytes:
         """The file's bytes, which must be the configuration in force: else the edit would bring in another's too."""

@@ -17,7 +17,7 @@ class Plans:
         self._versions = versions
         self._releases = releases
         self._board = board
-        self._stops = stops
+        self._decision_log = stops
 
     def make(self, generation: int, resolved: Resolved, left_out: Mapping[Key, str] | None = None) -> ConfigGeneration:
         """Raises SettingsError where the boards have no slot left."""
@@ -29,7 +29,7 @@ class Plans:
                 key = name, settings.candidate
                 versions[key] = self._versions.of(*key)
                 slot = release_slots[key] = self._releases.of(*key)
-                if self._stops.stopped(*key) is not None:
+                if self._decision_log.stopped(*key) is not None:
                     self._board.stop(slot)
         return ConfigGeneration(
             generation, resolved.routing, versions, release_slots, dict(left_out or {}), resolved.named

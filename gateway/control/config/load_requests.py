@@ -22,7 +22,7 @@ log: Final = logging.getLogger("gateway.control.config")
 class Granting(Protocol):
     """Who can do it."""
 
-    fleet: WorkerPool
+    pool: WorkerPool
     accepting: Accepting
     configuration: RoutingFileWatcher
     served: Mapping[str, ReleaseSettings]
@@ -38,9 +38,9 @@ class Wishes:
         self._control = control
         self._changing = changing
 
-    def grant(self, wish: LoadRequest) -> "asyncio.Task[str]":
+    def grant(self, load_request: LoadRequest) -> "asyncio.Task[str]":
         """What went wrong, empty where nothing did."""
-        return asyncio.get_running_loop().create_task(self._granted(wish))
+        return asyncio.get_running_loop().create_task(self._granted(load_request))
 
     def bring_in(self, late: set[Key]) -> None:
         """Candidates that stable has not waited for at the start: they are loaded as soon as they can be."""
@@ -52,46 +52,46 @@ class Wishes:
             if error := await self._granted(LoadRequest(0, name, load=True), version):
                 log.error("candidate %d of '%s' stays left out: %s", version, name, error)
 
-    async def _granted(self, wish: LoadRequest, candidate: int | None = None) -> str:
+    async def _granted(self, load_request: LoadRequest, candidate: int | None = None) -> str:
         async with self._changing:
             try:
-                if wish.load:
-                    await self._load(wish.name, candidate)
+                if load_request.load:
+                    await self._load(load_request.name, candidate)
                 else:
-                    await self._unload(wish.name)
+                    await self._unload(load_request.name)
             except GatewayError as error:
                 return str(error)
             except Exception as error:  # else who has made the wish would wait for ever
-                log.exception("loading or unloading '%s' failed", wish.name)
+                log.exception("loading or unloading '%s' failed", load_request.name)
                 return f"{type(error).__name__}: {error}"
             return ""
 
     async def _unload(self, name: str) -> None:
-        fleet = self._control.fleet
-        async with fleet.changing:
-            errors = await fleet.order(lambda order: Unload(order, name))
-            fleet.plan = plan = replace(fleet.plan, unloaded=fleet.plan.unloaded | {name})
-            _follow(fleet, plan)
+        pool = self._control.pool
+        async with pool.changing:
+            errors = await pool.order(lambda order: Unload(order, name))
+            pool.plan = plan = replace(pool.plan, unloaded=pool.plan.unloaded | {name})
+            _follow(pool, plan)
         _raise(errors)
 
     async def _load(self, name: str, candidate: int | None) -> None:
-        control, fleet = self._control, self._control.fleet
-        settings = fleet.plan.routing.models.get(name)
+        control, pool = self._control, self._control.pool
+        settings = pool.plan.routing.models.get(name)
         if settings is None:
             seen = await control.accepting.first_seen(name)
             settings = seen.routing.models[name] if seen is not None else None
         if settings is None:
             raise NotFound(f"the repository has no model '{name}' with a version that has a file and is not stopped")
         left_out = await self._tried(name, settings, candidate)
-        async with fleet.changing:
-            before, served = fleet.plan, control.served
+        async with pool.changing:
+            before, served = pool.plan, control.served
             routing = RoutingSettings.model_construct(models={**before.routing.models, name: settings})
             plan = control.take_in(name, Resolved(routing, before.named, control.accepting.memory), left_out)
-            errors = await fleet.order(lambda order: Load(order, name, plan), staged=True, may_die=False)
+            errors = await pool.order(lambda order: Load(order, name, plan), staged=True, may_die=False)
             if errors and name not in served:
-                await fleet.order(lambda order: Unload(order, name))
-                fleet.plan = plan = replace(plan, unloaded=plan.unloaded | {name})
-            _follow(fleet, plan)
+                await pool.order(lambda order: Unload(order, name))
+                pool.plan = plan = replace(plan, unloaded=plan.unloaded | {name})
+            _follow(pool, plan)
         _raise(errors)
 
     async def _tried(self, name: str, settings: ReleaseSettings, candidate: int | None) -> dict[Key, str]:
@@ -102,17 +102,17 @@ class Wishes:
         numbers = [number for number in (settings.stable, settings.candidate) if number is not None]
         trials = [LoadTrial(name, number, settings.stable) for number in numbers]
         verdicts = await asyncio.to_thread(control.configuration.try_out, trials, frozenset[str]())
-        served = {key for member in control.fleet.followers() for key in member.runs_on}
+        served = {key for handle in control.pool.followers() for key in handle.runs_on}
         for number, verdict in zip(numbers, verdicts, strict=True):
             if verdict.error and (number in (settings.stable, candidate) or (name, number) in served):
                 raise InvalidRequest(verdict.error)
-        others = {key: why for key, why in control.fleet.plan.left_out.items() if key[0] != name}
+        others = {key: why for key, why in control.pool.plan.left_out.items() if key[0] != name}
         return others | harmful(verdicts)
 
 
-def _follow(fleet: WorkerPool, plan: ConfigGeneration) -> None:
-    for member in fleet.followers():
-        member.plan = plan
+def _follow(pool: WorkerPool, plan: ConfigGeneration) -> None:
+    for handle in pool.followers():
+        handle.plan = plan
 
 
 def _raise(errors: list[str]) -> None:

@@ -20,7 +20,7 @@ class Orders:
     async def give(
         self,
         make: Callable[[int], Command],
-        members: Sequence[WorkerHandle],
+        handles: Sequence[WorkerHandle],
         *,
         staged: bool = False,
         may_die: bool = True,
@@ -32,65 +32,65 @@ class Orders:
         """
         number = next(self._numbers)
         order = make(number)
-        for group in _groups(members) if staged else [members]:
+        for group in _groups(handles) if staged else [handles]:
             if errors := await _answers(number, order, group, may_die):
                 return errors
         return []
 
-    async def bring_up(self, member: WorkerHandle, plan: ConfigGeneration) -> list[str]:
+    async def bring_up(self, handle: WorkerHandle, plan: ConfigGeneration) -> list[str]:
         """Have a worker that was started under another plan follow this one, which is in force. Returns the errors."""
-        loads = member.plan.loads
+        loads = handle.plan.loads
         anew = frozenset(name for name, count in plan.loads.items() if loads.get(name) != count)
-        errors = await self.give(lambda number: Prepare(number, plan, late=True, anew=anew), [member], may_die=False)
-        errors = errors or await self.give(Commit, [member], may_die=False)
+        errors = await self.give(lambda number: Prepare(number, plan, late=True, anew=anew), [handle], may_die=False)
+        errors = errors or await self.give(Commit, [handle], may_die=False)
         if not errors:
-            member.plan = plan
+            handle.plan = plan
         return errors
 
 
-def _groups(members: Sequence[WorkerHandle]) -> Iterator[Sequence[WorkerHandle]]:
-    left, size = list(members), 1
+def _groups(handles: Sequence[WorkerHandle]) -> Iterator[Sequence[WorkerHandle]]:
+    left, size = list(handles), 1
     while left:
         yield left[:size]
         left = left[size:]
-        size = min(2 * size, max(1, len(members) // 2))
+        size = min(2 * size, max(1, len(handles) // 2))
 
 
-async def _answers(number: int, order: Command, members: Sequence[WorkerHandle], may_die: bool) -> list[str]:
+async def _answers(number: int, order: Command, handles: Sequence[WorkerHandle], may_die: bool) -> list[str]:
     asked = []
-    for member in members:
-        if member.given_up or member.pipe.closed:
+    for handle in handles:
+        if handle.given_up or handle.pipe.closed:
             continue
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        member.waiting[number] = answer
-        asked.append((member, answer))
-        member.send(order)
+        handle.waiting[number] = answer
+        asked.append((handle, answer))
+        handle.send(order)
     if asked:
         await asyncio.wait([answer for _, answer in asked], timeout=ORDER_WITHIN_S)
-    errors = {_error(member, answer, may_die) for member, answer in asked}
+    errors = {_error(handle, answer, may_die) for handle, answer in asked}
     return sorted(errors - {""})
 
 
-def _error(member: WorkerHandle, answer: "asyncio.Future[str | None]", may_die: bool) -> str:
+def _error(handle: WorkerHandle, answer: "asyncio.Future[str | None]", may_die: bool) -> str:
     if not answer.done():
-        return f"worker {member.index} did not answer in time"
+        return f"worker {handle.index} did not answer in time"
     error = answer.result()
     if error is not None:
         return error
-    return "" if may_die else died(member)
+    return "" if may_die else died(handle)
 
 
-def died(member: WorkerHandle) -> str:
+def died(handle: WorkerHandle) -> str:
     """What to say to who has ordered what a worker died of, perhaps."""
-    loading = member.obituary.loading
+    loading = handle.obituary.loading
     if loading is None:
         return (
-            f"worker {member.index} ended while this was being put in force ({member.given_up or 'it died'}); nothing"
+            f"worker {handle.index} ended while this was being put in force ({handle.given_up or 'it died'}); nothing"
             " has changed: try again"
         )
     name, version = loading
     return (
-        f"models.{name}: version {version}: worker {member.index} ended while it was loading it"
-        f" ({member.given_up or 'it died'}), though it loads in a process of its own: is there memory for it in every"
+        f"models.{name}: version {version}: worker {handle.index} ended while it was loading it"
+        f" ({handle.given_up or 'it died'}), though it loads in a process of its own: is there memory for it in every"
         " worker? Give the host more, set fewer server.workers or take a smaller version, then try again"
     )

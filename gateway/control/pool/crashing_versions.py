@@ -54,31 +54,31 @@ class Killers:
         taken, self._slow = self._slow, set()
         return taken
 
-    def timeout_s(self, key: Key, fleet: WorkerPool) -> float:
+    def timeout_s(self, key: Key, pool: WorkerPool) -> float:
         """What a worker may take to load the version."""
-        release = fleet.plan.routing.models.get(key[0])
-        first = not fleet.ready.is_set() and release is not None and release.candidate == key[1]
+        release = pool.plan.routing.models.get(key[0])
+        first = not pool.ready.is_set() and release is not None and release.candidate == key[1]
         return min(FIRST_S, self._timeout_s) if first else self._timeout_s
 
-    async def died(self, member: WorkerHandle, code: int, fleet: WorkerPool) -> bool:
+    async def died(self, handle: WorkerHandle, code: int, pool: WorkerPool) -> bool:
         """A worker has. Returns whether what it died of is out of the way."""
-        key = member.obituary.loading
-        if key is None and not fleet.ready.is_set():
+        key = handle.obituary.loading
+        if key is None and not pool.ready.is_set():
             return False
         async with self._looking:
-            before = set(fleet.plan.left_out)
+            before = set(pool.plan.left_out)
             if key is not None:
-                await self._note(member, key, code, fleet)
-            if not member.overdue or fleet.ready.is_set():
-                await asyncio.to_thread(self._try, fleet.plan)
-            await self._leave_out(fleet)
-            return not set(fleet.plan.left_out) <= before
+                await self._note(handle, key, code, pool)
+            if not handle.overdue or pool.ready.is_set():
+                await asyncio.to_thread(self._try, pool.plan)
+            await self._leave_out(pool)
+            return not set(pool.plan.left_out) <= before
 
-    async def _note(self, member: WorkerHandle, key: Key, code: int, fleet: WorkerPool) -> None:
+    async def _note(self, handle: WorkerHandle, key: Key, code: int, pool: WorkerPool) -> None:
         """What is known of the version now."""
         content = await asyncio.to_thread(self._contents.now, key)
-        limit_s = self.timeout_s(key, fleet)
-        if member.overdue:
+        limit_s = self.timeout_s(key, pool)
+        if handle.overdue:
             if limit_s < self._timeout_s:
                 self._slow.add(key)
             limits = f"{limit_s:g} s (models.load_timeout is {self._timeout_s:g} s)"
@@ -109,14 +109,14 @@ class Killers:
         if short_s < self._timeout_s:
             self._slow |= {key_of(verdict.trial) for verdict in verdicts if verdict.late}
 
-    async def _leave_out(self, fleet: WorkerPool) -> None:
+    async def _leave_out(self, pool: WorkerPool) -> None:
         """What does harm is left out of the plan, what is mended comes back."""
-        before = fleet.plan
+        before = pool.plan
         left_out = await asyncio.to_thread(self._harmful, before)
         if left_out != before.left_out:
             for key in left_out.keys() - before.left_out.keys():
                 log.error("version %d of '%s' is not loaded: %s", key[1], key[0], left_out[key])
-            fleet.plan = replace(fleet.plan, left_out=left_out)  # as it is now: an edit may have come meanwhile
+            pool.plan = replace(pool.plan, left_out=left_out)  # as it is now: an edit may have come meanwhile
 
     def _harmful(self, plan: ConfigGeneration) -> dict[Key, str]:
         return {key: why for key in _wanted(plan) if (why := self._contents.why_bad(key))}

@@ -36,14 +36,14 @@ class Deaths:
         self._clock = clock
         self._deaths: dict[tuple[Key, int], list[float]] = {}
 
-    def blame(self, member: WorkerHandle, code: int) -> bool:
+    def blame(self, handle: WorkerHandle, code: int) -> bool:
         """The worker has ended so; returns whether a candidate was stopped for it."""
         if code >= 0 or -code in MEANT:
             return False
         name = signal.Signals(-code).name
-        suspects = member.obituary.running
+        suspects = handle.obituary.running
         alone = len(suspects) == 1 and -code in FAULTS
-        return any([self._count(key, member.index, name, alone) for key in suspects])
+        return any([self._count(key, handle.index, name, alone) for key in suspects])
 
     def _count(self, key: Key, worker: int, name: str, alone: bool) -> bool:
         epoch = self._epoch(key)

@@ -28,7 +28,7 @@ SILENT, LOAD = "silent", "load"  # what workers are ended for
 class _Watched:
     """`silent_s`: since the last sign of life; `loading_s`: since it began to load the version in `slot` (plus 1)."""
 
-    member: WorkerHandle
+    handle: WorkerHandle
     beats: int = 0
     silent_s: float = 0.0
     waited_ns: int = 0  # for a core, when the silence began to be one
@@ -43,7 +43,7 @@ class Heartbeats:
 
     def __init__(
         self,
-        fleet: WorkerPool,
+        pool: WorkerPool,
         scoreboard: Scoreboard,
         versions: Slots,
         timeout_s: float,
@@ -51,7 +51,7 @@ class Heartbeats:
         drain_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._fleet = fleet
+        self._pool = pool
         self._scoreboard = scoreboard
         self._versions = versions
         self._timeout_s = timeout_s
@@ -66,21 +66,21 @@ class Heartbeats:
         now_s = self._clock()
         step_s = min(now_s - self._looked_s, STEP_S)
         self._looked_s = now_s
-        for member in self._fleet.members.values():
-            if member.state in (WorkerState.DEAD, WorkerState.DRAINING) or member.given_up:
-                self._watched.pop(member.index, None)
+        for handle in self._pool.handles.values():
+            if handle.state in (WorkerState.DEAD, WorkerState.DRAINING) or handle.given_up:
+                self._watched.pop(handle.index, None)
                 continue
-            one = self._watched.get(member.index)
-            if one is None or one.member is not member:
-                one = self._watched[member.index] = _Watched(member)
+            one = self._watched.get(handle.index)
+            if one is None or one.handle is not handle:
+                one = self._watched[handle.index] = _Watched(handle)
             self._look(one, step_s)
 
     def silent(self) -> int:
         """How many workers that should serve show no sign of life."""
-        return sum(one.silent_s >= SHOWN_S and one.member.state is WorkerState.READY for one in self._watched.values())
+        return sum(one.silent_s >= SHOWN_S and one.handle.state is WorkerState.READY for one in self._watched.values())
 
     def _look(self, one: _Watched, step_s: float) -> None:
-        head = self._scoreboard.head(one.member.index)
+        head = self._scoreboard.head(one.handle.index)
         if head[BEATS] != one.beats:
             one.beats, one.silent_s = head[BEATS], 0.0
         else:
@@ -93,24 +93,24 @@ class Heartbeats:
     def _is_silent(self, one: _Watched, step_s: float) -> None:
         before_s, one.silent_s = one.silent_s, one.silent_s + step_s
         limit_s = self._timeout_s if one.beats else max(self._timeout_s, BEGIN_S)
-        pid = one.member.process.pid
+        pid = one.handle.process.pid
         if before_s == 0.0:
             one.waited_ns = waited_ns(pid)
-        if one.silent_s < limit_s or one.member.given_up:
+        if one.silent_s < limit_s or one.handle.given_up:
             return
         starved = waited_ns(pid) - one.waited_ns > STARVED * one.silent_s * 1e9
         if not starved or one.silent_s >= PATIENCE * limit_s:
-            self._fleet.give_up(one.member, SILENT, f"has shown no sign of life for {one.silent_s:.3g} s")
+            self._pool.give_up(one.handle, SILENT, f"has shown no sign of life for {one.silent_s:.3g} s")
 
     def _is_loading(self, one: _Watched, step_s: float) -> None:
         key = self._versions.name_of(one.slot - 1)
         one.loading_s += step_s
-        if key is None or one.member.given_up or one.loading_s < (limit_s := self._load_timeout_s(key)):
+        if key is None or one.handle.given_up or one.loading_s < (limit_s := self._load_timeout_s(key)):
             return
-        serves = one.member.state is WorkerState.READY
+        serves = one.handle.state is WorkerState.READY
         why = f"has been loading version {key[1]} of '{key[0]}' for {limit_s:g} s"
-        one.member.overdue = True
-        self._fleet.give_up(one.member, LOAD, why, self._drain_s if serves else None)
+        one.handle.overdue = True
+        self._pool.give_up(one.handle, LOAD, why, self._drain_s if serves else None)
 
 
 def waited_ns(pid: int) -> int:

@@ -19,7 +19,7 @@ log: Final = logging.getLogger("gateway.control.pool")
 
 @contextlib.asynccontextmanager
 async def prepared(
-    fleet: WorkerPool, plan: ConfigGeneration, source: str, *, loads: bool
+    pool: WorkerPool, plan: ConfigGeneration, source: str, *, loads: bool
 ) -> AsyncIterator[Sequence[WorkerHandle]]:
     """All workers that serve have loaded what the plan needs, and none joins or changes while this lasts.
 
@@ -27,21 +27,21 @@ async def prepared(
     place. Raises SettingsError where a worker dies again, or says that it cannot. `loads`: one worker goes ahead.
     """
     for last in (False, True):
-        async with fleet.changing:
-            members = fleet.followers()
-            errors = await fleet.order(lambda order: Prepare(order, plan), members, staged=loads, may_die=False)
+        async with pool.changing:
+            handles = pool.followers()
+            errors = await pool.order(lambda order: Prepare(order, plan), handles, staged=loads, may_die=False)
             if not errors:
-                yield members
+                yield handles
                 return
-            await fleet.order(Discard, members)
-        if last or not any(member.state is WorkerState.DEAD and not member.given_up for member in members):
+            await pool.order(Discard, handles)
+        if last or not any(handle.state is WorkerState.DEAD and not handle.given_up for handle in handles):
             raise SettingsError(source, errors)
         log.error("%s; this is tried once more", "; ".join(errors))
-        await _complete(fleet)
+        await _complete(pool)
 
 
-async def _complete(fleet: WorkerPool) -> None:
+async def _complete(pool: WorkerPool) -> None:
     """Wait until those that have died have been replaced."""
     end_s = time.monotonic() + COMPLETE_WITHIN_S
-    while len(fleet.followers()) < fleet.size and time.monotonic() < end_s:
+    while len(pool.followers()) < pool.size and time.monotonic() < end_s:
         await asyncio.sleep(POLL_S)

@@ -15,19 +15,19 @@ WITHIN_S: Final = 1.0  # only a worker that is suspended takes longer
 log: Final = logging.getLogger("gateway.control.pool")
 
 
-async def sends_over(board: Switchboard, fleet: WorkerPool) -> None:
+async def sends_over(board: Switchboard, pool: WorkerPool) -> None:
     """Wait until every send that has begun has ended, or its worker is dead. A worker that stays in a send is killed:
     it would send the answer whenever it woke up.
     """
-    begun = {index: board.sends(index)[0] for index in range(fleet.size)}
+    begun = {index: board.sends(index)[0] for index in range(pool.size)}
 
     def under_way() -> list[int]:
-        return [index for index, sends in begun.items() if board.sends(index)[1] < sends and fleet.alive(index)]
+        return [index for index, sends in begun.items() if board.sends(index)[1] < sends and pool.alive(index)]
 
     waited_for = under_way()
     if not waited_for:
         return
-    with fleet.boosted_priority(waited_for):
+    with pool.boosted_priority(waited_for):
         for _ in range(SPINS):
             time.sleep(SPIN_S)
             if not under_way():
@@ -42,4 +42,4 @@ async def sends_over(board: Switchboard, fleet: WorkerPool) -> None:
                     under_way(),
                     WITHIN_S,
                 )
-                fleet.kill(under_way())
+                pool.kill(under_way())

@@ -9,22 +9,22 @@ from collections.abc import Collection
 from gateway.control.pool.worker_handle import WorkerHandle, WorkerState
 
 
-async def end_all(members: Collection[WorkerHandle], drain_s: float, hurry: asyncio.Event) -> None:
+async def end_all(handles: Collection[WorkerHandle], drain_s: float, hurry: asyncio.Event) -> None:
     """Let all drain; kill those that have not ended a while after they should have, or at once on `hurry`."""
-    for member in members:
-        member.state = WorkerState.DRAINING
-        send_signal(member.process, signal.SIGTERM)
+    for handle in handles:
+        handle.state = WorkerState.DRAINING
+        send_signal(handle.process, signal.SIGTERM)
     end = time.monotonic() + drain_s + 2
-    while any(member.process.poll() is None for member in members) and time.monotonic() < end:
+    while any(handle.process.poll() is None for handle in handles) and time.monotonic() < end:
         if hurry.is_set():
             end = min(end, time.monotonic() + 2)
-            for member in members:
-                send_signal(member.process, signal.SIGTERM)
+            for handle in handles:
+                send_signal(handle.process, signal.SIGTERM)
             hurry.clear()
         await asyncio.sleep(0.02)
-    for member in members:
-        send_signal(member.process, signal.SIGKILL)
-        member.process.wait()
+    for handle in handles:
+        send_signal(handle.process, signal.SIGKILL)
+        handle.process.wait()
 
 
 def send_signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:

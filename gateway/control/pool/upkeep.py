@@ -19,13 +19,13 @@ class Upkeep:
 
     def __init__(
         self,
-        fleet: WorkerPool,
+        pool: WorkerPool,
         scoreboard: Scoreboard,
         versions: Slots,
         releases: Slots,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._fleet = fleet
+        self._pool = pool
         self._scoreboard = scoreboard
         self._versions = versions
         self._releases = releases
@@ -54,7 +54,7 @@ class Upkeep:
         }
 
     def _sweep(self) -> None:
-        plans = [self._fleet.plan, *(m.plan for m in self._fleet.members.values() if m.state is not WorkerState.DEAD)]
+        plans = [self._pool.plan, *(m.plan for m in self._pool.handles.values() if m.state is not WorkerState.DEAD)]
         if len(self._versions.slots()) > len(plans[0].versions):
             self._versions.sweep(lambda key: any(key in plan.versions for plan in plans))
         if len(self._releases.slots()) > len(plans[0].releases):
@@ -62,11 +62,11 @@ class Upkeep:
 
     def _share_out(self) -> None:
         busy = self._scoreboard.each(CONNECTIONS_BUSY)
-        members = self._fleet.ready_members()
-        before, self._serving = self._serving, {member.process.pid for member in members}
+        handles = self._pool.ready_members()
+        before, self._serving = self._serving, {handle.process.pid for handle in handles}
         if self._serving - before:
             self._balance.anew()
-        asks = self._balance.asks({member.index: busy[member.index] for member in members})
-        for member in members:
-            if member.index in asks:
-                member.send(Leave(asks[member.index]))
+        asks = self._balance.asks({handle.index: busy[handle.index] for handle in handles})
+        for handle in handles:
+            if handle.index in asks:
+                handle.send(Leave(asks[handle.index]))

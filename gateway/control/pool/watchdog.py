@@ -15,7 +15,7 @@ from gateway.shm.switchboard import Switchboard
 class Watchdog:
     """Lives on control's loop. `stop_now` stops a candidate, as a person would; `watch` names the fleet."""
 
-    fleet: WorkerPool
+    pool: WorkerPool
     heartbeats: Heartbeats
 
     def __init__(
@@ -31,37 +31,37 @@ class Watchdog:
         self._board = board
         self._scoreboard = scoreboard
         self._versions = versions
-        self.killers = Killers(contents, settings.models.load_timeout)
+        self.crashing_versions = Killers(contents, settings.models.load_timeout)
         self._deaths = Deaths(stop_now, self._epoch)
 
-    def watch(self, fleet: WorkerPool) -> None:
+    def watch(self, pool: WorkerPool) -> None:
         """Whose workers they are."""
-        self.fleet = fleet
+        self.pool = pool
         server = self._settings.server
         self.heartbeats = Heartbeats(
-            fleet,
+            pool,
             self._scoreboard,
             self._versions,
             server.heartbeat_timeout,
-            lambda key: self.killers.timeout_s(key, fleet),
+            lambda key: self.crashing_versions.timeout_s(key, pool),
             server.drain,
         )
 
-    def autopsy(self, member: WorkerHandle) -> Obituary:
+    def autopsy(self, handle: WorkerHandle) -> Obituary:
         """What the worker was at, by what it has left in shared memory; before its successor writes there."""
-        loading = self._versions.name_of(self._scoreboard.head(member.index)[LOADING] - 1)
+        loading = self._versions.name_of(self._scoreboard.head(handle.index)[LOADING] - 1)
         running = (
             key
             for key, slot in self._versions.given()
-            if key in self.fleet.plan.releases and self._scoreboard.running(member.index, slot)
+            if key in self.pool.plan.releases and self._scoreboard.running(handle.index, slot)
         )
         return Obituary(loading, tuple(running))
 
-    async def died(self, member: WorkerHandle, code: int) -> bool:
+    async def died(self, handle: WorkerHandle, code: int) -> bool:
         """A worker has ended. Returns whether what it died of is out of the way."""
-        stopped = self._deaths.blame(member, code)
-        return await self.killers.died(member, code, self.fleet) or stopped
+        stopped = self._deaths.blame(handle, code)
+        return await self.crashing_versions.died(handle, code, self.pool) or stopped
 
     def _epoch(self, key: Key) -> int | None:
-        slot = self.fleet.plan.releases.get(key)
+        slot = self.pool.plan.releases.get(key)
         return None if slot is None or self._board.stopped(slot) else self._board.epoch(slot)

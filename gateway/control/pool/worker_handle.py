@@ -95,17 +95,17 @@ def launched(index: int, plan: ConfigGeneration, beside: bool) -> WorkerHandle:
             stand_back(process.pid)
         undo.callback(process.wait)
         undo.callback(process.kill)
-        member = WorkerHandle(index, process, ours, plan)
+        handle = WorkerHandle(index, process, ours, plan)
         undo.pop_all()
-        return member
+        return handle
 
 
-def left_out(members: Iterable[WorkerHandle]) -> dict[tuple[str, int], str]:
+def left_out(handles: Iterable[WorkerHandle]) -> dict[tuple[str, int], str]:
     """The versions that some of them could not load, and why."""
-    return {key: why for member in members for key, why in member.left_out.items()}
+    return {key: why for handle in handles for key, why in handle.left_out.items()}
 
 
-def runs_on(members: Iterable[WorkerHandle], key: tuple[str, int]) -> RunsOn | None:
+def runs_on(handles: Iterable[WorkerHandle], key: tuple[str, int]) -> RunsOn | None:
     """What runs the version, in the worker that has most to complain of; None where none serves it."""
-    found = [member.runs_on.get(key) for member in members]
+    found = [handle.runs_on.get(key) for handle in handles]
     return max(filter(None, found), key=lambda one: len(one.warning), default=None)

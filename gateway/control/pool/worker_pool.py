@@ -62,7 +62,7 @@ class WorkerPool:
         self.plan = plan
         self.restarts = 0
         self.others_serve = False  # workers of a control that was killed
-        self.members: dict[int, WorkerHandle] = {}
+        self.handles: dict[int, WorkerHandle] = {}
         self.ready = asyncio.Event()
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._start_of = start_of
@@ -87,125 +87,125 @@ class WorkerPool:
 
     def states(self) -> dict[WorkerState, int]:
         """How many workers are in each state."""
-        states = [member.state for member in self.members.values()]
+        states = [handle.state for handle in self.handles.values()]
         return {state: states.count(state) for state in WorkerState}
 
     def pids(self) -> list[int]:
         """The processes that are not known to be dead."""
-        return [member.process.pid for member in self.members.values() if member.state is not WorkerState.DEAD]
+        return [handle.process.pid for handle in self.handles.values() if handle.state is not WorkerState.DEAD]
 
     def alive(self, index: int) -> bool:
         """Whether the worker may still send an answer."""
-        member = self.members.get(index)
-        return member is not None and member.state in (WorkerState.READY, WorkerState.DRAINING)
+        handle = self.handles.get(index)
+        return handle is not None and handle.state in (WorkerState.READY, WorkerState.DRAINING)
 
     def boosted_priority(self, indices: Iterable[int]) -> AbstractContextManager[None]:
         """While control waits for these workers, they run before the load that holds them off their cores."""
-        return boosted_priority(self.members[index].process.pid for index in indices)
+        return boosted_priority(self.handles[index].process.pid for index in indices)
 
     def acknowledged(self) -> int:
         """How many workers serve the configuration in force."""
-        return sum(self.alive(m.index) and m.plan.generation == self.plan.generation for m in self.members.values())
+        return sum(self.alive(m.index) and m.plan.generation == self.plan.generation for m in self.handles.values())
 
     def kill(self, indices: Iterable[int]) -> None:
         """End these workers at once; new ones take their places."""
         for index in indices:
-            send_signal(self.members[index].process, signal.SIGKILL)
+            send_signal(self.handles[index].process, signal.SIGKILL)
 
     def ready_members(self) -> list[WorkerHandle]:
         """Those that serve."""
-        return [member for member in self.members.values() if member.state is WorkerState.READY]
+        return [handle for handle in self.handles.values() if handle.state is WorkerState.READY]
 
     def followers(self) -> list[WorkerHandle]:
         """Those that take orders: that serve, or will as soon as they are told to."""
-        return [member for member in self.members.values() if member.follows]
+        return [handle for handle in self.handles.values() if handle.follows]
 
     async def order(
         self,
         make: Callable[[int], Command],
-        members: Sequence[WorkerHandle] | None = None,
+        handles: Sequence[WorkerHandle] | None = None,
         *,
         staged: bool = False,
         may_die: bool = True,
     ) -> list[str]:
         """As `Orders.give`, to all followers or to these."""
-        chosen = self.followers() if members is None else members
+        chosen = self.followers() if handles is None else handles
         return await self._orders.give(make, chosen, staged=staged, may_die=may_die)
 
-    def give_up(self, member: WorkerHandle, kind: str, why: str, drain_s: float | None = None) -> None:
+    def give_up(self, handle: WorkerHandle, kind: str, why: str, drain_s: float | None = None) -> None:
         """End a worker that does not do its work; nobody waits for it any more. `drain_s`: so long it may answer what
         has begun.
         """
-        log.error("worker %d %s: it is ended, and another takes its place", member.index, why)
-        member.given_up = why
-        member.obituary = self._autopsy(member)
+        log.error("worker %d %s: it is ended, and another takes its place", handle.index, why)
+        handle.given_up = why
+        handle.obituary = self._autopsy(handle)
         self.killed[kind] += 1
-        member.expect_nothing()
+        handle.expect_nothing()
         if drain_s is not None:
-            send_signal(member.process, signal.SIGTERM)
-        asyncio.get_running_loop().call_later(drain_s or 0, send_signal, member.process, signal.SIGKILL)
+            send_signal(handle.process, signal.SIGTERM)
+        asyncio.get_running_loop().call_later(drain_s or 0, send_signal, handle.process, signal.SIGKILL)
 
     def loaded(self) -> set[Key]:
         """What every worker serves, from memory, whatever its files are by now."""
         loaded = {key for key in self.plan.versions if key[0] not in self.plan.unloaded}
-        return loaded - set(left_out(self.members.values())) - set(self.plan.left_out)
+        return loaded - set(left_out(self.handles.values())) - set(self.plan.left_out)
 
     async def stop(self, drain_s: float, hurry: asyncio.Event) -> None:
         """As `end_all`; none is replaced any more."""
         self._stopping = True
-        await end_all(self.members.values(), drain_s, hurry)
+        await end_all(self.handles.values(), drain_s, hurry)
 
     def _spawn(self, index: int) -> None:
         """Raises OSError or RuntimeError where the system has nothing to spare for one."""
         start = replace(self._start_of(index, self.plan), beside=self.others_serve or bool(self.ready_members()))
-        member = self.members[index] = launched(index, self.plan, start.beside)
-        asyncio.get_running_loop().add_reader(member.pipe.fileno(), self._receive, member)
-        member.send(start)
+        handle = self.handles[index] = launched(index, self.plan, start.beside)
+        asyncio.get_running_loop().add_reader(handle.pipe.fileno(), self._receive, handle)
+        handle.send(start)
 
-    def _receive(self, member: WorkerHandle) -> None:
+    def _receive(self, handle: WorkerHandle) -> None:
         try:
-            report: WorkerEvent = member.pipe.recv()
+            report: WorkerEvent = handle.pipe.recv()
         except (EOFError, OSError):
-            self._died(member)
+            self._died(handle)
             return
         match report:
             case Warm():
-                self._is_warm(member, report)
+                self._is_warm(handle, report)
             case Ready():
-                self._is_ready(member)
+                self._is_ready(handle)
             case Failed():
-                log.error("worker %d cannot serve: %s", member.index, report.error)
+                log.error("worker %d cannot serve: %s", handle.index, report.error)
                 if not self.failed.done() and not self.ready.is_set():
                     self.failed.set_result(report.error)
             case Ack():
-                member.runs_on, member.left_out = report.runs_on, report.left_out
-                answer = member.waiting.pop(report.order, None)
+                handle.runs_on, handle.left_out = report.runs_on, report.left_out
+                answer = handle.waiting.pop(report.order, None)
                 if answer is not None and not answer.done():
                     answer.set_result(report.error)
             case LoadRequest():
                 granted = self._on_wish(report)
-                granted.add_done_callback(lambda result: member.send(LoadReply(report.wish, result.result())))
+                granted.add_done_callback(lambda result: handle.send(LoadReply(report.load_request, result.result())))
 
-    def _is_warm(self, member: WorkerHandle, report: Warm) -> None:
-        member.left_out = report.left_out
-        member.runs_on = report.runs_on
-        self._begin(self._join(member))
+    def _is_warm(self, handle: WorkerHandle, report: Warm) -> None:
+        handle.left_out = report.left_out
+        handle.runs_on = report.runs_on
+        self._begin(self._join(handle))
 
-    async def _join(self, member: WorkerHandle) -> None:
+    async def _join(self, handle: WorkerHandle) -> None:
         """What has been put in force while it was starting it must follow before it serves."""
         async with self.changing:
-            if member.plan is not self.plan and (errors := await self._orders.bring_up(member, self.plan)):
-                log.error("worker %d cannot follow what came while it started: %s", member.index, "; ".join(errors))
-                send_signal(member.process, signal.SIGTERM)
+            if handle.plan is not self.plan and (errors := await self._orders.bring_up(handle, self.plan)):
+                log.error("worker %d cannot follow what came while it started: %s", handle.index, "; ".join(errors))
+                send_signal(handle.process, signal.SIGTERM)
                 return
-            if member.state is not WorkerState.STARTING:
+            if handle.state is not WorkerState.STARTING:
                 return  # it has died, or all are to end
-            member.state = WorkerState.WARM
-            self._may_listen(member)
+            handle.state = WorkerState.WARM
+            self._may_listen(handle)
 
-    def _may_listen(self, member: WorkerHandle) -> None:
+    def _may_listen(self, handle: WorkerHandle) -> None:
         if self._open:
-            member.send(Listen())
+            handle.send(Listen())
             return
         if not self._patient:
             self._patient = True
@@ -215,12 +215,12 @@ class WorkerPool:
 
     def _listen_if_all(self) -> None:
         """Once no one is waited for: a worker that dies again and again while it loads must not hold the others."""
-        waited_for = (m for m in self.members.values() if self._deaths[m.index] < GIVEN_UP)
-        if all(member.state is WorkerState.WARM for member in waited_for):
+        waited_for = (m for m in self.handles.values() if self._deaths[m.index] < GIVEN_UP)
+        if all(handle.state is WorkerState.WARM for handle in waited_for):
             self._let_listen()
 
     def _let_listen(self) -> None:
-        warm = [member for member in self.members.values() if member.state is WorkerState.WARM]
+        warm = [handle for handle in self.handles.values() if handle.state is WorkerState.WARM]
         if self._open or self._stopping:
             return
         if not warm:
@@ -232,8 +232,8 @@ class WorkerPool:
             )
         self._open = True
         self._opening = set(warm)
-        for member in warm:
-            member.send(Listen())
+        for handle in warm:
+            handle.send(Listen())
         asyncio.get_running_loop().call_later(WAIT_LEAST_S, self._wait_no_longer)
 
     def _wait_no_longer(self) -> None:
@@ -241,54 +241,54 @@ class WorkerPool:
         self._opening.clear()
         self._are_open()
 
-    def _is_ready(self, member: WorkerHandle) -> None:
-        if member.state is WorkerState.WARM:
-            member.state = WorkerState.READY
-            member.ready_s = time.monotonic()
-        self._opening.discard(member)
+    def _is_ready(self, handle: WorkerHandle) -> None:
+        if handle.state is WorkerState.WARM:
+            handle.state = WorkerState.READY
+            handle.ready_s = time.monotonic()
+        self._opening.discard(handle)
         self._are_open()
 
     def _are_open(self) -> None:
         if self._open and not self._opening and self.ready_members():
             self.ready.set()
 
-    def _died(self, member: WorkerHandle) -> None:
-        if member.state is WorkerState.DEAD:
+    def _died(self, handle: WorkerHandle) -> None:
+        if handle.state is WorkerState.DEAD:
             return
-        asyncio.get_running_loop().remove_reader(member.pipe.fileno())
-        member.close()
-        early = time.monotonic() - member.ready_s < EARLY_S  # or before it ever was
-        if not member.given_up:
-            member.obituary = self._autopsy(member)
-        member.state = WorkerState.DEAD
-        member.expect_nothing()
+        asyncio.get_running_loop().remove_reader(handle.pipe.fileno())
+        handle.close()
+        early = time.monotonic() - handle.ready_s < EARLY_S  # or before it ever was
+        if not handle.given_up:
+            handle.obituary = self._autopsy(handle)
+        handle.state = WorkerState.DEAD
+        handle.expect_nothing()
         if self._stopping:
             return
-        self._deaths[member.index] = self._deaths[member.index] + 1 if early else 1
-        self._opening.discard(member)
+        self._deaths[handle.index] = self._deaths[handle.index] + 1 if early else 1
+        self._opening.discard(handle)
         self._are_open()
         self._listen_if_all()
-        self._begin(self._replace(member))
+        self._begin(self._replace(handle))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _replace(self, member: WorkerHandle) -> None:
-        ended = f"waiting for the end of worker {member.index}"
-        code = await persistent(ended, lambda: asyncio.to_thread(member.process.wait))
+    async def _replace(self, handle: WorkerHandle) -> None:
+        ended = f"waiting for the end of worker {handle.index}"
+        code = await persistent(ended, lambda: asyncio.to_thread(handle.process.wait))
         if self._stopping:
             return
         try:
-            if await self._on_death(member, code):
-                self._deaths[member.index] = 1
+            if await self._on_death(handle, code):
+                self._deaths[handle.index] = 1
         except Exception:  # a process that has no descriptors to spare, for one: a trial can be had later
-            log.exception("what worker %d died of cannot be looked into: it is replaced all the same", member.index)
-        pause_s = _pause_s(self._deaths[member.index])
-        log.warning("worker %d ended with %d; a new one starts in %g s", member.index, code, pause_s)
+            log.exception("what worker %d died of cannot be looked into: it is replaced all the same", handle.index)
+        pause_s = _pause_s(self._deaths[handle.index])
+        log.warning("worker %d ended with %d; a new one starts in %g s", handle.index, code, pause_s)
         await asyncio.sleep(pause_s)
-        await persistent(f"starting worker {member.index}", lambda: self._start_again(member.index))
+        await persistent(f"starting worker {handle.index}", lambda: self._start_again(handle.index))
 
     async def _start_again(self, index: int) -> None:
         if not self._stopping:

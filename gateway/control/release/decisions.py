@@ -51,7 +51,7 @@ class DecisionLog:
     def __init__(self, folder: Path, retain: int = RETAIN) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / "stops.json"
-        self._pen = FileWriter()
+        self._file_writer = FileWriter()
         self._files = DecisionFiles(folder, retain)
         read = _Reading(deque(maxlen=SHOWN))
         try:
@@ -97,20 +97,20 @@ class DecisionLog:
 
     async def wait_durable(self) -> bool:
         """Wait until all decisions would survive this process; False where the disk does not take them."""
-        return await self._pen.wait_appended(KEPT_WITHIN_S)
+        return await self._file_writer.wait_appended(KEPT_WITHIN_S)
 
     @property
     def on_disk(self) -> bool:
         """Whether all decisions would survive this process, as far as is known now."""
-        return self._pen.has_appended
+        return self._file_writer.has_appended
 
     def after(self, act: Callable[[], None]) -> None:
         """Have `act` called, in a thread, once all decisions so far are on the disk."""
-        self._pen.after(act)
+        self._file_writer.after(act)
 
     def close(self) -> None:
         """Write everything, and have it reach the disk."""
-        self._pen.close()
+        self._file_writer.close()
 
     def _record(
         self, model: str, candidate: int, action: str, by: str, reason: str, evidence: dict[str, Any]
@@ -121,7 +121,7 @@ class DecisionLog:
         self.counts[decision.model, decision.action] += 1
         self.decisions = [*self.decisions[-SHOWN + 1 :], decision]
         line = orjson.dumps({"kind": DECISION, **asdict(decision)}) + b"\n"
-        self._pen.append(self._files.newest, line)
+        self._file_writer.append(self._files.newest, line)
         self._size += len(line)
         return decision
 
@@ -131,11 +131,11 @@ class DecisionLog:
         self._size = 0  # where the disk does not let it: again, when as much has come
         stopped = [asdict(decision) for decision in self._stopped.values()]
         last = self._last
-        self._pen.then(lambda: self._files.seal(stopped, last), self._files.newest)
+        self._file_writer.then(lambda: self._files.seal(stopped, last), self._files.newest)
 
     def _write(self) -> None:
         stopped = list(self._stopped.values())
-        self._pen.replace(self._file, lambda: orjson.dumps([asdict(decision) for decision in stopped]))
+        self._file_writer.replace(self._file, lambda: orjson.dumps([asdict(decision) for decision in stopped]))
 
 
 def _before(files: DecisionFiles, most: int) -> list[ReleaseDecision]:

@@ -30,7 +30,7 @@ class Inherited:
         self, state: Path, left: LeftBoard, stops: DecisionLog, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._left: LeftBoard | None = left
-        self._stops = stops
+        self._decision_log = stops
         self._clock = clock
         self._until_s = clock() + WATCHED_S
         self._next_s = clock() + EVERY_S
@@ -55,8 +55,8 @@ class Inherited:
                 yield one
 
     def _decide(self, one: Stopped) -> None:
-        if self._stops.stopped(one.model, one.version) is None:
-            self._stops.stop(one.model, one.version, *words_of(one))
+        if self._decision_log.stopped(one.model, one.version) is None:
+            self._decision_log.stop(one.model, one.version, *words_of(one))
             log.warning("candidate %d of '%s' stays stopped: %s", one.version, one.model, words_of(one)[1])
 
 

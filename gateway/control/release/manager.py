@@ -62,10 +62,10 @@ class ReleaseManager:
         self._versions = versions
         self._releases = releases
         self._records = records
-        self._stops = stops
+        self._decision_log = stops
         self._stop_now = stop_now
         self._clock = clock
-        self._pen = FileWriter()
+        self._file_writer = FileWriter()
         self._steered: dict[str, ManagedRelease] = {}
         self._by_slot: dict[int, ManagedRelease] = {}
         self._agenda = Agenda(board, scoreboard)
@@ -166,7 +166,7 @@ class ReleaseManager:
         one.controller.order(event, now_s)
         self._remember(one, now_s)
         self._write(now_s)  # else a hold would not survive a kill in the next seconds
-        return self._stops.record(name, one.candidate, str(event), by, reason, evidence)
+        return self._decision_log.record(name, one.candidate, str(event), by, reason, evidence)
 
     def progress(self, name: str) -> Progress | None:
         """How far the release is; None where it has no candidate."""
@@ -192,7 +192,7 @@ class ReleaseManager:
         for one in self._steered.values():
             self._remember(one, self._clock())
         self._write(self._clock())
-        self._pen.close()
+        self._file_writer.close()
 
     def _begun(self, name: str, settings: ReleaseSettings, now_s: float) -> ManagedRelease:
         assert settings.candidate is not None
@@ -249,10 +249,10 @@ class ReleaseManager:
             case SetWeight():
                 if action.evidence["while"] and not self._board.stopped(one.slot):
                     evidence = {**action.evidence, "route": action.route, "weight_ppm": action.weight_ppm}
-                    self._stops.record(name, candidate, "weight", "while", action.reason, evidence)
+                    self._decision_log.record(name, candidate, "weight", "while", action.reason, evidence)
             case _:
                 by = action.guard if isinstance(action, Pause | Continue) else RAMP
-                self._stops.record(name, candidate, NAMES[type(action)], by, action.reason, action.evidence)
+                self._decision_log.record(name, candidate, NAMES[type(action)], by, action.reason, action.evidence)
                 log.info("'%s': %s by %s: %s", name, NAMES[type(action)], by, action.reason)
 
     def _sample(self, one: ManagedRelease, stable: Totals, candidate: Totals) -> Sample:
@@ -283,7 +283,7 @@ class ReleaseManager:
     def _write(self, now_s: float) -> None:
         self._kept_s = now_s
         memory = dict(self._memory)
-        self._pen.replace(self._file, lambda: orjson.dumps(memory))
+        self._file_writer.replace(self._file, lambda: orjson.dumps(memory))
 
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:

@@ -26,7 +26,7 @@ class Tripping:
         self._state = state
         self._board = board
         self._releases = releases
-        self._stops = stops
+        self._decision_log = stops
         self._inherited = inherited
         self._stop = stop
 
@@ -42,14 +42,14 @@ class Tripping:
 
     def settled(self, name: str, candidate: int) -> None:
         """A decision says all that workers have kept of a trip: they need it no more once it is on the disk."""
-        self._stops.after(lambda: forget(self._state, name, candidate))
+        self._decision_log.after(lambda: forget(self._state, name, candidate))
 
     def _decide(
         self, served: Served, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]
     ) -> None:
-        if self._stops.stopped(name, candidate) is not None:
+        if self._decision_log.stopped(name, candidate) is not None:
             return
-        stop = self._stop if _serves(served, name, candidate) else self._stops.stop
+        stop = self._stop if _serves(served, name, candidate) else self._decision_log.stop
         stop(name, candidate, by, reason, evidence)
         self.settled(name, candidate)
 

@@ -24,7 +24,7 @@ def data_plane(
 ) -> ASGIApp:
     """The application that port 8000 serves. `max_body` in bytes."""
     access = access or Access()
-    repository = RepositoryApi(gateway.deployment, operations or gateway.deployment, max_body)
+    repository = RepositoryApi(gateway.catalog, operations or gateway.catalog, max_body)
     application = Starlette(
         routes=[
             *Metadata(gateway).routes(),

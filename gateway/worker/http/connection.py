@@ -226,7 +226,7 @@ class InferConnection(TimeoutProtocol):
         if (
             call.version.stable and not call.version.latency_compared
         ):  # else it goes as the candidate does, and takes as long
-            self._endpoint.outbox.put(self, cycle, call, submitted)
+            self._endpoint.response_batch.put(self, cycle, call, submitted)
             return
         with gateway.gate:
             rescue = gateway.rescue(call, submitted)

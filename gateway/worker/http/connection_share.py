@@ -26,9 +26,9 @@ JITTER: Final = 0.1  # of the greatest age, either way: connections made at once
 class Sharing:
     """The connections of one worker. Lives on its event loop."""
 
-    def __init__(self, connections: Collection[Any], instruments: SharedState, server: ServerSettings) -> None:
+    def __init__(self, connections: Collection[Any], shared_state: SharedState, server: ServerSettings) -> None:
         self._connections: Collection[TimeoutProtocol] = connections
-        self._instruments = instruments
+        self._shared_state = shared_state
         self._greatest_age_s = server.max_connection_age
         self._asked: list[TimeoutProtocol] = []
 
@@ -37,7 +37,7 @@ class Sharing:
         loop = asyncio.get_running_loop()
         loop.call_later(LOOK_S, self.look)  # first: whatever goes wrong with this look, there is another
         now_s = loop.time()
-        head = self._instruments.head
+        head = self._shared_state.head
         head[CONNECTIONS_OPEN] = len(self._connections)
         head[CONNECTIONS_BUSY] = len(self._busy(now_s))
         if self._greatest_age_s is not None:
@@ -45,7 +45,7 @@ class Sharing:
                 age_s = self._greatest_age_s * (1 - JITTER + 2 * JITTER * connection.luck)
                 if now_s - connection.made_s > age_s:
                     connection.leaving = True
-        self._instruments.settle()
+        self._shared_state.settle()
 
     def leave(self, count: int) -> None:
         """Have so many of the busy connections go with their next answers, in place of those asked before."""

@@ -127,7 +127,7 @@ class Feedback:
         return line, why_uncounted
 
     def _allowed(self, token: Token) -> FeedbackSettings:
-        served = self._gateway.deployment.models.get(token.model)
+        served = self._gateway.catalog.models.get(token.model)
         return outcomes.BY_DEFAULT if served is None else served.stable.loaded.settings.feedback
 
     def _class_of(self, token: Token, truth: Any) -> tuple[int | None, str]:
@@ -142,7 +142,7 @@ class Feedback:
                 "the request had several rows, and one truth does not say of which: send one request a row, or give"
                 " reward or metrics, which are of the whole request"
             )
-        served = self._gateway.deployment.models.get(token.model)
+        served = self._gateway.catalog.models.get(token.model)
         if served is None:
             return None, f"'{token.model}' is not served now, so its classes are not known"
         classes = served.versions.get(token.version, served.stable).classes

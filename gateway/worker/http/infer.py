@@ -63,7 +63,7 @@ class InferEndpoint:
         # whoever writes to a class makes the interpreter forget what it has learnt of it, which cost 6 us a request.
         self.asked_before: object = None
         self.asked_ns = 0
-        self.outbox = ResponseBatch(gateway)
+        self.response_batch = ResponseBatch(gateway)
         self._decoder = Decoder(gateway.limits, gateway.timeout_s)
         self.holdings = Holdings(gateway.limits, max_body, gateway.head)
 
@@ -160,7 +160,7 @@ class InferEndpoint:
         """Decode the body, unless it is `decoded`, and begin the prediction that it asks for; raises RequestError."""
         name, pinned = target
         gateway = self.gateway
-        served = gateway.deployment.models.get(name) or gateway.served(name)
+        served = gateway.catalog.models.get(name) or gateway.served(name)
         if pinned is not None:
             gateway.version(name, pinned)
         media = None if headers.get(b"content-type") == JSON else media_of(headers)

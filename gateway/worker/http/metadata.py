@@ -88,12 +88,12 @@ class Metadata:
         return JsonResponse({"model_stats": [self._counted(version) for version in self._versions(request)]})
 
     async def all_statistics(self, request: Request) -> Response:
-        models = self._gateway.deployment.models
+        models = self._gateway.catalog.models
         versions = (version for name in sorted(models) for version in _ascending(models[name].versions.values()))
         return JsonResponse({"model_stats": [self._counted(version) for version in versions]})
 
     def _counted(self, version: ModelVersion) -> dict[str, Any]:
-        return _statistics(version, *self._gateway.deployment.totals(version))
+        return _statistics(version, *self._gateway.catalog.totals(version))
 
     def _versions(self, request: Request) -> Sequence[ModelVersion]:
         """The version that the path names, or all that are served; raises NotFound."""

@@ -29,8 +29,8 @@ class Operations(Protocol):
 class RepositoryApi:
     """POST /v2/repository/…"""
 
-    def __init__(self, deployment: ModelCatalog, operations: Operations, max_body: int) -> None:
-        self._deployment = deployment
+    def __init__(self, catalog: ModelCatalog, operations: Operations, max_body: int) -> None:
+        self._catalog = catalog
         self._operations = operations
         self._max_body = min(max_body, LARGEST_BODY)
 
@@ -46,11 +46,11 @@ class RepositoryApi:
         ready_only = (await self._body(request)).get("ready") is True
         entries = [
             {"name": entry.name, "version": str(entry.version), "state": entry.state, "reason": entry.reason}
-            for entry in self._deployment.index()
+            for entry in self._catalog.index()
             if entry.state is VersionState.READY or not ready_only
         ]
         if not ready_only:
-            for over in await asyncio.to_thread(self._deployment.passed_over):
+            for over in await asyncio.to_thread(self._catalog.passed_over):
                 entries.append({**asdict(over), "state": VersionState.UNAVAILABLE})
         return JsonResponse(sorted(entries, key=lambda entry: entry["name"]))
 

@@ -54,7 +54,7 @@ class ModelCatalog:
         self,
         repository: Repository,
         routing: RoutingSettings,
-        instruments: LocalState | None = None,
+        shared_state: LocalState | None = None,
         left_out: Mapping[Key, str] | None = None,
         generation: int = 1,
         named: frozenset[str] | None = None,
@@ -64,8 +64,8 @@ class ModelCatalog:
         self._repository = repository
         self._generation = generation
         self._routing = routing
-        self._instruments = instruments or LocalState()
-        self._loader = Loader(repository, self._instruments, left_out or {})
+        self._shared_state = shared_state or LocalState()
+        self._loader = Loader(repository, self._shared_state, left_out or {})
         self._index = ModelIndex(repository, self._loader.reasons)
         self._unloaded = unloaded
         self._change = asyncio.Lock()
@@ -172,7 +172,7 @@ class ModelCatalog:
 
     def totals(self, version: ModelVersion) -> tuple[Totals, int]:
         """What all workers have counted for a version, and when the last of them answered (monotonic ns; 0: never)."""
-        return self._instruments.totals(version.name, version.number)
+        return self._shared_state.totals(version.name, version.number)
 
     def runs_on(self) -> dict[Key, RunsOn]:
         """What runs each version that is served."""
@@ -238,7 +238,7 @@ class ModelCatalog:
                     raise
                 self._loader.reasons[name, settings.candidate] = str(error)
                 settings = _alone(settings)
-        return ServedModel(name, settings, versions, self._instruments, self._generation)
+        return ServedModel(name, settings, versions, self._shared_state, self._generation)
 
     async def _renewed(self, name: str, settings: ReleaseSettings, generation: int, how: Changed) -> ServedModel:
         """The model under new settings, with the versions that are served already; raises where one does not load."""
@@ -264,13 +264,13 @@ class ModelCatalog:
             if number != settings.stable:
                 versions[settings.stable].signature.check_replaceable_by(versions[number].signature, number)
                 _check_guards(name, settings, versions[settings.stable].loaded, versions[number].loaded)
-        return ServedModel(name, settings, versions, self._instruments, generation)
+        return ServedModel(name, settings, versions, self._shared_state, generation)
 
     def _in_service(self, name: str, number: int, loaded: LoadedVersion, settings: ReleaseSettings) -> ModelVersion:
-        tally = self._instruments.tally(name, number)
+        tally = self._shared_state.tally(name, number)
         if number != settings.candidate:
             return ModelVersion(name, number, loaded, tally, compared=settings.compares_latency)
-        switch = self._instruments.switch(name, number)
+        switch = self._shared_state.switch(name, number)
         return ModelVersion(name, number, loaded, tally, lambda: switch.stopped(time.monotonic_ns()))
 
 

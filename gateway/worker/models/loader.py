@@ -25,13 +25,13 @@ class Loader:
     `reasons`: why a version is not served.
     """
 
-    def __init__(self, repository: Repository, instruments: LocalState, left_out: Mapping[Key, str]) -> None:
+    def __init__(self, repository: Repository, shared_state: LocalState, left_out: Mapping[Key, str]) -> None:
         self.left_out = left_out
         self.reasons: dict[Key, str] = {}
         self._repository = repository
-        self._instruments = instruments
+        self._shared_state = shared_state
         self._trimmer = Trimmer()
-        self._measurements = Measurements(instruments.measured, repository.path)
+        self._measurements = Measurements(shared_state.measured, repository.path)
 
     async def load(self, name: str, number: int) -> LoadedVersion:
         """The version, loaded in a thread and warm. Raises ModelUnavailable, SettingsError."""
@@ -40,7 +40,7 @@ class Loader:
         content = self._measurements.content((name, number))  # before anything is read of it
         file = self._repository.model_file(name, number)
         settings, sample = self._repository.settings(name), self._repository.sample(name)
-        with self._instruments.loading(name, number):
+        with self._shared_state.loading(name, number):
             loaded = await asyncio.to_thread(self._loaded, (name, number), content, file, settings, sample)
         self.reasons.pop((name, number), None)
         if loaded.session.warning:
@@ -54,7 +54,7 @@ class Loader:
     def in_turn(self, names: Iterable[str]) -> list[str]:
         """In which order to load: workers that load the same begin in different places, and measure for each other."""
         ordered = sorted(names)
-        first = int(len(ordered) * self._instruments.part)
+        first = int(len(ordered) * self._shared_state.part)
         return ordered[first:] + ordered[:first]
 
     def _loaded(self, key: Key, content: Content, file: Path, settings: ModelSettings, sample: Path) -> LoadedVersion:

@@ -31,7 +31,7 @@ class ServedModel:
         name: str,
         settings: ReleaseSettings,
         versions: Mapping[int, ModelVersion],
-        instruments: LocalState,
+        shared_state: LocalState,
         generation: int,
     ) -> None:
         release = Release(name, settings)
@@ -43,7 +43,7 @@ class ServedModel:
         self.stable = versions[release.stable]
         self.modality = self.stable.loaded.settings.modality
         self.header_keys = tuple((header, header.encode()) for header in sorted(release.headers))
-        self.switch = instruments.switch(name, release.candidate)
+        self.switch = shared_state.switch(name, release.candidate)
         self.switch.on_weights_changed(release.set_weights, len(release.live_routes))
         self.breaker = Breaker(guards.breaker.consecutive_failures)
         self.rescue_after_ns = int((settings.rescue or RescueSettings()).timeout * 1e9)

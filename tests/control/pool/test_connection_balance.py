@@ -98,10 +98,10 @@ class Serving(NamedTuple):
 def test_upkeep_begins_anew_with_each_new_process() -> None:
     told: list[int] = []
     members = [Serving(index, Process(index), lambda word: told.append(word.count)) for index in (0, 1)]
-    fleet: Any = type("Fleet", (), {"ready_members": lambda _: members})()
+    pool: Any = type("Fleet", (), {"ready_members": lambda _: members})()
     scoreboard: Any = type("Board", (), {"each": lambda *_: [64, 0]})()
     clock = itertools.count()
-    upkeep = Upkeep(fleet, scoreboard, Slots(1, ""), Slots(1, ""), lambda: next(clock))
+    upkeep = Upkeep(pool, scoreboard, Slots(1, ""), Slots(1, ""), lambda: next(clock))
     for _ in range(LOOKS + LONGEST + REST // 2):
         upkeep.tick(changing=True)
     assert len(told) == LONGEST

@@ -28,9 +28,9 @@ class Watched:
         self.member: Any = SimpleNamespace(
             index=0, state=WorkerState.READY, given_up="", overdue=False, process=SimpleNamespace(pid=0)
         )
-        fleet: Any = SimpleNamespace(members={0: self.member}, give_up=self.give_up)
+        pool: Any = SimpleNamespace(members={0: self.member}, give_up=self.give_up)
         self.heartbeats = Heartbeats(
-            fleet, scoreboard, self.versions, TIMEOUT_S, lambda _: LOAD_S, 20.0, lambda: self.now_s
+            pool, scoreboard, self.versions, TIMEOUT_S, lambda _: LOAD_S, 20.0, lambda: self.now_s
         )
 
     def give_up(self, member: Any, kind: str, why: str, drain_s: float | None = None) -> None:

@@ -37,26 +37,26 @@ class Workers:
     """A fleet, and the other ends of its pipes, by which a test plays its workers."""
 
     def __init__(self) -> None:
-        self.fleet = WorkerPool(
+        self.pool = WorkerPool(
             2, ConfigGeneration(1, RoutingSettings(), {}, {}, {}), _unused, _unused, _no_cause, lambda _: Obituary()
         )
         self.ends: dict[int, Connection] = {}
         for index in range(2):
             self.spawn(index)
-        self.fleet._spawn = self.spawn  # type: ignore[method-assign]
+        self.pool._spawn = self.spawn  # type: ignore[method-assign]
 
     def spawn(self, index: int) -> None:
         ours, self.ends[index] = Pipe()
         process: Any = Process()
-        self.fleet.members[index] = WorkerHandle(index, process, ours, self.fleet.plan)
-        asyncio.get_running_loop().add_reader(ours.fileno(), self.fleet._receive, self.fleet.members[index])
+        self.pool.handles[index] = WorkerHandle(index, process, ours, self.pool.plan)
+        asyncio.get_running_loop().add_reader(ours.fileno(), self.pool._receive, self.pool.handles[index])
 
     async def told_to_listen(self, index: int) -> bool:
         await until(lambda: self.ends[index].poll())
         return isinstance(self.ends[index].recv(), Listen)
 
     def close(self) -> None:
-        for index, member in self.fleet.members.items():
+        for index, member in self.pool.handles.items():
             if not member.pipe.closed:
                 asyncio.get_running_loop().remove_reader(member.pipe.fileno())
             member.close()
@@ -86,14 +86,14 @@ def test_the_next_one_waits_no_longer_than_the_first_that_died_while_it_waited()
     async def play() -> None:
         workers = Workers()
         workers.ends[0].send(Warm({}))
-        await until(lambda: workers.fleet.members[0].state is WorkerState.WARM)
+        await until(lambda: workers.pool.handles[0].state is WorkerState.WARM)
         workers.ends[0].close()
-        await until(lambda: workers.fleet.members[0].state is WorkerState.STARTING)
+        await until(lambda: workers.pool.handles[0].state is WorkerState.STARTING)
         await asyncio.sleep(2 * SOON_S)  # no one is warm when the first one's patience ends
         workers.ends[0].send(Warm({}))
         assert await workers.told_to_listen(0), "the other one never comes"
         workers.ends[0].send(Ready())
-        await until(workers.fleet.ready.is_set)
+        await until(workers.pool.ready.is_set)
         workers.close()
 
     asyncio.run(play())
@@ -107,11 +107,11 @@ def test_one_that_is_suspended_once_it_is_warm_does_not_keep_the_gateway_from_be
         assert await workers.told_to_listen(0)
         assert await workers.told_to_listen(1)
         workers.ends[0].send(Ready())
-        await until(lambda: workers.fleet.members[0].state is WorkerState.READY)
-        assert not workers.fleet.ready.is_set()
-        await until(workers.fleet.ready.is_set)
+        await until(lambda: workers.pool.handles[0].state is WorkerState.READY)
+        assert not workers.pool.ready.is_set()
+        await until(workers.pool.ready.is_set)
         workers.ends[1].send(Ready())
-        await until(lambda: workers.fleet.members[1].state is WorkerState.READY)
+        await until(lambda: workers.pool.handles[1].state is WorkerState.READY)
         workers.close()
 
     asyncio.run(play())
@@ -122,9 +122,9 @@ def test_a_worker_that_was_starting_during_an_edit_follows_it_before_it_listens(
 
     async def play() -> None:
         workers = Workers()
-        fleet, end = workers.fleet, workers.ends[0]
-        first = fleet.members[0]
-        fleet.plan = ConfigGeneration(2, RoutingSettings(), {}, {}, {})
+        pool, end = workers.pool, workers.ends[0]
+        first = pool.handles[0]
+        pool.plan = ConfigGeneration(2, RoutingSettings(), {}, {}, {})
         end.send(Warm({}))
         await until(end.poll)
         prepare = end.recv()
@@ -136,7 +136,7 @@ def test_a_worker_that_was_starting_during_an_edit_follows_it_before_it_listens(
         assert (first.state, first.follows) == (WorkerState.STARTING, False)
         end.send(Ack(commit.order, ""))
         await until(lambda: first.state is WorkerState.WARM)
-        assert first.plan is fleet.plan
+        assert first.plan is pool.plan
         workers.close()
 
     asyncio.run(play())
@@ -152,13 +152,13 @@ def test_early_deaths_are_answered_with_longer_and_longer_pauses() -> None:
 def test_an_order_during_which_a_worker_dies_is_not_carried_out() -> None:
     async def play() -> None:
         workers = Workers()
-        fleet = workers.fleet
+        pool = workers.pool
         for end in workers.ends.values():
             end.send(Warm({}))
-        await until(lambda: len(fleet.followers()) == 2)
+        await until(lambda: len(pool.followers()) == 2)
         plan = ConfigGeneration(2, RoutingSettings(), {}, {}, {})
-        fleet._autopsy = lambda _: Obituary(loading=("m", 7))
-        given = asyncio.create_task(fleet.order(lambda n: Prepare(n, plan), staged=True, may_die=False))
+        pool._autopsy = lambda _: Obituary(loading=("m", 7))
+        given = asyncio.create_task(pool.order(lambda n: Prepare(n, plan), staged=True, may_die=False))
         await until(workers.ends[0].poll)
         workers.ends[0].close()
         (error,) = await given

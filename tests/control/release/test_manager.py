@@ -71,14 +71,14 @@ class Bench:
     def begin(self) -> None:
         """Control starts."""
         self.stops = DecisionLog(self.folder)
-        self.steering = ReleaseManager(
+        self.release_manager = ReleaseManager(
             self.folder, self.board, self.scoreboard, self.versions, self.releases, self.records, self.stops,
             self._stop, self.clock,
         )  # fmt: skip
 
     def end(self) -> None:
         """Control ends."""
-        self.steering.close()
+        self.release_manager.close()
         self.stops.close()
 
     def close(self) -> None:
@@ -94,11 +94,11 @@ class Bench:
         return self.releases.of(MODEL, version)
 
     def serve(self, settings: ReleaseSettings) -> None:
-        self.steering.configure({MODEL: settings})
+        self.release_manager.configure({MODEL: settings})
 
     def tick(self, elapsed_s: float = 0.05) -> None:
         self.clock.now_s += elapsed_s
-        for _ in self.steering.steps():
+        for _ in self.release_manager.steps():
             pass
 
     def answer(self, version: int = 2, count: int = 1, ms: float = 1.0) -> None:
@@ -146,7 +146,7 @@ def test_no_live_weight_is_in_force_before_the_first_tick(bench: Bench) -> None:
     assert bench.weights() == [0, 0]
     bench.tick()
     assert bench.weights(count=1) == [10_000]
-    assert bench.steering.weights_ppm(MODEL) == {"everyone": 10_000}
+    assert bench.release_manager.weights_ppm(MODEL) == {"everyone": 10_000}
 
 
 def test_failures_stop_the_release_at_the_tick_that_hears_of_them(bench: Bench) -> None:
@@ -179,7 +179,7 @@ def test_a_ramp_advances_and_goes_on_at_its_step_after_a_restart(bench: Bench) -
     bench.serve(release())
     bench.tick()
     assert bench.weights(count=1) == [100_000]
-    progress = bench.steering.progress(MODEL)
+    progress = bench.release_manager.progress(MODEL)
     assert progress is not None
     assert progress.next_step_s == pytest.approx(59, abs=2)
 
@@ -198,7 +198,7 @@ def test_a_resumed_release_never_gets_the_weight_that_it_was_stopped_at(bench: B
     bench.serve(release())
     bench.calmly(62)
     bench.board.stop(bench.slot())
-    bench.steering.close_routes(MODEL)
+    bench.release_manager.close_routes(MODEL)
     bench.board.resume(bench.slot())  # before any tick has seen the stop
     assert bench.weights(count=1) == [0]
     bench.tick()
@@ -208,9 +208,9 @@ def test_a_resumed_release_never_gets_the_weight_that_it_was_stopped_at(bench: B
 def test_settings_that_stay_as_they_were_leave_the_ramp_undisturbed(bench: Bench) -> None:
     bench.serve(release())
     bench.calmly(30)
-    bench.steering.close_changed({MODEL: release(), "other": release()})
+    bench.release_manager.close_changed({MODEL: release(), "other": release()})
     assert bench.weights(count=1) == [10_000]
-    bench.steering.configure({MODEL: release(), "other": release()})
+    bench.release_manager.configure({MODEL: release(), "other": release()})
     bench.calmly(32)
     assert bench.done == [("advance", "ramp")]
 
@@ -219,7 +219,7 @@ def test_another_order_of_live_routes_is_closed_until_it_is_in_force(bench: Benc
     bench.serve(release())
     bench.tick()
     changed = release([GATED, ROUTES[1]])
-    bench.steering.close_changed({MODEL: changed})
+    bench.release_manager.close_changed({MODEL: changed})
     bench.answer()
     bench.tick()  # workers are swapping: the old controller still looks, its weights would go to other routes
     assert bench.weights() == [0, 0]
@@ -233,7 +233,7 @@ def test_a_candidate_that_comes_again_does_not_find_its_last_weight(bench: Bench
     bench.calmly(62)
     for candidate in (3, 2):
         settings = release(candidate=candidate)
-        bench.steering.close_changed({MODEL: settings})
+        bench.release_manager.close_changed({MODEL: settings})
         assert bench.weights(candidate, 1) == [0]
         bench.serve(settings)
     bench.tick()
@@ -246,7 +246,7 @@ def test_an_open_route_stays_open_when_another_one_is_edited(bench: Bench) -> No
     bench.calmly(12)
     assert bench.weights(count=1) == [200_000]
     edited = release([{**ROUTES[0], "weight": 7}, GATED])
-    bench.steering.close_changed({MODEL: edited})
+    bench.release_manager.close_changed({MODEL: edited})
     bench.serve(edited)
     bench.tick()
     assert bench.weights(count=1) == [200_000]
@@ -261,10 +261,10 @@ def test_a_controller_that_fails_stops_its_candidate_and_no_other(
         def step(self, now_s: float, seen: Observation) -> None:
             raise ZeroDivisionError("a mistake")
 
-    bench.steering.configure({MODEL: release(), "other": release()})
+    bench.release_manager.configure({MODEL: release(), "other": release()})
     bench.tick()
-    controller = bench.steering._steered[MODEL].controller
-    bench.steering._steered[MODEL].controller = Broken()  # type: ignore[assignment]
+    controller = bench.release_manager._steered[MODEL].controller
+    bench.release_manager._steered[MODEL].controller = Broken()  # type: ignore[assignment]
     bench.answer()
     bench.tick(0.1)
     assert bench.done == [("stop", "controller")]
@@ -274,7 +274,7 @@ def test_a_controller_that_fails_stops_its_candidate_and_no_other(
     bench.board.resume(bench.slot())
     bench.tick()
     assert bench.board.stopped(bench.slot()), "without guards no one may resume it"
-    bench.steering._steered[MODEL].controller = controller
+    bench.release_manager._steered[MODEL].controller = controller
 
 
 def test_wrong_feedback_counts_where_chance_has_chosen(bench: Bench) -> None:
@@ -317,26 +317,26 @@ def feedback(prediction_id: str, *, correct: bool) -> dict[str, Any]:
 def test_orders_hold_and_continue_and_are_noted(bench: Bench) -> None:
     bench.serve(release())
     bench.tick()
-    bench.steering.order(MODEL, Event.HOLD, "ann", "lunch", {})
+    bench.release_manager.order(MODEL, Event.HOLD, "ann", "lunch", {})
     bench.calmly(120)
     assert bench.weights(count=1) == [10_000]
     with pytest.raises(Conflict, match="hold"):
-        bench.steering.order(MODEL, Event.HOLD, "ann", "again", {})
-    bench.steering.order(MODEL, Event.CONTINUE, "ann", "back", {})
+        bench.release_manager.order(MODEL, Event.HOLD, "ann", "again", {})
+    bench.release_manager.order(MODEL, Event.CONTINUE, "ann", "back", {})
     bench.calmly(62)
     assert bench.done == [("hold", "ann"), ("continue", "ann"), ("advance", "ramp")]
     with pytest.raises(NotFound, match="digits"):
-        bench.steering.order("nothing", Event.HOLD, "ann", "", {})
+        bench.release_manager.order("nothing", Event.HOLD, "ann", "", {})
     bench.serve(release([ROUTES[0]]))
     with pytest.raises(Conflict, match="no route with weight: ramp"):
-        bench.steering.order(MODEL, Event.HOLD, "ann", "", {})
+        bench.release_manager.order(MODEL, Event.HOLD, "ann", "", {})
 
 
 def test_a_hold_survives_a_kill(bench: Bench) -> None:
     bench.serve(release())
     bench.tick()
-    bench.steering.order(MODEL, Event.HOLD, "ann", "lunch", {})
-    bench.steering._pen.close()  # what it has been told so far, and nothing more
+    bench.release_manager.order(MODEL, Event.HOLD, "ann", "lunch", {})
+    bench.release_manager._file_writer.close()  # what it has been told so far, and nothing more
     bench.begin()
     bench.serve(release())
     bench.calmly(120)
@@ -347,13 +347,13 @@ def test_a_hold_survives_a_kill(bench: Bench) -> None:
 def test_an_idle_release_is_looked_at_four_times_a_second_counts_ten_times_and_other_news_at_once(bench: Bench) -> None:
     bench.serve(release())
     looks = [0.0]
-    step = bench.steering._steered[MODEL].controller.step
+    step = bench.release_manager._steered[MODEL].controller.step
 
     def counting(now_s: float, seen: Observation) -> Any:
         looks.append(now_s)
         return step(now_s, seen)
 
-    bench.steering._steered[MODEL].controller.step = counting  # type: ignore[method-assign]
+    bench.release_manager._steered[MODEL].controller.step = counting  # type: ignore[method-assign]
     for _ in range(40):
         bench.tick()
     assert 8 <= len(looks) <= 11
@@ -417,9 +417,9 @@ def test_between_two_steps_anything_may_happen(bench: Bench) -> None:
     bench.tick()
     before = bench.done
     bench.clock.now_s += 0.3
-    steps = bench.steering.steps()
+    steps = bench.release_manager.steps()
     next(steps)
-    bench.steering.configure({})
+    bench.release_manager.configure({})
     bench.board.set_weights(bench.slot(), [7, 7])  # whoever has the slot now
     assert list(steps) == []
     assert bench.weights() == [7, 7], "what is not steered any more takes no step"
