@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 RECEIVE = 65536
+KEPT_S = 4.0  # uvicorn keeps an idle connection for 5 s
 ANSWERED_WITHIN_S = 30.0
 
 
@@ -56,7 +57,8 @@ class Client:
 
     `reconnect`: a connection that the server has closed is opened anew, and what it waited for counts as lost. As every
     client of HTTP does, it looks whether a connection is still open before it asks on it once more: a server may close
-    an idle one whenever it likes (RFC 9112, 9.5). The time that an answer takes includes that of connecting.
+    an idle one whenever it likes (RFC 9112, 9.5). Without it none may be closed that has been idle for less than KEPT_S.
+    The time that an answer takes includes that of connecting.
     """
 
     def __init__(
@@ -173,7 +175,8 @@ class Client:
 
     def _closed(self, connection: _Connection) -> _Connection:
         """The one in its place."""
-        assert self._reconnect, "the gateway has closed a connection"
+        idle_s = 0.0 if connection.waiting else time.perf_counter() - connection.sent_s
+        assert self._reconnect or idle_s > KEPT_S, "the gateway has closed a connection"
         self._selector.unregister(connection.socket)
         connection.socket.close()
         self.lost += connection.waiting

@@ -66,7 +66,7 @@ class Plan:
             "stable": stable,
             "candidate": candidate,
             "split": {"routes": [{"name": "everyone", "weight": "ramp"}]},
-            "ramp": {"weights": list(self.weights), "interval": f"{self.interval_s:g}s", "advance": "calm"},
+            "ramp": {"weights": list(self.weights), "interval": f"{self.interval_s:g}s", "advance": "no-violation"},
             "mirror": {"weight": 50},
             "guards": GUARDS,
         }

@@ -40,7 +40,7 @@ GUARDS: Final = (
     {"name": "slow", "metric": "slow_requests", "threshold": "50ms"},
     {"name": "accuracy", "metric": "wrong_feedback"},
 )
-RAMP: Final = {"weights": [1, 5, 25, 50], "interval": "60s", "advance": "calm"}
+RAMP: Final = {"weights": [1, 5, 25, 50], "interval": "60s", "advance": "no-violation"}
 Draw = tuple[int, bool, int]  # weight in ppm, whether it is the candidate's, key
 
 

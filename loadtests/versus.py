@@ -9,22 +9,22 @@ from gateway.offline.statistics import Rate
 
 @dataclass(frozen=True, slots=True)
 class Against:
-    """Version 2 against something else on the same images. `mended`: only version 2 has them right; `broken`: only the
-    other has. `rate`: how many the other has right.
+    """Version 2 against something else on the same images. `fixed`: only version 2 has them right; `regressed`: only
+    the other has. `rate`: how many the other has right.
     """
 
     rate: Rate
-    mended: int
-    broken: int
+    fixed: int
+    regressed: int
 
     @property
     def p_value(self) -> float:
         """McNemar's exact test, two-sided: do both get equally many right?"""
-        return mcnemar(self.mended, self.broken)
+        return mcnemar(self.fixed, self.regressed)
 
     @property
     def better(self) -> bool:
-        return self.mended > self.broken
+        return self.fixed > self.regressed
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ def data() -> Dashboard:
     of, over = 'model="$model"', "$window"
     verdicts = rate("gateway_feedback_total", f'{of}, verdict=~"correct|wrong"', "version", over)
     right = rate("gateway_feedback_total", f'{of}, verdict="correct"', "version", over)
-    mirrored = rate("gateway_mirror_total", f'{of}, agreement=~"agree|disagree"', "model", over)
-    apart = rate("gateway_mirror_total", f'{of}, agreement="disagree"', "model", over)
+    mirrored = rate("gateway_mirror_total", f'{of}, result=~"agree|disagree"', "model", over)
+    apart = rate("gateway_mirror_total", f'{of}, result="disagree"', "model", over)
     stable, candidate = _classes("stable"), _classes("candidate")
     # A class that only one of them has predicted counts in full.
     distance = f"0.5 * sum(abs(({candidate} - on (class) {stable}) or on (class) {candidate} or on (class) {stable}))"
@@ -73,7 +73,7 @@ def data() -> Dashboard:
                 lines(
                     "Mirrored requests",
                     "ops",
-                    Query(rate("gateway_mirror_total", of, "agreement"), "{{agreement}}"),
+                    Query(rate("gateway_mirror_total", of, "result"), "{{result}}"),
                     look="stacked",
                     says="failed: the candidate raised or was late. dropped: there was no spare capacity for the copy.",
                 ),

@@ -58,7 +58,7 @@ def release() -> Dashboard:
                     "Evidence against the candidate, and the line at which a guard acts",
                     "none",
                     Query(f"max by (guard) (gateway_guard_evidence_log10{{{of}}})", "{{guard}}"),
-                    Query(f"max(gateway_guard_line_log10{{{of}}})", "line"),
+                    Query(f"max(gateway_guard_threshold_log10{{{of}}})", "line"),
                     says="log10 of each guard's E times its share of alpha; their sum is what stops. At alpha = 1% the "
                     "line begins at 2: a harmless candidate ever reaches it with a probability of at most 1%, however "
                     "often one looks.",

@@ -32,7 +32,7 @@ def service() -> Dashboard:
                     "s",
                     Query(f"max(gateway_control_heartbeat_age_seconds{{{here}}})"),
                     bad="1",
-                    says="Beyond control.dead_after workers take all traffic from candidates.",
+                    says="Beyond control.heartbeat_timeout workers take all traffic from candidates.",
                 ),
             ],
             "Traffic": [

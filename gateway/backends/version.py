@@ -99,10 +99,10 @@ def _opened(file: Path, settings: ModelSettings) -> OnnxSession:
 class ModelVersion:
     """One version in service on this event loop, counting on `tally`.
 
-    A stable one may run on the loop itself, where its runs are short, unless it is `latency_compared`: a candidate's threads
-    wait for cores and for the interpreter when both are busy, so stable must run as it does where their latencies are
-    evidence. `stopped` is None for stable; a candidate's is asked before each run. Raises ModelUnavailable where there
-    are no threads for it.
+    A stable one may run on the loop itself, where its runs are short, unless it is `latency_compared`: a candidate's
+    threads wait for cores and for the interpreter when both are busy, so stable must run as it does where their
+    latencies are evidence. `stopped` is None for stable; a candidate's is asked before each run. Raises
+    ModelUnavailable where there are no threads for it.
     """
 
     def __init__(

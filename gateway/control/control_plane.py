@@ -287,6 +287,6 @@ class ControlPlane:
         self.scoreboard.begin(index, self.versions.used())
         switchboard, scoreboard = self.board.segment.path, self.scoreboard.segment.path
         rings, keys = self.records.rings[index], self.records.keys
-        if self.pool.ready.is_set() and not self.pool.ready_members():
+        if self.pool.ready.is_set() and not self.pool.ready_handles():
             plan = without_lost(plan)
         return Start(index, self.pool.size, self._settings, self._port, switchboard, scoreboard, rings, keys, plan)

@@ -171,7 +171,9 @@ class _Supervisor:
                 go_first_again()
             except Exception as error:  # no sign of life then: without guards, no candidate (Switch.stopped)
                 if str(error) != trouble:
-                    log.exception("control cannot do its work; after control.dead_after all candidates are stopped")
+                    log.exception(
+                        "control cannot do its work; after control.heartbeat_timeout all candidates are stopped"
+                    )
                 trouble = str(error)
             pids = self._control.pool.pids()
             if pids != remembered and (writing is None or writing.done()):

@@ -60,7 +60,7 @@ class ControlSettings(Settings):
     """Address of the control plane; one that is not this machine's own needs `auth.keys`."""
     port: Whole = Field(default=8002, ge=0, le=65535)
     """Port of the control plane; 0 for any that is free."""
-    dead_after: Seconds = Field(default=5.0, gt=0)
+    heartbeat_timeout: Seconds = Field(default=5.0, gt=0)
     """Without a sign of life of the control process for so long, workers send nothing to candidates."""
     tls: TlsSettings | None = None
     """As for the server."""

@@ -155,7 +155,7 @@ class RampSettings(Settings):
     """Percentages, each larger than the one before it."""
     interval: Seconds = 600.0
     """How long each weight stands at least."""
-    advance: Literal["safe", "calm"] = "safe"
+    advance: Literal["safe", "no-violation"] = "safe"
     """What the next weight takes: evidence that the candidate does no harm, or requests and no violation."""
 
     @model_validator(mode="after")

@@ -226,12 +226,17 @@ class Switch:
     """One release as one worker sees it. Read on every request: one comparison of bytes while nothing has changed."""
 
     __slots__ = (
-        "__weakref__", "_begin", "_dead_after_ns", "_end", "_first", "_found", "_known", "_own", "_raw", "_tell",
+        "__weakref__", "_begin", "_end", "_first", "_found", "_heartbeat_timeout_ns", "_known", "_own", "_raw", "_tell",
         "_turn", "_words", "_workers", "slot",
     )  # fmt: skip
 
     def __init__(
-        self, board: Switchboard, slot: int, worker: int, dead_after_ns: int, tell: Tell = lambda found, holds: None
+        self,
+        board: Switchboard,
+        slot: int,
+        worker: int,
+        heartbeat_timeout_ns: int,
+        tell: Tell = lambda found, holds: None,
     ) -> None:
         """`tell` is told of trips: what was found, and what asks whether the epoch goes on."""
         first = board.first_word(slot)
@@ -246,7 +251,7 @@ class Switch:
         self._own = first + 2 + worker
         self._found = board.names.found_word(slot, worker)
         self._tell = tell
-        self._dead_after_ns = dead_after_ns
+        self._heartbeat_timeout_ns = heartbeat_timeout_ns
         self._known = b"", False, FIRST_EPOCH  # one reference: two threads may read the switch at once
 
     def stopped(self, now_ns: int) -> bool:
@@ -260,7 +265,7 @@ class Switch:
             if self._turn is not None:
                 self._turn(words[stops:].tolist())
             self._known = now, stopped, words[0]
-        return stopped or now_ns - self._words[HEARTBEAT] > self._dead_after_ns
+        return stopped or now_ns - self._words[HEARTBEAT] > self._heartbeat_timeout_ns
 
     def on_weights_changed(self, turn: "Turn", live_routes: int) -> None:
         """Have `set_weights` told the weights of the release's live routes when they change, by `stopped`."""

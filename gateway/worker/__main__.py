@@ -98,20 +98,15 @@ class Worker:
         self._start = start
         switchboard = Switchboard.attach(start.switchboard, start.workers)
         scoreboard = Scoreboard.attach(start.scoreboard, start.workers)
-        dead_after_ns = int(start.settings.control.dead_after * 1e9)
+        heartbeat_timeout_ns = int(start.settings.control.heartbeat_timeout * 1e9)
         plan = start.plan
         self._shared_state = SharedState(
-            switchboard, scoreboard, start.worker, dead_after_ns, plan.versions, plan.releases, self._tripped
+            switchboard, scoreboard, start.worker, heartbeat_timeout_ns, plan.versions, plan.releases, self._tripped
         )
         self._repository = Repository(Path(start.settings.models.path))
+        left_out, generation = plan.left_out, plan.generation
         self._catalog = ModelCatalog(
-            self._repository,
-            plan.routing,
-            self._shared_state,
-            plan.left_out,
-            plan.generation,
-            plan.named,
-            plan.unloaded,
+            self._repository, plan.routing, self._shared_state, left_out, generation, plan.named, plan.unloaded
         )
         self._spans = _spans(start, self._shared_state.head)
         recorder = _recorder(start, self._shared_state, self._spans)

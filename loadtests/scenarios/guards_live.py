@@ -46,7 +46,9 @@ def run(folder: Path, rounds: int, seconds: int) -> bool:
     ]
     tripped = _tripped(folder / "breaker")
     length_s = max(TWIN_S, rounds * seconds)
-    rules = routing("ramp", ramp={"weights": RAMP, "interval": f"{length_s / (len(RAMP) + 1):.3f}s", "advance": "calm"})
+    rules = routing(
+        "ramp", ramp={"weights": RAMP, "interval": f"{length_s / (len(RAMP) + 1):.3f}s", "advance": "no-violation"}
+    )
     climb = climbed(folder / "twin", rules, length_s)
     return tell(rows, Trips(BREAKER, tripped), climb)
 

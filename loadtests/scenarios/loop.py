@@ -71,7 +71,7 @@ def _print(console: Console, held_out: HeldOut) -> None:
     headings = ("", "right, with Wilson's 95% interval", "only version 2 is right", "only it is", "McNemar's p")
     table = Table(*headings, title=title, title_justify="left")
     for name, against in _others(held_out).items():
-        counts = str(against.mended), str(against.broken), f"{against.p_value:.2g}"
+        counts = str(against.fixed), str(against.regressed), f"{against.p_value:.2g}"
         table.add_row(name, percent(against.rate), *counts)
     table.add_row("version 2", percent(held_out.rate))
     console.print(table)
@@ -93,7 +93,7 @@ def _document(closed: Closed, checks: Checks) -> dict[str, Any]:
         "steps": [{"name": step.name, "s": step.ended_s - step.began_s, "said": step.said} for step in closed.steps],
         "held_out": rates,
         "version_2_against": {
-            name: {"mended": against.mended, "broken": against.broken, "p_value": against.p_value}
+            name: {"fixed": against.fixed, "regressed": against.regressed, "p_value": against.p_value}
             for name, against in _others(closed.held_out).items()
         },
         "replayed": closed.replayed,

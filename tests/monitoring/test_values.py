@@ -23,9 +23,9 @@ SERIES = {
     'gateway_feedback_total{model="digits", version="1", verdict="unknown"}': 30,
     'gateway_feedback_total{model="digits", version="2", verdict="correct"}': 6,
     'gateway_feedback_total{model="digits", version="2", verdict="wrong"}': 4,
-    'gateway_mirror_total{model="digits", agreement="agree"}': 30,
-    'gateway_mirror_total{model="digits", agreement="disagree"}': 10,
-    'gateway_mirror_total{model="digits", agreement="dropped"}': 99,
+    'gateway_mirror_total{model="digits", result="agree"}': 30,
+    'gateway_mirror_total{model="digits", result="disagree"}': 10,
+    'gateway_mirror_total{model="digits", result="dropped"}': 99,
     'gateway_rescues_total{model="digits", reason="timeout"}': 10,
     'gateway_batch_size_sum{model="digits", version="1"}': 30,
     'gateway_batch_size_count{model="digits", version="1"}': 10,
@@ -39,7 +39,7 @@ STATES = {
     'gateway_release_stage{model="digits", stage="ramping"}': 1,
     'gateway_release_stage{model="digits", stage="paused"}': 0,
     'gateway_guard_evidence_log10{model="digits", guard="errors"}': 1.5,
-    'gateway_guard_line_log10{model="digits"}': 2,
+    'gateway_guard_threshold_log10{model="digits"}': 2,
 }
 EXPECTED: list[tuple[str, str, dict[str, float]]] = [
     ("release.json", "Stage A", {'{stage="ramping"}': 1}),

@@ -77,7 +77,7 @@ def ready(running: GatewayProcess) -> float:
 
 
 def test_without_control_no_candidate_is_served_and_a_new_one_takes_over(tmp_path: Path) -> None:
-    running = gateway(tmp_path, control={"dead_after": "500ms"})
+    running = gateway(tmp_path, control={"heartbeat_timeout": "500ms"})
     with running:
         seen, orphaned = Seen(), workers(running)
         with Client(("127.0.0.1", running.port), CONNECTIONS, requests(1.0), reconnect=True) as client:
@@ -131,7 +131,7 @@ def test_what_is_said_to_a_worker_that_has_died_is_said_to_no_one() -> None:
 
 def test_orphans_serve_no_candidate_once_a_new_control_may_be_told_to_stop(tmp_path: Path) -> None:
     """The new one is asked before any worker of its own is ready; the old ones would have gone on for a minute."""
-    running = gateway(tmp_path, control={"dead_after": "60s"})
+    running = gateway(tmp_path, control={"heartbeat_timeout": "60s"})
     with running:
         kill(running.pid)
         assert running.process is not None

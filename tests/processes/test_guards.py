@@ -161,7 +161,7 @@ def test_a_limit_stops(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_ramp_rises_and_keeps_its_step_over_a_restart_and_begins_anew_when_resumed(tmp_path: Path) -> None:
-    ramp = {"weights": [5, 20, 50, 100], "interval": "1s", "advance": "calm"}
+    ramp = {"weights": [5, 20, 50, 100], "interval": "1s", "advance": "no-violation"}
     rules = routing(RAMPED, ramp, comparisons=[{"name": "errors", "metric": "failures"}])
     with live(tmp_path, rules) as run:
         assert run.weight() == 5

@@ -284,7 +284,7 @@ def test_live_accuracy_and_its_correction(tmp_path: Path) -> None:
 def test_nothing_stays_in_memory_after_a_clean_end(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         httpx.post(f"{running.url}{FLAWED}", content=body(1.0))
-        assert len(rings(running)) == 2 + 2 * 4
+        assert len(rings(running)) == 3 + 2 * 4  # boards, what loads have measured, and each worker's rings
     assert rings(running) == []
     names = sorted(path.name for path in (tmp_path / "state" / "records").iterdir())
     assert names == ["predictions-000000001.jsonl"], "sealed, so that a shipper takes it"

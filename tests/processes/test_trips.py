@@ -28,7 +28,7 @@ CONNECTIONS = 8
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[GatewayProcess]:
     """One whose control may be dead for a minute before candidates are stopped for that."""
-    with gateway(tmp_path, control={"dead_after": "60s"}) as started:
+    with gateway(tmp_path, control={"heartbeat_timeout": "60s"}) as started:
         yield started
 
 

@@ -15,7 +15,7 @@ from gateway.settings.routing import RoutingSettings
 # The whole of each file as the design names it: all of it must parse.
 WHOLE_GATEWAY = """
 server:  {host: 127.0.0.1, port: 8000, workers: auto, max_body: 64MiB, drain: 20s, log: json}
-control: {host: 127.0.0.1, port: 8002, dead_after: 5s}
+control: {host: 127.0.0.1, port: 8002, heartbeat_timeout: 5s}
 models:  {path: models}
 routing: config/routing.yaml
 state:   .gateway
@@ -131,7 +131,7 @@ GATEWAY_MISTAKES = [
     ("server: [1]", "server", "key: value"),
     ("limits: {inflight: 0}", "limits.inflight", "greater than 0"),
     ("limits: {timeout: 0s}", "limits.timeout", "greater than 0"),
-    ("control: {dead_after: 0s}", "control.dead_after", "greater than 0"),
+    ("control: {heartbeat_timeout: 0s}", "control.heartbeat_timeout", "greater than 0"),
     ("limits: {rate: {default: 100}}", "limits.rate.default", "100/s"),
     ("records: {inputs: some}", "records.inputs", "'full', 'hash' or 'none'"),
     ("a: {b: 1, b: 2}", "line 1, column 11", "'b' is given twice"),

@@ -9,12 +9,12 @@ from gateway.system import scheduling as priority
 
 def allowed() -> bool:
     """Whether the system allows real-time scheduling here."""
-    return printed("go_first(); print(os.sched_getscheduler(0) != os.SCHED_OTHER)") == "True"
+    return printed("set_realtime(); print(os.sched_getscheduler(0) != os.SCHED_OTHER)") == "True"
 
 
 def printed(code: str) -> str:
     program = (
-        "import os, time, threading, subprocess, sys\nfrom gateway import priority\n"
+        "import os, time, threading, subprocess, sys\nfrom gateway.system import scheduling as priority\n"
         f"from gateway.system.scheduling import *\n{code}"
     )
     return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.strip()
@@ -22,19 +22,19 @@ def printed(code: str) -> str:
 
 def test_control_goes_first_and_what_it_starts_does_not() -> None:
     child = "[sys.executable, '-c', 'import os; print(os.sched_getscheduler(0))']"
-    assert printed(f"go_first(); print(subprocess.check_output({child}).decode())") == str(os.SCHED_OTHER)
+    assert printed(f"set_realtime(); print(subprocess.check_output({child}).decode())") == str(os.SCHED_OTHER)
     thread = "threading.Thread(target=lambda: print(os.sched_getscheduler(0)))"
-    assert printed(f"go_first(); thread = {thread}; thread.start(); thread.join()") == str(os.SCHED_OTHER)
+    assert printed(f"set_realtime(); thread = {thread}; thread.start(); thread.join()") == str(os.SCHED_OTHER)
 
 
 def test_one_that_holds_a_core_becomes_ordinary() -> None:
     spin = "end = time.monotonic() + 20\nwhile os.sched_getscheduler(0) and time.monotonic() < end: pass"
-    code = f"give_way_when_wild(); go_first()\n{spin}\nprint(os.sched_getscheduler(0))"
+    code = f"demote_on_cpu_overrun(); set_realtime()\n{spin}\nprint(os.sched_getscheduler(0))"
     assert printed(code) == str(os.SCHED_OTHER)
 
 
 def test_one_that_gave_way_goes_first_again_after_a_while() -> None:
-    before = "from gateway import priority; be_ordinary(); priority._gave_way_s.append(time.monotonic() - {})"
+    before = "reset_priority(); priority._gave_way_s.append(time.monotonic() - {})"
     told = "go_first_again(); print(os.sched_getscheduler(0) != os.SCHED_OTHER)"
     assert printed(f"{before.format(priority.AGAIN_S + 1)}; {told}") == str(allowed())
     assert printed(f"{before.format(priority.AGAIN_S - 5)}; {told}") == "False"
@@ -71,7 +71,7 @@ def test_a_process_that_does_not_serve_yet_stands_back_and_comes_forward() -> No
         "other.start()\n"
         "def look(): print(*(f'{os.getpriority(os.PRIO_PROCESS, t)},{os.sched_getscheduler(t)}' for t in"
         " (0, other.native_id, numbers[0])))\n"
-        "be_ordinary(); look(); come_forward(); look(); done.set()"
+        "reset_priority(); look(); come_forward(); look(); done.set()"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", program], text=True, **pipes) as child:

@@ -68,7 +68,7 @@ class Readings:
 
     async def health(self, request: Request) -> Response:
         pool = self._control.pool
-        serving = len(pool.ready_members())
+        serving = len(pool.ready_handles())
         if not pool.ready.is_set():
             raise NotReady(f"the workers are starting: {serving} of {pool.size} serve")
         if not serving:

@@ -53,7 +53,7 @@ def _of_versions(versions: Sequence[tuple[str, int, Totals]], labels: Mapping[Ke
         "gateway_predicted_class", "Rows, by the class predicted.", labels=["model", "version", "class"]
     )
     mirrors = CounterMetricFamily(
-        "gateway_mirror", "Requests copied to the candidate, by what came of it.", labels=["model", "agreement"]
+        "gateway_mirror", "Requests copied to the candidate, by what came of it.", labels=["model", "result"]
     )
     depth = GaugeMetricFamily("gateway_queue_depth", "Requests that wait for their batch.", labels=["model", "version"])
     mirrored: dict[tuple[str, str], int] = {}

@@ -130,7 +130,9 @@ def _of_releases(seen: GatewayMetrics) -> Iterable[Metric]:
         labels=["model", "guard"],
     )
     line = GaugeMetricFamily(
-        "gateway_guard_line_log10", "The evidence, added up over guards, that stops the candidate.", labels=["model"]
+        "gateway_guard_threshold_log10",
+        "The evidence, added up over guards, that stops the candidate.",
+        labels=["model"],
     )
     for release in seen.releases:
         for route, share in release.weights.items():

@@ -62,7 +62,7 @@ class Upkeep:
 
     def _share_out(self) -> None:
         busy = self._scoreboard.each(CONNECTIONS_BUSY)
-        handles = self._pool.ready_members()
+        handles = self._pool.ready_handles()
         before, self._serving = self._serving, {handle.process.pid for handle in handles}
         if self._serving - before:
             self._balance.anew()

@@ -112,7 +112,7 @@ class WorkerPool:
         for index in indices:
             send_signal(self.handles[index].process, signal.SIGKILL)
 
-    def ready_members(self) -> list[WorkerHandle]:
+    def ready_handles(self) -> list[WorkerHandle]:
         """Those that serve."""
         return [handle for handle in self.handles.values() if handle.state is WorkerState.READY]
 
@@ -157,7 +157,7 @@ class WorkerPool:
 
     def _spawn(self, index: int) -> None:
         """Raises OSError or RuntimeError where the system has nothing to spare for one."""
-        start = replace(self._start_of(index, self.plan), beside=self.others_serve or bool(self.ready_members()))
+        start = replace(self._start_of(index, self.plan), beside=self.others_serve or bool(self.ready_handles()))
         handle = self.handles[index] = launched(index, self.plan, start.beside)
         asyncio.get_running_loop().add_reader(handle.pipe.fileno(), self._receive, handle)
         handle.send(start)
@@ -227,9 +227,7 @@ class WorkerPool:
             self._patient = False  # the one that waited has died: the next one waits anew
             return
         if len(warm) < self.size:
-            log.error(
-                "%d of %d workers are ready; the others do not come, and are not waited for", len(warm), self.size
-            )
+            log.error("%d of %d workers are ready; the others are waited for no longer", len(warm), self.size)
         self._open = True
         self._opening = set(warm)
         for handle in warm:
@@ -249,7 +247,7 @@ class WorkerPool:
         self._are_open()
 
     def _are_open(self) -> None:
-        if self._open and not self._opening and self.ready_members():
+        if self._open and not self._opening and self.ready_handles():
             self.ready.set()
 
     def _died(self, handle: WorkerHandle) -> None:

@@ -38,8 +38,8 @@ log: Final = logging.getLogger("gateway.control.record_writer")
 
 
 class StreamHook(NamedTuple):
-    """`filter`: which of some lines to write; may be asked about the same lines again. `on_written` is told lines that have
-    been dealt with, once.
+    """`filter`: which of some lines to write; may be asked about the same lines again. `on_written` is told lines that
+    have been dealt with, once.
     """
 
     filter: Callable[[bytes], bytes]

@@ -181,15 +181,15 @@ class Controller:
         return (Advance(reason, evidence, self.place.step, ramp.weights_ppm[self.place.step]),)
 
     def _passed(self, ramp: RampSettings, tick: _Tick) -> str:
-        """Why the step is passed; empty as long as it is not. At 100% there is nothing to compare: calm must do."""
+        """Why the step is passed; empty as long as it is not. At 100% there is nothing to compare, so this suffices."""
         requests = tick.seen.window.read(REQUESTS, ramp.interval, self.place.step_started_s).count
         if tick.now_s - self.place.step_started_s < ramp.interval or tick.violated or not requests:
             return ""
         if tick.judged.safe:
             return f"safe: the candidate does not fail {TOLERATED_RATIO:g} times as often as stable"
         everything = ramp.weights_ppm[self.place.step] == PPM
-        if (ramp.advance == "calm" or everything) and not tick.judged.harmful:
-            return f"calm: nothing was violated for {ramp.interval:g} s ({requests} requests)"
+        if (ramp.advance == "no-violation" or everything) and not tick.judged.harmful:
+            return f"no violation for {ramp.interval:g} s ({requests} requests)"
         return ""
 
     def _turn(self, seen: Observation) -> Iterator[Action]:

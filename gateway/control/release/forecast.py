@@ -88,7 +88,7 @@ def _blocked_on(controller: Controller, judged: Assessment, left_s: float | None
         case Stage.RAMPING if left_s:
             return f"the interval to end, in {left_s:.0f} s"
         case Stage.RAMPING if judged.failures.verdict is not Verdict.SAFE:
-            return "evidence of safety (with advance: calm, an interval with requests and without violations)"
+            return "evidence of safety (with advance: no-violation, an interval with requests and without violations)"
         case _:
             return ""
 

@@ -64,7 +64,7 @@ def after(stage: Stage, event: Event) -> Stage:
 class ReleaseState:
     """Where a release is. Seconds are of the controller's clock.
 
-    `step_started_s`: when the step began, or what last kept it from being calm was over. `restart`: how often the evidence has
+    `step_started_s`: when the step began, or the last violation in it was over. `restart`: how often the evidence has
     started. `epoch`: the switchboard's, None until it is seen. `paused_by`: a guard, and `violated_s` when a limit was
     last seen violated. `weights_ppm`: what each route was last set to.
     """

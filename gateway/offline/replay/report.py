@@ -94,8 +94,8 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "class_agreement": _rate(comparison.agreement),
         "accuracy_then": _rate(comparison.accuracy_then),
         "accuracy_now": _rate(comparison.accuracy_now),
-        "mended": comparison.fixed,
-        "broken": comparison.regressed,
+        "fixed": comparison.fixed,
+        "regressed": comparison.regressed,
     }
 
 

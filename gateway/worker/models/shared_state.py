@@ -65,7 +65,7 @@ class SharedState(LocalState):
         switchboard: Switchboard,
         scoreboard: Scoreboard,
         worker: int,
-        dead_after_ns: int,
+        heartbeat_timeout_ns: int,
         versions: Mapping[Key, int],
         releases: Mapping[Key, int],
         tell: Tell = _untold,
@@ -75,7 +75,7 @@ class SharedState(LocalState):
         self._scoreboard = scoreboard
         self._worker = worker
         self.measured, self.part = measured_path(scoreboard.segment.path), worker / scoreboard.workers
-        self._dead_after_ns = dead_after_ns
+        self._heartbeat_timeout_ns = heartbeat_timeout_ns
         self._versions = versions
         self._releases = releases
         self._tell = tell
@@ -104,7 +104,7 @@ class SharedState(LocalState):
             return OpenSwitch()
         slot = self._releases[name, candidate]
         tell = partial(self._tell, name, candidate)
-        switch = Switch(self._switchboard, slot, self._worker, self._dead_after_ns, tell)
+        switch = Switch(self._switchboard, slot, self._worker, self._heartbeat_timeout_ns, tell)
         self._hold(switch, self._switchboard.words, self._switchboard.held_word(slot, self._worker))
         return switch
 

@@ -44,7 +44,7 @@ models:
     stable: 12
     split: {routes: [{name: all, weight: ramp}]}
     ramp:
-      advance: calm
+      advance: no-violation
       weights:
         - 5
         - 10

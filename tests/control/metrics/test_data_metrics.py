@@ -75,7 +75,7 @@ def test_mirrors_and_the_queue() -> None:
     tally.waiting(6)
     found = registry(tally)
     counts = {
-        word: found.get_sample_value("gateway_mirror_total", {"model": "digits", "agreement": word})
+        word: found.get_sample_value("gateway_mirror_total", {"model": "digits", "result": word})
         for word in ("agree", "disagree", "failed", "dropped")
     }
     assert counts == {"agree": 2, "disagree": 1, "failed": 1, "dropped": 1}

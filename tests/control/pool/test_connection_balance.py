@@ -92,13 +92,13 @@ class Serving(NamedTuple):
 
     index: int
     process: Process
-    tell: Any
+    send: Any
 
 
 def test_upkeep_begins_anew_with_each_new_process() -> None:
     told: list[int] = []
     members = [Serving(index, Process(index), lambda word: told.append(word.count)) for index in (0, 1)]
-    pool: Any = type("Fleet", (), {"ready_members": lambda _: members})()
+    pool: Any = type("Fleet", (), {"ready_handles": lambda _: members})()
     scoreboard: Any = type("Board", (), {"each": lambda *_: [64, 0]})()
     clock = itertools.count()
     upkeep = Upkeep(pool, scoreboard, Slots(1, ""), Slots(1, ""), lambda: next(clock))

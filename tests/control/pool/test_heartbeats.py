@@ -28,7 +28,7 @@ class Watched:
         self.member: Any = SimpleNamespace(
             index=0, state=WorkerState.READY, given_up="", overdue=False, process=SimpleNamespace(pid=0)
         )
-        pool: Any = SimpleNamespace(members={0: self.member}, give_up=self.give_up)
+        pool: Any = SimpleNamespace(handles={0: self.member}, give_up=self.give_up)
         self.heartbeats = Heartbeats(
             pool, scoreboard, self.versions, TIMEOUT_S, lambda _: LOAD_S, 20.0, lambda: self.now_s
         )

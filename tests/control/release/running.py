@@ -14,7 +14,7 @@ from gateway.shm.failure_events import FailureEvent, Kind
 from gateway.shm.tally import Tally
 
 EVERYONE = [{"name": "everyone", "weight": "ramp"}]
-RAMP = {"weights": [1, 10, 50, 100], "interval": "60s", "advance": "calm"}
+RAMP = {"weights": [1, 10, 50, 100], "interval": "60s", "advance": "no-violation"}
 ERRORS = {"name": "errors", "metric": "failures"}
 
 

@@ -30,7 +30,7 @@ from gateway.shm.switchboard import RELEASES, Switchboard
 from gateway.shm.tally import Tally
 
 MODEL = "digits"
-RAMP = {"weights": [1, 10, 100], "interval": "60s", "advance": "calm"}
+RAMP = {"weights": [1, 10, 100], "interval": "60s", "advance": "no-violation"}
 ROUTES: list[dict[str, Any]] = [{"name": "pilot", "weight": 5}, {"name": "everyone", "weight": "ramp"}]
 ERRORS = {"name": "errors", "metric": "failures"}
 GATED = {

@@ -30,7 +30,7 @@ def closed(folder: Path) -> Closed:
 def test_the_new_version_is_better_on_images_that_neither_has_seen(closed: Closed) -> None:
     held_out = closed.held_out
     assert held_out.rate.count == held_out.stable.rate.count == len(data("digits").test_y)
-    assert held_out.rate.hits - held_out.stable.rate.hits == held_out.stable.mended - held_out.stable.broken > 0
+    assert held_out.rate.hits - held_out.stable.rate.hits == held_out.stable.fixed - held_out.stable.regressed > 0
     assert held_out.stable.p_value < 0.01
     assert held_out.rate.low > held_out.stable.rate.high
 
@@ -107,8 +107,8 @@ def _altered(file: Path, provenance: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mended", "broken", "p_value"),
+    ("fixed", "regressed", "p_value"),
     [(0, 0, 1.0), (5, 5, 1.0), (1, 0, 1.0), (6, 0, 0.03125), (10, 2, 0.03857421875), (2, 10, 0.03857421875)],
 )
-def test_mcnemar(mended: int, broken: int, p_value: float) -> None:
-    assert mcnemar(mended, broken) == pytest.approx(p_value)
+def test_mcnemar(fixed: int, regressed: int, p_value: float) -> None:
+    assert mcnemar(fixed, regressed) == pytest.approx(p_value)
