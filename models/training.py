@@ -77,38 +77,6 @@ def arguments(default: Path) -> Wanted:
     return Wanted(default.resolve().name, given.out, given.dataset, given.version, given.own_rows)
 
 
-def write_next_version(
-    wanted: Wanted, estimator: Any, description: str, data: Data, inputs: Sequence[tuple[str, Any]], flat: bool = False
-) -> None:
-    """Train `estimator` on the script's own rows and an export's, and write it as a version that is new.
-
-    `flat`: it is trained on [n] values instead of [n, 1]. Held-out rows are those of the script, and never trained on.
-    """
-    from exported import code_revision, read_export
-
-    assert wanted.dataset is not None
-    version = (
-        wanted.version or max((int(path.name) for path in wanted.out.glob("[1-9]*") if path.is_dir()), default=0) + 1
-    )
-    if (wanted.out / str(version)).exists():
-        raise SystemExit(f"{wanted.out / str(version)} exists, and a version never changes; leave --version out")
-    data = data.first(wanted.own_rows)
-    more = read_export(wanted.dataset, wanted.model, inputs[0][0], data)
-    left_out = ", ".join(f"{count:,} {reason}" for reason, count in more.left_out.most_common()) or "nothing"
-    print(f"{len(more.rows):,} rows of {wanted.dataset} beside {len(data.train_x):,} of its own; left out: {left_out}")
-    if not more.rows:
-        raise SystemExit("there is nothing new to train on")
-    rows = np.concatenate([data.train_x, np.stack(more.rows).astype(data.train_x.dtype)])
-    grown = replace(data, train_x=rows, train_y=np.concatenate([data.train_y, more.labels]))
-    estimator.fit(grown.train_x.ravel() if flat else grown.train_x, grown.train_y)
-    provenance = {
-        "dataset_manifest_sha256": more.manifest_sha256,
-        "dataset_rows": len(more.rows),
-        "code_revision": code_revision(Path(__file__).parent),
-    }
-    write_version(wanted.out, version, estimator, f"{description}, more rows", grown, inputs, provenance)
-
-
 def write_version(
     folder: Path,
     version: int,

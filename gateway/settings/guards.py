@@ -101,11 +101,9 @@ class ComparisonSettings(Settings):
     name: Name
     """What decisions and metrics call it."""
     metric: Literal["failures", "slow_requests", "wrong_feedback", "predicted_class", "mirror_disagreement"]
-    """What is compared."""
+    """What is compared: it acts when the candidate has more of it than stable."""
     threshold: Seconds | None = None
     """Beyond which a request is slow; for `slow_requests` only, for which stable runs in threads as well."""
-    direction: Literal["increase"] = "increase"
-    """Acts when the candidate has more of it than stable."""
     action: Action = "stop"
     """Stop the candidate, or only pause its ramp; of `predicted_class` it is pause unless said otherwise."""
 

@@ -15,7 +15,8 @@ from sklearn.preprocessing import MinMaxScaler
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from training import EXACT, SEED, Data, arguments, hash_of, write_next_version, write_version  # noqa: E402
+from exported import write_next_version  # noqa: E402
+from training import EXACT, SEED, Data, arguments, hash_of, write_version  # noqa: E402
 
 FEW = 300  # what version 1 was trained on, when there was less data
 SECOND = "neural network, 64 hidden units"

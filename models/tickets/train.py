@@ -14,7 +14,8 @@ from sklearn.pipeline import make_pipeline
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from training import EXACT, SEED, Data, arguments, hash_of, write_next_version, write_version  # noqa: E402
+from exported import write_next_version  # noqa: E402
+from training import EXACT, SEED, Data, arguments, hash_of, write_version  # noqa: E402
 
 WORDS = "[a-zA-Z0-9_]+"  # one pattern that scikit-learn and ONNX Runtime's tokenizer read alike
 FEW = 80  # what version 1 was trained on, when there were fewer messages

@@ -15,7 +15,8 @@ from sklearn.tree import DecisionTreeClassifier
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from training import EXACT, SEED, Data, arguments, hash_of, write_next_version, write_version  # noqa: E402
+from exported import write_next_version  # noqa: E402
+from training import EXACT, SEED, Data, arguments, hash_of, write_version  # noqa: E402
 
 SECOND = "logistic regression on scaled features"
 

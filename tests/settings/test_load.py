@@ -55,8 +55,8 @@ models:
       limits:
         - {name: hard, metric: candidate.error_rate, above: 5%, window: 30s, min_requests: 100, action: stop}
       comparisons:
-        - {name: errors, metric: failures, direction: increase, action: stop}
-        - {name: slow, metric: slow_requests, threshold: 50ms, direction: increase, action: stop}
+        - {name: errors, metric: failures, action: stop}
+        - {name: slow, metric: slow_requests, threshold: 50ms, action: stop}
         - {name: drift, metric: predicted_class, action: pause}
 """
 

@@ -45,9 +45,9 @@ def test_a_process_that_is_waited_for_is_hurried_and_then_as_before() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         os.setpriority(os.PRIO_PROCESS, child.pid, 3)
         with priority.boosted_priority([child.pid]):
-            if allowed():
-                assert os.sched_getscheduler(child.pid) & 15 == os.SCHED_RR
-                assert os.sched_getparam(child.pid).sched_priority < priority.CONTROL
+            raised = os.sched_getscheduler(child.pid) & 15, os.sched_getparam(child.pid).sched_priority
+            assert raised == ((os.SCHED_RR, priority.WAITED_FOR) if allowed() else (os.SCHED_OTHER, 0))
+            assert priority.WAITED_FOR < priority.CONTROL
         assert os.sched_getscheduler(child.pid) == os.SCHED_OTHER
         assert os.getpriority(os.PRIO_PROCESS, child.pid) == 3
         assert child.stdin is not None
