@@ -7,8 +7,7 @@ from pathlib import Path
 from gateway.records.token_keys import TokenKeys
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.routing import RoutingSettings
-
-Key = tuple[str, int]  # a model and a version
+from gateway.shm.slots import Key
 
 
 @dataclass(frozen=True, slots=True)

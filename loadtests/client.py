@@ -57,8 +57,8 @@ class Client:
 
     `reconnect`: a connection that the server has closed is opened anew, and what it waited for counts as lost. As every
     client of HTTP does, it looks whether a connection is still open before it asks on it once more: a server may close
-    an idle one whenever it likes (RFC 9112, 9.5). Without it none may be closed that has been idle for less than KEPT_S.
-    The time that an answer takes includes that of connecting.
+    an idle one whenever it likes (RFC 9112, 9.5). Otherwise none may be closed that was idle for less than KEPT_S. The
+    time that an answer takes includes that of connecting.
     """
 
     def __init__(

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-Key = tuple[str, int]  # a model and a version
+from gateway.shm.slots import Key
+
 Content = tuple[tuple[str, int, int, int, int], ...]  # of each file: its path, inode, size, mtime and ctime in ns
 BESIDE: Final = ("model.yaml", "warmup.json")  # what a load reads that lies beside the versions
 DEPTH: Final = 4  # of folders in a version's folder

@@ -21,9 +21,10 @@ from typing import Any, Final
 import onnxruntime
 import orjson
 
-from gateway.backends.content_verdicts import Content, Contents, Key
+from gateway.backends.content_verdicts import Content, Contents
 from gateway.backends.loop_limits import Reach
 from gateway.backends.warmup import WarmUp
+from gateway.shm.slots import Key
 
 STOOD_STILL_NS: Final = 2_000_000_000  # a file written later may be written again and look the same
 _TIMES: Final = ("single_us", "full_us", "rounding")  # NaN, where there is none, is null in JSON

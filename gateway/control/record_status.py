@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.backends.repository import Repository
 from gateway.control.control_plane import ControlPlane
-from gateway.control.metrics.data_metrics import DataMetrics, Key
+from gateway.control.metrics.data_metrics import DataMetrics
 from gateway.errors import GatewayError
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS
 from gateway.shm.scoreboard import (
@@ -19,6 +19,7 @@ from gateway.shm.scoreboard import (
     THROTTLED,
     TOO_LARGE,
 )
+from gateway.shm.slots import Key
 
 KINDS: Final = {PREDICTIONS: "prediction", FEEDBACK: "feedback", MIRRORS: "mirror"}
 DROPS: Final = {

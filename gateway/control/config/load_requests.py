@@ -13,8 +13,9 @@ from gateway.control.config.resolve import Resolved
 from gateway.control.config.watcher import RoutingFileWatcher
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.errors import GatewayError, InvalidRequest, NotFound
-from gateway.messages import ConfigGeneration, Key, Load, LoadRequest, Unload
+from gateway.messages import ConfigGeneration, Load, LoadRequest, Unload
 from gateway.settings.routing import ReleaseSettings, RoutingSettings
+from gateway.shm.slots import Key
 
 log: Final = logging.getLogger("gateway.control.config")
 

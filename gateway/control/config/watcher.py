@@ -18,12 +18,12 @@ from gateway.control.config.file_snapshot import Snapshot, Standing, snapshot, s
 from gateway.errors import SettingsError
 from gateway.settings.routing import RoutingSettings
 from gateway.settings.warnings import routing_warnings
+from gateway.shm.slots import Key
 
 log: Final = logging.getLogger("gateway.control.config")
 MOST_TOLD: Final = 50  # warnings in the log at once
 STILL_S: Final = 0.2  # a file that has moved within that time may be half written
 OVERTAKEN: Final = "the routing file has been edited while this was being tried"
-Key = tuple[str, int]  # a model and a version
 Fingerprint = tuple[Snapshot, tuple[tuple[str, tuple[int, ...]], ...]]  # the file, and the models' folders
 
 

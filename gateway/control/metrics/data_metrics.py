@@ -6,9 +6,9 @@ from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from gateway.shm.slots import Key
 from gateway.shm.tally import CLASSES, Totals
 
-Key = tuple[str, int]  # a model and a version
 OTHER: Final = "other"  # classes beyond those that are counted one by one
 
 

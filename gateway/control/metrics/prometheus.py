@@ -8,8 +8,9 @@ from typing import Any, Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from gateway import __version__
-from gateway.control.metrics.data_metrics import DataMetrics, Key, of_data
+from gateway.control.metrics.data_metrics import DataMetrics, of_data
 from gateway.shm.latency import EXPORTED_NS, Histogram
+from gateway.shm.slots import Key
 from gateway.shm.tally import VARIANTS, Totals
 
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64)

@@ -16,7 +16,8 @@ from gateway.backends.trial import LoadTrial
 from gateway.backends.trial_cache import Trials, key_of
 from gateway.control.pool.worker_handle import WorkerHandle
 from gateway.control.pool.worker_pool import WorkerPool
-from gateway.messages import ConfigGeneration, Key
+from gateway.messages import ConfigGeneration
+from gateway.shm.slots import Key
 
 FIRST_S: Final = 10.0  # for a candidate that stable waits for; it is brought in later if it needs longer
 ENOUGH: Final = 2  # deaths of workers that load a version, which loads where it is alone

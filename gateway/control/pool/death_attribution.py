@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from gateway.control.pool.worker_handle import WorkerHandle
-from gateway.messages import Key
+from gateway.shm.slots import Key
 
 ENOUGH: Final = 2
 WITHIN_S: Final = 3600.0

@@ -18,7 +18,6 @@ from gateway.messages import (
     Command,
     ConfigGeneration,
     Failed,
-    Key,
     Listen,
     LoadReply,
     LoadRequest,
@@ -27,6 +26,7 @@ from gateway.messages import (
     Warm,
     WorkerEvent,
 )
+from gateway.shm.slots import Key
 from gateway.system.background_tasks import persistent
 from gateway.system.scheduling import boosted_priority
 

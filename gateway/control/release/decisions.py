@@ -12,8 +12,8 @@ import orjson
 
 from gateway.control.release.decision_files import DECISION, LARGEST, RETAIN, STOPPED, DecisionFiles, Entry
 from gateway.control.release.file_writer import FileWriter
+from gateway.shm.slots import Key
 
-Key = tuple[str, int]  # a model and its candidate's version
 CHANGES: Final = ("stop", "resume")  # actions that change what is stopped
 SHOWN: Final = 1000  # decisions kept in memory
 LARGEST_SEQUENCE: Final = 1 << 52  # beyond, a file is damaged, and JSON's numbers are not exact

@@ -12,6 +12,7 @@ from typing import Final
 
 from gateway.control.release.decisions import DecisionLog
 from gateway.records.trips import forget, kept
+from gateway.shm.slots import Key
 from gateway.shm.stopped import LeftBoard, Stopped
 from gateway.shm.tally import TRIPS
 
@@ -20,7 +21,6 @@ CONTROL: Final = "control"
 WATCHED_S: Final = 60.0  # requests that the killed control's workers had begun with the candidate are over by then
 EVERY_S: Final = 0.5  # a look at all slots takes 0.1 ms
 log: Final = logging.getLogger("gateway.control.release")
-Key = tuple[str, int]
 
 
 class Inherited:

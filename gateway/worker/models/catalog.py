@@ -17,11 +17,12 @@ from gateway.backends.version import LoadedVersion, ModelVersion
 from gateway.errors import GatewayError, ModelUnavailable, NotFound
 from gateway.messages import RunsOn
 from gateway.settings.routing import ReleaseSettings, RoutingSettings
+from gateway.shm.slots import Key
 from gateway.shm.tally import Totals
 from gateway.worker.models.index import IndexEntry, ModelIndex
 from gateway.worker.models.loader import Loader
 from gateway.worker.models.served_model import ServedModel
-from gateway.worker.models.shared_state import Key, LocalState
+from gateway.worker.models.shared_state import LocalState
 
 log: Final = logging.getLogger("gateway.worker.models")
 

@@ -6,9 +6,8 @@ from enum import StrEnum
 
 from gateway.backends.not_served import PassedOver
 from gateway.backends.repository import Repository
+from gateway.shm.slots import Key
 from gateway.worker.models.served_model import ServedModel
-
-Key = tuple[str, int]  # a model and a version
 
 
 class VersionState(StrEnum):

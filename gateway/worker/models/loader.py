@@ -13,7 +13,8 @@ from gateway.backends.shared_measurements import Measured, Measurements
 from gateway.backends.version import LoadedVersion, load_version
 from gateway.errors import GatewayError, ModelUnavailable
 from gateway.settings.model import ModelSettings
-from gateway.worker.models.shared_state import Key, LocalState
+from gateway.shm.slots import Key
+from gateway.worker.models.shared_state import LocalState
 
 UNLOADED: Final = "unloaded"
 log: Final = logging.getLogger("gateway.worker.models")

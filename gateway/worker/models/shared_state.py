@@ -11,10 +11,10 @@ from gateway.errors import ModelUnavailable
 from gateway.shm.open_switch import OpenSwitch
 from gateway.shm.owner import measured_path
 from gateway.shm.scoreboard import LOADING, Scoreboard
+from gateway.shm.slots import Key
 from gateway.shm.switchboard import Gate, Switch, Switchboard
 from gateway.shm.tally import HELD, Tally, Totals
 
-Key = tuple[str, int]  # a model and a version
 Tell = Callable[[str, int, str, Callable[[], bool]], None]  # of a trip: whose, what was found, whether it still holds
 
 

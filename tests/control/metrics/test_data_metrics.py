@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.control.metrics.data_metrics import OTHER, DataMetrics, Key
+from gateway.control.metrics.data_metrics import OTHER, DataMetrics
 from gateway.control.metrics.prometheus import GatewayCollector, GatewayMetrics
+from gateway.shm.slots import Key
 from gateway.shm.tally import CLASSES, UNSTRATIFIED, Tally
 
 NOTHING: Mapping[Key, Sequence[str]] = {}

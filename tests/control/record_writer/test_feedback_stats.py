@@ -149,7 +149,6 @@ def test_memory_is_bounded_and_forgets_the_oldest(monkeypatch: pytest.MonkeyPatc
     assert credit(ledger).labelled == 3001, "this one was forgotten"
 
 
-
 def recorded(folder: Path, *segments: bytes) -> Path:
     for number, lines in enumerate(segments, 1):
         segment_path(folder, FEEDBACK, number, open=number == len(segments)).write_bytes(lines)
