@@ -7,7 +7,7 @@ from pathlib import Path
 from gateway.records.token_keys import TokenKeys
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.routing import RoutingSettings
-from gateway.shm.slots import Key
+from gateway.shm.slots import VersionKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class ConfigGeneration:
 
     generation: int
     routing: RoutingSettings
-    versions: Mapping[Key, int]
-    releases: Mapping[Key, int]
-    left_out: Mapping[Key, str]
+    versions: Mapping[VersionKey, int]
+    releases: Mapping[VersionKey, int]
+    left_out: Mapping[VersionKey, str]
     named: frozenset[str] = frozenset()
     unloaded: frozenset[str] = frozenset()
     loads: Mapping[str, int] = field(default_factory=dict)
@@ -130,8 +130,8 @@ class Leave:
 class Warm:
     """A worker could serve. `left_out`: the versions that it could not load, and why; `runs_on`: all others."""
 
-    left_out: Mapping[Key, str]
-    runs_on: Mapping[Key, RunsOn] = field(default_factory=dict)
+    left_out: Mapping[VersionKey, str]
+    runs_on: Mapping[VersionKey, RunsOn] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +152,8 @@ class Ack:
 
     order: int
     error: str
-    runs_on: Mapping[Key, RunsOn] = field(default_factory=dict)
-    left_out: Mapping[Key, str] = field(default_factory=dict)
+    runs_on: Mapping[VersionKey, RunsOn] = field(default_factory=dict)
+    left_out: Mapping[VersionKey, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from gateway.control.release.controller import Controller, windows_s
 from gateway.routing.buckets import BUCKETS
 from gateway.settings.guards import GuardsSettings
 from gateway.settings.routing import ReleaseSettings
-from gateway.shm.failure_events import FailureEvent, Kind
+from gateway.shm.failure_events import FailureEvent, FailureKind
 from gateway.shm.tally import Tally
 
 ALPHA: Final = 0.01
@@ -73,7 +73,7 @@ def ramping(seed: int) -> bool:
         now_s = tick * TICK_S
         tally.success("candidate", 0, 1)
         window.sample(now_s, Sample(tally.read(), tally.read()))
-        events = _events(customers.failing(weight_ppm), Kind.FAILURE)
+        events = _events(customers.failing(weight_ppm), FailureKind.FAILURE)
         actions = controller.step(now_s, Observation(round(now_s * 1e9), 1, False, window, events))
         if any(isinstance(action, Stop) for action in actions):
             return True
@@ -90,8 +90,8 @@ def together(seed: int) -> bool:
     weight_ppm = round(SHARES[seed % len(SHARES)] * BUCKETS)
     for _ in range(LOOKS // PER_TICK):
         events = [
-            *_events(customers.failing(weight_ppm), Kind.FAILURE),
-            *_events(customers.failing(weight_ppm), Kind.SLOW),
+            *_events(customers.failing(weight_ppm), FailureKind.FAILURE),
+            *_events(customers.failing(weight_ppm), FailureKind.SLOW),
         ]
         wrong = [FeedbackEvent(0, 0, *failure, True, None) for failure in customers.failing(weight_ppm)]
         guards.ingest(Observation(0, 1, False, window, events, wrong), 0)
@@ -206,5 +206,5 @@ def _stopped(failures: Iterable[tuple[int, bool, int | None]]) -> bool:
     return False
 
 
-def _events(draws: Sequence[Draw], kind: Kind) -> list[FailureEvent]:
+def _events(draws: Sequence[Draw], kind: FailureKind) -> list[FailureEvent]:
     return [FailureEvent(0, 0, 1, weight_ppm, candidate, kind, key) for weight_ppm, candidate, key in draws]

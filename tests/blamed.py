@@ -15,7 +15,7 @@ from gateway.settings.gateway import LimitsSettings
 from gateway.settings.routing import RoutingSettings
 from gateway.shm.failure_events import SIZE, FailureEvent, unpack_all
 from gateway.shm.ring import Ring
-from gateway.worker.call import Call, Source
+from gateway.worker.call import Call, RequestSource
 from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.pipeline import Pipeline
 from gateway.worker.recorder import Recorder
@@ -73,7 +73,7 @@ class Bench:
 
     def begin(self, body: bytes, key: str | None = None) -> Call:
         attributes = Attributes(key)
-        return self.gateway.begin(self.served, None, decode_request(body), attributes, Source(body))
+        return self.gateway.begin(self.served, None, decode_request(body), attributes, RequestSource(body))
 
     async def ask(self, *rows: list[float], timeout_us: int | None = None, variant: str | None = None) -> Any:
         """`variant`: only a request that is drawn for it is sent, as the next one that is."""

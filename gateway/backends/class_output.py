@@ -11,7 +11,7 @@ from gateway.protocol.tensors import Shown, TensorSpec
 from gateway.settings.model import ModelSettings
 
 
-class Kind(StrEnum):
+class OutputKind(StrEnum):
     """What a row of the output is: a score for each class, the second class's probability, or the class itself."""
 
     NONE = "none"
@@ -29,7 +29,7 @@ class ClassOutput:
     `width`: how many scores a row has, where it is known.
     """
 
-    kind: Kind
+    kind: OutputKind
     position: int | None = None
     labels: tuple[str, ...] = ()
     width: int | None = None
@@ -45,7 +45,9 @@ def class_output(
     """
     names = [spec.name for spec in signature.outputs]
     if settings.prediction is None and not labels:
-        return ClassOutput(Kind.NONE, obstacle=f"model.yaml names no prediction.output; there are {', '.join(names)}")
+        return ClassOutput(
+            OutputKind.NONE, obstacle=f"model.yaml names no prediction.output; there are {', '.join(names)}"
+        )
     wanted = settings.prediction.output if settings.prediction else next(iter(labels))
     if wanted not in names:
         raise ModelUnavailable(f"model.yaml: prediction.output '{wanted}' is no output; there are {', '.join(names)}")
@@ -56,20 +58,20 @@ def class_output(
     shape = spec.shape or (seen.shape if seen else ())
     width = _width(spec, signature, seen)
     kind, obstacle = _kind(spec, shape, width, own, seen is not None)
-    if kind is Kind.SCORES and own and width is not None and width != len(own):
+    if kind is OutputKind.SCORES and own and width is not None and width != len(own):
         raise _contradiction(spec, own, f"{width} scores a row")
-    if kind is Kind.FLAGS and len(own) not in (0, 2):
+    if kind is OutputKind.FLAGS and len(own) not in (0, 2):
         raise _contradiction(spec, own, "true or false")
-    if kind is Kind.NONE and len(own) > 2 and width == 1 and spec.datatype.startswith("FP"):
+    if kind is OutputKind.NONE and len(own) > 2 and width == 1 and spec.datatype.startswith("FP"):
         raise _contradiction(spec, own, "one score a row, which tells two classes apart")
-    if kind is Kind.SINGLE and seen is not None and seen.value is not None and not 0 <= seen.value <= 1:
+    if kind is OutputKind.SINGLE and seen is not None and seen.value is not None and not 0 <= seen.value <= 1:
         kind, obstacle = (
-            Kind.NONE,
+            OutputKind.NONE,
             (f"output '{spec.name}' is {seen.value:.4g} in the warm-up, which is no probability of the second class"),
         )
-    if kind is Kind.NONE:
+    if kind is OutputKind.NONE:
         return ClassOutput(kind, None, (), None, obstacle)
-    return ClassOutput(kind, position, own, {Kind.SCORES: width, Kind.FLAGS: 2}.get(kind))
+    return ClassOutput(kind, position, own, {OutputKind.SCORES: width, OutputKind.FLAGS: 2}.get(kind))
 
 
 def _width(spec: TensorSpec, signature: Signature, seen: Shown | None) -> int | None:
@@ -82,30 +84,39 @@ def _width(spec: TensorSpec, signature: Signature, seen: Shown | None) -> int | 
 
 def _kind(
     spec: TensorSpec, shape: tuple[int, ...], width: int | None, labels: tuple[str, ...], shown: bool
-) -> tuple[Kind, str]:
+) -> tuple[OutputKind, str]:
     if not spec.shape and not shown:
-        return Kind.NONE, f"the shape of output '{spec.name}' is not known: put a V2 request that runs in warmup.json"
+        return (
+            OutputKind.NONE,
+            f"the shape of output '{spec.name}' is not known: put a V2 request that runs in warmup.json",
+        )
     named = f"output '{spec.name}', {spec.datatype} {list(shape)},"
     if len(shape) > 2:
-        return Kind.NONE, f"{named} has more than two dimensions, so that no class of a row can be read from it"
+        return OutputKind.NONE, f"{named} has more than two dimensions, so that no class of a row can be read from it"
     column = len(shape) < 2 or width == 1
     if spec.datatype == "BYTES":
-        return (Kind.NAMES, "") if labels else (Kind.NONE, f"{named} gives names, and model.yaml no prediction.labels")
+        return (
+            (OutputKind.NAMES, "")
+            if labels
+            else (OutputKind.NONE, f"{named} gives names, and model.yaml no prediction.labels")
+        )
     if spec.datatype.startswith("FP"):
         return _kind_of_floats(named, shape, column, labels)
     if not column and width is not None and len(labels) != width:
-        return Kind.NONE, f"{named} has {width} numbers a row: to be scores they need as many prediction.labels"
+        return OutputKind.NONE, f"{named} has {width} numbers a row: to be scores they need as many prediction.labels"
     if not column and width is not None:
-        return Kind.SCORES, ""
-    return (Kind.FLAGS if spec.datatype == "BOOL" else Kind.NUMBERS), ""
+        return OutputKind.SCORES, ""
+    return (OutputKind.FLAGS if spec.datatype == "BOOL" else OutputKind.NUMBERS), ""
 
 
-def _kind_of_floats(named: str, shape: tuple[int, ...], column: bool, labels: tuple[str, ...]) -> tuple[Kind, str]:
+def _kind_of_floats(
+    named: str, shape: tuple[int, ...], column: bool, labels: tuple[str, ...]
+) -> tuple[OutputKind, str]:
     if not column:
-        return Kind.SCORES, ""
+        return OutputKind.SCORES, ""
     if len(labels) == 2 and (not shape or len(shape) == 2 or shape[0] in (-1, 1)):
-        return Kind.SINGLE, ""
-    return Kind.NONE, (
+        return OutputKind.SINGLE, ""
+    return OutputKind.NONE, (
         f"{named} holds one number a row and no score for each class; where it is the probability of the second of two"
         " classes, name both in prediction.labels"
     )

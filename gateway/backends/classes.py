@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from gateway.backends.class_output import ClassOutput, Kind
+from gateway.backends.class_output import ClassOutput, OutputKind
 from gateway.backends.onnx import Result
 
 NO_CLASS: Final = -1
@@ -32,19 +32,19 @@ class Classes:
         self._position = output.position
         self._count = len(output.labels) or output.width
         self._one_row = (1, self._count) if self._count else None
-        names = self.labels or (("false", "true") if output.kind is Kind.FLAGS else ())
+        names = self.labels or (("false", "true") if output.kind is OutputKind.FLAGS else ())
         self._index = {name: index for index, name in enumerate(names)}
         self._numbers = {float(label): index for label, index in self._index.items() if _NUMBER.fullmatch(label)}
         self._flags = {name.lower() == "true": index for name, index in self._index.items() if name.lower() in _FLAGS}
-        if output.kind is Kind.FLAGS and len(self._flags) != 2:
+        if output.kind is OutputKind.FLAGS and len(self._flags) != 2:
             self._flags = {False: 0, True: 1}
-        readers: Mapping[Kind, _Read] = {
-            Kind.NONE: lambda result: [],
-            Kind.SCORES: self._of_scores,
-            Kind.SINGLE: _of_single,
-            Kind.FLAGS: self._of_labels,
-            Kind.NUMBERS: self._of_labels,
-            Kind.NAMES: self._of_names,
+        readers: Mapping[OutputKind, _Read] = {
+            OutputKind.NONE: lambda result: [],
+            OutputKind.SCORES: self._of_scores,
+            OutputKind.SINGLE: _of_single,
+            OutputKind.FLAGS: self._of_labels,
+            OutputKind.NUMBERS: self._of_labels,
+            OutputKind.NAMES: self._of_names,
         }
         self._read: _Read = readers[output.kind]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from gateway.shm.slots import Key
+from gateway.shm.slots import VersionKey
 
 Content = tuple[tuple[str, int, int, int, int], ...]  # of each file: its path, inode, size, mtime and ctime in ns
 BESIDE: Final = ("model.yaml", "warmup.json")  # what a load reads that lies beside the versions
@@ -24,37 +24,37 @@ class Contents:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._good: dict[Key, Content] = {}
-        self._bad: dict[Key, tuple[Content, str]] = {}
+        self._good: dict[VersionKey, Content] = {}
+        self._bad: dict[VersionKey, tuple[Content, str]] = {}
 
-    def now(self, key: Key) -> Content:
+    def now(self, key: VersionKey) -> Content:
         """What lies there now; takes a look at each file."""
         folder = self.path / key[0]
         files = [*_files(folder / str(key[1]), DEPTH), *(folder / name for name in BESIDE)]
         return tuple(found for file in files if (found := _seen(file)) is not None)
 
-    def good(self, key: Key, content: Content) -> None:
+    def good(self, key: VersionKey, content: Content) -> None:
         """To load this content does no harm."""
         with self._lock:
             self._good[key] = content
             self._bad.pop(key, None)
 
-    def bad(self, key: Key, content: Content, why: str) -> None:
+    def bad(self, key: VersionKey, content: Content, why: str) -> None:
         """This content has ended the process that loaded it, or kept it for ever."""
         with self._lock:
             self._bad[key] = content, why
             self._good.pop(key, None)
 
-    def is_good(self, key: Key) -> bool:
+    def is_good(self, key: VersionKey) -> bool:
         """Whether what lies there now is known to do no harm."""
         return self._good.get(key) == self.now(key)
 
-    def why_bad(self, key: Key) -> str:
+    def why_bad(self, key: VersionKey) -> str:
         """Why what lies there now must not be loaded; empty where nothing is known against it."""
         content, why = self._bad.get(key, ((), ""))
         return why if why and content == self.now(key) else ""
 
-    def unknown(self, keys: Iterable[Key]) -> list[Key]:
+    def unknown(self, keys: Iterable[VersionKey]) -> list[VersionKey]:
         """Those of which it is not known whether what lies there now does harm."""
         return [key for key in keys if not self.is_good(key) and not self.why_bad(key)]
 

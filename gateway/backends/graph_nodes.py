@@ -20,7 +20,7 @@ STANDARD: Final = "ai.onnx"  # the domain that goes without saying
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class GraphNode:
     """`operator`: as `MatMul`, or with its domain where it is not ONNX's own, as `com.microsoft.Tokenizer`."""
 
     operator: str
@@ -32,13 +32,13 @@ class Node:
 class Graph:
     """The main graph, its nodes in the order in which they run. `constants`: the names of its weights."""
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[GraphNode, ...]
     constants: frozenset[str]
 
 
 def read_graph(path: Path) -> Graph:
     """Read the main graph, passing over what its weights hold; raises ModelUnavailable where it is no ONNX file."""
-    nodes: list[Node] = []
+    nodes: list[GraphNode] = []
     constants: set[str] = set()
     try:
         with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
@@ -50,7 +50,7 @@ def read_graph(path: Path) -> Graph:
     return Graph(tuple(nodes), frozenset(constants))
 
 
-def _read(data: mmap.mmap, start: int, stop: int, nodes: list[Node], constants: set[str]) -> None:
+def _read(data: mmap.mmap, start: int, stop: int, nodes: list[GraphNode], constants: set[str]) -> None:
     for number, begin, end in fields(data, start, stop):
         if number == NODE:
             nodes.append(_node(data, begin, end))
@@ -62,14 +62,14 @@ def _read(data: mmap.mmap, start: int, stop: int, nodes: list[Node], constants: 
             )
 
 
-def _node(data: mmap.mmap, start: int, stop: int) -> Node:
+def _node(data: mmap.mmap, start: int, stop: int) -> GraphNode:
     texts: dict[int, list[str]] = {READS: [], GIVES: [], OPERATOR: [], DOMAIN: []}
     for number, begin, end in fields(data, start, stop):
         if number in texts:
             texts[number].append(data[begin:end].decode())
     domain = "".join(texts[DOMAIN][-1:])
     prefix = "" if domain in ("", STANDARD) else f"{domain}."
-    return Node(prefix + "".join(texts[OPERATOR][-1:]), tuple(texts[READS]), tuple(texts[GIVES]))
+    return GraphNode(prefix + "".join(texts[OPERATOR][-1:]), tuple(texts[READS]), tuple(texts[GIVES]))
 
 
 def _name(data: mmap.mmap, start: int, stop: int) -> str:

@@ -9,7 +9,7 @@ than slower.
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Final
 
-from gateway.backends.graph_nodes import Graph, Node
+from gateway.backends.graph_nodes import Graph, GraphNode
 from gateway.protocol.tensors import TensorSpec
 
 
@@ -113,5 +113,5 @@ def _stretched_by_a_node(graph: Graph, overridable: Set[str]) -> str:
     return ""
 
 
-def _is_fixed(node: Node, fixed: set[str]) -> bool:
+def _is_fixed(node: GraphNode, fixed: set[str]) -> bool:
     return node.operator in SHAPES or all(name in fixed for name in node.reads)

@@ -24,7 +24,7 @@ import orjson
 from gateway.backends.content_verdicts import Content, Contents
 from gateway.backends.loop_limits import Reach
 from gateway.backends.warmup import WarmUp
-from gateway.shm.slots import Key
+from gateway.shm.slots import VersionKey
 
 STOOD_STILL_NS: Final = 2_000_000_000  # a file written later may be written again and look the same
 _TIMES: Final = ("single_us", "full_us", "rounding")  # NaN, where there is none, is null in JSON
@@ -51,7 +51,7 @@ class Measurements:
         self._read = 0  # bytes
         self._torn = b""
 
-    def content(self, key: Key) -> Content:
+    def content(self, key: VersionKey) -> Content:
         """What lies there now; nothing where it has been written only just, or nothing is shared."""
         if self._path is None:
             return ()

@@ -45,7 +45,7 @@ def export(
     """Write recorded predictions, with feedback, as a data set."""
     if find_spec("pyarrow") is None:
         raise CommandError(NEEDS_PYARROW)
-    from gateway.offline.dataset.export import Meters, Source
+    from gateway.offline.dataset.export import ExportSource, Meters
     from gateway.offline.dataset.export import export as write
     from gateway.offline.dataset.manifest import MANIFEST
 
@@ -58,7 +58,7 @@ def export(
             meter(progress, "finding the columns", streams.predictions),
             meter(progress, "writing rows", streams.predictions),
         )
-        counts = write(Source(streams, recorded.raw_input), query, out, kind, meters)
+        counts = write(ExportSource(streams, recorded.raw_input), query, out, kind, meters)
     document = counts.document()
     if as_json:
         click.echo(orjson.dumps({"out": str(out), **document}))

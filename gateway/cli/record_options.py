@@ -17,7 +17,7 @@ from gateway.errors import GatewayError
 from gateway.offline.reader import Advance, Records, records_in, size_of
 from gateway.protocol.tensors import TensorSpec
 from gateway.records.period import EXAMPLES, TimeRange, parse_time_ns
-from gateway.records.segments import Segment
+from gateway.records.segments import RecordSegment
 from gateway.settings.load import load_gateway
 from gateway.settings.model import ModelSettings
 
@@ -74,7 +74,7 @@ def shown_progress() -> Progress:
     return progress_bar(Console(stderr=True))
 
 
-def meter(progress: Progress, description: str, stream: Sequence[Segment]) -> Advance:
+def meter(progress: Progress, description: str, stream: Sequence[RecordSegment]) -> Advance:
     """A bar over the bytes of a stream; the function is told the bytes passed."""
     total = size_of(stream)
     task = progress.add_task(description, total=total)

@@ -37,7 +37,7 @@ from gateway.settings.routing import ReleaseSettings
 from gateway.shm.leftovers import remove_leftovers
 from gateway.shm.owner import BOARD, measured_path
 from gateway.shm.scoreboard import VERSIONS, Scoreboard
-from gateway.shm.slots import Key, ReleaseSlots, VersionSlots
+from gateway.shm.slots import ReleaseSlots, VersionKey, VersionSlots
 from gateway.shm.switchboard import RELEASES, Switchboard
 from gateway.system.scheduling import set_realtime
 
@@ -204,7 +204,7 @@ class ControlPlane:
             finally:
                 self.stopping.expect_nothing()
 
-    def left_out(self) -> dict[Key, str]:
+    def left_out(self) -> dict[VersionKey, str]:
         """The versions that some worker could not load, and why."""
         return left_out(self.pool.handles.values()) | dict(self.pool.plan.left_out)
 
@@ -252,7 +252,7 @@ class ControlPlane:
         if not await self.stops.wait_durable():
             log.error("what was decided on '%s' is in force, but not on disk: a restart would undo it", name)
 
-    def take_in(self, name: str, resolved: Resolved, left_out: Mapping[Key, str]) -> ConfigGeneration:
+    def take_in(self, name: str, resolved: Resolved, left_out: Mapping[VersionKey, str]) -> ConfigGeneration:
         """A model that is to be loaded anew, perhaps beside those in force."""
         self.pool.plan = plan = self._plans.loading(name, self.pool.plan, resolved, left_out)
         self.served = resolved.routing.models

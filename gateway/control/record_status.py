@@ -19,7 +19,7 @@ from gateway.shm.scoreboard import (
     THROTTLED,
     TOO_LARGE,
 )
-from gateway.shm.slots import Key
+from gateway.shm.slots import VersionKey
 
 KINDS: Final = {PREDICTIONS: "prediction", FEEDBACK: "feedback", MIRRORS: "mirror"}
 DROPS: Final = {
@@ -38,7 +38,7 @@ class ClassLabels:
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
-        self._known: dict[Key, Sequence[str]] = {}
+        self._known: dict[VersionKey, Sequence[str]] = {}
 
     def of(self, name: str, version: int) -> Sequence[str]:
         """Empty where model.yaml does not say them."""

@@ -48,7 +48,7 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
-class Feedback:
+class StoredFeedback:
     """All that was said of one prediction. What was said last holds, of truth, of reward, and of each metric.
 
     `truth_class`: the class that the truth names, where it names one. `labels`: one for each different truth, the one
@@ -103,7 +103,7 @@ class FeedbackStore:
         self._database.execute("COMMIT")
         self.empty = self._database.execute("SELECT 1 FROM feedback LIMIT 1").fetchone() is None
 
-    def of(self, prediction_ids: Sequence[str]) -> dict[str, Feedback]:
+    def of(self, prediction_ids: Sequence[str]) -> dict[str, StoredFeedback]:
         """The feedback for these predictions; those without any are left out."""
         found: dict[str, list[dict[str, Any]]] = {}
         if not self.empty:
@@ -144,7 +144,7 @@ def _sound(record: Mapping[str, Any]) -> bool:
     return all(type(value) in _NUMBER for value in metrics.values()) and abs(record.get("truth_class") or 0) <= EXACT
 
 
-def folded(records: Sequence[dict[str, Any]]) -> Feedback:
+def folded(records: Sequence[dict[str, Any]]) -> StoredFeedback:
     """All feedback on one prediction as one. Records with the same truth, reward and metrics count once."""
     labels: dict[str, Label] = {}
     said: dict[str, Any] = {}
@@ -160,7 +160,7 @@ def folded(records: Sequence[dict[str, Any]]) -> Feedback:
             labels.pop(label.meaning, None)
             labels[label.meaning] = label
             said.update(truth=truth, truth_class=record.get("truth_class"), correct=record.get("correct"))
-    return Feedback(**said, metrics=metrics, count=len(different), labels=tuple(labels.values()))
+    return StoredFeedback(**said, metrics=metrics, count=len(different), labels=tuple(labels.values()))
 
 
 def _in_order(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

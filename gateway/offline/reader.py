@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.offline.feedback_store import Feedback, FeedbackStore
+from gateway.offline.feedback_store import FeedbackStore, StoredFeedback
 from gateway.records.period import EVER, TimeRange
 from gateway.records.prediction import Prediction, prediction_of
-from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, Segment, read, snapshot
+from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, RecordSegment, read, snapshot
 
 CHUNK: Final = 500  # predictions in memory at a time, and fewer where they are large
 CHUNK_BYTES: Final = 16 * 1024**2
-NONE: Final = Feedback()
+NONE: Final = StoredFeedback()
 Advance = Callable[[int], None]  # told the bytes passed
 Odd = Callable[[], None]  # told of each line that is no record
 
@@ -35,12 +35,12 @@ class Query:
 class Records:
     """The streams as they are at one moment, so that who reads them twice reads the same."""
 
-    predictions: Sequence[Segment]
-    feedback: Sequence[Segment]
-    mirrors: Sequence[Segment]
+    predictions: Sequence[RecordSegment]
+    feedback: Sequence[RecordSegment]
+    mirrors: Sequence[RecordSegment]
 
 
-Joined = tuple[Prediction, Feedback]
+Joined = tuple[Prediction, StoredFeedback]
 
 
 def records_in(folder: Path) -> Records:
@@ -48,7 +48,7 @@ def records_in(folder: Path) -> Records:
     return Records(snapshot(folder, PREDICTIONS), snapshot(folder, FEEDBACK), snapshot(folder, MIRRORS))
 
 
-def size_of(stream: Sequence[Segment]) -> int:
+def size_of(stream: Sequence[RecordSegment]) -> int:
     """The bytes of a stream, for a progress bar."""
     return sum(segment.size_bytes for segment in stream)
 

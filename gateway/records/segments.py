@@ -25,7 +25,7 @@ _LOOKS: Final = 16  # places of a segment whose times are read: a clock that is 
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class RecordSegment:
     """A segment as it was when a reader looked at the folder: what is appended later is not read."""
 
     path: Path
@@ -61,13 +61,13 @@ def segments(folder: Path, stream: str) -> list[Path]:
     return [path for _, _, path in sorted(found)]
 
 
-def snapshot(folder: Path, stream: str) -> list[Segment]:
+def snapshot(folder: Path, stream: str) -> list[RecordSegment]:
     """The segments of a stream as they are now, in order; none where the folder is missing."""
     return [segment for path in segments(folder, stream) if (segment := _as_it_is(path)) is not None]
 
 
 def read(
-    stream: Sequence[Segment],
+    stream: Sequence[RecordSegment],
     model: str,
     period: TimeRange = EVER,
     advance: Callable[[int], None] = lambda size: None,
@@ -93,7 +93,7 @@ def read(
                 yield record
 
 
-def _lines(segment: Segment) -> Iterator[bytes]:
+def _lines(segment: RecordSegment) -> Iterator[bytes]:
     opened = _opened(segment.path)
     if opened is None:
         return
@@ -117,12 +117,12 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     return record if complete else None
 
 
-def _as_it_is(path: Path) -> Segment | None:
+def _as_it_is(path: Path) -> RecordSegment | None:
     opened = _opened(path)
     if opened is None:
         return None
     with opened as file:
-        return Segment(path, os.fstat(file.fileno()).st_size)
+        return RecordSegment(path, os.fstat(file.fileno()).st_size)
 
 
 def _opened(path: Path) -> BufferedReader | None:
@@ -135,7 +135,9 @@ def _opened(path: Path) -> BufferedReader | None:
     return None
 
 
-def _within(stream: Sequence[Segment], period: TimeRange, advance: Callable[[int], None]) -> Iterator[Segment]:
+def _within(
+    stream: Sequence[RecordSegment], period: TimeRange, advance: Callable[[int], None]
+) -> Iterator[RecordSegment]:
     """The segments that can hold a record of the period, told by records from all over each, and the next one's first.
 
     What a clock has stamped while it was wrong for less than a sixteenth of a segment may be missed: by its stamps it
@@ -158,7 +160,7 @@ def _apart(times_ns: list[int], period: TimeRange, *, last: bool) -> bool:
     return too_old or (period.until_ns is not None and min(times_ns) - DISORDER_NS >= period.until_ns)
 
 
-def _times_ns(segment: Segment) -> list[int]:
+def _times_ns(segment: RecordSegment) -> list[int]:
     """Of records from the segment's beginning on to its end; none where it cannot be told."""
     opened = _opened(segment.path)
     if opened is None:

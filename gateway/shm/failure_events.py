@@ -15,7 +15,7 @@ _SLOW: Final = 2
 SIZE: Final = _LAYOUT.size
 
 
-class Kind(StrEnum):
+class FailureKind(StrEnum):
     """What has happened: no answer with a prediction, or one beyond the guard's threshold."""
 
     FAILURE = "failure"
@@ -34,12 +34,12 @@ class FailureEvent(NamedTuple):
     epoch: int
     weight_ppm: int
     candidate: bool
-    kind: Kind
+    kind: FailureKind
     key: int | None
 
     def pack(self) -> bytes:
         """SIZE bytes."""
-        flags = _CANDIDATE * self.candidate | _SLOW * (self.kind == Kind.SLOW)
+        flags = _CANDIDATE * self.candidate | _SLOW * (self.kind == FailureKind.SLOW)
         key = _KEYLESS if self.key is None else self.key
         return _LAYOUT.pack(self.time_ns, self.slot, self.epoch, self.weight_ppm, key, flags)
 
@@ -55,7 +55,7 @@ def unpack_all(packed: bytes | bytearray | memoryview) -> list[FailureEvent]:
             epoch,
             weight_ppm,
             bool(flags & _CANDIDATE),
-            Kind.SLOW if flags & _SLOW else Kind.FAILURE,
+            FailureKind.SLOW if flags & _SLOW else FailureKind.FAILURE,
             None if key == _KEYLESS else key,
         )
         for time_ns, slot, epoch, weight_ppm, key, flags in _LAYOUT.iter_unpack(packed)

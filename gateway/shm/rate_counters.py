@@ -17,7 +17,7 @@ from typing import Final
 
 import mmh3
 
-from gateway.shm.segment import HEADER_WORDS, WORD, Segment
+from gateway.shm.segment import HEADER_WORDS, WORD, SharedSegment
 
 WIDTH: Final = 16384  # places in each row of the sketch
 COUNT_BITS: Final = 24  # more requests than that no worker can answer within a window
@@ -29,7 +29,7 @@ _LAYOUT: Final = 0x5242_0001_0000
 class RateCounters:
     """The whole book, for `workers` workers and `named` customers with a place of their own."""
 
-    def __init__(self, segment: Segment, workers: int, named: int) -> None:
+    def __init__(self, segment: SharedSegment, workers: int, named: int) -> None:
         self.segment = segment
         self._named = named
         self._stride = 2 * workers
@@ -42,12 +42,12 @@ class RateCounters:
     @classmethod
     def create(cls, path: Path, workers: int, named: int) -> "RateCounters":
         """Control's."""
-        return cls(Segment.create(path, 2 * workers * (named + 2 * WIDTH), _LAYOUT + workers), workers, named)
+        return cls(SharedSegment.create(path, 2 * workers * (named + 2 * WIDTH), _LAYOUT + workers), workers, named)
 
     @classmethod
     def attach(cls, path: Path, workers: int, named: int) -> "RateCounters":
         """A worker's."""
-        return cls(Segment.attach(path, _LAYOUT + workers), workers, named)
+        return cls(SharedSegment.attach(path, _LAYOUT + workers), workers, named)
 
     def hashed(self, customer: str) -> tuple[int, int]:
         """The places of a customer that has none of its own."""

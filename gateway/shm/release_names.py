@@ -8,7 +8,7 @@ are. Lies behind all that workers look at, with memory only for slots that have 
 
 from typing import Final
 
-from gateway.shm.segment import WORD, Segment
+from gateway.shm.segment import WORD, SharedSegment
 
 NAME_WORDS: Final = 32  # models are folders, whose names have 255 bytes at most
 VERSION: Final = 0
@@ -24,7 +24,7 @@ def words_of(workers: int) -> int:
 class ReleaseNames:
     """The names, from word `first` on."""
 
-    def __init__(self, segment: Segment, first: int, workers: int) -> None:
+    def __init__(self, segment: SharedSegment, first: int, workers: int) -> None:
         self._segment = segment
         self._first = first
         self._stride = words_of(workers)

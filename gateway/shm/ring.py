@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from gateway.errors import SettingsError
 from gateway.shm.process_identity import start_ticks
-from gateway.shm.segment import HEADER_WORDS, WORD, Segment
+from gateway.shm.segment import HEADER_WORDS, WORD, SharedSegment
 
 HEAD: Final = 0
 OWNER_PID: Final = 1
@@ -50,7 +50,7 @@ class Ring:
 
     __slots__ = ("_at", "_far", "_head", "_limit", "_raw", "_stop", "_words", "segment", "size")
 
-    def __init__(self, segment: Segment) -> None:
+    def __init__(self, segment: SharedSegment) -> None:
         self.segment = segment
         self._words = segment.words[:WORDS]
         self._raw = segment.raw
@@ -64,15 +64,15 @@ class Ring:
     @classmethod
     def create(cls, path: Path, size: int) -> "Ring":
         """An empty ring of at least `size` bytes; raises SettingsError where memory is short."""
-        return cls(Segment.create(path, WORDS + -(-size // WORD), _LAYOUT))
+        return cls(SharedSegment.create(path, WORDS + -(-size // WORD), _LAYOUT))
 
     @classmethod
     def attach(cls, path: Path) -> "Ring":
         """A ring that another process made; raises SettingsError where there is none."""
         try:
-            return cls(Segment.attach(path, _LAYOUT))
+            return cls(SharedSegment.attach(path, _LAYOUT))
         except SettingsError:
-            return cls(Segment.attach(path, _LAYOUT_WITHOUT_BASE))
+            return cls(SharedSegment.attach(path, _LAYOUT_WITHOUT_BASE))
 
     def own(self) -> None:
         """This process is the writer from now on."""

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from gateway.shm.segment import Segment
+from gateway.shm.segment import SharedSegment
 from gateway.shm.tally import BLOCK, HELD, LAST, LATENCY, OUTCOME, RUNNING, TRIP, TRIPS, WAITING, Tally, Totals
 
 VERSIONS: Final = 8192  # slots: versions served at once, those included that a reload brings or that still drain
@@ -43,7 +43,7 @@ _LAYOUT: Final = 0x5342_0004_0000 + BLOCK
 class Scoreboard:
     """The whole board."""
 
-    def __init__(self, segment: Segment, workers: int) -> None:
+    def __init__(self, segment: SharedSegment, workers: int) -> None:
         self.segment = segment
         self.workers = workers
         table = np.frombuffer(segment.words, np.int64)
@@ -52,11 +52,11 @@ class Scoreboard:
 
     @classmethod
     def create(cls, path: Path, workers: int) -> "Scoreboard":
-        return cls(Segment.create(path, workers * (HEAD + VERSIONS * BLOCK), _LAYOUT, workers * HEAD), workers)
+        return cls(SharedSegment.create(path, workers * (HEAD + VERSIONS * BLOCK), _LAYOUT, workers * HEAD), workers)
 
     @classmethod
     def attach(cls, path: Path, workers: int) -> "Scoreboard":
-        return cls(Segment.attach(path, _LAYOUT), workers)
+        return cls(SharedSegment.attach(path, _LAYOUT), workers)
 
     def open(self, slot: int) -> None:
         """Have memory for a version in `slot`, all counters 0; raises SettingsError where memory is short."""

@@ -47,7 +47,7 @@ def layout_of(path: Path) -> int:
     return memoryview(header).cast("q")[1] if len(header) == HEADER_WORDS * WORD else 0
 
 
-class Segment:
+class SharedSegment:
     """A mapped file. `words` are its 64-bit words after the header, `raw` its bytes, from the header on.
 
     Whoever has it mapped holds a shared lock on it, which ends with the process, however that ends: a file that no one
@@ -64,7 +64,7 @@ class Segment:
         self.words = memoryview(self.raw).cast("q")[HEADER_WORDS:]
 
     @classmethod
-    def create(cls, path: Path, words: int, layout: int, reserved: int | None = None) -> "Segment":
+    def create(cls, path: Path, words: int, layout: int, reserved: int | None = None) -> "SharedSegment":
         """A new file of `words` zeros, in place of any left by a killed run; raises SettingsError where it cannot be.
 
         Only the first `reserved` words have memory (None: all); the others must not be touched before `reserve`.
@@ -95,7 +95,7 @@ class Segment:
         return segment
 
     @classmethod
-    def attach(cls, path: Path, layout: int) -> "Segment":
+    def attach(cls, path: Path, layout: int) -> "SharedSegment":
         """The file as another process made it; raises SettingsError where it is none of this layout."""
         try:
             with path.open("r+b") as file:

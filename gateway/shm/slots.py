@@ -10,7 +10,7 @@ from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.switchboard import Switchboard
 from gateway.shm.tally import Totals
 
-Key = tuple[str, int]  # a model and a version
+VersionKey = tuple[str, int]  # a model and a version
 GONE_SHOWN: Final = 256  # versions no longer served whose totals are kept one by one
 BEFORE: Final = 0  # as a version: all of a model that went before those; no version has this number
 EARLIER: Final = "(earlier)", BEFORE  # all of models of which nothing else is left: no model can be called so
@@ -33,8 +33,8 @@ class Slots:
         self._capacity = capacity
         self._what = what
         self._board = board
-        self._given: dict[Key, int] = {}
-        self._names: dict[int, Key] = {}
+        self._given: dict[VersionKey, int] = {}
+        self._names: dict[int, VersionKey] = {}
         self._back: list[int] = []  # a heap of those given back: the lowest is used next, so memory stays small
         self._fresh = 0
 
@@ -43,19 +43,19 @@ class Slots:
         slot = self._given.get((name, version))
         return self._give((name, version)) if slot is None else slot
 
-    def name_of(self, slot: int) -> Key | None:
+    def name_of(self, slot: int) -> VersionKey | None:
         """Who has the slot."""
         return self._names.get(slot)
 
-    def items(self) -> Iterator[tuple[Key, int]]:
+    def items(self) -> Iterator[tuple[VersionKey, int]]:
         """All names that have one, in order."""
         yield from sorted(self._given.items())
 
-    def given(self) -> Iterable[tuple[Key, int]]:
+    def given(self) -> Iterable[tuple[VersionKey, int]]:
         """All names that have one."""
         return self._given.items()
 
-    def __contains__(self, key: Key) -> bool:
+    def __contains__(self, key: VersionKey) -> bool:
         return key in self._given
 
     def slots(self) -> Collection[int]:
@@ -66,7 +66,7 @@ class Slots:
         """All that have ever been in use: a late worker may have died at work with one that was given back."""
         return range(self._fresh)
 
-    def sweep(self, wanted: Callable[[Key], bool]) -> list[Key]:
+    def sweep(self, wanted: Callable[[VersionKey], bool]) -> list[VersionKey]:
         """Take the slots back of those who are not wanted and with whom no worker is at work any more: these."""
         gone = [key for key, slot in self._given.items() if not wanted(key) and not self._held(slot)]
         for key in gone:
@@ -76,7 +76,7 @@ class Slots:
             self._ended(key, slot)
         return gone
 
-    def _give(self, key: Key) -> int:
+    def _give(self, key: VersionKey) -> int:
         fresh = self._fresh
         slot = self._next(key)
         try:
@@ -93,7 +93,7 @@ class Slots:
         self._names[slot] = key
         return slot
 
-    def _next(self, key: Key) -> int:
+    def _next(self, key: VersionKey) -> int:
         held = []
         slot: int | None = None
         while self._back and slot is None:
@@ -118,10 +118,10 @@ class Slots:
     def _held(self, slot: int) -> bool:
         return self._board is not None and self._board.held(slot)
 
-    def _begun(self, key: Key, slot: int) -> None:
+    def _begun(self, key: VersionKey, slot: int) -> None:
         """For those who keep something by name."""
 
-    def _ended(self, key: Key, slot: int) -> None:
+    def _ended(self, key: VersionKey, slot: int) -> None:
         """For those who keep something by name."""
 
 
@@ -132,7 +132,7 @@ class ReleaseSlots(Slots):
         super().__init__(capacity, "releases", switchboard)
         self._switchboard = switchboard
 
-    def _begun(self, key: Key, slot: int) -> None:
+    def _begun(self, key: VersionKey, slot: int) -> None:
         self._switchboard.names.put(slot, *key)
 
 
@@ -146,31 +146,31 @@ class VersionSlots(Slots):
     def __init__(self, capacity: int, scoreboard: Scoreboard) -> None:
         super().__init__(capacity, "model versions", scoreboard)
         self._scoreboard = scoreboard
-        self._gone: dict[Key, Totals] = {}
-        self._before: dict[Key, Totals] = {}
+        self._gone: dict[VersionKey, Totals] = {}
+        self._before: dict[VersionKey, Totals] = {}
         self._versions: Counter[str] = Counter()  # of each model, in service or kept one by one
 
-    def totals(self) -> Iterator[tuple[Key, Totals]]:
+    def totals(self) -> Iterator[tuple[VersionKey, Totals]]:
         """What every version has counted, those in service first."""
         yield from ((key, self.totals_of(key)) for key, _ in self.items())
         yield from self.gone()
 
-    def totals_of(self, key: Key) -> Totals:
+    def totals_of(self, key: VersionKey) -> Totals:
         """What one has counted that is in service."""
         return self._scoreboard.totals(self._given[key])
 
-    def gone(self) -> Iterator[tuple[Key, Totals]]:
+    def gone(self) -> Iterator[tuple[VersionKey, Totals]]:
         """What those have counted that are no longer in service."""
         yield from sorted((self._gone | self._before).items())
 
-    def _begun(self, key: Key, slot: int) -> None:
+    def _begun(self, key: VersionKey, slot: int) -> None:
         before = self._gone.pop(key, None)
         if before is None:
             self._versions[key[0]] += 1
         else:
             self._scoreboard.restore(slot, before)
 
-    def _ended(self, key: Key, slot: int) -> None:
+    def _ended(self, key: VersionKey, slot: int) -> None:
         self._gone[key] = self._scoreboard.left(slot)
         if len(self._gone) > GONE_SHOWN:
             oldest = next(iter(self._gone))
@@ -181,6 +181,6 @@ class VersionSlots(Slots):
                 del self._versions[name]
                 self._add(EARLIER, self._before.pop((name, BEFORE)))
 
-    def _add(self, key: Key, totals: Totals) -> None:
+    def _add(self, key: VersionKey, totals: Totals) -> None:
         before = self._before.get(key)
         self._before[key] = totals if before is None else before + totals

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.shm.release_names import ReleaseNames, words_of
-from gateway.shm.segment import HEADER_WORDS, WORD, Segment, layout_of
+from gateway.shm.segment import HEADER_WORDS, WORD, SharedSegment, layout_of
 from gateway.shm.tally import TRIPS
 
 HEARTBEAT: Final = 0
@@ -47,7 +47,7 @@ Tell = Callable[[str, Callable[[], bool]], None]
 class Switchboard:
     """The whole board, for `workers` workers."""
 
-    def __init__(self, segment: Segment, workers: int) -> None:
+    def __init__(self, segment: SharedSegment, workers: int) -> None:
         self.segment = segment
         self.words = segment.words
         self.workers = workers
@@ -63,7 +63,7 @@ class Switchboard:
     def create(cls, path: Path, workers: int) -> "Switchboard":
         """Control's: every release at its first epoch, none stopped."""
         size = _size(workers)
-        segment = Segment.create(path, size + RELEASES * words_of(workers), _layout(workers), size)
+        segment = SharedSegment.create(path, size + RELEASES * words_of(workers), _layout(workers), size)
         board = cls(segment, workers)
         for slot in range(RELEASES):
             segment.words[board.first_word(slot)] = FIRST_EPOCH
@@ -74,7 +74,7 @@ class Switchboard:
         """A worker's; or, with None, that of however many workers have it. Raises SettingsError where it is none."""
         if workers is None:
             workers = max(1, min(layout_of(path) - _LAYOUT, MOST_WORKERS))
-        return cls(Segment.attach(path, _layout(workers)), workers)
+        return cls(SharedSegment.attach(path, _layout(workers)), workers)
 
     @staticmethod
     def expire_heartbeat(path: Path) -> None:

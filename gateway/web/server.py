@@ -18,7 +18,7 @@ SILENT_S: Final = 10.0  # between two complaints of the same need
 log: Final = logging.getLogger("gateway.web")
 
 
-class State(ServerState):
+class LeavingState(ServerState):
     """`leaving`: each connection goes with its next answer, new ones with their first."""
 
     leaving = False
@@ -29,7 +29,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self.server_state: State = State()
+        self.server_state: LeavingState = LeavingState()
         self._sockets: list[socket.socket] = []
         self._leaving: Leaving | None = None
         self._resting = False  # accepts no one

@@ -27,7 +27,7 @@ class Origin(NamedTuple):
 
 
 @dataclass(slots=True)
-class Source:
+class RequestSource:
     """The request as it came, decompressed. `json_length`: where its JSON ends and raw tensors begin (None: all JSON).
 
     `media`: image, text …, where the body is one raw element and no JSON at all. `origin`: what the headers
@@ -45,7 +45,7 @@ class Source:
         return self.body
 
 
-class RestatedSource(Source):
+class RestatedSource(RequestSource):
     """A request that came as no JSON (NaN as a number); `body` is its JSON, so that a record can hold it."""
 
     def __init__(self, body: bytes, json_length: int | None, received: bytes) -> None:
@@ -83,7 +83,7 @@ class Call:
     def __init__(
         self,
         request: InferRequest,
-        source: Source,
+        source: RequestSource,
         attributes: Attributes,
         served: ServedModel,
         decision: Decision,

@@ -26,7 +26,7 @@ EXCUSED: Final = Outcome.EXCUSED
 TIMEOUT: Final = Outcome.TIMEOUT
 
 
-class Verdict(Enum):
+class Attribution(Enum):
     """What stable makes of a request on which the candidate has failed."""
 
     DOES_WELL = auto()
@@ -35,12 +35,12 @@ class Verdict(Enum):
     SILENT = auto()  # it had no chance to tell
 
 
-def verdict_of(error: Exception) -> Verdict:
+def verdict_of(error: Exception) -> Attribution:
     """What an error of stable says of the input."""
     if isinstance(error, InvalidRequest):
-        return Verdict.REFUSES
+        return Attribution.REFUSES
     own = isinstance(error, ModelFailed | InvalidOutput) and not isinstance(error, NoMemory)
-    return Verdict.FAILS_TOO if own else Verdict.SILENT
+    return Attribution.FAILS_TOO if own else Attribution.SILENT
 
 
 def _outcome_of(error: BaseException) -> Outcome:
@@ -70,7 +70,7 @@ class Blame:
         call.version.took(ended_ns - call.asked_ns)
         if call.accused_ns:
             sound = call.version.passes(call.feeds, answer, finite)
-            self.settle(call, Verdict.DOES_WELL if sound else Verdict.FAILS_TOO, spent_ns)
+            self.settle(call, Attribution.DOES_WELL if sound else Attribution.FAILS_TOO, spent_ns)
 
     def answered(self, call: Call, answer: Answer, finite: bool, duration_ns: int) -> None:
         """Stable has answered what it was drawn for: late, or not as a candidate may."""
@@ -89,19 +89,19 @@ class Blame:
             if duration_ns > call.served.slow_after_ns:
                 self._recorder.slow(call, candidate=False)
 
-    def settle(self, call: Call, verdict: Verdict, spent_ns: int = 0) -> None:
+    def settle(self, call: Call, verdict: Attribution, spent_ns: int = 0) -> None:
         """It is known what stable makes of the call."""
         served, outcome, failed_ns, call.accused_ns = call.served, Outcome(call.rescued), call.accused_ns, 0
         assert served.release.candidate is not None
         late, took_ns = outcome is TIMEOUT, failed_ns - call.started_ns
         p99_ns = served.stable.pace.p99_ns
-        too_much = late and spent_ns >= (call.patience_ns if verdict is not Verdict.SILENT else p99_ns) > 0
+        too_much = late and spent_ns >= (call.patience_ns if verdict is not Attribution.SILENT else p99_ns) > 0
         too_little = late and not (call.fair and p99_ns <= call.patience_ns)
-        excused = verdict in (Verdict.FAILS_TOO, Verdict.REFUSES) or too_much or too_little
+        excused = verdict in (Attribution.FAILS_TOO, Attribution.REFUSES) or too_much or too_little
         tally = served.versions[served.release.candidate].tally
         tally.failure(CANDIDATE, EXCUSED if excused else outcome, took_ns)
         tally.rescue(EXCUSED if excused else outcome)
-        if verdict is not Verdict.REFUSES:
+        if verdict is not Attribution.REFUSES:
             if call.fair or not late:
                 self._recorder.failure(call, candidate=True)
             if took_ns > served.slow_after_ns:
@@ -109,7 +109,7 @@ class Blame:
         trip = served.breaker.failure(
             call.epoch, call.answers, failed_ns,
             late=late, unanswered=late and not too_much,
-            guilty=not excused and (verdict is Verdict.DOES_WELL or not late),
+            guilty=not excused and (verdict is Attribution.DOES_WELL or not late),
         )  # fmt: skip
         if trip:
             tally.tripped(trip)

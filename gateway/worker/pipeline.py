@@ -21,8 +21,8 @@ from gateway.routing.release import CANDIDATE, PINNED, STABLE
 from gateway.settings.gateway import LimitsSettings
 from gateway.shm.scoreboard import HEAD, INFLIGHT, SHED
 from gateway.shm.tally import UNSTRATIFIED
-from gateway.worker.call import Call, Source
-from gateway.worker.failure_attribution import Blame, Verdict
+from gateway.worker.call import Call, RequestSource
+from gateway.worker.failure_attribution import Attribution, Blame
 from gateway.worker.mirror import Mirror, is_mirrored
 from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.models.served_model import ServedModel
@@ -89,7 +89,12 @@ class Pipeline:
         return versions[number]
 
     def begin(
-        self, served: ServedModel, pinned: int | None, request: InferRequest, attributes: Attributes, source: Source
+        self,
+        served: ServedModel,
+        pinned: int | None,
+        request: InferRequest,
+        attributes: Attributes,
+        source: RequestSource,
     ) -> Call:
         """Decide which version answers (the release's choice, or `pinned`), and check the request against it.
 
@@ -176,7 +181,7 @@ class Pipeline:
             raise
         except Exception:
             if call.accused_ns:  # an error of the gateway's own says nothing of the input
-                self._blame.settle(call, Verdict.SILENT)
+                self._blame.settle(call, Attribution.SILENT)
             raise
 
     def _is_stopped(self, call: Call) -> bool:

@@ -11,7 +11,7 @@ from gateway.records.line import UNKNOWN_CLASS
 from gateway.records.sampling import SHARES, share_of
 from gateway.records.token import Signer, mark_of
 from gateway.settings.gateway import RecordsSettings
-from gateway.shm.failure_events import FailureEvent, Kind
+from gateway.shm.failure_events import FailureEvent, FailureKind
 from gateway.shm.ring import Ring
 from gateway.shm.scoreboard import (
     DROPPED,
@@ -137,11 +137,11 @@ class Recorder:
 
     def failure(self, call: Call, *, candidate: bool) -> None:
         """A version has failed on a request that chance gave it."""
-        self._event(call, Kind.FAILURE, candidate)
+        self._event(call, FailureKind.FAILURE, candidate)
 
     def slow(self, call: Call, *, candidate: bool) -> None:
         """A version took longer than the guard's threshold on a request that chance gave it."""
-        self._event(call, Kind.SLOW, candidate)
+        self._event(call, FailureKind.SLOW, candidate)
 
     def feedback(self, line: bytes) -> bool:
         """Record feedback; False where it cannot be now."""
@@ -166,7 +166,7 @@ class Recorder:
         if not self._mirrors.append(line):
             self._head[MIRRORS_DROPPED] += 1
 
-    def _event(self, call: Call, kind: Kind, candidate: bool) -> None:
+    def _event(self, call: Call, kind: FailureKind, candidate: bool) -> None:
         decision = call.decision
         if self._events is None or not decision.randomised:
             return

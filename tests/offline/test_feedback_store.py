@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.offline.feedback_store import Feedback, FeedbackStore, folded
+from gateway.offline.feedback_store import FeedbackStore, StoredFeedback, folded
 from gateway.offline.reader import Query, fill, joined, records_in
 from gateway.records.period import TimeRange
 from tests.recording import STEP_NS, Recording
@@ -32,7 +32,7 @@ def test_what_is_said_in_parts_adds_up() -> None:
         [said(1, truth=3, correct=True), said(2, reward=0.1), said(3, reward=0.2, metrics={"a": 1.0, "b": 2.0}),
          said(4, metrics={"a": 3.0}, comment="slow")]
     )  # fmt: skip
-    assert feedback == Feedback(3, None, 0.2, True, {"a": 3.0, "b": 2.0}, "slow", 4, feedback.labels)
+    assert feedback == StoredFeedback(3, None, 0.2, True, {"a": 3.0, "b": 2.0}, "slow", 4, feedback.labels)
     assert not feedback.conflict
 
 

@@ -17,7 +17,7 @@ from gateway.shm.claim import claim, former_name, memory_path
 from gateway.shm.leftovers import remove_leftovers
 from gateway.shm.owner import ID_FILE, PREFIX, Owner, files_of, owner_of, read_id
 from gateway.shm.ring import Ring
-from gateway.shm.segment import Segment, memory_folder
+from gateway.shm.segment import SharedSegment, memory_folder
 from gateway.shm.switchboard import Switchboard
 
 LINE = b"a record\n"
@@ -165,7 +165,7 @@ def test_a_copy_that_cannot_see_the_original_is_refused_while_workers_run(
     kill(running(folder))
     name = memory_path(folder).name
     (ring,) = files_of(name)
-    worker = Segment.attach(ring, 0x524E_0002_0000)
+    worker = SharedSegment.attach(ring, 0x524E_0002_0000)
     owner = memory_folder() / f"{name}.owner"
     owner.write_text(json.dumps(json.loads(owner.read_text()) | {"namespace": "mnt:[1]", "inode": 1}))
     with pytest.raises(SettingsError, match="whose workers still run"):
@@ -179,7 +179,7 @@ def test_a_folder_that_was_moved_is_no_copy(
 ) -> None:
     kill(running(folder))
     (ring,) = files_of(memory_path(folder).name)
-    worker = Segment.attach(ring, 0x524E_0002_0000)
+    worker = SharedSegment.attach(ring, 0x524E_0002_0000)
     moved = folder.rename(tmp_path / "moved")
     assert left_for(moved) == [LINE]
     del worker
@@ -277,7 +277,7 @@ def test_boards_that_no_one_takes_over_go_and_stops_stay(folder: Path) -> None:
     held = claim(folder)
     boards = [held.path.with_suffix(suffix) for suffix in (".scoreboard", ".ratebook", f".{os.getpid()}")]
     for path in boards:
-        Segment.create(path, 8, 1)
+        SharedSegment.create(path, 8, 1)
     board = Switchboard.create(held.path.with_suffix(".switchboard"), 1)
     board.open(0)
     board.names.put(0, "digits", 2)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.shm.failure_events import SIZE, FailureEvent, Kind, unpack_all
+from gateway.shm.failure_events import SIZE, FailureEvent, FailureKind, unpack_all
 
 EVENTS = st.builds(
     FailureEvent,
@@ -13,7 +13,7 @@ EVENTS = st.builds(
     epoch=st.integers(1, 2**31 - 1),
     weight_ppm=st.integers(0, 1_000_000),
     candidate=st.booleans(),
-    kind=st.sampled_from(Kind),
+    kind=st.sampled_from(FailureKind),
     key=st.none() | st.integers(0, 999_999),
 )
 
@@ -26,6 +26,6 @@ def test_what_is_packed_is_unpacked(events: list[FailureEvent]) -> None:
 
 
 def test_an_event_that_is_cut_off_is_refused() -> None:
-    packed = FailureEvent(1, 2, 3, 4, True, Kind.FAILURE, None).pack()
+    packed = FailureEvent(1, 2, 3, 4, True, FailureKind.FAILURE, None).pack()
     with pytest.raises(ValueError, match="31 bytes are no whole number"):
         unpack_all(packed[:-1])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import SettingsError
-from gateway.shm.segment import Segment, memory_folder
+from gateway.shm.segment import SharedSegment, memory_folder
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def test_what_another_user_has_put_in_its_way_is_not_followed(path: Path, tmp_pa
     theirs = tmp_path / "theirs"
     theirs.write_text("precious")
     path.with_suffix(f".{os.getpid()}").symlink_to(theirs)
-    Segment.create(path, 8, 1)
+    SharedSegment.create(path, 8, 1)
     assert theirs.read_text() == "precious"
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -30,7 +30,7 @@ def test_a_folder_in_its_way_is_said(path: Path) -> None:
     path.mkdir()
     try:
         with pytest.raises(SettingsError, match="cannot be made"):
-            Segment.create(path, 8, 1)
+            SharedSegment.create(path, 8, 1)
     finally:
         path.rmdir()
         for left in memory_folder().glob(f"{path.stem}.*"):

@@ -10,7 +10,7 @@ from gateway.errors import SettingsError
 from gateway.shm import slots as slots_module
 from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.segment import WORD
-from gateway.shm.slots import BEFORE, EARLIER, GONE_SHOWN, Key, Slots, VersionSlots
+from gateway.shm.slots import BEFORE, EARLIER, GONE_SHOWN, Slots, VersionKey, VersionSlots
 from gateway.shm.switchboard import RELEASES, Switch, Switchboard
 from gateway.shm.tally import BLOCK, TRIPS, Tally
 from gateway.worker.models.shared_state import SharedState
@@ -36,7 +36,7 @@ class Life:
             for worker in range(WORKERS)
         ]
 
-    def serve(self, keys: set[Key]) -> list[dict[Key, tuple[Tally, Switch]]]:
+    def serve(self, keys: set[VersionKey]) -> list[dict[VersionKey, tuple[Tally, Switch]]]:
         """Control plans these, as candidates all, and each worker takes its tallies and switches."""
         versions = {key: self.versions.of(*key) for key in keys}
         releases = {key: self.releases.of(*key) for key in keys}
@@ -46,18 +46,18 @@ class Life:
             held.append({key: (worker.tally(*key), switched(worker, key)) for key in keys})
         return held
 
-    def sweep(self, wanted: set[Key]) -> list[Key]:
+    def sweep(self, wanted: set[VersionKey]) -> list[VersionKey]:
         for worker in self.workers:
             worker.settle()
         self.releases.sweep(wanted.__contains__)
         return self.versions.sweep(wanted.__contains__)
 
-    def ok(self) -> dict[Key, int]:
+    def ok(self) -> dict[VersionKey, int]:
         """What is exported: all predictions by version."""
         return {key: totals.success[0] for key, totals in self.versions.totals()}
 
 
-def switched(worker: SharedState, key: Key) -> Switch:
+def switched(worker: SharedState, key: VersionKey) -> Switch:
     switch = worker.switch(*key)
     assert isinstance(switch, Switch)
     return switch
@@ -187,11 +187,11 @@ STEPS = st.lists(st.tuples(st.sets(KEYS, max_size=5), st.integers(0, 1), st.bool
 @settings(max_examples=40, deadline=None)
 @given(STEPS)
 def test_no_count_is_lost_or_credited_to_another(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[set[Key], int, bool]]
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[set[VersionKey], int, bool]]
 ) -> None:
     life = Life(tmp_path_factory.mktemp("life"), 64)
-    kept: list[tuple[Key, Tally]] = []  # of calls under way: they count late
-    expected: dict[Key, int] = {}
+    kept: list[tuple[VersionKey, Tally]] = []  # of calls under way: they count late
+    expected: dict[VersionKey, int] = {}
     for wanted, worker, keeps in steps:
         held = life.serve(wanted)
         for key in wanted:
@@ -251,7 +251,7 @@ def test_sums_of_a_model_in_service_do_not_fall_when_its_old_versions_are_long_g
     monkeypatch.setattr(slots_module, "GONE_SHOWN", 3)
     life = Life(tmp_path, 6)
 
-    def come_and_go(key: Key) -> None:
+    def come_and_go(key: VersionKey) -> None:
         held = life.serve({("old", 9), key})
         held[0][key][0].rescue("timeout")
         held.clear()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import SettingsError
-from gateway.shm.segment import Segment
+from gateway.shm.segment import SharedSegment
 from gateway.shm.switchboard import Gate, Switch, Switchboard
 
 DEAD_AFTER_NS = 1_000_000_000
@@ -100,17 +100,17 @@ def test_sends_that_end_later_end_in_their_order(control: Switchboard) -> None:
 
 def test_files_that_are_none_of_ours_are_refused(tmp_path: Path, control: Switchboard) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
-        Segment.attach(tmp_path / "absent", 1)
+        SharedSegment.attach(tmp_path / "absent", 1)
     (tmp_path / "text").write_bytes(b"no memory of ours, surely not!!!" * 4)
     with pytest.raises(SettingsError, match="no shared memory"):
-        Segment.attach(tmp_path / "text", 1)
+        SharedSegment.attach(tmp_path / "text", 1)
     with pytest.raises(SettingsError, match="of this version"):
         Switchboard.attach(control.segment.path, 3)
 
 
 def test_too_little_memory_is_said_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"needs .* MiB, but only .* free; .*--shm-size"):
-        Segment.create(tmp_path / "huge", 2**57, 1)
+        SharedSegment.create(tmp_path / "huge", 2**57, 1)
 
 
 def test_a_leftover_of_a_killed_run_is_replaced_and_its_users_keep_theirs(control: Switchboard) -> None:

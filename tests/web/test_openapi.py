@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from gateway.worker.http import openapi_document
-from gateway.worker.http.feedback import Feedback
+from gateway.worker.http.feedback import FeedbackEndpoint
 from gateway.worker.http.metadata import Metadata
 from gateway.worker.http.model_repository import RepositoryApi
 from tests.running import GatewayProcess
@@ -101,7 +101,7 @@ def answers(
 
 def test_every_route_of_the_data_plane_is_described() -> None:
     metadata, repository = Metadata(None), RepositoryApi(None, None, 0)  # type: ignore[arg-type]
-    feedback = Feedback(None, 0)  # type: ignore[arg-type]
+    feedback = FeedbackEndpoint(None, 0)  # type: ignore[arg-type]
     routes = [*metadata.routes(), *feedback.routes(), *repository.routes(), *openapi_document.routes()]
     served = {(method, route.path) for route in routes for method in (route.methods or ()) if method != "HEAD"}
     infer = {("POST", f"/v2/models/{{model}}{pin}/infer") for pin in ("", "/versions/{version}")}

@@ -18,7 +18,7 @@ from gateway.errors import (
     Overloaded,
 )
 from gateway.worker.call import Call
-from gateway.worker.failure_attribution import Verdict, verdict_of
+from gateway.worker.failure_attribution import Attribution, verdict_of
 from gateway.worker.reply import Reply
 from loadtests import moody
 from loadtests.moody import Moods, row
@@ -226,16 +226,16 @@ def test_a_time_out_before_stables_p99_is_no_failure_but_ten_in_a_row_are_silenc
 @pytest.mark.parametrize(
     ("error", "verdict"),
     [
-        (InvalidRequest("-"), Verdict.REFUSES),
-        (ModelFailed("-"), Verdict.FAILS_TOO),
-        (InvalidOutput("-"), Verdict.FAILS_TOO),
-        (NoMemory("-"), Verdict.SILENT),
-        (Overloaded("-"), Verdict.SILENT),
-        (DeadlineExceeded("-"), Verdict.SILENT),
-        (RuntimeError("-"), Verdict.SILENT),
+        (InvalidRequest("-"), Attribution.REFUSES),
+        (ModelFailed("-"), Attribution.FAILS_TOO),
+        (InvalidOutput("-"), Attribution.FAILS_TOO),
+        (NoMemory("-"), Attribution.SILENT),
+        (Overloaded("-"), Attribution.SILENT),
+        (DeadlineExceeded("-"), Attribution.SILENT),
+        (RuntimeError("-"), Attribution.SILENT),
     ],
 )
-def test_only_stables_own_verdict_on_the_input_acquits(tmp_path: Path, error: Exception, verdict: Verdict) -> None:
+def test_only_stables_own_verdict_on_the_input_acquits(tmp_path: Path, error: Exception, verdict: Attribution) -> None:
     assert verdict_of(error) is verdict
 
     async def test(bench: Bench) -> None:
@@ -243,7 +243,7 @@ def test_only_stables_own_verdict_on_the_input_acquits(tmp_path: Path, error: Ex
             call = candidates(bench, moody.body(row()))
             bench.gateway._blame.accuse(call, Outcome.MODEL_ERROR, call.started_ns + 1)
             bench.gateway._blame.settle(call, verdict_of(error))
-        assert bench.switch.tripped is (verdict is Verdict.SILENT)
+        assert bench.switch.tripped is (verdict is Attribution.SILENT)
 
     on_loop(tmp_path, test)
 

@@ -18,7 +18,7 @@ from gateway.routing.attributes import Attributes
 from gateway.settings.gateway import LimitsSettings, RecordsSettings
 from gateway.settings.routing import RoutingSettings
 from gateway.shm.ring import Ring
-from gateway.worker.call import Call, Source
+from gateway.worker.call import Call, RequestSource
 from gateway.worker.mirror import AT_ONCE, is_mirrored
 from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.pipeline import Pipeline
@@ -51,7 +51,7 @@ class Bench:
         tensor = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [first, 1.0, 2.0, 3.0]}
         body = orjson.dumps({"inputs": [tensor]})
         gateway = self.gateway
-        call = gateway.begin(gateway.served("flawed"), None, decode_request(body), Attributes(), Source(body))
+        call = gateway.begin(gateway.served("flawed"), None, decode_request(body), Attributes(), RequestSource(body))
         return call, gateway.submit(call)
 
     async def ask(self, first: float) -> str:

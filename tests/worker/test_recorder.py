@@ -20,7 +20,7 @@ from gateway.settings.gateway import LimitsSettings, RecordsSettings
 from gateway.settings.routing import RoutingSettings
 from gateway.shm.ring import Ring
 from gateway.shm.scoreboard import DROPPED, HEAD, RECORDED, THROTTLED, TOO_LARGE, UNRECORDED
-from gateway.worker.call import Call, Source
+from gateway.worker.call import Call, RequestSource
 from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.pipeline import Pipeline
 from gateway.worker.record_lines import Answered
@@ -59,7 +59,7 @@ class Bench:
     def submit(self, body: bytes, customer: str | None = None) -> "tuple[Call, asyncio.Future[Answer]]":
         """On the loop."""
         gateway, attributes = self.gateway, Attributes(customer)
-        call = gateway.begin(gateway.served("doubling"), None, decode_request(body), attributes, Source(body))
+        call = gateway.begin(gateway.served("doubling"), None, decode_request(body), attributes, RequestSource(body))
         return call, gateway.submit(call)
 
     def records(self) -> list[dict[str, Any]]:

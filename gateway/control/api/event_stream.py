@@ -44,7 +44,7 @@ KEY_ENDED: Final = "the API key has been revoked or has expired"
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ConsoleState:
     """What the clients have been told. `live_s`: when the releases were looked at; `sequence`: of the last decision
     before that, so that no one takes them for newer than an order's own answer.
     """
@@ -61,7 +61,7 @@ class State:
         return self.decisions[-1].sequence if self.decisions else 0
 
 
-def told(before: State, now: State) -> Iterator[bytes]:
+def told(before: ConsoleState, now: ConsoleState) -> Iterator[bytes]:
     """The messages of decisions and configurations since."""
     if now.decisions is not before.decisions:
         new = (one for one in now.decisions if one.sequence > before.last)
@@ -70,7 +70,7 @@ def told(before: State, now: State) -> Iterator[bytes]:
         yield message("config", now.config)
 
 
-def live(before: State, now: State, time_ns: int) -> Iterator[bytes]:
+def live(before: ConsoleState, now: ConsoleState, time_ns: int) -> Iterator[bytes]:
     """The message of the releases' figures."""
     was, documents = before.releases.documents, now.releases.documents
     if documents.keys() != was.keys():
@@ -81,7 +81,7 @@ def live(before: State, now: State, time_ns: int) -> Iterator[bytes]:
         yield message("live", {"time_ns": time_ns, "sequence": now.sequence, "releases": figures})
 
 
-def snapshot(seen: State, time_ns: int) -> bytes:
+def snapshot(seen: ConsoleState, time_ns: int) -> bytes:
     """Everything that a console shows."""
     decisions = [decision_document(decision) for decision in reversed(seen.decisions[-RECENT:])]
     releases = orjson.Fragment(seen.releases.text)
@@ -163,7 +163,7 @@ class Events:
         finally:
             self._clients.discard(client)
 
-    async def _tell(self, seen: State) -> None:
+    async def _tell(self, seen: ConsoleState) -> None:
         looking: asyncio.Task[Released] | None = None
         begun = 0  # the last decision's sequence then
         due = False  # before its time, since something was decided
@@ -186,9 +186,9 @@ class Events:
         for client in self._clients:
             client.end(SHUTTING_DOWN)
 
-    def _seen(self) -> State:
+    def _seen(self) -> ConsoleState:
         """What costs nothing to look at."""
-        return State(NONE, config_document(self._control), self._control.stops.decisions, time.monotonic())
+        return ConsoleState(NONE, config_document(self._control), self._control.stops.decisions, time.monotonic())
 
     def _send(self, messages: Iterable[bytes]) -> None:
         once = [*messages]

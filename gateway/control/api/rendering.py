@@ -17,7 +17,7 @@ from gateway.control.api.documents import (
     VersionDocument,
 )
 from gateway.control.control_plane import ControlPlane
-from gateway.control.guards.comparisons import Assessment, Verdict
+from gateway.control.guards.comparisons import Assessment, GuardVerdict
 from gateway.control.guards.evidence import alpha_of
 from gateway.control.guards.window import quantile_ms
 from gateway.control.record_status import KINDS, dropped
@@ -99,7 +99,7 @@ def _guards(judged: Assessment, versions: Sequence[VersionStatus]) -> list[Guard
             "metric": found.metric,
             "verdict": str(found.verdict),
             "says": said(found, versions),
-            "log10_e": None if found.verdict == Verdict.NO_DATA else found.log_e / LN_10,
+            "log10_e": None if found.verdict == GuardVerdict.NO_DATA else found.log_e / LN_10,
             "line_log10": -math.log10(alpha_j * (found.share or 1)),
             "action": found.action if found.share else "none",
         }

@@ -6,7 +6,7 @@ from dataclasses import replace
 from gateway.control.config.resolve import Resolved
 from gateway.control.release.decisions import DecisionLog
 from gateway.messages import ConfigGeneration
-from gateway.shm.slots import Key, Slots
+from gateway.shm.slots import Slots, VersionKey
 from gateway.shm.switchboard import Switchboard
 
 
@@ -19,10 +19,12 @@ class Plans:
         self._board = board
         self._decision_log = stops
 
-    def make(self, generation: int, resolved: Resolved, left_out: Mapping[Key, str] | None = None) -> ConfigGeneration:
+    def make(
+        self, generation: int, resolved: Resolved, left_out: Mapping[VersionKey, str] | None = None
+    ) -> ConfigGeneration:
         """Raises SettingsError where the boards have no slot left."""
-        versions: dict[Key, int] = {}
-        release_slots: dict[Key, int] = {}
+        versions: dict[VersionKey, int] = {}
+        release_slots: dict[VersionKey, int] = {}
         for name, settings in sorted(resolved.routing.models.items()):
             versions[name, settings.stable] = self._versions.of(name, settings.stable)
             if settings.candidate is not None:
@@ -36,7 +38,7 @@ class Plans:
         )
 
     def loading(
-        self, name: str, before: ConfigGeneration, resolved: Resolved, left_out: Mapping[Key, str]
+        self, name: str, before: ConfigGeneration, resolved: Resolved, left_out: Mapping[VersionKey, str]
     ) -> ConfigGeneration:
         """As before, but that the model is loaded from disk again; what is unloaded stays so."""
         loads = {**before.loads, name: before.loads.get(name, 0) + 1}

@@ -15,7 +15,7 @@ from gateway.control.pool.worker_pool import WorkerPool
 from gateway.errors import GatewayError, InvalidRequest, NotFound
 from gateway.messages import ConfigGeneration, Load, LoadRequest, Unload
 from gateway.settings.routing import ReleaseSettings, RoutingSettings
-from gateway.shm.slots import Key
+from gateway.shm.slots import VersionKey
 
 log: Final = logging.getLogger("gateway.control.config")
 
@@ -28,7 +28,7 @@ class Granting(Protocol):
     configuration: RoutingFileWatcher
     served: Mapping[str, ReleaseSettings]
 
-    def take_in(self, name: str, resolved: Resolved, left_out: Mapping[Key, str]) -> ConfigGeneration:
+    def take_in(self, name: str, resolved: Resolved, left_out: Mapping[VersionKey, str]) -> ConfigGeneration:
         """A model that is to be loaded anew, perhaps beside those in force."""
 
 
@@ -43,12 +43,12 @@ class Wishes:
         """What went wrong, empty where nothing did."""
         return asyncio.get_running_loop().create_task(self._granted(load_request))
 
-    def bring_in(self, late: set[Key]) -> None:
+    def bring_in(self, late: set[VersionKey]) -> None:
         """Candidates that stable has not waited for at the start: they are loaded as soon as they can be."""
         if late:
             self._bringing = asyncio.get_running_loop().create_task(self._bring_in(sorted(late)))
 
-    async def _bring_in(self, late: list[Key]) -> None:
+    async def _bring_in(self, late: list[VersionKey]) -> None:
         for name, version in late:
             if error := await self._granted(LoadRequest(0, name, load=True), version):
                 log.error("candidate %d of '%s' stays left out: %s", version, name, error)
@@ -95,7 +95,7 @@ class Wishes:
             _follow(pool, plan)
         _raise(errors)
 
-    async def _tried(self, name: str, settings: ReleaseSettings, candidate: int | None) -> dict[Key, str]:
+    async def _tried(self, name: str, settings: ReleaseSettings, candidate: int | None) -> dict[VersionKey, str]:
         """What is to be left out once the model is loaded. Raises InvalidRequest where stable does not load, nor a
         candidate that is served, or is the one that this is for.
         """

@@ -18,7 +18,7 @@ from gateway.control.config.file_snapshot import Snapshot, Standing, snapshot, s
 from gateway.errors import SettingsError
 from gateway.settings.routing import RoutingSettings
 from gateway.settings.warnings import routing_warnings
-from gateway.shm.slots import Key
+from gateway.shm.slots import VersionKey
 
 log: Final = logging.getLogger("gateway.control.config")
 MOST_TOLD: Final = 50  # warnings in the log at once
@@ -122,7 +122,7 @@ class RoutingFileWatcher:
         """What the model's own settings say that its requests are; None where they do not."""
         return self._repository.settings(model).modality
 
-    def trials(self, routing: RoutingSettings, loaded: AbstractSet[Key]) -> list[LoadTrial]:
+    def trials(self, routing: RoutingSettings, loaded: AbstractSet[VersionKey]) -> list[LoadTrial]:
         """The versions that `routing` needs and that are not loaded."""
         return [
             LoadTrial(name, version, release.stable)

@@ -22,7 +22,7 @@ from gateway.control.guards.observation import FeedbackEvent, Observation
 from gateway.records.token import MARKS, mark_of
 from gateway.routing.buckets import BUCKETS
 from gateway.settings.guards import Action, ComparisonSettings, GuardsSettings
-from gateway.shm.failure_events import Kind
+from gateway.shm.failure_events import FailureKind
 from gateway.shm.switchboard import FIRST_EPOCH
 
 RATIOS: Final[Mapping[str, Ratios]] = {
@@ -44,7 +44,7 @@ FAILURES: Final = ComparisonSettings(name="failures", metric="failures")
 Failed = Iterator[tuple[int, bool, int | None]]  # weight in ppm, whether it was the candidate's, sticky key
 
 
-def _failures(kind: Kind) -> Callable[[Observation, int], Failed]:
+def _failures(kind: FailureKind) -> Callable[[Observation, int], Failed]:
     def failures(seen: Observation, epoch_began_ns: int) -> Failed:
         for event in seen.failures:
             if event.kind == kind and event.epoch == seen.epoch:
@@ -79,14 +79,14 @@ def _disagreed(seen: Observation, epoch_began_ns: int) -> Failed:
 
 
 FAILED: Final[Mapping[str, Callable[[Observation, int], Failed]]] = {
-    "failures": _failures(Kind.FAILURE),
-    "slow_requests": _failures(Kind.SLOW),
+    "failures": _failures(FailureKind.FAILURE),
+    "slow_requests": _failures(FailureKind.SLOW),
     "wrong_feedback": _wrong,
     "mirror_disagreement": _disagreed,
 }
 
 
-class Verdict(StrEnum):
+class GuardVerdict(StrEnum):
     """What a comparison says of the candidate. Missing data is never evidence.
 
     DIFFERENT is what HARMFUL is elsewhere for predicted classes: that they differ does not say which version is better.
@@ -110,7 +110,7 @@ class ComparisonResult:
     metric: str
     action: Action
     share: float
-    verdict: Verdict
+    verdict: GuardVerdict
     log_e: float
     log_safe: float | None
 
@@ -132,7 +132,7 @@ class Assessment:
     @property
     def safe(self) -> bool:
         """Whether failures are shown to be no more frequent than tolerated, and no comparison finds harm."""
-        return self.failures.verdict is Verdict.SAFE and not self.harmful
+        return self.failures.verdict is GuardVerdict.SAFE and not self.harmful
 
     @property
     def failures(self) -> ComparisonResult:
@@ -142,7 +142,7 @@ class Assessment:
     @property
     def harmful(self) -> bool:
         """Whether any comparison finds harm, or a difference that may be."""
-        return any(found.verdict in (Verdict.HARMFUL, Verdict.DIFFERENT) for found in self.found)
+        return any(found.verdict in (GuardVerdict.HARMFUL, GuardVerdict.DIFFERENT) for found in self.found)
 
     def explain(self, action: Action) -> str:
         """What the leading comparison for `action` has found, and how strong the evidence of all together is."""
@@ -153,7 +153,7 @@ class Assessment:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Comparison:
+class ComparisonEvidence:
     """One comparison and the process that gathers its evidence."""
 
     settings: ComparisonSettings
@@ -174,11 +174,11 @@ class Guards:
         configured = settings.comparisons
         actions = [comparison.action for comparison in configured]
         self.comparisons = [
-            Comparison(comparison, 1 / actions.count(comparison.action), _process(comparison.metric))
+            ComparisonEvidence(comparison, 1 / actions.count(comparison.action), _process(comparison.metric))
             for comparison in configured
         ]
         if all(comparison.metric != FAILURES.metric for comparison in configured):
-            self.comparisons.append(Comparison(FAILURES, 0.0, _process(FAILURES.metric)))
+            self.comparisons.append(ComparisonEvidence(FAILURES, 0.0, _process(FAILURES.metric)))
 
     def ingest(self, seen: Observation, epoch_began_ns: int) -> None:
         """Take in what is new, in the order of its arrival; what was decided before this epoch is left out."""
@@ -220,7 +220,7 @@ class Guards:
             if comparison.settings.metric in kept:
                 comparison.process.restore(kept[comparison.settings.metric])
 
-    def _with(self, action: Action) -> list[Comparison]:
+    def _with(self, action: Action) -> list[ComparisonEvidence]:
         return [
             comparison for comparison in self.comparisons if comparison.share and comparison.settings.action == action
         ]
@@ -229,21 +229,21 @@ class Guards:
         comparisons = self._with(action)
         return log_combined([c.process.log_e for c in comparisons], [c.share for c in comparisons])
 
-    def _leader(self, action: Action) -> Comparison:
+    def _leader(self, action: Action) -> ComparisonEvidence:
         """The comparison that adds most to the combination."""
         return max(self._with(action), key=lambda comparison: comparison.process.log_e)
 
-    def _found(self, comparison: Comparison, alpha: float, *, leads: bool) -> ComparisonResult:
+    def _found(self, comparison: ComparisonEvidence, alpha: float, *, leads: bool) -> ComparisonResult:
         settings, process, share = comparison.settings, comparison.process, comparison.share
         log_safe = None if isinstance(process, Drift) else process.log_safe
         if comparison.is_empty:
-            verdict = Verdict.NO_DATA
+            verdict = GuardVerdict.NO_DATA
         elif leads or reached(process.log_e, alpha * (share or 1)):
-            verdict = Verdict.DIFFERENT if isinstance(process, Drift) else Verdict.HARMFUL
+            verdict = GuardVerdict.DIFFERENT if isinstance(process, Drift) else GuardVerdict.HARMFUL
         elif log_safe is not None and reached(log_safe, self._alpha):
-            verdict = Verdict.SAFE
+            verdict = GuardVerdict.SAFE
         else:
-            verdict = Verdict.INCONCLUSIVE
+            verdict = GuardVerdict.INCONCLUSIVE
         return ComparisonResult(
             settings.name, settings.metric, settings.action, share, verdict, process.log_e, log_safe
         )

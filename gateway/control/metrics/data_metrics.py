@@ -6,7 +6,7 @@ from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from gateway.shm.slots import Key
+from gateway.shm.slots import VersionKey
 from gateway.shm.tally import CLASSES, Totals
 
 OTHER: Final = "other"  # classes beyond those that are counted one by one
@@ -28,7 +28,7 @@ class DataMetrics:
 
 
 def of_data(
-    data: DataMetrics, versions: Sequence[tuple[str, int, Totals]], labels: Mapping[Key, Sequence[str]]
+    data: DataMetrics, versions: Sequence[tuple[str, int, Totals]], labels: Mapping[VersionKey, Sequence[str]]
 ) -> Iterable[Metric]:
     """The families that tell of it. `labels`: the names of a version's classes, where they are known."""
     written = CounterMetricFamily("gateway_records_written", "Lines in the record files.", labels=["kind"])
@@ -48,7 +48,9 @@ def of_data(
     return written, dropped, feedback, spans, *_of_versions(versions, labels)
 
 
-def _of_versions(versions: Sequence[tuple[str, int, Totals]], labels: Mapping[Key, Sequence[str]]) -> Iterable[Metric]:
+def _of_versions(
+    versions: Sequence[tuple[str, int, Totals]], labels: Mapping[VersionKey, Sequence[str]]
+) -> Iterable[Metric]:
     classes = CounterMetricFamily(
         "gateway_predicted_class", "Rows, by the class predicted.", labels=["model", "version", "class"]
     )

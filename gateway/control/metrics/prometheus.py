@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from gateway import __version__
 from gateway.control.metrics.data_metrics import DataMetrics, of_data
 from gateway.shm.latency import EXPORTED_NS, Histogram
-from gateway.shm.slots import Key
+from gateway.shm.slots import VersionKey
 from gateway.shm.tally import VARIANTS, Totals
 
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64)
@@ -62,7 +62,7 @@ class GatewayMetrics:
     connections: Mapping[tuple[int, str], int] = field(default_factory=dict)
     workers_killed: Mapping[str, int] = field(default_factory=dict)
     data: DataMetrics = field(default_factory=DataMetrics)
-    labels: Mapping[Key, Sequence[str]] = field(default_factory=dict)
+    labels: Mapping[VersionKey, Sequence[str]] = field(default_factory=dict)
 
 
 class GatewayCollector:

@@ -17,7 +17,7 @@ from gateway.backends.trial_cache import Trials, key_of
 from gateway.control.pool.worker_handle import WorkerHandle
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.messages import ConfigGeneration
-from gateway.shm.slots import Key
+from gateway.shm.slots import VersionKey
 
 FIRST_S: Final = 10.0  # for a candidate that stable waits for; it is brought in later if it needs longer
 ENOUGH: Final = 2  # deaths of workers that load a version, which loads where it is alone
@@ -32,9 +32,9 @@ class Killers:
         self._trials = Trials(contents, timeout_s)
         self._timeout_s = timeout_s
         self._looking = asyncio.Lock()
-        self._deaths: Counter[tuple[Key, Content]] = Counter()
-        self._first: dict[Key, Content] = {}
-        self._slow: set[Key] = set()  # candidates that were not there within FIRST_S
+        self._deaths: Counter[tuple[VersionKey, Content]] = Counter()
+        self._first: dict[VersionKey, Content] = {}
+        self._slow: set[VersionKey] = set()  # candidates that were not there within FIRST_S
 
     def close(self) -> None:
         """End the trial under way."""
@@ -50,12 +50,12 @@ class Killers:
             if not self._contents.why_bad(key):
                 self._contents.good(key, content)
 
-    def take_slow(self) -> set[Key]:
+    def take_slow(self) -> set[VersionKey]:
         """Candidates that were not waited for, each once."""
         taken, self._slow = self._slow, set()
         return taken
 
-    def timeout_s(self, key: Key, pool: WorkerPool) -> float:
+    def timeout_s(self, key: VersionKey, pool: WorkerPool) -> float:
         """What a worker may take to load the version."""
         release = pool.plan.routing.models.get(key[0])
         first = not pool.ready.is_set() and release is not None and release.candidate == key[1]
@@ -75,7 +75,7 @@ class Killers:
             await self._leave_out(pool)
             return not set(pool.plan.left_out) <= before
 
-    async def _note(self, handle: WorkerHandle, key: Key, code: int, pool: WorkerPool) -> None:
+    async def _note(self, handle: WorkerHandle, key: VersionKey, code: int, pool: WorkerPool) -> None:
         """What is known of the version now."""
         content = await asyncio.to_thread(self._contents.now, key)
         limit_s = self.timeout_s(key, pool)
@@ -119,9 +119,9 @@ class Killers:
                 log.error("version %d of '%s' is not loaded: %s", key[1], key[0], left_out[key])
             pool.plan = replace(pool.plan, left_out=left_out)  # as it is now: an edit may have come meanwhile
 
-    def _harmful(self, plan: ConfigGeneration) -> dict[Key, str]:
+    def _harmful(self, plan: ConfigGeneration) -> dict[VersionKey, str]:
         return {key: why for key in _wanted(plan) if (why := self._contents.why_bad(key))}
 
 
-def _wanted(plan: ConfigGeneration) -> list[Key]:
+def _wanted(plan: ConfigGeneration) -> list[VersionKey]:
     return [key for key in plan.versions if key[0] not in plan.unloaded]

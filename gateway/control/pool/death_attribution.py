@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from gateway.control.pool.worker_handle import WorkerHandle
-from gateway.shm.slots import Key
+from gateway.shm.slots import VersionKey
 
 ENOUGH: Final = 2
 WITHIN_S: Final = 3600.0
@@ -29,12 +29,12 @@ class Deaths:
     """Counts them. `epoch`: of a candidate's release, where it has one: a resume begins anew; `clock` in seconds."""
 
     def __init__(
-        self, stop_now: StopNow, epoch: Callable[[Key], int | None], clock: Callable[[], float] = time.monotonic
+        self, stop_now: StopNow, epoch: Callable[[VersionKey], int | None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._stop_now = stop_now
         self._epoch = epoch
         self._clock = clock
-        self._deaths: dict[tuple[Key, int], list[float]] = {}
+        self._deaths: dict[tuple[VersionKey, int], list[float]] = {}
 
     def blame(self, handle: WorkerHandle, code: int) -> bool:
         """The worker has ended so; returns whether a candidate was stopped for it."""
@@ -45,7 +45,7 @@ class Deaths:
         alone = len(suspects) == 1 and -code in FAULTS
         return any([self._count(key, handle.index, name, alone) for key in suspects])
 
-    def _count(self, key: Key, worker: int, name: str, alone: bool) -> bool:
+    def _count(self, key: VersionKey, worker: int, name: str, alone: bool) -> bool:
         epoch = self._epoch(key)
         if epoch is None:
             return False

@@ -14,7 +14,7 @@ from typing import Final
 from gateway.control.pool.worker_handle import WorkerHandle, WorkerState
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.shm.scoreboard import BEATS, LOADING, Scoreboard
-from gateway.shm.slots import Key, Slots
+from gateway.shm.slots import Slots, VersionKey
 
 STEP_S: Final = 0.2  # what one look counts at most
 BEGIN_S: Final = 60.0  # from the start of a process to its first sign of life, where the timeout is no longer
@@ -47,7 +47,7 @@ class Heartbeats:
         scoreboard: Scoreboard,
         versions: Slots,
         timeout_s: float,
-        load_timeout_s: Callable[[Key], float],
+        load_timeout_s: Callable[[VersionKey], float],
         drain_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

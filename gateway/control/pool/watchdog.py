@@ -8,7 +8,7 @@ from gateway.control.pool.worker_handle import Obituary, WorkerHandle
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.settings.gateway import GatewaySettings
 from gateway.shm.scoreboard import LOADING, Scoreboard
-from gateway.shm.slots import Key, Slots
+from gateway.shm.slots import Slots, VersionKey
 from gateway.shm.switchboard import Switchboard
 
 
@@ -62,6 +62,6 @@ class Watchdog:
         stopped = self._deaths.blame(handle, code)
         return await self.crashing_versions.died(handle, code, self.pool) or stopped
 
-    def _epoch(self, key: Key) -> int | None:
+    def _epoch(self, key: VersionKey) -> int | None:
         slot = self.pool.plan.releases.get(key)
         return None if slot is None or self._board.stopped(slot) else self._board.epoch(slot)

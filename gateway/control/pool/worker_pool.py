@@ -26,7 +26,7 @@ from gateway.messages import (
     Warm,
     WorkerEvent,
 )
-from gateway.shm.slots import Key
+from gateway.shm.slots import VersionKey
 from gateway.system.background_tasks import persistent
 from gateway.system.scheduling import boosted_priority
 
@@ -145,7 +145,7 @@ class WorkerPool:
             send_signal(handle.process, signal.SIGTERM)
         asyncio.get_running_loop().call_later(drain_s or 0, send_signal, handle.process, signal.SIGKILL)
 
-    def loaded(self) -> set[Key]:
+    def loaded(self) -> set[VersionKey]:
         """What every worker serves, from memory, whatever its files are by now."""
         loaded = {key for key in self.plan.versions if key[0] not in self.plan.unloaded}
         return loaded - set(left_out(self.handles.values())) - set(self.plan.left_out)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.control.record_writer.feedback_stats import FeedbackStats
-from gateway.control.record_writer.writer import STREAMS, RecordWriter, Source, StreamHook
+from gateway.control.record_writer.writer import STREAMS, RecordWriter, RingSource, StreamHook
 from gateway.errors import SettingsError
 from gateway.messages import Rings
 from gateway.records.sampling import sampled_lines
@@ -80,7 +80,7 @@ class RecordCollector:
             if stream == EVENTS:
                 self._events.append(ring)
             else:
-                self.journal.add(Source(ring, stream))
+                self.journal.add(RingSource(ring, stream))
         return Rings(paths[PREDICTIONS], paths[FEEDBACK], paths[MIRRORS], paths[EVENTS])
 
     def _adopt(self, name: str) -> None:
@@ -94,6 +94,6 @@ class RecordCollector:
                 path.unlink(missing_ok=True)  # evidence: of requests of a run, and an epoch, that are over
                 continue
             try:
-                self.journal.add(Source(Ring.attach(path), match[1], abandoned=True))
+                self.journal.add(RingSource(Ring.attach(path), match[1], abandoned=True))
             except SettingsError as error:
                 log.error("records that a former run has left in memory stay there: %s", error)

@@ -50,7 +50,7 @@ NO_LISTENERS: Final[Mapping[str, StreamHook]] = {}
 
 
 @dataclass(slots=True, eq=False)
-class Source:
+class RingSource:
     """A ring and the stream that it goes to. `abandoned`: its writer is of a former run, and ends by and by."""
 
     ring: Ring
@@ -77,8 +77,8 @@ class RecordWriter:
         self._retain = settings.retain
         self._listeners = listeners
         self._streams = {name: SegmentWriter(folder, name, settings.segment) for name in STREAMS}
-        self._sources: list[Source] = []
-        self._pending: Source | None = None  # whose drain the disk has refused
+        self._sources: list[RingSource] = []
+        self._pending: RingSource | None = None  # whose drain the disk has refused
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="records", daemon=True)
 
@@ -87,7 +87,7 @@ class RecordWriter:
         """Why records are not written; empty while they are."""
         return "; ".join(dict.fromkeys(list(self._errors.values())))
 
-    def add(self, source: Source) -> None:
+    def add(self, source: RingSource) -> None:
         """Drain this ring too. One that a killed control process was draining must be added before `start`."""
         drain = source.ring.interrupted
         if drain is not None:
@@ -136,7 +136,7 @@ class RecordWriter:
                     self._sources = [other for other in self._sources if other is not source]
         return busy
 
-    def _drain(self, source: Source) -> int:
+    def _drain(self, source: RingSource) -> int:
         """Write what waits in a ring, two chunks at most, or as much as the disk takes; how many bytes that were."""
         self._roll_back_pending()
         try:
@@ -150,7 +150,7 @@ class RecordWriter:
             self._roll_back_pending()
             return self._move(source, LITTLE)
 
-    def _move(self, source: Source, most: int) -> int:
+    def _move(self, source: RingSource, most: int) -> int:
         ring = source.ring
         data = ring.lines(most)  # a view of the ring where that is possible
         if not data:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.control.guards.comparisons import RATIOS, Assessment, Comparison, Guards
+from gateway.control.guards.comparisons import RATIOS, Assessment, ComparisonEvidence, Guards
 from gateway.control.guards.drift import Drift, blocks_from_json, blocks_to_json
 from gateway.control.guards.evidence import alpha_of, log_combined, log_drift, log_harm, log_safety
 from gateway.control.guards.failure_counts import attributed, rows
@@ -80,7 +80,7 @@ def recompute(record: Mapping[str, Any]) -> Recomputed:
     return Recomputed(*({name: _log10(log) for name, log in part.items()} for part in (log_e, safe, combined)))
 
 
-def _seen(comparison: Comparison) -> dict[str, Any]:
+def _seen(comparison: ComparisonEvidence) -> dict[str, Any]:
     process = comparison.process
     if isinstance(process, Drift):
         return {"blocks": blocks_to_json(process.blocks)}

@@ -12,7 +12,7 @@ import orjson
 
 from gateway.control.release.decision_files import DECISION, LARGEST, RETAIN, STOPPED, DecisionFiles, Entry
 from gateway.control.release.file_writer import FileWriter
-from gateway.shm.slots import Key
+from gateway.shm.slots import VersionKey
 
 CHANGES: Final = ("stop", "resume")  # actions that change what is stopped
 SHOWN: Final = 1000  # decisions kept in memory
@@ -55,7 +55,7 @@ class DecisionLog:
         self._files = DecisionFiles(folder, retain)
         read = _Reading(deque(maxlen=SHOWN))
         try:
-            self._stopped: dict[Key, ReleaseDecision] = _stopped_by(self._file, self._files, read)
+            self._stopped: dict[VersionKey, ReleaseDecision] = _stopped_by(self._file, self._files, read)
         except OSError as error:
             raise ValueError(
                 f"{error.filename} cannot be read ({error.strerror}): which releases were stopped?"
@@ -71,7 +71,7 @@ class DecisionLog:
         """The decision that stopped this release; None where it is not stopped."""
         return self._stopped.get((model, candidate))
 
-    def all(self) -> frozenset[Key]:
+    def all(self) -> frozenset[VersionKey]:
         """Every release that is stopped."""
         return frozenset(self._stopped)
 
@@ -145,7 +145,7 @@ def _before(files: DecisionFiles, most: int) -> list[ReleaseDecision]:
     return []
 
 
-def read_stopped(folder: Path) -> frozenset[Key]:
+def read_stopped(folder: Path) -> frozenset[VersionKey]:
     """What is stopped, by the files of a gateway that may be running; raises OSError or ValueError."""
     return frozenset(_stopped_by(folder / "stops.json", DecisionFiles(folder), _Reading(deque(maxlen=0))))
 
@@ -158,7 +158,7 @@ class _Reading:
     last: int = 0
 
 
-def _stopped_by(file: Path, files: DecisionFiles, read: _Reading) -> dict[Key, ReleaseDecision]:
+def _stopped_by(file: Path, files: DecisionFiles, read: _Reading) -> dict[VersionKey, ReleaseDecision]:
     """What is stopped by all of them. Raises OSError, or ValueError for a damage."""
     stops = _read_stops(file)
     changes = (one for one in _noted(files.entries(whole=stops is None), read) if one.action in CHANGES)
@@ -167,14 +167,14 @@ def _stopped_by(file: Path, files: DecisionFiles, read: _Reading) -> dict[Key, R
 
 def _last_ones(changes: Iterable[ReleaseDecision]) -> list[ReleaseDecision]:
     """The last of each release, in order: all that counts where nothing else says what is stopped."""
-    last: dict[Key, ReleaseDecision] = {}
+    last: dict[VersionKey, ReleaseDecision] = {}
     for one in changes:
         last.pop((one.model, one.candidate), None)
         last[one.model, one.candidate] = one
     return list(last.values())
 
 
-def _read_stops(file: Path) -> dict[Key, ReleaseDecision] | None:
+def _read_stops(file: Path) -> dict[VersionKey, ReleaseDecision] | None:
     """None where there is no such file. Raises ValueError for one that is damaged or of another shape.
 
     Guessing that nothing is stopped would send traffic to what was stopped.
@@ -225,7 +225,9 @@ def _decision(entry: Any) -> ReleaseDecision:
     return decision
 
 
-def _still_stopped(stops: dict[Key, ReleaseDecision], decisions: list[ReleaseDecision]) -> dict[Key, ReleaseDecision]:
+def _still_stopped(
+    stops: dict[VersionKey, ReleaseDecision], decisions: list[ReleaseDecision]
+) -> dict[VersionKey, ReleaseDecision]:
     """The file is written after the list of decisions: what is newer in the list holds."""
     stopped = dict(stops)
     places = {key: _place(stop, decisions) for key, stop in stops.items()}

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from gateway.control.guards.comparisons import Assessment, Verdict
+from gateway.control.guards.comparisons import Assessment, GuardVerdict
 from gateway.control.guards.evidence import HARMLESS_RATIOS, TOLERATED_RATIO, alpha_of
 from gateway.control.release.controller import Controller
 from gateway.control.release.stages import Stage
@@ -87,7 +87,7 @@ def _blocked_on(controller: Controller, judged: Assessment, left_s: float | None
             return f"{controller.place.paused_by} to end, or someone to continue it"
         case Stage.RAMPING if left_s:
             return f"the interval to end, in {left_s:.0f} s"
-        case Stage.RAMPING if judged.failures.verdict is not Verdict.SAFE:
+        case Stage.RAMPING if judged.failures.verdict is not GuardVerdict.SAFE:
             return "evidence of safety (with advance: no-violation, an interval with requests and without violations)"
         case _:
             return ""

@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.control.release.decisions import DecisionLog
 from gateway.records.trips import forget, kept
-from gateway.shm.slots import Key
+from gateway.shm.slots import VersionKey
 from gateway.shm.stopped import LeftBoard, Stopped
 from gateway.shm.tally import TRIPS
 
@@ -34,7 +34,7 @@ class Inherited:
         self._clock = clock
         self._until_s = clock() + WATCHED_S
         self._next_s = clock() + EVERY_S
-        self._seen: set[Key] = set()
+        self._seen: set[VersionKey] = set()
         for one in (*self._news(), *(Stopped(*trip) for trip in _trips(state))):
             self._decide(one)
             stops.after(lambda one=one: forget(state, one.model, one.version))  # type: ignore[misc]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gateway.control.guards.comparisons import ComparisonResult, Verdict
+from gateway.control.guards.comparisons import ComparisonResult, GuardVerdict
 from gateway.control.release.overview import VersionStatus
 from gateway.errors import tallied
 
@@ -19,7 +19,7 @@ OF_TRUTHS: Final = frozenset({"wrong_feedback", "mirror_disagreement"})
 
 def said(found: ComparisonResult, versions: Sequence[VersionStatus]) -> str:
     """The verdict; where there is none, what is missing. `versions`: both, as they are counted since the start."""
-    if found.verdict is not Verdict.NO_DATA:
+    if found.verdict is not GuardVerdict.NO_DATA:
         return str(found.verdict)
     tallies = [tallied(counted.totals.outcomes(counted.variant)) for counted in versions]
     for counted, (requests, _) in zip(versions, tallies, strict=True):

@@ -10,9 +10,9 @@ from typing import Final
 from gateway.errors import GatewayError, RequestError
 from gateway.offline.analysis.hard_examples import Agreement, Doubts, HardExample
 from gateway.offline.analysis.input_summary import InputSummary, glimpse_of, key_of
-from gateway.offline.analysis.label_conflicts import Conflict, LabelStore
+from gateway.offline.analysis.label_conflicts import LabelConflict, LabelStore
 from gateway.offline.analysis.slices import Measure, Slice, Slicer
-from gateway.offline.feedback_store import Feedback, FeedbackStore
+from gateway.offline.feedback_store import FeedbackStore, StoredFeedback
 from gateway.offline.reader import Advance, Query, Records, fill, joined
 from gateway.offline.statistics import Rate
 from gateway.protocol.tensors import Tensor
@@ -52,7 +52,7 @@ class Analysis:
     slices: Sequence[Slice]
     tested: int
     contradicted: int
-    conflicts: Sequence[Conflict]
+    conflicts: Sequence[LabelConflict]
     least_confident: Sequence[HardExample]
     disagreements: Sequence[HardExample]
     agreement: Agreement
@@ -96,7 +96,7 @@ class _Gathered:
         self._glimpses: dict[bytes, InputSummary] = {}
         self._times_ns: list[int] = []
 
-    def add(self, prediction: Prediction, feedback: Feedback) -> None:
+    def add(self, prediction: Prediction, feedback: StoredFeedback) -> None:
         """One row."""
         inputs, outputs = _tensors(prediction, self._subject.raw_input)
         time_ns = prediction.time_ns
@@ -147,9 +147,9 @@ class _Gathered:
         if confidence is not None and 0 <= confidence <= 1 + 1e-6:
             self._confidence[min(int(confidence * CONFIDENCE_BINS), CONFIDENCE_BINS - 1), correct] += 1
 
-    def _conflicts(self) -> Iterator[Conflict]:
+    def _conflicts(self) -> Iterator[LabelConflict]:
         for key, labels in self._label_store.conflicts():
-            yield Conflict(self._glimpses.get(key, InputSummary("(one of many)")), labels)
+            yield LabelConflict(self._glimpses.get(key, InputSummary("(one of many)")), labels)
 
 
 def _tensors(prediction: Prediction, raw_input: RawInput) -> tuple[Sequence[Tensor], Sequence[Tensor]]:

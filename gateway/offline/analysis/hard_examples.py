@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from gateway.offline.analysis.input_summary import InputSummary, glimpse_of, key_of
-from gateway.offline.feedback_store import Feedback
+from gateway.offline.feedback_store import StoredFeedback
 from gateway.offline.statistics import Rate
 from gateway.protocol.tensors import Tensor
 from gateway.records.prediction import Prediction
@@ -89,7 +89,7 @@ class Doubts:
                 self._others[mirror["prediction_id"]] = mirror
 
     def add(
-        self, prediction: Prediction, feedback: Feedback, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+        self, prediction: Prediction, feedback: StoredFeedback, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
     ) -> float | None:
         """One row; returns the confidence of its answer, the first class's score, where it is known."""
         first, second = _two_highest(outputs, self._scores)

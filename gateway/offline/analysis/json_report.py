@@ -6,7 +6,7 @@ import orjson
 
 from gateway.offline.analysis.analyzer import HOUR_NS, Analysis
 from gateway.offline.analysis.hard_examples import HardExample
-from gateway.offline.analysis.label_conflicts import Conflict
+from gateway.offline.analysis.label_conflicts import LabelConflict
 from gateway.offline.analysis.slices import Slice
 from gateway.offline.statistics import Rate
 from gateway.records.period import iso_of
@@ -65,7 +65,7 @@ def _slice(one: Slice) -> dict[str, Any]:
     }
 
 
-def _conflict(one: Conflict) -> dict[str, Any]:
+def _conflict(one: LabelConflict) -> dict[str, Any]:
     return {
         "input": one.input.text or None,
         "labels": [

@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.offline.analysis.input_summary import InputSummary
-from gateway.offline.feedback_store import Feedback, Label
+from gateway.offline.feedback_store import Label, StoredFeedback
 from gateway.records.prediction import Prediction
 
 SHOWN: Final = 50
@@ -27,7 +27,7 @@ class GivenLabel:
 
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
+class LabelConflict:
     """An input that was labelled differently, by time."""
 
     input: InputSummary
@@ -55,7 +55,7 @@ class LabelStore:
     ) -> None:
         self._database.close()
 
-    def add(self, key: bytes, prediction: Prediction, feedback: Feedback) -> None:
+    def add(self, key: bytes, prediction: Prediction, feedback: StoredFeedback) -> None:
         """The labels of one prediction, whose input has the key `key`."""
         rows = [
             (key, label.meaning, label.time_ns, orjson.dumps(label.truth).decode(), label.truth_class, label.customer,

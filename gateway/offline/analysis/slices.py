@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from gateway.offline.feedback_store import Feedback
+from gateway.offline.feedback_store import StoredFeedback
 from gateway.offline.statistics import Fisher, Rate, q_values
 from gateway.protocol.tensors import Tensor
 from gateway.records.prediction import Prediction
@@ -56,7 +56,7 @@ class Slicer:
         self._counts: dict[tuple[Measure, Part], list[int]] = {}
         self._features = Features()
 
-    def add(self, prediction: Prediction, feedback: Feedback, inputs: Sequence[Tensor]) -> None:
+    def add(self, prediction: Prediction, feedback: StoredFeedback, inputs: Sequence[Tensor]) -> None:
         """Count one row."""
         parts = list(_parts(prediction, self._labels))
         wrong = None if feedback.correct is None else not feedback.correct

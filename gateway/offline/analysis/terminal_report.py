@@ -9,7 +9,7 @@ from rich.table import Table
 
 from gateway.offline.analysis.analyzer import Analysis
 from gateway.offline.analysis.hard_examples import HardExample
-from gateway.offline.analysis.label_conflicts import Conflict
+from gateway.offline.analysis.label_conflicts import LabelConflict
 from gateway.offline.analysis.slices import FALSE_DISCOVERIES
 from gateway.offline.statistics import percent
 from gateway.records.period import iso_of
@@ -88,12 +88,12 @@ def _conflicts(analysis: Analysis) -> Table:
     return table
 
 
-def seen(conflict: Conflict) -> str:
+def seen(conflict: LabelConflict) -> str:
     """The input of a conflict: what can be written of it, else the first prediction's id."""
     return conflict.input.text or f"of prediction {conflict.labels[0].prediction_id}"
 
 
-def given(analysis: Analysis, conflict: Conflict) -> str:
+def given(analysis: Analysis, conflict: LabelConflict) -> str:
     """The labels of a conflict, each with those who gave it."""
     by: dict[str, list[str]] = {}
     for one in conflict.labels:

@@ -9,7 +9,7 @@ import orjson
 import pyarrow as pa
 
 from gateway.offline.dataset.schema import Side, TensorColumn, Tensors
-from gateway.offline.feedback_store import Feedback
+from gateway.offline.feedback_store import StoredFeedback
 from gateway.protocol.tensors import DATATYPES, Array, Tensor
 from gateway.records.prediction import Prediction
 
@@ -41,7 +41,7 @@ RECORDED: Final = (
     ("trace_id", pa.string()),
     ("request_id", pa.string()),
 )
-FED_BACK: Final[Sequence[tuple[str, Any, Callable[[Feedback], object]]]] = (
+FED_BACK: Final[Sequence[tuple[str, Any, Callable[[StoredFeedback], object]]]] = (
     ("truth_class", pa.int64(), lambda feedback: feedback.truth_class),
     ("reward", pa.float64(), lambda feedback: feedback.reward),
     ("correct", pa.bool_(), lambda feedback: feedback.correct),
@@ -90,12 +90,12 @@ class Rows:
 
     layout: Layout
     bytes: int = 0
-    _rows: list[tuple[Prediction, Tensors, Feedback]] = field(default_factory=list)
+    _rows: list[tuple[Prediction, Tensors, StoredFeedback]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, prediction: Prediction, tensors: Tensors, feedback: Feedback) -> None:
+    def add(self, prediction: Prediction, tensors: Tensors, feedback: StoredFeedback) -> None:
         """One more row."""
         self._rows.append((prediction, tensors, feedback))
         found = (*tensors.inputs.values(), *tensors.outputs.values())
@@ -111,7 +111,7 @@ class Rows:
         columns += [pa.array([value(row[2]) for row in self._rows], kind) for _, kind, value in FED_BACK]
         return pa.record_batch(columns, schema=self.layout.schema)
 
-    def _truth(self, feedback: Feedback) -> Any:
+    def _truth(self, feedback: StoredFeedback) -> Any:
         if self.layout.truth_is_json and feedback.truth is not None:
             return orjson.dumps(feedback.truth, option=orjson.OPT_SORT_KEYS).decode()
         return feedback.truth

@@ -20,7 +20,7 @@ UNFINISHED: Final = ".unfinished"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ExportSource:
     """Where an export comes from. `raw_input`: the input that a raw body of a version is for."""
 
     records: Records
@@ -36,7 +36,7 @@ class Meters:
     rows: Advance
 
 
-def export(source: Source, query: Query, out: Path, kind: str, meters: Meters) -> Counts:
+def export(source: ExportSource, query: Query, out: Path, kind: str, meters: Meters) -> Counts:
     """Write the data set of `query` to the folder `out`, instead of an earlier export of the model there.
 
     The earlier one stays until the new one is complete. Raises GatewayError where `out` holds anything else, and where
@@ -94,7 +94,7 @@ def _files(out: Path) -> set[str]:
     return {path.as_posix() for path in paths if path.parts[0] != UNFINISHED}
 
 
-def _layout(source: Source, query: Query, store: FeedbackStore, advance: Advance) -> Layout:
+def _layout(source: ExportSource, query: Query, store: FeedbackStore, advance: Advance) -> Layout:
     survey = Survey(source.raw_input)
     if query.with_feedback:
         for prediction, _ in joined(source.records, query, store, advance):

@@ -14,7 +14,7 @@ import orjson
 from gateway import __version__
 from gateway.offline.dataset.columns import Layout
 from gateway.offline.dataset.partitions import Part
-from gateway.offline.feedback_store import Feedback
+from gateway.offline.feedback_store import StoredFeedback
 from gateway.offline.reader import Query
 from gateway.records.period import iso_of
 from gateway.records.prediction import Prediction
@@ -36,7 +36,7 @@ class Counts:
         self._versions: Counter[tuple[int, str]] = Counter()
         self._generations: Counter[int] = Counter()
 
-    def add(self, prediction: Prediction, feedback: Feedback, unreadable: bool) -> None:
+    def add(self, prediction: Prediction, feedback: StoredFeedback, unreadable: bool) -> None:
         """Count one row."""
         self._first_ns = min(self._first_ns, prediction.time_ns) if self.rows else prediction.time_ns
         self._last_ns = max(self._last_ns, prediction.time_ns)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from gateway.offline.dataset.columns import Layout, Rows
 from gateway.offline.dataset.schema import Tensors
-from gateway.offline.feedback_store import Feedback
+from gateway.offline.feedback_store import StoredFeedback
 from gateway.protocol.elements import to_json
 from gateway.records.period import iso_of
 from gateway.records.prediction import Prediction
@@ -116,7 +116,7 @@ class _Part:
     def full(self) -> bool:
         return self.rows >= PART_ROWS or self._bytes >= PART_BYTES
 
-    def add(self, prediction: Prediction, tensors: Tensors, feedback: Feedback) -> None:
+    def add(self, prediction: Prediction, tensors: Tensors, feedback: StoredFeedback) -> None:
         self.waiting.add(prediction, tensors, feedback)
         self.rows += 1
         if len(self.waiting) >= GROUP_ROWS or self.waiting.bytes >= GROUP_BYTES:
@@ -154,7 +154,7 @@ class Parts:
         for date in list(self._open):
             self._complete(date)
 
-    def add(self, prediction: Prediction, tensors: Tensors, feedback: Feedback) -> None:
+    def add(self, prediction: Prediction, tensors: Tensors, feedback: StoredFeedback) -> None:
         """Write one row."""
         date = iso_of(prediction.time_ns)[:10]
         part = self._open.pop(date, None)

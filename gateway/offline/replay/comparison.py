@@ -34,7 +34,7 @@ class Difference:
 
 
 @dataclass(slots=True)
-class Comparison:
+class ReplayComparison:
     """The predictions that one version had answered, against what another, or the same, says now.
 
     `agreed` and `classed`: how many got the same class, of those with one. `right_then` and `right_now`, of `labelled`.

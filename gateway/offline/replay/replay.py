@@ -10,7 +10,7 @@ from gateway.backends.version import LoadedVersion
 from gateway.errors import GatewayError
 from gateway.offline.feedback_store import FeedbackStore
 from gateway.offline.reader import Advance, Joined, Query, Records, fill, joined
-from gateway.offline.replay.comparison import Comparison
+from gateway.offline.replay.comparison import ReplayComparison
 from gateway.offline.replay.runner import Runner
 
 
@@ -27,7 +27,7 @@ class Replay:
     batched: bool
     unanswered: int
     unrecorded: int
-    by_version: Mapping[int, Comparison]
+    by_version: Mapping[int, ReplayComparison]
 
     @property
     def count(self) -> int:
@@ -68,7 +68,7 @@ def replay(
     `feedback` and `rows` are told the bytes passed. Raises GatewayError where there is none to run.
     """
     chosen = _Replayable()
-    found: dict[int, Comparison] = {}
+    found: dict[int, ReplayComparison] = {}
     runner = Runner(loaded, batched=batched)
     with tempfile.TemporaryDirectory() as folder, FeedbackStore(Path(folder) / "feedback.sqlite") as store:
         fill(store, records, query, feedback)
@@ -76,7 +76,7 @@ def replay(
         for rerun in runner.run(pairs):
             answered_by = rerun.prediction.version
             expected = loaded.sha256 if answered_by == version else None
-            found.setdefault(answered_by, Comparison()).add(rerun, expected)
+            found.setdefault(answered_by, ReplayComparison()).add(rerun, expected)
     if not found:
         raise GatewayError(
             f"no recorded prediction of '{query.model}' can be run again: {chosen.unanswered:,} of them failed,"

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from rich.table import Table
 
-from gateway.offline.replay.comparison import TOLERANCE, Comparison, Match
+from gateway.offline.replay.comparison import TOLERANCE, Match, ReplayComparison
 from gateway.offline.replay.replay import Replay
 from gateway.offline.statistics import Rate, percent
 
@@ -61,7 +61,7 @@ def document(replay: Replay) -> bytes:
     )
 
 
-def _column(comparison: Comparison) -> list[tuple[str, str]]:
+def _column(comparison: ReplayComparison) -> list[tuple[str, str]]:
     quantiles = comparison.quantiles()
     distance = ", ".join(f"{name} {value:.3g}" for name, value in quantiles.items()) or "-"
     sameness = comparison.sameness
@@ -81,7 +81,7 @@ def _column(comparison: Comparison) -> list[tuple[str, str]]:
     ]
 
 
-def _comparison(comparison: Comparison) -> dict[str, Any]:
+def _comparison(comparison: ReplayComparison) -> dict[str, Any]:
     return {
         "predictions": comparison.count,
         **{str(sameness): count for sameness, count in comparison.sameness.items()},

@@ -12,7 +12,7 @@ from gateway.backends.output_checks import check
 from gateway.backends.signature import Feeds
 from gateway.backends.version import LoadedVersion
 from gateway.errors import InvalidOutput, RequestError
-from gateway.offline.feedback_store import Feedback
+from gateway.offline.feedback_store import StoredFeedback
 from gateway.offline.reader import Joined
 from gateway.protocol.classification import classify
 from gateway.protocol.tensors import InferRequest, Tensor
@@ -29,7 +29,7 @@ class Rerun:
     """
 
     prediction: Prediction
-    feedback: Feedback
+    feedback: StoredFeedback
     outputs: Sequence[Tensor]
     predicted: int | None
     error: str = ""
@@ -130,7 +130,7 @@ class Runner:
     def _rerun(
         self,
         prediction: Prediction,
-        feedback: Feedback,
+        feedback: StoredFeedback,
         asked: "tuple[InferRequest, Feeds] | RequestError",
         answer: "Sequence[Result] | RequestError | None",
     ) -> Rerun:

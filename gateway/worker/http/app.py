@@ -11,7 +11,7 @@ from gateway.web.body import ClientGone
 from gateway.web.responses import JsonResponse
 from gateway.worker.http import openapi_document
 from gateway.worker.http.access import Access, AuthMiddleware
-from gateway.worker.http.feedback import Feedback
+from gateway.worker.http.feedback import FeedbackEndpoint
 from gateway.worker.http.infer import BROKEN, InferEndpoint, target_of
 from gateway.worker.http.metadata import Metadata
 from gateway.worker.http.model_repository import Operations, RepositoryApi
@@ -28,7 +28,7 @@ def data_plane(
     application = Starlette(
         routes=[
             *Metadata(gateway).routes(),
-            *Feedback(gateway, max_body).routes(),
+            *FeedbackEndpoint(gateway, max_body).routes(),
             *repository.routes(),
             *openapi_document.routes(),
         ],

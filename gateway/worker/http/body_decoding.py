@@ -17,7 +17,7 @@ from gateway.protocol.large_json import check_values, decode_large
 from gateway.protocol.tensors import InferRequest, TensorSpec
 from gateway.settings.gateway import LimitsSettings
 from gateway.web.body import QUICK, Headers, decompressed
-from gateway.worker.call import Call, Source
+from gateway.worker.call import Call, RequestSource
 from gateway.worker.http.request_formats import JSON_LENGTH, TEXT, json_length, received, restated_source
 from gateway.worker.reply import write
 
@@ -30,7 +30,7 @@ class Decoded(NamedTuple):
     """`media`: of a raw body; `spent_ns`: how long it took, with the wait."""
 
     request: InferRequest
-    source: Source
+    source: RequestSource
     media: str | None
     spent_ns: int
 
@@ -92,10 +92,10 @@ class Decoder:
         model: str,
         inputs: Sequence[TensorSpec],
         go_on: Callable[[], None],
-    ) -> tuple[InferRequest, Source, str | None]:
+    ) -> tuple[InferRequest, RequestSource, str | None]:
         try:
             if media is None and JSON_LENGTH not in headers:
-                return decode_large(body, self._most, go_on), Source(body), None
+                return decode_large(body, self._most, go_on), RequestSource(body), None
             if length := json_length(headers):
                 check_values(body, self._most, min(length, len(body)))
             elif media == TEXT and body[:64].lstrip().startswith(b"{"):

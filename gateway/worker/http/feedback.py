@@ -40,7 +40,7 @@ KEYS: Final = frozenset({"prediction_id", "truth", "reward", "metrics", "comment
 ALL_SAY: Final = ("truth", "reward", "metrics")
 
 
-class Feedback:
+class FeedbackEndpoint:
     """The endpoint."""
 
     def __init__(self, gateway: Pipeline, max_body: int) -> None:

@@ -16,7 +16,7 @@ from gateway.protocol.decode import NotJson, decode_strict
 from gateway.web.body import ENCODING, ClientGone, Headers, by_name, receive_body
 from gateway.web.memory_limits import Holdings
 from gateway.web.responses import send_error
-from gateway.worker.call import Call, Origin, Source
+from gateway.worker.call import Call, Origin, RequestSource
 from gateway.worker.http.access import Access
 from gateway.worker.http.attributes import JSON, attributes_of, media_of
 from gateway.worker.http.body_decoding import LARGE, Decoded, Decoder, is_long
@@ -168,7 +168,7 @@ class InferEndpoint:
             if decoded is not None:
                 request, source, media, _ = decoded
             elif media is None and b"inference-header-content-length" not in headers:
-                request, source = decode_strict(body), Source(body)
+                request, source = decode_strict(body), RequestSource(body)
             else:
                 request, source = received(body, headers, media, served.name, served.stable.signature.inputs)
                 media = media and source.media

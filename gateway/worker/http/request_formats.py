@@ -10,13 +10,13 @@ from gateway.protocol.decode import NotJson, decode_document, decode_raw, decode
 from gateway.protocol.json_constants import parse
 from gateway.protocol.tensors import InferRequest, TensorSpec
 from gateway.web.body import Headers
-from gateway.worker.call import RestatedSource, Source
+from gateway.worker.call import RequestSource, RestatedSource
 
 JSON_LENGTH: Final = b"inference-header-content-length"
 RAW: Final = "raw"  # a body of one tensor's bytes, of no media type
 TEXT: Final = "text"
 TENSOR: Final = frozenset({"name", "datatype", "shape"})  # what each input of a V2 request has, and no other text
-Received = tuple[InferRequest, Source]
+Received = tuple[InferRequest, RequestSource]
 
 
 def received(body: bytes, headers: Headers, media: str | None, model: str, inputs: Sequence[TensorSpec]) -> Received:
@@ -26,7 +26,7 @@ def received(body: bytes, headers: Headers, media: str | None, model: str, input
     """
     length = json_length(headers)
     if length:
-        return decode_strict(body, length), Source(body, length)
+        return decode_strict(body, length), RequestSource(body, length)
     if media == TEXT and length is None and (asked := _request_as_text(body)) is not None:
         return asked
     if media is not None and (len(inputs) != 1 or inputs[0].datatype != "BYTES"):
@@ -38,7 +38,7 @@ def received(body: bytes, headers: Headers, media: str | None, model: str, input
         raise InvalidRequest(
             f"a raw body (Inference-Header-Content-Length: 0) needs one input; the model has {len(inputs)}"
         )
-    return decode_raw(body, inputs[0]), Source(body, media=media or RAW)
+    return decode_raw(body, inputs[0]), RequestSource(body, media=media or RAW)
 
 
 def restated_source(error: NotJson, body: bytes, headers: Headers) -> Received:
@@ -62,7 +62,7 @@ def _request_as_text(body: bytes) -> Received | None:
     """The V2 request that a text is, if it is one by its form; what is wrong in it is then told as in any other."""
     if not body.lstrip().startswith(b"{") or b'"inputs"' not in body:
         return None
-    source = Source(body)
+    source = RequestSource(body)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:

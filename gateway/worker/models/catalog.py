@@ -17,9 +17,9 @@ from gateway.backends.version import LoadedVersion, ModelVersion
 from gateway.errors import GatewayError, ModelUnavailable, NotFound
 from gateway.messages import RunsOn
 from gateway.settings.routing import ReleaseSettings, RoutingSettings
-from gateway.shm.slots import Key
+from gateway.shm.slots import VersionKey
 from gateway.shm.tally import Totals
-from gateway.worker.models.index import IndexEntry, ModelIndex
+from gateway.worker.models.index import IndexedVersion, ModelIndex
 from gateway.worker.models.loader import Loader
 from gateway.worker.models.served_model import ServedModel
 from gateway.worker.models.shared_state import LocalState
@@ -33,7 +33,7 @@ class Changed:
     out, as at a start; `anew`: models whose files are to be read again. `left_out`, `unloaded`: as of a `ModelCatalog`.
     """
 
-    left_out: Mapping[Key, str] = field(default_factory=dict)
+    left_out: Mapping[VersionKey, str] = field(default_factory=dict)
     late: bool = False
     unloaded: frozenset[str] = frozenset()
     anew: frozenset[str] = frozenset()
@@ -56,7 +56,7 @@ class ModelCatalog:
         repository: Repository,
         routing: RoutingSettings,
         shared_state: LocalState | None = None,
-        left_out: Mapping[Key, str] | None = None,
+        left_out: Mapping[VersionKey, str] | None = None,
         generation: int = 1,
         named: frozenset[str] | None = None,
         unloaded: frozenset[str] = frozenset(),
@@ -143,7 +143,7 @@ class ModelCatalog:
             self._prepared = None
 
     async def load(
-        self, name: str, routing: RoutingSettings | None = None, left_out: Mapping[Key, str] | None = None
+        self, name: str, routing: RoutingSettings | None = None, left_out: Mapping[VersionKey, str] | None = None
     ) -> None:
         """Load the model from disk, anew where it is served already, and swap it in; raises GatewayError.
 
@@ -175,12 +175,12 @@ class ModelCatalog:
         """What all workers have counted for a version, and when the last of them answered (monotonic ns; 0: never)."""
         return self._shared_state.totals(version.name, version.number)
 
-    def runs_on(self) -> dict[Key, RunsOn]:
+    def runs_on(self) -> dict[VersionKey, RunsOn]:
         """What runs each version that is served."""
         sessions = {(v.name, v.number): v.loaded.session for v in _versions(self.models.values())}
         return {key: RunsOn(session.providers, session.warning) for key, session in sessions.items()}
 
-    def index(self) -> list[IndexEntry]:
+    def index(self) -> list[IndexedVersion]:
         """Every version on disk, and whether it is served."""
         return self._index.entries(self.models)
 
@@ -188,11 +188,11 @@ class ModelCatalog:
         """What lies in the repository, looks like a model or a version, and is in no index of versions."""
         return self._index.passed_over(self.models)
 
-    def failures(self) -> list[IndexEntry]:
+    def failures(self) -> list[IndexedVersion]:
         """The versions that should be served and are not."""
         return self._index.failures()
 
-    def left_out(self) -> dict[Key, str]:
+    def left_out(self) -> dict[VersionKey, str]:
         """The versions that should be served and could not be loaded, and why."""
         releases = self._routing.models.items()
         return self._loader.failed(

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from gateway.backends.not_served import PassedOver
 from gateway.backends.repository import Repository
-from gateway.shm.slots import Key
+from gateway.shm.slots import VersionKey
 from gateway.worker.models.served_model import ServedModel
 
 
@@ -18,7 +18,7 @@ class VersionState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class IndexEntry:
+class IndexedVersion:
     """One version on disk and whether it is served; `reason` says why not, or what is not as it was asked for."""
 
     name: str
@@ -30,11 +30,11 @@ class IndexEntry:
 class ModelIndex:
     """That of `repository`. `reasons`: why a version is not served, as long as it is not."""
 
-    def __init__(self, repository: Repository, reasons: Mapping[Key, str]) -> None:
+    def __init__(self, repository: Repository, reasons: Mapping[VersionKey, str]) -> None:
         self._repository = repository
         self._reasons = reasons
 
-    def entries(self, models: Mapping[str, ServedModel]) -> list[IndexEntry]:
+    def entries(self, models: Mapping[str, ServedModel]) -> list[IndexedVersion]:
         """Every version on disk, and whether it is served."""
         return [
             self._entry(models.get(name), name, version)
@@ -58,19 +58,19 @@ class ModelIndex:
         missed = (version for model, version in self._reasons if model == name)
         return sorted({*self._repository.versions(name), *served, *missed})
 
-    def _entry(self, served: ServedModel | None, name: str, version: int) -> IndexEntry:
+    def _entry(self, served: ServedModel | None, name: str, version: int) -> IndexedVersion:
         if served is not None and version in served.versions:
-            return IndexEntry(name, version, VersionState.READY, served.versions[version].loaded.session.warning)
+            return IndexedVersion(name, version, VersionState.READY, served.versions[version].loaded.session.warning)
         reason = (
             self._reasons.get((name, version))
             or self._repository.why_not_served(name, version)
             or "not loaded: no release names this version"
         )
-        return IndexEntry(name, version, VersionState.UNAVAILABLE, reason)
+        return IndexedVersion(name, version, VersionState.UNAVAILABLE, reason)
 
-    def failures(self) -> list[IndexEntry]:
+    def failures(self) -> list[IndexedVersion]:
         """The versions that should be served and are not."""
         return [
-            IndexEntry(name, version, VersionState.UNAVAILABLE, reason)
+            IndexedVersion(name, version, VersionState.UNAVAILABLE, reason)
             for (name, version), reason in sorted(self._reasons.items())
         ]

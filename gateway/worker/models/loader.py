@@ -13,7 +13,7 @@ from gateway.backends.shared_measurements import Measured, Measurements
 from gateway.backends.version import LoadedVersion, load_version
 from gateway.errors import GatewayError, ModelUnavailable
 from gateway.settings.model import ModelSettings
-from gateway.shm.slots import Key
+from gateway.shm.slots import VersionKey
 from gateway.worker.models.shared_state import LocalState
 
 UNLOADED: Final = "unloaded"
@@ -26,9 +26,9 @@ class Loader:
     `reasons`: why a version is not served.
     """
 
-    def __init__(self, repository: Repository, shared_state: LocalState, left_out: Mapping[Key, str]) -> None:
+    def __init__(self, repository: Repository, shared_state: LocalState, left_out: Mapping[VersionKey, str]) -> None:
         self.left_out = left_out
-        self.reasons: dict[Key, str] = {}
+        self.reasons: dict[VersionKey, str] = {}
         self._repository = repository
         self._shared_state = shared_state
         self._trimmer = Trimmer()
@@ -58,7 +58,9 @@ class Loader:
         first = int(len(ordered) * self._shared_state.part)
         return ordered[first:] + ordered[:first]
 
-    def _loaded(self, key: Key, content: Content, file: Path, settings: ModelSettings, sample: Path) -> LoadedVersion:
+    def _loaded(
+        self, key: VersionKey, content: Content, file: Path, settings: ModelSettings, sample: Path
+    ) -> LoadedVersion:
         known = self._measurements.of(content)
         loaded = load_version(file, settings, sample, known)
         if self._measurements.content(key) != content:  # it is being replaced: what is known is of another
@@ -79,6 +81,6 @@ class Loader:
         remedy = "" if there else "; put its folder back, or name another version as stable in the routing file"
         self.reasons[name, stable] = f"{error}{remedy}"
 
-    def failed(self, wanted: Iterable[Key]) -> dict[Key, str]:
+    def failed(self, wanted: Iterable[VersionKey]) -> dict[VersionKey, str]:
         """Those that should be served and could not be loaded."""
         return {key: self.reasons[key] for key in wanted if self.reasons.get(key, UNLOADED) != UNLOADED}

@@ -11,7 +11,7 @@ from gateway.errors import ModelUnavailable
 from gateway.shm.open_switch import OpenSwitch
 from gateway.shm.owner import measured_path
 from gateway.shm.scoreboard import LOADING, Scoreboard
-from gateway.shm.slots import Key
+from gateway.shm.slots import VersionKey
 from gateway.shm.switchboard import Gate, Switch, Switchboard
 from gateway.shm.tally import HELD, Tally, Totals
 
@@ -32,7 +32,7 @@ class LocalState:
     part = 0.0
 
     def __init__(self) -> None:
-        self._tallies: dict[Key, Tally] = {}
+        self._tallies: dict[VersionKey, Tally] = {}
 
     def tally(self, name: str, version: int) -> Tally:
         """Where to count for a version."""
@@ -66,8 +66,8 @@ class SharedState(LocalState):
         scoreboard: Scoreboard,
         worker: int,
         heartbeat_timeout_ns: int,
-        versions: Mapping[Key, int],
-        releases: Mapping[Key, int],
+        versions: Mapping[VersionKey, int],
+        releases: Mapping[VersionKey, int],
         tell: Tell = _untold,
     ) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class SharedState(LocalState):
         self.gate = Gate(switchboard, worker)
         self.head = scoreboard.head(worker)
 
-    def learn(self, versions: Mapping[Key, int], releases: Mapping[Key, int]) -> None:
+    def learn(self, versions: Mapping[VersionKey, int], releases: Mapping[VersionKey, int]) -> None:
         """A new configuration: what it does not name any more may lose its slot."""
         self._versions = versions
         self._releases = releases

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.control.guards.comparisons import Guards, Verdict
+from gateway.control.guards.comparisons import Guards, GuardVerdict
 from gateway.control.guards.observation import Observation
 from gateway.control.guards.window import Window
 from gateway.settings.guards import ComparisonSettings, GuardsSettings, LimitSettings, RampSettings
-from gateway.shm.failure_events import FailureEvent, Kind
+from gateway.shm.failure_events import FailureEvent, FailureKind
 
 ERRORS = {"name": "errors", "metric": "failures"}
 SLOW = {"name": "slow", "metric": "slow_requests", "threshold": "50ms"}
@@ -20,7 +20,7 @@ DRIFT = {"name": "drift", "metric": "predicted_class"}
 def judged(comparisons: list[dict[str, Any]], candidate: int, stable: int, restart: int = 1) -> Any:
     guards = Guards(GuardsSettings.model_validate({"comparisons": comparisons}))
     events = [
-        FailureEvent(0, 0, 1, 100_000, is_candidate, Kind.FAILURE, None)
+        FailureEvent(0, 0, 1, 100_000, is_candidate, FailureKind.FAILURE, None)
         for is_candidate, count in ((True, candidate), (False, stable))
         for _ in range(count)
     ]
@@ -31,18 +31,18 @@ def judged(comparisons: list[dict[str, Any]], candidate: int, stable: int, resta
 @pytest.mark.parametrize(
     ("candidate", "stable", "verdict"),
     [
-        (0, 0, Verdict.NO_DATA),
-        (1, 9, Verdict.INCONCLUSIVE),
-        (6, 2, Verdict.HARMFUL),  # the design's vector: E = 1431
-        (40, 380, Verdict.INCONCLUSIVE),  # the design's vector: E = 49.9 for safety, and 100 are needed
-        (40, 450, Verdict.SAFE),
+        (0, 0, GuardVerdict.NO_DATA),
+        (1, 9, GuardVerdict.INCONCLUSIVE),
+        (6, 2, GuardVerdict.HARMFUL),  # the design's vector: E = 1431
+        (40, 380, GuardVerdict.INCONCLUSIVE),  # the design's vector: E = 49.9 for safety, and 100 are needed
+        (40, 450, GuardVerdict.SAFE),
     ],
 )
-def test_the_verdict_of_one_comparison(candidate: int, stable: int, verdict: Verdict) -> None:
+def test_the_verdict_of_one_comparison(candidate: int, stable: int, verdict: GuardVerdict) -> None:
     judgement = judged([ERRORS], candidate, stable)
     assert judgement.failures.verdict is verdict
-    assert (judgement.stop is not None) == judgement.harmful == (verdict is Verdict.HARMFUL)
-    assert judgement.safe == (verdict is Verdict.SAFE)
+    assert (judgement.stop is not None) == judgement.harmful == (verdict is GuardVerdict.HARMFUL)
+    assert judgement.safe == (verdict is GuardVerdict.SAFE)
 
 
 def test_comparisons_that_stop_share_alpha_and_those_that_pause_have_their_own() -> None:
@@ -65,7 +65,7 @@ def test_a_later_start_needs_more() -> None:
 
 def test_nothing_stops_that_no_one_asked_for() -> None:
     judgement = judged([], 100, 0)
-    assert judgement.failures.verdict is Verdict.HARMFUL
+    assert judgement.failures.verdict is GuardVerdict.HARMFUL
     assert (judgement.stop, judgement.pause) == (None, None)
 
 

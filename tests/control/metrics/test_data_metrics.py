@@ -7,14 +7,14 @@ from prometheus_client import CollectorRegistry
 
 from gateway.control.metrics.data_metrics import OTHER, DataMetrics
 from gateway.control.metrics.prometheus import GatewayCollector, GatewayMetrics
-from gateway.shm.slots import Key
+from gateway.shm.slots import VersionKey
 from gateway.shm.tally import CLASSES, UNSTRATIFIED, Tally
 
-NOTHING: Mapping[Key, Sequence[str]] = {}
+NOTHING: Mapping[VersionKey, Sequence[str]] = {}
 
 
 def registry(
-    tally: Tally | None = None, data: DataMetrics | None = None, labels: Mapping[Key, Sequence[str]] = NOTHING
+    tally: Tally | None = None, data: DataMetrics | None = None, labels: Mapping[VersionKey, Sequence[str]] = NOTHING
 ) -> CollectorRegistry:
     versions = [("digits", 1, tally.read())] if tally else []
     observed = GatewayMetrics(

@@ -14,7 +14,7 @@ import pytest
 
 from gateway.control.record_writer import writer as journal_module
 from gateway.control.record_writer.segment_writer import SegmentWriter
-from gateway.control.record_writer.writer import CHUNK, LITTLE, MANY, ROOMY, RecordWriter, Source, StreamHook
+from gateway.control.record_writer.writer import CHUNK, LITTLE, MANY, ROOMY, RecordWriter, RingSource, StreamHook
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, segment_path, segments
 from gateway.settings.gateway import RecordsSettings
 from gateway.shm.ring import Ring
@@ -36,7 +36,9 @@ class Bench:
     def heir(self, ring: Ring) -> Ring:
         return Ring.attach(ring.segment.path)
 
-    def journal(self, *sources: Source, listeners: Any = journal_module.NO_LISTENERS, **settings: Any) -> RecordWriter:
+    def journal(
+        self, *sources: RingSource, listeners: Any = journal_module.NO_LISTENERS, **settings: Any
+    ) -> RecordWriter:
         journal = RecordWriter(self.folder, RecordsSettings(**settings), listeners)
         for source in sources:
             journal.add(source)
@@ -95,7 +97,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 def test_streams_are_written_to_their_own_segments_and_sealed_at_the_end(bench: Bench) -> None:
     rings = {name: bench.ring(name) for name in (PREDICTIONS, FEEDBACK, MIRRORS)}
-    journal = bench.journal(*(Source(ring, name) for name, ring in rings.items()))
+    journal = bench.journal(*(RingSource(ring, name) for name, ring in rings.items()))
     journal.start()
     for number, (name, ring) in enumerate(rings.items()):
         for _ in range(number + 1):
@@ -112,7 +114,7 @@ def test_streams_are_written_to_their_own_segments_and_sealed_at_the_end(bench: 
 
 
 def test_nothing_to_write_makes_no_file(bench: Bench) -> None:
-    journal = bench.journal(Source(bench.ring("a"), PREDICTIONS))
+    journal = bench.journal(RingSource(bench.ring("a"), PREDICTIONS))
     journal.start()
     journal.stop()
     assert not bench.folder.exists()
@@ -121,13 +123,13 @@ def test_nothing_to_write_makes_no_file(bench: Bench) -> None:
 def test_a_journal_that_never_started_can_be_stopped(bench: Bench) -> None:
     ring = bench.ring("a")
     ring.append(line(1))
-    bench.journal(Source(ring, PREDICTIONS)).stop()
+    bench.journal(RingSource(ring, PREDICTIONS)).stop()
     assert not ring.empty
 
 
 def test_segments_rotate_between_lines(bench: Bench) -> None:
     ring = bench.ring("a")
-    journal = bench.journal(Source(ring, PREDICTIONS), segment=500)
+    journal = bench.journal(RingSource(ring, PREDICTIONS), segment=500)
     for number in range(100):
         ring.append(line(number, 50))
         journal.round()
@@ -140,7 +142,9 @@ def test_segments_rotate_between_lines(bench: Bench) -> None:
 
 def test_the_oldest_predictions_make_room_and_feedback_stays_longest(bench: Bench) -> None:
     predictions, feedback = bench.ring("a"), bench.ring("b")
-    journal = bench.journal(Source(predictions, PREDICTIONS), Source(feedback, FEEDBACK), segment=100, retain=1000)
+    journal = bench.journal(
+        RingSource(predictions, PREDICTIONS), RingSource(feedback, FEEDBACK), segment=100, retain=1000
+    )
     for number in range(8):
         feedback.append(line(number, 90))
         journal.round()
@@ -161,7 +165,7 @@ def test_the_oldest_predictions_make_room_and_feedback_stays_longest(bench: Benc
 
 def test_a_segment_that_a_shipper_takes_away_is_no_error(bench: Bench) -> None:
     ring = bench.ring("a")
-    journal = bench.journal(Source(ring, PREDICTIONS), segment=50, retain=100)
+    journal = bench.journal(RingSource(ring, PREDICTIONS), segment=50, retain=100)
     for number in range(10):
         ring.append(line(number, 60))
         journal.round()
@@ -181,7 +185,7 @@ def test_a_busy_ring_does_not_keep_the_others_waiting(bench: Bench) -> None:
         return lines
 
     listeners = {MIRRORS: StreamHook(refill, lambda lines: None)}
-    journal = bench.journal(Source(busy, MIRRORS), Source(quiet, PREDICTIONS), listeners=listeners)
+    journal = bench.journal(RingSource(busy, MIRRORS), RingSource(quiet, PREDICTIONS), listeners=listeners)
     refill(b"")
     quiet.append(line(2))
     assert journal.round(), "there is more to do"
@@ -201,7 +205,7 @@ def test_predictions_wait_until_they_make_a_chunk(
     bench: Bench, size: int, stream: str, entry: int, waits: bool
 ) -> None:
     ring = bench.ring("a", size)
-    source = Source(ring, stream)
+    source = RingSource(ring, stream)
     journal = bench.journal(source)
     ring.append(line(1))
     journal.round(patient=True)
@@ -216,7 +220,7 @@ def test_predictions_wait_until_they_make_a_chunk(
 
 def test_predictions_that_wait_are_written_at_the_end(bench: Bench) -> None:
     ring = bench.ring("a", ROOMY)
-    source = Source(ring, PREDICTIONS, drained_s=time.monotonic() + 1000)
+    source = RingSource(ring, PREDICTIONS, drained_s=time.monotonic() + 1000)
     ring.append(line(1))
     journal = bench.journal(source)
     journal.start()
@@ -226,7 +230,7 @@ def test_predictions_that_wait_are_written_at_the_end(bench: Bench) -> None:
 
 def test_an_entry_larger_than_a_chunk_is_whole(bench: Bench) -> None:
     ring = bench.ring("a", 4 * CHUNK)
-    journal = bench.journal(Source(ring, PREDICTIONS))
+    journal = bench.journal(RingSource(ring, PREDICTIONS))
     large = line(1, 2 * CHUNK)
     ring.append(large)
     ring.append(line(2))
@@ -237,7 +241,7 @@ def test_an_entry_larger_than_a_chunk_is_whole(bench: Bench) -> None:
 
 def test_a_line_cut_by_the_chunk_waits_for_its_rest(bench: Bench) -> None:
     ring = bench.ring("a", 4 * CHUNK)
-    journal = bench.journal(Source(ring, PREDICTIONS))
+    journal = bench.journal(RingSource(ring, PREDICTIONS))
     lines = [line(number, CHUNK // 3) for number in range(9)]
     for each in lines:
         ring.append(each)
@@ -251,7 +255,7 @@ def test_only_selected_lines_are_written_and_all_are_heard_once(bench: Bench, di
     heard: list[bytes] = []
     listeners = {FEEDBACK: StreamHook(lambda lines: b"".join(lines.splitlines(keepends=True)[::2]), heard.append)}
     ring = bench.ring("a")
-    journal = bench.journal(Source(ring, FEEDBACK), listeners=listeners)
+    journal = bench.journal(RingSource(ring, FEEDBACK), listeners=listeners)
     for number in range(6):
         ring.append(line(number))
     disk.room = 0
@@ -271,7 +275,7 @@ def test_a_listener_that_fails_ends_no_writing(bench: Bench) -> None:
 
     feedback, predictions = bench.ring("a"), bench.ring("b")
     listeners = {FEEDBACK: StreamHook(lambda lines: lines, broken)}
-    journal = bench.journal(Source(feedback, FEEDBACK), Source(predictions, PREDICTIONS), listeners=listeners)
+    journal = bench.journal(RingSource(feedback, FEEDBACK), RingSource(predictions, PREDICTIONS), listeners=listeners)
     journal.start()
     feedback.append(line(1))
     until(lambda: "ZeroDivisionError" in journal.error, "the journal says what has failed")
@@ -286,7 +290,7 @@ def test_a_listener_that_fails_ends_no_writing(bench: Bench) -> None:
 @pytest.mark.parametrize("room", [0, 1, 30, 74])
 def test_what_a_full_disk_refuses_waits_and_comes_once(bench: Bench, disk: Disk, room: int) -> None:
     ring = bench.ring("a")
-    journal = bench.journal(Source(ring, PREDICTIONS))
+    journal = bench.journal(RingSource(ring, PREDICTIONS))
     ring.append(line(0))
     journal.round()
     for number in range(1, 6):
@@ -307,7 +311,7 @@ def test_what_a_full_disk_refuses_waits_and_comes_once(bench: Bench, disk: Disk,
 def test_one_stream_that_cannot_be_written_stops_no_other(bench: Bench) -> None:
     segment_path(bench.folder, FEEDBACK, 1, open=True).mkdir(parents=True)
     feedback, predictions = bench.ring("a"), bench.ring("b")
-    journal = bench.journal(Source(feedback, FEEDBACK), Source(predictions, PREDICTIONS))
+    journal = bench.journal(RingSource(feedback, FEEDBACK), RingSource(predictions, PREDICTIONS))
     feedback.append(line(1))
     predictions.append(line(2))
     journal.round()
@@ -322,7 +326,7 @@ def test_one_stream_that_cannot_be_written_stops_no_other(bench: Bench) -> None:
 def test_the_log_says_once_what_is_wrong(bench: Bench, disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     ring = bench.ring("a")
-    journal = bench.journal(Source(ring, PREDICTIONS))
+    journal = bench.journal(RingSource(ring, PREDICTIONS))
     ring.append(line(1))
     disk.room = 0
     for _ in range(5):
@@ -335,7 +339,7 @@ def test_the_log_says_once_what_is_wrong(bench: Bench, disk: Disk, caplog: pytes
 @pytest.mark.parametrize("written", [0, 1, 20, 40, 41, 60])
 def test_a_drain_that_was_broken_off_by_death_is_done_again(bench: Bench, written: int) -> None:
     ring = bench.ring("a")
-    first = bench.journal(Source(ring, PREDICTIONS))
+    first = bench.journal(RingSource(ring, PREDICTIONS))
     ring.append(line(0))
     first.round()
     data = b"".join(line(number) for number in (1, 2, 3))
@@ -347,7 +351,7 @@ def test_a_drain_that_was_broken_off_by_death_is_done_again(bench: Bench, writte
         file.seek(offset)
         file.write(data[:written])
     heir = bench.heir(ring)
-    journal = bench.journal(Source(heir, PREDICTIONS, abandoned=True))
+    journal = bench.journal(RingSource(heir, PREDICTIONS, abandoned=True))
     journal.round()
     assert bench.lines() == [line(number) for number in range(4)]
     assert heir.empty and heir.interrupted is None
@@ -359,7 +363,7 @@ def test_a_drain_that_was_done_but_not_released_does_not_come_twice(bench: Bench
     ring.begin_drain(len(ring.pending(RING)), 1, 0)
     bench.folder.mkdir()
     segment_path(bench.folder, PREDICTIONS, 1, open=True).write_bytes(line(1) + line(2))
-    bench.journal(Source(bench.heir(ring), PREDICTIONS)).round()
+    bench.journal(RingSource(bench.heir(ring), PREDICTIONS)).round()
     assert bench.lines() == [line(1), line(2)]
 
 
@@ -375,7 +379,7 @@ def test_the_note_of_a_refused_drain_cuts_off_nothing_of_others(bench: Bench, di
 
     zero, one = bench.ring("0"), bench.ring("1")
     listeners = {PREDICTIONS: StreamHook(lambda lines: lines, die)}
-    journal = bench.journal(Source(zero, PREDICTIONS), Source(one, PREDICTIONS), listeners=listeners)
+    journal = bench.journal(RingSource(zero, PREDICTIONS), RingSource(one, PREDICTIONS), listeners=listeners)
     one.append(line(1, 100))
     disk.room = 50
     journal.round()
@@ -385,14 +389,14 @@ def test_the_note_of_a_refused_drain_cuts_off_nothing_of_others(bench: Bench, di
     with pytest.raises(Death):
         journal.round()
     assert zero.empty and not one.empty
-    heirs = [Source(bench.heir(ring), PREDICTIONS, abandoned=True) for ring in (zero, one)]
+    heirs = [RingSource(bench.heir(ring), PREDICTIONS, abandoned=True) for ring in (zero, one)]
     bench.journal(*heirs).round()
     assert bench.lines() == [line(0), line(1, 100)]
 
 
 def test_a_disk_that_does_not_even_truncate_gives_no_line_twice(bench: Bench, disk: Disk) -> None:
     zero, one = bench.ring("0"), bench.ring("1")
-    journal = bench.journal(Source(zero, PREDICTIONS), Source(one, PREDICTIONS))
+    journal = bench.journal(RingSource(zero, PREDICTIONS), RingSource(one, PREDICTIONS))
     zero.append(line(0))
     journal.round()
     one.append(line(1) + line(2) + line(3, 100))
@@ -416,7 +420,7 @@ def test_a_cut_that_the_disk_refuses_is_made_up_for_before_anything_is_written(
     bench.folder.mkdir()
     segment_path(bench.folder, PREDICTIONS, 1, open=True).write_bytes(line(1))
     other.append(line(3))
-    journal = bench.journal(Source(other, PREDICTIONS), Source(bench.heir(ring), PREDICTIONS))
+    journal = bench.journal(RingSource(other, PREDICTIONS), RingSource(bench.heir(ring), PREDICTIONS))
 
     def refuses(*arguments: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
@@ -441,7 +445,7 @@ def test_an_abandoned_ring_is_drained_while_its_owner_lives_and_then_removed(ben
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
         assert owner.stdin is not None and owner.stdout is not None
         owner.stdout.readline()
-        journal = bench.journal(Source(bench.heir(ring), PREDICTIONS, abandoned=True))
+        journal = bench.journal(RingSource(bench.heir(ring), PREDICTIONS, abandoned=True))
         for number in range(3):
             owner.stdin.write(line(number))
             owner.stdin.flush()
@@ -462,7 +466,7 @@ def test_an_abandoned_ring_is_drained_while_its_owner_lives_and_then_removed(ben
 def test_an_abandoned_ring_stays_while_the_disk_refuses(bench: Bench, disk: Disk) -> None:
     ring = bench.ring("a")
     ring.append(line(1))
-    journal = bench.journal(Source(bench.heir(ring), PREDICTIONS, abandoned=True))
+    journal = bench.journal(RingSource(bench.heir(ring), PREDICTIONS, abandoned=True))
     disk.room = 0
     journal.round()
     assert ring.segment.path.exists()
@@ -477,7 +481,7 @@ def test_a_disk_that_hangs_does_not_keep_the_process_from_ending(
 ) -> None:
     monkeypatch.setattr(journal_module, "LAST_S", 0.2)
     ring = bench.ring("a")
-    journal = bench.journal(Source(ring, PREDICTIONS))
+    journal = bench.journal(RingSource(ring, PREDICTIONS))
     disk.pause.clear()
     journal.start()
     ring.append(line(1))
@@ -492,7 +496,7 @@ def test_a_disk_that_hangs_does_not_keep_the_process_from_ending(
 
 def test_the_writer_thread_survives_a_disk_that_comes_and_goes(bench: Bench, disk: Disk) -> None:
     ring = bench.ring("a", 1 << 20)
-    journal = bench.journal(Source(ring, PREDICTIONS), segment=2000)
+    journal = bench.journal(RingSource(ring, PREDICTIONS), segment=2000)
     journal.start()
     appended = 0
     for turn in range(20):
@@ -519,7 +523,7 @@ def test_what_is_left_of_a_full_disk_is_filled_in_small_pieces(bench: Bench, mon
         write(stream, data)
 
     monkeypatch.setattr(SegmentWriter, "write", takes_little)
-    journal = bench.journal(Source(ring, PREDICTIONS))
+    journal = bench.journal(RingSource(ring, PREDICTIONS))
     for each in lines:
         assert ring.append(each)
     while not ring.empty:
@@ -530,7 +534,7 @@ def test_what_is_left_of_a_full_disk_is_filled_in_small_pieces(bench: Bench, mon
 
 def test_a_segment_that_cannot_be_sealed_goes_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     ring = bench.ring("a")
-    journal = bench.journal(Source(ring, PREDICTIONS), segment=10)
+    journal = bench.journal(RingSource(ring, PREDICTIONS), segment=10)
 
     def refuses(stream: SegmentWriter) -> None:
         raise OSError(errno.EIO, "Input/output error")

@@ -10,7 +10,7 @@ from gateway.control.release.actions import Action
 from gateway.control.release.controller import Controller, windows_s
 from gateway.errors import Outcome
 from gateway.settings.routing import ReleaseSettings
-from gateway.shm.failure_events import FailureEvent, Kind
+from gateway.shm.failure_events import FailureEvent, FailureKind
 from gateway.shm.tally import Tally
 
 EVERYONE = [{"name": "everyone", "weight": "ramp"}]
@@ -64,7 +64,7 @@ class Running:
         candidate: int,
         stable: int,
         weight_ppm: int = 100_000,
-        kind: Kind = Kind.FAILURE,
+        kind: FailureKind = FailureKind.FAILURE,
         epoch: int | None = None,
     ) -> list[FailureEvent]:
         """Failures without a key, as events."""

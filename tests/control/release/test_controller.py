@@ -11,7 +11,7 @@ from gateway.control.release.actions import Advance, Complete, Continue, Pause, 
 from gateway.control.release.audit import recompute
 from gateway.control.release.stages import Event
 from gateway.errors import Conflict
-from gateway.shm.failure_events import Kind
+from gateway.shm.failure_events import FailureKind
 from tests.control.release.running import ERRORS, RAMP, Running, counts, release
 
 SAFE = {**RAMP, "advance": "safe"}
@@ -95,7 +95,7 @@ def test_failures_that_follow_the_weight_do_not_stop() -> None:
 @pytest.mark.parametrize(
     ("comparison", "events"),
     [
-        (SLOW, lambda running: {"failures": running.failed(30, 20, kind=Kind.SLOW)}),
+        (SLOW, lambda running: {"failures": running.failed(30, 20, kind=FailureKind.SLOW)}),
         (ACCURACY, lambda running: {"feedback": running.judged(60, 100)}),
         (
             {"name": "mirror", "metric": "mirror_disagreement"},
@@ -306,7 +306,9 @@ def test_every_decision_can_be_computed_from_its_record() -> None:
     generator = np.random.default_rng(1)
     while not any(isinstance(action, Stop) for action in running.actions):
         seen += generator.multinomial([[20, 30], [200, 300]], [0.2, 0.3, 0.5])
-        failures = running.failed(1, 2, 50_000) + running.failed(1, 1, 10_000) + running.failed(1, 3, kind=Kind.SLOW)
+        failures = (
+            running.failed(1, 2, 50_000) + running.failed(1, 1, 10_000) + running.failed(1, 3, kind=FailureKind.SLOW)
+        )
         running.answer(2)
         running.tick(
             10,

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gateway.control.guards.comparisons import Verdict
+from gateway.control.guards.comparisons import GuardVerdict
 from gateway.control.release.forecast import forecast, forecast_safe, progress
 from gateway.control.release.stages import Event
 from tests.control.release.running import ERRORS, RAMP, Running, release
@@ -56,7 +56,7 @@ def test_a_release_says_what_it_waits_for() -> None:
     now = progress(running.controller, running.now_s, 0.01)
     assert (now.stage, now.step, now.steps, now.next_step_s) == ("ramping", 0, 4, pytest.approx(41))
     assert now.blocked_on == "the interval to end, in 41 s"
-    assert now.judgement.failures.verdict is Verdict.NO_DATA
+    assert now.judgement.failures.verdict is GuardVerdict.NO_DATA
     assert now.stop is not None and now.safe is not None
     assert now.safe.requests > now.stop.requests > 10_000
     running.calmly(60)

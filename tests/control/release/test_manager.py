@@ -22,7 +22,7 @@ from gateway.routing.release import Decision as Drawn
 from gateway.routing.release import Variant
 from gateway.settings.gateway import RecordsSettings
 from gateway.settings.routing import ReleaseSettings
-from gateway.shm.failure_events import FailureEvent, Kind
+from gateway.shm.failure_events import FailureEvent, FailureKind
 from gateway.shm.ring import Ring
 from gateway.shm.scoreboard import VERSIONS, Scoreboard
 from gateway.shm.slots import Slots
@@ -113,7 +113,7 @@ class Bench:
     def fail(self, count: int, candidate: bool = True, epoch: int = 1, slot: int | None = None) -> None:
         """Failures without a sticky key, as a worker tells of them."""
         where = self.slot() if slot is None else slot
-        event = FailureEvent(time.time_ns(), where, epoch, 50_000, candidate, Kind.FAILURE, None)
+        event = FailureEvent(time.time_ns(), where, epoch, 50_000, candidate, FailureKind.FAILURE, None)
         for _ in range(count):
             assert self.events.append(event.pack())
 

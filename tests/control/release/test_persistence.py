@@ -8,7 +8,7 @@ import pytest
 
 from gateway.control.release.persistence import dump, load
 from gateway.control.release.stages import Event, ReleaseState, Stage
-from gateway.shm.failure_events import FailureEvent, Kind
+from gateway.shm.failure_events import FailureEvent, FailureKind
 from tests.control.release.running import ERRORS, RAMP, Running, counts, release
 
 DRIFT = {"name": "drift", "metric": "predicted_class"}
@@ -43,7 +43,7 @@ def test_a_ramp_that_had_not_seen_a_tick_begins() -> None:
 def test_evidence_and_what_is_known_of_keys_are_kept() -> None:
     running = Running(release(comparisons=[ERRORS, DRIFT]))
     seen = np.zeros((2, 1, 2), np.int64)
-    event = FailureEvent(0, 0, 1, 10_000, True, Kind.FAILURE, 77)
+    event = FailureEvent(0, 0, 1, 10_000, True, FailureKind.FAILURE, 77)
     for _ in range(5):
         seen += np.array([[[10, 20]], [[90, 90]]])
         classes = counts(seen[0].tolist(), seen[1].tolist())

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.control.guards.comparisons import ComparisonResult, Guards, Verdict
+from gateway.control.guards.comparisons import ComparisonResult, Guards, GuardVerdict
 from gateway.control.guards.observation import ClassCounts, Observation
 from gateway.control.record_writer.feedback_stats import VersionFeedback
 from gateway.control.release.overview import VersionStatus
@@ -44,11 +44,11 @@ def counted(variant: Variant, ok: int, labelled: int = 0, **failed: int) -> Vers
 )
 def test_what_there_is_none_of(metric: str, stable: dict[str, Any], candidate: dict[str, Any], words: str) -> None:
     versions = [counted(Variant.STABLE, **stable), counted(Variant.CANDIDATE, **candidate)]
-    assert said(ComparisonResult("g", metric, "stop", 1, Verdict.NO_DATA, 0, 0), versions) == words
+    assert said(ComparisonResult("g", metric, "stop", 1, GuardVerdict.NO_DATA, 0, 0), versions) == words
 
 
-@pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict is not Verdict.NO_DATA])
-def test_evidence_speaks_for_itself(verdict: Verdict) -> None:
+@pytest.mark.parametrize("verdict", [verdict for verdict in GuardVerdict if verdict is not GuardVerdict.NO_DATA])
+def test_evidence_speaks_for_itself(verdict: GuardVerdict) -> None:
     assert said(ComparisonResult("g", "failures", "stop", 1, verdict, 0, 0), []) == verdict
 
 

@@ -14,7 +14,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from gateway.errors import GatewayError
-from gateway.offline.dataset.export import Meters, Source, export
+from gateway.offline.dataset.export import ExportSource, Meters, export
 from gateway.offline.reader import Query, records_in
 from gateway.protocol.elements import to_bytes
 from gateway.protocol.tensors import TensorSpec
@@ -30,7 +30,7 @@ def silent(size: int) -> None:
 def exported(recording: Recording, folder: Path, kind: str = "parquet", out: str = "out", **query: Any) -> Path:
     records = records_in(recording.save(folder / "records"))
     (spec,) = loaded(recording.model, 1).session.signature.inputs
-    source = Source(records, lambda version: spec)
+    source = ExportSource(records, lambda version: spec)
     export(source, Query(recording.model, **query), folder / out, kind, Meters(silent, silent, silent))
     return folder / out
 
@@ -227,7 +227,7 @@ def test_text_and_raw_bodies(tmp_path: Path) -> None:
 def test_bytes_that_are_no_text_are_binary(tmp_path: Path) -> None:
     recording = Recording()
     recording.record(request_binary="/9j/4A==", request_media="image")
-    source = Source(records_in(recording.save(tmp_path / "r")), lambda version: TensorSpec("jpeg", "BYTES", (1,)))
+    source = ExportSource(records_in(recording.save(tmp_path / "r")), lambda version: TensorSpec("jpeg", "BYTES", (1,)))
     export(source, Query("digits"), tmp_path / "out", "parquet", Meters(silent, silent, silent))
     frame = table(tmp_path / "out")
     assert frame["input_jpeg"].to_list() == [[b"\xff\xd8\xff\xe0"]]

@@ -20,7 +20,7 @@ from gateway.routing.attributes import Attributes
 from gateway.settings.gateway import LimitsSettings, RecordsSettings
 from gateway.settings.routing import RoutingSettings
 from gateway.shm.ring import Ring
-from gateway.worker.call import Source
+from gateway.worker.call import RequestSource
 from gateway.worker.http import feedback as feedback_module
 from gateway.worker.http.app import data_plane
 from gateway.worker.http.feedback import LARGEST_BODY, LONGEST_COMMENT, LONGEST_TRUTH, MOST, MOST_METRICS
@@ -49,7 +49,7 @@ class Bench:
         tensor = {"name": "x", "shape": [rows, len(data) // rows], "datatype": "FP32", "data": data}
         body = orjson.dumps({"inputs": [tensor]})
         gateway = self.gateway
-        call = gateway.begin(gateway.served(model), None, decode_request(body), Attributes(), Source(body))
+        call = gateway.begin(gateway.served(model), None, decode_request(body), Attributes(), RequestSource(body))
         submitted = gateway.submit(call)
         await submitted
         return gateway.end(call, submitted).prediction_id.decode()
