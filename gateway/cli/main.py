@@ -21,7 +21,7 @@ COMMANDS: Final[Mapping[str, str]] = {  # as they are needed, not by the alphabe
     "stop": "releases:stop",
     "resume": "releases:resume",
     "hold": "releases:hold",
-    "continue": "releases:go_on",
+    "continue": "releases:continue_",
     "promote": "edits:promote",
     "weight": "edits:weight",
     "history": "history:history",

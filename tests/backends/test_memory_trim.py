@@ -11,7 +11,7 @@ MOST_KIB = 2500  # for each; some 1,200 are the session's own, and before it was
 LOADS = f"""
 import asyncio, sys
 from pathlib import Path
-from gateway.worker.models.shared_state import Instruments
+from gateway.worker.models.shared_state import LocalState
 from gateway.worker.models.loader import Loader
 from gateway.backends.repository import Repository
 
@@ -19,7 +19,7 @@ def resident_kib():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4
 
 async def load():
-    loader = Loader(Repository(Path(sys.argv[1])), Instruments(), {{}})
+    loader = Loader(Repository(Path(sys.argv[1])), LocalState(), {{}})
     kept = [await loader.load("m", 1)]
     await loader.settle()
     before = resident_kib()

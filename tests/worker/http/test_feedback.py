@@ -375,7 +375,7 @@ async def test_without_a_ring_feedback_is_not_taken_and_not_waited_for(tmp_path:
 async def test_feedback_on_a_model_that_is_gone_is_recorded(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         one = await here.predict()
-        del here.gateway.deployment.models["pets"]  # type: ignore[attr-defined]
+        del here.gateway.catalog.models["pets"]  # type: ignore[attr-defined]
         assert (await here.tell({"prediction_id": one, "truth": "dog"}))["accepted"] == 1
         (record,) = here.records()
         assert (record["truth"], record["correct"], record["model"]) == ("dog", None, "pets")
