@@ -7,7 +7,7 @@ from pathlib import Path
 from gateway.records.token_keys import TokenKeys
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.routing import RoutingSettings
-from gateway.shm.slots import VersionKey
+from gateway.version_key import VersionKey
 
 
 @dataclass(frozen=True, slots=True)

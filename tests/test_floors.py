@@ -24,6 +24,7 @@ FLOORS = {
     "protocol": 2,
     "shm": 2,
     "errors": 1,
+    "version_key": 1,
     "system": 1,
 }
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

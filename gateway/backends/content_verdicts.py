@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from gateway.shm.slots import VersionKey
+from gateway.version_key import VersionKey
 
 Content = tuple[tuple[str, int, int, int, int], ...]  # of each file: its path, inode, size, mtime and ctime in ns
 BESIDE: Final = ("model.yaml", "warmup.json")  # what a load reads that lies beside the versions

@@ -24,7 +24,7 @@ import orjson
 from gateway.backends.content_verdicts import Content, Contents
 from gateway.backends.loop_limits import Reach
 from gateway.backends.warmup import WarmUp
-from gateway.shm.slots import VersionKey
+from gateway.version_key import VersionKey
 
 STOOD_STILL_NS: Final = 2_000_000_000  # a file written later may be written again and look the same
 _TIMES: Final = ("single_us", "full_us", "rounding")  # NaN, where there is none, is null in JSON

@@ -37,9 +37,10 @@ from gateway.settings.routing import ReleaseSettings
 from gateway.shm.leftovers import remove_leftovers
 from gateway.shm.owner import BOARD, measured_path
 from gateway.shm.scoreboard import VERSIONS, Scoreboard
-from gateway.shm.slots import ReleaseSlots, VersionKey, VersionSlots
+from gateway.shm.slots import ReleaseSlots, VersionSlots
 from gateway.shm.switchboard import RELEASES, Switchboard
 from gateway.system.scheduling import set_realtime
+from gateway.version_key import VersionKey
 
 LOOKED_WITHIN_S: Final = 0.2
 log: Final = logging.getLogger("gateway.control")

@@ -19,7 +19,7 @@ from gateway.shm.scoreboard import (
     THROTTLED,
     TOO_LARGE,
 )
-from gateway.shm.slots import VersionKey
+from gateway.version_key import VersionKey
 
 KINDS: Final = {PREDICTIONS: "prediction", FEEDBACK: "feedback", MIRRORS: "mirror"}
 DROPS: Final = {

@@ -9,8 +9,8 @@ from gateway.errors import SettingsError
 from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.switchboard import Switchboard
 from gateway.shm.tally import Totals
+from gateway.version_key import VersionKey
 
-VersionKey = tuple[str, int]  # a model and a version
 GONE_SHOWN: Final = 256  # versions no longer served whose totals are kept one by one
 BEFORE: Final = 0  # as a version: all of a model that went before those; no version has this number
 EARLIER: Final = "(earlier)", BEFORE  # all of models of which nothing else is left: no model can be called so

@@ -6,8 +6,9 @@ from dataclasses import replace
 from gateway.control.config.resolve import Resolved
 from gateway.control.release.decisions import DecisionLog
 from gateway.messages import ConfigGeneration
-from gateway.shm.slots import Slots, VersionKey
+from gateway.shm.slots import Slots
 from gateway.shm.switchboard import Switchboard
+from gateway.version_key import VersionKey
 
 
 class Plans:

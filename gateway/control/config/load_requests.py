@@ -15,7 +15,7 @@ from gateway.control.pool.worker_pool import WorkerPool
 from gateway.errors import GatewayError, InvalidRequest, NotFound
 from gateway.messages import ConfigGeneration, Load, LoadRequest, Unload
 from gateway.settings.routing import ReleaseSettings, RoutingSettings
-from gateway.shm.slots import VersionKey
+from gateway.version_key import VersionKey
 
 log: Final = logging.getLogger("gateway.control.config")
 

@@ -18,7 +18,7 @@ from gateway.control.config.file_snapshot import Snapshot, Standing, snapshot, s
 from gateway.errors import SettingsError
 from gateway.settings.routing import RoutingSettings
 from gateway.settings.warnings import routing_warnings
-from gateway.shm.slots import VersionKey
+from gateway.version_key import VersionKey
 
 log: Final = logging.getLogger("gateway.control.config")
 MOST_TOLD: Final = 50  # warnings in the log at once

@@ -6,8 +6,8 @@ from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from gateway.shm.slots import VersionKey
 from gateway.shm.tally import CLASSES, Totals
+from gateway.version_key import VersionKey
 
 OTHER: Final = "other"  # classes beyond those that are counted one by one
 

@@ -10,8 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from gateway import __version__
 from gateway.control.metrics.data_metrics import DataMetrics, of_data
 from gateway.shm.latency import EXPORTED_NS, Histogram
-from gateway.shm.slots import VersionKey
 from gateway.shm.tally import VARIANTS, Totals
+from gateway.version_key import VersionKey
 
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64)
 Labels = Sequence[str]

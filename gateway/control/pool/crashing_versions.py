@@ -17,7 +17,7 @@ from gateway.backends.trial_cache import Trials, key_of
 from gateway.control.pool.worker_handle import WorkerHandle
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.messages import ConfigGeneration
-from gateway.shm.slots import VersionKey
+from gateway.version_key import VersionKey
 
 FIRST_S: Final = 10.0  # for a candidate that stable waits for; it is brought in later if it needs longer
 ENOUGH: Final = 2  # deaths of workers that load a version, which loads where it is alone

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from gateway.control.pool.worker_handle import WorkerHandle
-from gateway.shm.slots import VersionKey
+from gateway.version_key import VersionKey
 
 ENOUGH: Final = 2
 WITHIN_S: Final = 3600.0

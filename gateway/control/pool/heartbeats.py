@@ -14,7 +14,8 @@ from typing import Final
 from gateway.control.pool.worker_handle import WorkerHandle, WorkerState
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.shm.scoreboard import BEATS, LOADING, Scoreboard
-from gateway.shm.slots import Slots, VersionKey
+from gateway.shm.slots import Slots
+from gateway.version_key import VersionKey
 
 STEP_S: Final = 0.2  # what one look counts at most
 BEGIN_S: Final = 60.0  # from the start of a process to its first sign of life, where the timeout is no longer

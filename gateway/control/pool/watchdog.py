@@ -8,8 +8,9 @@ from gateway.control.pool.worker_handle import Obituary, WorkerHandle
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.settings.gateway import GatewaySettings
 from gateway.shm.scoreboard import LOADING, Scoreboard
-from gateway.shm.slots import Slots, VersionKey
+from gateway.shm.slots import Slots
 from gateway.shm.switchboard import Switchboard
+from gateway.version_key import VersionKey
 
 
 class Watchdog:

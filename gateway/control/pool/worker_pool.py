@@ -26,9 +26,9 @@ from gateway.messages import (
     Warm,
     WorkerEvent,
 )
-from gateway.shm.slots import VersionKey
 from gateway.system.background_tasks import persistent
 from gateway.system.scheduling import boosted_priority
+from gateway.version_key import VersionKey
 
 FIRST_PAUSE_S: Final = 0.1  # before a worker is started that has died early twice in a row; twice as long each time
 LONGEST_PAUSE_S: Final = 5.0

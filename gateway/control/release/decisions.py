@@ -12,7 +12,7 @@ import orjson
 
 from gateway.control.release.decision_files import DECISION, LARGEST, RETAIN, STOPPED, DecisionFiles, Entry
 from gateway.control.release.file_writer import FileWriter
-from gateway.shm.slots import VersionKey
+from gateway.version_key import VersionKey
 
 CHANGES: Final = ("stop", "resume")  # actions that change what is stopped
 SHOWN: Final = 1000  # decisions kept in memory

@@ -12,9 +12,9 @@ from typing import Final
 
 from gateway.control.release.decisions import DecisionLog
 from gateway.records.trips import forget, kept
-from gateway.shm.slots import VersionKey
 from gateway.shm.stopped import LeftBoard, Stopped
 from gateway.shm.tally import TRIPS
+from gateway.version_key import VersionKey
 
 BREAKER: Final = "breaker"
 CONTROL: Final = "control"

@@ -17,8 +17,8 @@ from gateway.backends.version import LoadedVersion, ModelVersion
 from gateway.errors import GatewayError, ModelUnavailable, NotFound
 from gateway.messages import RunsOn
 from gateway.settings.routing import ReleaseSettings, RoutingSettings
-from gateway.shm.slots import VersionKey
 from gateway.shm.tally import Totals
+from gateway.version_key import VersionKey
 from gateway.worker.models.index import IndexedVersion, ModelIndex
 from gateway.worker.models.loader import Loader
 from gateway.worker.models.served_model import ServedModel

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from gateway.backends.not_served import PassedOver
 from gateway.backends.repository import Repository
-from gateway.shm.slots import VersionKey
+from gateway.version_key import VersionKey
 from gateway.worker.models.served_model import ServedModel
 
 

@@ -13,7 +13,7 @@ from gateway.backends.shared_measurements import Measured, Measurements
 from gateway.backends.version import LoadedVersion, load_version
 from gateway.errors import GatewayError, ModelUnavailable
 from gateway.settings.model import ModelSettings
-from gateway.shm.slots import VersionKey
+from gateway.version_key import VersionKey
 from gateway.worker.models.shared_state import LocalState
 
 UNLOADED: Final = "unloaded"

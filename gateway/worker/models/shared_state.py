@@ -11,9 +11,9 @@ from gateway.errors import ModelUnavailable
 from gateway.shm.open_switch import OpenSwitch
 from gateway.shm.owner import measured_path
 from gateway.shm.scoreboard import LOADING, Scoreboard
-from gateway.shm.slots import VersionKey
 from gateway.shm.switchboard import Gate, Switch, Switchboard
 from gateway.shm.tally import HELD, Tally, Totals
+from gateway.version_key import VersionKey
 
 Tell = Callable[[str, int, str, Callable[[], bool]], None]  # of a trip: whose, what was found, whether it still holds
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from gateway.control.pool.orphans import Orphans
 from gateway.shm.process_identity import start_ticks
 
-USES = "import sys, pathlib; from gateway.shm.segment import Segment; "
-USES += "held = Segment.create(pathlib.Path(sys.argv[1]), 8, 1); print(flush=True); input()"
+USES = "import sys, pathlib; from gateway.shm.segment import SharedSegment; "
+USES += "held = SharedSegment.create(pathlib.Path(sys.argv[1]), 8, 1); print(flush=True); input()"
 
 
 def test_workers_on_memory_of_another_name_are_another_gateways(tmp_path: Path) -> None:
