@@ -7,8 +7,8 @@ from prometheus_client import CollectorRegistry
 
 from gateway.control.metrics.data_metrics import OTHER, DataMetrics
 from gateway.control.metrics.prometheus import GatewayCollector, GatewayMetrics
-from gateway.shm.slots import VersionKey
 from gateway.shm.tally import CLASSES, UNSTRATIFIED, Tally
+from gateway.version_key import VersionKey
 
 NOTHING: Mapping[VersionKey, Sequence[str]] = {}
 
