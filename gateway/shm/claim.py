@@ -162,7 +162,5 @@ def _write_id(folder: Path, name: str) -> None:
             opened.flush()
             os.fsync(file)
         unfinished.replace(folder / ID_FILE)
-    except (
-        OSError
-    ) as error:  # for example a full disk: the next start finds this run's files by their owner (`_gather`)
+    except OSError as error:  # full disk, say: the next start finds this run's files by their owner (`_gather`)
         log.warning("%s cannot be written, which the next start tries again: %s", folder / ID_FILE, error.strerror)

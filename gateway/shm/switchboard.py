@@ -184,7 +184,7 @@ class Switchboard:
         return self.words[first], self.words[first + 1]
 
     def begin(self, worker: int, slots: Iterable[int]) -> None:
-        """Clear the sends and held counts of a worker whose process has died. Called before its replacement starts."""
+        """Reset the worker's counts of sends and held objects before a new process starts in its place."""
         first = FIXED + GATE * worker
         self.words[first] = self.words[first + 1] = 0
         for slot in slots:

@@ -27,9 +27,8 @@ class FileWriter:
 
     def __init__(self) -> None:
         self._quick = ThreadPoolExecutor(1, "append", initializer=set_realtime)
-        self._slow = ThreadPoolExecutor(
-            1, "sync", initializer=go_along
-        )  # a rename may stall behind a journal commit and must not delay appends
+        # a thread of its own: a rename may stall behind a journal commit and must not delay appends
+        self._slow = ThreadPoolExecutor(1, "sync", initializer=go_along)
         for threads in (self._quick, self._slow):
             threads.submit(int)  # start the thread now: a stop must not fail because no thread can be created
         self._appended: Future[bool] | None = None
