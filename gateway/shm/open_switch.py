@@ -13,10 +13,13 @@ class OpenSwitch:
     slot: Final = -1
 
     def on_weights_changed(self, turn: "Turn", live_routes: int) -> None:
+        """Do nothing: there are no live weights."""
         return None
 
     def stopped(self, now_ns: int) -> bool:
+        """Return False."""
         return False
 
     def trip(self, epoch: int, found: str = "") -> None:
+        """Do nothing: there is nothing to stop."""
         return None

@@ -52,10 +52,12 @@ class Scoreboard:
 
     @classmethod
     def create(cls, path: Path, workers: int) -> "Scoreboard":
+        """Create the board, with memory for the heads only. Called by control. Raises SettingsError if that fails."""
         return cls(Segment.create(path, workers * (HEAD + VERSIONS * BLOCK), _LAYOUT, workers * HEAD), workers)
 
     @classmethod
     def attach(cls, path: Path, workers: int) -> "Scoreboard":
+        """Map an existing board. Called by workers. Raises SettingsError if it is missing or of another layout."""
         return cls(Segment.attach(path, _LAYOUT), workers)
 
     def open(self, slot: int) -> None:

@@ -46,7 +46,7 @@ _BATCH: Final = _CLASS + STRATA * CLASSES  # count, ns for each size from 1 on
 HELD: Final = _BATCH + 2 * LARGEST_BATCH  # objects of the worker that may still count here
 RUNNING: Final = HELD + 1  # of a candidate: runs under way in the worker's threads
 BLOCK: Final = RUNNING + 1
-_VARIANT_WORDS: Final = {  # where a variant's outcomes and latencies begin, and where its index stands
+_VARIANT_WORDS: Final = {  # first word of a variant's outcomes and of its latencies, and its index
     variant: (OUTCOME + index * len(OUTCOMES), LATENCY + index * BUCKETS, index)
     for index, variant in enumerate(VARIANTS)
 }
@@ -144,10 +144,12 @@ class Totals:
         self._words = words
 
     def outcomes(self, variant: str) -> dict[Outcome, int]:
+        """Requests in this variant, by outcome."""
         first = OUTCOME + VARIANTS.index(variant) * len(OUTCOMES)
         return dict(zip(OUTCOMES, map(int, self._words[first : first + len(OUTCOMES)]), strict=True))
 
     def latency(self, variant: str) -> Histogram:
+        """Latencies of successes and failures in this variant."""
         index = VARIANTS.index(variant)
         sum_ns = int(self._words[_SUCCESS_NS + index] + self._words[_FAIL_NS + index])
         return self._histogram(LATENCY + index * BUCKETS, LATENCY_NS, sum_ns)
@@ -159,24 +161,27 @@ class Totals:
 
     @property
     def queue(self) -> Histogram:
+        """Times that requests have waited for their batch."""
         return self._histogram(_QUEUE, EXPORTED_NS, int(self._words[_QUEUE_SUM]))
 
     @property
     def success(self) -> tuple[int, int]:
-        """Count and ns."""
+        """Number of successes over all variants, and their total time in ns."""
         return int(self._outcomes()[:, 0].sum()), int(self._words[_SUCCESS_NS:_FAIL_NS].sum())
 
     @property
     def fail(self) -> tuple[int, int]:
-        """Count and ns."""
+        """Number of failures over all variants, and their total time in ns."""
         return int(self._outcomes()[:, 1:].sum()), int(self._words[_FAIL_NS:_QUEUE].sum())
 
     @property
     def rows(self) -> int:
+        """Rows on which the model has run."""
         return int(self._words[_ROWS])
 
     @property
     def rescues(self) -> dict[str, int]:
+        """Requests that stable answered in this version's place, by reason."""
         return dict(zip(RESCUE_REASONS, map(int, self._words[_RESCUE:WAITING]), strict=True))
 
     @property
@@ -191,6 +196,7 @@ class Totals:
 
     @property
     def mirrored(self) -> dict[str, int]:
+        """Mirrored requests, by result."""
         return dict(zip(MIRRORED, map(int, self._words[_MIRROR:_CLASS]), strict=True))
 
     @property

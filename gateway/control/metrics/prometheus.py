@@ -71,6 +71,7 @@ class GatewayCollector:
         self._observe = observe
 
     def collect(self) -> Iterable[Metric]:
+        """Yield all metric families; called by prometheus-client at each scrape."""
         seen = self._observe()
         yield from _of_versions(seen.versions)
         yield from _of_releases(seen)

@@ -58,6 +58,7 @@ class VersionFeedback:
 
     @property
     def labelled(self) -> int:
+        """Predictions whose truth is known and comparable."""
         return self.correct + self.wrong
 
     @property
@@ -67,6 +68,7 @@ class VersionFeedback:
 
     @property
     def reward_mean(self) -> float | None:
+        """Mean of the latest rewards; None if there are none."""
         return self.reward_sum / self.rewards if self.rewards else None
 
     def judge(self, verdict: str, change: int) -> None:

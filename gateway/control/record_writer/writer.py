@@ -100,6 +100,7 @@ class RecordWriter:
         self._sources = [*self._sources, source]
 
     def start(self) -> None:
+        """Start the writer thread."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -158,7 +159,7 @@ class RecordWriter:
 
     def _move(self, source: Source, most: int) -> int:
         ring = source.ring
-        data = ring.lines(most)  # a view of the ring where that is possible
+        data = ring.lines(most)  # a view of the ring if possible
         if not data:
             return 0
         stream = self._streams[source.stream]

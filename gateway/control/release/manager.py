@@ -218,7 +218,7 @@ class ReleaseManager:
         if memory is not None:
             try:
                 return load(settings, memory, now_s)
-            except Exception as error:  # whatever a file says, it must not keep the gateway from starting
+            except Exception as error:  # a damaged file must not keep the gateway from starting
                 log.error("%s: what it says of '%s' is damaged, its ramp begins anew: %r", self._file, name, error)
         return Controller(settings)
 
