@@ -1,7 +1,7 @@
-"""A state folder's memory files: that no other gateway uses them, and those of before that belong to it.
+"""Claims the memory files of a state folder for this gateway alone, and takes over those that earlier runs left.
 
-Their id is made at the first start and kept in STATE/memory-id. A copy of the state folder has the same id: it is
-refused while the gateway with the original runs, or its workers do, or the original still lies where it was.
+Their id is created at the first start and kept in STATE/memory-id. A copy of the state folder has the same id: it is
+refused while the original's gateway or its workers run, or while the original is still in its place.
 """
 
 import contextlib
@@ -36,23 +36,23 @@ log: Final = logging.getLogger("gateway.shm")
 
 
 class Claim:
-    """The right to use the memory files called `name`, until `close` or this process's end."""
+    """The exclusive right to use the memory files called `name`, until `close` or this process's end."""
 
     def __init__(self, name: str, held: OwnerFile) -> None:
         self.name = name
-        self.path = memory_folder() / name  # but for their suffix
+        self.path = memory_folder() / name  # without suffix
         self._held = held
 
     def close(self) -> None:
-        """Another gateway may use them."""
+        """Give up the claim."""
         self._held.close()
 
 
 def claim(folder: Path) -> Claim:
-    """Claim the memory files of a state folder; raises SettingsError where they are another gateway's.
+    """Claim the memory files of a state folder; raise SettingsError if they belong to another gateway.
 
-    Whatever a killed run has left for this folder is called by the claimed name from then on. To be called by one
-    process for each folder at a time.
+    Files that a killed run has left for this folder are renamed to the claimed name. Only one process at a time may
+    call this for a folder.
     """
     try:
         known = read_id(folder)
@@ -68,7 +68,7 @@ def claim(folder: Path) -> Claim:
         _check_not_copied(folder, name)
         held.write(Owner.here(folder))
         _gather(folder, name)
-        for board in BOARDS:  # orphans have them mapped; counts begin anew
+        for board in BOARDS:  # orphaned workers may have them mapped; counts start over
             (memory_folder() / f"{name}{board}").unlink(missing_ok=True)
         if known is None:
             _gather_former(folder, name)
@@ -80,12 +80,12 @@ def claim(folder: Path) -> Claim:
 
 
 def memory_path(folder: Path) -> Path:
-    """Where the memory files of a state folder with an id lie, but for their suffix."""
+    """Return the path, without suffix, of the memory files of a state folder that has an id."""
     return memory_folder() / f"{PREFIX}{read_id(folder)}"
 
 
 def former_name(folder: Path) -> str:
-    """What memory files were called by up to issue 13: two containers with the same path had the same."""
+    """Return the name that memory files had up to issue 13: it was the same in two containers with the same path."""
     return f"{PREFIX}{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"
 
 
@@ -114,7 +114,7 @@ def _copied(folder: Path, name: str, of: str) -> SettingsError:
 
 
 def _gather(folder: Path, name: str) -> None:
-    """What this very folder has left under other ids, its id having been lost, or never been written."""
+    """Rename files that this very folder has left under other ids, because its id was lost or never written."""
     for other in names():
         owner = owner_of(other) if other != name else None
         if owner is None or not owner.is_at(folder):
@@ -127,7 +127,9 @@ def _gather(folder: Path, name: str) -> None:
 
 
 def _gather_former(folder: Path, name: str) -> None:
-    """Rings that the version before has left; once, since by its names they may as well be another container's."""
+    """Rename rings that the previous release of the gateway has left. Only for a folder without an id, since by their
+    names they may also be another container's.
+    """
     former = former_name(folder)
     Switchboard.expire_heartbeat(memory_folder() / f"{former}{BOARD}")
     for path in files_of(former):
@@ -136,7 +138,7 @@ def _gather_former(folder: Path, name: str) -> None:
 
 
 def _is_left(path: Path) -> bool:
-    """Whether the ring's gateway was killed: no one holds it, or only workers of this container, its writers."""
+    """Whether the ring's gateway was killed: no process holds it, or its writer, a worker, lives in this container."""
     try:
         return not is_held(path) or Ring.attach(path).owner_lives
     except (OSError, SettingsError):
@@ -144,7 +146,7 @@ def _is_left(path: Path) -> bool:
 
 
 def _rename(path: Path, before: str, after: str) -> None:
-    """Processes that have it mapped keep it so. A board of before stays where there is one already."""
+    """Rename a ring, or a switchboard if the new name has none yet. Processes that have it mapped are not affected."""
     target = path.with_name(after + path.name.removeprefix(before))
     if path.suffix == RING or (path.suffix == BOARD and not target.exists()):
         path.rename(target)
@@ -155,10 +157,10 @@ def _write_id(folder: Path, name: str) -> None:
     try:
         file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(file, "w") as opened:
-            os.fchmod(file, 0o600)  # an unfinished one may be there, with any mode
+            os.fchmod(file, 0o600)  # an unfinished file may exist already, with any mode
             opened.write(name.removeprefix(PREFIX) + "\n")
             opened.flush()
             os.fsync(file)
         unfinished.replace(folder / ID_FILE)
-    except OSError as error:  # as on a full disk: what this run leaves is found by whose it is (`_gather`)
+    except OSError as error:  # full disk, say: the next start finds this run's files by their owner (`_gather`)
         log.warning("%s cannot be written, which the next start tries again: %s", folder / ID_FILE, error.strerror)

@@ -1,7 +1,7 @@
-"""Failures and slow answers as workers tell control of them: fixed-size records for a ring of bytes.
+"""Failure events: failures and slow answers that workers report to control, as fixed-size records in a ring.
 
-One event of each kind for a request at most, under the variant that it was drawn for. A failure that stable repeats in
-a rescue is none of stable's: the request was the candidate's. A rescue because of a stop is no failure.
+At most one event of each kind per request, under the variant that the request was assigned to. If stable fails too when
+it rescues a request of the candidate, that is not counted for stable. A rescue because of a stop is not a failure.
 """
 
 import struct
@@ -16,17 +16,17 @@ SIZE: Final = _LAYOUT.size
 
 
 class FailureKind(StrEnum):
-    """What has happened: no answer with a prediction, or one beyond the guard's threshold."""
+    """The kind of event: no prediction was returned, or it took longer than the guard's threshold."""
 
     FAILURE = "failure"
     SLOW = "slow"
 
 
 class FailureEvent(NamedTuple):
-    """One request of a release in `slot`, decided in `epoch` by a weight of `weight_ppm`.
+    """A failed or slow request of the release in `slot`, routed in `epoch` with a weight of `weight_ppm`.
 
-    `time_ns` is since 1970. `key` is the bucket of the request's sticky key, 0 to 999,999; None where it had none, and
-    was drawn on its own.
+    `time_ns` is since 1970. `candidate`: whether it was assigned to the candidate. `key`: bucket of its sticky key, 0
+    to 999,999; None if it had none and was randomised on its own.
     """
 
     time_ns: int
@@ -38,14 +38,14 @@ class FailureEvent(NamedTuple):
     key: int | None
 
     def pack(self) -> bytes:
-        """SIZE bytes."""
+        """Pack the event into SIZE bytes."""
         flags = _CANDIDATE * self.candidate | _SLOW * (self.kind == FailureKind.SLOW)
         key = _KEYLESS if self.key is None else self.key
         return _LAYOUT.pack(self.time_ns, self.slot, self.epoch, self.weight_ppm, key, flags)
 
 
 def unpack_all(packed: bytes | bytearray | memoryview) -> list[FailureEvent]:
-    """The events in `packed`, whole ones only; raises ValueError where the last is cut off."""
+    """Unpack all events; raises ValueError if the length is not a multiple of SIZE."""
     if len(packed) % SIZE:
         raise ValueError(f"events take {SIZE} bytes each; {len(packed)} bytes are no whole number of them")
     return [

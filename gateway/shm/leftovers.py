@@ -1,6 +1,6 @@
-"""Memory files that killed gateways have left: removed where no one will want them, however old or young they are.
+"""Removes memory files that killed gateways have left, if no gateway will need them.
 
-Age says nothing: the time at which a ring was written to last stands still, and clocks are set.
+Age does not matter: writes through a mapping do not update a ring's modification time, and clocks are set.
 """
 
 import contextlib
@@ -14,7 +14,10 @@ from gateway.shm.stopped import stopped_on
 
 
 def remove_leftovers(own: str) -> None:
-    """Remove what no process holds and no state folder waits for; nothing that is called `own`."""
+    """Remove memory files that no process holds and no state folder needs, except those called `own`.
+
+    Called at the start of a gateway.
+    """
     for name in names():
         if name != own:
             with contextlib.suppress(OSError):  # its gateway runs, or it is another user's
@@ -38,14 +41,14 @@ def _remove(name: str) -> None:
 
 
 def _is_of_no_use(path: Path, *, known: bool) -> bool:
-    """Whether no gateway would take anything out of it. `known`: its owner is locked, so no one is making it now."""
+    """Whether no gateway needs the file's content. `known`: we hold its owner's lock, so no one is creating it."""
     if path.suffix in BOARDS:
         return True
-    if path.suffix[1:].isdigit():  # its maker was killed before it was done
+    if path.suffix[1:].isdigit():  # unfinished: its creator was killed
         return known
     try:
         if path.suffix == BOARD:
             return not stopped_on(path)
         return path.suffix == RING and Ring.attach(path).empty
     except SettingsError:
-        return False  # of another version, which may want it
+        return False  # of another release of the gateway, which may need it

@@ -1,4 +1,4 @@
-"""The switch of a release that no one can stop."""
+"""A Switch that is never stopped, for releases without a candidate or without a control process."""
 
 from typing import Final
 
@@ -6,17 +6,20 @@ from gateway.shm.switchboard import FIRST_EPOCH, Turn
 
 
 class OpenSwitch:
-    """There is no candidate, or no control process."""
+    """Has the interface of `switchboard.Switch`, is never stopped, and ignores trips and weights."""
 
     __slots__ = ()
     epoch: Final = FIRST_EPOCH
     slot: Final = -1
 
     def on_weights_changed(self, turn: "Turn", live_routes: int) -> None:
+        """Do nothing: there are no live weights."""
         return None
 
     def stopped(self, now_ns: int) -> bool:
+        """Return False."""
         return False
 
     def trip(self, epoch: int, found: str = "") -> None:
+        """Do nothing: there is nothing to stop."""
         return None

@@ -1,9 +1,9 @@
-"""Which state folder memory files belong to, as far as can be told from the files alone.
+"""Identifies the state folder that memory files belong to, from the files alone.
 
-    canary-gateway-ID.owner     says whose the others are; locked as long as that gateway's control process lives
-    canary-gateway-ID.*         the boards, and the rings, whose records wait for that state folder
+    canary-gateway-ID.owner     names the owner of the others; locked while that gateway's control process lives
+    canary-gateway-ID.*         the boards, and the rings, whose records wait to be written to that state folder
 
-ID is random, and kept in the state folder (`gateway.shm.claim`): containers that share /dev/shm may have equal paths.
+ID is random and kept in the state folder (`gateway.shm.claim`): containers that share /dev/shm may have equal paths.
 """
 
 import contextlib
@@ -25,21 +25,23 @@ ID_FILE: Final = "memory-id"
 RING: Final = ".ring"
 BOARD: Final = ".switchboard"
 MEASURED: Final = ".measured"
-BOARDS: Final = (".scoreboard", ".ratebook", MEASURED)  # no start takes them over
+BOARDS: Final = (".scoreboard", ".ratebook", MEASURED)  # never taken over by a later run
 OWNER: Final = ".owner"
-LOCKED_WITHIN_S: Final = 1.0  # another gateway that starts looks for leftovers, and holds the lock for that long
+LOCKED_WITHIN_S: Final = 1.0  # another gateway that starts may hold the lock while it removes leftovers
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _NAMESPACE: Final = "/proc/self/ns/mnt"
 
 
 def measured_path(board: Path) -> Path:
-    """The file for what workers measure of versions, beside one of the boards."""
+    """Return the path of the file with the workers' measurements of versions, beside one of the boards."""
     return board.with_suffix(MEASURED)
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The gateway that made some memory files. `namespace`: in which its paths mean something."""
+    """The gateway that made some memory files. `folder`, `device`, `inode`: its state folder. `namespace`: the mount
+    namespace in which its paths are valid.
+    """
 
     folder: str
     device: int
@@ -50,22 +52,22 @@ class Owner:
 
     @classmethod
     def here(cls, folder: Path) -> "Owner":
-        """This process, with this state folder."""
+        """Return the owner for this process and this state folder."""
         status = folder.stat()
         path = str(folder.resolve())
         return cls(path, status.st_dev, status.st_ino, socket.gethostname(), os.getpid(), _namespace())
 
     def is_of(self, folder: Path) -> bool:
-        """Whether it is this very folder and no copy, though it may have been moved."""
+        """Whether its state folder is `folder`, perhaps moved since, and not a copy (same device and inode)."""
         status = folder.stat()
         return (self.device, self.inode) == (status.st_dev, status.st_ino)
 
     def is_at(self, folder: Path) -> bool:
-        """The same, and it lies where it lay. Else it may be another one: a number is given again."""
+        """As `is_of`, and the path is unchanged too: otherwise the inode may have been reused by another folder."""
         return self.is_of(folder) and self.folder == str(folder.resolve())
 
     def still_wants(self, name: str, other_than: Path | None = None) -> bool:
-        """Whether its folder is there and has the id of the files called `name`."""
+        """Whether its folder (other than `other_than`) is there and has the id of the files called `name`."""
         folder = Path(self.folder)
         try:
             if not self._visible or (other_than is not None and folder.samefile(other_than)):
@@ -75,10 +77,10 @@ class Owner:
             return False
 
     def is_gone(self, name: str) -> bool:
-        """Whether it is certain that no one will want the files called `name` any more.
+        """Whether the files called `name` are certainly no longer needed.
 
-        That is so where its folder has another id by now, or was deleted. A folder on a file system that is not mounted
-        here, or that another container sees, may come back.
+        True if its folder was deleted or has another id by now. A folder on a file system that is not mounted here, or
+        in another container, may come back.
         """
         folder = Path(self.folder)
         if not self._visible:
@@ -101,9 +103,9 @@ class Owner:
 
 
 class OwnerFile:
-    """The file that says whose the memory files called `name` are, opened and locked by this process.
+    """The owner file of the memory files called `name`, opened and locked by this process until `close`.
 
-    Raises BlockingIOError where another process holds it.
+    Raises BlockingIOError if another process still holds the lock after `within_s`.
     """
 
     def __init__(self, name: str, within_s: float = 0.0) -> None:
@@ -116,7 +118,7 @@ class OwnerFile:
                 if os.path.samestat(os.fstat(self._file), os.stat(self.path)):
                     return
             except FileNotFoundError:
-                pass  # removed since it was opened
+                pass  # removed after it was opened
             except BlockingIOError:
                 if time.monotonic() > end:
                     os.close(self._file)
@@ -125,20 +127,20 @@ class OwnerFile:
             os.close(self._file)
 
     def write(self, owner: Owner) -> None:
-        """From now on the files are this gateway's."""
+        """Make `owner` the owner of the files."""
         content = json.dumps(asdict(owner)).encode()
         os.pwrite(self._file, content, 0)
         os.ftruncate(self._file, len(content))
 
     def close(self) -> None:
-        """Let go of it; remove it where no other file is called so any more."""
+        """Release the lock; remove the file if no memory files of this name are left."""
         if not files_of(self.path.name.removesuffix(OWNER)):
             self.path.unlink(missing_ok=True)
         os.close(self._file)
 
 
 def owner_of(name: str) -> Owner | None:
-    """Who has made the memory files called `name`; None where nothing says so."""
+    """Return the owner of the memory files called `name`; None if it cannot be read."""
     try:
         document = json.loads((memory_folder() / f"{name}{OWNER}").read_bytes())
         return Owner(**document)
@@ -147,7 +149,7 @@ def owner_of(name: str) -> Owner | None:
 
 
 def read_id(folder: Path) -> str | None:
-    """The id in a state folder; None where there is none. Raises OSError, ValueError where it is damaged."""
+    """Return the memory id in a state folder, or None if there is none. Raises OSError; ValueError if damaged."""
     try:
         text = (folder / ID_FILE).read_text().strip()
     except FileNotFoundError:
@@ -160,12 +162,12 @@ def read_id(folder: Path) -> str | None:
 
 
 def files_of(name: str) -> list[Path]:
-    """The memory files called `name`, of this user, in order; but not the one that says whose they are."""
+    """Return this user's memory files called `name`, sorted, without the owner file."""
     return sorted(path for path in memory_folder().glob(f"{name}.*") if path.suffix != OWNER and _ours(path))
 
 
 def names() -> Iterator[str]:
-    """All that memory files are called by."""
+    """Yield the names (without suffix) of all gateways' memory files, sorted."""
     yield from sorted({path.name.partition(".")[0] for path in memory_folder().glob(f"{PREFIX}*.*")})
 
 

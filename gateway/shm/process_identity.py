@@ -1,4 +1,4 @@
-"""Which process is meant: a pid alone may have been given to another since."""
+"""Identifies a process by its pid and start time, since a pid may be reused."""
 
 from pathlib import Path
 from typing import Final
@@ -8,10 +8,9 @@ ENDED: Final = frozenset("ZXx")  # states of /proc/PID/stat
 
 
 def start_ticks(pid: int) -> int:
-    """When the process started, in clock ticks since boot; UNKNOWN where there is none, or no /proc.
+    """Return when the process started, in clock ticks since boot; UNKNOWN if it is not running or there is no /proc.
 
-    One that has ended and was not waited for is none: in a container whose first process does not care for orphans,
-    they stay so for ever.
+    A zombie counts as not running: in a container whose first process does not reap orphans, zombies stay for ever.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,13 +1,13 @@
-"""How many requests of each customer all workers together have let in, in this window of time and the one before.
+"""Counts the requests of each customer admitted by all workers together, in the present time window and the last one.
 
-A place has two words for each worker, one for windows with even numbers and one for those with odd ones, and a word
-holds the window's number beside its count. So a word tells by itself whether it is of now, of the window before or
-long over; nothing is ever reset, and no reader can meet a half written state. A worker writes its own words only.
+A place has two words for each worker, one for even and one for odd windows, and a word holds its window's number beside
+the count. So each word shows whether it belongs to the present window, the last one or an older one; nothing is ever
+reset, and no reader can see a partial update. A worker writes only its own words.
 
-Customers whose rate is written down have a place each. All others share a count-min sketch: two places each, chosen by
-hash, of which the lower count is believed (Cormode & Muthukrishnan, 2005). So memory is bounded whatever names clients
-make up, and an error only ever makes the limit stricter: with 1,000 customers active at once, 1 in 270 shares both of
-its places with others.
+Customers with a configured rate have a place each. All others share a count-min sketch: two places each, chosen by
+hash, of which the lower count holds (Cormode & Muthukrishnan, 2005). So memory is bounded whatever names clients make
+up, and an error only makes the limit stricter: with 1,000 customers active at once, 1 in 270 shares both of its places
+with others.
 """
 
 import struct
@@ -20,14 +20,14 @@ import mmh3
 from gateway.shm.segment import HEADER_WORDS, WORD, SharedSegment
 
 WIDTH: Final = 16384  # places in each row of the sketch
-COUNT_BITS: Final = 24  # more requests than that no worker can answer within a window
-WINDOW: Final = 1 << COUNT_BITS  # from a word of one window to the same of the next
+COUNT_BITS: Final = 24  # no worker can answer 2**24 requests within a window
+WINDOW: Final = 1 << COUNT_BITS  # difference between the same count in two consecutive windows
 COUNT: Final = WINDOW - 1
 _LAYOUT: Final = 0x5242_0001_0000
 
 
 class RateCounters:
-    """The whole book, for `workers` workers and `named` customers with a place of their own."""
+    """All counters, for `workers` workers and `named` customers with a place of their own."""
 
     def __init__(self, segment: SharedSegment, workers: int, named: int) -> None:
         self.segment = segment
@@ -41,26 +41,26 @@ class RateCounters:
 
     @classmethod
     def create(cls, path: Path, workers: int, named: int) -> "RateCounters":
-        """Control's."""
+        """Create the file. Called by the control process. Raises SettingsError if memory is short."""
         return cls(SharedSegment.create(path, 2 * workers * (named + 2 * WIDTH), _LAYOUT + workers), workers, named)
 
     @classmethod
     def attach(cls, path: Path, workers: int, named: int) -> "RateCounters":
-        """A worker's."""
+        """Map the existing file. Called by a worker. Raises SettingsError if it is missing or of another layout."""
         return cls(SharedSegment.attach(path, _LAYOUT + workers), workers, named)
 
     def hashed(self, customer: str) -> tuple[int, int]:
-        """The places of a customer that has none of its own."""
+        """Return the two places of a customer that has none of its own."""
         first, second = mmh3.hash64(customer.encode(errors="surrogatepass"), signed=False)
         return self._named + first % WIDTH, self._named + WIDTH + second % WIDTH
 
     def counts(self, place: int, window: int) -> tuple[int, int]:
-        """What all workers have counted there: in the window before `window`, and in it."""
-        first = window << COUNT_BITS  # a word begins with its window's number, so words compare as windows do
+        """Return the counts of all workers at `place`: in the window before `window`, and in `window`."""
+        first = window << COUNT_BITS  # the window's number is in the high bits, so words compare as windows do
         before = now = 0
         for word in self._unpack(self._raw, self._begin + place * self._size):
             if word > first:
-                if word <= first + COUNT:  # else another worker is in the next window already
+                if word <= first + COUNT:  # else another worker is already in the next window
                     now += word - first
             elif word > first - WINDOW:
                 before += word - first + WINDOW

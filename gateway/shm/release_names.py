@@ -1,9 +1,9 @@
-"""Which release has which slot of a switchboard, and what its breakers have found: for who finds the board later.
+"""The names of a switchboard's releases, and the reasons of breaker trips, for the run that finds the board later.
 
-Control is killed, and the stops that workers have set stand on the board: without names no one could tell whose they
-are. Lies behind all that workers look at, with memory only for slots that have been used.
+If control is killed, the stops that workers have set remain on the board; without names they could not be attributed.
+The names lie behind all words that workers read per request, with memory only for slots that have been used.
 
-    words for each slot: the candidate's version, the bytes of the model's name, the name, what each worker has found
+    words for each slot: candidate's version, length of the model's name in bytes, the name, each worker's trip reason
 """
 
 from typing import Final
@@ -17,12 +17,12 @@ NAME: Final = 2
 
 
 def words_of(workers: int) -> int:
-    """How many words each slot takes."""
+    """Return the number of words per slot."""
     return NAME + NAME_WORDS + workers
 
 
 class ReleaseNames:
-    """The names, from word `first` on."""
+    """The names, in the words of `segment` from `first` on."""
 
     def __init__(self, segment: SharedSegment, first: int, workers: int) -> None:
         self._segment = segment
@@ -30,7 +30,7 @@ class ReleaseNames:
         self._stride = words_of(workers)
 
     def put(self, slot: int, model: str, version: int) -> None:
-        """The slot is this release's; raises SettingsError where memory is short."""
+        """Assign the slot to this release and clear its trip reasons; raise SettingsError if memory is short."""
         first, name = self._at(slot), model.encode()
         self._segment.reserve(first, self._stride)
         words = self._segment.words[first : first + self._stride]
@@ -39,7 +39,7 @@ class ReleaseNames:
         words[VERSION], words[LENGTH] = version, len(name)
 
     def get(self, slot: int) -> tuple[str, int] | None:
-        """Whose the slot is; None where no one's."""
+        """Return the model and candidate version of the slot; None if it was never assigned."""
         first = self._at(slot)
         version, length = self._segment.words[first + VERSION], self._segment.words[first + LENGTH]
         if not 0 < length <= NAME_WORDS * WORD:
@@ -48,7 +48,7 @@ class ReleaseNames:
         return name.decode(errors="replace"), version
 
     def found_word(self, slot: int, worker: int) -> int:
-        """Where the worker writes what its breaker has found: the place of a word in TRIPS."""
+        """Return the index of the word for the worker's trip reason, which holds an index into TRIPS."""
         return self._at(slot) + NAME + NAME_WORDS + worker
 
     def _at(self, slot: int) -> int:

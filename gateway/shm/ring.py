@@ -1,13 +1,13 @@
-"""A ring of bytes in memory: one process appends whole entries, another takes them away, neither ever waits.
+"""A byte ring in shared memory: one process appends whole entries, another removes them; neither ever blocks.
 
-The writer moves `head` after an entry's bytes are there, so a writer that is killed leaves no half of one. The reader
-moves `tail` after what it took is safe elsewhere. In between it notes where it puts it (`begin_drain`), so that after
-its own death the next reader knows what to undo before it takes the same bytes again: each entry arrives exactly once.
+The writer advances `head` after an entry's bytes are in place, so a killed writer leaves no partial entry. The reader
+advances `tail` after the entries are safe elsewhere. Before it writes them it notes where (`begin_drain`), so that if
+it is killed, the next reader can undo that write and take the same bytes again: each entry arrives exactly once.
 
-A writer that finds everything taken begins again at the front (`base`): the bytes that it writes to, and the reader
-takes from, then stay in a core's cache, where those of the whole ring would not.
+A writer that finds the ring empty starts again at the front (`base`): the bytes that are written and read then stay in
+a core's cache, which the whole ring would not.
 
-    words   head, owner's pid and birth, base: the count at which the front was written to (the writer's)
+    words   head, owner's pid and start time, base: the count at which the front was written to (the writer's)
             tail, drain's end, segment and offset (the reader's)
 
 Source: Lamport, "Proving the Correctness of Multiprocess Programs" (1977): one writer and one reader need no lock. The
@@ -32,13 +32,13 @@ DRAIN_SEGMENT: Final = 10
 DRAIN_OFFSET: Final = 11
 WORDS: Final = 16
 _DATA: Final = (HEADER_WORDS + WORDS) * WORD
-NEAR: Final = 1 << 18  # bytes from the front that are written to before it is worth to go back
+NEAR: Final = 1 << 18  # bytes from the front after which starting again at the front pays off
 _LAYOUT: Final = 0x524E_0002_0000
-_LAYOUT_WITHOUT_BASE: Final = 0x524E_0001_0000  # of a former release: the word was there, and always 0
+_LAYOUT_WITHOUT_BASE: Final = 0x524E_0001_0000  # of an earlier release, in which the word was always 0
 
 
 class Drain(NamedTuple):
-    """A drain under way when its process died: bytes up to `end` were being written at `offset` of `segment`."""
+    """A drain interrupted by its process's death: bytes up to `end` were being written at `offset` of `segment`."""
 
     end: int
     segment: int
@@ -46,7 +46,7 @@ class Drain(NamedTuple):
 
 
 class Ring:
-    """Both ends of the ring, which holds `size` bytes. A process uses one of them: `append`, or the others."""
+    """A ring of `size` bytes. The writer uses `own`, `append` and `fits`; the reader, another process, the others."""
 
     __slots__ = ("_at", "_far", "_head", "_limit", "_raw", "_stop", "_words", "segment", "size")
 
@@ -59,41 +59,41 @@ class Ring:
         self._head = self._words[HEAD]
         self._at = self._place(self._head)  # where the next entry begins
         self._far = _DATA + min(self.size // 2, NEAR)
-        self._limit = self._words[TAIL] + self.size  # as far as the writer knows the reader to be
+        self._limit = self._words[TAIL] + self.size  # by the reader's tail when the writer last read it
 
     @classmethod
     def create(cls, path: Path, size: int) -> "Ring":
-        """An empty ring of at least `size` bytes; raises SettingsError where memory is short."""
+        """Create an empty ring of at least `size` bytes; raises SettingsError if memory is short."""
         return cls(SharedSegment.create(path, WORDS + -(-size // WORD), _LAYOUT))
 
     @classmethod
     def attach(cls, path: Path) -> "Ring":
-        """A ring that another process made; raises SettingsError where there is none."""
+        """Map a ring that another process made; raises SettingsError if there is none."""
         try:
             return cls(SharedSegment.attach(path, _LAYOUT))
         except SettingsError:
             return cls(SharedSegment.attach(path, _LAYOUT_WITHOUT_BASE))
 
     def own(self) -> None:
-        """This process is the writer from now on."""
+        """Make this process the writer."""
         self._words[OWNER_PID] = os.getpid()
         self._words[OWNER_BORN] = start_ticks(os.getpid())
 
     @property
     def owner_lives(self) -> bool:
-        """Whether the writer may still append."""
+        """Whether the writer's process is still running."""
         pid = self._words[OWNER_PID]
         return pid > 0 and 0 < self._words[OWNER_BORN] == start_ticks(pid)
 
     def append(self, entry: bytes) -> bool:
-        """Add an entry; False where the ring is too full for it."""
+        """Append an entry; return False if there is no room for it."""
         count = len(entry)
         end = self._head + count
         if end > self._limit and not self.fits(count):
             return False
         begin = self._at
         if begin >= self._far and self._words[TAIL] == self._head:
-            self._words[BASE] = self._head  # before the head moves: a reader with nothing to take does not look at it
+            self._words[BASE] = self._head  # before the head moves: a reader of an empty ring does not read base
             begin = _DATA
         self._at = stop = begin + count
         if stop <= self._stop:
@@ -107,14 +107,14 @@ class Ring:
         return True
 
     def fits(self, size: int) -> bool:
-        """Whether an entry of `size` bytes would be taken now."""
+        """Whether there is room for an entry of `size` bytes now."""
         end = self._head + size
         if end > self._limit:
             self._limit = self._words[TAIL] + self.size
         return end <= self._limit
 
     def pending(self, most: int) -> bytes | memoryview:
-        """What waits to be taken, `most` bytes at most; it stays, also in a view, until `release`."""
+        """Return at most `most` waiting bytes, as a view if they are contiguous; they stay valid until `release`."""
         tail = self._words[TAIL]
         count = min(self._words[HEAD] - tail, most)
         begin = self._place(tail)
@@ -124,7 +124,7 @@ class Ring:
         return self._raw[begin : self._stop] + self._raw[_DATA : stop - self.size]
 
     def lines(self, most: int) -> bytes | memoryview:
-        """As `pending` where entries are lines: whole ones only, but one at least, however long it is."""
+        """As `pending`, but only whole lines, and at least one, even if it is longer than `most`."""
         waiting = self.waiting
         if waiting <= most:
             return self.pending(waiting)
@@ -140,40 +140,40 @@ class Ring:
         return data[: data.find(b"\n") + 1]
 
     def begin_drain(self, count: int, segment: int, offset: int) -> None:
-        """The next `count` bytes are about to be written at `offset` of `segment`."""
+        """Note that the next `count` bytes are about to be written at `offset` of `segment`."""
         self._words[DRAIN_SEGMENT] = segment
         self._words[DRAIN_OFFSET] = offset
         self._words[DRAIN_END] = self._words[TAIL] + count
 
     def release(self, count: int) -> None:
-        """`count` bytes are safe elsewhere."""
+        """Free the first `count` waiting bytes, which are safe elsewhere."""
         self._words[TAIL] += count
 
     def undo_drain(self) -> None:
-        """What was noted by `begin_drain` has not been done, and is undone."""
+        """Clear the note of `begin_drain`: the write has not been done, or has been undone."""
         self._words[DRAIN_END] = self._words[TAIL]
 
     @property
     def interrupted(self) -> Drain | None:
-        """The drain that its process did not live to end; None where there is none."""
+        """The drain that a killed reader did not finish, or None."""
         if self._words[DRAIN_END] <= self._words[TAIL]:
             return None
         return Drain(self._words[DRAIN_END], self._words[DRAIN_SEGMENT], self._words[DRAIN_OFFSET])
 
     @property
     def waiting(self) -> int:
-        """How many bytes wait to be taken."""
+        """The number of waiting bytes."""
         return self._words[HEAD] - self._words[TAIL]
 
     @property
     def empty(self) -> bool:
-        """Nothing waits to be taken."""
+        """Whether no bytes are waiting."""
         return self._words[HEAD] == self._words[TAIL]
 
     def _place(self, count: int) -> int:
-        """Where the byte of this count lies. A reader asks after it has seen the head move: from then on base stays."""
+        """The offset of the byte with this count. Readers call it after they saw the head move: base then stays."""
         return _DATA + (count - self._words[BASE]) % self.size
 
     def remove(self) -> None:
-        """Take the file away."""
+        """Delete the file."""
         self.segment.remove()

@@ -1,8 +1,8 @@
-"""What each worker has done: a block of counters for each model version and worker, and a head for each worker.
+"""The scoreboard in shared memory: a block of counters for each model version and worker, and a head for each worker.
 
-A worker writes its own blocks only. They outlive it: the one that takes its place goes on counting, so totals never
-fall. Counters are on the hot path, hence plain words and no objects. The file has room for many versions, and memory
-for those that have been served at once (`open`): first all heads, then version by version the workers' blocks.
+A worker writes only its own head and blocks. They outlive it: its replacement goes on counting, so totals never fall.
+Counters are on the hot path, so they are plain words, not objects. The file holds all heads, then version by version
+the workers' blocks; it has room for many versions, but memory is allocated only for slots that are used (`open`).
 """
 
 from collections.abc import Iterable
@@ -15,33 +15,33 @@ import numpy.typing as npt
 from gateway.shm.segment import SharedSegment
 from gateway.shm.tally import BLOCK, HELD, LAST, LATENCY, OUTCOME, RUNNING, TRIP, TRIPS, WAITING, Tally, Totals
 
-VERSIONS: Final = 8192  # slots: versions served at once, those included that a reload brings or that still drain
+VERSIONS: Final = 8192  # slots: versions served at once, including those that a reload adds or that still drain
 
 INFLIGHT: Final = 0
 SHED: Final = 1
-RECORDED: Final = 2  # and the three below it: predictions and feedback recorded, predictions and feedback dropped
+RECORDED: Final = 2  # predictions; the next three: feedback recorded, predictions dropped, feedback dropped
 FEEDBACK_RECORDED: Final = 3
 DROPPED: Final = 4
 FEEDBACK_DROPPED: Final = 5
 EVENTS_DROPPED: Final = 6
 UNRECORDED: Final = 7  # requests refused because they could not be recorded
 MIRRORS_DROPPED: Final = 8
-TOO_LARGE: Final = 9  # predictions whose records do not fit into a ring, even an empty one
-SHED_RATE: Final = 10  # refused because their customer asks too often
-SPANS_EXPORTED: Final = 11  # and the two below it: those that the collector did not take, that found the queue full
+TOO_LARGE: Final = 9  # predictions whose records do not fit into an empty ring
+SHED_RATE: Final = 10  # requests refused because of their customer's rate limit
+SPANS_EXPORTED: Final = 11  # the next two: spans that the collector did not accept; that found the queue full
 SPANS_FAILED: Final = 12
 SPANS_DROPPED: Final = 13
 THROTTLED: Final = 14  # predictions whose records are beyond `records.large`
-CONNECTIONS_OPEN: Final = 15  # now; and the one below it: those that have had a request just now
+CONNECTIONS_OPEN: Final = 15  # now; the next one: those with a recent request
 CONNECTIONS_BUSY: Final = 16
-BEATS: Final = 17  # signs of life of the worker's event loop, counted; 0: it has not begun
+BEATS: Final = 17  # heartbeats of the worker's event loop, counted; 0: it has not started
 LOADING: Final = 18  # the slot of the version that is being loaded, plus 1; 0: none
 HEAD: Final = 24
 _LAYOUT: Final = 0x5342_0004_0000 + BLOCK
 
 
 class Scoreboard:
-    """The whole board."""
+    """The whole board, for `workers` workers. Slots are allocated by `slots.VersionSlots`."""
 
     def __init__(self, segment: SharedSegment, workers: int) -> None:
         self.segment = segment
@@ -52,75 +52,77 @@ class Scoreboard:
 
     @classmethod
     def create(cls, path: Path, workers: int) -> "Scoreboard":
+        """Create the board, with memory for the heads only. Called by control. Raises SettingsError if that fails."""
         return cls(SharedSegment.create(path, workers * (HEAD + VERSIONS * BLOCK), _LAYOUT, workers * HEAD), workers)
 
     @classmethod
     def attach(cls, path: Path, workers: int) -> "Scoreboard":
+        """Map an existing board. Called by workers. Raises SettingsError if it is missing or of another layout."""
         return cls(SharedSegment.attach(path, _LAYOUT), workers)
 
     def open(self, slot: int) -> None:
-        """Have memory for a version in `slot`, all counters 0; raises SettingsError where memory is short."""
+        """Allocate memory for a version in `slot`, with all counters 0; raises SettingsError if memory is short."""
         self.segment.reserve(self._first(0, slot), self.workers * BLOCK)
         self._blocks[slot] = 0
 
     def held(self, slot: int) -> bool:
-        """Whether any worker may still count there."""
+        """Whether any worker may still count in the slot."""
         return bool(self._blocks[slot, :, HELD].any())
 
     def restore(self, slot: int, totals: "Totals") -> None:
-        """Let a version in `slot`, which no worker knows yet, go on from what it had counted before it went."""
+        """Let a version that comes back continue from its earlier totals. No worker may know the slot yet."""
         self._blocks[slot, 0] = totals.words
 
     def tally(self, worker: int, slot: int) -> Tally:
-        """Where `worker` counts for the version in `slot`."""
+        """Return the Tally on which `worker` counts for the version in `slot`."""
         return Tally(self.words(worker, slot))
 
     def words(self, worker: int, slot: int) -> "memoryview[int]":
-        """The words of one version and worker."""
+        """Return the words of one version and worker."""
         first = self._first(worker, slot)
         return self.segment.words[first : first + BLOCK]
 
     def head(self, worker: int) -> "memoryview[int]":
-        """The worker's own words: INFLIGHT (now), and what it has counted ever."""
+        """Return the worker's own words, indexed by INFLIGHT and so on: present values and cumulative counts."""
         return self.segment.words[worker * HEAD : (worker + 1) * HEAD]
 
     def begin(self, worker: int, slots: Iterable[int]) -> None:
-        """A new process takes the worker's place: what was under way is no more. `slots`: those used ever."""
+        """Reset the worker's gauges before a new process starts in its place. `slots`: all that were ever used."""
         head = self.head(worker)
         head[INFLIGHT] = head[CONNECTIONS_OPEN] = head[CONNECTIONS_BUSY] = head[BEATS] = head[LOADING] = 0
         for slot in slots:
             self._blocks[slot, worker, [WAITING, HELD, RUNNING]] = 0
 
     def total(self, word: int) -> int:
-        """A word of the heads, added up over workers."""
+        """Return a word of the heads, added up over workers."""
         return int(self._heads[:, word].sum())
 
     def each(self, word: int) -> list[int]:
-        """A word of the heads, worker by worker."""
+        """Return a word of the heads, worker by worker."""
         return [int(count) for count in self._heads[:, word]]
 
     def totals(self, slot: int) -> Totals:
-        """The version in `slot`, added up over workers."""
+        """Return the counters of the version in `slot`, added up over workers."""
         return Totals(self._blocks[slot].sum(axis=0))
 
     def asked(self, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """How many requests each of these versions has had, over all outcomes and workers."""
+        """Return how many requests each of these versions has had, over all outcomes and workers."""
         return np.asarray(self._blocks[:, :, OUTCOME:LATENCY][slots].sum(axis=(1, 2)), np.int64)
 
     def left(self, slot: int) -> Totals:
-        """What remains of a version that no worker counts for any more."""
+        """Return the final totals of a version that no worker counts for any more."""
         return self.totals(slot).settled(self.last_success_ns(slot))
 
     def last_success_ns(self, slot: int) -> int:
-        """When any worker last answered for the version, on the monotonic clock; 0: never."""
+        """Return when any worker last answered for the version, in ns on the monotonic clock; 0: never."""
         return int(self._blocks[slot, :, LAST].max())
 
     def running(self, worker: int, slot: int) -> bool:
-        """Whether the worker runs the candidate in `slot`, or did when it died."""
+        """Whether the worker is running the candidate in `slot`, or was when it died."""
         return bool(self._blocks[slot, worker, RUNNING] > 0)
 
     def trip(self, worker: int, slot: int) -> str:
-        """Why the worker's breaker last stopped the version in `slot`, one of TRIPS."""
+        """Return why the worker's breaker last stopped the version in `slot`, one of TRIPS."""
         return TRIPS[int(self._blocks[slot, worker, TRIP])]
 
     def _first(self, worker: int, slot: int) -> int:

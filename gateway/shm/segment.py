@@ -1,7 +1,7 @@
-"""A file of 64-bit words in memory, mapped into several processes. Each word has one writer, so nothing is locked.
+"""A file of 64-bit words in memory, mapped into several processes. Each word has one writer, so there are no locks.
 
-The file lies on tmpfs: a mapping of a file on disk stalls on write-back (architecture.md). Plain mmap files rather than
-multiprocessing.shared_memory, whose resource tracker destroys segments under live users.
+The file is on tmpfs: a mapping of a file on disk stalls on write-back (architecture.md). It is a plain mmap file, since
+the resource tracker of multiprocessing.shared_memory destroys segments that are in use.
 """
 
 import fcntl
@@ -21,12 +21,12 @@ REMEDY: Final = "give the container more (docker: --shm-size), or run fewer serv
 
 
 def memory_folder() -> Path:
-    """Where memory files lie: tmpfs on Linux; elsewhere the folder for temporary files, for development."""
+    """Return the folder for memory files: tmpfs on Linux; elsewhere the temporary folder, for development."""
     return SHARED if SHARED.is_dir() else Path(tempfile.gettempdir())
 
 
 def is_held(path: Path) -> bool:
-    """Whether any process has the file mapped, or locked; raises OSError where it cannot be opened."""
+    """Whether any process has the file mapped or locked; raises OSError if it cannot be opened."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -38,7 +38,7 @@ def is_held(path: Path) -> bool:
 
 
 def layout_of(path: Path) -> int:
-    """What layout the file says that it has; 0 where it says nothing."""
+    """Return the layout number in the file's header; 0 if it cannot be read."""
     try:
         with path.open("rb") as file:
             header = file.read(HEADER_WORDS * WORD)
@@ -48,10 +48,10 @@ def layout_of(path: Path) -> int:
 
 
 class SharedSegment:
-    """A mapped file. `words` are its 64-bit words after the header, `raw` its bytes, from the header on.
+    """A mapped file. `words` are its 64-bit words after the header, `raw` its bytes including the header.
 
-    Whoever has it mapped holds a shared lock on it, which ends with the process, however that ends: a file that no one
-    holds is a leftover.
+    Each process that maps the file holds a shared lock on it, which ends with the process, even if it is killed: a file
+    without a lock is a leftover.
     """
 
     __slots__ = ("_file", "path", "raw", "words")
@@ -59,16 +59,16 @@ class SharedSegment:
     def __init__(self, path: Path, file: int, size: int) -> None:
         fcntl.flock(file, fcntl.LOCK_SH)  # the mapping keeps a duplicate of `file`, and so the lock
         self.path = path
-        self._file: int | None = None  # of a file that has memory for a part of its words only
+        self._file: int | None = None  # only if some of its words have no memory yet
         self.raw = mmap.mmap(file, size)
         self.words = memoryview(self.raw).cast("q")[HEADER_WORDS:]
 
     @classmethod
     def create(cls, path: Path, words: int, layout: int, reserved: int | None = None) -> "SharedSegment":
-        """A new file of `words` zeros, in place of any left by a killed run; raises SettingsError where it cannot be.
+        """Create a file of `words` zeros, replacing any left by a killed run; raise SettingsError if that fails.
 
-        Only the first `reserved` words have memory (None: all); the others must not be touched before `reserve`.
-        Processes that still map the old file keep it: nothing of theirs is seen here, and nothing of ours there.
+        Only the first `reserved` words get memory (None: all); the others must not be accessed before `reserve`.
+        Processes that still map the old file keep it and share nothing with the new one.
         """
         size = (HEADER_WORDS + words) * WORD
         needed = size if reserved is None else (HEADER_WORDS + reserved) * WORD
@@ -79,7 +79,7 @@ class SharedSegment:
             file = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 os.ftruncate(file, size)
-                _allocate(file, 0, needed)  # now, or a full tmpfs would kill us at some later write
+                _allocate(file, 0, needed)  # now: otherwise a full tmpfs would kill us (SIGBUS) at a later write
                 segment = cls(path, file, size)
                 if needed < size:
                     segment._file = os.dup(file)
@@ -88,7 +88,7 @@ class SharedSegment:
             header = memoryview(segment.raw).cast("q")
             header[0], header[1], header[2] = MAGIC, layout, words
             unfinished.replace(path)
-        except OSError as error:  # perhaps others have taken what was free a moment ago
+        except OSError as error:  # other processes may have used the free memory meanwhile
             unfinished.unlink(missing_ok=True)
             problem = f"shared memory of {needed / 2**20:.1f} MiB cannot be made: {error.strerror}"
             raise SettingsError(str(path), [problem]) from None
@@ -96,7 +96,7 @@ class SharedSegment:
 
     @classmethod
     def attach(cls, path: Path, layout: int) -> "SharedSegment":
-        """The file as another process made it; raises SettingsError where it is none of this layout."""
+        """Map a file that another process made; raise SettingsError if it is missing or of another layout."""
         try:
             with path.open("r+b") as file:
                 segment = cls(path, file.fileno(), 0)
@@ -110,9 +110,9 @@ class SharedSegment:
         return segment
 
     def reserve(self, first: int, count: int) -> None:
-        """Have memory for `count` words from `first` on; raises SettingsError where there is none.
+        """Allocate memory for `count` words from `first` on; raise SettingsError if memory is short.
 
-        What has memory already keeps it, and what is in it.
+        Words that already have memory keep their values.
         """
         if self._file is None:
             return
@@ -124,7 +124,7 @@ class SharedSegment:
             raise SettingsError(str(self.path), [problem]) from None
 
     def remove(self) -> None:
-        """Take the file away. Mappings live on until their processes end."""
+        """Delete the file. Existing mappings stay valid until their processes end."""
         self.path.unlink(missing_ok=True)
         if self._file is not None:
             os.close(self._file)

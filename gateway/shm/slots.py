@@ -1,4 +1,7 @@
-"""Which slot of a board belongs to which version or release, and when another may have it."""
+"""Allocates the slots of a board (switchboard or scoreboard) to releases or versions, and reclaims unused ones.
+
+Used by the control process only.
+"""
 
 import heapq
 from collections import Counter
@@ -11,23 +14,26 @@ from gateway.shm.switchboard import Switchboard
 from gateway.shm.tally import Totals
 from gateway.version_key import VersionKey
 
-GONE_SHOWN: Final = 256  # versions no longer served whose totals are kept one by one
-BEFORE: Final = 0  # as a version: all of a model that went before those; no version has this number
-EARLIER: Final = "(earlier)", BEFORE  # all of models of which nothing else is left: no model can be called so
+GONE_SHOWN: Final = 256  # versions no longer served whose totals are kept individually
+BEFORE: Final = 0  # stands for all versions of a model that went before those; no version has this number
+EARLIER: Final = "(earlier)", BEFORE  # the sum over models with no other totals left; no model can have this name
 
 
 class Board(Protocol):
-    """What has the slots."""
+    """The board whose slots are allocated."""
 
     def open(self, slot: int) -> None:
-        """Make the slot ready for who gets it now; raises SettingsError where that cannot be."""
+        """Prepare the slot for its new owner; raise SettingsError if that is impossible."""
 
     def held(self, slot: int) -> bool:
-        """Whether a worker still works with it, for whoever had it before."""
+        """Whether a worker still uses the slot, for its present or previous owner."""
 
 
 class Slots:
-    """Gives each name a slot, the same one as long as the name is wanted; raises SettingsError when all are in use."""
+    """Allocates one slot to each key (model, version), and keeps it as long as the key is wanted.
+
+    `capacity`: number of slots. `what`: what they are for, in the error text.
+    """
 
     def __init__(self, capacity: int, what: str, board: Board | None = None) -> None:
         self._capacity = capacity
@@ -35,39 +41,39 @@ class Slots:
         self._board = board
         self._given: dict[VersionKey, int] = {}
         self._names: dict[int, VersionKey] = {}
-        self._back: list[int] = []  # a heap of those given back: the lowest is used next, so memory stays small
+        self._back: list[int] = []  # heap of reclaimed slots: the lowest is reused first, so memory stays small
         self._fresh = 0
 
     def of(self, name: str, version: int) -> int:
-        """The slot of the name; a new one where it has none."""
+        """Return the key's slot, allocating one if it has none; raise SettingsError if all slots are in use."""
         slot = self._given.get((name, version))
         return self._give((name, version)) if slot is None else slot
 
     def name_of(self, slot: int) -> VersionKey | None:
-        """Who has the slot."""
+        """Return the key that has the slot, or None."""
         return self._names.get(slot)
 
     def items(self) -> Iterator[tuple[VersionKey, int]]:
-        """All names that have one, in order."""
+        """Yield all (key, slot) pairs, sorted."""
         yield from sorted(self._given.items())
 
     def given(self) -> Iterable[tuple[VersionKey, int]]:
-        """All names that have one."""
+        """Return all (key, slot) pairs, unsorted."""
         return self._given.items()
 
     def __contains__(self, key: VersionKey) -> bool:
         return key in self._given
 
     def slots(self) -> Collection[int]:
-        """All that are in use."""
+        """Return all slots in use."""
         return self._given.values()
 
     def used(self) -> range:
-        """All that have ever been in use: a late worker may have died at work with one that was given back."""
+        """Return all slots ever used: a late worker may have died while using one that was already reclaimed."""
         return range(self._fresh)
 
     def sweep(self, wanted: Callable[[VersionKey], bool]) -> list[VersionKey]:
-        """Take the slots back of those who are not wanted and with whom no worker is at work any more: these."""
+        """Reclaim the slots of keys that are not wanted and that no worker uses any more; return these keys."""
         gone = [key for key, slot in self._given.items() if not wanted(key) and not self._held(slot)]
         for key in gone:
             slot = self._given.pop(key)
@@ -85,7 +91,7 @@ class Slots:
             self._begun(key, slot)
         except SettingsError:
             if slot == fresh:
-                self._fresh = fresh  # it has no memory yet: to look at it as at those given back would kill us
+                self._fresh = fresh  # it has no memory, so reading it like a reclaimed slot would kill us
             else:
                 heapq.heappush(self._back, slot)
             raise
@@ -98,7 +104,7 @@ class Slots:
         slot: int | None = None
         while self._back and slot is None:
             lowest = heapq.heappop(self._back)
-            if self._held(lowest):  # someone came late, for who had it before
+            if self._held(lowest):  # a late worker uses it for its previous owner
                 held.append(lowest)
             else:
                 slot = lowest
@@ -119,14 +125,14 @@ class Slots:
         return self._board is not None and self._board.held(slot)
 
     def _begun(self, key: VersionKey, slot: int) -> None:
-        """For those who keep something by name."""
+        """Hook for subclasses: the key has got the slot."""
 
     def _ended(self, key: VersionKey, slot: int) -> None:
-        """For those who keep something by name."""
+        """Hook for subclasses: the key's slot has been reclaimed."""
 
 
 class ReleaseSlots(Slots):
-    """The slots of releases; the switchboard says whose each is, for who finds it when control has been killed."""
+    """The switchboard's slots for releases. Their names are written there too, in case control is killed."""
 
     def __init__(self, capacity: int, switchboard: Switchboard) -> None:
         super().__init__(capacity, "releases", switchboard)
@@ -137,10 +143,10 @@ class ReleaseSlots(Slots):
 
 
 class VersionSlots(Slots):
-    """The slots of versions, and what those had counted that have gone: totals never fall while the gateway runs.
+    """The scoreboard's slots for versions, and the totals of versions no longer served, so that totals never fall.
 
-    A version that comes back goes on from there. The last GONE_SHOWN are kept one by one, those before them as one for
-    each model, so that a model's own sums do not fall either; once nothing else is left of the model, as EARLIER.
+    A version that comes back continues from its totals. The last GONE_SHOWN versions are kept individually, older ones
+    as one sum per model, so that a model's sums do not fall either; once nothing else is left of the model, in EARLIER.
     """
 
     def __init__(self, capacity: int, scoreboard: Scoreboard) -> None:
@@ -148,19 +154,19 @@ class VersionSlots(Slots):
         self._scoreboard = scoreboard
         self._gone: dict[VersionKey, Totals] = {}
         self._before: dict[VersionKey, Totals] = {}
-        self._versions: Counter[str] = Counter()  # of each model, in service or kept one by one
+        self._versions: Counter[str] = Counter()  # by model: versions in service or kept individually
 
     def totals(self) -> Iterator[tuple[VersionKey, Totals]]:
-        """What every version has counted, those in service first."""
+        """Yield the totals of every version, those in service first."""
         yield from ((key, self.totals_of(key)) for key, _ in self.items())
         yield from self.gone()
 
     def totals_of(self, key: VersionKey) -> Totals:
-        """What one has counted that is in service."""
+        """Return the totals of a version in service."""
         return self._scoreboard.totals(self._given[key])
 
     def gone(self) -> Iterator[tuple[VersionKey, Totals]]:
-        """What those have counted that are no longer in service."""
+        """Yield the totals of versions no longer in service, sorted."""
         yield from sorted((self._gone | self._before).items())
 
     def _begun(self, key: VersionKey, slot: int) -> None:

@@ -1,4 +1,4 @@
-"""What a switchboard that a killed control has left says of stops: some may have reached no disk."""
+"""Reads the stops on a switchboard that a killed control process has left: they may be missing on disk."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from gateway.shm.tally import TRIPS
 
 
 class Stopped(NamedTuple):
-    """A release that is stopped there. `worker` is None where control itself had stopped it, else `found` says why."""
+    """A release stopped on the board. `worker`: whose breaker tripped, for the reason `found`; None: control did it."""
 
     model: str
     version: int
@@ -18,9 +18,8 @@ class Stopped(NamedTuple):
 
 
 class LeftBoard:
-    """The board at `path`, of whatever number of workers; none, where there is none of this version.
-
-    Workers that the killed control has left may still write to it.
+    """The board that an earlier run left at `path`, for any number of workers; empty if it is missing or of another
+    layout. Workers that outlive their control process may still write to it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,7 +29,7 @@ class LeftBoard:
             self._board = None
 
     def stopped(self) -> list[Stopped]:
-        """The releases that it says are stopped, in the epoch that each was in at the end."""
+        """Return the releases stopped in their last epoch."""
         return [] if self._board is None else list(filter(None, map(self._of, self._board.all_stopped())))
 
     def _of(self, slot: int) -> Stopped | None:
@@ -45,6 +44,6 @@ class LeftBoard:
 
 
 def stopped_on(path: Path) -> list[Stopped]:
-    """Of the board that lies there now; raises SettingsError where it is of another version."""
+    """Return the stopped releases on the board at `path`; raise SettingsError if it is missing or of another layout."""
     Switchboard.attach(path, None)
     return LeftBoard(path).stopped()

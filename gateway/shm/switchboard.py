@@ -1,15 +1,15 @@
-"""The switches that a request meets: stops of releases, and the control process's sign of life.
+"""The switchboard in shared memory: stops and weights of releases, and control's heartbeat, read on every request.
 
 A stop is an epoch, not a flag. A release is stopped while any of its stop words is at least its epoch; resuming raises
-the epoch. So a worker that trips its breaker late, on a request of an epoch that is over, stops nothing.
+the epoch. So a breaker that trips late, on a request of an epoch that has ended, stops nothing.
 
     words   heartbeat_ns, generation, whether all workers have begun to listen
             for each worker: sends begun, sends ended
             for each release: epoch, control's stop, then each worker's stop, then the weights of its live routes, then
-            how many of each worker's objects still look at these words
+            how many of each worker's objects still read these words
             and behind all of them, the releases' names (`release_names`)
 
-A slot that has been another release's before begins in a later epoch: what is left of that one stops nothing.
+A reused slot starts in a later epoch, so stops of its previous release have no effect.
 
 Source: Lamport's one-writer registers; every word is written by one process only.
 """
@@ -33,27 +33,27 @@ GENERATION: Final = 1
 OPEN: Final = 2
 FIXED: Final = 3
 GATE: Final = 2  # words for each worker
-RELEASES: Final = 4096  # slots: releases in force at once, those included that a reload brings or that still drain
+RELEASES: Final = 4096  # slots: releases in force at once, including those that a reload adds or that still drain
 FIRST_EPOCH: Final = 1
-LIVE_ROUTES: Final = 16  # of a release: those whose weights control turns, in ppm
+LIVE_ROUTES: Final = 16  # most live routes of a release: those whose weights (ppm) control sets
 NEVER_NS: Final = -(2**62)  # long before any heartbeat
 _LAYOUT: Final = 0x5357_0004_0000
 MOST_WORKERS: Final = 0xFFFF
 
-Turn = Callable[[Sequence[int]], None]  # told the weights of live routes, in ppm
+Turn = Callable[[Sequence[int]], None]  # called with the weights of live routes, in ppm
 Tell = Callable[[str, Callable[[], bool]], None]
 
 
 class Switchboard:
-    """The whole board, for `workers` workers."""
+    """The whole board, for `workers` workers. Slots are allocated by `slots.ReleaseSlots`."""
 
     def __init__(self, segment: SharedSegment, workers: int) -> None:
         self.segment = segment
         self.words = segment.words
         self.workers = workers
         self._stride = 2 + 2 * workers + LIVE_ROUTES
-        self._used: set[int] = set()  # slots that have had a release; control's
-        self._end = 0  # of those
+        self._used: set[int] = set()  # slots that have had a release (control only)
+        self._end = 0  # behind the last of those
         self.names = ReleaseNames(segment, _size(workers), workers)
         words = np.frombuffer(segment.words, np.int64)[FIXED + GATE * workers : _size(workers)]
         table = words.reshape(RELEASES, self._stride)
@@ -61,7 +61,7 @@ class Switchboard:
 
     @classmethod
     def create(cls, path: Path, workers: int) -> "Switchboard":
-        """Control's: every release at its first epoch, none stopped."""
+        """Create the board, with all releases in their first epoch and not stopped. Called by the control process."""
         size = _size(workers)
         segment = SharedSegment.create(path, size + RELEASES * words_of(workers), _layout(workers), size)
         board = cls(segment, workers)
@@ -71,28 +71,28 @@ class Switchboard:
 
     @classmethod
     def attach(cls, path: Path, workers: int | None) -> "Switchboard":
-        """A worker's; or, with None, that of however many workers have it. Raises SettingsError where it is none."""
+        """Map an existing board; `workers` None: for as many as it was made for. Raises SettingsError if it is none."""
         if workers is None:
             workers = max(1, min(layout_of(path) - _LAYOUT, MOST_WORKERS))
         return cls(SharedSegment.attach(path, _layout(workers)), workers)
 
     @staticmethod
     def expire_heartbeat(path: Path) -> None:
-        """End the sign of life on a board that a killed control has left: its workers then serve no candidate."""
+        """Expire the heartbeat on the board of a killed control process, so that its workers serve no candidate."""
         with contextlib.suppress(OSError), path.open("r+b") as file:
             file.seek((HEADER_WORDS + HEARTBEAT) * WORD)
             file.write(NEVER_NS.to_bytes(WORD, sys.byteorder, signed=True))
 
     def first_word(self, slot: int) -> int:
-        """Where the words of a release begin."""
+        """Return the index of a release's first word."""
         return FIXED + GATE * self.workers + slot * self._stride
 
     def held_word(self, slot: int, worker: int) -> int:
-        """Where the worker counts its objects that look at the release."""
+        """Return the index of the word in which the worker counts its objects that read the release's words."""
         return self.first_word(slot) + 2 + self.workers + LIVE_ROUTES + worker
 
     def open(self, slot: int) -> None:
-        """Another release gets the slot: not stopped, no weights, in an epoch of its own."""
+        """Prepare the slot for another release: not stopped, all weights 0, in a new epoch."""
         if slot in self._used:
             self.set_weights(slot, [0] * LIVE_ROUTES)
             self.resume(slot)
@@ -100,41 +100,41 @@ class Switchboard:
         self._end = max(self._end, slot + 1)
 
     def held(self, slot: int) -> bool:
-        """Whether any worker may still look at the release that has had the slot."""
+        """Whether any worker may still read the slot's words."""
         return any(self.words[self.held_word(slot, 0) : self.held_word(slot, self.workers)])
 
     def serve(self) -> None:
-        """All workers listen that can."""
+        """Note that all workers that can listen do so."""
         self.words[OPEN] = 1
 
     @property
     def serving(self) -> bool:
-        """Whether all workers have begun to listen: until then a connection would go to the few that do."""
+        """Whether all workers listen: until then, connections would go to the few that do."""
         return self.words[OPEN] == 1
 
     def heartbeat(self) -> None:
-        """Control is alive."""
+        """Write control's heartbeat: the present monotonic time."""
         self.words[HEARTBEAT] = time.monotonic_ns()
 
     def publish(self, generation: int) -> None:
-        """The configuration in force."""
+        """Set the number of the configuration generation in force."""
         self.words[GENERATION] = generation
 
     def epoch(self, slot: int) -> int:
-        """How often the release has begun anew."""
+        """Return the release's epoch: it rises each time the release is resumed."""
         return self.words[self.first_word(slot)]
 
     def stop(self, slot: int) -> None:
-        """No request that is decided from now on goes to the candidate."""
+        """Stop the release: no request decided from now on goes to the candidate."""
         first = self.first_word(slot)
         self.words[first + 1] = self.words[first]
 
     def resume(self, slot: int) -> None:
-        """A new epoch: what stopped the last one does not stop this one."""
+        """Begin a new epoch: stops of earlier epochs no longer apply."""
         self.words[self.first_word(slot)] += 1
 
     def advance(self, slot: int, epoch: int) -> None:
-        """Be in `epoch` at least, stopped or not as before, and not let go in between."""
+        """Raise the release's epoch to at least `epoch`; if it is stopped it stays so, without a gap."""
         first = self.first_word(slot)
         if self.words[first] < epoch:
             if self.stopped(slot):
@@ -158,33 +158,33 @@ class Switchboard:
         return self.words[first : first + count].tolist()
 
     def states(self, slots: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """`epoch` and `stopped` of many releases at once."""
+        """Return `epoch` and `stopped` of many releases at once."""
         epochs = self._epochs[slots]
         return epochs, self._stops[slots].max(axis=1) >= epochs
 
     def tripped(self) -> list[int]:
-        """The slots of all releases that a worker has stopped in their present epoch."""
+        """Return the slots of all releases that a worker has stopped in their present epoch."""
         tripped = self._trips[: self._end].max(axis=1) >= self._epochs[: self._end]
         slots: list[int] = np.flatnonzero(tripped).tolist()
         return slots
 
     def all_stopped(self) -> list[int]:
-        """The slots of all releases that anyone has stopped in their present epoch."""
+        """Return the slots of all releases that control or a worker has stopped in their present epoch."""
         return [int(slot) for slot in np.flatnonzero(self._stops.max(axis=1) >= self._epochs)]
 
     def tripped_by(self, slot: int) -> list[int]:
-        """The workers that have stopped the release in its present epoch."""
+        """Return the workers that have stopped the release in its present epoch."""
         first = self.first_word(slot)
         epoch = self.words[first]
         return [worker for worker in range(self.workers) if self.words[first + 2 + worker] >= epoch]
 
     def sends(self, worker: int) -> tuple[int, int]:
-        """How many sends of candidate answers the worker has begun and ended."""
+        """Return how many sends of candidate answers the worker has begun and ended."""
         first = FIXED + GATE * worker
         return self.words[first], self.words[first + 1]
 
     def begin(self, worker: int, slots: Iterable[int]) -> None:
-        """A new process takes the worker's place; the sends of the old one, and what it held, died with it."""
+        """Reset the worker's counts of sends and held objects before a new process starts in its place."""
         first = FIXED + GATE * worker
         self.words[first] = self.words[first + 1] = 0
         for slot in slots:
@@ -192,10 +192,11 @@ class Switchboard:
 
 
 class Gate:
-    """Around each send of a candidate answer: the stop is read inside it, and who stops waits for those inside.
+    """A context around each send of a candidate answer. A worker reads the stop inside it, and a stop waits for the
+    sends that are inside.
 
-    Without it a worker could be put to sleep between reading the switch and writing the answer. Sends end in the order
-    in which they began: else one that began after a stop would be taken for one that the stop waits for.
+    Otherwise a worker could be preempted between reading the switch and writing the answer. Sends must end in the order
+    in which they began: else one begun after a stop could be mistaken for one that the stop waits for.
     """
 
     __slots__ = ("_first", "_later", "_words")
@@ -206,7 +207,7 @@ class Gate:
         self._later: Callable[[Callable[[], None]], object] | None = None
 
     def defer_exit(self, later: Callable[[Callable[[], None]], object]) -> None:
-        """From now on a send is over when `later` calls back, in the order of the calls: TLS sends after the write."""
+        """End each send only when `later` calls back, in the order of the calls: TLS sends after the write returns."""
         self._later = later
 
     def __enter__(self) -> None:
@@ -223,7 +224,7 @@ class Gate:
 
 
 class Switch:
-    """One release as one worker sees it. Read on every request: one comparison of bytes while nothing has changed."""
+    """One worker's view of one release. Read on every request, by one comparison of bytes while nothing changes."""
 
     __slots__ = (
         "__weakref__", "_begin", "_end", "_first", "_found", "_heartbeat_timeout_ns", "_known", "_own", "_raw", "_tell",
@@ -238,7 +239,7 @@ class Switch:
         heartbeat_timeout_ns: int,
         tell: Tell = lambda found, holds: None,
     ) -> None:
-        """`tell` is told of trips: what was found, and what asks whether the epoch goes on."""
+        """`tell` is called on a trip, with its reason and a function that tells if the epoch is still the same."""
         first = board.first_word(slot)
         self._words = board.words
         self._raw = board.segment.raw
@@ -252,10 +253,10 @@ class Switch:
         self._found = board.names.found_word(slot, worker)
         self._tell = tell
         self._heartbeat_timeout_ns = heartbeat_timeout_ns
-        self._known = b"", False, FIRST_EPOCH  # one reference: two threads may read the switch at once
+        self._known = b"", False, FIRST_EPOCH  # one tuple, swapped at once: two threads may read the switch
 
     def stopped(self, now_ns: int) -> bool:
-        """Whether the candidate is stopped: by an order, by a breaker, or because control is dead. Monotonic clock."""
+        """Whether the candidate is stopped: by command, by a breaker, or by a stale heartbeat (`now_ns`: monotonic)."""
         known, stopped, _ = self._known
         now = self._raw[self._begin : self._end]
         if now != known:
@@ -268,18 +269,18 @@ class Switch:
         return stopped or now_ns - self._words[HEARTBEAT] > self._heartbeat_timeout_ns
 
     def on_weights_changed(self, turn: "Turn", live_routes: int) -> None:
-        """Have `set_weights` told the weights of the release's live routes when they change, by `stopped`."""
+        """Register `turn`, which `stopped` calls with the weights of the `live_routes` when it finds a change."""
         if live_routes:
             self._turn = turn
             self._end = self._begin + (2 + self._workers + live_routes) * WORD
 
     @property
     def epoch(self) -> int:
-        """The release's epoch, as `stopped` last saw it."""
+        """The release's epoch when `stopped` last found a change."""
         return self._known[2]
 
     def trip(self, epoch: int, found: str = "") -> None:
-        """Stop the release, if it is still in `epoch`, for what was `found`, one of TRIPS."""
+        """Stop the release for the reason `found`, one of TRIPS; without effect if `epoch` has ended."""
         if epoch > self._words[self._own]:
             self._words[self._found] = TRIPS.index(found)
             self._words[self._own] = epoch
@@ -291,5 +292,5 @@ def _layout(workers: int) -> int:
 
 
 def _size(workers: int) -> int:
-    """In words, without names."""
+    """Size in words, without the names."""
     return FIXED + GATE * workers + RELEASES * (2 + 2 * workers + LIVE_ROUTES)

@@ -1,6 +1,6 @@
-"""One version's counters: a worker counts on a Tally, and all workers' together are read as Totals.
+"""One version's counters: each worker increments them through a Tally; the sum over workers is read as Totals.
 
-Counters are on the hot path, hence plain words and no objects.
+Counters are on the hot path, so they are plain words in shared memory, not objects.
 """
 
 from array import array
@@ -18,13 +18,13 @@ from gateway.shm.underway import Underway
 OUTCOMES: Final = tuple(Outcome)
 VARIANTS: Final = ("stable", "candidate", "pinned")
 RESCUE_REASONS: Final = ("model_error", "invalid_output", "timeout", "overloaded", "stopped", "excused")
-TRIPS: Final = ("", "failures in a row", "requests in a row without an answer")  # what a breaker has found
-UNANSWERED: Final = 10  # requests in a row without an answer that are such a finding, whoever is to blame for each
+TRIPS: Final = ("", "failures in a row", "requests in a row without an answer")  # reasons of breaker trips
+UNANSWERED: Final = 10  # unanswered requests in a row that trip the breaker, whatever caused each
 MIRRORED: Final = ("agree", "disagree", "failed", "dropped")
-CLASSES: Final = 64  # predicted classes counted one by one; those beyond count as the last
-STRATA: Final = 9  # the first routes, one by one, where chance decides on them; the last: all other traffic
+CLASSES: Final = 64  # predicted classes counted individually; those beyond count as the last
+STRATA: Final = 9  # the first routes' randomised traffic, one stratum each; the last stratum: all other traffic
 UNSTRATIFIED: Final = STRATA - 1
-LARGEST_BATCH: Final = 128  # larger ones are counted as this
+LARGEST_BATCH: Final = 128  # larger batches count as this size
 BUCKETS: Final = len(LATENCY_NS) + 1
 _QUEUE_BUCKETS: Final = len(EXPORTED_NS) + 1
 
@@ -43,10 +43,10 @@ WAITING: Final = _RESCUE + len(RESCUE_REASONS)
 _MIRROR: Final = WAITING + 1
 _CLASS: Final = _MIRROR + len(MIRRORED)
 _BATCH: Final = _CLASS + STRATA * CLASSES  # count, ns for each size from 1 on
-HELD: Final = _BATCH + 2 * LARGEST_BATCH  # how many objects of the worker may still count here
+HELD: Final = _BATCH + 2 * LARGEST_BATCH  # objects of the worker that may still count here
 RUNNING: Final = HELD + 1  # of a candidate: runs under way in the worker's threads
 BLOCK: Final = RUNNING + 1
-_VARIANT_WORDS: Final = {  # where a variant's outcomes and latencies begin, and where its index stands
+_VARIANT_WORDS: Final = {  # first word of a variant's outcomes and of its latencies, and its index
     variant: (OUTCOME + index * len(OUTCOMES), LATENCY + index * BUCKETS, index)
     for index, variant in enumerate(VARIANTS)
 }
@@ -54,7 +54,7 @@ _OUTCOME_INDEX: Final = {outcome: index for index, outcome in enumerate(OUTCOMES
 
 
 class Tally:
-    """The counters of one version in one worker. Durations in ns."""
+    """The counters of one version in one worker, in the shared `words` or in private memory. Durations in ns."""
 
     __slots__ = ("__weakref__", "_words")
 
@@ -62,7 +62,7 @@ class Tally:
         self._words = memoryview(array("q", bytes(8 * BLOCK))) if words is None else words
 
     def success(self, variant: str, ns: int, ended_ns: int) -> None:
-        """One request answered with a prediction, after `ns`, at `ended_ns` on the monotonic clock."""
+        """Count a request answered with a prediction after `ns`, at `ended_ns` on the monotonic clock."""
         words = self._words
         outcomes, latency, index = _VARIANT_WORDS[variant]
         words[outcomes] += 1
@@ -71,7 +71,7 @@ class Tally:
         words[LAST] = ended_ns
 
     def failure(self, variant: str, outcome: Outcome, ns: int) -> None:
-        """One request that the version was asked and did not answer."""
+        """Count a request sent to this version that ended with `outcome` instead of a prediction, after `ns`."""
         words = self._words
         outcomes, latency, index = _VARIANT_WORDS[variant]
         words[outcomes + _OUTCOME_INDEX[outcome]] += 1
@@ -79,40 +79,40 @@ class Tally:
         words[_FAIL_NS + index] += ns
 
     def rescue(self, reason: str) -> None:
-        """One request that stable answered in this version's place."""
+        """Count a request that stable answered in this version's place, for one of RESCUE_REASONS."""
         self._words[_RESCUE + RESCUE_REASONS.index(reason)] += 1
 
     def unsplit(self) -> None:
-        """One request that had too little time to be given to this version."""
+        """Count a request whose deadline was too short to send it to this version."""
         self._words[_UNSPLIT] += 1
 
     def tripped(self, trip: str) -> None:
-        """A breaker is about to stop this version: why, one of TRIPS."""
+        """Note the reason, one of TRIPS, for which a breaker is about to stop this version."""
         self._words[TRIP] = TRIPS.index(trip)
 
     def waiting(self, change: int) -> None:
-        """So many requests more wait for their batch."""
+        """Add `change` to the number of requests that wait for their batch."""
         self._words[WAITING] += change
 
     def mirrored(self, agreement: str) -> None:
-        """One mirrored request: what came of the comparison with stable."""
+        """Count a mirrored request by the result of the comparison with stable, one of MIRRORED."""
         self._words[_MIRROR + MIRRORED.index(agreement)] += 1
 
     def classified(self, stratum: int, classes: Sequence[int]) -> None:
-        """Rows for which the version has predicted these classes (below 0: none), of traffic in `stratum`."""
+        """Count one row of traffic in `stratum` for each predicted class in `classes` (below 0: no class)."""
         words, first = self._words, _CLASS + stratum * CLASSES
         for index in classes:
             if index >= 0:
                 words[first + (index if index < CLASSES else CLASSES - 1)] += 1
 
     def queued(self, ns: int) -> None:
-        """One request that waited for its batch."""
+        """Count a request that has waited `ns` for its batch."""
         words = self._words
         words[_QUEUE + bisect_left(EXPORTED_NS, ns)] += 1
         words[_QUEUE_SUM] += ns
 
     def batch(self, rows: int, batch_size: int, ns: int) -> None:
-        """One run of the model on `rows` rows, listed under `batch_size`, which is bounded: clients choose the rows."""
+        """Count a run of the model on `rows` rows under `batch_size`, capped at LARGEST_BATCH: clients choose rows."""
         words = self._words
         words[_ROWS] += rows
         at = _BATCH + 2 * (min(max(batch_size, 1), LARGEST_BATCH) - 1)
@@ -120,23 +120,23 @@ class Tally:
         words[at + 1] += ns
 
     def single(self, ns: int) -> None:
-        """One run of the model on one row: `batch(1, 1, ns)`, which this is most often."""
+        """Count a run of the model on one row: the same as `batch(1, 1, ns)`, for the most common case."""
         words = self._words
         words[_ROWS] += 1
         words[_BATCH] += 1
         words[_BATCH + 1] += ns
 
     def underway(self) -> Underway:
-        """What notes a candidate's runs, in its threads: those that a worker dies in are found here."""
+        """Return a context that counts the candidate's runs in progress, so that runs in which a worker dies show."""
         return Underway(self._words, RUNNING)
 
     def read(self) -> "Totals":
-        """What has been counted here."""
+        """Return a copy of this worker's counters."""
         return Totals(np.array(self._words, np.int64))
 
 
 class Totals:
-    """The counters of one version, added up over workers."""
+    """The counters of one version, added up over workers. Durations in ns."""
 
     __slots__ = ("_words",)
 
@@ -144,53 +144,59 @@ class Totals:
         self._words = words
 
     def outcomes(self, variant: str) -> dict[Outcome, int]:
+        """Requests in this variant, by outcome."""
         first = OUTCOME + VARIANTS.index(variant) * len(OUTCOMES)
         return dict(zip(OUTCOMES, map(int, self._words[first : first + len(OUTCOMES)]), strict=True))
 
     def latency(self, variant: str) -> Histogram:
+        """Latencies of successes and failures in this variant."""
         index = VARIANTS.index(variant)
         sum_ns = int(self._words[_SUCCESS_NS + index] + self._words[_FAIL_NS + index])
         return self._histogram(LATENCY + index * BUCKETS, LATENCY_NS, sum_ns)
 
     def latency_counts(self, variant: str) -> npt.NDArray[np.int64]:
-        """The counts of `latency` alone."""
+        """The bucket counts of `latency`, without copying."""
         first = LATENCY + VARIANTS.index(variant) * BUCKETS
         return self._words[first : first + BUCKETS]
 
     @property
     def queue(self) -> Histogram:
+        """Times that requests have waited for their batch."""
         return self._histogram(_QUEUE, EXPORTED_NS, int(self._words[_QUEUE_SUM]))
 
     @property
     def success(self) -> tuple[int, int]:
-        """Count and ns."""
+        """Number of successes over all variants, and their total time in ns."""
         return int(self._outcomes()[:, 0].sum()), int(self._words[_SUCCESS_NS:_FAIL_NS].sum())
 
     @property
     def fail(self) -> tuple[int, int]:
-        """Count and ns."""
+        """Number of failures over all variants, and their total time in ns."""
         return int(self._outcomes()[:, 1:].sum()), int(self._words[_FAIL_NS:_QUEUE].sum())
 
     @property
     def rows(self) -> int:
+        """Rows on which the model has run."""
         return int(self._words[_ROWS])
 
     @property
     def rescues(self) -> dict[str, int]:
+        """Requests that stable answered in this version's place, by reason."""
         return dict(zip(RESCUE_REASONS, map(int, self._words[_RESCUE:WAITING]), strict=True))
 
     @property
     def unsplit(self) -> int:
-        """Requests that had too little time to be given to this version, and so went to stable undrawn."""
+        """Requests with too short a deadline for this version, which went to stable without being randomised."""
         return int(self._words[_UNSPLIT])
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for their batch now."""
+        """Requests that are waiting for their batch."""
         return int(self._words[WAITING])
 
     @property
     def mirrored(self) -> dict[str, int]:
+        """Mirrored requests, by result."""
         return dict(zip(MIRRORED, map(int, self._words[_MIRROR:_CLASS]), strict=True))
 
     @property
@@ -200,16 +206,18 @@ class Totals:
 
     @property
     def batches(self) -> dict[int, tuple[int, int]]:
-        """For each batch size that has occurred: how often, and ns in all."""
+        """For each batch size that has occurred: number of runs, and their total time in ns."""
         pairs = self._words[_BATCH:HELD].reshape(-1, 2).tolist()
         return {size: (count, ns) for size, (count, ns) in enumerate(pairs, 1) if count}
 
     def last_success_ns(self) -> int:
-        """On the monotonic clock; 0: never. Of one worker only: of several, the sum means nothing."""
+        """Time of the last success on the monotonic clock, 0: never. Only for one worker: a sum over several is
+        meaningless.
+        """
         return int(self._words[LAST])
 
     def settled(self, last_success_ns: int) -> "Totals":
-        """As of a version that no one is asking, without what must not be added up over workers."""
+        """Return a copy as for an idle version: gauges are 0, and the last success is as given."""
         words = self._words.copy()
         words[[WAITING, HELD, RUNNING, TRIP]] = 0
         words[LAST] = last_success_ns
@@ -217,7 +225,7 @@ class Totals:
 
     @property
     def words(self) -> npt.NDArray[np.int64]:
-        """All of them, as they stand in one worker's block."""
+        """All words, in the layout of one worker's block."""
         return self._words
 
     def __add__(self, other: "Totals") -> "Totals":

@@ -1,10 +1,10 @@
-"""What threads of a worker are busy with, counted in one shared word: a process that is killed leaves it as it was."""
+"""Counts a worker's threads inside a section of code, in a shared word that keeps its value if the process dies."""
 
 import threading
 
 
 class Underway:
-    """A context: `words[index]` is how many threads are inside. Several may enter the same one."""
+    """A context manager: `words[index]` is the number of threads inside. Several threads may share one."""
 
     __slots__ = ("_index", "_lock", "_words")
 

@@ -1,7 +1,7 @@
-"""Work in the background that must outlive what goes wrong: tried again with growing pauses, each trouble said once.
+"""Background work that must survive errors: retried with growing pauses, each error logged once.
 
-A process may have no descriptors, threads or memory to spare for a moment. What ends for ever by that, while the rest
-goes on, is missed only when it is needed.
+A process may run out of descriptors, threads or memory for a moment. If that ended a background task for good while
+everything else goes on, no one would notice until the task is needed.
 """
 
 import asyncio
@@ -9,13 +9,16 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)  # the last one from then on
+PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)  # the last one is repeated
 log: Final = logging.getLogger("gateway.system")
 T = TypeVar("T")
 
 
 async def persistent(what: str, act: Callable[[], Awaitable[T]]) -> T:
-    """What `act` gives at the first attempt that does not raise. `what`: for the log, such as "starting worker 1"."""
+    """Call `act` until it does not raise, and return its result. `what`: for the log, such as "starting worker 1".
+
+    An error is logged if it differs from the last one.
+    """
     trouble, failures = "", 0
     while True:
         try:

@@ -1,20 +1,20 @@
-"""How many file descriptors this process may have, and how many of them connections may take."""
+"""File descriptor limits: how many this process may open, how many of them connections may use, and a reserve."""
 
 import contextlib
 import os
 import resource
 from typing import Final
 
-ENOUGH: Final = 1 << 20  # more are never needed, and some systems allow a thousand times as many
-RESERVED: Final = 8
-SPARE: Final = 3
-KEPT: Final = 128  # for files, memory, pipes and new processes, as far as there are so many
+ENOUGH: Final = 1 << 20  # most to ask for: more are never needed, and some systems allow a thousand times as many
+RESERVED: Final = 8  # descriptors in a Reserve
+SPARE: Final = 3  # further ones that must be free
+KEPT: Final = 128  # not for connections but for files, memory, pipes and new processes, unless that is more than half
 
 
 def raise_limit() -> None:
-    """Let this process and those that it starts have as many as the system allows.
+    """Raise the soft limit of this process and its children to the hard limit, at most ENOUGH.
 
-    The usual soft limit, 1,024, is for programs that wait by select(2), which none of these does.
+    The usual soft limit, 1,024, is for programs that use select(2), which none of these does.
     """
     with contextlib.suppress(OSError, ValueError):  # macOS has a lower limit of its own
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -24,31 +24,31 @@ def raise_limit() -> None:
 
 
 def for_connections() -> int:
-    """How many of this process's connections may take: half, or all but KEPT where that is more."""
+    """Return how many of this process's descriptors connections may use: half, or all but KEPT if that is more."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return ENOUGH if soft == resource.RLIM_INFINITY else max(soft - KEPT, soft // 2)
 
 
 class Reserve:
-    """Descriptors that are held for when there are no others: closed then, they can be used for what must be done."""
+    """Descriptors held in reserve: when none are left, they are closed so that essential work can use them."""
 
     def __init__(self) -> None:
         self._held: list[int] = []
 
     def fill(self) -> bool:
-        """Hold them, where there are enough and some more; whether that is so."""
+        """Open the reserved descriptors, if SPARE more are available; return whether they are."""
         if enough := may_open(RESERVED - len(self._held) + SPARE):
             self._held += [one for _ in range(RESERVED - len(self._held)) if (one := _opened()) is not None]
         return enough
 
     def release(self) -> None:
-        """Let them be used."""
+        """Close the reserved descriptors, so that they can be used."""
         while self._held:
             os.close(self._held.pop())
 
 
 def may_open(count: int = 1) -> bool:
-    """Whether so many can be had just now."""
+    """Whether `count` descriptors can be opened now."""
     opened = [_opened() for _ in range(count)]
     for one in opened:
         if one is not None:

@@ -1,13 +1,13 @@
-"""Small files of the state folder that are replaced whole: what a crash or a full disk leaves is the old or the new."""
+"""Atomic replacement of small files in the state folder: a crash or a full disk leaves the old or the new content."""
 
 import os
 from pathlib import Path
 
 
 def replace_durably(path: Path, content: bytes, beside: str = "new") -> None:
-    """Put this in the file's place, on the disk when it returns. Raises OSError.
+    """Replace the file with `content` atomically; it is on disk on return. Raises OSError.
 
-    `beside`: what the unfinished file is called by, where several processes may write at once.
+    `beside`: suffix of the unfinished file; it must differ between processes that may write at the same time.
     """
     unfinished = path.with_name(f"{path.name}.{beside}")
     with unfinished.open("wb") as file:

@@ -1,7 +1,7 @@
-"""The pipe between control and a worker: whole messages, however large, although an event loop watches both ends.
+"""The pipe between control and a worker: sends and receives whole messages of any size, while event loops watch it.
 
-The loop makes what it watches non-blocking. A message that does not fit the system's buffer would then end in the
-middle, on either side, which both would take for the other's death.
+An event loop makes the sockets it watches non-blocking. A message larger than the kernel's buffer would then break off
+in the middle, on either side, and both would take that for the death of the other.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class PatientPipe(Connection):
-    """One end. Waits for the rest of a message, which the other side is about to write or to read."""
+    """One end of the pipe. Blocks within a message until the other side writes or reads the rest of it."""
 
     def _send(self, buf: Any, write: Any = os.write) -> None:
         super()._send(buf, _written)  # type: ignore[misc]
@@ -22,7 +22,7 @@ class PatientPipe(Connection):
 
 
 def pipe() -> tuple[PatientPipe, PatientPipe]:
-    """Both ends."""
+    """Return the two connected ends."""
     ours, theirs = socket.socketpair()
     return PatientPipe(ours.detach()), PatientPipe(theirs.detach())
 

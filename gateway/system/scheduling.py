@@ -1,8 +1,8 @@
-"""Who gets a core first when all are busy: control before the load, and a worker that control waits for right after it.
+"""CPU scheduling priorities when all cores are busy: control first, then workers that control waits for, then the load.
 
-Real-time scheduling where the system allows it (root, or CAP_SYS_NICE), else a raised niceness, else nothing. A task of
-the ordinary class that wakes up waits for the slice of the one that runs, milliseconds on a busy core; one of the
-real-time class does not.
+Uses real-time scheduling if the system allows it (root, or CAP_SYS_NICE), else a raised priority by niceness, else
+nothing. When an ordinary task wakes up, it waits for the running task's time slice to end, milliseconds on a busy core;
+a real-time task does not.
 """
 
 import contextlib
@@ -16,38 +16,37 @@ from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Final
 
-CONTROL: Final = 2  # real-time priorities: whoever waits must be able to look whether the wait is over
+CONTROL: Final = 2  # real-time priority, above WAITED_FOR: a waiting control must be able to see that its wait is over
 WAITED_FOR: Final = 1
-LEAST: Final = 19
-BEHIND: Final = 5  # niceness: a third of the time of one that serves, where both want all of it
-NICENESS: Final = -10  # where there is no real-time scheduling
-LONGEST_US: Final = 500_000  # of running without a pause in the real-time class: then something has gone wrong
-AGAIN_S: Final = 10.0  # after it had to give way: a bug that comes again and again takes a twentieth of a core
-_gave_way_s: Final[list[float]] = []  # when, since it went first last
+LEAST: Final = 19  # the highest niceness
+BEHIND: Final = 5  # added niceness: a third of a serving process's CPU time if both want all of it
+NICENESS: Final = -10  # of raised threads, which counts if there is no real-time scheduling
+LONGEST_US: Final = 500_000  # CPU time without a pause in the real-time class after which a thread is demoted
+AGAIN_S: Final = 10.0  # from a demotion to real-time again: a recurring bug then takes a twentieth of a core
+_gave_way_s: Final[list[float]] = []  # times of demotions since real-time was last set again
 log: Final = logging.getLogger("gateway.system")
 
 
 def set_realtime() -> None:
-    """The calling thread runs before all ordinary ones. Real-time scheduling is not handed on to what it starts."""
+    """Run the calling thread before all ordinary ones. What it starts does not inherit real-time scheduling."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     _real_time(0, CONTROL)
 
 
 def raise_niceness() -> None:
-    """The calling thread, one beside control's main one, is seldom kept off its core.
-
-    It may hold the interpreter's lock, and whoever needs that waits until it has a core again, whatever its priority.
+    """Raise the calling thread's priority by niceness. For helper threads of control, so that they seldom lose their
+    core: one may hold the GIL, and a thread that needs it waits for that one, whatever its own priority.
     """
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
 
 
 def go_along() -> None:
-    """The calling thread, which does a little at a time for control's main one, is kept off its core only by that.
+    """Make the calling thread real-time, just below control's main thread. For helper threads with short tasks.
 
-    While it holds the interpreter's lock, who takes its core from it takes it from control too: of stops beside a busy
-    host the hundredth waited 50 ms for the log's thread, ordinary though raised, and waits 3 for one that goes along.
+    If a thread that holds the GIL loses its core, control waits too: on a busy host the slowest stop in a hundred
+    waited 50 ms for the log thread with raised niceness, and 3 ms with this.
     """
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
@@ -55,9 +54,10 @@ def go_along() -> None:
 
 
 def demote_on_cpu_overrun() -> None:
-    """A real-time thread of this process that runs for half a second without a pause becomes an ordinary one.
+    """Reset the main thread's priority if a real-time thread of this process runs for LONGEST_US without a pause.
 
-    For the main thread: else a bug in control would hold a core that stable needs. See `go_first_again`.
+    Called once, in control's main thread: otherwise a bug in control could hold a core that stable needs. See
+    `go_first_again`.
     """
     if not hasattr(signal, "SIGXCPU") or not hasattr(os, "SCHED_RR"):
         return
@@ -75,9 +75,9 @@ def demote_on_cpu_overrun() -> None:
 
 
 def go_first_again() -> None:
-    """To be called by the main thread every so often: what held a core once has ended since, or it would not come here.
+    """Make a demoted main thread real-time again, AGAIN_S after the demotion. Called by it periodically.
 
-    So a control that had much to do once is not the last one to get a core for as long as it lives.
+    If it gets here, the overrun has ended. So one burst of work does not cost control its priority for good.
     """
     if _gave_way_s and time.monotonic() - _gave_way_s[-1] > AGAIN_S:
         _gave_way_s.clear()
@@ -85,7 +85,7 @@ def go_first_again() -> None:
 
 
 def reset_priority() -> None:
-    """The calling thread waits its turn. It goes on to stand back where it does."""
+    """Make the calling thread an ordinary one. A lowered priority (see `stand_back`) is kept."""
     if hasattr(os, "SCHED_RR"):
         with contextlib.suppress(OSError):
             if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR:
@@ -95,14 +95,14 @@ def reset_priority() -> None:
 
 
 def stand_back(pid: int, *, for_good: bool = False) -> None:
-    """A process that was just started does not serve, or not yet: those that do get a core before it. On Linux only.
+    """Lower the priority of a process that does not serve (yet) below those that do. On Linux only.
 
-    Called by who has started it: to import what it needs takes most of its time. `for_good`: it never comes forward;
-    else its niceness stays where the system would not let it come back.
+    Called right after its start, usually by its parent: imports take most of its time. `for_good`: `come_forward` will
+    not be called; otherwise niceness is raised only if the system allows to lower it again.
     """
     if not hasattr(os, "SCHED_BATCH"):
         return
-    with contextlib.suppress(OSError):  # it takes no core from one that runs when it wakes up
+    with contextlib.suppress(OSError):  # a batch task that wakes up does not preempt a running one
         os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
     if for_good or _may_come_back():
         with contextlib.suppress(OSError):
@@ -110,7 +110,7 @@ def stand_back(pid: int, *, for_good: bool = False) -> None:
 
 
 def come_forward() -> None:
-    """The calling process, which has stood back, serves from now on; all threads but those that `yield_core`."""
+    """Undo `stand_back` for the calling process, which now begins to serve; not for threads after `yield_core`."""
     if not hasattr(os, "SCHED_BATCH"):
         return
     for thread in _threads(os.getpid()):
@@ -123,7 +123,7 @@ def come_forward() -> None:
 
 @functools.cache
 def _may_come_back() -> bool:
-    """Whether the system lets a thread raise its niceness again: one of ours has tried."""
+    """Whether the system lets a thread lower its niceness again after raising it, tried once in a thread of ours."""
     able = []
 
     def attempt() -> None:
@@ -133,7 +133,7 @@ def _may_come_back() -> bool:
             os.setpriority(os.PRIO_PROCESS, 0, niceness)
             able.append(True)
 
-    with contextlib.suppress(RuntimeError):  # there are no threads to be had
+    with contextlib.suppress(RuntimeError):  # no thread can be started
         attempting = threading.Thread(target=attempt)
         attempting.start()
         attempting.join()
@@ -141,7 +141,7 @@ def _may_come_back() -> bool:
 
 
 def yield_core(thread: int) -> None:
-    """The thread (its native id; 0: none) gets only the time that no one else wants, for as long as it lives."""
+    """Give the thread (native id; 0: none) the lowest priority for the rest of its life, such as for a hung run."""
     if thread:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, thread, LEAST)
@@ -149,10 +149,10 @@ def yield_core(thread: int) -> None:
 
 @contextlib.contextmanager
 def boosted_priority(pids: Iterable[int]) -> Iterator[None]:
-    """While control waits for these processes, they run before all ordinary ones.
+    """Run all threads of these processes before ordinary ones, inside this context, while control waits for them.
 
-    Priority inheritance (Sha, Rajkumar & Lehoczky, 1990): else control would wait behind the load that holds them off
-    their cores. All of their threads: any may hold the interpreter's lock.
+    Priority inheritance (Sha, Rajkumar & Lehoczky, 1990): otherwise control would wait for the load that keeps them off
+    their cores. All threads are raised, because any may hold the GIL.
     """
     raised = [
         (thread, niceness) for pid in pids for thread in _threads(pid) if (niceness := _raised(thread)) is not None
@@ -175,7 +175,7 @@ def _threads(pid: int) -> list[int]:
 
 
 def _raised(thread: int) -> int | None:
-    """The niceness that it had; None where it could not be raised."""
+    """Raise the thread's priority; return the niceness it had, or None if that is not permitted."""
     try:
         own = os.getpriority(os.PRIO_PROCESS, thread)
         os.setpriority(os.PRIO_PROCESS, thread, min(own, os.getpriority(os.PRIO_PROCESS, 0)))

@@ -1,4 +1,4 @@
-"""The comparisons of a release with stable: what each has seen, and what all of them say together."""
+"""The statistical comparisons of a candidate with stable: each one's evidence, and the combined assessment of all."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -60,7 +60,9 @@ def _wrong(seen: Observation, epoch_began_ns: int) -> Failed:
 
 
 def _is_of_epoch(event: FeedbackEvent, seen: Observation, epoch_began_ns: int) -> bool:
-    """By its mark. Without one, or with one of another gateway's that shares our keys, its clock must do."""
+    """Whether the prediction was decided in the present epoch, by its mark; without a mark, or with one of another
+    gateway that shares our keys, by the decision's time.
+    """
     if event.mark == mark_of(seen.epoch):
         return True
     return event.mark not in _former(seen.epoch) and event.decided_ns >= epoch_began_ns
@@ -68,7 +70,7 @@ def _is_of_epoch(event: FeedbackEvent, seen: Observation, epoch_began_ns: int) -
 
 @lru_cache
 def _former(epoch: int) -> frozenset[int]:
-    """The marks of the epochs before, as many as can be told from this one."""
+    """The marks of earlier epochs, as many as can be told apart from this one's."""
     return frozenset(mark_of(former) for former in range(max(FIRST_EPOCH, epoch - MARKS + 1), epoch))
 
 
@@ -87,9 +89,9 @@ FAILED: Final[Mapping[str, Callable[[Observation, int], Failed]]] = {
 
 
 class GuardVerdict(StrEnum):
-    """What a comparison says of the candidate. Missing data is never evidence.
+    """A comparison's verdict on the candidate. Missing data is never evidence.
 
-    DIFFERENT is what HARMFUL is elsewhere for predicted classes: that they differ does not say which version is better.
+    For predicted classes, DIFFERENT takes the place of HARMFUL: a difference does not say which version is better.
     """
 
     NO_DATA = "no-data"
@@ -101,9 +103,10 @@ class GuardVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ComparisonResult:
-    """What one comparison says. `share` is its part of alpha; 0 where no one asked for it and it stops nothing.
+    """The result of one comparison. `share` is its part of alpha; 0 if it is not configured and so triggers nothing.
 
-    `log_e` and `log_safe` are natural logarithms; predicted classes are never proved safe: `log_safe` is None.
+    `log_e` (harm) and `log_safe` (safety) are natural logarithms of e-values. `log_safe` is None for predicted classes,
+    which are never proved safe.
     """
 
     name: str
@@ -117,9 +120,10 @@ class ComparisonResult:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What all comparisons say together, since their `restart`th start.
+    """The assessment by all comparisons together, since the evidence's `restart`th start.
 
-    `log_e` is of the combination of those with the same action. `stop` and `pause` are the comparisons that lead to it.
+    `log_e`: natural log of the combined e-value of the comparisons with the same action. `stop` and `pause`: the
+    leading comparison if that action is due, else None.
     """
 
     alpha: float
@@ -145,7 +149,7 @@ class Assessment:
         return any(found.verdict in (GuardVerdict.HARMFUL, GuardVerdict.DIFFERENT) for found in self.found)
 
     def explain(self, action: Action) -> str:
-        """What the leading comparison for `action` has found, and how strong the evidence of all together is."""
+        """Return in words what the leading comparison for `action` has found, and the combined evidence."""
         leader = self.stop if action == "stop" else self.pause
         said = "nothing" if leader is None else HARM[leader.metric]
         enough = -math.log(alpha_of(self.alpha, self.restart))
@@ -162,12 +166,15 @@ class ComparisonEvidence:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing has been seen since the last start."""
+        """Whether it has no data since the last restart."""
         return not (any(self.process.blocks) if isinstance(self.process, Drift) else self.process.counts)
 
 
 class Guards:
-    """All comparisons of a release. Failures are always compared, for `advance: safe`; they stop where asked to."""
+    """All comparisons of a release.
+
+    Failures are always compared, because `advance: safe` needs that; they trigger an action only if configured.
+    """
 
     def __init__(self, settings: GuardsSettings) -> None:
         self._alpha = settings.alpha
@@ -181,7 +188,7 @@ class Guards:
             self.comparisons.append(ComparisonEvidence(FAILURES, 0.0, _process(FAILURES.metric)))
 
     def ingest(self, seen: Observation, epoch_began_ns: int) -> None:
-        """Take in what is new, in the order of its arrival; what was decided before this epoch is left out."""
+        """Add the observation's new events, in order of arrival, except those of requests decided in earlier epochs."""
         for comparison in self.comparisons:
             process = comparison.process
             if isinstance(process, FailureCounts):
@@ -191,7 +198,7 @@ class Guards:
                 process.observe(seen.classes)
 
     def assess(self, restart: int) -> Assessment:
-        """What the evidence says now, which started for the `restart`th time."""
+        """Assess the present evidence, which has started for the `restart`th time."""
         alpha = alpha_of(self._alpha, restart)
         actions: tuple[Action, ...] = ("stop", "pause")
         log_e = {action: self._combined(action) for action in actions}
@@ -201,21 +208,21 @@ class Guards:
         return Assessment(self._alpha, restart, log_e, tuple(found.values()), stop, pause)
 
     def restart(self) -> None:
-        """All evidence starts anew."""
+        """Reset all evidence; what is known of sticky keys is kept. Called at each step of the ramp, among others."""
         for comparison in self.comparisons:
             comparison.process.restart()
 
     def forget(self) -> None:
-        """A new epoch."""
+        """Reset the evidence and what is known of sticky keys, for a new epoch."""
         for comparison in self.comparisons:
             comparison.process.forget()
 
     def to_json(self) -> dict[str, Any]:
-        """The processes, by metric."""
+        """Return the state of each comparison, by metric."""
         return {comparison.settings.metric: comparison.process.to_json() for comparison in self.comparisons}
 
     def restore(self, kept: Mapping[str, Any]) -> None:
-        """What `to_json` gave, as far as it is still compared."""
+        """Restore the output of `to_json`, for the metrics that are still compared."""
         for comparison in self.comparisons:
             if comparison.settings.metric in kept:
                 comparison.process.restore(kept[comparison.settings.metric])
@@ -230,7 +237,7 @@ class Guards:
         return log_combined([c.process.log_e for c in comparisons], [c.share for c in comparisons])
 
     def _leader(self, action: Action) -> ComparisonEvidence:
-        """The comparison that adds most to the combination."""
+        """The comparison with the strongest evidence for `action`."""
         return max(self._with(action), key=lambda comparison: comparison.process.log_e)
 
     def _found(self, comparison: ComparisonEvidence, alpha: float, *, leads: bool) -> ComparisonResult:

@@ -1,7 +1,7 @@
-"""Whether the candidate predicts the classes in other shares than stable: blocks of rows, route by route.
+"""Tests whether the candidate predicts classes in other proportions than stable, by blocks of rows, route by route.
 
-A block is closed by its numbers of rows, never by what they were predicted as. Blocks grow with what has been seen, so
-that their number stays small enough to be kept as evidence.
+Only its number of rows closes a block, never the predicted classes. Blocks grow with the rows seen so far, so that
+their number stays small enough to be stored as evidence.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from gateway.control.guards.evidence import Block, log_drift_of
 from gateway.control.guards.observation import ClassCounts
 
 SMALLEST: Final = 10  # rows of each variant in a block
-GROWTH: Final = 0.1  # of the rows before it
+GROWTH: Final = 0.1  # smallest size of a block, as a share of all rows before it
 
 
 class Stratum:
-    """One route: its blocks since the last restart."""
+    """The blocks of one route since the last restart, and their evidence (`log_e`, natural logarithm)."""
 
     def __init__(self, blocks: Sequence[Block] = ()) -> None:
         self.blocks: list[Block] = []
@@ -27,7 +27,7 @@ class Stratum:
             self._add(block)
 
     def observe(self, since: Block) -> bool:
-        """`since`: the rows after the last block; True when they became one."""
+        """Close a block of `since`, the rows after the last block, if they are enough; return whether it did."""
         if not self._is_whole(since):
             return False
         self._add(since)
@@ -46,7 +46,7 @@ class Stratum:
 
 
 class Drift:
-    """All routes: their evidence is independent, and multiplies."""
+    """The drift of all routes. Their evidence is independent, so the e-values multiply (logarithms add up)."""
 
     def __init__(self) -> None:
         self._strata: list[Stratum] = []
@@ -54,16 +54,16 @@ class Drift:
 
     @property
     def log_e(self) -> float:
-        """The evidence of a difference."""
+        """The evidence of a difference, as the natural logarithm of the e-value."""
         return sum(stratum.log_e for stratum in self._strata)
 
     @property
     def blocks(self) -> Sequence[Sequence[Block]]:
-        """By route, since the last restart."""
+        """The blocks of each route since the last restart."""
         return [stratum.blocks for stratum in self._strata]
 
     def observe(self, counts: ClassCounts) -> None:
-        """Counters as they are now. Where their shape is new, they are of another configuration: all starts anew."""
+        """Take in the present counters. If their shape has changed, so has the configuration: start over."""
         if self._seen is None or self._seen.candidate.shape != counts.candidate.shape:
             self._seen = ClassCounts(counts.candidate.copy(), counts.stable.copy())
             if self._shape() != counts.candidate.shape:
@@ -76,32 +76,34 @@ class Drift:
                 self._seen.candidate[i], self._seen.stable[i] = counts.candidate[i], counts.stable[i]
 
     def restart(self) -> None:
-        """The evidence starts anew, from the next counters on."""
+        """Drop all evidence and start over from the next counters."""
         self._seen = None
         self._strata = []
 
     forget = restart
 
     def to_json(self) -> dict[str, Any]:
-        """For a file. Rows after the last block are left out: over a restart their counters begin at 0 too."""
+        """Return the blocks for a file. Rows after the last block are left out: after a gateway restart their counters
+        also start at 0.
+        """
         return {"strata": blocks_to_json(self.blocks)}
 
     def restore(self, kept: dict[str, Any]) -> None:
-        """What `to_json` gave."""
+        """Restore the output of `to_json`."""
         self._seen = None
         self._strata = [Stratum(blocks) for blocks in blocks_from_json(kept["strata"])]
 
     def _shape(self) -> tuple[int, ...] | None:
-        """Of the blocks so far; None where there are none."""
+        """(routes, classes) of the blocks so far; None if there are none."""
         classes = {len(block.candidate) for stratum in self._strata for block in stratum.blocks}
         return (len(self._strata), *classes) if classes else None
 
 
 def blocks_to_json(strata: Sequence[Sequence[Block]]) -> list[list[list[list[int]]]]:
-    """For each route, for each block: the candidate's rows by class, and stable's."""
+    """Convert to lists: for each route and block, the candidate's rows by class, then stable's."""
     return [[[arm.tolist() for arm in block] for block in blocks] for blocks in strata]
 
 
 def blocks_from_json(strata: Sequence[Sequence[Sequence[Sequence[int]]]]) -> list[list[Block]]:
-    """The blocks out of such lists."""
+    """Convert back from the lists of `blocks_to_json`."""
     return [[Block(*(np.array(arm, np.int64) for arm in block)) for block in blocks] for blocks in strata]

@@ -1,10 +1,10 @@
-"""Which variant failures came from, and by what chance: all that `log_harm` and `log_safety` ask for.
+"""Counts failures by variant and by the chance of the candidate: the input of `log_harm` and `log_safety`.
 
-A customer who always fails is one piece of evidence, not one for each request: with sticky traffic it was the customer
-who was drawn, once. A ledger therefore keeps, for each sticky key that has failed, between which bounds its bucket is
-known to lie. A failure counts by the chance that it still had under them, and no longer when it had none: at a constant
-weight only the first failure of a key counts, and after a ramp has risen it counts once more, where the key might have
-changed sides.
+A customer whose requests always fail is one piece of evidence, not one per request: with sticky traffic the customer
+was assigned at random, once. FailureCounts therefore keeps, for each sticky key that has failed, the bounds between
+which its bucket is known to lie. A failure counts with the chance of the candidate within these bounds, and not at all
+if that is 0 or 1: at a constant weight only the first failure of a key counts; after the ramp has risen, one more
+counts if the key could have moved to the candidate.
 """
 
 from collections import Counter, defaultdict
@@ -18,7 +18,10 @@ UNKNOWN: Final = (0, BUCKETS)
 
 
 class FailureCounts:
-    """Failures of one kind in one epoch; the evidence may start anew in it."""
+    """Failures of one kind in one epoch, and their evidence, which may restart within the epoch.
+
+    `ratios`: the increases that `log_harm` tests for. Evidence is in natural logarithms.
+    """
 
     def __init__(self, ratios: Ratios = FAILURE_RATIOS) -> None:
         self._ratios = ratios
@@ -28,7 +31,7 @@ class FailureCounts:
 
     @property
     def counts(self) -> Attributed:
-        """Since the last restart."""
+        """The failures counted since the last restart."""
         return self._counts
 
     @property
@@ -42,24 +45,24 @@ class FailureCounts:
         return self._evidence()[1]
 
     def add(self, weight_ppm: int, candidate: bool, key: int | None) -> None:
-        """One failure of a request that was decided by `weight_ppm`."""
+        """Count a failed request that was assigned by `weight_ppm`. `key`: the bucket of its sticky key, if any."""
         chance = weight_ppm / BUCKETS if key is None else self._learn(weight_ppm, candidate, key)
         if 0 < chance < 1:
             self._counts[chance, candidate] += 1
             self._log_e = None
 
     def restart(self) -> None:
-        """The evidence starts anew; what is known of the keys stays known."""
+        """Reset the evidence; what is known of sticky keys is kept."""
         self._counts = Counter()
         self._log_e = (0.0, 0.0)
 
     def forget(self) -> None:
-        """A new epoch."""
+        """Reset the evidence and what is known of sticky keys, for a new epoch."""
         self.restart()
         self._known = {}
 
     def to_json(self) -> dict[str, Any]:
-        """For a file. Many keys are known to lie between the same few bounds, so they are listed by these."""
+        """Return the state for a file. Keys are grouped by their bounds, of which there are few."""
         known: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
         for key, bounds in self._known.items():
             known[bounds].append(key)
@@ -69,13 +72,13 @@ class FailureCounts:
         }
 
     def restore(self, kept: dict[str, Any]) -> None:
-        """What `to_json` gave."""
+        """Restore the output of `to_json`."""
         self._counts = Counter({(chance, candidate): count for chance, candidate, count in kept["counts"]})
         self._known = {key: (low, high) for low, high, keys in kept["known"] for key in keys}
         self._log_e = None
 
     def _learn(self, weight_ppm: int, candidate: bool, key: int) -> float:
-        """The chance that the key had of being the candidate's, after what was known of it; then more is known."""
+        """Return the candidate's chance for this key, given its known bounds (0.0 if it was certain); narrow them."""
         low, high = self._known.get(key, UNKNOWN)
         if not low < weight_ppm < high:
             return 0.0
@@ -89,13 +92,13 @@ class FailureCounts:
 
 
 def rows(counts: Attributed) -> Sequence[tuple[float, int, int]]:
-    """The counts as rows for a person and a record: chance, candidate's, stable's."""
+    """Return the counts as rows (chance, candidate's, stable's), for records and people."""
     chances = sorted({chance for chance, _ in counts})
     return [(chance, counts.get((chance, True), 0), counts.get((chance, False), 0)) for chance in chances]
 
 
 def attributed(rows: Sequence[Sequence[float]]) -> Attributed:
-    """The counts out of such rows."""
+    """Convert back from the rows of `rows`."""
     return {
         (chance, candidate): int(count)
         for chance, *pair in rows

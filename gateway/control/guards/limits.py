@@ -1,4 +1,4 @@
-"""Fixed lines for live metrics: guards' limits, and the `while` of a route."""
+"""Fixed thresholds on live metrics: the guards' limits, and the `while` conditions of a route."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from gateway.settings.guards import Action, ConditionSettings, LimitSettings
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A limit that is not kept: its metric's value over its window, and the requests that the value rests on."""
+    """A violated limit, its metric's value over its window, and the number of requests behind that value."""
 
     limit: LimitSettings
     value: float
@@ -22,12 +22,12 @@ class Violation:
 
 
 def beyond(value: float, above: float | None, below: float | None) -> bool:
-    """Whether the value is on the named side of the line: the one place where a metric is compared."""
+    """Whether the value is above `above` or below `below`. All comparisons of metrics with thresholds are made here."""
     return (above is not None and value > above) or (below is not None and value < below)
 
 
 def violations(limits: Iterable[LimitSettings], window: Window, since_s: float) -> tuple[Violation, ...]:
-    """The limits that are not kept by what was counted since `since_s`. Too few requests violate nothing."""
+    """Return the limits violated by what was counted since `since_s`; with too few requests none is violated."""
     found = []
     for limit in limits:
         reading = window.read(limit.metric, limit.window, since_s)
@@ -38,16 +38,17 @@ def violations(limits: Iterable[LimitSettings], window: Window, since_s: float) 
 
 
 def first(found: Iterable[Violation], action: Action) -> Violation | None:
-    """The first violation that asks for `action`."""
+    """Return the first violation with this action, or None."""
     return next((violation for violation in found if violation.limit.action == action), None)
 
 
 class Conditions:
-    """The `while` of one route: open once every condition has held for the whole of its window; closed at once.
+    """The `while` conditions of one route: it opens once every condition has held for its whole window, and closes as
+    soon as one fails.
 
-    A condition holds as long as its metric is known and on the right side. Whatever closes a route keeps it closed for
-    a window at least, so it cannot flap. Unknown is closed: a route whose conditions ask for the candidate's metrics
-    opens only where something else (another route, a pilot) shows how the candidate does.
+    A condition holds while its metric is known and on the right side of its threshold. A closed route stays closed for
+    at least a window, so it cannot flap. An unknown metric closes the route: one with conditions on the candidate's
+    metrics opens only if other traffic (another route, a pilot) measures the candidate.
     """
 
     def __init__(self, conditions: Sequence[ConditionSettings]) -> None:
@@ -56,7 +57,7 @@ class Conditions:
         self._values: list[float | None] = [None] * len(conditions)
 
     def step(self, now_s: float, window: Window) -> bool:
-        """Whether the route is open now."""
+        """Evaluate the conditions for this tick; return whether the route is open."""
         for i, condition in enumerate(self._conditions):
             value = window.read(condition.metric, condition.window).value
             holds = value is not None and beyond(value, condition.above, condition.below)
@@ -70,7 +71,7 @@ class Conditions:
         )
 
     def __str__(self) -> str:
-        """The conditions, each with its value."""
+        """The conditions in words, each with its present value."""
         return ", ".join(
             f"{condition.metric} is {'unknown' if value is None else format(value, '.4g')},"
             f" open when {_line(condition)} for {condition.window:g} s"
@@ -78,7 +79,7 @@ class Conditions:
         )
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The same for a record."""
+        """Return the conditions with their present values, for a record."""
         return [
             {**condition.model_dump(), "value": value}
             for condition, value in zip(self._conditions, self._values, strict=True)

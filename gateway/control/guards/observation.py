@@ -1,4 +1,4 @@
-"""What the controller of a release is told at each tick. Everything in it is of randomised traffic only."""
+"""The input of a release's controller at each tick. Its events come from randomised traffic only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from gateway.shm.failure_events import FailureEvent
 
 
 class FeedbackEvent(NamedTuple):
-    """What became known of one prediction, once for each prediction. Times in ns since 1970.
+    """New feedback on one prediction, whose truth and reward each come once. Times in ns since 1970.
 
-    `decided_ns`, `weight_ppm`, `candidate` and `key` are of the prediction's decision (see FailureEvent); `mark` is of
-    the epoch in which it was decided, 0 where that is not known.
+    `decided_ns`, `weight_ppm`, `candidate` and `key` describe the routing decision (see FailureEvent). `mark` tells the
+    epoch in which it was made, 0 if unknown. `wrong`, `reward`: None if this feedback does not tell.
     """
 
     time_ns: int
@@ -27,7 +27,7 @@ class FeedbackEvent(NamedTuple):
 
 
 class MirrorPair(NamedTuple):
-    """Both versions' answers to the same input, of which the truth is known. `mark` as FeedbackEvent's."""
+    """Whether each version was wrong on the same mirrored input, whose truth is known. `mark` as in FeedbackEvent."""
 
     candidate_wrong: bool
     stable_wrong: bool
@@ -36,7 +36,7 @@ class MirrorPair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ClassCounts:
-    """Rows predicted as each class so far, of shape [routes, classes]: routes differ in weight and in what they get."""
+    """Rows predicted as each class so far, of shape [routes, classes]: routes differ in weight and in their traffic."""
 
     candidate: Classes
     stable: Classes
@@ -44,7 +44,10 @@ class ClassCounts:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One tick. `epoch` and `stopped` are the switchboard's; `time_ns` is since 1970; sequences hold what is new."""
+    """The observation of one tick. `time_ns` is since 1970; `epoch` and `stopped` come from the switchboard.
+
+    `failures`, `feedback` and `pairs` hold only events since the last observation.
+    """
 
     time_ns: int
     epoch: int

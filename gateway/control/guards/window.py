@@ -1,7 +1,7 @@
-"""Live metrics over sliding windows, from counters that only ever rise: rates and quantiles of what came since.
+"""Live metrics over sliding windows: rates and quantiles from differences of monotonic counters.
 
-For each window some of the past counters are kept, 60 to a window and four a second at most. A window then begins up to
-1/60 of its length (or a quarter of a second) early, and ends now.
+For each window, samples of the counters are kept, at most 60 per window and four per second. So a window ends now and
+begins up to 1/60 of its length (or a quarter of a second) too early.
 """
 
 import math
@@ -18,9 +18,9 @@ from gateway.errors import tallied
 from gateway.shm.latency import LATENCY_NS
 from gateway.shm.tally import Totals
 
-KEPT: Final = 60  # past counters of a window
+KEPT: Final = 60  # samples per window
 SHORTEST_S: Final = 0.25  # between two of them
-NO_FAULT: Final = ("stopped", "excused")  # reasons of rescues that do not speak against the candidate
+NO_FAULT: Final = ("stopped", "excused")  # rescue reasons that do not count against the candidate
 _QUANTILES: Final = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
 _MIDDLES_MS: Final = np.array(
     [LATENCY_NS[0], *(math.sqrt(low * high) for low, high in pairwise(LATENCY_NS)), LATENCY_NS[-1]]
@@ -29,7 +29,7 @@ _MIDDLES_MS: Final = np.array(
 
 @dataclass(frozen=True, slots=True)
 class FeedbackCounts:
-    """What feedback has said of one version so far: predictions whose truth is known, and those with a reward."""
+    """Feedback counters of one version: predictions with a known truth (`judged`) or with a reward (`rewarded`)."""
 
     judged: int = 0
     correct: int = 0
@@ -37,7 +37,7 @@ class FeedbackCounts:
     reward_sum: float = 0.0
 
     def since(self, before: "FeedbackCounts") -> "FeedbackCounts":
-        """What came after `before`."""
+        """Return the difference from the earlier counters `before`."""
         return FeedbackCounts(
             self.judged - before.judged,
             self.correct - before.correct,
@@ -48,7 +48,7 @@ class FeedbackCounts:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The counters of a release at one moment; `candidate` is None where there is none."""
+    """The counters of a release at one moment. `candidate` is None if there is none."""
 
     stable: Totals
     candidate: Totals | None
@@ -60,7 +60,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The value of a metric, None where it is unknown, and how many requests (or feedbacks) it rests on."""
+    """The value of a metric, None if unknown, and the number of requests (or items of feedback) behind it."""
 
     value: float | None
     count: int
@@ -71,7 +71,7 @@ UNKNOWN: Final = Reading(None, 0)
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """One variant's counters: requests that count and those that failed, rescues, latencies, feedback."""
+    """One variant's counters. `requests` leaves out outcomes that do not count, `rescued` the reasons in NO_FAULT."""
 
     requests: int
     failed: int
@@ -90,18 +90,18 @@ _Moment = tuple[float, dict[str, _Counts], dict[str, int]]  # s, by variant, gau
 
 
 class Window:
-    """The past of one release, as far back as `windows_s` ask. All times are of one clock that only rises."""
+    """Samples of one release's counters for windows of the lengths `windows_s`. All times are on a monotonic clock."""
 
     def __init__(self, windows_s: Iterable[float]) -> None:
         self._pasts: dict[float, deque[_Moment]] = {window_s: deque() for window_s in windows_s}
         self._now: _Moment = (-math.inf, {}, {})
 
     def ask(self, windows_s: Iterable[float]) -> None:
-        """Keep these windows from now on, with their pasts where they were kept before: after an edit of the file."""
+        """Keep these windows from now on, with the samples of those that were kept before. Called after an edit."""
         self._pasts = {window_s: self._pasts.get(window_s, deque()) for window_s in windows_s}
 
     def sample(self, now_s: float, sample: Sample) -> None:
-        """The counters now; to be called at each tick."""
+        """Take in the present counters. Called at each tick."""
         counts = {"stable": _Counts.of("stable", sample.stable, sample.stable_feedback)}
         if sample.candidate is not None:
             counts["candidate"] = _Counts.of("candidate", sample.candidate, sample.candidate_feedback)
@@ -113,7 +113,7 @@ class Window:
                 past.popleft()
 
     def read(self, metric: str, window_s: float, since_s: float = -math.inf) -> Reading:
-        """A metric such as `candidate.error_rate` over one of the windows, leaving out what was before `since_s`."""
+        """Return a metric such as `candidate.error_rate` over one of the windows, ignoring samples before `since_s`."""
         part, _, name = metric.partition(".")
         moments = [moment for moment in self._pasts[window_s] if moment[0] >= since_s]
         if not moments:
@@ -128,7 +128,7 @@ class Window:
 
 
 def quantile_ms(counts: npt.NDArray[np.int64], share: float) -> float | None:
-    """The latency that `share` of the requests do not exceed, within 5% from 20 µs to 60 s; None without requests."""
+    """Return the latency quantile `share` in ms, within 5% from 20 µs to 60 s; None without requests."""
     cumulated = np.cumsum(counts)
     if not cumulated[-1]:
         return None
@@ -141,7 +141,7 @@ def _gauge(values: list[int]) -> Reading:
 
 
 def _reading(name: str, then: _Counts, now: _Counts, elapsed_s: float) -> Reading:
-    """What `name` is, from the counters of one variant at the window's two ends."""
+    """Compute the metric `name` from one variant's counters at the window's two ends."""
     failed = now.failed - then.failed
     requests = now.requests - then.requests
     feedback = now.feedback.since(then.feedback)

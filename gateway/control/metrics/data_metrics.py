@@ -1,4 +1,4 @@
-"""The metrics of the data itself: what is recorded and dropped, what feedback says, what the models predict."""
+"""Prometheus metrics of the data: records written and dropped, feedback, predicted classes, mirroring, spans."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,15 +9,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from gateway.shm.tally import CLASSES, Totals
 from gateway.version_key import VersionKey
 
-OTHER: Final = "other"  # classes beyond those that are counted one by one
+OTHER: Final = "other"  # classes beyond those counted individually
 
 
 @dataclass(frozen=True, slots=True)
 class DataMetrics:
-    """What is known of the records. `written` by kind; `dropped` by kind and reason.
+    """Counters of records: `written` by kind, `dropped` by kind and reason, `feedback` by model, version and verdict.
 
-    `feedback` by model, version and verdict; `error`: why records cannot be written, empty while they can; `spans` by
-    what came of them.
+    `error`: why records cannot be written, "" while they can. `spans` by result.
     """
 
     written: Mapping[str, int] = field(default_factory=dict)
@@ -30,7 +29,7 @@ class DataMetrics:
 def of_data(
     data: DataMetrics, versions: Sequence[tuple[str, int, Totals]], labels: Mapping[VersionKey, Sequence[str]]
 ) -> Iterable[Metric]:
-    """The families that tell of it. `labels`: the names of a version's classes, where they are known."""
+    """Return the metric families of the data. `labels`: class names by model and version, if they are known."""
     written = CounterMetricFamily("gateway_records_written", "Lines in the record files.", labels=["kind"])
     for kind, count in data.written.items():
         written.add_metric([kind], count)
@@ -74,7 +73,9 @@ def _of_versions(
 
 
 def _name(index: int, labels: Sequence[str]) -> str:
-    """A class by its label, where one is known. The last index stands for all beyond it, where there are any."""
+    """Return the class's label, or its index if unknown. The last index stands for all classes from there on, unless
+    the labels show that there are no more.
+    """
     if index == CLASSES - 1 and len(labels) != CLASSES:
         return OTHER
     return labels[index] if index < len(labels) else str(index)

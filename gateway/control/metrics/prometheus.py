@@ -1,4 +1,4 @@
-"""The metrics in Prometheus's terms, read from the boards when they are scraped (contract.md has the names)."""
+"""The gateway's Prometheus metrics, read from shared memory at each scrape (contract.md lists the names)."""
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ Labels = Sequence[str]
 
 @dataclass(frozen=True, slots=True)
 class GuardMetrics:
-    """One comparison: log10 of its e-value times its share of alpha, and log10 of what the sum of these must reach."""
+    """One comparison: log10 of (e-value times share of alpha), and log10 of the threshold for the sum of these."""
 
     name: str
     evidence_log10: float
@@ -28,7 +28,7 @@ class GuardMetrics:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseMetrics:
-    """One release: its routes' weights, from 0 to 1, whether its candidate is stopped, its stage, and its guards."""
+    """One release. `weights`: by route, from 0 to 1. `stopped`: whether its candidate is stopped."""
 
     model: str
     weights: Mapping[str, float]
@@ -39,10 +39,10 @@ class ReleaseMetrics:
 
 @dataclass(frozen=True, slots=True)
 class GatewayMetrics:
-    """Everything there is to export, at one moment. `versions`: each with its counters.
+    """A snapshot of everything to export. `versions`: model, version and counters.
 
-    `shed`: requests beyond limits.inflight; `unrecorded`: those refused because they could not be recorded;
-    `shed_rate`: those beyond their customer's rate.
+    `shed`: requests refused by limits.inflight; `unrecorded`: because they could not be recorded; `shed_rate`: by their
+    customer's rate limit. `decisions` by model and action; `workers` by state; `connections` by worker and state.
     """
 
     versions: Sequence[tuple[str, int, Totals]]
@@ -66,12 +66,13 @@ class GatewayMetrics:
 
 
 class GatewayCollector:
-    """A prometheus-client collector; `observe` is called at each scrape."""
+    """A prometheus-client collector that calls `observe` at each scrape and exports the snapshot it returns."""
 
     def __init__(self, observe: Callable[[], GatewayMetrics]) -> None:
         self._observe = observe
 
     def collect(self) -> Iterable[Metric]:
+        """Yield all metric families; called by prometheus-client at each scrape."""
         seen = self._observe()
         yield from _of_versions(seen.versions)
         yield from _of_releases(seen)
@@ -106,7 +107,7 @@ def _of_versions(versions: Sequence[tuple[str, int, Totals]]) -> Iterable[Metric
                 for outcome, count in outcomes.items():
                     predictions.add_metric([*labels, variant, outcome], count)
                 _add(duration, [*labels, variant], totals.latency(variant))
-        if totals.rows:  # it has run
+        if totals.rows:  # the model has run
             _add(queue, labels, totals.queue)
             _add_batches(batch, labels, totals)
         short[model] = short.get(model, 0) + totals.unsplit
@@ -193,7 +194,7 @@ def _of_the_gateway(seen: GatewayMetrics) -> Iterable[Metric]:
 
 
 def _add(family: HistogramMetricFamily, labels: Labels, histogram: Histogram) -> None:
-    """Each exported edge is one of the histogram's own: what is counted between two of them is added up exactly."""
+    """Add a histogram. Each exported edge is one of the histogram's finer edges, so cumulative counts are exact."""
     cumulated = list(itertools.accumulate(histogram.counts))
     below = {edge: count for edge, count in zip(histogram.edges_ns, cumulated, strict=False)}
     pairs = [(f"{edge / 1e9:g}", float(below[edge])) for edge in EXPORTED_NS]

@@ -1,4 +1,4 @@
-"""Control's side of the records: the workers' rings, the writer that empties them, and what feedback says."""
+"""Control's side of the records: creates the workers' rings, the writer that drains them, and the feedback counts."""
 
 import logging
 import re
@@ -27,7 +27,11 @@ _NAME: Final = re.compile(r".*-([a-z]+)-[0-9]+\.ring")
 
 
 class RecordCollector:
-    """`name` tells this state folder's memory files from those of other gateways."""
+    """Owns the rings of all workers, the RecordWriter that drains them, and FeedbackStats.
+
+    `rings`: the ring paths for each worker. `name`: prefix of this state folder's memory files. The constructor takes
+    over rings left by a killed run, and raises SettingsError if memory is short.
+    """
 
     def __init__(self, settings: RecordsSettings, state: Path, name: str, workers: int) -> None:
         folder = state / "records"
@@ -47,7 +51,7 @@ class RecordCollector:
         self._adopt(name)
         self._rings: list[Ring] = []
         self._events: list[Ring] = []
-        run = f"{name}.{time.monotonic_ns():020}"  # since the machine's start, as memory; a pid may come again
+        run = f"{name}.{time.monotonic_ns():020}"  # as memory, unique since boot; a pid may be reused
         try:
             self.rings = [self._made(run, worker) for worker in range(workers)]
         except SettingsError:
@@ -56,7 +60,7 @@ class RecordCollector:
             raise
 
     def events(self) -> list[FailureEvent]:
-        """The evidence since the last call."""
+        """Return the failure events of all workers since the last call."""
         found: list[FailureEvent] = []
         for ring in self._events:
             data = ring.pending(EVENT_BYTES)
@@ -65,7 +69,9 @@ class RecordCollector:
         return found
 
     def stop(self) -> None:
-        """After the workers have ended: write the rest. What the disk refuses waits in memory for the next start."""
+        """Write the remaining records, after the workers have ended. If the disk refuses some, their rings stay in
+        memory for the next start.
+        """
         self.journal.stop()
         for ring in self._rings:
             if ring.empty or ring in self._events:
@@ -84,14 +90,14 @@ class RecordCollector:
         return Rings(paths[PREDICTIONS], paths[FEEDBACK], paths[MIRRORS], paths[EVENTS])
 
     def _adopt(self, name: str) -> None:
-        """Take over the rings of a killed run, whose workers may still write to them."""
+        """Take over the rings of a killed run. Its workers may still write to them."""
         for path in memory_folder().glob(f"{name}.*"):
-            if path.suffix[1:].isdigit():  # it was killed while it made this one
+            if path.suffix[1:].isdigit():  # it was killed while creating this file
                 path.unlink(missing_ok=True)
         for path in sorted(memory_folder().glob(f"{name}.*.ring")):
             match = _NAME.fullmatch(path.name)
             if match is None or match[1] not in STREAMS:
-                path.unlink(missing_ok=True)  # evidence: of requests of a run, and an epoch, that are over
+                path.unlink(missing_ok=True)  # failure events of a run and an epoch that are over
                 continue
             try:
                 self.journal.add(RingSource(Ring.attach(path), match[1], abandoned=True))

@@ -1,6 +1,6 @@
-"""What feedback says of each version: live counts, each prediction once, however often clients send it.
+"""Feedback statistics of each version: live counts, each prediction once, however often clients repeat its feedback.
 
-Lives in the control process, which sees the feedback of all workers. What is heard here also goes to the guards.
+Runs in the control process, which receives the feedback of all workers, and passes new feedback on to the guards.
 """
 
 import logging
@@ -17,9 +17,9 @@ from gateway.records.outcomes import is_countable
 from gateway.records.segments import FEEDBACK, segments
 from gateway.records.token import Signer, Token
 
-REMEMBERED: Final = 200_000  # predictions whose feedback is known again; beyond, a repetition counts anew
-MOST_METRICS: Final = 32  # names of business metrics for each version
-UNREAD: Final = 100_000  # what is heard and not yet taken: more is not evidence, but is counted
+REMEMBERED: Final = 200_000  # latest items of feedback recognised when repeated; older ones count again
+MOST_METRICS: Final = 32  # business metrics kept for each version
+UNREAD: Final = 100_000  # most items buffered for the guards: more push the oldest out, but are counted
 CORRECT: Final = "correct"
 WRONG: Final = "wrong"
 UNKNOWN: Final = "unknown"  # a truth that cannot be compared with the prediction
@@ -28,9 +28,9 @@ VERDICTS: Final = (CORRECT, WRONG, UNKNOWN, UNLABELLED)
 TRUTH: Final = "truth"
 REWARD: Final = "reward"
 METRIC: Final = "metric"
-NEW: Final = object()  # nothing was said before
-FORMER: Final = object()  # something else was, in a run before this one, in which it is not counted
-Part = tuple[str, str]  # what is said something of, and the metric's name
+NEW: Final = object()  # there was no earlier value
+FORMER: Final = object()  # another value was given in an earlier run, and is not counted in this one
+Part = tuple[str, str]  # TRUTH, REWARD or METRIC, and the metric's name
 _TRUTH: Final[Part] = (TRUTH, "")
 _REWARD: Final[Part] = (REWARD, "")
 _VERDICTS: Final[Mapping[bool | None, str]] = {True: CORRECT, False: WRONG, None: UNKNOWN}
@@ -40,10 +40,10 @@ log: Final = logging.getLogger("gateway.control.record_writer")
 
 @dataclass(slots=True)
 class VersionFeedback:
-    """One version's feedback in one variant, as it stands: what was said last of a prediction holds.
+    """One version's feedback in one variant. The latest feedback on a prediction replaces earlier feedback on it.
 
-    `metrics`: count and sum for each name. What is `heard` counts corrections anew and never falls: how often each
-    verdict was given, and rewards.
+    `metrics`: count and sum by name. `heard` (by verdict), `heard_rewards` and `heard_reward_sum` count corrections
+    again, so that the counts never decrease.
     """
 
     correct: int = 0
@@ -58,28 +58,30 @@ class VersionFeedback:
 
     @property
     def labelled(self) -> int:
+        """Predictions whose truth is known and comparable."""
         return self.correct + self.wrong
 
     @property
     def accuracy(self) -> float | None:
-        """Of the predictions whose truth is known and can be compared; None where there is none."""
+        """Share of correct predictions among those with a comparable truth; None if there are none."""
         return self.correct / self.labelled if self.labelled else None
 
     @property
     def reward_mean(self) -> float | None:
+        """Mean of the latest rewards; None if there are none."""
         return self.reward_sum / self.rewards if self.rewards else None
 
     def judge(self, verdict: str, change: int) -> None:
-        """`change` predictions more of this verdict."""
+        """Add `change` predictions to this verdict's count."""
         setattr(self, verdict, getattr(self, verdict) + change)
 
 
 @dataclass(frozen=True, slots=True)
 class CreditedFeedback:
-    """Feedback on one prediction, for the guards. `wrong` is None without a truth that can be compared.
+    """Feedback on one prediction, for the guards. `wrong` is None without a comparable truth.
 
-    `mirrored_wrong`: whether the candidate, which answered the same input in a mirror, was wrong; None: not known, or
-    it had answered the same.
+    `mirrored_wrong`: whether the candidate was wrong on the same input, which was mirrored to it; None if unknown, or
+    if both versions answered the same.
     """
 
     token: Token
@@ -90,22 +92,22 @@ class CreditedFeedback:
 
 
 class _Former(NamedTuple):
-    """What was said in a run before this one."""
+    """A value that was given in an earlier run."""
 
     value: Any
 
 
 class _Memory:
-    """What was last said under each of the last `REMEMBERED` keys; those are forgotten first that came first."""
+    """The last value of each of the latest `REMEMBERED` keys; keys that came first are evicted first."""
 
     def __init__(self) -> None:
-        self._values: OrderedDict[int, Any] = OrderedDict()  # a dict takes ever longer to find its first key again
+        self._values: OrderedDict[int, Any] = OrderedDict()  # popping the first key of a dict gets slower and slower
 
     def __len__(self) -> int:
         return len(self._values)
 
     def put(self, key: int, value: Any) -> Any:
-        """Remember `value`; what was remembered before, or NEW."""
+        """Store `value`; return the previous one, or NEW."""
         before = self._values.get(key, NEW)
         self._values[key] = value
         if len(self._values) > REMEMBERED:
@@ -113,12 +115,15 @@ class _Memory:
         return before
 
     def get(self, key: int) -> Any:
-        """The value, or NEW."""
+        """Return the value, or NEW."""
         return self._values.get(key, NEW)
 
 
 class FeedbackStats:
-    """The counts. `hear` and `hear_mirrors` are the writer thread's; `credits` and `take` are control's."""
+    """Counts feedback by model, version and variant (`credits`), and buffers new feedback for the guards.
+
+    `hear` and `hear_mirrors` are called in the writer thread; `credits` and `take` are used by control's main thread.
+    """
 
     def __init__(self, signer: Signer) -> None:
         self.credits: dict[tuple[str, int, str], VersionFeedback] = {}
@@ -128,7 +133,7 @@ class FeedbackStats:
         self._heard: deque[CreditedFeedback] = deque(maxlen=UNREAD)
 
     def remember(self, folder: Path) -> None:
-        """Know the feedback of former runs again, as far as memory reaches; it is not counted."""
+        """Load the latest feedback of earlier runs at the start, to recognise repetitions; it is not counted."""
         kept: list[list[tuple[int, Any]]] = []
         count = 0
         for path in reversed(segments(folder, FEEDBACK)):
@@ -141,22 +146,22 @@ class FeedbackStats:
                 self._known.put(key, _Former(value))
 
     def hear(self, lines: bytes) -> None:
-        """Feedback that is recorded."""
+        """Count recorded feedback lines."""
         for record in _parsed(lines.splitlines()):
             try:
                 token = self._signer.read(record["prediction_id"])
             except InvalidRequest:
-                continue  # a former run's key has been removed since
+                continue  # signed with an earlier run's key, which has been removed
             self._credit(token, record)
 
     def hear_mirrors(self, lines: bytes) -> None:
-        """What mirrored requests came to: only where the versions disagree is there something to remember."""
+        """Remember the candidate's answers to mirrored requests, if they disagree with stable's."""
         for record in _parsed(lines.splitlines()):
             if record.get("agreement") is False and record.get("predicted") is not None:
                 self._discordant.put(hash(record["prediction_id"]), record["predicted"])
 
     def take(self) -> list[CreditedFeedback]:
-        """What has been heard since the last call, in the order of arrival."""
+        """Return the new feedback since the last call, in order of arrival."""
         taken = []
         while self._heard:
             taken.append(self._heard.popleft())
@@ -184,19 +189,19 @@ class FeedbackStats:
         self._pass_on(token, record, news)
 
     def _news(self, record: dict[str, Any]) -> Iterator[tuple[Part, Any, Any]]:
-        """What a record says that was not said before: part by part, what was said before, what is said now."""
+        """Yield (part, value before, value now) for each part of a record that is new or has changed."""
         for key, part, value in _parts(record):
             before = self._known.put(key, value)
             if isinstance(before, _Former):
                 if before.value == value:
-                    self._known.put(key, before)  # still not counted in this run
+                    self._known.put(key, before)  # unchanged, and still not counted in this run
                     continue
                 before = FORMER
             if before is NEW or before != value:
                 yield part, before, value
 
     def _pass_on(self, token: Token, record: dict[str, Any], news: Mapping[Part, tuple[Any, Any]]) -> None:
-        """To the guards, what is said of a prediction first: each counts as evidence once."""
+        """Buffer the first truth and the first reward of a prediction for the guards: each is evidence only once."""
         first = {part: value for part, (before, value) in news.items() if before is NEW}
         wrong = _WRONG[first.get(_TRUTH, UNKNOWN)]
         reward = first.get(_REWARD)
@@ -209,7 +214,7 @@ class FeedbackStats:
 
 
 def _parts(record: dict[str, Any]) -> Iterator[tuple[int, Part, Any]]:
-    """What a record says, part by part, each with the key by which it is known again."""
+    """Yield (key, part, value) for each part of a record. The key identifies the part of this prediction."""
     prediction = record["prediction_id"]
     if record.get("truth") is not None:
         yield hash((prediction, TRUTH)), _TRUTH, _VERDICTS[record.get("correct")]

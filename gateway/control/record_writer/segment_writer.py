@@ -1,4 +1,4 @@
-"""One stream of records on disk: the segment that is being written, sealed and followed by another when it is full."""
+"""Writes one stream of records to segment files: a full segment is sealed, and the next one begins."""
 
 import contextlib
 import os
@@ -9,24 +9,30 @@ from gateway.records.segments import segment_name, segment_path, segments
 
 
 class SegmentWriter:
-    """The end of a stream. Every method may raise OSError, after which the file is as it was before the call."""
+    """Appends to the open segment of the stream `name` in `folder`. Full from `segment_bytes` on.
+
+    Every method may raise OSError, after which the file is as it was before the call.
+    """
 
     def __init__(self, folder: Path, name: str, segment_bytes: int) -> None:
         self.name = name
         self._folder = folder
         self._segment_bytes = segment_bytes
-        self._path = folder  # of the file, once there is one
+        self._path = folder  # of the open segment, once there is one
         self._file: int | None = None
         self._cuts: list[tuple[int, int, Callable[[], None]]] = []
         self.number = 0
         self.size = 0
 
     def open(self) -> None:
-        """Go on with the segment that a former run left open, or begin one. Half a line at its end is cut off."""
+        """Continue the segment that an earlier run left open, cutting off a torn last line, or begin a new one.
+
+        Called before each write; does nothing if the segment is open and still in place.
+        """
         if self._in_place():
             return
         self._carry_out_cuts()
-        self.close()  # someone has deleted the file, or moved it: what is written there, no one reads
+        self.close()  # the file was deleted or moved: no one would read what is written there
         self._folder.mkdir(parents=True, exist_ok=True)
         last = next(reversed(segments(self._folder, self.name)), None)
         name = segment_name(last.name) if last is not None else None
@@ -58,17 +64,17 @@ class SegmentWriter:
         self.size += len(data)
 
     def roll_back(self) -> None:
-        """Cut off what a `write` that failed may have left. It tries to; this is for where that failed too."""
+        """Cut off what a failed `write` may have left. `write` does so itself; call this if that may have failed."""
         if self._file is not None:
             os.ftruncate(self._file, self.size)
 
     @property
     def full(self) -> bool:
-        """Whether the segment is to be sealed."""
+        """Whether the segment has reached its size and should be sealed."""
         return self.size >= self._segment_bytes
 
     def seal(self) -> None:
-        """The segment changes no more, and is on the disk; the next `open` begins another."""
+        """Sync, rename and close the segment, which never changes again; the next `open` begins another."""
         if self._file is None:
             return
         os.fsync(self._file)
@@ -76,15 +82,15 @@ class SegmentWriter:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file, which stays as it is."""
+        """Close the file without sealing it."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
     def cut(self, number: int, size: int, done: Callable[[], None]) -> None:
-        """Have the next `open` undo what a killed run wrote behind `size` of segment `number`, then call `done`.
+        """Have the next `open` truncate segment `number` to `size`, to undo a killed run's writes, then call `done`.
 
-        Before the first `open`: what is written later would be cut off too.
+        Must be called before the first `open`: later writes would be cut off too.
         """
         self._cuts.append((number, size, done))
 
@@ -100,7 +106,7 @@ class SegmentWriter:
 
 
 def _end_of_lines(file: int) -> int:
-    """Behind the last complete line. A machine that lost its power may have left half of one, and zeros."""
+    """The offset after the last complete line. A power failure may have left half a line, and zeros."""
     end = os.fstat(file).st_size
     while end:
         begin = max(0, end - 65536)

@@ -1,7 +1,7 @@
-"""Takes records out of the workers' rings and writes them to segment files: the control process's one writer thread.
+"""Drains the workers' rings into segment files: the control process's one writer thread.
 
-A slow, full or unwritable disk only makes the rings fill; what to do then the workers decide. What was half written
-when the disk or the process failed is cut off again, and the same bytes are taken anew: none is lost, none comes twice.
+A slow, full or unwritable disk only makes the rings fill up; workers decide what to do then. If the disk or the process
+fails in the middle of a write, the partial write is cut off and the same bytes are taken again: exactly once.
 """
 
 import contextlib
@@ -24,22 +24,24 @@ from gateway.system.scheduling import raise_niceness
 
 STREAMS: Final = (PREDICTIONS, FEEDBACK, MIRRORS)
 CHUNK: Final = 1 << 20  # bytes taken from a ring at a time
-MANY: Final = 1 << 19  # worth to be taken at once
-LITTLE: Final = 1 << 14  # as much may still fit onto a disk that a chunk does not fit onto
-BUSY: Final = 1 << 17  # where a ring gives as much as this, more is likely to come
+MANY: Final = 1 << 19  # waiting bytes that are drained at once
+LITTLE: Final = 1 << 14  # bytes that may still fit on a disk that has no room for a chunk
+BUSY: Final = 1 << 17  # after a drain of this many bytes, more are likely to come
 PAUSE_S: Final = 0.02  # between rounds in which there was nothing to do
-ROOMY: Final = 8 * MANY  # a smaller ring might be full by then
-WAIT_S: Final = 0.1  # how long predictions wait until they are many: each drain takes a core from a worker
-RETRY_S: Final = 0.25  # after the disk has refused
-LAST_S: Final = 10.0  # how long the end waits for the disk
+ROOMY: Final = 8 * MANY  # smaller rings are not left waiting: they might fill up
+WAIT_S: Final = 0.1  # how long predictions may wait to become MANY: each drain takes a core from a worker
+RETRY_S: Final = 0.25  # after an error of the disk
+LAST_S: Final = 10.0  # how long `stop` waits for the disk
 NEWLINE: Final = ord("\n")
-AT_ONCE: Final = 1 << 16  # bytes looked at: what numpy makes of them stays in a core's cache
+AT_ONCE: Final = 1 << 16  # bytes compared at a time: numpy's result then stays in a core's cache
 log: Final = logging.getLogger("gateway.control.record_writer")
 
 
 class StreamHook(NamedTuple):
-    """`filter`: which of some lines to write; may be asked about the same lines again. `on_written` is told lines that
-    have been dealt with, once.
+    """Callbacks for one stream, called in the writer thread with lines as bytes.
+
+    `filter` returns the lines to write; may be called again with the same lines. `on_written` is called once with all
+    lines taken, including those filtered out, after the write.
     """
 
     filter: Callable[[bytes], bytes]
@@ -51,7 +53,7 @@ NO_LISTENERS: Final[Mapping[str, StreamHook]] = {}
 
 @dataclass(slots=True, eq=False)
 class RingSource:
-    """A ring and the stream that it goes to. `abandoned`: its writer is of a former run, and ends by and by."""
+    """A ring and the stream that it is drained to. `abandoned`: its writer belongs to an earlier run and will end."""
 
     ring: Ring
     stream: str
@@ -59,14 +61,17 @@ class RingSource:
     drained_s: float = 0.0  # when, on the monotonic clock
 
     def may_wait(self) -> bool:
-        """Whether what is there is better taken later, together with what comes by then. Not what guards hear of."""
+        """Whether to drain later, in a larger batch. Only predictions wait: guards need feedback at once."""
         if self.stream != PREDICTIONS or self.abandoned or self.ring.size < ROOMY:
             return False
         return self.ring.waiting < MANY and time.monotonic() - self.drained_s < WAIT_S
 
 
 class RecordWriter:
-    """The writer. `listeners`: for a stream, who chooses among its lines, and who is told of them."""
+    """Drains its sources in a thread, from `start` to `stop`. `listeners`: hooks by stream.
+
+    `written`: lines written so far, by stream.
+    """
 
     def __init__(
         self, folder: Path, settings: RecordsSettings, listeners: Mapping[str, StreamHook] = NO_LISTENERS
@@ -78,27 +83,30 @@ class RecordWriter:
         self._listeners = listeners
         self._streams = {name: SegmentWriter(folder, name, settings.segment) for name in STREAMS}
         self._sources: list[RingSource] = []
-        self._pending: RingSource | None = None  # whose drain the disk has refused
+        self._pending: RingSource | None = None  # the source whose drain has failed
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="records", daemon=True)
 
     @property
     def error(self) -> str:
-        """Why records are not written; empty while they are."""
+        """Why records cannot be written; "" while they can."""
         return "; ".join(dict.fromkeys(list(self._errors.values())))
 
     def add(self, source: RingSource) -> None:
-        """Drain this ring too. One that a killed control process was draining must be added before `start`."""
+        """Drain this ring too. If a killed control process was draining it, it must be added before `start`."""
         drain = source.ring.interrupted
         if drain is not None:
             self._streams[source.stream].cut(drain.segment, drain.offset, source.ring.undo_drain)
         self._sources = [*self._sources, source]
 
     def start(self) -> None:
+        """Start the writer thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what the workers have left, seal the segments, and end. What the disk refuses stays in its ring."""
+        """Drain all rings, seal the segments and end the thread, within LAST_S. What cannot be written stays in its
+        ring.
+        """
         self._end.set()
         if self._thread.is_alive():
             self._thread.join(LAST_S)
@@ -119,11 +127,10 @@ class RecordWriter:
             stream.close()
 
     def round(self, *, patient: bool = False) -> bool:
-        """Take two chunks at most from every ring: no busy one keeps the others waiting. Whether to go on at once.
+        """Drain at most two chunks from every ring, so that a busy one does not delay the others.
 
-        `patient`: leave what may wait, and rest where little was left.
-
-        The writer thread does nothing else; called by anyone only while it does not run.
+        Returns whether to start another round at once. `patient`: skip rings that may wait, and pause after small
+        drains. Called by the writer thread, and by others only while that does not run.
         """
         busy = False
         for source in self._sources:
@@ -137,28 +144,28 @@ class RecordWriter:
         return busy
 
     def _drain(self, source: RingSource) -> int:
-        """Write what waits in a ring, two chunks at most, or as much as the disk takes; how many bytes that were."""
+        """Write at most two chunks from a ring, or what fits on the disk; return the number of bytes."""
         self._roll_back_pending()
         try:
             moved = self._move(source, CHUNK)
-            if moved >= MANY:  # and what has come meanwhile: a ring that is empty begins again at its front
+            if moved >= MANY:  # take what has come meanwhile too: an emptied ring restarts at its front
                 moved += self._move(source, CHUNK)
             return moved
         except OSError:
             if self._pending is None:
-                raise  # it was not the writing that failed
+                raise  # something other than the write failed
             self._roll_back_pending()
             return self._move(source, LITTLE)
 
     def _move(self, source: RingSource, most: int) -> int:
         ring = source.ring
-        data = ring.lines(most)  # a view of the ring where that is possible
+        data = ring.lines(most)  # a view of the ring if possible
         if not data:
             return 0
         stream = self._streams[source.stream]
         stream.open()
         listener = self._listeners.get(source.stream)
-        heard = b"" if listener is None else bytes(data)  # by then the ring may hold others in their place
+        heard = b"" if listener is None else bytes(data)  # a copy: after the release the ring is overwritten
         lines = data if listener is None else listener.filter(heard)
         count, size = _lines_in(lines), len(data)
         ring.begin_drain(size, stream.number, stream.size)
@@ -178,8 +185,8 @@ class RecordWriter:
         return size
 
     def _roll_back_pending(self) -> None:
-        """Before anything else is written: else the note of the drain that failed would name what others have written
-        there since, and the next run would cut that off.
+        """Undo the drain that failed, before anything else is written: else its note in the ring would cover later
+        writes of others, and the next run would cut those off.
         """
         if self._pending is not None:
             self._streams[self._pending.stream].roll_back()
@@ -187,9 +194,8 @@ class RecordWriter:
             self._pending = None
 
     def _make_room(self) -> None:
-        """Delete the oldest sealed segments beyond `retain`: predictions first, feedback is small and dear.
-
-        Of each stream in the order of their numbers, whatever the clock said when they were written.
+        """Delete the oldest sealed segments beyond `retain`: predictions and mirrors first, since feedback is small
+        and valuable. Within a stream in the order of their numbers, since clocks may be set back.
         """
         sealed = [
             (path, size)
@@ -206,29 +212,29 @@ class RecordWriter:
 
     @contextlib.contextmanager
     def _checked(self, stream: str) -> Iterator[None]:
-        """What goes wrong with one stream is said once, and keeps no other from being written."""
+        """Log the first error of a stream and keep it in `error`, without disturbing the other streams."""
         try:
             yield
         except OSError as error:
             if stream not in self._errors:
                 log.error("%s cannot be written to %s: %s; predictions go on without", stream, self._folder, error)
             self._errors[stream] = str(error)
-        except Exception as error:  # one line that no one foresaw must not end the writing of all others
+        except Exception as error:  # one unforeseen line must not end the writer thread
             if stream not in self._errors:
                 log.exception("%s cannot be written", stream)
             self._errors[stream] = f"{type(error).__name__}: {error}"
 
 
 def _lines_in(data: bytes | memoryview) -> int:
-    """By numpy, five times as fast as by bytes."""
+    """Count lines with numpy, five times as fast as `bytes.count`."""
     raw = np.frombuffer(data, np.uint8)
     return sum(int(np.count_nonzero(raw[at : at + AT_ONCE] == NEWLINE)) for at in range(0, len(raw), AT_ONCE))
 
 
 def _sealed(folder: Path, stream: str) -> Iterator[tuple[int, Path, int]]:
-    """In their order: when each was written, where it is, its size. A shipper may take one away meanwhile.
+    """Yield (time written in ns, path, size) of a stream's sealed segments in order; a log shipper may remove some.
 
-    A time is no earlier than that of the one before: it only says how two streams mix.
+    Times are made non-decreasing: they only serve to merge two streams.
     """
     latest_ns = 0
     for path in segments(folder, stream):

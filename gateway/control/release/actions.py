@@ -1,4 +1,4 @@
-"""What the controller asks for. Each action says why, on what evidence (audit.py), and is recorded with it."""
+"""The actions that a release controller returns. Each carries its reason and its evidence (`audit`), for the record."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """`reason` is for a person; `evidence` for the record."""
+    """Base of all actions. `reason`: text for people; `evidence`: JSON for the decision log."""
 
     reason: str
     evidence: dict[str, Any]
@@ -14,7 +14,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class SetWeight(Action):
-    """From now on the candidate gets this share of the route's traffic."""
+    """Give the candidate this share of the route's traffic, in ppm."""
 
     route: str
     weight_ppm: int
@@ -22,28 +22,28 @@ class SetWeight(Action):
 
 @dataclass(frozen=True, slots=True)
 class Stop(Action):
-    """No more traffic to the candidate. `guard` is who says so."""
+    """Send no more traffic to the candidate. `guard`: name of the limit or comparison that found harm."""
 
     guard: str
 
 
 @dataclass(frozen=True, slots=True)
 class Pause(Action):
-    """The ramp holds its weight until its cause is over (a limit), or a person lets it go on (a comparison)."""
+    """Hold the ramp at its weight: by a limit, until it is kept again; by a comparison, until a person continues."""
 
     guard: str
 
 
 @dataclass(frozen=True, slots=True)
 class Continue(Action):
-    """The cause of the pause is over."""
+    """Continue the ramp: the limit `guard`, which paused it, is kept again."""
 
     guard: str
 
 
 @dataclass(frozen=True, slots=True)
 class Advance(Action):
-    """The ramp rises to its next step, counted from 0."""
+    """Raise the ramp to `step`, counted from 0."""
 
     step: int
     weight_ppm: int
@@ -51,4 +51,4 @@ class Advance(Action):
 
 @dataclass(frozen=True, slots=True)
 class Complete(Action):
-    """The ramp has passed its last step."""
+    """Complete the ramp: it has passed its last step."""

@@ -1,7 +1,7 @@
-"""Which releases take a step in a tick: at once where there is news, soon where requests come, now and then the others.
+"""Selects the releases whose controllers step in a tick: at once if there is news, soon if requests came, else rarely.
 
-A step costs 0.15 ms, and control must answer, and show that it lives, many times a second. So with hundreds of releases
-those whose counts have changed take turns, and so do those to which nothing has come.
+A step costs 0.15 ms, and control must answer commands and write its heartbeat many times a second. With hundreds of
+releases, those with only changed counters, and those without traffic, are therefore stepped round-robin.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,17 @@ from gateway.control.release.managed_release import ManagedRelease
 from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.switchboard import Switchboard
 
-COUNTED_S: Final = 0.09  # between two steps of a release of which only counts have changed: every second tick
-IDLE_S: Final = 0.25  # of one that nothing comes to: as often as windows keep their past
-MOST_COUNTED: Final = 50  # steps in a tick
+COUNTED_S: Final = 0.09  # between two steps of a release with only changed counters: every second tick
+IDLE_S: Final = 0.25  # between two steps of one without traffic: as often as windows keep samples
+MOST_COUNTED: Final = 50  # most steps of such releases in one tick
 MOST_IDLE: Final = 10
 
 
 class Agenda:
-    """The releases `steered`; `versions` are the slots of each one's stable and candidate, [releases, 2]."""
+    """Schedules the steps of the releases `steered`.
+
+    `versions`: the scoreboard slots of each release's stable and candidate, in the same order.
+    """
 
     def __init__(
         self,
@@ -36,13 +39,13 @@ class Agenda:
         self._steered = steered
         self._slots = np.array([one.slot for one in steered], np.int64)
         self._versions = np.array(versions, np.int64).reshape(count, 2)
-        self._epochs = np.zeros(count, np.int64)  # no epoch: a new one is looked at at once
+        self._epochs = np.zeros(count, np.int64)  # 0 is no epoch, so every release is due at first
         self._stopped = np.zeros(count, np.bool_)
         self._counts = np.zeros((count, 2), np.int64)
         self._looked_s = np.full(count, -np.inf)
 
     def due(self, now_s: float) -> list[ManagedRelease]:
-        """Those whose turn it is, which is noted."""
+        """Return the releases to step in this tick, and remember that they have been stepped. Called once a tick."""
         if not self._steered:
             return []
         epochs, stopped = self._board.states(self._slots)
@@ -60,6 +63,6 @@ class Agenda:
         return [self._steered[index] for index in chosen.tolist()]
 
     def _first(self, which: npt.NDArray[np.bool_], most: int) -> npt.NDArray[np.int64]:
-        """So many of them, those that have waited longest."""
+        """Return the indices of at most `most` of these releases: those whose last step is longest ago."""
         found = np.flatnonzero(which)
         return found[np.argsort(self._looked_s[found], kind="stable")[:most]]

@@ -1,4 +1,4 @@
-"""Adds whole lines to a file that is only ever added to: what a full disk or a crash leaves of one ends there."""
+"""Appends whole lines to an append-only file, and never extends a line that a full disk or a crash has torn."""
 
 import contextlib
 import os
@@ -6,7 +6,9 @@ from pathlib import Path
 
 
 def append(path: Path, lines: bytes) -> None:
-    """Add whole lines, never to a torn one. What a disk takes of them before it is full is cut off. Raises OSError."""
+    """Append whole lines, after a newline if the file ends in a torn line. On OSError, which is raised, what was
+    already written is cut off again.
+    """
     with path.open("a+b", 0) as opened:
         file = opened.fileno()
         size = os.fstat(file).st_size
@@ -20,6 +22,6 @@ def _write(file: int, content: bytes, size: int) -> None:
         while left:
             left = left[os.write(file, left) :]
     except OSError:
-        with contextlib.suppress(OSError):  # else the next one ends the torn line
+        with contextlib.suppress(OSError):  # if this fails too, the next append ends the torn line
             os.ftruncate(file, size)
         raise

@@ -1,4 +1,4 @@
-"""What was known when something was decided, as it is recorded; and the evidence computed anew from the record."""
+"""Writes the evidence behind a decision as a JSON record, and recomputes the e-values from such a record."""
 
 import math
 from collections.abc import Mapping
@@ -18,9 +18,10 @@ TIME: Final = "time_ns"
 def evidence_record(
     time_ns: int, guards: Guards, judged: Assessment, violated: tuple[Violation, ...]
 ) -> dict[str, Any]:
-    """The record, ready for JSON. E-values are logarithms to base 10; rows of failures: chance, candidate's, stable's.
+    """Return the record, ready for JSON. E-values are log10; rows of failures are (chance, candidate's, stable's).
 
-    `alpha_j` is what the evidence may spend after its `restart`th start; a combination that reaches 1/alpha_j acts.
+    `alpha_j` is the part of alpha available after the evidence's `restart`th start; a combined e-value that reaches
+    1/alpha_j triggers the action.
     """
     return {
         TIME: time_ns,
@@ -60,7 +61,7 @@ def evidence_record(
 
 @dataclass(frozen=True, slots=True)
 class Recomputed:
-    """E-values as logarithms to base 10: by guard, by guard for safety, and by action, combined."""
+    """Recomputed log10 e-values: of harm by guard, of safety by guard, and combined by action."""
 
     guards: Mapping[str, float]
     safe: Mapping[str, float]
@@ -68,7 +69,7 @@ class Recomputed:
 
 
 def recompute(record: Mapping[str, Any]) -> Recomputed:
-    """The evidence in a record, from its counts, its blocks and its shares alone: does it say what it claims?"""
+    """Recompute the evidence of a record from its counts, blocks and shares alone, to verify its stated e-values."""
     log_e = {guard["name"]: _log_e(guard) for guard in record["guards"]}
     safe = {
         guard["name"]: log_safety(attributed(guard["failures"])) for guard in record["guards"] if "failures" in guard

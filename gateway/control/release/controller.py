@@ -1,12 +1,12 @@
-"""The control of one release: what it sees at each tick decides what is done with its weights.
+"""The controller of one release: turns each tick's observation into actions on the release and its weights.
 
     step(now, observation)
-      follow    what people and breakers have done: stopped, resumed
-      judge     guards take in what is new; limits are read
-      decide    stop, pause, continue, advance or complete: one at most
-      turn      the weights that follow from the stage, the step and each route's conditions
+      1. sync with the switchboard: stops and resumes by people and circuit breakers
+      2. guards ingest new events; limits are evaluated
+      3. decide on at most one of stop, pause, continue, advance, complete
+      4. set the weights that follow from the stage, the step and each route's conditions
 
-There is no clock in it and no effect: the caller passes the time and carries out the actions.
+It has no clock and no side effects: the caller passes the time and applies the returned actions.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ ORDERS: Final = (Event.HOLD, Event.CONTINUE, Event.COMPLETE)
 
 @dataclass(frozen=True, slots=True)
 class _Tick:
-    """What is known at one tick."""
+    """The inputs of one tick's decision."""
 
     now_s: float
     seen: Observation
@@ -40,7 +40,7 @@ class _Tick:
 
 
 class Controller:
-    """Of one release with a candidate. `now_s` is of one clock that only rises, the same in all calls."""
+    """Controls one release that has a candidate. All `now_s` arguments come from the same monotonic clock."""
 
     def __init__(self, settings: ReleaseSettings) -> None:
         split, guards = settings.split or SplitSettings(), settings.guards or GuardsSettings()
@@ -55,7 +55,7 @@ class Controller:
         self._open: dict[str, bool] = {}
 
     def step(self, now_s: float, seen: Observation) -> tuple[Action, ...]:
-        """One tick: what is to be done, in this order. Whatever is returned is done as far as the controller knows."""
+        """Process one tick and return the actions to apply, in order. The controller assumes they will be applied."""
         self._follow(now_s, seen)
         asked = {route.name: one.step(now_s, seen.window) for route, one in self._routes if route.while_}
         self._open = self._always | asked if asked else self._always
@@ -67,9 +67,9 @@ class Controller:
         return (*decided, *self._turn(seen))
 
     def order(self, event: Event, now_s: float) -> None:
-        """A person's: HOLD, CONTINUE, COMPLETE (promoted). Raises Conflict where it does not belong.
+        """Apply a person's HOLD, CONTINUE or COMPLETE (promotion); raise Conflict if the stage does not allow it.
 
-        Stops and resumes are the switchboard's, and reach the controller through what it observes.
+        Stops and resumes go through the switchboard and reach the controller in its observations.
         """
         if event not in ORDERS:
             raise Conflict(f"'{event}' is no order to a ramp; orders are {', '.join(ORDERS)}")
@@ -81,16 +81,16 @@ class Controller:
             self._start_evidence()
 
     def keep_open(self, before: "Controller") -> None:
-        """Routes whose conditions are as they were in the settings before go on undisturbed."""
+        """Take over condition state from the previous controller, for routes whose conditions have not changed."""
         known = {(route.name, route.while_): conditions for route, conditions in before._routes}
         self._routes = [(route, known.get((route.name, route.while_), now)) for route, now in self._routes]
 
     def judgement(self) -> Assessment:
-        """What the comparisons say now."""
+        """Return the present assessment by all comparisons."""
         return self.guards.assess(max(1, self.place.restart))
 
     def weight_ppm(self, route: RouteSettings) -> int:
-        """What the route's weight should be now."""
+        """Return the weight that the route should have now, in ppm."""
         if self.place.stage is Stage.STOPPED or not self._open.get(route.name, False):
             return 0
         if isinstance(route.weight, int):
@@ -99,7 +99,7 @@ class Controller:
         return self.ramp.weights_ppm[self.place.step]
 
     def _follow(self, now_s: float, seen: Observation) -> None:
-        """Stops and resumes that others have ordered, and the first tick of all."""
+        """Sync the stage with stops and resumes on the switchboard; on the first tick, begin an epoch."""
         place = self.place
         unknown, place.epoch, before = place.epoch is None, seen.epoch, place.epoch or 0
         if place.restart == 0:
@@ -111,10 +111,13 @@ class Controller:
             self._begin(now_s, seen)
 
     def _begin(self, now_s: float, seen: Observation) -> None:
-        """A new epoch, from the first weight on."""
+        """Begin a new epoch at the ramp's first step."""
         place = self.place
         place.step, place.step_started_s = 0, now_s
-        place.epoch_began_ns, place.epoch_began_s = seen.time_ns, now_s  # for a record, and ids without a mark
+        place.epoch_began_ns, place.epoch_began_s = (
+            seen.time_ns,
+            now_s,
+        )  # for records, and ids without epoch mark
         self.guards.forget()
         self._start_evidence()
         if self.ramp is not None:
@@ -153,7 +156,7 @@ class Controller:
         return (Pause(reason, self._account(tick), self.place.paused_by),)
 
     def _continue(self, tick: _Tick) -> tuple[Action, ...]:
-        """A limit's pause is over once no limit has been violated for the limit's whole window."""
+        """End a pause by a limit once no pausing limit has been violated for that limit's whole window."""
         limit = next((limit for limit in self._limits if limit.name == self.place.paused_by), None)
         if first(tick.violated, "pause") is not None:
             self.place.violated_s = tick.now_s
@@ -167,7 +170,7 @@ class Controller:
         ramp = self.ramp
         assert ramp is not None
         if not all(self._open[route.name] for route, _ in self._routes if route.weight == "ramp"):
-            self.place.step_started_s = tick.now_s  # without traffic no time passes
+            self.place.step_started_s = tick.now_s  # the interval does not run while a route is closed
         reason = self._passed(ramp, tick)
         if not reason:
             return ()
@@ -181,7 +184,9 @@ class Controller:
         return (Advance(reason, evidence, self.place.step, ramp.weights_ppm[self.place.step]),)
 
     def _passed(self, ramp: RampSettings, tick: _Tick) -> str:
-        """Why the step is passed; empty as long as it is not. At 100% there is nothing to compare, so this suffices."""
+        """Return why the step is passed, or "" if it is not. At 100% stable gets nothing to compare with, so an
+        interval without a violation is enough.
+        """
         requests = tick.seen.window.read(REQUESTS, ramp.interval, self.place.step_started_s).count
         if tick.now_s - self.place.step_started_s < ramp.interval or tick.violated or not requests:
             return ""
@@ -193,7 +198,7 @@ class Controller:
         return ""
 
     def _turn(self, seen: Observation) -> Iterator[Action]:
-        """The weights that have to change."""
+        """Yield an action for each route weight that has to change."""
         for route, conditions in self._routes:
             weight_ppm = self.weight_ppm(route)
             if self.place.weights_ppm.get(route.name) != weight_ppm:
@@ -213,7 +218,7 @@ class Controller:
 
 
 def windows_s(settings: ReleaseSettings) -> set[float]:
-    """The windows over which a release asks for metrics, in seconds: what its Window must keep."""
+    """Return the lengths, in seconds, of all windows over which the release reads metrics: its Window keeps these."""
     split, guards = settings.split or SplitSettings(), settings.guards or GuardsSettings()
     asked = {limit.window for limit in guards.limits}
     asked |= {condition.window for route in split.routes for condition in route.while_}

@@ -1,9 +1,9 @@
-"""The files that decisions are kept in: one that is added to, and those before it, which a start need not read.
+"""The files of the decision log: one that is appended to, and sealed ones before it, which a start need not read.
 
-STATE/decisions.jsonl             the newest; when it is large it is sealed and begun anew
-STATE/decisions-000000001.jsonl   sealed: changes no more, and goes when it is among the oldest beyond what is kept
+STATE/decisions.jsonl             the newest; at LARGEST bytes it is sealed and a new one begins
+STATE/decisions-000000001.jsonl   sealed: never changes; the oldest are deleted beyond `retain` bytes
 
-A file begins with what was stopped when it was begun ("kind": "stopped"), so it says by itself what is stopped now.
+A file begins with the releases stopped at that time ("kind": "stopped"), so it alone tells what is stopped now.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ Entry = dict[str, Any]
 
 
 class DecisionFiles:
-    """Those in `folder`. `retain`: how many bytes of sealed ones are kept. One thread at a time writes."""
+    """The decision files in `folder`. `retain`: bytes of sealed files to keep. Only one thread at a time may write."""
 
     def __init__(self, folder: Path, retain: int = RETAIN) -> None:
         self._folder = folder
@@ -35,15 +35,15 @@ class DecisionFiles:
 
     @property
     def size(self) -> int:
-        """Of the newest file, in bytes."""
+        """Size of the newest file in bytes."""
         with contextlib.suppress(OSError):
             return self.newest.stat().st_size
         return 0
 
     def seal(self, stopped: Sequence[Entry], last: int) -> None:
-        """Begin the newest file anew, with what is `stopped` by now, after decision `last` of all.
+        """Seal the newest file and begin another with the releases `stopped` now.
 
-        Raises OSError, after which it is as it was.
+        `last`: sequence of the last decision so far. Raises OSError, after which the newest file is unchanged.
         """
         if not self.newest.exists():
             return
@@ -55,15 +55,15 @@ class DecisionFiles:
         self._make_room()
 
     def entries(self, *, whole: bool) -> Iterator[Entry]:
-        """Those of the newest file, in order; not `whole`: of one that has grown too large, only its last ones.
+        """Yield the entries of the newest file in order; unless `whole`, only those in its last LARGEST bytes.
 
-        What is no entry is passed over, which is said. Raises OSError.
+        Damaged lines are skipped, and their number is logged. Raises OSError.
         """
         with contextlib.suppress(FileNotFoundError):
             yield from _entries(self.newest, whole)
 
     def entries_before(self) -> Iterator[Entry]:
-        """The last ones of the file before the newest, which are there to be shown."""
+        """Yield the last entries of the file before the newest. They are for display only."""
         sealed = [path for _, path in self._sealed()]
         if sealed:
             yield from _entries(sealed[-1], whole=False)
@@ -82,8 +82,10 @@ class DecisionFiles:
 
 
 def _name_too(file: Path, name: Path) -> None:
-    """Its new name, beside the old one where the file system has links: under that there is a file at any moment."""
-    with contextlib.suppress(FileExistsError):  # of a run that was killed just here
+    """Give `file` the new name `name`. If the file system has hard links, the old name stays too, so that there is a
+    file under it at any moment.
+    """
+    with contextlib.suppress(FileExistsError):  # left by a run that was killed just here
         try:
             os.link(file, name)
         except FileExistsError:
@@ -110,7 +112,7 @@ def _entries(path: Path, whole: bool) -> Iterator[Entry]:
 
 
 def _entry(line: bytes) -> Entry | None:
-    """None where the line holds none."""
+    """Parse a line; None if it is not a JSON object."""
     try:
         found = orjson.loads(line)
     except ValueError:

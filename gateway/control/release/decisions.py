@@ -1,4 +1,4 @@
-"""Which releases are stopped, kept on disk so that a stop survives a restart; and the list of all that was decided."""
+"""The decision log: all decisions on releases, and the stopped releases, on disk so that a stop survives a restart."""
 
 import contextlib
 import time
@@ -16,15 +16,15 @@ from gateway.version_key import VersionKey
 
 CHANGES: Final = ("stop", "resume")  # actions that change what is stopped
 SHOWN: Final = 1000  # decisions kept in memory
-LARGEST_SEQUENCE: Final = 1 << 52  # beyond, a file is damaged, and JSON's numbers are not exact
-KEPT_WITHIN_S: Final = 1.0  # then a stop returns all the same: it is in force, and the disk may hang for ever
+LARGEST_SEQUENCE: Final = 1 << 52  # a larger one means damage, and JSON numbers are not exact beyond
+KEPT_WITHIN_S: Final = 1.0  # after this a stop returns anyway: it is in force, and the disk may hang
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseDecision:
-    """A change of a release: by whom or which guard, when (ns since 1970), why, on what evidence.
+    """A change of a release: which action, by whom or which guard, when (ns since 1970), why, on what evidence.
 
-    `sequence` orders decisions, from 1 on, through all runs: the time is for people, and clocks are set back.
+    `sequence` orders decisions over all runs, from 1 on, because clocks may be set back; the time is for people.
     """
 
     time_ns: int
@@ -43,9 +43,11 @@ _KINDS: Final = {
 
 
 class DecisionLog:
-    """The stopped releases, in `folder`: in the list of decisions, and, should that be cut or moved away, in a file.
+    """Records decisions and holds the stopped releases.
 
-    In force at once, written soon: see `wait_durable`. `retain`: how many bytes of old decisions are kept.
+    They are kept in `folder` twice: in the decision files, and in stops.json in case those are cut or moved away. A
+    decision is in force at once and written soon: see `wait_durable`. `retain`: bytes of old decisions to keep. The
+    constructor raises ValueError if the files cannot be read or are damaged.
     """
 
     def __init__(self, folder: Path, retain: int = RETAIN) -> None:
@@ -68,22 +70,22 @@ class DecisionLog:
         self.counts: Counter[tuple[str, str]] = Counter()  # since the start, by model and action
 
     def stopped(self, model: str, candidate: int) -> ReleaseDecision | None:
-        """The decision that stopped this release; None where it is not stopped."""
+        """Return the decision that stopped this release; None if it is not stopped."""
         return self._stopped.get((model, candidate))
 
     def all(self) -> frozenset[VersionKey]:
-        """Every release that is stopped."""
+        """Return all stopped releases."""
         return frozenset(self._stopped)
 
     def stop(self, model: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
-        """Keep that the release is stopped."""
+        """Record that the release is stopped; return the decision."""
         decision = self._record(model, candidate, "stop", by, reason, evidence)
         self._stopped[model, candidate] = decision
         self._write()
         return decision
 
     def resume(self, model: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
-        """Keep that the release goes on."""
+        """Record that the release is resumed; return the decision."""
         decision = self._record(model, candidate, "resume", by, reason, evidence)
         self._stopped.pop((model, candidate), None)
         self._write()
@@ -92,30 +94,30 @@ class DecisionLog:
     def record(
         self, model: str, candidate: int, action: str, by: str, reason: str, evidence: dict[str, Any]
     ) -> ReleaseDecision:
-        """Keep any other decision: one that neither stops nor resumes."""
+        """Record any other decision, one that neither stops nor resumes; return it."""
         return self._record(model, candidate, action, by, reason, evidence)
 
     async def wait_durable(self) -> bool:
-        """Wait until all decisions would survive this process; False where the disk does not take them."""
+        """Wait until all decisions would survive this process's death; False if that fails or exceeds KEPT_WITHIN_S."""
         return await self._file_writer.wait_appended(KEPT_WITHIN_S)
 
     @property
     def on_disk(self) -> bool:
-        """Whether all decisions would survive this process, as far as is known now."""
+        """Whether all decisions so far would survive this process's death. Does not wait."""
         return self._file_writer.has_appended
 
     def after(self, act: Callable[[], None]) -> None:
-        """Have `act` called, in a thread, once all decisions so far are on the disk."""
+        """Call `act`, in a thread, once all decisions so far are on disk; never if they cannot be written."""
         self._file_writer.after(act)
 
     def close(self) -> None:
-        """Write everything, and have it reach the disk."""
+        """Write and sync everything, and end the writer's threads."""
         self._file_writer.close()
 
     def _record(
         self, model: str, candidate: int, action: str, by: str, reason: str, evidence: dict[str, Any]
     ) -> ReleaseDecision:
-        self._seal_if_large()  # with what was stopped before: this one is the first in the new file
+        self._seal_if_large()  # before this decision, which is then the first in the new file
         self._last += 1
         decision = ReleaseDecision(time.time_ns(), model, candidate, action, by, reason, evidence, self._last)
         self.counts[decision.model, decision.action] += 1
@@ -128,7 +130,7 @@ class DecisionLog:
     def _seal_if_large(self) -> None:
         if self._size < LARGEST:
             return
-        self._size = 0  # where the disk does not let it: again, when as much has come
+        self._size = 0  # if sealing fails, it is tried again after another LARGEST bytes
         stopped = [asdict(decision) for decision in self._stopped.values()]
         last = self._last
         self._file_writer.then(lambda: self._files.seal(stopped, last), self._files.newest)
@@ -139,34 +141,34 @@ class DecisionLog:
 
 
 def _before(files: DecisionFiles, most: int) -> list[ReleaseDecision]:
-    """To be shown, no more: what cannot be read is left out."""
+    """Read earlier decisions for display; what cannot be read is left out."""
     with contextlib.suppress(OSError):
         return [*deque(_decisions(files.entries_before()), maxlen=most)] if most > 0 else []
     return []
 
 
 def read_stopped(folder: Path) -> frozenset[VersionKey]:
-    """What is stopped, by the files of a gateway that may be running; raises OSError or ValueError."""
+    """Return the stopped releases by the files of a gateway that may be running; raise OSError or ValueError."""
     return frozenset(_stopped_by(folder / "stops.json", DecisionFiles(folder), _Reading(deque(maxlen=0))))
 
 
 @dataclass(slots=True)
 class _Reading:
-    """What reading the list has shown so far: the last decisions, and the last sequence."""
+    """What has been read from the decision files so far: the latest decisions and the highest sequence."""
 
     recent: "deque[ReleaseDecision]"
     last: int = 0
 
 
 def _stopped_by(file: Path, files: DecisionFiles, read: _Reading) -> dict[VersionKey, ReleaseDecision]:
-    """What is stopped by all of them. Raises OSError, or ValueError for a damage."""
+    """Combine stops.json and the decision files. Raises OSError; ValueError if stops.json is damaged."""
     stops = _read_stops(file)
     changes = (one for one in _noted(files.entries(whole=stops is None), read) if one.action in CHANGES)
     return _still_stopped(stops or {}, _last_ones(changes) if stops is None else list(changes))
 
 
 def _last_ones(changes: Iterable[ReleaseDecision]) -> list[ReleaseDecision]:
-    """The last of each release, in order: all that counts where nothing else says what is stopped."""
+    """Keep the last change of each release, in order: enough if there is no stops.json."""
     last: dict[VersionKey, ReleaseDecision] = {}
     for one in changes:
         last.pop((one.model, one.candidate), None)
@@ -175,9 +177,9 @@ def _last_ones(changes: Iterable[ReleaseDecision]) -> list[ReleaseDecision]:
 
 
 def _read_stops(file: Path) -> dict[VersionKey, ReleaseDecision] | None:
-    """None where there is no such file. Raises ValueError for one that is damaged or of another shape.
+    """Read stops.json; None if there is none. Raises ValueError if it is damaged.
 
-    Guessing that nothing is stopped would send traffic to what was stopped.
+    To assume that nothing is stopped would send traffic to stopped candidates.
     """
     try:
         entries = orjson.loads(file.read_bytes())
@@ -193,7 +195,7 @@ def _read_stops(file: Path) -> dict[VersionKey, ReleaseDecision] | None:
 
 
 def _noted(entries: Iterable[Entry], read: _Reading) -> Iterator[ReleaseDecision]:
-    """The decisions among the entries, and for what was stopped when the file was begun those that had stopped it."""
+    """Yield the decisions in the entries; for the list of stops that begins a file, the decisions that made them."""
     for entry in entries:
         if entry.get("kind") == STOPPED and isinstance(stops := entry.get("stops"), list):
             read.last = max(read.last, _number(entry.get("sequence")))
@@ -213,7 +215,7 @@ def _decisions(entries: Iterable[Any]) -> Iterator[ReleaseDecision]:
 
 
 def _decision(entry: Any) -> ReleaseDecision:
-    """Raises ValueError where it is none."""
+    """Parse a decision; raises ValueError if it is none."""
     try:
         said = {name: value for name, value in entry.items() if name != "kind"}
         decision = ReleaseDecision(**{**said, "sequence": _number(said.get("sequence"))})
@@ -228,7 +230,7 @@ def _decision(entry: Any) -> ReleaseDecision:
 def _still_stopped(
     stops: dict[VersionKey, ReleaseDecision], decisions: list[ReleaseDecision]
 ) -> dict[VersionKey, ReleaseDecision]:
-    """The file is written after the list of decisions: what is newer in the list holds."""
+    """Apply decisions newer than stops.json, which is written after the decision files."""
     stopped = dict(stops)
     places = {key: _place(stop, decisions) for key, stop in stops.items()}
     for decision in decisions:
@@ -243,9 +245,10 @@ def _still_stopped(
 
 
 def _place(stop: ReleaseDecision, decisions: list[ReleaseDecision]) -> int:
-    """Which of the decisions are older. The version before has written no sequence: there the list's order tells.
+    """Return the sequence up to which decisions are not newer than `stop`.
 
-    Where the list lacks such a stop, only its time can.
+    The previous release of the gateway wrote no sequence: there the position in the list counts, or, if the list lacks
+    the stop, its time.
     """
     if stop.sequence:
         return stop.sequence
@@ -254,5 +257,5 @@ def _place(stop: ReleaseDecision, decisions: list[ReleaseDecision]) -> int:
 
 
 def _number(sequence: object) -> int:
-    """0 where there is none: the version before has written none."""
+    """Return a valid sequence, or 0: the previous release of the gateway wrote none."""
     return sequence if type(sequence) is int and 0 < sequence < LARGEST_SEQUENCE else 0

@@ -1,4 +1,4 @@
-"""A thread that waits for a disk so that control's loop never does, and no command for longer than a bound."""
+"""Runs disk operations in a thread with a timeout, so that control's event loop never blocks on a disk."""
 
 import asyncio
 import errno
@@ -14,32 +14,38 @@ T = TypeVar("T")
 
 
 class DiskSilent(OSError):
-    """It has not answered in time. What it was asked to do may yet happen, once it answers."""
+    """The disk has not answered in time. The operation may still complete later."""
 
     def __init__(self, within_s: float) -> None:
         super().__init__(errno.ETIMEDOUT, f"the disk has not answered for {within_s:g} s")
 
 
 class GivenUp(threading.Event):
-    """Set once no one waits any more for what is to be done: it is then left undone, where that is still possible."""
+    """Set once the caller has timed out, so that the operation can abort itself if it still can (`check`)."""
 
     def check(self) -> None:
-        """Raises OSError where no one waits any more."""
+        """Raise OSError (ECANCELED) if the caller has given up. Called by the operation, in the disk thread."""
         if self.is_set():
             raise OSError(errno.ECANCELED, "no one waits for it any more")
 
 
 class Disk:
-    """One thread. While it is stuck, whatever else is asked of it fails at once. `rank`: called in it first."""
+    """One disk thread. While an operation that timed out blocks it, others fail at once with DiskSilent.
+
+    `within_s`: the timeout of each operation. `rank`: sets the thread's priority; called in it first.
+    """
 
     def __init__(self, name: str, within_s: float = WITHIN_S, rank: Callable[[], None] = raise_niceness) -> None:
         self._thread = ThreadPoolExecutor(1, name, initializer=rank)
-        self._thread.submit(int)  # starts the thread: a stop must not fail for want of one
+        self._thread.submit(int)  # start the thread now: a stop must not fail because none can be created
         self._within_s = within_s
         self._stuck: Future[Any] | None = None
 
     async def do(self, act: Callable[..., T], *given: object, given_up: GivenUp | None = None) -> T:
-        """What `act` gives or raises; raises DiskSilent. `given_up` is set then."""
+        """Run `act(*given)` in the thread; return its result or raise its error.
+
+        Raises DiskSilent after the timeout, when `given_up` is set, or at once if the thread is blocked.
+        """
         if self._stuck is not None and not self._stuck.done():
             raise DiskSilent(self._within_s)
         doing = self._thread.submit(act, *given)

@@ -1,7 +1,7 @@
-"""Writes small files in a thread of its own, so that control waits for a disk only where and as long as it wants to.
+"""Writes small files in background threads, so that control waits for the disk only if and as long as it chooses to.
 
-Written means handed to the system, which is enough to survive the death of this process. That it reaches the disk, for
-the death of the machine, is seen to by a second thread: a journal commit takes a disk's time.
+"Written" means passed to the kernel, which survives the death of this process. A second thread syncs to disk, to
+survive the death of the machine: that takes as long as a journal commit of the file system.
 """
 
 import asyncio
@@ -23,33 +23,32 @@ log: Final = logging.getLogger("gateway.control.release")
 
 
 class FileWriter:
-    """Appends at once and in order; replaces and syncs when the disk lets it."""
+    """Appends immediately and in order in one thread; replaces and syncs files in another. Methods do not block."""
 
     def __init__(self) -> None:
         self._quick = ThreadPoolExecutor(1, "append", initializer=set_realtime)
-        self._slow = ThreadPoolExecutor(
-            1, "sync", initializer=go_along
-        )  # a rename may stall behind a journal commit: no append behind it
+        # a thread of its own: a rename may stall behind a journal commit and must not delay appends
+        self._slow = ThreadPoolExecutor(1, "sync", initializer=go_along)
         for threads in (self._quick, self._slow):
-            threads.submit(int)  # starts the thread: a stop must not fail for want of one
+            threads.submit(int)  # start the thread now: a stop must not fail because no thread can be created
         self._appended: Future[bool] | None = None
         self._closing = threading.Event()
         self._lock = threading.Lock()
-        self._replacing: dict[Path, Callable[[], bytes]] = {}  # what waits to be written
-        self._unsynced: set[Path] = set()  # what has been added to since its last sync began
+        self._replacing: dict[Path, Callable[[], bytes]] = {}  # content that waits to be written
+        self._unsynced: set[Path] = set()  # appended to since the last sync began
 
     def append(self, path: Path, line: bytes) -> None:
-        """Add a line to the end of the file."""
+        """Append a line to the file, soon and in the order of calls. Errors are logged, see `wait_appended`."""
         self._appended = self._quick.submit(self._append, path, line)
 
     def then(self, act: Callable[[], None], path: Path) -> None:
-        """Do this once all is written that was appended so far; it may raise OSError. `path`: what it is about."""
+        """Call `act` in the append thread, after all earlier appends. Its OSErrors are logged under `path`."""
         self._quick.submit(self._do, act, path)
 
     def replace(self, path: Path, content: Callable[[], bytes]) -> None:
-        """Put this in the file's place, whole or not at all; again and again until the disk takes it.
+        """Replace the file atomically; retried every RETRY_S until the disk accepts it or the writer closes.
 
-        Of several for one file that wait, the last is written.
+        `content` is called just before the write. If several replacements of one file wait, only the last is written.
         """
         with self._lock:
             waits, self._replacing[path] = path in self._replacing, content
@@ -57,11 +56,11 @@ class FileWriter:
             self._slow.submit(self._later, self._replace, path)
 
     def after(self, act: Callable[[], None]) -> None:
-        """Have `act` called once what was appended so far is on the disk; never, where the disk has not taken it."""
+        """Call `act` in the sync thread once the last append so far is on disk; never if that append failed."""
         self._quick.submit(self._after, self._appended, act)
 
     async def wait_appended(self, within_s: float) -> bool:
-        """Wait until what was appended so far is written; False where that takes too long or failed."""
+        """Wait until the last append so far is written; False if it failed or takes longer than `within_s`."""
         last = self._appended
         if last is None:
             return True
@@ -70,11 +69,11 @@ class FileWriter:
 
     @property
     def has_appended(self) -> bool:
-        """Whether everything appended so far is written."""
+        """Whether the last append so far has been written."""
         return self._appended is None or (self._appended.done() and self._appended.result())
 
     def close(self) -> None:
-        """Write and sync everything that the disk takes."""
+        """Write and sync everything that waits, without retries, and end both threads."""
         self._closing.set()
         self._quick.shutdown()
         self._slow.shutdown()
@@ -100,10 +99,10 @@ class FileWriter:
 
     def _after(self, last: "Future[bool] | None", act: Callable[[], None]) -> None:
         if last is None or last.result():
-            self._slow.submit(act)  # behind the sync of what was appended
+            self._slow.submit(act)  # queued after the sync of the append
 
     def _later(self, act: Callable[[Path], None], path: Path) -> None:
-        """Once whoever waits for an append is served: both want the interpreter, and this one is not waited for."""
+        """Delay `act` by LATER_S, so that it does not compete for the GIL with a caller that waits for an append."""
         self._closing.wait(LATER_S)
         act(path)
 

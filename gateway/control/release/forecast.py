@@ -1,4 +1,4 @@
-"""How much traffic a decision will take: for `gateway status`, so that waiting is no riddle."""
+"""Estimates how much traffic a release's next decision needs, for `gateway status`."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from gateway.routing.buckets import BUCKETS
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Failures of both variants together, and the randomised requests that they take."""
+    """The failures (of both variants) that a decision needs, and the randomised requests expected to yield them."""
 
     failures: float
     requests: float
@@ -20,10 +20,10 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a release is. `next_step_s`: seconds until the ramp may rise at the earliest; None: it rises no more.
+    """How far a release is. `next_step_s`: seconds until the ramp may rise at the earliest; None if it rises no more.
 
-    `blocked_on` says what is missing. `stop`: what it takes to stop a candidate that fails twice as often; `safe`: to
-    show one safe that fails as often as stable. None where nothing fails or is randomised.
+    `blocked_on`: what the release waits for, in words. `stop`: traffic needed to stop a candidate that fails twice as
+    often as stable; `safe`: to show one safe that fails as often. Both None if nothing fails or is randomised.
     """
 
     stage: Stage
@@ -37,9 +37,9 @@ class Progress:
 
 
 def forecast(weight_ppm: int, alpha: float, ratio: float = 2.0, base_rate: float = 0.01) -> Forecast | None:
-    """What it takes to stop a candidate that fails `ratio` times as often as stable, which fails at `base_rate`.
+    """Return the traffic needed to stop a candidate that fails `ratio` times as often as stable (at `base_rate`).
 
-    `alpha`: the guard's own part, its share of alpha_j. None where nothing is randomised, or nothing fails.
+    `alpha`: the guard's own part, its share of alpha_j. None if nothing is randomised or nothing fails.
     """
     chance = weight_ppm / BUCKETS
     if not 0 < chance < 1 or base_rate <= 0:
@@ -50,7 +50,7 @@ def forecast(weight_ppm: int, alpha: float, ratio: float = 2.0, base_rate: float
 
 
 def forecast_safe(weight_ppm: int, alpha: float, base_rate: float) -> Forecast | None:
-    """What it takes to show a candidate safe that fails as often as stable."""
+    """Return the traffic needed to show safe a candidate that fails as often as stable; None as for `forecast`."""
     chance = weight_ppm / BUCKETS
     if not 0 < chance < 1 or base_rate <= 0:
         return None
@@ -59,7 +59,7 @@ def forecast_safe(weight_ppm: int, alpha: float, base_rate: float) -> Forecast |
 
 
 def progress(controller: Controller, now_s: float, base_rate: float | None) -> Progress:
-    """How far the release is, `base_rate` being stable's error rate of late."""
+    """Return how far the release is. `base_rate`: stable's error rate, None if it has had no requests."""
     place, ramp, judged = controller.place, controller.ramp, controller.judgement()
     weight_ppm = ramp.weights_ppm[place.step] if ramp else max(place.weights_ppm.values(), default=0)
     alpha = alpha_of(judged.alpha, judged.restart) * (judged.failures.share or 1)
@@ -94,7 +94,7 @@ def _blocked_on(controller: Controller, judged: Assessment, left_s: float | None
 
 
 def _growth(chance: float, ratio: float) -> float:
-    """What a failure adds to the evidence of safety on average, where the true ratio is 1."""
+    """The mean growth of the log evidence of safety per failure if the true ratio is 1."""
     tolerated = math.log1p(chance * (TOLERATED_RATIO - 1)) - math.log1p(chance * (ratio - 1))
     return chance * math.log(ratio / TOLERATED_RATIO) + tolerated
 

@@ -1,7 +1,7 @@
-"""Stops that a killed control has left and the state may not know: they are decisions before anything is served.
+"""Recovers stops of a previous run that may be missing from the decision log, before any traffic is served.
 
-By the switchboard, which outlives control and workers: what a breaker has stopped while control was dead or hung, and
-what control itself had stopped while the disk was stuck. By the state folder, which outlives the machine: trips.
+Two sources. The previous run's switchboard outlives control and workers: it shows breaker trips while control was dead
+or hung, and control's own stops while the disk hung. Trip files in the state folder outlive the machine.
 """
 
 import logging
@@ -18,13 +18,16 @@ from gateway.version_key import VersionKey
 
 BREAKER: Final = "breaker"
 CONTROL: Final = "control"
-WATCHED_S: Final = 60.0  # requests that the killed control's workers had begun with the candidate are over by then
-EVERY_S: Final = 0.5  # a look at all slots takes 0.1 ms
+WATCHED_S: Final = 60.0  # by then, the old workers' requests to the candidate have ended
+EVERY_S: Final = 0.5  # scanning all slots takes 0.1 ms
 log: Final = logging.getLogger("gateway.control.release")
 
 
 class Inherited:
-    """What the run before has left in `state` and on the `left` board. `clock` in seconds."""
+    """Stops that the previous run left in the `state` folder and on its switchboard, `left`.
+
+    The constructor records them in the DecisionLog. `clock` returns monotonic seconds.
+    """
 
     def __init__(
         self, state: Path, left: LeftBoard, stops: DecisionLog, clock: Callable[[], float] = time.monotonic
@@ -40,7 +43,10 @@ class Inherited:
             stops.after(lambda one=one: forget(state, one.model, one.version))  # type: ignore[misc]
 
     def late(self) -> Iterator[Stopped]:
-        """What workers of the run before have stopped since; each once."""
+        """Yield stops that the previous run's workers have made since the start, each once.
+
+        Called at each tick; scans the board every EVERY_S, for WATCHED_S after the start.
+        """
         now_s = self._clock()
         if now_s >= self._next_s:
             self._next_s = now_s + EVERY_S
@@ -61,7 +67,7 @@ class Inherited:
 
 
 def words_of(one: Stopped) -> tuple[str, str, dict[str, object]]:
-    """By whom, why and on what evidence it is stopped."""
+    """Return who stopped the release, the reason and the evidence, for its decision."""
     if one.worker is None:
         return CONTROL, "it was stopped when control was killed, and by whom had not reached the disk", {}
     reason = f"{one.found or TRIPS[1]}, seen by worker {one.worker} while control was dead or did not answer"

@@ -1,4 +1,4 @@
-"""One release under control: what workers and clients tell of it, gathered until its controller's next step."""
+"""One managed release: buffers its failure events and feedback until its controller's next step."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,7 +18,10 @@ RAMP: Final = "ramp"
 
 @dataclass(slots=True)
 class ManagedRelease:
-    """`live`: the routes whose weights are turned, in the order of the board's words."""
+    """A release with a candidate, its controller and its window, and the events received since the last step.
+
+    `slot`: its slot on the switchboard. `live`: routes whose weights control sets, in the order of the board's words.
+    """
 
     name: str
     settings: ReleaseSettings
@@ -32,21 +35,21 @@ class ManagedRelease:
 
     @property
     def candidate(self) -> int:
-        """Its version."""
+        """The candidate's version."""
         assert self.settings.candidate is not None
         return self.settings.candidate
 
     def weights_ppm(self) -> list[int]:
-        """What the controller wants the live routes' weights to be."""
+        """Return the weights that the controller wants for the live routes, in ppm, in their order."""
         if not self.live or self.settings.split is None:
             return []
         routes = {route.name: route for route in self.settings.split.routes}
         return [self.controller.weight_ppm(routes[name]) for name in self.live]
 
     def hear(self, heard: CreditedFeedback) -> None:
-        """Feedback on a prediction of the model: evidence, if these two versions made it and chance chose between them.
+        """Buffer feedback on a prediction as evidence, if one of the two versions made it and was chosen at random.
 
-        Of a mirrored pair both have answered, whatever the weight was: there chance needs no say.
+        For a mirrored pair both versions have answered, so the weight does not matter.
         """
         token = heard.token
         candidate = token.variant is Variant.CANDIDATE
@@ -72,11 +75,11 @@ class ManagedRelease:
 
     @property
     def news(self) -> bool:
-        """Whether evidence has been gathered."""
+        """Whether any evidence is buffered."""
         return bool(self.failures or self.feedback or self.pairs)
 
     def observation(self, time_ns: int, epoch: int, stopped: bool, stable: Totals, candidate: Totals) -> Observation:
-        """What its controller is told now. What has been gathered is handed over."""
+        """Return the observation for the controller's next step and clear the buffers."""
         failures, feedback, pairs = self.failures, self.feedback, self.pairs
         self.failures, self.feedback, self.pairs = [], [], []
         classes = ClassCounts(candidate.classes[:UNSTRATIFIED], stable.classes[:UNSTRATIFIED])
@@ -84,14 +87,14 @@ class ManagedRelease:
 
 
 def live_routes(settings: ReleaseSettings) -> tuple[str, ...]:
-    """The names of the routes whose weights control turns."""
+    """Return the names of the routes whose weights control sets: those of the ramp or with `while` conditions."""
     routes = settings.split.routes if settings.split else ()
     return tuple(route.name for route in routes if route.weight == RAMP or route.while_)
 
 
 def feedback_counts(credit: VersionFeedback | None) -> FeedbackCounts:
-    """What feedback has said of a version, for its window."""
+    """Return a version's feedback counters for its window."""
     if credit is None:
         return FeedbackCounts()
-    correct, wrong = credit.heard[CORRECT], credit.heard[WRONG]  # what falls has no rate
+    correct, wrong = credit.heard[CORRECT], credit.heard[WRONG]  # a window needs counters that never fall
     return FeedbackCounts(correct + wrong, correct, credit.heard_rewards, credit.heard_reward_sum)

@@ -1,6 +1,6 @@
-"""Feeds each release's controller with what workers and clients tell, and carries out what it asks for.
+"""Steps each release's controller with failure events, feedback and counters, and applies the actions it returns.
 
-A round every 50 ms: evidence and feedback in, counters at every second one; weights, stops and decisions out.
+A tick every 50 ms: evidence and feedback in, counters at every second one; weights, stops and decisions out.
 """
 
 import itertools
@@ -32,9 +32,9 @@ from gateway.shm.slots import Slots
 from gateway.shm.switchboard import LIVE_ROUTES, Switchboard
 from gateway.shm.tally import Totals
 
-MOST_EPOCHS: Final = 1 << 40  # beyond, the file is damaged
-KEEP_S: Final = 5.0  # between two savings of what controllers remember
-REMEMBERED: Final = 20  # of whom that is taken in a tick: with a thousand releases all would hold the loop for 50 ms
+MOST_EPOCHS: Final = 1 << 40  # a larger one means that the file is damaged
+KEEP_S: Final = 5.0  # between two saves of the controllers' states
+REMEMBERED: Final = 20  # most states dumped in a tick: those of a thousand releases would block the loop for 50 ms
 _NAMED: Final[tuple[type[Action], ...]] = (Pause, Continue, Advance, Complete)
 NAMES: Final = {action: action.__name__.lower() for action in _NAMED}
 log: Final = logging.getLogger("gateway.control.release")
@@ -42,7 +42,7 @@ StopNow = Callable[[str, int, str, str, dict[str, Any]], ReleaseDecision]
 
 
 class ReleaseManager:
-    """The controllers of all releases that have a candidate. `stop_now` stops one, as a person would."""
+    """Runs the controllers of all releases with a candidate; their states are saved in `folder`."""
 
     def __init__(
         self,
@@ -69,16 +69,15 @@ class ReleaseManager:
         self._steered: dict[str, ManagedRelease] = {}
         self._by_slot: dict[int, ManagedRelease] = {}
         self._agenda = Agenda(board, scoreboard)
-        self._closed: set[int] = set()  # slots whose weights are 0 until the next configuration is in force
+        self._closed: set[int] = set()  # slots whose weights stay 0 until the next configuration is in force
         self._memory = _read(self._file)
-        self._stale: dict[str, None] = {}  # whose memory is older than their last step
+        self._stale: dict[str, None] = {}  # releases stepped since their state was last dumped, in order
         self._kept_s = -math.inf
 
     def close_changed(self, served: Mapping[str, ReleaseSettings]) -> None:
-        """Before a configuration is swapped in: where the meaning of live weights changes, they are 0 until it is in
-        all workers.
+        """Set live weights whose meaning changes to 0 until all workers serve the new configuration, `served`.
 
-        They also are for another candidate: one that was served before has left its last weights on the board.
+        Called before it is swapped in. Also for a new candidate: one served before has left its last weights there.
         """
         for name, settings in served.items():
             now = self._steered.get(name)
@@ -90,22 +89,22 @@ class ReleaseManager:
                 self._board.set_weights(slot, [0] * LIVE_ROUTES)
 
     def close_routes(self, name: str) -> None:
-        """Before a release is resumed: its live routes get no more than the controller gives them, from now on."""
+        """Set the live weights of a release to 0 before it is resumed, until its controller sets them again."""
         one = self._steered.get(name)
         if one is not None:
             self._board.set_weights(one.slot, [0] * LIVE_ROUTES)
 
     def configure(self, served: Mapping[str, ReleaseSettings]) -> None:
-        """Steer these, which every worker serves."""
+        """Manage these releases, which every worker already serves."""
         self.lead(served)
         self.open_routes()
 
     def open_routes(self) -> None:
-        """Every worker serves what is steered: it reads the weights of live routes as they are meant."""
+        """Let controllers set weights that `close_changed` had closed: every worker serves the configuration now."""
         self._closed.clear()
 
     def lead(self, served: Mapping[str, ReleaseSettings]) -> None:
-        """Steer these, which workers are about to serve: what is closed stays so until `open_routes`."""
+        """Manage these releases, which workers are about to serve; closed weights stay 0 until `open_routes`."""
         now_s = self._clock()
         steered = {}
         for name, old in self._steered.items():
@@ -126,7 +125,7 @@ class ReleaseManager:
         self._write(now_s)
 
     def steps(self) -> Iterator[None]:
-        """Let every controller take its step, one by one: between two of them may be a stop, an edit, anything."""
+        """Step the controllers that are due; yields before each, so that the caller may run other work, even a stop."""
         now_s, time_ns = self._clock(), time.time_ns()
         for event in self._records.events():
             one = self._by_slot.get(event.slot)
@@ -147,7 +146,7 @@ class ReleaseManager:
                     acted = True
                 else:
                     self._stale[one.name] = None
-            except Exception as error:  # no guard, no canary
+            except Exception as error:  # no candidate without guards
                 self._stale.pop(one.name, None)
                 self._fail(one, error)
         for name in [*itertools.islice(self._stale, REMEMBERED)]:
@@ -158,7 +157,7 @@ class ReleaseManager:
             self._write(now_s)
 
     def order(self, name: str, event: Event, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
-        """A person holds the ramp or lets it go on. Raises NotFound, Conflict."""
+        """Apply a person's hold, continue or promotion, and record it. Raises NotFound, Conflict."""
         one = self._one(name)
         if one.controller.ramp is None:
             raise Conflict(f"'{name}' has no route with weight: ramp, so there is nothing to {event}")
@@ -169,7 +168,7 @@ class ReleaseManager:
         return self._decision_log.record(name, one.candidate, str(event), by, reason, evidence)
 
     def progress(self, name: str) -> Progress | None:
-        """How far the release is; None where it has no candidate."""
+        """Return how far the release is; None if it has no candidate."""
         one = self._steered.get(name)
         if one is None:
             return None
@@ -178,17 +177,17 @@ class ReleaseManager:
         return progress(one.controller, self._clock(), failed / requests if requests else None)
 
     def weights_ppm(self, name: str) -> dict[str, int]:
-        """What each live route's weight is now."""
+        """Return the present weight of each live route in ppm, by route name."""
         one = self._steered.get(name)
         return {} if one is None else dict(zip(one.live, self._board.weights_ppm(one.slot, len(one.live)), strict=True))
 
     def ramp_weights_ppm(self, name: str) -> Sequence[int]:
-        """The steps of the release's ramp; empty where it has none."""
+        """Return the weights of the release's ramp, step by step; empty if it has no ramp."""
         one = self._steered.get(name)
         return one.controller.ramp.weights_ppm if one is not None and one.controller.ramp else ()
 
     def close(self) -> None:
-        """Save what the controllers remember."""
+        """Save the state of all controllers and close the file writer."""
         for one in self._steered.values():
             self._remember(one, self._clock())
         self._write(self._clock())
@@ -207,7 +206,7 @@ class ReleaseManager:
         return ManagedRelease(name, settings, controller, window, slot, live_routes(settings))
 
     def _last_epoch(self, name: str) -> int:
-        """The model's, through all its candidates and runs: a mark in a prediction's id names one of them only."""
+        """The model's last epoch over all candidates and runs, so that an epoch mark in a prediction id is unique."""
         epoch = self._memory.get(name, {}).get("epoch")
         return epoch if type(epoch) is int and epoch < MOST_EPOCHS else 0
 
@@ -219,7 +218,7 @@ class ReleaseManager:
         if memory is not None:
             try:
                 return load(settings, memory, now_s)
-            except Exception as error:  # whatever a file says, it must not keep the gateway from starting
+            except Exception as error:  # a damaged file must not keep the gateway from starting
                 log.error("%s: what it says of '%s' is damaged, its ramp begins anew: %r", self._file, name, error)
         return Controller(settings)
 
@@ -287,7 +286,7 @@ class ReleaseManager:
 
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:
-    """What controllers remembered; nothing where the file is missing or damaged: ramps then begin anew."""
+    """Read the saved states of all controllers; none if the file is missing or damaged: ramps then start over."""
     try:
         document = orjson.loads(file.read_bytes())
         if not isinstance(document, dict):

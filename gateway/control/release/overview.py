@@ -1,4 +1,4 @@
-"""What is known of a release while it runs."""
+"""The status of a release as shown by the API, the console and `gateway status`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,10 @@ from gateway.shm.tally import Totals
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """One version's part in a release. `providers` run it; `warning`: which others should, and cannot."""
+    """The status of one version in a release.
+
+    `providers`: execution providers that run it. `warning`: which other providers should run it but cannot.
+    """
 
     version: int
     variant: str
@@ -23,11 +26,11 @@ class VersionStatus:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseStatus:
-    """One release as it is now. `stop`: why it is stopped, or None.
+    """The present status of one release. `stop`: the decision that stopped it, or None.
 
-    Weights in ppm, by route: `weights_ppm` as they are while it is not stopped, `configured_ppm` as the file and the
-    ramp's step say, without conditions on live metrics. `progress` is None where there is no candidate.
-    `compares_latency`: stable runs in threads, as the candidate does, so that their latencies are alike.
+    Weights in ppm, by route: `weights_ppm` are those in force while it is not stopped, `configured_ppm` those by the
+    file and the ramp's step, without conditions on live metrics. `progress` is None if there is no candidate.
+    `compares_latency`: stable runs in threads, as the candidate does, so that their latencies are comparable.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""A controller's memory as plain JSON: kept over a restart of the gateway, and over an edit of the routing file."""
+"""Dumps and loads a controller's state as plain JSON, across gateway restarts and edits of the routing file."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ ON_THE_RAMP = (Stage.RAMPING, Stage.PAUSED, Stage.HELD)
 
 
 def dump(controller: Controller, now_s: float) -> dict[str, Any]:
-    """The memory. It grows with the number of sticky keys that have failed: some 7 bytes each."""
+    """Return the controller's state for `load`. Its size grows by some 7 bytes for each sticky key that has failed."""
     return {
         **_fingerprint(controller.settings),
         "weight_ppm": controller.ramp.weights_ppm[controller.place.step] if controller.ramp else 0,
@@ -22,16 +22,16 @@ def dump(controller: Controller, now_s: float) -> dict[str, Any]:
 
 
 def load(settings: ReleaseSettings, memory: Mapping[str, Any], now_s: float) -> Controller:
-    """A controller that goes on where another was, as far as `settings` are still the same release.
+    """Return a controller that continues from `memory`, as far as `settings` still describe the same release.
 
-    Other versions: all begins anew. Other salt or stickiness: other customers meet the candidate, so what is known of
-    keys is forgotten. Other comparisons: the evidence starts anew. Another ramp: on from the last step that does not
-    raise the weight.
+    Other versions: everything starts over. Other salt or stickiness: other customers get the candidate, so counts and
+    known keys are dropped and the evidence restarts. Other comparisons: the evidence restarts. Other ramp: continue
+    from the last step that does not raise the weight. Other routes: the counts of predicted classes are dropped.
     """
     controller = Controller(settings)
     said = _fingerprint(settings)
     if memory["versions"] != said["versions"] or not memory["place"]["restart"]:
-        return controller  # another release, or one that has never seen a tick
+        return controller  # another release, or one that has never had a tick
     place = controller.place = ReleaseState.from_json(memory["place"], now_s)
     guards = dict(memory["guards"]) if memory["split"] == said["split"] else {}
     if memory["routes"] != said["routes"]:
@@ -70,7 +70,7 @@ def _resume_step(controller: Controller, memory: Mapping[str, Any], now_s: float
 
 
 def _drop_removed_guard(controller: Controller, now_s: float) -> None:
-    """A guard that has been taken out of the file holds nothing any more."""
+    """End the pause if the guard that caused it is no longer configured."""
     guards = controller.settings.guards or GuardsSettings()
     names = {limit.name for limit in guards.limits} | {comparison.name for comparison in guards.comparisons}
     if controller.place.stage is Stage.PAUSED and controller.place.paused_by not in names:

@@ -1,4 +1,7 @@
-"""The stages of a release, and what leads from one to another: everything that affects a stage is in this file."""
+"""The state machine of a release: its stages, the events that move it between them, and the state that is saved.
+
+`TRANSITIONS` is the only table of permitted moves. `persistence` also sets the stage when it loads a saved state.
+"""
 
 import math
 from collections.abc import Mapping
@@ -10,18 +13,18 @@ from gateway.errors import Conflict
 
 
 class Stage(StrEnum):
-    """What a release does with its weights."""
+    """The stage of a release, which determines its route weights."""
 
-    IDLE = "idle"  # they are as configured: there is no ramp
-    RAMPING = "ramping"  # the ramp's rises, one step at a time, on evidence
-    PAUSED = "paused"  # a guard holds it
-    HELD = "held"  # a person holds it
-    STOPPED = "stopped"  # all are 0
-    COMPLETE = "complete"  # the ramp's stays where it ended
+    IDLE = "idle"  # no ramp: weights are as configured
+    RAMPING = "ramping"  # the ramp weight rises step by step, on evidence
+    PAUSED = "paused"  # a guard holds the ramp
+    HELD = "held"  # a person holds the ramp
+    STOPPED = "stopped"  # all weights are 0
+    COMPLETE = "complete"  # the ramp weight stays at its last step
 
 
 class Event(StrEnum):
-    """What moves a release."""
+    """An event that moves a release from one stage to another."""
 
     BEGIN = "begin"
     PAUSE = "pause"
@@ -53,7 +56,7 @@ TRANSITIONS: Final[Mapping[tuple[Stage, Event], Stage]] = {
 
 
 def after(stage: Stage, event: Event) -> Stage:
-    """The stage that `event` leads to; raises Conflict where it does not belong."""
+    """Return the stage that follows `stage` on `event`; raise Conflict if the event is not possible in `stage`."""
     if (stage, event) not in TRANSITIONS:
         possible = sorted(other for of, other in TRANSITIONS if of == stage)
         raise Conflict(f"'{event}' is not possible while the release is {stage}; possible are {', '.join(possible)}")
@@ -62,11 +65,13 @@ def after(stage: Stage, event: Event) -> Stage:
 
 @dataclass(slots=True)
 class ReleaseState:
-    """Where a release is. Seconds are of the controller's clock.
+    """The state of one release. Times in seconds are on the controller's clock.
 
-    `step_started_s`: when the step began, or the last violation in it was over. `restart`: how often the evidence has
-    started. `epoch`: the switchboard's, None until it is seen. `paused_by`: a guard, and `violated_s` when a limit was
-    last seen violated. `weights_ppm`: what each route was last set to.
+    `step`: index of the ramp's step. `step_started_s`: when the step started, restarted by an order, a pause that
+    ended, or a closed route. `restart`: how many times the evidence has started. `epoch`: the switchboard's epoch, None
+    before the first tick. `epoch_began_ns`, `epoch_began_s`: when it began (ns since 1970; controller's clock).
+    `paused_by`: name of the guard that paused the ramp. `violated_s`: when a limit was last violated. `weights_ppm`:
+    the weight that each route was last set to.
     """
 
     stage: Stage = Stage.IDLE
@@ -81,11 +86,11 @@ class ReleaseState:
     weights_ppm: dict[str, int] = field(default_factory=dict)
 
     def move(self, event: Event) -> None:
-        """Raises Conflict where the event does not belong."""
+        """Apply `event`; raise Conflict if it is not possible in the present stage."""
         self.stage = after(self.stage, event)
 
     def to_json(self, now_s: float) -> dict[str, Any]:
-        """For a file: ages instead of times, since another process's clock may begin elsewhere."""
+        """Return the state for a file, with ages instead of times: another process's clock may start elsewhere."""
         return {
             "stage": str(self.stage),
             "step": self.step,
@@ -97,7 +102,10 @@ class ReleaseState:
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any], now_s: float) -> "ReleaseState":
-        """What `to_json` gave, `now_s` being this process's clock. The switchboard's epochs may have begun anew."""
+        """Rebuild the state from the output of `to_json`; `now_s` is on this process's clock.
+
+        `epoch` is left unknown, because the switchboard's epochs may have started over.
+        """
         return cls(
             stage=Stage(kept["stage"]),
             step=kept["step"],

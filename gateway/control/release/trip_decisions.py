@@ -1,4 +1,4 @@
-"""What workers' breakers have stopped: made known to all, and a decision, at each of control's ticks."""
+"""Turns trips of workers' circuit breakers into stops of the whole release, each with a decision, at each tick."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +18,10 @@ Served = Mapping[str, ReleaseSettings]
 
 
 class Tripping:
-    """`stop` stops a release that is served, as a person would."""
+    """Watches for breaker trips: of this run on the switchboard, and of the previous run through `inherited`.
+
+    `stop` stops a release that is in service, as a person would.
+    """
 
     def __init__(
         self, state: Path, board: Switchboard, releases: Slots, stops: DecisionLog, inherited: Inherited, stop: StopNow
@@ -31,7 +34,7 @@ class Tripping:
         self._stop = stop
 
     def tick(self, served: Served) -> None:
-        """`served`: what is in service now."""
+        """Record and stop every release tripped since the last tick. `served`: the releases in service now."""
         for one in self._inherited.late():
             self._decide(served, one.model, one.version, *words_of(one))
         for slot in self._board.tripped():
@@ -41,7 +44,7 @@ class Tripping:
                 self._decide(served, *key, BREAKER, self._found(served[key[0]], slot, worker), {"worker": worker})
 
     def settled(self, name: str, candidate: int) -> None:
-        """A decision says all that workers have kept of a trip: they need it no more once it is on the disk."""
+        """Delete the workers' trip files of a release once the decision that covers them is on disk."""
         self._decision_log.after(lambda: forget(self._state, name, candidate))
 
     def _decide(
@@ -54,7 +57,7 @@ class Tripping:
         self.settled(name, candidate)
 
     def _found(self, settings: ReleaseSettings, slot: int, worker: int) -> str:
-        """What the worker's breaker has found."""
+        """The reason of the worker's breaker, in words."""
         found = TRIPS[self._board.words[self._board.names.found_word(slot, worker)]] or TRIPS[1]
         limit = (settings.guards or GuardsSettings()).breaker.consecutive_failures
         return f"{limit if found == TRIPS[1] else UNANSWERED} {found}"

@@ -1,4 +1,4 @@
-"""What a comparison says in words, for people: also why there is no evidence yet."""
+"""Words for a comparison's verdict, for people, including why there is no evidence yet."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -18,7 +18,7 @@ OF_TRUTHS: Final = frozenset({"wrong_feedback", "mirror_disagreement"})
 
 
 def said(found: ComparisonResult, versions: Sequence[VersionStatus]) -> str:
-    """The verdict; where there is none, what is missing. `versions`: both, as they are counted since the start."""
+    """Return the verdict, or what is missing if there is no data. `versions`: both, counted since the start."""
     if found.verdict is not GuardVerdict.NO_DATA:
         return str(found.verdict)
     tallies = [tallied(counted.totals.outcomes(counted.variant)) for counted in versions]
@@ -28,5 +28,5 @@ def said(found: ComparisonResult, versions: Sequence[VersionStatus]) -> str:
     if found.metric in OF_TRUTHS and not any(counted.credit.labelled for counted in versions):
         return "no feedback with a truth yet"
     if found.metric == "failures" and any(failed for _, failed in tallies):
-        return "no failures to compare yet"  # not left to chance, or of before the evidence began anew
+        return "no failures to compare yet"  # they were not randomised, or are older than the evidence's last restart
     return NOTHING_YET[found.metric]
