@@ -1,4 +1,6 @@
-"""What can be changed. Every change is kept with who made it, from where and why."""
+"""The endpoints that change releases: stop, resume, hold, continue, promote, weight. Each change is recorded with who
+made it, from where and why.
+"""
 
 from functools import partial
 from typing import Final
@@ -137,7 +139,9 @@ class Changes:
         return await self._edited(body, edit)
 
     def _meant(self, model: str, body: Promotion) -> tuple[ReleaseStatus, int]:
-        """The release and its candidate. Raises NotFound, and Conflict where that is not the one that is meant."""
+        """The release and its candidate. Raises NotFound, and Conflict if there is no candidate or it is not the one
+        that the body names.
+        """
         self._check_open(model)
         overview = overview_of(self._control, model)
         if overview.candidate is None:

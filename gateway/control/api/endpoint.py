@@ -1,4 +1,4 @@
-"""One entry of the control plane's table: what OpenAPI says of it, and who answers."""
+"""One row of the control plane's endpoint table: its OpenAPI operation and its handler."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What control knows as the JSON documents of the control plane."""
+"""Converts control's state into the JSON documents of the control plane."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -76,7 +76,9 @@ def release_document(overview: ReleaseStatus) -> ReleaseDocument:
 def _too_short(versions: Sequence[VersionStatus]) -> TooShortDocument:
     requests = sum(counted.totals.unsplit for counted in versions)
     outcomes = {counted.variant: counted.totals.outcomes(counted.variant) for counted in versions}
-    asked = sum(outcomes["stable"].values()) + outcomes["candidate"][Outcome.OK]  # stable is asked after a failure, too
+    asked = (
+        sum(outcomes["stable"].values()) + outcomes["candidate"][Outcome.OK]
+    )  # stable also counts the fallbacks after a candidate's failure
     return {"requests": requests, "percent": 100 * requests / max(asked, requests, 1)}
 
 
