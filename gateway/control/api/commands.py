@@ -28,7 +28,7 @@ REFUSED: Final = (400, 403, 404, 409, 413, 415)
 
 
 class Changes:
-    """The endpoints that change something."""
+    """The endpoints that change a release. They raise NotFound, Conflict and the errors of `parse_body`."""
 
     def __init__(self, control: ControlPlane) -> None:
         self._control = control

@@ -5,7 +5,7 @@ from typing import Final
 from gateway.system.descriptors import for_connections
 from gateway.web.timeouts import TimeoutProtocol
 
-MOST: Final = 512  # some hundred clients that follow the events, and as many again that ask
+MOST: Final = 512  # event streams (32 at most) and clients that send requests
 PART: Final = 2  # at most one in PART of the descriptors for connections: control opens many other files
 
 

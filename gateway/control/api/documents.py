@@ -104,8 +104,8 @@ class ForecastDocument(TypedDict):
 
 
 class TooShortDocument(TypedDict):
-    """Requests sent to stable without a random draw since the start, because their deadline left no time for a
-    fallback.
+    """Requests sent to stable without a random draw since the start, because their deadline left no time to run a
+    second version.
     """
 
     requests: int

@@ -34,7 +34,7 @@ from gateway.system.scheduling import reset_priority, stand_back
 PIECE: Final = 16  # releases or versions in a message: pickling more at once would block control's loop
 TRIES: Final = 2
 WITHIN_S: Final = 30.0  # a thousand models take two
-START: Final = f"from {__name__} import main; main()"  # import it by name: pickled classes must come from this module on both sides
+START: Final = f"from {__name__} import main; main()"  # so that pickled classes are of this module
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +141,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)
     reset_priority()
-    stand_back(
-        os.getpid(), for_good=True
-    )  # a client that polls without pause must not take half a core from the workers
+    stand_back(os.getpid(), for_good=True)  # constant polling must not take half a core from the workers
     handle, repository, pid = sys.argv[1:]
     with contextlib.suppress(EOFError, OSError):
         Press(Path(repository), int(pid)).work(PatientPipe(int(handle)))

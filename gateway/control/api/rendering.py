@@ -76,9 +76,7 @@ def release_document(overview: ReleaseStatus) -> ReleaseDocument:
 def _too_short(versions: Sequence[VersionStatus]) -> TooShortDocument:
     requests = sum(counted.totals.unsplit for counted in versions)
     outcomes = {counted.variant: counted.totals.outcomes(counted.variant) for counted in versions}
-    asked = (
-        sum(outcomes["stable"].values()) + outcomes["candidate"][Outcome.OK]
-    )  # stable also counts the fallbacks after a candidate's failure
+    asked = sum(outcomes["stable"].values()) + outcomes["candidate"][Outcome.OK]  # stable counts the fallbacks, too
     return {"requests": requests, "percent": 100 * requests / max(asked, requests, 1)}
 
 

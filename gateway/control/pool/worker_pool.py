@@ -281,7 +281,7 @@ class WorkerPool:
         try:
             if await self._on_death(handle, code):
                 self._deaths[handle.index] = 1
-        except Exception:  # such as no free descriptors: the next death is examined again
+        except Exception:  # such as no free descriptors: the versions can be tried later
             log.exception("what worker %d died of cannot be looked into: it is replaced all the same", handle.index)
         pause_s = _pause_s(self._deaths[handle.index])
         log.warning("worker %d ended with %d; a new one starts in %g s", handle.index, code, pause_s)
