@@ -73,7 +73,9 @@ class RoutingEditor:
         self._disk = Disk("edits")
 
     async def carry_out(self, edit: Edit, *, dry_run: bool) -> EditResult:
-        """Make the edit and apply it in all workers. Raises Conflict, and then nothing has changed."""
+        """Make the edit and apply it in all workers. Raises Conflict if it is not in force; the message says whether
+        the file was left, rolled back, or edited by another.
+        """
         async with self._editing:
             before = await self._in_force()
             after, changes = await asyncio.to_thread(self._made, edit, before)
