@@ -19,7 +19,7 @@ class Listed:
 
     def __init__(self) -> None:
         self._of: Sequence[ReleaseDecision] = ()
-        self._texts: dict[tuple[int, int], bytes] = {}  # of each decision, by its sequence (0: an old one's) and time
+        self._texts: dict[tuple[int, int], bytes] = {}  # by the decision's sequence (0 in old files) and time
         self._answers: dict[tuple[str | None, int], bytes] = {}
 
     def text(self, decisions: Sequence[ReleaseDecision], model: str | None, limit: int) -> bytes:

@@ -31,7 +31,7 @@ FIRST_SEEN: Final = "first-seen"
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A text that may be put in force, and what is served by it."""
+    """A validated text that may be applied, and the releases that it resolves to. `stopped`: the stops at that time."""
 
     now: Snapshot
     accepted: Accepted

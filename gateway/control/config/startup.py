@@ -45,9 +45,7 @@ def opened(settings: GatewaySettings, memory: Claim) -> Opening:
     stops = DecisionLog(state, settings.records.retain_decisions)
     try:
         board = memory.path.with_suffix(BOARD)
-        Switchboard.expire_heartbeat(
-            board
-        )  # makes orphans of a killed run stop all candidates: no stop would reach them
+        Switchboard.expire_heartbeat(board)  # stops all candidates in orphans, which no stop would reach
         inherited = Inherited(state, LeftBoard(board), stops)
         accepting = Accepting(state, repository, stops, str(configuration.path))
         resolved, judged = _chosen(configuration, accepting)
