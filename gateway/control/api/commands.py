@@ -96,6 +96,7 @@ class Changes:
         return self._answer(decision)
 
     async def order(self, event: Event, request: Request) -> Response:
+        """POST hold or continue, by `event`."""
         body = await parse_body(request, ReasonBody)
         self._check_open(request.path_params["model"])
         decision = self._control.release_manager.order(

@@ -13,4 +13,5 @@ class ControlConnection(TimeoutProtocol):
     """uvicorn's HTTP protocol with a limit on the number of connections."""
 
     def most(self) -> int:
+        """The number of connections that may be open at once."""
         return min(MOST, for_connections() // PART)

@@ -219,6 +219,7 @@ class HealthDocument(TypedDict):
 
 
 def explanation_document(model: str, explanation: "Explanation") -> ExplanationDocument:
+    """The document of an explanation for `model`."""
     decision = explanation.decision
     return {
         "model": model,

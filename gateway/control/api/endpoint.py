@@ -18,4 +18,5 @@ class Endpoint:
     handler: Callable[[Request], Awaitable[Response]]
 
     def route(self) -> Route:
+        """The Starlette route of this endpoint."""
         return Route(self.operation.path, self.handler, methods=[self.operation.method])

@@ -1,7 +1,7 @@
 """GET /api/events: server-sent events, so that a console sees changes at once without polling.
 
-    snapshot   {time_ns, releases, config, decisions}: the full state, at the start and when the set of releases changed
-    live       {time_ns, releases}: twice a second, the releases that changed since; empty as a keep-alive if none did
+    snapshot   {time_ns, sequence, releases, config, decisions}: the full state, at the start and when models come or go
+    live       {time_ns, sequence, releases}: twice a second, the releases that changed since; a keep-alive if none did
     decision   one decision, within 50 ms
     config     the configuration document, when it has changed
     end        {reason}: the gateway is shutting down, the client reads too slowly, or its key is no longer valid
@@ -113,12 +113,14 @@ class Client:
         return True
 
     def end(self, reason: str) -> None:
+        """Queue the `end` message, after which the stream closes; if the queue is full, drop the oldest messages."""
         while self._waiting.qsize() > BEHIND - 2:
             self._waiting.get_nowait()
         self._waiting.put_nowait(message("end", {"reason": reason}))
         self._waiting.put_nowait(None)
 
     async def messages(self) -> AsyncIterator[bytes]:
+        """The queued messages, until the stream ends."""
         while (one := await self._waiting.get()) is not None:
             yield one
 

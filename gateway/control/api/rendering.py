@@ -32,6 +32,7 @@ QUANTILES: Final = (0.5, 0.95, 0.99)
 
 
 def decision_document(decision: ReleaseDecision) -> DecisionDocument:
+    """The document of one decision."""
     return {
         "sequence": decision.sequence,
         "time_ns": decision.time_ns,
@@ -45,6 +46,7 @@ def decision_document(decision: ReleaseDecision) -> DecisionDocument:
 
 
 def release_document(overview: ReleaseStatus) -> ReleaseDocument:
+    """The document of one release, with ramp, guards and forecast if it makes progress."""
     document: ReleaseDocument = {
         "model": overview.model,
         "stable": overview.stable,
@@ -142,6 +144,7 @@ def _version(counted: VersionStatus) -> VersionDocument:
 
 
 def config_document(control: ControlPlane) -> ConfigDocument:
+    """The document of the configuration in force; cheap to make."""
     status = control.configuration.status
     return {
         "revision": status.revision,

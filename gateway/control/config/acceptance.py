@@ -36,7 +36,7 @@ class Judged:
     now: Snapshot
     accepted: Accepted
     resolved: Resolved
-    stopped: AbstractSet[tuple[str, int]] = frozenset()  # by then
+    stopped: AbstractSet[tuple[str, int]] = frozenset()  # stops in force when it was judged
 
 
 class Accepting:
@@ -160,7 +160,7 @@ class Accepting:
             log.error("%s: the text before cannot be kept: %s", self.history.folder, error)
         notes = judged.resolved.notes
         decisions = told(self._accepted.routing, judged.accepted.routing, notes)
-        if not decisions[0].model:  # no comment: very many entries
+        if not decisions[0].model:  # not a mere comment, but very many entries
             names = edited(self._accepted.routing, judged.accepted.routing)
             evidence["changes"] = lines = [line for name in names for line in notes.get(name, ())]
             for line in lines:

@@ -39,9 +39,7 @@ class History:
 
 
 def _place(kept: Path) -> tuple[int, str]:
-    """The sort key of a kept text: its number, independent of the clock. Files of the
-    previous release have no number.
-    """
+    """The sort key of a kept text: its number, independent of the clock. Files of older gateways have no number."""
     match = _NUMBERED.fullmatch(kept.name)
     return int(match[1]) if match else 0, kept.name
 

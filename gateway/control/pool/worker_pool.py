@@ -32,9 +32,9 @@ from gateway.system.scheduling import boosted_priority
 
 FIRST_PAUSE_S: Final = 0.1  # before restarting a worker that died early twice in a row; doubled each time
 LONGEST_PAUSE_S: Final = 5.0
-EARLY_S: Final = 10.0  # after it began to serve: an earlier death counts towards the row
+EARLY_S: Final = 10.0  # after it began to serve: a death before that counts as early
 GIVEN_UP: Final = 2  # deaths of a worker that was never warm, after which the others listen without it
-WAIT_FACTOR: Final = 3  # times the start-up time of the first worker that the others are waited for
+WAIT_FACTOR: Final = 3  # once the first is warm, the others get so many times its start-up time
 WAIT_LEAST_S: Final = 15.0
 log: Final = logging.getLogger("gateway.control.pool")
 
