@@ -35,9 +35,7 @@ class ReasonBody(Settings):
 
 
 class Promotion(ReasonBody):
-    """`dry_run`: report what would change without changing it. `candidate`: refuse if the
-    candidate is another by now.
-    """
+    """`dry_run`: report what would change, and change nothing. `candidate`: refuse if it is another by now."""
 
     dry_run: bool = False
     candidate: Version | None = None

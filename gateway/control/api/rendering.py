@@ -46,7 +46,7 @@ def decision_document(decision: ReleaseDecision) -> DecisionDocument:
 
 
 def release_document(overview: ReleaseStatus) -> ReleaseDocument:
-    """The document of one release, with ramp, guards and forecast if it makes progress."""
+    """The document of one release, with its ramp, guards and forecast if it has them."""
     document: ReleaseDocument = {
         "model": overview.model,
         "stable": overview.stable,

@@ -160,7 +160,7 @@ class Accepting:
             log.error("%s: the text before cannot be kept: %s", self.history.folder, error)
         notes = judged.resolved.notes
         decisions = told(self._accepted.routing, judged.accepted.routing, notes)
-        if not decisions[0].model:  # not a mere comment, but very many entries
+        if not decisions[0].model:  # very many entries, or none (only comments or layout)
             names = edited(self._accepted.routing, judged.accepted.routing)
             evidence["changes"] = lines = [line for name in names for line in notes.get(name, ())]
             for line in lines:

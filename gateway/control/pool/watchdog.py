@@ -50,9 +50,7 @@ class Watchdog:
         )
 
     def autopsy(self, handle: WorkerHandle) -> Obituary:
-        """What the worker was loading and running, read from its shared memory. Call before
-        its successor writes there.
-        """
+        """What the worker was loading and running, by its shared memory. Call before its successor writes there."""
         loading = self._versions.name_of(self._scoreboard.head(handle.index)[LOADING] - 1)
         running = (
             key
