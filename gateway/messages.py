@@ -1,4 +1,6 @@
-"""What control process and workers say to each other, over a pipe of their own. Both sides are this gateway."""
+"""The messages between the control process and its workers, pickled over one pipe for each worker. Both ends are always
+the same version of this gateway.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +14,9 @@ from gateway.version_key import VersionKey
 
 @dataclass(frozen=True, slots=True)
 class RunsOn:
-    """The execution providers that run a version in a worker. `warning`: which were asked for and cannot be used."""
+    """The execution providers that run a version in a worker. `warning`: those that were
+    requested but cannot be used.
+    """
 
     providers: tuple[str, ...]
     warning: str = ""
@@ -20,11 +24,11 @@ class RunsOn:
 
 @dataclass(frozen=True, slots=True)
 class ConfigGeneration:
-    """A configuration: what to serve, and which slot each version and each release has on the boards.
+    """One numbered configuration: the models to serve, and the shared-memory slot of each version and each release.
 
     `routing` holds every model that is served; `named`: those with an entry of their own in the routing file.
-    `left_out`: versions that killed a process when they were loaded, and what was seen. `unloaded`: models that a
-    client has had unloaded since; `loads`: how often each has been loaded anew.
+    `left_out`: versions that are not loaded because loading them ended or hung a process, with the reason. `unloaded`:
+    models that a client has unloaded since; `loads`: how often each model has been reloaded from disk.
     """
 
     generation: int
@@ -39,7 +43,9 @@ class ConfigGeneration:
 
 @dataclass(frozen=True, slots=True)
 class Rings:
-    """Where a worker writes to: records of predictions, of feedback and of mirrored answers; evidence."""
+    """The ring files that a worker writes: records of predictions, of feedback and of
+    mirrored answers, and evidence.
+    """
 
     predictions: Path
     feedback: Path
@@ -49,9 +55,10 @@ class Rings:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The first word to a worker: who it is, where the boards are, what to serve. `port` is never 0.
+    """The first message to a worker: its index, the shared-memory files, and the generation to serve. `port` is never
+    0.
 
-    `beside`: others serve while it starts, and get a core before it until it listens.
+    `beside`: other workers serve while this one starts; it runs at lower priority until it listens.
     """
 
     worker: int
@@ -68,10 +75,10 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Load what the plan needs, beside what is served.
+    """Load what the generation needs, while the current one is still served.
 
-    `late`: it is in force, for a worker that was starting meanwhile: what does not load is left out, as at a start.
-    `anew`: models that have been loaded from disk again since.
+    `late`: the generation is already in force and this worker was starting meanwhile; a version that does not load is
+    left out, as at a start. `anew`: models that have been reloaded from disk since.
     """
 
     order: int
@@ -82,21 +89,21 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Serve what was prepared."""
+    """Switch to the prepared generation."""
 
     order: int
 
 
 @dataclass(frozen=True, slots=True)
 class Discard:
-    """Forget what was prepared."""
+    """Drop the prepared generation."""
 
     order: int
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Load a model anew from disk; the plan has the slots for it."""
+    """Reload a model from disk; `plan` has the slots for it."""
 
     order: int
     name: str
@@ -116,19 +123,21 @@ Command = Prepare | Commit | Discard | Load | Unload
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Take connections: at the first start once all are warm, later at once."""
+    """Start to listen: at the first start once all workers are warm, later as soon as this one is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Let so many busy connections go, each with an answer: others have room for them."""
+    """Close `count` busy connections, each after its next answer, so that clients reconnect to other workers."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Warm:
-    """A worker could serve. `left_out`: the versions that it could not load, and why; `runs_on`: all others."""
+    """The worker has loaded its models and could serve. `left_out`: versions that it could not load, with the reason;
+    `runs_on`: the execution providers of all others.
+    """
 
     left_out: Mapping[VersionKey, str]
     runs_on: Mapping[VersionKey, RunsOn] = field(default_factory=dict)
@@ -136,19 +145,21 @@ class Warm:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A worker listens."""
+    """The worker listens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A worker cannot serve at all."""
+    """The worker cannot serve at all."""
 
     error: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """An order is carried out, unless `error` says why not. `runs_on` and `left_out`: as they are now."""
+    """The worker has executed the command numbered `order`; a non-empty `error` says why it failed. `runs_on` and
+    `left_out`: their state after the command.
+    """
 
     order: int
     error: str
@@ -158,7 +169,7 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """A client has asked this worker to load or unload a model, which must happen in all of them."""
+    """A client asked this worker to load or unload a model; control then does it in all workers."""
 
     load_request: int
     name: str
@@ -167,11 +178,11 @@ class LoadRequest:
 
 @dataclass(frozen=True, slots=True)
 class LoadReply:
-    """The wish has been carried out by all workers, unless `error` says why not."""
+    """All workers have executed the load request; a non-empty `error` says why it failed."""
 
     load_request: int
     error: str
 
 
-Heard = Command | LoadReply | Listen | Leave  # what a worker is told after its start
+Heard = Command | LoadReply | Listen | Leave  # what a worker receives after Start
 WorkerEvent = Warm | Ready | Failed | Ack | LoadRequest

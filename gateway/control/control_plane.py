@@ -1,4 +1,6 @@
-"""What is done to releases while they run: stop, resume, reload; and what is known of them. Lives on control's loop."""
+"""The control plane's core: starts the workers, executes stop, resume and reload, and answers what is in force.
+Everything here runs on the control process's event loop.
+"""
 
 import asyncio
 import contextlib
@@ -47,7 +49,7 @@ log: Final = logging.getLogger("gateway.control")
 
 
 class ControlPlane:
-    """The control process's knowledge and its acts. `start` starts the workers; `work` is to be done every 50 ms."""
+    """The control process's state and operations. `start` starts the workers; `work` must be iterated every 50 ms."""
 
     def __init__(self, settings: GatewaySettings, opening: Opening, workers: int, port: int) -> None:
         state = Path(settings.state)
@@ -63,7 +65,7 @@ class ControlPlane:
         remove_leftovers(memory.name)
         self.board = Switchboard.create(memory.with_suffix(BOARD), workers)
         self.scoreboard = Scoreboard.create(memory.with_suffix(".scoreboard"), workers)
-        measured_path(self.scoreboard.segment.path).unlink(missing_ok=True)  # of another run, on another day
+        measured_path(self.scoreboard.segment.path).unlink(missing_ok=True)  # left by an earlier run
         self.versions = VersionSlots(VERSIONS, self.scoreboard)
         self.releases = ReleaseSlots(RELEASES, self.board)
         self.records = RecordCollector(settings.records, state, memory.name, workers)
@@ -91,9 +93,9 @@ class ControlPlane:
         self.board.publish(1)
 
     async def start(self) -> None:
-        """Start the workers and wait until all serve; raises SettingsError with the reason why one cannot."""
+        """Start the workers and wait until all of them serve. Raises SettingsError with the reason if one cannot."""
         self.records.journal.start()
-        if known := bool(self.accepting.memory):  # else a file that names nothing that loads would be remembered
+        if known := bool(self.accepting.memory):  # else a file whose models do not load would be remembered
             await self._accept_first()
         await self.watchdog.crashing_versions.begin(self.pool.plan)
         self.pool.start()
@@ -109,16 +111,16 @@ class ControlPlane:
 
     async def _accept_first(self) -> None:
         async with self._changing:
-            if self._first is not None and self.pool.plan.generation == 1:  # else an edit has come before it
+            if self._first is not None and self.pool.plan.generation == 1:  # else an edit was applied first
                 await self.accepting.accept(self._first)
 
     def end_trials(self) -> None:
-        """Nothing that is being tried is waited for: the gateway ends."""
+        """Abort the load trials under way, since the gateway is shutting down."""
         self.watchdog.crashing_versions.close()
         self.configuration.trying.end("the gateway ends")
 
     def close(self) -> None:
-        """Write what is left of the records and decisions, and take the memory files away."""
+        """Write the remaining records and decisions to disk, and remove the shared-memory files."""
         self.records.stop()
         self.release_manager.close()
         self.stops.close()
@@ -128,9 +130,9 @@ class ControlPlane:
         measured_path(self.scoreboard.segment.path).unlink(missing_ok=True)
 
     def work(self) -> Iterator[None]:
-        """Make what a worker's breaker has stopped known to all, and show that control lives and does its work.
-
-        In pieces: hundreds of releases take milliseconds, for which no stop may wait.
+        """One control tick: publish the stops that workers' circuit breakers tripped, evaluate the releases, do the
+        upkeep, check the workers' heartbeats and write control's own. Yields between pieces so that a stop can be
+        handled: with hundreds of releases a tick takes milliseconds.
         """
         self._tripping.tick(self.served)
         yield from self.release_manager.steps()
@@ -142,8 +144,8 @@ class ControlPlane:
         self.board.heartbeat()
 
     async def stop(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
-        """Stop the model's candidates: once this returns, no response comes from any of them, nor from that of an edit
-        under way. Raises NotFound, Conflict.
+        """Stop the model's candidates. Once this returns, no response comes from any of them, nor from the candidate of
+        an edit that is being loaded. Raises NotFound, or Conflict if there is no candidate.
         """
         said = by, reason, evidence
         try:
@@ -154,12 +156,12 @@ class ControlPlane:
         unread, _ = await asyncio.gather(self._unread(), self._kept(name))
         if unread is not None:
             self.stopping.unread(name, unread)
-            self.stopping.stop_model(name, self._view(name), *said)  # it may have been read since
+            self.stopping.stop_model(name, self._view(name), *said)  # the edit may have been read in the meantime
         await sends_over(self.board, self.pool)
         return decision
 
     async def resume(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
-        """Let the release go on, in a new epoch. Raises NotFound, Conflict where it is not stopped."""
+        """Resume a stopped release in a new epoch. Raises NotFound, and Conflict if it is not stopped."""
         self.accepting.check_open(name, self.configuration.status.closed)
         candidate = self._candidate(name)
         slot = self.releases.of(name, candidate)
@@ -170,7 +172,7 @@ class ControlPlane:
         decision = self.stops.resume(name, candidate, by, reason, evidence)
         self.stopping.resumed(name)
         self._tripping.settled(name, candidate)
-        self.release_manager.close_routes(name)  # else the stopped step's weights would be in force until the next tick
+        self.release_manager.close_routes(name)  # else the stopped step's weights would apply until the next tick
         self.board.resume(slot)
         await self._kept(name)
         return decision
@@ -178,9 +180,10 @@ class ControlPlane:
     async def reload(
         self, *, settled: bool = False, written: bytes | None = None, note: Callable[[], object] | None = None
     ) -> None:
-        """Put the routing file in force, in all workers or in none; `configuration.status` says which.
+        """Load the routing file and apply it in all workers or in none; `configuration.status` holds the result.
 
-        `settled`: only as the watch has found it. `written`: a command's edit, whose decision `note` keeps.
+        `settled`: only if the file is unchanged since `configuration.changed` saw it. `written`: the text that a
+        command wrote; if the file still holds it, `note` records that command's decision.
         """
         async with self._changing:
             began = self.stopping.begin()
@@ -194,7 +197,7 @@ class ControlPlane:
                 verdicts = await asyncio.to_thread(self.configuration.try_out, trials, judged.resolved.named)
                 await self._publish(judged, verdicts, note if now.content == written else None)
                 await asyncio.to_thread(self.configuration.warn, judged.accepted.routing)
-            except Exception as error:  # whatever is in the file, the next edit must find someone who reads it
+            except Exception as error:  # the watch must survive any error, to read the next edit
                 if not isinstance(error, GatewayError):
                     error = SettingsError(str(self.configuration.path), [f"{type(error).__name__}: {error}"])
                 self.configuration.failed(error)
@@ -206,23 +209,23 @@ class ControlPlane:
                 self.stopping.expect_nothing()
 
     def left_out(self) -> dict[VersionKey, str]:
-        """The versions that some worker could not load, and why."""
+        """The versions that some worker could not load or that the generation leaves out, with the reasons."""
         return left_out(self.pool.handles.values()) | dict(self.pool.plan.left_out)
 
     def runs_on(self, name: str, version: int) -> RunsOn | None:
-        """What runs the version, in the worker that has most to complain of; None where none serves it."""
+        """The version's execution providers, from the worker with the longest warning; None if no worker serves it."""
         return runs_on(self.pool.handles.values(), (name, version))
 
     def release(self, name: str) -> Release:
-        """The rules in force for a model, under the weights in force: for a thread, many take long to compile. Raises
-        NotFound.
+        """The compiled release of a model, under the weights in force. Call it in a thread: many rules take long to
+        compile. Raises NotFound.
         """
         release = self._compiled.of(name, self.settings_of(name))
         release.set_weights(tuple(self.release_manager.weights_ppm(name).values()))
         return release
 
     def settings_of(self, name: str) -> ReleaseSettings:
-        """What is in force for a model; raises NotFound."""
+        """The release settings in force for a model. Raises NotFound."""
         if name not in self.served:
             raise NotFound(f"there is no model '{name}'; there are {', '.join(sorted(self.served))}")
         return self.served[name]
@@ -237,14 +240,14 @@ class ControlPlane:
     def _view(self, name: str) -> ReleaseSettings | None:
         if name not in self.served or not self.configuration.status.closed or name not in self.accepting.memory:
             return self.served.get(name)
-        return self.accepting.memory[name].release()  # closed for now: a stop holds when the file is mended
+        return self.accepting.memory[name].release()  # closed at present; the stop holds once the file is fixed
 
     def _plans_alive(self) -> Iterable[ConfigGeneration]:
         handles = self.pool.handles.values()
         return (self.pool.plan, *(handle.plan for handle in handles if handle.state is not WorkerState.DEAD))
 
     async def _unread(self) -> Standing | None:
-        """An edit of the routing file that has not been read; UNKNOWN where the disk does not say in time."""
+        """The file's standing if it holds an unread edit, else None; UNKNOWN if the disk does not answer in time."""
         with contextlib.suppress(DiskSilent):
             return await self._eye.do(self.configuration.unread)
         return UNKNOWN
@@ -254,16 +257,18 @@ class ControlPlane:
             log.error("what was decided on '%s' is in force, but not on disk: a restart would undo it", name)
 
     def take_in(self, name: str, resolved: Resolved, left_out: Mapping[VersionKey, str]) -> ConfigGeneration:
-        """A model that is to be loaded anew, perhaps beside those in force."""
+        """Add a model that is about to be loaded from disk again, perhaps one that was not served before."""
         self.pool.plan = plan = self._plans.loading(name, self.pool.plan, resolved, left_out)
         self.served = resolved.routing.models
         self.release_manager.configure(self.served)
         return plan
 
     async def _publish(self, judged: Judged, verdicts: Sequence[LoadResult], note: Callable[[], object] | None) -> None:
-        """First every worker loads, then every worker swaps; where one cannot load, none swaps.
+        """Apply a generation in two phases: every worker loads it, then every worker switches; if one cannot load, none
+        does.
 
-        Control's view leads: before the first worker swaps, a stop, the guards and the breaker know what it will serve.
+        Control's view is updated first, so that stops, guards and breakers know the new releases before any worker
+        serves them.
         """
         served, source = judged.resolved.routing.models, str(self.configuration.path)
         plan = self._plans.make(self.pool.plan.generation + 1, judged.resolved, harmful(verdicts))

@@ -1,7 +1,8 @@
-"""Keeps the garbage collector from holding up control's loop: it looks at every object that there is, all at once.
+"""Keeps full garbage collections, which visit every object, from blocking control's event loop.
 
-With a hundred thousand customers that took a quarter of a second, in which no stop was heard. What a configuration is
-made of lives as long as that does and holds no cycles: it need not be looked at, and goes by reference counts.
+With a hundred thousand customers one collection took a quarter of a second, during which no stop was processed. The
+objects of a configuration live as long as it does and form no reference cycles, so reference counting frees them and
+the collector need not visit them.
 """
 
 import contextlib
@@ -9,13 +10,13 @@ import gc
 from collections.abc import Iterator
 from typing import Final
 
-LARGE: Final = 1 << 16  # bytes of a text; what others leave in cycles while a smaller one is read is worth collecting
+LARGE: Final = 1 << 16  # bytes of a text; while a smaller one is read, cycles of other code are worth collecting
 
 
 @contextlib.contextmanager
 def put_aside(size: int = LARGE) -> Iterator[None]:
-    """What is made meanwhile, by all threads, and still there at the end is never looked at again. `size`: of what is
-    read, in bytes: where that is little, nothing is done.
+    """Disable the collector for the block, then exempt every object alive at its end, from any thread, from later
+    collections. `size`: bytes of the text being read; below LARGE this does nothing.
     """
     if size < LARGE or not gc.isenabled():
         yield

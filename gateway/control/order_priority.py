@@ -1,6 +1,7 @@
-"""Orders under way, to which all other work on control's loop gives way: a stop takes several of the loop's turns.
+"""Priority for orders (stop, resume, edits) on control's event loop: while one is in progress, other work pauses.
 
-Else each of these turns might hold a piece of other work, half a millisecond that the stop waits for.
+A stop takes several iterations of the loop. Without this, each could contain half a millisecond of other work, which
+the stop would have to wait for.
 """
 
 import asyncio
@@ -8,19 +9,19 @@ import contextlib
 from collections.abc import Iterator
 from typing import Final
 
-MOST_S: Final = 0.005  # for a piece of work: an edit takes seconds, and orders may come without a pause
+MOST_S: Final = 0.005  # for each piece of work: an edit takes seconds, and orders may come without a pause
 POLL_S: Final = 0.001
 
 
 class Pressing:
-    """For one event loop."""
+    """Counts the orders in progress on one event loop; other work awaits `give_way` between its pieces."""
 
     def __init__(self) -> None:
         self._orders = 0
 
     @contextlib.contextmanager
     def order(self) -> Iterator[None]:
-        """Meanwhile others give way."""
+        """Mark an order as in progress for the duration of the block: `give_way` then pauses its callers."""
         self._orders += 1
         try:
             yield
@@ -28,7 +29,7 @@ class Pressing:
             self._orders -= 1
 
     async def give_way(self) -> None:
-        """Let the loop take a turn; where an order is under way, wait for its end, for MOST_S at most."""
+        """Yield to the event loop once; if an order is in progress, wait until it ends, for at most MOST_S."""
         await asyncio.sleep(0)
         if self._orders:
             loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""What control knows of the records, gathered for the metrics and the API."""
+"""Statistics of the records (written, dropped, feedback, trace spans), collected for the metrics and the API."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -34,26 +34,26 @@ SPANS: Final = {"exported": SPANS_EXPORTED, "failed": SPANS_FAILED, "dropped": S
 
 
 class ClassLabels:
-    """The classes of each version, read once: a version never changes."""
+    """The class labels of each version, read from model.yaml once, since a version never changes."""
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self._known: dict[VersionKey, Sequence[str]] = {}
 
     def of(self, name: str, version: int) -> Sequence[str]:
-        """Empty where model.yaml does not say them."""
+        """The labels in class order; empty if model.yaml names none or cannot be read now."""
         key = name, version
         if key not in self._known:
             try:
                 prediction = self._repository.settings(name).prediction
-            except (GatewayError, OSError):  # it is being edited: ask again
+            except (GatewayError, OSError):  # it is being edited: try again at the next call
                 return ()
             self._known[key] = prediction.labels if prediction else ()
         return self._known[key]
 
 
 def data_metrics(control: ControlPlane) -> DataMetrics:
-    """What is recorded, dropped and heard."""
+    """Counts of records written and dropped, feedback received, and spans exported, with the record writer's error."""
     feedback: dict[tuple[str, int, str], int] = {}
     for (model, version, _), credit in list(control.records.ledger.credits.items()):
         for verdict, count in credit.heard.items():
@@ -68,5 +68,5 @@ def data_metrics(control: ControlPlane) -> DataMetrics:
 
 
 def dropped(control: ControlPlane) -> dict[tuple[str, str], int]:
-    """What was not recorded, by kind and reason."""
+    """The number of records that were dropped, by kind and reason."""
     return {reason: control.scoreboard.total(word) for reason, word in DROPS.items()}

@@ -1,4 +1,4 @@
-"""What is known of the gateway at one moment, for the metrics, the API and people. Nothing is changed by looking."""
+"""The state of the gateway at one moment, for the metrics, the API and the console. Read-only."""
 
 import asyncio
 import math
@@ -24,7 +24,7 @@ from gateway.shm.scoreboard import INFLIGHT, SHED, SHED_RATE, UNRECORDED
 from gateway.shm.switchboard import HEARTBEAT
 from gateway.shm.tally import Totals
 
-SLICE_S: Final = 0.0005  # of control's loop at a time: a thousand releases take it a third of a second
+SLICE_S: Final = 0.0005  # of control's loop at a time: a thousand releases take a third of a second in all
 PAUSE_S: Final = 0.001
 T = TypeVar("T")
 Made = TypeVar("Made")
@@ -32,14 +32,16 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What only control's loop may look at: the releases, and what the versions have counted."""
+    """The data that only control's event loop may read: the releases, and the versions' counters (if asked for)."""
 
     releases: Sequence[ReleaseStatus]
     versions: Sequence[tuple[str, int, Totals]] = ()
 
 
 async def gathered(control: ControlPlane, *, versions: bool = False) -> Gathered:
-    """As it is now, in slices: between two of them the loop does what it has to do."""
+    """Collect the status of every release, in slices of SLICE_S so that the loop can do other work in between.
+    `versions`: also the counters of every version, including those removed since.
+    """
     give_way = control.pressing.give_way
     releases = await _sliced(
         give_way, sorted(control.served), lambda name: overview_of(control, name), control.served.__contains__
@@ -50,7 +52,7 @@ async def gathered(control: ControlPlane, *, versions: bool = False) -> Gathered
     counted = await _sliced(
         give_way, [*slots.given()], lambda one: (one[0], slots.totals_of(one[0])), lambda one: one[0] in slots
     )
-    totals = {key: total for key, total in counted if key in slots} | dict(slots.gone())  # some have gone meanwhile
+    totals = {key: total for key, total in counted if key in slots} | dict(slots.gone())  # some were removed meanwhile
     return Gathered(releases, [(*key, total) for key, total in sorted(totals.items(), key=itemgetter(0))])
 
 
@@ -60,7 +62,7 @@ async def _sliced(
     make: Callable[[T], Made],
     there: Callable[[T], bool],
 ) -> list[Made]:
-    """`make` of each that is still there when it is its turn."""
+    """`make(item)` for each item that is still `there` when it is reached."""
     made: list[Made] = []
     began_s = time.perf_counter()
     for item in items:
@@ -74,7 +76,7 @@ async def _sliced(
 
 
 def overview_of(control: ControlPlane, name: str) -> ReleaseStatus:
-    """One release as it is now; raises NotFound."""
+    """The status of one release now. Raises NotFound."""
     release = control.settings_of(name)
     routes, live = release.split.routes if release.split else (), control.release_manager.weights_ppm(name)
     stop, stopped, epoch = None, False, 0
@@ -111,7 +113,9 @@ def _counted(control: ControlPlane, name: str, stable: int, candidate: int | Non
 
 
 def observe(control: ControlPlane) -> GatewayMetrics:
-    """What the metrics tell beside releases and versions. For a thread: of control only what is replaced as a whole."""
+    """The metrics other than those of releases and versions. Safe in a thread: it reads only those attributes of
+    control that are replaced as a whole.
+    """
     status = control.configuration.status
     return GatewayMetrics(
         versions=(),
@@ -135,14 +139,14 @@ def observe(control: ControlPlane) -> GatewayMetrics:
 
 
 def _workers(control: ControlPlane) -> dict[str, int]:
-    """How many are in each state; those that serve and show no sign of life are silent, not ready."""
+    """The number of workers in each state. Workers that serve but show no heartbeat count as silent, not as ready."""
     counts = {str(state): count for state, count in control.pool.states().items()}
     silent = control.watchdog.heartbeats.silent()
     return {**counts, str(WorkerState.READY): counts[WorkerState.READY] - silent, SILENT: silent}
 
 
 def release_metrics(release: ReleaseStatus) -> ReleaseMetrics:
-    """What the metrics tell of one."""
+    """The metrics of one release."""
     return ReleaseMetrics(
         release.model,
         {route: (0 if release.stopped else ppm) / 1e6 for route, ppm in release.weights_ppm.items()},

@@ -1,10 +1,10 @@
-"""What a stop reaches: every candidate of the model that may answer, whatever edit is under way.
+"""Stopping a model: finds every candidate that may still answer, and stops it, whatever edit is in progress.
 
 After a stop has returned, no answer comes from any candidate of that model until a resume. These may answer:
 
-    in force     the candidate that the view names; the view leads: it is changed before any worker is told to
-    leaving      one that a worker still serves, since it is busy and has not followed, or that still ends a run
-    coming       that of an edit which is being tried or given out, or whose text control has not read yet
+    in force     the candidate in control's view, which is updated before any worker is told of a change
+    leaving      one that a worker still serves because it is busy and has not switched yet, or that is finishing a run
+    coming       the candidate of an edit that is being tried or applied, or that control has not read yet
 """
 
 import logging
@@ -20,22 +20,22 @@ from gateway.settings.routing import ReleaseSettings
 from gateway.shm.slots import Slots
 from gateway.shm.switchboard import Switchboard
 
-UNKNOWN: Final = Standing(-1, -1, -1)  # of a file that could not be looked at in time: whatever is read next
+UNKNOWN: Final = Standing(-1, -1, -1)  # a file whose standing could not be read in time: matches whatever is read next
 log: Final = logging.getLogger("gateway.control")
 Releases = Mapping[str, ReleaseSettings]
 
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """Which stops there had been of each model when an edit's text began to be read."""
+    """The last stop of each model at the time when reading an edit began."""
 
     orders: Mapping[str, ReleaseDecision]
 
 
 class Stopping:
-    """Stops candidates, on the board first, then in the list of decisions. Lives on control's loop; never waits.
+    """Stops candidates: first on the switchboard, then in the decision log. Runs on control's loop; never waits.
 
-    `plans`: of all workers that live, and the one that a new worker would get.
+    `plans`: returns the generations of all live workers and the one that a new worker would get.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class Stopping:
         self._plans = plans
         self._coming: Releases = {}
         self._orders: dict[str, ReleaseDecision] = {}  # the last stop of each model by name, until it is resumed
-        self._unread: dict[str, Standing] = {}  # of the routing file at that stop, where it was not in force
+        self._unread: dict[str, Standing] = {}  # of the routing file at that stop, if it held an unread edit
 
     def stop(self, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
-        """Stop this candidate, unless it is stopped."""
+        """Stop this candidate unless it is already stopped; returns the decision in force."""
         self._board.stop(self._releases.of(name, candidate))
         if (already := self._decision_log.stopped(name, candidate)) is not None:
             return already
@@ -61,7 +61,7 @@ class Stopping:
     def stop_model(
         self, name: str, view: ReleaseSettings | None, by: str, reason: str, evidence: dict[str, Any]
     ) -> ReleaseDecision:
-        """Stop every candidate of the model that may answer; raises Conflict where there is none."""
+        """Stop every candidate of the model that may answer; raises Conflict if there is none."""
         candidates = self._candidates(name, view)
         if not candidates:
             raise Conflict(f"'{name}' has no candidate; stable answers everyone")
@@ -70,21 +70,23 @@ class Stopping:
         return decisions[0]
 
     def resumed(self, name: str) -> None:
-        """The model's stop reaches nothing any more."""
+        """The model was resumed: its last stop no longer applies to candidates of edits."""
         self._orders.pop(name, None)
         self._unread.pop(name, None)
 
     def unread(self, name: str, standing: Standing) -> None:
-        """When the model was stopped the routing file was no longer the one that had been read: this one."""
+        """Record that, when the model was stopped, the routing file was not the one read last, but this one."""
         if name in self._orders:
             self._unread[name] = standing
 
     def begin(self) -> Began:
-        """Before the text of an edit is read."""
+        """Call before reading an edit; pass the result to `expect`."""
         return Began(dict(self._orders))
 
     def expect(self, began: Began, now: Snapshot, coming: Releases) -> None:
-        """The edit has been judged: from now on a stop reaches what it brings, as do those since it began."""
+        """Call once the edit is validated. From now on a stop also stops its candidates; those of models stopped since
+        `begin`, or stopped while this very text was unread, are stopped at once.
+        """
         self._coming = coming
         unread, self._unread = self._unread, {}
         for name, order in self._orders.items():
@@ -94,14 +96,16 @@ class Stopping:
                 self.stop(name, release.candidate, order.by, f"{order.reason} (its edit was under way)", order.evidence)
 
     def expect_nothing(self) -> None:
-        """No edit is under way."""
+        """Call when the edit is applied or refused: none is in progress any more."""
         self._coming = {}
 
     def _candidates(self, name: str, view: ReleaseSettings | None) -> list[int]:
-        """Those that may answer, that of the view first. A version that is stable by now answers as such."""
+        """The candidates that may answer, the view's first. A version that is stable by now
+        is left out: it may answer.
+        """
         coming = self._coming.get(name)
         first = [release.candidate for release in (view, coming) if release is not None and release.candidate]
-        plans = {id(plan): plan for plan in self._plans()}  # most workers have the same one
+        plans = {id(plan): plan for plan in self._plans()}  # most workers share one
         planned = {key[1] for plan in plans.values() for key in plan.releases if key[0] == name}
         held = {
             version for (model, version), slot in self._releases.given() if model == name and self._board.held(slot)

@@ -1,4 +1,6 @@
-"""The control process: holds the port, starts the workers, watches the files, serves the control plane, ends it all."""
+"""The control process: reserves the data port, starts the workers, watches the files, serves the control plane's HTTP
+API and shuts everything down.
+"""
 
 import asyncio
 import contextlib
@@ -38,25 +40,26 @@ from gateway.web.sockets import listener
 
 TICK_S: Final = 0.05
 WATCH_S: Final = 0.1
-THREADS: Final = 32  # some of which may wait for a disk for ever
-CLOSED_WITHIN_S: Final = 12.0  # with the writer of records, which gives up after ten
-SWITCH_S: Final = 0.0002  # how long a thread that computes keeps the interpreter from control's loop
+THREADS: Final = 32  # some may block on a disk for ever
+CLOSED_WITHIN_S: Final = 12.0  # includes the record writer, which gives up after ten
+SWITCH_S: Final = 0.0002  # the longest that a computing thread may hold the interpreter while control's loop is ready
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 log: Final = logging.getLogger("gateway.control")
 Ready = Callable[[ControlPlane, Sequence[ReleaseStatus], str, str], None]
 
 
 def worker_count(server: ServerSettings) -> int:
-    """How many workers to run: as many as this process may use cores, unless told."""
+    """The number of workers to run: `server.workers`, or for "auto" one for each core that this process may use."""
     if server.workers != "auto":
         return server.workers
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 async def supervise(settings: GatewaySettings, ready: Ready) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. Raises SettingsError where that is not possible.
+    """Run the gateway until SIGTERM or SIGINT, then drain. Raises SettingsError if it cannot start.
 
-    `ready` is called in a thread once all workers serve, with the releases and the URLs of the data and control plane.
+    `ready` is called in a thread once all workers serve, with control, the releases, and the URLs of the data and
+    control planes.
     """
     raise_limit()
     state = Path(settings.state)
@@ -109,7 +112,7 @@ class _Supervisor:
         loop = asyncio.get_running_loop()
         demote_on_cpu_overrun()
         sys.setswitchinterval(SWITCH_S)
-        set_realtime()  # a stop must not wait for a core behind the load
+        set_realtime()  # a stop must not wait for a core that the load occupies
         loop.set_default_executor(ThreadPoolExecutor(THREADS, "control", initializer=raise_niceness))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_end)
@@ -135,7 +138,7 @@ class _Supervisor:
             await self._control.pool.stop(self._settings.server.drain, self._hurry)
             for task in tasks:
                 task.cancel()
-            loop.set_default_executor(ThreadPoolExecutor(1))  # whoever still waits for a disk is not waited for
+            loop.set_default_executor(ThreadPoolExecutor(1))  # threads still blocked on a disk are not waited for
 
     async def _serve(self) -> None:
         await self._server().serve(sockets=[self._plane])
@@ -169,7 +172,7 @@ class _Supervisor:
                     await self._control.pressing.give_way()
                 trouble = ""
                 go_first_again()
-            except Exception as error:  # no sign of life then: without guards, no candidate (Switch.stopped)
+            except Exception as error:  # the heartbeat is not written then, which stops all candidates (Switch.stopped)
                 if str(error) != trouble:
                     log.exception(
                         "control cannot do its work; after control.heartbeat_timeout all candidates are stopped"
@@ -177,7 +180,7 @@ class _Supervisor:
                 trouble = str(error)
             pids = self._control.pool.pids()
             if pids != remembered and (writing is None or writing.done()):
-                with contextlib.suppress(RuntimeError):  # no thread to be had: at the next tick, perhaps
+                with contextlib.suppress(RuntimeError):  # no thread available: retry at the next tick
                     writing = asyncio.get_running_loop().run_in_executor(None, self._orphans.remember, pids)
                     remembered = pids
             await asyncio.sleep(TICK_S)
@@ -189,7 +192,7 @@ class _Supervisor:
             await self._follow()
 
     async def _follow(self) -> None:
-        # in a thread: a folder that hangs must not keep control from its work
+        # in a thread: a folder that hangs must not block control's loop
         if self._reload_now.is_set():
             self._reload_now.clear()
             await self._control.reload()
@@ -199,11 +202,11 @@ class _Supervisor:
 
 
 def _in_time(close: Callable[[], None]) -> None:
-    """A disk that does not answer must not keep the process from ending."""
+    """Run `close` in a daemon thread for at most CLOSED_WITHIN_S, so that a hung disk cannot keep the process alive."""
     closing = threading.Thread(target=close, name="close", daemon=True)
     try:
         closing.start()
-    except RuntimeError:  # there are no threads to be had
+    except RuntimeError:  # no thread available
         close()
         return
     closing.join(CLOSED_WITHIN_S)
@@ -213,7 +216,7 @@ def _in_time(close: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def _only_one(state: Path) -> Iterator[None]:
-    """One gateway for a state folder; the lock goes with the process, however it ends."""
+    """Hold the lock that allows one gateway for each state folder; the OS releases it however the process ends."""
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)  # records hold what customers have sent
         lock = (state / "lock").open("w")
@@ -229,7 +232,9 @@ def _only_one(state: Path) -> Iterator[None]:
 
 
 def _hold(server: ServerSettings, *, shared: bool) -> socket.socket:
-    """The port, held for the workers: bound and never listening. `shared`: orphans of a killed run may listen on it."""
+    """A socket that reserves the port for the workers: bound, never listening. `shared`: orphaned workers of a killed
+    run may still listen on it. Raises SettingsError if the port is taken.
+    """
     try:
         if not shared and server.port:
             probe = socket.socket(socket.AF_INET6 if ":" in server.host else socket.AF_INET, socket.SOCK_STREAM)

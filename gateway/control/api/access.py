@@ -1,7 +1,7 @@
-"""Who may ask the control plane for what.
+"""Authentication and authorization for the control plane's HTTP API.
 
-Without keys it serves this machine only, and no page that a browser of this machine shows: neither one that posts here
-from another site (CSRF) nor one whose name has been made to point here (DNS rebinding).
+Without keys only clients on this machine are served, and no web page in a browser on it: neither one that posts from
+another site (CSRF) nor one whose host name was made to resolve to this machine (DNS rebinding).
 """
 
 import re
@@ -19,17 +19,17 @@ from gateway.web.timeouts import WITHIN_S, with_body_timeout
 
 READ: Final[RequiredScopes] = frozenset({keys.Scope.READ, keys.Scope.OPERATE})
 OPERATE: Final[RequiredScopes] = frozenset({keys.Scope.OPERATE})
-OPEN: Final = ("/", "/health")  # the page itself holds nothing; it asks for a key
-OPEN_BELOW: Final = "/console/"  # what the page is made of
+OPEN: Final = ("/", "/health")  # the page itself holds no data; it asks for a key
+OPEN_BELOW: Final = "/console/"  # the page's scripts, styles and images
 ASKING: Final = ("/api/explain",)  # posts that change nothing
 SAFE: Final = ("GET", "HEAD")
 THIS_MACHINE: Final = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 
 
 class ControlAuthMiddleware:
-    """Lets through to `application` what is allowed; `keyring` None: no keys are asked for.
+    """ASGI middleware that passes permitted requests on to `application`; `keyring` None: no keys are required.
 
-    The application finds who asks in its scope: `identity`, an Identity or None.
+    It sets the scope's `identity` to the caller's Identity, or None.
     """
 
     def __init__(self, application: ASGIApp, keyring: Keyring | None) -> None:
@@ -57,25 +57,27 @@ class ControlAuthMiddleware:
 
 
 def need_of(method: str, path: str) -> RequiredScopes | None:
-    """What a key must allow; None: no key is needed."""
+    """The scopes of which a key must have one for this request; None: no key is needed."""
     if method not in SAFE and path not in ASKING:
         return OPERATE
     return None if path in OPEN or path.startswith(OPEN_BELOW) else READ
 
 
 def refused(method: str, path: str) -> tuple[int, ...]:
-    """The statuses that the guard may answer with, for the OpenAPI document."""
+    """The error statuses that this middleware may return, for the OpenAPI document."""
     return (400,) if need_of(method, path) is None else (400, 401, 403)
 
 
 def _refuse_other_names(headers: Headers) -> None:
-    """Raises InvalidRequest where the client believes to talk to another machine."""
+    """Raises InvalidRequest if the Host header names another machine, as after DNS rebinding."""
     if not THIS_MACHINE.fullmatch(headers.get(b"host", b"")):
         raise InvalidRequest("the Host header must name this machine, such as localhost, unless auth.keys is set")
 
 
 def _refuse_forms(headers: Headers) -> None:
-    """Raises UnsupportedMedia for a body that a form of any page could send; before JSON a browser asks."""
+    """Raises UnsupportedMedia for a body that an HTML form could send; for JSON a browser
+    first sends a CORS preflight.
+    """
     empty = headers.get(b"content-length", b"0").strip() == b"0" and b"transfer-encoding" not in headers
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if not empty and kind != b"application/json":

@@ -1,4 +1,6 @@
-"""The control plane on port 8002: one table of endpoints, from which both the routes and the OpenAPI document come."""
+"""The control plane's ASGI application on port 8002. One table of endpoints yields both the routes and the OpenAPI
+document.
+"""
 
 import asyncio
 from functools import cache, partial
@@ -34,10 +36,10 @@ DESCRIPTION: Final = "Releases, their stops and weights, the configuration, the 
 
 
 def control_plane(control: ControlPlane, ending: asyncio.Event, keyring: Keyring | None) -> ASGIApp:
-    """The application that port 8002 serves.
+    """Build the application.
 
-    `ending`: set when the gateway begins to shut down; `keyring`: None where no keys are asked for, since it is reached
-    from this machine only.
+    `ending`: set when the gateway begins to shut down; `keyring`: None if no keys are required, since only this machine
+    can reach it.
     """
     printer = Printer(control.repository.path)
     documents, text = Fresh(partial(released, control, printer)), Fresh(partial(metrics, control, printer))

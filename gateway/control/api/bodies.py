@@ -1,4 +1,4 @@
-"""What the control plane is asked: bodies by their schema, and who asks, from where."""
+"""Request bodies of the control plane, validated by schema, and the caller's identity and address."""
 
 from typing import Any, Final, TypeVar
 
@@ -21,35 +21,35 @@ S = TypeVar("S", bound=Settings)
 
 
 class ReasonBody(Settings):
-    """Why something is done; kept with the decision."""
+    """The reason for a command; it is recorded with the decision."""
 
     reason: str = Field(default="", max_length=REASON_LENGTH)
 
     @field_validator("reason")
     @classmethod
     def _one_line(cls, value: str) -> str:
-        """It is shown in logs and terminals, line by line."""
+        """Logs and terminals show it line by line."""
         if not value.isprintable():
             raise ValueError("must be one line, without control characters")
         return value
 
 
 class Promotion(ReasonBody):
-    """`dry_run`: say what would change, and change nothing. `candidate`: refuse where it is another by now."""
+    """`dry_run`: report what would change, and change nothing. `candidate`: refuse if it is another by now."""
 
     dry_run: bool = False
     candidate: Version | None = None
 
 
 class Reweighting(Promotion):
-    """Another weight, in percent, for one route."""
+    """A new weight, in percent, for one route."""
 
     route: Name
     percent: float = Field(ge=0, le=100)
 
 
 class ExplainBody(Settings):
-    """A request that someone thinks of: which version would answer it? `key` stands for the prediction's own."""
+    """A hypothetical request: which version would answer it? `key` stands in for the prediction's own key."""
 
     model: str
     customer: str | None = None
@@ -60,7 +60,7 @@ class ExplainBody(Settings):
 
 
 async def parse_body(request: Request, schema: type[S]) -> S:
-    """The body under `schema`, an empty one as {}."""
+    """The body validated by `schema`; an empty body counts as {}. Raises InvalidRequest."""
     body = await read_body(request.receive, dict(request.scope["headers"]), MAX_BODY)
     try:
         document: Any = orjson.loads(body) if body.strip() else {}
@@ -75,10 +75,10 @@ async def parse_body(request: Request, schema: type[S]) -> S:
 
 
 def caller(request: Request) -> str:
-    """Who asks, for the list of decisions. Without keys: someone on this machine."""
+    """The caller's identity for the decision log; without keys, LOCAL: someone on this machine."""
     return str(identity_in(request.scope) or LOCAL)
 
 
 def origin_of(request: Request) -> dict[str, Any]:
-    """Where the request comes from, for a decision's evidence."""
+    """The caller's address, for a decision's evidence."""
     return {"from": request.client.host} if request.client else {}

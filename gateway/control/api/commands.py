@@ -1,4 +1,6 @@
-"""What can be changed. Every change is kept with who made it, from where and why."""
+"""The endpoints that change releases: stop, resume, hold, continue, promote, weight. Each change is recorded with who
+made it, from where and why.
+"""
 
 from functools import partial
 from typing import Final
@@ -26,7 +28,7 @@ REFUSED: Final = (400, 403, 404, 409, 413, 415)
 
 
 class Changes:
-    """The endpoints that change something."""
+    """The endpoints that change a release. They raise NotFound, Conflict and the errors of `parse_body`."""
 
     def __init__(self, control: ControlPlane) -> None:
         self._control = control
@@ -94,6 +96,7 @@ class Changes:
         return self._answer(decision)
 
     async def order(self, event: Event, request: Request) -> Response:
+        """POST hold or continue, by `event`."""
         body = await parse_body(request, ReasonBody)
         self._check_open(request.path_params["model"])
         decision = self._control.release_manager.order(
@@ -137,7 +140,9 @@ class Changes:
         return await self._edited(body, edit)
 
     def _meant(self, model: str, body: Promotion) -> tuple[ReleaseStatus, int]:
-        """The release and its candidate. Raises NotFound, and Conflict where that is not the one that is meant."""
+        """The release and its candidate. Raises NotFound, and Conflict if there is no candidate or it is not the one
+        that the body names.
+        """
         self._check_open(model)
         overview = overview_of(self._control, model)
         if overview.candidate is None:

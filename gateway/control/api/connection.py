@@ -1,16 +1,17 @@
-"""A connection of the control plane, which few have a use for at once."""
+"""HTTP connections of the control plane, limited in number."""
 
 from typing import Final
 
 from gateway.system.descriptors import for_connections
 from gateway.web.timeouts import TimeoutProtocol
 
-MOST: Final = 512  # some hundred clients that follow the events, and as many again that ask
-PART: Final = 2  # of the descriptors for connections, at most one in so many: control has much else to open
+MOST: Final = 512  # event streams (32 at most) and clients that send requests
+PART: Final = 2  # at most one in PART of the descriptors for connections: control opens many other files
 
 
 class ControlConnection(TimeoutProtocol):
-    """uvicorn's protocol, of whose connections there are only so many."""
+    """uvicorn's HTTP protocol with a limit on the number of connections."""
 
     def most(self) -> int:
+        """The number of connections that may be open at once."""
         return min(MOST, for_connections() // PART)

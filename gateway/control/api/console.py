@@ -1,4 +1,4 @@
-"""The console: one page and its parts, from this origin only, with nothing from anywhere else."""
+"""Serves the web console: one page and its assets, all from this origin, under a strict content security policy."""
 
 from functools import partial
 from importlib.resources import files
@@ -26,7 +26,7 @@ INDEX: Final = "index.html"
 
 
 class Page:
-    """GET / and the files that it names. They hold no data, so they need no key: the page asks for one."""
+    """GET / and the assets that the page loads. They hold no data, so they need no key: the page asks for one."""
 
     def __init__(self) -> None:
         self._files = {entry.name: entry.read_bytes() for entry in FOLDER.iterdir() if entry.is_file()}

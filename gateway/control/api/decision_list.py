@@ -1,4 +1,4 @@
-"""The list of decisions as JSON, which many ask for between two decisions: made once for all of them."""
+"""The decision list as JSON, cached: many clients request it between two decisions."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -9,19 +9,21 @@ from gateway.control.api.release_pages import array_of
 from gateway.control.api.rendering import decision_document
 from gateway.control.release.decisions import ReleaseDecision
 
-MOST: Final = 64  # different questions whose answers are kept
+MOST: Final = 64  # different queries whose answers are cached
 
 
 class Listed:
-    """For one thread. The list of decisions is another one after each decision."""
+    """Caches encoded decisions and complete answers. Use it from one thread only. The cache of answers is dropped
+    whenever the decision list is replaced, as after each decision.
+    """
 
     def __init__(self) -> None:
         self._of: Sequence[ReleaseDecision] = ()
-        self._texts: dict[tuple[int, int], bytes] = {}  # of each decision, by its sequence (0: an old one's) and time
+        self._texts: dict[tuple[int, int], bytes] = {}  # by the decision's sequence (0 in old files) and time
         self._answers: dict[tuple[str | None, int], bytes] = {}
 
     def text(self, decisions: Sequence[ReleaseDecision], model: str | None, limit: int) -> bytes:
-        """A JSON array of `limit` at most, newest first; `model` None: of all."""
+        """A JSON array of at most `limit` decisions, newest first; `model` None: of all models."""
         if decisions is not self._of:
             known, self._of, self._answers = self._texts, decisions, {}
             self._texts = {_key(one): known.get(_key(one)) or _text(one) for one in decisions}

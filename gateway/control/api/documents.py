@@ -1,20 +1,20 @@
-"""The JSON documents of the control plane: their shapes.
+"""The shapes of the control plane's JSON documents.
 
-What is NotRequired is left out as long as there is nothing to say: a console shows what is there.
+NotRequired fields are omitted as long as there is nothing to report: the console shows the fields that are present.
 """
 
 from typing import TYPE_CHECKING, Any, NotRequired
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
-if TYPE_CHECKING:  # else every command would wait for what decides requests
+if TYPE_CHECKING:  # else every CLI command would load the routing modules
     from gateway.routing.explanation import Explanation
 
 
 class DecisionDocument(TypedDict):
     """A change of a release. `time_ns` since 1970; `by`: a person, a key or a guard.
 
-    Later decisions have a higher `sequence`, also where the clock was set back between them.
+    Later decisions have a higher `sequence`, even if the clock was set back between them.
     """
 
     sequence: int
@@ -28,13 +28,13 @@ class DecisionDocument(TypedDict):
 
 
 class OrderDocument(DecisionDocument):
-    """What an order has come to, in force now. `on_disk`: false where a restart would not know of it yet."""
+    """The decision that a command made, in force now. `on_disk`: false if a restart would lose it."""
 
     on_disk: bool
 
 
 class RouteDocument(TypedDict):
-    """One route's weight as configured, and as it is now."""
+    """One route's weight, as configured and as it is in force."""
 
     route: str
     weight_percent: float
@@ -42,10 +42,10 @@ class RouteDocument(TypedDict):
 
 
 class VersionDocument(TypedDict):
-    """How one version fares, since the gateway started. Latencies are None before the first request.
+    """One version's statistics since the gateway started. Latencies are None before the first request.
 
-    `runs_on`: ONNX Runtime's execution providers that run it; `warning`: which were asked for and cannot be used.
-    `errors` are the version's own failures, and `error_rate` their share of the requests that were no client's error.
+    `runs_on`: ONNX Runtime's execution providers that run it; `warning`: those that were requested and cannot be used.
+    `errors` are the version's own failures, and `error_rate` their share of the requests, client errors excluded.
     """
 
     version: int
@@ -67,7 +67,7 @@ class VersionDocument(TypedDict):
 
 
 class RampDocument(TypedDict):
-    """Where a ramp stands. `weights` in percent; `step` counts from 0."""
+    """A ramp's progress. `weights` in percent; `step` counts from 0."""
 
     stage: str
     step: int
@@ -78,9 +78,9 @@ class RampDocument(TypedDict):
 
 
 class GuardDocument(TypedDict):
-    """What a guard has found. `verdict`: no-data, inconclusive, safe, harmful, or of predicted classes: different.
+    """A guard's result. `verdict`: no-data, inconclusive, safe, harmful, or for predicted classes: different.
 
-    `says`: the same for people, who are also told what there is no data of.
+    `says`: the same as text, which also names what there is no data for.
     """
 
     name: str
@@ -93,9 +93,10 @@ class GuardDocument(TypedDict):
 
 
 class ForecastDocument(TypedDict):
-    """How many requests it takes at this weight to notice twice as many failures, or to show that there are no more.
+    """How many requests are needed, at this weight, to detect a doubling of failures or to show that there is no
+    increase.
 
-    None where nothing has failed yet, or nothing is left to chance.
+    None if nothing has failed yet, or no request is assigned at random.
     """
 
     requests_to_notice_doubling: float | None
@@ -103,7 +104,9 @@ class ForecastDocument(TypedDict):
 
 
 class TooShortDocument(TypedDict):
-    """Requests that went to stable undrawn since the start, for a deadline that leaves no time for a second version."""
+    """Requests sent to stable without a random draw since the start, because their deadline left no time to run a
+    second version.
+    """
 
     requests: int
     percent: float
@@ -112,8 +115,8 @@ class TooShortDocument(TypedDict):
 class ReleaseDocument(TypedDict):
     """One model: its versions, the split between them, and whether the candidate is stopped.
 
-    `latency_compared`: stable runs in threads as the candidate does. Else it may run on the event loop, and is spared
-    what threads add.
+    `latency_compared`: stable runs in threads, as the candidate does. Otherwise stable may run on the event loop,
+    without the overhead of threads.
     """
 
     model: str
@@ -140,7 +143,9 @@ class LeftOutDocument(TypedDict):
 
 
 class RecordsDocument(TypedDict):
-    """The records. `error`: why they cannot be written now; `written`: lines by kind; `dropped`: of all kinds."""
+    """The record writer. `error`: why it cannot write now; `written`: lines by kind;
+    `dropped`: records of all kinds.
+    """
 
     error: str | None
     written: dict[str, int]
@@ -148,9 +153,9 @@ class RecordsDocument(TypedDict):
 
 
 class ConfigDocument(TypedDict):
-    """The configuration in force with what in it cannot be meant, and what is wrong with the last edit that is not.
+    """The configuration in force, its warnings, and the error of the last edit if that was refused.
 
-    `candidates_closed`: started with a file that was refused, so that no candidate receives traffic until it is fixed.
+    `candidates_closed`: the gateway started with a refused file, so no candidate receives traffic until it is fixed.
     """
 
     revision: str
@@ -174,7 +179,7 @@ class TrialDocument(TypedDict):
 
 
 class ExplanationDocument(TypedDict):
-    """Which version answers such a request, and why. `version` is None where each prediction falls by chance."""
+    """Which version answers such a request, and why. `version` is None if each prediction is assigned at random."""
 
     model: str
     version: int | None
@@ -191,9 +196,9 @@ class ExplanationDocument(TypedDict):
 
 
 class EditDocument(TypedDict):
-    """An edit of the routing file. `decision` is None where nothing was changed, as in a dry run.
+    """An edit of the routing file. `decision` is None if nothing was changed, as in a dry run.
 
-    `on_disk`: false where a restart would not know of it yet.
+    `on_disk`: false if a restart would lose the edit.
     """
 
     model: str
@@ -205,7 +210,7 @@ class EditDocument(TypedDict):
 
 
 class HealthDocument(TypedDict):
-    """The gateway has started, and workers serve: `serving` of `workers`."""
+    """The gateway has started, and `serving` of `workers` workers serve."""
 
     healthy: bool
     pid: int
@@ -214,6 +219,7 @@ class HealthDocument(TypedDict):
 
 
 def explanation_document(model: str, explanation: "Explanation") -> ExplanationDocument:
+    """The document of an explanation for `model`."""
     decision = explanation.decision
     return {
         "model": model,

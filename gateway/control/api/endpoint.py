@@ -1,4 +1,4 @@
-"""One entry of the control plane's table: what OpenAPI says of it, and who answers."""
+"""One row of the control plane's endpoint table: its OpenAPI operation and its handler."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,4 +18,5 @@ class Endpoint:
     handler: Callable[[Request], Awaitable[Response]]
 
     def route(self) -> Route:
+        """The Starlette route of this endpoint."""
         return Route(self.operation.path, self.handler, methods=[self.operation.method])

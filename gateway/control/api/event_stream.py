@@ -1,12 +1,12 @@
-"""GET /api/events: server-sent events, so that a console shows a change when it happens and asks for nothing.
+"""GET /api/events: server-sent events, so that a console sees changes at once without polling.
 
-    snapshot   {time_ns, releases, config, decisions}: everything, at the start and when the set of releases has changed
-    live       {time_ns, releases}: twice a second, those that have changed since; a sign of life where none has
+    snapshot   {time_ns, sequence, releases, config, decisions}: the full state, at the start and when models come or go
+    live       {time_ns, sequence, releases}: twice a second, the releases that changed since; a keep-alive if none did
     decision   one decision, within 50 ms
     config     the configuration document, when it has changed
-    end        {reason}: the gateway is shutting down, the client read too slowly, or its key is valid no more
+    end        {reason}: the gateway is shutting down, the client reads too slowly, or its key is no longer valid
 
-One loop looks for all clients, and only while there are any. Source: WHATWG HTML, "Server-sent events".
+One loop polls for all clients, and runs only while there are any. Source: WHATWG HTML, "Server-sent events".
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from gateway.web.openapi import Operation
 LOOK_S: Final = 0.05
 LIVE_S: Final = 0.5
 CLIENTS: Final = 32
-BEHIND: Final = 120  # messages that a client may be behind: half a minute, as a rule
+BEHIND: Final = 120  # messages that may be queued for a client: usually half a minute's
 RECENT: Final = 50  # decisions in a snapshot
 SHUTTING_DOWN: Final = "the gateway is shutting down"
 TOO_SLOW: Final = "this client reads more slowly than events come"
@@ -45,8 +45,8 @@ KEY_ENDED: Final = "the API key has been revoked or has expired"
 
 @dataclass(frozen=True, slots=True)
 class ConsoleState:
-    """What the clients have been told. `live_s`: when the releases were looked at; `sequence`: of the last decision
-    before that, so that no one takes them for newer than an order's own answer.
+    """The state that clients have received. `live_s`: when the releases were read; `sequence`: of the last decision
+    before that, so that clients do not take these releases for newer than a command's own answer.
     """
 
     releases: Released
@@ -57,12 +57,12 @@ class ConsoleState:
 
     @property
     def last(self) -> int:
-        """The last decision's sequence."""
+        """The sequence of the last decision, 0 if there is none."""
         return self.decisions[-1].sequence if self.decisions else 0
 
 
 def told(before: ConsoleState, now: ConsoleState) -> Iterator[bytes]:
-    """The messages of decisions and configurations since."""
+    """The messages for the decisions and the configuration that changed from `before` to `now`."""
     if now.decisions is not before.decisions:
         new = (one for one in now.decisions if one.sequence > before.last)
         yield from (message("decision", decision_document(one)) for one in new)
@@ -71,7 +71,7 @@ def told(before: ConsoleState, now: ConsoleState) -> Iterator[bytes]:
 
 
 def live(before: ConsoleState, now: ConsoleState, time_ns: int) -> Iterator[bytes]:
-    """The message of the releases' figures."""
+    """The message for the releases that changed, or a snapshot if the set of releases changed."""
     was, documents = before.releases.documents, now.releases.documents
     if documents.keys() != was.keys():
         yield snapshot(now, time_ns)
@@ -82,7 +82,7 @@ def live(before: ConsoleState, now: ConsoleState, time_ns: int) -> Iterator[byte
 
 
 def snapshot(seen: ConsoleState, time_ns: int) -> bytes:
-    """Everything that a console shows."""
+    """The message with everything that the console shows."""
     decisions = [decision_document(decision) for decision in reversed(seen.decisions[-RECENT:])]
     releases = orjson.Fragment(seen.releases.text)
     everything = {"time_ns": time_ns, "sequence": seen.sequence, "releases": releases}
@@ -90,19 +90,21 @@ def snapshot(seen: ConsoleState, time_ns: int) -> bytes:
 
 
 def message(name: str, data: Any) -> bytes:
-    """One event on the wire; JSON holds no line breaks."""
+    """One event in wire format; JSON contains no line breaks."""
     return b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(data))
 
 
 class Client:
-    """One reader's messages. After the last one there is no more."""
+    """The message queue of one client. It ends with an `end` message."""
 
     def __init__(self, identity: Identity | None = None) -> None:
         self.identity = identity
         self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue(BEHIND)
 
     def tell(self, *messages: bytes) -> bool:
-        """False where the client is too far behind; it has been told that, and nothing else."""
+        """Queue messages. Returns False if the client is too far behind; the stream is then ended with that reason
+        instead.
+        """
         if self._waiting.qsize() + len(messages) >= BEHIND:
             self.end(TOO_SLOW)
             return False
@@ -111,18 +113,20 @@ class Client:
         return True
 
     def end(self, reason: str) -> None:
+        """Queue the `end` message, after which the stream closes; if the queue is full, drop the oldest messages."""
         while self._waiting.qsize() > BEHIND - 2:
             self._waiting.get_nowait()
         self._waiting.put_nowait(message("end", {"reason": reason}))
         self._waiting.put_nowait(None)
 
     async def messages(self) -> AsyncIterator[bytes]:
+        """The queued messages, until the stream ends."""
         while (one := await self._waiting.get()) is not None:
             yield one
 
 
 class Events:
-    """The endpoint and the loop behind it. `ending`: set when the gateway begins to shut down."""
+    """The endpoint and its polling loop. `ending`: set when the gateway begins to shut down."""
 
     def __init__(
         self, control: ControlPlane, released: Fresh[Released], ending: asyncio.Event, keyring: Keyring | None
@@ -151,7 +155,7 @@ class Events:
 
     async def _follow(self, identity: Identity | None) -> AsyncIterator[bytes]:
         client, seen = Client(identity), self._seen()
-        self._clients.add(client)  # what is decided from now on follows the snapshot
+        self._clients.add(client)  # from now on decisions are queued, to follow the snapshot
         try:
             seen = replace(seen, releases=await self._released.get(), sequence=seen.last)
             if self._loop is None or self._loop.done():
@@ -165,8 +169,8 @@ class Events:
 
     async def _tell(self, seen: ConsoleState) -> None:
         looking: asyncio.Task[Released] | None = None
-        begun = 0  # the last decision's sequence then
-        due = False  # before its time, since something was decided
+        begun = 0  # the last decision's sequence when the current read of the releases began
+        due = False  # releases are to be read early, since a decision or configuration came
         while self._clients and not self._ending.is_set():
             self._let_go_without_key()
             now = replace(self._seen(), releases=seen.releases, live_s=seen.live_s, sequence=seen.sequence)
@@ -187,7 +191,7 @@ class Events:
             client.end(SHUTTING_DOWN)
 
     def _seen(self) -> ConsoleState:
-        """What costs nothing to look at."""
+        """The parts of the state that are cheap to read: not the releases."""
         return ConsoleState(NONE, config_document(self._control), self._control.stops.decisions, time.monotonic())
 
     def _send(self, messages: Iterable[bytes]) -> None:

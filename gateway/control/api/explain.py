@@ -1,4 +1,4 @@
-"""Who gets what, now: a request that someone thinks of, under the weights and stops in force."""
+"""POST /api/explain: which version would answer a hypothetical request, under the weights and stops in force."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ from gateway.web.responses import JsonResponse
 
 
 class Explain:
-    """POST /api/explain; a POST since what it asks is a document, not since it changes anything."""
+    """POST /api/explain. It is a POST because the query is a JSON document; it changes nothing."""
 
     def __init__(self, control: ControlPlane) -> None:
         self._control = control

@@ -1,6 +1,7 @@
-"""Pages of a thousand releases are made in a process of their own: a thread would share the interpreter with the stop.
+"""Renders large pages (all releases, the metrics) in a separate process: a thread would share the interpreter lock with
+control's event loop and delay stops.
 
-A job is as many messages as it has pieces, and one that says what to make of them; the answer is one message.
+For one job control sends the data in several messages and then the job itself; the answer is one message.
 """
 
 import contextlib
@@ -30,15 +31,15 @@ from gateway.shm.tally import Totals
 from gateway.system.pipe import PatientPipe, pipe
 from gateway.system.scheduling import reset_priority, stand_back
 
-PIECE: Final = 16  # releases or versions in a message: pickling more would keep the interpreter from control's loop
+PIECE: Final = 16  # releases or versions in a message: pickling more at once would block control's loop
 TRIES: Final = 2
 WITHIN_S: Final = 30.0  # a thousand models take two
-START: Final = f"from {__name__} import main; main()"  # by its name: what is sent must be of the same module
+START: Final = f"from {__name__} import main; main()"  # so that pickled classes are of this module
 
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """Make each release's document: the pieces are Overviews."""
+    """The job that renders each release's JSON document, from pieces of type ReleaseStatus."""
 
     def made(self, pieces: Sequence[Any], press: "Press") -> Any:
         return {one.model: orjson.dumps(release_document(one)) for one in pieces}
@@ -46,7 +47,9 @@ class Documents:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Make the text for Prometheus: the pieces are Overviews, and versions with their Totals. `rest`: all else."""
+    """The job that renders the Prometheus text, from pieces that are ReleaseStatus or (model, version, Totals). `rest`:
+    all other metrics.
+    """
 
     rest: GatewayMetrics
 
@@ -61,7 +64,7 @@ class Metrics:
 
 
 class Printer:
-    """Control's side, for one thread. The process is started when it is needed, and anew where it has ended."""
+    """Control's side; use it from one thread. Starts the process when it is needed, and again if it has ended."""
 
     def __init__(self, repository: Path) -> None:
         self._repository = repository
@@ -69,7 +72,7 @@ class Printer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def printed(self, job: Documents | Metrics, pieces: Sequence[object]) -> Any:
-        """What the job makes of the pieces; raises NotReady where the process ends again and again."""
+        """The job's result for these pieces. Raises NotReady if the process ends in each of TRIES attempts."""
         for _ in range(TRIES):
             with contextlib.suppress(OSError, EOFError):
                 return self._asked(job, pieces)
@@ -87,7 +90,7 @@ class Printer:
     def _asked(self, job: Documents | Metrics, pieces: Sequence[object]) -> Any:
         self._pipe = ours = self._pipe or self._started()
         assert self._process is not None
-        clock = threading.Timer(WITHIN_S, self._process.kill)  # else one that hangs would keep all readers for ever
+        clock = threading.Timer(WITHIN_S, self._process.kill)  # else a hung process would block all readers for ever
         clock.start()
         try:
             for begin in range(0, len(pieces), PIECE):
@@ -107,7 +110,9 @@ class Printer:
 
 
 class Press:
-    """The process's side: what outlives a job. `pid`: whose memory and descriptors are told."""
+    """The rendering process's side: its state across jobs. `pid`: the process whose memory and descriptors are
+    reported.
+    """
 
     def __init__(self, repository: Path, pid: int) -> None:
         self.labels = ClassLabels(Repository(repository))
@@ -118,7 +123,7 @@ class Press:
         PlatformCollector(registry=self.registry)
 
     def work(self, pipe: Connection) -> None:
-        """Until control has no more jobs."""
+        """Render jobs until control closes the pipe."""
         pieces: list[Any] = []
         while True:
             message = pipe.recv()
@@ -130,11 +135,13 @@ class Press:
 
 
 def main() -> None:
-    """The process, given its pipe to control, the repository's path and control's pid. It ends when control does."""
+    """Entry point of the rendering process; arguments: pipe descriptor, the repository's path, control's pid. It ends
+    when control does.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)
     reset_priority()
-    stand_back(os.getpid(), for_good=True)  # whoever reads without a pause must not take half a core from the workers
+    stand_back(os.getpid(), for_good=True)  # constant polling must not take half a core from the workers
     handle, repository, pid = sys.argv[1:]
     with contextlib.suppress(EOFError, OSError):
         Press(Path(repository), int(pid)).work(PatientPipe(int(handle)))

@@ -1,4 +1,4 @@
-"""What can be read: health, metrics, releases, the configuration, the decisions. Nothing here changes anything."""
+"""The read-only endpoints: health, metrics, releases, configuration, decisions."""
 
 import os
 from typing import Final
@@ -25,7 +25,7 @@ MODEL: Final = Parameter("model", "Only those of this model.")
 
 
 class Readings:
-    """The endpoints that read."""
+    """The read-only endpoints. They raise NotFound, InvalidRequest and NotReady."""
 
     def __init__(self, control: ControlPlane, released: Fresh[Released], metrics: Fresh[bytes]) -> None:
         self._control = control

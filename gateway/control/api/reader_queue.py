@@ -1,7 +1,7 @@
-"""Readers of the control plane take turns, so that who stops a release never waits behind them.
+"""Queues read requests of the control plane, so that a stop never waits behind them.
 
-What a reader costs the loop, a request's handling or one part of a large answer, is done one at a time, with pauses in
-which orders are carried out. An order takes no turn.
+The handling of a read request, or of one part of a large answer, is one slot: slots run one at a time, with pauses in
+between in which orders (requests that change something) are executed. Orders skip the queue.
 """
 
 import asyncio
@@ -15,21 +15,21 @@ from gateway.control.order_priority import Pressing
 from gateway.errors import Overloaded
 from gateway.web.responses import send_error
 
-PAUSE_S: Final = 0.002  # from one turn to the next; each takes some 0.3 ms
-PART: Final = 1 << 18  # bytes of an answer that are sent in one turn
+PAUSE_S: Final = 0.002  # between two slots; each takes about 0.3 ms
+PART: Final = 1 << 18  # bytes of an answer that are sent in one slot
 MOST: Final = 512  # readers at once
-REFUSED_AFTER_S: Final = 1.0  # those beyond: who is refused at once asks again at once
+REFUSED_AFTER_S: Final = 1.0  # for requests beyond MOST: a client that is refused at once retries at once
 
 
 class Turns:
-    """First come, first served."""
+    """Grants slots in order of arrival, PAUSE_S apart."""
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     async def turn(self) -> None:
-        """Wait for the next one."""
+        """Wait for the next slot."""
         loop = asyncio.get_running_loop()
         if self._timer is not None:
             mine = loop.create_future()
@@ -42,14 +42,16 @@ class Turns:
         self._timer = None
         while self._waiting:
             first = self._waiting.popleft()
-            if not first.done():  # else its reader has gone
+            if not first.done():  # else its client has disconnected
                 first.set_result(None)
                 self._timer = asyncio.get_running_loop().call_later(PAUSE_S, self._next)
                 return
 
 
 class OneByOne:
-    """Lets readers through to `application` in turns, and as many at once as there are places."""
+    """ASGI middleware that admits read requests to `application` slot by slot, at most MOST at once; beyond that they
+    are refused with Overloaded. Orders pass at once and pause the readers.
+    """
 
     def __init__(self, application: ASGIApp, turns: Turns, pressing: Pressing) -> None:
         self._application = application
@@ -78,7 +80,7 @@ class OneByOne:
 
     def _in_parts(self, send: Send) -> Send:
         async def send_in_parts(message: Message) -> None:
-            await self._pressing.give_way()  # who follows events takes no turns
+            await self._pressing.give_way()  # event streams skip the queue
             body = message.get("body", b"")
             for begin in range(0, len(body) - PART, PART):
                 await send({"type": message["type"], "body": body[begin : begin + PART], "more_body": True})

@@ -1,4 +1,6 @@
-"""Pages of all releases: gathered on control's loop in slices, made elsewhere, once for all who ask meanwhile."""
+"""The pages of all releases (JSON and Prometheus): data is collected on control's loop in slices and rendered
+elsewhere.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +17,7 @@ from gateway.system.scheduling import go_along
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Each release's document, by model, and all of them as a JSON array."""
+    """Each release's JSON document, by model, and all of them as a JSON array."""
 
     documents: Mapping[str, bytes]
     text: bytes
@@ -27,12 +29,14 @@ _PAGES: Final = ThreadPoolExecutor(1, "pages", initializer=go_along)
 
 
 async def beside(make: Callable[..., T], *given: object) -> T:
-    """What `make` gives, in the one thread that waits for pages and makes small ones."""
+    """The result of `make(*given)`, called in the one thread that waits for the rendering process and renders small
+    pages.
+    """
     return await asyncio.get_running_loop().run_in_executor(_PAGES, make, *given)
 
 
 async def released(control: ControlPlane, printer: Printer) -> Released:
-    """The releases as they are now."""
+    """The documents of all releases as they are now. Raises NotReady."""
     seen = await gathered(control)
     return await beside(_printed, printer, seen.releases)
 
@@ -43,12 +47,12 @@ def _printed(printer: Printer, releases: Sequence[ReleaseStatus]) -> Released:
 
 
 async def metrics(control: ControlPlane, printer: Printer) -> bytes:
-    """The text for Prometheus."""
+    """The metrics in Prometheus text format. Raises NotReady."""
     seen = await gathered(control, versions=True)
     text: bytes = await beside(lambda: printer.printed(Metrics(observe(control)), [*seen.releases, *seen.versions]))
     return text
 
 
 def array_of(documents: Iterable[bytes]) -> bytes:
-    """A JSON array."""
+    """A JSON array of already encoded documents."""
     return b"[" + b",".join(documents) + b"]"

@@ -1,4 +1,4 @@
-"""What control knows as the JSON documents of the control plane."""
+"""Converts control's state into the JSON documents of the control plane."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -32,6 +32,7 @@ QUANTILES: Final = (0.5, 0.95, 0.99)
 
 
 def decision_document(decision: ReleaseDecision) -> DecisionDocument:
+    """The document of one decision."""
     return {
         "sequence": decision.sequence,
         "time_ns": decision.time_ns,
@@ -45,6 +46,7 @@ def decision_document(decision: ReleaseDecision) -> DecisionDocument:
 
 
 def release_document(overview: ReleaseStatus) -> ReleaseDocument:
+    """The document of one release, with its ramp, guards and forecast if it has them."""
     document: ReleaseDocument = {
         "model": overview.model,
         "stable": overview.stable,
@@ -76,7 +78,7 @@ def release_document(overview: ReleaseStatus) -> ReleaseDocument:
 def _too_short(versions: Sequence[VersionStatus]) -> TooShortDocument:
     requests = sum(counted.totals.unsplit for counted in versions)
     outcomes = {counted.variant: counted.totals.outcomes(counted.variant) for counted in versions}
-    asked = sum(outcomes["stable"].values()) + outcomes["candidate"][Outcome.OK]  # stable is asked after a failure, too
+    asked = sum(outcomes["stable"].values()) + outcomes["candidate"][Outcome.OK]  # stable counts the fallbacks, too
     return {"requests": requests, "percent": 100 * requests / max(asked, requests, 1)}
 
 
@@ -142,6 +144,7 @@ def _version(counted: VersionStatus) -> VersionDocument:
 
 
 def config_document(control: ControlPlane) -> ConfigDocument:
+    """The document of the configuration in force; cheap to make."""
     status = control.configuration.status
     return {
         "revision": status.revision,

@@ -1,16 +1,18 @@
-"""What many ask for at about the same time and is dear to make: made once for all of them, and never too old."""
+"""Shares one expensive result among the clients that request it at about the same time,
+without serving stale results.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
-REST_S: Final = 0.2  # between the end of one making and the beginning of the next, unless it took less
+REST_S: Final = 0.2  # pause between two calls of `make`, unless the first took less
 
 
 class Fresh(Generic[T]):
-    """`make` is called once at a time. Who asks while it is at work gets what it makes next: nothing is older than the
-    question.
+    """Calls `make` for its callers, never twice at once. A caller who comes during a call gets the result of the next
+    one, so no result is older than its request.
     """
 
     def __init__(self, make: Callable[[], Awaitable[T]]) -> None:
@@ -20,7 +22,7 @@ class Fresh(Generic[T]):
         self._rested_s = 0.0
 
     async def get(self) -> T:
-        """What has been begun since this was called; raises what `make` raises."""
+        """The result of a call of `make` that began after this call; raises what `make` raises."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_task(self._made(self._last))
         return await asyncio.shield(self._next)

@@ -1,4 +1,6 @@
-"""Judges each new text of the routing file, and keeps what was accepted: memory, text, history, decisions."""
+"""Validates each new text of the routing file, and persists what was accepted: release memory, text, history,
+decisions.
+"""
 
 import asyncio
 import logging
@@ -22,23 +24,25 @@ from gateway.errors import Conflict
 from gateway.settings.routing import RoutingSettings
 
 log: Final = logging.getLogger("gateway.control.config")
-AGAIN_S: Final = 5.0  # between two attempts to write what a full disk has not taken
+AGAIN_S: Final = 5.0  # between two attempts to write to a disk that failed
 EDIT: Final = "edit"
 FIRST_SEEN: Final = "first-seen"
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A text that may be put in force, and what is served by it."""
+    """A validated text that may be applied, and the releases that it resolves to. `stopped`: the stops at that time."""
 
     now: Snapshot
     accepted: Accepted
     resolved: Resolved
-    stopped: AbstractSet[tuple[str, int]] = frozenset()  # by then
+    stopped: AbstractSet[tuple[str, int]] = frozenset()  # stops in force when it was judged
 
 
 class Accepting:
-    """`state`: the folder; `source`: the routing file's name in messages."""
+    """Validates and persists routing texts. `state`: the state folder; `source`: the routing
+    file's name in messages.
+    """
 
     def __init__(self, state: Path, repository: Repository, stops: DecisionLog, source: str) -> None:
         self.history = History(state / "history")
@@ -55,23 +59,27 @@ class Accepting:
 
     @property
     def on_disk(self) -> bool:
-        """Whether what was accepted last is what the next start would know of."""
+        """Whether the text accepted last is on disk, so that a restart would know of it."""
         return not self._unwritten
 
     @property
     def revision(self) -> str:
-        """Of the text accepted last."""
+        """The revision of the text accepted last."""
         return revision_of(self._accepted.text or b"")
 
     def judge(self, now: Snapshot, loaded: AbstractSet[str] = frozenset()) -> Judged:
-        """For a thread. Raises SettingsError. `loaded`: the models in service."""
+        """Validate a text and resolve its releases; for a thread. Raises SettingsError. `loaded`: the models in
+        service.
+        """
         content, known = now.checked(self._source), self._known(loaded)
         with put_aside(len(content)):
             text, resolved = judge(content, self._accepted, known, self._source)
         return Judged(now, text, resolved, known.stopped)
 
     def overtaken(self, judged: Judged) -> list[str]:
-        """What a stop that has come since it was judged forbids: the stopped candidate would answer everyone."""
+        """Errors for stables that were stopped as candidates since the text was judged: they would answer everyone.
+        Empty if there are none.
+        """
         since = self._decision_log.all() - judged.stopped
         return [
             f"models.{name}: version {release.stable} was stopped while it was being made stable; to mean it, save the"
@@ -81,22 +89,23 @@ class Accepting:
         ]
 
     def closed(self) -> Resolved | None:
-        """What is remembered, with candidates closed; None where there is nothing."""
+        """The remembered releases with candidates closed; None if nothing is remembered."""
         return closed(self.memory, self._known(frozenset())) if self.memory else None
 
     def check_open(self, name: str, closed: bool) -> None:
-        """Raises Conflict where the model's candidate is `closed`, since the routing file was refused at the start."""
+        """Raises Conflict if the model's candidate is `closed` because the routing file was refused at the start."""
         one = self.memory.get(name)
         if closed and one is not None and one.candidate is not None:
             why = f"candidate {one.candidate} of '{name}' is closed, since {self._source} is refused"
             raise Conflict(f"{why}; fix the file, then try again: gateway status says what is wrong with it")
 
     async def accept(self, judged: Judged, note: Callable[[], object] | None = None) -> None:
-        """Keep it, on the disk when this returns. Before it is in force: nothing is served that is not remembered, but
-        where the disk is silent, which is said, and made good when it answers.
+        """Persist an accepted text; it is on disk when this returns. Call it before the text is applied, so that
+        nothing is served that a restart would not know. If the disk does not answer, this logs an error, and
+        `write_again` writes it later.
 
-        `note`: keeps the decision of the command that has made the edit, before it can count as accepted: a kill
-        between the two leaves it to the next start, which keeps an edit by hand.
+        `note`: records the decision of the command that made the edit. It is called before the text can count as
+        accepted: if the process is killed between the two, the next start records an edit by hand.
         """
         now, before = judged.now, self._accepted.text
         if note is not None:
@@ -110,12 +119,12 @@ class Accepting:
         self.memory, self._accepted = judged.resolved.memory, judged.accepted
 
     async def write_again(self) -> None:
-        """To be called every so often: what the disk did not take, the next start would not know."""
+        """Retry a failed write, at most every AGAIN_S; call it regularly."""
         if self._unwritten and time.monotonic() - self._tried_s > AGAIN_S:
             await self._write()
 
     async def _write(self, memory: Memory | None = None, text: bytes | None = None) -> None:
-        """These, or everything as it is now."""
+        """Write these, or the current memory and text."""
         async with self._writing:
             if memory is None:
                 memory, text = self.memory, self._accepted.text
@@ -127,7 +136,9 @@ class Accepting:
             self._tried_s = time.monotonic()
 
     async def first_seen(self, name: str) -> Resolved | None:
-        """A model without an entry that is to be loaded: as remembered, else as it is seen now, which is then kept."""
+        """The release of a model without an entry that is about to be loaded: as remembered, else its highest version
+        that is not stopped, which is then remembered and persisted. None if there is no such version.
+        """
         known = await asyncio.to_thread(self._known, frozenset[str]())
         one = self.memory.get(name) or first_seen(name, known)
         if one is None:
@@ -141,7 +152,7 @@ class Accepting:
         return Resolved(RoutingSettings.model_construct(models={name: one.release()}), frozenset(), self.memory)
 
     async def _trace(self, judged: Judged, before: bytes) -> None:
-        """Keep the decisions that an edit by hand is."""
+        """Record the decisions of an edit made by hand, and keep the previous text in the history."""
         evidence = await asyncio.to_thread(evidence_of, before, judged.now, self._source)
         try:
             evidence["kept"] = (await self._disk.do(self.history.keep, before)).name
@@ -149,7 +160,7 @@ class Accepting:
             log.error("%s: the text before cannot be kept: %s", self.history.folder, error)
         notes = judged.resolved.notes
         decisions = told(self._accepted.routing, judged.accepted.routing, notes)
-        if not decisions[0].model:  # no comment: very many entries
+        if not decisions[0].model:  # very many entries, or none (only comments or layout)
             names = edited(self._accepted.routing, judged.accepted.routing)
             evidence["changes"] = lines = [line for name in names for line in notes.get(name, ())]
             for line in lines:
@@ -163,7 +174,9 @@ class Accepting:
         await self._decision_log.wait_durable()
 
     def _say(self, judged: Judged) -> None:
-        """What no decision about an edit says: models without an entry; all, where the text before is lost."""
+        """Log and record the changes that no edit decision covers: those of models without an entry; all, if the
+        previous text is lost.
+        """
         lost = self._accepted.text is None and bool(self.memory)
         entries = self._accepted.routing.models.keys() | judged.accepted.routing.models.keys()
         for name, lines in judged.resolved.notes.items():
@@ -185,10 +198,12 @@ def known(
     stopped: AbstractSet[tuple[str, int]],
     loaded: AbstractSet[str] = frozenset(),
 ) -> Known:
-    """With the versions that are on disk now; of a model that is not remembered, those with a file to be loaded."""
+    """The input to `resolve`, with the versions on disk now; for a model that is not remembered, only versions with a
+    loadable file.
+    """
     try:
         versions = {name: repository.versions(name) for name in repository.names()}
-    except OSError:  # gone for a moment, as while it is mounted or replaced: what is loaded stays
+    except OSError:  # missing for a moment, as while it is mounted or replaced: loaded models stay
         versions = {}
     for name in versions.keys() - memory.keys():
         versions[name] = [number for number in versions[name] if not repository.why_not_served(name, number)]

@@ -1,4 +1,6 @@
-"""Edits of the routing file by order: exact, atomic, put in force or put back, and kept in the list of decisions."""
+"""Edits the routing file by command (promote, weight): exactly, atomically, applied or rolled back, and recorded in the
+decision log.
+"""
 
 import asyncio
 import contextlib
@@ -19,7 +21,7 @@ from gateway.settings.routing_file import routing_of, text_of
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What to change and why. `make`: the file's text before to the text after, or SettingsError."""
+    """One edit and its reason. `make`: maps the file's text to the edited text, or raises SettingsError."""
 
     model: str
     candidate: int
@@ -32,14 +34,14 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class EditResult:
-    """What came of it. `difference`: a unified diff; `decision`: None after a dry run."""
+    """The result of an edit. `difference`: a unified diff; `decision`: None if nothing was changed, as in a dry run."""
 
     difference: str
     decision: ReleaseDecision | None
 
 
 class _Noted:
-    """Keeps a decision, once."""
+    """Records the decision at the first call; later calls return the same one."""
 
     def __init__(self, note: Callable[[], ReleaseDecision]) -> None:
         self._note = note
@@ -54,12 +56,12 @@ Reload = Callable[[bytes, Callable[[], object]], Awaitable[None]]
 
 
 class RoutingEditor:
-    """Edits the file of `configuration`. What it edits away is kept in `history`.
+    """Edits the file that `configuration` watches. Previous texts are kept in `history`.
 
-    `reload` puts the file in force; it is told what was written, so that what it finds there instead is another's, and
-    how to keep the decision, which it does once the edit cannot fail any more and before it counts as accepted.
+    `reload` applies the file. It receives the text that was written, to recognize another's edit in its place, and a
+    callback that records the decision; it calls that once the edit can no longer fail and before it counts as accepted.
 
-    Bytes in, bytes out: line ends and a byte order mark stay as they are.
+    The file is handled as bytes: line endings and a byte order mark stay as they are.
     """
 
     def __init__(self, configuration: RoutingFileWatcher, stops: DecisionLog, reload: Reload, history: History) -> None:
@@ -71,7 +73,9 @@ class RoutingEditor:
         self._disk = Disk("edits")
 
     async def carry_out(self, edit: Edit, *, dry_run: bool) -> EditResult:
-        """The edit in force in all workers; raises Conflict, and then nothing has changed."""
+        """Make the edit and apply it in all workers. Raises Conflict if it is not in force; the message says whether
+        the file was left, rolled back, or edited by another.
+        """
         async with self._editing:
             before = await self._in_force()
             after, changes = await asyncio.to_thread(self._made, edit, before)
@@ -102,11 +106,13 @@ class RoutingEditor:
         return self._decision_log.record(edit.model, edit.candidate, edit.action, edit.by, edit.reason, evidence)
 
     def _taken_back(self, decision: ReleaseDecision | None, error: str) -> None:
-        if decision is not None:  # it was in force for a moment, in some workers
+        if decision is not None:  # some workers served it for a moment
             self._decision_log.record(decision.model, decision.candidate, "taken-back", decision.by, error, {})
 
     async def _in_force(self) -> bytes:
-        """The file's bytes, which must be the configuration in force: else the edit would bring in another's too."""
+        """The file's bytes. Raises Conflict unless they are the configuration in force: else the edit would also apply
+        another's.
+        """
         path, status = self._configuration.path, self._configuration.status
         try:
             now = await self._disk.do(snapshot, path)
@@ -139,7 +145,9 @@ class RoutingEditor:
             ) from None
 
     async def _write(self, content: bytes) -> None:
-        """A reader sees the old file or the new one, also after a crash. A symlink stays one: its target changes."""
+        """Replace the file atomically, also across a crash. A symlink is kept: its target is
+        replaced. Raises Conflict.
+        """
         path, given_up = self._configuration.path, GivenUp()
         try:
             await self._disk.do(_replace, path, content, given_up, given_up=given_up)
@@ -155,7 +163,9 @@ class RoutingEditor:
             ) from None
 
     async def _put_back(self, before: bytes, after: bytes, noted: "_Noted") -> str:
-        """Undo an edit that could not be put in force, unless someone has edited since."""
+        """Roll back an edit that could not be applied, unless the file has been edited since; returns what happened,
+        for the error.
+        """
         error = self._configuration.status.error
         try:
             now = await self._disk.do(snapshot, self._configuration.path)

@@ -1,4 +1,4 @@
-"""Texts of the routing file that are in force no more, kept in a folder: what a decision's `kept` names."""
+"""The history of the routing file: previous texts, kept in a folder under the name in a decision's `kept`."""
 
 import contextlib
 import re
@@ -9,20 +9,20 @@ from typing import Final
 from gateway.control.config.file_snapshot import revision_of
 from gateway.control.config.yaml_edit import difference
 
-KEPT: Final = 1000  # the newest; the oldest go
+KEPT: Final = 1000  # texts; beyond that the oldest are removed
 _NUMBERED: Final = re.compile(r"routing-[0-9]{8}T[0-9]{6}Z-([0-9]{6,})-[^-]+\.yaml")
-_LONG: Final = 1 << 19  # bytes of both texts: comparing more would hold control up
+_LONG: Final = 1 << 19  # bytes of both texts: comparing more would block control
 _SHOWN: Final = 1 << 16  # characters of a difference
 
 
 class History:
-    """The folder. It is made when there is something to keep."""
+    """The history's folder, created when the first text is kept."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def keep(self, content: bytes) -> Path:
-        """Where it is kept now; raises OSError."""
+        """Save the text and return its path; removes the oldest beyond KEPT. Raises OSError."""
         there = sorted(self.folder.glob("routing-*.yaml"), key=_place)
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         number = _place(there[-1])[0] + 1 if there else 1
@@ -31,7 +31,7 @@ class History:
         try:
             kept.write_bytes(content)
         except OSError:
-            _remove(kept)  # the half that a full disk has taken is no text that anyone wrote
+            _remove(kept)  # a full disk may have taken half of it
             raise
         for old in there[: max(0, len(there) + 1 - KEPT)]:
             _remove(old)
@@ -39,7 +39,7 @@ class History:
 
 
 def _place(kept: Path) -> tuple[int, str]:
-    """Where it stands in their order, whatever the clock says. Those of the version before have no number."""
+    """The sort key of a kept text: its number, independent of the clock. Files of older gateways have no number."""
     match = _NUMBERED.fullmatch(kept.name)
     return int(match[1]) if match else 0, kept.name
 
@@ -50,7 +50,7 @@ def _remove(path: Path) -> None:
 
 
 def compared(before: bytes, after: bytes, name: str) -> str:
-    """The difference for people, as long as it can be shown."""
+    """A unified diff for people, shortened or replaced by a note if it is too long."""
     if len(before) + len(after) > _LONG:
         return f"the texts are too long to be compared here: {len(before):,} and {len(after):,} bytes\n"
     changes = difference(before.decode(errors="replace"), after.decode(errors="replace"), name)

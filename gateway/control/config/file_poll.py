@@ -1,4 +1,4 @@
-"""A look at the routing file ten times a second, which reads it only where it may have changed."""
+"""Polls the routing file ten times a second, and reads it only if its metadata may have changed."""
 
 import os
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Final
 
 from gateway.control.config.file_snapshot import Snapshot, snapshot
 
-SETTLED_S: Final = 1.0  # from the first sight of a change: what is written later than that has another time
-AGAIN_S: Final = 5.0  # a network's file system may tell old times for longer than it shows old contents
+SETTLED_S: Final = 1.0  # after a change is first seen; a later write is certain to get another timestamp
+AGAIN_S: Final = 5.0  # read at least so often: a network file system may show old timestamps with new contents
 
 
 class Glance:
-    """At the file of `path`. All times are of one clock that only rises."""
+    """Polls the file at `path`. All times are seconds of one monotonic clock."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -20,9 +20,10 @@ class Glance:
         self._read_s = 0.0
 
     def now(self, now_s: float, last: Snapshot) -> Snapshot:
-        """What is there; `last`, what was there at the last look, where nothing shows that it has changed since.
+        """The file now, or `last`, the previous result, if its metadata shows no change since.
 
-        No program can set a file's ctime: it changes with every write, whatever is done to its other times.
+        This relies on the ctime, which no program can set: it changes with every write, whatever is done to the other
+        times.
         """
         marks = _marks(self._path)
         if marks != self._marks or not marks:

@@ -1,4 +1,4 @@
-"""The routing file at one moment: its bytes, and what tells who wrote them and when."""
+"""A snapshot of the routing file: its bytes, and the metadata that shows who wrote it and when."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ REVISION_LENGTH: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What tells, without reading it, whether a file has been written since."""
+    """Metadata that shows, without reading the file, whether it has been written since."""
 
     modified_ns: int
     inode: int
@@ -24,7 +24,9 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`trouble`: why it cannot be read. `inode`, with the time and the content, tells whether the file has moved."""
+    """The file at one moment. `trouble`: why it cannot be read, else empty. `inode`, with time and content, shows
+    whether the file was replaced.
+    """
 
     content: bytes
     modified_ns: int = 0
@@ -42,21 +44,23 @@ class Snapshot:
 
     @property
     def owner(self) -> str:
-        """The name of the file's owner, or the number where it has none here."""
+        """The user name of the file's owner, or the user id if it has no name here."""
         try:
             return pwd.getpwuid(self.uid).pw_name
         except KeyError:
             return str(self.uid)
 
     def checked(self, source: str) -> bytes:
-        """The content; raises SettingsError where it could not be read."""
+        """The content. Raises SettingsError if the file could not be read."""
         if self.trouble:
             raise SettingsError(source, [self.trouble])
         return self.content
 
 
 def snapshot(path: Path) -> Snapshot:
-    """What is there now. Of a file that is far too long only as much as shows that."""
+    """Read the file now. Of a file beyond the size limit it reads only enough to show that. Does not raise: see
+    `trouble`.
+    """
     try:
         with path.open("rb") as file:
             stat = os.fstat(file.fileno())
@@ -68,7 +72,7 @@ def snapshot(path: Path) -> Snapshot:
 
 
 def standing(path: Path) -> Standing:
-    """The file's now; zeros where it is not there."""
+    """The file's current standing; zeros if it does not exist."""
     try:
         stat = path.stat()
     except OSError:
@@ -84,5 +88,5 @@ def _missing(path: Path) -> str:
 
 
 def revision_of(content: bytes) -> str:
-    """The short name of a file's content."""
+    """A short hash that identifies a file's content."""
     return hashlib.sha256(content).hexdigest()[:REVISION_LENGTH]

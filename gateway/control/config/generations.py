@@ -1,4 +1,4 @@
-"""Makes plans: what workers are to serve, with a slot on the boards for each version and release of it."""
+"""Makes configuration generations: the models to serve, with a shared-memory slot for each version and release."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +12,9 @@ from gateway.version_key import VersionKey
 
 
 class Plans:
-    """Stops are on the board before anyone reads a plan."""
+    """Makes ConfigGenerations. The stops of their candidates are on the switchboard before any worker reads a
+    generation.
+    """
 
     def __init__(self, versions: Slots, releases: Slots, board: Switchboard, stops: DecisionLog) -> None:
         self._versions = versions
@@ -23,7 +25,7 @@ class Plans:
     def make(
         self, generation: int, resolved: Resolved, left_out: Mapping[VersionKey, str] | None = None
     ) -> ConfigGeneration:
-        """Raises SettingsError where the boards have no slot left."""
+        """A generation that serves what was resolved. Raises SettingsError if no slot is left."""
         versions: dict[VersionKey, int] = {}
         release_slots: dict[VersionKey, int] = {}
         for name, settings in sorted(resolved.routing.models.items()):
@@ -41,13 +43,15 @@ class Plans:
     def loading(
         self, name: str, before: ConfigGeneration, resolved: Resolved, left_out: Mapping[VersionKey, str]
     ) -> ConfigGeneration:
-        """As before, but that the model is loaded from disk again; what is unloaded stays so."""
+        """The same generation, except that the model is reloaded from disk; other unloaded models stay unloaded."""
         loads = {**before.loads, name: before.loads.get(name, 0) + 1}
         plan = self.make(before.generation, resolved, left_out)
         return replace(plan, unloaded=before.unloaded - {name}, loads=loads)
 
 
 def without_lost(plan: ConfigGeneration) -> ConfigGeneration:
-    """For a worker when no other serves: a stable version that must not be loaded takes no other model with it."""
+    """The generation for a worker that starts while no other serves: models whose stable version must not be loaded
+    lose their entry, so that they do not keep the worker from serving the others.
+    """
     lost = {name for name, release in plan.routing.models.items() if (name, release.stable) in plan.left_out}
     return replace(plan, named=plan.named - lost)

@@ -1,4 +1,4 @@
-"""What clients ask one worker for and all must do: load or unload a model."""
+"""Load and unload requests: a client sends one to a worker, and control executes it in all workers."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ log: Final = logging.getLogger("gateway.control.config")
 
 
 class Granting(Protocol):
-    """Who can do it."""
+    """What Wishes needs of the control plane."""
 
     pool: WorkerPool
     accepting: Accepting
@@ -29,22 +29,22 @@ class Granting(Protocol):
     served: Mapping[str, ReleaseSettings]
 
     def take_in(self, name: str, resolved: Resolved, left_out: Mapping[VersionKey, str]) -> ConfigGeneration:
-        """A model that is to be loaded anew, perhaps beside those in force."""
+        """Add a model that is about to be loaded from disk again, perhaps one that was not served before."""
 
 
 class Wishes:
-    """Grants them one by one, and not while an edit is put in force. Lives on control's loop."""
+    """Executes load requests one at a time, and not while an edit is being applied. Runs on control's loop."""
 
     def __init__(self, control: Granting, changing: asyncio.Lock) -> None:
         self._control = control
         self._changing = changing
 
     def grant(self, load_request: LoadRequest) -> "asyncio.Task[str]":
-        """What went wrong, empty where nothing did."""
+        """Start the request; the task returns the error, or an empty string."""
         return asyncio.get_running_loop().create_task(self._granted(load_request))
 
     def bring_in(self, late: set[VersionKey]) -> None:
-        """Candidates that stable has not waited for at the start: they are loaded as soon as they can be."""
+        """Load the candidates that the start did not wait for, as soon as possible."""
         if late:
             self._bringing = asyncio.get_running_loop().create_task(self._bring_in(sorted(late)))
 
@@ -62,7 +62,7 @@ class Wishes:
                     await self._unload(load_request.name)
             except GatewayError as error:
                 return str(error)
-            except Exception as error:  # else who has made the wish would wait for ever
+            except Exception as error:  # else the client would wait for ever
                 log.exception("loading or unloading '%s' failed", load_request.name)
                 return f"{type(error).__name__}: {error}"
             return ""
@@ -96,8 +96,8 @@ class Wishes:
         _raise(errors)
 
     async def _tried(self, name: str, settings: ReleaseSettings, candidate: int | None) -> dict[VersionKey, str]:
-        """What is to be left out once the model is loaded. Raises InvalidRequest where stable does not load, nor a
-        candidate that is served, or is the one that this is for.
+        """Try the versions, and return what to leave out when the model is loaded. Raises InvalidRequest if stable does
+        not load, or if a candidate does not that is served or that this request is for.
         """
         control = self._control
         numbers = [number for number in (settings.stable, settings.candidate) if number is not None]

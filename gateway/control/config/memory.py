@@ -1,7 +1,8 @@
-"""What is in force, kept in the state folder: it survives a routing file that is cut, emptied or gone.
+"""The release memory: what is in force, kept in the state folder so that it survives a routing file that is truncated,
+emptied or deleted.
 
 STATE/releases.json   each model's versions, salt and stickiness
-STATE/accepted.yaml   the routing file's bytes as they were accepted last; no name that a routing file has itself
+STATE/accepted.yaml   the routing file's bytes as accepted last; no routing file has this name itself
 """
 
 import logging
@@ -20,7 +21,9 @@ log: Final = logging.getLogger("gateway.control.config")
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """One model. `named`: it has an entry in the text accepted last. `salt`: as written there, else None."""
+    """What is remembered of one model. `named`: it has an entry in the text accepted last. `salt`: as written there,
+    else None.
+    """
 
     stable: int
     candidate: int | None = None
@@ -29,7 +32,7 @@ class Remembered:
     named: bool = True
 
     def release(self) -> ReleaseSettings:
-        """Without an entry: no route leads to the candidate."""
+        """The release to serve if the model has no entry: no route leads to the candidate."""
         if self.candidate is None:
             return ReleaseSettings(stable=self.stable)
         split = SplitSettings(stickiness=self.stickiness, salt=self.salt)
@@ -40,20 +43,22 @@ Memory = Mapping[str, Remembered]
 
 
 def remembered(settings: ReleaseSettings) -> Remembered:
-    """What to remember of an entry."""
+    """What to remember of a routing entry."""
     split = settings.split or SplitSettings()
     return Remembered(settings.stable, settings.candidate, split.salt, split.stickiness)
 
 
 class MemoryFile:
-    """The two files in `folder`. What a damaged memory lacks is made anew from the text, and that is said."""
+    """Reads and writes the two files in `folder`. If the memory is missing or damaged, it is rebuilt from the text, and
+    an error is logged.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "releases.json"
         self._text = folder / "accepted.yaml"
 
     def text(self) -> bytes | None:
-        """The routing file as it was accepted last; None where none ever was, or it cannot be read."""
+        """The routing file as accepted last; None if none was ever accepted or it cannot be read."""
         try:
             return self._text.read_bytes()
         except FileNotFoundError:
@@ -63,7 +68,7 @@ class MemoryFile:
             return None
 
     def read(self, entries: RoutingSettings) -> Memory:
-        """What is remembered; nothing before the first start. `entries`: those of the text."""
+        """The memory; empty before the first start. `entries`: those of the accepted text."""
         named = {name: remembered(settings) for name, settings in entries.models.items()}
         try:
             return {**named, **_memory_of(orjson.loads(self._file.read_bytes()))}
@@ -75,7 +80,7 @@ class MemoryFile:
         return named
 
     def write(self, memory: Memory, text: bytes | None) -> bool:
-        """Both on the disk when this returns; False, and an error in the log, where it does not take them."""
+        """Write both durably. Returns False, and logs an error, if the disk refuses them."""
         document = orjson.dumps({"models": {name: asdict(one) for name, one in sorted(memory.items())}})
         try:
             if text is not None:
@@ -91,7 +96,7 @@ _UNNAMED: Final = "a model without an entry in it is served in the highest of it
 
 
 def _memory_of(document: Any) -> dict[str, Remembered]:
-    """Raises ValueError, TypeError, KeyError or AttributeError where it is none."""
+    """Parse the document. Raises ValueError, TypeError, KeyError or AttributeError if it is not a valid memory."""
     memory = {name: Remembered(**entry) for name, entry in document["models"].items()}
     for name, one in memory.items():
         one.release()  # validates the versions

@@ -1,13 +1,13 @@
-"""Which releases are served: from the routing file, what is remembered, the versions on disk and the stops.
+"""Resolves which releases are served, from the routing file, the release memory, the versions on disk and the stops.
 
-The file says what changes; what it does not name stays as it was. No I/O in here.
+The file states changes; what it does not name stays as it was. This module does no I/O.
 
-    entry in the file                  as it says; a salt that is not written stays that of the same candidate
-    entry gone, candidate running      refused: who means it names the model with `stable` alone
+    entry in the file                  as written; without a written salt, the same candidate keeps its salt
+    entry gone, candidate running      refused: to end the release, name the model with `stable` alone
     entry gone, candidate stopped      stable, stop and salt stay; no route leads to the candidate
     entry gone, no candidate           stable stays
     never had an entry                 the highest version when it was first seen, never one that is stopped
-    no entry at all                    refused where the text accepted before had one
+    no entry at all                    refused if the text accepted before had one
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from gateway.settings.routing import ReleaseSettings, RoutingSettings, SplitSett
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known beside the file. `versions`: on disk, ascending; `loaded`: models that are served now."""
+    """The inputs beside the file. `versions`: on disk, ascending; `loaded`: models that are served now."""
 
     memory: Memory
     versions: Mapping[str, Sequence[int]]
@@ -31,9 +31,9 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What to serve. `routing` holds every model; `named`: those with an entry of their own.
+    """The releases to serve. `routing` holds every model; `named`: those with an entry of their own.
 
-    `notes`: by model, what is different from what was remembered and must be said.
+    `notes`: by model, the differences from the memory that must be reported.
     """
 
     routing: RoutingSettings
@@ -42,12 +42,14 @@ class Resolved:
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def entries(self) -> RoutingSettings:
-        """What the file itself says."""
+        """The entries of the file itself."""
         return RoutingSettings.model_construct(models={name: self.routing.models[name] for name in self.named})
 
 
 def resolve(routing: RoutingSettings, known: Known, source: str) -> Resolved:
-    """The releases to serve. Raises SettingsError, with the remedy, where entries have gone that must not go so."""
+    """Resolve the releases to serve. Raises SettingsError, which names the remedy, if an entry is missing that must not
+    be dropped like this.
+    """
     gone = {name: one for name, one in known.memory.items() if name not in routing.models}
     _refuse(routing, gone, known, source)
     releases: dict[str, ReleaseSettings] = {}
@@ -73,13 +75,13 @@ def resolve(routing: RoutingSettings, known: Known, source: str) -> Resolved:
 
 
 def first_seen(name: str, known: Known) -> Remembered | None:
-    """A model without an entry, as it is seen for the first time; None where each of its versions is stopped."""
+    """The release of a model without an entry that is seen for the first time; None if all its versions are stopped."""
     free = [version for version in known.versions.get(name, ()) if (name, version) not in known.stopped]
     return Remembered(free[-1], named=False) if free else None
 
 
 def closed(memory: Memory, known: Known) -> Resolved:
-    """What is remembered with every candidate closed: stable answers everyone. Nothing is forgotten."""
+    """The remembered releases with every candidate closed: stable answers everyone. The memory is kept unchanged."""
     there = {name: one for name, one in memory.items() if one.named or known.versions.get(name)}
     releases = {name: ReleaseSettings(stable=one.stable) for name, one in there.items()}
     named = frozenset(name for name, one in memory.items() if one.named)
@@ -102,7 +104,7 @@ def _refuse(routing: RoutingSettings, gone: Memory, known: Known, source: str) -
 
 
 def _salted(entry: ReleaseSettings, before: Remembered | None) -> ReleaseSettings:
-    """The entry, with the salt of before where the same candidate's salt is not written (null is)."""
+    """The entry, with the previous salt if the same candidate's salt is not written (null counts as written)."""
     split = entry.split or SplitSettings()
     if before is None or before.salt is None or entry.candidate is None or before.candidate != entry.candidate:
         return entry

@@ -1,4 +1,6 @@
-"""A new text of the routing file, judged by the one accepted last and by what is remembered; and what it changes."""
+"""Reviews a new text of the routing file against the one accepted last and the release memory, and describes what it
+changes.
+"""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +22,7 @@ BY_FILE: Final = "file"
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A decision to be kept: `model` is empty where the edit concerns none, or very many."""
+    """A decision to record for an edit; `model` is empty if the edit concerns no model, or very many."""
 
     model: str
     candidate: int
@@ -29,25 +31,25 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The text accepted last, None before the first, and its releases (none where it can no longer be read)."""
+    """The text accepted last, None before the first, and its releases (none if it can no longer be parsed)."""
 
     text: bytes | None = None
     routing: RoutingSettings = field(default_factory=RoutingSettings)
 
 
 def accepted(text: bytes | None) -> Accepted:
-    """`text` as it was accepted once."""
+    """Parse the text accepted last; logs an error if that is no longer possible."""
     if text is None:
         return Accepted()
     try:
         return Accepted(text, routing_of(text, "accepted.yaml"))
-    except SettingsError as error:  # of an older gateway, or damaged: what is remembered of versions does without it
+    except SettingsError as error:  # written by an older gateway, or damaged: the release memory does not need it
         log.error("the routing accepted last cannot be read, so no edit is compared with it: %s", error)
         return Accepted(text)
 
 
 def judge(content: bytes, before: Accepted, known: Known, source: str) -> tuple[Accepted, Resolved]:
-    """The text and what to serve by it; raises SettingsError."""
+    """The parsed text and the releases that it resolves to. Raises SettingsError."""
     routing = routing_of(content, source)
     if before.text is not None and is_cut(before.text, content):
         problems = list(cut_problems(before.routing, routing, known.stopped))
@@ -57,7 +59,7 @@ def judge(content: bytes, before: Accepted, known: Known, source: str) -> tuple[
 
 
 def evidence_of(before: bytes, now: Snapshot, source: str) -> dict[str, object]:
-    """What a decision by the file says beside its reason."""
+    """The evidence of a decision made by editing the file: the difference, revisions, time and owner."""
     return {
         "difference": compared(before, now.content, source),
         "before": revision_of(before),
@@ -68,12 +70,14 @@ def evidence_of(before: bytes, now: Snapshot, source: str) -> dict[str, object]:
 
 
 def edited(before: RoutingSettings, after: RoutingSettings) -> list[str]:
-    """The models whose entries are different."""
+    """The models whose entries differ."""
     return sorted(name for name in {*before.models, *after.models} if before.models.get(name) != after.models.get(name))
 
 
 def told(before: RoutingSettings, after: RoutingSettings, notes: Mapping[str, Sequence[str]]) -> list[Told]:
-    """The decisions that an edit is: one for each model that it concerns, or one for all."""
+    """The decisions to record for an edit: one for each model that it concerns, or one for all if they are many or
+    none.
+    """
     names = edited(before, after)
     if 0 < len(names) <= MOST_TOLD:
         return [_told(name, before.models.get(name), after.models.get(name), notes.get(name, ())) for name in names]

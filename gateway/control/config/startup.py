@@ -1,4 +1,4 @@
-"""The start: which releases to serve, by the routing file, or by what is remembered where the file is refused."""
+"""Startup: chooses the releases to serve, from the routing file, or from the release memory if the file is refused."""
 
 import logging
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ log: Final = logging.getLogger("gateway.control.config")
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What control starts with. `judged`: None where the file is refused and what is remembered is served."""
+    """What the control plane starts from. `judged`: None if the file was refused and the memory is served instead."""
 
     repository: Repository
     configuration: RoutingFileWatcher
@@ -36,14 +36,16 @@ class Opening:
 
 
 def opened(settings: GatewaySettings, memory: Claim) -> Opening:
-    """For a thread. Raises SettingsError where the file is refused and nothing is remembered, ValueError for stops."""
+    """Open the state folder and choose the releases; for a thread. Raises SettingsError if the file is refused and
+    nothing is remembered, ValueError if the stops cannot be read.
+    """
     state = Path(settings.state)
     repository = Repository(Path(settings.models.path))
     configuration = RoutingFileWatcher(Path(settings.routing), repository, load_timeout_s=settings.models.load_timeout)
     stops = DecisionLog(state, settings.records.retain_decisions)
     try:
         board = memory.path.with_suffix(BOARD)
-        Switchboard.expire_heartbeat(board)  # orphans of a killed run would not hear of a stop
+        Switchboard.expire_heartbeat(board)  # stops all candidates in orphans, which no stop would reach
         inherited = Inherited(state, LeftBoard(board), stops)
         accepting = Accepting(state, repository, stops, str(configuration.path))
         resolved, judged = _chosen(configuration, accepting)
@@ -59,7 +61,7 @@ def _chosen(configuration: RoutingFileWatcher, accepting: Accepting) -> tuple[Re
         assert now is not None
         judged = accepting.judge(now)
         _try_new_stables(configuration, accepting, judged.resolved)
-        configuration.succeeded()  # what was read: the file may have changed since it was first looked at
+        configuration.succeeded()  # the revision that was read: the file may have changed since the first snapshot
     except SettingsError as error:
         closed = accepting.closed()
         if closed is None:
@@ -76,7 +78,7 @@ def _chosen(configuration: RoutingFileWatcher, accepting: Accepting) -> tuple[Re
 
 
 def _try_new_stables(configuration: RoutingFileWatcher, accepting: Accepting, resolved: Resolved) -> None:
-    """Where something is remembered that would serve instead: a stable of the file's that does not load is refused."""
+    """If a memory exists that could be served instead, refuse a file whose stable version does not load."""
     if not accepting.memory:
         return
     remembered = {(name, one.stable) for name, one in accepting.memory.items()}

@@ -1,8 +1,9 @@
-"""Whether a routing file is the one in force, cut short; and then whether that would hand a candidate more.
+"""Detects a routing file that is a truncated copy of the one in force, and whether it would give a candidate more
+traffic.
 
-A cut leaves valid YAML surprisingly often: without the last routes, but also without a route's `match` or `while`,
-without guards, with `prefix: e` for `prefix: eu-` or `interval: 1` for `interval: 10m`. What can only take traffic away
-from a candidate is let through: deleting the end of a file is an edit too.
+A truncated file is surprisingly often valid YAML: without the last routes, but also without a route's `match` or
+`while`, without guards, with `prefix: e` for `prefix: eu-` or `interval: 1` for `interval: 10m`. A truncation that can
+only take traffic away from a candidate is accepted: deleting the end of a file is an edit too.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ _REMEDY = "the file looks cut short: it is the beginning of the one in force; to
 
 
 def is_cut(before: bytes, after: bytes) -> bool:
-    """Whether `after` is a true beginning of `before`, white space at its end aside."""
+    """Whether `after` is a proper prefix of `before`, trailing white space aside."""
     kept = after.rstrip()
     return len(kept) < len(before.rstrip()) and before.startswith(kept)
 
@@ -22,10 +23,10 @@ def is_cut(before: bytes, after: bytes) -> bool:
 def cut_problems(
     before: RoutingSettings, after: RoutingSettings, stopped: AbstractSet[tuple[str, int]]
 ) -> Iterator[str]:
-    """What a cut would do that it must not, by path."""
+    """The inadmissible effects of a truncation, one message each, by path in the file."""
     for name, new in after.models.items():
         old = before.models.get(name)
-        if old is None:  # what an entry takes in from another (`<<`) may be all that is left of it
+        if old is None:  # an entry that merges another (`<<`) may have lost the rest of its text
             if new.candidate is not None:
                 yield f"models.{name}: candidate {new.candidate} is new; {_REMEDY}"
         elif new.stable != old.stable and (name, new.stable) in stopped:
@@ -37,7 +38,7 @@ def cut_problems(
 
 
 def narrowed(old: ReleaseSettings, new: ReleaseSettings) -> bool:
-    """Whether the same candidate meets, under the same guards, at most whom it met before."""
+    """Whether the same candidate receives, under the same guards, only requests that it received before."""
     same = {"stable": new.stable, "split": new.split}
     if old.model_copy(update=same) != new:
         return False

@@ -1,4 +1,4 @@
-"""The routing file as an order: watched, validated whole, tried in a scratch process. Nothing runs differently yet."""
+"""Watches the routing file: detects changes, reads it, and tries its versions in a scratch process. Applies nothing."""
 
 import logging
 import math
@@ -22,27 +22,30 @@ from gateway.version_key import VersionKey
 
 log: Final = logging.getLogger("gateway.control.config")
 MOST_TOLD: Final = 50  # warnings in the log at once
-STILL_S: Final = 0.2  # a file that has moved within that time may be half written
+STILL_S: Final = 0.2  # a file changed within that time may be half written
 OVERTAKEN: Final = "the routing file has been edited while this was being tried"
 Fingerprint = tuple[Snapshot, tuple[tuple[str, tuple[int, ...]], ...]]  # the file, and the models' folders
 
 
 @dataclass(slots=True)
 class Status:
-    """What came of the last attempt to load the file. `loaded_s`: when one last succeeded, in seconds since 1970.
+    """The result of the last attempt to load the file. `loaded_s`: time of the last success, in seconds since 1970.
 
-    `closed`: the gateway was started with a file that was refused, so what is remembered is served, without candidates.
+    `closed`: the gateway was started with a file that was refused, so the remembered releases are served, without
+    candidates.
     """
 
     revision: str
     loaded_s: float
     error: str = ""
-    warnings: tuple[str, ...] = ()  # what the file in force says that cannot be meant
+    warnings: tuple[str, ...] = ()  # likely mistakes in the file in force
     closed: bool = False
 
 
 class RoutingFileWatcher:
-    """The file at `path` and the versions that it names. `clock`: monotonic seconds. `load_timeout_s`: for a trial."""
+    """Watches the file at `path` and the versions that it names. `clock`: monotonic seconds. `load_timeout_s`: for a
+    load trial.
+    """
 
     def __init__(
         self,
@@ -64,10 +67,10 @@ class RoutingFileWatcher:
         self._glance = Glance(path)
 
     def changed(self) -> bool:
-        """Whether there is something new to try. To be asked every so often.
+        """Whether there is a new text to try. Poll it.
 
-        A change counts once the file has stood still: one that is being written is not read half. After a failure the
-        folders of the models count too: the version that was missing may have come.
+        A change counts only once the file has been unchanged for STILL_S, so that a half-written file is not read.
+        After a failure, changes in the models' folders count too: a missing version may have been added.
         """
         before, self._seen = self._seen, self._fingerprint()
         if self._seen[0] != before[0]:
@@ -80,30 +83,30 @@ class RoutingFileWatcher:
         return new and self._seen == before and self._clock() - self._moved_s >= STILL_S
 
     def read(self, *, settled: bool = False) -> Snapshot | None:
-        """The file now. `settled`: as `changed` has found it, or None where it has moved since."""
+        """Read the file. `settled`: return None if it is no longer as `changed` saw it."""
         now = snapshot(self.path)
         if settled and now != self._seen[0]:
-            return None  # which `changed` will see, too
+            return None  # `changed` will see it, too
         self._tried = self._seen = now, self._folders() if self.status.error else ()
         return now
 
     def unread(self) -> Standing | None:
-        """For a thread: how the file stands now, None where it is the one that was read last."""
+        """The file's standing if it differs from the file read last, else None; for a thread."""
         now = standing(self.path)
         return None if now == self._tried[0].standing else now
 
     def failed(self, error: Exception) -> None:
-        """The last attempt came to nothing."""
+        """Record that the last attempt failed."""
         self.status.error = str(error)
         self._tried = self._seen = self._tried[0], self._folders()
 
     def succeeded(self) -> None:
-        """What was read last is in force."""
+        """Record that the text read last is in force."""
         self.status = Status(self._tried[0].revision, time.time(), warnings=self.status.warnings)
         self._tried = self._seen = self._tried[0], ()
 
     def warn(self, routing: RoutingSettings) -> None:
-        """Log what in `routing`, now in force, cannot be meant, and what the repository passes over: each once."""
+        """Log the warnings about `routing`, now in force, and the files that the repository ignores: each once."""
         self.status.warnings = tuple(routing_warnings(routing))
         passed_over = (f"{self._repository.path}/{over}" for over in self._repository.passed_over())
         found = [*(f"{self.path}: {warning}" for warning in self.status.warnings), *passed_over]
@@ -115,11 +118,11 @@ class RoutingFileWatcher:
         self._told = frozenset(found)
 
     def closed(self, revision: str) -> None:
-        """At a start: what was read is refused, and what was accepted before is served, without candidates."""
+        """Record, at the start, that the file was refused and the accepted `revision` is served without candidates."""
         self.status.revision, self.status.closed = revision, True
 
     def modality(self, model: str) -> str | None:
-        """What the model's own settings say that its requests are; None where they do not."""
+        """The modality in the model's own settings; None if they name none."""
         return self._repository.settings(model).modality
 
     def trials(self, routing: RoutingSettings, loaded: AbstractSet[VersionKey]) -> list[LoadTrial]:
@@ -132,8 +135,9 @@ class RoutingFileWatcher:
         ]
 
     def try_out(self, trials: list[LoadTrial], named: AbstractSet[str]) -> list[LoadResult]:
-        """The verdicts, from a scratch process: for a thread. Raises SettingsError where one of `named` is broken,
-        ModelUnavailable where the file has been edited meanwhile: what is tried is not wanted any more, and may hang.
+        """Run the load trials in a scratch process and return their results; for a thread. Raises SettingsError if a
+        version of one of the `named` models does not load, and ModelUnavailable if the file is edited meanwhile: the
+        trials are then obsolete, and may hang.
         """
         verdicts = self.trying.run(trials, lambda: OVERTAKEN if self.changed() else "")
         broken = [
@@ -151,5 +155,5 @@ class RoutingFileWatcher:
     def _folders(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         try:
             return tuple((name, tuple(self._repository.versions(name))) for name in self._repository.names())
-        except OSError:  # gone for a moment, as while it is mounted or replaced
+        except OSError:  # missing for a moment, as while it is mounted or replaced
             return ()

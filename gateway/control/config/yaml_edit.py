@@ -1,8 +1,8 @@
-"""Edits of the routing file as a person would make them: text in, text out, and only the bytes of the edit change.
+"""Edits the text of the routing file as a person would: only the bytes of the edit change.
 
-The places to change come from the YAML parser; nothing is written anew from the document, as round-trip emitters do,
-which move comments, quotes and line breaks that the edit does not concern. Before a text is returned it is parsed again
-and compared with the document that was meant: an edit either is exact or is refused.
+The YAML parser gives the positions to change. The document is not re-emitted, as round-trip emitters do: they move
+comments, quotes and line breaks that the edit does not concern. The edited text is parsed again and compared with the
+intended document before it is returned: an edit is either exact or refused.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,11 +22,11 @@ Span = tuple[int, int]
 
 
 def promote(text: str, model: str, source: str = "routing.yaml") -> str:
-    """`text` with `model`'s candidate as its stable version; raises SettingsError where that cannot be done exactly.
+    """`text` with `model`'s candidate as its stable version. Raises SettingsError if that cannot be done exactly.
 
-    `candidate` and `split` go: they say which version meets whom, and the schema refuses routes that lead nowhere.
-    `ramp`, `mirror`, `rescue` and `guards` stay: they say how a candidate is treated, whichever it is, and wait for the
-    next one. Comments stay, but for those inside what goes.
+    `candidate` and `split` are removed: they say which requests go to which version, and the schema refuses routes that
+    lead nowhere. `ramp`, `mirror`, `rescue` and `guards` stay for the next candidate: they say how any candidate is
+    treated. Comments stay, except those inside what is removed.
     """
     entries = _entries(_release(text, model, source))
     candidate = entries.get("candidate") or entries.get("canary")
@@ -42,7 +42,7 @@ def promote(text: str, model: str, source: str = "routing.yaml") -> str:
 
 
 def set_weight(text: str, model: str, route: str, percent: float, source: str = "routing.yaml") -> str:
-    """`text` with another weight, in percent, on one of `model`'s routes; raises SettingsError."""
+    """`text` with a new weight, in percent, on one of `model`'s routes. Raises SettingsError."""
     try:
         weight = f"{Decimal(parse_ppm(percent)) / 10_000:f}"
     except ValueError as error:
@@ -62,7 +62,7 @@ def set_weight(text: str, model: str, route: str, percent: float, source: str = 
 
 
 def difference(before: str, after: str, name: str) -> str:
-    """What changed, as a unified diff; empty where nothing did."""
+    """A unified diff; empty if nothing changed."""
     lines = unified_diff(before.splitlines(keepends=True), after.splitlines(keepends=True), name, name)
     return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
 
@@ -72,7 +72,7 @@ def _document(text: str, source: str) -> Any:
 
 
 def _unshared(document: Any) -> Any:
-    """A copy in which what an alias repeats is there twice, so that changing one changes one."""
+    """A deep copy in which aliases no longer share objects, so that a change affects one place only."""
     if isinstance(document, dict):
         return {key: _unshared(value) for key, value in document.items()}
     return [_unshared(item) for item in document] if isinstance(document, list) else document
@@ -89,14 +89,14 @@ def _release(text: str, model: str, source: str) -> yaml.Node:
 
 
 def _entries(node: yaml.Node | None) -> Mapping[str, tuple[yaml.Node, yaml.Node]]:
-    """A mapping's keys and values by key; empty where the node is something else."""
+    """A mapping's key and value nodes, by key; empty if the node is no mapping."""
     if not isinstance(node, yaml.MappingNode):
         return {}
     return {str(key.value): (key, value) for key, value in node.value}
 
 
 def _removals(text: str, mapping: yaml.Node, keys: tuple[str, ...]) -> Iterator[Span]:
-    """Where the entries of `keys` stand, so that what is left is a mapping."""
+    """The spans to remove for the entries of `keys`, so that a valid mapping remains."""
     entries = list(mapping.value)
     kept = [key.value not in keys for key, _ in entries]
     for index, (key, value) in enumerate(entries):
@@ -111,7 +111,7 @@ def _removals(text: str, mapping: yaml.Node, keys: tuple[str, ...]) -> Iterator[
 
 
 def _lines(text: str, key: yaml.Node, value: yaml.Node) -> Span:
-    """The lines of a block entry, with the comments that stand inside it: deeper than its key."""
+    """The lines of a block entry, including the comments inside it, which are indented deeper than its key."""
     begin = text.rfind("\n", 0, key.start_mark.index) + 1
     end = _line_end(text, _end(text, value))
     inside = end
@@ -133,7 +133,7 @@ def _line_end(text: str, position: int) -> int:
 
 
 def _end(text: str, node: yaml.Node) -> int:
-    """Where a value's last character stands; a block's own mark is only where the next token begins."""
+    """The end of a value's last character; a block node's own end mark is only where the next token begins."""
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         return _end(text, last[1] if isinstance(last, tuple) else last)

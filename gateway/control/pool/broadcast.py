@@ -1,4 +1,4 @@
-"""Orders to workers: numbered, given to several at once, and waited for."""
+"""Sends a numbered command to several workers at once and waits for their acknowledgements."""
 
 import asyncio
 import itertools
@@ -8,11 +8,11 @@ from typing import Final
 from gateway.control.pool.worker_handle import WorkerHandle
 from gateway.messages import Command, Commit, ConfigGeneration, Prepare
 
-ORDER_WITHIN_S: Final = 3600.0  # a worker that is silent, or loads for too long, is ended long before: see heartbeats
+ORDER_WITHIN_S: Final = 3600.0  # a silent worker, or one that loads for too long, is ended long before: see heartbeats
 
 
 class Orders:
-    """Gives them. Lives on control's loop."""
+    """Sends commands and collects the acknowledgements. Runs on control's event loop."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -25,10 +25,11 @@ class Orders:
         staged: bool = False,
         may_die: bool = True,
     ) -> list[str]:
-        """Give these workers an order and wait until each has carried it out or died. Returns the errors.
+        """Send a command to these workers and wait until each has acknowledged it or died. Returns the errors.
 
-        `may_die` False: a death is an error, since what the worker was to load may have been its cause. `staged`: first
-        one worker, then more and more, never beyond half of them at once: an order that kills leaves others to serve.
+        `may_die` False: a death is an error, since what the worker was loading may have caused it. `staged`: send it to
+        one worker first, then to more and more, never to more than half of them at once, so that a command that kills
+        its worker leaves others to serve.
         """
         number = next(self._numbers)
         order = make(number)
@@ -38,7 +39,7 @@ class Orders:
         return []
 
     async def bring_up(self, handle: WorkerHandle, plan: ConfigGeneration) -> list[str]:
-        """Have a worker that was started under another plan follow this one, which is in force. Returns the errors."""
+        """Bring a worker that started under an older generation up to `plan`, which is in force. Returns the errors."""
         loads = handle.plan.loads
         anew = frozenset(name for name, count in plan.loads.items() if loads.get(name) != count)
         errors = await self.give(lambda number: Prepare(number, plan, late=True, anew=anew), [handle], may_die=False)
@@ -81,7 +82,7 @@ def _error(handle: WorkerHandle, answer: "asyncio.Future[str | None]", may_die: 
 
 
 def died(handle: WorkerHandle) -> str:
-    """What to say to who has ordered what a worker died of, perhaps."""
+    """The error for a command during which the worker died, perhaps because of it."""
     loading = handle.obituary.loading
     if loading is None:
         return (

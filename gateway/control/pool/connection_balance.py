@@ -1,41 +1,43 @@
-"""How many connections each worker should let go, so that all come to have as many.
+"""Balances connections between workers: decides how many each should close so that all come to have equally many.
 
-The system hands a new connection to any listening worker, by chance. So where some have more than their part, it is
-enough that these let a few go, again and again: of those that come back each worker gets the same number.
+The kernel assigns a new connection to any listening worker at random. So it is enough that workers with more than their
+share close a few, repeatedly: the clients that reconnect are spread evenly.
 """
 
 from collections.abc import Mapping
 from typing import Final
 
-UNEVEN: Final = 1.25  # times the mean, and 2 more: chance alone seldom does that where connections are many
+UNEVEN: Final = 1.25  # times the mean, and 2 more: chance alone seldom does that if connections are many
 SPREAD: Final = 2
-EVEN: Final = 1.1  # times the mean, and 1 more: near enough
+EVEN: Final = 1.1  # times the mean, and 1 more: even enough
 NEAR: Final = 1
-LOOKS: Final = 2  # in a row that find it uneven, a second apart, before anything is done
-SHARE: Final = 0.1  # of a worker's busy connections that it lets go in a second, at most
-LONGEST: Final = 30  # looks: what has not helped by then does not help
-LOST: Final = 0.7  # of the connections are left: they do not come back
-REST: Final = 60  # looks without another try; twice as many after each that has not helped
+LOOKS: Final = 2  # checks in a row, a second apart, that must find it uneven before anything is done
+SHARE: Final = 0.1  # of a worker's busy connections that it closes in a second, at most
+LONGEST: Final = 30  # checks: if balancing has not succeeded by then, it will not
+LOST: Final = 0.7  # of the connections are left: clients do not reconnect, so balancing ends
+REST: Final = 60  # checks before the next try; twice as many after each that did not help
 LONGEST_REST: Final = 3600
 
 
 class Balance:
-    """Decides once a second. While it is even, or cannot be made more so, nothing is let go."""
+    """Decides once a second. Nothing is closed while the distribution is even or cannot be improved."""
 
     def __init__(self) -> None:
-        self._uneven = 0  # looks in a row
+        self._uneven = 0  # checks in a row that found it uneven
         self._tried = 0
-        self._at_first = 0  # connections, when it began to act
+        self._at_first = 0  # connections when balancing began
         self._rest = 0
         self._next_rest = REST
 
     def anew(self) -> None:
-        """Another worker has come: what has not helped before may help now."""
+        """Call when a worker has joined: what did not help before may help now."""
         self._rest = self._uneven = self._tried = 0
         self._next_rest = REST
 
     def asks(self, busy: Mapping[int, int]) -> dict[int, int]:
-        """How many connections each worker should let go now, of those that are `busy`; only workers that should."""
+        """How many of its `busy` connections each worker should close now; only workers that should close any. Call
+        once a second.
+        """
         if self._rest:
             self._rest -= 1
             return {}
@@ -58,17 +60,17 @@ class Balance:
 
 
 def is_uneven(counts: list[int]) -> bool:
-    """Whether a worker has so much more or less than the mean that chance does not explain it."""
+    """Whether some worker's count differs from the mean by more than chance explains."""
     return _beyond(counts, UNEVEN, SPREAD)
 
 
 def is_even(counts: list[int]) -> bool:
-    """Whether it is near enough to the mean everywhere."""
+    """Whether every worker's count is close enough to the mean to stop balancing."""
     return not _beyond(counts, EVEN, NEAR)
 
 
 def surplus(busy: Mapping[int, int]) -> dict[int, int]:
-    """What each worker has beyond the mean, as much of it as it may let go in a second."""
+    """Each worker's excess over the mean, limited to what it may close in a second."""
     mean = sum(busy.values()) / len(busy)
     return {
         worker: min(round(count - mean + 0.5), max(1, int(count * SHARE)))

@@ -1,7 +1,8 @@
-"""Versions that end the process that loads them, or keep it for ever: found, and left out of what new workers load.
+"""Finds versions that crash or hang the process that loads them, and leaves them out of the generation that new workers
+load.
 
-A worker's death while it loads is looked into before its successor starts. What has changed on disk since it was last
-loaded is tried in a process of its own first, so that no worker dies of it.
+When a worker dies while loading, the cause is examined before its successor starts. Versions whose files have changed
+since they were last loaded are first tried in a process of their own, so that no worker dies of them.
 """
 
 import asyncio
@@ -19,13 +20,13 @@ from gateway.control.pool.worker_pool import WorkerPool
 from gateway.messages import ConfigGeneration
 from gateway.version_key import VersionKey
 
-FIRST_S: Final = 10.0  # for a candidate that stable waits for; it is brought in later if it needs longer
-ENOUGH: Final = 2  # deaths of workers that load a version, which loads where it is alone
+FIRST_S: Final = 10.0  # that the first start waits for a candidate; a slower one is loaded later
+ENOUGH: Final = 2  # deaths of workers while loading a version that loads well in a process of its own
 log: Final = logging.getLogger("gateway.control.pool")
 
 
 class Killers:
-    """Looks for them on control's loop; what takes time runs in threads. `timeout_s`: for a version to load."""
+    """Runs on control's loop; slow work runs in threads. `timeout_s`: the time that a version may take to load."""
 
     def __init__(self, contents: Contents, timeout_s: float) -> None:
         self._contents = contents
@@ -34,35 +35,37 @@ class Killers:
         self._looking = asyncio.Lock()
         self._deaths: Counter[tuple[VersionKey, Content]] = Counter()
         self._first: dict[VersionKey, Content] = {}
-        self._slow: set[VersionKey] = set()  # candidates that were not there within FIRST_S
+        self._slow: set[VersionKey] = set()  # candidates that did not load within FIRST_S
 
     def close(self) -> None:
-        """End the trial under way."""
+        """End the load trial in progress."""
         self._trials.end("the gateway ends")
 
     async def begin(self, plan: ConfigGeneration) -> None:
-        """Before the first worker starts."""
+        """Call before the first worker starts: notes the content of each version's files."""
         self._first = await asyncio.to_thread(lambda: {key: self._contents.now(key) for key in plan.versions})
 
     def began(self) -> None:
-        """All workers are ready: they have survived what they have loaded."""
+        """Call when all workers are ready: the versions that they loaded are known to be good."""
         for key, content in self._first.items():
             if not self._contents.why_bad(key):
                 self._contents.good(key, content)
 
     def take_slow(self) -> set[VersionKey]:
-        """Candidates that were not waited for, each once."""
+        """The candidates left out at the start because they load slowly; each is returned once."""
         taken, self._slow = self._slow, set()
         return taken
 
     def timeout_s(self, key: VersionKey, pool: WorkerPool) -> float:
-        """What a worker may take to load the version."""
+        """How long a worker may take to load the version, in seconds; shorter for a
+        candidate during the first start.
+        """
         release = pool.plan.routing.models.get(key[0])
         first = not pool.ready.is_set() and release is not None and release.candidate == key[1]
         return min(FIRST_S, self._timeout_s) if first else self._timeout_s
 
     async def died(self, handle: WorkerHandle, code: int, pool: WorkerPool) -> bool:
-        """A worker has. Returns whether what it died of is out of the way."""
+        """Call when a worker has died. Returns whether the cause of its death has been removed."""
         key = handle.obituary.loading
         if key is None and not pool.ready.is_set():
             return False
@@ -76,7 +79,9 @@ class Killers:
             return not set(pool.plan.left_out) <= before
 
     async def _note(self, handle: WorkerHandle, key: VersionKey, code: int, pool: WorkerPool) -> None:
-        """What is known of the version now."""
+        """Record the outcome of this load: a timeout, or a death, which counts as the
+        version's fault from ENOUGH on.
+        """
         content = await asyncio.to_thread(self._contents.now, key)
         limit_s = self.timeout_s(key, pool)
         if handle.overdue:
@@ -99,7 +104,9 @@ class Killers:
             )
 
     def _try(self, plan: ConfigGeneration) -> None:
-        """Try what is not known, in a thread: each by itself, since workers see whether it can stand in for stable."""
+        """Try the versions with unknown content; for a thread. Each is tried by itself, since workers check whether it
+        can stand in for stable.
+        """
         unknown = self._contents.unknown(_wanted(plan))
         stables = {(name, release.stable) for name, release in plan.routing.models.items()}
         self._trials.run([LoadTrial(*key, key[1]) for key in unknown if key in stables])
@@ -111,13 +118,13 @@ class Killers:
             self._slow |= {key_of(verdict.trial) for verdict in verdicts if verdict.late}
 
     async def _leave_out(self, pool: WorkerPool) -> None:
-        """What does harm is left out of the plan, what is mended comes back."""
+        """Update the generation's `left_out`: add harmful versions, remove repaired ones."""
         before = pool.plan
         left_out = await asyncio.to_thread(self._harmful, before)
         if left_out != before.left_out:
             for key in left_out.keys() - before.left_out.keys():
                 log.error("version %d of '%s' is not loaded: %s", key[1], key[0], left_out[key])
-            pool.plan = replace(pool.plan, left_out=left_out)  # as it is now: an edit may have come meanwhile
+            pool.plan = replace(pool.plan, left_out=left_out)  # not `before`: an edit may have come meanwhile
 
     def _harmful(self, plan: ConfigGeneration) -> dict[VersionKey, str]:
         return {key: why for key in _wanted(plan) if (why := self._contents.why_bad(key))}

@@ -1,8 +1,8 @@
-"""Deaths of workers are blamed on the candidates that ran in them, and end their releases.
+"""Attributes worker deaths to the candidates that were running in them, and stops those candidates.
 
-A fault of the process itself (SIGSEGV, SIGABRT) is the doing of what ran: one is enough where one candidate did.
-SIGKILL may come from elsewhere, a person or a host without memory: it takes two within an hour in which the candidate
-ran, as it takes where several did.
+A fault of the process itself (SIGSEGV, SIGABRT) is caused by what ran in it: one death is enough if exactly one
+candidate was running. SIGKILL may come from elsewhere (a person, or the OOM killer), so it takes two deaths within an
+hour during which the candidate ran; so do faults while several candidates ran.
 """
 
 import logging
@@ -26,7 +26,9 @@ StopNow = Callable[[str, int, str, str, dict[str, Any]], object]
 
 
 class Deaths:
-    """Counts them. `epoch`: of a candidate's release, where it has one: a resume begins anew; `clock` in seconds."""
+    """Counts deaths by candidate and epoch. `epoch`: returns the epoch of a candidate's release, None if it has none; a
+    resume starts a new count. `clock` in seconds.
+    """
 
     def __init__(
         self, stop_now: StopNow, epoch: Callable[[VersionKey], int | None], clock: Callable[[], float] = time.monotonic
@@ -37,7 +39,7 @@ class Deaths:
         self._deaths: dict[tuple[VersionKey, int], list[float]] = {}
 
     def blame(self, handle: WorkerHandle, code: int) -> bool:
-        """The worker has ended so; returns whether a candidate was stopped for it."""
+        """Attribute the death of a worker with exit code `code`; returns whether a candidate was stopped for it."""
         if code >= 0 or -code in MEANT:
             return False
         name = signal.Signals(-code).name

@@ -1,8 +1,8 @@
-"""Workers that show no sign of life, or load a version for too long, are found, ended and replaced.
+"""Detects workers without a heartbeat, or that load a version for too long, and has them ended and replaced.
 
-Time is what passes from one look of control's to the next, a fifth of a second at most: after a pause of the whole
-machine, or of control, no worker is silent that has had no chance to show itself. Nor is one that waits for a core: a
-busy host is no fault of a worker's.
+Elapsed time is counted between control's own checks, at most a fifth of a second for each, so that after a pause of the
+whole machine or of control no worker counts as silent without having had a chance to run. Neither does a worker that is
+waiting for a core: a busy host is not the worker's fault.
 """
 
 import time
@@ -17,29 +17,31 @@ from gateway.shm.scoreboard import BEATS, LOADING, Scoreboard
 from gateway.shm.slots import Slots
 from gateway.version_key import VersionKey
 
-STEP_S: Final = 0.2  # what one look counts at most
-BEGIN_S: Final = 60.0  # from the start of a process to its first sign of life, where the timeout is no longer
-SHOWN_S: Final = 2.0  # silent for so long, a worker is shown as such
-STARVED: Final = 0.5  # of the time without a sign of life it waited for a core: then it is given
-PATIENCE: Final = 6  # times as long
-SILENT, LOAD = "silent", "load"  # what workers are ended for
+STEP_S: Final = 0.2  # what one check adds at most
+BEGIN_S: Final = 60.0  # from the start of a process to its first heartbeat, unless the timeout is longer
+SHOWN_S: Final = 2.0  # a worker silent for so long is reported as silent
+STARVED: Final = 0.5  # share of the silence spent waiting for a core above which the limit is extended
+PATIENCE: Final = 6  # the extended limit, in multiples of the limit
+SILENT, LOAD = "silent", "load"  # reasons for which workers are ended
 
 
 @dataclass(slots=True)
 class _Watched:
-    """`silent_s`: since the last sign of life; `loading_s`: since it began to load the version in `slot` (plus 1)."""
+    """`silent_s`: since the last heartbeat; `loading_s`: since it began to load the version in slot `slot - 1`."""
 
     handle: WorkerHandle
     beats: int = 0
     silent_s: float = 0.0
-    waited_ns: int = 0  # for a core, when the silence began to be one
+    waited_ns: int = 0  # for a core, at the beginning of the silence
     slot: int = 0
     loading_s: float = 0.0
 
 
 class Heartbeats:
-    """`tick` is to be called often. `load_timeout_s`: what a version is given; `drain_s`: for a worker that serves
-    while it loads for too long; `clock` in seconds.
+    """Checks all workers at each `tick`, which must be called often.
+
+    `timeout_s`: for a heartbeat; `load_timeout_s`: the time allowed to load a version; `drain_s`: for a worker that
+    serves while it loads for too long; `clock` in seconds.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class Heartbeats:
         self._watched: dict[int, _Watched] = {}
 
     def tick(self) -> None:
-        """Look at every worker."""
+        """Check every worker; give up those beyond their limits."""
         now_s = self._clock()
         step_s = min(now_s - self._looked_s, STEP_S)
         self._looked_s = now_s
@@ -77,7 +79,7 @@ class Heartbeats:
             self._look(one, step_s)
 
     def silent(self) -> int:
-        """How many workers that should serve show no sign of life."""
+        """The number of ready workers that have shown no heartbeat for SHOWN_S."""
         return sum(one.silent_s >= SHOWN_S and one.handle.state is WorkerState.READY for one in self._watched.values())
 
     def _look(self, one: _Watched, step_s: float) -> None:
@@ -115,7 +117,9 @@ class Heartbeats:
 
 
 def waited_ns(pid: int) -> int:
-    """How long the process's main thread has been ready to run and had no core; 0 where the system does not say."""
+    """How long the process's main thread has been runnable without a core, in ns; 0 if the
+    system does not report it.
+    """
     try:
         return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1])
     except (OSError, IndexError, ValueError):

@@ -1,4 +1,4 @@
-"""The workers that a killed control process has left."""
+"""Orphans: workers left behind by a killed control process, found through a file in the state folder."""
 
 import logging
 import os
@@ -15,7 +15,9 @@ log: Final = logging.getLogger("gateway.control.pool")
 
 
 class Orphans:
-    """Workers of a control process that was killed. They serve stable until new ones are ready to take over."""
+    """The surviving workers of a killed control process. They serve stable until the new workers are ready. `file`: the
+    list of process ids and start times.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -25,18 +27,20 @@ class Orphans:
         return len(self._found)
 
     def keep_those_on(self, memory: str) -> None:
-        """The others are another gateway's, from whose state folder this one was copied: they are not ours to end."""
+        """Keep only those that have mapped `memory`. The others belong to the gateway from whose state folder this one
+        was copied, and must not be ended.
+        """
         self._found = [(pid, birth) for pid, birth in self._found if _has_mapped(pid, memory)]
 
     def release(self) -> None:
-        """Let them drain and end."""
+        """Send them SIGTERM: they drain and end."""
         for pid, birth in self._found:
             if start_ticks(pid) == birth:
                 os.kill(pid, signal.SIGTERM)
         self._found = []
 
     def remember(self, pids: Iterable[int]) -> None:
-        """Write down who would be orphaned now: these, and those of before that have not been released."""
+        """Write to the file the processes that a kill would orphan now: `pids`, and orphans not released yet."""
         unfinished = self._file.with_suffix(".new")
         try:
             unfinished.write_bytes(orjson.dumps([*self._found, *((pid, start_ticks(pid)) for pid in pids)]))
@@ -48,7 +52,7 @@ class Orphans:
 
 
 def _has_mapped(pid: int, memory: str) -> bool:
-    """Whether the process uses memory files of that name."""
+    """Whether the process has mapped memory files of that name."""
     try:
         return f"/{memory}." in Path(f"/proc/{pid}/maps").read_text()
     except OSError:

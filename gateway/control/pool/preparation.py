@@ -1,4 +1,6 @@
-"""A plan is prepared by all workers before any of them follows it; a death is no consent."""
+"""The first phase of applying a generation: all workers load it before any of them switches. A worker that dies counts
+as a failure.
+"""
 
 import asyncio
 import contextlib
@@ -21,10 +23,10 @@ log: Final = logging.getLogger("gateway.control.pool")
 async def prepared(
     pool: WorkerPool, plan: ConfigGeneration, source: str, *, loads: bool
 ) -> AsyncIterator[Sequence[WorkerHandle]]:
-    """All workers that serve have loaded what the plan needs, and none joins or changes while this lasts.
+    """Within the block, all serving workers have loaded what `plan` needs, and none joins or changes.
 
-    One that dies meanwhile may have been killed by whoever; so it is tried once more, with the one that takes its
-    place. Raises SettingsError where a worker dies again, or says that it cannot. `loads`: one worker goes ahead.
+    If a worker dies meanwhile, something else may have killed it, so the load is tried once more with its replacement.
+    Raises SettingsError if a worker dies again or reports an error. `loads`: one worker loads first, then more.
     """
     for last in (False, True):
         async with pool.changing:
@@ -41,7 +43,7 @@ async def prepared(
 
 
 async def _complete(pool: WorkerPool) -> None:
-    """Wait until those that have died have been replaced."""
+    """Wait until the dead workers have been replaced."""
     end_s = time.monotonic() + COMPLETE_WITHIN_S
     while len(pool.followers()) < pool.size and time.monotonic() < end_s:
         await asyncio.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""What a stop waits for: no send of a candidate's answer that had begun before it may still be under way."""
+"""The fence that ends a stop: waits for every send of a candidate's answer that began before it."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from typing import Final
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.shm.switchboard import Switchboard
 
-SPIN_S: Final = 50e-6  # a send takes microseconds: look again before the loop's timers could, which take a millisecond
+SPIN_S: Final = 50e-6  # a send takes microseconds: spin first, since the loop's timers take a millisecond
 SPINS: Final = 20
 POLL_S: Final = 0.001
 WITHIN_S: Final = 1.0  # only a worker that is suspended takes longer
@@ -16,8 +16,8 @@ log: Final = logging.getLogger("gateway.control.pool")
 
 
 async def sends_over(board: Switchboard, pool: WorkerPool) -> None:
-    """Wait until every send that has begun has ended, or its worker is dead. A worker that stays in a send is killed:
-    it would send the answer whenever it woke up.
+    """Wait until every send in progress has ended or its worker is dead. A worker that stays in a send for WITHIN_S is
+    killed: it would send the candidate's answer whenever it resumed.
     """
     begun = {index: board.sends(index)[0] for index in range(pool.size)}
 

@@ -1,4 +1,4 @@
-"""The end of all workers: each drains, and is killed where it takes too long."""
+"""Shuts all workers down: each drains, and is killed if that takes too long."""
 
 import asyncio
 import signal
@@ -10,7 +10,7 @@ from gateway.control.pool.worker_handle import WorkerHandle, WorkerState
 
 
 async def end_all(handles: Collection[WorkerHandle], drain_s: float, hurry: asyncio.Event) -> None:
-    """Let all drain; kill those that have not ended a while after they should have, or at once on `hurry`."""
+    """Have all workers drain for `drain_s` seconds; kill those still alive 2 s later, or 2 s after `hurry` is set."""
     for handle in handles:
         handle.state = WorkerState.DRAINING
         send_signal(handle.process, signal.SIGTERM)
@@ -28,6 +28,6 @@ async def end_all(handles: Collection[WorkerHandle], drain_s: float, hurry: asyn
 
 
 def send_signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
-    """Unless it has ended."""
+    """Send the signal unless the process has ended."""
     if process.poll() is None:
         process.send_signal(number)

@@ -1,4 +1,4 @@
-"""What control does once a second: slots that no one needs are given back, connections are shared out again."""
+"""Control's housekeeping, once a second: frees unused slots and rebalances connections between workers."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ EVERY_S: Final = 1.0
 
 
 class Upkeep:
-    """`tick` is to be called more often than once a second. `clock` in seconds."""
+    """Call `tick` more often than once a second. `clock` in seconds."""
 
     def __init__(
         self,
@@ -32,10 +32,12 @@ class Upkeep:
         self._clock = clock
         self._next_s = 0.0
         self._balance = Balance()
-        self._serving: set[int] = set()  # processes that took connections at the last look
+        self._serving: set[int] = set()  # process ids of the workers that were ready at the last check
 
     def tick(self, changing: bool) -> None:
-        """`changing`: a configuration is being put in force, which may name what no plan names yet."""
+        """Do the work if a second has passed. `changing`: a configuration is being applied, whose slots no generation
+        names yet, so none is freed.
+        """
         now_s = self._clock()
         if now_s < self._next_s:
             return
@@ -45,7 +47,7 @@ class Upkeep:
         self._share_out()
 
     def connections(self) -> dict[tuple[int, str], int]:
-        """How many each worker has, open ones and busy ones."""
+        """The number of connections of each worker, by (worker, "open" or "busy")."""
         kinds = {"open": CONNECTIONS_OPEN, "busy": CONNECTIONS_BUSY}
         return {
             (worker, kind): count

@@ -1,4 +1,4 @@
-"""What control does about workers that die, fall silent or load without end: who is to blame, and what follows."""
+"""Handles workers that die, hang or load without end: finds the version responsible and acts on it."""
 
 from gateway.backends.content_verdicts import Contents
 from gateway.control.pool.crashing_versions import Killers
@@ -14,7 +14,9 @@ from gateway.version_key import VersionKey
 
 
 class Watchdog:
-    """Lives on control's loop. `stop_now` stops a candidate, as a person would; `watch` names the fleet."""
+    """Combines heartbeats, death attribution and the search for crashing versions. Runs on control's loop. `stop_now`
+    stops a candidate, as an operator would. Call `watch` before anything else.
+    """
 
     pool: WorkerPool
     heartbeats: Heartbeats
@@ -36,7 +38,7 @@ class Watchdog:
         self._deaths = Deaths(stop_now, self._epoch)
 
     def watch(self, pool: WorkerPool) -> None:
-        """Whose workers they are."""
+        """Set the worker pool to watch."""
         self.pool = pool
         server = self._settings.server
         self.heartbeats = Heartbeats(
@@ -49,7 +51,7 @@ class Watchdog:
         )
 
     def autopsy(self, handle: WorkerHandle) -> Obituary:
-        """What the worker was at, by what it has left in shared memory; before its successor writes there."""
+        """What the worker was loading and running, by its shared memory. Call before its successor writes there."""
         loading = self._versions.name_of(self._scoreboard.head(handle.index)[LOADING] - 1)
         running = (
             key
@@ -59,7 +61,9 @@ class Watchdog:
         return Obituary(loading, tuple(running))
 
     async def died(self, handle: WorkerHandle, code: int) -> bool:
-        """A worker has ended. Returns whether what it died of is out of the way."""
+        """Call when a worker has ended with exit code `code`. Returns whether the cause of
+        its death has been removed.
+        """
         stopped = self._deaths.blame(handle, code)
         return await self.crashing_versions.died(handle, code, self.pool) or stopped
 

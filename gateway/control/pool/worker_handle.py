@@ -1,4 +1,4 @@
-"""One worker process as control sees it."""
+"""One worker process as control sees it: its state, its pipe, and how to start it."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from gateway.system.scheduling import raise_niceness, stand_back
 
 
 class WorkerState(StrEnum):
-    """The life of a worker."""
+    """The states of a worker process, in the order of its life."""
 
     STARTING = "starting"
     WARM = "warm"
@@ -28,14 +28,16 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Obituary:
-    """What a worker was at when it died: the version that it was loading, and the candidates that ran."""
+    """What a worker was doing when it died: the version that it was loading, and the candidates that it was running."""
 
     loading: tuple[str, int] | None = None
     running: tuple[tuple[str, int], ...] = ()
 
 
 class WorkerHandle:
-    """One worker process as control sees it. Raises RuntimeError where there is no thread to speak to it."""
+    """Control's handle for one worker process: its pipe, state and pending commands. Raises RuntimeError if no sender
+    thread can be started.
+    """
 
     def __init__(
         self, index: int, process: "subprocess.Popen[bytes]", pipe: Connection, plan: ConfigGeneration
@@ -45,45 +47,47 @@ class WorkerHandle:
         self.pipe = pipe
         self.plan = plan
         self.state = WorkerState.STARTING
-        self.waiting: dict[int, asyncio.Future[str | None]] = {}  # None: it has died
+        self.waiting: dict[int, asyncio.Future[str | None]] = {}  # by command number; None: the worker has died
         self.ready_s = math.inf  # when it began to serve, on the monotonic clock
-        self.given_up = ""  # why it is being ended: nothing is asked of it any more
-        self.overdue = False  # it is ended since it loads a version for too long
+        self.given_up = ""  # why it is being ended, else empty; it gets no further commands then
+        self.overdue = False  # it is being ended because it takes too long to load a version
         self.obituary = Obituary()
         self.left_out: Mapping[tuple[str, int], str] = {}
         self.runs_on: Mapping[tuple[str, int], RunsOn] = {}
         self._mouth = ThreadPoolExecutor(1, f"to-worker-{index}", initializer=raise_niceness)
-        self._mouth.submit(int)  # has the thread started: what is said later is not lost for want of one
+        self._mouth.submit(int)  # starts the thread now, so that no later message is lost for lack of one
 
     def send(self, word: "Start | Heard") -> None:
-        """Send it, in order, without waiting: a plan is larger than a pipe, and a worker may be busy or suspended."""
-        with contextlib.suppress(RuntimeError):  # it has died since it asked
+        """Queue the message and return at once. A thread sends in order: a generation is larger than a pipe's buffer,
+        and the worker may be busy or suspended.
+        """
+        with contextlib.suppress(RuntimeError):  # the worker has died meanwhile
             self._mouth.submit(self._send, word)
 
     @property
     def follows(self) -> bool:
-        """Whether it takes orders: from the moment on that it is warm."""
+        """Whether it accepts commands: it is warm or ready, and has not been given up."""
         return self.state in (WorkerState.WARM, WorkerState.READY) and not self.given_up
 
     def expect_nothing(self) -> None:
-        """It will not answer."""
+        """Resolve all pending commands with None: the worker will not answer."""
         for answer in self.waiting.values():
             if not answer.done():
                 answer.set_result(None)
 
     def close(self) -> None:
-        """The process has died."""
+        """Close the pipe and stop the sender thread; call when the process has died."""
         self.pipe.close()
         self._mouth.shutdown(wait=False, cancel_futures=True)
 
     def _send(self, word: "Start | Heard") -> None:
-        with contextlib.suppress(OSError, ValueError):  # it has died, which is heard elsewhere
+        with contextlib.suppress(OSError, ValueError):  # the worker has died, which WorkerPool notices by itself
             self.pipe.send(word)
 
 
 def launched(index: int, plan: ConfigGeneration, beside: bool) -> WorkerHandle:
-    """A new worker process, `beside` others that serve. Raises OSError or RuntimeError where there is no descriptor,
-    process or thread for it.
+    """Start a worker process; `beside`: at lower priority, since others serve. Raises OSError or RuntimeError if the
+    system has no descriptor, process or thread for it.
     """
     with contextlib.ExitStack() as undo:
         ours, theirs = pipe()
@@ -101,11 +105,11 @@ def launched(index: int, plan: ConfigGeneration, beside: bool) -> WorkerHandle:
 
 
 def left_out(handles: Iterable[WorkerHandle]) -> dict[tuple[str, int], str]:
-    """The versions that some of them could not load, and why."""
+    """The versions that some of these workers could not load, with the reason."""
     return {key: why for handle in handles for key, why in handle.left_out.items()}
 
 
 def runs_on(handles: Iterable[WorkerHandle], key: tuple[str, int]) -> RunsOn | None:
-    """What runs the version, in the worker that has most to complain of; None where none serves it."""
+    """The version's execution providers, from the worker with the longest warning; None if no worker serves it."""
     found = [handle.runs_on.get(key) for handle in handles]
     return max(filter(None, found), key=lambda one: len(one.warning), default=None)

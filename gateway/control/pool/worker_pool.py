@@ -1,4 +1,4 @@
-"""The worker processes: starts them, hears them, replaces those that die, gives orders to all of them at once."""
+"""The pool of worker processes: starts them, receives their events, replaces those that die, sends commands to all."""
 
 import asyncio
 import logging
@@ -30,11 +30,11 @@ from gateway.system.background_tasks import persistent
 from gateway.system.scheduling import boosted_priority
 from gateway.version_key import VersionKey
 
-FIRST_PAUSE_S: Final = 0.1  # before a worker is started that has died early twice in a row; twice as long each time
+FIRST_PAUSE_S: Final = 0.1  # before restarting a worker that died early twice in a row; doubled each time
 LONGEST_PAUSE_S: Final = 5.0
-EARLY_S: Final = 10.0  # after it began to serve: a death until then counts as one of a row
-GIVEN_UP: Final = 2  # deaths of a worker that has never been warm: the others then listen without it
-WAIT_FACTOR: Final = 3  # how much longer than the first another worker may take to be warm, and the others wait
+EARLY_S: Final = 10.0  # after it began to serve: a death before that counts as early
+GIVEN_UP: Final = 2  # deaths of a worker that was never warm, after which the others listen without it
+WAIT_FACTOR: Final = 3  # once the first is warm, the others get so many times its start-up time
 WAIT_LEAST_S: Final = 15.0
 log: Final = logging.getLogger("gateway.control.pool")
 
@@ -42,17 +42,17 @@ StartOf = Callable[[int, ConfigGeneration], Start]
 OnWish = Callable[[LoadRequest], "asyncio.Future[str]"]
 OnDeath = Callable[
     [WorkerHandle, int], Awaitable[bool]
-]  # with the exit code; whether what killed it is out of the way now
+]  # with the exit code; returns whether the cause of the death was removed
 Autopsy = Callable[[WorkerHandle], Obituary]
 
 
 class WorkerPool:
-    """`size` workers under the plan in force. Lives on control's event loop.
+    """`size` workers that serve the generation in force, `plan`. Runs on control's event loop.
 
-    None listens before all are warm: connections are often made at once and kept for ever, and would all be the first
-    one's. `ready` is set once all listen that were warm then, but for those that do not say so for WAIT_LEAST_S.
+    None listens before all are warm: clients often connect at once and keep their connections, so the first worker
+    would get them all. `ready` is set once all that were warm then listen, except those silent for WAIT_LEAST_S.
 
-    `failed` is set when a worker says that it cannot serve before any has been ready: no other could either.
+    `failed` is set if a worker reports that it cannot serve before any has been ready: no other could either.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class WorkerPool:
         self.size = size
         self.plan = plan
         self.restarts = 0
-        self.others_serve = False  # workers of a control that was killed
+        self.others_serve = False  # orphans of a killed control process serve
         self.handles: dict[int, WorkerHandle] = {}
         self.ready = asyncio.Event()
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -70,14 +70,14 @@ class WorkerPool:
         self._on_death = on_death
         self._autopsy = autopsy
         self._orders = Orders()
-        self.changing = asyncio.Lock()  # while an order is given that changes what is served
-        self.killed: Counter[str] = Counter()  # by this process, by what for
+        self.changing = asyncio.Lock()  # held while a command changes what is served
+        self.killed: Counter[str] = Counter()  # workers ended by this process, by reason
         self._deaths = [0] * size
         self._stopping = False
-        self._open = False  # those that are warm listen
-        self._opening: set[WorkerHandle] = set()  # of those that were warm then: who does not listen yet
+        self._open = False  # the warm workers have been told to listen
+        self._opening: set[WorkerHandle] = set()  # workers that were told to listen first and have not confirmed it
         self._began_s = time.monotonic()
-        self._patient = False  # the first is warm, and waits for the others
+        self._patient = False  # the first worker is warm; the timer for the others runs
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -91,7 +91,7 @@ class WorkerPool:
         return {state: states.count(state) for state in WorkerState}
 
     def pids(self) -> list[int]:
-        """The processes that are not known to be dead."""
+        """The process ids of the workers not known to be dead."""
         return [handle.process.pid for handle in self.handles.values() if handle.state is not WorkerState.DEAD]
 
     def alive(self, index: int) -> bool:
@@ -100,7 +100,7 @@ class WorkerPool:
         return handle is not None and handle.state in (WorkerState.READY, WorkerState.DRAINING)
 
     def boosted_priority(self, indices: Iterable[int]) -> AbstractContextManager[None]:
-        """While control waits for these workers, they run before the load that holds them off their cores."""
+        """A context in which these workers run at raised priority, since control waits for them."""
         return boosted_priority(self.handles[index].process.pid for index in indices)
 
     def acknowledged(self) -> int:
@@ -108,16 +108,16 @@ class WorkerPool:
         return sum(self.alive(m.index) and m.plan.generation == self.plan.generation for m in self.handles.values())
 
     def kill(self, indices: Iterable[int]) -> None:
-        """End these workers at once; new ones take their places."""
+        """Kill these workers at once; new ones replace them."""
         for index in indices:
             send_signal(self.handles[index].process, signal.SIGKILL)
 
     def ready_handles(self) -> list[WorkerHandle]:
-        """Those that serve."""
+        """The workers that serve."""
         return [handle for handle in self.handles.values() if handle.state is WorkerState.READY]
 
     def followers(self) -> list[WorkerHandle]:
-        """Those that take orders: that serve, or will as soon as they are told to."""
+        """The workers that accept commands: those that serve, or are warm and will listen when told to."""
         return [handle for handle in self.handles.values() if handle.follows]
 
     async def order(
@@ -128,13 +128,13 @@ class WorkerPool:
         staged: bool = False,
         may_die: bool = True,
     ) -> list[str]:
-        """As `Orders.give`, to all followers or to these."""
+        """Send a command as `Orders.give` does, to these workers or to all followers."""
         chosen = self.followers() if handles is None else handles
         return await self._orders.give(make, chosen, staged=staged, may_die=may_die)
 
     def give_up(self, handle: WorkerHandle, kind: str, why: str, drain_s: float | None = None) -> None:
-        """End a worker that does not do its work; nobody waits for it any more. `drain_s`: so long it may answer what
-        has begun.
+        """End a failing worker; no one waits for its answers any more. `drain_s`: seconds to finish requests, else
+        none.
         """
         log.error("worker %d %s: it is ended, and another takes its place", handle.index, why)
         handle.given_up = why
@@ -146,17 +146,17 @@ class WorkerPool:
         asyncio.get_running_loop().call_later(drain_s or 0, send_signal, handle.process, signal.SIGKILL)
 
     def loaded(self) -> set[VersionKey]:
-        """What every worker serves, from memory, whatever its files are by now."""
+        """The versions that every worker has loaded, whatever their files contain by now."""
         loaded = {key for key in self.plan.versions if key[0] not in self.plan.unloaded}
         return loaded - set(left_out(self.handles.values())) - set(self.plan.left_out)
 
     async def stop(self, drain_s: float, hurry: asyncio.Event) -> None:
-        """As `end_all`; none is replaced any more."""
+        """Shut all workers down, as `end_all` does; none is replaced any more."""
         self._stopping = True
         await end_all(self.handles.values(), drain_s, hurry)
 
     def _spawn(self, index: int) -> None:
-        """Raises OSError or RuntimeError where the system has nothing to spare for one."""
+        """Start a worker. Raises OSError or RuntimeError if the system lacks the resources."""
         start = replace(self._start_of(index, self.plan), beside=self.others_serve or bool(self.ready_handles()))
         handle = self.handles[index] = launched(index, self.plan, start.beside)
         asyncio.get_running_loop().add_reader(handle.pipe.fileno(), self._receive, handle)
@@ -192,14 +192,14 @@ class WorkerPool:
         self._begin(self._join(handle))
 
     async def _join(self, handle: WorkerHandle) -> None:
-        """What has been put in force while it was starting it must follow before it serves."""
+        """Bring a warm worker up to the generation in force, then let it listen."""
         async with self.changing:
             if handle.plan is not self.plan and (errors := await self._orders.bring_up(handle, self.plan)):
                 log.error("worker %d cannot follow what came while it started: %s", handle.index, "; ".join(errors))
                 send_signal(handle.process, signal.SIGTERM)
                 return
             if handle.state is not WorkerState.STARTING:
-                return  # it has died, or all are to end
+                return  # it has died, or the pool is shutting down
             handle.state = WorkerState.WARM
             self._may_listen(handle)
 
@@ -214,7 +214,7 @@ class WorkerPool:
         self._listen_if_all()
 
     def _listen_if_all(self) -> None:
-        """Once no one is waited for: a worker that dies again and again while it loads must not hold the others."""
+        """Let the workers listen once all are warm, except those that die repeatedly while loading."""
         waited_for = (m for m in self.handles.values() if self._deaths[m.index] < GIVEN_UP)
         if all(handle.state is WorkerState.WARM for handle in waited_for):
             self._let_listen()
@@ -224,7 +224,7 @@ class WorkerPool:
         if self._open or self._stopping:
             return
         if not warm:
-            self._patient = False  # the one that waited has died: the next one waits anew
+            self._patient = False  # the warm worker has died: the next one restarts the timer
             return
         if len(warm) < self.size:
             log.error("%d of %d workers are ready; the others are waited for no longer", len(warm), self.size)
@@ -235,7 +235,7 @@ class WorkerPool:
         asyncio.get_running_loop().call_later(WAIT_LEAST_S, self._wait_no_longer)
 
     def _wait_no_longer(self) -> None:
-        """For those that were told to listen and have not said that they do: suspended, perhaps."""
+        """Stop waiting for workers told to listen that have not confirmed it: they may be suspended."""
         self._opening.clear()
         self._are_open()
 
@@ -255,7 +255,7 @@ class WorkerPool:
             return
         asyncio.get_running_loop().remove_reader(handle.pipe.fileno())
         handle.close()
-        early = time.monotonic() - handle.ready_s < EARLY_S  # or before it ever was
+        early = time.monotonic() - handle.ready_s < EARLY_S  # also if it never served
         if not handle.given_up:
             handle.obituary = self._autopsy(handle)
         handle.state = WorkerState.DEAD
@@ -281,7 +281,7 @@ class WorkerPool:
         try:
             if await self._on_death(handle, code):
                 self._deaths[handle.index] = 1
-        except Exception:  # a process that has no descriptors to spare, for one: a trial can be had later
+        except Exception:  # such as no free descriptors: the versions can be tried later
             log.exception("what worker %d died of cannot be looked into: it is replaced all the same", handle.index)
         pause_s = _pause_s(self._deaths[handle.index])
         log.warning("worker %d ended with %d; a new one starts in %g s", handle.index, code, pause_s)
@@ -295,5 +295,5 @@ class WorkerPool:
 
 
 def _pause_s(deaths: int) -> float:
-    """Before the next start, after so many early deaths in a row."""
+    """The pause in seconds before the next start, after so many early deaths in a row."""
     return min(FIRST_PAUSE_S * 2.0 ** (deaths - 2), LONGEST_PAUSE_S) if deaths > 1 else 0.0
