@@ -1,4 +1,4 @@
-"""Who sends a request, by its headers: an API key, or a page in some browser."""
+"""Authenticates requests by their headers: by API key, and by whether a browser page sent them."""
 
 import re
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ def authenticated(keyring: Keyring, headers: Headers, query: bytes, need: Requir
 
 
 def check_customer(identity: Identity, claimed: object) -> None:
-    """Raises Forbidden where a request names another customer than its key does."""
+    """Raises Forbidden if a request names another customer than its key does."""
     if claimed and claimed != identity.customer:
         raise Forbidden("the request names another customer than the one its key belongs to; leave the name out")
 

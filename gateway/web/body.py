@@ -28,7 +28,7 @@ def by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 class ClientGone(Exception):
-    """The client closed the connection before its body was complete: no one is left to answer."""
+    """The client closed the connection before its body was complete, so there is no one to answer."""
 
 
 async def read_body(receive: Receive, headers: Headers, max_body: int) -> bytes:

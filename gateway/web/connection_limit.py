@@ -1,4 +1,4 @@
-"""How many connections a server holds, and which it lets go so that one more gets in.
+"""Limits the connections of a server, and chooses which to close so that a new one is accepted.
 
 A descriptor is all that it takes to be connected: whoever opens many and asks nothing would keep everyone else out, a
 stop included. So no newcomer is turned away for those; of the others, the one goes that is missed least.

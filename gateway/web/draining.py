@@ -1,4 +1,4 @@
-"""How a server leaves, step by step, so that it cuts no one off.
+"""Drains a server in steps, so that no client is cut off.
 
 First no new connection is sent to its sockets. What is in their queues is accepted, and then they are closed: whoever
 connects from then on finds another server at once. Only after that are clients told to go, each with its next answer:
@@ -46,11 +46,11 @@ class Leaving:
 
     @property
     def taken_s(self) -> float:
-        """How long it has been leaving."""
+        """How long it has been draining, in seconds."""
         return self._steps * STEP_S
 
     def step(self, state: Followed, now_s: float) -> bool:
-        """Whether connections on which nothing is asked are to be closed now."""
+        """Take one step; returns whether idle connections are to be closed now."""
         self._steps += 1
         over = self._steps > self._within
         if not self._closed:

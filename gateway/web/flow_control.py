@@ -1,4 +1,4 @@
-"""Reading stops while something that was received has to wait: else it would pile up without an end."""
+"""Stops reading while received data is still waiting to be processed, which would otherwise pile up without limit."""
 
 import asyncio
 from collections.abc import Sized

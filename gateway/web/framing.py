@@ -1,6 +1,6 @@
-"""Where a request ends and the next begins (RFC 9112): what two servers could see differently is refused, not guessed.
+"""Request framing (RFC 9112): a request whose end two servers could see differently is refused, not guessed.
 
-An offer to change the protocol (`Upgrade`) is ignored, as RFC 9110, 7.8, has it for who does not take it up. httptools
+An offer to change the protocol (`Upgrade`) is ignored, as RFC 9110, 7.8, allows a server. httptools
 always takes it up: it ends the request behind its head, so that the body would be read as the next request. Such a head
 is given to a new parser once more, without the offer.
 """
@@ -163,7 +163,7 @@ def check_framing(headers: RawHeaders, version: str) -> None:
 
 
 def transfer_codings(headers: RawHeaders) -> list[bytes]:
-    """What the body was wrapped in on its way, of all headers that say so, in lower case."""
+    """The transfer codings of the body, from all headers that name them, in lower case."""
     named = [value for name, value in headers if name == b"transfer-encoding"]
     return [coding.strip(b" \t").lower() for coding in b",".join(named).split(b",")] if named else named
 

@@ -1,6 +1,6 @@
-"""What clients make a worker hold in memory: bodies until they are answered, and answers until they are read.
+"""Limits what clients make a worker hold in memory: bodies until they are answered, answers until they are read.
 
-Both have a limit for all connections of a worker together. Beyond it those pay who hold most: of the address whose
+Both have a limit for all connections of a worker together. Beyond it one is refused or cut off: of the address whose
 connections hold most together, the connection that holds most, so that no client can crowd out the others by the size
 or by the number of what it sends. Answers that are not read have an end in time as well.
 
@@ -40,7 +40,7 @@ class Holder(Protocol):
         """Answer and close."""
 
     def receiving(self) -> bool:
-        """Whether more of the body is to come."""
+        """Whether more of the body is still expected."""
 
 
 @dataclass(slots=True)
@@ -96,14 +96,14 @@ class Holdings:
         self._readings.pop(holder, None)
 
     def look(self, holders: Collection[Holder], now_s: float) -> None:
-        """Cut off who reads too slowly, and forget what has been answered and read."""
+        """Cut off clients that read too slowly; forget bodies that were answered and answers that were read."""
         self._forget_answered()
         for holder in list(holders):
             self._watch(holder, now_s)
         self._cut_off()
 
     def follow(self, holders: Collection[Any]) -> None:
-        """Look at them twice a second from now on."""
+        """Check `holders` twice a second from now on (see `look`)."""
         if not self._following:
             self._following = True
             self._look_again(holders)

@@ -1,4 +1,4 @@
-"""uvicorn's server as both planes run it: it cuts no one off when it leaves, and rests where it can accept no one."""
+"""uvicorn's server as both planes run it: drains without cutting clients off, pauses if it cannot accept."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""A listening socket that no new connection is sent to, while those that are on their way to it still arrive.
+"""Stops new connections to a listening socket, while connections already being opened to it still complete.
 
 Of sockets that share a port (SO_REUSEPORT) each has a queue of its own, and whatever is in it when the socket is closed
 is reset. So first it must get no more: a filter on the socket drops what opens a connection (SYN without ACK). Who has

@@ -90,7 +90,7 @@ def _recorder(start: Start, shared_state: SharedState, spans: Spans | None) -> R
 
 
 class Worker:
-    """What one worker process does between its first and its last word."""
+    """The life of one worker process, from loading its models until it has drained."""
 
     def __init__(self, start: Start, pipe: Connection) -> None:
         self._pipe = pipe
@@ -128,7 +128,7 @@ class Worker:
         keep(Path(self._start.settings.state), Trip(name, candidate, self._start.worker, found), holds)
 
     async def run(self) -> None:
-        """Load the models, wait for the word to listen, serve until SIGTERM, then answer what has begun, for
+        """Load the models, wait for control's command to listen, serve until SIGTERM, then answer what has begun, for
         `server.drain` at most.
         """
         loop = asyncio.get_running_loop()

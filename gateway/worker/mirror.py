@@ -1,7 +1,7 @@
 """Copies of requests that stable has answered, run on the candidate in spare capacity; compared, never sent.
 
-A mirrored request waits for nobody and nobody waits for it: it starts after stable's answer has been handed over, only
-where the candidate has a free thread and few copies are under way, and is dropped (and counted) otherwise.
+A mirrored request neither queues nor delays another: it starts after stable's answer has been handed over, only
+if the candidate has a free thread and few copies are under way, and is dropped (and counted) otherwise.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _PPM: Final = 1_000_000
 
 
 def is_mirrored(nonce: int, mirror_ppm: int) -> bool:
-    """Whether chance picks this prediction for a copy."""
+    """Whether this prediction is randomly selected for mirroring."""
     return (((nonce * _SPREAD) & _MASK) >> 32) * _PPM >> 32 < mirror_ppm
 
 

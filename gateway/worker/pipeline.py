@@ -1,4 +1,4 @@
-"""The one path that every prediction takes: decide, bind, run, rescue if need be, answer, record."""
+"""The path of every prediction: decide, bind, run, fall back to stable (rescue) if needed, answer, record."""
 
 import asyncio
 import time
@@ -61,7 +61,7 @@ class Pipeline:
         self._blame = Blame(self.recorder)
 
     def admit(self) -> None:
-        """Count a request in; raises Overloaded beyond `limits.inflight`. Every admitted request must be let go."""
+        """Count a request in; raises Overloaded beyond `limits.inflight`. Each one admitted must be released."""
         if self.inflight >= self._max_inflight:
             self.head[SHED] += 1
             raise Overloaded(f"{self.inflight} requests are in flight, which is limits.inflight; try again later")
@@ -98,9 +98,9 @@ class Pipeline:
     ) -> Call:
         """Decide which version answers (the release's choice, or `pinned`), and check the request against it.
 
-        Raises InvalidRequest, Conflict where a stopped version is pinned, Overloaded or BodyTooLarge where it must be
-        recorded and cannot. The call must go on to `infer_now` or
-        `submit` in the same turn of the event loop: after that the version might be unloaded.
+        Raises InvalidRequest; Conflict if a stopped version is pinned; Overloaded or BodyTooLarge if it must be
+        recorded and cannot be. The call must go on to `infer_now` or
+        `submit` in the same iteration of the event loop: after that the version might be unloaded.
         """
         started_ns = time.monotonic_ns()
         release = served.release
@@ -125,7 +125,7 @@ class Pipeline:
         return call
 
     def infer_now(self, call: Call) -> Reply:
-        """End the call at once, alone, on the event loop; not where it `must_queue`. Raises RequestError."""
+        """Run the call at once, unbatched, on the event loop; not allowed if it `must_queue`. Raises RequestError."""
         try:
             reply = self._answered(call, call.version.infer_now(call.feeds, call.deadline_ns))
         except RequestError as error:

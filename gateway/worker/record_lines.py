@@ -1,4 +1,4 @@
-"""Predictions as the lines that a worker records them by: those of one turn of the event loop at once.
+"""Encodes predictions as record lines, all those of one iteration of the event loop at once.
 
 One tight loop over all of them: what ran a moment ago is in a core's nearest cache, and runs two to four times as fast
 as when a whole request lies between.

@@ -1,4 +1,4 @@
-"""What one worker keeps of its predictions: the record, and what guards count as evidence."""
+"""Records one worker's predictions: the prediction records, and the evidence that guards count."""
 
 import logging
 import time
@@ -48,7 +48,7 @@ class TokenBucket:
         self._at_ns = time.monotonic_ns()
 
     def try_take(self, size: int) -> bool:
-        """Whether so many bytes may be taken now; they are, while anything is left, since one may exceed a second's."""
+        """Take `size` bytes if any are left, even more than that: one body may exceed a second's. False: none left."""
         now_ns = time.monotonic_ns()
         self._left = min(self._per_s, self._left + (now_ns - self._at_ns) * self._per_s / 1e9)
         self._at_ns = now_ns
@@ -85,7 +85,7 @@ class Recorder:
         self.must_record = settings.when_full == "refuse" and predictions is not None
 
     def admit(self, nonce: int, size: int) -> None:
-        """Before a prediction on a body of `size` bytes, where it `must_record`: raises Overloaded where it could not.
+        """Called before a prediction on a body of `size` bytes that `must_record`; raises Overloaded if it could not.
 
         Raises BodyTooLarge where it never could.
         """

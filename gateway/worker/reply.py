@@ -1,4 +1,4 @@
-"""What goes back to the client of a prediction."""
+"""The reply to a prediction, and its encoding."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -60,7 +60,7 @@ def encoded_body(
 
 
 def is_long(answer: Answer) -> bool:
-    """Whether it takes long to write."""
+    """Whether encoding the answer takes long."""
     return sum(result.size for result in answer if result is not None) > LONG
 
 

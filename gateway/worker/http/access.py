@@ -1,4 +1,4 @@
-"""Who may ask the data plane for what, and how often."""
+"""Authentication, authorization and rate limits of the data plane."""
 
 import time
 from collections.abc import Mapping

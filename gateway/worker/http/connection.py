@@ -4,7 +4,7 @@ uvicorn makes a scope, an event and a task as soon as a request's headers are th
 header checks cost more than a small model does. Here an inference request does without them. Once its body is there
 too, as a rule in the same packet, it is decoded, decided and either run on the spot (no batch is likely, and its
 version may run on the event loop) or submitted to its version's batcher, whose future sends the response, stable's by
-way of the outbox. Large and compressed bodies and all other requests go uvicorn's way: the long one.
+way of the ResponseBatch. Large and compressed bodies and all other requests go through uvicorn's ASGI path.
 """
 
 import asyncio
@@ -37,11 +37,11 @@ CONTINUE: Final = b"100-continue"
 PLAIN: Final[tuple[list[bytes], ...]] = ([], [b"chunked"])  # transfer codings
 MOST_PIECES: Final = 32  # of a body, each of which copies what came before it
 SMALL_DIGITS: Final = 5  # of a content-length: with more it is known to be larger before it is there
-BATCH_GAP_NS: Final = 1_000_000  # clients that take turns this fast are likely to meet in one turn of the event loop
+BATCH_GAP_NS: Final = 1_000_000  # clients that take turns this fast are likely to meet in one iteration of the loop
 
 
 class AsgiResponseWriter:
-    """The way back to the client for a prediction that goes uvicorn's way."""
+    """Writes the response of a prediction that goes through uvicorn's ASGI path."""
 
     __slots__ = ("_connection", "_cycle")
 
@@ -268,9 +268,9 @@ class InferConnection(TimeoutProtocol):
         self.on_response_complete()
 
     def _sent_at_once(self, answer: bytes) -> bytes:
-        """Hand the answer to the system now, where uvloop would at the end of its turn; what is left of it.
+        """Write the answer to the socket now, not at the end of uvloop's iteration; returns the unwritten rest.
 
-        One that TLS has yet to encrypt goes at the end of the turn; the send is over only then, see Gate.end_later.
+        With TLS the answer is sent at the end of the iteration; the send is over only then, see Gate.defer_exit.
         """
         if self.scheme == "https" or self.transport.is_closing() or self.transport.get_write_buffer_size():
             return answer
@@ -281,7 +281,7 @@ class InferConnection(TimeoutProtocol):
 
 
 def _is_evidence(call: Call) -> bool:
-    """Whether what comes of the call says something of a candidate, for or against it."""
+    """Whether the outcome of the call is evidence for or against a candidate."""
     return call.decision.randomised or call.decision.variant is CANDIDATE or call.accused_ns > 0
 
 

@@ -4,7 +4,7 @@ from typing import Final
 
 
 class _Nothing:
-    """An event that no one waits for."""
+    """A stand-in for an event on which nothing waits."""
 
     def set(self) -> None:
         return None

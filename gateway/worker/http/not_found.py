@@ -1,4 +1,4 @@
-"""What is said of a path that is not served: what is wrong with it, and what would be right."""
+"""Error messages for paths that are not served: what is wrong, and what would be right."""
 
 import re
 from typing import Final

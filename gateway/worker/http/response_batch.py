@@ -1,4 +1,4 @@
-"""Predictions that ended together leave together: all are answered, then all recorded, then all sent.
+"""Batches the responses of predictions that end together: all are answered, then all recorded, then all sent.
 
 So each of the three is a loop of its own, whose code and data stay in a core's nearest cache (see record_lines.py).
 """
@@ -22,11 +22,11 @@ class Connection(Protocol):
         """The reply to a submitted call that is done, or the whole answer that says why there is none. Never raises."""
 
     def send(self, cycle: Any, answer: Reply | bytes) -> None:
-        """Write the whole answer, if someone waits for it."""
+        """Write the whole answer, if the client is still waiting for it."""
 
 
 class ResponseBatch:
-    """The predictions that wait until the event loop has told of all that ended in this turn."""
+    """Collects predictions until the event loop has reported all that ended in the current iteration."""
 
     def __init__(self, gateway: Pipeline) -> None:
         self._gateway = gateway

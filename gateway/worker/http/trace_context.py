@@ -1,6 +1,6 @@
-"""By what other systems know a request: W3C Trace Context (www.w3.org/TR/trace-context) and x-request-id.
+"""Identifiers of a request in other systems: W3C Trace Context (www.w3.org/TR/trace-context) and x-request-id.
 
-What is not valid is as if it had not been sent: it is neither kept nor sent back.
+Invalid headers are ignored: neither kept nor sent back.
 """
 
 import re

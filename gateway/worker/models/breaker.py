@@ -36,7 +36,7 @@ class Breaker:
         self.answers += 1
 
     def answered(self) -> None:
-        """The candidate has answered a copy, or a request that asked for it by number: it does not hang."""
+        """The candidate has answered a mirrored request, or one that pinned its version: it does not hang."""
         self._unanswered = 0
 
     def failure(self, epoch: int, answers: int, failed_ns: int, *, late: bool, unanswered: bool, guilty: bool) -> str:

@@ -1,6 +1,6 @@
-"""Which models are served, by which versions, under which release: what a request finds when it arrives.
+"""The models in service, with the versions and the release of each, as a request finds them on arrival.
 
-`Deployment.models` is replaced as a whole. A request reads it once, so it sees one configuration from beginning to end.
+`ModelCatalog.models` is replaced as a whole. A request reads it once, so it sees one configuration throughout.
 """
 
 import asyncio
@@ -45,10 +45,10 @@ AS_WRITTEN: Final = Changed()
 class ModelCatalog:
     """Loads, swaps, drains and unloads. Lives on one event loop; loading itself happens in threads.
 
-    `routing`: every model to serve. `named`: those with an entry of their own in the routing file, all where it is
-    None; where one of them cannot be served, nothing is changed.
+    `routing`: every model to serve. `named`: those with an entry of their own in the routing file, all if it is
+    None; if one of them cannot be served, nothing is changed.
     `left_out`: versions that must not be loaded here, because loading them has killed a process, and what was seen.
-    `unloaded`: models that are not served, as a client wants it.
+    `unloaded`: models that are not served, because a client has unloaded them.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ModelCatalog:
 
         A named model whose stable version does not load raises ModelUnavailable. Anything else that does not load is
         left out, and the index says why: a broken candidate or a stray folder must not keep stable from serving.
-        All stable versions come first: what a candidate does as it is loaded, they are there.
+        All stable versions load first, so that they are in service whatever a candidate does while it loads.
         """
         stables: dict[str, LoadedVersion] = {}
         for name in self._unloaded:
@@ -145,9 +145,9 @@ class ModelCatalog:
     async def load(
         self, name: str, routing: RoutingSettings | None = None, left_out: Mapping[VersionKey, str] | None = None
     ) -> None:
-        """Load the model from disk, anew where it is served already, and swap it in; raises GatewayError.
+        """Load the model from disk, again if it is served already, and swap it in; raises GatewayError.
 
-        `routing`: where it names a model that was not served before.
+        `routing`: given if it names a model that was not served before.
         """
         async with self._change:
             self._routing = routing or self._routing
@@ -185,7 +185,7 @@ class ModelCatalog:
         return self._index.entries(self.models)
 
     def passed_over(self) -> list[PassedOver]:
-        """What lies in the repository, looks like a model or a version, and is in no index of versions."""
+        """Entries of the repository that look like a model or a version but are in no index of versions."""
         return self._index.passed_over(self.models)
 
     def failures(self) -> list[IndexedVersion]:

@@ -1,4 +1,4 @@
-"""What versions count on and releases are stopped by: memory shared with the control process, or none."""
+"""The counters of versions and the switches that stop releases: in memory shared with control, or local."""
 
 import contextlib
 import weakref

@@ -1,4 +1,4 @@
-"""How long a candidate may take to answer: what stable does not need of the time that a request is given."""
+"""How long a candidate may take: the request's time limit less the time that stable needs."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What is told of an answered prediction as a span, and the thread that hands it on. No prediction ever waits for it.
+"""Spans of answered predictions, and the thread that exports them. No prediction ever waits for it.
 
 The event loop only appends to a queue that has an end; everything that OpenTelemetry's SDK does, and all waiting for
 the collector, is the thread's.
