@@ -173,7 +173,7 @@ def test_it_comes_from_here_and_runs_nothing_else(running: GatewayProcess) -> No
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert page.headers["x-content-type-options"] == "nosniff"
-    for file in (ROOT / "gateway" / "web" / "console").iterdir():
+    for file in (ROOT / "gateway" / "control" / "console").iterdir():
         served = httpx.get(f"{running.control_url}/console/{file.name}" if file.name != "index.html" else str(page.url))
         assert (served.status_code, served.content) == (200, file.read_bytes())
         text = file.read_text().replace("http://www.w3.org/2000/svg", "")

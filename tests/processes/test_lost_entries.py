@@ -149,7 +149,7 @@ def test_a_start_with_a_file_that_is_refused_serves_what_is_remembered_without_c
         assert "routing.yaml: " in told["last_error"]
         assert metric(running, "gateway_config_candidates_closed") == 1
         assert "is refused" in running.log
-        assert "no candidate gets traffic" in command(running, "status").stdout
+        assert "no candidate receives traffic" in command(running, "status").stdout
         assert command(running, "check").returncode == 1
         edited(running, whole)
         assert not config(running)["candidates_closed"]

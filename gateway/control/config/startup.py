@@ -69,7 +69,7 @@ def _chosen(configuration: RoutingFileWatcher, accepting: Accepting) -> tuple[Re
         configuration.failed(error)
         configuration.closed(accepting.revision)
         log.error(
-            "the routing file is refused; stable versions are served as remembered, and no candidate gets traffic"
+            "the routing file is refused; stable versions are served as remembered, and no candidate receives traffic"
             " until the file is fixed:\n%s",
             error,
         )
