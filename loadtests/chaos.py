@@ -139,15 +139,18 @@ def load(rig: Rig) -> None:
     """The candidate's files once more."""
     host, port = rig.running.address
     answer = httpx.post(f"http://{host}:{port}/v2/repository/models/{MODEL}/load", timeout=30)
-    if answer.status_code not in (200, 409):
+    overtaken = answer.status_code == 400 and "has been edited while this was being tried" in answer.text
+    if answer.status_code not in (200, 409) and not overtaken:
         rig.wrong.append(f"load: {answer.status_code} {answer.text[:200]}")
 
 
 def kill_worker(rig: Rig) -> None:
     rig.deaths += 1
-    os.kill(rig.generator.choice(rig.running.worker_pids()), signal.SIGKILL)
+    pid = rig.generator.choice(rig.running.worker_pids())
+    os.kill(pid, signal.SIGKILL)
     time.sleep(rig.generator.random())
-    rig.recovered()
+    rig.until(lambda: pid not in rig.running.worker_pids(), "the death of a worker is noticed")
+    rig.recovered()  # else the next one might be the last that serves, and every connection is refused
 
 
 def kill_control(rig: Rig) -> None:
