@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,9 @@ class Running:
     routing_file: Path
 
     def worker_pids(self) -> list[int]:
-        """The processes that are its children now."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in children.split()]
+        """The workers that live now; trials and the process that renders pages are children too, and none."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(pid) for pid in children if _is_worker(int(pid))]
 
 
 def healthy(running: Running) -> bool:
@@ -178,3 +178,9 @@ def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
         if time.monotonic() > end:
             raise SystemExit(f"no server on port {port} within {READY_WITHIN_S} s")
         time.sleep(0.05)
+
+
+def _is_worker(pid: int) -> bool:
+    with suppress(OSError):  # it has ended
+        return b"gateway.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False

@@ -45,7 +45,6 @@ def test_a_killed_worker_is_replaced_and_the_totals_hold(tmp_path: Path) -> None
         assert httpx.get(f"{running.control_url}/api/config").json()["acknowledged"] == 2
 
 
-@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux only")
 def test_a_new_worker_stands_back_until_it_serves(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         first = workers(running)
