@@ -16,7 +16,7 @@ from gateway.auth.keyring import Keyring
 from gateway.errors import SettingsError
 from gateway.settings.keys import KeysSettings, Scope, load_keys, parse_keys
 from tests.running import GatewayProcess
-from tests.worker.http.test_connection import looping_models
+from tests.wire import looping_models
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 

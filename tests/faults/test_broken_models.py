@@ -18,7 +18,7 @@ from tests.backends import onnx_models
 from tests.backends.onnx_models import FLOAT, save
 from tests.faults.test_overload import until
 from tests.running import GatewayProcess
-from tests.worker.http.test_connection import row
+from tests.wire import row
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.test_overload import FOR_EVER, LONG_TURNS, ask, until
 from tests.running import GatewayProcess
-from tests.worker.http.test_connection import SMALL_BODY, Reply, Wire, get, looping_models, post, row, turns
+from tests.wire import SMALL_BODY, Reply, Wire, get, looping_models, post, row, turns
 
 CONFIGURED_S = 0.3
 SOON_US = 100_000

@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults.test_overload import FOR_EVER, LONG_TURNS, ask, full, held, until
 from tests.running import GatewayProcess
-from tests.worker.http.test_connection import SMALL_BODY, Wire, doubled, get, looping_models, post, row, turns
+from tests.wire import SMALL_BODY, Wire, doubled, get, looping_models, post, row, turns
 
 INFLIGHT = 4
 LATE_US = 60_000_000

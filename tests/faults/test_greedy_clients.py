@@ -16,7 +16,7 @@ import pytest
 from tests.backends.onnx_models import FLOAT, doubling, helper, place, save
 from tests.processes.flawed import workers
 from tests.running import GatewayProcess
-from tests.worker.http.test_connection import Wire, doubled, post
+from tests.wire import Wire, doubled, post
 
 MIB = 2**20
 WIDTH = 1000

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.running import GatewayProcess
-from tests.worker.http.test_connection import SMALL_BODY, Reply, Wire, get, looping_models, post, row, turns
+from tests.wire import SMALL_BODY, Reply, Wire, get, looping_models, post, row, turns
 
 WITHIN_S = 30.0
 FOR_EVER = 10**12

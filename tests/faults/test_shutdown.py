@@ -16,7 +16,7 @@ import pytest
 from tests.faults.test_overload import FOR_EVER, LONG_TURNS, full, until
 from tests.processes.flawed import metric
 from tests.running import STOPPED_WITHIN_S, GatewayProcess
-from tests.worker.http.test_connection import SMALL_BODY, Reply, Wire, doubled, get, looping_models, post, row, turns
+from tests.wire import SMALL_BODY, Reply, Wire, doubled, get, looping_models, post, row, turns
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ import pytest
 from tests.backends import onnx_models
 from tests.processes.flawed import kill, metric, until, workers
 from tests.running import GatewayProcess
-from tests.worker.http.test_connection import LONG
+from tests.wire import LONG
 
 pytestmark = pytest.mark.slow
 

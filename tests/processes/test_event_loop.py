@@ -11,7 +11,7 @@ import pytest
 
 from tests.backends import onnx_models, stretching
 from tests.running import GatewayProcess
-from tests.worker.http.test_connection import Wire, get, post, row
+from tests.wire import Wire, get, post, row
 
 PATIENCE_US = 100_000
 PATIENCE_S = PATIENCE_US / 1e6

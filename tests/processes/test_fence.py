@@ -15,7 +15,7 @@ from gateway.shm.switchboard import FIXED, Switchboard
 from tests.backends import onnx_models
 from tests.processes.flawed import body, gateway, metric, order, release, until, workers
 from tests.running import GatewayProcess
-from tests.worker.http.test_connection import LONG, Wire, post, turns
+from tests.wire import LONG, Wire, post, turns
 
 pytestmark = pytest.mark.slow
 

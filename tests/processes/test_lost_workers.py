@@ -20,7 +20,7 @@ from tests.backends.onnx_models import crashing, doubling, endless, looping, nee
 from tests.processes.flawed import ROUTING, body, command_of, gateway, kill, metric, release, until, workers
 from tests.processes.test_reload import config, edit, in_force, routing, scratch, shares
 from tests.running import GatewayProcess
-from tests.worker.http.test_connection import row
+from tests.wire import row
 
 pytestmark = pytest.mark.slow
 STABLE = {"models": {"flawed": {"stable": 1}}}

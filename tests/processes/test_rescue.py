@@ -10,7 +10,7 @@ import yaml
 from loadtests import models
 from loadtests.client import Client, Seen
 from tests.processes.flawed import body, gateway, metric, order, release, requests, until
-from tests.worker.http.test_connection import SMALL_BODY, Wire, post
+from tests.wire import SMALL_BODY, Wire, post
 
 REASON = {"raises": "model_error", "hangs": "timeout", "nan": "invalid_output", "shape": "invalid_output"}
 PATIENT = {"guards": {"breaker": {"consecutive_failures": 1_000_000}}, "rescue": {"timeout": "100ms"}}

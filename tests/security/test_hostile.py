@@ -15,7 +15,7 @@ import pytest
 from tests.processes.flawed import workers
 from tests.running import GatewayProcess
 from tests.security.guarded import INFER, Guarded, bearer, document
-from tests.worker.http.test_connection import Wire, get
+from tests.wire import Wire, get
 
 MIB = 2**20
 PATIENCE_S = 5.0  # of the gateway: limits.timeout is 2 s, and keep-alive 5 s

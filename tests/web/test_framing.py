@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.running import GatewayProcess
-from tests.worker.http.test_connection import Reply, Wire, chunked, doubled, get, looping_models, post, row, turns
+from tests.wire import Reply, Wire, chunked, doubled, get, looping_models, post, row, turns
 
 JAVA = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"
 OFFERS = [

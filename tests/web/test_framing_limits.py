@@ -9,7 +9,7 @@ import pytest
 
 from tests.processes.flawed import workers
 from tests.running import GatewayProcess
-from tests.worker.http.test_connection import Wire, doubled, get, looping_models, post, row
+from tests.wire import Wire, doubled, get, looping_models, post, row
 
 CHUNKED = b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 INFER = b"/v2/models/doubling/infer"

@@ -22,7 +22,7 @@ from gateway.worker.pipeline import Pipeline
 from tests.backends import onnx_models
 from tests.deployed import served_by
 from tests.running import GatewayProcess
-from tests.worker.http.test_connection import Wire, doubled, get, looping_models, post, turns
+from tests.wire import Wire, doubled, get, looping_models, post, turns
 
 TOO_LARGE_FOR_THE_SHORT_WAY = 100_000
 AGE_S = 1

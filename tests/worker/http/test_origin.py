@@ -11,7 +11,7 @@ import pytest
 from gateway.records.line import LONGEST_ID
 from tests.backends import onnx_models
 from tests.running import GatewayProcess
-from tests.worker.http.test_connection import SMALL_BODY, Wire, get, looping_models, post, row, turns
+from tests.wire import SMALL_BODY, Wire, get, looping_models, post, row, turns
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"traceparent: 00-{TRACE_ID}-b7ad6b7169203331-01"

@@ -16,7 +16,7 @@ from loadtests.recorded import Told
 from tests.faults.test_overload import until
 from tests.processes.recorded import assert_all_are_recorded_once
 from tests.running import GatewayProcess
-from tests.worker.http.test_connection import Wire, doubled, looping_models, post, turns
+from tests.wire import Wire, doubled, looping_models, post, turns
 from tests.worker.test_recorder import Bench, asked, serving
 
 pytestmark = pytest.mark.slow

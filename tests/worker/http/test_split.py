@@ -14,7 +14,7 @@ from gateway.routing.buckets import BUCKETS, bucket_of
 from tests.backends import onnx_models
 from tests.backends.onnx_models import FLOAT, save
 from tests.running import GatewayProcess
-from tests.worker.http.test_connection import row
+from tests.wire import row
 
 CUSTOMERS = [f"customer-{number}" for number in range(1999)] + ["客户"]
 SHARE = 0.3

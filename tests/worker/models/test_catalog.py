@@ -24,7 +24,7 @@ from tests import zoo
 from tests.backends import onnx_models
 from tests.backends.onnx_models import place, scaling
 from tests.deployed import served_by
-from tests.worker.http.test_connection import LONG
+from tests.wire import LONG
 
 T = TypeVar("T")
 Make = Callable[[Path], Path]
