@@ -28,7 +28,8 @@ class ConfigGeneration:
 
     `routing` holds every model that is served; `named`: those with an entry of their own in the routing file.
     `left_out`: versions that are not loaded because loading them ended or hung a process, with the reason. `unloaded`:
-    models that a client has unloaded since; `loads`: how often each model has been reloaded from disk.
+    models that a client has unloaded since; `loads`: how often each model has been reloaded from disk. `processes`:
+    the sockets of the versions that run in a process of their own.
     """
 
     generation: int
@@ -39,6 +40,7 @@ class ConfigGeneration:
     named: frozenset[str] = frozenset()
     unloaded: frozenset[str] = frozenset()
     loads: Mapping[str, int] = field(default_factory=dict)
+    processes: Mapping[VersionKey, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

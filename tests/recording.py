@@ -12,8 +12,8 @@ import numpy as np
 import orjson
 import yaml
 
+from gateway.backends.loaded_version import LoadedVersion, load_version
 from gateway.backends.repository import Repository
-from gateway.backends.version import LoadedVersion, load_version
 from gateway.protocol.classification import classify
 from gateway.protocol.decode import decode_raw, decode_request
 from gateway.protocol.encode import encode_response

@@ -6,33 +6,22 @@ All requests parsed in one turn of the event loop form a batch; while a batch ru
 import asyncio
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Final
 
 from onnxruntime import RunOptions
 
 from gateway.backends.batch import Answer, Batch, BatchItem, Run, late
+from gateway.backends.batching_rules import BatchingRules
+from gateway.backends.deadline_alarm import NEVER_NS, DeadlineAlarm
 from gateway.backends.loop_limits import Reach
 from gateway.backends.run_threads import Executor
 from gateway.backends.signature import Feeds
 from gateway.backends.slow_runs import LONG_NS, Doubt
 from gateway.shm.tally import Tally
 
-NEVER_NS: Final = 2**63 - 1
-FINEST_NS: Final = 1_000_000  # uvloop's clock counts milliseconds: an earlier alarm would come at once, too early
 UNBATCHED: Final = object()  # the group of items that share no batch
-
-
-@dataclass(frozen=True, slots=True)
-class BatchingRules:
-    """How a version's requests are joined. `max_rows` 1: never. `max_delay_s`: wait this long for company."""
-
-    max_rows: int = 1
-    max_delay_s: float = 0.0
-    concurrency: int = 1
 
 
 class Batcher:
@@ -43,6 +32,8 @@ class Batcher:
     whose run had to be ended at its deadline, and was long, gets only the time that no one else wants, from then on:
     what hangs once may spin again, and must not take stable's cores.
     """
+
+    where = ""
 
     def __init__(
         self,
@@ -73,8 +64,7 @@ class Batcher:
         self._inputs = inputs  # how many a request has at most that overrides no weights; None: none can
         self._groups: dict[Hashable, deque[BatchItem]] = {}
         self._wake: asyncio.Handle | None = None
-        self._alarm: asyncio.TimerHandle | None = None  # for the earliest deadline of all
-        self._alarm_ns = 0
+        self._alarm = DeadlineAlarm(self._loop, self)
         self._running: set[Batch] = set()
 
     def _set_waiting(self, waits: bool) -> None:
@@ -83,20 +73,31 @@ class Batcher:
         self.small_body = -1 if waits or self._reach is None else self._reach.small_body
 
     @property
+    def on_loop(self) -> bool:
+        """Whether short requests run on the event loop."""
+        return self._threads is None
+
+    @property
     def spare(self) -> bool:
         """Nothing waits for a thread."""
-        return not self._groups and len(self._running) < self._rules.concurrency
+        free = not self._groups and len(self._running) < self._rules.concurrency
+        return free and (self._aside is None or self._aside.spare)
 
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing runs."""
-        return not self._groups and not self._running
+        return not self._groups and not self._running and (self._aside is None or self._aside.idle)
 
     def abandon(self) -> None:
         """Give up on everything that waits or runs: its callers are gone."""
         for item in self._items():
             item.cancel()
         self._purge_done()
+        if self._aside is not None:
+            self._aside.abandon()
+
+    def close(self) -> None:
+        """Nothing is held: threads and session end with the last reference."""
 
     def must_queue(self, feeds: Feeds) -> bool:
         """Whether a request may not `run_now`, even if it comes alone."""
@@ -133,15 +134,20 @@ class Batcher:
         self._enqueue(item, group)
         return item
 
+    def submit_alone(self, feeds: Feeds, deadline_ns: int) -> BatchItem:
+        """As `submit`; the request shares no batch."""
+        item = BatchItem(feeds, 1, deadline_ns, self._loop)
+        self._enqueue(item, UNBATCHED)
+        return item
+
     def _enqueue(self, item: BatchItem, group: Hashable) -> None:
-        deadline_ns = item.deadline_ns
         queue = self._groups.get(group)
         if queue is None:
             queue = self._groups[group] = deque()
         queue.append(item)
         self._tally.waiting(1)
-        if self._waits and (self._alarm is None or deadline_ns < self._alarm_ns):
-            self._set_alarm(deadline_ns)
+        if self._waits:
+            self._alarm.set(item.deadline_ns)
         if self._wake is None:
             self._wake = self._loop.call_later(self._delay_s, self._flush) if self._delay_s else self._soon()
         elif self._delay_s and sum(waiting.rows for waiting in queue) >= self._rules.max_rows:
@@ -151,23 +157,13 @@ class Batcher:
     def _soon(self) -> asyncio.Handle:
         return self._loop.call_soon(self._flush)
 
-    def _set_alarm(self, deadline_ns: int) -> None:
-        """One timer for all: requests come by the thousand, and hardly any of them meets its deadline."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm_ns = deadline_ns
-        self._alarm = self._loop.call_later((deadline_ns - time.monotonic_ns()) / 1e9, _on_deadline, weakref.ref(self))
-
-    def _on_alarm(self) -> None:
-        self._alarm = None
-        now_ns = time.monotonic_ns()
+    def expire(self, now_ns: int) -> int:
+        """End the requests whose deadline has passed; returns the next deadline."""
         for item in self._items():
             if item.deadline_ns <= now_ns:
                 item.expire()
         self._purge_done()
-        next_ns = min((item.deadline_ns for item in self._items() if not item.done()), default=NEVER_NS)
-        if next_ns < NEVER_NS:
-            self._set_alarm(max(next_ns, now_ns + FINEST_NS))
+        return min((item.deadline_ns for item in self._items() if not item.done()), default=NEVER_NS)
 
     def _items(self) -> list[BatchItem]:
         waiting = [item for queue in self._groups.values() for item in queue]
@@ -291,10 +287,3 @@ class Batcher:
                 result.queued_ns, result.batch_rows = queued_ns, batch.rows
                 item.set_result(result)
         batch.dissolve()
-
-
-def _on_deadline(batcher: "weakref.ref[Batcher]") -> None:
-    """A version that is gone has none waiting: its last alarm, up to a deadline ahead, must not keep it until then."""
-    found = batcher()
-    if found is not None:
-        found._on_alarm()

@@ -12,10 +12,10 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -41,6 +41,7 @@ IN_THREAD_US: Final = 400.0  # the same where a thread runs it: on a busy core b
 AS_GOOD: Final = 1.02  # a row may take so much longer than in the best batch
 WORSE: Final = 1.1  # from there on larger batches are not tried
 LONGEST_US: Final = 1e6  # nor where a run takes so long
+_TIMES: Final = ("single_us", "full_us", "rounding")
 Filler = Callable[[str, list[int], np.random.Generator], Array]
 
 
@@ -64,6 +65,16 @@ class WarmUp:
     def short(self) -> bool:
         """Whether runs are over so soon that the event loop may wait for them."""
         return self.single_us < ON_LOOP_SINGLE_US and self.full_us < ON_LOOP_FULL_US
+
+    def dump(self) -> dict[str, Any]:
+        """All but `row` as JSON values, in which NaN is null."""
+        return {name: getattr(self, name) for name in ("obstacle", "rows", *_TIMES)}
+
+    @classmethod
+    def load(cls, found: Mapping[str, Any]) -> "WarmUp":
+        """What `dump` described. Raises KeyError, TypeError or ValueError if it is not of that form."""
+        single_us, full_us, rounding = (math.nan if found[name] is None else float(found[name]) for name in _TIMES)
+        return cls(found["obstacle"], single_us, full_us, int(found["rows"]), rounding=rounding)
 
 
 def warm_up(session: OnnxSession, sample: Path, max_rows: int, known: WarmUp | None = None) -> WarmUp:

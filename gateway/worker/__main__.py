@@ -106,7 +106,14 @@ class Worker:
         self._repository = Repository(Path(start.settings.models.path))
         left_out, generation = plan.left_out, plan.generation
         self._catalog = ModelCatalog(
-            self._repository, plan.routing, self._shared_state, left_out, generation, plan.named, plan.unloaded
+            self._repository,
+            plan.routing,
+            self._shared_state,
+            left_out,
+            generation,
+            plan.named,
+            plan.unloaded,
+            plan.processes,
         )
         self._spans = _spans(start, self._shared_state.head)
         recorder = _recorder(start, self._shared_state, self._spans)
@@ -238,7 +245,7 @@ class Worker:
             case Prepare():
                 plan = order.plan
                 self._shared_state.learn(plan.versions, plan.releases)
-                how = Changed(plan.left_out, order.late, plan.unloaded, order.anew)
+                how = Changed(plan.left_out, plan.processes, order.late, plan.unloaded, order.anew)
                 await self._catalog.prepare(plan.routing, plan.generation, plan.named, how)
             case Commit():
                 self._catalog.commit()
@@ -246,7 +253,8 @@ class Worker:
                 self._catalog.discard()
             case Load():
                 self._shared_state.learn(order.plan.versions, order.plan.releases)
-                await self._catalog.load(order.name, order.plan.routing, order.plan.left_out)
+                how = Changed(order.plan.left_out, order.plan.processes)
+                await self._catalog.load(order.name, order.plan.routing, how)
             case _:
                 await self._catalog.unload(order.name)
 

@@ -108,7 +108,7 @@ class Mirror:
             response = b"null"
         predicted = classes[0] if len(classes) == 1 and classes[0] != NO_CLASS else None
         line = mirror_line(
-            pair.prediction_id, version.name, version.number, version.loaded.sha256, agreement, distance, predicted,
+            pair.prediction_id, version.name, version.number, version.facts.sha256, agreement, distance, predicted,
             response,
         )  # fmt: skip
         self._recorder.mirror(pair.call, line)

@@ -12,7 +12,8 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.backends.batcher import Batcher, BatchingRules
+from gateway.backends.batcher import Batcher
+from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.onnx import OnnxSession
 from gateway.backends.signature import Feeds
 from gateway.errors import DeadlineExceeded, InvalidRequest
@@ -199,14 +200,14 @@ def test_deadlines_close_together_do_not_keep_the_loop_busy(models: dict[str, On
         tally, threads = Tally(), ThreadPoolExecutor(1)
         batcher = Batcher(models["looping"].run, BatchingRules(), tally, threads, True)
         alarms, now_ns = 0, time.monotonic_ns()
-        rung = batcher._on_alarm
+        expire = batcher.expire
 
-        def ring() -> None:
+        def counted(now_ns: int) -> int:
             nonlocal alarms
             alarms += 1
-            rung()
+            return expire(now_ns)
 
-        batcher._on_alarm = ring  # type: ignore[method-assign]
+        batcher.expire = counted  # type: ignore[method-assign]
         items = [batcher.submit({"x": np.array([2**62])}, now_ns + 10**7 + index * 100_000) for index in range(100)]
         await asyncio.wait(items)
         threads.shutdown()

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from gateway.backends.classes import MOST_CLASSES, NO_CLASS, Classes
+from gateway.backends.in_worker import in_worker
 from gateway.backends.inert_guards import inert
-from gateway.backends.version import ModelVersion, load_version
+from gateway.backends.loaded_version import load_version
+from gateway.backends.version import ModelVersion
 from gateway.errors import ModelUnavailable
 from gateway.settings.model import ModelSettings
 from gateway.settings.routing import ReleaseSettings
@@ -31,7 +33,7 @@ def version(folder: Path, make: Callable[[Path], Path], settings: Any) -> ModelV
     loaded = load_version(make(file), ModelSettings.model_validate(settings), folder / "m" / "warmup.json")
 
     async def on_a_loop() -> ModelVersion:
-        return ModelVersion("m", 1, loaded, Tally())
+        return in_worker("m", 1, loaded, Tally())
 
     return asyncio.run(on_a_loop())
 
@@ -51,7 +53,7 @@ def classes(folder: Path, make: Callable[[Path], Path] = three_scores, settings:
 
 
 def predicted(served: ModelVersion, x: Sequence[Any], dtype: Any = np.float32) -> list[int]:
-    return served.classes.predicted(served.loaded.session.run({"x": np.array(x, dtype)}))
+    return served.classes.predicted(served.facts.session.run({"x": np.array(x, dtype)}))
 
 
 def test_the_highest_score_of_each_row_is_its_class(tmp_path: Path) -> None:
@@ -105,7 +107,7 @@ def test_a_zip_map_names_its_classes_itself(tmp_path: Path, labels: list[Any], n
     assert served.classes.labels == names
     (spec,) = served.signature.inputs
     rows = np.array([[5, 0, 0], [0, 0, 5]], np.float32)
-    assert served.classes.predicted(served.loaded.session.run({spec.name: rows})) == [0, 2]
+    assert served.classes.predicted(served.facts.session.run({spec.name: rows})) == [0, 2]
 
 
 def test_a_label_output_beside_a_zip_map_may_be_named_instead(tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_a_label_output_beside_a_zip_map_may_be_named_instead(tmp_path: Path) ->
     served = version(tmp_path, zoo.zip_map([3, 5, 7]), settings)
     (spec,) = served.signature.inputs
     rows = np.array([[0, 5, 0], [0, 0, 5]], np.float32)
-    assert served.classes.predicted(served.loaded.session.run({spec.name: rows})) == [1, 2]
+    assert served.classes.predicted(served.facts.session.run({spec.name: rows})) == [1, 2]
 
 
 @pytest.mark.parametrize(

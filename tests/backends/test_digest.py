@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from gateway.backends.digest import digest_of
-from gateway.backends.version import load_version
+from gateway.backends.loaded_version import load_version
 from gateway.errors import ModelUnavailable
 from gateway.settings.model import ModelSettings
 from tests.backends import onnx_models

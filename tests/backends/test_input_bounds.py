@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gateway.backends.loaded_version import load_version
 from gateway.backends.loop_limits import Reach
-from gateway.backends.version import load_version
 from gateway.settings.model import BatchingSettings, ModelSettings
 from loadtests import models as loadtest_models
 from tests.backends import onnx_models, stretching

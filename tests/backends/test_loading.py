@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.backends import version, warmup
+from gateway.backends import loaded_version, warmup
+from gateway.backends.loaded_version import LoadedVersion, load_version
 from gateway.backends.signature import Feeds, Signature
-from gateway.backends.version import LoadedVersion, load_version
 from gateway.backends.warmup import MOST_ELEMENTS, warm_up
 from gateway.errors import ModelFailed, ModelUnavailable
 from gateway.protocol.tensors import TensorSpec
@@ -41,11 +41,11 @@ def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        (version, "OnnxSession"),
-        (version, "warm_up"),
+        (loaded_version, "OnnxSession"),
+        (loaded_version, "warm_up"),
         (warmup, "_run_us"),
         (warmup, "_obstacle"),
-        (version, "digest_of"),
+        (loaded_version, "digest_of"),
     ],
 )
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from gateway.backends.batch_variants import joined
+from gateway.backends.loaded_version import load_version
 from gateway.backends.onnx import OnnxSession
 from gateway.backends.repository import Repository
 from gateway.backends.row_comparison import WHOLE, follows, is_coarse
 from gateway.backends.row_independence import ENDLESS, MIXED, Proof
-from gateway.backends.version import load_version
 from gateway.settings.model import ModelSettings
 from loadtests.models import flawed
 from tests.backends.labelling import INDEPENDENT, MIXING

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from gateway.backends import shared_measurements
+from gateway.backends.loaded_version import LoadedVersion
 from gateway.backends.loop_limits import Reach
 from gateway.backends.repository import Repository
 from gateway.backends.shared_measurements import Measured, Measurements
-from gateway.backends.version import LoadedVersion
 from gateway.backends.warmup import WarmUp
 from gateway.worker.models import loader as module
 from gateway.worker.models.loader import Loader

@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.backends.batcher import NEVER_NS, BatchingRules
+from gateway.backends.batcher import NEVER_NS
+from gateway.backends.batching_rules import BatchingRules
+from gateway.backends.in_worker import in_worker
+from gateway.backends.loaded_version import load_version
 from gateway.backends.loop_limits import Reach
 from gateway.backends.signature import Feeds
 from gateway.backends.slow_runs import LONG_NS
-from gateway.backends.version import ModelVersion, load_version
+from gateway.backends.version import ModelVersion
 from gateway.errors import DeadlineExceeded
 from gateway.settings.model import ModelSettings
 from gateway.shm.tally import Tally
@@ -31,7 +34,7 @@ def version_of(
     loaded = load_version(file, ModelSettings(), file.parent / "warmup.json")
     rules = BatchingRules(loaded.rules.max_rows, max_delay)
     loaded = replace(loaded, rules=rules, reach=reach or loaded.reach)
-    return ModelVersion("m", 1, loaded, tally or Tally())
+    return in_worker("m", 1, loaded, tally or Tally())
 
 
 def turns(count: int) -> Feeds:
@@ -50,7 +53,7 @@ def test_a_long_run_moves_the_version_to_threads_once_for_all(
 ) -> None:
     async def scenario() -> None:
         version = version_of(onnx_models.looping(tmp_path / "model.onnx"), ANY)
-        assert version.on_loop
+        assert version.backend.on_loop
         assert not version.must_queue(turns(1))
         if alone:
             version.infer_now(turns(LONG_TURNS), NEVER_NS)
@@ -98,10 +101,10 @@ def test_a_busy_host_moves_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixt
 async def _stalled(tmp_path: Path) -> None:
     version = version_of(onnx_models.doubling(tmp_path / "model.onnx"))
     x = {"x": np.ones((1, 2), np.float32)}
-    run = version.batcher._run
-    version.batcher._run = lambda feeds, options: time.sleep(3 * LONG_NS / 1e9) or run(feeds, options)
+    run = version.backend._run
+    version.backend._run = lambda feeds, options: time.sleep(3 * LONG_NS / 1e9) or run(feeds, options)
     version.infer_now(x, NEVER_NS)
-    version.batcher._run = run
+    version.backend._run = run
     assert not version.must_queue(x), "not even for a moment"
     assert version.infer_now(x, NEVER_NS)[0].tolist() == [[2, 2]]
     await version.close()

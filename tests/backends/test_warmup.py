@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from gateway.backends.batcher import BatchingRules
+from gateway.backends.batching_rules import BatchingRules
+from gateway.backends.loaded_version import LoadedVersion, load_version
 from gateway.backends.onnx import OnnxSession
 from gateway.backends.repository import Repository
-from gateway.backends.version import LoadedVersion, load_version
 from gateway.backends.warmup import WarmUp, best_batch_size, warm_up
 from gateway.errors import ModelUnavailable
 from gateway.settings.model import ModelSettings, PredictionSettings

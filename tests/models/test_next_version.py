@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.backends.loaded_version import load_version
 from gateway.backends.repository import Repository
-from gateway.backends.version import load_version
 from gateway.offline.dataset.export import ExportSource, Meters, export
 from gateway.offline.reader import Query, records_in
 from tests.recording import MODELS, Recording, data, json_request, loaded

@@ -7,10 +7,10 @@ from typing import Final
 
 import numpy as np
 
+from gateway.backends.loaded_version import LoadedVersion
 from gateway.backends.onnx import Result
 from gateway.backends.output_checks import check
 from gateway.backends.signature import Feeds
-from gateway.backends.version import LoadedVersion
 from gateway.errors import InvalidOutput, RequestError
 from gateway.offline.feedback_store import StoredFeedback
 from gateway.offline.reader import Joined

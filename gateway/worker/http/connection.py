@@ -172,7 +172,7 @@ class InferConnection(TimeoutProtocol):
             identity = None if endpoint.access is None else endpoint.access.predict(NO_QUERY, headers)
             call = endpoint.begin(target, headers, short.body, identity)
             version = call.version
-            if (len(short.body) > version.batcher.small_body and version.must_queue(call.feeds)) or (
+            if (len(short.body) > version.backend.small_body and version.must_queue(call.feeds)) or (
                 version.batches and self._batch_likely(call)
             ):
                 self._submit(short, call)

@@ -128,7 +128,7 @@ class FeedbackEndpoint:
 
     def _allowed(self, token: Token) -> FeedbackSettings:
         served = self._gateway.catalog.models.get(token.model)
-        return outcomes.BY_DEFAULT if served is None else served.stable.loaded.settings.feedback
+        return outcomes.BY_DEFAULT if served is None else served.stable.facts.settings.feedback
 
     def _class_of(self, token: Token, truth: Any) -> tuple[int | None, str]:
         """The class that `truth` means to the version that predicted; if that is gone, to the model's stable one.

@@ -35,7 +35,7 @@ def config_of(version: ModelVersion, served: Iterable[int]) -> dict[str, Any]:
         "instance_group": [_instances(version)],
     }
     if rows:
-        delay_us = round(version.loaded.rules.max_delay_s * 1_000_000)
+        delay_us = round(version.facts.rules.max_delay_s * 1_000_000)
         document["dynamic_batching"] = {"max_queue_delay_microseconds": delay_us}
     return document
 
@@ -44,7 +44,7 @@ def rows_of(version: ModelVersion) -> int:
     """The rows of several requests that run together at most; 0 where the first dimension is not all tensors' rows."""
     signature = version.signature
     batched = all(spec.shape[:1] == (-1,) for spec in (*signature.inputs, *signature.outputs))
-    return version.loaded.rules.max_rows if version.batches and batched else 0
+    return version.facts.rules.max_rows if version.batches and batched else 0
 
 
 def _tensor(spec: TensorSpec, rows: int) -> dict[str, Any]:
@@ -54,5 +54,5 @@ def _tensor(spec: TensorSpec, rows: int) -> dict[str, Any]:
 
 def _instances(version: ModelVersion) -> dict[str, Any]:
     """In each worker, on what runs them in fact."""
-    first = version.loaded.session.providers[0].removesuffix("ExecutionProvider")
-    return {"name": version.name, "kind": KINDS.get(first, "KIND_AUTO"), "count": version.loaded.rules.concurrency}
+    first = version.facts.providers[0].removesuffix("ExecutionProvider")
+    return {"name": version.name, "kind": KINDS.get(first, "KIND_AUTO"), "count": version.facts.rules.concurrency}

@@ -60,7 +60,7 @@ class ModelIndex:
 
     def _entry(self, served: ServedModel | None, name: str, version: int) -> IndexedVersion:
         if served is not None and version in served.versions:
-            return IndexedVersion(name, version, VersionState.READY, served.versions[version].loaded.session.warning)
+            return IndexedVersion(name, version, VersionState.READY, served.versions[version].facts.warning)
         reason = (
             self._reasons.get((name, version))
             or self._repository.why_not_served(name, version)

@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Final
 
 from gateway.backends.content_verdicts import Content
+from gateway.backends.loaded_version import LoadedVersion, load_version
 from gateway.backends.memory_trim import Trimmer
+from gateway.backends.process.client import ProcessBackend
 from gateway.backends.repository import Repository
 from gateway.backends.shared_measurements import Measured, Measurements
-from gateway.backends.version import LoadedVersion, load_version
 from gateway.errors import GatewayError, ModelUnavailable
 from gateway.settings.model import ModelSettings
+from gateway.shm.tally import Tally
 from gateway.version_key import VersionKey
 from gateway.worker.models.shared_state import LocalState
 
+CONNECT_S: Final = 10.0  # for a process to load its version, or to be there again; a slower one is connected later
 UNLOADED: Final = "unloaded"
 log: Final = logging.getLogger("gateway.worker.models")
 
@@ -47,6 +50,18 @@ class Loader:
         if loaded.session.warning:
             log.warning("version %d of '%s': %s", number, name, loaded.session.warning)
         return loaded
+
+    async def connect(self, name: str, number: int, where: str, tally: Tally, *, patient: bool) -> ProcessBackend:
+        """The version in its own process, which listens at the socket `where`. Raises ModelUnavailable."""
+        if (name, number) in self.left_out:
+            raise ModelUnavailable(self.left_out[name, number])
+        backend = ProcessBackend(where, tally, patient=patient)
+        try:
+            await backend.start(CONNECT_S)
+        except ModelUnavailable as error:
+            raise ModelUnavailable(f"version {number} of '{name}': {error}") from None
+        self.reasons.pop((name, number), None)
+        return backend
 
     async def settle(self) -> None:
         """There is no more to load for now."""

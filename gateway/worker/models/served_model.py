@@ -41,7 +41,7 @@ class ServedModel:
         self.release = release
         self.versions = versions
         self.stable = versions[release.stable]
-        self.modality = self.stable.loaded.settings.modality
+        self.modality = self.stable.facts.settings.modality
         self.header_keys = tuple((header, header.encode()) for header in sorted(release.headers))
         self.switch = shared_state.switch(name, release.candidate)
         self.switch.on_weights_changed(release.set_weights, len(release.live_routes))
@@ -66,7 +66,7 @@ class ServedModel:
             version = self.versions[decision.version]
             found = self._constants[key] = constant_part(
                 self.name,
-                version.loaded.sha256,
+                version.facts.sha256,
                 self.release.salt,
                 self._generation,
                 decision.version,

@@ -7,7 +7,7 @@ import numpy as np
 import orjson
 import pytest
 
-from gateway.backends.version import load_version
+from gateway.backends.loaded_version import load_version
 from gateway.errors import GatewayError
 from gateway.offline.reader import Query, records_in
 from gateway.offline.replay.comparison import Match, difference

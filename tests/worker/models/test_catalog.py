@@ -115,7 +115,7 @@ async def test_a_release_is_served_by_its_stable_and_its_candidate(tmp_path: Pat
     assert (model.release.stable, chosen(deployment, "m")) == (1, 2)
     assert [await answer(deployment, "m", version) for version in (1, 2)] == [[1, 2], [2, 4]]
     assert states(deployment) == {("m", 1): "", ("m", 2): "", ("m", 3): NOT_NAMED}
-    assert not model.versions[2].on_loop  # where it hangs, stable must not
+    assert not model.versions[2].backend.on_loop  # where it hangs, stable must not
     await soon(deployment.close())
     assert deployment.models == {}
 
@@ -268,7 +268,7 @@ async def test_a_stable_that_has_been_replaced_still_answers_for_its_candidate(t
     (tmp_path / "m" / "warmup.json").write_text(json.dumps(LONG))  # so each has a thread of its own
     async with served(tmp_path, m=CANARY) as deployment:
         old = deployment.models["m"].stable
-        assert not old.on_loop
+        assert not old.backend.on_loop
         await deployment.prepare(RoutingSettings.model_validate({"models": {"m": {"stable": 2}}}), 2)
         deployment.commit()
         async with asyncio.timeout(PATIENCE_S):
@@ -301,12 +301,12 @@ async def test_stable_runs_as_the_candidate_does_while_their_latencies_are_compa
     guards = {"comparisons": [{"name": "slow", "metric": "slow_requests", "threshold": "50ms"}]}
     two_versions(tmp_path)
     async with served(tmp_path, m=CANARY) as deployment:
-        assert deployment.models["m"].stable.on_loop
+        assert deployment.models["m"].stable.backend.on_loop
         for release, on_loop in ((CANARY | {"guards": guards}, False), (CANARY, True)):
             await deployment.prepare(RoutingSettings.model_validate({"models": {"m": release}}), 2)
             deployment.commit()
-            assert deployment.models["m"].stable.on_loop is on_loop
-            assert not deployment.models["m"].versions[2].on_loop
+            assert deployment.models["m"].stable.backend.on_loop is on_loop
+            assert not deployment.models["m"].versions[2].backend.on_loop
             assert await answer(deployment, "m", 1) == [1, 2]
 
 

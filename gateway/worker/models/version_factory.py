@@ -1,0 +1,75 @@
+"""Puts versions into service: each in this worker, or connected to the process of its own that runs it."""
+
+import time
+from collections.abc import Mapping
+
+from gateway.backends.in_worker import in_worker
+from gateway.backends.inert_guards import inert
+from gateway.backends.loaded_version import LoadedVersion
+from gateway.backends.version import ModelVersion
+from gateway.errors import ModelUnavailable
+from gateway.settings.routing import ReleaseSettings
+from gateway.version_key import VersionKey
+from gateway.worker.models.loader import Loader
+from gateway.worker.models.shared_state import LocalState
+
+
+class VersionFactory:
+    """Makes the ModelVersions of one worker. `processes`: the sockets of the versions that run in one of their own."""
+
+    def __init__(self, loader: Loader, shared_state: LocalState, processes: Mapping[VersionKey, str]) -> None:
+        self.processes = processes
+        self._loader = loader
+        self._shared_state = shared_state
+
+    async def kept_or_made(
+        self, name: str, number: int, settings: ReleaseSettings, before: Mapping[int, ModelVersion]
+    ) -> ModelVersion:
+        """The version among `before` (in service now) if it suits `settings`, else a new one. Raises GatewayError."""
+        now = before.get(number)
+        if now is None:
+            return await self.make(name, number, settings)
+        if _suits(now, settings, self.processes.get((name, number), "")):
+            return now
+        loaded = now.facts if isinstance(now.facts, LoadedVersion) else None
+        return await self.make(name, number, settings, loaded)
+
+    async def make(
+        self, name: str, number: int, settings: ReleaseSettings, loaded: LoadedVersion | None = None
+    ) -> ModelVersion:
+        """The version under these settings: connected to its process, or loaded here unless it is `loaded` already.
+
+        Raises GatewayError if it cannot be loaded or connected.
+        """
+        stable = number != settings.candidate
+        where = self.processes.get((name, number))
+        if where is not None:
+            tally = self._shared_state.tally(name, number)
+            backend = await self._loader.connect(name, number, where, tally, patient=stable)
+            compared = stable and settings.compares_latency
+            return ModelVersion(name, number, backend.facts, backend, tally, stable=stable, latency_compared=compared)
+        loaded = loaded or await self._loader.load(name, number)
+        tally = self._shared_state.tally(name, number)
+        if stable:
+            return in_worker(name, number, loaded, tally, compared=settings.compares_latency)
+        switch = self._shared_state.switch(name, number)
+        return in_worker(name, number, loaded, tally, lambda: switch.stopped(time.monotonic_ns()))
+
+
+def check_pair(name: str, settings: ReleaseSettings, stable: ModelVersion, candidate: ModelVersion) -> None:
+    """Raise ModelUnavailable if the candidate cannot answer stable's requests, or a guard of the two can never act."""
+    stable.signature.check_replaceable_by(candidate.signature, candidate.number)
+    obstacles = {version.number: version.classes.obstacle for version in (stable, candidate)}
+    if problems := inert(name, settings, obstacles):
+        raise ModelUnavailable("\n".join((*problems, f"an edit of model.yaml counts once '{name}' is loaded again")))
+
+
+def _suits(version: ModelVersion, settings: ReleaseSettings, where: str) -> bool:
+    """Whether a version that is in service need not be put into it anew for its part under `settings`, to run `where`:
+    at the socket of its process, or "" for here.
+    """
+    if version.backend.where != where:
+        return False
+    if version.number == settings.candidate:
+        return not version.stable
+    return version.stable and version.latency_compared == settings.compares_latency
