@@ -22,6 +22,7 @@ from gateway.control.order_priority import Pressing
 from gateway.control.pool.preparation import prepared
 from gateway.control.pool.send_fence import sends_over
 from gateway.control.pool.upkeep import Upkeep
+from gateway.control.pool.version_processes import VersionProcesses, refuse
 from gateway.control.pool.watchdog import Watchdog
 from gateway.control.pool.worker_handle import WorkerState, left_out, runs_on
 from gateway.control.pool.worker_pool import WorkerPool
@@ -83,12 +84,16 @@ class ControlPlane:
         contents = self.configuration.trying.contents
         self.watchdog = Watchdog(settings, contents, stop, self.board, self.scoreboard, self.versions)
         self._plans = Plans(self.versions, self.releases, self.board, self.stops)
-        plan = self._plans.make(1, opening.resolved)
+        self.processes = VersionProcesses(
+            self.repository, memory.name, settings, lambda *dead: self.watchdog.crashes.died(*dead)
+        )
+        processes = self.processes.assigned(self.processes.wanted(opening.resolved.routing))
+        plan = self._plans.make(1, opening.resolved, processes)
         self._load_requests = Wishes(self, self._changing)
         watched = self.watchdog.died, self.watchdog.autopsy
         self.pool: WorkerPool = WorkerPool(workers, plan, self._start_of, self._load_requests.grant, *watched)
         self.watchdog.watch(self.pool)
-        self.upkeep = Upkeep(self.pool, self.scoreboard, self.versions, self.releases)
+        self.upkeep = Upkeep(self.pool, self.processes, self.scoreboard, self.versions, self.releases)
         self.release_manager.configure(self.served)
         self.board.publish(1)
 
@@ -139,6 +144,7 @@ class ControlPlane:
         yield
         self.upkeep.tick(self._changing.locked() or self.pool.changing.locked())
         self.watchdog.heartbeats.tick()
+        self.processes.tick()
         if self.pool.ready.is_set():
             self._load_requests.bring_in(self.watchdog.crashing_versions.take_slow())
         self.board.heartbeat()
@@ -256,9 +262,11 @@ class ControlPlane:
         if not await self.stops.wait_durable():
             log.error("what was decided on '%s' is in force, but not on disk: a restart would undo it", name)
 
-    def take_in(self, name: str, resolved: Resolved, left_out: Mapping[VersionKey, str]) -> ConfigGeneration:
+    def take_in(
+        self, name: str, resolved: Resolved, processes: Mapping[VersionKey, str], left_out: Mapping[VersionKey, str]
+    ) -> ConfigGeneration:
         """Add a model that is about to be loaded from disk again, perhaps one that was not served before."""
-        self.pool.plan = plan = self._plans.loading(name, self.pool.plan, resolved, left_out)
+        self.pool.plan = plan = self._plans.loading(name, self.pool.plan, resolved, processes, left_out)
         self.served = resolved.routing.models
         self.release_manager.configure(self.served)
         return plan
@@ -271,7 +279,9 @@ class ControlPlane:
         serves them.
         """
         served, source = judged.resolved.routing.models, str(self.configuration.path)
-        plan = self._plans.make(self.pool.plan.generation + 1, judged.resolved, harmful(verdicts))
+        processes, failed = await self.processes.prepared(judged.resolved.routing)
+        refuse(source, judged.resolved.named, failed)
+        plan = self._plans.make(self.pool.plan.generation + 1, judged.resolved, processes, failed | harmful(verdicts))
         async with prepared(self.pool, plan, source, loads=bool(verdicts)) as handles:
             if errors := self.accepting.overtaken(judged):
                 await self.pool.order(Discard, handles)

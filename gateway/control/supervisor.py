@@ -40,6 +40,7 @@ from gateway.web.sockets import listener
 
 TICK_S: Final = 0.05
 WATCH_S: Final = 0.1
+ENDED_WITHIN_S: Final = 2.0  # a version's process once no worker is connected to it
 THREADS: Final = 32  # some may block on a disk for ever
 CLOSED_WITHIN_S: Final = 12.0  # includes the record writer, which gives up after ten
 SWITCH_S: Final = 0.0002  # the longest that a computing thread may hold the interpreter while control's loop is ready
@@ -136,6 +137,7 @@ class _Supervisor:
         finally:
             self._control.end_trials()
             await self._control.pool.stop(self._settings.server.drain, self._hurry)
+            await self._control.processes.close(ENDED_WITHIN_S)
             for task in tasks:
                 task.cancel()
             loop.set_default_executor(ThreadPoolExecutor(1))  # threads still blocked on a disk are not waited for

@@ -42,9 +42,7 @@ from gateway.messages import (
     WorkerEvent,
 )
 from gateway.records.trips import Trip, keep
-from gateway.settings.extras import check_tracing
 from gateway.settings.gateway import ServerSettings
-from gateway.shm.ring import Ring
 from gateway.shm.scoreboard import BEATS, Scoreboard
 from gateway.shm.switchboard import Switchboard
 from gateway.system.background_tasks import persistent
@@ -52,6 +50,7 @@ from gateway.system.pipe import PatientPipe
 from gateway.system.scheduling import come_forward, reset_priority
 from gateway.web.server import Server
 from gateway.web.sockets import listener
+from gateway.worker.assembly import recorder_of, spans_of
 from gateway.worker.http.access import Access
 from gateway.worker.http.app import data_plane
 from gateway.worker.http.connection import InferConnection
@@ -59,34 +58,11 @@ from gateway.worker.http.connection_share import Sharing
 from gateway.worker.models.catalog import Changed, ModelCatalog
 from gateway.worker.models.shared_state import SharedState
 from gateway.worker.pipeline import Pipeline
-from gateway.worker.recorder import Recorder
-from gateway.worker.tracing.otlp import exporter
-from gateway.worker.tracing.spans import Spans, TracedRecorder
 
 BACKLOG: Final = 2048
 BEAT_S: Final = 0.25
 NO_CONTROL: Final = "the control process is gone"
 EXIT_FAILED: Final = 3  # the worker said why it cannot serve: starting another one would be no use
-
-
-def _spans(start: Start, head: "memoryview[int]") -> Spans | None:
-    """None where no spans are wanted; raises SettingsError where they are and nothing can make them."""
-    check_tracing(start.settings.server)
-    tracing = start.settings.server.tracing
-    return Spans(exporter(tracing, start.worker), head) if tracing else None
-
-
-def _recorder(start: Start, shared_state: SharedState, spans: Spans | None) -> Recorder:
-    paths = start.rings
-    predictions, feedback, mirrors, events = map(
-        Ring.attach, (paths.predictions, paths.feedback, paths.mirrors, paths.events)
-    )
-    for ring in (predictions, feedback, mirrors, events):
-        ring.own()
-    signer, head = start.token_keys.signer(), shared_state.head
-    recording = signer, start.settings.records, predictions, feedback, mirrors, events, head
-    tracing = start.settings.server.tracing
-    return TracedRecorder(spans, tracing.sample, *recording) if spans and tracing else Recorder(*recording)
 
 
 class Worker:
@@ -115,8 +91,8 @@ class Worker:
             plan.unloaded,
             plan.processes,
         )
-        self._spans = _spans(start, self._shared_state.head)
-        recorder = _recorder(start, self._shared_state, self._spans)
+        self._spans = spans_of(start, self._shared_state.head)
+        recorder = recorder_of(start, self._shared_state, self._spans)
         self._gateway = Pipeline(self._catalog, start.settings.limits, self._shared_state, recorder)
         settings = start.settings
         head = self._shared_state.head

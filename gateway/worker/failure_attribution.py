@@ -17,7 +17,7 @@ from enum import Enum, auto
 from typing import Final
 
 from gateway.backends.batch import Answer
-from gateway.errors import InvalidOutput, InvalidRequest, ModelFailed, NoMemory, Outcome, RequestError
+from gateway.errors import InvalidOutput, InvalidRequest, ModelFailed, NoMemory, Outcome, ProcessLost, RequestError
 from gateway.routing.release import CANDIDATE
 from gateway.worker.call import Call
 from gateway.worker.recorder import BLAMED, Recorder
@@ -61,6 +61,16 @@ class Blame:
         call.rescued = _outcome_of(error)
         call.accused_ns = now_ns
         call.answers = call.served.breaker.answers
+
+    def lost(self, call: Call, error: ProcessLost, now_ns: int) -> None:
+        """The candidate's process has ended with the call in it, or is not there: deaths are judged by themselves
+        (guards.breaker.crashes), so neither breaker nor comparisons count the call.
+        """
+        call.rescued = error.outcome
+        assert call.served.release.candidate is not None
+        tally = call.served.versions[call.served.release.candidate].tally
+        tally.failure(CANDIDATE, error.outcome, now_ns - call.started_ns)
+        tally.rescue(error.outcome)
 
     def rescued(self, call: Call, answer: Answer, finite: bool, ended_ns: int, spent_ns: int) -> None:
         """Stable has answered in the candidate's place, after a run of `spent_ns`.

@@ -11,7 +11,7 @@ from typing import Final
 from gateway.backends.batch import Answer, BatchItem
 from gateway.backends.classes import NO_CLASS
 from gateway.backends.version import ModelVersion
-from gateway.errors import Conflict, InvalidRequest, NotFound, Outcome, Overloaded, RequestError
+from gateway.errors import Conflict, InvalidRequest, NotFound, Outcome, Overloaded, ProcessLost, RequestError
 from gateway.protocol.tensors import InferRequest
 from gateway.records.token import MARKS, ROWS, nonces
 from gateway.records.token_keys import ephemeral_keys
@@ -156,6 +156,8 @@ class Pipeline:
         elif error is None:
             served.breaker.success()
             return None
+        elif isinstance(error, ProcessLost):
+            self._blame.lost(call, error, now_ns)
         else:
             self._blame.accuse(call, error, now_ns)
         call.asked_ns = now_ns

@@ -1,8 +1,9 @@
 """The process that runs one version for all workers: `python -m gateway.backends.process START`.
 
-START is JSON (`ProcessStart`). The control process starts it, passes a listening socket that outlives it, and one end
-of a pair of sockets. Over that pair this process says what became of the version, logs, and shows a sign of life; its
-end tells this process that control is gone. It then serves the workers that are connected, and ends with the last.
+START is JSON (`start.ProcessStart`). The control process starts it, passes a listening socket that outlives it, and
+one end of a pair of sockets. Over that pair this process says what became of the version, logs, and shows a sign of
+life; its end tells this process that control is gone. It then serves the workers that are connected, and ends with the
+last.
 """
 
 import asyncio
@@ -14,7 +15,6 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from gateway.backends.in_worker import is_uniform
 from gateway.backends.loaded_version import LoadedVersion, load_version
 from gateway.backends.output_checks import Run, checked
 from gateway.backends.process.server import Server
+from gateway.backends.process.start import ProcessStart
 from gateway.backends.repository import Repository
 from gateway.backends.run_threads import RunThreads
 from gateway.errors import GatewayError
@@ -37,21 +38,6 @@ FIRST_TO_GO: Final = b"1000"  # oom_score_adj: when memory is short, the kernel 
 log: Final = logging.getLogger("gateway.backends")
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessStart:
-    """`listening`, `control`: descriptors. `checked`: answers are checked, as a candidate's are. `behind`: it runs at
-    lower priority than what serves.
-    """
-
-    repository: str
-    name: str
-    version: int
-    listening: int
-    control: int
-    checked: bool
-    behind: bool
-
-
 class _ToControl(logging.Handler):
     """Sends log records and news to the control process; what finds its queue full is dropped."""
 
@@ -61,7 +47,7 @@ class _ToControl(logging.Handler):
         self._rest = b""  # of a message that was sent in part
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.say({"log": [record.levelno, record.getMessage()]})
+        self.say({"log": [record.levelno, self.format(record)]})
 
     def say(self, news: dict[str, Any]) -> None:
         """Send at once or not at all."""
@@ -119,8 +105,9 @@ async def _serve(start: ProcessStart, control: socket.socket, said: _ToControl, 
 
 
 def main() -> None:
-    """The process. Ctrl-C in a terminal reaches every process of the group: control answers it, for all."""
+    """The process. What is sent to the whole group, as Ctrl-C in a terminal is, control answers for all."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # workers that drain still need it
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # control's own limit, inherited (gateway.system.scheduling)
     reset_priority()
     start = ProcessStart(**json.loads(sys.argv[1]))

@@ -18,7 +18,7 @@ from gateway.backends.onnx import Result
 from gateway.backends.process import tensors
 from gateway.backends.process.frames import FrameError
 from gateway.backends.process.link import Link, connected
-from gateway.backends.process.protocol import ANSWER, CALL, CANCEL, ERROR, RETURN, raised
+from gateway.backends.process.protocol import ANSWER, CALL, CANCEL, ERROR, raised
 from gateway.backends.signature import Feeds
 from gateway.backends.version_facts import VersionFacts
 from gateway.errors import ModelUnavailable, Overloaded, ProcessCrashed, ProcessLost
@@ -26,7 +26,6 @@ from gateway.shm.arena import Arena, ArenaError, Block
 from gateway.shm.tally import Tally
 from gateway.system.background_tasks import PAUSES_S
 
-RETURN_WITHIN_S: Final = 0.005  # answers that have been read are given back together
 LINGER_S: Final = 60.0  # a stable version that has been replaced still answers for candidates' calls under way
 log: Final = logging.getLogger("gateway.backends")
 
@@ -69,8 +68,6 @@ class ProcessBackend:
         self._cancelled: dict[int, Block] = {}  # their inputs may still be read
         self._waiting: list[ProcessItem] = []  # for the process to be there again
         self._alone = 0  # the number of the call that was in a process that died, and is tried once more
-        self._read: list[int] = []  # answers to be given back
-        self._returning: asyncio.TimerHandle | None = None
         self._closed = False
         self._reconnecting: asyncio.Task[None] | None = None
 
@@ -204,8 +201,6 @@ class ProcessBackend:
         item.number = number = next(self._numbers)
         self._calls[number] = item
         self._tally.waiting(1)
-        if self._read:
-            self._return()
         link.send([CALL, number, item.deadline_ns, alone, described])
 
     def _received(self, message: Any) -> None:
@@ -220,15 +215,19 @@ class ProcessBackend:
             if block is None:
                 raise ValueError(f"there is no call {number}")
             self._arena.give_back(block)
-            if kind == ANSWER:
-                self._was_read(message[2])
+            if kind == ANSWER and self._link is not None:
+                self._link.was_read(message[2])
             return
         self._tally.waiting(-1)
         item.block = None
         if block is not None:
             self._arena.give_back(block)
         if kind == ANSWER:
-            self._answered(item, message)
+            try:
+                self._answered(item, message)
+            except Exception:
+                item.set_exception(ProcessCrashed("the process of this version gave an answer that cannot be read"))
+                raise
         elif kind == ERROR:
             item.set_exception(raised(message[2], message[3]))
         else:  # it is due, by the clock of the process
@@ -243,7 +242,7 @@ class ProcessBackend:
             results.append(None if one is None else tensors.read(link.memory, one, copy=True)[1])
             if one is not None and one[0] != spec.name:
                 raise ArenaError(f"output '{one[0]}' where '{spec.name}' belongs")
-        self._was_read(described)
+        link.was_read(described)
         self._tally.queued(queued_ns)
         if counts:
             self._tally.batch(batch_rows, min(batch_rows, self.facts.rules.max_rows), run_ns)
@@ -254,21 +253,6 @@ class ProcessBackend:
         answer.queued_ns, answer.batch_rows = queued_ns, batch_rows
         item.set_result(answer)
 
-    def _was_read(self, described: Sequence[Any]) -> None:
-        offsets = [one[3] for one in described if one is not None]
-        if offsets:
-            self._read.append(offsets[0])
-            if self._returning is None:
-                self._returning = self.loop.call_later(RETURN_WITHIN_S, self._return)
-
-    def _return(self) -> None:
-        if self._returning is not None:
-            self._returning.cancel()
-            self._returning = None
-        if self._link is not None and self._read:
-            self._link.send([RETURN, self._read])
-        self._read = []
-
     def _lost(self) -> None:
         """The connection has ended: with the process, or because one side did not keep to the protocol."""
         if self._link is None:  # it was never in use
@@ -277,7 +261,6 @@ class ProcessBackend:
         self._alone = 0
         self._arena.close()
         self._cancelled.clear()
-        self._read = []
         calls, self._calls = list(self._calls.values()), {}
         self._tally.waiting(-len(calls))
         again = []

@@ -7,14 +7,16 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
 
 import orjson
 
 from gateway.backends.process.frames import FrameError, FrameReader, frame
+from gateway.backends.process.protocol import RETURN
 from gateway.shm.arena import Arena, ArenaError, ArenaView
 
+RETURN_WITHIN_S: Final = 0.005
 GREETING: Final = b"\x01"
 log: Final = logging.getLogger("gateway.backends")
 
@@ -29,10 +31,11 @@ class Link(asyncio.Protocol):
         self._lost = lost
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
+        self._read: list[int] = []  # offsets of answers to be given back
+        self._returning: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         """Hand over each message. What breaks the protocol ends the connection, as the end of the process would."""
@@ -60,6 +63,19 @@ class Link(asyncio.Protocol):
         """Send a message, in order with the others."""
         if self._transport is not None:
             self._transport.write(frame(message))
+
+    def was_read(self, described: Sequence[Any]) -> None:
+        """The tensors of an answer, which lie in one block, have been copied: give it back, with others if possible."""
+        first = next((one[3] for one in described if one is not None), None)
+        if first is not None:
+            self._read.append(first)
+            if self._returning is None:
+                self._returning = asyncio.get_running_loop().call_later(RETURN_WITHIN_S, self._return)
+
+    def _return(self) -> None:
+        self._returning = None
+        offsets, self._read = self._read, []
+        self.send([RETURN, offsets])
 
     def close(self) -> None:
         """End the connection at once."""

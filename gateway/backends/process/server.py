@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
@@ -91,8 +91,7 @@ class Connection(asyncio.Protocol):
         self._polling = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         """Execute each message. A worker that breaks the protocol loses its connection."""

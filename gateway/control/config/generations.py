@@ -23,9 +23,15 @@ class Plans:
         self._decision_log = stops
 
     def make(
-        self, generation: int, resolved: Resolved, left_out: Mapping[VersionKey, str] | None = None
+        self,
+        generation: int,
+        resolved: Resolved,
+        processes: Mapping[VersionKey, str],
+        left_out: Mapping[VersionKey, str] | None = None,
     ) -> ConfigGeneration:
-        """A generation that serves what was resolved. Raises SettingsError if no slot is left."""
+        """A generation that serves what was resolved. `processes`: the sockets of the versions that run in one of
+        their own. Raises SettingsError if no slot is left.
+        """
         versions: dict[VersionKey, int] = {}
         release_slots: dict[VersionKey, int] = {}
         for name, settings in sorted(resolved.routing.models.items()):
@@ -37,15 +43,21 @@ class Plans:
                 if self._decision_log.stopped(*key) is not None:
                     self._board.stop(slot)
         return ConfigGeneration(
-            generation, resolved.routing, versions, release_slots, dict(left_out or {}), resolved.named
-        )
+            generation, resolved.routing, versions, release_slots, dict(left_out or {}), resolved.named,
+            processes=dict(processes),
+        )  # fmt: skip
 
     def loading(
-        self, name: str, before: ConfigGeneration, resolved: Resolved, left_out: Mapping[VersionKey, str]
+        self,
+        name: str,
+        before: ConfigGeneration,
+        resolved: Resolved,
+        processes: Mapping[VersionKey, str],
+        left_out: Mapping[VersionKey, str],
     ) -> ConfigGeneration:
         """The same generation, except that the model is reloaded from disk; other unloaded models stay unloaded."""
         loads = {**before.loads, name: before.loads.get(name, 0) + 1}
-        plan = self.make(before.generation, resolved, left_out)
+        plan = self.make(before.generation, resolved, processes, left_out)
         return replace(plan, unloaded=before.unloaded - {name}, loads=loads)
 
 

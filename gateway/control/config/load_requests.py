@@ -11,6 +11,7 @@ from gateway.backends.trial_cache import harmful
 from gateway.control.config.acceptance import Accepting
 from gateway.control.config.resolve import Resolved
 from gateway.control.config.watcher import RoutingFileWatcher
+from gateway.control.pool.version_processes import VersionProcesses
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.errors import GatewayError, InvalidRequest, NotFound
 from gateway.messages import ConfigGeneration, Load, LoadRequest, Unload
@@ -28,7 +29,11 @@ class Granting(Protocol):
     configuration: RoutingFileWatcher
     served: Mapping[str, ReleaseSettings]
 
-    def take_in(self, name: str, resolved: Resolved, left_out: Mapping[VersionKey, str]) -> ConfigGeneration:
+    processes: VersionProcesses
+
+    def take_in(
+        self, name: str, resolved: Resolved, processes: Mapping[VersionKey, str], left_out: Mapping[VersionKey, str]
+    ) -> ConfigGeneration:
         """Add a model that is about to be loaded from disk again, perhaps one that was not served before."""
 
 
@@ -84,10 +89,12 @@ class Wishes:
         if settings is None:
             raise NotFound(f"the repository has no model '{name}' with a version that has a file and is not stopped")
         left_out = await self._tried(name, settings, candidate)
+        routing = RoutingSettings.model_construct(models={**pool.plan.routing.models, name: settings})
+        processes, _ = await control.processes.prepared(routing, anew={name})
         async with pool.changing:
             before, served = pool.plan, control.served
-            routing = RoutingSettings.model_construct(models={**before.routing.models, name: settings})
-            plan = control.take_in(name, Resolved(routing, before.named, control.accepting.memory), left_out)
+            resolved = Resolved(routing, before.named, control.accepting.memory)
+            plan = control.take_in(name, resolved, processes, left_out)
             errors = await pool.order(lambda order: Load(order, name, plan), staged=True, may_die=False)
             if errors and name not in served:
                 await pool.order(lambda order: Unload(order, name))

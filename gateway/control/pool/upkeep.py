@@ -1,10 +1,13 @@
-"""Control's housekeeping, once a second: frees unused slots and rebalances connections between workers."""
+"""Control's housekeeping, once a second: frees unused slots, closes unused processes, and rebalances connections
+between workers.
+"""
 
 import time
 from collections.abc import Callable
 from typing import Final
 
 from gateway.control.pool.connection_balance import Balance
+from gateway.control.pool.version_processes import VersionProcesses
 from gateway.control.pool.worker_handle import WorkerState
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.messages import Leave
@@ -20,12 +23,14 @@ class Upkeep:
     def __init__(
         self,
         pool: WorkerPool,
+        processes: VersionProcesses,
         scoreboard: Scoreboard,
         versions: Slots,
         releases: Slots,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pool = pool
+        self._processes = processes
         self._scoreboard = scoreboard
         self._versions = versions
         self._releases = releases
@@ -57,6 +62,7 @@ class Upkeep:
 
     def _sweep(self) -> None:
         plans = [self._pool.plan, *(m.plan for m in self._pool.handles.values() if m.state is not WorkerState.DEAD)]
+        self._processes.sweep(plans)
         if len(self._versions.slots()) > len(plans[0].versions):
             self._versions.sweep(lambda key: any(key in plan.versions for plan in plans))
         if len(self._releases.slots()) > len(plans[0].releases):

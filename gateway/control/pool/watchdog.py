@@ -1,6 +1,7 @@
 """Handles workers that die, hang or load without end: finds the version responsible and acts on it."""
 
 from gateway.backends.content_verdicts import Contents
+from gateway.control.pool.crash_counts import CrashCounts
 from gateway.control.pool.crashing_versions import Killers
 from gateway.control.pool.death_attribution import Deaths, StopNow
 from gateway.control.pool.heartbeats import Heartbeats
@@ -36,6 +37,7 @@ class Watchdog:
         self._versions = versions
         self.crashing_versions = Killers(contents, settings.models.load_timeout)
         self._deaths = Deaths(stop_now, self._epoch)
+        self.crashes = CrashCounts(stop_now, self._epoch, lambda name: self.pool.plan.routing.models.get(name))
 
     def watch(self, pool: WorkerPool) -> None:
         """Set the worker pool to watch."""

@@ -1,0 +1,164 @@
+"""The processes of the versions that run in one of their own: which there should be, and what ends them.
+
+A candidate, and whatever runs on a GPU, gets a process unless model.yaml says otherwise (`isolation`).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+from gateway.backends.content_verdicts import Contents
+from gateway.backends.repository import Repository
+from gateway.control.pool.version_process import ProcessState, VersionProcess, Wanted
+from gateway.errors import GatewayError, SettingsError
+from gateway.messages import ConfigGeneration
+from gateway.settings.gateway import GatewaySettings
+from gateway.settings.model import ModelSettings
+from gateway.settings.providers import CPU
+from gateway.settings.routing import RoutingSettings
+from gateway.version_key import VersionKey
+
+STEP_S: Final = 0.2  # what one check adds to a silence at most: a pause of control or of the machine is no silence
+MEMORY_S: Final = 0.5  # between two looks at the memory that processes take
+
+
+class VersionProcesses:
+    """Runs on control's loop. `died(key, why)` is called when a process has died that had loaded its version.
+
+    `name`: of the gateway's memory files, for the sockets. `clock` in seconds.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        name: str,
+        settings: GatewaySettings,
+        died: Callable[[VersionKey, str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._repository = repository
+        self._contents = Contents(repository.path)
+        self._name = name
+        self._timeout_s = settings.server.heartbeat_timeout
+        self._load_timeout_s = settings.models.load_timeout
+        self._died = died
+        self._clock = clock
+        self._looked_s = clock()
+        self._memory_s = 0.0
+        self._processes: dict[str, VersionProcess] = {}  # by socket
+        self._settings: dict[str, tuple[object, ModelSettings]] = {}
+
+    def __iter__(self) -> Iterator[VersionProcess]:
+        return iter(self._processes.values())
+
+    def wanted(self, routing: RoutingSettings) -> dict[VersionKey, Wanted]:
+        """The versions of `routing` that run in a process of their own; for a thread, since it reads files."""
+        wanted: dict[VersionKey, Wanted] = {}
+        for name, release in routing.models.items():
+            settings = self._model_settings(name)
+            for number in filter(None, (release.stable, release.candidate)):
+                stable = number == release.stable
+                if _isolated(settings, stable=stable):
+                    behind = not stable and not release.compares_latency
+                    content = self._contents.now((name, number))
+                    wanted[name, number] = Wanted(not stable, behind, settings.memory, content)
+        return wanted
+
+    def assigned(self, wanted: Mapping[VersionKey, Wanted], anew: Collection[str] = ()) -> dict[VersionKey, str]:
+        """The sockets of these versions: of the process that there is, or of one that is started now.
+
+        A process goes on with what it has loaded, whatever its files hold by now, except for the models that are loaded
+        `anew`; one that failed to load its version is replaced.
+        """
+        return {key: self._found(key, one, key[0] in anew) or self._started(key, one) for key, one in wanted.items()}
+
+    async def prepared(
+        self, routing: RoutingSettings, anew: Collection[str] = ()
+    ) -> tuple[dict[VersionKey, str], dict[VersionKey, str]]:
+        """Have a process for each version of `routing` that needs one, and wait until it has loaded it. Returns their
+        sockets, and the errors of those that could not.
+        """
+        sockets = self.assigned(await asyncio.to_thread(self.wanted, routing), anew)
+        processes = [self._processes[where] for where in sockets.values()]
+        if pending := [process.settled for process in processes if not process.settled.done()]:
+            await asyncio.wait(pending)
+        return sockets, {process.key: error for process in processes if (error := process.settled.result())}
+
+    def sweep(self, plans: Iterable[ConfigGeneration]) -> None:
+        """Close the processes that none of these generations names."""
+        used = {where for plan in plans for key, where in plan.processes.items() if key[0] not in plan.unloaded}
+        for where in self._processes.keys() - used:
+            self._processes.pop(where).close()
+
+    def tick(self) -> None:
+        """End processes that are silent, load for too long or take too much memory. Call often."""
+        now_s = self._clock()
+        step_s, self._looked_s = min(now_s - self._looked_s, STEP_S), now_s
+        look = now_s >= self._memory_s
+        if look:
+            self._memory_s = now_s + MEMORY_S
+        for process in self._processes.values():
+            if process.pid is None:
+                continue
+            process.silent_s += step_s
+            loading = process.state is ProcessState.STARTING
+            if process.silent_s >= (self._load_timeout_s if loading else self._timeout_s):
+                process.kill(
+                    f"had not loaded it within models.load_timeout, {self._load_timeout_s:g} s"
+                    if loading
+                    else f"has shown no sign of life for {self._timeout_s:g} s"
+                )
+            elif look and (limit := process.wanted.memory) is not None and process.memory_bytes() > limit:
+                process.kill(f"took more memory than model.yaml allows, {limit:,} bytes")
+
+    async def close(self, within_s: float) -> None:
+        """End all processes."""
+        processes, self._processes = list(self._processes.values()), {}
+        for process in processes:
+            process.close()
+        await asyncio.gather(*(process.ended(within_s) for process in processes))
+
+    def _started(self, key: VersionKey, wanted: Wanted) -> str:
+        process = VersionProcess(key, self._repository.path, wanted, self._name, self._died)
+        self._processes[process.where] = process
+        return process.where
+
+    def _found(self, key: VersionKey, wanted: Wanted, anew: bool) -> str:
+        for where, process in self._processes.items():
+            same = wanted if anew else replace(wanted, content=process.wanted.content)
+            if process.key == key and process.wanted == same and process.state is not ProcessState.FAILED:
+                return where
+        return ""
+
+    def _model_settings(self, name: str) -> ModelSettings:
+        """The model.yaml of a model, read again only if it has changed; the defaults if it cannot be read, which
+        whoever loads the version will say.
+        """
+        try:
+            found = (self._repository.path / name / "model.yaml").stat()
+            seen: object = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        except OSError:
+            return ModelSettings()
+        known = self._settings.get(name)
+        if known is None or known[0] != seen:
+            try:
+                known = self._settings[name] = seen, self._repository.settings(name)
+            except GatewayError:
+                return ModelSettings()
+        return known[1]
+
+
+def _isolated(settings: ModelSettings, *, stable: bool) -> bool:
+    if settings.isolation is not None:
+        return settings.isolation == "process"
+    return not stable or settings.providers[0] != CPU
+
+
+def refuse(source: str, named: Collection[str], failed: Mapping[VersionKey, str]) -> None:
+    """Raise SettingsError, which names the file `source`, if a version of a `named` model could not be loaded."""
+    if problems := [
+        f"models.{name}: version {number}: {why}" for (name, number), why in failed.items() if name in named
+    ]:
+        raise SettingsError(source, problems)
