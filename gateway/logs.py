@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from gateway.settings.gateway import LogForm
-from gateway.system.scheduling import go_along
+from gateway.system.scheduling import set_realtime_helper
 
 INDENT: Final = "    "
 # Those that a terminal or a reader of lines acts on: C0 but for the line break, DEL, C1, and Unicode's own breaks and
@@ -71,7 +71,7 @@ class _Listener(logging.handlers.QueueListener):
         self.waiting = waiting
 
     def _monitor(self) -> None:
-        go_along()
+        set_realtime_helper()
         super()._monitor()  # type: ignore[misc]
 
     def dequeue(self, block: bool) -> logging.LogRecord:

@@ -51,7 +51,7 @@ def serve(config: Path) -> None:
                     "serving %s/v2 with %d workers; control plane at %s", data_plane, control.pool.size, control_plane
                 )
                 return
-            console.print(release_table(releases, control.left_out()))
+            console.print(release_table(releases, control.unavailable()))
             console.print(f"Serving [bold]{data_plane}/v2[/bold] with {control.pool.size} workers; stop with Ctrl-C.")
             console.print(f"Console at {control_plane}; from a terminal: gateway status, stop, resume.")
 

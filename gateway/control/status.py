@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from gateway.control.control_plane import ControlPlane
 from gateway.control.guards.evidence import alpha_of
 from gateway.control.metrics.prometheus import GatewayMetrics, GuardMetrics, ReleaseMetrics
-from gateway.control.pool.heartbeats import LOAD, SILENT
+from gateway.control.pool.heartbeats import LOAD_REASON, SILENT_REASON
 from gateway.control.pool.worker_handle import WorkerState
 from gateway.control.record_status import data_metrics
 from gateway.control.record_writer.feedback_stats import VersionFeedback
@@ -42,7 +42,7 @@ async def gathered(control: ControlPlane, *, versions: bool = False) -> Gathered
     """Collect the status of every release, in slices of SLICE_S so that the loop can do other work in between.
     `versions`: also the counters of every version, including those removed since.
     """
-    give_way = control.pressing.give_way
+    give_way = control.command_priority.yield_to_commands
     releases = await _sliced(
         give_way, sorted(control.served), lambda name: overview_of(control, name), control.served.__contains__
     )
@@ -82,7 +82,7 @@ def overview_of(control: ControlPlane, name: str) -> ReleaseStatus:
     stop, stopped, epoch = None, False, 0
     if release.candidate is not None:
         slot = control.releases.of(name, release.candidate)
-        stop = control.stops.stopped(name, release.candidate)
+        stop = control.decision_log.stopped(name, release.candidate)
         stopped, epoch = control.board.stopped(slot), control.board.epoch(slot)
     ramp_ppm = tuple(control.release_manager.ramp_weights_ppm(name))
     progress = control.release_manager.progress(name)
@@ -123,9 +123,9 @@ def observe(control: ControlPlane) -> GatewayMetrics:
         inflight=control.scoreboard.total(INFLIGHT),
         shed=control.scoreboard.total(SHED),
         shed_rate=control.scoreboard.total(SHED_RATE),
-        decisions=dict(control.stops.counts),
+        decisions=dict(control.decision_log.counts),
         workers=_workers(control),
-        workers_killed={reason: control.pool.killed[reason] for reason in (SILENT, LOAD)},
+        workers_killed={reason: control.pool.killed[reason] for reason in (SILENT_REASON, LOAD_REASON)},
         worker_restarts=control.pool.restarts,
         heartbeat_age_s=(time.monotonic_ns() - control.board.words[HEARTBEAT]) / 1e9,
         reload_success=not status.error,
@@ -134,7 +134,7 @@ def observe(control: ControlPlane) -> GatewayMetrics:
         candidates_closed=status.closed,
         unrecorded=control.scoreboard.total(UNRECORDED),
         data=data_metrics(control),
-        connections=control.upkeep.connections(),
+        connections=control.housekeeping.connections(),
     )
 
 
@@ -142,7 +142,7 @@ def _workers(control: ControlPlane) -> dict[str, int]:
     """The number of workers in each state. Workers that serve but show no heartbeat count as silent, not as ready."""
     counts = {str(state): count for state, count in control.pool.states().items()}
     silent = control.watchdog.heartbeats.silent()
-    return {**counts, str(WorkerState.READY): counts[WorkerState.READY] - silent, SILENT: silent}
+    return {**counts, str(WorkerState.READY): counts[WorkerState.READY] - silent, SILENT_REASON: silent}
 
 
 def release_metrics(release: ReleaseStatus) -> ReleaseMetrics:

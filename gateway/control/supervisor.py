@@ -26,7 +26,7 @@ from gateway.control.api.connection import ControlConnection
 from gateway.control.config.startup import opened
 from gateway.control.control_plane import ControlPlane
 from gateway.control.garbage_collection import put_aside
-from gateway.control.pool.orphans import Orphans
+from gateway.control.pool.orphans import OrphanedWorkers
 from gateway.control.release.overview import ReleaseStatus
 from gateway.control.status import gathered
 from gateway.errors import SettingsError
@@ -34,7 +34,7 @@ from gateway.settings.gateway import GatewaySettings, ServerSettings, TlsSetting
 from gateway.shm.claim import claim
 from gateway.system.background_tasks import persistent
 from gateway.system.descriptors import raise_limit
-from gateway.system.scheduling import demote_on_cpu_overrun, go_first_again, raise_niceness, set_realtime
+from gateway.system.scheduling import demote_on_cpu_overrun, raise_niceness, restore_realtime, set_realtime
 from gateway.web.server import Server
 from gateway.web.sockets import listener
 
@@ -67,7 +67,7 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
     tls = Tls(settings.control.tls) if settings.control.tls else None
     control: ControlPlane | None = None
     with _only_one(state), contextlib.ExitStack() as stack:
-        orphans = Orphans(state / "workers.json")
+        orphans = OrphanedWorkers(state / "workers.json")
         held = _hold(settings.server, shared=len(orphans) > 0)
         stack.callback(held.close)
         plane = _control_socket(settings)
@@ -75,7 +75,7 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
         try:
             memory = await asyncio.to_thread(claim, state)
             stack.callback(memory.close)
-            orphans.keep_those_on(memory.name)
+            orphans.keep_if_mapped(memory.name)
             with put_aside():
                 opening = await asyncio.to_thread(opened, settings, memory)
                 stack.callback(_in_time, lambda: (control or opening.stops).close())
@@ -93,7 +93,7 @@ class _Supervisor:
         self,
         settings: GatewaySettings,
         control: ControlPlane,
-        orphans: Orphans,
+        orphans: OrphanedWorkers,
         plane: socket.socket,
         keyring: Keyring | None,
         tls: Tls | None,
@@ -120,15 +120,15 @@ class _Supervisor:
         lasting = {"the control loop": self._tick, "the control plane": self._serve}
         lasting |= {f"following {kept.watched}": kept.watched.follow for kept in (self._keyring, self._tls) if kept}
         tasks = [loop.create_task(persistent(what, act)) for what, act in lasting.items()]
-        self._control.pool.others_serve = len(self._orphans) > 0
+        self._control.pool.orphans_serve = len(self._orphans) > 0
         try:
             starting = loop.create_task(self._control.start())
             asked = loop.create_task(self._end.wait())
             await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
-                self._orphans.release()
-                self._control.pool.others_serve = False
+                self._orphans.terminate()
+                self._control.pool.orphans_serve = False
                 await asyncio.to_thread(ready, (await gathered(self._control)).releases)
                 tasks.append(loop.create_task(persistent("following the routing file", self._watch)))
                 await asked
@@ -168,10 +168,10 @@ class _Supervisor:
         trouble = ""
         while True:
             try:
-                for _ in self._control.work():
-                    await self._control.pressing.give_way()
+                for _ in self._control.tick():
+                    await self._control.command_priority.yield_to_commands()
                 trouble = ""
-                go_first_again()
+                restore_realtime()
             except Exception as error:  # the heartbeat is not written then, which stops all candidates (Switch.stopped)
                 if str(error) != trouble:
                     log.exception(
@@ -181,7 +181,7 @@ class _Supervisor:
             pids = self._control.pool.pids()
             if pids != remembered and (writing is None or writing.done()):
                 with contextlib.suppress(RuntimeError):  # no thread available: retry at the next tick
-                    writing = asyncio.get_running_loop().run_in_executor(None, self._orphans.remember, pids)
+                    writing = asyncio.get_running_loop().run_in_executor(None, self._orphans.write, pids)
                     remembered = pids
             await asyncio.sleep(TICK_S)
 

@@ -63,7 +63,10 @@ def control_plane(control: ControlPlane, ending: asyncio.Event, keyring: Keyring
             ClientGone: _gone,
             Exception: _broken,
         },
-        middleware=[Middleware(OneByOne, Turns(), control.pressing), Middleware(ControlAuthMiddleware, keyring)],
+        middleware=[
+            Middleware(OneByOne, Turns(), control.command_priority),
+            Middleware(ControlAuthMiddleware, keyring),
+        ],
     )
 
 

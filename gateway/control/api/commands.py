@@ -34,7 +34,7 @@ class Changes:
         self._control = control
         self._editor = RoutingEditor(
             control.configuration,
-            control.stops,
+            control.decision_log,
             lambda written, note: control.reload(written=written, note=note),
             control.accepting.history,
         )
@@ -102,11 +102,11 @@ class Changes:
         decision = self._control.release_manager.order(
             request.path_params["model"], event, caller(request), body.reason or NO_REASON, origin_of(request)
         )
-        await self._control.stops.wait_durable()
+        await self._control.decision_log.wait_durable()
         return self._answer(decision)
 
     def _answer(self, decision: ReleaseDecision) -> Response:
-        document: OrderDocument = {**decision_document(decision), "on_disk": self._control.stops.on_disk}
+        document: OrderDocument = {**decision_document(decision), "on_disk": self._control.decision_log.on_disk}
         return JsonResponse(document)
 
     async def promote(self, request: Request) -> Response:
@@ -162,7 +162,7 @@ class Changes:
             "dry_run": body.dry_run,
             "difference": edited.difference,
             "decision": decision_document(edited.decision) if edited.decision else None,
-            "on_disk": self._control.stops.on_disk and self._control.accepting.on_disk,
+            "on_disk": self._control.decision_log.on_disk and self._control.accepting.on_disk,
         }
         return JsonResponse(document)
 

@@ -192,7 +192,9 @@ class Events:
 
     def _seen(self) -> ConsoleState:
         """The parts of the state that are cheap to read: not the releases."""
-        return ConsoleState(NONE, config_document(self._control), self._control.stops.decisions, time.monotonic())
+        return ConsoleState(
+            NONE, config_document(self._control), self._control.decision_log.decisions, time.monotonic()
+        )
 
     def _send(self, messages: Iterable[bytes]) -> None:
         once = [*messages]

@@ -29,7 +29,7 @@ from gateway.control.status import release_metrics
 from gateway.errors import NotReady
 from gateway.shm.tally import Totals
 from gateway.system.pipe import PatientPipe, pipe
-from gateway.system.scheduling import reset_priority, stand_back
+from gateway.system.scheduling import lower_priority, reset_priority
 
 PIECE: Final = 16  # releases or versions in a message: pickling more at once would block control's loop
 TRIES: Final = 2
@@ -141,7 +141,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)
     reset_priority()
-    stand_back(os.getpid(), for_good=True)  # constant polling must not take half a core from the workers
+    lower_priority(os.getpid(), for_good=True)  # constant polling must not take half a core from the workers
     handle, repository, pid = sys.argv[1:]
     with contextlib.suppress(EOFError, OSError):
         Press(Path(repository), int(pid)).work(PatientPipe(int(handle)))

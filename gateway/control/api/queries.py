@@ -89,7 +89,7 @@ class Readings:
 
     async def decisions(self, request: Request) -> Response:
         model, limit = request.query_params.get("model"), _limit(request.query_params.get("limit"))
-        text = await beside(self._listed.text, self._control.stops.decisions, model, limit)
+        text = await beside(self._listed.text, self._control.decision_log.decisions, model, limit)
         return Response(text, media_type=JsonResponse.media_type)
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.control.api.access import ASKING, SAFE
-from gateway.control.order_priority import Pressing
+from gateway.control.command_priority import CommandPriority
 from gateway.errors import Overloaded
 from gateway.web.responses import send_error
 
@@ -53,7 +53,7 @@ class OneByOne:
     are refused with Overloaded. Orders pass at once and pause the readers.
     """
 
-    def __init__(self, application: ASGIApp, turns: Turns, pressing: Pressing) -> None:
+    def __init__(self, application: ASGIApp, turns: Turns, pressing: CommandPriority) -> None:
         self._application = application
         self._pressing = pressing
         self._turns = turns
@@ -61,7 +61,7 @@ class OneByOne:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in SAFE and scope["path"] not in ASKING:
-            with self._pressing.order():
+            with self._pressing.command():
                 await self._application(scope, receive, send)
         elif self._readers >= MOST:
             await asyncio.sleep(REFUSED_AFTER_S)
@@ -76,11 +76,11 @@ class OneByOne:
 
     async def _turn(self) -> None:
         await self._turns.turn()
-        await self._pressing.give_way()
+        await self._pressing.yield_to_commands()
 
     def _in_parts(self, send: Send) -> Send:
         async def send_in_parts(message: Message) -> None:
-            await self._pressing.give_way()  # event streams skip the queue
+            await self._pressing.yield_to_commands()  # event streams skip the queue
             body = message.get("body", b"")
             for begin in range(0, len(body) - PART, PART):
                 await send({"type": message["type"], "body": body[begin : begin + PART], "more_body": True})

@@ -12,7 +12,7 @@ from gateway.control.api.page_process import Documents, Metrics, Printer
 from gateway.control.control_plane import ControlPlane
 from gateway.control.release.overview import ReleaseStatus
 from gateway.control.status import gathered, observe
-from gateway.system.scheduling import go_along
+from gateway.system.scheduling import set_realtime_helper
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Released:
 
 NONE: Final = Released({}, b"[]")
 T = TypeVar("T")
-_PAGES: Final = ThreadPoolExecutor(1, "pages", initializer=go_along)
+_PAGES: Final = ThreadPoolExecutor(1, "pages", initializer=set_realtime_helper)
 
 
 async def beside(make: Callable[..., T], *given: object) -> T:

@@ -148,14 +148,14 @@ def config_document(control: ControlPlane) -> ConfigDocument:
     status = control.configuration.status
     return {
         "revision": status.revision,
-        "generation": control.pool.plan.generation,
+        "generation": control.pool.config.generation,
         "acknowledged": control.pool.acknowledged(),
         "workers": control.pool.size,
         "loaded_time_s": status.loaded_s,
         "last_error": status.error or None,
         "warnings": list(status.warnings),
         "candidates_closed": status.closed,
-        "left_out": _left_out(control.left_out()),
+        "left_out": _left_out(control.unavailable()),
         "records": _records(control),
     }
 

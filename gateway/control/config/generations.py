@@ -11,7 +11,7 @@ from gateway.shm.switchboard import Switchboard
 from gateway.version_key import VersionKey
 
 
-class Plans:
+class GenerationFactory:
     """Makes ConfigGenerations. The stops of their candidates are on the switchboard before any worker reads a
     generation.
     """
@@ -40,18 +40,18 @@ class Plans:
             generation, resolved.routing, versions, release_slots, dict(left_out or {}), resolved.named
         )
 
-    def loading(
+    def make_reload(
         self, name: str, before: ConfigGeneration, resolved: Resolved, left_out: Mapping[VersionKey, str]
     ) -> ConfigGeneration:
         """The same generation, except that the model is reloaded from disk; other unloaded models stay unloaded."""
         loads = {**before.loads, name: before.loads.get(name, 0) + 1}
-        plan = self.make(before.generation, resolved, left_out)
-        return replace(plan, unloaded=before.unloaded - {name}, loads=loads)
+        config = self.make(before.generation, resolved, left_out)
+        return replace(config, unloaded=before.unloaded - {name}, loads=loads)
 
 
-def without_lost(plan: ConfigGeneration) -> ConfigGeneration:
+def without_unavailable_stables(config: ConfigGeneration) -> ConfigGeneration:
     """The generation for a worker that starts while no other serves: models whose stable version must not be loaded
     lose their entry, so that they do not keep the worker from serving the others.
     """
-    lost = {name for name, release in plan.routing.models.items() if (name, release.stable) in plan.left_out}
-    return replace(plan, named=plan.named - lost)
+    lost = {name for name, release in config.routing.models.items() if (name, release.stable) in config.unavailable}
+    return replace(config, named=config.named - lost)

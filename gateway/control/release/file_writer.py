@@ -15,7 +15,7 @@ from typing import Final
 
 from gateway.control.release.append import append
 from gateway.system.durable_files import replace_durably
-from gateway.system.scheduling import go_along, set_realtime
+from gateway.system.scheduling import set_realtime, set_realtime_helper
 
 RETRY_S: Final = 1.0
 LATER_S: Final = 0.01
@@ -28,7 +28,7 @@ class FileWriter:
     def __init__(self) -> None:
         self._quick = ThreadPoolExecutor(1, "append", initializer=set_realtime)
         # a thread of its own: a rename may stall behind a journal commit and must not delay appends
-        self._slow = ThreadPoolExecutor(1, "sync", initializer=go_along)
+        self._slow = ThreadPoolExecutor(1, "sync", initializer=set_realtime_helper)
         for threads in (self._quick, self._slow):
             threads.submit(int)  # start the thread now: a stop must not fail because no thread can be created
         self._appended: Future[bool] | None = None

@@ -15,7 +15,7 @@ import pytest
 from gateway.control.api import page_process, reader_queue
 from gateway.control.api.reader_queue import PART, OneByOne, Turns
 from gateway.control.api.shared_results import Fresh
-from gateway.control.order_priority import Pressing
+from gateway.control.command_priority import CommandPriority
 from tests.processes.flawed import gateway, metric, order, until
 from tests.running import GatewayProcess
 
@@ -90,7 +90,7 @@ def test_large_answers_go_in_parts_and_whole(size: int) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": content})
 
-    _, *parts = asyncio.run(asked(OneByOne(application, Turns(), Pressing())))
+    _, *parts = asyncio.run(asked(OneByOne(application, Turns(), CommandPriority())))
     assert b"".join(part["body"] for part in parts) == content
     assert all(len(part["body"]) <= PART for part in parts)
     assert [part.get("more_body", False) for part in parts] == [True] * (len(parts) - 1) + [False]
@@ -109,7 +109,7 @@ def test_orders_take_no_turn_and_readers_beyond_the_most_are_refused_late(monkey
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b""})
 
-        one_by_one = OneByOne(application, Turns(), Pressing())
+        one_by_one = OneByOne(application, Turns(), CommandPriority())
         readers = [asyncio.create_task(asked(one_by_one)) for _ in range(2)]
         await asyncio.sleep(0.01)
         assert (await asked(one_by_one))[0]["status"] == 503
