@@ -13,12 +13,12 @@ from gateway.auth.rate_limit import new_book
 from gateway.backends.trial import LoadResult
 from gateway.backends.trial_cache import harmful
 from gateway.control.command_priority import CommandPriority
-from gateway.control.config.acceptance import Judged
-from gateway.control.config.file_snapshot import Standing
+from gateway.control.config.acceptance import ValidatedRouting
+from gateway.control.config.file_snapshot import FileStat
 from gateway.control.config.generations import GenerationFactory, without_unavailable_stables
 from gateway.control.config.load_requests import LoadRequestHandler
-from gateway.control.config.resolve import Resolved
-from gateway.control.config.startup import Opening
+from gateway.control.config.resolve import ResolvedRouting
+from gateway.control.config.startup import StartupState
 from gateway.control.pool.housekeeping import Housekeeping
 from gateway.control.pool.preparation import prepared
 from gateway.control.pool.send_fence import wait_for_inflight_sends
@@ -27,10 +27,10 @@ from gateway.control.pool.worker_handle import WorkerState, runs_on, unavailable
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.control.record_writer.collector import RecordCollector
 from gateway.control.release.decisions import ReleaseDecision
-from gateway.control.release.disk import Disk, DiskSilent
+from gateway.control.release.disk import DiskThread, DiskTimeout
 from gateway.control.release.manager import ReleaseManager
 from gateway.control.release.trip_decisions import Tripping
-from gateway.control.stop import UNKNOWN_STANDING, CandidateStopper
+from gateway.control.stop import UNKNOWN_STAT, CandidateStopper
 from gateway.errors import Conflict, GatewayError, NotFound, SettingsError
 from gateway.messages import Commit, ConfigGeneration, Discard, RunsOn, Start
 from gateway.routing.release import Release, ReleaseCache
@@ -46,22 +46,23 @@ from gateway.version_key import VersionKey
 
 FILE_CHECK_TIMEOUT_S: Final = 0.2
 log: Final = logging.getLogger("gateway.control")
+Note = Callable[[], object]  # records the decision of the command that made an edit
 
 
 class ControlPlane:
     """The control process's state and operations. `start` starts the workers; `tick` must be iterated every 50 ms."""
 
-    def __init__(self, settings: GatewaySettings, opening: Opening, workers: int, port: int) -> None:
+    def __init__(self, settings: GatewaySettings, opening: StartupState, workers: int, port: int) -> None:
         state = Path(settings.state)
-        self.decision_log = opening.stops
+        self.decision_log = opening.decision_log
         self._settings = settings
         self._port = port
         self.repository = opening.repository
-        self.configuration = opening.configuration
-        self.accepting = opening.accepting
-        self._first = opening.judged
-        self.configuration.warn(opening.resolved.entries())
-        memory = opening.memory.path
+        self.routing_file = opening.routing_file
+        self.acceptance = opening.acceptance
+        self._first = opening.validated
+        self.routing_file.warn(opening.resolved.entries())
+        memory = opening.shared_memory.path
         remove_leftovers(memory.name)
         self.board = Switchboard.create(memory.with_suffix(BOARD), workers)
         self.scoreboard = Scoreboard.create(memory.with_suffix(".scoreboard"), workers)
@@ -79,8 +80,8 @@ class ControlPlane:
         self._tripping = Tripping(state, self.board, self.releases, self.decision_log, opening.inherited, stop)
         self._changing = asyncio.Lock()
         self.command_priority = CommandPriority()
-        self._file_check = Disk("look", FILE_CHECK_TIMEOUT_S, set_realtime)
-        contents = self.configuration.trying.contents
+        self._file_check = DiskThread("look", FILE_CHECK_TIMEOUT_S, set_realtime)
+        contents = self.routing_file.trial_runner.contents
         self.watchdog = Watchdog(settings, contents, stop, self.board, self.scoreboard, self.versions)
         self._generations = GenerationFactory(self.versions, self.releases, self.board, self.decision_log)
         config = self._generations.make(1, opening.resolved)
@@ -95,7 +96,7 @@ class ControlPlane:
     async def start(self) -> None:
         """Start the workers and wait until all of them serve. Raises SettingsError with the reason if one cannot."""
         self.records.journal.start()
-        if known := bool(self.accepting.memory):  # else a file whose models do not load would be remembered
+        if known := bool(self.acceptance.memory):  # else a file whose models do not load would be remembered
             await self._accept_first()
         await self.watchdog.crashing_versions.note_contents(self.pool.config)
         self.pool.start()
@@ -103,7 +104,7 @@ class ControlPlane:
         await asyncio.wait((ready, self.pool.failed), return_when=asyncio.FIRST_COMPLETED)
         if self.pool.failed.done():
             ready.cancel()
-            raise SettingsError(str(self.configuration.path), [self.pool.failed.result()])
+            raise SettingsError(str(self.routing_file.path), [self.pool.failed.result()])
         if not known:
             await self._accept_first()
         self.watchdog.crashing_versions.mark_loaded_good()
@@ -112,12 +113,12 @@ class ControlPlane:
     async def _accept_first(self) -> None:
         async with self._changing:
             if self._first is not None and self.pool.config.generation == 1:  # else an edit was applied first
-                await self.accepting.accept(self._first)
+                await self.acceptance.accept(self._first)
 
     def end_trials(self) -> None:
         """Abort the load trials under way, since the gateway is shutting down."""
         self.watchdog.crashing_versions.close()
-        self.configuration.trying.end("the gateway ends")
+        self.routing_file.trial_runner.end("the gateway ends")
 
     def close(self) -> None:
         """Write the remaining records and decisions to disk, and remove the shared-memory files."""
@@ -155,14 +156,14 @@ class ControlPlane:
             raise
         unread, _ = await asyncio.gather(self._unread(), self._wait_durable(name))
         if unread is not None:
-            self.stopper.unread(name, unread)
+            self.stopper.note_unread(name, unread)
             self.stopper.stop_model(name, self._view(name), *said)  # the edit may have been read in the meantime
         await wait_for_inflight_sends(self.board, self.pool)
         return decision
 
     async def resume(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
         """Resume a stopped release in a new epoch. Raises NotFound, and Conflict if it is not stopped."""
-        self.accepting.check_open(name, self.configuration.status.closed)
+        self.acceptance.check_open(name, self.routing_file.status.candidates_closed)
         candidate = self._candidate(name)
         slot = self.releases.of(name, candidate)
         if not self.board.stopped(slot):
@@ -177,9 +178,7 @@ class ControlPlane:
         await self._wait_durable(name)
         return decision
 
-    async def reload(
-        self, *, settled: bool = False, written: bytes | None = None, note: Callable[[], object] | None = None
-    ) -> None:
+    async def reload(self, *, settled: bool = False, written: bytes | None = None, note: Note | None = None) -> None:
         """Load the routing file and apply it in all workers or in none; `configuration.status` holds the result.
 
         `settled`: only if the file is unchanged since `configuration.changed` saw it. `written`: the text that a
@@ -188,22 +187,23 @@ class ControlPlane:
         async with self._changing:
             began = self.stopper.snapshot()
             try:
-                now = await asyncio.to_thread(self.configuration.read, settled=settled)
+                now = await asyncio.to_thread(self.routing_file.read, settled=settled)
                 if now is None:
                     return
-                judged = await asyncio.to_thread(self.accepting.judge, now, self.served.keys())
-                self.stopper.edit_validated(began, now, judged.resolved.routing.models)
-                trials = await asyncio.to_thread(self.configuration.trials, judged.resolved.routing, self.pool.loaded())
-                verdicts = await asyncio.to_thread(self.configuration.try_out, trials, judged.resolved.named)
-                await self._publish(judged, verdicts, note if now.content == written else None)
-                await asyncio.to_thread(self.configuration.warn, judged.accepted.routing)
+                validated = await asyncio.to_thread(self.acceptance.validate, now, self.served.keys())
+                self.stopper.edit_validated(began, now, validated.resolved.routing.models)
+                needed = self.routing_file.needed_trials
+                trials = await asyncio.to_thread(needed, validated.resolved.routing, self.pool.loaded())
+                verdicts = await asyncio.to_thread(self.routing_file.run_trials, trials, validated.resolved.named)
+                await self._publish(validated, verdicts, note if now.content == written else None)
+                await asyncio.to_thread(self.routing_file.warn, validated.accepted.routing)
             except Exception as error:  # the watch must survive any error, to read the next edit
                 if not isinstance(error, GatewayError):
-                    error = SettingsError(str(self.configuration.path), [f"{type(error).__name__}: {error}"])
-                self.configuration.failed(error)
+                    error = SettingsError(str(self.routing_file.path), [f"{type(error).__name__}: {error}"])
+                self.routing_file.record_failure(error)
                 log.error("the configuration is not loaded, the last good one stays in force:\n%s", error)
             else:
-                self.configuration.succeeded()
+                self.routing_file.record_success()
                 log.info("generation %d of the configuration is in force", self.pool.config.generation)
             finally:
                 self.stopper.edit_finished()
@@ -238,48 +238,49 @@ class ControlPlane:
         return int(candidate)
 
     def _view(self, name: str) -> ReleaseSettings | None:
-        if name not in self.served or not self.configuration.status.closed or name not in self.accepting.memory:
+        closed = self.routing_file.status.candidates_closed
+        if not closed or name not in self.served or name not in self.acceptance.memory:
             return self.served.get(name)
-        return self.accepting.memory[name].release()  # closed at present; the stop holds once the file is fixed
+        return self.acceptance.memory[name].release()  # closed at present; the stop holds once the file is fixed
 
     def _live_generations(self) -> Iterable[ConfigGeneration]:
         handles = self.pool.handles.values()
         return (self.pool.config, *(handle.config for handle in handles if handle.state is not WorkerState.DEAD))
 
-    async def _unread(self) -> Standing | None:
+    async def _unread(self) -> FileStat | None:
         """The file's standing if it holds an unread edit, else None; UNKNOWN if the disk does not answer in time."""
-        with contextlib.suppress(DiskSilent):
-            return await self._file_check.do(self.configuration.unread)
-        return UNKNOWN_STANDING
+        with contextlib.suppress(DiskTimeout):
+            return await self._file_check.run(self.routing_file.unread)
+        return UNKNOWN_STAT
 
     async def _wait_durable(self, name: str) -> None:
         if not await self.decision_log.wait_durable():
             log.error("what was decided on '%s' is in force, but not on disk: a restart would undo it", name)
 
-    def apply_load(self, name: str, resolved: Resolved, unavailable: Mapping[VersionKey, str]) -> ConfigGeneration:
+    def apply_load(self, name: str, resolved: ResolvedRouting, lost: Mapping[VersionKey, str]) -> ConfigGeneration:
         """Add a model that is about to be loaded from disk again, perhaps one that was not served before."""
-        self.pool.config = config = self._generations.make_reload(name, self.pool.config, resolved, unavailable)
+        self.pool.config = config = self._generations.make_reload(name, self.pool.config, resolved, lost)
         self.served = resolved.routing.models
         self.release_manager.configure(self.served)
         return config
 
-    async def _publish(self, judged: Judged, verdicts: Sequence[LoadResult], note: Callable[[], object] | None) -> None:
+    async def _publish(self, validated: ValidatedRouting, verdicts: Sequence[LoadResult], note: Note | None) -> None:
         """Apply a generation in two phases: every worker loads it, then every worker switches; if one cannot load, none
         does.
 
         Control's view is updated first, so that stops, guards and breakers know the new releases before any worker
         serves them.
         """
-        served, source = judged.resolved.routing.models, str(self.configuration.path)
-        config = self._generations.make(self.pool.config.generation + 1, judged.resolved, harmful(verdicts))
+        served, source = validated.resolved.routing.models, str(self.routing_file.path)
+        config = self._generations.make(self.pool.config.generation + 1, validated.resolved, harmful(verdicts))
         async with prepared(self.pool, config, source, loads=bool(verdicts)) as handles:
-            if errors := self.accepting.overtaken(judged):
+            if errors := self.acceptance.stopped_since(validated):
                 await self.pool.broadcast(Discard, handles)
                 raise SettingsError(source, errors)
             self.pool.config, self.served = config, served
             self.release_manager.close_changed(served)
             self.release_manager.lead(served)
-            await self.accepting.accept(judged, note)
+            await self.acceptance.accept(validated, note)
             errors = await self.pool.broadcast(Commit, handles)
             self.release_manager.open_routes()
             for handle in handles:

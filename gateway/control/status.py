@@ -116,7 +116,7 @@ def observe(control: ControlPlane) -> GatewayMetrics:
     """The metrics other than those of releases and versions. Safe in a thread: it reads only those attributes of
     control that are replaced as a whole.
     """
-    status = control.configuration.status
+    status = control.routing_file.status
     return GatewayMetrics(
         versions=(),
         releases=(),
@@ -131,7 +131,7 @@ def observe(control: ControlPlane) -> GatewayMetrics:
         reload_success=not status.error,
         reload_time_s=status.loaded_s,
         revision=status.revision,
-        candidates_closed=status.closed,
+        candidates_closed=status.candidates_closed,
         unrecorded=control.scoreboard.total(UNRECORDED),
         data=data_metrics(control),
         connections=control.housekeeping.connections(),

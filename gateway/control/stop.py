@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.control.config.file_snapshot import Snapshot, Standing
+from gateway.control.config.file_snapshot import FileStat, Snapshot
 from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.errors import Conflict
 from gateway.messages import ConfigGeneration
@@ -20,7 +20,7 @@ from gateway.settings.routing import ReleaseSettings
 from gateway.shm.slots import Slots
 from gateway.shm.switchboard import Switchboard
 
-UNKNOWN_STANDING: Final = Standing(
+UNKNOWN_STAT: Final = FileStat(
     -1, -1, -1
 )  # a file whose standing could not be read in time: matches whatever is read next
 log: Final = logging.getLogger("gateway.control")
@@ -49,7 +49,7 @@ class CandidateStopper:
         self._generations = plans
         self._edit_releases: Releases = {}
         self._last_stops: dict[str, ReleaseDecision] = {}  # the last stop of each model by name, until it is resumed
-        self._unread: dict[str, Standing] = {}  # of the routing file at that stop, if it held an unread edit
+        self._unread: dict[str, FileStat] = {}  # of the routing file at that stop, if it held an unread edit
 
     def stop(self, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
         """Stop this candidate unless it is already stopped; returns the decision in force."""
@@ -78,7 +78,7 @@ class CandidateStopper:
         self._last_stops.pop(name, None)
         self._unread.pop(name, None)
 
-    def unread(self, name: str, standing: Standing) -> None:
+    def note_unread(self, name: str, standing: FileStat) -> None:
         """Record that, when the model was stopped, the routing file was not the one read last, but this one."""
         if name in self._last_stops:
             self._unread[name] = standing
@@ -95,7 +95,7 @@ class CandidateStopper:
         unread, self._unread = self._unread, {}
         for name, order in self._last_stops.items():
             release = coming.get(name)
-            under_way = began.stops.get(name) is not order or unread.get(name) in (UNKNOWN_STANDING, now.standing)
+            under_way = began.stops.get(name) is not order or unread.get(name) in (UNKNOWN_STAT, now.stat)
             if under_way and release is not None and release.candidate is not None:
                 self.stop(name, release.candidate, order.by, f"{order.reason} (its edit was under way)", order.evidence)
 

@@ -23,9 +23,9 @@ from gateway.auth.tls import Tls, serving
 from gateway.backends.run_threads import REMEDY
 from gateway.control.api.app import control_plane
 from gateway.control.api.connection import ControlConnection
-from gateway.control.config.startup import opened
+from gateway.control.config.startup import open_state
 from gateway.control.control_plane import ControlPlane
-from gateway.control.garbage_collection import put_aside
+from gateway.control.garbage_collection import without_collection
 from gateway.control.pool.orphans import OrphanedWorkers
 from gateway.control.release.overview import ReleaseStatus
 from gateway.control.status import gathered
@@ -76,9 +76,9 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
             memory = await asyncio.to_thread(claim, state)
             stack.callback(memory.close)
             orphans.keep_if_mapped(memory.name)
-            with put_aside():
-                opening = await asyncio.to_thread(opened, settings, memory)
-                stack.callback(_in_time, lambda: (control or opening.stops).close())
+            with without_collection():
+                opening = await asyncio.to_thread(open_state, settings, memory)
+                stack.callback(_in_time, lambda: (control or opening.decision_log).close())
                 control = ControlPlane(settings, opening, worker_count(settings.server), held.getsockname()[1])
         except ValueError as error:
             raise SettingsError(str(state), [str(error)]) from None
@@ -196,9 +196,9 @@ class _Supervisor:
         if self._reload_now.is_set():
             self._reload_now.clear()
             await self._control.reload()
-        elif await asyncio.to_thread(self._control.configuration.changed):
+        elif await asyncio.to_thread(self._control.routing_file.changed):
             await self._control.reload(settled=True)
-        await self._control.accepting.write_again()
+        await self._control.acceptance.retry_write()
 
 
 def _in_time(close: Callable[[], None]) -> None:

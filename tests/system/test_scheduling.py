@@ -66,7 +66,8 @@ def test_a_process_that_does_not_serve_yet_stands_back_and_comes_forward() -> No
     program = (
         "import os, sys, threading; from gateway.system.scheduling import *; sys.stdin.readline()\n"
         "given = threading.Event(); done = threading.Event(); numbers = []\n"
-        "def hang():\n numbers.append(threading.get_native_id()); set_lowest_priority(numbers[0])\n given.set(); done.wait()\n"
+        "def hang():\n numbers.append(threading.get_native_id()); set_lowest_priority(numbers[0])\n"
+        " given.set(); done.wait()\n"
         "threading.Thread(target=hang).start(); given.wait(); other = threading.Thread(target=done.wait)\n"
         "other.start()\n"
         "def look(): print(*(f'{os.getpriority(os.PRIO_PROCESS, t)},{os.sched_getscheduler(t)}' for t in"

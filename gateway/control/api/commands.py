@@ -33,10 +33,10 @@ class Changes:
     def __init__(self, control: ControlPlane) -> None:
         self._control = control
         self._editor = RoutingEditor(
-            control.configuration,
+            control.routing_file,
             control.decision_log,
             lambda written, note: control.reload(written=written, note=note),
-            control.accepting.history,
+            control.acceptance.history,
         )
 
     def endpoints(self) -> list[Endpoint]:
@@ -152,19 +152,19 @@ class Changes:
         return overview, overview.candidate
 
     def _check_open(self, model: str) -> None:
-        self._control.accepting.check_open(model, self._control.configuration.status.closed)
+        self._control.acceptance.check_open(model, self._control.routing_file.status.candidates_closed)
 
     async def _edited(self, body: Promotion, edit: Edit) -> Response:
-        edited = await self._editor.carry_out(edit, dry_run=body.dry_run)
+        edited = await self._editor.apply(edit, dry_run=body.dry_run)
         document: EditDocument = {
             "model": edit.model,
             "action": edit.action,
             "dry_run": body.dry_run,
             "difference": edited.difference,
             "decision": decision_document(edited.decision) if edited.decision else None,
-            "on_disk": self._control.decision_log.on_disk and self._control.accepting.on_disk,
+            "on_disk": self._control.decision_log.on_disk and self._control.acceptance.on_disk,
         }
         return JsonResponse(document)
 
     def _file(self) -> str:
-        return str(self._control.configuration.path)
+        return str(self._control.routing_file.path)

@@ -38,7 +38,7 @@ class Explain:
     async def explain(self, request: Request) -> Response:
         body = await parse_body(request, ExplainBody)
         overview = overview_of(self._control, body.model)
-        modality = body.modality or await asyncio.to_thread(self._control.configuration.modality, body.model)
+        modality = body.modality or await asyncio.to_thread(self._control.routing_file.modality, body.model)
         attributes = Attributes(
             body.customer,
             modality,

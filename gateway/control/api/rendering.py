@@ -145,7 +145,7 @@ def _version(counted: VersionStatus) -> VersionDocument:
 
 def config_document(control: ControlPlane) -> ConfigDocument:
     """The document of the configuration in force; cheap to make."""
-    status = control.configuration.status
+    status = control.routing_file.status
     return {
         "revision": status.revision,
         "generation": control.pool.config.generation,
@@ -154,7 +154,7 @@ def config_document(control: ControlPlane) -> ConfigDocument:
         "loaded_time_s": status.loaded_s,
         "last_error": status.error or None,
         "warnings": list(status.warnings),
-        "candidates_closed": status.closed,
+        "candidates_closed": status.candidates_closed,
         "left_out": _left_out(control.unavailable()),
         "records": _records(control),
     }

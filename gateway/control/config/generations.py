@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from gateway.control.config.resolve import Resolved
+from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.release.decisions import DecisionLog
 from gateway.messages import ConfigGeneration
 from gateway.shm.slots import Slots
@@ -23,7 +23,7 @@ class GenerationFactory:
         self._decision_log = stops
 
     def make(
-        self, generation: int, resolved: Resolved, left_out: Mapping[VersionKey, str] | None = None
+        self, generation: int, resolved: ResolvedRouting, left_out: Mapping[VersionKey, str] | None = None
     ) -> ConfigGeneration:
         """A generation that serves what was resolved. Raises SettingsError if no slot is left."""
         versions: dict[VersionKey, int] = {}
@@ -41,7 +41,7 @@ class GenerationFactory:
         )
 
     def make_reload(
-        self, name: str, before: ConfigGeneration, resolved: Resolved, left_out: Mapping[VersionKey, str]
+        self, name: str, before: ConfigGeneration, resolved: ResolvedRouting, left_out: Mapping[VersionKey, str]
     ) -> ConfigGeneration:
         """The same generation, except that the model is reloaded from disk; other unloaded models stay unloaded."""
         loads = {**before.loads, name: before.loads.get(name, 0) + 1}

@@ -8,8 +8,8 @@ from typing import Final, Protocol
 
 from gateway.backends.trial import LoadTrial
 from gateway.backends.trial_cache import harmful
-from gateway.control.config.acceptance import Accepting
-from gateway.control.config.resolve import Resolved
+from gateway.control.config.acceptance import RoutingAcceptance
+from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.config.watcher import RoutingFileWatcher
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.errors import GatewayError, InvalidRequest, NotFound
@@ -24,11 +24,11 @@ class LoadRequestContext(Protocol):
     """What LoadRequestHandler needs of the control plane."""
 
     pool: WorkerPool
-    accepting: Accepting
-    configuration: RoutingFileWatcher
+    acceptance: RoutingAcceptance
+    routing_file: RoutingFileWatcher
     served: Mapping[str, ReleaseSettings]
 
-    def apply_load(self, name: str, resolved: Resolved, left_out: Mapping[VersionKey, str]) -> ConfigGeneration:
+    def apply_load(self, name: str, resolved: ResolvedRouting, left_out: Mapping[VersionKey, str]) -> ConfigGeneration:
         """Add a model that is about to be loaded from disk again, perhaps one that was not served before."""
 
 
@@ -79,7 +79,7 @@ class LoadRequestHandler:
         control, pool = self._control, self._control.pool
         settings = pool.config.routing.models.get(name)
         if settings is None:
-            seen = await control.accepting.first_seen(name)
+            seen = await control.acceptance.first_seen(name)
             settings = seen.routing.models[name] if seen is not None else None
         if settings is None:
             raise NotFound(f"the repository has no model '{name}' with a version that has a file and is not stopped")
@@ -87,7 +87,9 @@ class LoadRequestHandler:
         async with pool.changing:
             before, served = pool.config, control.served
             routing = RoutingSettings.model_construct(models={**before.routing.models, name: settings})
-            config = control.apply_load(name, Resolved(routing, before.named, control.accepting.memory), left_out)
+            config = control.apply_load(
+                name, ResolvedRouting(routing, before.named, control.acceptance.memory), left_out
+            )
             errors = await pool.broadcast(lambda number: Load(number, name, config), staged=True, may_die=False)
             if errors and name not in served:
                 await pool.broadcast(lambda number: Unload(number, name))
@@ -102,7 +104,7 @@ class LoadRequestHandler:
         control = self._control
         numbers = [number for number in (settings.stable, settings.candidate) if number is not None]
         trials = [LoadTrial(name, number, settings.stable) for number in numbers]
-        verdicts = await asyncio.to_thread(control.configuration.try_out, trials, frozenset[str]())
+        verdicts = await asyncio.to_thread(control.routing_file.run_trials, trials, frozenset[str]())
         served = {key for handle in control.pool.accepting_handles() for key in handle.runs_on}
         for number, verdict in zip(numbers, verdicts, strict=True):
             if verdict.error and (number in (settings.stable, candidate) or (name, number) in served):

@@ -108,7 +108,7 @@ class DecisionLog:
 
     def after(self, act: Callable[[], None]) -> None:
         """Call `act`, in a thread, once all decisions so far are on disk; never if they cannot be written."""
-        self._file_writer.after(act)
+        self._file_writer.run_after_sync(act)
 
     def close(self) -> None:
         """Write and sync everything, and end the writer's threads."""
@@ -133,7 +133,7 @@ class DecisionLog:
         self._size = 0  # if sealing fails, it is tried again after another LARGEST bytes
         stopped = [asdict(decision) for decision in self._stopped.values()]
         last = self._last
-        self._file_writer.then(lambda: self._files.seal(stopped, last), self._files.newest)
+        self._file_writer.run_after_appends(lambda: self._files.seal(stopped, last), self._files.newest)
 
     def _write(self) -> None:
         stopped = list(self._stopped.values())

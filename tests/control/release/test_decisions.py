@@ -115,7 +115,7 @@ def test_a_full_disk_is_written_once_it_has_room(open_stops: DecisionLog, tmp_pa
     assert not asyncio.run(open_stops.wait_durable())
     for path in blocked:
         path.rmdir()
-    open_stops._file_writer._slow.shutdown()  # waits for the file
+    open_stops._file_writer._sync_thread.shutdown()  # waits for the file
     assert reread(tmp_path).stopped("digits", 2) is not None
 
 
