@@ -20,7 +20,7 @@ from gateway.cli.options import CONFIG, JSON, load, notes_of, progress_bar
 from gateway.cli.refusal import CommandError
 from gateway.cli.tables import check_table, release_table, warning_lines
 from gateway.control.control_plane import ControlPlane
-from gateway.control.release.overview import ReleaseStatus
+from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.supervisor import supervise, worker_count
 from gateway.logs import configure, in_a_thread
 from gateway.settings.extras import check_tracing

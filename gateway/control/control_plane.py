@@ -29,7 +29,7 @@ from gateway.control.record_writer.collector import RecordCollector
 from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.disk import DiskThread, DiskTimeout
 from gateway.control.release.manager import ReleaseManager
-from gateway.control.release.trip_decisions import Tripping
+from gateway.control.release.trip_decisions import TripHandler
 from gateway.control.stop import UNKNOWN_STAT, CandidateStopper
 from gateway.errors import Conflict, GatewayError, NotFound, SettingsError
 from gateway.messages import Commit, ConfigGeneration, Discard, RunsOn, Start
@@ -77,7 +77,7 @@ class ControlPlane:
         self.stopper = CandidateStopper(self.board, self.releases, self.decision_log, self._live_generations)
         boards, stop = (self.board, self.scoreboard, self.versions, self.releases), self.stopper.stop
         self.release_manager = ReleaseManager(state, *boards, self.records, self.decision_log, stop)
-        self._tripping = Tripping(state, self.board, self.releases, self.decision_log, opening.inherited, stop)
+        self._trip_handler = TripHandler(state, self.board, self.releases, self.decision_log, opening.inherited, stop)
         self._changing = asyncio.Lock()
         self.command_priority = CommandPriority()
         self._file_check = DiskThread("look", FILE_CHECK_TIMEOUT_S, set_realtime)
@@ -95,7 +95,7 @@ class ControlPlane:
 
     async def start(self) -> None:
         """Start the workers and wait until all of them serve. Raises SettingsError with the reason if one cannot."""
-        self.records.journal.start()
+        self.records.writer.start()
         if known := bool(self.acceptance.memory):  # else a file whose models do not load would be remembered
             await self._accept_first()
         await self.watchdog.crashing_versions.note_contents(self.pool.config)
@@ -135,7 +135,7 @@ class ControlPlane:
         upkeep, check the workers' heartbeats and write control's own. Yields between pieces so that a stop can be
         handled: with hundreds of releases a tick takes milliseconds.
         """
-        self._tripping.tick(self.served)
+        self._trip_handler.tick(self.served)
         yield from self.release_manager.steps()
         yield
         self.housekeeping.tick(self._changing.locked() or self.pool.changing.locked())
@@ -172,7 +172,7 @@ class ControlPlane:
             raise Conflict(f"'{name}' has no entry in the routing file any more; write it again, then resume it")
         decision = self.decision_log.resume(name, candidate, by, reason, evidence)
         self.stopper.resumed(name)
-        self._tripping.settled(name, candidate)
+        self._trip_handler.forget(name, candidate)
         self.release_manager.close_routes(name)  # else the stopped step's weights would apply until the next tick
         self.board.resume(slot)
         await self._wait_durable(name)
@@ -279,7 +279,7 @@ class ControlPlane:
                 raise SettingsError(source, errors)
             self.pool.config, self.served = config, served
             self.release_manager.close_changed(served)
-            self.release_manager.lead(served)
+            self.release_manager.prepare(served)
             await self.acceptance.accept(validated, note)
             errors = await self.pool.broadcast(Commit, handles)
             self.release_manager.open_routes()

@@ -17,7 +17,7 @@ from gateway.control.record_status import data_metrics
 from gateway.control.record_writer.feedback_stats import VersionFeedback
 from gateway.control.release.audit import LN_10
 from gateway.control.release.forecast import Progress
-from gateway.control.release.overview import ReleaseStatus, VersionStatus
+from gateway.control.release.release_status import ReleaseStatus, VersionStatus
 from gateway.messages import RunsOn
 from gateway.routing.release import Variant, initial_weight
 from gateway.shm.scoreboard import INFLIGHT, SHED, SHED_RATE, UNRECORDED
@@ -107,7 +107,7 @@ def _counted(control: ControlPlane, name: str, stable: int, candidate: int | Non
     for number, variant in ((stable, Variant.STABLE), (candidate, Variant.CANDIDATE)):
         if number is not None:
             totals = control.scoreboard.totals(control.versions.of(name, number))
-            credit = control.records.ledger.credits.get((name, number, variant), VersionFeedback())
+            credit = control.records.feedback.by_version.get((name, number, variant), VersionFeedback())
             runs_on = control.runs_on(name, number) or RunsOn(())
             yield VersionStatus(number, variant, totals, credit, runs_on.providers, runs_on.warning)
 
@@ -157,10 +157,10 @@ def release_metrics(release: ReleaseStatus) -> ReleaseMetrics:
 
 
 def _guards(progress: Progress) -> tuple[GuardMetrics, ...]:
-    judged = progress.judgement
+    judged = progress.assessment
     line = -math.log10(alpha_of(judged.alpha, judged.restart))
     return tuple(
         GuardMetrics(found.name, found.log_e / LN_10 + math.log10(found.share), line)
-        for found in judged.found
+        for found in judged.results
         if found.share
     )

@@ -27,7 +27,7 @@ from gateway.control.config.startup import open_state
 from gateway.control.control_plane import ControlPlane
 from gateway.control.garbage_collection import without_collection
 from gateway.control.pool.orphans import OrphanedWorkers
-from gateway.control.release.overview import ReleaseStatus
+from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.status import gathered
 from gateway.errors import SettingsError
 from gateway.settings.gateway import GatewaySettings, ServerSettings, TlsSettings

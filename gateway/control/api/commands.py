@@ -16,7 +16,7 @@ from gateway.control.config.editor import Edit, RoutingEditor
 from gateway.control.config.yaml_edit import promote, set_weight
 from gateway.control.control_plane import ControlPlane
 from gateway.control.release.decisions import ReleaseDecision
-from gateway.control.release.overview import ReleaseStatus
+from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.release.stages import Event
 from gateway.control.status import overview_of
 from gateway.errors import Conflict
@@ -99,7 +99,7 @@ class Changes:
         """POST hold or continue, by `event`."""
         body = await parse_body(request, ReasonBody)
         self._check_open(request.path_params["model"])
-        decision = self._control.release_manager.order(
+        decision = self._control.release_manager.command(
             request.path_params["model"], event, caller(request), body.reason or NO_REASON, origin_of(request)
         )
         await self._control.decision_log.wait_durable()

@@ -24,7 +24,7 @@ from gateway.backends.repository import Repository
 from gateway.control.api.rendering import release_document
 from gateway.control.metrics.prometheus import GatewayCollector, GatewayMetrics
 from gateway.control.record_status import ClassLabels
-from gateway.control.release.overview import ReleaseStatus
+from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.status import release_metrics
 from gateway.errors import NotReady
 from gateway.shm.tally import Totals

@@ -14,13 +14,13 @@ from gateway.control.api.release_pages import Released, beside
 from gateway.control.api.rendering import config_document, release_document
 from gateway.control.api.shared_results import Fresh
 from gateway.control.control_plane import ControlPlane
-from gateway.control.release.decisions import SHOWN
+from gateway.control.release.decisions import MAX_IN_MEMORY
 from gateway.control.status import overview_of
 from gateway.errors import InvalidRequest, NotReady
 from gateway.web.openapi import Operation, Parameter
 from gateway.web.responses import JsonResponse
 
-LIMIT: Final = Parameter("limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": SHOWN})
+LIMIT: Final = Parameter("limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": MAX_IN_MEMORY})
 MODEL: Final = Parameter("model", "Only those of this model.")
 
 
@@ -95,7 +95,7 @@ class Readings:
 
 def _limit(text: str | None) -> int:
     if text is None:
-        return SHOWN
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= SHOWN):
-        raise InvalidRequest(f"limit must be a whole number from 1 to {SHOWN}; it is {text!r:.40}")
+        return MAX_IN_MEMORY
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MAX_IN_MEMORY):
+        raise InvalidRequest(f"limit must be a whole number from 1 to {MAX_IN_MEMORY}; it is {text!r:.40}")
     return int(text)

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from gateway.control.api.page_process import Documents, Metrics, Printer
 from gateway.control.control_plane import ControlPlane
-from gateway.control.release.overview import ReleaseStatus
+from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.status import gathered, observe
 from gateway.system.scheduling import set_realtime_helper
 

@@ -88,7 +88,7 @@ class RoutingAcceptance:
         """Errors for stables that were stopped as candidates since the text was judged: they would answer everyone.
         Empty if there are none.
         """
-        since = self._decision_log.all() - validated.stopped
+        since = self._decision_log.stopped_keys() - validated.stopped
         return [
             f"models.{name}: version {release.stable} was stopped while it was being made stable; to mean it, save the"
             " file again with a change, as of a comment"
@@ -197,7 +197,7 @@ class RoutingAcceptance:
                 self._decision_log.record(name, one.candidate or one.stable, action, BY_FILE, "; ".join(lines), {})
 
     def _known(self, loaded: AbstractSet[str]) -> ResolveInput:
-        return resolve_input(self.memory, self._repository, self._decision_log.all(), loaded)
+        return resolve_input(self.memory, self._repository, self._decision_log.stopped_keys(), loaded)
 
 
 def resolve_input(

@@ -10,12 +10,12 @@ from gateway.control.config.acceptance import RoutingAcceptance, ValidatedRoutin
 from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.config.watcher import RoutingFileWatcher
 from gateway.control.release.decisions import DecisionLog
-from gateway.control.release.inherited_stops import Inherited
+from gateway.control.release.inherited_stops import InheritedStops
 from gateway.errors import SettingsError
 from gateway.settings.gateway import GatewaySettings
 from gateway.shm.claim import Claim
 from gateway.shm.owner import BOARD
-from gateway.shm.stopped import LeftBoard
+from gateway.shm.stopped import PreviousBoard
 from gateway.shm.switchboard import Switchboard
 
 log: Final = logging.getLogger("gateway.control.config")
@@ -34,7 +34,7 @@ class StartupState:
     resolved: ResolvedRouting
     validated: ValidatedRouting | None
     shared_memory: Claim
-    inherited: Inherited
+    inherited: InheritedStops
 
 
 def open_state(settings: GatewaySettings, memory: Claim) -> StartupState:
@@ -48,7 +48,7 @@ def open_state(settings: GatewaySettings, memory: Claim) -> StartupState:
     try:
         board = memory.path.with_suffix(BOARD)
         Switchboard.expire_heartbeat(board)  # stops all candidates in orphans, which no stop would reach
-        inherited = Inherited(state, LeftBoard(board), stops)
+        inherited = InheritedStops(state, PreviousBoard(board), stops)
         acceptance = RoutingAcceptance(state, repository, stops, str(routing_file.path))
         resolved, validated = _choose_releases(routing_file, acceptance)
     except BaseException:
