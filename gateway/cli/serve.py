@@ -22,7 +22,7 @@ from gateway.cli.tables import check_table, release_table, warning_lines
 from gateway.control.control_plane import ControlPlane
 from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.supervisor import supervise, worker_count
-from gateway.logs import configure, in_a_thread
+from gateway.logs import configure, log_in_thread
 from gateway.settings.extras import check_tracing
 from gateway.settings.load import load_gateway
 from gateway.settings.routing import RoutingSettings
@@ -55,7 +55,7 @@ def serve(config: Path) -> None:
             console.print(f"Serving [bold]{data_plane}/v2[/bold] with {control.pool.size} workers; stop with Ctrl-C.")
             console.print(f"Console at {control_plane}; from a terminal: gateway status, stop, resume.")
 
-        with in_a_thread():
+        with log_in_thread():
             uvloop.run(supervise(settings, ready))
     sys.stdout.flush()
     os._exit(0)  # a thread that still waits for a disk is not waited for

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.auth.rate_limit import new_book
+from gateway.auth.rate_limit import create_rate_counters
 from gateway.backends.trial import LoadResult
 from gateway.backends.trial_cache import harmful
 from gateway.control.command_priority import CommandPriority
@@ -70,7 +70,7 @@ class ControlPlane:
         self.versions = VersionSlots(VERSIONS, self.scoreboard)
         self.releases = ReleaseSlots(RELEASES, self.board)
         self.records = RecordCollector(settings.records, state, memory.name, workers)
-        self._rate_counters = new_book(settings.limits.rate, self.scoreboard.segment.path, workers)
+        self._rate_counters = create_rate_counters(settings.limits.rate, self.scoreboard.segment.path, workers)
         self.board.heartbeat()
         self.served: Mapping[str, ReleaseSettings] = opening.resolved.routing.models
         self._release_cache = ReleaseCache()

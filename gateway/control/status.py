@@ -31,29 +31,31 @@ Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class CollectedStatus:
     """The data that only control's event loop may read: the releases, and the versions' counters (if asked for)."""
 
     releases: Sequence[ReleaseStatus]
     versions: Sequence[tuple[str, int, Totals]] = ()
 
 
-async def gathered(control: ControlPlane, *, versions: bool = False) -> Gathered:
+async def collect_status(control: ControlPlane, *, versions: bool = False) -> CollectedStatus:
     """Collect the status of every release, in slices of SLICE_S so that the loop can do other work in between.
     `versions`: also the counters of every version, including those removed since.
     """
     give_way = control.command_priority.yield_to_commands
     releases = await _sliced(
-        give_way, sorted(control.served), lambda name: overview_of(control, name), control.served.__contains__
+        give_way, sorted(control.served), lambda name: release_status(control, name), control.served.__contains__
     )
     if not versions:
-        return Gathered(releases)
+        return CollectedStatus(releases)
     slots = control.versions
     counted = await _sliced(
-        give_way, [*slots.given()], lambda one: (one[0], slots.totals_of(one[0])), lambda one: one[0] in slots
+        give_way, [*slots.in_use()], lambda one: (one[0], slots.totals_of(one[0])), lambda one: one[0] in slots
     )
-    totals = {key: total for key, total in counted if key in slots} | dict(slots.gone())  # some were removed meanwhile
-    return Gathered(releases, [(*key, total) for key, total in sorted(totals.items(), key=itemgetter(0))])
+    totals = {key: total for key, total in counted if key in slots} | dict(
+        slots.removed()
+    )  # some were removed meanwhile
+    return CollectedStatus(releases, [(*key, total) for key, total in sorted(totals.items(), key=itemgetter(0))])
 
 
 async def _sliced(
@@ -75,7 +77,7 @@ async def _sliced(
     return made
 
 
-def overview_of(control: ControlPlane, name: str) -> ReleaseStatus:
+def release_status(control: ControlPlane, name: str) -> ReleaseStatus:
     """The status of one release now. Raises NotFound."""
     release = control.settings_of(name)
     routes, live = release.split.routes if release.split else (), control.release_manager.weights_ppm(name)
@@ -96,14 +98,14 @@ def overview_of(control: ControlPlane, name: str) -> ReleaseStatus:
         stopped,
         stop,
         epoch,
-        tuple(_counted(control, name, release.stable, release.candidate)),
+        tuple(_version_statuses(control, name, release.stable, release.candidate)),
         progress,
         ramp_ppm,
         release.compares_latency,
     )
 
 
-def _counted(control: ControlPlane, name: str, stable: int, candidate: int | None) -> Iterator[VersionStatus]:
+def _version_statuses(control: ControlPlane, name: str, stable: int, candidate: int | None) -> Iterator[VersionStatus]:
     for number, variant in ((stable, Variant.STABLE), (candidate, Variant.CANDIDATE)):
         if number is not None:
             totals = control.scoreboard.totals(control.versions.of(name, number))
@@ -112,7 +114,7 @@ def _counted(control: ControlPlane, name: str, stable: int, candidate: int | Non
             yield VersionStatus(number, variant, totals, credit, runs_on.providers, runs_on.warning)
 
 
-def observe(control: ControlPlane) -> GatewayMetrics:
+def gateway_metrics(control: ControlPlane) -> GatewayMetrics:
     """The metrics other than those of releases and versions. Safe in a thread: it reads only those attributes of
     control that are replaced as a whole.
     """

@@ -112,7 +112,7 @@ class CandidateStopper:
         plans = {id(config): config for config in self._generations()}  # most workers share one
         planned = {key[1] for config in plans.values() for key in config.releases if key[0] == name}
         held = {
-            version for (model, version), slot in self._releases.given() if model == name and self._board.held(slot)
+            version for (model, version), slot in self._releases.in_use() if model == name and self._board.held(slot)
         }
         stable = None if view is None else view.stable
         return list(dict.fromkeys(one for one in (*first, *sorted(planned | held)) if one != stable))

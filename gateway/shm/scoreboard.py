@@ -97,7 +97,7 @@ class Scoreboard:
         """Return a word of the heads, added up over workers."""
         return int(self._heads[:, word].sum())
 
-    def each(self, word: int) -> list[int]:
+    def per_worker(self, word: int) -> list[int]:
         """Return a word of the heads, worker by worker."""
         return [int(count) for count in self._heads[:, word]]
 
@@ -105,7 +105,7 @@ class Scoreboard:
         """Return the counters of the version in `slot`, added up over workers."""
         return Totals(self._blocks[slot].sum(axis=0))
 
-    def asked(self, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def request_counts(self, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return how many requests each of these versions has had, over all outcomes and workers."""
         return np.asarray(self._blocks[:, :, OUTCOME:LATENCY][slots].sum(axis=(1, 2)), np.int64)
 

@@ -18,8 +18,8 @@ import uvicorn
 import uvloop
 
 from gateway.auth.keyring import Keyring
-from gateway.auth.rate_limit import rates_of
-from gateway.auth.tls import Tls, serving
+from gateway.auth.rate_limit import attach_rate_limiter
+from gateway.auth.tls import Tls, ssl_context_factory
 from gateway.backends.repository import Repository
 from gateway.errors import GatewayError, InvalidRequest, NotFound
 from gateway.logs import configure
@@ -47,8 +47,8 @@ from gateway.settings.gateway import ServerSettings
 from gateway.shm.ring import Ring
 from gateway.shm.scoreboard import HEARTBEATS, Scoreboard
 from gateway.shm.switchboard import Switchboard
-from gateway.system.background_tasks import persistent
-from gateway.system.pipe import PatientPipe
+from gateway.system.background_tasks import retry_forever
+from gateway.system.pipe import RetryingPipe
 from gateway.system.scheduling import reset_priority, restore_priority
 from gateway.web.server import Server
 from gateway.web.sockets import listener
@@ -115,7 +115,8 @@ class Worker:
         head = self._shared_state.head
         self._keyring = Keyring(Path(settings.auth.keys)) if settings.auth.keys else None
         self._access = Access(
-            self._keyring, rates_of(settings.limits.rate, start.scoreboard, start.workers, start.worker, head)
+            self._keyring,
+            attach_rate_limiter(settings.limits.rate, start.scoreboard, start.workers, start.worker, head),
         )
         self._tls = Tls(settings.server.tls) if settings.server.tls else None
         self._load_requests: dict[int, asyncio.Future[str]] = {}
@@ -141,7 +142,7 @@ class Worker:
         if self._tls:
             self._shared_state.gate.defer_exit(loop.call_soon)
         self._tasks.update(
-            loop.create_task(persistent(f"following {kept.watched}", kept.watched.follow))
+            loop.create_task(retry_forever(f"following {kept.watcher}", kept.watcher.watch))
             for kept in (self._keyring, self._tls)
             if kept
         )
@@ -273,7 +274,7 @@ class Worker:
             date_header=False,
             backlog=BACKLOG,
             timeout_graceful_shutdown=max(1, round(server.drain)),
-            ssl_context_factory=serving(self._tls),
+            ssl_context_factory=ssl_context_factory(self._tls),
         )
 
 
@@ -282,7 +283,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # control's own limit, inherited (gateway.system.scheduling)
     reset_priority()
-    pipe: Any = PatientPipe(int(sys.argv[1]))
+    pipe: Any = RetryingPipe(int(sys.argv[1]))
     start: Start = pipe.recv()
     configure(start.settings.server.log, "worker", start.worker)
     try:

@@ -9,11 +9,11 @@ from gateway.control.api.documents import (
     DecisionDocument,
     ForecastDocument,
     GuardDocument,
-    LeftOutDocument,
     RampDocument,
     RecordsDocument,
     ReleaseDocument,
     TooShortDocument,
+    UnavailableDocument,
     VersionDocument,
 )
 from gateway.control.control_plane import ControlPlane
@@ -166,5 +166,5 @@ def _records(control: ControlPlane) -> RecordsDocument:
     return {"error": journal.error or None, "written": written, "dropped": sum(dropped(control).values())}
 
 
-def _left_out(left_out: Mapping[tuple[str, int], str]) -> list[LeftOutDocument]:
+def _left_out(left_out: Mapping[tuple[str, int], str]) -> list[UnavailableDocument]:
     return [{"model": name, "version": version, "reason": why} for (name, version), why in sorted(left_out.items())]

@@ -52,7 +52,7 @@ class Housekeeping:
         return {
             (worker, kind): count
             for kind, word in kinds.items()
-            for worker, count in enumerate(self._scoreboard.each(word))
+            for worker, count in enumerate(self._scoreboard.per_worker(word))
         }
 
     def _sweep(self) -> None:
@@ -63,7 +63,7 @@ class Housekeeping:
             self._releases.sweep(lambda key: any(key in config.releases for config in plans))
 
     def _rebalance(self) -> None:
-        busy = self._scoreboard.each(CONNECTIONS_BUSY)
+        busy = self._scoreboard.per_worker(CONNECTIONS_BUSY)
         handles = self._pool.ready_handles()
         before, self._serving = self._serving, {handle.process.pid for handle in handles}
         if self._serving - before:

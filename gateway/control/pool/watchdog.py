@@ -55,7 +55,7 @@ class Watchdog:
         loading = self._versions.name_of(self._scoreboard.head(handle.index)[LOADING] - 1)
         running = (
             key
-            for key, slot in self._versions.given()
+            for key, slot in self._versions.in_use()
             if key in self.pool.config.releases and self._scoreboard.running(handle.index, slot)
         )
         return WorkerActivity(loading, tuple(running))

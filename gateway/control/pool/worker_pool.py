@@ -26,7 +26,7 @@ from gateway.messages import (
     Warm,
     WorkerEvent,
 )
-from gateway.system.background_tasks import persistent
+from gateway.system.background_tasks import retry_forever
 from gateway.system.scheduling import boosted_priority
 from gateway.version_key import VersionKey
 
@@ -276,7 +276,7 @@ class WorkerPool:
 
     async def _replace(self, handle: WorkerHandle) -> None:
         ended = f"waiting for the end of worker {handle.index}"
-        code = await persistent(ended, lambda: asyncio.to_thread(handle.process.wait))
+        code = await retry_forever(ended, lambda: asyncio.to_thread(handle.process.wait))
         if self._stopping:
             return
         try:
@@ -287,7 +287,7 @@ class WorkerPool:
         pause_s = _backoff_s(self._deaths[handle.index])
         log.warning("worker %d ended with %d; a new one starts in %g s", handle.index, code, pause_s)
         await asyncio.sleep(pause_s)
-        await persistent(f"starting worker {handle.index}", lambda: self._start_again(handle.index))
+        await retry_forever(f"starting worker {handle.index}", lambda: self._start_again(handle.index))
 
     async def _start_again(self, index: int) -> None:
         if not self._stopping:

@@ -49,7 +49,7 @@ class StepScheduler:
         if not self._releases:
             return []
         epochs, stopped = self._board.states(self._slots)
-        counts = self._scoreboard.asked(self._versions.ravel()).reshape(-1, 2)
+        counts = self._scoreboard.request_counts(self._versions.ravel()).reshape(-1, 2)
         news = np.fromiter((one.has_evidence for one in self._releases), np.bool_, len(self._releases))
         at_once = news | (epochs != self._epochs) | (stopped != self._stopped)
         since_s = now_s - self._stepped_s
