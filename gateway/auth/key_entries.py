@@ -15,14 +15,14 @@ from gateway.errors import SettingsError
 from gateway.settings.keys import KeySettings, keys_text, parse_keys
 
 T = TypeVar("T")
-GROUP: Final = 20  # blocks parsed at once: about as long as another thread waits for its turn
+BLOCKS_AT_ONCE: Final = 20  # blocks parsed at once: about as long as another thread waits for its turn
 _BEGIN: Final = "keys:\n"
 _HEAD: Final = re.compile(r"(?:#[^\n]*\n)*keys:\n(?=- )")
 _BLOCK: Final = re.compile(r"- [^\n]*\n(?:  [^\n]*\n)*")
 _SHARED: Final = re.compile(r"[&*!]|<<|---|\.\.\.")  # what one entry could mean in another, or the end of a document
 
 
-class Entries(Generic[T]):
+class KeyEntries(Generic[T]):
     """Of one file, each as what `make` makes of it. To be read by one thread at a time."""
 
     def __init__(self, path: Path, make: Callable[[KeySettings], T]) -> None:
@@ -70,5 +70,5 @@ class Entries(Generic[T]):
 
 
 def _groups(blocks: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(blocks), GROUP):
-        yield blocks[start : start + GROUP]
+    for start in range(0, len(blocks), BLOCKS_AT_ONCE):
+        yield blocks[start : start + BLOCKS_AT_ONCE]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway.auth.file_watch import FileWatcher
 from gateway.auth.key import digest_of
-from gateway.auth.key_entries import Entries
+from gateway.auth.key_entries import KeyEntries
 from gateway.settings.keys import KeySettings, Scope, load_keys
 
 
@@ -36,8 +36,8 @@ class Keyring:
         self._identities: Mapping[bytes, Identity] = {}
         self._by_id: Mapping[str, Identity] = {}
         self._path = path
-        self._entries = Entries(path, _identified)
-        self.watched = FileWatcher([path], self._load, aside=True)
+        self._entries = KeyEntries(path, _identified)
+        self.watcher = FileWatcher([path], self._load, aside=True)
 
     def identity(self, key: bytes) -> Identity | None:
         """Whose key it is; None where it is unknown or has expired.
@@ -48,7 +48,7 @@ class Keyring:
         identity = self._identities.get(digest_of(key))
         return None if identity is None or identity.expires_s <= time.time() else identity
 
-    def holds(self, identity: Identity) -> bool:
+    def is_valid(self, identity: Identity) -> bool:
         """Whether what was found by a key is still as it was: for what goes on longer than a request."""
         return self._by_id.get(identity.key_id) == identity and identity.expires_s > time.time()
 

@@ -19,7 +19,7 @@ class Tls:
     def __init__(self, settings: TlsSettings) -> None:
         self._settings = settings
         self.context = _context()
-        self.watched = FileWatcher([Path(settings.certificate), Path(settings.key)], self._load)
+        self.watcher = FileWatcher([Path(settings.certificate), Path(settings.key)], self._load)
 
     def _load(self) -> None:
         for name in (self._settings.certificate, self._settings.key):
@@ -36,7 +36,7 @@ class Tls:
         context.load_cert_chain(self._settings.certificate, self._settings.key, password=_no_password)
 
 
-def serving(tls: Tls | None) -> Callable[[Any, Any], ssl.SSLContext] | None:
+def ssl_context_factory(tls: Tls | None) -> Callable[[Any, Any], ssl.SSLContext] | None:
     """What uvicorn makes its TLS context by; None: it serves plain HTTP."""
     return (lambda _configuration, _default: tls.context) if tls else None
 

@@ -15,7 +15,7 @@ from gateway.backends.onnx import Result
 from gateway.backends.run_threads import Executor, no_thread
 from gateway.backends.signature import Feeds
 from gateway.errors import DeadlineExceeded, InvalidOutput
-from gateway.system.scheduling import yield_core
+from gateway.system.scheduling import set_lowest_priority
 
 LONG_NS: Final = 250_000_000  # a run that is not over by then, though it was to end, is in others' way
 _clock_of: Callable[[int], int] | None = getattr(time, "pthread_getcpuclockid", None)
@@ -166,7 +166,7 @@ class Batch:
 
     def _yield(self) -> None:
         if not self.ended_ns:
-            yield_core(self.thread)
+            set_lowest_priority(self.thread)
 
     @property
     def spent_ns(self) -> int:

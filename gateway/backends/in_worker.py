@@ -10,7 +10,13 @@ from gateway.shm.tally import Tally
 
 
 def in_worker(
-    name: str, number: int, loaded: LoadedVersion, tally: Tally, stopped: Stopped | None = None, compared: bool = False
+    name: str,
+    number: int,
+    loaded: LoadedVersion,
+    tally: Tally,
+    stopped: Stopped | None = None,
+    compared: bool = False,
+    baseline: ModelVersion | None = None,
 ) -> ModelVersion:
     """A version in service in this process, counting on `tally`.
 
@@ -37,7 +43,9 @@ def in_worker(
         backend = Batcher(
             run, loaded.rules, tally, None, uniform, reach=loaded.reach, aside=backend, doubt=doubt, inputs=inputs
         )
-    return ModelVersion(name, number, loaded, backend, tally, stable=stable, latency_compared=compared)
+    return ModelVersion(
+        name, number, loaded, backend, tally, stable=stable, latency_compared=compared, baseline=baseline
+    )
 
 
 def is_uniform(loaded: LoadedVersion) -> bool:

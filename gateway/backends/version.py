@@ -23,11 +23,13 @@ class ModelVersion:
     """One version in service on this event loop: routes requests to `backend`, and checks and reads its answers.
 
     `stable`: False for a candidate. `latency_compared`: its latencies are evidence, so it runs as its opponent does.
+    `baseline`: the same version in a process, for as many requests as the candidate gets, where latencies are compared.
     """
 
     def __init__(
         self, name: str, number: int, facts: VersionFacts, backend: Backend, tally: Tally, *, stable: bool,
         latency_compared: bool = False,
+        baseline: "ModelVersion | None" = None,
     ) -> None:  # fmt: skip
         self.name = name
         self.number = number
@@ -38,6 +40,7 @@ class ModelVersion:
         self.tally = tally
         self.stable = stable
         self.latency_compared = latency_compared
+        self.baseline = baseline
         self.pace = Pace(facts.warm_up.single_us)
         self.took = self.pace.add
         self._row_for_row = not facts.warm_up.obstacle
@@ -70,6 +73,8 @@ class ModelVersion:
     def abandon(self) -> None:
         """Give up on everything that waits or runs: its callers are gone."""
         self.backend.abandon()
+        if self.baseline is not None:
+            self.baseline.abandon()
 
     def passes(self, feeds: Feeds, answer: Sequence[Result], finite: bool) -> bool:
         """Whether an answer of this version is one that a candidate may give; `finite`: it holds numbers for sure."""
@@ -104,3 +109,5 @@ class ModelVersion:
         while not self.backend.idle:
             await asyncio.sleep(DRAIN_POLL_S)
         self.backend.close()
+        if self.baseline is not None:
+            await self.baseline.close()

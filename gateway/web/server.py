@@ -10,7 +10,7 @@ from typing import Final
 import uvicorn
 from uvicorn.server import ServerState
 
-from gateway.system.descriptors import SPARE, Reserve, may_open
+from gateway.system.descriptors import MIN_FREE, DescriptorReserve, has_free_descriptors
 from gateway.web.connection_limit import make_room
 from gateway.web.draining import LEAVES_WITHIN, STEP_S, Leaving
 
@@ -34,7 +34,7 @@ class Server(uvicorn.Server):
         self._leaving: Leaving | None = None
         self._resting = False  # accepts no one
         self._in_need = False
-        self._reserve = Reserve()
+        self._reserve = DescriptorReserve()
         self._reserve.fill()
         self._said_s = -SILENT_S
 
@@ -73,8 +73,8 @@ class Server(uvicorn.Server):
 
     async def _make_do(self) -> None:
         """With the descriptors that there are: in need of one, idle connections go, and then no more are accepted."""
-        if may_open():
-            if self._resting and may_open(SPARE):
+        if has_free_descriptors():
+            if self._resting and has_free_descriptors(MIN_FREE):
                 await self._accept_again()
             if self._in_need and self._reserve.fill():
                 self._in_need = False
@@ -85,7 +85,7 @@ class Server(uvicorn.Server):
         if not self._in_need:
             self._in_need = True
             self._say("there are no file descriptors to spare: connections are closed on which nothing is ordered")
-        if not (self._resting or may_open()):
+        if not (self._resting or has_free_descriptors()):
             self._resting = True  # else the loop would try again and again to accept, without a pause
             for server in self.servers:
                 server.close()

@@ -11,7 +11,7 @@ from typing import Any, Final
 from starlette.types import Message, Receive
 
 from gateway.errors import BodyTooSlow, HeadersTooLarge
-from gateway.system.descriptors import for_connections
+from gateway.system.descriptors import max_connections
 from gateway.web.connection_limit import make_room
 from gateway.web.flow_control import PIECE, TURN_S, TurnFlow
 from gateway.web.framing import INTERRUPTIONS, FramedConnection
@@ -63,7 +63,7 @@ class TimeoutProtocol(FramedConnection):
 
     def most(self) -> int:
         """How many connections may be open; then the least missed goes."""
-        return for_connections()
+        return max_connections()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

@@ -18,19 +18,19 @@ import uvicorn
 import uvloop
 
 from gateway.auth.keyring import Keyring
-from gateway.auth.rate_limit import rates_of
-from gateway.auth.tls import Tls, serving
+from gateway.auth.rate_limit import attach_rate_limiter
+from gateway.auth.tls import Tls, ssl_context_factory
 from gateway.backends.repository import Repository
 from gateway.errors import GatewayError, InvalidRequest, NotFound
 from gateway.logs import configure
 from gateway.messages import (
     Ack,
+    CloseConnections,
     Command,
     Commit,
+    ControlMessage,
     Discard,
     Failed,
-    Heard,
-    Leave,
     Listen,
     Load,
     LoadReply,
@@ -43,11 +43,11 @@ from gateway.messages import (
 )
 from gateway.records.trips import Trip, keep
 from gateway.settings.gateway import ServerSettings
-from gateway.shm.scoreboard import BEATS, Scoreboard
+from gateway.shm.scoreboard import HEARTBEATS, Scoreboard
 from gateway.shm.switchboard import Switchboard
-from gateway.system.background_tasks import persistent
-from gateway.system.pipe import PatientPipe
-from gateway.system.scheduling import come_forward, reset_priority
+from gateway.system.background_tasks import retry_forever
+from gateway.system.pipe import RetryingPipe
+from gateway.system.scheduling import reset_priority, restore_priority
 from gateway.web.server import Server
 from gateway.web.sockets import listener
 from gateway.worker.assembly import recorder_of, spans_of
@@ -60,7 +60,7 @@ from gateway.worker.models.shared_state import SharedState
 from gateway.worker.pipeline import Pipeline
 
 BACKLOG: Final = 2048
-BEAT_S: Final = 0.25
+HEARTBEAT_S: Final = 0.25
 NO_CONTROL: Final = "the control process is gone"
 EXIT_FAILED: Final = 3  # the worker said why it cannot serve: starting another one would be no use
 
@@ -75,37 +75,32 @@ class Worker:
         switchboard = Switchboard.attach(start.switchboard, start.workers)
         scoreboard = Scoreboard.attach(start.scoreboard, start.workers)
         heartbeat_timeout_ns = int(start.settings.control.heartbeat_timeout * 1e9)
-        plan = start.plan
+        config = start.config
         self._shared_state = SharedState(
-            switchboard, scoreboard, start.worker, heartbeat_timeout_ns, plan.versions, plan.releases, self._tripped
+            switchboard, scoreboard, start.worker, heartbeat_timeout_ns, config.versions, config.releases, self._tripped
         )
         self._repository = Repository(Path(start.settings.models.path))
-        left_out, generation = plan.left_out, plan.generation
+        left_out, generation = config.unavailable, config.generation
         self._catalog = ModelCatalog(
-            self._repository,
-            plan.routing,
-            self._shared_state,
-            left_out,
-            generation,
-            plan.named,
-            plan.unloaded,
-            plan.processes,
-        )
+            self._repository, config.routing, self._shared_state, left_out, generation, config.named, config.unloaded,
+            config.sockets,
+        )  # fmt: skip
         self._spans = spans_of(start, self._shared_state.head)
         recorder = recorder_of(start, self._shared_state, self._spans)
-        self._gateway = Pipeline(self._catalog, start.settings.limits, self._shared_state, recorder)
+        self._pipeline = Pipeline(self._catalog, start.settings.limits, self._shared_state, recorder)
         settings = start.settings
         head = self._shared_state.head
         self._keyring = Keyring(Path(settings.auth.keys)) if settings.auth.keys else None
         self._access = Access(
-            self._keyring, rates_of(settings.limits.rate, start.scoreboard, start.workers, start.worker, head)
+            self._keyring,
+            attach_rate_limiter(settings.limits.rate, start.scoreboard, start.workers, start.worker, head),
         )
         self._tls = Tls(settings.server.tls) if settings.server.tls else None
         self._load_requests: dict[int, asyncio.Future[str]] = {}
-        self._next_wish = itertools.count(1)
+        self._request_numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._may_listen: asyncio.Future[bool]
-        self._sharing: Sharing
+        self._connection_share: Sharing
 
     def _tripped(self, name: str, candidate: int, found: str, holds: Callable[[], bool]) -> None:
         keep(Path(self._start.settings.state), Trip(name, candidate, self._start.worker, found), holds)
@@ -116,7 +111,7 @@ class Worker:
         """
         loop = asyncio.get_running_loop()
         self._may_listen = loop.create_future()
-        self._beat(loop)
+        self._heartbeat(loop)
         await self._catalog.start()
         server = Server(self._configuration())
         loop.add_signal_handler(signal.SIGTERM, self._drain, server)
@@ -124,7 +119,7 @@ class Worker:
         if self._tls:
             self._shared_state.gate.defer_exit(loop.call_soon)
         self._tasks.update(
-            loop.create_task(persistent(f"following {kept.watched}", kept.watched.follow))
+            loop.create_task(retry_forever(f"following {kept.watcher}", kept.watcher.watch))
             for kept in (self._keyring, self._tls)
             if kept
         )
@@ -133,12 +128,12 @@ class Worker:
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process: no collection need look at it again
         bound = listener(self._server_settings.host, self._start.port)
-        self._sharing = Sharing(server.server_state.connections, self._shared_state, self._server_settings)
-        self._sharing.look()
+        self._connection_share = Sharing(server.server_state.connections, self._shared_state, self._server_settings)
+        self._connection_share.look()
         self._send(Warm(self._catalog.left_out(), self._catalog.runs_on()))
         if await self._may_listen:
-            if self._start.beside:
-                come_forward()
+            if self._start.low_priority:
+                restore_priority()
             bound.listen(BACKLOG)
             self._send(Ready())
             await server.serve(sockets=[bound])
@@ -146,24 +141,24 @@ class Worker:
         if self._spans:
             self._spans.close()
 
-    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _heartbeat(self, loop: asyncio.AbstractEventLoop) -> None:
         """Count on: a loop that does not come here is one that does nothing else either."""
-        self._shared_state.head[BEATS] += 1
-        loop.call_later(BEAT_S, self._beat, loop)
+        self._shared_state.head[HEARTBEATS] += 1
+        loop.call_later(HEARTBEAT_S, self._heartbeat, loop)
 
     async def load(self, name: str) -> None:
         """Have all workers load the model; raises NotFound or InvalidRequest."""
         if name not in self._repository.names():
             raise NotFound(f"the repository has no model '{name}'")
-        await self._wish(name, load=True)
+        await self._request_load(name, load=True)
 
     async def unload(self, name: str) -> None:
         """Have all workers unload the model; raises NotFound or InvalidRequest."""
-        self._gateway.served(name)
-        await self._wish(name, load=False)
+        self._pipeline.served(name)
+        await self._request_load(name, load=False)
 
-    async def _wish(self, name: str, *, load: bool) -> None:
-        number = next(self._next_wish)
+    async def _request_load(self, name: str, *, load: bool) -> None:
+        number = next(self._request_numbers)
         granted = self._load_requests[number] = asyncio.get_running_loop().create_future()
         if not self._send(LoadRequest(number, name, load)):
             del self._load_requests[number]
@@ -175,7 +170,7 @@ class Worker:
     def _drain(self, server: Server) -> None:
         server.force_exit = server.should_exit  # asked a second time: do not wait for those in flight
         server.should_exit = True
-        self._gateway.draining = True
+        self._pipeline.draining = True
         self._listen(False)
 
     def _listen(self, may: bool) -> None:
@@ -184,7 +179,7 @@ class Worker:
 
     def _receive(self) -> None:
         try:
-            heard: Heard = self._pipe.recv()
+            heard: ControlMessage = self._pipe.recv()
         except (EOFError, OSError):
             # Control is dead. Its heartbeat stops every candidate; stable goes on until a new control takes over.
             asyncio.get_running_loop().remove_reader(self._pipe.fileno())
@@ -196,43 +191,43 @@ class Worker:
             return
         match heard:
             case LoadReply():
-                self._load_requests.pop(heard.load_request).set_result(heard.error)
+                self._load_requests.pop(heard.number).set_result(heard.error)
             case Listen():
                 self._listen(True)
-            case Leave():
-                self._sharing.leave(heard.count)
+            case CloseConnections():
+                self._connection_share.leave(heard.count)
             case _:
                 task = asyncio.get_running_loop().create_task(self._handle(heard))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    async def _handle(self, order: Command) -> None:
+    async def _handle(self, command: Command) -> None:
         error = ""
         try:
-            await self._dispatch(order)
+            await self._dispatch(command)
         except GatewayError as refused:
             error = str(refused)
         except Exception as broken:
             error = f"{type(broken).__name__}: {broken}"
-        self._send(Ack(order.order, error, self._catalog.runs_on(), self._catalog.left_out()))
+        self._send(Ack(command.number, error, self._catalog.runs_on(), self._catalog.left_out()))
 
-    async def _dispatch(self, order: Command) -> None:
-        match order:
+    async def _dispatch(self, command: Command) -> None:
+        match command:
             case Prepare():
-                plan = order.plan
-                self._shared_state.learn(plan.versions, plan.releases)
-                how = Changed(plan.left_out, plan.processes, order.late, plan.unloaded, order.anew)
-                await self._catalog.prepare(plan.routing, plan.generation, plan.named, how)
+                config = command.config
+                self._shared_state.learn(config.versions, config.releases)
+                how = Changed(config.unavailable, config.sockets, command.catch_up, config.unloaded, command.reload)
+                await self._catalog.prepare(config.routing, config.generation, config.named, how)
             case Commit():
                 self._catalog.commit()
             case Discard():
                 self._catalog.discard()
             case Load():
-                self._shared_state.learn(order.plan.versions, order.plan.releases)
-                how = Changed(order.plan.left_out, order.plan.processes)
-                await self._catalog.load(order.name, order.plan.routing, how)
+                self._shared_state.learn(command.config.versions, command.config.releases)
+                how = Changed(command.config.unavailable, command.config.sockets)
+                await self._catalog.load(command.name, command.config.routing, how)
             case _:
-                await self._catalog.unload(order.name)
+                await self._catalog.unload(command.name)
 
     def _send(self, report: WorkerEvent) -> bool:
         """Whether control may hear it."""
@@ -245,7 +240,7 @@ class Worker:
     def _configuration(self) -> uvicorn.Config:
         server: ServerSettings = self._server_settings
         return uvicorn.Config(
-            data_plane(self._gateway, server.max_body, self, self._access),
+            data_plane(self._pipeline, server.max_body, self, self._access),
             http=InferConnection,
             interface="asgi3",
             proxy_headers=False,
@@ -257,7 +252,7 @@ class Worker:
             date_header=False,
             backlog=BACKLOG,
             timeout_graceful_shutdown=max(1, round(server.drain)),
-            ssl_context_factory=serving(self._tls),
+            ssl_context_factory=ssl_context_factory(self._tls),
         )
 
 
@@ -266,7 +261,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # control's own limit, inherited (gateway.system.scheduling)
     reset_priority()
-    pipe: Any = PatientPipe(int(sys.argv[1]))
+    pipe: Any = RetryingPipe(int(sys.argv[1]))
     start: Start = pipe.recv()
     configure(start.settings.server.log, "worker", start.worker)
     try:

@@ -62,7 +62,8 @@ class Call:
 
     `stable_feeds` are the inputs as stable takes them, for a rescue; `rescued` says why there was one, "" where there
     was none; `asked_ns` is when stable was asked for it. `patience_ns` is what the candidate may take, or might have
-    taken (0: it was not to be asked); `fair`: no less than stable takes. `accused_ns` is when the candidate failed, for
+    taken (0: it was not to be asked); `fair`: no less than stable takes. `latency_counts`: whether it is evidence if
+    it is slow. `accused_ns` is when the candidate failed, for
     as long as it is not known whose fault that is (then 0); `answers` is what it had answered by then. `nonce` tells
     the prediction from all others; `prediction_id` is b"" until it is answered. What has no value here gets one when
     the call is bound.
@@ -74,6 +75,7 @@ class Call:
     epoch = 0
     patience_ns = 0
     fair = False
+    latency_counts = True
     accused_ns = 0
     answers = 0
     asked_ns = 0

@@ -96,7 +96,7 @@ class Blame:
         elif outcome in BLAMED and not call.rescued:
             if call.fair or outcome != TIMEOUT:
                 self._recorder.failure(call, candidate=False)
-            if duration_ns > call.served.slow_after_ns:
+            if duration_ns > call.served.slow_after_ns and call.latency_counts:
                 self._recorder.slow(call, candidate=False)
 
     def settle(self, call: Call, verdict: Attribution, spent_ns: int = 0) -> None:

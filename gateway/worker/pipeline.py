@@ -11,7 +11,15 @@ from typing import Final
 from gateway.backends.batch import Answer, BatchItem
 from gateway.backends.classes import NO_CLASS
 from gateway.backends.version import ModelVersion
-from gateway.errors import Conflict, InvalidRequest, NotFound, Outcome, Overloaded, ProcessLost, RequestError
+from gateway.errors import (
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    Outcome,
+    Overloaded,
+    ProcessLost,
+    RequestError,
+)
 from gateway.protocol.tensors import InferRequest
 from gateway.records.token import MARKS, ROWS, nonces
 from gateway.records.token_keys import ephemeral_keys
@@ -27,6 +35,7 @@ from gateway.worker.mirror import Mirror, is_mirrored
 from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.models.served_model import ServedModel
 from gateway.worker.models.shared_state import SharedState
+from gateway.worker.reassignment import divide_stable, keep_whole, off_baseline
 from gateway.worker.recorder import Recorder
 from gateway.worker.reply import Reply, encoded_body
 
@@ -137,7 +146,9 @@ class Pipeline:
     def submit(self, call: Call) -> BatchItem:
         """Queue the call with its version's batcher, where it may share a batch."""
         deadline_ns = call.deadline_ns
-        if call.decision.variant is CANDIDATE:  # what is left after it is stable's
+        if (
+            call.decision.variant is CANDIDATE or call.version is call.served.baseline
+        ):  # what is left after it is stable's
             deadline_ns = call.started_ns + call.patience_ns
         return call.version.infer(call.feeds, deadline_ns)
 
@@ -147,7 +158,7 @@ class Pipeline:
         To be asked inside `gate`, in which the answer is then sent: so no answer of a stopped candidate is.
         """
         if call.decision.variant is not CANDIDATE or submitted.cancelled():
-            return None
+            return off_baseline(call, submitted) if call.version is call.served.baseline else None
         served, error = call.served, submitted.exception()
         now_ns = time.monotonic_ns()
         if served.switch.stopped(now_ns) or isinstance(error, Conflict):
@@ -201,7 +212,9 @@ class Pipeline:
                 budget.renew(given_ns, call.started_ns)
             call.patience_ns, call.fair = budget.patience_ns, budget.fair
             if not call.patience_ns:
-                _keep_whole(call)
+                keep_whole(call)
+            elif call.served.baseline is not None and call.decision.variant is STABLE:
+                divide_stable(call, call.served.baseline)
         signature = call.version.signature
         if call.decision.variant is CANDIDATE:
             call.stable_feeds = call.served.stable.signature.bind(request)
@@ -271,18 +284,9 @@ class Pipeline:
             and version.passes(call.feeds, answer, finite)
         ):
             self._mirror.offer(call, token, answer, classes)  # unless rescued: the candidate has failed already
-        if duration_ns > served.slow_after_ns and not rescued:
+        if duration_ns > served.slow_after_ns and not rescued and call.latency_counts:
             self.recorder.slow(call, candidate=variant is CANDIDATE)
         return reply
-
-
-def _keep_whole(call: Call) -> None:
-    """Its time is too short to be divided: it is stable's, whomever it was drawn for."""
-    served = call.served
-    assert served.release.candidate is not None
-    served.versions[served.release.candidate].tally.unsplit()
-    call.version = served.stable
-    call.decision = replace(call.decision, version=call.version.number, variant=STABLE, weight_ppm=0, propensity=1.0)
 
 
 def _spent_ns(submitted: "asyncio.Future[Answer]") -> int:

@@ -10,6 +10,7 @@ from gateway.errors import BodyTooLarge, Outcome, Overloaded, RequestError
 from gateway.records.line import UNKNOWN_CLASS
 from gateway.records.sampling import SHARES, share_of
 from gateway.records.token import Signer, mark_of
+from gateway.routing.buckets import chance_beside_baseline
 from gateway.settings.gateway import RecordsSettings
 from gateway.shm.failure_events import FailureEvent, FailureKind
 from gateway.shm.ring import Ring
@@ -171,9 +172,10 @@ class Recorder:
         if self._events is None or not decision.randomised:
             return
         key = decision.bucket if decision.sticky else None
-        event = FailureEvent(
-            time.time_ns(), call.served.switch.slot, call.epoch, decision.weight_ppm, candidate, kind, key
-        )
+        weight_ppm = decision.weight_ppm
+        if kind is FailureKind.SLOW and call.served.baseline is not None:
+            weight_ppm = chance_beside_baseline(weight_ppm)
+        event = FailureEvent(time.time_ns(), call.served.switch.slot, call.epoch, weight_ppm, candidate, kind, key)
         if not self._events.append(event.pack()):
             self._head[EVENTS_DROPPED] += 1
 

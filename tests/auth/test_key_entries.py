@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from gateway.auth import key_entries as entries_module
-from gateway.auth.key_entries import Entries
+from gateway.auth.key_entries import KeyEntries
 from gateway.auth.keyfile import HEADING, add_key, revoke_key
 from gateway.auth.keyring import Keyring
 from gateway.errors import SettingsError
@@ -62,15 +62,15 @@ def test_only_what_is_new_is_parsed(file: Path, parsed: list[int]) -> None:
     ring = Keyring(file)
     assert sum(parsed) == 100
     key, added = add_key(file, "acme", (Scope.PREDICT,), NOW, None)  # which writes the file anew, in its own form
-    ring.watched.refresh()
+    ring.watcher.refresh()
     parsed.clear()
     key, added = add_key(file, "acme", (Scope.PREDICT,), NOW, None)
-    ring.watched.refresh()
+    ring.watcher.refresh()
     assert parsed == [1]
     identity = ring.identity(key.encode())
     assert identity is not None and identity.key_id == added.id
     revoke_key(file, added.id)
-    ring.watched.refresh()
+    ring.watcher.refresh()
     assert (parsed, ring.identity(key.encode())) == ([1], None)
 
 
@@ -101,7 +101,7 @@ ODD = {
 
 @pytest.mark.parametrize("name", ODD)
 def test_what_is_in_the_file_means_the_same_in_part_and_as_a_whole(file: Path, name: str) -> None:
-    entries: Entries[object] = Entries(file, lambda key: key)
+    entries: KeyEntries[object] = KeyEntries(file, lambda key: key)
     write(file, HEADING + "keys:\n" + entry(0))
     entries.read()
     write(file, HEADING + "keys:\n" + entry(0) + ODD[name])
@@ -116,7 +116,7 @@ def test_what_is_in_the_file_means_the_same_in_part_and_as_a_whole(file: Path, n
 
 
 def test_many_changes_keep_no_memory_of_what_is_gone(file: Path) -> None:
-    entries: Entries[object] = Entries(file, lambda key: key)
+    entries: KeyEntries[object] = KeyEntries(file, lambda key: key)
     for number in range(0, 2000, 20):
         write(file, "keys:\n" + "".join(map(entry, range(number, number + 20))))
         assert len(entries.read()) == 20

@@ -111,10 +111,10 @@ def test_added_and_revoked_keys_count_after_a_refresh(file: Path) -> None:
     first = add(file)
     ring = Keyring(file)
     second = add(file, "globex")
-    ring.watched.refresh()
+    ring.watcher.refresh()
     assert ring.identity(second.encode()) is not None
     revoked = revoke_key(file, load_keys(file).keys[0].id)
-    ring.watched.refresh()
+    ring.watcher.refresh()
     assert (revoked.customer, ring.identity(first.encode())) == ("acme", None)
     assert ring.identity(second.encode()) is not None
     with pytest.raises(NotFound, match="gateway keys list"):
@@ -127,19 +127,19 @@ def test_a_file_that_is_damaged_or_gone_leaves_the_keys_in_force(file: Path, cap
     whole = file.read_text()
     file.write_text("keys: [")
     for _ in range(3):
-        ring.watched.refresh()
+        ring.watcher.refresh()
     assert ring.identity(key.encode()) is not None
     file.unlink()
-    ring.watched.refresh()
+    ring.watcher.refresh()
     assert ring.identity(key.encode()) is not None
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"], "each reason once"
     file.write_text("keys: !!timestamp now")
     file.chmod(0o600)
-    ring.watched.refresh()
+    ring.watcher.refresh()
     assert ring.identity(key.encode()) is not None
     file.write_text(whole)
     file.chmod(0o600)
-    ring.watched.refresh()
+    ring.watcher.refresh()
     assert ring.identity(key.encode()) is not None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.auth.rate_limit import Rates, new_book, quota_of, rates_of, wait_ns
+from gateway.auth.rate_limit import RateLimiter, attach_rate_limiter, create_rate_counters, quota_of, wait_ns
 from gateway.errors import RateExceeded, SettingsError
 from gateway.settings.gateway import RateSettings
 from gateway.shm.rate_counters import RateCounters
@@ -21,11 +21,11 @@ class Fleet:
     def __init__(self, folder: Path, workers: int = 2, **settings: object) -> None:
         rate = RateSettings.model_validate(settings)
         board = folder / "board.scoreboard"
-        self.book = new_book(rate, board, workers)
+        self.book = create_rate_counters(rate, board, workers)
         self.heads = [memoryview(bytearray(8 * HEAD)).cast("q") for _ in range(workers)]
-        self.workers: list[Rates] = []
+        self.workers: list[RateLimiter] = []
         for worker, head in enumerate(self.heads):
-            rates = rates_of(rate, board, workers, worker, head)
+            rates = attach_rate_limiter(rate, board, workers, worker, head)
             assert rates is not None
             self.workers.append(rates)
         self.now_ns = START
@@ -48,8 +48,8 @@ class Fleet:
 
 
 def test_nothing_is_limited_and_nothing_shared_without_a_rate(tmp_path: Path) -> None:
-    assert new_book(RateSettings(), tmp_path / "board.scoreboard", 2) is None
-    assert rates_of(RateSettings(), tmp_path / "board.scoreboard", 2, 0, memoryview(bytearray())) is None
+    assert create_rate_counters(RateSettings(), tmp_path / "board.scoreboard", 2) is None
+    assert attach_rate_limiter(RateSettings(), tmp_path / "board.scoreboard", 2, 0, memoryview(bytearray())) is None
 
 
 @pytest.mark.parametrize("workers", [1, 2, 16])
@@ -104,7 +104,7 @@ def test_a_new_worker_goes_on_where_the_one_before_it_died(tmp_path: Path) -> No
     fleet = Fleet(tmp_path, customers={"acme": "10/s"})
     assert sum(fleet.ask("acme", 0) for _ in range(8)) == 8
     head = fleet.heads[0]
-    heir = rates_of(
+    heir = attach_rate_limiter(
         RateSettings.model_validate({"customers": {"acme": "10/s"}}), tmp_path / "board.scoreboard", 2, 0, head
     )
     assert heir is not None

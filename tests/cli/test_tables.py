@@ -6,7 +6,7 @@ from rich.console import Console, RenderableType
 
 from gateway.backends.trial import LoadResult, LoadTrial
 from gateway.cli.tables import MOST_ROWS, check_table, release_table, status_text
-from gateway.control.release.overview import ReleaseStatus
+from gateway.control.release.release_status import ReleaseStatus
 
 
 def version(number: int, variant: str, **more: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.control.garbage_collection import LARGE, put_aside
+from gateway.control.garbage_collection import LARGE, without_collection
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +16,7 @@ def as_before() -> Iterator[None]:
 
 
 def test_what_is_made_meanwhile_is_left_out_of_every_later_look() -> None:
-    with put_aside():
+    with without_collection():
         assert not gc.isenabled()
         made = [[number] for number in range(1000)]
     assert gc.isenabled()
@@ -27,14 +27,14 @@ def test_what_is_made_meanwhile_is_left_out_of_every_later_look() -> None:
 @pytest.mark.parametrize("size", [0, LARGE - 1])
 def test_for_little_nothing_is_done(size: int) -> None:
     before = gc.get_freeze_count()
-    with put_aside(size):
+    with without_collection(size):
         assert gc.isenabled()
     assert gc.get_freeze_count() == before
 
 
 def test_one_within_another_ends_with_the_outer_one() -> None:
-    with pytest.raises(ValueError, match="whatever"), put_aside():
-        with put_aside():
+    with pytest.raises(ValueError, match="whatever"), without_collection():
+        with without_collection():
             pass
         assert not gc.isenabled()
         raise ValueError("whatever")

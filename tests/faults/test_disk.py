@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.control.record_writer.writer import LITTLE
+from gateway.control.record_writer.writer import SMALL_CHUNK_BYTES
 from loadtests.client import Client
 from loadtests.recorded import Told
 from tests.processes.flawed import body, gateway, metric, requests, until
@@ -180,7 +180,7 @@ def test_a_disk_filled_to_the_last_byte(tmp_path: Path) -> None:
                 fill(running, client, told)
                 until(lambda: "No space left on device" in (trouble(running) or ""), "the disk is full")
                 sizes = [path.stat().st_size for path in folder(running).iterdir()]
-                assert size - LITTLE - PAGE * len(sizes) < sum(sizes) <= size, "the next piece does not fit"
+                assert size - SMALL_CHUNK_BYTES - PAGE * len(sizes) < sum(sizes) <= size, "the next piece does not fit"
                 grow(64 << 20)
                 client.keep_busy(0.2, told)
             assert not told.failures

@@ -13,7 +13,7 @@ import pytest
 from gateway.control.pool.worker_handle import WorkerHandle
 from gateway.messages import ConfigGeneration, LoadReply
 from gateway.settings.routing import RoutingSettings
-from gateway.system.scheduling import BEHIND, _may_come_back
+from gateway.system.scheduling import STARTING_NICENESS, _may_restore_niceness
 from loadtests.client import Client, Seen
 from tests.processes.flawed import PATIENCE_S, gateway, kill, metric, order, requests, until, workers
 from tests.running import GatewayProcess
@@ -64,7 +64,7 @@ def classes(pids: list[int]) -> set[tuple[int, int]]:
 
 def niceness() -> int:
     """What a worker has that stands back."""
-    return BEHIND if _may_come_back() else 0
+    return STARTING_NICENESS if _may_restore_niceness() else 0
 
 
 def restarted(running: GatewayProcess) -> float:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from gateway.shm.segment import memory_folder
-from gateway.shm.switchboard import FIXED, Switchboard
+from gateway.shm.switchboard import HEADER, Switchboard
 from tests.backends import onnx_models
 from tests.processes.flawed import body, gateway, metric, order, release, until, workers
 from tests.running import GatewayProcess
@@ -34,7 +34,7 @@ def test_a_worker_that_never_ends_a_send_is_killed(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         words = board(running, 2).words
         before = workers(running)
-        words[FIXED] += 1  # a send of worker 0 begins, and the worker is suspended in it
+        words[HEADER] += 1  # a send of worker 0 begins, and the worker is suspended in it
         assert order(running, "stop").status_code == 200
         until(lambda: metric(running, "gateway_worker_restarts_total") == 1, "a new worker")
         assert len(set(workers(running)) & set(before)) == 1

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import pytest
 
-from gateway.control.record_writer.writer import WAIT_S
+from gateway.control.record_writer.writer import MAX_WAIT_S
 from gateway.shm.claim import memory_path
 from gateway.shm.owner import files_of
 from loadtests.client import Client
@@ -224,7 +224,7 @@ def settled(read: Callable[[], Any]) -> Any:
     """What is read once it has not changed for longer than predictions wait to be written."""
     found = read()
     while True:
-        time.sleep(3 * WAIT_S)
+        time.sleep(3 * MAX_WAIT_S)
         before, found = found, read()
         if before == found:
             return found

@@ -46,22 +46,22 @@ def test_a_range_that_is_none_is_said(range_: str) -> None:
 @pytest.mark.parametrize("odd", [1.7e308, -1.7e308, 1e20, 10**19, True, "1", [1]])
 def test_what_an_older_gateway_recorded_does_not_blind_the_mean(ledger: FeedbackStats, odd: Any) -> None:
     lines = [said(prediction(number), reward=odd, metrics={"sales": odd}) for number in range(3)]
-    ledger.hear(b"".join(lines) + said(prediction(9), reward=0.5, metrics={"sales": 2.0}))
+    ledger.add(b"".join(lines) + said(prediction(9), reward=0.5, metrics={"sales": 2.0}))
     assert credit(ledger).reward_mean == 0.5
-    assert (credit(ledger).heard_reward_sum, credit(ledger).heard_rewards) == (0.5, 1)
+    assert (credit(ledger).received_reward_sum, credit(ledger).received_rewards) == (0.5, 1)
     assert credit(ledger).metrics == {"sales": (1, 2.0)}
-    assert [heard.reward for heard in ledger.take()] == [0.5]
+    assert [heard.reward for heard in ledger.take_new()] == [0.5]
 
 
 def test_nor_what_a_former_run_recorded(ledger: FeedbackStats, tmp_path: Any) -> None:
     path = segment_path(tmp_path, FEEDBACK, 1, open=False)
     path.write_bytes(said(prediction(1), reward=1.7e308) + said(prediction(2), reward=0.25))
-    ledger.remember(tmp_path)
-    ledger.hear(said(prediction(1), reward=0.5))
+    ledger.load(tmp_path)
+    ledger.add(said(prediction(1), reward=0.5))
     assert credit(ledger).reward_mean == 0.5
 
 
 def test_the_largest_that_can_be_declared_add_up(ledger: FeedbackStats) -> None:
     for number in range(2000):
-        ledger.hear(said(prediction(number), reward=1e12 * (-1) ** number))
+        ledger.add(said(prediction(number), reward=1e12 * (-1) ** number))
     assert credit(ledger).reward_mean == 0.0

@@ -1,5 +1,6 @@
 """The arena: blocks are given out once, memory is bounded, and the reader believes nothing."""
 
+import itertools
 import os
 
 import numpy as np
@@ -15,7 +16,7 @@ def test_blocks_hold_what_was_asked_for_and_do_not_overlap() -> None:
     blocks = [arena.take(size) for size in (0, 1, 1000, 1024, 1025, 5000, STEP, STEP + 1, 3 * LARGE)]
     spans = sorted((block.offset, block.offset + block.size) for block in blocks if block is not None)
     assert len(spans) == 9
-    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
 
 
 def test_a_block_given_back_is_given_out_again() -> None:

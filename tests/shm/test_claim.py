@@ -275,7 +275,7 @@ def test_what_a_folder_may_wait_for_that_cannot_be_seen_stays(
 
 def test_boards_that_no_one_takes_over_go_and_stops_stay(folder: Path) -> None:
     held = claim(folder)
-    boards = [held.path.with_suffix(suffix) for suffix in (".scoreboard", ".ratebook", f".{os.getpid()}")]
+    boards = [held.path.with_suffix(suffix) for suffix in (".scoreboard", ".ratecounters", f".{os.getpid()}")]
     for path in boards:
         SharedSegment.create(path, 8, 1)
     board = Switchboard.create(held.path.with_suffix(".switchboard"), 1)

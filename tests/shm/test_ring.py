@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gateway.errors import SettingsError
 from gateway.shm.process_identity import UNKNOWN, start_ticks
-from gateway.shm.ring import OWNER_BORN, OWNER_PID, Drain, Ring
+from gateway.shm.ring import OWNER_PID, OWNER_START_TICKS, Drain, Ring
 from gateway.shm.segment import memory_folder
 
 SIZE = 256  # small, so that everything wraps again and again
@@ -154,10 +154,10 @@ def test_an_owner_lives_until_it_has_ended(ring: Ring) -> None:
 def test_a_pid_that_was_given_to_another_is_no_owner(ring: Ring) -> None:
     ring.own()
     assert ring.owner_lives
-    ring.segment.words[OWNER_BORN] -= 1
+    ring.segment.words[OWNER_START_TICKS] -= 1
     assert not ring.owner_lives
     ring.segment.words[OWNER_PID] = 2**22 + 1  # beyond any pid
-    ring.segment.words[OWNER_BORN] = UNKNOWN
+    ring.segment.words[OWNER_START_TICKS] = UNKNOWN
     assert not ring.owner_lives
 
 

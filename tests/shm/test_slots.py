@@ -10,7 +10,7 @@ from gateway.errors import SettingsError
 from gateway.shm import slots as slots_module
 from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.segment import WORD
-from gateway.shm.slots import BEFORE, EARLIER, GONE_SHOWN, Slots, VersionKey, VersionSlots
+from gateway.shm.slots import EARLIER_MODELS, EARLIER_VERSIONS, MAX_REMOVED, Slots, VersionKey, VersionSlots
 from gateway.shm.switchboard import RELEASES, Switch, Switchboard
 from gateway.shm.tally import BLOCK, TRIPS, Tally
 from gateway.worker.models.shared_state import SharedState
@@ -84,8 +84,8 @@ def test_thousands_of_versions_over_a_life_in_a_few_slots(tmp_path: Path, versio
         life.sweep({("model", version - 1), ("model", version)})
     totals = life.ok()
     assert sum(totals.values()) == WORKERS * versions
-    assert len(totals) <= GONE_SHOWN + 4
-    assert totals["model", BEFORE] > 0
+    assert len(totals) <= MAX_REMOVED + 4
+    assert totals["model", EARLIER_VERSIONS] > 0
     assert (tmp_path / "scores").stat().st_blocks * 512 < 6 * WORKERS * BLOCK * WORD + 2**16, "memory for few slots"
 
 
@@ -216,7 +216,7 @@ def test_no_count_is_lost_or_credited_to_another(
 
 
 def test_the_totals_of_the_gone_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(slots_module, "GONE_SHOWN", 3)
+    monkeypatch.setattr(slots_module, "MAX_REMOVED", 3)
     life = Life(tmp_path, 4)
     seen = 0
     for version in range(1, 20):
@@ -248,7 +248,7 @@ def test_sums_of_a_model_in_service_do_not_fall_when_its_old_versions_are_long_g
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Prometheus would take a fall for a restart, and count all that is left once more."""
-    monkeypatch.setattr(slots_module, "GONE_SHOWN", 3)
+    monkeypatch.setattr(slots_module, "MAX_REMOVED", 3)
     life = Life(tmp_path, 6)
 
     def come_and_go(key: VersionKey) -> None:
@@ -267,5 +267,5 @@ def test_sums_of_a_model_in_service_do_not_fall_when_its_old_versions_are_long_g
         assert rescues("old") == 3
     come_and_go(("old", 1))
     assert rescues("old") == 4
-    assert rescues(EARLIER[0]) == 20 - 3 + 1
+    assert rescues(EARLIER_MODELS[0]) == 20 - 3 + 1
     assert len(list(life.versions.totals())) == 1 + 3 + 2

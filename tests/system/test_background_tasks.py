@@ -6,12 +6,12 @@ import logging
 import pytest
 
 from gateway.system import background_tasks
-from gateway.system.background_tasks import persistent
+from gateway.system.background_tasks import retry_forever
 
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background_tasks, "PAUSES_S", (0.0,))
+    monkeypatch.setattr(background_tasks, "BACKOFF_S", (0.0,))
 
 
 def test_it_is_tried_again_until_it_can_be_done(caplog: pytest.LogCaptureFixture) -> None:
@@ -23,7 +23,7 @@ def test_it_is_tried_again_until_it_can_be_done(caplog: pytest.LogCaptureFixture
             raise troubles.pop(0)
         return "done"
 
-    assert asyncio.run(persistent("starting worker 1", act)) == "done"
+    assert asyncio.run(retry_forever("starting worker 1", act)) == "done"
     said = [record.getMessage() for record in caplog.records if record.name == "gateway.system"]
     assert said == [
         *["starting worker 1 has failed, and is tried again until it does not"] * 2,
@@ -33,7 +33,7 @@ def test_it_is_tried_again_until_it_can_be_done(caplog: pytest.LogCaptureFixture
 
 def test_one_that_is_cancelled_ends() -> None:
     async def scenario() -> None:
-        task = asyncio.get_running_loop().create_task(persistent("sleeping", lambda: asyncio.sleep(60)))
+        task = asyncio.get_running_loop().create_task(retry_forever("sleeping", lambda: asyncio.sleep(60)))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

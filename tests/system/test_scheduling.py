@@ -34,10 +34,10 @@ def test_one_that_holds_a_core_becomes_ordinary() -> None:
 
 
 def test_one_that_gave_way_goes_first_again_after_a_while() -> None:
-    before = "reset_priority(); priority._gave_way_s.append(time.monotonic() - {})"
-    told = "go_first_again(); print(os.sched_getscheduler(0) != os.SCHED_OTHER)"
-    assert printed(f"{before.format(priority.AGAIN_S + 1)}; {told}") == str(allowed())
-    assert printed(f"{before.format(priority.AGAIN_S - 5)}; {told}") == "False"
+    before = "reset_priority(); priority._demotions_s.append(time.monotonic() - {})"
+    told = "restore_realtime(); print(os.sched_getscheduler(0) != os.SCHED_OTHER)"
+    assert printed(f"{before.format(priority.RESTORE_REALTIME_AFTER_S + 1)}; {told}") == str(allowed())
+    assert printed(f"{before.format(priority.RESTORE_REALTIME_AFTER_S - 5)}; {told}") == "False"
     assert printed(told) == "False", "one that never went first does not begin to"
 
 
@@ -46,8 +46,8 @@ def test_a_process_that_is_waited_for_is_hurried_and_then_as_before() -> None:
         os.setpriority(os.PRIO_PROCESS, child.pid, 3)
         with priority.boosted_priority([child.pid]):
             raised = os.sched_getscheduler(child.pid) & 15, os.sched_getparam(child.pid).sched_priority
-            assert raised == ((os.SCHED_RR, priority.WAITED_FOR) if allowed() else (os.SCHED_OTHER, 0))
-            assert priority.WAITED_FOR < priority.CONTROL
+            assert raised == ((os.SCHED_RR, priority.WAITED_FOR_PRIORITY) if allowed() else (os.SCHED_OTHER, 0))
+            assert priority.WAITED_FOR_PRIORITY < priority.CONTROL_PRIORITY
         assert os.sched_getscheduler(child.pid) == os.SCHED_OTHER
         assert os.getpriority(os.PRIO_PROCESS, child.pid) == 3
         assert child.stdin is not None
@@ -66,20 +66,21 @@ def test_a_process_that_does_not_serve_yet_stands_back_and_comes_forward() -> No
     program = (
         "import os, sys, threading; from gateway.system.scheduling import *; sys.stdin.readline()\n"
         "given = threading.Event(); done = threading.Event(); numbers = []\n"
-        "def hang(): numbers.append(threading.get_native_id()); yield_core(numbers[0]); given.set(); done.wait()\n"
+        "def hang():\n numbers.append(threading.get_native_id()); set_lowest_priority(numbers[0])\n"
+        " given.set(); done.wait()\n"
         "threading.Thread(target=hang).start(); given.wait(); other = threading.Thread(target=done.wait)\n"
         "other.start()\n"
         "def look(): print(*(f'{os.getpriority(os.PRIO_PROCESS, t)},{os.sched_getscheduler(t)}' for t in"
         " (0, other.native_id, numbers[0])))\n"
-        "reset_priority(); look(); come_forward(); look(); done.set()"
+        "reset_priority(); look(); restore_priority(); look(); done.set()"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", program], text=True, **pipes) as child:
-        priority.stand_back(child.pid)
+        priority.lower_priority(child.pid)
         before, after = child.communicate("\n")[0].splitlines()
-    back = priority.BEHIND if printed("print(priority._may_come_back())") == "True" else 0
-    assert before == f"{back},{os.SCHED_BATCH} {back},{os.SCHED_BATCH} {priority.LEAST},{os.SCHED_BATCH}"
-    assert after == f"0,{os.SCHED_OTHER} 0,{os.SCHED_OTHER} {priority.LEAST},{os.SCHED_OTHER}"
+    back = priority.STARTING_NICENESS if printed("print(priority._may_restore_niceness())") == "True" else 0
+    assert before == f"{back},{os.SCHED_BATCH} {back},{os.SCHED_BATCH} {priority.HIGHEST_NICENESS},{os.SCHED_BATCH}"
+    assert after == f"0,{os.SCHED_OTHER} 0,{os.SCHED_OTHER} {priority.HIGHEST_NICENESS},{os.SCHED_OTHER}"
 
 
 def test_where_niceness_cannot_be_raised_again_only_the_class_of_scheduling_changes() -> None:
@@ -88,12 +89,12 @@ def test_where_niceness_cannot_be_raised_again_only_the_class_of_scheduling_chan
     child = "subprocess.Popen(['cat'], stdin=subprocess.PIPE)"
     look = "print(os.getpriority(os.PRIO_PROCESS, child.pid), os.sched_getscheduler(child.pid))"
     ended = "child.communicate()"
-    assert printed(f"{alone}child = {child}; stand_back(child.pid); {look}; {ended}") == f"0 {os.SCHED_BATCH}"
+    assert printed(f"{alone}child = {child}; lower_priority(child.pid); {look}; {ended}") == f"0 {os.SCHED_BATCH}"
 
 
 def test_one_that_never_serves_stands_back_for_good() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        priority.stand_back(child.pid, for_good=True)
-        assert os.getpriority(os.PRIO_PROCESS, child.pid) == priority.BEHIND
+        priority.lower_priority(child.pid, for_good=True)
+        assert os.getpriority(os.PRIO_PROCESS, child.pid) == priority.STARTING_NICENESS
         child.communicate(b"\n")
-    priority.stand_back(child.pid)  # it has gone
+    priority.lower_priority(child.pid)  # it has gone

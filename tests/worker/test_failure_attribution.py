@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.control.guards.window import Reading, Sample, Window
+from gateway.control.guards.window import MetricWindow, Reading, Sample
 from gateway.errors import (
     DeadlineExceeded,
     InvalidOutput,
@@ -98,7 +98,7 @@ def test_a_candidate_that_fails_where_stable_does_well_is_stopped_after_five(tmp
 
 def test_limits_count_what_is_the_candidates_fault_alone(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
-        window = Window([10.0])
+        window = MetricWindow([10.0])
         stable, candidate = (bench.served.versions[number].tally for number in (1, 2))
         window.sample(0.0, Sample(stable.read(), candidate.read()))
         for _ in range(3):

@@ -31,7 +31,7 @@ from gateway.backends.repository import Repository
 from gateway.backends.run_threads import RunThreads
 from gateway.errors import GatewayError
 from gateway.shm.tally import Tally
-from gateway.system.scheduling import reset_priority, stand_back
+from gateway.system.scheduling import lower_priority, reset_priority
 
 ALIVE_S: Final = 0.25  # between two signs of life
 FIRST_TO_GO: Final = b"1000"  # oom_score_adj: when memory is short, the kernel takes this process before any other
@@ -112,7 +112,7 @@ def main() -> None:
     reset_priority()
     start = ProcessStart(**json.loads(sys.argv[1]))
     if start.behind:
-        stand_back(0, for_good=True)
+        lower_priority(0, for_good=True)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_bytes(FIRST_TO_GO)
     control = socket.socket(fileno=start.control)

@@ -24,7 +24,7 @@ from gateway.backends.version_facts import VersionFacts
 from gateway.errors import ModelUnavailable, Overloaded, ProcessCrashed, ProcessLost
 from gateway.shm.arena import Arena, ArenaError, Block
 from gateway.shm.tally import Tally
-from gateway.system.background_tasks import PAUSES_S
+from gateway.system.background_tasks import BACKOFF_S
 
 LINGER_S: Final = 60.0  # a stable version that has been replaced still answers for candidates' calls under way
 log: Final = logging.getLogger("gateway.backends")
@@ -80,6 +80,11 @@ class ProcessBackend:
             raise ModelUnavailable(f"its process has not loaded it within {within_s:g} s") from None
         except (OSError, FrameError, ArenaError) as error:
             raise ModelUnavailable(f"its process cannot be reached: {error}; the gateway's log says why") from None
+
+    def connect_later(self, facts: VersionFacts) -> None:
+        """Connect to a version of which everything is known as soon as its process is there; without waiting."""
+        self.facts = facts
+        self._reconnecting = self.loop.create_task(self._connect_again())
 
     @property
     def spare(self) -> bool:
@@ -174,7 +179,7 @@ class ProcessBackend:
         return facts
 
     async def _connect_again(self) -> None:
-        trouble, pauses = "", iter(PAUSES_S)
+        trouble, pauses = "", iter(BACKOFF_S)
         while not self._closed:
             try:
                 await self._connect()
@@ -182,7 +187,7 @@ class ProcessBackend:
                 if str(error) != trouble:
                     trouble = str(error)
                     log.warning("the process of a version (%s) is not there: %s", self.where, error)
-                await asyncio.sleep(next(pauses, PAUSES_S[-1]))
+                await asyncio.sleep(next(pauses, BACKOFF_S[-1]))
             else:
                 return
 

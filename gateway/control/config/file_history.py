@@ -9,13 +9,13 @@ from typing import Final
 from gateway.control.config.file_snapshot import revision_of
 from gateway.control.config.yaml_edit import difference
 
-KEPT: Final = 1000  # texts; beyond that the oldest are removed
+MAX_TEXTS: Final = 1000  # texts; beyond that the oldest are removed
 _NUMBERED: Final = re.compile(r"routing-[0-9]{8}T[0-9]{6}Z-([0-9]{6,})-[^-]+\.yaml")
 _LONG: Final = 1 << 19  # bytes of both texts: comparing more would block control
 _SHOWN: Final = 1 << 16  # characters of a difference
 
 
-class History:
+class RoutingHistory:
     """The history's folder, created when the first text is kept."""
 
     def __init__(self, folder: Path) -> None:
@@ -33,7 +33,7 @@ class History:
         except OSError:
             _remove(kept)  # a full disk may have taken half of it
             raise
-        for old in there[: max(0, len(there) + 1 - KEPT)]:
+        for old in there[: max(0, len(there) + 1 - MAX_TEXTS)]:
             _remove(old)
         return kept
 
@@ -49,7 +49,7 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def compared(before: bytes, after: bytes, name: str) -> str:
+def shortened_diff(before: bytes, after: bytes, name: str) -> str:
     """A unified diff for people, shortened or replaced by a note if it is too long."""
     if len(before) + len(after) > _LONG:
         return f"the texts are too long to be compared here: {len(before):,} and {len(after):,} bytes\n"

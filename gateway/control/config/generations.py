@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from gateway.control.config.resolve import Resolved
+from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.release.decisions import DecisionLog
-from gateway.messages import ConfigGeneration
+from gateway.messages import ConfigGeneration, ProcessSockets
 from gateway.shm.slots import Slots
 from gateway.shm.switchboard import Switchboard
 from gateway.version_key import VersionKey
 
 
-class Plans:
+class GenerationFactory:
     """Makes ConfigGenerations. The stops of their candidates are on the switchboard before any worker reads a
     generation.
     """
@@ -25,13 +25,11 @@ class Plans:
     def make(
         self,
         generation: int,
-        resolved: Resolved,
-        processes: Mapping[VersionKey, str],
+        resolved: ResolvedRouting,
+        sockets: ProcessSockets,
         left_out: Mapping[VersionKey, str] | None = None,
     ) -> ConfigGeneration:
-        """A generation that serves what was resolved. `processes`: the sockets of the versions that run in one of
-        their own. Raises SettingsError if no slot is left.
-        """
+        """A generation that serves what was resolved. Raises SettingsError if no slot is left."""
         versions: dict[VersionKey, int] = {}
         release_slots: dict[VersionKey, int] = {}
         for name, settings in sorted(resolved.routing.models.items()):
@@ -43,27 +41,26 @@ class Plans:
                 if self._decision_log.stopped(*key) is not None:
                     self._board.stop(slot)
         return ConfigGeneration(
-            generation, resolved.routing, versions, release_slots, dict(left_out or {}), resolved.named,
-            processes=dict(processes),
-        )  # fmt: skip
+            generation, resolved.routing, versions, release_slots, dict(left_out or {}), resolved.named, sockets=sockets
+        )
 
-    def loading(
+    def make_reload(
         self,
         name: str,
         before: ConfigGeneration,
-        resolved: Resolved,
-        processes: Mapping[VersionKey, str],
+        resolved: ResolvedRouting,
+        sockets: ProcessSockets,
         left_out: Mapping[VersionKey, str],
     ) -> ConfigGeneration:
         """The same generation, except that the model is reloaded from disk; other unloaded models stay unloaded."""
         loads = {**before.loads, name: before.loads.get(name, 0) + 1}
-        plan = self.make(before.generation, resolved, processes, left_out)
-        return replace(plan, unloaded=before.unloaded - {name}, loads=loads)
+        config = self.make(before.generation, resolved, sockets, left_out)
+        return replace(config, unloaded=before.unloaded - {name}, loads=loads)
 
 
-def without_lost(plan: ConfigGeneration) -> ConfigGeneration:
+def without_unavailable_stables(config: ConfigGeneration) -> ConfigGeneration:
     """The generation for a worker that starts while no other serves: models whose stable version must not be loaded
     lose their entry, so that they do not keep the worker from serving the others.
     """
-    lost = {name for name, release in plan.routing.models.items() if (name, release.stable) in plan.left_out}
-    return replace(plan, named=plan.named - lost)
+    lost = {name for name, release in config.routing.models.items() if (name, release.stable) in config.unavailable}
+    return replace(config, named=config.named - lost)

@@ -23,7 +23,7 @@ class GuardMetrics:
 
     name: str
     evidence_log10: float
-    line_log10: float
+    threshold_log10: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def _of_releases(seen: GatewayMetrics) -> Iterable[Metric]:
         for guard in release.guards:
             evidence.add_metric([release.model, guard.name], guard.evidence_log10)
         for guard in release.guards[:1]:
-            line.add_metric([release.model], guard.line_log10)
+            line.add_metric([release.model], guard.threshold_log10)
     decisions = _counter("gateway_decisions", "Changes to releases, since the start.", ["model", "action"])
     for key, count in sorted(seen.decisions.items()):
         decisions.add_metric(list(key), count)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from gateway.control.pool.version_process import Role, VersionProcess
 from gateway.settings.guards import GuardsSettings
 from gateway.settings.routing import ReleaseSettings
 from gateway.version_key import VersionKey
@@ -35,8 +36,11 @@ class CrashCounts:
         self._clock = clock
         self._deaths: dict[VersionKey, tuple[int, list[float]]] = {}
 
-    def died(self, key: VersionKey, why: str) -> None:
-        """The version's process has died after it had loaded it; `why`: such as "died by SIGFPE"."""
+    def died(self, process: VersionProcess, why: str) -> None:
+        """The process has died after it had loaded its version; `why`: such as "died by SIGFPE"."""
+        key = process.wanted.key
+        if process.wanted.role is not Role.CANDIDATE:
+            return
         epoch, release = self._epoch(key), self._release(key[0])
         if epoch is None or release is None:
             return

@@ -21,7 +21,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.backends.process.start import ProcessStart
-from gateway.system.background_tasks import persistent
+from gateway.system.background_tasks import retry_forever
 from gateway.version_key import VersionKey
 
 FIRST_PAUSE_S: Final = 0.1  # before the start after the second early death in a row; doubled each time
@@ -42,13 +42,22 @@ class ProcessState(StrEnum):
     DEAD = "dead"
 
 
+class Role(StrEnum):
+    """What a version's process runs it as. A baseline is a stable version that runs in the workers too."""
+
+    STABLE = "stable"
+    CANDIDATE = "candidate"
+    BASELINE = "baseline"
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How a version's process should run. `checked`: its answers are checked, as a candidate's are. `behind`: it runs
-    at lower priority than what serves. `memory`: its ceiling in bytes, None: none. `content`: of the version's files.
+    """A version's process as it should be. `behind`: it runs at lower priority than what serves. `memory`: its ceiling
+    in bytes, None: none. `content`: of the version's files.
     """
 
-    checked: bool
+    key: VersionKey
+    role: Role
     behind: bool
     memory: int | None
     content: object
@@ -57,18 +66,12 @@ class Wanted:
 class VersionProcess:
     """The process of one version, and the socket at `where` that outlives it, so that workers can connect at any time.
 
-    `died` is called with the version and the reason when it has died after it had loaded its version.
+    `died` is called with the reason when it has died after it had loaded its version.
     """
 
     def __init__(
-        self,
-        key: VersionKey,
-        repository: Path,
-        wanted: Wanted,
-        name: str,
-        died: Callable[[VersionKey, str], None],
+        self, wanted: Wanted, repository: Path, name: str, died: Callable[["VersionProcess", str], None]
     ) -> None:
-        self.key = key
         self.wanted = wanted
         self.state = ProcessState.STARTING
         self.error = ""
@@ -89,10 +92,10 @@ class VersionProcess:
         self._rest = b""
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._begin(persistent(f"starting the process of {self}", self._start))
+        self._begin(retry_forever(f"starting the process of {self}", self._start))
 
     def __str__(self) -> str:
-        return f"version {self.key[1]} of '{self.key[0]}'"
+        return f"version {self.wanted.key[1]} of '{self.wanted.key[0]}'"
 
     @property
     def pid(self) -> int | None:
@@ -141,8 +144,8 @@ class VersionProcess:
             undo.callback(ours.close)
             with theirs:
                 start = ProcessStart(
-                    str(self._repository), *self.key, self._listening.fileno(), theirs.fileno(),
-                    checked=self.wanted.checked, behind=self.wanted.behind,
+                    str(self._repository), *self.wanted.key, self._listening.fileno(), theirs.fileno(),
+                    checked=self.wanted.role is Role.CANDIDATE, behind=self.wanted.behind,
                 )  # fmt: skip
                 command = [sys.executable, "-m", "gateway.backends.process", json.dumps(asdict(start))]
                 self._process = subprocess.Popen(command, pass_fds=[start.listening, start.control])
@@ -196,7 +199,7 @@ class VersionProcess:
         """It has ended: say so, and start the next one."""
         process, before = self._process, self.state
         assert process is not None
-        code = await persistent(f"waiting for the end of {self}", lambda: asyncio.to_thread(process.wait))
+        code = await retry_forever(f"waiting for the end of {self}", lambda: asyncio.to_thread(process.wait))
         self.state, self._process = ProcessState.DEAD, None
         why = self._why or _how(code)
         early = before is not ProcessState.READY or time.monotonic() - self._ready_s < EARLY_S
@@ -204,11 +207,11 @@ class VersionProcess:
         pause_s = min(FIRST_PAUSE_S * 2.0 ** (self._early - 2), LONGEST_PAUSE_S) if self._early > 1 else 0.0
         log.error("the process of %s %s; a new one starts in %g s", self, why, pause_s)
         if before is ProcessState.READY:
-            self._died(self.key, why)
+            self._died(self, why)
         elif not self.settled.done():
             self.settled.set_result(f"its process {why} while loading it")
         await asyncio.sleep(pause_s)
-        await persistent(f"starting the process of {self}", self._start)
+        await retry_forever(f"starting the process of {self}", self._start)
 
     def _begin(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

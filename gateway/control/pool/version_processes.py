@@ -1,6 +1,7 @@
 """The processes of the versions that run in one of their own: which there should be, and what ends them.
 
-A candidate, and whatever runs on a GPU, gets a process unless model.yaml says otherwise (`isolation`).
+A candidate, and whatever runs on a GPU, gets a process unless model.yaml says otherwise (`isolation`). Where latencies
+are compared, so does stable, for as many requests as the candidate gets: its baseline.
 """
 
 import asyncio
@@ -11,13 +12,13 @@ from typing import Final
 
 from gateway.backends.content_verdicts import Contents
 from gateway.backends.repository import Repository
-from gateway.control.pool.version_process import ProcessState, VersionProcess, Wanted
+from gateway.control.pool.version_process import ProcessState, Role, VersionProcess, Wanted
 from gateway.errors import GatewayError, SettingsError
-from gateway.messages import ConfigGeneration
+from gateway.messages import ConfigGeneration, ProcessSockets
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.model import ModelSettings
 from gateway.settings.providers import CPU
-from gateway.settings.routing import RoutingSettings
+from gateway.settings.routing import ReleaseSettings, RoutingSettings
 from gateway.version_key import VersionKey
 
 STEP_S: Final = 0.2  # what one check adds to a silence at most: a pause of control or of the machine is no silence
@@ -25,7 +26,7 @@ MEMORY_S: Final = 0.5  # between two looks at the memory that processes take
 
 
 class VersionProcesses:
-    """Runs on control's loop. `died(key, why)` is called when a process has died that had loaded its version.
+    """Runs on control's loop. `died(process, why)` is called when a process has died that had loaded its version.
 
     `name`: of the gateway's memory files, for the sockets. `clock` in seconds.
     """
@@ -35,7 +36,7 @@ class VersionProcesses:
         repository: Repository,
         name: str,
         settings: GatewaySettings,
-        died: Callable[[VersionKey, str], None],
+        died: Callable[[VersionProcess, str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._repository = repository
@@ -53,42 +54,48 @@ class VersionProcesses:
     def __iter__(self) -> Iterator[VersionProcess]:
         return iter(self._processes.values())
 
-    def wanted(self, routing: RoutingSettings) -> dict[VersionKey, Wanted]:
-        """The versions of `routing` that run in a process of their own; for a thread, since it reads files."""
-        wanted: dict[VersionKey, Wanted] = {}
+    def wanted(self, routing: RoutingSettings) -> list[Wanted]:
+        """The processes that `routing` needs; for a thread, since it reads files."""
+        wanted = []
         for name, release in routing.models.items():
             settings = self._model_settings(name)
-            for number in filter(None, (release.stable, release.candidate)):
-                stable = number == release.stable
-                if _isolated(settings, stable=stable):
-                    behind = not stable and not release.compares_latency
-                    content = self._contents.now((name, number))
-                    wanted[name, number] = Wanted(not stable, behind, settings.memory, content)
+            for role, number in _roles(settings, release).items():
+                behind = role is Role.CANDIDATE and not release.compares_latency
+                content = self._contents.now((name, number))
+                wanted.append(Wanted((name, number), role, behind, settings.memory, content))
         return wanted
 
-    def assigned(self, wanted: Mapping[VersionKey, Wanted], anew: Collection[str] = ()) -> dict[VersionKey, str]:
-        """The sockets of these versions: of the process that there is, or of one that is started now.
+    def assigned(self, wanted: Iterable[Wanted], anew: Collection[str] = ()) -> ProcessSockets:
+        """The sockets of these processes: of those that there are, or that are started now.
 
         A process goes on with what it has loaded, whatever its files hold by now, except for the models that are loaded
         `anew`; one that failed to load its version is replaced.
         """
-        return {key: self._found(key, one, key[0] in anew) or self._started(key, one) for key, one in wanted.items()}
+        versions: dict[VersionKey, str] = {}
+        baselines: dict[str, str] = {}
+        for one in wanted:
+            where = self._found(one, one.key[0] in anew) or self._started(one)
+            if one.role is Role.BASELINE:
+                baselines[one.key[0]] = where
+            else:
+                versions[one.key] = where
+        return ProcessSockets(versions, baselines)
 
     async def prepared(
         self, routing: RoutingSettings, anew: Collection[str] = ()
-    ) -> tuple[dict[VersionKey, str], dict[VersionKey, str]]:
-        """Have a process for each version of `routing` that needs one, and wait until it has loaded it. Returns their
-        sockets, and the errors of those that could not.
+    ) -> tuple[ProcessSockets, dict[VersionKey, str]]:
+        """Have the processes that `routing` needs, and wait until each has loaded its version. Returns their sockets,
+        and the errors of those that could not.
         """
         sockets = self.assigned(await asyncio.to_thread(self.wanted, routing), anew)
-        processes = [self._processes[where] for where in sockets.values()]
+        processes = [self._processes[where] for where in sockets.all()]
         if pending := [process.settled for process in processes if not process.settled.done()]:
             await asyncio.wait(pending)
-        return sockets, {process.key: error for process in processes if (error := process.settled.result())}
+        return sockets, {process.wanted.key: error for process in processes if (error := process.settled.result())}
 
     def sweep(self, plans: Iterable[ConfigGeneration]) -> None:
-        """Close the processes that none of these generations names."""
-        used = {where for plan in plans for key, where in plan.processes.items() if key[0] not in plan.unloaded}
+        """Close the processes that none of these generations needs."""
+        used = {where for plan in plans for where in plan.sockets.all(besides=plan.unloaded)}
         for where in self._processes.keys() - used:
             self._processes.pop(where).close()
 
@@ -120,15 +127,15 @@ class VersionProcesses:
             process.close()
         await asyncio.gather(*(process.ended(within_s) for process in processes))
 
-    def _started(self, key: VersionKey, wanted: Wanted) -> str:
-        process = VersionProcess(key, self._repository.path, wanted, self._name, self._died)
+    def _started(self, wanted: Wanted) -> str:
+        process = VersionProcess(wanted, self._repository.path, self._name, self._died)
         self._processes[process.where] = process
         return process.where
 
-    def _found(self, key: VersionKey, wanted: Wanted, anew: bool) -> str:
+    def _found(self, wanted: Wanted, anew: bool) -> str:
         for where, process in self._processes.items():
             same = wanted if anew else replace(wanted, content=process.wanted.content)
-            if process.key == key and process.wanted == same and process.state is not ProcessState.FAILED:
+            if process.wanted == same and process.state is not ProcessState.FAILED:
                 return where
         return ""
 
@@ -148,6 +155,18 @@ class VersionProcesses:
             except GatewayError:
                 return ModelSettings()
         return known[1]
+
+
+def _roles(settings: ModelSettings, release: ReleaseSettings) -> dict[Role, int]:
+    """Which versions of a model run in a process, and as what."""
+    roles = {}
+    if _isolated(settings, stable=True):
+        roles[Role.STABLE] = release.stable
+    if release.candidate is not None and _isolated(settings, stable=False):
+        roles[Role.CANDIDATE] = release.candidate
+        if release.compares_latency and Role.STABLE not in roles:
+            roles[Role.BASELINE] = release.stable
+    return roles
 
 
 def _isolated(settings: ModelSettings, *, stable: bool) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.auth.keyring import Identity, Keyring
-from gateway.auth.rate_limit import Rates
+from gateway.auth.rate_limit import RateLimiter
 from gateway.errors import CLOSING, RequestError
 from gateway.routing.attributes import Attributes
 from gateway.settings import keys
@@ -38,7 +38,7 @@ _NEEDS: Final[tuple[tuple[str, RequiredScopes | None], ...]] = (
 class Access:
     """The door of the data plane. `keyring` None: no keys are asked for; `rates` None: any number of requests."""
 
-    def __init__(self, keyring: Keyring | None = None, rates: Rates | None = None) -> None:
+    def __init__(self, keyring: Keyring | None = None, rates: RateLimiter | None = None) -> None:
         self._keyring = keyring
         self._rates = rates
 

@@ -13,7 +13,7 @@ from gateway.backends.not_served import PassedOver
 from gateway.backends.repository import Repository
 from gateway.backends.version import ModelVersion
 from gateway.errors import GatewayError, NotFound
-from gateway.messages import RunsOn
+from gateway.messages import NO_PROCESSES, ProcessSockets, RunsOn
 from gateway.settings.routing import ReleaseSettings, RoutingSettings
 from gateway.shm.tally import Totals
 from gateway.version_key import VersionKey
@@ -29,12 +29,12 @@ log: Final = logging.getLogger("gateway.worker.models")
 @dataclass(frozen=True, slots=True)
 class Changed:
     """Under what a configuration is prepared. `late`: it is in force elsewhere: a candidate that does not load is left
-    out, as at a start; `anew`: models whose files are to be read again. `left_out`, `unloaded`, `processes`: as of a
+    out, as at a start; `anew`: models whose files are to be read again. `left_out`, `unloaded`, `sockets`: as of a
     `ModelCatalog`.
     """
 
     left_out: Mapping[VersionKey, str] = field(default_factory=dict)
-    processes: Mapping[VersionKey, str] = field(default_factory=dict)
+    sockets: ProcessSockets = NO_PROCESSES
     late: bool = False
     unloaded: frozenset[str] = frozenset()
     anew: frozenset[str] = frozenset()
@@ -50,7 +50,7 @@ class ModelCatalog:
     None; if one of them cannot be served, nothing is changed.
     `left_out`: versions that must not be loaded here, because loading them has killed a process, and what was seen.
     `unloaded`: models that are not served, because a client has unloaded them.
-    `processes`: the sockets of the versions that run in a process of their own; the others run here.
+    `sockets`: of the versions that run in a process of their own; the others run here.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ModelCatalog:
         generation: int = 1,
         named: frozenset[str] | None = None,
         unloaded: frozenset[str] = frozenset(),
-        processes: Mapping[VersionKey, str] | None = None,
+        sockets: ProcessSockets = NO_PROCESSES,
     ) -> None:
         self._named = frozenset(routing.models) if named is None else named
         self._repository = repository
@@ -70,7 +70,7 @@ class ModelCatalog:
         self._routing = routing
         self._shared_state = shared_state or LocalState()
         self._loader = Loader(repository, self._shared_state, left_out or {})
-        self._factory = VersionFactory(self._loader, self._shared_state, processes or {})
+        self._factory = VersionFactory(self._loader, self._shared_state, sockets)
         self._index = ModelIndex(repository, self._loader.reasons)
         self._unloaded = unloaded
         self._change = asyncio.Lock()
@@ -111,7 +111,7 @@ class ModelCatalog:
         async with self._change:
             self.discard()
             self._loader.left_out = how.left_out
-            self._factory.processes = how.processes
+            self._factory.sockets = how.sockets
             named = frozenset(routing.models) if named is None else named
             models: dict[str, ServedModel] = {}
             try:
@@ -155,7 +155,7 @@ class ModelCatalog:
         async with self._change:
             self._routing = routing or self._routing
             self._loader.left_out = how.left_out
-            self._factory.processes = how.processes
+            self._factory.sockets = how.sockets
             settings = self._routing.models.get(name)
             if settings is None:
                 raise NotFound(f"the repository has no model '{name}'")

@@ -6,19 +6,21 @@ from collections.abc import Mapping
 from gateway.backends.in_worker import in_worker
 from gateway.backends.inert_guards import inert
 from gateway.backends.loaded_version import LoadedVersion
+from gateway.backends.process.client import ProcessBackend
 from gateway.backends.version import ModelVersion
 from gateway.errors import ModelUnavailable
+from gateway.messages import ProcessSockets
 from gateway.settings.routing import ReleaseSettings
-from gateway.version_key import VersionKey
+from gateway.shm.tally import Tally
 from gateway.worker.models.loader import Loader
 from gateway.worker.models.shared_state import LocalState
 
 
 class VersionFactory:
-    """Makes the ModelVersions of one worker. `processes`: the sockets of the versions that run in one of their own."""
+    """Makes the ModelVersions of one worker. `sockets`: of the versions that run in processes."""
 
-    def __init__(self, loader: Loader, shared_state: LocalState, processes: Mapping[VersionKey, str]) -> None:
-        self.processes = processes
+    def __init__(self, loader: Loader, shared_state: LocalState, sockets: ProcessSockets) -> None:
+        self.sockets = sockets
         self._loader = loader
         self._shared_state = shared_state
 
@@ -29,7 +31,7 @@ class VersionFactory:
         now = before.get(number)
         if now is None:
             return await self.make(name, number, settings)
-        if _suits(now, settings, self.processes.get((name, number), "")):
+        if self._suits(now, settings):
             return now
         loaded = now.facts if isinstance(now.facts, LoadedVersion) else None
         return await self.make(name, number, settings, loaded)
@@ -42,7 +44,7 @@ class VersionFactory:
         Raises GatewayError if it cannot be loaded or connected.
         """
         stable = number != settings.candidate
-        where = self.processes.get((name, number))
+        where = self.sockets.versions.get((name, number))
         if where is not None:
             tally = self._shared_state.tally(name, number)
             backend = await self._loader.connect(name, number, where, tally, patient=stable)
@@ -51,9 +53,31 @@ class VersionFactory:
         loaded = loaded or await self._loader.load(name, number)
         tally = self._shared_state.tally(name, number)
         if stable:
-            return in_worker(name, number, loaded, tally, compared=settings.compares_latency)
+            baseline = self._baseline(name, number, loaded, tally)
+            compared = settings.compares_latency and baseline is None
+            return in_worker(name, number, loaded, tally, compared=compared, baseline=baseline)
         switch = self._shared_state.switch(name, number)
         return in_worker(name, number, loaded, tally, lambda: switch.stopped(time.monotonic_ns()))
+
+    def _baseline(self, name: str, number: int, loaded: LoadedVersion, tally: Tally) -> ModelVersion | None:
+        """The stable version in a process, beside the worker's own, if latencies are compared. It need not be there."""
+        where = self.sockets.baselines.get(name)
+        if where is None:
+            return None
+        backend = ProcessBackend(where, tally, patient=False)
+        backend.connect_later(loaded)
+        return ModelVersion(name, number, loaded, backend, tally, stable=True, latency_compared=True)
+
+    def _suits(self, version: ModelVersion, settings: ReleaseSettings) -> bool:
+        """Whether a version that is in service need not be put into it anew for its part under `settings`."""
+        if version.backend.where != self.sockets.versions.get((version.name, version.number), ""):
+            return False
+        if version.number == settings.candidate:
+            return not version.stable
+        baseline = version.baseline.backend.where if version.baseline is not None else None
+        wanted = self.sockets.baselines.get(version.name)
+        compared = settings.compares_latency and wanted is None
+        return version.stable and version.latency_compared == compared and baseline == wanted
 
 
 def check_pair(name: str, settings: ReleaseSettings, stable: ModelVersion, candidate: ModelVersion) -> None:
@@ -62,14 +86,3 @@ def check_pair(name: str, settings: ReleaseSettings, stable: ModelVersion, candi
     obstacles = {version.number: version.classes.obstacle for version in (stable, candidate)}
     if problems := inert(name, settings, obstacles):
         raise ModelUnavailable("\n".join((*problems, f"an edit of model.yaml counts once '{name}' is loaded again")))
-
-
-def _suits(version: ModelVersion, settings: ReleaseSettings, where: str) -> bool:
-    """Whether a version that is in service need not be put into it anew for its part under `settings`, to run `where`:
-    at the socket of its process, or "" for here.
-    """
-    if version.backend.where != where:
-        return False
-    if version.number == settings.candidate:
-        return not version.stable
-    return version.stable and version.latency_compared == settings.compares_latency

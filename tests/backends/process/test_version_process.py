@@ -21,6 +21,7 @@ from gateway.backends.repository import Repository
 from gateway.control.pool.version_process import ProcessState
 from gateway.control.pool.version_processes import VersionProcesses
 from gateway.errors import DeadlineExceeded, InvalidRequest, ModelUnavailable, ProcessCrashed, ProcessLost
+from gateway.messages import NO_PROCESSES
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.routing import RoutingSettings
 from gateway.shm.tally import Tally
@@ -37,7 +38,7 @@ class Processes:
         self.deaths: list[str] = []
         settings = GatewaySettings()
         self.all = VersionProcesses(Repository(repository), "test", settings, lambda _, why: self.deaths.append(why))
-        self.sockets: dict[tuple[str, int], str] = {}
+        self.sockets = NO_PROCESSES
         self.backends: list[ProcessBackend] = []
 
     async def start(self) -> None:
@@ -57,7 +58,7 @@ class Processes:
                 await asyncio.sleep(0.01)
 
     async def backend(self, *, patient: bool = False) -> ProcessBackend:
-        backend = ProcessBackend(self.sockets["m", 2], Tally(), patient=patient)
+        backend = ProcessBackend(self.sockets.versions["m", 2], Tally(), patient=patient)
         await backend.start(PATIENCE_S)
         self.backends.append(backend)
         return backend
@@ -303,7 +304,7 @@ def test_no_answer_holds_the_bytes_of_another_call(tmp_path: Path) -> None:
     """Two workers, random deadlines, and both sides suspended and killed at random."""
 
     def asker(found: Processes, seed: int) -> "subprocess.Popen[str]":
-        where = found.sockets["m", 2].replace("\0", "@")
+        where = found.sockets.versions["m", 2].replace("\0", "@")
         command = [sys.executable, "-c", ASKER, where, str(seed), "100000"]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 

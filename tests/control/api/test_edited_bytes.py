@@ -10,7 +10,7 @@ import pytest
 
 from gateway.backends.repository import Repository
 from gateway.control.config.editor import Edit, EditResult, RoutingEditor
-from gateway.control.config.file_history import KEPT, History
+from gateway.control.config.file_history import MAX_TEXTS, RoutingHistory
 from gateway.control.config.watcher import RoutingFileWatcher
 from gateway.control.config.yaml_edit import promote, set_weight
 from gateway.control.release.decisions import DecisionLog
@@ -49,14 +49,14 @@ def carried_out(folder: Path, make: Callable[..., str], *, in_force: bool) -> Ed
         now = configuration.read()
         assert now is not None
         if in_force or (b"12.5" not in now.content and b"stable: 2" not in now.content):
-            configuration.succeeded()
+            configuration.record_success()
         else:
-            configuration.failed(SettingsError("routing.yaml", ["does not load"]))
+            configuration.record_failure(SettingsError("routing.yaml", ["does not load"]))
 
     edit = Edit("m", 2, "edit", partial(make, model="m"), "me", "why", {})
-    editor = RoutingEditor(configuration, stops, reload, History(folder / "state" / "history"))
+    editor = RoutingEditor(configuration, stops, reload, RoutingHistory(folder / "state" / "history"))
     try:
-        return asyncio.run(editor.carry_out(edit, dry_run=False))
+        return asyncio.run(editor.apply(edit, dry_run=False))
     finally:
         stops.close()
 
@@ -110,16 +110,16 @@ def test_who_edits_at_the_same_moment_loses_nothing(tmp_path: Path, late: bool) 
         if late:
             file.write_bytes(others)
         configuration.read()
-        configuration.succeeded()
+        configuration.record_success()
 
     def make(text: str) -> str:
         if not late:
             file.write_bytes(others)
         return set_weight(text, "m", "all", 12.5)
 
-    editor = RoutingEditor(configuration, stops, reload, History(tmp_path / "state" / "history"))
+    editor = RoutingEditor(configuration, stops, reload, RoutingHistory(tmp_path / "state" / "history"))
     with pytest.raises(Conflict, match="edited"):
-        asyncio.run(editor.carry_out(Edit("m", 2, "weight", make, "me", "why", {}), dry_run=False))
+        asyncio.run(editor.apply(Edit("m", 2, "weight", make, "me", "why", {}), dry_run=False))
     stops.close()
     assert file.read_bytes() == others
     assert stops.decisions == [], "whose text is in force keeps the decision"
@@ -150,12 +150,12 @@ def test_what_is_no_routing_file_is_refused_by_name(content: bytes, says: str) -
 
 
 def test_as_much_history_is_kept_as_can_be_read(tmp_path: Path) -> None:
-    history = History(tmp_path)
-    for number in range(KEPT + 3):
+    history = RoutingHistory(tmp_path)
+    for number in range(MAX_TEXTS + 3):
         (tmp_path / f"routing-20200101T000000Z-{number:012}.yaml").touch()
     kept = history.keep(b"models: {}")
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert (len(names), names[-1]) == (KEPT, kept.name)
-    for number in range(KEPT):
+    assert (len(names), names[-1]) == (MAX_TEXTS, kept.name)
+    for number in range(MAX_TEXTS):
         (tmp_path / f"routing-20990101T000000Z-{number:012}.yaml").touch()
     assert history.keep(b"models: {m: {stable: 1}}").exists(), "the clock has been set back"

@@ -11,7 +11,7 @@ import httpx
 import orjson
 import pytest
 
-from gateway.control.api.event_stream import BEHIND, CLIENTS, SHUTTING_DOWN, TOO_SLOW, Client, message
+from gateway.control.api.event_stream import MAX_CLIENTS, MAX_QUEUED, SHUTTING_DOWN, TOO_SLOW, Client, message
 from tests.processes.flawed import body, gateway, order, until
 from tests.processes.test_reload import edit, routing
 from tests.running import GatewayProcess
@@ -82,7 +82,7 @@ def test_a_mistake_in_the_file_and_its_mending_are_told(running: GatewayProcess)
 
 def test_there_are_only_so_many_clients_and_a_place_is_free_again(running: GatewayProcess) -> None:
     with ExitStack() as stack:
-        followed = [events(stack.enter_context(stream(running))) for _ in range(CLIENTS)]
+        followed = [events(stack.enter_context(stream(running))) for _ in range(MAX_CLIENTS)]
         assert {next(told)[0] for told in followed} == {"snapshot"}
         with stream(running) as refused:
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
@@ -109,10 +109,10 @@ def test_a_reader_that_is_too_slow_is_let_go() -> None:
         client = Client()
         one = message("live", {})
         taken = 0
-        while client.tell(one):
+        while client.send(one):
             taken += 1
-        assert taken < BEHIND
-        assert not client.tell(one)
+        assert taken < MAX_QUEUED
+        assert not client.send(one)
         return [told async for told in client.messages()]
 
     told = asyncio.run(read())

@@ -12,9 +12,9 @@ import pytest
 
 from gateway.backends.repository import Repository
 from gateway.control.config import acceptance as module
-from gateway.control.config.acceptance import Accepting
+from gateway.control.config.acceptance import RoutingAcceptance
 from gateway.control.config.file_snapshot import snapshot
-from gateway.control.config.memory import MemoryFile
+from gateway.control.config.memory import ReleaseMemoryFile
 from gateway.control.release.decisions import DecisionLog
 from gateway.errors import Conflict
 
@@ -23,21 +23,21 @@ TWO = "models: {m: {stable: 2}}\n"
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[tuple[Accepting, DecisionLog]]:
+def opened(folder: Path) -> Iterator[tuple[RoutingAcceptance, DecisionLog]]:
     for version in "12":
         (folder / "models" / "m" / version).mkdir(parents=True, exist_ok=True)
         (folder / "models" / "m" / version / "model.onnx").touch()
     stops = DecisionLog(folder / "state")
     try:
-        yield Accepting(folder / "state", Repository(folder / "models"), stops, "routing.yaml"), stops
+        yield RoutingAcceptance(folder / "state", Repository(folder / "models"), stops, "routing.yaml"), stops
     finally:
         stops.close()
 
 
-def accept(accepting: Accepting, folder: Path, text: str, note: Callable[[], object] | None = None) -> None:
+def accept(accepting: RoutingAcceptance, folder: Path, text: str, note: Callable[[], object] | None = None) -> None:
     file = folder / "routing.yaml"
     file.write_text(text)
-    asyncio.run(accepting.accept(accepting.judge(snapshot(file)), note))
+    asyncio.run(accepting.accept(accepting.validate(snapshot(file)), note))
 
 
 def remembered(folder: Path) -> Any:
@@ -45,15 +45,15 @@ def remembered(folder: Path) -> Any:
 
 
 def test_what_a_full_disk_has_not_taken_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "AGAIN_S", 0.0)
+    monkeypatch.setattr(module, "RETRY_S", 0.0)
     with opened(tmp_path) as (accepting, _):
         accept(accepting, tmp_path, ONE)
         with monkeypatch.context() as full:
-            full.setattr(MemoryFile, "write", lambda *_: False)
+            full.setattr(ReleaseMemoryFile, "write", lambda *_: False)
             accept(accepting, tmp_path, TWO)
-            asyncio.run(accepting.write_again())
+            asyncio.run(accepting.retry_write())
         assert remembered(tmp_path)["m"]["stable"] == 1
-        asyncio.run(accepting.write_again())
+        asyncio.run(accepting.retry_write())
     assert remembered(tmp_path)["m"]["stable"] == 2
     assert (tmp_path / "state" / "accepted.yaml").read_text() == TWO
 
@@ -102,13 +102,13 @@ def test_a_stop_that_comes_while_the_candidate_is_made_stable_wins(tmp_path: Pat
     with opened(tmp_path) as (accepting, stops):
         accept(accepting, tmp_path, ONE)
         (tmp_path / "routing.yaml").write_text(TWO)
-        judged = accepting.judge(snapshot(tmp_path / "routing.yaml"))
-        assert accepting.overtaken(judged) == []
+        judged = accepting.validate(snapshot(tmp_path / "routing.yaml"))
+        assert accepting.stopped_since(judged) == []
         stops.stop("m", 2, "me", "wrong", {})
-        (problem,) = accepting.overtaken(judged)
+        (problem,) = accepting.stopped_since(judged)
         assert problem.startswith("models.m: version 2 was stopped while it was being made stable")
-        again = accepting.judge(snapshot(tmp_path / "routing.yaml"))
-        assert accepting.overtaken(again) == [], "asked for once it is stopped, it is meant"
+        again = accepting.validate(snapshot(tmp_path / "routing.yaml"))
+        assert accepting.stopped_since(again) == [], "asked for once it is stopped, it is meant"
 
 
 def test_a_candidate_that_is_closed_says_so(tmp_path: Path) -> None:
@@ -162,6 +162,6 @@ def test_a_commands_decision_is_on_disk_before_its_edit_counts_as_accepted(
     journal, found = tmp_path / "state" / "decisions.jsonl", []
     with opened(tmp_path) as (accepting, stops):
         accept(accepting, tmp_path, ONE)
-        monkeypatch.setattr(MemoryFile, "write", lambda *_: found.append(journal.read_text()) or True)
+        monkeypatch.setattr(ReleaseMemoryFile, "write", lambda *_: found.append(journal.read_text()) or True)
         accept(accepting, tmp_path, TWO, lambda: stops.record("m", 2, "promote", "anna", "a test", {}))
         assert "anna" in found[0]

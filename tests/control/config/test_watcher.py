@@ -19,7 +19,7 @@ def test_edits_are_seen_while_the_models_are_gone_and_when_they_are_back(tmp_pat
     configuration = RoutingFileWatcher(routing, Repository(models))
     models.rename(tmp_path / "elsewhere")
     configuration.read()
-    configuration.failed(SettingsError(str(routing), ["the models are gone"]))
+    configuration.record_failure(SettingsError(str(routing), ["the models are gone"]))
     assert not any(configuration.changed() for _ in range(3))
     (tmp_path / "elsewhere").rename(models)
     assert [configuration.changed() for _ in range(2)] == [False, True], "the same twice, then it counts"
@@ -45,7 +45,7 @@ def test_what_cannot_be_meant_is_logged_once_and_again_only_when_it_comes_back(
     assert told() == [f"{routing}: {warning}", flat]
     assert configuration.status.warnings == (warning,)
     assert told() == []
-    configuration.succeeded()
+    configuration.record_success()
     assert configuration.status.warnings == (warning,)
     routing.write_text("models: {m: {stable: 1}}")
     assert told() == []
@@ -85,7 +85,7 @@ def test_a_file_that_is_being_written_is_read_once_it_has_stood_still(tmp_path: 
     now = configuration.read(settled=True)
     assert now is not None
     assert now.content == routing.read_bytes()
-    configuration.succeeded()
+    configuration.record_success()
     assert not configuration.changed()
 
 
@@ -125,5 +125,5 @@ def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
         now = configuration.read(settled=True)
         assert now is not None
         with pytest.raises(SettingsError, match=says) as refused:
-            now.checked(str(routing))
-        configuration.failed(refused.value)
+            now.content_or_raise(str(routing))
+        configuration.record_failure(refused.value)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from gateway.control.guards.comparisons import Guards, GuardVerdict
 from gateway.control.guards.observation import Observation
-from gateway.control.guards.window import Window
+from gateway.control.guards.window import MetricWindow
 from gateway.settings.guards import ComparisonSettings, GuardsSettings, LimitSettings, RampSettings
 from gateway.shm.failure_events import FailureEvent, FailureKind
 
@@ -24,7 +24,7 @@ def judged(comparisons: list[dict[str, Any]], candidate: int, stable: int, resta
         for is_candidate, count in ((True, candidate), (False, stable))
         for _ in range(count)
     ]
-    guards.ingest(Observation(0, 1, False, Window(()), events), 0)
+    guards.ingest(Observation(0, 1, False, MetricWindow(()), events), 0)
     return guards.assess(restart)
 
 
@@ -46,7 +46,7 @@ def test_the_verdict_of_one_comparison(candidate: int, stable: int, verdict: Gua
 
 
 def test_comparisons_that_stop_share_alpha_and_those_that_pause_have_their_own() -> None:
-    shares = {found.name: found.share for found in judged([ERRORS, SLOW, DRIFT], 0, 0).found}
+    shares = {found.name: found.share for found in judged([ERRORS, SLOW, DRIFT], 0, 0).results}
     assert shares == {"errors": 0.5, "slow": 0.5, "drift": 1.0}
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gateway.control.guards.drift import SMALLEST, Drift, blocks_from_json, blocks_to_json
+from gateway.control.guards.drift import MIN_BLOCK, Drift, blocks_from_json, blocks_to_json
 from gateway.control.guards.evidence import log_drift
 from gateway.control.guards.observation import ClassCounts
 
@@ -51,7 +51,7 @@ def test_blocks_hold_every_row_and_are_few() -> None:
     drift = observed(traffic, 5000)
     for blocks in drift.blocks:
         assert len(blocks) < 120
-        assert all(min(block.candidate.sum(), block.stable.sum()) >= SMALLEST for block in blocks)
+        assert all(min(block.candidate.sum(), block.stable.sum()) >= MIN_BLOCK for block in blocks)
     rows = sum(int(block.candidate.sum() + block.stable.sum()) for blocks in drift.blocks for block in blocks)
     assert 0.9 * 2 * 4999 * 40 <= rows <= 2 * 4999 * 40
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.control.guards.evidence import (
     FAILURE_RATIOS,
     FEEDBACK_RATIOS,
-    PAIRED,
+    PAIRED_SHARE,
     Block,
     alpha_of,
     log_combined,
@@ -47,7 +47,7 @@ def test_failures_under_a_ramp() -> None:
 
 
 def test_pairs() -> None:
-    assert math.exp(log_harm(counted(PAIRED, 14, 6), FEEDBACK_RATIOS)) == pytest.approx(3.28834, rel=1e-5)
+    assert math.exp(log_harm(counted(PAIRED_SHARE, 14, 6), FEEDBACK_RATIOS)) == pytest.approx(3.28834, rel=1e-5)
 
 
 def test_safety() -> None:

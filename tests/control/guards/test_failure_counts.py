@@ -55,7 +55,7 @@ def test_a_new_epoch_knows_nothing_of_the_keys() -> None:
     ledger.restart()
     ledger.add(100_000, True, 5)
     assert not ledger.counts
-    ledger.forget()
+    ledger.reset()
     ledger.add(100_000, True, 5)
     assert rows(ledger.counts) == [(0.1, 1, 0)]
 

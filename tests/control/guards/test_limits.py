@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from gateway.control.guards.limits import Conditions, beyond
-from gateway.control.guards.window import Sample, Window
+from gateway.control.guards.limits import RouteConditions, violates
+from gateway.control.guards.window import MetricWindow, Sample
 from gateway.settings.guards import ConditionSettings
 from gateway.shm.tally import Tally
 
@@ -23,7 +23,7 @@ WINDOW_S = 10.0
     ],
 )
 def test_a_line_itself_is_not_beyond(value: float, above: float | None, below: float | None, expected: bool) -> None:
-    assert beyond(value, above, below) is expected
+    assert violates(value, above, below) is expected
 
 
 class Gauge:
@@ -31,8 +31,8 @@ class Gauge:
 
     def __init__(self) -> None:
         said = {"metric": "gateway.inflight", "below": 10, "window": "10s"}
-        self.conditions = Conditions([ConditionSettings.model_validate(said)])
-        self.window = Window((WINDOW_S,))
+        self.conditions = RouteConditions([ConditionSettings.model_validate(said)])
+        self.window = MetricWindow((WINDOW_S,))
         self.now_s = 0.0
 
     def step(self, inflight: int | None) -> bool:
@@ -54,7 +54,7 @@ def test_unknown_is_closed() -> None:
 
 
 def test_without_conditions_it_is_open() -> None:
-    assert Conditions([]).step(0.0, Window(()))
+    assert RouteConditions([]).step(0.0, MetricWindow(()))
 
 
 def test_all_conditions_must_hold() -> None:
@@ -62,8 +62,8 @@ def test_all_conditions_must_hold() -> None:
         {"metric": "gateway.inflight", "below": 10, "window": "10s"},
         {"metric": "gateway.queue_depth", "below": 10, "window": "20s"},
     ]
-    conditions = Conditions([ConditionSettings.model_validate(one) for one in said])
-    window = Window((10.0, 20.0))
+    conditions = RouteConditions([ConditionSettings.model_validate(one) for one in said])
+    window = MetricWindow((10.0, 20.0))
     found = []
     for second in range(25):
         window.sample(float(second), Sample(Tally().read(), None))

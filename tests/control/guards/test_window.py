@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.control.guards.window import FeedbackCounts, Reading, Sample, Window, quantile_ms
+from gateway.control.guards.window import FeedbackCounts, MetricWindow, Reading, Sample, quantile_ms
 from gateway.errors import Outcome
 from gateway.settings.guards import METRICS
 from gateway.shm.scoreboard import Scoreboard
@@ -22,7 +22,7 @@ class Release:
 
     def __init__(self, *windows_s: float) -> None:
         self.stable, self.candidate = Tally(), Tally()
-        self.window = Window(windows_s or (10.0,))
+        self.window = MetricWindow(windows_s or (10.0,))
 
     def answer(self, variant: str, count: int, ms: float = 1.0) -> None:
         for _ in range(count):
@@ -68,7 +68,7 @@ def test_every_metric_is_unknown_without_data_and_known_with_it(metric: str) -> 
     assert release.window.read(metric, 10.0).value == (0 if metric.startswith("gateway") else None)
     for variant in ("stable", "candidate"):
         release.answer(variant, 3)
-    counts = FeedbackCounts(judged=4, correct=3, rewarded=2, reward_sum=1.0)
+    counts = FeedbackCounts(labelled=4, correct=3, rewarded=2, reward_sum=1.0)
     release.sample(1.0, stable_feedback=counts, candidate_feedback=counts)
     assert release.window.read(metric, 10.0).value is not None
 
@@ -119,7 +119,7 @@ def test_other_windows_may_be_asked_for_and_those_that_stay_keep_their_past() ->
     release.sample(0.0)
     release.fail(10)
     release.sample(1.0)
-    release.window.ask((10.0, 30.0))
+    release.window.keep_windows((10.0, 30.0))
     assert release.window.read("candidate.error_rate", 10.0) == Reading(1.0, 10)
     assert release.window.read("candidate.error_rate", 30.0) == Reading(None, 0)
     release.sample(2.0)
@@ -132,12 +132,12 @@ def test_a_long_window_keeps_no_more_than_a_short_one() -> None:
     release = Release(1.0, 86_400.0)
     for second in range(0, 100_000, 10):
         release.sample(float(second))
-    assert all(len(past) <= 63 for past in release.window._pasts.values())
+    assert all(len(past) <= 63 for past in release.window._samples.values())
 
 
 def test_a_worker_that_dies_takes_nothing_back(tmp_path: Path) -> None:
     board = Scoreboard.create(tmp_path / "board", 2)
-    window = Window((10.0,))
+    window = MetricWindow((10.0,))
     rates = []
     for tick in range(20):
         for worker in (0, 1):  # attached anew each time, as by a process that has taken a dead one's place

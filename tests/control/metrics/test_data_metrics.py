@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.control.metrics.data_metrics import OTHER, DataMetrics
+from gateway.control.metrics.data_metrics import OTHER_CLASS, DataMetrics
 from gateway.control.metrics.prometheus import GatewayCollector, GatewayMetrics
 from gateway.shm.tally import CLASSES, UNSTRATIFIED, Tally
 from gateway.version_key import VersionKey
@@ -54,9 +54,9 @@ def test_feedback_by_verdict() -> None:
         (1, ["zero", "one"], "one"),
         (2, ["zero", "one"], "2"),
         (5, [], "5"),
-        (CLASSES - 1, [], OTHER),
-        (200, [], OTHER),
-        (200, [str(index) for index in range(300)], OTHER),
+        (CLASSES - 1, [], OTHER_CLASS),
+        (200, [], OTHER_CLASS),
+        (200, [str(index) for index in range(300)], OTHER_CLASS),
         (CLASSES - 1, [f"class {index}" for index in range(CLASSES)], f"class {CLASSES - 1}"),
     ],
 )

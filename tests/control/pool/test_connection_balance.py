@@ -6,17 +6,24 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gateway.control.pool.connection_balance import LONGEST, LOOKS, REST, Balance, is_even, is_uneven
-from gateway.control.pool.upkeep import Upkeep
+from gateway.control.pool.connection_balance import (
+    FIRST_BACKOFF,
+    MAX_ATTEMPTS,
+    UNEVEN_CHECKS,
+    ConnectionBalancer,
+    is_even,
+    is_uneven,
+)
+from gateway.control.pool.housekeeping import Housekeeping
 from gateway.shm.slots import Slots
 
 
 def live(counts: list[int], seconds: int, seed: int, returning: float = 1.0) -> tuple[list[int], int]:
     """The counts after so long, and how many were let go: those that return land on any worker, by chance."""
-    generator, balance, gone = random.Random(seed), Balance(), 0
+    generator, balance, gone = random.Random(seed), ConnectionBalancer(), 0
     counts = list(counts)
     for _ in range(seconds):
-        for worker, count in balance.asks(dict(enumerate(counts))).items():
+        for worker, count in balance.to_close(dict(enumerate(counts))).items():
             assert 0 < count <= max(1, counts[worker] * 0.1), "more than a tenth in a second"
             gone += count
             counts[worker] -= count
@@ -48,39 +55,39 @@ def test_no_one_is_let_go_where_chance_or_a_few_clients_explain_it(counts: list[
 
 
 def test_it_must_last() -> None:
-    balance = Balance()
+    balance = ConnectionBalancer()
     for _ in range(50):
-        assert balance.asks({0: 64, 1: 0}) == {}
-        assert balance.asks({0: 32, 1: 32}) == {}
-    answers = [bool(balance.asks({0: 64, 1: 0})) for _ in range(LOOKS)]
-    assert answers == [False] * (LOOKS - 1) + [True]
+        assert balance.to_close({0: 64, 1: 0}) == {}
+        assert balance.to_close({0: 32, 1: 32}) == {}
+    answers = [bool(balance.to_close({0: 64, 1: 0})) for _ in range(UNEVEN_CHECKS)]
+    assert answers == [False] * (UNEVEN_CHECKS - 1) + [True]
 
 
 def test_what_does_not_help_is_given_up_for_longer_and_longer() -> None:
-    balance = Balance()
-    acted = [bool(balance.asks({0: 64, 1: 0})) for _ in range(4 * (LONGEST + REST) + 100)]
-    assert sum(acted[: LONGEST + REST]) == LONGEST
-    assert sum(acted) <= 3 * LONGEST
+    balance = ConnectionBalancer()
+    acted = [bool(balance.to_close({0: 64, 1: 0})) for _ in range(4 * (MAX_ATTEMPTS + FIRST_BACKOFF) + 100)]
+    assert sum(acted[: MAX_ATTEMPTS + FIRST_BACKOFF]) == MAX_ATTEMPTS
+    assert sum(acted) <= 3 * MAX_ATTEMPTS
 
 
 def test_clients_that_do_not_come_back_are_soon_left_alone() -> None:
-    counts, gone = live([100, 0], REST, 1, returning=0.0)
+    counts, gone = live([100, 0], FIRST_BACKOFF, 1, returning=0.0)
     assert (counts[0], gone) == (100 - gone, gone)
     assert 0 < gone <= 40
 
 
 def test_a_worker_that_is_not_ready_is_not_waited_for() -> None:
-    balance = Balance()
-    assert [balance.asks({0: 40, 2: 38}) for _ in range(10)] == [{}] * 10
+    balance = ConnectionBalancer()
+    assert [balance.to_close({0: 40, 2: 38}) for _ in range(10)] == [{}] * 10
 
 
 def test_a_new_worker_is_given_its_share_however_often_nothing_has_helped_before() -> None:
-    balance = Balance()
-    for _ in range(20 * (LONGEST + REST)):
-        balance.asks({0: 64, 1: 0})
-    balance.anew()
-    answers = [bool(balance.asks({0: 64, 1: 0})) for _ in range(LOOKS)]
-    assert answers == [False] * (LOOKS - 1) + [True]
+    balance = ConnectionBalancer()
+    for _ in range(20 * (MAX_ATTEMPTS + FIRST_BACKOFF)):
+        balance.to_close({0: 64, 1: 0})
+    balance.reset()
+    answers = [bool(balance.to_close({0: 64, 1: 0})) for _ in range(UNEVEN_CHECKS)]
+    assert answers == [False] * (UNEVEN_CHECKS - 1) + [True]
 
 
 class Process(NamedTuple):
@@ -101,11 +108,11 @@ def test_upkeep_begins_anew_with_each_new_process() -> None:
     pool: Any = type("Fleet", (), {"ready_handles": lambda _: members})()
     scoreboard: Any = type("Board", (), {"each": lambda *_: [64, 0]})()
     clock = itertools.count()
-    upkeep = Upkeep(pool, scoreboard, Slots(1, ""), Slots(1, ""), lambda: next(clock))
-    for _ in range(LOOKS + LONGEST + REST // 2):
+    upkeep = Housekeeping(pool, scoreboard, Slots(1, ""), Slots(1, ""), lambda: next(clock))
+    for _ in range(UNEVEN_CHECKS + MAX_ATTEMPTS + FIRST_BACKOFF // 2):
         upkeep.tick(changing=True)
-    assert len(told) == LONGEST
+    assert len(told) == MAX_ATTEMPTS
     members[1] = members[1]._replace(process=Process(2))
-    for _ in range(LOOKS):
+    for _ in range(UNEVEN_CHECKS):
         upkeep.tick(changing=True)
-    assert len(told) == LONGEST + 1
+    assert len(told) == MAX_ATTEMPTS + 1

@@ -6,29 +6,29 @@ from typing import Any
 
 import pytest
 
-from gateway.control.pool.death_attribution import WITHIN_S, Deaths
-from gateway.control.pool.worker_handle import Obituary
+from gateway.control.pool.death_attribution import WINDOW_S, DeathAttribution
+from gateway.control.pool.worker_handle import WorkerActivity
 
 ONE, OTHER = ("m", 2), ("n", 7)
 
 
 class Played:
-    """Deaths, with a clock and the epochs that a test sets. `stopped`: by name and version, and why."""
+    """DeathAttribution, with a clock and the epochs that a test sets. `stopped`: by name and version, and why."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
         self.epochs: dict[tuple[str, int], int] = {ONE: 1, OTHER: 1}
         self.stopped: list[tuple[str, int]] = []
         self.reasons: list[str] = []
-        self.deaths = Deaths(self._stop, self.epochs.get, lambda: self.now_s)
+        self.deaths = DeathAttribution(self._stop, self.epochs.get, lambda: self.now_s)
 
     def _stop(self, name: str, version: int, by: str, reason: str, evidence: dict[str, Any]) -> None:
         self.stopped.append((name, version))
         self.reasons.append(reason)
 
     def dies(self, code: int, *running: tuple[str, int]) -> bool:
-        member: Any = SimpleNamespace(index=0, obituary=Obituary(running=running))
-        return self.deaths.blame(member, code)
+        member: Any = SimpleNamespace(index=0, last_activity=WorkerActivity(running=running))
+        return self.deaths.attribute(member, code)
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGBUS, signal.SIGILL])
@@ -62,7 +62,7 @@ def test_deaths_long_ago_and_before_a_resume_do_not_count() -> None:
     played = Played()
     for _ in range(4):
         assert not played.dies(-signal.SIGKILL, ONE)
-        played.now_s += WITHIN_S + 1
+        played.now_s += WINDOW_S + 1
     played.dies(-signal.SIGKILL, OTHER)
     played.epochs[OTHER] += 1
     assert not played.dies(-signal.SIGKILL, OTHER)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gateway.control.pool import heartbeats as module
-from gateway.control.pool.heartbeats import BEGIN_S, PATIENCE, STEP_S, Heartbeats
+from gateway.control.pool.heartbeats import MAX_STEP_S, STARTUP_TIMEOUT_S, STARVED_LIMIT_FACTOR, Heartbeats
 from gateway.control.pool.worker_handle import WorkerState
-from gateway.shm.scoreboard import BEATS, LOADING, VERSIONS, Scoreboard
+from gateway.shm.scoreboard import HEARTBEATS, LOADING, VERSIONS, Scoreboard
 from gateway.shm.slots import VersionSlots
 
 TIMEOUT_S = 5.0
@@ -26,19 +26,19 @@ class Watched:
         self.ended: list[tuple[str, float | None]] = []
         self.versions = VersionSlots(VERSIONS, scoreboard)
         self.member: Any = SimpleNamespace(
-            index=0, state=WorkerState.READY, given_up="", overdue=False, process=SimpleNamespace(pid=0)
+            index=0, state=WorkerState.READY, end_reason="", load_timed_out=False, process=SimpleNamespace(pid=0)
         )
-        pool: Any = SimpleNamespace(handles={0: self.member}, give_up=self.give_up)
+        pool: Any = SimpleNamespace(handles={0: self.member}, end_worker=self.end_worker)
         self.heartbeats = Heartbeats(
             pool, scoreboard, self.versions, TIMEOUT_S, lambda _: LOAD_S, 20.0, lambda: self.now_s
         )
 
-    def give_up(self, member: Any, kind: str, why: str, drain_s: float | None = None) -> None:
+    def end_worker(self, member: Any, kind: str, why: str, drain_s: float | None = None) -> None:
         self.ended.append((kind, drain_s))
-        member.given_up = why
+        member.end_reason = why
 
     def beat(self) -> None:
-        self.scoreboard.head(0)[BEATS] += 1
+        self.scoreboard.head(0)[HEARTBEATS] += 1
 
     def passes(self, seconds: float, *, beating: bool = False, step_s: float = 0.05) -> None:
         for _ in range(round(seconds / step_s)):
@@ -59,7 +59,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 def waiting(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Sets how long the worker has waited for a core."""
     waited = [0]
-    monkeypatch.setattr(module, "waited_ns", lambda _: waited[0])
+    monkeypatch.setattr(module, "cpu_wait_ns", lambda _: waited[0])
 
     def wait(ns: int) -> None:
         waited[0] += ns
@@ -82,7 +82,7 @@ def test_a_pause_of_control_is_no_silence_of_a_worker(watched: Watched) -> None:
     watched.now_s += 3600
     watched.heartbeats.tick()
     assert not watched.ended
-    watched.passes(TIMEOUT_S / STEP_S * 60 - 120, step_s=60.0)
+    watched.passes(TIMEOUT_S / MAX_STEP_S * 60 - 120, step_s=60.0)
     assert not watched.ended, "each look counts for no more than STEP_S"
 
 
@@ -94,7 +94,7 @@ def test_a_worker_that_waits_for_a_core_is_given_more_time_and_not_for_ever(
         waiting(900_000_000)
         watched.passes(1)
     assert not watched.ended
-    for _ in range(round(TIMEOUT_S * PATIENCE)):
+    for _ in range(round(TIMEOUT_S * STARVED_LIMIT_FACTOR)):
         waiting(900_000_000)
         watched.passes(1)
     assert watched.ended == [("silent", None)]
@@ -102,7 +102,7 @@ def test_a_worker_that_waits_for_a_core_is_given_more_time_and_not_for_ever(
 
 def test_a_process_that_starts_is_given_time_for_its_first_sign(watched: Watched) -> None:
     watched.member.state = WorkerState.STARTING
-    watched.passes(BEGIN_S - 1)
+    watched.passes(STARTUP_TIMEOUT_S - 1)
     assert not watched.ended
     watched.passes(2)
     assert watched.ended == [("silent", None)]
@@ -120,7 +120,7 @@ def test_a_load_without_end_ends_the_worker_though_it_beats(
     assert not watched.ended, "each version has the time for itself"
     watched.passes(2, beating=True)
     assert watched.ended == [("load", drain_s)]
-    assert watched.member.overdue
+    assert watched.member.load_timed_out
 
 
 @pytest.mark.parametrize("state", [WorkerState.DRAINING, WorkerState.DEAD])

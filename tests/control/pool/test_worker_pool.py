@@ -10,8 +10,8 @@ import pytest
 
 from gateway.control.pool import worker_pool as fleet_module
 from gateway.control.pool.broadcast import _groups
-from gateway.control.pool.worker_handle import Obituary, WorkerHandle, WorkerState
-from gateway.control.pool.worker_pool import WorkerPool, _pause_s
+from gateway.control.pool.worker_handle import WorkerActivity, WorkerHandle, WorkerState
+from gateway.control.pool.worker_pool import WorkerPool, _backoff_s
 from gateway.messages import Ack, Commit, ConfigGeneration, Listen, Prepare, Ready, Warm
 from gateway.settings.routing import RoutingSettings
 
@@ -38,7 +38,12 @@ class Workers:
 
     def __init__(self) -> None:
         self.pool = WorkerPool(
-            2, ConfigGeneration(1, RoutingSettings(), {}, {}, {}), _unused, _unused, _no_cause, lambda _: Obituary()
+            2,
+            ConfigGeneration(1, RoutingSettings(), {}, {}, {}),
+            _unused,
+            _unused,
+            _no_cause,
+            lambda _: WorkerActivity(),
         )
         self.ends: dict[int, Connection] = {}
         for index in range(2):
@@ -48,7 +53,7 @@ class Workers:
     def spawn(self, index: int) -> None:
         ours, self.ends[index] = Pipe()
         process: Any = Process()
-        self.pool.handles[index] = WorkerHandle(index, process, ours, self.pool.plan)
+        self.pool.handles[index] = WorkerHandle(index, process, ours, self.pool.config)
         asyncio.get_running_loop().add_reader(ours.fileno(), self.pool._receive, self.pool.handles[index])
 
     async def told_to_listen(self, index: int) -> bool:
@@ -79,7 +84,7 @@ async def until(true: Callable[[], bool]) -> None:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_module, "WAIT_LEAST_S", SOON_S)
+    monkeypatch.setattr(fleet_module, "MIN_WAIT_S", SOON_S)
 
 
 def test_the_next_one_waits_no_longer_than_the_first_that_died_while_it_waited() -> None:
@@ -124,29 +129,29 @@ def test_a_worker_that_was_starting_during_an_edit_follows_it_before_it_listens(
         workers = Workers()
         pool, end = workers.pool, workers.ends[0]
         first = pool.handles[0]
-        pool.plan = ConfigGeneration(2, RoutingSettings(), {}, {}, {})
+        pool.config = ConfigGeneration(2, RoutingSettings(), {}, {}, {})
         end.send(Warm({}))
         await until(end.poll)
         prepare = end.recv()
-        assert (type(prepare), prepare.plan.generation, prepare.late) == (Prepare, 2, True)
-        end.send(Ack(prepare.order, ""))
+        assert (type(prepare), prepare.config.generation, prepare.catch_up) == (Prepare, 2, True)
+        end.send(Ack(prepare.number, ""))
         await until(end.poll)
         commit = end.recv()
         assert isinstance(commit, Commit)
-        assert (first.state, first.follows) == (WorkerState.STARTING, False)
-        end.send(Ack(commit.order, ""))
+        assert (first.state, first.accepts_commands) == (WorkerState.STARTING, False)
+        end.send(Ack(commit.number, ""))
         await until(lambda: first.state is WorkerState.WARM)
-        assert first.plan is pool.plan
+        assert first.config is pool.config
         workers.close()
 
     asyncio.run(play())
 
 
 def test_early_deaths_are_answered_with_longer_and_longer_pauses() -> None:
-    pauses = [_pause_s(deaths) for deaths in range(1, 10)]
+    pauses = [_backoff_s(deaths) for deaths in range(1, 10)]
     assert pauses[:4] == [0, 0.1, 0.2, 0.4]
     assert pauses == sorted(pauses)
-    assert pauses[-1] == _pause_s(1000) == 5
+    assert pauses[-1] == _backoff_s(1000) == 5
 
 
 def test_an_order_during_which_a_worker_dies_is_not_carried_out() -> None:
@@ -155,10 +160,10 @@ def test_an_order_during_which_a_worker_dies_is_not_carried_out() -> None:
         pool = workers.pool
         for end in workers.ends.values():
             end.send(Warm({}))
-        await until(lambda: len(pool.followers()) == 2)
+        await until(lambda: len(pool.accepting_handles()) == 2)
         plan = ConfigGeneration(2, RoutingSettings(), {}, {}, {})
-        pool._autopsy = lambda _: Obituary(loading=("m", 7))
-        given = asyncio.create_task(pool.order(lambda n: Prepare(n, plan), staged=True, may_die=False))
+        pool._activity_of = lambda _: WorkerActivity(loading=("m", 7))
+        given = asyncio.create_task(pool.broadcast(lambda n: Prepare(n, plan), staged=True, may_die=False))
         await until(workers.ends[0].poll)
         workers.ends[0].close()
         (error,) = await given

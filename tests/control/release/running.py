@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from gateway.control.guards.observation import ClassCounts, FeedbackEvent, MirrorPair, Observation
-from gateway.control.guards.window import FeedbackCounts, Sample, Window
+from gateway.control.guards.window import FeedbackCounts, MetricWindow, Sample
 from gateway.control.release.actions import Action
 from gateway.control.release.controller import Controller, windows_s
 from gateway.errors import Outcome
@@ -37,7 +37,7 @@ class Running:
         self.stopped = False
         self.stable, self.candidate = Tally(), Tally()
         self.feedback = FeedbackCounts()
-        self.window = Window(windows_s(settings))
+        self.window = MetricWindow(windows_s(settings))
         self.actions: list[Action] = []
         self.weights: dict[str, int] = {}
 
@@ -47,7 +47,7 @@ class Running:
 
     @property
     def stage(self) -> str:
-        return str(self.controller.place.stage)
+        return str(self.controller.state.stage)
 
     def answer(self, count: int = 1, variant: str = "candidate", ms: float = 1.0) -> None:
         """Predictions that were answered."""

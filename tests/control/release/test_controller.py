@@ -115,7 +115,7 @@ def test_each_comparison_stops_by_its_own_observations(comparison: dict, events:
 def test_concordant_pairs_say_nothing() -> None:
     running = Running(release(comparisons=[{"name": "mirror", "metric": "mirror_disagreement"}]))
     running.tick(pairs=[MirrorPair(True, True), MirrorPair(False, False)] * 1000)
-    assert running.controller.judgement().found[0].verdict == "no-data"
+    assert running.controller.assessment().results[0].verdict == "no-data"
 
 
 def test_events_of_an_epoch_that_is_over_are_left_out() -> None:
@@ -143,7 +143,7 @@ def test_drift_pauses_until_a_person_lets_the_ramp_go_on() -> None:
     assert "other shares" in pause.reason
     running.calmly(300)
     assert (running.stage, running.weights) == ("paused", {"everyone": 10_000})
-    running.controller.order(Event.CONTINUE, running.now_s)
+    running.controller.command(Event.CONTINUE, running.now_s)
     running.calmly(59)
     assert running.weights == {"everyone": 10_000}  # the interval has begun anew
     running.calmly(5)
@@ -199,10 +199,10 @@ def test_a_limit_pauses_and_its_end_lets_the_ramp_go_on() -> None:
 def test_a_person_holds_and_lets_go_on() -> None:
     running = Running(release())
     running.calmly(30)
-    running.controller.order(Event.HOLD, running.now_s)
+    running.controller.command(Event.HOLD, running.now_s)
     running.calmly(200)
     assert (running.stage, running.weights) == ("held", {"everyone": 10_000})
-    running.controller.order(Event.CONTINUE, running.now_s)
+    running.controller.command(Event.CONTINUE, running.now_s)
     running.calmly(61)
     assert running.weights == {"everyone": 100_000}
 
@@ -210,7 +210,7 @@ def test_a_person_holds_and_lets_go_on() -> None:
 def test_a_held_release_can_still_be_stopped() -> None:
     running = Running(release(comparisons=[ERRORS]))
     running.tick()
-    running.controller.order(Event.HOLD, running.now_s)
+    running.controller.command(Event.HOLD, running.now_s)
     running.tick(failures=running.failed(30, 0))
     assert running.kinds() == ["Stop"]
 
@@ -225,7 +225,7 @@ def test_after_a_stop_the_weight_stays_0_until_resumed_and_then_begins_with_the_
     running.resume()
     running.tick()
     assert (running.stage, running.weights) == ("ramping", {"everyone": 10_000})
-    assert running.controller.judgement().restart == 3
+    assert running.controller.assessment().restart == 3
 
 
 def test_a_stop_and_resume_between_two_ticks_are_not_missed() -> None:
@@ -248,7 +248,7 @@ def test_its_own_stop_holds_although_the_switchboard_has_not_shown_it_yet() -> N
 def test_promoting_completes() -> None:
     running = Running(release())
     running.tick()
-    running.controller.order(Event.COMPLETE, running.now_s)
+    running.controller.command(Event.COMPLETE, running.now_s)
     running.calmly(300)
     assert (running.stage, running.weights) == ("complete", {"everyone": 10_000})
 
@@ -257,9 +257,9 @@ def test_orders_that_do_not_belong_are_refused() -> None:
     running = Running(release())
     running.tick()
     with pytest.raises(Conflict, match="'continue' is not possible while the release is ramping; possible are"):
-        running.controller.order(Event.CONTINUE, running.now_s)
+        running.controller.command(Event.CONTINUE, running.now_s)
     with pytest.raises(Conflict, match="no order to a ramp"):
-        running.controller.order(Event.RESUME, running.now_s)
+        running.controller.command(Event.RESUME, running.now_s)
 
 
 def test_without_a_ramp_weights_are_as_configured_and_guards_watch() -> None:
@@ -275,7 +275,7 @@ def test_failures_of_traffic_that_is_not_randomised_say_nothing() -> None:
     running = Running(release(comparisons=[ERRORS]))
     running.tick(failures=running.failed(500, 0, weight_ppm=1_000_000))
     assert running.kinds() == []
-    assert running.controller.judgement().found[0].verdict == "no-data"
+    assert running.controller.assessment().results[0].verdict == "no-data"
 
 
 def test_the_weight_follows_the_conditions_of_a_route() -> None:

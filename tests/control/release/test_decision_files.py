@@ -12,7 +12,7 @@ import pytest
 from gateway.control.release import append as append_module
 from gateway.control.release import decision_files, decisions
 from gateway.control.release.append import append
-from gateway.control.release.decisions import SHOWN, DecisionLog, read_stopped
+from gateway.control.release.decisions import MAX_IN_MEMORY, DecisionLog, read_stopped
 from tests.control.release.test_decisions import reread
 
 SMALL = 4096
@@ -23,7 +23,7 @@ START_WITHIN_BYTES = 64 * 1024**2
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (decision_files, decisions):
-        monkeypatch.setattr(module, "LARGEST", SMALL)
+        monkeypatch.setattr(module, "SEAL_BYTES", SMALL)
 
 
 def line(number: int, action: str = "weight", **odd: Any) -> bytes:
@@ -82,7 +82,7 @@ def test_a_stop_outlives_the_file_it_was_written_to(tmp_path: Path, lost: str) -
     (tmp_path / lost).unlink(missing_ok=True)
     assert read_stopped(tmp_path) == {("digits", 2)}
     again = reread(tmp_path)
-    assert again.all() == {("digits", 2)}
+    assert again.stopped_keys() == {("digits", 2)}
 
 
 @pytest.mark.usefixtures("small")
@@ -126,7 +126,7 @@ def test_a_run_that_is_killed_while_it_seals_loses_and_repeats_nothing(
         monkeypatch.setattr(os, "link", _no_links)
     reasons = decide(tmp_path, 200)
     (tmp_path / "stops.json").unlink()
-    assert reread(tmp_path).all() == {("digits", 2)}
+    assert reread(tmp_path).stopped_keys() == {("digits", 2)}
     files = [*sealed(tmp_path), tmp_path / "decisions.jsonl"]
     entries = [orjson.loads(each) for file in files for each in file.read_bytes().splitlines()]
     assert [e["reason"] for e in entries if e["kind"] == "decision"] == ["why", *reasons]
@@ -147,8 +147,8 @@ def test_a_million_decisions_of_a_gateway_before_are_read_in_a_bound_of_memory_a
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     opened.close()
-    assert opened.all() == {("digits", 2)}
-    assert [decision.time_ns for decision in opened.decisions] == [*range(MANY - SHOWN, MANY)]
+    assert opened.stopped_keys() == {("digits", 2)}
+    assert [decision.time_ns for decision in opened.decisions] == [*range(MANY - MAX_IN_MEMORY, MANY)]
     assert peak < START_WITHIN_BYTES
     assert (tmp_path / "decisions.jsonl").stat().st_size < SMALL, "the next start would read all of it again"
 
@@ -161,9 +161,9 @@ def _plain(number: int, action: str) -> dict[str, Any]:
 
 def test_without_the_file_of_stops_all_of_a_large_list_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (decision_files, decisions):
-        monkeypatch.setattr(module, "LARGEST", SMALL)
+        monkeypatch.setattr(module, "SEAL_BYTES", SMALL)
     (tmp_path / "decisions.jsonl").write_bytes(line(1, "stop") + b"".join(map(line, range(2, 1000))))
-    assert reread(tmp_path).all() == {("digits", 2)}
+    assert reread(tmp_path).stopped_keys() == {("digits", 2)}
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_a_disk_that_hangs_is_not_waited_for(
 ) -> None:
     goes_on = threading.Event()
     monkeypatch.setattr(file_writer.Path, "open", lambda *_: goes_on.wait())
-    monkeypatch.setattr(decisions, "KEPT_WITHIN_S", 0.05)
+    monkeypatch.setattr(decisions, "DURABLE_TIMEOUT_S", 0.05)
     stop(open_stops)
     assert open_stops.stopped("digits", 2) is not None
     assert not asyncio.run(open_stops.wait_durable())
@@ -115,7 +115,7 @@ def test_a_full_disk_is_written_once_it_has_room(open_stops: DecisionLog, tmp_pa
     assert not asyncio.run(open_stops.wait_durable())
     for path in blocked:
         path.rmdir()
-    open_stops._file_writer._slow.shutdown()  # waits for the file
+    open_stops._file_writer._sync_thread.shutdown()  # waits for the file
     assert reread(tmp_path).stopped("digits", 2) is not None
 
 

@@ -46,7 +46,7 @@ def test_what_safety_takes() -> None:
     running = Running(release(comparisons=[ERRORS]))
     stable = round(found.failures * 0.9)
     running.tick(failures=running.failed(stable // 9, stable))
-    log_safe = running.controller.judgement().failures.log_safe
+    log_safe = running.controller.assessment().failures.log_safe
     assert log_safe == pytest.approx(-math.log(0.01), rel=0.2)
 
 
@@ -56,12 +56,12 @@ def test_a_release_says_what_it_waits_for() -> None:
     now = progress(running.controller, running.now_s, 0.01)
     assert (now.stage, now.step, now.steps, now.next_step_s) == ("ramping", 0, 4, pytest.approx(41))
     assert now.blocked_on == "the interval to end, in 41 s"
-    assert now.judgement.failures.verdict is GuardVerdict.NO_DATA
+    assert now.assessment.failures.verdict is GuardVerdict.NO_DATA
     assert now.stop is not None and now.safe is not None
     assert now.safe.requests > now.stop.requests > 10_000
     running.calmly(60)
     assert progress(running.controller, running.now_s, 0.01).blocked_on.startswith("evidence of safety")
-    running.controller.order(Event.HOLD, running.now_s)
+    running.controller.command(Event.HOLD, running.now_s)
     assert progress(running.controller, running.now_s, None).blocked_on == "someone to continue it"
     running.stop()
     running.tick()

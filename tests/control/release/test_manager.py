@@ -263,8 +263,8 @@ def test_a_controller_that_fails_stops_its_candidate_and_no_other(
 
     bench.release_manager.configure({MODEL: release(), "other": release()})
     bench.tick()
-    controller = bench.release_manager._steered[MODEL].controller
-    bench.release_manager._steered[MODEL].controller = Broken()  # type: ignore[assignment]
+    controller = bench.release_manager._managed[MODEL].controller
+    bench.release_manager._managed[MODEL].controller = Broken()  # type: ignore[assignment]
     bench.answer()
     bench.tick(0.1)
     assert bench.done == [("stop", "controller")]
@@ -274,7 +274,7 @@ def test_a_controller_that_fails_stops_its_candidate_and_no_other(
     bench.board.resume(bench.slot())
     bench.tick()
     assert bench.board.stopped(bench.slot()), "without guards no one may resume it"
-    bench.release_manager._steered[MODEL].controller = controller
+    bench.release_manager._managed[MODEL].controller = controller
 
 
 def test_wrong_feedback_counts_where_chance_has_chosen(bench: Bench) -> None:
@@ -293,8 +293,8 @@ def test_mirrored_pairs_count_whatever_the_weight(bench: Bench) -> None:
     bench.tick()
     for nonce in range(24):
         copied = {"prediction_id": bench.token(nonce, Variant.STABLE, 0), "agreement": False, "predicted": 4}
-        bench.records.ledger.hear_mirrors(line_of(copied))
-        bench.records.ledger.hear(line_of(feedback(copied["prediction_id"], correct=True)))
+        bench.records.feedback.add_mirrors(line_of(copied))
+        bench.records.feedback.add(line_of(feedback(copied["prediction_id"], correct=True)))
     bench.tick()
     assert bench.done == [("stop", "mirrored")]
 
@@ -303,7 +303,7 @@ def tell(bench: Bench, weight_ppm: int, variant: Variant, count: int) -> None:
     """Wrong, says feedback of so many predictions."""
     for nonce in range(count):
         prediction_id = bench.token(weight_ppm + nonce, variant, weight_ppm)
-        bench.records.ledger.hear(line_of(feedback(prediction_id, correct=False)))
+        bench.records.feedback.add(line_of(feedback(prediction_id, correct=False)))
 
 
 def feedback(prediction_id: str, *, correct: bool) -> dict[str, Any]:
@@ -317,25 +317,25 @@ def feedback(prediction_id: str, *, correct: bool) -> dict[str, Any]:
 def test_orders_hold_and_continue_and_are_noted(bench: Bench) -> None:
     bench.serve(release())
     bench.tick()
-    bench.release_manager.order(MODEL, Event.HOLD, "ann", "lunch", {})
+    bench.release_manager.command(MODEL, Event.HOLD, "ann", "lunch", {})
     bench.calmly(120)
     assert bench.weights(count=1) == [10_000]
     with pytest.raises(Conflict, match="hold"):
-        bench.release_manager.order(MODEL, Event.HOLD, "ann", "again", {})
-    bench.release_manager.order(MODEL, Event.CONTINUE, "ann", "back", {})
+        bench.release_manager.command(MODEL, Event.HOLD, "ann", "again", {})
+    bench.release_manager.command(MODEL, Event.CONTINUE, "ann", "back", {})
     bench.calmly(62)
     assert bench.done == [("hold", "ann"), ("continue", "ann"), ("advance", "ramp")]
     with pytest.raises(NotFound, match="digits"):
-        bench.release_manager.order("nothing", Event.HOLD, "ann", "", {})
+        bench.release_manager.command("nothing", Event.HOLD, "ann", "", {})
     bench.serve(release([ROUTES[0]]))
     with pytest.raises(Conflict, match="no route with weight: ramp"):
-        bench.release_manager.order(MODEL, Event.HOLD, "ann", "", {})
+        bench.release_manager.command(MODEL, Event.HOLD, "ann", "", {})
 
 
 def test_a_hold_survives_a_kill(bench: Bench) -> None:
     bench.serve(release())
     bench.tick()
-    bench.release_manager.order(MODEL, Event.HOLD, "ann", "lunch", {})
+    bench.release_manager.command(MODEL, Event.HOLD, "ann", "lunch", {})
     bench.release_manager._file_writer.close()  # what it has been told so far, and nothing more
     bench.begin()
     bench.serve(release())
@@ -347,13 +347,13 @@ def test_a_hold_survives_a_kill(bench: Bench) -> None:
 def test_an_idle_release_is_looked_at_four_times_a_second_counts_ten_times_and_other_news_at_once(bench: Bench) -> None:
     bench.serve(release())
     looks = [0.0]
-    step = bench.release_manager._steered[MODEL].controller.step
+    step = bench.release_manager._managed[MODEL].controller.step
 
     def counting(now_s: float, seen: Observation) -> Any:
         looks.append(now_s)
         return step(now_s, seen)
 
-    bench.release_manager._steered[MODEL].controller.step = counting  # type: ignore[method-assign]
+    bench.release_manager._managed[MODEL].controller.step = counting  # type: ignore[method-assign]
     for _ in range(40):
         bench.tick()
     assert 8 <= len(looks) <= 11

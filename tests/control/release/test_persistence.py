@@ -49,10 +49,10 @@ def test_evidence_and_what_is_known_of_keys_are_kept() -> None:
         classes = counts(seen[0].tolist(), seen[1].tolist())
         running.tick(failures=[*running.failed(1, 4), event], classes=classes)
     again = restarted(running)
-    before, after = running.controller.judgement(), again.controller.judgement()
+    before, after = running.controller.assessment(), again.controller.assessment()
     assert after.log_e == {action: pytest.approx(log_e) for action, log_e in before.log_e.items()}
     again.tick(failures=[event])
-    assert again.controller.judgement().failures.log_e == pytest.approx(before.failures.log_e)
+    assert again.controller.assessment().failures.log_e == pytest.approx(before.failures.log_e)
 
 
 @pytest.mark.parametrize("stopped", [True, False])
@@ -117,14 +117,14 @@ def test_another_candidate_begins_anew() -> None:
     again = restarted(running, settings)
     again.tick()
     assert again.weights == {"everyone": 10_000}
-    assert again.controller.judgement().restart == 1
+    assert again.controller.assessment().restart == 1
 
 
 def test_other_comparisons_start_the_evidence_anew_and_spend_their_part_of_alpha() -> None:
     running = Running(release(comparisons=[ERRORS]))
     running.tick(failures=running.failed(2, 3))
     again = restarted(running, release(comparisons=[ERRORS], alpha="5%"))
-    judgement = again.controller.judgement()
+    judgement = again.controller.assessment()
     assert (judgement.restart, judgement.failures.verdict) == (2, "no-data")
 
 
@@ -143,7 +143,7 @@ def test_a_guard_that_is_taken_out_holds_nothing_any_more() -> None:
 def test_a_hold_is_kept() -> None:
     running = Running(release())
     running.tick()
-    running.controller.order(Event.HOLD, running.now_s)
+    running.controller.command(Event.HOLD, running.now_s)
     again = restarted(running)
     again.calmly(200)
     assert (again.stage, again.weights) == ("held", {"everyone": 10_000})

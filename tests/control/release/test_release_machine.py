@@ -61,9 +61,9 @@ class ReleaseMachine(RuleBasedStateMachine):
 
     @rule(event=st.sampled_from([Event.HOLD, Event.CONTINUE, Event.COMPLETE]))
     def order(self, event: Event) -> None:
-        stage = self.running.controller.place.stage
+        stage = self.running.controller.state.stage
         try:
-            self.running.controller.order(event, self.running.now_s)
+            self.running.controller.command(event, self.running.now_s)
         except Conflict:
             assert (stage, event) not in TRANSITIONS
 
@@ -76,7 +76,7 @@ class ReleaseMachine(RuleBasedStateMachine):
         assert (self.after == 0) == self.running.stopped == (self.running.stage == Stage.STOPPED)
 
     def _tick(self, elapsed_s: float = 1.0, **events: list) -> None:
-        stage = self.running.controller.place.stage
+        stage = self.running.controller.state.stage
         self.before = self.after
         self.found = list(self.running.tick(elapsed_s, **events))
         self.after = self.running.weights["everyone"]

@@ -7,8 +7,8 @@ import pytest
 from gateway.control.guards.comparisons import ComparisonResult, Guards, GuardVerdict
 from gateway.control.guards.observation import ClassCounts, Observation
 from gateway.control.record_writer.feedback_stats import VersionFeedback
-from gateway.control.release.overview import VersionStatus
-from gateway.control.release.wording import said
+from gateway.control.release.release_status import VersionStatus
+from gateway.control.release.wording import verdict_text
 from gateway.errors import Outcome, tallied
 from gateway.routing.release import Variant
 from gateway.settings.guards import GuardsSettings
@@ -44,12 +44,12 @@ def counted(variant: Variant, ok: int, labelled: int = 0, **failed: int) -> Vers
 )
 def test_what_there_is_none_of(metric: str, stable: dict[str, Any], candidate: dict[str, Any], words: str) -> None:
     versions = [counted(Variant.STABLE, **stable), counted(Variant.CANDIDATE, **candidate)]
-    assert said(ComparisonResult("g", metric, "stop", 1, GuardVerdict.NO_DATA, 0, 0), versions) == words
+    assert verdict_text(ComparisonResult("g", metric, "stop", 1, GuardVerdict.NO_DATA, 0, 0), versions) == words
 
 
 @pytest.mark.parametrize("verdict", [verdict for verdict in GuardVerdict if verdict is not GuardVerdict.NO_DATA])
 def test_evidence_speaks_for_itself(verdict: GuardVerdict) -> None:
-    assert said(ComparisonResult("g", "failures", "stop", 1, verdict, 0, 0), []) == verdict
+    assert verdict_text(ComparisonResult("g", "failures", "stop", 1, verdict, 0, 0), []) == verdict
 
 
 def test_a_drift_is_a_difference_which_holds_the_ramp_as_harm_does() -> None:
@@ -59,7 +59,7 @@ def test_a_drift_is_a_difference_which_holds_the_ramp_as_harm_does() -> None:
         classes: ClassCounts = traffic.more(100)
         guards.ingest(Observation(0, 1, False, None, classes=classes), 0)  # type: ignore[arg-type]
     judgement = guards.assess(1)
-    (drift,) = (found for found in judgement.found if found.metric == "predicted_class")
+    (drift,) = (found for found in judgement.results if found.metric == "predicted_class")
     assert drift.verdict == "different"
     assert judgement.pause is drift
     assert judgement.harmful

@@ -2,25 +2,25 @@
 
 import asyncio
 
-from gateway.control import order_priority as module
-from gateway.control.order_priority import Pressing
+from gateway.control import command_priority as module
+from gateway.control.command_priority import CommandPriority
 
 
 def test_work_goes_on_once_the_order_is_over() -> None:
     async def work() -> list[str]:
-        pressing, done = Pressing(), list[str]()
+        pressing, done = CommandPriority(), list[str]()
 
         async def piece() -> None:
-            await pressing.give_way()
+            await pressing.yield_to_commands()
             done.append("piece")
 
-        with pressing.order():
+        with pressing.command():
             task = asyncio.create_task(piece())
             for _ in range(3):  # of the loop's turns
                 await asyncio.sleep(0)
             done.append("order")
         await task
-        await pressing.give_way()
+        await pressing.yield_to_commands()
         return done
 
     assert asyncio.run(work()) == ["order", "piece"]
@@ -28,10 +28,10 @@ def test_work_goes_on_once_the_order_is_over() -> None:
 
 def test_orders_without_an_end_hold_nothing_up_for_long() -> None:
     async def work() -> float:
-        pressing, loop = Pressing(), asyncio.get_running_loop()
-        with pressing.order():
+        pressing, loop = CommandPriority(), asyncio.get_running_loop()
+        with pressing.command():
             began_s = loop.time()
-            await pressing.give_way()
+            await pressing.yield_to_commands()
             return loop.time() - began_s
 
-    assert asyncio.run(work()) >= module.MOST_S
+    assert asyncio.run(work()) >= module.MAX_PAUSE_S
