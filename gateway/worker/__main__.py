@@ -66,11 +66,11 @@ from gateway.worker.tracing.spans import Spans, TracedRecorder
 BACKLOG: Final = 2048
 BEAT_S: Final = 0.25
 NO_CONTROL: Final = "the control process is gone"
-EXIT_FAILED: Final = 3  # the worker said why it cannot serve: starting another one would be no use
+EXIT_FAILED: Final = 3  # the worker has reported why it cannot serve: a restart would not help
 
 
 def _spans(start: Start, head: "memoryview[int]") -> Spans | None:
-    """None where no spans are wanted; raises SettingsError where they are and nothing can make them."""
+    """None without `server.tracing`. Raises SettingsError if it is set and its packages are not installed."""
     check_tracing(start.settings.server)
     tracing = start.settings.server.tracing
     return Spans(exporter(tracing, start.worker), head) if tracing else None
@@ -90,7 +90,7 @@ def _recorder(start: Start, shared_state: SharedState, spans: Spans | None) -> R
 
 
 class Worker:
-    """The life of one worker process, from loading its models until it has drained."""
+    """One worker process, from loading its models until it has drained."""
 
     def __init__(self, start: Start, pipe: Connection) -> None:
         self._pipe = pipe
@@ -148,7 +148,7 @@ class Worker:
         if self._spans:
             self._spans.start()
         gc.collect()
-        gc.freeze()  # what start-up made lives as long as the process: no collection need look at it again
+        gc.freeze()  # objects made at start-up live as long as the process: exempt them from collections
         bound = listener(self._server_settings.host, self._start.port)
         self._sharing = Sharing(server.server_state.connections, self._shared_state, self._server_settings)
         self._sharing.look()
@@ -164,7 +164,7 @@ class Worker:
             self._spans.close()
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Count on: a loop that does not come here is one that does nothing else either."""
+        """Increment the beat counter every BEAT_S. While it stands still, the event loop is blocked."""
         self._shared_state.head[BEATS] += 1
         loop.call_later(BEAT_S, self._beat, loop)
 
@@ -190,7 +190,7 @@ class Worker:
             raise InvalidRequest(error)
 
     def _drain(self, server: Server) -> None:
-        server.force_exit = server.should_exit  # asked a second time: do not wait for those in flight
+        server.force_exit = server.should_exit  # second SIGTERM: do not wait for requests in flight
         server.should_exit = True
         self._gateway.draining = True
         self._listen(False)
@@ -205,11 +205,11 @@ class Worker:
         except (EOFError, OSError):
             # Control is dead. Its heartbeat stops every candidate; stable goes on until a new control takes over.
             asyncio.get_running_loop().remove_reader(self._pipe.fileno())
-            reset_priority()  # it may have died while it hurried us
+            reset_priority()  # control may have died while it had raised this worker's
             for load_request in self._load_requests.values():
                 load_request.set_result(NO_CONTROL)
             self._load_requests.clear()
-            self._listen(False)  # no one would ever say that it may, nor end it
+            self._listen(False)  # no command would ever follow
             return
         match heard:
             case LoadReply():
@@ -251,7 +251,7 @@ class Worker:
                 await self._catalog.unload(order.name)
 
     def _send(self, report: WorkerEvent) -> bool:
-        """Whether control may hear it."""
+        """Send an event to control; False if the pipe is closed."""
         try:
             self._pipe.send(report)
         except OSError:
@@ -278,7 +278,7 @@ class Worker:
 
 
 def main() -> None:
-    """The process. Ctrl-C in a terminal reaches every process of the group: control answers it, for all."""
+    """Run the process. Ctrl-C in a terminal signals every process of the group: control alone handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # control's own limit, inherited (gateway.system.scheduling)
     reset_priority()
@@ -291,7 +291,7 @@ def main() -> None:
         pipe.send(Failed(str(error)))
         sys.exit(EXIT_FAILED)
     sys.stdout.flush()
-    os._exit(0)  # a thread that still runs a model is not waited for: its callers have been given their time
+    os._exit(0)  # do not wait for threads that still run a model: the time for their requests is over
 
 
 if __name__ == "__main__":

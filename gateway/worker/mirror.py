@@ -47,14 +47,14 @@ class _Pair:
 
 
 class Mirror:
-    """The copies of one worker."""
+    """Mirrors requests to candidates in one worker."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._under_way = 0
 
     def offer(self, call: Call, prediction_id: bytes, answer: Answer, classes: Sequence[int]) -> None:
-        """Stable is about to answer: copy the request afterwards, if there is capacity to spare."""
+        """Copy the request once stable's answer is on its way, if there is spare capacity. Called just before that."""
         number = call.served.release.candidate
         assert number is not None
         candidate = call.served.versions[number]
@@ -68,7 +68,7 @@ class Mirror:
         asyncio.get_running_loop().call_soon(self._copy, pair)
 
     def _copy(self, pair: _Pair) -> None:
-        if not pair.candidate.spare:  # it has been taken since, or the candidate is being unloaded
+        if not pair.candidate.spare:  # the thread is taken by now, or the candidate is being unloaded
             self._under_way -= 1
             pair.candidate.tally.mirrored("dropped")
             return
@@ -121,7 +121,7 @@ def _agreement(stable: Sequence[int], candidate: Sequence[int], distance: float 
 
 
 def _distance(pair: _Pair, answer: Answer) -> float | None:
-    """The mean absolute difference of all floats, relative to stable's mean size; None where there are none."""
+    """The mean absolute difference of all floats, relative to stable's mean absolute value; None if not comparable."""
     ours = dict(zip((spec.name for spec in pair.call.version.signature.outputs), pair.answer, strict=True))
     difference = size = 0.0
     count = 0
@@ -131,7 +131,7 @@ def _distance(pair: _Pair, answer: Answer) -> float | None:
             continue
         if mine.shape != theirs.shape:
             return None
-        mine = mine.astype(np.float64)  # a sum of FP16 would be infinite soon, and any distance 0 beside it
+        mine = mine.astype(np.float64)  # a sum of FP16 soon overflows to infinity, beside which any distance is 0
         difference += float(np.abs(mine - theirs).sum())
         size += float(np.abs(mine).sum())
         count += mine.size
