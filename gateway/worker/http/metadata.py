@@ -25,7 +25,7 @@ EXTENSIONS: Final = (
 
 
 class Metadata:
-    """The read-only endpoints."""
+    """The read-only endpoints of the data plane."""
 
     def __init__(self, gateway: Pipeline) -> None:
         self._gateway = gateway
@@ -55,7 +55,7 @@ class Metadata:
         if self._gateway.draining:
             raise NotReady("the gateway is shutting down")
         if not self._gateway.serving():
-            raise NotReady("the workers are starting")  # connections made now would all be this one's, for ever
+            raise NotReady("the workers are starting")  # connections made now would all stay with this worker
         return JsonResponse({"ready": True})
 
     async def model(self, request: Request) -> Response:
@@ -149,5 +149,5 @@ def _duration(duration: tuple[int, int]) -> dict[str, int]:
 
 
 def _wall_ms(monotonic_ns: int) -> int:
-    """In milliseconds since 1970; 0 for never."""
+    """The time in milliseconds since 1970; 0: never."""
     return (time.time_ns() - time.monotonic_ns() + monotonic_ns) // 1_000_000 if monotonic_ns else 0
