@@ -14,25 +14,25 @@ from gateway.system.descriptors import SPARE, Reserve, may_open
 from gateway.web.connection_limit import make_room
 from gateway.web.draining import LEAVES_WITHIN, STEP_S, Leaving
 
-SILENT_S: Final = 10.0  # between two complaints of the same need
+SILENT_S: Final = 10.0  # between two warnings of the same shortage
 log: Final = logging.getLogger("gateway.web")
 
 
 class LeavingState(ServerState):
-    """`leaving`: each connection goes with its next answer, new ones with their first."""
+    """uvicorn's state. `leaving`: each connection closes with its next response, new ones with their first."""
 
     leaving = False
 
 
 class Server(uvicorn.Server):
-    """On sockets that are given to `serve`. Signals are the caller's."""
+    """Serves on the sockets that are given to `serve`. The caller handles signals."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.server_state: LeavingState = LeavingState()
         self._sockets: list[socket.socket] = []
         self._leaving: Leaving | None = None
-        self._resting = False  # accepts no one
+        self._resting = False  # accepts no connections
         self._in_need = False
         self._reserve = Reserve()
         self._reserve.fill()
@@ -40,16 +40,16 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """uvicorn's would end the process by the signal once it had drained."""
+        """Capture none: uvicorn's method ends the process by the signal once it has drained."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn's, on copies, which may be closed: the queue of a socket lasts as long as one of its copies."""
+        """As uvicorn's, on copies that may be closed: a socket's queue lasts as long as any copy of it."""
         self._sockets = sockets or []
         await super().startup([each.dup() for each in self._sockets])
 
     async def on_tick(self, counter: int) -> bool:
-        """uvicorn's, ten times a second: whether to close what is open."""
+        """As uvicorn's: called ten times a second; returns whether to close all connections."""
         if await super().on_tick(counter):
             return self.force_exit or self._has_left()
         await self._make_do()
@@ -61,7 +61,7 @@ class Server(uvicorn.Server):
             within = LEAVES_WITHIN if drain_s is None else min(LEAVES_WITHIN, int(drain_s / 2 / STEP_S))
             self._leaving = Leaving(self._sockets, self._listen_no_more, within)
         has_left = self._leaving.step(self.server_state, asyncio.get_running_loop().time())
-        if has_left and drain_s is not None:  # of the time that it may take as a whole
+        if has_left and drain_s is not None:  # the rest of the time for the whole drain
             self.config.timeout_graceful_shutdown = max(1, round(drain_s - self._leaving.taken_s))
         return has_left
 
@@ -72,7 +72,7 @@ class Server(uvicorn.Server):
             each.close()
 
     async def _make_do(self) -> None:
-        """With the descriptors that there are: in need of one, idle connections go, and then no more are accepted."""
+        """Handle a shortage of file descriptors: close idle connections, and if that is not enough, accept no more."""
         if may_open():
             if self._resting and may_open(SPARE):
                 await self._accept_again()
@@ -86,7 +86,7 @@ class Server(uvicorn.Server):
             self._in_need = True
             self._say("there are no file descriptors to spare: connections are closed on which nothing is ordered")
         if not (self._resting or may_open()):
-            self._resting = True  # else the loop would try again and again to accept, without a pause
+            self._resting = True  # else the loop would try to accept again and again, without a pause
             for server in self.servers:
                 server.close()
 

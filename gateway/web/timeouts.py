@@ -1,6 +1,6 @@
-"""How long a client may take to send one request, and how large its head may be.
+"""Limits the time that a client may take to send a request, and the size of its head.
 
-Without an end to it a few thousand half requests would hold every connection.
+Without limits, a few thousand incomplete requests would occupy every connection.
 """
 
 import asyncio
@@ -19,37 +19,38 @@ from gateway.web.memory_limits import Holdings
 from gateway.web.unread import has_unread
 
 WITHIN_S: Final = 10.0
-ONCE_MORE_S: Final = 0.1  # for the loop to look at what has come
-LARGEST_HEAD: Final = 65536  # bytes of request line and headers, and once more of trailers and chunks' extensions
-FRAMING: Final = 8  # bytes of chunks' heads to each byte of a body that are no burden: chunks of one byte have five
+ONCE_MORE_S: Final = 0.1  # for the loop to read what has come
+LARGEST_HEAD: Final = 65536  # bytes of request line and headers, and as many of trailers and chunk framing
+FRAMING: Final = 8  # uncounted bytes of chunk framing for each byte of a body: chunks of one byte have five
 
 
 class TimeoutProtocol(FramedConnection):
-    """uvicorn's protocol, with an end to its patience: it waits as long as it takes for a head to be complete.
+    """uvicorn's protocol with a timeout for requests; uvicorn itself waits for ever for a head to be complete.
 
-    The timer runs only while a request is incomplete, so one that comes in a single packet pays nothing for it. A body
-    that the application reads is the application's to refuse, see `with_body_timeout`.
+    The timer (`within_s`, or the keep-alive timeout if longer) runs only while a request is incomplete, so one that
+    comes in a single packet costs nothing. A body that the application reads has its timeout in the application, see
+    `with_body_timeout`.
     """
 
     within_s = WITHIN_S
-    _short: Any = None  # a request whose body is kept with it, see InferConnection
+    _short: Any = None  # a request on the fast path, see InferConnection: it keeps its body itself
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._in_head = True  # has begun, or is awaited on a new connection, and is not complete
+        self._in_head = True  # a head is incomplete, or awaited on a new connection
         self._head_size = 0
-        self._ended = False  # a request has, in what was received last
-        self.rest = b""  # of a packet: it waits for answers to the requests before it, or for the loop's next turn
+        self._ended = False  # whether the data received last completed a request
+        self.rest = b""  # of a packet, unparsed: waits for earlier responses or the loop's next iteration
         self._body_size = 0  # of the request's body so far
-        self._weighed = 0  # of it, before what was received last
-        self._weighing: Any = None  # the request that this is said of
-        self._beside = 0  # bytes received that are no body
+        self._weighed = 0  # its size before the data received last
+        self._weighing: Any = None  # the request whose body that is
+        self._beside = 0  # bytes received beside the body
         self.holdings: Holdings | None = None  # on the data plane
         self._late: asyncio.TimerHandle | None = None
-        self.answered_s = 0.0  # when it last was, on the loop's clock
+        self.answered_s = 0.0  # the time of the last response, on the loop's clock
         self.made_s = 0.0
-        self.luck = random.random()  # its part in what is spread over time
-        self.leaving = self.server_leaves  # with a next answer (connection_share.py)
+        self.luck = random.random()  # its random share of what is spread over time
+        self.leaving = self.server_leaves  # close with a next response (connection_share.py)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -62,7 +63,7 @@ class TimeoutProtocol(FramedConnection):
             make_room(self.connections, self, most)
 
     def most(self) -> int:
-        """How many connections may be open; then the least missed goes."""
+        """The most connections that may be open; beyond it the least important is closed."""
         return for_connections()
 
     def on_message_begin(self) -> None:
@@ -91,7 +92,7 @@ class TimeoutProtocol(FramedConnection):
         if interruption is not None:
             self.interrupted(data, interruption)
         if self._in_head:
-            self._head_size += 1 if self._ended else len(data)  # how much of it is the new head's is not known
+            self._head_size += 1 if self._ended else len(data)  # how much of it belongs to the new head is not known
             if self._head_size > LARGEST_HEAD and not self.transport.is_closing():
                 problem = f"the request line and headers are larger than {LARGEST_HEAD} bytes"
                 self.refuse(HeadersTooLarge(problem))
@@ -104,9 +105,9 @@ class TimeoutProtocol(FramedConnection):
             self._weigh(len(data))
 
     def _receive_in_pieces(self, data: bytes) -> None:
-        """As much as may be taken in now: nothing behind a request that is being answered, no more than a turn's work.
+        """Parse what may be parsed now: nothing behind a request that waits for its turn, and for TURN_S at most.
 
-        Without this a packet became 6,000 requests that wait, or 40,000 chunks of a byte, which took 100 ms.
+        Without this, one packet became 6,000 waiting requests, or 40,000 chunks of one byte, which took 100 ms.
         """
         end_s = time.monotonic() + TURN_S
         for start in range(0, len(data), PIECE):
@@ -127,7 +128,7 @@ class TimeoutProtocol(FramedConnection):
             self.flow.resume_reading()
 
     def _weigh(self, received: int) -> None:
-        """Count what comes beside a body, which otherwise has no end: chunks' heads and extensions, trailers."""
+        """Count what comes beside a body, otherwise unlimited: chunk heads and extensions, trailers."""
         if self._in_head:
             return
         size = self._size()
@@ -143,28 +144,28 @@ class TimeoutProtocol(FramedConnection):
 
     def _refuse_framing(self) -> None:
         if self.cycle.response_complete:
-            self.transport.close()  # who hears nothing but the answer's end is not to be told more
+            self.transport.close()  # the response is complete: no error can follow it
         else:
             problem = f"chunks' heads and trailers beside the body are larger than {LARGEST_HEAD} bytes"
             self.refuse(HeadersTooLarge(problem))
 
     def arrived(self) -> int:
-        """Bytes of the body of a request that is not answered yet."""
+        """Bytes received of the body of a request that is not answered yet."""
         cycle: Any = self.cycle
         return 0 if cycle is None or cycle.response_complete else self._size()
 
     def _size(self) -> int:
-        """Of the body so far."""
+        """Bytes of the body so far."""
         return self._body_size if self._short is None else len(self._short.body)
 
     def take(self, size: int) -> None:
-        """The body is `size` bytes, decompressed; raises Overloaded."""
+        """Note that the body is `size` bytes, decompressed; raises Overloaded if that is too much."""
         self._body_size = size
         if self.holdings is not None:
             self.holdings.inflated(self, size)
 
     def receiving(self) -> bool:
-        """Whether more of the body is to come."""
+        """Whether more of the body is still expected."""
         cycle: Any = self.cycle
         return cycle is not None and bool(cycle.more_body)
 
@@ -187,10 +188,10 @@ class TimeoutProtocol(FramedConnection):
             self.timeout_keep_alive_task.cancel()
 
     def _unset_keepalive_if_required(self) -> None:
-        """uvicorn's, called with each packet and each answer. There is nothing to unset: see `_look_if_idle`."""
+        """Called by uvicorn for each packet and response. There is nothing to unset: see `_look_if_idle`."""
 
     def on_response_complete(self) -> None:
-        """uvicorn's, with one timer at a time instead of a new one for each answer, which cost a microsecond."""
+        """As uvicorn's, with one timer at a time; a new one for each response cost a microsecond."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -211,7 +212,7 @@ class TimeoutProtocol(FramedConnection):
     def _look_if_idle(self) -> None:
         self.timeout_keep_alive_task = None
         if self.busy() or self._late is not None:
-            return  # the next answer sets the timer again
+            return  # the next response sets the timer again
         left_s = self.answered_s + self.timeout_keep_alive - self.loop.time()
         if self.asks():
             left_s = self.timeout_keep_alive
@@ -221,19 +222,19 @@ class TimeoutProtocol(FramedConnection):
             self.timeout_keep_alive_handler()
 
     def shutdown(self) -> None:
-        """uvicorn's, for a server that leaves: who is asking is answered first."""
+        """As uvicorn's, for a server that shuts down; a request that is arriving is answered first."""
         self.leaving = True
         if self.under_way or not self.asks():
             super().shutdown()
 
     @property
     def under_way(self) -> bool:
-        """Whether a request's head is there and its answer is not."""
+        """Whether a request's head is complete and its response is not."""
         cycle: Any = self.cycle  # None before the first request
         return cycle is not None and not cycle.response_complete
 
     def asks(self) -> bool:
-        """Whether there is something of a request that has not been looked at, or not been complete."""
+        """Whether part of a request has arrived that is incomplete, or not parsed or read yet."""
         return self.has_begun or bool(self.rest) or has_unread(self.transport)
 
     @property
@@ -242,11 +243,11 @@ class TimeoutProtocol(FramedConnection):
 
     @property
     def has_begun(self) -> bool:
-        """Whether a part of a request's head is there."""
+        """Whether an incomplete head has arrived."""
         return self._head_size > 0
 
     def busy(self) -> bool:
-        """Whether a request is being answered, for which the application may yet read its body."""
+        """Whether a request is being answered, of which the application may still be reading the body."""
         return self.under_way
 
     def _watch(self, waiting: bool) -> None:
@@ -259,16 +260,16 @@ class TimeoutProtocol(FramedConnection):
     def _too_late(self, looked: bool = False) -> None:
         if self.busy():
             self._watch(True)
-        elif not looked and has_unread(self.transport):  # it has come in time, and the loop comes to it only now
+        elif not looked and has_unread(self.transport):  # it came in time, and the loop has yet to read it
             self._late = self.loop.call_later(ONCE_MORE_S, self._too_late, True)
         elif not self._head_size if self._in_head else self.cycle.response_complete:
-            self.transport.close()  # nothing has been asked, or all of it answered
+            self.transport.close()  # no request has begun, or all are answered
         else:
             self.refuse(BodyTooSlow("the request took too long to come"))
 
 
 def with_body_timeout(receive: Receive, within_s: float) -> Receive:
-    """`receive`, for a body that must be there in time; what it waits for after that may take for ever."""
+    """`receive` with a timeout until the body is complete, none after that. It raises BodyTooSlow."""
     deadline: float | None = None
     complete = False
 
