@@ -1,8 +1,8 @@
-"""The entries of the file of keys, of which only those that are new are parsed when it changes.
+"""Reads the entries of the key file. After a change it parses only those that are new.
 
-`gateway keys` writes an entry as a block of lines that begins with "- ". A block that was there before means what it
-meant before, so with 50,000 keys a new one costs a comparison of the blocks, where YAML takes 15 s. A file of any other
-form is parsed whole. On a thread no step is long enough to keep the event loop waiting.
+`gateway keys` writes an entry as a block of lines that begins with "- ". A known block keeps its meaning, so with
+50,000 keys a new one costs a comparison of the blocks, where YAML takes 15 s. A file of any other form is parsed whole.
+No step holds the interpreter's lock for long: on a thread, reading does not hold up the event loop.
 """
 
 import re
@@ -15,15 +15,15 @@ from gateway.errors import SettingsError
 from gateway.settings.keys import KeySettings, keys_text, parse_keys
 
 T = TypeVar("T")
-GROUP: Final = 20  # blocks parsed at once: about as long as another thread waits for its turn
+GROUP: Final = 20  # blocks parsed at once: about as long as another thread waits for the interpreter's lock
 _BEGIN: Final = "keys:\n"
 _HEAD: Final = re.compile(r"(?:#[^\n]*\n)*keys:\n(?=- )")
 _BLOCK: Final = re.compile(r"- [^\n]*\n(?:  [^\n]*\n)*")
-_SHARED: Final = re.compile(r"[&*!]|<<|---|\.\.\.")  # what one entry could mean in another, or the end of a document
+_SHARED: Final = re.compile(r"[&*!]|<<|---|\.\.\.")  # what may refer to other entries, or end the document
 
 
 class Entries(Generic[T]):
-    """Of one file, each as what `make` makes of it. To be read by one thread at a time."""
+    """The entries of one key file, each converted by `make`. To be read by one thread at a time."""
 
     def __init__(self, path: Path, make: Callable[[KeySettings], T]) -> None:
         self._path = path
@@ -31,14 +31,14 @@ class Entries(Generic[T]):
         self._known: dict[str, T] = {}
 
     def read(self) -> Sequence[T]:
-        """The keys as they are now; raises SettingsError. Whether two are the same is not looked at."""
+        """The converted entries of the file as it is now; raises SettingsError. Duplicates are not looked for."""
         text = keys_text(self._path)
         blocks = self._blocks(text)
         if blocks is not None:
             try:
                 self._learn([block for block in blocks if block not in self._known])
             except SettingsError:
-                blocks = None  # the whole file says in which line
+                blocks = None  # parsing the whole file tells the line
         if blocks is None:
             return [self._make(key) for key in parse_keys(text, self._path).keys]
         if len(self._known) > 2 * len(blocks):
@@ -46,7 +46,7 @@ class Entries(Generic[T]):
         return [self._known[block] for block in blocks]
 
     def _blocks(self, text: str) -> list[str] | None:
-        """One for each entry, where the file has that form."""
+        """The block of each entry; None if the file has another form."""
         head = _HEAD.match(text)
         if head is None:
             return None
@@ -66,7 +66,7 @@ class Entries(Generic[T]):
             if len(found) != len(group):
                 raise SettingsError(str(self._path), ["an entry is not where it seems to be"])
             self._known.update(zip(group, map(self._make, found), strict=True))
-            time.sleep(0)  # the event loop may want to go on
+            time.sleep(0)  # let the event loop go on
 
 
 def _groups(blocks: list[str]) -> Iterator[list[str]]:

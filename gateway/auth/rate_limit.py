@@ -1,9 +1,9 @@
-"""How often each customer may ask: `limits.rate`, over all workers together.
+"""Rate limits of customers (`limits.rate`), over all workers together.
 
-A sliding window counter: what was let in during the window before counts for the part of it that the last `window_ns`
-still cover. Windows have fixed borders that all workers share with the machine's monotonic clock, so no worker keeps a
-state that others would need. Never more than `limit` requests get in between two borders, whichever workers they meet,
-but for those that several workers let in at the same instant.
+A sliding window counter: requests admitted in the previous window count in proportion to the part of it that the last
+`window_ns` still cover. All workers take the fixed borders of windows from the machine's monotonic clock, so no worker
+keeps state that others would need. Never more than `limit` requests are admitted between two borders, whichever workers
+they reach, except for those that several workers admit at the same instant.
 """
 
 import math
@@ -16,12 +16,12 @@ from gateway.settings.gateway import RateSettings
 from gateway.shm.rate_counters import RateCounters
 from gateway.shm.scoreboard import SHED_RATE
 
-WINDOW_S: Final = 1.0  # about; a whole number of requests must fit into a window
-REMEMBERED: Final = 4096  # customers whose places need not be looked up again
+WINDOW_S: Final = 1.0  # approximately: a whole number of requests must fit into a window
+REMEMBERED: Final = 4096  # customers whose quotas are cached
 
 
 class Quota(NamedTuple):
-    """`limit` requests in `window_ns`, counted at `places`."""
+    """`limit` requests in `window_ns`, counted at these `places` of the RateCounters."""
 
     limit: int
     window_ns: int
@@ -35,9 +35,9 @@ def quota_of(rate: float, places: tuple[int, ...]) -> Quota:
 
 
 def wait_ns(quota: Quota, before: int, now: int, elapsed_ns: int) -> int:
-    """How long until another request may come in, in ns; 0: at once.
+    """The time until another request may be admitted, in ns; 0: at once.
 
-    `before` and `now`: how many came in during the last window and, `elapsed_ns` into it, during this one.
+    `before`, `now`: the requests admitted in the previous window, and in the present one, `elapsed_ns` after it began.
     """
     window_ns, limit = quota.window_ns, quota.limit
     left_ns = window_ns - elapsed_ns
@@ -47,7 +47,7 @@ def wait_ns(quota: Quota, before: int, now: int, elapsed_ns: int) -> int:
 
 
 class Rates:
-    """The limits as one worker applies them. `head`: its words on the scoreboard."""
+    """Applies the limits in one worker. `head`: its words on the scoreboard; `book`: the counters of all workers."""
 
     def __init__(self, settings: RateSettings, book: RateCounters, worker: int, head: "memoryview[int]") -> None:
         self._default = settings.default
@@ -61,7 +61,7 @@ class Rates:
         self._quota = lru_cache(REMEMBERED)(self._quota_of)
 
     def admit(self, customer: str | None, now_ns: int) -> None:
-        """Count a request in; raises RateExceeded. Those that name no customer count as one together."""
+        """Admit and count a request, or raise RateExceeded. Requests without a customer share one limit."""
         quota = self._quota(customer or "")
         if quota is None:
             return
@@ -90,7 +90,7 @@ class Rates:
 
 
 def new_book(settings: RateSettings, scoreboard: Path, workers: int) -> RateCounters | None:
-    """Control's, beside the scoreboard; None where no one's rate is limited."""
+    """Create the counters beside the scoreboard, in control; None if no rate is limited."""
     if not _limited(settings):
         return None
     return RateCounters.create(_beside(scoreboard), workers, len(settings.customers))
@@ -99,7 +99,7 @@ def new_book(settings: RateSettings, scoreboard: Path, workers: int) -> RateCoun
 def rates_of(
     settings: RateSettings, scoreboard: Path, workers: int, worker: int, head: "memoryview[int]"
 ) -> Rates | None:
-    """A worker's, on control's book; None where no one's rate is limited."""
+    """The limits of one worker, with the counters that control created; None if no rate is limited."""
     if not _limited(settings):
         return None
     book = RateCounters.attach(_beside(scoreboard), workers, len(settings.customers))

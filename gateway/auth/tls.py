@@ -1,4 +1,4 @@
-"""TLS by certificate files, which may be renewed while the gateway runs."""
+"""TLS with certificate files that may be renewed while the gateway runs."""
 
 import ssl
 from collections.abc import Callable
@@ -11,9 +11,9 @@ from gateway.settings.gateway import TlsSettings
 
 
 class Tls:
-    """`context` serves the files' certificate, and the new one to whoever connects after a renewal.
+    """A TLS context with a certificate and its key. After a renewal of the files, new connections get the new one.
 
-    Raises SettingsError where the files are wrong at the start.
+    Raises SettingsError if the files are wrong at the start.
     """
 
     def __init__(self, settings: TlsSettings) -> None:
@@ -26,7 +26,8 @@ class Tls:
             if not Path(name).is_file():
                 raise SettingsError(name, ["there is no such file"])
         try:
-            self._load_into(_context())  # a pair that does not fit would leave the context in use without either
+            # Tried on another context first: a pair that does not fit would leave the one in use without either.
+            self._load_into(_context())
             self._load_into(self.context)
         except OSError as error:
             problem = f"not usable as a certificate with {self._settings.key} as its key, without a password: {error}"
@@ -37,7 +38,7 @@ class Tls:
 
 
 def serving(tls: Tls | None) -> Callable[[Any, Any], ssl.SSLContext] | None:
-    """What uvicorn makes its TLS context by; None: it serves plain HTTP."""
+    """The factory by which uvicorn gets its TLS context; None: it serves plain HTTP."""
     return (lambda _configuration, _default: tls.context) if tls else None
 
 
@@ -49,5 +50,5 @@ def _context() -> ssl.SSLContext:
 
 
 def _no_password() -> str:
-    """Without this OpenSSL would ask at the terminal, and wait."""
+    """Give no password: OpenSSL would otherwise ask at the terminal, and wait."""
     return ""

@@ -1,4 +1,4 @@
-"""One matcher of the YAML as a test of one attribute's value, and in words."""
+"""Compiles a matcher of the YAML to a test of an attribute's value, and describes it in words."""
 
 from collections.abc import Callable
 
