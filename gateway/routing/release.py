@@ -116,6 +116,7 @@ class ReleaseCache:
         self._known: dict[str, tuple[ReleaseSettings, Release]] = {}
 
     def of(self, name: str, settings: ReleaseSettings) -> Release:
+        """The release of a model; compiled anew if `settings` is not the object of the last call."""
         known = self._known.get(name)
         if known is None or known[0] is not settings:
             known = self._known[name] = settings, Release(name, settings)

@@ -99,7 +99,7 @@ def _decoded(body: bytes, named: bytes, max_body: int) -> bytes:
     encodings = [encoding for part in named.split(b",") if (encoding := part.strip().lower()) not in (b"", b"identity")]
     if not encodings:
         return body
-    encoding = b", ".join(encodings)  # bodies compressed twice are refused: only attacks are
+    encoding = b", ".join(encodings)  # two codings are refused: only attacks compress twice
     if encoding not in WINDOW_BITS:
         known = ", ".join(name.decode() for name in WINDOW_BITS)
         raise UnsupportedMedia(

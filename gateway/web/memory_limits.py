@@ -21,7 +21,7 @@ from gateway.settings.gateway import LimitsSettings
 from gateway.shm.scoreboard import SHED
 
 LOOK_S: Final = 0.5
-LEAST_READ: Final = 65536  # bytes of an answer, or all of it, that a client takes within `limits.slow_reader`
+LEAST_READ: Final = 65536  # bytes of an answer, or all of it, that a client must take within `limits.slow_reader`
 _ACKED: Final = struct.Struct("=Q")
 _ACKED_AT: Final = 120  # tcpi_bytes_acked in struct tcp_info
 _TCP_INFO: Final = 128  # bytes of it
@@ -92,6 +92,7 @@ class Holdings:
         self._cut_off()
 
     def gone(self, holder: Holder) -> None:
+        """Forget a connection that is closed."""
         self._bodies_size -= self._bodies.pop(holder, 0)
         self._readings.pop(holder, None)
 

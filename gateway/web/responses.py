@@ -11,8 +11,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from gateway.errors import RequestError
 
 Message = tuple[int, list[tuple[bytes, bytes]], bytes]  # status, headers, body
-OPEN: Final = b""  # the connection header if the connection stays open
-CLOSE: Final = b"connection: close\r\n"  # and if this response ends it
+OPEN: Final = b""  # the connection header of a response after which the connection stays open
+CLOSE: Final = b"connection: close\r\n"  # and of one that ends the connection
 
 
 class JsonResponse(Response):

@@ -2,11 +2,12 @@
 
 The breaker and the limit guards count only failures that stable does not share. A failure is excused if stable raises
 a model error, refuses the request, or gives an answer that fails the check for candidates. A timeout is also excused if
-stable's run takes more processor time than the candidate's time limit, or is not over by the deadline and takes more
-than stable's usual time. Stable's overload, timeout or crash excuses nothing: a candidate that takes all processors or
-all memory makes stable fail as well. But none of them proves a timeout to be the candidate's fault, since an overloaded
-gateway makes both versions late: then the breaker trips only if the candidate does not answer at all. If the worker
-ends before stable's result, the failure is not counted; if the client disconnects, stable runs all the same.
+the candidate's time limit was less than stable's 99th percentile, or if stable's run takes more processor time than
+that limit, or is not over by the deadline and takes more than its 99th percentile. Stable's overload, timeout or crash
+excuses nothing: a candidate that takes all processors or all memory makes stable fail as well. But none of them proves
+a timeout to be the candidate's fault, since an overloaded gateway makes both versions late: then the breaker trips only
+if the candidate does not answer at all. If the worker ends before stable's result, the failure is not counted; if the
+client disconnects, stable runs all the same.
 
 The comparison guards count every failure, shared or not, for the version that the request was assigned to, by the same
 rules for both: an answer of stable counts as a failure if it fails the check or takes longer than the candidate's time

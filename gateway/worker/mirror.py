@@ -1,7 +1,7 @@
 """Copies of requests that stable has answered, run on the candidate in spare capacity; compared, never sent.
 
 A mirrored request neither queues nor delays another: it starts after stable's answer has been handed over, only
-if the candidate has a free thread and few copies are under way, and is dropped (and counted) otherwise.
+if the candidate has a free thread and few copies are in flight, and is dropped (and counted) otherwise.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from gateway.records.line import mirror_line
 from gateway.worker.call import Call
 from gateway.worker.recorder import Recorder
 
-AT_ONCE: Final = 4  # copies under way in one worker
+AT_ONCE: Final = 4  # copies in flight in one worker
 ALIKE: Final = 0.01  # relative distance up to which numbers without classes agree
 _SPREAD: Final = 0xD1B5_4A32_D192_ED03  # other bits than those that sampling reads
 _MASK: Final = 0xFFFF_FFFF_FFFF_FFFF
@@ -37,7 +37,7 @@ def is_mirrored(nonce: int, mirror_ppm: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """What stable answered to the request that is being copied."""
+    """A request that is being copied, and stable's answer to it."""
 
     call: Call
     prediction_id: bytes

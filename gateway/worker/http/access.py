@@ -57,7 +57,11 @@ class Access:
         return identity
 
     def admitted(self, identity: Identity | None, attributes: Attributes) -> Attributes:
-        """The attributes, with the key's customer if there is a key; else check its rate limit. Raises RequestError."""
+        """The attributes of a prediction, once it may run; raises RequestError.
+
+        With keys, the customer is the key's, and the request may not name another. Without keys, the request counts
+        towards the rate limit of the customer that it names.
+        """
         if identity is not None:
             check_customer(identity, attributes.parameters.get("customer"))
             return Attributes(identity.customer, attributes.modality, attributes.headers, attributes.parameters)

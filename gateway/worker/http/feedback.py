@@ -28,7 +28,7 @@ from gateway.worker.pipeline import Pipeline
 MOST: Final = 10_000  # entries of one request
 AT_ONCE: Final = 20  # entries processed before predictions may run again: about a third of a millisecond
 LARGEST_BODY: Final = 16 * 1024 * 1024  # bytes
-MOST_VALUES: Final = 50  # an entry, on average: parsing holds up predictions, 10 MiB of small objects for 4 s
+MOST_VALUES: Final = 50  # of an entry, on average: parsing holds up predictions, 10 MiB of small objects for 4 s
 LONG_LISTS: Final = 2  # in memory at once: parsed, they take ten times their bytes
 QUICK: Final = 65536  # bytes that are parsed on the event loop
 TIMEOUT_S: Final = 1.0  # for room in the ring: a long list may come faster than control drains it

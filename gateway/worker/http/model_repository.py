@@ -43,6 +43,7 @@ class RepositoryApi:
         ]
 
     async def index(self, request: Request) -> Response:
+        """List the versions in the repository with their states; with `ready`, only those that are served."""
         ready_only = (await self._body(request)).get("ready") is True
         entries = [
             {"name": entry.name, "version": str(entry.version), "state": entry.state, "reason": entry.reason}
@@ -55,6 +56,7 @@ class RepositoryApi:
         return JsonResponse(sorted(entries, key=lambda entry: entry["name"]))
 
     async def load(self, request: Request) -> Response:
+        """Load the model from disk, again if it is served; if that fails, what was served before still is."""
         parameters = (await self._body(request)).get("parameters")
         if parameters:
             raise InvalidRequest(
@@ -70,6 +72,7 @@ class RepositoryApi:
         return Response(status_code=200)
 
     async def unload(self, request: Request) -> Response:
+        """Stop serving the model."""
         await self._body(request)
         await self._operations.unload(request.path_params["model"])
         return Response(status_code=200)

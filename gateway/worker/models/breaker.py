@@ -5,7 +5,7 @@ from typing import Final
 from gateway.shm.tally import TRIPS, UNANSWERED
 
 LASTING_NS: Final = 500_000_000  # timeouts of a shorter row may be due to one pause of the machine
-SILENCE_NS: Final = 3_000_000_000  # if stable does not do better either
+SILENCE_NS: Final = 3_000_000_000  # without any answer, whoever is at fault
 
 
 class Breaker:
