@@ -1,4 +1,4 @@
-"""The files that say who may reach the gateway, all at once: what `gateway check` reads of them."""
+"""Checks all files that control access, that is keys and certificates, for `gateway check`."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from gateway.settings.keys import load_keys
 
 
 def check_access(settings: GatewaySettings) -> None:
-    """Read the keys and certificates; raises SettingsError."""
+    """Read the keys and certificates; raises SettingsError if one of the files is not usable."""
     if settings.auth.keys:
         load_keys(Path(settings.auth.keys))
     for tls in (settings.server.tls, settings.control.tls):

@@ -1,4 +1,4 @@
-"""Files that may be replaced while they are used: keys and certificates."""
+"""Watches files that may be replaced while they are in use: keys and certificates."""
 
 import asyncio
 import logging
@@ -12,11 +12,11 @@ Fingerprint = tuple[tuple[int, int, int] | None, ...]
 
 
 class FileWatcher:
-    """What was made of some files, and is made anew when they change.
+    """Calls `load` at the start, and again whenever one of the files has changed.
 
-    Where that fails, what was made before stays in use and the reason is logged once; it is tried again every time,
-    since two files that belong together are rarely replaced at one moment. `aside`: `load` takes long, and may run on a
-    thread of its own while what it made before is used.
+    If it fails at a change, what was loaded before stays in use and the reason is logged once. It is tried again every
+    second, since two files that belong together are rarely replaced at one moment. `aside`: `load` takes long, and may
+    run on a thread while what it loaded before is in use.
     """
 
     def __init__(self, paths: Sequence[Path], load: Callable[[], None], *, aside: bool = False) -> None:
@@ -27,7 +27,7 @@ class FileWatcher:
         load()
 
     def refresh(self) -> None:
-        """Load the files again if they have changed."""
+        """Load the files again if they have changed. Never raises."""
         now = self._fingerprint()
         if now == self._loaded:
             return

@@ -1,7 +1,7 @@
-"""An API key, and the hash by which it is known.
+"""Makes API keys, and the hashes by which they are stored and looked up.
 
-A key is 256 random bits. A fast hash is right for it: slow ones (bcrypt, argon2) make up for passwords that can be
-guessed, and no one guesses 256 bits, while every request would pay for them.
+A key is 256 random bits, so a fast hash is right for it: slow ones (bcrypt, argon2) protect passwords that can be
+guessed, which 256 bits cannot, and every request would pay for them.
 """
 
 import hashlib
@@ -14,10 +14,10 @@ KEY_BYTES: Final = 32
 
 
 def new_key() -> str:
-    """A key as its holder keeps it; it is told once and never stored."""
+    """A new key, as its holder keeps it: it is shown once and never stored."""
     return PREFIX + secrets.token_urlsafe(KEY_BYTES)
 
 
 def digest_of(key: bytes) -> bytes:
-    """What a key is looked up by: its SHA-256, 32 bytes."""
+    """The SHA-256 of a key, 32 bytes, by which it is looked up."""
     return hashlib.sha256(key).digest()

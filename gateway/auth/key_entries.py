@@ -1,8 +1,8 @@
-"""The entries of the file of keys, of which only those that are new are parsed when it changes.
+"""Reads the entries of the key file. After a change it parses only those that are new.
 
-`gateway keys` writes an entry as a block of lines that begins with "- ". A block that was there before means what it
-meant before, so with 50,000 keys a new one costs a comparison of the blocks, where YAML takes 15 s. A file of any other
-form is parsed whole. On a thread no step is long enough to keep the event loop waiting.
+`gateway keys` writes an entry as a block of lines that begins with "- ". A known block keeps its meaning, so with
+50,000 keys a new one costs a comparison of the blocks, where YAML takes 15 s. A file of any other form is parsed whole.
+No step holds the interpreter's lock for long: on a thread, reading does not hold up the event loop.
 """
 
 import re

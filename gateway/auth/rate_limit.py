@@ -1,9 +1,9 @@
-"""How often each customer may ask: `limits.rate`, over all workers together.
+"""Rate limits of customers (`limits.rate`), over all workers together.
 
-A sliding window counter: what was let in during the window before counts for the part of it that the last `window_ns`
-still cover. Windows have fixed borders that all workers share with the machine's monotonic clock, so no worker keeps a
-state that others would need. Never more than `limit` requests get in between two borders, whichever workers they meet,
-but for those that several workers let in at the same instant.
+A sliding window counter: requests admitted in the previous window count in proportion to the part of it that the last
+`window_ns` still cover. All workers take the fixed borders of windows from the machine's monotonic clock, so no worker
+keeps state that others would need. Never more than `limit` requests are admitted between two borders, whichever workers
+they reach, except for those that several workers admit at the same instant.
 """
 
 import math
@@ -21,7 +21,7 @@ CACHED_CUSTOMERS: Final = 4096  # customers whose places need not be looked up a
 
 
 class Quota(NamedTuple):
-    """`limit` requests in `window_ns`, counted at `places`."""
+    """`limit` requests in `window_ns`, counted at these `places` of the RateCounters."""
 
     limit: int
     window_ns: int
@@ -35,9 +35,9 @@ def quota_of(rate: float, places: tuple[int, ...]) -> Quota:
 
 
 def wait_ns(quota: Quota, before: int, now: int, elapsed_ns: int) -> int:
-    """How long until another request may come in, in ns; 0: at once.
+    """The time until another request may be admitted, in ns; 0: at once.
 
-    `before` and `now`: how many came in during the last window and, `elapsed_ns` into it, during this one.
+    `before`, `now`: the requests admitted in the previous window, and in the present one, `elapsed_ns` after it began.
     """
     window_ns, limit = quota.window_ns, quota.limit
     left_ns = window_ns - elapsed_ns

@@ -1,4 +1,4 @@
-"""TLS by certificate files, which may be renewed while the gateway runs."""
+"""TLS with certificate files that may be renewed while the gateway runs."""
 
 import ssl
 from collections.abc import Callable
@@ -11,9 +11,9 @@ from gateway.settings.gateway import TlsSettings
 
 
 class Tls:
-    """`context` serves the files' certificate, and the new one to whoever connects after a renewal.
+    """A TLS context with a certificate and its key. After a renewal of the files, new connections get the new one.
 
-    Raises SettingsError where the files are wrong at the start.
+    Raises SettingsError if the files are wrong at the start.
     """
 
     def __init__(self, settings: TlsSettings) -> None:
@@ -49,5 +49,5 @@ def _context() -> ssl.SSLContext:
 
 
 def _no_password() -> str:
-    """Without this OpenSSL would ask at the terminal, and wait."""
+    """Give no password: OpenSSL would otherwise ask at the terminal, and wait."""
     return ""

@@ -1,6 +1,6 @@
 """The sticky split: a key always falls into the same bucket, and buckets below the weight go to the candidate.
 
-So a rising weight only adds keys, a falling one removes those that came last, and splits with different salts are
+So a rising weight only adds keys, a falling one removes those that were added last, and splits with different salts are
 independent of each other.
 """
 

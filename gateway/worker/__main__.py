@@ -66,7 +66,7 @@ EXIT_FAILED: Final = 3  # the worker said why it cannot serve: starting another 
 
 
 class Worker:
-    """The life of one worker process, from loading its models until it has drained."""
+    """One worker process, from loading its models until it has drained."""
 
     def __init__(self, start: Start, pipe: Connection) -> None:
         self._pipe = pipe
@@ -230,7 +230,7 @@ class Worker:
                 await self._catalog.unload(command.name)
 
     def _send(self, report: WorkerEvent) -> bool:
-        """Whether control may hear it."""
+        """Send an event to control; False if the pipe is closed."""
         try:
             self._pipe.send(report)
         except OSError:
@@ -257,7 +257,7 @@ class Worker:
 
 
 def main() -> None:
-    """The process. Ctrl-C in a terminal reaches every process of the group: control answers it, for all."""
+    """Run the process. Ctrl-C in a terminal signals every process of the group: control alone handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # control's own limit, inherited (gateway.system.scheduling)
     reset_priority()

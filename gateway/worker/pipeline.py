@@ -1,4 +1,4 @@
-"""The path of every prediction: decide, bind, run, fall back to stable (rescue) if needed, answer, record."""
+"""The path of every prediction: decide, bind, run, fall back to stable if needed (rescue), answer, record."""
 
 import asyncio
 import time
@@ -43,7 +43,7 @@ STOPPED: Final = "stopped"
 
 
 class Pipeline:
-    """Serves predictions from what `catalog` holds at the moment a request arrives."""
+    """Serves predictions with the models that `catalog` holds when a request arrives."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Pipeline:
         self._blame = Blame(self.recorder)
 
     def admit(self) -> None:
-        """Count a request in; raises Overloaded beyond `limits.inflight`. Each one admitted must be released."""
+        """Count a request in flight; raises Overloaded beyond `limits.inflight`. Call `release` once it is answered."""
         if self.inflight >= self._max_inflight:
             self.head[SHED] += 1
             raise Overloaded(f"{self.inflight} requests are in flight, which is limits.inflight; try again later")
@@ -78,7 +78,7 @@ class Pipeline:
         self.head[INFLIGHT] = self.inflight
 
     def release(self) -> None:
-        """The request admitted before has been answered."""
+        """Count an admitted request out again, once it is answered."""
         self.inflight -= 1
         self.head[INFLIGHT] = self.inflight
 
@@ -90,7 +90,7 @@ class Pipeline:
         return served
 
     def version(self, name: str, number: int) -> ModelVersion:
-        """One version as it is served now; raises NotFound that lists the others."""
+        """One version as it is served now; raises NotFound with a message that lists the others."""
         versions = self.served(name).versions
         if number not in versions:
             there = ", ".join(map(str, sorted(versions)))
@@ -108,8 +108,8 @@ class Pipeline:
         """Decide which version answers (the release's choice, or `pinned`), and check the request against it.
 
         Raises InvalidRequest; Conflict if a stopped version is pinned; Overloaded or BodyTooLarge if it must be
-        recorded and cannot be. The call must go on to `infer_now` or
-        `submit` in the same iteration of the event loop: after that the version might be unloaded.
+        recorded and cannot be. Pass the call to `infer_now` or `submit` in the same iteration of the event loop: after
+        that the version might be unloaded.
         """
         started_ns = time.monotonic_ns()
         release = served.release
@@ -153,9 +153,10 @@ class Pipeline:
         return call.version.infer(call.feeds, deadline_ns)
 
     def rescue(self, call: Call, submitted: "asyncio.Future[Answer]") -> BatchItem | None:
-        """Where the candidate's answer must not be sent: stable's, which the call then waits for; else None.
+        """Submit the call to stable if the candidate has failed or is stopped; returns the new item, else None.
 
-        To be asked inside `gate`, in which the answer is then sent: so no answer of a stopped candidate is.
+        Call it once `submitted` is done, inside `gate`, and send the answer within the same `gate`: so no answer of a
+        stopped candidate is sent.
         """
         if call.decision.variant is not CANDIDATE or submitted.cancelled():
             return off_baseline(call, submitted) if call.version is call.served.baseline else None
@@ -180,10 +181,10 @@ class Pipeline:
         return item
 
     def end(self, call: Call, submitted: "asyncio.Future[Answer]") -> Reply:
-        """The reply to a submitted call that is done and needs no rescue, to be sent after `recorder.answered`.
+        """The reply to a submitted call that is done and needs no rescue. Send it after `recorder.answered`.
 
-        As `rescue`, to be asked inside `gate`: what was pinned to a candidate that has been stopped since is refused.
-        Raises RequestError.
+        Call it inside `gate`, as `rescue`: a call pinned to a candidate that has been stopped since is refused. Raises
+        RequestError.
         """
         try:
             if call.decision.variant is PINNED and not call.version.stable and self._is_stopped(call):
@@ -201,7 +202,7 @@ class Pipeline:
         return call.served.switch.stopped(time.monotonic_ns())
 
     def _bind(self, call: Call) -> None:
-        """The inputs as the version takes them, and stable's way too: its signature is what a release promises."""
+        """Bind the inputs to the version's signature, for a candidate also to stable's: clients rely on stable's."""
         request = call.request
         given_ns = self._given_ns(request) if request.parameters else self._timeout_ns
         call.deadline_ns = call.started_ns + given_ns

@@ -22,7 +22,7 @@ from gateway.worker.pipeline import Pipeline
 def data_plane(
     gateway: Pipeline, max_body: int, operations: Operations | None = None, access: Access | None = None
 ) -> ASGIApp:
-    """The application that port 8000 serves. `max_body` in bytes."""
+    """The application that port 8000 serves. `max_body` in bytes; `operations` None: load and unload here only."""
     access = access or Access()
     repository = RepositoryApi(gateway.catalog, operations or gateway.catalog, max_body)
     application = Starlette(

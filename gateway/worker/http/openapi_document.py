@@ -1,4 +1,4 @@
-"""GET /openapi.json of the data plane: the Open Inference Protocol as served here, for generators of clients."""
+"""GET /openapi.json of the data plane: the Open Inference Protocol as served here, for client generators."""
 
 from functools import cache
 from typing import Any, Final, NotRequired
@@ -25,7 +25,7 @@ DESCRIPTION: Final = (
 
 
 class InputDocument(TypedDict):
-    """A tensor as sent: `data` nested or flat, or left out where it follows the JSON in binary."""
+    """A tensor as sent: `data` is nested or flat, or left out if it follows the JSON in binary."""
 
     name: str
     datatype: str
@@ -35,14 +35,14 @@ class InputDocument(TypedDict):
 
 
 class WantedDocument(TypedDict):
-    """An output that is asked for; parameters: binary_data, classification."""
+    """A requested output; parameters: binary_data, classification."""
 
     name: str
     parameters: NotRequired[dict[str, Any]]
 
 
 class InferRequestDocument(TypedDict):
-    """parameters: customer, modality, timeout (µs), binary_data_output, and what the rules name."""
+    """parameters: customer, modality, timeout (µs), binary_data_output, and those that routing rules name."""
 
     inputs: list[InputDocument]
     id: NotRequired[str]
@@ -51,7 +51,7 @@ class InferRequestDocument(TypedDict):
 
 
 class AnswerParameters(TypedDict):
-    """`prediction_id` is what feedback names."""
+    """`prediction_id` is to be sent with feedback."""
 
     prediction_id: str
     variant: str
@@ -69,7 +69,7 @@ class InferAnswerDocument(TypedDict):
 
 
 class FeedbackDocument(TypedDict):
-    """What became of a prediction: at least one of truth, reward and metrics. `truth`: a class by name or number."""
+    """The outcome of a prediction: at least one of truth, reward and metrics. `truth`: a class by name or number."""
 
     prediction_id: str
     truth: NotRequired[Any]
@@ -79,21 +79,21 @@ class FeedbackDocument(TypedDict):
 
 
 class RejectedDocument(TypedDict):
-    """An entry that was not taken, by its place in the list, and why."""
+    """An entry that was not accepted, by its index in the list, and why."""
 
     index: int
     error: str
 
 
 class UncountedDocument(TypedDict):
-    """An entry whose truth is kept for the data set and counts for no guard, by its place in the list, and why."""
+    """An entry whose truth is recorded but counts for no guard, by its index in the list, and why."""
 
     index: int
     reason: str
 
 
 class AcceptedDocument(TypedDict):
-    """How many entries are recorded, and the others. Where none is, the status is 400 and `error` says so too."""
+    """How many entries were recorded, and which were not. If none was, the status is 400 and `error` gives a reason."""
 
     accepted: int
     rejected: list[RejectedDocument]
@@ -101,7 +101,7 @@ class AcceptedDocument(TypedDict):
 
 
 class ServerDocument(TypedDict):
-    """Who serves."""
+    """The server."""
 
     name: str
     version: str
@@ -118,7 +118,7 @@ class ReadyDocument(TypedDict):
 
 
 class SpecDocument(TypedDict):
-    """A tensor that a model takes or gives; -1: any length."""
+    """An input or output of a model; -1 in `shape`: any length."""
 
     name: str
     datatype: str
@@ -136,7 +136,7 @@ class ModelDocument(TypedDict):
 
 
 class ConfigTensorDocument(TypedDict):
-    """A tensor as Triton's configurations describe it; `dims` without the rows where max_batch_size is positive."""
+    """A tensor in Triton's model configuration; `dims` without the rows if max_batch_size is positive."""
 
     name: str
     data_type: str
@@ -145,7 +145,7 @@ class ConfigTensorDocument(TypedDict):
 
 
 class ModelConfigDocument(TypedDict):
-    """Triton's model configuration. `max_batch_size`: rows that run together; 0: requests are not joined."""
+    """Triton's model configuration. `max_batch_size`: most rows that run together; 0: no batching."""
 
     name: str
     platform: str
@@ -175,7 +175,7 @@ class IndexEntry(TypedDict):
 
 
 class IndexRequest(TypedDict):
-    """`ready`: only those that serve."""
+    """`ready`: list only versions that are served."""
 
     ready: NotRequired[bool]
 
@@ -185,7 +185,7 @@ class Nothing(TypedDict):
 
 
 def operations() -> list[Operation]:
-    """What is served, but for the document itself."""
+    """All operations but that of the document itself."""
     return [
         Operation("GET", "/v2", "server", "Who serves.", ServerDocument),
         Operation("GET", "/v2/", "server_too", "Who serves.", ServerDocument),

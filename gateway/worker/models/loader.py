@@ -1,4 +1,4 @@
-"""Loads versions from disk, one at a time, and remembers why some of them are not served."""
+"""Loads versions from disk, one at a time, and keeps the reasons why versions are not served."""
 
 import asyncio
 import logging
@@ -24,9 +24,8 @@ log: Final = logging.getLogger("gateway.worker.models")
 
 
 class Loader:
-    """`left_out`: versions that must not be loaded, because loading them has killed a process, and what was seen.
-
-    `reasons`: why a version is not served.
+    """The loader of one worker. `left_out`: versions that must not be loaded because loading them has killed a process,
+    with the error message. `reasons`: why a version is not served.
     """
 
     def __init__(self, repository: Repository, shared_state: LocalState, left_out: Mapping[VersionKey, str]) -> None:
@@ -38,10 +37,10 @@ class Loader:
         self._measurements = Measurements(shared_state.measured, repository.path)
 
     async def load(self, name: str, number: int) -> LoadedVersion:
-        """The version, loaded in a thread and warm. Raises ModelUnavailable, SettingsError."""
+        """Load and warm up the version, in a thread. Raises ModelUnavailable, SettingsError."""
         if (name, number) in self.left_out:
             raise ModelUnavailable(self.left_out[name, number])
-        content = self._measurements.content((name, number))  # before anything is read of it
+        content = self._measurements.content((name, number))  # before any of its files is read
         file = self._repository.model_file(name, number)
         settings, sample = self._repository.settings(name), self._repository.sample(name)
         with self._shared_state.loading(name, number):
@@ -64,11 +63,11 @@ class Loader:
         return backend
 
     async def settle(self) -> None:
-        """There is no more to load for now."""
+        """Trim the process's memory, in a thread. Called when a series of loads is over."""
         await asyncio.to_thread(self._trimmer.trim)
 
     def in_turn(self, names: Iterable[str]) -> list[str]:
-        """In which order to load: workers that load the same begin in different places, and measure for each other."""
+        """The order in which to load: workers begin at different places and reuse what others have measured."""
         ordered = sorted(names)
         first = int(len(ordered) * self._shared_state.part)
         return ordered[first:] + ordered[:first]
@@ -78,7 +77,7 @@ class Loader:
     ) -> LoadedVersion:
         known = self._measurements.of(content)
         loaded = load_version(file, settings, sample, known)
-        if self._measurements.content(key) != content:  # it is being replaced: what is known is of another
+        if self._measurements.content(key) != content:  # replaced meanwhile: the measurements are of other content
             loaded = load_version(file, settings, sample) if known else loaded
         elif known is None:
             found = Measured(loaded.warm_up, loaded.reach, loaded.sha256, loaded.session.providers)
@@ -87,15 +86,15 @@ class Loader:
         return loaded
 
     def unloaded(self, name: str) -> None:
-        """A client has asked for that."""
+        """Mark all versions of the model as unloaded, after a client has asked for it."""
         self.reasons.update({(name, version): UNLOADED for version in self._repository.versions(name)})
 
     def unserved(self, name: str, stable: int, error: GatewayError) -> None:
-        """A model without an entry does not load; no other version stands in for it."""
+        """Note why a model without an entry in the routing file is not served. No other version is served instead."""
         there = stable in self._repository.versions(name)
         remedy = "" if there else "; put its folder back, or name another version as stable in the routing file"
         self.reasons[name, stable] = f"{error}{remedy}"
 
     def failed(self, wanted: Iterable[VersionKey]) -> dict[VersionKey, str]:
-        """Those that should be served and could not be loaded."""
+        """Those of `wanted` that could not be loaded, with the reasons; not those that a client has unloaded."""
         return {key: self.reasons[key] for key in wanted if self.reasons.get(key, UNLOADED) != UNLOADED}

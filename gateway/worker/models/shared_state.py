@@ -1,4 +1,4 @@
-"""The counters of versions and the switches that stop releases: in memory shared with control, or local."""
+"""The counters of versions and the stop switches of releases: in memory shared with control, or local."""
 
 import contextlib
 import weakref
@@ -15,17 +15,18 @@ from gateway.shm.switchboard import Gate, Switch, Switchboard
 from gateway.shm.tally import HELD, Tally, Totals
 from gateway.version_key import VersionKey
 
-Tell = Callable[[str, int, str, Callable[[], bool]], None]  # of a trip: whose, what was found, whether it still holds
+Tell = Callable[[str, int, str, Callable[[], bool]], None]  # on a trip: model, candidate, reason, still valid?
 
 
 def _untold(name: str, candidate: int, found: str, holds: Callable[[], bool]) -> None:
-    """No one is to be told of trips."""
+    """The default `tell`: trips are not reported."""
 
 
 class LocalState:
-    """Those of a process on its own: nothing is shared, and no one can stop a release.
+    """The state of a process that runs alone: nothing is shared, and no release can be stopped.
 
-    `measured`: the file for what workers measure of versions; `part`: where in a list that all work on this one begins.
+    `measured`: the file in which workers share what they measure of versions. `part`: where this worker begins in a
+    list that all workers go through, as a fraction of its length.
     """
 
     measured: Path | None = None
@@ -35,11 +36,11 @@ class LocalState:
         self._tallies: dict[VersionKey, Tally] = {}
 
     def tally(self, name: str, version: int) -> Tally:
-        """Where to count for a version."""
+        """The counters of a version."""
         return self._tallies.setdefault((name, version), Tally())
 
     def switch(self, name: str, candidate: int | None) -> Switch | OpenSwitch:
-        """What stops the release of `candidate`."""
+        """The stop switch of the release of `candidate`."""
         return OpenSwitch()
 
     def totals(self, name: str, version: int) -> tuple[Totals, int]:
@@ -49,15 +50,15 @@ class LocalState:
 
     @contextlib.contextmanager
     def loading(self, name: str, version: int) -> Iterator[None]:
-        """While the version is loaded: should the process die, or never end, control knows of what. One at a time."""
+        """A context around loading a version: if the process dies or hangs, control knows on which. One at a time."""
         yield
 
 
 class SharedState(LocalState):
-    """Those of one worker. `versions` and `releases` say which slot each has on the boards.
+    """The state of one worker. `versions` and `releases`: their slots on the scoreboard and on the switchboard.
 
-    A slot is given to another only once this worker has none left of the objects that work with it: `settle` says how
-    many there are, and is to be called every so often.
+    Control reuses a slot only once no object of this worker works with it. The worker counts these objects in shared
+    memory; `settle`, to be called regularly, takes off those that have ended.
     """
 
     def __init__(
@@ -79,13 +80,13 @@ class SharedState(LocalState):
         self._versions = versions
         self._releases = releases
         self._tell = tell
-        self._seen = dict(versions)  # also of versions that are kept because the next one does not load
-        self._ended: deque[tuple[memoryview[int], int]] = deque()  # from whichever thread dropped the last reference
+        self._seen = dict(versions)  # and versions kept because their successor does not load
+        self._ended: deque[tuple[memoryview[int], int]] = deque()  # by the thread that drops the last reference
         self.gate = Gate(switchboard, worker)
         self.head = scoreboard.head(worker)
 
     def learn(self, versions: Mapping[VersionKey, int], releases: Mapping[VersionKey, int]) -> None:
-        """A new configuration: what it does not name any more may lose its slot."""
+        """Take over the slots of a new configuration. Versions and releases that it no longer names may lose theirs."""
         self._versions = versions
         self._releases = releases
         given = set(versions.values())
@@ -117,7 +118,7 @@ class SharedState(LocalState):
             self.head[LOADING] = 0
 
     def settle(self) -> None:
-        """Take what has ended since off the counts of what is held; on the thread that makes tallies and switches."""
+        """Take ended objects off the counts of held ones. Call it on the thread that makes tallies and switches."""
         while self._ended:
             words, index = self._ended.popleft()
             words[index] -= 1
