@@ -1,4 +1,4 @@
-"""The floor plan: imports go only down, every module has its floor, and no file holds two concepts."""
+"""The layers: imports only go down, every module has its layer, and no file is too long."""
 
 import ast
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ def inner_room_of(name: str) -> str:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
-def test_imports_go_down(path: Path) -> None:
+def test_modules_import_only_from_lower_floors(path: Path) -> None:
     room = path.parts[0].removesuffix(".py")
     if room == "__init__":
         assert list(imported(path)) == []
@@ -79,7 +79,7 @@ def test_imports_go_down(path: Path) -> None:
         )
 
 
-def test_rooms_import_each_other_in_no_circle() -> None:
+def test_rooms_have_no_import_cycle() -> None:
     """Also those within a room: `control.release` may import `control.guards`, which then must not import it."""
     arrows: dict[str, set[str]] = {}
     for name, path in NAMES.items():
@@ -91,7 +91,7 @@ def test_rooms_import_each_other_in_no_circle() -> None:
     assert {room: sorted(arrows[room] & rooms) for room in rooms} == {}
 
 
-def test_the_house_is_small() -> None:
+def test_package_is_within_its_size_limits() -> None:
     entries = {path.parts[0].removesuffix(".py") for path in MODULES if path != Path("__init__.py")}
     assert entries == FLOORS.keys()
     assert len(entries) <= MOST_ROOMS

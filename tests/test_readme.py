@@ -232,7 +232,7 @@ def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
         newcomer.leave()
 
 
-def test_every_command_does_what_the_pages_say(newcomer: Newcomer) -> None:
+def test_every_command_on_the_pages_runs_and_prints_what_is_shown(newcomer: Newcomer) -> None:
     newcomer.serve()  # the README's first command, but for the installation
     for step in (step for page in ALL.values() for step in page):
         if isinstance(step, File):
@@ -251,32 +251,32 @@ def test_every_command_does_what_the_pages_say(newcomer: Newcomer) -> None:
     assert (newcomer.folder / "report.html").exists()
 
 
-def test_each_reason_to_leave_a_command_out_is_needed() -> None:
+def test_every_not_run_prefix_matches_a_shown_command() -> None:
     texts = [command.text for command in COMMANDS_SHOWN]
     assert [prefix for prefix in NOT_RUN if not any(text.startswith(prefix) for text in texts)] == []
 
 
 @pytest.mark.parametrize("start", SNIPPETS_NOT_RUN)
-def test_a_snippet_that_is_not_run_compiles(start: str) -> None:
+def test_snippet_that_is_not_run_compiles(start: str) -> None:
     (snippet,) = [snippet for snippet in SNIPPETS if snippet.startswith(start)]
     compile(snippet, start, "exec")
 
 
-def test_every_snippet_is_run_or_has_a_reason_not_to_be() -> None:
+def test_every_python_snippet_is_run_or_listed_as_not_run() -> None:
     assert [snippet for snippet in SNIPPETS if not snippet.startswith(tuple(SNIPPETS_NOT_RUN))] == []
 
 
-def test_the_outputs_shown_are_found() -> None:
+def test_every_output_block_belongs_to_a_command() -> None:
     shown = sum(len(re.findall(r"(?m)^```(?:json|text)$", text)) for text in TEXTS.values())
     assert sum(command.shown is not None for command in COMMANDS_SHOWN) == shown
 
 
-def test_the_readme_is_short() -> None:
+def test_readme_is_within_its_size_limit() -> None:
     assert len(TEXTS["README.md"].encode()) <= README_BYTES
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_pages_name_every_command(command: str) -> None:
+def test_pages_mention_every_command(command: str) -> None:
     assert f"gateway {command}" in "\n".join(TEXTS.values())
 
 
@@ -296,7 +296,7 @@ def links() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("page", "target"), links())
-def test_a_link_leads_somewhere(page: str, target: str) -> None:
+def test_links_point_to_existing_files_and_headings(page: str, target: str) -> None:
     path, _, heading = target.partition("#")
     file = (ROOT / page).parent / path if path else ROOT / page
     assert file.exists()
@@ -312,5 +312,5 @@ def files() -> list[str]:
 
 
 @pytest.mark.parametrize("path", files())
-def test_a_file_that_a_page_names_is_there(path: str) -> None:
+def test_files_named_on_the_pages_exist(path: str) -> None:
     assert (ROOT / path).exists()

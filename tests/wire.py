@@ -63,7 +63,7 @@ class Wire:
         self.socket.close()
 
     def reset(self) -> None:
-        """Go as a crashed client does, without a goodbye."""
+        """Abort the connection with a reset, as a crashed client does."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
 

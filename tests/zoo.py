@@ -1,4 +1,4 @@
-"""Models such as are found in the wild, built with onnx.helper and skl2onnx in Triton's layout."""
+"""Models like those in production use, built with onnx.helper and skl2onnx in Triton's layout."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -71,7 +71,7 @@ def recurrent(path: Path) -> Path:
 
 
 def fixed(path: Path) -> Path:
-    """Nothing is free."""
+    """A model without free dimensions."""
     node = helper.make_node("Transpose", ["x"], ["y"], perm=[1, 0])
     return save(path, [node], {"x": (FLOAT, [3, 2])}, {"y": (FLOAT, [2, 3])})
 
