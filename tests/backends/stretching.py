@@ -1,4 +1,4 @@
-"""Models whose inputs can stretch their run time, and some whose inputs cannot."""
+"""Models whose run time the inputs can stretch, and some whose run time they cannot."""
 
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ def tokenizing(path: Path) -> Path:
 
 
 def calling_a_function(path: Path) -> Path:
-    """y = x + x by a function of the model's own."""
+    """y = x + x by a function that the model defines."""
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
     twice = helper.make_function("own", "Twice", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["b"])], opsets[:1])
     graph = helper.make_graph(
