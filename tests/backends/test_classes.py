@@ -223,7 +223,7 @@ def test_boolean_output_gives_two_classes(tmp_path: Path, labels: list[str], tru
         ([str(n) for n in range(10)], "10", None),
     ],
 )
-def test_truth_for_numeric_labels_matches_by_value(
+def test_truth_for_numeric_labels_matches_a_label_and_never_an_index(
     tmp_path: Path, labels: list[str], truth: Any, index: int | None
 ) -> None:
     made = classes(tmp_path, zoo.identity("INT64"), {"prediction": {"output": "y", "labels": labels}})
