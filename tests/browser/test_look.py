@@ -169,7 +169,7 @@ def test_console_says_when_the_gateway_is_gone(tmp_path: Path, page: Page, compl
     complaints.clear()
 
 
-def test_page_loads_nothing_from_other_origins(running: GatewayProcess) -> None:
+def test_console_files_are_served_locally_under_a_strict_csp(running: GatewayProcess) -> None:
     page = httpx.get(f"{running.control_url}/")
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy
