@@ -1,4 +1,4 @@
-"""A real Prometheus in a process of its own, with the shipped configuration pointed at a gateway of the test's."""
+"""A real Prometheus in its own process, with the shipped configuration pointed at a test's gateway."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def promtool(*words: str, text: str | None = None) -> "subprocess.CompletedProce
 
 
 class PrometheusProcess:
-    """Scrapes `target` every half second and judges the shipped alerts as often. As a context: gone at the end."""
+    """Scrapes `target` every half second and evaluates the shipped alerts as often. As a context: ended on exit."""
 
     def __init__(self, folder: Path, target: str) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
