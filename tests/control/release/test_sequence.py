@@ -51,7 +51,7 @@ def stopped_in(folder: Path) -> list[dict[str, object]]:
 
 
 @pytest.mark.usefixtures("clock")
-@pytest.mark.parametrize("before", [False, True], ids=["", "of the version before"])
+@pytest.mark.parametrize("before", [False, True], ids=["this version", "previous version"])
 @pytest.mark.parametrize("lost", [None, "stops.json"])
 def test_last_decision_holds_whatever_its_time(folder: Path, before: bool, lost: str | None) -> None:
     actions = ["stop", "resume", "stop", "resume", "resume", "stop"]
