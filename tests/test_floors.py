@@ -35,7 +35,7 @@ MOST_AT_THE_ROOT = 6
 
 
 def name_of(path: Path) -> str:
-    """`backends.batcher` for the file of that module; a package is called as its folder is."""
+    """`backends.batcher` for the file of that module; a package is named by its folder."""
     return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
 
@@ -100,5 +100,5 @@ def test_package_is_within_its_size_limits() -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
-def test_a_file_is_one_concept(path: Path) -> None:
+def test_file_is_not_longer_than_the_limit(path: Path) -> None:
     assert len((PACKAGE / path).read_text().splitlines()) <= LONGEST

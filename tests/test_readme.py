@@ -54,7 +54,7 @@ MADE: Final = ("loadtests/results", "models/tickets/3", "models/wine/train.py", 
 
 
 class Command(NamedTuple):
-    """`shown`: what the page says that it prints, and as what; None: nothing."""
+    """`shown`: the output on the page and its kind; None where none is shown."""
 
     text: str
     shown: tuple[str, str] | None
@@ -68,7 +68,7 @@ class File(NamedTuple):
 
 
 def steps(page: str) -> list[Command | File]:
-    """The commands and files of a page, in order. A line whose quotes are open goes on in the next."""
+    """The commands and files of a page, in order. A line with an open quote continues on the next."""
     found: list[Command | File] = []
     begun: list[str] = []
     for part in re.split(r"(?ms)^(```.*?^```)$", page):
@@ -115,7 +115,7 @@ SNIPPETS: Final = [
 
 
 class Newcomer:
-    """A folder with the shipped files, a shell whose variables last, and a gateway."""
+    """A folder with the shipped files, a shell whose variables persist, and a gateway."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -151,14 +151,14 @@ class Newcomer:
             time.sleep(0.05)
 
     def leave(self) -> None:
-        """Ctrl-C."""
+        """Press Ctrl-C."""
         if self._serving is not None:
             self._serving.terminate()
             assert self._serving.wait(WITHIN_S) == 0, (self.folder / "log").read_text()
         self._serving = None
 
     def run(self, command: str) -> str:
-        """What the command prints; it must end with 0. Its variables are there for the next one."""
+        """Run a command, which must end with 0, and return its output. Its variables persist for the next one."""
         command = self._here(command)
         routing, revision = self._routing(), self._revision()
         script = f". {self._variables}; set -a\n{command}\nexport -p > {self._variables}"
@@ -187,7 +187,7 @@ class Newcomer:
         return (self.folder / "config" / "routing.yaml").read_bytes()
 
     def _revision(self) -> Any:
-        """Of the routing file in force; None where a key is needed to ask."""
+        """The revision of the routing file in force; None where a key is needed to read it."""
         return httpx.get(f"http://127.0.0.1:{self.ports[1]}/api/config").json().get("revision")
 
 
@@ -201,7 +201,7 @@ def _left_out(command: str) -> bool:
 
 
 def _same_shape(shown: Any, printed: Any) -> bool:
-    """Whether `printed` has the keys and kinds of `shown`, and lists as long."""
+    """Whether `printed` has the keys and types of `shown`, and lists of the same length."""
     if type(shown) is not type(printed):
         return False
     if isinstance(shown, dict):
@@ -306,7 +306,7 @@ def test_links_point_to_existing_files_and_headings(page: str, target: str) -> N
 
 
 def files() -> list[str]:
-    """The paths that the pages name, but for patterns and what commands make."""
+    """The paths that the pages name, except patterns and files that commands create."""
     named = set(re.findall(r"`((?:gateway|config|tests|models|loadtests)/[\w./-]*)`", "\n".join(TEXTS.values())))
     return sorted(path for path in named if "NAME" not in path and path not in MADE)
 

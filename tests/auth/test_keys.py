@@ -225,7 +225,7 @@ def test_adding_a_key_keeps_the_file_mode(file: Path, mode: int) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 def test_keys_file_changed_by_root_stays_readable_for_the_gateway_user(file: Path) -> None:
-    """Whether the file is the gateway's, root's with the gateway's group, or begun in the gateway's folder."""
+    """Whether the file is owned by the gateway, by root with the gateway's group, or made in the gateway's folder."""
     os.chown(file.parent, 10001, 10002)
     add(file)
     assert (file.stat().st_uid, file.stat().st_gid) == (10001, 10002)

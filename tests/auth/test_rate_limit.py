@@ -38,7 +38,7 @@ class Fleet:
         return True
 
     def offered(self, customer: str | None, per_s: float, seconds: float, workers: int = 2) -> int:
-        """How many of evenly spaced requests, each to a worker by chance, get in."""
+        """How many of evenly spaced requests, each to a random worker, are admitted."""
         generator = random.Random(1)
         admitted = 0
         for _ in range(round(per_s * seconds)):
@@ -91,7 +91,7 @@ def test_customer_without_a_rate_is_unlimited_when_there_is_no_default(tmp_path:
 
 
 def test_each_of_1000_customers_gets_its_own_rate(tmp_path: Path) -> None:
-    """The sketch errs to the strict side, and rarely."""
+    """Customers may share a counter: then they get less than their rate, which is rare."""
     fleet = Fleet(tmp_path, default="2/s")
     got = [sum(fleet.ask(f"customer-{number}", number % 2) for _ in range(4)) for number in range(1_000)]
     assert max(got) == 2

@@ -33,7 +33,7 @@ def convolving(path: Path, height: int | str = "height", width: int | str = "wid
 
 
 def branching(path: Path) -> Path:
-    """y = x where x is not above 1,000,000: else a product of large matrices is computed as well."""
+    """y = x; where x is above 1,000,000, a product of large matrices is computed as well."""
     cheap = helper.make_graph(
         [helper.make_node("Identity", ["x"], ["kept"])], "cheap", [], [_value("kept", FLOAT, [1, 4])]
     )
@@ -68,7 +68,7 @@ def scanning(path: Path) -> Path:
 
 
 def sized(path: Path, operator: str) -> Path:
-    """y: one number of what `operator` makes in the size that x says."""
+    """y = one number of the result of `operator`, whose size x sets."""
     makers = {
         "Range": [helper.make_node("Range", ["zero", "first", "one"], ["made"])],
         "ConstantOfShape": [helper.make_node("ConstantOfShape", ["x"], ["made"])],

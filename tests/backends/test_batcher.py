@@ -195,7 +195,7 @@ def test_each_request_ends_at_its_own_deadline_in_any_order(models: dict[str, On
 
 
 def test_close_deadlines_do_not_keep_the_loop_busy(models: dict[str, OnnxSession]) -> None:
-    """uvloop has an alarm of less than a millisecond come at once."""
+    """uvloop fires a timer of less than a millisecond at once."""
 
     async def scenario() -> int:
         tally, threads = Tally(), ThreadPoolExecutor(1)

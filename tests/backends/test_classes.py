@@ -1,4 +1,4 @@
-"""Which class a model has predicted, and which one a client means: real models, loaded as the gateway does."""
+"""Which class a model predicted, and which one a client's truth names: real models, loaded as the gateway does."""
 
 import asyncio
 import math
@@ -128,7 +128,7 @@ def test_truth_by_name_or_index(tmp_path: Path, truth: object, index: int | None
     ("truth", "index"), [("3", 0), ("7", 2), (3, 0), (5.0, 1), (7, 2), (1, None), (0, None), (4, None), ("4", None)]
 )
 def test_truth_matches_a_numeric_name_before_an_index(tmp_path: Path, truth: object, index: int | None) -> None:
-    """3 is the class "3". Where names are numbers, one that is no name is a mistake, not the class at that place."""
+    """3 is the class "3". Where labels are numbers, a number that is no label is a mistake, not an index."""
     assert classes(tmp_path, settings=DIGITS).index_of(truth) == index
 
 

@@ -95,7 +95,7 @@ def test_missing_weights_file_is_reported_with_the_remedy(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("location", ["../weights.bin", "deep/../../weights.bin"])
 def test_weights_outside_the_folder_are_refused(tmp_path: Path, location: str) -> None:
-    """ONNX Runtime's rule."""
+    """ONNX Runtime refuses them."""
     file = scaling(tmp_path / "m" / "1" / "model.onnx", 2, "weights.bin")
     (file.parent / "deep").mkdir()
     shutil.copy(file.parent / "weights.bin", file.parent.parent / "weights.bin")

@@ -92,7 +92,7 @@ def test_named_pipe_is_reported_and_not_opened(tmp_path: Path) -> None:
 
 
 def test_unreadable_model_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As root one may read everything, so it is the answer of the system that is replaced."""
+    """Root may read everything, so the answer of the operating system is replaced."""
     file = place(tmp_path, "m", 1, onnx_models.doubling)
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != file)
     assert "must be readable by the gateway's user" in why_not_served(file.parent)

@@ -74,7 +74,7 @@ X = TensorSpec("y", "FP32", (1,))
 
 
 def runs(*shapes: tuple[int, ...]) -> list[Ran]:
-    """Of one row each, but the last of three."""
+    """Runs of one row each, the last one of three."""
     return [Ran(3 if index == len(shapes) - 1 else 1, [np.zeros(shape)]) for index, shape in enumerate(shapes)]
 
 

@@ -119,7 +119,7 @@ def test_is_coarse_recognises_values_that_agree_by_chance(values: np.ndarray | N
 
 
 def test_model_whose_row_can_delay_others_is_not_batched(tmp_path: Path) -> None:
-    """Its loop turns for as long as a value says; the rows of warmup.json are over soon."""
+    """Its loop runs as long as a value says; the rows of warmup.json end soon."""
     flawed(tmp_path, "hangs", "m")
     sample(tmp_path, [2, 4], range(8))
     started = time.perf_counter()

@@ -90,7 +90,7 @@ def test_requests_behind_a_long_run_are_moved_to_threads_too(tmp_path: Path) -> 
 
 
 def test_long_run_on_a_busy_host_does_not_move_the_version(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The run takes long by the clock, once, and no processor time."""
+    """The run takes long by the clock, once, but uses no processor time."""
     asyncio.run(_stalled(tmp_path))
     assert not caplog.records
 

@@ -151,8 +151,8 @@ def test_rows_of_warmup_json_reveal_dependence(tmp_path: Path) -> None:
     assert warmed(tmp_path, onnx_models.centring).obstacle == MIXED_UP
 
 
-def test_optional_input_in_warmup_json_is_not_split_into_rows(tmp_path: Path) -> None:
-    """Written from metadata that once listed them."""
+def test_initializer_in_warmup_json_is_not_split_into_rows(tmp_path: Path) -> None:
+    """Such files were written from metadata that once listed initializers."""
     x = {"name": "x", "datatype": "FP32", "shape": [3, 3], "data": list(range(9))}
     offset = {"name": "offset", "datatype": "FP32", "shape": [1], "data": [5]}
     (tmp_path / "m").mkdir()

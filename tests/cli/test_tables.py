@@ -108,7 +108,7 @@ def test_guard_without_evidence_says_so_and_drift_is_called_different() -> None:
     assert "guard drift (predicted_class): different, evidence 10^50.3, different from" in " ".join(lines)
 
 
-def test_status_says_when_latencies_are_not_compared_alike() -> None:
+def test_status_says_when_latencies_are_not_comparable() -> None:
     for alike in (True, False):
         text = " ".join(told({**RELEASE, "latency_compared": alike, "candidate": 2}))
         assert ("stable may run on the event loop" in text) == (not alike)

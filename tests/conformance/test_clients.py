@@ -146,7 +146,7 @@ def test_base64_of_numbers_or_of_a_whole_request_is_refused(client: httpx.Client
 
 @pytest.mark.parametrize("kind", ["np", "str", "pd", "image/png"])
 def test_content_type_parameter_of_other_codecs_is_ignored(client: httpx.Client, kind: str) -> None:
-    """MLServer's codecs name them; the elements are written as the protocol has it."""
+    """MLServer's codecs use these names; the elements are encoded as the protocol says."""
     row = tensor(parameters={"content_type": kind})
     assert infer(client, "doubling", {"inputs": [row], "parameters": {"content_type": kind}}).status_code == 200
 
@@ -204,7 +204,7 @@ def test_model_configuration_of_a_model(server: Any) -> None:
 
 
 def test_model_configuration_agrees_with_metadata(server: Any, client: httpx.Client) -> None:
-    """Where rows are joined, the metadata's first dimension is theirs, which perf_analyzer takes off."""
+    """Where rows are batched, the metadata's first dimension is the batch, which perf_analyzer removes."""
     joined = 0
     for entry in server.get_model_repository_index():
         if entry["state"] != "READY":

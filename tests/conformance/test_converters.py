@@ -99,7 +99,7 @@ def test_initializers_are_not_listed_as_inputs(client: httpx.Client, name: str) 
 
 
 def test_request_that_overrides_stable_weights_is_answered_by_stable(client: httpx.Client) -> None:
-    """The candidate has no such weights, and its clients made no mistake."""
+    """The candidate has no such weights, and the client made no mistake."""
     x, bias = rows(2), np.full(5, 100, np.float32)
     for tensors in ([tensor("x", x), tensor("bias", bias)], [tensor("bias", bias), tensor("x", x)]):
         answer = infer(client, "weights", *tensors)
@@ -110,7 +110,7 @@ def test_request_that_overrides_stable_weights_is_answered_by_stable(client: htt
 
 
 def test_overridden_weights_do_not_affect_requests_in_the_same_batch(client: httpx.Client) -> None:
-    """Requests with weights of their own beside others in the same moment, on a version that waits for company."""
+    """Requests with and without weights of their own at the same moment, on a version that waits to fill batches."""
 
     def ask(number: int) -> bool:
         x = rows(1 + number % 3)

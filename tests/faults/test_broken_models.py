@@ -80,7 +80,7 @@ def start(command: str, config: Path) -> subprocess.Popen[str]:
 
 
 def refused(config: Path, *parts: str, by: tuple[str, ...] = ("serve", "check")) -> None:
-    """The commands end with exit code 1, and a reason on stderr that holds all `parts`."""
+    """Check that the commands exit with 1, and with a reason on stderr that contains all `parts`."""
     for process in [start(command, config) for command in by]:
         with process:
             stdout, stderr = process.communicate(timeout=60)

@@ -234,7 +234,7 @@ def test_slow_disk_loses_no_record_uncounted(tmp_path: Path, monkeypatch: pytest
     assert set(found) <= set(told.ids)
 
 
-def test_with_refuse_requests_are_refused_when_records_are_full(tmp_path: Path) -> None:
+def test_when_full_refuse_refuses_requests_and_loses_no_record(tmp_path: Path) -> None:
     told = Told()
     with small(tmp_path, when_full="refuse") as running:
         with load(running) as client:

@@ -22,7 +22,7 @@ INFLIGHT = 3
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    """Poll until `condition` holds; fail if it does not in good time."""
+    """Poll until `condition` holds; fail after a time limit."""
     deadline = time.monotonic() + WITHIN_S
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {WITHIN_S} s"
@@ -30,7 +30,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 def ask(gateway: GatewayProcess, request: bytes) -> Reply:
-    """One request on a connection of its own."""
+    """Send one request on a connection of its own."""
     with Wire(gateway) as wire:
         return wire.send(request).read()
 

@@ -45,7 +45,7 @@ class Traffic:
         self._sent = 0
 
     def until(self, expr: str) -> None:
-        """Raises AssertionError where the expression has no value within a while."""
+        """Send requests until the expression has a value; raises AssertionError after a time limit."""
         deadline = time.monotonic() + SAMPLED_WITHIN_S
         while self._prometheus.value(expr) is None:
             assert time.monotonic() < deadline, f"{expr}: nothing after {SAMPLED_WITHIN_S} s"
@@ -54,7 +54,7 @@ class Traffic:
             self._client.post("/v2/feedback", json=feedback).raise_for_status()
 
     def _send(self) -> str:
-        """One request, and the id of its prediction."""
+        """Send one request; returns the id of its prediction."""
         self._sent += 1
         image = [float((self._sent * 7 + pixel * pixel) % 17) for pixel in range(64)]
         body = {"inputs": [{"name": "image", "shape": [1, 64], "datatype": "FP32", "data": image}]}
@@ -70,7 +70,7 @@ class Traffic:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    """Traffic that is split in half, a stop, a resume, an edit, a broken edit; each until it has been scraped."""
+    """Traffic split in half, a stop, a resume, an edit, a broken edit; each waits until it has been scraped."""
     routing = yaml.safe_load((ROOT / "config" / "routing.yaml").read_text())
     digits = routing["models"]["digits"]
     digits["split"]["routes"][-1]["weight"] = 50

@@ -1,4 +1,4 @@
-"""Processes that are killed: workers are replaced, totals hold, and without control no candidate is served."""
+"""Killed processes: workers are replaced, totals are kept, and without control no candidate is served."""
 
 import json
 import os

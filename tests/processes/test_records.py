@@ -1,4 +1,4 @@
-"""Records of real gateways: complete and exact, through the death of any process."""
+"""Records of real gateways: complete and exact, whichever process dies."""
 
 import base64
 import gzip

@@ -20,7 +20,7 @@ DEAD_AFTER_NS = 10**18
 
 
 class Life:
-    """Control's slots on real boards, and two workers that attach to them as processes do."""
+    """Control's slots on real boards, and two workers that attach to them as real processes do."""
 
     def __init__(self, folder: Path, capacity: int, release_capacity: int = RELEASES) -> None:
         self.scoreboard = Scoreboard.create(folder / "scores", WORKERS)

@@ -79,7 +79,7 @@ def guarded_one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 def answers(
     address: str, operation: Any, mode: GenerationMode, examples: int = EXAMPLES, **headers: str
 ) -> Counter[int]:
-    """The statuses that requests to one operation were answered with; each answer is checked."""
+    """The statuses of the answers to requests for one operation; each answer is validated."""
     seen: Counter[int] = Counter()
 
     @settings(

@@ -48,7 +48,7 @@ def drawn(bench: Bench, body: bytes, variant: str) -> Call:
 
 @pytest.mark.parametrize("kind", BAD)
 @pytest.mark.parametrize("variant", ["candidate", "stable"])
-def test_failures_of_both_versions_count_for_the_drawn_one_and_are_excused(
+def test_failures_on_both_versions_count_for_the_drawn_one_and_stop_nothing(
     tmp_path: Path, kind: str, variant: str
 ) -> None:
     async def test(bench: Bench) -> None:

@@ -148,7 +148,7 @@ def test_sample_is_selected_by_the_nonce(tmp_path: Path) -> None:
         assert bench.head[DROPPED] == 0
 
 
-def test_with_refuse_a_prediction_is_recorded_before_it_is_answered(tmp_path: Path) -> None:
+def test_when_full_refuse_records_a_prediction_before_it_is_answered(tmp_path: Path) -> None:
     with serving(tmp_path, 4000, when_full="refuse") as bench:
         answered = [bench.answered(0)]
         assert [record["request_id"] for record in bench.records()] == ["0"]

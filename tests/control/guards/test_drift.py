@@ -11,7 +11,7 @@ ROUTES, CLASSES = 2, 3
 
 
 class Traffic:
-    """Random predictions of two routes, counted up."""
+    """Random predictions of two routes, as growing counters."""
 
     def __init__(self, stable: list[float], candidate: list[float]) -> None:
         self._generator = np.random.default_rng(0)

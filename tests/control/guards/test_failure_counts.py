@@ -62,7 +62,7 @@ def test_forget_discards_the_history_of_keys() -> None:
 
 @given(WEIGHTS, st.integers(2, 6))
 def test_key_adds_no_evidence_on_average_at_any_weights(weights: list[int], parts: int) -> None:
-    """Exactly: over every bucket that the weights tell apart, for a customer who fails at each of them."""
+    """Exactly: over every bucket that the weights distinguish, for a customer who fails at each weight."""
     edges = sorted({0, BUCKETS, *weights})
     mean = 0.0
     for low, high in pairwise(edges):

@@ -29,7 +29,7 @@ def test_value_equal_to_a_limit_is_not_beyond_it(
 
 
 class Gauge:
-    """A route that is open while fewer than 10 requests are in flight, and what is in flight."""
+    """A route that is open while fewer than 10 requests are in flight, and their number."""
 
     def __init__(self) -> None:
         said = {"metric": "gateway.inflight", "below": 10, "window": "10s"}

@@ -18,7 +18,7 @@ from gateway.shm.tally import Tally
 
 
 class Release:
-    """Two versions that are counted for real, and a window over them."""
+    """Two versions with real counters, and a window over them."""
 
     def __init__(self, *windows_s: float) -> None:
         self.stable, self.candidate = Tally(), Tally()

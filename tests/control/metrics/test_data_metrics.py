@@ -1,4 +1,4 @@
-"""What is exported of records, feedback, classes and mirrors, from counters that were counted."""
+"""Exported metrics of records, feedback, classes and mirrors, from known counters."""
 
 from collections.abc import Mapping, Sequence
 
@@ -35,7 +35,7 @@ def test_records_and_spans_are_exported_by_kind_and_reason() -> None:
     assert found.get_sample_value("gateway_records_dropped_total", {"kind": "prediction", "reason": "full"}) == 5
 
 
-def test_requests_refused_for_lack_of_records_are_exported_as_shed() -> None:
+def test_requests_refused_because_unrecorded_are_exported_as_shed() -> None:
     found = registry()
     assert found.get_sample_value("gateway_shed_total", {"reason": "records"}) == 4
     assert found.get_sample_value("gateway_shed_total", {"reason": "inflight"}) == 3

@@ -372,7 +372,7 @@ class Death(BaseException):
 
 
 def test_recovery_of_a_refused_drain_keeps_lines_of_other_rings(bench: Bench, disk: Disk) -> None:
-    """The disk refuses worker 1, then takes worker 0's lines, then all die: those are written and released."""
+    """The disk refuses the lines of worker 1, then takes those of worker 0, then all die: these are kept."""
 
     def die(lines: bytes) -> None:
         raise Death

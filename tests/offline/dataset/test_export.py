@@ -45,7 +45,7 @@ def table(folder: Path) -> pl.DataFrame:
 
 
 def digits(count: int = 40) -> Recording:
-    """`count` one-row predictions, every second one judged."""
+    """`count` one-row predictions, every second one with feedback."""
     recording = Recording()
     for number in range(count):
         row, truth = data("digits").test_x[number], int(data("digits").test_y[number])

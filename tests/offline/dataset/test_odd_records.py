@@ -75,7 +75,7 @@ def test_every_answered_request_can_be_exported(tmp_path: Path, kind: str) -> No
 
 
 def _json(document: Any) -> bytes:
-    """Integers of any size, which orjson reads and does not write."""
+    """Integers of any size: orjson reads them but does not write them."""
     import json
 
     return json.dumps(document, ensure_ascii=False, indent=1).encode()

@@ -78,7 +78,7 @@ class Collector:
 
 
 def attributes(of: Any) -> dict[str, Any]:
-    """Those of a span or resource, by name."""
+    """The attributes of a span or resource, by name."""
     return {attribute.key: _value(attribute.value) for attribute in of.attributes}
 
 

@@ -38,7 +38,7 @@ def ask(running: GatewayProcess, first: float = FINE, path: str = URL, **headers
 
 
 def records(running: GatewayProcess) -> dict[str, dict[str, Any]]:
-    """By prediction id, once the gateway has ended."""
+    """The records by prediction id, once the gateway has ended."""
     files = sorted((running.config.parent / "state" / "records").glob("predictions-*"))
     lines = [orjson.loads(line) for file in files for line in file.read_bytes().split(b"\n") if line]
     return {line["prediction_id"]: line for line in lines}
