@@ -158,7 +158,7 @@ def test_boolean_truth_is_no_class_where_no_label_has_that_name(tmp_path: Path) 
     assert classes(tmp_path).index_of(True) is None
 
 
-# What is no number, and forms of outputs beside a score for each class.
+# NaN, and outputs other than one score for each class.
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

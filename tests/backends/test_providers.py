@@ -18,7 +18,7 @@ from tests.backends import onnx_models
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 ABSENT = next(name for name in onnxruntime.get_all_providers() if name not in onnxruntime.get_available_providers())
-# As ONNX Runtime 1.31 writes them where CUDA's libraries are missing; the last line is someone else's.
+# As ONNX Runtime 1.31 writes them where CUDA's libraries are missing; the last line is from another thread.
 MISSING = (
     "\x1b[1;31m2026-11-26 15:08:06.99 [E:onnxruntime:Default, provider_bridge_ort.cc:2458 operator()]"
     " /onnxruntime_src/onnxruntime/core/session/provider_bridge_ort.cc:2043 onnxruntime::Provider&"

@@ -45,7 +45,7 @@ def test_check_accepts_the_shipped_files() -> None:
         assert any({name, str(version), "ready"} <= set(line.split()) for line in lines), (name, version)
 
 
-def test_check_json_on_the_shipped_files() -> None:
+def test_check_json_reports_the_shipped_files_as_ok() -> None:
     ended = gateway("check", "--json", "--config", "config/gateway.yaml")
     assert json.loads(ended.stdout) == {
         "ok": True,
@@ -57,7 +57,7 @@ def test_check_json_on_the_shipped_files() -> None:
     }
 
 
-def test_check_of_a_draft_routing_file(tmp_path: Path) -> None:
+def test_check_routing_option_checks_a_draft_file(tmp_path: Path) -> None:
     onnx_models.doubling(tmp_path / "models" / "fine" / "1" / "model.onnx")
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "gateway.yaml").touch()

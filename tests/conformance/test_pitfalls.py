@@ -141,7 +141,7 @@ def test_bytes_that_onnx_runtime_cannot_carry_are_refused(client: httpx.Client, 
     assert says in answer.json()["error"]
 
 
-# model, body, what the message must hold
+# model, body, what the message must contain
 MALFORMED: list[tuple[str, Any, list[str]]] = [
     ("doubling", b'{"inputs": [', ["JSON"]),
     ("doubling", b"\xff\xfe", ["JSON"]),

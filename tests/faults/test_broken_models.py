@@ -174,7 +174,7 @@ def test_model_that_fails_on_some_inputs_answers_the_others(tmp_path: Path) -> N
             assert infer(gateway, "m", of(4)).json()["outputs"][0]["shape"] == [2, 2]
 
 
-# what is wrong: changes to gateway.yaml, routing.yaml and model.yaml as text, and what the reason must hold
+# what is wrong: changes to gateway.yaml, routing.yaml and model.yaml as text, and what the reason must contain
 MISTAKES: dict[str, tuple[dict[str, str], list[str]]] = {
     "syntax": ({"gateway.yaml": "server: {port: 1\nlimits: {}\n"}, ["gateway.yaml", "line 2"]),
     "unknown key": ({"gateway.yaml": "limits: {inflght: 5}\n"}, ["gateway.yaml: limits.inflght", "'inflight'"]),

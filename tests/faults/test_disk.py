@@ -99,7 +99,7 @@ def trouble(running: GatewayProcess) -> str | None:
     [(full, roomy, "File too large"), (replaced_by_a_file, folder_again, "File exists")],
     ids=["full", "a file in its place"],
 )
-def test_predictions_continue_and_records_are_counted_exactly(
+def test_broken_disk_stops_no_prediction_and_records_are_counted(
     tmp_path: Path, break_it: Break, mend_it: Break, says: str
 ) -> None:
     told = Told()

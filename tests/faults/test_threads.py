@@ -15,7 +15,7 @@ from tests.wire import LONG
 
 pytestmark = pytest.mark.slow
 
-# Threads of these names are not to be had while the file is there.
+# Threads with these names cannot be started while the file exists.
 NONE = """
 import os, sys, threading
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SUFFIXES = ("_bucket", "_sum", "_count")
 GUARDS = [{"name": "errors", "metric": "failures", "action": "stop"}]
-# Metrics that are asked for and not exported yet. One that is exported by now must be taken out: a test sees to it.
+# Metrics that are used and not exported yet. Remove one once it is exported: a test checks that.
 PENDING: frozenset[str] = frozenset()
 
 

@@ -123,7 +123,7 @@ def test_crashing_stable_version_does_not_affect_other_models(tmp_path: Path) ->
         assert asked(running) == 200
 
 
-# --- a version that loads once, and not in every worker
+# --- a version that loads in the trial, but not in every worker
 
 
 @contextlib.contextmanager
@@ -234,7 +234,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for file in files for child in file.read_text().split()]
 
 
-# --- a worker that shows no sign of life
+# --- a worker without a heartbeat
 
 
 def test_suspended_worker_is_replaced_and_delays_no_edit(tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_dead_worker_is_replaced_during_continuous_edits(tmp_path: Path) -> None
         assert not error(running)
 
 
-# --- a candidate that kills the workers that run it
+# --- a candidate that crashes the workers that run it
 
 
 @needs_trap

@@ -81,7 +81,7 @@ def test_non_finite_numbers_are_accepted_as_strings() -> None:
     assert array[1:].tolist() == [math.inf, -math.inf, 1.5]
 
 
-# what is wrong, what the message must hold
+# what is wrong, what the message must contain
 REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"name": 5}, ["inputs[0]", "name"]),
     ({"name": ""}, ["inputs[0]", "name"]),

@@ -44,7 +44,7 @@ def test_without_a_key_the_assignment_is_random() -> None:
     assert explain(release(), Attributes(), "p-1").key_source == "prediction"
 
 
-def test_weights_of_0_and_100_need_no_key() -> None:
+def test_weight_100_needs_no_key() -> None:
     routes = [{"name": "all", "weight": 100}]
     decision = explain(release(split={"routes": routes}), Attributes(), None).decision
     assert decision is not None

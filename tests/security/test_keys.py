@@ -18,7 +18,7 @@ from tests.security.guarded import CALLERS, EXPIRED, INFER, Guarded, bearer, doc
 
 OPEN, ANY = "nothing", "any key"
 MODEL = "/v2/models/flawed"
-# method, path, what it takes, and how it answers whoever may ask
+# method, path, the scope it requires, and the status with that scope
 DATA: list[tuple[str, str, str, int]] = [
     ("GET", "/v2/health/live", OPEN, 200),
     ("GET", "/v2/health/ready", OPEN, 200),
@@ -109,7 +109,7 @@ def test_predictions_and_feedback_are_recorded_under_the_key_s_customer(running:
     until(lambda: recorded("predictions") == ["acme"] == recorded("feedback"), "both records")
 
 
-# The ways that a prediction takes through the gateway: each must ask for the key.
+# The paths of a prediction through the gateway: each must require a key.
 WAYS: dict[str, tuple[bytes, dict[str, str]]] = {
     "short": (document(), {}),
     "large": (document().ljust(200_000), {}),

@@ -12,7 +12,7 @@ from gateway.settings.load import load_gateway, load_model, load_routing, parse
 from gateway.settings.model import ModelSettings
 from gateway.settings.routing import RoutingSettings
 
-# The whole of each file as the design names it: all of it must parse.
+# Each file with every key of the design: all of it must parse.
 WHOLE_GATEWAY = """
 server:  {host: 127.0.0.1, port: 8000, workers: auto, max_body: 64MiB, drain: 20s, log: json}
 control: {host: 127.0.0.1, port: 8002, heartbeat_timeout: 5s}
@@ -118,7 +118,7 @@ def test_weights_are_parsed_to_ppm(value: Any, ppm: int) -> None:
     assert split.routes[0].weight == ppm
 
 
-# what stands in the file, the path that must be named, what the message must hold
+# the content of the file, the path that must be named, what the message must contain
 GATEWAY_MISTAKES = [
     ("server: {prot: 80}", "server.prot", "did you mean 'port'"),
     ("modles: {path: x}", "modles", "did you mean 'models'"),

@@ -32,7 +32,7 @@ CHUNKED = (
     + b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in json.dumps(row()).encode().partition(b"data"))
     + b"0\r\n\r\n"
 )
-# a request, its status, and what its answer must hold: each goes another way through the gateway
+# a request, its status, and what its answer must contain: each takes another path through the gateway
 MIX: list[tuple[bytes, int, bytes]] = [
     (doubled(7), 200, b'"id":"7"'),
     (get("/v2"), 200, b'"canary-gateway"'),
