@@ -1,4 +1,4 @@
-"""What several rooms' tests share: the zoo, and a gateway that serves it."""
+"""Fixtures for several folders of tests: the model zoo, and a gateway that serves it."""
 
 import os
 from collections.abc import Iterator

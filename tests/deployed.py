@@ -1,4 +1,4 @@
-"""A deployment as control would plan it where nothing is remembered."""
+"""A deployment as control would plan it, with no remembered releases."""
 
 from gateway.backends.repository import Repository
 from gateway.control.config.acceptance import resolve_input

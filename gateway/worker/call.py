@@ -63,12 +63,13 @@ class RestatedSource(RequestSource):
 class Call:
     """A prediction whose version is decided and whose inputs are checked; holds its state until it is answered.
 
-    `stable_feeds`: of a candidate's call, the inputs as stable takes them, for a rescue. `rescued`: the reason of the
-    rescue, "" if there is none; `asked_ns`: when it was submitted to stable. `patience_ns`: the time limit of the
-    candidate, also if stable was drawn (0: the candidate must not run); `fair`: the limit is at least stable's usual
-    time; `latency_counts`: whether it is evidence if it is slow. `accused_ns`: when the candidate failed, 0 if it has not or if it is known whose fault that was; `answers`:
-    how many answers the candidate had given by then. `nonce` is unique to the prediction; `prediction_id` is b"" until
-    it is answered. `Pipeline.begin` sets the attributes that have no default. All times are of the monotonic clock.
+    `stable_feeds`: of a candidate's call, the inputs as stable takes them, for a rescue. `rescued`: the reason of
+    the rescue, "" if there is none; `asked_ns`: when it was submitted to stable. `patience_ns`: the time limit of
+    the candidate, also if stable was drawn (0: the candidate must not run); `fair`: the limit is at least stable's
+    usual time; `latency_counts`: whether it is evidence if it is slow. `accused_ns`: when the candidate failed, 0
+    if it has not or if it is known whose fault that was; `answers`: how many answers the candidate had given by
+    then. `nonce` is unique to the prediction; `prediction_id` is b"" until it is answered. `Pipeline.begin` sets
+    the attributes that have no default. All times are of the monotonic clock.
     """
 
     deadline_ns: int

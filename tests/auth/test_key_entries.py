@@ -1,4 +1,4 @@
-"""The file of keys when it changes: only what is new is parsed, whatever is in it means what it means as a whole."""
+"""Reloading the keys file: only new entries are parsed, and the result equals that of parsing the whole file."""
 
 import secrets
 import threading
@@ -46,7 +46,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many keys each parse was of."""
+    """The number of keys in each parse."""
     counts: list[int] = []
 
     def counted(text: str, path: Path) -> KeysSettings:
@@ -58,7 +58,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def test_only_what_is_new_is_parsed(file: Path, parsed: list[int]) -> None:
+def test_keyring_parses_only_new_entries(file: Path, parsed: list[int]) -> None:
     ring = Keyring(file)
     assert sum(parsed) == 100
     key, added = add_key(file, "acme", (Scope.PREDICT,), NOW, None)  # which writes the file anew, in its own form
@@ -100,7 +100,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_what_is_in_the_file_means_the_same_in_part_and_as_a_whole(file: Path, name: str) -> None:
+def test_incremental_parse_gives_the_same_result_as_a_full_parse(file: Path, name: str) -> None:
     entries: KeyEntries[object] = KeyEntries(file, lambda key: key)
     write(file, HEADING + "keys:\n" + entry(0))
     entries.read()
@@ -115,7 +115,7 @@ def test_what_is_in_the_file_means_the_same_in_part_and_as_a_whole(file: Path, n
     assert list(entries.read()) == whole
 
 
-def test_many_changes_keep_no_memory_of_what_is_gone(file: Path) -> None:
+def test_entries_keep_no_memory_of_removed_keys(file: Path) -> None:
     entries: KeyEntries[object] = KeyEntries(file, lambda key: key)
     for number in range(0, 2000, 20):
         write(file, "keys:\n" + "".join(map(entry, range(number, number + 20))))
@@ -125,8 +125,8 @@ def test_many_changes_keep_no_memory_of_what_is_gone(file: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [5000])
-def test_a_new_key_among_many_holds_no_loop(tmp_path: Path, count: int) -> None:
-    """Each change took 1.55 s of all workers' loops, and of control's: 2 s on the machine that this was written on."""
+def test_adding_a_key_among_many_does_not_block_the_event_loops(tmp_path: Path, count: int) -> None:
+    """Each change once blocked all event loops for 1.55 s; 2 s on the machine that this test was written on."""
     text = "keys:\n" + "".join(entry(number, sha256=f'"{secrets.token_hex(32)}"') for number in range(count))
     keys = write(tmp_path / "keys.yaml", text)
     models = looping_models(tmp_path / "models")

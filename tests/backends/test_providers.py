@@ -1,4 +1,4 @@
-"""A provider that was asked for and is not used: refused, or told, with the reason."""
+"""An execution provider that was requested and cannot be used: refused, or served with a warning."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ from tests.backends import onnx_models
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 ABSENT = next(name for name in onnxruntime.get_all_providers() if name not in onnxruntime.get_available_providers())
-# As ONNX Runtime 1.31 writes them where CUDA's libraries are missing; the last line is someone else's.
+# As ONNX Runtime 1.31 writes them where CUDA's libraries are missing; the last line is from another thread.
 MISSING = (
     "\x1b[1;31m2026-11-26 15:08:06.99 [E:onnxruntime:Default, provider_bridge_ort.cc:2458 operator()]"
     " /onnxruntime_src/onnxruntime/core/session/provider_bridge_ort.cc:2043 onnxruntime::Provider&"
@@ -35,12 +35,12 @@ def providers_of(text: str) -> tuple[Provider, ...]:
     return parse(f"providers: {text}", ModelSettings, "model.yaml").providers
 
 
-def test_a_session_tells_what_it_runs_on(tmp_path: Path) -> None:
+def test_session_reports_the_provider_it_runs_on(tmp_path: Path) -> None:
     session = OnnxSession(onnx_models.doubling(tmp_path / "model.onnx"), 1, [CPU])
     assert (session.providers, session.warning) == (("CPUExecutionProvider",), "")
 
 
-def test_a_provider_that_it_is_built_without_is_refused_unless_the_cpu_is_listed_too(tmp_path: Path) -> None:
+def test_provider_missing_from_the_build_is_refused_unless_cpu_is_listed(tmp_path: Path) -> None:
     file = onnx_models.doubling(tmp_path / "model.onnx")
     with pytest.raises(
         ModelUnavailable, match=f"provider {ABSENT} is not in .*; install a build with it.*, or list CPU"
@@ -63,18 +63,18 @@ def test_a_provider_that_it_is_built_without_is_refused_unless_the_cpu_is_listed
         ("cpu", CPU.name),
     ],
 )
-def test_a_slip_of_the_pen_is_refused_whatever_else_is_listed(tmp_path: Path, name: str, meant: str) -> None:
+def test_misspelt_provider_is_refused_with_a_suggestion(tmp_path: Path, name: str, meant: str) -> None:
     with pytest.raises(ModelUnavailable, match=rf"did you mean {meant}\?"):
         OnnxSession(onnx_models.doubling(tmp_path / "model.onnx"), 1, [name, CPU])
 
 
-def test_what_is_not_used_is_found_by_asking_the_session() -> None:
+def test_unused_returns_the_providers_the_session_did_not_take() -> None:
     assert providers.unused([Provider(CUDA, {}), CPU], [CPU.name]) == [CUDA]
     assert providers.unused([Provider(CUDA, {"device_id": "1"}), CPU], [CUDA, CPU.name]) == []
 
 
 class Lacking:
-    """Stands for a build with CUDA on a machine without its libraries: which the tests' machines do not have."""
+    """Stands for a build with CUDA on a machine that lacks the CUDA libraries, as the test machines do."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[list[str]] = []
@@ -92,7 +92,7 @@ class Lacking:
         return self._session(path, options, [CPU])
 
 
-def test_missing_libraries_are_refused_in_the_librarys_own_words(
+def test_missing_cuda_libraries_are_refused_with_the_library_s_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Lacking(monkeypatch)
@@ -108,7 +108,7 @@ def test_missing_libraries_are_refused_in_the_librarys_own_words(
     assert capfd.readouterr().err == "still there\n"
 
 
-def test_missing_libraries_are_a_warning_where_the_cpu_is_listed(
+def test_missing_cuda_libraries_are_a_warning_where_cpu_is_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     lacking = Lacking(monkeypatch)
@@ -121,7 +121,7 @@ def test_missing_libraries_are_a_warning_where_the_cpu_is_listed(
     assert lacking.asked[0] == [TENSORRT, CUDA, CPU.name]
 
 
-def test_a_damaged_file_is_not_blamed_on_a_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_file_is_not_reported_as_a_provider_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Lacking(monkeypatch)
     file = onnx_models.doubling(tmp_path / "model.onnx")
     file.write_bytes(file.read_bytes()[:-20])
@@ -129,7 +129,7 @@ def test_a_damaged_file_is_not_blamed_on_a_provider(tmp_path: Path, monkeypatch:
         OnnxSession(file, 1, [CUDA, CPU])
 
 
-def test_options_are_handed_on_as_text() -> None:
+def test_provider_options_are_passed_on_as_text() -> None:
     options = "{device_id: 0, use_tf32: false, cudnn_conv_algo_search: HEURISTIC, gpu_mem_limit: 2147483648}"
     as_text = {"device_id": "0", "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", "gpu_mem_limit": "2147483648"}
     assert providers_of(f"[{CUDA}: {options}, {CPU.name}]") == (Provider(CUDA, as_text), CPU)
@@ -149,6 +149,6 @@ def test_options_are_handed_on_as_text() -> None:
         ("A", "providers: must be a list"),
     ],
 )
-def test_what_is_no_list_of_providers_is_named_by_its_path(text: str, problem: str) -> None:
+def test_malformed_provider_list_is_refused_with_its_path(text: str, problem: str) -> None:
     with pytest.raises(SettingsError, match=problem):
         providers_of(text)

@@ -1,4 +1,4 @@
-"""A version whose run on the event loop was long moves to threads, unless the host was to blame; deadlines hold."""
+"""A version with a long run on the event loop moves to threads, unless the host was busy; deadlines are kept."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ ANY = Reach(names=("x",), rows=2**31)
 def version_of(
     file: Path, reach: Reach | None = None, max_delay: float = 0.0, tally: Tally | None = None
 ) -> ModelVersion:
-    """In service, as if it had been found fit for the event loop."""
+    """A version in service that was found fit for the event loop."""
     loaded = load_version(file, ModelSettings(), file.parent / "warmup.json")
     rules = BatchingRules(loaded.rules.max_rows, max_delay)
     loaded = replace(loaded, rules=rules, reach=reach or loaded.reach)
@@ -48,7 +48,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "in a batch"])
-def test_a_long_run_moves_the_version_to_threads_once_for_all(
+def test_long_run_on_the_loop_moves_the_version_to_threads_for_good(
     tmp_path: Path, alone: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
@@ -77,7 +77,7 @@ def test_a_long_run_moves_the_version_to_threads_once_for_all(
     assert "version 1 of 'm' kept the event loop waiting for" in record.getMessage()
 
 
-def test_what_waits_behind_a_long_run_is_moved_too(tmp_path: Path) -> None:
+def test_requests_behind_a_long_run_are_moved_to_threads_too(tmp_path: Path) -> None:
     async def scenario() -> None:
         tally = Tally()
         version = version_of(onnx_models.looping(tmp_path / "model.onnx"), ANY, tally=tally)
@@ -92,8 +92,8 @@ def test_what_waits_behind_a_long_run_is_moved_too(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_busy_host_moves_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The run takes long by the clock, once, and no processor time."""
+def test_long_run_on_a_busy_host_does_not_move_the_version(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The run takes long by the clock, once, but uses no processor time."""
     asyncio.run(_stalled(tmp_path))
     assert not caplog.records
 
@@ -110,7 +110,7 @@ async def _stalled(tmp_path: Path) -> None:
     await version.close()
 
 
-def test_a_request_beyond_reach_runs_in_a_thread_and_its_neighbours_on_the_loop(tmp_path: Path) -> None:
+def test_request_beyond_reach_runs_in_a_thread_and_others_on_the_loop(tmp_path: Path) -> None:
     async def scenario() -> None:
         reach = Reach(names=("x",), rows=64)
         version = version_of(onnx_models.doubling(tmp_path / "model.onnx"), reach)
@@ -128,7 +128,7 @@ def test_a_request_beyond_reach_runs_in_a_thread_and_its_neighbours_on_the_loop(
     asyncio.run(scenario())
 
 
-def test_a_deadline_while_a_batch_forms_is_kept(tmp_path: Path) -> None:
+def test_deadline_is_kept_while_a_batch_forms(tmp_path: Path) -> None:
     async def scenario() -> None:
         version = version_of(onnx_models.doubling(tmp_path / "model.onnx"), max_delay=60.0)
         x = {"x": np.ones((1, 2), np.float32)}
@@ -146,7 +146,7 @@ def test_a_deadline_while_a_batch_forms_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("patience_ns", [0, 1000])
-def test_an_answer_that_comes_after_its_deadline_is_none(tmp_path: Path, patience_ns: int) -> None:
+def test_answer_after_its_deadline_is_deadline_exceeded(tmp_path: Path, patience_ns: int) -> None:
     async def scenario() -> None:
         version = version_of(onnx_models.doubling(tmp_path / "model.onnx"))
         x = {"x": np.ones((1, 2), np.float32)}

@@ -1,4 +1,4 @@
-"""Work on control's loop gives way to orders, and not for ever."""
+"""Work on control's event loop gives way to operator commands, but not indefinitely."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from gateway.control import command_priority as module
 from gateway.control.command_priority import CommandPriority
 
 
-def test_work_goes_on_once_the_order_is_over() -> None:
+def test_give_way_continues_when_the_order_is_over() -> None:
     async def work() -> list[str]:
         pressing, done = CommandPriority(), list[str]()
 
@@ -26,7 +26,7 @@ def test_work_goes_on_once_the_order_is_over() -> None:
     assert asyncio.run(work()) == ["order", "piece"]
 
 
-def test_orders_without_an_end_hold_nothing_up_for_long() -> None:
+def test_give_way_waits_a_bounded_time_for_an_endless_order() -> None:
     async def work() -> float:
         pressing, loop = CommandPriority(), asyncio.get_running_loop()
         with pressing.command():

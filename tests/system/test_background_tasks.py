@@ -1,4 +1,4 @@
-"""Work that must outlive what goes wrong: tried again, said once for each trouble, ended only by its end."""
+"""Background tasks that must survive errors: retried, each kind of error logged once, ended only by cancellation."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background_tasks, "BACKOFF_S", (0.0,))
 
 
-def test_it_is_tried_again_until_it_can_be_done(caplog: pytest.LogCaptureFixture) -> None:
+def test_persistent_task_is_retried_until_it_succeeds(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     troubles = [*[OSError(24, "Too many open files")] * 50, *[RuntimeError("can't start new thread")] * 50]
 
@@ -31,7 +31,7 @@ def test_it_is_tried_again_until_it_can_be_done(caplog: pytest.LogCaptureFixture
     ]
 
 
-def test_one_that_is_cancelled_ends() -> None:
+def test_persistent_task_ends_when_cancelled() -> None:
     async def scenario() -> None:
         task = asyncio.get_running_loop().create_task(retry_forever("sleeping", lambda: asyncio.sleep(60)))
         await asyncio.sleep(0)

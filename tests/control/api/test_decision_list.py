@@ -1,4 +1,4 @@
-"""The list of decisions is made into JSON once for all who ask between two decisions."""
+"""The list of decisions is encoded as JSON once for all readers until the next decision."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def decisions(count: int) -> list[ReleaseDecision]:
     return [ReleaseDecision(n, f"m{n % 3}", 2, "stop", "me", "why", {"n": n}, n) for n in range(1, count + 1)]
 
 
-def test_each_decision_is_made_into_json_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_decision_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
 
     def counted(decision: ReleaseDecision) -> Any:
@@ -34,12 +34,12 @@ def test_each_decision_is_made_into_json_once(monkeypatch: pytest.MonkeyPatch) -
     assert made == [1, 2, 3, 4, 5, 6]
 
 
-def test_decisions_that_the_version_before_has_numbered_with_nothing_stay_apart() -> None:
+def test_decisions_without_a_sequence_number_are_not_confused() -> None:
     old = [ReleaseDecision(time_ns, "m", 2, "stop", "me", "why", {}) for time_ns in (1, 2)]
     assert [item["time_ns"] for item in orjson.loads(DecisionListCache().get(old, None, 9))] == [2, 1]
 
 
-def test_whatever_is_asked_little_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_of_answers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decision_list, "MAX_CACHED", 2)
     one, known = DecisionListCache(), decisions(5)
     for n in range(6):

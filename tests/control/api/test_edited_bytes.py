@@ -1,4 +1,4 @@
-"""An edit by command changes the bytes of the edit and no other: line ends, byte order mark, mode, owner."""
+"""An edit by command changes the bytes of the edit and no others: line ends, byte order mark, mode, owner stay."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ FORMS = {
 
 
 def carried_out(folder: Path, make: Callable[..., str], *, in_force: bool) -> EditResult:
-    """The edit of the file in `folder`, which is put in force or is not."""
+    """Carry out the edit of the file in `folder`; `in_force`: whether the reload accepts the edited text."""
     (folder / "models").mkdir()
     configuration = RoutingFileWatcher(folder / "routing.yaml", Repository(folder / "models"))
     stops = DecisionLog(folder / "state")
@@ -65,7 +65,7 @@ WEIGHT = partial(set_weight, route="all", percent=12.5)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_no_other_byte_is_touched(tmp_path: Path, form: str) -> None:
+def test_weight_edit_changes_no_other_byte(tmp_path: Path, form: str) -> None:
     file = tmp_path / "routing.yaml"
     file.write_bytes(FORMS[form])
     file.chmod(0o664)
@@ -77,7 +77,7 @@ def test_no_other_byte_is_touched(tmp_path: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_promotion_takes_out_whole_lines(tmp_path: Path, form: str) -> None:
+def test_promotion_removes_whole_lines(tmp_path: Path, form: str) -> None:
     file = tmp_path / "routing.yaml"
     file.write_bytes(FORMS[form])
     carried_out(tmp_path, promote, in_force=True)
@@ -87,9 +87,7 @@ def test_a_promotion_takes_out_whole_lines(tmp_path: Path, form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("make", [WEIGHT, promote])
-def test_what_cannot_be_put_in_force_is_taken_back_byte_for_byte(
-    tmp_path: Path, form: str, make: Callable[..., str]
-) -> None:
+def test_failed_edit_is_rolled_back_byte_for_byte(tmp_path: Path, form: str, make: Callable[..., str]) -> None:
     file = tmp_path / "routing.yaml"
     file.write_bytes(FORMS[form])
     with pytest.raises(Conflict, match=r"not in force, and rolled back: .*does not load"):
@@ -98,7 +96,7 @@ def test_what_cannot_be_put_in_force_is_taken_back_byte_for_byte(
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before it is written", "before it is read"])
-def test_who_edits_at_the_same_moment_loses_nothing(tmp_path: Path, late: bool) -> None:
+def test_concurrent_edit_by_hand_is_not_lost(tmp_path: Path, late: bool) -> None:
     file = tmp_path / "routing.yaml"
     file.write_bytes(TEXT)
     (tmp_path / "models").mkdir()
@@ -125,7 +123,7 @@ def test_who_edits_at_the_same_moment_loses_nothing(tmp_path: Path, late: bool) 
     assert stops.decisions == [], "whose text is in force keeps the decision"
 
 
-def test_the_owner_stays(tmp_path: Path) -> None:
+def test_edit_keeps_the_owner_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "routing.yaml"
     file.write_bytes(TEXT)
     owner = (1234, 5678) if os.getuid() == 0 else (os.getuid(), os.getgid())  # only root may give a file away
@@ -144,12 +142,12 @@ def test_the_owner_stays(tmp_path: Path) -> None:
         (b"# " * LARGEST, "8 MiB is the most"),
     ],
 )
-def test_what_is_no_routing_file_is_refused_by_name(content: bytes, says: str) -> None:
+def test_content_that_is_no_routing_file_is_refused(content: bytes, says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         routing_of(content, "routing.yaml")
 
 
-def test_as_much_history_is_kept_as_can_be_read(tmp_path: Path) -> None:
+def test_history_keeps_as_many_files_as_can_be_read(tmp_path: Path) -> None:
     history = RoutingHistory(tmp_path)
     for number in range(MAX_TEXTS + 3):
         (tmp_path / f"routing-20200101T000000Z-{number:012}.yaml").touch()

@@ -1,4 +1,4 @@
-"""However many read the control plane, who stops a release does not wait for them, and no page is older than asked."""
+"""However many clients read the control plane, orders are not delayed, and no answer is older than its request."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ READERS = 24
 
 
 def asked(application: ReaderQueue, method: str = "GET", path: str = "/") -> Any:
-    """The messages that answer it."""
+    """The messages of the application's answer."""
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -39,7 +39,7 @@ def asked(application: ReaderQueue, method: str = "GET", path: str = "/") -> Any
     return ask()
 
 
-def test_who_asks_meanwhile_gets_what_is_made_next_and_all_of_them_the_same() -> None:
+def test_requests_during_a_build_share_the_next_result() -> None:
     async def read() -> None:
         made = 0
         going = asyncio.Event()
@@ -64,7 +64,7 @@ def test_who_asks_meanwhile_gets_what_is_made_next_and_all_of_them_the_same() ->
     asyncio.run(read())
 
 
-def test_a_failure_is_everyones_and_the_next_making_is_another() -> None:
+def test_failed_build_fails_all_waiting_and_the_next_request_builds_again() -> None:
     async def read() -> None:
         results: list[Any] = [ValueError("no"), 1]
 
@@ -83,7 +83,7 @@ def test_a_failure_is_everyones_and_the_next_making_is_another() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, SLOT_BYTES - 1, SLOT_BYTES, SLOT_BYTES + 1, 2 * SLOT_BYTES, 3 * SLOT_BYTES + 7])
-def test_large_answers_go_in_parts_and_whole(size: int) -> None:
+def test_large_answer_is_sent_in_parts_and_complete(size: int) -> None:
     content = os.urandom(size)
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -96,7 +96,7 @@ def test_large_answers_go_in_parts_and_whole(size: int) -> None:
     assert [part.get("more_body", False) for part in parts] == [True] * (len(parts) - 1) + [False]
 
 
-def test_orders_take_no_turn_and_readers_beyond_the_most_are_refused_late(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_orders_do_not_queue_and_excess_readers_are_refused_after_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader_queue, "MAX_READERS", 2)
     monkeypatch.setattr(reader_queue, "REFUSAL_DELAY_S", 0.02)
 
@@ -132,7 +132,7 @@ def printers(running: GatewayProcess) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_page_comes_although_the_process_that_makes_it_has_been_killed(tmp_path: Path) -> None:
+def test_metrics_are_rendered_by_a_new_process_after_the_last_was_killed(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         assert metric(running, "gateway_workers", state="ready") == 2
         (before,) = printers(running)
@@ -146,7 +146,7 @@ def test_a_page_comes_although_the_process_that_makes_it_has_been_killed(tmp_pat
 
 
 @pytest.mark.slow
-def test_readers_without_a_pause_hold_up_no_stop(tmp_path: Path) -> None:
+def test_continuous_readers_do_not_delay_a_stop(tmp_path: Path) -> None:
     over = threading.Event()
     read: list[int] = []
 

@@ -1,4 +1,4 @@
-"""A file that stands still is not read ten times a second, and no change of it is missed, whatever its times say."""
+"""An unchanged file is read only now and then, and no change is missed, whatever its timestamps say."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from gateway.control.config.file_snapshot import Snapshot, snapshot
 
 
 class Looking:
-    """Looks ten times a second, on a clock of its own, and counts how often the file is read."""
+    """Polls ten times a second on a fake clock, and counts how often the file is read."""
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reads = 0
@@ -31,7 +31,7 @@ class Looking:
         return self.seen.content
 
 
-def test_a_file_that_stands_still_is_read_now_and_then_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unchanged_file_is_read_rarely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "routing.yaml"
     path.write_text("before")
     looking = Looking(path, monkeypatch)
@@ -44,7 +44,9 @@ def test_a_file_that_stands_still_is_read_now_and_then_only(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("settled", [False, True])
-def test_every_change_is_seen_at_the_next_look(settled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_change_with_unchanged_size_and_times_is_seen_at_the_next_poll(
+    settled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, other = tmp_path / "routing.yaml", tmp_path / "other"
     path.write_text("before")
     looking = Looking(path, monkeypatch)

@@ -1,4 +1,4 @@
-"""A routing file cut short at any byte: refused, or no version changes, no stop is undone, no one meets more."""
+"""A routing file truncated at any byte is refused, or changes no version, undoes no stop and raises no weight."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +70,7 @@ ASKED = [
 
 
 def known(before: AcceptedText, stopped: frozenset[tuple[str, int]]) -> ResolveInput:
-    """As a gateway that has served `before` and a model without an entry, in a folder with many versions."""
+    """The state of a gateway that has served `before` and a model without an entry, with many versions on disk."""
     memory = {name: remember(entry) for name, entry in before.routing.models.items()}
     memory["unnamed"] = RememberedRelease(3, named=False)
     return ResolveInput(memory, {name: VERSIONS for name in memory}, stopped, memory.keys())
@@ -94,7 +94,7 @@ def lengths(
 
 
 def weight(name: str, settings: ReleaseSettings, attributes: Attributes) -> int:
-    """What decides whether the candidate is met. Live weights are the controller's: what it is told counts as all."""
+    """What decides whether the candidate gets a request. Live weights are the controller's, so they count as 100%."""
     release = Release(name, settings)
     release.set_weights([1_000_000] * len(release.live_routes))
     return release.decide(attributes, "key").weight_ppm
@@ -105,7 +105,7 @@ LONG = [pytest.param(name, marks=pytest.mark.slow) if name in ("shipped", "crlf"
 
 @pytest.mark.parametrize("name", LONG)
 @pytest.mark.parametrize("stops", ["nothing", "one", "all"])
-def test_every_length(name: str, stops: str) -> None:
+def test_file_truncated_at_any_length_is_refused_or_harmless(name: str, stops: str) -> None:
     content = FILES[name]
     before = parse_accepted(content)
     every = candidates(before)
@@ -136,8 +136,8 @@ def test_every_length(name: str, stops: str) -> None:
 
 
 @pytest.mark.parametrize("name", LONG)
-def test_every_length_after_which_the_whole_comes_back(name: str) -> None:
-    """A stop and a salt are as they were."""
+def test_file_truncated_at_any_length_then_restored_keeps_stop_and_salt(name: str) -> None:
+    """Stops and salts are as they were."""
     content = FILES[name]
     before = parse_accepted(content)
     seen = known(before, candidates(before))
@@ -149,7 +149,7 @@ def test_every_length_after_which_the_whole_comes_back(name: str) -> None:
         assert again.memory["unnamed"].stable == 3
 
 
-def test_a_number_that_is_cut_is_accepted_and_said() -> None:
+def test_truncated_version_number_is_accepted_and_recorded() -> None:
     before = parse_accepted(b"models:\n  m:\n    stable: 12\n")
     text, resolved = validate(b"models:\n  m:\n    stable: 1", before, known(before, frozenset()), "routing.yaml")
     assert resolved.routing.models["m"].stable == 1
@@ -168,7 +168,7 @@ def test_a_number_that_is_cut_is_accepted_and_said() -> None:
         ),
     ],
 )
-def test_a_cut_that_hands_the_candidate_more_is_refused_unless_it_is_meant(before: str, after: str) -> None:
+def test_truncation_that_raises_traffic_is_refused_unless_confirmed(before: str, after: str) -> None:
     head = "models:\n  m:\n    stable: 1\n    candidate: 2\n    split:\n      routes:\n        - name: a\n          "
     whole = parse_accepted((head + before).encode())
     with pytest.raises(SettingsError, match=r"models\.m: .*cut short.*comment line"):
@@ -182,13 +182,13 @@ BASE = (
 
 
 @pytest.mark.parametrize("rest", [b"    candidate: null\n    split: null\n", b"    stable: 3\n"])
-def test_a_cut_after_what_an_entry_takes_in_from_another(rest: bytes) -> None:
+def test_truncation_after_an_anchor_of_another_entry_is_refused(rest: bytes) -> None:
     whole = parse_accepted(BASE + rest)
     with pytest.raises(SettingsError, match=r"models\.b: .*cut short"):
         validate(BASE, whole, known(whole, frozenset()), "routing.yaml")
 
 
-def test_the_end_may_be_deleted_where_that_takes_traffic_away() -> None:
+def test_deleting_the_end_is_accepted_where_it_only_removes_traffic() -> None:
     text = "models:\n  m:\n    stable: 1\n    candidate: 2\n    split: {routes: [{name: a, weight: 5}]}\n"
     whole = parse_accepted(text.encode())
     for kept in (3, 4):

@@ -1,4 +1,4 @@
-"""Connections shared out: converges where that helps, and lets no one go where it does not."""
+"""Balancing connections: converges where closing connections helps, and closes none where it does not."""
 
 import itertools
 import random
@@ -19,7 +19,7 @@ from gateway.shm.slots import Slots
 
 
 def live(counts: list[int], seconds: int, seed: int, returning: float = 1.0) -> tuple[list[int], int]:
-    """The counts after so long, and how many were let go: those that return land on any worker, by chance."""
+    """The counts after `seconds`, and how many connections were closed. Those that return land on any worker."""
     generator, balance, gone = random.Random(seed), ConnectionBalancer(), 0
     counts = list(counts)
     for _ in range(seconds):
@@ -35,7 +35,7 @@ def live(counts: list[int], seconds: int, seed: int, returning: float = 1.0) -> 
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("others", [[64], [37] * 7, [1000, 1000, 1000], [300] * 15])
-def test_a_new_worker_has_its_share_soon_after_a_death(others: list[int], seed: int) -> None:
+def test_new_worker_gets_its_share_soon_after_a_death(others: list[int], seed: int) -> None:
     counts, gone = live([0, *others], 27, seed)
     mean = sum(others) / len(counts)
     assert counts[0] >= 0.75 * mean
@@ -49,12 +49,12 @@ def test_a_new_worker_has_its_share_soon_after_a_death(others: list[int], seed: 
     "counts",
     [[], [5], [500], [1, 0], [0, 1, 0, 0], [4, 0], [0, 0], [40, 24], [32, 38, 26, 30], [1, 1, 0, 3, 0, 1, 2, 0]],
 )
-def test_no_one_is_let_go_where_chance_or_a_few_clients_explain_it(counts: list[int]) -> None:
+def test_no_connection_is_closed_where_chance_or_few_clients_explain_it(counts: list[int]) -> None:
     assert live(counts, 600, 1) == (counts, 0)
     assert not is_uneven(counts)
 
 
-def test_it_must_last() -> None:
+def test_imbalance_must_last_before_connections_are_closed() -> None:
     balance = ConnectionBalancer()
     for _ in range(50):
         assert balance.to_close({0: 64, 1: 0}) == {}
@@ -63,25 +63,25 @@ def test_it_must_last() -> None:
     assert answers == [False] * (UNEVEN_CHECKS - 1) + [True]
 
 
-def test_what_does_not_help_is_given_up_for_longer_and_longer() -> None:
+def test_balancing_without_effect_is_retried_ever_more_rarely() -> None:
     balance = ConnectionBalancer()
     acted = [bool(balance.to_close({0: 64, 1: 0})) for _ in range(4 * (MAX_ATTEMPTS + FIRST_BACKOFF) + 100)]
     assert sum(acted[: MAX_ATTEMPTS + FIRST_BACKOFF]) == MAX_ATTEMPTS
     assert sum(acted) <= 3 * MAX_ATTEMPTS
 
 
-def test_clients_that_do_not_come_back_are_soon_left_alone() -> None:
+def test_clients_that_do_not_reconnect_are_soon_left_alone() -> None:
     counts, gone = live([100, 0], FIRST_BACKOFF, 1, returning=0.0)
     assert (counts[0], gone) == (100 - gone, gone)
     assert 0 < gone <= 40
 
 
-def test_a_worker_that_is_not_ready_is_not_waited_for() -> None:
+def test_worker_that_is_not_ready_is_ignored() -> None:
     balance = ConnectionBalancer()
     assert [balance.to_close({0: 40, 2: 38}) for _ in range(10)] == [{}] * 10
 
 
-def test_a_new_worker_is_given_its_share_however_often_nothing_has_helped_before() -> None:
+def test_new_worker_restarts_balancing_after_futile_attempts() -> None:
     balance = ConnectionBalancer()
     for _ in range(20 * (MAX_ATTEMPTS + FIRST_BACKOFF)):
         balance.to_close({0: 64, 1: 0})
@@ -102,7 +102,7 @@ class Serving(NamedTuple):
     send: Any
 
 
-def test_upkeep_begins_anew_with_each_new_process() -> None:
+def test_upkeep_restarts_balancing_for_each_new_process() -> None:
     told: list[int] = []
     members = [Serving(index, Process(index), lambda word: told.append(word.count)) for index in (0, 1)]
     pool: Any = type("Fleet", (), {"ready_handles": lambda _: members})()

@@ -1,4 +1,4 @@
-"""Which workers are silent, and which load for too long: by looks, not by the clock, and not for want of a core."""
+"""Workers that are silent or load too long, measured in looks and not by the clock, and allowing for a busy machine."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ LOAD_S = 30.0
 
 
 class Watched:
-    """A fleet of one worker, whose beats and loads a test plays. `ended`: what it was ended for."""
+    """A fleet of one worker whose heartbeats and loads a test controls. `ended`: what it was ended for."""
 
     def __init__(self, scoreboard: Scoreboard) -> None:
         self.scoreboard = scoreboard
@@ -57,7 +57,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 
 @pytest.fixture
 def waiting(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Sets how long the worker has waited for a core."""
+    """Set how long the worker has waited for a core."""
     waited = [0]
     monkeypatch.setattr(module, "cpu_wait_ns", lambda _: waited[0])
 
@@ -67,7 +67,7 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return wait
 
 
-def test_a_worker_that_beats_lives_and_one_that_does_not_is_ended_once(watched: Watched) -> None:
+def test_silent_worker_is_ended_once_and_a_beating_one_is_not(watched: Watched) -> None:
     watched.passes(60, beating=True)
     assert (watched.ended, watched.heartbeats.silent()) == ([], 0)
     watched.passes(TIMEOUT_S - 1)
@@ -77,7 +77,7 @@ def test_a_worker_that_beats_lives_and_one_that_does_not_is_ended_once(watched: 
     assert watched.heartbeats.silent() == 0
 
 
-def test_a_pause_of_control_is_no_silence_of_a_worker(watched: Watched) -> None:
+def test_pause_of_control_does_not_count_as_silence(watched: Watched) -> None:
     watched.passes(1, beating=True)
     watched.now_s += 3600
     watched.heartbeats.tick()
@@ -86,7 +86,7 @@ def test_a_pause_of_control_is_no_silence_of_a_worker(watched: Watched) -> None:
     assert not watched.ended, "each look counts for no more than STEP_S"
 
 
-def test_a_worker_that_waits_for_a_core_is_given_more_time_and_not_for_ever(
+def test_worker_waiting_for_a_core_gets_more_time_but_a_bounded_one(
     watched: Watched, waiting: Callable[[int], None]
 ) -> None:
     watched.passes(1, beating=True)
@@ -100,7 +100,7 @@ def test_a_worker_that_waits_for_a_core_is_given_more_time_and_not_for_ever(
     assert watched.ended == [("silent", None)]
 
 
-def test_a_process_that_starts_is_given_time_for_its_first_sign(watched: Watched) -> None:
+def test_starting_process_gets_time_for_its_first_heartbeat(watched: Watched) -> None:
     watched.member.state = WorkerState.STARTING
     watched.passes(STARTUP_TIMEOUT_S - 1)
     assert not watched.ended
@@ -109,7 +109,7 @@ def test_a_process_that_starts_is_given_time_for_its_first_sign(watched: Watched
 
 
 @pytest.mark.parametrize(("state", "drain_s"), [(WorkerState.STARTING, None), (WorkerState.READY, 20.0)])
-def test_a_load_without_end_ends_the_worker_though_it_beats(
+def test_worker_that_loads_too_long_is_ended_although_it_beats(
     watched: Watched, state: WorkerState, drain_s: float | None
 ) -> None:
     watched.member.state = state
@@ -124,7 +124,7 @@ def test_a_load_without_end_ends_the_worker_though_it_beats(
 
 
 @pytest.mark.parametrize("state", [WorkerState.DRAINING, WorkerState.DEAD])
-def test_a_worker_that_is_to_end_may_be_silent(watched: Watched, state: WorkerState) -> None:
+def test_worker_told_to_end_may_be_silent(watched: Watched, state: WorkerState) -> None:
     watched.member.state = state
     watched.passes(600)
     assert not watched.ended

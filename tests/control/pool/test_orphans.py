@@ -1,4 +1,4 @@
-"""Which workers of a killed control are ours to end."""
+"""Which workers left by a killed control process belong to this gateway."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ USES = "import sys, pathlib; from gateway.shm.segment import SharedSegment; "
 USES += "held = SharedSegment.create(pathlib.Path(sys.argv[1]), 8, 1); print(flush=True); input()"
 
 
-def test_workers_on_memory_of_another_name_are_another_gateways(tmp_path: Path) -> None:
+def test_keep_those_on_ignores_workers_on_memory_of_another_gateway(tmp_path: Path) -> None:
     command = [sys.executable, "-c", USES, str(tmp_path / "canary-gateway-theirs.1-events-0.ring")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
         assert worker.stdout is not None

@@ -1,4 +1,4 @@
-"""The release as a state machine: whatever happens in whatever order, the weight rises only on a pass."""
+"""The release as a state machine: in any order of events, the weight rises only on a pass."""
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -96,7 +96,7 @@ TestReleaseMachine.settings = settings(
 )
 
 
-def test_every_stage_can_be_left_by_a_stop_and_a_stop_only_by_a_resume() -> None:
+def test_every_stage_can_be_stopped_and_a_stop_is_left_only_by_resume() -> None:
     for stage in Stage:
         events = {event for of, event in TRANSITIONS if of is stage}
         assert events == {Event.RESUME} if stage is Stage.STOPPED else Event.STOP in events

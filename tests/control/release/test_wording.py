@@ -1,4 +1,4 @@
-"""What a comparison says before there is evidence: what there is none of. And which requests count as failed."""
+"""The wording of comparisons without evidence, and which requests count as failed."""
 
 from typing import Any
 
@@ -42,17 +42,19 @@ def counted(variant: Variant, ok: int, labelled: int = 0, **failed: int) -> Vers
         ("mirror_disagreement", {"ok": 30, "labelled": 3}, {"ok": 0}, "no disagreements with feedback yet"),
     ],
 )
-def test_what_there_is_none_of(metric: str, stable: dict[str, Any], candidate: dict[str, Any], words: str) -> None:
+def test_comparison_without_evidence_says_what_is_missing(
+    metric: str, stable: dict[str, Any], candidate: dict[str, Any], words: str
+) -> None:
     versions = [counted(Variant.STABLE, **stable), counted(Variant.CANDIDATE, **candidate)]
     assert verdict_text(ComparisonResult("g", metric, "stop", 1, GuardVerdict.NO_DATA, 0, 0), versions) == words
 
 
 @pytest.mark.parametrize("verdict", [verdict for verdict in GuardVerdict if verdict is not GuardVerdict.NO_DATA])
-def test_evidence_speaks_for_itself(verdict: GuardVerdict) -> None:
+def test_comparison_with_a_verdict_is_worded_by_the_verdict(verdict: GuardVerdict) -> None:
     assert verdict_text(ComparisonResult("g", "failures", "stop", 1, verdict, 0, 0), []) == verdict
 
 
-def test_a_drift_is_a_difference_which_holds_the_ramp_as_harm_does() -> None:
+def test_drift_verdict_is_different_and_pauses_the_ramp() -> None:
     guards = Guards(GuardsSettings.model_validate({"comparisons": [{"name": "drift", "metric": "predicted_class"}]}))
     traffic = Traffic([0.8, 0.1, 0.1], [0.1, 0.1, 0.8])
     for _ in range(50):
@@ -66,7 +68,7 @@ def test_a_drift_is_a_difference_which_holds_the_ramp_as_harm_does() -> None:
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_each_outcome_is_answered_failed_or_the_client_s(outcome: Outcome) -> None:
+def test_tallied_counts_answered_and_failed_requests_by_outcome(outcome: Outcome) -> None:
     expected = {Outcome.OK: (3, 0), Outcome.EXCUSED: (3, 0), Outcome.CLIENT_ERROR: (0, 0)}.get(outcome, (3, 3))
     assert tallied({outcome: 3}) == expected
     assert tallied({}) == (0, 0)
