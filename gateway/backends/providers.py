@@ -22,10 +22,20 @@ from gateway.errors import ModelUnavailable
 from gateway.settings.providers import CPU, Provider
 
 STDERR: Final = 2
+_CUDA: Final = {  # by default a search over all algorithms at every new shape, and an arena that doubles
+    "cudnn_conv_algo_search": "HEURISTIC",
+    "arena_extend_strategy": "kSameAsRequested",
+}
+DEFAULTS: Final = {"CUDAExecutionProvider": _CUDA}
 _RECORD: Final = re.compile(r"\[[EWF]:onnxruntime:[^\]]*\]\s*(.*)")  # of ONNX Runtime's log, behind its time
 _PLACE: Final = re.compile(r"^/\S+\.(?:cc|cpp|h):\d+ [^\[]*?\)\s+(?:\[ONNXRuntimeError\] : \d+ : \w+ : )?")
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _listening: Final = threading.Lock()
+
+
+def completed(provider: Provider) -> Provider:
+    """With the options that are better than ONNX Runtime's own, except where model.yaml says otherwise."""
+    return Provider(provider.name, {**DEFAULTS.get(provider.name, {}), **provider.options})
 
 
 def open_session(path: Path, options: Any, wanted: Sequence[Provider]) -> tuple[Any, str]:

@@ -20,6 +20,7 @@ from gateway.backends.onnx import OnnxSession, Result
 from gateway.backends.output_checks import Run, Stopped, check, checked, noted
 from gateway.backends.recent_latency import Pace
 from gateway.backends.run_threads import RunThreads
+from gateway.backends.runner import Runner, runner_for, runs_at_once
 from gateway.backends.shared_measurements import Measured
 from gateway.backends.signature import Feeds, Signature
 from gateway.backends.slow_runs import Doubt
@@ -47,6 +48,7 @@ class LoadedVersion:
     reach: Reach
     labels: Mapping[str, tuple[str, ...]]
     classes: Classes
+    runner: Runner
 
 
 def load_version(file: Path, settings: ModelSettings, sample: Path, known: Measured | None = None) -> LoadedVersion:
@@ -67,12 +69,14 @@ def load_version(file: Path, settings: ModelSettings, sample: Path, known: Measu
         raise error if str(file.parent.parent) in str(error) else ModelUnavailable(f"{file}: {error}") from None
     except Exception as error:  # whatever a file makes ONNX Runtime do, it must not end the gateway
         raise ModelUnavailable(f"{file}: it cannot be loaded and warmed up: {type(error).__name__}: {error}") from error
-    rules = BatchingRules(concurrency=settings.concurrency)
+    concurrency = settings.concurrency or runs_at_once(session)
+    rules = BatchingRules(concurrency=concurrency)
     if batching and warm.rows > 1:
-        rules = BatchingRules(warm.rows, batching.max_delay, settings.concurrency)
+        rules = BatchingRules(warm.rows, batching.max_delay, concurrency)
+    runner = runner_for(session, warm, rules)
     reach = known.reach if known else _reach(file, session, warm, sample)
     shrink(session, warm.row)
-    return LoadedVersion(session, settings, warm, sha256, rules, reach, labels, classes)
+    return LoadedVersion(session, settings, warm, sha256, rules, reach, labels, classes, runner)
 
 
 def _reach(file: Path, session: OnnxSession, warm: WarmUp, sample: Path) -> Reach:
@@ -146,9 +150,11 @@ class ModelVersion:
         if not self.on_loop:
             threads.start()  # before anyone is promised an answer; else few are ever needed
         uniform = all(-1 not in spec.shape[1:] and spec.datatype != "BYTES" for spec in self.signature.inputs)
-        run = loaded.session.run if stopped is None else noted(_checked(loaded, number, stopped), tally.underway())
+        run: Run = loaded.runner.run if stopped is None else noted(_checked(loaded, number, stopped), tally.underway())
         inputs = len(self.signature.inputs) if self.signature.initializers else None
-        self._in_threads = Batcher(run, loaded.rules, tally, threads, uniform, trusted=self.stable, inputs=inputs)
+        self._in_threads = Batcher(
+            run, loaded.rules, tally, threads, uniform, trusted=self.stable, inputs=inputs, join=loaded.runner.join
+        )
         self.batcher = self._in_threads
         if self.on_loop:
             doubt = Doubt(f"version {number} of '{name}'", run, loaded.settings.threads)
@@ -206,7 +212,8 @@ class ModelVersion:
 
 
 def _checked(loaded: LoadedVersion, number: int, stopped: Stopped) -> Run:
-    return checked(loaded.session, number, stopped, row_for_row=not loaded.warm_up.obstacle)
+    outputs = loaded.session.signature.outputs
+    return checked(loaded.runner.run, outputs, number, stopped, row_for_row=not loaded.warm_up.obstacle)
 
 
 def _labels(settings: ModelSettings, signature: Signature) -> dict[str, tuple[str, ...]]:

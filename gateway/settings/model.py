@@ -72,7 +72,7 @@ class ModelSettings(Settings):
     """How requests that arrive together are run as one; `off`: each by itself."""
     threads: Count = 1
     """ONNX Runtime's threads for one run, in each worker."""
-    concurrency: Count = 1
-    """Runs of one version at once, in each worker."""
+    concurrency: Count | None = None
+    """Runs of one version at once, in each worker; by default 1 on the CPU alone, else 2."""
     providers: Annotated[Providers, Field(json_schema_extra={"default": [CPU.name]})] = (CPU,)
     """Execution providers, best first, with options as `{NAME: {option: value}}`; without the CPU's, all must load."""

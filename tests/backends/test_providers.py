@@ -152,3 +152,38 @@ def test_options_are_handed_on_as_text() -> None:
 def test_what_is_no_list_of_providers_is_named_by_its_path(text: str, problem: str) -> None:
     with pytest.raises(SettingsError, match=problem):
         providers_of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        (CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}),
+        (
+            f"{CUDA}: {{cudnn_conv_algo_search: EXHAUSTIVE, gpu_mem_limit: 1073741824, device_id: 1}}",
+            {
+                "cudnn_conv_algo_search": "EXHAUSTIVE",
+                "arena_extend_strategy": "kSameAsRequested",
+                "gpu_mem_limit": "1073741824",
+                "device_id": "1",
+            },
+        ),
+        (f"{TENSORRT}: {{trt_fp16_enable: true}}", {"trt_fp16_enable": "1"}),
+        (CPU.name, {}),
+    ],
+)
+def test_cuda_gets_better_defaults_and_whatever_is_said(text: str, options: dict[str, str]) -> None:
+    (provider,) = providers_of(f"[{text}]")
+    assert providers.completed(provider) == (provider.name, options)
+
+
+def test_a_file_is_opened_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def noting(path: Path, options: object, wanted: list[Provider]) -> object:
+        asked.append(wanted)
+        return onnxruntime.InferenceSession(str(path), options, providers=[CPU])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU.name])
+    monkeypatch.setattr(providers, "_session", noting)
+    OnnxSession(onnx_models.doubling(tmp_path / "model.onnx"), 1, [CUDA, CPU])
+    assert asked[0] == [providers.completed(Provider(CUDA, {})), CPU]
