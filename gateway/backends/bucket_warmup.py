@@ -8,21 +8,22 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from gateway.backends.batch_variants import joined, scaled
+from gateway.backends.batch_variants import joined
 from gateway.backends.bucketed import BucketedRunner
 from gateway.backends.buckets import bucket_for
 from gateway.backends.onnx import OnnxSession, Result
 from gateway.backends.row_comparison import is_close
 from gateway.backends.signature import Feeds
+from gateway.protocol.tensors import Array
 
-FACTORS: Final = (0.5, 0.25)  # of the one row that is known to run, to have three that differ
-ELSEWHERE: Final = 1e-4  # kernels need not repeat to the bit, and another row's answer is further off
+DIVISORS: Final = (2, 5)  # of the one row that is known to run, to have three that differ
+ELSEWHERE: Final = 1e-3  # kernels need not repeat to the bit, and another row's answer is further off
 
 
 def unlike_the_session(runner: BucketedRunner, session: OnnxSession, row: Feeds) -> str:
     """What differs; empty where nothing does. Each size runs at least twice. Raises RequestError where one fails."""
     tolerance = 0.0 if session.on_cpu() else ELSEWHERE
-    rows = [row, *(scaled(row, factor) for factor in FACTORS)]
+    rows = [row, *(_divided(row, divisor) for divisor in DIVISORS)]
 
     def differs(count: int, first: int = 0) -> str:
         parts = [rows[(first + index) % len(rows)] for index in range(count)]
@@ -37,6 +38,17 @@ def unlike_the_session(runner: BucketedRunner, session: OnnxSession, row: Feeds)
             if found := differs(count):
                 return found
     return _at_once(runner.concurrency, lambda thread: differs(runner.sizes[-1], thread))
+
+
+def _divided(row: Feeds, divisor: int) -> Feeds:
+    """Integers, which may be indices, stay whole, and no index is larger than one that is known to run."""
+    return {name: _quotient(array, divisor) for name, array in row.items()}
+
+
+def _quotient(array: Array, divisor: int) -> Array:
+    if array.dtype.kind == "b":
+        return array
+    return (array / divisor if array.dtype.kind == "f" else array // divisor).astype(array.dtype)
 
 
 def _at_once(count: int, look: Callable[[int], str]) -> str:

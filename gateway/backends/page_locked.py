@@ -65,6 +65,7 @@ class PageLocked:
             ctypes.c_void_p(address), ctypes.c_size_t(size), ctypes.c_uint(PORTABLE)
         )
         if code:
+            runtime.cudaGetLastError()  # which forgets it: the next check in this thread would find it again
             self.why = f"CUDA's runtime refuses to lock {size} bytes: error {code}"
             log.warning("%s; inputs take the slower way to the device", self.why)
             return

@@ -18,6 +18,8 @@ from typing import IO, Any, Final
 
 import onnxruntime
 
+from gateway.backends.cuda_libraries import loaded_from_packages
+from gateway.backends.node_placement import all_on_cpu, recorded
 from gateway.errors import ModelUnavailable
 from gateway.settings.providers import CPU, Provider
 
@@ -61,9 +63,16 @@ def open_session(path: Path, options: Any, wanted: Sequence[Provider]) -> tuple[
         raise
     in_use = session.get_providers()
     missing = unused(wanted, in_use)
-    if not missing:
+    if missing and loaded_from_packages(missing):
+        return open_session(path, options, wanted)
+    if missing:
+        reason = _reason(path, options, wanted)
+    elif operators := all_on_cpu(session, wanted):
+        missing = [provider.name for provider in wanted if provider.name != CPU.name]
+        reason = f"it has no kernel for any of the model's {operators} operators, all of which run on the CPU"
+        session, in_use = (_session(path, options, [CPU]), [CPU.name]) if instead else (session, in_use)
+    else:
         return session, ""
-    reason = _reason(path, options, wanted)
     if not instead:
         raise ModelUnavailable(
             f"{' and '.join(missing)} cannot be used: {reason}; mend that, or add {CPU.name} to providers in"
@@ -102,6 +111,7 @@ def _fallen_back(missing: Sequence[str], reason: str, in_use: Sequence[str]) -> 
 
 def _session(path: Path, options: Any, providers: Sequence[Provider]) -> Any:
     """Without the Python wrapper's own fallback, which prints to standard output and says nothing to its caller."""
+    options = recorded(options, providers)
     return onnxruntime.InferenceSession(str(path), options, providers=list(providers), enable_fallback=0)
 
 

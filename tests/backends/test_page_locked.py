@@ -31,6 +31,10 @@ class Noting:
         self.asked.append(("lock", size.value))
         return self._code
 
+    def cudaGetLastError(self) -> int:
+        self.asked.append(("forget", self._code))
+        return self._code
+
     def cudaHostUnregister(self, address: ctypes.c_void_p) -> int:
         self.asked.append(("unlock", address.value or 0))
         return 0
@@ -59,7 +63,7 @@ def test_where_it_cannot_be_locked_it_is_ordinary_memory() -> None:
     assert not allocate.locked and "error 2" in allocate.why
     allocate((2, 3), FLOATS)
     gc.collect()
-    assert [what for what, _ in refusing.asked] == ["device", "lock"]  # asked once, unlocked never
+    assert [what for what, _ in refusing.asked] == ["device", "lock", "forget"]  # asked once, unlocked never
     none = PageLocked(0, None)
     assert none((0, 3), FLOATS).shape == (0, 3) and "not loaded" in none.why
 
