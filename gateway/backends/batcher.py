@@ -9,12 +9,12 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Final
 
 from onnxruntime import RunOptions
 
 from gateway.backends.batch import Answer, Batch, BatchItem, Run, late
+from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.joining import Join, concatenated
 from gateway.backends.loop_limits import Reach
 from gateway.backends.run_threads import Executor
@@ -25,15 +25,6 @@ from gateway.shm.tally import Tally
 NEVER_NS: Final = 2**63 - 1
 FINEST_NS: Final = 1_000_000  # uvloop's clock counts milliseconds: an earlier alarm would come at once, too early
 UNBATCHED: Final = object()  # the group of items that share no batch
-
-
-@dataclass(frozen=True, slots=True)
-class BatchingRules:
-    """How a version's requests are joined. `max_rows` 1: never. `max_delay_s`: wait this long for company."""
-
-    max_rows: int = 1
-    max_delay_s: float = 0.0
-    concurrency: int = 1
 
 
 class Batcher:

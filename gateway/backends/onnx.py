@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 
 from gateway.backends.memory_errors import failed
+from gateway.backends.node_placement import recorded
 from gateway.backends.onnx_graph import with_outputs
 from gateway.backends.output_shapes import Ran, learned
 from gateway.backends.providers import completed, open_session
@@ -141,7 +142,7 @@ def _not_text(feeds: Feeds) -> RequestError:
 
 def _open(path: Path, threads: int, providers: Sequence[Provider]) -> tuple[Any, str]:
     try:
-        return open_session(path, _options(threads), providers)
+        return open_session(path, recorded(_options(threads), providers), providers)
     except ModelUnavailable as error:
         raise ModelUnavailable(f"{path}: {error}") from None
     except Exception as error:

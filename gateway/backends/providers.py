@@ -19,7 +19,7 @@ from typing import IO, Any, Final
 import onnxruntime
 
 from gateway.backends.cuda_libraries import loaded_from_packages
-from gateway.backends.node_placement import all_on_cpu, recorded
+from gateway.backends.node_placement import all_on_cpu
 from gateway.errors import ModelUnavailable
 from gateway.settings.providers import CPU, Provider
 
@@ -111,7 +111,6 @@ def _fallen_back(missing: Sequence[str], reason: str, in_use: Sequence[str]) -> 
 
 def _session(path: Path, options: Any, providers: Sequence[Provider]) -> Any:
     """Without the Python wrapper's own fallback, which prints to standard output and says nothing to its caller."""
-    options = recorded(options, providers)
     return onnxruntime.InferenceSession(str(path), options, providers=list(providers), enable_fallback=0)
 
 

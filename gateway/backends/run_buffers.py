@@ -1,14 +1,17 @@
 """Memory for the inputs of batches, made once, and lent to one run at a time."""
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 import numpy as np
 
 from gateway.backends.signature import Feeds
 from gateway.protocol.tensors import Array
 
+MOST_BYTES: Final = 256 * 1024**2  # that a version keeps: memory that is locked is no one else's
 Allocate = Callable[[tuple[int, ...], "np.dtype[np.generic]"], Array]
 RowKinds = Mapping[str, tuple[tuple[int, ...], "np.dtype[np.generic]"]]  # of each input: one row's shape, the type
 
@@ -44,12 +47,13 @@ class Buffers:
 
 
 class BufferPool:
-    """`count` buffers for `rows` rows each. Any thread."""
+    """`count` buffers for `rows` rows each, and fewer where they would take more than MOST_BYTES. Any thread."""
 
     def __init__(self, kinds: RowKinds, rows: int, count: int, allocate: Allocate) -> None:
         self._kinds = kinds
         self._rows = rows
-        self._free = [Buffers(kinds, rows, allocate) for _ in range(count)]
+        each = rows * sum(math.prod(shape) * dtype.itemsize for shape, dtype in kinds.values())
+        self._free = [Buffers(kinds, rows, allocate) for _ in range(min(count, MOST_BYTES // max(each, 1)))]
         self._lock = threading.Lock()
 
     @contextmanager

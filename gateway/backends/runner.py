@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from gateway.backends.batch import Run
-from gateway.backends.batcher import BatchingRules
+from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.bucket_warmup import unlike_the_session
 from gateway.backends.bucketed import BucketedRunner, row_kinds
 from gateway.backends.joining import Join, concatenated

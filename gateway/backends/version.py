@@ -8,7 +8,8 @@ from typing import Final
 
 import orjson
 
-from gateway.backends.batcher import Batcher, BatchingRules
+from gateway.backends.batcher import Batcher
+from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.class_output import class_output
 from gateway.backends.classes import Classes
 from gateway.backends.digest import digest_of, missing_weights

@@ -58,11 +58,13 @@ def run(folder: Path, rounds: int, seconds: int, workers: int = WORKERS, provide
     (folder / "models" / MODEL / "model.yaml").write_text(f"providers: [{PROVIDERS[provider]}]\n")
     session = OnnxSession(file, 1, [PROVIDERS[provider]])
     sent = images(shape, IMAGES)
-    details: dict[str, Any] = {"raw": raw.figures(session, sent, RAW_S), "loaded_s": time.monotonic() - begun}
+    details: dict[str, Any] = {"raw": raw.figures(session, sent, RAW_S), "page-locked": raw.page_locked(session)}
+    details |= {"runs on": session.providers, "measured raw after, s": time.monotonic() - begun}
+    _tell(details)  # whatever becomes of the rest
     routing: dict[str, str] = {}
     place = folder / "gateway", folder / "models", routing, workers
     with servers.fleet(*place, within_s=READY_WITHIN_S, records={"sample": "0%"}) as running:
-        details |= {"ready_s": time.monotonic() - begun, "gpu_mib": _gpu_mib(), "status": _told(running)}
+        details |= {"gateway ready after, s": time.monotonic() - begun, "memory of the GPU, MiB": _gpu_mib()}
         with Swarm(running.address, _requests(sent), PROCESSES[provider]) as swarm:
             found = _measured(session, sent, running, swarm, rounds, seconds, begun + ALL_S)
         if found.failures:
@@ -138,11 +140,6 @@ def _between(before: dict[str, float], after: dict[str, float]) -> tuple[Batches
     return batches, grown.get("sum", 0.0) / max(sum(batches.values()), 1.0)
 
 
-def _told(running: servers.Running) -> Any:
-    """What the gateway itself says of the model."""
-    return httpx.get("http://{}:{}/v2/models/{}".format(*running.address, MODEL), timeout=10).json()
-
-
 def _gpu_mib() -> int:
     """Memory taken on the first GPU by all processes; 0 where that cannot be asked."""
     if shutil.which("nvidia-smi") is None:
@@ -184,7 +181,7 @@ def _reported(found: Found, details: dict[str, Any], provider: str, workers: int
 def _tell(details: dict[str, Any]) -> None:
     table = Table(title="gpu, beside the ratios", title_justify="left", show_header=False)
     for name, value in details.items():
-        for inner, figure in value.items() if isinstance(value, dict) and name != "status" else [("", value)]:
+        for inner, figure in value.items() if isinstance(value, dict) else [("", value)]:
             text = f"{figure:,.1f}" if isinstance(figure, float) else str(figure)
             table.add_row(f"{name} {inner}".strip(), text)
     Console(width=160).print(table)

@@ -12,7 +12,8 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.backends.batcher import Batcher, BatchingRules
+from gateway.backends.batcher import Batcher
+from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.onnx import OnnxSession
 from gateway.backends.signature import Feeds
 from gateway.errors import DeadlineExceeded, InvalidRequest

@@ -1,7 +1,6 @@
 """Runs in buckets, on the CPU: every answer is the session's on the padded batch, and no one else's, whatever fails."""
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -14,18 +13,17 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from gateway.backends.batcher import Batcher, BatchingRules
+from gateway.backends.batcher import Batcher
+from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.bucketed import BucketedRunner, row_kinds
 from gateway.backends.buckets import bucket_for, bucket_sizes
 from gateway.backends.onnx import OnnxSession
-from gateway.backends.runner import runner_for, runs_at_once
 from gateway.backends.signature import Feeds
-from gateway.backends.warmup import warm_up
 from gateway.errors import GatewayError, InvalidRequest, ModelFailed
 from gateway.shm.tally import Tally
 from tests import zoo
 from tests.backends import onnx_models
-from tests.backends.onnx_models import FLOAT, save
+from tests.backends.onnx_models import FLOAT, INT64, save
 
 CPU = ["CPUExecutionProvider"]
 RULES = BatchingRules(12, concurrency=2)
@@ -153,6 +151,17 @@ def test_more_batches_than_memory_was_made_for_are_as_good(tmp_path: Path) -> No
             assert np.array_equal(feeds["x"], rows(3, start)["x"])
 
 
+def test_what_is_kept_has_a_bound(tmp_path: Path) -> None:
+    def wide(path: Path) -> Path:
+        """A row of 40 MB."""
+        axes = helper.make_tensor("axes", INT64, [1], [1])
+        node = helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=1)
+        return save(path, [node], {"x": (FLOAT, ["n", 10_000_000])}, {"y": (FLOAT, ["n", 1])}, [axes])
+
+    session = opened(tmp_path, wide)
+    assert [free_again(bucketed(session, most, 4)) for most in (1, 2, 4, 8)] == [4, 3, 1, 0]
+
+
 def free_again(runner: BucketedRunner) -> int:
     return len(runner._pool._free)
 
@@ -225,23 +234,3 @@ def test_a_poisoned_request_fails_alone_and_padding_repeats_none(tmp_path: Path)
     assert isinstance(answers.pop(2), InvalidRequest)
     assert [answer[0].tolist() for answer in answers] == [[[2 * i, 2 * i + 1]] for i in (0, 3, 1, 2, 1, 2, 3)]
     assert free_again(runner) == 2
-
-
-def test_the_cpu_is_served_without_buckets_unless_it_must(tmp_path: Path) -> None:
-    session = opened(tmp_path, layers)
-    warm = warm_up(session, tmp_path / "none", 12)
-    rules = BatchingRules(12, concurrency=2)
-    assert runs_at_once(session) == 1
-    assert runner_for(session, warm, rules).buckets == ()
-    assert runner_for(session, warm, rules, bucketed=True).buckets == (1, 2, 4, 8, 12)
-    assert runner_for(session, warm, BatchingRules(), bucketed=True).buckets == ()
-
-
-def test_one_that_is_answered_differently_is_served_without_buckets(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    session = opened(tmp_path, dice)
-    warm = warm_up(opened(tmp_path / "other", layers), tmp_path / "none", 12)
-    with caplog.at_level(logging.WARNING):
-        assert runner_for(session, warm, RULES, bucketed=True).buckets == ()
-    assert "1 rows are answered differently in 1" in caplog.text

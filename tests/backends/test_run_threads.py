@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.backends.batcher import Batcher, BatchingRules
+from gateway.backends.batcher import Batcher
+from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.onnx import OnnxSession
 from gateway.backends.run_threads import RunThreads
 from gateway.errors import ModelUnavailable, Overloaded

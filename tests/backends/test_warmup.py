@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from onnx import helper
 
-from gateway.backends.batcher import BatchingRules
+from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.onnx import OnnxSession, Result
 from gateway.backends.repository import Repository
 from gateway.backends.signature import Feeds
