@@ -65,6 +65,7 @@ def run(folder: Path, rounds: int, seconds: int, workers: int = WORKERS, provide
     place = folder / "gateway", folder / "models", routing, workers
     with servers.fleet(*place, within_s=READY_WITHIN_S, records={"sample": "0%"}) as running:
         details |= {"gateway ready after, s": time.monotonic() - begun, "memory of the GPU, MiB": _gpu_mib()}
+        details |= {"served as": _served_as(running), "warnings": _warnings(folder / "gateway" / "log")}
         with Swarm(running.address, _requests(sent), PROCESSES[provider]) as swarm:
             found = _measured(session, sent, running, swarm, rounds, seconds, begun + ALL_S)
         if found.failures:
@@ -138,6 +139,16 @@ def _between(before: dict[str, float], after: dict[str, float]) -> tuple[Batches
     below = [0.0, *(value for _, value in edges)]
     batches = {edge: value - less for (edge, value), less in zip(edges, below, strict=False) if value > less}
     return batches, grown.get("sum", 0.0) / max(sum(batches.values()), 1.0)
+
+
+def _served_as(running: servers.Running) -> Any:
+    """What the gateway says of batches and runs at once."""
+    told = httpx.get("http://{}:{}/v2/models/{}/config".format(*running.address, MODEL), timeout=10)
+    return {key: told.json().get(key) for key in ("max_batch_size", "instance_group")} if told.is_success else told.text
+
+
+def _warnings(log: Path) -> list[str]:
+    return [line for line in log.read_text(errors="replace").splitlines() if "warning" in line.lower()][:5]
 
 
 def _gpu_mib() -> int:
