@@ -142,6 +142,17 @@ def test_an_answer_stays_what_it_is_when_the_memory_is_lent_again(tmp_path: Path
         assert answer is not None and np.array_equal(answer, np.concatenate([rows(n, start)["x"] for n in (1, 2)]))
 
 
+def test_an_answer_in_lent_memory_is_copied_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another ONNX Runtime might answer with an input that it passes on."""
+    runner = bucketed(opened(tmp_path, passing_on), concurrency=1)
+    monkeypatch.setattr(OnnxSession, "run", lambda self, feeds, options=None: [feeds["x"]])
+    answers = []
+    for start in (0.0, 5.0):
+        with runner.join([rows(1, start), rows(2, start)]) as joined:
+            answers.append(runner.run(joined)[0])
+    assert answers[0] is not None and np.array_equal(answers[0][1:], rows(2)["x"])
+
+
 def test_more_batches_than_memory_was_made_for_are_as_good(tmp_path: Path) -> None:
     runner = bucketed(opened(tmp_path, layers), concurrency=1)
     with runner.join([rows(3)]) as one, runner.join([rows(3, 7.0)]) as other, runner.join([rows(3, 9.0)]) as third:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.buckets import bucket_sizes
 from gateway.backends.onnx import OnnxSession
+from gateway.backends.run_buffers import Buffers
 from gateway.backends.runner import runner_for, runs_at_once
 from gateway.backends.signature import Feeds
 from gateway.backends.version import ModelVersion, load_version
@@ -48,16 +50,22 @@ def test_a_version_on_another_device_is_served_in_buckets(
 ) -> None:
     monkeypatch.setattr(OnnxSession, "on_cpu", lambda _: False)
     ran: list[int] = []
-    run = OnnxSession.run
+    gathered: list[int] = []
+    run, fill = OnnxSession.run, Buffers.fill
 
     def noting(self: OnnxSession, feeds: Feeds, options: Any = None) -> Any:
         ran.append(len(feeds["x"]))
         return run(self, feeds, options)
 
+    def counting(self: Buffers, parts: Sequence[Feeds], size: int) -> int:
+        gathered.append(len(parts))
+        return fill(self, parts, size)
+
     loaded = load_version(place(tmp_path, "m", 1, layers), ModelSettings(), tmp_path / "none")
     most = loaded.rules.max_rows
     assert (loaded.rules.concurrency, loaded.runner.buckets) == (2, bucket_sizes(most))
     monkeypatch.setattr(OnnxSession, "run", noting)
+    monkeypatch.setattr(Buffers, "fill", counting)
     session = loaded.session
 
     async def scenario() -> None:
@@ -72,7 +80,7 @@ def test_a_version_on_another_device_is_served_in_buckets(
         await version.close()
 
     asyncio.run(scenario())
-    assert most < 4 or ran == [4]
+    assert most < 4 or (ran, gathered) == ([4], [3])
 
 
 def test_model_yaml_says_how_many_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
