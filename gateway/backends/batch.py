@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 from onnxruntime import RunOptions
 
+from gateway.backends.joining import Join, concatenated
 from gateway.backends.onnx import Result
 from gateway.backends.run_threads import Executor, no_thread
 from gateway.backends.signature import Feeds
@@ -120,13 +120,13 @@ class Batch:
     ended_ns: int = 0
     answers: Sequence[list[Result] | Exception] = ()
 
-    def execute(self, run: Run) -> None:
+    def execute(self, run: Run, join: Join = concatenated) -> None:
         """Run the items together; if that fails, one by one, so that a poisoned request fails alone. Any thread."""
         if self.weighed:
             self.meter = _Meter()
         self.started_ns = time.monotonic_ns()
         try:
-            self.answers = self._together(run)
+            self.answers = self._together(run, join)
         except Exception as error:
             self.answers = [error] if len(self.items) == 1 else [self._alone(item, run) for item in self.items]
         self.ended_ns = time.monotonic_ns()
@@ -173,12 +173,11 @@ class Batch:
         """The processor time of a weighed run so far, in its thread."""
         return 0 if self.meter is None else self.meter.ns
 
-    def _together(self, run: Run) -> Sequence[list[Result]]:
+    def _together(self, run: Run, join: Join) -> Sequence[list[Result]]:
         if len(self.items) == 1:
             return [run(self.items[0].feeds, self.options)]
-        names = self.items[0].feeds
-        feeds = {name: np.concatenate([item.feeds[name] for item in self.items]) for name in names}
-        outputs = [output for output in run(feeds, self.options) if output is not None]
+        with join([item.feeds for item in self.items]) as feeds:
+            outputs = [output for output in run(feeds, self.options) if output is not None]
         if any(len(output) != self.rows for output in outputs):
             raise InvalidOutput("an output of the batch does not have the batch's rows")
         ends = list(itertools.accumulate(item.rows for item in self.items))

@@ -15,6 +15,7 @@ from onnxruntime import RunOptions
 from gateway.backends.batch import Answer, Batch, BatchItem, Run, late
 from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.deadline_alarm import NEVER_NS, DeadlineAlarm
+from gateway.backends.joining import Join, concatenated
 from gateway.backends.loop_limits import Reach
 from gateway.backends.run_threads import Executor
 from gateway.backends.signature import Feeds
@@ -47,9 +48,11 @@ class Batcher:
         aside: "Batcher | None" = None,
         doubt: Doubt | None = None,
         inputs: int | None = None,
+        join: Join = concatenated,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._run = run
+        self._join = join
         self._rules = rules
         self._delay_s = rules.max_delay_s
         self._tally = tally
@@ -209,7 +212,7 @@ class Batcher:
             if self._threads is None:
                 if self._doubt is not None:
                     self._doubt.look(time.monotonic_ns())
-                batch.execute(self._run)
+                batch.execute(self._run, self._join)
                 if (ns := batch.ended_ns - batch.started_ns) > LONG_NS:
                     self._was_long([*batch.items], ns)
                 self._finish(batch)
@@ -262,7 +265,7 @@ class Batcher:
         """In the version's own thread."""
         if batch.items:  # else it was refused, and kept until there was a thread
             batch.thread = threading.get_native_id()
-            batch.execute(self._run)
+            batch.execute(self._run, self._join)
             self._loop.call_soon_threadsafe(self._finished, batch)
 
     def _finished(self, batch: Batch) -> None:

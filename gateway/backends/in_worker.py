@@ -32,12 +32,14 @@ def in_worker(
         threads.start()  # before anyone is promised an answer; else few are ever needed
     signature = loaded.signature
     uniform = is_uniform(loaded)
-    run: Run = loaded.session.run
+    run: Run = loaded.runner.run
     if stopped is not None:
-        run = checked(loaded.session, number, stopped, row_for_row=not loaded.warm_up.obstacle)
+        run = checked(run, signature.outputs, number, stopped, row_for_row=not loaded.warm_up.obstacle)
         run = noted(run, tally.underway())
     inputs = len(signature.inputs) if signature.initializers else None
-    backend = Batcher(run, loaded.rules, tally, threads, uniform, trusted=stable, inputs=inputs)
+    backend = Batcher(
+        run, loaded.rules, tally, threads, uniform, trusted=stable, inputs=inputs, join=loaded.runner.join
+    )
     if on_loop:
         doubt = Doubt(f"version {number} of '{name}'", run, loaded.settings.threads)
         backend = Batcher(

@@ -12,6 +12,7 @@ from gateway.backends.input_bounds import stretched_by
 from gateway.backends.loop_limits import Reach, measured
 from gateway.backends.memory_trim import shrink
 from gateway.backends.onnx import OnnxSession
+from gateway.backends.runner import Runner, runner_for, runs_at_once
 from gateway.backends.shared_measurements import Measured
 from gateway.backends.version_facts import VersionFacts, labels_of
 from gateway.backends.warmup import WarmUp, warm_up
@@ -22,9 +23,10 @@ from gateway.settings.providers import CPU
 
 @dataclass(frozen=True, slots=True)
 class LoadedVersion(VersionFacts):
-    """What is known of a version, and its session, which has been warmed up."""
+    """What is known of a version, its session, which has been warmed up, and what runs batches on it."""
 
     session: OnnxSession
+    runner: Runner
 
 
 def load_version(file: Path, settings: ModelSettings, sample: Path, known: Measured | None = None) -> LoadedVersion:
@@ -45,14 +47,16 @@ def load_version(file: Path, settings: ModelSettings, sample: Path, known: Measu
         raise error if str(file.parent.parent) in str(error) else ModelUnavailable(f"{file}: {error}") from None
     except Exception as error:  # whatever a file makes ONNX Runtime do, it must not end the gateway
         raise ModelUnavailable(f"{file}: it cannot be loaded and warmed up: {type(error).__name__}: {error}") from error
-    rules = BatchingRules(concurrency=settings.concurrency)
+    concurrency = settings.concurrency or runs_at_once(session)
+    rules = BatchingRules(concurrency=concurrency)
     if batching and warm.rows > 1:
-        rules = BatchingRules(warm.rows, batching.max_delay, settings.concurrency)
+        rules = BatchingRules(warm.rows, batching.max_delay, concurrency)
+    runner = runner_for(session, warm, rules)
     reach = known.reach if known else _reach(file, session, warm, sample)
     shrink(session, warm.row)
     return LoadedVersion(
         session.signature, session.shown, session.providers, session.warning, settings, warm, sha256, rules, reach,
-        labels, classes, session,
+        labels, classes, session, runner,
     )  # fmt: skip
 
 

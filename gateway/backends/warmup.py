@@ -32,8 +32,10 @@ PROOF_ROWS: Final = 3
 FREE_SIZES: Final = (4, 1, 16, 64, 224)  # tried in turn for free dimensions other than the first
 MOST_ELEMENTS: Final = 10_000_000  # in one made-up input
 WORDS: Final = ("invoice", "late", "parcel", "password", "a", "12.5", "refund please", "")
+SHORT_BYTES: Final = 2
 TIMED_RUNS: Final = 30
 TIMED_SECONDS: Final = 0.2
+READY_RUNS: Final = 3  # on a device, where the second one may find some things to prepare, too
 ON_LOOP_SINGLE_US: Final = 200.0
 ON_LOOP_FULL_US: Final = 1000.0
 ON_LOOP_US: Final = 20.0  # what a batch costs beside its run, about
@@ -147,7 +149,7 @@ def _from_file(session: OnnxSession, sample: Path) -> list[Feeds]:
 
 
 def _made_up(session: OnnxSession) -> list[Feeds] | None:
-    for size, filler in itertools.product(FREE_SIZES, (_random, _zeros)):
+    for size, filler in itertools.product(FREE_SIZES, (_full_range, _random, _zeros)):
         if max(map(math.prod, _made_up_shapes(session, size).values()), default=0) > MOST_ELEMENTS:
             continue
         rows = [_feeds(session, size, filler, np.random.default_rng(row)) for row in range(PROOF_ROWS)]
@@ -180,6 +182,18 @@ def _size(size: int | str | None, index: int, leading: set[int | str | None], fr
         return size
     is_rows = index == 0 or (size is not None and size in leading)
     return 1 if is_rows else free
+
+
+def _full_range(datatype: str, shape: list[int], generator: np.random.Generator) -> Array:
+    """As `_random`, and short integers over all their values, as pixels and samples of sound have them.
+
+    Longer ones are indices as a rule: of words, or of rows in a table.
+    """
+    dtype = DATATYPES[datatype].dtype
+    if dtype.kind not in "iu" or dtype.itemsize > SHORT_BYTES:
+        return _random(datatype, shape, generator)
+    bounds = np.iinfo(dtype)
+    return generator.integers(bounds.min, bounds.max, shape, dtype, endpoint=True)
 
 
 def _random(datatype: str, shape: list[int], generator: np.random.Generator) -> Array:
@@ -226,8 +240,15 @@ def _alike(row: Feeds, other: Feeds) -> bool:
 
 
 def _batch_us(session: OnnxSession, rows: list[Feeds], size: int) -> float:
-    session.run(joined(rows, size))  # the first run of a new size may have to prepare for it
-    return _run_us(lambda: session.run(joined(rows, size)))
+    """Infinity for a batch that is too much for it, which is usually a device's memory, where three rows are not."""
+    try:
+        for _ in range(1 if session.on_cpu() else READY_RUNS):  # the first of a new size has to prepare for it
+            session.run(joined(rows, size))
+        return _run_us(lambda: session.run(joined(rows, size)))
+    except RequestError:
+        if size <= PROOF_ROWS:
+            raise
+        return math.inf
 
 
 def _run_us(run: Callable[[], object]) -> float:

@@ -72,8 +72,8 @@ class ModelSettings(Settings):
     """How requests that arrive together are run as one; `off`: each by itself."""
     threads: Count = 1
     """ONNX Runtime's threads for one run, in each process that runs the version."""
-    concurrency: Count = 1
-    """Runs of one version at once, in each process that runs it."""
+    concurrency: Count | None = None
+    """Runs of one version at once, in each process that runs it; by default 1 on the CPU alone, else 2."""
     isolation: Literal["process", "thread"] | None = None
     """Where a version runs: in one process of its own for all workers, or in each worker's threads; null: a candidate,
     and whatever runs on a GPU, in a process, a stable version in the workers."""

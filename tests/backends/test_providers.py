@@ -2,12 +2,15 @@
 
 import os
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import pytest
 
-from gateway.backends import providers
+from gateway.backends import cuda_libraries, providers
+from gateway.backends.node_placement import all_on_cpu
 from gateway.backends.onnx import OnnxSession
 from gateway.errors import ModelUnavailable, SettingsError
 from gateway.settings.load import parse
@@ -152,3 +155,96 @@ def test_provider_options_are_passed_on_as_text() -> None:
 def test_malformed_provider_list_is_refused_with_its_path(text: str, problem: str) -> None:
     with pytest.raises(SettingsError, match=problem):
         providers_of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        (CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}),
+        (
+            f"{CUDA}: {{cudnn_conv_algo_search: EXHAUSTIVE, gpu_mem_limit: 1073741824, device_id: 1}}",
+            {
+                "cudnn_conv_algo_search": "EXHAUSTIVE",
+                "arena_extend_strategy": "kSameAsRequested",
+                "gpu_mem_limit": "1073741824",
+                "device_id": "1",
+            },
+        ),
+        (f"{TENSORRT}: {{trt_fp16_enable: true}}", {"trt_fp16_enable": "1"}),
+        (CPU.name, {}),
+    ],
+)
+def test_cuda_gets_better_defaults_and_whatever_is_said(text: str, options: dict[str, str]) -> None:
+    (provider,) = providers_of(f"[{text}]")
+    assert providers.completed(provider) == (provider.name, options)
+
+
+def test_a_file_is_opened_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def noting(path: Path, options: object, wanted: list[Provider]) -> object:
+        asked.append(wanted)
+        return onnxruntime.InferenceSession(str(path), options, providers=[CPU])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU.name])
+    monkeypatch.setattr(providers, "_session", noting)
+    OnnxSession(onnx_models.doubling(tmp_path / "model.onnx"), 1, [CUDA, CPU])
+    assert asked[0] == [providers.completed(Provider(CUDA, {})), CPU]
+
+
+def test_libraries_that_pip_has_installed_are_loaded_and_tried_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lacking = Lacking(monkeypatch)
+    monkeypatch.setattr(cuda_libraries, "_asked", threading.Event())
+    loaded = []
+
+    def preload() -> None:
+        loaded.append(True)
+        print("Failed to load libcufft.so.12")
+
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload)
+    for _ in range(2):
+        session = OnnxSession(onnx_models.doubling(tmp_path / "model.onnx"), 1, [CUDA, CPU])
+        assert "libcublasLt.so.13" in session.warning
+    assert loaded == [True]
+    assert len(lacking.asked) == 5  # once more after it, and each time once to hear why
+    assert "libcufft" not in capsys.readouterr().out
+
+
+class Idle:
+    """A session that stands for one with CUDA beside the CPU: which runs all, as ONNX Runtime itself tells."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def get_providers(self) -> list[str]:
+        return [CUDA, CPU.name]
+
+
+def test_a_provider_that_runs_no_operator_is_refused_or_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = providers._session
+
+    def idle(path: Path, options: object, wanted: list[Provider]) -> object:
+        session = opened(path, options, [CPU])
+        return session if wanted == [CPU] else Idle(session)
+
+    monkeypatch.setattr(providers, "_session", idle)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU.name])
+    file = onnx_models.doubling(tmp_path / "model.onnx")
+    reason = "it has no kernel for any of the model's 1 operators"
+    with pytest.raises(ModelUnavailable, match=f"{CUDA} cannot be used: {reason}.*; mend that, or add {CPU.name}"):
+        OnnxSession(file, 1, [CUDA])
+    session = OnnxSession(file, 1, [CUDA, CPU])
+    assert session.providers == (CPU.name,)
+    assert session.warning.startswith(f"{CUDA} cannot be used, it runs on {CPU.name}: {reason}")
+
+
+def test_where_it_is_not_known_what_runs_where_nothing_is_held_against_it(tmp_path: Path) -> None:
+    session = onnxruntime.InferenceSession(str(onnx_models.doubling(tmp_path / "model.onnx")), providers=[CPU])
+    assert all_on_cpu(session, [Provider(CUDA, {})]) == 0  # not recorded
+    assert all_on_cpu(object(), [Provider(CUDA, {})]) == 0  # an ONNX Runtime before 1.24
+    assert all_on_cpu(session, [CPU]) == 0

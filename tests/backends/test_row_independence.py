@@ -3,21 +3,24 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from gateway.backends.batch_variants import joined
 from gateway.backends.loaded_version import load_version
-from gateway.backends.onnx import OnnxSession
+from gateway.backends.onnx import OnnxSession, Result
 from gateway.backends.repository import Repository
 from gateway.backends.row_comparison import WHOLE, follows, is_coarse
 from gateway.backends.row_independence import ENDLESS, MIXED, Proof
+from gateway.backends.signature import Feeds
 from gateway.settings.model import ModelSettings
 from loadtests.models import flawed
+from tests.backends import onnx_models
 from tests.backends.labelling import INDEPENDENT, MIXING
 from tests.backends.onnx_models import place
-from tests.backends.test_warmup import CPU, loaded, sample
+from tests.backends.test_warmup import CPU, loaded, sample, warmed
 
 
 @pytest.mark.parametrize("make", MIXING.values(), ids=MIXING.keys())
@@ -142,3 +145,32 @@ def test_model_whose_row_can_fail_others_is_batched(tmp_path: Path) -> None:
 def test_joined_repeats_rows_from_the_first() -> None:
     rows = [{"x": np.array([[value]])} for value in (1, 2)]
     assert joined(rows, 5)["x"].ravel().tolist() == [1, 2, 1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("make", "shaking", "batched"),
+    [
+        (onnx_models.doubling, 0.0, True),
+        (onnx_models.doubling, 1e-5, True),
+        (onnx_models.doubling, 1e-4, True),
+        (onnx_models.doubling, 0.1, False),
+        (onnx_models.centring, 0.0, False),
+        (onnx_models.centring, 1e-4, False),
+    ],
+)
+def test_a_device_that_does_not_repeat_itself_is_no_neighbour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: object, shaking: float, batched: bool
+) -> None:
+    """`shaking`: by how much of a row's largest value equal runs differ, as on a GPU that adds in any order."""
+    run, generator = OnnxSession.run, np.random.default_rng(2)
+
+    def shaken(self: OnnxSession, feeds: Feeds, options: Any = None) -> list[Result]:
+        (result,) = run(self, feeds, options)
+        assert result is not None
+        scale = np.max(np.abs(result), 1, initial=0.0, where=np.isfinite(result), keepdims=True)
+        return [(result + scale * shaking * generator.uniform(-1, 1, result.shape)).astype(result.dtype)]
+
+    monkeypatch.setattr(OnnxSession, "run", shaken)
+    monkeypatch.setattr(OnnxSession, "on_cpu", lambda _: False)
+    warm = warmed(tmp_path, make)  # type: ignore[arg-type]
+    assert (warm.obstacle == "") is batched

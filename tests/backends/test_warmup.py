@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from onnx import helper
 
 from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.loaded_version import LoadedVersion, load_version
-from gateway.backends.onnx import OnnxSession
+from gateway.backends.onnx import OnnxSession, Result
 from gateway.backends.repository import Repository
+from gateway.backends.signature import Feeds
 from gateway.backends.warmup import WarmUp, best_batch_size, warm_up
-from gateway.errors import ModelUnavailable
+from gateway.errors import ModelFailed, ModelUnavailable
+from gateway.protocol.tensors import DATATYPES
 from gateway.settings.model import ModelSettings, PredictionSettings
 from tests import zoo
 from tests.backends import onnx_models
-from tests.backends.onnx_models import place
+from tests.backends.onnx_models import FLOAT, INT64, place, save
 
 CPU = ["CPUExecutionProvider"]
 MIXED_UP = "rows run together differ from the same rows run apart"
@@ -240,3 +243,41 @@ def test_unknown_prediction_output_is_refused_with_the_existing_ones(tmp_path: P
     file = tmp_path / "m" / "1" / "model.onnx"
     expected = f"{file}: model.yaml: prediction.output 'scores' is no output; there are y, next_state"
     assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize(("datatype", "lowest", "highest"), [("UINT8", 0, 255), ("INT8", -128, 127), ("INT64", 0, 1)])
+def test_made_up_short_integers_have_all_their_values(tmp_path: Path, datatype: str, lowest: int, highest: int) -> None:
+    def make(path: Path) -> Path:
+        kind = zoo.KINDS[datatype]
+        node = helper.make_node("Identity", ["x"], ["y"])
+        return save(path, [node], {"x": (kind, ["n", 5000])}, {"y": (kind, ["n", 5000])})
+
+    row = warmed(tmp_path, make).row["x"]
+    assert (row.min(), row.max(), row.dtype) == (lowest, highest, DATATYPES[datatype].dtype)
+
+
+def test_short_integers_that_must_be_few_are_found_too(tmp_path: Path) -> None:
+    def make(path: Path) -> Path:
+        """The row of a table of 4 that a byte names: most bytes it refuses."""
+        table = helper.make_tensor("table", FLOAT, [4, 2], range(8))
+        nodes = [helper.make_node("Cast", ["x"], ["i"], to=INT64), helper.make_node("Gather", ["table", "i"], ["y"])]
+        return save(path, nodes, {"x": (zoo.KINDS["UINT8"], ["n"])}, {"y": (FLOAT, ["n", 2])}, [table])
+
+    assert warmed(tmp_path, make).row["x"].max() <= 1
+
+
+def test_a_batch_that_is_too_much_is_no_proof_against_smaller_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a device's memory is too small for it."""
+    session = OnnxSession(place(tmp_path, "m", 1, onnx_models.doubling), 1, CPU)
+    run = OnnxSession.run
+
+    def bounded(self: OnnxSession, feeds: Feeds, options: Any = None) -> list[Result]:
+        if len(feeds["x"]) > 16:
+            raise ModelFailed("the model failed: Failed to allocate memory for requested buffer of size 9")
+        return run(self, feeds, options)
+
+    monkeypatch.setattr(OnnxSession, "run", bounded)
+    warm = warm_up(session, tmp_path / "none", 64)
+    assert warm.obstacle == "" and warm.rows <= 16

@@ -68,11 +68,12 @@ def _loaded(start: ProcessStart) -> LoadedVersion:
 def _batcher(start: ProcessStart, loaded: LoadedVersion) -> Batcher:
     threads = RunThreads(loaded.rules.concurrency, f"{start.name}-{start.version}")
     threads.start()
-    run: Run = loaded.session.run
+    run: Run = loaded.runner.run
     if start.checked:
-        run = checked(loaded.session, start.version, lambda: False, row_for_row=not loaded.warm_up.obstacle)
+        outputs = loaded.signature.outputs
+        run = checked(run, outputs, start.version, lambda: False, row_for_row=not loaded.warm_up.obstacle)
     inputs = len(loaded.signature.inputs) if loaded.signature.initializers else None
-    return Batcher(run, loaded.rules, Tally(), threads, is_uniform(loaded), inputs=inputs)
+    return Batcher(run, loaded.rules, Tally(), threads, is_uniform(loaded), inputs=inputs, join=loaded.runner.join)
 
 
 async def _serve(start: ProcessStart, control: socket.socket, said: _ToControl, found: LoadedVersion | str) -> None:
