@@ -5,24 +5,21 @@ Everything here runs on the control process's event loop.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.auth.rate_limit import create_rate_counters
-from gateway.backends.trial import LoadResult
-from gateway.backends.trial_cache import harmful
 from gateway.control.command_priority import CommandPriority
-from gateway.control.config.acceptance import ValidatedRouting
 from gateway.control.config.file_snapshot import FileStat
 from gateway.control.config.generations import GenerationFactory, without_unavailable_stables
 from gateway.control.config.load_requests import LoadRequestHandler
+from gateway.control.config.publication import Note, publish
 from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.config.startup import StartupState
 from gateway.control.pool.housekeeping import Housekeeping
-from gateway.control.pool.preparation import prepared
 from gateway.control.pool.send_fence import wait_for_inflight_sends
-from gateway.control.pool.version_processes import VersionProcesses, refuse
+from gateway.control.pool.version_processes import VersionProcesses
 from gateway.control.pool.watchdog import Watchdog
 from gateway.control.pool.worker_handle import WorkerState, runs_on, unavailable_versions
 from gateway.control.pool.worker_pool import WorkerPool
@@ -33,7 +30,7 @@ from gateway.control.release.manager import ReleaseManager
 from gateway.control.release.trip_decisions import TripHandler
 from gateway.control.stop import UNKNOWN_STAT, CandidateStopper
 from gateway.errors import Conflict, GatewayError, NotFound, SettingsError
-from gateway.messages import Commit, ConfigGeneration, Discard, ProcessSockets, RunsOn, Start
+from gateway.messages import ConfigGeneration, ProcessSockets, RunsOn, Start
 from gateway.routing.release import Release, ReleaseCache
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.routing import ReleaseSettings
@@ -47,7 +44,6 @@ from gateway.version_key import VersionKey
 
 FILE_CHECK_TIMEOUT_S: Final = 0.2
 log: Final = logging.getLogger("gateway.control")
-Note = Callable[[], object]  # records the decision of the command that made an edit
 
 
 class ControlPlane:
@@ -84,11 +80,11 @@ class ControlPlane:
         self._file_check = DiskThread("look", FILE_CHECK_TIMEOUT_S, set_realtime)
         contents = self.routing_file.trial_runner.contents
         self.watchdog = Watchdog(settings, contents, stop, self.board, self.scoreboard, self.versions)
-        self._generations = GenerationFactory(self.versions, self.releases, self.board, self.decision_log)
+        self.generations = GenerationFactory(self.versions, self.releases, self.board, self.decision_log)
         died = self.watchdog.crash_counts.died
         self.processes = VersionProcesses(self.repository, memory.name, settings, died)
         sockets = self.processes.assigned(self.processes.wanted(opening.resolved.routing))
-        config = self._generations.make(1, opening.resolved, sockets)
+        config = self.generations.make(1, opening.resolved, sockets)
         self._load_requests = LoadRequestHandler(self, self._changing)
         watched = self.watchdog.on_worker_death, self.watchdog.activity_of
         self.pool: WorkerPool = WorkerPool(workers, config, self._start_of, self._load_requests.handle, *watched)
@@ -146,7 +142,8 @@ class ControlPlane:
         self.watchdog.heartbeats.tick()
         self.processes.tick()
         if self.pool.ready.is_set():
-            self._load_requests.load_late(self.watchdog.crashing_versions.take_slow())
+            late = self.watchdog.crashing_versions.take_slow() | self.processes.take_late(self.left_out())
+            self._load_requests.load_late(late)
         self.board.heartbeat()
 
     async def stop(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
@@ -200,7 +197,7 @@ class ControlPlane:
                 needed = self.routing_file.needed_trials
                 trials = await asyncio.to_thread(needed, validated.resolved.routing, self.pool.loaded())
                 verdicts = await asyncio.to_thread(self.routing_file.run_trials, trials, validated.resolved.named)
-                await self._publish(validated, verdicts, note if now.content == written else None)
+                await publish(self, validated, verdicts, note if now.content == written else None)
                 await asyncio.to_thread(self.routing_file.warn, validated.accepted.routing)
             except Exception as error:  # the watch must survive any error, to read the next edit
                 if not isinstance(error, GatewayError):
@@ -266,38 +263,10 @@ class ControlPlane:
         self, name: str, resolved: ResolvedRouting, sockets: ProcessSockets, left_out: Mapping[VersionKey, str]
     ) -> ConfigGeneration:
         """Add a model that is about to be loaded from disk again, perhaps one that was not served before."""
-        self.pool.config = config = self._generations.make_reload(name, self.pool.config, resolved, sockets, left_out)
+        self.pool.config = config = self.generations.make_reload(name, self.pool.config, resolved, sockets, left_out)
         self.served = resolved.routing.models
         self.release_manager.configure(self.served)
         return config
-
-    async def _publish(self, validated: ValidatedRouting, verdicts: Sequence[LoadResult], note: Note | None) -> None:
-        """Apply a generation in two phases: every worker loads it, then every worker switches; if one cannot load, none
-        does.
-
-        Control's view is updated first, so that stops, guards and breakers know the new releases before any worker
-        serves them.
-        """
-        served, source = validated.resolved.routing.models, str(self.routing_file.path)
-        resolved = validated.resolved
-        sockets, failed = await self.processes.prepared(resolved.routing)
-        refuse(source, resolved.named, failed)
-        config = self._generations.make(self.pool.config.generation + 1, resolved, sockets, failed | harmful(verdicts))
-        async with prepared(self.pool, config, source, loads=bool(verdicts)) as handles:
-            if errors := self.acceptance.stopped_since(validated):
-                await self.pool.broadcast(Discard, handles)
-                raise SettingsError(source, errors)
-            self.pool.config, self.served = config, served
-            self.release_manager.close_changed(served)
-            self.release_manager.prepare(served)
-            await self.acceptance.accept(validated, note)
-            errors = await self.pool.broadcast(Commit, handles)
-            self.release_manager.open_routes()
-            for handle in handles:
-                handle.config = config
-            self.board.publish(config.generation)
-            if errors:
-                raise SettingsError(source, errors)
 
     def _start_of(self, index: int, config: ConfigGeneration) -> Start:
         self.board.begin(index, self.releases.used())

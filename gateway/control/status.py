@@ -124,6 +124,7 @@ def gateway_metrics(control: ControlPlane) -> GatewayMetrics:
         releases=(),
         inflight=control.scoreboard.total(INFLIGHT),
         shed=control.scoreboard.total(SHED),
+        processes=control.processes.status(),
         shed_rate=control.scoreboard.total(SHED_RATE),
         decisions=dict(control.decision_log.counts),
         workers=_workers(control),

@@ -334,7 +334,7 @@ def test_candidate_that_crashes_workers_while_running_is_stopped(tmp_path: Path,
     trapping(tmp_path / "models" / "flawed" / "2" / "model.onnx")
     sample = {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP32", "data": [1, 2, 3, 4, 5, 6, 7, 8]}]}
     (tmp_path / "models" / "flawed" / "warmup.json").write_text(json.dumps(sample))
-    (tmp_path / "models" / "flawed" / "model.yaml").write_text("batching: off\n")
+    (tmp_path / "models" / "flawed" / "model.yaml").write_text("batching: off\nisolation: thread\n")
     if mirrored:
         (tmp_path / "routing.yaml").write_text(routing(weight=0, mirror={"weight": 100}))
     with running:

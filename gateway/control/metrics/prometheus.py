@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from gateway import __version__
 from gateway.control.metrics.data_metrics import DataMetrics, of_data
+from gateway.control.metrics.process_metrics import ProcessStatus, of_processes
 from gateway.shm.latency import EXPORTED_NS, Histogram
 from gateway.shm.tally import VARIANTS, Totals
 from gateway.version_key import VersionKey
@@ -62,6 +63,7 @@ class GatewayMetrics:
     connections: Mapping[tuple[int, str], int] = field(default_factory=dict)
     workers_killed: Mapping[str, int] = field(default_factory=dict)
     data: DataMetrics = field(default_factory=DataMetrics)
+    processes: Sequence[ProcessStatus] = ()
     labels: Mapping[VersionKey, Sequence[str]] = field(default_factory=dict)
 
 
@@ -77,6 +79,7 @@ class GatewayCollector:
         yield from _of_versions(seen.versions)
         yield from _of_releases(seen)
         yield from _of_the_gateway(seen)
+        yield from of_processes(seen.processes)
         yield from of_data(seen.data, seen.versions, seen.labels)
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from gateway.backends.content_verdicts import Contents
 from gateway.backends.repository import Repository
+from gateway.control.metrics.process_metrics import ProcessStatus
 from gateway.control.pool.version_process import ProcessState, Role, VersionProcess, Wanted
 from gateway.errors import GatewayError, SettingsError
 from gateway.messages import ConfigGeneration, ProcessSockets
@@ -49,10 +50,18 @@ class VersionProcesses:
         self._looked_s = clock()
         self._memory_s = 0.0
         self._processes: dict[str, VersionProcess] = {}  # by socket
+        self._told: dict[str, set[int]] = {}
         self._settings: dict[str, tuple[object, ModelSettings]] = {}
 
     def __iter__(self) -> Iterator[VersionProcess]:
         return iter(self._processes.values())
+
+    def status(self) -> list[ProcessStatus]:
+        """What is known of each process; from any thread."""
+        return [
+            ProcessStatus(*one.wanted.key, one.wanted.role, one.state, one.starts, one.memory_bytes())
+            for one in list(self._processes.values())
+        ]
 
     def wanted(self, routing: RoutingSettings) -> list[Wanted]:
         """The processes that `routing` needs; for a thread, since it reads files."""
@@ -93,11 +102,22 @@ class VersionProcesses:
             await asyncio.wait(pending)
         return sockets, {process.wanted.key: error for process in processes if (error := process.settled.result())}
 
+    def take_late(self, unavailable: Collection[VersionKey]) -> set[VersionKey]:
+        """Those of the versions `unavailable` to some worker whose process is there by now; each start is told once."""
+        late = set()
+        for process in self._processes.values():
+            ready = process.state is ProcessState.READY and process.wanted.key in unavailable
+            if ready and process.starts not in self._told.setdefault(process.where, set()):
+                self._told[process.where].add(process.starts)
+                late.add(process.wanted.key)
+        return late
+
     def sweep(self, plans: Iterable[ConfigGeneration]) -> None:
         """Close the processes that none of these generations needs."""
         used = {where for plan in plans for where in plan.sockets.all(besides=plan.unloaded)}
         for where in self._processes.keys() - used:
             self._processes.pop(where).close()
+            self._told.pop(where, None)
 
     def tick(self) -> None:
         """End processes that are silent, load for too long or take too much memory. Call often."""

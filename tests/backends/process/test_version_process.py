@@ -1,6 +1,7 @@
 """A version in a process of its own: answers, deadlines, deaths on either side, and whose bytes an answer holds."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -28,6 +29,7 @@ from gateway.shm.tally import Tally
 from tests.backends.onnx_models import doubling, gathering, looping, needs_trap, place, trapping
 
 PATIENCE_S = 30.0
+POSITIVE = {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP32", "data": [1, 2, 3, 4, 5, 6, 7, 8]}]}
 CANDIDATE = RoutingSettings.model_validate({"models": {"m": {"stable": 1, "candidate": 2}}})
 
 
@@ -178,10 +180,13 @@ def test_killed_process_fails_its_calls_at_once_and_its_successor_answers(tmp_pa
     on_uvloop(scenario())
 
 
+@pytest.mark.slow
 @needs_trap
 def test_stable_tries_calls_once_more_each_alone_and_only_the_one_that_kills_fails(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with processes(tmp_path, trapping) as found:
+        place(tmp_path, "m", 2, trapping)
+        (tmp_path / "m" / "warmup.json").write_text(json.dumps(POSITIVE))
+        async with processes(tmp_path, trapping, "batching: off\n") as found:
             backend = await found.backend(patient=True)
             values = [1.0, 2.0, 3.0, -1.0, 4.0, 5.0]  # a value below 0 ends the process
             items = [backend.submit({"x": np.full((1, 4), value, np.float32)}, soon_ns(60)) for value in values]
@@ -198,6 +203,7 @@ def test_stable_tries_calls_once_more_each_alone_and_only_the_one_that_kills_fai
     on_uvloop(scenario())
 
 
+@pytest.mark.slow
 def test_process_takes_no_more_memory_than_allowed(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with processes(tmp_path, doubling, "memory: 1MiB\n") as found:
@@ -210,7 +216,8 @@ def test_process_takes_no_more_memory_than_allowed(tmp_path: Path) -> None:
     on_uvloop(scenario())
 
 
-def test_suspended_process_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_suspended_process_is_replaced(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with processes(tmp_path, doubling) as found:
             backend = await found.backend()
@@ -245,6 +252,7 @@ def test_version_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
     on_uvloop(scenario())
 
 
+@pytest.mark.slow
 def test_changed_file_is_not_taken_for_what_was_loaded(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with processes(tmp_path, doubling) as found:
