@@ -14,7 +14,6 @@ from gateway.control.command_priority import CommandPriority
 from gateway.control.config.file_snapshot import FileStat
 from gateway.control.config.generations import GenerationFactory, without_unavailable_stables
 from gateway.control.config.load_requests import LoadRequestHandler
-from gateway.control.config.publication import Note, publish
 from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.config.startup import StartupState
 from gateway.control.pool.housekeeping import Housekeeping
@@ -23,6 +22,7 @@ from gateway.control.pool.version_processes import VersionProcesses
 from gateway.control.pool.watchdog import Watchdog
 from gateway.control.pool.worker_handle import WorkerState, runs_on, unavailable_versions
 from gateway.control.pool.worker_pool import WorkerPool
+from gateway.control.publication import Note, publish
 from gateway.control.record_writer.collector import RecordCollector
 from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.disk import DiskThread, DiskTimeout
@@ -142,7 +142,7 @@ class ControlPlane:
         self.watchdog.heartbeats.tick()
         self.processes.tick()
         if self.pool.ready.is_set():
-            late = self.watchdog.crashing_versions.take_slow() | self.processes.take_late(self.left_out())
+            late = self.watchdog.crashing_versions.take_slow() | self.processes.take_late(self.unavailable())
             self._load_requests.load_late(late)
         self.board.heartbeat()
 

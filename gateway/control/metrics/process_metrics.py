@@ -9,8 +9,8 @@ from prometheus_client.metrics_core import Metric
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """One process. `role`: stable, candidate or baseline. `state`: starting, ready, failed or dead. `memory_bytes`: what
-    it takes for itself, 0 if that is unknown.
+    """One process. `role`: stable, candidate or baseline. `state`: starting, ready, failed or dead. `memory_bytes`:
+    what it takes for itself, 0 if that is unknown.
     """
 
     model: str

@@ -1,24 +1,40 @@
 """Applies a configuration generation in two phases: every worker loads it, then every worker switches."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from gateway.backends.trial import LoadResult
 from gateway.backends.trial_cache import harmful
-from gateway.control.config.acceptance import ValidatedRouting
+from gateway.control.config.acceptance import RoutingAcceptance, ValidatedRouting
+from gateway.control.config.generations import GenerationFactory
+from gateway.control.config.watcher import RoutingFileWatcher
 from gateway.control.pool.preparation import prepared
-from gateway.control.pool.version_processes import refuse
+from gateway.control.pool.version_processes import VersionProcesses, refuse
+from gateway.control.pool.worker_pool import WorkerPool
+from gateway.control.release.manager import ReleaseManager
 from gateway.errors import SettingsError
 from gateway.messages import Commit, Discard
-
-if TYPE_CHECKING:
-    from gateway.control.control_plane import ControlPlane
+from gateway.settings.routing import ReleaseSettings
+from gateway.shm.switchboard import Switchboard
 
 Note = Callable[[], object]  # records the decision of the command that made an edit
 
 
+class PublishContext(Protocol):
+    """What `publish` needs of the control plane."""
+
+    pool: WorkerPool
+    processes: VersionProcesses
+    generations: GenerationFactory
+    acceptance: RoutingAcceptance
+    release_manager: ReleaseManager
+    board: Switchboard
+    routing_file: RoutingFileWatcher
+    served: Mapping[str, ReleaseSettings]
+
+
 async def publish(
-    control: "ControlPlane", validated: ValidatedRouting, verdicts: Sequence[LoadResult], note: Note | None
+    control: PublishContext, validated: ValidatedRouting, verdicts: Sequence[LoadResult], note: Note | None
 ) -> None:
     """Apply a generation in all workers or, if one of them cannot load it, in none. Raises SettingsError.
 
