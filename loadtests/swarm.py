@@ -105,19 +105,31 @@ def _connection(task: Task, number: int, seen: Seen) -> None:
     chance = random.Random(number)
     due_s = task.start_s + chance.random() * task.every_s
     end_s = task.start_s + task.seconds
+    connection = None
     try:
-        with socket.create_connection(task.address, timeout=ANSWERED_WITHIN_S) as connection:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while due_s < end_s:
-                _until(due_s)
-                if time.monotonic() >= end_s:
-                    return
-                status, body = _asked(connection, task.requests[which])
-                now_s = time.monotonic()
-                _note(seen, status, body, (now_s - due_s) * 1e3, which, chance.randrange)
-                due_s = due_s + task.every_s if task.every_s else now_s
+        while due_s < end_s:
+            _until(due_s)
+            if time.monotonic() >= end_s:
+                return
+            connection = connection or _connected(task.address)
+            status, last, body = _asked(connection, task.requests[which])
+            now_s = time.monotonic()
+            _note(seen, status, body, (now_s - due_s) * 1e3, which, chance.randrange)
+            due_s = due_s + task.every_s if task.every_s else now_s
+            if last:
+                connection.close()
+                connection = None
     except (OSError, ValueError) as error:
         seen.failures.append(f"{type(error).__name__}: {error}")
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def _connected(address: tuple[str, int]) -> socket.socket:
+    connection = socket.create_connection(address, timeout=ANSWERED_WITHIN_S)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
 
 
 def _until(due_s: float) -> None:
@@ -126,7 +138,8 @@ def _until(due_s: float) -> None:
         time.sleep(left_s)
 
 
-def _asked(connection: socket.socket, request: bytes) -> tuple[int, bytes]:
+def _asked(connection: socket.socket, request: bytes) -> tuple[int, bool, bytes]:
+    """The status, whether the gateway ends the connection with it, and the body."""
     connection.sendall(request)
     received = b""
     while b"\r\n\r\n" not in received:
@@ -136,7 +149,7 @@ def _asked(connection: socket.socket, request: bytes) -> tuple[int, bytes]:
     length = next((int(line[15:]) for line in lines if line.startswith(b"content-length:")), 0)
     while len(body) < length:
         body += _more(connection)
-    return int(lines[0].split()[1]), body
+    return int(lines[0].split()[1]), b"connection: close" in lines, body
 
 
 def _more(connection: socket.socket) -> bytes:
