@@ -26,7 +26,7 @@ from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.forecast import Progress
 from gateway.control.release.release_status import ReleaseStatus, VersionStatus
 from gateway.control.release.wording import verdict_text
-from gateway.errors import Outcome, tallied
+from gateway.errors import Outcome, request_counts
 
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
@@ -118,7 +118,7 @@ def _forecast(progress: Progress) -> ForecastDocument:
 
 def _version(counted: VersionStatus) -> VersionDocument:
     outcomes = counted.totals.outcomes(counted.variant)
-    answered, failed = tallied(outcomes)
+    answered, failed = request_counts(outcomes)
     latency = counted.totals.latency(counted.variant)
     timed = sum(latency.counts)
     p50, p95, p99 = (quantile_ms(counted.totals.latency_counts(counted.variant), share) for share in QUANTILES)

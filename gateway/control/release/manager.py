@@ -24,7 +24,7 @@ from gateway.control.release.managed_release import RAMP, ManagedRelease, feedba
 from gateway.control.release.persistence import dump, load
 from gateway.control.release.stages import Event
 from gateway.control.release.step_scheduler import StepScheduler
-from gateway.errors import Conflict, NotFound, tallied
+from gateway.errors import Conflict, NotFound, request_counts
 from gateway.routing.release import Variant
 from gateway.settings.routing import ReleaseSettings
 from gateway.shm.scoreboard import INFLIGHT, Scoreboard
@@ -172,7 +172,7 @@ class ReleaseManager:
         if one is None:
             return None
         stable = self._totals(name, one.settings.stable)
-        requests, failed = tallied(stable.outcomes(Variant.STABLE))
+        requests, failed = request_counts(stable.outcomes(Variant.STABLE))
         return progress(one.controller, self._clock(), failed / requests if requests else None)
 
     def weights_ppm(self, name: str) -> dict[str, int]:
