@@ -81,15 +81,15 @@ def meter(progress: Progress, description: str, stream: Sequence[RecordSegment])
     return _throttled(lambda size: progress.advance(task, size), total)
 
 
-def _throttled(tell: Callable[[float], None], total: int) -> Advance:
-    untold, left = 0, total
+def _throttled(update: Callable[[float], None], total: int) -> Advance:
+    pending, left = 0, total
 
     def advance(size: int) -> None:
-        nonlocal untold, left
-        untold += size
+        nonlocal pending, left
+        pending += size
         left -= size
-        if untold >= _UPDATE_BYTES or left <= 0:
-            tell(untold)
-            untold = 0
+        if pending >= _UPDATE_BYTES or left <= 0:
+            update(pending)
+            pending = 0
 
     return advance

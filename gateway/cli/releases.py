@@ -54,12 +54,12 @@ def _shown(model: str | None, config: Path) -> RenderableType:
     parts: list[RenderableType] = [
         status_text(release) for release in (releases if isinstance(releases, list) else [releases])
     ]
-    told = call_control(config, "GET", "/api/config")
-    if told["candidates_closed"]:
+    state = call_control(config, "GET", "/api/config")
+    if state["candidates_closed"]:
         parts.append(Text.from_markup(CLOSED_MESSAGE))
-    if told["last_error"]:
-        parts.append(Text.from_markup(f"[red]The last edit is not in force:[/red] {escape(told['last_error'])}"))
-    parts.extend(warning_lines(told["warnings"]))
+    if state["last_error"]:
+        parts.append(Text.from_markup(f"[red]The last edit is not in force:[/red] {escape(state['last_error'])}"))
+    parts.extend(warning_lines(state["warnings"]))
     return Group(*parts)
 
 

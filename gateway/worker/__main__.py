@@ -161,11 +161,11 @@ class Worker:
 
     async def _request_load(self, name: str, *, load: bool) -> None:
         number = next(self._request_numbers)
-        granted = self._load_requests[number] = asyncio.get_running_loop().create_future()
+        reply = self._load_requests[number] = asyncio.get_running_loop().create_future()
         if not self._send(LoadRequest(number, name, load)):
             del self._load_requests[number]
             raise InvalidRequest(NO_CONTROL)
-        error = await granted
+        error = await reply
         if error:
             raise InvalidRequest(error)
 
@@ -181,7 +181,7 @@ class Worker:
 
     def _receive(self) -> None:
         try:
-            heard: ControlMessage = self._pipe.recv()
+            message: ControlMessage = self._pipe.recv()
         except (EOFError, OSError):
             # Control is dead. Its heartbeat stops every candidate; stable goes on until a new control takes over.
             asyncio.get_running_loop().remove_reader(self._pipe.fileno())
@@ -191,15 +191,15 @@ class Worker:
             self._load_requests.clear()
             self._listen(False)  # no one would ever say that it may, nor end it
             return
-        match heard:
+        match message:
             case LoadReply():
-                self._load_requests.pop(heard.number).set_result(heard.error)
+                self._load_requests.pop(message.number).set_result(message.error)
             case Listen():
                 self._listen(True)
             case CloseConnections():
-                self._connection_share.close_connections(heard.count)
+                self._connection_share.close_connections(message.count)
             case _:
-                task = asyncio.get_running_loop().create_task(self._handle(heard))
+                task = asyncio.get_running_loop().create_task(self._handle(message))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 

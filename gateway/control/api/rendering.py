@@ -93,8 +93,8 @@ def _ramp(progress: Progress, ramp_ppm: Sequence[int]) -> RampDocument:
     }
 
 
-def _guards(judged: Assessment, versions: Sequence[VersionStatus]) -> list[GuardDocument]:
-    alpha_j = alpha_of(judged.alpha, judged.restart)
+def _guards(assessment: Assessment, versions: Sequence[VersionStatus]) -> list[GuardDocument]:
+    alpha_j = alpha_of(assessment.alpha, assessment.restart)
     return [
         {
             "name": found.name,
@@ -105,7 +105,7 @@ def _guards(judged: Assessment, versions: Sequence[VersionStatus]) -> list[Guard
             "line_log10": -math.log10(alpha_j * (found.share or 1)),
             "action": found.action if found.share else "none",
         }
-        for found in judged.results
+        for found in assessment.results
     ]
 
 

@@ -30,17 +30,17 @@ class InheritedStops:
     """
 
     def __init__(
-        self, state: Path, left: PreviousBoard, stops: DecisionLog, clock: Callable[[], float] = time.monotonic
+        self, state: Path, left: PreviousBoard, decision_log: DecisionLog, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._left: PreviousBoard | None = left
-        self._decision_log = stops
+        self._decision_log = decision_log
         self._clock = clock
         self._until_s = clock() + WATCH_FOR_S
         self._next_s = clock() + SCAN_INTERVAL_S
         self._seen: set[VersionKey] = set()
         for one in (*self._scan(), *(StoppedRelease(*trip) for trip in _trips(state))):
             self._record(one)
-            stops.run_after_sync(lambda one=one: forget_trip(state, one.model, one.version))  # type: ignore[misc]
+            decision_log.run_after_sync(lambda one=one: forget_trip(state, one.model, one.version))  # type: ignore[misc]
 
     def poll(self) -> Iterator[StoppedRelease]:
         """Yield stops that the previous run's workers have made since the start, each once.

@@ -28,14 +28,14 @@ class TripHandler:
         state: Path,
         board: Switchboard,
         releases: Slots,
-        stops: DecisionLog,
+        decision_log: DecisionLog,
         inherited: InheritedStops,
         stop: StopNow,
     ) -> None:
         self._state = state
         self._board = board
         self._releases = releases
-        self._decision_log = stops
+        self._decision_log = decision_log
         self._inherited = inherited
         self._stop = stop
 

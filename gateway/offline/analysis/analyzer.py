@@ -117,7 +117,7 @@ class _Collector:
 
     def analysis(self) -> Analysis:
         """The findings."""
-        subject, slicer, doubts = self._subject, self._slicer, self._hard_examples
+        subject, slicer, hard_examples = self._subject, self._slicer, self._hard_examples
         if not self._times_ns:
             raise GatewayError(f"no recorded prediction of '{subject.query.model}' is what was asked for")
         slices, tested = slicer.worse()
@@ -134,9 +134,9 @@ class _Collector:
             tested=tested,
             contradicted=self._label_store.contradicted(),
             conflicts=list(self._conflicts()),
-            least_confident=doubts.least_confident,
-            disagreements=doubts.disagreements,
-            agreement=doubts.agreement,
+            least_confident=hard_examples.least_confident,
+            disagreements=hard_examples.disagreements,
+            agreement=hard_examples.agreement,
             confusion=self._confusion,
             confidence=self._confidence,
             hourly={key: Rate(*counts) for key, counts in sorted(self._hourly.items())},

@@ -59,16 +59,18 @@ class TopK:
         key = key_of(prediction, inputs) or prediction.prediction_id.encode()
         if key in self._keys:
             return
-        glimpse = summary_of(prediction, inputs)
-        doubt = HardExample(prediction.prediction_id, prediction.customer, prediction.predicted, input=glimpse, **more)
+        summary = summary_of(prediction, inputs)
+        example = HardExample(
+            prediction.prediction_id, prediction.customer, prediction.predicted, input=summary, **more
+        )
         if len(self._heap) == MAX_EXAMPLES:
             self._keys.discard(heapq.heappop(self._heap)[2])
-        heapq.heappush(self._heap, (score, -self._passed, key, doubt))
+        heapq.heappush(self._heap, (score, -self._passed, key, example))
         self._keys.add(key)
 
     def examples(self) -> list[HardExample]:
         """The rows, the hardest first."""
-        return [doubt for *_, doubt in sorted(self._heap, reverse=True, key=lambda entry: entry[:2])]
+        return [example for *_, example in sorted(self._heap, reverse=True, key=lambda entry: entry[:2])]
 
 
 class HardExamples:

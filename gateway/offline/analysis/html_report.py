@@ -158,7 +158,7 @@ def _conflicts(analysis: Analysis) -> Iterator[str]:
     yield _markup_table(("input", "labels, by whom", "first prediction"), rows)
 
 
-def _examples(analysis: Analysis, doubts: Sequence[HardExample]) -> str:
+def _examples(analysis: Analysis, examples: Sequence[HardExample]) -> str:
     rows = (
         (
             _input(doubt.input),
@@ -168,13 +168,13 @@ def _examples(analysis: Analysis, doubts: Sequence[HardExample]) -> str:
             escape(doubt.customer or "-"),
             f"<code>{escape(doubt.prediction_id)}</code>",
         )
-        for doubt in doubts
+        for doubt in examples
     )
     return _markup_table(("input", "predicted", "candidate", "margin", "customer", "prediction"), rows)
 
 
-def _input(glimpse: InputSummary) -> str:
-    return svg.picture(glimpse.picture) if glimpse.picture else escape(glimpse.text)
+def _input(summary: InputSummary) -> str:
+    return svg.picture(summary.picture) if summary.picture else escape(summary.text)
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -44,8 +44,8 @@ def facts(analysis: Analysis) -> list[tuple[str, str]]:
         ("contradicting labels", f"on {analysis.contradicted:,} different inputs"),
     ]
     if agreement.same.count:
-        judged = f"stable {agreement.stable_right:,}, candidate {agreement.candidate_right:,}"
-        lines.append(("mirrored", f"{percent(agreement.same)} agree; right where they do not: {judged}"))
+        labelled = f"stable {agreement.stable_right:,}, candidate {agreement.candidate_right:,}"
+        lines.append(("mirrored", f"{percent(agreement.same)} agree; right where they do not: {labelled}"))
     return lines
 
 
@@ -108,12 +108,12 @@ def _customers_text(customers: list[str]) -> str:
     return ", ".join(name if count == 1 else f"{name} ({count} times)" for name, count in counts.items())
 
 
-def _examples(title: str, analysis: Analysis, doubts: Sequence[HardExample]) -> Table:
-    table = _table(f"{title} (--json has the whole ids)" if doubts else title, ())
+def _examples(title: str, analysis: Analysis, examples: Sequence[HardExample]) -> Table:
+    table = _table(f"{title} (--json has the whole ids)" if examples else title, ())
     table.add_column("prediction", no_wrap=True, overflow="ellipsis", width=ID_WIDTH)
     for heading in ("customer", "predicted", "margin", "candidate", "input"):
         table.add_column(heading, overflow="fold")
-    for doubt in doubts[:MAX_SHOWN]:
+    for doubt in examples[:MAX_SHOWN]:
         table.add_row(
             doubt.prediction_id,
             escape(doubt.customer or "-"),

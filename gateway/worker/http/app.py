@@ -20,21 +20,21 @@ from gateway.worker.pipeline import Pipeline
 
 
 def data_app(
-    gateway: Pipeline, max_body: int, operations: LoadOperations | None = None, access: Access | None = None
+    pipeline: Pipeline, max_body: int, operations: LoadOperations | None = None, access: Access | None = None
 ) -> ASGIApp:
     """The application that port 8000 serves. `max_body` in bytes; `operations` None: load and unload here only."""
     access = access or Access()
-    repository = RepositoryApi(gateway.catalog, operations or gateway.catalog, max_body)
+    repository = RepositoryApi(pipeline.catalog, operations or pipeline.catalog, max_body)
     application = Starlette(
         routes=[
-            *Metadata(gateway).routes(),
-            *FeedbackEndpoint(gateway, max_body).routes(),
+            *Metadata(pipeline).routes(),
+            *FeedbackEndpoint(pipeline, max_body).routes(),
             *repository.routes(),
             *openapi_document.routes(),
         ],
         exception_handlers={RequestError: _refused, HTTPException: _not_routed, ClientGone: _gone, Exception: _broken},
     )
-    return InferEndpoint(gateway, AuthMiddleware(application, access, gateway.timeout_s), max_body, access)
+    return InferEndpoint(pipeline, AuthMiddleware(application, access, pipeline.timeout_s), max_body, access)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

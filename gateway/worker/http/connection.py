@@ -212,32 +212,32 @@ class InferConnection(TimeoutProtocol):
         return endpoint.pipeline.inflight > 0 or (previous is not self and now_ns - before_ns < BATCH_GAP_NS)
 
     def _submit(self, cycle: Cycle, call: Call) -> None:
-        gateway = self._endpoint.pipeline
-        gateway.admit()
-        submitted = gateway.submit(call)
+        pipeline = self._endpoint.pipeline
+        pipeline.admit()
+        submitted = pipeline.submit(call)
         self._submitted = submitted, call
         submitted.add_done_callback(partial(self._on_done, cycle, call))
 
     def _on_done(self, cycle: Cycle, call: Call, submitted: "asyncio.Future[Answer]") -> None:
-        gateway = self._endpoint.pipeline
+        pipeline = self._endpoint.pipeline
         self._submitted = None
         if submitted.cancelled():
-            gateway.release()
+            pipeline.release()
             return
         if (
             call.version.stable and not call.version.latency_compared
         ):  # if compared, it is sent as a candidate's, and takes as long
             self._endpoint.response_batch.put(self, cycle, call, submitted)
             return
-        with gateway.gate:
-            rescue = gateway.rescue(call, submitted)
+        with pipeline.gate:
+            rescue = pipeline.rescue(call, submitted)
             if rescue is None:
                 reply = self.end(cycle, call, submitted)
                 if isinstance(reply, Reply):
-                    gateway.recorder.answered(((call, reply),))
+                    pipeline.recorder.answered(((call, reply),))
                 self.send(cycle, reply, at_once=True)
         if rescue is None:
-            gateway.release()
+            pipeline.release()
         else:
             self._submitted = rescue, call
             rescue.add_done_callback(partial(self._on_done, cycle, call))

@@ -45,8 +45,8 @@ REQUIRED_KEYS: Final = ("truth", "reward", "metrics")
 class FeedbackEndpoint:
     """The endpoint. `max_body` in bytes."""
 
-    def __init__(self, gateway: Pipeline, max_body: int) -> None:
-        self._pipeline = gateway
+    def __init__(self, pipeline: Pipeline, max_body: int) -> None:
+        self._pipeline = pipeline
         self._max_body = min(max_body, MAX_BODY_BYTES)
         self._long_lists = asyncio.Semaphore(MAX_LONG_LISTS)
 

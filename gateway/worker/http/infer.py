@@ -52,26 +52,26 @@ class ResponseWriter(Protocol):
 class InferEndpoint:
     """Answers inference requests, and passes all others on to `application`. `max_body` in bytes."""
 
-    def __init__(self, gateway: Pipeline, application: ASGIApp, max_body: int, access: Access) -> None:
-        self.pipeline = gateway
+    def __init__(self, pipeline: Pipeline, application: ASGIApp, max_body: int, access: Access) -> None:
+        self.pipeline = pipeline
         self.access = None if access.open else access
         self.max_body = max_body
         # A request is not in flight before its body is complete, but its body must not take for ever.
-        self.body_timeout_s = gateway.timeout_s
+        self.body_timeout_s = pipeline.timeout_s
         self._application = application
         # The connection of the last prediction, and its time (monotonic). They are not attributes of the connections'
         # class: each write to a class invalidates the interpreter's caches for it, which cost 6 us a request.
         self.previous_request_ns: object = None
         self.last_request_ns = 0
-        self.response_batch = ResponseBatch(gateway)
-        self._decoder = BodyDecoder(gateway.limits, gateway.timeout_s)
-        self.memory_limits = MemoryLimits(gateway.limits, max_body, gateway.head)
+        self.response_batch = ResponseBatch(pipeline)
+        self._decoder = BodyDecoder(pipeline.limits, pipeline.timeout_s)
+        self.memory_limits = MemoryLimits(pipeline.limits, max_body, pipeline.head)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or (target := target_of(scope["path"])) is None:
             await self._application(scope, receive, send)
             return
-        gateway = self.pipeline
+        pipeline = self.pipeline
         headers = headers_by_name(scope["headers"])
         call: Call | None = None
         try:
@@ -83,7 +83,7 @@ class InferEndpoint:
                 body = await self._decoder.decompress(body, headers, self.max_body)
                 scope[WRITER_KEY].fits(len(body))
             await scope[WRITER_KEY].drain()  # a client that has not read the last answer can wait for the next
-            gateway.admit()
+            pipeline.admit()
             try:
                 decoded = await self._decoded(target[0], headers, body, began_ns)
                 call = self.begin(target, headers, body, identity, decoded)
@@ -91,7 +91,7 @@ class InferEndpoint:
                     call.deadline_ns -= decoded.spent_ns
                 await self._answer(call, scope[WRITER_KEY])
             finally:
-                gateway.release()
+                pipeline.release()
         except RequestError as error:
             await send_error(send, error, echo_of(origin_of(headers)))
         except ClientGone:
@@ -104,26 +104,26 @@ class InferEndpoint:
             await send_error(send, broken, echo_of(origin_of(headers)))
 
     async def _answer(self, call: Call, line: ResponseWriter) -> None:
-        gateway, version = self.pipeline, call.version
+        pipeline, version = self.pipeline, call.version
         if (
             not version.must_queue(call.feeds)
-            and (not version.batches or gateway.inflight == 1)
+            and (not version.batches or pipeline.inflight == 1)
             and call.served.name not in _SLOW_MODELS
         ):
-            reply = gateway.infer_now(call)
+            reply = pipeline.infer_now(call)
             await line.drain()
             line.write(reply, at_once=False)
             return
-        submitted: asyncio.Future[Answer] | None = gateway.submit(call)
+        submitted: asyncio.Future[Answer] | None = pipeline.submit(call)
         while submitted is not None:
             await asyncio.wait((submitted,))
             submitted = await self._written(call, submitted)
             await line.drain()  # nothing may wait inside the gate, least of all for a client that does not read
-            with gateway.gate:
-                rescue = gateway.rescue(call, submitted)
+            with pipeline.gate:
+                rescue = pipeline.rescue(call, submitted)
                 if rescue is None:
-                    reply = gateway.end(call, submitted)
-                    gateway.recorder.answered(((call, reply),))
+                    reply = pipeline.end(call, submitted)
+                    pipeline.recorder.answered(((call, reply),))
                     line.write(reply, at_once=not call.version.stable)
             submitted = rescue
 
@@ -159,10 +159,10 @@ class InferEndpoint:
     ) -> Call:
         """Decode the body, unless it is `decoded`, and begin its prediction; raises RequestError."""
         name, pinned = target
-        gateway = self.pipeline
-        served = gateway.catalog.models.get(name) or gateway.served(name)
+        pipeline = self.pipeline
+        served = pipeline.catalog.models.get(name) or pipeline.served(name)
         if pinned is not None:
-            gateway.version(name, pinned)
+            pipeline.version(name, pinned)
         media = None if headers.get(b"content-type") == JSON else media_of(headers)
         try:
             if decoded is not None:
@@ -179,7 +179,7 @@ class InferEndpoint:
         attributes = attributes_of(served, headers, request.parameters, media)
         if self.access is not None:
             attributes = self.access.admit(identity, attributes)
-        return gateway.begin(served, pinned, request, attributes, source)
+        return pipeline.begin(served, pinned, request, attributes, source)
 
 
 def failure(error: Exception, model: str, origin: Origin | None, call: Call | None) -> RequestError:

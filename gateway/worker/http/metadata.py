@@ -27,8 +27,8 @@ EXTENSIONS: Final = (
 class Metadata:
     """The read-only endpoints of the data plane."""
 
-    def __init__(self, gateway: Pipeline) -> None:
-        self._pipeline = gateway
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
 
     def routes(self) -> list[Route]:
         model = "/v2/models/{model}"

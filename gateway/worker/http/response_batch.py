@@ -29,8 +29,8 @@ class Connection(Protocol):
 class ResponseBatch:
     """Collects predictions until the event loop has reported all that ended in the current iteration."""
 
-    def __init__(self, gateway: Pipeline) -> None:
-        self._pipeline = gateway
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
         self._waiting: list[tuple[Connection, Any, Call, asyncio.Future[Answer]]] = []
 
     def put(self, connection: Connection, cycle: Any, call: Call, submitted: "asyncio.Future[Answer]") -> None:
