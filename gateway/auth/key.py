@@ -8,14 +8,14 @@ import hashlib
 import secrets
 from typing import Final
 
-from gateway.settings.keys import PREFIX
+from gateway.settings.keys import KEY_PREFIX
 
 KEY_BYTES: Final = 32
 
 
 def new_key() -> str:
     """A new key, as its holder keeps it: it is shown once and never stored."""
-    return PREFIX + secrets.token_urlsafe(KEY_BYTES)
+    return KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
 
 
 def digest_of(key: bytes) -> bytes:

@@ -10,16 +10,16 @@ from gateway.cli.control_client import control_client
 from gateway.cli.refusal import CommandError
 from gateway.settings.load import load_gateway
 
-WITHIN_S: Final = 60.0  # an edit is answered once every worker serves it
-KEY: Final = "GATEWAY_API_KEY"  # not an option: every user of the machine can read a command's options
+TIMEOUT_S: Final = 60.0  # an edit is answered once every worker serves it
+KEY_VARIABLE: Final = "GATEWAY_API_KEY"  # not an option: every user of the machine can read a command's options
 
 
 def call_control(config: Path, method: str, path: str, body: Any = None) -> Any:
     """What the control plane answers; refuses with its reason. The key, where keys are on, is in $GATEWAY_API_KEY."""
-    key = os.environ.get(KEY)
+    key = os.environ.get(KEY_VARIABLE)
     with control_client(load_gateway(config), key) as client:
         try:
-            answer = client.request(method, path, json=body, timeout=WITHIN_S)
+            answer = client.request(method, path, json=body, timeout=TIMEOUT_S)
             document = answer.json()
         except httpx.TransportError as error:
             raise CommandError(
@@ -28,7 +28,7 @@ def call_control(config: Path, method: str, path: str, body: Any = None) -> Any:
         except ValueError:
             raise CommandError(f"what answers at {client.base_url} is not a gateway") from None
     if answer.status_code == 401 and not key:
-        raise CommandError(f"{document['error']} (the commands read the key from ${KEY})")
+        raise CommandError(f"{document['error']} (the commands read the key from ${KEY_VARIABLE})")
     if answer.status_code != 200:
         raise CommandError(document["error"])
     return document

@@ -22,12 +22,12 @@ def control_client(settings: GatewaySettings, key: str | None) -> httpx.Client:
     return httpx.Client(
         base_url=f"{'https' if control.tls else 'http'}://{address}",
         headers={"authorization": f"Bearer {key}"} if key else {},
-        verify=_only(control.tls) if control.tls else True,
+        verify=_with_certificate_only(control.tls) if control.tls else True,
         trust_env=False,  # else $HTTP_PROXY would get the orders, and the key with them
     )
 
 
-def _only(tls: TlsSettings) -> ssl.SSLContext:
+def _with_certificate_only(tls: TlsSettings) -> ssl.SSLContext:
     """Trusts the very certificate that the gateway serves, so its name need not be this machine's address."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 
 
-def replace_durably(path: Path, content: bytes, beside: str = "new") -> None:
+def replace_durably(path: Path, content: bytes, suffix: str = "new") -> None:
     """Replace the file with `content` atomically; it is on disk on return. Raises OSError.
 
-    `beside`: suffix of the unfinished file; it must differ between processes that may write at the same time.
+    `suffix`: suffix of the unfinished file; it must differ between processes that may write at the same time.
     """
-    unfinished = path.with_name(f"{path.name}.{beside}")
+    unfinished = path.with_name(f"{path.name}.{suffix}")
     with unfinished.open("wb") as file:
         file.write(content)
         file.flush()

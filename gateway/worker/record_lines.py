@@ -15,7 +15,7 @@ from gateway.records.line import (
     CR,
     END,
     LF,
-    NONE,
+    NULL,
     PREDICTION,
     RESPONSE,
     UNKNOWN_CLASS,
@@ -77,7 +77,7 @@ def _begin(
         duration_ns // 1000,
         queued_ns // 1000,
         rows,
-        NONE if predicted == UNKNOWN_CLASS else dumps(predicted),
+        NULL if predicted == UNKNOWN_CLASS else dumps(predicted),
     )
 
 

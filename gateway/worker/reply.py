@@ -13,7 +13,7 @@ from gateway.protocol.fragments import outputs_json
 from gateway.protocol.tensors import InferResponse, RequestedOutput, Tensor
 from gateway.worker.call import Call, Origin
 
-LONG: Final = 65_536  # elements of an answer, which take 3 ms to encode
+LONG_ELEMENTS: Final = 65_536  # elements of an answer, which take 3 ms to encode
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ def encoded_body(
     """
     version, request = call.version, call.request
     if answer.written is not None:
-        return _joined(call, answer.written, parameters)
+        return _body_with_parameters(call, answer.written, parameters)
     if request.outputs is not None or request.binary_output:
         encoded = encode_response(_response(call, answer, parameters, most_classes))
         return encoded.body, encoded.json_length, False
@@ -59,9 +59,9 @@ def encoded_body(
     return text, None, finite
 
 
-def is_long(answer: Answer) -> bool:
+def is_long_answer(answer: Answer) -> bool:
     """Whether encoding the answer takes so long that a thread should do it (see `write`)."""
-    return sum(result.size for result in answer if result is not None) > LONG
+    return sum(result.size for result in answer if result is not None) > LONG_ELEMENTS
 
 
 def write(call: Call, answer: Answer, most_classes: int) -> None:
@@ -71,7 +71,7 @@ def write(call: Call, answer: Answer, most_classes: int) -> None:
     answer.written = text, b"".join(tail), finite and call.request.outputs is None and not tail
 
 
-def _joined(
+def _body_with_parameters(
     call: Call, written: tuple[bytes, bytes, bool], parameters: dict[str, str]
 ) -> tuple[bytes, int | None, bool]:
     outputs, tail, finite = written

@@ -103,7 +103,7 @@ def test_every_route_of_the_data_plane_is_described() -> None:
     routes = [*metadata.routes(), *feedback.routes(), *repository.routes(), *openapi_document.routes()]
     served = {(method, route.path) for route in routes for method in (route.methods or ()) if method != "HEAD"}
     infer = {("POST", f"/v2/models/{{model}}{pin}/infer") for pin in ("", "/versions/{version}")}
-    document = openapi_document.described()
+    document = openapi_document.openapi()
     assert {(method.upper(), path) for path, item in document["paths"].items() for method in item} == served | infer
 
 

@@ -56,7 +56,7 @@ Reload = Callable[[bytes, Callable[[], object]], Awaitable[None]]
 
 
 class RoutingEditor:
-    """Edits the file that `configuration` watches. Previous texts are kept in `history`.
+    """Edits the file that `routing_file` watches. Previous texts are kept in `history`.
 
     `reload` applies the file. It receives the text that was written, to recognize another's edit in its place, and a
     callback that records the decision; it calls that once the edit can no longer fail and before it counts as accepted.
@@ -65,10 +65,10 @@ class RoutingEditor:
     """
 
     def __init__(
-        self, configuration: RoutingFileWatcher, stops: DecisionLog, reload: Reload, history: RoutingHistory
+        self, routing_file: RoutingFileWatcher, decision_log: DecisionLog, reload: Reload, history: RoutingHistory
     ) -> None:
-        self._routing_file = configuration
-        self._decision_log = stops
+        self._routing_file = routing_file
+        self._decision_log = decision_log
         self._reload = reload
         self._history = history
         self._editing = asyncio.Lock()
@@ -185,25 +185,25 @@ class RoutingEditor:
 
 def _replace(path: Path, content: bytes, given_up: CancelFlag) -> None:
     path = path.resolve()
-    beside = path.with_name(f".{path.name}.new")
+    new_path = path.with_name(f".{path.name}.new")
     try:
-        with beside.open("wb") as file:
+        with new_path.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        _copy_owner_and_mode(path, beside)
+        _copy_owner_and_mode(path, new_path)
         given_up.check()
-        beside.replace(path)
+        new_path.replace(path)
     except OSError:
         with contextlib.suppress(OSError):
-            beside.unlink()
+            new_path.unlink()
         raise
 
 
-def _copy_owner_and_mode(path: Path, beside: Path) -> None:
+def _copy_owner_and_mode(path: Path, new_path: Path) -> None:
     """Give the new file the mode and, as far as this process may, the owner of the old one."""
-    was, now = path.stat(), beside.stat()
+    was, now = path.stat(), new_path.stat()
     if (was.st_uid, was.st_gid) != (now.st_uid, now.st_gid):
         with contextlib.suppress(PermissionError):
-            os.chown(beside, was.st_uid, was.st_gid)
-    beside.chmod(was.st_mode & 0o7777)
+            os.chown(new_path, was.st_uid, was.st_gid)
+    new_path.chmod(was.st_mode & 0o7777)

@@ -12,29 +12,29 @@ from gateway.web.responses import JsonResponse
 from gateway.worker.http import openapi_document
 from gateway.worker.http.access import Access, AuthMiddleware
 from gateway.worker.http.feedback import FeedbackEndpoint
-from gateway.worker.http.infer import BROKEN, InferEndpoint, target_of
+from gateway.worker.http.infer import INTERNAL_ERROR, InferEndpoint, target_of
 from gateway.worker.http.metadata import Metadata
-from gateway.worker.http.model_repository import Operations, RepositoryApi
-from gateway.worker.http.not_found import shown, unserved
+from gateway.worker.http.model_repository import LoadOperations, RepositoryApi
+from gateway.worker.http.not_found import not_found_reason, shown
 from gateway.worker.pipeline import Pipeline
 
 
-def data_plane(
-    gateway: Pipeline, max_body: int, operations: Operations | None = None, access: Access | None = None
+def data_app(
+    pipeline: Pipeline, max_body: int, operations: LoadOperations | None = None, access: Access | None = None
 ) -> ASGIApp:
     """The application that port 8000 serves. `max_body` in bytes; `operations` None: load and unload here only."""
     access = access or Access()
-    repository = RepositoryApi(gateway.catalog, operations or gateway.catalog, max_body)
+    repository = RepositoryApi(pipeline.catalog, operations or pipeline.catalog, max_body)
     application = Starlette(
         routes=[
-            *Metadata(gateway).routes(),
-            *FeedbackEndpoint(gateway, max_body).routes(),
+            *Metadata(pipeline).routes(),
+            *FeedbackEndpoint(pipeline, max_body).routes(),
             *repository.routes(),
             *openapi_document.routes(),
         ],
         exception_handlers={RequestError: _refused, HTTPException: _not_routed, ClientGone: _gone, Exception: _broken},
     )
-    return InferEndpoint(gateway, AuthMiddleware(application, access, gateway.timeout_s), max_body, access)
+    return InferEndpoint(pipeline, AuthMiddleware(application, access, pipeline.timeout_s), max_body, access)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -50,7 +50,7 @@ async def _not_routed(request: Request, error: Exception) -> Response:
         allowed = ", ".join(sorted(allowed.split(", ")))
         message = f"{shown(path)} is served for {allowed}, not for {request.method}"
         return JsonResponse({"error": message}, 405, {"allow": allowed})
-    return JsonResponse({"error": unserved(path)}, error.status_code)
+    return JsonResponse({"error": not_found_reason(path)}, error.status_code)
 
 
 async def _gone(request: Request, error: Exception) -> Response:
@@ -58,4 +58,4 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 
 async def _broken(request: Request, error: Exception) -> Response:
-    return JsonResponse({"error": BROKEN}, 500)
+    return JsonResponse({"error": INTERNAL_ERROR}, 500)

@@ -10,14 +10,14 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 
 from gateway.web.openapi import Operation, Parameter, document
 from gateway.web.responses import JsonResponse
-from gateway.worker.http.access import refused
+from gateway.worker.http.access import possible_errors
 
 PATH: Final = "/openapi.json"
 MODEL: Final = "/v2/models/{model}"
 PINNED: Final = f"{MODEL}/versions/{{version}}"
 INFER_ERRORS: Final = (400, 401, 403, 404, 408, 409, 413, 415, 429, 431, 500, 503, 504)
 FEEDBACK_ERRORS: Final = (400, 401, 403, 408, 413, 415, 503)
-ORDER_ERRORS: Final = (400, 401, 403, 404, 409, 413, 415)
+COMMAND_ERRORS: Final = (400, 401, 403, 404, 409, 413, 415)
 DESCRIPTION: Final = (
     "Open Inference Protocol V2. Inference takes JSON, JSON followed by binary tensors, or a raw body such as image/png"
     " for a model with one BYTES input."
@@ -34,7 +34,7 @@ class InputDocument(TypedDict):
     parameters: NotRequired[dict[str, Any]]
 
 
-class WantedDocument(TypedDict):
+class RequestedOutputDocument(TypedDict):
     """A requested output; parameters: binary_data, classification."""
 
     name: str
@@ -46,7 +46,7 @@ class InferRequestDocument(TypedDict):
 
     inputs: list[InputDocument]
     id: NotRequired[str]
-    outputs: NotRequired[list[WantedDocument]]
+    outputs: NotRequired[list[RequestedOutputDocument]]
     parameters: NotRequired[dict[str, Any]]
 
 
@@ -200,13 +200,13 @@ def operations() -> list[Operation]:
             status=202,
         ),
         Operation(
-            "POST", "/v2/repository/index", "index", "What the repository holds.", list[IndexEntry], ORDER_ERRORS,
+            "POST", "/v2/repository/index", "index", "What the repository holds.", list[IndexEntry], COMMAND_ERRORS,
             IndexRequest,
         ),
         *(
             Operation(
                 "POST", f"/v2/repository/models/{{model}}/{order}", order, f"{order.title()} a model.",
-                errors=ORDER_ERRORS, body=Nothing, media=None,
+                errors=COMMAND_ERRORS, body=Nothing, media=None,
             )
             for order in ("load", "unload")
         ),
@@ -237,14 +237,14 @@ def _of(path: str, what: str) -> list[Operation]:
 
 
 @cache
-def described() -> dict[str, Any]:
+def openapi() -> dict[str, Any]:
     """The whole document."""
     own = Operation("GET", PATH, "openapi", "This document.", dict[str, Any])
-    return document("canary-gateway: data plane", DESCRIPTION, [*operations(), own], "inference", refused)
+    return document("canary-gateway: data plane", DESCRIPTION, [*operations(), own], "inference", possible_errors)
 
 
 async def _openapi(request: Request) -> Response:
-    return JsonResponse(described())
+    return JsonResponse(openapi())
 
 
 def routes() -> list[Route]:

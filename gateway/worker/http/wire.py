@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gateway.web.responses import CLOSE, OPEN
+from gateway.web.responses import CLOSE, KEEP_OPEN
 from gateway.worker.reply import Reply
 
 _JSON: Final = (
@@ -16,7 +16,7 @@ _BINARY: Final = _JSON.replace(b"json", b"octet-stream").replace(
 
 def prediction_bytes(reply: Reply, *, closing: bool) -> bytes:
     """The response bytes; `closing`: it ends the connection. One formatting step, since every prediction needs it."""
-    more = CLOSE if closing else OPEN
+    more = CLOSE if closing else KEEP_OPEN
     if reply.origin is not None and reply.origin.request_id is not None:
         more += b"x-request-id: %b\r\n" % reply.origin.request_id.encode()
     version, variant = reply.version.encode(), reply.variant.encode()

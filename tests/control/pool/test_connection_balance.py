@@ -106,9 +106,10 @@ def test_upkeep_restarts_balancing_for_each_new_process() -> None:
     told: list[int] = []
     members = [Serving(index, Process(index), lambda word: told.append(word.count)) for index in (0, 1)]
     pool: Any = type("Fleet", (), {"ready_handles": lambda _: members})()
-    scoreboard: Any = type("Board", (), {"each": lambda *_: [64, 0]})()
+    scoreboard: Any = type("Board", (), {"per_worker": lambda *_: [64, 0]})()
+    processes: Any = None  # used only where slots are freed
     clock = itertools.count()
-    upkeep = Housekeeping(pool, scoreboard, Slots(1, ""), Slots(1, ""), lambda: next(clock))
+    upkeep = Housekeeping(pool, processes, scoreboard, Slots(1, ""), Slots(1, ""), lambda: next(clock))
     for _ in range(UNEVEN_CHECKS + MAX_ATTEMPTS + FIRST_BACKOFF // 2):
         upkeep.tick(changing=True)
     assert len(told) == MAX_ATTEMPTS

@@ -16,7 +16,7 @@ import uvloop
 from gateway.backends.repository import Repository
 from gateway.settings.gateway import LimitsSettings
 from gateway.settings.routing import RoutingSettings
-from gateway.worker.http.app import data_plane
+from gateway.worker.http.app import data_app
 from gateway.worker.http.connection import InferConnection
 from gateway.worker.pipeline import Pipeline
 from tests.backends import onnx_models
@@ -33,7 +33,7 @@ class Going(InferConnection):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.leaving = True
+        self.close_after_response = True
 
 
 class Server:
@@ -57,7 +57,7 @@ class Server:
         deployment = served_by(Repository(self._folder), RoutingSettings())
         await deployment.start()
         gateway = Pipeline(deployment, LimitsSettings())
-        app = data_plane(gateway, 1 << 20)
+        app = data_app(gateway, 1 << 20)
         plain: dict[str, Any] = {"proxy_headers": False, "lifespan": "off", "ws": "none", "log_config": None}
         self._server = uvicorn.Server(uvicorn.Config(app, http=Going, interface="asgi3", date_header=False, **plain))
         await self._server.serve(sockets=[self._bound])
