@@ -1,5 +1,5 @@
-"""The messages between the control process and its workers, pickled over one pipe for each worker. Both ends are always
-the same version of this gateway.
+"""The messages between the control process and its workers, pickled over one pipe per worker. Both ends always run the
+same version of the gateway.
 """
 
 from collections.abc import Mapping
@@ -14,9 +14,7 @@ from gateway.version_key import VersionKey
 
 @dataclass(frozen=True, slots=True)
 class RunsOn:
-    """The execution providers that run a version in a worker. `warning`: those that were
-    requested but cannot be used.
-    """
+    """The execution providers that run a version in a worker. `warning`: those requested that cannot be used."""
 
     providers: tuple[str, ...]
     warning: str = ""
@@ -26,9 +24,9 @@ class RunsOn:
 class ConfigGeneration:
     """One numbered configuration: the models to serve, and the shared-memory slot of each version and each release.
 
-    `routing` holds every model that is served; `named`: those with an entry of their own in the routing file.
-    `left_out`: versions that are not loaded because loading them ended or hung a process, with the reason. `unloaded`:
-    models that a client has unloaded since; `loads`: how often each model has been reloaded from disk.
+    `routing` holds every model that is served; `named`: those with their own entry in the routing file. `left_out`:
+    versions that are not loaded because loading them crashed or hung a process, with the reason. `unloaded`: models
+    that a client has unloaded since; `loads`: how often each model has been reloaded from disk.
     """
 
     generation: int
@@ -43,9 +41,7 @@ class ConfigGeneration:
 
 @dataclass(frozen=True, slots=True)
 class Rings:
-    """The ring files that a worker writes: records of predictions, of feedback and of
-    mirrored answers, and evidence.
-    """
+    """The ring files that a worker writes: records of predictions, feedback and mirrored answers, and evidence."""
 
     predictions: Path
     feedback: Path
@@ -55,10 +51,10 @@ class Rings:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The first message to a worker: its index, the shared-memory files, and the generation to serve. `port` is never
-    0.
+    """The first message to a worker: its index, the number of workers, the shared-memory files, and the generation to
+    serve. `port` is never 0.
 
-    `beside`: other workers serve while this one starts; it runs at lower priority until it listens.
+    `beside`: other workers serve while this one starts, so it runs at lower priority until it listens.
     """
 
     worker: int
@@ -75,10 +71,10 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Load what the generation needs, while the current one is still served.
+    """Load the generation's versions while the current generation is still served.
 
-    `late`: the generation is already in force and this worker was starting meanwhile; a version that does not load is
-    left out, as at a start. `anew`: models that have been reloaded from disk since.
+    `late`: the generation came into force while this worker was starting; a version that does not load is skipped
+    (`Ack.left_out`), as at a start. `anew`: models that have been reloaded from disk since.
     """
 
     order: int
@@ -123,7 +119,7 @@ Command = Prepare | Commit | Discard | Load | Unload
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Start to listen: at the first start once all workers are warm, later as soon as this one is."""
+    """Start to listen. Sent at the first start once all workers are warm, later as soon as this one is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +131,8 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Warm:
-    """The worker has loaded its models and could serve. `left_out`: versions that it could not load, with the reason;
-    `runs_on`: the execution providers of all others.
+    """The worker has loaded its models and is able to serve. `left_out`: versions that it could not load, with the
+    reason; `runs_on`: the execution providers of all others.
     """
 
     left_out: Mapping[VersionKey, str]
@@ -158,7 +154,7 @@ class Failed:
 @dataclass(frozen=True, slots=True)
 class Ack:
     """The worker has executed the command numbered `order`; a non-empty `error` says why it failed. `runs_on` and
-    `left_out`: their state after the command.
+    `left_out`: as in Warm, after the command.
     """
 
     order: int
