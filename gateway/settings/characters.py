@@ -1,4 +1,4 @@
-"""Characters that make a YAML file mean something else than it seems to, and what to do about each."""
+"""Finds characters that give a YAML file another meaning than it appears to have, and names the remedy for each."""
 
 import re
 import unicodedata
@@ -17,11 +17,11 @@ _ANYWHERE: Final = re.compile(f"[\t{_SPACES}{_QUOTES}]")
 _INDENT: Final = re.compile(r"[ \t]*(?:[-?:][ \t]+)*")
 _NO_BEGINNING: Final = "@`%"
 TAB: Final = "a tab; YAML indents with spaces: replace it by spaces"
-Finding = tuple[int, str]  # a place in a text, and what is wrong there
+Finding = tuple[int, str]  # an offset in a text, and the problem there
 
 
 class Misplaced(Exception):
-    """What stands where it cannot; `line` and `column` count from 0."""
+    """A mistake at a place of a YAML file; `line` and `column` count from 0, and from 1 in the message."""
 
     def __init__(self, line: int, column: int, message: str) -> None:
         super().__init__(f"line {line + 1}, column {column + 1}: {message}")
@@ -33,7 +33,7 @@ class Misplaced(Exception):
 
 
 def unreadable(text: str) -> Misplaced | None:
-    """The first character that YAML does not take or reads as an unseen line break, in quotes and comments too."""
+    """Find the first character that YAML forbids or reads as an invisible line break, in quotes and comments too."""
     found = _NO_TEXT.search(text)
     if found is None:
         return None
@@ -41,7 +41,7 @@ def unreadable(text: str) -> Misplaced | None:
 
 
 def misplaced(text: str) -> Callable[[str], Finding | None] | None:
-    """The test of what stands without quotes; None where `text` holds nothing to test for."""
+    """Return a check for unquoted values; None if `text` contains none of the suspicious characters."""
     return _suspect if _ANYWHERE.search(text) else None
 
 
@@ -59,7 +59,7 @@ def _suspect(raw: str) -> Finding | None:
 
 
 def explained(text: str, error: yaml.MarkedYAMLError) -> str:
-    """The parser's error with its place; where a tab or a character that cannot begin a value is the cause, that."""
+    """Format the parser's error with its place, or with the cause: a tab, or a character that cannot begin a value."""
     mark = error.problem_mark
     if mark is None:
         return f"not valid YAML: {error.problem or error}"
@@ -74,7 +74,7 @@ def explained(text: str, error: yaml.MarkedYAMLError) -> str:
 
 
 def _tab(line: str, column: int) -> int | None:
-    """Where a tab stands at the place of an error or in the indentation before it."""
+    """The column of a tab at the place of an error or in the indentation before it; None if there is none."""
     if line[column : column + 1] == "\t":
         return column
     indent = _INDENT.match(line)

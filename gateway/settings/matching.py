@@ -1,4 +1,4 @@
-"""What a route may ask of a request: conditions on customer, modality, headers and parameters."""
+"""The conditions of a route: on a request's customer, modality, headers and parameters."""
 
 from typing import Any
 
@@ -10,21 +10,21 @@ from gateway.settings.units import Text, parse_text
 
 
 def text_of(value: Any) -> str:
-    """What a request gives as the text that it is compared by: true, 1 and 1.5 of JSON, whose 1.10 comes as 1.1."""
+    """Convert a JSON value of a request to the text to match: true, 1, 1.5. JSON's 1.10 is 1.1, since it is parsed."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else repr(value)
 
 
 def _given(value: Any) -> Any:
-    """Not null, which would be read as absent, and an absent condition matches everyone."""
+    """Refuse null: it would be read as an absent condition, which matches everyone."""
     if value is None:
         raise ValueError("says nothing; give it a value or leave the key out")
     return value
 
 
 def _or_scalar(schema: dict[str, Any]) -> None:
-    """In the JSON Schema too, a bare scalar is a matcher."""
+    """Allow a bare scalar as a matcher in the JSON Schema as well."""
     mapping = dict(schema)
     schema.clear()
     schema["anyOf"] = [{"type": ["string", "number"]}, mapping]

@@ -1,4 +1,4 @@
-"""model.yaml: what a model's files do not say themselves. Optional, as is every key."""
+"""The settings of model.yaml: what a model's files do not say themselves. The file and all its keys are optional."""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -28,7 +28,7 @@ class BatchingSettings(Settings):
 
 
 def parse_off(value: Any) -> Any:
-    """False out of `off`, which YAML 1.2 reads as text."""
+    """Return False for `off`, which YAML 1.2 reads as text."""
     return False if value == "off" else value
 
 

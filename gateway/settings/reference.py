@@ -55,7 +55,7 @@ _SIZES: Final = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 
 
 def reference() -> str:
-    """The whole text, in Markdown."""
+    """Return the text of config/REFERENCE.md."""
     metrics = {
         "of_a_version": ", ".join(f"`{name}`" for name in guards.OF_A_VERSION),
         "of_the_gateway": " and ".join(f"`{name}`" for name in guards.METRICS if name.startswith("gateway.")),
@@ -65,7 +65,7 @@ def reference() -> str:
 
 
 def rows(settings: type[Settings], above: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """Path, type, default and meaning of every key in `settings` and below."""
+    """Yield path, type, default and meaning of every key in `settings` and below; `above`: the prefix of the paths."""
     for name, field in settings.model_fields.items():
         path = above + (field.alias or name)
         yield path, _type(field.annotation, field.metadata), _default(field), field.description or ""
@@ -79,7 +79,9 @@ def _table(title: str, lines: Iterator[tuple[str, str, str, str]]) -> str:
 
 
 def _inside(annotation: Any) -> Iterator[tuple[str, type[Settings]]]:
-    """The settings that stand below a key, each with what its path has in between. A matcher has a table of its own."""
+    """Yield the settings classes below a key, each with the path suffix in between ("", "[]" or ".NAME"). Matchers are
+    skipped, because they have a table of their own.
+    """
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         if annotation is not MatcherSettings:
             yield "", annotation
@@ -119,7 +121,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _written(value: Any, kind: str) -> str:
-    """`value` as the YAML file would have it."""
+    """Format `value` as YAML."""
     write: Callable[[Any], str] | None = {"duration": _duration, "size": _size}.get(kind)
     if write is not None and value is not None:
         return write(value)

@@ -1,4 +1,4 @@
-"""The kinds of value that the YAML files hold: text, numbers, durations, sizes, percentages, names."""
+"""The types of values in the YAML files: text, numbers, durations, sizes, percentages, rates, names, versions."""
 
 import re
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _NAME: Final = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 
 
 def odd(value: Any) -> str:
-    """Why a number is not taken; empty where it is none that YAML's readers differ about."""
+    """Return the reason to append to an error if YAML parsers disagree about this number; else an empty string."""
     return ", as YAML readers differ about it; write it in plain decimal digits" if isinstance(value, Odd) else ""
 
 
@@ -34,7 +34,7 @@ def _split(value: Any, example: str) -> tuple[Decimal, str]:
 
 
 def parse_seconds(value: Any) -> float:
-    """Seconds from "20s", "500ms", "0us", "10m", "1h"; a bare 0 needs no unit."""
+    """Parse "20s", "500ms", "0us", "10m", "1h" to seconds; a bare 0 needs no unit."""
     number, unit = _split(value, "20s or 500ms")
     if unit == "" and number == 0:
         return 0.0
@@ -44,7 +44,7 @@ def parse_seconds(value: Any) -> float:
 
 
 def parse_bytes(value: Any) -> int:
-    """Bytes from "64MiB", "10KB" or a bare whole number."""
+    """Parse "64MiB", "10KB" or a bare whole number to bytes."""
     number, unit = _split(value, "64MiB")
     if unit not in _BYTES:
         raise ValueError(f"{value!r} has an unknown unit; known are {', '.join(filter(None, _BYTES))}")
@@ -55,7 +55,7 @@ def parse_bytes(value: Any) -> int:
 
 
 def parse_ppm(value: Any) -> int:
-    """Parts per million from a percentage: 10, 0.1 or "1%"."""
+    """Parse a percentage (10, 0.1 or "1%") to parts per million."""
     try:
         number, unit = _split(value, "10 or 0.1%, percent from 0 to 100")
         ppm = number * 10_000
@@ -69,7 +69,7 @@ def parse_ppm(value: Any) -> int:
 
 
 def parse_share(value: Any) -> float:
-    """A share from 0 to 1 out of a percentage."""
+    """Parse a percentage to a share from 0 to 1."""
     number, unit = _split(value, "1%")
     if unit not in ("", "%") or not 0 <= number <= 100:
         raise ValueError(f"{value!r} is no percentage from 0 to 100")
@@ -77,7 +77,7 @@ def parse_share(value: Any) -> float:
 
 
 def parse_rate(value: Any) -> float:
-    """Requests per second from "100/s" or "600/m"."""
+    """Parse "100/s" or "600/m" to requests per second."""
     number, unit = _split(value, "100/s")
     if unit not in ("/s", "/m") or number <= 0:
         raise ValueError(f"{value!r} is no rate; write for example 100/s")
@@ -96,7 +96,9 @@ Rate = Annotated[float, *_parsed(parse_rate, ["string"], ["100/s", "60/m"])]
 
 
 def parse_text(value: Any) -> str:
-    """`value` as it is written, quoted or not; what YAML takes for true, for nothing or for a date is refused."""
+    """Return `value` as it is written, quoted or not; unquoted words that YAML reads as a boolean, null or a date raise
+    ValueError.
+    """
     text = written(value)
     if text is None:
         raise ValueError(why_no_text(value))
@@ -110,7 +112,7 @@ def _counted(kind: Literal["int", "float"]) -> Any:
     def counted(value: Any) -> Any:
         if isinstance(value, bool):
             raise PydanticKnownError("int_type" if kind == "int" else "float_type")
-        if isinstance(value, str) and "_" in value:  # which pydantic would pass over
+        if isinstance(value, str) and "_" in value:  # pydantic would ignore the underscore
             raise PydanticKnownError("int_parsing" if kind == "int" else "float_parsing")
         return value
 
@@ -125,12 +127,12 @@ Count = Annotated[Whole, Field(gt=0)]
 
 
 def parse_moment(value: Any) -> Any:
-    """The text of a date without quotes."""
+    """Return the text of an unquoted date; other values are returned unchanged."""
     return value.text if isinstance(value, Moment) else value
 
 
 def parse_name(value: Any) -> str:
-    """`value`, where it can name a model, a route or a guard."""
+    """Return `value` if it is a valid name of a model, a route or a guard; raises ValueError."""
     if not isinstance(value, str):
         number = written(value)
         raise ValueError(f"YAML reads {number:.60} as a number; put it in quotes" if number else why_no_text(value))
@@ -142,11 +144,11 @@ def parse_name(value: Any) -> str:
 Name = Annotated[str, BeforeValidator(parse_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"})]
 
 
-LARGEST_VERSION: Final = 2**32 - 1  # what a prediction's id has room for
+LARGEST_VERSION: Final = 2**32 - 1  # a prediction id has 4 bytes for it
 
 
 def parse_version(value: Any) -> int:
-    """`value`, where it is a version of a model."""
+    """Return `value` if it is a valid version of a model; raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1 or repr(value) != str(int(value)):
         plain = ", written plainly: 1, not 01, 1.0, +1 or '1'" if written(value) else ""
         raise ValueError(f"{value!r:.60} is no version; versions are whole numbers from 1{plain}")

@@ -1,6 +1,6 @@
-"""What a routing file says that is valid and cannot be meant: told by `gateway check`, by status and on the console.
+"""Warns about routing settings that are valid but probably a mistake; shown by `gateway check`, status and the console.
 
-Nothing here is refused: each of them may stand for a while, as a candidate without traffic does before its first day.
+None of them is refused, because each may be intended for a while, such as a candidate that has no traffic yet.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,23 +11,23 @@ from gateway.settings.guards import ConditionSettings, GuardsSettings, LimitSett
 from gateway.settings.routing import ReleaseSettings, RouteSettings, RoutingSettings
 from gateway.settings.units import PPM
 
-SHARES: Final = frozenset(("error_rate", "accuracy"))  # between 0 and 1, whatever happens
+SHARES: Final = frozenset(("error_rate", "accuracy"))  # metrics that are always between 0 and 1
 KNOWN_WITHOUT_TRAFFIC: Final = "candidate.requests_per_s"
 CANDIDATE: Final = "candidate."
-MOST_COMPARED: Final = 8  # routes whose predicted classes are compared, as many as gateway.shm.tally counts by route
+MOST_COMPARED: Final = 8  # routes whose predicted classes are compared: gateway.shm.tally counts so many separately
 Line = ConditionSettings | LimitSettings
-Late = Sequence[tuple[int, list[int]]]  # routes that never match, with those that match instead
+Late = Sequence[tuple[int, list[int]]]  # routes that never match, with the earlier ones that match instead
 
 
 def routing_warnings(routing: RoutingSettings) -> list[str]:
-    """A line for each: its path in the file, what comes of it, and the remedy."""
+    """Return one line per warning: the path in the file, the effect, and the remedy."""
     return [
         f"models.{name}{warning}" for name, release in routing.models.items() for warning in release_warnings(release)
     ]
 
 
 def release_warnings(release: ReleaseSettings) -> Iterator[str]:
-    """The same for one release; each begins with its path below the release."""
+    """Yield the warnings of one release; each begins with the path below the release."""
     routes = release.split.routes if release.split else ()
     mirrors = release.mirror is not None and release.mirror.weight > 0
     if release.candidate is None:
@@ -44,7 +44,7 @@ def release_warnings(release: ReleaseSettings) -> Iterator[str]:
 
 
 def _order(routes: Sequence[RouteSettings], late: Late) -> Iterator[str]:
-    """Routes that never match, for what stands before them or for what they say themselves."""
+    """Routes that never match, because of earlier routes or because of their own conditions."""
     for position, route in enumerate(routes):
         for number, item in enumerate(route.match):
             for where, matcher in asked(item).items():
@@ -69,7 +69,7 @@ def _order(routes: Sequence[RouteSettings], late: Late) -> Iterator[str]:
 
 
 def _reached(routes: Sequence[RouteSettings], late: set[int]) -> list[RouteSettings]:
-    """The routes that some request can reach."""
+    """Return the routes that some request can reach."""
     reached = []
     for position, route in enumerate(routes):
         if position not in late:
@@ -147,7 +147,7 @@ def _guards(release: ReleaseSettings, reached: Sequence[RouteSettings], mirrors:
 
 
 def _beyond(release: ReleaseSettings, reached: Sequence[RouteSettings]) -> list[str]:
-    """The routes that chance decides on, and of which predicted classes are not compared."""
+    """Return the randomised routes whose predicted classes are not compared."""
     routes = release.split.routes if release.split else ()
     names = {route.name for route in reached if _randomised(release, route)}
     return [route.name for route in routes[MOST_COMPARED:] if route.name in names]
@@ -163,7 +163,7 @@ def _randomised(release: ReleaseSettings, route: RouteSettings) -> bool:
 
 
 def _certain(line: Line) -> bool | None:
-    """Whether the metric is beyond the level whatever happens (True) or never (False); None where it depends."""
+    """Whether the metric is always (True) or never (False) beyond the level; None if it depends on the traffic."""
     name = line.metric.partition(".")[2]
     lowest = None if name == "reward_mean" else 0.0
     highest = 1.0 if name in SHARES else None
