@@ -31,15 +31,15 @@ def _or_scalar(schema: dict[str, Any]) -> None:
 
 
 class MatcherSettings(Settings):
-    """Conditions on one attribute, all of which must hold. A bare scalar is `exact`; `regex` takes the whole value.
+    """Conditions on one attribute, all of which must hold. A bare scalar means `exact`.
 
-    Values are compared as they are written, with or without quotes: 0123 is no 123, and 1.10 no 1.1.
+    Values are compared as text, with or without quotes: 0123 does not match 123, nor 1.10 match 1.1.
     """
 
     model_config = ConfigDict(json_schema_extra=_or_scalar)
 
     exact: Text | None = None
-    """The value is this."""
+    """The value equals this."""
     in_: frozenset[Text] | None = Field(default=None, alias="in")
     """The value is one of these."""
     prefix: Text | None = None
@@ -47,9 +47,9 @@ class MatcherSettings(Settings):
     suffix: Text | None = None
     """The value ends with this."""
     regex: Text | None = None
-    """The whole value fits this RE2 pattern."""
+    """The whole value matches this RE2 pattern."""
     not_: "MatcherSettings | None" = Field(default=None, alias="not")
-    """The value does not fit this matcher."""
+    """The value does not match this matcher."""
 
     @model_validator(mode="before")
     @classmethod
@@ -103,13 +103,13 @@ class MatchSettings(Settings):
     """One item of `match`: all its conditions must hold."""
 
     customer: MatcherSettings | None = None
-    """Who asks: the key's customer, or without keys `x-customer-id` or `parameters.customer`."""
+    """The customer: that of the API key, or, without `auth.keys`, of `x-customer-id` or `parameters.customer`."""
     modality: MatcherSettings | None = None
-    """What it is: `parameters.modality`, `x-modality`, a raw body's content type, or the model's own."""
+    """The modality: `parameters.modality`, `x-modality`, a raw body's content type, or the model's own."""
     headers: dict[str, MatcherSettings] = Field(default_factory=dict)
-    """Request headers by name; upper and lower case make no difference in names."""
+    """Request headers by name; names are case-insensitive."""
     parameters: dict[str, MatcherSettings] = Field(default_factory=dict)
-    """The request's `parameters` by name. A number of JSON comes as Python writes it: 1.10 as 1.1, 1e3 as 1000.0."""
+    """The request's `parameters` by name. JSON numbers match as Python prints them: 1.10 as 1.1, 1e3 as 1000.0."""
 
     @field_validator("customer", "modality", mode="before")
     @classmethod

@@ -25,13 +25,13 @@ INTRODUCTION: Final = """\
 # Every key of the YAML files
 
 Written by `python -m gateway.settings.reference` from the settings' classes, as the JSON Schemas beside it are by
-`python -m gateway.settings.json_schema`. A key that has a default may be left out; an unknown key is an error.
-`[]` is each item of a list, `NAME` a name of your own.
+`python -m gateway.settings.json_schema`. A key with a default may be omitted; an unknown key is an error.
+`[]` stands for each item of a list, `NAME` for a name that you choose.
 
-- A duration is a number and one of us, ms, s, m, h, d; a size one of B, KiB, MiB, GiB, KB, MB, GB.
+- A duration is a number with a unit: us, ms, s, m, h or d. A size has B, KiB, MiB, GiB, KB, MB or GB.
 - A percentage is a number from 0 to 100, with or without `%`; a level is a number or, with `%`, a percentage.
-- A rate is a number and `/s` or `/m`.
-- A *matcher* is a bare value, which must be equal, or a mapping with the keys of the last table.
+- A rate is a number with `/s` or `/m`.
+- A *matcher* is a plain value, which must be equal, or a mapping with the keys of the last table.
 - A *metric* is `stable.` or `candidate.` and one of {of_a_version}; or {of_the_gateway}.
 """
 WORDS: Final[Mapping[Any, str]] = {
@@ -113,7 +113,7 @@ def _type(annotation: Any, metadata: Any = ()) -> str:
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
-        return "needed"
+        return "required"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, Settings):
         return ""
