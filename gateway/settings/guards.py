@@ -154,7 +154,7 @@ class RampSettings(Settings):
     interval: Seconds = 600.0
     """The minimum time at each step."""
     advance: Literal["safe", "no-violation"] = "safe"
-    """`safe`: a step needs evidence that the candidate does no harm; `no-violation`: only traffic without violations."""
+    """`safe`: a step needs evidence that the candidate is harmless; `no-violation`: only traffic without violations."""
 
     @model_validator(mode="after")
     def _rises(self) -> "RampSettings":

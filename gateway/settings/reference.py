@@ -113,7 +113,7 @@ def _type(annotation: Any, metadata: Any = ()) -> str:
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
-        return "required"
+        return "needed"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, Settings):
         return ""
