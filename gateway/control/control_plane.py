@@ -201,7 +201,7 @@ class ControlPlane:
                 if not isinstance(error, GatewayError):
                     error = SettingsError(str(self.configuration.path), [f"{type(error).__name__}: {error}"])
                 self.configuration.failed(error)
-                log.error("the configuration is not loaded, the last good one stays in force:\n%s", error)
+                log.error("the configuration is refused; the last valid one stays in force:\n%s", error)
             else:
                 self.configuration.succeeded()
                 log.info("generation %d of the configuration is in force", self.pool.plan.generation)
@@ -234,7 +234,7 @@ class ControlPlane:
         self.settings_of(name)
         candidate = getattr(self._view(name), "candidate", None)
         if candidate is None:
-            raise Conflict(f"'{name}' has no candidate; stable answers everyone")
+            raise Conflict(f"'{name}' has no candidate; stable answers every request")
         return int(candidate)
 
     def _view(self, name: str) -> ReleaseSettings | None:
@@ -254,7 +254,7 @@ class ControlPlane:
 
     async def _kept(self, name: str) -> None:
         if not await self.stops.wait_durable():
-            log.error("what was decided on '%s' is in force, but not on disk: a restart would undo it", name)
+            log.error("the decision on '%s' is in force, but not on disk yet; a restart would undo it", name)
 
     def take_in(self, name: str, resolved: Resolved, left_out: Mapping[VersionKey, str]) -> ConfigGeneration:
         """Add a model that is about to be loaded from disk again, perhaps one that was not served before."""

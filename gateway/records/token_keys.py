@@ -62,7 +62,9 @@ def token_keys(folder: Path) -> TokenKeys:
         except OSError as error:
             if newest is None:
                 raise SettingsError(str(file), [f"cannot be written: {error.strerror}"]) from None
-            log.warning("%s cannot be written: %s; the old key goes on signing", file, error.strerror)
+            log.warning(
+                "%s cannot be written, so the old key continues to sign prediction ids: %s", file, error.strerror
+            )
         else:
             newest, entries = new, rotated
     return TokenKeys({number: secret for number, _, secret in entries}, newest[0])
@@ -81,7 +83,7 @@ def _read(file: Path) -> list[tuple[int, float, bytes]]:
     try:
         entries = orjson.loads(text)
         if type(entries) is not list:  # an empty object would be taken for an empty list, and be overwritten
-            raise ValueError(f"it holds no list but {type(entries).__name__}")
+            raise ValueError(f"it must hold a list, not {type(entries).__name__}")
         return [_entry(e["key"], e["created_s"], e["secret"]) for e in entries]
     except (ValueError, TypeError, KeyError) as error:
         problem = f"is damaged ({error}); restore it, or remove it: feedback on earlier predictions is then refused"

@@ -62,7 +62,11 @@ def _keep(state: Path, trip: Trip, holds: Callable[[], bool]) -> None:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         replace_durably(path, json.dumps(asdict(trip)).encode(), str(trip.worker))
     except OSError as error:
-        log.error("%s cannot be written; control hears of the trip by memory alone: %s", path, error.strerror)
+        log.error(
+            "%s cannot be written; until control records it, the breaker's stop is only in memory: %s",
+            path,
+            error.strerror,
+        )
     if not holds():
         forget(state, trip.model, trip.version)
 
@@ -71,7 +75,7 @@ def _read(path: Path) -> Trip | None:
     try:
         trip = Trip(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
-        log.error("%s cannot be read, so the candidate that it stops is not known: %s", path, error)
+        log.error("%s cannot be read, so the candidate that a breaker had stopped is not known: %s", path, error)
         return None
     sound = isinstance(trip.model, str) and type(trip.version) is int and isinstance(trip.found, str)
     return trip if sound else None

@@ -155,4 +155,4 @@ def test_a_new_key_among_many_holds_no_loop(tmp_path: Path, count: int) -> None:
         for asker in askers:
             asker.join()
         assert max(slowest.values()) < 0.5, slowest
-        assert gateway.log.count("keys.yaml loaded again") >= 2
+        assert gateway.log.count("keys.yaml has changed and is reloaded") >= 2

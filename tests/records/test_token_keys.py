@@ -133,7 +133,7 @@ def test_a_disk_that_takes_nothing_leaves_the_old_key_in_force(
     aged(tmp_path, ROTATE_AFTER_S + 1)
     file(tmp_path).with_suffix(".new").mkdir()
     assert token_keys(tmp_path) == first
-    assert "the old key goes on signing" in caplog.text
+    assert "so the old key continues to sign prediction ids" in caplog.text
 
 
 def test_a_clock_set_back_makes_no_new_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

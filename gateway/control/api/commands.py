@@ -146,9 +146,9 @@ class Changes:
         self._check_open(model)
         overview = overview_of(self._control, model)
         if overview.candidate is None:
-            raise Conflict(f"'{model}' has no candidate; stable answers everyone")
+            raise Conflict(f"'{model}' has no candidate; stable answers every request")
         if body.candidate not in (None, overview.candidate):
-            raise Conflict(f"the candidate of '{model}' is version {overview.candidate} by now, not {body.candidate}")
+            raise Conflict(f"the candidate of '{model}' is now version {overview.candidate}, not {body.candidate}")
         return overview, overview.candidate
 
     def _check_open(self, model: str) -> None:

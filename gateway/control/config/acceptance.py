@@ -132,7 +132,10 @@ class Accepting:
                 self._unwritten = not await self._disk.do(self._file.write, memory, text)
             except DiskSilent as error:
                 self._unwritten = True
-                log.error("what is in force is not on disk, a restart would know of older versions: %s", error.strerror)
+                log.error(
+                    "the releases in force cannot be written to disk; a restart would serve those written last: %s",
+                    error.strerror,
+                )
             self._tried_s = time.monotonic()
 
     async def first_seen(self, name: str) -> Resolved | None:
@@ -157,7 +160,7 @@ class Accepting:
         try:
             evidence["kept"] = (await self._disk.do(self.history.keep, before)).name
         except OSError as error:
-            log.error("%s: the text before cannot be kept: %s", self.history.folder, error)
+            log.error("%s: the previous text of the routing file cannot be saved: %s", self.history.folder, error)
         notes = judged.resolved.notes
         decisions = told(self._accepted.routing, judged.accepted.routing, notes)
         if not decisions[0].model:  # very many entries, or none (only comments or layout)

@@ -51,7 +51,9 @@ class Wishes:
     async def _bring_in(self, late: list[VersionKey]) -> None:
         for name, version in late:
             if error := await self._granted(LoadRequest(0, name, load=True), version):
-                log.error("candidate %d of '%s' stays left out: %s", version, name, error)
+                log.error(
+                    "candidate %d of '%s' is still not served, because it cannot be loaded: %s", version, name, error
+                )
 
     async def _granted(self, load_request: LoadRequest, candidate: int | None = None) -> str:
         async with self._changing:

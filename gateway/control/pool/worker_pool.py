@@ -136,7 +136,7 @@ class WorkerPool:
         """End a failing worker; no one waits for its answers any more. `drain_s`: seconds to finish requests, else
         none.
         """
-        log.error("worker %d %s: it is ended, and another takes its place", handle.index, why)
+        log.error("worker %d %s: it is ended and replaced", handle.index, why)
         handle.given_up = why
         handle.obituary = self._autopsy(handle)
         self.killed[kind] += 1
@@ -195,7 +195,9 @@ class WorkerPool:
         """Bring a warm worker up to the generation in force, then let it listen."""
         async with self.changing:
             if handle.plan is not self.plan and (errors := await self._orders.bring_up(handle, self.plan)):
-                log.error("worker %d cannot follow what came while it started: %s", handle.index, "; ".join(errors))
+                log.error(
+                    "worker %d cannot load what changed while it was starting: %s", handle.index, "; ".join(errors)
+                )
                 send_signal(handle.process, signal.SIGTERM)
                 return
             if handle.state is not WorkerState.STARTING:
@@ -227,7 +229,7 @@ class WorkerPool:
             self._patient = False  # the warm worker has died: the next one restarts the timer
             return
         if len(warm) < self.size:
-            log.error("%d of %d workers are ready; the others are waited for no longer", len(warm), self.size)
+            log.error("%d of %d workers are ready; serving starts without the others", len(warm), self.size)
         self._open = True
         self._opening = set(warm)
         for handle in warm:
@@ -282,9 +284,11 @@ class WorkerPool:
             if await self._on_death(handle, code):
                 self._deaths[handle.index] = 1
         except Exception:  # such as no free descriptors: the versions can be tried later
-            log.exception("what worker %d died of cannot be looked into: it is replaced all the same", handle.index)
+            log.exception(
+                "the cause of worker %d's death cannot be determined; it is replaced nevertheless", handle.index
+            )
         pause_s = _pause_s(self._deaths[handle.index])
-        log.warning("worker %d ended with %d; a new one starts in %g s", handle.index, code, pause_s)
+        log.warning("worker %d exited with code %d; a new one starts in %g s", handle.index, code, pause_s)
         await asyncio.sleep(pause_s)
         await persistent(f"starting worker {handle.index}", lambda: self._start_again(handle.index))
 

@@ -185,7 +185,7 @@ class InferEndpoint:
 def failure(error: Exception, model: str, origin: Origin | None, call: Call | None) -> RequestError:
     """What an error of the gateway itself is answered with; it is logged. `call`: None where there is none yet."""
     extra = log_extra(origin, call)
-    log.error("an error of the gateway itself on the model %r", model, exc_info=error, extra=extra)
+    log.error("internal error of the gateway during a prediction of the model %r", model, exc_info=error, extra=extra)
     return RequestError(BROKEN)
 
 

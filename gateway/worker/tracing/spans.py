@@ -67,7 +67,7 @@ class Spans:
         try:
             self._thread.start()
         except RuntimeError as error:
-            self._tell(f"there is no thread to export them in ({error})")
+            self._tell(f"no thread can be started to export them ({error})")
 
     def offer(self, span: Span) -> None:
         """Hand a span over, or drop it where too many wait."""
@@ -100,9 +100,11 @@ class Spans:
 
     def _tell(self, trouble: str) -> None:
         if trouble and not self._trouble:
-            log.error("spans do not reach the collector, predictions go on without: %s", trouble)
+            log.error(
+                "spans cannot be sent to server.tracing.endpoint; predictions are served without them: %s", trouble
+            )
         elif self._trouble and not trouble:
-            log.info("spans reach the collector again")
+            log.info("spans can be sent to server.tracing.endpoint again")
         self._trouble = trouble
 
 

@@ -198,7 +198,7 @@ def test_a_folder_that_cannot_be_read_is_no_obstacle(tmp_path: Path, caplog: pyt
     ledger.remember(tmp_path / "file")
     segment_path(tmp_path, FEEDBACK, 1, open=False).mkdir()
     ledger.remember(tmp_path)
-    assert "is not known again" in caplog.text
+    assert "statistics start without it" in caplog.text
 
 
 def mirrored(prediction_id: str, agreement: bool | None, predicted: int | None) -> bytes:

@@ -117,9 +117,9 @@ def test_a_collector_that_refuses_is_told_of_once_and_once_when_it_takes_them_ag
         spans.flush()
     assert (head[SPANS_EXPORTED], head[SPANS_FAILED]) == (2, 2)
     refused, again = [record.getMessage() for record in caplog.records if record.name == "gateway.worker.tracing"]
-    assert refused.startswith("spans do not reach the collector, predictions go on without: ")
+    assert refused.startswith("spans cannot be sent to server.tracing.endpoint; predictions are served without them: ")
     assert "400" in refused
-    assert again == "spans reach the collector again"
+    assert again == "spans can be sent to server.tracing.endpoint again"
 
 
 def test_what_waits_is_exported_at_the_end(collector: Collector, export: Export) -> None:
