@@ -140,7 +140,9 @@ class RateExceeded(RequestError):
     outcome = Outcome.CLIENT_ERROR
 
     def __init__(self, rate: float, wait_s: int) -> None:
-        super().__init__(f"more than {rate:g} requests per second, which is this customer's limits.rate; wait a moment")
+        super().__init__(
+            f"more than {rate:g} requests per second, this customer's limit (limits.rate); try again later"
+        )
         self.headers = {"retry-after": str(wait_s)}
 
 

@@ -168,7 +168,7 @@ class ControlPlane:
         if not self.board.stopped(slot):
             raise Conflict(f"'{name}' is not stopped")
         if name not in self.pool.plan.named:
-            raise Conflict(f"'{name}' has no entry in the routing file any more; write it again, then resume it")
+            raise Conflict(f"'{name}' has no entry in the routing file any more; add it again, then resume it")
         decision = self.stops.resume(name, candidate, by, reason, evidence)
         self.stopping.resumed(name)
         self._tripping.settled(name, candidate)

@@ -25,7 +25,7 @@ def classify(tensor: Tensor, classes: int, labels: Sequence[str], most: int = AN
     scores = tensor.data
     if scores.ndim == 0 or tensor.datatype in ("BYTES", "BOOL"):
         raise InvalidRequest(
-            f"output '{tensor.name}': {tensor.datatype} {list(tensor.shape)} holds no scores to classify"
+            f"output '{tensor.name}': {tensor.datatype} {list(tensor.shape)} has no scores to classify"
         )
     if len(labels) == 2 and scores.ndim == 2 and scores.shape[1] == 1 and tensor.datatype.startswith("FP"):
         scores = np.concatenate([1 - scores, scores], axis=1)

@@ -31,8 +31,8 @@ from gateway.protocol.tensors import (
 BASE64: Final = "base64"
 PLAIN: Final = 4  # members of an input without parameters: name, shape, datatype and data
 _UNSERVED: Final = {
-    "sequence_id": "sequences are not served: a request stands alone",
-    "shared_memory_region": "the shared memory extension is not served: send the data in the body",
+    "sequence_id": "sequences are not supported: requests are independent of each other",
+    "shared_memory_region": "the shared memory extension is not supported: send the data in the body",
 }
 
 
@@ -123,7 +123,7 @@ def decode_outputs(document: dict[str, Any], raw: bytes | memoryview | None) -> 
 def _refuse_rest(tail: _Tail | None) -> None:
     if tail is not None and tail.offset != len(tail.raw):
         unread = len(tail.raw) - tail.offset
-        raise InvalidRequest(f"{unread} bytes behind the JSON belong to no tensor; every binary_data_size must add up")
+        raise InvalidRequest(f"{unread} bytes after the JSON belong to no tensor; check each binary_data_size")
 
 
 def decode_raw(body: bytes, spec: TensorSpec) -> InferRequest:
@@ -169,7 +169,7 @@ def _request(document: Any, tail: _Tail | None, recorded: bool) -> InferRequest:
     if "parameters" in document:
         request.parameters = _parameters(document)
         if request.parameters.get("content_type") == BASE64:
-            raise InvalidRequest("parameters.content_type: base64 is said of an input, in the input's own parameters")
+            raise InvalidRequest("content_type base64 must be in the parameters of an input, not of the request")
         request.binary_output = _flag(request.parameters, "binary_data_output") or False
     if "outputs" in document:
         request.outputs = _requested_outputs(document["outputs"], recorded) or None
@@ -270,7 +270,7 @@ def _requested_output(item: Any, recorded: bool) -> RequestedOutput:
     parameters = _parameters(item)
     classification = parameters.get("classification", 0)
     if type(classification) is not int or classification < 0:
-        raise InvalidRequest("parameters.classification must be the number of classes wanted")
+        raise InvalidRequest("parameters.classification must be the number of classes, 0 or more")
     return RequestedOutput(item["name"], _flag(parameters, "binary_data"), classification)
 
 
@@ -282,7 +282,7 @@ def _refuse_duplicates(what: str, names: list[str]) -> None:
 
 def _raw_element(body: bytes, spec: TensorSpec) -> Array:
     if any(size not in (-1, 1) for size in spec.shape):
-        raise InvalidRequest(f"a raw body is one element, which shape {list(spec.shape)} does not take")
+        raise InvalidRequest(f"a raw body is one element, which does not fit shape {list(spec.shape)}")
     element = np.empty([1] * len(spec.shape), object)
     element.fill(body)
     return element
@@ -293,7 +293,7 @@ def _raw_elements(body: bytes, spec: TensorSpec) -> Array:
     free = spec.shape.count(-1)
     fixed = math.prod(size for size in spec.shape if size != -1) * datatype.dtype.itemsize
     if free > 1:
-        raise InvalidRequest(f"shape {list(spec.shape)} has {free} free dimensions; a raw body settles only one")
+        raise InvalidRequest(f"shape {list(spec.shape)} has {free} free dimensions; a raw body can have only one")
     if (len(body) != fixed) if not free else (not fixed or len(body) % fixed):
         unit = "a multiple of " if free else ""
         raise InvalidRequest(f"shape {list(spec.shape)} needs {unit}{fixed} bytes, the body has {len(body)}")

@@ -66,7 +66,7 @@ def _reshaped(elements: Array, shape: Sequence[int]) -> Array:
 
 def _unaddressable(shape: Sequence[int], error: ValueError) -> InvalidRequest:
     """For shapes such as [0, 2**62], which have no elements but are larger than numpy can address."""
-    return InvalidRequest(f"shape {short(shape)} is beyond what can be addressed: {error}")
+    return InvalidRequest(f"shape {short(shape)} is too large to address: {error}")
 
 
 def from_json(data: object, datatype: Datatype, shape: list[int]) -> Array:
@@ -125,7 +125,7 @@ def from_base64(array: Array, datatype: Datatype) -> Array:
         try:
             flat[index] = pybase64.b64decode(element, validate=True)
         except ValueError:
-            raise InvalidRequest(f"data[{index}] = {short(element)} is no Base64 (RFC 4648, 4, padded)") from None
+            raise InvalidRequest(f"data[{index}] = {short(element)} is not padded Base64 (RFC 4648, 4)") from None
     return decoded
 
 
@@ -179,20 +179,20 @@ def _careful(data: list[Any], datatype: Datatype) -> Iterator[float]:
         try:
             one.pack(number)
         except (struct.error, OverflowError):
-            raise InvalidRequest(f"data[{index}] = {short(value)} is no {datatype.name}") from None
+            raise InvalidRequest(f"data[{index}] = {short(value)} is not a {datatype.name}") from None
         yield number
 
 
 def _check_booleans(data: list[Any]) -> None:
     for index, value in enumerate(data):
         if value is not True and value is not False:
-            raise InvalidRequest(f"data[{index}] = {short(value)} is no BOOL; write true or false")
+            raise InvalidRequest(f"data[{index}] = {short(value)} is not a BOOL; write true or false")
 
 
 def _strings(data: list[Any]) -> Array:
     for index, value in enumerate(data):
         if type(value) is not str:
-            raise InvalidRequest(f"data[{index}] = {short(value)} is no string, which BYTES needs in JSON")
+            raise InvalidRequest(f"data[{index}] = {short(value)} is not a string, which BYTES needs in JSON")
     array = np.empty(len(data), object)
     array[:] = data
     return array
@@ -206,7 +206,7 @@ def _flattened(data: list[Any], shape: Sequence[int]) -> Iterator[Any]:
         return
     for item in data:
         if type(item) is not list:
-            raise InvalidRequest(f"nested data is ragged: {short(item)} where a list is due")
+            raise InvalidRequest(f"nested data is ragged: {short(item)} instead of a list")
         yield from _flattened(item, shape[1:])
 
 
@@ -222,7 +222,7 @@ def _bytes_elements(raw: memoryview, count: int) -> Array:
             raise InvalidRequest(f"BYTES element {index} reaches beyond the tensor's {len(raw)} bytes")
         array[index] = bytes(raw[start:offset])
     if offset != len(raw):
-        raise InvalidRequest(f"{len(raw) - offset} bytes are left over behind the {count} BYTES elements")
+        raise InvalidRequest(f"{len(raw) - offset} bytes follow the last of the {count} BYTES elements")
     return array
 
 
@@ -232,7 +232,7 @@ def _text(element: object) -> str:
     try:
         return element.decode()
     except UnicodeDecodeError:
-        raise InvalidRequest("holds bytes that are not UTF-8; ask for it with binary_data: true") from None
+        raise InvalidRequest("has bytes that are not UTF-8; request it with binary_data: true") from None
 
 
 def _non_finite_name(value: float) -> str:

@@ -61,7 +61,7 @@ def parse(error: orjson.JSONDecodeError) -> tuple[Any, bytes] | None:
 def _marked(text: str, start: int) -> str:
     """Replace all constants outside of strings by marks. The first constant begins at `start`."""
     if text.count(_TOKENS[0]) + text.count(_TOKENS[1]) > MOST:
-        raise InvalidRequest(f"NaN and Infinity stand in more than {MOST} places; send the tensors in binary")
+        raise InvalidRequest(f"NaN and Infinity occur more than {MOST} times; send binary tensors")
     parts = [text[:start]]
     for _ in range(MOST_RUNS):
         end = text.find('"', start)
@@ -75,7 +75,7 @@ def _marked(text: str, start: int) -> str:
         parts += run, text[end:start]
         if not text.startswith(_TOKENS, after.end()):
             return "".join((*parts, text[start:]))  # the end, or invalid JSON, which orjson then refuses
-    raise InvalidRequest("NaN and Infinity stand in too many places; send the tensors in binary")
+    raise InvalidRequest("NaN and Infinity occur in too many places; send binary tensors")
 
 
 def _restored(marked: str, quote: str) -> str:

@@ -52,7 +52,7 @@ def check_values(text: bytes, most: int, end: int | None = None) -> None:
     count = count_values(text, end)
     if count > most:
         raise BodyTooLarge(
-            f"the JSON holds {count} values that are not just a tensor's numbers, limits.values is {most}; send fewer"
+            f"the JSON has {count} values besides long lists of numbers; limits.values is {most}; send fewer"
             " rows at a time, or binary tensors"
         )
 
@@ -79,7 +79,7 @@ def _decode_cut(text: bytes, most: int, go_on: GoOn) -> InferRequest:
     try:
         document = orjson.loads(skeleton)
     except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the body is not valid JSON: {error.msg}, beside the tensors' numbers") from None
+        raise InvalidRequest(f"the body is not valid JSON: {error.msg}, outside of the tensors' numbers") from None
     items = document.get("inputs") if type(document) is dict else None
     if type(items) is not list:
         return decode_document(document, None)  # raises with the reason
@@ -144,7 +144,7 @@ def _packed(
     """Parse the numbers of one input, append them to `raw`, and return the input as one with binary data."""
     datatype, shape = datatype_of(item.get("datatype")), item.get("shape")
     if datatype.name == "BYTES":
-        raise InvalidRequest("data holds numbers where BYTES needs strings")
+        raise InvalidRequest("data has numbers, but BYTES needs strings")
     parameters = item.get("parameters") or {}
     if type(parameters) is not dict:
         raise InvalidRequest("parameters must be an object")
@@ -208,7 +208,7 @@ def _values(piece: bytes) -> list[Any]:
 
 
 def _too_many() -> BodyTooLarge:
-    return BodyTooLarge(f"a request of more than {MOST_TENSORS} inputs or outputs is not served")
+    return BodyTooLarge(f"a large request may have at most {MOST_TENSORS} inputs and {MOST_TENSORS} outputs")
 
 
 @contextmanager

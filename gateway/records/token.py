@@ -110,11 +110,13 @@ class Signer:
         body, mac = raw[:-MAC_BYTES], raw[-MAC_BYTES:]
         base = self._bases.get(body[0]) if len(body) > _FIXED.size else None
         if base is None:
-            raise InvalidRequest("prediction_id was not made by this gateway, nor by one that shares its keys")
+            raise InvalidRequest(
+                "prediction_id was not created by this gateway or one that shares its keys (STATE/token-keys.json)"
+            )
         expected = base.copy()
         expected.update(body)
         if not secrets.compare_digest(expected.digest(), mac):
-            raise InvalidRequest("prediction_id is not as the gateway made it; send it unchanged")
+            raise InvalidRequest("prediction_id has been changed; send it as the gateway returned it")
         return _parsed(body)
 
 
@@ -125,13 +127,13 @@ def names_of(model: str, route: str) -> bytes:
 
 def _raw(text: object) -> bytes:
     if type(text) is not str or not 0 < len(text) <= LONGEST or not _ALPHABET.issuperset(text):
-        raise InvalidRequest("prediction_id must be the text that came with the prediction")
+        raise InvalidRequest("prediction_id must be the text in the prediction's response")
     try:
         raw = binascii.a2b_base64(text.encode().translate(_FROM_URL) + b"=" * (-len(text) % 4))
     except binascii.Error:
         raw = b""
     if _encoded(raw) != text.encode():  # the last character has unused bits, which are 0 in a valid token
-        raise InvalidRequest("prediction_id is cut short; send it unchanged")
+        raise InvalidRequest("prediction_id is truncated; send it as the gateway returned it")
     return raw
 
 

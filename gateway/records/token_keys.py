@@ -79,14 +79,14 @@ def _read(file: Path) -> list[tuple[int, float, bytes]]:
     except OSError as error:
         raise SettingsError(str(file), [f"cannot be read: {error.strerror}"]) from None
     if mode & 0o077:
-        raise SettingsError(str(file), [f"holds secrets and is open to others (mode {mode:o}); chmod 600 it"])
+        raise SettingsError(str(file), [f"contains secrets and is open to others (mode {mode:o}); run chmod 600 on it"])
     try:
         entries = orjson.loads(text)
         if type(entries) is not list:  # an empty object would be taken for an empty list, and be overwritten
             raise ValueError(f"it must hold a list, not {type(entries).__name__}")
         return [_entry(e["key"], e["created_s"], e["secret"]) for e in entries]
     except (ValueError, TypeError, KeyError) as error:
-        problem = f"is damaged ({error}); restore it, or remove it: feedback on earlier predictions is then refused"
+        problem = f"is damaged ({error}); restore it; or remove it, which makes feedback on earlier predictions invalid"
         raise SettingsError(str(file), [problem]) from None
 
 

@@ -37,7 +37,7 @@ def unreadable(text: str) -> Misplaced | None:
     found = _NO_TEXT.search(text)
     if found is None:
         return None
-    return Misplaced.at(text, found.start(), f"not valid YAML: {_named(found[0])} stands here unseen; take it out")
+    return Misplaced.at(text, found.start(), f"not valid YAML: {_named(found[0])} is invisible here; remove it")
 
 
 def misplaced(text: str) -> Callable[[str], Finding | None] | None:
@@ -53,7 +53,7 @@ def _suspect(raw: str) -> Finding | None:
     if character == "\t":
         return found.start(), f"{TAB}, or put the value in quotes"
     if character in _QUOTES:
-        remedy = "is no quotation mark to YAML, but part of the text: write \" or '; if it is meant, put all in quotes"
+        remedy = "is not a quotation mark in YAML: write \" or '; if it is part of the text, quote the value"
         return found.start(), f"{_named(character)} {remedy}"
     return found.start(), f"{_named(character)} only looks like a space; replace it, or put the value in quotes"
 
@@ -89,7 +89,7 @@ def _remedy(line: str, column: int, problem: str) -> str:
     if column and line[column - 1] in "*&":
         return f": a value that begins with '{line[column - 1]}' needs quotes"
     if character == ":" and problem.startswith("mapping values"):
-        return ": a value that holds ': ' needs quotes"
+        return ": a value that contains ': ' needs quotes"
     return ""
 
 

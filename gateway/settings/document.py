@@ -26,9 +26,7 @@ _MERGE: Final = "<<"
 def document(text: str, source: str) -> Any:
     """Parse `text`; None if it is empty. Raises SettingsError that names `source`, line and column."""
     if len(text) > LARGEST:
-        raise SettingsError(
-            source, [f"holds {len(text):,} characters; {LARGEST:,} are the most that are read at each change"]
-        )
+        raise SettingsError(source, [f"has {len(text):,} characters; {LARGEST:,} is the limit"])
     text = text.removeprefix("\ufeff")
     problem = unreadable(text)
     if problem is not None:
@@ -66,7 +64,7 @@ class _Reader:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    _refuse(event, "a second document begins here ('---'); keep one")
+                    _refuse(event, "a second document begins here ('---'); keep only one")
             elif not isinstance(event, yaml.StreamStartEvent | yaml.StreamEndEvent | yaml.DocumentEndEvent):
                 found = self._value(event, 0)
         return found
@@ -90,10 +88,10 @@ class _Reader:
     def _alias(self, event: yaml.AliasEvent) -> Any:
         name = event.anchor
         if name not in self._anchors:
-            _refuse(event, f"there is no anchor '&{name}' that '*{name}' could repeat; a text with '*' needs quotes")
+            _refuse(event, f"there is no anchor '&{name}' for '*{name}'; text that begins with '*' needs quotes")
         value, size = self._anchors[name]
         if size < 0:
-            _refuse(event, f"'*{name}' is inside of what it repeats")
+            _refuse(event, f"'*{name}' is inside the value that it repeats")
         self._repeated += size
         if self._repeated > MOST_REPEATED:
             _refuse(event, f"aliases repeat more than {MOST_REPEATED:,} values")
@@ -158,7 +156,7 @@ def _merged(event: Any, value: Any) -> dict[str, Any]:
     """Return what `<<: value` merges in: one mapping, or several, of which earlier ones take precedence."""
     parts = value if isinstance(value, list) else [value]
     if not all(isinstance(part, dict) for part in parts):
-        _refuse(event, "'<<' takes in a mapping, or a list of them; put it in quotes where it is a name")
+        _refuse(event, "'<<' merges a mapping or a list of mappings; put it in quotes if it is a name")
     return {key: inner for part in reversed(parts) for key, inner in part.items()}
 
 

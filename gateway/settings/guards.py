@@ -33,7 +33,7 @@ def parse_level(value: Any) -> float:
     if isinstance(value, str) and value.endswith("%"):
         return parse_share(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{value!r:.60} is no number and no percentage{odd(value)}")
+        raise ValueError(f"{value!r:.60} is neither a number nor a percentage{odd(value)}")
     return float(value)
 
 
@@ -136,13 +136,15 @@ class GuardsSettings(Settings):
     @model_validator(mode="after")
     def _told_apart(self) -> "GuardsSettings":
         if not 0 < self.alpha < 1:
-            raise ValueError("alpha must be above 0% and below 100%: at 0% nothing is ever proved harmful")
+            raise ValueError("alpha must be above 0% and below 100%: at 0% no candidate is ever found harmful")
         names = [limit.name for limit in self.limits] + [guard.name for guard in self.comparisons]
         metrics: list[str] = [guard.metric for guard in self.comparisons]
         for what, words in (("are named", names), ("compare", metrics)):
             for word in words:
                 if words.count(word) > 1:
-                    raise ValueError(f"two guards {what} '{word}'; decisions and metrics tell them apart by it")
+                    raise ValueError(
+                        f"two guards {what} '{word}'; names of guards and metrics of comparisons must be unique"
+                    )
         return self
 
 

@@ -92,7 +92,7 @@ def keys_text(path: Path) -> str:
             exposed = _exposed(os.fstat(file.fileno()))
             content = file.read()
     except FileNotFoundError:
-        raise SettingsError(str(path), ["there is no such file; `gateway keys add` begins one"]) from None
+        raise SettingsError(str(path), ["there is no such file; `gateway keys add` creates it"]) from None
     except OSError as error:
         raise SettingsError(str(path), [f"cannot be read: {error}"]) from None
     if exposed:

@@ -37,7 +37,7 @@ def parse(text: str, schema: type[S], source: str) -> S:
     if found is None:
         found = {}
     if not isinstance(found, dict):
-        raise SettingsError(source, ["must hold key: value pairs at its top"])
+        raise SettingsError(source, ["must have key: value pairs at its top level"])
     try:
         return schema.model_validate(found)
     except ValidationError as error:
@@ -49,7 +49,7 @@ def _load(path: Path, schema: type[S]) -> S:
         content = path.read_bytes()
     except FileNotFoundError:
         raise SettingsError(
-            str(path), ["there is no such file; run from the project's folder or name another"]
+            str(path), ["there is no such file; run in the project's folder, or name another file"]
         ) from None
     except OSError as error:
         raise SettingsError(str(path), [f"cannot be read: {error}"]) from None

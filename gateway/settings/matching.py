@@ -19,7 +19,7 @@ def text_of(value: Any) -> str:
 def _given(value: Any) -> Any:
     """Refuse null: it would be read as an absent condition, which matches everyone."""
     if value is None:
-        raise ValueError("says nothing; give it a value or leave the key out")
+        raise ValueError("is empty; give it a value or omit the key")
     return value
 
 
@@ -56,7 +56,7 @@ class MatcherSettings(Settings):
     def _bare_is_exact(cls, value: Any) -> Any:
         if isinstance(value, dict | MatcherSettings):
             if not value:
-                raise ValueError("says nothing; give one of exact, in, prefix, suffix, regex, not")
+                raise ValueError("is empty; give one of exact, in, prefix, suffix, regex, not")
             return value
         if isinstance(value, list):
             raise ValueError("is a list; write {in: [...]} for any of several values")
@@ -88,7 +88,7 @@ class MatcherSettings(Settings):
             re2.compile(value, options)
         except re2.error as error:
             raise ValueError(
-                f"{value!r} is no RE2 pattern ({_words(error)}); RE2 has no look-around and no back-references,"
+                f"{value!r} is not an RE2 pattern ({_words(error)}); RE2 has neither look-around nor back-references,"
                 " so that no pattern is slow"
             ) from None
         return value

@@ -41,7 +41,7 @@ def parse_provider(value: Any) -> Provider:
         )
     ((name, options),) = value.items()
     if not isinstance(name, str):
-        raise ValueError(f"{name!r} is no provider's name")
+        raise ValueError(f"{name!r} is not the name of a provider")
     if not isinstance(options, dict | None):
         raise ValueError(f"the options of {name} must be key: value pairs; they are {options!r:.60}")
     return Provider(name, {str(key): _text(name, key, option) for key, option in (options or {}).items()})
@@ -68,7 +68,7 @@ def _distinct(providers: tuple[Provider, ...]) -> tuple[Provider, ...]:
     if twice is not None:
         raise ValueError(f"{twice} is listed twice")
     if not names:
-        raise ValueError("name one provider at least, such as CPUExecutionProvider")
+        raise ValueError("name at least one provider, such as CPUExecutionProvider")
     return providers
 
 

@@ -56,7 +56,7 @@ class SplitSettings(Settings):
     @classmethod
     def _known(cls, value: str) -> str:
         if not _STICKINESS.fullmatch(value):
-            raise ValueError(f"{value!r} is none of customer, prediction and header:NAME")
+            raise ValueError(f"{value!r} is not customer, prediction or header:NAME")
         return value.lower() if value.startswith("header:") else value
 
     @model_validator(mode="after")
@@ -64,7 +64,7 @@ class SplitSettings(Settings):
         counts = Counter(route.name for route in self.routes)
         for name, count in counts.items():
             if count > 1:
-                raise ValueError(f"two routes are named '{name}'; metrics and records tell routes apart by name")
+                raise ValueError(f"two routes are named '{name}'; give each route its own name")
         return self
 
 
@@ -96,7 +96,7 @@ class ReleaseSettings(Settings):
     @classmethod
     def _one_spelling(cls, value: Any) -> Any:
         if isinstance(value, dict) and "candidate" in value and "canary" in value:
-            raise ValueError("has both candidate and canary, which mean the same; keep one")
+            raise ValueError("has both candidate and canary, which are the same key; keep one")
         return value
 
     @model_validator(mode="after")
@@ -109,10 +109,10 @@ class ReleaseSettings(Settings):
             [route.name for route in self.split.routes if route.weight == "ramp" or route.while_] if self.split else []
         )
         if len(live) > MOST_LIVE_ROUTES:
-            raise ValueError(f"has {len(live)} routes with a ramp or while; {MOST_LIVE_ROUTES} is the most")
+            raise ValueError(f"has {len(live)} routes with a ramp or while; {MOST_LIVE_ROUTES} is the limit")
         ramped = any(route.weight == "ramp" for route in self.split.routes) if self.split else False
         if ramped and self.ramp is None:
-            raise ValueError("a route has weight: ramp, but there is no ramp to follow")
+            raise ValueError("a route has weight: ramp, but the release has no ramp; add one")
         return self
 
     @property

@@ -14,7 +14,7 @@ _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 def text_of(content: bytes, source: str) -> tuple[bytes, str]:
     """Return the byte order mark (usually empty) and the text after it, with line ends kept. Raises SettingsError."""
     if len(content) > LARGEST:
-        problem = f"is {len(content) >> 20} MiB long, and {LARGEST >> 20} MiB is the most; is it the right file?"
+        problem = f"is {len(content) >> 20} MiB long, and {LARGEST >> 20} MiB is the limit; is it the right file?"
         raise SettingsError(source, [problem])
     if content.startswith(_UTF_16):
         raise SettingsError(source, ["is in UTF-16; save it as UTF-8"])
@@ -24,7 +24,7 @@ def text_of(content: bytes, source: str) -> tuple[bytes, str]:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start + len(mark)) + 1
         raise SettingsError(
-            source, [f"line {line}: cannot be read: no UTF-8 ({error.reason}); save it as UTF-8"]
+            source, [f"line {line}: cannot be read: not UTF-8 ({error.reason}); save it as UTF-8"]
         ) from None
 
 

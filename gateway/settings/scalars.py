@@ -118,5 +118,5 @@ def why_no_text(value: Any) -> str:
     if isinstance(value, Moment):
         return f"YAML reads {value.text} as a date; put it in quotes"
     if value is None:
-        return "YAML reads this as nothing, so it is no text; put it in quotes, or give it a value"
-    return f"{value!r:.60} is no text"
+        return "YAML reads this as null, which is not text; put it in quotes, or give it a value"
+    return f"{value!r:.60} is not text"

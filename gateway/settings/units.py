@@ -21,7 +21,7 @@ _NAME: Final = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 
 def odd(value: Any) -> str:
     """Return the reason to append to an error if YAML parsers disagree about this number; else an empty string."""
-    return ", as YAML readers differ about it; write it in plain decimal digits" if isinstance(value, Odd) else ""
+    return ", since YAML parsers disagree about it; write it in plain decimal digits" if isinstance(value, Odd) else ""
 
 
 def _split(value: Any, example: str) -> tuple[Decimal, str]:
@@ -50,7 +50,7 @@ def parse_bytes(value: Any) -> int:
         raise ValueError(f"{value!r} has an unknown unit; known are {', '.join(filter(None, _BYTES))}")
     size = number * _BYTES[unit]
     if size != int(size):
-        raise ValueError(f"{value!r} is no whole number of bytes")
+        raise ValueError(f"{value!r} is not a whole number of bytes")
     return int(size)
 
 
@@ -60,9 +60,9 @@ def parse_ppm(value: Any) -> int:
         number, unit = _split(value, "10 or 0.1%, percent from 0 to 100")
         ppm = number * 10_000
     except InvalidOperation:
-        raise ValueError(f"{value!r} is no percentage") from None
+        raise ValueError(f"{value!r} is not a percentage") from None
     if unit not in ("", "%") or not 0 <= ppm <= PPM:
-        raise ValueError(f"{value!r} is no percentage from 0 to 100")
+        raise ValueError(f"{value!r} is not a percentage from 0 to 100")
     if ppm != int(ppm):
         raise ValueError(f"{value!r} is finer than 0.0001%, the resolution of a split")
     return int(ppm)
@@ -72,7 +72,7 @@ def parse_share(value: Any) -> float:
     """Parse a percentage to a share from 0 to 1."""
     number, unit = _split(value, "1%")
     if unit not in ("", "%") or not 0 <= number <= 100:
-        raise ValueError(f"{value!r} is no percentage from 0 to 100")
+        raise ValueError(f"{value!r} is not a percentage from 0 to 100")
     return float(number) / 100
 
 
@@ -80,7 +80,7 @@ def parse_rate(value: Any) -> float:
     """Parse "100/s" or "600/m" to requests per second."""
     number, unit = _split(value, "100/s")
     if unit not in ("/s", "/m") or number <= 0:
-        raise ValueError(f"{value!r} is no rate; write for example 100/s")
+        raise ValueError(f"{value!r} is not a rate; write for example 100/s")
     return float(number) / (1 if unit == "/s" else 60)
 
 
@@ -137,7 +137,7 @@ def parse_name(value: Any) -> str:
         number = written(value)
         raise ValueError(f"YAML reads {number:.60} as a number; put it in quotes" if number else why_no_text(value))
     if not re.fullmatch(_NAME, value):
-        raise ValueError(f"{value!r} is no name: letters, digits, '_', '-' and '.', not starting with '.'")
+        raise ValueError(f"{value!r} is not a valid name: use letters, digits, '_', '-' and '.', not starting with '.'")
     return value
 
 
@@ -151,9 +151,11 @@ def parse_version(value: Any) -> int:
     """Return `value` if it is a valid version of a model; raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1 or repr(value) != str(int(value)):
         plain = ", written plainly: 1, not 01, 1.0, +1 or '1'" if written(value) else ""
-        raise ValueError(f"{value!r:.60} is no version; versions are whole numbers from 1{plain}")
+        raise ValueError(f"{value!r:.60} is not a version; versions are whole numbers from 1{plain}")
     if value > LARGEST_VERSION:
-        raise ValueError(f"{value!r:.60} is no version; {LARGEST_VERSION} is the largest, so a date has room, no time")
+        raise ValueError(
+            f"{value!r:.60} is not a version; {LARGEST_VERSION} is the largest, so a date fits, but no time"
+        )
     return int(value)
 
 
@@ -167,9 +169,9 @@ Version = Annotated[
 def _address(value: Any) -> str:
     parts = urlsplit(value) if isinstance(value, str) else None
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{value!r} is no address; write for example http://127.0.0.1:4318")
+        raise ValueError(f"{value!r} is not an address; write for example http://127.0.0.1:4318")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("an address here has no user, password, query or fragment")
+        raise ValueError("the address must not have a user, password, query or fragment")
     return str(value)
 
 

@@ -32,7 +32,7 @@ def release_warnings(release: ReleaseSettings) -> Iterator[str]:
     mirrors = release.mirror is not None and release.mirror.weight > 0
     if release.candidate is None:
         if release.split is not None:
-            yield ".split: there is no candidate for it to send requests to; name one, or take it out"
+            yield ".split: it has no effect without a candidate; name one, or remove the split"
         return
     late = too_late(routes)
     yield from _order(routes, late)
@@ -51,7 +51,7 @@ def _order(routes: Sequence[RouteSettings], late: Late) -> Iterator[str]:
                 if fits_none(matcher):
                     yield (
                         f".split.routes[{position}].match[{number}].{where}: no value fits all of these conditions,"
-                        f" so '{route.name}' does not match by it; take one of them out"
+                        f" so '{route.name}' does not match by it; remove one of them"
                     )
         if matches_all(route) and position + 1 < len(routes):
             after = _listed([other.name for other in routes[position + 1 :]])
@@ -64,7 +64,7 @@ def _order(routes: Sequence[RouteSettings], late: Late) -> Iterator[str]:
         match = "match" if len(earlier) > 1 else "matches"
         yield (
             f".split.routes[{position}]: '{name}' never matches: {names} before it {match} all that it does;"
-            f" put '{name}' first, or take it out"
+            f" put '{name}' first, or remove it"
         )
 
 
@@ -89,7 +89,7 @@ def _traffic(release: ReleaseSettings, reached: Sequence[RouteSettings], mirrors
 
 def _ramp(release: ReleaseSettings, routes: Sequence[RouteSettings]) -> Iterator[str]:
     if release.ramp is not None and all(route.weight != "ramp" for route in routes):
-        yield ".ramp: no route follows it; write `weight: ramp` in the route that should, or take it out"
+        yield ".ramp: no route follows it; write `weight: ramp` in the route that should, or remove the ramp"
 
 
 def _conditions(routes: Sequence[RouteSettings], reached: Sequence[RouteSettings]) -> Iterator[str]:
@@ -103,8 +103,8 @@ def _conditions(routes: Sequence[RouteSettings], reached: Sequence[RouteSettings
                 yield f"{path}: {'always' if certain else 'never'} holds: {_range(condition)}"
         if _asks_candidate(route) and not shows:
             yield (
-                f".split.routes[{position}].while: '{route.name}' never opens: no data keeps it closed, and no other"
-                " route gives the candidate traffic to measure; add one, such as a pilot"
+                f".split.routes[{position}].while: '{route.name}' never opens: it stays closed without data, and no"
+                " other route gives the candidate traffic to measure; add one, such as a pilot"
             )
 
 
@@ -131,7 +131,7 @@ def _guards(release: ReleaseSettings, reached: Sequence[RouteSettings], mirrors:
     for position, comparison in enumerate(guards.comparisons):
         path = f".guards.comparisons[{position}]: '{comparison.name}'"
         if comparison.metric == "mirror_disagreement" and not mirrors:
-            yield f"{path} has no evidence: nothing is mirrored; add `mirror: {{weight: 10}}`, or take it out"
+            yield f"{path} has no evidence: nothing is mirrored; add `mirror: {{weight: 10}}`, or remove the comparison"
         elif comparison.metric != "mirror_disagreement" and not randomised:
             yield (
                 f"{path} has no evidence: no route assigns requests at random, since none has a weight between 0 and"
@@ -139,7 +139,7 @@ def _guards(release: ReleaseSettings, reached: Sequence[RouteSettings], mirrors:
             )
         elif comparison.metric == "predicted_class" and (beyond := _beyond(release, reached)):
             yield (
-                f"{path} sees nothing of {_listed(beyond)}: classes are compared on the first {MOST_COMPARED} routes"
+                f"{path} does not compare {_listed(beyond)}: classes are compared on the first {MOST_COMPARED} routes"
                 " only; put the routes that should count before them, or let one route match what several do"
             )
         elif comparison.action == "pause" and comparison.metric != "predicted_class" and not ramped:
@@ -153,7 +153,7 @@ def _beyond(release: ReleaseSettings, reached: Sequence[RouteSettings]) -> list[
     return [route.name for route in routes[MOST_COMPARED:] if route.name in names]
 
 
-_NO_RAMP: Final = "never acts: it only pauses a ramp, and no route follows one; write `action: stop`"
+_NO_RAMP: Final = "never acts: it only pauses a ramp, but no route follows one; write `action: stop`"
 
 
 def _randomised(release: ReleaseSettings, route: RouteSettings) -> bool:
@@ -181,9 +181,9 @@ def _range(line: Line) -> str:
     level = line.above if line.above is not None else line.below
     side = "above" if line.above is not None else "below"
     if line.metric.partition(".")[2] in SHARES:
-        remedy = f"for {level:g} in a hundred write {level:g}%"
-        return f"{line.metric} is a share from 0 to 1, and the line is {side} {level:g}; {remedy}"
-    return f"{line.metric} is 0 or more, and the line is {side} {level:g}"
+        remedy = f"for {level:g} percent write {level:g}%"
+        return f"{line.metric} is a share from 0 to 1, and the threshold is {side} {level:g}; {remedy}"
+    return f"{line.metric} is 0 or more, and the threshold is {side} {level:g}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -78,13 +78,13 @@ class Server(uvicorn.Server):
                 await self._accept_again()
             if self._in_need and self._reserve.fill():
                 self._in_need = False
-                self._say("there are file descriptors again")
+                self._say("file descriptors are available again")
             return
         self._reserve.release()
         make_room(self.server_state.connections, None, 0)
         if not self._in_need:
             self._in_need = True
-            self._say("there are no file descriptors to spare: connections are closed on which nothing is ordered")
+            self._say("file descriptors have run out; idle connections are closed (raise the limit: ulimit -n)")
         if not (self._resting or may_open()):
             self._resting = True  # else the loop would try again and again to accept, without a pause
             for server in self.servers:

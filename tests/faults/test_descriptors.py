@@ -74,7 +74,7 @@ def test_a_worker_without_descriptors_for_a_while_takes_connections_again(tmp_pa
             with socket.create_connection(("127.0.0.1", running.port)):
                 time.sleep(NONE_FOR_S)
             assert processor_s(worker) - spent_s < NONE_FOR_S / 2, "the worker spins"
-            assert running.log.count("no file descriptors to spare") == 1
+            assert running.log.count("file descriptors have run out") == 1
         until(running.ready, "it answers again")
         assert workers(running) == [worker]
 
@@ -89,12 +89,12 @@ def test_a_stop_gets_in_where_others_hold_all_descriptors(tmp_path: Path, idle: 
         until(lambda: _connections(running) >= held + idle, "they are accepted")
         with limited(running.pid, resource.RLIMIT_NOFILE, _lowest_free(running.pid)):
             stack.enter_context(socket.create_connection(("127.0.0.1", _control_port(running))))
-            until(lambda: "no file descriptors to spare" in running.log, "it notices")
+            until(lambda: "file descriptors have run out" in running.log, "it notices")
             command(running.config, "stop", "flawed")
             for what in ("resume", "stop"):
                 assert order(running, what).status_code == 200
-        until(lambda: "there are file descriptors again" in running.log, "the need is over")
-        assert running.log.count("no file descriptors to spare") == 1
+        until(lambda: "file descriptors are available again" in running.log, "the need is over")
+        assert running.log.count("file descriptors have run out") == 1
 
 
 def _connections(running: GatewayProcess) -> int:

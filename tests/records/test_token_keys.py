@@ -110,7 +110,7 @@ def test_numbers_come_again_when_all_are_used_up(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named_with_its_remedy(tmp_path: Path, content: bytes) -> None:
     file(tmp_path).write_bytes(content)
     file(tmp_path).chmod(0o600)
-    with pytest.raises(SettingsError, match=r"is damaged .*; restore it, or remove it"):
+    with pytest.raises(SettingsError, match=r"is damaged .*; restore it; or remove it"):
         token_keys(tmp_path)
 
 

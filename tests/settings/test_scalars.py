@@ -79,7 +79,7 @@ def test_what_is_compared_is_taken_as_it_is_written(place: str) -> None:
 def test_what_yaml_takes_for_something_else_needs_quotes(place: str) -> None:
     item, found = PLACES[place]
     for text in REFUSED:
-        with pytest.raises(SettingsError, match=r"quotes|says nothing|at least one|must be a list"):
+        with pytest.raises(SettingsError, match=r"quotes|is empty|at least one|must be a list"):
             matched(item.format(text))
         assert found(matched(item.format(f"'{text}'"))) == text
 

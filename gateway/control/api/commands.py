@@ -114,7 +114,7 @@ class Changes:
         model = request.path_params["model"]
         overview, candidate = self._meant(model, body)
         if overview.stopped:
-            raise Conflict(f"the candidate {candidate} of '{model}' is stopped; resume it first")
+            raise Conflict(f"candidate {candidate} of '{model}' is stopped; resume it first")
         edit = Edit(
             model,
             candidate,

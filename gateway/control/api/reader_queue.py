@@ -65,7 +65,7 @@ class OneByOne:
                 await self._application(scope, receive, send)
         elif self._readers >= MOST:
             await asyncio.sleep(REFUSED_AFTER_S)
-            await send_error(send, Overloaded(f"{MOST} readers are being answered, which is the most"))
+            await send_error(send, Overloaded(f"{MOST} requests for pages are waiting, which is the limit"))
         else:
             self._readers += 1
             try:

@@ -82,8 +82,8 @@ class Accepting:
         """
         since = self._decision_log.all() - judged.stopped
         return [
-            f"models.{name}: version {release.stable} was stopped while it was being made stable; to mean it, save the"
-            " file again with a change, as of a comment"
+            f"models.{name}: version {release.stable} was stopped while it was being made stable; if that is"
+            " intended, save the file again with any change, such as a comment"
             for name, release in judged.resolved.routing.models.items()
             if (name, release.stable) in since
         ]
@@ -96,8 +96,8 @@ class Accepting:
         """Raises Conflict if the model's candidate is `closed` because the routing file was refused at the start."""
         one = self.memory.get(name)
         if closed and one is not None and one.candidate is not None:
-            why = f"candidate {one.candidate} of '{name}' is closed, since {self._source} is refused"
-            raise Conflict(f"{why}; fix the file, then try again: gateway status says what is wrong with it")
+            why = f"candidate {one.candidate} of '{name}' gets no traffic, because {self._source} is refused"
+            raise Conflict(f"{why}; fix the file, then try again; gateway status names the mistake")
 
     async def accept(self, judged: Judged, note: Callable[[], object] | None = None) -> None:
         """Persist an accepted text; it is on disk when this returns. Call it before the text is applied, so that

@@ -83,14 +83,16 @@ class RoutingEditor:
                 return EditResult(changes, None)
             kept = await self._keep(before)
             if await self._in_force() != before:
-                raise Conflict(f"{self._configuration.path} has been edited meanwhile; nothing was edited, try again")
+                raise Conflict(
+                    f"{self._configuration.path} has just been edited by someone else; nothing was changed, try again"
+                )
             await self._write(after)
             noted = _Noted(lambda: self._note(edit, before, after, changes, kept))
             await self._reload(after, noted)
             if self._configuration.status.error:
                 raise Conflict(await self._put_back(before, after, noted))
             if self._configuration.status.revision != revision_of(after):
-                raise Conflict(f"{self._configuration.path} has been edited by another since, and is in force as it is")
+                raise Conflict(f"{self._configuration.path} has been edited again since, and that edit is in force")
             decision = noted()
             await self._decision_log.wait_durable()
             return EditResult(changes, decision)
@@ -117,13 +119,13 @@ class RoutingEditor:
         try:
             now = await self._disk.do(snapshot, path)
         except DiskSilent as error:
-            raise Conflict(f"{path} cannot be read: {error.strerror}; nothing was edited") from None
+            raise Conflict(f"{path} cannot be read: {error.strerror}; nothing was changed") from None
         if now.trouble:
             raise Conflict(f"{path} cannot be read: {now.trouble}")
         if status.error:
-            raise Conflict(f"{path} holds an edit that is not in force; fix it first: {status.error}")
+            raise Conflict(f"{path} contains an edit that is refused; fix it first: {status.error}")
         if now.revision != status.revision:
-            raise Conflict(f"{path} has just been edited and that is not in force yet; try again in a moment")
+            raise Conflict(f"{path} has just been edited, and that edit is not in force yet; try again in a moment")
         return now.content
 
     def _made(self, edit: Edit, before: bytes) -> tuple[bytes, str]:
@@ -141,7 +143,7 @@ class RoutingEditor:
             return (await self._disk.do(self._history.keep, content)).name
         except OSError as error:
             raise Conflict(
-                f"{self._history.folder}: the text before cannot be written there: {error.strerror}; nothing was edited"
+                f"the previous text cannot be saved in {self._history.folder}: {error.strerror}; nothing was changed"
             ) from None
 
     async def _write(self, content: bytes) -> None:
@@ -153,13 +155,13 @@ class RoutingEditor:
             await self._disk.do(_replace, path, content, given_up, given_up=given_up)
         except DiskSilent as error:
             raise Conflict(
-                f"{path} cannot be written: {error.strerror}; nothing is edited now, but should the disk have taken it"
-                " all the same, it is put in force as an edit by hand: look at the file before you try again"
+                f"{path} cannot be written: {error.strerror}; nothing is changed now, but if the disk writes it"
+                " later, it comes into force like a manual edit; look at the file before you try again"
             ) from None
         except OSError as error:
             raise Conflict(
-                f"{path} cannot be written: {error.strerror}; a file that is mounted read-only, such as a"
-                " ConfigMap's, is edited where it comes from"
+                f"{path} cannot be written: {error.strerror}; if it is mounted read-only, such as a"
+                " ConfigMap, edit its source"
             ) from None
 
     async def _put_back(self, before: bytes, after: bytes, noted: "_Noted") -> str:
@@ -172,7 +174,7 @@ class RoutingEditor:
         except DiskSilent as silent:
             return f"not in force: {error}; and it cannot be rolled back: {silent.strerror}"
         if now.trouble or now.content != after:
-            return f"not in force: {error}; someone has edited the file since, so that it is left as it is"
+            return f"not in force: {error}; the file has been edited since, so it is not rolled back"
         try:
             await self._write(before)
         except Conflict as refused:

@@ -84,7 +84,7 @@ class Wishes:
             seen = await control.accepting.first_seen(name)
             settings = seen.routing.models[name] if seen is not None else None
         if settings is None:
-            raise NotFound(f"the repository has no model '{name}' with a version that has a file and is not stopped")
+            raise NotFound(f"the repository has no version of '{name}' that has a model file and is not stopped")
         left_out = await self._tried(name, settings, candidate)
         async with pool.changing:
             before, served = pool.plan, control.served

@@ -86,8 +86,8 @@ def died(handle: WorkerHandle) -> str:
     loading = handle.obituary.loading
     if loading is None:
         return (
-            f"worker {handle.index} ended while this was being put in force ({handle.given_up or 'it died'}); nothing"
-            " has changed: try again"
+            f"worker {handle.index} ended during the reload ({handle.given_up or 'it died'}); nothing"
+            " has changed, try again"
         )
     name, version = loading
     return (

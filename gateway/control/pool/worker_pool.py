@@ -195,9 +195,7 @@ class WorkerPool:
         """Bring a warm worker up to the generation in force, then let it listen."""
         async with self.changing:
             if handle.plan is not self.plan and (errors := await self._orders.bring_up(handle, self.plan)):
-                log.error(
-                    "worker %d cannot load what changed while it was starting: %s", handle.index, "; ".join(errors)
-                )
+                log.error("worker %d cannot load edits made while it started: %s", handle.index, "; ".join(errors))
                 send_signal(handle.process, signal.SIGTERM)
                 return
             if handle.state is not WorkerState.STARTING:
@@ -284,9 +282,7 @@ class WorkerPool:
             if await self._on_death(handle, code):
                 self._deaths[handle.index] = 1
         except Exception:  # such as no free descriptors: the versions can be tried later
-            log.exception(
-                "the cause of worker %d's death cannot be determined; it is replaced nevertheless", handle.index
-            )
+            log.exception("why worker %d died cannot be determined; it is replaced nevertheless", handle.index)
         pause_s = _pause_s(self._deaths[handle.index])
         log.warning("worker %d exited with code %d; a new one starts in %g s", handle.index, code, pause_s)
         await asyncio.sleep(pause_s)

@@ -219,12 +219,7 @@ class ReleaseManager:
             try:
                 return load(settings, memory, now_s)
             except Exception as error:  # a damaged file must not keep the gateway from starting
-                log.error(
-                    "%s: the entry of '%s' is damaged, so its ramp starts at its first weight: %r",
-                    self._file,
-                    name,
-                    error,
-                )
+                log.error("%s: the entry of '%s' is damaged; its ramp starts anew: %r", self._file, name, error)
         return Controller(settings)
 
     def _step(self, one: ManagedRelease, now_s: float, time_ns: int) -> bool:
@@ -242,9 +237,7 @@ class ReleaseManager:
     def _fail(self, one: ManagedRelease, error: Exception) -> None:
         if not self._board.stopped(one.slot):
             log.exception("the release controller of '%s' has failed", one.name)
-            reason = (
-                f"the release controller has failed, so no candidate may get traffic: {type(error).__name__}: {error}"
-            )
+            reason = f"the release controller has failed, so the candidate is stopped ({type(error).__name__}: {error})"
             self._stop_now(one.name, one.candidate, "controller", reason, {})
 
     def _apply(self, one: ManagedRelease, action: Action) -> None:
@@ -299,6 +292,6 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        log.error("%s is damaged, so all ramps start at their first weight: %s", file, error)
+        log.error("%s is damaged; all ramps start anew at their first weight: %s", file, error)
         return {}
     return {name: one for name, one in document.items() if isinstance(one, dict)}

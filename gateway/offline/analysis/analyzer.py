@@ -120,7 +120,7 @@ class _Gathered:
         """Return the findings; raises GatewayError if there was no prediction."""
         subject, slicer, doubts = self._subject, self._slicer, self._doubts
         if not self._times_ns:
-            raise GatewayError(f"no recorded prediction of '{subject.query.model}' is what was asked for")
+            raise GatewayError(f"no recorded prediction of '{subject.query.model}' matches the options")
         slices, tested = slicer.worse()
         return Analysis(
             model=subject.query.model,

@@ -79,7 +79,7 @@ def check_replaceable(out: Path, model: str) -> None:
         return
     earlier = read_manifest(out)
     if earlier is None:
-        raise GatewayError(f"{out} holds something else than an export; name a new or empty folder")
+        raise GatewayError(f"{out} contains something other than an export; name a new or empty folder")
     if earlier["model"] != model:
         raise GatewayError(f"{out} holds an export of '{earlier['model']}'; name another folder for '{model}'")
     strangers = _files(out) - {MANIFEST, *(part["path"] for part in earlier["files"])}
@@ -104,9 +104,7 @@ def _layout(source: ExportSource, query: Query, store: FeedbackStore, advance: A
             for prediction in chunk:
                 survey.look_at(prediction)
     if not survey.rows:
-        raise GatewayError(
-            f"no recorded prediction of '{query.model}' is what was asked for; there is nothing to export"
-        )
+        raise GatewayError(f"no recorded prediction of '{query.model}' matches the options; there is nothing to export")
     return layout_of(survey.columns(), store.truth_kinds)
 
 

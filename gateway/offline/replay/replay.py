@@ -79,7 +79,7 @@ def replay(
             found.setdefault(answered_by, ReplayComparison()).add(rerun, expected)
     if not found:
         raise GatewayError(
-            f"no recorded prediction of '{query.model}' can be run again: {chosen.unanswered:,} of them failed,"
-            f" of {chosen.unrecorded:,} the request is not recorded"
+            f"no recorded prediction of '{query.model}' can be replayed: {chosen.unanswered:,} had failed,"
+            f" {chosen.unrecorded:,} have no recorded request or response"
         )
     return Replay(query.model, version, batched, chosen.unanswered, chosen.unrecorded, dict(sorted(found.items())))

@@ -117,4 +117,4 @@ def is_long(body: bytes, headers: Headers, media: str | None) -> bool:
 
 
 def _too_late() -> DeadlineExceeded:
-    return DeadlineExceeded("the request's time was over before its body was decoded; send fewer rows, or binary")
+    return DeadlineExceeded("the deadline passed before the body was decoded; send fewer rows, or binary tensors")

@@ -33,7 +33,7 @@ _NOT_PLAIN: Final = frozenset(b"%?#")
 LONGEST_PATH: Final = 512  # what is longer is not remembered, and names no model
 LINE: Final = "canary_gateway.line"  # in an ASGI scope
 _LENGTHY: Final[set[str]] = set()  # models whose answers take long to write
-BROKEN: Final = "the gateway failed on this request; its log says how"
+BROKEN: Final = "internal error of the gateway; its log has the details"
 log: Final = logging.getLogger("gateway.worker.http")
 
 
@@ -97,7 +97,7 @@ class InferEndpoint:
         except ClientGone:
             return
         except TimeoutError:
-            slow = BodyTooSlow(f"the body was not there within {self.body_within_s:g} s")
+            slow = BodyTooSlow(f"the body did not arrive within {self.body_within_s:g} s")
             await send_error(send, slow, echo_of(origin_of(headers)))
         except Exception as error:
             broken = failure(error, target[0], origin_of(headers), call)

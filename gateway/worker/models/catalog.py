@@ -278,7 +278,9 @@ class ModelCatalog:
 def _check_guards(name: str, settings: ReleaseSettings, stable: LoadedVersion, candidate: LoadedVersion) -> None:
     obstacles = {settings.stable: stable.classes.obstacle, settings.candidate or 0: candidate.classes.obstacle}
     if problems := inert(name, settings, obstacles):
-        raise ModelUnavailable("\n".join((*problems, f"an edit of model.yaml counts once '{name}' is loaded again")))
+        raise ModelUnavailable(
+            "\n".join((*problems, f"an edit of model.yaml takes effect when '{name}' is loaded again"))
+        )
 
 
 def _alone(settings: ReleaseSettings) -> ReleaseSettings:

@@ -138,10 +138,10 @@ def test_the_owner_stays(tmp_path: Path) -> None:
     ("content", "says"),
     [
         ("models: {}".encode("utf-16"), "UTF-16; save it as UTF-8"),
-        (b"models: {}\n# \xff\n", "line 2: cannot be read: no UTF-8"),
+        (b"models: {}\n# \xff\n", "line 2: cannot be read: not UTF-8"),
         (b"models: {}\x00\x00", "routing.yaml: "),
         (b"models:\n", "models"),
-        (b"# " * LARGEST, "8 MiB is the most"),
+        (b"# " * LARGEST, "8 MiB is the limit"),
     ],
 )
 def test_what_is_no_routing_file_is_refused_by_name(content: bytes, says: str) -> None:

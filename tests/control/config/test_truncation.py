@@ -167,7 +167,7 @@ def test_a_number_that_is_cut_is_accepted_and_said() -> None:
 def test_a_cut_that_hands_the_candidate_more_is_refused_unless_it_is_meant(before: str, after: str) -> None:
     head = "models:\n  m:\n    stable: 1\n    candidate: 2\n    split:\n      routes:\n        - name: a\n          "
     whole = accepted((head + before).encode())
-    with pytest.raises(SettingsError, match=r"models\.m: .*cut short.*comment line"):
+    with pytest.raises(SettingsError, match=r"models\.m: .*truncated.*comment line"):
         judge((head + after).encode(), whole, known(whole, frozenset()), "routing.yaml")
     judge((head + after + "# meant\n").encode(), whole, known(whole, frozenset()), "routing.yaml")
 
@@ -180,7 +180,7 @@ BASE = (
 @pytest.mark.parametrize("rest", [b"    candidate: null\n    split: null\n", b"    stable: 3\n"])
 def test_a_cut_after_what_an_entry_takes_in_from_another(rest: bytes) -> None:
     whole = accepted(BASE + rest)
-    with pytest.raises(SettingsError, match=r"models\.b: .*cut short"):
+    with pytest.raises(SettingsError, match=r"models\.b: .*truncated"):
         judge(BASE, whole, known(whole, frozenset()), "routing.yaml")
 
 

@@ -115,7 +115,7 @@ def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
     routing.unlink()
     for make, says in (
         (lambda: None, "no such file"),
-        (lambda: routing.symlink_to("nowhere"), "its link leads to nowhere"),
+        (lambda: routing.symlink_to("nowhere"), "it is a link to nowhere"),
         (lambda: (routing.unlink(), routing.mkdir()), "Is a directory"),
     ):
         make()

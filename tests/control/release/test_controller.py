@@ -258,7 +258,7 @@ def test_orders_that_do_not_belong_are_refused() -> None:
     running.tick()
     with pytest.raises(Conflict, match="'continue' is not possible while the release is ramping; possible are"):
         running.controller.order(Event.CONTINUE, running.now_s)
-    with pytest.raises(Conflict, match="no order to a ramp"):
+    with pytest.raises(Conflict, match="not a command for a ramp"):
         running.controller.order(Event.RESUME, running.now_s)
 
 

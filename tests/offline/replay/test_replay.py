@@ -125,7 +125,7 @@ def test_a_limit_and_what_cannot_be_run(tmp_path: Path) -> None:
 def test_nothing_to_run(tmp_path: Path) -> None:
     recording = Recording()
     recording.record(request=None)
-    with pytest.raises(GatewayError, match="of 1 the request is not recorded"):
+    with pytest.raises(GatewayError, match="1 have no recorded request or response"):
         again(recording, tmp_path)
 
 
