@@ -58,7 +58,7 @@ def test_only_the_owner_may_read_them(tmp_path: Path) -> None:
 def test_a_file_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
     token_keys(tmp_path)
     file(tmp_path).chmod(mode)
-    with pytest.raises(SettingsError, match=rf"open to others \(mode {mode:o}\); chmod 600"):
+    with pytest.raises(SettingsError, match=rf"open to others \(mode {mode:o}\); run chmod 600"):
         token_keys(tmp_path)
 
 

@@ -173,7 +173,7 @@ def test_aliases_that_repeat_aliases_are_refused_before_anyone_follows_them() ->
 
 
 def test_a_file_that_is_too_large_is_refused_at_once() -> None:
-    assert f"{LARGEST:,} are the most" in refusal("#" * (LARGEST + 1))
+    assert f"{LARGEST:,} is the limit" in refusal("#" * (LARGEST + 1))
 
 
 def test_what_is_no_utf_8_is_named_with_its_place(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_where_the_text_before_cannot_be_kept_nothing_is_edited(tmp_path: Path) 
     (tmp_path / "state" / "history").touch()
     with started:
         refused = post(started, "releases/flawed/promote")
-        assert (refused.status_code, "nothing was edited" in refused.json()["error"]) == (409, True)
+        assert (refused.status_code, "nothing was changed" in refused.json()["error"]) == (409, True)
     assert file_of(started).read_text() == ROUTING
 
 

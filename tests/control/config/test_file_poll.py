@@ -64,6 +64,6 @@ def test_every_change_is_seen_at_the_next_look(settled: bool, tmp_path: Path, mo
     assert looking.seen.trouble
     path.symlink_to(other)
     looking.look(30)
-    assert "not there" in looking.seen.trouble
+    assert "does not exist" in looking.seen.trouble
     other.write_text("linked")
     assert looking.look() == b"linked"

@@ -140,7 +140,7 @@ def test_drift_pauses_until_a_person_lets_the_ramp_go_on() -> None:
         running.tick(classes=counts(seen[0].tolist(), seen[1].tolist()))
     (pause,) = (action for action in running.actions if isinstance(action, Pause))
     assert pause.guard == "drift"
-    assert "other shares" in pause.reason
+    assert "distribution of predicted classes" in pause.reason
     running.calmly(300)
     assert (running.stage, running.weights) == ("paused", {"everyone": 10_000})
     running.controller.order(Event.CONTINUE, running.now_s)

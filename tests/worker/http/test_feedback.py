@@ -340,7 +340,7 @@ async def test_a_ring_that_stays_full_is_answered_503(tmp_path: Path, monkeypatc
         assert answer.headers["retry-after"] == "1"
         recorded = here.records()
         assert 0 < len(recorded) < 20
-        assert f"before entry {len(recorded)} counts once" in answer.json()["error"]
+        assert f"before entry {len(recorded)} are recorded" in answer.json()["error"]
         assert (await here.tell(entries[:2]))["accepted"] == 2, "there is room again"
 
 
