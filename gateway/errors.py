@@ -1,25 +1,23 @@
-"""The error tree. Each error knows the HTTP status it is answered with and the outcome it is counted as.
+"""The error classes. A RequestError has the HTTP status of its response and the outcome that it is counted as.
 
 GatewayError
-├── SettingsError             a YAML file or the command line is wrong; names its path
-├── ModelUnavailable          a model file cannot be loaded, or is of a kind that is not served
+├── SettingsError             a YAML file or the command line is wrong; names the path in the file
+├── ModelUnavailable          a model file cannot be loaded, or is of an unsupported kind
 └── RequestError              a request that is not answered with a prediction
     ├── InvalidRequest    400 malformed, or does not fit the model; names the tensor and the remedy
     ├── Unauthenticated   401 no valid API key
-    ├── Forbidden         403 who asks may not do this
+    ├── Forbidden         403 the key lacks permission
     ├── NotFound          404 no such model or version
-    ├── Conflict          409 the order contradicts the state
+    ├── Conflict          409 the command contradicts the state
     ├── BodyTooSlow       408
     ├── BodyTooLarge      413
     ├── UnsupportedMedia  415
-    ├── RateExceeded      429 more often than the customer may ask
+    ├── RateExceeded      429 the customer's rate limit is exceeded
     ├── HeadersTooLarge   431
     ├── ModelFailed       500 the model raised
-    │   └── NoMemory          for want of memory
-    ├── ProcessLost       503 the version's own process is not there
-    │   └── ProcessCrashed    it ended while the request was in it
-    ├── InvalidOutput     500 the model answered with something that cannot be sent
-    ├── Unimplemented     501 what the protocol allows and is not done here
+    │   └── NoMemory          out of memory
+    ├── InvalidOutput     500 the model's output cannot be sent
+    ├── Unimplemented     501 allowed by HTTP or the protocol, but not supported here
     ├── Overloaded        503 more in flight than configured
     ├── NotReady          503 starting or draining
     ├── DeadlineExceeded  504
@@ -38,7 +36,7 @@ CHALLENGE: Final[Mapping[str, str]] = MappingProxyType({"www-authenticate": 'Bea
 
 
 class Outcome(StrEnum):
-    """How a prediction ended: the one list that guards, metrics and records share."""
+    """How a prediction ended; guards, metrics and records share this list."""
 
     OK = "ok"
     CLIENT_ERROR = "client_error"
@@ -48,7 +46,7 @@ class Outcome(StrEnum):
     OVERLOADED = "overloaded"
     CRASHED = "crashed"  # the version's own process ended while the request was in it
     UNAVAILABLE = "unavailable"  # the version's own process was not there to be asked: it is being started again
-    EXCUSED = "excused"  # a candidate's failure that is not its fault: stable fails on the request as well
+    EXCUSED = "excused"  # the candidate failed, but so did stable on the same request: no evidence against it
 
 
 NOT_FAILURES: Final = frozenset(  # the calls that a crash takes along are innocent: guards.breaker.crashes judges it
@@ -57,20 +55,20 @@ NOT_FAILURES: Final = frozenset(  # the calls that a crash takes along are innoc
 
 
 def request_counts(outcomes: Mapping[Outcome, int]) -> tuple[int, int]:
-    """Requests that a version was there to answer, and those of them that it failed on; a client's error is neither.
+    """Return how many requests count for a version, and how many of them failed; client errors are in neither.
 
-    The one rule by which error rates are counted: guards, status, console and metrics say the same of the same traffic.
+    Guards, status, console and metrics all compute error rates with this function, so they agree.
     """
     failed = sum(count for outcome, count in outcomes.items() if outcome not in NOT_FAILURES)
     return sum(outcomes.values()) - outcomes.get(Outcome.CLIENT_ERROR, 0), failed
 
 
 class GatewayError(Exception):
-    """Anything the gateway refuses or fails at, with a message that a person can act on."""
+    """Base of all errors that the gateway raises; the message names the cause and the remedy."""
 
 
 class SettingsError(GatewayError):
-    """One or more mistakes in a YAML file, each named by its path in the file."""
+    """One or more mistakes in a settings file. `source`: the file; `problems`: one line each, with the path in it."""
 
     def __init__(self, source: str, problems: list[str]) -> None:
         self.source = source
@@ -79,11 +77,11 @@ class SettingsError(GatewayError):
 
 
 class ModelUnavailable(GatewayError):
-    """A model version that cannot be served; the message says why."""
+    """A model version cannot be served; the message says why."""
 
 
 class RequestError(GatewayError):
-    """A request that is answered with an error instead of a prediction."""
+    """A request is answered with an error: its HTTP `status`, the `outcome` it counts as, and additional `headers`."""
 
     status: ClassVar[int] = 500
     outcome: ClassVar[Outcome] = Outcome.MODEL_ERROR
@@ -140,13 +138,15 @@ class UnsupportedMedia(RequestError):
 
 
 class RateExceeded(RequestError):
-    """A customer who may send `rate` requests per second must wait for `wait_s` seconds."""
+    """A customer exceeds `rate`, in requests per second, and may try again in `wait_s` seconds (Retry-After)."""
 
     status = 429
     outcome = Outcome.CLIENT_ERROR
 
     def __init__(self, rate: float, wait_s: int) -> None:
-        super().__init__(f"more than {rate:g} requests per second, which is this customer's limits.rate; wait a moment")
+        super().__init__(
+            f"more than {rate:g} requests per second, this customer's limit (limits.rate); try again later"
+        )
         self.headers = {"retry-after": str(wait_s)}
 
 
@@ -156,7 +156,7 @@ class ModelFailed(RequestError):
 
 
 class NoMemory(ModelFailed):
-    """The model failed for want of memory: which of those that share it took it, or the input, no one knows."""
+    """The model ran out of memory; whether because of this version, others or the input cannot be known."""
 
 
 class ProcessLost(RequestError):

@@ -1,7 +1,7 @@
-"""Log lines on stderr, for people or for programs. One entry is told from the next whatever a message holds.
+"""Formats the log on stderr, for people or for programs. A message cannot forge another entry, whatever it contains.
 
-A message may quote what a client has sent. In JSON all but plain ASCII is escaped; for people control characters are
-escaped, and a further line of the same entry is indented: only an entry's first line begins with its time.
+A message may quote what a client has sent. The JSON form escapes everything but plain ASCII. The human form escapes
+control characters and indents continuation lines: only the first line of an entry begins with its time.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ from gateway.settings.gateway import LogForm
 from gateway.system.scheduling import set_realtime_helper
 
 INDENT: Final = "    "
-# Those that a terminal or a reader of lines acts on: C0 but for the line break, DEL, C1, and Unicode's own breaks and
-# reorderings, which can make a line look like another (CVE-2021-42574).
+# Characters that a terminal or a line reader interprets: C0 except the line feed, DEL, C1, and Unicode's line breaks
+# and directional controls, which can make a line look like another (CVE-2021-42574).
 _CONTROL_CHARACTERS: Final = [
     *range(10),
     *range(11, 32),
@@ -36,7 +36,7 @@ _ESCAPES: Final = {
     code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
     for code in [*_CONTROL_CHARACTERS, *range(0x2066, 0x206A)]
 }
-_EXTRA: Final = ("prediction_id", "trace_id", "request_id")  # given as logging's `extra`
+_EXTRA: Final = ("prediction_id", "trace_id", "request_id")  # keys of logging's `extra`
 MAX_QUEUED: Final = 10_000
 CLOSE_TIMEOUT_S: Final = 2.0
 BATCH_DELAY_S: Final = 0.01
@@ -44,7 +44,7 @@ Role = Literal["control", "worker"]
 
 
 def configure(form: LogForm, role: Role, worker: int | None = None) -> None:
-    """Have every logger of this process, and Python's warnings, write to stderr. `worker`: its index."""
+    """Configure all loggers of this process, and Python's warnings, to write to stderr. `worker`: its index."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(role, worker) if form == "json" else HumanFormatter(role, worker))
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
@@ -54,9 +54,9 @@ def configure(form: LogForm, role: Role, worker: int | None = None) -> None:
 
 @contextlib.contextmanager
 def log_in_thread() -> Iterator[None]:
-    """Meanwhile no one who logs waits for whoever reads stderr, nor for its disk: a thread of its own does.
+    """Inside this context a separate thread writes the log, so logging never blocks on stderr's reader or disk.
 
-    What it cannot write is lost beyond WAITING entries, and at the end beyond CLOSE_TIMEOUT_S.
+    At most WAITING entries are queued, further ones are dropped. At exit it waits at most LAST_S seconds for the rest.
     """
     root = logging.getLogger()
     handlers, waiting = root.handlers[:], queue.Queue[logging.LogRecord](MAX_QUEUED)
@@ -82,7 +82,7 @@ class _Listener(logging.handlers.QueueListener):
         super()._monitor()  # type: ignore[misc]
 
     def dequeue(self, block: bool) -> logging.LogRecord:
-        """The next entry; one alone waits a little: whoever has said it has something more urgent to do."""
+        """Return the next entry, after LATER_S if it is the only one: the thread that logged it is more urgent."""
         entry = super().dequeue(block)
         if self.waiting.empty():
             time.sleep(BATCH_DELAY_S)
@@ -90,7 +90,7 @@ class _Listener(logging.handlers.QueueListener):
 
 
 class _BoundedQueueHandler(logging.handlers.QueueHandler):
-    """Keeps an entry as it is now, its exception included, and drops it where too many wait."""
+    """Queues an entry with its formatted message and its exception; drops it if the queue is full."""
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         kept = copy.copy(record)
@@ -103,24 +103,26 @@ class _BoundedQueueHandler(logging.handlers.QueueHandler):
 
 
 class HumanFormatter(logging.Formatter):
-    """Time, level, process, message; local time."""
+    """The form for people: local time, level, process, message."""
 
     def __init__(self, role: Role, worker: int | None = None) -> None:
         who = role if worker is None else f"{role} {worker}"
         super().__init__(f"%(asctime)s %(levelname)s {who}: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """What stands before an exception: the message, and of which request it tells."""
+        """Format the part before an exception: the message, and the ids of the request that it is about."""
         fields = [f"{name}={value}" for name, value in _extra(record).items()]
         return super().formatMessage(record) + (f" [{' '.join(fields)}]" if fields else "")
 
     def format(self, record: logging.LogRecord) -> str:
-        """The entry; lines after its first one are indented."""
+        """Format the entry; lines after the first are indented."""
         return super().format(record).translate(_ESCAPES).replace("\n", "\n" + INDENT)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message, role, worker (its index), pid; the rest if known."""
+    """One JSON object per line: time (UTC), level, logger, message, role, pid; worker (its index), ids and exception if
+    there are any.
+    """
 
     def __init__(self, role: Role, worker: int | None = None) -> None:
         super().__init__()
@@ -129,7 +131,7 @@ class JsonFormatter(logging.Formatter):
             self._process["worker"] = worker
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """Format the entry as one line, without the line break."""
         entry: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
             "level": record.levelname.lower(),

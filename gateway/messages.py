@@ -1,5 +1,5 @@
-"""The messages between the control process and its workers, pickled over one pipe for each worker. Both ends are always
-the same version of this gateway.
+"""The messages between the control process and its workers, pickled over one pipe per worker. Both ends always run the
+same version of the gateway.
 """
 
 from collections.abc import Collection, Mapping
@@ -15,9 +15,7 @@ from gateway.version_key import VersionKey
 
 @dataclass(frozen=True, slots=True)
 class RunsOn:
-    """The execution providers that run a version in a worker. `warning`: those that were
-    requested but cannot be used.
-    """
+    """The execution providers that run a version in a worker. `warning`: those requested that cannot be used."""
 
     providers: tuple[str, ...]
     warning: str = ""
@@ -47,9 +45,9 @@ NO_PROCESSES: Final = ProcessSockets()
 class ConfigGeneration:
     """One numbered configuration: the models to serve, and the shared-memory slot of each version and each release.
 
-    `routing` holds every model that is served; `named`: those with an entry of their own in the routing file.
-    `unavailable`: versions that are not loaded because loading them ended or hung a process, with the reason.
-    `unloaded`: models that a client has unloaded since; `loads`: how often each model has been reloaded from disk.
+    `routing` holds every model that is served; `named`: those with their own entry in the routing file. `unavailable`:
+    versions that are not loaded because loading them crashed or hung a process, with the reason. `unloaded`: models
+    that a client has unloaded since; `loads`: how often each model has been reloaded from disk.
     """
 
     generation: int
@@ -65,9 +63,7 @@ class ConfigGeneration:
 
 @dataclass(frozen=True, slots=True)
 class Rings:
-    """The ring files that a worker writes: records of predictions, of feedback and of
-    mirrored answers, and evidence.
-    """
+    """The ring files that a worker writes: records of predictions, feedback and mirrored answers, and evidence."""
 
     predictions: Path
     feedback: Path
@@ -77,10 +73,10 @@ class Rings:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The first message to a worker: its index, the shared-memory files, and the generation to serve. `port` is never
-    0.
+    """The first message to a worker: its index, the number of workers, the shared-memory files, and the generation to
+    serve. `port` is never 0.
 
-    `low_priority`: other workers serve while this one starts; it runs at lower priority until it listens.
+    `low_priority`: other workers serve while this one starts, so it runs at lower priority until it listens.
     """
 
     worker: int
@@ -97,10 +93,10 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Load what the generation needs, while the current one is still served.
+    """Load the generation's versions while the current generation is still served.
 
-    `catch_up`: the generation is already in force and this worker was starting meanwhile; a version that does not load
-    is left out, as at a start. `reload`: models that have been reloaded from disk since.
+    `catch_up`: the generation came into force while this worker was starting; a version that does not load is skipped
+    (`Ack.left_out`), as at a start. `reload`: models that have been reloaded from disk since.
     """
 
     number: int
@@ -145,7 +141,7 @@ Command = Prepare | Commit | Discard | Load | Unload
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Start to listen: at the first start once all workers are warm, later as soon as this one is."""
+    """Start to listen. Sent at the first start once all workers are warm, later as soon as this one is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +153,8 @@ class CloseConnections:
 
 @dataclass(frozen=True, slots=True)
 class Warm:
-    """The worker has loaded its models and could serve. `unavailable`: versions that it could not load, with the
-    reason;
-    `runs_on`: the execution providers of all others.
+    """The worker has loaded its models and is able to serve. `unavailable`: versions that it could not load, with the
+    reason; `runs_on`: the execution providers of all others.
     """
 
     unavailable: Mapping[VersionKey, str]
@@ -181,7 +176,7 @@ class Failed:
 @dataclass(frozen=True, slots=True)
 class Ack:
     """The worker has executed the command numbered `number`; a non-empty `error` says why it failed. `runs_on` and
-    `unavailable`: their state after the command.
+    `unavailable`: as in Warm, after the command.
     """
 
     number: int

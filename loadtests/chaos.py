@@ -139,7 +139,7 @@ def load(rig: Rig) -> None:
     """The candidate's files once more."""
     host, port = rig.running.address
     answer = httpx.post(f"http://{host}:{port}/v2/repository/models/{MODEL}/load", timeout=30)
-    overtaken = answer.status_code == 400 and "has been edited while this was being tried" in answer.text
+    overtaken = answer.status_code == 400 and "was edited again while this edit was being checked" in answer.text
     if answer.status_code not in (200, 409) and not overtaken:
         rig.wrong.append(f"load: {answer.status_code} {answer.text[:200]}")
 

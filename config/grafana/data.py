@@ -6,14 +6,14 @@ from panels import MODEL, Query, bars, lines, number, page, window
 
 
 def data() -> Dashboard:
-    """What clients say of the answers, how the answers differ, and whether all of it is kept."""
+    """Build the dashboard Data: feedback, drift between both versions' answers, and records."""
     of, over = 'model="$model"', "$window"
     verdicts = rate("gateway_feedback_total", f'{of}, verdict=~"correct|wrong"', "version", over)
     right = rate("gateway_feedback_total", f'{of}, verdict="correct"', "version", over)
     mirrored = rate("gateway_mirror_total", f'{of}, result=~"agree|disagree"', "model", over)
     apart = rate("gateway_mirror_total", f'{of}, result="disagree"', "model", over)
     stable, candidate = _classes("stable"), _classes("candidate")
-    # A class that only one of them has predicted counts in full.
+    # A class that only one version has predicted counts with its full share.
     distance = f"0.5 * sum(abs(({candidate} - on (class) {stable}) or on (class) {candidate} or on (class) {stable}))"
     return page(
         "Data",
@@ -27,7 +27,7 @@ def data() -> Dashboard:
                     "ops",
                     Query(rate("gateway_feedback_total", of, "verdict"), "{{verdict}}"),
                     look="stacked",
-                    says="unknown: a reward or metrics without a truth, or a truth that is no class of the model.",
+                    says="unknown: a reward or metrics without a truth, or a truth that is not a class of the model.",
                 ),
                 lines(
                     "Accuracy of each version",
@@ -41,7 +41,7 @@ def data() -> Dashboard:
                     Query(
                         f"{verdicts} / {rate('gateway_predictions_total', of, 'version', over)}", "version {{version}}"
                     ),
-                    says="How large a part of the answers has got a truth.",
+                    says="The share of answers for which feedback gave a truth.",
                 ),
             ],
             "Drift": [
@@ -51,19 +51,19 @@ def data() -> Dashboard:
                     "Distance",
                     "percentunit",
                     Query(distance),
-                    says="Total variation: the share of answers that would have to change for both to predict alike.",
+                    says="Total variation distance between the distributions of predicted classes.",
                 ),
                 number(
                     "Disagreement",
                     "percentunit",
                     Query(f"{apart} / {mirrored}"),
-                    says="Of the mirrored requests, which both versions have answered.",
+                    says="The share of mirrored requests, which both versions answered, with different answers.",
                 ),
                 lines(
                     "Distance between what both predict",
                     "percentunit",
                     Query(distance, "distance"),
-                    says="Few requests make it large by chance; the guard on predicted_class knows by how much.",
+                    says="With few requests it is large by chance; the guard on predicted_class allows for that.",
                 ),
                 lines(
                     "Disagreement on mirrored requests",
@@ -75,7 +75,7 @@ def data() -> Dashboard:
                     "ops",
                     Query(rate("gateway_mirror_total", of, "result"), "{{result}}"),
                     look="stacked",
-                    says="failed: the candidate raised or was late. dropped: there was no spare capacity for the copy.",
+                    says="failed: the candidate raised or timed out. dropped: there was no capacity for the copy.",
                 ),
             ],
             "Records, of all models": [
@@ -89,7 +89,7 @@ def data() -> Dashboard:
                     "Lost",
                     "ops",
                     Query(rate("gateway_records_dropped_total", "", "kind, reason"), "{{kind}}: {{reason}}"),
-                    says="Predictions are answered all the same; the data set has a gap.",
+                    says="Predictions are answered nevertheless; data sets will have a gap.",
                     width=12,
                 ),
             ],
@@ -98,7 +98,7 @@ def data() -> Dashboard:
 
 
 def _classes(variant: str) -> str:
-    """The share of each class among what the version that is now stable, or the candidate, has predicted."""
+    """The share of each class among the predictions of the version that is now stable, or the candidate."""
     labels = f'model="$model", variant="{variant}"'
     serving = f"({rate('gateway_predictions_total', labels, 'version', '$window')} > 0)"
     counts = rate("gateway_predicted_class_total", 'model="$model"', "version, class", "$window")

@@ -1,7 +1,7 @@
 """Writes the dashboards: `python config/grafana/generate.py [FOLDER]` (pip install -e '.[dashboards]').
 
-Expressions name `$model` where a dashboard is about one model, `$window` where an average needs many requests, and
-`$__rate_interval` elsewhere.
+Expressions use `$model` if a dashboard is about one model, `$window` if an average needs many requests, and
+`$__rate_interval` otherwise.
 """
 
 import json
@@ -26,7 +26,7 @@ def documents() -> dict[str, dict[str, Any]]:
 
 def _document(dashboard: Dashboard) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(JSONEncoder().encode(dashboard.build()))
-    for annotation in document["annotations"].get("list", ()):  # keys of Prometheus's that the builder does not know
+    for annotation in document["annotations"].get("list", ()):  # the builder lacks these keys of Prometheus
         annotation |= {"titleFormat": annotation["name"], "textFormat": "{{action}}", "step": "5s"}
     return document
 

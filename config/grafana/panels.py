@@ -1,4 +1,4 @@
-"""The few kinds of panel that the dashboards are made of, so that one thing looks the same everywhere."""
+"""The kinds of panel that the dashboards consist of, so that they all look alike."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ TAG: Final = "canary-gateway"
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A PromQL expression, and how its series are called. `label`: its column, in a table; empty: its labels only."""
+    """A PromQL expression and the legend of its series. `label`: its column in a table; empty: none."""
 
     expr: str
     legend: str = ""
@@ -38,7 +38,7 @@ class Query:
 
 
 def lines(title: str, unit: str, *queries: Query, says: str = "", width: int = 8, look: str = "") -> Any:
-    """Values over time. `says` is the panel's explanation; `look`: stacked, or stepped for what jumps."""
+    """Values over time. `says`: the panel's description; `look`: stacked, or stepped for values that jump."""
     panel = (
         timeseries.Panel()
         .draw_style(looks.GraphDrawStyle.LINE)
@@ -59,7 +59,7 @@ def lines(title: str, unit: str, *queries: Query, says: str = "", width: int = 8
 
 
 def number(title: str, unit: str, query: Query, *, says: str = "", width: int = 4, bad: str = "") -> Any:
-    """One value, large, as it is now. `bad`: the value from which on it is red, such as "1"."""
+    """The present value in large type. `bad`: the value from which on it is red, such as "1"."""
     panel = stat.Panel().graph_mode(looks.BigValueGraphMode.NONE).color_mode(looks.BigValueColorMode.VALUE)
     steps = [Threshold(value=None, color="green")]
     if bad:
@@ -69,7 +69,7 @@ def number(title: str, unit: str, query: Query, *, says: str = "", width: int = 
 
 
 def words(title: str, query: Query, texts: dict[str, tuple[str, str]], *, says: str = "", width: int = 4) -> Any:
-    """One value told by a word and a color. `texts`: by value; empty: the name of the series is the word."""
+    """One value shown as a word and a color. `texts`: word and color by value; empty: the name of the series."""
     panel = stat.Panel().graph_mode(looks.BigValueGraphMode.NONE).color_mode(looks.BigValueColorMode.BACKGROUND_SOLID)
     if texts:
         options = {value: ValueMappingResult(text=text, color=color) for value, (text, color) in texts.items()}
@@ -81,7 +81,7 @@ def words(title: str, query: Query, texts: dict[str, tuple[str, str]], *, says: 
 
 
 def bars(title: str, unit: str, query: Query, *, says: str = "", width: int = 8, color: str = "orange") -> Any:
-    """One bar for each series, as they are now, from 0 to 1."""
+    """One bar for the present value of each series, from 0 to 1."""
     panel = bargauge.Panel().orientation(looks.VizOrientation.HORIZONTAL).display_mode(looks.BarGaugeDisplayMode.BASIC)
     panel.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.FIXED).fixed_color(color))
     return _filled(panel.min(0).max(1), title, unit, [query], says, width, height=5, kind="instant")

@@ -6,7 +6,7 @@ from panels import MODEL, Query, bars, columns, lines, marks, number, page, word
 
 
 def release() -> Dashboard:
-    """How both versions of one model fare, and what was decided about them."""
+    """Build the dashboard Release: both versions of one model, and the decisions about them."""
     of, by = 'model="$model"', "variant, version"
     split = f'{of}, variant=~"stable|candidate"'
     both = "{{variant}} {{version}}"
@@ -28,19 +28,19 @@ def release() -> Dashboard:
                     "Candidate",
                     Query(f"max(gateway_candidate_stopped{{{of}}})"),
                     {"0": ("in traffic", "green"), "1": ("STOPPED", "red")},
-                    says="Stopped: stable answers everyone, until gateway resume.",
+                    says="If stopped, stable answers every request until gateway resume.",
                 ),
                 number(
                     "Answered by the candidate",
                     "percentunit",
                     Query(f"({candidate} or 0 * {all_of_them}) / {all_of_them}"),
-                    says="The share of requests that really met it; the bars beside say what is configured.",
+                    says="The measured share of requests; the bars beside it show the weights in force.",
                 ),
                 bars(
                     "Split in force, by route",
                     "percentunit",
                     Query(f"max by (route) (gateway_route_weight_ratio{{{of}}})", "{{route}}"),
-                    says="What share of a route's customers meets the candidate. 0 while it is stopped.",
+                    says="The share of a route's customers who get the candidate; 0 while it is stopped.",
                     width=12,
                 ),
             ],
@@ -59,9 +59,9 @@ def release() -> Dashboard:
                     "none",
                     Query(f"max by (guard) (gateway_guard_evidence_log10{{{of}}})", "{{guard}}"),
                     Query(f"max(gateway_guard_threshold_log10{{{of}}})", "line"),
-                    says="log10 of each guard's E times its share of alpha; their sum is what stops. At alpha = 1% the "
-                    "line begins at 2: a harmless candidate ever reaches it with a probability of at most 1%, however "
-                    "often one looks.",
+                    says="log10 of each guard's e-value times its share of alpha; the sum over all guards decides. At "
+                    "alpha = 1% the line starts at 2: the probability that a harmless candidate ever reaches it is at "
+                    "most 1%, although the guards are evaluated continuously.",
                     width=16,
                 ),
                 lines(
@@ -73,19 +73,19 @@ def release() -> Dashboard:
             ],
             "Both versions": [
                 lines("Requests", "reqps", Query(requests, both)),
-                lines("Failures", "percentunit", Query(failures, both), says="Client errors are no one's failure."),
+                lines("Failures", "percentunit", Query(failures, both), says="Client errors do not count as failures."),
                 lines(
                     "Rescued by stable",
                     "reqps",
                     Query(rate("gateway_rescues_total", of, "reason"), "{{reason}}"),
-                    says="Requests that the candidate failed on, or was stopped in, and that stable was asked instead. "
+                    says="Requests that stable answered because the candidate failed or was stopped meanwhile. "
                     "excused: stable failed as well, or the candidate had less time than stable takes.",
                 ),
                 *(lines(f"Latency p{q * 100:g}", "s", Query(quantile(q, split, by), both)) for q in QUANTILES),
             ],
         },
     )
-    # A counter that was born since counts as well: the first stop of a model is what makes its counter.
+    # `unless` includes counters without an earlier sample: a model's first stop creates its counter.
     before = f"sum by (action) (gateway_decisions_total{{{of}}} offset 15s)"
     fresh = f"({counted} unless {before}) or ({counted} - {before})"
     built.annotation(marks("Decisions", f"({fresh}) > 0", "red"))

@@ -6,7 +6,7 @@ from panels import INSTANCE, Query, columns, lines, number, page, words
 
 
 def service() -> Dashboard:
-    """How the gateway itself fares."""
+    """Build the dashboard Service: traffic, latency, saturation and processes of the gateway."""
     here = 'instance=~"$instance"'
     outcomes = rate("gateway_predictions_total", f"{here}, {FAILED}", "outcome")
     batches = rate("gateway_batch_size_count", here, "model")
@@ -25,14 +25,14 @@ def service() -> Dashboard:
                     "Configuration",
                     Query(f"min(gateway_config_last_reload_success{{{here}}})"),
                     {"1": ("in force", "green"), "0": ("BROKEN EDIT", "red")},
-                    says="gateway check says what is wrong with the files.",
+                    says="If an edit is broken, gateway check names the mistakes in the files.",
                 ),
                 number(
-                    "Heartbeat's age",
+                    "Heartbeat age",
                     "s",
                     Query(f"max(gateway_control_heartbeat_age_seconds{{{here}}})"),
                     bad="1",
-                    says="Beyond control.heartbeat_timeout workers take all traffic from candidates.",
+                    says="Beyond control.heartbeat_timeout, workers send no traffic to candidates.",
                 ),
             ],
             "Traffic": [
@@ -42,12 +42,17 @@ def service() -> Dashboard:
                     Query(rate("gateway_predictions_total", here, "model"), "{{model}}"),
                     look="stacked",
                 ),
-                lines("Failures by outcome", "reqps", Query(outcomes, "{{outcome}}"), says="Rescued ones included."),
+                lines(
+                    "Failures by outcome",
+                    "reqps",
+                    Query(outcomes, "{{outcome}}"),
+                    says="Includes failures of candidates that stable rescued.",
+                ),
                 lines(
                     "Refused (shed)",
                     "reqps",
                     Query(rate("gateway_shed_total", here, "reason"), "{{reason}}"),
-                    says="Answered at once with 503, or 429 where a customer's rate is exceeded.",
+                    says="Answered immediately with 503, or with 429 if a customer's rate limit is exceeded.",
                 ),
             ],
             "Latency": [
@@ -57,7 +62,7 @@ def service() -> Dashboard:
                     "Waiting for a batch, p99 by model",
                     "s",
                     Query(quantile(0.99, here, "model", "gateway_queue_duration_seconds"), "{{model}}"),
-                    says="Grows first when there are too few workers.",
+                    says="The first latency to grow if there are too few workers.",
                 ),
             ],
             "Saturation": [
@@ -80,15 +85,15 @@ def service() -> Dashboard:
                     "Busy connections, by worker",
                     "short",
                     Query(f'gateway_connections{{{here}, state="busy"}}', "{{instance}} {{worker}}"),
-                    says="Those with an answer in the last second. When workers differ for long, some are closed.",
+                    says="Connections with a response in the last second. If workers stay unequal, some are closed.",
                 ),
                 lines(
-                    "Workers that died, in five minutes",
+                    "Worker deaths in five minutes",
                     "short",
                     Query(f"increase(gateway_worker_restarts_total{{{here}}}[5m])", "{{instance}}"),
                 ),
                 lines(
-                    "Heartbeat's age",
+                    "Heartbeat age",
                     "s",
                     Query(f"gateway_control_heartbeat_age_seconds{{{here}}}", "{{instance}}"),
                 ),
@@ -106,7 +111,7 @@ def service() -> Dashboard:
                     Query(f'process_resident_memory_bytes{{{here}, job="canary-gateway"}}', "{{instance}}"),
                 ),
                 columns(
-                    "What runs",
+                    "Versions of gateway and configuration",
                     {},
                     Query(f"max by (instance, version) (gateway_build_info{{{here}}})"),
                     Query(f"max by (instance, revision) (gateway_config_info{{{here}}})"),

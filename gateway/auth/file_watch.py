@@ -36,10 +36,10 @@ class FileWatcher:
         except Exception as error:  # whatever is in a file: who follows it must live on, to read the next one
             if now != self._failed:
                 self._failed = now
-                log.error("%s not loaded, what was read before stays in force: %s", self, error)
+                log.error("%s cannot be loaded; its last valid content stays in force: %s", self, error)
             return
         self._loaded = now
-        log.info("%s loaded again", self)
+        log.info("%s has changed and is reloaded", self)
 
     async def watch(self) -> None:
         """Refresh every second, for ever."""
@@ -51,7 +51,11 @@ class FileWatcher:
             try:
                 await asyncio.to_thread(self.refresh)
             except RuntimeError as error:  # no thread is to be had: what follows the file must live on
-                log.error("%s not looked at: %s", " and ".join(map(str, self._paths)), error)
+                log.error(
+                    "%s cannot be checked for changes, which is tried again in a second: %s",
+                    " and ".join(map(str, self._paths)),
+                    error,
+                )
 
     def __str__(self) -> str:
         return " and ".join(map(str, self._paths))

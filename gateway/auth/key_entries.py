@@ -64,7 +64,13 @@ class KeyEntries(Generic[T]):
         for group in _groups(blocks):
             found = parse_keys(_BEGIN + "".join(group), self._path).keys
             if len(found) != len(group):
-                raise SettingsError(str(self._path), ["an entry is not where it seems to be"])
+                raise SettingsError(
+                    str(self._path),
+                    [
+                        "an entry cannot be told from the next; write each key as one"
+                        " list item, as `gateway keys add` does"
+                    ],
+                )
             self._known.update(zip(group, map(self._make, found), strict=True))
             time.sleep(0)  # the event loop may want to go on
 

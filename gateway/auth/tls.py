@@ -29,7 +29,7 @@ class Tls:
             self._load_into(_context())  # a pair that does not fit would leave the context in use without either
             self._load_into(self.context)
         except OSError as error:
-            problem = f"not usable as a certificate with {self._settings.key} as its key, without a password: {error}"
+            problem = f"cannot be used as a certificate with the key {self._settings.key} (no password): {error}"
             raise SettingsError(self._settings.certificate, [problem]) from None
 
     def _load_into(self, context: ssl.SSLContext) -> None:

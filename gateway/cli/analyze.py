@@ -1,4 +1,4 @@
-"""`gateway analyze`."""
+"""The command `gateway analyze`."""
 
 from pathlib import Path
 

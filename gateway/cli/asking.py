@@ -1,4 +1,4 @@
-"""Questions and orders to the control plane of the running gateway."""
+"""Calls the API of the running gateway's control plane."""
 
 import os
 from pathlib import Path
@@ -10,12 +10,15 @@ from gateway.cli.control_client import control_client
 from gateway.cli.refusal import CommandError
 from gateway.settings.load import load_gateway
 
-TIMEOUT_S: Final = 60.0  # an edit is answered once every worker serves it
-KEY_VARIABLE: Final = "GATEWAY_API_KEY"  # not an option: every user of the machine can read a command's options
+TIMEOUT_S: Final = 60.0  # an edit is answered only once every worker serves it
+KEY_VARIABLE: Final = "GATEWAY_API_KEY"  # not a command-line option, because all users of the machine can read those
 
 
 def call_control(config: Path, method: str, path: str, body: Any = None) -> Any:
-    """What the control plane answers; refuses with its reason. The key, where keys are on, is in $GATEWAY_API_KEY."""
+    """Send a request to the control plane and return its JSON; raises CommandError with the reason if it is refused.
+
+    The API key, if the gateway requires one, is read from $GATEWAY_API_KEY.
+    """
     key = os.environ.get(KEY_VARIABLE)
     with control_client(load_gateway(config), key) as client:
         try:
@@ -26,7 +29,7 @@ def call_control(config: Path, method: str, path: str, body: Any = None) -> Any:
                 f"no gateway answers at {client.base_url} ({error}); is `gateway serve` running?"
             ) from None
         except ValueError:
-            raise CommandError(f"what answers at {client.base_url} is not a gateway") from None
+            raise CommandError(f"the server at {client.base_url} is not a gateway") from None
     if answer.status_code == 401 and not key:
         raise CommandError(f"{document['error']} (the commands read the key from ${KEY_VARIABLE})")
     if answer.status_code != 200:

@@ -1,4 +1,4 @@
-"""How the commands reach the control plane of the running gateway."""
+"""Creates the HTTP client with which the commands reach the control plane."""
 
 import ssl
 from pathlib import Path
@@ -15,7 +15,7 @@ _END: Final = "-----END CERTIFICATE-----"
 
 
 def control_client(settings: GatewaySettings, key: str | None) -> httpx.Client:
-    """A client of the control plane that `settings` describe."""
+    """Return a client of the control plane that `settings` describe."""
     control = settings.control
     host = ANY_ADDRESS.get(control.host, control.host)
     address = f"[{host}]:{control.port}" if ":" in host else f"{host}:{control.port}"
@@ -23,12 +23,12 @@ def control_client(settings: GatewaySettings, key: str | None) -> httpx.Client:
         base_url=f"{'https' if control.tls else 'http'}://{address}",
         headers={"authorization": f"Bearer {key}"} if key else {},
         verify=_with_certificate_only(control.tls) if control.tls else True,
-        trust_env=False,  # else $HTTP_PROXY would get the orders, and the key with them
+        trust_env=False,  # otherwise commands and the key would be sent to $HTTP_PROXY
     )
 
 
 def _with_certificate_only(tls: TlsSettings) -> ssl.SSLContext:
-    """Trusts the very certificate that the gateway serves, so its name need not be this machine's address."""
+    """Trust exactly the certificate that the gateway serves; its name need not be this machine's address."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN

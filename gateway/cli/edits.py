@@ -1,4 +1,4 @@
-"""`gateway promote` and `gateway weight`: the running gateway edits its routing file, or puts it back."""
+"""The commands `gateway promote` and `gateway weight`: the running gateway edits its routing file, or rolls it back."""
 
 from pathlib import Path
 from typing import Any

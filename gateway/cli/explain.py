@@ -1,4 +1,4 @@
-"""`gateway explain`, from the files or from the running gateway."""
+"""The command `gateway explain`, which decides by the files or asks the running gateway."""
 
 from pathlib import Path
 from typing import Final

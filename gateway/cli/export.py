@@ -1,4 +1,4 @@
-"""`gateway export`."""
+"""The command `gateway export`."""
 
 from importlib.util import find_spec
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`gateway history`: what was decided, by whom, when and why."""
+"""The command `gateway history`: what was decided, by whom, when and why."""
 
 from pathlib import Path
 

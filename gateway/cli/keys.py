@@ -1,4 +1,4 @@
-"""`gateway keys`: who may ask the gateway for what."""
+"""The commands `gateway keys add`, `list` and `revoke`, which manage the file of API keys."""
 
 from datetime import UTC, datetime
 from pathlib import Path

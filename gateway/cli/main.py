@@ -1,6 +1,6 @@
 """The command `gateway`. Exit codes: 0 done, 1 refused or failed (reason on stderr), 2 wrong usage.
 
-A command's module is imported when it is called: whoever stops a candidate need not wait for what trains or serves.
+A command's module is imported when it is called, so `gateway stop` does not wait for imports that other commands need.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from gateway import __version__
 from gateway.cli.refusal import CommandError
 from gateway.errors import GatewayError
 
-COMMANDS: Final[Mapping[str, str]] = {  # as they are needed, not by the alphabet
+COMMANDS: Final[Mapping[str, str]] = {  # in the order of use, not of the alphabet
     "serve": "serve:serve",
     "check": "serve:check",
     "explain": "explain:explain",

@@ -1,4 +1,4 @@
-"""What the commands share: their common options, how they refuse, and their view of the configuration."""
+"""What the commands share: common options, the progress bar, and loading of the configuration."""
 
 from pathlib import Path
 
@@ -29,14 +29,15 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def progress_bar(console: Console) -> Progress:
-    """A progress bar that leaves nothing behind, and nothing at all where no person watches."""
+    """Return a progress bar that is erased at its end, and not shown at all if the output is not a terminal."""
     return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
 def load(config: Path, routing: Path | None = None) -> tuple[GatewaySettings, ResolvedRouting]:
-    """The server's settings, and what a gateway of this state folder would serve by its routing file, or by `routing`.
+    """Return the server's settings, and what a gateway with this state folder would serve by its routing file, or by
+    the file `routing` instead.
 
-    Raises SettingsError. Where the state folder is not there or not readable, the files alone decide.
+    If the state folder is missing or unreadable, the files alone decide. Raises SettingsError.
     """
     settings = load_gateway(config)
     state, path = Path(settings.state), routing or Path(settings.routing)
@@ -56,5 +57,5 @@ def load(config: Path, routing: Path | None = None) -> tuple[GatewaySettings, Re
 
 
 def notes_of(resolved: ResolvedRouting) -> list[str]:
-    """What is different from what is in force, and what no entry says."""
+    """Return notes: how the file differs from what is in force, and which models have no entry in it."""
     return [line for lines in resolved.notes.values() for line in lines]

@@ -1,4 +1,4 @@
-"""What `gateway export`, `analyze` and `replay` share: the records of a model, the model on disk, and progress bars."""
+"""What `gateway export`, `analyze` and `replay` share: a model's records, the model on disk, and progress bars."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -23,12 +23,12 @@ from gateway.settings.model import ModelSettings
 
 SINCE = click.option("--since", metavar="TIME", help=f"Predictions from this time on: {EXAMPLES}.")
 UNTIL = click.option("--until", metavar="TIME", help="Predictions before this time.")
-UNKNOWN_RAW: Final = TensorSpec("raw", "BYTES", (-1,))  # the input of raw bodies whose model is gone from the disk
-_UPDATE_BYTES: Final = 1024**2  # bytes: a progress bar that is told of every line takes longer than reading it
+UNKNOWN_RAW: Final = TensorSpec("raw", "BYTES", (-1,))  # for raw bodies of models that are not on disk any more
+_UPDATE_BYTES: Final = 1024**2  # bytes: updating a progress bar for every line would take longer than reading it
 
 
 class RecordedModel:
-    """The records of one model as they are now, and what its folder says. Raises Refusal where there are none."""
+    """A snapshot of one model's records, and the settings in its folder. Raises CommandError if there are none."""
 
     def __init__(self, config: Path, model: str) -> None:
         settings = load_gateway(config)
@@ -44,11 +44,11 @@ class RecordedModel:
 
     @property
     def labels(self) -> Sequence[str]:
-        """The model's classes; empty where its folder does not say."""
+        """The model's class names; empty if its folder does not name them."""
         return self.settings.prediction.labels if self.settings.prediction else ()
 
     def raw_input(self, version: int) -> TensorSpec:
-        """The input of a version that a raw body is for; that of another version where this one is gone."""
+        """The input that raw bodies of a version hold; that of another version if this one is not on disk any more."""
         if version not in self._raw:
             self._raw[version] = self._raw_input(version)
         return self._raw[version]
@@ -64,18 +64,18 @@ class RecordedModel:
 
 
 def time_range_of(since: str | None, until: str | None) -> TimeRange:
-    """The period that the options name."""
+    """Parse the options --since and --until."""
     now_ns = time.time_ns()
     return TimeRange(parse_time_ns(since, now_ns) if since else None, parse_time_ns(until, now_ns) if until else None)
 
 
 def shown_progress() -> Progress:
-    """A progress bar on stderr, where a person watches."""
+    """Return a progress bar on stderr, shown only on a terminal."""
     return progress_bar(Console(stderr=True))
 
 
 def meter(progress: Progress, description: str, stream: Sequence[RecordSegment]) -> Advance:
-    """A bar over the bytes of a stream; the function is told the bytes passed."""
+    """Add a bar over the bytes of a stream; call the returned function with the bytes passed."""
     total = size_of(stream)
     task = progress.add_task(description, total=total)
     return _throttled(lambda size: progress.advance(task, size), total)

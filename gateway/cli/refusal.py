@@ -1,10 +1,10 @@
-"""How a command says no."""
+"""The error with which a command fails."""
 
 import click
 
 
 class CommandError(click.ClickException):
-    """A reason on stderr, and exit code 1."""
+    """A command is refused or fails: prints the reason on stderr and exits with code 1."""
 
     exit_code = 1
 

@@ -1,4 +1,4 @@
-"""`gateway status`, `stop`, `resume`, `hold` and `continue`, through the control plane of the running gateway."""
+"""The commands `gateway status`, `stop`, `resume`, `hold` and `continue`, which call the running control plane."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`gateway replay`."""
+"""The command `gateway replay`."""
 
 from pathlib import Path
 

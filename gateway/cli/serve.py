@@ -1,4 +1,4 @@
-"""`gateway serve` and `gateway check`."""
+"""The commands `gateway serve` and `gateway check`."""
 
 import logging
 import os
@@ -58,7 +58,7 @@ def serve(config: Path) -> None:
         with log_in_thread():
             uvloop.run(supervise(settings, ready))
     sys.stdout.flush()
-    os._exit(0)  # a thread that still waits for a disk is not waited for
+    os._exit(0)  # does not wait for threads that hang on a disk
 
 
 @click.command()
@@ -101,7 +101,7 @@ def check(config: Path, draft: Path | None, as_json: bool) -> None:
 
 
 def _inert_guards(routing: RoutingSettings, verdicts: list[LoadResult]) -> list[str]:
-    """Guards that can never act on what these versions answer. Of a version that cannot be tried nothing is known."""
+    """Return guards that can never act on these versions' outputs. Nothing is known of a version that does not load."""
     found: dict[str, dict[int, str]] = {}
     for verdict in verdicts:
         found.setdefault(verdict.trial.name, {})[verdict.trial.version] = verdict.classless

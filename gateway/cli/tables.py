@@ -1,4 +1,4 @@
-"""What the commands show: tables and words for people, JSON for scripts."""
+"""Formats the output of the commands as tables and text."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -12,7 +12,7 @@ from rich.text import Text
 from gateway.control.api.documents import DecisionDocument, ExplanationDocument
 from gateway.errors import request_counts
 
-if TYPE_CHECKING:  # else every command would wait for what serves and decides
+if TYPE_CHECKING:  # these imports are slow, and every command would wait for them
     from gateway.backends.trial import LoadResult
     from gateway.control.release.release_status import ReleaseStatus
 
@@ -23,11 +23,11 @@ NOT_COMPARABLE: Final = (
 )
 
 
-MOST_ROWS: Final = 200  # of a table in the log: laying out 10,000 keeps control busy for twenty seconds
+MOST_ROWS: Final = 200  # of the table at the start of serving: laying out 10,000 takes control twenty seconds
 
 
 def release_table(releases: "Sequence[ReleaseStatus]", left_out: Mapping[tuple[str, int], str]) -> Table:
-    """What is served and the split in force, with a line for each route; what is not served, and why."""
+    """Return a table of what is served and the split in force, one line per route; then what is not served, and why."""
     table = Table(title="Models", title_justify="left")
     for heading in ("model", "stable", "candidate", "route", "to the candidate"):
         table.add_column(heading)
@@ -59,7 +59,7 @@ def _release_rows(
 
 
 def status_text(release: dict[str, Any]) -> RenderableType:
-    """One release as the control plane tells it: both versions, the split, the ramp and the guards."""
+    """Format one release from the control plane's API: both versions, the split, the ramp and the guards."""
     stop = release["stop"]
     title = f"{release['model']}: " + (
         f"[red]stopped[/red] by {escape(stop['by'])}: {escape(stop['reason'])}"
@@ -86,7 +86,7 @@ def _version_row(version: dict[str, Any]) -> Iterator[str]:
 
 
 def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
-    """The split in force, where the ramp stands, and what each guard has found."""
+    """Yield lines on the split in force, the ramp, each version, and each guard's findings."""
     if release["routes"]:
         routes = ", ".join(f"{route['route']} {route['in_force_percent']:g}%" for route in release["routes"])
         yield f"to the candidate: {routes}{_too_short(release)}"
@@ -130,7 +130,7 @@ def _ms(latency_ms: float | None) -> str:
 
 
 def history_table(decisions: Sequence[DecisionDocument]) -> Table:
-    """Decisions, newest first."""
+    """Return a table of decisions, in the given order."""
     table = Table(title="Decisions", title_justify="left")
     for heading in ("when", "model", "version", "what", "by", "from", "why"):
         table.add_column(heading, no_wrap=heading == "when")
@@ -145,7 +145,7 @@ def history_table(decisions: Sequence[DecisionDocument]) -> Table:
 
 
 def check_table(verdicts: "list[LoadResult]") -> Table:
-    """The outcome of each version's trial."""
+    """Return a table with the result of each version's load trial."""
     table = Table(title="Checked", title_justify="left")
     for heading in ("model", "version", "", "one row takes", "batches", "runs in"):
         table.add_column(heading)
@@ -165,7 +165,7 @@ def _runs(verdict: "LoadResult") -> str:
 
 
 def warning_lines(warnings: Sequence[str]) -> list[Text]:
-    """What is valid and cannot be meant, a line each."""
+    """Format warnings about settings, one line each."""
     return [Text.from_markup(f"[yellow]warning:[/yellow] {escape(warning)}") for warning in warnings]
 
 
@@ -177,7 +177,7 @@ def _batches(verdict: "LoadResult") -> str:
 
 
 def explanation_text(explanation: ExplanationDocument) -> str:
-    """The decision first, then how it came about."""
+    """Format an explanation: the decision first, then the routes that were tried."""
     version, bucket = explanation["version"], explanation["bucket"]
     answer = "at random" if version is None else f"version {version} ({explanation['variant']})"
     lines = [

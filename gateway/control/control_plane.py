@@ -171,7 +171,7 @@ class ControlPlane:
         if not self.board.stopped(slot):
             raise Conflict(f"'{name}' is not stopped")
         if name not in self.pool.config.named:
-            raise Conflict(f"'{name}' has no entry in the routing file any more; write it again, then resume it")
+            raise Conflict(f"'{name}' has no entry in the routing file any more; add it again, then resume it")
         decision = self.decision_log.resume(name, candidate, by, reason, evidence)
         self.stopper.resumed(name)
         self._trip_handler.forget(name, candidate)
@@ -203,7 +203,7 @@ class ControlPlane:
                 if not isinstance(error, GatewayError):
                     error = SettingsError(str(self.routing_file.path), [f"{type(error).__name__}: {error}"])
                 self.routing_file.record_failure(error)
-                log.error("the configuration is not loaded, the last good one stays in force:\n%s", error)
+                log.error("the configuration is refused; the last valid one stays in force:\n%s", error)
             else:
                 self.routing_file.record_success()
                 log.info("generation %d of the configuration is in force", self.pool.config.generation)
@@ -236,7 +236,7 @@ class ControlPlane:
         self.settings_of(name)
         candidate = getattr(self._view(name), "candidate", None)
         if candidate is None:
-            raise Conflict(f"'{name}' has no candidate; stable answers everyone")
+            raise Conflict(f"'{name}' has no candidate; stable answers every request")
         return int(candidate)
 
     def _view(self, name: str) -> ReleaseSettings | None:
@@ -257,7 +257,7 @@ class ControlPlane:
 
     async def _wait_durable(self, name: str) -> None:
         if not await self.decision_log.wait_durable():
-            log.error("what was decided on '%s' is in force, but not on disk: a restart would undo it", name)
+            log.error("the decision on '%s' is in force, but not on disk yet; a restart would undo it", name)
 
     def apply_load(
         self, name: str, resolved: ResolvedRouting, sockets: ProcessSockets, left_out: Mapping[VersionKey, str]

@@ -61,7 +61,7 @@ class CandidateStopper:
         if (already := self._decision_log.stopped(name, candidate)) is not None:
             return already
         decision = self._decision_log.stop(name, candidate, by, reason, evidence)
-        log.warning("the candidate %d of '%s' is stopped by %s: %s", candidate, name, by, reason)
+        log.warning("candidate %d of '%s' is stopped by %s: %s", candidate, name, by, reason)
         return decision
 
     def stop_model(
@@ -70,7 +70,7 @@ class CandidateStopper:
         """Stop every candidate of the model that may answer; raises Conflict if there is none."""
         candidates = self._candidates(name, view)
         if not candidates:
-            raise Conflict(f"'{name}' has no candidate; stable answers everyone")
+            raise Conflict(f"'{name}' has no candidate; stable answers every request")
         decisions = [self.stop(name, candidate, by, reason, evidence) for candidate in candidates]
         self._last_stops[name] = ReleaseDecision(
             decisions[0].time_ns, name, candidates[0], "stop", by, reason, evidence

@@ -86,7 +86,7 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
         except ValueError as error:
             raise SettingsError(str(state), [str(error)]) from None
         except RuntimeError as error:
-            raise SettingsError("server", [f"{error}: there are no threads to be had; {REMEDY}"]) from None
+            raise SettingsError("server", [f"{error}: no more threads can be started; {REMEDY}"]) from None
         urls = _url(held, settings.server.tls), _url(plane, settings.control.tls)
         await _Supervisor(settings, control, orphans, plane, keyring, tls).run(lambda seen: ready(control, seen, *urls))
 
@@ -179,7 +179,8 @@ class _Supervisor:
             except Exception as error:  # the heartbeat is not written then, which stops all candidates (Switch.stopped)
                 if str(error) != trouble:
                     log.exception(
-                        "control cannot do its work; after control.heartbeat_timeout all candidates are stopped"
+                        "the control process fails at its periodic work; after"
+                        " control.heartbeat_timeout candidates get no traffic"
                     )
                 trouble = str(error)
             pids = self._control.pool.pids()
@@ -215,7 +216,7 @@ def _close_with_timeout(close: Callable[[], None]) -> None:
         return
     closing.join(CLOSE_TIMEOUT_S)
     if closing.is_alive():
-        log.error("the disk has not taken what was left within %g s: the gateway ends without", CLOSE_TIMEOUT_S)
+        log.error("the disk did not take the rest within %g s; the gateway exits without writing it", CLOSE_TIMEOUT_S)
 
 
 @contextlib.contextmanager
@@ -230,7 +231,7 @@ def _lock_state(state: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            problem = f"state: another gateway is using {state}; stop it, or give this one a state folder of its own"
+            problem = f"state: another gateway is using {state}; stop it, or give this one its own state folder"
             raise SettingsError("gateway.yaml", [problem]) from None
         yield
 
@@ -254,10 +255,12 @@ def _reserve_port(server: ServerSettings, *, shared: bool) -> socket.socket:
 def _control_socket(settings: GatewaySettings) -> socket.socket:
     host, port = settings.control.host, settings.control.port
     if host not in LOOPBACK and settings.auth.keys is None:
-        problem = f"control.host: others could reach {host}; set auth.keys, so that they need one, or use 127.0.0.1"
+        problem = f"control.host: other machines can reach {host}; set auth.keys to require keys, or use 127.0.0.1"
         raise SettingsError("gateway.yaml", [problem])
     if host not in LOOPBACK and settings.control.tls is None:
-        log.warning("control.host: keys travel to %s unencrypted; set control.tls, or let a proxy encrypt them", host)
+        log.warning(
+            "control.host: API keys are sent to %s unencrypted; set control.tls, or put a TLS proxy in front", host
+        )
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,7 +1,7 @@
-"""Feedback, looked up by the prediction that it is for.
+"""Looks up feedback by the prediction that it is for.
 
-It comes after its prediction, in any order, and more than once. It is kept in a SQLite file, so that however much there
-is of it, it need not fit in memory.
+Feedback comes after its prediction, in any order, possibly several times. It is stored in a SQLite file, so it need not
+fit in memory.
 """
 
 import sqlite3
@@ -17,7 +17,7 @@ import orjson
 from gateway.records.segments import MAX_DISORDER_NS
 
 _BATCH: Final = 500  # predictions looked up at once
-MAX_EXACT_INTEGER: Final = 2**53  # up to here each integer is the same in all number types of JSON, Parquet and Python
+MAX_EXACT_INTEGER: Final = 2**53  # up to this, integers are exact in all number types of JSON, Parquet and Python
 _NOTHING: Final = type(None)
 _NUMBER: Final = frozenset({int, float})
 _KINDS: Final[Mapping[str, frozenset[type]]] = {
@@ -27,13 +27,13 @@ _KINDS: Final[Mapping[str, frozenset[type]]] = {
     "metrics": frozenset({dict, _NOTHING}),
     "comment": frozenset({str, _NOTHING}),
     "customer": frozenset({str, _NOTHING}),
-}  # time_ns has been looked at already
+}  # `read` has checked time_ns already
 _CACHE_KIB: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A truth, by whom and when (ns since 1970)."""
+    """A truth, who sent it and when (ns since 1970). `truth_class`: the class index that it names, if any."""
 
     truth: Any
     customer: str | None
@@ -42,17 +42,17 @@ class Label:
 
     @property
     def meaning(self) -> str:
-        """What two labels share when they mean the same: the class, or the truth itself where it names none."""
+        """A key that is equal for labels of the same meaning: the class, or the truth itself if it names no class."""
         meant = self.truth if self.truth_class is None else [self.truth_class]
         return orjson.dumps(meant, option=orjson.OPT_SORT_KEYS).decode()
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFeedback:
-    """All that was said of one prediction. What was said last holds, of truth, of reward, and of each metric.
+    """All feedback on one prediction. The latest value of truth, of reward and of each metric applies.
 
-    `truth_class`: the class that the truth names, where it names one. `labels`: one for each different truth, the one
-    that holds last; a class's name and its index are not different. `count`: repetitions count once.
+    `truth_class`: the class index that the truth names, if any. `labels`: one per distinct truth, the latest one last;
+    a class's name and its index are the same truth. `count`: distinct feedbacks; repetitions count once.
     """
 
     truth: Any = None
@@ -71,7 +71,10 @@ class StoredFeedback:
 
 
 class FeedbackStore:
-    """The feedback of one model, in a SQLite file of its own."""
+    """The feedback of one model, in its own SQLite file. Fill it once, then look predictions up.
+
+    `odd`: feedback records skipped because a value has the wrong type. `truth_kinds`: Python types of the truths.
+    """
 
     def __init__(self, file: Path) -> None:
         self._database = sqlite3.connect(file, isolation_level=None)
@@ -81,7 +84,7 @@ class FeedbackStore:
         self._database.execute("CREATE TABLE feedback (place INTEGER PRIMARY KEY, prediction_id TEXT, record BLOB)")
         self.empty = True
         self.odd = 0
-        self.truth_kinds: set[type] = set()  # of the truths that were given; object: an integer beyond EXACT
+        self.truth_kinds: set[type] = set()  # contains `object` for an integer beyond EXACT
 
     def __enter__(self) -> "FeedbackStore":
         return self
@@ -92,10 +95,7 @@ class FeedbackStore:
         self._database.close()
 
     def fill(self, records: Iterable[dict[str, Any]]) -> None:
-        """Take in the lines of the stream `feedback`, in their order. To be called once.
-
-        `odd` counts those that no gateway has written so: they are left out.
-        """
+        """Insert the records of the stream `feedback` in order; call it once. Malformed ones are counted in `odd`."""
         self._database.execute("BEGIN")
         rows = (row for record in records if (row := self._row(record)) is not None)
         self._database.executemany("INSERT INTO feedback (prediction_id, record) VALUES (?, ?)", rows)
@@ -104,7 +104,7 @@ class FeedbackStore:
         self.empty = self._database.execute("SELECT 1 FROM feedback LIMIT 1").fetchone() is None
 
     def of(self, prediction_ids: Sequence[str]) -> dict[str, StoredFeedback]:
-        """The feedback for these predictions; those without any are left out."""
+        """Return the feedback on these predictions, by prediction id; predictions without feedback are absent."""
         found: dict[str, list[dict[str, Any]]] = {}
         if not self.empty:
             for start in range(0, len(prediction_ids), _BATCH):
@@ -121,7 +121,7 @@ class FeedbackStore:
         try:
             sound = _sound(record)
             written = orjson.dumps(record)
-        except TypeError:  # nested deeper than orjson writes
+        except TypeError:  # nested deeper than orjson can encode
             sound, written = False, b""
         if not sound:
             self.odd += 1
@@ -134,12 +134,12 @@ class FeedbackStore:
 
 
 def _sound(record: Mapping[str, Any]) -> bool:
-    """Whether each value is of the kind that it must be."""
+    """Whether each value has the right type."""
     if type(record.get("prediction_id")) is not str or any(
         type(record.get(name)) not in kinds for name, kinds in _KINDS.items()
     ):
         return False
-    orjson.dumps([record.get("truth")])  # as it is compared
+    orjson.dumps([record.get("truth")])  # raises TypeError here rather than when truths are compared
     metrics = record.get("metrics") or {}
     return (
         all(type(value) in _NUMBER for value in metrics.values())
@@ -148,7 +148,7 @@ def _sound(record: Mapping[str, Any]) -> bool:
 
 
 def folded(records: Sequence[dict[str, Any]]) -> StoredFeedback:
-    """All feedback on one prediction as one. Records with the same truth, reward and metrics count once."""
+    """Merge all feedback on one prediction. Records with the same truth, reward and metrics count once."""
     labels: dict[str, Label] = {}
     said: dict[str, Any] = {}
     metrics: dict[str, float] = {}
@@ -167,10 +167,10 @@ def folded(records: Sequence[dict[str, Any]]) -> StoredFeedback:
 
 
 def _in_order(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records, given in the order of their writing, in that of their making.
+    """Sort records, given in the order of writing, into the order in which they were made.
 
-    By their times, as far as these can be out of order because several workers have written them. Where one is earlier
-    than that, the clock has been set back in between.
+    They are sorted by time, within the disorder that several workers' interleaved writing can cause (DISORDER_NS). A
+    record that is older than that shows that the clock was set back; sorting starts anew there.
     """
     ordered: list[dict[str, Any]] = []
     began, latest_ns = 0, 0

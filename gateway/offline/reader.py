@@ -1,4 +1,4 @@
-"""Predictions, each with the feedback on it."""
+"""Reads recorded predictions, each joined with its feedback."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from gateway.records.period import ALL_TIME, TimeRange
 from gateway.records.prediction import Prediction, prediction_of
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, RecordSegment, read, snapshot
 
-CHUNK: Final = 500  # predictions in memory at a time, and fewer where they are large
+CHUNK: Final = 500  # predictions in memory at a time; fewer if they are large
 CHUNK_BYTES: Final = 16 * 1024**2
 NO_FEEDBACK: Final = StoredFeedback()
-Advance = Callable[[int], None]  # told the bytes passed
-Odd = Callable[[], None]  # told of each line that is no record
+Advance = Callable[[int], None]  # called with the bytes passed
+Odd = Callable[[], None]  # called for each line that is not a valid record
 
 
 def _ignore() -> None:
-    """No one asks for what is odd."""
+    """The default for `odd`: does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which predictions of a model. `variant` None: of all; `with_feedback`: only those that got some."""
+    """Selects predictions of a model. `variant` None: both variants; `with_feedback`: only those with feedback."""
 
     model: str
     period: TimeRange = ALL_TIME
@@ -33,7 +33,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The streams as they are at one moment, so that who reads them twice reads the same."""
+    """A snapshot of the record streams: reading it twice gives the same records."""
 
     predictions: Sequence[RecordSegment]
     feedback: Sequence[RecordSegment]
@@ -44,24 +44,26 @@ Joined = tuple[Prediction, StoredFeedback]
 
 
 def records_in(folder: Path) -> Records:
-    """The streams in a folder, as they are now."""
+    """Take a snapshot of the streams in a folder."""
     return Records(snapshot(folder, PREDICTIONS), snapshot(folder, FEEDBACK), snapshot(folder, MIRRORS))
 
 
 def size_of(stream: Sequence[RecordSegment]) -> int:
-    """The bytes of a stream, for a progress bar."""
+    """The size of a stream in bytes, for a progress bar."""
     return sum(segment.size_bytes for segment in stream)
 
 
 def fill(store: FeedbackStore, records: Records, query: Query, advance: Advance) -> None:
-    """Take in all feedback that can be for the query's predictions: it comes after them, whenever that is."""
+    """Fill the store with all feedback that can be on the query's predictions: from `since` on, without an end, because
+    feedback comes any time after its prediction.
+    """
     store.fill(read(records.feedback, query.model, TimeRange(query.period.since_ns), advance))
 
 
 def joined(
     records: Records, query: Query, store: FeedbackStore, advance: Advance, odd: Odd = _ignore
 ) -> Iterator[Joined]:
-    """The predictions of the query in the order of their recording, each with its feedback."""
+    """Yield the query's predictions in the order of recording, each with its feedback."""
     for chunk in chunks(records, query, advance, odd):
         feedback = store.of([prediction.prediction_id for prediction in chunk])
         for prediction in chunk:
@@ -70,7 +72,7 @@ def joined(
 
 
 def chunks(records: Records, query: Query, advance: Advance, odd: Odd = _ignore) -> Iterator[list[Prediction]]:
-    """The predictions of the query, with or without feedback, a few at a time. What is none is left out, and told."""
+    """Yield the query's predictions in chunks, with or without feedback. `odd` is called for each invalid line."""
     passed_bytes = 0
     chunk: list[Prediction] = []
 

@@ -1,4 +1,4 @@
-"""The arithmetic of an error analysis: intervals of rates, a test of one group against the rest, many tests at once."""
+"""Statistics of the error analysis: intervals of rates, Fisher's exact test, and a correction for multiple tests."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ Z_95: Final = 1.959963984540054
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """`hits` of `count`, with Wilson's 95% interval (Wilson 1927); NaN where nothing was counted."""
+    """`hits` of `count`, with Wilson's 95% interval (Wilson 1927); NaN if the count is 0."""
 
     hits: int
     count: int
@@ -39,14 +39,14 @@ class Rate:
 
 
 class Fisher:
-    """Fisher's exact test of groups out of `total`, one-sided: has a group more hits than chance would give it?"""
+    """Fisher's exact test for groups out of `total`, one-sided: does a group have more hits than expected by chance?"""
 
     def __init__(self, total: Rate) -> None:
         self._total = total
         self._log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total.count + 1)))])
 
     def p_value(self, group: Rate) -> float:
-        """The probability of `group.hits` or more, were the hits of the total spread over it at random."""
+        """The probability of `group.hits` or more if the total's hits were distributed at random."""
         most = min(group.count, self._total.hits)
         hits = np.arange(group.hits, most + 1)
         others, misses = self._total.count - group.count, self._total.count - self._total.hits
@@ -69,14 +69,14 @@ class Fisher:
 
 
 def percent(rate: Rate) -> str:
-    """The rate with its interval: 12.3% [10.1, 14.9]."""
+    """Format the rate with its interval: 12.3% [10.1, 14.9]."""
     if not rate.count:
         return "-"
     return f"{100 * rate.value:.1f}% [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
 
 
 def q_values(p_values: Sequence[float]) -> list[float]:
-    """The false discovery rate at which each test would be called (Benjamini and Hochberg 1995)."""
+    """The lowest false discovery rate at which each test is significant (Benjamini and Hochberg 1995)."""
     count = len(p_values)
     adjusted = [1.0] * count
     smallest = 1.0

@@ -10,22 +10,22 @@ from gateway.errors import InvalidRequest
 from gateway.protocol.tensors import Array, Tensor
 
 NO_LIMIT: Final = 2**40
-FEW_CLASSES: Final = 10  # so many of the highest are found one after the other, which is quicker than to sort all
-MAX_SORTED_FACTOR: Final = 40  # scores that may be sorted for each class that an answer may name
+FEW_CLASSES: Final = 10  # up to this many classes, repeated argmax is quicker than sorting all scores
+MAX_SORTED_FACTOR: Final = 40  # upper bound of scores to sort, per class that the limit allows
 
 
 def classify(tensor: Tensor, classes: int, labels: Sequence[str], most: int = NO_LIMIT) -> Tensor:
-    """The `classes` highest scores along the last axis of `tensor`, highest first; ties in the order of the index.
+    """Return the `classes` highest scores along the last axis of `tensor`, highest first; ties in index order.
 
-    [rows, classes] FP32 becomes [rows, n] BYTES. Without labels the third part is left out. NaN comes before all
-    numbers, so that a row of which no class can be told does not look like one that has a best class. One probability a
-    row and two labels are two classes, of which it is the second's. Raises InvalidRequest, also for more than `most`
-    classes of all rows together.
+    [rows, classes] FP32 becomes [rows, n] BYTES. Without labels, the third part of each string is omitted. NaN sorts
+    before all numbers, so that a row with NaN scores does not appear to have a best class. One probability per row and
+    two labels are binary classification: the probability is that of the second label. Raises InvalidRequest if the
+    output holds no scores, or if the answer would name more than `most` classes over all rows.
     """
     scores = tensor.data
     if scores.ndim == 0 or tensor.datatype in ("BYTES", "BOOL"):
         raise InvalidRequest(
-            f"output '{tensor.name}': {tensor.datatype} {list(tensor.shape)} holds no scores to classify"
+            f"output '{tensor.name}': {tensor.datatype} {list(tensor.shape)} has no scores to classify"
         )
     if len(labels) == 2 and scores.ndim == 2 and scores.shape[1] == 1 and tensor.datatype.startswith("FP"):
         scores = np.concatenate([1 - scores, scores], axis=1)
@@ -50,7 +50,7 @@ def classify(tensor: Tensor, classes: int, labels: Sequence[str], most: int = NO
 
 
 def _highest(scores: Array, top: int) -> npt.NDArray[Any]:
-    """The indices of the `top` highest scores of each row."""
+    """Return the indices of the `top` highest scores of each row."""
     if top <= FEW_CLASSES and scores.dtype.kind == "f" and scores.size and not np.isneginf(scores).any():
         return _one_by_one(scores, top)
     width = scores.shape[1]
@@ -60,7 +60,7 @@ def _highest(scores: Array, top: int) -> npt.NDArray[Any]:
 
 
 def _one_by_one(scores: Array, top: int) -> npt.NDArray[Any]:
-    """argmax takes the first of equal ones, and NaN before all numbers."""
+    """The same by repeated argmax, which takes the first of equal scores, and NaN before all numbers."""
     left = scores.copy()
     order = np.empty((len(scores), top), np.intp)
     rows = np.arange(len(scores))

@@ -1,6 +1,6 @@
-"""Request bodies of the Open Inference Protocol V2, with its binary tensor extension: bytes to InferRequest.
+"""Decodes request bodies of the Open Inference Protocol V2, with its binary tensor extension, to InferRequest.
 
-A body with binary tensors is the JSON, then the raw tensors in the order in which the JSON names them
+A body with binary tensors is the JSON, followed by the raw tensors in the order in which the JSON names them
 (KServe, "Open Inference Protocol: REST"; Triton, "Binary tensor data extension").
 """
 
@@ -29,15 +29,15 @@ from gateway.protocol.tensors import (
 )
 
 BASE64: Final = "base64"
-PLAIN_INPUT_KEYS: Final = 4  # members of an input: name, shape, datatype and data
+PLAIN_INPUT_KEYS: Final = 4  # members of an input without parameters: name, shape, datatype and data
 _UNSERVED: Final = {
-    "sequence_id": "sequences are not served: a request stands alone",
-    "shared_memory_region": "the shared memory extension is not served: send the data in the body",
+    "sequence_id": "sequences are not supported: requests are independent of each other",
+    "shared_memory_region": "the shared memory extension is not supported: send the data in the body",
 }
 
 
 class NotJson(InvalidRequest):
-    """JSON that orjson cannot read; `restated` may."""
+    """orjson cannot parse the JSON. `restated` can if NaN or Infinity is the only reason."""
 
     def __init__(self, message: str, error: orjson.JSONDecodeError) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ class NotJson(InvalidRequest):
 
 
 class _Tail:
-    """The raw bytes behind the JSON, handed out in order."""
+    """The raw tensors that follow the JSON; `take` returns the next one."""
 
     __slots__ = ("offset", "raw")
 
@@ -64,7 +64,7 @@ class _Tail:
 
 
 def decode_request(body: bytes, json_length: int | None = None) -> InferRequest:
-    """The request in `body`, whose first `json_length` bytes are JSON (None: all of it).
+    """Decode `body`, whose first `json_length` bytes are JSON (None: all of it).
 
     Raises InvalidRequest that names the tensor and the remedy.
     """
@@ -75,7 +75,7 @@ def decode_request(body: bytes, json_length: int | None = None) -> InferRequest:
 
 
 def decode_strict(body: bytes, json_length: int | None = None) -> InferRequest:
-    """The same; raises NotJson where the JSON holds NaN or Infinity as numbers too."""
+    """The same, but NaN or Infinity as a JSON number raises NotJson as well."""
     if json_length is None:
         return _request(_document(body), None, False)
     if not 0 <= json_length <= len(body):
@@ -87,7 +87,11 @@ def decode_strict(body: bytes, json_length: int | None = None) -> InferRequest:
 
 
 def restated(error: NotJson, body: bytes, json_length: int | None) -> tuple[InferRequest, bytes, int | None]:
-    """A request with NaN or Infinity as numbers, and its body and length in valid JSON. Raises `error` for others."""
+    """Decode a body that holds NaN or Infinity as JSON numbers, which `decode_strict` refused with `error`.
+
+    Returns the request, the body rewritten as valid JSON, and its JSON length. Raises `error` if the JSON is invalid
+    for another reason.
+    """
     parsed = parse(error.error)
     if parsed is None:
         raise error
@@ -98,9 +102,9 @@ def restated(error: NotJson, body: bytes, json_length: int | None) -> tuple[Infe
 
 
 def decode_document(document: Any, raw: bytes | memoryview | None, *, recorded: bool = False) -> InferRequest:
-    """The request whose JSON has been parsed already. `raw`: what follows the JSON; None where nothing may.
+    """Decode a request whose JSON is already parsed. `raw`: the bytes after the JSON; None if there may be none.
 
-    `recorded`: it has been answered already, maybe by a gateway that took what is nested deeper.
+    `recorded`: it is read from the records; an older gateway may have accepted deeper nesting, so it is not checked.
     """
     tail = None if raw is None else _Tail(memoryview(raw))
     request = _request(document, tail, recorded)
@@ -109,7 +113,7 @@ def decode_document(document: Any, raw: bytes | memoryview | None, *, recorded: 
 
 
 def decode_outputs(document: dict[str, Any], raw: bytes | memoryview | None) -> list[Tensor]:
-    """The outputs of a response whose JSON has been parsed already; `raw`: what follows it. Raises InvalidRequest."""
+    """Decode the outputs of a response, parsed already; `raw`: the bytes after its JSON. Raises InvalidRequest."""
     tail = None if raw is None else _Tail(memoryview(raw))
     outputs = _inputs(document.get("outputs") or [], tail, True)
     _refuse_rest(tail)
@@ -119,13 +123,15 @@ def decode_outputs(document: dict[str, Any], raw: bytes | memoryview | None) -> 
 def _refuse_rest(tail: _Tail | None) -> None:
     if tail is not None and tail.offset != len(tail.raw):
         unread = len(tail.raw) - tail.offset
-        raise InvalidRequest(f"{unread} bytes behind the JSON belong to no tensor; every binary_data_size must add up")
+        raise InvalidRequest(f"{unread} bytes after the JSON belong to no tensor; check each binary_data_size")
 
 
 def decode_raw(body: bytes, spec: TensorSpec) -> InferRequest:
-    """A body that holds only the elements of the model's one input (Inference-Header-Content-Length: 0, or raw media).
+    """Decode a body that holds only the elements of the model's one input (Inference-Header-Content-Length: 0, or raw
+    media such as image/png).
 
-    For BYTES the body is one element. Else one dimension of `spec` may be free and follows from the length.
+    For BYTES the body is one element. For other datatypes one dimension of `spec` may be free; the length determines
+    it. Raises InvalidRequest.
     """
     try:
         array = _raw_element(body, spec) if spec.datatype == "BYTES" else _raw_elements(body, spec)
@@ -163,7 +169,7 @@ def _request(document: Any, tail: _Tail | None, recorded: bool) -> InferRequest:
     if "parameters" in document:
         request.parameters = _parameters(document)
         if request.parameters.get("content_type") == BASE64:
-            raise InvalidRequest("parameters.content_type: base64 is said of an input, in the input's own parameters")
+            raise InvalidRequest("content_type base64 must be in the parameters of an input, not of the request")
         request.binary_output = _flag(request.parameters, "binary_data_output") or False
     if "outputs" in document:
         request.outputs = _requested_outputs(document["outputs"], recorded) or None
@@ -183,7 +189,7 @@ def _inputs(items: list[Any], tail: _Tail | None, recorded: bool) -> list[Tensor
 
 
 def _place(what: str, items: list[Any], index: int) -> str:
-    """inputs[0] 'image': where in the request something is wrong."""
+    """The tensor's place in the request for an error message, such as: inputs[0] 'image'."""
     item = items[index]
     name = f" '{item['name']:.60}'" if type(item) is dict and type(item.get("name")) is str else ""
     return f"{what}[{index}]{name}"
@@ -201,7 +207,7 @@ def _input(item: Any, tail: _Tail | None, recorded: bool) -> Tensor:
         return Tensor(name, datatype.name, from_json(item["data"], datatype, shape), NO_PARAMETERS)
     parameters = _parameters(item) if "parameters" in item else NO_PARAMETERS
     array = _data(item, parameters, datatype, shape, tail)
-    if parameters.get("content_type") == BASE64:  # MLServer's clients say so of what an input is written in
+    if parameters.get("content_type") == BASE64:  # MLServer's clients declare an input's encoding this way
         array = from_base64(array, datatype)
     if not recorded:
         check_members(item, TENSOR)
@@ -264,7 +270,7 @@ def _requested_output(item: Any, recorded: bool) -> RequestedOutput:
     parameters = _parameters(item)
     classification = parameters.get("classification", 0)
     if type(classification) is not int or classification < 0:
-        raise InvalidRequest("parameters.classification must be the number of classes wanted")
+        raise InvalidRequest("parameters.classification must be the number of classes, 0 or more")
     return RequestedOutput(item["name"], _flag(parameters, "binary_data"), classification)
 
 
@@ -276,7 +282,7 @@ def _refuse_duplicates(what: str, names: list[str]) -> None:
 
 def _raw_element(body: bytes, spec: TensorSpec) -> Array:
     if any(size not in (-1, 1) for size in spec.shape):
-        raise InvalidRequest(f"a raw body is one element, which shape {list(spec.shape)} does not take")
+        raise InvalidRequest(f"a raw body is one element, which does not fit shape {list(spec.shape)}")
     element = np.empty([1] * len(spec.shape), object)
     element.fill(body)
     return element
@@ -287,7 +293,7 @@ def _raw_elements(body: bytes, spec: TensorSpec) -> Array:
     free = spec.shape.count(-1)
     fixed = math.prod(size for size in spec.shape if size != -1) * datatype.dtype.itemsize
     if free > 1:
-        raise InvalidRequest(f"shape {list(spec.shape)} has {free} free dimensions; a raw body settles only one")
+        raise InvalidRequest(f"shape {list(spec.shape)} has {free} free dimensions; a raw body can have only one")
     if (len(body) != fixed) if not free else (not fixed or len(body) % fixed):
         unit = "a multiple of " if free else ""
         raise InvalidRequest(f"shape {list(spec.shape)} needs {unit}{fixed} bytes, the body has {len(body)}")

@@ -1,7 +1,7 @@
-"""How deep what clients send may be nested: records are read, joined and written again by tools that have their limits.
+"""Limits the nesting depth of client data, because tools that read, join and rewrite the records have limits too.
 
-orjson parses 1,024 levels and writes 254, log shippers often read 128, and a record adds some. What can be answered
-must be recorded and exported.
+orjson parses 1,024 levels and writes 254, log shippers often read 128, and a record adds a few. Every request that is
+answered must also be recordable and exportable.
 """
 
 from collections.abc import Iterable, Mapping, Set
@@ -11,12 +11,12 @@ from gateway.errors import InvalidRequest
 
 MAX_DEPTH: Final = 32  # levels of lists and objects in one value
 _NESTED: Final = frozenset({list, dict})
-TENSOR: Final = frozenset({"data", "shape"})  # of an input: bounded by their own form
-LISTS: Final = frozenset({"inputs", "outputs"})  # of a request: their items are checked one by one
+TENSOR: Final = frozenset({"data", "shape"})  # members of an input whose nesting the shape already bounds
+LISTS: Final = frozenset({"inputs", "outputs"})  # members of a request whose items are checked one by one
 
 
 def check_depth(value: Any, name: str) -> None:
-    """Raise InvalidRequest that calls the value `name` where it is nested deeper than `MAX_DEPTH`."""
+    """Raise InvalidRequest if the value, called `name` in the message, is nested deeper than `MAX_DEPTH` levels."""
     level = [value] if type(value) in _NESTED else []
     for _ in range(MAX_DEPTH):
         if not level:
@@ -29,13 +29,13 @@ def check_depth(value: Any, name: str) -> None:
 
 
 def check_members(item: Mapping[str, Any], but: Set[str] = frozenset()) -> None:
-    """The same for all that a request, an input or an output holds, known keys or not, but for those in `but`."""
+    """Check all members of a request, an input or an output, known keys or not, except those in `but`."""
     for name, value in item.items():
         if type(value) not in _NESTED or name in but:
             continue
         if name != "parameters" or type(value) is list:
             check_depth(value, f"{name:.60}")
-        elif not _NESTED.isdisjoint(map(type, value.values())):  # as it is for nearly all
+        elif not _NESTED.isdisjoint(map(type, value.values())):  # nearly all parameters are flat
             for parameter, one in value.items():
                 check_depth(one, f"parameters.{parameter:.60}")
 

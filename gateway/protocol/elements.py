@@ -1,11 +1,11 @@
-"""The elements of one tensor: JSON lists and raw little-endian bytes to numpy arrays, and back.
+"""Converts the elements of one tensor from JSON lists and raw little-endian bytes to numpy arrays, and back.
 
-Nothing is allocated before the sizes have been compared: a shape is only a claim. Conversions are strict: numpy would
-read the string "1.5", the number 1.5 as an INT32, and null as NaN; `struct` refuses all three, and is faster.
-One leniency is left: true and false count as 1 and 0 in a tensor of numbers. `struct` takes them, and looking for them
-would cost a list of 64 FP32 a fifth of its decoding and more.
+A client's shape is not trusted: nothing is allocated before it has been compared with the size of the data.
+Conversions are strict: numpy would accept the string "1.5", the number 1.5 as an INT32, and null as NaN; `struct`
+refuses all three, and is faster. One exception: true and false count as 1 and 0 in a numeric tensor. `struct` accepts
+them, and looking for them would take at least a fifth of the time to decode a list of 64 FP32.
 
-Errors say what is wrong; the caller knows which tensor it is.
+Errors say what is wrong; the caller adds which tensor it is.
 """
 
 import math
@@ -28,12 +28,12 @@ FLOATS: Final = frozenset({"FP16", "FP32", "FP64"})
 _INTEGERS: Final = frozenset({int})
 _ECHO: Final = reprlib.Repr()
 _ECHO.maxstring = _ECHO.maxother = MAX_SHOWN_VALUE
-_ECHO.maxlist = MAX_RANK  # a shape is worth reading whole
-_ECHO.maxlevel = 1  # lists in lists would multiply
+_ECHO.maxlist = MAX_RANK  # shows a shape in full
+_ECHO.maxlevel = 1  # nested lists would multiply the output
 
 
 def datatype_of(name: object) -> Datatype:
-    """The datatype called `name`; raises InvalidRequest that lists the known ones."""
+    """Return the datatype called `name`; raises InvalidRequest that lists the known ones."""
     datatype = DATATYPES.get(name) if type(name) is str else None
     if datatype is None:
         raise InvalidRequest(f"unknown datatype {short(name)}; known are {', '.join(DATATYPES)}")
@@ -41,7 +41,7 @@ def datatype_of(name: object) -> Datatype:
 
 
 def count_of(shape: object) -> int:
-    """The number of elements that `shape` claims; raises InvalidRequest unless it is a list of integers >= 0."""
+    """Return the number of elements of `shape`; raises InvalidRequest unless it is a list of integers >= 0."""
     if type(shape) is not list or len(shape) > MAX_RANK:
         raise InvalidRequest(f"shape must be a list of at most {MAX_RANK} integers, got {short(shape)}")
     if not _INTEGERS.issuperset(map(type, shape)) or min(shape, default=0) < 0:
@@ -50,7 +50,7 @@ def count_of(shape: object) -> int:
 
 
 def shaped(buffer: bytes | memoryview, datatype: Datatype, shape: Sequence[int]) -> Array:
-    """A view on `buffer`, whose size fits `shape` already."""
+    """Return a view of `buffer`, whose size the caller has checked against `shape`."""
     try:
         return np.ndarray(shape, datatype.dtype, buffer)
     except ValueError as error:
@@ -65,12 +65,15 @@ def _reshaped(elements: Array, shape: Sequence[int]) -> Array:
 
 
 def _unaddressable(shape: Sequence[int], error: ValueError) -> InvalidRequest:
-    """[0, 2**62]: no elements, yet more than numpy can address."""
-    return InvalidRequest(f"shape {short(shape)} is beyond what can be addressed: {error}")
+    """For shapes such as [0, 2**62], which have no elements but are larger than numpy can address."""
+    return InvalidRequest(f"shape {short(shape)} is too large to address: {error}")
 
 
 def from_json(data: object, datatype: Datatype, shape: list[int]) -> Array:
-    """A JSON `data` value (nested by the shape, or flat in row-major order) as an array of `shape`."""
+    """Convert a JSON `data` value (nested like the shape, or flat in row-major order) to an array of `shape`.
+
+    Raises InvalidRequest.
+    """
     count = count_of(shape)
     if type(data) is not list:
         if shape or isinstance(data, dict):
@@ -92,7 +95,10 @@ def from_json(data: object, datatype: Datatype, shape: list[int]) -> Array:
 
 
 def from_bytes(raw: memoryview, datatype: Datatype, shape: list[int]) -> Array:
-    """The raw little-endian bytes of one tensor as an array of `shape`; where it can be, a view on `raw`."""
+    """Convert the raw little-endian bytes of one tensor to an array of `shape`; a view of `raw` if it is aligned.
+
+    Raises InvalidRequest.
+    """
     count = count_of(shape)
     if datatype.name == "BYTES":
         return _reshaped(_bytes_elements(raw, count), shape)
@@ -110,21 +116,23 @@ def from_bytes(raw: memoryview, datatype: Datatype, shape: list[int]) -> Array:
 
 
 def from_base64(array: Array, datatype: Datatype) -> Array:
-    """BYTES elements that are written in standard Base64, as what they mean."""
+    """Decode BYTES elements from standard Base64; raises InvalidRequest."""
     if datatype.name != "BYTES":
         raise InvalidRequest(f"content_type base64 is for BYTES, not for {datatype.name}")
     decoded = np.empty(array.shape, object)
-    flat = decoded.reshape(-1)  # a view, since it is new
+    flat = decoded.reshape(-1)  # a view, since a new array is contiguous
     for index, element in enumerate(array.ravel()):
         try:
             flat[index] = pybase64.b64decode(element, validate=True)
         except ValueError:
-            raise InvalidRequest(f"data[{index}] = {short(element)} is no Base64 (RFC 4648, 4, padded)") from None
+            raise InvalidRequest(f"data[{index}] = {short(element)} is not padded Base64 (RFC 4648, 4)") from None
     return decoded
 
 
 def to_bytes(array: Array, datatype: str) -> bytes:
-    """The array's elements as the protocol's raw bytes: little-endian, row-major; BYTES with a 4-byte length each."""
+    """Encode the elements as the protocol's raw bytes: little-endian, row-major; each BYTES element with a 4-byte
+    length before it.
+    """
     if datatype != "BYTES":
         return array.astype(DATATYPES[datatype].dtype, order="C", copy=False).tobytes()
     parts: list[bytes] = []
@@ -135,7 +143,7 @@ def to_bytes(array: Array, datatype: str) -> bytes:
 
 
 def to_json(array: Array, datatype: str) -> list[Any]:
-    """The flat elements as JSON values, with non-finite floats as "NaN", "Infinity" and "-Infinity"."""
+    """Return the elements as a flat list of JSON values, non-finite floats as "NaN", "Infinity" and "-Infinity"."""
     if datatype == "BYTES":
         return [_text(element) for element in array.ravel()]
     values: list[Any] = array.ravel().tolist()
@@ -150,7 +158,10 @@ def _packer(code: str, count: int) -> struct.Struct:
 
 
 def _packed_otherwise(data: list[Any], datatype: Datatype) -> bytes:
-    """With the names of numbers that are not finite; else raises InvalidRequest that names the first misfit."""
+    """Pack data that `struct` refused, with the names of non-finite floats as numbers.
+
+    Raises InvalidRequest that names the first element of another type.
+    """
     if datatype.name in FLOATS:
         spelt = [NON_FINITE.get(value, value) if type(value) is str else value for value in data]
         try:
@@ -161,27 +172,27 @@ def _packed_otherwise(data: list[Any], datatype: Datatype) -> bytes:
 
 
 def _careful(data: list[Any], datatype: Datatype) -> Iterator[float]:
-    """Element by element, for lists that did not convert at once: names the one that does not fit."""
+    """Check element by element; raises InvalidRequest that names the first one that does not fit the datatype."""
     one = _packer(datatype.code, 1)
     for index, value in enumerate(data):
         number: Any = NON_FINITE.get(value, value) if datatype.name in FLOATS and type(value) is str else value
         try:
             one.pack(number)
         except (struct.error, OverflowError):
-            raise InvalidRequest(f"data[{index}] = {short(value)} is no {datatype.name}") from None
+            raise InvalidRequest(f"data[{index}] = {short(value)} is not a {datatype.name}") from None
         yield number
 
 
 def _check_booleans(data: list[Any]) -> None:
     for index, value in enumerate(data):
         if value is not True and value is not False:
-            raise InvalidRequest(f"data[{index}] = {short(value)} is no BOOL; write true or false")
+            raise InvalidRequest(f"data[{index}] = {short(value)} is not a BOOL; write true or false")
 
 
 def _strings(data: list[Any]) -> Array:
     for index, value in enumerate(data):
         if type(value) is not str:
-            raise InvalidRequest(f"data[{index}] = {short(value)} is no string, which BYTES needs in JSON")
+            raise InvalidRequest(f"data[{index}] = {short(value)} is not a string, which BYTES needs in JSON")
     array = np.empty(len(data), object)
     array[:] = data
     return array
@@ -195,7 +206,7 @@ def _flattened(data: list[Any], shape: Sequence[int]) -> Iterator[Any]:
         return
     for item in data:
         if type(item) is not list:
-            raise InvalidRequest(f"nested data is ragged: {short(item)} where a list is due")
+            raise InvalidRequest(f"nested data is ragged: {short(item)} instead of a list")
         yield from _flattened(item, shape[1:])
 
 
@@ -211,7 +222,7 @@ def _bytes_elements(raw: memoryview, count: int) -> Array:
             raise InvalidRequest(f"BYTES element {index} reaches beyond the tensor's {len(raw)} bytes")
         array[index] = bytes(raw[start:offset])
     if offset != len(raw):
-        raise InvalidRequest(f"{len(raw) - offset} bytes are left over behind the {count} BYTES elements")
+        raise InvalidRequest(f"{len(raw) - offset} bytes follow the last of the {count} BYTES elements")
     return array
 
 
@@ -221,7 +232,7 @@ def _text(element: object) -> str:
     try:
         return element.decode()
     except UnicodeDecodeError:
-        raise InvalidRequest("holds bytes that are not UTF-8; ask for it with binary_data: true") from None
+        raise InvalidRequest("has bytes that are not UTF-8; request it with binary_data: true") from None
 
 
 def _non_finite_name(value: float) -> str:
@@ -231,8 +242,8 @@ def _non_finite_name(value: float) -> str:
 
 
 def short(value: object) -> str:
-    """A value of a client's for an error message: bounded in length and in the work that it takes, however large."""
-    if isinstance(value, dict):  # reprlib would sort its keys
+    """Format a client's value for an error message; length and running time are bounded, however large the value."""
+    if isinstance(value, dict):  # reprlib would sort the keys, which takes time
         return f"an object of {len(value)} keys"
     text = _ECHO.repr(value)
     return text if len(text) <= MAX_SHOWN_VALUE else f"{text[: MAX_SHOWN_VALUE - 3]}..."

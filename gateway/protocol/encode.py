@@ -1,4 +1,4 @@
-"""Response bodies of the Open Inference Protocol V2, with its binary tensor extension: InferResponse to bytes."""
+"""Encodes InferResponse to response bodies of the Open Inference Protocol V2, with its binary tensor extension."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ _NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 
 @dataclass(slots=True)
 class EncodedResponse:
-    """A response body. `json_length` is the length of its JSON where raw tensors follow it, else None."""
+    """A response body. `json_length`: bytes of its JSON if raw tensors follow it, else None."""
 
     body: bytes
     json_length: int | None
 
 
 def parted(response: InferResponse) -> tuple[list[dict[str, Any]], list[bytes]]:
-    """The outputs as they stand in the JSON, and the raw bytes of those that `response.binary` names behind it."""
+    """Return the outputs as JSON objects, and the raw bytes to append for those that `response.binary` names."""
     tail: list[bytes] = []
     outputs = [
         _binary_output(tensor, tail)
@@ -35,7 +35,7 @@ def parted(response: InferResponse) -> tuple[list[dict[str, Any]], list[bytes]]:
 
 
 def encode_response(response: InferResponse) -> EncodedResponse:
-    """The V2 body of a response; the outputs that `response.binary` names follow the JSON as raw bytes."""
+    """Encode a response; the outputs that `response.binary` names follow the JSON as raw bytes."""
     outputs, tail = parted(response)
     text, _ = encode_json(response.model_name, response.model_version, response.id, response.parameters, outputs)
     return EncodedResponse(b"".join((text, *tail)), len(text)) if tail else EncodedResponse(text, None)
@@ -48,9 +48,9 @@ def encode_json(
     parameters: Mapping[str, str],
     outputs: list[dict[str, Any]] | orjson.Fragment,
 ) -> tuple[bytes, bool]:
-    """The JSON of a response, whose `outputs` are from `json_output`; and whether all numbers are finite for sure.
+    """Encode the JSON of a response; `outputs` are from `json_output`, or a Fragment, which is inserted unchanged.
 
-    Outputs that are JSON already are taken as they are.
+    Returns the JSON and whether all numbers are known to be finite; the latter is meaningless (True) for a Fragment.
     """
     document: dict[str, Any] = {"model_name": model_name, "model_version": model_version}
     if id is not None:
@@ -61,13 +61,13 @@ def encode_json(
     text = orjson.dumps(document, option=_NUMPY)
     if b"null" not in text or isinstance(outputs, orjson.Fragment):
         return text, True
-    # orjson writes NaN and infinity as null; the word may also stand in a string, which is no harm
+    # orjson writes NaN and infinity as null; "null" inside a string only costs a second encoding
     document["outputs"] = [_spelt_out(output) for output in outputs]
     return orjson.dumps(document), False
 
 
 def json_output(name: str, datatype: str, array: Array, parameters: Parameters) -> dict[str, Any]:
-    """An output as it stands in the JSON, with its elements."""
+    """Return an output as a JSON object with its elements; orjson encodes the numpy array."""
     output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": array.shape}
     if parameters:
         output["parameters"] = parameters

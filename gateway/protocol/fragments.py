@@ -1,6 +1,7 @@
-"""The outputs of a large answer as JSON, written on a thread that leaves the event loop the interpreter's lock.
+"""Encodes the outputs of a large response as JSON on a thread, without holding the GIL for long.
 
-orjson holds the lock until it has written all: 20 MB take 100 ms. So the elements are written a piece at a time.
+orjson holds the GIL for a whole call: 20 MB take 100 ms. So the elements are encoded in pieces, and the event loop can
+run between them.
 """
 
 import time
@@ -11,12 +12,15 @@ import orjson
 from gateway.protocol.elements import to_json
 from gateway.protocol.tensors import Array
 
-PIECE_ELEMENTS: Final = 32_768  # elements written at once: about 2 ms
+PIECE_ELEMENTS: Final = 32_768  # elements encoded at once: about 2 ms
 _NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 
 
 def outputs_json(outputs: list[dict[str, Any]]) -> tuple[bytes, bool]:
-    """The list of outputs from `json_output` and its like; and whether all numbers are finite for sure."""
+    """Encode the list of outputs, which are objects from `json_output` or without data.
+
+    Returns the JSON and whether all numbers are known to be finite.
+    """
     parts: list[bytes] = []
     finite = True
     for output in outputs:
@@ -36,9 +40,9 @@ def _elements(data: Any, datatype: str) -> tuple[list[bytes], bool]:
     for start in range(0, len(data), PIECE_ELEMENTS):
         piece: Array = data[start : start + PIECE_ELEMENTS]
         text = orjson.dumps(piece, option=_NUMPY)
-        if b"null" in text and datatype != "BYTES":  # NaN or infinity, which JSON has no numbers for
+        if b"null" in text and datatype != "BYTES":  # NaN or infinity, which JSON numbers cannot express
             text = orjson.dumps(to_json(piece, datatype))
             finite = False
         pieces.append(text[1:-1])
-        time.sleep(0)  # the event loop may want to go on
+        time.sleep(0)  # releases the GIL to the event loop
     return pieces, finite

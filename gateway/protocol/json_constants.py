@@ -1,8 +1,9 @@
-"""JSON as Python's json module writes it: with NaN, Infinity and -Infinity, which JSON itself does not have.
+"""Parses JSON as Python's json module writes it: with the constants NaN, Infinity and -Infinity, which JSON lacks.
 
-tritonclient sends them where it is told binary_data=False. They are taken in the data of float tensors only. Read only
-once orjson has met one of them, so that other bodies pay nothing; then all of them become strings that no client can
-know, by searches at about orjson's own speed, and orjson reads the rest: what is no JSON stays refused.
+tritonclient sends them with binary_data=False. They are accepted only in the data of float tensors. This parser runs
+only after orjson has failed at one of them, so other bodies cost nothing extra. It replaces all constants by strings
+that no client can guess (text searches at about orjson's own speed), and orjson parses the result, so text that is
+otherwise invalid JSON is still refused.
 """
 
 import re
@@ -16,16 +17,16 @@ from gateway.errors import InvalidRequest
 from gateway.protocol.elements import FLOATS, NON_FINITE
 
 MAX_CONSTANTS: Final = 2_000_000  # constants in one request: each takes 30 times its length in memory
-MAX_STRETCHES: Final = 10_000  # stretches between strings, in which constants stand: a tensor's data is one
+MAX_STRETCHES: Final = 10_000  # stretches between strings that hold constants: a tensor's data is one
 CHUNK_ELEMENTS: Final = 4096  # elements
-_TOKENS: Final = ("NaN", "Infinity")  # orjson stops behind a sign
+_TOKENS: Final = ("NaN", "Infinity")  # orjson stops after a minus sign
 _SECRET: Final = secrets.token_hex(8)
 _MARKS: Final = {name: f"{_SECRET}{number}" for number, name in enumerate(("-Infinity", "Infinity", "NaN"))}
 _TO_NEXT: Final = re.compile(r'[^"NI]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"NI]*+)*+', re.DOTALL)
 
 
 class Constant(str):
-    """A constant that is no value of its tensor's datatype, for the message that says so."""
+    """A constant outside of float data; its repr in error messages is NaN, not 'NaN'."""
 
     __slots__ = ()
     __repr__ = str.__str__
@@ -36,9 +37,11 @@ _OTHERS: Final[Mapping[str, Any]] = {mark: Constant(name) for name, mark in _MAR
 
 
 def parse(error: orjson.JSONDecodeError) -> tuple[Any, bytes] | None:
-    """The document that orjson could not read, and its text as JSON: each constant as a string, as in an answer.
+    """Parse the document at which orjson raised `error`.
 
-    None where orjson stopped at something else. Raises InvalidRequest that names the place.
+    Returns the document and its text as valid JSON, with each constant as a string, as responses have it. Returns None
+    if orjson stopped at something else. Raises InvalidRequest that names the place if the rest is not valid either, or
+    if a constant is outside of a tensor's data.
     """
     text = error.doc
     if not text.startswith(_TOKENS, error.pos):
@@ -56,9 +59,9 @@ def parse(error: orjson.JSONDecodeError) -> tuple[Any, bytes] | None:
 
 
 def _marked(text: str, start: int) -> str:
-    """`text`, where constants outside of strings are marks. The first of them stands at `start`."""
+    """Replace all constants outside of strings by marks. The first constant begins at `start`."""
     if text.count(_TOKENS[0]) + text.count(_TOKENS[1]) > MAX_CONSTANTS:
-        raise InvalidRequest(f"NaN and Infinity stand in more than {MAX_CONSTANTS} places; send the tensors in binary")
+        raise InvalidRequest(f"NaN and Infinity occur more than {MAX_CONSTANTS} times; send binary tensors")
     parts = [text[:start]]
     for _ in range(MAX_STRETCHES):
         end = text.find('"', start)
@@ -71,8 +74,8 @@ def _marked(text: str, start: int) -> str:
         start = after.end() - (text[after.end() - 1] == "-")
         parts += run, text[end:start]
         if not text.startswith(_TOKENS, after.end()):
-            return "".join((*parts, text[start:]))  # the end, or something that is no JSON
-    raise InvalidRequest("NaN and Infinity stand in too many places; send the tensors in binary")
+            return "".join((*parts, text[start:]))  # the end, or invalid JSON, which orjson then refuses
+    raise InvalidRequest("NaN and Infinity occur in too many places; send binary tensors")
 
 
 def _restored(marked: str, quote: str) -> str:
@@ -82,7 +85,7 @@ def _restored(marked: str, quote: str) -> str:
 
 
 def _check_outside_of_data(document: Any) -> None:
-    """Give the tensors' data its numbers back; raises InvalidRequest where a constant stands elsewhere."""
+    """Replace the marks in the tensors' data by their numbers; raises InvalidRequest for a constant elsewhere."""
     rest = document
     if type(document) is dict and type(document.get("inputs")) is list:
         rest = {**document, "inputs": [_without_data(item) for item in document["inputs"]]}
@@ -105,7 +108,7 @@ def _without_data(item: Any) -> Any:
 
 
 def _spell(data: list[Any], values: Mapping[str, Any]) -> None:
-    """Put the values in their marks' place; numbers, of which there are most, are passed over a chunk at a time."""
+    """Replace the marks in `data` by `values`, in place. Chunks that hold only numbers, as most do, are skipped."""
     for start in range(0, len(data), CHUNK_ELEMENTS):
         chunk = data[start : start + CHUNK_ELEMENTS]
         kinds = set(map(type, chunk))
@@ -120,7 +123,7 @@ def _spell(data: list[Any], values: Mapping[str, Any]) -> None:
 
 
 def _places(value: Any, place: str) -> Iterator[str]:
-    """Where constants stand in `value`."""
+    """The places of constants in `value`, each with the constant."""
     if type(value) is str and value in _OTHERS:
         yield f"{place.lstrip('.') or 'the body'}: {_OTHERS[value]}"
     elif type(value) is list:

@@ -1,9 +1,9 @@
-"""Large JSON bodies, decoded on a thread without keeping the event loop from the interpreter's lock for long.
+"""Decodes large JSON bodies on a thread, without holding the GIL for long.
 
-orjson holds the lock until it has read all: 30 MiB of numbers take 0.6 s, of small objects 10 s. So the numbers of a
-tensor are cut out of the text and read a piece at a time, and what is left must hold no more than `limits.values`
-values, which are counted before they are read. What is cut out is packed as the protocol's binary tensors are, so that
-memory holds no list of them.
+orjson holds the GIL for a whole call: 30 MiB of numbers take 0.6 s, of small objects 10 s. So the long lists of numbers
+are cut out of the text and parsed in pieces, and the rest, the skeleton, may hold at most `limits.values` values, which
+are counted before parsing. The numbers are packed like the protocol's binary tensors, so they are never in memory as
+Python lists.
 """
 
 import gc
@@ -22,43 +22,43 @@ from gateway.protocol.decode import decode_document, decode_strict
 from gateway.protocol.elements import count_of, datatype_of, from_json, short
 from gateway.protocol.tensors import InferRequest
 
-PIECE_BYTES: Final = 65536  # bytes of numbers read at once: about 2 ms
-SLICE_BYTES: Final = 2**20  # bytes looked through at once
+PIECE_BYTES: Final = 65536  # bytes of numbers parsed at once: about 2 ms
+SLICE_BYTES: Final = 2**20  # bytes searched at once
 MAX_TENSORS: Final = 1000  # inputs of a large request, and requested outputs
-_MARK: Final = f"data {secrets.token_hex(16)} "  # no client can know it
+_MARK: Final = f"data {secrets.token_hex(16)} "  # no client can guess it
 _OPEN: Final = re.compile(rb"\s*:\s*(\[)")
 _PEEL: Final = re.compile(rb"\[\s*(?=\[)")
 _NESTED: Final = re.compile(rb"\[\s*\[")
 _SPACE: Final = b" \t\r\n"
-CheckDeadline = Callable[[], None]  # called between pieces; raises where it is too late
+CheckDeadline = Callable[[], None]  # called between pieces; raises once the request's deadline has passed
 
 
 class _Cut(NamedTuple):
-    """Where in the text a list of numbers stands, with its brackets."""
+    """Start and end of a list of numbers in the text, brackets included."""
 
     start: int
     end: int
 
 
 def count_values(text: bytes, end: int | None = None) -> int:
-    """How many values JSON holds, give or take those that commas and brackets within strings look like."""
+    """Estimate how many values the JSON holds; commas and brackets inside strings are counted as well."""
     end = len(text) if end is None else end
     marks = b",", b"[", b"{"
     return sum(text.count(mark, at, min(at + SLICE_BYTES, end)) for at in range(0, end, SLICE_BYTES) for mark in marks)
 
 
 def check_values(text: bytes, most: int, end: int | None = None) -> None:
-    """Raise BodyTooLarge where the JSON holds more than `most` values."""
+    """Raise BodyTooLarge if the JSON holds more than `most` values."""
     count = count_values(text, end)
     if count > most:
         raise BodyTooLarge(
-            f"the JSON holds {count} values that are not just a tensor's numbers, limits.values is {most}; send fewer"
+            f"the JSON has {count} values besides long lists of numbers; limits.values is {most}; send fewer"
             " rows at a time, or binary tensors"
         )
 
 
 def decode_large(text: bytes, most: int, go_on: CheckDeadline) -> InferRequest:
-    """The request in a body that is all JSON. Raises as `decode_strict` does, and BodyTooLarge."""
+    """Decode a body that is all JSON. Raises what `decode_strict` raises, and BodyTooLarge."""
     with _uncollected():
         if count_values(text) <= most:
             return _checked(text)
@@ -79,10 +79,10 @@ def _decode_cut(text: bytes, most: int, go_on: CheckDeadline) -> InferRequest:
     try:
         document = orjson.loads(skeleton)
     except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the body is not valid JSON: {error.msg}, beside the tensors' numbers") from None
+        raise InvalidRequest(f"the body is not valid JSON: {error.msg}, outside of the tensors' numbers") from None
     items = document.get("inputs") if type(document) is dict else None
     if type(items) is not list:
-        return decode_document(document, None)  # which says what is wrong
+        return decode_document(document, None)  # raises with the reason
     if len(items) > MAX_TENSORS or len(document.get("outputs") or ()) > MAX_TENSORS:
         raise _too_many()
     raw: list[memoryview] = []
@@ -94,12 +94,12 @@ def _decode_cut(text: bytes, most: int, go_on: CheckDeadline) -> InferRequest:
             except InvalidRequest as error:
                 raise InvalidRequest(f"inputs[{index}] {short(item.get('name'))}: {error}") from None
     if len(raw) < len(cuts):
-        check_values(text, most)  # a list of numbers that is no tensor's
+        check_values(text, most)  # a long list of numbers that belongs to no tensor
     return decode_document(document, raw[0] if len(raw) == 1 else b"".join(raw))
 
 
 def _cuts(text: bytes) -> Iterator[_Cut]:
-    """The long lists of numbers that are called "data". A quotation mark behind a backslash ends no string."""
+    """Find the long lists of numbers that are values of a key "data". An escaped quotation mark is no key's."""
     at = 0
     while (at := text.find(b'"data"', at)) >= 0:
         named = text[at - 1 : at] != b"\\"
@@ -117,14 +117,14 @@ def _cuts(text: bytes) -> Iterator[_Cut]:
 
 
 def _last(text: bytes, start: int, end: int, but: bytes) -> int:
-    """`end` without the characters before it that are in `but`."""
+    """Move `end` back over trailing characters that are in `but`."""
     while end > start and text[end - 1] in but:
         end -= 1
     return end
 
 
 def _skeleton(text: bytes, cuts: list[_Cut]) -> bytes:
-    """The text with marks in place of what is cut out."""
+    """The text with a mark in place of each list that is cut out."""
     parts: list[bytes] = []
     at = 0
     for number, cut in enumerate(cuts):
@@ -141,10 +141,10 @@ def _cut_of(item: Any, cuts: list[_Cut]) -> _Cut | None:
 def _packed(
     item: dict[str, Any], text: bytes, cut: _Cut, most: int, raw: list[memoryview], go_on: CheckDeadline
 ) -> dict[str, Any]:
-    """The input with its numbers behind the JSON, to which they are added."""
+    """Parse the numbers of one input, append them to `raw`, and return the input as one with binary data."""
     datatype, shape = datatype_of(item.get("datatype")), item.get("shape")
     if datatype.name == "BYTES":
-        raise InvalidRequest("data holds numbers where BYTES needs strings")
+        raise InvalidRequest("data has numbers, but BYTES needs strings")
     parameters = item.get("parameters") or {}
     if type(parameters) is not dict:
         raise InvalidRequest("parameters must be an object")
@@ -153,7 +153,7 @@ def _packed(
     count = count_of(shape)
     if count > cut.end - cut.start:
         raise InvalidRequest(f"shape {short(shape)} needs {count} elements, data has fewer")
-    packed, held = np.empty(count, datatype.dtype), 0  # whose memory the system gives as it is written to
+    packed, held = np.empty(count, datatype.dtype), 0  # its memory is allocated as it is written
     inner: list[int] = list(shape) if type(shape) is list else []
     while len(inner) > 1 and inner[0] == 1 and (peeled := _PEEL.match(text, cut.start)):
         cut, inner = _Cut(peeled.end(), _last(text, cut.start, cut.end - 1, _SPACE)), inner[1:]
@@ -165,7 +165,7 @@ def _packed(
         packed[held : held + len(part)] = part[: max(0, count - held)]
         held += len(part)
         go_on()
-        time.sleep(0)  # the event loop may want to go on
+        time.sleep(0)  # releases the GIL to the event loop
     if held != count:
         raise InvalidRequest(f"shape {short(shape)} needs {count} elements, data has {held}")
     raw.append(packed.data.cast("B"))
@@ -174,7 +174,7 @@ def _packed(
 
 
 def _numbers(text: bytes, cut: _Cut) -> Iterator[bytes]:
-    """The list in pieces, parted at commas."""
+    """Split the list into pieces at commas."""
     at, stop = cut.start + 1, cut.end - 1
     while at <= stop:
         end = text.rfind(b",", at, at + PIECE_BYTES) if at + PIECE_BYTES < stop else stop
@@ -185,7 +185,7 @@ def _numbers(text: bytes, cut: _Cut) -> Iterator[bytes]:
 
 
 def _rows(text: bytes, cut: _Cut, rank: int) -> Iterator[bytes]:
-    """The list of lists in pieces, parted behind the lists of its first dimension."""
+    """Split the list of lists into pieces between items of its first dimension."""
     between = re.compile(rb"\]\s*" * (rank - 1) + rb"(,)")
     at, stop = cut.start + 1, cut.end - 1
     while at <= stop:
@@ -208,12 +208,12 @@ def _values(piece: bytes) -> list[Any]:
 
 
 def _too_many() -> BodyTooLarge:
-    return BodyTooLarge(f"a request of more than {MAX_TENSORS} inputs or outputs is not served")
+    return BodyTooLarge(f"a large request may have at most {MAX_TENSORS} inputs and {MAX_TENSORS} outputs")
 
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Reading JSON makes many objects and no garbage: looking for it took most of the time."""
+    """Disable garbage collection: parsing JSON creates no garbage, and the search for it took most of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Tensors, requests and responses of the Open Inference Protocol, and the table of its datatypes."""
+"""The data types of the Open Inference Protocol: tensors, requests, responses, and the table of its datatypes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ def _no_parameters() -> Parameters:
 class Datatype:
     """One datatype of the protocol.
 
-    `code` is the element's struct format character ("" for BYTES), `onnx` what ONNX Runtime calls a tensor of it.
+    `code` is the element's struct format character ("" for BYTES), `onnx` is ONNX Runtime's name of a tensor of it.
     """
 
     name: str
@@ -53,7 +53,7 @@ BY_ONNX_TYPE: Final[Mapping[str, Datatype]] = {datatype.onnx: datatype for datat
 
 @dataclass(slots=True)
 class Tensor:
-    """A named tensor. `data` has the shape and numpy dtype of the tensor; BYTES holds `str` or `bytes` objects."""
+    """A named tensor. `data` has its shape and numpy dtype; BYTES elements are `str` or `bytes` objects."""
 
     name: str
     datatype: str
@@ -67,7 +67,9 @@ class Tensor:
 
 @dataclass(slots=True)
 class RequestedOutput:
-    """An output that the request lists. `binary` is None where the request's own default holds."""
+    """An output that the request lists. `binary` None: as the request's `binary_output`. `classification`: number of
+    classes to return instead of the scores; 0: none.
+    """
 
     name: str
     binary: bool | None = None
@@ -76,7 +78,7 @@ class RequestedOutput:
 
 @dataclass(slots=True)
 class InferRequest:
-    """One inference request. `outputs` is None where the request lists none: all are sent."""
+    """One inference request. `outputs` None: the request lists none, so all are sent."""
 
     inputs: Sequence[Tensor]
     outputs: Sequence[RequestedOutput] | None = None
@@ -87,7 +89,7 @@ class InferRequest:
 
 @dataclass(slots=True)
 class InferResponse:
-    """The answer to one request. `binary` names the outputs that are sent as raw bytes behind the JSON."""
+    """The answer to one request. `binary`: names of the outputs to send as raw bytes after the JSON."""
 
     model_name: str
     model_version: str
@@ -99,7 +101,7 @@ class InferResponse:
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """What a model says of one of its inputs or outputs. A dimension of -1 is free."""
+    """A model's declaration of one input or output. A dimension of -1 is free. `labels`: its class names, if known."""
 
     name: str
     datatype: str
@@ -110,7 +112,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What one output was in the warm-up, of one row. `value`: where that is a single number."""
+    """What one output was for one row in the warm-up. `value`: the output itself if it is a single number."""
 
     shape: tuple[int, ...]
     value: float | None = None

@@ -1,7 +1,7 @@
-"""The lines of the record files (contract.md, "Records"): bytes, made where a prediction has its microseconds to spare.
+"""Builds the lines of the record files (contract.md, "Records") as bytes, fast enough for the request path.
 
-What a client has sent and what it was sent are spliced in as they are, not parsed and written anew. A line break in
-JSON can only stand between its tokens, so that a space in its place changes nothing.
+Request and response bodies are inserted as they are, not parsed and encoded again. A line break in JSON can only stand
+between tokens, so replacing it by a space does not change the value.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ NULL: Final = b"null"
 LF: Final = ord("\n")
 CR: Final = ord("\r")
 UNKNOWN_CLASS: Final = -1
-MAX_ID_LENGTH: Final = 128  # characters of a request's id that are kept
+MAX_ID_LENGTH: Final = 128  # characters of a request's id that are recorded
 
 
 def constant_part(
@@ -30,7 +30,7 @@ def constant_part(
     weight_ppm: int,
     propensity: float,
 ) -> bytes:
-    """What all predictions of a version, variant and route have in common, at one weight."""
+    """The fields that all predictions of a version, variant and route share at one weight."""
     fields = {
         "model": model,
         "version": version,
@@ -45,13 +45,16 @@ def constant_part(
 
 
 def origin_part(trace_id: str | None, request_id: str | None) -> bytes:
-    """By what other systems know the prediction, to follow the constant part. `trace_id` is hexadecimal."""
+    """The ids that other systems know the prediction by; follows the constant part. `trace_id` is hexadecimal."""
     trace = b"" if trace_id is None else b',"trace_id":"%b"' % trace_id.encode()
     return trace if not request_id else b'%b,"request_id":%b' % (trace, orjson.dumps(request_id[:MAX_ID_LENGTH]))
 
 
 def request_part(body: bytes, json_length: int | None, media: str | None, inputs: str) -> bytes:
-    """The request, as what follows its key. `inputs` as in the settings: full, hash or none."""
+    """The value of the key "request", and further request_ fields. `inputs`: records.inputs (full, hash or none).
+
+    `json_length`: bytes of JSON in `body` if binary tensors follow; `media`: the content type of a raw body.
+    """
     if inputs == "hash":
         return b'null,"request_sha256":"%b"' % hashlib.sha256(body).hexdigest().encode()
     if inputs == "none":
@@ -62,12 +65,12 @@ def request_part(body: bytes, json_length: int | None, media: str | None, inputs
 
 
 def response_part(body: bytes, json_length: int | None) -> bytes:
-    """The response as it was sent, as what follows its key. Our own JSON has no line breaks."""
+    """The value of the key "response", as it was sent. The gateway's own JSON has no line breaks."""
     return body if json_length is None else _with_binary(b"response", body, json_length)
 
 
 def error_part(error: str) -> bytes:
-    """In the response's place, why there is none."""
+    """The value of the key "response" if there is none, and the error."""
     return b'null,"error":%b' % orjson.dumps(error.encode(errors="replace").decode())
 
 
@@ -77,14 +80,14 @@ def _with_binary(name: bytes, body: bytes, json_length: int) -> bytes:
 
 
 def one_line(text: bytes) -> bytes:
-    """JSON without its line breaks."""
-    if LF in text or CR in text:  # numbers: a search for bytes takes eight times as long
+    """The JSON with its line breaks replaced by spaces."""
+    if LF in text or CR in text:  # integers: a search for a bytes object takes eight times as long
         return text.replace(b"\n", b" ").replace(b"\r", b" ")
     return text
 
 
 def base64_of(raw: bytes | memoryview) -> bytes:
-    """Standard Base64."""
+    """Encode as standard Base64."""
     encoded: bytes = pybase64.b64encode(raw)  # twenty times as fast as binascii
     return encoded
 
@@ -98,7 +101,7 @@ END: Final = b"}\n"
 
 
 def outcome_part(outcome: str, rescued_from: int | None = None, reason: str = "") -> bytes:
-    """What came of it; where stable rescued the request, from which version's failure, and what that was."""
+    """The outcome; if stable rescued the request, also the version that failed and why."""
     if rescued_from is None:
         return b'"outcome":"%b","rescued_from":null,"rescue_reason":null,' % outcome.encode()
     return b'"outcome":"%b","rescued_from":%d,"rescue_reason":"%b",' % (outcome.encode(), rescued_from, reason.encode())
@@ -114,7 +117,10 @@ def mirror_line(
     predicted: int | None,
     response: bytes,
 ) -> bytes:
-    """What the candidate answered to a request that stable had answered as `prediction_id`."""
+    """A line of the stream `mirrors`: the candidate's answer to a copy of a request that stable answered.
+
+    `prediction_id`: that of stable's prediction. `response`: JSON.
+    """
     fields = {
         "kind": "mirror",
         "prediction_id": prediction_id.decode(),
@@ -130,5 +136,5 @@ def mirror_line(
 
 
 def line_of(fields: Mapping[str, Any]) -> bytes:
-    """A line of another kind, off the hot path."""
+    """A line of any other kind, outside of the request path."""
     return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)

@@ -1,7 +1,6 @@
-"""The numbers that feedback may give: rewards and business metrics lie in a range, so that none outweighs all others.
+"""Checks the numbers in feedback: rewards and business metrics must be in a range, so that no value dominates a mean.
 
-A mean moves with its largest number: three rewards of 1.7e308 made it infinite for good, one of 1e20 stopped a
-candidate that did well.
+Without it, three rewards of 1.7e308 made a mean infinite for good, and one of 1e20 stopped a good candidate.
 """
 
 from typing import Any, Final
@@ -10,21 +9,21 @@ from gateway.errors import InvalidRequest
 from gateway.settings.model import MAX_OUTCOME, FeedbackSettings
 
 ANY_METRIC: Final = (-1e9, 1e9)
-DEFAULT_SETTINGS: Final = FeedbackSettings()  # of a model that is not served now, and so says nothing of it
+DEFAULT_SETTINGS: Final = FeedbackSettings()  # for feedback on a model that is not served now
 
 
 def reward(value: float, settings: FeedbackSettings) -> float:
-    """`value`, where it is in the model's range; raises InvalidRequest."""
+    """Return `value` if it is in the model's range of rewards; raises InvalidRequest."""
     return _within(value, settings.reward, "reward", "feedback.reward")
 
 
 def metric(name: str, value: float, settings: FeedbackSettings) -> float:
-    """The same for a business metric."""
+    """Return `value` if it is in the model's range of the business metric `name`; raises InvalidRequest."""
     return _within(value, settings.metrics.get(name, ANY_METRIC), f"metrics.{name:.60}", "feedback.metrics")
 
 
 def is_countable(value: Any) -> bool:
-    """Whether it can be added up: what an older gateway has recorded may be any number."""
+    """Whether a recorded value can be summed: older gateways recorded any number."""
     return type(value) in (int, float) and -MAX_OUTCOME <= value <= MAX_OUTCOME  # NaN is not
 
 

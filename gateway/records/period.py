@@ -1,4 +1,4 @@
-"""Which time a query asks for: moments as a person writes them, in nanoseconds since 1970."""
+"""Time ranges of queries. Parses times as people write them; a time is in nanoseconds since 1970."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,13 +13,13 @@ EXAMPLES: Final = "24h, 30m, 2026-11-24 or 2026-11-24T08:30:00+01:00"
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """From `since_ns` on, up to but without `until_ns`; None: no bound."""
+    """From `since_ns` (inclusive) to `until_ns` (exclusive); None: no bound."""
 
     since_ns: int | None = None
     until_ns: int | None = None
 
     def covers(self, time_ns: int) -> bool:
-        """Whether a moment lies in it."""
+        """Whether a time is in the range."""
         return (self.since_ns is None or time_ns >= self.since_ns) and (
             self.until_ns is None or time_ns < self.until_ns
         )
@@ -29,9 +29,9 @@ ALL_TIME: Final = TimeRange()
 
 
 def parse_time_ns(text: str, now_ns: int) -> int:
-    """A moment from an ISO time (UTC where it names no zone), or from a duration, which counts back from `now_ns`.
+    """Parse an ISO time (UTC if it has no zone), or a duration, which counts back from `now_ns`.
 
-    Raises GatewayError with examples.
+    Returns nanoseconds since 1970; raises GatewayError with examples.
     """
     try:
         return now_ns - round(parse_seconds(text) * _SECOND_NS)
@@ -40,7 +40,7 @@ def parse_time_ns(text: str, now_ns: int) -> int:
 
 
 def iso_of(time_ns: int) -> str:
-    """The moment in UTC, to the microsecond: 2026-11-24T08:30:00.000000+00:00."""
+    """Format a time in UTC with microseconds: 2026-11-24T08:30:00.000000+00:00."""
     seconds, rest_ns = divmod(time_ns, _SECOND_NS)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest_ns // 1000).isoformat(timespec="microseconds")
 

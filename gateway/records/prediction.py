@@ -1,4 +1,4 @@
-"""One prediction as it was recorded: who asked, who was chosen and why, what was asked and what was answered."""
+"""One recorded prediction: customer, routing decision, request and response."""
 
 import base64
 from collections.abc import Callable, Sequence
@@ -9,15 +9,16 @@ from gateway.errors import Outcome
 from gateway.protocol.decode import decode_document, decode_outputs, decode_raw
 from gateway.protocol.tensors import InferRequest, Tensor, TensorSpec
 
-LARGEST_INTEGER: Final = 2**63 - 1  # integers of data sets
-RawInput = Callable[[int], TensorSpec]  # the one input that a raw body is for, by the model's version
+LARGEST_INTEGER: Final = 2**63 - 1  # exported data sets have 64-bit integers
+RawInput = Callable[[int], TensorSpec]  # from a model version to the input that its raw bodies hold
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A line of the stream `predictions`. `request` and `response` are V2 JSON, `*_binary` what followed it in Base64.
+    """A line of the stream `predictions`. `request` and `response` are V2 JSON; `*_binary` are the bytes that followed
+    the JSON, in Base64.
 
-    `request` is None where inputs are not recorded, and where the body was raw: `request_binary` is all of it then.
+    `request` is None if inputs are not recorded, or if the body was raw: then `request_binary` is the whole body.
     """
 
     prediction_id: str
@@ -53,28 +54,28 @@ class Prediction:
 
     @property
     def ok(self) -> bool:
-        """Whether it was answered."""
+        """Whether a version answered the request."""
         return self.outcome == Outcome.OK
 
     @property
     def has_request(self) -> bool:
-        """Whether what was asked is recorded."""
+        """Whether the request's body is recorded."""
         return self.request is not None or self.request_binary is not None
 
     def decoded(self, raw_input: RawInput) -> InferRequest:
-        """What was asked; `raw_input` is consulted for a raw body. Raises InvalidRequest where it cannot be read."""
+        """Decode the recorded request; `raw_input` is called for a raw body. Raises InvalidRequest."""
         raw = _bytes(self.request_binary)
         if self.request is not None:
             return decode_document(self.request, raw, recorded=True)
         return decode_raw(raw or b"", raw_input(self.version))
 
     def outputs(self) -> Sequence[Tensor]:
-        """What was answered; empty where nothing was. Raises InvalidRequest where it cannot be read."""
+        """Decode the recorded outputs; empty if there is no response. Raises InvalidRequest."""
         return () if self.response is None else decode_outputs(self.response, _bytes(self.response_binary))
 
 
 def _kinds(annotation: Any) -> frozenset[type]:
-    """The Python types that JSON values of such a field have."""
+    """The Python types of JSON values that a field with this annotation accepts."""
     kinds = {get_origin(kind) or kind for kind in get_args(annotation) or (annotation,)}
     return frozenset(kinds | {int} if float in kinds else kinds)
 
@@ -84,9 +85,9 @@ _REQUIRED: Final = frozenset(field.name for field in fields(Prediction) if field
 
 
 def prediction_of(record: dict[str, Any]) -> Prediction | None:
-    """The prediction that `record`, a line of `predictions`, holds; what a later gateway added to it is left out.
+    """Convert a line of `predictions` to a Prediction; None if a field is missing or a value has a wrong type.
 
-    None where it holds none: a value is missing, or is none of its field's.
+    Unknown fields, which a later gateway may have added, are ignored.
     """
     known = {name: value for name, value in record.items() if name in _FIELDS}
     for name, value in known.items():

@@ -1,4 +1,4 @@
-"""Which predictions are recorded: decided by the hash of their nonce, so that all records of one agree."""
+"""Decides which predictions are recorded, by a hash of the nonce: a prediction and its feedback share one decision."""
 
 from collections.abc import Callable
 from typing import Final
@@ -14,12 +14,12 @@ _MASK: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
 def sample_share(nonce: int) -> int:
-    """Where a prediction stands among `SHARE_RESOLUTION`: it is recorded where that is below the sample."""
+    """Hash a nonce to 0 .. SHARES - 1; the prediction is recorded if that is below records.sample * SHARES."""
     return ((nonce * _SPREAD) & _MASK) >> 44
 
 
 def sample_filter(signer: Signer, sample: float) -> Callable[[bytes], bytes]:
-    """Picks the lines of feedback whose predictions are recorded."""
+    """Return a filter that keeps the feedback lines whose predictions are recorded. `sample`: a share from 0 to 1."""
     threshold = round(sample * SHARE_RESOLUTION)
 
     def select(lines: bytes) -> bytes:

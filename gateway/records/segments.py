@@ -1,7 +1,7 @@
-"""The files that records lie in: how they are named, and how a stream of them is read in the order of its writing.
+"""Names and reads the segments, the files of a record stream.
 
 `predictions-000000001.jsonl` is sealed and never changes; `predictions-000000002.jsonl.open` is still being written. A
-line is one JSON object, and complete once its "\\n" is there.
+line is one JSON object; it is complete once its "\\n" is written.
 """
 
 import os
@@ -20,15 +20,15 @@ PREDICTIONS: Final = "predictions"
 FEEDBACK: Final = "feedback"
 MIRRORS: Final = "mirrors"
 _NAME: Final = re.compile(r"([a-z]+)-([0-9]{9,})\.jsonl(\.open)?")
-MAX_DISORDER_NS: Final = 300 * 1_000_000_000  # records of several workers interleave; none is this much out of order
+MAX_DISORDER_NS: Final = 300 * 1_000_000_000  # upper bound: records of several workers interleave
 _TIME_SAMPLES: Final = (
-    16  # places of a segment whose times are read: a clock that is set makes its first record no bound
+    16  # places of a segment whose times are read: clocks are set, so the first record's time is no bound
 )
 
 
 @dataclass(frozen=True, slots=True)
 class RecordSegment:
-    """A segment as it was when a reader looked at the folder: what is appended later is not read."""
+    """A segment and its size when the folder was listed; bytes appended later are not read."""
 
     path: Path
     size_bytes: int
@@ -36,7 +36,7 @@ class RecordSegment:
 
 @dataclass(frozen=True, slots=True)
 class SegmentName:
-    """What a segment's file name says."""
+    """The parts of a segment's file name."""
 
     stream: str
     number: int
@@ -44,18 +44,18 @@ class SegmentName:
 
 
 def segment_path(folder: Path, stream: str, number: int, *, open: bool) -> Path:
-    """Where segment `number` of `stream` lies, while it is written (`open`) or once it is sealed."""
+    """The path of segment `number` of `stream`, while it is written (`open`) or once it is sealed."""
     return folder / f"{stream}-{number:09}.jsonl{'.open' if open else ''}"
 
 
 def segment_name(file: str) -> SegmentName | None:
-    """What a file's name says; None where it names no segment."""
+    """Parse a file's name; None if it is not a segment's."""
     match = _NAME.fullmatch(file)
     return SegmentName(match[1], int(match[2]), match[3] is not None) if match else None
 
 
 def segments(folder: Path, stream: str) -> list[Path]:
-    """The segments of a stream that are there now, in order; none where the folder is missing."""
+    """List the segments of a stream that exist now, in order; empty if the folder does not exist."""
     if not folder.is_dir():
         return []
     names = [(segment_name(path.name), path) for path in folder.iterdir()]
@@ -64,7 +64,7 @@ def segments(folder: Path, stream: str) -> list[Path]:
 
 
 def snapshot(folder: Path, stream: str) -> list[RecordSegment]:
-    """The segments of a stream as they are now, in order; none where the folder is missing."""
+    """List the segments of a stream with their present sizes, in order; empty if the folder does not exist."""
     return [segment for path in segments(folder, stream) if (segment := _as_it_is(path)) is not None]
 
 
@@ -75,11 +75,11 @@ def read(
     advance: Callable[[int], None] = lambda size: None,
     odd: Callable[[], None] = lambda: None,
 ) -> Iterator[dict[str, Any]]:
-    """The records of one model within `period`, in the order of their writing, one in memory at a time.
+    """Yield the records of one model within `period`, in the order of their writing, one in memory at a time.
 
-    `advance` is told the bytes passed, which add up to the segments' sizes. Half a line at a segment's end is not there
-    yet (or never will be). A whole line that speaks of the model and is no JSON object with a model and a time is no
-    record: `odd` is called for each.
+    `advance` is called with the bytes passed, which add up to the segments' sizes. An incomplete line at a segment's
+    end is skipped: it is still being written, or was cut off. `odd` is called for each complete line that contains the
+    model's name but is not a JSON object with a model and a time.
     """
     needle = orjson.dumps(model)
     for segment in _within(stream, period, advance):
@@ -128,7 +128,7 @@ def _as_it_is(path: Path) -> RecordSegment | None:
 
 
 def _opened(path: Path) -> BufferedReader | None:
-    """The segment's file. It may have been sealed since it was listed, or deleted to make room: then None."""
+    """Open the segment, which may have been sealed (renamed) since it was listed. None if it was deleted for space."""
     for name in (path, path.with_suffix("") if path.suffix == ".open" else path):
         try:
             return name.open("rb")
@@ -140,10 +140,11 @@ def _opened(path: Path) -> BufferedReader | None:
 def _within(
     stream: Sequence[RecordSegment], period: TimeRange, advance: Callable[[int], None]
 ) -> Iterator[RecordSegment]:
-    """The segments that can hold a record of the period, told by records from all over each, and the next one's first.
+    """Yield the segments that can hold a record of the period, judged by `_LOOKS` records spread over each segment and
+    the first record of the next one.
 
-    What a clock has stamped while it was wrong for less than a sixteenth of a segment may be missed: by its stamps it
-    is of another time than all that lies around it.
+    Records that a wrong clock stamped may be missed if they fill less than a sixteenth of a segment: their times differ
+    from those of all records around them.
     """
     if period == ALL_TIME:
         yield from stream
@@ -157,13 +158,15 @@ def _within(
 
 
 def _apart(times_ns: list[int], period: TimeRange, *, last: bool) -> bool:
-    """Whether records of about these times are all before or all after the period; the `last` segment may grow."""
+    """Whether records of about these times are all before or all after the period. The `last` segment may still grow,
+    so it is never too old.
+    """
     too_old = period.since_ns is not None and not last and max(times_ns) + MAX_DISORDER_NS < period.since_ns
     return too_old or (period.until_ns is not None and min(times_ns) - MAX_DISORDER_NS >= period.until_ns)
 
 
 def _times_ns(segment: RecordSegment) -> list[int]:
-    """Of records from the segment's beginning on to its end; none where it cannot be told."""
+    """The times of records spread over the segment; empty if none can be read."""
     opened = _opened(segment.path)
     if opened is None:
         return []
@@ -173,7 +176,7 @@ def _times_ns(segment: RecordSegment) -> list[int]:
 
 
 def _time_at(file: BufferedReader, place: int) -> int | None:
-    """The time of the first record that begins at `place` or later."""
+    """The time of the first record that begins at byte `place` or later; None if there is none."""
     file.seek(max(0, place - 1))
     if place:
         file.readline()

@@ -1,13 +1,13 @@
-"""Prediction ids: signed tokens that say all that feedback needs to know of its prediction, so nothing is looked up.
+"""Prediction ids: signed tokens that carry all that feedback needs of its prediction, so that nothing is looked up.
 
 Any worker of any gateway with the same keys can credit feedback to the right version, variant, route and weight.
 
     layout   key number (1 byte), time (8, ns since 1970), nonce (8), predicted class (4), weight and flags (4),
              bucket (4), version (4), model and route (UTF-8, a NUL between them), MAC (8: keyed BLAKE2b)
 
-The flags hold a mark of the release's epoch: what was decided in which epoch no clock need say, for clocks are set.
-Base64 with the URL-safe alphabet, without padding: about 75 characters. 64 bits of MAC: a forger has one chance in 2^64
-a try, and a try is a request.
+The flags hold a mark of the release's epoch, so that attribution to an epoch does not depend on a clock, which may be
+set. The encoding is URL-safe Base64 without padding: about 75 characters. A forger has one chance in 2^64 per request
+to guess the 64-bit MAC.
 """
 
 import binascii
@@ -26,9 +26,9 @@ from gateway.routing.release import Decision, Variant
 
 MAC_BYTES: Final = 8
 NO_CLASS: Final = -1
-SEVERAL_ROWS: Final = -2  # in the class's place: the request had several rows
+SEVERAL_ROWS: Final = -2  # instead of a class: the request had several rows
 NO_BUCKET: Final = 0xFFFF_FFFF
-MAX_TOKEN_LENGTH: Final = 1024  # characters; names are bounded, so no token of ours is longer
+MAX_TOKEN_LENGTH: Final = 1024  # characters; names are bounded, so no valid token is longer
 _FIXED: Final = struct.Struct("<BQQiIII")
 _VARIANTS: Final = tuple(Variant)
 _VARIANT_BITS: Final = {variant: index << 20 for index, variant in enumerate(_VARIANTS)}
@@ -36,7 +36,7 @@ _STICKY: Final = 1 << 22
 _RESCUED: Final = 1 << 23
 _WEIGHT: Final = (1 << 20) - 1
 _MARK_BIT: Final = 24
-EPOCH_MARKS: Final = 255  # after so many epochs a mark comes again; 0 is none: an older gateway has made the token
+EPOCH_MARKS: Final = 255  # marks repeat after so many epochs; 0 is no mark: an older gateway made the token
 _TO_URL: Final = bytes.maketrans(b"+/", b"-_")
 _FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
 _ALPHABET: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
@@ -44,11 +44,11 @@ _ALPHABET: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What a prediction id says. `predicted` and `bucket` are None where there is none.
+    """The contents of a prediction id. `predicted` (class index) and `bucket` are None if there is none.
 
-    `rows`: the request had several, each with a class of its own, or with a number.
-    `sticky`: the bucket is that of a key that comes again. `rescued`: the candidate failed and stable answered.
-    `mark`: that of the epoch in which it was decided (`epoch_mark`), 0 where that is not known.
+    `rows`: the request had several rows, each with its own class or number. `sticky`: the bucket comes from a key that
+    recurs, such as a customer. `rescued`: the candidate failed and stable answered. `mark`: that of the epoch in which
+    the request was routed (`epoch_mark`); 0 if not known.
     """
 
     model: str
@@ -67,17 +67,17 @@ class Token:
 
 
 def epoch_mark(epoch: int) -> int:
-    """What tells an epoch from the MARKS - 1 before it."""
+    """A number from 1 to MARKS that distinguishes an epoch from the MARKS - 1 before it."""
     return epoch % EPOCH_MARKS + 1
 
 
 def nonces() -> Callable[[], int]:
-    """A source of 64-bit numbers that no other process is likely to give: 39 random bits, and a count behind them."""
+    """Return a source of 64-bit numbers, unlikely to be used by another process: 39 random bits, then a counter."""
     return itertools.count(secrets.randbits(39) << 24 | secrets.randbits(20)).__next__
 
 
 class Signer:
-    """Makes and reads tokens. `keys` by number, the `current` one signs; old ones still verify."""
+    """Creates and verifies tokens. `keys`: secrets by number; the `current` one signs, older ones still verify."""
 
     __slots__ = ("_base", "_bases", "_current")
 
@@ -91,7 +91,7 @@ class Signer:
     def token(
         self, names: bytes, decision: Decision, nonce: int, predicted: int, rescued: bool, mark: int = 0
     ) -> bytes:
-        """The token of a prediction that is answered now. `names`: those of model and route, from `encoded_names`."""
+        """Create the token of a prediction that is answered now. `names`: model and route, from `encoded_names`."""
         flags = decision.weight_ppm | _VARIANT_BITS[decision.variant] | mark << _MARK_BIT
         if decision.sticky:
             flags |= _STICKY
@@ -102,36 +102,38 @@ class Signer:
         mac = self._base.copy()
         mac.update(body)
         raw = body + mac.digest()
-        return b2a_base64(raw, newline=False).translate(_TO_URL).rstrip(b"=")  # as _encoded, without a call
+        return b2a_base64(raw, newline=False).translate(_TO_URL).rstrip(b"=")  # _encoded, inlined for speed
 
     def read(self, text: object) -> Token:
-        """What the token says; raises InvalidRequest where no gateway with our keys made it."""
+        """Verify and decode a token; raises InvalidRequest if it was not made with one of these keys."""
         raw = _raw(text)
         body, mac = raw[:-MAC_BYTES], raw[-MAC_BYTES:]
         base = self._bases.get(body[0]) if len(body) > _FIXED.size else None
         if base is None:
-            raise InvalidRequest("prediction_id was not made by this gateway, nor by one that shares its keys")
+            raise InvalidRequest(
+                "prediction_id was not created by this gateway or one that shares its keys (STATE/token-keys.json)"
+            )
         expected = base.copy()
         expected.update(body)
         if not secrets.compare_digest(expected.digest(), mac):
-            raise InvalidRequest("prediction_id is not as the gateway made it; send it unchanged")
+            raise InvalidRequest("prediction_id has been changed; send it as the gateway returned it")
         return _parsed(body)
 
 
 def encoded_names(model: str, route: str) -> bytes:
-    """The names as they stand in a token."""
+    """Encode the names of model and route for `Signer.token`."""
     return f"{model}\0{route}".encode()
 
 
 def _raw(text: object) -> bytes:
     if type(text) is not str or not 0 < len(text) <= MAX_TOKEN_LENGTH or not _ALPHABET.issuperset(text):
-        raise InvalidRequest("prediction_id must be the text that came with the prediction")
+        raise InvalidRequest("prediction_id must be the text in the prediction's response")
     try:
         raw = binascii.a2b_base64(text.encode().translate(_FROM_URL) + b"=" * (-len(text) % 4))
     except binascii.Error:
         raw = b""
-    if _encoded(raw) != text.encode():  # the last character has bits to spare, which a token of ours leaves at 0
-        raise InvalidRequest("prediction_id is cut short; send it unchanged")
+    if _encoded(raw) != text.encode():  # the last character has unused bits, which are 0 in a valid token
+        raise InvalidRequest("prediction_id is truncated; send it as the gateway returned it")
     return raw
 
 

@@ -1,4 +1,4 @@
-"""The keys that sign prediction ids, in the state folder: the newest signs, old ones still verify."""
+"""Stores and rotates the keys that sign prediction ids, in the state folder. The newest signs; old ones verify."""
 
 import contextlib
 import logging
@@ -17,9 +17,9 @@ from gateway.records.token import Signer
 
 KEY_BYTES: Final = 32
 ROTATE_AFTER_S: Final = 30 * 86400.0
-MAX_CLOCK_ERROR_S: Final = 86400.0  # a key that is made later than this from now was made while the clock was wrong
+MAX_CLOCK_ERROR_S: Final = 86400.0  # a key dated further in the future than this was made while the clock was wrong
 KEY_NUMBERS: Final = 256
-MAX_KEYS: Final = 200  # of these numbers: at one a month no prediction is that old
+MAX_KEYS: Final = 200  # keys kept: at one a month, no prediction is older than the oldest
 log: Final = logging.getLogger("gateway.records")
 
 
@@ -35,21 +35,22 @@ class TokenKeys:
 
 
 def ephemeral_keys() -> TokenKeys:
-    """For a process on its own: its tokens are worth nothing once it has ended."""
+    """Create keys for a process of its own: its tokens cannot be verified after it has ended."""
     return TokenKeys({0: secrets.token_bytes(KEY_BYTES)}, 0)
 
 
 def token_keys(folder: Path) -> TokenKeys:
-    """The keys in `folder`, with a new one where the newest is a month old or there is none.
+    """Read the keys in `folder`, and add a new one if the newest is a month old or there is none.
 
-    Gateways that are to credit each other's predictions share the file. Raises SettingsError where it cannot be used.
+    Gateways that credit feedback on each other's predictions share the file. Raises SettingsError if the file cannot
+    be used.
     """
     file = folder / "token-keys.json"
     entries = _read(file)
-    newest = entries[-1] if entries else None  # by the order in the file: clocks are set back
+    newest = entries[-1] if entries else None  # by the order in the file, since clocks may be set back
     now_s = time.time()
     if newest is not None and newest[1] > now_s + MAX_CLOCK_ERROR_S:
-        newest = entries[-1] = newest[0], now_s, newest[2]  # else none would follow it for years
+        newest = entries[-1] = newest[0], now_s, newest[2]  # otherwise there would be no rotation until that date
         with contextlib.suppress(OSError):
             _write(file, entries)
     if newest is None or now_s - newest[1] > ROTATE_AFTER_S:
@@ -61,7 +62,9 @@ def token_keys(folder: Path) -> TokenKeys:
         except OSError as error:
             if newest is None:
                 raise SettingsError(str(file), [f"cannot be written: {error.strerror}"]) from None
-            log.warning("%s cannot be written: %s; the old key goes on signing", file, error.strerror)
+            log.warning(
+                "%s cannot be written, so the old key continues to sign prediction ids: %s", file, error.strerror
+            )
         else:
             newest, entries = new, rotated
     return TokenKeys({number: secret for number, _, secret in entries}, newest[0])
@@ -76,14 +79,14 @@ def _read(file: Path) -> list[tuple[int, float, bytes]]:
     except OSError as error:
         raise SettingsError(str(file), [f"cannot be read: {error.strerror}"]) from None
     if mode & 0o077:
-        raise SettingsError(str(file), [f"holds secrets and is open to others (mode {mode:o}); chmod 600 it"])
+        raise SettingsError(str(file), [f"contains secrets and is open to others (mode {mode:o}); run chmod 600 on it"])
     try:
         entries = orjson.loads(text)
-        if type(entries) is not list:  # an empty object would pass for no keys, and be written over
-            raise ValueError(f"it holds no list but {type(entries).__name__}")
+        if type(entries) is not list:  # an empty object would be taken for an empty list, and be overwritten
+            raise ValueError(f"it must hold a list, not {type(entries).__name__}")
         return [_entry(e["key"], e["created_s"], e["secret"]) for e in entries]
     except (ValueError, TypeError, KeyError) as error:
-        problem = f"is damaged ({error}); restore it, or remove it: feedback on earlier predictions is then refused"
+        problem = f"is damaged ({error}); restore it; or remove it, which makes feedback on earlier predictions invalid"
         raise SettingsError(str(file), [problem]) from None
 
 
@@ -91,7 +94,7 @@ def _entry(number: object, created_s: object, secret: object) -> tuple[int, floa
     if type(number) is not int or not 0 <= number < KEY_NUMBERS or not isinstance(created_s, int | float):
         raise ValueError(f"a key has no number from 0 to {KEY_NUMBERS - 1}, or no time")
     raw = bytes.fromhex(secret) if isinstance(secret, str) else b""
-    if len(raw) != KEY_BYTES:  # an empty one would sign, and anyone could forge it
+    if len(raw) != KEY_BYTES:  # an empty key would work, and anyone could forge tokens
         raise ValueError(f"key {number} is not {KEY_BYTES} bytes long")
     return number, float(created_s), raw
 
@@ -101,7 +104,7 @@ def _write(file: Path, entries: list[tuple[int, float, bytes]]) -> None:
     unfinished = file.with_suffix(".new")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as opened:
-        os.fchmod(descriptor, 0o600)  # an unfinished one may be there, with any mode
+        os.fchmod(descriptor, 0o600)  # the file may be left over from an interrupted write, with any mode
         opened.write(orjson.dumps(document))
         opened.flush()
         os.fsync(opened.fileno())

@@ -104,10 +104,10 @@ def _quoted(value: str | None) -> str:
 def _fixed(release: Release, position: int | None, stopped: bool) -> str:
     """Why stable answers whatever the key is; "" if the key decides."""
     if release.candidate is None:
-        return "there is no candidate: stable answers everyone"
+        return "there is no candidate: stable answers every request"
     if position is None:
         return "no route matches: stable answers"
-    return "the candidate is stopped: stable answers everyone" if stopped else ""
+    return "the candidate is stopped: stable answers every request" if stopped else ""
 
 
 def _by_chance(route: str, weight_ppm: int, source: str, key: str | None, decision: Decision | None) -> str:

@@ -1,9 +1,11 @@
-"""What every settings class has in common."""
+"""The base class of all settings."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Settings(BaseModel):
-    """Immutable; unknown keys are errors. Fields are the YAML's keys, and the text below one is what it means."""
+    """A mapping of a YAML file: immutable, unknown keys are errors. Fields are its keys; the docstring below a field is
+    its description in config/REFERENCE.md and in the JSON Schema.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)

@@ -1,4 +1,4 @@
-"""Characters that make a YAML file mean something else than it seems to, and what to do about each."""
+"""Finds characters that give a YAML file another meaning than it appears to have, and names the remedy for each."""
 
 import re
 import unicodedata
@@ -17,11 +17,11 @@ _ANYWHERE: Final = re.compile(f"[\t{_SPACES}{_QUOTES}]")
 _INDENT: Final = re.compile(r"[ \t]*(?:[-?:][ \t]+)*")
 _NO_BEGINNING: Final = "@`%"
 TAB: Final = "a tab; YAML indents with spaces: replace it by spaces"
-Finding = tuple[int, str]  # a place in a text, and what is wrong there
+Finding = tuple[int, str]  # an offset in a text, and the problem there
 
 
 class Misplaced(Exception):
-    """What stands where it cannot; `line` and `column` count from 0."""
+    """A mistake at a place of a YAML file; `line` and `column` count from 0, and from 1 in the message."""
 
     def __init__(self, line: int, column: int, message: str) -> None:
         super().__init__(f"line {line + 1}, column {column + 1}: {message}")
@@ -33,15 +33,15 @@ class Misplaced(Exception):
 
 
 def unreadable(text: str) -> Misplaced | None:
-    """The first character that YAML does not take or reads as an unseen line break, in quotes and comments too."""
+    """Find the first character that YAML forbids or reads as an invisible line break, in quotes and comments too."""
     found = _NO_TEXT.search(text)
     if found is None:
         return None
-    return Misplaced.at(text, found.start(), f"not valid YAML: {_named(found[0])} stands here unseen; take it out")
+    return Misplaced.at(text, found.start(), f"not valid YAML: {_named(found[0])} is invisible here; remove it")
 
 
 def misplaced(text: str) -> Callable[[str], Finding | None] | None:
-    """The test of what stands without quotes; None where `text` holds nothing to test for."""
+    """Return a check for unquoted values; None if `text` contains none of the suspicious characters."""
     return _suspect if _ANYWHERE.search(text) else None
 
 
@@ -53,13 +53,13 @@ def _suspect(raw: str) -> Finding | None:
     if character == "\t":
         return found.start(), f"{TAB}, or put the value in quotes"
     if character in _QUOTES:
-        remedy = "is no quotation mark to YAML, but part of the text: write \" or '; if it is meant, put all in quotes"
+        remedy = "is not a quotation mark in YAML: write \" or '; if it is part of the text, quote the value"
         return found.start(), f"{_named(character)} {remedy}"
     return found.start(), f"{_named(character)} only looks like a space; replace it, or put the value in quotes"
 
 
 def explained(text: str, error: yaml.MarkedYAMLError) -> str:
-    """The parser's error with its place; where a tab or a character that cannot begin a value is the cause, that."""
+    """Format the parser's error with its place, or with the cause: a tab, or a character that cannot begin a value."""
     mark = error.problem_mark
     if mark is None:
         return f"not valid YAML: {error.problem or error}"
@@ -74,7 +74,7 @@ def explained(text: str, error: yaml.MarkedYAMLError) -> str:
 
 
 def _tab(line: str, column: int) -> int | None:
-    """Where a tab stands at the place of an error or in the indentation before it."""
+    """The column of a tab at the place of an error or in the indentation before it; None if there is none."""
     if line[column : column + 1] == "\t":
         return column
     indent = _INDENT.match(line)
@@ -89,7 +89,7 @@ def _remedy(line: str, column: int, problem: str) -> str:
     if column and line[column - 1] in "*&":
         return f": a value that begins with '{line[column - 1]}' needs quotes"
     if character == ":" and problem.startswith("mapping values"):
-        return ": a value that holds ': ' needs quotes"
+        return ": a value that contains ': ' needs quotes"
     return ""
 
 

@@ -1,7 +1,7 @@
-"""What can be told of routes without a request: which fit everyone, which fit no one, which come too late.
+"""Analyses routes without requests: which match every request, which match none, which are shadowed by earlier ones.
 
-All of it is certain: where it says that a route never matches, no request that could be made does. It does not find all
-such routes.
+Its findings are certain, but not complete: a route reported as never matching matches no possible request, but not all
+such routes are found.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ from gateway.settings.routing import RouteSettings
 
 MatchConditions = Mapping[
     str, MatcherSettings
-]  # the conditions of one item, by where they stand: `customer`, `headers.x-region`
-Named = Mapping[str, frozenset[str] | None]  # the values of those that name theirs one by one
-MAX_TRIED_VALUES: Final = 200  # values of one condition that are held against its others
-MAX_ITEMS: Final = 200  # that another is held against one by one
+]  # the conditions of one item by their place: `customer`, `headers.x-region`
+Named = Mapping[str, frozenset[str] | None]  # the values of conditions that list them
+MAX_TRIED_VALUES: Final = 200  # listed values of one condition that are tested against its other parts
+MAX_ITEMS: Final = 200  # earlier items that an item is compared with one by one
 
 
 def conditions_of(item: MatchSettings) -> MatchConditions:
-    """The conditions of an item of `match`."""
+    """Return the conditions of an item of `match`, by their place."""
     plain = {"customer": item.customer, "modality": item.modality}
     return {
         **{where: matcher for where, matcher in plain.items() if matcher is not None},
@@ -31,7 +31,7 @@ def conditions_of(item: MatchSettings) -> MatchConditions:
 
 
 def matches_all(route: RouteSettings) -> bool:
-    """Whether the route is for every request: without conditions, or with a condition and its opposite."""
+    """Whether the route matches every request: without conditions, or with a condition and its negation."""
     items = [conditions_of(item) for item in route.match]
     if not items or not all(items):
         return True
@@ -41,12 +41,12 @@ def matches_all(route: RouteSettings) -> bool:
 
 
 def matches_nothing(matcher: MatcherSettings) -> bool:
-    """Whether no value fits: none of those that are named fits the matcher's other conditions."""
+    """Whether no value can match: none of the listed values meets the matcher's other conditions."""
     return values(matcher) == frozenset()
 
 
 def values(matcher: MatcherSettings) -> frozenset[str] | None:
-    """The values that fit, where the matcher names them; None where it does not, or where they take long to try."""
+    """The values that match, if the matcher lists them; None if it does not, or if there are too many to test."""
     named = frozenset((matcher.exact,)) if matcher.exact is not None else matcher.in_
     if named is None or len(matcher.model_fields_set) == 1:
         return named
@@ -54,7 +54,7 @@ def values(matcher: MatcherSettings) -> frozenset[str] | None:
 
 
 def matches(matcher: MatcherSettings, value: str) -> bool:
-    """Whether the value meets all conditions."""
+    """Whether the value meets all conditions of the matcher."""
     return (
         (matcher.exact is None or value == matcher.exact)
         and (matcher.in_ is None or value in matcher.in_)
@@ -66,7 +66,7 @@ def matches(matcher: MatcherSettings, value: str) -> bool:
 
 
 def covers(wide: MatcherSettings, narrow: MatcherSettings, named: frozenset[str] | None) -> bool:
-    """Whether, for certain, all that fits `narrow`, whose values are `named`, fits `wide`."""
+    """Whether every value that matches `narrow` certainly matches `wide`. `named`: the listed values of `narrow`."""
     if named is not None:
         return all(matches(wide, value) for value in named)
     if wide.exact is not None or wide.in_ is not None:
@@ -80,7 +80,9 @@ def covers(wide: MatcherSettings, narrow: MatcherSettings, named: frozenset[str]
 
 
 def unreachable_routes(routes: Sequence[RouteSettings]) -> list[tuple[int, list[int]]]:
-    """The routes that never match, with those before them that match instead; none of those that follow a catch-all."""
+    """Return the routes that never match, each with the earlier routes that match instead. Routes after a catch-all are
+    not included.
+    """
     found = []
     before = _Before()
     for position, route in enumerate(routes):
@@ -97,11 +99,11 @@ def unreachable_routes(routes: Sequence[RouteSettings]) -> list[tuple[int, list[
 
 
 class _Before:
-    """The items of the routes before one. In a long list only values that are named one by one are looked up."""
+    """The `match` items of the routes before one. With more than MOST_ITEMS, only listed values are compared."""
 
     def __init__(self) -> None:
         self._items: list[tuple[int, MatchConditions]] = []
-        self._of_value: dict[tuple[str, str], int] = {}  # the first route for each value that is all it asks for
+        self._of_value: dict[tuple[str, str], int] = {}  # the first route that matches on this value alone
 
     def add(self, position: int, item: MatchConditions, named: Named) -> None:
         self._items.append((position, item))
@@ -111,7 +113,9 @@ class _Before:
                 self._of_value.setdefault((where, value), position)
 
     def instead_of(self, item: MatchConditions, named: Named) -> set[int]:
-        """The routes that match whatever the item does: one, or several that share its values; empty if none."""
+        """Return the routes that match everything that the item does: one, or several that share its values; else
+        an empty set.
+        """
         for where, these in named.items():
             if these and all((where, value) in self._of_value for value in these):
                 return {self._of_value[where, value] for value in these}

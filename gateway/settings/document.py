@@ -1,9 +1,9 @@
-"""The text of a YAML file as mappings, lists and scalars; what is wrong with the text is named by line and column.
+"""Parses a YAML file into mappings, lists and scalars; errors name line and column.
 
-It refuses what a general reader lets pass and a person would not see: a key that is given twice, whose first value is
-dropped; a word that YAML takes for true, for nothing or for a date, as a key; tags other than !!str, !!map and !!seq;
-characters that look like a space or a quotation mark and are none, outside quotes. Keys are text as it is written;
-values are what `scalars` says. What an alias repeats is one object.
+It refuses what a general parser accepts and a person would overlook: a duplicate key, whose first value is dropped; a
+key that YAML reads as true, null or a date; tags other than !!str, !!map and !!seq; unquoted characters that look like
+a space or a quotation mark but are not. Keys are the text as written; values are read by `scalars`. All aliases of an
+anchor are one object.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,20 +15,18 @@ from gateway.errors import SettingsError
 from gateway.settings.characters import Misplaced, explained, misplaced, unreadable
 from gateway.settings.scalars import read, why_no_text, written
 
-MAX_DEPTH: Final = 60  # mappings and lists inside one another
-MAX_CHARACTERS: Final = 16 * 1024**2  # characters; it takes 1.7 s to read 12 million of a list
-MAX_ALIASED: Final = 1_000_000  # values that aliases stand for
+MAX_DEPTH: Final = 60  # levels of nested mappings and lists
+MAX_CHARACTERS: Final = 16 * 1024**2  # characters; parsing a list of 12 million takes 1.7 s
+MAX_ALIASED: Final = 1_000_000  # values that aliases expand to
 _TEXT: Final = "tag:yaml.org,2002:str"
 _TAGS: Final = {"str": (_TEXT,), "map": ("tag:yaml.org,2002:map",), "seq": ("tag:yaml.org,2002:seq",)}
 _MERGE: Final = "<<"
 
 
 def document(text: str, source: str) -> Any:
-    """What `text` holds, None where that is nothing; raises SettingsError that names `source`, line and column."""
+    """Parse `text`; None if it is empty. Raises SettingsError that names `source`, line and column."""
     if len(text) > MAX_CHARACTERS:
-        raise SettingsError(
-            source, [f"holds {len(text):,} characters; {MAX_CHARACTERS:,} are the most that are read at each change"]
-        )
+        raise SettingsError(source, [f"has {len(text):,} characters; {MAX_CHARACTERS:,} is the limit"])
     text = text.removeprefix("\ufeff")
     problem = unreadable(text)
     if problem is not None:
@@ -50,7 +48,7 @@ class _Reader:
         self._text = text
         self._events: Iterator[Any] = yaml.parse(text, yaml.CSafeLoader)
         self._suspect = misplaced(text)
-        self._anchors: dict[str, tuple[Any, int]] = {}  # what each stands for, and how many values that is
+        self._anchors: dict[str, tuple[Any, int]] = {}  # the value of each, and how many values it contains
         self._count = self._repeated = 0
         self._read: dict[type[Any], Callable[[Any, int], Any]] = {
             yaml.ScalarEvent: self._scalar,
@@ -59,14 +57,14 @@ class _Reader:
         }
 
     def whole(self) -> Any:
-        """The only document of the text."""
+        """Parse the text's only document; None if there is none."""
         found: Any = None
         documents = 0
         for event in self._events:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    _refuse(event, "a second document begins here ('---'); keep one")
+                    _refuse(event, "a second document begins here ('---'); keep only one")
             elif not isinstance(event, yaml.StreamStartEvent | yaml.StreamEndEvent | yaml.DocumentEndEvent):
                 found = self._value(event, 0)
         return found
@@ -90,10 +88,10 @@ class _Reader:
     def _alias(self, event: yaml.AliasEvent) -> Any:
         name = event.anchor
         if name not in self._anchors:
-            _refuse(event, f"there is no anchor '&{name}' that '*{name}' could repeat; a text with '*' needs quotes")
+            _refuse(event, f"there is no anchor '&{name}' for '*{name}'; text that begins with '*' needs quotes")
         value, size = self._anchors[name]
         if size < 0:
-            _refuse(event, f"'*{name}' is inside of what it repeats")
+            _refuse(event, f"'*{name}' is inside the value that it repeats")
         self._repeated += size
         if self._repeated > MAX_ALIASED:
             _refuse(event, f"aliases repeat more than {MAX_ALIASED:,} values")
@@ -143,7 +141,7 @@ class _Reader:
         return text
 
     def _check_plain(self, event: Any) -> None:
-        """What stands without quotes holds no tab and no character that only looks like a space or a quote."""
+        """Refuse an unquoted value with a tab or with a character that only looks like a space or a quotation mark."""
         if self._suspect is None:
             return
         begin, end = event.start_mark, event.end_mark
@@ -155,15 +153,15 @@ class _Reader:
 
 
 def _merged(event: Any, value: Any) -> dict[str, Any]:
-    """What `<<: value` brings in: a mapping, or several of which the first counts most."""
+    """Return what `<<: value` merges in: one mapping, or several, of which earlier ones take precedence."""
     parts = value if isinstance(value, list) else [value]
     if not all(isinstance(part, dict) for part in parts):
-        _refuse(event, "'<<' takes in a mapping, or a list of them; put it in quotes where it is a name")
+        _refuse(event, "'<<' merges a mapping or a list of mappings; put it in quotes if it is a name")
     return {key: inner for part in reversed(parts) for key, inner in part.items()}
 
 
 def _checked_tag(event: Any, kind: str) -> bool:
-    """Whether it has a tag, which can only be the one that says what it is anyway."""
+    """Whether it has a tag. The only tag allowed is that of its own kind (!!str, !!map, !!seq, or `!`)."""
     tag = event.tag
     if tag is None:
         return False

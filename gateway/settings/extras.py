@@ -1,4 +1,4 @@
-"""What settings need that is installed with an extra of the package only."""
+"""Checks that optional dependencies (extras of the package) that the settings need are installed."""
 
 from importlib.util import find_spec
 from typing import Final
@@ -10,7 +10,7 @@ PACKAGES: Final = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto
 
 
 def check_tracing(server: ServerSettings) -> None:
-    """Raises SettingsError where spans are wanted and what makes them is not installed."""
+    """Raise SettingsError if server.tracing is set and OpenTelemetry is not installed."""
     if server.tracing is not None and not all(map(_is_installed, PACKAGES)):
         problem = "server.tracing: needs OpenTelemetry; install it with: pip install 'canary-gateway[otel]'"
         raise SettingsError("gateway.yaml", [problem])

@@ -1,4 +1,4 @@
-"""gateway.yaml: the server. Every key has a default, and the defaults are only here."""
+"""The settings of gateway.yaml. Every key has a default, and the defaults are only here."""
 
 from typing import Literal
 
@@ -11,126 +11,126 @@ LogForm = Literal["human", "json"]
 
 
 class TlsSettings(Settings):
-    """PEM files: the certificate with the chain that issued it, and its private key. Read again when renewed."""
+    """The PEM files of a TLS certificate and its private key. They are reloaded when they change."""
 
     certificate: str
-    """File of the certificate, with the chain that issued it."""
+    """PEM file of the certificate, followed by its chain."""
     key: str
-    """File of its private key, readable by the gateway only."""
+    """PEM file of its private key, readable by the gateway only."""
 
 
 class TracingSettings(Settings):
-    """Spans of predictions, for OpenTelemetry."""
+    """OpenTelemetry spans of predictions."""
 
     endpoint: Address
-    """Where its collector takes OTLP over HTTP, such as `http://127.0.0.1:4318`."""
+    """Address of the collector (OTLP over HTTP), such as `http://127.0.0.1:4318`."""
     sample: Share = 0.01
-    """The share of requests without a trace of their own that are traced; of the others the caller decides."""
+    """The percentage of requests without trace context that are traced; else the caller's sampling flag decides."""
 
 
 class ServerSettings(Settings):
     """The data plane."""
 
     host: str = "127.0.0.1"
-    """Address of the data plane; `0.0.0.0` for all of the machine's."""
+    """Address on which the data plane listens; `0.0.0.0`: all addresses of the machine."""
     port: Whole = Field(default=8000, ge=0, le=65535)
-    """Port of the data plane; 0 for any that is free."""
+    """Port of the data plane; 0: any free port."""
     workers: Literal["auto"] | Count = "auto"
-    """Worker processes; `auto`: one for each core. In a container, write how many cores it may use."""
+    """Worker processes; `auto`: one per core. In a container, set it to the number of cores that it may use."""
     max_body: Bytes = 64 * 1024 * 1024
-    """The largest request, as sent and as decompressed; a larger one is answered 413."""
+    """The largest request body, both as sent and decompressed; larger ones are answered 413."""
     drain: Seconds = 20.0
-    """How long SIGTERM waits for requests that have begun."""
+    """After SIGTERM, how long to wait for requests in flight."""
     heartbeat_timeout: Seconds = Field(default=10.0, gt=0)
-    """A worker whose event loop shows no sign of life for so long, though it gets a core, is killed and replaced."""
+    """A worker whose event loop has not run for this long, although it had a core, is killed and replaced."""
     max_connection_age: Seconds | None = Field(default=None, gt=0)
-    """After so long, give or take a tenth, an answer ends its connection, so that clients look anew; null: never."""
+    """A connection this old (± 10%) is closed after its next response, so that clients reconnect; null: never."""
     log: LogForm = "human"
-    """The log of all processes, on stderr: lines for people, or a JSON object a line."""
+    """Format of the log of all processes, on stderr: lines for people, or one JSON object per line."""
     tls: TlsSettings | None = None
-    """Serves HTTPS with these PEM files, which are read again when they are renewed."""
+    """Serve HTTPS with these PEM files, which are reloaded when they change; null: HTTP."""
     tracing: TracingSettings | None = None
-    """Spans of predictions for OpenTelemetry; needs the extra `otel`."""
+    """OpenTelemetry spans of predictions; needs the extra `otel` (`pip install 'canary-gateway[otel]'`); null: none."""
 
 
 class ControlSettings(Settings):
     """The control plane: console, API, metrics."""
 
     host: str = "127.0.0.1"
-    """Address of the control plane; one that is not this machine's own needs `auth.keys`."""
+    """Address on which the control plane listens; any other than loopback needs `auth.keys`."""
     port: Whole = Field(default=8002, ge=0, le=65535)
-    """Port of the control plane; 0 for any that is free."""
+    """Port of the control plane; 0: any free port."""
     heartbeat_timeout: Seconds = Field(default=5.0, gt=0)
-    """Without a sign of life of the control process for so long, workers send nothing to candidates."""
+    """Without a heartbeat of the control process for this long, workers send no traffic to candidates."""
     tls: TlsSettings | None = None
-    """As for the server."""
+    """Serve HTTPS, as in `server.tls`."""
 
 
 class ModelsSettings(Settings):
-    """Where the model repository lies."""
+    """The model repository."""
 
     path: str = "models"
     """Folder of the models: `NAME/VERSION/model.onnx`, with an optional `NAME/model.yaml`."""
     load_timeout: Seconds = Field(default=300.0, gt=0)
-    """How long a version may take to load and warm up; one that takes longer is refused, or left out."""
+    """How long a version may take to load and warm up; if it takes longer, it is refused, or at a start not served."""
 
 
 class RateSettings(Settings):
-    """How many predictions a customer may ask for, in all workers together; more are answered 429."""
+    """The rate limits of customers, over all workers together; requests beyond them are answered 429."""
 
     default: Rate | None = None
-    """Of each customer by itself; null: any number."""
+    """The rate limit of each customer that `customers` does not name; null: no limit."""
     customers: dict[str, Rate] = Field(default_factory=dict)
-    """Of the customers named here."""
+    """The rate limits of individual customers."""
 
 
 class LimitsSettings(Settings):
-    """How much is taken on at once, how long it may take, and how much of it one customer may ask for."""
+    """Limits on concurrency, memory, time, and the rate of each customer."""
 
     inflight: Count = 1024
-    """Requests at once in each worker; more are answered 503."""
+    """Concurrent requests in each worker; further ones are answered 503."""
     timeout: Seconds = Field(default=10.0, gt=0)
-    """A request's deadline, unless it brings its own (`parameters.timeout`, in microseconds)."""
+    """The deadline of a request that does not set its own (`parameters.timeout`, in microseconds)."""
     receiving: Bytes = 256 * 1024 * 1024
-    """Bodies in each worker at once, from their first packet to the answer; of more the largest are answered 503."""
+    """Request bodies in memory in each worker, until they are answered; beyond this the largest are answered 503."""
     unsent: Bytes = 256 * 1024 * 1024
-    """Answers in each worker that clients have yet to read; of more the largest are cut off."""
+    """Responses in memory in each worker that clients have not read; beyond this the largest are cut off."""
     values: Count = 500_000
-    """Values in a request's JSON that are not just a long list of a tensor's numbers; of more it is answered 413."""
+    """Values in a request's JSON, not counting long lists of a tensor's numbers; requests with more get 413."""
     classes: Count = 20_000
-    """Classes, of all rows, that an answer names by the classification extension; more are answered 400."""
+    """Classes in one answer of the classification extension, over all rows; requests for more are answered 400."""
     slow_reader: Seconds = Field(default=30.0, gt=0)
-    """How long a client may take for an answer, or for 64 KiB of a large one, before it is cut off."""
+    """How long a client may take to read a response, or 64 KiB of a large one, before its connection is closed."""
     rate: RateSettings = RateSettings()
-    """Predictions that each customer may ask for."""
+    """The rate limits of customers, over all workers together; requests beyond them are answered 429."""
 
 
 class RecordsSettings(Settings):
     """What is recorded of each prediction, and how much of it is kept."""
 
     sample: Share = 1.0
-    """The share of predictions that are recorded, with their feedback; decisions always are."""
+    """The percentage of predictions that are recorded, with their feedback; decisions are always recorded."""
     inputs: Literal["full", "hash", "none"] = "full"
-    """What is kept of requests: all, a SHA-256, or nothing."""
+    """What is recorded of a request's body: all of it, its SHA-256, or nothing."""
     segment: Bytes = 64 * 1024**2
-    """Size at which a file of records is sealed and the next one begun."""
+    """Size at which a record file is sealed and the next one begun."""
     retain: Bytes = 10 * 1024**3
-    """How much is kept; the oldest sealed files go first."""
+    """Disk space for records; beyond it the oldest sealed files are deleted."""
     retain_decisions: Bytes = 256 * 1024**2
-    """How much of the list of decisions is kept beside what is in force; the oldest files go first."""
+    """Disk space for decisions; beyond it the oldest files are deleted, but never what is in force."""
     ring: Bytes = 8 * 1024**2
     """Shared memory of each worker for records on their way to the disk."""
     large: Bytes = 16 * 1024**2
-    """What a worker records a second in records above 64 KiB; what is beyond is dropped, unless when_full is refuse."""
+    """Bytes per second that a worker records in records above 64 KiB; more are dropped unless when_full is `refuse`."""
     when_full: Literal["drop", "refuse"] = "drop"
-    """When the ring is full: answer without a record, and count that; or answer 503."""
+    """If the ring is full: `drop` the record, count that and answer; or `refuse` the request with 503."""
 
 
 class AuthSettings(Settings):
-    """Who may ask for what."""
+    """Authentication by API keys."""
 
     keys: str | None = None
-    """File of hashed API keys, made by `gateway keys add`; null: no keys are asked for."""
+    """File of hashed API keys, created by `gateway keys add`; null: no authentication."""
 
 
 class GatewaySettings(Settings):
@@ -143,12 +143,12 @@ class GatewaySettings(Settings):
     models: ModelsSettings = ModelsSettings()
     """The model repository."""
     routing: str = "config/routing.yaml"
-    """File of the releases."""
+    """The routing file, which defines the releases."""
     state: str = ".gateway"
-    """Folder of what outlives a restart: stops, decisions, records, the history of the routing file."""
+    """Folder of what must survive a restart: stops, decisions, records, the history of the routing file."""
     limits: LimitsSettings = LimitsSettings()
-    """What is taken on at once, and from whom."""
+    """Limits on concurrency, memory, time, and the rate of each customer."""
     records: RecordsSettings = RecordsSettings()
-    """What is kept of predictions."""
+    """What is recorded of predictions, and how much of it is kept."""
     auth: AuthSettings = AuthSettings()
-    """Who may ask for what."""
+    """Authentication by API keys."""

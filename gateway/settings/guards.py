@@ -1,4 +1,4 @@
-"""What may be asked of live metrics: conditions, limits and comparisons, and what follows from them."""
+"""The settings of a release that depend on live metrics: conditions, guards, ramp, mirror and rescue."""
 
 from functools import cached_property
 from itertools import pairwise
@@ -29,11 +29,11 @@ MetricName = Literal[METRICS]  # type: ignore[valid-type]
 
 
 def parse_level(value: Any) -> float:
-    """What a metric is held against: a number, or a share out of a percentage."""
+    """Parse the level that a metric is compared with: a number, or a percentage, which becomes a share from 0 to 1."""
     if isinstance(value, str) and value.endswith("%"):
         return parse_share(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{value!r:.60} is no number and no percentage{odd(value)}")
+        raise ValueError(f"{value!r:.60} is neither a number nor a percentage{odd(value)}")
     return float(value)
 
 
@@ -41,16 +41,16 @@ Level = Annotated[float, BeforeValidator(parse_level), WithJsonSchema({"type": [
 
 
 class ConditionSettings(Settings):
-    """A route's `while`: open as long as the metric over the window is below or above the level."""
+    """A condition in a route's `while`: it holds if the metric over the window is below or above the level."""
 
     metric: MetricName
-    """What is measured."""
+    """The metric that is compared."""
     below: Level | None = None
-    """Open while the metric is below this; either this or `above`."""
+    """The condition holds if the metric is below this; give either this or `above`."""
     above: Level | None = None
-    """Open while the metric is above this."""
+    """The condition holds if the metric is above this; give either this or `below`."""
     window: Seconds = Field(default=30.0, gt=0)
-    """The time that the metric is taken over, all of which must have passed before the route opens."""
+    """The period over which the metric is computed; the route does not open before one whole window has passed."""
 
     @model_validator(mode="after")
     def _one_side(self) -> "ConditionSettings":
@@ -60,29 +60,29 @@ class ConditionSettings(Settings):
 
 
 class BreakerSettings(Settings):
-    """Stops the candidate after so many failures in a row in one worker, or deaths of its process."""
+    """The circuit breaker: stops the candidate after consecutive failures in one worker."""
 
     consecutive_failures: Count = 5
-    """Failures in a row in one worker that stop the candidate."""
+    """Consecutive failures in one worker that stop the candidate."""
     crashes: Count = 3
     """Deaths of the candidate's own process within ten minutes that stop it."""
 
 
 class LimitSettings(Settings):
-    """A fixed line for one metric, from `min_requests` on that it rests on (of feedback metrics: feedbacks)."""
+    """A fixed threshold for one metric over a window."""
 
     name: Name
-    """What decisions and metrics call it."""
+    """Its name in decisions and metrics."""
     metric: MetricName
-    """What is measured."""
+    """The metric that is compared."""
     above: Level | None = None
-    """Acts when the metric is above this; either this or `below`."""
+    """The guard acts if the metric is above this; give either this or `below`."""
     below: Level | None = None
-    """Acts when the metric is below this."""
+    """The guard acts if the metric is below this; give either this or `above`."""
     window: Seconds = Field(default=30.0, gt=0)
-    """The time that the metric is taken over."""
+    """The period over which the metric is computed."""
     min_requests: Count = 100
-    """Requests in the window that it takes to act; of `accuracy` and `reward_mean`: feedbacks."""
+    """The guard acts only with this many requests in the window; for `accuracy` and `reward_mean`: feedbacks."""
     action: Action = "stop"
     """Stop the candidate, or only pause its ramp."""
 
@@ -94,20 +94,20 @@ class LimitSettings(Settings):
 
 
 class ComparisonSettings(Settings):
-    """A comparison with stable that stays valid however often one looks.
+    """A sequential test of the candidate against stable; it stays valid although it is evaluated continuously.
 
-    `threshold`: beyond which a request of slow_requests is slow. Of predicted_class the action is pause unless the file
-    says otherwise: under sticky traffic the two versions' customers differ in what they send.
+    The default action of predicted_class is pause: under sticky traffic the two versions have different customers, who
+    may send different requests.
     """
 
     name: Name
-    """What decisions and metrics call it."""
+    """Its name in decisions and metrics."""
     metric: Literal["failures", "slow_requests", "wrong_feedback", "predicted_class", "mirror_disagreement"]
-    """What is compared: it acts when the candidate has more of it than stable."""
+    """What is compared. The guard acts if the candidate has more than stable, or other classes (`predicted_class`)."""
     threshold: Seconds | None = None
-    """Beyond which a request is slow; for `slow_requests` only, for which stable runs in threads as well."""
+    """For `slow_requests` only: a request is slow if it takes longer. Stable then runs in threads too."""
     action: Action = "stop"
-    """Stop the candidate, or only pause its ramp; of `predicted_class` it is pause unless said otherwise."""
+    """Stop the candidate, or only pause its ramp; the default of `predicted_class` is `pause`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -124,39 +124,41 @@ class ComparisonSettings(Settings):
 
 
 class GuardsSettings(Settings):
-    """What stops a candidate, or pauses its ramp, without anyone's help."""
+    """The guards, which stop a candidate or pause its ramp automatically."""
 
     alpha: Share = 0.01
-    """The chance of ever stopping a harmless candidate, all comparisons together."""
+    """The probability that the comparisons, all together, ever act on a harmless candidate."""
     breaker: BreakerSettings = BreakerSettings()
-    """Stops at failures in a row."""
+    """The circuit breaker: stops the candidate after consecutive failures in one worker."""
     limits: tuple[LimitSettings, ...] = ()
-    """Fixed lines for metrics over a window."""
+    """Fixed thresholds for metrics over a window."""
     comparisons: tuple[ComparisonSettings, ...] = ()
-    """Comparisons with stable, valid however often one looks; of each metric at most one."""
+    """Sequential tests of the candidate against stable, evaluated continuously; at most one for each metric."""
 
     @model_validator(mode="after")
     def _told_apart(self) -> "GuardsSettings":
         if not 0 < self.alpha < 1:
-            raise ValueError("alpha must be above 0% and below 100%: at 0% nothing is ever proved harmful")
+            raise ValueError("alpha must be above 0% and below 100%: at 0% no candidate is ever found harmful")
         names = [limit.name for limit in self.limits] + [guard.name for guard in self.comparisons]
         metrics: list[str] = [guard.metric for guard in self.comparisons]
         for what, words in (("are named", names), ("compare", metrics)):
             for word in words:
                 if words.count(word) > 1:
-                    raise ValueError(f"two guards {what} '{word}'; decisions and metrics tell them apart by it")
+                    raise ValueError(
+                        f"two guards {what} '{word}'; names of guards and metrics of comparisons must be unique"
+                    )
         return self
 
 
 class RampSettings(Settings):
-    """The weights that `weight: ramp` goes through."""
+    """The steps of a route with `weight: ramp`."""
 
     weights: tuple[Number, ...] = (0.1, 1, 5, 25, 50, 100)
-    """Percentages, each larger than the one before it."""
+    """The steps in percent, each larger than the one before it."""
     interval: Seconds = 600.0
-    """How long each weight stands at least."""
+    """The minimum time at each step."""
     advance: Literal["safe", "no-violation"] = "safe"
-    """What the next weight takes: evidence that the candidate does no harm, or requests and no violation."""
+    """`safe`: a step needs evidence that the candidate is harmless; `no-violation`: only traffic without violations."""
 
     @model_validator(mode="after")
     def _rises(self) -> "RampSettings":
@@ -171,14 +173,14 @@ class RampSettings(Settings):
 
 
 class MirrorSettings(Settings):
-    """The percentage of requests that are copied to the candidate after stable has answered."""
+    """Copies requests to the candidate after stable has answered; the client never gets the candidate's answer."""
 
     weight: Number = Field(ge=0, le=100)
-    """The percentage of stable's requests that are copied; the copy's answer is compared and never sent."""
+    """The percentage of stable's requests that are copied."""
 
 
 class RescueSettings(Settings):
-    """When stable answers in the candidate's place."""
+    """Rescue: stable answers if the candidate fails or takes too long."""
 
     timeout: Seconds = 0.5
-    """How long a candidate may take before stable answers in its place."""
+    """How long the candidate may take before stable answers instead."""

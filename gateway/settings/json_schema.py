@@ -1,4 +1,4 @@
-"""Writes the JSON Schemas that editors check the YAML files by: `python -m gateway.settings.json_schema`."""
+"""Writes the JSON Schemas with which editors check the YAML files: `python -m gateway.settings.json_schema`."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ SCHEMAS: Final[Mapping[str, type[Settings]]] = {
 
 
 def schema_text(settings: type[Settings]) -> str:
-    """The JSON Schema (draft 2020-12) of one file."""
+    """Return the JSON Schema (draft 2020-12) of one file."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **settings.model_json_schema()}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 

@@ -1,4 +1,4 @@
-"""The file of API keys: who may do what. It holds hashes only, and no one else may read or change it."""
+"""Reads the file of API keys, which says who may do what. It holds only hashes, and others may not read or write it."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from gateway.settings.base import Settings
 from gateway.settings.load import decoded, parse
 from gateway.settings.units import Text, parse_moment, parse_name, parse_text
 
-KEY_PREFIX: Final = "cgw_"  # of every key, so that a person or a scanner of leaked secrets knows one when it sees it
+KEY_PREFIX: Final = "cgw_"  # of every key, so that people and secret scanners recognise it
 MAX_CUSTOMER: Final = 200
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 _KEY: Final = re.compile(rf"{KEY_PREFIX}[A-Za-z0-9_-]+")
@@ -32,7 +32,7 @@ class Scope(StrEnum):
 
 
 def customer_name(value: str) -> str:
-    """`value`, where it can name a customer in headers, logs and tables; raises ValueError."""
+    """Return `value` if it is usable as a customer's name in headers, logs and tables; raises ValueError."""
     if not value or value != value.strip() or not value.isprintable() or len(value) > MAX_CUSTOMER:
         raise ValueError(f"a customer is named by 1 to {MAX_CUSTOMER} printable characters without space around them")
     return value
@@ -45,11 +45,11 @@ def _digest(value: Any) -> str:
 
 
 def _key_id(value: Any) -> str:
-    return parse_name(parse_text(value))  # 1234e567 is one that `gateway keys add` may have made
+    return parse_name(parse_text(value))  # `gateway keys add` may generate an id such as 1234e567
 
 
 class KeySettings(Settings):
-    """One key. `sha256`: of the key, in hexadecimal."""
+    """One API key. `sha256`: hash of the key, in hexadecimal."""
 
     id: Annotated[str, BeforeValidator(_key_id)]
     sha256: Annotated[str, BeforeValidator(_digest)]
@@ -71,7 +71,7 @@ class KeysSettings(Settings):
 
 
 def check_unique(keys: Sequence[KeySettings]) -> None:
-    """Raises ValueError where two keys have the same id or hash."""
+    """Raise ValueError if two keys have the same id or hash."""
     for name, values in (("id", [key.id for key in keys]), ("sha256", [key.sha256 for key in keys])):
         if len(set(values)) < len(values):
             twice = sorted(value for value, count in Counter(values).items() if count > 1)
@@ -79,18 +79,18 @@ def check_unique(keys: Sequence[KeySettings]) -> None:
 
 
 def load_keys(path: Path) -> KeysSettings:
-    """The keys; raises SettingsError, which never shows a key, where the file is missing, wrong, or open to others."""
+    """Read the keys. If the file is missing, invalid or open to others, raises SettingsError, without any key."""
     return parse_keys(keys_text(path), path)
 
 
 def keys_text(path: Path) -> str:
-    """The file's text; raises SettingsError."""
+    """Read the file's text; raises SettingsError if it cannot be read or is open to others."""
     try:
         with path.open("rb") as file:
             exposed = _exposed(os.fstat(file.fileno()))
             content = file.read()
     except FileNotFoundError:
-        raise SettingsError(str(path), ["there is no such file; `gateway keys add` begins one"]) from None
+        raise SettingsError(str(path), ["there is no such file; `gateway keys add` creates it"]) from None
     except OSError as error:
         raise SettingsError(str(path), [f"cannot be read: {error}"]) from None
     if exposed:
@@ -99,7 +99,7 @@ def keys_text(path: Path) -> str:
 
 
 def parse_keys(text: str, path: Path) -> KeysSettings:
-    """What the text of the file says; raises SettingsError, which never shows a key."""
+    """Parse the text of the file; raises SettingsError, which never shows a key."""
     try:
         return parse(text, KeysSettings, str(path))
     except SettingsError as error:
@@ -107,10 +107,10 @@ def parse_keys(text: str, path: Path) -> KeysSettings:
 
 
 def _exposed(status: os.stat_result) -> str:
-    """What is wrong with the file's mode; empty where nothing is.
+    """Return the problem with the file's mode, or an empty string.
 
-    A file of root's may be read by its group (as libpq has it for private keys): so do secrets reach a container whose
-    user is not root.
+    A file owned by root may be readable by its group (libpq's rule for private keys), because secrets are mounted that
+    way into containers whose user is not root.
     """
     mode = stat.S_IMODE(status.st_mode)
     shared = stat.S_IRGRP if status.st_uid == 0 else 0

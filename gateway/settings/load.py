@@ -1,4 +1,4 @@
-"""YAML files to settings. Every mistake is named by its path in the file, with what would be right."""
+"""Loads YAML files as settings. Each mistake is reported with its path in the file and the remedy."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -17,27 +17,27 @@ S = TypeVar("S", bound=Settings)
 
 
 def load_gateway(path: Path) -> GatewaySettings:
-    """The server's settings; raises SettingsError."""
+    """Load gateway.yaml; raises SettingsError."""
     return _load(path, GatewaySettings)
 
 
 def load_routing(path: Path) -> RoutingSettings:
-    """The releases; raises SettingsError."""
+    """Load routing.yaml; raises SettingsError."""
     return _load(path, RoutingSettings)
 
 
 def load_model(path: Path) -> ModelSettings:
-    """A model's own settings; raises SettingsError."""
+    """Load a model.yaml; raises SettingsError."""
     return _load(path, ModelSettings)
 
 
 def parse(text: str, schema: type[S], source: str) -> S:
-    """`text` as YAML under `schema`; raises SettingsError that names `source`. An empty text holds the defaults."""
+    """Parse YAML and validate it by `schema`; empty text gives the defaults. Raises SettingsError with `source`."""
     found = document(text, source)
     if found is None:
         found = {}
     if not isinstance(found, dict):
-        raise SettingsError(source, ["must hold key: value pairs at its top"])
+        raise SettingsError(source, ["must have key: value pairs at its top level"])
     try:
         return schema.model_validate(found)
     except ValidationError as error:
@@ -49,7 +49,7 @@ def _load(path: Path, schema: type[S]) -> S:
         content = path.read_bytes()
     except FileNotFoundError:
         raise SettingsError(
-            str(path), ["there is no such file; run from the project's folder or name another"]
+            str(path), ["there is no such file; run in the project's folder, or name another file"]
         ) from None
     except OSError as error:
         raise SettingsError(str(path), [f"cannot be read: {error}"]) from None
@@ -57,7 +57,7 @@ def _load(path: Path, schema: type[S]) -> S:
 
 
 def decoded(content: bytes, source: str) -> str:
-    """The text of a YAML file, with any line ends; raises SettingsError that names the first byte that is no text."""
+    """Decode a YAML file as UTF-8; raises SettingsError that names the first invalid byte. Line ends are kept."""
     try:
         return content.decode()
     except UnicodeDecodeError as error:

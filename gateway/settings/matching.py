@@ -1,4 +1,4 @@
-"""What a route may ask of a request: conditions on customer, modality, headers and parameters."""
+"""The conditions of a route: on a request's customer, modality, headers and parameters."""
 
 from typing import Any
 
@@ -10,36 +10,36 @@ from gateway.settings.units import Text, parse_text
 
 
 def text_of(value: Any) -> str:
-    """What a request gives as the text that it is compared by: true, 1 and 1.5 of JSON, whose 1.10 comes as 1.1."""
+    """Convert a JSON value of a request to the text to match: true, 1, 1.5. JSON's 1.10 is 1.1, since it is parsed."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else repr(value)
 
 
 def _given(value: Any) -> Any:
-    """Not null, which would be read as absent, and an absent condition matches everyone."""
+    """Refuse null: it would be read as an absent condition, which matches everyone."""
     if value is None:
-        raise ValueError("says nothing; give it a value or leave the key out")
+        raise ValueError("is empty; give it a value or omit the key")
     return value
 
 
 def _or_scalar(schema: dict[str, Any]) -> None:
-    """In the JSON Schema too, a bare scalar is a matcher."""
+    """Allow a bare scalar as a matcher in the JSON Schema as well."""
     mapping = dict(schema)
     schema.clear()
     schema["anyOf"] = [{"type": ["string", "number"]}, mapping]
 
 
 class MatcherSettings(Settings):
-    """Conditions on one attribute, all of which must hold. A bare scalar is `exact`; `regex` takes the whole value.
+    """Conditions on one attribute, all of which must hold. A bare scalar means `exact`.
 
-    Values are compared as they are written, with or without quotes: 0123 is no 123, and 1.10 no 1.1.
+    Values are compared as text, with or without quotes: 0123 does not match 123, nor 1.10 match 1.1.
     """
 
     model_config = ConfigDict(json_schema_extra=_or_scalar)
 
     exact: Text | None = None
-    """The value is this."""
+    """The value equals this."""
     in_: frozenset[Text] | None = Field(default=None, alias="in")
     """The value is one of these."""
     prefix: Text | None = None
@@ -47,16 +47,16 @@ class MatcherSettings(Settings):
     suffix: Text | None = None
     """The value ends with this."""
     regex: Text | None = None
-    """The whole value fits this RE2 pattern."""
+    """The whole value matches this RE2 pattern."""
     not_: "MatcherSettings | None" = Field(default=None, alias="not")
-    """The value does not fit this matcher."""
+    """The value does not match this matcher."""
 
     @model_validator(mode="before")
     @classmethod
     def _bare_is_exact(cls, value: Any) -> Any:
         if isinstance(value, dict | MatcherSettings):
             if not value:
-                raise ValueError("says nothing; give one of exact, in, prefix, suffix, regex, not")
+                raise ValueError("is empty; give one of exact, in, prefix, suffix, regex, not")
             return value
         if isinstance(value, list):
             raise ValueError("is a list; write {in: [...]} for any of several values")
@@ -88,7 +88,7 @@ class MatcherSettings(Settings):
             re2.compile(value, options)
         except re2.error as error:
             raise ValueError(
-                f"{value!r} is no RE2 pattern ({_words(error)}); RE2 has no look-around and no back-references,"
+                f"{value!r} is not an RE2 pattern ({_words(error)}); RE2 has neither look-around nor back-references,"
                 " so that no pattern is slow"
             ) from None
         return value
@@ -103,13 +103,13 @@ class MatchSettings(Settings):
     """One item of `match`: all its conditions must hold."""
 
     customer: MatcherSettings | None = None
-    """Who asks: the key's customer, or without keys `x-customer-id` or `parameters.customer`."""
+    """The customer: that of the API key, or, without `auth.keys`, of `x-customer-id` or `parameters.customer`."""
     modality: MatcherSettings | None = None
-    """What it is: `parameters.modality`, `x-modality`, a raw body's content type, or the model's own."""
+    """The modality: `parameters.modality`, `x-modality`, a raw body's content type, or the model's own."""
     headers: dict[str, MatcherSettings] = Field(default_factory=dict)
-    """Request headers by name; upper and lower case make no difference in names."""
+    """Request headers by name; names are case-insensitive."""
     parameters: dict[str, MatcherSettings] = Field(default_factory=dict)
-    """The request's `parameters` by name. A number of JSON comes as Python writes it: 1.10 as 1.1, 1e3 as 1000.0."""
+    """The request's `parameters` by name. JSON numbers match as Python prints them: 1.10 as 1.1, 1e3 as 1000.0."""
 
     @field_validator("customer", "modality", mode="before")
     @classmethod

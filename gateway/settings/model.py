@@ -1,4 +1,4 @@
-"""model.yaml: what a model's files do not say themselves. Optional, as is every key."""
+"""The settings of model.yaml: what a model's files do not say themselves. The file and all its keys are optional."""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -10,25 +10,25 @@ from gateway.settings.units import Bytes, Count, Number, Seconds, Text
 
 
 class PredictionSettings(Settings):
-    """Which output holds the class scores, and the classes in its order."""
+    """Which output holds the predicted class, and the names of the classes."""
 
     output: Text
-    """The output that holds a score for each class, the class, or the probability of the second label of two."""
+    """The output that holds one score per class, the class itself, or the probability of the second of two labels."""
     labels: tuple[Text, ...] = ()
-    """The classes' names, one for each score; of a single probability the second of two is predicted from 0.5 on."""
+    """The class names, in the order of the scores. A single probability of 0.5 or more predicts the second label."""
 
 
 class BatchingSettings(Settings):
-    """How requests that arrive together are run as one."""
+    """Batching: requests that arrive together are run as one."""
 
     max_size: Count = 32
-    """Rows in a batch at most; fewer where the warm-up finds that more are served no faster."""
+    """The most rows in a batch; fewer if the warm-up measures that larger batches are not faster."""
     max_delay: Seconds = 0.0
-    """How long a request waits for company; 0: it takes only what is there."""
+    """How long a request waits for others to join its batch; 0: the batch takes only those that are waiting already."""
 
 
 def parse_off(value: Any) -> Any:
-    """False out of `off`, which YAML 1.2 reads as text."""
+    """Return False for `off`, which YAML 1.2 reads as text."""
     return False if value == "off" else value
 
 
@@ -49,33 +49,33 @@ Range = Annotated[tuple[Number, Number], AfterValidator(_range)]
 
 
 class FeedbackSettings(Settings):
-    """What feedback may say in numbers; what is outside is refused: one odd number could outweigh all others."""
+    """Ranges of the numbers in feedback; values outside are refused, because one outlier could dominate a mean."""
 
     reward: Range = (-1e6, 1e6)
-    """The lowest and the highest reward, such as `[0, 1]`. Write it where a guard looks at `reward_mean`."""
+    """The lowest and the highest reward, such as `[0, 1]`. Set it if a guard uses `reward_mean`."""
     metrics: dict[Text, Range] = Field(default_factory=dict)
-    """The same for business metrics, by name; of those not named here from -1e9 to 1e9."""
+    """The lowest and the highest value of business metrics, by name; for those not named here -1e9 and 1e9."""
 
 
 class ModelSettings(Settings):
     """The whole file."""
 
     modality: Text | None = None
-    """What requests are, where they do not say: `image`, `tabular`, `text`, `audio` …"""
+    """The modality of requests that do not name one: `image`, `tabular`, `text`, `audio` …"""
     prediction: PredictionSettings | None = None
-    """Where the predicted class stands, for accuracy, drift and the data set."""
+    """Which output holds the predicted class, for accuracy, drift and data sets."""
     feedback: FeedbackSettings = FeedbackSettings()
-    """What rewards and business metrics may be."""
+    """Ranges of rewards and business metrics in feedback."""
     batching: BatchingSettings | Off = BatchingSettings()
-    """How requests that arrive together are run as one; `off`: each by itself."""
+    """Batching: requests that arrive together are run as one; `off`: each request runs alone."""
     threads: Count = 1
     """ONNX Runtime's threads for one run, in each process that runs the version."""
     concurrency: Count | None = None
-    """Runs of one version at once, in each process that runs it; by default 1 on the CPU alone, else 2."""
+    """Concurrent runs of one version, in each process that runs it; by default 1 on the CPU alone, else 2."""
     isolation: Literal["process", "thread"] | None = None
     """Where a version runs: in one process of its own for all workers, or in each worker's threads; null: a candidate,
     and whatever runs on a GPU, in a process, a stable version in the workers."""
     memory: Bytes | None = None
     """The most memory that the process of a version may take, such as `2GiB`; one that takes more is ended."""
     providers: Annotated[Providers, Field(json_schema_extra={"default": [CPU.name]})] = (CPU,)
-    """Execution providers, best first, with options as `{NAME: {option: value}}`; without the CPU's, all must load."""
+    """Execution providers, best first; options as `{NAME: {option: value}}`. Without the CPU's, all must load."""

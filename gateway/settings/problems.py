@@ -1,4 +1,4 @@
-"""pydantic's errors in plain words, named by their path in the file."""
+"""Converts pydantic's errors to plain sentences with their path in the file."""
 
 import difflib
 import types
@@ -12,7 +12,7 @@ from gateway.settings.base import Settings
 from gateway.settings.units import odd
 
 Location = tuple[int | str, ...]
-MAX_SHOWN: Final = 20  # a wrong indent in a long list is one mistake, not as many as the list has lines
+MAX_SHOWN: Final = 20  # one wrong indent in a long list would otherwise produce an error for every line
 MAX_EXAMINED: Final = 500
 _PLAIN: Final[Mapping[str, str]] = {
     "string_type": "must be text; put it in quotes",
@@ -21,8 +21,8 @@ _PLAIN: Final[Mapping[str, str]] = {
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
     "float_parsing": "must be a number",
-    "model_type": "must hold key: value pairs",
-    "dict_type": "must hold key: value pairs",
+    "model_type": "must have key: value pairs",
+    "dict_type": "must have key: value pairs",
     "tuple_type": "must be a list",
     "list_type": "must be a list",
     "frozen_set_type": "must be a list",
@@ -30,7 +30,7 @@ _PLAIN: Final[Mapping[str, str]] = {
 
 
 def problems_of(error: ValidationError, document: Any, schema: type[Settings]) -> list[str]:
-    """One line for each mistake in `document`: its path and the remedy."""
+    """Return one line per mistake in `document`: its path and the remedy."""
     found: dict[Location, str] = {}
     entries = error.errors(include_url=False)
     for entry in entries[:MAX_EXAMINED]:
@@ -54,12 +54,14 @@ def problems_of(error: ValidationError, document: Any, schema: type[Settings]) -
 
 
 def _explained_below(location: Location, found: Mapping[Location, str]) -> bool:
-    """A union reports every branch: the one that got deeper into the document is the one that was meant."""
+    """Whether there is an error deeper in the document below `location`. pydantic reports every branch of a union; the
+    one with the deepest error is the one that was meant.
+    """
     return any(len(other) > len(location) and other[: len(location)] == location for other in found)
 
 
 def _in_document(location: Location, document: Any) -> Location:
-    """`location` without what pydantic puts in between: names of union branches and validators."""
+    """Return `location` without the steps that pydantic adds: names of union branches and validators."""
     kept: list[int | str] = []
     for step in location:
         inside = (isinstance(document, dict) and step in document) or (
@@ -103,7 +105,7 @@ def _keys(model: type[Settings]) -> Iterator[str]:
 
 
 def _models_at(annotation: Any, location: Sequence[int | str]) -> list[type[Settings]]:
-    """The settings classes that may stand at `location` below `annotation`."""
+    """Return the settings classes that are possible at `location` below `annotation`."""
     if get_origin(annotation) is Annotated:
         return _models_at(get_args(annotation)[0], location)
     if get_origin(annotation) in (Union, types.UnionType):

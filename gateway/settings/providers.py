@@ -1,4 +1,4 @@
-"""ONNX Runtime's execution providers as model.yaml names them: alone, or with their options."""
+"""Parses ONNX Runtime's execution providers in model.yaml: a name, or a name with options."""
 
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -22,14 +22,14 @@ _SCHEMA: Final = {
 
 
 class Provider(NamedTuple):
-    """One provider and its options, as ONNX Runtime takes them."""
+    """One execution provider and its options, in the form that ONNX Runtime expects."""
 
     name: str
     options: dict[str, str]
 
 
 def parse_provider(value: Any) -> Provider:
-    """From a name, or from {name: {option: value}}."""
+    """Parse a name, or {name: {option: value}}; raises ValueError."""
     if isinstance(value, Provider):
         return value
     if isinstance(value, str):
@@ -41,19 +41,19 @@ def parse_provider(value: Any) -> Provider:
         )
     ((name, options),) = value.items()
     if not isinstance(name, str):
-        raise ValueError(f"{name!r} is no provider's name")
+        raise ValueError(f"{name!r} is not the name of a provider")
     if not isinstance(options, dict | None):
         raise ValueError(f"the options of {name} must be key: value pairs; they are {options!r:.60}")
     return Provider(name, {str(key): _text(name, key, option) for key, option in (options or {}).items()})
 
 
 def written(provider: Provider) -> Any:
-    """As the YAML file has it."""
+    """Convert a provider back to its form in YAML."""
     return {provider.name: provider.options} if provider.options else provider.name
 
 
 def _text(name: str, key: Any, option: Any) -> str:
-    """ONNX Runtime reads every option from text, truth values as 1 and 0."""
+    """Convert an option to text, as ONNX Runtime expects; booleans become 1 and 0."""
     if isinstance(option, bool):
         return str(int(option))
     text = as_written(option)
@@ -68,7 +68,7 @@ def _distinct(providers: tuple[Provider, ...]) -> tuple[Provider, ...]:
     if twice is not None:
         raise ValueError(f"{twice} is listed twice")
     if not names:
-        raise ValueError("name one provider at least, such as CPUExecutionProvider")
+        raise ValueError("name at least one provider, such as CPUExecutionProvider")
     return providers
 
 

@@ -25,13 +25,13 @@ INTRODUCTION: Final = """\
 # Every key of the YAML files
 
 Written by `python -m gateway.settings.reference` from the settings' classes, as the JSON Schemas beside it are by
-`python -m gateway.settings.json_schema`. A key that has a default may be left out; an unknown key is an error.
-`[]` is each item of a list, `NAME` a name of your own.
+`python -m gateway.settings.json_schema`. A key with a default may be omitted; an unknown key is an error.
+`[]` stands for each item of a list, `NAME` for a name that you choose.
 
-- A duration is a number and one of us, ms, s, m, h, d; a size one of B, KiB, MiB, GiB, KB, MB, GB.
+- A duration is a number with a unit: us, ms, s, m, h or d. A size has B, KiB, MiB, GiB, KB, MB or GB.
 - A percentage is a number from 0 to 100, with or without `%`; a level is a number or, with `%`, a percentage.
-- A rate is a number and `/s` or `/m`.
-- A *matcher* is a bare value, which must be equal, or a mapping with the keys of the last table.
+- A rate is a number with `/s` or `/m`.
+- A *matcher* is a plain value, which must be equal, or a mapping with the keys of the last table.
 - A *metric* is `stable.` or `candidate.` and one of {of_a_version}; or {of_the_gateway}.
 """
 WORDS: Final[Mapping[Any, str]] = {
@@ -55,7 +55,7 @@ _SIZES: Final = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 
 
 def reference() -> str:
-    """The whole text, in Markdown."""
+    """Return the text of config/REFERENCE.md."""
     metrics = {
         "of_a_version": ", ".join(f"`{name}`" for name in guards.VERSION_METRICS),
         "of_the_gateway": " and ".join(f"`{name}`" for name in guards.METRICS if name.startswith("gateway.")),
@@ -65,7 +65,7 @@ def reference() -> str:
 
 
 def rows(settings: type[Settings], above: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """Path, type, default and meaning of every key in `settings` and below."""
+    """Yield path, type, default and meaning of every key in `settings` and below; `above`: the prefix of the paths."""
     for name, field in settings.model_fields.items():
         path = above + (field.alias or name)
         yield path, _type(field.annotation, field.metadata), _default(field), field.description or ""
@@ -79,7 +79,9 @@ def _table(title: str, lines: Iterator[tuple[str, str, str, str]]) -> str:
 
 
 def _inside(annotation: Any) -> Iterator[tuple[str, type[Settings]]]:
-    """The settings that stand below a key, each with what its path has in between. A matcher has a table of its own."""
+    """Yield the settings classes below a key, each with the path suffix in between ("", "[]" or ".NAME"). Matchers are
+    skipped, because they have a table of their own.
+    """
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         if annotation is not MatcherSettings:
             yield "", annotation
@@ -119,7 +121,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _written(value: Any, kind: str) -> str:
-    """`value` as the YAML file would have it."""
+    """Format `value` as YAML."""
     write: Callable[[Any], str] | None = {"duration": _duration, "size": _size}.get(kind)
     if write is not None and value is not None:
         return write(value)

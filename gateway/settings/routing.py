@@ -1,4 +1,4 @@
-"""routing.yaml: the releases. Which version answers which request."""
+"""The settings of routing.yaml, the releases: which version answers which request."""
 
 import re
 from collections import Counter
@@ -18,21 +18,21 @@ from gateway.settings.matching import MatchSettings
 from gateway.settings.units import Name, Text, Version, WeightPpm
 
 RESERVED: Final = {"default": "the traffic that no route matches", "pinned": "requests that name a version"}
-MAX_LIVE_ROUTES: Final = 16  # routes of one release whose weights are turned while it runs
+MAX_LIVE_ROUTES: Final = 16  # routes of one release whose weights the control process changes while it runs
 _STICKINESS: Final = re.compile(r"customer|prediction|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class RouteSettings(Settings):
-    """One rule of a split. `match` items are alternatives; without any the route matches every request."""
+    """One rule of a split."""
 
     name: Name
-    """What answers, records and metrics call it."""
+    """Its name in responses, records and metrics."""
     match: tuple[MatchSettings, ...] = ()
-    """Alternatives: the route is for requests that one of them fits; without any, for every request."""
+    """Alternatives: the route matches a request if one of them does; without any, it matches every request."""
     weight: Literal["ramp"] | WeightPpm
-    """The percentage that gets the candidate, to 0.0001% exactly; `ramp`: as `ramp` has it now."""
+    """The percentage of matching requests that get the candidate, in steps of 0.0001%; `ramp`: the ramp's weight."""
     while_: tuple[ConditionSettings, ...] = Field(default=(), alias="while")
-    """Live metrics that must all hold; while one does not, or is unknown, the route's weight is 0."""
+    """Conditions on live metrics; while one does not hold, or its metric is unknown, the route's weight is 0."""
 
     @field_validator("name")
     @classmethod
@@ -43,20 +43,20 @@ class RouteSettings(Settings):
 
 
 class SplitSettings(Settings):
-    """Who meets the candidate. The first route that matches decides; without one stable answers."""
+    """Which requests get the candidate."""
 
     stickiness: str = "customer"
-    """What always gets the same version: `customer`, `prediction` (each for itself) or `header:NAME`."""
+    """Requests that share this get the same version: `customer`, `header:NAME`, or `prediction` (each on its own)."""
     salt: Text | None = None
-    """Decides which customers come first; null: `digits-2`, of model and candidate; not written: as it was for it."""
+    """Decides which customers come first; null: model and candidate (`digits-2`); without this key: unchanged."""
     routes: tuple[RouteSettings, ...] = ()
-    """The rules. The first that matches decides; without one stable answers."""
+    """The rules, in order. The first that matches decides; if none matches, stable answers."""
 
     @field_validator("stickiness")
     @classmethod
     def _known(cls, value: str) -> str:
         if not _STICKINESS.fullmatch(value):
-            raise ValueError(f"{value!r} is none of customer, prediction and header:NAME")
+            raise ValueError(f"{value!r} is not customer, prediction or header:NAME")
         return value.lower() if value.startswith("header:") else value
 
     @model_validator(mode="after")
@@ -64,7 +64,7 @@ class SplitSettings(Settings):
         counts = Counter(route.name for route in self.routes)
         for name, count in counts.items():
             if count > 1:
-                raise ValueError(f"two routes are named '{name}'; metrics and records tell routes apart by name")
+                raise ValueError(f"two routes are named '{name}'; give each route its own name")
         return self
 
 
@@ -73,30 +73,30 @@ def _canary_too(schema: dict[str, Any]) -> None:
 
 
 class ReleaseSettings(Settings):
-    """One model: the version that everyone gets, and the one that meets some of the traffic."""
+    """The release of one model: the stable version, and the candidate that gets some of the traffic."""
 
     model_config = ConfigDict(json_schema_extra=_canary_too)
 
     stable: Version
-    """The version that everyone gets."""
+    """The version that answers all requests that do not get the candidate."""
     candidate: Version | None = Field(default=None, validation_alias=AliasChoices("candidate", "canary"))
-    """The version that meets some of the traffic; `canary` means the same."""
+    """The version that gets some of the traffic; `canary` is another name of this key."""
     split: SplitSettings | None = None
-    """Who meets the candidate."""
+    """Which requests get the candidate."""
     ramp: RampSettings | None = None
-    """What `weight: ramp` follows."""
+    """The steps of routes with `weight: ramp`."""
     mirror: MirrorSettings | None = None
     """Copies requests to the candidate after stable has answered."""
     rescue: RescueSettings | None = None
-    """When stable answers in the candidate's place; also in force without being named."""
+    """Stable answers if the candidate fails or takes too long; in force with its defaults without this key."""
     guards: GuardsSettings | None = None
-    """What stops the candidate without anyone's help; the breaker is also in force without being named."""
+    """What stops the candidate or pauses its ramp automatically; the breaker is in force without this key."""
 
     @model_validator(mode="before")
     @classmethod
     def _one_spelling(cls, value: Any) -> Any:
         if isinstance(value, dict) and "candidate" in value and "canary" in value:
-            raise ValueError("has both candidate and canary, which mean the same; keep one")
+            raise ValueError("has both candidate and canary, which are the same key; keep one")
         return value
 
     @model_validator(mode="after")
@@ -109,15 +109,15 @@ class ReleaseSettings(Settings):
             [route.name for route in self.split.routes if route.weight == "ramp" or route.while_] if self.split else []
         )
         if len(live) > MAX_LIVE_ROUTES:
-            raise ValueError(f"has {len(live)} routes with a ramp or while; {MAX_LIVE_ROUTES} is the most")
+            raise ValueError(f"has {len(live)} routes with a ramp or while; {MAX_LIVE_ROUTES} is the limit")
         ramped = any(route.weight == "ramp" for route in self.split.routes) if self.split else False
         if ramped and self.ramp is None:
-            raise ValueError("a route has weight: ramp, but there is no ramp to follow")
+            raise ValueError("a route has weight: ramp, but the release has no ramp; add one")
         return self
 
     @property
     def compares_latency(self) -> bool:
-        """Whether it is evidence against the candidate how long either version takes."""
+        """Whether a guard compares the versions' latencies."""
         comparisons = self.guards.comparisons if self.guards and self.candidate is not None else ()
         return any(comparison.metric == "slow_requests" for comparison in comparisons)
 
@@ -126,4 +126,4 @@ class RoutingSettings(Settings):
     """The whole file."""
 
     models: dict[Name, ReleaseSettings] = Field(default_factory=dict)
-    """The releases by model. One never named here is served in the version that was its highest when first seen."""
+    """The releases by model. A model without an entry is served in the version that was its highest when first seen."""

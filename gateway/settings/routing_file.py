@@ -1,4 +1,4 @@
-"""The routing file's bytes as its settings, and as a text that can be edited without touching another byte."""
+"""Decodes the routing file: to its settings, and to a text that can be edited without changing other bytes."""
 
 import codecs
 from typing import Final
@@ -7,14 +7,14 @@ from gateway.errors import SettingsError
 from gateway.settings.load import parse
 from gateway.settings.routing import RoutingSettings
 
-MAX_BYTES: Final = 8 << 20  # a MiB takes control's thread half a second to read, three where it is nothing but patterns
+MAX_BYTES: Final = 8 << 20  # parsing a MiB takes half a second in the control process, three if it is all patterns
 _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def text_of(content: bytes, source: str) -> tuple[bytes, str]:
-    """The byte order mark, empty as a rule, and the text after it, line ends as they are. Raises SettingsError."""
+    """Return the byte order mark (usually empty) and the text after it, with line ends kept. Raises SettingsError."""
     if len(content) > MAX_BYTES:
-        problem = f"is {len(content) >> 20} MiB long, and {MAX_BYTES >> 20} MiB is the most; is it the right file?"
+        problem = f"is {len(content) >> 20} MiB long, and {MAX_BYTES >> 20} MiB is the limit; is it the right file?"
         raise SettingsError(source, [problem])
     if content.startswith(_UTF_16):
         raise SettingsError(source, ["is in UTF-16; save it as UTF-8"])
@@ -24,10 +24,10 @@ def text_of(content: bytes, source: str) -> tuple[bytes, str]:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start + len(mark)) + 1
         raise SettingsError(
-            source, [f"line {line}: cannot be read: no UTF-8 ({error.reason}); save it as UTF-8"]
+            source, [f"line {line}: cannot be read: not UTF-8 ({error.reason}); save it as UTF-8"]
         ) from None
 
 
 def routing_of(content: bytes, source: str) -> RoutingSettings:
-    """The releases that the file names; raises SettingsError."""
+    """Parse the releases in the file; raises SettingsError."""
     return parse(text_of(content, source)[1], RoutingSettings, source)

@@ -1,8 +1,9 @@
-"""What an unquoted value of a YAML file is: text, or what a reader of YAML takes it for.
+"""Interprets unquoted values of a YAML file.
 
-YAML 1.1 and 1.2 read `0123`, `12:30`, `1_000`, `0o17` and `on` differently. Here a number is what a person takes for
-one, and it keeps the text that it was written as. What readers differ about is an `UnsupportedNumber`, which is good
-for text only. Words that stand for true, false or nothing, and dates, are no text unless they are quoted.
+YAML 1.1 and 1.2 read `0123`, `12:30`, `1_000`, `0o17` and `on` differently. Here only plain decimal numbers are
+numbers, and they keep the text they were written as. A value that YAML parsers disagree about is an
+`UnsupportedNumber`, which is accepted only as text. Words for true, false or null, and dates, are accepted as text only
+if they are quoted.
 """
 
 import math
@@ -29,11 +30,11 @@ _DATE: Final = re.compile(
         (?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]*)?(?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::?[0-9]{2})?))?""",
     re.VERBOSE,
 )
-MAX_DIGITS: Final = 300  # of a number: beyond that it is none that a setting could be
+MAX_DIGITS: Final = 300  # no setting is a longer number
 
 
 class Whole(int):
-    """A whole number as it is written."""
+    """A whole number; `text` is how it was written."""
 
     text: str
 
@@ -42,7 +43,7 @@ class Whole(int):
 
 
 class Fraction(float):
-    """A number with a point or an exponent, as it is written."""
+    """A number with a decimal point or an exponent; `text` is how it was written."""
 
     text: str
 
@@ -52,7 +53,7 @@ class Fraction(float):
 
 @dataclass(frozen=True, slots=True)
 class UnsupportedNumber:
-    """What YAML's readers take for different numbers, or for one and for text."""
+    """A value that YAML parsers read as different numbers, or some as a number and others as text."""
 
     text: str
 
@@ -62,7 +63,7 @@ class UnsupportedNumber:
 
 @dataclass(frozen=True, slots=True)
 class DateText:
-    """A date, or a date with a time."""
+    """A date, with or without a time."""
 
     text: str
 
@@ -74,7 +75,7 @@ Scalar = str | Whole | Fraction | UnsupportedNumber | DateText | bool | None
 
 
 def read(text: str) -> Scalar:
-    """What an unquoted `text` is."""
+    """Interpret an unquoted value."""
     if text in _NULLS:
         return None
     if text in _FLAGS:
@@ -103,7 +104,7 @@ def _fraction(text: str) -> Fraction | UnsupportedNumber:
 
 
 def written(value: Any) -> str | None:
-    """The text of a value where it may stand for text: as it is written. None where it may not."""
+    """Return a value as text, as it was written; None if it is not accepted as text."""
     if isinstance(value, str):
         return value
     if isinstance(value, Whole | Fraction | UnsupportedNumber):
@@ -112,11 +113,11 @@ def written(value: Any) -> str | None:
 
 
 def why_no_text(value: Any) -> str:
-    """What to do about a value that is no text."""
+    """Return the reason and the remedy for a value that is not accepted as text."""
     if isinstance(value, bool):
         return f"YAML reads this as {str(value).lower()}; put it in quotes"
     if isinstance(value, DateText):
         return f"YAML reads {value.text} as a date; put it in quotes"
     if value is None:
-        return "YAML reads this as nothing, so it is no text; put it in quotes, or give it a value"
-    return f"{value!r:.60} is no text"
+        return "YAML reads this as null, which is not text; put it in quotes, or give it a value"
+    return f"{value!r:.60} is not text"

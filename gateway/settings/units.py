@@ -1,4 +1,4 @@
-"""The kinds of value that the YAML files hold: text, numbers, durations, sizes, percentages, names."""
+"""The types of values in the YAML files: text, numbers, durations, sizes, percentages, rates, names, versions."""
 
 import re
 from collections.abc import Callable
@@ -20,9 +20,9 @@ _NAME: Final = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 
 
 def odd(value: Any) -> str:
-    """Why a number is not taken; empty where it is none that YAML's readers differ about."""
+    """Return the reason to append to an error if YAML parsers disagree about this number; else an empty string."""
     return (
-        ", as YAML readers differ about it; write it in plain decimal digits"
+        ", since YAML parsers disagree about it; write it in plain decimal digits"
         if isinstance(value, UnsupportedNumber)
         else ""
     )
@@ -38,7 +38,7 @@ def _split(value: Any, example: str) -> tuple[Decimal, str]:
 
 
 def parse_seconds(value: Any) -> float:
-    """Seconds from "20s", "500ms", "0us", "10m", "1h"; a bare 0 needs no unit."""
+    """Parse "20s", "500ms", "0us", "10m", "1h" to seconds; a bare 0 needs no unit."""
     number, unit = _split(value, "20s or 500ms")
     if unit == "" and number == 0:
         return 0.0
@@ -48,43 +48,43 @@ def parse_seconds(value: Any) -> float:
 
 
 def parse_bytes(value: Any) -> int:
-    """Bytes from "64MiB", "10KB" or a bare whole number."""
+    """Parse "64MiB", "10KB" or a bare whole number to bytes."""
     number, unit = _split(value, "64MiB")
     if unit not in _BYTES:
         raise ValueError(f"{value!r} has an unknown unit; known are {', '.join(filter(None, _BYTES))}")
     size = number * _BYTES[unit]
     if size != int(size):
-        raise ValueError(f"{value!r} is no whole number of bytes")
+        raise ValueError(f"{value!r} is not a whole number of bytes")
     return int(size)
 
 
 def parse_ppm(value: Any) -> int:
-    """Parts per million from a percentage: 10, 0.1 or "1%"."""
+    """Parse a percentage (10, 0.1 or "1%") to parts per million."""
     try:
         number, unit = _split(value, "10 or 0.1%, percent from 0 to 100")
         ppm = number * 10_000
     except InvalidOperation:
-        raise ValueError(f"{value!r} is no percentage") from None
+        raise ValueError(f"{value!r} is not a percentage") from None
     if unit not in ("", "%") or not 0 <= ppm <= PPM:
-        raise ValueError(f"{value!r} is no percentage from 0 to 100")
+        raise ValueError(f"{value!r} is not a percentage from 0 to 100")
     if ppm != int(ppm):
         raise ValueError(f"{value!r} is finer than 0.0001%, the resolution of a split")
     return int(ppm)
 
 
 def parse_share(value: Any) -> float:
-    """A share from 0 to 1 out of a percentage."""
+    """Parse a percentage to a share from 0 to 1."""
     number, unit = _split(value, "1%")
     if unit not in ("", "%") or not 0 <= number <= 100:
-        raise ValueError(f"{value!r} is no percentage from 0 to 100")
+        raise ValueError(f"{value!r} is not a percentage from 0 to 100")
     return float(number) / 100
 
 
 def parse_rate(value: Any) -> float:
-    """Requests per second from "100/s" or "600/m"."""
+    """Parse "100/s" or "600/m" to requests per second."""
     number, unit = _split(value, "100/s")
     if unit not in ("/s", "/m") or number <= 0:
-        raise ValueError(f"{value!r} is no rate; write for example 100/s")
+        raise ValueError(f"{value!r} is not a rate; write for example 100/s")
     return float(number) / (1 if unit == "/s" else 60)
 
 
@@ -100,7 +100,9 @@ Rate = Annotated[float, *_parsed(parse_rate, ["string"], ["100/s", "60/m"])]
 
 
 def parse_text(value: Any) -> str:
-    """`value` as it is written, quoted or not; what YAML takes for true, for nothing or for a date is refused."""
+    """Return `value` as it is written, quoted or not; unquoted words that YAML reads as a boolean, null or a date raise
+    ValueError.
+    """
     text = written(value)
     if text is None:
         raise ValueError(why_no_text(value))
@@ -114,7 +116,7 @@ def _counted(kind: Literal["int", "float"]) -> Any:
     def counted(value: Any) -> Any:
         if isinstance(value, bool):
             raise PydanticKnownError("int_type" if kind == "int" else "float_type")
-        if isinstance(value, str) and "_" in value:  # which pydantic would pass over
+        if isinstance(value, str) and "_" in value:  # pydantic would ignore the underscore
             raise PydanticKnownError("int_parsing" if kind == "int" else "float_parsing")
         return value
 
@@ -129,33 +131,35 @@ Count = Annotated[Whole, Field(gt=0)]
 
 
 def parse_moment(value: Any) -> Any:
-    """The text of a date without quotes."""
+    """Return the text of an unquoted date; other values are returned unchanged."""
     return value.text if isinstance(value, DateText) else value
 
 
 def parse_name(value: Any) -> str:
-    """`value`, where it can name a model, a route or a guard."""
+    """Return `value` if it is a valid name of a model, a route or a guard; raises ValueError."""
     if not isinstance(value, str):
         number = written(value)
         raise ValueError(f"YAML reads {number:.60} as a number; put it in quotes" if number else why_no_text(value))
     if not re.fullmatch(_NAME, value):
-        raise ValueError(f"{value!r} is no name: letters, digits, '_', '-' and '.', not starting with '.'")
+        raise ValueError(f"{value!r} is not a valid name: use letters, digits, '_', '-' and '.', not starting with '.'")
     return value
 
 
 Name = Annotated[str, BeforeValidator(parse_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"})]
 
 
-LARGEST_VERSION: Final = 2**32 - 1  # what a prediction's id has room for
+LARGEST_VERSION: Final = 2**32 - 1  # a prediction id has 4 bytes for it
 
 
 def parse_version(value: Any) -> int:
-    """`value`, where it is a version of a model."""
+    """Return `value` if it is a valid version of a model; raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1 or repr(value) != str(int(value)):
         plain = ", written plainly: 1, not 01, 1.0, +1 or '1'" if written(value) else ""
-        raise ValueError(f"{value!r:.60} is no version; versions are whole numbers from 1{plain}")
+        raise ValueError(f"{value!r:.60} is not a version; versions are whole numbers from 1{plain}")
     if value > LARGEST_VERSION:
-        raise ValueError(f"{value!r:.60} is no version; {LARGEST_VERSION} is the largest, so a date has room, no time")
+        raise ValueError(
+            f"{value!r:.60} is not a version; {LARGEST_VERSION} is the largest, so a date fits, but no time"
+        )
     return int(value)
 
 
@@ -169,9 +173,9 @@ Version = Annotated[
 def _address(value: Any) -> str:
     parts = urlsplit(value) if isinstance(value, str) else None
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{value!r} is no address; write for example http://127.0.0.1:4318")
+        raise ValueError(f"{value!r} is not an address; write for example http://127.0.0.1:4318")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("an address here has no user, password, query or fragment")
+        raise ValueError("the address must not have a user, password, query or fragment")
     return str(value)
 
 

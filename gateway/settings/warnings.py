@@ -1,6 +1,6 @@
-"""What a routing file says that is valid and cannot be meant: told by `gateway check`, by status and on the console.
+"""Warns about routing settings that are valid but probably a mistake; shown by `gateway check`, status and the console.
 
-Nothing here is refused: each of them may stand for a while, as a candidate without traffic does before its first day.
+None of them is refused, because each may be intended for a while, such as a candidate that has no traffic yet.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,28 +11,28 @@ from gateway.settings.guards import ConditionSettings, GuardsSettings, LimitSett
 from gateway.settings.routing import ReleaseSettings, RouteSettings, RoutingSettings
 from gateway.settings.units import PPM
 
-SHARE_METRICS: Final = frozenset(("error_rate", "accuracy"))  # between 0 and 1, whatever happens
+SHARE_METRICS: Final = frozenset(("error_rate", "accuracy"))  # metrics that are always between 0 and 1
 KNOWN_WITHOUT_TRAFFIC: Final = "candidate.requests_per_s"
 CANDIDATE: Final = "candidate."
-MAX_COMPARED: Final = 8  # routes whose predicted classes are compared, as many as gateway.shm.tally counts by route
+MAX_COMPARED: Final = 8  # routes whose predicted classes are compared: gateway.shm.tally counts so many separately
 Line = ConditionSettings | LimitSettings
-Late = Sequence[tuple[int, list[int]]]  # routes that never match, with those that match instead
+Late = Sequence[tuple[int, list[int]]]  # routes that never match, with the earlier ones that match instead
 
 
 def routing_warnings(routing: RoutingSettings) -> list[str]:
-    """A line for each: its path in the file, what comes of it, and the remedy."""
+    """Return one line per warning: the path in the file, the effect, and the remedy."""
     return [
         f"models.{name}{warning}" for name, release in routing.models.items() for warning in release_warnings(release)
     ]
 
 
 def release_warnings(release: ReleaseSettings) -> Iterator[str]:
-    """The same for one release; each begins with its path below the release."""
+    """Yield the warnings of one release; each begins with the path below the release."""
     routes = release.split.routes if release.split else ()
     mirrors = release.mirror is not None and release.mirror.weight > 0
     if release.candidate is None:
         if release.split is not None:
-            yield ".split: there is no candidate for it to send requests to; name one, or take it out"
+            yield ".split: it has no effect without a candidate; name one, or remove the split"
         return
     late = unreachable_routes(routes)
     yield from _order(routes, late)
@@ -44,14 +44,14 @@ def release_warnings(release: ReleaseSettings) -> Iterator[str]:
 
 
 def _order(routes: Sequence[RouteSettings], late: Late) -> Iterator[str]:
-    """Routes that never match, for what stands before them or for what they say themselves."""
+    """Routes that never match, because of earlier routes or because of their own conditions."""
     for position, route in enumerate(routes):
         for number, item in enumerate(route.match):
             for where, matcher in conditions_of(item).items():
                 if matches_nothing(matcher):
                     yield (
                         f".split.routes[{position}].match[{number}].{where}: no value fits all of these conditions,"
-                        f" so '{route.name}' does not match by it; take one of them out"
+                        f" so '{route.name}' does not match by it; remove one of them"
                     )
         if matches_all(route) and position + 1 < len(routes):
             after = _listed([other.name for other in routes[position + 1 :]])
@@ -64,12 +64,12 @@ def _order(routes: Sequence[RouteSettings], late: Late) -> Iterator[str]:
         match = "match" if len(earlier) > 1 else "matches"
         yield (
             f".split.routes[{position}]: '{name}' never matches: {names} before it {match} all that it does;"
-            f" put '{name}' first, or take it out"
+            f" put '{name}' first, or remove it"
         )
 
 
 def _reached(routes: Sequence[RouteSettings], late: set[int]) -> list[RouteSettings]:
-    """The routes that some request can reach."""
+    """Return the routes that some request can reach."""
     reached = []
     for position, route in enumerate(routes):
         if position not in late:
@@ -89,7 +89,7 @@ def _traffic(release: ReleaseSettings, reached: Sequence[RouteSettings], mirrors
 
 def _ramp(release: ReleaseSettings, routes: Sequence[RouteSettings]) -> Iterator[str]:
     if release.ramp is not None and all(route.weight != "ramp" for route in routes):
-        yield ".ramp: no route follows it; write `weight: ramp` in the route that should, or take it out"
+        yield ".ramp: no route follows it; write `weight: ramp` in the route that should, or remove the ramp"
 
 
 def _conditions(routes: Sequence[RouteSettings], reached: Sequence[RouteSettings]) -> Iterator[str]:
@@ -103,8 +103,8 @@ def _conditions(routes: Sequence[RouteSettings], reached: Sequence[RouteSettings
                 yield f"{path}: {'always' if certain else 'never'} holds: {_range(condition)}"
         if _asks_candidate(route) and not shows:
             yield (
-                f".split.routes[{position}].while: '{route.name}' never opens: no data keeps it closed, and no other"
-                " route gives the candidate traffic to measure; add one, such as a pilot"
+                f".split.routes[{position}].while: '{route.name}' never opens: it stays closed without data, and no"
+                " other route gives the candidate traffic to measure; add one, such as a pilot"
             )
 
 
@@ -131,7 +131,7 @@ def _guards(release: ReleaseSettings, reached: Sequence[RouteSettings], mirrors:
     for position, comparison in enumerate(guards.comparisons):
         path = f".guards.comparisons[{position}]: '{comparison.name}'"
         if comparison.metric == "mirror_disagreement" and not mirrors:
-            yield f"{path} has no evidence: nothing is mirrored; add `mirror: {{weight: 10}}`, or take it out"
+            yield f"{path} has no evidence: nothing is mirrored; add `mirror: {{weight: 10}}`, or remove the comparison"
         elif comparison.metric != "mirror_disagreement" and not randomised:
             yield (
                 f"{path} has no evidence: no route assigns requests at random, since none has a weight between 0 and"
@@ -139,7 +139,7 @@ def _guards(release: ReleaseSettings, reached: Sequence[RouteSettings], mirrors:
             )
         elif comparison.metric == "predicted_class" and (beyond := _beyond(release, reached)):
             yield (
-                f"{path} sees nothing of {_listed(beyond)}: classes are compared on the first {MAX_COMPARED} routes"
+                f"{path} does not compare {_listed(beyond)}: classes are compared on the first {MAX_COMPARED} routes"
                 " only; put the routes that should count before them, or let one route match what several do"
             )
         elif comparison.action == "pause" and comparison.metric != "predicted_class" and not ramped:
@@ -147,13 +147,13 @@ def _guards(release: ReleaseSettings, reached: Sequence[RouteSettings], mirrors:
 
 
 def _beyond(release: ReleaseSettings, reached: Sequence[RouteSettings]) -> list[str]:
-    """The routes that chance decides on, and of which predicted classes are not compared."""
+    """Return the randomised routes whose predicted classes are not compared."""
     routes = release.split.routes if release.split else ()
     names = {route.name for route in reached if _randomised(release, route)}
     return [route.name for route in routes[MAX_COMPARED:] if route.name in names]
 
 
-_NO_RAMP: Final = "never acts: it only pauses a ramp, and no route follows one; write `action: stop`"
+_NO_RAMP: Final = "never acts: it only pauses a ramp, but no route follows one; write `action: stop`"
 
 
 def _randomised(release: ReleaseSettings, route: RouteSettings) -> bool:
@@ -163,7 +163,7 @@ def _randomised(release: ReleaseSettings, route: RouteSettings) -> bool:
 
 
 def _certain(line: Line) -> bool | None:
-    """Whether the metric is beyond the level whatever happens (True) or never (False); None where it depends."""
+    """Whether the metric is always (True) or never (False) beyond the level; None if it depends on the traffic."""
     name = line.metric.partition(".")[2]
     lowest = None if name == "reward_mean" else 0.0
     highest = 1.0 if name in SHARE_METRICS else None
@@ -181,9 +181,9 @@ def _range(line: Line) -> str:
     level = line.above if line.above is not None else line.below
     side = "above" if line.above is not None else "below"
     if line.metric.partition(".")[2] in SHARE_METRICS:
-        remedy = f"for {level:g} in a hundred write {level:g}%"
-        return f"{line.metric} is a share from 0 to 1, and the line is {side} {level:g}; {remedy}"
-    return f"{line.metric} is 0 or more, and the line is {side} {level:g}"
+        remedy = f"for {level:g} percent write {level:g}%"
+        return f"{line.metric} is a share from 0 to 1, and the threshold is {side} {level:g}; {remedy}"
+    return f"{line.metric} is 0 or more, and the threshold is {side} {level:g}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -108,7 +108,7 @@ def _check_not_copied(folder: Path, name: str) -> None:
 def _copied(folder: Path, name: str, of: str) -> SettingsError:
     problem = (
         f"state: {folder} has the memory id {of}; both would use {memory_folder() / name}. One is a copy of the other:"
-        f" remove {folder / ID_FILE} if it is this one, and it gets memory of its own"
+        f" if this one is the copy, remove {folder / ID_FILE}, and it gets its own memory"
     )
     return SettingsError("gateway.yaml", [problem])
 
@@ -163,4 +163,4 @@ def _write_id(folder: Path, name: str) -> None:
             os.fsync(file)
         unfinished.replace(folder / ID_FILE)
     except OSError as error:  # full disk, say: the next start finds this run's files by their owner (`_gather`)
-        log.warning("%s cannot be written, which the next start tries again: %s", folder / ID_FILE, error.strerror)
+        log.warning("%s cannot be written; the next start will try again: %s", folder / ID_FILE, error.strerror)

@@ -103,10 +103,10 @@ class SharedSegment:
         except (OSError, ValueError) as error:
             raise SettingsError(str(path), [f"shared memory cannot be read: {error}"]) from None
         if len(segment.raw) < HEADER_WORDS * WORD or len(segment.raw) % WORD:
-            raise SettingsError(str(path), ["is no shared memory of this gateway: its size is wrong"])
+            raise SettingsError(str(path), ["is not shared memory of this gateway: its size is wrong"])
         magic, found, words = memoryview(segment.raw).cast("q")[:3]
         if magic != MAGIC or found != layout or len(segment.words) != words:
-            raise SettingsError(str(path), ["is no shared memory of this version of the gateway"])
+            raise SettingsError(str(path), ["is not shared memory of this version of the gateway"])
         return segment
 
     def reserve(self, first: int, count: int) -> None:

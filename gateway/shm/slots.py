@@ -117,8 +117,8 @@ class Slots:
             slot = self._fresh
             if slot == self._capacity:
                 problem = (
-                    f"{key[0]}: no more than {self._capacity} {self._what} can be in service at once, those included"
-                    " that still answer; serve fewer models, or divide them between gateways"
+                    f"{key[0]}: no more than {self._capacity} {self._what} can be in use at once, including those"
+                    " that are draining; serve fewer models, or divide them between gateways"
                 )
                 raise SettingsError("models", [problem])
             self._fresh += 1

@@ -26,10 +26,10 @@ async def retry_forever(what: str, act: Callable[[], Awaitable[T]]) -> T:
         except Exception as error:
             if (now := f"{type(error).__name__}: {error}") != trouble:
                 trouble = now
-                log.exception("%s has failed, and is tried again until it does not", what)
+                log.exception("%s has failed and is retried until it succeeds", what)
             await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
             failures += 1
         else:
             if failures:
-                log.info("%s has been done, at attempt %d", what, failures + 1)
+                log.info("%s succeeded at attempt %d", what, failures + 1)
             return result

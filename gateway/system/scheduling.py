@@ -70,7 +70,9 @@ def demote_on_cpu_overrun() -> None:
     def give_way(number: int, frame: FrameType | None) -> None:
         reset_priority()
         _demotions_s.append(time.monotonic())
-        log.error("control has held a core for %g s: it gives its precedence up", MAX_REALTIME_US / 1e6)
+        log.error(
+            "the control process has used a core for %g s without a pause; its priority is reset", MAX_REALTIME_US / 1e6
+        )
 
     signal.signal(signal.SIGXCPU, give_way)
     with contextlib.suppress(OSError, ValueError, AttributeError):

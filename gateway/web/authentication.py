@@ -26,13 +26,15 @@ def authenticate(keyring: Keyring, headers: Headers, query: bytes, need: Require
     for a key without such a scope, or a request that names another customer.
     """
     if query and _IN_QUERY.search(query):
-        raise InvalidRequest(f"an API key does not belong into the query string, where logs would keep it; {_HOW}")
+        raise InvalidRequest(f"an API key must not be in the query string, because logs would contain it; {_HOW}")
     key = _presented(headers)
     if key is None:
         raise Unauthenticated(f"this needs an API key; {_HOW}")
     identity = keyring.identity(key)
     if identity is None:
-        raise Unauthenticated("the API key is unknown, revoked or expired; ask whoever runs this gateway for another")
+        raise Unauthenticated(
+            "the API key is unknown, revoked or expired; ask the operator of this gateway for another one"
+        )
     if need.isdisjoint(identity.scopes):
         wanted = " or ".join(sorted(need))
         raise Forbidden(f"this needs a key with the scope {wanted}; this one has {', '.join(sorted(identity.scopes))}")
@@ -45,7 +47,7 @@ def authenticate(keyring: Keyring, headers: Headers, query: bytes, need: Require
 def check_customer(identity: Identity, claimed: object) -> None:
     """Raises Forbidden if a request names another customer than its key does."""
     if claimed and claimed != identity.customer:
-        raise Forbidden("the request names another customer than the one its key belongs to; leave the name out")
+        raise Forbidden("the request names another customer than its API key; omit the name")
 
 
 def refuse_cross_site(headers: Headers) -> None:
@@ -56,13 +58,13 @@ def refuse_cross_site(headers: Headers) -> None:
         b"none",
         b"same-origin",
     ):
-        raise Forbidden("a page of another site may not change anything here")
+        raise Forbidden("web pages of other sites may not change anything here")
 
 
 def refuse_browsers(headers: Headers) -> None:
     """Raises Forbidden for a request of any web page: after DNS rebinding, a foreign page looks like one of ours."""
     if b"origin" in headers or headers.get(b"sec-fetch-site", b"none") != b"none":
-        raise Forbidden("a page in a browser may not do this without an API key")
+        raise Forbidden("web pages may not do this without an API key")
 
 
 def refuse_remote(client: tuple[str, int] | None) -> None:
@@ -71,7 +73,7 @@ def refuse_remote(client: tuple[str, int] | None) -> None:
     if isinstance(address, IPv6Address):
         address = address.ipv4_mapped or address
     if address is None or not address.is_loopback:
-        raise Forbidden("without auth.keys this may be done from the gateway's own machine only")
+        raise Forbidden("this is allowed only from the gateway's own machine, because auth.keys is not set")
 
 
 def identity_in(scope: Mapping[str, Any]) -> Identity | None:

@@ -110,7 +110,7 @@ def _decoded(body: bytes, named: bytes, max_body: int) -> bytes:
     except zlib.error as error:
         raise InvalidRequest(f"the body is not valid {encoding.decode()}: {error}") from None
     if not complete:
-        raise InvalidRequest(f"the {encoding.decode()} body is cut short")
+        raise InvalidRequest(f"the {encoding.decode()} body is truncated")
     return result
 
 

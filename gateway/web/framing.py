@@ -128,7 +128,7 @@ class FramedConnection(HttpToolsProtocol):
     def _head_without_upgrade(self) -> bytes:
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         if method == b"CONNECT":
-            raise Unimplemented("CONNECT is not served: this is no proxy")
+            raise Unimplemented("CONNECT is not supported: this is not a proxy")
         lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
         lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
         return b"\r\n".join((*lines, b"", b""))
@@ -138,28 +138,26 @@ class FramedConnection(HttpToolsProtocol):
         if isinstance(cause, RequestError):
             self.refuse(cause)
         elif self.parser.get_method() == b"PRI":
-            self.refuse(VersionUnsupported("HTTP/2 is not served; ask by HTTP/1.1"))
+            self.refuse(VersionUnsupported("HTTP/2 is not supported; use HTTP/1.1"))
         else:
             self.logger.warning("Invalid HTTP request received.")
-            reason = "the request line names no path that can be read" if cause is not None else error
-            self.refuse(InvalidRequest(f"no HTTP request: {reason}"))
+            reason = "the path in the request line is invalid" if cause is not None else error
+            self.refuse(InvalidRequest(f"invalid HTTP request: {reason}"))
 
 
 def check_framing(headers: RawHeaders, version: str) -> None:
     """Raises RequestError if the end of the body is ambiguous or its transfer coding is not supported."""
     if version not in VERSIONS:
-        raise VersionUnsupported(f"HTTP/{version} is not served; ask by HTTP/1.1")
+        raise VersionUnsupported(f"HTTP/{version} is not supported; use HTTP/1.1")
     codings = transfer_codings(headers)
     if not codings:
         return
     if codings[-1] != b"chunked":
-        raise InvalidRequest("Transfer-Encoding must end in chunked, else no one knows where the body does")
+        raise InvalidRequest("the last coding in Transfer-Encoding must be chunked; otherwise the body has no end")
     if version == "1.0":
         raise InvalidRequest("HTTP/1.0 has no Transfer-Encoding; send a Content-Length")
     if len(codings) > 1:
-        raise Unimplemented(
-            "of transfer codings only chunked is served; say what a body is compressed by in Content-Encoding"
-        )
+        raise Unimplemented("the only supported transfer coding is chunked; for compression use Content-Encoding")
 
 
 def transfer_codings(headers: RawHeaders) -> list[bytes]:

@@ -83,7 +83,7 @@ class MemoryLimits:
             self._bodies_size -= self._bodies.pop(holder)
             self._head[SHED] += 1
             raise Overloaded(
-                f"requests in hand are larger than limits.receiving, {self._receiving} bytes; try again later"
+                f"request bodies in memory exceed limits.receiving, {self._receiving} bytes; try again later"
             )
 
     def write_paused(self, holder: LimitedConnection, now_s: float) -> None:

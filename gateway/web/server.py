@@ -78,13 +78,13 @@ class Server(uvicorn.Server):
                 await self._resume_accepting()
             if self._out_of_descriptors and self._reserve.fill():
                 self._out_of_descriptors = False
-                self._log("there are file descriptors again")
+                self._log("file descriptors are available again")
             return
         self._reserve.release()
         make_room(self.server_state.connections, None, 0)
         if not self._out_of_descriptors:
             self._out_of_descriptors = True
-            self._log("there are no file descriptors to spare: connections are closed on which nothing is ordered")
+            self._log("file descriptors have run out; idle connections are closed (raise the limit: ulimit -n)")
         if not (self._accept_paused or has_free_descriptors()):
             self._accept_paused = True  # else the loop would try again and again to accept, without a pause
             for server in self.servers:

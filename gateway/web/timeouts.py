@@ -267,7 +267,7 @@ class TimeoutProtocol(FramedConnection):
         elif not self._head_size if self._in_head else self.cycle.response_complete:
             self.transport.close()  # nothing has been asked, or all of it answered
         else:
-            self.refuse(BodyTooSlow("the request took too long to come"))
+            self.refuse(BodyTooSlow("the request did not arrive in time"))
 
 
 def with_body_timeout(receive: Receive, within_s: float) -> Receive:
@@ -284,7 +284,7 @@ def with_body_timeout(receive: Receive, within_s: float) -> Receive:
         try:
             message = await asyncio.wait_for(receive(), deadline - now)
         except TimeoutError:
-            raise BodyTooSlow(f"the body was not there within {within_s:g} s") from None
+            raise BodyTooSlow(f"the body did not arrive within {within_s:g} s") from None
         complete = not message.get("more_body", False)
         return message
 

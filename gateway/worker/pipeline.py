@@ -73,7 +73,9 @@ class Pipeline:
         """Count a request in flight; raises Overloaded beyond `limits.inflight`. Call `release` once it is answered."""
         if self.inflight >= self._max_inflight:
             self.head[SHED] += 1
-            raise Overloaded(f"{self.inflight} requests are in flight, which is limits.inflight; try again later")
+            raise Overloaded(
+                f"{self.inflight} requests are in flight, the most that limits.inflight allows; try again later"
+            )
         self.inflight += 1
         self.head[INFLIGHT] = self.inflight
 
@@ -296,4 +298,4 @@ def _spent_ns(submitted: "asyncio.Future[Answer]") -> int:
 
 def _stopped(served: ServedModel) -> Conflict:
     version = served.release.candidate
-    return Conflict(f"version {version} of '{served.name}' is stopped; resume it, or ask for another version")
+    return Conflict(f"version {version} of '{served.name}' is stopped; resume it, or request another version")

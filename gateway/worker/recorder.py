@@ -227,4 +227,6 @@ class Recorder:
 
     def _unrecorded(self) -> Overloaded:
         self._head[UNRECORDED] += 1
-        return Overloaded("the prediction cannot be recorded now, which records.when_full: refuse asks for; try again")
+        return Overloaded(
+            "the prediction cannot be recorded now, and is refused because of records.when_full: refuse; try again"
+        )

@@ -155,4 +155,4 @@ def test_adding_a_key_among_many_does_not_block_the_event_loops(tmp_path: Path, 
         for asker in askers:
             asker.join()
         assert max(slowest.values()) < 0.5, slowest
-        assert gateway.log.count("keys.yaml loaded again") >= 2
+        assert gateway.log.count("keys.yaml has changed and is reloaded") >= 2

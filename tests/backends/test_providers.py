@@ -148,7 +148,7 @@ def test_provider_options_are_passed_on_as_text() -> None:
         ("[A: 3]", r"providers\[0\]: the options of A must be key: value pairs; they are 3"),
         ("[A: {b: [1]}]", r"providers\[0\]: option b of A must be text, a number, true or false; it is \[1\]"),
         ("[A, A: {}]", "providers: A is listed twice"),
-        ("[]", "providers: name one provider at least"),
+        ("[]", "providers: name at least one provider"),
         ("A", "providers: must be a list"),
     ],
 )

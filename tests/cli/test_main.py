@@ -206,7 +206,7 @@ def test_wrong_usage_exits_with_2_and_prints_usage(arguments: list[str]) -> None
 def test_missing_configuration_file_is_reported_with_a_remedy(tmp_path: Path) -> None:
     for command in (["serve"], ["explain", "digits"]):
         assert gateway(*command, code=1, folder=tmp_path).stderr == (
-            "config/gateway.yaml: there is no such file; run from the project's folder or name another\n"
+            "config/gateway.yaml: there is no such file; run in the project's folder, or name another file\n"
         )
 
 

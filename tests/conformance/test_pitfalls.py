@@ -187,7 +187,7 @@ def _lies() -> Iterator[tuple[str, bytes, str, str]]:
     yield "absurd", body, "9" * 400, "Inference-Header-Content-Length"
     yield "too short", body, str(int(length) - 1), "JSON"
     yield "too little data", body[:-1], length, "only 7 bytes are left"
-    yield "too much data", body + b"x", length, "1 bytes behind the JSON"
+    yield "too much data", body + b"x", length, "1 bytes after the JSON"
     yield "raw of the wrong size", bytes(12), "0", "multiple of 8 bytes"
     wrong, length = binary_body({"inputs": [tensor(data=..., parameters={"binary_data_size": 12})]}, bytes(12))
     yield "size that is not the shape's", wrong, length, "needs 8 bytes"

@@ -59,7 +59,7 @@ def test_worker_that_dies_without_free_descriptors_is_replaced(tmp_path: Path, v
         until(lambda: metric(running, "gateway_workers", state="ready") == 2, "the workers are back")
         assert not set(before[:victims]) & set(workers(running))
         assert order(running, "stop").status_code == 200
-        assert "has been done, at attempt" in running.log
+        assert "succeeded at attempt" in running.log
 
 
 def _control_port(running: GatewayProcess) -> int:
@@ -74,7 +74,7 @@ def test_worker_accepts_connections_again_after_descriptors_ran_out(tmp_path: Pa
             with socket.create_connection(("127.0.0.1", running.port)):
                 time.sleep(NONE_FOR_S)
             assert processor_s(worker) - spent_s < NONE_FOR_S / 2, "the worker spins"
-            assert running.log.count("no file descriptors to spare") == 1
+            assert running.log.count("file descriptors have run out") == 1
         until(running.ready, "it answers again")
         assert workers(running) == [worker]
 
@@ -89,12 +89,12 @@ def test_stop_is_accepted_while_others_hold_all_descriptors(tmp_path: Path, idle
         until(lambda: _connections(running) >= held + idle, "they are accepted")
         with limited(running.pid, resource.RLIMIT_NOFILE, _lowest_free(running.pid)):
             stack.enter_context(socket.create_connection(("127.0.0.1", _control_port(running))))
-            until(lambda: "no file descriptors to spare" in running.log, "it notices")
+            until(lambda: "file descriptors have run out" in running.log, "it notices")
             command(running.config, "stop", "flawed")
             for what in ("resume", "stop"):
                 assert order(running, what).status_code == 200
-        until(lambda: "there are file descriptors again" in running.log, "the need is over")
-        assert running.log.count("no file descriptors to spare") == 1
+        until(lambda: "file descriptors are available again" in running.log, "the need is over")
+        assert running.log.count("file descriptors have run out") == 1
 
 
 def _connections(running: GatewayProcess) -> int:

@@ -67,7 +67,7 @@ def test_routing_file_of_100000_customers_is_started_edited_and_stopped(
         routes = control.get("/api/releases/m1").json()["routes"]
         assert routes[-1] == {"route": "everyone", "weight_percent": 6.0, "in_force_percent": 6.0}
         assert control.get("/metrics").status_code == 200
-        assert "gives its precedence up" not in running.log
+        assert "its priority is reset" not in running.log
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ def test_every_log_line_of_every_process_is_a_json_entry(tmp_path: Path) -> None
     (stopped,) = (entry for entry in logged if "is stopped by" in entry["message"])
     assert stopped["message"].endswith(": a test")
     assert [entry["level"] for entry in logged if "stabel" in entry["message"]] == ["error"]
-    assert [entry["level"] for entry in logged if "ended with -9" in entry["message"]] == ["warning"]
+    assert [entry["level"] for entry in logged if "exited with code -9" in entry["message"]] == ["warning"]
     (refused,) = (entry for entry in logged if entry["role"] == "worker")
     assert (refused["message"], refused["worker"] in (0, 1)) == ("Invalid HTTP request received.", True)
     assert all(entry["message"] != "forged" for entry in logged)

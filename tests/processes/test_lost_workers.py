@@ -151,7 +151,7 @@ def test_version_that_crashes_workers_is_refused_and_costs_one_at_a_time(
         until(lambda: not scratch(running), "its end")
         time.sleep(0.3)
         kill(first)
-        until(lambda: "tried once more" in running.log, "a second attempt")
+        until(lambda: "trying once more" in running.log, "a second attempt")
         until(lambda: first not in workers(running) and ready(running) == 2, "a successor")
         time.sleep(0.5)
         kill(workers(running)[-1])

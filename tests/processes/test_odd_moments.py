@@ -38,7 +38,10 @@ def test_orders_while_candidates_are_closed_are_refused_with_the_reason(tmp_path
     with running:
         for name in ("resume", "promote", "hold", "continue"):
             told = order(running, name)
-            assert (told.status_code, "candidate 2 of 'flawed' is closed" in told.json()["error"]) == (409, True), name
+            assert (told.status_code, "candidate 2 of 'flawed' gets no traffic" in told.json()["error"]) == (
+                409,
+                True,
+            ), name
         told = post(f"{running.control_url}/api/releases/flawed/weight", json={"route": "all", "percent": 5})
         assert "fix the file" in told.json()["error"]
         pinned = post(f"{running.url}/v2/models/flawed/versions/2/infer", json=ASK)

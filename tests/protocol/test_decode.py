@@ -203,7 +203,7 @@ def test_outputs_keep_their_own_binary_flag() -> None:
     ("size", "tail", "says"),
     [
         (8, 7, "only 7 bytes are left"),
-        (8, 9, "1 bytes behind the JSON belong to no tensor"),
+        (8, 9, "1 bytes after the JSON belong to no tensor"),
         (7, 7, "needs 8 bytes"),
         (-1, 8, "binary_data_size"),
         ("8", 8, "binary_data_size"),
@@ -228,7 +228,7 @@ def test_json_length_beyond_the_body_is_refused(length: int) -> None:
         (struct.pack("<I", 5) + b"abc", "reaches beyond"),
         (struct.pack("<I", 2**32 - 1), "reaches beyond"),
         (b"\x01\x00", "at least 4 bytes"),
-        (struct.pack("<I1sI", 1, b"a", 0), "4 bytes are left over"),
+        (struct.pack("<I1sI", 1, b"a", 0), "4 bytes follow the last"),
     ],
 )
 def test_wrong_lengths_of_bytes_elements_are_refused(raw: bytes, says: str) -> None:

@@ -156,7 +156,7 @@ def test_decode_large_refuses_more_tensors_than_allowed() -> None:
     inputs = [tensor("[1]", [1]).replace('"x"', f'"{n}"') for n in range(MAX_TENSORS + 1)]
     outputs = ", ".join(f'{{"name": "{n}"}}' for n in range(MAX_TENSORS + 1))
     for text in (body(*inputs), body(tensor("[1]", [1]), more=f', "outputs": [{outputs}]')):
-        with pytest.raises(BodyTooLarge, match="1000 inputs or outputs"):
+        with pytest.raises(BodyTooLarge, match="1000 inputs and 1000 outputs"):
             decode_large(text, 10**6, go_on)
         assert len(decode_request(text).inputs) > 0
 

@@ -58,7 +58,7 @@ def test_key_file_is_readable_by_owner_only(tmp_path: Path) -> None:
 def test_key_file_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
     token_keys(tmp_path)
     file(tmp_path).chmod(mode)
-    with pytest.raises(SettingsError, match=rf"open to others \(mode {mode:o}\); chmod 600"):
+    with pytest.raises(SettingsError, match=rf"open to others \(mode {mode:o}\); run chmod 600"):
         token_keys(tmp_path)
 
 
@@ -110,7 +110,7 @@ def test_key_numbers_are_reused_when_all_are_used(tmp_path: Path) -> None:
 def test_damaged_key_file_is_refused_with_the_remedy(tmp_path: Path, content: bytes) -> None:
     file(tmp_path).write_bytes(content)
     file(tmp_path).chmod(0o600)
-    with pytest.raises(SettingsError, match=r"is damaged .*; restore it, or remove it"):
+    with pytest.raises(SettingsError, match=r"is damaged .*; restore it; or remove it"):
         token_keys(tmp_path)
 
 
@@ -131,7 +131,7 @@ def test_unwritable_disk_leaves_the_old_key_in_force(tmp_path: Path, caplog: pyt
     aged(tmp_path, ROTATE_AFTER_S + 1)
     file(tmp_path).with_suffix(".new").mkdir()
     assert token_keys(tmp_path) == first
-    assert "the old key goes on signing" in caplog.text
+    assert "so the old key continues to sign prediction ids" in caplog.text
 
 
 def test_clock_set_back_makes_no_new_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,4 +120,4 @@ def test_check_reads_the_keys_and_certificate_files(tmp_path: Path) -> None:
     command(config, "keys", "add", "--customer", "acme", "--scope", "predict")
     command(config, "check")
     config.write_text(f"{common}control: {{tls: {{certificate: {file}, key: {file}}}}}")
-    assert "not usable as a certificate" in command(config, "check", code=1).stderr
+    assert "cannot be used as a certificate" in command(config, "check", code=1).stderr

@@ -63,7 +63,7 @@ def test_refusal_states_the_rate_and_retry_after(limited: Guarded) -> None:
     answers = [limited.infer("globex") for _ in range(6)]
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert refused.json() == {
-        "error": "more than 2 requests per second, which is this customer's limits.rate; wait a moment"
+        "error": "more than 2 requests per second, this customer's limit (limits.rate); try again later"
     }
     wait_s = int(refused.headers["retry-after"])
     assert wait_s == 1

@@ -135,7 +135,10 @@ def test_incomplete_renewal_changes_nothing(running: GatewayProcess, tmp_path: P
     folder = running.config.parent / "data"
     before, new = serial(running), Path(write(tmp_path / "new")["certificate"])
     shutil.copy(new, folder / "chain.pem")
-    until(lambda: running.log.count("not loaded, what was read before stays in force") >= 2, "both workers to say so")
+    until(
+        lambda: running.log.count("cannot be loaded; its last valid content stays in force") >= 2,
+        "both workers to say so",
+    )
     assert {serial(running) for _ in range(8)} == {before}
     shutil.copy(tmp_path / "new" / "key.pem", folder / "key.pem")
     until(lambda: {serial(running) for _ in range(8)} == {new.read_text()}, "the new certificate")

@@ -85,13 +85,13 @@ MISTAKES = [
     ("a: \ud800", "line 1, column 4: not valid YAML: U+D800"),
     ("a:\n\u00a0\u00a0b: 1", "line 2, column 1: U+00A0 (no-break space) only looks like a space"),
     ("a: b\u200b", "line 1, column 5: U+200B (zero width space) only looks like a space"),
-    ("a: \u201cx\u201d", "line 1, column 4: U+201C (left double quotation mark) is no quotation mark to YAML"),
-    ("a: [x, \u2018y\u2019]", "line 1, column 8: U+2018 (left single quotation mark) is no quotation mark"),
+    ("a: \u201cx\u201d", "line 1, column 4: U+201C (left double quotation mark) is not a quotation mark in YAML"),
+    ("a: [x, \u2018y\u2019]", "line 1, column 8: U+2018 (left single quotation mark) is not a quotation mark"),
     ("\u201ca\u201d: x", "line 1, column 1: U+201C"),
     ("a: 1\na: 2", "line 2, column 1: key 'a' is given twice"),
     ("a: 1\n'a': 2", "line 2, column 1: key 'a' is given twice"),
     ("on: 1", "line 1, column 1: a key must be plain text: YAML reads this as true; put it in quotes"),
-    ("{a: {null: 1}}", "line 1, column 6: a key must be plain text: YAML reads this as nothing"),
+    ("{a: {null: 1}}", "line 1, column 6: a key must be plain text: YAML reads this as null"),
     ("2024-01-01: 1", "line 1, column 1: a key must be plain text: YAML reads 2024-01-01 as a date; put it in quotes"),
     ("[a]: 1", "line 1, column 1: a key must be plain text"),
     ("a: !b", "line 1, column 4: not valid YAML here: '!b' is read as a tag; put what begins with '!' in quotes"),
@@ -101,12 +101,12 @@ MISTAKES = [
     ("a: @b", "'@' cannot begin a value; put the value in quotes"),
     ("a: `b", "'`' cannot begin a value; put the value in quotes"),
     ("a: *", "a value that begins with '*' needs quotes"),
-    ("a: *b", "line 1, column 4: there is no anchor '&b' that '*b' could repeat; a text with '*' needs quotes"),
-    ("a: &b [*b]", "line 1, column 8: '*b' is inside of what it repeats"),
+    ("a: *b", "line 1, column 4: there is no anchor '&b' for '*b'; text that begins with '*' needs quotes"),
+    ("a: &b [*b]", "line 1, column 8: '*b' is inside the value that it repeats"),
     ("a: &b {c: &b 1}", "line 1, column 11: the anchor '&b' is given twice"),
-    ("a: b: c", "line 1, column 5: not valid YAML: mapping values are not allowed in this context: a value that holds"),
-    ("<<: 1", "line 1, column 1: '<<' takes in a mapping"),
-    ("<<: [1]", "line 1, column 1: '<<' takes in a mapping"),
+    ("a: b: c", "line 1, column 5: not valid YAML: mapping values are not allowed in this context: a value that"),
+    ("<<: 1", "line 1, column 1: '<<' merges a mapping"),
+    ("<<: [1]", "line 1, column 1: '<<' merges a mapping"),
     ("a: 1\n---\nb: 2", "line 2, column 1: a second document begins here"),
     ("%YAML 2.0\n---\na: 1", "line 1, column 1: not valid YAML: found incompatible YAML document"),
     ("a: [1,\n", "line 2, column 1: not valid YAML"),
@@ -173,7 +173,7 @@ def test_exponential_aliases_are_refused_before_expansion() -> None:
 
 
 def test_too_large_file_is_refused() -> None:
-    assert f"{MAX_CHARACTERS:,} are the most" in refusal("#" * (MAX_CHARACTERS + 1))
+    assert f"{MAX_CHARACTERS:,} is the limit" in refusal("#" * (MAX_CHARACTERS + 1))
 
 
 def test_invalid_utf8_is_refused_with_its_place(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_match_values_are_taken_literally(place: str) -> None:
 def test_match_values_that_yaml_reads_as_another_type_need_quotes(place: str) -> None:
     item, found = PLACES[place]
     for text in REFUSED:
-        with pytest.raises(SettingsError, match=r"quotes|says nothing|at least one|must be a list"):
+        with pytest.raises(SettingsError, match=r"quotes|is empty|at least one|must be a list"):
             matched(item.format(text))
         assert found(matched(item.format(f"'{text}'"))) == text
 

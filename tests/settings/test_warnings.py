@@ -111,7 +111,7 @@ TRAFFIC = [
     ("stable: 1, candidate: 2, split: {routes: []}", ".candidate: version 2 gets no traffic"),
     ("stable: 1, candidate: 2, mirror: {weight: 0}", ".candidate: version 2 gets no traffic"),
     ("stable: 1, candidate: 2, split: {routes: [{name: a, weight: 0}]}", ".candidate: version 2 gets no traffic"),
-    ("stable: 1, split: {}", ".split: there is no candidate"),
+    ("stable: 1, split: {}", ".split: it has no effect without a candidate"),
     ("stable: 1, candidate: 2, ramp: {}, split: {routes: [{name: a, weight: 5}]}", ".ramp: no route follows it"),
 ]
 
@@ -144,7 +144,7 @@ def test_candidate_that_waits_or_is_mirrored_is_not_warned_of(release: str) -> N
 
 WHILE = "while: [{{metric: {0}}}]"
 CONDITIONS = [
-    ("candidate.error_rate, below: 1%", "never opens: no data keeps it closed"),
+    ("candidate.error_rate, below: 1%", "never opens: it stays closed without data"),
     ("candidate.latency_p99_ms, below: 40", "never opens"),
     ("candidate.requests_per_s, above: 1", "never opens"),
     ("stable.error_rate, below: 5", "always holds: stable.error_rate is a share from 0 to 1"),
@@ -210,7 +210,7 @@ def test_routes_beyond_the_compared_ones_are_warned_of() -> None:
     fixed = "{name: all, match: [{customer: d}], weight: 100}"
     assert of_routes(", ".join([*routes[:8], fixed]), guards) == []
     (warning,) = of_routes(", ".join(routes), guards)
-    assert warning.startswith("models.m.guards.comparisons[0]: 'drift' sees nothing of 'r8' and 'r9': ")
+    assert warning.startswith("models.m.guards.comparisons[0]: 'drift' does not compare 'r8' and 'r9': ")
     assert "put the routes that should count before" in warning
     assert of_routes(", ".join(routes), guards.replace("predicted_class", "failures")) == []
 
@@ -226,5 +226,5 @@ def test_long_lists_are_checked_quickly_and_reported_briefly() -> None:
     thousand = [f"{{name: r{i}, match: [{{customer: {{in: [{names}]}}}}], weight: 5}}" for i, names in enumerate(lists)]
     assert of_routes(", ".join([*thousand, "{name: z, match: [{customer: {in: [c9, c70]}}], weight: 5}"])) == [
         "models.m.split.routes[1000]: 'z' never matches: 'r0' and 'r1' before it match all that it does;"
-        " put 'z' first, or take it out"
+        " put 'z' first, or remove it"
     ]

@@ -182,7 +182,7 @@ def test_file_that_is_no_ring_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         Ring.attach(tmp_path / "short.ring")
     (tmp_path / "other.ring").write_bytes(bytes(4096))
-    with pytest.raises(SettingsError, match="no shared memory"):
+    with pytest.raises(SettingsError, match="is not shared memory"):
         Ring.attach(tmp_path / "other.ring")
 
 

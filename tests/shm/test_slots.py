@@ -155,7 +155,7 @@ def test_release_with_a_new_slot_begins_unstopped_in_a_new_epoch(life: Life) -> 
 def test_full_slots_are_reported_and_freed_by_a_sweep(tmp_path: Path) -> None:
     slots = Slots(2, "model versions")
     assert [slots.of("a", 1), slots.of("b", 1), slots.of("a", 1)] == [0, 1, 0]
-    with pytest.raises(SettingsError, match=r"no more than 2 model versions can be in service at once"):
+    with pytest.raises(SettingsError, match=r"no more than 2 model versions can be in use at once"):
         slots.of("c", 1)
     assert slots.sweep({("b", 1)}.__contains__) == [("a", 1)]
     assert slots.of("c", 1) == 0

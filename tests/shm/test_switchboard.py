@@ -102,7 +102,7 @@ def test_file_that_is_no_switchboard_is_refused(tmp_path: Path, control: Switchb
     with pytest.raises(SettingsError, match="cannot be read"):
         SharedSegment.attach(tmp_path / "absent", 1)
     (tmp_path / "text").write_bytes(b"no memory of ours, surely not!!!" * 4)
-    with pytest.raises(SettingsError, match="no shared memory"):
+    with pytest.raises(SettingsError, match="is not shared memory"):
         SharedSegment.attach(tmp_path / "text", 1)
     with pytest.raises(SettingsError, match="of this version"):
         Switchboard.attach(control.segment.path, 3)

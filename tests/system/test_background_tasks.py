@@ -26,8 +26,8 @@ def test_persistent_task_is_retried_until_it_succeeds(caplog: pytest.LogCaptureF
     assert asyncio.run(retry_forever("starting worker 1", act)) == "done"
     said = [record.getMessage() for record in caplog.records if record.name == "gateway.system"]
     assert said == [
-        *["starting worker 1 has failed, and is tried again until it does not"] * 2,
-        "starting worker 1 has been done, at attempt 101",
+        *["starting worker 1 has failed and is retried until it succeeds"] * 2,
+        "starting worker 1 succeeded at attempt 101",
     ]
 
 

@@ -79,7 +79,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _broken(request: Request, error: Exception) -> Response:
-    return JsonResponse({"error": "the gateway failed on this request; its log says how"}, 500)
+    return JsonResponse({"error": "internal error of the gateway; its log has the details"}, 500)
 
 
 async def _gone(request: Request, error: Exception) -> Response:

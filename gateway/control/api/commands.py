@@ -114,7 +114,7 @@ class ReleaseCommands:
         model = request.path_params["model"]
         overview, candidate = self._release_and_candidate(model, body)
         if overview.stopped:
-            raise Conflict(f"the candidate {candidate} of '{model}' is stopped; resume it first")
+            raise Conflict(f"candidate {candidate} of '{model}' is stopped; resume it first")
         edit = Edit(
             model,
             candidate,
@@ -146,9 +146,9 @@ class ReleaseCommands:
         self._check_open(model)
         overview = release_status(self._control, model)
         if overview.candidate is None:
-            raise Conflict(f"'{model}' has no candidate; stable answers everyone")
+            raise Conflict(f"'{model}' has no candidate; stable answers every request")
         if body.candidate not in (None, overview.candidate):
-            raise Conflict(f"the candidate of '{model}' is version {overview.candidate} by now, not {body.candidate}")
+            raise Conflict(f"the candidate of '{model}' is now version {overview.candidate}, not {body.candidate}")
         return overview, overview.candidate
 
     def _check_open(self, model: str) -> None:

@@ -39,7 +39,7 @@ MAX_CLIENTS: Final = 32
 MAX_QUEUED: Final = 120  # messages that may be queued for a client: usually half a minute's
 SNAPSHOT_DECISIONS: Final = 50  # decisions in a snapshot
 SHUTTING_DOWN: Final = "the gateway is shutting down"
-TOO_SLOW: Final = "this client reads more slowly than events come"
+TOO_SLOW: Final = "this client reads too slowly; reconnect"
 KEY_ENDED: Final = "the API key has been revoked or has expired"
 
 
@@ -150,7 +150,9 @@ class EventStream:
 
     async def events(self, request: Request) -> Response:
         if len(self._clients) >= MAX_CLIENTS:
-            raise Overloaded(f"{MAX_CLIENTS} clients follow the events, which is the most; ask GET /api/releases")
+            raise Overloaded(
+                f"{MAX_CLIENTS} clients read the event stream, which is the limit; poll GET /api/releases instead"
+            )
         return StreamingResponse(
             self._stream(identity_in(request.scope)),
             media_type="text/event-stream",

@@ -77,7 +77,7 @@ class PageRenderer:
             with contextlib.suppress(OSError, EOFError):
                 return self._send_job(job, items)
             self.close()
-        raise NotReady("the process that makes this page has ended; try again")
+        raise NotReady("the process that renders this page has ended; try again")
 
     def close(self) -> None:
         """End the process."""

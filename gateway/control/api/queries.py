@@ -20,8 +20,10 @@ from gateway.errors import InvalidRequest, NotReady
 from gateway.web.openapi import Operation, Parameter
 from gateway.web.responses import JsonResponse
 
-LIMIT: Final = Parameter("limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": MAX_IN_MEMORY})
-MODEL: Final = Parameter("model", "Only those of this model.")
+LIMIT: Final = Parameter(
+    "limit", "The most entries to return.", {"type": "integer", "minimum": 1, "maximum": MAX_IN_MEMORY}
+)
+MODEL: Final = Parameter("model", "Only entries of this model.")
 
 
 class ReadEndpoints:
@@ -74,7 +76,7 @@ class ReadEndpoints:
         if not pool.ready.is_set():
             raise NotReady(f"the workers are starting: {serving} of {pool.size} serve")
         if not serving:
-            raise NotReady(f"none of {pool.size} workers serves; the log says why they ended, new ones are started")
+            raise NotReady(f"none of {pool.size} workers serves; they are restarted, and the log says why they ended")
         return JsonResponse({"healthy": True, "pid": os.getpid(), "workers": pool.size, "serving": serving})
 
     async def metrics(self, request: Request) -> Response:

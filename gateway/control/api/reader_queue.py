@@ -65,7 +65,7 @@ class ReaderQueue:
                 await self._application(scope, receive, send)
         elif self._readers >= MAX_READERS:
             await asyncio.sleep(REFUSAL_DELAY_S)
-            await send_error(send, Overloaded(f"{MAX_READERS} readers are being answered, which is the most"))
+            await send_error(send, Overloaded(f"{MAX_READERS} requests for pages are waiting, which is the limit"))
         else:
             self._readers += 1
             try:

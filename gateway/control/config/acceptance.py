@@ -90,8 +90,8 @@ class RoutingAcceptance:
         """
         since = self._decision_log.stopped_keys() - validated.stopped
         return [
-            f"models.{name}: version {release.stable} was stopped while it was being made stable; to mean it, save the"
-            " file again with a change, as of a comment"
+            f"models.{name}: version {release.stable} was stopped while it was being made stable; if that is"
+            " intended, save the file again with any change, such as a comment"
             for name, release in validated.resolved.routing.models.items()
             if (name, release.stable) in since
         ]
@@ -104,8 +104,8 @@ class RoutingAcceptance:
         """Raises Conflict if the model's candidate is `closed` because the routing file was refused at the start."""
         one = self.memory.get(name)
         if closed and one is not None and one.candidate is not None:
-            why = f"candidate {one.candidate} of '{name}' is closed, since {self._source} is refused"
-            raise Conflict(f"{why}; fix the file, then try again: gateway status says what is wrong with it")
+            why = f"candidate {one.candidate} of '{name}' gets no traffic, because {self._source} is refused"
+            raise Conflict(f"{why}; fix the file, then try again; gateway status names the mistake")
 
     async def accept(self, validated: ValidatedRouting, note: Callable[[], object] | None = None) -> None:
         """Persist an accepted text; it is on disk when this returns. Call it before the text is applied, so that
@@ -140,7 +140,10 @@ class RoutingAcceptance:
                 self._unwritten = not await self._disk.run(self._file.write, memory, text)
             except DiskTimeout as error:
                 self._unwritten = True
-                log.error("what is in force is not on disk, a restart would know of older versions: %s", error.strerror)
+                log.error(
+                    "the releases in force cannot be written to disk; a restart would serve those written last: %s",
+                    error.strerror,
+                )
             self._tried_s = time.monotonic()
 
     async def first_seen(self, name: str) -> ResolvedRouting | None:
@@ -165,7 +168,7 @@ class RoutingAcceptance:
         try:
             evidence["kept"] = (await self._disk.run(self.history.keep, before)).name
         except OSError as error:
-            log.error("%s: the text before cannot be kept: %s", self.history.folder, error)
+            log.error("%s: the previous text of the routing file cannot be saved: %s", self.history.folder, error)
         notes = validated.resolved.notes
         decisions = edit_decisions(self._accepted.routing, validated.accepted.routing, notes)
         if not decisions[0].model:  # very many entries, or none (only comments or layout)

@@ -85,14 +85,16 @@ class RoutingEditor:
                 return EditResult(changes, None)
             kept = await self._save_to_history(before)
             if await self._current_text() != before:
-                raise Conflict(f"{self._routing_file.path} has been edited meanwhile; nothing was edited, try again")
+                raise Conflict(
+                    f"{self._routing_file.path} has just been edited by someone else; nothing was changed, try again"
+                )
             await self._write(after)
             recorded = _RecordOnce(lambda: self._record(edit, before, after, changes, kept))
             await self._reload(after, recorded)
             if self._routing_file.status.error:
                 raise Conflict(await self._roll_back(before, after, recorded))
             if self._routing_file.status.revision != revision_of(after):
-                raise Conflict(f"{self._routing_file.path} has been edited by another since, and is in force as it is")
+                raise Conflict(f"{self._routing_file.path} has been edited again since, and that edit is in force")
             decision = recorded()
             await self._decision_log.wait_durable()
             return EditResult(changes, decision)
@@ -119,13 +121,13 @@ class RoutingEditor:
         try:
             now = await self._disk.run(snapshot, path)
         except DiskTimeout as error:
-            raise Conflict(f"{path} cannot be read: {error.strerror}; nothing was edited") from None
+            raise Conflict(f"{path} cannot be read: {error.strerror}; nothing was changed") from None
         if now.error:
             raise Conflict(f"{path} cannot be read: {now.error}")
         if status.error:
-            raise Conflict(f"{path} holds an edit that is not in force; fix it first: {status.error}")
+            raise Conflict(f"{path} contains an edit that is refused; fix it first: {status.error}")
         if now.revision != status.revision:
-            raise Conflict(f"{path} has just been edited and that is not in force yet; try again in a moment")
+            raise Conflict(f"{path} has just been edited, and that edit is not in force yet; try again in a moment")
         return now.content
 
     def _edited_text(self, edit: Edit, before: bytes) -> tuple[bytes, str]:
@@ -143,7 +145,7 @@ class RoutingEditor:
             return (await self._disk.run(self._history.keep, content)).name
         except OSError as error:
             raise Conflict(
-                f"{self._history.folder}: the text before cannot be written there: {error.strerror}; nothing was edited"
+                f"the previous text cannot be saved in {self._history.folder}: {error.strerror}; nothing was changed"
             ) from None
 
     async def _write(self, content: bytes) -> None:
@@ -155,13 +157,13 @@ class RoutingEditor:
             await self._disk.run(_replace, path, content, given_up, given_up=given_up)
         except DiskTimeout as error:
             raise Conflict(
-                f"{path} cannot be written: {error.strerror}; nothing is edited now, but should the disk have taken it"
-                " all the same, it is put in force as an edit by hand: look at the file before you try again"
+                f"{path} cannot be written: {error.strerror}; nothing is changed now, but if the disk writes it"
+                " later, it comes into force like a manual edit; look at the file before you try again"
             ) from None
         except OSError as error:
             raise Conflict(
-                f"{path} cannot be written: {error.strerror}; a file that is mounted read-only, such as a"
-                " ConfigMap's, is edited where it comes from"
+                f"{path} cannot be written: {error.strerror}; if it is mounted read-only, such as a"
+                " ConfigMap, edit its source"
             ) from None
 
     async def _roll_back(self, before: bytes, after: bytes, recorded: "_RecordOnce") -> str:
@@ -174,7 +176,7 @@ class RoutingEditor:
         except DiskTimeout as silent:
             return f"not in force: {error}; and it cannot be rolled back: {silent.strerror}"
         if now.error or now.content != after:
-            return f"not in force: {error}; someone has edited the file since, so that it is left as it is"
+            return f"not in force: {error}; the file has been edited since, so it is not rolled back"
         try:
             await self._write(before)
         except Conflict as refused:

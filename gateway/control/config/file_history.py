@@ -52,6 +52,6 @@ def _remove(path: Path) -> None:
 def shortened_diff(before: bytes, after: bytes, name: str) -> str:
     """A unified diff for people, shortened or replaced by a note if it is too long."""
     if len(before) + len(after) > _LONG:
-        return f"the texts are too long to be compared here: {len(before):,} and {len(after):,} bytes\n"
+        return f"the texts are too long to compare: {len(before):,} and {len(after):,} bytes\n"
     changes = difference(before.decode(errors="replace"), after.decode(errors="replace"), name)
     return changes if len(changes) <= _SHOWN else f"{changes[:_SHOWN]}\n… and {len(changes) - _SHOWN:,} characters\n"

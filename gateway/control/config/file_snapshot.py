@@ -82,9 +82,9 @@ def file_stat(path: Path) -> FileStat:
 
 def _missing(path: Path) -> str:
     try:
-        return f"its link leads to {os.readlink(path)}, which is not there"
+        return f"it is a link to {os.readlink(path)}, which does not exist"
     except OSError:  # no link
-        return "there is no such file; run from the project's folder or name another"
+        return "there is no such file; run in the project's folder, or name another file"
 
 
 def revision_of(content: bytes) -> str:

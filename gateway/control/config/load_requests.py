@@ -56,7 +56,9 @@ class LoadRequestHandler:
     async def _load_late(self, late: list[VersionKey]) -> None:
         for name, version in late:
             if error := await self._execute(LoadRequest(0, name, load=True), version):
-                log.error("candidate %d of '%s' stays left out: %s", version, name, error)
+                log.error(
+                    "candidate %d of '%s' is still not served, because it cannot be loaded: %s", version, name, error
+                )
 
     async def _execute(self, load_request: LoadRequest, candidate: int | None = None) -> str:
         async with self._changing:
@@ -87,7 +89,7 @@ class LoadRequestHandler:
             seen = await control.acceptance.first_seen(name)
             settings = seen.routing.models[name] if seen is not None else None
         if settings is None:
-            raise NotFound(f"the repository has no model '{name}' with a version that has a file and is not stopped")
+            raise NotFound(f"the repository has no version of '{name}' that has a model file and is not stopped")
         left_out = await self._try_versions(name, settings, candidate)
         routing = RoutingSettings.model_construct(models={**pool.config.routing.models, name: settings})
         sockets, _ = await control.processes.prepared(routing, anew={name})

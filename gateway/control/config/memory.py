@@ -64,7 +64,9 @@ class ReleaseMemoryFile:
         except FileNotFoundError:
             return None
         except OSError as error:
-            log.error("%s, the routing accepted last, cannot be read: %s", self._text, error.strerror)
+            log.error(
+                "%s, a copy of the routing file that was accepted last, cannot be read: %s", self._text, error.strerror
+            )
             return None
 
     def read(self, entries: RoutingSettings) -> ReleaseMemory:
@@ -74,9 +76,9 @@ class ReleaseMemoryFile:
             return {**named, **_memory_of(orjson.loads(self._file.read_bytes()))}
         except FileNotFoundError:
             if named:
-                log.error("%s is gone: made anew from %s; %s", self._file, self._text, _UNNAMED)
+                log.error("%s is missing and is created anew from %s; %s", self._file, self._text, _UNNAMED)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            log.error("%s is damaged (%s): made anew from %s; %s", self._file, error, self._text, _UNNAMED)
+            log.error("%s is damaged (%s) and is created anew from %s; %s", self._file, error, self._text, _UNNAMED)
         return named
 
     def write(self, memory: ReleaseMemory, text: bytes | None) -> bool:
@@ -87,7 +89,9 @@ class ReleaseMemoryFile:
                 replace_durably(self._text, text)
             replace_durably(self._file, document)
         except OSError as error:
-            log.error("%s cannot be written, a restart would know of older versions: %s", self._file, error)
+            log.error(
+                "%s cannot be written; a restart would serve the releases as last written there: %s", self._file, error
+            )
             return False
         return True
 
@@ -101,5 +105,5 @@ def _memory_of(document: Any) -> dict[str, RememberedRelease]:
     for name, one in memory.items():
         one.release()  # validates the versions
         if not (isinstance(one.named, bool) and isinstance(one.salt, str | None) and isinstance(name, str)):
-            raise ValueError(f"what it says of {name!r} makes no sense")
+            raise ValueError(f"its entry of {name!r} has values of the wrong type")
     return memory

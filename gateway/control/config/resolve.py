@@ -129,7 +129,7 @@ def _differences(
     if release is not entry:
         lines.append(
             f"models.{name}.split.salt: is not written any more and stays {before.salt!r}; write it, or"
-            f" salt: {name}-{entry.candidate} if other customers shall meet the candidate"
+            f" salt: {name}-{entry.candidate} to let other customers get the candidate"
         )
     return lines
 

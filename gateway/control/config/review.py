@@ -44,7 +44,9 @@ def parse_accepted(text: bytes | None) -> AcceptedText:
     try:
         return AcceptedText(text, routing_of(text, "accepted.yaml"))
     except SettingsError as error:  # written by an older gateway, or damaged: the release memory does not need it
-        log.error("the routing accepted last cannot be read, so no edit is compared with it: %s", error)
+        log.error(
+            "the routing file that was accepted last cannot be read, so edits are not compared with it: %s", error
+        )
         return AcceptedText(text)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 
 from gateway.settings.routing import ReleaseSettings, RouteSettings, RoutingSettings, SplitSettings
 
-_REMEDY = "the file looks cut short: it is the beginning of the one in force; to mean it, end it with a comment line"
+_REMEDY = "the file seems truncated: it is the beginning of the one in force; if intended, end it with a comment line"
 
 
 def is_cut(before: bytes, after: bytes) -> bool:
@@ -32,9 +32,9 @@ def cut_problems(
         elif new.stable != old.stable and (name, new.stable) in stopped:
             yield f"models.{name}: stable {old.stable} -> {new.stable}, which is stopped as a candidate; {_REMEDY}"
         elif not str(old.stable).startswith(str(new.stable)):
-            yield f"models.{name}: stable {old.stable} -> {new.stable}, which no cut number is; {_REMEDY}"
+            yield f"models.{name}: stable {old.stable} -> {new.stable}, which is not a truncated number; {_REMEDY}"
         elif new.candidate is not None and not narrowed(old, new):
-            yield f"models.{name}: its candidate would meet other requests or lose its guards; {_REMEDY}"
+            yield f"models.{name}: its candidate would get other requests or lose its guards; {_REMEDY}"
 
 
 def narrowed(old: ReleaseSettings, new: ReleaseSettings) -> bool:

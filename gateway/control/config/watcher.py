@@ -23,7 +23,7 @@ from gateway.version_key import VersionKey
 log: Final = logging.getLogger("gateway.control.config")
 MAX_LOGGED_WARNINGS: Final = 50  # warnings in the log at once
 UNCHANGED_S: Final = 0.2  # a file changed within that time may be half written
-EDITED_MEANWHILE: Final = "the routing file has been edited while this was being tried"
+EDITED_MEANWHILE: Final = "the routing file was edited again while this edit was being checked"
 Fingerprint = tuple[Snapshot, tuple[tuple[str, tuple[int, ...]], ...]]  # the file, and the models' folders
 
 

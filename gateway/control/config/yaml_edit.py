@@ -84,7 +84,9 @@ def _release(text: str, model: str, source: str) -> yaml.Node:
     models = _entries(yaml.compose(text, yaml.CSafeLoader)).get("models")
     entries = _entries(models[1]) if models else {}
     if model not in entries:
-        raise SettingsError(source, [f"models has no '{model}': it is served without an entry that could be edited"])
+        raise SettingsError(
+            source, [f"models has no '{model}': it is served without an entry; add one to the file first"]
+        )
     return entries[model][1]
 
 
@@ -158,6 +160,7 @@ def _checked(text: str, meant: Any, source: str) -> str:
         exact = False
     if not exact:
         raise SettingsError(
-            source, ["is written so that it cannot be edited exactly (anchors, merges?); do it by hand"]
+            source,
+            ["cannot be edited automatically because of how it is written (anchors or merges?); edit it by hand"],
         )
     return text

@@ -34,9 +34,9 @@ RATIOS: Final[Mapping[str, Ratios]] = {
 HARM_TEXTS: Final = {
     "failures": "the candidate fails more often than stable",
     "slow_requests": "the candidate is slow more often than stable",
-    "wrong_feedback": "the candidate is wrong more often than stable, as feedback says",
+    "wrong_feedback": "the candidate is wrong more often than stable, according to feedback",
     "mirror_disagreement": "where the two disagree on the same input, the candidate is wrong more often",
-    "predicted_class": "the candidate predicts the classes in other shares than stable",
+    "predicted_class": "the candidate's distribution of predicted classes differs from stable's",
 }
 FAILURES: Final = ComparisonSettings(name="failures", metric="failures")
 

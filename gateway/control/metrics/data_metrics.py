@@ -33,15 +33,17 @@ def of_data(
     written = CounterMetricFamily("gateway_records_written", "Lines in the record files.", labels=["kind"])
     for kind, count in data.written.items():
         written.add_metric([kind], count)
-    dropped = CounterMetricFamily("gateway_records_dropped", "Records that were not kept.", labels=["kind", "reason"])
+    dropped = CounterMetricFamily(
+        "gateway_records_dropped", "Records that were dropped, by kind and reason.", labels=["kind", "reason"]
+    )
     for (kind, reason), count in data.dropped.items():
         dropped.add_metric([kind, reason], count)
     feedback = CounterMetricFamily(
-        "gateway_feedback", "Predictions that something new was said of.", labels=["model", "version", "verdict"]
+        "gateway_feedback", "Predictions with new feedback, by verdict.", labels=["model", "version", "verdict"]
     )
     for (model, version, verdict), count in sorted(data.feedback.items()):
         feedback.add_metric([model, str(version), verdict], count)
-    spans = CounterMetricFamily("gateway_spans", "Spans for OpenTelemetry, by what came of them.", labels=["result"])
+    spans = CounterMetricFamily("gateway_spans", "OpenTelemetry spans, by result.", labels=["result"])
     for result, count in data.spans.items():
         spans.add_metric([result], count)
     return written, dropped, feedback, spans, *_of_versions(versions, labels)
@@ -51,12 +53,14 @@ def _of_versions(
     versions: Sequence[tuple[str, int, Totals]], labels: Mapping[VersionKey, Sequence[str]]
 ) -> Iterable[Metric]:
     classes = CounterMetricFamily(
-        "gateway_predicted_class", "Rows, by the class predicted.", labels=["model", "version", "class"]
+        "gateway_predicted_class", "Rows, by predicted class.", labels=["model", "version", "class"]
     )
     mirrors = CounterMetricFamily(
-        "gateway_mirror", "Requests copied to the candidate, by what came of it.", labels=["model", "result"]
+        "gateway_mirror", "Requests copied to the candidate, by result.", labels=["model", "result"]
     )
-    depth = GaugeMetricFamily("gateway_queue_depth", "Requests that wait for their batch.", labels=["model", "version"])
+    depth = GaugeMetricFamily(
+        "gateway_queue_depth", "Requests that wait for their batch, now.", labels=["model", "version"]
+    )
     mirrored: dict[tuple[str, str], int] = {}
     for model, version, totals in versions:
         depth.add_metric([model, str(version)], totals.waiting)

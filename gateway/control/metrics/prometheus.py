@@ -86,19 +86,23 @@ class GatewayCollector:
 def _of_versions(versions: Sequence[tuple[str, int, Totals]]) -> Iterable[Metric]:
     by_version = ["model", "version"]
     by_variant = [*by_version, "variant"]
-    predictions = _counter(
-        "gateway_predictions", "Predictions, each outcome by the version that had it.", [*by_variant, "outcome"]
-    )
+    predictions = _counter("gateway_predictions", "Predictions, by outcome and version.", [*by_variant, "outcome"])
     duration = HistogramMetricFamily(
-        "gateway_prediction_duration_seconds", "From the request's decision to its answer.", labels=by_variant
+        "gateway_prediction_duration_seconds", "Time from routing to the answer.", labels=by_variant
     )
-    queue = HistogramMetricFamily("gateway_queue_duration_seconds", "Waiting for a batch.", labels=by_version)
-    batch = HistogramMetricFamily("gateway_batch_size", "Rows that ran together.", labels=by_version)
+    queue = HistogramMetricFamily(
+        "gateway_queue_duration_seconds", "Time that requests wait for their batch.", labels=by_version
+    )
+    batch = HistogramMetricFamily("gateway_batch_size", "Rows in a batch.", labels=by_version)
     rescues = _counter(
-        "gateway_rescues", "Requests that stable answered in the candidate's place.", ["model", "reason"]
+        "gateway_rescues",
+        "Requests that stable answered because the candidate failed or was stopped.",
+        ["model", "reason"],
     )
     unsplit = _counter(
-        "gateway_unsplit", "Requests that went to stable undrawn, though a route would share them.", ["model", "reason"]
+        "gateway_unsplit",
+        "Requests that went to stable without a random draw, because their deadline is too short to run both versions.",
+        ["model", "reason"],
     )
     rescued: dict[tuple[str, str], int] = {}
     short: dict[str, int] = {}
@@ -125,10 +129,10 @@ def _of_versions(versions: Sequence[tuple[str, int, Totals]]) -> Iterable[Metric
 
 def _of_releases(seen: GatewayMetrics) -> Iterable[Metric]:
     weight = GaugeMetricFamily(
-        "gateway_route_weight_ratio", "Share of a route's traffic that the candidate gets.", labels=["model", "route"]
+        "gateway_route_weight_ratio", "Share of a route's customers who get the candidate.", labels=["model", "route"]
     )
     stopped = GaugeMetricFamily("gateway_candidate_stopped", "1: no traffic goes to the candidate.", labels=["model"])
-    stage = GaugeMetricFamily("gateway_release_stage", "1: where the release is.", labels=["model", "stage"])
+    stage = GaugeMetricFamily("gateway_release_stage", "1: the release is in this stage.", labels=["model", "stage"])
     evidence = GaugeMetricFamily(
         "gateway_guard_evidence_log10",
         "Evidence of harm of one guard: log10 of its e-value times its share of alpha.",
@@ -136,7 +140,7 @@ def _of_releases(seen: GatewayMetrics) -> Iterable[Metric]:
     )
     line = GaugeMetricFamily(
         "gateway_guard_threshold_log10",
-        "The evidence, added up over guards, that stops the candidate.",
+        "The threshold: the evidence, summed over guards, at which the candidate is stopped.",
         labels=["model"],
     )
     for release in seen.releases:
@@ -149,15 +153,17 @@ def _of_releases(seen: GatewayMetrics) -> Iterable[Metric]:
             evidence.add_metric([release.model, guard.name], guard.evidence_log10)
         for guard in release.guards[:1]:
             line.add_metric([release.model], guard.threshold_log10)
-    decisions = _counter("gateway_decisions", "Changes to releases, since the start.", ["model", "action"])
+    decisions = _counter("gateway_decisions", "Changes to releases and decisions on them.", ["model", "action"])
     for key, count in sorted(seen.decisions.items()):
         decisions.add_metric(list(key), count)
     return weight, stopped, stage, evidence, line, decisions
 
 
 def _of_the_gateway(seen: GatewayMetrics) -> Iterable[Metric]:
-    yield _gauge("gateway_inflight_requests", "Requests under way, in all workers.", seen.inflight)
-    shed = _counter("gateway_shed", "Requests answered 503, or 429 for their customer's rate.", ["reason"])
+    yield _gauge("gateway_inflight_requests", "Requests in flight, in all workers.", seen.inflight)
+    shed = _counter(
+        "gateway_shed", "Requests refused with 503, or with 429 because of their customer's rate limit.", ["reason"]
+    )
     shed.add_metric(["inflight"], seen.shed)
     shed.add_metric(["records"], seen.unrecorded)
     shed.add_metric(["rate"], seen.shed_rate)
@@ -168,7 +174,7 @@ def _of_the_gateway(seen: GatewayMetrics) -> Iterable[Metric]:
     yield workers
     connections = GaugeMetricFamily(
         "gateway_connections",
-        "Of each worker: open ones, and busy ones, which have had an answer in the last second.",
+        "Connections of each worker: open, and busy (with a response in the last second).",
         labels=["worker", "state"],
     )
     for (worker, state), count in seen.connections.items():
@@ -178,14 +184,26 @@ def _of_the_gateway(seen: GatewayMetrics) -> Iterable[Metric]:
     restarts.add_metric([], seen.worker_restarts)
     yield restarts
     killed = _counter(
-        "gateway_workers_killed", "Workers ended since they were silent, or loaded a version for too long.", ["reason"]
+        "gateway_workers_killed",
+        "Workers ended because they did not respond, or loaded a version for too long.",
+        ["reason"],
     )
     for reason, count in seen.workers_killed.items():
         killed.add_metric([reason], count)
     yield killed
-    yield _gauge("gateway_control_heartbeat_age_seconds", "Since the last sign of life.", seen.heartbeat_age_s)
-    yield _gauge("gateway_config_last_reload_success", "0: the files hold a mistake.", float(seen.reload_success))
-    yield _gauge("gateway_config_last_reload_timestamp_seconds", "Of the last that succeeded.", seen.reload_time_s)
+    yield _gauge(
+        "gateway_control_heartbeat_age_seconds",
+        "Time since the control process's last heartbeat.",
+        seen.heartbeat_age_s,
+    )
+    yield _gauge(
+        "gateway_config_last_reload_success",
+        "0: the last edit is refused because of a mistake in the files.",
+        float(seen.reload_success),
+    )
+    yield _gauge(
+        "gateway_config_last_reload_timestamp_seconds", "Time of the last successful reload.", seen.reload_time_s
+    )
     closed = "1: started with a routing file that was refused; no candidate receives traffic until it is fixed."
     yield _gauge("gateway_config_candidates_closed", closed, float(seen.candidates_closed))
     config = GaugeMetricFamily("gateway_config_info", "The configuration in force.", labels=["revision"])

@@ -90,8 +90,8 @@ def death_error(handle: WorkerHandle) -> str:
     loading = handle.last_activity.loading
     if loading is None:
         return (
-            f"worker {handle.index} ended while this was being put in force ({handle.end_reason or 'it died'}); nothing"
-            " has changed: try again"
+            f"worker {handle.index} ended during the reload ({handle.end_reason or 'it died'}); nothing"
+            " has changed, try again"
         )
     name, version = loading
     return (

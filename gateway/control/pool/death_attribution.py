@@ -56,9 +56,9 @@ class DeathAttribution:
         deaths = len(recent) + 1
         self._deaths[key, epoch] = [*recent, now_s]
         if deaths < MIN_DEATHS and not alone:
-            log.error("worker %d died by %s while candidate %d of '%s' ran in it", worker, name, key[1], key[0])
+            log.error("worker %d died by %s while it was running candidate %d of '%s'", worker, name, key[1], key[0])
             return False
         times = "a worker" if deaths == 1 else f"{deaths} workers within an hour"
         evidence: Mapping[str, Any] = {"worker": worker, "signal": name, "deaths": deaths}
-        self._stop_now(*key, DECIDED_BY, f"{times} died while it ran, the last by {name}", dict(evidence))
+        self._stop_now(*key, DECIDED_BY, f"{times} died while it was running, the last one by {name}", dict(evidence))
         return True

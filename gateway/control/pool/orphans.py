@@ -47,7 +47,9 @@ class OrphanedWorkers:
             unfinished.replace(self._file)
         except OSError as error:
             log.error(
-                "%s cannot be written: were control killed, its workers would have to be, too: %s", unfinished, error
+                "%s cannot be written; should the control process be killed, end its workers by hand: %s",
+                unfinished,
+                error,
             )
 
 
@@ -65,5 +67,7 @@ def _read(file: Path) -> list[tuple[int, int]]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError, OverflowError) as error:
-        log.error("%s is damaged (%s): workers that a killed gateway has left are not known, and go on", file, error)
+        log.error(
+            "%s is damaged (%s), so workers left by a killed gateway are not found; end them by hand", file, error
+        )
         return []

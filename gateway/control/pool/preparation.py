@@ -38,7 +38,7 @@ async def prepared(
             await pool.broadcast(Discard, handles)
         if last or not any(handle.state is WorkerState.DEAD and not handle.end_reason for handle in handles):
             raise SettingsError(source, errors)
-        log.error("%s; this is tried once more", "; ".join(errors))
+        log.error("%s; trying once more", "; ".join(errors))
         await _wait_for_replacements(pool)
 
 

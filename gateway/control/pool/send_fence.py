@@ -38,7 +38,8 @@ async def wait_for_inflight_sends(board: Switchboard, pool: WorkerPool) -> None:
                 await asyncio.sleep(POLL_S)
             if under_way() and not last_resort:
                 log.error(
-                    "workers %s stay in a send for %g s and are killed: a stop leaves none behind",
+                    "workers %s have not finished sending candidates' answers for %g s and"
+                    " are killed, so that the stop is complete",
                     under_way(),
                     SEND_TIMEOUT_S,
                 )

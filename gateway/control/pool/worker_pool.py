@@ -137,7 +137,7 @@ class WorkerPool:
 
     def end_worker(self, handle: WorkerHandle, kind: str, why: str, drain_s: float | None = None) -> None:
         """End a failing worker; no one waits for its answers then. `drain_s`: seconds to finish requests, else none."""
-        log.error("worker %d %s: it is ended, and another takes its place", handle.index, why)
+        log.error("worker %d %s: it is ended and replaced", handle.index, why)
         handle.end_reason = why
         handle.last_activity = self._activity_of(handle)
         self.killed[kind] += 1
@@ -196,7 +196,7 @@ class WorkerPool:
         """Bring a warm worker up to the generation in force, then let it listen."""
         async with self.changing:
             if handle.config is not self.config and (errors := await self._broadcaster.catch_up(handle, self.config)):
-                log.error("worker %d cannot follow what came while it started: %s", handle.index, "; ".join(errors))
+                log.error("worker %d cannot load edits made while it started: %s", handle.index, "; ".join(errors))
                 send_signal(handle.process, signal.SIGTERM)
                 return
             if handle.state is not WorkerState.STARTING:
@@ -228,7 +228,7 @@ class WorkerPool:
             self._timer_started = False  # the warm worker has died: the next one restarts the timer
             return
         if len(warm) < self.size:
-            log.error("%d of %d workers are ready; the others are waited for no longer", len(warm), self.size)
+            log.error("%d of %d workers are ready; serving starts without the others", len(warm), self.size)
         self._listening = True
         self._unconfirmed = set(warm)
         for handle in warm:
@@ -283,9 +283,9 @@ class WorkerPool:
             if await self._on_death(handle, code):
                 self._deaths[handle.index] = 1
         except Exception:  # such as no free descriptors: the versions can be tried later
-            log.exception("what worker %d died of cannot be looked into: it is replaced all the same", handle.index)
+            log.exception("why worker %d died cannot be determined; it is replaced nevertheless", handle.index)
         pause_s = _backoff_s(self._deaths[handle.index])
-        log.warning("worker %d ended with %d; a new one starts in %g s", handle.index, code, pause_s)
+        log.warning("worker %d exited with code %d; a new one starts in %g s", handle.index, code, pause_s)
         await asyncio.sleep(pause_s)
         await retry_forever(f"starting worker {handle.index}", lambda: self._start_again(handle.index))
 

@@ -102,4 +102,6 @@ class RecordCollector:
             try:
                 self.writer.add(RingSource(Ring.attach(path), match[1], abandoned=True))
             except SettingsError as error:
-                log.error("records that a former run has left in memory stay there: %s", error)
+                log.error(
+                    "records that an earlier run left in shared memory cannot be collected, and stay there: %s", error
+                )

@@ -231,7 +231,7 @@ def _parts_in(path: Path) -> list[tuple[int, Any]]:
         with path.open("rb") as file:
             return [(key, value) for record in _parsed(file) for key, _, value in _parts(record)]
     except OSError as error:
-        log.warning("the feedback in %s is not known again: %s", path, error.strerror)
+        log.warning("the feedback in %s cannot be read; statistics start without it: %s", path, error.strerror)
         return []
 
 

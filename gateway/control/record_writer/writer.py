@@ -174,7 +174,7 @@ class RecordWriter:
         source.drained_s = time.monotonic()
         self.written[source.stream] += count
         if self._errors.pop(source.stream, ""):
-            log.info("%s can be written again", source.stream)
+            log.info("records of %s can be written again", source.stream)
         if listener is not None:
             listener.on_written(lines_copy)
         if stream.full:
@@ -206,7 +206,7 @@ class RecordWriter:
                 return
             path.unlink(missing_ok=True)
             total -= size
-            log.info("%s is deleted: records.retain is reached", path.name)
+            log.info("%s is deleted, because the records exceed records.retain", path.name)
 
     @contextlib.contextmanager
     def _catch_errors(self, stream: str) -> Iterator[None]:
@@ -215,7 +215,12 @@ class RecordWriter:
             yield
         except OSError as error:
             if stream not in self._errors:
-                log.error("%s cannot be written to %s: %s; predictions go on without", stream, self._folder, error)
+                log.error(
+                    "records of %s cannot be written to %s: %s; predictions are served without them",
+                    stream,
+                    self._folder,
+                    error,
+                )
             self._errors[stream] = str(error)
         except Exception as error:  # one unforeseen line must not end the writer thread
             if stream not in self._errors:

@@ -72,7 +72,7 @@ class Controller:
         Stops and resumes go through the switchboard and reach the controller in its observations.
         """
         if event not in COMMANDS:
-            raise Conflict(f"'{event}' is no order to a ramp; orders are {', '.join(COMMANDS)}")
+            raise Conflict(f"'{event}' is not a command for a ramp; commands are {', '.join(COMMANDS)}")
         limits = {limit.name for limit in self._limits}
         paused_by_comparison = self.state.stage is Stage.PAUSED and self.state.paused_by not in limits
         self.state.apply(event)

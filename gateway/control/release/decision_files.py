@@ -78,7 +78,7 @@ class DecisionFiles:
             kept += path.stat().st_size
             if kept > self._retain:
                 path.unlink(missing_ok=True)
-                log.info("%s is deleted: records.retain_decisions is reached", path)
+                log.info("%s is deleted, because the decisions exceed records.retain_decisions", path)
 
 
 def _name_too(file: Path, name: Path) -> None:
@@ -108,7 +108,7 @@ def _entries(path: Path, whole: bool) -> Iterator[Entry]:
             else:
                 yield entry
     if odd:
-        log.warning("%s: %d lines are torn or damaged, and passed over", path, odd)
+        log.warning("%s: %d incomplete or damaged lines are skipped", path, odd)
 
 
 def _entry(line: bytes) -> Entry | None:

@@ -67,7 +67,7 @@ class DecisionLog:
             self._stopped: dict[VersionKey, ReleaseDecision] = _stopped_by(self._file, self._files, read)
         except OSError as error:
             raise ValueError(
-                f"{error.filename} cannot be read ({error.strerror}): which releases were stopped?"
+                f"{error.filename} cannot be read ({error.strerror}); which releases are stopped is not known"
             ) from None
         self.decisions: list[ReleaseDecision] = [*_before(self._files, MAX_IN_MEMORY - len(read.recent)), *read.recent]
         known = (read.last, *(one.sequence for one in (*self.decisions, *self._stopped.values())))
@@ -193,13 +193,13 @@ def _read_stops(file: Path) -> dict[VersionKey, ReleaseDecision] | None:
     try:
         entries = orjson.loads(file.read_bytes())
         if type(entries) is not list:
-            raise ValueError(f"it holds no list but {type(entries).__name__}")
+            raise ValueError(f"it must hold a list, not {type(entries).__name__}")
         stops = [_decision(entry) for entry in entries]
     except FileNotFoundError:
         return None
     except ValueError as error:
-        problem = f"{file} is damaged ({error}); which releases were stopped? Fix it, or remove it"
-        raise ValueError(f"{problem}: what {file.with_name('decisions.jsonl').name} says then holds") from None
+        problem = f"{file} is damaged ({error}), so it is not known which releases were stopped. Fix it, or remove it"
+        raise ValueError(f"{problem}; then the stops in {file.with_name('decisions.jsonl').name} apply") from None
     return {(stop.model, stop.candidate): stop for stop in stops}
 
 
@@ -229,10 +229,10 @@ def _decision(entry: Any) -> ReleaseDecision:
         said = {name: value for name, value in entry.items() if name != "kind"}
         decision = ReleaseDecision(**{**said, "sequence": _number(said.get("sequence"))})
     except (TypeError, AttributeError) as error:
-        raise ValueError(f"{entry!s:.80} is no decision: {error}") from None
+        raise ValueError(f"{entry!s:.80} is not a decision: {error}") from None
     for name, kind in _KINDS.items():
         if type(value := getattr(decision, name)) is not kind:
-            raise ValueError(f"a decision's {name} is {value!s:.80}, which is no {kind.__name__}")
+            raise ValueError(f"a decision's {name} is {value!s:.80}, which is not of the type {kind.__name__}")
     return decision
 
 

@@ -119,7 +119,7 @@ class FileWriter:
                 return
             except OSError as error:
                 if str(error) != last:
-                    log.error("%s cannot be written, which is tried again: %s", path, error.strerror)
+                    log.error("%s cannot be written; trying again: %s", path, error.strerror)
                 last = str(error)
             if self._closing.wait(RETRY_S):
                 return
@@ -131,4 +131,4 @@ class FileWriter:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         except OSError as error:
-            log.error("%s may be lost with the machine: %s", path, error.strerror)
+            log.error("%s cannot be flushed to disk; a crash of the machine may lose it: %s", path, error.strerror)

@@ -218,7 +218,7 @@ class ReleaseManager:
             try:
                 return load(settings, memory, now_s)
             except Exception as error:  # a damaged file must not keep the gateway from starting
-                log.error("%s: what it says of '%s' is damaged, its ramp begins anew: %r", self._file, name, error)
+                log.error("%s: the entry of '%s' is damaged; its ramp starts anew: %r", self._file, name, error)
         return Controller(settings)
 
     def _step(self, one: ManagedRelease, now_s: float, time_ns: int) -> bool:
@@ -235,8 +235,8 @@ class ReleaseManager:
 
     def _fail(self, one: ManagedRelease, error: Exception) -> None:
         if not self._board.stopped(one.slot):
-            log.exception("the controller of '%s' has failed", one.name)
-            reason = f"the controller has failed ({type(error).__name__}: {error}), and no candidate goes without one"
+            log.exception("the release controller of '%s' has failed", one.name)
+            reason = f"the release controller has failed, so the candidate is stopped ({type(error).__name__}: {error})"
             self._stop_now(one.name, one.candidate, "controller", reason, {})
 
     def _apply(self, one: ManagedRelease, action: Action) -> None:
@@ -272,9 +272,7 @@ class ReleaseManager:
 
     def _release(self, name: str) -> ManagedRelease:
         if name not in self._managed:
-            raise NotFound(
-                f"'{name}' has no candidate to steer; there are {', '.join(sorted(self._managed)) or 'none'}"
-            )
+            raise NotFound(f"'{name}' has no candidate; models with one: {', '.join(sorted(self._managed)) or 'none'}")
         return self._managed[name]
 
     def _write(self, now_s: float) -> None:
@@ -288,10 +286,10 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
     try:
         document = orjson.loads(file.read_bytes())
         if not isinstance(document, dict):
-            raise ValueError(f"it holds no object but {type(document).__name__}")
+            raise ValueError(f"it must hold an object, not {type(document).__name__}")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        log.error("%s is damaged, ramps begin anew: %s", file, error)
+        log.error("%s is damaged; all ramps start anew at their first weight: %s", file, error)
         return {}
     return {name: one for name, one in document.items() if isinstance(one, dict)}

@@ -1,4 +1,4 @@
-"""An error analysis out of record segments, in one pass over the predictions."""
+"""The error analysis of `gateway analyze`: one pass over a model's recorded predictions."""
 
 import tempfile
 from collections import Counter
@@ -21,12 +21,12 @@ from gateway.records.segments import read
 
 HOUR_NS: Final = 3_600 * 1_000_000_000
 CONFIDENCE_BINS: Final = 10
-MAX_SUMMARIES: Final = 100_000  # of labelled inputs, kept for those whose labels turn out to be in conflict
+MAX_SUMMARIES: Final = 100_000  # summaries of labelled inputs, kept in case their labels turn out to conflict
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is analysed. `labels`: the names of the classes; `scores`: the output with their scores, where known."""
+    """What to analyse. `labels`: class names; `scores`: name of the output with the class scores, None if unknown."""
 
     records: Records
     query: Query
@@ -37,8 +37,8 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What was found. `confusion` counts (truth, predicted); `confidence` (tenth of the score, correct); `hourly` is
-    the accuracy by (hour since 1970, version).
+    """The findings. `confusion` counts by (truth, predicted), `confidence` by (tenth of the score, correct); `hourly`
+    is the accuracy by (hour since 1970, version). `tested`: slices tested; `contradicted`: inputs with conflicts.
     """
 
     model: str
@@ -61,14 +61,17 @@ class Analysis:
     hourly: Mapping[tuple[int, int], Rate]
 
     def name_of(self, number: int | None) -> str:
-        """The name of a class."""
+        """The name of a class by its index; "-" for None."""
         if number is None:
             return "-"
         return self.labels[number] if 0 <= number < len(self.labels) else str(number)
 
 
 def analyse(subject: Subject, feedback: Advance, rows: Advance) -> Analysis:
-    """Read the records of the query; `feedback` and `rows` are told the bytes passed. Raises GatewayError for none."""
+    """Read and analyse the query's records; `feedback` and `rows` are called with the bytes passed.
+
+    Raises GatewayError if no prediction matches.
+    """
     with (
         tempfile.TemporaryDirectory() as folder,
         FeedbackStore(Path(folder) / "feedback.sqlite") as store,
@@ -82,7 +85,7 @@ def analyse(subject: Subject, feedback: Advance, rows: Advance) -> Analysis:
 
 
 class _Collector:
-    """What has been seen so far."""
+    """Accumulates the findings, prediction by prediction."""
 
     def __init__(self, subject: Subject, labels: LabelStore) -> None:
         self._subject = subject
@@ -99,7 +102,7 @@ class _Collector:
         self._times_ns: list[int] = []
 
     def add(self, prediction: Prediction, feedback: StoredFeedback) -> None:
-        """One row."""
+        """Add one prediction with its feedback."""
         inputs, outputs = _tensors(prediction, self._subject.raw_input)
         time_ns = prediction.time_ns
         self._times_ns = [min([time_ns, *self._times_ns[:1]]), max([time_ns, *self._times_ns[1:]])]
@@ -116,10 +119,10 @@ class _Collector:
             self._judge(prediction, feedback.correct, confidence)
 
     def analysis(self) -> Analysis:
-        """The findings."""
+        """Return the findings; raises GatewayError if there was no prediction."""
         subject, slicer, hard_examples = self._subject, self._slicer, self._hard_examples
         if not self._times_ns:
-            raise GatewayError(f"no recorded prediction of '{subject.query.model}' is what was asked for")
+            raise GatewayError(f"no recorded prediction of '{subject.query.model}' matches the options")
         slices, tested = slicer.worse()
         return Analysis(
             model=subject.query.model,
@@ -155,7 +158,7 @@ class _Collector:
 
 
 def _tensors(prediction: Prediction, raw_input: RawInput) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Inputs and outputs, empty where they are not recorded or cannot be read."""
+    """Decode inputs and outputs; both are empty if they are not recorded or cannot be decoded."""
     try:
         inputs = prediction.decoded(raw_input).inputs if prediction.has_request else ()
         return inputs, prediction.outputs()

@@ -1,4 +1,4 @@
-"""Rows that are worth labelling: where the model was least sure, and where both versions say different things."""
+"""Finds predictions worth labelling: those with the least confidence, and those on which both versions disagree."""
 
 import heapq
 from collections.abc import Iterable, Sequence
@@ -14,14 +14,14 @@ from gateway.protocol.tensors import Tensor
 from gateway.records.prediction import Prediction
 
 MAX_EXAMPLES: Final = 20
-MAX_DISAGREEMENTS: Final = 100_000  # remembered, to be found again among the predictions
+MAX_DISAGREEMENTS: Final = 100_000  # mirrored answers kept, to be matched with their predictions
 
 
 @dataclass(frozen=True, slots=True)
 class HardExample:
-    """A row to label. `margin`: by how much the first class's score exceeds the second one's.
+    """A prediction to label. `margin`: the highest score minus the second.
 
-    `other`: what the candidate says where it says something else, `distance` how far apart the scores are.
+    `other`: the class that the candidate predicts, if it disagrees; `distance`: between the scores of both versions.
     """
 
     prediction_id: str
@@ -35,7 +35,7 @@ class HardExample:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How often the candidate said the same in a mirror; and where it did not and the truth is known, who was right."""
+    """How often the candidate's mirrored answer agreed; and which version was right if not and the truth is known."""
 
     same: Rate
     stable_right: int
@@ -44,7 +44,7 @@ class Agreement:
 
 
 class TopK:
-    """The `MAX_EXAMPLES` rows with the highest score, one for each different input, out of all that pass."""
+    """Collects the `MAX_EXAMPLES` predictions with the highest score of all offered, one for each distinct input."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, bytes, HardExample]] = []
@@ -52,7 +52,7 @@ class TopK:
         self._passed = 0
 
     def offer(self, score: float, prediction: Prediction, inputs: Sequence[Tensor], **more: Any) -> None:
-        """One row."""
+        """Consider one prediction. `more`: further fields of its HardExample."""
         self._passed += 1
         if len(self._heap) == MAX_EXAMPLES and score <= self._heap[0][0]:
             return
@@ -69,12 +69,14 @@ class TopK:
         self._keys.add(key)
 
     def examples(self) -> list[HardExample]:
-        """The rows, the hardest first."""
+        """Return the collected predictions, highest score first."""
         return [example for *_, example in sorted(self._heap, reverse=True, key=lambda entry: entry[:2])]
 
 
 class HardExamples:
-    """Looks at rows one after the other. `mirrors`: the stream of that name; `scores`: the output with class scores."""
+    """Collects hard examples, prediction by prediction. `mirrors`: records of that stream; `scores`: name of the output
+    with the class scores, None if unknown.
+    """
 
     def __init__(self, mirrors: Iterable[dict[str, Any]], scores: str | None) -> None:
         self._scores = scores
@@ -93,7 +95,7 @@ class HardExamples:
     def add(
         self, prediction: Prediction, feedback: StoredFeedback, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
     ) -> float | None:
-        """One row; returns the confidence of its answer, the first class's score, where it is known."""
+        """Add one prediction; returns the confidence of its answer, the highest class score, or None if unknown."""
         first, second = _two_highest(outputs, self._scores)
         margin = None if first is None or second is None else first - second
         other = self._others.get(prediction.prediction_id)
@@ -111,17 +113,17 @@ class HardExamples:
 
     @property
     def least_confident(self) -> list[HardExample]:
-        """Rows without a truth, the least sure first."""
+        """Predictions without a truth, the smallest margin first."""
         return self._least_confident.examples()
 
     @property
     def disagreements(self) -> list[HardExample]:
-        """Rows without a truth where the candidate says something else, the greatest distance first."""
+        """Predictions without a truth on which the candidate disagrees, the greatest distance first."""
         return self._disagreements.examples()
 
     @property
     def agreement(self) -> Agreement:
-        """Over all mirrored requests."""
+        """The agreement of both versions over all mirrored requests."""
         right = self._right
         return Agreement(Rate(self._same, self._mirrored), right["stable"], right["candidate"], right["neither"])
 
@@ -130,7 +132,9 @@ class HardExamples:
 
 
 def _two_highest(outputs: Sequence[Tensor], name: str | None) -> tuple[float | None, float | None]:
-    """The two highest scores of a one-row answer; `name` None: of its first output that can be scores."""
+    """The two highest scores of a one-row answer, highest first, in the output `name`; None: the first output with the
+    form of scores.
+    """
     for tensor in outputs:
         is_scores = tensor.datatype.startswith("FP") and len(tensor.shape) == 2 and tensor.shape[0] == 1
         if is_scores and tensor.shape[1] > 1 and name in (None, tensor.name) and np.isfinite(tensor.data).all():

@@ -1,4 +1,4 @@
-"""An error analysis as one HTML file: no script, nothing fetched, light or dark as the reader's system is."""
+"""Renders an error analysis as one self-contained HTML file, without scripts, in the system's light or dark scheme."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
@@ -13,7 +13,7 @@ from gateway.offline.analysis.terminal_report import facts, labels_text, no_slic
 from gateway.offline.statistics import percent
 from gateway.records.period import iso_of
 
-MAX_CLASSES: Final = 24  # beyond, a confusion matrix is too fine to read
+MAX_CLASSES: Final = 24  # with more, a confusion matrix is too fine to read
 MAX_BARS: Final = 20
 STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1d2329; --soft: #5b6770; --paper: #ffffff; --line: #dde2e6; --bad: #c2410c;
@@ -46,7 +46,7 @@ code { font-size: .85em; }
 
 
 def page(analysis: Analysis) -> str:
-    """The whole file."""
+    """Return the HTML of the whole page."""
     title = f"{escape(analysis.model)}: error analysis"
     sections = "\n".join(_sections(analysis))
     return (

@@ -1,4 +1,4 @@
-"""What a request asked, boiled down: a key that equal inputs share, and a picture where it is one."""
+"""Summarises inputs: a key that equal inputs share, and a short text or picture to show."""
 
 import hashlib
 import math
@@ -18,14 +18,14 @@ _LARGEST_PICTURE: Final = 32 * 32
 
 @dataclass(frozen=True, slots=True)
 class InputSummary:
-    """What a person is shown of an input. `picture`: rows of grey values from 0 to 1, empty where it is none."""
+    """An input as shown in reports. `picture`: rows of grey values from 0 to 1; empty if it is not an image."""
 
     text: str
     picture: Sequence[Sequence[float]] = ()
 
 
 def key_of(prediction: Prediction, inputs: Sequence[Tensor]) -> bytes | None:
-    """The same for equal inputs, by the hash of the body where inputs are not recorded; None where nothing is known."""
+    """Return a key that is the same for equal inputs. If only the body's hash is recorded, it is the key; else None."""
     if not inputs:
         return prediction.request_sha256.encode() if prediction.request_sha256 else None
     digest = hashlib.blake2b(digest_size=16)
@@ -36,7 +36,7 @@ def key_of(prediction: Prediction, inputs: Sequence[Tensor]) -> bytes | None:
 
 
 def summary_of(prediction: Prediction, inputs: Sequence[Tensor]) -> InputSummary:
-    """The text, the picture or the first numbers of an input."""
+    """Summarise the first input: its text, its picture or its first numbers."""
     if not inputs:
         return InputSummary("(not recorded)")
     tensor = inputs[0]
@@ -49,7 +49,7 @@ def summary_of(prediction: Prediction, inputs: Sequence[Tensor]) -> InputSummary
 
 
 def _picture(tensor: Tensor) -> list[list[float]]:
-    """A square grey picture, flat or not; empty where the tensor is none."""
+    """Convert a tensor that is a square grey image, flat or not, to rows from 0 to 1; empty if it is not one."""
     side = math.isqrt(tensor.data.size)
     sizes = [size for size in tensor.shape if size != 1]
     if side < 4 or side * side != tensor.data.size or side * side > _LARGEST_PICTURE or len(sizes) > 2:

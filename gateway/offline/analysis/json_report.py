@@ -1,4 +1,4 @@
-"""An error analysis for a script."""
+"""Renders an error analysis as JSON, for scripts."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from gateway.records.period import iso_of
 
 
 def document(analysis: Analysis) -> bytes:
-    """All findings as JSON."""
+    """Return all findings as JSON."""
     agreement = analysis.agreement
     return orjson.dumps(
         {
@@ -49,7 +49,7 @@ def document(analysis: Analysis) -> bytes:
 
 
 def _rate(rate: Rate) -> dict[str, Any]:
-    """NaN, of nothing counted, becomes null."""
+    """orjson writes NaN, the rate if nothing was counted, as null."""
     return {"hits": rate.hits, "count": rate.count, "rate": rate.value, "low": rate.low, "high": rate.high}
 
 

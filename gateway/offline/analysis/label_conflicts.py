@@ -1,4 +1,4 @@
-"""Labels that contradict each other: different truths for equal inputs, and who gave them."""
+"""Finds labels that contradict each other: different truths for equal inputs, and who gave them."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _CONTRADICTED: Final = "SELECT key FROM labels GROUP BY key HAVING COUNT(DISTINC
 
 @dataclass(frozen=True, slots=True)
 class GivenLabel:
-    """A label, and the prediction that it was given for."""
+    """A label and the prediction that it was given for. `predicted`: the class index of that prediction."""
 
     label: Label
     prediction_id: str
@@ -28,14 +28,17 @@ class GivenLabel:
 
 @dataclass(frozen=True, slots=True)
 class LabelConflict:
-    """An input that was labelled differently, by time."""
+    """An input with contradicting labels, in the order of time."""
 
     input: InputSummary
     labels: Sequence[GivenLabel]
 
 
 class LabelStore:
-    """The labels of all inputs, in a SQLite file of its own, so that they need not fit in memory."""
+    """The labels of all inputs, in a SQLite file, so that they need not fit in memory.
+
+    Call `add` for each prediction, then `contradicted` once, then `conflicts`.
+    """
 
     def __init__(self, file: Path) -> None:
         self._database = sqlite3.connect(file, isolation_level=None)
@@ -56,7 +59,7 @@ class LabelStore:
         self._database.close()
 
     def add(self, key: bytes, prediction: Prediction, feedback: StoredFeedback) -> None:
-        """The labels of one prediction, whose input has the key `key`."""
+        """Add the labels of one prediction; `key`: that of its input."""
         rows = [
             (key, label.meaning, label.time_ns, orjson.dumps(label.truth).decode(), label.truth_class, label.customer,
              prediction.prediction_id, prediction.predicted)
@@ -65,13 +68,13 @@ class LabelStore:
         self._database.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def contradicted(self) -> int:
-        """How many inputs have contradicting labels. Ends the taking in."""
+        """Build the index and count the inputs with contradicting labels. Call it once, after the last `add`."""
         self._database.execute("CREATE INDEX by_key ON labels (key)")
         count: int = self._database.execute(f"SELECT COUNT(*) FROM ({_CONTRADICTED})").fetchone()[0]
         return count
 
     def conflicts(self) -> list[tuple[bytes, list[GivenLabel]]]:
-        """Those with the most labels: the key of the input, and its labels by time."""
+        """Return the `SHOWN` conflicts with the most labels: the key of the input, and its labels by time."""
         keys = self._database.execute(f"{_CONTRADICTED} ORDER BY COUNT(*) DESC, key LIMIT {MAX_CONFLICTS}").fetchall()
         return [(key, self._labels(key)) for (key,) in keys]
 

@@ -1,4 +1,4 @@
-"""Slices of the traffic in which the model does significantly worse than in the rest of it."""
+"""Finds slices of the traffic in which the model is significantly worse than in the rest."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -13,16 +13,16 @@ from gateway.offline.statistics import Fisher, Rate, q_values
 from gateway.protocol.tensors import Tensor
 from gateway.records.prediction import Prediction
 
-MIN_ROWS: Final = 10  # rows in a slice that is worth a test
-FALSE_DISCOVERY_RATE: Final = 0.05  # the share of the slices shown that chance alone may have made
+MIN_ROWS: Final = 10  # rows; smaller slices are not tested
+FALSE_DISCOVERY_RATE: Final = 0.05  # expected share of the reported slices that are due to chance
 MAX_FEATURES: Final = 64
-MAX_ROWS: Final = 200_000  # whose features are kept; of more, an even sample
+MAX_ROWS: Final = 200_000  # whose features are kept; of more rows, an even sample
 _QUARTILES: Final = (0.25, 0.5, 0.75)
 _MEDIA: Final = frozenset({"image", "audio", "video", "text"})
 
 
 class Measure(StrEnum):
-    """What can go wrong: an answer that is wrong, of those with a truth; a rescue, of the candidate's requests."""
+    """What is counted: wrong answers among those with a truth; rescues among the candidate's requests."""
 
     WRONG = "wrong"
     RESCUED = "rescued"
@@ -30,9 +30,9 @@ class Measure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A part of the rows, how often `measure` holds in it and in the rest, and how likely chance would do as much.
+    """A part of the rows: the rate of `measure` in it and in the rest, and the p-value of the difference.
 
-    `q_value`: the false discovery rate at which it is called, all slices tested together.
+    `q_value`: the false discovery rate at which the slice is significant, given all tests.
     """
 
     measure: Measure
@@ -48,7 +48,7 @@ Part = tuple[str, str]  # a dimension and a value of it
 
 
 class Slicer:
-    """Counts rows, one after the other, by slice."""
+    """Counts rows by slice, then tests all slices."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self._labels = labels
@@ -69,11 +69,11 @@ class Slicer:
             self._features.add(inputs, wrong)
 
     def total(self, measure: Measure) -> Rate:
-        """Of all rows that the measure is about."""
+        """The rate over all rows that the measure applies to."""
         return Rate(*self._totals[measure])
 
     def worse(self) -> tuple[list[Slice], int]:
-        """The slices that are significantly worse than the rest, the surest first; and how many were tested."""
+        """Return the slices that are significantly worse than the rest, lowest q-value first, and the number tested."""
         tested = [*self._tested(), *self._features.tested()]
         adjusted = q_values([test.p_value for test in tested])
         slices = [
@@ -95,7 +95,7 @@ class Slicer:
 
 
 class Features:
-    """The numbers that a tabular model was given, to be cut into quarters."""
+    """The input features of a tabular model; each is split at its quartiles into slices."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
@@ -105,7 +105,7 @@ class Features:
         self._every = 1
 
     def add(self, inputs: Sequence[Tensor], wrong: bool) -> None:
-        """Keep one row's features, where it is one row of at most `MAX_FEATURES` numbers."""
+        """Keep the features of one request, if it is one row of at most `MAX_FEATURES` numbers."""
         if any(tensor.datatype == "BYTES" or tensor.shape[:1] != (1,) for tensor in inputs):
             return
         if not 0 < sum(tensor.data.size for tensor in inputs) <= MAX_FEATURES:
@@ -120,7 +120,7 @@ class Features:
                 self._rows, self._wrong, self._every = self._rows[1::2], self._wrong[1::2], self._every * 2
 
     def tested(self) -> Iterator[Slice]:
-        """A test of each quarter of each feature."""
+        """Test each quarter of each feature."""
         if not self._rows:
             return
         table, wrong = np.stack(self._rows), np.array(self._wrong)
@@ -156,7 +156,7 @@ def _feature_names(tensor: Tensor) -> list[str]:
 def _quarters(
     column: "np.ndarray[tuple[int], np.dtype[np.float32]]",
 ) -> Iterator[tuple[str, "np.ndarray[tuple[int], np.dtype[np.bool_]]"]]:
-    """What each quarter is called, and which rows are in it. Missing values, NaN, are a part of their own."""
+    """Yield each quarter's name and a mask of its rows. Missing values (NaN) are a slice of their own."""
     missing = np.isnan(column)
     if missing.any():
         yield "missing", missing

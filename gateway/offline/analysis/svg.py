@@ -1,7 +1,7 @@
-"""Charts as inline SVG, drawn without any library: bars with intervals, lines, a matrix, a small picture.
+"""Draws charts as inline SVG, without a library: bars with intervals, lines, a matrix, columns, a small picture.
 
-Colours are CSS variables of the page that holds them, so that they follow its light or dark scheme. Every mark has a
-`<title>`, which browsers show as a tooltip and read aloud.
+Colours are CSS variables of the surrounding page, so they follow its light or dark scheme. Every mark has a `<title>`,
+which browsers show as a tooltip and screen readers read aloud.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from typing import Final
 WIDTH: Final = 720
 _LABEL: Final = 240
 _ROW: Final = 26
-DARK_SHADE: Final = 0.5  # shade of a cell on which the page's ink cannot be read
+DARK_SHADE: Final = 0.5  # from this shade on, a cell's text needs the other colour
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A share from 0 to 1 with its interval, and the share that it is compared with."""
+    """A share from 0 to 1 with its interval, and the reference share that it is compared with."""
 
     label: str
     value: float
@@ -29,7 +29,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Points (x, y) with x and y from 0 to 1, and what to say of each."""
+    """A series of points (x, y) with x and y from 0 to 1, and a tooltip for each."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -37,7 +37,7 @@ class Line:
 
 
 def bars(title: str, rows: Sequence[Bar]) -> str:
-    """Horizontal bars from 0 to the highest end of an interval."""
+    """Draw horizontal bars on a scale from 0 to the highest end of an interval."""
     top = max([row.high for row in rows] + [row.reference for row in rows]) or 1.0
     scale = (WIDTH - _LABEL - 70) / top
     height = _ROW * len(rows) + 8
@@ -60,7 +60,7 @@ def bars(title: str, rows: Sequence[Bar]) -> str:
 
 
 def lines(title: str, series: Sequence[Line], bottom: float, ends: tuple[str, str]) -> str:
-    """Lines over time. `bottom`: the share at the lower edge, the upper one is 1; `ends`: what stands below."""
+    """Draw lines over time. `bottom`: the share at the lower edge (upper edge: 1); `ends`: x axis labels."""
     left, right, top, floor = 50, WIDTH - 90, 12, 190
     parts = [
         f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
@@ -88,7 +88,7 @@ def lines(title: str, series: Sequence[Line], bottom: float, ends: tuple[str, st
 
 
 def matrix(title: str, names: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
-    """Rows are truths, columns predictions; a cell's shade is its share of its row."""
+    """Draw a confusion matrix. Rows are truths, columns predictions; a cell's shade is its share of its row."""
     left, top = 130, 40
     cell = min(48, (WIDTH - left - 10) // max(len(names), 1))
     parts = [_text(left, 12, "number", "predicted →"), _text(0, top - 6, "number", "truth ↓")]
@@ -114,7 +114,7 @@ def _cell(x: float, y: float, size: float, count: int, share: float, right: bool
 
 
 def columns(title: str, names: Sequence[str], stacks: Sequence[tuple[int, int]]) -> str:
-    """Upright columns, each of two counts one on the other: right below, wrong above."""
+    """Draw stacked vertical columns of two counts each: right below, wrong above."""
     left, floor, height = 60, 170, 150
     top = max([right + wrong for right, wrong in stacks] + [1])
     width = (WIDTH - left - 10) / len(names)
@@ -132,7 +132,7 @@ def columns(title: str, names: Sequence[str], stacks: Sequence[tuple[int, int]])
 
 
 def picture(rows: Sequence[Sequence[float]], side: int = 48) -> str:
-    """A grey picture; values from 0 to 1."""
+    """Draw a grey picture; values from 0 to 1."""
     size = side / len(rows)
     extent = f'width="{size + 0.05:.2f}" height="{size + 0.05:.2f}"'
     cells = "".join(

@@ -1,4 +1,4 @@
-"""An error analysis for a terminal."""
+"""Renders an error analysis for the terminal."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -14,12 +14,12 @@ from gateway.offline.analysis.slices import FALSE_DISCOVERY_RATE
 from gateway.offline.statistics import percent
 from gateway.records.period import iso_of
 
-MAX_SHOWN: Final = 10  # of each; the JSON and the HTML have them all
-ID_WIDTH: Final = 12  # an id's beginning tells it from the others; whole it would take six lines of a narrow terminal
+MAX_SHOWN: Final = 10  # entries of each list; the JSON and HTML reports have all
+ID_WIDTH: Final = 12  # enough to distinguish ids; a whole id would take six lines of a narrow terminal
 
 
 def tables(analysis: Analysis) -> Iterator[RenderableType]:
-    """The findings, the most important first."""
+    """Yield the findings as tables, the most important first."""
     yield _summary(analysis)
     yield _slices(analysis) if analysis.slices else no_slices(analysis)
     if analysis.conflicts:
@@ -31,7 +31,7 @@ def tables(analysis: Analysis) -> Iterator[RenderableType]:
 
 
 def facts(analysis: Analysis) -> list[tuple[str, str]]:
-    """What the analysis is about, in numbers, each with its name."""
+    """Return the summary as (name, value) lines."""
     agreement = analysis.agreement
     lines = [
         (
@@ -50,7 +50,7 @@ def facts(analysis: Analysis) -> list[tuple[str, str]]:
 
 
 def no_slices(analysis: Analysis) -> str:
-    """What is said where nothing was found."""
+    """The sentence to show if no slice is significantly worse."""
     return f"None of {analysis.tested:,} slices is significantly worse than the rest ({_about_q()})."
 
 
@@ -89,12 +89,12 @@ def _conflicts(analysis: Analysis) -> Table:
 
 
 def shown_input(conflict: LabelConflict) -> str:
-    """The input of a conflict: what can be written of it, else the first prediction's id."""
+    """The text of a conflict's input, or the first prediction's id if it has no text."""
     return conflict.input.text or f"of prediction {conflict.labels[0].prediction_id}"
 
 
 def labels_text(analysis: Analysis, conflict: LabelConflict) -> str:
-    """The labels of a conflict, each with those who gave it."""
+    """Format the labels of a conflict, each with the customers who gave it."""
     by: dict[str, list[str]] = {}
     for one in conflict.labels:
         label = one.label

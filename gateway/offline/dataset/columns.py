@@ -1,4 +1,4 @@
-"""Rows of an export as Arrow columns: what the record says, each tensor as a flat typed list, and the feedback."""
+"""Converts the rows of an export to Arrow columns: the record's fields, each tensor as a flat typed list, feedback."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -50,12 +50,12 @@ FEEDBACK_COLUMNS: Final[Sequence[tuple[str, Any, Callable[[StoredFeedback], obje
     ("feedback_comment", pa.string(), lambda feedback: feedback.comment),
     ("feedback_count", pa.int64(), lambda feedback: feedback.count),
 )
-_ROW_BYTES: Final = 400  # about what the columns other than the tensors weigh
+_ROW_BYTES: Final = 400  # approximate size of the columns other than tensors, per row
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The columns of an export. `truth`: the Arrow type of the truths; JSON strings where they are of several kinds."""
+    """The columns of an export. `truth`: the Arrow type of the truths; they are JSON strings if their types differ."""
 
     tensors: Sequence[TensorColumn]
     truth: Any
@@ -72,7 +72,7 @@ class Layout:
 
 
 def layout_of(tensors: Sequence[TensorColumn], truth_kinds: set[type]) -> Layout:
-    """The layout for these tensors, and for truths of these Python types."""
+    """Return the layout for these tensors and for truths of these Python types."""
     for kinds, kind in (
         ({str}, pa.string()),
         ({int}, pa.int64()),
@@ -86,7 +86,7 @@ def layout_of(tensors: Sequence[TensorColumn], truth_kinds: set[type]) -> Layout
 
 @dataclass(slots=True)
 class Rows:
-    """Rows that gather until they are worth writing. `bytes`: about what they weigh."""
+    """A buffer of rows to write together. `bytes`: their approximate size."""
 
     layout: Layout
     bytes: int = 0
@@ -96,13 +96,13 @@ class Rows:
         return len(self._rows)
 
     def add(self, prediction: Prediction, tensors: Tensors, feedback: StoredFeedback) -> None:
-        """One more row."""
+        """Add one row."""
         self._rows.append((prediction, tensors, feedback))
         found = (*tensors.inputs.values(), *tensors.outputs.values())
         self.bytes += _ROW_BYTES + sum(_tensor_bytes(tensor) for tensor in found)
 
     def batch(self) -> Any:
-        """The rows as one Arrow record batch."""
+        """Return the rows as one Arrow record batch."""
         columns = [pa.array([getattr(row[0], name) for row in self._rows], kind) for name, kind in RECORD_COLUMNS]
         columns.append(pa.array([parameters_of(row[0]) for row in self._rows], pa.string()))
         for column in self.layout.tensors:
@@ -124,7 +124,7 @@ def _tensor_bytes(tensor: Tensor) -> int:
 
 
 def parameters_of(prediction: Prediction) -> str | None:
-    """The request's parameters as JSON; raises TypeError where they are nested deeper than that can be written."""
+    """Return the request's parameters as JSON; raises TypeError if they are nested too deeply for orjson."""
     parameters = (prediction.request or {}).get("parameters")
     return orjson.dumps(parameters).decode() if parameters else None
 
@@ -135,14 +135,14 @@ def _picked(column: TensorColumn, tensors: Tensors) -> Tensor | None:
 
 
 def _element(column: TensorColumn) -> Any:
-    """The Arrow type of a tensor's elements. Half floats, which few readers know, become single ones."""
+    """The Arrow type of a tensor's elements. FP16 becomes FP32, because few readers support half floats."""
     if column.datatype == "BYTES":
         return pa.string() if column.text else pa.binary()
     return pa.float32() if column.datatype == "FP16" else pa.from_numpy_dtype(DATATYPES[column.datatype].dtype)
 
 
 def _tensor_columns(column: TensorColumn, tensors: list[Tensor | None]) -> list[Any]:
-    """The elements, row-major, and the shape."""
+    """Return two columns: the elements in row-major order, and the shapes."""
     arrays = [None if tensor is None else tensor.data for tensor in tensors]
     sizes = [0 if array is None else array.size for array in arrays]
     missing = pa.array([array is None for array in arrays])

@@ -1,4 +1,4 @@
-"""From record segments to a data set in a folder."""
+"""Exports recorded predictions as a data set in a folder."""
 
 import shutil
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ UNFINISHED: Final = ".unfinished"
 
 @dataclass(frozen=True, slots=True)
 class ExportSource:
-    """Where an export comes from. `raw_input`: the input that a raw body of a version is for."""
+    """The records to export. `raw_input`: from a version to the input that its raw bodies hold."""
 
     records: Records
     raw_input: RawInput
@@ -29,7 +29,7 @@ class ExportSource:
 
 @dataclass(frozen=True, slots=True)
 class Meters:
-    """Told the bytes that have been read: of feedback, of predictions for the survey, and of predictions again."""
+    """Progress callbacks, called with bytes read: of feedback, of predictions in the survey, and when writing rows."""
 
     feedback: Advance
     survey: Advance
@@ -37,10 +37,10 @@ class Meters:
 
 
 def export(source: ExportSource, query: Query, out: Path, kind: str, meters: Meters) -> Counts:
-    """Write the data set of `query` to the folder `out`, instead of an earlier export of the model there.
+    """Write the data set of `query` to the folder `out`, replacing an earlier export of the model there.
 
-    The earlier one stays until the new one is complete. Raises GatewayError where `out` holds anything else, and where
-    no prediction is what the query asks for.
+    The earlier one stays until the new one is complete. `kind`: parquet or jsonl. Raises GatewayError if `out` contains
+    anything else, or if no prediction matches the query.
     """
     check_replaceable(out, query.model)
     counts = Counts()
@@ -63,7 +63,7 @@ def export(source: ExportSource, query: Query, out: Path, kind: str, meters: Met
 
 
 def _can_be_written(prediction: Prediction) -> bool:
-    """Records of before there was a bound may hold parameters that are nested deeper than JSON is written."""
+    """Whether the parameters can be encoded: records from before the depth limit may be nested too deeply."""
     try:
         parameters_of(prediction)
     except TypeError:
@@ -79,7 +79,7 @@ def check_replaceable(out: Path, model: str) -> None:
         return
     earlier = read_manifest(out)
     if earlier is None:
-        raise GatewayError(f"{out} holds something else than an export; name a new or empty folder")
+        raise GatewayError(f"{out} contains something other than an export; name a new or empty folder")
     if earlier["model"] != model:
         raise GatewayError(f"{out} holds an export of '{earlier['model']}'; name another folder for '{model}'")
     strangers = _files(out) - {MANIFEST, *(part["path"] for part in earlier["files"])}
@@ -99,14 +99,12 @@ def _layout(source: ExportSource, query: Query, store: FeedbackStore, advance: A
     if query.with_feedback:
         for prediction, _ in joined(source.records, query, store, advance):
             survey.add(prediction)
-    else:  # without looking up the feedback, which takes a third of the time
+    else:  # looking up feedback would take a third of the time
         for chunk in chunks(source.records, query, advance):
             for prediction in chunk:
                 survey.add(prediction)
     if not survey.rows:
-        raise GatewayError(
-            f"no recorded prediction of '{query.model}' is what was asked for; there is nothing to export"
-        )
+        raise GatewayError(f"no recorded prediction of '{query.model}' matches the options; there is nothing to export")
     return layout_of(survey.columns(), store.truth_kinds)
 
 
@@ -124,7 +122,9 @@ def _unfinished(out: Path) -> Iterator[Path]:
 
 
 def _replace(out: Path, folder: Path, model: str, manifest: bytes) -> None:
-    """The manifest goes first and comes last: files without one are no export."""
+    """Move the finished files to `out`. The manifest is removed first and written last, because it marks a complete
+    export.
+    """
     (out / MANIFEST).unlink(missing_ok=True)
     name = f"model={model}"
     shutil.rmtree(out / name, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""manifest.json: what an export holds, out of which records, and the hash of each file.
+"""Writes and reads manifest.json, which describes an export: its query, counts, columns, and the hash of each file.
 
-Nothing in it depends on when or where the export was made.
+The content does not depend on when or where the export was made.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ MANIFEST: Final = "manifest.json"
 
 
 class Counts:
-    """What passes through an export. `odd_feedback`: lines of feedback that no gateway has written so."""
+    """Counts the rows of an export. `odd_feedback`: malformed feedback records, which are skipped."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -51,11 +51,11 @@ class Counts:
         self._generations[prediction.generation or 0] += 1
 
     def odd(self) -> None:
-        """Count a line that is no record of a prediction, or that cannot be written."""
+        """Count a line that is not a valid prediction, or that cannot be written."""
         self._odd += 1
 
     def document(self) -> dict[str, Any]:
-        """The counts as JSON values."""
+        """Return the counts as JSON values."""
         return {
             "rows": self.rows,
             "rows_with_feedback": self._fed_back,
@@ -77,7 +77,7 @@ class Counts:
 
 
 def manifest_of(query: Query, kind: str, layout: Layout, counts: Counts, parts: Iterable[Part]) -> bytes:
-    """The file's content."""
+    """Return the content of manifest.json."""
     period = query.period
     document = {
         "kind": "canary-gateway export",
@@ -103,7 +103,7 @@ def manifest_of(query: Query, kind: str, layout: Layout, counts: Counts, parts: 
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of the export in `folder`; None where there is none."""
+    """Read the manifest of the export in `folder`; None if there is no export."""
     try:
         document = orjson.loads((folder / MANIFEST).read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):

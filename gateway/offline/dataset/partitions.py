@@ -1,4 +1,4 @@
-"""The files of an export: FOLDER/model=NAME/date=YYYY-MM-DD/part-00000.parquet, a layout that Hive made known."""
+"""Writes the files of an export, partitioned like Hive tables: FOLDER/model=NAME/date=YYYY-MM-DD/part-00000.parquet."""
 
 import base64
 import hashlib
@@ -27,11 +27,11 @@ GROUP_ROWS: Final = 16_384  # rows that are compressed together
 GROUP_BYTES: Final = 32 * 1024**2
 PART_ROWS: Final = 1_000_000
 PART_BYTES: Final = 512 * 1024**2  # before compression
-OPEN_DATES: Final = 2  # records are nearly in the order of their times: around midnight two dates alternate
+OPEN_DATES: Final = 2  # records are nearly in the order of time, so two dates alternate around midnight
 
 
 class Format(Protocol):
-    """Writes record batches to one file."""
+    """A file format: writes record batches to one file."""
 
     suffix: str
 
@@ -45,7 +45,7 @@ class Format(Protocol):
 
 
 class Parquet:
-    """Parquet, compressed with Zstandard."""
+    """Writes Parquet, compressed with Zstandard."""
 
     suffix = "parquet"
 
@@ -62,7 +62,7 @@ class Parquet:
 
 
 class JsonLines:
-    """JSON Lines. Bytes are Base64; "NaN", "Infinity" and "-Infinity" are strings, as in the protocol."""
+    """Writes JSON Lines. Bytes are in Base64; non-finite numbers are "NaN", "Infinity" and "-Infinity", as in V2."""
 
     suffix = "jsonl"
 
@@ -92,7 +92,7 @@ def _spelt(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A complete file of an export. `path` is relative to the export's folder."""
+    """A complete file of an export. `path` is relative to the folder of the export."""
 
     path: str
     rows: int
@@ -101,7 +101,7 @@ class Part:
 
 
 class _PartWriter:
-    """A file being written, and the rows that wait to be."""
+    """A file being written, and its buffered rows."""
 
     def __init__(self, file: Path, kind: type[Format], layout: Layout) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ class _PartWriter:
 
 
 class PartitionWriter:
-    """Writes rows to the file of their date, below `folder`. As a context: all files are complete at its end."""
+    """Writes rows to the file of their date, below `folder`. A context manager: completes all files at its end."""
 
     def __init__(self, folder: Path, model: str, kind: str, layout: Layout) -> None:
         self._folder = folder
@@ -160,13 +160,13 @@ class PartitionWriter:
         part = self._open.pop(date, None)
         if part is None:
             part = self._begun(date)
-        self._open[date] = part  # at the end: the first one is the one that waits longest
+        self._open[date] = part  # moved to the end: the first entry is the least recently used
         part.add(prediction, tensors, feedback)
         if part.full:
             self._complete(date)
 
     def completed(self) -> Iterator[Part]:
-        """The files, once they are complete, in the order of their paths."""
+        """Yield the complete files in the order of their paths. Call it after the context has ended."""
         for file in sorted(self._rows):
             with file.open("rb") as opened:
                 sha256 = hashlib.file_digest(opened, "sha256").hexdigest()

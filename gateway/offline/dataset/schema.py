@@ -1,4 +1,6 @@
-"""What columns an export needs. Records are read once for this, since every file must have the same ones."""
+"""Finds the columns that an export needs. It takes one pass over the records, since all files must have the same
+columns.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -13,7 +15,7 @@ from gateway.records.prediction import Prediction, RawInput
 
 
 class Side(StrEnum):
-    """Which side of a model a tensor is on."""
+    """Whether a tensor is an input or an output."""
 
     INPUT = "input"
     OUTPUT = "output"
@@ -21,7 +23,7 @@ class Side(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TensorColumn:
-    """The column of one tensor. `text`: BYTES of which every element is UTF-8."""
+    """The column of one tensor. `text`: its datatype is BYTES and every element is valid UTF-8."""
 
     name: str
     side: Side
@@ -32,7 +34,7 @@ class TensorColumn:
 
 @dataclass(frozen=True, slots=True)
 class Tensors:
-    """The tensors of one prediction. `unreadable`: it has some that are not what they say they are."""
+    """The tensors of one prediction, by name. `unreadable`: they could not be decoded."""
 
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
@@ -40,17 +42,17 @@ class Tensors:
 
 
 def tensors_of(prediction: Prediction, raw_input: RawInput) -> Tensors:
-    """The tensors of one prediction, by name; none where they are not recorded."""
+    """Decode the tensors of one prediction; empty if they are not recorded."""
     try:
         inputs = prediction.decoded(raw_input).inputs if prediction.has_request else ()
         outputs = prediction.outputs()
-    except (RequestError, ValueError, TypeError, KeyError):  # ValueError: no Base64; the others: no V2 document
+    except (RequestError, ValueError, TypeError, KeyError):  # ValueError: invalid Base64; others: invalid V2 document
         return Tensors({}, {}, unreadable=True)
     return Tensors({tensor.name: tensor for tensor in inputs}, {tensor.name: tensor for tensor in outputs})
 
 
 class Survey:
-    """Looks at predictions, one after the other, and then knows the columns."""
+    """Collects the tensors of predictions to determine the columns. `rows`: how many predictions it has seen."""
 
     def __init__(self, raw_input: RawInput) -> None:
         self.rows = 0
@@ -59,10 +61,10 @@ class Survey:
         self._no_text: set[tuple[Side, str]] = set()
 
     def add(self, prediction: Prediction) -> None:
-        """Take note of its tensors."""
+        """Note the prediction's tensors."""
         self.rows += 1
         if _is_plain(prediction):
-            with suppress(TypeError, KeyError):  # no V2 document: it has no tensors
+            with suppress(TypeError, KeyError):  # not a valid V2 document, so without tensors
                 self._seen.update(list(_named(prediction)))
             return
         tensors = tensors_of(prediction, self._raw_input)
@@ -73,8 +75,8 @@ class Survey:
                     self._no_text.add((side, tensor.name))
 
     def columns(self) -> list[TensorColumn]:
-        """`input_NAME` and `output_NAME`. A tensor of several datatypes (an output asked for as classes is BYTES) has
-        a column for each: the most frequent is named so, the others end in their datatype.
+        """Return the columns `input_NAME` and `output_NAME`. A tensor that occurs with several datatypes (an output
+        requested as classes is BYTES) has a column for each: all but the most frequent end in their datatype.
         """
         taken: set[tuple[Side, str]] = set()
         columns: list[TensorColumn] = []
@@ -89,14 +91,14 @@ class Survey:
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """The name, prolonged where a tensor called `x_shape` stands beside one called `x`."""
+    """Append underscores to the name while it collides, such as the tensor `x_shape` with the shape column of `x`."""
     while name in taken or f"{name}_shape" in taken or name.removesuffix("_shape") in taken - {name}:
         name += "_"
     return name
 
 
 def _is_plain(prediction: Prediction) -> bool:
-    """All of its tensors are spelt out in JSON, and so need not be decoded to be known."""
+    """Whether all tensors are in JSON, so that names and datatypes can be read without decoding."""
     return prediction.request_binary is None and prediction.response_binary is None
 
 

@@ -1,4 +1,4 @@
-"""How what a version says now compares with what was answered then."""
+"""Compares a version's answers in a replay with the recorded answers."""
 
 from array import array
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from gateway.offline.replay.runner import Rerun
 from gateway.offline.statistics import Rate
 from gateway.protocol.tensors import Array, Tensor
 
-TOLERANCE: Final = 1e-5  # absolute, or relative to what was answered
+TOLERANCE: Final = 1e-5  # absolute, or relative to the recorded value
 MAX_EXAMPLES: Final = 10
 
 
 class Match(StrEnum):
-    """How alike two answers are: bit for bit, within `TOLERANCE`, or not."""
+    """Whether two answers are equal bit for bit, within `TOLERANCE`, or different."""
 
     EXACT = "exact"
     CLOSE = "close"
@@ -27,7 +27,9 @@ class Match(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`distance`: the greatest of any number; infinite where the answers do not even have the same form."""
+    """The difference of two answers. `distance`: the greatest absolute difference of two numbers; infinite if the
+    answers differ in outputs, shapes or datatypes.
+    """
 
     match: Match
     distance: float
@@ -35,11 +37,12 @@ class Difference:
 
 @dataclass(slots=True)
 class ReplayComparison:
-    """The predictions that one version had answered, against what another, or the same, says now.
+    """Predictions that one version had answered, compared with the answers of the replayed version.
 
-    `agreed` and `classed`: how many got the same class, of those with one. `right_then` and `right_now`, of `labelled`.
-    `unfit`: how many of its answers now would not be sent, were it a candidate, and stable's instead.
-    `other_file`: how many the same version answered from a file that is not the one on disk.
+    `agreed` of `classed`: same class, among predictions with a class. `right_then` and `right_now`: correct ones among
+    `labelled`; `fixed` and `regressed`: those that became right or wrong. `failed`: the replayed version raised.
+    `unfit`: new answers that would be rescued by stable if the version were the candidate. `other_file`: predictions of
+    the same version number, answered by a different file than the one on disk now.
     """
 
     count: int = 0
@@ -59,7 +62,7 @@ class ReplayComparison:
     first_error: str = ""
 
     def add(self, rerun: Rerun, sha256: str | None) -> None:
-        """One prediction. `sha256`: of the file that should have answered it then; None for that of another version."""
+        """Add one prediction. `sha256`: hash of the replayed file if the same version answered it then, else None."""
         self.count += 1
         prediction = rerun.prediction
         self.other_file += sha256 is not None and prediction.model_sha256 not in (None, sha256)
@@ -80,21 +83,21 @@ class ReplayComparison:
 
     @property
     def agreement(self) -> Rate:
-        """Of the classes."""
+        """The share of predictions with the same class."""
         return Rate(self.agreed, self.classed)
 
     @property
     def accuracy_then(self) -> Rate:
-        """Of what was answered, where the truth is known."""
+        """The accuracy of the recorded answers, over predictions with a known truth."""
         return Rate(self.right_then, self.labelled)
 
     @property
     def accuracy_now(self) -> Rate:
-        """Of what is said now, on the same predictions."""
+        """The accuracy of the replayed answers on the same predictions."""
         return Rate(self.right_now, self.labelled)
 
     def quantiles(self) -> Mapping[str, float]:
-        """Of the distances."""
+        """The distances' p50, p95 and max; empty if there are none."""
         if not self.distances:
             return {}
         values = np.quantile(np.frombuffer(self.distances), (0.5, 0.95, 1.0), method="higher")
@@ -112,7 +115,7 @@ class ReplayComparison:
 
 
 def _difference(rerun: Rerun) -> Difference:
-    """Between the recorded outputs and those of now."""
+    """Compare the recorded outputs with the replayed ones."""
     try:
         then = {tensor.name: tensor for tensor in rerun.prediction.outputs()}
     except (RequestError, ValueError):
@@ -127,7 +130,9 @@ def _difference(rerun: Rerun) -> Difference:
 
 
 def difference(then: Tensor, now: Tensor) -> Difference:
-    """Between two tensors. Classes as strings ("value:index:label") are compared by their values and their indices."""
+    """Compare two tensors. For class strings ("value:index:label"), values may differ within the tolerance; the rest
+    must be equal.
+    """
     if then.datatype != now.datatype or then.shape != now.shape:
         return Difference(Match.DIFFERENT, np.inf)
     if then.datatype == "BYTES":

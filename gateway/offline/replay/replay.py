@@ -1,4 +1,4 @@
-"""A replay: recorded requests on a version, and how it compares with each version that had answered them."""
+"""Replays recorded requests on a version, and compares it with each version that had answered them."""
 
 import itertools
 import tempfile
@@ -16,10 +16,9 @@ from gateway.offline.replay.runner import Runner
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """`by_version`: the comparison with each version that had answered, in the order of their numbers.
+    """The result of a replay. `by_version`: the comparison with each version that had answered, in numerical order.
 
-    `unanswered` and `unrecorded`: predictions that were passed over, because they had failed, or their request or
-    response is not recorded.
+    Skipped predictions: `unanswered` had failed; `unrecorded` have no recorded request or response.
     """
 
     model: str
@@ -31,12 +30,12 @@ class Replay:
 
     @property
     def count(self) -> int:
-        """How many predictions were run again."""
+        """How many predictions were replayed."""
         return sum(comparison.count for comparison in self.by_version.values())
 
 
 class _Replayable:
-    """Passes on predictions that can be compared, and counts the others."""
+    """Filters predictions that can be compared, and counts the others."""
 
     def __init__(self) -> None:
         self.unanswered = 0
@@ -65,7 +64,8 @@ def replay(
 ) -> Replay:
     """Run the first `limit` predictions of the query (None: all) on `loaded`, which is `version` of the model.
 
-    `feedback` and `rows` are told the bytes passed. Raises GatewayError where there is none to run.
+    `batched`: run compatible requests in batches. `feedback` and `rows` are called with the bytes passed. Raises
+    GatewayError if no prediction can be replayed.
     """
     chosen = _Replayable()
     found: dict[int, ReplayComparison] = {}
@@ -79,7 +79,7 @@ def replay(
             found.setdefault(answered_by, ReplayComparison()).add(rerun, expected)
     if not found:
         raise GatewayError(
-            f"no recorded prediction of '{query.model}' can be run again: {chosen.unanswered:,} of them failed,"
-            f" of {chosen.unrecorded:,} the request is not recorded"
+            f"no recorded prediction of '{query.model}' can be replayed: {chosen.unanswered:,} had failed,"
+            f" {chosen.unrecorded:,} have no recorded request or response"
         )
     return Replay(query.model, version, batched, chosen.unanswered, chosen.unrecorded, dict(sorted(found.items())))

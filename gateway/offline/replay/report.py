@@ -1,4 +1,4 @@
-"""A replay for a terminal, and for a script."""
+"""Renders a replay for the terminal and as JSON for scripts."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from gateway.offline.statistics import Rate, percent
 
 
 def table(replay: Replay) -> Table:
-    """A column for each version that had answered."""
+    """Return a table with a column for each version that had answered."""
     how = "in batches" if replay.batched else "one by one"
     title = f"{replay.model}: {replay.count:,} recorded predictions on version {replay.version}, {how}"
     result = Table(title=title, title_justify="left")
@@ -25,7 +25,7 @@ def table(replay: Replay) -> Table:
 
 
 def remarks(replay: Replay) -> list[str]:
-    """What a reader must know besides: what was passed over, what failed, a file that is not the one of then."""
+    """Return sentences to print below the table: skipped predictions, the first failures, a changed model file."""
     lines = []
     if replay.unanswered or replay.unrecorded:
         lines.append(
@@ -45,7 +45,7 @@ def remarks(replay: Replay) -> list[str]:
 
 
 def document(replay: Replay) -> bytes:
-    """All of it as JSON."""
+    """Return the whole result as JSON."""
     return orjson.dumps(
         {
             "model": replay.model,

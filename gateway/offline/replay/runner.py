@@ -1,4 +1,6 @@
-"""Runs recorded requests on a version, off line: in batches where its rows were proved independent, in their order."""
+"""Runs recorded requests on a loaded version, offline and in their order; in batches if the warm-up proved that the
+results of rows do not depend on each other.
+"""
 
 import itertools
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -18,14 +20,15 @@ from gateway.protocol.classification import classify
 from gateway.protocol.tensors import InferRequest, Tensor
 from gateway.records.prediction import Prediction
 
-CHUNK_ROWS: Final = 256  # predictions among which those are found that can run together
+CHUNK_ROWS: Final = 256  # batches are formed within so many consecutive predictions
 
 
 @dataclass(frozen=True, slots=True)
 class Rerun:
-    """A prediction and what the version says to it now; `error` where it fails, else empty.
+    """A prediction and the version's answer now; `error`: why it failed, else empty.
 
-    `predicted`: the class, of a request of one row. `unfit`: why a candidate's answer would not be sent, else empty.
+    `predicted`: the class, if the request has one row. `unfit`: why this answer would not be sent if it were a
+    candidate's, else empty.
     """
 
     prediction: Prediction
@@ -37,7 +40,7 @@ class Rerun:
 
 
 class Runner:
-    """A loaded version that answers recorded requests. `batched` False: each on its own, as if it had come alone."""
+    """Runs recorded requests on a loaded version. `batched` False: one request at a time."""
 
     def __init__(self, loaded: LoadedVersion, *, batched: bool) -> None:
         self._session = loaded.session
@@ -48,7 +51,7 @@ class Runner:
         self._row_for_row = not loaded.warm_up.obstacle
 
     def run(self, pairs: Iterable[Joined]) -> Iterator[Rerun]:
-        """Each prediction answered anew."""
+        """Yield a Rerun for each prediction, in the given order."""
         rest = iter(pairs)
         while chunk := list(itertools.islice(rest, CHUNK_ROWS)):
             yield from self._chunk(chunk)
@@ -74,7 +77,7 @@ class Runner:
     def _batches(
         self, asked: Sequence["tuple[InferRequest, Feeds] | RequestError"]
     ) -> Iterator[list[tuple[int, Feeds]]]:
-        """Requests that may share a batch: of one shape but for the rows, and not too many rows."""
+        """Yield batches of requests that have the same shapes except for the number of rows, up to the most rows."""
         waiting: dict[Hashable, list[tuple[int, Feeds]]] = {}
         rows: dict[Hashable, int] = {}
         for index, entry in enumerate(asked):
@@ -93,7 +96,7 @@ class Runner:
         yield from waiting.values()
 
     def _placed(self, feeds: Feeds) -> tuple[int, Hashable]:
-        """The number of rows, and the group; None where the request must run alone."""
+        """Return the number of rows, and a key of requests that can share a batch; None if it must run alone."""
         counts = {array.shape[0] if array.ndim else -1 for array in feeds.values()}
         if self._max_rows == 1 or len(counts) != 1 or not 0 < (count := counts.pop()) < self._max_rows:
             return 1, None
@@ -148,7 +151,7 @@ class Runner:
         return ""
 
     def _sent(self, request: InferRequest, answer: Sequence[Result]) -> Iterator[Tensor]:
-        """The outputs that the request asks for, as classes where it asks for them."""
+        """Yield the requested outputs, converted to classes if the request asks for that."""
         classes = {output.name: output.classification for output in request.outputs or ()}
         for position in self._signature.positions(request.outputs):
             result, spec = answer[position], self._signature.outputs[position]

@@ -117,4 +117,4 @@ def must_decode_in_thread(body: bytes, headers: Headers, media: str | None) -> b
 
 
 def _too_late() -> DeadlineExceeded:
-    return DeadlineExceeded("the request's time was over before its body was decoded; send fewer rows, or binary")
+    return DeadlineExceeded("the deadline passed before the body was decoded; send fewer rows, or binary tensors")

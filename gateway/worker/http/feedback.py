@@ -80,8 +80,8 @@ class FeedbackEndpoint:
                 continue
             if not await self._recorded(line):
                 raise Overloaded(
-                    f"feedback cannot be recorded now; send the list again, what was recorded before entry {index}"
-                    " counts once"
+                    f"feedback cannot be recorded now; send the list again. Entries before entry {index} are recorded;"
+                    " repetitions count once"
                 )
             if why_uncounted:
                 uncounted.append({"index": index, "reason": why_uncounted})
@@ -105,7 +105,7 @@ class FeedbackEndpoint:
             raise InvalidRequest(f"unknown key {short(unknown[0])}; known are {', '.join(sorted(KEYS))}")
         token = self._pipeline.recorder.signer.read(entry.get("prediction_id"))
         if all(entry.get(key) is None for key in REQUIRED_KEYS):
-            raise InvalidRequest("says nothing: give at least one of truth, reward, metrics")
+            raise InvalidRequest("is empty: give at least one of truth, reward, metrics")
         truth = _truth(entry.get("truth"))
         truth_class, why_uncounted = self._class_of(token, truth)
         allowed = self._allowed(token)
@@ -141,8 +141,8 @@ class FeedbackEndpoint:
             return None, ""
         if token.rows:
             raise InvalidRequest(
-                "the request had several rows, and one truth does not say of which: send one request a row, or give"
-                " reward or metrics, which are of the whole request"
+                "the request had several rows, and one truth does not say which it is about: send one request per row,"
+                " or give reward or metrics, which apply to the whole request"
             )
         served = self._pipeline.catalog.models.get(token.model)
         if served is None:
@@ -152,8 +152,8 @@ class FeedbackEndpoint:
             return None, f"'{token.model}' predicts no classes: {classes.obstacle}"
         found = classes.index_of(truth)
         if found is None:
-            raise InvalidRequest(f"truth {short(truth)} is no class of '{token.model}'; {classes.known}")
-        return found, "" if token.predicted is not None else "the prediction was of no class"
+            raise InvalidRequest(f"truth {short(truth)} is not a class of '{token.model}'; {classes.known}")
+        return found, "" if token.predicted is not None else "the prediction had no class"
 
 
 def _answer(accepted: int, rejected: list[dict[str, Any]], uncounted: list[dict[str, Any]]) -> Response:

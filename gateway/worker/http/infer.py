@@ -32,7 +32,7 @@ _NOT_PLAIN: Final = frozenset(b"%?#")
 MAX_PATH: Final = 512  # longer paths name no model, and are not cached
 WRITER_KEY: Final = "canary_gateway.line"  # key of the ResponseWriter in an ASGI scope
 _SLOW_MODELS: Final[set[str]] = set()  # names of models whose answers take long to write
-INTERNAL_ERROR: Final = "the gateway failed on this request; its log says how"
+INTERNAL_ERROR: Final = "internal error of the gateway; its log has the details"
 log: Final = logging.getLogger("gateway.worker.http")
 
 
@@ -97,7 +97,7 @@ class InferEndpoint:
         except ClientGone:
             return
         except TimeoutError:
-            slow = BodyTooSlow(f"the body was not there within {self.body_timeout_s:g} s")
+            slow = BodyTooSlow(f"the body did not arrive within {self.body_timeout_s:g} s")
             await send_error(send, slow, echo_of(origin_of(headers)))
         except Exception as error:
             broken = failure(error, target[0], origin_of(headers), call)
@@ -185,7 +185,7 @@ class InferEndpoint:
 def failure(error: Exception, model: str, origin: Origin | None, call: Call | None) -> RequestError:
     """Log an error of the gateway itself; returns the error to answer with. `call`: None if there is none yet."""
     extra = log_extra(origin, call)
-    log.error("an error of the gateway itself on the model %r", model, exc_info=error, extra=extra)
+    log.error("internal error of the gateway during a prediction of the model %r", model, exc_info=error, extra=extra)
     return RequestError(INTERNAL_ERROR)
 
 

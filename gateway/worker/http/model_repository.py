@@ -60,15 +60,15 @@ class RepositoryApi:
         parameters = (await self._body(request)).get("parameters")
         if parameters:
             raise InvalidRequest(
-                "load takes no parameters: a model's configuration is its model.yaml, and its versions are those that"
-                " the routing YAML names"
+                "load accepts no parameters: a model is configured in its model.yaml, and its versions are those that"
+                " the routing file names"
             )
         try:
             await self._operations.load(request.path_params["model"])
         except RequestError:
             raise
         except GatewayError as error:
-            raise InvalidRequest(f"not loaded, what was served before still is: {error}") from None
+            raise InvalidRequest(f"loading failed, so what was served before is still served: {error}") from None
         return Response(status_code=200)
 
     async def unload(self, request: Request) -> Response:

@@ -94,7 +94,7 @@ class SharedState(LocalState):
 
     def tally(self, name: str, version: int) -> Tally:
         if (name, version) not in self._versions:
-            raise ModelUnavailable(f"version {version} of '{name}' came while the configuration was being loaded")
+            raise ModelUnavailable(f"version {version} of '{name}' was added while the configuration was being loaded")
         words = self._scoreboard.words(self._worker, self._versions[name, version])
         tally = Tally(words)
         self._hold(tally, words, HELD)

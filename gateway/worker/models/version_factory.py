@@ -85,4 +85,6 @@ def check_pair(name: str, settings: ReleaseSettings, stable: ModelVersion, candi
     stable.signature.check_replaceable_by(candidate.signature, candidate.number)
     obstacles = {version.number: version.classes.obstacle for version in (stable, candidate)}
     if problems := inert(name, settings, obstacles):
-        raise ModelUnavailable("\n".join((*problems, f"an edit of model.yaml counts once '{name}' is loaded again")))
+        raise ModelUnavailable(
+            "\n".join((*problems, f"an edit of model.yaml takes effect when '{name}' is loaded again"))
+        )

@@ -67,7 +67,7 @@ class SpanExporter:
         try:
             self._thread.start()
         except RuntimeError as error:
-            self._log_error(f"there is no thread to export them in ({error})")
+            self._log_error(f"no thread can be started to export them ({error})")
 
     def offer(self, span: Span) -> None:
         """Queue a span, or drop and count it if the queue is full."""
@@ -100,9 +100,11 @@ class SpanExporter:
 
     def _log_error(self, trouble: str) -> None:
         if trouble and not self._error:
-            log.error("spans do not reach the collector, predictions go on without: %s", trouble)
+            log.error(
+                "spans cannot be sent to server.tracing.endpoint; predictions are served without them: %s", trouble
+            )
         elif self._error and not trouble:
-            log.info("spans reach the collector again")
+            log.info("spans can be sent to server.tracing.endpoint again")
         self._error = trouble
 
 

@@ -95,7 +95,7 @@ def test_decisions_record_who_changed_what_and_why(running: GatewayProcess) -> N
 def test_order_for_another_candidate_than_the_current_one_is_refused(running: GatewayProcess) -> None:
     for order, body in (("promote", {}), ("weight", {"route": "everyone", "percent": 1})):
         refused = post(running, f"releases/flawed/{order}", candidate=3, **body)
-        assert (refused.status_code, "version 2 by now, not 3" in refused.json()["error"]) == (409, True)
+        assert (refused.status_code, "is now version 2, not 3" in refused.json()["error"]) == (409, True)
     assert file_of(running).read_text() == ROUTING
     assert post(running, "releases/flawed/promote", candidate=2).status_code == 200
 
@@ -134,7 +134,7 @@ def test_edit_is_refused_where_the_previous_text_cannot_be_kept(tmp_path: Path) 
     (tmp_path / "state" / "history").touch()
     with started:
         refused = post(started, "releases/flawed/promote")
-        assert (refused.status_code, "nothing was edited" in refused.json()["error"]) == (409, True)
+        assert (refused.status_code, "nothing was changed" in refused.json()["error"]) == (409, True)
     assert file_of(started).read_text() == ROUTING
 
 

@@ -136,10 +136,10 @@ def test_edit_keeps_the_owner_of_the_file(tmp_path: Path) -> None:
     ("content", "says"),
     [
         ("models: {}".encode("utf-16"), "UTF-16; save it as UTF-8"),
-        (b"models: {}\n# \xff\n", "line 2: cannot be read: no UTF-8"),
+        (b"models: {}\n# \xff\n", "line 2: cannot be read: not UTF-8"),
         (b"models: {}\x00\x00", "routing.yaml: "),
         (b"models:\n", "models"),
-        (b"# " * MAX_BYTES, "8 MiB is the most"),
+        (b"# " * MAX_BYTES, "8 MiB is the limit"),
     ],
 )
 def test_content_that_is_no_routing_file_is_refused(content: bytes, says: str) -> None:

@@ -116,7 +116,9 @@ def test_order_on_a_closed_candidate_is_refused_with_the_reason(tmp_path: Path) 
         accept(accepting, tmp_path, ONE)
         accepting.check_open("m", closed=False)
         accepting.check_open("other", closed=True)
-        with pytest.raises(Conflict, match=r"candidate 2 of 'm' is closed, since routing\.yaml is refused; fix"):
+        with pytest.raises(
+            Conflict, match=r"candidate 2 of 'm' gets no traffic, because routing\.yaml is refused; fix"
+        ):
             accepting.check_open("m", closed=True)
 
 

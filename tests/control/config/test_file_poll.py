@@ -66,6 +66,6 @@ def test_change_with_unchanged_size_and_times_is_seen_at_the_next_poll(
     assert looking.seen.error
     path.symlink_to(other)
     looking.look(30)
-    assert "not there" in looking.seen.error
+    assert "does not exist" in looking.seen.error
     other.write_text("linked")
     assert looking.look() == b"linked"

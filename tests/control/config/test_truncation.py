@@ -171,7 +171,7 @@ def test_truncated_version_number_is_accepted_and_recorded() -> None:
 def test_truncation_that_raises_traffic_is_refused_unless_confirmed(before: str, after: str) -> None:
     head = "models:\n  m:\n    stable: 1\n    candidate: 2\n    split:\n      routes:\n        - name: a\n          "
     whole = parse_accepted((head + before).encode())
-    with pytest.raises(SettingsError, match=r"models\.m: .*cut short.*comment line"):
+    with pytest.raises(SettingsError, match=r"models\.m: .*truncated.*comment line"):
         validate((head + after).encode(), whole, known(whole, frozenset()), "routing.yaml")
     validate((head + after + "# meant\n").encode(), whole, known(whole, frozenset()), "routing.yaml")
 
@@ -184,7 +184,7 @@ BASE = (
 @pytest.mark.parametrize("rest", [b"    candidate: null\n    split: null\n", b"    stable: 3\n"])
 def test_truncation_after_an_anchor_of_another_entry_is_refused(rest: bytes) -> None:
     whole = parse_accepted(BASE + rest)
-    with pytest.raises(SettingsError, match=r"models\.b: .*cut short"):
+    with pytest.raises(SettingsError, match=r"models\.b: .*truncated"):
         validate(BASE, whole, known(whole, frozenset()), "routing.yaml")
 
 

@@ -113,7 +113,7 @@ def test_unreadable_routing_file_is_reported_with_the_reason(tmp_path: Path) -> 
     routing.unlink()
     for make, says in (
         (lambda: None, "no such file"),
-        (lambda: routing.symlink_to("nowhere"), "its link leads to nowhere"),
+        (lambda: routing.symlink_to("nowhere"), "it is a link to nowhere"),
         (lambda: (routing.unlink(), routing.mkdir()), "Is a directory"),
     ):
         make()

@@ -81,7 +81,7 @@ def test_without_comparisons_nothing_stops_or_pauses() -> None:
         (RampSettings, {"weights": [1, 5, 5]}, "each larger than the one before"),
         (RampSettings, {"weights": [0, 5]}, "above 0"),
         (RampSettings, {"weights": []}, "above 0"),
-        (RampSettings, {"weights": [50, 200]}, "no percentage from 0 to 100"),
+        (RampSettings, {"weights": [50, 200]}, "not a percentage from 0 to 100"),
     ],
 )
 def test_invalid_guard_settings_are_refused(settings: Any, said: dict[str, Any], problem: str) -> None:

@@ -42,7 +42,7 @@ def test_crash_is_attributed_at_once_where_one_candidate_ran(number: int) -> Non
 def test_kill_is_attributed_the_second_time() -> None:
     played = Played()
     assert [played.dies(-signal.SIGKILL, ONE) for _ in range(2)] == [False, True]
-    assert played.reasons == ["2 workers within an hour died while it ran, the last by SIGKILL"]
+    assert played.reasons == ["2 workers within an hour died while it was running, the last one by SIGKILL"]
 
 
 def test_of_several_candidates_the_one_that_ran_twice_is_stopped() -> None:

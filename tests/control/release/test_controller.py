@@ -140,7 +140,7 @@ def test_drift_pauses_until_an_operator_continues() -> None:
         running.tick(classes=counts(seen[0].tolist(), seen[1].tolist()))
     (pause,) = (action for action in running.actions if isinstance(action, Pause))
     assert pause.guard == "drift"
-    assert "other shares" in pause.reason
+    assert "distribution of predicted classes" in pause.reason
     running.calmly(300)
     assert (running.stage, running.weights) == ("paused", {"everyone": 10_000})
     running.controller.command(Event.CONTINUE, running.now_s)
@@ -258,7 +258,7 @@ def test_order_that_does_not_fit_the_stage_is_refused() -> None:
     running.tick()
     with pytest.raises(Conflict, match="'continue' is not possible while the release is ramping; possible are"):
         running.controller.command(Event.CONTINUE, running.now_s)
-    with pytest.raises(Conflict, match="no order to a ramp"):
+    with pytest.raises(Conflict, match="not a command for a ramp"):
         running.controller.command(Event.RESUME, running.now_s)
 
 

@@ -179,7 +179,7 @@ def test_malformed_lines_are_skipped(tmp_path: Path, odd: bytes) -> None:
 def test_torn_lines_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "decisions.jsonl").write_bytes(line(1) + line(2)[:20] + b"\n" + line(3)[:20])
     reread(tmp_path)
-    assert "decisions.jsonl: 2 lines are torn or damaged, and passed over" in caplog.text
+    assert "decisions.jsonl: 2 incomplete or damaged lines are skipped" in caplog.text
 
 
 @pytest.mark.parametrize("taken", [0, 1, 50])

@@ -267,7 +267,7 @@ def test_failing_controller_stops_its_candidate_and_no_other(bench: Bench, caplo
     bench.tick(0.1)
     assert bench.done == [("stop", "controller")]
     assert "ZeroDivisionError" in bench.stops.decisions[0].reason
-    assert [record.getMessage() for record in caplog.records] == [f"the controller of '{MODEL}' has failed"]
+    assert [record.getMessage() for record in caplog.records] == [f"the release controller of '{MODEL}' has failed"]
     assert not bench.board.stopped(bench.releases.of("other", 2))
     bench.board.resume(bench.slot())
     bench.tick()

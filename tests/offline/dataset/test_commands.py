@@ -87,7 +87,7 @@ def test_export_of_a_variant_and_a_period(recorded: Path, tmp_path: Path) -> Non
     chosen = exported(recorded, tmp_path / "a", "--variant", "candidate", "--since", "1h", "--format", "jsonl")
     assert chosen["variants"] == {"candidate": chosen["rows"]}
     ended = command(recorded, "export", "digits", "--out", str(tmp_path / "b"), "--until", "2020-01-01", code=1)
-    assert ended.stderr.startswith("no recorded prediction of 'digits' is what was asked for")
+    assert ended.stderr.startswith("no recorded prediction of 'digits' matches the options")
     ended = command(recorded, "export", "digits", "--out", str(tmp_path / "b"), "--since", "noon", code=1)
     assert ended.stderr.startswith("'noon' is neither a time nor a duration; write for example 24h")
 

@@ -269,11 +269,11 @@ def test_export_replaces_only_an_earlier_export(tmp_path: Path) -> None:
     assert table(folder).height == 5
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
-    with pytest.raises(GatewayError, match="holds something else than an export; name a new or empty folder"):
+    with pytest.raises(GatewayError, match="contains something other than an export; name a new or empty folder"):
         exported(recording, tmp_path, out="mine")
 
 
 def test_empty_export_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(GatewayError, match="no recorded prediction of 'digits' is what was asked for"):
+    with pytest.raises(GatewayError, match="no recorded prediction of 'digits' matches the options"):
         exported(digits(2), tmp_path, variant="candidate")
     assert not (tmp_path / "out").exists()

@@ -125,7 +125,7 @@ def test_replay_respects_the_limit_and_counts_what_it_cannot_run(tmp_path: Path)
 def test_replay_without_recorded_requests_is_refused(tmp_path: Path) -> None:
     recording = Recording()
     recording.record(request=None)
-    with pytest.raises(GatewayError, match="of 1 the request is not recorded"):
+    with pytest.raises(GatewayError, match="1 have no recorded request or response"):
         again(recording, tmp_path)
 
 

@@ -192,19 +192,19 @@ async def test_entry_without_a_valid_prediction_id_is_refused_alone(tmp_path: Pa
 @pytest.mark.parametrize(
     ("said", "says"),
     [
-        ({}, "says nothing: give at least one of truth, reward, metrics"),
-        ({"comment": "well"}, "says nothing"),
-        ({"truth": None, "reward": None, "metrics": None}, "says nothing"),
+        ({}, "is empty: give at least one of truth, reward, metrics"),
+        ({"comment": "well"}, "is empty"),
+        ({"truth": None, "reward": None, "metrics": None}, "is empty"),
         ({"truht": 1}, "unknown key 'truht'; known are comment, metrics, prediction_id, reward, truth"),
-        ({"truth": "cow"}, "truth 'cow' is no class of 'pets'; its classes are cat, dog, eel"),
+        ({"truth": "cow"}, "truth 'cow' is not a class of 'pets'; its classes are cat, dog, eel"),
         ({"truth": "x" * MAX_TRUTH}, f"truth is longer than {MAX_TRUTH} characters"),
-        ({"truth": 7}, "truth 7 is no class of 'pets'; its classes are cat, dog, eel"),
-        ({"truth": "2"}, "truth '2' is no class"),
-        ({"truth": 1.5}, "truth 1.5 is no class"),
-        ({"truth": -1}, "truth -1 is no class"),
-        ({"truth": True}, "truth True is no class"),
-        ({"truth": [1]}, "truth [1] is no class"),
-        ({"truth": {"box": [1, 2]}}, "truth an object of 1 keys is no class"),
+        ({"truth": 7}, "truth 7 is not a class of 'pets'; its classes are cat, dog, eel"),
+        ({"truth": "2"}, "truth '2' is not a class"),
+        ({"truth": 1.5}, "truth 1.5 is not a class"),
+        ({"truth": -1}, "truth -1 is not a class"),
+        ({"truth": True}, "truth True is not a class"),
+        ({"truth": [1]}, "truth [1] is not a class"),
+        ({"truth": {"box": [1, 2]}}, "truth an object of 1 keys is not a class"),
         ({"truth": nested(300)}, "truth is nested too deeply: at most 32 levels"),
         ({"truth": nested(33)}, "truth is nested too deeply"),
         ({"reward": "high"}, "reward must be a number, got 'high'"),
@@ -340,7 +340,7 @@ async def test_full_ring_is_answered_503(tmp_path: Path, monkeypatch: pytest.Mon
         assert answer.headers["retry-after"] == "1"
         recorded = here.records()
         assert 0 < len(recorded) < 20
-        assert f"before entry {len(recorded)} counts once" in answer.json()["error"]
+        assert f"before entry {len(recorded)} are recorded" in answer.json()["error"]
         assert (await here.tell(entries[:2]))["accepted"] == 2, "there is room again"
 
 
@@ -430,7 +430,7 @@ async def test_answer_is_an_error_of_the_same_form_where_no_entry_is_accepted(tm
         document = answer.json()
         assert document["accepted"] == 0
         assert [entry["index"] for entry in document["rejected"]] == [0, 1, 2]
-        assert "truth 'cow' is no class" in document["error"]
+        assert "truth 'cow' is not a class" in document["error"]
         assert here.records() == []
 
 
@@ -445,5 +445,5 @@ async def test_truth_that_no_guard_can_count_is_recorded_with_a_warning(tmp_path
         assert (answer["accepted"], answer["rejected"]) == (3, [])
         assert [entry["index"] for entry in answer["uncounted"]] == [1, 2]
         assert "name both in prediction.labels" in answer["uncounted"][0]["reason"]
-        assert answer["uncounted"][1]["reason"] == "the prediction was of no class"
+        assert answer["uncounted"][1]["reason"] == "the prediction had no class"
         assert [record["correct"] for record in here.records()] == [True, None, None]

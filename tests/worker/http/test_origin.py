@@ -152,5 +152,5 @@ def test_internal_error_is_logged_with_the_request_id_and_trace_id(tmp_path: Pat
     for entry in entries:
         assert (entry["trace_id"], entry["request_id"], entry["role"]) == (TRACE_ID, "a-1", "worker")
         assert len(entry["prediction_id"]) > 60
-        assert entry["message"] == "an error of the gateway itself on the model 'doubling'"
+        assert entry["message"] == "internal error of the gateway during a prediction of the model 'doubling'"
         assert "broken on purpose" in entry["exception"]

@@ -332,5 +332,5 @@ async def test_edit_with_a_guard_that_can_never_act_is_refused(tmp_path: Path) -
         with pytest.raises(ModelUnavailable) as refused:
             await deployment.prepare(RoutingSettings.model_validate({"models": {"m": UNJUDGED}}), 2)
         assert str(refused.value).startswith(NEVER)
-        assert str(refused.value).endswith("an edit of model.yaml counts once 'm' is loaded again")
+        assert str(refused.value).endswith("an edit of model.yaml takes effect when 'm' is loaded again")
         assert deployment.models is before

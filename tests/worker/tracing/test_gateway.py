@@ -91,7 +91,7 @@ def test_refusing_collector_affects_no_prediction(tmp_path: Path, collector: Col
         until(lambda: metric(running, "gateway_spans_total", result="failed") == 100, "all spans have failed")
         assert metric(running, "gateway_predictions_total", outcome="ok") == 100
         assert release(running)["model"] == "flawed"
-    told = [line for line in running.log.splitlines() if "spans do not reach the collector" in line]
+    told = [line for line in running.log.splitlines() if "spans cannot be sent to server.tracing.endpoint;" in line]
     assert 1 <= len(told) <= 2  # once each worker
     assert "opentelemetry" not in running.log
     assert "Traceback" not in running.log

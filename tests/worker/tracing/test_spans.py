@@ -117,9 +117,9 @@ def test_refusing_collector_is_logged_once_and_its_recovery_once(
         spans.flush()
     assert (head[SPANS_EXPORTED], head[SPANS_FAILED]) == (2, 2)
     refused, again = [record.getMessage() for record in caplog.records if record.name == "gateway.worker.tracing"]
-    assert refused.startswith("spans do not reach the collector, predictions go on without: ")
+    assert refused.startswith("spans cannot be sent to server.tracing.endpoint; predictions are served without them: ")
     assert "400" in refused
-    assert again == "spans reach the collector again"
+    assert again == "spans can be sent to server.tracing.endpoint again"
 
 
 def test_queued_spans_are_exported_on_close(collector: Collector, export: Export) -> None:
