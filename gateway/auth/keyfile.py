@@ -17,6 +17,7 @@ from gateway.auth.key import digest_of, new_key
 from gateway.errors import NotFound, SettingsError
 from gateway.settings.keys import KeySettings, KeysSettings, Scope, load_keys
 from gateway.settings.scalars import read
+from gateway.system.durable_files import replacing, write_all
 
 _PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 HEADING: Final = "# API keys of the gateway, by hash only. Written by `gateway keys`; read again within a second.\n"
@@ -83,14 +84,11 @@ def _write(path: Path, keys: KeysSettings) -> None:
     target = path.resolve()  # a link stays a link
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            _belong_as_before(file.fileno(), target)
-            file.write(HEADING + yaml.dump(_document(keys), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(target)
+        with replacing(target, unfinished, 0o600) as file:
+            _belong_as_before(file, target)
+            text = HEADING + yaml.dump(_document(keys), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+            write_all(file, text.encode())
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise SettingsError(str(path), [f"cannot be written: {error.strerror}"]) from None
 
 

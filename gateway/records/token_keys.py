@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import secrets
 import stat
 import time
@@ -14,6 +13,7 @@ import orjson
 
 from gateway.errors import SettingsError
 from gateway.records.token import Signer
+from gateway.system.durable_files import replace_durably
 
 KEY_BYTES: Final = 32
 ROTATE_AFTER_S: Final = 30 * 86400.0
@@ -98,11 +98,4 @@ def _entry(number: object, created_s: object, secret: object) -> tuple[int, floa
 
 def _write(file: Path, entries: list[tuple[int, float, bytes]]) -> None:
     document = [{"key": number, "created_s": created, "secret": key.hex()} for number, created, key in entries]
-    unfinished = file.with_suffix(".new")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as opened:
-        os.fchmod(descriptor, 0o600)  # an unfinished one may be there, with any mode
-        opened.write(orjson.dumps(document))
-        opened.flush()
-        os.fsync(opened.fileno())
-    unfinished.replace(file)
+    replace_durably(file, orjson.dumps(document), file.with_suffix(".new"), 0o600)

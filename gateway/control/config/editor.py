@@ -17,6 +17,7 @@ from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.disk import Disk, DiskSilent, GivenUp
 from gateway.errors import Conflict, SettingsError
 from gateway.settings.routing_file import routing_of, text_of
+from gateway.system.durable_files import replacing, write_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,25 +184,15 @@ class RoutingEditor:
 
 def _replace(path: Path, content: bytes, given_up: GivenUp) -> None:
     path = path.resolve()
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        _like(path, beside)
-        given_up.check()
-        beside.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise
+    with replacing(path, path.with_name(f".{path.name}.new"), before_replace=given_up.check) as file:
+        write_all(file, content)
+        _like(path, file)
 
 
-def _like(path: Path, beside: Path) -> None:
+def _like(path: Path, beside: int) -> None:
     """Give the new file the mode and, as far as this process may, the owner of the old one."""
-    was, now = path.stat(), beside.stat()
+    was, now = path.stat(), os.fstat(beside)
     if (was.st_uid, was.st_gid) != (now.st_uid, now.st_gid):
         with contextlib.suppress(PermissionError):
-            os.chown(beside, was.st_uid, was.st_gid)
-    beside.chmod(was.st_mode & 0o7777)
+            os.fchown(beside, was.st_uid, was.st_gid)
+    os.fchmod(beside, was.st_mode & 0o7777)

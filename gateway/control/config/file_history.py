@@ -8,6 +8,7 @@ from typing import Final
 
 from gateway.control.config.file_snapshot import revision_of
 from gateway.control.config.yaml_edit import difference
+from gateway.system.durable_files import replace_durably
 
 KEPT: Final = 1000  # texts; beyond that the oldest are removed
 _NUMBERED: Final = re.compile(r"routing-[0-9]{8}T[0-9]{6}Z-([0-9]{6,})-[^-]+\.yaml")
@@ -28,11 +29,7 @@ class History:
         number = _place(there[-1])[0] + 1 if there else 1
         kept = self.folder / f"routing-{stamp}-{number:06}-{revision_of(content)}.yaml"
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            kept.write_bytes(content)
-        except OSError:
-            _remove(kept)  # a full disk may have taken half of it
-            raise
+        replace_durably(kept, content, self.folder / "unfinished")
         for old in there[: max(0, len(there) + 1 - KEPT)]:
             _remove(old)
         return kept
