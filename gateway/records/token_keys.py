@@ -34,11 +34,6 @@ class TokenKeys:
         return Signer(self.secrets, self.current)
 
 
-def ephemeral_keys() -> TokenKeys:
-    """For a process on its own: its tokens are worth nothing once it has ended."""
-    return TokenKeys({0: secrets.token_bytes(KEY_BYTES)}, 0)
-
-
 def token_keys(folder: Path) -> TokenKeys:
     """The keys in `folder`, with a new one where the newest is a month old or there is none.
 

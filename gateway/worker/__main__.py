@@ -44,7 +44,6 @@ from gateway.messages import (
 from gateway.records.trips import Trip, keep
 from gateway.settings.extras import check_tracing
 from gateway.settings.gateway import ServerSettings
-from gateway.shm.ring import Ring
 from gateway.shm.scoreboard import BEATS, Scoreboard
 from gateway.shm.switchboard import Switchboard
 from gateway.system.background_tasks import persistent
@@ -59,7 +58,7 @@ from gateway.worker.http.connection_share import Sharing
 from gateway.worker.models.catalog import Changed, ModelCatalog
 from gateway.worker.models.shared_state import SharedState
 from gateway.worker.pipeline import Pipeline
-from gateway.worker.recorder import Recorder
+from gateway.worker.recorder import Recorder, RecordRings
 from gateway.worker.tracing.otlp import exporter
 from gateway.worker.tracing.spans import Spans, TracedRecorder
 
@@ -77,14 +76,7 @@ def _spans(start: Start, head: "memoryview[int]") -> Spans | None:
 
 
 def _recorder(start: Start, shared_state: SharedState, spans: Spans | None) -> Recorder:
-    paths = start.rings
-    predictions, feedback, mirrors, events = map(
-        Ring.attach, (paths.predictions, paths.feedback, paths.mirrors, paths.events)
-    )
-    for ring in (predictions, feedback, mirrors, events):
-        ring.own()
-    signer, head = start.token_keys.signer(), shared_state.head
-    recording = signer, start.settings.records, predictions, feedback, mirrors, events, head
+    recording = start.token_keys.signer(), start.settings.records, RecordRings.owned(start.rings), shared_state.head
     tracing = start.settings.server.tracing
     return TracedRecorder(spans, tracing.sample, *recording) if spans and tracing else Recorder(*recording)
 
@@ -96,17 +88,25 @@ class Worker:
         self._pipe = pipe
         self._server_settings = start.settings.server
         self._start = start
-        switchboard = Switchboard.attach(start.switchboard, start.workers)
-        scoreboard = Scoreboard.attach(start.scoreboard, start.workers)
-        heartbeat_timeout_ns = int(start.settings.control.heartbeat_timeout * 1e9)
         plan = start.plan
         self._shared_state = SharedState(
-            switchboard, scoreboard, start.worker, heartbeat_timeout_ns, plan.versions, plan.releases, self._tripped
+            Switchboard.attach(start.switchboard, start.workers),
+            Scoreboard.attach(start.scoreboard, start.workers),
+            start.worker,
+            heartbeat_timeout_ns=int(start.settings.control.heartbeat_timeout * 1e9),
+            versions=plan.versions,
+            releases=plan.releases,
+            tell=self._tripped,
         )
         self._repository = Repository(Path(start.settings.models.path))
-        left_out, generation = plan.left_out, plan.generation
         self._catalog = ModelCatalog(
-            self._repository, plan.routing, self._shared_state, left_out, generation, plan.named, plan.unloaded
+            self._repository,
+            plan.routing,
+            self._shared_state,
+            left_out=plan.left_out,
+            generation=plan.generation,
+            named=plan.named,
+            unloaded=plan.unloaded,
         )
         self._spans = _spans(start, self._shared_state.head)
         recorder = _recorder(start, self._shared_state, self._spans)

@@ -2,9 +2,6 @@
 
 import asyncio
 import time
-from array import array
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Final
 
@@ -14,12 +11,11 @@ from gateway.backends.version import ModelVersion
 from gateway.errors import Conflict, InvalidRequest, NotFound, Outcome, Overloaded, RequestError
 from gateway.protocol.tensors import InferRequest
 from gateway.records.token import MARKS, ROWS, nonces
-from gateway.records.token_keys import ephemeral_keys
 from gateway.routing.attributes import Attributes
 from gateway.routing.buckets import BUCKETS
 from gateway.routing.release import CANDIDATE, PINNED, STABLE
 from gateway.settings.gateway import LimitsSettings
-from gateway.shm.scoreboard import HEAD, INFLIGHT, SHED
+from gateway.shm.scoreboard import INFLIGHT, SHED
 from gateway.shm.tally import UNSTRATIFIED
 from gateway.worker.call import Call, RequestSource
 from gateway.worker.failure_attribution import Attribution, Blame
@@ -40,16 +36,16 @@ class Pipeline:
         self,
         catalog: ModelCatalog,
         limits: LimitsSettings,
-        shared_state: SharedState | None = None,
-        recorder: Recorder | None = None,
+        shared_state: SharedState,
+        recorder: Recorder,
     ) -> None:
         self.catalog = catalog
-        self.recorder = recorder or Recorder(ephemeral_keys().signer())
+        self.recorder = recorder
         self.draining = False
-        self.serving: Callable[[], bool] = shared_state.serving if shared_state else lambda: True
+        self.serving = shared_state.serving
         self.inflight = 0
-        self.gate: AbstractContextManager[None] = shared_state.gate if shared_state else nullcontext()
-        self.head = shared_state.head if shared_state else memoryview(array("q", bytes(8 * HEAD)))
+        self.gate = shared_state.gate
+        self.head = shared_state.head
         self.limits = limits
         self._max_inflight = limits.inflight
         self._most_classes = limits.classes

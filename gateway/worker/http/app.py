@@ -19,12 +19,9 @@ from gateway.worker.http.not_found import shown, unserved
 from gateway.worker.pipeline import Pipeline
 
 
-def data_plane(
-    gateway: Pipeline, max_body: int, operations: Operations | None = None, access: Access | None = None
-) -> ASGIApp:
+def data_plane(gateway: Pipeline, max_body: int, operations: Operations, access: Access) -> ASGIApp:
     """The application that port 8000 serves. `max_body` in bytes."""
-    access = access or Access()
-    repository = RepositoryApi(gateway.catalog, operations or gateway.catalog, max_body)
+    repository = RepositoryApi(gateway.catalog, operations, max_body)
     application = Starlette(
         routes=[
             *Metadata(gateway).routes(),

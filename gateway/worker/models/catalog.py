@@ -22,7 +22,7 @@ from gateway.version_key import VersionKey
 from gateway.worker.models.index import IndexedVersion, ModelIndex
 from gateway.worker.models.loader import Loader
 from gateway.worker.models.served_model import ServedModel
-from gateway.worker.models.shared_state import LocalState
+from gateway.worker.models.shared_state import SharedState
 
 log: Final = logging.getLogger("gateway.worker.models")
 
@@ -55,7 +55,8 @@ class ModelCatalog:
         self,
         repository: Repository,
         routing: RoutingSettings,
-        shared_state: LocalState | None = None,
+        shared_state: SharedState,
+        *,
         left_out: Mapping[VersionKey, str] | None = None,
         generation: int = 1,
         named: frozenset[str] | None = None,
@@ -65,7 +66,7 @@ class ModelCatalog:
         self._repository = repository
         self._generation = generation
         self._routing = routing
-        self._shared_state = shared_state or LocalState()
+        self._shared_state = shared_state
         self._loader = Loader(repository, self._shared_state, left_out or {})
         self._index = ModelIndex(repository, self._loader.reasons)
         self._unloaded = unloaded

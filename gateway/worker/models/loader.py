@@ -14,7 +14,7 @@ from gateway.backends.version import LoadedVersion, load_version
 from gateway.errors import GatewayError, ModelUnavailable
 from gateway.settings.model import ModelSettings
 from gateway.version_key import VersionKey
-from gateway.worker.models.shared_state import LocalState
+from gateway.worker.models.shared_state import SharedState
 
 UNLOADED: Final = "unloaded"
 log: Final = logging.getLogger("gateway.worker.models")
@@ -26,7 +26,7 @@ class Loader:
     `reasons`: why a version is not served.
     """
 
-    def __init__(self, repository: Repository, shared_state: LocalState, left_out: Mapping[VersionKey, str]) -> None:
+    def __init__(self, repository: Repository, shared_state: SharedState, left_out: Mapping[VersionKey, str]) -> None:
         self.left_out = left_out
         self.reasons: dict[VersionKey, str] = {}
         self._repository = repository

@@ -1,11 +1,10 @@
-"""The counters of versions and the switches that stop releases: in memory shared with control, or local."""
+"""The counters of versions and the switches that stop releases, in memory shared with control."""
 
 import contextlib
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 
 from gateway.errors import ModelUnavailable
 from gateway.shm.open_switch import OpenSwitch
@@ -18,43 +17,10 @@ from gateway.version_key import VersionKey
 Tell = Callable[[str, int, str, Callable[[], bool]], None]  # of a trip: whose, what was found, whether it still holds
 
 
-def _untold(name: str, candidate: int, found: str, holds: Callable[[], bool]) -> None:
-    """No one is to be told of trips."""
-
-
-class LocalState:
-    """Those of a process on its own: nothing is shared, and no one can stop a release.
+class SharedState:
+    """Those of one worker. `versions` and `releases` say which slot each has on the boards.
 
     `measured`: the file for what workers measure of versions; `part`: where in a list that all work on this one begins.
-    """
-
-    measured: Path | None = None
-    part = 0.0
-
-    def __init__(self) -> None:
-        self._tallies: dict[VersionKey, Tally] = {}
-
-    def tally(self, name: str, version: int) -> Tally:
-        """Where to count for a version."""
-        return self._tallies.setdefault((name, version), Tally())
-
-    def switch(self, name: str, candidate: int | None) -> Switch | OpenSwitch:
-        """What stops the release of `candidate`."""
-        return OpenSwitch()
-
-    def totals(self, name: str, version: int) -> tuple[Totals, int]:
-        """What all workers have counted for a version, and when the last of them answered (monotonic ns; 0: never)."""
-        totals = self.tally(name, version).read()
-        return totals, totals.last_success_ns()
-
-    @contextlib.contextmanager
-    def loading(self, name: str, version: int) -> Iterator[None]:
-        """While the version is loaded: should the process die, or never end, control knows of what. One at a time."""
-        yield
-
-
-class SharedState(LocalState):
-    """Those of one worker. `versions` and `releases` say which slot each has on the boards.
 
     A slot is given to another only once this worker has none left of the objects that work with it: `settle` says how
     many there are, and is to be called every so often.
@@ -65,12 +31,12 @@ class SharedState(LocalState):
         switchboard: Switchboard,
         scoreboard: Scoreboard,
         worker: int,
+        *,
         heartbeat_timeout_ns: int,
         versions: Mapping[VersionKey, int],
         releases: Mapping[VersionKey, int],
-        tell: Tell = _untold,
+        tell: Tell,
     ) -> None:
-        super().__init__()
         self._switchboard = switchboard
         self._scoreboard = scoreboard
         self._worker = worker
@@ -92,6 +58,7 @@ class SharedState(LocalState):
         self._seen = {key: slot for key, slot in self._seen.items() if slot not in given} | dict(versions)
 
     def tally(self, name: str, version: int) -> Tally:
+        """Where to count for a version. Raises ModelUnavailable if it has no slot."""
         if (name, version) not in self._versions:
             raise ModelUnavailable(f"version {version} of '{name}' came while the configuration was being loaded")
         words = self._scoreboard.words(self._worker, self._versions[name, version])
@@ -100,6 +67,7 @@ class SharedState(LocalState):
         return tally
 
     def switch(self, name: str, candidate: int | None) -> Switch | OpenSwitch:
+        """What stops the release of `candidate`."""
         if candidate is None:
             return OpenSwitch()
         slot = self._releases[name, candidate]
@@ -110,6 +78,7 @@ class SharedState(LocalState):
 
     @contextlib.contextmanager
     def loading(self, name: str, version: int) -> Iterator[None]:
+        """While the version is loaded: should the process die, or never end, control knows of what. One at a time."""
         self.head[LOADING] = self._versions.get((name, version), -1) + 1
         try:
             yield
@@ -127,6 +96,7 @@ class SharedState(LocalState):
         return self._switchboard.serving
 
     def totals(self, name: str, version: int) -> tuple[Totals, int]:
+        """What all workers have counted for a version, and when the last of them answered (monotonic ns; 0: never)."""
         slot = self._seen[name, version]
         return self._scoreboard.totals(slot), self._scoreboard.last_success_ns(slot)
 

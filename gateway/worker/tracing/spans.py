@@ -9,15 +9,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.errors import Outcome, RequestError
 from gateway.records.sampling import SHARES, share_of
+from gateway.records.token import Signer
 from gateway.routing.release import Decision
+from gateway.settings.gateway import RecordsSettings
 from gateway.shm.scoreboard import SPANS_DROPPED, SPANS_EXPORTED, SPANS_FAILED
 from gateway.worker.call import Call, Origin
 from gateway.worker.record_lines import Answered
-from gateway.worker.recorder import Recorder
+from gateway.worker.recorder import Recorder, RecordRings
 
 INTERVAL_S: Final = 0.5
 QUEUE: Final = 4096  # spans that wait, about 2 MB
@@ -112,8 +114,16 @@ class TracedRecorder(Recorder):
     Those are picked as records are, so what is traced is also recorded where `records.sample` is no smaller.
     """
 
-    def __init__(self, spans: Spans, sample: float, *recording: Any) -> None:
-        super().__init__(*recording)
+    def __init__(
+        self,
+        spans: Spans,
+        sample: float,
+        signer: Signer,
+        settings: RecordsSettings,
+        rings: RecordRings,
+        head: "memoryview[int]",
+    ) -> None:
+        super().__init__(signer, settings, rings, head)
         self._spans = spans
         self._traced_share = round(sample * SHARES)
 
