@@ -9,6 +9,7 @@ import numpy.typing as npt
 from gateway.errors import InvalidRequest
 from gateway.protocol.tensors import Array, Tensor
 
+NO_CLASS: Final = -1  # in the place of a predicted class's index, where there is none
 ANY: Final = 2**40
 FEW: Final = 10  # so many of the highest are found one after the other, which is quicker than to sort all
 SORTED: Final = 40  # scores that may be sorted for each class that an answer may name

@@ -15,7 +15,6 @@ import pybase64
 NONE: Final = b"null"
 LF: Final = ord("\n")
 CR: Final = ord("\r")
-UNKNOWN_CLASS: Final = -1
 LONGEST_ID: Final = 128  # characters of a request's id that are kept
 
 

@@ -25,7 +25,6 @@ from gateway.errors import InvalidRequest
 from gateway.routing.release import Decision, Variant
 
 MAC_BYTES: Final = 8
-NO_CLASS: Final = -1
 ROWS: Final = -2  # in the class's place: the request had several rows
 NO_BUCKET: Final = 0xFFFF_FFFF
 LONGEST: Final = 1024  # characters; names are bounded, so no token of ours is longer

@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 
 from gateway.backends.batch import Answer
-from gateway.backends.classes import NO_CLASS
 from gateway.backends.version import ModelVersion
 from gateway.errors import GatewayError
+from gateway.protocol.classification import NO_CLASS
 from gateway.protocol.encode import encode_response
 from gateway.protocol.tensors import InferResponse, Tensor
 from gateway.records.line import mirror_line

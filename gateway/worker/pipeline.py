@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.backends.batch import Answer, BatchItem
-from gateway.backends.classes import NO_CLASS
 from gateway.backends.version import ModelVersion
 from gateway.errors import Conflict, InvalidRequest, NotFound, Outcome, Overloaded, RequestError
+from gateway.protocol.classification import NO_CLASS
 from gateway.protocol.tensors import InferRequest
 from gateway.records.token import MARKS, ROWS, nonces
 from gateway.routing.attributes import Attributes

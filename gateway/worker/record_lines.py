@@ -11,6 +11,7 @@ from typing import Final
 from orjson import dumps
 
 from gateway.errors import Outcome, RequestError
+from gateway.protocol.classification import NO_CLASS
 from gateway.records.line import (
     CR,
     END,
@@ -18,7 +19,6 @@ from gateway.records.line import (
     NONE,
     PREDICTION,
     RESPONSE,
-    UNKNOWN_CLASS,
     error_part,
     origin_part,
     outcome_part,
@@ -53,7 +53,7 @@ def failed_line(call: Call, error: RequestError, duration_ns: int, inputs: str) 
     """The line of a prediction that is answered with an error."""
     source = call.source
     outcome = _rescued(call, error.outcome) if call.rescued else outcome_part(error.outcome)
-    begin = _begin(call, b"%d" % time.time_ns(), outcome, duration_ns, 0, 0, UNKNOWN_CLASS)
+    begin = _begin(call, b"%d" % time.time_ns(), outcome, duration_ns, 0, 0, NO_CLASS)
     body = source.body if inputs == "full" else source.received
     request = request_part(body, source.json_length, source.media, inputs)
     return b"".join((begin, request, RESPONSE, error_part(str(error)), END))
@@ -77,7 +77,7 @@ def _begin(
         duration_ns // 1000,
         queued_ns // 1000,
         rows,
-        NONE if predicted == UNKNOWN_CLASS else dumps(predicted),
+        NONE if predicted == NO_CLASS else dumps(predicted),
     )
 
 

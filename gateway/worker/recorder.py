@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway.errors import BodyTooLarge, Outcome, Overloaded, RequestError
 from gateway.messages import Rings
-from gateway.records.line import UNKNOWN_CLASS
+from gateway.protocol.classification import NO_CLASS
 from gateway.records.sampling import SHARES, share_of
 from gateway.records.token import Signer, mark_of
 from gateway.settings.gateway import RecordsSettings
@@ -136,7 +136,7 @@ class Recorder:
             call.served.names[decision.route],
             decision,
             call.nonce,
-            UNKNOWN_CLASS,
+            NO_CLASS,
             bool(call.rescued),
             mark_of(call.epoch),
         )

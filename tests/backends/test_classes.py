@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.backends.classes import MOST_CLASSES, NO_CLASS, Classes
+from gateway.backends.classes import MOST_CLASSES, Classes
 from gateway.backends.inert_guards import inert
 from gateway.backends.version import ModelVersion, load_version
 from gateway.errors import ModelUnavailable
+from gateway.protocol.classification import NO_CLASS
 from gateway.settings.model import ModelSettings
 from gateway.settings.routing import ReleaseSettings
 from gateway.shm.tally import Tally

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import InvalidRequest
-from gateway.records.token import LONGEST, MAC_BYTES, NO_CLASS, Signer, Token, names_of, nonces
+from gateway.protocol.classification import NO_CLASS
+from gateway.records.token import LONGEST, MAC_BYTES, Signer, Token, names_of, nonces
 from gateway.routing.release import Decision, Variant
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"

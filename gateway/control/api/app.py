@@ -26,8 +26,7 @@ from gateway.control.api.reader_queue import OneByOne, Turns
 from gateway.control.api.release_pages import metrics, released
 from gateway.control.api.shared_results import Fresh
 from gateway.control.control_plane import ControlPlane
-from gateway.errors import RequestError
-from gateway.web.body import ClientGone
+from gateway.web.exception_handlers import exception_handlers
 from gateway.web.openapi import Operation, document
 from gateway.web.responses import JsonResponse
 
@@ -57,27 +56,9 @@ def control_plane(control: ControlPlane, ending: asyncio.Event, keyring: Keyring
 
     return Starlette(
         routes=[*(endpoint.route() for endpoint in endpoints), Route(OPENAPI.path, openapi)],
-        exception_handlers={
-            RequestError: _refused,
-            HTTPException: _not_routed,
-            ClientGone: _gone,
-            Exception: _broken,
-        },
+        exception_handlers=exception_handlers(_not_routed),
         middleware=[Middleware(OneByOne, Turns(), control.pressing), Middleware(ControlAuthMiddleware, keyring)],
     )
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestError)
-    return JsonResponse({"error": str(error)}, error.status, dict(error.headers))
-
-
-async def _broken(request: Request, error: Exception) -> Response:
-    return JsonResponse({"error": "the gateway failed on this request; its log says how"}, 500)
-
-
-async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)
 
 
 async def _not_routed(request: Request, error: Exception) -> Response:

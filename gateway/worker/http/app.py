@@ -6,13 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from gateway.errors import RequestError
-from gateway.web.body import ClientGone
+from gateway.web.exception_handlers import exception_handlers
 from gateway.web.responses import JsonResponse
 from gateway.worker.http import openapi_document
 from gateway.worker.http.access import Access, AuthMiddleware
 from gateway.worker.http.feedback import FeedbackEndpoint
-from gateway.worker.http.infer import BROKEN, InferEndpoint, target_of
+from gateway.worker.http.infer import InferEndpoint, target_of
 from gateway.worker.http.metadata import Metadata
 from gateway.worker.http.model_repository import Operations, RepositoryApi
 from gateway.worker.http.not_found import shown, unserved
@@ -29,14 +28,9 @@ def data_plane(gateway: Pipeline, max_body: int, operations: Operations, access:
             *repository.routes(),
             *openapi_document.routes(),
         ],
-        exception_handlers={RequestError: _refused, HTTPException: _not_routed, ClientGone: _gone, Exception: _broken},
+        exception_handlers=exception_handlers(_not_routed),
     )
     return InferEndpoint(gateway, AuthMiddleware(application, access, gateway.timeout_s), max_body, access)
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestError)
-    return JsonResponse({"error": str(error)}, error.status, dict(error.headers))
 
 
 async def _not_routed(request: Request, error: Exception) -> Response:
@@ -48,11 +42,3 @@ async def _not_routed(request: Request, error: Exception) -> Response:
         message = f"{shown(path)} is served for {allowed}, not for {request.method}"
         return JsonResponse({"error": message}, 405, {"allow": allowed})
     return JsonResponse({"error": unserved(path)}, error.status_code)
-
-
-async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)
-
-
-async def _broken(request: Request, error: Exception) -> Response:
-    return JsonResponse({"error": BROKEN}, 500)

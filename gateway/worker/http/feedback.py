@@ -14,6 +14,7 @@ from starlette.routing import Route
 from gateway.errors import BodyTooLarge, InvalidRequest, Overloaded
 from gateway.protocol.depth import check_depth
 from gateway.protocol.elements import short
+from gateway.protocol.json_text import parsed
 from gateway.protocol.large_json import count_values
 from gateway.records import outcomes
 from gateway.records.line import line_of
@@ -166,10 +167,7 @@ def _answer(accepted: int, rejected: list[dict[str, Any]], uncounted: list[dict[
 def _entries(body: bytes) -> list[Any]:
     if count_values(body) > MOST * MOST_VALUES:
         raise BodyTooLarge(f"the list holds more values than {MOST} entries of {MOST_VALUES}; send fewer at a time")
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    document = parsed(body)
     entries = document if type(document) is list else [document]
     if not 0 < len(entries) <= MOST:
         raise InvalidRequest(f"the body must be one object or a list of 1 to {MOST}, got {len(entries)} entries")

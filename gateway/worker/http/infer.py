@@ -12,8 +12,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.auth.keyring import Identity
 from gateway.backends.batch import Answer, late
 from gateway.errors import BodyTooSlow, InvalidRequest, RequestError
-from gateway.protocol.decode import NotJson, decode_strict
+from gateway.protocol.decode import decode_strict
+from gateway.protocol.json_text import NotJson
 from gateway.web.body import ENCODING, ClientGone, Headers, by_name, receive_body
+from gateway.web.exception_handlers import BROKEN
 from gateway.web.memory_limits import Holdings
 from gateway.web.responses import send_error
 from gateway.worker.call import Call, Origin, RequestSource
@@ -33,7 +35,6 @@ _NOT_PLAIN: Final = frozenset(b"%?#")
 LONGEST_PATH: Final = 512  # what is longer is not remembered, and names no model
 LINE: Final = "canary_gateway.line"  # in an ASGI scope
 _LENGTHY: Final[set[str]] = set()  # models whose answers take long to write
-BROKEN: Final = "the gateway failed on this request; its log says how"
 log: Final = logging.getLogger("gateway.worker.http")
 
 
