@@ -20,6 +20,7 @@ from gateway.control.api.commands import Changes
 from gateway.control.api.console import Page
 from gateway.control.api.event_stream import Events
 from gateway.control.api.explain import Explain
+from gateway.control.api.openapi import Operation, document
 from gateway.control.api.page_process import Printer
 from gateway.control.api.queries import Readings
 from gateway.control.api.reader_queue import OneByOne, Turns
@@ -27,7 +28,6 @@ from gateway.control.api.release_pages import metrics, released
 from gateway.control.api.shared_results import Fresh
 from gateway.control.control_plane import ControlPlane
 from gateway.web.exception_handlers import exception_handlers
-from gateway.web.openapi import Operation, document
 from gateway.web.responses import JsonResponse
 
 OPENAPI: Final = Operation("GET", "/openapi.json", "openapi", "This document.", dict[str, Any])

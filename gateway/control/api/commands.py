@@ -11,6 +11,7 @@ from starlette.responses import Response
 from gateway.control.api.bodies import NO_REASON, Promotion, ReasonBody, Reweighting, caller, origin_of, parse_body
 from gateway.control.api.documents import EditDocument, OrderDocument
 from gateway.control.api.endpoint import Endpoint
+from gateway.control.api.openapi import Operation
 from gateway.control.api.rendering import decision_document
 from gateway.control.config.editor import Edit, RoutingEditor
 from gateway.control.config.yaml_edit import promote, set_weight
@@ -20,7 +21,6 @@ from gateway.control.release.overview import ReleaseStatus
 from gateway.control.release.stages import Event
 from gateway.control.status import overview_of
 from gateway.errors import Conflict
-from gateway.web.openapi import Operation
 from gateway.web.responses import JsonResponse
 
 RELEASE: Final = "/api/releases/{model}"

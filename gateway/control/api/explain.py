@@ -8,11 +8,11 @@ from starlette.responses import Response
 from gateway.control.api.bodies import ExplainBody, parse_body
 from gateway.control.api.documents import ExplanationDocument, explanation_document
 from gateway.control.api.endpoint import Endpoint
+from gateway.control.api.openapi import Operation
 from gateway.control.control_plane import ControlPlane
 from gateway.control.status import overview_of
 from gateway.routing.attributes import Attributes
 from gateway.routing.explanation import explain
-from gateway.web.openapi import Operation
 from gateway.web.responses import JsonResponse
 
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from gateway.control.api.decision_list import Listed
 from gateway.control.api.documents import ConfigDocument, DecisionDocument, HealthDocument, ReleaseDocument
 from gateway.control.api.endpoint import Endpoint
+from gateway.control.api.openapi import Operation, Parameter
 from gateway.control.api.release_pages import Released, beside
 from gateway.control.api.rendering import config_document, release_document
 from gateway.control.api.shared_results import Fresh
@@ -17,7 +18,6 @@ from gateway.control.control_plane import ControlPlane
 from gateway.control.release.decisions import SHOWN
 from gateway.control.status import overview_of
 from gateway.errors import InvalidRequest, NotReady
-from gateway.web.openapi import Operation, Parameter
 from gateway.web.responses import JsonResponse
 
 LIMIT: Final = Parameter("limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": SHOWN})

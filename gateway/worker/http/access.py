@@ -111,8 +111,3 @@ class AuthMiddleware:
 def need_of(path: str) -> RequiredScopes | None:
     """What a key must allow for a path of the data plane, other than predictions; None: no key is needed."""
     return next((need for begin, need in _NEEDS if path.startswith(begin)), ANY)
-
-
-def refused(method: str, path: str) -> tuple[int, ...]:
-    """The statuses that the door may answer with, for the OpenAPI document."""
-    return () if need_of(path) is None else (400, 401, 403)

@@ -1,4 +1,4 @@
-"""OpenAPI 3.1 documents, from what the planes say of their operations. Types become JSON Schemas by pydantic."""
+"""The OpenAPI 3.1 document, made of the endpoints' operations. pydantic makes JSON Schemas of their types."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
