@@ -13,12 +13,13 @@ from typing import Any, Final
 
 import yaml
 
-from gateway.auth.key import digest_of, new_key
+from gateway.auth.keyring import digest_of
 from gateway.errors import NotFound, SettingsError
-from gateway.settings.keys import KeySettings, KeysSettings, Scope, load_keys
+from gateway.settings.keys import PREFIX, KeySettings, KeysSettings, Scope, load_keys
 from gateway.settings.scalars import read
 from gateway.system.durable_files import replacing, write_all
 
+KEY_BYTES: Final = 32
 _PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 HEADING: Final = "# API keys of the gateway, by hash only. Written by `gateway keys`; read again within a second.\n"
 
@@ -27,7 +28,7 @@ def add_key(
     path: Path, customer: str, scopes: tuple[Scope, ...], now: datetime, lifetime_s: float | None
 ) -> tuple[str, KeySettings]:
     """Make a key and add it to the file, which is begun where there is none: the key, and its entry."""
-    key = new_key()
+    key = PREFIX + secrets.token_urlsafe(KEY_BYTES)
     entry = KeySettings(
         id=secrets.token_hex(4),
         sha256=digest_of(key.encode()).hex(),

@@ -24,7 +24,7 @@ COMMANDS: Final[Mapping[str, str]] = {  # as they are needed, not by the alphabe
     "continue": "releases:continue_",
     "promote": "edits:promote",
     "weight": "edits:weight",
-    "history": "history:history",
+    "history": "releases:history",
     "export": "export:export",
     "analyze": "analyze:analyze",
     "replay": "replay:replay",
