@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
@@ -87,7 +87,8 @@ def _write(path: Path, keys: KeysSettings) -> None:
     try:
         with replacing(target, unfinished, 0o600) as file:
             _belong_as_before(file, target)
-            text = HEADING + yaml.dump(_document(keys), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+            document = keys.model_dump(mode="json", exclude_none=True)
+            text = HEADING + yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
             write_all(file, text.encode())
     except OSError as error:
         raise SettingsError(str(path), [f"cannot be written: {error.strerror}"]) from None
@@ -106,7 +107,3 @@ def _belong_as_before(file: int, target: Path) -> None:
     elif os.geteuid() == 0:
         folder = target.parent.stat()
         os.fchown(file, folder.st_uid, folder.st_gid)
-
-
-def _document(keys: KeysSettings) -> Any:
-    return keys.model_dump(mode="json", exclude_none=True)

@@ -169,7 +169,11 @@ class Pipeline:
         Raises RequestError.
         """
         try:
-            if call.decision.variant is PINNED and not call.version.stable and self._is_stopped(call):
+            if (
+                call.decision.variant is PINNED
+                and not call.version.stable
+                and call.served.switch.stopped(time.monotonic_ns())
+            ):
                 raise _stopped(call.served)
             return self._answered(call, submitted.result(), _spent_ns(submitted) if call.accused_ns else 0)
         except RequestError as error:
@@ -179,9 +183,6 @@ class Pipeline:
             if call.accused_ns:  # an error of the gateway's own says nothing of the input
                 self._blame.settle(call, Attribution.SILENT)
             raise
-
-    def _is_stopped(self, call: Call) -> bool:
-        return call.served.switch.stopped(time.monotonic_ns())
 
     def _bind(self, call: Call) -> None:
         """The inputs as the version takes them, and stable's way too: its signature is what a release promises."""

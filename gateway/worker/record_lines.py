@@ -65,7 +65,9 @@ def _begin(
     decision, attributes = call.decision, call.attributes
     constant = call.served.constant(decision)
     if call.source.origin is not None or call.request.id:
-        constant += _origin(call)
+        trace, request_id = call.source.origin or (None, None)
+        # the header's id, which proxies log, before the body's, which the recorded request holds as well
+        constant += origin_part(trace.trace_id if trace else None, request_id or call.request.id)
     return PREDICTION % (
         call.prediction_id,
         now,
@@ -83,9 +85,3 @@ def _begin(
 
 def _rescued(call: Call, outcome: Outcome) -> bytes:
     return outcome_part(outcome, call.served.release.candidate or 0, call.rescued)
-
-
-def _origin(call: Call) -> bytes:
-    """The header's id, which proxies log, goes before the body's, which the recorded request holds as well."""
-    trace, request_id = call.source.origin or (None, None)
-    return origin_part(trace.trace_id if trace else None, request_id or call.request.id)

@@ -86,7 +86,11 @@ def _operation(operation: Operation, schemas: Mapping[Any, Any], tag: str) -> di
         "operationId": operation.name,
         "summary": operation.summary,
         "tags": [tag],
-        "parameters": [_path_parameter(name) for name in _names(operation.path)]
+        "parameters": [
+            {"name": part[1:-1], "in": "path", "required": True, "schema": {"type": "string"}}
+            for part in operation.path.split("/")
+            if part.startswith("{")
+        ]
         + [_parameter(parameter) for parameter in operation.parameters],
         "responses": {str(operation.status): _answer(operation, schemas)},
     }
@@ -105,14 +109,6 @@ def _answer(operation: Operation, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     schema = schemas[id(operation.answer)] if operation.answer else {"type": "string"}
     content = {operation.media: {"schema": schema}} | ({BYTES: {}} if operation.binary else {})
     return {"description": operation.summary, "content": content}
-
-
-def _names(path: str) -> list[str]:
-    return [part[1:-1] for part in path.split("/") if part.startswith("{")]
-
-
-def _path_parameter(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:

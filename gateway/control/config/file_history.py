@@ -31,7 +31,8 @@ class History:
         self.folder.mkdir(parents=True, exist_ok=True)
         replace_durably(kept, content, self.folder / "unfinished")
         for old in there[: max(0, len(there) + 1 - KEPT)]:
-            _remove(old)
+            with contextlib.suppress(OSError):
+                old.unlink()
         return kept
 
 
@@ -39,11 +40,6 @@ def _place(kept: Path) -> tuple[int, str]:
     """The sort key of a kept text: its number, independent of the clock. Files of older gateways have no number."""
     match = _NUMBERED.fullmatch(kept.name)
     return int(match[1]) if match else 0, kept.name
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()
 
 
 def compared(before: bytes, after: bytes, name: str) -> str:

@@ -104,7 +104,9 @@ class Doubts:
                     distance or 0.0, prediction, inputs, margin=margin, other=other.get("predicted"), distance=distance
                 )
         elif other is not None and feedback.truth_class is not None:
-            self._judge(feedback.truth_class, prediction.predicted, other.get("predicted"))
+            truth, candidate = feedback.truth_class, other.get("predicted")
+            right = "stable" if truth == prediction.predicted else "candidate" if truth == candidate else "neither"
+            self._right[right] += 1
         return first
 
     @property
@@ -122,9 +124,6 @@ class Doubts:
         """Over all mirrored requests."""
         right = self._right
         return Agreement(Rate(self._same, self._mirrored), right["stable"], right["candidate"], right["neither"])
-
-    def _judge(self, truth: int, stable: int | None, candidate: int | None) -> None:
-        self._right["stable" if truth == stable else "candidate" if truth == candidate else "neither"] += 1
 
 
 def _two_highest(outputs: Sequence[Tensor], name: str | None) -> tuple[float | None, float | None]:
