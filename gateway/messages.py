@@ -22,7 +22,7 @@ class RunsOn:
     warning: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigGeneration:
     """One numbered configuration: the models to serve, and the shared-memory slot of each version and each release.
 
@@ -53,7 +53,7 @@ class Rings:
     events: Path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """The first message to a worker: its index, the shared-memory files, and the generation to serve. `port` is never
     0.

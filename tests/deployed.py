@@ -33,7 +33,7 @@ SLOTS = 64
 NEVER_STALE_NS = 10**18
 
 
-class Boards:
+class WorkerBoards:
     """The boards of a gateway with one worker, and its `state`. The files last as long as this object."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Catalog(ModelCatalog):
     """The models of a worker that is told of new slots as it is by control: before each change."""
 
     def __init__(self, repository: Repository, routing: RoutingSettings, named: frozenset[str] | None = None) -> None:
-        self.boards = Boards()
+        self.boards = WorkerBoards()
         self.boards.plan(routing)
         super().__init__(repository, routing, self.boards.state, named=named)
 

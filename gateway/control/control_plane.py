@@ -36,6 +36,7 @@ from gateway.messages import Commit, ConfigGeneration, Discard, RunsOn, Start
 from gateway.routing.release import Release, ReleaseCache
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.routing import ReleaseSettings
+from gateway.shm.boards import Boards
 from gateway.shm.leftovers import remove_leftovers
 from gateway.shm.owner import BOARD, measured_path
 from gateway.shm.scoreboard import VERSIONS, Scoreboard
@@ -74,14 +75,13 @@ class ControlPlane:
         self.served: Mapping[str, ReleaseSettings] = opening.resolved.routing.models
         self._compiled = ReleaseCache()
         self.stopping = Stopping(self.board, self.releases, self.stops, self._plans_alive)
-        boards, stop = (self.board, self.scoreboard, self.versions, self.releases), self.stopping.stop
-        self.release_manager = ReleaseManager(state, *boards, self.records, self.stops, stop)
+        boards, stop = Boards(self.board, self.scoreboard, self.versions, self.releases), self.stopping.stop
+        self.release_manager = ReleaseManager(state, boards, self.records, self.stops, stop)
         self._tripping = Tripping(state, self.board, self.releases, self.stops, opening.inherited, stop)
         self._changing = asyncio.Lock()
         self.pressing = Pressing()
         self._eye = Disk("look", LOOKED_WITHIN_S, set_realtime)
-        contents = self.configuration.trying.contents
-        self.watchdog = Watchdog(settings, contents, stop, self.board, self.scoreboard, self.versions)
+        self.watchdog = Watchdog(settings, self.configuration.trying.contents, stop, boards)
         self._plans = Plans(self.versions, self.releases, self.board, self.stops)
         plan = self._plans.make(1, opening.resolved)
         self._load_requests = Wishes(self, self._changing)
@@ -291,8 +291,10 @@ class ControlPlane:
     def _start_of(self, index: int, plan: ConfigGeneration) -> Start:
         self.board.begin(index, self.releases.used())
         self.scoreboard.begin(index, self.versions.used())
-        switchboard, scoreboard = self.board.segment.path, self.scoreboard.segment.path
-        rings, keys = self.records.rings[index], self.records.keys
         if self.pool.ready.is_set() and not self.pool.ready_handles():
             plan = without_lost(plan)
-        return Start(index, self.pool.size, self._settings, self._port, switchboard, scoreboard, rings, keys, plan)
+        return Start(
+            worker=index, workers=self.pool.size, settings=self._settings, port=self._port, plan=plan,
+            switchboard=self.board.segment.path, scoreboard=self.scoreboard.segment.path,
+            rings=self.records.rings[index], token_keys=self.records.keys,
+        )  # fmt: skip

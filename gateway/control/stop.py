@@ -66,7 +66,15 @@ class Stopping:
         if not candidates:
             raise Conflict(f"'{name}' has no candidate; stable answers everyone")
         decisions = [self.stop(name, candidate, by, reason, evidence) for candidate in candidates]
-        self._orders[name] = ReleaseDecision(decisions[0].time_ns, name, candidates[0], "stop", by, reason, evidence)
+        self._orders[name] = ReleaseDecision(
+            time_ns=decisions[0].time_ns,
+            model=name,
+            candidate=candidates[0],
+            action="stop",
+            by=by,
+            reason=reason,
+            evidence=evidence,
+        )
         return decisions[0]
 
     def resumed(self, name: str) -> None:

@@ -19,6 +19,7 @@ LONGEST_ID: Final = 128  # characters of a request's id that are kept
 
 
 def constant_part(
+    *,
     model: str,
     sha256: str,
     salt: str,
@@ -104,6 +105,7 @@ def outcome_part(outcome: str, rescued_from: int | None = None, reason: str = ""
 
 
 def mirror_line(
+    *,
     prediction_id: bytes,
     model: str,
     version: int,

@@ -13,7 +13,7 @@ LARGEST: Final = 2**63 - 1  # integers of data sets
 RawInput = Callable[[int], TensorSpec]  # the one input that a raw body is for, by the model's version
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """A line of the stream `predictions`. `request` and `response` are V2 JSON, `*_binary` what followed it in Base64.
 

@@ -41,7 +41,7 @@ _FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
 _ALPHABET: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
     """What a prediction id says. `predicted` and `bucket` are None where there is none.
 
@@ -142,17 +142,17 @@ def _parsed(body: bytes) -> Token:
     _, time_ns, nonce, predicted, flags, bucket, version = _FIXED.unpack_from(body)
     model, _, route = body[_FIXED.size :].decode().partition("\0")
     return Token(
-        model,
-        version,
-        _VARIANTS[flags >> 20 & 3],
-        route,
-        flags & _WEIGHT,
-        time_ns,
-        nonce,
-        predicted if predicted >= 0 else None,
-        None if bucket == NO_BUCKET else bucket,
-        bool(flags & _STICKY),
-        bool(flags & _RESCUED),
-        predicted == ROWS,
-        flags >> _MARK_BIT,
+        model=model,
+        version=version,
+        variant=_VARIANTS[flags >> 20 & 3],
+        route=route,
+        weight_ppm=flags & _WEIGHT,
+        time_ns=time_ns,
+        nonce=nonce,
+        predicted=predicted if predicted >= 0 else None,
+        bucket=None if bucket == NO_BUCKET else bucket,
+        sticky=bool(flags & _STICKY),
+        rescued=bool(flags & _RESCUED),
+        rows=predicted == ROWS,
+        mark=flags >> _MARK_BIT,
     )

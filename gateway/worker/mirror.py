@@ -108,9 +108,15 @@ class Mirror:
             response = b"null"
         predicted = classes[0] if len(classes) == 1 and classes[0] != NO_CLASS else None
         line = mirror_line(
-            pair.prediction_id, version.name, version.number, version.loaded.sha256, agreement, distance, predicted,
-            response,
-        )  # fmt: skip
+            prediction_id=pair.prediction_id,
+            model=version.name,
+            version=version.number,
+            sha256=version.loaded.sha256,
+            agreement=agreement,
+            distance=distance,
+            predicted=predicted,
+            response=response,
+        )
         self._recorder.mirror(pair.call, line)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from gateway.worker.models.loader import Loader
 from gateway.backends import shared_measurements
 from gateway.backends.repository import Repository
-from tests.deployed import Boards
+from tests.deployed import WorkerBoards
 
 shared_measurements.STOOD_STILL_NS = 10**18  # each load measures anew
 
@@ -22,7 +22,7 @@ def resident_kib():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4
 
 async def load():
-    boards = Boards()
+    boards = WorkerBoards()
     loader = Loader(Repository(Path(sys.argv[1])), boards.state, {{}})
     kept = [await loader.load("m", 1)]
     await loader.settle()

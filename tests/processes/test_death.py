@@ -123,7 +123,12 @@ def test_what_is_said_to_a_worker_that_has_died_is_said_to_no_one() -> None:
     ours, _ = Pipe()
     process = subprocess.Popen(["true"])
     process.wait()
-    member = WorkerHandle(0, process, ours, ConfigGeneration(1, RoutingSettings(), {}, {}, {}))
+    member = WorkerHandle(
+        0,
+        process,
+        ours,
+        ConfigGeneration(generation=1, routing=RoutingSettings(), versions={}, releases={}, left_out={}),
+    )
     member.close()
     member.send(LoadReply(1, ""))
 

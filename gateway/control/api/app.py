@@ -30,7 +30,7 @@ from gateway.control.control_plane import ControlPlane
 from gateway.web.exception_handlers import exception_handlers
 from gateway.web.responses import JsonResponse
 
-OPENAPI: Final = Operation("GET", "/openapi.json", "openapi", "This document.", dict[str, Any])
+OPENAPI: Final = Operation("GET", "/openapi.json", "openapi", "This document.", answer=dict[str, Any])
 DESCRIPTION: Final = "Releases, their stops and weights, the configuration, the decisions and the metrics."
 
 

@@ -41,7 +41,16 @@ class Changes:
 
     def endpoints(self) -> list[Endpoint]:
         def operation(name: str, summary: str, body: type, answer: type, *, needs_body: bool = False) -> Operation:
-            return Operation("POST", f"{RELEASE}/{name}", name, summary, answer, REFUSED, body, needs_body)
+            return Operation(
+                "POST",
+                f"{RELEASE}/{name}",
+                name,
+                summary,
+                answer=answer,
+                errors=REFUSED,
+                body=body,
+                body_required=needs_body,
+            )
 
         return [
             Endpoint(
@@ -116,13 +125,13 @@ class Changes:
         if overview.stopped:
             raise Conflict(f"the candidate {candidate} of '{model}' is stopped; resume it first")
         edit = Edit(
-            model,
-            candidate,
-            "promote",
-            partial(promote, model=model, source=self._file()),
-            caller(request),
-            body.reason or NO_REASON,
-            origin_of(request) | {"stable_before": overview.stable},
+            model=model,
+            candidate=candidate,
+            action="promote",
+            make=partial(promote, model=model, source=self._file()),
+            by=caller(request),
+            reason=body.reason or NO_REASON,
+            evidence=origin_of(request) | {"stable_before": overview.stable},
         )
         return await self._edited(body, edit)
 
@@ -136,7 +145,15 @@ class Changes:
             "percent": body.percent,
             "percent_before": overview.weights_ppm.get(body.route, 0) / 10_000,
         }
-        edit = Edit(model, candidate, "weight", make, caller(request), body.reason or NO_REASON, evidence)
+        edit = Edit(
+            model=model,
+            candidate=candidate,
+            action="weight",
+            make=make,
+            by=caller(request),
+            reason=body.reason or NO_REASON,
+            evidence=evidence,
+        )
         return await self._edited(body, edit)
 
     def _meant(self, model: str, body: Promotion) -> tuple[ReleaseStatus, int]:

@@ -28,9 +28,9 @@ class Explain:
             "/api/explain",
             "explain",
             "Which version would answer such a request, and why.",
-            ExplanationDocument,
-            (400, 403, 404, 413, 415),
-            ExplainBody,
+            answer=ExplanationDocument,
+            errors=(400, 403, 404, 413, 415),
+            body=ExplainBody,
             body_required=True,
         )
         return [Endpoint(operation, self.explain)]

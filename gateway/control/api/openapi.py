@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document, made of the endpoints' operations. pydantic makes JSON Schemas of their types."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -45,6 +45,7 @@ class Operation:
     path: str
     name: str
     summary: str
+    _: KW_ONLY
     answer: Any = None
     errors: Sequence[int] = ()
     body: Any = None

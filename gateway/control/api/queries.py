@@ -36,21 +36,27 @@ class Readings:
     def endpoints(self) -> list[Endpoint]:
         return [
             Endpoint(
-                Operation("GET", "/health", "health", "Whether workers serve.", HealthDocument, (503,)), self.health
+                Operation("GET", "/health", "health", "Whether workers serve.", answer=HealthDocument, errors=(503,)),
+                self.health,
             ),
             Endpoint(
                 Operation("GET", "/metrics", "metrics", "Prometheus metrics.", media=CONTENT_TYPE_LATEST), self.metrics
             ),
             Endpoint(
-                Operation("GET", "/api/releases", "releases", "Every release as it is now.", list[ReleaseDocument]),
+                Operation(
+                    "GET", "/api/releases", "releases", "Every release as it is now.", answer=list[ReleaseDocument]
+                ),
                 self.releases,
             ),
             Endpoint(
-                Operation("GET", "/api/releases/{model}", "release", "One release.", ReleaseDocument, (404,)),
+                Operation(
+                    "GET", "/api/releases/{model}", "release", "One release.", answer=ReleaseDocument, errors=(404,)
+                ),
                 self.release,
             ),
             Endpoint(
-                Operation("GET", "/api/config", "config", "The configuration in force.", ConfigDocument), self.config
+                Operation("GET", "/api/config", "config", "The configuration in force.", answer=ConfigDocument),
+                self.config,
             ),
             Endpoint(
                 Operation(
@@ -58,8 +64,8 @@ class Readings:
                     "/api/decisions",
                     "decisions",
                     "What was changed or decided, newest first.",
-                    list[DecisionDocument],
-                    (400,),
+                    answer=list[DecisionDocument],
+                    errors=(400,),
                     parameters=(MODEL, LIMIT),
                 ),
                 self.decisions,

@@ -20,7 +20,7 @@ from gateway.settings.routing_file import routing_of, text_of
 from gateway.system.durable_files import replacing, write_all
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
     """One edit and its reason. `make`: maps the file's text to the edited text, or raises SettingsError."""
 

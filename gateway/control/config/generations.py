@@ -37,7 +37,12 @@ class Plans:
                 if self._decision_log.stopped(*key) is not None:
                     self._board.stop(slot)
         return ConfigGeneration(
-            generation, resolved.routing, versions, release_slots, dict(left_out or {}), resolved.named
+            generation=generation,
+            routing=resolved.routing,
+            versions=versions,
+            releases=release_slots,
+            left_out=dict(left_out or {}),
+            named=resolved.named,
         )
 
     def loading(

@@ -21,7 +21,7 @@ from gateway.shm.switchboard import Switchboard
 log: Final = logging.getLogger("gateway.control.config")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
     """What the control plane starts from. `judged`: None if the file was refused and the memory is served instead."""
 
@@ -52,7 +52,16 @@ def opened(settings: GatewaySettings, memory: Claim) -> Opening:
     except BaseException:
         stops.close()
         raise
-    return Opening(repository, configuration, stops, accepting, resolved, judged, memory, inherited)
+    return Opening(
+        repository=repository,
+        configuration=configuration,
+        stops=stops,
+        accepting=accepting,
+        resolved=resolved,
+        judged=judged,
+        memory=memory,
+        inherited=inherited,
+    )
 
 
 def _chosen(configuration: RoutingFileWatcher, accepting: Accepting) -> tuple[Resolved, Judged | None]:

@@ -16,7 +16,7 @@ from gateway.shm.tally import UNSTRATIFIED, Totals
 RAMP: Final = "ramp"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class ManagedRelease:
     """A release with a candidate, its controller and its window, and the events received since the last step.
 
@@ -83,7 +83,16 @@ class ManagedRelease:
         failures, feedback, pairs = self.failures, self.feedback, self.pairs
         self.failures, self.feedback, self.pairs = [], [], []
         classes = ClassCounts(candidate.classes[:UNSTRATIFIED], stable.classes[:UNSTRATIFIED])
-        return Observation(time_ns, epoch, stopped, self.window, failures, feedback, pairs, classes)
+        return Observation(
+            time_ns=time_ns,
+            epoch=epoch,
+            stopped=stopped,
+            window=self.window,
+            failures=failures,
+            feedback=feedback,
+            pairs=pairs,
+            classes=classes,
+        )
 
 
 def live_routes(settings: ReleaseSettings) -> tuple[str, ...]:

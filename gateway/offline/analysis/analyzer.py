@@ -35,7 +35,7 @@ class Subject:
     raw_input: RawInput
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
     """What was found. `confusion` counts (truth, predicted); `confidence` (tenth of the score, correct); `hourly` is
     the accuracy by (hour since 1970, version).

@@ -17,7 +17,7 @@ SHOWN: Final = 20
 MOST_DISAGREEMENTS: Final = 100_000  # remembered, to be found again among the predictions
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HardExample:
     """A row to label. `margin`: by how much the first class's score exceeds the second one's.
 
@@ -60,7 +60,13 @@ class TopK:
         if key in self._keys:
             return
         glimpse = glimpse_of(prediction, inputs)
-        doubt = HardExample(prediction.prediction_id, prediction.customer, prediction.predicted, input=glimpse, **more)
+        doubt = HardExample(
+            prediction_id=prediction.prediction_id,
+            customer=prediction.customer,
+            predicted=prediction.predicted,
+            input=glimpse,
+            **more,
+        )
         if len(self._heap) == SHOWN:
             self._keys.discard(heapq.heappop(self._heap)[2])
         heapq.heappush(self._heap, (score, -self._passed, key, doubt))

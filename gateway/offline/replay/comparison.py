@@ -33,7 +33,7 @@ class Difference:
     distance: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class ReplayComparison:
     """The predictions that one version had answered, against what another, or the same, says now.
 

@@ -65,15 +65,15 @@ class ServedModel:
         if found is None:
             version = self.versions[decision.version]
             found = self._constants[key] = constant_part(
-                self.name,
-                version.loaded.sha256,
-                self.release.salt,
-                self._generation,
-                decision.version,
-                decision.variant,
-                decision.route,
-                decision.weight_ppm,
-                decision.propensity,
+                model=self.name,
+                sha256=version.loaded.sha256,
+                salt=self.release.salt,
+                generation=self._generation,
+                version=decision.version,
+                variant=decision.variant,
+                route=decision.route,
+                weight_ppm=decision.weight_ppm,
+                propensity=decision.propensity,
             )
         return found
 

@@ -12,7 +12,19 @@ from gateway.control.release.decisions import ReleaseDecision
 
 
 def decisions(count: int) -> list[ReleaseDecision]:
-    return [ReleaseDecision(n, f"m{n % 3}", 2, "stop", "me", "why", {"n": n}, n) for n in range(1, count + 1)]
+    return [
+        ReleaseDecision(
+            time_ns=n,
+            model=f"m{n % 3}",
+            candidate=2,
+            action="stop",
+            by="me",
+            reason="why",
+            evidence={"n": n},
+            sequence=n,
+        )
+        for n in range(1, count + 1)
+    ]
 
 
 def test_each_decision_is_made_into_json_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +47,10 @@ def test_each_decision_is_made_into_json_once(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_decisions_that_the_version_before_has_numbered_with_nothing_stay_apart() -> None:
-    old = [ReleaseDecision(time_ns, "m", 2, "stop", "me", "why", {}) for time_ns in (1, 2)]
+    old = [
+        ReleaseDecision(time_ns=time_ns, model="m", candidate=2, action="stop", by="me", reason="why", evidence={})
+        for time_ns in (1, 2)
+    ]
     assert [item["time_ns"] for item in orjson.loads(Listed().text(old, None, 9))] == [2, 1]
 
 

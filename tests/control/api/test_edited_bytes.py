@@ -53,7 +53,9 @@ def carried_out(folder: Path, make: Callable[..., str], *, in_force: bool) -> Ed
         else:
             configuration.failed(SettingsError("routing.yaml", ["does not load"]))
 
-    edit = Edit("m", 2, "edit", partial(make, model="m"), "me", "why", {})
+    edit = Edit(
+        model="m", candidate=2, action="edit", make=partial(make, model="m"), by="me", reason="why", evidence={}
+    )
     editor = RoutingEditor(configuration, stops, reload, History(folder / "state" / "history"))
     try:
         return asyncio.run(editor.carry_out(edit, dry_run=False))
@@ -119,7 +121,12 @@ def test_who_edits_at_the_same_moment_loses_nothing(tmp_path: Path, late: bool) 
 
     editor = RoutingEditor(configuration, stops, reload, History(tmp_path / "state" / "history"))
     with pytest.raises(Conflict, match="edited"):
-        asyncio.run(editor.carry_out(Edit("m", 2, "weight", make, "me", "why", {}), dry_run=False))
+        asyncio.run(
+            editor.carry_out(
+                Edit(model="m", candidate=2, action="weight", make=make, by="me", reason="why", evidence={}),
+                dry_run=False,
+            )
+        )
     stops.close()
     assert file.read_bytes() == others
     assert stops.decisions == [], "whose text is in force keeps the decision"

@@ -38,7 +38,12 @@ class Workers:
 
     def __init__(self) -> None:
         self.pool = WorkerPool(
-            2, ConfigGeneration(1, RoutingSettings(), {}, {}, {}), _unused, _unused, _no_cause, lambda _: Obituary()
+            2,
+            ConfigGeneration(generation=1, routing=RoutingSettings(), versions={}, releases={}, left_out={}),
+            _unused,
+            _unused,
+            _no_cause,
+            lambda _: Obituary(),
         )
         self.ends: dict[int, Connection] = {}
         for index in range(2):
@@ -124,7 +129,7 @@ def test_a_worker_that_was_starting_during_an_edit_follows_it_before_it_listens(
         workers = Workers()
         pool, end = workers.pool, workers.ends[0]
         first = pool.handles[0]
-        pool.plan = ConfigGeneration(2, RoutingSettings(), {}, {}, {})
+        pool.plan = ConfigGeneration(generation=2, routing=RoutingSettings(), versions={}, releases={}, left_out={})
         end.send(Warm({}))
         await until(end.poll)
         prepare = end.recv()
@@ -156,7 +161,7 @@ def test_an_order_during_which_a_worker_dies_is_not_carried_out() -> None:
         for end in workers.ends.values():
             end.send(Warm({}))
         await until(lambda: len(pool.followers()) == 2)
-        plan = ConfigGeneration(2, RoutingSettings(), {}, {}, {})
+        plan = ConfigGeneration(generation=2, routing=RoutingSettings(), versions={}, releases={}, left_out={})
         pool._autopsy = lambda _: Obituary(loading=("m", 7))
         given = asyncio.create_task(pool.order(lambda n: Prepare(n, plan), staged=True, may_die=False))
         await until(workers.ends[0].poll)

@@ -16,7 +16,7 @@ def counted(epoch: int, mark: int, decided_ns: int) -> bool:
     settings = {"comparisons": [{"name": "accuracy", "metric": "wrong_feedback"}]}
     guards = Guards(GuardsSettings.model_validate(settings))
     event = FeedbackEvent(0, decided_ns, 100_000, True, None, True, None, mark)
-    guards.ingest(Observation(0, epoch, False, Window(()), feedback=[event]), BEGAN_NS)
+    guards.ingest(Observation(time_ns=0, epoch=epoch, stopped=False, window=Window(()), feedback=[event]), BEGAN_NS)
     return not guards.comparisons[0].is_empty
 
 
@@ -43,5 +43,5 @@ def test_mirrored_pairs_of_an_old_epoch_are_none_of_a_new_one() -> None:
     for mark, empty in ((mark_of(2), False), (mark_of(1), True), (0, False)):
         guards = Guards(GuardsSettings.model_validate(settings))
         pair = MirrorPair(candidate_wrong=True, stable_wrong=False, mark=mark)
-        guards.ingest(Observation(0, 2, False, Window(()), pairs=[pair]), BEGAN_NS)
+        guards.ingest(Observation(time_ns=0, epoch=2, stopped=False, window=Window(()), pairs=[pair]), BEGAN_NS)
         assert guards.comparisons[0].is_empty == empty

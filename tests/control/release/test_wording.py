@@ -44,12 +44,26 @@ def counted(variant: Variant, ok: int, labelled: int = 0, **failed: int) -> Vers
 )
 def test_what_there_is_none_of(metric: str, stable: dict[str, Any], candidate: dict[str, Any], words: str) -> None:
     versions = [counted(Variant.STABLE, **stable), counted(Variant.CANDIDATE, **candidate)]
-    assert said(ComparisonResult("g", metric, "stop", 1, GuardVerdict.NO_DATA, 0, 0), versions) == words
+    assert (
+        said(
+            ComparisonResult(
+                name="g", metric=metric, action="stop", share=1, verdict=GuardVerdict.NO_DATA, log_e=0, log_safe=0
+            ),
+            versions,
+        )
+        == words
+    )
 
 
 @pytest.mark.parametrize("verdict", [verdict for verdict in GuardVerdict if verdict is not GuardVerdict.NO_DATA])
 def test_evidence_speaks_for_itself(verdict: GuardVerdict) -> None:
-    assert said(ComparisonResult("g", "failures", "stop", 1, verdict, 0, 0), []) == verdict
+    assert (
+        said(
+            ComparisonResult(name="g", metric="failures", action="stop", share=1, verdict=verdict, log_e=0, log_safe=0),
+            [],
+        )
+        == verdict
+    )
 
 
 def test_a_drift_is_a_difference_which_holds_the_ramp_as_harm_does() -> None:
@@ -57,7 +71,7 @@ def test_a_drift_is_a_difference_which_holds_the_ramp_as_harm_does() -> None:
     traffic = Traffic([0.8, 0.1, 0.1], [0.1, 0.1, 0.8])
     for _ in range(50):
         classes: ClassCounts = traffic.more(100)
-        guards.ingest(Observation(0, 1, False, None, classes=classes), 0)  # type: ignore[arg-type]
+        guards.ingest(Observation(time_ns=0, epoch=1, stopped=False, window=None, classes=classes), 0)  # type: ignore[arg-type]
     judgement = guards.assess(1)
     (drift,) = (found for found in judgement.found if found.metric == "predicted_class")
     assert drift.verdict == "different"
