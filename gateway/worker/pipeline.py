@@ -248,10 +248,7 @@ class Pipeline:
                         self._blame.answered(call, answer, finite, duration_ns)
             elif variant is PINNED and not version.stable:
                 served.breaker.answered()
-        reply = Reply(
-            body, json_length, token, version.text, variant, call.source.origin, predicted, duration_ns,
-            answer.queued_ns, answer.batch_rows,
-        )  # fmt: skip
+        reply = Reply(call, body, json_length, predicted, duration_ns, answer.queued_ns, answer.batch_rows)
         if self.recorder.must_record:
             self.recorder.record_or_raise(call, reply)
         version.tally.success(variant, duration_ns, ended_ns)

@@ -10,25 +10,21 @@ from gateway.protocol.classification import classify
 from gateway.protocol.encode import encode_json, encode_response, json_output, parted
 from gateway.protocol.fragments import outputs_json
 from gateway.protocol.tensors import InferResponse, Tensor
-from gateway.worker.call import Call, Origin
+from gateway.worker.call import Call
 
 LONG: Final = 65_536  # elements of an answer: 3 ms
 
 
 @dataclass(slots=True)
 class Reply:
-    """A prediction ready to be sent. `json_length` where raw tensors follow the JSON of `body`, else None.
+    """The answer to `call`, ready to be sent. `json_length` where raw tensors follow the JSON of `body`, else None.
 
-    `origin`: of the request. `queued_ns`: how long it waited for its batch, of so many `rows`; `predicted`: NO_CLASS
-    where there is not one.
+    `queued_ns`: how long it waited for its batch, of so many `rows`; `predicted`: NO_CLASS where there is not one.
     """
 
+    call: Call
     body: bytes
     json_length: int | None
-    prediction_id: bytes
-    version: str
-    variant: str
-    origin: Origin | None
     predicted: int
     duration_ns: int
     queued_ns: int

@@ -57,7 +57,7 @@ class Bench:
         instead = self.gateway.rescue(call, submitted)
         if instead is not None:
             await asyncio.wait([instead])
-        return self.gateway.end(call, instead or submitted).prediction_id.decode()
+        return self.gateway.end(call, instead or submitted).call.prediction_id.decode()
 
     async def settled(self, copies: int) -> None:
         """Until so many copies have come to something."""

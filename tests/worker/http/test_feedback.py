@@ -50,7 +50,7 @@ class Bench:
         call = gateway.begin(gateway.served(model), None, decode_request(body), Attributes(), RequestSource(body))
         submitted = gateway.submit(call)
         await submitted
-        return gateway.end(call, submitted).prediction_id.decode()
+        return gateway.end(call, submitted).call.prediction_id.decode()
 
     async def tell(self, entries: Any, **headers: str) -> Any:
         answer = await self.client.post("/v2/feedback", json=entries, headers=headers)
