@@ -1,20 +1,19 @@
 """Requests that run as one: what each of them waits for, and how the rows of the run are handed out again."""
 
 import asyncio
-import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 from onnxruntime import RunOptions
 
 from gateway.backends.onnx import Result
+from gateway.backends.row_stacking import cut, stacked
 from gateway.backends.run_threads import Executor, no_thread
 from gateway.backends.signature import Feeds
-from gateway.errors import DeadlineExceeded, InvalidOutput
+from gateway.errors import DeadlineExceeded
 from gateway.system.scheduling import yield_core
 
 LONG_NS: Final = 250_000_000  # a run that is not over by then, though it was to end, is in others' way
@@ -176,15 +175,7 @@ class Batch:
     def _together(self, run: Run) -> Sequence[list[Result]]:
         if len(self.items) == 1:
             return [run(self.items[0].feeds, self.options)]
-        names = self.items[0].feeds
-        feeds = {name: np.concatenate([item.feeds[name] for item in self.items]) for name in names}
-        outputs = [output for output in run(feeds, self.options) if output is not None]
-        if any(len(output) != self.rows for output in outputs):
-            raise InvalidOutput("an output of the batch does not have the batch's rows")
-        ends = list(itertools.accumulate(item.rows for item in self.items))
-        return [
-            [output[end - item.rows : end] for output in outputs] for item, end in zip(self.items, ends, strict=True)
-        ]
+        return cut(run(stacked(self.items), self.options), self.items)
 
     def _alone(self, item: BatchItem, run: Run) -> list[Result] | Exception:
         try:
