@@ -62,14 +62,14 @@ class ManagedRelease:
             key = token.bucket if token.sticky else None
             self.feedback.append(
                 FeedbackEvent(
-                    heard.time_ns,
-                    token.time_ns,
-                    token.weight_ppm,
-                    candidate,
-                    key,
-                    heard.wrong,
-                    heard.reward,
-                    token.mark,
+                    time_ns=heard.time_ns,
+                    decided_ns=token.time_ns,
+                    weight_ppm=token.weight_ppm,
+                    candidate=candidate,
+                    key=key,
+                    wrong=heard.wrong,
+                    reward=heard.reward,
+                    mark=token.mark,
                 )
             )
 
