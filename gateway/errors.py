@@ -16,6 +16,8 @@ GatewayError
     ├── HeadersTooLarge   431
     ├── ModelFailed       500 the model raised
     │   └── NoMemory          for want of memory
+    ├── ProcessLost       503 the version's own process is not there
+    │   └── ProcessCrashed    it ended while the request was in it
     ├── InvalidOutput     500 the model answered with something that cannot be sent
     ├── Unimplemented     501 what the protocol allows and is not done here
     ├── Overloaded        503 more in flight than configured
@@ -44,10 +46,14 @@ class Outcome(StrEnum):
     INVALID_OUTPUT = "invalid_output"
     TIMEOUT = "timeout"
     OVERLOADED = "overloaded"
+    CRASHED = "crashed"  # the version's own process ended while the request was in it
+    UNAVAILABLE = "unavailable"  # the version's own process was not there to be asked: it is being started again
     EXCUSED = "excused"  # a candidate's failure that is not its fault: stable fails on the request as well
 
 
-NO_FAILURE: Final = frozenset({Outcome.OK, Outcome.CLIENT_ERROR, Outcome.EXCUSED})
+NO_FAILURE: Final = frozenset(  # the calls that a crash takes along are innocent: guards.breaker.crashes judges it
+    {Outcome.OK, Outcome.CLIENT_ERROR, Outcome.EXCUSED, Outcome.CRASHED, Outcome.UNAVAILABLE}
+)
 
 
 def tallied(outcomes: Mapping[Outcome, int]) -> tuple[int, int]:
@@ -151,6 +157,20 @@ class ModelFailed(RequestError):
 
 class NoMemory(ModelFailed):
     """The model failed for want of memory: which of those that share it took it, or the input, no one knows."""
+
+
+class ProcessLost(RequestError):
+    """The version's own process is being started again."""
+
+    status = 503
+    outcome = Outcome.UNAVAILABLE
+    headers = SOON
+
+
+class ProcessCrashed(ProcessLost):
+    """The version's own process has ended while the request was in it."""
+
+    outcome = Outcome.CRASHED
 
 
 class InvalidOutput(RequestError):

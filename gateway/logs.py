@@ -20,19 +20,26 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from gateway.settings.gateway import LogForm
-from gateway.system.scheduling import go_along
+from gateway.system.scheduling import set_realtime_helper
 
 INDENT: Final = "    "
 # Those that a terminal or a reader of lines acts on: C0 but for the line break, DEL, C1, and Unicode's own breaks and
 # reorderings, which can make a line look like another (CVE-2021-42574).
-_ACTED_ON: Final = [*range(10), *range(11, 32), *range(127, 160), *range(0x200B, 0x2010), *range(0x2028, 0x202F)]
+_CONTROL_CHARACTERS: Final = [
+    *range(10),
+    *range(11, 32),
+    *range(127, 160),
+    *range(0x200B, 0x2010),
+    *range(0x2028, 0x202F),
+]
 _ESCAPES: Final = {
-    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in [*_ACTED_ON, *range(0x2066, 0x206A)]
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for code in [*_CONTROL_CHARACTERS, *range(0x2066, 0x206A)]
 }
 _EXTRA: Final = ("prediction_id", "trace_id", "request_id")  # given as logging's `extra`
-WAITING: Final = 10_000
-LAST_S: Final = 2.0
-LATER_S: Final = 0.01
+MAX_QUEUED: Final = 10_000
+CLOSE_TIMEOUT_S: Final = 2.0
+BATCH_DELAY_S: Final = 0.01
 Role = Literal["control", "worker"]
 
 
@@ -46,15 +53,15 @@ def configure(form: LogForm, role: Role, worker: int | None = None) -> None:
 
 
 @contextlib.contextmanager
-def in_a_thread() -> Iterator[None]:
+def log_in_thread() -> Iterator[None]:
     """Meanwhile no one who logs waits for whoever reads stderr, nor for its disk: a thread of its own does.
 
-    What it cannot write is lost beyond WAITING entries, and at the end beyond LAST_S.
+    What it cannot write is lost beyond WAITING entries, and at the end beyond CLOSE_TIMEOUT_S.
     """
     root = logging.getLogger()
-    handlers, waiting = root.handlers[:], queue.Queue[logging.LogRecord](WAITING)
+    handlers, waiting = root.handlers[:], queue.Queue[logging.LogRecord](MAX_QUEUED)
     listener = _Listener(waiting, *handlers)
-    root.handlers[:] = [_Waiting(waiting)]
+    root.handlers[:] = [_BoundedQueueHandler(waiting)]
     listener.start()
     try:
         yield
@@ -62,7 +69,7 @@ def in_a_thread() -> Iterator[None]:
         root.handlers[:] = handlers
         ending = threading.Thread(target=listener.stop, daemon=True)
         ending.start()
-        ending.join(LAST_S)
+        ending.join(CLOSE_TIMEOUT_S)
 
 
 class _Listener(logging.handlers.QueueListener):
@@ -71,18 +78,18 @@ class _Listener(logging.handlers.QueueListener):
         self.waiting = waiting
 
     def _monitor(self) -> None:
-        go_along()
+        set_realtime_helper()
         super()._monitor()  # type: ignore[misc]
 
     def dequeue(self, block: bool) -> logging.LogRecord:
         """The next entry; one alone waits a little: whoever has said it has something more urgent to do."""
         entry = super().dequeue(block)
         if self.waiting.empty():
-            time.sleep(LATER_S)
+            time.sleep(BATCH_DELAY_S)
         return entry
 
 
-class _Waiting(logging.handlers.QueueHandler):
+class _BoundedQueueHandler(logging.handlers.QueueHandler):
     """Keeps an entry as it is now, its exception included, and drops it where too many wait."""
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:

@@ -2,9 +2,10 @@
 the same version of this gateway.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from gateway.records.token_keys import TokenKeys
 from gateway.settings.gateway import GatewaySettings
@@ -22,23 +23,44 @@ class RunsOn:
     warning: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessSockets:
+    """The Unix sockets of versions that run in processes of their own, shared by all workers.
+
+    `versions`: those that run nowhere else. `baselines`: by model, of stable versions that run in the workers too: a
+    share of their requests goes to a process, as the candidate's do, where latencies are compared.
+    """
+
+    versions: Mapping[VersionKey, str] = field(default_factory=dict)
+    baselines: Mapping[str, str] = field(default_factory=dict)
+
+    def all(self, besides: Collection[str] = ()) -> list[str]:
+        """The sockets of all models `besides` these."""
+        versions = [socket for (name, _), socket in self.versions.items() if name not in besides]
+        return versions + [socket for name, socket in self.baselines.items() if name not in besides]
+
+
+NO_PROCESSES: Final = ProcessSockets()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigGeneration:
     """One numbered configuration: the models to serve, and the shared-memory slot of each version and each release.
 
     `routing` holds every model that is served; `named`: those with an entry of their own in the routing file.
-    `left_out`: versions that are not loaded because loading them ended or hung a process, with the reason. `unloaded`:
-    models that a client has unloaded since; `loads`: how often each model has been reloaded from disk.
+    `unavailable`: versions that are not loaded because loading them ended or hung a process, with the reason.
+    `unloaded`: models that a client has unloaded since; `loads`: how often each model has been reloaded from disk.
     """
 
     generation: int
     routing: RoutingSettings
     versions: Mapping[VersionKey, int]
     releases: Mapping[VersionKey, int]
-    left_out: Mapping[VersionKey, str]
+    unavailable: Mapping[VersionKey, str]
     named: frozenset[str] = frozenset()
     unloaded: frozenset[str] = frozenset()
     loads: Mapping[str, int] = field(default_factory=dict)
+    sockets: ProcessSockets = NO_PROCESSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +80,7 @@ class Start:
     """The first message to a worker: its index, the shared-memory files, and the generation to serve. `port` is never
     0.
 
-    `beside`: other workers serve while this one starts; it runs at lower priority until it listens.
+    `low_priority`: other workers serve while this one starts; it runs at lower priority until it listens.
     """
 
     worker: int
@@ -69,52 +91,52 @@ class Start:
     scoreboard: Path
     rings: Rings
     token_keys: TokenKeys
-    plan: ConfigGeneration
-    beside: bool = False
+    config: ConfigGeneration
+    low_priority: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
     """Load what the generation needs, while the current one is still served.
 
-    `late`: the generation is already in force and this worker was starting meanwhile; a version that does not load is
-    left out, as at a start. `anew`: models that have been reloaded from disk since.
+    `catch_up`: the generation is already in force and this worker was starting meanwhile; a version that does not load
+    is left out, as at a start. `reload`: models that have been reloaded from disk since.
     """
 
-    order: int
-    plan: ConfigGeneration
-    late: bool = False
-    anew: frozenset[str] = frozenset()
+    number: int
+    config: ConfigGeneration
+    catch_up: bool = False
+    reload: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
     """Switch to the prepared generation."""
 
-    order: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Discard:
     """Drop the prepared generation."""
 
-    order: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Reload a model from disk; `plan` has the slots for it."""
+    """Reload a model from disk; `config` has the slots for it."""
 
-    order: int
+    number: int
     name: str
-    plan: ConfigGeneration
+    config: ConfigGeneration
 
 
 @dataclass(frozen=True, slots=True)
 class Unload:
     """Stop serving a model."""
 
-    order: int
+    number: int
     name: str
 
 
@@ -127,7 +149,7 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class CloseConnections:
     """Close `count` busy connections, each after its next answer, so that clients reconnect to other workers."""
 
     count: int
@@ -135,11 +157,12 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Warm:
-    """The worker has loaded its models and could serve. `left_out`: versions that it could not load, with the reason;
+    """The worker has loaded its models and could serve. `unavailable`: versions that it could not load, with the
+    reason;
     `runs_on`: the execution providers of all others.
     """
 
-    left_out: Mapping[VersionKey, str]
+    unavailable: Mapping[VersionKey, str]
     runs_on: Mapping[VersionKey, RunsOn] = field(default_factory=dict)
 
 
@@ -157,21 +180,21 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """The worker has executed the command numbered `order`; a non-empty `error` says why it failed. `runs_on` and
-    `left_out`: their state after the command.
+    """The worker has executed the command numbered `number`; a non-empty `error` says why it failed. `runs_on` and
+    `unavailable`: their state after the command.
     """
 
-    order: int
+    number: int
     error: str
     runs_on: Mapping[VersionKey, RunsOn] = field(default_factory=dict)
-    left_out: Mapping[VersionKey, str] = field(default_factory=dict)
+    unavailable: Mapping[VersionKey, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
     """A client asked this worker to load or unload a model; control then does it in all workers."""
 
-    load_request: int
+    number: int
     name: str
     load: bool
 
@@ -180,9 +203,9 @@ class LoadRequest:
 class LoadReply:
     """All workers have executed the load request; a non-empty `error` says why it failed."""
 
-    load_request: int
+    number: int
     error: str
 
 
-Heard = Command | LoadReply | Listen | Leave  # what a worker receives after Start
+ControlMessage = Command | LoadReply | Listen | CloseConnections  # what a worker receives after Start
 WorkerEvent = Warm | Ready | Failed | Ack | LoadRequest

@@ -20,9 +20,10 @@ NAMES = sorted(module.name for module in pkgutil.iter_modules(scenarios.__path__
     "--rounds", type=click.IntRange(1, 50), default=5, show_default=True, help="Both sides are measured in each."
 )
 @click.option("--seconds", type=click.IntRange(1, 60), default=4, show_default=True, help="Length of one measurement.")
-@click.option("--workers", type=click.IntRange(2, 256), help="Of the gateway, for `balance`.  [default: the cores]")
+@click.option("--workers", type=click.IntRange(1, 256), help="Of the gateway, for `balance` and `gpu`.")
+@click.option("--provider", type=click.Choice(["CUDA", "CPU"]), help="What `gpu` runs on.  [default: CUDA]")
 @click.option("--report-only", is_flag=True, help="A missed target is no failure.")
-def main(scenario: str | None, rounds: int, seconds: int, workers: int | None, report_only: bool) -> None:
+def main(scenario: str | None, rounds: int, seconds: int, report_only: bool, **more: int | str | None) -> None:
     """Measure one scenario; without a name, list them."""
     if scenario is None:
         for name in NAMES:
@@ -30,11 +31,12 @@ def main(scenario: str | None, rounds: int, seconds: int, workers: int | None, r
             click.echo(f"{name:10} {(module.__doc__ or '').splitlines()[0]}")
         return
     module = importlib.import_module(f"loadtests.scenarios.{scenario}")
-    if workers and "workers" not in inspect.signature(module.run).parameters:
-        raise click.UsageError(f"{scenario} has its own number of workers")
+    given = {name: value for name, value in more.items() if value is not None}
+    unknown = given.keys() - inspect.signature(module.run).parameters
+    if unknown:
+        raise click.UsageError(f"{scenario} has no --{min(unknown)}")
     with tempfile.TemporaryDirectory() as folder:
-        more = {"workers": workers} if workers else {}
-        met = module.run(Path(folder), rounds, seconds, **more)
+        met = module.run(Path(folder), rounds, seconds, **given)
     sys.exit(0 if met or report_only else 1)
 
 

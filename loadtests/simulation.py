@@ -15,7 +15,7 @@ from gateway.control.guards.drift import Drift
 from gateway.control.guards.evidence import TOLERATED_RATIO, reached
 from gateway.control.guards.failure_counts import FailureCounts
 from gateway.control.guards.observation import ClassCounts, FeedbackEvent, Observation
-from gateway.control.guards.window import Sample, Window
+from gateway.control.guards.window import MetricWindow, Sample
 from gateway.control.release.actions import Stop
 from gateway.control.release.controller import Controller, windows_s
 from gateway.routing.buckets import BUCKETS
@@ -67,7 +67,7 @@ def ramping(seed: int) -> bool:
     customers = Customers(seed)
     release = {"stable": 1, "candidate": 2, "split": {"routes": [{"name": "all", "weight": "ramp"}]}, "ramp": RAMP}
     settings = ReleaseSettings.model_validate({**release, "guards": {"alpha": ALPHA * 100, "comparisons": [ERRORS]}})
-    controller, window, tally = Controller(settings), Window(windows_s(settings)), Tally()
+    controller, window, tally = Controller(settings), MetricWindow(windows_s(settings)), Tally()
     weight_ppm = 0
     for tick in range(72):
         now_s = tick * TICK_S
@@ -79,7 +79,7 @@ def ramping(seed: int) -> bool:
         )
         if any(isinstance(action, Stop) for action in actions):
             return True
-        weight_ppm = controller.place.weights_ppm["all"]
+        weight_ppm = controller.state.weights_ppm["all"]
     assert weight_ppm == 500_000, "the simulated ramp has not risen"
     return False
 
@@ -88,7 +88,7 @@ def together(seed: int) -> bool:
     """Three comparisons of the same customers: who always fails is also slow, and wrong where an answer is given."""
     customers = Customers(seed)
     guards = Guards(GuardsSettings.model_validate({"alpha": ALPHA * 100, "comparisons": GUARDS}))
-    window = Window(())
+    window = MetricWindow(())
     weight_ppm = round(SHARES[seed % len(SHARES)] * BUCKETS)
     for _ in range(LOOKS // PER_TICK):
         events = [

@@ -1,4 +1,4 @@
-"""A gateway on this loop whose two versions fail as their inputs choose, and what came of each request."""
+"""An in-process gateway whose two versions fail depending on the input, and the outcome of each request."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -24,7 +24,7 @@ TWIN = Moods()
 
 
 class Trips:
-    """A switch that no one shares, and that remembers who threw it."""
+    """A switchboard for one process that records who tripped it."""
 
     epoch = 1
     slot = 0
@@ -51,18 +51,18 @@ class Bench:
 
     @property
     def candidate(self) -> dict[str, int]:
-        """What has become of the candidate's requests."""
+        """The outcomes of the candidate's requests."""
         outcomes = self.served.versions[2].tally.read().outcomes("candidate")
         return {str(outcome): count for outcome, count in outcomes.items() if count}
 
     def set_pace(self, p99_ns: int) -> None:
-        """What is known of stable's, from now on."""
+        """Set the known latency of stable from now on."""
         budget = self.served.time_budget
         self.served.stable.pace.p99_ns = p99_ns
         budget.due_ns, budget.given_ns = 2**63, 0
 
     def events(self) -> list[FailureEvent]:
-        """Of failures, since the last call."""
+        """The failure events since the last call."""
         packed = bytes(self._events.pending(1 << 16))
         self._events.release(len(packed))
         assert len(packed) % SIZE == 0
@@ -73,7 +73,7 @@ class Bench:
         return self.gateway.begin(self.served, None, decode_request(body), attributes, RequestSource(body))
 
     async def ask(self, *rows: list[float], timeout_us: int | None = None, variant: str | None = None) -> Any:
-        """`variant`: only a request that is drawn for it is sent, as the next one that is."""
+        """Send a request; with `variant`, one that is drawn for that variant."""
         body = moody.body(*rows, timeout_us=timeout_us)
         call = self.begin(body)
         while variant is not None and call.decision.variant != variant:

@@ -1,4 +1,4 @@
-"""What several rooms' tests share: the zoo, a gateway that serves it, and one for requests byte by byte."""
+"""Fixtures for several folders of tests: the model zoo, a gateway that serves it, and one for raw connections."""
 
 import os
 from collections.abc import Iterator

@@ -6,13 +6,12 @@ Control is only as much of it as a worker needs: it gives slots to what is serve
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from gateway.backends.repository import Repository
-from gateway.control.config.acceptance import known
+from gateway.control.config.acceptance import resolve_input
 from gateway.control.config.resolve import resolve
 from gateway.records.token import Signer
 from gateway.settings.gateway import LimitsSettings, RecordsSettings
@@ -82,14 +81,9 @@ class Catalog(ModelCatalog):
         self.boards.plan(routing)
         await super().prepare(routing, generation, named, how)
 
-    async def load(
-        self,
-        name: str,
-        routing: RoutingSettings | None = None,
-        left_out: Mapping[VersionKey, str] | None = None,
-    ) -> None:
+    async def load(self, name: str, routing: RoutingSettings | None = None, how: Changed = AS_WRITTEN) -> None:
         self.boards.plan(routing or self._routing)
-        await super().load(name, routing, left_out)
+        await super().load(name, routing, how)
 
 
 class Deployed:
@@ -105,5 +99,5 @@ class Deployed:
 
 def served_by(repository: Repository, routing: RoutingSettings) -> Catalog:
     """A catalog as control would plan it where nothing is remembered."""
-    resolved = resolve(routing, known({}, repository, frozenset()), "routing.yaml")
+    resolved = resolve(routing, resolve_input({}, repository, frozenset()), "routing.yaml")
     return Catalog(repository, resolved.routing, resolved.named)

@@ -12,8 +12,8 @@ import numpy as np
 import orjson
 import yaml
 
+from gateway.backends.loaded_version import LoadedVersion, load_version
 from gateway.backends.repository import Repository
-from gateway.backends.version import LoadedVersion, load_version
 from gateway.protocol.classification import classify
 from gateway.protocol.decode import decode_raw, decode_request
 from gateway.protocol.encode import encode_response
@@ -138,12 +138,12 @@ class Recording:
         )
 
     def judge(self, prediction: dict[str, Any], truth: int, **fields: Any) -> dict[str, Any]:
-        """Record what the right class was."""
+        """Record which class was right."""
         correct = prediction["predicted"] == truth
         return self.feedback(prediction, truth=truth, truth_class=truth, correct=correct, **fields)
 
     def mirror(self, prediction: dict[str, Any], **fields: Any) -> dict[str, Any]:
-        """Record what the candidate says to a request that stable has answered."""
+        """Record the candidate's answer to a request that stable has answered."""
         record = {
             "kind": "mirror",
             "prediction_id": prediction["prediction_id"],

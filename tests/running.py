@@ -27,8 +27,7 @@ def free_port() -> int:
 class GatewayProcess:
     """`gateway serve` on a free port, configured in `folder`.
 
-    As a context: all workers ready at the start, gone at the end.
-    """
+    As a context manager: all workers are ready on entry, and all processes have ended on exit."""
 
     def __init__(self, folder: Path, models: Path, routing: Any = None, **settings: Any) -> None:
         self.port = free_port()

@@ -1,4 +1,4 @@
-"""The floor plan: imports go only down, every module has its floor, and no file holds two concepts."""
+"""The layers: imports only go down, every module has its layer, and no file is too long."""
 
 import ast
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ MOST_AT_THE_ROOT = 6
 
 
 def name_of(path: Path) -> str:
-    """`backends.batcher` for the file of that module; a package is called as its folder is."""
+    """`backends.batcher` for the file of that module; a package is named by its folder."""
     return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
 
@@ -66,7 +66,7 @@ def inner_room_of(name: str) -> str:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
-def test_imports_go_down(path: Path) -> None:
+def test_modules_import_only_from_lower_floors(path: Path) -> None:
     room = path.parts[0].removesuffix(".py")
     if room == "__init__":
         assert list(imported(path)) == []
@@ -79,7 +79,7 @@ def test_imports_go_down(path: Path) -> None:
         )
 
 
-def test_rooms_import_each_other_in_no_circle() -> None:
+def test_rooms_have_no_import_cycle() -> None:
     """Also those within a room: `control.release` may import `control.guards`, which then must not import it."""
     arrows: dict[str, set[str]] = {}
     for name, path in NAMES.items():
@@ -91,7 +91,7 @@ def test_rooms_import_each_other_in_no_circle() -> None:
     assert {room: sorted(arrows[room] & rooms) for room in rooms} == {}
 
 
-def test_the_house_is_small() -> None:
+def test_package_is_within_its_size_limits() -> None:
     entries = {path.parts[0].removesuffix(".py") for path in MODULES if path != Path("__init__.py")}
     assert entries == FLOORS.keys()
     assert len(entries) <= MOST_ROOMS
@@ -100,5 +100,5 @@ def test_the_house_is_small() -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
-def test_a_file_is_one_concept(path: Path) -> None:
+def test_file_is_not_longer_than_the_limit(path: Path) -> None:
     assert len((PACKAGE / path).read_text().splitlines()) <= LONGEST

@@ -46,7 +46,7 @@ def raised() -> logging.LogRecord:
 
 
 @pytest.mark.parametrize("message", HOSTILE)
-def test_json_is_one_line_of_plain_ascii_that_holds_the_message(message: str) -> None:
+def test_json_formatter_writes_one_printable_ascii_line(message: str) -> None:
     line = JsonFormatter("worker", 1).format(record("%s", message))
     assert line.isascii()
     assert line.isprintable()
@@ -55,19 +55,19 @@ def test_json_is_one_line_of_plain_ascii_that_holds_the_message(message: str) ->
 
 
 @pytest.mark.parametrize("message", HOSTILE)
-def test_for_people_only_the_first_line_looks_like_an_entry(message: str) -> None:
+def test_human_formatter_indents_every_line_but_the_first(message: str) -> None:
     first, *more = HumanFormatter("worker", 1).format(record("%s", message)).splitlines()
     assert f" WARNING worker 1: {message[0]}" in first
     assert all(line.startswith(INDENT) for line in more)
     assert all(line.replace("\ud800", "").isprintable() for line in (first, *more))
 
 
-def test_what_is_meant_for_people_stays_readable() -> None:
+def test_human_formatter_keeps_non_ascii_text_readable() -> None:
     text = HumanFormatter("control").format(record("wrong:\n%s", "config.yaml: résumé 客户"))
     assert text.endswith(f"WARNING control: wrong:\n{INDENT}config.yaml: résumé 客户")
 
 
-def test_json_says_when_and_of_which_request() -> None:
+def test_json_formatter_adds_time_and_request_ids() -> None:
     made = record("slow", prediction_id="p1", trace_id="0af7", request_id="a-1")
     entry = json.loads(JsonFormatter("control").format(made))
     assert datetime.fromisoformat(entry["time"]).timestamp() == pytest.approx(made.created, abs=1e-5)
@@ -78,7 +78,7 @@ def test_json_says_when_and_of_which_request() -> None:
 
 
 @pytest.mark.parametrize("request_id", HOSTILE)
-def test_of_which_request_is_said_in_the_entry_too_and_forges_nothing(request_id: str) -> None:
+def test_formatters_escape_a_forged_request_id(request_id: str) -> None:
     made = record("slow", prediction_id="p1", trace_id=None, request_id=request_id)
     first, *more = HumanFormatter("worker", 1).format(made).splitlines()
     assert " WARNING worker 1: slow [prediction_id=p1 request_id=" in first
@@ -88,7 +88,7 @@ def test_of_which_request_is_said_in_the_entry_too_and_forges_nothing(request_id
     assert json.loads(line)["request_id"] == request_id
 
 
-def test_an_exception_comes_whole_and_cannot_forge_an_entry_either() -> None:
+def test_formatters_keep_a_traceback_whole_and_inside_its_entry() -> None:
     entry = json.loads(JsonFormatter("control").format(raised()))
     assert entry["message"] == "broken"
     assert entry["exception"].endswith(f"ValueError: a\n{FORGED}\n")

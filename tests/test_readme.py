@@ -54,7 +54,7 @@ MADE: Final = ("loadtests/results", "models/tickets/3", "models/wine/train.py", 
 
 
 class Command(NamedTuple):
-    """`shown`: what the page says that it prints, and as what; None: nothing."""
+    """`shown`: the output on the page and its kind; None where none is shown."""
 
     text: str
     shown: tuple[str, str] | None
@@ -68,7 +68,7 @@ class File(NamedTuple):
 
 
 def steps(page: str) -> list[Command | File]:
-    """The commands and files of a page, in order. A line whose quotes are open goes on in the next."""
+    """The commands and files of a page, in order. A line with an open quote continues on the next."""
     found: list[Command | File] = []
     begun: list[str] = []
     for part in re.split(r"(?ms)^(```.*?^```)$", page):
@@ -115,7 +115,7 @@ SNIPPETS: Final = [
 
 
 class Newcomer:
-    """A folder with the shipped files, a shell whose variables last, and a gateway."""
+    """A folder with the shipped files, a shell whose variables persist, and a gateway."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -151,14 +151,14 @@ class Newcomer:
             time.sleep(0.05)
 
     def leave(self) -> None:
-        """Ctrl-C."""
+        """Press Ctrl-C."""
         if self._serving is not None:
             self._serving.terminate()
             assert self._serving.wait(WITHIN_S) == 0, (self.folder / "log").read_text()
         self._serving = None
 
     def run(self, command: str) -> str:
-        """What the command prints; it must end with 0. Its variables are there for the next one."""
+        """Run a command, which must end with 0, and return its output. Its variables persist for the next one."""
         command = self._here(command)
         routing, revision = self._routing(), self._revision()
         script = f". {self._variables}; set -a\n{command}\nexport -p > {self._variables}"
@@ -187,7 +187,7 @@ class Newcomer:
         return (self.folder / "config" / "routing.yaml").read_bytes()
 
     def _revision(self) -> Any:
-        """Of the routing file in force; None where a key is needed to ask."""
+        """The revision of the routing file in force; None where a key is needed to read it."""
         return httpx.get(f"http://127.0.0.1:{self.ports[1]}/api/config").json().get("revision")
 
 
@@ -201,7 +201,7 @@ def _left_out(command: str) -> bool:
 
 
 def _same_shape(shown: Any, printed: Any) -> bool:
-    """Whether `printed` has the keys and kinds of `shown`, and lists as long."""
+    """Whether `printed` has the keys and types of `shown`, and lists of the same length."""
     if type(shown) is not type(printed):
         return False
     if isinstance(shown, dict):
@@ -232,7 +232,7 @@ def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
         newcomer.leave()
 
 
-def test_every_command_does_what_the_pages_say(newcomer: Newcomer) -> None:
+def test_every_command_on_the_pages_runs_and_prints_what_is_shown(newcomer: Newcomer) -> None:
     newcomer.serve()  # the README's first command, but for the installation
     for step in (step for page in ALL.values() for step in page):
         if isinstance(step, File):
@@ -251,32 +251,32 @@ def test_every_command_does_what_the_pages_say(newcomer: Newcomer) -> None:
     assert (newcomer.folder / "report.html").exists()
 
 
-def test_each_reason_to_leave_a_command_out_is_needed() -> None:
+def test_every_not_run_prefix_matches_a_shown_command() -> None:
     texts = [command.text for command in COMMANDS_SHOWN]
     assert [prefix for prefix in NOT_RUN if not any(text.startswith(prefix) for text in texts)] == []
 
 
 @pytest.mark.parametrize("start", SNIPPETS_NOT_RUN)
-def test_a_snippet_that_is_not_run_compiles(start: str) -> None:
+def test_snippet_that_is_not_run_compiles(start: str) -> None:
     (snippet,) = [snippet for snippet in SNIPPETS if snippet.startswith(start)]
     compile(snippet, start, "exec")
 
 
-def test_every_snippet_is_run_or_has_a_reason_not_to_be() -> None:
+def test_every_python_snippet_is_run_or_listed_as_not_run() -> None:
     assert [snippet for snippet in SNIPPETS if not snippet.startswith(tuple(SNIPPETS_NOT_RUN))] == []
 
 
-def test_the_outputs_shown_are_found() -> None:
+def test_every_output_block_belongs_to_a_command() -> None:
     shown = sum(len(re.findall(r"(?m)^```(?:json|text)$", text)) for text in TEXTS.values())
     assert sum(command.shown is not None for command in COMMANDS_SHOWN) == shown
 
 
-def test_the_readme_is_short() -> None:
+def test_readme_is_within_its_size_limit() -> None:
     assert len(TEXTS["README.md"].encode()) <= README_BYTES
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_pages_name_every_command(command: str) -> None:
+def test_pages_mention_every_command(command: str) -> None:
     assert f"gateway {command}" in "\n".join(TEXTS.values())
 
 
@@ -296,7 +296,7 @@ def links() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("page", "target"), links())
-def test_a_link_leads_somewhere(page: str, target: str) -> None:
+def test_links_point_to_existing_files_and_headings(page: str, target: str) -> None:
     path, _, heading = target.partition("#")
     file = (ROOT / page).parent / path if path else ROOT / page
     assert file.exists()
@@ -306,11 +306,11 @@ def test_a_link_leads_somewhere(page: str, target: str) -> None:
 
 
 def files() -> list[str]:
-    """The paths that the pages name, but for patterns and what commands make."""
+    """The paths that the pages name, except patterns and files that commands create."""
     named = set(re.findall(r"`((?:gateway|config|tests|models|loadtests)/[\w./-]*)`", "\n".join(TEXTS.values())))
     return sorted(path for path in named if "NAME" not in path and path not in MADE)
 
 
 @pytest.mark.parametrize("path", files())
-def test_a_file_that_a_page_names_is_there(path: str) -> None:
+def test_files_named_on_the_pages_exist(path: str) -> None:
     assert (ROOT / path).exists()

@@ -1,4 +1,4 @@
-"""The walls between programs: worker, control process and offline tools share code, and none imports another's."""
+"""Import boundaries between programs: worker, control process and offline tools never import each other."""
 
 import ast
 import subprocess
@@ -49,7 +49,7 @@ def test_a_worker_loads_no_other_program() -> None:
 
 
 @pytest.mark.parametrize("command", ["explain", "releases", "keys", "edits"])
-def test_commands_that_ask_load_no_process(command: str) -> None:
+def test_client_commands_load_no_server_code(command: str) -> None:
     loaded = loaded_by(f"gateway.cli.{command}")
     unwanted = {"gateway.worker", "gateway.offline", "gateway.control.supervisor", "gateway.control.control_plane"}
     assert {*unwanted, "onnxruntime", "uvicorn"}.isdisjoint(loaded)

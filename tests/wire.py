@@ -1,4 +1,4 @@
-"""Requests as bytes on a raw connection, and models that take as long as they are told to."""
+"""Requests as raw bytes on a connection, and models that run as long as their input says."""
 
 import json
 import socket
@@ -16,7 +16,7 @@ LONG = {"inputs": [{"name": "x", "shape": [1], "datatype": "INT64", "data": [20_
 
 
 class Reply(NamedTuple):
-    """One answer as it came."""
+    """One answer as received."""
 
     status: int
     headers: dict[str, str]
@@ -63,7 +63,7 @@ class Wire:
         self.socket.close()
 
     def reset(self) -> None:
-        """Go as a crashed client does, without a goodbye."""
+        """Abort the connection with a reset, as a crashed client does."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
 
@@ -88,7 +88,7 @@ def turns(count: int, **parameters: Any) -> dict[str, Any]:
 
 
 def post(model: str, document: Any, *headers: str, version: str = "1.1", pad: int = 0) -> bytes:
-    """An inference request; `document` may be bytes as they are, and is padded to `pad` bytes."""
+    """An inference request; `document` may be raw bytes, and is padded to `pad` bytes."""
     body = document if isinstance(document, bytes) else json.dumps(document).encode().ljust(pad)
     lines = [f"POST /v2/models/{model}/infer HTTP/{version}", "Host: gateway", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join([*lines, "", ""]).encode() + body

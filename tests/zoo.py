@@ -1,4 +1,4 @@
-"""Models such as are found in the wild, built with onnx.helper and skl2onnx in Triton's layout."""
+"""Models like those in production use, built with onnx.helper and skl2onnx in Triton's layout."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -71,7 +71,7 @@ def recurrent(path: Path) -> Path:
 
 
 def fixed(path: Path) -> Path:
-    """Nothing is free."""
+    """A model without free dimensions."""
     node = helper.make_node("Transpose", ["x"], ["y"], perm=[1, 0])
     return save(path, [node], {"x": (FLOAT, [3, 2])}, {"y": (FLOAT, [2, 3])})
 
@@ -102,7 +102,7 @@ def pooling(path: Path) -> Path:
 
 
 def logarithm(path: Path) -> Path:
-    """Gives NaN and minus infinity when asked for it."""
+    """The logarithm: NaN and minus infinity for suitable inputs."""
     node = helper.make_node("Log", ["x"], ["y"])
     return save(path, [node], {"x": (FLOAT, BOTH)}, {"y": (FLOAT, BOTH)})
 
@@ -124,7 +124,7 @@ def first_of_words(path: Path) -> Path:
 
 
 def zip_map(labels: Sequence[Any]) -> Callable[[Path], Path]:
-    """scikit-learn's classifier as it is exported by default: a sequence of maps."""
+    """scikit-learn's classifier as exported by default: a sequence of maps."""
 
     def make(path: Path) -> Path:
         from skl2onnx import to_onnx

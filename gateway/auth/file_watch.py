@@ -1,4 +1,4 @@
-"""Files that may be replaced while they are used: keys and certificates."""
+"""Watches files that may be replaced while they are in use: keys and certificates."""
 
 import asyncio
 import logging
@@ -6,46 +6,46 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-EVERY_S: Final = 1.0
+CHECK_INTERVAL_S: Final = 1.0
 log: Final = logging.getLogger("gateway.auth")
 Fingerprint = tuple[tuple[int, int, int] | None, ...]
 
 
 class FileWatcher:
-    """What was made of some files, and is made anew when they change.
+    """Calls `load` at the start, and again whenever one of the files has changed.
 
-    Where that fails, what was made before stays in use and the reason is logged once; it is tried again every time,
-    since two files that belong together are rarely replaced at one moment. `aside`: `load` takes long, and may run on a
-    thread of its own while what it made before is used.
+    If it fails at a change, what was loaded before stays in use and the reason is logged once. It is tried again every
+    second, since two files that belong together are rarely replaced at one moment. `aside`: `load` takes long, and may
+    run on a thread while what it loaded before is in use.
     """
 
     def __init__(self, paths: Sequence[Path], load: Callable[[], None], *, aside: bool = False) -> None:
         self._paths = paths
         self._load = load
-        self._aside = aside
-        self._used = self._complained = self._fingerprint()
+        self._in_thread = aside
+        self._loaded = self._failed = self._fingerprint()
         load()
 
     def refresh(self) -> None:
-        """Load the files again if they have changed."""
+        """Load the files again if they have changed. Never raises."""
         now = self._fingerprint()
-        if now == self._used:
+        if now == self._loaded:
             return
         try:
             self._load()
         except Exception as error:  # whatever is in a file: who follows it must live on, to read the next one
-            if now != self._complained:
-                self._complained = now
+            if now != self._failed:
+                self._failed = now
                 log.error("%s not loaded, what was read before stays in force: %s", self, error)
             return
-        self._used = now
+        self._loaded = now
         log.info("%s loaded again", self)
 
-    async def follow(self) -> None:
+    async def watch(self) -> None:
         """Refresh every second, for ever."""
         while True:
-            await asyncio.sleep(EVERY_S)
-            if not self._aside:
+            await asyncio.sleep(CHECK_INTERVAL_S)
+            if not self._in_thread:
                 self.refresh()
                 continue
             try:
@@ -57,10 +57,10 @@ class FileWatcher:
         return " and ".join(map(str, self._paths))
 
     def _fingerprint(self) -> Fingerprint:
-        return tuple(map(_state, self._paths))
+        return tuple(map(_stat, self._paths))
 
 
-def _state(path: Path) -> tuple[int, int, int] | None:
+def _stat(path: Path) -> tuple[int, int, int] | None:
     try:
         status = path.stat()
     except OSError:

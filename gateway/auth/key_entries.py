@@ -1,8 +1,8 @@
-"""The entries of the file of keys, of which only those that are new are parsed when it changes.
+"""Reads the entries of the key file. After a change it parses only those that are new.
 
-`gateway keys` writes an entry as a block of lines that begins with "- ". A block that was there before means what it
-meant before, so with 50,000 keys a new one costs a comparison of the blocks, where YAML takes 15 s. A file of any other
-form is parsed whole. On a thread no step is long enough to keep the event loop waiting.
+`gateway keys` writes an entry as a block of lines that begins with "- ". A known block keeps its meaning, so with
+50,000 keys a new one costs a comparison of the blocks, where YAML takes 15 s. A file of any other form is parsed whole.
+No step holds the interpreter's lock for long: on a thread, reading does not hold up the event loop.
 """
 
 import re
@@ -15,14 +15,14 @@ from gateway.errors import SettingsError
 from gateway.settings.keys import KeySettings, keys_text, parse_keys
 
 T = TypeVar("T")
-GROUP: Final = 20  # blocks parsed at once: about as long as another thread waits for its turn
+BLOCKS_AT_ONCE: Final = 20  # blocks parsed at once: about as long as another thread waits for its turn
 _BEGIN: Final = "keys:\n"
 _HEAD: Final = re.compile(r"(?:#[^\n]*\n)*keys:\n(?=- )")
 _BLOCK: Final = re.compile(r"- [^\n]*\n(?:  [^\n]*\n)*")
 _SHARED: Final = re.compile(r"[&*!]|<<|---|\.\.\.")  # what one entry could mean in another, or the end of a document
 
 
-class Entries(Generic[T]):
+class KeyEntries(Generic[T]):
     """Of one file, each as what `make` makes of it. To be read by one thread at a time."""
 
     def __init__(self, path: Path, make: Callable[[KeySettings], T]) -> None:
@@ -70,5 +70,5 @@ class Entries(Generic[T]):
 
 
 def _groups(blocks: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(blocks), GROUP):
-        yield blocks[start : start + GROUP]
+    for start in range(0, len(blocks), BLOCKS_AT_ONCE):
+        yield blocks[start : start + BLOCKS_AT_ONCE]

@@ -1,4 +1,4 @@
-"""Changes of the file of keys: add one, revoke one. A reader meets the old file or the new one, never half of one."""
+"""Adds keys to the key file, and revokes them. The file is replaced as a whole: nobody reads a half-written one."""
 
 import contextlib
 import fcntl
@@ -27,7 +27,7 @@ HEADING: Final = "# API keys of the gateway, by hash only. Written by `gateway k
 def add_key(
     path: Path, customer: str, scopes: tuple[Scope, ...], now: datetime, lifetime_s: float | None
 ) -> tuple[str, KeySettings]:
-    """Make a key and add it to the file, which is begun where there is none: the key, and its entry."""
+    """Make a key and add it to the file, or to a new one; returns the key and its entry. Raises SettingsError."""
     key = PREFIX + secrets.token_urlsafe(KEY_BYTES)
     entry = KeySettings(
         id=secrets.token_hex(4),
@@ -44,7 +44,7 @@ def add_key(
 
 
 def revoke_key(path: Path, key_id: str) -> KeySettings:
-    """Take a key out of the file: its entry as it was. Raises NotFound."""
+    """Remove a key from the file; returns its former entry. Raises NotFound, SettingsError."""
     with _alone(path):
         keys = load_keys(path).keys
         revoked = next((key for key in keys if key.id == key_id), None)
@@ -55,7 +55,7 @@ def revoke_key(path: Path, key_id: str) -> KeySettings:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text but plain words: what YAML, in one version or another, takes for a number would be another."""
+    """Quotes every string but plain words: some version of YAML might read it as a number, for example."""
 
 
 def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
@@ -68,7 +68,7 @@ _Dumper.add_representer(str, _quoted)
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """One change at a time. The folder is locked, since the file itself is replaced."""
+    """Allow one change at a time: locks the folder, since the file itself is replaced."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = os.open(path.parent, os.O_RDONLY)
@@ -95,9 +95,9 @@ def _write(path: Path, keys: KeysSettings) -> None:
 
 
 def _belong_as_before(file: int, target: Path) -> None:
-    """Who could read the file still can: root may change what a gateway reads that runs as another user.
+    """Keep owner, group and mode of the file: root may change it for a gateway that runs as another user.
 
-    Else that gateway would keep to what it has read before, and a revoked key would stay valid.
+    If that gateway could not read it, it would keep what it has read before, and a revoked key would stay valid.
     """
     if target.exists():
         before, new = target.stat(), os.fstat(file)

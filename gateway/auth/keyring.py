@@ -1,4 +1,4 @@
-"""The keys in force: from a presented key to who presents it."""
+"""The keys in force: finds the identity of a presented key."""
 
 import hashlib
 import time
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.auth.file_watch import FileWatcher
-from gateway.auth.key_entries import Entries
+from gateway.auth.key_entries import KeyEntries
 from gateway.settings.keys import KeySettings, Scope, load_keys
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who asks. `expires_s` in seconds since 1970."""
+    """The holder of a key. `expires_s`: in seconds since 1970."""
 
     key_id: str
     customer: str
@@ -21,7 +21,7 @@ class Identity:
     expires_s: float
 
     def __str__(self) -> str:
-        """As decisions and logs name it; nothing of the key is in it."""
+        """The form for decisions and logs, with the id of the key but nothing of the key itself."""
         return f"{self.customer} (key {self.key_id})"
 
 
@@ -35,34 +35,34 @@ def digest_of(key: bytes) -> bytes:
 
 
 class Keyring:
-    """The keys of a file, followed as it changes. Raises SettingsError where the file is wrong at the start.
+    """The keys of a file, loaded again when it changes. Raises SettingsError if the file is wrong at the start.
 
-    A key is looked up by its digest. How long that takes may depend on the digest, and whoever measures it still has
-    to find a key with such a digest, that is to invert SHA-256: no comparison here needs to take constant time.
+    A key is looked up by its digest. The time may depend on the digest, but an attacker who measures it would still
+    have to find a key with such a digest, that is to invert SHA-256: no comparison here needs to take constant time.
     """
 
     def __init__(self, path: Path) -> None:
         self._identities: Mapping[bytes, Identity] = {}
         self._by_id: Mapping[str, Identity] = {}
         self._path = path
-        self._entries = Entries(path, _identified)
-        self.watched = FileWatcher([path], self._load, aside=True)
+        self._entries = KeyEntries(path, _identified)
+        self.watcher = FileWatcher([path], self._load, aside=True)
 
     def identity(self, key: bytes) -> Identity | None:
-        """Whose key it is; None where it is unknown or has expired.
+        """The identity of a key; None if it is unknown or has expired.
 
-        Expiry is a date, and so asks the wall clock: one that is set back by an hour lets a key in for an hour longer,
-        one that is set ahead refuses keys until it is right again. To revoke a key asks no clock.
+        Expiry is a date, so it depends on the wall clock: if that is set back by an hour, a key is valid for an hour
+        longer; if it is set ahead, keys are refused until it is right again. Revocation depends on no clock.
         """
         identity = self._identities.get(digest_of(key))
         return None if identity is None or identity.expires_s <= time.time() else identity
 
-    def holds(self, identity: Identity) -> bool:
+    def is_valid(self, identity: Identity) -> bool:
         """Whether what was found by a key is still as it was: for what goes on longer than a request."""
         return self._by_id.get(identity.key_id) == identity and identity.expires_s > time.time()
 
     def _load(self) -> None:
-        """On a thread, as a rule: what is in force changes in one step."""
+        """Load the file, usually on a thread. The keys in force are replaced in one step."""
         entries = self._entries.read()
         identities = {digest: identity for digest, identity in entries}  # in steps, which dict() is not
         by_id = {identity.key_id: identity for _, identity in entries}

@@ -1,9 +1,9 @@
-"""How often each customer may ask: `limits.rate`, over all workers together.
+"""Rate limits of customers (`limits.rate`), over all workers together.
 
-A sliding window counter: what was let in during the window before counts for the part of it that the last `window_ns`
-still cover. Windows have fixed borders that all workers share with the machine's monotonic clock, so no worker keeps a
-state that others would need. Never more than `limit` requests get in between two borders, whichever workers they meet,
-but for those that several workers let in at the same instant.
+A sliding window counter: requests admitted in the previous window count in proportion to the part of it that the last
+`window_ns` still cover. All workers take the fixed borders of windows from the machine's monotonic clock, so no worker
+keeps state that others would need. Never more than `limit` requests are admitted between two borders, whichever workers
+they reach, except for those that several workers admit at the same instant.
 """
 
 import math
@@ -17,11 +17,11 @@ from gateway.shm.rate_counters import RateCounters
 from gateway.shm.scoreboard import SHED_RATE
 
 WINDOW_S: Final = 1.0  # about; a whole number of requests must fit into a window
-REMEMBERED: Final = 4096  # customers whose places need not be looked up again
+CACHED_CUSTOMERS: Final = 4096  # customers whose places need not be looked up again
 
 
 class Quota(NamedTuple):
-    """`limit` requests in `window_ns`, counted at `places`."""
+    """`limit` requests in `window_ns`, counted at these `places` of the RateCounters."""
 
     limit: int
     window_ns: int
@@ -35,9 +35,9 @@ def quota_of(rate: float, places: tuple[int, ...]) -> Quota:
 
 
 def wait_ns(quota: Quota, before: int, now: int, elapsed_ns: int) -> int:
-    """How long until another request may come in, in ns; 0: at once.
+    """The time until another request may be admitted, in ns; 0: at once.
 
-    `before` and `now`: how many came in during the last window and, `elapsed_ns` into it, during this one.
+    `before`, `now`: the requests admitted in the previous window, and in the present one, `elapsed_ns` after it began.
     """
     window_ns, limit = quota.window_ns, quota.limit
     left_ns = window_ns - elapsed_ns
@@ -46,19 +46,19 @@ def wait_ns(quota: Quota, before: int, now: int, elapsed_ns: int) -> int:
     return left_ns + math.floor(window_ns * (1 - limit / now)) + 1
 
 
-class Rates:
+class RateLimiter:
     """The limits as one worker applies them. `head`: its words on the scoreboard."""
 
     def __init__(self, settings: RateSettings, book: RateCounters, worker: int, head: "memoryview[int]") -> None:
         self._default = settings.default
-        self._named = {
+        self._own_quotas = {
             customer: quota_of(settings.customers[customer], (place,))
             for place, customer in enumerate(sorted(settings.customers))
         }
-        self._book = book
+        self._counters = book
         self._worker = worker
         self._head = head
-        self._quota = lru_cache(REMEMBERED)(self._quota_of)
+        self._quota = lru_cache(CACHED_CUSTOMERS)(self._quota_of)
 
     def admit(self, customer: str | None, now_ns: int) -> None:
         """Count a request in; raises RateExceeded. Those that name no customer count as one together."""
@@ -68,47 +68,47 @@ class Rates:
         limit, window_ns, places = quota
         window = now_ns // window_ns
         left = 1 - (now_ns - window * window_ns) / window_ns
-        book = self._book
+        book = self._counters
         for place in places:
             before, now = book.counts(place, window)
             if now + before * left < limit:
                 break
         else:
-            raise self._exceeded(quota, window, now_ns - window * window_ns)
+            raise self._rate_exceeded(quota, window, now_ns - window * window_ns)
         book.add(places, self._worker, window)
 
-    def _exceeded(self, quota: Quota, window: int, elapsed_ns: int) -> RateExceeded:
+    def _rate_exceeded(self, quota: Quota, window: int, elapsed_ns: int) -> RateExceeded:
         self._head[SHED_RATE] += 1
-        wait = min(wait_ns(quota, *self._book.counts(place, window), elapsed_ns) for place in quota.places)
+        wait = min(wait_ns(quota, *self._counters.counts(place, window), elapsed_ns) for place in quota.places)
         return RateExceeded(quota.limit / quota.window_ns * 1e9, max(1, math.ceil(wait / 1e9)))
 
     def _quota_of(self, customer: str) -> Quota | None:
-        own = self._named.get(customer)
+        own = self._own_quotas.get(customer)
         if own is not None or self._default is None:
             return own
-        return quota_of(self._default, self._book.hashed(customer))
+        return quota_of(self._default, self._counters.hashed(customer))
 
 
-def new_book(settings: RateSettings, scoreboard: Path, workers: int) -> RateCounters | None:
+def create_rate_counters(settings: RateSettings, scoreboard: Path, workers: int) -> RateCounters | None:
     """Control's, beside the scoreboard; None where no one's rate is limited."""
-    if not _limited(settings):
+    if not _has_limits(settings):
         return None
-    return RateCounters.create(_beside(scoreboard), workers, len(settings.customers))
+    return RateCounters.create(_counters_path(scoreboard), workers, len(settings.customers))
 
 
-def rates_of(
+def attach_rate_limiter(
     settings: RateSettings, scoreboard: Path, workers: int, worker: int, head: "memoryview[int]"
-) -> Rates | None:
+) -> RateLimiter | None:
     """A worker's, on control's book; None where no one's rate is limited."""
-    if not _limited(settings):
+    if not _has_limits(settings):
         return None
-    book = RateCounters.attach(_beside(scoreboard), workers, len(settings.customers))
-    return Rates(settings, book, worker, head)
+    book = RateCounters.attach(_counters_path(scoreboard), workers, len(settings.customers))
+    return RateLimiter(settings, book, worker, head)
 
 
-def _limited(settings: RateSettings) -> bool:
+def _has_limits(settings: RateSettings) -> bool:
     return settings.default is not None or bool(settings.customers)
 
 
-def _beside(scoreboard: Path) -> Path:
-    return scoreboard.with_suffix(".ratebook")
+def _counters_path(scoreboard: Path) -> Path:
+    return scoreboard.with_suffix(".ratecounters")

@@ -1,4 +1,4 @@
-"""TLS by certificate files, which may be renewed while the gateway runs."""
+"""TLS with certificate files that may be renewed while the gateway runs."""
 
 import ssl
 from collections.abc import Callable
@@ -11,15 +11,15 @@ from gateway.settings.gateway import TlsSettings
 
 
 class Tls:
-    """`context` serves the files' certificate, and the new one to whoever connects after a renewal.
+    """A TLS context with a certificate and its key. After a renewal of the files, new connections get the new one.
 
-    Raises SettingsError where the files are wrong at the start.
+    Raises SettingsError if the files are wrong at the start.
     """
 
     def __init__(self, settings: TlsSettings) -> None:
         self._settings = settings
         self.context = _context()
-        self.watched = FileWatcher([Path(settings.certificate), Path(settings.key)], self._load)
+        self.watcher = FileWatcher([Path(settings.certificate), Path(settings.key)], self._load)
 
     def _load(self) -> None:
         for name in (self._settings.certificate, self._settings.key):
@@ -36,7 +36,7 @@ class Tls:
         context.load_cert_chain(self._settings.certificate, self._settings.key, password=_no_password)
 
 
-def serving(tls: Tls | None) -> Callable[[Any, Any], ssl.SSLContext] | None:
+def ssl_context_factory(tls: Tls | None) -> Callable[[Any, Any], ssl.SSLContext] | None:
     """What uvicorn makes its TLS context by; None: it serves plain HTTP."""
     return (lambda _configuration, _default: tls.context) if tls else None
 
@@ -49,5 +49,5 @@ def _context() -> ssl.SSLContext:
 
 
 def _no_password() -> str:
-    """Without this OpenSSL would ask at the terminal, and wait."""
+    """Give no password: OpenSSL would otherwise ask at the terminal, and wait."""
     return ""

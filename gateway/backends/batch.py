@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from onnxruntime import RunOptions
 
+from gateway.backends.joining import Join, concatenated, cut
 from gateway.backends.onnx import Result
-from gateway.backends.row_stacking import cut, stacked
 from gateway.backends.run_threads import Executor, no_thread
 from gateway.backends.signature import Feeds
 from gateway.errors import DeadlineExceeded
-from gateway.system.scheduling import yield_core
+from gateway.system.scheduling import set_lowest_priority
 
 LONG_NS: Final = 250_000_000  # a run that is not over by then, though it was to end, is in others' way
 _clock_of: Callable[[int], int] | None = getattr(time, "pthread_getcpuclockid", None)
@@ -119,13 +119,13 @@ class Batch:
     ended_ns: int = 0
     answers: Sequence[list[Result] | Exception] = ()
 
-    def execute(self, run: Run) -> None:
+    def execute(self, run: Run, join: Join = concatenated) -> None:
         """Run the items together; if that fails, one by one, so that a poisoned request fails alone. Any thread."""
         if self.weighed:
             self.meter = _Meter()
         self.started_ns = time.monotonic_ns()
         try:
-            self.answers = self._together(run)
+            self.answers = self._together(run, join)
         except Exception as error:
             self.answers = [error] if len(self.items) == 1 else [self._alone(item, run) for item in self.items]
         self.ended_ns = time.monotonic_ns()
@@ -165,17 +165,18 @@ class Batch:
 
     def _yield(self) -> None:
         if not self.ended_ns:
-            yield_core(self.thread)
+            set_lowest_priority(self.thread)
 
     @property
     def spent_ns(self) -> int:
         """The processor time of a weighed run so far, in its thread."""
         return 0 if self.meter is None else self.meter.ns
 
-    def _together(self, run: Run) -> Sequence[list[Result]]:
+    def _together(self, run: Run, join: Join) -> Sequence[list[Result]]:
         if len(self.items) == 1:
             return [run(self.items[0].feeds, self.options)]
-        return cut(run(stacked(self.items), self.options), self.items)
+        with join([item.feeds for item in self.items]) as feeds:
+            return cut(run(feeds, self.options), self.items)
 
     def _alone(self, item: BatchItem, run: Run) -> list[Result] | Exception:
         try:

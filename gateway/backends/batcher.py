@@ -6,33 +6,23 @@ All requests parsed in one turn of the event loop form a batch; while a batch ru
 import asyncio
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Final
 
 from onnxruntime import RunOptions
 
 from gateway.backends.batch import Answer, Batch, BatchItem, Run, late
+from gateway.backends.batching_rules import BatchingRules
+from gateway.backends.deadline_alarm import NEVER_NS, DeadlineAlarm
+from gateway.backends.joining import Join, concatenated
 from gateway.backends.loop_limits import Reach
 from gateway.backends.run_threads import Executor
 from gateway.backends.signature import Feeds
 from gateway.backends.slow_runs import LONG_NS, Doubt
 from gateway.shm.tally import Tally
 
-NEVER_NS: Final = 2**63 - 1
-FINEST_NS: Final = 1_000_000  # uvloop's clock counts milliseconds: an earlier alarm would come at once, too early
 UNBATCHED: Final = object()  # the group of items that share no batch
-
-
-@dataclass(frozen=True, slots=True)
-class BatchingRules:
-    """How a version's requests are joined. `max_rows` 1: never. `max_delay_s`: wait this long for company."""
-
-    max_rows: int = 1
-    max_delay_s: float = 0.0
-    concurrency: int = 1
 
 
 class Batcher:
@@ -43,6 +33,8 @@ class Batcher:
     whose run had to be ended at its deadline, and was long, gets only the time that no one else wants, from then on:
     what hangs once may spin again, and must not take stable's cores.
     """
+
+    where = ""
 
     def __init__(
         self,
@@ -56,9 +48,11 @@ class Batcher:
         aside: "Batcher | None" = None,
         doubt: Doubt | None = None,
         inputs: int | None = None,
+        join: Join = concatenated,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._run = run
+        self._join = join
         self._rules = rules
         self._delay_s = rules.max_delay_s
         self._tally = tally
@@ -73,8 +67,7 @@ class Batcher:
         self._inputs = inputs  # how many a request has at most that overrides no weights; None: none can
         self._groups: dict[Hashable, deque[BatchItem]] = {}
         self._wake: asyncio.Handle | None = None
-        self._alarm: asyncio.TimerHandle | None = None  # for the earliest deadline of all
-        self._alarm_ns = 0
+        self._alarm = DeadlineAlarm(self._loop, self)
         self._running: set[Batch] = set()
 
     def _set_waiting(self, waits: bool) -> None:
@@ -83,20 +76,31 @@ class Batcher:
         self.small_body = -1 if waits or self._reach is None else self._reach.small_body
 
     @property
+    def on_loop(self) -> bool:
+        """Whether short requests run on the event loop."""
+        return self._threads is None
+
+    @property
     def spare(self) -> bool:
         """Nothing waits for a thread."""
-        return not self._groups and len(self._running) < self._rules.concurrency
+        free = not self._groups and len(self._running) < self._rules.concurrency
+        return free and (self._aside is None or self._aside.spare)
 
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing runs."""
-        return not self._groups and not self._running
+        return not self._groups and not self._running and (self._aside is None or self._aside.idle)
 
     def abandon(self) -> None:
         """Give up on everything that waits or runs: its callers are gone."""
         for item in self._items():
             item.cancel()
         self._purge_done()
+        if self._aside is not None:
+            self._aside.abandon()
+
+    def close(self) -> None:
+        """Nothing is held: threads and session end with the last reference."""
 
     def must_queue(self, feeds: Feeds) -> bool:
         """Whether a request may not `run_now`, even if it comes alone."""
@@ -133,15 +137,20 @@ class Batcher:
         self._enqueue(item, group)
         return item
 
+    def submit_alone(self, feeds: Feeds, deadline_ns: int) -> BatchItem:
+        """As `submit`; the request shares no batch."""
+        item = BatchItem(feeds, 1, deadline_ns, self._loop)
+        self._enqueue(item, UNBATCHED)
+        return item
+
     def _enqueue(self, item: BatchItem, group: Hashable) -> None:
-        deadline_ns = item.deadline_ns
         queue = self._groups.get(group)
         if queue is None:
             queue = self._groups[group] = deque()
         queue.append(item)
         self._tally.waiting(1)
-        if self._waits and (self._alarm is None or deadline_ns < self._alarm_ns):
-            self._set_alarm(deadline_ns)
+        if self._waits:
+            self._alarm.set(item.deadline_ns)
         if self._wake is None:
             self._wake = self._loop.call_later(self._delay_s, self._flush) if self._delay_s else self._soon()
         elif self._delay_s and sum(waiting.rows for waiting in queue) >= self._rules.max_rows:
@@ -151,23 +160,13 @@ class Batcher:
     def _soon(self) -> asyncio.Handle:
         return self._loop.call_soon(self._flush)
 
-    def _set_alarm(self, deadline_ns: int) -> None:
-        """One timer for all: requests come by the thousand, and hardly any of them meets its deadline."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm_ns = deadline_ns
-        self._alarm = self._loop.call_later((deadline_ns - time.monotonic_ns()) / 1e9, _on_deadline, weakref.ref(self))
-
-    def _on_alarm(self) -> None:
-        self._alarm = None
-        now_ns = time.monotonic_ns()
+    def expire(self, now_ns: int) -> int:
+        """End the requests whose deadline has passed; returns the next deadline."""
         for item in self._items():
             if item.deadline_ns <= now_ns:
                 item.expire()
         self._purge_done()
-        next_ns = min((item.deadline_ns for item in self._items() if not item.done()), default=NEVER_NS)
-        if next_ns < NEVER_NS:
-            self._set_alarm(max(next_ns, now_ns + FINEST_NS))
+        return min((item.deadline_ns for item in self._items() if not item.done()), default=NEVER_NS)
 
     def _items(self) -> list[BatchItem]:
         waiting = [item for queue in self._groups.values() for item in queue]
@@ -213,7 +212,7 @@ class Batcher:
             if self._threads is None:
                 if self._doubt is not None:
                     self._doubt.look(time.monotonic_ns())
-                batch.execute(self._run)
+                batch.execute(self._run, self._join)
                 if (ns := batch.ended_ns - batch.started_ns) > LONG_NS:
                     self._was_long([*batch.items], ns)
                 self._finish(batch)
@@ -266,7 +265,7 @@ class Batcher:
         """In the version's own thread."""
         if batch.items:  # else it was refused, and kept until there was a thread
             batch.thread = threading.get_native_id()
-            batch.execute(self._run)
+            batch.execute(self._run, self._join)
             self._loop.call_soon_threadsafe(self._finished, batch)
 
     def _finished(self, batch: Batch) -> None:
@@ -291,10 +290,3 @@ class Batcher:
                 result.queued_ns, result.batch_rows = queued_ns, batch.rows
                 item.set_result(result)
         batch.dissolve()
-
-
-def _on_deadline(batcher: "weakref.ref[Batcher]") -> None:
-    """A version that is gone has none waiting: its last alarm, up to a deadline ahead, must not keep it until then."""
-    found = batcher()
-    if found is not None:
-        found._on_alarm()

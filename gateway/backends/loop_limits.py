@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -40,6 +40,11 @@ class Reach:
     length: int = 0
     batch: int = 1
     small_body: int = -1
+
+    @classmethod
+    def load(cls, found: Mapping[str, Any]) -> "Reach":
+        """What `asdict` made JSON values of. Raises KeyError or TypeError if it is not of that form."""
+        return cls(**{**found, "names": tuple(found["names"]), "texts": tuple(found["texts"])})
 
     def covers(self, feeds: Feeds) -> bool:
         """Whether a request is small enough."""

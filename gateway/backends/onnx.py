@@ -10,9 +10,10 @@ import numpy as np
 import onnxruntime
 
 from gateway.backends.memory_errors import failed
+from gateway.backends.node_placement import recorded
 from gateway.backends.onnx_graph import with_outputs
 from gateway.backends.output_shapes import Ran, learned
-from gateway.backends.providers import open_session
+from gateway.backends.providers import completed, open_session
 from gateway.backends.signature import Feeds, Signature
 from gateway.errors import GatewayError, InvalidRequest, ModelFailed, ModelUnavailable, RequestError
 from gateway.protocol.tensors import BY_ONNX_TYPE, Array, Shown, TensorSpec
@@ -20,6 +21,7 @@ from gateway.settings.providers import Provider, parse_provider
 
 _TENSOR: Final = re.compile(r"(optional\()?(tensor\(\w+\))\)?$")
 _MAPS: Final = re.compile(r"seq\(map\((int64|string),tensor\(float\)\)\)$")
+_ON_CUDA: Final = ("CUDA", "Tensorrt", "NvTensorRT")
 _FATAL: Final = 4  # ONNX Runtime's log level: errors reach the caller as exceptions, not a second time on stderr
 
 Result = Array | None  # None: an optional output that the model left out
@@ -41,7 +43,7 @@ class OnnxSession:
 
     def __init__(self, path: Path, threads: int, providers: Sequence[Provider | str]) -> None:
         self.file = path
-        wanted = [parse_provider(provider) for provider in providers]
+        wanted = [completed(parse_provider(provider)) for provider in providers]
         self._reopen = partial(_opened_again, path, threads, wanted)
         self._session, self.warning = _open(path, threads, wanted)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
@@ -102,6 +104,13 @@ class OnnxSession:
         """Whether nothing runs elsewhere: there, another batch size may take another algorithm."""
         return self.providers == ("CPUExecutionProvider",)
 
+    def cuda_device(self) -> int | None:
+        """The number of the CUDA device that runs it; None where none does."""
+        first = self.providers[0]
+        if not first.startswith(_ON_CUDA):
+            return None
+        return int(self._session.get_provider_options().get(first, {}).get("device_id", 0))
+
     def with_tensors(self, names: Sequence[str]) -> Any:
         """Another session on the same file, of ONNX Runtime itself, with these inner tensors among its outputs.
 
@@ -133,7 +142,7 @@ def _not_text(feeds: Feeds) -> RequestError:
 
 def _open(path: Path, threads: int, providers: Sequence[Provider]) -> tuple[Any, str]:
     try:
-        return open_session(path, _options(threads), providers)
+        return open_session(path, recorded(_options(threads), providers), providers)
     except ModelUnavailable as error:
         raise ModelUnavailable(f"{path}: {error}") from None
     except Exception as error:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from onnxruntime import RunOptions
 
-from gateway.backends.onnx import OnnxSession, Result
+from gateway.backends.onnx import Result
 from gateway.backends.signature import Feeds, covers
 from gateway.errors import Conflict, InvalidOutput
 from gateway.protocol.tensors import Array, TensorSpec
@@ -15,21 +15,21 @@ Stopped = Callable[[], bool]
 Run = Callable[[Feeds, RunOptions | None], list[Result]]
 
 
-def checked(session: OnnxSession, number: int, stopped: Stopped, *, row_for_row: bool) -> Run:
-    """The session's run for a candidate, in any thread. `row_for_row`: each output has as many rows as the inputs.
+def checked(run: Run, outputs: Sequence[TensorSpec], number: int, stopped: Stopped, *, row_for_row: bool) -> Run:
+    """The same run for a candidate, in any thread. `row_for_row`: each output has as many rows as the inputs.
 
     Raises Conflict where it is stopped; InvalidOutput for an output that is not finite or not of the declared shape.
     """
 
-    def run(feeds: Feeds, options: RunOptions | None) -> list[Result]:
+    def run_checked(feeds: Feeds, options: RunOptions | None) -> list[Result]:
         if stopped():
             raise Conflict(f"version {number} is stopped; resume it, or ask for another version")
-        results = session.run(feeds, options)
+        results = run(feeds, options)
         rows = len(next(iter(feeds.values()))) if row_for_row else None
-        check(session.signature.outputs, results, rows)
+        check(outputs, results, rows)
         return results
 
-    return run
+    return run_checked
 
 
 def noted(run: Run, underway: Underway) -> Run:

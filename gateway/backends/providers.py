@@ -18,14 +18,26 @@ from typing import IO, Any, Final
 
 import onnxruntime
 
+from gateway.backends.cuda_libraries import loaded_from_packages
+from gateway.backends.node_placement import all_on_cpu
 from gateway.errors import ModelUnavailable
 from gateway.settings.providers import CPU, Provider
 
 STDERR: Final = 2
+_CUDA: Final = {  # by default a search over all algorithms at every new shape, and an arena that doubles
+    "cudnn_conv_algo_search": "HEURISTIC",
+    "arena_extend_strategy": "kSameAsRequested",
+}
+DEFAULTS: Final = {"CUDAExecutionProvider": _CUDA}
 _RECORD: Final = re.compile(r"\[[EWF]:onnxruntime:[^\]]*\]\s*(.*)")  # of ONNX Runtime's log, behind its time
 _PLACE: Final = re.compile(r"^/\S+\.(?:cc|cpp|h):\d+ [^\[]*?\)\s+(?:\[ONNXRuntimeError\] : \d+ : \w+ : )?")
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _listening: Final = threading.Lock()
+
+
+def completed(provider: Provider) -> Provider:
+    """With the options that are better than ONNX Runtime's own, except where model.yaml says otherwise."""
+    return Provider(provider.name, {**DEFAULTS.get(provider.name, {}), **provider.options})
 
 
 def open_session(path: Path, options: Any, wanted: Sequence[Provider]) -> tuple[Any, str]:
@@ -51,9 +63,16 @@ def open_session(path: Path, options: Any, wanted: Sequence[Provider]) -> tuple[
         raise
     in_use = session.get_providers()
     missing = unused(wanted, in_use)
-    if not missing:
+    if missing and loaded_from_packages(missing):
+        return open_session(path, options, wanted)
+    if missing:
+        reason = _reason(path, options, wanted)
+    elif operators := all_on_cpu(session, wanted):
+        missing = [provider.name for provider in wanted if provider.name != CPU.name]
+        reason = f"it has no kernel for any of the model's {operators} operators, all of which run on the CPU"
+        session, in_use = (_session(path, options, [CPU]), [CPU.name]) if instead else (session, in_use)
+    else:
         return session, ""
-    reason = _reason(path, options, wanted)
     if not instead:
         raise ModelUnavailable(
             f"{' and '.join(missing)} cannot be used: {reason}; mend that, or add {CPU.name} to providers in"

@@ -11,12 +11,11 @@ that is torn, since memory was full or its worker was killed, counts for nothing
 
 import contextlib
 import hashlib
-import math
 import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import onnxruntime
 import orjson
@@ -27,7 +26,6 @@ from gateway.backends.warmup import WarmUp
 from gateway.version_key import VersionKey
 
 STOOD_STILL_NS: Final = 2_000_000_000  # a file written later may be written again and look the same
-_TIMES: Final = ("single_us", "full_us", "rounding")  # NaN, where there is none, is null in JSON
 _CTIME: Final = 4  # in what is told of a file
 
 
@@ -77,7 +75,7 @@ class Measurements:
         line = orjson.dumps(
             {
                 "of": _name(content),
-                "warm_up": _plain(measured.warm_up),
+                "warm_up": measured.warm_up.dump(),
                 "reach": asdict(measured.reach),
                 "sha256": measured.sha256,
                 "providers": measured.providers,
@@ -94,22 +92,9 @@ class Measurements:
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
             found = orjson.loads(line)
             self._known[found["of"]] = Measured(
-                _warm_up(found["warm_up"]), _reach(found["reach"]), found["sha256"], tuple(found["providers"])
+                WarmUp.load(found["warm_up"]), Reach.load(found["reach"]), found["sha256"], tuple(found["providers"])
             )
 
 
 def _name(content: Content) -> str:
     return hashlib.sha256(repr((onnxruntime.__version__, content)).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _plain(warm: WarmUp) -> dict[str, Any]:
-    return {name: getattr(warm, name) for name in ("obstacle", "rows", *_TIMES)}
-
-
-def _warm_up(found: dict[str, Any]) -> WarmUp:
-    single_us, full_us, rounding = (math.nan if found[name] is None else float(found[name]) for name in _TIMES)
-    return WarmUp(found["obstacle"], single_us, full_us, int(found["rows"]), rounding=rounding)
-
-
-def _reach(found: dict[str, Any]) -> Reach:
-    return Reach(**{**found, "names": tuple(found["names"]), "texts": tuple(found["texts"])})

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from gateway.system.scheduling import stand_back
+from gateway.system.scheduling import lower_priority
 
 CHILD: Final = "gateway.backends.trial_child"  # by its name, not imported: this process needs no ONNX Runtime
 LOOK_S: Final = 0.2  # between two looks whether a trial is given up
@@ -117,7 +117,7 @@ class Scratch:
     def _started(self, stderr: IO[bytes]) -> Iterator["subprocess.Popen[bytes]"]:
         command = [sys.executable, "-m", CHILD, str(self._repository), str(os.getpid())]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr) as child:
-            stand_back(child.pid, for_good=True)
+            lower_priority(child.pid, for_good=True)
             try:
                 yield child
             finally:

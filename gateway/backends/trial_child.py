@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 from typing import Final
 
+from gateway.backends.loaded_version import LoadedVersion, load_version
 from gateway.backends.repository import Repository
 from gateway.backends.trial import LoadTrial
-from gateway.backends.version import LoadedVersion, load_version
 from gateway.errors import GatewayError
 from gateway.system.scheduling import reset_priority
 

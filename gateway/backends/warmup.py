@@ -12,10 +12,10 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -32,8 +32,10 @@ PROOF_ROWS: Final = 3
 FREE_SIZES: Final = (4, 1, 16, 64, 224)  # tried in turn for free dimensions other than the first
 MOST_ELEMENTS: Final = 10_000_000  # in one made-up input
 WORDS: Final = ("invoice", "late", "parcel", "password", "a", "12.5", "refund please", "")
+SHORT_BYTES: Final = 2
 TIMED_RUNS: Final = 30
 TIMED_SECONDS: Final = 0.2
+READY_RUNS: Final = 3  # on a device, where the second one may find some things to prepare, too
 ON_LOOP_SINGLE_US: Final = 200.0
 ON_LOOP_FULL_US: Final = 1000.0
 ON_LOOP_US: Final = 20.0  # what a batch costs beside its run, about
@@ -41,6 +43,7 @@ IN_THREAD_US: Final = 400.0  # the same where a thread runs it: on a busy core b
 AS_GOOD: Final = 1.02  # a row may take so much longer than in the best batch
 WORSE: Final = 1.1  # from there on larger batches are not tried
 LONGEST_US: Final = 1e6  # nor where a run takes so long
+_TIMES: Final = ("single_us", "full_us", "rounding")
 Filler = Callable[[str, list[int], np.random.Generator], Array]
 
 
@@ -64,6 +67,16 @@ class WarmUp:
     def short(self) -> bool:
         """Whether runs are over so soon that the event loop may wait for them."""
         return self.single_us < ON_LOOP_SINGLE_US and self.full_us < ON_LOOP_FULL_US
+
+    def dump(self) -> dict[str, Any]:
+        """All but `row` as JSON values, in which NaN is null."""
+        return {name: getattr(self, name) for name in ("obstacle", "rows", *_TIMES)}
+
+    @classmethod
+    def load(cls, found: Mapping[str, Any]) -> "WarmUp":
+        """What `dump` described. Raises KeyError, TypeError or ValueError if it is not of that form."""
+        single_us, full_us, rounding = (math.nan if found[name] is None else float(found[name]) for name in _TIMES)
+        return cls(found["obstacle"], single_us, full_us, int(found["rows"]), rounding=rounding)
 
 
 def warm_up(session: OnnxSession, sample: Path, max_rows: int, known: WarmUp | None = None) -> WarmUp:
@@ -136,7 +149,7 @@ def _from_file(session: OnnxSession, sample: Path) -> list[Feeds]:
 
 
 def _made_up(session: OnnxSession) -> list[Feeds] | None:
-    for size, filler in itertools.product(FREE_SIZES, (_random, _zeros)):
+    for size, filler in itertools.product(FREE_SIZES, (_full_range, _random, _zeros)):
         if max(map(math.prod, _made_up_shapes(session, size).values()), default=0) > MOST_ELEMENTS:
             continue
         rows = [_feeds(session, size, filler, np.random.default_rng(row)) for row in range(PROOF_ROWS)]
@@ -169,6 +182,18 @@ def _size(size: int | str | None, index: int, leading: set[int | str | None], fr
         return size
     is_rows = index == 0 or (size is not None and size in leading)
     return 1 if is_rows else free
+
+
+def _full_range(datatype: str, shape: list[int], generator: np.random.Generator) -> Array:
+    """As `_random`, and short integers over all their values, as pixels and samples of sound have them.
+
+    Longer ones are indices as a rule: of words, or of rows in a table.
+    """
+    dtype = DATATYPES[datatype].dtype
+    if dtype.kind not in "iu" or dtype.itemsize > SHORT_BYTES:
+        return _random(datatype, shape, generator)
+    bounds = np.iinfo(dtype)
+    return generator.integers(bounds.min, bounds.max, shape, dtype, endpoint=True)
 
 
 def _random(datatype: str, shape: list[int], generator: np.random.Generator) -> Array:
@@ -215,8 +240,15 @@ def _alike(row: Feeds, other: Feeds) -> bool:
 
 
 def _batch_us(session: OnnxSession, rows: list[Feeds], size: int) -> float:
-    session.run(joined(rows, size))  # the first run of a new size may have to prepare for it
-    return _run_us(lambda: session.run(joined(rows, size)))
+    """Infinity for a batch that is too much for it, which is usually a device's memory, where three rows are not."""
+    try:
+        for _ in range(1 if session.on_cpu() else READY_RUNS):  # the first of a new size has to prepare for it
+            session.run(joined(rows, size))
+        return _run_us(lambda: session.run(joined(rows, size)))
+    except RequestError:
+        if size <= PROOF_ROWS:
+            raise
+        return math.inf
 
 
 def _run_us(run: Callable[[], object]) -> float:

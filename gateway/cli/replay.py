@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from gateway.backends.version import load_version
+from gateway.backends.loaded_version import load_version
 from gateway.cli.options import CONFIG, JSON
 from gateway.cli.record_options import SINCE, UNTIL, Recorded, meter, period_of, shown_progress
 from gateway.offline.reader import Query

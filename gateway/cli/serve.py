@@ -20,9 +20,9 @@ from gateway.cli.options import CONFIG, JSON, load, notes_of, progress_bar
 from gateway.cli.refusal import CommandError
 from gateway.cli.tables import check_table, release_table, warning_lines
 from gateway.control.control_plane import ControlPlane
-from gateway.control.release.overview import ReleaseStatus
+from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.supervisor import supervise, worker_count
-from gateway.logs import configure, in_a_thread
+from gateway.logs import configure, log_in_thread
 from gateway.settings.extras import check_tracing
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.keys import load_keys
@@ -53,11 +53,11 @@ def serve(config: Path) -> None:
                     "serving %s/v2 with %d workers; control plane at %s", data_plane, control.pool.size, control_plane
                 )
                 return
-            console.print(release_table(releases, control.left_out()))
+            console.print(release_table(releases, control.unavailable()))
             console.print(f"Serving [bold]{data_plane}/v2[/bold] with {control.pool.size} workers; stop with Ctrl-C.")
             console.print(f"Console at {control_plane}; from a terminal: gateway status, stop, resume.")
 
-        with in_a_thread():
+        with log_in_thread():
             uvloop.run(supervise(settings, ready))
     sys.stdout.flush()
     os._exit(0)  # a thread that still waits for a disk is not waited for

@@ -14,7 +14,7 @@ from gateway.errors import tallied
 
 if TYPE_CHECKING:  # else every command would wait for what serves and decides
     from gateway.backends.trial import LoadResult
-    from gateway.control.release.overview import ReleaseStatus
+    from gateway.control.release.release_status import ReleaseStatus
 
 
 UNLIKE: Final = (

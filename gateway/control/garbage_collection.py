@@ -14,7 +14,7 @@ LARGE: Final = 1 << 16  # bytes of a text; while a smaller one is read, cycles o
 
 
 @contextlib.contextmanager
-def put_aside(size: int = LARGE) -> Iterator[None]:
+def without_collection(size: int = LARGE) -> Iterator[None]:
     """Disable the collector for the block, then exempt every object alive at its end, from any thread, from later
     collections. `size`: bytes of the text being read; below LARGE this does nothing.
     """

@@ -55,14 +55,14 @@ class ClassLabels:
 def data_metrics(control: ControlPlane) -> DataMetrics:
     """Counts of records written and dropped, feedback received, and spans exported, with the record writer's error."""
     feedback: dict[tuple[str, int, str], int] = {}
-    for (model, version, _), credit in list(control.records.ledger.credits.items()):
-        for verdict, count in credit.heard.items():
+    for (model, version, _), credit in list(control.records.feedback.by_version.items()):
+        for verdict, count in credit.received.items():
             feedback[model, version, verdict] = feedback.get((model, version, verdict), 0) + count
     return DataMetrics(
-        {KINDS[stream]: count for stream, count in control.records.journal.written.items()},
+        {KINDS[stream]: count for stream, count in control.records.writer.written.items()},
         dropped(control),
         feedback,
-        control.records.journal.error,
+        control.records.writer.error,
         {result: control.scoreboard.total(word) for result, word in SPANS.items()},
     )
 

@@ -11,13 +11,13 @@ from typing import Final, TypeVar
 from gateway.control.control_plane import ControlPlane
 from gateway.control.guards.evidence import alpha_of
 from gateway.control.metrics.prometheus import GatewayMetrics, GuardMetrics, ReleaseMetrics
-from gateway.control.pool.heartbeats import LOAD, SILENT
+from gateway.control.pool.heartbeats import LOAD_REASON, SILENT_REASON
 from gateway.control.pool.worker_handle import WorkerState
 from gateway.control.record_status import data_metrics
 from gateway.control.record_writer.feedback_stats import VersionFeedback
 from gateway.control.release.audit import LN_10
 from gateway.control.release.forecast import Progress
-from gateway.control.release.overview import ReleaseStatus, VersionStatus
+from gateway.control.release.release_status import ReleaseStatus, VersionStatus
 from gateway.messages import RunsOn
 from gateway.routing.release import Variant, initial_weight
 from gateway.shm.scoreboard import INFLIGHT, SHED, SHED_RATE, UNRECORDED
@@ -31,29 +31,31 @@ Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class CollectedStatus:
     """The data that only control's event loop may read: the releases, and the versions' counters (if asked for)."""
 
     releases: Sequence[ReleaseStatus]
     versions: Sequence[tuple[str, int, Totals]] = ()
 
 
-async def gathered(control: ControlPlane, *, versions: bool = False) -> Gathered:
+async def collect_status(control: ControlPlane, *, versions: bool = False) -> CollectedStatus:
     """Collect the status of every release, in slices of SLICE_S so that the loop can do other work in between.
     `versions`: also the counters of every version, including those removed since.
     """
-    give_way = control.pressing.give_way
+    give_way = control.command_priority.yield_to_commands
     releases = await _sliced(
-        give_way, sorted(control.served), lambda name: overview_of(control, name), control.served.__contains__
+        give_way, sorted(control.served), lambda name: release_status(control, name), control.served.__contains__
     )
     if not versions:
-        return Gathered(releases)
+        return CollectedStatus(releases)
     slots = control.versions
     counted = await _sliced(
-        give_way, [*slots.given()], lambda one: (one[0], slots.totals_of(one[0])), lambda one: one[0] in slots
+        give_way, [*slots.in_use()], lambda one: (one[0], slots.totals_of(one[0])), lambda one: one[0] in slots
     )
-    totals = {key: total for key, total in counted if key in slots} | dict(slots.gone())  # some were removed meanwhile
-    return Gathered(releases, [(*key, total) for key, total in sorted(totals.items(), key=itemgetter(0))])
+    totals = {key: total for key, total in counted if key in slots} | dict(
+        slots.removed()
+    )  # some were removed meanwhile
+    return CollectedStatus(releases, [(*key, total) for key, total in sorted(totals.items(), key=itemgetter(0))])
 
 
 async def _sliced(
@@ -75,14 +77,14 @@ async def _sliced(
     return made
 
 
-def overview_of(control: ControlPlane, name: str) -> ReleaseStatus:
+def release_status(control: ControlPlane, name: str) -> ReleaseStatus:
     """The status of one release now. Raises NotFound."""
     release = control.settings_of(name)
     routes, live = release.split.routes if release.split else (), control.release_manager.weights_ppm(name)
     stop, stopped, epoch = None, False, 0
     if release.candidate is not None:
         slot = control.releases.of(name, release.candidate)
-        stop = control.stops.stopped(name, release.candidate)
+        stop = control.decision_log.stopped(name, release.candidate)
         stopped, epoch = control.board.stopped(slot), control.board.epoch(slot)
     ramp_ppm = tuple(control.release_manager.ramp_weights_ppm(name))
     progress = control.release_manager.progress(name)
@@ -96,45 +98,46 @@ def overview_of(control: ControlPlane, name: str) -> ReleaseStatus:
         stopped=stopped,
         stop=stop,
         epoch=epoch,
-        versions=tuple(_counted(control, name, release.stable, release.candidate)),
+        versions=tuple(_version_statuses(control, name, release.stable, release.candidate)),
         progress=progress,
         ramp_ppm=ramp_ppm,
         compares_latency=release.compares_latency,
     )
 
 
-def _counted(control: ControlPlane, name: str, stable: int, candidate: int | None) -> Iterator[VersionStatus]:
+def _version_statuses(control: ControlPlane, name: str, stable: int, candidate: int | None) -> Iterator[VersionStatus]:
     for number, variant in ((stable, Variant.STABLE), (candidate, Variant.CANDIDATE)):
         if number is not None:
             totals = control.scoreboard.totals(control.versions.of(name, number))
-            credit = control.records.ledger.credits.get((name, number, variant), VersionFeedback())
+            credit = control.records.feedback.by_version.get((name, number, variant), VersionFeedback())
             runs_on = control.runs_on(name, number) or RunsOn(())
             yield VersionStatus(number, variant, totals, credit, runs_on.providers, runs_on.warning)
 
 
-def observe(control: ControlPlane) -> GatewayMetrics:
+def gateway_metrics(control: ControlPlane) -> GatewayMetrics:
     """The metrics other than those of releases and versions. Safe in a thread: it reads only those attributes of
     control that are replaced as a whole.
     """
-    status = control.configuration.status
+    status = control.routing_file.status
     return GatewayMetrics(
         versions=(),
         releases=(),
         inflight=control.scoreboard.total(INFLIGHT),
         shed=control.scoreboard.total(SHED),
+        processes=control.processes.status(),
         shed_rate=control.scoreboard.total(SHED_RATE),
-        decisions=dict(control.stops.counts),
+        decisions=dict(control.decision_log.counts),
         workers=_workers(control),
-        workers_killed={reason: control.pool.killed[reason] for reason in (SILENT, LOAD)},
+        workers_killed={reason: control.pool.killed[reason] for reason in (SILENT_REASON, LOAD_REASON)},
         worker_restarts=control.pool.restarts,
         heartbeat_age_s=(time.monotonic_ns() - control.board.words[HEARTBEAT]) / 1e9,
         reload_success=not status.error,
         reload_time_s=status.loaded_s,
         revision=status.revision,
-        candidates_closed=status.closed,
+        candidates_closed=status.candidates_closed,
         unrecorded=control.scoreboard.total(UNRECORDED),
         data=data_metrics(control),
-        connections=control.upkeep.connections(),
+        connections=control.housekeeping.connections(),
     )
 
 
@@ -142,7 +145,7 @@ def _workers(control: ControlPlane) -> dict[str, int]:
     """The number of workers in each state. Workers that serve but show no heartbeat count as silent, not as ready."""
     counts = {str(state): count for state, count in control.pool.states().items()}
     silent = control.watchdog.heartbeats.silent()
-    return {**counts, str(WorkerState.READY): counts[WorkerState.READY] - silent, SILENT: silent}
+    return {**counts, str(WorkerState.READY): counts[WorkerState.READY] - silent, SILENT_REASON: silent}
 
 
 def release_metrics(release: ReleaseStatus) -> ReleaseMetrics:
@@ -157,10 +160,10 @@ def release_metrics(release: ReleaseStatus) -> ReleaseMetrics:
 
 
 def _guards(progress: Progress) -> tuple[GuardMetrics, ...]:
-    judged = progress.judgement
+    judged = progress.assessment
     line = -math.log10(alpha_of(judged.alpha, judged.restart))
     return tuple(
         GuardMetrics(found.name, found.log_e / LN_10 + math.log10(found.share), line)
-        for found in judged.found
+        for found in judged.results
         if found.share
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.control.config.file_snapshot import Snapshot, Standing
+from gateway.control.config.file_snapshot import FileStat, Snapshot
 from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.errors import Conflict
 from gateway.messages import ConfigGeneration
@@ -20,19 +20,21 @@ from gateway.settings.routing import ReleaseSettings
 from gateway.shm.slots import Slots
 from gateway.shm.switchboard import Switchboard
 
-UNKNOWN: Final = Standing(-1, -1, -1)  # a file whose standing could not be read in time: matches whatever is read next
+UNKNOWN_STAT: Final = FileStat(
+    -1, -1, -1
+)  # a file whose standing could not be read in time: matches whatever is read next
 log: Final = logging.getLogger("gateway.control")
 Releases = Mapping[str, ReleaseSettings]
 
 
 @dataclass(frozen=True, slots=True)
-class Began:
+class StopSnapshot:
     """The last stop of each model at the time when reading an edit began."""
 
-    orders: Mapping[str, ReleaseDecision]
+    stops: Mapping[str, ReleaseDecision]
 
 
-class Stopping:
+class CandidateStopper:
     """Stops candidates: first on the switchboard, then in the decision log. Runs on control's loop; never waits.
 
     `plans`: returns the generations of all live workers and the one that a new worker would get.
@@ -44,10 +46,10 @@ class Stopping:
         self._board = board
         self._releases = releases
         self._decision_log = stops
-        self._plans = plans
-        self._coming: Releases = {}
-        self._orders: dict[str, ReleaseDecision] = {}  # the last stop of each model by name, until it is resumed
-        self._unread: dict[str, Standing] = {}  # of the routing file at that stop, if it held an unread edit
+        self._generations = plans
+        self._edit_releases: Releases = {}
+        self._last_stops: dict[str, ReleaseDecision] = {}  # the last stop of each model by name, until it is resumed
+        self._unread: dict[str, FileStat] = {}  # of the routing file at that stop, if it held an unread edit
 
     def stop(self, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
         """Stop this candidate unless it is already stopped; returns the decision in force."""
@@ -66,7 +68,7 @@ class Stopping:
         if not candidates:
             raise Conflict(f"'{name}' has no candidate; stable answers everyone")
         decisions = [self.stop(name, candidate, by, reason, evidence) for candidate in candidates]
-        self._orders[name] = ReleaseDecision(
+        self._last_stops[name] = ReleaseDecision(
             time_ns=decisions[0].time_ns,
             model=name,
             candidate=candidates[0],
@@ -79,44 +81,44 @@ class Stopping:
 
     def resumed(self, name: str) -> None:
         """The model was resumed: its last stop no longer applies to candidates of edits."""
-        self._orders.pop(name, None)
+        self._last_stops.pop(name, None)
         self._unread.pop(name, None)
 
-    def unread(self, name: str, standing: Standing) -> None:
+    def note_unread(self, name: str, standing: FileStat) -> None:
         """Record that, when the model was stopped, the routing file was not the one read last, but this one."""
-        if name in self._orders:
+        if name in self._last_stops:
             self._unread[name] = standing
 
-    def begin(self) -> Began:
-        """Call before reading an edit; pass the result to `expect`."""
-        return Began(dict(self._orders))
+    def snapshot(self) -> StopSnapshot:
+        """Call before reading an edit; pass the result to `edit_validated`."""
+        return StopSnapshot(dict(self._last_stops))
 
-    def expect(self, began: Began, now: Snapshot, coming: Releases) -> None:
+    def edit_validated(self, began: StopSnapshot, now: Snapshot, coming: Releases) -> None:
         """Call once the edit is validated. From now on a stop also stops its candidates; those of models stopped since
-        `begin`, or stopped while this very text was unread, are stopped at once.
+        `snapshot`, or stopped while this very text was unread, are stopped at once.
         """
-        self._coming = coming
+        self._edit_releases = coming
         unread, self._unread = self._unread, {}
-        for name, order in self._orders.items():
+        for name, order in self._last_stops.items():
             release = coming.get(name)
-            under_way = began.orders.get(name) is not order or unread.get(name) in (UNKNOWN, now.standing)
+            under_way = began.stops.get(name) is not order or unread.get(name) in (UNKNOWN_STAT, now.stat)
             if under_way and release is not None and release.candidate is not None:
                 self.stop(name, release.candidate, order.by, f"{order.reason} (its edit was under way)", order.evidence)
 
-    def expect_nothing(self) -> None:
+    def edit_finished(self) -> None:
         """Call when the edit is applied or refused: none is in progress any more."""
-        self._coming = {}
+        self._edit_releases = {}
 
     def _candidates(self, name: str, view: ReleaseSettings | None) -> list[int]:
         """The candidates that may answer, the view's first. A version that is stable by now
         is left out: it may answer.
         """
-        coming = self._coming.get(name)
+        coming = self._edit_releases.get(name)
         first = [release.candidate for release in (view, coming) if release is not None and release.candidate]
-        plans = {id(plan): plan for plan in self._plans()}  # most workers share one
-        planned = {key[1] for plan in plans.values() for key in plan.releases if key[0] == name}
+        plans = {id(config): config for config in self._generations()}  # most workers share one
+        planned = {key[1] for config in plans.values() for key in config.releases if key[0] == name}
         held = {
-            version for (model, version), slot in self._releases.given() if model == name and self._board.held(slot)
+            version for (model, version), slot in self._releases.in_use() if model == name and self._board.held(slot)
         }
         stable = None if view is None else view.stable
         return list(dict.fromkeys(one for one in (*first, *sorted(planned | held)) if one != stable))

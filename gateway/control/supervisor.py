@@ -19,30 +19,33 @@ from typing import Final
 import uvicorn
 
 from gateway.auth.keyring import Keyring
-from gateway.auth.tls import Tls, serving
+from gateway.auth.tls import Tls, ssl_context_factory
 from gateway.backends.run_threads import REMEDY
-from gateway.control.api.app import control_plane
+from gateway.control.api.app import control_app
 from gateway.control.api.connection import ControlConnection
-from gateway.control.config.startup import opened
+from gateway.control.config.startup import open_state
 from gateway.control.control_plane import ControlPlane
-from gateway.control.garbage_collection import put_aside
-from gateway.control.pool.orphans import Orphans
-from gateway.control.release.overview import ReleaseStatus
-from gateway.control.status import gathered
+from gateway.control.garbage_collection import without_collection
+from gateway.control.pool.orphans import OrphanedWorkers
+from gateway.control.release.release_status import ReleaseStatus
+from gateway.control.status import collect_status
 from gateway.errors import SettingsError
 from gateway.settings.gateway import GatewaySettings, ServerSettings, TlsSettings
 from gateway.shm.claim import claim
-from gateway.system.background_tasks import persistent
-from gateway.system.descriptors import raise_limit
-from gateway.system.scheduling import demote_on_cpu_overrun, go_first_again, raise_niceness, set_realtime
+from gateway.system.background_tasks import retry_forever
+from gateway.system.descriptors import raise_descriptor_limit
+from gateway.system.scheduling import demote_on_cpu_overrun, raise_niceness, restore_realtime, set_realtime
 from gateway.web.server import Server
 from gateway.web.sockets import listener
 
 TICK_S: Final = 0.05
-WATCH_S: Final = 0.1
-THREADS: Final = 32  # some may block on a disk for ever
-CLOSED_WITHIN_S: Final = 12.0  # includes the record writer, which gives up after ten
-SWITCH_S: Final = 0.0002  # the longest that a computing thread may hold the interpreter while control's loop is ready
+FILE_POLL_S: Final = 0.1
+PROCESS_END_TIMEOUT_S: Final = 2.0  # for a version's process, once no worker is connected to it
+MAX_THREADS: Final = 32  # some may block on a disk for ever
+CLOSE_TIMEOUT_S: Final = 12.0  # includes the record writer, which gives up after ten
+SWITCH_INTERVAL_S: Final = (
+    0.0002  # the longest that a computing thread may hold the interpreter while control's loop is ready
+)
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 log: Final = logging.getLogger("gateway.control")
 Ready = Callable[[ControlPlane, Sequence[ReleaseStatus], str, str], None]
@@ -61,24 +64,24 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
     `ready` is called in a thread once all workers serve, with control, the releases, and the URLs of the data and
     control planes.
     """
-    raise_limit()
+    raise_descriptor_limit()
     state = Path(settings.state)
     keyring = Keyring(Path(settings.auth.keys)) if settings.auth.keys else None
     tls = Tls(settings.control.tls) if settings.control.tls else None
     control: ControlPlane | None = None
-    with _only_one(state), contextlib.ExitStack() as stack:
-        orphans = Orphans(state / "workers.json")
-        held = _hold(settings.server, shared=len(orphans) > 0)
+    with _lock_state(state), contextlib.ExitStack() as stack:
+        orphans = OrphanedWorkers(state / "workers.json")
+        held = _reserve_port(settings.server, shared=len(orphans) > 0)
         stack.callback(held.close)
         plane = _control_socket(settings)
         stack.callback(plane.close)
         try:
             memory = await asyncio.to_thread(claim, state)
             stack.callback(memory.close)
-            orphans.keep_those_on(memory.name)
-            with put_aside():
-                opening = await asyncio.to_thread(opened, settings, memory)
-                stack.callback(_in_time, lambda: (control or opening.stops).close())
+            orphans.keep_if_mapped(memory.name)
+            with without_collection():
+                opening = await asyncio.to_thread(open_state, settings, memory)
+                stack.callback(_close_with_timeout, lambda: (control or opening.decision_log).close())
                 control = ControlPlane(settings, opening, worker_count(settings.server), held.getsockname()[1])
         except ValueError as error:
             raise SettingsError(str(state), [str(error)]) from None
@@ -93,7 +96,7 @@ class _Supervisor:
         self,
         settings: GatewaySettings,
         control: ControlPlane,
-        orphans: Orphans,
+        orphans: OrphanedWorkers,
         plane: socket.socket,
         keyring: Keyring | None,
         tls: Tls | None,
@@ -101,51 +104,52 @@ class _Supervisor:
         self._settings = settings
         self._control = control
         self._orphans = orphans
-        self._plane = plane
+        self._control_socket = plane
         self._keyring = keyring
         self._tls = tls
         self._end = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._skip_drain = asyncio.Event()
         self._reload_now = asyncio.Event()
 
     async def run(self, ready: Callable[[Sequence[ReleaseStatus]], None]) -> None:
         loop = asyncio.get_running_loop()
         demote_on_cpu_overrun()
-        sys.setswitchinterval(SWITCH_S)
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         set_realtime()  # a stop must not wait for a core that the load occupies
-        loop.set_default_executor(ThreadPoolExecutor(THREADS, "control", initializer=raise_niceness))
+        loop.set_default_executor(ThreadPoolExecutor(MAX_THREADS, "control", initializer=raise_niceness))
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._asked_to_end)
+            loop.add_signal_handler(number, self._on_stop_signal)
         loop.add_signal_handler(signal.SIGHUP, self._reload_now.set)
         lasting = {"the control loop": self._tick, "the control plane": self._serve}
-        lasting |= {f"following {kept.watched}": kept.watched.follow for kept in (self._keyring, self._tls) if kept}
-        tasks = [loop.create_task(persistent(what, act)) for what, act in lasting.items()]
-        self._control.pool.others_serve = len(self._orphans) > 0
+        lasting |= {f"following {kept.watcher}": kept.watcher.watch for kept in (self._keyring, self._tls) if kept}
+        tasks = [loop.create_task(retry_forever(what, act)) for what, act in lasting.items()]
+        self._control.pool.orphans_serve = len(self._orphans) > 0
         try:
             starting = loop.create_task(self._control.start())
             asked = loop.create_task(self._end.wait())
             await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
-                self._orphans.release()
-                self._control.pool.others_serve = False
-                await asyncio.to_thread(ready, (await gathered(self._control)).releases)
-                tasks.append(loop.create_task(persistent("following the routing file", self._watch)))
+                self._orphans.terminate()
+                self._control.pool.orphans_serve = False
+                await asyncio.to_thread(ready, (await collect_status(self._control)).releases)
+                tasks.append(loop.create_task(retry_forever("following the routing file", self._watch_files)))
                 await asked
             starting.cancel()
         finally:
             self._control.end_trials()
-            await self._control.pool.stop(self._settings.server.drain, self._hurry)
+            await self._control.pool.stop(self._settings.server.drain, self._skip_drain)
+            await self._control.processes.close(PROCESS_END_TIMEOUT_S)
             for task in tasks:
                 task.cancel()
             loop.set_default_executor(ThreadPoolExecutor(1))  # threads still blocked on a disk are not waited for
 
     async def _serve(self) -> None:
-        await self._server().serve(sockets=[self._plane])
+        await self._server().serve(sockets=[self._control_socket])
 
     def _server(self) -> Server:
-        application = control_plane(self._control, self._end, self._keyring)
-        tls = serving(self._tls)
+        application = control_app(self._control, self._end, self._keyring)
+        tls = ssl_context_factory(self._tls)
         return Server(
             uvicorn.Config(
                 application,
@@ -157,9 +161,9 @@ class _Supervisor:
             )
         )
 
-    def _asked_to_end(self) -> None:
+    def _on_stop_signal(self) -> None:
         if self._end.is_set():
-            self._hurry.set()
+            self._skip_drain.set()
         self._end.set()
 
     async def _tick(self) -> None:
@@ -168,10 +172,10 @@ class _Supervisor:
         trouble = ""
         while True:
             try:
-                for _ in self._control.work():
-                    await self._control.pressing.give_way()
+                for _ in self._control.tick():
+                    await self._control.command_priority.yield_to_commands()
                 trouble = ""
-                go_first_again()
+                restore_realtime()
             except Exception as error:  # the heartbeat is not written then, which stops all candidates (Switch.stopped)
                 if str(error) != trouble:
                     log.exception(
@@ -181,41 +185,41 @@ class _Supervisor:
             pids = self._control.pool.pids()
             if pids != remembered and (writing is None or writing.done()):
                 with contextlib.suppress(RuntimeError):  # no thread available: retry at the next tick
-                    writing = asyncio.get_running_loop().run_in_executor(None, self._orphans.remember, pids)
+                    writing = asyncio.get_running_loop().run_in_executor(None, self._orphans.write, pids)
                     remembered = pids
             await asyncio.sleep(TICK_S)
 
-    async def _watch(self) -> None:
+    async def _watch_files(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._reload_now.wait(), WATCH_S)
-            await self._follow()
+                await asyncio.wait_for(self._reload_now.wait(), FILE_POLL_S)
+            await self._reload_if_changed()
 
-    async def _follow(self) -> None:
+    async def _reload_if_changed(self) -> None:
         # in a thread: a folder that hangs must not block control's loop
         if self._reload_now.is_set():
             self._reload_now.clear()
             await self._control.reload()
-        elif await asyncio.to_thread(self._control.configuration.changed):
+        elif await asyncio.to_thread(self._control.routing_file.changed):
             await self._control.reload(settled=True)
-        await self._control.accepting.write_again()
+        await self._control.acceptance.retry_write()
 
 
-def _in_time(close: Callable[[], None]) -> None:
-    """Run `close` in a daemon thread for at most CLOSED_WITHIN_S, so that a hung disk cannot keep the process alive."""
+def _close_with_timeout(close: Callable[[], None]) -> None:
+    """Run `close` in a daemon thread for at most CLOSE_TIMEOUT_S, so that a hung disk cannot keep the process alive."""
     closing = threading.Thread(target=close, name="close", daemon=True)
     try:
         closing.start()
     except RuntimeError:  # no thread available
         close()
         return
-    closing.join(CLOSED_WITHIN_S)
+    closing.join(CLOSE_TIMEOUT_S)
     if closing.is_alive():
-        log.error("the disk has not taken what was left within %g s: the gateway ends without", CLOSED_WITHIN_S)
+        log.error("the disk has not taken what was left within %g s: the gateway ends without", CLOSE_TIMEOUT_S)
 
 
 @contextlib.contextmanager
-def _only_one(state: Path) -> Iterator[None]:
+def _lock_state(state: Path) -> Iterator[None]:
     """Hold the lock that allows one gateway for each state folder; the OS releases it however the process ends."""
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)  # records hold what customers have sent
@@ -231,7 +235,7 @@ def _only_one(state: Path) -> Iterator[None]:
         yield
 
 
-def _hold(server: ServerSettings, *, shared: bool) -> socket.socket:
+def _reserve_port(server: ServerSettings, *, shared: bool) -> socket.socket:
     """A socket that reserves the port for the workers: bound, never listening. `shared`: orphaned workers of a killed
     run may still listen on it. Raises SettingsError if the port is taken.
     """

@@ -1,4 +1,4 @@
-"""What a request says of itself, as far as routing is concerned."""
+"""The attributes of a request that routing rules match, and how they are read."""
 
 from collections.abc import Callable, Mapping
 from operator import attrgetter
@@ -32,7 +32,7 @@ AttributeName = tuple[str, str]  # ("customer", ""), ("modality", ""), ("headers
 
 
 def accessor(name: AttributeName) -> Accessor:
-    """Reads one attribute of a request, as text; None where the request does not have it."""
+    """A function that reads one attribute of a request, as text; it returns None if the request does not have it."""
     kind, key = name
     if kind in ("customer", "modality"):
         return attrgetter(kind)
@@ -46,7 +46,7 @@ def _scalar(value: Any) -> str | None:
 
 
 def conditions(item: MatchSettings) -> list[tuple[AttributeName, MatcherSettings]]:
-    """The conditions of a match item, all of which must hold."""
+    """The conditions of a match item, all of which must hold: attribute and matcher."""
     found: list[tuple[AttributeName, MatcherSettings]] = []
     if item.customer is not None:
         found.append((("customer", ""), item.customer))
@@ -58,5 +58,5 @@ def conditions(item: MatchSettings) -> list[tuple[AttributeName, MatcherSettings
 
 
 def spelled(name: AttributeName) -> str:
-    """The attribute as the YAML and people write it: customer, headers.x-region."""
+    """The attribute as it is written in the YAML: customer, headers.x-region."""
     return ".".join(filter(None, name))

@@ -1,6 +1,6 @@
-"""Why a request is answered by the version that it is answered by, in words.
+"""Explains in words which version answers a request, and why.
 
-Walks through the routes one by one as a person would, so it also checks what the index of `rules` finds.
+It tests the routes one by one, in order: an independent check of MatchIndex.
 """
 
 from dataclasses import dataclass, replace
@@ -24,9 +24,9 @@ class RouteTrial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """A decision and how it came about. `key_source` says what the key is: customer, header:NAME or prediction.
+    """A decision and its reasons. `key_source`: what the key is, that is customer, header:NAME or prediction.
 
-    `decision` is None where neither the request nor the caller gave a key: each such prediction is assigned at random.
+    `decision` is None if neither the request nor the caller gave a key: each such prediction is assigned at random.
     """
 
     decision: Decision | None
@@ -40,7 +40,7 @@ class Explanation:
 
 
 def explain(release: Release, attributes: Attributes, prediction_id: str | None, stopped: bool = False) -> Explanation:
-    """The decision for such a request, and why it falls so."""
+    """The decision on a request with these attributes, and why. `prediction_id`: its key if it has no sticky one."""
     trials = []
     position = None
     for index, rule in enumerate(release.routes):
@@ -90,7 +90,7 @@ def _tried(route: RouteSettings, attributes: Attributes) -> RouteTrial:
 
 
 def _refusal(item: MatchSettings, attributes: Attributes) -> str | None:
-    """The first condition that does not hold; None where all do."""
+    """The first condition that does not hold, in words; None if all do."""
     for name, matcher in conditions(item):
         value = accessor(name)(attributes)
         if not compiled(matcher)(value):
@@ -111,7 +111,7 @@ def _quoted(value: str | None) -> str:
 
 
 def _fixed(release: Release, position: int | None, stopped: bool) -> str:
-    """Why stable answers whatever the key; empty where the key decides."""
+    """Why stable answers whatever the key is; "" if the key decides."""
     if release.candidate is None:
         return "there is no candidate: stable answers everyone"
     if position is None:

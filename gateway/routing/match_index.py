@@ -1,9 +1,9 @@
-"""Finds the first route that matches a request, without walking through the routes.
+"""Finds the first route that matches a request, without testing them one by one.
 
 Each match item is filed under its most selective condition that a hash can find: an exact value, one of a list, or a
 prefix or suffix of a given length. A request then looks up its own values, and only the items found there are tested.
-Items with no such condition (only `regex` or `not`, or no condition at all) are tested in turn, so those alone cost by
-their number.
+Items with no such condition (only `regex` or `not`, or no condition at all) are tested one by one: only their number
+adds to the cost of a request.
 """
 
 import sys
@@ -25,7 +25,7 @@ _Condition = tuple[AttributeName, MatcherSettings]
 
 
 class MatchIndex:
-    """The compiled `match` of a list of routes."""
+    """The index of the `match` items of a list of routes."""
 
     __slots__ = ("_scanned", "_tables")
 
@@ -85,7 +85,7 @@ def _earliest(entries: Iterable[Entry], attributes: Attributes, best: int) -> in
 
 
 def _anchors(condition: _Condition) -> list[Anchor]:
-    """Where a request that fulfils the condition can be found by hash; empty where nowhere."""
+    """The values by which a hash finds the requests that fulfil the condition; empty if there are none."""
     name, matcher = condition
     if matcher.exact is not None:
         return [(name, _WHOLE, matcher.exact)]
@@ -99,7 +99,7 @@ def _anchors(condition: _Condition) -> list[Anchor]:
 
 
 def _most_selective(item: list[_Condition], frequency: Counter[Anchor]) -> _Condition | None:
-    """The condition whose busiest anchor is shared by the fewest items; None where none can be found by hash."""
+    """The condition whose busiest anchor is shared by the fewest items; None if no condition has an anchor."""
     busiest = [
         (max(frequency[anchor] for anchor in anchors), condition)
         for condition in item
@@ -112,5 +112,5 @@ def _rest(item: list[_Condition], anchor: _Condition | None) -> Iterable[tuple[A
     for condition in item:
         name, matcher = condition
         if condition is anchor and len(matcher.model_fields_set) == 1:
-            continue  # being found is the whole condition
+            continue  # the lookup has tested the whole condition
         yield accessor(name), compiled(matcher)

@@ -1,4 +1,4 @@
-"""One matcher of the YAML as a test of one attribute's value, and in words."""
+"""Compiles a matcher of the YAML to a test of an attribute's value, and describes it in words."""
 
 from collections.abc import Callable
 
@@ -51,7 +51,7 @@ def _negated(test: Test) -> Test:
 
 
 def described(matcher: MatcherSettings) -> str:
-    """The matcher in words: `one of 2 values`, `'eu-' at the start`."""
+    """The matcher in words, such as `one of de, fr` or `'eu-…'` (a prefix)."""
     parts = []
     if matcher.exact is not None:
         parts.append(f"'{matcher.exact}'")

@@ -15,23 +15,23 @@ PINNED_ROUTE: Final = "pinned"
 
 
 class Variant(StrEnum):
-    """The part that a version plays in a decision."""
+    """The role of a version in a decision."""
 
     STABLE = "stable"
     CANDIDATE = "candidate"
     PINNED = "pinned"
 
 
-STABLE: Final = Variant.STABLE  # looked up on every request: through the enum that costs more than a hash
+STABLE: Final = Variant.STABLE  # used on every request: access through the enum costs more than a hash
 CANDIDATE: Final = Variant.CANDIDATE
 PINNED: Final = Variant.PINNED
 
 
-@dataclass(slots=True)  # not a named tuple, whose fields take several times as long to read
+@dataclass(slots=True)  # the fields of a named tuple take several times as long to read
 class Decision:
-    """Which version answers a request, and by what chance.
+    """Which version answers a request, and with what probability.
 
-    `bucket` is None where nothing was split. `propensity` is the probability that `variant` had under `weight_ppm`.
+    `bucket` is None if nothing was split. `propensity` is the probability that `variant` had under `weight_ppm`.
     `sticky`: the bucket is that of a key that comes again, such as the customer, not of this prediction alone.
     """
 
@@ -45,15 +45,15 @@ class Decision:
 
     @property
     def randomised(self) -> bool:
-        """Whether chance had a say, so that the outcome is evidence for or against the candidate."""
+        """Whether the version was chosen at random, so that the outcome is evidence for or against the candidate."""
         return 0 < self.weight_ppm < BUCKETS
 
 
 class Release:
     """The compiled release of one model.
 
-    The rules never change. `weights_ppm` (one for each route) is read anew for every request: control turns those of
-    `live_routes`, by `set_weights`.
+    The rules never change. `weights_ppm`, one for each route, is read for every request; control changes those of
+    `live_routes` through `set_weights`.
     """
 
     __slots__ = (
@@ -78,7 +78,7 @@ class Release:
         self._default = Decision(settings.stable, Variant.STABLE, DEFAULT_ROUTE, None, 0, 1.0)
 
     def decide(self, attributes: Attributes, key: str | int, stopped: bool = False) -> Decision:
-        """Which version answers. A request without a sticky key is decided by `key`, which is its own."""
+        """Decide which version answers. `key`, unique to the request, decides if it has no sticky key."""
         if self.candidate is None:
             return self._default
         position = self._rules.first(attributes)
@@ -90,7 +90,7 @@ class Release:
         return self.assign(self._names[position], weight_ppm, bucket, bool(sticky))
 
     def assign(self, route: str, weight_ppm: int, bucket: int, sticky: bool = False) -> Decision:
-        """The decision of a route of this weight on this bucket."""
+        """The decision for a bucket on a route of this weight."""
         if self.candidate is not None and bucket < weight_ppm:
             return Decision(self.candidate, CANDIDATE, route, bucket, weight_ppm, weight_ppm / BUCKETS, sticky)
         return Decision(self.stable, STABLE, route, bucket, weight_ppm, (BUCKETS - weight_ppm) / BUCKETS, sticky)
@@ -105,7 +105,7 @@ class Release:
         return Decision(version, PINNED, PINNED_ROUTE, None, 0, 1.0)
 
     def sticky_key(self, attributes: Attributes) -> str | None:
-        """What ties a request to its variant; None where it is missing, or each prediction is on its own."""
+        """The key that ties a request to its variant; None if it is missing or the split is not sticky."""
         return self._sticky(attributes)
 
 
@@ -116,6 +116,7 @@ class ReleaseCache:
         self._known: dict[str, tuple[ReleaseSettings, Release]] = {}
 
     def of(self, name: str, settings: ReleaseSettings) -> Release:
+        """The release of a model; compiled anew if `settings` is not the object of the last call."""
         known = self._known.get(name)
         if known is None or known[0] is not settings:
             known = self._known[name] = settings, Release(name, settings)
@@ -123,7 +124,7 @@ class ReleaseCache:
 
 
 def initial_weight(route: RouteSettings) -> int:
-    """What a route has, in ppm, before control turns it."""
+    """The weight of a route, in ppm, before control sets it."""
     return route.weight if isinstance(route.weight, int) and not route.while_ else 0  # closed until control opens it
 
 

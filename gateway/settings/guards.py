@@ -60,10 +60,12 @@ class ConditionSettings(Settings):
 
 
 class BreakerSettings(Settings):
-    """Stops the candidate after so many failures in a row in one worker."""
+    """Stops the candidate after so many failures in a row in one worker, or deaths of its process."""
 
     consecutive_failures: Count = 5
     """Failures in a row in one worker that stop the candidate."""
+    crashes: Count = 3
+    """Deaths of the candidate's own process within ten minutes that stop it."""
 
 
 class LimitSettings(Settings):

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from gateway.settings.base import Settings
 from gateway.settings.providers import CPU, Providers
-from gateway.settings.units import Count, Number, Seconds, Text
+from gateway.settings.units import Bytes, Count, Number, Seconds, Text
 
 
 class PredictionSettings(Settings):
@@ -71,8 +71,13 @@ class ModelSettings(Settings):
     batching: BatchingSettings | Off = BatchingSettings()
     """How requests that arrive together are run as one; `off`: each by itself."""
     threads: Count = 1
-    """ONNX Runtime's threads for one run, in each worker."""
-    concurrency: Count = 1
-    """Runs of one version at once, in each worker."""
+    """ONNX Runtime's threads for one run, in each process that runs the version."""
+    concurrency: Count | None = None
+    """Runs of one version at once, in each process that runs it; by default 1 on the CPU alone, else 2."""
+    isolation: Literal["process", "thread"] | None = None
+    """Where a version runs: in one process of its own for all workers, or in each worker's threads; null: a candidate,
+    and whatever runs on a GPU, in a process, a stable version in the workers."""
+    memory: Bytes | None = None
+    """The most memory that the process of a version may take, such as `2GiB`; one that takes more is ended."""
     providers: Annotated[Providers, Field(json_schema_extra={"default": [CPU.name]})] = (CPU,)
     """Execution providers, best first, with options as `{NAME: {option: value}}`; without the CPU's, all must load."""

@@ -16,7 +16,7 @@ from gateway.shm.owner import (
     BOARD,
     BOARDS,
     ID_FILE,
-    LOCKED_WITHIN_S,
+    LOCK_TIMEOUT_S,
     PREFIX,
     RING,
     Owner,
@@ -61,7 +61,7 @@ def claim(folder: Path) -> Claim:
         raise SettingsError(str(folder / ID_FILE), [problem]) from None
     name = f"{PREFIX}{known or secrets.token_hex(ID_BYTES)}"
     try:
-        held = OwnerFile(name, LOCKED_WITHIN_S)
+        held = OwnerFile(name, LOCK_TIMEOUT_S)
     except OSError as error:
         raise _refused(folder, name, error) from None
     try:

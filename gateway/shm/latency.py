@@ -11,14 +11,14 @@ LATENCY_US: Final = (  # edges for export, and for queueing times
     75_000, 100_000, 150_000, 200_000, 300_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000,
 )  # fmt: skip
 EXPORTED_NS: Final = tuple(edge * 1000 for edge in LATENCY_US)
-NARROW: Final = 1.05**2  # ratio of a bucket's edges: its geometric middle is within 5% of all its values
+BUCKET_RATIO: Final = 1.05**2  # ratio of a bucket's edges: its geometric middle is within 5% of all its values
 
 
 def _refined(edges: Sequence[int]) -> tuple[int, ...]:
     """Add edges at equal ratios between any two of these, so that no bucket is wider than NARROW."""
     refined = [edges[0]]
     for low, high in itertools.pairwise(edges):
-        steps = math.ceil(math.log(high / low) / math.log(NARROW))
+        steps = math.ceil(math.log(high / low) / math.log(BUCKET_RATIO))
         refined += [round(low * (high / low) ** (step / steps)) for step in range(1, steps + 1)]
     return tuple(refined)
 

@@ -25,9 +25,9 @@ ID_FILE: Final = "memory-id"
 RING: Final = ".ring"
 BOARD: Final = ".switchboard"
 MEASURED: Final = ".measured"
-BOARDS: Final = (".scoreboard", ".ratebook", MEASURED)  # never taken over by a later run
+BOARDS: Final = (".scoreboard", ".ratecounters", MEASURED)  # never taken over by a later run
 OWNER: Final = ".owner"
-LOCKED_WITHIN_S: Final = 1.0  # another gateway that starts may hold the lock while it removes leftovers
+LOCK_TIMEOUT_S: Final = 1.0  # another gateway that starts may hold the lock while it removes leftovers
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _NAMESPACE: Final = "/proc/self/ns/mnt"
 

@@ -19,7 +19,7 @@ import mmh3
 
 from gateway.shm.segment import HEADER_WORDS, WORD, SharedSegment
 
-WIDTH: Final = 16384  # places in each row of the sketch
+ROW_PLACES: Final = 16384  # places in each row of the sketch
 COUNT_BITS: Final = 24  # no worker can answer 2**24 requests within a window
 WINDOW: Final = 1 << COUNT_BITS  # difference between the same count in two consecutive windows
 COUNT: Final = WINDOW - 1
@@ -42,7 +42,9 @@ class RateCounters:
     @classmethod
     def create(cls, path: Path, workers: int, named: int) -> "RateCounters":
         """Create the file. Called by the control process. Raises SettingsError if memory is short."""
-        return cls(SharedSegment.create(path, 2 * workers * (named + 2 * WIDTH), _LAYOUT + workers), workers, named)
+        return cls(
+            SharedSegment.create(path, 2 * workers * (named + 2 * ROW_PLACES), _LAYOUT + workers), workers, named
+        )
 
     @classmethod
     def attach(cls, path: Path, workers: int, named: int) -> "RateCounters":
@@ -52,7 +54,7 @@ class RateCounters:
     def hashed(self, customer: str) -> tuple[int, int]:
         """Return the two places of a customer that has none of its own."""
         first, second = mmh3.hash64(customer.encode(errors="surrogatepass"), signed=False)
-        return self._named + first % WIDTH, self._named + WIDTH + second % WIDTH
+        return self._named + first % ROW_PLACES, self._named + ROW_PLACES + second % ROW_PLACES
 
     def counts(self, place: int, window: int) -> tuple[int, int]:
         """Return the counts of all workers at `place`: in the window before `window`, and in `window`."""

@@ -24,7 +24,7 @@ from gateway.shm.segment import HEADER_WORDS, WORD, SharedSegment
 
 HEAD: Final = 0
 OWNER_PID: Final = 1
-OWNER_BORN: Final = 2
+OWNER_START_TICKS: Final = 2
 BASE: Final = 3
 TAIL: Final = 8  # on another cache line than the writer's words
 DRAIN_END: Final = 9
@@ -32,7 +32,7 @@ DRAIN_SEGMENT: Final = 10
 DRAIN_OFFSET: Final = 11
 WORDS: Final = 16
 _DATA: Final = (HEADER_WORDS + WORDS) * WORD
-NEAR: Final = 1 << 18  # bytes from the front after which starting again at the front pays off
+NEAR_FRONT: Final = 1 << 18  # bytes from the front after which starting again at the front pays off
 _LAYOUT: Final = 0x524E_0002_0000
 _LAYOUT_WITHOUT_BASE: Final = 0x524E_0001_0000  # of an earlier release, in which the word was always 0
 
@@ -58,7 +58,7 @@ class Ring:
         self._stop = _DATA + self.size
         self._head = self._words[HEAD]
         self._at = self._place(self._head)  # where the next entry begins
-        self._far = _DATA + min(self.size // 2, NEAR)
+        self._far = _DATA + min(self.size // 2, NEAR_FRONT)
         self._limit = self._words[TAIL] + self.size  # by the reader's tail when the writer last read it
 
     @classmethod
@@ -77,13 +77,13 @@ class Ring:
     def own(self) -> None:
         """Make this process the writer."""
         self._words[OWNER_PID] = os.getpid()
-        self._words[OWNER_BORN] = start_ticks(os.getpid())
+        self._words[OWNER_START_TICKS] = start_ticks(os.getpid())
 
     @property
     def owner_lives(self) -> bool:
         """Whether the writer's process is still running."""
         pid = self._words[OWNER_PID]
-        return pid > 0 and 0 < self._words[OWNER_BORN] == start_ticks(pid)
+        return pid > 0 and 0 < self._words[OWNER_START_TICKS] == start_ticks(pid)
 
     def append(self, entry: bytes) -> bool:
         """Append an entry; return False if there is no room for it."""

@@ -34,7 +34,7 @@ SPANS_DROPPED: Final = 13
 THROTTLED: Final = 14  # predictions whose records are beyond `records.large`
 CONNECTIONS_OPEN: Final = 15  # now; the next one: those with a recent request
 CONNECTIONS_BUSY: Final = 16
-BEATS: Final = 17  # heartbeats of the worker's event loop, counted; 0: it has not started
+HEARTBEATS: Final = 17  # heartbeats of the worker's event loop, counted; 0: it has not started
 LOADING: Final = 18  # the slot of the version that is being loaded, plus 1; 0: none
 HEAD: Final = 24
 _LAYOUT: Final = 0x5342_0004_0000 + BLOCK
@@ -89,7 +89,7 @@ class Scoreboard:
     def begin(self, worker: int, slots: Iterable[int]) -> None:
         """Reset the worker's gauges before a new process starts in its place. `slots`: all that were ever used."""
         head = self.head(worker)
-        head[INFLIGHT] = head[CONNECTIONS_OPEN] = head[CONNECTIONS_BUSY] = head[BEATS] = head[LOADING] = 0
+        head[INFLIGHT] = head[CONNECTIONS_OPEN] = head[CONNECTIONS_BUSY] = head[HEARTBEATS] = head[LOADING] = 0
         for slot in slots:
             self._blocks[slot, worker, [WAITING, HELD, RUNNING]] = 0
 
@@ -97,7 +97,7 @@ class Scoreboard:
         """Return a word of the heads, added up over workers."""
         return int(self._heads[:, word].sum())
 
-    def each(self, word: int) -> list[int]:
+    def per_worker(self, word: int) -> list[int]:
         """Return a word of the heads, worker by worker."""
         return [int(count) for count in self._heads[:, word]]
 
@@ -105,7 +105,7 @@ class Scoreboard:
         """Return the counters of the version in `slot`, added up over workers."""
         return Totals(self._blocks[slot].sum(axis=0))
 
-    def asked(self, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def request_counts(self, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return how many requests each of these versions has had, over all outcomes and workers."""
         return np.asarray(self._blocks[:, :, OUTCOME:LATENCY][slots].sum(axis=(1, 2)), np.int64)
 

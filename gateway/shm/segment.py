@@ -17,13 +17,13 @@ from gateway.system.durable_files import replacing
 MAGIC: Final = int.from_bytes(b"CANARYGW", "little")
 HEADER_WORDS: Final = 4  # magic, layout, words, one to spare
 WORD: Final = 8
-SHARED: Final = Path("/dev/shm")
+SHARED_MEMORY: Final = Path("/dev/shm")
 REMEDY: Final = "give the container more (docker: --shm-size), or run fewer server.workers or models"
 
 
 def memory_folder() -> Path:
     """Return the folder for memory files: tmpfs on Linux; elsewhere the temporary folder, for development."""
-    return SHARED if SHARED.is_dir() else Path(tempfile.gettempdir())
+    return SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
 
 
 def is_held(path: Path) -> bool:

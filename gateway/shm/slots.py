@@ -14,9 +14,12 @@ from gateway.shm.switchboard import Switchboard
 from gateway.shm.tally import Totals
 from gateway.version_key import VersionKey
 
-GONE_SHOWN: Final = 256  # versions no longer served whose totals are kept individually
-BEFORE: Final = 0  # stands for all versions of a model that went before those; no version has this number
-EARLIER: Final = "(earlier)", BEFORE  # the sum over models with no other totals left; no model can have this name
+MAX_REMOVED: Final = 256  # versions no longer served whose totals are kept individually
+EARLIER_VERSIONS: Final = 0  # stands for all versions of a model that went before those; no version has this number
+EARLIER_MODELS: Final = (
+    "(earlier)",
+    EARLIER_VERSIONS,
+)  # the sum over models with no other totals left; no model can have this name
 
 
 class Board(Protocol):
@@ -39,14 +42,14 @@ class Slots:
         self._capacity = capacity
         self._what = what
         self._board = board
-        self._given: dict[VersionKey, int] = {}
+        self._in_use: dict[VersionKey, int] = {}
         self._names: dict[int, VersionKey] = {}
         self._back: list[int] = []  # heap of reclaimed slots: the lowest is reused first, so memory stays small
         self._fresh = 0
 
     def of(self, name: str, version: int) -> int:
         """Return the key's slot, allocating one if it has none; raise SettingsError if all slots are in use."""
-        slot = self._given.get((name, version))
+        slot = self._in_use.get((name, version))
         return self._give((name, version)) if slot is None else slot
 
     def name_of(self, slot: int) -> VersionKey | None:
@@ -55,18 +58,18 @@ class Slots:
 
     def items(self) -> Iterator[tuple[VersionKey, int]]:
         """Yield all (key, slot) pairs, sorted."""
-        yield from sorted(self._given.items())
+        yield from sorted(self._in_use.items())
 
-    def given(self) -> Iterable[tuple[VersionKey, int]]:
+    def in_use(self) -> Iterable[tuple[VersionKey, int]]:
         """Return all (key, slot) pairs, unsorted."""
-        return self._given.items()
+        return self._in_use.items()
 
     def __contains__(self, key: VersionKey) -> bool:
-        return key in self._given
+        return key in self._in_use
 
     def slots(self) -> Collection[int]:
         """Return all slots in use."""
-        return self._given.values()
+        return self._in_use.values()
 
     def used(self) -> range:
         """Return all slots ever used: a late worker may have died while using one that was already reclaimed."""
@@ -74,9 +77,9 @@ class Slots:
 
     def sweep(self, wanted: Callable[[VersionKey], bool]) -> list[VersionKey]:
         """Reclaim the slots of keys that are not wanted and that no worker uses any more; return these keys."""
-        gone = [key for key, slot in self._given.items() if not wanted(key) and not self._held(slot)]
+        gone = [key for key, slot in self._in_use.items() if not wanted(key) and not self._held(slot)]
         for key in gone:
-            slot = self._given.pop(key)
+            slot = self._in_use.pop(key)
             del self._names[slot]
             heapq.heappush(self._back, slot)
             self._ended(key, slot)
@@ -95,7 +98,7 @@ class Slots:
             else:
                 heapq.heappush(self._back, slot)
             raise
-        self._given[key] = slot
+        self._in_use[key] = slot
         self._names[slot] = key
         return slot
 
@@ -145,47 +148,47 @@ class ReleaseSlots(Slots):
 class VersionSlots(Slots):
     """The scoreboard's slots for versions, and the totals of versions no longer served, so that totals never fall.
 
-    A version that comes back continues from its totals. The last GONE_SHOWN versions are kept individually, older ones
+    A version that comes back continues from its totals. The last MAX_REMOVED versions are kept individually, older ones
     as one sum per model, so that a model's sums do not fall either; once nothing else is left of the model, in EARLIER.
     """
 
     def __init__(self, capacity: int, scoreboard: Scoreboard) -> None:
         super().__init__(capacity, "model versions", scoreboard)
         self._scoreboard = scoreboard
-        self._gone: dict[VersionKey, Totals] = {}
+        self._removed: dict[VersionKey, Totals] = {}
         self._before: dict[VersionKey, Totals] = {}
         self._versions: Counter[str] = Counter()  # by model: versions in service or kept individually
 
     def totals(self) -> Iterator[tuple[VersionKey, Totals]]:
         """Yield the totals of every version, those in service first."""
         yield from ((key, self.totals_of(key)) for key, _ in self.items())
-        yield from self.gone()
+        yield from self.removed()
 
     def totals_of(self, key: VersionKey) -> Totals:
         """Return the totals of a version in service."""
-        return self._scoreboard.totals(self._given[key])
+        return self._scoreboard.totals(self._in_use[key])
 
-    def gone(self) -> Iterator[tuple[VersionKey, Totals]]:
+    def removed(self) -> Iterator[tuple[VersionKey, Totals]]:
         """Yield the totals of versions no longer in service, sorted."""
-        yield from sorted((self._gone | self._before).items())
+        yield from sorted((self._removed | self._before).items())
 
     def _begun(self, key: VersionKey, slot: int) -> None:
-        before = self._gone.pop(key, None)
+        before = self._removed.pop(key, None)
         if before is None:
             self._versions[key[0]] += 1
         else:
             self._scoreboard.restore(slot, before)
 
     def _ended(self, key: VersionKey, slot: int) -> None:
-        self._gone[key] = self._scoreboard.left(slot)
-        if len(self._gone) > GONE_SHOWN:
-            oldest = next(iter(self._gone))
+        self._removed[key] = self._scoreboard.left(slot)
+        if len(self._removed) > MAX_REMOVED:
+            oldest = next(iter(self._removed))
             name = oldest[0]
             self._versions[name] -= 1
-            self._add((name, BEFORE), self._gone.pop(oldest))
+            self._add((name, EARLIER_VERSIONS), self._removed.pop(oldest))
             if not self._versions[name]:
                 del self._versions[name]
-                self._add(EARLIER, self._before.pop((name, BEFORE)))
+                self._add(EARLIER_MODELS, self._before.pop((name, EARLIER_VERSIONS)))
 
     def _add(self, key: VersionKey, totals: Totals) -> None:
         before = self._before.get(key)

@@ -30,18 +30,18 @@ from gateway.shm.tally import TRIPS
 
 HEARTBEAT: Final = 0
 GENERATION: Final = 1
-OPEN: Final = 2
-FIXED: Final = 3
-GATE: Final = 2  # words for each worker
+SERVING: Final = 2
+HEADER: Final = 3
+GATE_WORDS: Final = 2  # words for each worker
 RELEASES: Final = 4096  # slots: releases in force at once, including those that a reload adds or that still drain
 FIRST_EPOCH: Final = 1
 LIVE_ROUTES: Final = 16  # most live routes of a release: those whose weights (ppm) control sets
 NEVER_NS: Final = -(2**62)  # long before any heartbeat
 _LAYOUT: Final = 0x5357_0004_0000
-MOST_WORKERS: Final = 0xFFFF
+MAX_WORKERS: Final = 0xFFFF
 
-Turn = Callable[[Sequence[int]], None]  # called with the weights of live routes, in ppm
-Tell = Callable[[str, Callable[[], bool]], None]
+OnWeights = Callable[[Sequence[int]], None]  # called with the weights of live routes, in ppm
+OnTrip = Callable[[str, Callable[[], bool]], None]
 
 
 class Switchboard:
@@ -55,7 +55,7 @@ class Switchboard:
         self._used: set[int] = set()  # slots that have had a release (control only)
         self._end = 0  # behind the last of those
         self.names = ReleaseNames(segment, _size(workers), workers)
-        words = np.frombuffer(segment.words, np.int64)[FIXED + GATE * workers : _size(workers)]
+        words = np.frombuffer(segment.words, np.int64)[HEADER + GATE_WORDS * workers : _size(workers)]
         table = words.reshape(RELEASES, self._stride)
         self._epochs, self._stops, self._trips = table[:, 0], table[:, 1 : 2 + workers], table[:, 2 : 2 + workers]
 
@@ -73,7 +73,7 @@ class Switchboard:
     def attach(cls, path: Path, workers: int | None) -> "Switchboard":
         """Map an existing board; `workers` None: for as many as it was made for. Raises SettingsError if it is none."""
         if workers is None:
-            workers = max(1, min(layout_of(path) - _LAYOUT, MOST_WORKERS))
+            workers = max(1, min(layout_of(path) - _LAYOUT, MAX_WORKERS))
         return cls(SharedSegment.attach(path, _layout(workers)), workers)
 
     @staticmethod
@@ -85,7 +85,7 @@ class Switchboard:
 
     def first_word(self, slot: int) -> int:
         """Return the index of a release's first word."""
-        return FIXED + GATE * self.workers + slot * self._stride
+        return HEADER + GATE_WORDS * self.workers + slot * self._stride
 
     def held_word(self, slot: int, worker: int) -> int:
         """Return the index of the word in which the worker counts its objects that read the release's words."""
@@ -105,12 +105,12 @@ class Switchboard:
 
     def serve(self) -> None:
         """Note that all workers that can listen do so."""
-        self.words[OPEN] = 1
+        self.words[SERVING] = 1
 
     @property
     def serving(self) -> bool:
         """Whether all workers listen: until then, connections would go to the few that do."""
-        return self.words[OPEN] == 1
+        return self.words[SERVING] == 1
 
     def heartbeat(self) -> None:
         """Write control's heartbeat: the present monotonic time."""
@@ -180,12 +180,12 @@ class Switchboard:
 
     def sends(self, worker: int) -> tuple[int, int]:
         """Return how many sends of candidate answers the worker has begun and ended."""
-        first = FIXED + GATE * worker
+        first = HEADER + GATE_WORDS * worker
         return self.words[first], self.words[first + 1]
 
     def begin(self, worker: int, slots: Iterable[int]) -> None:
         """Reset the worker's counts of sends and held objects before a new process starts in its place."""
-        first = FIXED + GATE * worker
+        first = HEADER + GATE_WORDS * worker
         self.words[first] = self.words[first + 1] = 0
         for slot in slots:
             self.words[self.held_word(slot, worker)] = 0
@@ -199,27 +199,27 @@ class Gate:
     in which they began: else one begun after a stop could be mistaken for one that the stop waits for.
     """
 
-    __slots__ = ("_first", "_later", "_words")
+    __slots__ = ("_defer", "_first", "_words")
 
     def __init__(self, board: Switchboard, worker: int) -> None:
         self._words = board.words
-        self._first = FIXED + GATE * worker
-        self._later: Callable[[Callable[[], None]], object] | None = None
+        self._first = HEADER + GATE_WORDS * worker
+        self._defer: Callable[[Callable[[], None]], object] | None = None
 
     def defer_exit(self, later: Callable[[Callable[[], None]], object]) -> None:
         """End each send only when `later` calls back, in the order of the calls: TLS sends after the write returns."""
-        self._later = later
+        self._defer = later
 
     def __enter__(self) -> None:
         self._words[self._first] += 1
 
     def __exit__(self, *raised: object) -> None:
-        if self._later is None:
+        if self._defer is None:
             self._words[self._first + 1] += 1
         else:
-            self._later(self._ended)
+            self._defer(self._exit)
 
-    def _ended(self) -> None:
+    def _exit(self) -> None:
         self._words[self._first + 1] += 1
 
 
@@ -227,8 +227,8 @@ class Switch:
     """One worker's view of one release. Read on every request, by one comparison of bytes while nothing changes."""
 
     __slots__ = (
-        "__weakref__", "_begin", "_end", "_first", "_found", "_heartbeat_timeout_ns", "_known", "_own", "_raw", "_tell",
-        "_turn", "_words", "_workers", "slot",
+        "__weakref__", "_begin", "_cached", "_end", "_first", "_found", "_heartbeat_timeout_ns", "_on_trip",
+        "_on_weights", "_own", "_raw", "_words", "_workers", "slot",
     )  # fmt: skip
 
     def __init__(
@@ -237,7 +237,7 @@ class Switch:
         slot: int,
         worker: int,
         heartbeat_timeout_ns: int,
-        tell: Tell = lambda found, holds: None,
+        tell: OnTrip = lambda found, holds: None,
     ) -> None:
         """`tell` is called on a trip, with its reason and a function that tells if the epoch is still the same."""
         first = board.first_word(slot)
@@ -246,45 +246,45 @@ class Switch:
         self._first = first
         self._begin = (HEADER_WORDS + first) * WORD
         self._workers = board.workers
-        self._turn: Turn | None = None
+        self._on_weights: OnWeights | None = None
         self._end = self._begin + (2 + board.workers) * WORD
         self.slot = slot
         self._own = first + 2 + worker
         self._found = board.names.found_word(slot, worker)
-        self._tell = tell
+        self._on_trip = tell
         self._heartbeat_timeout_ns = heartbeat_timeout_ns
-        self._known = b"", False, FIRST_EPOCH  # one tuple, swapped at once: two threads may read the switch
+        self._cached = b"", False, FIRST_EPOCH  # one tuple, swapped at once: two threads may read the switch
 
     def stopped(self, now_ns: int) -> bool:
         """Whether the candidate is stopped: by command, by a breaker, or by a stale heartbeat (`now_ns`: monotonic)."""
-        known, stopped, _ = self._known
+        known, stopped, _ = self._cached
         now = self._raw[self._begin : self._end]
         if now != known:
             words = memoryview(now).cast("q")
             stops = 2 + self._workers
             stopped = max(words[1:stops]) >= words[0]
-            if self._turn is not None:
-                self._turn(words[stops:].tolist())
-            self._known = now, stopped, words[0]
+            if self._on_weights is not None:
+                self._on_weights(words[stops:].tolist())
+            self._cached = now, stopped, words[0]
         return stopped or now_ns - self._words[HEARTBEAT] > self._heartbeat_timeout_ns
 
-    def on_weights_changed(self, turn: "Turn", live_routes: int) -> None:
+    def on_weights_changed(self, turn: "OnWeights", live_routes: int) -> None:
         """Register `turn`, which `stopped` calls with the weights of the `live_routes` when it finds a change."""
         if live_routes:
-            self._turn = turn
+            self._on_weights = turn
             self._end = self._begin + (2 + self._workers + live_routes) * WORD
 
     @property
     def epoch(self) -> int:
         """The release's epoch when `stopped` last found a change."""
-        return self._known[2]
+        return self._cached[2]
 
     def trip(self, epoch: int, found: str = "") -> None:
         """Stop the release for the reason `found`, one of TRIPS; without effect if `epoch` has ended."""
         if epoch > self._words[self._own]:
             self._words[self._found] = TRIPS.index(found)
             self._words[self._own] = epoch
-            self._tell(found, lambda: self._words[self._first] == epoch)
+            self._on_trip(found, lambda: self._words[self._first] == epoch)
 
 
 def _layout(workers: int) -> int:
@@ -293,4 +293,4 @@ def _layout(workers: int) -> int:
 
 def _size(workers: int) -> int:
     """Size in words, without the names."""
-    return FIXED + GATE * workers + RELEASES * (2 + 2 * workers + LIVE_ROUTES)
+    return HEADER + GATE_WORDS * workers + RELEASES * (2 + 2 * workers + LIVE_ROUTES)

@@ -17,7 +17,16 @@ from gateway.shm.underway import Underway
 
 OUTCOMES: Final = tuple(Outcome)
 VARIANTS: Final = ("stable", "candidate", "pinned")
-RESCUE_REASONS: Final = ("model_error", "invalid_output", "timeout", "overloaded", "stopped", "excused")
+RESCUE_REASONS: Final = (
+    "model_error",
+    "invalid_output",
+    "timeout",
+    "overloaded",
+    "crashed",
+    "unavailable",
+    "stopped",
+    "excused",
+)
 TRIPS: Final = ("", "failures in a row", "requests in a row without an answer")  # reasons of breaker trips
 UNANSWERED: Final = 10  # unanswered requests in a row that trip the breaker, whatever caused each
 MIRRORED: Final = ("agree", "disagree", "failed", "dropped")

@@ -9,12 +9,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)  # the last one is repeated
+BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)  # the last one is repeated
 log: Final = logging.getLogger("gateway.system")
 T = TypeVar("T")
 
 
-async def persistent(what: str, act: Callable[[], Awaitable[T]]) -> T:
+async def retry_forever(what: str, act: Callable[[], Awaitable[T]]) -> T:
     """Call `act` until it does not raise, and return its result. `what`: for the log, such as "starting worker 1".
 
     An error is logged if it differs from the last one.
@@ -27,7 +27,7 @@ async def persistent(what: str, act: Callable[[], Awaitable[T]]) -> T:
             if (now := f"{type(error).__name__}: {error}") != trouble:
                 trouble = now
                 log.exception("%s has failed, and is tried again until it does not", what)
-            await asyncio.sleep(PAUSES_S[min(failures, len(PAUSES_S) - 1)])
+            await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
             failures += 1
         else:
             if failures:

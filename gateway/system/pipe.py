@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 
-class PatientPipe(Connection):
+class RetryingPipe(Connection):
     """One end of the pipe. Blocks within a message until the other side writes or reads the rest of it."""
 
     def _send(self, buf: Any, write: Any = os.write) -> None:
@@ -21,10 +21,10 @@ class PatientPipe(Connection):
         return super()._recv(size, _read)  # type: ignore[misc]
 
 
-def pipe() -> tuple[PatientPipe, PatientPipe]:
+def pipe() -> tuple[RetryingPipe, RetryingPipe]:
     """Return the two connected ends."""
     ours, theirs = socket.socketpair()
-    return PatientPipe(ours.detach()), PatientPipe(theirs.detach())
+    return RetryingPipe(ours.detach()), RetryingPipe(theirs.detach())
 
 
 def _written(handle: int, data: Any) -> int:

@@ -16,22 +16,26 @@ from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Final
 
-CONTROL: Final = 2  # real-time priority, above WAITED_FOR: a waiting control must be able to see that its wait is over
-WAITED_FOR: Final = 1
-LEAST: Final = 19  # the highest niceness
-BEHIND: Final = 5  # added niceness: a third of a serving process's CPU time if both want all of it
-NICENESS: Final = -10  # of raised threads, which counts if there is no real-time scheduling
-LONGEST_US: Final = 500_000  # CPU time without a pause in the real-time class after which a thread is demoted
-AGAIN_S: Final = 10.0  # from a demotion to real-time again: a recurring bug then takes a twentieth of a core
-_gave_way_s: Final[list[float]] = []  # times of demotions since real-time was last set again
+CONTROL_PRIORITY: Final = (
+    2  # real-time priority, above WAITED_FOR_PRIORITY: a waiting control must be able to see that its wait is over
+)
+WAITED_FOR_PRIORITY: Final = 1
+HIGHEST_NICENESS: Final = 19  # the highest niceness
+STARTING_NICENESS: Final = 5  # added niceness: a third of a serving process's CPU time if both want all of it
+RAISED_NICENESS: Final = -10  # of raised threads, which counts if there is no real-time scheduling
+MAX_REALTIME_US: Final = 500_000  # CPU time without a pause in the real-time class after which a thread is demoted
+RESTORE_REALTIME_AFTER_S: Final = (
+    10.0  # from a demotion to real-time again: a recurring bug then takes a twentieth of a core
+)
+_demotions_s: Final[list[float]] = []  # times of demotions since real-time was last set again
 log: Final = logging.getLogger("gateway.system")
 
 
 def set_realtime() -> None:
     """Run the calling thread before all ordinary ones. What it starts does not inherit real-time scheduling."""
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
-    _real_time(0, CONTROL)
+        os.setpriority(os.PRIO_PROCESS, 0, RAISED_NICENESS)
+    _set_realtime(0, CONTROL_PRIORITY)
 
 
 def raise_niceness() -> None:
@@ -39,25 +43,25 @@ def raise_niceness() -> None:
     core: one may hold the GIL, and a thread that needs it waits for that one, whatever its own priority.
     """
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+        os.setpriority(os.PRIO_PROCESS, 0, RAISED_NICENESS)
 
 
-def go_along() -> None:
+def set_realtime_helper() -> None:
     """Make the calling thread real-time, just below control's main thread. For helper threads with short tasks.
 
     If a thread that holds the GIL loses its core, control waits too: on a busy host the slowest stop in a hundred
     waited 50 ms for the log thread with raised niceness, and 3 ms with this.
     """
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
-    _real_time(0, WAITED_FOR)
+        os.setpriority(os.PRIO_PROCESS, 0, RAISED_NICENESS)
+    _set_realtime(0, WAITED_FOR_PRIORITY)
 
 
 def demote_on_cpu_overrun() -> None:
-    """Reset the main thread's priority if a real-time thread of this process runs for LONGEST_US without a pause.
+    """Reset the main thread's priority if a real-time thread of this process runs for MAX_REALTIME_US without a pause.
 
     Called once, in control's main thread: otherwise a bug in control could hold a core that stable needs. See
-    `go_first_again`.
+    `restore_realtime`.
     """
     if not hasattr(signal, "SIGXCPU") or not hasattr(os, "SCHED_RR"):
         return
@@ -65,27 +69,28 @@ def demote_on_cpu_overrun() -> None:
 
     def give_way(number: int, frame: FrameType | None) -> None:
         reset_priority()
-        _gave_way_s.append(time.monotonic())
-        log.error("control has held a core for %g s: it gives its precedence up", LONGEST_US / 1e6)
+        _demotions_s.append(time.monotonic())
+        log.error("control has held a core for %g s: it gives its precedence up", MAX_REALTIME_US / 1e6)
 
     signal.signal(signal.SIGXCPU, give_way)
     with contextlib.suppress(OSError, ValueError, AttributeError):
         hard = resource.getrlimit(resource.RLIMIT_RTTIME)[1]
-        resource.setrlimit(resource.RLIMIT_RTTIME, (LONGEST_US, hard))
+        resource.setrlimit(resource.RLIMIT_RTTIME, (MAX_REALTIME_US, hard))
 
 
-def go_first_again() -> None:
-    """Make a demoted main thread real-time again, AGAIN_S after the demotion. Called by it periodically.
+def restore_realtime() -> None:
+    """Make a demoted main thread real-time again, RESTORE_REALTIME_AFTER_S after the demotion. Called by it
+    periodically.
 
     If it gets here, the overrun has ended. So one burst of work does not cost control its priority for good.
     """
-    if _gave_way_s and time.monotonic() - _gave_way_s[-1] > AGAIN_S:
-        _gave_way_s.clear()
+    if _demotions_s and time.monotonic() - _demotions_s[-1] > RESTORE_REALTIME_AFTER_S:
+        _demotions_s.clear()
         set_realtime()
 
 
 def reset_priority() -> None:
-    """Make the calling thread an ordinary one. A lowered priority (see `stand_back`) is kept."""
+    """Make the calling thread an ordinary one. A lowered priority (see `lower_priority`) is kept."""
     if hasattr(os, "SCHED_RR"):
         with contextlib.suppress(OSError):
             if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR:
@@ -94,35 +99,37 @@ def reset_priority() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
-def stand_back(pid: int, *, for_good: bool = False) -> None:
+def lower_priority(pid: int, *, for_good: bool = False) -> None:
     """Lower the priority of a process that does not serve (yet) below those that do. On Linux only.
 
-    Called right after its start, usually by its parent: imports take most of its time. `for_good`: `come_forward` will
-    not be called; otherwise niceness is raised only if the system allows to lower it again.
+    Called right after its start, usually by its parent: imports take most of its time. `for_good`: `restore_priority`
+    will not be called; otherwise niceness is raised only if the system allows to lower it again.
     """
     if not hasattr(os, "SCHED_BATCH"):
         return
     with contextlib.suppress(OSError):  # a batch task that wakes up does not preempt a running one
         os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
-    if for_good or _may_come_back():
+    if for_good or _may_restore_niceness():
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, pid, max(0, os.getpriority(os.PRIO_PROCESS, pid)) + BEHIND)
+            os.setpriority(os.PRIO_PROCESS, pid, max(0, os.getpriority(os.PRIO_PROCESS, pid)) + STARTING_NICENESS)
 
 
-def come_forward() -> None:
-    """Undo `stand_back` for the calling process, which now begins to serve; not for threads after `yield_core`."""
+def restore_priority() -> None:
+    """Undo `lower_priority` for the calling process, which now begins to serve; not for threads after
+    `set_lowest_priority`.
+    """
     if not hasattr(os, "SCHED_BATCH"):
         return
     for thread in _threads(os.getpid()):
         with contextlib.suppress(OSError):
             if os.sched_getscheduler(thread) == os.SCHED_BATCH:
                 os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
-            if BEHIND <= (niceness := os.getpriority(os.PRIO_PROCESS, thread)) < LEAST:
-                os.setpriority(os.PRIO_PROCESS, thread, niceness - BEHIND)
+            if STARTING_NICENESS <= (niceness := os.getpriority(os.PRIO_PROCESS, thread)) < HIGHEST_NICENESS:
+                os.setpriority(os.PRIO_PROCESS, thread, niceness - STARTING_NICENESS)
 
 
 @functools.cache
-def _may_come_back() -> bool:
+def _may_restore_niceness() -> bool:
     """Whether the system lets a thread lower its niceness again after raising it, tried once in a thread of ours."""
     able = []
 
@@ -140,11 +147,11 @@ def _may_come_back() -> bool:
     return bool(able)
 
 
-def yield_core(thread: int) -> None:
+def set_lowest_priority(thread: int) -> None:
     """Give the thread (native id; 0: none) the lowest priority for the rest of its life, such as for a hung run."""
     if thread:
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, thread, LEAST)
+            os.setpriority(os.PRIO_PROCESS, thread, HIGHEST_NICENESS)
 
 
 @contextlib.contextmanager
@@ -155,7 +162,10 @@ def boosted_priority(pids: Iterable[int]) -> Iterator[None]:
     their cores. All threads are raised, because any may hold the GIL.
     """
     raised = [
-        (thread, niceness) for pid in pids for thread in _threads(pid) if (niceness := _raised(thread)) is not None
+        (thread, niceness)
+        for pid in pids
+        for thread in _threads(pid)
+        if (niceness := _raise_priority(thread)) is not None
     ]
     try:
         yield
@@ -174,18 +184,18 @@ def _threads(pid: int) -> list[int]:
         return [pid]
 
 
-def _raised(thread: int) -> int | None:
+def _raise_priority(thread: int) -> int | None:
     """Raise the thread's priority; return the niceness it had, or None if that is not permitted."""
     try:
         own = os.getpriority(os.PRIO_PROCESS, thread)
         os.setpriority(os.PRIO_PROCESS, thread, min(own, os.getpriority(os.PRIO_PROCESS, 0)))
     except OSError:
         return None
-    _real_time(thread, WAITED_FOR)
+    _set_realtime(thread, WAITED_FOR_PRIORITY)
     return own
 
 
-def _real_time(pid: int, priority: int) -> None:
+def _set_realtime(pid: int, priority: int) -> None:
     if hasattr(os, "SCHED_RR"):
         with contextlib.suppress(OSError):
             os.sched_setscheduler(pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(priority))

@@ -1,4 +1,4 @@
-"""Authenticates requests by their headers: by API key, and by whether a browser page sent them."""
+"""Authenticates requests by API key, and refuses those of foreign web pages or of other machines."""
 
 import re
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ _IN_QUERY: Final = re.compile(
 
 
 def authenticated(keyring: Keyring, headers: Headers, query: bytes, need: RequiredScopes) -> Identity:
-    """Whose key the request brings, where it may do one thing of `need`.
+    """The identity of the request's key, which must have one of the scopes `need`.
 
     Raises InvalidRequest for a key in the query string, which logs and histories keep; Unauthenticated; and Forbidden
-    also where the request claims to come from another customer.
+    for a key without such a scope, or a request that names another customer.
     """
     if query and _IN_QUERY.search(query):
         raise InvalidRequest(f"an API key does not belong into the query string, where logs would keep it; {_HOW}")
@@ -49,7 +49,7 @@ def check_customer(identity: Identity, claimed: object) -> None:
 
 
 def refuse_other_sites(headers: Headers) -> None:
-    """Raises Forbidden for what a browser sends on behalf of a page of another site (CSRF)."""
+    """Raises Forbidden for a request that a browser sends on behalf of a page of another site (CSRF)."""
     origin = headers.get(b"origin")
     site = headers.get(b"sec-fetch-site", b"none")
     if (origin is not None and origin.partition(b"://")[2] != headers.get(b"host")) or site not in (
@@ -60,13 +60,13 @@ def refuse_other_sites(headers: Headers) -> None:
 
 
 def refuse_browsers(headers: Headers) -> None:
-    """Raises Forbidden for what any page sends: after DNS rebinding its site looks like this one's own."""
+    """Raises Forbidden for a request of any web page: after DNS rebinding, a foreign page looks like one of ours."""
     if b"origin" in headers or headers.get(b"sec-fetch-site", b"none") != b"none":
         raise Forbidden("a page in a browser may not do this without an API key")
 
 
 def refuse_other_machines(client: tuple[str, int] | None) -> None:
-    """Raises Forbidden for what does not come from this machine: without keys no one else operates the gateway."""
+    """Raises Forbidden for a request from another machine: without keys, only this one may operate the gateway."""
     address = ip_address(client[0]) if client else None
     if isinstance(address, IPv6Address):
         address = address.ipv4_mapped or address
@@ -75,7 +75,7 @@ def refuse_other_machines(client: tuple[str, int] | None) -> None:
 
 
 def identity_in(scope: Mapping[str, Any]) -> Identity | None:
-    """Whose key a request brought that has passed a guard."""
+    """The identity that an AuthMiddleware has put into the scope, None without keys."""
     identity: Identity | None = scope.get("identity")
     return identity
 

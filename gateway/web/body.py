@@ -1,4 +1,4 @@
-"""Reads a request's body once, within its limit, and undoes its content encoding."""
+"""Reads a request's body once, up to a limit, and decompresses it."""
 
 import asyncio
 import zlib
@@ -12,15 +12,15 @@ from gateway.errors import BodyTooLarge, InvalidRequest, UnsupportedMedia
 
 Headers = Mapping[bytes, bytes]
 ENCODING: Final = b"content-encoding"
-DISCARD: Final = 8 * 1024 * 1024  # read this much of a body that is too large, so that the client hears the answer
-QUICK: Final = 2048  # compressed bytes that are decoded at once: 2 MiB at most, which takes some milliseconds
-_INFLATERS: Final = ThreadPoolExecutor(2, thread_name_prefix="inflate")  # so many bodies grow at once
-CHUNK: Final = 4096  # decoded at a time: what is left of it is copied for each member, of which many fit in it
+DISCARD: Final = 8 * 1024 * 1024  # bytes read of a body that is too large, so that the client gets the response
+QUICK: Final = 2048  # compressed bytes decoded on the event loop: 2 MiB at most, in some milliseconds
+_INFLATERS: Final = ThreadPoolExecutor(2, thread_name_prefix="inflate")  # bodies decompressed at once
+CHUNK: Final = 4096  # bytes decoded at a time: each of its many gzip members copies the rest of it
 WINDOW_BITS: Final = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # x-gzip: RFC 9110, 8.4.1.3
 
 
 def by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """The headers by name, the last of each; of content codings all, as the list that they are (RFC 9110, 5.3)."""
+    """The headers by name, the last of each; content codings are joined into one list (RFC 9110, 5.3)."""
     named = dict(headers)
     if ENCODING in named:
         named[ENCODING] = b", ".join(value for name, value in headers if name == ENCODING)
@@ -28,7 +28,7 @@ def by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 class ClientGone(Exception):
-    """The client closed the connection before its body was complete, so there is no one to answer."""
+    """The client closed the connection before its body was complete: there is nobody to answer."""
 
 
 async def read_body(receive: Receive, headers: Headers, max_body: int) -> bytes:
@@ -51,7 +51,7 @@ async def receive_body(receive: Receive, headers: Headers, max_body: int) -> byt
     """The whole body as it was sent. Raises BodyTooLarge, or ClientGone."""
     declared = headers.get(b"content-length", b"0")
     if len(declared) > 18 or int(declared) > max_body:
-        if headers.get(b"expect", b"").lower() != b"100-continue":  # else to receive is to ask for the body
+        if headers.get(b"expect", b"").lower() != b"100-continue":  # else receiving would ask for the body
             await _discard(receive)
         raise _too_large(max_body)
     message = await receive()
@@ -84,7 +84,7 @@ async def _joined(receive: Receive, first: bytes, max_body: int) -> bytes:
 
 
 async def _discard(receive: Receive) -> None:
-    """A connection closed with unread bytes is reset, and the client might never see why."""
+    """Read on: closing with unread bytes resets the connection, and the client might not get the response."""
     left = DISCARD
     while left > 0:
         message = await receive()
@@ -99,7 +99,7 @@ def _decoded(body: bytes, named: bytes, max_body: int) -> bytes:
     encodings = [encoding for part in named.split(b",") if (encoding := part.strip().lower()) not in (b"", b"identity")]
     if not encodings:
         return body
-    encoding = b", ".join(encodings)  # what was compressed twice is not served: who does so means harm
+    encoding = b", ".join(encodings)  # two codings are refused: only attacks compress twice
     if encoding not in WINDOW_BITS:
         known = ", ".join(name.decode() for name in WINDOW_BITS)
         raise UnsupportedMedia(
@@ -115,7 +115,7 @@ def _decoded(body: bytes, named: bytes, max_body: int) -> bytes:
 
 
 def _inflated(body: memoryview, window_bits: int, max_body: int) -> tuple[bytes, bool]:
-    """All members of the body, one after the other as gzip allows them, and whether the last one is complete."""
+    """Decompress all members of the body (gzip allows several); also returns whether the last one is complete."""
     result = bytearray()
     decompressor = zlib.decompressobj(window_bits)
     offset = 0

@@ -1,7 +1,7 @@
 """Limits the connections of a server, and chooses which to close so that a new one is accepted.
 
-A descriptor is all that it takes to be connected: whoever opens many and asks nothing would keep everyone else out, a
-stop included. So no newcomer is turned away for those; of the others, the one goes that is missed least.
+A connection costs a client no more than a descriptor: one that opens many and sends nothing could lock out everyone
+else, even a stop command. So a new connection is always accepted, and the least important of the others is closed.
 """
 
 from collections.abc import Iterable
@@ -9,13 +9,13 @@ from typing import Any, Final, Protocol
 
 from gateway.web.unread import has_unread
 
-IDLE, ASKING, READING, ORDERING = range(4)  # what a connection is at, in the order in which they are let go
+IDLE, ASKING, READING, ORDERING = range(4)  # states of a connection, in the order in which they are closed
 SAFE: Final = ("GET", "HEAD")
-AT_ONCE: Final = 64  # at least one in so many goes, so that not every newcomer has all of them looked at
+AT_ONCE: Final = 64  # one in so many is closed beyond need, so that not every new one causes a look at all
 
 
 class Connected(Protocol):
-    """A connection as far as it matters here."""
+    """What is read of a connection here."""
 
     transport: Any
     cycle: Any
@@ -27,7 +27,10 @@ class Connected(Protocol):
 
 
 def make_room(connections: Iterable[Any], newcomer: Connected | None, most: int) -> None:
-    """Let connections go where there are more than `most`: idle ones first; who orders something is spared."""
+    """Close connections if there are more than `most`, idle ones first.
+
+    `newcomer` is spared, and so are connections on which anything but GET or HEAD is being answered.
+    """
     there: list[Connected] = [each for each in connections if not each.transport.is_closing()]
     if len(there) <= most:
         return
@@ -44,5 +47,5 @@ def _at(connection: Connected) -> int:
         return ASKING if connection.has_begun or has_unread(connection.transport) else IDLE
     if cycle.more_body:
         return ASKING
-    scope = getattr(cycle, "scope", None)  # a prediction on its short way has none
+    scope = getattr(cycle, "scope", None)  # a prediction on the fast path has none
     return READING if scope is not None and scope["method"] in SAFE else ORDERING

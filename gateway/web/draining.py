@@ -1,12 +1,12 @@
 """Drains a server in steps, so that no client is cut off.
 
-First no new connection is sent to its sockets. What is in their queues is accepted, and then they are closed: whoever
-connects from then on finds another server at once. Only after that are clients told to go, each with its next answer:
-they connect anew right away, and one of them in a few would otherwise wait a second for a socket that drops what
-opens a connection (see `unchosen`): this server's, or that of another one that leaves with it.
+First the system stops opening new connections to its sockets. The connections in their queues are accepted, and then
+the sockets are closed: clients that connect from then on reach another server at once. Only after that is each client's
+connection closed, with its next response. Clients reconnect right away, and if that came earlier, one in a few would
+wait a second for a socket that drops SYNs (see `unchosen`), this server's or that of another that drains with it.
 
-Steps are counted, not seconds: a process that was suspended, or whose loop was held up, has all of them left. Between
-two of them the loop has looked at all that has come.
+Steps are counted, not seconds: if the process was suspended, or its loop held up, all steps are still to come. Between
+two steps the loop has read everything that has arrived.
 """
 
 import select
@@ -17,14 +17,14 @@ from typing import Any, Final, Protocol
 from gateway.web.socket_filter import unchosen
 
 STEP_S: Final = 0.1  # uvicorn's tick
-SETTLED: Final = 3  # steps: by then a handshake that had begun is over, over a network too
-ALL_CLOSED: Final = 2  # steps: by then those have closed their sockets too that began to leave at the same time
-KNOWN_S: Final = 0.5  # a connection that was made or used so recently is expected to ask (once more)
-LEAVES_WITHIN: Final = 20  # steps; then no one is expected any more
+SETTLED: Final = 3  # steps, after which handshakes that had begun are over, also over a network
+ALL_CLOSED: Final = 2  # steps, after which servers that began to drain at the same time have closed their sockets
+KNOWN_S: Final = 0.5  # a connection opened or used so recently is expected to send a request
+LEAVES_WITHIN: Final = 20  # steps, after which no more requests are expected
 
 
 class Followed(Protocol):
-    """Of a server's state what matters here."""
+    """What is read and set of a server's state here."""
 
     leaving: bool
 
@@ -33,14 +33,17 @@ class Followed(Protocol):
 
 
 class Leaving:
-    """`step` is called once a STEP_S. `within`: after so many steps it is over, whoever is still expected."""
+    """The drain of one server. Call `step` every STEP_S; after `within` steps it is over, whatever is still expected.
+
+    `close`: closes the listening sockets.
+    """
 
     def __init__(self, sockets: Sequence[socket.socket], close: Callable[[], None], within: int) -> None:
         self._sockets = sockets
         self._close = close
         self._within = within
         self._steps = 0
-        self._closed = 0  # the step at which it closed its sockets
+        self._closed = 0  # the step at which the sockets were closed; 0: not yet
         for each in sockets:
             unchosen(each)
 
@@ -70,7 +73,7 @@ class Leaving:
         self._closed = self._steps
         for connection in list(state.connections):
             if connection.receiving() or connection.has_begun:
-                connection.shutdown()  # with what is on its way, so that nothing comes behind it
+                connection.shutdown()  # after the request that is arriving, so that no other follows it
 
 
 def _in_use(connection: Any, now_s: float) -> bool:
@@ -78,12 +81,12 @@ def _in_use(connection: Any, now_s: float) -> bool:
 
 
 def _expected(connection: Any, now_s: float) -> bool:
-    """To ask soon. What it has asked already, or is asking, it may: that is waited for when all others are closed."""
+    """Whether a request is expected soon. One in flight does not count: uvicorn's shutdown waits for it."""
     return not connection.under_way and _in_use(connection, now_s)
 
 
 def _waiting(sockets: Sequence[socket.socket]) -> bool:
-    """Whether a connection has come that is not accepted yet."""
+    """Whether a connection waits to be accepted."""
     poll = select.poll()
     for each in sockets:
         poll.register(each, select.POLLIN)

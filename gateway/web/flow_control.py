@@ -1,4 +1,4 @@
-"""Stops reading while received data is still waiting to be processed, which would otherwise pile up without limit."""
+"""Stops reading while received data still waits to be processed, which would otherwise pile up without limit."""
 
 import asyncio
 from collections.abc import Sized
@@ -6,12 +6,12 @@ from typing import Final, Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
-PIECE: Final = 16384  # bytes of a packet that are parsed at once: what is in them may be requests that have to wait
-TURN_S: Final = 0.004  # for which one connection's packet may keep the event loop
+PIECE: Final = 16384  # bytes of a packet that are parsed at once: they may hold requests that have to wait
+TURN_S: Final = 0.004  # for which one connection's packet may occupy the event loop
 
 
 class Backlog(Protocol):
-    """A connection: the requests behind the one that is being answered, and what is not parsed yet."""
+    """A connection: the requests that wait for the one being answered, and the data that is not parsed yet."""
 
     @property
     def pipeline(self) -> Sized: ...
@@ -21,7 +21,7 @@ class Backlog(Protocol):
 
 
 class TurnFlow(FlowControl):
-    """uvicorn's, which begins to read again with the first answer."""
+    """Resumes reading only once no requests or data wait; uvicorn's class resumes with the first response."""
 
     def __init__(self, transport: asyncio.Transport, backlog: Backlog) -> None:
         super().__init__(transport)

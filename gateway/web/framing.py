@@ -1,8 +1,8 @@
-"""Request framing (RFC 9112): a request whose end two servers could see differently is refused, not guessed.
+"""Request framing (RFC 9112): refuses requests whose end two servers could see differently (request smuggling).
 
-An offer to change the protocol (`Upgrade`) is ignored, as RFC 9110, 7.8, allows a server. httptools
-always takes it up: it ends the request behind its head, so that the body would be read as the next request. Such a head
-is given to a new parser once more, without the offer.
+An `Upgrade` header is ignored, as RFC 9110, 7.8, allows. httptools always accepts the upgrade: it ends the request
+after its head, so that the body would be read as the next request. Such a head is parsed again by a new parser, without
+that header.
 """
 
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ CHUNKED: Final = [b"chunked"]
 
 
 def _unheard_once_closed(app: Any, cycle: Any) -> Any:
-    """The application, whose messages are passed over from the moment at which the connection is closed.
+    """The application, whose messages are discarded once the connection is closed.
 
-    The cycle is told of that a turn of the loop later, and what uvicorn writes until then raises in uvloop.
+    The cycle learns that an iteration of the loop later, and what uvicorn writes until then raises in uvloop.
     """
 
     async def answering(scope: Any, receive: Any, send: Any) -> None:
@@ -38,26 +38,26 @@ def _unheard_once_closed(app: Any, cycle: Any) -> Any:
 
 
 class _Deaf:
-    """In the parser's place once a refusal is the last thing that the connection will say."""
+    """Replaces the parser, and ignores all data, once a refusal is to be the last response of the connection."""
 
     def feed_data(self, data: bytes) -> None:
         return None
 
 
 class FramedConnection(HttpToolsProtocol):
-    """uvicorn's protocol, which never changes to another one."""
+    """uvicorn's protocol with strict framing. It never switches to another protocol."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._parting: bytes | None = None  # a refusal that waits for the answers to what was asked before it
+        self._parting: bytes | None = None  # a refusal that waits for the responses to earlier requests
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         super()._start_asgi_task(cycle, _unheard_once_closed(app, cycle))
 
     def interrupted(self, data: bytes, reason: Exception) -> None:
-        """The parser has stopped within `data`: at an offer, which is ignored, or at what is no HTTP, which is refused.
+        """Handle a stop of the parser within `data`: ignore an `Upgrade`, refuse invalid HTTP.
 
-        Not to be called while `reason` is handled: what the parser raises next must say its own cause.
+        Do not call it inside the `except` block of `reason`: what the parser raises next must have its own context.
         """
         if isinstance(reason, httptools.HttpParserUpgrade):
             self._ignore_offer(data, reason.args[0])
@@ -65,9 +65,9 @@ class FramedConnection(HttpToolsProtocol):
             self._refuse_unparsed(reason)
 
     def on_headers_complete(self) -> None:
-        """uvicorn's. Trailers come as headers too: they must not pass for what a proxy has seen and let through."""
+        """As uvicorn's, after a check of the framing. Trailers do not become headers: no proxy has checked them."""
         if self.parser.should_upgrade():
-            return  # it comes again, without the offer
+            return  # the head is parsed again, without `Upgrade`
         check_framing(self.headers, self.parser.get_http_version())
         super().on_headers_complete()
         self.headers = []
@@ -77,13 +77,13 @@ class FramedConnection(HttpToolsProtocol):
             super().on_message_complete()
 
     def refuse(self, error: RequestError) -> None:
-        """Answer and close, without the application, after the answers to what was asked before."""
+        """Answer with `error`, without the application, and close. Responses to earlier requests are sent first."""
         if self.transport.is_closing() or self._parting is not None:
             return
         refusal = message_bytes(error_message(error), closing=True)
         cycle: Any = self.cycle  # the last request that began; None before the first one
         if cycle is not None and not cycle.response_complete:
-            refused = cycle.more_body  # else it is the one behind it
+            refused = cycle.more_body  # whether it is this one; else the next
             if refused and self.pipeline:
                 self.pipeline.popleft()
                 refused = False
@@ -96,7 +96,7 @@ class FramedConnection(HttpToolsProtocol):
         self._part(refusal)
 
     def say_goodbye(self) -> None:
-        """All has been answered: say what was kept back until then, and close."""
+        """Send the refusal that was held back, if any, and close. Called once all requests before it are answered."""
         if self._parting is not None:
             self._part(self._parting)
 
@@ -106,13 +106,13 @@ class FramedConnection(HttpToolsProtocol):
         self.transport.close()
 
     def _ignore_offer(self, data: bytes, end: int) -> None:
-        """Go on behind the head that ends at `end`, with its body."""
+        """Parse the head, which ends at `end`, again without `Upgrade`, and then the data after it."""
         rest = memoryview(data)
         while True:
             rest = rest[end:]
             try:
                 head = self._head_without_offer()
-                self.parser = _parser_of(self)  # the old one may be at its end, see Connection: close
+                self.parser = _parser_of(self)  # the old one may have ended, by Connection: close
                 self.parser.feed_data(head)
                 self.parser.feed_data(rest)
                 return
@@ -146,7 +146,7 @@ class FramedConnection(HttpToolsProtocol):
 
 
 def check_framing(headers: RawHeaders, version: str) -> None:
-    """Raises RequestError where the end of the body, or what it is in, is not for us to tell."""
+    """Raises RequestError if the end of the body is ambiguous or its transfer coding is not supported."""
     if version not in VERSIONS:
         raise VersionUnsupported(f"HTTP/{version} is not served; ask by HTTP/1.1")
     codings = transfer_codings(headers)
@@ -170,5 +170,5 @@ def transfer_codings(headers: RawHeaders) -> list[bytes]:
 
 def _parser_of(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
     parser = httptools.HttpRequestParser(protocol)
-    parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's parser has it
     return parser

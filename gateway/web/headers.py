@@ -2,7 +2,7 @@
 
 
 def text_of(value: bytes | None) -> str | None:
-    """A header's value as text, without spaces around it: UTF-8 where it is valid, else Latin-1, which takes any."""
+    """A header's value as text, without spaces around it: as UTF-8 if it is valid, else as Latin-1, which always is."""
     if value is None:
         return None
     try:

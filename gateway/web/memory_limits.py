@@ -1,11 +1,11 @@
 """Limits what clients make a worker hold in memory: bodies until they are answered, answers until they are read.
 
-Both have a limit for all connections of a worker together. Beyond it one is refused or cut off: of the address whose
-connections hold most together, the connection that holds most, so that no client can crowd out the others by the size
-or by the number of what it sends. Answers that are not read have an end in time as well.
+Each has a limit for all connections of a worker together. Beyond it a connection is refused or cut off: of the address
+whose connections hold most together, the one that holds most, so that no client can crowd out the others by the size or
+the number of its requests. Unread answers have a time limit as well.
 
-What is kept here is only looked at when a body comes in several packets, when a client does not read as fast as it is
-answered, and twice a second: a small request pays nothing.
+The limits are checked only if a body comes in several packets, if a client does not read as fast as it is answered, and
+twice a second: a small request costs nothing.
 """
 
 import asyncio
@@ -21,23 +21,23 @@ from gateway.settings.gateway import LimitsSettings
 from gateway.shm.scoreboard import SHED
 
 LOOK_S: Final = 0.5
-LEAST_READ: Final = 65536  # bytes of an answer, or all of it, that a client takes within `limits.slow_reader`
+LEAST_READ: Final = 65536  # bytes of an answer, or all of it, that a client must take within `limits.slow_reader`
 _ACKED: Final = struct.Struct("=Q")
 _ACKED_AT: Final = 120  # tcpi_bytes_acked in struct tcp_info
 _TCP_INFO: Final = 128  # bytes of it
 
 
 class Holder(Protocol):
-    """A connection."""
+    """A connection, as far as it is needed here."""
 
     client: Any
     transport: Any
 
     def arrived(self) -> int:
-        """Bytes of the body of a request that is not answered yet."""
+        """Bytes received of the body of a request that is not answered yet."""
 
     def refuse(self, error: Any) -> None:
-        """Answer and close."""
+        """Answer with `error`, and close."""
 
     def receiving(self) -> bool:
         """Whether more of the body is still expected."""
@@ -45,7 +45,7 @@ class Holder(Protocol):
 
 @dataclass(slots=True)
 class _Reading:
-    """`unsent` bytes at `since_s`, when the client had taken `acked` in all; `stalled`: no more between two looks."""
+    """`unsent` bytes at `since_s`, when the client had taken `acked` in all; `stalled`: none between two looks."""
 
     since_s: float
     acked: int
@@ -56,7 +56,7 @@ class _Reading:
 
 
 class Holdings:
-    """Of one worker, on its event loop. `head`: its words on the scoreboard."""
+    """What one worker's connections hold. Lives on its event loop. `head`: the worker's words on the scoreboard."""
 
     def __init__(self, limits: LimitsSettings, max_body: int, head: "memoryview[int]") -> None:
         self._receiving = max(limits.receiving, max_body)
@@ -69,7 +69,7 @@ class Holdings:
         self._readings: dict[Holder, _Reading] = {}
 
     def received(self, holder: Holder, size: int) -> None:
-        """The body that the holder is sending has grown to `size` bytes."""
+        """Note that the body that `holder` is receiving has grown to `size` bytes; refuses bodies beyond the limit."""
         self._bodies_size += size - self._bodies.get(holder, 0)
         self._bodies[holder] = size
         if self._bodies_size > self._receiving:
@@ -77,7 +77,7 @@ class Holdings:
             self._refuse_bodies()
 
     def inflated(self, holder: Holder, size: int) -> None:
-        """The holder's body has `size` bytes now that it is decompressed; raises Overloaded where that is too much."""
+        """Note that the holder's body has `size` bytes, decompressed; raises Overloaded if that is too much."""
         self.received(holder, size)
         if self._bodies_size > self._receiving:
             self._bodies_size -= self._bodies.pop(holder)
@@ -87,11 +87,12 @@ class Holdings:
             )
 
     def unread(self, holder: Holder, now_s: float) -> None:
-        """The holder's client does not read as fast as it is answered."""
+        """Note that the holder's client does not read as fast as it is answered."""
         self._watch(holder, now_s)
         self._cut_off()
 
     def gone(self, holder: Holder) -> None:
+        """Forget a connection that is closed."""
         self._bodies_size -= self._bodies.pop(holder, 0)
         self._readings.pop(holder, None)
 
@@ -121,7 +122,7 @@ class Holdings:
         while self._bodies_size > self._receiving:
             holder = _largest({each: size for each, size in self._bodies.items() if each.receiving()})
             if holder is None:
-                return  # all are complete, and being answered
+                return  # all are complete and being answered
             self._bodies_size -= self._bodies.pop(holder)
             self._head[SHED] += 1
             holder.refuse(
@@ -167,7 +168,7 @@ class Holdings:
 
 
 def _largest(sizes: dict[Holder, int]) -> Holder | None:
-    """Of the address that holds most, the connection that holds most."""
+    """The connection that holds most, of the address that holds most."""
     if not sizes:
         return None
     by_address: Counter[str] = Counter()
@@ -182,7 +183,7 @@ def _address(holder: Holder) -> str:
 
 
 def _acked(transport: Any) -> int:
-    """How many bytes the client's system has taken since the connection began; 0 where this system does not say."""
+    """How many bytes the client's system has acknowledged on the connection; 0 if this system does not tell."""
     try:
         info = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO)
         acked: int = _ACKED.unpack_from(info, _ACKED_AT)[0]

@@ -1,4 +1,4 @@
-"""HTTP answers of both planes: JSON, errors as {"error": "…"}, and the bytes of an answer without ASGI messages."""
+"""HTTP responses of both planes: JSON, errors as {"error": "…"}, and responses as bytes, without ASGI messages."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -11,12 +11,12 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from gateway.errors import RequestError
 
 Message = tuple[int, list[tuple[bytes, bytes]], bytes]  # status, headers, body
-OPEN: Final = b""  # the header of a connection that stays open
-CLOSE: Final = b"connection: close\r\n"  # and of one that ends with this answer
+OPEN: Final = b""  # the connection header of a response after which the connection stays open
+CLOSE: Final = b"connection: close\r\n"  # and of one that ends the connection
 
 
 class JsonResponse(Response):
-    """A JSON answer."""
+    """A JSON response."""
 
     media_type = "application/json"
 
@@ -25,7 +25,7 @@ class JsonResponse(Response):
 
 
 def error_message(error: RequestError, more: Iterable[tuple[bytes, bytes]] = ()) -> Message:
-    """What `error` is answered with; `more` headers go with it."""
+    """The response to `error`, with the headers `more` added."""
     body = orjson.dumps({"error": str(error)})
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     headers += [(name.encode(), value.encode()) for name, value in error.headers.items()]
@@ -34,14 +34,14 @@ def error_message(error: RequestError, more: Iterable[tuple[bytes, bytes]] = ())
 
 
 async def send_error(send: Send, error: RequestError, more: Iterable[tuple[bytes, bytes]] = ()) -> None:
-    """Answer with `error`; `more` headers go with it."""
+    """Send the response to `error`, with the headers `more` added."""
     status, headers, body = error_message(error, more)
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 def message_bytes(message: Message, *, closing: bool) -> bytes:
-    """An answer as it goes over the wire. `closing`: the connection ends with it; `message` may say so by itself."""
+    """The bytes of a response. `closing`: it ends the connection; `message` may already have the header for that."""
     status, headers, body = message
     closing &= all(name != b"connection" for name, _ in headers)
     parts = [STATUS_LINE[status]]

@@ -10,7 +10,7 @@ from typing import Final
 import uvicorn
 from uvicorn.server import ServerState
 
-from gateway.system.descriptors import SPARE, Reserve, may_open
+from gateway.system.descriptors import MIN_FREE, DescriptorReserve, has_free_descriptors
 from gateway.web.connection_limit import make_room
 from gateway.web.draining import LEAVES_WITHIN, STEP_S, Leaving
 
@@ -19,13 +19,13 @@ log: Final = logging.getLogger("gateway.web")
 
 
 class LeavingState(ServerState):
-    """`leaving`: each connection goes with its next answer, new ones with their first."""
+    """uvicorn's state. `leaving`: each connection closes with its next response, new ones with their first."""
 
     leaving = False
 
 
 class Server(uvicorn.Server):
-    """On sockets that are given to `serve`. Signals are the caller's."""
+    """Serves on the sockets that are given to `serve`. The caller handles signals."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -34,22 +34,22 @@ class Server(uvicorn.Server):
         self._leaving: Leaving | None = None
         self._resting = False  # accepts no one
         self._in_need = False
-        self._reserve = Reserve()
+        self._reserve = DescriptorReserve()
         self._reserve.fill()
         self._said_s = -SILENT_S
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """uvicorn's would end the process by the signal once it had drained."""
+        """Capture none: uvicorn's method ends the process by the signal once it has drained."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn's, on copies, which may be closed: the queue of a socket lasts as long as one of its copies."""
+        """As uvicorn's, on copies that may be closed: a socket's queue lasts as long as any copy of it."""
         self._sockets = sockets or []
         await super().startup([each.dup() for each in self._sockets])
 
     async def on_tick(self, counter: int) -> bool:
-        """uvicorn's, ten times a second: whether to close what is open."""
+        """As uvicorn's: called ten times a second; returns whether to close all connections."""
         if await super().on_tick(counter):
             return self.force_exit or self._has_left()
         await self._make_do()
@@ -72,9 +72,9 @@ class Server(uvicorn.Server):
             each.close()
 
     async def _make_do(self) -> None:
-        """With the descriptors that there are: in need of one, idle connections go, and then no more are accepted."""
-        if may_open():
-            if self._resting and may_open(SPARE):
+        """Handle a shortage of file descriptors: close idle connections, and if that is not enough, accept no more."""
+        if has_free_descriptors():
+            if self._resting and has_free_descriptors(MIN_FREE):
                 await self._accept_again()
             if self._in_need and self._reserve.fill():
                 self._in_need = False
@@ -85,7 +85,7 @@ class Server(uvicorn.Server):
         if not self._in_need:
             self._in_need = True
             self._say("there are no file descriptors to spare: connections are closed on which nothing is ordered")
-        if not (self._resting or may_open()):
+        if not (self._resting or has_free_descriptors()):
             self._resting = True  # else the loop would try again and again to accept, without a pause
             for server in self.servers:
                 server.close()

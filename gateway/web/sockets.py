@@ -4,7 +4,7 @@ import socket
 
 
 def listener(host: str, port: int) -> socket.socket:
-    """A socket of this process's own, bound and not yet listening, beside those of the other workers."""
+    """A new socket, bound and not yet listening, which shares the port with those of other processes."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,6 +1,6 @@
-"""How long a client may take to send one request, and how large its head may be.
+"""Limits the time that a client may take to send a request, and the size of its head.
 
-Without an end to it a few thousand half requests would hold every connection.
+Without limits, a few thousand incomplete requests would occupy every connection.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Any, Final
 from starlette.types import Message, Receive
 
 from gateway.errors import BodyTooSlow, HeadersTooLarge
-from gateway.system.descriptors import for_connections
+from gateway.system.descriptors import max_connections
 from gateway.web.connection_limit import make_room
 from gateway.web.flow_control import PIECE, TURN_S, TurnFlow
 from gateway.web.framing import INTERRUPTIONS, FramedConnection
@@ -25,10 +25,11 @@ FRAMING: Final = 8  # bytes of chunks' heads to each byte of a body that are no 
 
 
 class TimeoutProtocol(FramedConnection):
-    """uvicorn's protocol, with an end to its patience: it waits as long as it takes for a head to be complete.
+    """uvicorn's protocol with a timeout for requests; uvicorn itself waits for ever for a head to be complete.
 
-    The timer runs only while a request is incomplete, so one that comes in a single packet pays nothing for it. A body
-    that the application reads is the application's to refuse, see `with_body_timeout`.
+    The timer (`within_s`, or the keep-alive timeout if longer) runs only while a request is incomplete, so one that
+    comes in a single packet costs nothing. A body that the application reads has its timeout in the application, see
+    `with_body_timeout`.
     """
 
     within_s = WITHIN_S
@@ -62,8 +63,8 @@ class TimeoutProtocol(FramedConnection):
             make_room(self.connections, self, most)
 
     def most(self) -> int:
-        """How many connections may be open; then the least missed goes."""
-        return for_connections()
+        """The most connections that may be open; beyond it the least important is closed."""
+        return max_connections()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -104,9 +105,9 @@ class TimeoutProtocol(FramedConnection):
             self._weigh(len(data))
 
     def _receive_in_pieces(self, data: bytes) -> None:
-        """As much as may be taken in now: nothing behind a request that is being answered, no more than a turn's work.
+        """Parse what may be parsed now: nothing behind a request that waits for its turn, and for TURN_S at most.
 
-        Without this a packet became 6,000 requests that wait, or 40,000 chunks of a byte, which took 100 ms.
+        Without this, one packet became 6,000 waiting requests, or 40,000 chunks of one byte, which took 100 ms.
         """
         end_s = time.monotonic() + TURN_S
         for start in range(0, len(data), PIECE):
@@ -127,7 +128,7 @@ class TimeoutProtocol(FramedConnection):
             self.flow.resume_reading()
 
     def _weigh(self, received: int) -> None:
-        """Count what comes beside a body, which otherwise has no end: chunks' heads and extensions, trailers."""
+        """Count what comes beside a body, otherwise unlimited: chunk heads and extensions, trailers."""
         if self._in_head:
             return
         size = self._size()
@@ -149,22 +150,22 @@ class TimeoutProtocol(FramedConnection):
             self.refuse(HeadersTooLarge(problem))
 
     def arrived(self) -> int:
-        """Bytes of the body of a request that is not answered yet."""
+        """Bytes received of the body of a request that is not answered yet."""
         cycle: Any = self.cycle
         return 0 if cycle is None or cycle.response_complete else self._size()
 
     def _size(self) -> int:
-        """Of the body so far."""
+        """Bytes of the body so far."""
         return self._body_size if self._short is None else len(self._short.body)
 
     def take(self, size: int) -> None:
-        """The body is `size` bytes, decompressed; raises Overloaded."""
+        """Note that the body is `size` bytes, decompressed; raises Overloaded if that is too much."""
         self._body_size = size
         if self.holdings is not None:
             self.holdings.inflated(self, size)
 
     def receiving(self) -> bool:
-        """Whether more of the body is to come."""
+        """Whether more of the body is still expected."""
         cycle: Any = self.cycle
         return cycle is not None and bool(cycle.more_body)
 
@@ -187,10 +188,10 @@ class TimeoutProtocol(FramedConnection):
             self.timeout_keep_alive_task.cancel()
 
     def _unset_keepalive_if_required(self) -> None:
-        """uvicorn's, called with each packet and each answer. There is nothing to unset: see `_look_if_idle`."""
+        """Called by uvicorn for each packet and response. There is nothing to unset: see `_look_if_idle`."""
 
     def on_response_complete(self) -> None:
-        """uvicorn's, with one timer at a time instead of a new one for each answer, which cost a microsecond."""
+        """As uvicorn's, with one timer at a time; a new one for each response cost a microsecond."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -221,19 +222,19 @@ class TimeoutProtocol(FramedConnection):
             self.timeout_keep_alive_handler()
 
     def shutdown(self) -> None:
-        """uvicorn's, for a server that leaves: who is asking is answered first."""
+        """As uvicorn's, for a server that shuts down; a request that is arriving is answered first."""
         self.leaving = True
         if self.under_way or not self.asks():
             super().shutdown()
 
     @property
     def under_way(self) -> bool:
-        """Whether a request's head is there and its answer is not."""
+        """Whether a request's head is complete and its response is not."""
         cycle: Any = self.cycle  # None before the first request
         return cycle is not None and not cycle.response_complete
 
     def asks(self) -> bool:
-        """Whether there is something of a request that has not been looked at, or not been complete."""
+        """Whether part of a request has arrived that is incomplete, or not parsed or read yet."""
         return self.has_begun or bool(self.rest) or has_unread(self.transport)
 
     @property
@@ -242,11 +243,11 @@ class TimeoutProtocol(FramedConnection):
 
     @property
     def has_begun(self) -> bool:
-        """Whether a part of a request's head is there."""
+        """Whether an incomplete head has arrived."""
         return self._head_size > 0
 
     def busy(self) -> bool:
-        """Whether a request is being answered, for which the application may yet read its body."""
+        """Whether a request is being answered, of which the application may still be reading the body."""
         return self.under_way
 
     def _watch(self, waiting: bool) -> None:
@@ -268,7 +269,7 @@ class TimeoutProtocol(FramedConnection):
 
 
 def with_body_timeout(receive: Receive, within_s: float) -> Receive:
-    """`receive`, for a body that must be there in time; what it waits for after that may take for ever."""
+    """`receive` with a timeout until the body is complete, none after that. It raises BodyTooSlow."""
     deadline: float | None = None
     complete = False
 

@@ -1,7 +1,7 @@
-"""Whether a client has sent what its connection has not looked at yet.
+"""Whether a client has sent data that its connection has not read yet.
 
-What a client sends lies with the system until the event loop comes to read it. A loop that was held up, or a process
-that was suspended, finds requests there that have come in time. Who closed such a connection would cut its client off.
+Data waits in the system's buffer until the event loop reads it. After the loop was held up or the process suspended,
+the buffer may hold requests that came in time: closing such a connection would cut its client off.
 """
 
 import fcntl
@@ -13,7 +13,7 @@ _COUNT: Final = struct.Struct("i")
 
 
 def has_unread(transport: Any) -> bool:
-    """Of the bytes that the system keeps for the connection; False where it has none, or is closed already."""
+    """Whether the system's buffer holds data for the connection; False if it is closed already."""
     if transport.is_closing():
         return False
     try:

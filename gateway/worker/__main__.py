@@ -18,19 +18,19 @@ import uvicorn
 import uvloop
 
 from gateway.auth.keyring import Keyring
-from gateway.auth.rate_limit import rates_of
-from gateway.auth.tls import Tls, serving
+from gateway.auth.rate_limit import attach_rate_limiter
+from gateway.auth.tls import Tls, ssl_context_factory
 from gateway.backends.repository import Repository
 from gateway.errors import GatewayError, InvalidRequest, NotFound
 from gateway.logs import configure
 from gateway.messages import (
     Ack,
+    CloseConnections,
     Command,
     Commit,
+    ControlMessage,
     Discard,
     Failed,
-    Heard,
-    Leave,
     Listen,
     Load,
     LoadReply,
@@ -42,15 +42,15 @@ from gateway.messages import (
     WorkerEvent,
 )
 from gateway.records.trips import Trip, keep
-from gateway.settings.extras import check_tracing
 from gateway.settings.gateway import ServerSettings
-from gateway.shm.scoreboard import BEATS, Scoreboard
+from gateway.shm.scoreboard import HEARTBEATS, Scoreboard
 from gateway.shm.switchboard import Switchboard
-from gateway.system.background_tasks import persistent
-from gateway.system.pipe import PatientPipe
-from gateway.system.scheduling import come_forward, reset_priority
+from gateway.system.background_tasks import retry_forever
+from gateway.system.pipe import RetryingPipe
+from gateway.system.scheduling import reset_priority, restore_priority
 from gateway.web.server import Server
 from gateway.web.sockets import listener
+from gateway.worker.assembly import recorder_of, spans_of
 from gateway.worker.http.access import Access
 from gateway.worker.http.app import data_plane
 from gateway.worker.http.connection import InferConnection
@@ -58,71 +58,57 @@ from gateway.worker.http.connection_share import Sharing
 from gateway.worker.models.catalog import Changed, ModelCatalog
 from gateway.worker.models.shared_state import SharedState
 from gateway.worker.pipeline import Pipeline
-from gateway.worker.recorder import Recorder, RecordRings
-from gateway.worker.tracing.otlp import exporter
-from gateway.worker.tracing.spans import Spans, TracedRecorder
 
 BACKLOG: Final = 2048
-BEAT_S: Final = 0.25
+HEARTBEAT_S: Final = 0.25
 NO_CONTROL: Final = "the control process is gone"
 EXIT_FAILED: Final = 3  # the worker said why it cannot serve: starting another one would be no use
 
 
-def _spans(start: Start, head: "memoryview[int]") -> Spans | None:
-    """None where no spans are wanted; raises SettingsError where they are and nothing can make them."""
-    check_tracing(start.settings.server)
-    tracing = start.settings.server.tracing
-    return Spans(exporter(tracing, start.worker), head) if tracing else None
-
-
-def _recorder(start: Start, shared_state: SharedState, spans: Spans | None) -> Recorder:
-    recording = start.token_keys.signer(), start.settings.records, RecordRings.owned(start.rings), shared_state.head
-    tracing = start.settings.server.tracing
-    return TracedRecorder(spans, tracing.sample, *recording) if spans and tracing else Recorder(*recording)
-
-
 class Worker:
-    """The life of one worker process, from loading its models until it has drained."""
+    """One worker process, from loading its models until it has drained."""
 
     def __init__(self, start: Start, pipe: Connection) -> None:
         self._pipe = pipe
         self._server_settings = start.settings.server
         self._start = start
-        plan = start.plan
+        config = start.config
         self._shared_state = SharedState(
             Switchboard.attach(start.switchboard, start.workers),
             Scoreboard.attach(start.scoreboard, start.workers),
             start.worker,
             heartbeat_timeout_ns=int(start.settings.control.heartbeat_timeout * 1e9),
-            versions=plan.versions,
-            releases=plan.releases,
+            versions=config.versions,
+            releases=config.releases,
             tell=self._tripped,
         )
         self._repository = Repository(Path(start.settings.models.path))
         self._catalog = ModelCatalog(
             self._repository,
-            plan.routing,
+            config.routing,
             self._shared_state,
-            left_out=plan.left_out,
-            generation=plan.generation,
-            named=plan.named,
-            unloaded=plan.unloaded,
+            left_out=config.unavailable,
+            generation=config.generation,
+            named=config.named,
+            unloaded=config.unloaded,
+            sockets=config.sockets,
         )
-        self._spans = _spans(start, self._shared_state.head)
-        recorder = _recorder(start, self._shared_state, self._spans)
-        self._gateway = Pipeline(self._catalog, start.settings.limits, self._shared_state, recorder)
+        self._spans = spans_of(start, self._shared_state.head)
+        recorder = recorder_of(start, self._shared_state, self._spans)
+        self._pipeline = Pipeline(self._catalog, start.settings.limits, self._shared_state, recorder)
         settings = start.settings
         head = self._shared_state.head
         self._keyring = Keyring(Path(settings.auth.keys)) if settings.auth.keys else None
         self._access = Access(
-            self._keyring, rates_of(settings.limits.rate, start.scoreboard, start.workers, start.worker, head)
+            self._keyring,
+            attach_rate_limiter(settings.limits.rate, start.scoreboard, start.workers, start.worker, head),
         )
         self._tls = Tls(settings.server.tls) if settings.server.tls else None
         self._load_requests: dict[int, asyncio.Future[str]] = {}
-        self._next_wish = itertools.count(1)
+        self._request_numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._may_listen: asyncio.Future[bool]
-        self._sharing: Sharing
+        self._connection_share: Sharing
 
     def _tripped(self, name: str, candidate: int, found: str, holds: Callable[[], bool]) -> None:
         keep(Path(self._start.settings.state), Trip(name, candidate, self._start.worker, found), holds)
@@ -133,7 +119,7 @@ class Worker:
         """
         loop = asyncio.get_running_loop()
         self._may_listen = loop.create_future()
-        self._beat(loop)
+        self._heartbeat(loop)
         await self._catalog.start()
         server = Server(self._configuration())
         loop.add_signal_handler(signal.SIGTERM, self._drain, server)
@@ -141,7 +127,7 @@ class Worker:
         if self._tls:
             self._shared_state.gate.defer_exit(loop.call_soon)
         self._tasks.update(
-            loop.create_task(persistent(f"following {kept.watched}", kept.watched.follow))
+            loop.create_task(retry_forever(f"following {kept.watcher}", kept.watcher.watch))
             for kept in (self._keyring, self._tls)
             if kept
         )
@@ -150,12 +136,12 @@ class Worker:
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process: no collection need look at it again
         bound = listener(self._server_settings.host, self._start.port)
-        self._sharing = Sharing(server.server_state.connections, self._shared_state, self._server_settings)
-        self._sharing.look()
+        self._connection_share = Sharing(server.server_state.connections, self._shared_state, self._server_settings)
+        self._connection_share.look()
         self._send(Warm(self._catalog.left_out(), self._catalog.runs_on()))
         if await self._may_listen:
-            if self._start.beside:
-                come_forward()
+            if self._start.low_priority:
+                restore_priority()
             bound.listen(BACKLOG)
             self._send(Ready())
             await server.serve(sockets=[bound])
@@ -163,24 +149,24 @@ class Worker:
         if self._spans:
             self._spans.close()
 
-    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _heartbeat(self, loop: asyncio.AbstractEventLoop) -> None:
         """Count on: a loop that does not come here is one that does nothing else either."""
-        self._shared_state.head[BEATS] += 1
-        loop.call_later(BEAT_S, self._beat, loop)
+        self._shared_state.head[HEARTBEATS] += 1
+        loop.call_later(HEARTBEAT_S, self._heartbeat, loop)
 
     async def load(self, name: str) -> None:
         """Have all workers load the model; raises NotFound or InvalidRequest."""
         if name not in self._repository.names():
             raise NotFound(f"the repository has no model '{name}'")
-        await self._wish(name, load=True)
+        await self._request_load(name, load=True)
 
     async def unload(self, name: str) -> None:
         """Have all workers unload the model; raises NotFound or InvalidRequest."""
-        self._gateway.served(name)
-        await self._wish(name, load=False)
+        self._pipeline.served(name)
+        await self._request_load(name, load=False)
 
-    async def _wish(self, name: str, *, load: bool) -> None:
-        number = next(self._next_wish)
+    async def _request_load(self, name: str, *, load: bool) -> None:
+        number = next(self._request_numbers)
         granted = self._load_requests[number] = asyncio.get_running_loop().create_future()
         if not self._send(LoadRequest(number, name, load)):
             del self._load_requests[number]
@@ -192,7 +178,7 @@ class Worker:
     def _drain(self, server: Server) -> None:
         server.force_exit = server.should_exit  # asked a second time: do not wait for those in flight
         server.should_exit = True
-        self._gateway.draining = True
+        self._pipeline.draining = True
         self._listen(False)
 
     def _listen(self, may: bool) -> None:
@@ -201,7 +187,7 @@ class Worker:
 
     def _receive(self) -> None:
         try:
-            heard: Heard = self._pipe.recv()
+            heard: ControlMessage = self._pipe.recv()
         except (EOFError, OSError):
             # Control is dead. Its heartbeat stops every candidate; stable goes on until a new control takes over.
             asyncio.get_running_loop().remove_reader(self._pipe.fileno())
@@ -213,45 +199,46 @@ class Worker:
             return
         match heard:
             case LoadReply():
-                self._load_requests.pop(heard.load_request).set_result(heard.error)
+                self._load_requests.pop(heard.number).set_result(heard.error)
             case Listen():
                 self._listen(True)
-            case Leave():
-                self._sharing.leave(heard.count)
+            case CloseConnections():
+                self._connection_share.leave(heard.count)
             case _:
                 task = asyncio.get_running_loop().create_task(self._handle(heard))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    async def _handle(self, order: Command) -> None:
+    async def _handle(self, command: Command) -> None:
         error = ""
         try:
-            await self._dispatch(order)
+            await self._dispatch(command)
         except GatewayError as refused:
             error = str(refused)
         except Exception as broken:
             error = f"{type(broken).__name__}: {broken}"
-        self._send(Ack(order.order, error, self._catalog.runs_on(), self._catalog.left_out()))
+        self._send(Ack(command.number, error, self._catalog.runs_on(), self._catalog.left_out()))
 
-    async def _dispatch(self, order: Command) -> None:
-        match order:
+    async def _dispatch(self, command: Command) -> None:
+        match command:
             case Prepare():
-                plan = order.plan
-                self._shared_state.learn(plan.versions, plan.releases)
-                how = Changed(plan.left_out, order.late, plan.unloaded, order.anew)
-                await self._catalog.prepare(plan.routing, plan.generation, plan.named, how)
+                config = command.config
+                self._shared_state.learn(config.versions, config.releases)
+                how = Changed(config.unavailable, config.sockets, command.catch_up, config.unloaded, command.reload)
+                await self._catalog.prepare(config.routing, config.generation, config.named, how)
             case Commit():
                 self._catalog.commit()
             case Discard():
                 self._catalog.discard()
             case Load():
-                self._shared_state.learn(order.plan.versions, order.plan.releases)
-                await self._catalog.load(order.name, order.plan.routing, order.plan.left_out)
+                self._shared_state.learn(command.config.versions, command.config.releases)
+                how = Changed(command.config.unavailable, command.config.sockets)
+                await self._catalog.load(command.name, command.config.routing, how)
             case _:
-                await self._catalog.unload(order.name)
+                await self._catalog.unload(command.name)
 
     def _send(self, report: WorkerEvent) -> bool:
-        """Whether control may hear it."""
+        """Send an event to control; False if the pipe is closed."""
         try:
             self._pipe.send(report)
         except OSError:
@@ -261,7 +248,7 @@ class Worker:
     def _configuration(self) -> uvicorn.Config:
         server: ServerSettings = self._server_settings
         return uvicorn.Config(
-            data_plane(self._gateway, server.max_body, self, self._access),
+            data_plane(self._pipeline, server.max_body, self, self._access),
             http=InferConnection,
             interface="asgi3",
             proxy_headers=False,
@@ -273,16 +260,16 @@ class Worker:
             date_header=False,
             backlog=BACKLOG,
             timeout_graceful_shutdown=max(1, round(server.drain)),
-            ssl_context_factory=serving(self._tls),
+            ssl_context_factory=ssl_context_factory(self._tls),
         )
 
 
 def main() -> None:
-    """The process. Ctrl-C in a terminal reaches every process of the group: control answers it, for all."""
+    """Run the process. Ctrl-C in a terminal signals every process of the group: control alone handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # control's own limit, inherited (gateway.system.scheduling)
     reset_priority()
-    pipe: Any = PatientPipe(int(sys.argv[1]))
+    pipe: Any = RetryingPipe(int(sys.argv[1]))
     start: Start = pipe.recv()
     configure(start.settings.server.log, "worker", start.worker)
     try:

@@ -1,4 +1,4 @@
-"""One prediction under way: what was asked, what was decided, who answers."""
+"""One prediction in flight: the request, the routing decision, and the version that answers it."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,7 +12,10 @@ from gateway.worker.models.served_model import ServedModel
 
 
 class Trace(NamedTuple):
-    """`trace_id`: 32 hexadecimal digits; `span_id`: the caller's span, 16; `sampled`: whether the caller records it."""
+    """The caller's trace context. `trace_id`: 32 hexadecimal digits; `span_id`: the caller's span, 16 digits.
+
+    `sampled`: whether the caller records the trace.
+    """
 
     trace_id: str
     span_id: str
@@ -20,7 +23,7 @@ class Trace(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """By what other systems know a request: the trace that it is part of, and its header x-request-id, where valid."""
+    """How other systems identify a request: its trace, and its x-request-id header; None if missing or invalid."""
 
     trace: Trace | None
     request_id: str | None
@@ -28,10 +31,10 @@ class Origin(NamedTuple):
 
 @dataclass(slots=True)
 class RequestSource:
-    """The request as it came, decompressed. `json_length`: where its JSON ends and raw tensors begin (None: all JSON).
+    """The request as received, decompressed. `json_length`: bytes of JSON before raw tensors (None: all JSON).
 
-    `media`: image, text …, where the body is one raw element and no JSON at all. `origin`: what the headers
-    say of it, None where they say nothing.
+    `media`: image, audio, video, text or raw if the body is a single raw element without JSON, else None. `origin`:
+    the identifiers from the headers, None if there are none.
     """
 
     body: bytes
@@ -41,12 +44,12 @@ class RequestSource:
 
     @property
     def received(self) -> bytes:
-        """What was received, to the byte."""
+        """The decompressed body exactly as the client sent it."""
         return self.body
 
 
 class RestatedSource(RequestSource):
-    """A request that came as no JSON (NaN as a number); `body` is its JSON, so that a record can hold it."""
+    """A request received as invalid JSON (with NaN as a number); `body` is valid JSON, so that a record can hold it."""
 
     def __init__(self, body: bytes, json_length: int | None, received: bytes) -> None:
         super().__init__(body, json_length)
@@ -58,14 +61,15 @@ class RestatedSource(RequestSource):
 
 
 class Call:
-    """A prediction decided and checked, not yet run.
+    """A prediction whose version is decided and whose inputs are checked; holds its state until it is answered.
 
-    `stable_feeds` are the inputs as stable takes them, for a rescue; `rescued` says why there was one, "" where there
-    was none; `asked_ns` is when stable was asked for it. `patience_ns` is what the candidate may take, or might have
-    taken (0: it was not to be asked); `fair`: no less than stable takes. `accused_ns` is when the candidate failed, for
-    as long as it is not known whose fault that is (then 0); `answers` is what it had answered by then. `nonce` tells
-    the prediction from all others; `prediction_id` is b"" until it is answered. What has no value here gets one when
-    the call is bound.
+    `stable_feeds`: of a candidate's call, the inputs as stable takes them, for a rescue. `rescued`: the reason of
+    the rescue, "" if there is none; `asked_ns`: when it was submitted to stable. `patience_ns`: the time limit of
+    the candidate, also if stable was drawn (0: the candidate must not run); `fair`: the limit is at least stable's
+    usual time; `latency_counts`: whether it is evidence if it is slow. `accused_ns`: when the candidate failed, 0
+    if it has not or if it is known whose fault that was; `answers`: how many answers the candidate had given by
+    then. `nonce` is unique to the prediction; `prediction_id` is b"" until it is answered. `Pipeline.begin` sets
+    the attributes that have no default. All times are of the monotonic clock.
     """
 
     deadline_ns: int
@@ -74,6 +78,7 @@ class Call:
     epoch = 0
     patience_ns = 0
     fair = False
+    latency_counts = True
     accused_ns = 0
     answers = 0
     asked_ns = 0

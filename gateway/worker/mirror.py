@@ -1,7 +1,7 @@
 """Copies of requests that stable has answered, run on the candidate in spare capacity; compared, never sent.
 
 A mirrored request neither queues nor delays another: it starts after stable's answer has been handed over, only
-if the candidate has a free thread and few copies are under way, and is dropped (and counted) otherwise.
+if the candidate has a free thread and few copies are in flight, and is dropped (and counted) otherwise.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from gateway.records.line import mirror_line
 from gateway.worker.call import Call
 from gateway.worker.recorder import Recorder
 
-AT_ONCE: Final = 4  # copies under way in one worker
+AT_ONCE: Final = 4  # copies in flight in one worker
 ALIKE: Final = 0.01  # relative distance up to which numbers without classes agree
 _SPREAD: Final = 0xD1B5_4A32_D192_ED03  # other bits than those that sampling reads
 _MASK: Final = 0xFFFF_FFFF_FFFF_FFFF
@@ -37,7 +37,7 @@ def is_mirrored(nonce: int, mirror_ppm: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """What stable answered to the request that is being copied."""
+    """A request that is being copied, and stable's answer to it."""
 
     call: Call
     prediction_id: bytes
@@ -47,14 +47,14 @@ class _Pair:
 
 
 class Mirror:
-    """The copies of one worker."""
+    """Mirrors requests to candidates in one worker."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._under_way = 0
 
     def offer(self, call: Call, prediction_id: bytes, answer: Answer, classes: Sequence[int]) -> None:
-        """Stable is about to answer: copy the request afterwards, if there is capacity to spare."""
+        """Copy the request once stable's answer is on its way, if there is spare capacity. Called just before that."""
         number = call.served.release.candidate
         assert number is not None
         candidate = call.served.versions[number]
@@ -68,7 +68,7 @@ class Mirror:
         asyncio.get_running_loop().call_soon(self._copy, pair)
 
     def _copy(self, pair: _Pair) -> None:
-        if not pair.candidate.spare:  # it has been taken since, or the candidate is being unloaded
+        if not pair.candidate.spare:  # the thread is taken by now, or the candidate is being unloaded
             self._under_way -= 1
             pair.candidate.tally.mirrored("dropped")
             return
@@ -111,7 +111,7 @@ class Mirror:
             prediction_id=pair.prediction_id,
             model=version.name,
             version=version.number,
-            sha256=version.loaded.sha256,
+            sha256=version.facts.sha256,
             agreement=agreement,
             distance=distance,
             predicted=predicted,
@@ -127,7 +127,7 @@ def _agreement(stable: Sequence[int], candidate: Sequence[int], distance: float 
 
 
 def _distance(pair: _Pair, answer: Answer) -> float | None:
-    """The mean absolute difference of all floats, relative to stable's mean size; None where there are none."""
+    """The mean absolute difference of all floats, relative to stable's mean absolute value; None if not comparable."""
     ours = dict(zip((spec.name for spec in pair.call.version.signature.outputs), pair.answer, strict=True))
     difference = size = 0.0
     count = 0
@@ -137,7 +137,7 @@ def _distance(pair: _Pair, answer: Answer) -> float | None:
             continue
         if mine.shape != theirs.shape:
             return None
-        mine = mine.astype(np.float64)  # a sum of FP16 would be infinite soon, and any distance 0 beside it
+        mine = mine.astype(np.float64)  # a sum of FP16 soon overflows to infinity, beside which any distance is 0
         difference += float(np.abs(mine - theirs).sum())
         size += float(np.abs(mine).sum())
         count += mine.size

@@ -1,4 +1,4 @@
-"""The path of every prediction: decide, bind, run, fall back to stable (rescue) if needed, answer, record."""
+"""The path of every prediction: decide, bind, run, fall back to stable if needed (rescue), answer, record."""
 
 import asyncio
 import time
@@ -7,7 +7,15 @@ from typing import Final
 
 from gateway.backends.batch import Answer, BatchItem
 from gateway.backends.version import ModelVersion
-from gateway.errors import Conflict, InvalidRequest, NotFound, Outcome, Overloaded, RequestError
+from gateway.errors import (
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    Outcome,
+    Overloaded,
+    ProcessLost,
+    RequestError,
+)
 from gateway.protocol.classification import NO_CLASS
 from gateway.protocol.tensors import InferRequest
 from gateway.records.token import MARKS, ROWS, nonces
@@ -23,6 +31,7 @@ from gateway.worker.mirror import Mirror, is_mirrored
 from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.models.served_model import ServedModel
 from gateway.worker.models.shared_state import SharedState
+from gateway.worker.reassignment import divide_stable, keep_whole, off_baseline
 from gateway.worker.recorder import Recorder
 from gateway.worker.reply import Reply, encoded_body
 
@@ -30,7 +39,7 @@ STOPPED: Final = "stopped"
 
 
 class Pipeline:
-    """Serves predictions from what `catalog` holds at the moment a request arrives."""
+    """Serves predictions with the models that `catalog` holds when a request arrives."""
 
     def __init__(
         self,
@@ -57,7 +66,7 @@ class Pipeline:
         self._blame = Blame(self.recorder)
 
     def admit(self) -> None:
-        """Count a request in; raises Overloaded beyond `limits.inflight`. Each one admitted must be released."""
+        """Count a request in flight; raises Overloaded beyond `limits.inflight`. Call `release` once it is answered."""
         if self.inflight >= self._max_inflight:
             self.head[SHED] += 1
             raise Overloaded(f"{self.inflight} requests are in flight, which is limits.inflight; try again later")
@@ -65,7 +74,7 @@ class Pipeline:
         self.head[INFLIGHT] = self.inflight
 
     def release(self) -> None:
-        """The request admitted before has been answered."""
+        """Count an admitted request out again, once it is answered."""
         self.inflight -= 1
         self.head[INFLIGHT] = self.inflight
 
@@ -77,7 +86,7 @@ class Pipeline:
         return served
 
     def version(self, name: str, number: int) -> ModelVersion:
-        """One version as it is served now; raises NotFound that lists the others."""
+        """One version as it is served now; raises NotFound with a message that lists the others."""
         versions = self.served(name).versions
         if number not in versions:
             there = ", ".join(map(str, sorted(versions)))
@@ -95,8 +104,8 @@ class Pipeline:
         """Decide which version answers (the release's choice, or `pinned`), and check the request against it.
 
         Raises InvalidRequest; Conflict if a stopped version is pinned; Overloaded or BodyTooLarge if it must be
-        recorded and cannot be. The call must go on to `infer_now` or
-        `submit` in the same iteration of the event loop: after that the version might be unloaded.
+        recorded and cannot be. Pass the call to `infer_now` or `submit` in the same iteration of the event loop: after
+        that the version might be unloaded.
         """
         started_ns = time.monotonic_ns()
         release = served.release
@@ -133,17 +142,20 @@ class Pipeline:
     def submit(self, call: Call) -> BatchItem:
         """Queue the call with its version's batcher, where it may share a batch."""
         deadline_ns = call.deadline_ns
-        if call.decision.variant is CANDIDATE:  # what is left after it is stable's
+        if (
+            call.decision.variant is CANDIDATE or call.version is call.served.baseline
+        ):  # what is left after it is stable's
             deadline_ns = call.started_ns + call.patience_ns
         return call.version.infer(call.feeds, deadline_ns)
 
     def rescue(self, call: Call, submitted: "asyncio.Future[Answer]") -> BatchItem | None:
-        """Where the candidate's answer must not be sent: stable's, which the call then waits for; else None.
+        """Submit the call to stable if the candidate has failed or is stopped; returns the new item, else None.
 
-        To be asked inside `gate`, in which the answer is then sent: so no answer of a stopped candidate is.
+        Call it once `submitted` is done, inside `gate`, and send the answer within the same `gate`: so no answer of a
+        stopped candidate is sent.
         """
         if call.decision.variant is not CANDIDATE or submitted.cancelled():
-            return None
+            return off_baseline(call, submitted) if call.version is call.served.baseline else None
         served, error = call.served, submitted.exception()
         now_ns = time.monotonic_ns()
         if served.switch.stopped(now_ns) or isinstance(error, Conflict):
@@ -152,6 +164,8 @@ class Pipeline:
         elif error is None:
             served.breaker.success()
             return None
+        elif isinstance(error, ProcessLost):
+            self._blame.lost(call, error, now_ns)
         else:
             self._blame.accuse(call, error, now_ns)
         call.asked_ns = now_ns
@@ -163,10 +177,10 @@ class Pipeline:
         return item
 
     def end(self, call: Call, submitted: "asyncio.Future[Answer]") -> Reply:
-        """The reply to a submitted call that is done and needs no rescue, to be sent after `recorder.answered`.
+        """The reply to a submitted call that is done and needs no rescue. Send it after `recorder.answered`.
 
-        As `rescue`, to be asked inside `gate`: what was pinned to a candidate that has been stopped since is refused.
-        Raises RequestError.
+        Call it inside `gate`, as `rescue`: a call pinned to a candidate that has been stopped since is refused. Raises
+        RequestError.
         """
         try:
             if (
@@ -185,7 +199,7 @@ class Pipeline:
             raise
 
     def _bind(self, call: Call) -> None:
-        """The inputs as the version takes them, and stable's way too: its signature is what a release promises."""
+        """Bind the inputs to the version's signature, for a candidate also to stable's: clients rely on stable's."""
         request = call.request
         given_ns = self._given_ns(request) if request.parameters else self._timeout_ns
         call.deadline_ns = call.started_ns + given_ns
@@ -196,7 +210,9 @@ class Pipeline:
                 budget.renew(given_ns, call.started_ns)
             call.patience_ns, call.fair = budget.patience_ns, budget.fair
             if not call.patience_ns:
-                _keep_whole(call)
+                keep_whole(call)
+            elif call.served.baseline is not None and call.decision.variant is STABLE:
+                divide_stable(call, call.served.baseline)
         signature = call.version.signature
         if call.decision.variant is CANDIDATE:
             call.stable_feeds = call.served.stable.signature.bind(request)
@@ -263,18 +279,9 @@ class Pipeline:
             and version.passes(call.feeds, answer, finite)
         ):
             self._mirror.offer(call, token, answer, classes)  # unless rescued: the candidate has failed already
-        if duration_ns > served.slow_after_ns and not rescued:
+        if duration_ns > served.slow_after_ns and not rescued and call.latency_counts:
             self.recorder.slow(call, candidate=variant is CANDIDATE)
         return reply
-
-
-def _keep_whole(call: Call) -> None:
-    """Its time is too short to be divided: it is stable's, whomever it was drawn for."""
-    served = call.served
-    assert served.release.candidate is not None
-    served.versions[served.release.candidate].tally.unsplit()
-    call.version = served.stable
-    call.decision = replace(call.decision, version=call.version.number, variant=STABLE, weight_ppm=0, propensity=1.0)
 
 
 def _spent_ns(submitted: "asyncio.Future[Answer]") -> int:

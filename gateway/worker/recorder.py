@@ -1,4 +1,4 @@
-"""Records one worker's predictions: the prediction records, and the evidence that guards count."""
+"""Records one worker's predictions: record lines for the data set, and failure events for the guards."""
 
 import logging
 import time
@@ -11,6 +11,7 @@ from gateway.messages import Rings
 from gateway.protocol.classification import NO_CLASS
 from gateway.records.sampling import SHARES, share_of
 from gateway.records.token import Signer, mark_of
+from gateway.routing.buckets import chance_beside_baseline
 from gateway.settings.gateway import RecordsSettings
 from gateway.shm.failure_events import FailureEvent, FailureKind
 from gateway.shm.ring import Ring
@@ -29,8 +30,8 @@ from gateway.worker.call import Call
 from gateway.worker.record_lines import Answered, answered_lines, failed_line
 from gateway.worker.reply import Reply
 
-LARGE: Final = 65536  # bytes; that many a second of these would keep the disk, and its writer a core, to themselves
-LINE_BYTES: Final = 2048  # what a record holds beside request and response, at most
+LARGE: Final = 65536  # bytes; unless their rate is limited, larger records occupy the disk and the writer's core
+LINE_BYTES: Final = 2048  # most bytes of a record beside request and response
 BASE64: Final = 1.34
 UNRECORDED_OUTCOMES: Final = frozenset({Outcome.CLIENT_ERROR, Outcome.OVERLOADED})
 BLAMED: Final = frozenset({Outcome.MODEL_ERROR, Outcome.INVALID_OUTPUT, Outcome.TIMEOUT})
@@ -38,7 +39,7 @@ log: Final = logging.getLogger("gateway.worker")
 
 
 class TokenBucket:
-    """Bytes that flow in at a rate and may be taken: what a second brings is the most that waits (a token bucket)."""
+    """A token bucket of bytes: it fills at `per_s` bytes a second, and holds at most those of one second."""
 
     __slots__ = ("_at_ns", "_left", "_per_s")
 
@@ -48,7 +49,7 @@ class TokenBucket:
         self._at_ns = time.monotonic_ns()
 
     def try_take(self, size: int) -> bool:
-        """Take `size` bytes if any are left, even more than that: one body may exceed a second's. False: none left."""
+        """Take `size` bytes if any are left, even if fewer: a body may exceed a second's bytes. False: none left."""
         now_ns = time.monotonic_ns()
         self._left = min(self._per_s, self._left + (now_ns - self._at_ns) * self._per_s / 1e9)
         self._at_ns = now_ns
@@ -93,9 +94,9 @@ class Recorder:
         self.must_record = settings.when_full == "refuse"
 
     def admit(self, nonce: int, size: int) -> None:
-        """Called before a prediction on a body of `size` bytes that `must_record`; raises Overloaded if it could not.
+        """Check that a prediction on a body of `size` bytes can be recorded. Called before it runs, if `must_record`.
 
-        Raises BodyTooLarge where it never could.
+        Raises Overloaded if the ring is full now, BodyTooLarge if the record could never fit.
         """
         if share_of(nonce) >= self._threshold:
             return
@@ -109,7 +110,7 @@ class Recorder:
             raise self._unrecorded()
 
     def answered(self, answered: Sequence[Answered]) -> None:
-        """Record predictions, all of which are about to be sent. Nothing here keeps them from it."""
+        """Record predictions that are about to be sent, unless `record_or_raise` has. What cannot be is dropped."""
         if not self._threshold:
             return
         if self._threshold < SHARES:
@@ -117,18 +118,18 @@ class Recorder:
         if not answered or self.must_record:
             return
         for call, reply in answered:
-            if len(reply.body) + len(call.source.body) > LINE_BYTES:  # a small one is taken in any case
+            if len(reply.body) + len(call.source.body) > LINE_BYTES:  # small ones are always taken
                 answered = [item for item in answered if self._takes(*item)]
                 break
         self._record(answered)
 
     def record_or_raise(self, call: Call, reply: Reply) -> None:
-        """The same where one `must_record`, before anything has been counted: raises Overloaded where it cannot be."""
+        """Record one prediction if `must_record`, before it is counted anywhere. Raises Overloaded if it cannot be."""
         if share_of(call.nonce) < self._threshold and self._takes(call, reply):
             self._record([(call, reply)])
 
     def failed(self, call: Call, error: RequestError, duration_ns: int) -> None:
-        """Record a prediction that is answered with an error. A client's own mistake is none, nor what was refused."""
+        """Record a prediction that is answered with an error, other than a client error or a refusal for overload."""
         if error.outcome in UNRECORDED_OUTCOMES or share_of(call.nonce) >= self._threshold:
             return
         decision = call.decision
@@ -143,26 +144,26 @@ class Recorder:
         self._append(failed_line(call, error, duration_ns, self._inputs), 1, strict=False)
 
     def failure(self, call: Call, *, candidate: bool) -> None:
-        """A version has failed on a request that chance gave it."""
+        """Append a failure event: a version failed on a request that was assigned to it at random."""
         self._event(call, FailureKind.FAILURE, candidate)
 
     def slow(self, call: Call, *, candidate: bool) -> None:
-        """A version took longer than the guard's threshold on a request that chance gave it."""
+        """Append a failure event: a randomly assigned request took longer than the guard's threshold."""
         self._event(call, FailureKind.SLOW, candidate)
 
     def feedback(self, line: bytes) -> bool:
-        """Record feedback; False where it cannot be now."""
+        """Record feedback; False if it cannot be recorded now."""
         if not self._feedback.append(line):
             return False
         self._head[FEEDBACK_RECORDED] += 1
         return True
 
     def feedback_dropped(self) -> None:
-        """An entry of feedback has been refused for good."""
+        """Count a feedback entry that has been refused for good."""
         self._head[FEEDBACK_DROPPED] += 1
 
     def mirror(self, call: Call, line: bytes) -> None:
-        """Record what a mirrored request came to."""
+        """Record the result of a mirrored request."""
         if share_of(call.nonce) < self._threshold and not self._mirrors.append(line):
             self._head[MIRRORS_DROPPED] += 1
 
@@ -171,14 +172,15 @@ class Recorder:
         if not decision.randomised:
             return
         key = decision.bucket if decision.sticky else None
-        event = FailureEvent(
-            time.time_ns(), call.served.switch.slot, call.epoch, decision.weight_ppm, candidate, kind, key
-        )
+        weight_ppm = decision.weight_ppm
+        if kind is FailureKind.SLOW and call.served.baseline is not None:
+            weight_ppm = chance_beside_baseline(weight_ppm)
+        event = FailureEvent(time.time_ns(), call.served.switch.slot, call.epoch, weight_ppm, candidate, kind, key)
         if not self._events.append(event.pack()):
             self._head[EVENTS_DROPPED] += 1
 
     def _takes(self, call: Call, reply: Reply) -> bool:
-        """Whether to make a line at all: of one that would not fit, or of too many large ones, none is made."""
+        """Whether to make a line at all: not if it would not fit, or if there are too many large ones."""
         size = len(reply.body) + (len(call.source.body) if self._full else 0)
         if size <= LINE_BYTES:
             return True
@@ -191,10 +193,10 @@ class Recorder:
         return True
 
     def _record(self, answered: Sequence[Answered]) -> None:
-        """Together if they fit, else as many as do."""
+        """Append the lines together if they fit, else one by one, as many as fit."""
         try:
             lines = answered_lines(answered, self._inputs)
-        except Exception:  # one that no one foresaw must not keep the others from their records, nor itself from going
+        except Exception:  # an unforeseen one must neither cost the others their records nor this one its answer
             if self.must_record:
                 raise
             if len(answered) == 1:

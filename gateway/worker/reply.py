@@ -12,14 +12,15 @@ from gateway.protocol.fragments import outputs_json
 from gateway.protocol.tensors import InferResponse, Tensor
 from gateway.worker.call import Call
 
-LONG: Final = 65_536  # elements of an answer: 3 ms
+LONG: Final = 65_536  # elements of an answer, which take 3 ms to encode
 
 
 @dataclass(slots=True)
 class Reply:
-    """The answer to `call`, ready to be sent. `json_length` where raw tensors follow the JSON of `body`, else None.
+    """The answer to `call`, ready to be sent. `json_length`: bytes of JSON in `body` if raw tensors follow, else None.
 
-    `queued_ns`: how long it waited for its batch, of so many `rows`; `predicted`: NO_CLASS where there is not one.
+    `queued_ns`: how long it waited for its batch; `rows`: of the batch. `predicted`: the predicted class, NO_CLASS if
+    there is not exactly one.
     """
 
     call: Call
@@ -34,10 +35,10 @@ class Reply:
 def encoded_body(
     call: Call, answer: Answer, parameters: dict[str, str], most_classes: int
 ) -> tuple[bytes, int | None, bool]:
-    """What the model answers to the call, as the call asks for it; raises InvalidRequest where that cannot be.
+    """Encode the answer in the form that the request asks for. Raises InvalidRequest if that is impossible.
 
-    A body, the length of its JSON where raw tensors follow (else None), and whether the whole answer is in it and holds
-    no NaN or infinity for sure.
+    Returns the body, the length of its JSON if raw tensors follow it (else None), and whether the body holds the whole
+    answer and is known to contain neither NaN nor infinity.
     """
     version, request = call.version, call.request
     if answer.written is not None:
@@ -57,19 +58,19 @@ def encoded_body(
 
 
 def is_long(answer: Answer) -> bool:
-    """Whether encoding the answer takes long."""
+    """Whether encoding the answer takes so long that a thread should do it (see `write`)."""
     return sum(result.size for result in answer if result is not None) > LONG
 
 
 def write(call: Call, answer: Answer, most_classes: int) -> None:
-    """Do on a thread what of `encoded_body` takes long; raises InvalidRequest as that does."""
+    """Do the slow part of `encoded_body` in advance, on a thread. Raises InvalidRequest as that does."""
     outputs, tail = parted(_response(call, answer, {}, most_classes))
     text, finite = outputs_json(outputs)
     answer.written = text, b"".join(tail), finite and call.request.outputs is None and not tail
 
 
 def _response(call: Call, answer: Answer, parameters: dict[str, str], most_classes: int) -> InferResponse:
-    """What was asked for where that is not just everything as JSON."""
+    """The response to a request that asks for anything else than all outputs as JSON."""
     version, request = call.version, call.request
     outputs = []
     for position in version.signature.positions(request.outputs):

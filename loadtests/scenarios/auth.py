@@ -8,7 +8,7 @@ from statistics import median
 
 from gateway.auth.keyfile import add_key
 from gateway.auth.keyring import Keyring
-from gateway.auth.rate_limit import Rates, new_book, rates_of
+from gateway.auth.rate_limit import RateLimiter, attach_rate_limiter, create_rate_counters
 from gateway.routing.attributes import Attributes
 from gateway.settings.gateway import RateSettings
 from gateway.settings.keys import Scope
@@ -53,10 +53,10 @@ def _prediction(access: Access, authorization: str) -> Callable[[], object]:
     return lambda: access.admitted(access.predict(scope, headers), attributes)
 
 
-def _rates(folder: Path) -> Rates:
+def _rates(folder: Path) -> RateLimiter:
     board = folder / "board.scoreboard"
-    new_book(RATE, board, WORKERS)
-    rates = rates_of(RATE, board, WORKERS, 0, memoryview(bytearray(8 * HEAD)).cast("q"))
+    create_rate_counters(RATE, board, WORKERS)
+    rates = attach_rate_limiter(RATE, board, WORKERS, 0, memoryview(bytearray(8 * HEAD)).cast("q"))
     assert rates is not None
     return rates
 

@@ -41,7 +41,7 @@ class Round:
 
 def run(folder: Path, rounds: int, seconds: int, workers: int = 0) -> bool:
     """`workers`: as many as there are cores, 2 at least, unless told. A round takes about a minute."""
-    count = workers or max(2, len(os.sched_getaffinity(0)))
+    count = max(2, workers or len(os.sched_getaffinity(0)))
     models.tiny(folder / "models")
     found = [_round(folder / str(turn), folder / "models", count, seconds) for turn in range(rounds)]
     _tell(found, count)

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from gateway.system.scheduling import CONTROL
+from gateway.system.scheduling import CONTROL_PRIORITY
 from loadtests import models, servers
 from loadtests.client import Client, Seen, request
 from loadtests.report import write
@@ -94,7 +94,7 @@ def _cycles(running: servers.Running, client: Client, cycles: int, flaw: str) ->
 def first_in_line() -> Iterator[None]:
     """The caller stands for another machine: its wait for a core is no part of the call, where the system allows it."""
     with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(CONTROL))
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(CONTROL_PRIORITY))
     try:
         yield
     finally:

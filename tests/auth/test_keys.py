@@ -1,4 +1,4 @@
-"""The file of keys: what is kept of a key, who may read the file, and how it changes while it is used."""
+"""The keys file: what is stored of a key, who may read the file, and how changes take effect."""
 
 import os
 import stat
@@ -25,7 +25,7 @@ def add(file: Path, customer: str = "acme", *scopes: Scope, lifetime_s: float | 
     return add_key(file, customer, scopes or (Scope.PREDICT,), NOW, lifetime_s)[0]
 
 
-def test_a_key_names_its_customer_and_scopes(file: Path) -> None:
+def test_key_identifies_its_customer_and_scopes(file: Path) -> None:
     key = add(file, "acme", Scope.PREDICT, Scope.READ)
     identity = Keyring(file).identity(key.encode())
     assert identity is not None
@@ -54,7 +54,7 @@ def test_a_key_names_its_customer_and_scopes(file: Path) -> None:
         "'",
     ],
 )
-def test_a_customer_is_named_as_written(file: Path, customer: str) -> None:
+def test_customer_name_is_kept_exactly_as_written(file: Path, customer: str) -> None:
     for _ in range(2):  # what is read is written again
         key = add(file, customer)
         identity = Keyring(file).identity(key.encode())
@@ -62,7 +62,7 @@ def test_a_customer_is_named_as_written(file: Path, customer: str) -> None:
         assert identity.customer == customer
 
 
-def test_only_a_hash_is_kept_and_only_for_the_owner(file: Path) -> None:
+def test_keys_file_stores_only_a_hash_and_is_readable_by_owner_only(file: Path) -> None:
     old = os.umask(0)
     try:
         key = add(file)
@@ -81,12 +81,12 @@ def test_keys_differ_and_hold_256_bits(file: Path) -> None:
 
 
 @pytest.mark.parametrize("presented", [b"", b"cgw_", b"cgw_" + b"A" * 43, b"\xff\x00" * 10, b"x" * 10_000])
-def test_what_is_no_key_is_no_one(file: Path, presented: bytes) -> None:
+def test_malformed_key_identifies_no_one(file: Path, presented: bytes) -> None:
     add(file)
     assert Keyring(file).identity(presented) is None
 
 
-def test_almost_a_key_is_no_key(file: Path) -> None:
+def test_altered_key_identifies_no_one(file: Path) -> None:
     key = add(file)
     ring = Keyring(file)
     for other in (
@@ -99,7 +99,7 @@ def test_almost_a_key_is_no_key(file: Path) -> None:
         assert ring.identity(other.encode()) is None
 
 
-def test_a_key_ends_when_it_expires(file: Path) -> None:
+def test_expired_key_is_rejected(file: Path) -> None:
     over = add_key(file, "acme", (Scope.PREDICT,), NOW - timedelta(days=2), 86400)[0]
     valid = add(file, lifetime_s=3600)
     ring = Keyring(file)
@@ -107,51 +107,51 @@ def test_a_key_ends_when_it_expires(file: Path) -> None:
     assert ring.identity(valid.encode()) is not None
 
 
-def test_added_and_revoked_keys_count_after_a_refresh(file: Path) -> None:
+def test_added_and_revoked_keys_take_effect_after_refresh(file: Path) -> None:
     first = add(file)
     ring = Keyring(file)
     second = add(file, "globex")
-    ring.watched.refresh()
+    ring.watcher.refresh()
     assert ring.identity(second.encode()) is not None
     revoked = revoke_key(file, load_keys(file).keys[0].id)
-    ring.watched.refresh()
+    ring.watcher.refresh()
     assert (revoked.customer, ring.identity(first.encode())) == ("acme", None)
     assert ring.identity(second.encode()) is not None
     with pytest.raises(NotFound, match="gateway keys list"):
         revoke_key(file, revoked.id)
 
 
-def test_a_file_that_is_damaged_or_gone_leaves_the_keys_in_force(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_or_missing_keys_file_leaves_loaded_keys_in_force(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     key = add(file)
     ring = Keyring(file)
     whole = file.read_text()
     file.write_text("keys: [")
     for _ in range(3):
-        ring.watched.refresh()
+        ring.watcher.refresh()
     assert ring.identity(key.encode()) is not None
     file.unlink()
-    ring.watched.refresh()
+    ring.watcher.refresh()
     assert ring.identity(key.encode()) is not None
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"], "each reason once"
     file.write_text("keys: !!timestamp now")
     file.chmod(0o600)
-    ring.watched.refresh()
+    ring.watcher.refresh()
     assert ring.identity(key.encode()) is not None
     file.write_text(whole)
     file.chmod(0o600)
-    ring.watched.refresh()
+    ring.watcher.refresh()
     assert ring.identity(key.encode()) is not None
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o666, 0o620, 0o602, 0o601])
-def test_a_file_that_others_may_use_is_refused(file: Path, mode: int) -> None:
+def test_keys_file_accessible_to_others_is_refused(file: Path, mode: int) -> None:
     add(file)
     file.chmod(mode)
     with pytest.raises(SettingsError, match=rf"mode is {mode:03o}.*chmod 600"):
         Keyring(file)
 
 
-def test_the_group_may_read_a_file_of_the_superuser_only(file: Path) -> None:
+def test_group_readable_keys_file_is_accepted_only_if_root_owns_it(file: Path) -> None:
     """As a secret is mounted into a container whose user is not root."""
     add(file)
     file.chmod(0o440)
@@ -174,7 +174,7 @@ def test_the_group_may_read_a_file_of_the_superuser_only(file: Path) -> None:
         ("{key: KEY}", "unknown key 'key'"),
     ],
 )
-def test_mistakes_are_named_and_no_key_is_shown(file: Path, entry: str, says: str) -> None:
+def test_mistake_in_an_entry_is_reported_without_showing_the_key(file: Path, entry: str, says: str) -> None:
     key = PREFIX + "k" * 43
     file.write_text(f"keys: [{entry}]".replace("KEY", key).replace("HASH", "0" * 64))
     file.chmod(0o600)
@@ -185,7 +185,7 @@ def test_mistakes_are_named_and_no_key_is_shown(file: Path, entry: str, says: st
     assert key not in str(refused.value)
 
 
-def test_two_keys_cannot_be_the_same(file: Path) -> None:
+def test_duplicate_key_id_or_hash_is_refused(file: Path) -> None:
     entry = '{id: ID, sha256: "HASH", customer: c, scopes: [read], created: 2026-01-01T00:00:00Z}'
     same_id = [entry.replace("ID", "a").replace("HASH", digit * 64) for digit in "01"]
     same_hash = [entry.replace("ID", name).replace("HASH", "0" * 64) for name in "ab"]
@@ -196,7 +196,7 @@ def test_two_keys_cannot_be_the_same(file: Path) -> None:
             load_keys(file)
 
 
-def test_changes_at_the_same_time_lose_nothing(file: Path) -> None:
+def test_concurrent_additions_are_all_kept(file: Path) -> None:
     threads = [threading.Thread(target=lambda: [add(file) for _ in range(10)]) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -205,7 +205,7 @@ def test_changes_at_the_same_time_lose_nothing(file: Path) -> None:
     assert len(load_keys(file).keys) == 40
 
 
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
+def test_adding_through_a_symlink_keeps_the_symlink(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     file, link = tmp_path / "real" / "keys.yaml", tmp_path / "keys.yaml"
     add(file)
@@ -216,7 +216,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400])
-def test_a_change_leaves_the_mode_as_it_was(file: Path, mode: int) -> None:
+def test_adding_a_key_keeps_the_file_mode(file: Path, mode: int) -> None:
     add(file)
     file.chmod(mode)
     add(file)
@@ -224,8 +224,8 @@ def test_a_change_leaves_the_mode_as_it_was(file: Path, mode: int) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
-def test_what_root_changes_stays_readable_for_the_gateways_user(file: Path) -> None:
-    """Whether the file is the gateway's, root's with the gateway's group, or begun in the gateway's folder."""
+def test_keys_file_changed_by_root_stays_readable_for_the_gateway_user(file: Path) -> None:
+    """Whether the file is owned by the gateway, by root with the gateway's group, or made in the gateway's folder."""
     os.chown(file.parent, 10001, 10002)
     add(file)
     assert (file.stat().st_uid, file.stat().st_gid) == (10001, 10002)
@@ -237,6 +237,6 @@ def test_what_root_changes_stays_readable_for_the_gateways_user(file: Path) -> N
     assert (file.stat().st_uid, file.stat().st_gid, stat.S_IMODE(file.stat().st_mode)) == (0, 10002, 0o640)
 
 
-def test_without_a_file(file: Path) -> None:
+def test_keyring_without_a_file_is_refused_with_the_remedy(file: Path) -> None:
     with pytest.raises(SettingsError, match="gateway keys add"):
         Keyring(file)

@@ -1,4 +1,4 @@
-"""Models that give labels: some whose rows do not mind each other, and some whose rows do, though labels may agree."""
+"""Models that output labels: some with independent rows, some with dependent ones whose labels may still agree."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +33,7 @@ def model(
     functions: list[onnx.FunctionProto] | None = None,
     external: bool = False,
 ) -> Make:
-    """What writes a model of these nodes; `external`: with its weights in a file of their own, weights.bin."""
+    """A function that writes a model of these nodes; `external`: with its weights in a separate file, weights.bin."""
 
     def make(path: Path) -> Path:
         graph = helper.make_graph(

@@ -1,4 +1,4 @@
-"""Small ONNX models for the tests of one room."""
+"""Small ONNX models for tests."""
 
 import platform
 from collections.abc import Callable, Sequence
@@ -69,7 +69,7 @@ def summing(path: Path) -> Path:
 
 
 def centring(path: Path) -> Path:
-    """y = x less the mean of the batch: it declares a free first dimension, but its rows are not independent."""
+    """y = x minus the mean of the batch: it declares a free first dimension, but its rows are not independent."""
     nodes = [
         helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
         helper.make_node("Sub", ["x", "mean"], ["y"]),
@@ -78,7 +78,7 @@ def centring(path: Path) -> Path:
 
 
 def looping(path: Path) -> Path:
-    """y = the number of turns taken, as many as x says: runs for as long as wanted."""
+    """y = the number of loop turns, which x sets: runs as long as a test wants."""
     body = helper.make_graph(
         [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Add", ["turns", "one"], ["more"])],
         "body",

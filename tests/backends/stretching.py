@@ -1,4 +1,4 @@
-"""Models whose inputs can stretch their run time, and some whose inputs cannot."""
+"""Models whose run time the inputs can stretch, and some whose run time they cannot."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def convolving(path: Path, height: int | str = "height", width: int | str = "wid
 
 
 def branching(path: Path) -> Path:
-    """y = x where x is not above 1,000,000: else a product of large matrices is computed as well."""
+    """y = x; where x is above 1,000,000, a product of large matrices is computed as well."""
     cheap = helper.make_graph(
         [helper.make_node("Identity", ["x"], ["kept"])], "cheap", [], [_value("kept", FLOAT, [1, 4])]
     )
@@ -68,7 +68,7 @@ def scanning(path: Path) -> Path:
 
 
 def sized(path: Path, operator: str) -> Path:
-    """y: one number of what `operator` makes in the size that x says."""
+    """y = one number of the result of `operator`, whose size x sets."""
     makers = {
         "Range": [helper.make_node("Range", ["zero", "first", "one"], ["made"])],
         "ConstantOfShape": [helper.make_node("ConstantOfShape", ["x"], ["made"])],
@@ -131,7 +131,7 @@ def tokenizing(path: Path) -> Path:
 
 
 def calling_a_function(path: Path) -> Path:
-    """y = x + x by a function of the model's own."""
+    """y = x + x by a function that the model defines."""
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
     twice = helper.make_function("own", "Twice", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["b"])], opsets[:1])
     graph = helper.make_graph(

@@ -1,4 +1,4 @@
-"""The batcher, on real sessions: whatever shares a batch, each caller gets what it would have got alone."""
+"""The batcher on real sessions: whatever shares a batch, each caller gets what it would have got alone."""
 
 import asyncio
 import time
@@ -12,7 +12,8 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.backends.batcher import Batcher, BatchingRules
+from gateway.backends.batcher import Batcher
+from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.onnx import OnnxSession
 from gateway.backends.signature import Feeds
 from gateway.errors import DeadlineExceeded, InvalidRequest
@@ -71,7 +72,7 @@ def rows(count: int, start: float = 0.0, width: int = 2) -> Any:
 
 
 @pytest.mark.parametrize("threaded", [False, True])
-def test_requests_of_one_turn_share_a_batch(models: dict[str, OnnxSession], threaded: bool) -> None:
+def test_requests_of_one_loop_turn_share_a_batch(models: dict[str, OnnxSession], threaded: bool) -> None:
     async def scenario(bench: Bench) -> None:
         inputs = [rows(size, 10.0 * size) for size in (1, 2, 3)]
         answers = await asyncio.gather(*(bench.submit(x=x) for x in inputs))
@@ -85,7 +86,7 @@ def test_requests_of_one_turn_share_a_batch(models: dict[str, OnnxSession], thre
     play(scenario, models["doubling"], BatchingRules(32), threaded=threaded)
 
 
-def test_a_batch_is_no_larger_than_allowed(models: dict[str, OnnxSession]) -> None:
+def test_batch_never_exceeds_max_rows(models: dict[str, OnnxSession]) -> None:
     async def scenario(bench: Bench) -> None:
         await asyncio.gather(*(bench.submit(x=rows(3)) for _ in range(5)))
         assert bench.counted.batches.keys() == {6, 3}
@@ -103,7 +104,7 @@ def test_a_request_larger_than_a_batch_runs_alone(models: dict[str, OnnxSession]
     play(scenario, models["doubling"], BatchingRules(8))
 
 
-def test_no_rows_is_an_answer_too(models: dict[str, OnnxSession]) -> None:
+def test_request_without_rows_gets_an_empty_answer(models: dict[str, OnnxSession]) -> None:
     async def scenario(bench: Bench) -> None:
         (empty,), (other,) = await asyncio.gather(bench.submit(x=rows(0)), bench.submit(x=rows(1)))
         assert (empty.shape, other.shape) == ((0, 2), (1, 2))
@@ -112,7 +113,7 @@ def test_no_rows_is_an_answer_too(models: dict[str, OnnxSession]) -> None:
 
 
 @pytest.mark.parametrize("threaded", [False, True])
-def test_widths_that_differ_do_not_share_a_batch(models: dict[str, OnnxSession], threaded: bool) -> None:
+def test_requests_of_different_widths_do_not_share_a_batch(models: dict[str, OnnxSession], threaded: bool) -> None:
     async def scenario(bench: Bench) -> None:
         inputs = [rows(1, width=width) for width in (2, 5, 2, 5, 2)]
         answers = await asyncio.gather(*(bench.submit(x=x) for x in inputs))
@@ -124,7 +125,7 @@ def test_widths_that_differ_do_not_share_a_batch(models: dict[str, OnnxSession],
 
 
 @pytest.mark.parametrize("threaded", [False, True])
-def test_a_poisoned_request_fails_alone(models: dict[str, OnnxSession], threaded: bool) -> None:
+def test_failing_request_in_a_batch_fails_alone(models: dict[str, OnnxSession], threaded: bool) -> None:
     async def scenario(bench: Bench) -> None:
         indices = [0, 3, 99, 1]
         answers = await asyncio.gather(*(bench.submit(i=np.array([i])) for i in indices), return_exceptions=True)
@@ -140,7 +141,9 @@ def test_a_poisoned_request_fails_alone(models: dict[str, OnnxSession], threaded
 
 
 @pytest.mark.parametrize("threaded", [False, True])
-def test_a_cancelled_caller_leaves_its_mates_untouched(models: dict[str, OnnxSession], threaded: bool) -> None:
+def test_cancelled_caller_does_not_affect_the_others_in_its_batch(
+    models: dict[str, OnnxSession], threaded: bool
+) -> None:
     async def scenario(bench: Bench) -> None:
         futures = [bench.submit(x=rows(1, i)) for i in range(3)]
         futures[1].cancel()
@@ -151,7 +154,7 @@ def test_a_cancelled_caller_leaves_its_mates_untouched(models: dict[str, OnnxSes
     play(scenario, models["doubling"], BatchingRules(32), threaded=threaded)
 
 
-def test_a_run_is_ended_when_its_deadline_passes(models: dict[str, OnnxSession]) -> None:
+def test_run_is_terminated_at_its_deadline(models: dict[str, OnnxSession]) -> None:
     endless = np.array([2**62])
 
     async def scenario(bench: Bench) -> None:
@@ -163,7 +166,7 @@ def test_a_run_is_ended_when_its_deadline_passes(models: dict[str, OnnxSession])
     play(scenario, models["looping"], BatchingRules(), threaded=True)
 
 
-def test_a_deadline_that_passes_in_the_queue(models: dict[str, OnnxSession]) -> None:
+def test_request_that_expires_in_the_queue_is_not_run(models: dict[str, OnnxSession]) -> None:
     async def scenario(bench: Bench) -> None:
         late, in_time = bench.submit(-1.0, x=rows(1)), bench.submit(x=rows(1))
         with pytest.raises(DeadlineExceeded):
@@ -174,7 +177,7 @@ def test_a_deadline_that_passes_in_the_queue(models: dict[str, OnnxSession]) -> 
     play(scenario, models["doubling"], BatchingRules(8))
 
 
-def test_each_deadline_is_its_own_whatever_the_order(models: dict[str, OnnxSession]) -> None:
+def test_each_request_ends_at_its_own_deadline_in_any_order(models: dict[str, OnnxSession]) -> None:
     endless = np.array([2**62])
 
     async def scenario(bench: Bench) -> None:
@@ -192,21 +195,21 @@ def test_each_deadline_is_its_own_whatever_the_order(models: dict[str, OnnxSessi
     play(scenario, models["looping"], BatchingRules(), threaded=True)
 
 
-def test_deadlines_close_together_do_not_keep_the_loop_busy(models: dict[str, OnnxSession]) -> None:
-    """uvloop has an alarm of less than a millisecond come at once."""
+def test_close_deadlines_do_not_keep_the_loop_busy(models: dict[str, OnnxSession]) -> None:
+    """uvloop fires a timer of less than a millisecond at once."""
 
     async def scenario() -> int:
         tally, threads = Tally(), ThreadPoolExecutor(1)
         batcher = Batcher(models["looping"].run, BatchingRules(), tally, threads, True)
         alarms, now_ns = 0, time.monotonic_ns()
-        rung = batcher._on_alarm
+        expire = batcher.expire
 
-        def ring() -> None:
+        def counted(now_ns: int) -> int:
             nonlocal alarms
             alarms += 1
-            rung()
+            return expire(now_ns)
 
-        batcher._on_alarm = ring  # type: ignore[method-assign]
+        batcher.expire = counted  # type: ignore[method-assign]
         items = [batcher.submit({"x": np.array([2**62])}, now_ns + 10**7 + index * 100_000) for index in range(100)]
         await asyncio.wait(items)
         threads.shutdown()
@@ -216,7 +219,7 @@ def test_deadlines_close_together_do_not_keep_the_loop_busy(models: dict[str, On
         assert runner.run(scenario()) <= 30  # 100 deadlines within 10 ms
 
 
-def test_a_delay_waits_for_company_until_the_batch_is_full(models: dict[str, OnnxSession]) -> None:
+def test_max_delay_waits_until_the_batch_is_full(models: dict[str, OnnxSession]) -> None:
     async def scenario(bench: Bench) -> None:
         first = bench.submit(x=rows(1))
         await asyncio.sleep(0)
@@ -227,7 +230,7 @@ def test_a_delay_waits_for_company_until_the_batch_is_full(models: dict[str, Onn
     play(scenario, models["doubling"], BatchingRules(4, max_delay_s=60.0))
 
 
-def test_groups_take_turns(models: dict[str, OnnxSession]) -> None:
+def test_groups_of_different_widths_take_turns(models: dict[str, OnnxSession]) -> None:
     order: list[int] = []
 
     async def scenario(bench: Bench) -> None:
@@ -245,7 +248,7 @@ REQUEST = st.tuples(st.integers(0, 6), st.sampled_from([1, 2, 7]), st.booleans()
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(REQUEST, max_size=25), st.booleans(), st.integers(1, 8), st.integers(1, 2))
-def test_any_mix_of_requests_is_answered_as_if_alone(
+def test_any_mix_of_requests_gets_the_same_answers_as_alone(
     models: dict[str, OnnxSession], requests: list[tuple[int, int, bool, bool]], threaded: bool, most: int, threads: int
 ) -> None:
     async def scenario(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""Which class a model has predicted, and which one a client means: real models, loaded as the gateway does."""
+"""Which class a model predicted, and which one a client's truth names: real models, loaded as the gateway does."""
 
 import asyncio
 import math
@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from gateway.backends.classes import MOST_CLASSES, Classes
+from gateway.backends.in_worker import in_worker
 from gateway.backends.inert_guards import inert
-from gateway.backends.version import ModelVersion, load_version
+from gateway.backends.loaded_version import load_version
+from gateway.backends.version import ModelVersion
 from gateway.errors import ModelUnavailable
 from gateway.protocol.classification import NO_CLASS
 from gateway.settings.model import ModelSettings
@@ -32,7 +34,7 @@ def version(folder: Path, make: Callable[[Path], Path], settings: Any) -> ModelV
     loaded = load_version(make(file), ModelSettings.model_validate(settings), folder / "m" / "warmup.json")
 
     async def on_a_loop() -> ModelVersion:
-        return ModelVersion("m", 1, loaded, Tally())
+        return in_worker("m", 1, loaded, Tally())
 
     return asyncio.run(on_a_loop())
 
@@ -52,10 +54,10 @@ def classes(folder: Path, make: Callable[[Path], Path] = three_scores, settings:
 
 
 def predicted(served: ModelVersion, x: Sequence[Any], dtype: Any = np.float32) -> list[int]:
-    return served.classes.predicted(served.loaded.session.run({"x": np.array(x, dtype)}))
+    return served.classes.predicted(served.facts.session.run({"x": np.array(x, dtype)}))
 
 
-def test_the_highest_score_of_each_row_is_its_class(tmp_path: Path) -> None:
+def test_highest_score_of_each_row_is_its_class(tmp_path: Path) -> None:
     served = version(tmp_path, three_scores, SCORES)
     assert predicted(served, [[0.1, 0.7, 0.2]]) == [1]
     assert predicted(served, [[0.1, 0.7, 0.2], [3, 2, 1], [-3, -2, -1]]) == [1, 0, 2]
@@ -70,12 +72,12 @@ def test_without_settings_or_labels_no_class_is_read(tmp_path: Path) -> None:
     assert served.classes.labels == ()
 
 
-def test_a_regression_predicts_no_class(tmp_path: Path) -> None:
+def test_regression_has_no_predicted_class(tmp_path: Path) -> None:
     served = version(tmp_path, one_number, SCORES)
     assert predicted(served, [[0.7]]) == []
 
 
-def test_a_vector_of_numbers_is_a_regression_too(tmp_path: Path) -> None:
+def test_vector_output_is_treated_as_regression(tmp_path: Path) -> None:
     def make(path: Path) -> Path:
         node = zoo.helper.make_node("Identity", ["x"], ["y"])
         return save(path, [node], {"x": (FLOAT, ["n"])}, {"y": (FLOAT, ["n"])})
@@ -83,7 +85,7 @@ def test_a_vector_of_numbers_is_a_regression_too(tmp_path: Path) -> None:
     assert predicted(version(tmp_path, make, SCORES), [0.7, 0.1]) == []
 
 
-def test_an_output_of_label_numbers_is_taken_at_its_word(tmp_path: Path) -> None:
+def test_output_of_label_numbers_gives_the_index_of_the_label(tmp_path: Path) -> None:
     served = version(tmp_path, zoo.identity("INT64"), DIGITS)
     assert predicted(served, [[5], [3], [7], [4]], np.int64) == [1, 0, 2, NO_CLASS]
 
@@ -93,7 +95,7 @@ def test_label_numbers_without_names_are_classes_themselves(tmp_path: Path) -> N
     assert predicted(served, [[5], [0], [-1]], np.int64) == [5, 0, NO_CLASS]
 
 
-def test_an_output_of_names_is_looked_up(tmp_path: Path) -> None:
+def test_output_of_label_names_gives_the_index_of_the_label(tmp_path: Path) -> None:
     served = version(tmp_path, zoo.identity("BYTES"), NAMED)
     assert predicted(served, [["dog"], ["eel"], ["cow"]], object) == [1, 2, NO_CLASS]
 
@@ -101,20 +103,20 @@ def test_an_output_of_names_is_looked_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "names"), [([3, 5, 7], ("3", "5", "7")), (["cat", "dog", "eel"], ("cat", "dog", "eel"))]
 )
-def test_a_zip_map_names_its_classes_itself(tmp_path: Path, labels: list[Any], names: tuple[str, ...]) -> None:
+def test_zip_map_supplies_the_class_names(tmp_path: Path, labels: list[Any], names: tuple[str, ...]) -> None:
     served = version(tmp_path, zoo.zip_map(labels), {})
     assert served.classes.labels == names
     (spec,) = served.signature.inputs
     rows = np.array([[5, 0, 0], [0, 0, 5]], np.float32)
-    assert served.classes.predicted(served.loaded.session.run({spec.name: rows})) == [0, 2]
+    assert served.classes.predicted(served.facts.session.run({spec.name: rows})) == [0, 2]
 
 
-def test_a_label_output_beside_a_zip_map_may_be_named_instead(tmp_path: Path) -> None:
+def test_label_output_beside_a_zip_map_can_be_selected(tmp_path: Path) -> None:
     settings = {"prediction": {"output": "output_label", "labels": ["3", "5", "7"]}}
     served = version(tmp_path, zoo.zip_map([3, 5, 7]), settings)
     (spec,) = served.signature.inputs
     rows = np.array([[0, 5, 0], [0, 0, 5]], np.float32)
-    assert served.classes.predicted(served.loaded.session.run({spec.name: rows})) == [1, 2]
+    assert served.classes.predicted(served.facts.session.run({spec.name: rows})) == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -128,8 +130,8 @@ def test_truth_by_name_or_index(tmp_path: Path, truth: object, index: int | None
 @pytest.mark.parametrize(
     ("truth", "index"), [("3", 0), ("7", 2), (3, 0), (5.0, 1), (7, 2), (1, None), (0, None), (4, None), ("4", None)]
 )
-def test_truth_by_the_number_that_is_the_name(tmp_path: Path, truth: object, index: int | None) -> None:
-    """3 is the class "3". Where names are numbers, one that is no name is a mistake, not the class at that place."""
+def test_truth_matches_a_numeric_name_before_an_index(tmp_path: Path, truth: object, index: int | None) -> None:
+    """3 is the class "3". Where labels are numbers, a number that is no label is a mistake, not an index."""
     assert classes(tmp_path, settings=DIGITS).index_of(truth) == index
 
 
@@ -146,24 +148,24 @@ def test_truth_without_names_is_an_index(tmp_path: Path) -> None:
     [1.5, float("nan"), float("inf"), -float("inf"), MOST_CLASSES + 1, 2**63, 1e300, None, [], [1], {}, {"a": 1}, b"1"],
     ids=repr,
 )
-def test_what_can_be_no_class_is_none(tmp_path: Path, truth: object) -> None:
+def test_index_of_returns_none_for_what_is_no_class(tmp_path: Path, truth: object) -> None:
     assert classes(tmp_path).index_of(truth) is None
 
 
-def test_truth_may_be_yes_or_no(tmp_path: Path) -> None:
+def test_truth_may_be_a_boolean_where_labels_are_true_and_false(tmp_path: Path) -> None:
     found = classes(tmp_path, settings={"prediction": {"output": "y", "labels": ["false", "true", "maybe"]}})
     assert (found.index_of(True), found.index_of(False)) == (1, 0)
 
 
-def test_yes_is_not_class_1_where_no_class_is_called_so(tmp_path: Path) -> None:
+def test_boolean_truth_is_no_class_where_no_label_has_that_name(tmp_path: Path) -> None:
     assert classes(tmp_path).index_of(True) is None
 
 
-# What is no number, and forms of outputs beside a score for each class.
+# NaN, and outputs other than one score for each class.
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_a_row_that_holds_nan_has_no_class_and_the_others_keep_theirs(tmp_path: Path, dtype: Any) -> None:
+def test_row_with_nan_has_no_class_and_other_rows_keep_theirs(tmp_path: Path, dtype: Any) -> None:
     made = version(tmp_path, three_scores, NAMED).classes
     nan, inf = math.nan, math.inf
     assert made.predicted([np.array([[nan, 0.1, 0.9]], dtype)]) == [NO_CLASS]
@@ -173,7 +175,7 @@ def test_a_row_that_holds_nan_has_no_class_and_the_others_keep_theirs(tmp_path: 
     assert made.predicted([np.array(rows, dtype)]) == [1, NO_CLASS, 2, 2, 1, NO_CLASS]
 
 
-def test_scores_of_another_number_than_the_labels_have_no_class(tmp_path: Path) -> None:
+def test_score_count_that_differs_from_the_labels_gives_no_class(tmp_path: Path) -> None:
     made = version(tmp_path, zoo.identity("FP32"), NAMED).classes
     assert made.predicted([np.array([[0, 1, 0]], np.float32)]) == [1]
     assert made.predicted([np.array([[0, 1]], np.float32)]) == [NO_CLASS]
@@ -189,7 +191,7 @@ def one_probability(path: Path) -> Path:
 TWO = {"prediction": {"output": "y", "labels": ["ham", "spam"]}}
 
 
-def test_one_probability_is_of_the_second_of_two_labels(tmp_path: Path) -> None:
+def test_single_probability_belongs_to_the_second_of_two_labels(tmp_path: Path) -> None:
     made = version(tmp_path, one_probability, TWO).classes
     assert (made.obstacle, made.labels) == ("", ("ham", "spam"))
     scores = np.array([[0.5], [0.49], [1], [0], [math.nan], [1.5], [-0.1]], np.float32)
@@ -204,7 +206,7 @@ def bools(path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("labels", "truths"), [([], [True, "true", 1]), (["ham", "spam"], ["spam", 1, True])])
-def test_true_and_false_are_two_classes(tmp_path: Path, labels: list[str], truths: list[Any]) -> None:
+def test_boolean_output_gives_two_classes(tmp_path: Path, labels: list[str], truths: list[Any]) -> None:
     made = version(tmp_path, bools, {"prediction": {"output": "y", "labels": labels}}).classes
     assert made.predicted([np.array([[True], [False]])]) == [1, 0]
     assert [made.index_of(truth) for truth in truths] == [1, 1, 1]
@@ -224,7 +226,7 @@ def test_true_and_false_are_two_classes(tmp_path: Path, labels: list[str], truth
         ([str(n) for n in range(10)], "10", None),
     ],
 )
-def test_truths_of_classes_that_are_called_by_numbers(
+def test_truth_for_numeric_labels_matches_a_label_and_never_an_index(
     tmp_path: Path, labels: list[str], truth: Any, index: int | None
 ) -> None:
     made = classes(tmp_path, zoo.identity("INT64"), {"prediction": {"output": "y", "labels": labels}})
@@ -249,7 +251,7 @@ def test_labels_that_contradict_the_model_are_refused(
         version(tmp_path, make, {"prediction": {"output": "y", **prediction}})
 
 
-def test_labels_in_another_order_than_the_models_own_are_refused(tmp_path: Path) -> None:
+def test_labels_in_another_order_than_the_model_s_own_are_refused(tmp_path: Path) -> None:
     settings = {"prediction": {"output": "output_probability", "labels": ["dog", "cat", "eel"]}}
     with pytest.raises(ModelUnavailable, match="in another order than the model's own: cat, dog, eel"):
         version(tmp_path, zoo.zip_map(["cat", "dog", "eel"]), settings)
@@ -263,7 +265,9 @@ def test_labels_in_another_order_than_the_models_own_are_refused(tmp_path: Path)
         (zoo.identity("BYTES"), SCORES, "gives names, and model.yaml no prediction.labels"),
     ],
 )
-def test_why_no_class_can_be_read(tmp_path: Path, make: Callable[[Path], Path], settings: Any, says: str) -> None:
+def test_obstacle_says_why_no_class_can_be_read(
+    tmp_path: Path, make: Callable[[Path], Path], settings: Any, says: str
+) -> None:
     assert says in classes(tmp_path, make, settings).obstacle
 
 
@@ -281,7 +285,7 @@ def test_why_no_class_can_be_read(tmp_path: Path, make: Callable[[Path], Path], 
         ({"comparisons": [("failures", {})]}, []),
     ],
 )
-def test_what_can_never_act_is_named_with_its_place(release: dict[str, Any], said: list[str]) -> None:
+def test_guard_that_can_never_act_is_reported_with_its_path(release: dict[str, Any], said: list[str]) -> None:
     route: dict[str, Any] = {"name": "all", "weight": 50}
     if "while" in release:
         route["while"] = [{"metric": release["while"], "above": 0.5}]
@@ -297,7 +301,7 @@ def test_what_can_never_act_is_named_with_its_place(release: dict[str, Any], sai
         assert problem.endswith("version 2: it has no classes")
 
 
-def test_disagreement_needs_a_mirror() -> None:
+def test_disagreement_comparison_needs_a_mirror() -> None:
     settings = {
         "stable": 1,
         "candidate": 2,

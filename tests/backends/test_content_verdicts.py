@@ -1,4 +1,4 @@
-"""What lies on disk is known by content: whatever may be read and has changed makes it unknown again."""
+"""Verdicts on model content: any change of a file that may be read makes the version unknown again."""
 
 import os
 import shutil
@@ -59,7 +59,9 @@ def contents(tmp_path: Path) -> Contents:
 
 @pytest.mark.parametrize("change", [overwritten, replaced, weights, another_file, sample, settings, gone])
 @pytest.mark.parametrize("bad", [False, True])
-def test_a_change_makes_it_unknown(contents: Contents, change: Callable[[Path], None], bad: bool) -> None:
+def test_changed_content_makes_the_version_unknown(
+    contents: Contents, change: Callable[[Path], None], bad: bool
+) -> None:
     if bad:
         contents.bad(KEY, contents.now(KEY), "it kills")
     else:
@@ -71,13 +73,13 @@ def test_a_change_makes_it_unknown(contents: Contents, change: Callable[[Path], 
     assert contents.why_bad(KEY) == ""
 
 
-def test_another_versions_files_are_no_matter(contents: Contents) -> None:
+def test_files_of_another_version_do_not_change_the_verdict(contents: Contents) -> None:
     contents.good(KEY, contents.now(KEY))
     of_another_version(contents.path / "m")
     assert contents.unknown([("m", 1), KEY]) == [("m", 1)]
 
 
-def test_what_was_bad_and_loads_now_is_good(contents: Contents) -> None:
+def test_good_verdict_replaces_a_bad_one(contents: Contents) -> None:
     contents.bad(KEY, contents.now(KEY), "for want of memory")
     contents.good(KEY, contents.now(KEY))
     assert (contents.is_good(KEY), contents.why_bad(KEY)) == (True, "")

@@ -1,4 +1,4 @@
-"""The digest of a version: every file that it reads, and what is said where one of them is missing."""
+"""The digest of a version covers every file that it reads; a missing one is reported."""
 
 import shutil
 from hashlib import sha256
@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from gateway.backends.digest import digest_of
-from gateway.backends.version import load_version
+from gateway.backends.loaded_version import load_version
 from gateway.errors import ModelUnavailable
 from gateway.settings.model import ModelSettings
 from tests.backends import onnx_models
@@ -36,13 +36,13 @@ def sha_of_loaded(file: Path) -> str:
     return load_version(file, ModelSettings(), file.parent.parent / "warmup.json").sha256
 
 
-def test_a_file_on_its_own_has_its_own_digest(tmp_path: Path) -> None:
+def test_digest_of_a_model_without_external_weights_is_its_sha256(tmp_path: Path) -> None:
     file = onnx_models.doubling(tmp_path / "m" / "1" / "model.onnx")
     assert sha_of_loaded(file) == digest_of(file) == sha256(file.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("location", ["weights.bin", "deep/er/weights.bin"])
-def test_other_weights_make_another_version(tmp_path: Path, location: str) -> None:
+def test_different_external_weights_give_different_digests(tmp_path: Path, location: str) -> None:
     one = scaling(tmp_path / "m" / "1" / "model.onnx", 2, location)
     two = scaling(tmp_path / "m" / "2" / "model.onnx", 3, location)
     assert one.read_bytes() == two.read_bytes()
@@ -51,7 +51,7 @@ def test_other_weights_make_another_version(tmp_path: Path, location: str) -> No
     assert sha_of_loaded(one) != sha256(one.read_bytes()).hexdigest()
 
 
-def test_weights_that_are_replaced_and_loaded_again_have_another_digest(tmp_path: Path) -> None:
+def test_replaced_weights_give_another_digest_when_loaded_again(tmp_path: Path) -> None:
     file = scaling(tmp_path / "m" / "1" / "model.onnx", 2)
     before = sha_of_loaded(file)
     scaling(file, 3)
@@ -60,13 +60,13 @@ def test_weights_that_are_replaced_and_loaded_again_have_another_digest(tmp_path
     assert sha_of_loaded(file) == before
 
 
-def test_the_same_content_under_other_names_is_told_apart(tmp_path: Path) -> None:
+def test_same_weights_under_another_file_name_give_another_digest(tmp_path: Path) -> None:
     one = scaling(tmp_path / "m" / "1" / "model.onnx", 2, "a.bin")
     two = scaling(tmp_path / "m" / "2" / "model.onnx", 2, "b.bin")
     assert sha_of_loaded(one) != sha_of_loaded(two)
 
 
-def test_a_link_to_weights_is_followed(tmp_path: Path) -> None:
+def test_digest_follows_a_symlink_to_weights(tmp_path: Path) -> None:
     file = scaling(tmp_path / "m" / "1" / "model.onnx", 2)
     before = sha_of_loaded(file)
     weights = file.parent / "weights.bin"
@@ -75,14 +75,14 @@ def test_a_link_to_weights_is_followed(tmp_path: Path) -> None:
     assert sha_of_loaded(file) == before
 
 
-def test_a_file_beside_the_model_that_it_does_not_read_is_not_covered(tmp_path: Path) -> None:
+def test_digest_ignores_files_that_the_model_does_not_read(tmp_path: Path) -> None:
     file = scaling(tmp_path / "m" / "1" / "model.onnx", 2)
     before = digest_of(file)
     (file.parent / "notes.bin").write_bytes(b"nothing to it")
     assert digest_of(file) == before
 
 
-def test_weights_that_are_missing_are_named_with_the_remedy(tmp_path: Path) -> None:
+def test_missing_weights_file_is_reported_with_the_remedy(tmp_path: Path) -> None:
     file = scaling(tmp_path / "m" / "1" / "model.onnx", 2, "deep/weights.bin")
     shutil.rmtree(file.parent / "deep")
     with pytest.raises(ModelUnavailable) as caught:
@@ -94,8 +94,8 @@ def test_weights_that_are_missing_are_named_with_the_remedy(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("location", ["../weights.bin", "deep/../../weights.bin"])
-def test_weights_outside_the_folder_are_refused_by_name(tmp_path: Path, location: str) -> None:
-    """ONNX Runtime's rule."""
+def test_weights_outside_the_folder_are_refused(tmp_path: Path, location: str) -> None:
+    """ONNX Runtime refuses them."""
     file = scaling(tmp_path / "m" / "1" / "model.onnx", 2, "weights.bin")
     (file.parent / "deep").mkdir()
     shutil.copy(file.parent / "weights.bin", file.parent.parent / "weights.bin")

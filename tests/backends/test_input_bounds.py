@@ -1,4 +1,4 @@
-"""What may run on the event loop: only what a request cannot make run for longer than was measured."""
+"""What may run on the event loop: only models that no request can make run longer than was measured."""
 
 import json
 import re
@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gateway.backends.loaded_version import load_version
 from gateway.backends.loop_limits import Reach
-from gateway.backends.version import load_version
 from gateway.settings.model import BatchingSettings, ModelSettings
 from loadtests import models as loadtest_models
 from tests.backends import onnx_models, stretching
@@ -36,12 +36,14 @@ def reach_of(file: Path, settings: ModelSettings | None = None) -> Reach:
 
 
 @pytest.mark.parametrize(("make", "obstacle"), STRETCHED.values(), ids=STRETCHED)
-def test_what_inputs_can_stretch_runs_in_threads(tmp_path: Path, make: Callable[[Path], Path], obstacle: str) -> None:
+def test_model_with_unbounded_run_time_runs_in_threads(
+    tmp_path: Path, make: Callable[[Path], Path], obstacle: str
+) -> None:
     assert re.search(obstacle, reach_of(make(tmp_path / "m" / "1" / "model.onnx")).obstacle)
 
 
 @pytest.mark.parametrize("make", [onnx_models.doubling, stretching.shaped, stretching.tokenizing])
-def test_what_they_cannot_stretch_runs_on_the_event_loop(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+def test_model_with_bounded_run_time_runs_on_the_event_loop(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     assert reach_of(make(tmp_path / "m" / "1" / "model.onnx")).obstacle == ""
 
 
@@ -52,13 +54,13 @@ def test_the_shipped_models_run_on_the_event_loop(file: Path) -> None:
     assert reach.rows >= 32
 
 
-def test_the_benchmarks_own_model_runs_there_with_large_batches(tmp_path: Path) -> None:
+def test_benchmark_model_runs_on_the_event_loop_with_large_batches(tmp_path: Path) -> None:
     reach = reach_of(loadtest_models.tiny(tmp_path))
     assert reach.obstacle == ""
     assert reach.rows >= 64
 
 
-def test_a_full_size_input_in_warmup_json_is_what_counts(tmp_path: Path) -> None:
+def test_full_size_input_in_warmup_json_makes_the_model_bounded(tmp_path: Path) -> None:
     file = stretching.convolving(tmp_path / "m" / "1" / "model.onnx")
     tensor = {"name": "x", "datatype": "FP32", "shape": [2, 1, 6, 5], "data": list(range(60))}
     (tmp_path / "m" / "warmup.json").write_text(json.dumps({"inputs": [tensor]}))
@@ -70,28 +72,28 @@ def test_a_full_size_input_in_warmup_json_is_what_counts(tmp_path: Path) -> None
     assert not reach.covers({"x": np.zeros((1, 1, 1, 31), np.float32)})
 
 
-def test_a_full_size_input_that_takes_long_shows_that_it_does(tmp_path: Path) -> None:
+def test_slow_full_size_input_in_warmup_json_is_an_obstacle(tmp_path: Path) -> None:
     file = stretching.convolving(tmp_path / "m" / "1" / "model.onnx")
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, 1, 64, 64], "data": [0.5] * 4096}
     (tmp_path / "m" / "warmup.json").write_text(json.dumps({"inputs": [tensor]}))
     assert "a run takes" in reach_of(file).obstacle
 
 
-def test_a_warmup_json_does_not_bound_a_loop(tmp_path: Path) -> None:
+def test_warmup_json_does_not_bound_a_loop_operator(tmp_path: Path) -> None:
     file = onnx_models.looping(tmp_path / "m" / "1" / "model.onnx")
     tensor = {"name": "x", "datatype": "INT64", "shape": [1], "data": [1]}
     (tmp_path / "m" / "warmup.json").write_text(json.dumps({"inputs": [tensor]}))
     assert "operator Loop" in reach_of(file).obstacle
 
 
-def test_more_rows_than_fit_a_millisecond_are_not_covered(tmp_path: Path) -> None:
+def test_request_with_more_rows_than_fit_a_millisecond_is_not_covered(tmp_path: Path) -> None:
     reach = reach_of(loadtest_models.tiny(tmp_path))
     assert reach.covers({"x": np.zeros((reach.rows, 64), np.float32)})
     assert not reach.covers({"x": np.zeros((reach.rows + 1, 64), np.float32)})
     assert reach.rows < 100_000
 
 
-def test_longer_texts_than_fit_a_millisecond_are_not_covered() -> None:
+def test_request_with_longer_texts_than_fit_a_millisecond_is_not_covered() -> None:
     reach = reach_of(Path("models/tickets/2/model.onnx"))
     assert reach.covers({"text": np.array([["where is my parcel"]], object)})
     assert not reach.covers({"text": np.array([["x" * 65_537]], object)})

@@ -1,4 +1,4 @@
-"""Loading a version: whatever goes wrong, the file is named; and what the warm-up makes up has bounds."""
+"""Loading a version: every error names the file, and generated warm-up inputs are bounded."""
 
 import math
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.backends import version, warmup
+from gateway.backends import loaded_version, warmup
+from gateway.backends.loaded_version import LoadedVersion, load_version
 from gateway.backends.signature import Feeds, Signature
-from gateway.backends.version import LoadedVersion, load_version
 from gateway.backends.warmup import MOST_ELEMENTS, warm_up
 from gateway.errors import ModelFailed, ModelUnavailable
 from gateway.protocol.tensors import TensorSpec
@@ -33,7 +33,7 @@ def raising(error: Exception) -> Callable[..., Any]:
     return raises
 
 
-def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
+def test_loaded_version_has_the_sha256_of_its_file(tmp_path: Path) -> None:
     file = place(tmp_path, "m", 1, onnx_models.doubling)
     assert load(file).sha256 == sha256(file.read_bytes()).hexdigest()
 
@@ -41,17 +41,17 @@ def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        (version, "OnnxSession"),
-        (version, "warm_up"),
+        (loaded_version, "OnnxSession"),
+        (loaded_version, "warm_up"),
         (warmup, "_run_us"),
         (warmup, "_obstacle"),
-        (version, "digest_of"),
+        (loaded_version, "digest_of"),
     ],
 )
 @pytest.mark.parametrize(
     "error", [OSError("the disk is gone"), MemoryError(), RuntimeError("raw"), ModelFailed("the model failed: flaky")]
 )
-def test_whatever_goes_wrong_names_the_file(
+def test_any_error_while_loading_names_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, error: Exception
 ) -> None:
     file = place(tmp_path, "m", 1, onnx_models.doubling)
@@ -63,7 +63,7 @@ def test_whatever_goes_wrong_names_the_file(
     assert str(error) in str(caught.value)
 
 
-def test_a_warmup_json_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_unreadable_warmup_json_is_named(tmp_path: Path) -> None:
     file = place(tmp_path, "m", 1, onnx_models.doubling)
     folder = tmp_path / "m" / "warmup.json"
     folder.mkdir()
@@ -91,22 +91,22 @@ def tried(tmp_path: Path, *shape: int | str) -> list[tuple[int, ...]]:
     return session.shapes
 
 
-def test_nothing_huge_is_made_up(tmp_path: Path) -> None:
+def test_generated_warm_up_inputs_stay_below_the_size_limit(tmp_path: Path) -> None:
     shapes = tried(tmp_path, "n", "a", "b", "c", "d")
     assert {math.prod(shape) for shape in shapes} == {1, 4**4, 16**4}
     assert tried(tmp_path, MOST_ELEMENTS + 1, "n") == []
 
 
-def test_an_image_is_not_huge(tmp_path: Path) -> None:
+def test_generated_warm_up_inputs_include_224_pixel_images(tmp_path: Path) -> None:
     assert (1, 3, 224, 224) in tried(tmp_path, "n", 3, "height", "width")
 
 
 @pytest.mark.parametrize("row", [[1, 2, 3], ["NaN", 2, 3]])
-def test_rows_that_are_all_alike_prove_nothing(tmp_path: Path, row: list[Any]) -> None:
+def test_sample_of_identical_rows_proves_no_independence(tmp_path: Path, row: list[Any]) -> None:
     sample(tmp_path, [3, 3], row * 3)
     assert warmed(tmp_path, onnx_models.centring).obstacle == ALIKE
 
 
-def test_one_row_that_differs_is_enough(tmp_path: Path) -> None:
+def test_sample_with_one_different_row_is_enough(tmp_path: Path) -> None:
     sample(tmp_path, [3, 2], [1, 2, 1, 2, 1, 3])
     assert warmed(tmp_path, onnx_models.doubling).obstacle == ""

@@ -1,4 +1,4 @@
-"""Which failures are for want of memory that is there at other times."""
+"""Which failures mean that memory is short just now, and which would happen at any time."""
 
 import pytest
 
@@ -9,7 +9,7 @@ BUFFER = "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory
 
 
 @pytest.mark.parametrize("text", ["std::bad_alloc", "bad allocation", BUFFER.format(4096), "CUDA out of memory", ""])
-def test_want(text: str) -> None:
+def test_out_of_memory_error_becomes_no_memory(text: str) -> None:
     error = failed(RuntimeError(text) if text else MemoryError())
     assert isinstance(error, NoMemory)
     assert not str(error).endswith(": ")
@@ -25,5 +25,5 @@ def test_want(text: str) -> None:
         BUFFER.format(10**18),
     ],
 )
-def test_what_would_fail_whoever_else_runs_is_the_inputs(text: str) -> None:
+def test_allocation_that_can_never_succeed_is_a_model_failure(text: str) -> None:
     assert type(failed(RuntimeError(text))) is ModelFailed

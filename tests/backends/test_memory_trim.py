@@ -1,4 +1,4 @@
-"""What a load has used it gives back: a thousand small models must not take gigabytes."""
+"""Memory used while loading is returned: a thousand small models must not take gigabytes."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ asyncio.run(load())
 """
 
 
-def test_a_small_version_keeps_little_of_what_its_warm_up_took(tmp_path: Path) -> None:
+def test_loading_a_small_version_keeps_little_memory(tmp_path: Path) -> None:
     models.tiny(tmp_path, "m")
     told = subprocess.run([sys.executable, "-c", LOADS, str(tmp_path)], capture_output=True, text=True, check=True)
     assert float(told.stdout) < MOST_KIB

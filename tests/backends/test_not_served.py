@@ -1,4 +1,4 @@
-"""What lies in the repository and is not served: each is named with its reason; what is no model is not named."""
+"""Files in the repository that are not served: each is listed with its reason, unless it was never meant as a model."""
 
 import os
 from pathlib import Path
@@ -43,7 +43,7 @@ FILES = {  # a file of the repository: the entry that is named for it, and what 
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_each_is_named_with_its_reason(tmp_path: Path, file: str) -> None:
+def test_passed_over_lists_each_file_with_its_reason(tmp_path: Path, file: str) -> None:
     place(tmp_path, "m", 1, onnx_models.doubling)
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).touch()
@@ -54,7 +54,7 @@ def test_each_is_named_with_its_reason(tmp_path: Path, file: str) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_they_never_keep_what_is_right_from_being_served(tmp_path: Path, file: str) -> None:
+def test_passed_over_files_do_not_affect_valid_versions(tmp_path: Path, file: str) -> None:
     place(tmp_path, "m", 1, onnx_models.doubling)
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).touch()
@@ -63,7 +63,7 @@ def test_they_never_keep_what_is_right_from_being_served(tmp_path: Path, file: s
     assert repository.model_file("m", 1).is_file()
 
 
-def test_folders_without_anything(tmp_path: Path) -> None:
+def test_passed_over_lists_folders_without_versions_or_files(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "half" / "1").mkdir(parents=True)
     assert passed_over(tmp_path) == [
@@ -72,7 +72,7 @@ def test_folders_without_anything(tmp_path: Path) -> None:
     ]
 
 
-def test_links_that_lead_nowhere(tmp_path: Path) -> None:
+def test_passed_over_lists_broken_symlinks(tmp_path: Path) -> None:
     (tmp_path / "m" / "1").mkdir(parents=True)
     (tmp_path / "m" / "1" / "model.onnx").symlink_to("/gone/model.onnx")
     (tmp_path / "m" / "2").symlink_to("/gone/2")
@@ -84,15 +84,15 @@ def test_links_that_lead_nowhere(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_no_file_is_said_and_not_opened(tmp_path: Path) -> None:
+def test_named_pipe_is_reported_and_not_opened(tmp_path: Path) -> None:
     folder = tmp_path / "m" / "1"
     folder.mkdir(parents=True)
     os.mkfifo(folder / "model.onnx")
     assert why_not_served(folder) == "model.onnx is no regular file"
 
 
-def test_what_the_gateway_may_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As root one may read everything, so it is the answer of the system that is replaced."""
+def test_unreadable_model_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read everything, so the answer of the operating system is replaced."""
     file = place(tmp_path, "m", 1, onnx_models.doubling)
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != file)
     assert "must be readable by the gateway's user" in why_not_served(file.parent)
@@ -107,20 +107,20 @@ NO_MODELS = [
 
 
 @pytest.mark.parametrize("file", NO_MODELS)
-def test_what_is_not_meant_as_a_model_is_not_named(tmp_path: Path, file: str) -> None:
+def test_passed_over_ignores_files_not_meant_as_models(tmp_path: Path, file: str) -> None:
     place(tmp_path, "m", 1, onnx_models.doubling)
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text("")
     assert passed_over(tmp_path) == []
 
 
-def test_a_link_beside_the_version_that_it_leads_to_is_not_named(tmp_path: Path) -> None:
+def test_passed_over_ignores_a_symlink_to_a_version_beside_it(tmp_path: Path) -> None:
     place(tmp_path, "m", 1, onnx_models.doubling)
     (tmp_path / "m" / "latest").symlink_to("1")
     assert passed_over(tmp_path) == []
 
 
-def test_models_that_are_linked_in_as_a_config_map_does(tmp_path: Path) -> None:
+def test_models_linked_in_as_from_a_config_map_are_served(tmp_path: Path) -> None:
     place(tmp_path / "..2026", "m", 1, onnx_models.doubling)
     (tmp_path / "..data").symlink_to("..2026")
     (tmp_path / "m").symlink_to("..data/m")
@@ -128,18 +128,18 @@ def test_models_that_are_linked_in_as_a_config_map_does(tmp_path: Path) -> None:
     assert passed_over(tmp_path) == []
 
 
-def test_names_that_no_terminal_takes_are_spelt_out(tmp_path: Path) -> None:
+def test_unprintable_names_are_escaped(tmp_path: Path) -> None:
     (tmp_path / "a\x1b[31m\n").mkdir()
     os.mkdir(os.fsencode(tmp_path) + b"/b\xff")
     assert [over.name for over in passed_over(tmp_path)] == ["a\\x1b[31m\\n", "b\\udcff"]
     assert all(str(over).isprintable() for over in passed_over(tmp_path))
 
 
-def test_a_repository_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_missing_repository_is_reported(tmp_path: Path) -> None:
     assert "cannot be read" in passed_over(tmp_path / "gone")[0].reason
 
 
-def test_a_release_of_such_a_model_is_told_why(tmp_path: Path) -> None:
+def test_release_of_a_model_without_versions_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "model.onnx").touch()
     with pytest.raises(Exception, match=r"flat' has no version 1; .* holds none; flat: model\.onnx lies in no version"):

@@ -1,4 +1,4 @@
-"""A session: what is served, what is refused and why, and what comes of a run."""
+"""An ONNX session: what is served, what is refused and why, and the results of a run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +68,7 @@ def numbers(*rows: list[float]) -> dict[str, Any]:
         (zoo.fixed, (TensorSpec("x", "FP32", (3, 2)),), (TensorSpec("y", "FP32", (2, 3)),), True),
     ],
 )
-def test_the_signature_is_that_of_the_file(
+def test_session_signature_matches_the_file(
     tmp_path: Path, make: Maker, inputs: tuple[TensorSpec], outputs: tuple[TensorSpec], all_required: bool
 ) -> None:
     session = opened(tmp_path, make)
@@ -77,7 +77,7 @@ def test_the_signature_is_that_of_the_file(
 
 
 @pytest.mark.parametrize("datatype", zoo.KINDS)
-def test_every_datatype_of_the_protocol_is_told_by_its_name(tmp_path: Path, datatype: str) -> None:
+def test_every_protocol_datatype_is_reported_by_its_name(tmp_path: Path, datatype: str) -> None:
     signature = opened(tmp_path, zoo.identity(datatype)).signature
     assert signature.inputs == (TensorSpec("x", datatype, (-1, -1)),)
     assert signature.outputs == (TensorSpec("y", datatype, (-1, -1)),)
@@ -95,7 +95,7 @@ def test_an_initializer_may_be_overridden_by_its_name(tmp_path: Path) -> None:
     assert sent is not None and sent.tolist() == [[101, 102, 103]]
 
 
-def test_initializers_of_ir_3_are_constants_and_those_of_later_ones_no_inputs(tmp_path: Path) -> None:
+def test_initializers_are_constants_in_ir_3_and_overridable_from_ir_4(tmp_path: Path) -> None:
     for version, overridable in ((3, []), (4, ["offset"]), (8, ["offset"])):
         file = zoo.defaulted(tmp_path / "model.onnx")
         model = onnx.load(file)
@@ -106,7 +106,7 @@ def test_initializers_of_ir_3_are_constants_and_those_of_later_ones_no_inputs(tm
         assert list(signature.initializers) == overridable
 
 
-def test_an_initializer_that_the_protocol_cannot_carry_cannot_be_overridden(tmp_path: Path) -> None:
+def test_initializer_of_an_unsupported_type_cannot_be_overridden(tmp_path: Path) -> None:
     offset = helper.make_tensor("offset", TensorProto.BFLOAT16, [1], [1.0])
     nodes = [
         helper.make_node("Cast", ["offset"], ["wide"], to=onnx_models.FLOAT),
@@ -121,7 +121,7 @@ def test_an_initializer_that_the_protocol_cannot_carry_cannot_be_overridden(tmp_
     ("labels", "datatype", "expected"),
     [([3, 5, 7], "INT64", ("3", "5", "7")), (["cat", "dog", "eel"], "BYTES", ("cat", "dog", "eel"))],
 )
-def test_zip_map_is_given_as_a_matrix_and_its_labels(
+def test_zip_map_output_is_a_score_matrix_with_labels(
     tmp_path: Path, labels: list[Any], datatype: str, expected: tuple[str, ...]
 ) -> None:
     session = opened(tmp_path, zoo.zip_map(labels))
@@ -137,7 +137,7 @@ def test_zip_map_is_given_as_a_matrix_and_its_labels(
     assert matrix.sum(axis=1) == pytest.approx(1, rel=1e-5)
 
 
-def test_zip_map_keeps_the_scores_in_the_order_of_its_labels(tmp_path: Path) -> None:
+def test_zip_map_scores_are_in_the_order_of_the_labels(tmp_path: Path) -> None:
     session = opened(tmp_path, onnx_models.zip_mapping)
     session.learn_labels(numbers([0, 0, 0]))
     assert session.signature.outputs[0].labels == ("3", "5", "7")
@@ -145,14 +145,14 @@ def test_zip_map_keeps_the_scores_in_the_order_of_its_labels(tmp_path: Path) -> 
     assert np.array_equal(matrix, np.array([[0.1, 0.7, 0.2], [9, 8, 7]], np.float32))
 
 
-def test_zip_map_of_no_rows_still_has_its_classes(tmp_path: Path) -> None:
+def test_zip_map_without_rows_keeps_its_columns(tmp_path: Path) -> None:
     session = opened(tmp_path, onnx_models.zip_mapping)
     session.learn_labels(numbers([0, 0, 0]))
     (matrix,) = session.run({"x": np.empty((0, 3), np.float32)})
     assert matrix is not None and matrix.shape == (0, 3)
 
 
-def test_labels_are_learnt_only_where_there_are_maps(tmp_path: Path) -> None:
+def test_learn_labels_changes_nothing_without_zip_maps(tmp_path: Path) -> None:
     session = opened(tmp_path, onnx_models.doubling)
     before = session.signature
     session.learn_labels(numbers([1, 2]))
@@ -169,45 +169,45 @@ def test_labels_are_learnt_only_where_there_are_maps(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_the_protocol_cannot_carry_is_refused_with_its_type(tmp_path: Path, make: Maker, reason: str) -> None:
+def test_unsupported_input_or_output_type_is_refused_by_name(tmp_path: Path, make: Maker, reason: str) -> None:
     assert refusal(make(tmp_path / "model.onnx")) == reason
 
 
 @pytest.mark.parametrize("content", [b"this is no model", b"", b"\x00" * 64])
-def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes) -> None:
+def test_file_that_is_not_onnx_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     assert refusal(path).startswith(f"{path}: ONNX Runtime cannot load it: ")
 
 
-def test_a_model_that_was_cut_short_is_named(tmp_path: Path) -> None:
+def test_truncated_model_file_is_refused_by_name(tmp_path: Path) -> None:
     path = zoo.mixed(tmp_path / "model.onnx")
     path.write_bytes(path.read_bytes()[:-40])
     assert refusal(path).startswith(f"{path}: ONNX Runtime cannot load it: ")
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_model_file_is_refused_by_name(tmp_path: Path) -> None:
     assert str(tmp_path / "model.onnx") in refusal(tmp_path / "model.onnx")
 
 
-def test_a_provider_that_does_not_exist_is_told_with_those_that_do(tmp_path: Path) -> None:
+def test_unknown_provider_is_refused_with_the_available_ones(tmp_path: Path) -> None:
     path = onnx_models.doubling(tmp_path / "model.onnx")
     message = refusal(path, ["CPUExecutionProvider", "AbacusExecutionProvider"])
     available = ", ".join(onnxruntime.get_available_providers())
     assert message == f"{path}: provider AbacusExecutionProvider is not in this onnxruntime; it has {available}"
 
 
-def test_values_that_the_model_rejects_are_the_callers_fault(tmp_path: Path) -> None:
+def test_input_values_rejected_by_the_model_raise_invalid_request(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"the model rejects these inputs: .*99"):
         opened(tmp_path, onnx_models.gathering).run({"i": np.array([99])})
 
 
-def test_a_run_that_fails_is_the_models_fault(tmp_path: Path) -> None:
+def test_failing_run_raises_model_failed(tmp_path: Path) -> None:
     with pytest.raises(ModelFailed, match="the model failed: "):
         opened(tmp_path, onnx_models.hiding_its_width).run(numbers([1, 2]))
 
 
-def test_another_thread_can_end_a_run_and_the_session_goes_on(tmp_path: Path) -> None:
+def test_terminated_run_raises_and_the_session_stays_usable(tmp_path: Path) -> None:
     session = opened(tmp_path, onnx_models.looping)
     options = onnxruntime.RunOptions()
     options.terminate = True

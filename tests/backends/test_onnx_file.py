@@ -79,7 +79,7 @@ def test_operators_inside_subgraphs_and_functions_are_found(tmp_path: Path) -> N
     assert read_onnx_file(tmp_path / "model.onnx").operators == {"If", "Abs", "Neg", "twice", "Add"}
 
 
-def test_every_cut_file_is_refused_or_holds_less(tmp_path: Path) -> None:
+def test_truncated_file_is_refused_or_yields_fewer_operators(tmp_path: Path) -> None:
     whole = big_model().SerializeToString()
     file = tmp_path / "model.onnx"
     for length in range(0, len(whole), 97):
@@ -97,7 +97,7 @@ def external(name: str, location: str) -> TensorProto:
     return tensor
 
 
-def test_external_files_are_found_wherever_a_tensor_may_stand(tmp_path: Path) -> None:
+def test_external_files_are_found_wherever_a_tensor_is_allowed(tmp_path: Path) -> None:
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("x", "y")]
     inner = helper.make_graph(
         [helper.make_node("Constant", [], ["c"], value=external("c", "in/branch.bin"))], "inner", [], value[1:],

@@ -1,4 +1,4 @@
-"""The shapes of outputs: what a run shows, whatever the file declares."""
+"""Output shapes are learned from runs, whatever the file declares."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def shapes(folder: Path, make: Any) -> list[tuple[int, ...]]:
     ("label", "scores"),
     [(["n"], ["n", 3]), ([1], ["n", 3]), ([1], [1, 3]), (None, None), ([1], [None, None]), ([4], [4, 3])],
 )
-def test_a_label_that_is_declared_as_one_follows_the_rows(tmp_path: Path, label: Any, scores: Any) -> None:
+def test_label_output_declared_as_one_row_has_a_free_first_dimension(tmp_path: Path, label: Any, scores: Any) -> None:
     version = loaded(tmp_path, forest(label, scores))
     first, second = (spec.shape for spec in version.session.signature.outputs)
     assert first == (-1,)
@@ -44,27 +44,27 @@ def test_a_label_that_is_declared_as_one_follows_the_rows(tmp_path: Path, label:
         ([7], 0, (-1,)),
     ],
 )
-def test_a_rank_that_is_declared_wrongly_is_learnt(
+def test_wrongly_declared_rank_is_corrected(
     tmp_path: Path, declared: Any, keepdims: int, shape: tuple[int, ...]
 ) -> None:
     nodes = [*LINEAR, node("ArgMax", "scores", "label", axis=1, keepdims=keepdims)]
     assert shapes(tmp_path, model(nodes, W, outputs={"label": (INT64, declared)})) == [shape]
 
 
-def test_what_is_declared_rightly_stays(tmp_path: Path) -> None:
+def test_rightly_declared_shape_is_kept(tmp_path: Path) -> None:
     assert shapes(tmp_path, model(LINEAR, W, outputs={"scores": (FLOAT, ["n", 5])})) == [(-1, 5)]
     assert shapes(tmp_path / "b", zoo.fixed) == [(2, 3)]
     assert shapes(tmp_path / "c", zoo.recurrent) == [(-1, 4), (2, -1, 4)]
     assert shapes(tmp_path / "d", zoo.total) == [()]
 
 
-def test_shapes_are_learnt_where_batching_is_off_or_one_row_is_given(tmp_path: Path) -> None:
+def test_output_shapes_are_learned_from_a_single_row_too(tmp_path: Path) -> None:
     sample(tmp_path, [1, 8], range(8))
     (label, scores) = shapes(tmp_path, forest([1], [1, 3]))
     assert (label, scores) == ((-1,), (-1, 3))
 
 
-def test_what_is_found_in_the_values_has_no_size(tmp_path: Path) -> None:
+def test_dimension_that_depends_on_values_stays_free(tmp_path: Path) -> None:
     nodes = [node("NonZero", "x", "places"), node("Transpose", "places", "label", perm=[1, 0])]
     ((count, _),) = shapes(tmp_path, model(nodes, outputs={"label": (INT64, None)}))
     assert count == -1
@@ -74,7 +74,7 @@ X = TensorSpec("y", "FP32", (1,))
 
 
 def runs(*shapes: tuple[int, ...]) -> list[Ran]:
-    """Of one row each, but the last of three."""
+    """Runs of one row each, the last one of three."""
     return [Ran(3 if index == len(shapes) - 1 else 1, [np.zeros(shape)]) for index, shape in enumerate(shapes)]
 
 
@@ -97,12 +97,12 @@ def runs(*shapes: tuple[int, ...]) -> list[Ran]:
         ((1,), [(), (), ()], True, ()),
     ],
 )
-def test_shapes_are_those_of_the_runs(
+def test_learned_shape_agrees_with_all_runs(
     declared: tuple[int, ...], seen: list[tuple[int, ...]], fixed: bool, shape: tuple[int, ...]
 ) -> None:
     (spec,) = learned([TensorSpec("y", "FP32", declared)], runs(*seen), fixed=fixed)
     assert spec == TensorSpec("y", "FP32", shape)
 
 
-def test_an_output_that_was_left_out_stays_as_it_is() -> None:
+def test_output_missing_from_the_runs_keeps_its_declared_shape() -> None:
     assert learned([X], [Ran(1, [None]), Ran(3, [None])], fixed=True) == [X]

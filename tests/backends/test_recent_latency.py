@@ -1,4 +1,4 @@
-"""The 99th percentile of a version's last answers."""
+"""The 99th percentile of a version's most recent answers."""
 
 import math
 
@@ -12,12 +12,12 @@ def p99_ns(pace: Pace) -> int:
     return pace.p99_ns
 
 
-def test_nothing_is_known_without_a_warm_up_and_answers() -> None:
+def test_p99_is_zero_without_warm_up_or_answers() -> None:
     assert p99_ns(Pace(math.nan)) == 0
     assert p99_ns(Pace(50.0)) == 50_000
 
 
-def test_the_first_answers_count_at_once_but_for_less_than_the_warm_up_nothing() -> None:
+def test_p99_is_never_below_the_warm_up() -> None:
     pace = Pace(50.0)
     pace.add(10_000)
     assert p99_ns(pace) == 50_000
@@ -26,7 +26,7 @@ def test_the_first_answers_count_at_once_but_for_less_than_the_warm_up_nothing()
 
 
 @pytest.mark.parametrize("count", [ENOUGH * 2, KEPT, KEPT * 3])
-def test_it_is_of_the_last_answers(count: int) -> None:
+def test_p99_covers_only_the_most_recent_answers(count: int) -> None:
     pace = Pace(1e9)
     for number in range(1, count + 1):
         pace.add(number)
@@ -36,7 +36,7 @@ def test_it_is_of_the_last_answers(count: int) -> None:
     assert p99_ns(pace) == exact
 
 
-def test_a_thousand_later_answers_are_all_that_is_left() -> None:
+def test_p99_forgets_answers_older_than_the_last_thousand() -> None:
     pace = Pace(math.nan)
     for ns in [10**9] * KEPT + [1000] * KEPT:
         pace.add(ns)

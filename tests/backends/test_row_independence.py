@@ -1,42 +1,45 @@
-"""The proof of independent rows: labels that agree by luck prove nothing, and rows that are independent are batched."""
+"""Proving that rows are independent: labels that agree by chance prove nothing; independent rows are batched."""
 
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from gateway.backends.batch_variants import joined
-from gateway.backends.onnx import OnnxSession
+from gateway.backends.loaded_version import load_version
+from gateway.backends.onnx import OnnxSession, Result
 from gateway.backends.repository import Repository
 from gateway.backends.row_comparison import WHOLE, follows, is_coarse
 from gateway.backends.row_independence import ENDLESS, MIXED, Proof
-from gateway.backends.version import load_version
+from gateway.backends.signature import Feeds
 from gateway.settings.model import ModelSettings
 from loadtests.models import flawed
+from tests.backends import onnx_models
 from tests.backends.labelling import INDEPENDENT, MIXING
 from tests.backends.onnx_models import place
-from tests.backends.test_warmup import CPU, loaded, sample
+from tests.backends.test_warmup import CPU, loaded, sample, warmed
 
 
 @pytest.mark.parametrize("make", MIXING.values(), ids=MIXING.keys())
-def test_rows_that_mind_each_other_are_not_batched(tmp_path: Path, make: object) -> None:
+def test_model_with_dependent_rows_is_not_batched(tmp_path: Path, make: object) -> None:
     version = loaded(tmp_path, make)  # type: ignore[arg-type]
     assert version.warm_up.obstacle
     assert version.rules.max_rows == 1
 
 
 @pytest.mark.parametrize("make", INDEPENDENT.values(), ids=INDEPENDENT.keys())
-def test_labels_of_independent_rows_are_batched(tmp_path: Path, make: object) -> None:
+def test_model_with_independent_rows_is_batched_by_labels(tmp_path: Path, make: object) -> None:
     version = loaded(tmp_path, make)  # type: ignore[arg-type]
     assert version.warm_up.obstacle == ""
     assert version.rules.max_rows > 1
     assert version.warm_up.rounding < 1e-5
 
 
-def test_a_label_beside_a_large_row_shows_what_is_proven(tmp_path: Path) -> None:
-    """The model of the proof really gives another label beside another customer's request."""
+def test_large_row_in_a_batch_changes_another_row_s_label(tmp_path: Path) -> None:
+    """The quantised model used as evidence really returns another label beside another customer's request."""
     session = OnnxSession(MIXING["quantised"](tmp_path / "model.onnx"), 1, CPU)
     rows = np.random.default_rng(5).standard_normal((50, 8)).astype(np.float32)
     large = np.full((1, 8), 1e3, np.float32)
@@ -45,12 +48,12 @@ def test_a_label_beside_a_large_row_shows_what_is_proven(tmp_path: Path) -> None
     assert any(a is not None and b is not None and a[0] != b[0] for a, b in zip(alone, beside, strict=True))
 
 
-def test_the_rows_of_warmup_json_are_scaled_too(tmp_path: Path) -> None:
+def test_rows_of_warmup_json_are_scaled_too(tmp_path: Path) -> None:
     sample(tmp_path, [2, 8], [0.5, 1, 2, 3, 4, 5, 6, 7, 3, 1, 2, 9, 4, 5, 6, 7])
     assert loaded(tmp_path, MIXING["beyond a limit, label"]).warm_up.obstacle == MIXED
 
 
-def test_integers_of_warmup_json_stay_what_the_model_takes(tmp_path: Path) -> None:
+def test_integers_of_warmup_json_are_not_scaled(tmp_path: Path) -> None:
     rows = {"shape": [2, 3], "datatype": "INT64"}
     inputs = [{"name": "ids", "data": [7, 1, 2, 0, 5, 6], **rows}, {"name": "mask", "data": [1, 1, 0, 1, 1, 1], **rows}]
     (tmp_path / "m").mkdir()
@@ -58,25 +61,25 @@ def test_integers_of_warmup_json_stay_what_the_model_takes(tmp_path: Path) -> No
     assert loaded(tmp_path, INDEPENDENT["tokens"]).warm_up.obstacle == ""
 
 
-def test_quantisation_is_named_as_the_reason(tmp_path: Path) -> None:
+def test_dynamic_quantisation_is_given_as_the_reason(tmp_path: Path) -> None:
     for name in ("quantised", "quantised, scores", "quantised, weights outside"):
         folder = tmp_path / name
         folder.mkdir()
         assert "quantised dynamically" in loaded(folder, MIXING[name]).warm_up.obstacle
 
 
-def test_what_cannot_be_looked_into_is_said(tmp_path: Path) -> None:
+def test_operators_hidden_in_a_subgraph_are_an_obstacle(tmp_path: Path) -> None:
     assert "hidden in a If" in loaded(tmp_path, MIXING["inside an If"]).warm_up.obstacle
 
 
-def test_the_file_of_a_model_is_left_as_it_is(tmp_path: Path) -> None:
+def test_loading_does_not_change_the_model_folder(tmp_path: Path) -> None:
     file = place(tmp_path, "m", 1, INDEPENDENT["linear, weights outside"])
     before = {path.name: path.read_bytes() for path in file.parent.iterdir()}
     load_version(file, ModelSettings(), tmp_path / "warmup.json")
     assert {path.name: path.read_bytes() for path in file.parent.iterdir()} == before
 
 
-def test_independent_rows_are_independent_at_any_size(tmp_path: Path) -> None:
+def test_independent_rows_are_proven_at_any_batch_size(tmp_path: Path) -> None:
     file = INDEPENDENT["linear"](tmp_path / "model.onnx")
     generator = np.random.default_rng(0)
     rows = [{"x": generator.standard_normal((1, 8)).astype(np.float32)} for _ in range(3)]
@@ -97,7 +100,7 @@ def test_independent_rows_are_independent_at_any_size(tmp_path: Path) -> None:
         ((3,), (7, 1), None),
     ],
 )
-def test_rows_are_found_where_they_lie(one: tuple[int, ...], other: tuple[int, ...], axis: int | None) -> None:
+def test_follows_finds_the_axis_of_the_rows(one: tuple[int, ...], other: tuple[int, ...], axis: int | None) -> None:
     assert follows(np.zeros(one), 3, np.zeros(other), 7) == axis
 
 
@@ -114,12 +117,12 @@ def test_rows_are_found_where_they_lie(one: tuple[int, ...], other: tuple[int, .
         (None, True),
     ],
 )
-def test_values_that_agree_by_luck_are_coarse(values: np.ndarray | None, coarse: bool) -> None:
+def test_is_coarse_recognises_values_that_agree_by_chance(values: np.ndarray | None, coarse: bool) -> None:
     assert is_coarse(values) is coarse
 
 
-def test_a_row_that_makes_others_wait_is_not_batched(tmp_path: Path) -> None:
-    """Its loop turns for as long as a value says; the rows of warmup.json are over soon."""
+def test_model_whose_row_can_delay_others_is_not_batched(tmp_path: Path) -> None:
+    """Its loop runs as long as a value says; the rows of warmup.json end soon."""
     flawed(tmp_path, "hangs", "m")
     sample(tmp_path, [2, 4], range(8))
     started = time.perf_counter()
@@ -129,7 +132,7 @@ def test_a_row_that_makes_others_wait_is_not_batched(tmp_path: Path) -> None:
     assert time.perf_counter() - started < 30
 
 
-def test_a_row_that_makes_others_fail_is_batched_since_they_then_run_alone(tmp_path: Path) -> None:
+def test_model_whose_row_can_fail_others_is_batched(tmp_path: Path) -> None:
     for flaw in ("raises", "shape"):
         (tmp_path / flaw).mkdir()
         flawed(tmp_path / flaw, flaw, "m")
@@ -139,6 +142,35 @@ def test_a_row_that_makes_others_fail_is_batched_since_they_then_run_alone(tmp_p
         assert version.warm_up.obstacle == ""
 
 
-def test_fewer_rows_are_joined_again_from_the_first() -> None:
+def test_joined_repeats_rows_from_the_first() -> None:
     rows = [{"x": np.array([[value]])} for value in (1, 2)]
     assert joined(rows, 5)["x"].ravel().tolist() == [1, 2, 1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("make", "shaking", "batched"),
+    [
+        (onnx_models.doubling, 0.0, True),
+        (onnx_models.doubling, 1e-5, True),
+        (onnx_models.doubling, 1e-4, True),
+        (onnx_models.doubling, 0.1, False),
+        (onnx_models.centring, 0.0, False),
+        (onnx_models.centring, 1e-4, False),
+    ],
+)
+def test_a_device_that_does_not_repeat_itself_is_no_neighbour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: object, shaking: float, batched: bool
+) -> None:
+    """`shaking`: by how much of a row's largest value equal runs differ, as on a GPU that adds in any order."""
+    run, generator = OnnxSession.run, np.random.default_rng(2)
+
+    def shaken(self: OnnxSession, feeds: Feeds, options: Any = None) -> list[Result]:
+        (result,) = run(self, feeds, options)
+        assert result is not None
+        scale = np.max(np.abs(result), 1, initial=0.0, where=np.isfinite(result), keepdims=True)
+        return [(result + scale * shaking * generator.uniform(-1, 1, result.shape)).astype(result.dtype)]
+
+    monkeypatch.setattr(OnnxSession, "run", shaken)
+    monkeypatch.setattr(OnnxSession, "on_cpu", lambda _: False)
+    warm = warmed(tmp_path, make)  # type: ignore[arg-type]
+    assert (warm.obstacle == "") is batched

@@ -1,4 +1,4 @@
-"""Threads that the system does not give: who waits hears of it, no slot is lost, and the next request tries again."""
+"""Threads that cannot be started: waiting callers get an error, no slot is lost, and the next request tries again."""
 
 import asyncio
 import gc
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.backends.batcher import Batcher, BatchingRules
+from gateway.backends.batcher import Batcher
+from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.onnx import OnnxSession
 from gateway.backends.run_threads import RunThreads
 from gateway.errors import ModelUnavailable, Overloaded
@@ -27,7 +28,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> OnnxSession:
 
 
 class Limit:
-    """How many threads may still be started."""
+    """Limits how many more threads can be started."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, left: int = 0) -> None:
         self.left = left
@@ -43,7 +44,7 @@ class Limit:
 
 
 @pytest.mark.parametrize("kind", [RunThreads, ThreadPoolExecutor])
-def test_callers_hear_of_it_and_the_next_one_is_answered(
+def test_batcher_without_a_thread_fails_its_callers_and_recovers(
     session: OnnxSession, monkeypatch: pytest.MonkeyPatch, kind: Any
 ) -> None:
     limit = Limit(monkeypatch)
@@ -71,7 +72,7 @@ def feeds(rows: int) -> dict[str, Any]:
     return {"x": np.ones((rows, 2), np.float32)}
 
 
-def test_where_there_is_one_thread_it_does_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_thread_runs_everything_when_no_more_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     Limit(monkeypatch, 1)
     threads, done = RunThreads(3, "of this test"), [threading.Event() for _ in range(5)]
     for event in done:
@@ -79,7 +80,7 @@ def test_where_there_is_one_thread_it_does_all(monkeypatch: pytest.MonkeyPatch) 
     assert all(event.wait(5) for event in done)
 
 
-def test_all_can_be_had_before_there_is_anything_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_fails_unless_all_threads_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     limit = Limit(monkeypatch, 2)
     with pytest.raises(ModelUnavailable, match="m-2: there are no threads for it to run in"):
         RunThreads(3, "m-2").start()
@@ -93,7 +94,7 @@ def test_all_can_be_had_before_there_is_anything_to_run(monkeypatch: pytest.Monk
     together.wait(5)
 
 
-def test_they_end_with_the_last_reference() -> None:
+def test_threads_end_with_the_last_reference() -> None:
     threads = RunThreads(2, "that end")
     threads.start()
     mine = [thread for thread in threading.enumerate() if "that end" in thread.name]
@@ -108,7 +109,7 @@ def test_they_end_with_the_last_reference() -> None:
         assert not thread.is_alive()
 
 
-def test_a_run_that_raises_ends_no_thread() -> None:
+def test_exception_in_a_run_does_not_end_the_thread() -> None:
     threads, done = RunThreads(1, "of this test"), threading.Event()
     threads.submit(lambda: [][0])
     threads.submit(done.set)

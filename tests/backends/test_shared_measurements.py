@@ -1,4 +1,4 @@
-"""What one worker has measured of a version the others take over, for as long as the same content lies there."""
+"""Measurements of a version by one worker are reused by the others while the same content is on disk."""
 
 import asyncio
 import os
@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from gateway.backends import shared_measurements
+from gateway.backends.loaded_version import LoadedVersion
 from gateway.backends.loop_limits import Reach
 from gateway.backends.repository import Repository
 from gateway.backends.shared_measurements import Measured, Measurements
-from gateway.backends.version import LoadedVersion
 from gateway.backends.warmup import WarmUp
 from gateway.worker.models import loader as module
 from gateway.worker.models.loader import Loader
@@ -24,14 +24,14 @@ KEY = "m", 1
 
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository whose files count as standing still at once."""
+    """A repository whose files are treated as unchanged for long enough at once."""
     monkeypatch.setattr(shared_measurements, "STOOD_STILL_NS", -(10**18))
     onnx_models.doubling(tmp_path / "models" / "m" / "1" / "model.onnx")
     return tmp_path / "models"
 
 
 class Worker:
-    """Loads as a worker does, and counts how often it was told what another has measured."""
+    """Loads as a worker does, and records which measurements it was given."""
 
     def __init__(self, models: Path, monkeypatch: pytest.MonkeyPatch, part: float = 0.0) -> None:
         self.told: list[Measured | None] = []
@@ -52,7 +52,7 @@ class Worker:
         return loaded
 
 
-def test_what_one_has_measured_the_other_takes_over(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_worker_reuses_the_measurements_of_the_first(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         first = Worker(models, patch).load()
     other = Worker(models, monkeypatch)
@@ -65,7 +65,7 @@ def test_what_one_has_measured_the_other_takes_over(models: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("what", ["the file", "the settings", "the sample"])
-def test_what_is_new_on_disk_is_measured_anew(what: str, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_content_is_measured_again(what: str, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         Worker(models, patch).load()
     if what == "the file":
@@ -80,7 +80,7 @@ def test_what_is_new_on_disk_is_measured_anew(what: str, models: Path, monkeypat
     assert other.told == [None]
 
 
-def test_what_is_replaced_while_it_is_loaded_is_loaded_again_unprejudiced(
+def test_version_replaced_while_loading_is_loaded_again_without_measurements(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -94,7 +94,7 @@ def test_what_is_replaced_while_it_is_loaded_is_loaded_again_unprejudiced(
     assert third.told == [None], "nor was that told to anyone"
 
 
-def test_what_was_written_only_just_is_not_shared(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recently_written_version_is_not_shared(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_measurements, "STOOD_STILL_NS", 3_600_000_000_000)
     for _ in range(2):
         with monkeypatch.context() as patch:
@@ -103,7 +103,7 @@ def test_what_was_written_only_just_is_not_shared(models: Path, monkeypatch: pyt
             assert worker.told == [None]
 
 
-def test_torn_lines_and_other_providers_count_for_nothing(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torn_lines_and_other_providers_are_ignored(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = models.parent / "shared.measured"
     with monkeypatch.context() as patch:
         Worker(models, patch).load()
@@ -122,7 +122,7 @@ def test_torn_lines_and_other_providers_count_for_nothing(models: Path, monkeypa
     assert third.told[0] is not None and third.told[0].providers == ("CUDAExecutionProvider",)
 
 
-def test_a_version_that_no_made_up_input_runs_on_is_told_of_too(tmp_path: Path) -> None:
+def test_version_that_no_generated_input_fits_is_shared_too(tmp_path: Path) -> None:
     reach, nothing = Reach("made-up inputs do not run"), float("nan")
     file = tmp_path / "shared"
     told = Measured(WarmUp("no batches", nothing, nothing), reach, "ab", ("CPUExecutionProvider",))
@@ -134,6 +134,6 @@ def test_a_version_that_no_made_up_input_runs_on_is_told_of_too(tmp_path: Path) 
     assert found.reach == reach
 
 
-def test_workers_begin_in_different_places(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_start_loading_at_different_models(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     orders = [Worker(models, monkeypatch, part).loader.in_turn({"d", "b", "a", "c"}) for part in (0.0, 0.25, 0.5)]
     assert orders == [["a", "b", "c", "d"], ["b", "c", "d", "a"], ["c", "d", "a", "b"]]

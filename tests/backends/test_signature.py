@@ -31,14 +31,14 @@ def refusal(*inputs: Tensor) -> str:
     return str(caught.value)
 
 
-def test_what_fits_is_bound_by_name_in_any_order() -> None:
+def test_bind_accepts_inputs_in_any_order() -> None:
     feeds = SIGNATURE.bind(InferRequest([GOOD_NAME, GOOD_X]))
     assert feeds.keys() == {"x", "name"}
     assert feeds["x"] is GOOD_X.data
     assert feeds["name"].tolist() == [["a"]]
 
 
-def test_an_optional_input_is_bound_where_it_is_sent() -> None:
+def test_bind_includes_an_optional_input_that_is_sent() -> None:
     feeds = SIGNATURE.bind(InferRequest([GOOD_X, GOOD_NAME, tensor("offset", "FP32", [4])]))
     assert feeds["offset"].tolist() == [4]
 
@@ -60,46 +60,46 @@ def test_an_optional_input_is_bound_where_it_is_sent() -> None:
         ([tensor("offset", "FP32", [1, 2])], "input 'offset': shape is [2], the model takes [1] (-1: any size)"),
     ],
 )
-def test_what_does_not_fit_is_named_with_the_remedy(inputs: list[Tensor], message: str) -> None:
+def test_bind_refuses_unfitting_inputs_with_the_remedy(inputs: list[Tensor], message: str) -> None:
     assert refusal(*inputs) == message
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7])
-def test_a_free_dimension_takes_any_size(rows: int) -> None:
+def test_bind_accepts_any_size_for_a_free_dimension(rows: int) -> None:
     signature = Signature([X], [Y])
     x = Tensor("x", "FP32", np.zeros((rows, 3), np.float32))
     assert signature.bind(InferRequest([x]))["x"].shape == (rows, 3)
 
 
-def test_an_input_that_declares_no_shape_takes_any() -> None:
+def test_bind_accepts_any_shape_where_none_is_declared() -> None:
     signature = Signature([TensorSpec("x", "FP32", ())], [Y])
     for shape in ((), (2,), (2, 3)):
         x = Tensor("x", "FP32", np.zeros(shape, np.float32))
         assert signature.bind(InferRequest([x]))["x"].shape == shape
 
 
-def test_bytes_are_bound_as_text() -> None:
+def test_bind_decodes_bytes_as_text() -> None:
     feeds = SIGNATURE.bind(InferRequest([GOOD_X, tensor("name", "BYTES", [[b"caf\xc3\xa9"], ["b\0"]])]))
     assert feeds["name"].tolist() == [["café"], ["b\0"]]
 
 
-def test_bytes_that_are_no_text_are_bound_as_they_are() -> None:
+def test_bind_keeps_bytes_that_are_not_utf8() -> None:
     feeds = SIGNATURE.bind(InferRequest([GOOD_X, tensor("name", "BYTES", [[b"\xff\xd8"], ["é"]])]))
     assert [element.tobytes() for element in feeds["name"].ravel()] == [b"\xff\xd8", "é".encode()]
     assert feeds["name"].shape == (2, 1)
 
 
-def test_bytes_that_would_lose_their_end_are_refused() -> None:
+def test_bind_refuses_bytes_that_would_be_truncated() -> None:
     assert refusal(tensor("name", "BYTES", [[b"\xff\0"]])).startswith("input 'name': an element that is not UTF-8 ends")
 
 
-def test_positions_follow_the_request_or_are_all() -> None:
+def test_positions_follow_the_requested_outputs_or_are_all() -> None:
     assert list(SIGNATURE.positions(None)) == [0, 1, 2]
     assert list(SIGNATURE.positions([RequestedOutput("w"), RequestedOutput("y")])) == [2, 0]
     assert list(SIGNATURE.positions([])) == []
 
 
-def test_an_unknown_output_is_told_with_those_that_exist() -> None:
+def test_unknown_output_is_refused_with_the_existing_ones() -> None:
     with pytest.raises(InvalidRequest) as caught:
         SIGNATURE.positions([RequestedOutput("y"), RequestedOutput("v")])
     expected = "unknown output 'v'; the model's outputs are 'y' (FP32 [-1]), 'z' (INT64 [-1, 2]), 'w' (BOOL [-1])"
@@ -117,9 +117,7 @@ def test_an_unknown_output_is_told_with_those_that_exist() -> None:
         ([X], [TensorSpec("more", "FP32", (-1,)), Y]),  # gives more
     ],
 )
-def test_a_version_that_serves_the_same_requests_can_stand_in(
-    inputs: list[TensorSpec], outputs: list[TensorSpec]
-) -> None:
+def test_compatible_version_passes_check_replaceable_by(inputs: list[TensorSpec], outputs: list[TensorSpec]) -> None:
     Signature([X], [Y]).check_replaceable_by(Signature(inputs, outputs), 2)
 
 
@@ -136,7 +134,7 @@ def test_a_version_that_serves_the_same_requests_can_stand_in(
         ([X], [TensorSpec("y", "INT64", (-1,))], "its output 'y' is INT64 instead of FP32"),
     ],
 )
-def test_a_version_that_would_not_serve_them_is_told_by_its_difference(
+def test_incompatible_version_is_refused_with_its_difference(
     inputs: list[TensorSpec], outputs: list[TensorSpec], difference: str
 ) -> None:
     with pytest.raises(ModelUnavailable) as caught:
@@ -155,7 +153,7 @@ OPTIONAL_U = TensorSpec("u", "FP32", (1,), optional=True)
         ([X, TensorSpec("u", "INT64", (1,), optional=True)], "its input 'u' is INT64 [1] instead of FP32 [1]"),
     ],
 )
-def test_an_optional_input_must_be_optional_too(theirs: list[TensorSpec], difference: str) -> None:
+def test_optional_input_must_be_optional_in_the_candidate_too(theirs: list[TensorSpec], difference: str) -> None:
     stable = Signature([X, OPTIONAL_U], [Y])
     stable.check_replaceable_by(Signature([X, OPTIONAL_U], [Y]), 2)
     with pytest.raises(ModelUnavailable) as caught:
@@ -163,7 +161,7 @@ def test_an_optional_input_must_be_optional_too(theirs: list[TensorSpec], differ
     assert str(caught.value) == f"version 2 cannot stand in for the stable one: {difference}"
 
 
-def test_all_differences_are_named_at_once() -> None:
+def test_all_signature_differences_are_named_at_once() -> None:
     with pytest.raises(ModelUnavailable) as caught:
         SIGNATURE.check_replaceable_by(Signature([X, TensorSpec("u", "FP32", (1,))], [Y]), 7)
     assert str(caught.value) == (
@@ -176,7 +174,7 @@ WEIGHED = Signature([X], [Y], [TensorSpec("w", "FP32", (3,)), TensorSpec("b", "F
 W = tensor("w", "FP32", [1, 2, 3])
 
 
-def test_an_initializer_is_overridden_by_its_name_and_stands_behind_the_inputs() -> None:
+def test_bind_puts_overridden_initializers_after_the_inputs() -> None:
     assert list(WEIGHED.bind(InferRequest([W, GOOD_X]))) == ["x", "w"]
     assert list(WEIGHED.bind(InferRequest([GOOD_X]))) == ["x"]
     assert WEIGHED.overrides(InferRequest([GOOD_X, W]))
@@ -192,18 +190,18 @@ def test_an_initializer_is_overridden_by_its_name_and_stands_behind_the_inputs()
         ([GOOD_X, tensor("w", "FP32", [1])], "input 'w': shape is [1], the model takes [3] (-1: any size)"),
     ],
 )
-def test_initializers_are_no_inputs(inputs: list[Tensor], message: str) -> None:
+def test_initializer_does_not_replace_a_missing_input(inputs: list[Tensor], message: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         WEIGHED.bind(InferRequest(inputs))
     assert str(caught.value) == message
 
 
-def test_versions_are_not_compared_by_their_initializers() -> None:
+def test_check_replaceable_by_ignores_initializers() -> None:
     plain, other = Signature([X], [Y]), Signature([X], [Y], [TensorSpec("w", "FP32", (3, 3))])
     for stable in (WEIGHED, plain, other):
         for candidate in (WEIGHED, plain, other):
             stable.check_replaceable_by(candidate, 2)
 
 
-def test_new_outputs_leave_the_initializers() -> None:
+def test_giving_new_outputs_keeps_the_initializers() -> None:
     assert WEIGHED.giving([X]).initializers == WEIGHED.initializers

@@ -1,4 +1,4 @@
-"""A version whose run on the event loop was long moves to threads, unless the host was to blame; deadlines hold."""
+"""A version with a long run on the event loop moves to threads, unless the host was busy; deadlines are kept."""
 
 import asyncio
 import logging
@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.backends.batcher import NEVER_NS, BatchingRules
+from gateway.backends.batcher import NEVER_NS
+from gateway.backends.batching_rules import BatchingRules
+from gateway.backends.in_worker import in_worker
+from gateway.backends.loaded_version import load_version
 from gateway.backends.loop_limits import Reach
 from gateway.backends.signature import Feeds
 from gateway.backends.slow_runs import LONG_NS
-from gateway.backends.version import ModelVersion, load_version
+from gateway.backends.version import ModelVersion
 from gateway.errors import DeadlineExceeded
 from gateway.settings.model import ModelSettings
 from gateway.shm.tally import Tally
@@ -27,11 +30,11 @@ ANY = Reach(names=("x",), rows=2**31)
 def version_of(
     file: Path, reach: Reach | None = None, max_delay: float = 0.0, tally: Tally | None = None
 ) -> ModelVersion:
-    """In service, as if it had been found fit for the event loop."""
+    """A version in service that was found fit for the event loop."""
     loaded = load_version(file, ModelSettings(), file.parent / "warmup.json")
     rules = BatchingRules(loaded.rules.max_rows, max_delay)
     loaded = replace(loaded, rules=rules, reach=reach or loaded.reach)
-    return ModelVersion("m", 1, loaded, tally or Tally())
+    return in_worker("m", 1, loaded, tally or Tally())
 
 
 def turns(count: int) -> Feeds:
@@ -45,12 +48,12 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "in a batch"])
-def test_a_long_run_moves_the_version_to_threads_once_for_all(
+def test_long_run_on_the_loop_moves_the_version_to_threads_for_good(
     tmp_path: Path, alone: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
         version = version_of(onnx_models.looping(tmp_path / "model.onnx"), ANY)
-        assert version.on_loop
+        assert version.backend.on_loop
         assert not version.must_queue(turns(1))
         if alone:
             version.infer_now(turns(LONG_TURNS), NEVER_NS)
@@ -74,7 +77,7 @@ def test_a_long_run_moves_the_version_to_threads_once_for_all(
     assert "version 1 of 'm' kept the event loop waiting for" in record.getMessage()
 
 
-def test_what_waits_behind_a_long_run_is_moved_too(tmp_path: Path) -> None:
+def test_requests_behind_a_long_run_are_moved_to_threads_too(tmp_path: Path) -> None:
     async def scenario() -> None:
         tally = Tally()
         version = version_of(onnx_models.looping(tmp_path / "model.onnx"), ANY, tally=tally)
@@ -89,8 +92,8 @@ def test_what_waits_behind_a_long_run_is_moved_too(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_busy_host_moves_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The run takes long by the clock, once, and no processor time."""
+def test_long_run_on_a_busy_host_does_not_move_the_version(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The run takes long by the clock, once, but uses no processor time."""
     asyncio.run(_stalled(tmp_path))
     assert not caplog.records
 
@@ -98,16 +101,16 @@ def test_a_busy_host_moves_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixt
 async def _stalled(tmp_path: Path) -> None:
     version = version_of(onnx_models.doubling(tmp_path / "model.onnx"))
     x = {"x": np.ones((1, 2), np.float32)}
-    run = version.batcher._run
-    version.batcher._run = lambda feeds, options: time.sleep(3 * LONG_NS / 1e9) or run(feeds, options)
+    run = version.backend._run
+    version.backend._run = lambda feeds, options: time.sleep(3 * LONG_NS / 1e9) or run(feeds, options)
     version.infer_now(x, NEVER_NS)
-    version.batcher._run = run
+    version.backend._run = run
     assert not version.must_queue(x), "not even for a moment"
     assert version.infer_now(x, NEVER_NS)[0].tolist() == [[2, 2]]
     await version.close()
 
 
-def test_a_request_beyond_reach_runs_in_a_thread_and_its_neighbours_on_the_loop(tmp_path: Path) -> None:
+def test_request_beyond_reach_runs_in_a_thread_and_others_on_the_loop(tmp_path: Path) -> None:
     async def scenario() -> None:
         reach = Reach(names=("x",), rows=64)
         version = version_of(onnx_models.doubling(tmp_path / "model.onnx"), reach)
@@ -125,7 +128,7 @@ def test_a_request_beyond_reach_runs_in_a_thread_and_its_neighbours_on_the_loop(
     asyncio.run(scenario())
 
 
-def test_a_deadline_while_a_batch_forms_is_kept(tmp_path: Path) -> None:
+def test_deadline_is_kept_while_a_batch_forms(tmp_path: Path) -> None:
     async def scenario() -> None:
         version = version_of(onnx_models.doubling(tmp_path / "model.onnx"), max_delay=60.0)
         x = {"x": np.ones((1, 2), np.float32)}
@@ -143,7 +146,7 @@ def test_a_deadline_while_a_batch_forms_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("patience_ns", [0, 1000])
-def test_an_answer_that_comes_after_its_deadline_is_none(tmp_path: Path, patience_ns: int) -> None:
+def test_answer_after_its_deadline_is_deadline_exceeded(tmp_path: Path, patience_ns: int) -> None:
     async def scenario() -> None:
         version = version_of(onnx_models.doubling(tmp_path / "model.onnx"))
         x = {"x": np.ones((1, 2), np.float32)}

@@ -1,4 +1,4 @@
-"""The scratch process: a verdict on each version, and a crash that is blamed on one alone."""
+"""The trial process: a verdict on each version, and a crash is attributed to one version only."""
 
 from pathlib import Path
 
@@ -32,11 +32,11 @@ def verdicts(models: Path, *trials: tuple[str, int, int]) -> list[LoadResult]:
     return results
 
 
-def test_no_trials_give_no_verdicts(models: Path) -> None:
+def test_verdicts_without_versions_are_empty(models: Path) -> None:
     assert verdicts(models) == []
 
 
-def test_a_version_that_can_be_served_is_told_with_its_warm_up(models: Path) -> None:
+def test_verdict_on_a_good_version_includes_its_warm_up(models: Path) -> None:
     good, candidate, centring = verdicts(models, ("good", 1, 1), ("good", 2, 1), ("centring", 1, 1))
     assert (good.error, candidate.error, centring.error) == ("", "", "")
     assert (good.obstacle, candidate.obstacle) == ("", "")
@@ -44,7 +44,7 @@ def test_a_version_that_can_be_served_is_told_with_its_warm_up(models: Path) -> 
     assert all(verdict.single_us > 0 for verdict in (good, candidate, centring))
 
 
-def test_a_version_that_cannot_be_served_is_told_with_the_reason_and_the_others_go_on(models: Path) -> None:
+def test_verdict_on_a_bad_version_gives_the_reason_and_others_continue(models: Path) -> None:
     misfit, garbage, missing, unknown, misconfigured, good = verdicts(
         models,
         ("good", 3, 1),
@@ -65,7 +65,7 @@ def test_a_version_that_cannot_be_served_is_told_with_the_reason_and_the_others_
 
 
 @needs_trap
-def test_a_version_that_kills_the_process_is_blamed_alone(models: Path) -> None:
+def test_version_that_crashes_the_trial_is_blamed_alone(models: Path) -> None:
     good, first, second, garbage, candidate, last = verdicts(
         models, ("good", 1, 1), ("crash", 1, 1), ("crash", 2, 2), ("good", 4, 1), ("good", 2, 1), ("crash", 1, 1)
     )

@@ -1,4 +1,4 @@
-"""A real browser: the system's Chromium, driven by Playwright. What the page complains of fails the test."""
+"""A real browser, the system's Chromium driven by Playwright. A console error or warning fails the test."""
 
 import shutil
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def complaints() -> list[str]:
-    """What the page has complained of; a test that expects something takes it out."""
+    """Console errors and warnings of the page so far; a test that expects one removes it."""
     return []
 
 
@@ -34,7 +34,7 @@ def page(browser: Browser, complaints: list[str]) -> Iterator[Page]:
 
 
 def listened(page: Page, complaints: list[str]) -> Page:
-    """The page, whose errors are written down."""
+    """The page; its console errors and warnings are collected in `complaints`."""
     page.set_default_timeout(10_000)
     page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))

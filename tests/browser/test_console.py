@@ -1,4 +1,4 @@
-"""The console as people use it, on a gateway under traffic."""
+"""The console as its users operate it, on a gateway under traffic."""
 
 import re
 import threading
@@ -76,7 +76,7 @@ def variants(running: GatewayProcess) -> set[tuple[str, ...]]:
 
 
 class Traffic:
-    """Requests all the while, in a thread."""
+    """Sends requests from a thread until the context ends."""
 
     def __init__(self, running: GatewayProcess) -> None:
         self.seen = Seen()
@@ -98,7 +98,7 @@ class Traffic:
         self._thread.join()
 
 
-def test_one_press_stops_and_the_page_says_when_it_took_effect(running: GatewayProcess, console: Page) -> None:
+def test_stop_button_stops_the_candidate_and_shows_when_it_took_effect(running: GatewayProcess, console: Page) -> None:
     everyone = console.locator("[data-route=everyone]")
     expect(everyone).to_have_attribute("data-percent", "50")
     with Traffic(running) as traffic:
@@ -117,7 +117,7 @@ def test_one_press_stops_and_the_page_says_when_it_took_effect(running: GatewayP
     expect(console.locator(".why")).to_contain_text("Stopped by local")
 
 
-def test_a_stop_from_elsewhere_shows_by_itself(running: GatewayProcess, console: Page) -> None:
+def test_stop_made_elsewhere_appears_without_a_reload(running: GatewayProcess, console: Page) -> None:
     order(running, "stop")
     asked = time.monotonic()
     expect(console.locator("[data-route=everyone]")).to_have_attribute("data-percent", "0")
@@ -126,7 +126,7 @@ def test_a_stop_from_elsewhere_shows_by_itself(running: GatewayProcess, console:
     expect(console.locator(".last")).to_contain_text("stop of version 2 by local, a test")
 
 
-def test_resume_asks_why_and_keeps_the_answer(running: GatewayProcess, console: Page) -> None:
+def test_resume_requires_a_reason_and_records_it(running: GatewayProcess, console: Page) -> None:
     order(running, "stop")
     console.get_by_role("button", name="Resume flawed").click()
     dialog = console.locator("#resume-dialog")
@@ -141,7 +141,7 @@ def test_resume_asks_why_and_keeps_the_answer(running: GatewayProcess, console: 
     assert "candidate" in variants(running)
 
 
-def test_it_works_without_a_mouse(running: GatewayProcess, console: Page) -> None:
+def test_stop_works_with_the_keyboard_alone(running: GatewayProcess, console: Page) -> None:
     focused = "document.activeElement.getAttribute('aria-label')"
     for _ in range(30):
         console.keyboard.press("Tab")
@@ -158,7 +158,7 @@ def test_it_works_without_a_mouse(running: GatewayProcess, console: Page) -> Non
     assert decisions(running)[0]["reason"] == "by keyboard"
 
 
-def test_a_mistake_in_the_routing_file_is_where_one_looks(running: GatewayProcess, console: Page) -> None:
+def test_mistake_in_the_routing_file_is_shown_at_the_top(running: GatewayProcess, console: Page) -> None:
     file_of(running).write_text(ROUTING.replace("weight: 50", "wieght: 50"))
     banner = console.locator("#config-error")
     expect(banner).to_be_in_viewport()
@@ -168,7 +168,7 @@ def test_a_mistake_in_the_routing_file_is_where_one_looks(running: GatewayProces
     expect(banner).to_be_hidden()
 
 
-def test_what_the_routing_file_cannot_mean_is_where_one_looks(running: GatewayProcess, console: Page) -> None:
+def test_warning_about_the_routing_file_is_shown_at_the_top(running: GatewayProcess, console: Page) -> None:
     late = "- {name: late, match: [{customer: x}], weight: 5}"
     line = next(line for line in ROUTING.splitlines() if "name: everyone" in line)
     indent = line[: len(line) - len(line.lstrip())]
@@ -181,7 +181,7 @@ def test_what_the_routing_file_cannot_mean_is_where_one_looks(running: GatewayPr
     expect(banner).to_be_hidden()
 
 
-def test_who_gets_what(console: Page) -> None:
+def test_what_if_form_explains_the_version_a_customer_gets(console: Page) -> None:
     form = console.locator("#what-if")
     form.get_by_label("Customer", exact=True).fill("friend-7")
     form.get_by_role("button", name="Explain").click()
@@ -195,7 +195,7 @@ def test_who_gets_what(console: Page) -> None:
     expect(answer.locator("[data-matched=true]")).to_contain_text("everyone")
 
 
-def test_what_a_person_writes_is_text(running: GatewayProcess, console: Page) -> None:
+def test_reasons_are_shown_as_text_and_not_as_html(running: GatewayProcess, console: Page) -> None:
     reason = "<img src=x onerror=document.body.remove()><b>bold</b>"
     httpx.post(f"{running.control_url}/api/releases/flawed/stop", json={"reason": reason})
     for place in (".why", ".last", "#events"):
@@ -203,7 +203,7 @@ def test_what_a_person_writes_is_text(running: GatewayProcess, console: Page) ->
     assert console.locator("main img, aside img").count() == 0
 
 
-def test_promote_shows_its_edit_first(running: GatewayProcess, console: Page) -> None:
+def test_promote_shows_the_edit_before_it_is_made(running: GatewayProcess, console: Page) -> None:
     console.get_by_role("button", name="Promote the candidate of flawed").click()
     dialog = console.locator("#promote-dialog")
     expect(dialog.locator("ins")).to_have_text("+    stable: 2\n")

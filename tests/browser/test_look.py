@@ -1,4 +1,4 @@
-"""The console for everyone: light, dark and a phone, readable by axe's rules, with and without what is optional."""
+"""The console in light, dark and phone layouts: accessible by axe's rules, with and without optional parts."""
 
 import re
 import shutil
@@ -23,7 +23,7 @@ SCREENS: list[Any] = [("light", 1360, 900), ("dark", 1360, 900), ("light", 375, 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """The shipped models: one stopped, one that runs, and a routing file with a mistake in it."""
+    """The shipped models: one stopped, one running, and a routing file with a mistake in it."""
     folder = tmp_path_factory.mktemp("look")
     started = GatewayProcess(folder, ROOT / "models")
     shutil.copy(ROOT / "config" / "routing.yaml", folder / "routing.yaml")
@@ -43,7 +43,7 @@ def screen(request: pytest.FixtureRequest, browser: Browser, complaints: list[st
 
 
 def problems(page: Page) -> list[str]:
-    """What axe finds, of any weight, each with the elements that have it."""
+    """The violations that axe finds, of any impact, each with the elements concerned."""
     violations = Axe().run(page).response["violations"]
     return [f"{found['id']}: {[node['target'] for node in found['nodes']]}" for found in violations]
 
@@ -52,7 +52,7 @@ def assert_it_fits(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_everyone_can_read_and_use_it(running: GatewayProcess, screen: Page) -> None:
+def test_console_is_accessible_and_fits_every_screen(running: GatewayProcess, screen: Page) -> None:
     screen.goto(running.control_url)
     expect(screen.locator("#config-error")).to_be_visible()
     expect(screen.locator("#model-tumor .stage")).to_have_text("stopped")
@@ -67,7 +67,7 @@ def test_everyone_can_read_and_use_it(running: GatewayProcess, screen: Page) -> 
     assert problems(screen) == []
 
 
-def test_ramp_evidence_and_accuracy(ramping: GatewayProcess, screen: Page) -> None:
+def test_release_card_shows_ramp_guards_and_accuracy(ramping: GatewayProcess, screen: Page) -> None:
     screen.goto(ramping.control_url)
     card = screen.locator("#model-digits")
     expect(card.locator(".stage")).to_have_text("ramping")
@@ -88,7 +88,7 @@ def test_ramp_evidence_and_accuracy(ramping: GatewayProcess, screen: Page) -> No
 
 @pytest.fixture(scope="module")
 def ramping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """digits on a ramp under every kind of guard, with predictions that have been found right."""
+    """digits on a ramp with every kind of guard, and with predictions that feedback confirmed."""
     folder = tmp_path_factory.mktemp("ramping")
     with GatewayProcess(folder, ROOT / "models", RAMPING) as started:
         name = httpx.get(f"{started.url}/v2/models/digits").json()["inputs"][0]["name"]
@@ -127,7 +127,9 @@ RAMPING: Any = {
 }
 
 
-def test_a_key_is_asked_for_where_one_is_wanted(tmp_path: Path, page: Page, complaints: list[str]) -> None:
+def test_console_asks_for_a_key_when_the_gateway_requires_one(
+    tmp_path: Path, page: Page, complaints: list[str]
+) -> None:
     started = guarded(tmp_path)
     with started.gateway:
         page.goto(started.gateway.control_url)
@@ -157,7 +159,7 @@ def use(page: Page, key: str) -> None:
     page.get_by_role("button", name="Use this key").click()
 
 
-def test_a_gateway_that_is_gone_is_said_to_be(tmp_path: Path, page: Page, complaints: list[str]) -> None:
+def test_console_says_when_the_gateway_is_gone(tmp_path: Path, page: Page, complaints: list[str]) -> None:
     with GatewayProcess(tmp_path, ROOT / "models") as gone:
         page.goto(gone.control_url)
         expect(page.locator("#contact")).to_have_attribute("data-state", "live")
@@ -167,7 +169,7 @@ def test_a_gateway_that_is_gone_is_said_to_be(tmp_path: Path, page: Page, compla
     complaints.clear()
 
 
-def test_it_comes_from_here_and_runs_nothing_else(running: GatewayProcess) -> None:
+def test_console_files_are_served_locally_under_a_strict_csp(running: GatewayProcess) -> None:
     page = httpx.get(f"{running.control_url}/")
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy

@@ -39,13 +39,13 @@ def explained(*arguments: str) -> Any:
     return json.loads(gateway("explain", *arguments, "--json").stdout)
 
 
-def test_the_shipped_files_are_in_order() -> None:
+def test_check_accepts_the_shipped_files() -> None:
     lines = gateway("check").stdout.splitlines()
     for name, version in SHIPPED:
         assert any({name, str(version), "ready"} <= set(line.split()) for line in lines), (name, version)
 
 
-def test_check_for_scripts() -> None:
+def test_check_json_reports_the_shipped_files_as_ok() -> None:
     ended = gateway("check", "--json", "--config", "config/gateway.yaml")
     assert json.loads(ended.stdout) == {
         "ok": True,
@@ -57,7 +57,7 @@ def test_check_for_scripts() -> None:
     }
 
 
-def test_check_of_an_edit_that_is_not_yet_an_order(tmp_path: Path) -> None:
+def test_check_routing_option_checks_a_draft_file(tmp_path: Path) -> None:
     onnx_models.doubling(tmp_path / "models" / "fine" / "1" / "model.onnx")
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "gateway.yaml").touch()
@@ -70,7 +70,7 @@ def test_check_of_an_edit_that_is_not_yet_an_order(tmp_path: Path) -> None:
     assert "draft.yaml" in gateway("check", "--routing", "draft.yaml", code=1, folder=tmp_path).stderr
 
 
-def test_check_for_scripts_says_what_is_broken(tmp_path: Path) -> None:
+def test_check_json_reports_what_is_broken(tmp_path: Path) -> None:
     onnx_models.doubling(tmp_path / "models" / "fine" / "1" / "model.onnx")
     broken = tmp_path / "models" / "broken" / "4" / "model.onnx"
     broken.parent.mkdir(parents=True)
@@ -105,7 +105,7 @@ def test_check_refuses_a_guard_that_can_never_act(tmp_path: Path) -> None:
     assert ended.stderr.strip() == problem
 
 
-def test_a_pilot_customer_explained_to_a_person() -> None:
+def test_explain_prints_the_route_of_a_pilot_customer() -> None:
     bucket = f"{bucket_of('digits-2', 'acme'):,}"
     lines = dict(line.split(None, 1) for line in gateway("explain", "digits", "--customer", "acme").stdout.splitlines())
     assert lines["model"] == "digits"
@@ -117,7 +117,7 @@ def test_a_pilot_customer_explained_to_a_person() -> None:
     assert lines["✓"] == "pilot: customer is 'acme', matching one of acme, globex"
 
 
-def test_a_pilot_customer_explained_to_a_script() -> None:
+def test_explain_json_for_a_pilot_customer() -> None:
     document = explained("digits", "--customer", "acme")
     assert "candidate answers" in document.pop("why")
     assert document == {
@@ -147,7 +147,7 @@ def test_a_pilot_customer_explained_to_a_script() -> None:
         (["tickets", "--customer", "joe", "--parameter", "a=b"], "default", 0),
     ],
 )
-def test_what_a_request_says_decides_its_route(arguments: list[str], route: str, weight_ppm: int) -> None:
+def test_explain_chooses_the_route_by_the_request_attributes(arguments: list[str], route: str, weight_ppm: int) -> None:
     document = explained(*arguments)
     assert (document["route"], document["weight_ppm"]) == (route, weight_ppm)
     below = document["bucket"] < weight_ppm
@@ -155,7 +155,7 @@ def test_what_a_request_says_decides_its_route(arguments: list[str], route: str,
     assert document["routes"][-1]["matched"] is (route != "default")
 
 
-def test_without_a_customer_the_prediction_decides() -> None:
+def test_explain_without_a_customer_splits_by_prediction_id() -> None:
     chance = explained("digits")
     assert (chance["version"], chance["bucket"], chance["key_source"]) == (None, None, "prediction")
     assert "at random" in gateway("explain", "digits").stdout
@@ -163,25 +163,25 @@ def test_without_a_customer_the_prediction_decides() -> None:
     assert (decided["key"], decided["bucket"]) == ("p-1", bucket_of("digits-2", "p-1"))
 
 
-def test_where_a_ramp_stands_only_the_running_gateway_knows() -> None:
+def test_explain_of_a_ramp_points_to_live() -> None:
     ended = gateway("explain", "tumor", "--customer", "acme")
     assert "weight   0%" in ended.stdout
     assert ended.stderr.endswith("ask with --live\n")
 
 
-def test_an_unknown_model_is_refused_with_those_there_are() -> None:
+def test_explain_refuses_an_unknown_model_and_lists_the_known_ones() -> None:
     ended = gateway("explain", "digit", code=1)
     assert (ended.stdout, ended.stderr) == ("", "there is no model 'digit'; there are digits, tickets, tumor\n")
 
 
 @pytest.mark.parametrize("command", ["serve", "check", "explain"])
-def test_help_says_what_a_command_does(command: str) -> None:
+def test_help_of_each_command_describes_it(command: str) -> None:
     text = gateway(command, "--help").stdout
     assert f"gateway {command}" in text
     assert "config/gateway.yaml" in text
 
 
-def test_the_commands_and_the_version() -> None:
+def test_help_lists_all_commands_on_one_line_each() -> None:
     lines = gateway("-h").stdout.partition("Commands:\n")[2].splitlines()
     assert [line.split()[0] for line in lines] == list(COMMANDS)
     assert all(line.endswith(".") and not line.endswith("...") for line in lines), "what it does, on one line"
@@ -198,19 +198,19 @@ def test_the_commands_and_the_version() -> None:
         ["serv"],
     ],
 )
-def test_wrong_usage(arguments: list[str]) -> None:
+def test_wrong_usage_exits_with_2_and_prints_usage(arguments: list[str]) -> None:
     ended = gateway(*arguments, code=2)
     assert "Usage:" in ended.stderr
 
 
-def test_outside_the_projects_folder_it_says_so(tmp_path: Path) -> None:
+def test_missing_configuration_file_is_reported_with_a_remedy(tmp_path: Path) -> None:
     for command in (["serve"], ["explain", "digits"]):
         assert gateway(*command, code=1, folder=tmp_path).stderr == (
             "config/gateway.yaml: there is no such file; run from the project's folder or name another\n"
         )
 
 
-def test_a_port_in_use(tmp_path: Path) -> None:
+def test_serve_on_a_port_in_use_exits_with_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         config = tmp_path / "gateway.yaml"
@@ -221,7 +221,7 @@ def test_a_port_in_use(tmp_path: Path) -> None:
     assert "choose another host or port" in line
 
 
-def test_whoever_stops_a_candidate_does_not_wait_for_what_serves() -> None:
+def test_stop_command_does_not_import_the_serving_code() -> None:
     code = "import gateway.cli.releases, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert "gateway.cli.releases" in loaded

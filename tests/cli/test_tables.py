@@ -1,4 +1,4 @@
-"""What `gateway status` says to a person."""
+"""The tables that `gateway status` and the log print."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from rich.console import Console, RenderableType
 
 from gateway.backends.trial import LoadResult, LoadTrial
 from gateway.cli.tables import MOST_ROWS, check_table, release_table, status_text
-from gateway.control.release.overview import ReleaseStatus
+from gateway.control.release.release_status import ReleaseStatus
 
 
 def version(number: int, variant: str, **more: Any) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def printed(what: RenderableType) -> list[str]:
     return [line.strip() for line in capture.get().splitlines()]
 
 
-def test_ramp_guards_and_accuracy_are_told() -> None:
+def test_status_shows_ramp_guards_and_accuracy() -> None:
     lines = told(RELEASE)
     assert lines[0] == "digits: running"
     assert [cell.strip() for cell in lines[4].split("│")[1:-1]] == ["1", "stable", "1,234", "3", "3", "1.5", "-"]
@@ -68,21 +68,21 @@ def test_ramp_guards_and_accuracy_are_told() -> None:
     ]
 
 
-def test_a_release_without_a_candidate_has_no_more_to_tell() -> None:
+def test_status_without_a_candidate_shows_only_versions() -> None:
     lines = told({**{key: RELEASE[key] for key in ("model", "stopped", "stop")}, "routes": [], "versions": []})
     assert lines[0] == "digits: running"
     assert not any(":" in line for line in lines[1:])
 
 
-def test_brackets_in_names_and_reasons_are_no_markup() -> None:
-    """They are customers' and libraries' words; as markup they vanish, or end the command."""
+def test_brackets_in_names_and_reasons_are_not_markup() -> None:
+    """Names and reasons come from customers and libraries; as markup they would vanish, or make the command fail."""
     stop = {"by": "[red]acme[/] (key 0a)", "reason": "it [/b] failed"}
     lines = told({**RELEASE, "stopped": True, "stop": stop})
     assert lines[0] == "digits: stopped by [red]acme[/] (key 0a): it [/b] failed"
     assert "[/a]" in "".join(printed(release_table([], {("digits", 2): "no [/a]"})))
 
 
-def test_a_thousand_models_are_not_all_listed_in_the_log() -> None:
+def test_release_table_is_shortened_for_a_thousand_models() -> None:
     releases = [
         ReleaseStatus(
             model=f"m{number}",
@@ -107,14 +107,14 @@ def test_a_thousand_models_are_not_all_listed_in_the_log() -> None:
     )
 
 
-def test_what_is_no_version_s_fault_is_no_failure_of_one() -> None:
+def test_client_errors_are_not_counted_as_failures_of_a_version() -> None:
     bad = version(1, "stable", outcomes={"ok": 2600, "client_error": 35})
     lines = told({**RELEASE, "versions": [bad], "candidate": 2, "guards": []})
     assert [cell.strip() for cell in lines[4].split("│")[1:-1]][:4] == ["1", "stable", "2,600", "0"]
     assert "version 1: 35 invalid requests, which do not count as failures" in lines
 
 
-def test_a_guard_without_evidence_says_what_there_is_none_of_and_a_drift_is_no_harm() -> None:
+def test_guard_without_evidence_says_so_and_drift_is_called_different() -> None:
     quiet = {"name": "errors", "metric": "failures", "verdict": "no-data", "says": "no failures yet", "log10_e": None}
     drift = {"name": "drift", "metric": "predicted_class", "verdict": "different", "says": "different", "log10_e": 50.3}
     guards = [{**guard, "line_log10": 2.0} for guard in (quiet, drift)]
@@ -123,7 +123,7 @@ def test_a_guard_without_evidence_says_what_there_is_none_of_and_a_drift_is_no_h
     assert "guard drift (predicted_class): different, evidence 10^50.3, different from" in " ".join(lines)
 
 
-def test_latencies_that_are_not_alike_are_said_to_be_so() -> None:
+def test_status_says_when_latencies_are_not_comparable() -> None:
     for alike in (True, False):
         text = " ".join(told({**RELEASE, "latency_compared": alike, "candidate": 2}))
         assert ("stable may run on the event loop" in text) == (not alike)

@@ -1,4 +1,4 @@
-"""What clients of other servers send and ask, that the protocol's text alone would not show."""
+"""What clients written for other servers send and ask, beyond the text of the protocol."""
 
 import base64
 import gzip
@@ -33,7 +33,7 @@ def server(zoo_gateway: GatewayProcess) -> Iterator[Any]:
 
 @pytest.mark.parametrize("binary_out", [False, True])
 @pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
-def test_tritonclient_sends_nan_in_json(server: Any, datatype: str, binary_out: bool) -> None:
+def test_nan_in_json_from_tritonclient_is_accepted(server: Any, datatype: str, binary_out: bool) -> None:
     array = ODD.astype(DATATYPES[datatype].dtype)
     asked = triton.InferInput("x", list(array.shape), datatype)
     asked.set_data_from_numpy(array, binary_data=False)
@@ -42,7 +42,7 @@ def test_tritonclient_sends_nan_in_json(server: Any, datatype: str, binary_out: 
     assert np.array_equal(answer.astype(array.dtype), array, equal_nan=True)
 
 
-def test_nan_beside_a_binary_tensor(client: httpx.Client) -> None:
+def test_nan_in_json_beside_a_binary_tensor_is_accepted(client: httpx.Client) -> None:
     raw = np.array([[1, np.nan, 3]], "<f4").tobytes()
     size = {"binary_data_size": len(raw)}
     inputs = [
@@ -55,19 +55,19 @@ def test_nan_beside_a_binary_tensor(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("model", ["identity_int32", "identity_bool", "identity_bytes"])
-def test_nan_in_other_tensors(client: httpx.Client, model: str) -> None:
+def test_nan_in_a_tensor_that_is_not_float_is_refused(client: httpx.Client, model: str) -> None:
     row = tensor(datatype=model.removeprefix("identity_").upper(), data=[float("nan"), 1])
     answer = infer(client, model, {"inputs": [row]})
     assert (answer.status_code, "data[0] = NaN" in answer.json()["error"]) == (400, True)
 
 
-def test_nan_in_feedback_stays_refused(client: httpx.Client) -> None:
+def test_nan_in_feedback_is_refused(client: httpx.Client) -> None:
     answer = client.post("/v2/feedback", content=b'{"prediction_id": "x", "reward": NaN}')
     assert (answer.status_code, "JSON" in answer.json()["error"]) == (400, True)
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "text/plain;charset=UTF-8", "Text/Plain", "text/json"])
-def test_a_v2_request_that_is_called_text(client: httpx.Client, kind: str) -> None:
+def test_v2_request_sent_as_text_plain_is_accepted(client: httpx.Client, kind: str) -> None:
     for model, row in (("image", TEXT), ("doubling", tensor())):
         answer = infer(client, model, {"id": "7", "inputs": [row]}, content_type=kind)
         assert (answer.status_code, answer.json()["id"]) == (200, "7")
@@ -94,13 +94,13 @@ RAW_TEXTS = [
 
 
 @pytest.mark.parametrize("text", RAW_TEXTS)
-def test_a_text_that_only_looks_like_one_is_a_text(client: httpx.Client, text: str) -> None:
+def test_text_that_looks_like_a_v2_request_is_taken_as_text(client: httpx.Client, text: str) -> None:
     answer = infer(client, "image", text.encode(), content_type="text/plain")
     assert (answer.status_code, answer.json()["outputs"][0]["data"]) == (200, [text])
     assert infer(client, "doubling", text.encode(), content_type="text/plain").status_code == 415
 
 
-def test_what_is_wrong_in_a_v2_request_that_is_called_text_is_told(client: httpx.Client) -> None:
+def test_mistake_in_a_v2_request_sent_as_text_plain_is_named(client: httpx.Client) -> None:
     for changes, says in (({"datatype": "FP99"}, "FP99"), ({"data": ...}, "neither data"), ({"name": "z"}, "'z'")):
         row = tensor(**{**TEXT, **changes})
         answer = infer(client, "image", {"inputs": [row]}, content_type="text/plain")
@@ -108,7 +108,7 @@ def test_what_is_wrong_in_a_v2_request_that_is_called_text_is_told(client: httpx
 
 
 @pytest.mark.parametrize("kind", [None, "application/json; charset=utf-8", "application/x-www-form-urlencoded"])
-def test_other_content_types_are_json(client: httpx.Client, kind: str | None) -> None:
+def test_unknown_content_type_is_read_as_json(client: httpx.Client, kind: str | None) -> None:
     headers = {} if kind is None else {"content_type": kind}
     assert infer(client, "image", {"inputs": [TEXT]}, **headers).json()["outputs"][0]["data"] == ["hello"]
 
@@ -130,7 +130,7 @@ def test_base64_elements_are_decoded(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("bad", ["aGk", "a-_=", "aGk=\n", "é", "=", "aGk=aGk="])
-def test_what_is_no_base64_is_named(client: httpx.Client, bad: str) -> None:
+def test_invalid_base64_is_named(client: httpx.Client, bad: str) -> None:
     answer = infer(client, "identity_bytes", coded("hi", data=["aGk=", bad], shape=[2, 1]))
     said = answer.json()["error"]
     assert (answer.status_code, "inputs[0] 'x': data[1]" in said, "Base64" in said) == (400, True, True)
@@ -145,8 +145,8 @@ def test_base64_of_numbers_or_of_a_whole_request_is_refused(client: httpx.Client
 
 
 @pytest.mark.parametrize("kind", ["np", "str", "pd", "image/png"])
-def test_content_types_that_say_nothing_of_the_bytes(client: httpx.Client, kind: str) -> None:
-    """MLServer's codecs name them; the elements are written as the protocol has it."""
+def test_content_type_parameter_of_other_codecs_is_ignored(client: httpx.Client, kind: str) -> None:
+    """MLServer's codecs use these names; the elements are encoded as the protocol says."""
     row = tensor(parameters={"content_type": kind})
     assert infer(client, "doubling", {"inputs": [row], "parameters": {"content_type": kind}}).status_code == 200
 
@@ -166,7 +166,7 @@ def test_content_types_that_say_nothing_of_the_bytes(client: httpx.Client, kind:
         ("identity", 400),
     ],
 )
-def test_names_of_content_codings(client: httpx.Client, named: str, status: int) -> None:
+def test_names_of_content_encodings_and_their_status(client: httpx.Client, named: str, status: int) -> None:
     body = gzip.compress(json.dumps({"inputs": [tensor()]}).encode())
     assert infer(client, "doubling", body, content_encoding=named).status_code == status
 
@@ -174,13 +174,13 @@ def test_names_of_content_codings(client: httpx.Client, named: str, status: int)
 @pytest.mark.parametrize(
     ("named", "status"), [(["gzip", "identity"], 200), (["identity", "gzip"], 200), (["gzip"] * 2, 415)]
 )
-def test_content_codings_in_headers_of_their_own(client: httpx.Client, named: list[str], status: int) -> None:
+def test_content_encodings_in_separate_headers(client: httpx.Client, named: list[str], status: int) -> None:
     body = gzip.compress(json.dumps({"inputs": [tensor()]}).encode())
     headers = [("content-encoding", coding) for coding in named]
     assert client.post("/v2/models/doubling/infer", content=body, headers=headers).status_code == status
 
 
-def test_model_configuration(server: Any) -> None:
+def test_model_configuration_of_a_model(server: Any) -> None:
     for version in ("", "1"):
         config = server.get_model_config("doubling", version)
         assert (config["name"], config["platform"], config["backend"]) == (
@@ -203,8 +203,8 @@ def test_model_configuration(server: Any) -> None:
         assert refused.value.status() == "404"
 
 
-def test_configuration_and_metadata_agree(server: Any, client: httpx.Client) -> None:
-    """Where rows are joined, the metadata's first dimension is theirs, which perf_analyzer takes off."""
+def test_model_configuration_agrees_with_metadata(server: Any, client: httpx.Client) -> None:
+    """Where rows are batched, the metadata's first dimension is the batch, which perf_analyzer removes."""
     joined = 0
     for entry in server.get_model_repository_index():
         if entry["state"] != "READY":
@@ -221,7 +221,7 @@ def test_configuration_and_metadata_agree(server: Any, client: httpx.Client) -> 
     assert "model_configuration" in client.get("/v2").json()["extensions"]
 
 
-def test_tritonclient_reads_a_zip_maps_labels(server: Any) -> None:
+def test_tritonclient_reads_labels_of_a_zip_map(server: Any) -> None:
     rows = triton.InferInput("X", [1, 3], "FP32")
     rows.set_data_from_numpy(np.array([[9, 0, 0]], np.float32))
     names = [one["name"] for one in server.get_model_metadata("zip_map_str")["outputs"]]

@@ -1,4 +1,4 @@
-"""Under 64 concurrent clients, whatever is batched with whatever: each answer equals its own unbatched run."""
+"""Under 64 concurrent clients, whatever is batched together, each answer equals the same request's unbatched run."""
 
 import asyncio
 from collections.abc import Callable
@@ -108,7 +108,7 @@ def same(output: Any, wanted: Array) -> bool:
 
 
 @pytest.mark.slow
-def test_every_answer_is_its_own(zoo_gateway: GatewayProcess, zoo_models: Path) -> None:
+def test_concurrent_answers_equal_unbatched_runs(zoo_gateway: GatewayProcess, zoo_models: Path) -> None:
     sessions = {
         name: onnxruntime.InferenceSession(
             str(zoo_models / name / "1" / "model.onnx"), providers=["CPUExecutionProvider"]
@@ -148,7 +148,7 @@ def test_every_answer_is_its_own(zoo_gateway: GatewayProcess, zoo_models: Path) 
 
 
 @pytest.mark.parametrize("name", ["centring", "recurrent", "total"])
-def test_a_trial_says_why_a_model_is_not_batched(zoo_models: Path, name: str) -> None:
+def test_trial_says_why_a_model_is_not_batched(zoo_models: Path, name: str) -> None:
     (verdict,) = try_versions(zoo_models, [LoadTrial(name, 1, 1)])
     assert verdict.error == ""
     assert verdict.obstacle

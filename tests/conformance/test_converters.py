@@ -1,4 +1,4 @@
-"""Versions of one model that different converters wrote: what their files declare is not what tells them apart."""
+"""Versions of one model written by different converters stay interchangeable, whatever their files declare."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ BIAS = np.arange(5, dtype=np.float32)
 
 
 def plain_weights(path: Path) -> Path:
-    """The same as the version whose weights are inputs as well, under another name."""
+    """The same as the version whose weights are inputs too, with other names."""
     nodes = [node("MatMul", "x matrix", "product"), node("Add", "product bias", "y")]
     return model(nodes, {"matrix": WEIGHTS, "bias": BIAS}, outputs=Y)(path)
 
@@ -70,7 +70,7 @@ def rows(count: int) -> Any:
 
 
 @pytest.mark.parametrize("name", ["trees", "unsaid"])
-def test_a_candidate_that_declares_its_label_otherwise_answers_all(client: httpx.Client, name: str) -> None:
+def test_candidate_with_other_declared_shapes_answers_all_requests(client: httpx.Client, name: str) -> None:
     for count in (5, 1, 5, 2, 5, 7, 5, 5, 32, 40):
         answer = infer(client, name, tensor("x", rows(count)))
         assert (answer["model_version"], answer["parameters"]["variant"]) == ("2", "candidate")
@@ -79,14 +79,14 @@ def test_a_candidate_that_declares_its_label_otherwise_answers_all(client: httpx
 
 @pytest.mark.parametrize("name", ["trees", "unsaid"])
 @pytest.mark.parametrize("version", [1, 2])
-def test_metadata_says_what_a_model_gives(client: httpx.Client, name: str, version: int) -> None:
+def test_metadata_has_the_shapes_of_real_outputs(client: httpx.Client, name: str, version: int) -> None:
     label, scores = client.get(f"/v2/models/{name}/versions/{version}").json()["outputs"]
     assert label["shape"] == [-1]
     assert scores["shape"] in ([-1, 3], [-1, -1])
 
 
 @pytest.mark.parametrize("name", ["weights", "turned"])
-def test_what_has_an_initializer_is_no_part_of_the_interface(client: httpx.Client, name: str) -> None:
+def test_initializers_are_not_listed_as_inputs(client: httpx.Client, name: str) -> None:
     for version in (1, 2):
         inputs = client.get(f"/v2/models/{name}/versions/{version}").json()["inputs"]
         assert inputs == [{"name": "x", "datatype": "FP32", "shape": [-1, 8]}]
@@ -98,8 +98,8 @@ def test_what_has_an_initializer_is_no_part_of_the_interface(client: httpx.Clien
     assert refused.json()["error"].endswith("the model's inputs are 'x' (FP32 [-1, 8])")
 
 
-def test_a_request_that_overrides_weights_of_stable_is_answered_by_stable(client: httpx.Client) -> None:
-    """The candidate has no such weights, and its clients made no mistake."""
+def test_request_that_overrides_stable_weights_is_answered_by_stable(client: httpx.Client) -> None:
+    """The candidate has no such weights, and the client made no mistake."""
     x, bias = rows(2), np.full(5, 100, np.float32)
     for tensors in ([tensor("x", x), tensor("bias", bias)], [tensor("bias", bias), tensor("x", x)]):
         answer = infer(client, "weights", *tensors)
@@ -109,8 +109,8 @@ def test_a_request_that_overrides_weights_of_stable_is_answered_by_stable(client
     assert missing.json()["error"] == "input 'x' is missing; send it as FP32 [-1, 8]"
 
 
-def test_overridden_weights_are_no_one_elses(client: httpx.Client) -> None:
-    """Requests with weights of their own beside others in the same moment, on a version that waits for company."""
+def test_overridden_weights_do_not_affect_requests_in_the_same_batch(client: httpx.Client) -> None:
+    """Requests with and without weights of their own at the same moment, on a version that waits to fill batches."""
 
     def ask(number: int) -> bool:
         x = rows(1 + number % 3)

@@ -68,7 +68,7 @@ def check(client: httpx.Client, model: str, body: bytes, headers: Any) -> None:
 
 @FUZZ
 @given(st.sampled_from(MODELS), DOCUMENT, st.binary(max_size=60), HEADERS)
-def test_json_with_anything_behind_it(
+def test_json_followed_by_random_bytes(
     client: httpx.Client, model: str, document: Any, tail: bytes, headers: dict[str, Any]
 ) -> None:
     check(client, model, json.dumps(document).encode() + tail, headers)
@@ -76,7 +76,7 @@ def test_json_with_anything_behind_it(
 
 @FUZZ
 @given(st.sampled_from(MODELS), DOCUMENT, st.binary(max_size=60))
-def test_binary_with_the_right_header(client: httpx.Client, model: str, document: Any, tail: bytes) -> None:
+def test_binary_body_with_a_correct_header_length(client: httpx.Client, model: str, document: Any, tail: bytes) -> None:
     header = json.dumps(document).encode()
     check(client, model, header + tail, {"inference-header-content-length": str(len(header))})
 
@@ -88,7 +88,7 @@ def test_binary_with_the_right_header(client: httpx.Client, model: str, document
     st.binary(max_size=64),
     st.integers(0, 1),
 )
-def test_well_formed_binary_of_any_content(
+def test_well_formed_binary_tensor_with_random_content(
     client: httpx.Client, datatype: str, shape: list[int], raw: bytes, text: int
 ) -> None:
     if datatype == "BYTES" and text:
@@ -100,12 +100,14 @@ def test_well_formed_binary_of_any_content(
 
 @FUZZ
 @given(st.binary(max_size=200))
-def test_any_bytes(client: httpx.Client, body: bytes) -> None:
+def test_random_bytes(client: httpx.Client, body: bytes) -> None:
     check(client, "doubling", body, {})
 
 
-def test_memory_stays_bounded(client: httpx.Client, zoo_gateway: GatewayProcess) -> None:
-    """Bodies that claim far more than they bring must not cost what they claim."""
+def test_memory_stays_bounded_for_bodies_that_claim_more_than_they_hold(
+    client: httpx.Client, zoo_gateway: GatewayProcess
+) -> None:
+    """Bodies that declare far more than they contain must not cost what they declare."""
     claims: list[dict[str, Any]] = [
         {"shape": [2**20, 2**12], "datatype": "FP64", "data": [1]},
         {"shape": [2**33], "datatype": "BYTES", "data": []},

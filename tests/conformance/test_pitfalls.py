@@ -1,4 +1,4 @@
-"""What implementers of V2 get wrong, over plain HTTP; and that every refusal names the place and the remedy."""
+"""Common mistakes of V2 implementations, over plain HTTP; every refusal names the place and the remedy."""
 
 import gzip
 import json
@@ -35,7 +35,7 @@ def binary_body(document: Any, *tails: bytes) -> tuple[bytes, str]:
     return header + b"".join(tails), str(len(header))
 
 
-def test_an_answer(client: httpx.Client) -> None:
+def test_json_answer_of_a_plain_request(client: httpx.Client) -> None:
     answer = infer(client, "doubling", {"id": "a", "inputs": [tensor()]})
     assert answer.status_code == 200
     body = answer.json()
@@ -57,17 +57,17 @@ def test_an_answer(client: httpx.Client) -> None:
 NAN_IN = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [0, -1, "Infinity"]}]}
 
 
-def test_non_finite_numbers_both_ways(client: httpx.Client) -> None:
+def test_non_finite_numbers_are_accepted_and_returned_as_strings(client: httpx.Client) -> None:
     data = infer(client, "logarithm", NAN_IN).json()["outputs"][0]["data"]
     assert data == ["-Infinity", "NaN", "Infinity"]
 
 
-def test_fp16_in_json(client: httpx.Client) -> None:
+def test_fp16_in_json_is_accepted_and_returned(client: httpx.Client) -> None:
     row = tensor(datatype="FP16", data=[0.5, "NaN"])
     assert infer(client, "identity_fp16", {"inputs": [row]}).json()["outputs"][0]["data"] == [0.5, "NaN"]
 
 
-def test_the_binary_default_survives_a_list_of_outputs(client: httpx.Client) -> None:
+def test_binary_output_default_applies_to_listed_outputs(client: httpx.Client) -> None:
     inputs = [
         {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]},
         {"name": "count", "shape": [1, 1], "datatype": "INT64", "data": [2]},
@@ -87,7 +87,7 @@ def test_the_binary_default_survives_a_list_of_outputs(client: httpx.Client) -> 
     )
 
 
-def test_raw_mode_for_one_input(client: httpx.Client) -> None:
+def test_raw_body_for_a_model_with_one_input(client: httpx.Client) -> None:
     raw = np.array([[1, 2], [3, 4]], "<f4").tobytes()
     assert infer(client, "doubling", raw, inference_header_content_length="0").json()["outputs"][0] == {
         "name": "y",
@@ -98,12 +98,12 @@ def test_raw_mode_for_one_input(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("kind", ["image/png", "text/plain; charset=utf-8", "audio/wav"])
-def test_raw_media(client: httpx.Client, kind: str) -> None:
+def test_raw_body_with_a_media_type(client: httpx.Client, kind: str) -> None:
     answer = infer(client, "image", "some été".encode(), content_type=kind)
     assert answer.json()["outputs"][0] == {"name": "y", "datatype": "BYTES", "shape": [1, 1], "data": ["some été"]}
 
 
-def test_zip_maps_are_a_matrix_with_labels(client: httpx.Client) -> None:
+def test_zip_map_output_is_a_matrix_with_labels(client: httpx.Client) -> None:
     rows = {"name": "X", "shape": [2, 3], "datatype": "FP32", "data": [9, 0, 0, 0, 0, 9]}
     for model, labels in (("zip_map_int", ["3", "5", "7"]), ("zip_map_str", ["cat", "dog", "eel"])):
         label, scores = infer(client, model, {"inputs": [rows]}).json()["outputs"]
@@ -122,7 +122,7 @@ def test_zip_maps_are_a_matrix_with_labels(client: httpx.Client) -> None:
         }
 
 
-def test_an_initializer_is_no_input_and_may_be_overridden(client: httpx.Client) -> None:
+def test_initializer_is_not_listed_and_can_be_overridden(client: httpx.Client) -> None:
     (x,) = client.get("/v2/models/defaulted").json()["inputs"]
     assert x == {"name": "x", "datatype": "FP32", "shape": [-1, 3]}
     rows = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
@@ -132,7 +132,7 @@ def test_an_initializer_is_no_input_and_may_be_overridden(client: httpx.Client) 
 
 
 @pytest.mark.parametrize(("raw", "says"), [(b"\xff\xfe", "not UTF-8"), (b"\xff\x00", "NUL")])
-def test_bytes_that_are_no_text(client: httpx.Client, raw: bytes, says: str) -> None:
+def test_bytes_that_onnx_runtime_cannot_carry_are_refused(client: httpx.Client, raw: bytes, says: str) -> None:
     """What ONNX Runtime's Python API cannot carry is refused, not mangled."""
     row = tensor(shape=[1, 1], datatype="BYTES", data=..., parameters={"binary_data_size": 6})
     body, length = binary_body({"inputs": [row]}, struct.pack("<I2s", 2, raw))
@@ -141,7 +141,7 @@ def test_bytes_that_are_no_text(client: httpx.Client, raw: bytes, says: str) -> 
     assert says in answer.json()["error"]
 
 
-# model, body, what the message must hold
+# model, body, what the message must contain
 MALFORMED: list[tuple[str, Any, list[str]]] = [
     ("doubling", b'{"inputs": [', ["JSON"]),
     ("doubling", b"\xff\xfe", ["JSON"]),
@@ -194,27 +194,27 @@ def _lies() -> Iterator[tuple[str, bytes, str, str]]:
 
 
 @pytest.mark.parametrize(("body", "length", "says"), [lie[1:] for lie in _lies()], ids=[lie[0] for lie in _lies()])
-def test_lengths_that_lie(client: httpx.Client, body: bytes, length: str, says: str) -> None:
+def test_wrong_lengths_are_refused(client: httpx.Client, body: bytes, length: str, says: str) -> None:
     answer = infer(client, "doubling", body, inference_header_content_length=length)
     assert answer.status_code == 400
     assert says in answer.json()["error"]
 
 
-def test_a_binary_body_without_its_header(client: httpx.Client) -> None:
+def test_binary_body_without_its_header_is_refused(client: httpx.Client) -> None:
     body, _ = binary_body({"inputs": [tensor(data=..., parameters={"binary_data_size": 8})]}, bytes(8))
     answer = infer(client, "doubling", body)
     assert answer.status_code == 400
     assert "Inference-Header-Content-Length" in answer.json()["error"]
 
 
-def test_raw_bodies_for_models_that_do_not_take_them(client: httpx.Client) -> None:
+def test_raw_body_for_an_unsuitable_model_is_refused(client: httpx.Client) -> None:
     answer = infer(client, "doubling", b"\x89PNG", content_type="image/png")
     assert (answer.status_code, "one BYTES input" in answer.json()["error"]) == (415, True)
     answer = infer(client, "adding", bytes(12), inference_header_content_length="0")
     assert (answer.status_code, "needs one input" in answer.json()["error"]) == (400, True)
 
 
-def test_content_encodings(client: httpx.Client) -> None:
+def test_content_encodings_are_decoded_or_refused(client: httpx.Client) -> None:
     body = json.dumps({"inputs": [tensor()]}).encode()
     assert infer(client, "doubling", gzip.compress(body), content_encoding="gzip").status_code == 200
     assert infer(client, "doubling", zlib.compress(body), content_encoding="deflate").status_code == 200
@@ -226,7 +226,7 @@ def test_content_encodings(client: httpx.Client) -> None:
     assert (bomb.status_code, "max_body" in bomb.json()["error"]) == (413, True)
 
 
-def test_bodies_over_the_limit(client: httpx.Client, zoo_gateway: GatewayProcess) -> None:
+def test_body_over_the_limit_is_refused(client: httpx.Client, zoo_gateway: GatewayProcess) -> None:
     limit = 4 * 1024 * 1024
     assert infer(client, "doubling", b" " * (limit + 1)).status_code == 413
 
@@ -261,13 +261,15 @@ def test_bodies_over_the_limit(client: httpx.Client, zoo_gateway: GatewayProcess
         ("POST", "/v2/repository/models/nothing/unload", 404, "'nothing'"),
     ],
 )
-def test_paths_and_methods(client: httpx.Client, method: str, path: str, status: int, says: str) -> None:
+def test_unknown_path_or_method_is_refused_with_the_reason(
+    client: httpx.Client, method: str, path: str, status: int, says: str
+) -> None:
     answer = client.request(method, path)
     assert answer.status_code == status
     assert says in answer.json()["error"]
 
 
-def test_repository_requests_that_are_refused(client: httpx.Client) -> None:
+def test_invalid_repository_requests_are_refused(client: httpx.Client) -> None:
     assert client.post("/v2/repository/index", content=b"[").status_code == 400
     assert client.post("/v2/repository/index", json=[1]).status_code == 400
     answer = client.post("/v2/repository/models/doubling/load", json={"parameters": {"config": "{}"}})

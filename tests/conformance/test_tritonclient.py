@@ -62,7 +62,7 @@ def ask(module: Any, name: str, datatype: str, array: Array, binary_in: bool, bi
 @pytest.mark.parametrize("binary_out", [False, True])
 @pytest.mark.parametrize("binary_in", [False, True])
 @pytest.mark.parametrize("datatype", DATATYPES)
-def test_every_datatype_to_the_bit(
+def test_every_datatype_is_returned_bit_for_bit(
     server: Any, zoo_models: Path, datatype: str, binary_in: bool, binary_out: bool
 ) -> None:
     array = sample(datatype)
@@ -78,7 +78,7 @@ def test_every_datatype_to_the_bit(
 
 
 @pytest.mark.parametrize("binary", [False, True])
-def test_asyncio(zoo_gateway: GatewayProcess, binary: bool) -> None:
+def test_asyncio_client_gets_its_answers(zoo_gateway: GatewayProcess, binary: bool) -> None:
     async def scenario() -> None:
         async with triton_aio.InferenceServerClient(zoo_gateway.address) as server:
             assert await server.is_server_ready()
@@ -90,7 +90,7 @@ def test_asyncio(zoo_gateway: GatewayProcess, binary: bool) -> None:
     asyncio.run(scenario())
 
 
-def test_several_inputs_and_chosen_outputs(server: Any) -> None:
+def test_several_inputs_and_selected_outputs(server: Any) -> None:
     x, count = np.array([[1, 2, 3]], np.float32), np.array([[4]], np.int64)
     inputs = [triton.InferInput("x", [1, 3], "FP32"), triton.InferInput("count", [1, 1], "INT64")]
     inputs[0].set_data_from_numpy(x, binary_data=True)
@@ -150,7 +150,7 @@ def test_index_load_and_unload(server: Any) -> None:
         server.load_model("garbage")
 
 
-def test_statistics(server: Any) -> None:
+def test_statistics_count_requests_and_rows(server: Any) -> None:
     def counts() -> Any:
         (model,) = server.get_inference_statistics("transposing")["model_stats"]
         return model
@@ -181,7 +181,7 @@ def test_classification(server: Any) -> None:
         assert texts(answer) == ["0.750000:1:high", "0.250000:0:low"]
 
 
-def test_ids_timeouts_and_parameters(server: Any) -> None:
+def test_request_id_timeout_and_parameters(server: Any) -> None:
     array = np.zeros((1, 2), np.float32)
     answer = server.infer(
         **ask(triton, "doubling", "FP32", array, True, True, request_id="r-7", timeout=5_000_000, parameters={"a": "b"})
@@ -199,7 +199,7 @@ def test_compressed_requests(server: Any, algorithm: str) -> None:
         assert np.array_equal(server.infer(**asked).as_numpy("y"), array * 2)
 
 
-def test_versions_are_pinned(server: Any) -> None:
+def test_requested_version_is_used_or_refused(server: Any) -> None:
     array = np.ones((1, 2), np.float32)
     answer = server.infer(**ask(triton, "doubling", "FP32", array, True, True, model_version="1"))
     assert answer.get_response()["parameters"]["variant"] == "pinned"

@@ -1,11 +1,11 @@
-"""What a large configuration is made of is not looked at again and again by the garbage collector."""
+"""Objects of a large configuration are excluded from later garbage collections."""
 
 import gc
 from collections.abc import Iterator
 
 import pytest
 
-from gateway.control.garbage_collection import LARGE, put_aside
+from gateway.control.garbage_collection import LARGE, without_collection
 
 
 @pytest.fixture(autouse=True)
@@ -15,8 +15,8 @@ def as_before() -> Iterator[None]:
     gc.unfreeze()
 
 
-def test_what_is_made_meanwhile_is_left_out_of_every_later_look() -> None:
-    with put_aside():
+def test_put_aside_freezes_what_was_made_meanwhile() -> None:
+    with without_collection():
         assert not gc.isenabled()
         made = [[number] for number in range(1000)]
     assert gc.isenabled()
@@ -25,16 +25,16 @@ def test_what_is_made_meanwhile_is_left_out_of_every_later_look() -> None:
 
 
 @pytest.mark.parametrize("size", [0, LARGE - 1])
-def test_for_little_nothing_is_done(size: int) -> None:
+def test_put_aside_does_nothing_below_the_size_limit(size: int) -> None:
     before = gc.get_freeze_count()
-    with put_aside(size):
+    with without_collection(size):
         assert gc.isenabled()
     assert gc.get_freeze_count() == before
 
 
-def test_one_within_another_ends_with_the_outer_one() -> None:
-    with pytest.raises(ValueError, match="whatever"), put_aside():
-        with put_aside():
+def test_nested_put_aside_ends_with_the_outer_one() -> None:
+    with pytest.raises(ValueError, match="whatever"), without_collection():
+        with without_collection():
             pass
         assert not gc.isenabled()
         raise ValueError("whatever")

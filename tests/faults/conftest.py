@@ -1,4 +1,4 @@
-"""What is not for CI, where a skip is a failure."""
+"""Tests that CI cannot run: there, a skip is a failure."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Files that are broken: what cannot serve is refused by name, what can serve goes on and says what does not."""
+"""Broken files: what cannot serve is refused by name; everything else is served, and what is missing is reported."""
 
 import os
 import shutil
@@ -26,12 +26,12 @@ EVERYONE = {"stable": 1, "candidate": 2, "split": {"routes": [{"name": "everyone
 
 
 def squaring(path: Path) -> Path:
-    """y = x * x on [n, 2]: what a doubling can be replaced by."""
+    """y = x * x on [n, 2]: replaces a doubling model."""
     return save(path, [helper.make_node("Mul", ["x", "x"], ["y"])], {"x": (FLOAT, ["n", 2])}, {"y": (FLOAT, ["n", 2])})
 
 
 def halved(path: Path) -> Path:
-    """A real model of which only the first half was copied."""
+    """A real model file of which only the first half was copied."""
     whole = squaring(path).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     return path
@@ -80,7 +80,7 @@ def start(command: str, config: Path) -> subprocess.Popen[str]:
 
 
 def refused(config: Path, *parts: str, by: tuple[str, ...] = ("serve", "check")) -> None:
-    """The commands end with exit code 1, and a reason on stderr that holds all `parts`."""
+    """Check that the commands exit with 1, and with a reason on stderr that contains all `parts`."""
     for process in [start(command, config) for command in by]:
         with process:
             stdout, stderr = process.communicate(timeout=60)
@@ -100,14 +100,14 @@ def index(gateway: GatewayProcess) -> dict[tuple[str, str], tuple[str, str]]:
 
 
 @pytest.mark.parametrize("make", BROKEN)
-def test_a_broken_stable_is_refused_by_the_name_of_its_file(make: Maker, tmp_path: Path) -> None:
+def test_broken_stable_version_is_refused_with_its_file(make: Maker, tmp_path: Path) -> None:
     file = put(tmp_path / "models", "m", 1, make)
     put(tmp_path / "models", "other", 1, onnx_models.doubling)
     config = GatewayProcess(tmp_path, tmp_path / "models", {"models": {"m": {"stable": 1}}}).config
     refused(config, str(file))
 
 
-def test_stable_goes_on_without_its_broken_candidates(tmp_path: Path) -> None:
+def test_broken_candidate_is_left_out_and_stable_serves(tmp_path: Path) -> None:
     models = tmp_path / "models"
     files = {f"m{number}": put(models, f"m{number}", 2, make) for number, make in enumerate(BROKEN)}
     files["narrow"] = put(models, "narrow", 2, onnx_models.centring)
@@ -129,7 +129,7 @@ def test_stable_goes_on_without_its_broken_candidates(tmp_path: Path) -> None:
     assert "Traceback" not in gateway.log
 
 
-def test_a_mended_candidate_is_served_once_loaded_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:
+def test_fixed_candidate_is_served_once_loaded_and_a_broken_load_changes_nothing(tmp_path: Path) -> None:
     models = tmp_path / "models"
     put(models, "m", 1, onnx_models.doubling)
     put(models, "m", 2, zoo.garbage)
@@ -149,7 +149,7 @@ def test_a_mended_candidate_is_served_once_loaded_and_a_broken_one_changes_nothi
         assert infer(gateway, "m/versions/1").json()["outputs"][0]["data"] == [2, 4]
 
 
-def test_a_stray_folder_keeps_no_one_from_serving(tmp_path: Path) -> None:
+def test_broken_model_without_an_entry_does_not_affect_others(tmp_path: Path) -> None:
     models = tmp_path / "models"
     put(models, "m", 1, onnx_models.doubling)
     file = put(models, "stray", 3, zoo.garbage)
@@ -162,7 +162,7 @@ def test_a_stray_folder_keeps_no_one_from_serving(tmp_path: Path) -> None:
         assert str(file) in index(gateway)["stray", "3"][1]
 
 
-def test_a_model_that_fails_on_some_inputs(tmp_path: Path) -> None:
+def test_model_that_fails_on_some_inputs_answers_the_others(tmp_path: Path) -> None:
     def of(count: int) -> Any:
         return {"inputs": [{"name": "x", "shape": [count], "datatype": "FP32", "data": [0.5] * count}]}
 
@@ -174,7 +174,7 @@ def test_a_model_that_fails_on_some_inputs(tmp_path: Path) -> None:
             assert infer(gateway, "m", of(4)).json()["outputs"][0]["shape"] == [2, 2]
 
 
-# what is wrong: changes to gateway.yaml, routing.yaml and model.yaml as text, and what the reason must hold
+# what is wrong: changes to gateway.yaml, routing.yaml and model.yaml as text, and what the reason must contain
 MISTAKES: dict[str, tuple[dict[str, str], list[str]]] = {
     "syntax": ({"gateway.yaml": "server: {port: 1\nlimits: {}\n"}, ["gateway.yaml", "line 2"]),
     "unknown key": ({"gateway.yaml": "limits: {inflght: 5}\n"}, ["gateway.yaml: limits.inflght", "'inflight'"]),
@@ -187,7 +187,7 @@ MISTAKES: dict[str, tuple[dict[str, str], list[str]]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_are_named_by_their_path(mistake: str, tmp_path: Path) -> None:
+def test_mistake_in_a_settings_file_is_named_by_its_path(mistake: str, tmp_path: Path) -> None:
     put(tmp_path / "models", "m", 1, onnx_models.doubling)
     config = GatewayProcess(tmp_path, tmp_path / "models", {"models": {"m": {"stable": 1}}}).config
     changes, parts = MISTAKES[mistake]
@@ -196,7 +196,7 @@ def test_mistakes_are_named_by_their_path(mistake: str, tmp_path: Path) -> None:
     refused(config, *parts)
 
 
-def test_files_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_files_are_refused_by_name(tmp_path: Path) -> None:
     put(tmp_path / "models", "m", 1, onnx_models.doubling)
     config = GatewayProcess(tmp_path, tmp_path / "models").config
     refused(tmp_path / "other.yaml", "other.yaml", "no such file")

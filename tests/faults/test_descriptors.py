@@ -1,4 +1,4 @@
-"""No descriptor to spare, or many held by clients that ask nothing: what dies comes back, and a stop gets in."""
+"""File descriptors run out, or idle clients hold many: dead processes are replaced, and a stop is accepted."""
 
 import os
 import resource
@@ -25,7 +25,7 @@ FEW = 256
 
 @contextmanager
 def limited(pid: int, kind: int, most: int) -> Iterator[None]:
-    """The process may have no more of something than it has."""
+    """Set a soft resource limit of the process to `most` for a while."""
     before = resource.prlimit(pid, kind)
     resource.prlimit(pid, kind, (most, before[1]))
     try:
@@ -43,7 +43,7 @@ NONE_AT_ALL = 3  # lower than any that could be given back for a moment
 
 
 @pytest.mark.parametrize("victims", [1, 2])
-def test_a_worker_that_dies_while_there_are_no_descriptors_comes_back(tmp_path: Path, victims: int) -> None:
+def test_worker_that_dies_without_free_descriptors_is_replaced(tmp_path: Path, victims: int) -> None:
     with gateway(tmp_path) as running:
         before = workers(running)
         with limited(running.pid, resource.RLIMIT_NOFILE, NONE_AT_ALL):
@@ -66,7 +66,7 @@ def _control_port(running: GatewayProcess) -> int:
     return int(running.control_url.rpartition(":")[2])
 
 
-def test_a_worker_without_descriptors_for_a_while_takes_connections_again(tmp_path: Path) -> None:
+def test_worker_accepts_connections_again_after_descriptors_ran_out(tmp_path: Path) -> None:
     with gateway(tmp_path, server={"workers": 1}) as running:
         (worker,) = workers(running)
         with limited(worker, resource.RLIMIT_NOFILE, NONE_AT_ALL):
@@ -80,8 +80,8 @@ def test_a_worker_without_descriptors_for_a_while_takes_connections_again(tmp_pa
 
 
 @pytest.mark.parametrize("idle", [0, 20])
-def test_a_stop_gets_in_where_others_hold_all_descriptors(tmp_path: Path, idle: int) -> None:
-    """Connections that ask nothing, and whatever else may have taken them: by a limit of what is open just now."""
+def test_stop_is_accepted_while_others_hold_all_descriptors(tmp_path: Path, idle: int) -> None:
+    """Idle connections hold them, and whatever else may: the limit is lowered to what is open just now."""
     with gateway(tmp_path) as running, ExitStack() as stack:
         held = _connections(running)
         for _ in range(idle):
@@ -134,7 +134,7 @@ def _health(running: GatewayProcess) -> int:
 
 @contextmanager
 def crowd(port: int, sent: bytes) -> Iterator[list[socket.socket]]:
-    """Clients that connect, send a part of a request, and no more."""
+    """Clients that connect, send part of a request, and nothing more."""
     with ExitStack() as stack:
         there = []
         for _ in range(CROWD):
@@ -153,7 +153,7 @@ HALVES = {
 
 
 @pytest.mark.parametrize("sent", HALVES.values(), ids=HALVES)
-def test_a_stop_gets_past_a_crowd_that_has_no_key(tmp_path: Path, sent: bytes) -> None:
+def test_stop_is_accepted_beside_a_crowd_without_a_key(tmp_path: Path, sent: bytes) -> None:
     guarded_ = guarded(tmp_path)
     with guarded_.gateway as running, few(running.pid), crowd(_control_port(running), sent):
         began_s = time.monotonic()
@@ -168,7 +168,7 @@ def test_a_stop_gets_past_a_crowd_that_has_no_key(tmp_path: Path, sent: bytes) -
 
 @contextmanager
 def few(pid: int) -> Iterator[None]:
-    """`ulimit -n 256`, as it counts for connections that come from then on."""
+    """Lower `ulimit -n` to 256 for connections from then on."""
     with limited(pid, resource.RLIMIT_NOFILE, FEW):
         yield
 
@@ -178,8 +178,8 @@ def _serving(running: GatewayProcess) -> int:
     return serving
 
 
-def test_who_has_asked_something_is_answered_in_a_crowd(tmp_path: Path) -> None:
-    """Nothing that is under way is cut off by newcomers that ask nothing."""
+def test_active_client_is_answered_in_a_crowd_of_idle_ones(tmp_path: Path) -> None:
+    """New connections without a request never displace one that has sent a request."""
     with (
         gateway(tmp_path) as running,
         few(running.pid),
@@ -191,7 +191,7 @@ def test_who_has_asked_something_is_answered_in_a_crowd(tmp_path: Path) -> None:
             assert release(running)["stable"] == 1
 
 
-def test_the_limit_of_descriptors_is_raised_as_far_as_it_may(tmp_path: Path) -> None:
+def test_descriptor_limit_is_raised_to_the_hard_limit(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (FEW, before[1]))
     try:

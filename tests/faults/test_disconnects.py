@@ -1,4 +1,4 @@
-"""Clients that leave in the middle: no one else notices, and what they held is free again."""
+"""Clients that disconnect midway: others do not notice, and every slot is freed."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +27,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
 
 @pytest.fixture(scope="module")
 def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """Another, whose log may hold tracebacks."""
+    """A second gateway, whose log may contain tracebacks."""
     folder: Path = tmp_path_factory.mktemp("pipelined-disconnects")
     models = looping_models(folder / "models", "slow", "stuck")
     with GatewayProcess(folder, models, limits={"inflight": INFLIGHT, "timeout": "60s"}) as gateway:
@@ -35,7 +35,7 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]
 
 
 def every_slot_is_free(gateway: GatewayProcess) -> bool:
-    """As many as allowed can still be in flight: if a slot were lost, the last of them would be refused."""
+    """Whether as many requests as allowed can still be in flight: with a slot lost, the last would be refused."""
     wires = [Wire(gateway).send(post("slow", turns(1, timeout=LATE_US))) for _ in range(INFLIGHT)]
     statuses = [wire.read().status for wire in wires]
     for wire in wires:
@@ -44,7 +44,7 @@ def every_slot_is_free(gateway: GatewayProcess) -> bool:
 
 
 @pytest.mark.parametrize("leave", LEAVING)
-def test_their_slots_are_free_again(gateway: GatewayProcess, leave: Leave) -> None:
+def test_slots_of_disconnected_clients_are_freed(gateway: GatewayProcess, leave: Leave) -> None:
     for _ in range(5):
         with held(gateway, "stuck", INFLIGHT) as wires:
             for wire in wires:
@@ -55,8 +55,8 @@ def test_their_slots_are_free_again(gateway: GatewayProcess, leave: Leave) -> No
 
 @pytest.mark.parametrize("leave", LEAVING)
 @pytest.mark.parametrize("pad", [0, 2 * SMALL_BODY], ids=["short", "large"])
-def test_one_that_leaves_while_it_runs(gateway: GatewayProcess, leave: Leave, pad: int) -> None:
-    """The next in the queue is answered when the run of the one that left is over, at its deadline at the latest."""
+def test_client_that_disconnects_during_its_run_frees_its_slot(gateway: GatewayProcess, leave: Leave, pad: int) -> None:
+    """The next in the queue is answered when the abandoned run ends, at its deadline at the latest."""
     with Wire(gateway) as other:
         gone = Wire(gateway).send(post("slow", turns(LONG_TURNS // 4, timeout=LATE_US), pad=pad))
         other.send(post("slow", turns(4, timeout=LATE_US)))
@@ -68,7 +68,7 @@ def test_one_that_leaves_while_it_runs(gateway: GatewayProcess, leave: Leave, pa
 
 @pytest.mark.parametrize("leave", LEAVING)
 @pytest.mark.parametrize("pad", [0, 2 * SMALL_BODY], ids=["short", "large"])
-def test_one_that_leaves_while_it_waits(gateway: GatewayProcess, leave: Leave, pad: int) -> None:
+def test_client_that_disconnects_while_queued_frees_its_slot(gateway: GatewayProcess, leave: Leave, pad: int) -> None:
     with Wire(gateway) as running, Wire(gateway) as behind:
         running.send(post("slow", turns(LONG_TURNS // 5, timeout=LATE_US)))
         gone = Wire(gateway).send(post("slow", turns(5, timeout=LATE_US), pad=pad))
@@ -113,13 +113,15 @@ def test_one_that_leaves_while_it_waits(gateway: GatewayProcess, leave: Leave, p
         "other paths",
     ],
 )
-def test_half_a_request(gateway: GatewayProcess, half: bytes, leave: Leave) -> None:
+def test_client_that_disconnects_within_a_request_frees_its_slot(
+    gateway: GatewayProcess, half: bytes, leave: Leave
+) -> None:
     for _ in range(INFLIGHT + 1):
         leave(Wire(gateway).send(half))
     until(lambda: every_slot_is_free(gateway), "every slot to be free again")
 
 
-def test_half_a_short_body_holds_no_slot(gateway: GatewayProcess) -> None:
+def test_partial_short_body_holds_no_slot(gateway: GatewayProcess) -> None:
     request = doubled(3)
     wires = [Wire(gateway).send(request[:-5]) for _ in range(3 * INFLIGHT)]
     assert every_slot_is_free(gateway)
@@ -134,14 +136,16 @@ def test_half_a_short_body_holds_no_slot(gateway: GatewayProcess) -> None:
     [post("slow", turns(100_000)), post("slow", turns(100_000), pad=2 * SMALL_BODY), get("/v2")],
     ids=["slow", "slow and large", "metadata"],
 )
-def test_pipelined_requests_of_one_that_leaves(second: GatewayProcess, first: bytes, leave: Leave) -> None:
+def test_client_that_disconnects_with_pipelined_requests_frees_its_slots(
+    second: GatewayProcess, first: bytes, leave: Leave
+) -> None:
     large = post("doubling", row(), pad=2 * SMALL_BODY)
     for _ in range(INFLIGHT + 1):
         leave(Wire(second).send(first + doubled(1) + large + get("/v2/models/slow")))
     until(lambda: every_slot_is_free(second), "every slot to be free again")
 
 
-def test_pipelined_requests_of_one_that_leaves_are_no_error_of_the_gateway(second: GatewayProcess) -> None:
+def test_disconnect_with_pipelined_requests_logs_no_error(second: GatewayProcess) -> None:
     def answered() -> int:
         (entry,) = ask(second, get("/v2/models/slow/stats")).document["model_stats"]
         count: int = entry["inference_stats"]["success"]["count"]
@@ -154,19 +158,19 @@ def test_pipelined_requests_of_one_that_leaves_are_no_error_of_the_gateway(secon
     assert "Traceback" not in second.log[logged:]
 
 
-def test_a_run_that_no_one_waits_for_is_ended(second: GatewayProcess) -> None:
+def test_run_of_a_disconnected_client_is_terminated(second: GatewayProcess) -> None:
     Wire(second).send(post("stuck", turns(FOR_EVER, timeout=2_000_000))).close()
     assert ask(second, post("stuck", turns(2, timeout=1_000_000))).status == 200
 
 
-def test_one_that_leaves_a_stopped_run_behind(gateway: GatewayProcess) -> None:
-    """Its run has no natural end: the deadline ends it although its client is gone."""
+def test_endless_run_of_a_disconnected_client_ends_at_its_deadline(gateway: GatewayProcess) -> None:
+    """The run never ends by itself: the deadline ends it although its client is gone."""
     Wire(gateway).send(post("stuck", turns(FOR_EVER, timeout=100_000))).close()
     assert ask(gateway, post("stuck", turns(2, timeout=LATE_US))).status == 200
 
 
-def test_one_that_does_not_read_its_answers(gateway: GatewayProcess) -> None:
-    """Its answers fill the connection's buffers; the others are served all the same."""
+def test_client_that_does_not_read_its_answers_does_not_delay_others(gateway: GatewayProcess) -> None:
+    """Its answers fill the connection's buffers; others are served all the same."""
     with Wire(gateway) as deaf:
         deaf.socket.setblocking(False)
         stream = memoryview(get("/v2/models/stats") * 20_000)

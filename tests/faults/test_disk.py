@@ -1,4 +1,4 @@
-"""A disk that is full, unwritable, gone or slow: predictions do not notice, and not one record is lost uncounted."""
+"""A full, read-only, missing or slow disk: predictions are unaffected, and every lost record is counted."""
 
 import resource
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.control.record_writer.writer import LITTLE
+from gateway.control.record_writer.writer import SMALL_CHUNK_BYTES
 from loadtests.client import Client
 from loadtests.recorded import Told
 from tests.processes.flawed import body, gateway, metric, requests, until
@@ -40,7 +40,7 @@ Break = Callable[[GatewayProcess], None]
 
 
 def full(running: GatewayProcess) -> None:
-    """Not a byte more for any file of the control process."""
+    """Allow no file of the control process to grow by another byte."""
     resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 
 
@@ -53,7 +53,7 @@ def folder(running: GatewayProcess) -> Path:
 
 
 def replaced_by_a_file(running: GatewayProcess) -> None:
-    """What was recorded is put aside, as it would be by a person."""
+    """Move the records aside and put a file in their place."""
     folder(running).rename(folder(running).with_name("put-aside"))
     folder(running).write_bytes(b"not a folder")
 
@@ -64,7 +64,7 @@ def folder_again(running: GatewayProcess) -> None:
 
 
 def small(tmp_path: Path, **records: object) -> GatewayProcess:
-    """A gateway whose rings are soon full."""
+    """A gateway with small rings that fill up quickly."""
     return gateway(tmp_path, records={"ring": RING, **records})
 
 
@@ -99,7 +99,7 @@ def trouble(running: GatewayProcess) -> str | None:
     [(full, roomy, "File too large"), (replaced_by_a_file, folder_again, "File exists")],
     ids=["full", "a file in its place"],
 )
-def test_predictions_go_on_and_records_are_counted_exactly(
+def test_broken_disk_stops_no_prediction_and_records_are_counted(
     tmp_path: Path, break_it: Break, mend_it: Break, says: str
 ) -> None:
     told = Told()
@@ -126,7 +126,7 @@ def test_predictions_go_on_and_records_are_counted_exactly(
     assert set(found) <= set(told.ids)
 
 
-def test_a_gateway_starts_without_a_place_for_its_records(tmp_path: Path) -> None:
+def test_gateway_starts_where_the_records_folder_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "records").write_bytes(b"not a folder")
     told = Told()
@@ -140,7 +140,7 @@ def test_a_gateway_starts_without_a_place_for_its_records(tmp_path: Path) -> Non
     assert len(records(tmp_path)) == len(told.ids) - lost
 
 
-def test_deleted_records_are_gone_and_later_ones_are_kept(tmp_path: Path) -> None:
+def test_deleted_records_are_lost_and_later_ones_are_kept(tmp_path: Path) -> None:
     told = Told()
     with small(tmp_path) as running:
         with load(running) as client:
@@ -156,7 +156,7 @@ def test_deleted_records_are_gone_and_later_ones_are_kept(tmp_path: Path) -> Non
 
 @contextmanager
 def tmpfs(path: Path, size: int) -> Iterator[Callable[[int], None]]:
-    """A disk of `size` bytes; what it yields makes it larger."""
+    """A file system of `size` bytes; yields a function that enlarges it."""
     path.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
     mounted = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -172,7 +172,7 @@ def _run(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def test_a_disk_filled_to_the_last_byte(tmp_path: Path) -> None:
+def test_full_disk_loses_no_record_uncounted(tmp_path: Path) -> None:
     told, size = Told(), 256 * 1024
     with tmpfs(tmp_path / "state" / "records", size) as grow:
         with small(tmp_path, segment=100_000) as running:
@@ -180,7 +180,7 @@ def test_a_disk_filled_to_the_last_byte(tmp_path: Path) -> None:
                 fill(running, client, told)
                 until(lambda: "No space left on device" in (trouble(running) or ""), "the disk is full")
                 sizes = [path.stat().st_size for path in folder(running).iterdir()]
-                assert size - LITTLE - PAGE * len(sizes) < sum(sizes) <= size, "the next piece does not fit"
+                assert size - SMALL_CHUNK_BYTES - PAGE * len(sizes) < sum(sizes) <= size, "the next piece does not fit"
                 grow(64 << 20)
                 client.keep_busy(0.2, told)
             assert not told.failures
@@ -191,7 +191,7 @@ def test_a_disk_filled_to_the_last_byte(tmp_path: Path) -> None:
     assert set(found) <= set(told.ids)
 
 
-def test_feedback_is_refused_rather_than_lost(tmp_path: Path) -> None:
+def test_feedback_is_refused_when_it_cannot_be_recorded(tmp_path: Path) -> None:
     with small(tmp_path) as running, httpx.Client(base_url=running.url, timeout=30) as client:
         answer = client.post(FLAWED, content=body(1.0))
         said = {"prediction_id": answer.headers["x-prediction-id"], "comment": "x" * 9000}
@@ -212,7 +212,7 @@ def test_feedback_is_refused_rather_than_lost(tmp_path: Path) -> None:
     assert rewards == [*range(accepted), -1], "all that was accepted, and nothing else"
 
 
-def test_a_sink_slowed_to_a_trickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_disk_loses_no_record_uncounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text(SLOW)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     told = Told()
@@ -234,7 +234,7 @@ def test_a_sink_slowed_to_a_trickle(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert set(found) <= set(told.ids)
 
 
-def test_who_must_not_lose_a_record_is_refused_instead(tmp_path: Path) -> None:
+def test_when_full_refuse_refuses_requests_and_loses_no_record(tmp_path: Path) -> None:
     told = Told()
     with small(tmp_path, when_full="refuse") as running:
         with load(running) as client:
@@ -260,7 +260,7 @@ def test_who_must_not_lose_a_record_is_refused_instead(tmp_path: Path) -> None:
     assert sorted(record["prediction_id"] for record in records(tmp_path)) == sorted(told.ids)
 
 
-def test_a_record_larger_than_the_ring_is_counted_as_such(tmp_path: Path) -> None:
+def test_record_larger_than_the_ring_is_counted_as_too_large(tmp_path: Path) -> None:
     with small(tmp_path) as running:
         large = body(1.0).replace(b"{", b"{" + b" " * RING, 1)
         assert httpx.post(f"{running.url}{FLAWED}", content=large).status_code == 200
@@ -269,7 +269,7 @@ def test_a_record_larger_than_the_ring_is_counted_as_such(tmp_path: Path) -> Non
     assert records(tmp_path) == []
 
 
-def test_a_large_body_is_no_obstacle_where_inputs_are_not_kept(tmp_path: Path) -> None:
+def test_large_body_is_served_where_inputs_are_not_recorded(tmp_path: Path) -> None:
     with small(tmp_path, inputs="none", when_full="refuse") as running:
         large = body(1.0).replace(b"{", b"{" + b" " * RING, 1)
         assert httpx.post(f"{running.url}{FLAWED}", content=large).status_code == 200

@@ -1,4 +1,4 @@
-"""A file system that is really frozen: what a stop, a command and the end of the gateway make of it. For root only."""
+"""A file system that is really frozen: stops, commands and shutdown go on. For root only."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ def run(*command: str | Path) -> int:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small file system of its own."""
+    """A small file system for this test."""
     image, folder = tmp_path / "image", tmp_path / "disk"
     folder.mkdir()
     with image.open("wb") as file:
@@ -48,7 +48,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @contextmanager
 def frozen(folder: Path) -> Iterator[None]:
-    """Thawed at the end, and by a clock of its own."""
+    """Freeze the file system; it is thawed at the end, and after a time limit in any case."""
     clock = threading.Timer(AT_MOST_S, run, ("fsfreeze", "-u", folder))
     clock.start()
     assert run("fsfreeze", "-f", folder) == 0
@@ -59,7 +59,7 @@ def frozen(folder: Path) -> Iterator[None]:
         clock.cancel()
 
 
-def test_a_frozen_disk_holds_up_neither_a_stop_nor_the_end(disk: Path) -> None:
+def test_frozen_disk_delays_neither_a_stop_nor_shutdown(disk: Path) -> None:
     running = gateway(disk)
     running._log = disk.parent / "log"
     with running:

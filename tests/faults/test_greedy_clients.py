@@ -1,4 +1,4 @@
-"""One client against all others: what it makes a worker hold, and how long it keeps the loop, has an end."""
+"""One client against all others: the memory it can occupy and the time it can block the event loop are bounded."""
 
 import gzip
 import json
@@ -25,7 +25,7 @@ LIMITS = {"receiving": "16MiB", "unsent": "32MiB", "slow_reader": f"{SLOW_READER
 
 
 def wide(path: Path) -> Path:
-    """1,000 numbers for each one: small requests, large answers."""
+    """1,000 numbers for each number: small requests, large answers."""
     weights = helper.make_tensor("w", FLOAT, [1, WIDTH], [number / 7 for number in range(WIDTH)])
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     return save(path, [node], {"x": (FLOAT, ["n", 1])}, {"y": (FLOAT, ["n", WIDTH])}, [weights])
@@ -79,8 +79,8 @@ def until(condition: Callable[[], bool], within_s: float) -> float:
 
 
 @pytest.mark.slow
-def test_bodies_that_are_being_received_are_bounded_and_the_largest_pay(gateway: GatewayProcess) -> None:
-    """40 clients made a worker hold 1.3 GiB in 1.7 s."""
+def test_bodies_being_received_are_bounded_and_the_largest_are_refused(gateway: GatewayProcess) -> None:
+    """40 clients made a worker hold 1.3 GiB within 1.7 s."""
     before = peak_mib(gateway)
     head = b"POST /v2/models/total/infer HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r\n" % (16 * MIB)
     greedy = [Wire(gateway) for _ in range(40)]
@@ -117,8 +117,8 @@ def test_bodies_that_are_being_received_are_bounded_and_the_largest_pay(gateway:
 
 
 @pytest.mark.slow
-def test_answers_that_are_not_read_are_bounded_and_hold_no_slots(gateway: GatewayProcess) -> None:
-    """200 clients made a worker hold 1.0 GiB, and all of its places, for as long as they liked."""
+def test_unread_answers_are_bounded_and_hold_no_slots(gateway: GatewayProcess) -> None:
+    """200 clients made a worker hold 1.0 GiB and all of its slots for as long as they liked."""
     before = peak_mib(gateway)
     wires = []
     for _ in range(40):
@@ -139,7 +139,7 @@ def test_answers_that_are_not_read_are_bounded_and_hold_no_slots(gateway: Gatewa
 
 
 @pytest.mark.slow
-def test_who_does_not_read_is_cut_off(gateway: GatewayProcess) -> None:
+def test_client_that_does_not_read_is_disconnected(gateway: GatewayProcess) -> None:
     with Wire(gateway) as wire:
         wire.send(large_answer(2000))  # 20 MB, of which the system holds some
         time.sleep(SLOW_READER_S + 2)
@@ -149,7 +149,7 @@ def test_who_does_not_read_is_cut_off(gateway: GatewayProcess) -> None:
 
 
 @pytest.mark.slow
-def test_who_reads_slowly_is_not(gateway: GatewayProcess) -> None:
+def test_client_that_reads_slowly_is_not_disconnected(gateway: GatewayProcess) -> None:
     with Wire(gateway) as wire:
         wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         wire.send(large_answer(600))
@@ -161,7 +161,7 @@ def test_who_reads_slowly_is_not(gateway: GatewayProcess) -> None:
 
 
 class Others:
-    """Another client, and how long it has to wait at most."""
+    """Another client, which measures its longest wait."""
 
     def __init__(self, gateway: GatewayProcess) -> None:
         self._gateway = gateway
@@ -226,8 +226,8 @@ COSTLY: dict[str, tuple[str, Callable[[], bytes], int, str]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COSTLY)
-def test_a_costly_request_holds_no_loop(gateway: GatewayProcess, name: str) -> None:
-    """They held it for 3 to 25 s, and took up to 2 GiB."""
+def test_costly_request_does_not_block_the_event_loop(gateway: GatewayProcess, name: str) -> None:
+    """Such requests blocked it for 3 to 25 s, and took up to 2 GiB."""
     model, make, status, said = COSTLY[name]
     body, before = make(), peak_mib(gateway)
     waits_s: list[float] = []
@@ -242,15 +242,15 @@ def test_a_costly_request_holds_no_loop(gateway: GatewayProcess, name: str) -> N
 
 
 @pytest.mark.slow
-def test_the_deadline_counts_while_a_body_is_decoded(gateway: GatewayProcess) -> None:
+def test_deadline_counts_while_a_body_is_decoded(gateway: GatewayProcess) -> None:
     body = flat(["0"] * 7_000_000, [7_000_000], parameters={"timeout": 20_000})
     answer = httpx.post(f"{gateway.url}/v2/models/total/infer", content=body, timeout=60)
     assert (answer.status_code, "time was over" in answer.text) == (504, True), answer.text
 
 
 @pytest.mark.slow
-def test_compressed_bodies_count_as_what_they_become(gateway: GatewayProcess) -> None:
-    """4 KiB become 4 MiB, which wait for one another to be decoded."""
+def test_compressed_bodies_count_by_their_decompressed_size(gateway: GatewayProcess) -> None:
+    """4 KiB become 4 MiB, and these wait for each other to be decoded."""
     before = peak_mib(gateway)
     squeezed = gzip.compress(flat(["0"] * 2_000_000, [2_000_000]))
     request = post("total", squeezed, "Content-Encoding: gzip")
@@ -264,7 +264,7 @@ def test_compressed_bodies_count_as_what_they_become(gateway: GatewayProcess) ->
 
 
 @pytest.mark.slow
-def test_a_large_answer_holds_no_loop_and_is_what_a_small_one_is(gateway: GatewayProcess) -> None:
+def test_large_answer_does_not_block_the_event_loop_and_is_complete(gateway: GatewayProcess) -> None:
     rows = 2000
     outputs = [{"name": "y", "parameters": {"binary_data": True}}]
     url = f"{gateway.url}/v2/models/wide/infer"

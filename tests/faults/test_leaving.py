@@ -1,4 +1,4 @@
-"""A worker that is let go cuts no one off: who has connected is answered, and whoever connects finds another."""
+"""A worker that is shut down drops no one: connected clients are answered, and new ones reach another worker."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ KEPT_S = 5.0  # uvicorn's timeout_keep_alive
 
 
 class Crowd:
-    """Clients in threads that ask without a pause: one request a connection, or as many as they are let."""
+    """Clients in threads that send requests without a pause: one per connection, or as many as the server allows."""
 
     def __init__(self, port: int, *, kept: bool) -> None:
         self.seen: Counter[str] = Counter()
@@ -85,7 +85,7 @@ def _until(client: socket.socket, end: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["a connection a request", "connections that are kept"])
-def test_workers_that_leave_reset_no_one(tmp_path: Path, kept: bool) -> None:
+def test_worker_shutdown_resets_no_connection(tmp_path: Path, kept: bool) -> None:
     with gateway(tmp_path, server={"workers": 3}) as running:
         with Crowd(running.port, kept=kept) as crowd:
             for _ in range(LEAVERS):
@@ -97,15 +97,15 @@ def test_workers_that_leave_reset_no_one(tmp_path: Path, kept: bool) -> None:
 
 
 def leave(running: GatewayProcess) -> None:
-    """One worker, as at a replacement; until another one has taken its place."""
+    """Replace one worker, and wait for its successor."""
     leaver = workers(running)[0]
     os.kill(leaver, signal.SIGTERM)
     until(lambda: leaver not in workers(running), "it has left")
     until(lambda: metric(running, "gateway_workers", state="ready") == 3, "another one has come")
 
 
-def test_what_waits_in_the_queue_of_one_that_leaves_is_answered(tmp_path: Path) -> None:
-    """Connected while its loop stood still."""
+def test_clients_in_the_accept_queue_of_a_leaving_worker_are_answered(tmp_path: Path) -> None:
+    """They connected while its event loop was suspended."""
     with gateway(tmp_path) as running:
         first, second = workers(running)
         for pid in (first, second):
@@ -122,8 +122,8 @@ def test_what_waits_in_the_queue_of_one_that_leaves_is_answered(tmp_path: Path) 
             client.close()
 
 
-def test_what_lies_unread_when_a_worker_has_left_is_answered(tmp_path: Path) -> None:
-    """It was suspended while it left; all of its connections had been idle for long."""
+def test_requests_unread_when_a_worker_was_told_to_leave_are_answered(tmp_path: Path) -> None:
+    """It was suspended while it was told; all of its connections had been idle for long."""
     with gateway(tmp_path) as running:
         for _ in range(TRIES):
             with contextlib.ExitStack() as stack:
@@ -141,7 +141,7 @@ def healthy(running: GatewayProcess) -> bool:
 
 
 def _asked_while_it_leaves(running: GatewayProcess, clients: list[socket.socket]) -> bool:
-    """Whether all could still ask."""
+    """Whether all clients could still send a request."""
     for client in clients:
         client.sendall(INFER)
         assert _answer(client).startswith(b"HTTP/1.1 200 OK")
@@ -164,8 +164,8 @@ def _asked_while_it_leaves(running: GatewayProcess, clients: list[socket.socket]
     return open_
 
 
-def test_what_has_come_while_a_worker_stood_still_is_no_idle_connections(tmp_path: Path) -> None:
-    """It stood still for longer than an idle connection is kept."""
+def test_connection_is_not_idle_if_its_request_came_during_a_suspension(tmp_path: Path) -> None:
+    """The worker was suspended for longer than idle connections are kept."""
     with gateway(tmp_path, server={"workers": 1}) as running:
         (worker,) = workers(running)
         with socket.create_connection(("127.0.0.1", running.port), PATIENCE_S) as client:
@@ -179,7 +179,7 @@ def test_what_has_come_while_a_worker_stood_still_is_no_idle_connections(tmp_pat
 
 
 def _answer(client: socket.socket) -> bytes:
-    """Its head; the body is read too."""
+    """The head of the answer; the body is read too."""
     head, _, rest = _until(client, b"\r\n\r\n").partition(b"\r\n\r\n")
     size = int(head.lower().partition(b"content-length:")[2].split()[0])
     while len(rest) < size:

@@ -1,4 +1,4 @@
-"""Files of the state folder that hold something else: the start is refused in a sentence, or they are made anew."""
+"""Unexpected content in the state folder: the start is refused with one sentence, or the file is made anew."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def served(running: GatewayProcess) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.parametrize("shape", ["null", "{}", '["text"]'])
-def test_stops_of_another_shape_are_refused_in_a_sentence(tmp_path: Path, shape: str) -> None:
+def test_malformed_stops_file_is_refused_with_one_sentence(tmp_path: Path, shape: str) -> None:
     running = gateway(tmp_path)
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "stops.json").write_text(shape)
@@ -32,7 +32,7 @@ def test_stops_of_another_shape_are_refused_in_a_sentence(tmp_path: Path, shape:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_what_can_be_made_anew_does_not_keep_the_gateway_from_serving(tmp_path: Path, shape: str) -> None:
+def test_malformed_file_that_can_be_rebuilt_does_not_prevent_serving(tmp_path: Path, shape: str) -> None:
     state = tmp_path / "state"
     state.mkdir()
     for name in ("releases.json", "accepted.yaml", "ramps.json", "workers.json"):
@@ -44,7 +44,7 @@ def test_what_can_be_made_anew_does_not_keep_the_gateway_from_serving(tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["a folder", "a link to itself"])
-def test_a_list_of_decisions_that_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path, kind: str) -> None:
+def test_unreadable_decision_list_is_refused_with_one_sentence(tmp_path: Path, kind: str) -> None:
     running = gateway(tmp_path)
     (tmp_path / "state").mkdir()
     journal = tmp_path / "state" / "decisions.jsonl"

@@ -1,4 +1,4 @@
-"""More at once than limits.inflight: the excess is told at once to come again, the rest is answered."""
+"""More requests than limits.inflight: the excess is refused at once with Retry-After, the rest is answered."""
 
 import contextlib
 import gzip
@@ -22,7 +22,7 @@ INFLIGHT = 3
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    """Poll until `condition` holds; fail if it does not in good time."""
+    """Poll until `condition` holds; fail after a time limit."""
     deadline = time.monotonic() + WITHIN_S
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {WITHIN_S} s"
@@ -30,7 +30,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 def ask(gateway: GatewayProcess, request: bytes) -> Reply:
-    """One request on a connection of its own."""
+    """Send one request on a connection of its own."""
     with Wire(gateway) as wire:
         return wire.send(request).read()
 
@@ -42,7 +42,7 @@ def full(gateway: GatewayProcess) -> bool:
 
 @contextlib.contextmanager
 def held(gateway: GatewayProcess, model: str, count: int) -> Iterator[list[Wire]]:
-    """`count` requests in flight, which is as many as allowed; then their clients leave."""
+    """`count` requests in flight, which is as many as allowed; at the end their clients disconnect."""
     wires = [Wire(gateway).send(post(model, turns(FOR_EVER, timeout=HELD_US))) for _ in range(count)]
     until(lambda: full(gateway), "as many in flight as allowed")
     yield wires
@@ -52,7 +52,7 @@ def held(gateway: GatewayProcess, model: str, count: int) -> Iterator[list[Wire]
 
 
 def refused(reply: Reply) -> bool:
-    """Whether it is the answer that tells an overload: come again, and why."""
+    """Whether the answer is that of an overload: 503 with Retry-After and the reason."""
     if reply.status != 503:
         return False
     assert int(reply.headers["retry-after"]) > 0
@@ -71,7 +71,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
     assert "Traceback" not in gateway.log
 
 
-def test_the_excess_is_refused_and_the_rest_is_answered(gateway: GatewayProcess) -> None:
+def test_excess_requests_are_refused_and_the_rest_answered(gateway: GatewayProcess) -> None:
     counts = [LONG_TURNS, *range(1, INFLIGHT)]
     admitted = [Wire(gateway).send(post("slow", turns(count))) for count in counts]
     until(lambda: full(gateway), "as many in flight as allowed")
@@ -104,13 +104,13 @@ def test_every_kind_of_prediction_is_refused_and_then_served_again(gateway: Gate
         assert wire.send(request_).read().status == 200
 
 
-def test_what_says_how_it_is_goes_on_saying_so(gateway: GatewayProcess) -> None:
+def test_health_and_metadata_are_answered_during_overload(gateway: GatewayProcess) -> None:
     paths = ["/v2/health/live", "/v2/health/ready", "/v2/models/slow/ready", "/v2/models/stats", "/v2"]
     with held(gateway, "stuck", INFLIGHT):
         assert [ask(gateway, get(path)).status for path in paths] == [200] * len(paths)
 
 
-def test_a_refused_request_does_not_count_as_in_flight(gateway: GatewayProcess) -> None:
+def test_refused_request_does_not_count_as_in_flight(gateway: GatewayProcess) -> None:
     with held(gateway, "stuck", INFLIGHT) as wires:
         assert all(refused(ask(gateway, post("slow", turns(5)))) for _ in range(50))
         wires[0].close()
@@ -125,7 +125,7 @@ def test_pipelined_requests_are_refused_one_by_one(gateway: GatewayProcess) -> N
         assert wire.send(post("doubling", row())).read().status == 200
 
 
-def test_a_burst_is_answered_or_refused_and_nothing_else(gateway: GatewayProcess) -> None:
+def test_burst_is_answered_or_refused_and_nothing_else(gateway: GatewayProcess) -> None:
     wires = [Wire(gateway) for _ in range(60)]
     for wire in wires:
         wire.send(post("slow", turns(50_000)))
@@ -138,7 +138,7 @@ def test_a_burst_is_answered_or_refused_and_nothing_else(gateway: GatewayProcess
     assert not full(gateway)
 
 
-def test_an_ordinary_client_sees_the_header_and_the_reason(gateway: GatewayProcess) -> None:
+def test_http_client_sees_retry_after_and_the_reason(gateway: GatewayProcess) -> None:
     with held(gateway, "stuck", INFLIGHT):
         answer: Any = httpx.post(f"{gateway.url}/v2/models/doubling/infer", json=row())
         assert (answer.status_code, answer.headers["retry-after"], "in flight" in answer.text) == (503, "1", True)

@@ -1,4 +1,4 @@
-"""Told to end, the gateway answers what has begun, takes nothing new, and ends with 0."""
+"""On SIGTERM the gateway answers requests in progress, accepts nothing new, and exits with 0."""
 
 import contextlib
 import gzip
@@ -33,7 +33,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start(models: Path, tmp_path: Path) -> Iterator[Start]:
-    """Starts a gateway; whatever is left of it at the end is killed."""
+    """A function that starts a gateway; whatever is still running at the end is killed."""
     with contextlib.ExitStack() as stack:
 
         def started(**server: Any) -> GatewayProcess:
@@ -61,7 +61,7 @@ def ends(gateway: GatewayProcess, within_s: float = STOPPED_WITHIN_S) -> int | N
 
 
 def takes_nothing_new(gateway: GatewayProcess) -> bool:
-    """Whether a load balancer would notice: not ready, or not even connected to."""
+    """Whether a load balancer would notice: the gateway is not ready, or refuses connections."""
     try:
         return httpx.get(f"{gateway.url}/v2/health/ready").status_code == 503
     except httpx.TransportError:
@@ -69,7 +69,7 @@ def takes_nothing_new(gateway: GatewayProcess) -> bool:
 
 
 def is_closed(gateway: GatewayProcess) -> bool:
-    """Whether it no longer listens: from then on every answer is the last of its connection."""
+    """Whether it no longer listens: from then on, every answer is the last of its connection."""
     try:
         Wire(gateway).close()
     except ConnectionRefusedError:
@@ -82,7 +82,7 @@ def counted(reply: Reply, count: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_those_in_flight_are_answered(start: Start, number: int) -> None:
+def test_requests_in_flight_are_answered(start: Start, number: int) -> None:
     gateway = start()
     idle = Wire(gateway)
     assert idle.send(get("/v2")).read().status == 200
@@ -103,7 +103,7 @@ def test_those_in_flight_are_answered(start: Start, number: int) -> None:
     assert "Traceback" not in gateway.log
 
 
-def test_what_is_pipelined_is_answered_and_hears_that_it_is_not_ready(start: Start) -> None:
+def test_pipelined_requests_are_answered_and_readiness_is_refused(start: Start) -> None:
     gateway = start()
     with Wire(gateway) as wire:
         wire.send(post("slow", turns(LONG_TURNS)) + post("slow", turns(3)) + get("/v2/health/ready"))
@@ -127,8 +127,8 @@ COMPRESSED = post("doubling", gzip.compress(json.dumps({**row(), "id": "7"}).enc
 @pytest.mark.parametrize(
     "request_", [doubled(7), doubled(7, pad=4 * SMALL_BODY), COMPRESSED], ids=["short", "large", "compressed"]
 )
-def test_a_request_on_its_way_may_still_arrive(start: Start, request_: bytes, begun: int) -> None:
-    """The way that it goes may turn out only then."""
+def test_partly_received_request_is_answered(start: Start, request_: bytes, begun: int) -> None:
+    """Whether it is short, large or compressed may become known only after the shutdown began."""
     gateway = start()
     with Wire(gateway) as wire:
         wire.send(doubled(6)).read()
@@ -142,7 +142,7 @@ def test_a_request_on_its_way_may_still_arrive(start: Start, request_: bytes, be
     assert ends(gateway) == 0
 
 
-def test_what_comes_behind_a_connections_last_request_is_not_predicted(start: Start) -> None:
+def test_request_behind_the_last_answer_of_a_connection_is_not_predicted(start: Start) -> None:
     gateway = start()
     request = doubled(7)
     with Wire(gateway) as wire:
@@ -183,7 +183,7 @@ BEGIN = [pytest.param(half_begun, id="half a body"), pytest.param(endless, id="a
 
 
 @pytest.mark.parametrize("begin", BEGIN)
-def test_told_a_second_time_it_ends_at_once(start: Start, begin: Begin) -> None:
+def test_second_signal_ends_the_gateway_at_once(start: Start, begin: Begin) -> None:
     gateway = start(drain="60s")
     with begin(gateway):
         gateway.terminate()
@@ -194,14 +194,14 @@ def test_told_a_second_time_it_ends_at_once(start: Start, begin: Begin) -> None:
 
 
 @pytest.mark.parametrize("begin", BEGIN)
-def test_it_waits_no_longer_than_it_may(start: Start, begin: Begin) -> None:
+def test_shutdown_takes_no_longer_than_the_drain_setting(start: Start, begin: Begin) -> None:
     gateway = start(drain="1s")
     with begin(gateway):
         gateway.terminate()
         assert ends(gateway, 1 + AT_ONCE_S) is not None
 
 
-def test_with_nothing_to_do_it_ends_and_its_port_is_free(start: Start, models: Path, tmp_path: Path) -> None:
+def test_idle_gateway_ends_at_once_and_frees_its_port(start: Start, models: Path, tmp_path: Path) -> None:
     gateway = start()
     with Wire(gateway) as wire:
         assert wire.send(get("/v2")).read().status == 200

@@ -1,7 +1,6 @@
-"""A disk that does not answer holds up no stop, no reader and no end of the gateway; commands say so in time.
+"""A disk that does not answer delays no stop, no reader and no shutdown; commands say so in time.
 
-A pipe that no one reads stands for it: opening one waits for ever, as writing to a frozen or unreachable disk does.
-"""
+A pipe that no one reads stands for it: opening one blocks for ever, as writing to a frozen or unreachable disk does."""
 
 import os
 import signal
@@ -22,14 +21,14 @@ pytestmark = pytest.mark.slow
 
 
 def silent(path: Path) -> None:
-    """Whoever opens the file waits."""
+    """Replace the file by a pipe: whoever opens it blocks."""
     pipe = path.with_name(f"{path.name}.pipe")
     os.mkfifo(pipe)
     pipe.replace(path)
 
 
 def answers_again(path: Path) -> None:
-    """Who waits goes on: what they write goes nowhere, and who comes next finds no pipe."""
+    """Let blocked writers continue: what they write is discarded, and later writers find no pipe."""
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     path.unlink()
     time.sleep(0.2)
@@ -56,7 +55,7 @@ def no_answer_of_the_candidate(running: GatewayProcess) -> None:
     assert (seen.variants["candidate"], bool(seen.variants["stable"])) == (0, True)
 
 
-def test_a_stop_is_in_force_at_once_and_says_that_it_is_not_on_disk(tmp_path: Path) -> None:
+def test_stop_is_in_force_at_once_and_says_it_is_not_on_disk(tmp_path: Path) -> None:
     with started(tmp_path) as running:
         decisions = tmp_path / "state" / "decisions.jsonl"
         silent(decisions)
@@ -76,7 +75,7 @@ def test_a_stop_is_in_force_at_once_and_says_that_it_is_not_on_disk(tmp_path: Pa
         until(lambda: bool(order(running, "stop").json()["on_disk"]), "the disk answers")
 
 
-def test_a_command_is_told_in_time_and_the_next_one_at_once(tmp_path: Path) -> None:
+def test_command_fails_in_time_and_the_next_one_at_once(tmp_path: Path) -> None:
     beside = tmp_path / ".routing.yaml.new"
     with started(tmp_path) as running:
         silent(beside)
@@ -93,7 +92,7 @@ def test_a_command_is_told_in_time_and_the_next_one_at_once(tmp_path: Path) -> N
         assert release(running)["routes"][0]["weight_percent"] == 30
 
 
-def test_an_edit_is_in_force_although_what_is_remembered_cannot_be_written(tmp_path: Path) -> None:
+def test_edit_is_in_force_although_the_accepted_text_cannot_be_written(tmp_path: Path) -> None:
     with started(tmp_path) as running:
         unfinished = tmp_path / "state" / "accepted.yaml.new"
         silent(unfinished)
@@ -109,7 +108,7 @@ def test_an_edit_is_in_force_although_what_is_remembered_cannot_be_written(tmp_p
 @pytest.mark.parametrize(
     "name", ["state/decisions.jsonl", ".routing.yaml.new", "state/accepted.yaml.new", "routing.yaml"]
 )
-def test_the_gateway_ends(tmp_path: Path, name: str) -> None:
+def test_shutdown_does_not_wait_for_the_disk(tmp_path: Path, name: str) -> None:
     with started(tmp_path) as running:
         silent(tmp_path / name)
         order(running, "stop")
@@ -123,7 +122,7 @@ def test_the_gateway_ends(tmp_path: Path, name: str) -> None:
         assert time.monotonic() - began_s < 24
 
 
-def test_whoever_does_not_read_the_log_holds_up_no_one(tmp_path: Path) -> None:
+def test_unread_log_pipe_delays_nothing(tmp_path: Path) -> None:
     """As where the pipe to a container's log is full."""
     running = gateway(tmp_path)
     log = tmp_path / "log"

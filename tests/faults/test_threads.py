@@ -1,4 +1,4 @@
-"""No thread to be had when one is needed: who asks hears why, and the next one is answered."""
+"""No thread can be started when one is needed: the request is refused with the reason, and the next one answered."""
 
 import os
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from tests.wire import LONG
 
 pytestmark = pytest.mark.slow
 
-# Threads of these names are not to be had while the file is there.
+# Threads with these names cannot be started while the file exists.
 NONE = """
 import os, sys, threading
 
@@ -36,7 +36,7 @@ Scarce = Callable[..., GatewayProcess]
 
 @pytest.fixture
 def scarce(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scarce:
-    """A gateway with few threads: those of the names that are given are not to be had while `none` exists."""
+    """A gateway with few threads: while a file `none` exists, threads with the given names cannot be started."""
     folder = tmp_path / "patch"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(NONE)
@@ -57,12 +57,12 @@ def scarce(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scarce:
 
 
 def long_run(running: GatewayProcess) -> httpx.Response:
-    """By a model whose runs are as long as their input says, so that none is on the event loop."""
+    """A request to a model that runs as long as its input says, so that no run is on the event loop."""
     return httpx.post(f"{running.url}/v2/models/m/infer", json=LONG, timeout=30)
 
 
-def test_a_first_request_without_a_thread_is_told_so_and_the_next_is_answered(scarce: Scarce, tmp_path: Path) -> None:
-    """Of a model that runs on the event loop, and gives to threads what is large."""
+def test_first_request_without_a_thread_is_refused_and_the_next_answered(scarce: Scarce, tmp_path: Path) -> None:
+    """The model runs on the event loop, and in threads for large requests."""
     with scarce("short-1") as running:
         (tmp_path / "none").touch()
         for _ in range(3):
@@ -81,13 +81,13 @@ def large_run(running: GatewayProcess) -> httpx.Response:
     return httpx.post(f"{running.url}/v2/models/short/infer", json={"inputs": [tensor]}, timeout=30)
 
 
-def test_a_version_that_needs_threads_has_them_before_its_first_request(scarce: Scarce, tmp_path: Path) -> None:
+def test_version_that_needs_threads_starts_them_before_its_first_request(scarce: Scarce, tmp_path: Path) -> None:
     with scarce("m-1") as running:
         (tmp_path / "none").touch()
         assert long_run(running).status_code == 200
 
 
-def test_a_candidate_without_threads_is_not_published(scarce: Scarce, tmp_path: Path) -> None:
+def test_candidate_without_threads_is_not_published(scarce: Scarce, tmp_path: Path) -> None:
     with scarce("m-2") as running:
         (tmp_path / "none").touch()
         text = f"models: {{m: {{stable: 1, candidate: 2, split: {SPLIT}}}}}"
@@ -104,7 +104,7 @@ def _error(running: GatewayProcess) -> str:
     return httpx.get(f"{running.control_url}/api/config").json()["last_error"] or ""
 
 
-def test_a_worker_that_no_thread_could_speak_to_is_started_again(scarce: Scarce, tmp_path: Path) -> None:
+def test_worker_without_a_pipe_thread_is_started_again(scarce: Scarce, tmp_path: Path) -> None:
     with scarce("to-worker") as running:
         (worker,) = workers(running)
         (tmp_path / "none").touch()

@@ -1,4 +1,4 @@
-"""The Kubernetes manifests as kustomize puts them together, as far as ours use of it: resources, merges, files."""
+"""The Kubernetes manifests as kustomize renders them, for the features used here: resources, merges, files."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The image's recipe. It is not built here: what it takes from the repository is there, what it ships is right."""
+"""The image's recipe, without building it: what it copies exists, and what it ships is right."""
 
 import re
 import shlex
@@ -18,7 +18,7 @@ def steps(name: str) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in text.splitlines() if line.startswith(f"{name} ")]
 
 
-def test_what_is_copied_is_in_the_repository_and_not_ignored() -> None:
+def test_copied_files_exist_and_are_not_ignored() -> None:
     seen = {line[1:] for line in (ROOT / ".containerignore").read_text().splitlines() if line.startswith("!")}
     for *sources, _ in (words for words in steps("COPY") if not words[0].startswith("--from")):
         for source in sources:
@@ -26,7 +26,7 @@ def test_what_is_copied_is_in_the_repository_and_not_ignored() -> None:
             assert source.partition("/")[0] in seen, source
 
 
-def test_both_stages_run_a_python_that_the_package_supports() -> None:
+def test_both_stages_use_a_python_version_that_the_package_supports() -> None:
     images = {words[0] for words in steps("FROM")}
     (image,) = images
     version = tuple(map(int, re.fullmatch(r"python:(\d+)\.(\d+)-slim", image).groups()))  # type: ignore[union-attr]
@@ -34,7 +34,7 @@ def test_both_stages_run_a_python_that_the_package_supports() -> None:
     assert version >= tuple(map(int, wanted.removeprefix(">=").split(".")))
 
 
-def test_it_runs_as_no_one_s_user_on_the_files_it_ships() -> None:
+def test_image_runs_as_an_unprivileged_user_on_the_shipped_files() -> None:
     assert steps("USER") == [["10001:10001"]]
     (copied,) = (words for words in steps("COPY") if words[-1] == "/etc/canary-gateway/")
     assert copied == ["config/container/gateway.yaml", "config/routing.yaml", "/etc/canary-gateway/"]

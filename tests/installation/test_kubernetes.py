@@ -1,4 +1,4 @@
-"""The manifests: valid for Kubernetes, and true of the gateway that they run."""
+"""The manifests are valid for Kubernetes, and agree with the gateway that they run."""
 
 import shutil
 import subprocess
@@ -34,13 +34,13 @@ def gateway_settings(name: str) -> GatewaySettings:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", NAMES)
-def test_kubernetes_takes_every_object(name: str, version: str) -> None:
+def test_manifests_are_valid_for_kubernetes(name: str, version: str) -> None:
     for (kind, _), document in rendered(name).items():
         if kind != CUSTOM:
             kubernetes_validate.validate(document, version, strict=True)
 
 
-def test_the_check_finds_a_misspelt_key() -> None:
+def test_validation_finds_a_misspelt_key() -> None:
     document = rendered("base")["StatefulSet", "canary-gateway"]
     document["spec"]["replcias"] = 2
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -48,7 +48,7 @@ def test_the_check_finds_a_misspelt_key() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_gateway_takes_its_files(name: str) -> None:
+def test_gateway_accepts_the_files_of_its_config_map(name: str) -> None:
     data = rendered(name)["ConfigMap", "canary-gateway"]["data"]
     settings = gateway_settings(name)
     routing = parse(data["routing.yaml"], RoutingSettings, "")
@@ -57,7 +57,7 @@ def test_the_gateway_takes_its_files(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_whatever_the_gateway_writes_lies_on_a_volume(name: str) -> None:
+def test_every_path_that_the_gateway_writes_is_on_a_volume(name: str) -> None:
     mounts = {mount["mountPath"]: mount for mount in container(name)["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod(name)["volumes"]}
     (claim,) = rendered(name)["StatefulSet", "canary-gateway"]["spec"]["volumeClaimTemplates"]
@@ -69,7 +69,7 @@ def test_whatever_the_gateway_writes_lies_on_a_volume(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_edit_reaches_the_pod(name: str) -> None:
+def test_edited_config_map_reaches_the_pod(name: str) -> None:
     """Kubernetes updates a ConfigMap that is mounted as a folder, by the swap of a symlink, and no other."""
     mounts = {mount["mountPath"]: mount for mount in container(name)["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod(name)["volumes"]}
@@ -81,13 +81,13 @@ def test_an_edit_reaches_the_pod(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_gateway_is_given_the_time_to_drain(name: str) -> None:
+def test_grace_period_is_longer_than_the_drain(name: str) -> None:
     slept = int(container(name)["lifecycle"]["preStop"]["exec"]["command"][1])
     assert pod(name)["terminationGracePeriodSeconds"] > slept + gateway_settings(name).server.drain + 2
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_resources_fit_the_settings(name: str) -> None:
+def test_resources_fit_the_settings(name: str) -> None:
     settings, asked = gateway_settings(name), container(name)["resources"]
     assert settings.server.workers == int(asked["requests"]["cpu"]), "auto would count the node's cores"
     assert "cpu" not in asked["limits"]
@@ -102,7 +102,7 @@ def _bytes(quantity: str) -> int:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_probes_ask_what_the_gateway_answers(name: str) -> None:
+def test_probes_use_paths_and_ports_that_the_gateway_serves(name: str) -> None:
     found, settings = container(name), gateway_settings(name)
     ports = {port["name"]: port["containerPort"] for port in found["ports"]}
     for probe in ("startupProbe", "readinessProbe"):
@@ -114,7 +114,7 @@ def test_the_probes_ask_what_the_gateway_answers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_selectors_select_the_pods(name: str) -> None:
+def test_selectors_match_the_labels_of_the_pods(name: str) -> None:
     objects = rendered(name)
     labels = objects["StatefulSet", "canary-gateway"]["spec"]["template"]["metadata"]["labels"]
     for (kind, _), document in objects.items():
@@ -124,7 +124,7 @@ def test_selectors_select_the_pods(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_pod_has_no_rights_to_lose(name: str) -> None:
+def test_pod_has_no_privileges(name: str) -> None:
     assert pod(name)["securityContext"]["runAsNonRoot"] is True
     assert pod(name)["automountServiceAccountToken"] is False
     security = container(name)["securityContext"]
@@ -132,7 +132,7 @@ def test_the_pod_has_no_rights_to_lose(name: str) -> None:
     assert security["capabilities"] == {"drop": ["ALL"]}
 
 
-def test_the_control_plane_is_open_with_keys_only() -> None:
+def test_control_plane_is_exposed_only_with_keys() -> None:
     assert gateway_settings("base").control.host == "127.0.0.1"
     opened = gateway_settings("monitored")
     assert opened.control.host == "0.0.0.0"
@@ -147,7 +147,7 @@ def test_the_control_plane_is_open_with_keys_only() -> None:
     assert "credentials" in endpoint["authorization"]
 
 
-def test_both_settings_differ_in_that_alone() -> None:
+def test_overlays_differ_only_in_control_and_auth() -> None:
     base, monitored = gateway_settings("base").model_dump(), gateway_settings("monitored").model_dump()
     assert {key for key in base if base[key] != monitored[key]} == {"control", "auth"}
 
@@ -155,7 +155,7 @@ def test_both_settings_differ_in_that_alone() -> None:
 if shutil.which("kubectl"):  # which Debian has not; where it is, it confirms what the tests above put together
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_kustomize_puts_together_the_same(name: str) -> None:
+    def test_kubectl_kustomize_renders_the_same_objects(name: str) -> None:
         line = ["kubectl", "kustomize", str(KUBERNETES / name)]
         built = subprocess.run(line, capture_output=True, text=True, check=True).stdout.replace(":latest", "")
         found = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(built)}
@@ -163,7 +163,7 @@ if shutil.which("kubectl"):  # which Debian has not; where it is, it confirms wh
 
 
 def _sorted(value: Any) -> Any:
-    """Without the order of keys and lists, in which kustomize puts what it merges."""
+    """The objects without the order of keys and lists, which kustomize changes as it merges."""
     if isinstance(value, dict):
         return sorted((repr(key), _sorted(inner)) for key, inner in value.items())
     return sorted(map(_sorted, value), key=repr) if isinstance(value, list) else repr(value)

@@ -1,4 +1,4 @@
-"""The unit: systemd understands it, finds it hardened, and it is true of the gateway."""
+"""The unit is valid for systemd, hardened by its judgement, and agrees with the gateway."""
 
 import configparser
 import os
@@ -25,7 +25,7 @@ def unit() -> configparser.SectionProxy:
 
 
 def analyze(tmp_path: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    """systemd-analyze on the unit, which runs a program that is here."""
+    """systemd-analyze on the unit, with a program that exists here."""
     tool = shutil.which("systemd-analyze")
     if tool is None:
         pytest.skip("systemd-analyze is missing: apt-get install systemd")
@@ -35,38 +35,38 @@ def analyze(tmp_path: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([tool, *words, str(copy)], capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_systemd_understands_it(tmp_path: Path) -> None:
+def test_unit_is_valid_for_systemd(tmp_path: Path) -> None:
     verified = analyze(tmp_path, "verify", "--man=no")
     assert (verified.returncode, verified.stderr) == (0, "")
 
 
-def test_systemd_finds_it_hardened(tmp_path: Path) -> None:
+def test_unit_is_hardened_enough_for_systemd_analyze(tmp_path: Path) -> None:
     judged = analyze(tmp_path, "security", "--offline=true", f"--threshold={EXPOSURE}")
     assert judged.returncode == 0, judged.stdout
 
 
-def test_the_gateway_takes_its_file_and_writes_where_it_may() -> None:
+def test_gateway_accepts_its_file_and_writes_to_the_state_directory() -> None:
     settings = parse((FOLDER / "gateway.yaml").read_text(), GatewaySettings, "")
     assert settings.state == f"/var/lib/{unit()['StateDirectory']}"
     assert unit()["ExecStart"].endswith("gateway serve --config /etc/canary-gateway/gateway.yaml")
     assert settings.routing == "/etc/canary-gateway/routing.yaml"
 
 
-def test_the_gateway_is_given_the_time_to_drain() -> None:
+def test_stop_timeout_is_longer_than_the_drain() -> None:
     settings = parse((FOLDER / "gateway.yaml").read_text(), GatewaySettings, "")
     assert int(unit()["TimeoutStopSec"]) > settings.server.drain + 2
 
 
-def test_what_a_killed_control_process_leaves_is_left_alone() -> None:
-    """Its workers, which go on with stable, and the memory files, from which the next start takes the records."""
+def test_unit_leaves_workers_and_memory_of_a_killed_control_process() -> None:
+    """Its workers go on with stable, and the next start takes the records from the memory files."""
     assert unit()["KillMode"] == "process"  # mixed and control-group end the workers, too
     assert unit()["RemoveIPC"] == "no"
     assert "DynamicUser" not in unit()  # which switches RemoveIPC on, whatever is written
     assert unit()["User"] == "canary-gateway"
 
 
-def test_a_stop_that_takes_too_long_leaves_no_worker(tmp_path: Path) -> None:
-    """By the unit's own command, as the shell understands it once systemd has taken its quotes off."""
+def test_stop_timeout_kills_the_remaining_workers(tmp_path: Path) -> None:
+    """By the unit's own command, as the shell reads it once systemd has removed its quotes."""
     program, flag, script = shlex.split(unit()["ExecStopPost"].removeprefix("-"))
     name = f"gateway.worker-{tmp_path.name}"
     script = script.replace("[.]worker", f"[.]worker-{tmp_path.name}")  # none but this test's
@@ -83,5 +83,5 @@ def test_a_stop_that_takes_too_long_leaves_no_worker(tmp_path: Path) -> None:
             assert not left
 
 
-def test_a_killed_worker_does_not_end_the_service() -> None:
+def test_killed_worker_does_not_end_the_service() -> None:
     assert (unit()["OOMPolicy"], unit()["Restart"]) == ("continue", "always")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.backends.loaded_version import load_version
 from gateway.backends.repository import Repository
-from gateway.backends.version import load_version
 from gateway.offline.dataset.export import ExportSource, Meters, export
 from gateway.offline.reader import Query, records_in
 from tests.recording import MODELS, Recording, data, json_request, loaded
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 def silent(size: int) -> None:
-    """No progress bar."""
+    """A progress callback that shows nothing."""
 
 
 def exported(recording: Recording, folder: Path, kind: str = "parquet") -> Path:
@@ -37,7 +37,7 @@ def train(name: str, dataset: Path, out: Path, *more: str) -> "subprocess.Comple
 
 
 def traffic() -> Recording:
-    """30 new labelled images; and held-out ones, known ones, repeated, contradicting and unlabelled ones."""
+    """30 new labelled images; and some to be left out: held-out, known, repeated, contradicting and unlabelled ones."""
     recording = Recording()
     generator = np.random.default_rng(5)
     shipped = data("digits")
@@ -62,7 +62,7 @@ def traffic() -> Recording:
     return recording
 
 
-def test_a_new_version_from_traffic(tmp_path: Path) -> None:
+def test_train_from_traffic_adds_a_version_and_leaves_out_unfit_rows(tmp_path: Path) -> None:
     dataset = exported(traffic(), tmp_path)
     out = tmp_path / "digits"
     shutil.copytree(MODELS / "digits", out, ignore=shutil.ignore_patterns("*.py"))
@@ -90,8 +90,8 @@ def test_a_new_version_from_traffic(tmp_path: Path) -> None:
     assert (out / "5" / "model.onnx").read_bytes() == (out / "3" / "model.onnx").read_bytes()
 
 
-def test_fewer_of_its_own_rows(tmp_path: Path) -> None:
-    """What the script has further rows of is then new to it, as it was to a version that was trained on few."""
+def test_train_with_fewer_own_rows_takes_the_rest_from_traffic(tmp_path: Path) -> None:
+    """Rows of the script's data beyond these are new to it, as to a version that was trained on few."""
     dataset = exported(traffic(), tmp_path)
     ended = train("digits", dataset, tmp_path / "out", "--own-rows", "300")
     assert ended.returncode == 0, ended.stderr
@@ -103,7 +103,9 @@ def test_fewer_of_its_own_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "truth_class", "truth"), [("tickets", 1, "billing"), ("tumor", 0, "malignant")])
-def test_the_other_models_too(tmp_path: Path, name: str, truth_class: int, truth: str) -> None:
+def test_train_scripts_of_the_other_models_accept_traffic(
+    tmp_path: Path, name: str, truth_class: int, truth: str
+) -> None:
     recording = Recording(name)
     row: Any = np.array([["my card was charged two times"]], object)
     if name == "tumor":
@@ -117,7 +119,7 @@ def test_the_other_models_too(tmp_path: Path, name: str, truth_class: int, truth
     assert manifest["train_rows"] == len(data(name).train_x) + 1
 
 
-def test_what_is_no_data_set_for_it(tmp_path: Path) -> None:
+def test_train_refuses_an_unsuitable_dataset(tmp_path: Path) -> None:
     ended = train("digits", tmp_path, tmp_path / "out")
     assert (ended.returncode, "write it with `gateway export digits" in ended.stderr) == (1, True)
     dataset = exported(traffic(), tmp_path)

@@ -1,4 +1,4 @@
-"""The shipped models: a re-run of their scripts gives the same files, and their accuracy is what they say."""
+"""The shipped models: re-running their scripts gives the same files, and their accuracy is as stated."""
 
 import importlib.util
 import json
@@ -33,8 +33,8 @@ def answers(file: Path, rows: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_re_run_predicts_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bytes too, on one machine; another processor's arithmetic may differ in the last bit."""
+def test_training_again_gives_the_same_predictions(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one machine, the same bytes too; another processor's arithmetic may differ in the last bit."""
     script = MODELS / name / "train.py"
     subprocess.run(
         [sys.executable, "-W", "ignore", str(script), "--out", str(tmp_path)], check=True, capture_output=True

@@ -1,4 +1,4 @@
-"""The expressions of the shipped dashboards and alerts, as Prometheus would get them."""
+"""The expressions of the shipped dashboards and alerts, as Prometheus receives them."""
 
 import json
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def of_alerts() -> list[tuple[str, str]]:
 
 
 def filled_in(expr: str) -> str:
-    """The expression with the dashboard's variables in it, as Grafana fills them in."""
+    """The expression with the dashboard's variables replaced, as Grafana does it."""
     for name, value in VARIABLES.items():
         expr = expr.replace(name, value)
     return expr

@@ -1,4 +1,4 @@
-"""A real Prometheus in a process of its own, with the shipped configuration pointed at a gateway of the test's."""
+"""A real Prometheus in its own process, with the shipped configuration pointed at a test's gateway."""
 
 import os
 import re
@@ -23,7 +23,7 @@ SELECTOR = re.compile(r"\bgateway_[a-z0-9_]+(?:\{[^}]*\})?")
 
 
 def tool(name: str) -> str:
-    """Where a program of the Debian package `prometheus` lies. Without it a test is skipped, which fails in CI."""
+    """The path of a program of the Debian package `prometheus`. Without it a test is skipped, which fails in CI."""
     found = shutil.which(name)
     if found is None:
         pytest.skip(f"{name} is missing: apt-get install prometheus")
@@ -36,7 +36,7 @@ def promtool(*words: str, text: str | None = None) -> "subprocess.CompletedProce
 
 
 class PrometheusProcess:
-    """Scrapes `target` every half second and judges the shipped alerts as often. As a context: gone at the end."""
+    """Scrapes `target` every half second and evaluates the shipped alerts as often. As a context: ended on exit."""
 
     def __init__(self, folder: Path, target: str) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
@@ -80,7 +80,7 @@ class PrometheusProcess:
             return False
 
     def value(self, expr: str) -> float | None:
-        """What the expression's only sample is now; None where there is none."""
+        """The current value of the expression's only sample; None where there is none."""
         samples = self._get("query", query=expr)["result"]
         assert len(samples) <= 1, f"{expr}: {samples}"
         return float(samples[0]["value"][1]) if samples else None
@@ -92,7 +92,7 @@ class PrometheusProcess:
         return [number for number in numbers if abs(number) != float("inf") and number == number]
 
     def alerts(self) -> dict[str, str]:
-        """The alerts that are pending or firing now, each with the worst state it is in."""
+        """The alerts that are pending or firing now, each with its worst state."""
         states: dict[str, str] = {}
         for alert in self._get("alerts")["alerts"]:
             name = alert["labels"]["alertname"]

@@ -1,4 +1,4 @@
-"""The shipped files of Prometheus and Grafana by themselves: nothing runs but their own checkers."""
+"""The shipped files for Prometheus and Grafana, checked by themselves with their own tools."""
 
 import json
 import subprocess
@@ -18,19 +18,19 @@ PROMETHEUS = CONFIG / "prometheus"
 ALERTS = [name for name, _ in of_alerts()]
 
 
-def test_prometheus_takes_the_configuration_and_the_rules() -> None:
+def test_promtool_accepts_the_configuration_and_the_rules() -> None:
     checked = promtool("check", "config", str(PROMETHEUS / "prometheus.yml"))
     assert checked.returncode == 0, checked.stderr
     assert f"{len(ALERTS)} rules found" in checked.stdout
 
 
-def test_each_alert_fires_when_it_should() -> None:
+def test_alert_rules_pass_their_unit_tests() -> None:
     tested = promtool("test", "rules", str(PROMETHEUS / "alerts_test.yml"))
     assert tested.returncode == 0, tested.stderr
 
 
 @pytest.mark.parametrize("silenced", ALERTS)
-def test_the_test_of_the_alerts_misses_an_alert_that_never_fires(silenced: str, tmp_path: Path) -> None:
+def test_alert_unit_tests_fail_for_an_alert_that_never_fires(silenced: str, tmp_path: Path) -> None:
     document = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())
     for group in document["groups"]:
         for rule in group["rules"]:
@@ -40,14 +40,14 @@ def test_the_test_of_the_alerts_misses_an_alert_that_never_fires(silenced: str, 
     assert promtool("test", "rules", str(tmp_path / "alerts_test.yml")).returncode != 0
 
 
-def test_each_alert_says_what_happened_what_it_means_and_what_to_do() -> None:
+def test_each_alert_has_a_severity_summary_description_and_runbook() -> None:
     document = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())
     for rule in (rule for group in document["groups"] for rule in group["rules"]):
         assert rule["labels"]["severity"] in ("critical", "warning"), rule["alert"]
         assert set(rule["annotations"]) == {"summary", "description", "runbook"}, rule["alert"]
 
 
-def test_the_dashboards_are_what_the_generator_writes(tmp_path: Path) -> None:
+def test_dashboards_are_what_the_generator_writes(tmp_path: Path) -> None:
     subprocess.run([sys.executable, str(CONFIG / "grafana" / "generate.py"), str(tmp_path)], check=True, timeout=60)
     assert sorted(path.name for path in DASHBOARDS.iterdir()) == sorted(FILES)
     for name in FILES:
@@ -56,7 +56,7 @@ def test_the_dashboards_are_what_the_generator_writes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_grafana_s_own_models_read_the_dashboard_without_loss(name: str) -> None:
+def test_dashboard_survives_a_round_trip_through_grafana_s_models(name: str) -> None:
     from grafana_foundation_sdk.cog.encoder import JSONEncoder
     from grafana_foundation_sdk.cog.plugins import register_default_plugins
     from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -71,7 +71,7 @@ def test_grafana_s_own_models_read_the_dashboard_without_loss(name: str) -> None
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_dashboard_hangs_together(name: str) -> None:
+def test_dashboard_ids_variables_and_layout_are_consistent(name: str) -> None:
     document = json.loads((DASHBOARDS / name).read_text())
     text = json.dumps(document)
     numbers = [panel["id"] for panel in panels(name)]
@@ -98,7 +98,7 @@ def _nothing_overlaps(places: list[dict[str, Any]]) -> None:
         taken |= cells
 
 
-def test_the_provisioning_names_what_is_there() -> None:
+def test_provisioning_names_existing_files_and_settings() -> None:
     folder = CONFIG / "grafana" / "provisioning"
     (source,) = yaml.safe_load((folder / "datasources" / "prometheus.yml").read_text())["datasources"]
     (provider,) = yaml.safe_load((folder / "dashboards" / "canary-gateway.yml").read_text())["providers"]

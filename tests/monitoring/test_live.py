@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a gateway in traffic: what the dashboards and alerts ask for is there."""
+"""A real Prometheus scrapes a gateway with traffic: every metric that dashboards and alerts use is there."""
 
 import time
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SUFFIXES = ("_bucket", "_sum", "_count")
 GUARDS = [{"name": "errors", "metric": "failures", "action": "stop"}]
-# Metrics that are asked for and not exported yet. One that is exported by now must be taken out: a test sees to it.
+# Metrics that are used and not exported yet. Remove one once it is exported: a test checks that.
 PENDING: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was there once all had happened. `alerts`: those raised after each step of it."""
+    """What was there after all steps. `alerts`: those raised after each step."""
 
     prometheus: PrometheusProcess
     start_s: float
@@ -45,7 +45,7 @@ class Traffic:
         self._sent = 0
 
     def until(self, expr: str) -> None:
-        """Raises AssertionError where the expression has no value within a while."""
+        """Send requests until the expression has a value; raises AssertionError after a time limit."""
         deadline = time.monotonic() + SAMPLED_WITHIN_S
         while self._prometheus.value(expr) is None:
             assert time.monotonic() < deadline, f"{expr}: nothing after {SAMPLED_WITHIN_S} s"
@@ -54,7 +54,7 @@ class Traffic:
             self._client.post("/v2/feedback", json=feedback).raise_for_status()
 
     def _send(self) -> str:
-        """One request, and the id of its prediction."""
+        """Send one request; returns the id of its prediction."""
         self._sent += 1
         image = [float((self._sent * 7 + pixel * pixel) % 17) for pixel in range(64)]
         body = {"inputs": [{"name": "image", "shape": [1, 64], "datatype": "FP32", "data": image}]}
@@ -70,7 +70,7 @@ class Traffic:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    """Traffic that is split in half, a stop, a resume, an edit, a broken edit; each until it has been scraped."""
+    """Traffic split in half, a stop, a resume, an edit, a broken edit; each waits until it has been scraped."""
     routing = yaml.safe_load((ROOT / "config" / "routing.yaml").read_text())
     digits = routing["models"]["digits"]
     digits["split"]["routes"][-1]["weight"] = 50
@@ -101,7 +101,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_query_of_a_dashboard_has_data(seen: Seen, name: str) -> None:
+def test_every_query_of_a_dashboard_returns_data(seen: Seen, name: str) -> None:
     empty = [
         (where, expr)
         for where, expr in of_dashboard(name)
@@ -111,34 +111,34 @@ def test_every_query_of_a_dashboard_has_data(seen: Seen, name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "expr"), of_alerts(), ids=[name for name, _ in of_alerts()])
-def test_every_series_that_an_alert_judges_is_there(seen: Seen, name: str, expr: str) -> None:
+def test_every_series_used_by_an_alert_exists(seen: Seen, name: str, expr: str) -> None:
     for selector in SELECTOR.findall(expr):
         if not PENDING & set(METRIC.findall(selector)):
             assert seen.prometheus.values(f"count({selector})", seen.start_s), selector
 
 
-def test_every_metric_that_is_asked_for_is_exported_or_known_to_be_pending(seen: Seen) -> None:
+def test_every_metric_used_is_exported_or_listed_as_pending(seen: Seen) -> None:
     asked = {metric for name in FILES for _, expr in of_dashboard(name) for metric in METRIC.findall(expr)}
     asked |= {metric for _, expr in of_alerts() for metric in METRIC.findall(expr)}
     assert asked - seen.names == PENDING, "exported by now: take it out of PENDING; not exported: misspelt?"
 
 
-def test_promtool_finds_nothing_to_improve_in_the_metrics(seen: Seen) -> None:
+def test_promtool_accepts_the_metrics_without_remarks(seen: Seen) -> None:
     checked = promtool("check", "metrics", text=seen.exposed)
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
 
-def test_a_stop_raises_its_alert_and_a_resume_ends_it(seen: Seen) -> None:
+def test_stop_raises_its_alert_and_resume_ends_it(seen: Seen) -> None:
     assert "CandidateStopped" not in seen.alerts["traffic"]
     assert seen.alerts["stop"]["CandidateStopped"] == "firing"
     assert "CandidateStopped" not in seen.alerts["resume"]
 
 
-def test_a_broken_edit_is_waiting_to_be_told(seen: Seen) -> None:
+def test_alert_of_a_broken_edit_is_pending(seen: Seen) -> None:
     assert "ReloadFailed" not in seen.alerts["resume"]
     assert seen.alerts["broken edit"]["ReloadFailed"] == "pending"
 
 
-def test_nothing_else_is_raised(seen: Seen) -> None:
+def test_no_other_alert_is_raised(seen: Seen) -> None:
     raised = {name for alerts in seen.alerts.values() for name in alerts}
     assert raised - {"CandidateStopped", "ReloadFailed"} <= {"HeartbeatOld"}, "which a busy machine may deserve"

@@ -1,4 +1,4 @@
-"""What the dashboards' queries come to on made-up series whose right answers are known, computed by promtool."""
+"""The values of dashboard queries on made-up series with known results, computed by promtool."""
 
 from pathlib import Path
 from typing import Any
@@ -83,11 +83,13 @@ def judged(tmp_path: Path, expr: str, expected: dict[str, float]) -> Any:
 
 
 @pytest.mark.parametrize(("file", "where", "expected"), EXPECTED, ids=[where for _, where, _ in EXPECTED])
-def test_a_query_comes_to(file: str, where: str, expected: dict[str, float], tmp_path: Path) -> None:
+def test_dashboard_query_gives_the_expected_value(
+    file: str, where: str, expected: dict[str, float], tmp_path: Path
+) -> None:
     (expr,) = {expr for found, expr in of_dashboard(file) if found == where}
     found = judged(tmp_path, expr, expected)
     assert found.returncode == 0, found.stderr
 
 
-def test_a_wrong_value_is_found(tmp_path: Path) -> None:
+def test_wrong_expected_value_is_detected(tmp_path: Path) -> None:
     assert judged(tmp_path, dict(of_dashboard("data.json"))["Distance A"], {"{}": 0.31}).returncode != 0

@@ -1,4 +1,4 @@
-"""All that was said of one prediction, as one."""
+"""Folding all feedback on one prediction into one record."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,18 +16,18 @@ def said(time_ns: int = 0, **fields: Any) -> dict[str, Any]:
     return {"prediction_id": "p", "time_ns": time_ns, "customer": "acme", **fields}
 
 
-def test_the_last_truth_wins_and_the_conflict_is_seen() -> None:
+def test_last_truth_wins_and_the_conflict_is_flagged() -> None:
     feedback = folded([said(2, truth=5, correct=False, customer="b"), said(1, truth=3, correct=True)])
     assert (feedback.truth, feedback.correct, feedback.conflict, feedback.count) == (5, False, True, 2)
     assert [(label.truth, label.customer) for label in feedback.labels] == [(3, "acme"), (5, "b")]
 
 
-def test_the_same_feedback_again_counts_once() -> None:
+def test_repeated_feedback_counts_once() -> None:
     feedback = folded([said(time, truth=3, reward=0.5, metrics={"a": 1}) for time in range(3)])
     assert (feedback.count, feedback.conflict, feedback.reward) == (1, False, 0.5)
 
 
-def test_what_is_said_in_parts_adds_up() -> None:
+def test_partial_feedback_is_combined() -> None:
     feedback = folded(
         [said(1, truth=3, correct=True), said(2, reward=0.1), said(3, reward=0.2, metrics={"a": 1.0, "b": 2.0}),
          said(4, metrics={"a": 3.0}, comment="slow")]
@@ -45,7 +45,7 @@ def test_what_is_said_in_parts_adds_up() -> None:
     assert not feedback.conflict
 
 
-def test_a_class_by_its_name_and_by_its_index_is_no_conflict() -> None:
+def test_class_name_and_class_index_of_one_class_are_no_conflict() -> None:
     by_name, by_index = said(1, truth="billing", truth_class=1), said(2, truth=1, truth_class=1)
     assert not folded([by_name, by_index]).conflict
     assert folded([by_name, by_index, said(3, truth=2, truth_class=2)]).conflict
@@ -74,13 +74,15 @@ def ids(recording: Recording, store: FeedbackStore, folder: Path, query: Query) 
     return [(prediction.prediction_id, feedback.count) for prediction, feedback in pairs]
 
 
-def test_every_prediction_with_its_feedback(recording: Recording, store: FeedbackStore, tmp_path: Path) -> None:
+def test_join_returns_every_prediction_with_its_feedback(
+    recording: Recording, store: FeedbackStore, tmp_path: Path
+) -> None:
     found = ids(recording, store, tmp_path / "records", Query("digits"))
     assert found == [(f"p{number}", number % 2) for number in range(1, 1201)]
     assert store.truth_kinds == {int}
 
 
-def test_only_what_was_asked_for(recording: Recording, store: FeedbackStore, tmp_path: Path) -> None:
+def test_join_applies_the_query(recording: Recording, store: FeedbackStore, tmp_path: Path) -> None:
     first_ns = recording.clock_ns - 1800 * STEP_NS
     period = TimeRange(first_ns + 11 * STEP_NS, first_ns + 24 * STEP_NS)
     query = Query("digits", period, variant="candidate", with_feedback=True)

@@ -19,7 +19,7 @@ time.time = lambda: _now_ns() / 1e9
 
 
 class WallClock:
-    """In force in processes that start from now on, for as long as `patch` lasts."""
+    """Applies to processes that start from now on, until `patch` is undone."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         folder.mkdir()
@@ -30,6 +30,6 @@ class WallClock:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(folder), found))))
 
     def set(self, seconds: float) -> None:
-        """So much ahead of the real one from now on."""
+        """Set the clock ahead of the real one by this much from now on."""
         with self._file.open("r+b") as file:
             file.write(struct.pack("q", round(seconds * 1e9)))

@@ -1,4 +1,4 @@
-"""A gateway of two workers whose candidate has a flaw, and the requests that show it."""
+"""A gateway of two workers whose candidate has a flaw, and requests that trigger it."""
 
 import itertools
 import json
@@ -34,7 +34,7 @@ def body(first: float) -> bytes:
 
 
 def requests(*firsts: float) -> Callable[[], bytes]:
-    """One after the other, again and again."""
+    """Requests with these first values, one after the other, again and again."""
     turns = itertools.cycle([request("/v2/models/flawed/infer", body(first)) for first in firsts])
     return lambda: next(turns)
 
@@ -48,7 +48,7 @@ def order(running: GatewayProcess, what: str) -> httpx.Response:
 
 
 def workers(running: GatewayProcess) -> list[int]:
-    """The worker processes that live now."""
+    """The worker processes that are alive now."""
     children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
     return [int(pid) for pid in children if "gateway.worker" in command_of(int(pid))]
 

@@ -1,4 +1,4 @@
-"""What a gateway has recorded, against what a client was told."""
+"""What a gateway has recorded, compared with the answers that a client got."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from loadtests.recorded import Told
 
 
 def records(folder: Path, stream: str = PREDICTIONS) -> list[dict[str, Any]]:
-    """The lines of a stream of the gateway in `folder`; a torn one, anywhere, is an error."""
+    """The lines of a stream of the gateway in `folder`; a torn line anywhere is an error."""
     found = []
     for path in segments(folder / "state" / "records", stream):
         content = path.read_bytes()
@@ -24,7 +24,7 @@ def feedback(folder: Path) -> list[dict[str, Any]]:
 
 
 def assert_all_are_recorded_once(folder: Path, told: Told) -> None:
-    """Every prediction that the client has an answer to. Others may be there too: their workers died before sending."""
+    """Every prediction whose answer the client got. Others may be recorded too: their workers died before sending."""
     ids = [record["prediction_id"] for record in records(folder)]
     assert len(ids) == len(set(ids)), "a prediction is recorded twice"
     assert len(told.ids) == len(set(told.ids)), "an id was given twice"

@@ -30,21 +30,23 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WallClock:
 
 
 def history(running: GatewayProcess) -> list[dict[str, Any]]:
-    """Newest first."""
+    """The decisions, newest first."""
     found: list[dict[str, Any]] = httpx.get(f"{running.control_url}/api/decisions").json()
     return found
 
 
 @pytest.mark.parametrize("seconds", [-HOUR_S, TO_1970_S, 5 * YEAR_S], ids=["an hour back", "1970", "years ahead"])
-def test_a_candidate_that_is_wrong_is_stopped(tmp_path: Path, clock: WallClock, seconds: float) -> None:
+def test_wrong_candidate_is_stopped_although_the_clock_was_set(
+    tmp_path: Path, clock: WallClock, seconds: float
+) -> None:
     with live(tmp_path, routing(comparisons=[ACCURACY]), Rates(mistakes=0.6), 0.1) as run:
         clock.set(seconds)  # after the epoch has begun, and before anything is predicted in it
         run.until(lambda: run.release()["stopped"])
         assert run.release()["stop"]["by"] == "accuracy"
 
 
-def test_evidence_goes_on_after_a_restart_that_finds_another_time(tmp_path: Path, clock: WallClock) -> None:
-    """Predictions of before it are of the same epoch, and so is what is told of them after it."""
+def test_evidence_survives_a_restart_with_another_time(tmp_path: Path, clock: WallClock) -> None:
+    """Predictions from before the restart are of the same epoch, and so is later feedback on them."""
     clock.set(HOUR_S)
     with live(tmp_path, routing(comparisons=[ACCURACY]), Rates(mistakes=1.0)) as run:
         run.order("stop")
@@ -61,8 +63,8 @@ def test_evidence_goes_on_after_a_restart_that_finds_another_time(tmp_path: Path
         assert release_of(running)["epoch"] == epoch + 1
 
 
-def test_what_is_told_late_of_an_old_epoch_is_no_evidence_in_a_new_one(tmp_path: Path, clock: WallClock) -> None:
-    """By their times the predictions are of the epoch after the resume."""
+def test_late_feedback_on_an_old_epoch_is_no_evidence(tmp_path: Path, clock: WallClock) -> None:
+    """By their times alone, the predictions would be of the epoch after the resume."""
     with live(tmp_path, routing(comparisons=[ACCURACY]), Rates(mistakes=1.0)) as run:
         clock.set(HOUR_S)
         ids = predicted(run)
@@ -76,14 +78,14 @@ def test_what_is_told_late_of_an_old_epoch_is_no_evidence_in_a_new_one(tmp_path:
 
 
 def predicted(run: Live) -> list[str]:
-    """Predictions that no one has judged."""
+    """Predictions without feedback."""
     url, row = f"{run.gateway.url}/v2/models/{NAME}/infer", [9.0, 1.0, 9.0, 9.0]
     body = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": row}]}
     return [httpx.post(url, json=body).json()["parameters"]["prediction_id"] for _ in range(100)]
 
 
 def tell(running: GatewayProcess, ids: list[str]) -> None:
-    """All are wrong."""
+    """Send feedback that all of them are wrong."""
     said = [{"prediction_id": one, "truth": 3} for one in ids]
     assert not httpx.post(f"{running.url}/v2/feedback", json=said).raise_for_status().json()["rejected"]
 
@@ -107,7 +109,7 @@ def evidence(running: GatewayProcess) -> Any:
 
 
 @pytest.mark.parametrize("seconds", [-HOUR_S, TO_1970_S, 5 * YEAR_S], ids=["an hour back", "1970", "years ahead"])
-def test_a_resume_is_not_undone_by_a_restart(tmp_path: Path, clock: WallClock, seconds: float) -> None:
+def test_resume_is_not_undone_by_a_restart(tmp_path: Path, clock: WallClock, seconds: float) -> None:
     running = gateway(tmp_path)
     with running:
         order(running, "stop").raise_for_status()
@@ -120,8 +122,8 @@ def test_a_resume_is_not_undone_by_a_restart(tmp_path: Path, clock: WallClock, s
         (tmp_path / "state" / name).unlink()
 
 
-def test_a_stop_is_not_undone_by_a_restart(tmp_path: Path, clock: WallClock) -> None:
-    """Killed with the file of stops as it was before: the list alone says that it was stopped again."""
+def test_stop_is_not_undone_by_a_restart(tmp_path: Path, clock: WallClock) -> None:
+    """The stops file is reset to its state before the last stop: only the decision list has the last one."""
     running = gateway(tmp_path)
     with running:
         order(running, "stop").raise_for_status()
@@ -136,7 +138,7 @@ def test_a_stop_is_not_undone_by_a_restart(tmp_path: Path, clock: WallClock) -> 
         assert release(running)["stopped"]
 
 
-def test_consoles_hear_each_decision_once(tmp_path: Path, clock: WallClock) -> None:
+def test_event_stream_sends_each_decision_once(tmp_path: Path, clock: WallClock) -> None:
     with gateway(tmp_path) as running:
         order(running, "stop").raise_for_status()
         with httpx.stream("GET", f"{running.control_url}/api/events", timeout=PATIENCE_S) as stream:

@@ -1,4 +1,4 @@
-"""`gateway status`, `stop` and `resume` against a running gateway, and where there is none."""
+"""`gateway status`, `stop` and `resume` against a running gateway, and without one."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ def test_stop_status_and_resume(running: GatewayProcess) -> None:
     assert "flawed: running" in command(running.config, "status").stdout
 
 
-def test_what_cannot_be_done_is_one_line_and_exit_code_1(running: GatewayProcess) -> None:
+def test_impossible_order_prints_one_line_and_exits_with_1(running: GatewayProcess) -> None:
     for words, says in (
         (("resume", "flawed"), "'flawed' is not stopped"),
         (("stop", "nothing"), "there is no model 'nothing'; there are flawed"),
@@ -46,7 +46,7 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_1(running: GatewayProcess
         assert says in ended.stderr
 
 
-def test_status_says_what_is_wrong_with_the_last_edit(tmp_path: Path) -> None:
+def test_status_shows_what_is_wrong_with_the_last_edit(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         (tmp_path / "routing.yaml").write_text("models: {flawed: {stabel: 1}}")
         for _ in range(50):
@@ -57,7 +57,7 @@ def test_status_says_what_is_wrong_with_the_last_edit(tmp_path: Path) -> None:
         assert "stabel" in told
 
 
-def test_without_a_gateway(tmp_path: Path) -> None:
+def test_status_without_a_gateway_asks_whether_it_is_running(tmp_path: Path) -> None:
     absent = gateway(tmp_path)
     ended = command(absent.config, "status")
     assert ended.returncode == 1

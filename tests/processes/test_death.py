@@ -1,4 +1,4 @@
-"""Processes that are killed: workers are replaced, totals hold, and without control no candidate is served."""
+"""Killed processes: workers are replaced, totals are kept, and without control no candidate is served."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 from gateway.control.pool.worker_handle import WorkerHandle
 from gateway.messages import ConfigGeneration, LoadReply
 from gateway.settings.routing import RoutingSettings
-from gateway.system.scheduling import BEHIND, _may_come_back
+from gateway.system.scheduling import STARTING_NICENESS, _may_restore_niceness
 from loadtests.client import Client, Seen
 from tests.processes.flawed import PATIENCE_S, gateway, kill, metric, order, requests, until, workers
 from tests.running import GatewayProcess
@@ -25,7 +25,7 @@ CONNECTIONS = 8
 SERVE = (sys.executable, "-m", "gateway", "serve", "--config")
 
 
-def test_a_killed_worker_is_replaced_and_the_totals_hold(tmp_path: Path) -> None:
+def test_killed_worker_is_replaced_and_the_totals_are_kept(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         seen, totals = Seen(), [0.0]
         with Client(("127.0.0.1", running.port), CONNECTIONS, requests(1.0), reconnect=True) as client:
@@ -45,7 +45,7 @@ def test_a_killed_worker_is_replaced_and_the_totals_hold(tmp_path: Path) -> None
         assert httpx.get(f"{running.control_url}/api/config").json()["acknowledged"] == 2
 
 
-def test_a_new_worker_stands_back_until_it_serves(tmp_path: Path) -> None:
+def test_new_worker_has_low_priority_until_it_serves(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         first = workers(running)
         assert classes(first) == {(os.SCHED_OTHER, 0)}, "no one has served while these started"
@@ -57,14 +57,14 @@ def test_a_new_worker_stands_back_until_it_serves(tmp_path: Path) -> None:
 
 
 def classes(pids: list[int]) -> set[tuple[int, int]]:
-    """Of scheduling, and the niceness, of all of their threads."""
+    """The scheduling class and the niceness of each of their threads."""
     threads = [int(thread) for pid in pids for thread in os.listdir(f"/proc/{pid}/task")]
     return {(os.sched_getscheduler(thread), os.getpriority(os.PRIO_PROCESS, thread)) for thread in threads}
 
 
 def niceness() -> int:
-    """What a worker has that stands back."""
-    return BEHIND if _may_come_back() else 0
+    """The niceness of a worker with low priority."""
+    return STARTING_NICENESS if _may_restore_niceness() else 0
 
 
 def restarted(running: GatewayProcess) -> float:
@@ -75,7 +75,7 @@ def ready(running: GatewayProcess) -> float:
     return metric(running, "gateway_workers", state="ready")
 
 
-def test_without_control_no_candidate_is_served_and_a_new_one_takes_over(tmp_path: Path) -> None:
+def test_without_control_no_candidate_is_served_until_a_new_one_starts(tmp_path: Path) -> None:
     running = gateway(tmp_path, control={"heartbeat_timeout": "500ms"})
     with running:
         seen, orphaned = Seen(), workers(running)
@@ -105,7 +105,7 @@ def test_without_control_no_candidate_is_served_and_a_new_one_takes_over(tmp_pat
         running.process = again
 
 
-def test_without_control_nothing_is_loaded_and_who_asks_hears_it(tmp_path: Path) -> None:
+def test_without_control_load_and_unload_are_refused(tmp_path: Path) -> None:
     running = gateway(tmp_path)
     with running:
         kill(running.pid)
@@ -118,8 +118,8 @@ def test_without_control_nothing_is_loaded_and_who_asks_hears_it(tmp_path: Path)
         until(running.complete, "a new gateway on the same state")
 
 
-def test_what_is_said_to_a_worker_that_has_died_is_said_to_no_one() -> None:
-    """What it has asked for may be granted after its death."""
+def test_message_to_a_dead_worker_is_dropped() -> None:
+    """A load that it requested may be granted after its death."""
     ours, _ = Pipe()
     process = subprocess.Popen(["true"])
     process.wait()
@@ -127,14 +127,14 @@ def test_what_is_said_to_a_worker_that_has_died_is_said_to_no_one() -> None:
         0,
         process,
         ours,
-        ConfigGeneration(generation=1, routing=RoutingSettings(), versions={}, releases={}, left_out={}),
+        ConfigGeneration(generation=1, routing=RoutingSettings(), versions={}, releases={}, unavailable={}),
     )
     member.close()
     member.send(LoadReply(1, ""))
 
 
-def test_orphans_serve_no_candidate_once_a_new_control_may_be_told_to_stop(tmp_path: Path) -> None:
-    """The new one is asked before any worker of its own is ready; the old ones would have gone on for a minute."""
+def test_orphans_serve_no_candidate_once_a_new_control_accepts_orders(tmp_path: Path) -> None:
+    """The new control accepts orders before its workers are ready; the orphans alone would go on for a minute."""
     running = gateway(tmp_path, control={"heartbeat_timeout": "60s"})
     with running:
         kill(running.pid)
@@ -156,7 +156,7 @@ def stopped(running: GatewayProcess) -> bool:
         return False
 
 
-def test_workers_that_were_starting_when_control_was_killed_are_no_obstacle(tmp_path: Path) -> None:
+def test_workers_starting_when_control_was_killed_do_not_block_a_restart(tmp_path: Path) -> None:
     running = gateway(tmp_path)
     first = gateway_again(running.config, tmp_path)
     until(lambda: (tmp_path / "state" / "workers.json").exists(), "the workers to be remembered")
@@ -180,7 +180,7 @@ def healthy(url: str) -> bool:
         return False
 
 
-def test_a_second_gateway_on_the_same_state_is_refused(tmp_path: Path) -> None:
+def test_second_gateway_on_the_same_state_is_refused(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         second = subprocess.run([*SERVE, str(running.config)], capture_output=True, text=True, timeout=30, check=False)
         assert second.returncode == 1

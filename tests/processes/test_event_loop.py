@@ -1,4 +1,4 @@
-"""Whatever a model does, its worker's event loop goes on: other models answer, health answers, deadlines are kept."""
+"""Whatever a model does, its worker's event loop keeps running: other models and health answer, deadlines are kept."""
 
 import json
 import time
@@ -40,7 +40,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
 
 
 def binary(model: str, x: Any, **parameters: Any) -> bytes:
-    """A request with its tensor behind the JSON."""
+    """A request with its tensor as binary data behind the JSON."""
     datatype = {"f": "FP32", "i": "INT64"}[x.dtype.kind]
     tensor = {"name": "x", "shape": x.shape, "datatype": datatype, "parameters": {"binary_data_size": x.nbytes}}
     head = json.dumps({"inputs": [tensor], "parameters": parameters}).encode()
@@ -54,7 +54,7 @@ def timed(wire: Wire, request: bytes) -> tuple[int, float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", DEAR)
-def test_a_long_run_keeps_no_one_else_waiting(gateway: GatewayProcess, model: str) -> None:
+def test_long_run_does_not_delay_other_requests(gateway: GatewayProcess, model: str) -> None:
     with Wire(gateway) as dear, Wire(gateway) as neighbour, Wire(gateway) as probe:
         assert timed(neighbour, post("doubling", row()))[0] == 200
         start = time.monotonic()
@@ -74,7 +74,7 @@ def test_a_long_run_keeps_no_one_else_waiting(gateway: GatewayProcess, model: st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", DEAR)
-def test_the_deadline_is_kept_by_those_who_wait_behind_a_run_too(gateway: GatewayProcess, model: str) -> None:
+def test_deadline_is_kept_for_requests_queued_behind_a_run(gateway: GatewayProcess, model: str) -> None:
     wires = [Wire(gateway) for _ in range(4)]
     start = time.monotonic()
     for wire in wires:
@@ -91,7 +91,7 @@ def test_the_deadline_is_kept_by_those_who_wait_behind_a_run_too(gateway: Gatewa
 
 @pytest.mark.parametrize("timeout_us", [1, 2])
 @pytest.mark.parametrize("pad", [0, 200_000], ids=["short", "large"])
-def test_a_deadline_that_no_run_can_meet(gateway: GatewayProcess, timeout_us: int, pad: int) -> None:
+def test_deadline_too_short_for_any_run_is_answered_504(gateway: GatewayProcess, timeout_us: int, pad: int) -> None:
     with Wire(gateway) as wire:
         assert wire.send(post("doubling", row(timeout=timeout_us), pad=pad)).read().status == 504
         assert wire.send(post("doubling", row(timeout=60_000_000), pad=pad)).read().status == 200

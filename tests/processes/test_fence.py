@@ -1,4 +1,4 @@
-"""A stop is total: no answer of the candidate follows it, whoever dawdles, and no one can make it wait for long."""
+"""A stop is complete: no answer of the candidate follows it, and no worker or client can delay it for long."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from gateway.shm.segment import memory_folder
-from gateway.shm.switchboard import FIXED, Switchboard
+from gateway.shm.switchboard import HEADER, Switchboard
 from tests.backends import onnx_models
 from tests.processes.flawed import body, gateway, metric, order, release, until, workers
 from tests.running import GatewayProcess
@@ -23,18 +23,18 @@ ROWS = 1 << 20  # whose answer is more than the buffers of a connection hold
 
 
 def board(running: GatewayProcess, count: int) -> Switchboard:
-    """The gateway's own."""
+    """The gateway's own switchboard."""
     maps = Path(f"/proc/{running.pid}/maps").read_text()
     (path,) = {line.split()[-1] for line in maps.splitlines() if line.endswith(".switchboard")}
     assert Path(path).parent == memory_folder()
     return Switchboard.attach(Path(path), count)
 
 
-def test_a_worker_that_never_ends_a_send_is_killed(tmp_path: Path) -> None:
+def test_worker_that_never_ends_a_send_is_killed(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         words = board(running, 2).words
         before = workers(running)
-        words[FIXED] += 1  # a send of worker 0 begins, and the worker is suspended in it
+        words[HEADER] += 1  # a send of worker 0 begins, and the worker is suspended in it
         assert order(running, "stop").status_code == 200
         until(lambda: metric(running, "gateway_worker_restarts_total") == 1, "a new worker")
         assert len(set(workers(running)) & set(before)) == 1
@@ -44,8 +44,8 @@ def test_a_worker_that_never_ends_a_send_is_killed(tmp_path: Path) -> None:
         assert metric(running, "gateway_worker_restarts_total") == 1, "the new worker is not waited for"
 
 
-def test_a_client_that_does_not_read_holds_up_no_stop_and_gets_nothing_later(tmp_path: Path) -> None:
-    """Large answers, pipelined: the second one waits for the client to read the first."""
+def test_client_that_does_not_read_delays_no_stop_and_gets_nothing_later(tmp_path: Path) -> None:
+    """Large pipelined answers: the second is not sent until the client reads the first."""
     with (
         GatewayProcess(tmp_path, wide_models(tmp_path), WIDE, limits={"timeout": "20s"}) as running,
         Wire(running) as wire,
@@ -73,7 +73,7 @@ def answered(running: GatewayProcess, model: str) -> float:
     return metric(running, "gateway_predictions_total", model=model, outcome="ok")
 
 
-def test_what_is_pinned_to_the_candidate_and_under_way_is_refused(tmp_path: Path) -> None:
+def test_pinned_candidate_request_in_progress_is_refused_after_a_stop(tmp_path: Path) -> None:
     models = tmp_path / "models"
     for version in (1, 2):
         onnx_models.looping(models / "slow" / str(version) / "model.onnx")
@@ -87,8 +87,8 @@ def test_what_is_pinned_to_the_candidate_and_under_way_is_refused(tmp_path: Path
         assert (reply.status, "is stopped" in reply.document["error"]) == (409, True)
 
 
-def test_a_suspended_worker_holds_up_neither_control_nor_a_stop(tmp_path: Path) -> None:
-    """Not even while control tries to tell it more than a pipe takes."""
+def test_suspended_worker_delays_neither_control_nor_a_stop(tmp_path: Path) -> None:
+    """Not even while control sends it more than a pipe holds."""
     with gateway(tmp_path) as running:
         (suspended, _) = workers(running)
         os.kill(suspended, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""Guards, ramps and conditions of a running gateway of two workers, on real models whose flaws their inputs choose."""
+"""Guards, ramps and conditions of a running gateway of two workers; the inputs trigger flaws of real models."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ def routing(route: dict[str, Any] = EVERYONE, ramp: dict[str, Any] | None = None
 
 
 class Live:
-    """A gateway, and a client that knows who is right."""
+    """A gateway, and a client that knows which answers are right."""
 
     def __init__(self, gateway: GatewayProcess, judge: Judge, client: Client, teller: Client) -> None:
         self.gateway = gateway
@@ -71,11 +71,11 @@ class Live:
         return float(self.release()["routes"][-1]["in_force_percent"])
 
     def decided(self, action: str) -> list[dict[str, Any]]:
-        """The first one first."""
+        """The decisions with this action, the first one first."""
         return [one for one in reversed(self.api("decisions")) if one["action"] == action]
 
     def until(self, over: Callable[[], bool]) -> None:
-        """Traffic and feedback meanwhile."""
+        """Send traffic and feedback until `over` holds."""
         assert judged_until(self._client, self._teller, self.judge, over, PATIENCE_S), (
             self.release(),
             self.gateway.log,
@@ -116,7 +116,7 @@ def live(folder: Path, rules: dict[str, Any], candidate: Rates = SOUND, delay_s:
     ],
     ids=["failures", "slow", "wrong"],
 )
-def test_a_harmful_candidate_is_stopped_by_the_guard_of_its_harm(
+def test_harmful_candidate_is_stopped_by_the_matching_guard(
     tmp_path: Path, candidate: Rates, comparison: dict[str, Any], delay_s: float
 ) -> None:
     with live(tmp_path, routing(comparisons=[comparison]), candidate, delay_s) as run:
@@ -133,7 +133,7 @@ def test_a_harmful_candidate_is_stopped_by_the_guard_of_its_harm(
     assert not any(is_candidates(record) for record in later)
 
 
-def test_drift_pauses_a_ramp_and_a_person_may_let_it_go_on(tmp_path: Path) -> None:
+def test_drift_pauses_a_ramp_until_an_operator_continues(tmp_path: Path) -> None:
     drift = {"name": "drift", "metric": "predicted_class"}
     with live(tmp_path, routing(RAMPED, comparisons=[drift]), Rates(favour=0.6)) as run:
         run.until(lambda: run.release()["ramp"]["stage"] == "paused")
@@ -148,7 +148,7 @@ def test_drift_pauses_a_ramp_and_a_person_may_let_it_go_on(tmp_path: Path) -> No
         assert run.release()["ramp"]["stage"] == "held"
 
 
-def test_a_limit_stops(tmp_path: Path) -> None:
+def test_limit_stops_the_candidate(tmp_path: Path) -> None:
     limit = {"name": "hard", "metric": "candidate.error_rate", "above": "20%", "window": "1s", "min_requests": 20}
     with live(tmp_path, routing(limits=[limit]), Rates(failures=0.5)) as run:
         run.until(lambda: run.release()["stopped"])
@@ -160,7 +160,7 @@ def test_a_limit_stops(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_ramp_rises_and_keeps_its_step_over_a_restart_and_begins_anew_when_resumed(tmp_path: Path) -> None:
+def test_ramp_rises_keeps_its_step_over_a_restart_and_restarts_on_resume(tmp_path: Path) -> None:
     ramp = {"weights": [5, 20, 50, 100], "interval": "1s", "advance": "no-violation"}
     rules = routing(RAMPED, ramp, comparisons=[{"name": "errors", "metric": "failures"}])
     with live(tmp_path, rules) as run:
@@ -191,7 +191,7 @@ def records_of_the_candidate(folder: Path) -> list[dict[str, Any]]:
     return [record for record in lines(folder / "state" / "records", PREDICTIONS) if is_candidates(record)]
 
 
-def test_an_edit_of_another_model_leaves_a_ramp_undisturbed(tmp_path: Path) -> None:
+def test_edit_of_another_model_leaves_a_ramp_undisturbed(tmp_path: Path) -> None:
     rules = routing(RAMPED, comparisons=[{"name": "errors", "metric": "failures"}])
     judged.place(tmp_path / "models", SOUND, SOUND)
     (tmp_path / "models" / NAME).rename(tmp_path / "models" / "other")
@@ -210,7 +210,7 @@ def test_an_edit_of_another_model_leaves_a_ramp_undisturbed(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_condition_on_p99_closes_a_route_and_opens_it_again_without_flapping(tmp_path: Path) -> None:
+def test_condition_on_p99_closes_and_reopens_a_route_without_flapping(tmp_path: Path) -> None:
     for version in (1, 2):
         place(tmp_path / "models", "loops", version, looping)
     condition = {"metric": "candidate.latency_p99_ms", "below": LINE_MS, "window": "1s"}

@@ -1,4 +1,4 @@
-"""A routing file of 100,000 customers, and workers that take over what another has measured."""
+"""A routing file of 100,000 customers, and workers that reuse the measurements of others."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ STOP = {"reason": "a test"}
 
 @contextmanager
 def started(folder: Path, count: int, document: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[GatewayProcess]:
-    """With so many small models that have stood still for long enough."""
+    """A gateway with that many small models whose files are old enough to be shared."""
     monkeypatch.setattr(running_module, "READY_WITHIN_S", 120.0)
     models.tiny(folder / "models", "m0")
     for number in range(1, count):
@@ -41,7 +41,7 @@ def started(folder: Path, count: int, document: Any, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_customers_are_started_edited_and_stopped(
+def test_routing_file_of_100000_customers_is_started_edited_and_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     document = routing(RELEASES, 100_000)
@@ -71,9 +71,7 @@ def test_a_hundred_thousand_customers_are_started_edited_and_stopped(
 
 
 @pytest.mark.slow
-def test_a_worker_that_takes_anothers_place_measures_nothing_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_replacement_worker_measures_no_model_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with started(tmp_path, MODELS, {"models": {"m0": {"stable": 1}}}, monkeypatch) as running:
         shared = measured_path(memory_path(tmp_path / "state").with_suffix(".scoreboard"))
         before = shared.read_bytes()

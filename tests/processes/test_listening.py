@@ -1,4 +1,4 @@
-"""No worker takes connections before all can; afterwards new ones do at once, and get their share."""
+"""No worker accepts connections before all can; later ones do at once, and get their share."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ CONNECTIONS = 40
 
 
 def started(folder: Path, **settings: Any) -> GatewayProcess:
-    """Begun, and not waited for."""
+    """A gateway that is starting, without waiting for it."""
     running = gateway(folder, **settings)
     with (folder / "log").open("wb") as log:
         command = [sys.executable, "-m", "gateway", "serve", "--config", str(running.config)]
@@ -41,7 +41,7 @@ def states(running: GatewayProcess, state: str) -> float:
 
 
 def hold_one(running: GatewayProcess, besides: Collection[int] = ()) -> int:
-    """Suspend a worker that is still starting and is none of these; its pid."""
+    """Suspend a worker that is still starting and is none of `besides`; returns its pid."""
     found: list[int] = []
     until(lambda: bool(found.extend(pid for pid in workers(running) if pid not in besides) or found), "a worker")
     os.kill(found[0], signal.SIGSTOP)
@@ -49,7 +49,7 @@ def hold_one(running: GatewayProcess, besides: Collection[int] = ()) -> int:
 
 
 @pytest.mark.slow
-def test_none_listens_before_all_are_warm(tmp_path: Path) -> None:
+def test_no_worker_listens_before_all_are_warm(tmp_path: Path) -> None:
     running = started(tmp_path)
     held = hold_one(running)
     try:
@@ -70,7 +70,7 @@ def test_none_listens_before_all_are_warm(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_one_that_dies_again_and_again_does_not_hold_the_others(tmp_path: Path) -> None:
+def test_worker_that_dies_repeatedly_does_not_hold_up_the_others(tmp_path: Path) -> None:
     running = started(tmp_path)
     held = hold_one(running)
     try:
@@ -85,7 +85,7 @@ def test_one_that_dies_again_and_again_does_not_hold_the_others(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_new_worker_has_its_share_thirty_seconds_after_a_death(tmp_path: Path) -> None:
+def test_new_worker_gets_its_share_within_30_seconds_of_a_death(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         seen = Seen()
         with Client(("127.0.0.1", running.port), CONNECTIONS, requests(1.0), reconnect=True) as client:

@@ -17,7 +17,7 @@ def entries(running: GatewayProcess) -> list[dict[str, Any]]:
     return [json.loads(line) for line in running.log.splitlines()]
 
 
-def test_every_line_of_every_process_is_an_entry(tmp_path: Path) -> None:
+def test_every_log_line_of_every_process_is_a_json_entry(tmp_path: Path) -> None:
     running = gateway(tmp_path, server={"log": "json"})
     with running:
         httpx.post(f"{running.control_url}/api/releases/flawed/stop", json={"reason": "a test"}).raise_for_status()

@@ -1,4 +1,4 @@
-"""A routing file that is cut, emptied, taken away or edited by hand: under a running gateway, and before a start."""
+"""A routing file that is truncated, emptied, removed or edited by hand: while a gateway runs, and before a start."""
 
 import json
 import os
@@ -71,7 +71,7 @@ def command(running: GatewayProcess, *arguments: str) -> "subprocess.CompletedPr
 
 
 @pytest.mark.slow
-def test_entries_that_vanish_from_a_running_gateway_change_nothing(tmp_path: Path) -> None:
+def test_entries_removed_from_a_running_gateway_s_file_change_nothing(tmp_path: Path) -> None:
     with started(tmp_path) as running:
         whole = file_of(running).read_text()
         assert [answer(running, name)[0] for name in ("flawed", "other", "unnamed")] == ["2", "1", "2"]
@@ -128,9 +128,7 @@ def test_entries_that_vanish_from_a_running_gateway_change_nothing(tmp_path: Pat
         None,
     ],
 )
-def test_a_start_with_a_file_that_is_refused_serves_what_is_remembered_without_candidates(
-    tmp_path: Path, text: Any
-) -> None:
+def test_start_with_a_refused_file_serves_remembered_stables(tmp_path: Path, text: Any) -> None:
     running = started(tmp_path)
     whole = file_of(running).read_text()
     with running:
@@ -158,7 +156,7 @@ def test_a_start_with_a_file_that_is_refused_serves_what_is_remembered_without_c
 
 
 @pytest.mark.slow
-def test_a_stop_while_candidates_are_closed_holds_when_the_file_is_mended(tmp_path: Path) -> None:
+def test_stop_while_candidates_are_closed_holds_after_the_file_is_fixed(tmp_path: Path) -> None:
     running = started(tmp_path)
     whole = file_of(running).read_text()
     with running:
@@ -170,7 +168,7 @@ def test_a_stop_while_candidates_are_closed_holds_when_the_file_is_mended(tmp_pa
         assert answer(running, "flawed") == ("1", "stable")
 
 
-def test_a_first_start_with_a_file_that_is_refused_is_none(tmp_path: Path) -> None:
+def test_first_start_with_a_refused_file_fails(tmp_path: Path) -> None:
     running = started(tmp_path)
     file_of(running).write_text("models: {flawed: {stable")
     done = command(running, "serve")
@@ -179,7 +177,7 @@ def test_a_first_start_with_a_file_that_is_refused_is_none(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_each_edit_by_hand_is_a_decision_with_what_was_there_before(tmp_path: Path) -> None:
+def test_edit_by_hand_is_a_decision_with_the_previous_text(tmp_path: Path) -> None:
     with started(tmp_path) as running:
         before = file_of(running).read_text()
         edited(running, before.replace("weight: 100", "weight: 10"))
@@ -211,7 +209,7 @@ def test_each_edit_by_hand_is_a_decision_with_what_was_there_before(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_gateway_killed_at_any_moment_of_an_edit_starts_with_one_text_or_the_other(tmp_path: Path) -> None:
+def test_gateway_killed_during_an_edit_starts_with_one_text_or_the_other(tmp_path: Path) -> None:
     running = started(tmp_path)
     whole = file_of(running).read_text()
     for number, pause_s in enumerate((0.05, 0.3, 0.35, 0.4, 0.6)):

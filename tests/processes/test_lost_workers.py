@@ -1,4 +1,4 @@
-"""Workers that are killed, suspended or kept by a version: stable is served, and edits are read, all the same."""
+"""Workers that are killed, suspended or blocked by a version: stable is served and edits take effect all the same."""
 
 import contextlib
 import json
@@ -49,7 +49,7 @@ def model(running: GatewayProcess, name: str, what: str) -> httpx.Response:
 
 @needs_trap
 @pytest.mark.parametrize("how", ["edit", "load"])
-def test_a_version_overwritten_by_one_that_kills_is_tried_before_any_worker_loads_it(tmp_path: Path, how: str) -> None:
+def test_overwritten_version_is_tried_before_any_worker_loads_it(tmp_path: Path, how: str) -> None:
     with gateway(tmp_path) as running:
         file = tmp_path / "models" / "flawed" / "2" / "model.onnx"
         good, before = file.read_bytes(), workers(running)
@@ -73,7 +73,7 @@ def test_a_version_overwritten_by_one_that_kills_is_tried_before_any_worker_load
 
 
 @needs_trap
-def test_the_successor_of_a_dead_worker_does_not_load_what_kills_until_it_is_mended(tmp_path: Path) -> None:
+def test_replacement_worker_does_not_load_a_crashing_version(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         file = tmp_path / "models" / "flawed" / "2" / "model.onnx"
         good = file.read_bytes()
@@ -96,7 +96,7 @@ def test_the_successor_of_a_dead_worker_does_not_load_what_kills_until_it_is_men
 
 
 @needs_trap
-def test_a_model_without_an_entry_that_kills_does_not_come_into_force_with_an_edit_of_another(tmp_path: Path) -> None:
+def test_crashing_model_without_an_entry_is_not_loaded_by_an_edit(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         before = workers(running)
         place(tmp_path / "models", "stray", 1, crashing)
@@ -107,7 +107,7 @@ def test_a_model_without_an_entry_that_kills_does_not_come_into_force_with_an_ed
 
 
 @needs_trap
-def test_a_stable_version_that_kills_takes_no_other_model_with_it(tmp_path: Path) -> None:
+def test_crashing_stable_version_does_not_affect_other_models(tmp_path: Path) -> None:
     running = gateway(tmp_path)
     place(tmp_path / "models", "other", 1, doubling)
     with running:
@@ -123,7 +123,7 @@ def test_a_stable_version_that_kills_takes_no_other_model_with_it(tmp_path: Path
         assert asked(running) == 200
 
 
-# --- a version that loads once, and not in every worker
+# --- a version that loads in the trial, but not in every worker
 
 
 @contextlib.contextmanager
@@ -140,7 +140,7 @@ def slow(folder: Path) -> Iterator[tuple[GatewayProcess, Path, Any]]:
         yield running, sample, turns
 
 
-def test_a_version_that_workers_die_of_as_they_load_it_is_refused_and_one_worker_is_lost_at_a_time(
+def test_version_that_crashes_workers_is_refused_and_costs_one_at_a_time(
     tmp_path: Path,
 ) -> None:
     everyone = {"split": {"routes": [{"name": "everyone", "weight": 100}]}}
@@ -166,7 +166,7 @@ def test_a_version_that_workers_die_of_as_they_load_it_is_refused_and_one_worker
 # --- a version whose warm-up never ends
 
 
-def test_an_edit_that_names_an_endless_version_keeps_no_later_one_from_being_read(tmp_path: Path) -> None:
+def test_edit_to_an_endless_version_does_not_block_a_later_edit(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         place(tmp_path / "models", "flawed", 3, endless)
         edit(running, routing(candidate=3))
@@ -177,7 +177,7 @@ def test_an_edit_that_names_an_endless_version_keeps_no_later_one_from_being_rea
         until(lambda: not scratch(running), "the trial's end")
 
 
-def test_an_endless_version_is_refused_in_time_with_the_setting_that_says_so(tmp_path: Path) -> None:
+def test_endless_version_is_refused_after_load_timeout_naming_the_setting(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         pass
     settings = yaml.safe_load(running.config.read_text())
@@ -191,7 +191,7 @@ def test_an_endless_version_is_refused_in_time_with_the_setting_that_says_so(tmp
         assert not scratch(running)
 
 
-def test_sigterm_ends_a_gateway_that_tries_an_endless_version(tmp_path: Path) -> None:
+def test_sigterm_ends_a_gateway_during_the_trial_of_an_endless_version(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         place(tmp_path / "models", "flawed", 3, endless)
         edit(running, routing(candidate=3))
@@ -202,7 +202,7 @@ def test_sigterm_ends_a_gateway_that_tries_an_endless_version(tmp_path: Path) ->
         assert time.monotonic() - began_s < 10
 
 
-def test_at_a_start_stable_is_served_without_its_endless_candidate(tmp_path: Path) -> None:
+def test_start_serves_stable_without_its_endless_candidate(tmp_path: Path) -> None:
     running = gateway(tmp_path)
     endless(tmp_path / "models" / "flawed" / "2" / "model.onnx")
     with running:
@@ -214,7 +214,7 @@ def test_at_a_start_stable_is_served_without_its_endless_candidate(tmp_path: Pat
         assert shares(running) == {"stable"}
 
 
-def test_a_trial_ends_with_the_gateway_that_is_killed(tmp_path: Path) -> None:
+def test_trial_process_ends_when_the_gateway_is_killed(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         place(tmp_path / "models", "flawed", 3, endless)
         edit(running, routing(candidate=3))
@@ -234,10 +234,10 @@ def children(pid: int) -> list[int]:
     return [int(child) for file in files for child in file.read_text().split()]
 
 
-# --- a worker that shows no sign of life
+# --- a worker without a heartbeat
 
 
-def test_a_suspended_worker_is_replaced_and_no_edit_waits_for_it(tmp_path: Path) -> None:
+def test_suspended_worker_is_replaced_and_delays_no_edit(tmp_path: Path) -> None:
     with gateway(tmp_path, server={"heartbeat_timeout": "3s"}) as running:
         suspended = workers(running)[0]
         os.kill(suspended, signal.SIGSTOP)
@@ -255,7 +255,7 @@ def test_a_suspended_worker_is_replaced_and_no_edit_waits_for_it(tmp_path: Path)
         assert "has shown no sign of life" in running.log
 
 
-def test_workers_that_were_suspended_together_with_control_live_on(tmp_path: Path) -> None:
+def test_workers_suspended_together_with_control_are_kept(tmp_path: Path) -> None:
     with gateway(tmp_path, server={"heartbeat_timeout": "1s"}) as running:
         before = workers(running)
         everyone = [running.pid, *before]
@@ -269,7 +269,7 @@ def test_workers_that_were_suspended_together_with_control_live_on(tmp_path: Pat
         assert metric(running, "gateway_worker_restarts_total") == 0
 
 
-def test_a_worker_on_a_busy_machine_is_not_taken_for_silent(tmp_path: Path) -> None:
+def test_worker_on_a_busy_machine_is_not_ended_as_silent(tmp_path: Path) -> None:
     burn = [sys.executable, "-c", "while True: pass"]
     with gateway(tmp_path, server={"heartbeat_timeout": "1s"}) as running:
         before = workers(running)
@@ -286,7 +286,7 @@ def test_a_worker_on_a_busy_machine_is_not_taken_for_silent(tmp_path: Path) -> N
 # --- what a new worker serves
 
 
-def test_a_new_worker_serves_what_the_others_serve(tmp_path: Path) -> None:
+def test_new_worker_serves_what_the_others_serve(tmp_path: Path) -> None:
     running = gateway(tmp_path)
     place(tmp_path / "models", "extra", 1, doubling)
     place(tmp_path / "models", "unwanted", 1, doubling)
@@ -309,7 +309,7 @@ def infer(running: GatewayProcess, name: str) -> int:
     return httpx.post(f"{running.url}/v2/models/{name}/infer", json=row()).status_code
 
 
-def test_a_dead_worker_is_replaced_while_edit_follows_edit(tmp_path: Path) -> None:
+def test_dead_worker_is_replaced_during_continuous_edits(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         before = workers(running)
         kill(before[0])
@@ -324,17 +324,17 @@ def test_a_dead_worker_is_replaced_while_edit_follows_edit(tmp_path: Path) -> No
         assert not error(running)
 
 
-# --- a candidate that kills the workers that run it
+# --- a candidate that crashes the workers that run it
 
 
 @needs_trap
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_a_candidate_that_kills_as_it_runs_is_stopped_for_it(tmp_path: Path, mirrored: bool) -> None:
+def test_candidate_that_crashes_workers_while_running_is_stopped(tmp_path: Path, mirrored: bool) -> None:
     running = gateway(tmp_path)
     trapping(tmp_path / "models" / "flawed" / "2" / "model.onnx")
     sample = {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP32", "data": [1, 2, 3, 4, 5, 6, 7, 8]}]}
     (tmp_path / "models" / "flawed" / "warmup.json").write_text(json.dumps(sample))
-    (tmp_path / "models" / "flawed" / "model.yaml").write_text("batching: off\n")
+    (tmp_path / "models" / "flawed" / "model.yaml").write_text("batching: off\nisolation: thread\n")
     if mirrored:
         (tmp_path / "routing.yaml").write_text(routing(weight=0, mirror={"weight": 100}))
     with running:

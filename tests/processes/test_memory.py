@@ -1,4 +1,4 @@
-"""Memory that a killed gateway has left waits for its state folder, and for no other."""
+"""Memory files of a killed gateway are kept for its state folder, and for no other."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ SERVE = (sys.executable, "-m", "gateway", "serve", "--config")
 
 
 def left(running: GatewayProcess) -> list[Path]:
-    """The rings of its state folder."""
+    """The rings of its state folder that are left."""
     return [path for path in files_of(memory_path(state(running)).name) if path.suffix == RING]
 
 
@@ -38,7 +38,7 @@ def state(running: GatewayProcess) -> Path:
 
 
 def answer(running: GatewayProcess, told: Told) -> None:
-    """Predictions, of which some wait in memory when all is killed next."""
+    """Make predictions, then kill everything while some of their records are only in memory."""
     with Client(("127.0.0.1", running.port), CONNECTIONS, requests(1.0), reconnect=True) as client:
         client.keep_busy(0.3, told)
         killed(running)
@@ -51,7 +51,7 @@ def again(running: GatewayProcess) -> None:
 
 
 @pytest.mark.parametrize("days", [-30, -20_000, 2_000], ids=["a month old", "of 1970", "of years ahead"])
-def test_records_in_memory_wait_however_old_they_are(tmp_path: Path, days: float) -> None:
+def test_records_in_memory_are_adopted_however_old_the_files_are(tmp_path: Path, days: float) -> None:
     running, told = gateway(tmp_path / "killed"), Told()
     with running:
         answer(running, told)
@@ -65,7 +65,7 @@ def test_records_in_memory_wait_however_old_they_are(tmp_path: Path, days: float
     assert not list(memory_folder().glob(f"{memory_path(state(running)).name}*"))
 
 
-def test_a_copied_state_folder_is_refused_and_its_remedy_works(tmp_path: Path) -> None:
+def test_copied_state_folder_is_refused_and_the_stated_remedy_works(tmp_path: Path) -> None:
     running, told = gateway(tmp_path / "first"), Told()
     copy = gateway(tmp_path / "copy")
     with running, Client(("127.0.0.1", running.port), CONNECTIONS, requests(1.0), reconnect=True) as client:
@@ -90,7 +90,7 @@ def body() -> dict[str, object]:
     return {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1.0, 1.0, 2.0, 3.0]}]}
 
 
-def test_memory_of_the_version_before_is_adopted(tmp_path: Path) -> None:
+def test_memory_of_the_previous_version_is_adopted(tmp_path: Path) -> None:
     running, told = gateway(tmp_path), Told()
     with running:
         answer(running, told)
@@ -106,7 +106,7 @@ def test_memory_of_the_version_before_is_adopted(tmp_path: Path) -> None:
         path.unlink()
 
 
-def test_a_lost_id_loses_no_record(tmp_path: Path) -> None:
+def test_lost_id_file_loses_no_record(tmp_path: Path) -> None:
     running, told = gateway(tmp_path), Told()
     with running:
         answer(running, told)

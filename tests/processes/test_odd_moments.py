@@ -1,4 +1,4 @@
-"""Orders and edits at odd moments: candidates closed, a start under way, the routing file among the state."""
+"""Orders and edits at unusual moments: candidates closed, a start in progress, the routing file in the state folder."""
 
 import signal
 import subprocess
@@ -29,7 +29,7 @@ from tests.running import GatewayProcess
 
 
 @pytest.mark.slow
-def test_orders_while_candidates_are_closed_are_told_the_truth(tmp_path: Path) -> None:
+def test_orders_while_candidates_are_closed_are_refused_with_the_reason(tmp_path: Path) -> None:
     running = started(tmp_path)
     whole = file_of(running).read_text()
     with running:
@@ -50,7 +50,7 @@ def test_orders_while_candidates_are_closed_are_told_the_truth(tmp_path: Path) -
 
 
 def in_state(folder: Path) -> tuple[GatewayProcess, Path]:
-    """Its routing file is STATE/routing.yaml, as the README says for where /etc cannot be written."""
+    """Its routing file is STATE/routing.yaml, as the documentation says for where /etc cannot be written."""
     running = GatewayProcess(folder, models(folder / "models"))
     settings = yaml.safe_load(running.config.read_text())
     file = Path(settings["state"]) / "routing.yaml"
@@ -61,7 +61,7 @@ def in_state(folder: Path) -> tuple[GatewayProcess, Path]:
 
 
 @pytest.mark.slow
-def test_a_routing_file_in_the_state_folder_is_watched_over_like_any_other(tmp_path: Path) -> None:
+def test_routing_file_in_the_state_folder_is_watched_like_any_other(tmp_path: Path) -> None:
     running, file = in_state(tmp_path)
     with running:
         assert answer(running, "flawed") == ("2", "candidate")
@@ -78,7 +78,7 @@ def test_a_routing_file_in_the_state_folder_is_watched_over_like_any_other(tmp_p
 
 
 @pytest.mark.slow
-def test_an_edit_by_command_during_the_first_start_is_what_is_remembered(tmp_path: Path) -> None:
+def test_edit_by_command_during_the_first_start_is_remembered(tmp_path: Path) -> None:
     running = started(tmp_path)
     line = [sys.executable, "-m", "gateway", "serve", "--config", str(running.config)]
     with (tmp_path / "log").open("wb") as log:

@@ -26,7 +26,7 @@ def running(tmp_path: Path) -> Iterator[GatewayProcess]:
         yield started
 
 
-def test_a_weight_then_a_promotion_each_tried_first(running: GatewayProcess) -> None:
+def test_weight_and_promote_with_a_dry_run_first(running: GatewayProcess) -> None:
     tried = command(running.config, "weight", "flawed", "everyone", "25", "--dry-run")
     assert "-          weight: 50\n+          weight: 25\n" in tried.stdout
     assert release(running)["routes"][0]["weight_percent"] == 50
@@ -47,7 +47,7 @@ def test_a_weight_then_a_promotion_each_tried_first(running: GatewayProcess) -> 
     assert "well so far" not in table
 
 
-def test_an_explanation_of_what_is_in_force(running: GatewayProcess) -> None:
+def test_explain_live_takes_a_stop_into_account(running: GatewayProcess) -> None:
     question = ("explain", "flawed", "--key", "p-1")
     files, live = (json.loads(command(running.config, *question, *more, "--json").stdout) for more in ((), ("--live",)))
     assert files == live
@@ -56,7 +56,7 @@ def test_an_explanation_of_what_is_in_force(running: GatewayProcess) -> None:
     assert "the candidate is stopped" not in command(running.config, *question).stdout
 
 
-def test_what_cannot_be_done_is_one_line_and_exit_code_1(running: GatewayProcess) -> None:
+def test_impossible_order_prints_one_line_and_exits_with_1(running: GatewayProcess) -> None:
     command(running.config, "stop", "flawed")
     for words, says in (
         (("promote", "flawed"), "resume it first"),
@@ -73,7 +73,7 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_1(running: GatewayProcess
     assert file_of(running).read_text() == ROUTING
 
 
-def test_status_can_be_watched_until_ctrl_c(running: GatewayProcess) -> None:
+def test_status_watch_updates_until_ctrl_c(running: GatewayProcess) -> None:
     line = [sys.executable, "-m", "gateway", "status", "--watch", "--config", str(running.config)]
     environment = os.environ | {"FORCE_COLOR": "1", "COLUMNS": "120"}
     watching = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)

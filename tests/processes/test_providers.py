@@ -1,4 +1,4 @@
-"""A provider that cannot be used is told wherever someone may look: check, log, status, index, the API."""
+"""A provider that cannot be used is reported by check, the log, status, the index and the API."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ WARNING = f"{ABSENT} cannot be used, it runs on {CPU}: this onnxruntime is built
 
 
 @pytest.mark.slow
-def test_what_runs_a_version_is_told(tmp_path: Path) -> None:
+def test_provider_in_use_is_reported_everywhere(tmp_path: Path) -> None:
     for name in ("asking", "plain"):
         onnx_models.doubling(tmp_path / "models" / name / "1" / "model.onnx")
     settings = tmp_path / "models" / "asking" / "model.yaml"

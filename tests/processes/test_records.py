@@ -1,4 +1,4 @@
-"""Records of real gateways: complete and exact, through the death of any process."""
+"""Records of real gateways: complete and exact, whichever process dies."""
 
 import base64
 import gzip
@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import pytest
 
-from gateway.control.record_writer.writer import WAIT_S
+from gateway.control.record_writer.writer import MAX_WAIT_S
 from gateway.shm.claim import memory_path
 from gateway.shm.owner import files_of
 from loadtests.client import Client
@@ -46,7 +46,7 @@ def ready(running: GatewayProcess) -> bool:
 
 
 def killed(running: GatewayProcess) -> None:
-    """All of it, control first, none with time to say goodbye."""
+    """Kill the whole gateway, control first, with SIGKILL."""
     pids = workers(running)
     kill(running.pid)
     for pid in pids:
@@ -61,7 +61,7 @@ def drained(again: "subprocess.Popen[bytes]") -> None:
     assert again.wait(60) == 0
 
 
-def test_every_answered_prediction_is_recorded_once_whoever_is_killed(tmp_path: Path) -> None:
+def test_every_answered_prediction_is_recorded_once_whichever_worker_is_killed(tmp_path: Path) -> None:
     generator = random.Random(4)
     running, told = gateway(tmp_path), Told()
     with running:
@@ -84,7 +84,7 @@ def test_every_answered_prediction_is_recorded_once_whoever_is_killed(tmp_path: 
     assert rings(running) == []
 
 
-def test_a_killed_control_process_loses_none_of_what_orphans_answer(tmp_path: Path) -> None:
+def test_predictions_of_orphans_are_recorded_after_control_was_killed(tmp_path: Path) -> None:
     running, told = gateway(tmp_path), Told()
     with running, Client(("127.0.0.1", running.port), CONNECTIONS, requests(1.0), reconnect=True) as client:
         for _ in range(2):
@@ -105,7 +105,7 @@ def test_a_killed_control_process_loses_none_of_what_orphans_answer(tmp_path: Pa
     assert rings(running) == []
 
 
-def test_what_is_recorded_says_where_it_comes_from(tmp_path: Path) -> None:
+def test_record_describes_the_decision_the_model_and_the_request(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         headers = {"x-customer-id": "acme", "x-modality": "tabular"}
         answers = [httpx.post(f"{running.url}{FLAWED}", content=body(1.0), headers=headers) for _ in range(20)]
@@ -133,7 +133,7 @@ def test_what_is_recorded_says_where_it_comes_from(tmp_path: Path) -> None:
     assert (record["variant"], record["route"], record["propensity"], record["bucket"]) == ("pinned", "pinned", 1, None)
 
 
-def test_a_rescued_prediction_says_from_whom_and_why(tmp_path: Path) -> None:
+def test_record_of_a_rescued_prediction_says_from_which_version_and_why(tmp_path: Path) -> None:
     with gateway(tmp_path, "nan") as running:
         for _ in range(20):
             assert httpx.post(f"{running.url}{FLAWED}", content=body(-1.0)).status_code == 200
@@ -146,7 +146,7 @@ def test_a_rescued_prediction_says_from_whom_and_why(tmp_path: Path) -> None:
         assert record["bucket"] < 500_000, "the draw was the candidate's"
 
 
-def test_a_failed_prediction_is_recorded_with_its_error(tmp_path: Path) -> None:
+def test_failed_prediction_is_recorded_with_its_error(tmp_path: Path) -> None:
     with gateway(tmp_path, "nan") as running:
         answer = httpx.post(f"{running.url}/v2/models/flawed/versions/2/infer", content=body(-1.0))
         assert answer.status_code == 500
@@ -158,7 +158,7 @@ def test_a_failed_prediction_is_recorded_with_its_error(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Models that take binary tensors, and raw bodies."""
+    """Models that accept binary tensors and raw bodies."""
     folder = tmp_path_factory.mktemp("media")
     place(folder, "doubling", 1, onnx_models.doubling)
     place(folder, "image", 1, zoo.identity("BYTES"))
@@ -166,7 +166,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_binary_tensors_come_back_as_they_were_sent(tmp_path: Path, media: Path) -> None:
+def test_binary_tensors_are_recorded_as_sent(tmp_path: Path, media: Path) -> None:
     rows = np.arange(6, dtype=np.float32).reshape(3, 2)
     tensor = {"name": "x", "shape": [3, 2], "datatype": "FP32", "parameters": {"binary_data_size": rows.nbytes}}
     head = json.dumps({"inputs": [tensor], "outputs": [{"name": "y", "parameters": {"binary_data": True}}]}).encode()
@@ -184,7 +184,7 @@ def test_binary_tensors_come_back_as_they_were_sent(tmp_path: Path, media: Path)
 @pytest.mark.parametrize(
     ("content_type", "kind"), [("image/png", "image"), ("text/plain; charset=utf-8", "text"), (None, "raw")]
 )
-def test_a_raw_body_comes_back_as_it_was_sent(tmp_path: Path, media: Path, content_type: str | None, kind: str) -> None:
+def test_raw_body_is_recorded_as_sent(tmp_path: Path, media: Path, content_type: str | None, kind: str) -> None:
     raw = 'Grüße,\n"alle" \\ miteinander\r\n\0'.encode()
     headers = {"content-type": content_type} if content_type else {"inference-header-content-length": "0"}
     with GatewayProcess(tmp_path, media) as running:
@@ -209,7 +209,7 @@ def test_pretty_printed_and_compressed_requests_are_one_line_each(tmp_path: Path
 
 
 @pytest.mark.parametrize("inputs", ["hash", "none"])
-def test_inputs_are_kept_out_where_that_is_asked(tmp_path: Path, inputs: str) -> None:
+def test_inputs_are_left_out_of_records_where_configured(tmp_path: Path, inputs: str) -> None:
     with gateway(tmp_path, records={"inputs": inputs}) as running:
         answer = httpx.post(f"{running.url}{FLAWED}", content=body(12.5))
     (record,) = records(tmp_path)
@@ -221,16 +221,16 @@ def test_inputs_are_kept_out_where_that_is_asked(tmp_path: Path, inputs: str) ->
 
 
 def settled(read: Callable[[], Any]) -> Any:
-    """What is read once it has not changed for longer than predictions wait to be written."""
+    """The records, once they have not changed for longer than predictions wait to be written."""
     found = read()
     while True:
-        time.sleep(3 * WAIT_S)
+        time.sleep(3 * MAX_WAIT_S)
         before, found = found, read()
         if before == found:
             return found
 
 
-def test_a_sample_is_recorded_and_all_feedback_counts(tmp_path: Path) -> None:
+def test_sampled_records_keep_their_feedback_and_all_feedback_counts(tmp_path: Path) -> None:
     count, sample = 600, 0.1
     with gateway(tmp_path, records={"sample": "10%"}) as running, httpx.Client(base_url=running.url) as client:
         ids = []
@@ -255,7 +255,7 @@ def test_a_sample_is_recorded_and_all_feedback_counts(tmp_path: Path) -> None:
     }
 
 
-def test_live_accuracy_and_its_correction(tmp_path: Path) -> None:
+def test_live_accuracy_follows_feedback_and_its_correction(tmp_path: Path) -> None:
     models = tmp_path / "models"
     place(models, "pets", 1, zoo.identity("FP32"))
     (models / "pets" / "model.yaml").write_text("prediction: {output: y, labels: [cat, dog]}\n")
@@ -281,7 +281,7 @@ def test_live_accuracy_and_its_correction(tmp_path: Path) -> None:
     assert classes == 4
 
 
-def test_nothing_stays_in_memory_after_a_clean_end(tmp_path: Path) -> None:
+def test_clean_shutdown_leaves_no_memory_files(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         httpx.post(f"{running.url}{FLAWED}", content=body(1.0))
         assert len(rings(running)) == 3 + 2 * 4  # boards, what loads have measured, and each worker's rings

@@ -1,4 +1,4 @@
-"""An edit of the routing file is an order; a mistake in it changes nothing, and no request fails either way."""
+"""An edit of the routing file takes effect by itself; a mistake in it changes nothing, and no request fails."""
 
 import json
 import random
@@ -30,7 +30,7 @@ def routing(weight: float = 50, candidate: int = 2, **more: Any) -> str:
 
 
 def edit(running: GatewayProcess, text: str) -> None:
-    """As an editor that writes in place."""
+    """Write the file in place, as some editors do."""
     (running.config.parent / "routing.yaml").write_text(text)
 
 
@@ -47,7 +47,7 @@ def shares(running: GatewayProcess) -> set[str]:
     return set(seen.variants)
 
 
-def test_an_edit_is_in_force_in_all_workers(tmp_path: Path) -> None:
+def test_edit_is_in_force_in_all_workers(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         assert shares(running) == {"stable", "candidate"}
         edit(running, routing(weight=0))
@@ -59,7 +59,7 @@ def test_an_edit_is_in_force_in_all_workers(tmp_path: Path) -> None:
         assert config(running)["last_error"] is None
 
 
-def test_a_file_that_is_swapped_as_kubernetes_does(tmp_path: Path) -> None:
+def test_file_swapped_by_symlink_as_kubernetes_does_is_read(tmp_path: Path) -> None:
     """..data is a symlink to a folder; routing.yaml points through it; an update replaces the symlink."""
     running = gateway(tmp_path)
     file = tmp_path / "routing.yaml"
@@ -87,7 +87,7 @@ def test_a_file_that_is_swapped_as_kubernetes_does(tmp_path: Path) -> None:
         (routing(candidate=3), "models.flawed: version 3: "),
     ],
 )
-def test_a_mistake_changes_nothing_and_is_named(broken: GatewayProcess, text: str, says: str) -> None:
+def test_mistake_in_the_file_changes_nothing_and_is_named(broken: GatewayProcess, text: str, says: str) -> None:
     edit(broken, text)
     until(lambda: says in (config(broken)["last_error"] or ""), f"an error that says {says}")
     assert config(broken)["generation"] == 1
@@ -106,7 +106,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield running
 
 
-def test_a_version_that_comes_after_the_edit_is_found(tmp_path: Path) -> None:
+def test_version_added_after_the_edit_is_found(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         edit(running, routing(candidate=3, weight=100))
         until(lambda: "no version 3" in (config(running)["last_error"] or ""), "the error")
@@ -118,8 +118,8 @@ def test_a_version_that_comes_after_the_edit_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_that_comes_while_the_others_load_is_replaced_by_one_in_step(tmp_path: Path) -> None:
-    """It has loaded the old configuration, and has not been told of the new one."""
+def test_worker_started_during_an_edit_serves_the_new_configuration(tmp_path: Path) -> None:
+    """It was started with the old configuration, and was not sent the new one."""
     models = tmp_path / "models"
     for version in (1, 2):
         looping(models / "slow" / str(version) / "model.onnx")
@@ -150,7 +150,7 @@ def scratch(running: GatewayProcess) -> bool:
 
 
 def broken_forms(good: str, generator: random.Random) -> list[str]:
-    """Cut at a random place, misspelt, or naming a version that is not there."""
+    """Truncated at a random place, misspelt, or naming a version that does not exist."""
     cut = good[: generator.randrange(20, 60)] + "["
     return [cut, good + "x: 1\n", good.replace("candidate: 2", "candidate: 8")]
 

@@ -1,4 +1,4 @@
-"""A candidate that fails in any way is answered for by stable; the breaker stops it."""
+"""When a candidate fails in any way, stable answers instead; the breaker stops the candidate."""
 
 import time
 from pathlib import Path
@@ -22,7 +22,7 @@ def with_settings(**more: object) -> object:
 
 
 @pytest.mark.parametrize("flaw", models.FLAWS)
-def test_stable_answers_for_it(tmp_path: Path, flaw: str) -> None:
+def test_stable_answers_for_a_failing_candidate(tmp_path: Path, flaw: str) -> None:
     running = gateway(tmp_path, flaw)
     (tmp_path / "routing.yaml").write_text(yaml.safe_dump(with_settings(**PATIENT)))
     with running:
@@ -40,14 +40,14 @@ def test_stable_answers_for_it(tmp_path: Path, flaw: str) -> None:
         assert answered == sum(seen.variants.values())
 
 
-def test_an_answer_of_stable_is_what_stable_says(tmp_path: Path) -> None:
+def test_rescued_answer_is_that_of_stable(tmp_path: Path) -> None:
     with gateway(tmp_path, "nan") as running:
         answers = [httpx.post(f"{running.url}/v2/models/flawed/infer", content=body(-1.0)).json() for _ in range(20)]
         assert {answer["parameters"]["variant"] for answer in answers} == {"stable"}
         assert all(answer["outputs"][0]["data"] == [-2.0, 2.0, 4.0, 6.0] for answer in answers)
 
 
-def test_the_breaker_stops_a_candidate_that_fails_in_a_row(tmp_path: Path) -> None:
+def test_breaker_stops_a_candidate_after_5_failures_in_a_row(tmp_path: Path) -> None:
     with gateway(tmp_path, "nan") as running:
         seen = Seen()
         with Client(("127.0.0.1", running.port), 8, requests(-1.0)) as client:
@@ -64,7 +64,7 @@ def test_the_breaker_stops_a_candidate_that_fails_in_a_row(tmp_path: Path) -> No
         assert not seen.failures
 
 
-def test_what_both_versions_reject_is_the_clients_mistake(tmp_path: Path) -> None:
+def test_request_that_both_versions_reject_is_a_client_error(tmp_path: Path) -> None:
     with gateway(tmp_path, "raises") as running:
         wrong = body(1.0).replace(b"[1, 4]", b"[1, 3]")
         statuses = {httpx.post(f"{running.url}/v2/models/flawed/infer", content=wrong).status_code for _ in range(20)}
@@ -74,7 +74,7 @@ def test_what_both_versions_reject_is_the_clients_mistake(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("pad", [0, 2 * SMALL_BODY], ids=["short", "large"])
-def test_a_candidate_that_hangs_is_stopped_even_if_its_clients_never_wait_for_that(tmp_path: Path, pad: int) -> None:
+def test_hanging_candidate_is_stopped_although_clients_disconnect_early(tmp_path: Path, pad: int) -> None:
     with gateway(tmp_path, "hangs") as running:
         for _ in range(40):  # half of them are the candidate's; five in a row in one worker are its end
             with Wire(running) as wire:

@@ -1,4 +1,4 @@
-"""Stop reaches every worker at once, outlives them, and is undone only by resume."""
+"""A stop reaches every worker at once, outlives the workers, and is undone only by a resume."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
         yield started
 
 
-def test_no_answer_of_the_candidate_is_sent_after_a_stop_has_returned(running: GatewayProcess) -> None:
+def test_no_candidate_answer_is_sent_after_a_stop_has_returned(running: GatewayProcess) -> None:
     before, after = Seen(), Seen()
     with Client(("127.0.0.1", running.port), 16, requests(1.0)) as client:
         for _ in range(CYCLES):
@@ -38,7 +38,7 @@ def test_no_answer_of_the_candidate_is_sent_after_a_stop_has_returned(running: G
     assert not before.failures + after.failures
 
 
-def test_a_stopped_version_cannot_be_pinned(running: GatewayProcess) -> None:
+def test_stopped_version_cannot_be_pinned(running: GatewayProcess) -> None:
     pinned = f"{running.url}/v2/models/flawed/versions/2/infer"
     assert httpx.post(pinned, content=body(1.0)).headers["x-variant"] == "pinned"
     order(running, "stop")
@@ -48,7 +48,7 @@ def test_a_stopped_version_cannot_be_pinned(running: GatewayProcess) -> None:
     order(running, "resume")
 
 
-def test_orders_that_make_no_sense_are_refused_with_the_reason(running: GatewayProcess) -> None:
+def test_invalid_orders_are_refused_with_the_reason(running: GatewayProcess) -> None:
     answer = order(running, "resume")
     assert (answer.status_code, answer.json()["error"]) == (409, "'flawed' is not stopped")
     absent = httpx.post(f"{running.control_url}/api/releases/nothing/stop")
@@ -63,7 +63,7 @@ def test_orders_that_make_no_sense_are_refused_with_the_reason(running: GatewayP
     assert not release(running)["stopped"]
 
 
-def test_a_stop_is_told_with_its_reason_and_is_kept_once(running: GatewayProcess) -> None:
+def test_repeated_stop_is_reported_and_recorded_once(running: GatewayProcess) -> None:
     first, second = order(running, "stop").json(), order(running, "stop").json()
     assert first == second
     told = release(running)
@@ -75,7 +75,7 @@ def test_a_stop_is_told_with_its_reason_and_is_kept_once(running: GatewayProcess
     assert release(running)["epoch"] > 1
 
 
-def test_a_stop_survives_a_restart(tmp_path: Path) -> None:
+def test_stop_survives_a_restart(tmp_path: Path) -> None:
     first = gateway(tmp_path)
     with first:
         order(first, "stop")
@@ -92,7 +92,7 @@ def test_a_stop_survives_a_restart(tmp_path: Path) -> None:
             assert seen.variants["candidate"] > 0
 
 
-def test_a_new_worker_knows_of_the_stop(running: GatewayProcess) -> None:
+def test_new_worker_applies_the_stop(running: GatewayProcess) -> None:
     order(running, "stop")
     old = workers(running)
     kill(old[0])

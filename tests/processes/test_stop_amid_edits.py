@@ -1,4 +1,4 @@
-"""After a stop has returned no candidate of the model answers until a resume, whatever edit is under way."""
+"""After a stop has returned, no candidate of the model answers until a resume, whatever edit is in progress."""
 
 import os
 import random
@@ -24,7 +24,7 @@ NONE = "models: {flawed: {stable: 1}}\n"
 
 @contextmanager
 def started(folder: Path) -> Iterator[GatewayProcess]:
-    """With versions 3 and 4 that are as good as 2."""
+    """A gateway with versions 3 and 4 that are as good as 2."""
     running = gateway(folder)
     for version in "34":
         shutil.copytree(folder / "models" / "flawed" / "2", folder / "models" / "flawed" / version)
@@ -34,7 +34,7 @@ def started(folder: Path) -> Iterator[GatewayProcess]:
 
 @contextmanager
 def often_busy(pid: int) -> Iterator[None]:
-    """The worker's loop does nothing for BUSY_S, again and again, as during long runs on it."""
+    """Block the worker's event loop for BUSY_S again and again, as long runs on it would."""
     over = threading.Event()
 
     def suspend() -> None:
@@ -54,7 +54,7 @@ def often_busy(pid: int) -> Iterator[None]:
 
 
 def keep(client: Client, seconds: float, seen: Seen) -> None:
-    """Send as fast as answers come, without waiting for a worker that is busy at the end."""
+    """Send as fast as answers come, without waiting at the end for a worker that is blocked."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         client.send()
@@ -64,12 +64,12 @@ def keep(client: Client, seconds: float, seen: Seen) -> None:
 
 
 def asking(running: GatewayProcess) -> Client:
-    """Idle connections to a worker that is busy may be closed."""
+    """A client that expects that idle connections to a blocked worker may be closed."""
     return Client(("127.0.0.1", running.port), 16, requests(1.0), reconnect=True)
 
 
 def settled(running: GatewayProcess, text: str) -> None:
-    """The text is in force in all workers."""
+    """Wait until the text is in force in all workers."""
     file = running.config.parent / "routing.yaml"
     assert file.read_text() == text
     candidate = next((number for number in (2, 3, 4) if f"candidate: {number}" in text), None)
@@ -78,7 +78,7 @@ def settled(running: GatewayProcess, text: str) -> None:
 
 
 @pytest.mark.slow
-def test_no_late_answer_at_whatever_moment_of_an_edit_it_is_stopped(tmp_path: Path) -> None:
+def test_no_candidate_answers_after_a_stop_at_any_moment_of_an_edit(tmp_path: Path) -> None:
     chance = random.Random(13)
     before, after = Seen(), Seen()
     with started(tmp_path) as running, asking(running) as client:
@@ -102,7 +102,7 @@ def test_no_late_answer_at_whatever_moment_of_an_edit_it_is_stopped(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_stop_while_the_candidate_is_taken_out_stops_the_worker_that_has_not_followed(tmp_path: Path) -> None:
+def test_stop_during_the_removal_of_the_candidate_reaches_the_worker_behind(tmp_path: Path) -> None:
     after = Seen()
     with started(tmp_path) as running, asking(running) as client:
         keep(client, 0.2, Seen())
@@ -123,7 +123,7 @@ def test_a_stop_while_the_candidate_is_taken_out_stops_the_worker_that_has_not_f
 
 
 @pytest.mark.slow
-def test_a_stop_reaches_the_candidate_of_a_text_that_is_not_read_yet(tmp_path: Path) -> None:
+def test_stop_also_applies_to_the_candidate_of_an_unread_edit(tmp_path: Path) -> None:
     with started(tmp_path) as running:
         text = routing(candidate=3)
         edit(running, text)

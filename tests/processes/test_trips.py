@@ -1,4 +1,4 @@
-"""What a breaker stops while control is dead or hangs stays stopped, whoever is killed next and whatever is lost."""
+"""What a breaker stops while control is dead or hangs stays stopped, whatever is killed or lost next."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ CONNECTIONS = 8
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[GatewayProcess]:
-    """One whose control may be dead for a minute before candidates are stopped for that."""
+    """A gateway whose candidates stay in service for a minute after control's death."""
     with gateway(tmp_path, control={"heartbeat_timeout": "60s"}) as started:
         yield started
 
@@ -48,7 +48,7 @@ def again(running: GatewayProcess, folder: Path) -> None:
 
 
 def trip(running: GatewayProcess) -> None:
-    """The candidate fails until its breaker stops it."""
+    """Make the candidate fail until its breaker stops it."""
     with Client(("127.0.0.1", running.port), CONNECTIONS, requests(FAILS), reconnect=True) as client:
         end = time.monotonic() + 20
         while True:
@@ -86,7 +86,7 @@ def assert_stopped_by_breaker(running: GatewayProcess) -> None:
 
 
 def workers_too(running: GatewayProcess) -> Callable[[], None]:
-    """Nothing of the gateway is left but its files."""
+    """Returns what kills the workers too: then nothing of the gateway is left but its files."""
     pids = workers(running)
 
     def killed() -> None:
@@ -105,19 +105,19 @@ def alive(pid: int) -> bool:
 
 
 def forget_memory(running: GatewayProcess) -> None:
-    """As when a container or the machine ends."""
+    """Remove the memory files, as at the end of a container or of the machine."""
     for path in memory_folder().glob(f"{memory_path(running.config.parent / 'state').name}*"):
         path.unlink()
 
 
 def forget_files(running: GatewayProcess) -> None:
-    """As when the disk was full."""
+    """Remove the files of decisions, as if the disk had been full."""
     for path in (running.config.parent / "state" / FOLDER).iterdir():
         path.unlink()
 
 
-@pytest.mark.parametrize("lost", [None, forget_files], ids=["", "not on the disk"])
-def test_a_trip_while_control_is_dead_survives(
+@pytest.mark.parametrize("lost", [None, forget_files], ids=["files kept", "files lost"])
+def test_trip_while_control_is_dead_survives(
     running: GatewayProcess, tmp_path: Path, lost: Callable[[GatewayProcess], None] | None
 ) -> None:
     die(running)
@@ -133,8 +133,8 @@ def test_a_trip_while_control_is_dead_survives(
     assert not release(running)["stopped"], "it was resumed"
 
 
-@pytest.mark.parametrize("lost", [forget_files, forget_memory], ids=["not on the disk", "not in memory"])
-def test_a_trip_while_control_hangs_survives_the_death_of_all(
+@pytest.mark.parametrize("lost", [forget_files, forget_memory], ids=["files lost", "memory lost"])
+def test_trip_while_control_hangs_survives_the_death_of_all(
     running: GatewayProcess, tmp_path: Path, lost: Callable[[GatewayProcess], None]
 ) -> None:
     killed = workers_too(running)
@@ -147,7 +147,7 @@ def test_a_trip_while_control_hangs_survives_the_death_of_all(
     assert_stopped_by_breaker(running)
 
 
-def test_a_trip_while_control_hangs_is_decided_when_it_goes_on(running: GatewayProcess) -> None:
+def test_trip_while_control_hangs_is_recorded_when_it_continues(running: GatewayProcess) -> None:
     hang(running)
     trip(running)
     os.kill(running.pid, signal.SIGCONT)
@@ -155,7 +155,7 @@ def test_a_trip_while_control_hangs_is_decided_when_it_goes_on(running: GatewayP
     assert_stopped_by_breaker(running)
 
 
-def test_a_trip_that_was_resumed_is_over_after_a_kill(running: GatewayProcess, tmp_path: Path) -> None:
+def test_resumed_trip_stays_resumed_after_a_kill(running: GatewayProcess, tmp_path: Path) -> None:
     trip_seen(running)
     order(running, "resume").raise_for_status()
     killed = workers_too(running)
@@ -172,8 +172,8 @@ def trip_seen(running: GatewayProcess) -> None:
     until(lambda: not on_disk(running), "it is on the disk")
 
 
-def test_a_stop_that_no_disk_took_survives_a_kill(running: GatewayProcess, tmp_path: Path) -> None:
-    """It was in force, and answered; who has ordered it is lost."""
+def test_stop_that_could_not_be_written_survives_a_kill(running: GatewayProcess, tmp_path: Path) -> None:
+    """It was in force and confirmed; only who ordered it is lost."""
     state = tmp_path / "state"
     for name in ("decisions.jsonl", "stops.json"):
         (state / name).unlink(missing_ok=True)
@@ -191,7 +191,7 @@ def test_a_stop_that_no_disk_took_survives_a_kill(running: GatewayProcess, tmp_p
     assert release(running)["stop"]["by"] == "control"
 
 
-def test_nothing_is_stopped_by_what_a_killed_gateway_has_left_else(running: GatewayProcess, tmp_path: Path) -> None:
+def test_memory_of_a_killed_gateway_without_trips_stops_nothing(running: GatewayProcess, tmp_path: Path) -> None:
     killed = workers_too(running)
     die(running)
     killed()

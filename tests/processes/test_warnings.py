@@ -1,4 +1,4 @@
-"""What a routing file cannot mean and what a repository passes over, where people and scripts look for it."""
+"""Warnings about the routing file and skipped repository files, in each place where they are reported."""
 
 import json
 from pathlib import Path
@@ -38,12 +38,12 @@ def repository(models: Path) -> Path:
 
 
 def lines() -> list[str]:
-    """What is said of each."""
+    """The warning for each skipped file."""
     return [f"{'/'.join(filter(None, key))}: {why}" for key, why in ODD.items()]
 
 
 @pytest.mark.slow
-def test_check_lists_them_and_is_content(tmp_path: Path) -> None:
+def test_check_lists_warnings_and_exits_with_0(tmp_path: Path) -> None:
     running = GatewayProcess(tmp_path, repository(tmp_path / "models"), routing())
     text = gateway("check", "--config", str(running.config)).stdout
     assert f"warning: {LATE}\n" in text
@@ -57,7 +57,7 @@ def test_check_lists_them_and_is_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "says"), [("flat", "flat: model.onnx lies in no version's"), ("triton", "is a folder")]
 )
-def test_check_refuses_those_that_the_routing_names(tmp_path: Path, model: str, says: str) -> None:
+def test_check_refuses_skipped_versions_that_the_routing_file_names(tmp_path: Path, model: str, says: str) -> None:
     document = {"models": {model: {"stable": 1}}}
     running = GatewayProcess(tmp_path, repository(tmp_path / "models"), document)
     ended = gateway("check", "--config", str(running.config), code=1)
@@ -66,7 +66,7 @@ def test_check_refuses_those_that_the_routing_names(tmp_path: Path, model: str, 
 
 
 @pytest.mark.slow
-def test_a_running_gateway_tells_them(tmp_path: Path) -> None:
+def test_running_gateway_reports_the_warnings(tmp_path: Path) -> None:
     with GatewayProcess(tmp_path, repository(tmp_path / "models"), routing()) as running:
         configured = httpx.get(f"{running.control_url}/api/config").json()
         assert (configured["last_error"], configured["warnings"]) == (None, [LATE])

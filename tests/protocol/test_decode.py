@@ -1,4 +1,4 @@
-"""Request bodies: what is accepted reads back exactly, what is refused says which tensor and why."""
+"""Decoding request bodies: accepted values keep their value, a refusal says which tensor and why."""
 
 import json
 import math
@@ -29,7 +29,7 @@ EXTREMES: dict[str, list[Any]] = {
 }
 
 
-def test_the_table_of_extremes_covers_every_datatype() -> None:
+def test_extremes_cover_every_datatype() -> None:
     assert EXTREMES.keys() == DATATYPES.keys()
 
 
@@ -49,7 +49,7 @@ def test_binary_elements_keep_their_value(datatype: str) -> None:
     assert tensor.data.flags.aligned
 
 
-def test_binary_bytes_elements() -> None:
+def test_binary_bytes_elements_keep_their_value() -> None:
     raw = struct.pack("<I2sI3s", 2, b"\xff\x00", 3, b"abc")
     header = body(datatype="BYTES", data=..., parameters={"binary_data_size": len(raw)})
     assert decode_request(header + raw, len(header)).inputs[0].data.tolist() == [b"\xff\x00", b"abc"]
@@ -69,19 +69,19 @@ def test_binary_bytes_elements() -> None:
         ([], 5),
     ],
 )
-def test_flat_and_nested_data(shape: list[int], data: Any) -> None:
+def test_flat_and_nested_data_are_accepted(shape: list[int], data: Any) -> None:
     array = decode_request(body(shape=shape, data=data)).inputs[0].data
     assert array.shape == tuple(shape)
     assert array.ravel().tolist() == np.array(data).ravel().tolist()
 
 
-def test_non_finite_numbers_are_strings() -> None:
+def test_non_finite_numbers_are_accepted_as_strings() -> None:
     array = decode_request(body(shape=[4], data=["NaN", "Infinity", "-Infinity", 1.5])).inputs[0].data
     assert math.isnan(array[0])
     assert array[1:].tolist() == [math.inf, -math.inf, 1.5]
 
 
-# what is wrong, what the message must hold
+# what is wrong, what the message must contain
 REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"name": 5}, ["inputs[0]", "name"]),
     ({"name": ""}, ["inputs[0]", "name"]),
@@ -126,7 +126,7 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
 
 
 @pytest.mark.parametrize(("changes", "says"), REFUSED)
-def test_a_tensor_that_does_not_fit_is_named(changes: dict[str, Any], says: list[str]) -> None:
+def test_unfitting_tensor_is_refused_by_name(changes: dict[str, Any], says: list[str]) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         decode_request(body(**changes))
     for part in says:
@@ -149,7 +149,7 @@ def test_a_tensor_that_does_not_fit_is_named(changes: dict[str, Any], says: list
         (b'{"inputs": [5]}', "inputs[0]"),
     ],
 )
-def test_a_body_that_is_no_request(text: bytes, says: str) -> None:
+def test_body_that_is_not_a_request_is_refused(text: bytes, says: str) -> None:
     with pytest.raises(InvalidRequest, match=says.replace("[", r"\[").replace("]", r"\]")):
         decode_request(text)
 
@@ -169,7 +169,7 @@ def test_a_body_that_is_no_request(text: bytes, says: str) -> None:
         ({"outputs": [{"name": "y", "parameters": {"binary_data": 1}}]}, "binary_data"),
     ],
 )
-def test_the_request_around_the_tensors(request_changes: dict[str, Any], says: str | None) -> None:
+def test_fields_around_the_tensors_are_checked(request_changes: dict[str, Any], says: str | None) -> None:
     document = json.dumps(json.loads(body()) | request_changes).encode()
     if says is None:
         assert decode_request(document).outputs is None
@@ -178,7 +178,7 @@ def test_the_request_around_the_tensors(request_changes: dict[str, Any], says: s
         decode_request(document)
 
 
-def test_an_input_listed_twice() -> None:
+def test_input_listed_twice_is_refused() -> None:
     document = json.loads(body())
     document["inputs"] *= 2
     with pytest.raises(InvalidRequest, match="inputs: 'x' is listed 2 times"):
@@ -210,14 +210,14 @@ def test_outputs_keep_their_own_binary_flag() -> None:
         (10**30, 8, "binary_data_size"),
     ],
 )
-def test_binary_sizes_that_lie(size: Any, tail: int, says: str) -> None:
+def test_wrong_binary_data_size_is_refused(size: Any, tail: int, says: str) -> None:
     header = body(data=..., parameters={"binary_data_size": size})
     with pytest.raises(InvalidRequest, match=says):
         decode_request(header + bytes(tail), len(header))
 
 
 @pytest.mark.parametrize("length", [10**9, -1])
-def test_a_json_length_beyond_the_body(length: int) -> None:
+def test_json_length_beyond_the_body_is_refused(length: int) -> None:
     with pytest.raises(InvalidRequest, match="Inference-Header-Content-Length"):
         decode_request(body(), length)
 
@@ -231,19 +231,19 @@ def test_a_json_length_beyond_the_body(length: int) -> None:
         (struct.pack("<I1sI", 1, b"a", 0), "4 bytes are left over"),
     ],
 )
-def test_bytes_lengths_that_lie(raw: bytes, says: str) -> None:
+def test_wrong_lengths_of_bytes_elements_are_refused(raw: bytes, says: str) -> None:
     header = body(datatype="BYTES", shape=[1], data=..., parameters={"binary_data_size": len(raw)})
     with pytest.raises(InvalidRequest, match=says):
         decode_request(header + raw, len(header))
 
 
-def test_a_shape_allocates_nothing_before_its_size_is_known() -> None:
+def test_large_shape_allocates_nothing_before_its_size_is_checked() -> None:
     header = body(datatype="BYTES", shape=[2**40], data=..., parameters={"binary_data_size": 4})
     with pytest.raises(InvalidRequest, match="need at least"):
         decode_request(header + bytes(4), len(header))
 
 
-def test_a_bool_byte_is_0_or_1() -> None:
+def test_bool_byte_other_than_0_or_1_is_refused() -> None:
     header = body(datatype="BOOL", data=..., parameters={"binary_data_size": 2})
     with pytest.raises(InvalidRequest, match="BOOL byte must be 0 or 1, found 7"):
         decode_request(header + b"\x00\x07", len(header))
@@ -259,7 +259,7 @@ def test_a_bool_byte_is_0_or_1() -> None:
         (TensorSpec("x", "BYTES", (-1, 1)), b"text", (1, 1)),
     ],
 )
-def test_raw_bodies(spec: TensorSpec, raw: bytes, shape: tuple[int, ...]) -> None:
+def test_raw_body_is_decoded(spec: TensorSpec, raw: bytes, shape: tuple[int, ...]) -> None:
     tensor = decode_raw(raw, spec).inputs[0]
     assert tensor.data.shape == shape
     assert tensor.data.tobytes() == raw if spec.datatype != "BYTES" else tensor.data.item() == raw
@@ -275,6 +275,6 @@ def test_raw_bodies(spec: TensorSpec, raw: bytes, shape: tuple[int, ...]) -> Non
         (TensorSpec("x", "BYTES", (2,)), 16, "one element"),
     ],
 )
-def test_raw_bodies_that_do_not_fit(spec: TensorSpec, size: int, says: str) -> None:
+def test_raw_body_of_a_wrong_size_is_refused(spec: TensorSpec, size: int, says: str) -> None:
     with pytest.raises(InvalidRequest, match=says):
         decode_raw(bytes(size), spec)

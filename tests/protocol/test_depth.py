@@ -1,4 +1,4 @@
-"""What is nested deeper than records can be is refused at the door, wherever it stands; a tensor has its own bound."""
+"""JSON nested deeper than records can hold is refused, wherever it stands; tensor data has its own limit."""
 
 import math
 from typing import Any
@@ -45,7 +45,7 @@ PLACES = {
 
 @pytest.mark.parametrize("objects", [False, True])
 @pytest.mark.parametrize("place", PLACES)
-def test_the_bound_holds_everywhere_and_names_the_place(place: str, objects: bool) -> None:
+def test_depth_limit_holds_everywhere_and_names_the_place(place: str, objects: bool) -> None:
     decode_request(orjson.dumps(PLACES[place](nested(DEEPEST, objects=objects))))
     for depth in (DEEPEST + 1, 200):
         with pytest.raises(InvalidRequest) as refused:
@@ -54,19 +54,19 @@ def test_the_bound_holds_everywhere_and_names_the_place(place: str, objects: boo
 
 
 @pytest.mark.parametrize("depth", [254, 1000])
-def test_as_deep_as_can_be_parsed(depth: int) -> None:
+def test_depth_that_is_just_parsable_is_refused(depth: int) -> None:
     body = b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1]}],"parameters":{"p":%b}}'
     with pytest.raises(InvalidRequest, match=r"parameters\.p is nested too deeply"):
         decode_request(body % (b"[" * depth + b"]" * depth))
 
 
-def test_binary_tensors_too() -> None:
+def test_depth_limit_holds_beside_binary_tensors() -> None:
     text = orjson.dumps({"inputs": [with_parameter(BINARY, nested(DEEPEST + 1))]})
     with pytest.raises(InvalidRequest, match=r"inputs\[0\] 'x': parameters\.p is nested too deeply"):
         decode_request(text + bytes(4), len(text))
 
 
-def test_a_body_with_nan_as_a_number_too() -> None:
+def test_depth_limit_holds_in_a_body_with_bare_nan() -> None:
     text = orjson.dumps({"inputs": [X], "parameters": {"p": nested(DEEPEST + 1)}}).replace(
         b'"data":[1]', b'"data":[NaN]'
     )
@@ -74,7 +74,7 @@ def test_a_body_with_nan_as_a_number_too() -> None:
         decode_request(text)
 
 
-def test_what_was_recorded_before_there_was_a_bound_is_still_read() -> None:
+def test_deeper_recorded_request_can_still_be_read() -> None:
     assert decode_document(PLACES["parameters.p"](nested(100)), None, recorded=True).inputs[0].name == "x"
 
 
@@ -82,19 +82,19 @@ def classified(scores: Any, classes: int, *labels: str, datatype: str = "FP32", 
     return list(classify(Tensor("y", datatype, np.array(scores, dtype)), classes, labels).data.ravel())
 
 
-def test_classes_of_scores_with_nan_do_not_look_like_a_best_class() -> None:
+def test_classify_does_not_rank_nan_as_the_best_class() -> None:
     assert classified([[0.5, math.nan, 0.75]], 3, "a", "b", "c") == ["nan:1:b", "0.750000:2:c", "0.500000:0:a"]
     assert classified([[0.5, math.nan, 0.75]], 1) == ["nan:1"]
     assert classified([[-math.inf, math.inf, 1]], 3) == ["inf:1", "1.000000:2", "-inf:0"]
 
 
-def test_equal_scores_and_large_integers_keep_their_order() -> None:
+def test_classify_keeps_the_order_of_equal_scores_and_large_integers() -> None:
     assert classified([[1, 2, 2, 1]], 4) == ["2.000000:1", "2.000000:2", "1.000000:0", "1.000000:3"]
     large = classified([[2**62, 2**62 + 1]], 1, datatype="INT64", dtype=np.int64)
     assert large[0].endswith(":1")
     assert classified([[0, 255]], 2, datatype="UINT8", dtype=np.uint8) == ["255.000000:1", "0.000000:0"]
 
 
-def test_one_probability_and_two_labels_are_two_classes() -> None:
+def test_classify_reads_one_probability_as_two_classes() -> None:
     assert classified([[0.75]], 1, "ham", "spam") == ["0.750000:1:spam"]
     assert classified([[0.25]], 2, "ham", "spam") == ["0.750000:0:ham", "0.250000:1:spam"]

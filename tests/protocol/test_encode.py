@@ -1,4 +1,4 @@
-"""Response bodies: what a client reads is what the model gave."""
+"""Encoding responses: what a client reads is what the model returned."""
 
 import json
 import math
@@ -42,7 +42,7 @@ def same(left: Array, right: Array) -> bool:
 
 @given(tensors(), st.booleans())
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine, too
-def test_what_is_sent_reads_back_the_same(tensor: Tensor, binary: bool) -> None:
+def test_encoded_tensor_decodes_to_the_same(tensor: Tensor, binary: bool) -> None:
     encoded = encode_response(response(tensor, binary=frozenset("t" if binary else "")))
     document = json.loads(encoded.body[: encoded.json_length])
     as_request = json.dumps({"inputs": document["outputs"]}).encode()
@@ -55,13 +55,13 @@ def test_what_is_sent_reads_back_the_same(tensor: Tensor, binary: bool) -> None:
     assert read.inputs[0].datatype == tensor.datatype
 
 
-def test_non_finite_numbers_are_spelt_out() -> None:
+def test_non_finite_numbers_are_encoded_as_strings() -> None:
     array = np.array([[math.nan, math.inf], [-math.inf, 0.5]], np.float32)
     document = json.loads(encode_response(response(Tensor("y", "FP32", array))).body)
     assert document["outputs"][0]["data"] == ["NaN", "Infinity", "-Infinity", 0.5]
 
 
-def test_the_word_null_in_a_string_stays() -> None:
+def test_string_null_is_kept() -> None:
     tensor = Tensor("y", "BYTES", np.array(["null"], object))
     finite = Tensor("z", "FP32", np.array([0.1], np.float32))
     document = json.loads(encode_response(response(tensor, finite)).body)
@@ -81,7 +81,7 @@ def test_binary_outputs_follow_the_json_in_order() -> None:
     assert encoded.body[encoded.json_length :] == struct.pack("<hh", 1, 2) + struct.pack("<I", 2) + "é".encode()
 
 
-def test_an_array_in_column_order_is_sent_in_row_order() -> None:
+def test_array_in_column_order_is_encoded_in_row_order() -> None:
     array = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))
     for binary in (frozenset[str](), frozenset({"y"})):
         encoded = encode_response(response(Tensor("y", "FP32", array), binary=binary))
@@ -91,13 +91,13 @@ def test_an_array_in_column_order_is_sent_in_row_order() -> None:
             assert json.loads(encoded.body)["outputs"][0]["data"] == [0, 1, 2, 3, 4, 5]
 
 
-def test_bytes_that_are_no_text_must_be_asked_for_as_binary() -> None:
+def test_bytes_that_are_not_utf8_require_binary_output() -> None:
     array = np.array([b"\xff"], object)
     with pytest.raises(InvalidRequest, match=r"'y'.*binary_data"):
         encode_response(response(Tensor("y", "BYTES", array)))
 
 
-def test_classification_gives_the_highest_scores_with_labels() -> None:
+def test_classify_returns_the_highest_scores_with_labels() -> None:
     scores = np.array([[0.1, 0.7, 0.2], [0.5, 0.0, 0.5]], np.float32)
     result = classify(Tensor("p", "FP32", scores), 2, ["no", "yes", "perhaps"])
     assert result.datatype == "BYTES"
@@ -108,6 +108,6 @@ def test_classification_gives_the_highest_scores_with_labels() -> None:
     assert classify(Tensor("p", "FP32", scores[0]), 9, []).data.tolist() == ["0.700000:1", "0.200000:2", "0.100000:0"]
 
 
-def test_strings_cannot_be_classified() -> None:
+def test_classify_refuses_strings() -> None:
     with pytest.raises(InvalidRequest, match="'p'"):
         classify(Tensor("p", "BYTES", np.array(["a"], object)), 1, [])

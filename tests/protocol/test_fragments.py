@@ -1,4 +1,4 @@
-"""The outputs of large answers, written in pieces, are what they are when they are written at once."""
+"""Large responses encoded in pieces equal those encoded at once."""
 
 from typing import Any
 
@@ -29,7 +29,9 @@ TENSORS = {
 
 @pytest.mark.parametrize("piece", [1, 3, 7, 1000])
 @pytest.mark.parametrize("binary", [frozenset[str](), frozenset({"INT64", "BYTES"})])
-def test_pieces_are_the_same_as_the_whole(piece: int, binary: frozenset[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_response_in_pieces_equals_the_whole(
+    piece: int, binary: frozenset[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fragments, "PIECE", piece)
     tensors = [
         Tensor(name, name.split()[-1], data, {"a": "b"} if "INT" in name else {}) for name, data in TENSORS.items()
@@ -51,6 +53,6 @@ def test_pieces_are_the_same_as_the_whole(piece: int, binary: frozenset[str], mo
     assert raw == (b"" if whole.json_length is None else whole.body[whole.json_length :])
 
 
-def test_finite_is_said_of_numbers() -> None:
+def test_outputs_json_reports_whether_numbers_are_finite() -> None:
     outputs, _ = parted(InferResponse("m", "1", [Tensor("y", "FP32", TENSORS["FP32"])], None, {}, frozenset()))
     assert outputs_json(outputs)[1]

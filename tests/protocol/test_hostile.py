@@ -1,4 +1,4 @@
-"""Requests made to cost much: the refusal is short, and takes no longer than reading them."""
+"""Requests built to be expensive: the refusal is short, and takes no longer than reading them."""
 
 import time
 import tracemalloc
@@ -27,7 +27,7 @@ def refusal(document: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("value", [LONG, MANY, NESTED, {LONG: MANY}, {str(key): 1 for key in range(1_000)}])
 @pytest.mark.parametrize("change", ["name", "datatype", "shape", "dimension", "data", "element", "size", "nested"])
-def test_no_refusal_echoes_a_long_value(change: str, value: Any) -> None:
+def test_refusal_never_echoes_a_long_value(change: str, value: Any) -> None:
     tensor = (
         TENSOR
         | {
@@ -49,7 +49,7 @@ def test_no_refusal_echoes_a_long_value(change: str, value: Any) -> None:
 @pytest.mark.parametrize(
     "value", [LONG * 100, MANY, NESTED, {LONG: MANY}, [MANY] * 32, {str(key): 1 for key in range(1_000)}]
 )
-def test_an_echo_is_not_cut_from_a_long_text(value: Any) -> None:
+def test_short_does_not_build_the_whole_text(value: Any) -> None:
     tracemalloc.start()
     try:
         echo = short(value)
@@ -60,7 +60,7 @@ def test_an_echo_is_not_cut_from_a_long_text(value: Any) -> None:
     assert peak < 16_384
 
 
-def test_the_size_of_a_binary_tensor_is_not_echoed_whole() -> None:
+def test_refusal_shortens_a_long_binary_data_size() -> None:
     text = orjson.dumps(
         {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "parameters": {"binary_data_size": MANY}}]}
     )
@@ -69,16 +69,16 @@ def test_the_size_of_a_binary_tensor_is_not_echoed_whole() -> None:
     assert len(str(caught.value)) < 200
 
 
-def test_a_name_listed_twice_is_not_echoed_whole() -> None:
+def test_refusal_shortens_a_name_listed_twice() -> None:
     assert len(refusal({"inputs": [TENSOR | {"name": LONG}] * 2})) < 200
 
 
-def test_a_short_value_is_echoed_whole() -> None:
+def test_refusal_shows_a_short_value_whole() -> None:
     assert "[2, -1]" in refusal({"inputs": [TENSOR | {"shape": [2, -1]}]})
     assert "'one'" in refusal({"inputs": [TENSOR | {"data": ["one"]}]})
 
 
-def test_many_names_are_compared_in_one_pass() -> None:
+def test_duplicate_names_are_found_in_one_pass() -> None:
     outputs = [{"name": f"output-{number}"} for number in range(50_000)]
     started = time.process_time()
     message = refusal({"inputs": [TENSOR], "outputs": [*outputs, outputs[-1]]})

@@ -1,4 +1,4 @@
-"""NaN, Infinity and -Infinity as Python's json module writes them: taken in float tensors, nowhere else."""
+"""NaN, Infinity and -Infinity as Python's json module writes them: accepted in float tensors, nowhere else."""
 
 import json
 import math
@@ -28,13 +28,13 @@ def told(body: bytes) -> str:
 
 
 @pytest.mark.parametrize("datatype", FLOATS)
-def test_they_are_taken_in_float_tensors(datatype: str) -> None:
+def test_constants_are_accepted_in_float_tensors(datatype: str) -> None:
     sent = [math.nan, 1.5, -math.inf, math.inf, -0.0]
     array = decode_request(tensor(json.dumps(sent), datatype, 5)).inputs[0].data
     assert np.array_equal(array, np.array(sent, array.dtype), equal_nan=True)
 
 
-def test_nested_scalar_and_between_strings_that_look_like_them() -> None:
+def test_constants_are_accepted_nested_scalar_and_beside_similar_strings() -> None:
     text = ' {"id": "NaN, \\"Infinity\\\\", "inputs": [{"name": "é,NaN", "shape": [2, 1], "datatype": "FP64"'
     text += ',\n "data":[[NaN],[1]]}'
     text += ', {"name": "-Infinity", "shape": [], "datatype": "FP32", "data": -Infinity}'
@@ -48,14 +48,14 @@ def test_nested_scalar_and_between_strings_that_look_like_them() -> None:
 
 
 @pytest.mark.parametrize("datatype", ["[]", "{}", "null", "7", '"FP8"'])
-def test_a_datatype_that_is_none_is_what_the_message_is_of(datatype: str) -> None:
+def test_unknown_datatype_is_reported_before_the_constant(datatype: str) -> None:
     body = f'{{"inputs": [{{"name": "x", "shape": [1], "datatype": {datatype}, "data": [NaN]}}]}}'
     assert "unknown datatype" in told(body.encode())
 
 
 @pytest.mark.parametrize("datatype", ["INT8", "INT64", "UINT32", "BOOL", "BYTES"])
 @pytest.mark.parametrize("name", ["NaN", "Infinity", "-Infinity"])
-def test_other_datatypes_have_no_such_value(datatype: str, name: str) -> None:
+def test_constants_in_tensors_of_other_datatypes_are_refused(datatype: str, name: str) -> None:
     said = told(tensor(f"[{name}]", datatype))
     assert ("inputs[0] 'x'" in said, f"data[0] = {name} is no" in said) == (True, True)
 
@@ -76,7 +76,7 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize(("text", "says"), ELSEWHERE)
-def test_elsewhere_they_are_refused_by_their_place(text: str, says: str) -> None:
+def test_constants_outside_tensors_are_refused_with_their_place(text: str, says: str) -> None:
     assert says in told(text.encode())
 
 
@@ -91,12 +91,12 @@ def test_other_spellings_are_refused(data: str) -> None:
     assert "JSON" in told(tensor(f"[{data}]"))
 
 
-def test_a_place_in_what_is_no_json_is_that_in_the_body() -> None:
+def test_position_of_a_syntax_error_is_that_in_the_original_body() -> None:
     body = tensor("[NaN, NaN, x]")
     assert f"char {body.index(b'x]')}" in told(body)
 
 
-def test_the_restated_body_is_json_and_means_the_same() -> None:
+def test_restated_body_is_valid_json_with_the_same_meaning() -> None:
     raw = b"\x00\x00\x80\x7f"
     more = '}, {"name": "b", "shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": 4}'
     text = tensor("[NaN, 2.50]", count=2, more=more)
@@ -111,8 +111,8 @@ def test_the_restated_body_is_json_and_means_the_same() -> None:
         assert np.array_equal(one.data, other.data, equal_nan=True)
 
 
-def test_it_is_one_by_the_standard_librarys_reading() -> None:
-    """Random documents, mutated: what is taken means what Python's json module makes of it."""
+def test_restated_body_agrees_with_python_s_json_module() -> None:
+    """Random documents, mutated: whatever is accepted means what Python's json module reads."""
     chance, pieces = (
         random.Random(11),
         ["NaN", "-Infinity", "Infinity", "1", '"NaN"', ",", "[", "]", '"', "\\", "-", " ", "é"],
@@ -134,7 +134,7 @@ def test_it_is_one_by_the_standard_librarys_reading() -> None:
     assert taken > 500
 
 
-def test_what_costs_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_constants_or_levels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_constants, "MOST", 10)
     assert "binary" in told(tensor(f"[{'NaN,' * 10}NaN]", count=11))
     monkeypatch.setattr(json_constants, "MOST", 10_000)

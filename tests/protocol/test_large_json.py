@@ -1,4 +1,4 @@
-"""Large JSON means what it means when it is read at once, in pieces of any size; and no value more than may be."""
+"""Large JSON read in pieces of any size means the same as read at once, and holds no more values than allowed."""
 
 import json
 import random
@@ -67,7 +67,7 @@ SOUND = {
 
 @pytest.mark.parametrize("name", SOUND)
 @pytest.mark.parametrize("piece", [1, 7, 30, 1000])
-def test_what_is_cut_out_is_the_same(name: str, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decode_large_equals_decode_request(name: str, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large_json, "PIECE", piece)
     most = FEW + 22 if piece > 7 or name in ("two", "last of two") else FEW + 14
     if piece == 1000:  # nothing is long enough to be cut out
@@ -111,7 +111,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_refused_in_pieces_too(name: str) -> None:
+def test_decode_large_refuses_malformed_bodies(name: str) -> None:
     if "somewhere" not in name:
         with pytest.raises(RequestError):
             decode_request(WRONG[name])
@@ -121,7 +121,7 @@ def test_what_is_wrong_is_refused_in_pieces_too(name: str) -> None:
     assert large_json._MARK[5:20] not in str(raised.value)
 
 
-def test_any_numbers_in_any_form() -> None:
+def test_decode_large_accepts_numbers_in_any_form() -> None:
     dice = random.Random(5)
     for _ in range(300):
         shape = [dice.choice([1, 1, 2, 3, 5]) for _ in range(dice.randint(1, 4))]
@@ -136,7 +136,7 @@ def test_any_numbers_in_any_form() -> None:
         assert told(found) == told(decode_request(request))
 
 
-def test_more_values_than_may_be_are_said() -> None:
+def test_decode_large_refuses_more_values_than_allowed() -> None:
     for text in (
         b'{"x": [%b]}' % b",".join([b"{}"] * 50),
         body(tensor(str(["a"] * 50).replace("'", '"'), [50], "BYTES")),
@@ -146,13 +146,13 @@ def test_more_values_than_may_be_are_said() -> None:
     assert count_values(b'[1,2,{"a":[3]}]') == 5
 
 
-def test_a_row_that_is_too_long_is_said() -> None:
+def test_decode_large_refuses_a_row_with_too_many_values() -> None:
     rows = json.dumps([list(range(50)), list(range(50))])
     with pytest.raises(BodyTooLarge, match=r"limits\.values"):
         decode_large(body(tensor(rows, [2, 50])), 40, go_on)
 
 
-def test_more_tensors_than_any_model_has() -> None:
+def test_decode_large_refuses_more_tensors_than_allowed() -> None:
     inputs = [tensor("[1]", [1]).replace('"x"', f'"{n}"') for n in range(MOST_TENSORS + 1)]
     outputs = ", ".join(f'{{"name": "{n}"}}' for n in range(MOST_TENSORS + 1))
     for text in (body(*inputs), body(tensor("[1]", [1]), more=f', "outputs": [{outputs}]')):
@@ -161,7 +161,7 @@ def test_more_tensors_than_any_model_has() -> None:
         assert len(decode_request(text).inputs) > 0
 
 
-def test_it_ends_when_it_is_too_late() -> None:
+def test_decode_large_ends_at_the_deadline() -> None:
     def late() -> None:
         raise DeadlineExceeded("late")
 
@@ -170,7 +170,7 @@ def test_it_ends_when_it_is_too_late() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["FP16", "FP32", "FP64", "INT64"])
-def test_the_highest_classes_one_by_one_and_sorted(dtype: str) -> None:
+def test_highest_classes_are_the_same_one_by_one_and_sorted(dtype: str) -> None:
     dice = np.random.default_rng(3)
     numbers = {"FP16": np.float16, "FP32": np.float32, "FP64": np.float64, "INT64": np.int64}[dtype]
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""Records whose times are out of order, since the clock was set: pruned by number, found by time; keys too."""
+"""Records whose times are out of order because the clock was set: deleted by number, found by time; keys likewise."""
 
 import os
 import time
@@ -28,7 +28,7 @@ def write(folder: Path, number: int, times_ns: list[int], *, last: bool = False)
 
 @pytest.mark.parametrize("step_ns", [-HOUR_NS, HOUR_NS, -NOON_NS + HOUR_NS, 50 * 366 * 24 * HOUR_NS])
 @pytest.mark.parametrize("at", range(0, 400, 37))
-def test_a_period_is_read_whole_where_the_clock_was_set(tmp_path: Path, step_ns: int, at: int) -> None:
+def test_period_is_read_completely_where_the_clock_was_set(tmp_path: Path, step_ns: int, at: int) -> None:
     times_ns = [NOON_NS + index * MINUTE_NS + (step_ns if index >= at else 0) for index in range(400)]
     for number in range(4):
         write(tmp_path, number + 1, times_ns[number * 100 : number * 100 + 100], last=number == 3)
@@ -49,7 +49,7 @@ def sealed(folder: Path, stream: str, number: int, modified_s: float) -> Path:
 
 
 @pytest.mark.parametrize("step_s", [-3600.0, -YEARS_S, YEARS_S])
-def test_the_oldest_go_first_whatever_the_clock_said(tmp_path: Path, step_s: float) -> None:
+def test_oldest_segments_are_deleted_first_whatever_their_times(tmp_path: Path, step_s: float) -> None:
     now_s = time.time()
     made = [sealed(tmp_path, PREDICTIONS, n, now_s + n + (step_s if 4 <= n <= 6 else 0)) for n in range(1, 11)]
     mirrors = [sealed(tmp_path, MIRRORS, n, now_s + n) for n in range(1, 3)]
@@ -63,7 +63,7 @@ def test_the_oldest_go_first_whatever_the_clock_said(tmp_path: Path, step_s: flo
     assert feedback.exists()
 
 
-def test_what_was_said_last_holds_where_the_clock_was_set_back() -> None:
+def test_last_feedback_holds_where_the_clock_was_set_back() -> None:
     def said(truth: int, time_ns: int) -> dict[str, object]:
         return {"truth": truth, "time_ns": time_ns}
 
@@ -72,7 +72,7 @@ def test_what_was_said_last_holds_where_the_clock_was_set_back() -> None:
     assert folded([said(2, NOON_NS + MINUTE_NS), said(1, NOON_NS)]).truth == 2, "two workers' rings"
 
 
-def test_the_last_key_signs_whatever_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_last_key_signs_whatever_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [time.time()]
     monkeypatch.setattr(keys.time, "time", lambda: now[0])
     first = token_keys(tmp_path)

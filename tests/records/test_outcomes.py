@@ -1,4 +1,4 @@
-"""Ranges of rewards and business metrics: what is outside is refused, and is not added up where it was recorded."""
+"""Ranges of rewards and business metrics: values outside are refused, and ignored where they were recorded before."""
 
 import math
 from typing import Any
@@ -18,19 +18,19 @@ DECLARED = FeedbackSettings(reward=(0, 1), metrics={"revenue": (0, 500)})
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 0.5])
-def test_what_is_in_the_range_is_taken(value: float) -> None:
+def test_value_within_the_range_is_accepted(value: float) -> None:
     assert outcomes.reward(value, DECLARED) == value
 
 
 @pytest.mark.parametrize("value", [-1e-9, 1.0001, 1e20, 1.7e308, -1.7e308, math.inf, math.nan])
-def test_what_is_outside_is_refused_with_the_range(value: float) -> None:
+def test_value_outside_is_refused_with_the_range(value: float) -> None:
     with pytest.raises(InvalidRequest, match=r"reward must be from 0 to 1, which feedback\.reward in model\.yaml sets"):
         outcomes.reward(value, DECLARED)
     with pytest.raises(InvalidRequest, match=r"metrics\.revenue must be from 0 to 500"):
         outcomes.metric("revenue", value * 600, DECLARED)
 
 
-def test_a_range_by_default_keeps_sums_finite() -> None:
+def test_default_range_keeps_sums_finite() -> None:
     for far in (1.7e308, 1e20, -1e9):
         with pytest.raises(InvalidRequest):
             outcomes.reward(far, outcomes.BY_DEFAULT)
@@ -38,30 +38,30 @@ def test_a_range_by_default_keeps_sums_finite() -> None:
 
 
 @pytest.mark.parametrize("range_", ["[1, 0]", "[0, 0]", "[0, 1e13]", "[.nan, 1]", "[0]", "[0, 1, 2]", "[-.inf, .inf]"])
-def test_a_range_that_is_none_is_said(range_: str) -> None:
+def test_invalid_range_is_refused(range_: str) -> None:
     with pytest.raises(SettingsError, match=r"feedback\.reward"):
         parse(f"feedback: {{reward: {range_}}}", ModelSettings, "model.yaml")
 
 
 @pytest.mark.parametrize("odd", [1.7e308, -1.7e308, 1e20, 10**19, True, "1", [1]])
-def test_what_an_older_gateway_recorded_does_not_blind_the_mean(ledger: FeedbackStats, odd: Any) -> None:
+def test_out_of_range_values_recorded_earlier_are_ignored(ledger: FeedbackStats, odd: Any) -> None:
     lines = [said(prediction(number), reward=odd, metrics={"sales": odd}) for number in range(3)]
-    ledger.hear(b"".join(lines) + said(prediction(9), reward=0.5, metrics={"sales": 2.0}))
+    ledger.add(b"".join(lines) + said(prediction(9), reward=0.5, metrics={"sales": 2.0}))
     assert credit(ledger).reward_mean == 0.5
-    assert (credit(ledger).heard_reward_sum, credit(ledger).heard_rewards) == (0.5, 1)
+    assert (credit(ledger).received_reward_sum, credit(ledger).received_rewards) == (0.5, 1)
     assert credit(ledger).metrics == {"sales": (1, 2.0)}
-    assert [heard.reward for heard in ledger.take()] == [0.5]
+    assert [heard.reward for heard in ledger.take_new()] == [0.5]
 
 
-def test_nor_what_a_former_run_recorded(ledger: FeedbackStats, tmp_path: Any) -> None:
+def test_out_of_range_values_of_a_former_run_are_ignored(ledger: FeedbackStats, tmp_path: Any) -> None:
     path = segment_path(tmp_path, FEEDBACK, 1, open=False)
     path.write_bytes(said(prediction(1), reward=1.7e308) + said(prediction(2), reward=0.25))
-    ledger.remember(tmp_path)
-    ledger.hear(said(prediction(1), reward=0.5))
+    ledger.load(tmp_path)
+    ledger.add(said(prediction(1), reward=0.5))
     assert credit(ledger).reward_mean == 0.5
 
 
-def test_the_largest_that_can_be_declared_add_up(ledger: FeedbackStats) -> None:
+def test_sums_of_the_largest_allowed_values_are_exact(ledger: FeedbackStats) -> None:
     for number in range(2000):
-        ledger.hear(said(prediction(number), reward=1e12 * (-1) ** number))
+        ledger.add(said(prediction(number), reward=1e12 * (-1) ** number))
     assert credit(ledger).reward_mean == 0.0

@@ -1,4 +1,4 @@
-"""The sample: a share of all predictions, and the same one for everything that is recorded of them."""
+"""Sampling: a share of all predictions, and the same ones for everything recorded about them."""
 
 from math import sqrt
 
@@ -18,7 +18,7 @@ def feedback(nonce: int) -> bytes:
     return line_of({"prediction_id": token, "truth": 1})
 
 
-def test_the_share_is_what_was_asked_for_and_consecutive_nonces_do_not_cluster() -> None:
+def test_sample_has_the_configured_share_without_clusters() -> None:
     count, sample = 100_000, 0.1
     nonce = nonces()
     drawn = [share_of(nonce()) < sample * SHARES for _ in range(count)]
@@ -27,7 +27,7 @@ def test_the_share_is_what_was_asked_for_and_consecutive_nonces_do_not_cluster()
     assert all(40 < taken < 160 for taken in runs)
 
 
-def test_all_or_nothing() -> None:
+def test_sample_of_all_and_of_none() -> None:
     nonce = nonces()
     assert all(0 <= share_of(nonce()) < SHARES for _ in range(1000))
     lines = b"".join(feedback(nonce()) for _ in range(20))
@@ -44,7 +44,7 @@ def test_feedback_is_kept_exactly_where_its_prediction_is() -> None:
     assert [SIGNER.read(orjson.loads(line)["prediction_id"]).nonce for line in kept.splitlines()] == expected
 
 
-def test_feedback_whose_key_is_gone_is_kept() -> None:
+def test_feedback_signed_by_an_unknown_key_is_kept() -> None:
     stranger = sampled_lines(Signer({1: bytes(32)}, 1), 0.3)
     line = feedback(12345)
     assert stranger(line) == line

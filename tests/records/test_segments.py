@@ -39,13 +39,13 @@ def times(folder: Path, model: str = "digits", period: TimeRange | None = None) 
         ("decisions.jsonl", None),
     ],
 )
-def test_names(name: str, means: SegmentName | None, tmp_path: Path) -> None:
+def test_segment_name_is_parsed_and_formatted(name: str, means: SegmentName | None, tmp_path: Path) -> None:
     assert segment_name(name) == means
     if means is not None:
         assert segment_path(tmp_path, means.stream, means.number, open=means.open) == tmp_path / name
 
 
-def test_segments_are_read_in_order_sealed_ones_and_the_open_one(tmp_path: Path) -> None:
+def test_sealed_and_open_segments_are_read_in_order(tmp_path: Path) -> None:
     write(tmp_path, 10, line(5), open=True)
     write(tmp_path, 2, line(3), line(4))
     write(tmp_path, 1, line(1), line(2))
@@ -54,19 +54,19 @@ def test_segments_are_read_in_order_sealed_ones_and_the_open_one(tmp_path: Path)
     assert times(tmp_path) == [1, 2, 3, 4, 5]
 
 
-def test_half_a_line_is_not_there_yet(tmp_path: Path) -> None:
+def test_incomplete_last_line_is_not_read(tmp_path: Path) -> None:
     write(tmp_path, 1, line(1), line(2)[:-1], open=True)
     assert times(tmp_path) == [1]
     write(tmp_path, 1, line(1), line(2)[:-9], open=True)
     assert times(tmp_path) == [1]
 
 
-def test_what_is_no_record_is_passed_over(tmp_path: Path) -> None:
+def test_malformed_lines_are_skipped(tmp_path: Path) -> None:
     write(tmp_path, 1, b'"digits"\n', b'["digits"]\n', b'{"model":"digits"}\n', b'{"digits\n', b"\n", line(7))
     assert times(tmp_path) == [7]
 
 
-def test_only_the_models_own_records(tmp_path: Path) -> None:
+def test_only_records_of_the_model_are_read(tmp_path: Path) -> None:
     write(tmp_path, 1, line(1), line(2, "tumor"), line(3, "tumor", customer="digits"))
     assert times(tmp_path, "tumor") == [2, 3]
     assert times(tmp_path) == [1]
@@ -82,9 +82,7 @@ def test_only_the_models_own_records(tmp_path: Path) -> None:
         (TimeRange(4 * DAY_NS), []),
     ],
 )
-def test_a_period_and_the_segments_that_need_not_be_read(
-    tmp_path: Path, period: TimeRange, expected: list[int]
-) -> None:
+def test_period_selects_records_and_skips_segments(tmp_path: Path, period: TimeRange, expected: list[int]) -> None:
     for day in range(4):
         write(tmp_path, day + 1, line(day * DAY_NS), open=day == 3)
     passed: list[int] = []
@@ -93,13 +91,13 @@ def test_a_period_and_the_segments_that_need_not_be_read(
     assert sum(passed) == sum(path.stat().st_size for path in tmp_path.iterdir())
 
 
-def test_records_a_little_out_of_order_are_found(tmp_path: Path) -> None:
+def test_records_slightly_out_of_order_are_found(tmp_path: Path) -> None:
     write(tmp_path, 1, line(10 * SECOND_NS), line(30 * SECOND_NS))
     write(tmp_path, 2, line(20 * SECOND_NS))
     assert times(tmp_path, period=TimeRange(since_ns=25 * SECOND_NS)) == [30 * SECOND_NS]
 
 
-def test_what_is_appended_after_the_look_is_not_read(tmp_path: Path) -> None:
+def test_lines_appended_after_the_snapshot_are_not_read(tmp_path: Path) -> None:
     path = write(tmp_path, 1, line(1), open=True)
     stream = snapshot(tmp_path, "predictions")
     with path.open("ab") as file:
@@ -107,7 +105,7 @@ def test_what_is_appended_after_the_look_is_not_read(tmp_path: Path) -> None:
     assert [record["time_ns"] for record in read(stream, "digits")] == [1]
 
 
-def test_a_segment_sealed_or_deleted_after_the_look(tmp_path: Path) -> None:
+def test_segment_sealed_or_deleted_after_the_snapshot_is_no_error(tmp_path: Path) -> None:
     first = write(tmp_path, 1, line(1))
     second = write(tmp_path, 2, line(2), open=True)
     stream = snapshot(tmp_path, "predictions")
@@ -116,7 +114,7 @@ def test_a_segment_sealed_or_deleted_after_the_look(tmp_path: Path) -> None:
     assert [record["time_ns"] for record in read(stream, "digits")] == [2]
 
 
-def test_without_a_folder_there_are_none(tmp_path: Path) -> None:
+def test_snapshot_of_a_missing_folder_is_empty(tmp_path: Path) -> None:
     assert snapshot(tmp_path / "missing", "predictions") == []
 
 
@@ -130,12 +128,12 @@ def test_without_a_folder_there_are_none(tmp_path: Path) -> None:
         ("2026-11-18T09:30:00.000001Z", "2026-11-18T09:30:00.000001+00:00"),
     ],
 )
-def test_moments(text: str, expected: str) -> None:
+def test_parse_time_of_dates_and_durations(text: str, expected: str) -> None:
     now_ns = 1_795_003_200 * SECOND_NS
     assert iso_of(parse_time_ns(text, now_ns)) == expected
 
 
 @pytest.mark.parametrize("text", ["yesterday", "24", "2026-13-01", ""])
-def test_what_is_no_moment(text: str) -> None:
+def test_parse_time_refuses_invalid_text(text: str) -> None:
     with pytest.raises(GatewayError, match="write for example 24h"):
         parse_time_ns(text, 0)

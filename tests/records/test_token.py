@@ -1,4 +1,4 @@
-"""Prediction ids: they say what was put into them, to gateways with the same keys, and to no one else."""
+"""Prediction ids: gateways with the same keys read from them what was put in; no one else can make one."""
 
 import base64
 import hashlib
@@ -51,7 +51,7 @@ def refused(text: object, signer: Signer = SIGNER) -> str:
         rescued=st.booleans(),
     )
 )
-def test_every_field_comes_back(said: Token) -> None:
+def test_token_returns_every_field(said: Token) -> None:
     made = Decision(said.version, said.variant, said.route, said.bucket, said.weight_ppm, 0.5, said.sticky)
     predicted = NO_CLASS if said.predicted is None else said.predicted
     text = SIGNER.token(names_of(said.model, said.route), made, said.nonce, predicted, said.rescued).decode()
@@ -64,11 +64,11 @@ def test_every_field_comes_back(said: Token) -> None:
     assert len(text) <= LONGEST
 
 
-def test_a_token_is_short() -> None:
+def test_token_has_at_most_80_characters() -> None:
     assert len(token()) <= 80
 
 
-def test_every_single_character_counts() -> None:
+def test_token_with_any_character_changed_is_refused() -> None:
     text = token()
     messages = set()
     for place, right in enumerate(text):
@@ -78,7 +78,7 @@ def test_every_single_character_counts() -> None:
     assert all("prediction_id" in message for message in messages)
 
 
-def test_a_truncated_or_extended_token_is_refused() -> None:
+def test_truncated_or_extended_token_is_refused() -> None:
     text = token()
     for end in range(len(text)):
         refused(text[:end])
@@ -87,7 +87,7 @@ def test_a_truncated_or_extended_token_is_refused() -> None:
     refused("A" + text)
 
 
-def test_base64_can_be_written_in_one_way_only() -> None:
+def test_token_with_another_base64_spelling_is_refused() -> None:
     """Where the last character has bits to spare, other characters decode to the same bytes."""
     for length in range(3):
         text = SIGNER.token(names_of("digits" + "x" * length, "r"), decision(), 42, 3, False).decode()
@@ -108,23 +108,23 @@ def test_base64_can_be_written_in_one_way_only() -> None:
 @pytest.mark.parametrize(
     "text", [None, 7, 1.5, True, [], {}, b"bytes", "", "Ä" * 75, "=" * 8, "A" * (LONGEST + 1), "\0" * 75, " "]
 )
-def test_what_is_no_token_is_refused(text: object) -> None:
+def test_text_that_is_no_token_is_refused(text: object) -> None:
     assert "prediction_id must be the text" in refused(text)
 
 
 @given(st.binary(max_size=200))
 @settings(max_examples=200)
-def test_any_bytes_are_refused_without_another_error(raw: bytes) -> None:
+def test_random_bytes_are_refused_without_another_error(raw: bytes) -> None:
     refused(base64.urlsafe_b64encode(raw).rstrip(b"=").decode())
 
 
-def test_the_key_of_another_gateway_is_refused() -> None:
+def test_token_of_another_gateway_is_refused() -> None:
     foreign = Signer({7: secrets.token_bytes(32)}, 7)
     assert "not as the gateway made it" in refused(token(foreign))
     assert "not made by this gateway" in refused(token(Signer({9: bytes(32)}, 9)))
 
 
-def test_an_old_key_still_verifies_until_it_is_removed() -> None:
+def test_old_key_verifies_until_it_is_removed() -> None:
     old = token(SIGNER)
     rotated = Signer(KEYS, 8)
     assert rotated.read(old).nonce == 42
@@ -132,21 +132,21 @@ def test_an_old_key_still_verifies_until_it_is_removed() -> None:
     assert "not made by this gateway" in refused(old, Signer({8: KEYS[8]}, 8))
 
 
-def test_a_number_of_another_key_does_not_verify() -> None:
+def test_token_with_another_key_number_is_refused() -> None:
     raw = bytearray(base64.urlsafe_b64decode(token() + "=" * (-len(token()) % 4)))
     raw[0] = 8
     assert "not as the gateway made it" in refused(base64.urlsafe_b64encode(bytes(raw)).rstrip(b"=").decode())
 
 
-def test_what_is_signed_but_too_short_is_refused() -> None:
-    """A body that ends within its fixed part, with a MAC that an oracle might have given."""
+def test_signed_body_that_is_too_short_is_refused() -> None:
+    """A body that ends within its fixed part, with a valid MAC, as an oracle might have given."""
     for size in (1, 10, 32):
         body = struct.pack("<B", 7) + bytes(size - 1)
         mac = hashlib.blake2b(body, key=KEYS[7], digest_size=MAC_BYTES).digest()
         refused(base64.urlsafe_b64encode(body + mac).rstrip(b"=").decode())
 
 
-def test_nonces_of_processes_do_not_meet() -> None:
+def test_nonces_of_processes_are_distinct() -> None:
     sources = [nonces() for _ in range(50)]
     drawn = [source() for source in sources for _ in range(100)]
     assert len(set(drawn)) == len(drawn)

@@ -1,4 +1,4 @@
-"""The keys that sign prediction ids, as files on a real disk."""
+"""The keys that sign prediction ids, as a file on a real disk."""
 
 import os
 import stat
@@ -26,7 +26,7 @@ def file(folder: Path) -> Path:
 
 
 def aged(folder: Path, seconds: float) -> None:
-    """As if all keys had been made so long ago."""
+    """Age all keys by so many seconds."""
     entries = orjson.loads(file(folder).read_bytes())
     for entry in entries:
         entry["created_s"] -= seconds
@@ -37,13 +37,13 @@ def entry(number: object = 0, created_s: object = 1.0, secret: object = "00" * 3
     return {"key": number, "created_s": created_s, "secret": secret}
 
 
-def test_the_same_keys_come_back(tmp_path: Path) -> None:
+def test_keys_are_the_same_when_read_again(tmp_path: Path) -> None:
     first = token_keys(tmp_path)
     assert token_keys(tmp_path) == first
     assert len(first.secrets[first.current]) == 32
 
 
-def test_only_the_owner_may_read_them(tmp_path: Path) -> None:
+def test_key_file_is_readable_by_owner_only(tmp_path: Path) -> None:
     previous = os.umask(0)
     try:
         file(tmp_path).with_suffix(".new").write_bytes(b"left by a killed run")
@@ -55,14 +55,14 @@ def test_only_the_owner_may_read_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o666])
-def test_a_file_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
+def test_key_file_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
     token_keys(tmp_path)
     file(tmp_path).chmod(mode)
     with pytest.raises(SettingsError, match=rf"open to others \(mode {mode:o}\); chmod 600"):
         token_keys(tmp_path)
 
 
-def test_a_month_old_key_is_followed_by_another_and_still_verifies(tmp_path: Path) -> None:
+def test_key_older_than_a_month_is_replaced_and_still_verifies(tmp_path: Path) -> None:
     first = token_keys(tmp_path)
     aged(tmp_path, ROTATE_AFTER_S - 60)
     assert token_keys(tmp_path).current == first.current
@@ -74,7 +74,7 @@ def test_a_month_old_key_is_followed_by_another_and_still_verifies(tmp_path: Pat
     assert second.signer().read(token(second)).model == "m"
 
 
-def test_numbers_come_again_when_all_are_used_up(tmp_path: Path) -> None:
+def test_key_numbers_are_reused_when_all_are_used(tmp_path: Path) -> None:
     made = [token_keys(tmp_path)]
     for _ in range(NUMBERS + 5):
         aged(tmp_path, ROTATE_AFTER_S + 1)
@@ -107,28 +107,26 @@ def test_numbers_come_again_when_all_are_used_up(tmp_path: Path) -> None:
     ],
     ids=repr,
 )
-def test_a_damaged_file_is_named_with_its_remedy(tmp_path: Path, content: bytes) -> None:
+def test_damaged_key_file_is_refused_with_the_remedy(tmp_path: Path, content: bytes) -> None:
     file(tmp_path).write_bytes(content)
     file(tmp_path).chmod(0o600)
     with pytest.raises(SettingsError, match=r"is damaged .*; restore it, or remove it"):
         token_keys(tmp_path)
 
 
-def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
+def test_folder_in_place_of_the_key_file_is_refused(tmp_path: Path) -> None:
     file(tmp_path).mkdir(0o700)
     with pytest.raises(SettingsError, match="cannot be read"):
         token_keys(tmp_path)
 
 
-def test_a_disk_that_takes_nothing_is_named_where_there_is_no_key_yet(tmp_path: Path) -> None:
+def test_unwritable_disk_is_refused_where_there_is_no_key_yet(tmp_path: Path) -> None:
     file(tmp_path).with_suffix(".new").mkdir()
     with pytest.raises(SettingsError, match="cannot be written"):
         token_keys(tmp_path)
 
 
-def test_a_disk_that_takes_nothing_leaves_the_old_key_in_force(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unwritable_disk_leaves_the_old_key_in_force(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = token_keys(tmp_path)
     aged(tmp_path, ROTATE_AFTER_S + 1)
     file(tmp_path).with_suffix(".new").mkdir()
@@ -136,7 +134,7 @@ def test_a_disk_that_takes_nothing_leaves_the_old_key_in_force(
     assert "the old key goes on signing" in caplog.text
 
 
-def test_a_clock_set_back_makes_no_new_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_set_back_makes_no_new_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = token_keys(tmp_path)
     now_s = time.time()
     monkeypatch.setattr(keys_module.time, "time", lambda: now_s - 10 * ROTATE_AFTER_S)

@@ -11,7 +11,7 @@ from gateway.routing.attributes import Attributes, accessor
     ("value", "text"),
     [("gold", "gold"), ("", ""), (2, "2"), (0.5, "0.5"), (True, "true"), (False, "false")],
 )
-def test_a_scalar_parameter_is_compared_as_text(value: Any, text: str) -> None:
+def test_scalar_parameter_is_compared_as_text(value: Any, text: str) -> None:
     assert accessor(("parameters", "tier"))(Attributes(parameters={"tier": value})) == text
 
 

@@ -1,4 +1,4 @@
-"""The sticky split: the design's vectors, and what makes a ramp safe."""
+"""The sticky split: the design's reference values, and the properties that make a ramp safe."""
 
 from math import sqrt
 
@@ -21,7 +21,7 @@ KEYS = [f"customer-{index}" for index in range(20_000)]
         ("résumé", "客户", 2843970635, 6621),
     ],
 )
-def test_the_vectors(salt: str, key: str, hashed: int, of_ten_thousand: int) -> None:
+def test_bucket_of_reference_values(salt: str, key: str, hashed: int, of_ten_thousand: int) -> None:
     assert mmh3.hash(f"{salt}:{key}", signed=False) == hashed
     assert (hashed * 10_000) >> 32 == of_ten_thousand
     assert bucket_of(salt, key) == (hashed * 1_000_000) >> 32
@@ -29,17 +29,17 @@ def test_the_vectors(salt: str, key: str, hashed: int, of_ten_thousand: int) -> 
 
 
 @given(st.text(), st.text())
-def test_a_bucket_is_one_of_a_million(salt: str, key: str) -> None:
+def test_bucket_is_one_of_a_million(salt: str, key: str) -> None:
     assert 0 <= bucket_of(salt, key) < BUCKETS
 
 
 @pytest.mark.parametrize("percent", [0.1, 1, 5, 25, 50, 99])
-def test_the_share_is_the_weight(percent: float) -> None:
+def test_share_of_keys_equals_the_weight(percent: float) -> None:
     share = percent / 100
     found = sum(bucket_of("m-2", key) < share * BUCKETS for key in KEYS) / len(KEYS)
     assert abs(found - share) < 4 * sqrt(share * (1 - share) / len(KEYS))
 
 
-def test_salts_are_independent() -> None:
+def test_buckets_of_different_salts_are_independent() -> None:
     both = sum(bucket_of("a", key) < BUCKETS // 2 and bucket_of("b", key) < BUCKETS // 2 for key in KEYS) / len(KEYS)
     assert abs(both - 0.25) < 4 * sqrt(0.25 * 0.75 / len(KEYS))

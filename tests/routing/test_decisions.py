@@ -23,7 +23,7 @@ def release_of(settings: Any) -> Release:
 
 
 @pytest.mark.parametrize(("case", "request_"), REQUESTS, ids=[f"{index}" for index in range(len(REQUESTS))])
-def test_the_table(case: Any, request_: Any) -> None:
+def test_decide_gives_the_expected_decision(case: Any, request_: Any) -> None:
     release = release_of(case["release"])
     decision = release.decide(Attributes(**request_["is"]), "p-1", case.get("stopped", False))
     found = {**asdict(decision), "weight": decision.weight_ppm / 10_000}
@@ -31,12 +31,12 @@ def test_the_table(case: Any, request_: Any) -> None:
     assert {key: found[key] for key in expected} == expected
 
 
-def test_a_pinned_version_is_not_split() -> None:
+def test_pinned_version_is_not_split() -> None:
     decision = release_of(CASES[1]["release"]).pinned(4)
     assert (decision.version, decision.variant, decision.route, decision.propensity) == (4, "pinned", "pinned", 1.0)
 
 
-def test_a_weight_that_changes_counts_at_once() -> None:
+def test_changed_weight_applies_at_once() -> None:
     release = release_of(CASES[1]["release"])
     request = Attributes(customer="user-42")
     assert release.decide(request, "p").variant == "stable"
@@ -45,14 +45,14 @@ def test_a_weight_that_changes_counts_at_once() -> None:
     assert release.decide(request, "p", stopped=True).variant == "stable"
 
 
-def test_without_a_key_the_prediction_decides() -> None:
+def test_without_a_key_the_prediction_id_decides() -> None:
     release = release_of(
         {"stable": 1, "candidate": 2, "split": {"salt": "exp-1", "routes": [{"name": "r", "weight": 50}]}}
     )
     assert release.decide(Attributes(), "user-42").bucket == 629_158
 
 
-def test_the_headers_that_rules_read() -> None:
+def test_headers_used_by_rules_are_listed() -> None:
     settings = {
         "stable": 1,
         "candidate": 2,
@@ -103,6 +103,6 @@ ATTRIBUTES = st.builds(
 
 
 @given(RELEASES, ATTRIBUTES)
-def test_the_index_finds_what_walking_through_the_routes_finds(settings: Any, attributes: Attributes) -> None:
+def test_decide_with_the_index_equals_walking_the_routes(settings: Any, attributes: Attributes) -> None:
     release = release_of(settings)
     assert release.decide(attributes, "p-1") == explain(release, attributes, "p-1").decision

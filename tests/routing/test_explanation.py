@@ -1,4 +1,4 @@
-"""Explanations say why, in words that name the condition."""
+"""Explanations give the reason in words and name the condition."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def release(**changes: Any) -> Release:
     return Release("m", ReleaseSettings.model_validate(settings))
 
 
-def test_each_route_up_to_the_one_that_matched() -> None:
+def test_explanation_lists_each_route_up_to_the_match() -> None:
     explanation = explain(release(), Attributes(customer="joe", modality="text"), None)
     assert [(trial.route, trial.matched, trial.reason) for trial in explanation.trials] == [
         ("pilot", False, "customer is 'joe', not one of acme, globex"),
@@ -31,27 +31,27 @@ def test_each_route_up_to_the_one_that_matched() -> None:
     assert f"customer 'joe' is in bucket {explanation.decision.bucket:,}" in explanation.why
 
 
-def test_a_missing_attribute_is_said_to_be_missing() -> None:
+def test_missing_attribute_is_reported_as_missing() -> None:
     explanation = explain(release(), Attributes(modality="image"), None)
     assert explanation.trials[0].reason == "customer is missing, not one of acme, globex"
     assert explanation.trials[1].reason == "headers.x-region is missing, not 'eu-…'"
 
 
-def test_without_a_key_it_is_chance() -> None:
+def test_without_a_key_the_assignment_is_random() -> None:
     explanation = explain(release(), Attributes(), None)
     assert explanation.decision is None
     assert "at random" in explanation.why
     assert explain(release(), Attributes(), "p-1").key_source == "prediction"
 
 
-def test_whole_weights_need_no_key() -> None:
+def test_weight_100_needs_no_key() -> None:
     routes = [{"name": "all", "weight": 100}]
     decision = explain(release(split={"routes": routes}), Attributes(), None).decision
     assert decision is not None
     assert (decision.version, decision.bucket) == (2, None)
 
 
-def test_stops_and_absent_candidates_are_named() -> None:
+def test_explanation_names_stops_and_missing_candidates() -> None:
     assert "stopped" in explain(release(), Attributes(customer="acme"), None, stopped=True).why
     assert "no candidate" in explain(release(candidate=None, split=None), Attributes(customer="acme"), None).why
     only_pilot = {"routes": ROUTES[:1]}

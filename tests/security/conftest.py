@@ -1,4 +1,4 @@
-"""One gateway with keys and one without, for all of the suite."""
+"""One gateway with keys and one without, for all of this folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.security.guarded import Guarded, guarded, left_behind
 
 @pytest.fixture(scope="package")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """Whatever the tests ask of it, no key may be found in what it leaves behind."""
+    """A gateway with keys. After the tests, no key may be found in any file that it wrote."""
     folder: Path = tmp_path_factory.mktemp("guarded")
     started = guarded(folder, limits={"timeout": "2s"})
     with started.gateway:
@@ -23,7 +23,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 @pytest.fixture(scope="package")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """Without keys, on this machine only."""
+    """A gateway without keys, on this machine only."""
     folder: Path = tmp_path_factory.mktemp("local")
     with gateway(folder, limits={"timeout": "2s"}) as started:
         yield started

@@ -1,4 +1,4 @@
-"""A gateway that asks for keys, and a key for each kind of caller."""
+"""A gateway that requires keys, and a key for each kind of caller."""
 
 import json
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ def make_keys(file: Path) -> dict[str, str]:
 
 
 def guarded(folder: Path, **settings: Any) -> Guarded:
-    """Two workers; globex meets the candidate, everyone else stable."""
+    """Two workers; customer globex is assigned to the candidate, everyone else to stable."""
     models.flawed(folder / "models", "nan")
     keys = make_keys(folder / "keys.yaml")
     settings = {"auth": {"keys": str(folder / "keys.yaml")}, **settings}
@@ -74,7 +74,7 @@ def guarded(folder: Path, **settings: Any) -> Guarded:
 
 
 def left_behind(running: Guarded) -> list[str]:
-    """The files that a key can be read in: logs, records, decisions, whatever the gateway has written."""
+    """The files in which a key could be found: logs, records, decisions, whatever the gateway has written."""
     folder = running.file.parent
     secrets = [key.encode() for key in running.keys.values()]
     return [

@@ -1,4 +1,4 @@
-"""Pages in a browser of this machine: from another site (CSRF), or under a name that points here (DNS rebinding)."""
+"""Web pages in a local browser: of another site (CSRF), or under a host name that resolves to here (DNS rebinding)."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -33,7 +33,9 @@ FORMS = ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
 
 
 @pytest.mark.parametrize("headers", FROM_ELSEWHERE, ids=str)
-def test_pages_of_other_sites_change_nothing(local: GatewayProcess, running: Guarded, headers: dict[str, str]) -> None:
+def test_order_from_a_page_of_another_site_is_refused(
+    local: GatewayProcess, running: Guarded, headers: dict[str, str]
+) -> None:
     for order in ORDERS:
         stop = f"{local.control_url}/api/releases/flawed/{order}"
         answer = httpx.post(stop, json={"reason": "evil"}, headers=headers)
@@ -44,7 +46,7 @@ def test_pages_of_other_sites_change_nothing(local: GatewayProcess, running: Gua
 
 
 @pytest.mark.parametrize("kind", FORMS)
-def test_forms_change_nothing(local: GatewayProcess, kind: str) -> None:
+def test_order_sent_by_a_form_is_refused(local: GatewayProcess, kind: str) -> None:
     stop = f"{local.control_url}/api/releases/flawed/stop"
     for content in (b'{"reason": "evil"}', b"reason=evil"):
         answer = httpx.post(stop, content=content, headers={"content-type": kind})
@@ -54,7 +56,7 @@ def test_forms_change_nothing(local: GatewayProcess, kind: str) -> None:
     assert not release(local)["stopped"]
 
 
-def test_the_page_of_this_gateway_may(local: GatewayProcess) -> None:
+def test_order_from_the_gateway_s_own_page_is_accepted(local: GatewayProcess) -> None:
     own = {"origin": local.control_url, "sec-fetch-site": "same-origin"}
     for order in ("stop", "resume"):
         url = f"{local.control_url}/api/releases/flawed/{order}"
@@ -85,7 +87,7 @@ THIS_MACHINE = ["localhost", "LOCALHOST:8002", "127.0.0.1", "127.0.0.1:99", "[::
 
 
 @pytest.mark.parametrize("host", POINTED_HERE)
-def test_a_name_that_has_been_made_to_point_here_is_refused(local: GatewayProcess, host: str) -> None:
+def test_request_under_a_foreign_host_name_is_refused(local: GatewayProcess, host: str) -> None:
     for method, path in (("GET", "/api/releases"), ("GET", "/metrics"), ("POST", "/api/releases/flawed/stop")):
         same = {"host": host, "origin": f"http://{host}", "sec-fetch-site": "same-origin"}
         answer = httpx.request(method, local.control_url + path, headers=same)
@@ -94,12 +96,12 @@ def test_a_name_that_has_been_made_to_point_here_is_refused(local: GatewayProces
 
 
 @pytest.mark.parametrize("host", THIS_MACHINE)
-def test_the_names_of_this_machine_are_served(local: GatewayProcess, host: str) -> None:
+def test_request_under_a_local_host_name_is_served(local: GatewayProcess, host: str) -> None:
     assert httpx.get(f"{local.control_url}/api/releases", headers={"host": host}).status_code == 200
 
 
-def test_with_keys_any_name_is_served_to_who_has_one(running: Guarded) -> None:
-    """A page does not know a key, and a proxy or a container has names of its own."""
+def test_with_keys_any_host_name_is_served_to_a_key_holder(running: Guarded) -> None:
+    """A web page has no key, and a proxy or a container has names of its own."""
     url = f"{running.gateway.control_url}/api/releases"
     assert httpx.get(url, headers={"host": "gateway.example"}).status_code == 401
     assert running.ask("reader", "GET", url, headers={"host": "gateway.example"}).status_code == 200
@@ -110,7 +112,7 @@ def test_with_keys_any_name_is_served_to_who_has_one(running: Guarded) -> None:
     [*FROM_ELSEWHERE, {"host": "evil.example", "origin": EVIL}, {"sec-fetch-site": "same-origin"}],
     ids=str,
 )
-def test_no_page_loads_or_unloads_models(local: GatewayProcess, headers: dict[str, str]) -> None:
+def test_load_or_unload_from_a_page_is_refused(local: GatewayProcess, headers: dict[str, str]) -> None:
     for order in ("load", "unload"):
         answer = httpx.post(f"{local.url}/v2/repository/models/flawed/{order}", headers=headers)
         assert (answer.status_code, answer.json().keys()) == (403, {"error"})
@@ -121,7 +123,7 @@ def test_no_page_loads_or_unloads_models(local: GatewayProcess, headers: dict[st
     ("address", "may"),
     [("127.0.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("10.0.0.7", False), ("::ffff:10.0.0.7", False)],
 )
-def test_without_keys_only_this_machine_loads_and_unloads(address: str, may: bool) -> None:
+def test_without_keys_only_this_machine_may_load_and_unload(address: str, may: bool) -> None:
     """The data plane of a container listens on all addresses."""
     for order in ("load", "unload"):
         path = f"/v2/repository/models/flawed/{order}"
@@ -131,12 +133,12 @@ def test_without_keys_only_this_machine_loads_and_unloads(address: str, may: boo
     assert Access().other({**scope, "path": "/v2/repository/index"}, {}) is None
 
 
-def test_no_page_of_another_site_gives_feedback(local: GatewayProcess) -> None:
+def test_feedback_from_a_page_of_another_site_is_refused(local: GatewayProcess) -> None:
     answer = httpx.post(f"{local.url}/v2/feedback", content=b"[]", headers={"origin": EVIL})
     assert answer.status_code == 403
 
 
-def test_no_answer_lets_other_sites_read_it(local: GatewayProcess, running: Guarded) -> None:
+def test_no_answer_has_cors_headers(local: GatewayProcess, running: Guarded) -> None:
     for url in (f"{local.url}/v2", f"{local.control_url}/api/releases", f"{running.gateway.control_url}/health"):
         for method in ("GET", "OPTIONS"):
             headers = {"origin": EVIL, "access-control-request-method": "POST"}
@@ -144,7 +146,7 @@ def test_no_answer_lets_other_sites_read_it(local: GatewayProcess, running: Guar
             assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
-def test_off_this_machine_the_control_plane_needs_keys(tmp_path: Path) -> None:
+def test_control_plane_on_another_address_needs_keys(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"control": {"host": "127.0.0.2", "port": free_port()}}
     absent = gateway(tmp_path / "open", **settings)
     refused = command("serve", "--config", str(absent.config), code=1)
@@ -158,7 +160,7 @@ def test_off_this_machine_the_control_plane_needs_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keys", ["absent.yaml", "open.yaml", "broken.yaml"])
-def test_a_gateway_whose_keys_cannot_be_read_does_not_start(tmp_path: Path, keys: str) -> None:
+def test_gateway_with_unreadable_keys_does_not_start(tmp_path: Path, keys: str) -> None:
     (tmp_path / "open.yaml").write_text("keys: []")
     (tmp_path / "open.yaml").chmod(0o644)
     (tmp_path / "broken.yaml").write_text("keys: [{}]")

@@ -1,4 +1,4 @@
-"""`gateway keys`, and the commands of a gateway that asks for one."""
+"""`gateway keys`, and the commands of a gateway that requires a key."""
 
 import json
 import os
@@ -31,8 +31,8 @@ def infer(running: Guarded, key: str) -> int:
     return answer.status_code
 
 
-def test_a_key_from_its_first_day_to_its_last(running: Guarded) -> None:
-    """Both workers and control follow, without a restart."""
+def test_added_key_works_until_it_is_revoked(running: Guarded) -> None:
+    """Both workers and control apply it without a restart."""
     config = running.gateway.config
     made = command(config, "keys", "add", "--customer", "initech", "--scope", "predict", "--scope", "read")
     key = made.stdout.strip()
@@ -53,7 +53,7 @@ def test_a_key_from_its_first_day_to_its_last(running: Guarded) -> None:
     assert "gateway keys list" in command(config, "keys", "revoke", key_id, code=1).stderr
 
 
-def test_a_key_with_an_end(running: Guarded) -> None:
+def test_key_with_an_expiry_date(running: Guarded) -> None:
     added = command(
         running.gateway.config, "keys", "add", "--customer", "a", "--scope", "read", "--expires", "90d", "--json"
     )
@@ -73,13 +73,13 @@ def test_a_key_with_an_end(running: Guarded) -> None:
         (("--customer", "a", "--scope", "read", "--expires", "soon"), "20s"),
     ],
 )
-def test_wrong_usage_makes_no_key(running: Guarded, words: tuple[str, ...], says: str) -> None:
+def test_wrong_usage_of_keys_add_makes_no_key(running: Guarded, words: tuple[str, ...], says: str) -> None:
     before = running.file.read_text()
     assert says in command(running.gateway.config, "keys", "add", *words, code=2).stderr
     assert running.file.read_text() == before
 
 
-def test_the_commands_take_their_key_from_the_environment(running: Guarded) -> None:
+def test_commands_take_their_key_from_the_environment(running: Guarded) -> None:
     config = running.gateway.config
     assert "API key" in command(config, "status", code=1).stderr
     assert "scope" in command(config, "stop", "flawed", key=running.keys["reader"], code=1).stderr
@@ -90,13 +90,13 @@ def test_the_commands_take_their_key_from_the_environment(running: Guarded) -> N
     command(config, "resume", "flawed", key=running.keys["operator"])
 
 
-def test_no_proxy_gets_the_orders_and_their_key(running: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_never_use_a_proxy(running: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # the port where nothing listens
     command(running.gateway.config, "status", key=running.keys["reader"])
 
 
-def test_the_first_key_begins_the_file(tmp_path: Path) -> None:
+def test_first_key_creates_the_file(tmp_path: Path) -> None:
     config, file = tmp_path / "gateway.yaml", tmp_path / "secret" / "keys.yaml"
     config.write_text(f"auth: {{keys: {file}}}")
     assert "gateway keys add" in command(config, "keys", "list", code=1).stderr
@@ -108,7 +108,7 @@ def test_the_first_key_begins_the_file(tmp_path: Path) -> None:
     assert "auth.keys" in command(config, "keys", "list", code=1).stderr
 
 
-def test_check_reads_the_files_that_say_who_may(tmp_path: Path) -> None:
+def test_check_reads_the_keys_and_certificate_files(tmp_path: Path) -> None:
     config, file = tmp_path / "gateway.yaml", tmp_path / "keys.yaml"
     (tmp_path / "models").mkdir()
     (tmp_path / "routing.yaml").write_text("")

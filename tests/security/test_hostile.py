@@ -1,4 +1,4 @@
-"""Requests that mean harm: to files, to headers and logs, to memory, and to everyone's patience."""
+"""Malicious requests: against files, headers and logs, memory, and the time of others."""
 
 import gzip
 import json
@@ -41,7 +41,7 @@ TRAVERSALS = [
 
 
 def raw(gateway: GatewayProcess, method: str, path: str, body: bytes = b"", *headers: str) -> tuple[int, bytes]:
-    """As it is, without a client library that would tidy the path."""
+    """Send the path as it is, without a client library that would normalise it."""
     head = "\r\n".join(
         [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers, "", ""]
     )
@@ -51,7 +51,7 @@ def raw(gateway: GatewayProcess, method: str, path: str, body: bytes = b"", *hea
 
 
 @pytest.mark.parametrize("name", TRAVERSALS)
-def test_no_name_reaches_a_file(running: Guarded, name: str) -> None:
+def test_hostile_name_in_a_path_never_reaches_a_file(running: Guarded, name: str) -> None:
     key = f"Authorization: Bearer {running.keys['all']}"
     for method, path, body in (
         ("POST", f"/v2/models/{name}/infer", document()),
@@ -70,7 +70,7 @@ def test_no_name_reaches_a_file(running: Guarded, name: str) -> None:
         assert status == 401, f"{path} must not be a way around the key"
 
 
-def test_versions_that_are_none(running: Guarded) -> None:
+def test_malformed_version_in_a_path_is_answered_404(running: Guarded) -> None:
     for version in ("0", "-1", "1.0", "01x", "\u0661", "9" * 400, "1e3", "0x1", " 1"):
         url = f"{running.gateway.url}/v2/models/flawed/versions/{version}/infer"
         assert running.ask("predictor", "POST", url, content=document()).status_code == 404, version
@@ -80,7 +80,7 @@ INJECTIONS = ["a%0d%0ax-evil: 1", "a%0ax-evil: 1", "%0d%0a%0d%0aHTTP/1.1 200 OK"
 
 
 @pytest.mark.parametrize("name", INJECTIONS)
-def test_no_name_gets_into_headers_or_a_line_of_the_log(running: Guarded, name: str) -> None:
+def test_hostile_name_never_gets_into_headers_or_log_lines(running: Guarded, name: str) -> None:
     client = httpx.Client(headers=bearer(running.keys["all"]))
     with client:
         for url in (f"{running.gateway.url}/v2/models/{name}", f"{running.gateway.url}/{name}"):
@@ -93,7 +93,7 @@ def test_no_name_gets_into_headers_or_a_line_of_the_log(running: Guarded, name: 
 
 
 @pytest.mark.parametrize("value", ["a\r\nx-evil: 1", "a\nb", "\x1b[31mred", "a\x00b", "a\u2028b"])
-def test_nothing_a_client_says_gets_into_headers_or_a_line_of_the_log(running: Guarded, value: str) -> None:
+def test_client_values_never_get_into_headers_or_log_lines(running: Guarded, value: str) -> None:
     stop = f"{running.gateway.control_url}/api/releases/flawed/stop"
     refused = running.ask("operator", "POST", stop, json={"reason": value})
     assert (refused.status_code, "one line" in refused.json()["error"]) == (400, True)
@@ -104,7 +104,7 @@ def test_nothing_a_client_says_gets_into_headers_or_a_line_of_the_log(running: G
 
 
 @pytest.mark.parametrize("header", [b"x-customer-id: a\rb", b"x-customer-id: a\x00b", b"x-customer-id : a", b"\x01: a"])
-def test_headers_that_are_none_are_refused(running: Guarded, header: bytes) -> None:
+def test_malformed_header_is_refused(running: Guarded, header: bytes) -> None:
     for gateway in (running.gateway,):
         with Wire(gateway) as wire:
             wire.send(
@@ -124,8 +124,8 @@ def test_headers_that_are_none_are_refused(running: Guarded, header: bytes) -> N
         "Content-Length: 5, 5",
     ],
 )
-def test_a_body_whose_end_two_servers_could_see_differently_is_refused(running: Guarded, framing: str) -> None:
-    """Request smuggling behind a proxy."""
+def test_ambiguous_body_length_is_refused(running: Guarded, framing: str) -> None:
+    """It would allow request smuggling behind a proxy."""
     hidden = f"GET {INFER} HTTP/1.1\r\nHost: g\r\n\r\n"
     with Wire(running.gateway) as wire:
         wire.send(f"POST {INFER} HTTP/1.1\r\nHost: g\r\n{framing}\r\n\r\n0\r\n\r\n{hidden}".encode())
@@ -134,7 +134,7 @@ def test_a_body_whose_end_two_servers_could_see_differently_is_refused(running: 
 
 
 def resident_mib(gateway: GatewayProcess) -> float:
-    """The most that any worker has."""
+    """The largest resident memory of any worker."""
     statuses = [Path(f"/proc/{pid}/status").read_text() for pid in workers(gateway)]
     return max(int(status.split("VmHWM:")[1].split()[0]) / 1024 for status in statuses)
 
@@ -154,7 +154,9 @@ def doubly(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("encoding", "wrap"), [("gzip", gzip.compress), ("deflate", deflated), ("gzip, gzip", doubly), ("gzip", doubly)]
 )
-def test_decompression_bombs(running: Guarded, encoding: str, wrap: Callable[[bytes], bytes]) -> None:
+def test_decompression_bomb_is_refused_in_bounded_memory(
+    running: Guarded, encoding: str, wrap: Callable[[bytes], bytes]
+) -> None:
     """200 MiB in 200 KB."""
     body = bomb(200, wrap)
     assert len(body) < MIB / 2
@@ -166,7 +168,7 @@ def test_decompression_bombs(running: Guarded, encoding: str, wrap: Callable[[by
     assert resident_mib(running.gateway) - before < 40
 
 
-def test_bodies_and_heads_that_are_too_large(running: Guarded) -> None:
+def test_too_large_bodies_and_heads_are_refused(running: Guarded) -> None:
     assert running.infer("predictor", b" " * (MIB + 1)).status_code == 413
     chunked = running.ask("predictor", "POST", running.gateway.url + INFER, content=iter([b" " * MIB, b" " * MIB]))
     assert chunked.status_code == 413
@@ -179,7 +181,7 @@ def test_bodies_and_heads_that_are_too_large(running: Guarded) -> None:
     assert raw(running.gateway, "GET", "/v2/" + "a" * MIB)[0] == 431
 
 
-def test_deep_and_huge_documents(running: Guarded) -> None:
+def test_deep_and_huge_documents_are_refused(running: Guarded) -> None:
     for body in (
         b"[" * 500_000,
         b'{"inputs":' * 50_000,
@@ -197,7 +199,7 @@ def head(*lines: str) -> bytes:
 
 
 def slow_requests(key: str) -> dict[str, tuple[list[bytes], bytes]]:
-    """What a slow client has sent, and what it goes on to send one byte at a time."""
+    """What a slow client has sent, and what it continues to send one byte at a time."""
     own = f"Authorization: Bearer {key}"
     index = head(own, "Content-Length: 400").replace(INFER.encode(), b"/v2/repository/index")
     answered = get("/v2", own)
@@ -216,8 +218,8 @@ def slow_requests(key: str) -> dict[str, tuple[list[bytes], bytes]]:
 
 
 @pytest.mark.slow
-def test_no_client_holds_a_connection_by_being_slow(running: Guarded) -> None:
-    """Slowloris: all kinds at once, each of which sends a byte now and then and so is never idle."""
+def test_slow_clients_are_disconnected(running: Guarded) -> None:
+    """Slowloris: all kinds at once; each sends a byte now and then and so is never idle."""
     kinds = slow_requests(running.keys["all"])
     control = int(running.gateway.control_url.rpartition(":")[2])
     ports = {kind: control if kind == CONTROL else running.gateway.port for kind in kinds}
@@ -245,7 +247,7 @@ def test_no_client_holds_a_connection_by_being_slow(running: Guarded) -> None:
 
 
 def _goes_on(wire: socket.socket, rest: dict[str, bytes], kind: str, answers: dict[str, bytes]) -> bool:
-    """Send one more byte and hear for a moment; whether the gateway has closed the connection."""
+    """Send one more byte and listen for a moment; whether the gateway has closed the connection."""
     wire.settimeout(0.02)
     try:
         if rest[kind]:
@@ -260,7 +262,7 @@ def _goes_on(wire: socket.socket, rest: dict[str, bytes], kind: str, answers: di
     return heard == b""
 
 
-def test_after_all_of_that_it_serves_on(running: Guarded) -> None:
+def test_gateway_serves_on_after_all_hostile_requests(running: Guarded) -> None:
     answers: list[Any] = [running.infer("predictor") for _ in range(20)]
     assert {answer.status_code for answer in answers} == {200}
     assert len(workers(running.gateway)) == 2

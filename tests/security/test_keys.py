@@ -18,7 +18,7 @@ from tests.security.guarded import CALLERS, EXPIRED, INFER, Guarded, bearer, doc
 
 OPEN, ANY = "nothing", "any key"
 MODEL = "/v2/models/flawed"
-# method, path, what it takes, and how it answers whoever may ask
+# method, path, the scope it requires, and the status with that scope
 DATA: list[tuple[str, str, str, int]] = [
     ("GET", "/v2/health/live", OPEN, 200),
     ("GET", "/v2/health/ready", OPEN, 200),
@@ -68,7 +68,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("plane", "method", "path", "need", "status"), CASES)
-def test_every_route_asks_for_what_it_needs(
+def test_every_route_requires_its_scope(
     running: Guarded, plane: str, method: str, path: str, need: str, status: int
 ) -> None:
     url = (running.gateway.url if plane == "data" else running.gateway.control_url) + path
@@ -86,14 +86,14 @@ def test_every_route_asks_for_what_it_needs(
             assert "scope" in answer.json()["error"]
 
 
-def test_feedback_takes_a_key_for_feedback(running: Guarded) -> None:
+def test_feedback_requires_the_feedback_scope(running: Guarded) -> None:
     url = f"{running.gateway.url}/v2/feedback"
     assert running.ask(None, "POST", url, json={}).status_code == 401
     assert running.ask("predictor", "POST", url, json={}).status_code == 403
     assert running.ask("feeder", "POST", url, json={"prediction_id": "none"}).json()["accepted"] == 0
 
 
-def test_predictions_and_feedback_are_recorded_as_the_keys_customers(running: Guarded) -> None:
+def test_predictions_and_feedback_are_recorded_under_the_key_s_customer(running: Guarded) -> None:
     url = f"{running.gateway.url}/v2/feedback"
     prediction_id = running.infer("all").headers["x-prediction-id"]
     feedback = {"prediction_id": prediction_id, "reward": 1}
@@ -109,7 +109,7 @@ def test_predictions_and_feedback_are_recorded_as_the_keys_customers(running: Gu
     until(lambda: recorded("predictions") == ["acme"] == recorded("feedback"), "both records")
 
 
-# The ways that a prediction takes through the gateway: each must ask for the key.
+# The paths of a prediction through the gateway: each must require a key.
 WAYS: dict[str, tuple[bytes, dict[str, str]]] = {
     "short": (document(), {}),
     "large": (document().ljust(200_000), {}),
@@ -119,7 +119,7 @@ WAYS: dict[str, tuple[bytes, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_way_of_a_prediction_asks_for_a_key(running: Guarded, way: str) -> None:
+def test_every_kind_of_prediction_requires_a_key(running: Guarded, way: str) -> None:
     body, headers = WAYS[way]
     assert running.infer(None, body, **headers).status_code == 401
     assert running.infer("feeder", body, **headers).status_code == 403
@@ -127,7 +127,7 @@ def test_every_way_of_a_prediction_asks_for_a_key(running: Guarded, way: str) ->
     assert running.infer("predictor", body, **headers).status_code == 200
 
 
-def test_a_chunked_body_takes_a_key_too(running: Guarded) -> None:
+def test_chunked_prediction_requires_a_key(running: Guarded) -> None:
     def parts() -> Iterator[bytes]:
         yield document()[:10]
         yield document()[10:]
@@ -150,7 +150,7 @@ def test_a_chunked_body_takes_a_key_too(running: Guarded) -> None:
     ],
     ids=str,
 )
-def test_how_a_key_is_sent(running: Guarded, headers: dict[str, str]) -> None:
+def test_key_is_accepted_in_each_supported_header(running: Guarded, headers: dict[str, str]) -> None:
     sent = {name: value.replace("KEY", running.keys["predictor"]) for name, value in headers.items()}
     assert httpx.get(f"{running.gateway.url}/v2", headers=sent).status_code == 200
     assert httpx.post(running.gateway.url + INFER, content=document(), headers=sent).status_code == 200
@@ -172,7 +172,7 @@ def test_how_a_key_is_sent(running: Guarded, headers: dict[str, str]) -> None:
     ],
     ids=lambda headers: str(headers)[:50],
 )
-def test_what_does_not_count_as_a_key(running: Guarded, headers: dict[str, str]) -> None:
+def test_unsupported_ways_to_send_a_key_are_refused(running: Guarded, headers: dict[str, str]) -> None:
     sent = {name: value.replace("KEY", running.keys["all"]) for name, value in headers.items()}
     for method, url in (
         ("POST", running.gateway.url + INFER),
@@ -185,7 +185,7 @@ def test_what_does_not_count_as_a_key(running: Guarded, headers: dict[str, str])
 
 
 @pytest.mark.parametrize("name", ["key", "api_key", "api-key", "apikey", "access_token", "token", "X-API-Key", "q"])
-def test_a_key_in_the_query_string_is_refused_with_the_remedy(running: Guarded, name: str) -> None:
+def test_key_in_the_query_string_is_refused_with_the_remedy(running: Guarded, name: str) -> None:
     key = running.keys["all"]
     for method, url in (
         ("POST", running.gateway.url + INFER),
@@ -200,8 +200,8 @@ def test_a_key_in_the_query_string_is_refused_with_the_remedy(running: Guarded, 
     assert running.ask("all", "GET", f"{running.gateway.url}/v2?monkey=1&verbose=2").status_code == 200
 
 
-def test_the_customer_is_the_keys(running: Guarded) -> None:
-    """Globex meets the candidate, acme does not, whatever they claim."""
+def test_routing_uses_the_customer_of_the_key(running: Guarded) -> None:
+    """Globex is assigned to the candidate and acme is not, whatever they claim."""
     variants = {caller: running.infer(caller).headers["x-variant"] for caller in ("predictor", "all", "globex")}
     assert variants == {"predictor": "stable", "all": "stable", "globex": "candidate"}
     same = running.infer("globex", document(customer="globex"), x_customer_id="globex")
@@ -209,7 +209,7 @@ def test_the_customer_is_the_keys(running: Guarded) -> None:
 
 
 @pytest.mark.parametrize("claim", ["globex", "Acme", "acme2", "acme globex", 5, True, ["acme"]])
-def test_to_claim_another_customer_is_refused(running: Guarded, claim: Any) -> None:
+def test_claim_to_be_another_customer_is_refused(running: Guarded, claim: Any) -> None:
     answer = running.infer("predictor", document(customer=claim))
     assert answer.status_code in ((403,) if isinstance(claim, str) else (400, 403))
     assert running.infer("predictor", document(customer=claim), x_customer_id="acme").status_code in (400, 403)
@@ -220,7 +220,7 @@ def test_to_claim_another_customer_is_refused(running: Guarded, claim: Any) -> N
         assert running.ask("all", "GET", other, headers={"x-customer-id": claim}).status_code == 403
 
 
-def test_a_refusal_before_the_body_leaves_the_connection_in_step(running: Guarded) -> None:
+def test_refusal_before_the_body_keeps_the_connection_in_step(running: Guarded) -> None:
     """The body of the refused request must not be taken for the next request."""
     hidden = f"POST {INFER} HTTP/1.1\r\nHost: g\r\nContent-Length: 0\r\n\r\n".encode() * 2_000
     assert len(hidden) > 65536
@@ -230,7 +230,7 @@ def test_a_refusal_before_the_body_leaves_the_connection_in_step(running: Guarde
         assert answer.status_code == 200
 
 
-def test_a_client_that_asks_before_it_sends_is_refused_and_the_connection_closed(running: Guarded) -> None:
+def test_client_that_expects_100_continue_is_refused_and_disconnected(running: Guarded) -> None:
     head = f"POST {INFER} HTTP/1.1\r\nHost: g\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
     with socket.create_connection(("127.0.0.1", running.gateway.port), 30) as wire:
         wire.sendall(head.encode())
@@ -239,7 +239,7 @@ def test_a_client_that_asks_before_it_sends_is_refused_and_the_connection_closed
     assert answer.count(b"HTTP/1.1") == 1
 
 
-def test_who_decides_is_written_down(running: Guarded) -> None:
+def test_decisions_record_the_key_s_customer(running: Guarded) -> None:
     api = f"{running.gateway.control_url}/api"
     stopped = running.ask("operator", "POST", f"{api}/releases/flawed/stop", json={"reason": "a test"}).json()
     assert running.ask("operator", "POST", f"{api}/releases/flawed/resume").status_code == 200
@@ -248,7 +248,7 @@ def test_who_decides_is_written_down(running: Guarded) -> None:
     assert [decision["by"] for decision in decisions[:2]] == [stopped["by"]] * 2
 
 
-def test_no_key_is_in_metrics(running: Guarded) -> None:
+def test_metrics_contain_no_key(running: Guarded) -> None:
     assert running.infer("predictor").status_code == 200
     text = running.ask("reader", "GET", f"{running.gateway.control_url}/metrics").text
     assert "gateway_predictions_total" in text
@@ -256,7 +256,7 @@ def test_no_key_is_in_metrics(running: Guarded) -> None:
     assert "acme" not in text, "the customer is no label"
 
 
-def test_refused_predictions_are_not_counted_as_the_models(local: Any, running: Guarded) -> None:
+def test_refused_predictions_are_not_counted_for_the_model(local: Any, running: Guarded) -> None:
     def counted() -> str:
         text = running.ask("reader", "GET", f"{running.gateway.control_url}/metrics").text
         return "\n".join(line for line in text.splitlines() if line.startswith("gateway_predictions_total"))
@@ -268,7 +268,7 @@ def test_refused_predictions_are_not_counted_as_the_models(local: Any, running: 
     assert metric(local, "gateway_shed_total", reason="rate") == 0
 
 
-def test_the_events_end_with_the_key(running: Guarded) -> None:
+def test_event_stream_ends_when_its_key_is_revoked(running: Guarded) -> None:
     key, entry = add_key(running.file, "watch", (Scope.READ,), datetime.now(UTC), None)
     url = f"{running.gateway.control_url}/api/events"
     until(lambda: httpx.get(f"{running.gateway.control_url}/api/config", headers=bearer(key)).is_success, "the new key")

@@ -1,4 +1,4 @@
-"""limits.rate against real workers: who asks too often waits, and no one else does."""
+"""limits.rate with real workers: a customer that sends too much has to wait, and no one else."""
 
 import time
 from collections import Counter
@@ -29,7 +29,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 @pytest.fixture(scope="module")
 def claimed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """Without keys, where customers are who they say they are."""
+    """A gateway without keys, where customers are who they claim to be."""
     folder: Path = tmp_path_factory.mktemp("claimed")
     started = guarded(folder, auth={}, limits={"rate": {"default": "6/m"}})
     with started.gateway:
@@ -37,7 +37,7 @@ def claimed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 
 def offer(running: Guarded, caller: str, until_s: float) -> Counter[int]:
-    """The statuses of one after the other on one connection, which one of the workers has."""
+    """The statuses of requests sent one after the other on one connection, which belongs to one worker."""
     statuses: Counter[int] = Counter()
     with httpx.Client(base_url=running.gateway.url, headers=bearer(running.keys[caller]), timeout=30) as client:
         while time.monotonic() < until_s:
@@ -45,8 +45,8 @@ def offer(running: Guarded, caller: str, until_s: float) -> Counter[int]:
     return statuses
 
 
-def test_a_customer_gets_its_rate_over_all_workers(limited: Guarded) -> None:
-    """Connections fall to both workers; each by itself would let in as much as both may together."""
+def test_customer_gets_its_rate_over_all_workers(limited: Guarded) -> None:
+    """Connections go to both workers; each by itself would admit as much as both together may."""
     started = time.monotonic()
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         found = list(pool.map(lambda _: offer(limited, "predictor", started + SECONDS), range(CONNECTIONS)))
@@ -59,7 +59,7 @@ def test_a_customer_gets_its_rate_over_all_workers(limited: Guarded) -> None:
     assert f'gateway_shed_total{{reason="rate"}} {float(statuses[429])}' in text
 
 
-def test_the_refusal_says_when_to_come_back(limited: Guarded) -> None:
+def test_refusal_states_the_rate_and_retry_after(limited: Guarded) -> None:
     answers = [limited.infer("globex") for _ in range(6)]
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert refused.json() == {
@@ -71,15 +71,15 @@ def test_the_refusal_says_when_to_come_back(limited: Guarded) -> None:
     assert limited.infer("globex").status_code == 200
 
 
-def test_what_is_no_prediction_is_not_counted(limited: Guarded) -> None:
+def test_requests_other_than_predictions_are_not_limited(limited: Guarded) -> None:
     statuses = {
         limited.ask("globex", "GET", f"{limited.gateway.url}/v2/models/flawed").status_code for _ in range(20)
     } | {httpx.get(f"{limited.gateway.url}/v2/health/ready").status_code for _ in range(20)}
     assert statuses == {200}
 
 
-def test_without_keys_the_rate_goes_by_what_a_request_says(claimed: Guarded) -> None:
-    """One in ten seconds for each customer, and one for all who do not say who they are."""
+def test_without_keys_the_rate_applies_to_the_claimed_customer(claimed: Guarded) -> None:
+    """One per ten seconds for each customer, and one for all requests without a customer."""
     left_s = WINDOW_S - time.monotonic() % WINDOW_S
     if left_s < 5:  # just behind a window's border another one may come in
         time.sleep(left_s)

@@ -1,4 +1,4 @@
-"""TLS on both planes: by certificate files, renewed while the gateway runs."""
+"""TLS on both planes, with certificate files that are renewed while the gateway runs."""
 
 import shutil
 import ssl
@@ -22,7 +22,7 @@ INFER = "/v2/models/flawed/infer"
 
 
 def write(folder: Path, authority: trustme.CA = AUTHORITY) -> dict[str, str]:
-    """A certificate of this machine's, and what gateway.yaml says of it."""
+    """Write a certificate for this machine, and return what gateway.yaml says of it."""
     folder.mkdir(exist_ok=True)
     issued = authority.issue_cert("localhost", "127.0.0.1")
     chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
@@ -59,11 +59,11 @@ def trusting() -> ssl.SSLContext:
 
 
 def serial(running: GatewayProcess) -> str:
-    """Of the certificate that a new connection is shown."""
+    """The serial number of the certificate that a new connection gets."""
     return ssl.get_server_certificate(("127.0.0.1", running.port))
 
 
-def test_both_planes_serve_whoever_trusts_the_certificate(running: GatewayProcess) -> None:
+def test_both_planes_serve_clients_that_trust_the_certificate(running: GatewayProcess) -> None:
     with httpx.Client(verify=trusting()) as client:
         assert client.get(f"{running.url}/v2").status_code == 200
         assert client.get(f"{running.control_url}/api/releases").status_code == 200
@@ -78,7 +78,7 @@ def test_plain_http_is_not_answered(running: GatewayProcess) -> None:
             httpx.get(url.replace("https", "http"))
 
 
-def test_old_versions_of_tls_are_refused(running: GatewayProcess) -> None:
+def test_old_tls_versions_are_refused(running: GatewayProcess) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -89,8 +89,8 @@ def test_old_versions_of_tls_are_refused(running: GatewayProcess) -> None:
         httpx.get(running.url, verify=context)
 
 
-def test_answers_of_both_variants_are_whole(running: GatewayProcess) -> None:
-    """A candidate's answer is sent at once, past the event loop: not past the encryption."""
+def test_answers_of_both_variants_are_complete(running: GatewayProcess) -> None:
+    """A candidate's answer is sent at once, bypassing the event loop, but not the encryption."""
     with httpx.Client(base_url=running.url, verify=trusting()) as client:
         answers = [client.post(INFER, content=body(1.0)) for _ in range(60)]
         large = client.post(INFER, content=body(1.0).ljust(200_000))
@@ -99,7 +99,7 @@ def test_answers_of_both_variants_are_whole(running: GatewayProcess) -> None:
     assert {answer.json()["outputs"][0]["name"] for answer in answers} == {"y"}
 
 
-def test_a_stop_holds_here_too(running: GatewayProcess) -> None:
+def test_stop_takes_effect_with_tls(running: GatewayProcess) -> None:
     release = f"{running.control_url}/api/releases/flawed"
     with httpx.Client(verify=trusting()) as client:
         assert client.post(f"{release}/stop", json={"reason": "a test"}).status_code == 200
@@ -108,11 +108,11 @@ def test_a_stop_holds_here_too(running: GatewayProcess) -> None:
     assert variants == {"stable"}
 
 
-def test_the_commands_trust_the_gateways_own_certificate(running: GatewayProcess) -> None:
+def test_commands_trust_the_gateway_s_own_certificate(running: GatewayProcess) -> None:
     assert "flawed: running" in command("status", "--config", str(running.config)).stdout
 
 
-def test_the_commands_trust_no_other(running: GatewayProcess, tmp_path: Path) -> None:
+def test_commands_trust_no_other_certificate(running: GatewayProcess, tmp_path: Path) -> None:
     other = write(tmp_path / "other")["certificate"]
     control = running.config.parent / "control" / "chain.pem"
     config = tmp_path / "gateway.yaml"
@@ -120,7 +120,7 @@ def test_the_commands_trust_no_other(running: GatewayProcess, tmp_path: Path) ->
     assert "CERTIFICATE_VERIFY_FAILED" in command("status", "--config", str(config), code=1).stderr
 
 
-def test_a_renewed_certificate_is_served_without_a_restart(running: GatewayProcess) -> None:
+def test_renewed_certificate_is_served_without_a_restart(running: GatewayProcess) -> None:
     before, kept = serial(running), httpx.Client(base_url=running.url, verify=trusting())
     assert kept.get("/v2").status_code == 200
     write(running.config.parent / "data")
@@ -130,8 +130,8 @@ def test_a_renewed_certificate_is_served_without_a_restart(running: GatewayProce
     assert httpx.get(f"{running.url}/v2", verify=trusting()).status_code == 200
 
 
-def test_half_a_renewal_changes_nothing(running: GatewayProcess, tmp_path: Path) -> None:
-    """The certificate has been replaced, its key not yet."""
+def test_incomplete_renewal_changes_nothing(running: GatewayProcess, tmp_path: Path) -> None:
+    """The certificate has been replaced, but its key not yet."""
     folder = running.config.parent / "data"
     before, new = serial(running), Path(write(tmp_path / "new")["certificate"])
     shutil.copy(new, folder / "chain.pem")
@@ -142,7 +142,7 @@ def test_half_a_renewal_changes_nothing(running: GatewayProcess, tmp_path: Path)
 
 
 @pytest.mark.parametrize("what", ["absent", "swapped", "nonsense", "with a password"])
-def test_files_that_cannot_be_used_are_refused_at_the_start(tmp_path: Path, what: str) -> None:
+def test_unusable_certificate_files_are_refused_at_the_start(tmp_path: Path, what: str) -> None:
     files = write(tmp_path / "files")
     if what == "absent":
         Path(files["key"]).unlink()

@@ -1,4 +1,4 @@
-"""What is wrong with the text of a YAML file is named by its line and column, with what would be right."""
+"""Mistakes in the text of a YAML file are reported with line and column, and with the remedy."""
 
 from pathlib import Path
 from typing import Any
@@ -43,19 +43,19 @@ TABS = [  # the text, and where the tab stands
 
 
 @pytest.mark.parametrize(("text", "line", "column"), TABS)
-def test_a_tab_is_named_with_its_place(text: str, line: int, column: int) -> None:
+def test_misplaced_tab_is_refused_with_its_place(text: str, line: int, column: int) -> None:
     message = refusal(text)
     assert message.startswith(f"line {line}, column {column}: a tab; ")
     assert "spaces" in message
 
 
 @pytest.mark.parametrize("text", ["a:\t1", "a: 1\t# one", "a\t: 1", "{a:\n\t1}", "a: '1'\t", "# a\tb\na: 1"])
-def test_a_tab_that_changes_nothing_is_no_mistake(text: str) -> None:
+def test_harmless_tab_is_accepted(text: str) -> None:
     assert document(text, "") in ({"a": 1}, {"a": "1"})
 
 
 @pytest.mark.parametrize("text", SHIPPED)
-def test_a_tab_in_the_place_of_any_indentation(text: str) -> None:
+def test_tab_in_place_of_any_indentation_is_refused(text: str) -> None:
     lines = text.split("\n")
     for number, line in enumerate(lines, 1):
         indent = len(line) - len(line.lstrip(" "))
@@ -67,7 +67,7 @@ def test_a_tab_in_the_place_of_any_indentation(text: str) -> None:
 
 
 @given(st.sampled_from(SHIPPED), st.data())
-def test_a_tab_anywhere_changes_nothing_or_is_named(text: str, data: Any) -> None:
+def test_tab_anywhere_is_harmless_or_refused(text: str, data: Any) -> None:
     position = data.draw(st.integers(0, len(text)))
     try:
         assert document(f"{text[:position]}\t{text[position:]}", "") == document(text, "")
@@ -115,7 +115,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "says"), MISTAKES)
-def test_a_mistake_is_named_with_its_place(text: str, says: str) -> None:
+def test_yaml_mistake_is_refused_with_its_place(text: str, says: str) -> None:
     assert says in refusal(text)
 
 
@@ -140,7 +140,7 @@ def test_a_mistake_is_named_with_its_place(text: str, says: str) -> None:
         ("a: 1\n---", {"a": 1}),
     ],
 )
-def test_what_is_right_is_read(text: str, means: Any) -> None:
+def test_valid_yaml_is_read(text: str, means: Any) -> None:
     if text.endswith("---"):
         assert "second document" in refusal(text)
     else:
@@ -161,22 +161,22 @@ def test_what_is_right_is_read(text: str, means: Any) -> None:
     ],
     ids=lambda text: text[:4],
 )
-def test_what_is_very_deep_is_refused_and_ends_no_process(text: str) -> None:
+def test_very_deep_nesting_is_refused_without_a_crash(text: str) -> None:
     assert "line 1, column " in refusal(text)
 
 
-def test_aliases_that_repeat_aliases_are_refused_before_anyone_follows_them() -> None:
+def test_exponential_aliases_are_refused_before_expansion() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
     assert f"aliases repeat more than {MOST_REPEATED:,} values" in refusal("\n".join(lines))
     assert len(document("\n".join(lines[:5]), "")["a4"]) == 10
 
 
-def test_a_file_that_is_too_large_is_refused_at_once() -> None:
+def test_too_large_file_is_refused() -> None:
     assert f"{LARGEST:,} are the most" in refusal("#" * (LARGEST + 1))
 
 
-def test_what_is_no_utf_8_is_named_with_its_place(tmp_path: Path) -> None:
+def test_invalid_utf8_is_refused_with_its_place(tmp_path: Path) -> None:
     file = tmp_path / "routing.yaml"
     for content, place in (
         (b"a: \xff", "line 1, column 4: cannot be read: the byte 0xff"),
@@ -202,6 +202,6 @@ def test_any_text_is_read_or_refused_with_its_place(text: str) -> None:
         st.text(max_size=12), lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner)
     )
 )
-def test_what_another_program_writes_in_quotes_is_read_as_it_was(meant: Any) -> None:
+def test_quoted_text_of_another_yaml_writer_is_read_unchanged(meant: Any) -> None:
     text = yaml.safe_dump(meant, default_style='"', allow_unicode=False)
     assert document(text, "") == meant

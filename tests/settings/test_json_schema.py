@@ -1,4 +1,4 @@
-"""The JSON Schemas that editors use say what the loader says."""
+"""The JSON Schemas for editors agree with the loader."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ VALIDATORS = {
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_the_files_are_what_the_settings_generate(name: str) -> None:
+def test_schema_files_are_what_the_settings_generate(name: str) -> None:
     assert (CONFIG / name).read_text() == schema_text(SCHEMAS[name]), "run: python -m gateway.settings.json_schema"
 
 
@@ -34,7 +34,7 @@ def test_the_files_are_what_the_settings_generate(name: str) -> None:
         *(("model.schema.json", file.read_text()) for file in sorted(CONFIG.parent.glob("models/*/model.yaml"))),
     ],
 )
-def test_right_files_are_valid(name: str, text: str) -> None:
+def test_schemas_accept_valid_files(name: str, text: str) -> None:
     VALIDATORS[name].validate(yaml.safe_load(text))
 
 
@@ -55,5 +55,5 @@ def test_right_files_are_valid(name: str, text: str) -> None:
         ("routing.schema.json", f"models: {{m: {{stable: 1, split: {{routes: [{MATCHED.replace('0123', 'on')}]}}}}}}"),
     ],
 )
-def test_wrong_files_are_not(name: str, text: str) -> None:
+def test_schemas_refuse_invalid_files(name: str, text: str) -> None:
     assert not VALIDATORS[name].is_valid(yaml.safe_load(text))

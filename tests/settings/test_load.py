@@ -1,4 +1,4 @@
-"""The YAML files: what they mean, and that every mistake is named by its path with a remedy."""
+"""Loading the YAML files: what they mean, and that every mistake is reported with its path and a remedy."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from gateway.settings.load import load_gateway, load_model, load_routing, parse
 from gateway.settings.model import ModelSettings
 from gateway.settings.routing import RoutingSettings
 
-# The whole of each file as the design names it: all of it must parse.
+# Each file with every key of the design: all of it must parse.
 WHOLE_GATEWAY = """
 server:  {host: 127.0.0.1, port: 8000, workers: auto, max_body: 64MiB, drain: 20s, log: json}
 control: {host: 127.0.0.1, port: 8002, heartbeat_timeout: 5s}
@@ -67,7 +67,7 @@ def refusal(text: str, schema: type[Settings]) -> str:
     return str(error.value)
 
 
-def test_the_whole_server_file() -> None:
+def test_complete_server_file_is_parsed() -> None:
     settings = parse(WHOLE_GATEWAY, GatewaySettings, "")
     assert settings.server.max_body == 64 * 1024**2
     assert (settings.server.drain, settings.limits.timeout) == (20.0, 10.0)
@@ -75,7 +75,7 @@ def test_the_whole_server_file() -> None:
     assert settings.records.sample == 1.0
 
 
-def test_the_whole_routing_file() -> None:
+def test_complete_routing_file_is_parsed() -> None:
     release = parse(WHOLE_ROUTING, RoutingSettings, "").models["digits"]
     assert (release.stable, release.candidate) == (1, 2)
     assert release.split is not None
@@ -91,12 +91,12 @@ def test_the_whole_routing_file() -> None:
     assert release.guards.comparisons[1].threshold == 0.05
 
 
-def test_an_empty_file_holds_the_defaults() -> None:
+def test_empty_file_gives_the_defaults() -> None:
     assert parse("", GatewaySettings, "") == GatewaySettings()
     assert parse("# nothing", RoutingSettings, "").models == {}
 
 
-def test_a_models_file() -> None:
+def test_model_file_is_parsed() -> None:
     assert parse("batching: off", ModelSettings, "").batching is False
     batching = parse("batching: {max_delay: 2ms}", ModelSettings, "").batching
     assert batching
@@ -106,19 +106,19 @@ def test_a_models_file() -> None:
 @pytest.mark.parametrize(
     ("value", "expected"), [("20s", 20.0), ("500ms", 0.5), ("0us", 0.0), ("250µs", 0.00025), ("10m", 600.0), (0, 0.0)]
 )
-def test_durations(value: Any, expected: float) -> None:
+def test_durations_are_parsed(value: Any, expected: float) -> None:
     assert parse(f"server: {{drain: {value}}}", GatewaySettings, "").server.drain == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("value", "ppm"), [(10, 100_000), ("1%", 10_000), (0.0001, 1), (100, 1_000_000), (0.07, 700)])
-def test_weights_have_a_resolution_of_one_ppm(value: Any, ppm: int) -> None:
+def test_weights_are_parsed_to_ppm(value: Any, ppm: int) -> None:
     text = f"models: {{m: {{stable: 1, candidate: 2, split: {{routes: [{{name: r, weight: {value}}}]}}}}}}"
     split = parse(text, RoutingSettings, "").models["m"].split
     assert split is not None
     assert split.routes[0].weight == ppm
 
 
-# what stands in the file, the path that must be named, what the message must hold
+# the content of the file, the path that must be named, what the message must contain
 GATEWAY_MISTAKES = [
     ("server: {prot: 80}", "server.prot", "did you mean 'port'"),
     ("modles: {path: x}", "modles", "did you mean 'models'"),
@@ -145,7 +145,7 @@ GATEWAY_MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "path", "says"), GATEWAY_MISTAKES)
-def test_mistakes_in_the_server_file(text: str, path: str, says: str) -> None:
+def test_mistake_in_the_server_file_is_refused_by_its_path(text: str, path: str, says: str) -> None:
     message = refusal(text, GatewaySettings)
     assert path in message
     assert says in message
@@ -184,7 +184,7 @@ ROUTE_MISTAKES = [
 
 
 @pytest.mark.parametrize(("route", "path", "says"), ROUTE_MISTAKES)
-def test_mistakes_in_a_route(route: str, path: str, says: str) -> None:
+def test_mistake_in_a_route_is_refused_by_its_path(route: str, path: str, says: str) -> None:
     weight = "" if "weight" in route or "wieght" in route else ", weight: 5"
     text = f"models: {{m: {{stable: 1, candidate: 2, split: {{routes: [{{name: r, {route}{weight}}}]}}}}}}"
     message = refusal(text, RoutingSettings)
@@ -221,13 +221,13 @@ RELEASE_MISTAKES = [
 
 
 @pytest.mark.parametrize(("release", "path", "says"), RELEASE_MISTAKES)
-def test_mistakes_in_a_release(release: str, path: str, says: str) -> None:
+def test_mistake_in_a_release_is_refused_by_its_path(release: str, path: str, says: str) -> None:
     message = refusal(f"models: {{{release}}}", RoutingSettings)
     assert path in message
     assert says in message
 
 
-def test_every_mistake_of_a_file_is_named_at_once() -> None:
+def test_all_mistakes_of_a_file_are_reported_at_once() -> None:
     message = refusal("server: {prot: 1, drain: 5}\nlimits: {inflight: x}", GatewaySettings)
     assert [line.split(":")[1].strip() for line in message.splitlines()] == [
         "server.drain",
@@ -242,12 +242,12 @@ def write(folder: Path, text: str) -> Path:
     return file
 
 
-def test_the_whole_files_are_served(tmp_path: Path) -> None:
+def test_complete_files_are_loaded(tmp_path: Path) -> None:
     assert load_gateway(write(tmp_path, WHOLE_GATEWAY)).limits.rate.customers == {"acme": 100.0}
     assert load_routing(write(tmp_path, WHOLE_ROUTING)).models["digits"].candidate == 2
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no such file"):
         load_gateway(tmp_path / "absent.yaml")
     with pytest.raises(SettingsError, match="cannot be read"):
@@ -257,7 +257,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         load_model(tmp_path / "latin.yaml")
 
 
-def test_a_mistake_in_every_line_of_a_long_list_is_told_briefly() -> None:
+def test_mistakes_in_every_line_of_a_long_list_are_reported_briefly() -> None:
     lines = "\n".join(f"      - customer: customer-{number}" for number in range(5000))
     text = f"models:\n  digits:\n    stable: 1\n    candidate: 2\n    split:\n      routes:\n{lines}\n"
     with pytest.raises(SettingsError) as raised:

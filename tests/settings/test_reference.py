@@ -1,4 +1,4 @@
-"""config/REFERENCE.md says what the settings are, and leaves none out."""
+"""config/REFERENCE.md describes every setting."""
 
 import re
 from pathlib import Path
@@ -12,12 +12,12 @@ FILE = Path(__file__).parents[2] / "config" / "REFERENCE.md"
 KEYS = {key: line for settings in FILES.values() for key, *line in rows(settings)}
 
 
-def test_the_file_is_what_the_settings_generate() -> None:
+def test_reference_file_is_what_the_settings_generate() -> None:
     assert FILE.read_text() == reference(), "run: python -m gateway.settings.reference"
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_every_key_says_what_it_means(key: str) -> None:
+def test_every_key_has_a_description(key: str) -> None:
     kind, _, meaning = KEYS[key]
     assert kind
     assert re.fullmatch(r"\S.*\.|.* …", meaning), "a sentence below the field in its settings class"
@@ -41,8 +41,8 @@ def test_types_and_defaults_are_written_as_in_the_file(key: str, line: list[str]
     assert KEYS[key][:2] == line
 
 
-def test_the_defaults_can_be_written_into_the_file() -> None:
-    """Each default of gateway.yaml, as the reference has it, is what leaving it out means."""
+def test_documented_defaults_can_be_written_into_the_file() -> None:
+    """Each default of gateway.yaml, written as in the reference, means the same as leaving it out."""
     settings = FILES["config/gateway.yaml: the server"]
     for key, (_, default, _) in KEYS.items():
         if default in ("", "needed") or key.startswith("models.NAME") or key not in {k for k, *_ in rows(settings)}:
@@ -54,7 +54,7 @@ def test_the_defaults_can_be_written_into_the_file() -> None:
         assert parse(text, settings, "gateway.yaml") == settings(), text
 
 
-def test_the_default_in_a_mapping_that_is_absent_by_default() -> None:
+def test_default_inside_an_absent_mapping_can_be_written() -> None:
     settings = FILES["config/gateway.yaml: the server"]
     endpoint = "endpoint: http://127.0.0.1:4318"
     (default,) = (default for key, _, default, _ in rows(settings) if key == "server.tracing.sample")

@@ -1,4 +1,4 @@
-"""What is compared as text is taken as it is written; a number is one that is read alike by all."""
+"""YAML scalars: text for comparison is taken literally, and a number is one that all YAML readers agree on."""
 
 from typing import Any
 
@@ -67,7 +67,7 @@ PLACES: dict[str, tuple[str, Any]] = {  # an item of `match`, and where the text
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_what_is_compared_is_taken_as_it_is_written(place: str) -> None:
+def test_match_values_are_taken_literally(place: str) -> None:
     item, found = PLACES[place]
     for text in AS_WRITTEN:
         assert found(matched(item.format(text))) == text
@@ -76,7 +76,7 @@ def test_what_is_compared_is_taken_as_it_is_written(place: str) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_what_yaml_takes_for_something_else_needs_quotes(place: str) -> None:
+def test_match_values_that_yaml_reads_as_another_type_need_quotes(place: str) -> None:
     item, found = PLACES[place]
     for text in REFUSED:
         with pytest.raises(SettingsError, match=r"quotes|says nothing|at least one|must be a list"):
@@ -84,7 +84,7 @@ def test_what_yaml_takes_for_something_else_needs_quotes(place: str) -> None:
         assert found(matched(item.format(f"'{text}'"))) == text
 
 
-def test_other_texts_are_taken_as_they_are_written_too() -> None:
+def test_names_and_labels_are_taken_literally() -> None:
     for text in AS_WRITTEN:
         if text == HUGE:
             continue  # a key has 1,024 characters at most
@@ -99,7 +99,7 @@ def test_other_texts_are_taken_as_they_are_written_too() -> None:
 
 
 @pytest.mark.parametrize("text", ["null", "on", "True", "2024-01-01"])
-def test_other_texts_need_quotes_too(text: str) -> None:
+def test_names_and_labels_that_yaml_reads_as_another_type_need_quotes(text: str) -> None:
     for file, schema in (
         (f"limits: {{rate: {{customers: {{{text}: 100/s}}}}}}", GatewaySettings),
         (f"prediction: {{output: o, labels: [a, {text}]}}", ModelSettings),
@@ -118,7 +118,7 @@ def refusal(text: str, schema: type[Settings]) -> str:
 @pytest.mark.parametrize(
     "name", ["2024", "1e3", "0123", "1_000", "0x1F", "on", "No", "null", "~", "", "2024-01-01", "true"]
 )
-def test_a_name_that_yaml_takes_for_something_else_needs_quotes(name: str) -> None:
+def test_route_name_that_yaml_reads_as_another_type_needs_quotes(name: str) -> None:
     text = "models: {m: {stable: 1, candidate: 2, split: {routes: [{name: %s, weight: 5}]}}}"
     message = refusal(text % name, RoutingSettings)
     assert "models.m.split.routes[0].name: " in message
@@ -136,7 +136,7 @@ def weight(text: str) -> Any:
 @pytest.mark.parametrize(
     ("text", "ppm"), [(text, round(float(text) * 10_000)) for text in NUMBERS if float(text) <= 100]
 )
-def test_a_weight_is_its_plain_decimal_reading(text: str, ppm: int) -> None:
+def test_weight_is_read_as_plain_decimal(text: str, ppm: int) -> None:
     assert weight(text) == ppm
 
 
@@ -166,7 +166,7 @@ NUMBER_PLACES = {  # where a number is wanted
 
 
 @pytest.mark.parametrize("place", NUMBER_PLACES)
-def test_what_readers_of_yaml_differ_about_is_no_number(place: str) -> None:
+def test_numbers_that_yaml_readers_disagree_on_are_refused(place: str) -> None:
     file, schema = NUMBER_PLACES[place]
     for text in (*ODD, "yes", "on", "true", "2024-01-01", "\u0661", "-0x1"):
         message = refusal(file.format(text), schema)
@@ -177,13 +177,13 @@ def test_what_readers_of_yaml_differ_about_is_no_number(place: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["01", "1.0", "0x1", "1e0", "+1", "-1", "0", "'1'", "1_0", "true", "1.", "[1]", HUGE])
-def test_a_version_is_a_whole_number_written_plainly(text: str) -> None:
+def test_version_that_is_not_a_plain_whole_number_is_refused(text: str) -> None:
     message = refusal(f"models: {{m: {{stable: {text}}}}}", RoutingSettings)
     assert message.startswith("file.yaml: models.m.stable: ")
     assert "versions are whole numbers from 1" in message
 
 
-def test_a_key_of_a_hand_written_file_of_keys() -> None:
+def test_unquoted_values_in_a_keys_file_are_taken_literally() -> None:
     sha256 = "a" * 64
     text = (
         f"keys: [{{id: 1234e567, sha256: {sha256}, customer: 0123, scopes: [predict], created: 2026-01-01T00:00:00Z}}]"
@@ -195,8 +195,8 @@ def test_a_key_of_a_hand_written_file_of_keys() -> None:
     assert "quotes" in refusal(text.replace("0123", "on"), KeysSettings)
 
 
-def test_what_a_request_says_meets_what_the_file_says() -> None:
-    """Customer 0123 is not customer 83, which YAML 1.1 would make of it; a number of JSON is as Python writes it."""
+def test_request_value_equals_the_same_text_in_the_file() -> None:
+    """Customer 0123 is not customer 83, as YAML 1.1 would read it; JSON numbers are compared as Python writes them."""
     not_0123 = matched("{customer: {not: {in: [0123]}}}").customer
     assert not_0123 is not None
     assert [compiled(not_0123)(customer) for customer in ("0123", "83", "123", None)] == [False, True, True, True]
@@ -204,7 +204,7 @@ def test_what_a_request_says_meets_what_the_file_says() -> None:
     assert [compiled(price)(text_of(number)) for number in (1.10, 1e3, 1.11)] == [True, True, False]
 
 
-def test_a_version_that_a_predictions_id_has_no_room_for_is_refused() -> None:
+def test_version_too_large_for_a_prediction_id_is_refused() -> None:
     assert parse(f"models: {{m: {{stable: {2**32 - 1}}}}}", RoutingSettings, "r").models["m"].stable == 2**32 - 1
     for version in (2**32, 20261126163839123456):
         with pytest.raises(SettingsError, match=r"models\.m\.stable: .* 4294967295 is the largest"):

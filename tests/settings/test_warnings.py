@@ -1,4 +1,4 @@
-"""What is valid in a routing file and cannot be meant: each is told by its path; what is meant is not."""
+"""Routing files that are valid but cannot be meant get a warning with its path; meaningful ones get none."""
 
 from pathlib import Path
 
@@ -22,11 +22,11 @@ def of_routes(routes: str, more: str = "") -> list[str]:
 
 
 @pytest.mark.parametrize("file", sorted(ROOT.glob("config/**/routing.yaml")), ids=lambda file: file.parent.name)
-def test_the_shipped_files_have_none(file: Path) -> None:
+def test_shipped_files_have_no_warnings(file: Path) -> None:
     assert routing_warnings(load_routing(file)) == []
 
 
-def test_the_whole_of_what_can_be_said_has_none() -> None:
+def test_complete_routing_file_has_no_warnings() -> None:
     assert routing_warnings(parse(WHOLE_ROUTING, RoutingSettings, "")) == []
 
 
@@ -76,7 +76,7 @@ ORDER = [  # routes; where the warning stands; what it holds
 
 
 @pytest.mark.parametrize(("routes", "path", "says"), ORDER)
-def test_routes_that_never_match(routes: str, path: str, says: str) -> None:
+def test_route_that_never_matches_is_warned_of(routes: str, path: str, says: str) -> None:
     (warning,) = of_routes(routes)
     assert warning.startswith(f"models.m.split.{path}: ")
     assert says in warning
@@ -99,7 +99,7 @@ def test_routes_that_never_match(routes: str, path: str, says: str) -> None:
         ("{customer: {prefix: ''}}", "{customer: {not: x}}"),
     ],
 )
-def test_routes_that_do_match(first: str, second: str) -> None:
+def test_route_that_can_match_is_not_warned_of(first: str, second: str) -> None:
     assert (
         of_routes(f"{{name: a, match: [{first}], weight: 5}}, {{name: b, match: [{second}], weight: 5}}, {ANY}") == []
     )
@@ -117,12 +117,12 @@ TRAFFIC = [
 
 
 @pytest.mark.parametrize(("release", "says"), TRAFFIC)
-def test_a_candidate_without_traffic_and_a_ramp_without_a_route(release: str, says: str) -> None:
+def test_candidate_without_traffic_and_ramp_without_a_route_are_warned_of(release: str, says: str) -> None:
     (warning,) = warnings(release)
     assert warning.startswith(f"models.m{says}")
 
 
-def test_a_candidate_that_only_a_route_that_never_matches_would_send_to() -> None:
+def test_candidate_reached_only_by_an_unreachable_route_is_warned_of() -> None:
     late, nothing = of_routes("{name: any, weight: 0}, {name: b, weight: 5}")
     assert "'any' matches every request" in late
     assert "no route that a request can reach has a weight above 0" in nothing
@@ -138,7 +138,7 @@ def test_a_candidate_that_only_a_route_that_never_matches_would_send_to() -> Non
         "stable: 1, candidate: 2, ramp: {}, split: {routes: [{name: a, weight: ramp}]}",
     ],
 )
-def test_what_waits_for_a_candidate_or_has_copies_is_meant(release: str) -> None:
+def test_candidate_that_waits_or_is_mirrored_is_not_warned_of(release: str) -> None:
     assert warnings(release) == []
 
 
@@ -155,7 +155,7 @@ CONDITIONS = [
 
 
 @pytest.mark.parametrize(("condition", "says"), CONDITIONS)
-def test_conditions_that_never_or_always_hold(condition: str, says: str) -> None:
+def test_condition_that_never_or_always_holds_is_warned_of(condition: str, says: str) -> None:
     (warning,) = of_routes(f"{{name: a, weight: 5, {WHILE.format(condition)}}}")
     assert warning.startswith("models.m.split.routes[0].while")
     assert says in warning
@@ -164,7 +164,7 @@ def test_conditions_that_never_or_always_hold(condition: str, says: str) -> None
 PILOT = "{name: pilot, match: [{customer: x}], weight: 100}"
 
 
-def test_conditions_on_the_candidate_that_another_route_shows() -> None:
+def test_condition_on_the_candidate_needs_traffic_from_another_route() -> None:
     condition = WHILE.format("candidate.error_rate, below: 1%")
     assert of_routes(f"{PILOT}, {{name: a, weight: 5, {condition}}}") == []
     closed = f"{{name: b, match: [{{customer: y}}], weight: 5, {condition}}}"
@@ -185,7 +185,7 @@ GUARDS = [
 
 
 @pytest.mark.parametrize(("guards", "path", "says", "remedy"), GUARDS)
-def test_guards_that_never_act(guards: str, path: str, says: str, remedy: str) -> None:
+def test_guard_that_never_acts_is_warned_of(guards: str, path: str, says: str, remedy: str) -> None:
     (warning,) = of_routes(ANY, f", guards: {{{guards}}}")
     assert warning.startswith(f"models.m.guards.{path}: ")
     assert says in warning
@@ -193,7 +193,7 @@ def test_guards_that_never_act(guards: str, path: str, says: str, remedy: str) -
 
 
 @pytest.mark.parametrize("metric", ["failures", "wrong_feedback", "predicted_class", "slow_requests, threshold: 50ms"])
-def test_comparisons_where_chance_decides_nothing(metric: str) -> None:
+def test_comparison_without_randomised_traffic_is_warned_of(metric: str) -> None:
     guards = f", guards: {{comparisons: [{{name: c, metric: {metric}}}]}}"
     (warning,) = of_routes(f"{PILOT}, {{name: rest, weight: 0}}", guards)
     assert warning.startswith("models.m.guards.comparisons[0]: 'c' has no evidence")
@@ -202,7 +202,7 @@ def test_comparisons_where_chance_decides_nothing(metric: str) -> None:
     assert of_routes("{name: rest, weight: ramp}", f", ramp: {{}}{guards}") == []
 
 
-def test_routes_whose_classes_are_not_compared() -> None:
+def test_routes_beyond_the_compared_ones_are_warned_of() -> None:
     assert MOST_COMPARED == UNSTRATIFIED
     routes = [f"{{name: r{number}, match: [{{customer: c{number}}}], weight: 5}}" for number in range(10)]
     guards = ", guards: {comparisons: [{name: drift, metric: predicted_class}]}"
@@ -215,7 +215,7 @@ def test_routes_whose_classes_are_not_compared() -> None:
     assert of_routes(", ".join(routes), guards.replace("predicted_class", "failures")) == []
 
 
-def test_long_lists_are_looked_through_quickly_and_told_briefly() -> None:
+def test_long_lists_are_checked_quickly_and_reported_briefly() -> None:
     names = ", ".join(f"{{name: r{number}, match: [{{customer: c{number}}}], weight: 5}}" for number in range(60))
     (warning,) = of_routes(f"{ANY}, {names}")
     assert "and 55 more" in warning

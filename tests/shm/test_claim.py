@@ -1,4 +1,4 @@
-"""Whose memory files are: by an id in the state folder, by a lock, by what a killed run has left for that folder."""
+"""Ownership of memory files: by an id in the state folder, by a lock, and by what a killed run has left."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def nothing_is_left(tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def running(folder: Path) -> Iterator[Callable[[Path], "subprocess.Popen[bytes]"]]:
-    """A process that holds a folder's memory, with a record in a ring."""
+    """A process that owns a folder's memory, with a record in a ring."""
     begun = []
 
     def begin(state: Path) -> "subprocess.Popen[bytes]":
@@ -83,14 +83,14 @@ def age(folder: Path) -> None:
 
 
 def left_for(folder: Path) -> list[bytes]:
-    """What the rings hold that the next start adopts."""
+    """The records in the rings that the next start adopts."""
     held = claim(folder)
     rings = [bytes(Ring.attach(path).pending(4096)) for path in files_of(held.name) if path.suffix == ".ring"]
     held.close()
     return rings
 
 
-def test_the_id_is_kept_and_a_secret(folder: Path) -> None:
+def test_claim_keeps_its_id_and_makes_the_file_private(folder: Path) -> None:
     held = claim(folder)
     assert held.path == memory_path(folder)
     assert len(read_id(folder) or "") == 32
@@ -103,7 +103,7 @@ def test_the_id_is_kept_and_a_secret(folder: Path) -> None:
     assert not list(memory_folder().glob(f"{name}*")), "nothing waits, and no one runs"
 
 
-def test_two_folders_with_one_path_have_memory_of_their_own(tmp_path: Path, folder: Path) -> None:
+def test_two_folders_at_the_same_path_have_separate_memory(tmp_path: Path, folder: Path) -> None:
     first = claim(folder)
     folder.rename(tmp_path / "moved")
     folder.mkdir()
@@ -114,13 +114,13 @@ def test_two_folders_with_one_path_have_memory_of_their_own(tmp_path: Path, fold
 
 
 @pytest.mark.parametrize("text", ["", "x", "0" * 31, "0" * 33, "../../etc/passwd", "G" * 32, "\x00" * 32, "\udcff"])
-def test_a_damaged_id_is_named(folder: Path, text: str) -> None:
+def test_damaged_id_file_is_refused(folder: Path, text: str) -> None:
     (folder / ID_FILE).write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(SettingsError, match="32 hexadecimal digits; restore it, or remove it"):
         claim(folder)
 
 
-def test_records_wait_for_their_folder_however_old_they_are(
+def test_records_are_kept_for_their_folder_however_old_they_are(
     folder: Path, running: Callable[[Path], "subprocess.Popen[bytes]"]
 ) -> None:
     kill(running(folder))
@@ -130,7 +130,7 @@ def test_records_wait_for_their_folder_however_old_they_are(
     assert left_for(folder) == [LINE]
 
 
-def test_a_copy_is_refused_while_the_first_runs(
+def test_copy_is_refused_while_the_original_runs(
     tmp_path: Path, folder: Path, running: Callable[[Path], "subprocess.Popen[bytes]"]
 ) -> None:
     process = running(folder)
@@ -147,7 +147,7 @@ def test_a_copy_is_refused_while_the_first_runs(
     assert left_for(folder) == [LINE]
 
 
-def test_a_copy_is_refused_while_the_original_is_there(
+def test_copy_is_refused_while_the_original_exists(
     tmp_path: Path, folder: Path, running: Callable[[Path], "subprocess.Popen[bytes]"]
 ) -> None:
     kill(running(folder))
@@ -158,10 +158,10 @@ def test_a_copy_is_refused_while_the_original_is_there(
     assert left_for(copy) == [LINE], "it was moved"
 
 
-def test_a_copy_that_cannot_see_the_original_is_refused_while_workers_run(
+def test_copy_that_cannot_see_the_original_is_refused_while_workers_run(
     tmp_path: Path, folder: Path, running: Callable[[Path], "subprocess.Popen[bytes]"]
 ) -> None:
-    """As in another container with the same path: control there is dead, its workers go on."""
+    """As in another container with the same path: its control process is dead, its workers still run."""
     kill(running(folder))
     name = memory_path(folder).name
     (ring,) = files_of(name)
@@ -174,7 +174,7 @@ def test_a_copy_that_cannot_see_the_original_is_refused_while_workers_run(
     assert left_for(folder) == [LINE], "restored from a copy"
 
 
-def test_a_folder_that_was_moved_is_no_copy(
+def test_moved_folder_is_not_taken_for_a_copy(
     tmp_path: Path, folder: Path, running: Callable[[Path], "subprocess.Popen[bytes]"]
 ) -> None:
     kill(running(folder))
@@ -185,7 +185,7 @@ def test_a_folder_that_was_moved_is_no_copy(
     del worker
 
 
-def test_what_lies_under_a_lost_id_is_found_again(
+def test_records_under_a_lost_id_are_found_again(
     folder: Path, running: Callable[[Path], "subprocess.Popen[bytes]"]
 ) -> None:
     kill(running(folder))
@@ -196,7 +196,7 @@ def test_what_lies_under_a_lost_id_is_found_again(
     assert not list(memory_folder().glob(f"{before}*"))
 
 
-def test_rings_of_the_version_before_are_adopted_once(folder: Path) -> None:
+def test_rings_of_the_previous_version_are_adopted_once(folder: Path) -> None:
     def leave() -> Path:
         path = memory_folder() / f"{former_name(folder)}.1795717007179187357-predictions-0.ring"
         Ring.create(path, 4096).append(LINE)
@@ -209,7 +209,7 @@ def test_rings_of_the_version_before_are_adopted_once(folder: Path) -> None:
     assert other.exists()
 
 
-def test_rings_of_the_version_before_stay_with_who_uses_them(folder: Path) -> None:
+def test_rings_of_the_previous_version_stay_with_the_process_that_uses_them(folder: Path) -> None:
     path = memory_folder() / f"{former_name(folder)}.1795717007179187357-predictions-0.ring"
     used = Ring.create(path, 4096)  # its writer is not to be seen here: it is in another container
     used.append(LINE)
@@ -219,7 +219,7 @@ def test_rings_of_the_version_before_stay_with_who_uses_them(folder: Path) -> No
     assert left_for(folder) == [LINE]
 
 
-def test_an_id_that_cannot_be_written_loses_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_id_loses_no_record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / f"{ID_FILE}.new").mkdir()  # as a full disk: as root, permissions keep no one out
     held = claim(folder)
     Ring.create(held.path.with_name(f"{held.name}.1-predictions-0.ring"), 4096).append(LINE)
@@ -236,7 +236,7 @@ def with_another_id(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("unwanted", [gone, with_another_id])
-def test_what_no_folder_waits_for_is_removed_at_once(
+def test_memory_that_no_folder_needs_is_removed_at_once(
     folder: Path, running: Callable[[Path], "subprocess.Popen[bytes]"], unwanted: Callable[[Path], None]
 ) -> None:
     process = running(folder)
@@ -254,7 +254,7 @@ def test_what_no_folder_waits_for_is_removed_at_once(
 @pytest.mark.parametrize(
     "elsewhere", [{"namespace": "mnt:[1]"}, {"device": 1}], ids=["in another container", "not mounted now"]
 )
-def test_what_a_folder_may_wait_for_that_cannot_be_seen_stays(
+def test_memory_of_a_folder_that_may_be_elsewhere_is_kept(
     folder: Path, running: Callable[[Path], "subprocess.Popen[bytes]"], elsewhere: dict[str, object]
 ) -> None:
     kill(running(folder))
@@ -273,9 +273,9 @@ def test_what_a_folder_may_wait_for_that_cannot_be_seen_stays(
     owner.unlink(missing_ok=True)
 
 
-def test_boards_that_no_one_takes_over_go_and_stops_stay(folder: Path) -> None:
+def test_boards_without_a_successor_are_removed_and_stops_kept(folder: Path) -> None:
     held = claim(folder)
-    boards = [held.path.with_suffix(suffix) for suffix in (".scoreboard", ".ratebook", f".{os.getpid()}")]
+    boards = [held.path.with_suffix(suffix) for suffix in (".scoreboard", ".ratecounters", f".{os.getpid()}")]
     for path in boards:
         SharedSegment.create(path, 8, 1)
     board = Switchboard.create(held.path.with_suffix(".switchboard"), 1)
@@ -291,7 +291,7 @@ def test_boards_that_no_one_takes_over_go_and_stops_stay(folder: Path) -> None:
     assert files_of(held.name) == [path]
 
 
-def test_an_owner_that_says_nonsense_owns_nothing(folder: Path) -> None:
+def test_malformed_owner_file_owns_nothing(folder: Path) -> None:
     held = claim(folder)
     for text in ("", "[]", "7", '{"folder": 1}', "\udcff"):
         held._held.path.write_bytes(text.encode(errors="surrogateescape"))

@@ -1,4 +1,4 @@
-"""Events as bytes: what a worker packs, control unpacks."""
+"""Failure events as bytes: packed by a worker, unpacked by control."""
 
 import pytest
 from hypothesis import given
@@ -19,13 +19,13 @@ EVENTS = st.builds(
 
 
 @given(st.lists(EVENTS))
-def test_what_is_packed_is_unpacked(events: list[FailureEvent]) -> None:
+def test_packed_events_are_unpacked_unchanged(events: list[FailureEvent]) -> None:
     packed = b"".join(event.pack() for event in events)
     assert len(packed) == SIZE * len(events)
     assert unpack_all(packed) == unpack_all(memoryview(packed)) == events
 
 
-def test_an_event_that_is_cut_off_is_refused() -> None:
+def test_truncated_event_is_refused() -> None:
     packed = FailureEvent(1, 2, 3, 4, True, FailureKind.FAILURE, None).pack()
     with pytest.raises(ValueError, match="31 bytes are no whole number"):
         unpack_all(packed[:-1])

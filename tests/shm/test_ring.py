@@ -1,4 +1,4 @@
-"""The ring as both of its ends see it: two mappings of one file, in any order of appends, drains, deaths and wraps."""
+"""The ring as both of its ends see it: two mappings of one file, with any order of appends, drains and crashes."""
 
 import mmap
 import os
@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gateway.errors import SettingsError
 from gateway.shm.process_identity import UNKNOWN, start_ticks
-from gateway.shm.ring import OWNER_BORN, OWNER_PID, Drain, Ring
+from gateway.shm.ring import OWNER_PID, OWNER_START_TICKS, Drain, Ring
 from gateway.shm.segment import memory_folder
 
 SIZE = 256  # small, so that everything wraps again and again
@@ -32,7 +32,7 @@ def take(ring: Ring) -> bytes:
     return data
 
 
-def test_what_is_appended_is_taken_once_and_in_order(ring: Ring) -> None:
+def test_appended_entries_are_taken_once_and_in_order(ring: Ring) -> None:
     writer = Ring.attach(ring.segment.path)
     assert ring.empty
     assert writer.append(b"one\n") and writer.append(b"two\n")
@@ -43,14 +43,14 @@ def test_what_is_appended_is_taken_once_and_in_order(ring: Ring) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 8, SIZE - 1, SIZE])
-def test_an_entry_as_large_as_the_ring_fits_wherever_it_begins(ring: Ring, size: int) -> None:
+def test_entry_as_large_as_the_ring_fits_at_any_position(ring: Ring, size: int) -> None:
     for _ in range(3 * SIZE // size + 3):
         entry = os.urandom(size)
         assert ring.append(entry)
         assert take(ring) == entry
 
 
-def test_a_full_ring_takes_nothing_and_loses_nothing(ring: Ring) -> None:
+def test_full_ring_refuses_an_entry_and_loses_nothing(ring: Ring) -> None:
     assert not ring.append(b"x" * (SIZE + 1))
     assert ring.append(b"a" * (SIZE - 3))
     assert not ring.fits(4) and not ring.append(b"bbbb")
@@ -60,7 +60,7 @@ def test_a_full_ring_takes_nothing_and_loses_nothing(ring: Ring) -> None:
     assert ring.append(b"d" * SIZE)
 
 
-def test_the_writer_sees_room_that_another_mapping_has_made(ring: Ring) -> None:
+def test_writer_sees_space_freed_through_another_mapping(ring: Ring) -> None:
     writer = Ring.attach(ring.segment.path)
     assert writer.append(b"x" * SIZE)
     assert not writer.append(b"y")
@@ -69,7 +69,7 @@ def test_the_writer_sees_room_that_another_mapping_has_made(ring: Ring) -> None:
     assert not writer.append(b"z")
 
 
-def test_a_writer_that_finds_everything_taken_begins_again_at_the_front(ring: Ring) -> None:
+def test_writer_restarts_at_the_front_of_an_empty_ring(ring: Ring) -> None:
     writer = Ring.attach(ring.segment.path)
     assert writer.append(b"a" * 200) and take(ring) == b"a" * 200
     assert writer.append(b"b" * 200)
@@ -80,7 +80,7 @@ def test_a_writer_that_finds_everything_taken_begins_again_at_the_front(ring: Ri
     assert Ring.attach(ring.segment.path).append(b"d" * SIZE) and take(ring) == b"d" * SIZE
 
 
-def test_what_is_not_taken_keeps_its_place(ring: Ring) -> None:
+def test_entry_not_yet_taken_keeps_its_place(ring: Ring) -> None:
     writer = Ring.attach(ring.segment.path)
     assert writer.append(b"a" * 200)
     ring.release(199)
@@ -88,7 +88,7 @@ def test_what_is_not_taken_keeps_its_place(ring: Ring) -> None:
     assert take(ring) == b"a" + b"b" * 200
 
 
-def test_lines_are_whole_and_at_least_one(ring: Ring) -> None:
+def test_lines_returns_whole_lines_and_at_least_one(ring: Ring) -> None:
     for at in (0, 100, 120):  # where they begin: twice the long one lies across the end
         assert ring.append(b"x" * at) and take(ring) == b"x" * at
         for line in (b"one\n", b"three\n", b"y" * 150 + b"\n"):
@@ -100,7 +100,7 @@ def test_lines_are_whole_and_at_least_one(ring: Ring) -> None:
         assert found == [b"one\nthree\n", b"y" * 150 + b"\n"]
 
 
-def test_lines_across_the_end_are_as_many_as_elsewhere(ring: Ring) -> None:
+def test_lines_across_the_end_are_returned_in_the_same_chunks(ring: Ring) -> None:
     assert ring.append(b"x" * 120) and take(ring)
     lines = [b"%02d" % number + b"y" * 17 + b"\n" for number in range(12)]  # 20 bytes: the seventh lies across the end
     for line in lines:
@@ -112,14 +112,14 @@ def test_lines_across_the_end_are_as_many_as_elsewhere(ring: Ring) -> None:
     assert found == [100, 100, 40]
 
 
-def test_a_ring_of_the_release_before_is_read(ring: Ring) -> None:
+def test_ring_of_the_previous_version_can_be_read(ring: Ring) -> None:
     assert ring.append(b"one\n")
     header = memoryview(ring.segment.raw).cast("q")
     header[1] = 0x524E_0001_0000
     assert take(Ring.attach(ring.segment.path)) == b"one\n"
 
 
-def test_a_drain_is_interrupted_until_it_is_released_or_undone(ring: Ring) -> None:
+def test_drain_counts_as_interrupted_until_released_or_undone(ring: Ring) -> None:
     ring.append(b"first\nsecond\n")
     assert ring.interrupted is None
     ring.begin_drain(6, segment=7, offset=1234)
@@ -133,7 +133,7 @@ def test_a_drain_is_interrupted_until_it_is_released_or_undone(ring: Ring) -> No
     assert take(heir) == b"second\n"
 
 
-def test_an_owner_lives_until_it_has_ended(ring: Ring) -> None:
+def test_owner_lives_until_its_process_has_ended(ring: Ring) -> None:
     assert not ring.owner_lives, "no one has taken it yet"
     code = (
         "import sys; from pathlib import Path; from gateway.shm.ring import Ring\n"
@@ -151,17 +151,17 @@ def test_an_owner_lives_until_it_has_ended(ring: Ring) -> None:
     assert take(ring) == b"mine\n"
 
 
-def test_a_pid_that_was_given_to_another_is_no_owner(ring: Ring) -> None:
+def test_reused_pid_is_not_taken_for_the_owner(ring: Ring) -> None:
     ring.own()
     assert ring.owner_lives
-    ring.segment.words[OWNER_BORN] -= 1
+    ring.segment.words[OWNER_START_TICKS] -= 1
     assert not ring.owner_lives
     ring.segment.words[OWNER_PID] = 2**22 + 1  # beyond any pid
-    ring.segment.words[OWNER_BORN] = UNKNOWN
+    ring.segment.words[OWNER_START_TICKS] = UNKNOWN
     assert not ring.owner_lives
 
 
-def test_a_process_that_no_one_waits_for_has_ended_all_the_same() -> None:
+def test_start_ticks_of_a_zombie_is_unknown() -> None:
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as child:
         assert start_ticks(child.pid) > 0
         child.kill()
@@ -170,12 +170,12 @@ def test_a_process_that_no_one_waits_for_has_ended_all_the_same() -> None:
         assert start_ticks(child.pid) == UNKNOWN
 
 
-def test_a_pid_and_its_birth() -> None:
+def test_start_ticks_identifies_a_process() -> None:
     assert start_ticks(os.getpid()) == start_ticks(os.getpid()) > 0
     assert start_ticks(2**22 + 1) == UNKNOWN
 
 
-def test_a_ring_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_file_that_is_no_ring_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         Ring.attach(tmp_path / "missing.ring")
     (tmp_path / "short.ring").write_bytes(b"")
@@ -186,7 +186,7 @@ def test_a_ring_that_is_none_is_refused(tmp_path: Path) -> None:
         Ring.attach(tmp_path / "other.ring")
 
 
-def test_memory_that_cannot_be_had_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ring_without_enough_memory_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="are free"):
         Ring.create(tmp_path / "huge.ring", 1 << 60)
 
@@ -199,7 +199,7 @@ def test_memory_that_cannot_be_had_leaves_nothing_behind(tmp_path: Path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_writer_killed_at_any_moment_leaves_no_half_of_an_entry(tmp_path: Path) -> None:
+def test_writer_killed_at_any_moment_leaves_no_partial_entry(tmp_path: Path) -> None:
     ring = Ring.create(tmp_path / "killed.ring", 1 << 16)
     code = (
         "import sys; from pathlib import Path; from gateway.shm.ring import Ring\n"
@@ -226,7 +226,7 @@ def test_a_writer_killed_at_any_moment_leaves_no_half_of_an_entry(tmp_path: Path
 
 @given(st.lists(st.binary(min_size=1, max_size=SIZE // 3), max_size=60), st.randoms())
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_entries_pass_through(tmp_path: Path, entries: list[bytes], choice: object) -> None:
+def test_random_entries_pass_through_unchanged(tmp_path: Path, entries: list[bytes], choice: object) -> None:
     ring = Ring.create(tmp_path / "any.ring", SIZE)
     taken = b""
     for entry in entries:
@@ -238,10 +238,9 @@ def test_any_entries_pass_through(tmp_path: Path, entries: list[bytes], choice: 
 
 
 class RingMachine(RuleBasedStateMachine):
-    """Against a model of two byte strings: what is written for good, and what waits.
+    """Compared with a model of two byte strings: what is written for good, and what waits.
 
-    A sink stands for the segment file: it may hold half of a drain when its process dies.
-    """
+    A sink stands for the segment file: it may hold half of a drain when its process dies."""
 
     def __init__(self) -> None:
         super().__init__()

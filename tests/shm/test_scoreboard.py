@@ -1,4 +1,4 @@
-"""Counters: what workers write, as control adds it up."""
+"""Counters: written by workers, added up by control."""
 
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -11,7 +11,7 @@ from gateway.shm.scoreboard import INFLIGHT, Scoreboard
 from gateway.shm.tally import LARGEST_BATCH, Tally
 
 
-def test_rows_of_all_workers_are_added_up_by_version(tmp_path: Path) -> None:
+def test_counters_of_all_workers_are_added_up_by_version(tmp_path: Path) -> None:
     control = Scoreboard.create(tmp_path / "board", 2)
     for worker in (0, 1):
         board = Scoreboard.attach(tmp_path / "board", 2)
@@ -30,7 +30,7 @@ def test_rows_of_all_workers_are_added_up_by_version(tmp_path: Path) -> None:
     assert control.total(INFLIGHT) == 6
 
 
-def test_a_worker_goes_on_counting_where_the_one_before_it_died(tmp_path: Path) -> None:
+def test_replacement_worker_continues_the_counters_of_the_dead_one(tmp_path: Path) -> None:
     control = Scoreboard.create(tmp_path / "board", 1)
     for _ in range(3):
         Scoreboard.attach(tmp_path / "board", 1).tally(0, 0).success("stable", 1, 0)
@@ -38,13 +38,13 @@ def test_a_worker_goes_on_counting_where_the_one_before_it_died(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("ns", "bucket"), [(0, 0), (100_000, 0), (100_001, 1), (10**10, 26), (10**10 + 1, 27)])
-def test_a_duration_falls_into_the_bucket_whose_edge_it_does_not_exceed(ns: int, bucket: int) -> None:
+def test_duration_is_counted_in_the_first_bucket_it_does_not_exceed(ns: int, bucket: int) -> None:
     tally = Tally()
     tally.queued(ns)
     assert [index for index, count in enumerate(tally.read().queue.counts) if count] == [bucket]
 
 
-def test_latencies_are_counted_finely_and_between_exported_edges_exactly() -> None:
+def test_latency_buckets_are_fine_and_include_the_exported_edges() -> None:
     assert set(EXPORTED_NS) < set(LATENCY_NS)
     assert max(high / low for low, high in pairwise(LATENCY_NS)) <= 1.05**2
     assert (LATENCY_NS[0], LATENCY_NS[-1]) == (20_000, 60_000_000_000)

@@ -1,4 +1,4 @@
-"""A memory file is made whole, in no one's way."""
+"""Creating a memory file: completely or not at all, and safe from other users."""
 
 import os
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def path(tmp_path: Path) -> Iterator[Path]:
     path.unlink(missing_ok=True)
 
 
-def test_what_another_user_has_put_in_its_way_is_not_followed(path: Path, tmp_path: Path) -> None:
+def test_symlink_of_another_user_is_not_followed(path: Path, tmp_path: Path) -> None:
     theirs = tmp_path / "theirs"
     theirs.write_text("precious")
     path.with_suffix(f".{os.getpid()}").symlink_to(theirs)
@@ -26,7 +26,7 @@ def test_what_another_user_has_put_in_its_way_is_not_followed(path: Path, tmp_pa
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_folder_in_its_way_is_said(path: Path) -> None:
+def test_folder_in_place_of_the_file_is_reported(path: Path) -> None:
     path.mkdir()
     try:
         with pytest.raises(SettingsError, match="cannot be made"):

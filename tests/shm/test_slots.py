@@ -1,4 +1,4 @@
-"""Slots: given as long as they are wanted, to another only when no worker works with them, thousands over a life."""
+"""Slots: kept as long as they are used, reused only when no worker uses them, thousands of versions over time."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from gateway.errors import SettingsError
 from gateway.shm import slots as slots_module
 from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.segment import WORD
-from gateway.shm.slots import BEFORE, EARLIER, GONE_SHOWN, Slots, VersionKey, VersionSlots
+from gateway.shm.slots import EARLIER_MODELS, EARLIER_VERSIONS, MAX_REMOVED, Slots, VersionKey, VersionSlots
 from gateway.shm.switchboard import RELEASES, Switch, Switchboard
 from gateway.shm.tally import BLOCK, TRIPS, Tally
 from gateway.worker.models.shared_state import SharedState
@@ -20,7 +20,7 @@ DEAD_AFTER_NS = 10**18
 
 
 class Life:
-    """Control's slots on real boards, and two workers that attach to them as processes do."""
+    """Control's slots on real boards, and two workers that attach to them as real processes do."""
 
     def __init__(self, folder: Path, capacity: int, release_capacity: int = RELEASES) -> None:
         self.scoreboard = Scoreboard.create(folder / "scores", WORKERS)
@@ -43,7 +43,7 @@ class Life:
         ]
 
     def serve(self, keys: set[VersionKey]) -> list[dict[VersionKey, tuple[Tally, Switch]]]:
-        """Control plans these, as candidates all, and each worker takes its tallies and switches."""
+        """Control plans these versions, all as candidates, and each worker attaches to their tallies and switches."""
         versions = {key: self.versions.of(*key) for key in keys}
         releases = {key: self.releases.of(*key) for key in keys}
         held = []
@@ -59,7 +59,7 @@ class Life:
         return self.versions.sweep(wanted.__contains__)
 
     def ok(self) -> dict[VersionKey, int]:
-        """What is exported: all predictions by version."""
+        """The exported numbers of predictions by version."""
         return {key: totals.success[0] for key, totals in self.versions.totals()}
 
 
@@ -75,7 +75,7 @@ def life(tmp_path: Path) -> Life:
 
 
 @pytest.mark.parametrize("versions", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_thousands_of_versions_over_a_life_in_a_few_slots(tmp_path: Path, versions: int) -> None:
+def test_thousands_of_versions_use_a_few_slots_in_turn(tmp_path: Path, versions: int) -> None:
     life = Life(tmp_path, 6, 6)
     held = life.serve({("model", 1)})
     for version in range(2, versions + 2):
@@ -90,12 +90,12 @@ def test_thousands_of_versions_over_a_life_in_a_few_slots(tmp_path: Path, versio
         life.sweep({("model", version - 1), ("model", version)})
     totals = life.ok()
     assert sum(totals.values()) == WORKERS * versions
-    assert len(totals) <= GONE_SHOWN + 4
-    assert totals["model", BEFORE] > 0
+    assert len(totals) <= MAX_REMOVED + 4
+    assert totals["model", EARLIER_VERSIONS] > 0
     assert (tmp_path / "scores").stat().st_blocks * 512 < 6 * WORKERS * BLOCK * WORD + 2**16, "memory for few slots"
 
 
-def test_a_slot_is_not_given_on_while_any_worker_may_count_on_it(life: Life) -> None:
+def test_slot_is_not_reused_while_a_worker_may_count_on_it(life: Life) -> None:
     first, second = life.serve({("a", 1)})
     slot = life.versions.of("a", 1)
     late = second["a", 1][0]
@@ -109,7 +109,7 @@ def test_a_slot_is_not_given_on_while_any_worker_may_count_on_it(life: Life) -> 
     assert life.ok() == {("a", 1): 1, ("b", 1): 0, ("c", 1): 0}
 
 
-def test_what_dead_workers_held_is_free_when_others_take_their_places(life: Life) -> None:
+def test_slots_of_dead_workers_are_freed_when_replacements_begin(life: Life) -> None:
     first, second = life.serve({("a", 1)})
     life.sweep(set())
     for worker in range(WORKERS):
@@ -120,7 +120,7 @@ def test_what_dead_workers_held_is_free_when_others_take_their_places(life: Life
     assert first and second
 
 
-def test_a_version_that_comes_back_goes_on_from_its_totals(life: Life) -> None:
+def test_version_that_returns_continues_from_its_totals(life: Life) -> None:
     for round_ in range(1, 4):
         held = life.serve({("a", 1)})
         for worker in held:
@@ -137,7 +137,7 @@ def test_a_version_that_comes_back_goes_on_from_its_totals(life: Life) -> None:
         assert {totals.waiting for _, totals in life.versions.totals()} == {0}
 
 
-def test_a_release_that_gets_a_slot_begins_unstopped_in_an_epoch_of_its_own(life: Life) -> None:
+def test_release_with_a_new_slot_begins_unstopped_in_a_new_epoch(life: Life) -> None:
     slot = life.releases.of("a", 2)
     held = life.serve({("a", 2)})
     old = held[0]["a", 2][1]
@@ -158,7 +158,7 @@ def test_a_release_that_gets_a_slot_begins_unstopped_in_an_epoch_of_its_own(life
     assert not life.board.stopped(slot)
 
 
-def test_all_in_use_is_said_and_taking_one_back_helps(tmp_path: Path) -> None:
+def test_full_slots_are_reported_and_freed_by_a_sweep(tmp_path: Path) -> None:
     slots = Slots(2, "model versions")
     assert [slots.of("a", 1), slots.of("b", 1), slots.of("a", 1)] == [0, 1, 0]
     with pytest.raises(SettingsError, match=r"no more than 2 model versions can be in service at once"):
@@ -167,7 +167,7 @@ def test_all_in_use_is_said_and_taking_one_back_helps(tmp_path: Path) -> None:
     assert slots.of("c", 1) == 0
 
 
-def test_a_full_memory_refuses_the_version_and_harms_no_other(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_memory_refuses_the_version_and_affects_no_other(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     life.versions.of("a", 1)
 
     looked_at: list[int] = []
@@ -192,7 +192,7 @@ STEPS = st.lists(st.tuples(st.sets(KEYS, max_size=5), st.integers(0, 1), st.bool
 
 @settings(max_examples=40, deadline=None)
 @given(STEPS)
-def test_no_count_is_lost_or_credited_to_another(
+def test_no_count_is_lost_or_credited_to_another_version(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[set[VersionKey], int, bool]]
 ) -> None:
     life = Life(tmp_path_factory.mktemp("life"), 64)
@@ -221,8 +221,8 @@ def test_no_count_is_lost_or_credited_to_another(
         assert {key: count for key, count in life.ok().items() if count} == expected
 
 
-def test_the_totals_of_the_gone_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(slots_module, "GONE_SHOWN", 3)
+def test_number_of_removed_versions_with_totals_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(slots_module, "MAX_REMOVED", 3)
     life = Life(tmp_path, 4)
     seen = 0
     for version in range(1, 20):
@@ -236,7 +236,7 @@ def test_the_totals_of_the_gone_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp
         seen = version
 
 
-def test_what_cannot_be_added_up_is_not_when_a_version_comes_back(life: Life) -> None:
+def test_last_success_is_kept_and_a_trip_is_not_when_a_version_returns(life: Life) -> None:
     now_ns = 10**12
     for worker in (held := life.serve({("a", 1)})):
         tally = worker["a", 1][0]
@@ -250,11 +250,11 @@ def test_what_cannot_be_added_up_is_not_when_a_version_comes_back(life: Life) ->
     assert life.scoreboard.trip(0, slot) == ""
 
 
-def test_sums_of_a_model_in_service_do_not_fall_when_its_old_versions_are_long_gone(
+def test_totals_of_a_served_model_do_not_fall_when_old_versions_are_dropped(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Prometheus would take a fall for a restart, and count all that is left once more."""
-    monkeypatch.setattr(slots_module, "GONE_SHOWN", 3)
+    """Prometheus would take a fall for a restart, and count the remaining total again."""
+    monkeypatch.setattr(slots_module, "MAX_REMOVED", 3)
     life = Life(tmp_path, 6)
 
     def come_and_go(key: VersionKey) -> None:
@@ -273,5 +273,5 @@ def test_sums_of_a_model_in_service_do_not_fall_when_its_old_versions_are_long_g
         assert rescues("old") == 3
     come_and_go(("old", 1))
     assert rescues("old") == 4
-    assert rescues(EARLIER[0]) == 20 - 3 + 1
+    assert rescues(EARLIER_MODELS[0]) == 20 - 3 + 1
     assert len(list(life.versions.totals())) == 1 + 3 + 2

@@ -1,4 +1,4 @@
-"""Switches as several processes see them: two mappings of one file."""
+"""Release switches as several processes see them: two mappings of one file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ def now(control: Switchboard) -> int:
     return control.words[0]
 
 
-def test_a_stop_is_seen_by_every_worker_and_by_no_other_release(control: Switchboard) -> None:
+def test_stop_is_seen_by_every_worker_and_by_no_other_release(control: Switchboard) -> None:
     first, second, other = switch(control, 0), switch(control, 1), switch(control, 0, slot=4)
     assert not any(each.stopped(now(control)) for each in (first, second, other))
     control.stop(3)
@@ -38,7 +38,7 @@ def test_a_stop_is_seen_by_every_worker_and_by_no_other_release(control: Switchb
     assert not first.stopped(now(control))
 
 
-def test_a_worker_that_trips_stops_all(control: Switchboard) -> None:
+def test_trip_by_one_worker_stops_all_workers(control: Switchboard) -> None:
     first, second = switch(control, 0), switch(control, 1)
     first.stopped(now(control))
     first.trip(first.epoch)
@@ -47,7 +47,7 @@ def test_a_worker_that_trips_stops_all(control: Switchboard) -> None:
     assert control.tripped_by(3) == [0]
 
 
-def test_a_late_trip_does_not_stop_what_was_resumed_since(control: Switchboard) -> None:
+def test_late_trip_does_not_stop_a_release_resumed_since(control: Switchboard) -> None:
     worker = switch(control, 1)
     worker.stopped(now(control))
     epoch = worker.epoch
@@ -58,7 +58,7 @@ def test_a_late_trip_does_not_stop_what_was_resumed_since(control: Switchboard) 
     assert not control.stopped(3)
 
 
-def test_a_late_trip_does_not_undo_a_later_one(control: Switchboard) -> None:
+def test_late_trip_does_not_undo_a_later_one(control: Switchboard) -> None:
     worker = switch(control, 1)
     control.resume(3)
     worker.trip(2)
@@ -66,13 +66,13 @@ def test_a_late_trip_does_not_undo_a_later_one(control: Switchboard) -> None:
     assert worker.stopped(now(control))
 
 
-def test_without_a_heartbeat_everything_is_stopped(control: Switchboard) -> None:
+def test_without_a_heartbeat_every_release_is_stopped(control: Switchboard) -> None:
     worker = switch(control, 0)
     assert not worker.stopped(now(control) + DEAD_AFTER_NS)
     assert worker.stopped(now(control) + DEAD_AFTER_NS + 1)
 
 
-def test_a_send_is_inside_its_gate(control: Switchboard) -> None:
+def test_gate_counts_a_send_as_begun_and_ended(control: Switchboard) -> None:
     gate = Gate(Switchboard.attach(control.segment.path, 2), 1)
     with gate:
         assert control.sends(1) == (1, 0)
@@ -82,8 +82,8 @@ def test_a_send_is_inside_its_gate(control: Switchboard) -> None:
     assert control.sends(1) == (0, 0)
 
 
-def test_sends_that_end_later_end_in_their_order(control: Switchboard) -> None:
-    """The first is still to be written when the second, which sends nothing because of a stop, is through."""
+def test_deferred_sends_end_in_their_order(control: Switchboard) -> None:
+    """The first is still to be written when the second, which sends nothing because of a stop, has ended."""
     gate = Gate(Switchboard.attach(control.segment.path, 2), 1)
     turn: list[Callable[[], None]] = []
     gate.defer_exit(turn.append)
@@ -98,7 +98,7 @@ def test_sends_that_end_later_end_in_their_order(control: Switchboard) -> None:
     assert control.sends(1) == (2, 2)
 
 
-def test_files_that_are_none_of_ours_are_refused(tmp_path: Path, control: Switchboard) -> None:
+def test_file_that_is_no_switchboard_is_refused(tmp_path: Path, control: Switchboard) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         SharedSegment.attach(tmp_path / "absent", 1)
     (tmp_path / "text").write_bytes(b"no memory of ours, surely not!!!" * 4)
@@ -108,12 +108,12 @@ def test_files_that_are_none_of_ours_are_refused(tmp_path: Path, control: Switch
         Switchboard.attach(control.segment.path, 3)
 
 
-def test_too_little_memory_is_said_with_the_remedy(tmp_path: Path) -> None:
+def test_too_little_memory_is_reported_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"needs .* MiB, but only .* free; .*--shm-size"):
         SharedSegment.create(tmp_path / "huge", 2**57, 1)
 
 
-def test_a_leftover_of_a_killed_run_is_replaced_and_its_users_keep_theirs(control: Switchboard) -> None:
+def test_create_replaces_the_file_of_a_killed_run_and_orphans_keep_theirs(control: Switchboard) -> None:
     orphan = switch(control, 0)
     control.stop(3)
     fresh = Switchboard.create(control.segment.path, 2)
@@ -122,7 +122,7 @@ def test_a_leftover_of_a_killed_run_is_replaced_and_its_users_keep_theirs(contro
     assert orphan.stopped(now(control))
 
 
-def test_a_buried_board_stops_everything_at_once(control: Switchboard) -> None:
+def test_expired_heartbeat_stops_every_release_at_once(control: Switchboard) -> None:
     seen = switch(control, 0)
     assert not seen.stopped(now(control))
     Switchboard.expire_heartbeat(control.segment.path)

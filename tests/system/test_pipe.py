@@ -1,4 +1,4 @@
-"""Messages between control and a worker, when an event loop has made both ends of the pipe non-blocking."""
+"""Messages between control and a worker over a pipe whose ends an event loop has made non-blocking."""
 
 import os
 import threading
@@ -11,7 +11,7 @@ from gateway.system.pipe import pipe
 
 
 @pytest.mark.parametrize("sizes", [(1,), (20_000,), (1_000_000,), (5, 3_000_000, 7)])
-def test_a_message_of_any_size_arrives_whole(sizes: Sequence[int]) -> None:
+def test_message_of_any_size_arrives_whole(sizes: Sequence[int]) -> None:
     ours, theirs = pipe()
     for end in (ours, theirs):
         os.set_blocking(end.fileno(), False)

@@ -1,4 +1,4 @@
-"""Reading a body: what it decodes to, and when it is not read at all."""
+"""Reading a request body: what it decodes to, and when it is not read at all."""
 
 import asyncio
 import gzip
@@ -15,7 +15,7 @@ SEVERAL_CHUNKS = bytes(range(256)) * 64
 
 
 class Client:
-    """Sends `body` in one piece, and counts how often it is asked for more."""
+    """Sends `body` in one piece, and counts how often more was requested."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body
@@ -45,13 +45,13 @@ def test_all_members_of_a_gzip_body_are_decoded(members: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("size", [CHUNK - 1, CHUNK, CHUNK + 1])
-def test_a_member_may_end_where_a_chunk_does(size: int) -> None:
+def test_gzip_member_may_end_at_a_chunk_boundary(size: int) -> None:
     stored = gzip.compress(bytes(size - 23), compresslevel=0)  # 18 bytes around it, and 5 of a stored block
     assert len(stored) == size
     assert read(stored + gzip.compress(b"end", mtime=0)) == bytes(size - 23) + b"end"
 
 
-def test_the_limit_holds_for_all_members_together() -> None:
+def test_limit_applies_to_all_gzip_members_together() -> None:
     member = gzip.compress(bytes(600))
     assert len(read(member * 2, limit=1200)) == 1200
     with pytest.raises(BodyTooLarge, match="max_body"):
@@ -68,7 +68,7 @@ def test_the_limit_holds_for_all_members_together() -> None:
         (zlib.compress(b"whole") + b"behind it", b"deflate", "not valid deflate"),
     ],
 )
-def test_what_is_left_over_or_missing_is_refused(body: bytes, encoding: bytes, says: str) -> None:
+def test_trailing_or_missing_compressed_data_is_refused(body: bytes, encoding: bytes, says: str) -> None:
     with pytest.raises(InvalidRequest, match=says):
         read(body, encoding)
 
@@ -82,7 +82,7 @@ def test_what_is_left_over_or_missing_is_refused(body: bytes, encoding: bytes, s
         ({}, 1),
     ],
 )
-def test_a_client_that_asks_first_is_refused_without_being_told_to_go_on(headers: Headers, asked: int) -> None:
+def test_expect_100_continue_for_a_too_large_body_is_refused_unread(headers: Headers, asked: int) -> None:
     client = Client(b"")
     with pytest.raises(GatewayError, match="max_body"):
         asyncio.run(read_body(client.receive, {**headers, b"content-length": b"%d" % (LIMIT + 1)}, LIMIT))

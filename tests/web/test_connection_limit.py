@@ -1,4 +1,4 @@
-"""Who goes where there are too many connections: the one that is missed least, and never who orders something."""
+"""Which connections are closed when there are too many: the least useful one, and never one that gives an order."""
 
 import itertools
 import socket
@@ -27,7 +27,7 @@ class Transport:
 
 
 class Cycle:
-    """A request: whether its body is there, and its answer; `method` None: a prediction on its short way."""
+    """A request: whether its body has arrived, and its answer; `method` None: a prediction on the fast path."""
 
     def __init__(self, method: str | None, more_body: bool = False, response_complete: bool = False) -> None:
         self.more_body = more_body
@@ -84,7 +84,7 @@ def predicting() -> Connection:
         (predicting, reading),
     ],
 )
-def test_who_is_missed_least_goes(stays: Any, goes: Any) -> None:
+def test_make_room_closes_the_least_useful_connection(stays: Any, goes: Any) -> None:
     kept, gone, newcomer = stays(), goes(), idle()
     for connections in ([kept, gone, newcomer], [newcomer, gone, kept]):
         gone.transport.closed = False
@@ -92,7 +92,7 @@ def test_who_is_missed_least_goes(stays: Any, goes: Any) -> None:
         assert [each.transport.closed for each in (kept, gone, newcomer)] == [False, True, False]
 
 
-def test_who_has_asked_is_missed_though_no_one_has_looked_at_it() -> None:
+def test_make_room_spares_a_client_whose_request_is_still_unread() -> None:
     client, server = socket.socketpair()
     with client, server:
         client.sendall(b"POST")
@@ -102,20 +102,20 @@ def test_who_has_asked_is_missed_though_no_one_has_looked_at_it() -> None:
         assert (asked.transport.closed, never.transport.closed) == (False, True)
 
 
-def test_among_equals_the_one_that_was_used_longest_ago_goes() -> None:
+def test_make_room_closes_the_least_recently_used_of_equals() -> None:
     old, used, newcomer = idle(), answered(), idle()
     old.made_s, used.made_s, used.answered_s = 2.0, 1.0, 3.0
     make_room([used, old, newcomer], newcomer, 2)
     assert (old.transport.closed, used.transport.closed) == (True, False)
 
 
-def test_who_orders_something_is_spared_though_there_are_too_many() -> None:
+def test_make_room_spares_orders_even_beyond_the_limit() -> None:
     connections = [ordering() for _ in range(10)]
     make_room(connections, newcomer := idle(), 3)
     assert not any(each.transport.closed for each in (*connections, newcomer))
 
 
-def test_not_every_newcomer_has_all_of_them_looked_at() -> None:
+def test_make_room_closes_several_at_once() -> None:
     connections = [idle() for _ in range(641)]
     make_room(connections, connections[-1], 640)
     assert sum(each.transport.closed for each in connections) == 11

@@ -1,4 +1,4 @@
-"""How a server leaves, step by step: its sockets are closed before anyone is told to go elsewhere."""
+"""Draining a server step by step: its socket is closed before clients are told to reconnect."""
 
 import socket
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ NOW_S = 100.0
 
 @dataclass
 class Connection:
-    """`answered_s`: just now, unless it is told otherwise."""
+    """`answered_s`: just now, unless given."""
 
     answered_s: float = NOW_S
     made_s: float = 0.0
@@ -38,7 +38,7 @@ class State:
 
 
 class Server:
-    """A socket that listens, and the steps of its end."""
+    """A listening socket, and the steps of its shutdown."""
 
     def __init__(self, *connections: Connection, within: int = LEAVES_WITHIN, queued: int = 0) -> None:
         self.socket = socket.create_server(("127.0.0.1", 0))
@@ -51,7 +51,7 @@ class Server:
         return self.socket.fileno() >= 0
 
     def steps(self, count: int, now_s: float = NOW_S) -> bool:
-        """Whether the last of them said that it is over."""
+        """Take so many steps; whether the last of them reported the end."""
         return [self.leaving.step(self.state, now_s) for _ in range(count)][-1]
 
 
@@ -64,7 +64,7 @@ def made() -> Iterator[list[Server]]:
             each.close()
 
 
-def test_no_one_is_told_to_go_before_all_that_leave_have_closed_their_sockets(made: list[Server]) -> None:
+def test_clients_are_told_to_leave_after_all_sockets_are_closed(made: list[Server]) -> None:
     made.append(server := Server(used := Connection()))
     assert not server.steps(SETTLED)
     assert (server.listens, used.leaving) == (True, False)
@@ -75,21 +75,21 @@ def test_no_one_is_told_to_go_before_all_that_leave_have_closed_their_sockets(ma
     assert server.steps(1, NOW_S + KNOWN_S)
 
 
-def test_with_no_one_there_it_is_over_when_its_socket_is_closed(made: list[Server]) -> None:
+def test_server_without_clients_ends_when_its_socket_is_closed(made: list[Server]) -> None:
     made.append(server := Server(Connection(answered_s=0.0)))
     assert not server.steps(SETTLED)
     assert server.steps(1)
     assert not server.listens
 
 
-def test_what_is_on_its_way_is_the_last_of_its_connection(made: list[Server]) -> None:
+def test_request_in_progress_is_the_last_of_its_connection(made: list[Server]) -> None:
     body, head, idle = Connection(under_way=True, more_body=True), Connection(has_begun=True), Connection()
     made.append(server := Server(body, head, idle))
     server.steps(SETTLED + 1)
     assert (body.ended, head.ended, idle.ended) == (True, True, False)
 
 
-def test_who_waits_in_the_queue_is_accepted_first(made: list[Server]) -> None:
+def test_connections_in_the_accept_queue_are_accepted_first(made: list[Server]) -> None:
     made.append(server := Server(queued=1))
     assert not server.steps(SETTLED + 3)
     assert server.listens
@@ -98,7 +98,7 @@ def test_who_waits_in_the_queue_is_accepted_first(made: list[Server]) -> None:
     assert not server.listens
 
 
-def test_it_has_an_end_whoever_is_expected(made: list[Server]) -> None:
+def test_draining_ends_in_time_whatever_is_pending(made: list[Server]) -> None:
     made.append(server := Server(Connection(), within=SETTLED))
     assert not server.steps(SETTLED)
     assert server.steps(1)

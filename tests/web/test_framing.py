@@ -1,7 +1,6 @@
-"""Where a request ends: offers to upgrade are ignored, odd transfer codings refused, on both planes.
+"""Where a request ends: upgrade offers are ignored, unknown transfer codings refused, on both planes.
 
-A body must never be taken for a further request, however the packets are cut.
-"""
+A body must never be taken for a further request, however the packets are split."""
 
 import json
 import random
@@ -46,7 +45,7 @@ def answered(reply: Reply, number: int) -> None:
 
 @pytest.mark.parametrize("pad", [0, 200_000])
 @pytest.mark.parametrize("offer", OFFERS)
-def test_an_offer_to_upgrade_is_ignored(wire: Wire, offer: str, pad: int) -> None:
+def test_upgrade_offer_is_ignored(wire: Wire, offer: str, pad: int) -> None:
     request = offered(doubled(1, pad=pad), offer)
     head, end, body = request.partition(b"\r\n\r\n")
     for packets in ([request], [head + end, body], [head + end + body[:5], body[5:]], [head, end + body]):
@@ -59,7 +58,7 @@ def test_an_offer_to_upgrade_is_ignored(wire: Wire, offer: str, pad: int) -> Non
     answered(wire.read(), 3)
 
 
-def test_an_offer_with_chunks_and_with_a_question_before_the_body(wire: Wire) -> None:
+def test_upgrade_offer_with_chunks_or_expect_100_continue_is_ignored(wire: Wire) -> None:
     assert wire.send(offered(chunked("X-Trailer: a"), JAVA)).read().status == 200
     head, end, body = offered(post("doubling", row(), "Expect: 100-continue"), JAVA).partition(b"\r\n\r\n")
     assert wire.send(head + end).read().status == 100
@@ -68,7 +67,7 @@ def test_an_offer_with_chunks_and_with_a_question_before_the_body(wire: Wire) ->
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_the_last_request_of_a_connection_may_offer_too(wire: Wire, version: str) -> None:
+def test_upgrade_offer_with_connection_close_is_ignored(wire: Wire, version: str) -> None:
     request = offered(
         post("doubling", row(), "Connection: close", version=version), "Connection: upgrade\r\nUpgrade: x"
     )
@@ -78,7 +77,7 @@ def test_the_last_request_of_a_connection_may_offer_too(wire: Wire, version: str
 
 
 @pytest.mark.parametrize("offer", OFFERS)
-def test_a_body_is_no_further_request(wire: Wire, offer: str) -> None:
+def test_body_with_an_upgrade_offer_is_not_read_as_a_request(wire: Wire, offer: str) -> None:
     for request in (post("doubling", HIDDEN), post("doubling", HIDDEN, pad=70_000)):
         head, end, body = offered(request, offer).partition(b"\r\n\r\n")
         for packets in ([head + end + body], [head + end, body]):
@@ -87,7 +86,7 @@ def test_a_body_is_no_further_request(wire: Wire, offer: str) -> None:
         answered(wire.send(doubled(5)).read(), 5)
 
 
-def test_an_offer_on_the_control_plane(control: Wire) -> None:
+def test_upgrade_offer_on_the_control_plane_is_ignored(control: Wire) -> None:
     stop = b"POST /api/releases/nothing/stop HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     request = offered(stop + b"Content-Length: %d\r\n\r\n" % len(HIDDEN), JAVA)
     assert control.send(request, HIDDEN).read().status in (400, 404)
@@ -123,7 +122,7 @@ def test_an_offer_on_the_control_plane(control: Wire) -> None:
         (INFER + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n", 400),
     ],
 )
-def test_what_has_no_certain_end_is_refused_and_the_connection_closed(
+def test_request_with_an_ambiguous_end_is_refused_and_closed(
     wire: Wire, control: Wire, request_: bytes, status: int
 ) -> None:
     for plane in (wire, control):
@@ -133,8 +132,8 @@ def test_what_has_no_certain_end_is_refused_and_the_connection_closed(
 
 
 @pytest.mark.parametrize("bad", [b"CONNECT g:1 HTTP/1.1\r\n\r\n", b"nonsense\r\n\r\n", chunked()[:-5] + b"x\r\n"])
-def test_a_refusal_waits_for_the_answers_before_it(wire: Wire, bad: bytes) -> None:
-    """Else it would be taken for the answer to a request that is still being run."""
+def test_refusal_is_sent_after_the_answers_before_it(wire: Wire, bad: bytes) -> None:
+    """Otherwise it would be taken for the answer to a request that is still running."""
     wire.send(post("looping", turns(30_000)) + doubled(6) + bad + doubled(7))
     assert wire.read().document["outputs"][0]["data"] == [30_000]
     answered(wire.read(), 6)
@@ -156,7 +155,7 @@ def some_requests(chance: random.Random, count: int) -> tuple[bytes, list[int | 
 
 
 @pytest.mark.parametrize("seed", range(FUZZED))
-def test_however_it_is_cut_each_request_gets_its_own_answer(gateway: GatewayProcess, seed: int) -> None:
+def test_requests_split_at_random_get_their_own_answers(gateway: GatewayProcess, seed: int) -> None:
     chance = random.Random(seed)
     stream, wanted = some_requests(chance, 8)
     size = chance.choice([40, 400, 40_000])
@@ -173,14 +172,14 @@ def test_however_it_is_cut_each_request_gets_its_own_answer(gateway: GatewayProc
         assert wire.ended()
 
 
-def test_byte_by_byte(wire: Wire) -> None:
+def test_requests_sent_byte_by_byte_are_answered(wire: Wire) -> None:
     stream = b"".join(offered(doubled(number), offer) for number, offer in enumerate(OFFERS))
     wire.send(*(bytes([byte]) for byte in stream))
     for number in range(len(OFFERS)):
         answered(wire.read(), number)
 
 
-def test_targets_in_absolute_form(wire: Wire) -> None:
+def test_absolute_form_targets_are_accepted(wire: Wire) -> None:
     assert wire.send(get("http://gateway/v2")).read().document["name"] == "canary-gateway"
     request = doubled(8).replace(b"/v2/models", b"http://gateway:8000/v2/models")
     answered(wire.send(request).read(), 8)
@@ -212,7 +211,7 @@ def test_targets_in_absolute_form(wire: Wire) -> None:
         ("OPTIONS", "/v2", 405, ["not for OPTIONS"]),
     ],
 )
-def test_a_path_that_is_not_served_is_told_why(
+def test_unknown_path_or_method_is_refused_with_the_reason(
     wire: Wire, method: str, path: str, status: int, says: list[str]
 ) -> None:
     reply = wire.send(f"{method} {path} HTTP/1.1\r\nHost: g\r\nContent-Length: 0\r\n\r\n".encode()).read()

@@ -1,4 +1,4 @@
-"""What comes beside requests has an end on both planes, without a key: trailers, chunks' heads, requests that wait."""
+"""Limits besides the body, on both planes and without a key: trailers, chunk headers, waiting requests."""
 
 import contextlib
 import time
@@ -35,13 +35,13 @@ def path_of(plane: str) -> bytes:
 
 
 def peak_mib(gateway: GatewayProcess) -> float:
-    """The most that the gateway's processes have had, together."""
+    """The peak memory of all processes of the gateway together."""
     files = [Path(f"/proc/{pid}/status") for pid in (gateway.pid, *workers(gateway))]
     return sum(int(file.read_text().split("VmHWM:")[1].split()[0]) for file in files) / 1024
 
 
 def pour(wire: Wire, part: bytes, size: int = MUCH) -> int:
-    """Send `part` again and again until the gateway closes the connection; how many bytes it took."""
+    """Send `part` again and again until the gateway closes the connection; returns how many bytes that took."""
     packet = part * (65536 // len(part) + 1)
     taken = 0
     while taken < size:
@@ -54,7 +54,7 @@ def pour(wire: Wire, part: bytes, size: int = MUCH) -> int:
 
 
 def refused(wire: Wire, status: int) -> None:
-    """An answer may be lost where the client goes on to send; if one comes, it is this one, and the last."""
+    """Check the refusal. It may be lost where the client continues to send; if one comes, it is the last answer."""
     try:
         reply = wire.read()
     except (OSError, AssertionError):
@@ -79,7 +79,7 @@ ENDLESS: dict[str, tuple[bytes, bytes]] = {
 
 @pytest.mark.parametrize("plane", PLANES)
 @pytest.mark.parametrize("name", ENDLESS)
-def test_what_has_no_end_is_refused(gateway: GatewayProcess, plane: str, name: str) -> None:
+def test_endless_trailers_or_chunk_headers_are_refused(gateway: GatewayProcess, plane: str, name: str) -> None:
     begin, part = ENDLESS[name]
     before = peak_mib(gateway)
     for early in (True, False):  # whether the application has answered before: it refuses what has no key at once
@@ -93,7 +93,7 @@ def test_what_has_no_end_is_refused(gateway: GatewayProcess, plane: str, name: s
 
 
 @pytest.mark.parametrize("plane", PLANES)
-def test_a_limit_is_said(gateway: GatewayProcess, plane: str) -> None:
+def test_refusal_of_trailers_states_the_limit(gateway: GatewayProcess, plane: str) -> None:
     with wire_of(gateway, plane) as wire:
         wire.send(CHUNKED % path_of(plane) + b"2\r\n{}\r\n0\r\n", b"x: a\r\n" * 8000, b"x: a\r\n" * 8000)
         reply = wire.read()
@@ -108,7 +108,7 @@ def chunks(body: bytes, size: int) -> bytes:
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 4096])
 @pytest.mark.parametrize("pad", [0, pytest.param(300_000, marks=pytest.mark.slow)])
-def test_honest_chunks_and_trailers_are_taken(gateway: GatewayProcess, size: int, pad: int) -> None:
+def test_chunks_and_trailers_within_the_limits_are_accepted(gateway: GatewayProcess, size: int, pad: int) -> None:
     body = post("doubling", row(), pad=pad).partition(b"\r\n\r\n")[2]
     request = CHUNKED % INFER + chunks(body, size) + b"0\r\nx-checksum: %b\r\n\r\n" % (b"a" * 30_000)
     with Wire(gateway) as wire:
@@ -116,8 +116,8 @@ def test_honest_chunks_and_trailers_are_taken(gateway: GatewayProcess, size: int
             assert wire.send(request).read().document["outputs"][0]["data"] == [2, 4]
 
 
-def test_a_body_may_come_for_long_after_it_was_refused(gateway: GatewayProcess) -> None:
-    """Clients send a whole body before they read: an answer that is there already must reach them."""
+def test_body_may_still_arrive_after_it_was_refused(gateway: GatewayProcess) -> None:
+    """Clients send a whole body before they read: an answer sent earlier must reach them."""
     body = b"a" * 3_000_000
     head = b"POST /nothing HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r\n" % len(body)
     with Wire(gateway) as wire:
@@ -125,7 +125,7 @@ def test_a_body_may_come_for_long_after_it_was_refused(gateway: GatewayProcess) 
 
 
 @pytest.mark.parametrize("plane", PLANES)
-def test_heads_of_any_packets_have_one_limit(gateway: GatewayProcess, plane: str) -> None:
+def test_limit_on_heads_holds_however_packets_are_split(gateway: GatewayProcess, plane: str) -> None:
     head = get("/v2" if plane == "data" else "/health", *(f"x-{number}: a" for number in range(12_000)))
     with wire_of(gateway, plane) as wire:
         wire.send(head)
@@ -134,7 +134,7 @@ def test_heads_of_any_packets_have_one_limit(gateway: GatewayProcess, plane: str
 
 @pytest.mark.slow
 @pytest.mark.parametrize("plane", PLANES)
-def test_blank_lines_are_no_head_without_an_end(gateway: GatewayProcess, plane: str) -> None:
+def test_endless_blank_lines_are_refused(gateway: GatewayProcess, plane: str) -> None:
     for begin in (b"", get("/health/nothing")):
         with wire_of(gateway, plane) as wire:
             wire.send(begin)
@@ -144,7 +144,7 @@ def test_blank_lines_are_no_head_without_an_end(gateway: GatewayProcess, plane: 
 
 
 @pytest.mark.parametrize("plane", PLANES)
-def test_requests_that_wait_are_not_read(gateway: GatewayProcess, plane: str) -> None:
+def test_pipelined_requests_are_not_read_before_their_turn(gateway: GatewayProcess, plane: str) -> None:
     """100,000 of 40 bytes became 100,000 scopes, events and queries; now the connection is read as it is answered."""
     one = b"GET /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     before = peak_mib(gateway)
@@ -156,7 +156,7 @@ def test_requests_that_wait_are_not_read(gateway: GatewayProcess, plane: str) ->
 
 
 @pytest.mark.parametrize("count", [1, 2, 30, 400, 2000])
-def test_all_of_many_requests_in_a_packet_are_answered_in_order(gateway: GatewayProcess, count: int) -> None:
+def test_many_requests_in_a_packet_are_answered_in_order(gateway: GatewayProcess, count: int) -> None:
     with Wire(gateway) as wire:
         packets = [doubled(number, pad=150) if number % 3 else get("/v2") for number in range(count)]
         wire.send(b"".join(packets))

@@ -1,4 +1,4 @@
-"""Who pays when too much is held: the address and the connection that hold most; who reads is not cut off."""
+"""Who is refused when too much memory is held: the address and connection that hold most; readers are spared."""
 
 import asyncio
 from typing import Any
@@ -58,7 +58,7 @@ def send(holdings: Holdings, client: Client, size: int) -> None:
     holdings.received(client, client.size)
 
 
-def test_the_largest_body_is_refused(holdings: Holdings) -> None:
+def test_largest_body_is_refused(holdings: Holdings) -> None:
     small, large = Client(), Client()
     send(holdings, large, 900 * KIB)
     send(holdings, small, 100 * KIB)
@@ -70,7 +70,7 @@ def test_the_largest_body_is_refused(holdings: Holdings) -> None:
     assert not small.refused, "what was refused is held no longer"
 
 
-def test_many_connections_of_one_address_do_not_crowd_out_another(holdings: Holdings) -> None:
+def test_many_connections_of_one_address_do_not_displace_another(holdings: Holdings) -> None:
     honest, greedy = Client("b"), [Client("a") for _ in range(100)]
     send(holdings, honest, 300 * KIB)
     for _ in range(5):
@@ -81,7 +81,7 @@ def test_many_connections_of_one_address_do_not_crowd_out_another(holdings: Hold
     assert any(one.refused for one in greedy)
 
 
-def test_what_is_answered_or_gone_is_held_no_longer(holdings: Holdings) -> None:
+def test_answered_or_closed_connections_hold_no_memory(holdings: Holdings) -> None:
     for _ in range(50):
         one = Client()
         send(holdings, one, 100 * KIB)
@@ -92,7 +92,7 @@ def test_what_is_answered_or_gone_is_held_no_longer(holdings: Holdings) -> None:
         assert not one.refused and not other.refused
 
 
-def test_a_body_that_is_complete_is_not_refused_any_more(holdings: Holdings) -> None:
+def test_complete_body_is_not_refused_any_more(holdings: Holdings) -> None:
     complete, coming = Client(), Client()
     send(holdings, complete, 900 * KIB)
     complete.more = False
@@ -100,7 +100,7 @@ def test_a_body_that_is_complete_is_not_refused_any_more(holdings: Holdings) -> 
     assert coming.refused and not complete.refused
 
 
-def test_what_grows_when_it_is_decompressed_is_refused(holdings: Holdings) -> None:
+def test_body_that_grows_when_decompressed_is_refused(holdings: Holdings) -> None:
     complete, other = Client(), Client()
     send(holdings, complete, 900 * KIB)
     complete.more = other.more = False
@@ -117,7 +117,7 @@ def unread(holdings: Holdings, client: Client, size: int, now_s: float = 0.0) ->
     holdings.unread(client, now_s)
 
 
-def test_the_largest_answer_that_is_not_read_goes_first(holdings: Holdings) -> None:
+def test_largest_unread_answer_is_dropped_first(holdings: Holdings) -> None:
     clients = [Client() for _ in range(5)]
     for index, client in enumerate(clients):
         unread(holdings, client, (index + 1) * 60 * KIB)
@@ -125,7 +125,7 @@ def test_the_largest_answer_that_is_not_read_goes_first(holdings: Holdings) -> N
     assert [client.transport.aborted for client in clients] == [False, False, False, False, True]
 
 
-def test_who_stands_still_goes_before_who_reads(holdings: Holdings) -> None:
+def test_stalled_reader_is_dropped_before_a_reading_one(holdings: Holdings) -> None:
     reading, still = Client(), Client()
     unread(holdings, reading, 600 * KIB)
     unread(holdings, still, 300 * KIB)
@@ -136,7 +136,7 @@ def test_who_stands_still_goes_before_who_reads(holdings: Holdings) -> None:
     assert still.transport.aborted and not reading.transport.aborted
 
 
-def test_slow_is_who_takes_less_than_64_kib_in_time(holdings: Holdings) -> None:
+def test_reader_below_the_minimum_rate_is_slow(holdings: Holdings) -> None:
     slow, still, steady, done = Client(), Client(), Client(), Client()
     clients = [slow, still, steady, done]
     for client in clients:
@@ -151,7 +151,7 @@ def test_slow_is_who_takes_less_than_64_kib_in_time(holdings: Holdings) -> None:
     assert [client.transport.aborted for client in clients] == [True, True, False, False]
 
 
-def test_what_a_client_has_taken_is_known_of_the_loops_own_sockets() -> None:
+def test_acknowledged_bytes_are_known_for_event_loop_sockets() -> None:
     async def taken() -> tuple[int, int]:
         made: asyncio.Future[asyncio.Transport] = asyncio.get_running_loop().create_future()
 

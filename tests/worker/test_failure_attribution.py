@@ -1,4 +1,4 @@
-"""Who is to blame: a twin is never stopped by what its clients send, and a candidate that does harm is, at once."""
+"""Attribution of failures: an identical candidate is never stopped for its inputs, a harmful one is at once."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.control.guards.window import Reading, Sample, Window
+from gateway.control.guards.window import MetricWindow, Reading, Sample
 from gateway.errors import (
     DeadlineExceeded,
     InvalidOutput,
@@ -48,7 +48,7 @@ def drawn(bench: Bench, body: bytes, variant: str) -> Call:
 
 @pytest.mark.parametrize("kind", BAD)
 @pytest.mark.parametrize("variant", ["candidate", "stable"])
-def test_what_both_fail_on_counts_for_the_version_it_was_drawn_for_and_stops_no_twin(
+def test_failures_on_both_versions_count_for_the_drawn_one_and_stop_nothing(
     tmp_path: Path, kind: str, variant: str
 ) -> None:
     async def test(bench: Bench) -> None:
@@ -67,7 +67,7 @@ def test_what_both_fail_on_counts_for_the_version_it_was_drawn_for_and_stops_no_
     on_loop(tmp_path, test)
 
 
-def test_one_clients_bad_inputs_among_good_ones_and_in_the_same_batch(tmp_path: Path) -> None:
+def test_bad_inputs_do_not_affect_good_ones_in_the_same_batch(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         bodies = [moody.body(one) for bad in BAD.values() for one in (bad, row(), row(2.0), bad)]
         for _ in range(5):
@@ -85,7 +85,7 @@ def test_one_clients_bad_inputs_among_good_ones_and_in_the_same_batch(tmp_path: 
     on_loop(tmp_path, test)
 
 
-def test_a_candidate_that_fails_where_stable_does_well_is_stopped_after_five(tmp_path: Path) -> None:
+def test_candidate_that_fails_where_stable_succeeds_is_stopped_after_5(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         unlucky = row(luck=0.3)
         for number in range(5):
@@ -100,9 +100,9 @@ def test_a_candidate_that_fails_where_stable_does_well_is_stopped_after_five(tmp
     on_loop(tmp_path, test, flawed)
 
 
-def test_limits_count_what_is_the_candidates_fault_alone(tmp_path: Path) -> None:
+def test_limits_count_only_failures_of_the_candidate(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
-        window = Window([10.0])
+        window = MetricWindow([10.0])
         stable, candidate = (bench.served.versions[number].tally for number in (1, 2))
         window.sample(0.0, Sample(stable.read(), candidate.read()))
         for _ in range(3):
@@ -117,7 +117,9 @@ def test_limits_count_what_is_the_candidates_fault_alone(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("timeout_us", [1, 50, 1_000])
 @pytest.mark.parametrize("weight", [5, 100])
-def test_a_deadline_too_short_for_two_is_not_split(tmp_path: Path, timeout_us: int, weight: int) -> None:
+def test_request_with_a_deadline_too_short_for_a_rescue_goes_to_stable(
+    tmp_path: Path, timeout_us: int, weight: int
+) -> None:
     async def test(bench: Bench) -> None:
         body = moody.body(row(), timeout_us=timeout_us)
         for number in range(100):
@@ -132,7 +134,7 @@ def test_a_deadline_too_short_for_two_is_not_split(tmp_path: Path, timeout_us: i
     on_loop(tmp_path, test, rules=routing(weight))
 
 
-def test_stable_is_given_its_p99_and_a_margin_and_the_candidate_no_less_than_its_p99(tmp_path: Path) -> None:
+def test_deadline_reserves_the_p99_of_stable_and_a_margin(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         pace = bench.served.stable.pace
         for _ in range(2000):
@@ -149,7 +151,7 @@ def test_stable_is_given_its_p99_and_a_margin_and_the_candidate_no_less_than_its
     on_loop(tmp_path, test)
 
 
-def test_what_is_too_short_is_learnt_from_stables_answers(tmp_path: Path) -> None:
+def test_reserved_time_is_learned_from_answers_of_stable(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         answer = await bench.ask(HEAVY, variant="stable")
         takes_us = answer.duration_ns // 1000
@@ -163,7 +165,7 @@ def test_what_is_too_short_is_learnt_from_stables_answers(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("weight", [5, 100])
-def test_a_candidate_that_hangs_is_stopped_though_all_deadlines_are_short(tmp_path: Path, weight: int) -> None:
+def test_hanging_candidate_is_stopped_although_all_deadlines_are_short(tmp_path: Path, weight: int) -> None:
     async def test(bench: Bench) -> None:
         await bench.ask(row(), timeout_us=1)
         began_s = time.monotonic()
@@ -175,7 +177,7 @@ def test_a_candidate_that_hangs_is_stopped_though_all_deadlines_are_short(tmp_pa
     on_loop(tmp_path, test, flawed, routing(weight))
 
 
-def test_what_takes_both_too_long_stops_no_twin_and_counts_for_both(tmp_path: Path) -> None:
+def test_inputs_too_slow_for_both_versions_are_excused(tmp_path: Path) -> None:
     """The candidate has 10 ms, the input takes several times as long: stable answers, and shows how long it takes."""
 
     async def test(bench: Bench) -> None:
@@ -192,10 +194,10 @@ def test_what_takes_both_too_long_stops_no_twin_and_counts_for_both(tmp_path: Pa
 
 
 @pytest.mark.parametrize("weight", [50, 100])
-def test_a_deadline_just_above_the_inputs_own_run_time_stops_no_twin(
+def test_deadline_just_above_the_run_time_of_an_input_is_excused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weight: int
 ) -> None:
-    """What is known of stable's pace is of lighter inputs: it is fair by that, and too short for either version."""
+    """The known latency of stable is from lighter inputs: by it, the deadline is fair, yet it suits neither version."""
     monkeypatch.setattr("gateway.worker.models.breaker.SILENCE_NS", 300_000_000)
     monkeypatch.setattr("gateway.worker.models.breaker.LASTING_NS", 100_000_000)
 
@@ -210,7 +212,7 @@ def test_a_deadline_just_above_the_inputs_own_run_time_stops_no_twin(
     on_loop(tmp_path, test, rules=routing(weight))
 
 
-def test_a_time_out_before_stables_p99_is_no_failure_but_ten_in_a_row_are_silence(
+def test_timeout_before_p99_of_stable_is_no_failure_but_10_are_silence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.worker.models.breaker.SILENCE_NS", 500_000_000)
@@ -239,7 +241,9 @@ def test_a_time_out_before_stables_p99_is_no_failure_but_ten_in_a_row_are_silenc
         (RuntimeError("-"), Attribution.SILENT),
     ],
 )
-def test_only_stables_own_verdict_on_the_input_acquits(tmp_path: Path, error: Exception, verdict: Attribution) -> None:
+def test_only_a_verdict_of_stable_on_the_input_excuses_the_candidate(
+    tmp_path: Path, error: Exception, verdict: Attribution
+) -> None:
     assert verdict_of(error) is verdict
 
     async def test(bench: Bench) -> None:
@@ -252,13 +256,10 @@ def test_only_stables_own_verdict_on_the_input_acquits(tmp_path: Path, error: Ex
     on_loop(tmp_path, test)
 
 
-def test_stable_that_cannot_answer_for_want_of_time_acquits_no_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both hang, but stable is not seen to take its time: it waits for a thread that another request keeps.
+def test_stable_without_time_to_answer_excuses_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both hang, but stable is not seen to take long: it waits for a thread that another request occupies.
 
-    Nor does it accuse: in a row of such requests the candidate must be silent for long.
-    """
+    Nor does that count against the candidate: in a row of such requests it must be silent for long."""
     monkeypatch.setattr("gateway.worker.models.breaker.SILENCE_NS", 1_500_000_000)
 
     async def test(bench: Bench) -> None:
@@ -280,7 +281,7 @@ def test_stable_that_cannot_answer_for_want_of_time_acquits_no_one(
     on_loop(tmp_path, test, flawed, routing(guards={"comparisons": [comparison]}))
 
 
-def test_an_answer_to_a_copy_or_by_number_is_an_answer(tmp_path: Path) -> None:
+def test_mirrored_or_pinned_answer_ends_a_silence(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         for _ in range(1000):
             bench.served.stable.pace.add(60_000_000)
@@ -297,7 +298,7 @@ def test_an_answer_to_a_copy_or_by_number_is_an_answer(tmp_path: Path) -> None:
     on_loop(tmp_path, test, flawed, routing(rescue={"timeout": "30ms"}))
 
 
-def test_a_copy_of_what_stable_cannot_answer_well_is_not_made(tmp_path: Path) -> None:
+def test_request_that_stable_cannot_answer_well_is_not_mirrored(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         mirrored = bench.served.versions[2].tally
         await bench.ask(BAD["nan"])
@@ -309,8 +310,8 @@ def test_a_copy_of_what_stable_cannot_answer_well_is_not_made(tmp_path: Path) ->
     on_loop(tmp_path, test, rules=routing(0, mirror={"weight": 100}))
 
 
-def test_a_time_out_is_excused_if_stable_turns_out_to_take_longer(tmp_path: Path) -> None:
-    """At a start, or when the machine gets busy, what is known of stable's pace lags behind."""
+def test_timeout_is_excused_if_stable_turns_out_to_take_longer(tmp_path: Path) -> None:
+    """At a start, or when the machine gets busy, the known latency of stable lags behind."""
 
     async def test(bench: Bench) -> None:
         pace = bench.served.stable.pace
@@ -330,7 +331,7 @@ def test_a_time_out_is_excused_if_stable_turns_out_to_take_longer(tmp_path: Path
     on_loop(tmp_path, test, flawed, routing(rescue={"timeout": "30ms"}))
 
 
-def test_an_unknown_pace_splits_and_blames_no_time_out(tmp_path: Path) -> None:
+def test_timeout_is_not_counted_while_the_latency_of_stable_is_unknown(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         bench.set_pace(0)
         call = bench.begin(moody.body(row(), timeout_us=10_000))
@@ -340,7 +341,7 @@ def test_an_unknown_pace_splits_and_blames_no_time_out(tmp_path: Path) -> None:
     on_loop(tmp_path, test)
 
 
-def test_a_gateway_without_candidate_learns_and_checks_nothing(tmp_path: Path) -> None:
+def test_without_a_candidate_nothing_is_learned_or_checked(tmp_path: Path) -> None:
     async def test() -> None:
         def twins(repository: Path) -> None:
             moody.place(repository, TWIN, Moods())

@@ -1,4 +1,4 @@
-"""Copies of requests on real models: compared and counted, only in spare capacity, and no place lost for ever."""
+"""Mirrored requests on real models: compared, counted, sent only with spare capacity, and no slot is ever lost."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -28,7 +28,7 @@ Make = Callable[[Path], None]
 
 
 class Bench:
-    """A gateway on this loop, and what its mirror has recorded."""
+    """A gateway on this event loop, and what its mirror has recorded."""
 
     def __init__(self, gateway: Pipeline, ring: Ring) -> None:
         self.gateway = gateway
@@ -37,7 +37,7 @@ class Bench:
 
     @property
     def mirrored(self) -> dict[str, int]:
-        """What came of the copies, as far as anything did."""
+        """The numbers of mirrored requests by result."""
         return {name: count for name, count in self.candidate.tally.read().mirrored.items() if count}
 
     def records(self) -> list[dict[str, Any]]:
@@ -51,7 +51,7 @@ class Bench:
         return call, gateway.submit(call)
 
     async def ask(self, first: float) -> str:
-        """A prediction, rescued where need be; its id."""
+        """Make a prediction, rescued if necessary; returns its id."""
         call, submitted = self.submit(first)
         await asyncio.wait([submitted])
         instead = self.gateway.rescue(call, submitted)
@@ -60,7 +60,7 @@ class Bench:
         return self.gateway.end(call, instead or submitted).call.prediction_id.decode()
 
     async def settled(self, copies: int) -> None:
-        """Until so many copies have come to something."""
+        """Wait until so many mirrored requests have a result."""
         async with asyncio.timeout(10):
             while sum(self.mirrored.values()) < copies:
                 await asyncio.sleep(0.001)
@@ -112,7 +112,7 @@ def on_loop(
     asyncio.run(run())
 
 
-def test_a_copy_is_compared_and_recorded_under_the_id_of_its_prediction(tmp_path: Path) -> None:
+def test_mirrored_answer_is_compared_and_recorded_under_the_prediction_id(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         prediction_id = await bench.ask(GOOD)
         await bench.settled(1)
@@ -124,7 +124,7 @@ def test_a_copy_is_compared_and_recorded_under_the_id_of_its_prediction(tmp_path
     on_loop(tmp_path, test)
 
 
-def test_large_numbers_of_half_precision_are_compared_too(tmp_path: Path) -> None:
+def test_large_fp16_numbers_are_compared_without_overflow(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         await bench.ask(GOOD)
         await bench.settled(1)
@@ -135,7 +135,7 @@ def test_large_numbers_of_half_precision_are_compared_too(tmp_path: Path) -> Non
     on_loop(tmp_path, test, make=half_precision)
 
 
-def test_a_copy_that_fails_is_counted_and_harms_no_one(tmp_path: Path) -> None:
+def test_failed_mirrored_request_is_counted_and_has_no_other_effect(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         await bench.ask(BAD)
         await bench.settled(1)
@@ -144,7 +144,7 @@ def test_a_copy_that_fails_is_counted_and_harms_no_one(tmp_path: Path) -> None:
     on_loop(tmp_path, test)
 
 
-def test_what_the_candidate_has_failed_on_is_not_sent_to_it_again(tmp_path: Path) -> None:
+def test_request_the_candidate_failed_on_is_not_mirrored_to_it(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         for _ in range(3):
             await bench.ask(BAD)
@@ -156,7 +156,7 @@ def test_what_the_candidate_has_failed_on_is_not_sent_to_it_again(tmp_path: Path
     on_loop(tmp_path, test, weight=100)
 
 
-def test_beyond_the_places_that_there_are_copies_are_dropped_and_counted(tmp_path: Path) -> None:
+def test_mirrored_requests_beyond_the_slots_are_dropped_and_counted(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         calls = [bench.submit(GOOD) for _ in range(AT_ONCE + 3)]
         await asyncio.wait([submitted for _, submitted in calls])
@@ -169,7 +169,7 @@ def test_beyond_the_places_that_there_are_copies_are_dropped_and_counted(tmp_pat
     on_loop(tmp_path, test)
 
 
-def test_a_candidate_that_is_unloaded_meanwhile_takes_no_place_with_it(tmp_path: Path) -> None:
+def test_candidate_unloaded_meanwhile_frees_its_mirror_slots(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         calls = [bench.submit(GOOD) for _ in range(AT_ONCE + 1)]  # under way while the configuration changes
         deployment = bench.gateway.catalog
@@ -193,7 +193,7 @@ def test_a_candidate_that_is_unloaded_meanwhile_takes_no_place_with_it(tmp_path:
     on_loop(tmp_path, test)
 
 
-def test_chance_picks_the_share_that_was_asked_for() -> None:
+def test_is_mirrored_picks_the_configured_share() -> None:
     picked = sum(is_mirrored(nonce, 50_000) for nonce in range(100_000))
     assert 4_700 < picked < 5_300
     assert not any(is_mirrored(nonce, 0) for nonce in range(1_000))

@@ -1,4 +1,4 @@
-"""Predictions that leave together are recorded together: all that fit, each once, whatever the others are."""
+"""Predictions answered in one turn of the loop are recorded together: all that fit, each once."""
 
 import asyncio
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ class Bench:
         return self.run(ended())
 
     def submit(self, body: bytes, customer: str | None = None) -> "tuple[Call, asyncio.Future[Answer]]":
-        """On the loop."""
+        """Submit a prediction on the event loop."""
         gateway, attributes = self.gateway, Attributes(customer)
         call = gateway.begin(gateway.served("doubling"), None, decode_request(body), attributes, RequestSource(body))
         return call, gateway.submit(call)
@@ -79,7 +79,7 @@ def serving(folder: Path, size: int = RING, **settings: Any) -> Iterator[Bench]:
         loop.run(deployment.close())
 
 
-def test_each_of_many_has_a_line_of_its_own(tmp_path: Path) -> None:
+def test_each_of_many_predictions_has_a_line_of_its_own(tmp_path: Path) -> None:
     pretty = orjson.dumps(
         {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [7, 8]}]}, option=orjson.OPT_INDENT_2
     ).replace(b"\n", b"\r\n")
@@ -101,7 +101,7 @@ def test_each_of_many_has_a_line_of_its_own(tmp_path: Path) -> None:
     assert bench.head[RECORDED] == 21
 
 
-def test_of_what_does_not_fit_together_as_many_as_fit(tmp_path: Path) -> None:
+def test_records_that_do_not_fit_the_ring_are_dropped_and_counted(tmp_path: Path) -> None:
     with serving(tmp_path, 4000) as bench:
         bench.recorder.answered([bench.answered(number) for number in range(10)])
         records = bench.records()
@@ -112,9 +112,7 @@ def test_of_what_does_not_fit_together_as_many_as_fit(tmp_path: Path) -> None:
         assert [record["request_id"] for record in bench.records()] == ["10"]
 
 
-def test_one_that_no_line_can_be_made_of_costs_the_others_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_record_that_cannot_be_encoded_does_not_affect_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with serving(tmp_path) as bench:
         customers = ["a", SURROGATE, "b"]
         answered = [bench.answered(number, customer=name) for number, name in enumerate(customers)]
@@ -124,7 +122,7 @@ def test_one_that_no_line_can_be_made_of_costs_the_others_nothing(
     assert "cannot be recorded" in caplog.text
 
 
-def test_large_ones_among_small_ones(tmp_path: Path) -> None:
+def test_large_records_are_throttled_among_small_ones(tmp_path: Path) -> None:
     with serving(tmp_path, large="100KiB") as bench:
         sizes = [0, LINE_BYTES, LARGE + 1, 2 * LARGE, 2 * RING, 0]
         bench.recorder.answered([bench.answered(number, pad=size) for number, size in enumerate(sizes)])
@@ -135,7 +133,7 @@ def test_large_ones_among_small_ones(tmp_path: Path) -> None:
         assert bench.head[THROTTLED] == 1
 
 
-def test_the_sample_is_what_the_nonce_says(tmp_path: Path) -> None:
+def test_sample_is_selected_by_the_nonce(tmp_path: Path) -> None:
     with serving(tmp_path, sample="50%") as bench:
         answered = [bench.answered(number) for number in range(100)]
         bench.recorder.answered(answered)
@@ -145,7 +143,7 @@ def test_the_sample_is_what_the_nonce_says(tmp_path: Path) -> None:
         assert bench.head[DROPPED] == 0
 
 
-def test_where_all_must_be_recorded_each_is_before_it_counts_as_answered(tmp_path: Path) -> None:
+def test_when_full_refuse_records_a_prediction_before_it_is_answered(tmp_path: Path) -> None:
     with serving(tmp_path, 4000, when_full="refuse") as bench:
         answered = [bench.answered(0)]
         assert [record["request_id"] for record in bench.records()] == ["0"]

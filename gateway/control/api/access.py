@@ -17,13 +17,13 @@ from gateway.web.body import Headers
 from gateway.web.responses import send_error
 from gateway.web.timeouts import WITHIN_S, with_body_timeout
 
-READ: Final[RequiredScopes] = frozenset({keys.Scope.READ, keys.Scope.OPERATE})
-OPERATE: Final[RequiredScopes] = frozenset({keys.Scope.OPERATE})
-OPEN: Final = ("/", "/health")  # the page itself holds no data; it asks for a key
-OPEN_BELOW: Final = "/console/"  # the page's scripts, styles and images
-ASKING: Final = ("/api/explain",)  # posts that change nothing
-SAFE: Final = ("GET", "HEAD")
-THIS_MACHINE: Final = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
+READ_SCOPES: Final[RequiredScopes] = frozenset({keys.Scope.READ, keys.Scope.OPERATE})
+OPERATE_SCOPES: Final[RequiredScopes] = frozenset({keys.Scope.OPERATE})
+PUBLIC_PATHS: Final = ("/", "/health")  # the page itself holds no data; it asks for a key
+PUBLIC_PREFIX: Final = "/console/"  # the page's scripts, styles and images
+READ_ONLY_POSTS: Final = ("/api/explain",)  # posts that change nothing
+SAFE_METHODS: Final = ("GET", "HEAD")
+LOCAL_HOST: Final = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 
 
 class ControlAuthMiddleware:
@@ -38,39 +38,39 @@ class ControlAuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            scope["identity"] = self._admitted(scope, dict(scope["headers"]))
+            scope["identity"] = self._authenticate(scope, dict(scope["headers"]))
         except RequestError as error:
             await send_error(send, error)
             return
         await self._application(scope, with_body_timeout(receive, WITHIN_S), send)
 
-    def _admitted(self, scope: Scope, headers: Headers) -> Identity | None:
+    def _authenticate(self, scope: Scope, headers: Headers) -> Identity | None:
         if self._keyring is None:
             _refuse_other_names(headers)
-        if scope["method"] not in SAFE:
+        if scope["method"] not in SAFE_METHODS:
             refuse_other_sites(headers)
             _refuse_forms(headers)
-        need = need_of(scope["method"], scope["path"])
+        need = required_scopes(scope["method"], scope["path"])
         if self._keyring is None or need is None:
             return None
         return authenticated(self._keyring, headers, scope["query_string"], need)
 
 
-def need_of(method: str, path: str) -> RequiredScopes | None:
+def required_scopes(method: str, path: str) -> RequiredScopes | None:
     """The scopes of which a key must have one for this request; None: no key is needed."""
-    if method not in SAFE and path not in ASKING:
-        return OPERATE
-    return None if path in OPEN or path.startswith(OPEN_BELOW) else READ
+    if method not in SAFE_METHODS and path not in READ_ONLY_POSTS:
+        return OPERATE_SCOPES
+    return None if path in PUBLIC_PATHS or path.startswith(PUBLIC_PREFIX) else READ_SCOPES
 
 
-def refused(method: str, path: str) -> tuple[int, ...]:
+def possible_errors(method: str, path: str) -> tuple[int, ...]:
     """The error statuses that this middleware may return, for the OpenAPI document."""
-    return (400,) if need_of(method, path) is None else (400, 401, 403)
+    return (400,) if required_scopes(method, path) is None else (400, 401, 403)
 
 
 def _refuse_other_names(headers: Headers) -> None:
     """Raises InvalidRequest if the Host header names another machine, as after DNS rebinding."""
-    if not THIS_MACHINE.fullmatch(headers.get(b"host", b"")):
+    if not LOCAL_HOST.fullmatch(headers.get(b"host", b"")):
         raise InvalidRequest("the Host header must name this machine, such as localhost, unless auth.keys is set")
 
 

@@ -15,17 +15,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gateway.auth.keyring import Keyring
-from gateway.control.api.access import ControlAuthMiddleware, refused
-from gateway.control.api.commands import Changes
-from gateway.control.api.console import Page
-from gateway.control.api.event_stream import Events
+from gateway.control.api.access import ControlAuthMiddleware, possible_errors
+from gateway.control.api.commands import ReleaseCommands
+from gateway.control.api.console import ConsoleFiles
+from gateway.control.api.event_stream import EventStream
 from gateway.control.api.explain import Explain
 from gateway.control.api.openapi import Operation, document
-from gateway.control.api.page_process import Printer
-from gateway.control.api.queries import Readings
-from gateway.control.api.reader_queue import OneByOne, Turns
-from gateway.control.api.release_pages import metrics, released
-from gateway.control.api.shared_results import Fresh
+from gateway.control.api.page_renderer import PageRenderer
+from gateway.control.api.queries import ReadEndpoints
+from gateway.control.api.reader_queue import ReaderQueue, SlotQueue
+from gateway.control.api.release_pages import metrics_text, release_pages
+from gateway.control.api.shared_results import SharedResult
 from gateway.control.control_plane import ControlPlane
 from gateway.web.exception_handlers import exception_handlers
 from gateway.web.responses import JsonResponse
@@ -34,22 +34,25 @@ OPENAPI: Final = Operation("GET", "/openapi.json", "openapi", "This document.", 
 DESCRIPTION: Final = "Releases, their stops and weights, the configuration, the decisions and the metrics."
 
 
-def control_plane(control: ControlPlane, ending: asyncio.Event, keyring: Keyring | None) -> ASGIApp:
+def control_app(control: ControlPlane, ending: asyncio.Event, keyring: Keyring | None) -> ASGIApp:
     """Build the application.
 
     `ending`: set when the gateway begins to shut down; `keyring`: None if no keys are required, since only this machine
     can reach it.
     """
-    printer = Printer(control.repository.path)
-    documents, text = Fresh(partial(released, control, printer)), Fresh(partial(metrics, control, printer))
-    readings, events = Readings(control, documents, text), Events(control, documents, ending, keyring)
-    parts = (readings, Changes(control), Explain(control), events, Page())
+    printer = PageRenderer(control.repository.path)
+    documents, text = (
+        SharedResult(partial(release_pages, control, printer)),
+        SharedResult(partial(metrics_text, control, printer)),
+    )
+    readings, events = ReadEndpoints(control, documents, text), EventStream(control, documents, ending, keyring)
+    parts = (readings, ReleaseCommands(control), Explain(control), events, ConsoleFiles())
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
 
     @cache
     def described() -> dict[str, Any]:
         operations = [*(endpoint.operation for endpoint in endpoints), OPENAPI]
-        return document("canary-gateway: control plane", DESCRIPTION, operations, "control", refused)
+        return document("canary-gateway: control plane", DESCRIPTION, operations, "control", possible_errors)
 
     async def openapi(request: Request) -> Response:
         return JsonResponse(described())
@@ -57,7 +60,10 @@ def control_plane(control: ControlPlane, ending: asyncio.Event, keyring: Keyring
     return Starlette(
         routes=[*(endpoint.route() for endpoint in endpoints), Route(OPENAPI.path, openapi)],
         exception_handlers=exception_handlers(_not_routed),
-        middleware=[Middleware(OneByOne, Turns(), control.pressing), Middleware(ControlAuthMiddleware, keyring)],
+        middleware=[
+            Middleware(ReaderQueue, SlotQueue(), control.command_priority),
+            Middleware(ControlAuthMiddleware, keyring),
+        ],
     )
 
 

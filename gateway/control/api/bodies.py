@@ -13,10 +13,10 @@ from gateway.settings.units import Name, Version
 from gateway.web.authentication import identity_in
 from gateway.web.body import read_body
 
-MAX_BODY: Final = 65536
+MAX_BODY_BYTES: Final = 65536
 REASON_LENGTH: Final = 1000
 NO_REASON: Final = "no reason given"
-LOCAL: Final = "local"
+LOCAL_CALLER: Final = "local"
 S = TypeVar("S", bound=Settings)
 
 
@@ -34,14 +34,14 @@ class ReasonBody(Settings):
         return value
 
 
-class Promotion(ReasonBody):
+class PromoteBody(ReasonBody):
     """`dry_run`: report what would change, and change nothing. `candidate`: refuse if it is another by now."""
 
     dry_run: bool = False
     candidate: Version | None = None
 
 
-class Reweighting(Promotion):
+class WeightBody(PromoteBody):
     """A new weight, in percent, for one route."""
 
     route: Name
@@ -61,7 +61,7 @@ class ExplainBody(Settings):
 
 async def parse_body(request: Request, schema: type[S]) -> S:
     """The body validated by `schema`; an empty body counts as {}. Raises InvalidRequest."""
-    body = await read_body(request.receive, dict(request.scope["headers"]), MAX_BODY)
+    body = await read_body(request.receive, dict(request.scope["headers"]), MAX_BODY_BYTES)
     document: Any = parsed(body) if body.strip() else {}
     if not isinstance(document, dict):
         raise InvalidRequest(f"the body must be a JSON object, {{…}}; it is {document!r:.60}")
@@ -73,7 +73,7 @@ async def parse_body(request: Request, schema: type[S]) -> S:
 
 def caller(request: Request) -> str:
     """The caller's identity for the decision log; without keys, LOCAL: someone on this machine."""
-    return str(identity_in(request.scope) or LOCAL)
+    return str(identity_in(request.scope) or LOCAL_CALLER)
 
 
 def origin_of(request: Request) -> dict[str, Any]:

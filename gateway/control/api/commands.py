@@ -8,8 +8,8 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.control.api.bodies import NO_REASON, Promotion, ReasonBody, Reweighting, caller, origin_of, parse_body
-from gateway.control.api.documents import EditDocument, OrderDocument
+from gateway.control.api.bodies import NO_REASON, PromoteBody, ReasonBody, WeightBody, caller, origin_of, parse_body
+from gateway.control.api.documents import CommandDocument, EditDocument
 from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.openapi import Operation
 from gateway.control.api.rendering import decision_document
@@ -17,37 +17,37 @@ from gateway.control.config.editor import Edit, RoutingEditor
 from gateway.control.config.yaml_edit import promote, set_weight
 from gateway.control.control_plane import ControlPlane
 from gateway.control.release.decisions import ReleaseDecision
-from gateway.control.release.overview import ReleaseStatus
+from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.release.stages import Event
-from gateway.control.status import overview_of
+from gateway.control.status import release_status
 from gateway.errors import Conflict
 from gateway.web.responses import JsonResponse
 
-RELEASE: Final = "/api/releases/{model}"
-REFUSED: Final = (400, 403, 404, 409, 413, 415)
+RELEASE_PATH: Final = "/api/releases/{model}"
+ERROR_STATUSES: Final = (400, 403, 404, 409, 413, 415)
 
 
-class Changes:
+class ReleaseCommands:
     """The endpoints that change a release. They raise NotFound, Conflict and the errors of `parse_body`."""
 
     def __init__(self, control: ControlPlane) -> None:
         self._control = control
         self._editor = RoutingEditor(
-            control.configuration,
-            control.stops,
+            control.routing_file,
+            control.decision_log,
             lambda written, note: control.reload(written=written, note=note),
-            control.accepting.history,
+            control.acceptance.history,
         )
 
     def endpoints(self) -> list[Endpoint]:
         def operation(name: str, summary: str, body: type, answer: type, *, needs_body: bool = False) -> Operation:
             return Operation(
                 "POST",
-                f"{RELEASE}/{name}",
+                f"{RELEASE_PATH}/{name}",
                 name,
                 summary,
                 answer=answer,
-                errors=REFUSED,
+                errors=ERROR_STATUSES,
                 body=body,
                 body_required=needs_body,
             )
@@ -58,31 +58,31 @@ class Changes:
                     "stop",
                     "Stop the candidate's traffic: once this has answered, no response comes from the candidate.",
                     ReasonBody,
-                    OrderDocument,
+                    CommandDocument,
                 ),
                 self.stop,
             ),
             Endpoint(
-                operation("resume", "Send traffic to the candidate again, as routed.", ReasonBody, OrderDocument),
+                operation("resume", "Send traffic to the candidate again, as routed.", ReasonBody, CommandDocument),
                 self.resume,
             ),
             Endpoint(
-                operation("hold", "Hold the ramp at its weight until it is continued.", ReasonBody, OrderDocument),
-                partial(self.order, Event.HOLD),
+                operation("hold", "Hold the ramp at its weight until it is continued.", ReasonBody, CommandDocument),
+                partial(self.ramp_command, Event.HOLD),
             ),
             Endpoint(
-                operation("continue", "Continue a ramp that was held or paused.", ReasonBody, OrderDocument),
-                partial(self.order, Event.CONTINUE),
+                operation("continue", "Continue a ramp that was held or paused.", ReasonBody, CommandDocument),
+                partial(self.ramp_command, Event.CONTINUE),
             ),
             Endpoint(
-                operation("promote", "Make the candidate stable in the routing file.", Promotion, EditDocument),
+                operation("promote", "Make the candidate stable in the routing file.", PromoteBody, EditDocument),
                 self.promote,
             ),
             Endpoint(
                 operation(
                     "weight",
                     "Edit a route's weight in the routing file.",
-                    Reweighting,
+                    WeightBody,
                     EditDocument,
                     needs_body=True,
                 ),
@@ -104,24 +104,24 @@ class Changes:
         )
         return self._answer(decision)
 
-    async def order(self, event: Event, request: Request) -> Response:
+    async def ramp_command(self, event: Event, request: Request) -> Response:
         """POST hold or continue, by `event`."""
         body = await parse_body(request, ReasonBody)
         self._check_open(request.path_params["model"])
-        decision = self._control.release_manager.order(
+        decision = self._control.release_manager.command(
             request.path_params["model"], event, caller(request), body.reason or NO_REASON, origin_of(request)
         )
-        await self._control.stops.wait_durable()
+        await self._control.decision_log.wait_durable()
         return self._answer(decision)
 
     def _answer(self, decision: ReleaseDecision) -> Response:
-        document: OrderDocument = {**decision_document(decision), "on_disk": self._control.stops.on_disk}
+        document: CommandDocument = {**decision_document(decision), "on_disk": self._control.decision_log.on_disk}
         return JsonResponse(document)
 
     async def promote(self, request: Request) -> Response:
-        body = await parse_body(request, Promotion)
+        body = await parse_body(request, PromoteBody)
         model = request.path_params["model"]
-        overview, candidate = self._meant(model, body)
+        overview, candidate = self._release_and_candidate(model, body)
         if overview.stopped:
             raise Conflict(f"the candidate {candidate} of '{model}' is stopped; resume it first")
         edit = Edit(
@@ -133,12 +133,12 @@ class Changes:
             reason=body.reason or NO_REASON,
             evidence=origin_of(request) | {"stable_before": overview.stable},
         )
-        return await self._edited(body, edit)
+        return await self._apply_edit(body, edit)
 
     async def weight(self, request: Request) -> Response:
-        body = await parse_body(request, Reweighting)
+        body = await parse_body(request, WeightBody)
         model = request.path_params["model"]
-        overview, candidate = self._meant(model, body)
+        overview, candidate = self._release_and_candidate(model, body)
         make = partial(set_weight, model=model, route=body.route, percent=body.percent, source=self._file())
         evidence = origin_of(request) | {
             "route": body.route,
@@ -154,14 +154,14 @@ class Changes:
             reason=body.reason or NO_REASON,
             evidence=evidence,
         )
-        return await self._edited(body, edit)
+        return await self._apply_edit(body, edit)
 
-    def _meant(self, model: str, body: Promotion) -> tuple[ReleaseStatus, int]:
+    def _release_and_candidate(self, model: str, body: PromoteBody) -> tuple[ReleaseStatus, int]:
         """The release and its candidate. Raises NotFound, and Conflict if there is no candidate or it is not the one
         that the body names.
         """
         self._check_open(model)
-        overview = overview_of(self._control, model)
+        overview = release_status(self._control, model)
         if overview.candidate is None:
             raise Conflict(f"'{model}' has no candidate; stable answers everyone")
         if body.candidate not in (None, overview.candidate):
@@ -169,19 +169,19 @@ class Changes:
         return overview, overview.candidate
 
     def _check_open(self, model: str) -> None:
-        self._control.accepting.check_open(model, self._control.configuration.status.closed)
+        self._control.acceptance.check_open(model, self._control.routing_file.status.candidates_closed)
 
-    async def _edited(self, body: Promotion, edit: Edit) -> Response:
-        edited = await self._editor.carry_out(edit, dry_run=body.dry_run)
+    async def _apply_edit(self, body: PromoteBody, edit: Edit) -> Response:
+        edited = await self._editor.apply(edit, dry_run=body.dry_run)
         document: EditDocument = {
             "model": edit.model,
             "action": edit.action,
             "dry_run": body.dry_run,
             "difference": edited.difference,
             "decision": decision_document(edited.decision) if edited.decision else None,
-            "on_disk": self._control.stops.on_disk and self._control.accepting.on_disk,
+            "on_disk": self._control.decision_log.on_disk and self._control.acceptance.on_disk,
         }
         return JsonResponse(document)
 
     def _file(self) -> str:
-        return str(self._control.configuration.path)
+        return str(self._control.routing_file.path)

@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from gateway.system.descriptors import for_connections
+from gateway.system.descriptors import max_connections
 from gateway.web.timeouts import TimeoutProtocol
 
-MOST: Final = 512  # event streams (32 at most) and clients that send requests
-PART: Final = 2  # at most one in PART of the descriptors for connections: control opens many other files
+MAX_CONNECTIONS: Final = 512  # event streams (32 at most) and clients that send requests
+DESCRIPTOR_DIVISOR: Final = 2  # at most one in PART of the descriptors for connections: control opens many other files
 
 
 class ControlConnection(TimeoutProtocol):
@@ -14,4 +14,4 @@ class ControlConnection(TimeoutProtocol):
 
     def most(self) -> int:
         """The number of connections that may be open at once."""
-        return min(MOST, for_connections() // PART)
+        return min(MAX_CONNECTIONS, max_connections() // DESCRIPTOR_DIVISOR)

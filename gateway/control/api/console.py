@@ -21,11 +21,11 @@ HEADERS: Final = {
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-cache",
 }
-MEDIA: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+MEDIA_TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 INDEX: Final = "index.html"
 
 
-class Page:
+class ConsoleFiles:
     """GET / and the assets that the page loads. They hold no data, so they need no key: the page asks for one."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Page:
         return [self._endpoint("/", INDEX), *(self._endpoint(f"/console/{name}", name) for name in parts)]
 
     def _endpoint(self, path: str, name: str) -> Endpoint:
-        media = MEDIA[name.rpartition(".")[2]]
+        media = MEDIA_TYPES[name.rpartition(".")[2]]
         operation = Operation("GET", path, f"console_{name.replace('.', '_')}", "The console.", media=media)
         return Endpoint(operation, partial(self._send, name, media))
 

@@ -27,7 +27,7 @@ class DecisionDocument(TypedDict):
     evidence: dict[str, Any]
 
 
-class OrderDocument(DecisionDocument):
+class CommandDocument(DecisionDocument):
     """The decision that a command made, in force now. `on_disk`: false if a restart would lose it."""
 
     on_disk: bool
@@ -134,7 +134,7 @@ class ReleaseDocument(TypedDict):
     forecast: NotRequired[ForecastDocument]
 
 
-class LeftOutDocument(TypedDict):
+class UnavailableDocument(TypedDict):
     """A version that is not served, and why."""
 
     model: str
@@ -166,7 +166,7 @@ class ConfigDocument(TypedDict):
     last_error: str | None
     warnings: list[str]
     candidates_closed: bool
-    left_out: list[LeftOutDocument]
+    left_out: list[UnavailableDocument]
     records: RecordsDocument
 
 

@@ -24,20 +24,20 @@ from gateway.auth.keyring import Identity, Keyring
 from gateway.control.api.documents import ConfigDocument
 from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.openapi import Operation
-from gateway.control.api.release_pages import NONE, Released, array_of, beside
+from gateway.control.api.release_pages import NO_RELEASES, ReleasePages, array_of, in_page_thread
 from gateway.control.api.rendering import config_document, decision_document
-from gateway.control.api.shared_results import Fresh
+from gateway.control.api.shared_results import SharedResult
 from gateway.control.control_plane import ControlPlane
 from gateway.control.release.decisions import ReleaseDecision
 from gateway.errors import Overloaded
-from gateway.system.background_tasks import persistent
+from gateway.system.background_tasks import retry_forever
 from gateway.web.authentication import identity_in
 
-LOOK_S: Final = 0.05
-LIVE_S: Final = 0.5
-CLIENTS: Final = 32
-BEHIND: Final = 120  # messages that may be queued for a client: usually half a minute's
-RECENT: Final = 50  # decisions in a snapshot
+POLL_S: Final = 0.05
+RELEASES_INTERVAL_S: Final = 0.5
+MAX_CLIENTS: Final = 32
+MAX_QUEUED: Final = 120  # messages that may be queued for a client: usually half a minute's
+SNAPSHOT_DECISIONS: Final = 50  # decisions in a snapshot
 SHUTTING_DOWN: Final = "the gateway is shutting down"
 TOO_SLOW: Final = "this client reads more slowly than events come"
 KEY_ENDED: Final = "the API key has been revoked or has expired"
@@ -45,32 +45,32 @@ KEY_ENDED: Final = "the API key has been revoked or has expired"
 
 @dataclass(frozen=True, slots=True)
 class ConsoleState:
-    """The state that clients have received. `live_s`: when the releases were read; `sequence`: of the last decision
-    before that, so that clients do not take these releases for newer than a command's own answer.
+    """The state that clients have received. `releases_read_s`: when the releases were read; `sequence`: of the last
+    decision before that, so that clients do not take these releases for newer than a command's own answer.
     """
 
-    releases: Released
+    releases: ReleasePages
     config: ConfigDocument
     decisions: list[ReleaseDecision]
-    live_s: float
+    releases_read_s: float
     sequence: int = 0
 
     @property
-    def last(self) -> int:
+    def last_sequence(self) -> int:
         """The sequence of the last decision, 0 if there is none."""
         return self.decisions[-1].sequence if self.decisions else 0
 
 
-def told(before: ConsoleState, now: ConsoleState) -> Iterator[bytes]:
+def changes(before: ConsoleState, now: ConsoleState) -> Iterator[bytes]:
     """The messages for the decisions and the configuration that changed from `before` to `now`."""
     if now.decisions is not before.decisions:
-        new = (one for one in now.decisions if one.sequence > before.last)
+        new = (one for one in now.decisions if one.sequence > before.last_sequence)
         yield from (message("decision", decision_document(one)) for one in new)
     if now.config != before.config:
         yield message("config", now.config)
 
 
-def live(before: ConsoleState, now: ConsoleState, time_ns: int) -> Iterator[bytes]:
+def release_changes(before: ConsoleState, now: ConsoleState, time_ns: int) -> Iterator[bytes]:
     """The message for the releases that changed, or a snapshot if the set of releases changed."""
     was, documents = before.releases.documents, now.releases.documents
     if documents.keys() != was.keys():
@@ -83,7 +83,7 @@ def live(before: ConsoleState, now: ConsoleState, time_ns: int) -> Iterator[byte
 
 def snapshot(seen: ConsoleState, time_ns: int) -> bytes:
     """The message with everything that the console shows."""
-    decisions = [decision_document(decision) for decision in reversed(seen.decisions[-RECENT:])]
+    decisions = [decision_document(decision) for decision in reversed(seen.decisions[-SNAPSHOT_DECISIONS:])]
     releases = orjson.Fragment(seen.releases.text)
     everything = {"time_ns": time_ns, "sequence": seen.sequence, "releases": releases}
     return message("snapshot", {**everything, "config": seen.config, "decisions": decisions})
@@ -99,40 +99,44 @@ class Client:
 
     def __init__(self, identity: Identity | None = None) -> None:
         self.identity = identity
-        self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue(BEHIND)
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(MAX_QUEUED)
 
-    def tell(self, *messages: bytes) -> bool:
+    def send(self, *messages: bytes) -> bool:
         """Queue messages. Returns False if the client is too far behind; the stream is then ended with that reason
         instead.
         """
-        if self._waiting.qsize() + len(messages) >= BEHIND:
+        if self._queue.qsize() + len(messages) >= MAX_QUEUED:
             self.end(TOO_SLOW)
             return False
         for one in messages:
-            self._waiting.put_nowait(one)
+            self._queue.put_nowait(one)
         return True
 
     def end(self, reason: str) -> None:
         """Queue the `end` message, after which the stream closes; if the queue is full, drop the oldest messages."""
-        while self._waiting.qsize() > BEHIND - 2:
-            self._waiting.get_nowait()
-        self._waiting.put_nowait(message("end", {"reason": reason}))
-        self._waiting.put_nowait(None)
+        while self._queue.qsize() > MAX_QUEUED - 2:
+            self._queue.get_nowait()
+        self._queue.put_nowait(message("end", {"reason": reason}))
+        self._queue.put_nowait(None)
 
     async def messages(self) -> AsyncIterator[bytes]:
         """The queued messages, until the stream ends."""
-        while (one := await self._waiting.get()) is not None:
+        while (one := await self._queue.get()) is not None:
             yield one
 
 
-class Events:
+class EventStream:
     """The endpoint and its polling loop. `ending`: set when the gateway begins to shut down."""
 
     def __init__(
-        self, control: ControlPlane, released: Fresh[Released], ending: asyncio.Event, keyring: Keyring | None
+        self,
+        control: ControlPlane,
+        released: SharedResult[ReleasePages],
+        ending: asyncio.Event,
+        keyring: Keyring | None,
     ) -> None:
         self._control = control
-        self._released = released
+        self._release_pages = released
         self._ending = ending
         self._keyring = keyring
         self._clients: set[Client] = set()
@@ -145,61 +149,65 @@ class Events:
         return [Endpoint(operation, self.events)]
 
     async def events(self, request: Request) -> Response:
-        if len(self._clients) >= CLIENTS:
-            raise Overloaded(f"{CLIENTS} clients follow the events, which is the most; ask GET /api/releases")
+        if len(self._clients) >= MAX_CLIENTS:
+            raise Overloaded(f"{MAX_CLIENTS} clients follow the events, which is the most; ask GET /api/releases")
         return StreamingResponse(
-            self._follow(identity_in(request.scope)),
+            self._stream(identity_in(request.scope)),
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
 
-    async def _follow(self, identity: Identity | None) -> AsyncIterator[bytes]:
-        client, seen = Client(identity), self._seen()
+    async def _stream(self, identity: Identity | None) -> AsyncIterator[bytes]:
+        client, seen = Client(identity), self._read_state()
         self._clients.add(client)  # from now on decisions are queued, to follow the snapshot
         try:
-            seen = replace(seen, releases=await self._released.get(), sequence=seen.last)
+            seen = replace(seen, releases=await self._release_pages.get(), sequence=seen.last_sequence)
             if self._loop is None or self._loop.done():
-                telling = persistent("telling clients of events", lambda: self._tell(seen))
+                telling = retry_forever("telling clients of events", lambda: self._poll(seen))
                 self._loop = asyncio.get_running_loop().create_task(telling)
-            yield await beside(snapshot, seen, time.time_ns())
+            yield await in_page_thread(snapshot, seen, time.time_ns())
             async for one in client.messages():
                 yield one
         finally:
             self._clients.discard(client)
 
-    async def _tell(self, seen: ConsoleState) -> None:
-        looking: asyncio.Task[Released] | None = None
+    async def _poll(self, seen: ConsoleState) -> None:
+        looking: asyncio.Task[ReleasePages] | None = None
         begun = 0  # the last decision's sequence when the current read of the releases began
         due = False  # releases are to be read early, since a decision or configuration came
         while self._clients and not self._ending.is_set():
-            self._let_go_without_key()
-            now = replace(self._seen(), releases=seen.releases, live_s=seen.live_s, sequence=seen.sequence)
-            self._send(told(seen, now))
+            self._drop_expired_keys()
+            now = replace(
+                self._read_state(), releases=seen.releases, releases_read_s=seen.releases_read_s, sequence=seen.sequence
+            )
+            self._send(changes(seen, now))
             due |= now.decisions is not seen.decisions or now.config != seen.config
-            if looking is None and (due or time.monotonic() - seen.live_s >= LIVE_S):
-                due, begun = False, now.last
-                looking = asyncio.get_running_loop().create_task(self._released.get())
+            if looking is None and (due or time.monotonic() - seen.releases_read_s >= RELEASES_INTERVAL_S):
+                due, begun = False, now.last_sequence
+                looking = asyncio.get_running_loop().create_task(self._release_pages.get())
             if looking is not None and looking.done():
                 before = now
-                now = replace(now, releases=looking.result(), live_s=time.monotonic(), sequence=begun)
-                self._send(await beside(lambda b, n: [*live(b, n, time.time_ns())], before, now))
+                now = replace(now, releases=looking.result(), releases_read_s=time.monotonic(), sequence=begun)
+                self._send(await in_page_thread(lambda b, n: [*release_changes(b, n, time.time_ns())], before, now))
                 looking = None
             seen = now
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), LOOK_S)
+                await asyncio.wait_for(self._ending.wait(), POLL_S)
         for client in self._clients:
             client.end(SHUTTING_DOWN)
 
-    def _seen(self) -> ConsoleState:
+    def _read_state(self) -> ConsoleState:
         """The parts of the state that are cheap to read: not the releases."""
-        return ConsoleState(NONE, config_document(self._control), self._control.stops.decisions, time.monotonic())
+        return ConsoleState(
+            NO_RELEASES, config_document(self._control), self._control.decision_log.decisions, time.monotonic()
+        )
 
     def _send(self, messages: Iterable[bytes]) -> None:
         once = [*messages]
-        self._clients -= {client for client in self._clients if not client.tell(*once)}
+        self._clients -= {client for client in self._clients if not client.send(*once)}
 
-    def _let_go_without_key(self) -> None:
+    def _drop_expired_keys(self) -> None:
         for client in list(self._clients):
-            if self._keyring and client.identity and not self._keyring.holds(client.identity):
+            if self._keyring and client.identity and not self._keyring.is_valid(client.identity):
                 self._clients.discard(client)
                 client.end(KEY_ENDED)

@@ -10,7 +10,7 @@ from gateway.control.api.documents import ExplanationDocument, explanation_docum
 from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.openapi import Operation
 from gateway.control.control_plane import ControlPlane
-from gateway.control.status import overview_of
+from gateway.control.status import release_status
 from gateway.routing.attributes import Attributes
 from gateway.routing.explanation import explain
 from gateway.web.responses import JsonResponse
@@ -37,8 +37,8 @@ class Explain:
 
     async def explain(self, request: Request) -> Response:
         body = await parse_body(request, ExplainBody)
-        overview = overview_of(self._control, body.model)
-        modality = body.modality or await asyncio.to_thread(self._control.configuration.modality, body.model)
+        overview = release_status(self._control, body.model)
+        modality = body.modality or await asyncio.to_thread(self._control.routing_file.modality, body.model)
         attributes = Attributes(
             body.customer,
             modality,

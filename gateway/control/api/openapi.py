@@ -18,14 +18,14 @@ _SCHEMAS: Final = "#/components/schemas/{model}"
 
 
 class Refusal(TypedDict):
-    """Why a request was not served, and what would be right."""
+    """Why a request was refused, and how to correct it."""
 
     error: str
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One in the query, or described beyond its name in the path."""
+    """A parameter in the query or, by `place`, in a header. Those in the path are read from the path."""
 
     name: str
     summary: str
@@ -35,10 +35,10 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method on one path. Types: what a JSON body holds; None where there is no JSON.
+    """One method on one path. `answer`, `body`: the types of the JSON sent and received; None: no JSON.
 
-    `errors`: the statuses that it may be refused with. `media`: the answer's content type; None: it has no body.
-    `binary`: bodies and answers may be bytes instead.
+    `errors`: the statuses of its errors. `media`: the response's content type; None: it has no body. `binary`: request
+    and response may be bytes instead.
     """
 
     method: str
@@ -59,7 +59,7 @@ class Operation:
 def document(
     title: str, description: str, operations: Iterable[Operation], tag: str, refused: Refused
 ) -> dict[str, Any]:
-    """The whole OpenAPI document. `refused`: the statuses that a guard may answer a method and path with."""
+    """The OpenAPI document. `refused`: the statuses with which access control may refuse a method and path."""
     operations = [replace(one, errors=sorted({*one.errors, *refused(one.method, one.path)})) for one in operations]
     types = {id(kind): kind for operation in operations for kind in (operation.answer, operation.body) if kind}
     keyed = [(key, "serialization", TypeAdapter(kind)) for key, kind in types.items()]

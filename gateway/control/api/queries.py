@@ -7,31 +7,33 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.control.api.decision_list import Listed
+from gateway.control.api.decision_list import DecisionListCache
 from gateway.control.api.documents import ConfigDocument, DecisionDocument, HealthDocument, ReleaseDocument
 from gateway.control.api.endpoint import Endpoint
 from gateway.control.api.openapi import Operation, Parameter
-from gateway.control.api.release_pages import Released, beside
+from gateway.control.api.release_pages import ReleasePages, in_page_thread
 from gateway.control.api.rendering import config_document, release_document
-from gateway.control.api.shared_results import Fresh
+from gateway.control.api.shared_results import SharedResult
 from gateway.control.control_plane import ControlPlane
-from gateway.control.release.decisions import SHOWN
-from gateway.control.status import overview_of
+from gateway.control.release.decisions import MAX_IN_MEMORY
+from gateway.control.status import release_status
 from gateway.errors import InvalidRequest, NotReady
 from gateway.web.responses import JsonResponse
 
-LIMIT: Final = Parameter("limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": SHOWN})
+LIMIT: Final = Parameter("limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": MAX_IN_MEMORY})
 MODEL: Final = Parameter("model", "Only those of this model.")
 
 
-class Readings:
+class ReadEndpoints:
     """The read-only endpoints. They raise NotFound, InvalidRequest and NotReady."""
 
-    def __init__(self, control: ControlPlane, released: Fresh[Released], metrics: Fresh[bytes]) -> None:
+    def __init__(
+        self, control: ControlPlane, released: SharedResult[ReleasePages], metrics: SharedResult[bytes]
+    ) -> None:
         self._control = control
-        self._released = released
+        self._release_pages = released
         self._metrics = metrics
-        self._listed = Listed()
+        self._decision_list = DecisionListCache()
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -85,23 +87,23 @@ class Readings:
         return Response(await self._metrics.get(), media_type=CONTENT_TYPE_LATEST)
 
     async def releases(self, request: Request) -> Response:
-        return Response((await self._released.get()).text, media_type=JsonResponse.media_type)
+        return Response((await self._release_pages.get()).text, media_type=JsonResponse.media_type)
 
     async def release(self, request: Request) -> Response:
-        return JsonResponse(release_document(overview_of(self._control, request.path_params["model"])))
+        return JsonResponse(release_document(release_status(self._control, request.path_params["model"])))
 
     async def config(self, request: Request) -> Response:
         return JsonResponse(config_document(self._control))
 
     async def decisions(self, request: Request) -> Response:
         model, limit = request.query_params.get("model"), _limit(request.query_params.get("limit"))
-        text = await beside(self._listed.text, self._control.stops.decisions, model, limit)
+        text = await in_page_thread(self._decision_list.get, self._control.decision_log.decisions, model, limit)
         return Response(text, media_type=JsonResponse.media_type)
 
 
 def _limit(text: str | None) -> int:
     if text is None:
-        return SHOWN
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= SHOWN):
-        raise InvalidRequest(f"limit must be a whole number from 1 to {SHOWN}; it is {text!r:.40}")
+        return MAX_IN_MEMORY
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MAX_IN_MEMORY):
+        raise InvalidRequest(f"limit must be a whole number from 1 to {MAX_IN_MEMORY}; it is {text!r:.40}")
     return int(text)

@@ -10,25 +10,25 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.control.api.access import ASKING, SAFE
-from gateway.control.order_priority import Pressing
+from gateway.control.api.access import READ_ONLY_POSTS, SAFE_METHODS
+from gateway.control.command_priority import CommandPriority
 from gateway.errors import Overloaded
 from gateway.web.responses import send_error
 
-PAUSE_S: Final = 0.002  # between two slots; each takes about 0.3 ms
-PART: Final = 1 << 18  # bytes of an answer that are sent in one slot
-MOST: Final = 512  # readers at once
-REFUSED_AFTER_S: Final = 1.0  # for requests beyond MOST: a client that is refused at once retries at once
+SLOT_PAUSE_S: Final = 0.002  # between two slots; each takes about 0.3 ms
+SLOT_BYTES: Final = 1 << 18  # bytes of an answer that are sent in one slot
+MAX_READERS: Final = 512  # readers at once
+REFUSAL_DELAY_S: Final = 1.0  # for requests beyond MOST: a client that is refused at once retries at once
 
 
-class Turns:
-    """Grants slots in order of arrival, PAUSE_S apart."""
+class SlotQueue:
+    """Grants slots in order of arrival, SLOT_PAUSE_S apart."""
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def turn(self) -> None:
+    async def wait(self) -> None:
         """Wait for the next slot."""
         loop = asyncio.get_running_loop()
         if self._timer is not None:
@@ -36,7 +36,7 @@ class Turns:
             self._waiting.append(mine)
             await mine
         else:
-            self._timer = loop.call_later(PAUSE_S, self._next)
+            self._timer = loop.call_later(SLOT_PAUSE_S, self._next)
 
     def _next(self) -> None:
         self._timer = None
@@ -44,48 +44,48 @@ class Turns:
             first = self._waiting.popleft()
             if not first.done():  # else its client has disconnected
                 first.set_result(None)
-                self._timer = asyncio.get_running_loop().call_later(PAUSE_S, self._next)
+                self._timer = asyncio.get_running_loop().call_later(SLOT_PAUSE_S, self._next)
                 return
 
 
-class OneByOne:
+class ReaderQueue:
     """ASGI middleware that admits read requests to `application` slot by slot, at most MOST at once; beyond that they
     are refused with Overloaded. Orders pass at once and pause the readers.
     """
 
-    def __init__(self, application: ASGIApp, turns: Turns, pressing: Pressing) -> None:
+    def __init__(self, application: ASGIApp, turns: SlotQueue, pressing: CommandPriority) -> None:
         self._application = application
-        self._pressing = pressing
-        self._turns = turns
+        self._command_priority = pressing
+        self._slots = turns
         self._readers = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] not in SAFE and scope["path"] not in ASKING:
-            with self._pressing.order():
+        if scope["method"] not in SAFE_METHODS and scope["path"] not in READ_ONLY_POSTS:
+            with self._command_priority.command():
                 await self._application(scope, receive, send)
-        elif self._readers >= MOST:
-            await asyncio.sleep(REFUSED_AFTER_S)
-            await send_error(send, Overloaded(f"{MOST} readers are being answered, which is the most"))
+        elif self._readers >= MAX_READERS:
+            await asyncio.sleep(REFUSAL_DELAY_S)
+            await send_error(send, Overloaded(f"{MAX_READERS} readers are being answered, which is the most"))
         else:
             self._readers += 1
             try:
-                await self._turn()
+                await self._wait_for_slot()
                 await self._application(scope, receive, self._in_parts(send))
             finally:
                 self._readers -= 1
 
-    async def _turn(self) -> None:
-        await self._turns.turn()
-        await self._pressing.give_way()
+    async def _wait_for_slot(self) -> None:
+        await self._slots.wait()
+        await self._command_priority.yield_to_commands()
 
     def _in_parts(self, send: Send) -> Send:
         async def send_in_parts(message: Message) -> None:
-            await self._pressing.give_way()  # event streams skip the queue
+            await self._command_priority.yield_to_commands()  # event streams skip the queue
             body = message.get("body", b"")
-            for begin in range(0, len(body) - PART, PART):
-                await send({"type": message["type"], "body": body[begin : begin + PART], "more_body": True})
-                await self._turn()
-            rest = (len(body) - 1) // PART * PART if len(body) > PART else 0
+            for begin in range(0, len(body) - SLOT_BYTES, SLOT_BYTES):
+                await send({"type": message["type"], "body": body[begin : begin + SLOT_BYTES], "more_body": True})
+                await self._wait_for_slot()
+            rest = (len(body) - 1) // SLOT_BYTES * SLOT_BYTES if len(body) > SLOT_BYTES else 0
             await send({**message, "body": body[rest:]} if rest else message)
 
         return send_in_parts

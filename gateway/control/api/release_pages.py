@@ -8,48 +8,50 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from gateway.control.api.page_process import Documents, Metrics, Printer
+from gateway.control.api.page_renderer import PageRenderer, RenderMetrics, RenderReleases
 from gateway.control.control_plane import ControlPlane
-from gateway.control.release.overview import ReleaseStatus
-from gateway.control.status import gathered, observe
-from gateway.system.scheduling import go_along
+from gateway.control.release.release_status import ReleaseStatus
+from gateway.control.status import collect_status, gateway_metrics
+from gateway.system.scheduling import set_realtime_helper
 
 
 @dataclass(frozen=True, slots=True)
-class Released:
+class ReleasePages:
     """Each release's JSON document, by model, and all of them as a JSON array."""
 
     documents: Mapping[str, bytes]
     text: bytes
 
 
-NONE: Final = Released({}, b"[]")
+NO_RELEASES: Final = ReleasePages({}, b"[]")
 T = TypeVar("T")
-_PAGES: Final = ThreadPoolExecutor(1, "pages", initializer=go_along)
+_PAGE_THREAD: Final = ThreadPoolExecutor(1, "pages", initializer=set_realtime_helper)
 
 
-async def beside(make: Callable[..., T], *given: object) -> T:
+async def in_page_thread(make: Callable[..., T], *given: object) -> T:
     """The result of `make(*given)`, called in the one thread that waits for the rendering process and renders small
     pages.
     """
-    return await asyncio.get_running_loop().run_in_executor(_PAGES, make, *given)
+    return await asyncio.get_running_loop().run_in_executor(_PAGE_THREAD, make, *given)
 
 
-async def released(control: ControlPlane, printer: Printer) -> Released:
+async def release_pages(control: ControlPlane, printer: PageRenderer) -> ReleasePages:
     """The documents of all releases as they are now. Raises NotReady."""
-    seen = await gathered(control)
-    return await beside(_printed, printer, seen.releases)
+    seen = await collect_status(control)
+    return await in_page_thread(_render, printer, seen.releases)
 
 
-def _printed(printer: Printer, releases: Sequence[ReleaseStatus]) -> Released:
-    documents: Mapping[str, bytes] = printer.printed(Documents(), releases)
-    return Released(documents, array_of(documents.values()))
+def _render(printer: PageRenderer, releases: Sequence[ReleaseStatus]) -> ReleasePages:
+    documents: Mapping[str, bytes] = printer.render(RenderReleases(), releases)
+    return ReleasePages(documents, array_of(documents.values()))
 
 
-async def metrics(control: ControlPlane, printer: Printer) -> bytes:
+async def metrics_text(control: ControlPlane, printer: PageRenderer) -> bytes:
     """The metrics in Prometheus text format. Raises NotReady."""
-    seen = await gathered(control, versions=True)
-    text: bytes = await beside(lambda: printer.printed(Metrics(observe(control)), [*seen.releases, *seen.versions]))
+    seen = await collect_status(control, versions=True)
+    text: bytes = await in_page_thread(
+        lambda: printer.render(RenderMetrics(gateway_metrics(control)), [*seen.releases, *seen.versions])
+    )
     return text
 
 

@@ -23,8 +23,8 @@ from gateway.control.record_status import KINDS, dropped
 from gateway.control.release.audit import LN_10
 from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.forecast import Progress
-from gateway.control.release.overview import ReleaseStatus, VersionStatus
-from gateway.control.release.wording import said
+from gateway.control.release.release_status import ReleaseStatus, VersionStatus
+from gateway.control.release.wording import verdict_text
 from gateway.errors import Outcome, tallied
 
 QUANTILES: Final = (0.5, 0.95, 0.99)
@@ -69,7 +69,7 @@ def release_document(overview: ReleaseStatus) -> ReleaseDocument:
     if overview.progress is not None:
         if overview.ramp_ppm:
             document["ramp"] = _ramp(overview.progress, overview.ramp_ppm)
-        document["guards"] = _guards(overview.progress.judgement, overview.versions)
+        document["guards"] = _guards(overview.progress.assessment, overview.versions)
         document["forecast"] = _forecast(overview.progress)
     return document
 
@@ -99,12 +99,12 @@ def _guards(judged: Assessment, versions: Sequence[VersionStatus]) -> list[Guard
             "name": found.name,
             "metric": found.metric,
             "verdict": str(found.verdict),
-            "says": said(found, versions),
+            "says": verdict_text(found, versions),
             "log10_e": None if found.verdict == GuardVerdict.NO_DATA else found.log_e / LN_10,
             "line_log10": -math.log10(alpha_j * (found.share or 1)),
             "action": found.action if found.share else "none",
         }
-        for found in judged.found
+        for found in judged.results
     ]
 
 
@@ -121,7 +121,7 @@ def _version(counted: VersionStatus) -> VersionDocument:
     latency = counted.totals.latency(counted.variant)
     timed = sum(latency.counts)
     p50, p95, p99 = (quantile_ms(counted.totals.latency_counts(counted.variant), share) for share in QUANTILES)
-    credit = counted.credit
+    credit = counted.feedback
     return {
         "version": counted.version,
         "variant": counted.variant,
@@ -144,25 +144,25 @@ def _version(counted: VersionStatus) -> VersionDocument:
 
 def config_document(control: ControlPlane) -> ConfigDocument:
     """The document of the configuration in force; cheap to make."""
-    status = control.configuration.status
+    status = control.routing_file.status
     return {
         "revision": status.revision,
-        "generation": control.pool.plan.generation,
+        "generation": control.pool.config.generation,
         "acknowledged": control.pool.acknowledged(),
         "workers": control.pool.size,
         "loaded_time_s": status.loaded_s,
         "last_error": status.error or None,
         "warnings": list(status.warnings),
-        "candidates_closed": status.closed,
+        "candidates_closed": status.candidates_closed,
         "left_out": [
             {"model": name, "version": version, "reason": why}
-            for (name, version), why in sorted(control.left_out().items())
+            for (name, version), why in sorted(control.unavailable().items())
         ],
         "records": _records(control),
     }
 
 
 def _records(control: ControlPlane) -> RecordsDocument:
-    journal, kinds = control.records.journal, KINDS
+    journal, kinds = control.records.writer, KINDS
     written = {kinds[stream]: count for stream, count in journal.written.items()}
     return {"error": journal.error or None, "written": written, "dropped": sum(dropped(control).values())}

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.control.config.file_history import History, compared
+from gateway.control.config.file_history import RoutingHistory, shortened_diff
 from gateway.control.config.file_snapshot import revision_of, snapshot
 from gateway.control.config.watcher import RoutingFileWatcher
 from gateway.control.release.decisions import DecisionLog, ReleaseDecision
-from gateway.control.release.disk import Disk, DiskSilent, GivenUp
+from gateway.control.release.disk import CancelFlag, DiskThread, DiskTimeout
 from gateway.errors import Conflict, SettingsError
 from gateway.settings.routing_file import routing_of, text_of
 from gateway.system.durable_files import replacing, write_all
@@ -41,7 +41,7 @@ class EditResult:
     decision: ReleaseDecision | None
 
 
-class _Noted:
+class _RecordOnce:
     """Records the decision at the first call; later calls return the same one."""
 
     def __init__(self, note: Callable[[], ReleaseDecision]) -> None:
@@ -65,38 +65,40 @@ class RoutingEditor:
     The file is handled as bytes: line endings and a byte order mark stay as they are.
     """
 
-    def __init__(self, configuration: RoutingFileWatcher, stops: DecisionLog, reload: Reload, history: History) -> None:
-        self._configuration = configuration
+    def __init__(
+        self, configuration: RoutingFileWatcher, stops: DecisionLog, reload: Reload, history: RoutingHistory
+    ) -> None:
+        self._routing_file = configuration
         self._decision_log = stops
         self._reload = reload
         self._history = history
         self._editing = asyncio.Lock()
-        self._disk = Disk("edits")
+        self._disk = DiskThread("edits")
 
-    async def carry_out(self, edit: Edit, *, dry_run: bool) -> EditResult:
+    async def apply(self, edit: Edit, *, dry_run: bool) -> EditResult:
         """Make the edit and apply it in all workers. Raises Conflict if it is not in force; the message says whether
         the file was left, rolled back, or edited by another.
         """
         async with self._editing:
-            before = await self._in_force()
-            after, changes = await asyncio.to_thread(self._made, edit, before)
+            before = await self._current_text()
+            after, changes = await asyncio.to_thread(self._edited_text, edit, before)
             if dry_run or after == before:
                 return EditResult(changes, None)
-            kept = await self._keep(before)
-            if await self._in_force() != before:
-                raise Conflict(f"{self._configuration.path} has been edited meanwhile; nothing was edited, try again")
+            kept = await self._save_to_history(before)
+            if await self._current_text() != before:
+                raise Conflict(f"{self._routing_file.path} has been edited meanwhile; nothing was edited, try again")
             await self._write(after)
-            noted = _Noted(lambda: self._note(edit, before, after, changes, kept))
-            await self._reload(after, noted)
-            if self._configuration.status.error:
-                raise Conflict(await self._put_back(before, after, noted))
-            if self._configuration.status.revision != revision_of(after):
-                raise Conflict(f"{self._configuration.path} has been edited by another since, and is in force as it is")
-            decision = noted()
+            recorded = _RecordOnce(lambda: self._record(edit, before, after, changes, kept))
+            await self._reload(after, recorded)
+            if self._routing_file.status.error:
+                raise Conflict(await self._roll_back(before, after, recorded))
+            if self._routing_file.status.revision != revision_of(after):
+                raise Conflict(f"{self._routing_file.path} has been edited by another since, and is in force as it is")
+            decision = recorded()
             await self._decision_log.wait_durable()
             return EditResult(changes, decision)
 
-    def _note(self, edit: Edit, before: bytes, after: bytes, changes: str, kept: str) -> ReleaseDecision:
+    def _record(self, edit: Edit, before: bytes, after: bytes, changes: str, kept: str) -> ReleaseDecision:
         evidence = {
             **edit.evidence,
             "difference": changes,
@@ -106,40 +108,40 @@ class RoutingEditor:
         }
         return self._decision_log.record(edit.model, edit.candidate, edit.action, edit.by, edit.reason, evidence)
 
-    def _taken_back(self, decision: ReleaseDecision | None, error: str) -> None:
+    def _record_rollback(self, decision: ReleaseDecision | None, error: str) -> None:
         if decision is not None:  # some workers served it for a moment
             self._decision_log.record(decision.model, decision.candidate, "taken-back", decision.by, error, {})
 
-    async def _in_force(self) -> bytes:
+    async def _current_text(self) -> bytes:
         """The file's bytes. Raises Conflict unless they are the configuration in force: else the edit would also apply
         another's.
         """
-        path, status = self._configuration.path, self._configuration.status
+        path, status = self._routing_file.path, self._routing_file.status
         try:
-            now = await self._disk.do(snapshot, path)
-        except DiskSilent as error:
+            now = await self._disk.run(snapshot, path)
+        except DiskTimeout as error:
             raise Conflict(f"{path} cannot be read: {error.strerror}; nothing was edited") from None
-        if now.trouble:
-            raise Conflict(f"{path} cannot be read: {now.trouble}")
+        if now.error:
+            raise Conflict(f"{path} cannot be read: {now.error}")
         if status.error:
             raise Conflict(f"{path} holds an edit that is not in force; fix it first: {status.error}")
         if now.revision != status.revision:
             raise Conflict(f"{path} has just been edited and that is not in force yet; try again in a moment")
         return now.content
 
-    def _made(self, edit: Edit, before: bytes) -> tuple[bytes, str]:
-        path = str(self._configuration.path)
+    def _edited_text(self, edit: Edit, before: bytes) -> tuple[bytes, str]:
+        path = str(self._routing_file.path)
         try:
             mark, text = text_of(before, path)
             after = mark + edit.make(text).encode()
             routing_of(after, path)
         except SettingsError as error:
             raise Conflict(str(error)) from None
-        return after, compared(before, after, path)
+        return after, shortened_diff(before, after, path)
 
-    async def _keep(self, content: bytes) -> str:
+    async def _save_to_history(self, content: bytes) -> str:
         try:
-            return (await self._disk.do(self._history.keep, content)).name
+            return (await self._disk.run(self._history.keep, content)).name
         except OSError as error:
             raise Conflict(
                 f"{self._history.folder}: the text before cannot be written there: {error.strerror}; nothing was edited"
@@ -149,10 +151,10 @@ class RoutingEditor:
         """Replace the file atomically, also across a crash. A symlink is kept: its target is
         replaced. Raises Conflict.
         """
-        path, given_up = self._configuration.path, GivenUp()
+        path, given_up = self._routing_file.path, CancelFlag()
         try:
-            await self._disk.do(_replace, path, content, given_up, given_up=given_up)
-        except DiskSilent as error:
+            await self._disk.run(_replace, path, content, given_up, given_up=given_up)
+        except DiskTimeout as error:
             raise Conflict(
                 f"{path} cannot be written: {error.strerror}; nothing is edited now, but should the disk have taken it"
                 " all the same, it is put in force as an edit by hand: look at the file before you try again"
@@ -163,33 +165,33 @@ class RoutingEditor:
                 " ConfigMap's, is edited where it comes from"
             ) from None
 
-    async def _put_back(self, before: bytes, after: bytes, noted: "_Noted") -> str:
+    async def _roll_back(self, before: bytes, after: bytes, recorded: "_RecordOnce") -> str:
         """Roll back an edit that could not be applied, unless the file has been edited since; returns what happened,
         for the error.
         """
-        error = self._configuration.status.error
+        error = self._routing_file.status.error
         try:
-            now = await self._disk.do(snapshot, self._configuration.path)
-        except DiskSilent as silent:
+            now = await self._disk.run(snapshot, self._routing_file.path)
+        except DiskTimeout as silent:
             return f"not in force: {error}; and it cannot be rolled back: {silent.strerror}"
-        if now.trouble or now.content != after:
+        if now.error or now.content != after:
             return f"not in force: {error}; someone has edited the file since, so that it is left as it is"
         try:
             await self._write(before)
         except Conflict as refused:
             return f"not in force: {error}; and it cannot be rolled back: {refused}"
-        await self._reload(before, lambda: self._taken_back(noted.decision, error))
+        await self._reload(before, lambda: self._record_rollback(recorded.decision, error))
         return f"not in force, and rolled back: {error}"
 
 
-def _replace(path: Path, content: bytes, given_up: GivenUp) -> None:
+def _replace(path: Path, content: bytes, given_up: CancelFlag) -> None:
     path = path.resolve()
     with replacing(path, path.with_name(f".{path.name}.new"), before_replace=given_up.check) as file:
         write_all(file, content)
-        _like(path, file)
+        _copy_owner_and_mode(path, file)
 
 
-def _like(path: Path, beside: int) -> None:
+def _copy_owner_and_mode(path: Path, beside: int) -> None:
     """Give the new file the mode and, as far as this process may, the owner of the old one."""
     was, now = path.stat(), os.fstat(beside)
     if (was.st_uid, was.st_gid) != (now.st_uid, now.st_gid):

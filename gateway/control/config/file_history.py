@@ -10,13 +10,13 @@ from gateway.control.config.file_snapshot import revision_of
 from gateway.control.config.yaml_edit import difference
 from gateway.system.durable_files import replace_durably
 
-KEPT: Final = 1000  # texts; beyond that the oldest are removed
+MAX_TEXTS: Final = 1000  # texts; beyond that the oldest are removed
 _NUMBERED: Final = re.compile(r"routing-[0-9]{8}T[0-9]{6}Z-([0-9]{6,})-[^-]+\.yaml")
 _LONG: Final = 1 << 19  # bytes of both texts: comparing more would block control
 _SHOWN: Final = 1 << 16  # characters of a difference
 
 
-class History:
+class RoutingHistory:
     """The history's folder, created when the first text is kept."""
 
     def __init__(self, folder: Path) -> None:
@@ -30,7 +30,7 @@ class History:
         kept = self.folder / f"routing-{stamp}-{number:06}-{revision_of(content)}.yaml"
         self.folder.mkdir(parents=True, exist_ok=True)
         replace_durably(kept, content, self.folder / "unfinished")
-        for old in there[: max(0, len(there) + 1 - KEPT)]:
+        for old in there[: max(0, len(there) + 1 - MAX_TEXTS)]:
             with contextlib.suppress(OSError):
                 old.unlink()
         return kept
@@ -42,7 +42,7 @@ def _place(kept: Path) -> tuple[int, str]:
     return int(match[1]) if match else 0, kept.name
 
 
-def compared(before: bytes, after: bytes, name: str) -> str:
+def shortened_diff(before: bytes, after: bytes, name: str) -> str:
     """A unified diff for people, shortened or replaced by a note if it is too long."""
     if len(before) + len(after) > _LONG:
         return f"the texts are too long to be compared here: {len(before):,} and {len(after):,} bytes\n"

@@ -14,7 +14,7 @@ REVISION_LENGTH: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class FileStat:
     """Metadata that shows, without reading the file, whether it has been written since."""
 
     modified_ns: int
@@ -24,7 +24,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The file at one moment. `trouble`: why it cannot be read, else empty. `inode`, with time and content, shows
+    """The file at one moment. `error`: why it cannot be read, else empty. `inode`, with time and content, shows
     whether the file was replaced.
     """
 
@@ -32,15 +32,15 @@ class Snapshot:
     modified_ns: int = 0
     inode: int = 0
     uid: int = 0
-    trouble: str = ""
+    error: str = ""
 
     @property
     def revision(self) -> str:
         return revision_of(self.content)
 
     @property
-    def standing(self) -> Standing:
-        return Standing(self.modified_ns, self.inode, len(self.content))
+    def stat(self) -> FileStat:
+        return FileStat(self.modified_ns, self.inode, len(self.content))
 
     @property
     def owner(self) -> str:
@@ -50,34 +50,34 @@ class Snapshot:
         except KeyError:
             return str(self.uid)
 
-    def checked(self, source: str) -> bytes:
+    def content_or_raise(self, source: str) -> bytes:
         """The content. Raises SettingsError if the file could not be read."""
-        if self.trouble:
-            raise SettingsError(source, [self.trouble])
+        if self.error:
+            raise SettingsError(source, [self.error])
         return self.content
 
 
 def snapshot(path: Path) -> Snapshot:
     """Read the file now. Of a file beyond the size limit it reads only enough to show that. Does not raise: see
-    `trouble`.
+    `error`.
     """
     try:
         with path.open("rb") as file:
             stat = os.fstat(file.fileno())
             return Snapshot(file.read(LARGEST + (1 << 20)), stat.st_mtime_ns, stat.st_ino, stat.st_uid)
     except FileNotFoundError:
-        return Snapshot(b"", trouble=_missing(path))
+        return Snapshot(b"", error=_missing(path))
     except OSError as error:
-        return Snapshot(b"", trouble=f"cannot be read: {error.strerror}")
+        return Snapshot(b"", error=f"cannot be read: {error.strerror}")
 
 
-def standing(path: Path) -> Standing:
+def file_stat(path: Path) -> FileStat:
     """The file's current standing; zeros if it does not exist."""
     try:
         stat = path.stat()
     except OSError:
-        return Standing(0, 0, 0)
-    return Standing(stat.st_mtime_ns, stat.st_ino, stat.st_size)
+        return FileStat(0, 0, 0)
+    return FileStat(stat.st_mtime_ns, stat.st_ino, stat.st_size)
 
 
 def _missing(path: Path) -> str:

@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from gateway.control.config.resolve import Resolved
+from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.release.decisions import DecisionLog
-from gateway.messages import ConfigGeneration
+from gateway.messages import ConfigGeneration, ProcessSockets
 from gateway.shm.slots import Slots
 from gateway.shm.switchboard import Switchboard
 from gateway.version_key import VersionKey
 
 
-class Plans:
+class GenerationFactory:
     """Makes ConfigGenerations. The stops of their candidates are on the switchboard before any worker reads a
     generation.
     """
@@ -23,7 +23,11 @@ class Plans:
         self._decision_log = stops
 
     def make(
-        self, generation: int, resolved: Resolved, left_out: Mapping[VersionKey, str] | None = None
+        self,
+        generation: int,
+        resolved: ResolvedRouting,
+        sockets: ProcessSockets,
+        left_out: Mapping[VersionKey, str] | None = None,
     ) -> ConfigGeneration:
         """A generation that serves what was resolved. Raises SettingsError if no slot is left."""
         versions: dict[VersionKey, int] = {}
@@ -41,22 +45,28 @@ class Plans:
             routing=resolved.routing,
             versions=versions,
             releases=release_slots,
-            left_out=dict(left_out or {}),
+            unavailable=dict(left_out or {}),
             named=resolved.named,
+            sockets=sockets,
         )
 
-    def loading(
-        self, name: str, before: ConfigGeneration, resolved: Resolved, left_out: Mapping[VersionKey, str]
+    def make_reload(
+        self,
+        name: str,
+        before: ConfigGeneration,
+        resolved: ResolvedRouting,
+        sockets: ProcessSockets,
+        left_out: Mapping[VersionKey, str],
     ) -> ConfigGeneration:
         """The same generation, except that the model is reloaded from disk; other unloaded models stay unloaded."""
         loads = {**before.loads, name: before.loads.get(name, 0) + 1}
-        plan = self.make(before.generation, resolved, left_out)
-        return replace(plan, unloaded=before.unloaded - {name}, loads=loads)
+        config = self.make(before.generation, resolved, sockets, left_out)
+        return replace(config, unloaded=before.unloaded - {name}, loads=loads)
 
 
-def without_lost(plan: ConfigGeneration) -> ConfigGeneration:
+def without_unavailable_stables(config: ConfigGeneration) -> ConfigGeneration:
     """The generation for a worker that starts while no other serves: models whose stable version must not be loaded
     lose their entry, so that they do not keep the worker from serving the others.
     """
-    lost = {name for name, release in plan.routing.models.items() if (name, release.stable) in plan.left_out}
-    return replace(plan, named=plan.named - lost)
+    lost = {name for name, release in config.routing.models.items() if (name, release.stable) in config.unavailable}
+    return replace(config, named=config.named - lost)

@@ -8,52 +8,57 @@ from typing import Final, Protocol
 
 from gateway.backends.trial import LoadTrial
 from gateway.backends.trial_cache import harmful
-from gateway.control.config.acceptance import Accepting
-from gateway.control.config.resolve import Resolved
+from gateway.control.config.acceptance import RoutingAcceptance
+from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.config.watcher import RoutingFileWatcher
+from gateway.control.pool.version_processes import VersionProcesses
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.errors import GatewayError, InvalidRequest, NotFound
-from gateway.messages import ConfigGeneration, Load, LoadRequest, Unload
+from gateway.messages import ConfigGeneration, Load, LoadRequest, ProcessSockets, Unload
 from gateway.settings.routing import ReleaseSettings, RoutingSettings
 from gateway.version_key import VersionKey
 
 log: Final = logging.getLogger("gateway.control.config")
 
 
-class Granting(Protocol):
-    """What Wishes needs of the control plane."""
+class LoadRequestContext(Protocol):
+    """What LoadRequestHandler needs of the control plane."""
 
     pool: WorkerPool
-    accepting: Accepting
-    configuration: RoutingFileWatcher
+    acceptance: RoutingAcceptance
+    routing_file: RoutingFileWatcher
     served: Mapping[str, ReleaseSettings]
 
-    def take_in(self, name: str, resolved: Resolved, left_out: Mapping[VersionKey, str]) -> ConfigGeneration:
+    processes: VersionProcesses
+
+    def apply_load(
+        self, name: str, resolved: ResolvedRouting, sockets: ProcessSockets, left_out: Mapping[VersionKey, str]
+    ) -> ConfigGeneration:
         """Add a model that is about to be loaded from disk again, perhaps one that was not served before."""
 
 
-class Wishes:
+class LoadRequestHandler:
     """Executes load requests one at a time, and not while an edit is being applied. Runs on control's loop."""
 
-    def __init__(self, control: Granting, changing: asyncio.Lock) -> None:
+    def __init__(self, control: LoadRequestContext, changing: asyncio.Lock) -> None:
         self._control = control
         self._changing = changing
 
-    def grant(self, load_request: LoadRequest) -> "asyncio.Task[str]":
+    def handle(self, load_request: LoadRequest) -> "asyncio.Task[str]":
         """Start the request; the task returns the error, or an empty string."""
-        return asyncio.get_running_loop().create_task(self._granted(load_request))
+        return asyncio.get_running_loop().create_task(self._execute(load_request))
 
-    def bring_in(self, late: set[VersionKey]) -> None:
+    def load_late(self, late: set[VersionKey]) -> None:
         """Load the candidates that the start did not wait for, as soon as possible."""
         if late:
-            self._bringing = asyncio.get_running_loop().create_task(self._bring_in(sorted(late)))
+            self._late_task = asyncio.get_running_loop().create_task(self._load_late(sorted(late)))
 
-    async def _bring_in(self, late: list[VersionKey]) -> None:
+    async def _load_late(self, late: list[VersionKey]) -> None:
         for name, version in late:
-            if error := await self._granted(LoadRequest(0, name, load=True), version):
+            if error := await self._execute(LoadRequest(0, name, load=True), version):
                 log.error("candidate %d of '%s' stays left out: %s", version, name, error)
 
-    async def _granted(self, load_request: LoadRequest, candidate: int | None = None) -> str:
+    async def _execute(self, load_request: LoadRequest, candidate: int | None = None) -> str:
         async with self._changing:
             try:
                 if load_request.load:
@@ -70,50 +75,52 @@ class Wishes:
     async def _unload(self, name: str) -> None:
         pool = self._control.pool
         async with pool.changing:
-            errors = await pool.order(lambda order: Unload(order, name))
-            pool.plan = plan = replace(pool.plan, unloaded=pool.plan.unloaded | {name})
-            _follow(pool, plan)
+            errors = await pool.broadcast(lambda number: Unload(number, name))
+            pool.config = config = replace(pool.config, unloaded=pool.config.unloaded | {name})
+            _set_config(pool, config)
         _raise(errors)
 
     async def _load(self, name: str, candidate: int | None) -> None:
         control, pool = self._control, self._control.pool
-        settings = pool.plan.routing.models.get(name)
+        settings = pool.config.routing.models.get(name)
         if settings is None:
-            seen = await control.accepting.first_seen(name)
+            seen = await control.acceptance.first_seen(name)
             settings = seen.routing.models[name] if seen is not None else None
         if settings is None:
             raise NotFound(f"the repository has no model '{name}' with a version that has a file and is not stopped")
-        left_out = await self._tried(name, settings, candidate)
+        left_out = await self._try_versions(name, settings, candidate)
+        routing = RoutingSettings.model_construct(models={**pool.config.routing.models, name: settings})
+        sockets, _ = await control.processes.prepared(routing, anew={name})
         async with pool.changing:
-            before, served = pool.plan, control.served
-            routing = RoutingSettings.model_construct(models={**before.routing.models, name: settings})
-            plan = control.take_in(name, Resolved(routing, before.named, control.accepting.memory), left_out)
-            errors = await pool.order(lambda order: Load(order, name, plan), staged=True, may_die=False)
+            before, served = pool.config, control.served
+            resolved = ResolvedRouting(routing, before.named, control.acceptance.memory)
+            config = control.apply_load(name, resolved, sockets, left_out)
+            errors = await pool.broadcast(lambda number: Load(number, name, config), staged=True, may_die=False)
             if errors and name not in served:
-                await pool.order(lambda order: Unload(order, name))
-                pool.plan = plan = replace(plan, unloaded=plan.unloaded | {name})
-            _follow(pool, plan)
+                await pool.broadcast(lambda number: Unload(number, name))
+                pool.config = config = replace(config, unloaded=config.unloaded | {name})
+            _set_config(pool, config)
         _raise(errors)
 
-    async def _tried(self, name: str, settings: ReleaseSettings, candidate: int | None) -> dict[VersionKey, str]:
+    async def _try_versions(self, name: str, settings: ReleaseSettings, candidate: int | None) -> dict[VersionKey, str]:
         """Try the versions, and return what to leave out when the model is loaded. Raises InvalidRequest if stable does
         not load, or if a candidate does not that is served or that this request is for.
         """
         control = self._control
         numbers = [number for number in (settings.stable, settings.candidate) if number is not None]
         trials = [LoadTrial(name, number, settings.stable) for number in numbers]
-        verdicts = await asyncio.to_thread(control.configuration.try_out, trials, frozenset[str]())
-        served = {key for handle in control.pool.followers() for key in handle.runs_on}
+        verdicts = await asyncio.to_thread(control.routing_file.run_trials, trials, frozenset[str]())
+        served = {key for handle in control.pool.accepting_handles() for key in handle.runs_on}
         for number, verdict in zip(numbers, verdicts, strict=True):
             if verdict.error and (number in (settings.stable, candidate) or (name, number) in served):
                 raise InvalidRequest(verdict.error)
-        others = {key: why for key, why in control.pool.plan.left_out.items() if key[0] != name}
+        others = {key: why for key, why in control.pool.config.unavailable.items() if key[0] != name}
         return others | harmful(verdicts)
 
 
-def _follow(pool: WorkerPool, plan: ConfigGeneration) -> None:
-    for handle in pool.followers():
-        handle.plan = plan
+def _set_config(pool: WorkerPool, config: ConfigGeneration) -> None:
+    for handle in pool.accepting_handles():
+        handle.config = config
 
 
 def _raise(errors: list[str]) -> None:

@@ -20,7 +20,7 @@ log: Final = logging.getLogger("gateway.control.config")
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class RememberedRelease:
     """What is remembered of one model. `named`: it has an entry in the text accepted last. `salt`: as written there,
     else None.
     """
@@ -39,16 +39,16 @@ class Remembered:
         return ReleaseSettings(stable=self.stable, candidate=self.candidate, split=split)
 
 
-Memory = Mapping[str, Remembered]
+ReleaseMemory = Mapping[str, RememberedRelease]
 
 
-def remembered(settings: ReleaseSettings) -> Remembered:
+def remember(settings: ReleaseSettings) -> RememberedRelease:
     """What to remember of a routing entry."""
     split = settings.split or SplitSettings()
-    return Remembered(settings.stable, settings.candidate, split.salt, split.stickiness)
+    return RememberedRelease(settings.stable, settings.candidate, split.salt, split.stickiness)
 
 
-class MemoryFile:
+class ReleaseMemoryFile:
     """Reads and writes the two files in `folder`. If the memory is missing or damaged, it is rebuilt from the text, and
     an error is logged.
     """
@@ -67,9 +67,9 @@ class MemoryFile:
             log.error("%s, the routing accepted last, cannot be read: %s", self._text, error.strerror)
             return None
 
-    def read(self, entries: RoutingSettings) -> Memory:
+    def read(self, entries: RoutingSettings) -> ReleaseMemory:
         """The memory; empty before the first start. `entries`: those of the accepted text."""
-        named = {name: remembered(settings) for name, settings in entries.models.items()}
+        named = {name: remember(settings) for name, settings in entries.models.items()}
         try:
             return {**named, **_memory_of(orjson.loads(self._file.read_bytes()))}
         except FileNotFoundError:
@@ -79,7 +79,7 @@ class MemoryFile:
             log.error("%s is damaged (%s): made anew from %s; %s", self._file, error, self._text, _UNNAMED)
         return named
 
-    def write(self, memory: Memory, text: bytes | None) -> bool:
+    def write(self, memory: ReleaseMemory, text: bytes | None) -> bool:
         """Write both durably. Returns False, and logs an error, if the disk refuses them."""
         document = orjson.dumps({"models": {name: asdict(one) for name, one in sorted(memory.items())}})
         try:
@@ -95,9 +95,9 @@ class MemoryFile:
 _UNNAMED: Final = "a model without an entry in it is served in the highest of its versions that is not stopped"
 
 
-def _memory_of(document: Any) -> dict[str, Remembered]:
+def _memory_of(document: Any) -> dict[str, RememberedRelease]:
     """Parse the document. Raises ValueError, TypeError, KeyError or AttributeError if it is not a valid memory."""
-    memory = {name: Remembered(**entry) for name, entry in document["models"].items()}
+    memory = {name: RememberedRelease(**entry) for name, entry in document["models"].items()}
     for name, one in memory.items():
         one.release()  # validates the versions
         if not (isinstance(one.named, bool) and isinstance(one.salt, str | None) and isinstance(name, str)):

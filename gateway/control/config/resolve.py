@@ -14,23 +14,23 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
-from gateway.control.config.memory import Memory, Remembered, remembered
+from gateway.control.config.memory import ReleaseMemory, RememberedRelease, remember
 from gateway.errors import SettingsError
 from gateway.settings.routing import ReleaseSettings, RoutingSettings, SplitSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ResolveInput:
     """The inputs beside the file. `versions`: on disk, ascending; `loaded`: models that are served now."""
 
-    memory: Memory
+    memory: ReleaseMemory
     versions: Mapping[str, Sequence[int]]
     stopped: AbstractSet[tuple[str, int]] = frozenset()
     loaded: AbstractSet[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
+class ResolvedRouting:
     """The releases to serve. `routing` holds every model; `named`: those with an entry of their own.
 
     `notes`: by model, the differences from the memory that must be reported.
@@ -38,7 +38,7 @@ class Resolved:
 
     routing: RoutingSettings
     named: frozenset[str]
-    memory: Memory
+    memory: ReleaseMemory
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def entries(self) -> RoutingSettings:
@@ -46,19 +46,19 @@ class Resolved:
         return RoutingSettings.model_construct(models={name: self.routing.models[name] for name in self.named})
 
 
-def resolve(routing: RoutingSettings, known: Known, source: str) -> Resolved:
+def resolve(routing: RoutingSettings, known: ResolveInput, source: str) -> ResolvedRouting:
     """Resolve the releases to serve. Raises SettingsError, which names the remedy, if an entry is missing that must not
     be dropped like this.
     """
     gone = {name: one for name, one in known.memory.items() if name not in routing.models}
     _refuse(routing, gone, known, source)
     releases: dict[str, ReleaseSettings] = {}
-    memory: dict[str, Remembered] = {}
+    memory: dict[str, RememberedRelease] = {}
     notes: dict[str, list[str]] = {}
     for name, entry in routing.models.items():
         before = known.memory.get(name)
-        releases[name] = _salted(entry, before)
-        memory[name] = remembered(releases[name])
+        releases[name] = _keep_salt(entry, before)
+        memory[name] = remember(releases[name])
         notes[name] = list(_differences(name, entry, releases[name], before, known))
     for name, one in gone.items():
         memory[name] = replace(one, named=False)
@@ -71,24 +71,24 @@ def resolve(routing: RoutingSettings, known: Known, source: str) -> Resolved:
         if first is not None:
             memory[name], releases[name] = first, first.release()
     said = {name: lines for name, lines in notes.items() if lines}
-    return Resolved(RoutingSettings.model_construct(models=releases), frozenset(routing.models), memory, said)
+    return ResolvedRouting(RoutingSettings.model_construct(models=releases), frozenset(routing.models), memory, said)
 
 
-def first_seen(name: str, known: Known) -> Remembered | None:
+def first_seen(name: str, known: ResolveInput) -> RememberedRelease | None:
     """The release of a model without an entry that is seen for the first time; None if all its versions are stopped."""
     free = [version for version in known.versions.get(name, ()) if (name, version) not in known.stopped]
-    return Remembered(free[-1], named=False) if free else None
+    return RememberedRelease(free[-1], named=False) if free else None
 
 
-def closed(memory: Memory, known: Known) -> Resolved:
+def candidates_closed(memory: ReleaseMemory, known: ResolveInput) -> ResolvedRouting:
     """The remembered releases with every candidate closed: stable answers everyone. The memory is kept unchanged."""
     there = {name: one for name, one in memory.items() if one.named or known.versions.get(name)}
     releases = {name: ReleaseSettings(stable=one.stable) for name, one in there.items()}
     named = frozenset(name for name, one in memory.items() if one.named)
-    return Resolved(RoutingSettings.model_construct(models=releases), named, memory)
+    return ResolvedRouting(RoutingSettings.model_construct(models=releases), named, memory)
 
 
-def _refuse(routing: RoutingSettings, gone: Memory, known: Known, source: str) -> None:
+def _refuse(routing: RoutingSettings, gone: ReleaseMemory, known: ResolveInput, source: str) -> None:
     problems = [
         f"models.{name}: its entry is gone, and its candidate {one.candidate} is not stopped;"
         f" to end it, name the model with stable alone: {name}: {{stable: {one.stable}}}"
@@ -103,7 +103,7 @@ def _refuse(routing: RoutingSettings, gone: Memory, known: Known, source: str) -
         raise SettingsError(source, problems)
 
 
-def _salted(entry: ReleaseSettings, before: Remembered | None) -> ReleaseSettings:
+def _keep_salt(entry: ReleaseSettings, before: RememberedRelease | None) -> ReleaseSettings:
     """The entry, with the previous salt if the same candidate's salt is not written (null counts as written)."""
     split = entry.split or SplitSettings()
     if before is None or before.salt is None or entry.candidate is None or before.candidate != entry.candidate:
@@ -114,7 +114,7 @@ def _salted(entry: ReleaseSettings, before: Remembered | None) -> ReleaseSetting
 
 
 def _differences(
-    name: str, entry: ReleaseSettings, release: ReleaseSettings, before: Remembered | None, known: Known
+    name: str, entry: ReleaseSettings, release: ReleaseSettings, before: RememberedRelease | None, known: ResolveInput
 ) -> list[str]:
     if before is None:
         return []
@@ -134,12 +134,12 @@ def _differences(
     return lines
 
 
-def _gone(name: str, one: Remembered) -> str:
+def _gone(name: str, one: RememberedRelease) -> str:
     stop = f", and candidate {one.candidate} stays stopped" if one.candidate is not None else ""
     return f"models.{name}: its entry is gone; stable stays {one.stable}{stop}"
 
 
-def _first(name: str, first: Remembered | None) -> str:
+def _first(name: str, first: RememberedRelease | None) -> str:
     if first is None:
         return f"models.{name}: has no entry, and each of its versions is stopped: not served; name its stable version"
     return (

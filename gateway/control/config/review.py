@@ -7,21 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.control.config.file_history import compared
+from gateway.control.config.file_history import shortened_diff
 from gateway.control.config.file_snapshot import Snapshot, revision_of
-from gateway.control.config.resolve import Known, Resolved, resolve
+from gateway.control.config.resolve import ResolvedRouting, ResolveInput, resolve
 from gateway.control.config.truncation import cut_problems, is_cut
 from gateway.errors import SettingsError
 from gateway.settings.routing import ReleaseSettings, RoutingSettings, SplitSettings
 from gateway.settings.routing_file import routing_of
 
 log: Final = logging.getLogger("gateway.control.config")
-MOST_TOLD: Final = 16  # models with a decision of their own after one edit
+MAX_DECISIONS: Final = 16  # models with a decision of their own after one edit
 BY_FILE: Final = "file"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class EditDecision:
     """A decision to record for an edit; `model` is empty if the edit concerns no model, or very many."""
 
     model: str
@@ -30,38 +30,40 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedText:
     """The text accepted last, None before the first, and its releases (none if it can no longer be parsed)."""
 
     text: bytes | None = None
     routing: RoutingSettings = field(default_factory=RoutingSettings)
 
 
-def accepted(text: bytes | None) -> Accepted:
+def parse_accepted(text: bytes | None) -> AcceptedText:
     """Parse the text accepted last; logs an error if that is no longer possible."""
     if text is None:
-        return Accepted()
+        return AcceptedText()
     try:
-        return Accepted(text, routing_of(text, "accepted.yaml"))
+        return AcceptedText(text, routing_of(text, "accepted.yaml"))
     except SettingsError as error:  # written by an older gateway, or damaged: the release memory does not need it
         log.error("the routing accepted last cannot be read, so no edit is compared with it: %s", error)
-        return Accepted(text)
+        return AcceptedText(text)
 
 
-def judge(content: bytes, before: Accepted, known: Known, source: str) -> tuple[Accepted, Resolved]:
+def validate(
+    content: bytes, before: AcceptedText, known: ResolveInput, source: str
+) -> tuple[AcceptedText, ResolvedRouting]:
     """The parsed text and the releases that it resolves to. Raises SettingsError."""
     routing = routing_of(content, source)
     if before.text is not None and is_cut(before.text, content):
         problems = list(cut_problems(before.routing, routing, known.stopped))
         if problems:
             raise SettingsError(source, problems)
-    return Accepted(content, routing), resolve(routing, known, source)
+    return AcceptedText(content, routing), resolve(routing, known, source)
 
 
 def evidence_of(before: bytes, now: Snapshot, source: str) -> dict[str, object]:
     """The evidence of a decision made by editing the file: the difference, revisions, time and owner."""
     return {
-        "difference": compared(before, now.content, source),
+        "difference": shortened_diff(before, now.content, source),
         "before": revision_of(before),
         "after": now.revision,
         "modified_ns": now.modified_ns,
@@ -69,28 +71,36 @@ def evidence_of(before: bytes, now: Snapshot, source: str) -> dict[str, object]:
     }
 
 
-def edited(before: RoutingSettings, after: RoutingSettings) -> list[str]:
+def changed_models(before: RoutingSettings, after: RoutingSettings) -> list[str]:
     """The models whose entries differ."""
     return sorted(name for name in {*before.models, *after.models} if before.models.get(name) != after.models.get(name))
 
 
-def told(before: RoutingSettings, after: RoutingSettings, notes: Mapping[str, Sequence[str]]) -> list[Told]:
+def edit_decisions(
+    before: RoutingSettings, after: RoutingSettings, notes: Mapping[str, Sequence[str]]
+) -> list[EditDecision]:
     """The decisions to record for an edit: one for each model that it concerns, or one for all if they are many or
     none.
     """
-    names = edited(before, after)
-    if 0 < len(names) <= MOST_TOLD:
-        return [_told(name, before.models.get(name), after.models.get(name), notes.get(name, ())) for name in names]
+    names = changed_models(before, after)
+    if 0 < len(names) <= MAX_DECISIONS:
+        return [
+            _edit_decision(name, before.models.get(name), after.models.get(name), notes.get(name, ())) for name in names
+        ]
     reason = f"the entries of {len(names)} models were edited" if names else "nothing but comments or layout was edited"
-    return [Told("", 0, reason)]
+    return [EditDecision("", 0, reason)]
 
 
-def _told(name: str, old: ReleaseSettings | None, new: ReleaseSettings | None, notes: Sequence[str]) -> Told:
+def _edit_decision(
+    name: str, old: ReleaseSettings | None, new: ReleaseSettings | None, notes: Sequence[str]
+) -> EditDecision:
     version = (new and (new.candidate or new.stable)) or (old and (old.candidate or old.stable)) or 0
     if old is None or new is None:
-        return Told(name, version, "; ".join(notes) or f"models.{name}: its entry is {'gone' if old else 'new'}")
+        return EditDecision(
+            name, version, "; ".join(notes) or f"models.{name}: its entry is {'gone' if old else 'new'}"
+        )
     said = [*notes, *_weights(name, old, new)]
-    return Told(name, version, "; ".join(said) or f"models.{name}: {', '.join(_keys(old, new))} edited")
+    return EditDecision(name, version, "; ".join(said) or f"models.{name}: {', '.join(_keys(old, new))} edited")
 
 
 def _weights(name: str, old: ReleaseSettings, new: ReleaseSettings) -> Iterator[str]:

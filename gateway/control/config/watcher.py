@@ -13,33 +13,33 @@ from gateway.backends.content_verdicts import Contents
 from gateway.backends.repository import Repository
 from gateway.backends.trial import LoadResult, LoadTrial
 from gateway.backends.trial_cache import Trials
-from gateway.control.config.file_poll import Glance
-from gateway.control.config.file_snapshot import Snapshot, Standing, snapshot, standing
+from gateway.control.config.file_poll import FilePoll
+from gateway.control.config.file_snapshot import FileStat, Snapshot, file_stat, snapshot
 from gateway.errors import SettingsError
 from gateway.settings.routing import RoutingSettings
 from gateway.settings.warnings import routing_warnings
 from gateway.version_key import VersionKey
 
 log: Final = logging.getLogger("gateway.control.config")
-MOST_TOLD: Final = 50  # warnings in the log at once
-STILL_S: Final = 0.2  # a file changed within that time may be half written
-OVERTAKEN: Final = "the routing file has been edited while this was being tried"
+MAX_LOGGED_WARNINGS: Final = 50  # warnings in the log at once
+UNCHANGED_S: Final = 0.2  # a file changed within that time may be half written
+EDITED_MEANWHILE: Final = "the routing file has been edited while this was being tried"
 Fingerprint = tuple[Snapshot, tuple[tuple[str, tuple[int, ...]], ...]]  # the file, and the models' folders
 
 
 @dataclass(slots=True)
-class Status:
+class RoutingFileStatus:
     """The result of the last attempt to load the file. `loaded_s`: time of the last success, in seconds since 1970.
 
-    `closed`: the gateway was started with a file that was refused, so the remembered releases are served, without
-    candidates.
+    `candidates_closed`: the gateway was started with a file that was refused, so the remembered releases are served,
+    without candidates.
     """
 
     revision: str
     loaded_s: float
     error: str = ""
     warnings: tuple[str, ...] = ()  # likely mistakes in the file in force
-    closed: bool = False
+    candidates_closed: bool = False
 
 
 class RoutingFileWatcher:
@@ -55,77 +55,77 @@ class RoutingFileWatcher:
         load_timeout_s: float = math.inf,
     ) -> None:
         self.path = path
-        self.trying = Trials(Contents(repository.path), load_timeout_s)
+        self.trial_runner = Trials(Contents(repository.path), load_timeout_s)
         self._repository = repository
-        self._told: frozenset[str] = frozenset()
+        self._logged: frozenset[str] = frozenset()
         self._clock = clock
-        self._moved_s = -STILL_S
+        self._changed_s = -UNCHANGED_S
         first = snapshot(path)
-        self.status = Status(first.revision, time.time())
-        self._tried: Fingerprint = (first, ())
-        self._seen: Fingerprint = self._tried
-        self._glance = Glance(path)
+        self.status = RoutingFileStatus(first.revision, time.time())
+        self._last_tried: Fingerprint = (first, ())
+        self._last_seen: Fingerprint = self._last_tried
+        self._poll = FilePoll(path)
 
     def changed(self) -> bool:
         """Whether there is a new text to try. Poll it.
 
-        A change counts only once the file has been unchanged for STILL_S, so that a half-written file is not read.
+        A change counts only once the file has been unchanged for UNCHANGED_S, so that a half-written file is not read.
         After a failure, changes in the models' folders count too: a missing version may have been added.
         """
-        before, self._seen = self._seen, self._fingerprint()
-        if self._seen[0] != before[0]:
-            self._moved_s = self._clock()
-        new = (self._seen[0].content, self._seen[0].trouble, self._seen[1]) != (
-            self._tried[0].content,
-            self._tried[0].trouble,
-            self._tried[1],
+        before, self._last_seen = self._last_seen, self._fingerprint()
+        if self._last_seen[0] != before[0]:
+            self._changed_s = self._clock()
+        new = (self._last_seen[0].content, self._last_seen[0].error, self._last_seen[1]) != (
+            self._last_tried[0].content,
+            self._last_tried[0].error,
+            self._last_tried[1],
         )
-        return new and self._seen == before and self._clock() - self._moved_s >= STILL_S
+        return new and self._last_seen == before and self._clock() - self._changed_s >= UNCHANGED_S
 
     def read(self, *, settled: bool = False) -> Snapshot | None:
         """Read the file. `settled`: return None if it is no longer as `changed` saw it."""
         now = snapshot(self.path)
-        if settled and now != self._seen[0]:
+        if settled and now != self._last_seen[0]:
             return None  # `changed` will see it, too
-        self._tried = self._seen = now, self._folders() if self.status.error else ()
+        self._last_tried = self._last_seen = now, self._folders() if self.status.error else ()
         return now
 
-    def unread(self) -> Standing | None:
+    def unread(self) -> FileStat | None:
         """The file's standing if it differs from the file read last, else None; for a thread."""
-        now = standing(self.path)
-        return None if now == self._tried[0].standing else now
+        now = file_stat(self.path)
+        return None if now == self._last_tried[0].stat else now
 
-    def failed(self, error: Exception) -> None:
+    def record_failure(self, error: Exception) -> None:
         """Record that the last attempt failed."""
         self.status.error = str(error)
-        self._tried = self._seen = self._tried[0], self._folders()
+        self._last_tried = self._last_seen = self._last_tried[0], self._folders()
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         """Record that the text read last is in force."""
-        self.status = Status(self._tried[0].revision, time.time(), warnings=self.status.warnings)
-        self._tried = self._seen = self._tried[0], ()
+        self.status = RoutingFileStatus(self._last_tried[0].revision, time.time(), warnings=self.status.warnings)
+        self._last_tried = self._last_seen = self._last_tried[0], ()
 
     def warn(self, routing: RoutingSettings) -> None:
         """Log the warnings about `routing`, now in force, and the files that the repository ignores: each once."""
         self.status.warnings = tuple(routing_warnings(routing))
         passed_over = (f"{self._repository.path}/{over}" for over in self._repository.passed_over())
         found = [*(f"{self.path}: {warning}" for warning in self.status.warnings), *passed_over]
-        new = [line for line in found if line not in self._told]
-        for line in new[:MOST_TOLD]:
+        new = [line for line in found if line not in self._logged]
+        for line in new[:MAX_LOGGED_WARNINGS]:
             log.warning("%s", line)
-        if len(new) > MOST_TOLD:
-            log.warning("%d more warnings of this kind; `gateway check` lists them", len(new) - MOST_TOLD)
-        self._told = frozenset(found)
+        if len(new) > MAX_LOGGED_WARNINGS:
+            log.warning("%d more warnings of this kind; `gateway check` lists them", len(new) - MAX_LOGGED_WARNINGS)
+        self._logged = frozenset(found)
 
-    def closed(self, revision: str) -> None:
+    def mark_candidates_closed(self, revision: str) -> None:
         """Record, at the start, that the file was refused and the accepted `revision` is served without candidates."""
-        self.status.revision, self.status.closed = revision, True
+        self.status.revision, self.status.candidates_closed = revision, True
 
     def modality(self, model: str) -> str | None:
         """The modality in the model's own settings; None if they name none."""
         return self._repository.settings(model).modality
 
-    def trials(self, routing: RoutingSettings, loaded: AbstractSet[VersionKey]) -> list[LoadTrial]:
+    def needed_trials(self, routing: RoutingSettings, loaded: AbstractSet[VersionKey]) -> list[LoadTrial]:
         """The versions that `routing` needs and that are not loaded."""
         return [
             LoadTrial(name, version, release.stable)
@@ -134,12 +134,12 @@ class RoutingFileWatcher:
             if version is not None and (name, version) not in loaded
         ]
 
-    def try_out(self, trials: list[LoadTrial], named: AbstractSet[str]) -> list[LoadResult]:
+    def run_trials(self, trials: list[LoadTrial], named: AbstractSet[str]) -> list[LoadResult]:
         """Run the load trials in a scratch process and return their results; for a thread. Raises SettingsError if a
         version of one of the `named` models does not load, and ModelUnavailable if the file is edited meanwhile: the
         trials are then obsolete, and may hang.
         """
-        verdicts = self.trying.run(trials, lambda: OVERTAKEN if self.changed() else "")
+        verdicts = self.trial_runner.run(trials, lambda: EDITED_MEANWHILE if self.changed() else "")
         broken = [
             f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.error}"
             for verdict in verdicts
@@ -150,7 +150,7 @@ class RoutingFileWatcher:
         return verdicts
 
     def _fingerprint(self) -> Fingerprint:
-        return self._glance.now(self._clock(), self._seen[0]), self._folders() if self.status.error else ()
+        return self._poll.poll(self._clock(), self._last_seen[0]), self._folders() if self.status.error else ()
 
     def _folders(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         try:

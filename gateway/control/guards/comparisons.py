@@ -11,7 +11,7 @@ from gateway.control.guards.drift import Drift
 from gateway.control.guards.evidence import (
     FAILURE_RATIOS,
     FEEDBACK_RATIOS,
-    PAIRED,
+    PAIRED_SHARE,
     Ratios,
     alpha_of,
     log_combined,
@@ -31,7 +31,7 @@ RATIOS: Final[Mapping[str, Ratios]] = {
     "wrong_feedback": FEEDBACK_RATIOS,
     "mirror_disagreement": FEEDBACK_RATIOS,
 }
-HARM: Final = {
+HARM_TEXTS: Final = {
     "failures": "the candidate fails more often than stable",
     "slow_requests": "the candidate is slow more often than stable",
     "wrong_feedback": "the candidate is wrong more often than stable, as feedback says",
@@ -41,11 +41,11 @@ HARM: Final = {
 FAILURES: Final = ComparisonSettings(name="failures", metric="failures")
 
 
-Failed = Iterator[tuple[int, bool, int | None]]  # weight in ppm, whether it was the candidate's, sticky key
+FailureIterator = Iterator[tuple[int, bool, int | None]]  # weight in ppm, whether it was the candidate's, sticky key
 
 
-def _failures(kind: FailureKind) -> Callable[[Observation, int], Failed]:
-    def failures(seen: Observation, epoch_began_ns: int) -> Failed:
+def _failures(kind: FailureKind) -> Callable[[Observation, int], FailureIterator]:
+    def failures(seen: Observation, epoch_began_ns: int) -> FailureIterator:
         for event in seen.failures:
             if event.kind == kind and event.epoch == seen.epoch:
                 yield event.weight_ppm, event.candidate, event.key
@@ -53,7 +53,7 @@ def _failures(kind: FailureKind) -> Callable[[Observation, int], Failed]:
     return failures
 
 
-def _wrong(seen: Observation, epoch_began_ns: int) -> Failed:
+def _wrong(seen: Observation, epoch_began_ns: int) -> FailureIterator:
     for event in seen.feedback:
         if event.wrong and _is_of_epoch(event, seen, epoch_began_ns):
             yield event.weight_ppm, event.candidate, event.key
@@ -65,22 +65,22 @@ def _is_of_epoch(event: FeedbackEvent, seen: Observation, epoch_began_ns: int) -
     """
     if event.mark == mark_of(seen.epoch):
         return True
-    return event.mark not in _former(seen.epoch) and event.decided_ns >= epoch_began_ns
+    return event.mark not in _earlier_marks(seen.epoch) and event.decided_ns >= epoch_began_ns
 
 
 @lru_cache
-def _former(epoch: int) -> frozenset[int]:
+def _earlier_marks(epoch: int) -> frozenset[int]:
     """The marks of earlier epochs, as many as can be told apart from this one's."""
     return frozenset(mark_of(former) for former in range(max(FIRST_EPOCH, epoch - MARKS + 1), epoch))
 
 
-def _disagreed(seen: Observation, epoch_began_ns: int) -> Failed:
+def _disagreed(seen: Observation, epoch_began_ns: int) -> FailureIterator:
     for pair in seen.pairs:
-        if pair.candidate_wrong != pair.stable_wrong and pair.mark not in _former(seen.epoch):
-            yield round(PAIRED * BUCKETS), pair.candidate_wrong, None
+        if pair.candidate_wrong != pair.stable_wrong and pair.mark not in _earlier_marks(seen.epoch):
+            yield round(PAIRED_SHARE * BUCKETS), pair.candidate_wrong, None
 
 
-FAILED: Final[Mapping[str, Callable[[Observation, int], Failed]]] = {
+FAILURES_BY_METRIC: Final[Mapping[str, Callable[[Observation, int], FailureIterator]]] = {
     "failures": _failures(FailureKind.FAILURE),
     "slow_requests": _failures(FailureKind.SLOW),
     "wrong_feedback": _wrong,
@@ -129,7 +129,7 @@ class Assessment:
     alpha: float
     restart: int
     log_e: Mapping[Action, float]
-    found: tuple[ComparisonResult, ...]
+    results: tuple[ComparisonResult, ...]
     stop: ComparisonResult | None
     pause: ComparisonResult | None
 
@@ -141,17 +141,17 @@ class Assessment:
     @property
     def failures(self) -> ComparisonResult:
         """The comparison of failures."""
-        return next(found for found in self.found if found.metric == FAILURES.metric)
+        return next(found for found in self.results if found.metric == FAILURES.metric)
 
     @property
     def harmful(self) -> bool:
         """Whether any comparison finds harm, or a difference that may be."""
-        return any(found.verdict in (GuardVerdict.HARMFUL, GuardVerdict.DIFFERENT) for found in self.found)
+        return any(found.verdict in (GuardVerdict.HARMFUL, GuardVerdict.DIFFERENT) for found in self.results)
 
     def explain(self, action: Action) -> str:
         """Return in words what the leading comparison for `action` has found, and the combined evidence."""
         leader = self.stop if action == "stop" else self.pause
-        said = "nothing" if leader is None else HARM[leader.metric]
+        said = "nothing" if leader is None else HARM_TEXTS[leader.metric]
         enough = -math.log(alpha_of(self.alpha, self.restart))
         return f"{said} (E = {_power(self.log_e[action])}, enough is {_power(enough)})"
 
@@ -192,7 +192,7 @@ class Guards:
         for comparison in self.comparisons:
             process = comparison.process
             if isinstance(process, FailureCounts):
-                for failure in FAILED[comparison.settings.metric](seen, epoch_began_ns):
+                for failure in FAILURES_BY_METRIC[comparison.settings.metric](seen, epoch_began_ns):
                     process.add(*failure)
             elif seen.classes is not None:
                 process.observe(seen.classes)
@@ -203,7 +203,7 @@ class Guards:
         actions: tuple[Action, ...] = ("stop", "pause")
         log_e = {action: self._combined(action) for action in actions}
         leaders = {action: self._leader(action) if reached(log_e[action], alpha) else None for action in actions}
-        found = {id(c): self._found(c, alpha, leads=c in leaders.values()) for c in self.comparisons}
+        found = {id(c): self._result(c, alpha, leads=c in leaders.values()) for c in self.comparisons}
         stop, pause = (None if leader is None else found[id(leader)] for leader in leaders.values())
         return Assessment(self._alpha, restart, log_e, tuple(found.values()), stop, pause)
 
@@ -212,10 +212,10 @@ class Guards:
         for comparison in self.comparisons:
             comparison.process.restart()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Reset the evidence and what is known of sticky keys, for a new epoch."""
         for comparison in self.comparisons:
-            comparison.process.forget()
+            comparison.process.reset()
 
     def to_json(self) -> dict[str, Any]:
         """Return the state of each comparison, by metric."""
@@ -240,7 +240,7 @@ class Guards:
         """The comparison with the strongest evidence for `action`."""
         return max(self._with(action), key=lambda comparison: comparison.process.log_e)
 
-    def _found(self, comparison: ComparisonEvidence, alpha: float, *, leads: bool) -> ComparisonResult:
+    def _result(self, comparison: ComparisonEvidence, alpha: float, *, leads: bool) -> ComparisonResult:
         settings, process, share = comparison.settings, comparison.process, comparison.share
         log_safe = None if isinstance(process, Drift) else process.log_safe
         if comparison.is_empty:

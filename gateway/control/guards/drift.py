@@ -12,8 +12,8 @@ import numpy as np
 from gateway.control.guards.evidence import Block, log_drift_of
 from gateway.control.guards.observation import ClassCounts
 
-SMALLEST: Final = 10  # rows of each variant in a block
-GROWTH: Final = 0.1  # smallest size of a block, as a share of all rows before it
+MIN_BLOCK: Final = 10  # rows of each variant in a block
+BLOCK_GROWTH: Final = 0.1  # smallest size of a block, as a share of all rows before it
 
 
 class Stratum:
@@ -42,7 +42,7 @@ class Stratum:
     def _is_whole(self, since: Block) -> bool:
         before = 0 if self._before is None else int(self._before.candidate.sum() + self._before.stable.sum())
         rows = int(since.candidate.sum()), int(since.stable.sum())
-        return min(rows) >= SMALLEST and sum(rows) >= GROWTH * before
+        return min(rows) >= MIN_BLOCK and sum(rows) >= BLOCK_GROWTH * before
 
 
 class Drift:
@@ -80,7 +80,7 @@ class Drift:
         self._seen = None
         self._strata = []
 
-    forget = restart
+    reset = restart
 
     def to_json(self) -> dict[str, Any]:
         """Return the blocks for a file. Rows after the last block are left out: after a gateway restart their counters

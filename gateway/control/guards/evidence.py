@@ -20,7 +20,7 @@ FAILURE_RATIOS: Final = (1.5, 2.0, 3.0, 5.0, 10.0)
 FEEDBACK_RATIOS: Final = (1.1, 1.25, 1.5, 2.0, 3.0)
 HARMLESS_RATIOS: Final = (0.7, 0.85, 1.0)
 TOLERATED_RATIO: Final = 1.5
-PAIRED: Final = 0.5  # chance that the candidate is the wrong one of two that disagree on the same input
+PAIRED_SHARE: Final = 0.5  # chance that the candidate is the wrong one of two that disagree on the same input
 
 
 class Block(NamedTuple):
@@ -59,7 +59,9 @@ def log_drift(blocks: Iterable[Block]) -> float:
 
 def log_drift_of(block: Block, before: Block | None) -> float:
     """Return what one block adds to `log_drift`. `before`: the sum of all blocks before it."""
-    candidate, stable = (_foretold(len(arm), None if before is None else before[i]) for i, arm in enumerate(block))
+    candidate, stable = (
+        _predicted_shares(len(arm), None if before is None else before[i]) for i, arm in enumerate(block)
+    )
     rows = block.candidate.sum(), block.stable.sum()
     together = (rows[0] * candidate + rows[1] * stable) / max(1, sum(rows))
     if not sum(rows):
@@ -104,7 +106,7 @@ def _log_likelihood(failures: Attributed, ratio: float) -> float:
     )
 
 
-def _foretold(classes: int, before: Classes | None) -> npt.NDArray[np.float64]:
+def _predicted_shares(classes: int, before: Classes | None) -> npt.NDArray[np.float64]:
     """The predicted probability of each class from the counts `before`, plus one pseudo-count for each class."""
     counts: npt.NDArray[np.float64] = np.ones(classes)
     if before is not None:

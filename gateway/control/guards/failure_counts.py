@@ -14,7 +14,7 @@ from typing import Any, Final
 from gateway.control.guards.evidence import FAILURE_RATIOS, Attributed, Ratios, log_harm, log_safety
 from gateway.routing.buckets import BUCKETS
 
-UNKNOWN: Final = (0, BUCKETS)
+UNKNOWN_BOUNDS: Final = (0, BUCKETS)
 
 
 class FailureCounts:
@@ -56,7 +56,7 @@ class FailureCounts:
         self._counts = Counter()
         self._log_e = (0.0, 0.0)
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Reset the evidence and what is known of sticky keys, for a new epoch."""
         self.restart()
         self._known = {}
@@ -79,7 +79,7 @@ class FailureCounts:
 
     def _learn(self, weight_ppm: int, candidate: bool, key: int) -> float:
         """Return the candidate's chance for this key, given its known bounds (0.0 if it was certain); narrow them."""
-        low, high = self._known.get(key, UNKNOWN)
+        low, high = self._known.get(key, UNKNOWN_BOUNDS)
         if not low < weight_ppm < high:
             return 0.0
         self._known[key] = (low, weight_ppm) if candidate else (weight_ppm, high)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.control.guards.window import Window
+from gateway.control.guards.window import MetricWindow
 from gateway.settings.guards import Action, ConditionSettings, LimitSettings
 
 
@@ -21,28 +21,28 @@ class Violation:
         return f"{limit.metric} is {self.value:.4g}, {_line(limit)}, over {limit.window:g} s ({self.count} requests)"
 
 
-def beyond(value: float, above: float | None, below: float | None) -> bool:
+def violates(value: float, above: float | None, below: float | None) -> bool:
     """Whether the value is above `above` or below `below`. All comparisons of metrics with thresholds are made here."""
     return (above is not None and value > above) or (below is not None and value < below)
 
 
-def violations(limits: Iterable[LimitSettings], window: Window, since_s: float) -> tuple[Violation, ...]:
+def violations(limits: Iterable[LimitSettings], window: MetricWindow, since_s: float) -> tuple[Violation, ...]:
     """Return the limits violated by what was counted since `since_s`; with too few requests none is violated."""
     found = []
     for limit in limits:
         reading = window.read(limit.metric, limit.window, since_s)
         enough = reading.count >= limit.min_requests or limit.metric.startswith("gateway.")
-        if reading.value is not None and enough and beyond(reading.value, limit.above, limit.below):
+        if reading.value is not None and enough and violates(reading.value, limit.above, limit.below):
             found.append(Violation(limit, reading.value, reading.count))
     return tuple(found)
 
 
-def first(found: Iterable[Violation], action: Action) -> Violation | None:
+def first_violation(found: Iterable[Violation], action: Action) -> Violation | None:
     """Return the first violation with this action, or None."""
     return next((violation for violation in found if violation.limit.action == action), None)
 
 
-class Conditions:
+class RouteConditions:
     """The `while` conditions of one route: it opens once every condition has held for its whole window, and closes as
     soon as one fails.
 
@@ -56,11 +56,11 @@ class Conditions:
         self._held_since_s: list[float | None] = [None] * len(conditions)
         self._values: list[float | None] = [None] * len(conditions)
 
-    def step(self, now_s: float, window: Window) -> bool:
+    def step(self, now_s: float, window: MetricWindow) -> bool:
         """Evaluate the conditions for this tick; return whether the route is open."""
         for i, condition in enumerate(self._conditions):
             value = window.read(condition.metric, condition.window).value
-            holds = value is not None and beyond(value, condition.above, condition.below)
+            holds = value is not None and violates(value, condition.above, condition.below)
             self._values[i] = value
             self._held_since_s[i] = (
                 (now_s if self._held_since_s[i] is None else self._held_since_s[i]) if holds else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.control.guards.evidence import Classes
-from gateway.control.guards.window import Window
+from gateway.control.guards.window import MetricWindow
 from gateway.shm.failure_events import FailureEvent
 
 
@@ -52,7 +52,7 @@ class Observation:
     time_ns: int
     epoch: int
     stopped: bool
-    window: Window
+    window: MetricWindow
     failures: Sequence[FailureEvent] = ()
     feedback: Sequence[FeedbackEvent] = ()
     pairs: Sequence[MirrorPair] = ()

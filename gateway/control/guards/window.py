@@ -18,9 +18,9 @@ from gateway.errors import tallied
 from gateway.shm.latency import LATENCY_NS
 from gateway.shm.tally import Totals
 
-KEPT: Final = 60  # samples per window
-SHORTEST_S: Final = 0.25  # between two of them
-NO_FAULT: Final = ("stopped", "excused")  # rescue reasons that do not count against the candidate
+SAMPLES_PER_WINDOW: Final = 60  # samples per window
+MIN_SAMPLE_INTERVAL_S: Final = 0.25  # between two of them
+UNCOUNTED_RESCUES: Final = ("stopped", "excused")  # rescue reasons that do not count against the candidate
 _QUANTILES: Final = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
 _MIDDLES_MS: Final = np.array(
     [LATENCY_NS[0], *(math.sqrt(low * high) for low, high in pairwise(LATENCY_NS)), LATENCY_NS[-1]]
@@ -29,9 +29,9 @@ _MIDDLES_MS: Final = np.array(
 
 @dataclass(frozen=True, slots=True)
 class FeedbackCounts:
-    """Feedback counters of one version: predictions with a known truth (`judged`) or with a reward (`rewarded`)."""
+    """Feedback counters of one version: predictions with a known truth (`labelled`) or with a reward (`rewarded`)."""
 
-    judged: int = 0
+    labelled: int = 0
     correct: int = 0
     rewarded: int = 0
     reward_sum: float = 0.0
@@ -39,7 +39,7 @@ class FeedbackCounts:
     def since(self, before: "FeedbackCounts") -> "FeedbackCounts":
         """Return the difference from the earlier counters `before`."""
         return FeedbackCounts(
-            self.judged - before.judged,
+            self.labelled - before.labelled,
             self.correct - before.correct,
             self.rewarded - before.rewarded,
             self.reward_sum - before.reward_sum,
@@ -66,12 +66,14 @@ class Reading:
     count: int
 
 
-UNKNOWN: Final = Reading(None, 0)
+UNKNOWN_READING: Final = Reading(None, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """One variant's counters. `requests` leaves out outcomes that do not count, `rescued` the reasons in NO_FAULT."""
+    """One variant's counters. `requests` leaves out outcomes that do not count, `rescued` the reasons in
+    UNCOUNTED_RESCUES.
+    """
 
     requests: int
     failed: int
@@ -82,49 +84,49 @@ class _Counts:
     @classmethod
     def of(cls, variant: str, totals: Totals, feedback: FeedbackCounts) -> "_Counts":
         requests, failed = tallied(totals.outcomes(variant))
-        rescued = sum(count for reason, count in totals.rescues.items() if reason not in NO_FAULT)
+        rescued = sum(count for reason, count in totals.rescues.items() if reason not in UNCOUNTED_RESCUES)
         return cls(requests, failed, rescued, totals.latency_counts(variant).copy(), feedback)
 
 
-_Moment = tuple[float, dict[str, _Counts], dict[str, int]]  # s, by variant, gauges by name
+_TimedCounts = tuple[float, dict[str, _Counts], dict[str, int]]  # s, by variant, gauges by name
 
 
-class Window:
+class MetricWindow:
     """Samples of one release's counters for windows of the lengths `windows_s`. All times are on a monotonic clock."""
 
     def __init__(self, windows_s: Iterable[float]) -> None:
-        self._pasts: dict[float, deque[_Moment]] = {window_s: deque() for window_s in windows_s}
-        self._now: _Moment = (-math.inf, {}, {})
+        self._samples: dict[float, deque[_TimedCounts]] = {window_s: deque() for window_s in windows_s}
+        self._latest: _TimedCounts = (-math.inf, {}, {})
 
-    def ask(self, windows_s: Iterable[float]) -> None:
+    def keep_windows(self, windows_s: Iterable[float]) -> None:
         """Keep these windows from now on, with the samples of those that were kept before. Called after an edit."""
-        self._pasts = {window_s: self._pasts.get(window_s, deque()) for window_s in windows_s}
+        self._samples = {window_s: self._samples.get(window_s, deque()) for window_s in windows_s}
 
     def sample(self, now_s: float, sample: Sample) -> None:
         """Take in the present counters. Called at each tick."""
         counts = {"stable": _Counts.of("stable", sample.stable, sample.stable_feedback)}
         if sample.candidate is not None:
             counts["candidate"] = _Counts.of("candidate", sample.candidate, sample.candidate_feedback)
-        self._now = now_s, counts, {"inflight": sample.inflight, "queue_depth": sample.queue_depth}
-        for window_s, past in self._pasts.items():
-            if not past or now_s - past[-1][0] >= max(SHORTEST_S, window_s / KEPT):
-                past.append(self._now)
+        self._latest = now_s, counts, {"inflight": sample.inflight, "queue_depth": sample.queue_depth}
+        for window_s, past in self._samples.items():
+            if not past or now_s - past[-1][0] >= max(MIN_SAMPLE_INTERVAL_S, window_s / SAMPLES_PER_WINDOW):
+                past.append(self._latest)
             while len(past) > 1 and past[1][0] <= now_s - window_s:
                 past.popleft()
 
     def read(self, metric: str, window_s: float, since_s: float = -math.inf) -> Reading:
         """Return a metric such as `candidate.error_rate` over one of the windows, ignoring samples before `since_s`."""
         part, _, name = metric.partition(".")
-        moments = [moment for moment in self._pasts[window_s] if moment[0] >= since_s]
+        moments = [moment for moment in self._samples[window_s] if moment[0] >= since_s]
         if not moments:
-            return UNKNOWN
+            return UNKNOWN_READING
         if part == "gateway":
             values = [gauges[name] for _, _, gauges in moments]
             return Reading(sum(values) / len(values), len(values))
         begin_s, then, _ = moments[0]
-        now_s, now, _ = self._now
+        now_s, now, _ = self._latest
         if part not in then or part not in now:
-            return UNKNOWN
+            return UNKNOWN_READING
         return _reading(name, then[part], now[part], now_s - begin_s)
 
 
@@ -148,9 +150,9 @@ def _reading(name: str, then: _Counts, now: _Counts, elapsed_s: float) -> Readin
         case "rescue_rate":
             return _ratio(now.rescued - then.rescued, requests)
         case "requests_per_s":
-            return Reading(requests / elapsed_s, requests) if elapsed_s > 0 else UNKNOWN
+            return Reading(requests / elapsed_s, requests) if elapsed_s > 0 else UNKNOWN_READING
         case "accuracy":
-            return _ratio(feedback.correct, feedback.judged)
+            return _ratio(feedback.correct, feedback.labelled)
         case "reward_mean":
             return _ratio(feedback.reward_sum, feedback.rewarded)
         case _:
@@ -159,4 +161,4 @@ def _reading(name: str, then: _Counts, now: _Counts, elapsed_s: float) -> Readin
 
 
 def _ratio(part: float, whole: int) -> Reading:
-    return Reading(part / whole, whole) if whole else UNKNOWN
+    return Reading(part / whole, whole) if whole else UNKNOWN_READING

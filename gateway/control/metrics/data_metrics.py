@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from gateway.shm.tally import CLASSES, Totals
 from gateway.version_key import VersionKey
 
-OTHER: Final = "other"  # classes beyond those counted individually
+OTHER_CLASS: Final = "other"  # classes beyond those counted individually
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,5 +77,5 @@ def _name(index: int, labels: Sequence[str]) -> str:
     the labels show that there are no more.
     """
     if index == CLASSES - 1 and len(labels) != CLASSES:
-        return OTHER
+        return OTHER_CLASS
     return labels[index] if index < len(labels) else str(index)

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from gateway import __version__
 from gateway.control.metrics.data_metrics import DataMetrics, of_data
+from gateway.control.metrics.process_metrics import ProcessStatus, of_processes
 from gateway.shm.latency import EXPORTED_NS, Histogram
 from gateway.shm.tally import VARIANTS, Totals
 from gateway.version_key import VersionKey
@@ -23,7 +24,7 @@ class GuardMetrics:
 
     name: str
     evidence_log10: float
-    line_log10: float
+    threshold_log10: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class GatewayMetrics:
     connections: Mapping[tuple[int, str], int] = field(default_factory=dict)
     workers_killed: Mapping[str, int] = field(default_factory=dict)
     data: DataMetrics = field(default_factory=DataMetrics)
+    processes: Sequence[ProcessStatus] = ()
     labels: Mapping[VersionKey, Sequence[str]] = field(default_factory=dict)
 
 
@@ -77,6 +79,7 @@ class GatewayCollector:
         yield from _of_versions(seen.versions)
         yield from _of_releases(seen)
         yield from _of_the_gateway(seen)
+        yield from of_processes(seen.processes)
         yield from of_data(seen.data, seen.versions, seen.labels)
 
 
@@ -145,7 +148,7 @@ def _of_releases(seen: GatewayMetrics) -> Iterable[Metric]:
         for guard in release.guards:
             evidence.add_metric([release.model, guard.name], guard.evidence_log10)
         for guard in release.guards[:1]:
-            line.add_metric([release.model], guard.line_log10)
+            line.add_metric([release.model], guard.threshold_log10)
     decisions = _counter("gateway_decisions", "Changes to releases, since the start.", ["model", "action"])
     for key, count in sorted(seen.decisions.items()):
         decisions.add_metric(list(key), count)

@@ -8,16 +8,16 @@ from typing import Final
 from gateway.control.pool.worker_handle import WorkerHandle
 from gateway.messages import Command, Commit, ConfigGeneration, Prepare
 
-ORDER_WITHIN_S: Final = 3600.0  # a silent worker, or one that loads for too long, is ended long before: see heartbeats
+ACK_TIMEOUT_S: Final = 3600.0  # a silent worker, or one that loads for too long, is ended long before: see heartbeats
 
 
-class Orders:
+class Broadcaster:
     """Sends commands and collects the acknowledgements. Runs on control's event loop."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
 
-    async def give(
+    async def broadcast(
         self,
         make: Callable[[int], Command],
         handles: Sequence[WorkerHandle],
@@ -32,20 +32,24 @@ class Orders:
         its worker leaves others to serve.
         """
         number = next(self._numbers)
-        order = make(number)
+        command = make(number)
         for group in _groups(handles) if staged else [handles]:
-            if errors := await _answers(number, order, group, may_die):
+            if errors := await _broadcast_to(number, command, group, may_die):
                 return errors
         return []
 
-    async def bring_up(self, handle: WorkerHandle, plan: ConfigGeneration) -> list[str]:
-        """Bring a worker that started under an older generation up to `plan`, which is in force. Returns the errors."""
-        loads = handle.plan.loads
-        anew = frozenset(name for name, count in plan.loads.items() if loads.get(name) != count)
-        errors = await self.give(lambda number: Prepare(number, plan, late=True, anew=anew), [handle], may_die=False)
-        errors = errors or await self.give(Commit, [handle], may_die=False)
+    async def catch_up(self, handle: WorkerHandle, config: ConfigGeneration) -> list[str]:
+        """Bring a worker that started under an older generation up to `config`, which is in force. Returns the
+        errors.
+        """
+        loads = handle.config.loads
+        anew = frozenset(name for name, count in config.loads.items() if loads.get(name) != count)
+        errors = await self.broadcast(
+            lambda number: Prepare(number, config, catch_up=True, reload=anew), [handle], may_die=False
+        )
+        errors = errors or await self.broadcast(Commit, [handle], may_die=False)
         if not errors:
-            handle.plan = plan
+            handle.config = config
         return errors
 
 
@@ -57,17 +61,17 @@ def _groups(handles: Sequence[WorkerHandle]) -> Iterator[Sequence[WorkerHandle]]
         size = min(2 * size, max(1, len(handles) // 2))
 
 
-async def _answers(number: int, order: Command, handles: Sequence[WorkerHandle], may_die: bool) -> list[str]:
+async def _broadcast_to(number: int, command: Command, handles: Sequence[WorkerHandle], may_die: bool) -> list[str]:
     asked = []
     for handle in handles:
-        if handle.given_up or handle.pipe.closed:
+        if handle.end_reason or handle.pipe.closed:
             continue
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        handle.waiting[number] = answer
+        handle.pending[number] = answer
         asked.append((handle, answer))
-        handle.send(order)
+        handle.send(command)
     if asked:
-        await asyncio.wait([answer for _, answer in asked], timeout=ORDER_WITHIN_S)
+        await asyncio.wait([answer for _, answer in asked], timeout=ACK_TIMEOUT_S)
     errors = {_error(handle, answer, may_die) for handle, answer in asked}
     return sorted(errors - {""})
 
@@ -78,20 +82,20 @@ def _error(handle: WorkerHandle, answer: "asyncio.Future[str | None]", may_die: 
     error = answer.result()
     if error is not None:
         return error
-    return "" if may_die else died(handle)
+    return "" if may_die else death_error(handle)
 
 
-def died(handle: WorkerHandle) -> str:
+def death_error(handle: WorkerHandle) -> str:
     """The error for a command during which the worker died, perhaps because of it."""
-    loading = handle.obituary.loading
+    loading = handle.last_activity.loading
     if loading is None:
         return (
-            f"worker {handle.index} ended while this was being put in force ({handle.given_up or 'it died'}); nothing"
+            f"worker {handle.index} ended while this was being put in force ({handle.end_reason or 'it died'}); nothing"
             " has changed: try again"
         )
     name, version = loading
     return (
         f"models.{name}: version {version}: worker {handle.index} ended while it was loading it"
-        f" ({handle.given_up or 'it died'}), though it loads in a process of its own: is there memory for it in every"
+        f" ({handle.end_reason or 'it died'}), though it loads in a process of its own: is there memory for it in every"
         " worker? Give the host more, set fewer server.workers or take a smaller version, then try again"
     )

@@ -20,13 +20,13 @@ from gateway.control.pool.worker_pool import WorkerPool
 from gateway.messages import ConfigGeneration
 from gateway.version_key import VersionKey
 
-FIRST_S: Final = 10.0  # that the first start waits for a candidate; a slower one is loaded later
-ENOUGH: Final = 2  # deaths of workers while loading a version that loads well in a process of its own
+FIRST_LOAD_TIMEOUT_S: Final = 10.0  # that the first start waits for a candidate; a slower one is loaded later
+MIN_DEATHS: Final = 2  # deaths of workers while loading a version that loads well in a process of its own
 log: Final = logging.getLogger("gateway.control.pool")
 
 
-class Killers:
-    """Runs on control's loop; slow work runs in threads. `timeout_s`: the time that a version may take to load."""
+class CrashingVersions:
+    """Runs on control's loop; slow work runs in threads. `load_timeout_s`: the time that a version may take to load."""
 
     def __init__(self, contents: Contents, timeout_s: float) -> None:
         self._contents = contents
@@ -35,17 +35,17 @@ class Killers:
         self._looking = asyncio.Lock()
         self._deaths: Counter[tuple[VersionKey, Content]] = Counter()
         self._first: dict[VersionKey, Content] = {}
-        self._slow: set[VersionKey] = set()  # candidates that did not load within FIRST_S
+        self._slow: set[VersionKey] = set()  # candidates that did not load within FIRST_LOAD_TIMEOUT_S
 
     def close(self) -> None:
         """End the load trial in progress."""
         self._trials.end("the gateway ends")
 
-    async def begin(self, plan: ConfigGeneration) -> None:
+    async def note_contents(self, config: ConfigGeneration) -> None:
         """Call before the first worker starts: notes the content of each version's files."""
-        self._first = await asyncio.to_thread(lambda: {key: self._contents.now(key) for key in plan.versions})
+        self._first = await asyncio.to_thread(lambda: {key: self._contents.now(key) for key in config.versions})
 
-    def began(self) -> None:
+    def mark_loaded_good(self) -> None:
         """Call when all workers are ready: the versions that they loaded are known to be good."""
         for key, content in self._first.items():
             if not self._contents.why_bad(key):
@@ -56,35 +56,35 @@ class Killers:
         taken, self._slow = self._slow, set()
         return taken
 
-    def timeout_s(self, key: VersionKey, pool: WorkerPool) -> float:
+    def load_timeout_s(self, key: VersionKey, pool: WorkerPool) -> float:
         """How long a worker may take to load the version, in seconds; shorter for a
         candidate during the first start.
         """
-        release = pool.plan.routing.models.get(key[0])
+        release = pool.config.routing.models.get(key[0])
         first = not pool.ready.is_set() and release is not None and release.candidate == key[1]
-        return min(FIRST_S, self._timeout_s) if first else self._timeout_s
+        return min(FIRST_LOAD_TIMEOUT_S, self._timeout_s) if first else self._timeout_s
 
-    async def died(self, handle: WorkerHandle, code: int, pool: WorkerPool) -> bool:
+    async def on_worker_death(self, handle: WorkerHandle, code: int, pool: WorkerPool) -> bool:
         """Call when a worker has died. Returns whether the cause of its death has been removed."""
-        key = handle.obituary.loading
+        key = handle.last_activity.loading
         if key is None and not pool.ready.is_set():
             return False
         async with self._looking:
-            before = set(pool.plan.left_out)
+            before = set(pool.config.unavailable)
             if key is not None:
                 await self._note(handle, key, code, pool)
-            if not handle.overdue or pool.ready.is_set():
-                await asyncio.to_thread(self._try, pool.plan)
+            if not handle.load_timed_out or pool.ready.is_set():
+                await asyncio.to_thread(self._try, pool.config)
             await self._leave_out(pool)
-            return not set(pool.plan.left_out) <= before
+            return not set(pool.config.unavailable) <= before
 
     async def _note(self, handle: WorkerHandle, key: VersionKey, code: int, pool: WorkerPool) -> None:
         """Record the outcome of this load: a timeout, or a death, which counts as the
         version's fault from ENOUGH on.
         """
         content = await asyncio.to_thread(self._contents.now, key)
-        limit_s = self.timeout_s(key, pool)
-        if handle.overdue:
+        limit_s = self.load_timeout_s(key, pool)
+        if handle.load_timed_out:
             if limit_s < self._timeout_s:
                 self._slow.add(key)
             limits = f"{limit_s:g} s (models.load_timeout is {self._timeout_s:g} s)"
@@ -94,7 +94,7 @@ class Killers:
             return
         self._deaths[key, content] += 1
         deaths = self._deaths[key, content]
-        if code < 0 and deaths >= ENOUGH:
+        if code < 0 and deaths >= MIN_DEATHS:
             name = signal.Signals(-code).name
             self._contents.bad(
                 key,
@@ -103,14 +103,14 @@ class Killers:
                 " there memory for it in every worker? Give the host more, set fewer server.workers or fix its file",
             )
 
-    def _try(self, plan: ConfigGeneration) -> None:
+    def _try(self, config: ConfigGeneration) -> None:
         """Try the versions with unknown content; for a thread. Each is tried by itself, since workers check whether it
         can stand in for stable.
         """
-        unknown = self._contents.unknown(_wanted(plan))
-        stables = {(name, release.stable) for name, release in plan.routing.models.items()}
+        unknown = self._contents.unknown(_wanted(config))
+        stables = {(name, release.stable) for name, release in config.routing.models.items()}
         self._trials.run([LoadTrial(*key, key[1]) for key in unknown if key in stables])
-        short_s = min(FIRST_S, self._timeout_s)
+        short_s = min(FIRST_LOAD_TIMEOUT_S, self._timeout_s)
         verdicts = self._trials.run(
             [LoadTrial(*key, key[1]) for key in unknown if key not in stables], within_s=short_s
         )
@@ -119,16 +119,16 @@ class Killers:
 
     async def _leave_out(self, pool: WorkerPool) -> None:
         """Update the generation's `left_out`: add harmful versions, remove repaired ones."""
-        before = pool.plan
+        before = pool.config
         left_out = await asyncio.to_thread(self._harmful, before)
-        if left_out != before.left_out:
-            for key in left_out.keys() - before.left_out.keys():
+        if left_out != before.unavailable:
+            for key in left_out.keys() - before.unavailable.keys():
                 log.error("version %d of '%s' is not loaded: %s", key[1], key[0], left_out[key])
-            pool.plan = replace(pool.plan, left_out=left_out)  # not `before`: an edit may have come meanwhile
+            pool.config = replace(pool.config, unavailable=left_out)  # not `before`: an edit may have come meanwhile
 
-    def _harmful(self, plan: ConfigGeneration) -> dict[VersionKey, str]:
-        return {key: why for key in _wanted(plan) if (why := self._contents.why_bad(key))}
+    def _harmful(self, config: ConfigGeneration) -> dict[VersionKey, str]:
+        return {key: why for key in _wanted(config) if (why := self._contents.why_bad(key))}
 
 
-def _wanted(plan: ConfigGeneration) -> list[VersionKey]:
-    return [key for key in plan.versions if key[0] not in plan.unloaded]
+def _wanted(config: ConfigGeneration) -> list[VersionKey]:
+    return [key for key in config.versions if key[0] not in config.unloaded]

@@ -14,18 +14,18 @@ from typing import Any, Final
 from gateway.control.pool.worker_handle import WorkerHandle
 from gateway.version_key import VersionKey
 
-ENOUGH: Final = 2
-WITHIN_S: Final = 3600.0
-BY: Final = "worker-deaths"
-FAULTS: Final = frozenset(
+MIN_DEATHS: Final = 2
+WINDOW_S: Final = 3600.0
+DECIDED_BY: Final = "worker-deaths"
+CRASH_SIGNALS: Final = frozenset(
     (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGBUS, signal.SIGILL, signal.SIGSYS, signal.SIGTRAP)
 )
-MEANT: Final = frozenset((signal.SIGTERM, signal.SIGINT))
+TERMINATION_SIGNALS: Final = frozenset((signal.SIGTERM, signal.SIGINT))
 log: Final = logging.getLogger("gateway.control.pool")
 StopNow = Callable[[str, int, str, str, dict[str, Any]], object]
 
 
-class Deaths:
+class DeathAttribution:
     """Counts deaths by candidate and epoch. `epoch`: returns the epoch of a candidate's release, None if it has none; a
     resume starts a new count. `clock` in seconds.
     """
@@ -38,13 +38,13 @@ class Deaths:
         self._clock = clock
         self._deaths: dict[tuple[VersionKey, int], list[float]] = {}
 
-    def blame(self, handle: WorkerHandle, code: int) -> bool:
+    def attribute(self, handle: WorkerHandle, code: int) -> bool:
         """Attribute the death of a worker with exit code `code`; returns whether a candidate was stopped for it."""
-        if code >= 0 or -code in MEANT:
+        if code >= 0 or -code in TERMINATION_SIGNALS:
             return False
         name = signal.Signals(-code).name
-        suspects = handle.obituary.running
-        alone = len(suspects) == 1 and -code in FAULTS
+        suspects = handle.last_activity.running
+        alone = len(suspects) == 1 and -code in CRASH_SIGNALS
         return any([self._count(key, handle.index, name, alone) for key in suspects])
 
     def _count(self, key: VersionKey, worker: int, name: str, alone: bool) -> bool:
@@ -52,13 +52,13 @@ class Deaths:
         if epoch is None:
             return False
         now_s = self._clock()
-        recent = [at_s for at_s in self._deaths.get((key, epoch), ()) if now_s - at_s < WITHIN_S]
+        recent = [at_s for at_s in self._deaths.get((key, epoch), ()) if now_s - at_s < WINDOW_S]
         deaths = len(recent) + 1
         self._deaths[key, epoch] = [*recent, now_s]
-        if deaths < ENOUGH and not alone:
+        if deaths < MIN_DEATHS and not alone:
             log.error("worker %d died by %s while candidate %d of '%s' ran in it", worker, name, key[1], key[0])
             return False
         times = "a worker" if deaths == 1 else f"{deaths} workers within an hour"
         evidence: Mapping[str, Any] = {"worker": worker, "signal": name, "deaths": deaths}
-        self._stop_now(*key, BY, f"{times} died while it ran, the last by {name}", dict(evidence))
+        self._stop_now(*key, DECIDED_BY, f"{times} died while it ran, the last by {name}", dict(evidence))
         return True

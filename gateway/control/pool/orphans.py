@@ -15,7 +15,7 @@ from gateway.system.durable_files import replace_durably
 log: Final = logging.getLogger("gateway.control.pool")
 
 
-class Orphans:
+class OrphanedWorkers:
     """The surviving workers of a killed control process. They serve stable until the new workers are ready. `file`: the
     list of process ids and start times.
     """
@@ -27,20 +27,20 @@ class Orphans:
     def __len__(self) -> int:
         return len(self._found)
 
-    def keep_those_on(self, memory: str) -> None:
+    def keep_if_mapped(self, memory: str) -> None:
         """Keep only those that have mapped `memory`. The others belong to the gateway from whose state folder this one
         was copied, and must not be ended.
         """
         self._found = [(pid, birth) for pid, birth in self._found if _has_mapped(pid, memory)]
 
-    def release(self) -> None:
+    def terminate(self) -> None:
         """Send them SIGTERM: they drain and end."""
         for pid, birth in self._found:
             if start_ticks(pid) == birth:
                 os.kill(pid, signal.SIGTERM)
         self._found = []
 
-    def remember(self, pids: Iterable[int]) -> None:
+    def write(self, pids: Iterable[int]) -> None:
         """Write to the file the processes that a kill would orphan now: `pids`, and orphans not released yet."""
         known = orjson.dumps([*self._found, *((pid, start_ticks(pid)) for pid in pids)])
         try:

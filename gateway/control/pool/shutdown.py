@@ -9,7 +9,7 @@ from collections.abc import Collection
 from gateway.control.pool.worker_handle import WorkerHandle, WorkerState
 
 
-async def end_all(handles: Collection[WorkerHandle], drain_s: float, hurry: asyncio.Event) -> None:
+async def shut_down(handles: Collection[WorkerHandle], drain_s: float, hurry: asyncio.Event) -> None:
     """Have all workers drain for `drain_s` seconds; kill those still alive 2 s later, or 2 s after `hurry` is set."""
     for handle in handles:
         handle.state = WorkerState.DRAINING

@@ -1,10 +1,11 @@
 """Handles workers that die, hang or load without end: finds the version responsible and acts on it."""
 
 from gateway.backends.content_verdicts import Contents
-from gateway.control.pool.crashing_versions import Killers
-from gateway.control.pool.death_attribution import Deaths, StopNow
+from gateway.control.pool.crash_counts import CrashCounts
+from gateway.control.pool.crashing_versions import CrashingVersions
+from gateway.control.pool.death_attribution import DeathAttribution, StopNow
 from gateway.control.pool.heartbeats import Heartbeats
-from gateway.control.pool.worker_handle import Obituary, WorkerHandle
+from gateway.control.pool.worker_handle import WorkerActivity, WorkerHandle
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.settings.gateway import GatewaySettings
 from gateway.shm.boards import Boards
@@ -25,8 +26,9 @@ class Watchdog:
         self._board = boards.switchboard
         self._scoreboard = boards.scoreboard
         self._versions = boards.versions
-        self.crashing_versions = Killers(contents, settings.models.load_timeout)
-        self._deaths = Deaths(stop_now, self._epoch)
+        self.crashing_versions = CrashingVersions(contents, settings.models.load_timeout)
+        self._deaths = DeathAttribution(stop_now, self._epoch)
+        self.crash_counts = CrashCounts(stop_now, self._epoch, lambda name: self.pool.config.routing.models.get(name))
 
     def watch(self, pool: WorkerPool) -> None:
         """Set the worker pool to watch."""
@@ -37,27 +39,27 @@ class Watchdog:
             self._scoreboard,
             self._versions,
             timeout_s=server.heartbeat_timeout,
-            load_timeout_s=lambda key: self.crashing_versions.timeout_s(key, pool),
+            load_timeout_s=lambda key: self.crashing_versions.load_timeout_s(key, pool),
             drain_s=server.drain,
         )
 
-    def autopsy(self, handle: WorkerHandle) -> Obituary:
+    def activity_of(self, handle: WorkerHandle) -> WorkerActivity:
         """What the worker was loading and running, by its shared memory. Call before its successor writes there."""
         loading = self._versions.name_of(self._scoreboard.head(handle.index)[LOADING] - 1)
         running = (
             key
-            for key, slot in self._versions.given()
-            if key in self.pool.plan.releases and self._scoreboard.running(handle.index, slot)
+            for key, slot in self._versions.in_use()
+            if key in self.pool.config.releases and self._scoreboard.running(handle.index, slot)
         )
-        return Obituary(loading, tuple(running))
+        return WorkerActivity(loading, tuple(running))
 
-    async def died(self, handle: WorkerHandle, code: int) -> bool:
+    async def on_worker_death(self, handle: WorkerHandle, code: int) -> bool:
         """Call when a worker has ended with exit code `code`. Returns whether the cause of
         its death has been removed.
         """
-        stopped = self._deaths.blame(handle, code)
-        return await self.crashing_versions.died(handle, code, self.pool) or stopped
+        stopped = self._deaths.attribute(handle, code)
+        return await self.crashing_versions.on_worker_death(handle, code, self.pool) or stopped
 
     def _epoch(self, key: VersionKey) -> int | None:
-        slot = self.pool.plan.releases.get(key)
+        slot = self.pool.config.releases.get(key)
         return None if slot is None or self._board.stopped(slot) else self._board.epoch(slot)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from multiprocessing.connection import Connection
 
-from gateway.messages import ConfigGeneration, Heard, RunsOn, Start
+from gateway.messages import ConfigGeneration, ControlMessage, RunsOn, Start
 from gateway.system.pipe import pipe
-from gateway.system.scheduling import raise_niceness, stand_back
+from gateway.system.scheduling import lower_priority, raise_niceness
 
 
 class WorkerState(StrEnum):
@@ -27,7 +27,7 @@ class WorkerState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Obituary:
+class WorkerActivity:
     """What a worker was doing when it died: the version that it was loading, and the candidates that it was running."""
 
     loading: tuple[str, int] | None = None
@@ -40,52 +40,52 @@ class WorkerHandle:
     """
 
     def __init__(
-        self, index: int, process: "subprocess.Popen[bytes]", pipe: Connection, plan: ConfigGeneration
+        self, index: int, process: "subprocess.Popen[bytes]", pipe: Connection, config: ConfigGeneration
     ) -> None:
         self.index = index
         self.process = process
         self.pipe = pipe
-        self.plan = plan
+        self.config = config
         self.state = WorkerState.STARTING
-        self.waiting: dict[int, asyncio.Future[str | None]] = {}  # by command number; None: the worker has died
+        self.pending: dict[int, asyncio.Future[str | None]] = {}  # by command number; None: the worker has died
         self.ready_s = math.inf  # when it began to serve, on the monotonic clock
-        self.given_up = ""  # why it is being ended, else empty; it gets no further commands then
-        self.overdue = False  # it is being ended because it takes too long to load a version
-        self.obituary = Obituary()
-        self.left_out: Mapping[tuple[str, int], str] = {}
+        self.end_reason = ""  # why it is being ended, else empty; it gets no further commands then
+        self.load_timed_out = False  # it is being ended because it takes too long to load a version
+        self.last_activity = WorkerActivity()
+        self.unavailable: Mapping[tuple[str, int], str] = {}
         self.runs_on: Mapping[tuple[str, int], RunsOn] = {}
-        self._mouth = ThreadPoolExecutor(1, f"to-worker-{index}", initializer=raise_niceness)
-        self._mouth.submit(int)  # starts the thread now, so that no later message is lost for lack of one
+        self._sender = ThreadPoolExecutor(1, f"to-worker-{index}", initializer=raise_niceness)
+        self._sender.submit(int)  # starts the thread now, so that no later message is lost for lack of one
 
-    def send(self, word: "Start | Heard") -> None:
+    def send(self, word: "Start | ControlMessage") -> None:
         """Queue the message and return at once. A thread sends in order: a generation is larger than a pipe's buffer,
         and the worker may be busy or suspended.
         """
         with contextlib.suppress(RuntimeError):  # the worker has died meanwhile
-            self._mouth.submit(self._send, word)
+            self._sender.submit(self._send, word)
 
     @property
-    def follows(self) -> bool:
+    def accepts_commands(self) -> bool:
         """Whether it accepts commands: it is warm or ready, and has not been given up."""
-        return self.state in (WorkerState.WARM, WorkerState.READY) and not self.given_up
+        return self.state in (WorkerState.WARM, WorkerState.READY) and not self.end_reason
 
-    def expect_nothing(self) -> None:
+    def resolve_pending(self) -> None:
         """Resolve all pending commands with None: the worker will not answer."""
-        for answer in self.waiting.values():
+        for answer in self.pending.values():
             if not answer.done():
                 answer.set_result(None)
 
     def close(self) -> None:
         """Close the pipe and stop the sender thread; call when the process has died."""
         self.pipe.close()
-        self._mouth.shutdown(wait=False, cancel_futures=True)
+        self._sender.shutdown(wait=False, cancel_futures=True)
 
-    def _send(self, word: "Start | Heard") -> None:
+    def _send(self, word: "Start | ControlMessage") -> None:
         with contextlib.suppress(OSError, ValueError):  # the worker has died, which WorkerPool notices by itself
             self.pipe.send(word)
 
 
-def launched(index: int, plan: ConfigGeneration, beside: bool) -> WorkerHandle:
+def launch(index: int, config: ConfigGeneration, beside: bool) -> WorkerHandle:
     """Start a worker process; `beside`: at lower priority, since others serve. Raises OSError or RuntimeError if the
     system has no descriptor, process or thread for it.
     """
@@ -96,17 +96,17 @@ def launched(index: int, plan: ConfigGeneration, beside: bool) -> WorkerHandle:
             command = [sys.executable, "-m", "gateway.worker", str(theirs.fileno())]
             process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
         if beside:
-            stand_back(process.pid)
+            lower_priority(process.pid)
         undo.callback(process.wait)
         undo.callback(process.kill)
-        handle = WorkerHandle(index, process, ours, plan)
+        handle = WorkerHandle(index, process, ours, config)
         undo.pop_all()
         return handle
 
 
-def left_out(handles: Iterable[WorkerHandle]) -> dict[tuple[str, int], str]:
+def unavailable_versions(handles: Iterable[WorkerHandle]) -> dict[tuple[str, int], str]:
     """The versions that some of these workers could not load, with the reason."""
-    return {key: why for handle in handles for key, why in handle.left_out.items()}
+    return {key: why for handle in handles for key, why in handle.unavailable.items()}
 
 
 def runs_on(handles: Iterable[WorkerHandle], key: tuple[str, int]) -> RunsOn | None:

@@ -37,14 +37,14 @@ class RecordCollector:
         folder = state / "records"
         self.keys = token_keys(state)
         signer = self.keys.signer()
-        self.ledger = FeedbackStats(signer)
-        self.ledger.remember(folder)
+        self.feedback = FeedbackStats(signer)
+        self.feedback.load(folder)
         select = sampled_lines(signer, settings.sample)
         listeners = {
-            FEEDBACK: StreamHook(select, self.ledger.hear),
-            MIRRORS: StreamHook(lambda lines: lines, self.ledger.hear_mirrors),
+            FEEDBACK: StreamHook(select, self.feedback.add),
+            MIRRORS: StreamHook(lambda lines: lines, self.feedback.add_mirrors),
         }
-        self.journal = RecordWriter(folder, settings, listeners)
+        self.writer = RecordWriter(folder, settings, listeners)
         self._sizes = {
             PREDICTIONS: settings.ring, FEEDBACK: FEEDBACK_BYTES, MIRRORS: MIRROR_BYTES, EVENTS: EVENT_BYTES
         }  # fmt: skip
@@ -53,7 +53,7 @@ class RecordCollector:
         self._events: list[Ring] = []
         run = f"{name}.{time.monotonic_ns():020}"  # as memory, unique since boot; a pid may be reused
         try:
-            self.rings = [self._made(run, worker) for worker in range(workers)]
+            self.rings = [self._create_rings(run, worker) for worker in range(workers)]
         except SettingsError:
             for ring in self._rings:
                 ring.remove()
@@ -72,12 +72,12 @@ class RecordCollector:
         """Write the remaining records, after the workers have ended. If the disk refuses some, their rings stay in
         memory for the next start.
         """
-        self.journal.stop()
+        self.writer.stop()
         for ring in self._rings:
             if ring.empty or ring in self._events:
                 ring.remove()
 
-    def _made(self, run: str, worker: int) -> Rings:
+    def _create_rings(self, run: str, worker: int) -> Rings:
         paths = {}
         for stream, size in self._sizes.items():
             paths[stream] = memory_folder() / f"{run}-{stream}-{worker}.ring"
@@ -86,7 +86,7 @@ class RecordCollector:
             if stream == EVENTS:
                 self._events.append(ring)
             else:
-                self.journal.add(RingSource(ring, stream))
+                self.writer.add(RingSource(ring, stream))
         return Rings(paths[PREDICTIONS], paths[FEEDBACK], paths[MIRRORS], paths[EVENTS])
 
     def _adopt(self, name: str) -> None:
@@ -100,6 +100,6 @@ class RecordCollector:
                 path.unlink(missing_ok=True)  # failure events of a run and an epoch that are over
                 continue
             try:
-                self.journal.add(RingSource(Ring.attach(path), match[1], abandoned=True))
+                self.writer.add(RingSource(Ring.attach(path), match[1], abandoned=True))
             except SettingsError as error:
                 log.error("records that a former run has left in memory stay there: %s", error)

@@ -17,9 +17,9 @@ from gateway.records.outcomes import is_countable
 from gateway.records.segments import FEEDBACK, segments
 from gateway.records.token import Signer, Token
 
-REMEMBERED: Final = 200_000  # latest items of feedback recognised when repeated; older ones count again
+MAX_REMEMBERED: Final = 200_000  # latest items of feedback recognised when repeated; older ones count again
 MOST_METRICS: Final = 32  # business metrics kept for each version
-UNREAD: Final = 100_000  # most items buffered for the guards: more push the oldest out, but are counted
+MAX_BUFFERED: Final = 100_000  # most items buffered for the guards: more push the oldest out, but are counted
 CORRECT: Final = "correct"
 WRONG: Final = "wrong"
 UNKNOWN: Final = "unknown"  # a truth that cannot be compared with the prediction
@@ -28,8 +28,8 @@ VERDICTS: Final = (CORRECT, WRONG, UNKNOWN, UNLABELLED)
 TRUTH: Final = "truth"
 REWARD: Final = "reward"
 METRIC: Final = "metric"
-NEW: Final = object()  # there was no earlier value
-FORMER: Final = object()  # another value was given in an earlier run, and is not counted in this one
+NO_VALUE: Final = object()  # there was no earlier value
+EARLIER_RUN: Final = object()  # another value was given in an earlier run, and is not counted in this one
 Part = tuple[str, str]  # TRUTH, REWARD or METRIC, and the metric's name
 _TRUTH: Final[Part] = (TRUTH, "")
 _REWARD: Final[Part] = (REWARD, "")
@@ -42,8 +42,8 @@ log: Final = logging.getLogger("gateway.control.record_writer")
 class VersionFeedback:
     """One version's feedback in one variant. The latest feedback on a prediction replaces earlier feedback on it.
 
-    `metrics`: count and sum by name. `heard` (by verdict), `heard_rewards` and `heard_reward_sum` count corrections
-    again, so that the counts never decrease.
+    `metrics`: count and sum by name. `received` (by verdict), `received_rewards` and `received_reward_sum` count
+    corrections again, so that the counts never decrease.
     """
 
     correct: int = 0
@@ -52,9 +52,9 @@ class VersionFeedback:
     rewards: int = 0
     reward_sum: float = 0.0
     metrics: dict[str, tuple[int, float]] = field(default_factory=dict)
-    heard: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VERDICTS, 0))
-    heard_rewards: int = 0
-    heard_reward_sum: float = 0.0
+    received: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VERDICTS, 0))
+    received_rewards: int = 0
+    received_reward_sum: float = 0.0
 
     @property
     def labelled(self) -> int:
@@ -71,7 +71,7 @@ class VersionFeedback:
         """Mean of the latest rewards; None if there are none."""
         return self.reward_sum / self.rewards if self.rewards else None
 
-    def judge(self, verdict: str, change: int) -> None:
+    def count(self, verdict: str, change: int) -> None:
         """Add `change` predictions to this verdict's count."""
         setattr(self, verdict, getattr(self, verdict) + change)
 
@@ -91,14 +91,14 @@ class CreditedFeedback:
     mirrored_wrong: bool | None
 
 
-class _Former(NamedTuple):
+class _EarlierValue(NamedTuple):
     """A value that was given in an earlier run."""
 
     value: Any
 
 
-class _Memory:
-    """The last value of each of the latest `REMEMBERED` keys; keys that came first are evicted first."""
+class _RecentValues:
+    """The last value of each of the latest `MAX_REMEMBERED` keys; keys that came first are evicted first."""
 
     def __init__(self) -> None:
         self._values: OrderedDict[int, Any] = OrderedDict()  # popping the first key of a dict gets slower and slower
@@ -108,109 +108,110 @@ class _Memory:
 
     def put(self, key: int, value: Any) -> Any:
         """Store `value`; return the previous one, or NEW."""
-        before = self._values.get(key, NEW)
+        before = self._values.get(key, NO_VALUE)
         self._values[key] = value
-        if len(self._values) > REMEMBERED:
+        if len(self._values) > MAX_REMEMBERED:
             self._values.popitem(last=False)
         return before
 
     def get(self, key: int) -> Any:
         """Return the value, or NEW."""
-        return self._values.get(key, NEW)
+        return self._values.get(key, NO_VALUE)
 
 
 class FeedbackStats:
-    """Counts feedback by model, version and variant (`credits`), and buffers new feedback for the guards.
+    """Counts feedback by model, version and variant (`by_version`), and buffers new feedback for the guards.
 
-    `hear` and `hear_mirrors` are called in the writer thread; `credits` and `take` are used by control's main thread.
+    `add` and `add_mirrors` are called in the writer thread; `by_version` and `take_new` are used by control's main
+    thread.
     """
 
     def __init__(self, signer: Signer) -> None:
-        self.credits: dict[tuple[str, int, str], VersionFeedback] = {}
+        self.by_version: dict[tuple[str, int, str], VersionFeedback] = {}
         self._signer = signer
-        self._known = _Memory()
-        self._discordant = _Memory()
-        self._heard: deque[CreditedFeedback] = deque(maxlen=UNREAD)
+        self._known = _RecentValues()
+        self._discordant = _RecentValues()
+        self._new: deque[CreditedFeedback] = deque(maxlen=MAX_BUFFERED)
 
-    def remember(self, folder: Path) -> None:
+    def load(self, folder: Path) -> None:
         """Load the latest feedback of earlier runs at the start, to recognise repetitions; it is not counted."""
         kept: list[list[tuple[int, Any]]] = []
         count = 0
         for path in reversed(segments(folder, FEEDBACK)):
-            if count >= REMEMBERED:
+            if count >= MAX_REMEMBERED:
                 break
-            kept.append(_said_in(path))
+            kept.append(_parts_in(path))
             count += len(kept[-1])
         for said in reversed(kept):
             for key, value in said:
-                self._known.put(key, _Former(value))
+                self._known.put(key, _EarlierValue(value))
 
-    def hear(self, lines: bytes) -> None:
+    def add(self, lines: bytes) -> None:
         """Count recorded feedback lines."""
         for record in _parsed(lines.splitlines()):
             try:
                 token = self._signer.read(record["prediction_id"])
             except InvalidRequest:
                 continue  # signed with an earlier run's key, which has been removed
-            self._credit(token, record)
+            self._count(token, record)
 
-    def hear_mirrors(self, lines: bytes) -> None:
+    def add_mirrors(self, lines: bytes) -> None:
         """Remember the candidate's answers to mirrored requests, if they disagree with stable's."""
         for record in _parsed(lines.splitlines()):
             if record.get("agreement") is False and record.get("predicted") is not None:
                 self._discordant.put(hash(record["prediction_id"]), record["predicted"])
 
-    def take(self) -> list[CreditedFeedback]:
+    def take_new(self) -> list[CreditedFeedback]:
         """Return the new feedback since the last call, in order of arrival."""
         taken = []
-        while self._heard:
-            taken.append(self._heard.popleft())
+        while self._new:
+            taken.append(self._new.popleft())
         return taken
 
-    def _credit(self, token: Token, record: dict[str, Any]) -> None:
-        credit = self.credits.setdefault((token.model, token.version, token.variant), VersionFeedback())
-        news = {part: (before, value) for part, before, value in self._news(record)}
+    def _count(self, token: Token, record: dict[str, Any]) -> None:
+        credit = self.by_version.setdefault((token.model, token.version, token.variant), VersionFeedback())
+        news = {part: (before, value) for part, before, value in self._changed_parts(record)}
         for (part, name), (before, value) in news.items():
-            uncounted = before is NEW or before is FORMER
+            uncounted = before is NO_VALUE or before is EARLIER_RUN
             if part == TRUTH:
-                credit.judge(value, 1)
+                credit.count(value, 1)
                 if not uncounted:
-                    credit.judge(before, -1)
+                    credit.count(before, -1)
             elif part == REWARD:
                 credit.rewards += uncounted
                 credit.reward_sum += value - (0.0 if uncounted else before)
-                credit.heard_rewards += 1
-                credit.heard_reward_sum += value
+                credit.received_rewards += 1
+                credit.received_reward_sum += value
             elif name in credit.metrics or len(credit.metrics) < MOST_METRICS:
                 count, total = credit.metrics.get(name, (0, 0.0))
                 credit.metrics[name] = count + uncounted, total + value - (0.0 if uncounted else before)
         if news:
-            credit.heard[news[_TRUTH][1] if _TRUTH in news else UNLABELLED] += 1
-        self._pass_on(token, record, news)
+            credit.received[news[_TRUTH][1] if _TRUTH in news else UNLABELLED] += 1
+        self._buffer_evidence(token, record, news)
 
-    def _news(self, record: dict[str, Any]) -> Iterator[tuple[Part, Any, Any]]:
+    def _changed_parts(self, record: dict[str, Any]) -> Iterator[tuple[Part, Any, Any]]:
         """Yield (part, value before, value now) for each part of a record that is new or has changed."""
         for key, part, value in _parts(record):
             before = self._known.put(key, value)
-            if isinstance(before, _Former):
+            if isinstance(before, _EarlierValue):
                 if before.value == value:
                     self._known.put(key, before)  # unchanged, and still not counted in this run
                     continue
-                before = FORMER
-            if before is NEW or before != value:
+                before = EARLIER_RUN
+            if before is NO_VALUE or before != value:
                 yield part, before, value
 
-    def _pass_on(self, token: Token, record: dict[str, Any], news: Mapping[Part, tuple[Any, Any]]) -> None:
+    def _buffer_evidence(self, token: Token, record: dict[str, Any], news: Mapping[Part, tuple[Any, Any]]) -> None:
         """Buffer the first truth and the first reward of a prediction for the guards: each is evidence only once."""
-        first = {part: value for part, (before, value) in news.items() if before is NEW}
+        first = {part: value for part, (before, value) in news.items() if before is NO_VALUE}
         wrong = _WRONG[first.get(_TRUTH, UNKNOWN)]
         reward = first.get(_REWARD)
         if wrong is not None or reward is not None:
-            self._heard.append(CreditedFeedback(token, record["time_ns"], wrong, reward, self._mirrored_wrong(record)))
+            self._new.append(CreditedFeedback(token, record["time_ns"], wrong, reward, self._mirrored_wrong(record)))
 
     def _mirrored_wrong(self, record: dict[str, Any]) -> bool | None:
         predicted, truth = self._discordant.get(hash(record["prediction_id"])), record.get("truth_class")
-        return None if predicted is NEW or truth is None else predicted != truth
+        return None if predicted is NO_VALUE or truth is None else predicted != truth
 
 
 def _parts(record: dict[str, Any]) -> Iterator[tuple[int, Part, Any]]:
@@ -225,7 +226,7 @@ def _parts(record: dict[str, Any]) -> Iterator[tuple[int, Part, Any]]:
             yield hash((prediction, METRIC, name)), (METRIC, name), value
 
 
-def _said_in(path: Path) -> list[tuple[int, Any]]:
+def _parts_in(path: Path) -> list[tuple[int, Any]]:
     try:
         with path.open("rb") as file:
             return [(key, value) for record in _parsed(file) for key, _, value in _parts(record)]

@@ -31,7 +31,7 @@ class SegmentWriter:
         """
         if self._in_place():
             return
-        self._carry_out_cuts()
+        self._apply_cuts()
         self.close()  # the file was deleted or moved: no one would read what is written there
         self._folder.mkdir(parents=True, exist_ok=True)
         last = next(reversed(segments(self._folder, self.name)), None)
@@ -94,7 +94,7 @@ class SegmentWriter:
         """
         self._cuts.append((number, size, done))
 
-    def _carry_out_cuts(self) -> None:
+    def _apply_cuts(self) -> None:
         while self._cuts:
             number, size, done = self._cuts[0]
             path = segment_path(self._folder, self.name, number, open=True)

@@ -23,17 +23,17 @@ from gateway.shm.ring import Ring
 from gateway.system.scheduling import raise_niceness
 
 STREAMS: Final = (PREDICTIONS, FEEDBACK, MIRRORS)
-CHUNK: Final = 1 << 20  # bytes taken from a ring at a time
-MANY: Final = 1 << 19  # waiting bytes that are drained at once
-LITTLE: Final = 1 << 14  # bytes that may still fit on a disk that has no room for a chunk
-BUSY: Final = 1 << 17  # after a drain of this many bytes, more are likely to come
+CHUNK_BYTES: Final = 1 << 20  # bytes taken from a ring at a time
+BATCH_BYTES: Final = 1 << 19  # waiting bytes that are drained at once
+SMALL_CHUNK_BYTES: Final = 1 << 14  # bytes that may still fit on a disk that has no room for a chunk
+BUSY_BYTES: Final = 1 << 17  # after a drain of this many bytes, more are likely to come
 PAUSE_S: Final = 0.02  # between rounds in which there was nothing to do
-ROOMY: Final = 8 * MANY  # smaller rings are not left waiting: they might fill up
-WAIT_S: Final = 0.1  # how long predictions may wait to become MANY: each drain takes a core from a worker
+MIN_RING_TO_WAIT: Final = 8 * BATCH_BYTES  # smaller rings are not left waiting: they might fill up
+MAX_WAIT_S: Final = 0.1  # how long predictions may wait to become MANY: each drain takes a core from a worker
 RETRY_S: Final = 0.25  # after an error of the disk
-LAST_S: Final = 10.0  # how long `stop` waits for the disk
+STOP_TIMEOUT_S: Final = 10.0  # how long `stop` waits for the disk
 NEWLINE: Final = ord("\n")
-AT_ONCE: Final = 1 << 16  # bytes compared at a time: numpy's result then stays in a core's cache
+COUNT_CHUNK: Final = 1 << 16  # bytes compared at a time: numpy's result then stays in a core's cache
 log: Final = logging.getLogger("gateway.control.record_writer")
 
 
@@ -48,7 +48,7 @@ class StreamHook(NamedTuple):
     on_written: Callable[[bytes], None]
 
 
-NO_LISTENERS: Final[Mapping[str, StreamHook]] = {}
+NO_HOOKS: Final[Mapping[str, StreamHook]] = {}
 
 
 @dataclass(slots=True, eq=False)
@@ -62,9 +62,9 @@ class RingSource:
 
     def may_wait(self) -> bool:
         """Whether to drain later, in a larger batch. Only predictions wait: guards need feedback at once."""
-        if self.stream != PREDICTIONS or self.abandoned or self.ring.size < ROOMY:
+        if self.stream != PREDICTIONS or self.abandoned or self.ring.size < MIN_RING_TO_WAIT:
             return False
-        return self.ring.waiting < MANY and time.monotonic() - self.drained_s < WAIT_S
+        return self.ring.waiting < BATCH_BYTES and time.monotonic() - self.drained_s < MAX_WAIT_S
 
 
 class RecordWriter:
@@ -73,14 +73,12 @@ class RecordWriter:
     `written`: lines written so far, by stream.
     """
 
-    def __init__(
-        self, folder: Path, settings: RecordsSettings, listeners: Mapping[str, StreamHook] = NO_LISTENERS
-    ) -> None:
+    def __init__(self, folder: Path, settings: RecordsSettings, listeners: Mapping[str, StreamHook] = NO_HOOKS) -> None:
         self.written = dict.fromkeys(STREAMS, 0)
         self._errors: dict[str, str] = {}  # by stream
         self._folder = folder
         self._retain = settings.retain
-        self._listeners = listeners
+        self._hooks = listeners
         self._streams = {name: SegmentWriter(folder, name, settings.segment) for name in STREAMS}
         self._sources: list[RingSource] = []
         self._pending: RingSource | None = None  # the source whose drain has failed
@@ -104,29 +102,29 @@ class RecordWriter:
         self._thread.start()
 
     def stop(self) -> None:
-        """Drain all rings, seal the segments and end the thread, within LAST_S. What cannot be written stays in its
-        ring.
+        """Drain all rings, seal the segments and end the thread, within STOP_TIMEOUT_S. What cannot be written stays in
+        its ring.
         """
         self._end.set()
         if self._thread.is_alive():
-            self._thread.join(LAST_S)
+            self._thread.join(STOP_TIMEOUT_S)
 
     def _run(self) -> None:
         raise_niceness()
         while True:
             ending = self._end.is_set()  # before the last round, not after it
-            if self.round(patient=not ending):
+            if self.drain_round(patient=not ending):
                 continue
             if ending:
                 break
             self._end.wait(RETRY_S if self._errors else PAUSE_S)
         for stream in self._streams.values():
-            with self._checked(stream.name):
+            with self._catch_errors(stream.name):
                 if stream.size:
                     stream.seal()
             stream.close()
 
-    def round(self, *, patient: bool = False) -> bool:
+    def drain_round(self, *, patient: bool = False) -> bool:
         """Drain at most two chunks from every ring, so that a busy one does not delay the others.
 
         Returns whether to start another round at once. `patient`: skip rings that may wait, and pause after small
@@ -134,10 +132,10 @@ class RecordWriter:
         """
         busy = False
         for source in self._sources:
-            with self._checked(source.stream):
+            with self._catch_errors(source.stream):
                 alive = not source.abandoned or source.ring.owner_lives  # before the drain, not after it
                 if not (source.ring.empty or (patient and source.may_wait())):
-                    busy |= self._drain(source) >= (BUSY if patient else 1)
+                    busy |= self._drain(source) >= (BUSY_BYTES if patient else 1)
                 if not alive and source.ring.empty:
                     source.ring.remove()
                     self._sources = [other for other in self._sources if other is not source]
@@ -147,15 +145,15 @@ class RecordWriter:
         """Write at most two chunks from a ring, or what fits on the disk; return the number of bytes."""
         self._roll_back_pending()
         try:
-            moved = self._move(source, CHUNK)
-            if moved >= MANY:  # take what has come meanwhile too: an emptied ring restarts at its front
-                moved += self._move(source, CHUNK)
+            moved = self._move(source, CHUNK_BYTES)
+            if moved >= BATCH_BYTES:  # take what has come meanwhile too: an emptied ring restarts at its front
+                moved += self._move(source, CHUNK_BYTES)
             return moved
         except OSError:
             if self._pending is None:
                 raise  # something other than the write failed
             self._roll_back_pending()
-            return self._move(source, LITTLE)
+            return self._move(source, SMALL_CHUNK_BYTES)
 
     def _move(self, source: RingSource, most: int) -> int:
         ring = source.ring
@@ -164,7 +162,7 @@ class RecordWriter:
             return 0
         stream = self._streams[source.stream]
         stream.open()
-        listener = self._listeners.get(source.stream)
+        listener = self._hooks.get(source.stream)
         heard = b"" if listener is None else bytes(data)  # a copy: after the release the ring is overwritten
         lines = data if listener is None else listener.filter(heard)
         count, size = _lines_in(lines), len(data)
@@ -211,7 +209,7 @@ class RecordWriter:
             log.info("%s is deleted: records.retain is reached", path.name)
 
     @contextlib.contextmanager
-    def _checked(self, stream: str) -> Iterator[None]:
+    def _catch_errors(self, stream: str) -> Iterator[None]:
         """Log the first error of a stream and keep it in `error`, without disturbing the other streams."""
         try:
             yield
@@ -228,7 +226,7 @@ class RecordWriter:
 def _lines_in(data: bytes | memoryview) -> int:
     """Count lines with numpy, five times as fast as `bytes.count`."""
     raw = np.frombuffer(data, np.uint8)
-    return sum(int(np.count_nonzero(raw[at : at + AT_ONCE] == NEWLINE)) for at in range(0, len(raw), AT_ONCE))
+    return sum(int(np.count_nonzero(raw[at : at + COUNT_CHUNK] == NEWLINE)) for at in range(0, len(raw), COUNT_CHUNK))
 
 
 def _sealed(folder: Path, stream: str) -> Iterator[tuple[int, Path, int]]:

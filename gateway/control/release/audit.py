@@ -40,7 +40,7 @@ def evidence_record(
                 "log10_safe": None if found.log_safe is None else _log10(found.log_safe),
                 **_seen(comparison),
             }
-            for found, comparison in zip(judged.found, guards.comparisons, strict=True)
+            for found, comparison in zip(judged.results, guards.comparisons, strict=True)
         ],
         "limits": [
             {
@@ -60,7 +60,7 @@ def evidence_record(
 
 
 @dataclass(frozen=True, slots=True)
-class Recomputed:
+class RecomputedEvidence:
     """Recomputed log10 e-values: of harm by guard, of safety by guard, and combined by action."""
 
     guards: Mapping[str, float]
@@ -68,7 +68,7 @@ class Recomputed:
     combined: Mapping[str, float]
 
 
-def recompute(record: Mapping[str, Any]) -> Recomputed:
+def recompute(record: Mapping[str, Any]) -> RecomputedEvidence:
     """Recompute the evidence of a record from its counts, blocks and shares alone, to verify its stated e-values."""
     log_e = {guard["name"]: _log_e(guard) for guard in record["guards"]}
     safe = {
@@ -78,7 +78,7 @@ def recompute(record: Mapping[str, Any]) -> Recomputed:
     for action in record["log10_e"]:
         guards = [guard for guard in record["guards"] if guard["share"] and guard["action"] == action]
         combined[action] = log_combined([log_e[g["name"]] for g in guards], [g["share"] for g in guards])
-    return Recomputed(*({name: _log10(log) for name, log in part.items()} for part in (log_e, safe, combined)))
+    return RecomputedEvidence(*({name: _log10(log) for name, log in part.items()} for part in (log_e, safe, combined)))
 
 
 def _seen(comparison: ComparisonEvidence) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from gateway.control.guards.comparisons import Assessment, Guards
 from gateway.control.guards.evidence import TOLERATED_RATIO
-from gateway.control.guards.limits import Conditions, Violation, first, violations
+from gateway.control.guards.limits import RouteConditions, Violation, first_violation, violations
 from gateway.control.guards.observation import Observation
 from gateway.control.release.actions import Action, Advance, Complete, Continue, Pause, SetWeight, Stop
 from gateway.control.release.audit import evidence_record
@@ -25,8 +25,8 @@ from gateway.settings.guards import GuardsSettings, RampSettings
 from gateway.settings.routing import ReleaseSettings, RouteSettings, SplitSettings
 from gateway.settings.units import PPM
 
-REQUESTS: Final = "candidate.requests_per_s"
-ORDERS: Final = (Event.HOLD, Event.CONTINUE, Event.COMPLETE)
+REQUEST_RATE: Final = "candidate.requests_per_s"
+COMMANDS: Final = (Event.HOLD, Event.CONTINUE, Event.COMPLETE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class _Tick:
 
     now_s: float
     seen: Observation
-    judged: Assessment
-    violated: tuple[Violation, ...]
+    assessment: Assessment
+    violations: tuple[Violation, ...]
 
 
 class Controller:
@@ -47,174 +47,174 @@ class Controller:
         ramped = any(route.weight == "ramp" for route in split.routes)
         self.settings = settings
         self.guards = Guards(guards)
-        self.place = ReleaseState()
+        self.state = ReleaseState()
         self.ramp = settings.ramp if ramped else None
         self._limits = guards.limits
-        self._routes = [(route, Conditions(route.while_)) for route in split.routes]
-        self._always = {route.name: True for route in split.routes if not route.while_}
-        self._open: dict[str, bool] = {}
+        self._routes = [(route, RouteConditions(route.while_)) for route in split.routes]
+        self._unconditional = {route.name: True for route in split.routes if not route.while_}
+        self._open_routes: dict[str, bool] = {}
 
     def step(self, now_s: float, seen: Observation) -> tuple[Action, ...]:
         """Process one tick and return the actions to apply, in order. The controller assumes they will be applied."""
-        self._follow(now_s, seen)
+        self._sync_stage(now_s, seen)
         asked = {route.name: one.step(now_s, seen.window) for route, one in self._routes if route.while_}
-        self._open = self._always | asked if asked else self._always
+        self._open_routes = self._unconditional | asked if asked else self._unconditional
         decided: tuple[Action, ...] = ()
-        if self.place.stage is not Stage.STOPPED:
-            self.guards.ingest(seen, self.place.epoch_began_ns)
-            violated = violations(self._limits, seen.window, self.place.epoch_began_s)
-            decided = self._decide(_Tick(now_s, seen, self.judgement(), violated))
-        return (*decided, *self._turn(seen))
+        if self.state.stage is not Stage.STOPPED:
+            self.guards.ingest(seen, self.state.epoch_began_ns)
+            violated = violations(self._limits, seen.window, self.state.epoch_began_s)
+            decided = self._decide(_Tick(now_s, seen, self.assessment(), violated))
+        return (*decided, *self._weight_changes(seen))
 
-    def order(self, event: Event, now_s: float) -> None:
+    def command(self, event: Event, now_s: float) -> None:
         """Apply a person's HOLD, CONTINUE or COMPLETE (promotion); raise Conflict if the stage does not allow it.
 
         Stops and resumes go through the switchboard and reach the controller in its observations.
         """
-        if event not in ORDERS:
-            raise Conflict(f"'{event}' is no order to a ramp; orders are {', '.join(ORDERS)}")
+        if event not in COMMANDS:
+            raise Conflict(f"'{event}' is no order to a ramp; orders are {', '.join(COMMANDS)}")
         limits = {limit.name for limit in self._limits}
-        paused_by_comparison = self.place.stage is Stage.PAUSED and self.place.paused_by not in limits
-        self.place.move(event)
-        self.place.step_started_s = now_s
+        paused_by_comparison = self.state.stage is Stage.PAUSED and self.state.paused_by not in limits
+        self.state.apply(event)
+        self.state.step_started_s = now_s
         if event is Event.CONTINUE and paused_by_comparison:
             self._start_evidence()
 
-    def keep_open(self, before: "Controller") -> None:
+    def inherit_conditions(self, before: "Controller") -> None:
         """Take over condition state from the previous controller, for routes whose conditions have not changed."""
         known = {(route.name, route.while_): conditions for route, conditions in before._routes}
         self._routes = [(route, known.get((route.name, route.while_), now)) for route, now in self._routes]
 
-    def judgement(self) -> Assessment:
+    def assessment(self) -> Assessment:
         """Return the present assessment by all comparisons."""
-        return self.guards.assess(max(1, self.place.restart))
+        return self.guards.assess(max(1, self.state.restart))
 
     def weight_ppm(self, route: RouteSettings) -> int:
         """Return the weight that the route should have now, in ppm."""
-        if self.place.stage is Stage.STOPPED or not self._open.get(route.name, False):
+        if self.state.stage is Stage.STOPPED or not self._open_routes.get(route.name, False):
             return 0
         if isinstance(route.weight, int):
             return route.weight
         assert self.ramp is not None
-        return self.ramp.weights_ppm[self.place.step]
+        return self.ramp.weights_ppm[self.state.step]
 
-    def _follow(self, now_s: float, seen: Observation) -> None:
+    def _sync_stage(self, now_s: float, seen: Observation) -> None:
         """Sync the stage with stops and resumes on the switchboard; on the first tick, begin an epoch."""
-        place = self.place
+        place = self.state
         unknown, place.epoch, before = place.epoch is None, seen.epoch, place.epoch or 0
         if place.restart == 0:
             self._begin(now_s, seen)
         if place.stage is not Stage.STOPPED and (seen.stopped or (not unknown and seen.epoch > before)):
-            place.move(Event.STOP)
+            place.apply(Event.STOP)
         if place.stage is Stage.STOPPED and not seen.stopped and (unknown or seen.epoch > before):
-            place.move(Event.RESUME)
+            place.apply(Event.RESUME)
             self._begin(now_s, seen)
 
     def _begin(self, now_s: float, seen: Observation) -> None:
         """Begin a new epoch at the ramp's first step."""
-        place = self.place
+        place = self.state
         place.step, place.step_started_s = 0, now_s
         place.epoch_began_ns, place.epoch_began_s = (
             seen.time_ns,
             now_s,
         )  # for records, and ids without epoch mark
-        self.guards.forget()
+        self.guards.reset()
         self._start_evidence()
         if self.ramp is not None:
-            place.move(Event.BEGIN)
+            place.apply(Event.BEGIN)
 
     def _start_evidence(self) -> None:
-        self.place.restart += 1
+        self.state.restart += 1
         self.guards.restart()
 
     def _decide(self, tick: _Tick) -> tuple[Action, ...]:
-        stop = first(tick.violated, "stop")
+        stop = first_violation(tick.violations, "stop")
         if stop is not None:
             return self._stop(tick, stop.limit.name, str(stop))
-        if tick.judged.stop is not None:
-            return self._stop(tick, tick.judged.stop.name, tick.judged.explain("stop"))
-        if self.place.stage is Stage.RAMPING:
-            return self._pause(tick) or self._rise(tick)
-        if self.place.stage is Stage.PAUSED:
+        if tick.assessment.stop is not None:
+            return self._stop(tick, tick.assessment.stop.name, tick.assessment.explain("stop"))
+        if self.state.stage is Stage.RAMPING:
+            return self._pause(tick) or self._advance(tick)
+        if self.state.stage is Stage.PAUSED:
             return self._continue(tick)
         return ()
 
     def _stop(self, tick: _Tick, guard: str, reason: str) -> tuple[Action, ...]:
-        self.place.move(Event.STOP)
-        return (Stop(reason, self._account(tick), guard),)
+        self.state.apply(Event.STOP)
+        return (Stop(reason, self._evidence(tick), guard),)
 
     def _pause(self, tick: _Tick) -> tuple[Action, ...]:
-        limit, comparison = first(tick.violated, "pause"), tick.judged.pause
+        limit, comparison = first_violation(tick.violations, "pause"), tick.assessment.pause
         if limit is None and comparison is None:
             return ()
-        self.place.move(Event.PAUSE)
-        self.place.violated_s = tick.now_s
+        self.state.apply(Event.PAUSE)
+        self.state.violated_s = tick.now_s
         if limit is not None:
-            self.place.paused_by, reason = limit.limit.name, str(limit)
+            self.state.paused_by, reason = limit.limit.name, str(limit)
         elif comparison is not None:
-            self.place.paused_by, reason = comparison.name, tick.judged.explain("pause")
-        return (Pause(reason, self._account(tick), self.place.paused_by),)
+            self.state.paused_by, reason = comparison.name, tick.assessment.explain("pause")
+        return (Pause(reason, self._evidence(tick), self.state.paused_by),)
 
     def _continue(self, tick: _Tick) -> tuple[Action, ...]:
         """End a pause by a limit once no pausing limit has been violated for that limit's whole window."""
-        limit = next((limit for limit in self._limits if limit.name == self.place.paused_by), None)
-        if first(tick.violated, "pause") is not None:
-            self.place.violated_s = tick.now_s
-        if limit is None or tick.now_s - self.place.violated_s < limit.window:
+        limit = next((limit for limit in self._limits if limit.name == self.state.paused_by), None)
+        if first_violation(tick.violations, "pause") is not None:
+            self.state.violated_s = tick.now_s
+        if limit is None or tick.now_s - self.state.violated_s < limit.window:
             return ()
-        self.place.move(Event.CONTINUE)
-        self.place.step_started_s = tick.now_s
-        return (Continue(f"{limit.name} has been kept for {limit.window:g} s", self._account(tick), limit.name),)
+        self.state.apply(Event.CONTINUE)
+        self.state.step_started_s = tick.now_s
+        return (Continue(f"{limit.name} has been kept for {limit.window:g} s", self._evidence(tick), limit.name),)
 
-    def _rise(self, tick: _Tick) -> tuple[Action, ...]:
+    def _advance(self, tick: _Tick) -> tuple[Action, ...]:
         ramp = self.ramp
         assert ramp is not None
-        if not all(self._open[route.name] for route, _ in self._routes if route.weight == "ramp"):
-            self.place.step_started_s = tick.now_s  # the interval does not run while a route is closed
-        reason = self._passed(ramp, tick)
+        if not all(self._open_routes[route.name] for route, _ in self._routes if route.weight == "ramp"):
+            self.state.step_started_s = tick.now_s  # the interval does not run while a route is closed
+        reason = self._advance_reason(ramp, tick)
         if not reason:
             return ()
-        evidence = self._account(tick)
-        if self.place.step + 1 == len(ramp.weights):
-            self.place.move(Event.COMPLETE)
+        evidence = self._evidence(tick)
+        if self.state.step + 1 == len(ramp.weights):
+            self.state.apply(Event.COMPLETE)
             return (Complete(reason, evidence),)
-        self.place.step += 1
-        self.place.step_started_s = tick.now_s
+        self.state.step += 1
+        self.state.step_started_s = tick.now_s
         self._start_evidence()
-        return (Advance(reason, evidence, self.place.step, ramp.weights_ppm[self.place.step]),)
+        return (Advance(reason, evidence, self.state.step, ramp.weights_ppm[self.state.step]),)
 
-    def _passed(self, ramp: RampSettings, tick: _Tick) -> str:
+    def _advance_reason(self, ramp: RampSettings, tick: _Tick) -> str:
         """Return why the step is passed, or "" if it is not. At 100% stable gets nothing to compare with, so an
         interval without a violation is enough.
         """
-        requests = tick.seen.window.read(REQUESTS, ramp.interval, self.place.step_started_s).count
-        if tick.now_s - self.place.step_started_s < ramp.interval or tick.violated or not requests:
+        requests = tick.seen.window.read(REQUEST_RATE, ramp.interval, self.state.step_started_s).count
+        if tick.now_s - self.state.step_started_s < ramp.interval or tick.violations or not requests:
             return ""
-        if tick.judged.safe:
+        if tick.assessment.safe:
             return f"safe: the candidate does not fail {TOLERATED_RATIO:g} times as often as stable"
-        everything = ramp.weights_ppm[self.place.step] == PPM
-        if (ramp.advance == "no-violation" or everything) and not tick.judged.harmful:
+        everything = ramp.weights_ppm[self.state.step] == PPM
+        if (ramp.advance == "no-violation" or everything) and not tick.assessment.harmful:
             return f"no violation for {ramp.interval:g} s ({requests} requests)"
         return ""
 
-    def _turn(self, seen: Observation) -> Iterator[Action]:
+    def _weight_changes(self, seen: Observation) -> Iterator[Action]:
         """Yield an action for each route weight that has to change."""
         for route, conditions in self._routes:
             weight_ppm = self.weight_ppm(route)
-            if self.place.weights_ppm.get(route.name) != weight_ppm:
-                self.place.weights_ppm[route.name] = weight_ppm
-                evidence = {"time_ns": seen.time_ns, "stage": str(self.place.stage), "while": conditions.to_json()}
-                yield SetWeight(self._why(route, conditions), evidence, route.name, weight_ppm)
+            if self.state.weights_ppm.get(route.name) != weight_ppm:
+                self.state.weights_ppm[route.name] = weight_ppm
+                evidence = {"time_ns": seen.time_ns, "stage": str(self.state.stage), "while": conditions.to_json()}
+                yield SetWeight(self._weight_reason(route, conditions), evidence, route.name, weight_ppm)
 
-    def _why(self, route: RouteSettings, conditions: Conditions) -> str:
-        if self.place.stage is Stage.STOPPED:
+    def _weight_reason(self, route: RouteSettings, conditions: RouteConditions) -> str:
+        if self.state.stage is Stage.STOPPED:
             return "stopped"
-        if not self._open[route.name]:
+        if not self._open_routes[route.name]:
             return f"while: {conditions}"
-        return f"step {self.place.step + 1} of the ramp" if route.weight == "ramp" else "as configured"
+        return f"step {self.state.step + 1} of the ramp" if route.weight == "ramp" else "as configured"
 
-    def _account(self, tick: _Tick) -> dict[str, Any]:
-        return evidence_record(tick.seen.time_ns, self.guards, tick.judged, tick.violated)
+    def _evidence(self, tick: _Tick) -> dict[str, Any]:
+        return evidence_record(tick.seen.time_ns, self.guards, tick.assessment, tick.violations)
 
 
 def windows_s(settings: ReleaseSettings) -> set[float]:

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import orjson
 
-LARGEST: Final = 8 * 1024**2  # bytes at which a file is sealed
-RETAIN: Final = 256 * 1024**2
+SEAL_BYTES: Final = 8 * 1024**2  # bytes at which a file is sealed
+DEFAULT_RETAIN_BYTES: Final = 256 * 1024**2
 DECISION: Final = "decision"
 STOPPED: Final = "stopped"
 _NAME: Final = re.compile(r"decisions-([0-9]{9,})\.jsonl")
@@ -28,7 +28,7 @@ Entry = dict[str, Any]
 class DecisionFiles:
     """The decision files in `folder`. `retain`: bytes of sealed files to keep. Only one thread at a time may write."""
 
-    def __init__(self, folder: Path, retain: int = RETAIN) -> None:
+    def __init__(self, folder: Path, retain: int = DEFAULT_RETAIN_BYTES) -> None:
         self._folder = folder
         self._retain = retain
         self.newest = folder / "decisions.jsonl"
@@ -98,8 +98,8 @@ def _entries(path: Path, whole: bool) -> Iterator[Entry]:
     odd = 0
     with path.open("rb") as file:
         left = os.fstat(file.fileno()).st_size
-        if not whole and left > LARGEST:
-            file.seek(left - LARGEST)
+        if not whole and left > SEAL_BYTES:
+            file.seek(left - SEAL_BYTES)
             file.readline()  # the rest of a line
         for line in file:
             entry = _entry(line)

@@ -10,14 +10,21 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.control.release.decision_files import DECISION, LARGEST, RETAIN, STOPPED, DecisionFiles, Entry
+from gateway.control.release.decision_files import (
+    DECISION,
+    DEFAULT_RETAIN_BYTES,
+    SEAL_BYTES,
+    STOPPED,
+    DecisionFiles,
+    Entry,
+)
 from gateway.control.release.file_writer import FileWriter
 from gateway.version_key import VersionKey
 
-CHANGES: Final = ("stop", "resume")  # actions that change what is stopped
-SHOWN: Final = 1000  # decisions kept in memory
+STOP_ACTIONS: Final = ("stop", "resume")  # actions that change what is stopped
+MAX_IN_MEMORY: Final = 1000  # decisions kept in memory
 LARGEST_SEQUENCE: Final = 1 << 52  # a larger one means damage, and JSON numbers are not exact beyond
-KEPT_WITHIN_S: Final = 1.0  # after this a stop returns anyway: it is in force, and the disk may hang
+DURABLE_TIMEOUT_S: Final = 1.0  # after this a stop returns anyway: it is in force, and the disk may hang
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,19 +57,19 @@ class DecisionLog:
     constructor raises ValueError if the files cannot be read or are damaged.
     """
 
-    def __init__(self, folder: Path, retain: int = RETAIN) -> None:
+    def __init__(self, folder: Path, retain: int = DEFAULT_RETAIN_BYTES) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / "stops.json"
         self._file_writer = FileWriter()
         self._files = DecisionFiles(folder, retain)
-        read = _Reading(deque(maxlen=SHOWN))
+        read = _ReadState(deque(maxlen=MAX_IN_MEMORY))
         try:
             self._stopped: dict[VersionKey, ReleaseDecision] = _stopped_by(self._file, self._files, read)
         except OSError as error:
             raise ValueError(
                 f"{error.filename} cannot be read ({error.strerror}): which releases were stopped?"
             ) from None
-        self.decisions: list[ReleaseDecision] = [*_before(self._files, SHOWN - len(read.recent)), *read.recent]
+        self.decisions: list[ReleaseDecision] = [*_before(self._files, MAX_IN_MEMORY - len(read.recent)), *read.recent]
         known = (read.last, *(one.sequence for one in (*self.decisions, *self._stopped.values())))
         self._last = max(known)
         self._size = self._files.size
@@ -73,7 +80,7 @@ class DecisionLog:
         """Return the decision that stopped this release; None if it is not stopped."""
         return self._stopped.get((model, candidate))
 
-    def all(self) -> frozenset[VersionKey]:
+    def stopped_keys(self) -> frozenset[VersionKey]:
         """Return all stopped releases."""
         return frozenset(self._stopped)
 
@@ -98,17 +105,19 @@ class DecisionLog:
         return self._record(model, candidate, action, by, reason, evidence)
 
     async def wait_durable(self) -> bool:
-        """Wait until all decisions would survive this process's death; False if that fails or exceeds KEPT_WITHIN_S."""
-        return await self._file_writer.wait_appended(KEPT_WITHIN_S)
+        """Wait until all decisions would survive this process's death; False if that fails or exceeds
+        DURABLE_TIMEOUT_S.
+        """
+        return await self._file_writer.wait_appended(DURABLE_TIMEOUT_S)
 
     @property
     def on_disk(self) -> bool:
         """Whether all decisions so far would survive this process's death. Does not wait."""
         return self._file_writer.has_appended
 
-    def after(self, act: Callable[[], None]) -> None:
+    def run_after_sync(self, act: Callable[[], None]) -> None:
         """Call `act`, in a thread, once all decisions so far are on disk; never if they cannot be written."""
-        self._file_writer.after(act)
+        self._file_writer.run_after_sync(act)
 
     def close(self) -> None:
         """Write and sync everything, and end the writer's threads."""
@@ -130,19 +139,19 @@ class DecisionLog:
             sequence=self._last,
         )
         self.counts[decision.model, decision.action] += 1
-        self.decisions = [*self.decisions[-SHOWN + 1 :], decision]
+        self.decisions = [*self.decisions[-MAX_IN_MEMORY + 1 :], decision]
         line = orjson.dumps({"kind": DECISION, **asdict(decision)}) + b"\n"
         self._file_writer.append(self._files.newest, line)
         self._size += len(line)
         return decision
 
     def _seal_if_large(self) -> None:
-        if self._size < LARGEST:
+        if self._size < SEAL_BYTES:
             return
         self._size = 0  # if sealing fails, it is tried again after another LARGEST bytes
         stopped = [asdict(decision) for decision in self._stopped.values()]
         last = self._last
-        self._file_writer.then(lambda: self._files.seal(stopped, last), self._files.newest)
+        self._file_writer.run_after_appends(lambda: self._files.seal(stopped, last), self._files.newest)
 
     def _write(self) -> None:
         stopped = list(self._stopped.values())
@@ -158,25 +167,25 @@ def _before(files: DecisionFiles, most: int) -> list[ReleaseDecision]:
 
 def read_stopped(folder: Path) -> frozenset[VersionKey]:
     """Return the stopped releases by the files of a gateway that may be running; raise OSError or ValueError."""
-    return frozenset(_stopped_by(folder / "stops.json", DecisionFiles(folder), _Reading(deque(maxlen=0))))
+    return frozenset(_stopped_by(folder / "stops.json", DecisionFiles(folder), _ReadState(deque(maxlen=0))))
 
 
 @dataclass(slots=True)
-class _Reading:
+class _ReadState:
     """What has been read from the decision files so far: the latest decisions and the highest sequence."""
 
     recent: "deque[ReleaseDecision]"
     last: int = 0
 
 
-def _stopped_by(file: Path, files: DecisionFiles, read: _Reading) -> dict[VersionKey, ReleaseDecision]:
+def _stopped_by(file: Path, files: DecisionFiles, read: _ReadState) -> dict[VersionKey, ReleaseDecision]:
     """Combine stops.json and the decision files. Raises OSError; ValueError if stops.json is damaged."""
     stops = _read_stops(file)
-    changes = (one for one in _noted(files.entries(whole=stops is None), read) if one.action in CHANGES)
-    return _still_stopped(stops or {}, _last_ones(changes) if stops is None else list(changes))
+    changes = (one for one in _read_decisions(files.entries(whole=stops is None), read) if one.action in STOP_ACTIONS)
+    return _still_stopped(stops or {}, _last_changes(changes) if stops is None else list(changes))
 
 
-def _last_ones(changes: Iterable[ReleaseDecision]) -> list[ReleaseDecision]:
+def _last_changes(changes: Iterable[ReleaseDecision]) -> list[ReleaseDecision]:
     """Keep the last change of each release, in order: enough if there is no stops.json."""
     last: dict[VersionKey, ReleaseDecision] = {}
     for one in changes:
@@ -203,7 +212,7 @@ def _read_stops(file: Path) -> dict[VersionKey, ReleaseDecision] | None:
     return {(stop.model, stop.candidate): stop for stop in stops}
 
 
-def _noted(entries: Iterable[Entry], read: _Reading) -> Iterator[ReleaseDecision]:
+def _read_decisions(entries: Iterable[Entry], read: _ReadState) -> Iterator[ReleaseDecision]:
     """Yield the decisions in the entries; for the list of stops that begins a file, the decisions that made them."""
     for entry in entries:
         if entry.get("kind") == STOPPED and isinstance(stops := entry.get("stops"), list):
@@ -241,7 +250,7 @@ def _still_stopped(
 ) -> dict[VersionKey, ReleaseDecision]:
     """Apply decisions newer than stops.json, which is written after the decision files."""
     stopped = dict(stops)
-    places = {key: _place(stop, decisions) for key, stop in stops.items()}
+    places = {key: _position(stop, decisions) for key, stop in stops.items()}
     for decision in decisions:
         key = decision.model, decision.candidate
         if decision.sequence <= places.get(key, 0):
@@ -253,7 +262,7 @@ def _still_stopped(
     return stopped
 
 
-def _place(stop: ReleaseDecision, decisions: list[ReleaseDecision]) -> int:
+def _position(stop: ReleaseDecision, decisions: list[ReleaseDecision]) -> int:
     """Return the sequence up to which decisions are not newer than `stop`.
 
     The previous release of the gateway wrote no sequence: there the position in the list counts, or, if the list lacks

@@ -9,18 +9,18 @@ from typing import Any, Final, TypeVar
 
 from gateway.system.scheduling import raise_niceness
 
-WITHIN_S: Final = 5.0
+TIMEOUT_S: Final = 5.0
 T = TypeVar("T")
 
 
-class DiskSilent(OSError):
+class DiskTimeout(OSError):
     """The disk has not answered in time. The operation may still complete later."""
 
     def __init__(self, within_s: float) -> None:
         super().__init__(errno.ETIMEDOUT, f"the disk has not answered for {within_s:g} s")
 
 
-class GivenUp(threading.Event):
+class CancelFlag(threading.Event):
     """Set once the caller has timed out, so that the operation can abort itself if it still can (`check`)."""
 
     def check(self) -> None:
@@ -29,25 +29,25 @@ class GivenUp(threading.Event):
             raise OSError(errno.ECANCELED, "no one waits for it any more")
 
 
-class Disk:
-    """One disk thread. While an operation that timed out blocks it, others fail at once with DiskSilent.
+class DiskThread:
+    """One disk thread. While an operation that timed out blocks it, others fail at once with DiskTimeout.
 
     `within_s`: the timeout of each operation. `rank`: sets the thread's priority; called in it first.
     """
 
-    def __init__(self, name: str, within_s: float = WITHIN_S, rank: Callable[[], None] = raise_niceness) -> None:
+    def __init__(self, name: str, within_s: float = TIMEOUT_S, rank: Callable[[], None] = raise_niceness) -> None:
         self._thread = ThreadPoolExecutor(1, name, initializer=rank)
         self._thread.submit(int)  # start the thread now: a stop must not fail because none can be created
         self._within_s = within_s
-        self._stuck: Future[Any] | None = None
+        self._blocked_by: Future[Any] | None = None
 
-    async def do(self, act: Callable[..., T], *given: object, given_up: GivenUp | None = None) -> T:
+    async def run(self, act: Callable[..., T], *given: object, given_up: CancelFlag | None = None) -> T:
         """Run `act(*given)` in the thread; return its result or raise its error.
 
-        Raises DiskSilent after the timeout, when `given_up` is set, or at once if the thread is blocked.
+        Raises DiskTimeout after the timeout, when `given_up` is set, or at once if the thread is blocked.
         """
-        if self._stuck is not None and not self._stuck.done():
-            raise DiskSilent(self._within_s)
+        if self._blocked_by is not None and not self._blocked_by.done():
+            raise DiskTimeout(self._within_s)
         doing = self._thread.submit(act, *given)
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(doing)), self._within_s)
@@ -55,5 +55,5 @@ class Disk:
             if given_up is not None:
                 given_up.set()
             if not doing.cancel():
-                self._stuck = doing
-            raise DiskSilent(self._within_s) from None
+                self._blocked_by = doing
+            raise DiskTimeout(self._within_s) from None

@@ -15,10 +15,10 @@ from typing import Final
 
 from gateway.control.release.append import append
 from gateway.system.durable_files import replace_durably
-from gateway.system.scheduling import go_along, set_realtime
+from gateway.system.scheduling import set_realtime, set_realtime_helper
 
 RETRY_S: Final = 1.0
-LATER_S: Final = 0.01
+SYNC_DELAY_S: Final = 0.01
 log: Final = logging.getLogger("gateway.control.release")
 
 
@@ -26,10 +26,10 @@ class FileWriter:
     """Appends immediately and in order in one thread; replaces and syncs files in another. Methods do not block."""
 
     def __init__(self) -> None:
-        self._quick = ThreadPoolExecutor(1, "append", initializer=set_realtime)
+        self._append_thread = ThreadPoolExecutor(1, "append", initializer=set_realtime)
         # a thread of its own: a rename may stall behind a journal commit and must not delay appends
-        self._slow = ThreadPoolExecutor(1, "sync", initializer=go_along)
-        for threads in (self._quick, self._slow):
+        self._sync_thread = ThreadPoolExecutor(1, "sync", initializer=set_realtime_helper)
+        for threads in (self._append_thread, self._sync_thread):
             threads.submit(int)  # start the thread now: a stop must not fail because no thread can be created
         self._appended: Future[bool] | None = None
         self._closing = threading.Event()
@@ -39,11 +39,11 @@ class FileWriter:
 
     def append(self, path: Path, line: bytes) -> None:
         """Append a line to the file, soon and in the order of calls. Errors are logged, see `wait_appended`."""
-        self._appended = self._quick.submit(self._append, path, line)
+        self._appended = self._append_thread.submit(self._append, path, line)
 
-    def then(self, act: Callable[[], None], path: Path) -> None:
+    def run_after_appends(self, act: Callable[[], None], path: Path) -> None:
         """Call `act` in the append thread, after all earlier appends. Its OSErrors are logged under `path`."""
-        self._quick.submit(self._do, act, path)
+        self._append_thread.submit(self._do, act, path)
 
     def replace(self, path: Path, content: Callable[[], bytes]) -> None:
         """Replace the file atomically; retried every RETRY_S until the disk accepts it or the writer closes.
@@ -53,11 +53,11 @@ class FileWriter:
         with self._lock:
             waits, self._replacing[path] = path in self._replacing, content
         if not waits:
-            self._slow.submit(self._later, self._replace, path)
+            self._sync_thread.submit(self._delayed, self._replace, path)
 
-    def after(self, act: Callable[[], None]) -> None:
+    def run_after_sync(self, act: Callable[[], None]) -> None:
         """Call `act` in the sync thread once the last append so far is on disk; never if that append failed."""
-        self._quick.submit(self._after, self._appended, act)
+        self._append_thread.submit(self._queue_after_sync, self._appended, act)
 
     async def wait_appended(self, within_s: float) -> bool:
         """Wait until the last append so far is written; False if it failed or takes longer than `within_s`."""
@@ -75,8 +75,8 @@ class FileWriter:
     def close(self) -> None:
         """Write and sync everything that waits, without retries, and end both threads."""
         self._closing.set()
-        self._quick.shutdown()
-        self._slow.shutdown()
+        self._append_thread.shutdown()
+        self._sync_thread.shutdown()
 
     def _append(self, path: Path, line: bytes) -> bool:
         try:
@@ -88,7 +88,7 @@ class FileWriter:
             waits = path in self._unsynced
             self._unsynced.add(path)
         if not waits:
-            self._slow.submit(self._later, self._sync, path)
+            self._sync_thread.submit(self._delayed, self._sync, path)
         return True
 
     def _do(self, act: Callable[[], None], path: Path) -> None:
@@ -97,13 +97,15 @@ class FileWriter:
         except OSError as error:
             log.error("%s: %s", path, error)
 
-    def _after(self, last: "Future[bool] | None", act: Callable[[], None]) -> None:
+    def _queue_after_sync(self, last: "Future[bool] | None", act: Callable[[], None]) -> None:
         if last is None or last.result():
-            self._slow.submit(act)  # queued after the sync of the append
+            self._sync_thread.submit(act)  # queued after the sync of the append
 
-    def _later(self, act: Callable[[Path], None], path: Path) -> None:
-        """Delay `act` by LATER_S, so that it does not compete for the GIL with a caller that waits for an append."""
-        self._closing.wait(LATER_S)
+    def _delayed(self, act: Callable[[Path], None], path: Path) -> None:
+        """Delay `act` by SYNC_DELAY_S, so that it does not compete for the GIL with a caller that waits for an
+        append.
+        """
+        self._closing.wait(SYNC_DELAY_S)
         act(path)
 
     def _replace(self, path: Path) -> None:

@@ -31,7 +31,7 @@ class Progress:
     steps: int
     next_step_s: float | None
     blocked_on: str
-    judgement: Assessment
+    assessment: Assessment
     stop: Forecast | None
     safe: Forecast | None
 
@@ -60,7 +60,7 @@ def forecast_safe(weight_ppm: int, alpha: float, base_rate: float) -> Forecast |
 
 def progress(controller: Controller, now_s: float, base_rate: float | None) -> Progress:
     """Return how far the release is. `base_rate`: stable's error rate, None if it has had no requests."""
-    place, ramp, judged = controller.place, controller.ramp, controller.judgement()
+    place, ramp, judged = controller.state, controller.ramp, controller.assessment()
     weight_ppm = ramp.weights_ppm[place.step] if ramp else max(place.weights_ppm.values(), default=0)
     alpha = alpha_of(judged.alpha, judged.restart) * (judged.failures.share or 1)
     rises = ramp is not None and place.stage in (Stage.RAMPING, Stage.PAUSED, Stage.HELD)
@@ -71,20 +71,20 @@ def progress(controller: Controller, now_s: float, base_rate: float | None) -> P
         steps=len(ramp.weights) if ramp else 0,
         next_step_s=left_s,
         blocked_on=_blocked_on(controller, judged, left_s),
-        judgement=judged,
+        assessment=judged,
         stop=forecast(weight_ppm, alpha, base_rate=base_rate or 0.0),
         safe=forecast_safe(weight_ppm, judged.alpha, base_rate or 0.0),
     )
 
 
 def _blocked_on(controller: Controller, judged: Assessment, left_s: float | None) -> str:
-    match controller.place.stage:
+    match controller.state.stage:
         case Stage.STOPPED:
             return "someone to resume it"
         case Stage.HELD:
             return "someone to continue it"
         case Stage.PAUSED:
-            return f"{controller.place.paused_by} to end, or someone to continue it"
+            return f"{controller.state.paused_by} to end, or someone to continue it"
         case Stage.RAMPING if left_s:
             return f"the interval to end, in {left_s:.0f} s"
         case Stage.RAMPING if judged.failures.verdict is not GuardVerdict.SAFE:

@@ -12,66 +12,66 @@ from typing import Final
 
 from gateway.control.release.decisions import DecisionLog
 from gateway.records.trips import forget, kept
-from gateway.shm.stopped import LeftBoard, Stopped
+from gateway.shm.stopped import PreviousBoard, StoppedRelease
 from gateway.shm.tally import TRIPS
 from gateway.version_key import VersionKey
 
-BREAKER: Final = "breaker"
-CONTROL: Final = "control"
-WATCHED_S: Final = 60.0  # by then, the old workers' requests to the candidate have ended
-EVERY_S: Final = 0.5  # scanning all slots takes 0.1 ms
+BY_BREAKER: Final = "breaker"
+BY_CONTROL: Final = "control"
+WATCH_FOR_S: Final = 60.0  # by then, the old workers' requests to the candidate have ended
+SCAN_INTERVAL_S: Final = 0.5  # scanning all slots takes 0.1 ms
 log: Final = logging.getLogger("gateway.control.release")
 
 
-class Inherited:
+class InheritedStops:
     """Stops that the previous run left in the `state` folder and on its switchboard, `left`.
 
     The constructor records them in the DecisionLog. `clock` returns monotonic seconds.
     """
 
     def __init__(
-        self, state: Path, left: LeftBoard, stops: DecisionLog, clock: Callable[[], float] = time.monotonic
+        self, state: Path, left: PreviousBoard, stops: DecisionLog, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._left: LeftBoard | None = left
+        self._left: PreviousBoard | None = left
         self._decision_log = stops
         self._clock = clock
-        self._until_s = clock() + WATCHED_S
-        self._next_s = clock() + EVERY_S
+        self._until_s = clock() + WATCH_FOR_S
+        self._next_s = clock() + SCAN_INTERVAL_S
         self._seen: set[VersionKey] = set()
-        for one in (*self._news(), *(Stopped(*trip) for trip in _trips(state))):
-            self._decide(one)
-            stops.after(lambda one=one: forget(state, one.model, one.version))  # type: ignore[misc]
+        for one in (*self._scan(), *(StoppedRelease(*trip) for trip in _trips(state))):
+            self._record(one)
+            stops.run_after_sync(lambda one=one: forget(state, one.model, one.version))  # type: ignore[misc]
 
-    def late(self) -> Iterator[Stopped]:
+    def poll(self) -> Iterator[StoppedRelease]:
         """Yield stops that the previous run's workers have made since the start, each once.
 
-        Called at each tick; scans the board every EVERY_S, for WATCHED_S after the start.
+        Called at each tick; scans the board every SCAN_INTERVAL_S, for WATCH_FOR_S after the start.
         """
         now_s = self._clock()
         if now_s >= self._next_s:
-            self._next_s = now_s + EVERY_S
+            self._next_s = now_s + SCAN_INTERVAL_S
             if now_s > self._until_s:
                 self._left = None  # and its memory
-            yield from self._news()
+            yield from self._scan()
 
-    def _news(self) -> Iterator[Stopped]:
+    def _scan(self) -> Iterator[StoppedRelease]:
         for one in self._left.stopped() if self._left is not None else ():
             if (one.model, one.version) not in self._seen:
                 self._seen.add((one.model, one.version))
                 yield one
 
-    def _decide(self, one: Stopped) -> None:
+    def _record(self, one: StoppedRelease) -> None:
         if self._decision_log.stopped(one.model, one.version) is None:
-            self._decision_log.stop(one.model, one.version, *words_of(one))
-            log.warning("candidate %d of '%s' stays stopped: %s", one.version, one.model, words_of(one)[1])
+            self._decision_log.stop(one.model, one.version, *reason_of(one))
+            log.warning("candidate %d of '%s' stays stopped: %s", one.version, one.model, reason_of(one)[1])
 
 
-def words_of(one: Stopped) -> tuple[str, str, dict[str, object]]:
+def reason_of(one: StoppedRelease) -> tuple[str, str, dict[str, object]]:
     """Return who stopped the release, the reason and the evidence, for its decision."""
     if one.worker is None:
-        return CONTROL, "it was stopped when control was killed, and by whom had not reached the disk", {}
+        return BY_CONTROL, "it was stopped when control was killed, and by whom had not reached the disk", {}
     reason = f"{one.found or TRIPS[1]}, seen by worker {one.worker} while control was dead or did not answer"
-    return BREAKER, reason, {"worker": one.worker}
+    return BY_BREAKER, reason, {"worker": one.worker}
 
 
 def _trips(state: Path) -> Iterator[tuple[str, int, int, str]]:

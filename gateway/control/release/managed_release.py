@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.control.guards.observation import ClassCounts, FeedbackEvent, MirrorPair, Observation
-from gateway.control.guards.window import FeedbackCounts, Window
+from gateway.control.guards.window import FeedbackCounts, MetricWindow
 from gateway.control.record_writer.feedback_stats import CORRECT, WRONG, CreditedFeedback, VersionFeedback
 from gateway.control.release.controller import Controller
 from gateway.routing.buckets import BUCKETS
@@ -26,7 +26,7 @@ class ManagedRelease:
     name: str
     settings: ReleaseSettings
     controller: Controller
-    window: Window
+    window: MetricWindow
     slot: int
     live: tuple[str, ...]
     failures: list[FailureEvent] = field(default_factory=list)
@@ -46,7 +46,7 @@ class ManagedRelease:
         routes = {route.name: route for route in self.settings.split.routes}
         return [self.controller.weight_ppm(routes[name]) for name in self.live]
 
-    def hear(self, heard: CreditedFeedback) -> None:
+    def add_feedback(self, heard: CreditedFeedback) -> None:
         """Buffer feedback on a prediction as evidence, if one of the two versions made it and was chosen at random.
 
         For a mirrored pair both versions have answered, so the weight does not matter.
@@ -74,7 +74,7 @@ class ManagedRelease:
             )
 
     @property
-    def news(self) -> bool:
+    def has_evidence(self) -> bool:
         """Whether any evidence is buffered."""
         return bool(self.failures or self.feedback or self.pairs)
 
@@ -105,5 +105,5 @@ def feedback_counts(credit: VersionFeedback | None) -> FeedbackCounts:
     """Return a version's feedback counters for its window."""
     if credit is None:
         return FeedbackCounts()
-    correct, wrong = credit.heard[CORRECT], credit.heard[WRONG]  # a window needs counters that never fall
-    return FeedbackCounts(correct + wrong, correct, credit.heard_rewards, credit.heard_reward_sum)
+    correct, wrong = credit.received[CORRECT], credit.received[WRONG]  # a window needs counters that never fall
+    return FeedbackCounts(correct + wrong, correct, credit.received_rewards, credit.received_reward_sum)

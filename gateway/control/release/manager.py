@@ -13,10 +13,9 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.control.guards.window import Sample, Window
+from gateway.control.guards.window import MetricWindow, Sample
 from gateway.control.record_writer.collector import RecordCollector
 from gateway.control.release.actions import Action, Advance, Complete, Continue, Pause, SetWeight, Stop
-from gateway.control.release.agenda import Agenda
 from gateway.control.release.controller import Controller, windows_s
 from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.file_writer import FileWriter
@@ -24,6 +23,7 @@ from gateway.control.release.forecast import Progress, progress
 from gateway.control.release.managed_release import RAMP, ManagedRelease, feedback_counts, live_routes
 from gateway.control.release.persistence import dump, load
 from gateway.control.release.stages import Event
+from gateway.control.release.step_scheduler import StepScheduler
 from gateway.errors import Conflict, NotFound, tallied
 from gateway.routing.release import Variant
 from gateway.settings.routing import ReleaseSettings
@@ -32,11 +32,11 @@ from gateway.shm.scoreboard import INFLIGHT
 from gateway.shm.switchboard import LIVE_ROUTES
 from gateway.shm.tally import Totals
 
-MOST_EPOCHS: Final = 1 << 40  # a larger one means that the file is damaged
-KEEP_S: Final = 5.0  # between two saves of the controllers' states
-REMEMBERED: Final = 20  # most states dumped in a tick: those of a thousand releases would block the loop for 50 ms
-_NAMED: Final[tuple[type[Action], ...]] = (Pause, Continue, Advance, Complete)
-NAMES: Final = {action: action.__name__.lower() for action in _NAMED}
+LARGEST_EPOCH: Final = 1 << 40  # a larger one means that the file is damaged
+SAVE_INTERVAL_S: Final = 5.0  # between two saves of the controllers' states
+MAX_DUMPS: Final = 20  # most states dumped in a tick: those of a thousand releases would block the loop for 50 ms
+_RECORDED: Final[tuple[type[Action], ...]] = (Pause, Continue, Advance, Complete)
+ACTION_NAMES: Final = {action: action.__name__.lower() for action in _RECORDED}
 log: Final = logging.getLogger("gateway.control.release")
 StopNow = Callable[[str, int, str, str, dict[str, Any]], ReleaseDecision]
 
@@ -61,13 +61,13 @@ class ReleaseManager:
         self._stop_now = stop_now
         self._clock = clock
         self._file_writer = FileWriter()
-        self._steered: dict[str, ManagedRelease] = {}
+        self._managed: dict[str, ManagedRelease] = {}
         self._by_slot: dict[int, ManagedRelease] = {}
-        self._agenda = Agenda(self._board, self._scoreboard)
+        self._scheduler = StepScheduler(self._board, self._scoreboard)
         self._closed: set[int] = set()  # slots whose weights stay 0 until the next configuration is in force
-        self._memory = _read(self._file)
+        self._states = _read(self._file)
         self._stale: dict[str, None] = {}  # releases stepped since their state was last dumped, in order
-        self._kept_s = -math.inf
+        self._saved_s = -math.inf
 
     def close_changed(self, served: Mapping[str, ReleaseSettings]) -> None:
         """Set live weights whose meaning changes to 0 until all workers serve the new configuration, `served`.
@@ -75,7 +75,7 @@ class ReleaseManager:
         Called before it is swapped in. Also for a new candidate: one served before has left its last weights there.
         """
         for name, settings in served.items():
-            now = self._steered.get(name)
+            now = self._managed.get(name)
             if settings.candidate is None:
                 continue
             if now is None or settings.candidate != now.candidate or live_routes(settings) != now.live:
@@ -85,38 +85,37 @@ class ReleaseManager:
 
     def close_routes(self, name: str) -> None:
         """Set the live weights of a release to 0 before it is resumed, until its controller sets them again."""
-        one = self._steered.get(name)
+        one = self._managed.get(name)
         if one is not None:
             self._board.set_weights(one.slot, [0] * LIVE_ROUTES)
 
     def configure(self, served: Mapping[str, ReleaseSettings]) -> None:
         """Manage these releases, which every worker already serves."""
-        self.lead(served)
+        self.prepare(served)
         self.open_routes()
 
     def open_routes(self) -> None:
         """Let controllers set weights that `close_changed` had closed: every worker serves the configuration now."""
         self._closed.clear()
 
-    def lead(self, served: Mapping[str, ReleaseSettings]) -> None:
+    def prepare(self, served: Mapping[str, ReleaseSettings]) -> None:
         """Manage these releases, which workers are about to serve; closed weights stay 0 until `open_routes`."""
         now_s = self._clock()
         steered = {}
-        for name, old in self._steered.items():
+        for name, old in self._managed.items():
             if served.get(name) == old.settings:
                 steered[name] = old
             else:
-                self._remember(old, now_s)
+                self._dump(old, now_s)
         for name, settings in served.items():
             if name not in steered and settings.candidate is not None:
-                steered[name] = self._begun(name, settings, now_s)
-                self._remember(steered[name], now_s)
-        self._steered = steered
+                steered[name] = self._start(name, settings, now_s)
+                self._dump(steered[name], now_s)
+        self._managed = steered
         self._by_slot = {one.slot: one for one in steered.values()}
-        pairs = [
-            (self._of(one.name, one.settings.stable), self._of(one.name, one.candidate)) for one in steered.values()
-        ]
-        self._agenda = Agenda(self._board, self._scoreboard, list(steered.values()), pairs)
+        slot_of = self._versions.of
+        pairs = [(slot_of(one.name, one.settings.stable), slot_of(one.name, one.candidate)) for one in steered.values()]
+        self._scheduler = StepScheduler(self._board, self._scoreboard, list(steered.values()), pairs)
         self._write(now_s)
 
     def steps(self) -> Iterator[None]:
@@ -126,45 +125,45 @@ class ReleaseManager:
             one = self._by_slot.get(event.slot)
             if one is not None:
                 one.failures.append(event)
-        for heard in self._records.ledger.take():
-            one = self._steered.get(heard.token.model)
+        for heard in self._records.feedback.take_new():
+            one = self._managed.get(heard.token.model)
             if one is not None:
-                one.hear(heard)
+                one.add_feedback(heard)
         acted = False
-        for one in self._agenda.due(now_s):
+        for one in self._scheduler.due(now_s):
             yield
-            if self._steered.get(one.name) is not one:
+            if self._managed.get(one.name) is not one:
                 continue
             try:
                 if self._step(one, now_s, time_ns):
-                    self._remember(one, now_s)
+                    self._dump(one, now_s)
                     acted = True
                 else:
                     self._stale[one.name] = None
             except Exception as error:  # no candidate without guards
                 self._stale.pop(one.name, None)
                 self._fail(one, error)
-        for name in [*itertools.islice(self._stale, REMEMBERED)]:
+        for name in [*itertools.islice(self._stale, MAX_DUMPS)]:
             del self._stale[name]
-            if name in self._steered:
-                self._remember(self._steered[name], now_s)
-        if acted or now_s - self._kept_s > KEEP_S:
+            if name in self._managed:
+                self._dump(self._managed[name], now_s)
+        if acted or now_s - self._saved_s > SAVE_INTERVAL_S:
             self._write(now_s)
 
-    def order(self, name: str, event: Event, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
+    def command(self, name: str, event: Event, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
         """Apply a person's hold, continue or promotion, and record it. Raises NotFound, Conflict."""
-        one = self._one(name)
+        one = self._release(name)
         if one.controller.ramp is None:
             raise Conflict(f"'{name}' has no route with weight: ramp, so there is nothing to {event}")
         now_s = self._clock()
-        one.controller.order(event, now_s)
-        self._remember(one, now_s)
+        one.controller.command(event, now_s)
+        self._dump(one, now_s)
         self._write(now_s)  # else a hold would not survive a kill in the next seconds
         return self._decision_log.record(name, one.candidate, str(event), by, reason, evidence)
 
     def progress(self, name: str) -> Progress | None:
         """Return how far the release is; None if it has no candidate."""
-        one = self._steered.get(name)
+        one = self._managed.get(name)
         if one is None:
             return None
         stable = self._totals(name, one.settings.stable)
@@ -173,45 +172,45 @@ class ReleaseManager:
 
     def weights_ppm(self, name: str) -> dict[str, int]:
         """Return the present weight of each live route in ppm, by route name."""
-        one = self._steered.get(name)
+        one = self._managed.get(name)
         return {} if one is None else dict(zip(one.live, self._board.weights_ppm(one.slot, len(one.live)), strict=True))
 
     def ramp_weights_ppm(self, name: str) -> Sequence[int]:
         """Return the weights of the release's ramp, step by step; empty if it has no ramp."""
-        one = self._steered.get(name)
+        one = self._managed.get(name)
         return one.controller.ramp.weights_ppm if one is not None and one.controller.ramp else ()
 
     def close(self) -> None:
         """Save the state of all controllers and close the file writer."""
-        for one in self._steered.values():
-            self._remember(one, self._clock())
+        for one in self._managed.values():
+            self._dump(one, self._clock())
         self._write(self._clock())
         self._file_writer.close()
 
-    def _begun(self, name: str, settings: ReleaseSettings, now_s: float) -> ManagedRelease:
+    def _start(self, name: str, settings: ReleaseSettings, now_s: float) -> ManagedRelease:
         assert settings.candidate is not None
-        controller, window = self._remembered(name, settings, now_s), Window(windows_s(settings))
-        before = self._steered.get(name)
+        controller, window = self._load(name, settings, now_s), MetricWindow(windows_s(settings))
+        before = self._managed.get(name)
         if before is not None and (before.settings.stable, before.candidate) == (settings.stable, settings.candidate):
             window = before.window
-            window.ask(windows_s(settings))
-            controller.keep_open(before.controller)
+            window.keep_windows(windows_s(settings))
+            controller.inherit_conditions(before.controller)
         slot = self._releases.of(name, settings.candidate)
-        self._board.advance(slot, self._last_epoch(name) + (controller.place.restart == 0))
+        self._board.advance(slot, self._last_epoch(name) + (controller.state.restart == 0))
         return ManagedRelease(
             name=name, settings=settings, controller=controller, window=window, slot=slot, live=live_routes(settings)
         )
 
     def _last_epoch(self, name: str) -> int:
         """The model's last epoch over all candidates and runs, so that an epoch mark in a prediction id is unique."""
-        epoch = self._memory.get(name, {}).get("epoch")
-        return epoch if type(epoch) is int and epoch < MOST_EPOCHS else 0
+        epoch = self._states.get(name, {}).get("epoch")
+        return epoch if type(epoch) is int and epoch < LARGEST_EPOCH else 0
 
-    def _remember(self, one: ManagedRelease, now_s: float) -> None:
-        self._memory[one.name] = {**dump(one.controller, now_s), "epoch": self._board.epoch(one.slot)}
+    def _dump(self, one: ManagedRelease, now_s: float) -> None:
+        self._states[one.name] = {**dump(one.controller, now_s), "epoch": self._board.epoch(one.slot)}
 
-    def _remembered(self, name: str, settings: ReleaseSettings, now_s: float) -> Controller:
-        memory = self._memory.get(name)
+    def _load(self, name: str, settings: ReleaseSettings, now_s: float) -> Controller:
+        memory = self._states.get(name)
         if memory is not None:
             try:
                 return load(settings, memory, now_s)
@@ -248,11 +247,13 @@ class ReleaseManager:
                     self._decision_log.record(name, candidate, "weight", "while", action.reason, evidence)
             case _:
                 by = action.guard if isinstance(action, Pause | Continue) else RAMP
-                self._decision_log.record(name, candidate, NAMES[type(action)], by, action.reason, action.evidence)
-                log.info("'%s': %s by %s: %s", name, NAMES[type(action)], by, action.reason)
+                self._decision_log.record(
+                    name, candidate, ACTION_NAMES[type(action)], by, action.reason, action.evidence
+                )
+                log.info("'%s': %s by %s: %s", name, ACTION_NAMES[type(action)], by, action.reason)
 
     def _sample(self, one: ManagedRelease, stable: Totals, candidate: Totals) -> Sample:
-        counts = self._records.ledger.credits
+        counts = self._records.feedback.by_version
         inflight = self._scoreboard.total(INFLIGHT)
         return Sample(
             stable,
@@ -264,21 +265,18 @@ class ReleaseManager:
         )
 
     def _totals(self, name: str, version: int) -> Totals:
-        return self._scoreboard.totals(self._of(name, version))
+        return self._scoreboard.totals(self._versions.of(name, version))
 
-    def _of(self, name: str, version: int) -> int:
-        return self._versions.of(name, version)
-
-    def _one(self, name: str) -> ManagedRelease:
-        if name not in self._steered:
+    def _release(self, name: str) -> ManagedRelease:
+        if name not in self._managed:
             raise NotFound(
-                f"'{name}' has no candidate to steer; there are {', '.join(sorted(self._steered)) or 'none'}"
+                f"'{name}' has no candidate to steer; there are {', '.join(sorted(self._managed)) or 'none'}"
             )
-        return self._steered[name]
+        return self._managed[name]
 
     def _write(self, now_s: float) -> None:
-        self._kept_s = now_s
-        memory = dict(self._memory)
+        self._saved_s = now_s
+        memory = dict(self._states)
         self._file_writer.replace(self._file, lambda: orjson.dumps(memory))
 
 

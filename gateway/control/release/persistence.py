@@ -8,15 +8,15 @@ from gateway.control.release.stages import Event, ReleaseState, Stage
 from gateway.settings.guards import GuardsSettings
 from gateway.settings.routing import ReleaseSettings, SplitSettings
 
-ON_THE_RAMP = (Stage.RAMPING, Stage.PAUSED, Stage.HELD)
+RAMP_STAGES = (Stage.RAMPING, Stage.PAUSED, Stage.HELD)
 
 
 def dump(controller: Controller, now_s: float) -> dict[str, Any]:
     """Return the controller's state for `load`. Its size grows by some 7 bytes for each sticky key that has failed."""
     return {
         **_fingerprint(controller.settings),
-        "weight_ppm": controller.ramp.weights_ppm[controller.place.step] if controller.ramp else 0,
-        "place": controller.place.to_json(now_s),
+        "weight_ppm": controller.ramp.weights_ppm[controller.state.step] if controller.ramp else 0,
+        "place": controller.state.to_json(now_s),
         "guards": controller.guards.to_json(),
     }
 
@@ -32,7 +32,7 @@ def load(settings: ReleaseSettings, memory: Mapping[str, Any], now_s: float) -> 
     said = _fingerprint(settings)
     if memory["versions"] != said["versions"] or not memory["place"]["restart"]:
         return controller  # another release, or one that has never had a tick
-    place = controller.place = ReleaseState.from_json(memory["place"], now_s)
+    place = controller.state = ReleaseState.from_json(memory["place"], now_s)
     guards = dict(memory["guards"]) if memory["split"] == said["split"] else {}
     if memory["routes"] != said["routes"]:
         guards.pop("predicted_class", None)
@@ -57,10 +57,10 @@ def _fingerprint(settings: ReleaseSettings) -> dict[str, Any]:
 
 
 def _resume_step(controller: Controller, memory: Mapping[str, Any], now_s: float) -> None:
-    place, ramp = controller.place, controller.ramp
+    place, ramp = controller.state, controller.ramp
     if ramp is None:
         place.step = 0
-        place.stage = Stage.IDLE if place.stage in ON_THE_RAMP else place.stage
+        place.stage = Stage.IDLE if place.stage in RAMP_STAGES else place.stage
         return
     weights = ramp.weights_ppm
     place.step = max((step for step, weight in enumerate(weights) if weight <= memory["weight_ppm"]), default=0)
@@ -73,6 +73,6 @@ def _drop_removed_guard(controller: Controller, now_s: float) -> None:
     """End the pause if the guard that caused it is no longer configured."""
     guards = controller.settings.guards or GuardsSettings()
     names = {limit.name for limit in guards.limits} | {comparison.name for comparison in guards.comparisons}
-    if controller.place.stage is Stage.PAUSED and controller.place.paused_by not in names:
-        controller.place.move(Event.CONTINUE)
-        controller.place.step_started_s = now_s
+    if controller.state.stage is Stage.PAUSED and controller.state.paused_by not in names:
+        controller.state.apply(Event.CONTINUE)
+        controller.state.step_started_s = now_s

@@ -55,7 +55,7 @@ TRANSITIONS: Final[Mapping[tuple[Stage, Event], Stage]] = {
 }
 
 
-def after(stage: Stage, event: Event) -> Stage:
+def next_stage(stage: Stage, event: Event) -> Stage:
     """Return the stage that follows `stage` on `event`; raise Conflict if the event is not possible in `stage`."""
     if (stage, event) not in TRANSITIONS:
         possible = sorted(other for of, other in TRANSITIONS if of == stage)
@@ -85,9 +85,9 @@ class ReleaseState:
     violated_s: float = -math.inf
     weights_ppm: dict[str, int] = field(default_factory=dict)
 
-    def move(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
         """Apply `event`; raise Conflict if it is not possible in the present stage."""
-        self.stage = after(self.stage, event)
+        self.stage = next_stage(self.stage, event)
 
     def to_json(self, now_s: float) -> dict[str, Any]:
         """Return the state for a file, with ages instead of times: another process's clock may start elsewhere."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.control.release.decisions import DecisionLog, ReleaseDecision
-from gateway.control.release.inherited_stops import BREAKER, Inherited, words_of
+from gateway.control.release.inherited_stops import BY_BREAKER, InheritedStops, reason_of
 from gateway.records.trips import forget
 from gateway.settings.guards import GuardsSettings
 from gateway.settings.routing import ReleaseSettings
@@ -17,14 +17,20 @@ StopNow = Callable[[str, int, str, str, dict[str, Any]], ReleaseDecision]
 Served = Mapping[str, ReleaseSettings]
 
 
-class Tripping:
+class TripHandler:
     """Watches for breaker trips: of this run on the switchboard, and of the previous run through `inherited`.
 
     `stop` stops a release that is in service, as a person would.
     """
 
     def __init__(
-        self, state: Path, board: Switchboard, releases: Slots, stops: DecisionLog, inherited: Inherited, stop: StopNow
+        self,
+        state: Path,
+        board: Switchboard,
+        releases: Slots,
+        stops: DecisionLog,
+        inherited: InheritedStops,
+        stop: StopNow,
     ) -> None:
         self._state = state
         self._board = board
@@ -35,17 +41,17 @@ class Tripping:
 
     def tick(self, served: Served) -> None:
         """Record and stop every release tripped since the last tick. `served`: the releases in service now."""
-        for one in self._inherited.late():
-            self._decide(served, one.model, one.version, *words_of(one))
+        for one in self._inherited.poll():
+            self._decide(served, one.model, one.version, *reason_of(one))
         for slot in self._board.tripped():
             key = self._releases.name_of(slot)
             if key is not None and _serves(served, *key):
                 worker = self._board.tripped_by(slot)[0]
-                self._decide(served, *key, BREAKER, self._found(served[key[0]], slot, worker), {"worker": worker})
+                self._decide(served, *key, BY_BREAKER, self._found(served[key[0]], slot, worker), {"worker": worker})
 
-    def settled(self, name: str, candidate: int) -> None:
+    def forget(self, name: str, candidate: int) -> None:
         """Delete the workers' trip files of a release once the decision that covers them is on disk."""
-        self._decision_log.after(lambda: forget(self._state, name, candidate))
+        self._decision_log.run_after_sync(lambda: forget(self._state, name, candidate))
 
     def _decide(
         self, served: Served, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]
@@ -54,7 +60,7 @@ class Tripping:
             return
         stop = self._stop if _serves(served, name, candidate) else self._decision_log.stop
         stop(name, candidate, by, reason, evidence)
-        self.settled(name, candidate)
+        self.forget(name, candidate)
 
     def _found(self, settings: ReleaseSettings, slot: int, worker: int) -> str:
         """The reason of the worker's breaker, in words."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.backends.version import LoadedVersion
+from gateway.backends.loaded_version import LoadedVersion
 from gateway.errors import GatewayError
 from gateway.offline.feedback_store import FeedbackStore
 from gateway.offline.reader import Advance, Joined, Query, Records, fill, joined

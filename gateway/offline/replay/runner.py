@@ -5,11 +5,11 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from gateway.backends.joining import concatenated, cut
+from gateway.backends.loaded_version import LoadedVersion
 from gateway.backends.onnx import Result
 from gateway.backends.output_checks import check
-from gateway.backends.row_stacking import cut, stacked
 from gateway.backends.signature import Feeds
-from gateway.backends.version import LoadedVersion
 from gateway.errors import InvalidOutput, RequestError
 from gateway.offline.feedback_store import StoredFeedback
 from gateway.offline.reader import Joined
@@ -121,7 +121,8 @@ class Runner:
     def _together(self, batch: "list[_Request]") -> Sequence[Sequence[Result]]:
         if len(batch) == 1:
             return [self._session.run(batch[0].feeds)]
-        return cut(self._session.run(stacked(batch)), batch)
+        with concatenated([request.feeds for request in batch]) as feeds:
+            return cut(self._session.run(feeds), batch)
 
     def _rerun(
         self,

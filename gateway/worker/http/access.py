@@ -7,7 +7,7 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.auth.keyring import Identity, Keyring
-from gateway.auth.rate_limit import Rates
+from gateway.auth.rate_limit import RateLimiter
 from gateway.errors import CLOSING, RequestError
 from gateway.routing.attributes import Attributes
 from gateway.settings import keys
@@ -26,8 +26,8 @@ from gateway.web.timeouts import with_body_timeout
 
 PREDICT: Final[RequiredScopes] = frozenset({keys.Scope.PREDICT})
 OPERATE: Final[RequiredScopes] = frozenset({keys.Scope.OPERATE})
-# By the beginning of the path, first found wins; all other paths need a key of any kind. Not by patterns: what a path
-# holds is the client's choice, and a pattern that fails on a line break would let it in.
+# By prefix of the path; the first match wins, and all other paths need a key with any scope. Not by regular expression:
+# the client chooses the path, and an expression that does not match a line break would let it in.
 _NEEDS: Final[tuple[tuple[str, RequiredScopes | None], ...]] = (
     ("/v2/health/", None),
     ("/v2/feedback", frozenset({keys.Scope.FEEDBACK})),
@@ -36,19 +36,19 @@ _NEEDS: Final[tuple[tuple[str, RequiredScopes | None], ...]] = (
 
 
 class Access:
-    """The door of the data plane. `keyring` None: no keys are asked for; `rates` None: any number of requests."""
+    """Access control of the data plane. `keyring` None: no API keys are needed; `rates` None: no rate limits."""
 
-    def __init__(self, keyring: Keyring | None = None, rates: Rates | None = None) -> None:
+    def __init__(self, keyring: Keyring | None = None, rates: RateLimiter | None = None) -> None:
         self._keyring = keyring
         self._rates = rates
 
     @property
     def open(self) -> bool:
-        """Whether there is nothing to check for a prediction."""
+        """Whether predictions are not checked at all."""
         return self._keyring is None and self._rates is None
 
     def predict(self, scope: Mapping[str, Any], headers: Headers) -> Identity | None:
-        """Who asks for a prediction; raises RequestError. To be asked before the body is read."""
+        """The identity behind a prediction, None without keys; raises RequestError. Call it before reading the body."""
         if self._keyring is None:
             return None
         identity = self._identity(self._keyring, scope, headers, PREDICT)
@@ -57,7 +57,11 @@ class Access:
         return identity
 
     def admitted(self, identity: Identity | None, attributes: Attributes) -> Attributes:
-        """The attributes of a prediction, whose customer is the key's where there is one; raises RequestError."""
+        """The attributes of a prediction, once it may run; raises RequestError.
+
+        With keys, the customer is the key's, and the request may not name another. Without keys, the request counts
+        towards the rate limit of the customer that it names.
+        """
         if identity is not None:
             check_customer(identity, attributes.parameters.get("customer"))
             return Attributes(identity.customer, attributes.modality, attributes.headers, attributes.parameters)
@@ -66,7 +70,7 @@ class Access:
         return attributes
 
     def other(self, scope: Scope, headers: Headers) -> Identity | None:
-        """Who asks for anything else; raises RequestError."""
+        """The identity behind any other request, None without keys; raises RequestError."""
         need = need_of(scope["path"])
         if need is None:
             return None
@@ -83,15 +87,15 @@ class Access:
         try:
             return authenticated(keyring, headers, scope["query_string"], need)
         except RequestError as error:
-            if b"expect" in headers:  # the body was held back and may never come: what follows could be taken for it
+            if b"expect" in headers:  # the client may never send the body: the next request could be taken for it
                 error.headers = {**error.headers, **CLOSING}
             raise
 
 
 class AuthMiddleware:
-    """Lets through to `application` what `access` allows, whose body must come within `body_within_s`.
+    """Passes to `application` the requests that `access` allows. Their bodies must arrive within `body_within_s`.
 
-    The application finds who asks in its scope: `identity`, an Identity or None.
+    Puts `identity` into the ASGI scope: an Identity or None.
     """
 
     def __init__(self, application: ASGIApp, access: Access, body_within_s: float) -> None:
@@ -109,5 +113,5 @@ class AuthMiddleware:
 
 
 def need_of(path: str) -> RequiredScopes | None:
-    """What a key must allow for a path of the data plane, other than predictions; None: no key is needed."""
+    """The scopes of which a key needs one, for a path other than predictions; None: no key is needed."""
     return next((need for begin, need in _NEEDS if path.startswith(begin)), ANY)

@@ -1,4 +1,4 @@
-"""What a request says of itself, where the first found wins: customer, modality, and the headers that rules name."""
+"""Reads a request's attributes, which routing rules match: customer, modality, and the headers that rules name."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -17,7 +17,7 @@ MEDIA: Final = frozenset({"image", "audio", "video", "text"})
 
 
 def media_of(headers: Headers) -> str | None:
-    """image, audio, video or text where the content type says that the body is a raw one of that kind."""
+    """The kind of a raw body by its content type: image, audio, video or text; None for any other body."""
     content_type = headers.get(b"content-type")
     if content_type is None or content_type == JSON:
         return None
@@ -26,7 +26,11 @@ def media_of(headers: Headers) -> str | None:
 
 
 def attributes_of(served: ServedModel, headers: Headers, parameters: Parameters, media: str | None) -> Attributes:
-    """The attributes that routing rules match on."""
+    """The attributes that routing rules match on. Raises InvalidRequest if customer or modality is no string.
+
+    A header x-customer-id takes precedence over the parameter. The modality is the parameter's, else the header's, else
+    that of a raw body (`media`), else the model's.
+    """
     customer = text_of(headers.get(b"x-customer-id"))
     modality = media or served.modality
     if b"x-modality" in headers:

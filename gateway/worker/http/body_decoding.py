@@ -1,6 +1,6 @@
-"""Bodies that take long to decode, on threads: the event loop goes on meanwhile, and the deadline counts.
+"""Decodes large bodies on threads, so that the event loop goes on. The time counts towards the request's deadline.
 
-As many are decoded at once as there are threads, the others wait; what is decoded too late is answered 504.
+As many bodies are decoded at once as there are threads, the others wait; one decoded too late is answered with 504.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from gateway.worker.reply import write
 
 T = TypeVar("T")
 THREADS: Final = 2
-LARGE: Final = 65536  # bytes of JSON: 1 ms
+LARGE: Final = 65536  # bytes of JSON, which take 1 ms
 
 
 class Decoded(NamedTuple):
-    """`media`: of a raw body; `spent_ns`: how long it took, with the wait."""
+    """A decoded request. `media`: of a raw body; `spent_ns`: the time it took, waiting for a thread included."""
 
     request: InferRequest
     source: RequestSource
@@ -36,7 +36,7 @@ class Decoded(NamedTuple):
 
 
 class Decoder:
-    """`timeout_s`: of a request that says nothing of it."""
+    """Decodes bodies and encodes answers on THREADS threads. `timeout_s`: of a request that does not set its own."""
 
     def __init__(self, limits: LimitsSettings, timeout_s: float) -> None:
         self._most = limits.values
@@ -53,7 +53,7 @@ class Decoder:
     async def decode(
         self, body: bytes, headers: Headers, media: str | None, model: str, inputs: Sequence[TensorSpec], began_ns: int
     ) -> Decoded:
-        """What is asked, of a body that was there at `began_ns`; raises RequestError."""
+        """Decode a body that was complete at `began_ns` on the monotonic clock; raises RequestError."""
         decode = partial(self._decode, body, headers, media, model, inputs)
         request, source, media = await self._aside(decode)
         spent_ns = time.monotonic_ns() - began_ns
@@ -63,11 +63,11 @@ class Decoder:
         return Decoded(request, source, media, spent_ns)
 
     async def write(self, call: Call, answer: Answer) -> None:
-        """Write a large answer; raises InvalidRequest. What has begun is not given up: others wait for its records."""
+        """Encode a large answer; raises InvalidRequest. It has no timeout: the prediction is yet to be recorded."""
         await asyncio.get_running_loop().run_in_executor(self._threads, write, call, answer, self._most_classes)
 
     async def _aside(self, decode: Callable[[Callable[[], None]], T]) -> T:
-        """On a thread, with what it is to call now and then; raises DeadlineExceeded where it takes too long."""
+        """Run `decode` on a thread; it calls its argument now and then. Raises DeadlineExceeded if time runs out."""
         late_s = time.monotonic() + self._timeout_s
 
         def go_on() -> None:
@@ -107,7 +107,7 @@ class Decoder:
 
 
 def is_long(body: bytes, headers: Headers, media: str | None) -> bool:
-    """Whether so much of the body may be JSON that the loop should not decode it."""
+    """Whether so much of the body may be JSON that it should not be decoded on the event loop."""
     if len(body) <= LARGE:
         return False
     if media is None and JSON_LENGTH in headers:

@@ -1,10 +1,11 @@
 """An HTTP connection that answers predictions without an ASGI task.
 
-uvicorn makes a scope, an event and a task as soon as a request's headers are there. These, coroutines, messages and
-header checks cost more than a small model does. Here an inference request does without them. Once its body is there
-too, as a rule in the same packet, it is decoded, decided and either run on the spot (no batch is likely, and its
-version may run on the event loop) or submitted to its version's batcher, whose future sends the response, stable's by
-way of the ResponseBatch. Large and compressed bodies and all other requests go through uvicorn's ASGI path.
+uvicorn makes a scope, an event and a task as soon as a request's headers are complete. These, coroutines, messages and
+header checks cost more than a small model does, so the fast path for inference does without them. Once the body is
+complete, usually in the same packet, the request is decoded, assigned to a version, and either run at once (no batch is
+likely, and the version may run on the event loop) or submitted to the version's batcher, whose future sends the
+response, stable's by way of the ResponseBatch. Large and compressed bodies and all other requests take uvicorn's ASGI
+path.
 """
 
 import asyncio
@@ -30,14 +31,14 @@ from gateway.worker.http.wire import prediction_bytes
 from gateway.worker.reply import Reply
 
 SMALL_BODY: Final = 65536  # a larger one is left to the ASGI task, which reads it with flow control
-LONG_ANSWER: Final = 1 << 20  # bytes, beyond what the system holds for the client: it took 10 ms to write
-NO_QUERY: Final[Mapping[str, bytes]] = {"query_string": b""}  # what is asked with one goes the long way
-LONG_WAY: Final = frozenset({b"expect", b"content-encoding"})  # headers with which a prediction goes it
+LONG_ANSWER: Final = 1 << 20  # bytes beyond the system's buffer for the client, which took 10 ms to write
+NO_QUERY: Final[Mapping[str, bytes]] = {"query_string": b""}  # a request with a query takes the ASGI path
+LONG_WAY: Final = frozenset({b"expect", b"content-encoding"})  # with these headers a prediction takes the ASGI path
 CONTINUE: Final = b"100-continue"
 PLAIN: Final[tuple[list[bytes], ...]] = ([], [b"chunked"])  # transfer codings
-MOST_PIECES: Final = 32  # of a body, each of which copies what came before it
-SMALL_DIGITS: Final = 5  # of a content-length: with more it is known to be larger before it is there
-BATCH_GAP_NS: Final = 1_000_000  # clients that take turns this fast are likely to meet in one iteration of the loop
+MOST_PIECES: Final = 32  # of a body: each copies all those before it
+SMALL_DIGITS: Final = 5  # of a content-length: with more, the body is known to be larger
+BATCH_GAP_NS: Final = 1_000_000  # requests of two clients this close are likely to meet in one iteration of the loop
 
 
 class AsgiResponseWriter:
@@ -63,33 +64,33 @@ Cycle = RequestResponseCycle | FastCycle
 
 
 class InferConnection(TimeoutProtocol):
-    """uvicorn's protocol with a short cut for inference. Its application is an InferEndpoint."""
+    """uvicorn's protocol with a fast path for inference. Its application must be an InferEndpoint."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._endpoint: InferEndpoint = self.config.loaded_app
         self._small_body = min(SMALL_BODY, self._endpoint.max_body)
         self.within_s, self.holdings = self._endpoint.body_within_s, self._endpoint.holdings
-        self._short: FastCycle | None = None  # a prediction whose body is being received
-        self._target: Target | None = None  # what it asks
-        self._answering: Cycle | None = None  # of several pipelined requests
+        self._short: FastCycle | None = None  # a prediction on the fast path, whose body is being received
+        self._target: Target | None = None  # the model and version that it asks for
+        self._answering: Cycle | None = None  # the one of several pipelined requests that is being answered
         self._submitted: tuple[asyncio.Future[Answer], Call] | None = None
 
     def on_message_begin(self) -> None:
-        """uvicorn's, but for the scope, which a prediction does without."""
+        """As uvicorn's, but without the scope, which the fast path does not need."""
         self._in_head = True
         self.url = b""
         self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """uvicorn's, which looks for `expect` at each."""
+        """As uvicorn's, which also looks for `expect` in each header."""
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         before, parser = self.cycle, self.parser
         if self.transport.is_closing():
-            return  # the request before was the last one of this connection: no one would hear another answer
+            return  # after the last response of the connection: another could not be sent
         if (
             (before is None or before.response_complete)
             and len(self.url) <= LONGEST_PATH
@@ -112,7 +113,7 @@ class InferConnection(TimeoutProtocol):
             self._use_asgi()
 
     def _use_asgi(self) -> None:
-        """uvicorn's, with all that it would have noted since the request began."""
+        """Hand the request to uvicorn's ASGI path, with the state that it would have set since the request began."""
         url, headers = self.url, self.headers
         super().on_message_begin()
         self.url, self.headers = url, headers
@@ -121,7 +122,7 @@ class InferConnection(TimeoutProtocol):
         super().on_headers_complete()
 
     def _fall_back_to_asgi(self, short: FastCycle) -> None:
-        """The long way for a prediction that began on the short one."""
+        """Move a prediction that began on the fast path to the ASGI path."""
         self._short = None
         cycle: Any = None
         self.cycle = cycle
@@ -172,7 +173,7 @@ class InferConnection(TimeoutProtocol):
             identity = None if endpoint.access is None else endpoint.access.predict(NO_QUERY, headers)
             call = endpoint.begin(target, headers, short.body, identity)
             version = call.version
-            if (len(short.body) > version.batcher.small_body and version.must_queue(call.feeds)) or (
+            if (len(short.body) > version.backend.small_body and version.must_queue(call.feeds)) or (
                 version.batches and self._batch_likely(call)
             ):
                 self._submit(short, call)
@@ -196,7 +197,7 @@ class InferConnection(TimeoutProtocol):
             self._answering.message_event.set()
         if self._submitted is not None:
             submitted, call = self._submitted
-            if not _is_evidence(call):  # else a candidate that hangs would go unnoticed where clients give up first
+            if not _is_evidence(call):  # else a hanging candidate would go unnoticed if clients give up first
                 submitted.cancel()
 
     def busy(self) -> bool:
@@ -204,7 +205,7 @@ class InferConnection(TimeoutProtocol):
         return answering is not None and not answering.response_complete and self._short is None
 
     def _batch_likely(self, call: Call) -> bool:
-        """Whether a batch is likely to form: other predictions are under way, or another client asked just before."""
+        """Whether a batch is likely to form: other predictions are in flight, or another client has just sent one."""
         endpoint, now_ns = self._endpoint, call.started_ns
         previous, before_ns = endpoint.asked_before, endpoint.asked_ns
         endpoint.asked_before, endpoint.asked_ns = self, now_ns
@@ -225,7 +226,7 @@ class InferConnection(TimeoutProtocol):
             return
         if (
             call.version.stable and not call.version.latency_compared
-        ):  # else it goes as the candidate does, and takes as long
+        ):  # if compared, it is sent as a candidate's, and takes as long
             self._endpoint.response_batch.put(self, cycle, call, submitted)
             return
         with gateway.gate:
@@ -242,14 +243,14 @@ class InferConnection(TimeoutProtocol):
             rescue.add_done_callback(partial(self._over, cycle, call))
 
     def end(self, cycle: Cycle, call: Call, submitted: "asyncio.Future[Answer]") -> Reply | bytes:
-        """The reply to a submitted call that is done, or the whole answer that says why there is none."""
+        """The reply to a submitted call that is done, or the bytes of an error response."""
         try:
             return self._endpoint.gateway.end(call, submitted)
         except Exception as error:
             return _failed(error, call.served.name, call.source.origin, call, cycle)
 
     def send(self, cycle: Cycle, answer: Reply | bytes, *, at_once: bool = False) -> None:
-        """Write the whole answer, if someone waits for it; `at_once`: have it with the system before this returns."""
+        """Write the response unless the client has gone; `at_once`: hand it to the system before returning."""
         if cycle.disconnected:
             return
         cycle.response_started = cycle.response_complete = True
@@ -276,7 +277,7 @@ class InferConnection(TimeoutProtocol):
             return answer
         try:
             return answer[os.write(self.transport.get_extra_info("socket").fileno(), answer) :]
-        except OSError:  # it would block, or the client has gone, which the transport finds out by itself
+        except OSError:  # it would block, or the client has gone, which the transport notices itself
             return answer
 
 
@@ -288,6 +289,6 @@ def _is_evidence(call: Call) -> bool:
 def _failed(error: Exception, model: str, origin: Origin | None, call: Call | None, cycle: Cycle) -> bytes:
     if not isinstance(error, RequestError):
         error = failure(error, model, origin, call)
-    if "connection" in error.headers:  # it says that the connection ends
+    if "connection" in error.headers:  # the error ends the connection
         cycle.keep_alive = False
     return message_bytes(error_message(error, echo_of(origin)), closing=not cycle.keep_alive)

@@ -1,8 +1,8 @@
-"""A worker's share of the connections: counted, and given up where others have room or a connection is old.
+"""A worker's share of the connections: counts them, and closes some if other workers have fewer or if they are old.
 
-A connection is given up with an answer that says so (`Connection: close`), after which its client makes another, that
-the system gives to any worker. So the only ones asked are those that are being used, and the answer must be a good one
-to a client that has sent nothing else yet.
+A connection is closed by a response with `Connection: close`. Its client then opens another, which the system gives to
+any worker. So only connections in use can be closed, by a response that is no error, and only if the client has sent
+nothing more in the meantime.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from gateway.web.unread import has_unread
 from gateway.worker.models.shared_state import SharedState
 
 LOOK_S: Final = 0.5  # between two counts
-BUSY_WITHIN_S: Final = 1.0  # of its last answer a connection counts as busy
-JITTER: Final = 0.1  # of the greatest age, either way: connections made at once do not end at once
+BUSY_WITHIN_S: Final = 1.0  # a connection counts as busy for so long after its last response
+JITTER: Final = 0.1  # of max_connection_age, either way: connections opened together do not end together
 
 
 class Sharing:
-    """The connections of one worker. Lives on its event loop."""
+    """Counts and closes the connections of one worker, on its event loop."""
 
     def __init__(self, connections: Collection[Any], shared_state: SharedState, server: ServerSettings) -> None:
         self._connections: Collection[TimeoutProtocol] = connections
@@ -33,9 +33,9 @@ class Sharing:
         self._asked: list[TimeoutProtocol] = []
 
     def look(self) -> None:
-        """Count, let the old ones go, and do so again in a while."""
+        """Count the connections, mark old ones to be closed, and do so again every LOOK_S."""
         loop = asyncio.get_running_loop()
-        loop.call_later(LOOK_S, self.look)  # first: whatever goes wrong with this look, there is another
+        loop.call_later(LOOK_S, self.look)  # first, so that an error in this look does not prevent the next
         now_s = loop.time()
         head = self._shared_state.head
         head[CONNECTIONS_OPEN] = len(self._connections)
@@ -48,9 +48,9 @@ class Sharing:
         self._shared_state.settle()
 
     def leave(self, count: int) -> None:
-        """Have so many of the busy connections go with their next answers, in place of those asked before."""
+        """Mark `count` random busy connections to close with their next responses, instead of those marked before."""
         for connection in self._asked:
-            connection.leaving = False  # one that is too old is found again at the next look
+            connection.leaving = False  # the next look marks old ones again
         busy = self._busy(asyncio.get_running_loop().time())
         self._asked = random.sample(busy, min(count, len(busy)))
         for connection in self._asked:
@@ -61,7 +61,7 @@ class Sharing:
 
 
 def may_go(connection: TimeoutProtocol) -> bool:
-    """Whether the answer at hand may be the connection's last: its client has sent nothing that would be lost."""
+    """Whether the connection may close after the present response: no data of its client would be lost."""
     return not (
         connection.pipeline
         or connection.rest
@@ -72,9 +72,9 @@ def may_go(connection: TimeoutProtocol) -> bool:
 
 
 def going(app: ASGIApp, connection: TimeoutProtocol) -> ASGIApp:
-    """The application, whose next answer is the connection's last where it may be, and is a good one.
+    """The application, so that its next response closes the connection if it is no error and the connection `may_go`.
 
-    Where the whole server leaves, any answer is: another one could be asked for when no one listens any more.
+    If the whole server is shutting down, an error does so too: later requests would find nobody listening.
     """
 
     async def last(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,19 +1,19 @@
-"""What uvicorn asks of a request that is being answered, for one that needs no ASGI task."""
+"""The state of a request that uvicorn's protocol reads, for requests that are answered without an ASGI task."""
 
 from typing import Final
 
 
 class _Nothing:
-    """A stand-in for an event on which nothing waits."""
+    """Stands in for an event that nothing waits for."""
 
     def set(self) -> None:
         return None
 
 
 class FastCycle:
-    """A prediction under way, as far as uvicorn asks: without scope, event and task, which only ASGI needs.
+    """A prediction in flight, with what uvicorn's protocol reads of it: no scope, event or task, which only ASGI needs.
 
-    `named`: the headers by name, the last of each.
+    `named`: the headers by name, the last of each. `pieces`: how many parts the body has come in.
     """
 
     message_event: Final = _Nothing()

@@ -1,4 +1,4 @@
-"""POST /v2/feedback: what became of predictions, credited by the signed prediction id alone."""
+"""POST /v2/feedback: the outcomes of predictions, credited to versions by the signed prediction id alone."""
 
 import asyncio
 import math
@@ -27,12 +27,12 @@ from gateway.web.responses import JsonResponse
 from gateway.worker.pipeline import Pipeline
 
 MOST: Final = 10_000  # entries of one request
-AT_ONCE: Final = 20  # entries between which predictions get their turn: about a third of a millisecond
+AT_ONCE: Final = 20  # entries processed before predictions may run again: about a third of a millisecond
 LARGEST_BODY: Final = 16 * 1024 * 1024  # bytes
-MOST_VALUES: Final = 50  # of an entry, on average: what is parsed holds up predictions, 10 MiB of small objects for 4 s
-LONG_LISTS: Final = 2  # in memory at once, in a form that takes ten times the bytes
-QUICK: Final = 65536  # bytes that are parsed at once
-TIMEOUT_S: Final = 1.0  # a long list may be written faster than control takes it away
+MOST_VALUES: Final = 50  # of an entry, on average: parsing holds up predictions, 10 MiB of small objects for 4 s
+LONG_LISTS: Final = 2  # in memory at once: parsed, they take ten times their bytes
+QUICK: Final = 65536  # bytes that are parsed on the event loop
+TIMEOUT_S: Final = 1.0  # for room in the ring: a long list may come faster than control drains it
 POLL_S: Final = 0.01
 LONGEST_COMMENT: Final = 10_000
 LONGEST_TRUTH: Final = 1000  # characters of JSON
@@ -42,7 +42,7 @@ ALL_SAY: Final = ("truth", "reward", "metrics")
 
 
 class FeedbackEndpoint:
-    """The endpoint."""
+    """The endpoint. `max_body` in bytes."""
 
     def __init__(self, gateway: Pipeline, max_body: int) -> None:
         self._gateway = gateway
@@ -53,9 +53,9 @@ class FeedbackEndpoint:
         return [Route("/v2/feedback", self.accept, methods=["POST"])]
 
     async def accept(self, request: Request) -> Response:
-        """202 once everything acceptable is recorded; the rest is listed with its reasons. 400 where nothing is.
+        """Answer 202 once all valid entries are recorded, and list the others with reasons. 400 if none is valid.
 
-        `uncounted` lists truths that are kept for the data set, and that say nothing of who was right.
+        `uncounted` lists truths that are recorded for the data set but cannot be compared with the prediction.
         """
         headers = dict(request.scope["headers"])
         body = await read_body(request.receive, headers, self._max_body)
@@ -97,7 +97,7 @@ class FeedbackEndpoint:
         return True
 
     def _line(self, entry: Any, customer: str | None) -> tuple[bytes, str]:
-        """What is recorded, and why a truth in it does not count; "" where it does, or where there is none."""
+        """The entry's record line, and why its truth does not count, "" if it does or there is none."""
         if type(entry) is not dict:
             raise InvalidRequest(f"must be an object with prediction_id, got {short(entry)}")
         if unknown := sorted(set(entry) - KEYS):
@@ -129,12 +129,12 @@ class FeedbackEndpoint:
 
     def _allowed(self, token: Token) -> FeedbackSettings:
         served = self._gateway.catalog.models.get(token.model)
-        return outcomes.BY_DEFAULT if served is None else served.stable.loaded.settings.feedback
+        return outcomes.BY_DEFAULT if served is None else served.stable.facts.settings.feedback
 
     def _class_of(self, token: Token, truth: Any) -> tuple[int | None, str]:
-        """The class that `truth` means to the version that predicted; if that is gone, to the model's stable one.
+        """The class that `truth` names for the version that predicted, or for stable if that version is gone.
 
-        And why it cannot be compared with the prediction, "" where it can. Raises InvalidRequest where it never could.
+        Also why it cannot be compared with the prediction, "" if it can. Raises InvalidRequest if it never could be.
         """
         if truth is None:
             return None, ""

@@ -1,4 +1,4 @@
-"""POST /v2/models/{model}[/versions/{version}]/infer: a bare ASGI callable in front of the application for the rest."""
+"""POST /v2/models/{model}[/versions/{version}]/infer: a bare ASGI callable in front of the Starlette application."""
 
 import asyncio
 import logging
@@ -32,36 +32,37 @@ from gateway.worker.reply import is_long as is_long_answer
 Target = tuple[str, int | None]
 _PATH: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 _NOT_PLAIN: Final = frozenset(b"%?#")
-LONGEST_PATH: Final = 512  # what is longer is not remembered, and names no model
-LINE: Final = "canary_gateway.line"  # in an ASGI scope
-_LENGTHY: Final[set[str]] = set()  # models whose answers take long to write
+LONGEST_PATH: Final = 512  # longer paths name no model, and are not cached
+LINE: Final = "canary_gateway.line"  # key of the ResponseWriter in an ASGI scope
+_LENGTHY: Final[set[str]] = set()  # names of models whose answers take long to write
 log: Final = logging.getLogger("gateway.worker.http")
 
 
 class ResponseWriter(Protocol):
-    """The way back to the client, which the connection puts into the scope."""
+    """Writes the response to the client. The connection puts it into the ASGI scope."""
 
     def holds(self, size: int) -> None:
-        """The request's body takes `size` bytes, decompressed; raises Overloaded."""
+        """Note that the request's body takes `size` bytes, decompressed; raises Overloaded if that is too much."""
 
     async def drain(self) -> None:
-        """Wait until the client has read most of what it was sent before."""
+        """Wait until the client has read most of what was sent before."""
 
     def write(self, reply: Reply, *, at_once: bool) -> None:
-        """Answer, without waiting; `at_once`: have it with the system before this returns."""
+        """Write the response without waiting; `at_once`: hand it to the system before returning."""
 
 
 class InferEndpoint:
-    """Answers inference requests; passes all others on to `application`. `access`: None where nothing is checked."""
+    """Answers inference requests, and passes all others on to `application`. `max_body` in bytes."""
 
     def __init__(self, gateway: Pipeline, application: ASGIApp, max_body: int, access: Access) -> None:
         self.gateway = gateway
         self.access = None if access.open else access
         self.max_body = max_body
-        self.body_within_s = gateway.timeout_s  # a slow body is no request under way yet, but must not wait for ever
+        # A request is not in flight before its body is complete, but its body must not take for ever.
+        self.body_within_s = gateway.timeout_s
         self._application = application
-        # The connection that asked for a prediction last, and when (monotonic clock). Not on the connections' class:
-        # whoever writes to a class makes the interpreter forget what it has learnt of it, which cost 6 us a request.
+        # The connection of the last prediction, and its time (monotonic). They are not attributes of the connections'
+        # class: each write to a class invalidates the interpreter's caches for it, which cost 6 us a request.
         self.asked_before: object = None
         self.asked_ns = 0
         self.response_batch = ResponseBatch(gateway)
@@ -83,7 +84,7 @@ class InferEndpoint:
             if ENCODING in headers:
                 body = await self._decoder.decompress(body, headers, self.max_body)
                 scope[LINE].holds(len(body))
-            await scope[LINE].drain()  # who has not read the last answer need not have the next one yet
+            await scope[LINE].drain()  # a client that has not read the last answer can wait for the next
             gateway.admit()
             try:
                 decoded = await self._decoded(target[0], headers, body, began_ns)
@@ -119,7 +120,7 @@ class InferEndpoint:
         while submitted is not None:
             await asyncio.wait((submitted,))
             submitted = await self._written(call, submitted)
-            await line.drain()  # in the gate nothing may wait, least of all for a client that does not read
+            await line.drain()  # nothing may wait inside the gate, least of all for a client that does not read
             with gateway.gate:
                 rescue = gateway.rescue(call, submitted)
                 if rescue is None:
@@ -129,14 +130,14 @@ class InferEndpoint:
             submitted = rescue
 
     async def _written(self, call: Call, submitted: "asyncio.Future[Answer]") -> "asyncio.Future[Answer]":
-        """The answer, of which what takes long has been written; where that took too long, the deadline's error."""
+        """The answer, encoded on a thread if it is large; the deadline's error if stable's is late by then."""
         if submitted.cancelled() or submitted.exception() is not None or not is_long_answer(submitted.result()):
             return submitted
         goes_long(call.served.name)
         try:
             await self._decoder.write(call, submitted.result())
         except InvalidRequest:
-            return submitted  # it is said when the call ends
+            return submitted  # raised again when the call ends
         if not call.version.stable or time.monotonic_ns() < call.deadline_ns:
             return submitted
         ended: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -144,7 +145,7 @@ class InferEndpoint:
         return ended
 
     async def _decoded(self, name: str, headers: Headers, body: bytes, began_ns: int) -> Decoded | None:
-        """What a large body asks, decoded without keeping the loop; None where it is not large."""
+        """Decode a large body without blocking the event loop; None if it is not large."""
         if len(body) <= LARGE or not is_long(body, headers, media := media_of(headers)):
             return None
         served = self.gateway.served(name)
@@ -158,7 +159,7 @@ class InferEndpoint:
         identity: Identity | None,
         decoded: Decoded | None = None,
     ) -> Call:
-        """Decode the body, unless it is `decoded`, and begin the prediction that it asks for; raises RequestError."""
+        """Decode the body, unless it is `decoded`, and begin its prediction; raises RequestError."""
         name, pinned = target
         gateway = self.gateway
         served = gateway.catalog.models.get(name) or gateway.served(name)
@@ -184,28 +185,29 @@ class InferEndpoint:
 
 
 def failure(error: Exception, model: str, origin: Origin | None, call: Call | None) -> RequestError:
-    """What an error of the gateway itself is answered with; it is logged. `call`: None where there is none yet."""
+    """Log an error of the gateway itself; returns the error to answer with. `call`: None if there is none yet."""
     extra = log_extra(origin, call)
     log.error("an error of the gateway itself on the model %r", model, exc_info=error, extra=extra)
     return RequestError(BROKEN)
 
 
 def goes_long(model: str) -> None:
-    """Have predictions of the model go the long way from now on: its answers take long to write."""
+    """Send the model's predictions along the ASGI path from now on: its answers take long to write."""
     if model not in _LENGTHY:
         _LENGTHY.add(model)
         target_of_url.cache_clear()
 
 
 def target_of(path: str) -> Target | None:
-    """The model and pinned version that a path names; None where it is not an inference path."""
+    """The model and the pinned version (or None) that a path names; None if it is not an inference path."""
     return _target_of(path) if len(path) <= LONGEST_PATH else None
 
 
 @lru_cache(maxsize=4096)
 def target_of_url(url: bytes) -> Target | None:
-    """The same for what stands in the request line, of `LONGEST_PATH` at most; None also where it has a query or
-    escapes, or the model's predictions go the long way."""
+    """As `target_of`, for the URL of a request line, at most `LONGEST_PATH` long. None also if it has a query or
+    escapes, or if the model's predictions take the ASGI path.
+    """
     plain = url.isascii() and not _NOT_PLAIN.intersection(url)
     target = _target_of(url.decode()) if plain else None
     return None if target is None or target[0] in _LENGTHY else target
@@ -221,5 +223,5 @@ def _target_of(path: str) -> Target | None:
 
 
 def number_of(version: str) -> int:
-    """A version number from a path; 0, which is no version, where it is not one."""
+    """The version number in a path; 0, which is no version, if it is not a number."""
     return int(version) if version.isascii() and version.isdigit() and len(version) < 10 else 0

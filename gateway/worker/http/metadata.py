@@ -25,7 +25,7 @@ EXTENSIONS: Final = (
 
 
 class Metadata:
-    """The read-only endpoints."""
+    """The read-only endpoints of the data plane."""
 
     def __init__(self, gateway: Pipeline) -> None:
         self._gateway = gateway
@@ -46,19 +46,23 @@ class Metadata:
         ]
 
     async def server(self, request: Request) -> Response:
+        """The server's name, version and extensions."""
         return JsonResponse({"name": SERVER_NAME, "version": __version__, "extensions": EXTENSIONS})
 
     async def live(self, request: Request) -> Response:
+        """Answers as long as the process runs."""
         return JsonResponse({"live": True})
 
     async def ready(self, request: Request) -> Response:
+        """Answers 503 before all workers listen and during a shutdown, else 200."""
         if self._gateway.draining:
             raise NotReady("the gateway is shutting down")
         if not self._gateway.serving():
-            raise NotReady("the workers are starting")  # connections made now would all be this one's, for ever
+            raise NotReady("the workers are starting")  # connections made now would all stay with this worker
         return JsonResponse({"ready": True})
 
     async def model(self, request: Request) -> Response:
+        """The inputs and outputs of a version, by default of stable, and the versions that are served."""
         versions = self._versions(request)
         served = self._gateway.served(request.path_params["model"])
         version = versions[0] if "version" in request.path_params else served.stable
@@ -73,21 +77,25 @@ class Metadata:
         )
 
     async def config(self, request: Request) -> Response:
+        """The configuration of a version, by default of stable, in Triton's form."""
         versions = self._versions(request)
         served = self._gateway.served(request.path_params["model"])
         version = versions[0] if "version" in request.path_params else served.stable
         return JsonResponse(config_of(version, served.versions))
 
     async def model_ready(self, request: Request) -> Response:
+        """Answers 404 if the model or version is not served, 503 during a shutdown, else 200."""
         self._versions(request)
         if self._gateway.draining:
             raise NotReady("the gateway is shutting down")
         return JsonResponse({"name": request.path_params["model"], "ready": True})
 
     async def statistics(self, request: Request) -> Response:
+        """Statistics of a version, or of all versions of a model, over all workers."""
         return JsonResponse({"model_stats": [self._counted(version) for version in self._versions(request)]})
 
     async def all_statistics(self, request: Request) -> Response:
+        """Statistics of all versions of all models, over all workers."""
         models = self._gateway.catalog.models
         versions = (version for name in sorted(models) for version in _ascending(models[name].versions.values()))
         return JsonResponse({"model_stats": [self._counted(version) for version in versions]})
@@ -149,5 +157,5 @@ def _duration(duration: tuple[int, int]) -> dict[str, int]:
 
 
 def _wall_ms(monotonic_ns: int) -> int:
-    """In milliseconds since 1970; 0 for never."""
+    """The time in milliseconds since 1970; 0: never."""
     return (time.time_ns() - time.monotonic_ns() + monotonic_ns) // 1_000_000 if monotonic_ns else 0

@@ -1,6 +1,6 @@
-"""A version's configuration as Triton describes it, for clients that ask before they send: perf_analyzer, tritonclient.
+"""A version's configuration in Triton's form, for clients that read it before they send: perf_analyzer, tritonclient.
 
-What is left out has Triton's default. Several of Triton's settings have no counterpart here.
+Settings that are left out have Triton's default. Several have no counterpart here.
 """
 
 from collections.abc import Iterable
@@ -16,10 +16,10 @@ KINDS: Final = {"CPU": "KIND_CPU", "CUDA": "KIND_GPU", "Tensorrt": "KIND_GPU"}
 
 
 def config_of(version: ModelVersion, served: Iterable[int]) -> dict[str, Any]:
-    """`served`: the numbers of the model's versions in service.
+    """The configuration document of a version. `served`: the numbers of the model's versions in service.
 
-    `max_batch_size` is how many rows run together, 0 where requests are not joined; where it is positive, `dims` leave
-    the rows' dimension out, as Triton's do. A request may hold more rows: it runs alone.
+    `max_batch_size` is how many rows run together at most, 0 if requests are not batched. If it is positive, `dims`
+    leave out the rows' dimension, as Triton's do. A request may hold more rows: it runs alone.
     """
     rows = rows_of(version)
     signature = version.signature
@@ -35,16 +35,16 @@ def config_of(version: ModelVersion, served: Iterable[int]) -> dict[str, Any]:
         "instance_group": [_instances(version)],
     }
     if rows:
-        delay_us = round(version.loaded.rules.max_delay_s * 1_000_000)
+        delay_us = round(version.facts.rules.max_delay_s * 1_000_000)
         document["dynamic_batching"] = {"max_queue_delay_microseconds": delay_us}
     return document
 
 
 def rows_of(version: ModelVersion) -> int:
-    """The rows of several requests that run together at most; 0 where the first dimension is not all tensors' rows."""
+    """The most rows of several requests that run together; 0 unless all tensors' first dimension is their rows."""
     signature = version.signature
     batched = all(spec.shape[:1] == (-1,) for spec in (*signature.inputs, *signature.outputs))
-    return version.loaded.rules.max_rows if version.batches and batched else 0
+    return version.facts.rules.max_rows if version.batches and batched else 0
 
 
 def _tensor(spec: TensorSpec, rows: int) -> dict[str, Any]:
@@ -53,6 +53,6 @@ def _tensor(spec: TensorSpec, rows: int) -> dict[str, Any]:
 
 
 def _instances(version: ModelVersion) -> dict[str, Any]:
-    """In each worker, on what runs them in fact."""
-    first = version.loaded.session.providers[0].removesuffix("ExecutionProvider")
-    return {"name": version.name, "kind": KINDS.get(first, "KIND_AUTO"), "count": version.loaded.rules.concurrency}
+    """The instances in each worker, with the kind of device that they really run on."""
+    first = version.facts.providers[0].removesuffix("ExecutionProvider")
+    return {"name": version.name, "kind": KINDS.get(first, "KIND_AUTO"), "count": version.facts.rules.concurrency}

@@ -1,4 +1,4 @@
-"""The model repository extension: which versions there are, load one, unload one."""
+"""The model repository extension: the index of versions, and loading and unloading a model."""
 
 import asyncio
 from dataclasses import asdict
@@ -15,11 +15,11 @@ from gateway.web.responses import JsonResponse
 from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.models.index import VersionState
 
-LARGEST_BODY: Final = 262_144  # bytes: what is parsed holds up predictions
+LARGEST_BODY: Final = 262_144  # bytes: parsing holds up predictions
 
 
 class Operations(Protocol):
-    """What can be done to the models in service: in this worker, or in all of them. Both raise GatewayError."""
+    """Loads and unloads models, in this worker or in all of them. Both raise GatewayError."""
 
     async def load(self, name: str) -> None: ...
 
@@ -27,7 +27,7 @@ class Operations(Protocol):
 
 
 class RepositoryApi:
-    """POST /v2/repository/…"""
+    """The endpoints below /v2/repository, all by POST. `max_body` in bytes."""
 
     def __init__(self, catalog: ModelCatalog, operations: Operations, max_body: int) -> None:
         self._catalog = catalog
@@ -43,6 +43,7 @@ class RepositoryApi:
         ]
 
     async def index(self, request: Request) -> Response:
+        """List the versions in the repository with their states; with `ready`, only those that are served."""
         ready_only = (await self._body(request)).get("ready") is True
         entries = [
             {"name": entry.name, "version": str(entry.version), "state": entry.state, "reason": entry.reason}
@@ -55,6 +56,7 @@ class RepositoryApi:
         return JsonResponse(sorted(entries, key=lambda entry: entry["name"]))
 
     async def load(self, request: Request) -> Response:
+        """Load the model from disk, again if it is served; if that fails, what was served before still is."""
         parameters = (await self._body(request)).get("parameters")
         if parameters:
             raise InvalidRequest(
@@ -70,6 +72,7 @@ class RepositoryApi:
         return Response(status_code=200)
 
     async def unload(self, request: Request) -> Response:
+        """Stop serving the model."""
         await self._body(request)
         await self._operations.unload(request.path_params["model"])
         return Response(status_code=200)

@@ -18,12 +18,12 @@ _EXTENSIONS: Final = {
 
 
 def unserved(path: str) -> str:
-    """The whole message, for `path` as it was asked for, without escapes."""
+    """The error message for `path`, whose percent-escapes are decoded."""
     return f"{shown(path)} is not served{_reason(path)}"
 
 
 def shown(path: str) -> str:
-    """A path for a message."""
+    """The path, shortened for a message."""
     return path if len(path) <= LONGEST_ECHO else f"{path[:LONGEST_ECHO]}…"
 
 

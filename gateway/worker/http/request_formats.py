@@ -1,4 +1,4 @@
-"""Bodies of an inference request that are not just JSON: with binary tensors, raw media, or Python's NaN."""
+"""Bodies of inference requests that are not just JSON: with binary tensors, raw media, or NaN as Python writes it."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -14,16 +14,17 @@ from gateway.web.body import Headers
 from gateway.worker.call import RequestSource, RestatedSource
 
 JSON_LENGTH: Final = b"inference-header-content-length"
-RAW: Final = "raw"  # a body of one tensor's bytes, of no media type
+RAW: Final = "raw"  # the `media` of a body that is one tensor's bytes, without a media type
 TEXT: Final = "text"
-TENSOR: Final = frozenset({"name", "datatype", "shape"})  # what each input of a V2 request has, and no other text
+# The keys of each input of a V2 request, which tell it from any other text.
+TENSOR: Final = frozenset({"name", "datatype", "shape"})
 Received = tuple[InferRequest, RequestSource]
 
 
 def received(body: bytes, headers: Headers, media: str | None, model: str, inputs: Sequence[TensorSpec]) -> Received:
-    """What was asked; `media`: what kind of raw body it is said to be. Raises InvalidRequest, and NotJson for JSON.
+    """Decode the body; `media`: the kind of raw body that the content type names. Raises InvalidRequest, or NotJson.
 
-    The source's media is None where the body is no raw one after all: browsers' fetch calls a V2 request text/plain.
+    The source's `media` is None if the body is not raw after all: browsers' fetch sends a V2 request as text/plain.
     """
     length = json_length(headers)
     if length:
@@ -43,13 +44,13 @@ def received(body: bytes, headers: Headers, media: str | None, model: str, input
 
 
 def restated_source(error: NotJson, body: bytes, headers: Headers) -> Received:
-    """A request with NaN or Infinity as numbers; raises `error` for any other that is no JSON."""
+    """Decode a request with NaN or Infinity as numbers; raises `error` for any other invalid JSON."""
     request, text, length = restated(error, body, json_length(headers) or None)
     return request, RestatedSource(text, length, body)
 
 
 def json_length(headers: Headers) -> int | None:
-    """How many bytes of the body are JSON, where the header says so; raises InvalidRequest."""
+    """How many bytes of the body are JSON, None without the header that says so; raises InvalidRequest."""
     length = headers.get(JSON_LENGTH)
     if length is None:
         return None
@@ -60,7 +61,7 @@ def json_length(headers: Headers) -> int | None:
 
 
 def _request_as_text(body: bytes) -> Received | None:
-    """The V2 request that a text is, if it is one by its form; what is wrong in it is then told as in any other."""
+    """Decode a text that has the form of a V2 request, else None. Errors in it are reported as for any other."""
     if not body.lstrip().startswith(b"{") or b'"inputs"' not in body:
         return None
     source = RequestSource(body)

@@ -1,6 +1,7 @@
 """Batches the responses of predictions that end together: all are answered, then all recorded, then all sent.
 
-So each of the three is a loop of its own, whose code and data stay in a core's nearest cache (see record_lines.py).
+So each of the three is a loop of its own, whose code and data stay in the core's first-level cache (see
+record_lines.py).
 """
 
 import asyncio
@@ -16,13 +17,13 @@ log: Final = logging.getLogger("gateway.worker.http")
 
 
 class Connection(Protocol):
-    """Where a prediction came from; `cycle` tells which of its requests."""
+    """The connection that a prediction came from; `cycle` identifies the request."""
 
     def end(self, cycle: Any, call: Call, submitted: "asyncio.Future[Answer]") -> Reply | bytes:
-        """The reply to a submitted call that is done, or the whole answer that says why there is none. Never raises."""
+        """The reply to a submitted call that is done, or the bytes of an error response. Never raises."""
 
     def send(self, cycle: Any, answer: Reply | bytes) -> None:
-        """Write the whole answer, if the client is still waiting for it."""
+        """Write the response, if the client is still connected."""
 
 
 class ResponseBatch:
@@ -33,7 +34,7 @@ class ResponseBatch:
         self._waiting: list[tuple[Connection, Any, Call, asyncio.Future[Answer]]] = []
 
     def put(self, connection: Connection, cycle: Any, call: Call, submitted: "asyncio.Future[Answer]") -> None:
-        """A stable version's run is over: answer it with all others that are, and let it go."""
+        """Take a call that a stable version has finished; it is answered and released with all others that end now."""
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._empty)
         self._waiting.append((connection, cycle, call, submitted))
@@ -51,7 +52,7 @@ class ResponseBatch:
         for connection, cycle, _, reply in ended:
             try:
                 connection.send(cycle, reply)
-            except Exception:  # one that no one foresaw must not keep the others waiting for ever
+            except Exception:  # an unforeseen one must not leave the others unanswered
                 log.exception("a prediction cannot be sent")
             finally:
                 self._gateway.release()

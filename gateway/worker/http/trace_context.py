@@ -1,6 +1,6 @@
 """Identifiers of a request in other systems: W3C Trace Context (www.w3.org/TR/trace-context) and x-request-id.
 
-Invalid headers are ignored: neither kept nor sent back.
+Invalid headers are ignored: neither recorded nor sent back.
 """
 
 import re
@@ -13,16 +13,16 @@ from gateway.worker.call import Call, Origin, Trace
 
 TRACEPARENT: Final = b"traceparent"
 REQUEST_ID: Final = b"x-request-id"
-# version - trace id - span id - flags; a version after 00 may go on behind a further dash
+# version - trace id - span id - flags; versions after 00 may have more after another dash
 _TRACEPARENT: Final = re.compile(
     rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL
 )
 _SAMPLED: Final = frozenset(b"%02x" % flags for flags in range(1, 256, 2))
-_REQUEST_ID: Final = re.compile(rb"[!-~]{1,%d}" % LONGEST_ID)  # nothing that could end a header
+_REQUEST_ID: Final = re.compile(rb"[!-~]{1,%d}" % LONGEST_ID)  # no character that could end a header
 
 
 def parse_traceparent(header: bytes) -> Trace | None:
-    """The trace, or None where the header is not valid: then the request is to be served as if it had none."""
+    """The trace, or None if the header is not valid: the request is then served as if it had none."""
     match = _TRACEPARENT.fullmatch(header)
     if match is None:
         return None
@@ -33,7 +33,7 @@ def parse_traceparent(header: bytes) -> Trace | None:
 
 
 def origin_of(headers: Headers) -> Origin | None:
-    """What the headers say; None where that is nothing."""
+    """The identifiers that the headers hold; None if there are none."""
     trace = parse_traceparent(headers.get(TRACEPARENT, b""))
     request_id = headers.get(REQUEST_ID, b"")
     if _REQUEST_ID.fullmatch(request_id):
@@ -42,14 +42,14 @@ def origin_of(headers: Headers) -> Origin | None:
 
 
 def echo_of(origin: Origin | None) -> list[tuple[bytes, bytes]]:
-    """The header that goes back with an answer."""
+    """The response header that returns the caller's x-request-id, if there is one."""
     if origin is None or origin.request_id is None:
         return []
     return [(REQUEST_ID, origin.request_id.encode())]
 
 
 def log_extra(origin: Origin | None, call: Call | None) -> Mapping[str, str | None]:
-    """What a log entry on a request carries, as logging's `extra`. `call`: None where it has not come that far."""
+    """The fields of a log entry on a request, for logging's `extra`. `call`: None if there is none yet."""
     trace, request_id = origin or (None, None)
     if call is not None and not request_id and call.request.id:
         request_id = call.request.id[:LONGEST_ID]

@@ -1,4 +1,4 @@
-"""Predictions as the bytes that go over the wire, for connections that write them without ASGI messages."""
+"""Encodes predictions as HTTP responses, for connections that write them without ASGI messages."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ _BINARY: Final = _JSON.replace(b"json", b"octet-stream").replace(
 
 
 def prediction_bytes(reply: Reply, *, closing: bool) -> bytes:
-    """A prediction; `closing`: the connection ends with it. One formatting, since this is on every answer's way."""
+    """The response bytes; `closing`: it ends the connection. One formatting step, since every prediction needs it."""
     more = CLOSE if closing else OPEN
     call, body = reply.call, reply.body
     origin = call.source.origin

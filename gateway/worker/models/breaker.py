@@ -1,22 +1,24 @@
-"""What stops a candidate at once, in one worker: failures in a row that are its fault, or no answer at all."""
+"""The circuit breaker of one worker: stops a candidate after failures in a row that are its fault, or no answers."""
 
 from typing import Final
 
 from gateway.shm.tally import TRIPS, UNANSWERED
 
-LASTING_NS: Final = 500_000_000  # a shorter row may be the machine's: one pause makes all that is under way late
-SILENCE_NS: Final = 3_000_000_000  # the same where stable does not show that it does better
+LASTING_NS: Final = 500_000_000  # timeouts of a shorter row may be due to one pause of the machine
+SILENCE_NS: Final = 3_000_000_000  # without any answer, whoever is at fault
 
 
 class Breaker:
-    """Failures in a row of a release's candidate, in one epoch.
+    """Counts failures in a row of a release's candidate, within one epoch of the release.
 
-    `answers` counts the candidate's answers: failures are in a row while it stands still. A failure is weighed after
-    stable has been asked, and by then the candidate may have answered others: so each brings along what `answers` was
-    when it happened. Errors stop at `limit`. What came too late does so only if LASTING_NS after the first of the row
-    there is still no answer (all that one pause makes late is known at once, when it is over), and if stable has done
-    well on most of it: where there is too much to do for both, it does not. There, and where no request tells whose
-    fault it is, SILENCE_NS without any answer stop it.
+    `answers` counts the candidate's answers: failures are in a row while it does not change. A failure is reported only
+    after stable has run the request, when the candidate may have answered others, so each is reported with the value
+    that `answers` had when it happened. The breaker trips on
+    - `limit` errors in a row that are the candidate's fault;
+    - `limit` failures in a row, timeouts included, if the row lasts LASTING_NS and stable does well on most of the late
+      requests. One pause of the machine makes all requests in flight late at once; overload makes stable late as well;
+    - UNANSWERED timeouts during SILENCE_NS without any answer, whoever is at fault: for overload, and for requests that
+      do not show whose fault it is.
     """
 
     __slots__ = (
@@ -32,17 +34,18 @@ class Breaker:
         self.answers = 0
 
     def success(self) -> None:
-        """The candidate has answered a request that was its own."""
+        """Count an answer of the candidate to a request that was assigned to it: the row ends."""
         self.answers += 1
 
     def answered(self) -> None:
-        """The candidate has answered a mirrored request, or one that pinned its version: it does not hang."""
+        """Note an answer of the candidate to a mirrored or pinned request: it does not hang."""
         self._unanswered = 0
 
     def failure(self, epoch: int, answers: int, failed_ns: int, *, late: bool, unanswered: bool, guilty: bool) -> str:
-        """A failure of `failed_ns`, on a request decided in `epoch`, has been weighed: why it must stop, or "".
+        """Count a failure; returns why the candidate must be stopped, one of TRIPS, or "".
 
-        `late`: it took too long; `unanswered`: and counts as no answer; `guilty`: it is known to be the candidate's
+        `epoch`: in which the request was decided. `answers`: the value when it failed, at `failed_ns` (monotonic).
+        `late`: it was a timeout; `unanswered`: and counts as no answer; `guilty`: it is known to be the candidate's
         fault.
         """
         if answers != self.answers or epoch < self._epoch:
@@ -50,7 +53,7 @@ class Breaker:
         if epoch != self._epoch or answers != self._row:
             self._epoch, self._row, self._row_ns = epoch, answers, failed_ns
             self._failures = self._late = self._sudden = self._unanswered = 0
-        if not late:  # an answer, if a bad one
+        if not late:  # an error is an answer too
             self._unanswered = 0
         elif unanswered and not self._unanswered:
             self._silent_ns = failed_ns

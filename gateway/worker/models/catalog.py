@@ -5,17 +5,15 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.backends.inert_guards import inert
 from gateway.backends.not_served import PassedOver
 from gateway.backends.repository import Repository
-from gateway.backends.version import LoadedVersion, ModelVersion
-from gateway.errors import GatewayError, ModelUnavailable, NotFound
-from gateway.messages import RunsOn
+from gateway.backends.version import ModelVersion
+from gateway.errors import GatewayError, NotFound
+from gateway.messages import NO_PROCESSES, ProcessSockets, RunsOn
 from gateway.settings.routing import ReleaseSettings, RoutingSettings
 from gateway.shm.tally import Totals
 from gateway.version_key import VersionKey
@@ -23,6 +21,7 @@ from gateway.worker.models.index import IndexedVersion, ModelIndex
 from gateway.worker.models.loader import Loader
 from gateway.worker.models.served_model import ServedModel
 from gateway.worker.models.shared_state import SharedState
+from gateway.worker.models.version_factory import VersionFactory, check_pair
 
 log: Final = logging.getLogger("gateway.worker.models")
 
@@ -30,10 +29,12 @@ log: Final = logging.getLogger("gateway.worker.models")
 @dataclass(frozen=True, slots=True)
 class Changed:
     """Under what a configuration is prepared. `late`: it is in force elsewhere: a candidate that does not load is left
-    out, as at a start; `anew`: models whose files are to be read again. `left_out`, `unloaded`: as of a `ModelCatalog`.
+    out, as at a start; `anew`: models whose files are to be read again. `left_out`, `unloaded`, `sockets`: as of a
+    `ModelCatalog`.
     """
 
     left_out: Mapping[VersionKey, str] = field(default_factory=dict)
+    sockets: ProcessSockets = NO_PROCESSES
     late: bool = False
     unloaded: frozenset[str] = frozenset()
     anew: frozenset[str] = frozenset()
@@ -49,6 +50,7 @@ class ModelCatalog:
     None; if one of them cannot be served, nothing is changed.
     `left_out`: versions that must not be loaded here, because loading them has killed a process, and what was seen.
     `unloaded`: models that are not served, because a client has unloaded them.
+    `sockets`: of the versions that run in a process of their own; the others run here.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class ModelCatalog:
         generation: int = 1,
         named: frozenset[str] | None = None,
         unloaded: frozenset[str] = frozenset(),
+        sockets: ProcessSockets = NO_PROCESSES,
     ) -> None:
         self._named = frozenset(routing.models) if named is None else named
         self._repository = repository
@@ -68,6 +71,7 @@ class ModelCatalog:
         self._routing = routing
         self._shared_state = shared_state
         self._loader = Loader(repository, self._shared_state, left_out or {})
+        self._factory = VersionFactory(self._loader, self._shared_state, sockets)
         self._index = ModelIndex(repository, self._loader.reasons)
         self._unloaded = unloaded
         self._change = asyncio.Lock()
@@ -82,13 +86,13 @@ class ModelCatalog:
         left out, and the index says why: a broken candidate or a stray folder must not keep stable from serving.
         All stable versions load first, so that they are in service whatever a candidate does while it loads.
         """
-        stables: dict[str, LoadedVersion] = {}
+        stables: dict[str, ModelVersion] = {}
         for name in self._unloaded:
             self._loader.unloaded(name)
         for name in self._loader.in_turn(self._routing.models.keys() - self._unloaded):
             settings = self._routing.models[name]
             try:
-                stables[name] = await self._loader.load(name, settings.stable)
+                stables[name] = await self._factory.make(name, settings.stable, settings)
             except GatewayError as error:
                 if name in self._named:
                     raise
@@ -108,6 +112,7 @@ class ModelCatalog:
         async with self._change:
             self.discard()
             self._loader.left_out = how.left_out
+            self._factory.sockets = how.sockets
             named = frozenset(routing.models) if named is None else named
             models: dict[str, ServedModel] = {}
             try:
@@ -143,16 +148,15 @@ class ModelCatalog:
             self._retire(_versions(self._prepared[2].values()) - _versions(self.models.values()))
             self._prepared = None
 
-    async def load(
-        self, name: str, routing: RoutingSettings | None = None, left_out: Mapping[VersionKey, str] | None = None
-    ) -> None:
+    async def load(self, name: str, routing: RoutingSettings | None = None, how: Changed = AS_WRITTEN) -> None:
         """Load the model from disk, again if it is served already, and swap it in; raises GatewayError.
 
         `routing`: given if it names a model that was not served before.
         """
         async with self._change:
             self._routing = routing or self._routing
-            self._loader.left_out = left_out or {}
+            self._loader.left_out = how.left_out
+            self._factory.sockets = how.sockets
             settings = self._routing.models.get(name)
             if settings is None:
                 raise NotFound(f"the repository has no model '{name}'")
@@ -160,8 +164,12 @@ class ModelCatalog:
                 del self._loader.reasons[key]
             served = self.models.get(name)
             loses = served is not None and settings.candidate in served.versions
-            stable = await self._loader.load(name, settings.stable)
-            self._replace(name, await self._load(name, settings, stable, strict=loses))
+            stable = await self._factory.make(name, settings.stable, settings)
+            try:
+                self._replace(name, await self._load(name, settings, stable, strict=loses))
+            except GatewayError:
+                self._retire([stable])
+                raise
             await self._loader.settle()
 
     async def unload(self, name: str) -> None:
@@ -178,8 +186,8 @@ class ModelCatalog:
 
     def runs_on(self) -> dict[VersionKey, RunsOn]:
         """What runs each version that is served."""
-        sessions = {(v.name, v.number): v.loaded.session for v in _versions(self.models.values())}
-        return {key: RunsOn(session.providers, session.warning) for key, session in sessions.items()}
+        facts = {(v.name, v.number): v.facts for v in _versions(self.models.values())}
+        return {key: RunsOn(one.providers, one.warning) for key, one in facts.items()}
 
     def index(self) -> list[IndexedVersion]:
         """Every version on disk, and whether it is served."""
@@ -224,23 +232,30 @@ class ModelCatalog:
             task.add_done_callback(self._draining.pop)
 
     async def _load(
-        self, name: str, settings: ReleaseSettings, stable_loaded: LoadedVersion, *, strict: bool = False
+        self, name: str, settings: ReleaseSettings, stable: ModelVersion, *, strict: bool = False
     ) -> ServedModel:
         """The model, its candidate loaded from disk. One that does not load is left out, unless `strict`."""
-        stable = self._in_service(name, settings.stable, stable_loaded, settings)
         versions = {settings.stable: stable}
         if settings.candidate is not None:
             try:
-                candidate = await self._loader.load(name, settings.candidate)
-                stable.signature.check_replaceable_by(candidate.session.signature, settings.candidate)
-                _check_guards(name, settings, stable.loaded, candidate)
-                versions[settings.candidate] = self._in_service(name, settings.candidate, candidate, settings)
+                versions[settings.candidate] = await self._candidate(name, settings, stable)
             except GatewayError as error:
                 if strict:
                     raise
                 self._loader.reasons[name, settings.candidate] = str(error)
                 settings = _alone(settings)
         return ServedModel(name, settings, versions, self._shared_state, self._generation)
+
+    async def _candidate(self, name: str, settings: ReleaseSettings, stable: ModelVersion) -> ModelVersion:
+        """The candidate in service; raises GatewayError if it does not load or cannot stand in for stable."""
+        assert settings.candidate is not None
+        candidate = await self._factory.make(name, settings.candidate, settings)
+        try:
+            check_pair(name, settings, stable, candidate)
+        except GatewayError:
+            self._retire([candidate])
+            raise
+        return candidate
 
     async def _renewed(self, name: str, settings: ReleaseSettings, generation: int, how: Changed) -> ServedModel:
         """The model under new settings, with the versions that are served already; raises where one does not load."""
@@ -255,43 +270,23 @@ class ModelCatalog:
 
     async def _all_renewed(self, name: str, settings: ReleaseSettings, generation: int, how: Changed) -> ServedModel:
         served = self.models.get(name) if name not in how.anew else None
-        versions: dict[int, ModelVersion] = {}
-        for number in (settings.stable, *([settings.candidate] if settings.candidate else [])):
-            now = served.versions.get(number) if served else None
-            if now is not None and _runs_as_it_should(now, settings):
-                versions[number] = now
-            else:
-                loaded = now.loaded if now is not None else await self._loader.load(name, number)
-                versions[number] = self._in_service(name, number, loaded, settings)
-            if number != settings.stable:
-                versions[settings.stable].signature.check_replaceable_by(versions[number].signature, number)
-                _check_guards(name, settings, versions[settings.stable].loaded, versions[number].loaded)
+        before = served.versions if served else {}
+        stable = await self._factory.kept_or_made(name, settings.stable, settings, before)
+        versions = {settings.stable: stable}
+        if settings.candidate is not None:
+            try:
+                candidate = await self._factory.kept_or_made(name, settings.candidate, settings, before)
+                versions[settings.candidate] = candidate
+                check_pair(name, settings, stable, candidate)
+            except GatewayError:
+                self._retire(set(versions.values()) - set(before.values()))
+                raise
         return ServedModel(name, settings, versions, self._shared_state, generation)
-
-    def _in_service(self, name: str, number: int, loaded: LoadedVersion, settings: ReleaseSettings) -> ModelVersion:
-        tally = self._shared_state.tally(name, number)
-        if number != settings.candidate:
-            return ModelVersion(name, number, loaded, tally, compared=settings.compares_latency)
-        switch = self._shared_state.switch(name, number)
-        return ModelVersion(name, number, loaded, tally, lambda: switch.stopped(time.monotonic_ns()))
-
-
-def _check_guards(name: str, settings: ReleaseSettings, stable: LoadedVersion, candidate: LoadedVersion) -> None:
-    obstacles = {settings.stable: stable.classes.obstacle, settings.candidate or 0: candidate.classes.obstacle}
-    if problems := inert(name, settings, obstacles):
-        raise ModelUnavailable("\n".join((*problems, f"an edit of model.yaml counts once '{name}' is loaded again")))
 
 
 def _alone(settings: ReleaseSettings) -> ReleaseSettings:
     """Without its candidate."""
     return settings.model_copy(update={"candidate": None, "split": None})
-
-
-def _runs_as_it_should(version: ModelVersion, settings: ReleaseSettings) -> bool:
-    """Whether a version that is in service need not be put into it anew for its part under `settings`."""
-    if version.number == settings.candidate:
-        return not version.stable
-    return version.stable and version.latency_compared == settings.compares_latency
 
 
 def _versions(models: Iterable[ServedModel]) -> set[ModelVersion]:

@@ -11,7 +11,7 @@ from gateway.worker.models.served_model import ServedModel
 
 
 class VersionState(StrEnum):
-    """What the repository index says of a version."""
+    """The state of a version in the repository index."""
 
     READY = "READY"
     UNAVAILABLE = "UNAVAILABLE"
@@ -19,7 +19,7 @@ class VersionState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IndexedVersion:
-    """One version on disk and whether it is served; `reason` says why not, or what is not as it was asked for."""
+    """An entry of the index. `reason`: why the version is not served, or a warning about one that is, else ""."""
 
     name: str
     version: int
@@ -28,7 +28,7 @@ class IndexedVersion:
 
 
 class ModelIndex:
-    """That of `repository`. `reasons`: why a version is not served, as long as it is not."""
+    """The index of `repository`. `reasons`: the loader's, why a version is not served as long as it is not."""
 
     def __init__(self, repository: Repository, reasons: Mapping[VersionKey, str]) -> None:
         self._repository = repository
@@ -43,7 +43,7 @@ class ModelIndex:
         ]
 
     def passed_over(self, models: Mapping[str, ServedModel]) -> list[PassedOver]:
-        """What lies in the repository, looks like a model or a version, and is in no index of versions."""
+        """Entries of the repository that look like a model or a version but are not among `entries`."""
         versions = {name: self._repository.versions(name) for name in self._known(models)}
         return [
             over for over in self._repository.passed_over() if over.version not in map(str, versions.get(over.name, ()))
@@ -53,14 +53,14 @@ class ModelIndex:
         return sorted({*self._repository.names(), *models, *(name for name, _ in self._reasons)})
 
     def _versions_of(self, model: ServedModel | None, name: str) -> list[int]:
-        """On disk, and those that are or should be served though their folders are gone."""
+        """The versions on disk, and those that are or should be served although their folders are gone."""
         served = model.versions if model is not None else ()
         missed = (version for model, version in self._reasons if model == name)
         return sorted({*self._repository.versions(name), *served, *missed})
 
     def _entry(self, served: ServedModel | None, name: str, version: int) -> IndexedVersion:
         if served is not None and version in served.versions:
-            return IndexedVersion(name, version, VersionState.READY, served.versions[version].loaded.session.warning)
+            return IndexedVersion(name, version, VersionState.READY, served.versions[version].facts.warning)
         reason = (
             self._reasons.get((name, version))
             or self._repository.why_not_served(name, version)

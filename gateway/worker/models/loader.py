@@ -1,4 +1,4 @@
-"""Loads versions from disk, one at a time, and remembers why some of them are not served."""
+"""Loads versions from disk, one at a time, and keeps the reasons why versions are not served."""
 
 import asyncio
 import logging
@@ -7,23 +7,25 @@ from pathlib import Path
 from typing import Final
 
 from gateway.backends.content_verdicts import Content
+from gateway.backends.loaded_version import LoadedVersion, load_version
 from gateway.backends.memory_trim import Trimmer
+from gateway.backends.process.client import ProcessBackend
 from gateway.backends.repository import Repository
 from gateway.backends.shared_measurements import Measured, Measurements
-from gateway.backends.version import LoadedVersion, load_version
 from gateway.errors import GatewayError, ModelUnavailable
 from gateway.settings.model import ModelSettings
+from gateway.shm.tally import Tally
 from gateway.version_key import VersionKey
 from gateway.worker.models.shared_state import SharedState
 
+CONNECT_S: Final = 10.0  # for a process to load its version, or to be there again; a slower one is connected later
 UNLOADED: Final = "unloaded"
 log: Final = logging.getLogger("gateway.worker.models")
 
 
 class Loader:
-    """`left_out`: versions that must not be loaded, because loading them has killed a process, and what was seen.
-
-    `reasons`: why a version is not served.
+    """The loader of one worker. `left_out`: versions that must not be loaded because loading them has killed a process,
+    with the error message. `reasons`: why a version is not served.
     """
 
     def __init__(self, repository: Repository, shared_state: SharedState, left_out: Mapping[VersionKey, str]) -> None:
@@ -35,10 +37,10 @@ class Loader:
         self._measurements = Measurements(shared_state.measured, repository.path)
 
     async def load(self, name: str, number: int) -> LoadedVersion:
-        """The version, loaded in a thread and warm. Raises ModelUnavailable, SettingsError."""
+        """Load and warm up the version, in a thread. Raises ModelUnavailable, SettingsError."""
         if (name, number) in self.left_out:
             raise ModelUnavailable(self.left_out[name, number])
-        content = self._measurements.content((name, number))  # before anything is read of it
+        content = self._measurements.content((name, number))  # before any of its files is read
         file = self._repository.model_file(name, number)
         settings, sample = self._repository.settings(name), self._repository.sample(name)
         with self._shared_state.loading(name, number):
@@ -48,12 +50,24 @@ class Loader:
             log.warning("version %d of '%s': %s", number, name, loaded.session.warning)
         return loaded
 
+    async def connect(self, name: str, number: int, where: str, tally: Tally, *, patient: bool) -> ProcessBackend:
+        """The version in its own process, which listens at the socket `where`. Raises ModelUnavailable."""
+        if (name, number) in self.left_out:
+            raise ModelUnavailable(self.left_out[name, number])
+        backend = ProcessBackend(where, tally, patient=patient)
+        try:
+            await backend.start(CONNECT_S)
+        except ModelUnavailable as error:
+            raise ModelUnavailable(f"version {number} of '{name}': {error}") from None
+        self.reasons.pop((name, number), None)
+        return backend
+
     async def settle(self) -> None:
-        """There is no more to load for now."""
+        """Trim the process's memory, in a thread. Called when a series of loads is over."""
         await asyncio.to_thread(self._trimmer.trim)
 
     def in_turn(self, names: Iterable[str]) -> list[str]:
-        """In which order to load: workers that load the same begin in different places, and measure for each other."""
+        """The order in which to load: workers begin at different places and reuse what others have measured."""
         ordered = sorted(names)
         first = int(len(ordered) * self._shared_state.part)
         return ordered[first:] + ordered[:first]
@@ -63,7 +77,7 @@ class Loader:
     ) -> LoadedVersion:
         known = self._measurements.of(content)
         loaded = load_version(file, settings, sample, known)
-        if self._measurements.content(key) != content:  # it is being replaced: what is known is of another
+        if self._measurements.content(key) != content:  # replaced meanwhile: the measurements are of other content
             loaded = load_version(file, settings, sample) if known else loaded
         elif known is None:
             found = Measured(loaded.warm_up, loaded.reach, loaded.sha256, loaded.session.providers)
@@ -72,15 +86,15 @@ class Loader:
         return loaded
 
     def unloaded(self, name: str) -> None:
-        """A client has asked for that."""
+        """Mark all versions of the model as unloaded, after a client has asked for it."""
         self.reasons.update({(name, version): UNLOADED for version in self._repository.versions(name)})
 
     def unserved(self, name: str, stable: int, error: GatewayError) -> None:
-        """A model without an entry does not load; no other version stands in for it."""
+        """Note why a model without an entry in the routing file is not served. No other version is served instead."""
         there = stable in self._repository.versions(name)
         remedy = "" if there else "; put its folder back, or name another version as stable in the routing file"
         self.reasons[name, stable] = f"{error}{remedy}"
 
     def failed(self, wanted: Iterable[VersionKey]) -> dict[VersionKey, str]:
-        """Those that should be served and could not be loaded."""
+        """Those of `wanted` that could not be loaded, with the reasons; not those that a client has unloaded."""
         return {key: self.reasons[key] for key in wanted if self.reasons.get(key, UNLOADED) != UNLOADED}

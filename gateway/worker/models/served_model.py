@@ -21,7 +21,7 @@ class ServedModel:
     """One model in service: its release, the versions that the release names, and what stops the candidate."""
 
     __slots__ = (
-        "_constants", "_generation", "breaker", "compared", "failures_compared", "header_keys",
+        "_constants", "_generation", "baseline", "breaker", "compared", "failures_compared", "header_keys",
         "mirror_ppm", "modality", "name", "names", "overridable", "release", "rescue_after_ns", "slow_after_ns",
         "stable", "strata", "switch", "time_budget", "versions",
     )  # fmt: skip
@@ -41,7 +41,8 @@ class ServedModel:
         self.release = release
         self.versions = versions
         self.stable = versions[release.stable]
-        self.modality = self.stable.loaded.settings.modality
+        self.baseline = self.stable.baseline
+        self.modality = self.stable.facts.settings.modality
         self.header_keys = tuple((header, header.encode()) for header in sorted(release.headers))
         self.switch = shared_state.switch(name, release.candidate)
         self.switch.on_weights_changed(release.set_weights, len(release.live_routes))
@@ -66,7 +67,7 @@ class ServedModel:
             version = self.versions[decision.version]
             found = self._constants[key] = constant_part(
                 model=self.name,
-                sha256=version.loaded.sha256,
+                sha256=version.facts.sha256,
                 salt=self.release.salt,
                 generation=self._generation,
                 version=decision.version,

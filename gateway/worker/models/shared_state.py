@@ -1,4 +1,4 @@
-"""The counters of versions and the switches that stop releases, in memory shared with control."""
+"""The counters of versions and the stop switches of releases, in memory shared with control."""
 
 import contextlib
 import weakref
@@ -14,16 +14,17 @@ from gateway.shm.switchboard import Gate, Switch, Switchboard
 from gateway.shm.tally import HELD, Tally, Totals
 from gateway.version_key import VersionKey
 
-Tell = Callable[[str, int, str, Callable[[], bool]], None]  # of a trip: whose, what was found, whether it still holds
+Tell = Callable[[str, int, str, Callable[[], bool]], None]  # on a trip: model, candidate, reason, still valid?
 
 
 class SharedState:
-    """Those of one worker. `versions` and `releases` say which slot each has on the boards.
+    """The state of one worker. `versions` and `releases`: their slots on the scoreboard and on the switchboard.
 
-    `measured`: the file for what workers measure of versions; `part`: where in a list that all work on this one begins.
+    `measured`: the file in which workers share what they measure of versions. `part`: where this worker begins in a
+    list that all workers go through, as a fraction of its length.
 
-    A slot is given to another only once this worker has none left of the objects that work with it: `settle` says how
-    many there are, and is to be called every so often.
+    Control reuses a slot only once no object of this worker works with it. The worker counts these objects in shared
+    memory; `settle`, to be called regularly, takes off those that have ended.
     """
 
     def __init__(
@@ -45,13 +46,13 @@ class SharedState:
         self._versions = versions
         self._releases = releases
         self._tell = tell
-        self._seen = dict(versions)  # also of versions that are kept because the next one does not load
-        self._ended: deque[tuple[memoryview[int], int]] = deque()  # from whichever thread dropped the last reference
+        self._seen = dict(versions)  # and versions kept because their successor does not load
+        self._ended: deque[tuple[memoryview[int], int]] = deque()  # by the thread that drops the last reference
         self.gate = Gate(switchboard, worker)
         self.head = scoreboard.head(worker)
 
     def learn(self, versions: Mapping[VersionKey, int], releases: Mapping[VersionKey, int]) -> None:
-        """A new configuration: what it does not name any more may lose its slot."""
+        """Take over the slots of a new configuration. Versions and releases that it no longer names may lose theirs."""
         self._versions = versions
         self._releases = releases
         given = set(versions.values())
@@ -86,7 +87,7 @@ class SharedState:
             self.head[LOADING] = 0
 
     def settle(self) -> None:
-        """Take what has ended since off the counts of what is held; on the thread that makes tallies and switches."""
+        """Take ended objects off the counts of held ones. Call it on the thread that makes tallies and switches."""
         while self._ended:
             words, index = self._ended.popleft()
             words[index] -= 1

@@ -1,20 +1,21 @@
-"""How long a candidate may take: the request's time limit less the time that stable needs."""
+"""The time limit of a candidate: the request's timeout less the time that stable needs for a rescue."""
 
 from typing import Final
 
 from gateway.backends.recent_latency import Pace
 
-MARGIN_NS: Final = 4_000_000  # from a time-out to the start of stable: timers count in ms, and a busy core waits
-MARGIN_PART: Final = 8  # of the whole, where that is more
-LASTS_NS: Final = 20_000_000
+# From the candidate's timeout to the start of stable: timers count in milliseconds, and a busy core fires them late.
+MARGIN_NS: Final = 4_000_000
+MARGIN_PART: Final = 8  # this part of the request's timeout, if it is more
+LASTS_NS: Final = 20_000_000  # for which a budget holds
 
 
 class TimeBudget:
-    """Of the requests to one model. This is on the way of every request that is split, and so without calls.
+    """The budget of the requests to one model. Every split request reads it, so it has attributes instead of calls.
 
-    `patience_ns`: what a candidate may take, or might have taken, of `given_ns`; 0 where that is less than stable
-    takes: the time is too short for both. `fair`: it is no less than stable is known to take. Both are to be renewed
-    where a request is given another time, or begins after `due_ns` on the monotonic clock.
+    `patience_ns`: the candidate's time limit, for a request with a timeout of `given_ns`; 0 if it would be less than
+    stable's 99th percentile: the timeout is too short for both. `fair`: it is at least the known 99th percentile of
+    stable. Call `renew` before use if the request's timeout is not `given_ns` or it starts after `due_ns` (monotonic).
     """
 
     __slots__ = ("_pace", "_rescue_after_ns", "due_ns", "fair", "given_ns", "patience_ns")
@@ -26,7 +27,7 @@ class TimeBudget:
         self.fair = False
 
     def renew(self, given_ns: int, now_ns: int) -> None:
-        """Work them out for requests that are given so long."""
+        """Compute the budget for requests with a timeout of `given_ns`. `now_ns`: monotonic."""
         if now_ns > self.due_ns:
             self._pace.renew()
             self.due_ns = now_ns + LASTS_NS

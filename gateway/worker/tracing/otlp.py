@@ -1,7 +1,7 @@
-"""Spans as OpenTelemetry knows them, sent to a collector by OTLP over HTTP: what the extra `otel` is needed for.
+"""Exports spans to an OpenTelemetry collector by OTLP over HTTP. Needs the extra `otel`.
 
-What the collector asks for beside its address (headers, certificates) is said by the SDK's own variables, such as
-OTEL_EXPORTER_OTLP_HEADERS: secrets do not belong into gateway.yaml.
+Headers and certificates for the collector are set by the SDK's environment variables, such as
+OTEL_EXPORTER_OTLP_HEADERS: secrets do not belong in gateway.yaml.
 """
 
 import logging
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
 
-TIMEOUT_S: Final = 5.0  # for one export, with all that is tried again
+TIMEOUT_S: Final = 5.0  # for one export, retries included
 SERVER_ERRORS: Final = 500
 PATH: Final = "/v2/models/{model}/infer"
 PINNED_PATH: Final = "/v2/models/{model}/versions/{version}/infer"
 
 
 def exporter(tracing: TracingSettings, worker: int) -> Export:
-    """Sends spans to `tracing.endpoint`, on the calling thread. `worker`: its index, which tells resources apart."""
+    """A function that sends spans to `tracing.endpoint` on the calling thread. `worker`: this worker's index."""
     from opentelemetry import trace
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
@@ -36,7 +36,7 @@ def exporter(tracing: TracingSettings, worker: int) -> Export:
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
     class Gathered(SpanProcessor):
-        """What has ended since the last export."""
+        """Collects the spans that have ended since the last export."""
 
         def __init__(self) -> None:
             self.spans: list[ReadableSpan] = []
@@ -62,7 +62,7 @@ def exporter(tracing: TracingSettings, worker: int) -> Export:
             if span.status >= SERVER_ERRORS:
                 started.set_status(trace.StatusCode.ERROR)
             started.end(span.ended_ns)
-            time.sleep(0)  # let the event loop have the interpreter's lock
+            time.sleep(0)  # let the event loop take the interpreter's lock
         ended, gathered.spans = gathered.spans, []
         try:
             taken = client.export(ended) is SpanExportResult.SUCCESS
@@ -74,7 +74,7 @@ def exporter(tracing: TracingSettings, worker: int) -> Export:
 
 
 class _LastWords(logging.Handler):
-    """Keeps what the exporter says of its failures, which is as often as it tries; `Spans` tells of it once."""
+    """Keeps the exporter's last error, which it logs at each retry; `Spans` logs it once."""
 
     message = "no reason given"
 
@@ -104,7 +104,7 @@ def _path(span: Span) -> str:
 
 
 def _attributes(span: Span) -> "Mapping[str, AttributeValue]":
-    """Those of HTTP by OpenTelemetry's conventions, and our own by the names that the records use."""
+    """HTTP attributes by OpenTelemetry's conventions, and the gateway's own by the names that records use."""
     decision = span.decision
     attributes: dict[str, AttributeValue] = {
         "http.request.method": "POST",

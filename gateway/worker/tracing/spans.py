@@ -1,7 +1,7 @@
 """Spans of answered predictions, and the thread that exports them. No prediction ever waits for it.
 
-The event loop only appends to a queue that has an end; everything that OpenTelemetry's SDK does, and all waiting for
-the collector, is the thread's.
+The event loop only appends to a bounded queue. All work of OpenTelemetry's SDK, and all waiting for the collector,
+happens on the thread.
 """
 
 import logging
@@ -22,17 +22,17 @@ from gateway.worker.record_lines import Answered
 from gateway.worker.recorder import Recorder, RecordRings
 
 INTERVAL_S: Final = 0.5
-QUEUE: Final = 4096  # spans that wait, about 2 MB
+QUEUE: Final = 4096  # most spans that wait, about 2 MB
 BATCH: Final = 16  # exported at once: it takes 1.4 ms, for most of which the thread holds the interpreter's lock
-LAST_S: Final = 1.0  # for what waits when the worker ends
+LAST_S: Final = 1.0  # for the spans that wait when the worker ends
 OK: Final = 200
 log: Final = logging.getLogger("gateway.worker.tracing")
 
 
 class Span(NamedTuple):
-    """An answered prediction. Times in ns since 1970; `status` of HTTP; `batch`: rows that were run together.
+    """An answered prediction. Times in ns since 1970; `status`: HTTP's; `batch`: rows that were run together.
 
-    Holds nothing of the request itself: spans that wait would keep its tensors.
+    It does not refer to the request: waiting spans would keep its tensors in memory.
     """
 
     origin: Origin | None
@@ -49,11 +49,11 @@ class Span(NamedTuple):
     ended_ns: int
 
 
-Export = Callable[[Sequence[Span]], str]  # "" where the collector has taken them, else why not
+Export = Callable[[Sequence[Span]], str]  # returns "" if the collector has accepted them, else why not
 
 
 class Spans:
-    """A queue of spans, and the thread that exports them. Counts in `head`, the worker's own words."""
+    """A queue of spans, and the thread that exports them. `head`: the worker's words on the scoreboard, for counts."""
 
     def __init__(self, export: Export, head: "memoryview[int]", capacity: int = QUEUE) -> None:
         self._export = export
@@ -65,32 +65,32 @@ class Spans:
         self._thread = threading.Thread(target=self._run, name="spans", daemon=True)
 
     def start(self) -> None:
-        """Export from now on; where there is no thread for it, none are."""
+        """Start the thread. If none can be started, nothing is exported."""
         try:
             self._thread.start()
         except RuntimeError as error:
             self._tell(f"there is no thread to export them in ({error})")
 
     def offer(self, span: Span) -> None:
-        """Hand a span over, or drop it where too many wait."""
+        """Queue a span, or drop and count it if the queue is full."""
         if len(self._waiting) >= self._capacity:
             self._head[SPANS_DROPPED] += 1
         else:
             self._waiting.append(span)
 
     def close(self) -> None:
-        """Export what waits, as far as that goes within `LAST_S`."""
+        """End the thread, which exports what it can within `LAST_S`."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(LAST_S)
 
     def flush(self) -> None:
-        """Export all that waits; for the thread."""
+        """Export all waiting spans. Called on the thread."""
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             try:
                 trouble = self._export(batch)
-            except Exception as error:  # whatever it is, the next batch must find someone who exports it
+            except Exception as error:  # whatever it is, the thread must go on to export the next batch
                 trouble = f"{type(error).__name__}: {error}"
             self._head[SPANS_FAILED if trouble else SPANS_EXPORTED] += len(batch)
             self._tell(trouble)
@@ -109,9 +109,8 @@ class Spans:
 
 
 class TracedRecorder(Recorder):
-    """A recorder that hands over spans too: of what the caller traces, and of `sample` of what comes without a trace.
-
-    Those are picked as records are, so what is traced is also recorded where `records.sample` is no smaller.
+    """A recorder that also makes spans: of requests that the caller samples, and of the share `sample` of those without
+    a trace. That share is chosen as records are: if `records.sample` is no smaller, all of it is recorded too.
     """
 
     def __init__(

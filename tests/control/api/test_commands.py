@@ -1,4 +1,4 @@
-"""The control plane changes what it is told to, keeps who said so, and leaves everything as it was where it cannot."""
+"""Commands of the control plane: each takes effect, is recorded with who and why, and changes nothing on failure."""
 
 import os
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def file_of(running: GatewayProcess) -> Path:
     return running.config.parent / "routing.yaml"
 
 
-def test_a_promotion_is_in_force_when_it_has_answered(running: GatewayProcess) -> None:
+def test_promotion_is_in_force_when_the_answer_arrives(running: GatewayProcess) -> None:
     tried = post(running, "releases/flawed/promote", dry_run=True).json()
     assert (tried["decision"], file_of(running).read_text()) == (None, ROUTING)
     done = post(running, "releases/flawed/promote", reason="better").json()
@@ -73,7 +73,7 @@ def test_a_promotion_is_in_force_when_it_has_answered(running: GatewayProcess) -
     )
 
 
-def test_who_changed_what_from_where_and_why_is_kept(running: GatewayProcess) -> None:
+def test_decisions_record_who_changed_what_and_why(running: GatewayProcess) -> None:
     post(running, "releases/flawed/weight", route="everyone", percent=12.5, reason="more")
     assert release(running)["routes"][0]["in_force_percent"] == 12.5
     post(running, "releases/flawed/stop", reason="enough")
@@ -92,7 +92,7 @@ def test_who_changed_what_from_where_and_why_is_kept(running: GatewayProcess) ->
     assert "limit" in decisions(running, limit=0)["error"]
 
 
-def test_another_candidate_than_was_looked_at_is_not_promoted(running: GatewayProcess) -> None:
+def test_order_for_another_candidate_than_the_current_one_is_refused(running: GatewayProcess) -> None:
     for order, body in (("promote", {}), ("weight", {"route": "everyone", "percent": 1})):
         refused = post(running, f"releases/flawed/{order}", candidate=3, **body)
         assert (refused.status_code, "version 2 by now, not 3" in refused.json()["error"]) == (409, True)
@@ -100,14 +100,14 @@ def test_another_candidate_than_was_looked_at_is_not_promoted(running: GatewayPr
     assert post(running, "releases/flawed/promote", candidate=2).status_code == 200
 
 
-def test_a_stopped_candidate_is_not_promoted(running: GatewayProcess) -> None:
+def test_promotion_of_a_stopped_candidate_is_refused(running: GatewayProcess) -> None:
     post(running, "releases/flawed/stop")
     refused = post(running, "releases/flawed/promote")
     assert (refused.status_code, "resume it first" in refused.json()["error"]) == (409, True)
     assert file_of(running).read_text() == ROUTING
 
 
-def test_a_file_that_is_not_in_force_is_not_edited(running: GatewayProcess) -> None:
+def test_edit_is_refused_while_the_file_on_disk_is_not_in_force(running: GatewayProcess) -> None:
     broken = ROUTING.replace("stable: 1", "stabel: 1")
     file_of(running).write_text(broken)
     until(lambda: "stabel" in post(running, "releases/flawed/promote").json()["error"], "the mistake is seen")
@@ -115,8 +115,8 @@ def test_a_file_that_is_not_in_force_is_not_edited(running: GatewayProcess) -> N
     assert file_of(running).read_text() == broken
 
 
-def test_a_file_that_cannot_be_written_is_said_to_be_so(tmp_path: Path) -> None:
-    """As a ConfigMap is mounted: a folder in which nothing can be made. Root is held off by a name that is taken."""
+def test_edit_of_an_unwritable_file_is_refused_with_the_reason(tmp_path: Path) -> None:
+    """Stands for a ConfigMap, mounted read-only. Root ignores permissions, so the name of the new file is taken."""
     started = gateway(tmp_path)
     (tmp_path / "routing.yaml").write_text(ROUTING)
     (tmp_path / ".routing.yaml.new").mkdir()
@@ -127,7 +127,7 @@ def test_a_file_that_cannot_be_written_is_said_to_be_so(tmp_path: Path) -> None:
     assert file_of(started).read_text() == ROUTING
 
 
-def test_where_the_text_before_cannot_be_kept_nothing_is_edited(tmp_path: Path) -> None:
+def test_edit_is_refused_where_the_previous_text_cannot_be_kept(tmp_path: Path) -> None:
     started = gateway(tmp_path)
     (tmp_path / "routing.yaml").write_text(ROUTING)
     (tmp_path / "state").mkdir()
@@ -138,7 +138,7 @@ def test_where_the_text_before_cannot_be_kept_nothing_is_edited(tmp_path: Path) 
     assert file_of(started).read_text() == ROUTING
 
 
-def test_a_symlink_stays_one_and_the_mode_too(tmp_path: Path) -> None:
+def test_promotion_keeps_a_symlink_and_the_file_mode(tmp_path: Path) -> None:
     started = gateway(tmp_path)
     target = tmp_path / "elsewhere.yaml"
     target.write_text(ROUTING)
@@ -165,7 +165,7 @@ def test_a_symlink_stays_one_and_the_mode_too(tmp_path: Path) -> None:
         ("explain", {"model": "flawed", "headers": {"a": 1}}, 400, "headers.a: must be text"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(
+def test_invalid_order_is_refused_with_the_reason(
     still: GatewayProcess, path: str, body: Any, status: int, says: str
 ) -> None:
     refused = post(still, path, **body)
@@ -181,7 +181,7 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
         yield started
 
 
-def test_an_explanation_knows_of_the_stop(still: GatewayProcess) -> None:
+def test_explanation_takes_a_stop_into_account(still: GatewayProcess) -> None:
     assert SPLIT["stickiness"] == "prediction"
     before = post(still, "explain", model="flawed", key="p-1").json()
     assert (before["route"], before["weight_ppm"], before["key"]) == ("everyone", 500_000, "p-1")

@@ -1,4 +1,4 @@
-"""An edit by command changes the bytes of the edit and no other: line ends, byte order mark, mode, owner."""
+"""An edit by command changes the bytes of the edit and no others: line ends, byte order mark, mode, owner stay."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ import pytest
 
 from gateway.backends.repository import Repository
 from gateway.control.config.editor import Edit, EditResult, RoutingEditor
-from gateway.control.config.file_history import KEPT, History
+from gateway.control.config.file_history import MAX_TEXTS, RoutingHistory
 from gateway.control.config.watcher import RoutingFileWatcher
 from gateway.control.config.yaml_edit import promote, set_weight
 from gateway.control.release.decisions import DecisionLog
@@ -40,7 +40,7 @@ FORMS = {
 
 
 def carried_out(folder: Path, make: Callable[..., str], *, in_force: bool) -> EditResult:
-    """The edit of the file in `folder`, which is put in force or is not."""
+    """Carry out the edit of the file in `folder`; `in_force`: whether the reload accepts the edited text."""
     (folder / "models").mkdir()
     configuration = RoutingFileWatcher(folder / "routing.yaml", Repository(folder / "models"))
     stops = DecisionLog(folder / "state")
@@ -49,16 +49,16 @@ def carried_out(folder: Path, make: Callable[..., str], *, in_force: bool) -> Ed
         now = configuration.read()
         assert now is not None
         if in_force or (b"12.5" not in now.content and b"stable: 2" not in now.content):
-            configuration.succeeded()
+            configuration.record_success()
         else:
-            configuration.failed(SettingsError("routing.yaml", ["does not load"]))
+            configuration.record_failure(SettingsError("routing.yaml", ["does not load"]))
 
     edit = Edit(
         model="m", candidate=2, action="edit", make=partial(make, model="m"), by="me", reason="why", evidence={}
     )
-    editor = RoutingEditor(configuration, stops, reload, History(folder / "state" / "history"))
+    editor = RoutingEditor(configuration, stops, reload, RoutingHistory(folder / "state" / "history"))
     try:
-        return asyncio.run(editor.carry_out(edit, dry_run=False))
+        return asyncio.run(editor.apply(edit, dry_run=False))
     finally:
         stops.close()
 
@@ -67,7 +67,7 @@ WEIGHT = partial(set_weight, route="all", percent=12.5)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_no_other_byte_is_touched(tmp_path: Path, form: str) -> None:
+def test_weight_edit_changes_no_other_byte(tmp_path: Path, form: str) -> None:
     file = tmp_path / "routing.yaml"
     file.write_bytes(FORMS[form])
     file.chmod(0o664)
@@ -79,7 +79,7 @@ def test_no_other_byte_is_touched(tmp_path: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_promotion_takes_out_whole_lines(tmp_path: Path, form: str) -> None:
+def test_promotion_removes_whole_lines(tmp_path: Path, form: str) -> None:
     file = tmp_path / "routing.yaml"
     file.write_bytes(FORMS[form])
     carried_out(tmp_path, promote, in_force=True)
@@ -89,9 +89,7 @@ def test_a_promotion_takes_out_whole_lines(tmp_path: Path, form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("make", [WEIGHT, promote])
-def test_what_cannot_be_put_in_force_is_taken_back_byte_for_byte(
-    tmp_path: Path, form: str, make: Callable[..., str]
-) -> None:
+def test_failed_edit_is_rolled_back_byte_for_byte(tmp_path: Path, form: str, make: Callable[..., str]) -> None:
     file = tmp_path / "routing.yaml"
     file.write_bytes(FORMS[form])
     with pytest.raises(Conflict, match=r"not in force, and rolled back: .*does not load"):
@@ -100,7 +98,7 @@ def test_what_cannot_be_put_in_force_is_taken_back_byte_for_byte(
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before it is written", "before it is read"])
-def test_who_edits_at_the_same_moment_loses_nothing(tmp_path: Path, late: bool) -> None:
+def test_concurrent_edit_by_hand_is_not_lost(tmp_path: Path, late: bool) -> None:
     file = tmp_path / "routing.yaml"
     file.write_bytes(TEXT)
     (tmp_path / "models").mkdir()
@@ -112,17 +110,17 @@ def test_who_edits_at_the_same_moment_loses_nothing(tmp_path: Path, late: bool) 
         if late:
             file.write_bytes(others)
         configuration.read()
-        configuration.succeeded()
+        configuration.record_success()
 
     def make(text: str) -> str:
         if not late:
             file.write_bytes(others)
         return set_weight(text, "m", "all", 12.5)
 
-    editor = RoutingEditor(configuration, stops, reload, History(tmp_path / "state" / "history"))
+    editor = RoutingEditor(configuration, stops, reload, RoutingHistory(tmp_path / "state" / "history"))
     with pytest.raises(Conflict, match="edited"):
         asyncio.run(
-            editor.carry_out(
+            editor.apply(
                 Edit(model="m", candidate=2, action="weight", make=make, by="me", reason="why", evidence={}),
                 dry_run=False,
             )
@@ -132,7 +130,7 @@ def test_who_edits_at_the_same_moment_loses_nothing(tmp_path: Path, late: bool) 
     assert stops.decisions == [], "whose text is in force keeps the decision"
 
 
-def test_the_owner_stays(tmp_path: Path) -> None:
+def test_edit_keeps_the_owner_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "routing.yaml"
     file.write_bytes(TEXT)
     owner = (1234, 5678) if os.getuid() == 0 else (os.getuid(), os.getgid())  # only root may give a file away
@@ -151,18 +149,18 @@ def test_the_owner_stays(tmp_path: Path) -> None:
         (b"# " * LARGEST, "8 MiB is the most"),
     ],
 )
-def test_what_is_no_routing_file_is_refused_by_name(content: bytes, says: str) -> None:
+def test_content_that_is_no_routing_file_is_refused(content: bytes, says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         routing_of(content, "routing.yaml")
 
 
-def test_as_much_history_is_kept_as_can_be_read(tmp_path: Path) -> None:
-    history = History(tmp_path)
-    for number in range(KEPT + 3):
+def test_history_keeps_as_many_files_as_can_be_read(tmp_path: Path) -> None:
+    history = RoutingHistory(tmp_path)
+    for number in range(MAX_TEXTS + 3):
         (tmp_path / f"routing-20200101T000000Z-{number:012}.yaml").touch()
     kept = history.keep(b"models: {}")
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert (len(names), names[-1]) == (KEPT, kept.name)
-    for number in range(KEPT):
+    assert (len(names), names[-1]) == (MAX_TEXTS, kept.name)
+    for number in range(MAX_TEXTS):
         (tmp_path / f"routing-20990101T000000Z-{number:012}.yaml").touch()
     assert history.keep(b"models: {m: {stable: 1}}").exists(), "the clock has been set back"

@@ -1,4 +1,4 @@
-"""Events come when things happen, end when the gateway does, and no reader can hold it up."""
+"""Server-sent events arrive when something happens, end when the gateway does, and no slow reader delays it."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ import httpx
 import orjson
 import pytest
 
-from gateway.control.api.event_stream import BEHIND, CLIENTS, SHUTTING_DOWN, TOO_SLOW, Client, message
+from gateway.control.api.event_stream import MAX_CLIENTS, MAX_QUEUED, SHUTTING_DOWN, TOO_SLOW, Client, message
 from tests.processes.flawed import body, gateway, order, until
 from tests.processes.test_reload import edit, routing
 from tests.running import GatewayProcess
@@ -42,7 +42,7 @@ def first(told: Iterator[Event], *names: str) -> Event:
     return next(event for event in told if event[0] in names)
 
 
-def test_a_stop_is_told_at_once(running: GatewayProcess) -> None:
+def test_stop_is_sent_at_once(running: GatewayProcess) -> None:
     with stream(running) as response:
         told = events(response)
         name, snapshot = next(told)
@@ -58,7 +58,7 @@ def test_a_stop_is_told_at_once(running: GatewayProcess) -> None:
         assert first(told, "decision")[1]["action"] == "resume"
 
 
-def test_figures_are_told_when_they_have_changed(running: GatewayProcess) -> None:
+def test_live_figures_are_sent_when_they_change(running: GatewayProcess) -> None:
     with stream(running) as response:
         told = events(response)
         next(told)
@@ -69,7 +69,7 @@ def test_figures_are_told_when_they_have_changed(running: GatewayProcess) -> Non
         assert any(version["latency_p99_ms"] for version in release["versions"])
 
 
-def test_a_mistake_in_the_file_and_its_mending_are_told(running: GatewayProcess) -> None:
+def test_config_error_and_its_fix_are_sent(running: GatewayProcess) -> None:
     with stream(running) as response:
         told = events(response)
         next(told)
@@ -80,9 +80,9 @@ def test_a_mistake_in_the_file_and_its_mending_are_told(running: GatewayProcess)
         assert mended["generation"] == 2
 
 
-def test_there_are_only_so_many_clients_and_a_place_is_free_again(running: GatewayProcess) -> None:
+def test_excess_client_is_refused_until_another_leaves(running: GatewayProcess) -> None:
     with ExitStack() as stack:
-        followed = [events(stack.enter_context(stream(running))) for _ in range(CLIENTS)]
+        followed = [events(stack.enter_context(stream(running))) for _ in range(MAX_CLIENTS)]
         assert {next(told)[0] for told in followed} == {"snapshot"}
         with stream(running) as refused:
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
@@ -94,7 +94,7 @@ def test_there_are_only_so_many_clients_and_a_place_is_free_again(running: Gatew
     until(is_free, "a place is free")
 
 
-def test_a_shutdown_ends_the_stream_and_is_not_held_up_by_it(tmp_path: Path) -> None:
+def test_shutdown_ends_the_stream_without_delay(tmp_path: Path) -> None:
     with gateway(tmp_path) as running, stream(running) as response:
         told = events(response)
         next(told)
@@ -104,15 +104,15 @@ def test_a_shutdown_ends_the_stream_and_is_not_held_up_by_it(tmp_path: Path) -> 
     assert "Traceback" not in running.log
 
 
-def test_a_reader_that_is_too_slow_is_let_go() -> None:
+def test_slow_reader_is_disconnected() -> None:
     async def read() -> list[bytes]:
         client = Client()
         one = message("live", {})
         taken = 0
-        while client.tell(one):
+        while client.send(one):
             taken += 1
-        assert taken < BEHIND
-        assert not client.tell(one)
+        assert taken < MAX_QUEUED
+        assert not client.send(one)
         return [told async for told in client.messages()]
 
     told = asyncio.run(read())

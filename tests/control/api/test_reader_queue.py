@@ -1,4 +1,4 @@
-"""However many read the control plane, who stops a release does not wait for them, and no page is older than asked."""
+"""However many clients read the control plane, orders are not delayed, and no answer is older than its request."""
 
 import asyncio
 import os
@@ -12,18 +12,18 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.control.api import page_process, reader_queue
-from gateway.control.api.reader_queue import PART, OneByOne, Turns
-from gateway.control.api.shared_results import Fresh
-from gateway.control.order_priority import Pressing
+from gateway.control.api import page_renderer, reader_queue
+from gateway.control.api.reader_queue import SLOT_BYTES, ReaderQueue, SlotQueue
+from gateway.control.api.shared_results import SharedResult
+from gateway.control.command_priority import CommandPriority
 from tests.processes.flawed import gateway, metric, order, until
 from tests.running import GatewayProcess
 
 READERS = 24
 
 
-def asked(application: OneByOne, method: str = "GET", path: str = "/") -> Any:
-    """The messages that answer it."""
+def asked(application: ReaderQueue, method: str = "GET", path: str = "/") -> Any:
+    """The messages of the application's answer."""
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -39,7 +39,7 @@ def asked(application: OneByOne, method: str = "GET", path: str = "/") -> Any:
     return ask()
 
 
-def test_who_asks_meanwhile_gets_what_is_made_next_and_all_of_them_the_same() -> None:
+def test_requests_during_a_build_share_the_next_result() -> None:
     async def read() -> None:
         made = 0
         going = asyncio.Event()
@@ -51,7 +51,7 @@ def test_who_asks_meanwhile_gets_what_is_made_next_and_all_of_them_the_same() ->
             await going.wait()
             return number
 
-        fresh = Fresh(make)
+        fresh = SharedResult(make)
         first = asyncio.create_task(fresh.get())
         await asyncio.sleep(0.01)
         later = [asyncio.create_task(fresh.get()) for _ in range(50)]
@@ -64,7 +64,7 @@ def test_who_asks_meanwhile_gets_what_is_made_next_and_all_of_them_the_same() ->
     asyncio.run(read())
 
 
-def test_a_failure_is_everyones_and_the_next_making_is_another() -> None:
+def test_failed_build_fails_all_waiting_and_the_next_request_builds_again() -> None:
     async def read() -> None:
         results: list[Any] = [ValueError("no"), 1]
 
@@ -74,7 +74,7 @@ def test_a_failure_is_everyones_and_the_next_making_is_another() -> None:
                 raise result
             return int(result)
 
-        fresh = Fresh(make)
+        fresh = SharedResult(make)
         first = await asyncio.gather(fresh.get(), fresh.get(), return_exceptions=True)
         assert [str(error) for error in first] == ["no", "no"]
         assert await fresh.get() == 1
@@ -82,23 +82,23 @@ def test_a_failure_is_everyones_and_the_next_making_is_another() -> None:
     asyncio.run(read())
 
 
-@pytest.mark.parametrize("size", [0, 1, PART - 1, PART, PART + 1, 2 * PART, 3 * PART + 7])
-def test_large_answers_go_in_parts_and_whole(size: int) -> None:
+@pytest.mark.parametrize("size", [0, 1, SLOT_BYTES - 1, SLOT_BYTES, SLOT_BYTES + 1, 2 * SLOT_BYTES, 3 * SLOT_BYTES + 7])
+def test_large_answer_is_sent_in_parts_and_complete(size: int) -> None:
     content = os.urandom(size)
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": content})
 
-    _, *parts = asyncio.run(asked(OneByOne(application, Turns(), Pressing())))
+    _, *parts = asyncio.run(asked(ReaderQueue(application, SlotQueue(), CommandPriority())))
     assert b"".join(part["body"] for part in parts) == content
-    assert all(len(part["body"]) <= PART for part in parts)
+    assert all(len(part["body"]) <= SLOT_BYTES for part in parts)
     assert [part.get("more_body", False) for part in parts] == [True] * (len(parts) - 1) + [False]
 
 
-def test_orders_take_no_turn_and_readers_beyond_the_most_are_refused_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_queue, "MOST", 2)
-    monkeypatch.setattr(reader_queue, "REFUSED_AFTER_S", 0.02)
+def test_orders_do_not_queue_and_excess_readers_are_refused_after_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_queue, "MAX_READERS", 2)
+    monkeypatch.setattr(reader_queue, "REFUSAL_DELAY_S", 0.02)
 
     async def ask() -> None:
         over = asyncio.Event()
@@ -109,7 +109,7 @@ def test_orders_take_no_turn_and_readers_beyond_the_most_are_refused_late(monkey
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b""})
 
-        one_by_one = OneByOne(application, Turns(), Pressing())
+        one_by_one = ReaderQueue(application, SlotQueue(), CommandPriority())
         readers = [asyncio.create_task(asked(one_by_one)) for _ in range(2)]
         await asyncio.sleep(0.01)
         assert (await asked(one_by_one))[0]["status"] == 503
@@ -126,13 +126,13 @@ def printers(running: GatewayProcess) -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             ours = f"PPid:\t{running.pid}\n" in (folder / "status").read_text()
-            if ours and page_process.START.encode() in (folder / "cmdline").read_bytes():
+            if ours and page_renderer.PROCESS_CODE.encode() in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
     return found
 
 
 @pytest.mark.slow
-def test_a_page_comes_although_the_process_that_makes_it_has_been_killed(tmp_path: Path) -> None:
+def test_metrics_are_rendered_by_a_new_process_after_the_last_was_killed(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         assert metric(running, "gateway_workers", state="ready") == 2
         (before,) = printers(running)
@@ -146,7 +146,7 @@ def test_a_page_comes_although_the_process_that_makes_it_has_been_killed(tmp_pat
 
 
 @pytest.mark.slow
-def test_readers_without_a_pause_hold_up_no_stop(tmp_path: Path) -> None:
+def test_continuous_readers_do_not_delay_a_stop(tmp_path: Path) -> None:
     over = threading.Event()
     read: list[int] = []
 

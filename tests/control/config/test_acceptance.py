@@ -1,4 +1,4 @@
-"""What was accepted of the routing file is kept, whatever becomes of the disk, and every edit by hand is said."""
+"""The accepted routing file is kept through disk failures, and every edit by hand is recorded."""
 
 import asyncio
 import logging
@@ -12,9 +12,9 @@ import pytest
 
 from gateway.backends.repository import Repository
 from gateway.control.config import acceptance as module
-from gateway.control.config.acceptance import Accepting
+from gateway.control.config.acceptance import RoutingAcceptance
 from gateway.control.config.file_snapshot import snapshot
-from gateway.control.config.memory import MemoryFile
+from gateway.control.config.memory import ReleaseMemoryFile
 from gateway.control.release.decisions import DecisionLog
 from gateway.errors import Conflict
 
@@ -23,49 +23,49 @@ TWO = "models: {m: {stable: 2}}\n"
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[tuple[Accepting, DecisionLog]]:
+def opened(folder: Path) -> Iterator[tuple[RoutingAcceptance, DecisionLog]]:
     for version in "12":
         (folder / "models" / "m" / version).mkdir(parents=True, exist_ok=True)
         (folder / "models" / "m" / version / "model.onnx").touch()
     stops = DecisionLog(folder / "state")
     try:
-        yield Accepting(folder / "state", Repository(folder / "models"), stops, "routing.yaml"), stops
+        yield RoutingAcceptance(folder / "state", Repository(folder / "models"), stops, "routing.yaml"), stops
     finally:
         stops.close()
 
 
-def accept(accepting: Accepting, folder: Path, text: str, note: Callable[[], object] | None = None) -> None:
+def accept(accepting: RoutingAcceptance, folder: Path, text: str, note: Callable[[], object] | None = None) -> None:
     file = folder / "routing.yaml"
     file.write_text(text)
-    asyncio.run(accepting.accept(accepting.judge(snapshot(file)), note))
+    asyncio.run(accepting.accept(accepting.validate(snapshot(file)), note))
 
 
 def remembered(folder: Path) -> Any:
     return orjson.loads((folder / "state" / "releases.json").read_bytes())["models"]
 
 
-def test_what_a_full_disk_has_not_taken_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "AGAIN_S", 0.0)
+def test_accepted_text_is_written_when_a_full_disk_has_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0.0)
     with opened(tmp_path) as (accepting, _):
         accept(accepting, tmp_path, ONE)
         with monkeypatch.context() as full:
-            full.setattr(MemoryFile, "write", lambda *_: False)
+            full.setattr(ReleaseMemoryFile, "write", lambda *_: False)
             accept(accepting, tmp_path, TWO)
-            asyncio.run(accepting.write_again())
+            asyncio.run(accepting.retry_write())
         assert remembered(tmp_path)["m"]["stable"] == 1
-        asyncio.run(accepting.write_again())
+        asyncio.run(accepting.retry_write())
     assert remembered(tmp_path)["m"]["stable"] == 2
     assert (tmp_path / "state" / "accepted.yaml").read_text() == TWO
 
 
-def test_a_routing_file_in_the_state_folder_is_no_file_of_the_gateways_own(tmp_path: Path) -> None:
-    """As the README says where commands shall edit it; its name is the usual one."""
+def test_routing_file_in_the_state_folder_does_not_collide_with_state_files(tmp_path: Path) -> None:
+    """As the README recommends where commands should edit it; it keeps its usual name."""
     with opened(tmp_path) as (accepting, _):
         accept(accepting, tmp_path, ONE)
     assert "routing.yaml" not in {path.name for path in (tmp_path / "state").iterdir()}
 
 
-def test_a_memory_that_lost_its_models_has_those_of_the_text(tmp_path: Path) -> None:
+def test_memory_without_models_is_restored_from_the_accepted_text(tmp_path: Path) -> None:
     with opened(tmp_path) as (accepting, _):
         accept(accepting, tmp_path, ONE)
     (tmp_path / "state" / "releases.json").write_text('{"models": {}}')
@@ -73,7 +73,7 @@ def test_a_memory_that_lost_its_models_has_those_of_the_text(tmp_path: Path) -> 
         assert (accepting.memory["m"].stable, accepting.memory["m"].candidate) == (1, 2)
 
 
-def test_a_stable_that_changed_is_said_where_the_text_before_is_lost(
+def test_changed_stable_is_recorded_even_if_the_accepted_text_is_lost(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with opened(tmp_path) as (accepting, _):
@@ -87,7 +87,7 @@ def test_a_stable_that_changed_is_said_where_the_text_before_is_lost(
     assert "stable 1 -> 2" in caplog.text
 
 
-def test_what_an_edit_of_very_many_entries_changes_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_edit_of_40_models_is_recorded_as_one_decision(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = [f"m{number}" for number in range(40)]
     with opened(tmp_path) as (accepting, stops):
         accept(accepting, tmp_path, "models:\n" + "".join(f"  {name}: {{stable: 1}}\n" for name in names))
@@ -98,20 +98,20 @@ def test_what_an_edit_of_very_many_entries_changes_is_said(tmp_path: Path, caplo
     assert "models.m7: stable 1 -> 2, by the file" in caplog.text
 
 
-def test_a_stop_that_comes_while_the_candidate_is_made_stable_wins(tmp_path: Path) -> None:
+def test_stop_that_arrives_during_a_promotion_by_edit_wins(tmp_path: Path) -> None:
     with opened(tmp_path) as (accepting, stops):
         accept(accepting, tmp_path, ONE)
         (tmp_path / "routing.yaml").write_text(TWO)
-        judged = accepting.judge(snapshot(tmp_path / "routing.yaml"))
-        assert accepting.overtaken(judged) == []
+        judged = accepting.validate(snapshot(tmp_path / "routing.yaml"))
+        assert accepting.stopped_since(judged) == []
         stops.stop("m", 2, "me", "wrong", {})
-        (problem,) = accepting.overtaken(judged)
+        (problem,) = accepting.stopped_since(judged)
         assert problem.startswith("models.m: version 2 was stopped while it was being made stable")
-        again = accepting.judge(snapshot(tmp_path / "routing.yaml"))
-        assert accepting.overtaken(again) == [], "asked for once it is stopped, it is meant"
+        again = accepting.validate(snapshot(tmp_path / "routing.yaml"))
+        assert accepting.stopped_since(again) == [], "asked for once it is stopped, it is meant"
 
 
-def test_a_candidate_that_is_closed_says_so(tmp_path: Path) -> None:
+def test_order_on_a_closed_candidate_is_refused_with_the_reason(tmp_path: Path) -> None:
     with opened(tmp_path) as (accepting, _):
         accept(accepting, tmp_path, ONE)
         accepting.check_open("m", closed=False)
@@ -120,7 +120,7 @@ def test_a_candidate_that_is_closed_says_so(tmp_path: Path) -> None:
             accepting.check_open("m", closed=True)
 
 
-def test_a_text_that_is_no_routing_any_more_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_accepted_text_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with opened(tmp_path) as (accepting, _):
         accept(accepting, tmp_path, ONE)
     (tmp_path / "state" / "accepted.yaml").write_text("models: {m")
@@ -129,8 +129,8 @@ def test_a_text_that_is_no_routing_any_more_is_said(tmp_path: Path, caplog: pyte
     assert "accepted.yaml: line 2" in caplog.text
 
 
-def test_a_folder_without_a_file_is_not_remembered_as_the_highest_version(tmp_path: Path) -> None:
-    """As one that is being copied."""
+def test_version_folder_without_a_model_file_is_not_remembered_as_highest(tmp_path: Path) -> None:
+    """Such as one that is still being copied."""
     (tmp_path / "models" / "m" / "3").mkdir(parents=True)
     (tmp_path / "models" / "empty" / "1").mkdir(parents=True)
     with opened(tmp_path) as (accepting, _):
@@ -138,9 +138,7 @@ def test_a_folder_without_a_file_is_not_remembered_as_the_highest_version(tmp_pa
         assert {name: one.stable for name, one in accepting.memory.items()} == {"m": 2}
 
 
-def test_a_folder_that_may_not_be_read_keeps_no_other_model_from_being_served(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreadable_model_folder_does_not_affect_other_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models" / "private" / "1").mkdir(parents=True)
     list_all = Path.iterdir
 
@@ -155,13 +153,13 @@ def test_a_folder_that_may_not_be_read_keeps_no_other_model_from_being_served(
         assert accepting.memory.keys() == {"m"}
 
 
-def test_a_commands_decision_is_on_disk_before_its_edit_counts_as_accepted(
+def test_decision_of_a_command_is_on_disk_before_its_edit_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kill between the two leaves an edit that the next start takes for one by hand: some decision, never none."""
+    """After a kill between the two, the next start records the edit as one by hand: some decision, never none."""
     journal, found = tmp_path / "state" / "decisions.jsonl", []
     with opened(tmp_path) as (accepting, stops):
         accept(accepting, tmp_path, ONE)
-        monkeypatch.setattr(MemoryFile, "write", lambda *_: found.append(journal.read_text()) or True)
+        monkeypatch.setattr(ReleaseMemoryFile, "write", lambda *_: found.append(journal.read_text()) or True)
         accept(accepting, tmp_path, TWO, lambda: stops.record("m", 2, "promote", "anna", "a test", {}))
         assert "anna" in found[0]

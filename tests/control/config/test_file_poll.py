@@ -1,4 +1,4 @@
-"""A file that stands still is not read ten times a second, and no change of it is missed, whatever its times say."""
+"""An unchanged file is read only now and then, and no change is missed, whatever its timestamps say."""
 
 import os
 from pathlib import Path
@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 
 from gateway.control.config import file_poll
-from gateway.control.config.file_poll import AGAIN_S, SETTLED_S, Glance
+from gateway.control.config.file_poll import REREAD_S, SETTLED_S, FilePoll
 from gateway.control.config.file_snapshot import Snapshot, snapshot
 
 
 class Looking:
-    """Looks ten times a second, on a clock of its own, and counts how often the file is read."""
+    """Polls ten times a second on a fake clock, and counts how often the file is read."""
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reads = 0
         self.seen = snapshot(path)
-        self._glance = Glance(path)
+        self._glance = FilePoll(path)
         self._now_s = 0.0
         monkeypatch.setattr(file_poll, "snapshot", self._read)
 
@@ -27,24 +27,26 @@ class Looking:
     def look(self, times: int = 1) -> bytes:
         for _ in range(times):
             self._now_s += 0.1
-            self.seen = self._glance.now(self._now_s, self.seen)
+            self.seen = self._glance.poll(self._now_s, self.seen)
         return self.seen.content
 
 
-def test_a_file_that_stands_still_is_read_now_and_then_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unchanged_file_is_read_rarely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "routing.yaml"
     path.write_text("before")
     looking = Looking(path, monkeypatch)
     assert looking.look(round(SETTLED_S * 10) + 2) == b"before"
     reads = looking.reads
-    looking.look(round(AGAIN_S * 10) - 5)
+    looking.look(round(REREAD_S * 10) - 5)
     assert looking.reads == reads
     looking.look(10)
     assert looking.reads == reads + 1
 
 
 @pytest.mark.parametrize("settled", [False, True])
-def test_every_change_is_seen_at_the_next_look(settled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_change_with_unchanged_size_and_times_is_seen_at_the_next_poll(
+    settled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, other = tmp_path / "routing.yaml", tmp_path / "other"
     path.write_text("before")
     looking = Looking(path, monkeypatch)
@@ -61,9 +63,9 @@ def test_every_change_is_seen_at_the_next_look(settled: bool, tmp_path: Path, mo
     looking.look(30 if settled else 1)
     path.unlink()
     looking.look()
-    assert looking.seen.trouble
+    assert looking.seen.error
     path.symlink_to(other)
     looking.look(30)
-    assert "not there" in looking.seen.trouble
+    assert "not there" in looking.seen.error
     other.write_text("linked")
     assert looking.look() == b"linked"

@@ -1,32 +1,32 @@
-"""Which releases are served: the file says what changes, and what it does not name stays as it was."""
+"""Which releases are served: the file says what changes, and everything it does not name stays as it was."""
 
 from typing import Any
 
 import pytest
 
-from gateway.control.config.memory import Memory, Remembered
-from gateway.control.config.resolve import Known, Resolved, closed, resolve
-from gateway.control.config.review import accepted, judge
+from gateway.control.config.memory import ReleaseMemory, RememberedRelease
+from gateway.control.config.resolve import ResolvedRouting, ResolveInput, candidates_closed, resolve
+from gateway.control.config.review import parse_accepted, validate
 from gateway.errors import SettingsError
 from gateway.settings.routing import RoutingSettings
 
 ROUTES = {"routes": [{"name": "all", "weight": 50}]}
-RUNNING = Remembered(1, 2, "a-salt")
-NEVER: Memory = {}
+RUNNING = RememberedRelease(1, 2, "a-salt")
+NEVER: ReleaseMemory = {}
 
 
 def resolved(
-    models: Any, memory: Memory = NEVER, stopped: Any = (), loaded: Any = (), **versions: list[int]
-) -> Resolved:
+    models: Any, memory: ReleaseMemory = NEVER, stopped: Any = (), loaded: Any = (), **versions: list[int]
+) -> ResolvedRouting:
     routing = RoutingSettings.model_validate({"models": models})
-    return resolve(routing, Known(memory, versions, frozenset(stopped), frozenset(loaded)), "routing.yaml")
+    return resolve(routing, ResolveInput(memory, versions, frozenset(stopped), frozenset(loaded)), "routing.yaml")
 
 
-def stable(one: Resolved) -> dict[str, int]:
+def stable(one: ResolvedRouting) -> dict[str, int]:
     return {name: release.stable for name, release in one.routing.models.items()}
 
 
-def test_a_model_without_an_entry_keeps_the_version_that_was_its_highest_when_it_was_first_seen() -> None:
+def test_model_without_an_entry_keeps_its_first_highest_version() -> None:
     first = resolved({}, m=[1, 2])
     assert (stable(first), first.named) == ({"m": 2}, frozenset())
     later = resolved({}, first.memory, m=[1, 2, 3])
@@ -35,17 +35,17 @@ def test_a_model_without_an_entry_keeps_the_version_that_was_its_highest_when_it
     assert stable(gone) == {"m": 2}, "unavailable, and no other version stands in for it"
 
 
-def test_a_stopped_version_is_no_ones_stable_unasked() -> None:
+def test_stopped_version_becomes_stable_only_if_the_file_says_so() -> None:
     assert stable(resolved({}, stopped=[("m", 2)], m=[1, 2])) == {"m": 1}
     nothing = resolved({}, stopped=[("m", 2)], m=[2])
     assert stable(nothing) == {}
     assert "name its stable version" in nothing.notes["m"][0]
-    asked = resolved({"m": {"stable": 2}}, {"m": Remembered(1, 2)}, stopped=[("m", 2)], m=[1, 2])
+    asked = resolved({"m": {"stable": 2}}, {"m": RememberedRelease(1, 2)}, stopped=[("m", 2)], m=[1, 2])
     assert stable(asked) == {"m": 2}
     assert asked.notes["m"][0] == "models.m: stable 1 -> 2, which is stopped as a candidate, by the file"
 
 
-def test_an_entry_that_vanishes_is_refused_while_its_candidate_runs() -> None:
+def test_removed_entry_is_refused_while_its_candidate_runs() -> None:
     with pytest.raises(SettingsError) as refused:
         resolved({"n": {"stable": 1}}, {"m": RUNNING}, m=[1, 2])
     assert str(refused.value) == (
@@ -53,10 +53,10 @@ def test_an_entry_that_vanishes_is_refused_while_its_candidate_runs() -> None:
         " stable alone: m: {stable: 1}"
     )
     meant = resolved({"n": {"stable": 1}, "m": {"stable": 1}}, {"m": RUNNING}, m=[1, 2])
-    assert meant.memory["m"] == Remembered(1)
+    assert meant.memory["m"] == RememberedRelease(1)
 
 
-def test_an_entry_that_vanishes_keeps_version_stop_and_salt() -> None:
+def test_removed_entry_keeps_version_stop_and_salt() -> None:
     gone = resolved({"n": {"stable": 1}}, {"m": RUNNING}, [("m", 2)], m=[1, 2, 3])
     release = gone.routing.models["m"]
     assert (release.stable, release.candidate) == (1, 2)
@@ -82,38 +82,38 @@ def test_an_entry_that_vanishes_keeps_version_stop_and_salt() -> None:
         ({}, None),
     ],
 )
-def test_a_salt_stays_with_its_candidate_until_another_is_written(entry: Any, salt: str | None) -> None:
+def test_salt_is_kept_until_the_candidate_changes_or_another_is_written(entry: Any, salt: str | None) -> None:
     one = resolved({"m": {"stable": 1, **entry}}, {"m": RUNNING}, m=[1, 2, 3])
     assert one.memory["m"].salt == salt
 
 
-def test_no_entry_at_all_is_refused_once_there_has_been_one() -> None:
-    assert stable(resolved({}, {"m": Remembered(1, named=False)}, m=[1, 2])) == {"m": 1}
+def test_file_without_entries_is_refused_once_there_was_one() -> None:
+    assert stable(resolved({}, {"m": RememberedRelease(1, named=False)}, m=[1, 2])) == {"m": 1}
     with pytest.raises(SettingsError, match=r"models: every entry is gone; .*: m: \{stable: 1\}, n: \{stable: 4\}"):
-        resolved({}, {"m": Remembered(1), "n": Remembered(4)}, m=[1, 2])
+        resolved({}, {"m": RememberedRelease(1), "n": RememberedRelease(4)}, m=[1, 2])
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"# only this\n---\n...\n", b"\xef\xbb\xbf", b"models: {}\n", b"{}"])
-def test_an_emptied_file_is_refused_where_something_is_remembered_of_entries(content: bytes) -> None:
-    known = Known({"m": Remembered(1)}, {"m": [1, 2]})
+def test_empty_file_is_refused_where_entries_are_remembered(content: bytes) -> None:
+    known = ResolveInput({"m": RememberedRelease(1)}, {"m": [1, 2]})
     with pytest.raises(SettingsError, match="stable alone"):
-        judge(content, accepted(b"models: {m: {stable: 1}}"), known, "routing.yaml")
-    _, fresh = judge(content, accepted(None), Known({}, {"m": [1, 2]}), "routing.yaml")
+        validate(content, parse_accepted(b"models: {m: {stable: 1}}"), known, "routing.yaml")
+    _, fresh = validate(content, parse_accepted(None), ResolveInput({}, {"m": [1, 2]}), "routing.yaml")
     assert stable(fresh) == {"m": 2}
     assert "its highest now" in fresh.notes["m"][0], "check warns of it"
 
 
-def test_models_that_are_gone_for_a_moment_stay_if_they_are_loaded_and_are_remembered_if_not() -> None:
-    memory = {"m": Remembered(1, named=False)}
+def test_missing_model_stays_served_if_loaded_and_remembered_if_not() -> None:
+    memory = {"m": RememberedRelease(1, named=False)}
     assert stable(resolved({}, memory, loaded=["m"])) == {"m": 1}
     away = resolved({}, memory)
     assert (stable(away), away.memory) == ({}, memory)
     assert stable(resolved({}, away.memory, m=[1, 9])) == {"m": 1}
 
 
-def test_what_is_remembered_is_served_without_candidates() -> None:
-    memory = {"m": RUNNING, "n": Remembered(3, named=False), "away": Remembered(5, named=False)}
-    shut = closed(memory, Known(memory, {"m": [1, 2], "n": [3, 4]}))
+def test_closed_serves_remembered_stables_without_candidates() -> None:
+    memory = {"m": RUNNING, "n": RememberedRelease(3, named=False), "away": RememberedRelease(5, named=False)}
+    shut = candidates_closed(memory, ResolveInput(memory, {"m": [1, 2], "n": [3, 4]}))
     assert stable(shut) == {"m": 1, "n": 3}
     assert all(release.candidate is None for release in shut.routing.models.values())
     assert (shut.named, shut.memory) == (frozenset({"m"}), memory)

@@ -1,13 +1,13 @@
-"""A routing file cut short at any byte: refused, or no version changes, no stop is undone, no one meets more."""
+"""A routing file truncated at any byte is refused, or changes no version, undoes no stop and raises no weight."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gateway.control.config.memory import Remembered, remembered
-from gateway.control.config.resolve import Known, Resolved
-from gateway.control.config.review import Accepted, accepted, judge, told
+from gateway.control.config.memory import RememberedRelease, remember
+from gateway.control.config.resolve import ResolvedRouting, ResolveInput
+from gateway.control.config.review import AcceptedText, edit_decisions, parse_accepted, validate
 from gateway.errors import SettingsError
 from gateway.routing.attributes import Attributes
 from gateway.routing.release import Release
@@ -69,22 +69,24 @@ ASKED = [
 ]
 
 
-def known(before: Accepted, stopped: frozenset[tuple[str, int]]) -> Known:
-    """As a gateway that has served `before` and a model without an entry, in a folder with many versions."""
-    memory = {name: remembered(entry) for name, entry in before.routing.models.items()}
-    memory["unnamed"] = Remembered(3, named=False)
-    return Known(memory, {name: VERSIONS for name in memory}, stopped, memory.keys())
+def known(before: AcceptedText, stopped: frozenset[tuple[str, int]]) -> ResolveInput:
+    """The state of a gateway that has served `before` and a model without an entry, with many versions on disk."""
+    memory = {name: remember(entry) for name, entry in before.routing.models.items()}
+    memory["unnamed"] = RememberedRelease(3, named=False)
+    return ResolveInput(memory, {name: VERSIONS for name in memory}, stopped, memory.keys())
 
 
-def candidates(before: Accepted) -> frozenset[tuple[str, int]]:
+def candidates(before: AcceptedText) -> frozenset[tuple[str, int]]:
     models = before.routing.models.items()
     return frozenset((name, entry.candidate) for name, entry in models if entry.candidate is not None)
 
 
-def lengths(content: bytes, before: Accepted, known: Known) -> Iterator[tuple[int, Accepted, Resolved]]:
+def lengths(
+    content: bytes, before: AcceptedText, known: ResolveInput
+) -> Iterator[tuple[int, AcceptedText, ResolvedRouting]]:
     for length in range(len(content)):
         try:
-            text, resolved = judge(content[:length], before, known, "routing.yaml")
+            text, resolved = validate(content[:length], before, known, "routing.yaml")
         except SettingsError as error:
             assert all(str(error).splitlines())
         else:
@@ -92,7 +94,7 @@ def lengths(content: bytes, before: Accepted, known: Known) -> Iterator[tuple[in
 
 
 def weight(name: str, settings: ReleaseSettings, attributes: Attributes) -> int:
-    """What decides whether the candidate is met. Live weights are the controller's: what it is told counts as all."""
+    """What decides whether the candidate gets a request. Live weights are the controller's, so they count as 100%."""
     release = Release(name, settings)
     release.set_weights([1_000_000] * len(release.live_routes))
     return release.decide(attributes, "key").weight_ppm
@@ -103,9 +105,9 @@ LONG = [pytest.param(name, marks=pytest.mark.slow) if name in ("shipped", "crlf"
 
 @pytest.mark.parametrize("name", LONG)
 @pytest.mark.parametrize("stops", ["nothing", "one", "all"])
-def test_every_length(name: str, stops: str) -> None:
+def test_file_truncated_at_any_length_is_refused_or_harmless(name: str, stops: str) -> None:
     content = FILES[name]
-    before = accepted(content)
+    before = parse_accepted(content)
     every = candidates(before)
     stopped = {"nothing": frozenset(), "one": frozenset(sorted(every)[-1:]), "all": every}[stops]
     seen = known(before, stopped)
@@ -116,7 +118,9 @@ def test_every_length(name: str, stops: str) -> None:
             if release.stable != old.stable:
                 assert str(old.stable).startswith(str(release.stable)), length
                 reasons = [
-                    one.reason for one in told(before.routing, text.routing, resolved.notes) if one.model == model
+                    one.reason
+                    for one in edit_decisions(before.routing, text.routing, resolved.notes)
+                    if one.model == model
                 ]
                 assert any(f"stable {old.stable} -> {release.stable}" in reason for reason in reasons), (
                     length,
@@ -132,24 +136,24 @@ def test_every_length(name: str, stops: str) -> None:
 
 
 @pytest.mark.parametrize("name", LONG)
-def test_every_length_after_which_the_whole_comes_back(name: str) -> None:
-    """A stop and a salt are as they were."""
+def test_file_truncated_at_any_length_then_restored_keeps_stop_and_salt(name: str) -> None:
+    """Stops and salts are as they were."""
     content = FILES[name]
-    before = accepted(content)
+    before = parse_accepted(content)
     seen = known(before, candidates(before))
     for length, text, resolved in lengths(content, before, seen):
-        later = Known(resolved.memory, seen.versions, seen.stopped, seen.loaded)
-        _, again = judge(content, text, later, "routing.yaml")
+        later = ResolveInput(resolved.memory, seen.versions, seen.stopped, seen.loaded)
+        _, again = validate(content, text, later, "routing.yaml")
         for model, entry in before.routing.models.items():
             assert again.routing.models[model] == entry, (length, model)
         assert again.memory["unnamed"].stable == 3
 
 
-def test_a_number_that_is_cut_is_accepted_and_said() -> None:
-    before = accepted(b"models:\n  m:\n    stable: 12\n")
-    text, resolved = judge(b"models:\n  m:\n    stable: 1", before, known(before, frozenset()), "routing.yaml")
+def test_truncated_version_number_is_accepted_and_recorded() -> None:
+    before = parse_accepted(b"models:\n  m:\n    stable: 12\n")
+    text, resolved = validate(b"models:\n  m:\n    stable: 1", before, known(before, frozenset()), "routing.yaml")
     assert resolved.routing.models["m"].stable == 1
-    (one,) = told(before.routing, text.routing, resolved.notes)
+    (one,) = edit_decisions(before.routing, text.routing, resolved.notes)
     assert one.reason == "models.m: stable 12 -> 1, by the file"
 
 
@@ -164,12 +168,12 @@ def test_a_number_that_is_cut_is_accepted_and_said() -> None:
         ),
     ],
 )
-def test_a_cut_that_hands_the_candidate_more_is_refused_unless_it_is_meant(before: str, after: str) -> None:
+def test_truncation_that_raises_traffic_is_refused_unless_confirmed(before: str, after: str) -> None:
     head = "models:\n  m:\n    stable: 1\n    candidate: 2\n    split:\n      routes:\n        - name: a\n          "
-    whole = accepted((head + before).encode())
+    whole = parse_accepted((head + before).encode())
     with pytest.raises(SettingsError, match=r"models\.m: .*cut short.*comment line"):
-        judge((head + after).encode(), whole, known(whole, frozenset()), "routing.yaml")
-    judge((head + after + "# meant\n").encode(), whole, known(whole, frozenset()), "routing.yaml")
+        validate((head + after).encode(), whole, known(whole, frozenset()), "routing.yaml")
+    validate((head + after + "# meant\n").encode(), whole, known(whole, frozenset()), "routing.yaml")
 
 
 BASE = (
@@ -178,16 +182,16 @@ BASE = (
 
 
 @pytest.mark.parametrize("rest", [b"    candidate: null\n    split: null\n", b"    stable: 3\n"])
-def test_a_cut_after_what_an_entry_takes_in_from_another(rest: bytes) -> None:
-    whole = accepted(BASE + rest)
+def test_truncation_after_an_anchor_of_another_entry_is_refused(rest: bytes) -> None:
+    whole = parse_accepted(BASE + rest)
     with pytest.raises(SettingsError, match=r"models\.b: .*cut short"):
-        judge(BASE, whole, known(whole, frozenset()), "routing.yaml")
+        validate(BASE, whole, known(whole, frozenset()), "routing.yaml")
 
 
-def test_the_end_may_be_deleted_where_that_takes_traffic_away() -> None:
+def test_deleting_the_end_is_accepted_where_it_only_removes_traffic() -> None:
     text = "models:\n  m:\n    stable: 1\n    candidate: 2\n    split: {routes: [{name: a, weight: 5}]}\n"
-    whole = accepted(text.encode())
+    whole = parse_accepted(text.encode())
     for kept in (3, 4):
         shorter = "".join(text.splitlines(keepends=True)[:kept]).encode()
-        _, resolved = judge(shorter, whole, known(whole, frozenset()), "routing.yaml")
+        _, resolved = validate(shorter, whole, known(whole, frozenset()), "routing.yaml")
         assert resolved.routing.models["m"].stable == 1

@@ -1,4 +1,4 @@
-"""The routing file as an order: that it is watched whatever becomes of the folders around it."""
+"""Watching the routing file: edits are noticed whatever happens to the folders around it."""
 
 import logging
 from pathlib import Path
@@ -12,22 +12,20 @@ from gateway.settings.load import load_routing
 from tests.backends import onnx_models
 
 
-def test_edits_are_seen_while_the_models_are_gone_and_when_they_are_back(tmp_path: Path) -> None:
+def test_edit_is_seen_while_the_models_folder_is_missing_and_after(tmp_path: Path) -> None:
     models, routing = tmp_path / "models", tmp_path / "routing.yaml"
     onnx_models.doubling(models / "m" / "1" / "model.onnx")
     routing.write_text("models: {m: {stable: 1}}")
     configuration = RoutingFileWatcher(routing, Repository(models))
     models.rename(tmp_path / "elsewhere")
     configuration.read()
-    configuration.failed(SettingsError(str(routing), ["the models are gone"]))
+    configuration.record_failure(SettingsError(str(routing), ["the models are gone"]))
     assert not any(configuration.changed() for _ in range(3))
     (tmp_path / "elsewhere").rename(models)
     assert [configuration.changed() for _ in range(2)] == [False, True], "the same twice, then it counts"
 
 
-def test_what_cannot_be_meant_is_logged_once_and_again_only_when_it_comes_back(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_warning_is_logged_once_until_it_reappears(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     models, routing = tmp_path / "models", tmp_path / "routing.yaml"
     onnx_models.doubling(models / "m" / "1" / "model.onnx")
     (models / "flat").mkdir()
@@ -45,7 +43,7 @@ def test_what_cannot_be_meant_is_logged_once_and_again_only_when_it_comes_back(
     assert told() == [f"{routing}: {warning}", flat]
     assert configuration.status.warnings == (warning,)
     assert told() == []
-    configuration.succeeded()
+    configuration.record_success()
     assert configuration.status.warnings == (warning,)
     routing.write_text("models: {m: {stable: 1}}")
     assert told() == []
@@ -72,7 +70,7 @@ def watched(tmp_path: Path) -> tuple[Path, RoutingFileWatcher, Clock]:
     return routing, RoutingFileWatcher(routing, Repository(tmp_path / "models"), clock), clock
 
 
-def test_a_file_that_is_being_written_is_read_once_it_has_stood_still(tmp_path: Path) -> None:
+def test_file_being_written_is_read_once_it_is_unchanged_for_a_while(tmp_path: Path) -> None:
     routing, configuration, clock = watched(tmp_path)
     for number in range(10):  # a line every 0.1 s
         with routing.open("a") as file:
@@ -85,11 +83,11 @@ def test_a_file_that_is_being_written_is_read_once_it_has_stood_still(tmp_path: 
     now = configuration.read(settled=True)
     assert now is not None
     assert now.content == routing.read_bytes()
-    configuration.succeeded()
+    configuration.record_success()
     assert not configuration.changed()
 
 
-def test_a_file_that_moves_between_the_look_and_the_reading_is_not_read(tmp_path: Path) -> None:
+def test_file_changed_between_check_and_read_is_not_read(tmp_path: Path) -> None:
     routing, configuration, clock = watched(tmp_path)
     routing.write_text("models: {} # one\n")
     assert not configuration.changed()
@@ -102,7 +100,7 @@ def test_a_file_that_moves_between_the_look_and_the_reading_is_not_read(tmp_path
     assert configuration.changed()
 
 
-def test_a_file_that_is_touched_has_moved_and_is_no_edit(tmp_path: Path) -> None:
+def test_touched_file_is_no_edit(tmp_path: Path) -> None:
     routing, configuration, clock = watched(tmp_path)
     routing.touch()
     for _ in range(4):
@@ -110,7 +108,7 @@ def test_a_file_that_is_touched_has_moved_and_is_no_edit(tmp_path: Path) -> None
         assert not configuration.changed()
 
 
-def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
+def test_unreadable_routing_file_is_reported_with_the_reason(tmp_path: Path) -> None:
     routing, configuration, clock = watched(tmp_path)
     routing.unlink()
     for make, says in (
@@ -125,5 +123,5 @@ def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
         now = configuration.read(settled=True)
         assert now is not None
         with pytest.raises(SettingsError, match=says) as refused:
-            now.checked(str(routing))
-        configuration.failed(refused.value)
+            now.content_or_raise(str(routing))
+        configuration.record_failure(refused.value)

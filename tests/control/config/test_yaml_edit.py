@@ -1,4 +1,4 @@
-"""Edits of the routing file change what they mean to and not a byte more."""
+"""Edits of the routing file's text change what they mean to and nothing else."""
 
 from pathlib import Path
 
@@ -50,11 +50,11 @@ models:
 """
 
 
-def test_a_promotion_takes_out_what_belongs_to_the_candidate_and_nothing_else() -> None:
+def test_promote_removes_only_what_belongs_to_the_candidate() -> None:
     assert promote(BEFORE, "digits") == DIGITS_PROMOTED
 
 
-def test_a_promotion_on_one_line() -> None:
+def test_promote_an_entry_in_flow_style() -> None:
     after = promote(BEFORE, "tumor").splitlines()
     assert after[-1] == "  tumor: {stable: 5, rescue: {timeout: 1s}}"
     assert after[:-1] == BEFORE.splitlines()[:-1]
@@ -74,11 +74,11 @@ def test_a_promotion_on_one_line() -> None:
         ),
     ],
 )
-def test_promotions_in_other_spellings(before: str, after: str) -> None:
+def test_promote_in_other_spellings(before: str, after: str) -> None:
     assert promote(before, "m") == after
 
 
-def test_the_shipped_file_can_be_promoted_model_by_model() -> None:
+def test_promote_every_model_of_the_shipped_file() -> None:
     text = SHIPPED.read_text()
     for model in ("digits", "tumor", "tickets"):
         text = promote(text, model)
@@ -90,18 +90,18 @@ def test_the_shipped_file_can_be_promoted_model_by_model() -> None:
     assert [line for line in text.splitlines() if line.startswith("#")] == comments
 
 
-def test_a_version_is_moved_as_it_is_written() -> None:
+def test_promote_keeps_the_spelling_of_the_version() -> None:
     assert promote("models: {m: {stable: 1, candidate: 0x2}}", "m") == "models: {m: {stable: 0x2}}"
 
 
-def test_a_weight_changes_in_its_place() -> None:
+def test_set_weight_changes_only_the_weight() -> None:
     assert set_weight(BEFORE, "digits", "everyone", 25) == BEFORE.replace("weight: 5}", "weight: 25}")
     assert set_weight(BEFORE, "digits", "pilot", 0.0001) == BEFORE.replace("weight: 100", "weight: 0.0001")
     assert set_weight(BEFORE, "tumor", "all", 0) == BEFORE.replace("weight: 0.1", "weight: 0")
 
 
 @given(st.integers(0, 1_000_000))
-def test_every_weight_of_the_resolution_is_written_exactly(ppm: int) -> None:
+def test_set_weight_writes_every_ppm_value_exactly(ppm: int) -> None:
     routing = parse(set_weight(BEFORE, "digits", "everyone", ppm / 10_000), RoutingSettings, "routing.yaml")
     split = routing.models["digits"].split
     assert split is not None
@@ -124,7 +124,7 @@ def test_every_weight_of_the_resolution_is_written_exactly(ppm: int) -> None:
         ),
     ],
 )
-def test_what_cannot_be_promoted_exactly_is_refused(text: str, says: str) -> None:
+def test_promote_refuses_what_it_cannot_edit_exactly(text: str, says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         promote(text, "m")
 
@@ -133,19 +133,19 @@ def test_what_cannot_be_promoted_exactly_is_refused(text: str, says: str) -> Non
     ("route", "percent", "says"),
     [("nobody", 5, "it has pilot, everyone"), ("everyone", 101, "from 0 to 100"), ("everyone", 0.00001, "resolution")],
 )
-def test_what_is_no_weight_is_refused(route: str, percent: float, says: str) -> None:
+def test_set_weight_refuses_an_invalid_weight_or_route(route: str, percent: float, says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         set_weight(BEFORE, "digits", route, percent)
 
 
-def test_a_route_that_two_models_share_is_not_edited_for_both() -> None:
+def test_set_weight_refuses_a_route_shared_by_two_models() -> None:
     shared = "models:\n  m: {stable: 1, candidate: 2, split: &s {routes: [{name: a, weight: 1}]}}\n"
     shared += "  n: {stable: 1, candidate: 2, split: *s}\n"
     with pytest.raises(SettingsError, match="by hand"):
         set_weight(shared, "n", "a", 5)
 
 
-def test_the_difference_is_what_a_person_reads() -> None:
+def test_difference_is_a_unified_diff_of_the_changed_lines() -> None:
     text = difference(BEFORE, set_weight(BEFORE, "digits", "everyone", 25), "config/routing.yaml")
     changed = [line for line in text.splitlines() if line[0] in "+-" and not line.startswith(("+++", "---"))]
     assert changed == ["-        - {name: everyone, weight: 5}", "+        - {name: everyone, weight: 25}"]

@@ -1,4 +1,4 @@
-"""What comparisons and limits may be asked, and how they share alpha."""
+"""Comparisons and limits: valid settings, verdicts, and how alpha is divided."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from gateway.control.guards.comparisons import Guards, GuardVerdict
 from gateway.control.guards.observation import Observation
-from gateway.control.guards.window import Window
+from gateway.control.guards.window import MetricWindow
 from gateway.settings.guards import ComparisonSettings, GuardsSettings, LimitSettings, RampSettings
 from gateway.shm.failure_events import FailureEvent, FailureKind
 
@@ -24,7 +24,7 @@ def judged(comparisons: list[dict[str, Any]], candidate: int, stable: int, resta
         for is_candidate, count in ((True, candidate), (False, stable))
         for _ in range(count)
     ]
-    guards.ingest(Observation(time_ns=0, epoch=1, stopped=False, window=Window(()), failures=events), 0)
+    guards.ingest(Observation(time_ns=0, epoch=1, stopped=False, window=MetricWindow(()), failures=events), 0)
     return guards.assess(restart)
 
 
@@ -38,19 +38,19 @@ def judged(comparisons: list[dict[str, Any]], candidate: int, stable: int, resta
         (40, 450, GuardVerdict.SAFE),
     ],
 )
-def test_the_verdict_of_one_comparison(candidate: int, stable: int, verdict: GuardVerdict) -> None:
+def test_verdict_of_a_single_comparison(candidate: int, stable: int, verdict: GuardVerdict) -> None:
     judgement = judged([ERRORS], candidate, stable)
     assert judgement.failures.verdict is verdict
     assert (judgement.stop is not None) == judgement.harmful == (verdict is GuardVerdict.HARMFUL)
     assert judgement.safe == (verdict is GuardVerdict.SAFE)
 
 
-def test_comparisons_that_stop_share_alpha_and_those_that_pause_have_their_own() -> None:
-    shares = {found.name: found.share for found in judged([ERRORS, SLOW, DRIFT], 0, 0).found}
+def test_comparisons_that_stop_share_alpha_and_those_that_pause_do_not() -> None:
+    shares = {found.name: found.share for found in judged([ERRORS, SLOW, DRIFT], 0, 0).results}
     assert shares == {"errors": 0.5, "slow": 0.5, "drift": 1.0}
 
 
-def test_a_combination_is_led_by_its_strongest() -> None:
+def test_combined_stop_names_the_strongest_comparison() -> None:
     alone, shared = judged([ERRORS], 5, 3), judged([SLOW, ERRORS], 5, 3)
     assert math.exp(alone.log_e["stop"]) == pytest.approx(2 * math.exp(shared.log_e["stop"]) - 1)
     assert alone.stop.name == "errors"
@@ -58,12 +58,12 @@ def test_a_combination_is_led_by_its_strongest() -> None:
     assert judged([SLOW, ERRORS], 9, 3).stop.name == "errors"
 
 
-def test_a_later_start_needs_more() -> None:
+def test_later_restart_needs_more_evidence() -> None:
     assert judged([ERRORS], 6, 2, restart=2).stop is not None
     assert judged([ERRORS], 6, 2, restart=3).stop is None  # 1431 < 100 * 9 * 1.64
 
 
-def test_nothing_stops_that_no_one_asked_for() -> None:
+def test_without_comparisons_nothing_stops_or_pauses() -> None:
     judgement = judged([], 100, 0)
     assert judgement.failures.verdict is GuardVerdict.HARMFUL
     assert (judgement.stop, judgement.pause) == (None, None)
@@ -84,16 +84,16 @@ def test_nothing_stops_that_no_one_asked_for() -> None:
         (RampSettings, {"weights": [50, 200]}, "no percentage from 0 to 100"),
     ],
 )
-def test_what_makes_no_sense_is_refused(settings: Any, said: dict[str, Any], problem: str) -> None:
+def test_invalid_guard_settings_are_refused(settings: Any, said: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValidationError, match=problem):
         settings.model_validate(said)
 
 
-def test_drift_pauses_unless_the_file_says_otherwise() -> None:
+def test_drift_comparison_pauses_by_default() -> None:
     assert ComparisonSettings.model_validate(DRIFT).action == "pause"
     assert ComparisonSettings.model_validate({**DRIFT, "action": "stop"}).action == "stop"
     assert ComparisonSettings.model_validate(ERRORS).action == "stop"
 
 
-def test_a_ramp_in_parts_per_million() -> None:
+def test_ramp_weights_are_converted_to_ppm() -> None:
     assert RampSettings().weights_ppm == (1_000, 10_000, 50_000, 250_000, 500_000, 1_000_000)

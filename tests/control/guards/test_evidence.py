@@ -1,4 +1,4 @@
-"""The e-processes: the design's vectors, and what makes them safe to look at at any time."""
+"""The e-processes: the design's reference values, and the properties that make them valid at any stopping time."""
 
 import math
 from collections import Counter
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.control.guards.evidence import (
     FAILURE_RATIOS,
     FEEDBACK_RATIOS,
-    PAIRED,
+    PAIRED_SHARE,
     Block,
     alpha_of,
     log_combined,
@@ -30,7 +30,7 @@ def counted(chance: float, candidate: int, stable: int) -> dict[tuple[float, boo
     return {(chance, True): candidate, (chance, False): stable}
 
 
-def test_failures_one_by_one() -> None:
+def test_log_harm_of_failures_one_by_one() -> None:
     seen: Counter[tuple[float, bool]] = Counter()
     found = []
     for candidate in (1, 1, 0, 1, 0, 1, 1, 1):
@@ -40,21 +40,21 @@ def test_failures_one_by_one() -> None:
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_failures_under_a_ramp() -> None:
+def test_log_harm_of_failures_under_a_ramp() -> None:
     first = counted(0.05, 3, 2)
     assert math.exp(log_harm(first, FAILURE_RATIOS)) == pytest.approx(46.45270, rel=1e-6)
     assert math.exp(log_harm(first | counted(0.25, 6, 4), FAILURE_RATIOS)) == pytest.approx(443.73206, rel=1e-6)
 
 
-def test_pairs() -> None:
-    assert math.exp(log_harm(counted(PAIRED, 14, 6), FEEDBACK_RATIOS)) == pytest.approx(3.28834, rel=1e-5)
+def test_log_harm_of_feedback_pairs() -> None:
+    assert math.exp(log_harm(counted(PAIRED_SHARE, 14, 6), FEEDBACK_RATIOS)) == pytest.approx(3.28834, rel=1e-5)
 
 
-def test_safety() -> None:
+def test_log_safety_reference_value() -> None:
     assert math.exp(log_safety(counted(0.1, 40, 380))) == pytest.approx(49.91988, rel=1e-6)
 
 
-def test_classes() -> None:
+def test_log_drift_reference_values() -> None:
     rows = [
         ((6, 3, 1), (50, 30, 20)),
         ((3, 3, 4), (52, 29, 19)),
@@ -68,41 +68,41 @@ def test_classes() -> None:
     assert found == pytest.approx([0, -0.790142, 0.017361, 1.698375, 3.127961, 5.614917], abs=1e-6)
 
 
-def test_several_guards() -> None:
+def test_log_combined_of_several_guards() -> None:
     log_e = log_combined([math.log(e) for e in (3.2, 0.7, 180)], (0.5, 0.25, 0.25))
     assert math.exp(log_e) == pytest.approx(46.775)
     assert reached(log_e, 0.05) and not reached(log_e, 0.01)
 
 
-def test_restarts_share_alpha() -> None:
+def test_alpha_of_restarts_sums_to_alpha() -> None:
     parts = [alpha_of(0.01, restart) for restart in range(1, 100_000)]
     assert parts == sorted(parts, reverse=True)
     assert 0.00999 < sum(parts) < 0.01
 
 
 @given(COUNTS)
-def test_counts_may_be_added_up_in_any_parts(counts: dict[tuple[float, bool], int]) -> None:
+def test_log_harm_is_additive_over_counts(counts: dict[tuple[float, bool], int]) -> None:
     whole = log_harm(counts, (2.0,))
     parts = sum(log_harm({key: count}, (2.0,)) for key, count in counts.items())
     assert whole == pytest.approx(parts, abs=1e-6)
 
 
 @given(st.floats(0.001, 0.999), st.floats(0.01, 1.0))
-def test_no_failure_raises_the_evidence_on_average_while_the_candidate_is_harmless(chance: float, ratio: float) -> None:
+def test_log_harm_does_not_rise_on_average_for_a_harmless_candidate(chance: float, ratio: float) -> None:
     odds = chance * ratio / (chance * ratio + 1 - chance)
     factors = [math.exp(log_harm({(chance, candidate): 1}, FAILURE_RATIOS)) for candidate in (True, False)]
     assert odds * factors[0] + (1 - odds) * factors[1] <= 1 + 1e-9
 
 
 @given(st.floats(0.001, 0.999), st.floats(1.5, 50.0))
-def test_nor_the_evidence_of_safety_while_it_is_harmful(chance: float, ratio: float) -> None:
+def test_log_safety_does_not_rise_on_average_for_a_harmful_candidate(chance: float, ratio: float) -> None:
     odds = chance * ratio / (chance * ratio + 1 - chance)
     factors = [math.exp(log_safety({(chance, candidate): 1})) for candidate in (True, False)]
     assert odds * factors[0] + (1 - odds) * factors[1] <= 1 + 1e-9
 
 
 @given(st.lists(st.integers(0, 50), min_size=3, max_size=3), st.lists(st.integers(0, 50), min_size=3, max_size=3))
-def test_nor_a_block_of_classes_while_both_versions_predict_alike(candidate: list[int], stable: list[int]) -> None:
+def test_log_drift_does_not_rise_on_average_for_equal_predictions(candidate: list[int], stable: list[int]) -> None:
     """Exactly, over every outcome of a block of two rows of the candidate and one of stable."""
     before = block(candidate, stable)
     for shares in ((0.2, 0.3, 0.5), (0.9, 0.05, 0.05)):
@@ -115,13 +115,13 @@ def test_nor_a_block_of_classes_while_both_versions_predict_alike(candidate: lis
         assert mean <= 1 + 1e-9
 
 
-def test_no_evidence_is_an_e_value_of_one() -> None:
+def test_without_evidence_the_e_value_is_one() -> None:
     assert log_harm({}, FAILURE_RATIOS) == log_safety({}) == log_drift([]) == 0
     assert log_drift([block((0, 0), (0, 0))]) == 0
     assert log_combined([], []) == -math.inf
 
 
-def test_overwhelming_evidence_does_not_overflow() -> None:
+def test_extreme_evidence_does_not_overflow() -> None:
     assert log_harm(counted(0.01, 10**7, 0), FAILURE_RATIOS) > 1e7
     assert log_safety(counted(0.5, 0, 10**7)) > 1e6
 

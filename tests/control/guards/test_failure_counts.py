@@ -1,4 +1,4 @@
-"""Ledgers of failures: what a sticky key may tell, and that it tells no more."""
+"""Failure counts: what a sticky key contributes to the evidence, and that it contributes no more."""
 
 import math
 import random
@@ -15,7 +15,7 @@ from gateway.routing.buckets import BUCKETS
 WEIGHTS = st.lists(st.integers(0, BUCKETS), min_size=1, max_size=20)
 
 
-def test_a_request_without_a_key_counts_by_its_weight() -> None:
+def test_request_without_a_key_counts_by_its_weight() -> None:
     ledger = FailureCounts()
     for candidate in (True, False, False):
         ledger.add(100_000, candidate, None)
@@ -23,7 +23,7 @@ def test_a_request_without_a_key_counts_by_its_weight() -> None:
     assert ledger.log_e == log_harm({(0.1, True): 1, (0.1, False): 2}, FAILURE_RATIOS)
 
 
-def test_traffic_that_is_not_randomised_is_left_out() -> None:
+def test_traffic_at_weight_0_or_100_is_ignored() -> None:
     ledger = FailureCounts()
     for key in (None, 5):
         ledger.add(0, False, key)
@@ -39,7 +39,7 @@ def test_at_one_weight_only_the_first_failure_of_a_key_counts() -> None:
     assert rows(ledger.counts) == [(0.1, 1, 1)]
 
 
-def test_when_the_weight_rises_a_key_counts_by_the_chance_that_it_still_had() -> None:
+def test_after_a_weight_change_a_key_counts_by_its_remaining_chance() -> None:
     ledger = FailureCounts()
     ledger.add(100_000, False, 150_000)  # so its bucket is one of the upper 900,000
     ledger.restart()
@@ -49,20 +49,20 @@ def test_when_the_weight_rises_a_key_counts_by_the_chance_that_it_still_had() ->
     assert rows(ledger.counts) == [(pytest.approx(1 / 9), 1, 0), (pytest.approx(0.2), 0, 1)]
 
 
-def test_a_new_epoch_knows_nothing_of_the_keys() -> None:
+def test_forget_discards_the_history_of_keys() -> None:
     ledger = FailureCounts()
     ledger.add(100_000, True, 5)
     ledger.restart()
     ledger.add(100_000, True, 5)
     assert not ledger.counts
-    ledger.forget()
+    ledger.reset()
     ledger.add(100_000, True, 5)
     assert rows(ledger.counts) == [(0.1, 1, 0)]
 
 
 @given(WEIGHTS, st.integers(2, 6))
-def test_whatever_the_weights_a_key_raises_no_evidence_on_average(weights: list[int], parts: int) -> None:
-    """Exactly: over every bucket that the weights tell apart, for a customer who fails at each of them."""
+def test_key_adds_no_evidence_on_average_at_any_weights(weights: list[int], parts: int) -> None:
+    """Exactly: over every bucket that the weights distinguish, for a customer who fails at each weight."""
     edges = sorted({0, BUCKETS, *weights})
     mean = 0.0
     for low, high in pairwise(edges):
@@ -75,7 +75,7 @@ def test_whatever_the_weights_a_key_raises_no_evidence_on_average(weights: list[
     assert mean == pytest.approx(1.0)
 
 
-def test_a_ledger_survives_a_file() -> None:
+def test_failure_counts_are_restored_from_json() -> None:
     generator = random.Random(0)
     ledger, restored = FailureCounts(), FailureCounts()
     for _ in range(500):

@@ -1,11 +1,11 @@
-"""Lines for metrics, and when the `while` of a route opens and closes."""
+"""Limits on metrics, and when the `while` conditions of a route open and close it."""
 
 import random
 
 import pytest
 
-from gateway.control.guards.limits import Conditions, beyond
-from gateway.control.guards.window import Sample, Window
+from gateway.control.guards.limits import RouteConditions, violates
+from gateway.control.guards.window import MetricWindow, Sample
 from gateway.settings.guards import ConditionSettings
 from gateway.shm.tally import Tally
 
@@ -22,17 +22,19 @@ WINDOW_S = 10.0
         (1, None, None, False),
     ],
 )
-def test_a_line_itself_is_not_beyond(value: float, above: float | None, below: float | None, expected: bool) -> None:
-    assert beyond(value, above, below) is expected
+def test_value_equal_to_a_limit_is_not_beyond_it(
+    value: float, above: float | None, below: float | None, expected: bool
+) -> None:
+    assert violates(value, above, below) is expected
 
 
 class Gauge:
-    """A route that is open while fewer than 10 requests are in flight, and what is in flight."""
+    """A route that is open while fewer than 10 requests are in flight, and their number."""
 
     def __init__(self) -> None:
         said = {"metric": "gateway.inflight", "below": 10, "window": "10s"}
-        self.conditions = Conditions([ConditionSettings.model_validate(said)])
-        self.window = Window((WINDOW_S,))
+        self.conditions = RouteConditions([ConditionSettings.model_validate(said)])
+        self.window = MetricWindow((WINDOW_S,))
         self.now_s = 0.0
 
     def step(self, inflight: int | None) -> bool:
@@ -42,28 +44,28 @@ class Gauge:
         return self.conditions.step(self.now_s, self.window)
 
 
-def test_it_opens_after_a_whole_window_and_closes_at_once() -> None:
+def test_route_opens_after_a_whole_window_and_closes_at_once() -> None:
     gauge = Gauge()
     assert [gauge.step(1) for _ in range(12)] == [False] * 10 + [True] * 2
     assert gauge.step(500) is False
 
 
-def test_unknown_is_closed() -> None:
+def test_unknown_metric_keeps_the_route_closed() -> None:
     gauge = Gauge()
     assert not any(gauge.step(None) for _ in range(30))
 
 
-def test_without_conditions_it_is_open() -> None:
-    assert Conditions([]).step(0.0, Window(()))
+def test_route_without_conditions_is_open() -> None:
+    assert RouteConditions([]).step(0.0, MetricWindow(()))
 
 
-def test_all_conditions_must_hold() -> None:
+def test_route_opens_only_when_all_conditions_hold() -> None:
     said = [
         {"metric": "gateway.inflight", "below": 10, "window": "10s"},
         {"metric": "gateway.queue_depth", "below": 10, "window": "20s"},
     ]
-    conditions = Conditions([ConditionSettings.model_validate(one) for one in said])
-    window = Window((10.0, 20.0))
+    conditions = RouteConditions([ConditionSettings.model_validate(one) for one in said])
+    window = MetricWindow((10.0, 20.0))
     found = []
     for second in range(25):
         window.sample(float(second), Sample(Tally().read(), None))
@@ -71,8 +73,8 @@ def test_all_conditions_must_hold() -> None:
     assert found == [False] * 20 + [True] * 5
 
 
-def test_it_does_not_flap() -> None:
-    """Whatever the metric does: between a closing and the next opening lies a window."""
+def test_route_stays_closed_for_a_whole_window() -> None:
+    """Whatever the metric does, a window passes between closing and opening again."""
     generator = random.Random(0)
     gauge = Gauge()
     closed_at, flips = 0.0, 0

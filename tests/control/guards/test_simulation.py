@@ -23,11 +23,11 @@ RUNS = 60
 
 
 @pytest.mark.parametrize("simulate", [plain, sticky, ramping, together, drifting, called_safe])
-def test_mistakes_are_as_rare_as_promised(simulate: Callable[[int], bool]) -> None:
+def test_false_alarms_are_within_alpha(simulate: Callable[[int], bool]) -> None:
     assert is_explained_by_alpha(simulate)
 
 
-def test_these_runs_would_find_a_guard_that_counts_naively() -> None:
+def test_naive_guard_exceeds_alpha_in_the_same_simulation() -> None:
     assert not is_explained_by_alpha(naive)
 
 
@@ -40,7 +40,7 @@ def is_explained_by_alpha(simulate: Callable[[int], bool]) -> bool:
 @pytest.mark.parametrize(
     ("share", "ratio", "failures", "requests"), [(0.05, 5, 31, 2_600), (0.1, 5, 20, 1_400), (0.5, 10, 14, 255)]
 )
-def test_harmful_candidates_are_stopped_as_soon_as_designed(
+def test_harmful_candidate_is_stopped_within_the_designed_number_of_failures(
     share: float, ratio: float, failures: int, requests: int
 ) -> None:
     found = [failures_to_stop(seed, share, ratio, 4 * failures) for seed in range(RUNS)]
@@ -49,5 +49,5 @@ def test_harmful_candidates_are_stopped_as_soon_as_designed(
 
 
 @pytest.mark.parametrize(("hits", "runs", "expected"), [(0, 100, 0.029513), (5, 100, 0.102253), (100, 100, 1.0)])
-def test_the_upper_limit_of_a_rate(hits: int, runs: int, expected: float) -> None:
+def test_upper_limit_of_a_rate(hits: int, runs: int, expected: float) -> None:
     assert upper_limit(hits, runs) == pytest.approx(expected, abs=1e-5)

@@ -1,4 +1,4 @@
-"""Windows over counters: rates, quantiles, and what is unknown."""
+"""Sliding windows over counters: rates, quantiles, and metrics without data."""
 
 import math
 import random
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.control.guards.window import FeedbackCounts, Reading, Sample, Window, quantile_ms
+from gateway.control.guards.window import FeedbackCounts, MetricWindow, Reading, Sample, quantile_ms
 from gateway.errors import Outcome
 from gateway.settings.guards import METRICS
 from gateway.shm.scoreboard import Scoreboard
@@ -18,11 +18,11 @@ from gateway.shm.tally import Tally
 
 
 class Release:
-    """Two versions that are counted for real, and a window over them."""
+    """Two versions with real counters, and a window over them."""
 
     def __init__(self, *windows_s: float) -> None:
         self.stable, self.candidate = Tally(), Tally()
-        self.window = Window(windows_s or (10.0,))
+        self.window = MetricWindow(windows_s or (10.0,))
 
     def answer(self, variant: str, count: int, ms: float = 1.0) -> None:
         for _ in range(count):
@@ -36,7 +36,7 @@ class Release:
         self.window.sample(now_s, Sample(self.stable.read(), self.candidate.read(), **rest))  # type: ignore[arg-type]
 
 
-def test_a_rate_is_of_the_window_alone() -> None:
+def test_error_rate_covers_only_the_window() -> None:
     release = Release()
     release.answer("candidate", 1000)
     for tick in range(400):
@@ -48,7 +48,7 @@ def test_a_rate_is_of_the_window_alone() -> None:
     assert release.window.read("stable.error_rate", 10.0) == Reading(None, 0)
 
 
-def test_what_came_before_is_left_out_where_asked() -> None:
+def test_counts_before_the_start_of_the_window_are_ignored() -> None:
     release = Release()
     release.sample(0.0)
     release.fail(50)
@@ -68,12 +68,12 @@ def test_every_metric_is_unknown_without_data_and_known_with_it(metric: str) -> 
     assert release.window.read(metric, 10.0).value == (0 if metric.startswith("gateway") else None)
     for variant in ("stable", "candidate"):
         release.answer(variant, 3)
-    counts = FeedbackCounts(judged=4, correct=3, rewarded=2, reward_sum=1.0)
+    counts = FeedbackCounts(labelled=4, correct=3, rewarded=2, reward_sum=1.0)
     release.sample(1.0, stable_feedback=counts, candidate_feedback=counts)
     assert release.window.read(metric, 10.0).value is not None
 
 
-def test_a_client_error_and_a_rescue_because_of_a_stop_are_no_failures() -> None:
+def test_client_errors_and_rescues_after_a_stop_are_not_failures() -> None:
     release = Release()
     release.sample(0.0)
     release.answer("candidate", 8)
@@ -87,7 +87,7 @@ def test_a_client_error_and_a_rescue_because_of_a_stop_are_no_failures() -> None
     assert release.window.read("candidate.rescue_rate", 10.0) == Reading(0.2, 10)
 
 
-def test_feedback() -> None:
+def test_accuracy_and_reward_cover_only_the_window() -> None:
     release = Release()
     release.sample(0.0, candidate_feedback=FeedbackCounts(100, 100, 100, 100.0))
     release.sample(1.0, candidate_feedback=FeedbackCounts(110, 106, 104, 103.0))
@@ -95,7 +95,7 @@ def test_feedback() -> None:
     assert release.window.read("candidate.reward_mean", 10.0) == Reading(0.75, 4)
 
 
-def test_a_gauge_is_the_mean_of_its_window() -> None:
+def test_gauge_is_averaged_over_the_window() -> None:
     release = Release()
     for tick in range(100):
         release.sample(float(tick), inflight=10 if tick < 95 else 20, queue_depth=1)
@@ -103,7 +103,7 @@ def test_a_gauge_is_the_mean_of_its_window() -> None:
     assert release.window.read("gateway.queue_depth", 10.0).value == 1
 
 
-def test_each_window_is_its_own() -> None:
+def test_windows_of_different_lengths_are_independent() -> None:
     release = Release(1.0, 60.0)
     for tick in range(1200):
         if tick < 600:
@@ -114,12 +114,12 @@ def test_each_window_is_its_own() -> None:
     assert release.window.read("candidate.error_rate", 60.0).value == pytest.approx(1 / 3, rel=0.01)
 
 
-def test_other_windows_may_be_asked_for_and_those_that_stay_keep_their_past() -> None:
+def test_changed_windows_keep_the_history_of_those_that_remain() -> None:
     release = Release(10.0, 20.0)
     release.sample(0.0)
     release.fail(10)
     release.sample(1.0)
-    release.window.ask((10.0, 30.0))
+    release.window.keep_windows((10.0, 30.0))
     assert release.window.read("candidate.error_rate", 10.0) == Reading(1.0, 10)
     assert release.window.read("candidate.error_rate", 30.0) == Reading(None, 0)
     release.sample(2.0)
@@ -128,16 +128,16 @@ def test_other_windows_may_be_asked_for_and_those_that_stay_keep_their_past() ->
     assert release.window.read("candidate.error_rate", 30.0) == Reading(1.0, 5)
 
 
-def test_a_long_window_keeps_no_more_than_a_short_one() -> None:
+def test_long_window_keeps_no_more_samples_than_a_short_one() -> None:
     release = Release(1.0, 86_400.0)
     for second in range(0, 100_000, 10):
         release.sample(float(second))
-    assert all(len(past) <= 63 for past in release.window._pasts.values())
+    assert all(len(past) <= 63 for past in release.window._samples.values())
 
 
-def test_a_worker_that_dies_takes_nothing_back(tmp_path: Path) -> None:
+def test_replaced_worker_does_not_lower_the_rates(tmp_path: Path) -> None:
     board = Scoreboard.create(tmp_path / "board", 2)
-    window = Window((10.0,))
+    window = MetricWindow((10.0,))
     rates = []
     for tick in range(20):
         for worker in (0, 1):  # attached anew each time, as by a process that has taken a dead one's place
@@ -153,7 +153,7 @@ def test_a_worker_that_dies_takes_nothing_back(tmp_path: Path) -> None:
     st.lists(st.floats(math.log(20e3), math.log(60e9)), min_size=1, max_size=200),
     st.sampled_from([0.5, 0.95, 0.99]),
 )
-def test_a_quantile_is_within_five_percent(logs: list[float], share: float) -> None:
+def test_quantile_is_within_five_percent(logs: list[float], share: float) -> None:
     durations = sorted(round(math.exp(log)) for log in logs)
     tally = Tally()
     for ns in durations:
@@ -163,7 +163,7 @@ def test_a_quantile_is_within_five_percent(logs: list[float], share: float) -> N
     assert found == pytest.approx(exact_ms, rel=0.05)
 
 
-def test_histograms_of_workers_are_merged_exactly(tmp_path: Path) -> None:
+def test_merged_histograms_equal_a_single_one(tmp_path: Path) -> None:
     board = Scoreboard.create(tmp_path / "board", 3)
     alone = Tally()
     generator = random.Random(1)

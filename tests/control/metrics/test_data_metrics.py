@@ -1,11 +1,11 @@
-"""What is exported of records, feedback, classes and mirrors, from counters that were counted."""
+"""Exported metrics of records, feedback, classes and mirrors, from known counters."""
 
 from collections.abc import Mapping, Sequence
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.control.metrics.data_metrics import OTHER, DataMetrics
+from gateway.control.metrics.data_metrics import OTHER_CLASS, DataMetrics
 from gateway.control.metrics.prometheus import GatewayCollector, GatewayMetrics
 from gateway.shm.tally import CLASSES, UNSTRATIFIED, Tally
 from gateway.version_key import VersionKey
@@ -38,7 +38,7 @@ def registry(
     return found
 
 
-def test_records_by_kind_and_reason() -> None:
+def test_records_and_spans_are_exported_by_kind_and_reason() -> None:
     found = registry(
         data=DataMetrics({"prediction": 7, "feedback": 2}, {("prediction", "full"): 5}, spans={"failed": 4})
     )
@@ -48,13 +48,13 @@ def test_records_by_kind_and_reason() -> None:
     assert found.get_sample_value("gateway_records_dropped_total", {"kind": "prediction", "reason": "full"}) == 5
 
 
-def test_requests_refused_because_they_could_not_be_recorded_are_shed() -> None:
+def test_requests_refused_because_unrecorded_are_exported_as_shed() -> None:
     found = registry()
     assert found.get_sample_value("gateway_shed_total", {"reason": "records"}) == 4
     assert found.get_sample_value("gateway_shed_total", {"reason": "inflight"}) == 3
 
 
-def test_feedback_by_verdict() -> None:
+def test_feedback_is_exported_by_verdict() -> None:
     found = registry(data=DataMetrics(feedback={("digits", 2, "wrong"): 3}))
     labels = {"model": "digits", "version": "2", "verdict": "wrong"}
     assert found.get_sample_value("gateway_feedback_total", labels) == 3
@@ -67,13 +67,13 @@ def test_feedback_by_verdict() -> None:
         (1, ["zero", "one"], "one"),
         (2, ["zero", "one"], "2"),
         (5, [], "5"),
-        (CLASSES - 1, [], OTHER),
-        (200, [], OTHER),
-        (200, [str(index) for index in range(300)], OTHER),
+        (CLASSES - 1, [], OTHER_CLASS),
+        (200, [], OTHER_CLASS),
+        (200, [str(index) for index in range(300)], OTHER_CLASS),
         (CLASSES - 1, [f"class {index}" for index in range(CLASSES)], f"class {CLASSES - 1}"),
     ],
 )
-def test_a_class_has_its_label_where_one_is_known(index: int, labels: list[str], name: str) -> None:
+def test_predicted_class_is_exported_with_its_label_if_known(index: int, labels: list[str], name: str) -> None:
     tally = Tally()
     tally.classified(0, [index])
     tally.classified(UNSTRATIFIED, [index])
@@ -82,7 +82,7 @@ def test_a_class_has_its_label_where_one_is_known(index: int, labels: list[str],
     assert [(s.labels["class"], s.value) for s in samples] == [(name, 2.0)], "and only classes that were seen are there"
 
 
-def test_mirrors_and_the_queue() -> None:
+def test_mirrors_and_the_queue_are_exported() -> None:
     tally = Tally()
     for word in ("agree", "agree", "disagree", "failed", "dropped"):
         tally.mirrored(word)

@@ -1,4 +1,4 @@
-"""What is exported, from counters that were counted."""
+"""Exported latency histograms, from known counters."""
 
 from prometheus_client import CollectorRegistry
 
@@ -6,7 +6,7 @@ from gateway.control.metrics.prometheus import GatewayCollector, GatewayMetrics
 from gateway.shm.tally import Tally
 
 
-def test_the_exported_buckets_are_exact_sums_of_the_fine_ones() -> None:
+def test_exported_buckets_are_exact_sums_of_the_fine_ones() -> None:
     tally = Tally()
     for ns in (19_000, 100_000, 100_001, 149_000, 150_001, 10**10, 10**11):
         tally.success("stable", ns, 0)

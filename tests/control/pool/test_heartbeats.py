@@ -1,4 +1,4 @@
-"""Which workers are silent, and which load for too long: by looks, not by the clock, and not for want of a core."""
+"""Workers that are silent or load too long, measured in looks and not by the clock, and allowing for a busy machine."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gateway.control.pool import heartbeats as module
-from gateway.control.pool.heartbeats import BEGIN_S, PATIENCE, STEP_S, Heartbeats
+from gateway.control.pool.heartbeats import MAX_STEP_S, STARTUP_TIMEOUT_S, STARVED_LIMIT_FACTOR, Heartbeats
 from gateway.control.pool.worker_handle import WorkerState
-from gateway.shm.scoreboard import BEATS, LOADING, VERSIONS, Scoreboard
+from gateway.shm.scoreboard import HEARTBEATS, LOADING, VERSIONS, Scoreboard
 from gateway.shm.slots import VersionSlots
 
 TIMEOUT_S = 5.0
@@ -18,7 +18,7 @@ LOAD_S = 30.0
 
 
 class Watched:
-    """A fleet of one worker, whose beats and loads a test plays. `ended`: what it was ended for."""
+    """A fleet of one worker whose heartbeats and loads a test controls. `ended`: what it was ended for."""
 
     def __init__(self, scoreboard: Scoreboard) -> None:
         self.scoreboard = scoreboard
@@ -26,9 +26,9 @@ class Watched:
         self.ended: list[tuple[str, float | None]] = []
         self.versions = VersionSlots(VERSIONS, scoreboard)
         self.member: Any = SimpleNamespace(
-            index=0, state=WorkerState.READY, given_up="", overdue=False, process=SimpleNamespace(pid=0)
+            index=0, state=WorkerState.READY, end_reason="", load_timed_out=False, process=SimpleNamespace(pid=0)
         )
-        pool: Any = SimpleNamespace(handles={0: self.member}, give_up=self.give_up)
+        pool: Any = SimpleNamespace(handles={0: self.member}, end_worker=self.end_worker)
         self.heartbeats = Heartbeats(
             pool,
             scoreboard,
@@ -39,12 +39,12 @@ class Watched:
             clock=lambda: self.now_s,
         )
 
-    def give_up(self, member: Any, kind: str, why: str, drain_s: float | None = None) -> None:
+    def end_worker(self, member: Any, kind: str, why: str, drain_s: float | None = None) -> None:
         self.ended.append((kind, drain_s))
-        member.given_up = why
+        member.end_reason = why
 
     def beat(self) -> None:
-        self.scoreboard.head(0)[BEATS] += 1
+        self.scoreboard.head(0)[HEARTBEATS] += 1
 
     def passes(self, seconds: float, *, beating: bool = False, step_s: float = 0.05) -> None:
         for _ in range(round(seconds / step_s)):
@@ -63,9 +63,9 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 
 @pytest.fixture
 def waiting(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Sets how long the worker has waited for a core."""
+    """Set how long the worker has waited for a core."""
     waited = [0]
-    monkeypatch.setattr(module, "waited_ns", lambda _: waited[0])
+    monkeypatch.setattr(module, "cpu_wait_ns", lambda _: waited[0])
 
     def wait(ns: int) -> None:
         waited[0] += ns
@@ -73,7 +73,7 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return wait
 
 
-def test_a_worker_that_beats_lives_and_one_that_does_not_is_ended_once(watched: Watched) -> None:
+def test_silent_worker_is_ended_once_and_a_beating_one_is_not(watched: Watched) -> None:
     watched.passes(60, beating=True)
     assert (watched.ended, watched.heartbeats.silent()) == ([], 0)
     watched.passes(TIMEOUT_S - 1)
@@ -83,16 +83,16 @@ def test_a_worker_that_beats_lives_and_one_that_does_not_is_ended_once(watched: 
     assert watched.heartbeats.silent() == 0
 
 
-def test_a_pause_of_control_is_no_silence_of_a_worker(watched: Watched) -> None:
+def test_pause_of_control_does_not_count_as_silence(watched: Watched) -> None:
     watched.passes(1, beating=True)
     watched.now_s += 3600
     watched.heartbeats.tick()
     assert not watched.ended
-    watched.passes(TIMEOUT_S / STEP_S * 60 - 120, step_s=60.0)
+    watched.passes(TIMEOUT_S / MAX_STEP_S * 60 - 120, step_s=60.0)
     assert not watched.ended, "each look counts for no more than STEP_S"
 
 
-def test_a_worker_that_waits_for_a_core_is_given_more_time_and_not_for_ever(
+def test_worker_waiting_for_a_core_gets_more_time_but_a_bounded_one(
     watched: Watched, waiting: Callable[[int], None]
 ) -> None:
     watched.passes(1, beating=True)
@@ -100,22 +100,22 @@ def test_a_worker_that_waits_for_a_core_is_given_more_time_and_not_for_ever(
         waiting(900_000_000)
         watched.passes(1)
     assert not watched.ended
-    for _ in range(round(TIMEOUT_S * PATIENCE)):
+    for _ in range(round(TIMEOUT_S * STARVED_LIMIT_FACTOR)):
         waiting(900_000_000)
         watched.passes(1)
     assert watched.ended == [("silent", None)]
 
 
-def test_a_process_that_starts_is_given_time_for_its_first_sign(watched: Watched) -> None:
+def test_starting_process_gets_time_for_its_first_heartbeat(watched: Watched) -> None:
     watched.member.state = WorkerState.STARTING
-    watched.passes(BEGIN_S - 1)
+    watched.passes(STARTUP_TIMEOUT_S - 1)
     assert not watched.ended
     watched.passes(2)
     assert watched.ended == [("silent", None)]
 
 
 @pytest.mark.parametrize(("state", "drain_s"), [(WorkerState.STARTING, None), (WorkerState.READY, 20.0)])
-def test_a_load_without_end_ends_the_worker_though_it_beats(
+def test_worker_that_loads_too_long_is_ended_although_it_beats(
     watched: Watched, state: WorkerState, drain_s: float | None
 ) -> None:
     watched.member.state = state
@@ -126,11 +126,11 @@ def test_a_load_without_end_ends_the_worker_though_it_beats(
     assert not watched.ended, "each version has the time for itself"
     watched.passes(2, beating=True)
     assert watched.ended == [("load", drain_s)]
-    assert watched.member.overdue
+    assert watched.member.load_timed_out
 
 
 @pytest.mark.parametrize("state", [WorkerState.DRAINING, WorkerState.DEAD])
-def test_a_worker_that_is_to_end_may_be_silent(watched: Watched, state: WorkerState) -> None:
+def test_worker_told_to_end_may_be_silent(watched: Watched, state: WorkerState) -> None:
     watched.member.state = state
     watched.passes(600)
     assert not watched.ended

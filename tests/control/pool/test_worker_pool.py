@@ -1,4 +1,4 @@
-"""When workers are told to listen: none is waited for, nor anything else, for ever."""
+"""When workers are told to listen; no wait for another worker is unbounded."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,8 +10,8 @@ import pytest
 
 from gateway.control.pool import worker_pool as fleet_module
 from gateway.control.pool.broadcast import _groups
-from gateway.control.pool.worker_handle import Obituary, WorkerHandle, WorkerState
-from gateway.control.pool.worker_pool import WorkerPool, _pause_s
+from gateway.control.pool.worker_handle import WorkerActivity, WorkerHandle, WorkerState
+from gateway.control.pool.worker_pool import WorkerPool, _backoff_s
 from gateway.messages import Ack, Commit, ConfigGeneration, Listen, Prepare, Ready, Warm
 from gateway.settings.routing import RoutingSettings
 
@@ -19,7 +19,7 @@ SOON_S = 0.05
 
 
 class Process:
-    """One that lives, whatever it is sent."""
+    """A process that stays alive, whatever is sent to it."""
 
     pid = 1
 
@@ -34,16 +34,16 @@ class Process:
 
 
 class Workers:
-    """A fleet, and the other ends of its pipes, by which a test plays its workers."""
+    """A fleet, and the other ends of its pipes, through which a test acts as its workers."""
 
     def __init__(self) -> None:
         self.pool = WorkerPool(
             2,
-            ConfigGeneration(generation=1, routing=RoutingSettings(), versions={}, releases={}, left_out={}),
+            ConfigGeneration(generation=1, routing=RoutingSettings(), versions={}, releases={}, unavailable={}),
             _unused,
             _unused,
             _no_cause,
-            lambda _: Obituary(),
+            lambda _: WorkerActivity(),
         )
         self.ends: dict[int, Connection] = {}
         for index in range(2):
@@ -53,7 +53,7 @@ class Workers:
     def spawn(self, index: int) -> None:
         ours, self.ends[index] = Pipe()
         process: Any = Process()
-        self.pool.handles[index] = WorkerHandle(index, process, ours, self.pool.plan)
+        self.pool.handles[index] = WorkerHandle(index, process, ours, self.pool.config)
         asyncio.get_running_loop().add_reader(ours.fileno(), self.pool._receive, self.pool.handles[index])
 
     async def told_to_listen(self, index: int) -> bool:
@@ -84,10 +84,10 @@ async def until(true: Callable[[], bool]) -> None:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_module, "WAIT_LEAST_S", SOON_S)
+    monkeypatch.setattr(fleet_module, "MIN_WAIT_S", SOON_S)
 
 
-def test_the_next_one_waits_no_longer_than_the_first_that_died_while_it_waited() -> None:
+def test_next_warm_worker_inherits_the_deadline_of_a_dead_one() -> None:
     async def play() -> None:
         workers = Workers()
         workers.ends[0].send(Warm({}))
@@ -104,7 +104,7 @@ def test_the_next_one_waits_no_longer_than_the_first_that_died_while_it_waited()
     asyncio.run(play())
 
 
-def test_one_that_is_suspended_once_it_is_warm_does_not_keep_the_gateway_from_being_ready() -> None:
+def test_worker_suspended_while_warm_does_not_delay_readiness() -> None:
     async def play() -> None:
         workers = Workers()
         for end in workers.ends.values():
@@ -122,48 +122,50 @@ def test_one_that_is_suspended_once_it_is_warm_does_not_keep_the_gateway_from_be
     asyncio.run(play())
 
 
-def test_a_worker_that_was_starting_during_an_edit_follows_it_before_it_listens() -> None:
-    """However often that happens: none is sent away for it, so a dead one is replaced by the first that comes."""
+def test_worker_that_starts_during_an_edit_applies_it_before_it_listens() -> None:
+    """However often that happens: none is replaced for it, so a dead worker is replaced by the first that starts."""
 
     async def play() -> None:
         workers = Workers()
         pool, end = workers.pool, workers.ends[0]
         first = pool.handles[0]
-        pool.plan = ConfigGeneration(generation=2, routing=RoutingSettings(), versions={}, releases={}, left_out={})
+        pool.config = ConfigGeneration(
+            generation=2, routing=RoutingSettings(), versions={}, releases={}, unavailable={}
+        )
         end.send(Warm({}))
         await until(end.poll)
         prepare = end.recv()
-        assert (type(prepare), prepare.plan.generation, prepare.late) == (Prepare, 2, True)
-        end.send(Ack(prepare.order, ""))
+        assert (type(prepare), prepare.config.generation, prepare.catch_up) == (Prepare, 2, True)
+        end.send(Ack(prepare.number, ""))
         await until(end.poll)
         commit = end.recv()
         assert isinstance(commit, Commit)
-        assert (first.state, first.follows) == (WorkerState.STARTING, False)
-        end.send(Ack(commit.order, ""))
+        assert (first.state, first.accepts_commands) == (WorkerState.STARTING, False)
+        end.send(Ack(commit.number, ""))
         await until(lambda: first.state is WorkerState.WARM)
-        assert first.plan is pool.plan
+        assert first.config is pool.config
         workers.close()
 
     asyncio.run(play())
 
 
-def test_early_deaths_are_answered_with_longer_and_longer_pauses() -> None:
-    pauses = [_pause_s(deaths) for deaths in range(1, 10)]
+def test_pause_grows_with_the_number_of_early_deaths() -> None:
+    pauses = [_backoff_s(deaths) for deaths in range(1, 10)]
     assert pauses[:4] == [0, 0.1, 0.2, 0.4]
     assert pauses == sorted(pauses)
-    assert pauses[-1] == _pause_s(1000) == 5
+    assert pauses[-1] == _backoff_s(1000) == 5
 
 
-def test_an_order_during_which_a_worker_dies_is_not_carried_out() -> None:
+def test_order_fails_when_a_worker_dies_during_it_and_others_do_not_get_it() -> None:
     async def play() -> None:
         workers = Workers()
         pool = workers.pool
         for end in workers.ends.values():
             end.send(Warm({}))
-        await until(lambda: len(pool.followers()) == 2)
-        plan = ConfigGeneration(generation=2, routing=RoutingSettings(), versions={}, releases={}, left_out={})
-        pool._autopsy = lambda _: Obituary(loading=("m", 7))
-        given = asyncio.create_task(pool.order(lambda n: Prepare(n, plan), staged=True, may_die=False))
+        await until(lambda: len(pool.accepting_handles()) == 2)
+        plan = ConfigGeneration(generation=2, routing=RoutingSettings(), versions={}, releases={}, unavailable={})
+        pool._activity_of = lambda _: WorkerActivity(loading=("m", 7))
+        given = asyncio.create_task(pool.broadcast(lambda n: Prepare(n, plan), staged=True, may_die=False))
         await until(workers.ends[0].poll)
         workers.ends[0].close()
         (error,) = await given
@@ -177,5 +179,5 @@ def test_an_order_during_which_a_worker_dies_is_not_carried_out() -> None:
 
 
 @pytest.mark.parametrize(("size", "groups"), [(1, [1]), (2, [1, 1]), (5, [1, 2, 2]), (8, [1, 2, 4, 1]), (0, [])])
-def test_orders_that_load_go_to_one_worker_first_and_never_to_more_than_half(size: int, groups: list[int]) -> None:
+def test_loading_orders_go_to_one_worker_first_and_to_half_at_most(size: int, groups: list[int]) -> None:
     assert [len(group) for group in _groups([None] * size)] == groups  # type: ignore[list-item]

@@ -1,4 +1,4 @@
-"""Large records: what a second allows is recorded, the rest is counted, and small ones are never in question."""
+"""The rate limit on large records: a token bucket on a fake clock."""
 
 import time
 
@@ -9,13 +9,13 @@ from gateway.worker.recorder import TokenBucket
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The monotonic clock, in ns, to be set."""
+    """A fake monotonic clock, in ns."""
     now = [0]
     monkeypatch.setattr(time, "monotonic_ns", lambda: now[0])
     return now
 
 
-def test_a_second_brings_what_may_be_taken_and_no_more_waits(clock: list[int]) -> None:
+def test_token_bucket_refills_up_to_one_second(clock: list[int]) -> None:
     allowance = TokenBucket(100)
     assert [allowance.try_take(60), allowance.try_take(60), allowance.try_take(60)] == [True, True, False]
     clock[0] = 500_000_000
@@ -24,7 +24,7 @@ def test_a_second_brings_what_may_be_taken_and_no_more_waits(clock: list[int]) -
     assert [allowance.try_take(100), allowance.try_take(1)] == [True, False]
 
 
-def test_one_larger_than_a_second_brings_is_taken_and_paid_for(clock: list[int]) -> None:
+def test_token_bucket_takes_an_oversized_record_and_goes_into_debt(clock: list[int]) -> None:
     allowance = TokenBucket(100)
     assert allowance.try_take(350)
     clock[0] = 2_500_000_000

@@ -1,4 +1,4 @@
-"""A stream's end on a real disk: opened, written, sealed, cut, and mended after every kind of death."""
+"""Writing a stream's segments on a real disk: opening, writing, sealing, truncating, and recovery after a crash."""
 
 import errno
 import os
@@ -20,13 +20,13 @@ def path(folder: Path, number: int, *, open: bool) -> Path:
     return segment_path(folder, PREDICTIONS, number, open=open)
 
 
-def test_the_folder_and_the_first_segment_are_made(tmp_path: Path) -> None:
+def test_first_write_creates_the_folder_and_the_first_segment(tmp_path: Path) -> None:
     folder = tmp_path / "state" / "records"
     stream(folder).write(b"one\n")
     assert path(folder, 1, open=True).read_bytes() == b"one\n"
 
 
-def test_a_full_segment_is_sealed_and_followed_by_another(tmp_path: Path) -> None:
+def test_full_segment_is_sealed_and_followed_by_another(tmp_path: Path) -> None:
     writer = stream(tmp_path, size=8)
     writer.write(b"one\n")
     assert not writer.full
@@ -44,7 +44,7 @@ def test_a_full_segment_is_sealed_and_followed_by_another(tmp_path: Path) -> Non
     ]
 
 
-def test_the_open_segment_of_a_former_run_is_gone_on_with(tmp_path: Path) -> None:
+def test_open_segment_of_a_former_run_is_continued(tmp_path: Path) -> None:
     stream(tmp_path).write(b"one\n")
     again = stream(tmp_path)
     assert (again.number, again.size) == (1, 4)
@@ -52,7 +52,7 @@ def test_the_open_segment_of_a_former_run_is_gone_on_with(tmp_path: Path) -> Non
     assert path(tmp_path, 1, open=True).read_bytes() == b"one\ntwo\n"
 
 
-def test_sealed_segments_are_never_written_to_again(tmp_path: Path) -> None:
+def test_sealed_segment_is_never_written_to_again(tmp_path: Path) -> None:
     writer = stream(tmp_path)
     writer.write(b"one\n")
     writer.seal()
@@ -72,7 +72,7 @@ def test_sealed_segments_are_never_written_to_again(tmp_path: Path) -> None:
     ],
     ids=["empty", "no line", "half a line", "a long half", "zeros", "one block", "at a block's edge"],
 )
-def test_half_a_line_at_the_end_is_cut_off(tmp_path: Path, left: bytes, kept: bytes) -> None:
+def test_incomplete_last_line_is_cut_off_on_opening(tmp_path: Path, left: bytes, kept: bytes) -> None:
     path(tmp_path, 3, open=True).write_bytes(left)
     writer = stream(tmp_path)
     assert (writer.number, writer.size) == (3, len(kept))
@@ -80,7 +80,7 @@ def test_half_a_line_at_the_end_is_cut_off(tmp_path: Path, left: bytes, kept: by
     assert path(tmp_path, 3, open=True).read_bytes() == kept + b"new\n"
 
 
-def test_a_cut_undoes_what_was_half_done_before_anything_else_is_written(tmp_path: Path) -> None:
+def test_cut_truncates_an_unfinished_write_before_the_next(tmp_path: Path) -> None:
     stream(tmp_path).write(b"one\ntwo\nthree\n")
     done: list[str] = []
     writer = SegmentWriter(tmp_path, PREDICTIONS, 100)
@@ -94,7 +94,7 @@ def test_a_cut_undoes_what_was_half_done_before_anything_else_is_written(tmp_pat
     assert path(tmp_path, 1, open=True).read_bytes() == b"one\nnew\n"
 
 
-def test_a_cut_makes_no_segment_longer(tmp_path: Path) -> None:
+def test_cut_never_extends_a_segment(tmp_path: Path) -> None:
     stream(tmp_path).write(b"one\n")
     writer = SegmentWriter(tmp_path, PREDICTIONS, 100)
     writer.cut(1, 400, lambda: None)
@@ -102,7 +102,7 @@ def test_a_cut_makes_no_segment_longer(tmp_path: Path) -> None:
     assert writer.size == 4
 
 
-def test_a_write_that_the_disk_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = stream(tmp_path)
     writer.write(b"one\n")
     pwrite = os.pwrite
@@ -121,7 +121,7 @@ def test_a_write_that_the_disk_breaks_off_leaves_nothing(tmp_path: Path, monkeyp
     assert path(tmp_path, 1, open=True).read_bytes() == b"one\ntwo\n"
 
 
-def test_a_write_in_small_pieces_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_in_small_pieces_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = stream(tmp_path)
     pwrite = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda file, data, offset: pwrite(file, memoryview(data)[:3], offset))
@@ -130,7 +130,7 @@ def test_a_write_in_small_pieces_is_whole(tmp_path: Path, monkeypatch: pytest.Mo
     assert path(tmp_path, 1, open=True).read_bytes() == b"some longer line\nanother\n"
 
 
-def test_a_deleted_segment_is_noticed(tmp_path: Path) -> None:
+def test_deleted_segment_is_replaced_by_a_new_one(tmp_path: Path) -> None:
     writer = stream(tmp_path / "records")
     writer.write(b"one\n")
     path(tmp_path / "records", 1, open=True).unlink()
@@ -140,7 +140,7 @@ def test_a_deleted_segment_is_noticed(tmp_path: Path) -> None:
     assert path(tmp_path / "records", 1, open=True).read_bytes() == b"two\n"
 
 
-def test_a_file_in_place_of_the_folder_is_an_error_until_it_is_gone(tmp_path: Path) -> None:
+def test_file_in_place_of_the_folder_is_an_error_until_removed(tmp_path: Path) -> None:
     folder = tmp_path / "records"
     folder.write_bytes(b"")
     writer = SegmentWriter(folder, PREDICTIONS, 100)
@@ -160,7 +160,7 @@ def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "predictions-000000009.jsonl.bak").read_bytes() == b"half"
 
 
-def test_a_segment_that_was_moved_away_is_not_written_to_behind_anyones_back(tmp_path: Path) -> None:
+def test_segment_that_was_moved_away_is_not_written_to(tmp_path: Path) -> None:
     writer = stream(tmp_path / "records")
     writer.write(b"one\n")
     (tmp_path / "records").rename(tmp_path / "aside")

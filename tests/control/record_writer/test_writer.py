@@ -1,4 +1,4 @@
-"""The writer of the records: real rings, real files, and every death between two of its steps."""
+"""The record writer on real rings and files, with a crash between any two of its steps."""
 
 import errno
 import os
@@ -14,7 +14,15 @@ import pytest
 
 from gateway.control.record_writer import writer as journal_module
 from gateway.control.record_writer.segment_writer import SegmentWriter
-from gateway.control.record_writer.writer import CHUNK, LITTLE, MANY, ROOMY, RecordWriter, RingSource, StreamHook
+from gateway.control.record_writer.writer import (
+    BATCH_BYTES,
+    CHUNK_BYTES,
+    MIN_RING_TO_WAIT,
+    SMALL_CHUNK_BYTES,
+    RecordWriter,
+    RingSource,
+    StreamHook,
+)
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, segment_path, segments
 from gateway.settings.gateway import RecordsSettings
 from gateway.shm.ring import Ring
@@ -24,7 +32,7 @@ PATIENCE_S = 30.0
 
 
 class Bench:
-    """Rings in a folder, and the journals that empty them one after the other."""
+    """Rings in a folder, and the record writers that drain them one after the other."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "records"
@@ -36,9 +44,7 @@ class Bench:
     def heir(self, ring: Ring) -> Ring:
         return Ring.attach(ring.segment.path)
 
-    def journal(
-        self, *sources: RingSource, listeners: Any = journal_module.NO_LISTENERS, **settings: Any
-    ) -> RecordWriter:
+    def journal(self, *sources: RingSource, listeners: Any = journal_module.NO_HOOKS, **settings: Any) -> RecordWriter:
         journal = RecordWriter(self.folder, RecordsSettings(**settings), listeners)
         for source in sources:
             journal.add(source)
@@ -65,7 +71,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 class Disk:
-    """A disk that can be full, broken or slow, where the journal writes. It fails after `room` bytes more."""
+    """The writer's disk, which can be full, broken or slow. It fails after `room` more bytes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.room: float = float("inf")
@@ -95,7 +101,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     return Disk(monkeypatch)
 
 
-def test_streams_are_written_to_their_own_segments_and_sealed_at_the_end(bench: Bench) -> None:
+def test_streams_have_their_own_segments_which_are_sealed_at_the_end(bench: Bench) -> None:
     rings = {name: bench.ring(name) for name in (PREDICTIONS, FEEDBACK, MIRRORS)}
     journal = bench.journal(*(RingSource(ring, name) for name, ring in rings.items()))
     journal.start()
@@ -113,14 +119,14 @@ def test_streams_are_written_to_their_own_segments_and_sealed_at_the_end(bench: 
     assert all(ring.empty for ring in rings.values())
 
 
-def test_nothing_to_write_makes_no_file(bench: Bench) -> None:
+def test_writer_without_records_creates_no_file(bench: Bench) -> None:
     journal = bench.journal(RingSource(bench.ring("a"), PREDICTIONS))
     journal.start()
     journal.stop()
     assert not bench.folder.exists()
 
 
-def test_a_journal_that_never_started_can_be_stopped(bench: Bench) -> None:
+def test_writer_that_never_started_can_be_stopped(bench: Bench) -> None:
     ring = bench.ring("a")
     ring.append(line(1))
     bench.journal(RingSource(ring, PREDICTIONS)).stop()
@@ -132,7 +138,7 @@ def test_segments_rotate_between_lines(bench: Bench) -> None:
     journal = bench.journal(RingSource(ring, PREDICTIONS), segment=500)
     for number in range(100):
         ring.append(line(number, 50))
-        journal.round()
+        journal.drain_round()
     paths = segments(bench.folder, PREDICTIONS)
     assert len(paths) > 8
     assert all(500 <= path.stat().st_size < 600 for path in paths[:-1])
@@ -140,44 +146,44 @@ def test_segments_rotate_between_lines(bench: Bench) -> None:
     assert bench.lines() == [line(number, 50) for number in range(100)]
 
 
-def test_the_oldest_predictions_make_room_and_feedback_stays_longest(bench: Bench) -> None:
+def test_oldest_predictions_are_deleted_first_and_feedback_last(bench: Bench) -> None:
     predictions, feedback = bench.ring("a"), bench.ring("b")
     journal = bench.journal(
         RingSource(predictions, PREDICTIONS), RingSource(feedback, FEEDBACK), segment=100, retain=1000
     )
     for number in range(8):
         feedback.append(line(number, 90))
-        journal.round()
+        journal.drain_round()
     for number in range(40):
         predictions.append(line(number, 90))
-        journal.round()
+        journal.drain_round()
     sealed = [path for path in bench.folder.iterdir() if path.suffix == ".jsonl"]
     assert sum(path.stat().st_size for path in sealed) <= 1000
     assert len(bench.lines(FEEDBACK)) == 8, "feedback is small and dear"
     assert bench.lines() == [line(39, 90)]
     for number in range(8, 40):
         feedback.append(line(number, 90))
-        journal.round()
+        journal.drain_round()
     assert bench.lines() == [], "no predictions are left to delete"
     kept = bench.lines(FEEDBACK)
     assert 5 < len(kept) < 12 and kept[-1] == line(39, 90)
 
 
-def test_a_segment_that_a_shipper_takes_away_is_no_error(bench: Bench) -> None:
+def test_segment_removed_by_a_log_shipper_is_no_error(bench: Bench) -> None:
     ring = bench.ring("a")
     journal = bench.journal(RingSource(ring, PREDICTIONS), segment=50, retain=100)
     for number in range(10):
         ring.append(line(number, 60))
-        journal.round()
+        journal.drain_round()
         for path in segments(bench.folder, PREDICTIONS):
             path.unlink()
     assert journal.error == ""
     assert journal.written[PREDICTIONS] == 10
 
 
-def test_a_busy_ring_does_not_keep_the_others_waiting(bench: Bench) -> None:
-    """The writer of the first ring is faster than the journal: with each chunk that is taken it has put another."""
-    busy, quiet = bench.ring("a", 4 * CHUNK), bench.ring("b")
+def test_busy_ring_does_not_delay_the_others(bench: Bench) -> None:
+    """The first ring is filled faster than the writer drains it: after each chunk taken, another is there."""
+    busy, quiet = bench.ring("a", 4 * CHUNK_BYTES), bench.ring("b")
 
     def refill(lines: bytes) -> bytes:
         while busy.append(line(1, 10_000)):
@@ -188,38 +194,38 @@ def test_a_busy_ring_does_not_keep_the_others_waiting(bench: Bench) -> None:
     journal = bench.journal(RingSource(busy, MIRRORS), RingSource(quiet, PREDICTIONS), listeners=listeners)
     refill(b"")
     quiet.append(line(2))
-    assert journal.round(), "there is more to do"
+    assert journal.drain_round(), "there is more to do"
     assert bench.lines() == [line(2)]
 
 
 @pytest.mark.parametrize(
     ("size", "stream", "entry", "waits"),
     [
-        (ROOMY, PREDICTIONS, 100, True),
-        (ROOMY, PREDICTIONS, MANY, False),  # they are many
-        (ROOMY, FEEDBACK, 100, False),  # guards hear of it
+        (MIN_RING_TO_WAIT, PREDICTIONS, 100, True),
+        (MIN_RING_TO_WAIT, PREDICTIONS, BATCH_BYTES, False),  # they are many
+        (MIN_RING_TO_WAIT, FEEDBACK, 100, False),  # guards hear of it
         (RING, PREDICTIONS, 100, False),  # it might be full by then
     ],
 )
-def test_predictions_wait_until_they_make_a_chunk(
+def test_predictions_are_written_in_chunks_when_patient(
     bench: Bench, size: int, stream: str, entry: int, waits: bool
 ) -> None:
     ring = bench.ring("a", size)
     source = RingSource(ring, stream)
     journal = bench.journal(source)
     ring.append(line(1))
-    journal.round(patient=True)
+    journal.drain_round(patient=True)
     assert bench.lines(stream) == [line(1)], "what has waited long is taken"
     ring.append(line(2, entry))
-    journal.round(patient=True)
+    journal.drain_round(patient=True)
     assert ring.empty != waits
-    source.drained_s -= 2 * journal_module.WAIT_S
-    journal.round(patient=True)
+    source.drained_s -= 2 * journal_module.MAX_WAIT_S
+    journal.drain_round(patient=True)
     assert bench.lines(stream) == [line(1), line(2, entry)]
 
 
-def test_predictions_that_wait_are_written_at_the_end(bench: Bench) -> None:
-    ring = bench.ring("a", ROOMY)
+def test_waiting_predictions_are_written_at_the_end(bench: Bench) -> None:
+    ring = bench.ring("a", MIN_RING_TO_WAIT)
     source = RingSource(ring, PREDICTIONS, drained_s=time.monotonic() + 1000)
     ring.append(line(1))
     journal = bench.journal(source)
@@ -228,30 +234,30 @@ def test_predictions_that_wait_are_written_at_the_end(bench: Bench) -> None:
     assert bench.lines() == [line(1)]
 
 
-def test_an_entry_larger_than_a_chunk_is_whole(bench: Bench) -> None:
-    ring = bench.ring("a", 4 * CHUNK)
+def test_entry_larger_than_a_chunk_is_written_whole(bench: Bench) -> None:
+    ring = bench.ring("a", 4 * CHUNK_BYTES)
     journal = bench.journal(RingSource(ring, PREDICTIONS))
-    large = line(1, 2 * CHUNK)
+    large = line(1, 2 * CHUNK_BYTES)
     ring.append(large)
     ring.append(line(2))
     while not ring.empty:
-        journal.round()
+        journal.drain_round()
     assert bench.lines() == [large, line(2)]
 
 
-def test_a_line_cut_by_the_chunk_waits_for_its_rest(bench: Bench) -> None:
-    ring = bench.ring("a", 4 * CHUNK)
+def test_line_split_at_a_chunk_boundary_is_written_whole(bench: Bench) -> None:
+    ring = bench.ring("a", 4 * CHUNK_BYTES)
     journal = bench.journal(RingSource(ring, PREDICTIONS))
-    lines = [line(number, CHUNK // 3) for number in range(9)]
+    lines = [line(number, CHUNK_BYTES // 3) for number in range(9)]
     for each in lines:
         ring.append(each)
     while not ring.empty:
-        journal.round()
+        journal.drain_round()
         assert all(each.endswith(b"\n") for each in bench.lines())
     assert bench.lines() == lines
 
 
-def test_only_selected_lines_are_written_and_all_are_heard_once(bench: Bench, disk: Disk) -> None:
+def test_hook_selects_the_lines_to_write_and_hears_all_once(bench: Bench, disk: Disk) -> None:
     heard: list[bytes] = []
     listeners = {FEEDBACK: StreamHook(lambda lines: b"".join(lines.splitlines(keepends=True)[::2]), heard.append)}
     ring = bench.ring("a")
@@ -259,17 +265,17 @@ def test_only_selected_lines_are_written_and_all_are_heard_once(bench: Bench, di
     for number in range(6):
         ring.append(line(number))
     disk.room = 0
-    journal.round()
+    journal.drain_round()
     assert heard == [], "what is not written is not heard"
     disk.room = 1e9
-    journal.round()
-    journal.round()
+    journal.drain_round()
+    journal.drain_round()
     assert b"".join(heard) == b"".join(line(number) for number in range(6))
     assert bench.lines(FEEDBACK) == [line(0), line(2), line(4)]
     assert journal.written[FEEDBACK] == 3
 
 
-def test_a_listener_that_fails_ends_no_writing(bench: Bench) -> None:
+def test_failing_hook_does_not_stop_the_writer(bench: Bench) -> None:
     def broken(lines: bytes) -> None:
         raise ZeroDivisionError
 
@@ -288,60 +294,60 @@ def test_a_listener_that_fails_ends_no_writing(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("room", [0, 1, 30, 74])
-def test_what_a_full_disk_refuses_waits_and_comes_once(bench: Bench, disk: Disk, room: int) -> None:
+def test_records_refused_by_a_full_disk_are_written_once_later(bench: Bench, disk: Disk, room: int) -> None:
     ring = bench.ring("a")
     journal = bench.journal(RingSource(ring, PREDICTIONS))
     ring.append(line(0))
-    journal.round()
+    journal.drain_round()
     for number in range(1, 6):
         ring.append(line(number))
     disk.room = room
     for _ in range(3):
-        journal.round()
+        journal.drain_round()
         disk.room = room
     assert "No space left on device" in journal.error
     assert bench.lines() == [line(0)]
     disk.room = 1e9
-    journal.round()
+    journal.drain_round()
     assert journal.error == ""
     assert bench.lines() == [line(number) for number in range(6)]
     assert journal.written[PREDICTIONS] == 6
 
 
-def test_one_stream_that_cannot_be_written_stops_no_other(bench: Bench) -> None:
+def test_stream_that_cannot_be_written_does_not_stop_others(bench: Bench) -> None:
     segment_path(bench.folder, FEEDBACK, 1, open=True).mkdir(parents=True)
     feedback, predictions = bench.ring("a"), bench.ring("b")
     journal = bench.journal(RingSource(feedback, FEEDBACK), RingSource(predictions, PREDICTIONS))
     feedback.append(line(1))
     predictions.append(line(2))
-    journal.round()
+    journal.drain_round()
     assert "Is a directory" in journal.error
     assert bench.lines() == [line(2)]
     segment_path(bench.folder, FEEDBACK, 1, open=True).rmdir()
-    journal.round()
+    journal.drain_round()
     assert journal.error == ""
     assert bench.lines(FEEDBACK) == [line(1)]
 
 
-def test_the_log_says_once_what_is_wrong(bench: Bench, disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
+def test_disk_error_is_logged_once(bench: Bench, disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     ring = bench.ring("a")
     journal = bench.journal(RingSource(ring, PREDICTIONS))
     ring.append(line(1))
     disk.room = 0
     for _ in range(5):
-        journal.round()
+        journal.drain_round()
     disk.room = 1e9
-    journal.round()
+    journal.drain_round()
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
 
 
 @pytest.mark.parametrize("written", [0, 1, 20, 40, 41, 60])
-def test_a_drain_that_was_broken_off_by_death_is_done_again(bench: Bench, written: int) -> None:
+def test_drain_interrupted_by_a_crash_is_repeated(bench: Bench, written: int) -> None:
     ring = bench.ring("a")
     first = bench.journal(RingSource(ring, PREDICTIONS))
     ring.append(line(0))
-    first.round()
+    first.drain_round()
     data = b"".join(line(number) for number in (1, 2, 3))
     ring.append(data)
     path = segment_path(bench.folder, PREDICTIONS, 1, open=True)
@@ -352,27 +358,27 @@ def test_a_drain_that_was_broken_off_by_death_is_done_again(bench: Bench, writte
         file.write(data[:written])
     heir = bench.heir(ring)
     journal = bench.journal(RingSource(heir, PREDICTIONS, abandoned=True))
-    journal.round()
+    journal.drain_round()
     assert bench.lines() == [line(number) for number in range(4)]
     assert heir.empty and heir.interrupted is None
 
 
-def test_a_drain_that_was_done_but_not_released_does_not_come_twice(bench: Bench) -> None:
+def test_drain_finished_but_not_released_is_not_repeated(bench: Bench) -> None:
     ring = bench.ring("a")
     ring.append(line(1) + line(2))
     ring.begin_drain(len(ring.pending(RING)), 1, 0)
     bench.folder.mkdir()
     segment_path(bench.folder, PREDICTIONS, 1, open=True).write_bytes(line(1) + line(2))
-    bench.journal(RingSource(bench.heir(ring), PREDICTIONS)).round()
+    bench.journal(RingSource(bench.heir(ring), PREDICTIONS)).drain_round()
     assert bench.lines() == [line(1), line(2)]
 
 
 class Death(BaseException):
-    """The process ends here, whatever would have come next."""
+    """Stands for the end of the process at this point."""
 
 
-def test_the_note_of_a_refused_drain_cuts_off_nothing_of_others(bench: Bench, disk: Disk) -> None:
-    """The disk refuses worker 1, then takes worker 0's lines, then all die: those are written and released."""
+def test_recovery_of_a_refused_drain_keeps_lines_of_other_rings(bench: Bench, disk: Disk) -> None:
+    """The disk refuses the lines of worker 1, then takes those of worker 0, then all die: these are kept."""
 
     def die(lines: bytes) -> None:
         raise Death
@@ -382,38 +388,36 @@ def test_the_note_of_a_refused_drain_cuts_off_nothing_of_others(bench: Bench, di
     journal = bench.journal(RingSource(zero, PREDICTIONS), RingSource(one, PREDICTIONS), listeners=listeners)
     one.append(line(1, 100))
     disk.room = 50
-    journal.round()
+    journal.drain_round()
     assert not one.empty
     zero.append(line(0))
     disk.room = 1e9
     with pytest.raises(Death):
-        journal.round()
+        journal.drain_round()
     assert zero.empty and not one.empty
     heirs = [RingSource(bench.heir(ring), PREDICTIONS, abandoned=True) for ring in (zero, one)]
-    bench.journal(*heirs).round()
+    bench.journal(*heirs).drain_round()
     assert bench.lines() == [line(0), line(1, 100)]
 
 
-def test_a_disk_that_does_not_even_truncate_gives_no_line_twice(bench: Bench, disk: Disk) -> None:
+def test_no_line_is_duplicated_where_the_disk_cannot_truncate(bench: Bench, disk: Disk) -> None:
     zero, one = bench.ring("0"), bench.ring("1")
     journal = bench.journal(RingSource(zero, PREDICTIONS), RingSource(one, PREDICTIONS))
     zero.append(line(0))
-    journal.round()
+    journal.drain_round()
     one.append(line(1) + line(2) + line(3, 100))
     disk.room, disk.truncates = len(line(1) + line(2)) + 10, False
-    journal.round()
+    journal.drain_round()
     zero.append(line(4))
     disk.room = 1e9
-    journal.round()
+    journal.drain_round()
     assert not zero.empty and not one.empty, "nothing is written before the rest is cut off"
     disk.truncates = True
-    journal.round()
+    journal.drain_round()
     assert sorted(bench.lines()) == sorted([line(0), line(1), line(2), line(3, 100), line(4)])
 
 
-def test_a_cut_that_the_disk_refuses_is_made_up_for_before_anything_is_written(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cut_refused_by_the_disk_is_done_before_the_next_write(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     ring, other = bench.ring("a"), bench.ring("b")
     ring.append(line(1) + line(2))
     ring.begin_drain(len(ring.pending(RING)), 1, 0)
@@ -427,14 +431,14 @@ def test_a_cut_that_the_disk_refuses_is_made_up_for_before_anything_is_written(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "truncate", refuses)
-        journal.round()
+        journal.drain_round()
         assert "Read-only file system" in journal.error
         assert bench.heir(ring).interrupted is not None, "the note outlives this process too"
-    journal.round()
+    journal.drain_round()
     assert sorted(bench.lines()) == [line(1), line(2), line(3)]
 
 
-def test_an_abandoned_ring_is_drained_while_its_owner_lives_and_then_removed(bench: Bench) -> None:
+def test_abandoned_ring_is_drained_until_its_owner_ends_and_then_removed(bench: Bench) -> None:
     ring = bench.ring("a")
     code = (
         "import sys; from pathlib import Path; from gateway.shm.ring import Ring\n"
@@ -450,7 +454,7 @@ def test_an_abandoned_ring_is_drained_while_its_owner_lives_and_then_removed(ben
             owner.stdin.write(line(number))
             owner.stdin.flush()
             owner.stdout.readline()
-            journal.round()
+            journal.drain_round()
             assert len(bench.lines()) == number + 1
             assert ring.segment.path.exists()
         owner.stdin.write(line(3))
@@ -458,28 +462,26 @@ def test_an_abandoned_ring_is_drained_while_its_owner_lives_and_then_removed(ben
         owner.stdout.readline()
         owner.kill()
         owner.wait()
-    journal.round()
+    journal.drain_round()
     assert bench.lines() == [line(number) for number in range(4)]
     assert not ring.segment.path.exists()
 
 
-def test_an_abandoned_ring_stays_while_the_disk_refuses(bench: Bench, disk: Disk) -> None:
+def test_abandoned_ring_is_kept_while_the_disk_refuses(bench: Bench, disk: Disk) -> None:
     ring = bench.ring("a")
     ring.append(line(1))
     journal = bench.journal(RingSource(bench.heir(ring), PREDICTIONS, abandoned=True))
     disk.room = 0
-    journal.round()
+    journal.drain_round()
     assert ring.segment.path.exists()
     disk.room = 1e9
-    journal.round()
+    journal.drain_round()
     assert not ring.segment.path.exists()
     assert bench.lines() == [line(1)]
 
 
-def test_a_disk_that_hangs_does_not_keep_the_process_from_ending(
-    bench: Bench, disk: Disk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journal_module, "LAST_S", 0.2)
+def test_stop_does_not_wait_for_a_hanging_disk(bench: Bench, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "STOP_TIMEOUT_S", 0.2)
     ring = bench.ring("a")
     journal = bench.journal(RingSource(ring, PREDICTIONS))
     disk.pause.clear()
@@ -494,7 +496,7 @@ def test_a_disk_that_hangs_does_not_keep_the_process_from_ending(
     until(lambda: ring.empty, "the disk has come back")
 
 
-def test_the_writer_thread_survives_a_disk_that_comes_and_goes(bench: Bench, disk: Disk) -> None:
+def test_writer_thread_survives_an_intermittent_disk(bench: Bench, disk: Disk) -> None:
     ring = bench.ring("a", 1 << 20)
     journal = bench.journal(RingSource(ring, PREDICTIONS), segment=2000)
     journal.start()
@@ -512,13 +514,13 @@ def test_the_writer_thread_survives_a_disk_that_comes_and_goes(bench: Bench, dis
     assert journal.written[PREDICTIONS] == appended
 
 
-def test_what_is_left_of_a_full_disk_is_filled_in_small_pieces(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line that is larger than a piece is written alone."""
-    ring, write = bench.ring("a", 4 * CHUNK), SegmentWriter.write
-    lines = [line(0, 2 * LITTLE), *(line(number, 1000) for number in range(1, 200))]
+def test_last_space_of_a_full_disk_is_filled_in_small_pieces(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that is larger than a piece is written by itself."""
+    ring, write = bench.ring("a", 4 * CHUNK_BYTES), SegmentWriter.write
+    lines = [line(0, 2 * SMALL_CHUNK_BYTES), *(line(number, 1000) for number in range(1, 200))]
 
     def takes_little(stream: SegmentWriter, data: bytes) -> None:
-        if len(data) > 3 * LITTLE:
+        if len(data) > 3 * SMALL_CHUNK_BYTES:
             raise OSError(errno.ENOSPC, "No space left on device")
         write(stream, data)
 
@@ -527,12 +529,12 @@ def test_what_is_left_of_a_full_disk_is_filled_in_small_pieces(bench: Bench, mon
     for each in lines:
         assert ring.append(each)
     while not ring.empty:
-        assert journal.round()
+        assert journal.drain_round()
     assert journal.error == ""
     assert bench.lines() == lines
 
 
-def test_a_segment_that_cannot_be_sealed_goes_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writing_continues_in_a_segment_that_cannot_be_sealed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     ring = bench.ring("a")
     journal = bench.journal(RingSource(ring, PREDICTIONS), segment=10)
 
@@ -542,11 +544,11 @@ def test_a_segment_that_cannot_be_sealed_goes_on(bench: Bench, monkeypatch: pyte
     with monkeypatch.context() as patched:
         patched.setattr(SegmentWriter, "seal", refuses)
         ring.append(line(1))
-        journal.round()
+        journal.drain_round()
         assert "Input/output error" in journal.error
         ring.append(line(2))
-        journal.round()
+        journal.drain_round()
     ring.append(line(3))
-    journal.round()
+    journal.drain_round()
     assert journal.error == ""
     assert segment_path(bench.folder, PREDICTIONS, 1, open=False).read_bytes() == line(1) + line(2) + line(3)

@@ -1,11 +1,11 @@
-"""A release that is run tick by tick: real counters, a real window, and a clock that the test turns."""
+"""A release that is run tick by tick: real counters, a real window, and a fake clock."""
 
 from typing import Any
 
 import numpy as np
 
 from gateway.control.guards.observation import ClassCounts, FeedbackEvent, MirrorPair, Observation
-from gateway.control.guards.window import FeedbackCounts, Sample, Window
+from gateway.control.guards.window import FeedbackCounts, MetricWindow, Sample
 from gateway.control.release.actions import Action
 from gateway.control.release.controller import Controller, windows_s
 from gateway.errors import Outcome
@@ -27,7 +27,7 @@ def release(
 
 
 class Running:
-    """`actions` is everything that the controller has asked for, `weights` what the routes have been set to."""
+    """`actions` is everything that the controller has requested, `weights` the current weights of the routes."""
 
     def __init__(self, settings: ReleaseSettings, controller: Controller | None = None, now_s: float = 1000.0) -> None:
         self.settings = settings
@@ -37,7 +37,7 @@ class Running:
         self.stopped = False
         self.stable, self.candidate = Tally(), Tally()
         self.feedback = FeedbackCounts()
-        self.window = Window(windows_s(settings))
+        self.window = MetricWindow(windows_s(settings))
         self.actions: list[Action] = []
         self.weights: dict[str, int] = {}
 
@@ -47,15 +47,15 @@ class Running:
 
     @property
     def stage(self) -> str:
-        return str(self.controller.place.stage)
+        return str(self.controller.state.stage)
 
     def answer(self, count: int = 1, variant: str = "candidate", ms: float = 1.0) -> None:
-        """Predictions that were answered."""
+        """Count answered predictions."""
         for _ in range(count):
             getattr(self, variant).success(variant, round(ms * 1e6), 0)
 
     def fail(self, count: int = 1, variant: str = "candidate") -> None:
-        """Predictions that failed, as counters alone."""
+        """Count failed predictions, without failure events."""
         for _ in range(count):
             getattr(self, variant).failure(variant, Outcome.MODEL_ERROR, 1_000_000)
 
@@ -67,7 +67,7 @@ class Running:
         kind: FailureKind = FailureKind.FAILURE,
         epoch: int | None = None,
     ) -> list[FailureEvent]:
-        """Failures without a key, as events."""
+        """Failure events without a sticky key."""
         return [
             FailureEvent(self.time_ns, 0, epoch or self.epoch, weight_ppm, is_candidate, kind, None)
             for is_candidate, count in ((True, candidate), (False, stable))
@@ -75,7 +75,7 @@ class Running:
         ]
 
     def judged(self, candidate: int, stable: int, weight_ppm: int = 100_000, ago_s: float = 0) -> list[FeedbackEvent]:
-        """Feedback that says: wrong."""
+        """Feedback events that predictions were wrong."""
         decided_ns = self.time_ns - round(ago_s * 1e9)
         return [
             FeedbackEvent(self.time_ns, decided_ns, weight_ppm, is_candidate, None, True, None)
@@ -91,7 +91,7 @@ class Running:
         pairs: list[MirrorPair] | None = None,
         classes: ClassCounts | None = None,
     ) -> list[Action]:
-        """Time passes, then the controller looks. What it asked for."""
+        """Advance the clock, then let the controller look. Returns the actions that it requested."""
         self.now_s += elapsed_s
         sample = Sample(self.stable.read(), self.candidate.read(), candidate_feedback=self.feedback)
         self.window.sample(self.now_s, sample)
@@ -111,7 +111,7 @@ class Running:
         return found
 
     def calmly(self, seconds: int, per_s: int = 2) -> None:
-        """Seconds of traffic without a fault."""
+        """Let seconds of traffic without failures pass."""
         for _ in range(seconds):
             self.answer(per_s)
             self.tick()
@@ -121,11 +121,11 @@ class Running:
         return [type(action).__name__ for action in self.actions if type(action).__name__ != but]
 
     def stop(self) -> None:
-        """As a person or a breaker does."""
+        """Stop, as an operator or a breaker does."""
         self.stopped = True
 
     def resume(self) -> None:
-        """As a person does."""
+        """Resume, as an operator does."""
         self.stopped = False
         self.epoch += 1
 

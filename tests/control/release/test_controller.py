@@ -1,4 +1,4 @@
-"""The control of a release: ramps, stops, pauses and orders, tick by tick."""
+"""The release controller: ramps, stops, pauses and orders, tick by tick."""
 
 import json
 import math
@@ -21,7 +21,7 @@ SLOW = {"name": "slow", "metric": "slow_requests", "threshold": "50ms"}
 ACCURACY = {"name": "accuracy", "metric": "wrong_feedback"}
 
 
-def test_a_calm_ramp_rises_step_by_step_and_completes() -> None:
+def test_ramp_without_failures_rises_step_by_step_and_completes() -> None:
     running = Running(release())
     running.tick()
     assert running.weights == {"everyone": 10_000}
@@ -32,7 +32,7 @@ def test_a_calm_ramp_rises_step_by_step_and_completes() -> None:
     assert (running.stage, running.weights) == ("complete", {"everyone": 1_000_000})
 
 
-def test_no_step_is_shorter_than_the_interval() -> None:
+def test_step_lasts_at_least_the_interval() -> None:
     running = Running(release())
     running.calmly(60)
     assert running.weights == {"everyone": 10_000}
@@ -40,14 +40,14 @@ def test_no_step_is_shorter_than_the_interval() -> None:
     assert running.weights == {"everyone": 100_000}
 
 
-def test_an_interval_without_requests_is_not_calm() -> None:
+def test_interval_without_requests_does_not_advance_the_ramp() -> None:
     running = Running(release())
     for _ in range(300):
         running.tick()
     assert running.weights == {"everyone": 10_000}
 
 
-def test_safe_waits_for_evidence_and_takes_no_silence_for_it() -> None:
+def test_safe_ramp_waits_for_evidence() -> None:
     running = Running(release(ramp=SAFE, comparisons=[ERRORS]))
     running.calmly(300)
     assert running.weights == {"everyone": 10_000}
@@ -61,7 +61,7 @@ def test_safe_waits_for_evidence_and_takes_no_silence_for_it() -> None:
     assert running.weights == {"everyone": 100_000}  # what was shown at one step is not shown at the next
 
 
-def test_safe_needs_no_comparison_in_the_file() -> None:
+def test_safe_ramp_needs_no_configured_comparison() -> None:
     running = Running(release(ramp=SAFE))
     running.calmly(60)
     running.answer(2)
@@ -72,7 +72,7 @@ def test_safe_needs_no_comparison_in_the_file() -> None:
     assert running.kinds() == ["Advance"]  # nor does what no one asked for stop anything
 
 
-def test_failures_stop_and_say_why() -> None:
+def test_failures_stop_the_candidate_with_the_reason() -> None:
     running = Running(release(comparisons=[ERRORS]))
     running.tick()
     running.tick(failures=running.failed(20, 20))
@@ -84,7 +84,7 @@ def test_failures_stop_and_say_why() -> None:
     assert (running.stage, running.weights) == ("stopped", {"everyone": 0})
 
 
-def test_failures_that_follow_the_weight_do_not_stop() -> None:
+def test_failures_in_proportion_to_the_weight_do_not_stop() -> None:
     running = Running(release(comparisons=[ERRORS]))
     running.tick()
     for _ in range(50):
@@ -112,13 +112,13 @@ def test_each_comparison_stops_by_its_own_observations(comparison: dict, events:
         assert running.kinds() == (["Stop"] if stops else [])
 
 
-def test_concordant_pairs_say_nothing() -> None:
+def test_concordant_pairs_are_no_evidence() -> None:
     running = Running(release(comparisons=[{"name": "mirror", "metric": "mirror_disagreement"}]))
     running.tick(pairs=[MirrorPair(True, True), MirrorPair(False, False)] * 1000)
-    assert running.controller.judgement().found[0].verdict == "no-data"
+    assert running.controller.assessment().results[0].verdict == "no-data"
 
 
-def test_events_of_an_epoch_that_is_over_are_left_out() -> None:
+def test_events_of_a_former_epoch_are_ignored() -> None:
     running = Running(release(comparisons=[ERRORS, ACCURACY]))
     running.tick()
     running.stop()
@@ -131,7 +131,7 @@ def test_events_of_an_epoch_that_is_over_are_left_out() -> None:
     assert running.kinds() == ["Stop"]
 
 
-def test_drift_pauses_until_a_person_lets_the_ramp_go_on() -> None:
+def test_drift_pauses_until_an_operator_continues() -> None:
     running = Running(release(comparisons=[DRIFT, ERRORS]))
     seen = np.zeros((2, 1, 2), np.int64)
     for _ in range(40):
@@ -143,14 +143,14 @@ def test_drift_pauses_until_a_person_lets_the_ramp_go_on() -> None:
     assert "other shares" in pause.reason
     running.calmly(300)
     assert (running.stage, running.weights) == ("paused", {"everyone": 10_000})
-    running.controller.order(Event.CONTINUE, running.now_s)
+    running.controller.command(Event.CONTINUE, running.now_s)
     running.calmly(59)
     assert running.weights == {"everyone": 10_000}  # the interval has begun anew
     running.calmly(5)
     assert running.weights == {"everyone": 100_000}
 
 
-def test_a_limit_stops() -> None:
+def test_limit_stops_the_candidate() -> None:
     running = Running(release(limits=[LIMIT]))
     running.calmly(10, per_s=4)
     running.fail(1)
@@ -165,7 +165,7 @@ def test_a_limit_stops() -> None:
     assert limit["value"] > limit["above"] == 0.05 and limit["requests"] >= limit["min_requests"]
 
 
-def test_a_limit_waits_for_enough_requests_and_forgets_what_was_before_a_resume() -> None:
+def test_limit_needs_min_requests_and_ignores_those_before_a_resume() -> None:
     running = Running(release(limits=[LIMIT]))
     running.tick()
     running.fail(19)
@@ -183,7 +183,7 @@ def test_a_limit_waits_for_enough_requests_and_forgets_what_was_before_a_resume(
     assert running.stage == "ramping"
 
 
-def test_a_limit_pauses_and_its_end_lets_the_ramp_go_on() -> None:
+def test_limit_pauses_the_ramp_until_it_is_no_longer_violated() -> None:
     running = Running(release(limits=[{**LIMIT, "action": "pause"}]))
     running.calmly(20)
     running.fail(5)
@@ -196,26 +196,26 @@ def test_a_limit_pauses_and_its_end_lets_the_ramp_go_on() -> None:
     assert running.weights == {"everyone": 100_000}
 
 
-def test_a_person_holds_and_lets_go_on() -> None:
+def test_hold_keeps_the_weight_until_continue() -> None:
     running = Running(release())
     running.calmly(30)
-    running.controller.order(Event.HOLD, running.now_s)
+    running.controller.command(Event.HOLD, running.now_s)
     running.calmly(200)
     assert (running.stage, running.weights) == ("held", {"everyone": 10_000})
-    running.controller.order(Event.CONTINUE, running.now_s)
+    running.controller.command(Event.CONTINUE, running.now_s)
     running.calmly(61)
     assert running.weights == {"everyone": 100_000}
 
 
-def test_a_held_release_can_still_be_stopped() -> None:
+def test_held_release_can_still_be_stopped() -> None:
     running = Running(release(comparisons=[ERRORS]))
     running.tick()
-    running.controller.order(Event.HOLD, running.now_s)
+    running.controller.command(Event.HOLD, running.now_s)
     running.tick(failures=running.failed(30, 0))
     assert running.kinds() == ["Stop"]
 
 
-def test_after_a_stop_the_weight_stays_0_until_resumed_and_then_begins_with_the_first() -> None:
+def test_stopped_release_has_weight_0_and_restarts_the_ramp_on_resume() -> None:
     running = Running(release(comparisons=[ERRORS]))
     running.calmly(70)
     assert running.weights == {"everyone": 100_000}
@@ -225,10 +225,10 @@ def test_after_a_stop_the_weight_stays_0_until_resumed_and_then_begins_with_the_
     running.resume()
     running.tick()
     assert (running.stage, running.weights) == ("ramping", {"everyone": 10_000})
-    assert running.controller.judgement().restart == 3
+    assert running.controller.assessment().restart == 3
 
 
-def test_a_stop_and_resume_between_two_ticks_are_not_missed() -> None:
+def test_stop_and_resume_between_two_ticks_restart_the_ramp() -> None:
     running = Running(release())
     running.calmly(70)
     running.resume()
@@ -236,7 +236,7 @@ def test_a_stop_and_resume_between_two_ticks_are_not_missed() -> None:
     assert running.weights == {"everyone": 10_000}
 
 
-def test_its_own_stop_holds_although_the_switchboard_has_not_shown_it_yet() -> None:
+def test_own_stop_holds_before_the_switchboard_shows_it() -> None:
     running = Running(release(comparisons=[ERRORS]))
     running.tick(failures=running.failed(30, 0))
     running.stopped = False
@@ -245,24 +245,24 @@ def test_its_own_stop_holds_although_the_switchboard_has_not_shown_it_yet() -> N
     assert running.weights == {"everyone": 0}
 
 
-def test_promoting_completes() -> None:
+def test_complete_order_ends_the_ramp() -> None:
     running = Running(release())
     running.tick()
-    running.controller.order(Event.COMPLETE, running.now_s)
+    running.controller.command(Event.COMPLETE, running.now_s)
     running.calmly(300)
     assert (running.stage, running.weights) == ("complete", {"everyone": 10_000})
 
 
-def test_orders_that_do_not_belong_are_refused() -> None:
+def test_order_that_does_not_fit_the_stage_is_refused() -> None:
     running = Running(release())
     running.tick()
     with pytest.raises(Conflict, match="'continue' is not possible while the release is ramping; possible are"):
-        running.controller.order(Event.CONTINUE, running.now_s)
+        running.controller.command(Event.CONTINUE, running.now_s)
     with pytest.raises(Conflict, match="no order to a ramp"):
-        running.controller.order(Event.RESUME, running.now_s)
+        running.controller.command(Event.RESUME, running.now_s)
 
 
-def test_without_a_ramp_weights_are_as_configured_and_guards_watch() -> None:
+def test_without_a_ramp_weights_are_as_configured_and_guards_work() -> None:
     routes = [{"name": "pilot", "weight": 100}, {"name": "rest", "weight": 5}]
     running = Running(release(routes, None, comparisons=[ERRORS]))
     running.calmly(300)
@@ -271,14 +271,14 @@ def test_without_a_ramp_weights_are_as_configured_and_guards_watch() -> None:
     assert running.weights == {"pilot": 0, "rest": 0}
 
 
-def test_failures_of_traffic_that_is_not_randomised_say_nothing() -> None:
+def test_failures_at_weight_100_are_no_evidence() -> None:
     running = Running(release(comparisons=[ERRORS]))
     running.tick(failures=running.failed(500, 0, weight_ppm=1_000_000))
     assert running.kinds() == []
-    assert running.controller.judgement().found[0].verdict == "no-data"
+    assert running.controller.assessment().results[0].verdict == "no-data"
 
 
-def test_the_weight_follows_the_conditions_of_a_route() -> None:
+def test_weight_follows_the_conditions_of_a_route() -> None:
     condition = {"metric": "stable.error_rate", "below": "10%", "window": "10s"}
     running = Running(release([{"name": "some", "weight": 20, "while": [condition]}], None))
     running.tick()
@@ -293,14 +293,14 @@ def test_the_weight_follows_the_conditions_of_a_route() -> None:
     assert "while: stable.error_rate is 0.1" in running.actions[-1].reason
 
 
-def test_a_closed_ramp_does_not_rise() -> None:
+def test_ramp_of_a_closed_route_does_not_rise() -> None:
     condition = {"metric": "stable.error_rate", "below": "10%", "window": "10s"}
     running = Running(release([{"name": "everyone", "weight": "ramp", "while": [condition]}]))
     running.calmly(300)
     assert (running.stage, running.weights) == ("ramping", {"everyone": 0})
 
 
-def test_every_decision_can_be_computed_from_its_record() -> None:
+def test_decision_can_be_recomputed_from_its_record() -> None:
     running = Running(release(comparisons=[ERRORS, SLOW, ACCURACY, DRIFT], alpha="5%"))
     seen = np.zeros((2, 2, 3), np.int64)
     generator = np.random.default_rng(1)
@@ -330,7 +330,7 @@ def test_every_decision_can_be_computed_from_its_record() -> None:
     assert recompute(forged).combined["stop"] > again.combined["stop"] + 0.5
 
 
-def test_all_actions_can_be_recorded() -> None:
+def test_all_actions_can_be_recorded_as_json() -> None:
     running = Running(release(comparisons=[ERRORS, DRIFT], limits=[LIMIT]))
     running.calmly(250)
     assert running.kinds("Advance") == ["SetWeight"] * 4 + ["Complete"]

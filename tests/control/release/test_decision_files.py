@@ -1,4 +1,4 @@
-"""The list of decisions: bounded at a start, whole after a full disk, and what is stopped outlives its sealing."""
+"""The decision log on disk: bounded reads at start, complete after a full disk, and stops outlive rotated files."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ import pytest
 from gateway.control.release import append as append_module
 from gateway.control.release import decision_files, decisions
 from gateway.control.release.append import append
-from gateway.control.release.decisions import SHOWN, DecisionLog, read_stopped
+from gateway.control.release.decisions import MAX_IN_MEMORY, DecisionLog, read_stopped
 from tests.control.release.test_decisions import reread
 
 SMALL = 4096
@@ -23,7 +23,7 @@ START_WITHIN_BYTES = 64 * 1024**2
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (decision_files, decisions):
-        monkeypatch.setattr(module, "LARGEST", SMALL)
+        monkeypatch.setattr(module, "SEAL_BYTES", SMALL)
 
 
 def line(number: int, action: str = "weight", **odd: Any) -> bytes:
@@ -52,7 +52,7 @@ def decide(folder: Path, count: int, retain: int = 1 << 30) -> list[str]:
 
 
 @pytest.mark.usefixtures("small")
-def test_it_is_sealed_when_it_is_large_and_all_of_it_is_there(tmp_path: Path) -> None:
+def test_large_file_is_sealed_and_no_decision_is_lost(tmp_path: Path) -> None:
     reasons = decide(tmp_path, 200)
     files = [*sealed(tmp_path), tmp_path / "decisions.jsonl"]
     entries = [orjson.loads(each) for file in files for each in file.read_bytes().splitlines()]
@@ -62,7 +62,7 @@ def test_it_is_sealed_when_it_is_large_and_all_of_it_is_there(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("small")
-def test_what_is_shown_goes_back_behind_the_newest_file(tmp_path: Path) -> None:
+def test_shown_decisions_include_those_of_sealed_files(tmp_path: Path) -> None:
     reasons = decide(tmp_path, 50)
     shown = [decision.reason for decision in reread(tmp_path).decisions]
     assert shown == reasons[-len(shown) :]
@@ -71,7 +71,7 @@ def test_what_is_shown_goes_back_behind_the_newest_file(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("lost", ["stops.json", "decisions.jsonl", "none"])
-def test_a_stop_outlives_the_file_it_was_written_to(tmp_path: Path, lost: str) -> None:
+def test_stop_outlives_the_deletion_of_its_file(tmp_path: Path, lost: str) -> None:
     opened = DecisionLog(tmp_path)
     for name in ("digits", "tumor"):
         opened.stop(name, 2, "test", "why", {})
@@ -82,12 +82,12 @@ def test_a_stop_outlives_the_file_it_was_written_to(tmp_path: Path, lost: str) -
     (tmp_path / lost).unlink(missing_ok=True)
     assert read_stopped(tmp_path) == {("digits", 2)}
     again = reread(tmp_path)
-    assert again.all() == {("digits", 2)}
+    assert again.stopped_keys() == {("digits", 2)}
 
 
 @pytest.mark.usefixtures("small")
-def test_what_is_decided_while_it_is_sealed_is_not_lost(tmp_path: Path) -> None:
-    """Each of these is the first or the last of some file."""
+def test_decisions_at_the_edge_of_a_file_are_not_lost(tmp_path: Path) -> None:
+    """Each of these is the first or the last in some file."""
     opened, stopped = DecisionLog(tmp_path), set()
     for number in range(1, 200):
         opened.stop("m", number, "test", "why", {})
@@ -102,7 +102,7 @@ def test_what_is_decided_while_it_is_sealed_is_not_lost(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_the_oldest_go_beyond_what_is_kept(tmp_path: Path) -> None:
+def test_oldest_files_are_deleted_beyond_the_retained_size(tmp_path: Path) -> None:
     decide(tmp_path, 400, retain=2 * SMALL)
     assert 0 < sum(file.stat().st_size for file in sealed(tmp_path)) <= 2 * SMALL
     assert sealed(tmp_path)[0].name > "decisions-000000003.jsonl"
@@ -113,10 +113,10 @@ def test_the_oldest_go_beyond_what_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("links", [True, False])
-def test_a_run_that_is_killed_while_it_seals_loses_and_repeats_nothing(
+def test_crash_while_sealing_loses_and_repeats_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
 ) -> None:
-    """With the new name given and the old one still there; and on a file system without links."""
+    """With both the new and the old name present; and on a file system without hard links."""
     opened = DecisionLog(tmp_path)
     opened.stop("digits", 2, "test", "why", {})
     opened.close()
@@ -126,7 +126,7 @@ def test_a_run_that_is_killed_while_it_seals_loses_and_repeats_nothing(
         monkeypatch.setattr(os, "link", _no_links)
     reasons = decide(tmp_path, 200)
     (tmp_path / "stops.json").unlink()
-    assert reread(tmp_path).all() == {("digits", 2)}
+    assert reread(tmp_path).stopped_keys() == {("digits", 2)}
     files = [*sealed(tmp_path), tmp_path / "decisions.jsonl"]
     entries = [orjson.loads(each) for file in files for each in file.read_bytes().splitlines()]
     assert [e["reason"] for e in entries if e["kind"] == "decision"] == ["why", *reasons]
@@ -137,7 +137,7 @@ def _no_links(*_: object) -> None:
 
 
 @pytest.mark.slow
-def test_a_million_decisions_of_a_gateway_before_are_read_in_a_bound_of_memory_and_only_once(tmp_path: Path) -> None:
+def test_million_old_decisions_are_read_once_in_bounded_memory(tmp_path: Path) -> None:
     with (tmp_path / "decisions.jsonl").open("wb") as file:
         file.write(line(1, "stop"))
         file.writelines(line(number) for number in range(2, MANY))
@@ -147,8 +147,8 @@ def test_a_million_decisions_of_a_gateway_before_are_read_in_a_bound_of_memory_a
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     opened.close()
-    assert opened.all() == {("digits", 2)}
-    assert [decision.time_ns for decision in opened.decisions] == [*range(MANY - SHOWN, MANY)]
+    assert opened.stopped_keys() == {("digits", 2)}
+    assert [decision.time_ns for decision in opened.decisions] == [*range(MANY - MAX_IN_MEMORY, MANY)]
     assert peak < START_WITHIN_BYTES
     assert (tmp_path / "decisions.jsonl").stat().st_size < SMALL, "the next start would read all of it again"
 
@@ -159,22 +159,24 @@ def _plain(number: int, action: str) -> dict[str, Any]:
     return entry
 
 
-def test_without_the_file_of_stops_all_of_a_large_list_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_list_is_read_whole_where_the_stops_file_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module in (decision_files, decisions):
-        monkeypatch.setattr(module, "LARGEST", SMALL)
+        monkeypatch.setattr(module, "SEAL_BYTES", SMALL)
     (tmp_path / "decisions.jsonl").write_bytes(line(1, "stop") + b"".join(map(line, range(2, 1000))))
-    assert reread(tmp_path).all() == {("digits", 2)}
+    assert reread(tmp_path).stopped_keys() == {("digits", 2)}
 
 
 @pytest.mark.parametrize(
     "odd", [b"\xff\xfe", b"null", b"[]", b"{}", b'{"kind": "decision", "time', b'{"kind": "stopped"}']
 )
-def test_lines_that_are_none_are_passed_over(tmp_path: Path, odd: bytes) -> None:
+def test_malformed_lines_are_skipped(tmp_path: Path, odd: bytes) -> None:
     (tmp_path / "decisions.jsonl").write_bytes(line(1) + odd + b"\n" + line(2) + line(3, candidate="2") + line(4))
     assert [decision.time_ns for decision in reread(tmp_path).decisions] == [1, 2, 4]
 
 
-def test_torn_lines_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_torn_lines_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "decisions.jsonl").write_bytes(line(1) + line(2)[:20] + b"\n" + line(3)[:20])
     reread(tmp_path)
     assert "decisions.jsonl: 2 lines are torn or damaged, and passed over" in caplog.text
@@ -182,10 +184,10 @@ def test_torn_lines_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
 
 @pytest.mark.parametrize("taken", [0, 1, 50])
 @pytest.mark.parametrize("cut", [True, False])
-def test_a_disk_that_fills_within_a_line_swallows_no_other(
+def test_disk_that_fills_within_a_line_loses_no_other_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int, cut: bool
 ) -> None:
-    """Whether what it took can be cut off again or not; and a start on the disk while it is full."""
+    """Whether or not the partial line can be truncated; also after a restart while the disk is full."""
     opened = DecisionLog(tmp_path)
     opened.record("digits", 2, "weight", "test", "before", {})
     assert asyncio.run(opened.wait_durable())
@@ -216,7 +218,7 @@ def _fill(monkeypatch: pytest.MonkeyPatch, taken: int, cut: bool) -> None:
         monkeypatch.setattr(append_module.os, "ftruncate", _no_links)
 
 
-def test_a_torn_line_of_anyone_ends_before_the_next(tmp_path: Path) -> None:
+def test_append_ends_a_torn_line_before_the_next(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"half")
     append(file, b"one\n")

@@ -1,4 +1,4 @@
-"""Stops outlive the process, whatever of the two files they are kept in is lost, old or cut short."""
+"""Stops outlive the process, whichever of the two files they are kept in is lost, old or truncated."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ def open_stops(tmp_path: Path) -> Iterator[DecisionLog]:
 
 
 def reread(folder: Path) -> DecisionLog:
-    """As the next process does."""
+    """The decision log as the next process reads it."""
     again = DecisionLog(folder)
     again.close()
     return again
@@ -30,7 +30,7 @@ def stop(at: DecisionLog, model: str = "digits") -> None:
     at.stop(model, 2, "test", "why", {})
 
 
-def test_what_is_kept_survives_the_process_without_its_end(open_stops: DecisionLog, tmp_path: Path) -> None:
+def test_stop_and_resume_are_on_disk_without_closing(open_stops: DecisionLog, tmp_path: Path) -> None:
     stop(open_stops)
     assert asyncio.run(open_stops.wait_durable())
     assert reread(tmp_path).stopped("digits", 2) == open_stops.stopped("digits", 2)
@@ -40,7 +40,7 @@ def test_what_is_kept_survives_the_process_without_its_end(open_stops: DecisionL
 
 
 @pytest.mark.parametrize("lost", ["stops.json", "decisions.jsonl"])
-def test_one_of_the_files_is_enough(tmp_path: Path, lost: str) -> None:
+def test_either_file_alone_is_enough(tmp_path: Path, lost: str) -> None:
     first = DecisionLog(tmp_path)
     stop(first)
     stop(first, "tumor")
@@ -52,8 +52,8 @@ def test_one_of_the_files_is_enough(tmp_path: Path, lost: str) -> None:
     assert again.stopped("tumor", 2) is None
 
 
-def test_an_old_line_does_not_undo_a_newer_stop(tmp_path: Path) -> None:
-    """The disk was full for the list of decisions, but not for the file."""
+def test_old_line_does_not_undo_a_newer_stop(tmp_path: Path) -> None:
+    """The disk was full for the list of decisions, but not for the file of stops."""
     first = DecisionLog(tmp_path)
     stop(first)
     first.resume("digits", 2, "test", "why", {})
@@ -65,7 +65,7 @@ def test_an_old_line_does_not_undo_a_newer_stop(tmp_path: Path) -> None:
     assert reread(tmp_path).stopped("digits", 2) is not None
 
 
-def test_half_a_line_does_not_swallow_the_next_decision(tmp_path: Path) -> None:
+def test_torn_last_line_does_not_corrupt_the_next_decision(tmp_path: Path) -> None:
     (tmp_path / "decisions.jsonl").write_bytes(b'{"kind": "decision", "time_ns": 1')
     first = DecisionLog(tmp_path)
     stop(first)
@@ -87,19 +87,19 @@ GOOD = {"time_ns": 1, "model": "m", "candidate": 2, "action": "stop", "by": "x",
         orjson.dumps([GOOD, {name: GOOD[name] for name in ("model", "candidate")}]),
     ],
 )
-def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_damaged_stops_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "stops.json").write_bytes(content)
     for read in (DecisionLog, read_stopped):
         with pytest.raises(ValueError, match=r"stops.json is damaged .*; which releases were stopped\? Fix it"):
             read(tmp_path)
 
 
-def test_a_disk_that_hangs_is_not_waited_for(
+def test_stop_does_not_wait_for_a_hanging_disk(
     open_stops: DecisionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     goes_on = threading.Event()
     monkeypatch.setattr(file_writer.Path, "open", lambda *_: goes_on.wait())
-    monkeypatch.setattr(decisions, "KEPT_WITHIN_S", 0.05)
+    monkeypatch.setattr(decisions, "DURABLE_TIMEOUT_S", 0.05)
     stop(open_stops)
     assert open_stops.stopped("digits", 2) is not None
     assert not asyncio.run(open_stops.wait_durable())
@@ -107,7 +107,7 @@ def test_a_disk_that_hangs_is_not_waited_for(
     goes_on.set()
 
 
-def test_a_full_disk_is_written_once_it_has_room(open_stops: DecisionLog, tmp_path: Path) -> None:
+def test_decisions_are_written_once_a_full_disk_has_room(open_stops: DecisionLog, tmp_path: Path) -> None:
     blocked = [tmp_path / "decisions.jsonl", tmp_path / "stops.json.new"]
     for path in blocked:  # a folder of that name: as root, permissions keep no one out
         path.mkdir()
@@ -115,12 +115,12 @@ def test_a_full_disk_is_written_once_it_has_room(open_stops: DecisionLog, tmp_pa
     assert not asyncio.run(open_stops.wait_durable())
     for path in blocked:
         path.rmdir()
-    open_stops._file_writer._slow.shutdown()  # waits for the file
+    open_stops._file_writer._sync_thread.shutdown()  # waits for the file
     assert reread(tmp_path).stopped("digits", 2) is not None
 
 
-def test_half_a_line_that_a_full_disk_took_does_not_swallow_the_next(tmp_path: Path) -> None:
-    """Half a line is what is left where the disk is full in the middle of one."""
+def test_line_torn_by_a_full_disk_does_not_corrupt_the_next(tmp_path: Path) -> None:
+    """A torn line is what remains when the disk fills up in the middle of one."""
     journal = tmp_path / "decisions.jsonl"
     opened = DecisionLog(tmp_path)
     journal.symlink_to("/dev/full")

@@ -1,4 +1,4 @@
-"""Forecasts, against the medians that the design simulated, and what a release says it waits for."""
+"""Forecasts compared with the design's simulated medians, and what a release is waiting for."""
 
 import math
 
@@ -26,7 +26,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("share", "ratio", "failures", "requests"), TABLE)
-def test_it_is_near_the_simulated_medians(share: float, ratio: float, failures: int, requests: int) -> None:
+def test_forecast_is_near_the_simulated_medians(share: float, ratio: float, failures: int, requests: int) -> None:
     found = forecast(round(share * 1e6), 0.01, ratio, 0.01)
     assert found is not None
     assert found.failures == pytest.approx(failures, rel=0.25)
@@ -34,34 +34,34 @@ def test_it_is_near_the_simulated_medians(share: float, ratio: float, failures: 
 
 
 @pytest.mark.parametrize("weight_ppm", [0, 1_000_000])
-def test_nothing_is_forecast_where_nothing_is_randomised(weight_ppm: int) -> None:
+def test_forecast_is_none_without_randomised_traffic(weight_ppm: int) -> None:
     assert forecast(weight_ppm, 0.01) is None
     assert forecast_safe(weight_ppm, 0.01, 0.01) is None
     assert forecast(100_000, 0.01, base_rate=0) is None
 
 
-def test_what_safety_takes() -> None:
+def test_forecast_safe_equals_the_failures_that_reach_safety() -> None:
     found = forecast_safe(100_000, 0.01, 0.01)
     assert found is not None
     running = Running(release(comparisons=[ERRORS]))
     stable = round(found.failures * 0.9)
     running.tick(failures=running.failed(stable // 9, stable))
-    log_safe = running.controller.judgement().failures.log_safe
+    log_safe = running.controller.assessment().failures.log_safe
     assert log_safe == pytest.approx(-math.log(0.01), rel=0.2)
 
 
-def test_a_release_says_what_it_waits_for() -> None:
+def test_progress_says_what_a_release_waits_for() -> None:
     running = Running(release(ramp={**RAMP, "advance": "safe"}, comparisons=[ERRORS]))
     running.calmly(20)
     now = progress(running.controller, running.now_s, 0.01)
     assert (now.stage, now.step, now.steps, now.next_step_s) == ("ramping", 0, 4, pytest.approx(41))
     assert now.blocked_on == "the interval to end, in 41 s"
-    assert now.judgement.failures.verdict is GuardVerdict.NO_DATA
+    assert now.assessment.failures.verdict is GuardVerdict.NO_DATA
     assert now.stop is not None and now.safe is not None
     assert now.safe.requests > now.stop.requests > 10_000
     running.calmly(60)
     assert progress(running.controller, running.now_s, 0.01).blocked_on.startswith("evidence of safety")
-    running.controller.order(Event.HOLD, running.now_s)
+    running.controller.command(Event.HOLD, running.now_s)
     assert progress(running.controller, running.now_s, None).blocked_on == "someone to continue it"
     running.stop()
     running.tick()

@@ -1,4 +1,4 @@
-"""Steering on real boards, rings and files, tick by tick: the test turns the clock and writes what workers write."""
+"""The release manager on real boards, rings and files, tick by tick, with a fake clock and simulated workers."""
 
 import json
 import time
@@ -57,7 +57,7 @@ class Clock:
 
 
 class Bench:
-    """Control's side without its processes, and a worker's pens."""
+    """The control process's side without its processes, and what a worker writes with."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -70,13 +70,13 @@ class Bench:
         self.begin()
 
     def begin(self) -> None:
-        """Control starts."""
+        """Start the control process's side."""
         self.stops = DecisionLog(self.folder)
         boards = Boards(self.board, self.scoreboard, self.versions, self.releases)
         self.release_manager = ReleaseManager(self.folder, boards, self.records, self.stops, self._stop, self.clock)
 
     def end(self) -> None:
-        """Control ends."""
+        """End the control process's side."""
         self.release_manager.close()
         self.stops.close()
 
@@ -110,7 +110,7 @@ class Bench:
             self.tick(1.0)
 
     def fail(self, count: int, candidate: bool = True, epoch: int = 1, slot: int | None = None) -> None:
-        """Failures without a sticky key, as a worker tells of them."""
+        """Failure events without a sticky key, as a worker sends them."""
         where = self.slot() if slot is None else slot
         event = FailureEvent(time.time_ns(), where, epoch, 50_000, candidate, FailureKind.FAILURE, None)
         for _ in range(count):
@@ -140,7 +140,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made.close()
 
 
-def test_no_live_weight_is_in_force_before_the_first_tick(bench: Bench) -> None:
+def test_live_weights_are_zero_before_the_first_tick(bench: Bench) -> None:
     bench.serve(release())
     assert bench.weights() == [0, 0]
     bench.tick()
@@ -148,7 +148,7 @@ def test_no_live_weight_is_in_force_before_the_first_tick(bench: Bench) -> None:
     assert bench.release_manager.weights_ppm(MODEL) == {"everyone": 10_000}
 
 
-def test_failures_stop_the_release_at_the_tick_that_hears_of_them(bench: Bench) -> None:
+def test_failures_stop_the_release_at_the_next_tick(bench: Bench) -> None:
     bench.serve(release())
     bench.tick()
     bench.fail(10)
@@ -158,7 +158,7 @@ def test_failures_stop_the_release_at_the_tick_that_hears_of_them(bench: Bench) 
     assert bench.done == [("stop", "errors")], "stopped twice"
 
 
-def test_failures_of_another_release_or_of_an_epoch_that_is_over_are_none_of_it(bench: Bench) -> None:
+def test_failures_of_another_release_or_epoch_are_ignored(bench: Bench) -> None:
     bench.serve(release())
     bench.tick()
     bench.fail(50, slot=7)
@@ -167,7 +167,7 @@ def test_failures_of_another_release_or_of_an_epoch_that_is_over_are_none_of_it(
     assert not bench.done
 
 
-def test_a_ramp_advances_and_goes_on_at_its_step_after_a_restart(bench: Bench) -> None:
+def test_ramp_advances_and_keeps_its_step_after_a_restart(bench: Bench) -> None:
     bench.serve(release())
     bench.calmly(62)
     assert (bench.done, bench.weights(count=1)) == ([("advance", "ramp")], [100_000])
@@ -184,7 +184,7 @@ def test_a_ramp_advances_and_goes_on_at_its_step_after_a_restart(bench: Bench) -
 
 
 @pytest.mark.parametrize("said", [b"{", b"[]", b'{"digits": {}}', b'{"digits": {"versions": [1, 2], "place": 3}}'])
-def test_a_damaged_memory_begins_the_ramp_anew(bench: Bench, said: bytes) -> None:
+def test_damaged_ramp_state_restarts_the_ramp(bench: Bench, said: bytes) -> None:
     bench.end()
     (bench.folder / "ramps.json").write_bytes(said)
     bench.begin()
@@ -193,7 +193,7 @@ def test_a_damaged_memory_begins_the_ramp_anew(bench: Bench, said: bytes) -> Non
     assert bench.weights(count=1) == [10_000]
 
 
-def test_a_resumed_release_never_gets_the_weight_that_it_was_stopped_at(bench: Bench) -> None:
+def test_resumed_release_starts_with_weight_0_until_the_next_tick(bench: Bench) -> None:
     bench.serve(release())
     bench.calmly(62)
     bench.board.stop(bench.slot())
@@ -204,7 +204,7 @@ def test_a_resumed_release_never_gets_the_weight_that_it_was_stopped_at(bench: B
     assert bench.weights(count=1) == [10_000]
 
 
-def test_settings_that_stay_as_they_were_leave_the_ramp_undisturbed(bench: Bench) -> None:
+def test_unchanged_settings_leave_the_ramp_undisturbed(bench: Bench) -> None:
     bench.serve(release())
     bench.calmly(30)
     bench.release_manager.close_changed({MODEL: release(), "other": release()})
@@ -214,7 +214,7 @@ def test_settings_that_stay_as_they_were_leave_the_ramp_undisturbed(bench: Bench
     assert bench.done == [("advance", "ramp")]
 
 
-def test_another_order_of_live_routes_is_closed_until_it_is_in_force(bench: Bench) -> None:
+def test_reordered_live_routes_are_closed_until_in_force(bench: Bench) -> None:
     bench.serve(release())
     bench.tick()
     changed = release([GATED, ROUTES[1]])
@@ -227,7 +227,7 @@ def test_another_order_of_live_routes_is_closed_until_it_is_in_force(bench: Benc
     assert bench.weights() == [0, 10_000]
 
 
-def test_a_candidate_that_comes_again_does_not_find_its_last_weight(bench: Bench) -> None:
+def test_candidate_that_returns_does_not_keep_its_last_weight(bench: Bench) -> None:
     bench.serve(release())
     bench.calmly(62)
     for candidate in (3, 2):
@@ -239,7 +239,7 @@ def test_a_candidate_that_comes_again_does_not_find_its_last_weight(bench: Bench
     assert bench.weights(count=1) == [10_000]
 
 
-def test_an_open_route_stays_open_when_another_one_is_edited(bench: Bench) -> None:
+def test_open_route_stays_open_when_another_is_edited(bench: Bench) -> None:
     routes = [ROUTES[0], GATED]
     bench.serve(release(routes))
     bench.calmly(12)
@@ -251,19 +251,17 @@ def test_an_open_route_stays_open_when_another_one_is_edited(bench: Bench) -> No
     assert bench.weights(count=1) == [200_000]
 
 
-def test_a_controller_that_fails_stops_its_candidate_and_no_other(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_failing_controller_stops_its_candidate_and_no_other(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
-        """A controller with a mistake in it."""
+        """A controller that raises."""
 
         def step(self, now_s: float, seen: Observation) -> None:
             raise ZeroDivisionError("a mistake")
 
     bench.release_manager.configure({MODEL: release(), "other": release()})
     bench.tick()
-    controller = bench.release_manager._steered[MODEL].controller
-    bench.release_manager._steered[MODEL].controller = Broken()  # type: ignore[assignment]
+    controller = bench.release_manager._managed[MODEL].controller
+    bench.release_manager._managed[MODEL].controller = Broken()  # type: ignore[assignment]
     bench.answer()
     bench.tick(0.1)
     assert bench.done == [("stop", "controller")]
@@ -273,10 +271,10 @@ def test_a_controller_that_fails_stops_its_candidate_and_no_other(
     bench.board.resume(bench.slot())
     bench.tick()
     assert bench.board.stopped(bench.slot()), "without guards no one may resume it"
-    bench.release_manager._steered[MODEL].controller = controller
+    bench.release_manager._managed[MODEL].controller = controller
 
 
-def test_wrong_feedback_counts_where_chance_has_chosen(bench: Bench) -> None:
+def test_wrong_feedback_counts_only_for_randomised_traffic(bench: Bench) -> None:
     accuracy = {"name": "accuracy", "metric": "wrong_feedback"}
     bench.serve(release(comparisons=[accuracy]))
     bench.tick()
@@ -286,23 +284,23 @@ def test_wrong_feedback_counts_where_chance_has_chosen(bench: Bench) -> None:
         assert bench.done == done
 
 
-def test_mirrored_pairs_count_whatever_the_weight(bench: Bench) -> None:
+def test_mirrored_pairs_count_at_any_weight(bench: Bench) -> None:
     mirrored = {"name": "mirrored", "metric": "mirror_disagreement"}
     bench.serve(release([], comparisons=[mirrored], mirror={"weight": 100}))
     bench.tick()
     for nonce in range(24):
         copied = {"prediction_id": bench.token(nonce, Variant.STABLE, 0), "agreement": False, "predicted": 4}
-        bench.records.ledger.hear_mirrors(line_of(copied))
-        bench.records.ledger.hear(line_of(feedback(copied["prediction_id"], correct=True)))
+        bench.records.feedback.add_mirrors(line_of(copied))
+        bench.records.feedback.add(line_of(feedback(copied["prediction_id"], correct=True)))
     bench.tick()
     assert bench.done == [("stop", "mirrored")]
 
 
 def tell(bench: Bench, weight_ppm: int, variant: Variant, count: int) -> None:
-    """Wrong, says feedback of so many predictions."""
+    """Record feedback that so many predictions were wrong."""
     for nonce in range(count):
         prediction_id = bench.token(weight_ppm + nonce, variant, weight_ppm)
-        bench.records.ledger.hear(line_of(feedback(prediction_id, correct=False)))
+        bench.records.feedback.add(line_of(feedback(prediction_id, correct=False)))
 
 
 def feedback(prediction_id: str, *, correct: bool) -> dict[str, Any]:
@@ -313,28 +311,28 @@ def feedback(prediction_id: str, *, correct: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_orders_hold_and_continue_and_are_noted(bench: Bench) -> None:
+def test_hold_and_continue_take_effect_and_are_recorded(bench: Bench) -> None:
     bench.serve(release())
     bench.tick()
-    bench.release_manager.order(MODEL, Event.HOLD, "ann", "lunch", {})
+    bench.release_manager.command(MODEL, Event.HOLD, "ann", "lunch", {})
     bench.calmly(120)
     assert bench.weights(count=1) == [10_000]
     with pytest.raises(Conflict, match="hold"):
-        bench.release_manager.order(MODEL, Event.HOLD, "ann", "again", {})
-    bench.release_manager.order(MODEL, Event.CONTINUE, "ann", "back", {})
+        bench.release_manager.command(MODEL, Event.HOLD, "ann", "again", {})
+    bench.release_manager.command(MODEL, Event.CONTINUE, "ann", "back", {})
     bench.calmly(62)
     assert bench.done == [("hold", "ann"), ("continue", "ann"), ("advance", "ramp")]
     with pytest.raises(NotFound, match="digits"):
-        bench.release_manager.order("nothing", Event.HOLD, "ann", "", {})
+        bench.release_manager.command("nothing", Event.HOLD, "ann", "", {})
     bench.serve(release([ROUTES[0]]))
     with pytest.raises(Conflict, match="no route with weight: ramp"):
-        bench.release_manager.order(MODEL, Event.HOLD, "ann", "", {})
+        bench.release_manager.command(MODEL, Event.HOLD, "ann", "", {})
 
 
-def test_a_hold_survives_a_kill(bench: Bench) -> None:
+def test_hold_survives_a_kill(bench: Bench) -> None:
     bench.serve(release())
     bench.tick()
-    bench.release_manager.order(MODEL, Event.HOLD, "ann", "lunch", {})
+    bench.release_manager.command(MODEL, Event.HOLD, "ann", "lunch", {})
     bench.release_manager._file_writer.close()  # what it has been told so far, and nothing more
     bench.begin()
     bench.serve(release())
@@ -343,16 +341,16 @@ def test_a_hold_survives_a_kill(bench: Bench) -> None:
     assert bench.done == [("hold", "ann")]
 
 
-def test_an_idle_release_is_looked_at_four_times_a_second_counts_ten_times_and_other_news_at_once(bench: Bench) -> None:
+def test_idle_release_is_stepped_four_times_a_second_and_at_once_on_news(bench: Bench) -> None:
     bench.serve(release())
     looks = [0.0]
-    step = bench.release_manager._steered[MODEL].controller.step
+    step = bench.release_manager._managed[MODEL].controller.step
 
     def counting(now_s: float, seen: Observation) -> Any:
         looks.append(now_s)
         return step(now_s, seen)
 
-    bench.release_manager._steered[MODEL].controller.step = counting  # type: ignore[method-assign]
+    bench.release_manager._managed[MODEL].controller.step = counting  # type: ignore[method-assign]
     for _ in range(40):
         bench.tick()
     assert 8 <= len(looks) <= 11
@@ -369,7 +367,7 @@ def test_an_idle_release_is_looked_at_four_times_a_second_counts_ten_times_and_o
         assert looks[before:] == [bench.clock.now_s]
 
 
-def test_what_controllers_remember_is_on_disk_after_a_decision(bench: Bench) -> None:
+def test_controller_state_is_on_disk_after_a_decision(bench: Bench) -> None:
     bench.serve(release())
     bench.calmly(62)
     bench.end()
@@ -378,7 +376,7 @@ def test_what_controllers_remember_is_on_disk_after_a_decision(bench: Bench) -> 
     bench.begin()
 
 
-def test_a_models_epochs_count_on_through_candidates_restarts_and_boards(bench: Bench) -> None:
+def test_epochs_increase_across_candidates_restarts_and_boards(bench: Bench) -> None:
     bench.serve(release())
     bench.board.resume(bench.slot())
     bench.tick()
@@ -399,7 +397,7 @@ def test_a_models_epochs_count_on_through_candidates_restarts_and_boards(bench: 
 
 
 @pytest.mark.parametrize("epoch", [None, "7", -(2**70), 2**70, 1.5, True])
-def test_an_epoch_that_makes_no_sense_is_none(bench: Bench, epoch: object) -> None:
+def test_invalid_stored_epoch_is_ignored(bench: Bench, epoch: object) -> None:
     bench.serve(release())
     bench.end()
     file = bench.folder / "ramps.json"
@@ -411,7 +409,7 @@ def test_an_epoch_that_makes_no_sense_is_none(bench: Bench, epoch: object) -> No
     assert bench.board.epoch(bench.slot()) == 1
 
 
-def test_between_two_steps_anything_may_happen(bench: Bench) -> None:
+def test_step_of_a_release_removed_between_two_steps_does_nothing(bench: Bench) -> None:
     bench.serve(release())
     bench.tick()
     before = bench.done

@@ -1,4 +1,4 @@
-"""A controller's memory: over a restart of the gateway, and over edits of the routing file."""
+"""The stored state of a controller: across restarts of the gateway and edits of the routing file."""
 
 import json
 from typing import Any
@@ -16,13 +16,13 @@ LIMIT = {"name": "hard", "metric": "candidate.error_rate", "above": "5%", "windo
 
 
 def restarted(running: Running, settings: Any = None, now_s: float = 5.0) -> Running:
-    """Another process: another clock, another switchboard, other counters, the same file."""
+    """The same state file in another process: with another clock, another switchboard and other counters."""
     memory = json.loads(json.dumps(dump(running.controller, running.now_s)))
     settings = settings or running.settings
     return Running(settings, load(settings, memory, now_s), now_s)
 
 
-def test_a_ramp_goes_on_where_it_was() -> None:
+def test_ramp_continues_at_its_step_after_a_restart() -> None:
     running = Running(release())
     running.calmly(61 + 40)
     again = restarted(running)
@@ -34,13 +34,13 @@ def test_a_ramp_goes_on_where_it_was() -> None:
     assert again.weights == {"everyone": 500_000}  # 40 s of the interval had passed before
 
 
-def test_a_ramp_that_had_not_seen_a_tick_begins() -> None:
+def test_ramp_that_never_ticked_begins_at_the_first_step() -> None:
     again = restarted(Running(release()))
     again.tick()
     assert (again.stage, again.weights) == ("ramping", {"everyone": 10_000})
 
 
-def test_evidence_and_what_is_known_of_keys_are_kept() -> None:
+def test_evidence_and_key_history_survive_a_restart() -> None:
     running = Running(release(comparisons=[ERRORS, DRIFT]))
     seen = np.zeros((2, 1, 2), np.int64)
     event = FailureEvent(0, 0, 1, 10_000, True, FailureKind.FAILURE, 77)
@@ -49,14 +49,14 @@ def test_evidence_and_what_is_known_of_keys_are_kept() -> None:
         classes = counts(seen[0].tolist(), seen[1].tolist())
         running.tick(failures=[*running.failed(1, 4), event], classes=classes)
     again = restarted(running)
-    before, after = running.controller.judgement(), again.controller.judgement()
+    before, after = running.controller.assessment(), again.controller.assessment()
     assert after.log_e == {action: pytest.approx(log_e) for action, log_e in before.log_e.items()}
     again.tick(failures=[event])
-    assert again.controller.judgement().failures.log_e == pytest.approx(before.failures.log_e)
+    assert again.controller.assessment().failures.log_e == pytest.approx(before.failures.log_e)
 
 
 @pytest.mark.parametrize("stopped", [True, False])
-def test_a_stop_is_the_switchboards_to_keep(stopped: bool) -> None:
+def test_stop_is_taken_from_the_switchboard_and_not_from_the_state(stopped: bool) -> None:
     running = Running(release())
     running.calmly(70)
     running.stop()
@@ -68,7 +68,7 @@ def test_a_stop_is_the_switchboards_to_keep(stopped: bool) -> None:
     assert again.stage == ("stopped" if stopped else "ramping")
 
 
-def test_what_was_stopped_meanwhile_is_stopped() -> None:
+def test_candidate_stopped_during_the_restart_is_stopped() -> None:
     running = Running(release())
     running.calmly(70)
     again = restarted(running)
@@ -81,7 +81,7 @@ def test_what_was_stopped_meanwhile_is_stopped() -> None:
     ("weights", "weight_ppm"),
     [([1, 10, 50, 100], 100_000), ([1, 5, 20], 50_000), ([1, 10, 11, 12], 100_000), ([30, 60], 300_000)],
 )
-def test_another_ramp_does_not_raise_the_weight_unless_it_begins_higher(weights: list[int], weight_ppm: int) -> None:
+def test_changed_ramp_does_not_raise_the_weight_unless_it_begins_higher(weights: list[int], weight_ppm: int) -> None:
     running = Running(release())
     running.calmly(70)
     again = restarted(running, release(ramp={**RAMP, "weights": weights}))
@@ -89,7 +89,7 @@ def test_another_ramp_does_not_raise_the_weight_unless_it_begins_higher(weights:
     assert again.weights == {"everyone": weight_ppm}
 
 
-def test_a_completed_ramp_that_is_made_longer_goes_on() -> None:
+def test_completed_ramp_continues_when_it_is_extended() -> None:
     running = Running(release(ramp={**RAMP, "weights": [1, 10]}))
     running.calmly(130)
     assert running.stage == "complete"
@@ -99,7 +99,7 @@ def test_a_completed_ramp_that_is_made_longer_goes_on() -> None:
     assert (again.stage, again.weights) == ("ramping", {"everyone": 100_000})
 
 
-def test_a_ramp_that_is_taken_out_or_put_in() -> None:
+def test_ramp_can_be_removed_and_added() -> None:
     running = Running(release())
     running.calmly(70)
     without = restarted(running, release([{"name": "everyone", "weight": 7}], None))
@@ -110,25 +110,25 @@ def test_a_ramp_that_is_taken_out_or_put_in() -> None:
     assert (again.stage, again.weights) == ("ramping", {"everyone": 10_000})
 
 
-def test_another_candidate_begins_anew() -> None:
+def test_another_candidate_starts_from_the_beginning() -> None:
     running = Running(release(comparisons=[ERRORS]))
     running.calmly(70)
     settings = release(comparisons=[ERRORS]).model_copy(update={"candidate": 3})
     again = restarted(running, settings)
     again.tick()
     assert again.weights == {"everyone": 10_000}
-    assert again.controller.judgement().restart == 1
+    assert again.controller.assessment().restart == 1
 
 
-def test_other_comparisons_start_the_evidence_anew_and_spend_their_part_of_alpha() -> None:
+def test_changed_comparisons_restart_the_evidence_with_less_alpha() -> None:
     running = Running(release(comparisons=[ERRORS]))
     running.tick(failures=running.failed(2, 3))
     again = restarted(running, release(comparisons=[ERRORS], alpha="5%"))
-    judgement = again.controller.judgement()
+    judgement = again.controller.assessment()
     assert (judgement.restart, judgement.failures.verdict) == (2, "no-data")
 
 
-def test_a_guard_that_is_taken_out_holds_nothing_any_more() -> None:
+def test_removed_guard_no_longer_pauses_the_ramp() -> None:
     running = Running(release(limits=[LIMIT]))
     running.tick()
     running.fail(150)
@@ -140,16 +140,16 @@ def test_a_guard_that_is_taken_out_holds_nothing_any_more() -> None:
     assert again.stage == "ramping"
 
 
-def test_a_hold_is_kept() -> None:
+def test_hold_survives_a_restart() -> None:
     running = Running(release())
     running.tick()
-    running.controller.order(Event.HOLD, running.now_s)
+    running.controller.command(Event.HOLD, running.now_s)
     again = restarted(running)
     again.calmly(200)
     assert (again.stage, again.weights) == ("held", {"everyone": 10_000})
 
 
-def test_a_place_is_the_same_after_a_file() -> None:
+def test_release_state_is_restored_from_json() -> None:
     place = ReleaseState(
         stage=Stage.PAUSED,
         step=2,

@@ -1,4 +1,4 @@
-"""The release as a state machine: whatever happens in whatever order, the weight rises only on a pass."""
+"""The release as a state machine: in any order of events, the weight rises only on a pass."""
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -61,9 +61,9 @@ class ReleaseMachine(RuleBasedStateMachine):
 
     @rule(event=st.sampled_from([Event.HOLD, Event.CONTINUE, Event.COMPLETE]))
     def order(self, event: Event) -> None:
-        stage = self.running.controller.place.stage
+        stage = self.running.controller.state.stage
         try:
-            self.running.controller.order(event, self.running.now_s)
+            self.running.controller.command(event, self.running.now_s)
         except Conflict:
             assert (stage, event) not in TRANSITIONS
 
@@ -76,7 +76,7 @@ class ReleaseMachine(RuleBasedStateMachine):
         assert (self.after == 0) == self.running.stopped == (self.running.stage == Stage.STOPPED)
 
     def _tick(self, elapsed_s: float = 1.0, **events: list) -> None:
-        stage = self.running.controller.place.stage
+        stage = self.running.controller.state.stage
         self.before = self.after
         self.found = list(self.running.tick(elapsed_s, **events))
         self.after = self.running.weights["everyone"]
@@ -96,7 +96,7 @@ TestReleaseMachine.settings = settings(
 )
 
 
-def test_every_stage_can_be_left_by_a_stop_and_a_stop_only_by_a_resume() -> None:
+def test_every_stage_can_be_stopped_and_a_stop_is_left_only_by_resume() -> None:
     for stage in Stage:
         events = {event for of, event in TRANSITIONS if of is stage}
         assert events == {Event.RESUME} if stage is Stage.STOPPED else Event.STOP in events

@@ -1,4 +1,4 @@
-"""Decisions are in the order of their sequence, whatever their times; older ones in that of the list."""
+"""Decisions are ordered by their sequence number, whatever their times; older ones by their position in the list."""
 
 import asyncio
 import itertools
@@ -35,7 +35,7 @@ def decided(folder: Path, *actions: str) -> None:
 
 
 def as_before(folder: Path) -> None:
-    """As the version before has written it."""
+    """Rewrite the files as the previous version wrote them."""
     lines = [json.loads(line) for line in (folder / "decisions.jsonl").read_bytes().splitlines()]
     (folder / "decisions.jsonl").write_text("".join(json.dumps(without(line)) + "\n" for line in lines))
     (folder / "stops.json").write_text(json.dumps([without(one) for one in stopped_in(folder)]))
@@ -51,9 +51,9 @@ def stopped_in(folder: Path) -> list[dict[str, object]]:
 
 
 @pytest.mark.usefixtures("clock")
-@pytest.mark.parametrize("before", [False, True], ids=["", "of the version before"])
+@pytest.mark.parametrize("before", [False, True], ids=["this version", "previous version"])
 @pytest.mark.parametrize("lost", [None, "stops.json"])
-def test_the_last_decision_holds(folder: Path, before: bool, lost: str | None) -> None:
+def test_last_decision_holds_whatever_its_time(folder: Path, before: bool, lost: str | None) -> None:
     actions = ["stop", "resume", "stop", "resume", "resume", "stop"]
     for count in range(1, len(actions) + 1):
         decided(folder, actions[count - 1])
@@ -65,7 +65,7 @@ def test_the_last_decision_holds(folder: Path, before: bool, lost: str | None) -
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_file_that_is_behind_the_list_is_overruled(folder: Path) -> None:
+def test_stops_file_behind_the_list_is_overruled(folder: Path) -> None:
     decided(folder, "stop")
     behind = (folder / "stops.json").read_bytes()
     decided(folder, "resume")
@@ -77,7 +77,7 @@ def test_a_file_that_is_behind_the_list_is_overruled(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_list_that_is_behind_the_file_is_overruled(folder: Path) -> None:
+def test_list_behind_the_stops_file_is_overruled(folder: Path) -> None:
     decided(folder, "stop", "resume")
     behind = (folder / "decisions.jsonl").read_bytes()
     decided(folder, "stop")
@@ -86,7 +86,7 @@ def test_a_list_that_is_behind_the_file_is_overruled(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_sequences_go_on_through_runs(folder: Path) -> None:
+def test_sequence_numbers_continue_across_runs(folder: Path) -> None:
     for _ in range(3):
         decided(folder, "stop", "resume")
     one = DecisionLog(folder)
@@ -100,7 +100,7 @@ def test_sequences_go_on_through_runs(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("sequence", [None, "7", -1, 0, 1.5, True, [], 2**63, 2**64])
-def test_what_is_no_sequence_is_none(folder: Path, sequence: object) -> None:
+def test_invalid_sequence_number_is_treated_as_missing(folder: Path, sequence: object) -> None:
     decided(folder, "stop")
     line = json.loads((folder / "decisions.jsonl").read_bytes()) | {"sequence": sequence}
     (folder / "decisions.jsonl").write_text(json.dumps(line) + "\n")

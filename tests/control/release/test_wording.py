@@ -1,4 +1,4 @@
-"""What a comparison says before there is evidence: what there is none of. And which requests count as failed."""
+"""The wording of comparisons without evidence, and which requests count as failed."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ import pytest
 from gateway.control.guards.comparisons import ComparisonResult, Guards, GuardVerdict
 from gateway.control.guards.observation import ClassCounts, Observation
 from gateway.control.record_writer.feedback_stats import VersionFeedback
-from gateway.control.release.overview import VersionStatus
-from gateway.control.release.wording import said
+from gateway.control.release.release_status import VersionStatus
+from gateway.control.release.wording import verdict_text
 from gateway.errors import Outcome, tallied
 from gateway.routing.release import Variant
 from gateway.settings.guards import GuardsSettings
@@ -42,10 +42,12 @@ def counted(variant: Variant, ok: int, labelled: int = 0, **failed: int) -> Vers
         ("mirror_disagreement", {"ok": 30, "labelled": 3}, {"ok": 0}, "no disagreements with feedback yet"),
     ],
 )
-def test_what_there_is_none_of(metric: str, stable: dict[str, Any], candidate: dict[str, Any], words: str) -> None:
+def test_comparison_without_evidence_says_what_is_missing(
+    metric: str, stable: dict[str, Any], candidate: dict[str, Any], words: str
+) -> None:
     versions = [counted(Variant.STABLE, **stable), counted(Variant.CANDIDATE, **candidate)]
     assert (
-        said(
+        verdict_text(
             ComparisonResult(
                 name="g", metric=metric, action="stop", share=1, verdict=GuardVerdict.NO_DATA, log_e=0, log_safe=0
             ),
@@ -56,9 +58,9 @@ def test_what_there_is_none_of(metric: str, stable: dict[str, Any], candidate: d
 
 
 @pytest.mark.parametrize("verdict", [verdict for verdict in GuardVerdict if verdict is not GuardVerdict.NO_DATA])
-def test_evidence_speaks_for_itself(verdict: GuardVerdict) -> None:
+def test_comparison_with_a_verdict_is_worded_by_the_verdict(verdict: GuardVerdict) -> None:
     assert (
-        said(
+        verdict_text(
             ComparisonResult(name="g", metric="failures", action="stop", share=1, verdict=verdict, log_e=0, log_safe=0),
             [],
         )
@@ -66,21 +68,21 @@ def test_evidence_speaks_for_itself(verdict: GuardVerdict) -> None:
     )
 
 
-def test_a_drift_is_a_difference_which_holds_the_ramp_as_harm_does() -> None:
+def test_drift_verdict_is_different_and_pauses_the_ramp() -> None:
     guards = Guards(GuardsSettings.model_validate({"comparisons": [{"name": "drift", "metric": "predicted_class"}]}))
     traffic = Traffic([0.8, 0.1, 0.1], [0.1, 0.1, 0.8])
     for _ in range(50):
         classes: ClassCounts = traffic.more(100)
         guards.ingest(Observation(time_ns=0, epoch=1, stopped=False, window=None, classes=classes), 0)  # type: ignore[arg-type]
     judgement = guards.assess(1)
-    (drift,) = (found for found in judgement.found if found.metric == "predicted_class")
+    (drift,) = (found for found in judgement.results if found.metric == "predicted_class")
     assert drift.verdict == "different"
     assert judgement.pause is drift
     assert judgement.harmful
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_each_outcome_is_answered_failed_or_the_client_s(outcome: Outcome) -> None:
+def test_tallied_counts_answered_and_failed_requests_by_outcome(outcome: Outcome) -> None:
     expected = {Outcome.OK: (3, 0), Outcome.EXCUSED: (3, 0), Outcome.CLIENT_ERROR: (0, 0)}.get(outcome, (3, 3))
     assert tallied({outcome: 3}) == expected
     assert tallied({}) == (0, 0)

@@ -39,7 +39,7 @@ def digits(count: int = 400) -> Recording:
 
 
 def tumors(count: int = 400) -> Recording:
-    """Where the first feature is large, the truth is turned round."""
+    """Recorded predictions whose truth is inverted where the first feature is large."""
     recording = Recording("tumor")
     rows, truths = data("tumor").test_x, data("tumor").test_y
     threshold = np.quantile(rows[:, 0], 0.75)

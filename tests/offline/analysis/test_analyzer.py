@@ -1,4 +1,4 @@
-"""An analysis finds the flaws that a recording was given, and none in one without."""
+"""The analyzer finds the flaws planted in a recording, and none in one without."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     return analysed(flawed.digits(), tmp_path_factory.mktemp("digits"))
 
 
-def test_the_slices_that_do_worse(digits: Analysis) -> None:
+def test_analysis_finds_the_slices_that_do_worse(digits: Analysis) -> None:
     found = {(one.measure, one.dimension, one.value) for one in digits.slices}
     assert {(Measure.WRONG, "customer", "blurry"), (Measure.RESCUED, "route", "eu-images")} <= found
     assert not {(Measure.WRONG, "customer", "acme"), (Measure.RESCUED, "customer", "acme")} & found
@@ -46,7 +46,7 @@ def test_the_slices_that_do_worse(digits: Analysis) -> None:
     assert worst.p_value <= worst.q_value < 0.001
 
 
-def test_counts(digits: Analysis) -> None:
+def test_analysis_counts_agree(digits: Analysis) -> None:
     assert (digits.rows, digits.wrong.count, digits.rescued.count) == (403, 243, 200)
     assert digits.rescued.hits == 25
     assert sum(digits.confusion.values()) == digits.wrong.count
@@ -54,7 +54,7 @@ def test_counts(digits: Analysis) -> None:
     assert sum(digits.confidence.values()) == digits.wrong.count
 
 
-def test_contradicting_labels_and_who_gave_them(digits: Analysis) -> None:
+def test_analysis_lists_contradicting_labels_and_their_customers(digits: Analysis) -> None:
     (conflict,) = digits.conflicts
     given = {(one.label.truth, one.label.customer) for one in conflict.labels}
     assert given >= {(3, "acme"), (5, "globex"), (5, "blurry")}
@@ -62,7 +62,7 @@ def test_contradicting_labels_and_who_gave_them(digits: Analysis) -> None:
     assert digits.contradicted == 1
 
 
-def test_one_prediction_with_two_truths_is_a_conflict_too(tmp_path: Path) -> None:
+def test_two_truths_for_one_prediction_are_a_conflict(tmp_path: Path) -> None:
     recording = Recording("tickets")
     prediction = recording.predict(json_request("tickets", np.array([["where is it?"]], object)))
     for truth, truth_class, who in (("billing", 1, "a"), (1, 1, "b"), ("returns", 2, "c")):
@@ -72,7 +72,7 @@ def test_one_prediction_with_two_truths_is_a_conflict_too(tmp_path: Path) -> Non
     assert [(one.label.truth, one.label.customer) for one in conflict.labels] == [(1, "b"), ("returns", "c")]
 
 
-def test_equal_inputs_are_known_by_their_hash_where_they_are_not_recorded(tmp_path: Path) -> None:
+def test_equal_inputs_are_recognised_by_hash_where_not_recorded(tmp_path: Path) -> None:
     recording = Recording()
     for truth, sha256 in ((1, "aa"), (2, "aa"), (3, "bb")):
         recording.judge(recording.record(request=None, request_sha256=sha256, predicted=1), truth)
@@ -80,7 +80,7 @@ def test_equal_inputs_are_known_by_their_hash_where_they_are_not_recorded(tmp_pa
     assert [one.label.truth for one in conflict.labels] == [1, 2]
 
 
-def test_the_least_sure_rows_have_no_label_and_differ(digits: Analysis) -> None:
+def test_least_confident_rows_are_unlabelled_and_distinct(digits: Analysis) -> None:
     margins = [doubt.margin for doubt in digits.least_confident]
     assert len(margins) == 20
     assert all(margin is not None for margin in margins)
@@ -89,13 +89,13 @@ def test_the_least_sure_rows_have_no_label_and_differ(digits: Analysis) -> None:
     assert len({str(doubt.input) for doubt in digits.least_confident}) == 20
 
 
-def test_where_the_candidate_disagrees(digits: Analysis) -> None:
+def test_analysis_lists_disagreements_of_the_candidate(digits: Analysis) -> None:
     assert digits.agreement.same.count == 80
     assert len(digits.disagreements) == min(20, 80 - digits.agreement.same.hits)
     assert all(doubt.other is not None and doubt.other != doubt.predicted for doubt in digits.disagreements)
 
 
-def test_who_was_right_where_the_versions_disagree(tmp_path: Path) -> None:
+def test_agreement_counts_which_version_was_right(tmp_path: Path) -> None:
     recording = Recording()
     for stable, candidate, truth in ((1, 2, 1), (1, 2, 2), (1, 2, 2), (1, 2, 7), (3, 3, 3)):
         prediction = recording.record(predicted=stable)
@@ -106,14 +106,14 @@ def test_who_was_right_where_the_versions_disagree(tmp_path: Path) -> None:
     assert (agreement.same.hits, agreement.same.count) == (1, 5)
 
 
-def test_the_feature_that_goes_with_the_errors(tmp_path: Path) -> None:
+def test_analysis_finds_the_feature_that_correlates_with_errors(tmp_path: Path) -> None:
     worst = analysed(flawed.tumors(), tmp_path).slices[0]
     assert (worst.measure, worst.rate.value > 0.9) == (Measure.WRONG, True)
     found = {(one.dimension, one.value.split()[0]) for one in analysed(flawed.tumors(), tmp_path).slices}
     assert ("features[0]", "over") in found
 
 
-def test_features_that_are_missing_are_a_slice() -> None:
+def test_missing_feature_values_are_a_slice() -> None:
     features = Features()
     for number in range(100):
         value = np.nan if number % 4 == 0 else float(number)
@@ -123,7 +123,7 @@ def test_features_that_are_missing_are_a_slice() -> None:
     assert all(rate.hits == 0 for value, rate in tests.items() if value != "missing")
 
 
-def test_without_a_flaw_nothing_is_found(tmp_path: Path) -> None:
+def test_analysis_without_a_flaw_finds_no_slice(tmp_path: Path) -> None:
     recording = Recording()
     generator = np.random.default_rng(3)
     for number in range(600):
@@ -133,12 +133,12 @@ def test_without_a_flaw_nothing_is_found(tmp_path: Path) -> None:
     assert (analysis.slices, analysis.tested > 25) == ([], True)
 
 
-def test_nothing_recorded(tmp_path: Path) -> None:
+def test_analysis_without_records_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GatewayError, match="no recorded prediction of 'digits'"):
         analysed(flawed.digits(4), tmp_path, variant="pinned")
 
 
-def test_for_a_script(digits: Analysis) -> None:
+def test_json_document_of_an_analysis(digits: Analysis) -> None:
     found = json.loads(document(digits))
     assert found["slices_tested"] == digits.tested
     assert {one["value"] for one in found["slices"]} >= {"blurry", "eu-images"}
@@ -146,7 +146,7 @@ def test_for_a_script(digits: Analysis) -> None:
     assert {one["customer"] for one in found["conflicts"][0]["labels"]} == {"acme", "globex", "blurry"}
 
 
-def test_for_a_terminal(digits: Analysis) -> None:
+def test_terminal_tables_of_an_analysis(digits: Analysis) -> None:
     console = Console(width=150, file=io.StringIO(), record=True)
     for table in tables(digits):
         console.print(table)
@@ -155,7 +155,7 @@ def test_for_a_terminal(digits: Analysis) -> None:
     assert "Least confident" in text
 
 
-def test_on_a_narrow_terminal_a_row_to_label_is_one_line(digits: Analysis) -> None:
+def test_table_of_rows_to_label_fits_a_narrow_terminal(digits: Analysis) -> None:
     console = Console(width=80, file=io.StringIO(), record=True)
     console.print(list(tables(digits))[-2])
     lines = console.export_text().splitlines()
@@ -163,7 +163,7 @@ def test_on_a_narrow_terminal_a_row_to_label_is_one_line(digits: Analysis) -> No
     assert sum(line.startswith("│") for line in lines) == SHOWN
 
 
-def test_the_page_is_self_contained_and_safe(tmp_path: Path) -> None:
+def test_html_page_is_self_contained_and_escapes_text(tmp_path: Path) -> None:
     recording = flawed.digits(60)
     hostile = recording.predict(
         json_request("digits", np.zeros((1, 64), np.float32)), customer="<script>alert(1)</script>"

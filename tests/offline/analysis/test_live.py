@@ -1,4 +1,4 @@
-"""`gateway analyze` and `replay` on what a running gateway recorded of rescues and of mirrored requests."""
+"""`gateway analyze` and `replay` on what a running gateway recorded of rescued and mirrored requests."""
 
 import json
 from collections.abc import Iterator
@@ -29,9 +29,8 @@ MIRRORED = {"stable": 1, "candidate": 2, "mirror": {"weight": 100}}
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """Ended by now. Digits: all on stable, copied to the candidate, the truth of every other one told. Flawed: customer
-    `negative` sends what the candidate answers with NaN.
-    """
+    """The records of a gateway that has ended. Digits: all stable, mirrored to the candidate, every other one labelled.
+    Flawed: customer `negative` sends rows that the candidate answers with NaN."""
     folder = tmp_path_factory.mktemp("live")
     models.flawed(folder / "models", "nan")
     (folder / "models" / "digits").symlink_to(MODELS / "digits")
@@ -67,13 +66,13 @@ def mirrors(gateway: GatewayProcess) -> list[dict[str, Any]]:
 
 
 def numbers_of(gateway: GatewayProcess) -> dict[str, int]:
-    """Which image each prediction was about: they were asked one after the other."""
+    """Which image each prediction was about: they were sent one after the other."""
     predictions = read(records_in(gateway.config.parent / "state" / "records").predictions, "digits")
     ids = [record["prediction_id"] for record in sorted(predictions, key=lambda record: record["time_ns"])]
     return {one: number for number, one in enumerate(ids)}
 
 
-def test_disagreements_in_the_mirror_are_what_both_versions_say(recorded: GatewayProcess) -> None:
+def test_analyze_lists_disagreements_of_mirrored_requests(recorded: GatewayProcess) -> None:
     said = [
         np.asarray(loaded("digits", version).session.run({"image": data("digits").test_x[:ROWS]})[0])
         for version in (1, 2)
@@ -100,7 +99,7 @@ def test_disagreements_in_the_mirror_are_what_both_versions_say(recorded: Gatewa
     assert told["mirrored"]["candidate_right"] == sum(said[1][number] == truths[number] for number in judged) > 0
 
 
-def test_the_customer_whose_requests_are_rescued_is_found(recorded: GatewayProcess) -> None:
+def test_analyze_finds_the_customer_whose_requests_are_rescued(recorded: GatewayProcess) -> None:
     told = document(recorded, "analyze", "flawed")
     assert told["outcomes"] == {"ok": told["rows"]}, "whoever is rescued is answered"
     worst = next(one for one in told["slices"] if (one["dimension"], one["value"]) == ("customer", "negative"))
@@ -109,15 +108,15 @@ def test_the_customer_whose_requests_are_rescued_is_found(recorded: GatewayProce
     assert worst["rest"]["hits"] == 0
 
 
-def test_what_was_rescued_is_stables_to_replay(recorded: GatewayProcess) -> None:
+def test_replay_counts_rescued_predictions_as_stable(recorded: GatewayProcess) -> None:
     told = document(recorded, "replay", "flawed", "--version", "1", "--unbatched")
     by_version = {one["version"]: one for one in told["answered_by"]}
     assert sum(one["predictions"] for one in by_version.values()) == told["replayed"] == BAD_ROWS + 240
     assert by_version[1]["exact"] == by_version[1]["predictions"] > BAD_ROWS
 
 
-def test_a_replay_says_what_a_candidate_would_be_rescued_from(recorded: GatewayProcess) -> None:
-    """Before it meets traffic: each of the customer's requests, not only those that were the candidate's."""
+def test_replay_of_a_candidate_counts_what_would_be_rescued(recorded: GatewayProcess) -> None:
+    """Before it gets traffic: each of the customer's requests, not only those that were assigned to the candidate."""
     for words in ((), ("--unbatched",)):
         told = document(recorded, "replay", "flawed", "--version", "2", *words)
         stable = next(one for one in told["answered_by"] if one["version"] == 1)

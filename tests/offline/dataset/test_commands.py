@@ -32,7 +32,7 @@ def command(config: Path, *words: str, code: int = 0) -> "subprocess.CompletedPr
 
 
 def ask(client: httpx.Client, number: int) -> httpx.Response:
-    """JSON, or every third time binary."""
+    """Send a request as JSON, every third one as binary."""
     row = data("digits").test_x[number : number + 1]
     headers = {"x-customer-id": ("acme", "globex")[number % 2]}
     if number % 3:
@@ -47,7 +47,7 @@ def ask(client: httpx.Client, number: int) -> httpx.Response:
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The configuration of a gateway that has served, been told the truth, and ended."""
+    """The configuration of a gateway that has served, received feedback, and ended."""
     routing = {
         "models": {"digits": {"stable": 1, "candidate": 2, "split": {"routes": [{"name": "all", "weight": 50}]}}}
     }
@@ -70,7 +70,7 @@ def exported(config: Path, out: Path, *more: str) -> Any:
     return json.loads(command(config, "export", "digits", "--out", str(out), "--json", *more).stdout)
 
 
-def test_export(recorded: Path, tmp_path: Path) -> None:
+def test_export_writes_every_prediction_with_its_truth(recorded: Path, tmp_path: Path) -> None:
     told = exported(recorded, tmp_path / "out")
     assert (told["rows"], told["rows_with_truth"], told["unreadable_rows"]) == (ROWS, ROWS, 0)
     frame = pl.read_parquet(tmp_path / "out" / "model=digits")
@@ -83,7 +83,7 @@ def test_export(recorded: Path, tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == first
 
 
-def test_export_of_a_part(recorded: Path, tmp_path: Path) -> None:
+def test_export_of_a_variant_and_a_period(recorded: Path, tmp_path: Path) -> None:
     chosen = exported(recorded, tmp_path / "a", "--variant", "candidate", "--since", "1h", "--format", "jsonl")
     assert chosen["variants"] == {"candidate": chosen["rows"]}
     ended = command(recorded, "export", "digits", "--out", str(tmp_path / "b"), "--until", "2020-01-01", code=1)
@@ -92,7 +92,7 @@ def test_export_of_a_part(recorded: Path, tmp_path: Path) -> None:
     assert ended.stderr.startswith("'noon' is neither a time nor a duration; write for example 24h")
 
 
-def test_export_for_a_person(recorded: Path, tmp_path: Path) -> None:
+def test_export_prints_a_summary(recorded: Path, tmp_path: Path) -> None:
     ended = command(recorded, "export", "tickets", "--out", str(tmp_path / "out"))
     assert ended.stdout.startswith("1 predictions, 0 of them with feedback\n")
     last = json.loads((tmp_path / "out" / "manifest.json").read_text())["last"]
@@ -100,7 +100,7 @@ def test_export_for_a_person(recorded: Path, tmp_path: Path) -> None:
     assert pl.read_parquet(tmp_path / "out" / "model=tickets")["input_text"].to_list() == [["I was charged twice"]]
 
 
-def test_without_pyarrow_it_says_what_to_install(recorded: Path, tmp_path: Path) -> None:
+def test_export_without_pyarrow_says_what_to_install(recorded: Path, tmp_path: Path) -> None:
     code = (
         "import sys, importlib.util as util; find = util.find_spec;"
         "util.find_spec = lambda name, *rest: None if name == 'pyarrow' else find(name, *rest);"
@@ -114,7 +114,7 @@ def test_without_pyarrow_it_says_what_to_install(recorded: Path, tmp_path: Path)
     )
 
 
-def test_analyze(recorded: Path, tmp_path: Path) -> None:
+def test_analyze_writes_json_and_html(recorded: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     told = json.loads(command(recorded, "analyze", "digits", "--json", "--html", str(page)).stdout)
     assert (told["rows"], told["wrong"]["count"]) == (ROWS, ROWS)
@@ -122,7 +122,7 @@ def test_analyze(recorded: Path, tmp_path: Path) -> None:
     assert "digits: error analysis" in command(recorded, "analyze", "digits").stdout
 
 
-def test_replay(recorded: Path) -> None:
+def test_replay_compares_versions(recorded: Path) -> None:
     told = json.loads(command(recorded, "replay", "digits", "--version", "1", "--unbatched", "--json").stdout)
     first, second = told["answered_by"]
     assert (told["replayed"], first["same_version"], second["same_version"]) == (ROWS, True, False)
@@ -133,8 +133,8 @@ def test_replay(recorded: Path) -> None:
     assert ended.stderr == "model 'digits' has no version 9; it has 1, 2\n"
 
 
-def test_a_bar_ends_full(tmp_path: Path) -> None:
-    """Though it is told of a megabyte at a time."""
+def test_progress_bar_ends_full(tmp_path: Path) -> None:
+    """Progress is reported by the megabyte only."""
     recording = Recording("digits")
     recording.predict(json_request("digits", data("digits").test_x[:1]))
     records = records_in(recording.save(tmp_path))
@@ -145,7 +145,7 @@ def test_a_bar_ends_full(tmp_path: Path) -> None:
         assert progress.finished
 
 
-def test_where_nothing_is_recorded(tmp_path: Path) -> None:
+def test_commands_without_records_end_with_one_line(tmp_path: Path) -> None:
     absent = GatewayProcess(tmp_path, MODELS)
     for words in (("analyze", "digits"), ("replay", "digits", "--version", "1"), ("export", "digits", "--out", "x")):
         ended = command(absent.config, *words, code=1)
@@ -153,8 +153,8 @@ def test_where_nothing_is_recorded(tmp_path: Path) -> None:
         assert ended.stderr.count("\n") == 1
 
 
-def test_a_model_that_is_gone_from_the_disk_can_still_be_exported(tmp_path: Path) -> None:
-    """Its records outlive it; only a raw body's input has lost its name."""
+def test_model_removed_from_disk_can_still_be_exported(tmp_path: Path) -> None:
+    """Its records outlive it; only the input name of a raw body is lost."""
     (tmp_path / "models").mkdir()
     absent = GatewayProcess(tmp_path, tmp_path / "models")
     recording = Recording("tickets")

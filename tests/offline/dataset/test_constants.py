@@ -1,4 +1,4 @@
-"""A request with NaN as a number, which is no JSON: its record is, and can be exported and run again."""
+"""A request with NaN as a bare number, which is not JSON: its record is JSON, and can be exported and replayed."""
 
 import json
 import math
@@ -32,12 +32,12 @@ def asked(folder: Path, inputs: str) -> GatewayProcess:
 
 
 def lines(running: GatewayProcess) -> dict[str, Any]:
-    """By customer; each was read by a strict parser."""
+    """The records by customer, each read by a strict parser."""
     return {line["customer"]: line for line in records(running.config.parent)}
 
 
 @pytest.mark.slow
-def test_what_is_recorded_of_them_is_exported_and_replayed(tmp_path: Path) -> None:
+def test_records_with_nan_can_be_exported_and_replayed(tmp_path: Path) -> None:
     running = asked(tmp_path, "full")
     recorded = lines(running)
     assert recorded["plain"]["request"]["inputs"][0]["data"] == ["NaN", "-Infinity"]
@@ -53,7 +53,7 @@ def test_what_is_recorded_of_them_is_exported_and_replayed(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_the_hash_is_that_of_what_was_received(tmp_path: Path) -> None:
+def test_request_hash_is_that_of_the_body_as_received(tmp_path: Path) -> None:
     recorded = lines(asked(tmp_path, "hash"))
     assert recorded["plain"]["request_sha256"] == sha256(SENT).hexdigest()
     assert recorded["sized"]["request_sha256"] == sha256(SIZED).hexdigest()

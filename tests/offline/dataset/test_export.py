@@ -1,4 +1,4 @@
-"""A data set out of real predictions: what is in it, and that the tools of a data scientist read it as it is."""
+"""A data set exported from real predictions: its content, and that data science tools read it as it is."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ DAY_NS = 86_400 * 1_000_000_000
 
 
 def silent(size: int) -> None:
-    """No progress bar."""
+    """A progress callback that shows nothing."""
 
 
 def exported(recording: Recording, folder: Path, kind: str = "parquet", out: str = "out", **query: Any) -> Path:
@@ -45,7 +45,7 @@ def table(folder: Path) -> pl.DataFrame:
 
 
 def digits(count: int = 40) -> Recording:
-    """`count` one-row predictions, every second one judged."""
+    """`count` one-row predictions, every second one with feedback."""
     recording = Recording()
     for number in range(count):
         row, truth = data("digits").test_x[number], int(data("digits").test_y[number])
@@ -55,7 +55,7 @@ def digits(count: int = 40) -> Recording:
     return recording
 
 
-def test_a_row_holds_what_was_asked_and_answered(tmp_path: Path) -> None:
+def test_exported_row_holds_request_and_answer(tmp_path: Path) -> None:
     frame = table(exported(digits(), tmp_path))
     assert frame.height == 40
     rows = np.array(frame["input_image"].to_list(), np.float32)
@@ -75,14 +75,14 @@ def test_a_row_holds_what_was_asked_and_answered(tmp_path: Path) -> None:
     assert str(frame["date"][0]) == "2026-11-18"
 
 
-def test_pandas_and_scikit_learn_take_it_without_unpacking(tmp_path: Path) -> None:
+def test_pandas_and_scikit_learn_read_the_export_without_unpacking(tmp_path: Path) -> None:
     frame = pd.read_parquet(exported(digits(200), tmp_path, with_feedback=True) / "model=digits")
     assert len(frame) == 100
     model = LogisticRegression(max_iter=2000).fit(frame["input_image"].tolist(), frame["truth"])
     assert model.score(data("digits").test_x[200:], data("digits").test_y[200:]) > 0.7
 
 
-def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
+def test_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     recording = digits()
     first = exported(recording, tmp_path)
     before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
@@ -94,7 +94,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     }
 
 
-def test_the_manifest_says_what_it_is_made_of(tmp_path: Path) -> None:
+def test_manifest_describes_the_export(tmp_path: Path) -> None:
     folder = exported(digits(), tmp_path)
     document = manifest(folder)
     assert (document["rows"], document["rows_with_truth"], document["label_conflicts"]) == (40, 20, 0)
@@ -114,7 +114,7 @@ def test_the_manifest_says_what_it_is_made_of(tmp_path: Path) -> None:
         assert schema.names == list(document["columns"])
 
 
-def test_several_days_are_several_partitions(tmp_path: Path) -> None:
+def test_each_day_is_a_partition(tmp_path: Path) -> None:
     recording = Recording()
     for day in (0, 1, 0, 2, 1):
         recording.record(time_ns=NOON_NS + day * DAY_NS)
@@ -127,7 +127,7 @@ def test_several_days_are_several_partitions(tmp_path: Path) -> None:
     assert table(folder).height == 5
 
 
-def test_what_other_systems_call_a_prediction_by_is_there_where_it_was_said(tmp_path: Path) -> None:
+def test_trace_id_and_request_id_are_exported_where_recorded(tmp_path: Path) -> None:
     recording = Recording()
     recording.record()
     recording.record(trace_id="0af7651916cd43dd8448eb211c80319c", request_id="a-1")
@@ -165,7 +165,7 @@ def test_later_truth_wins_and_the_conflict_is_flagged(tmp_path: Path) -> None:
         ([1.5, 2**53 + 1], ["1.5", "9007199254740993"]),
     ],
 )
-def test_truths_of_one_kind_have_a_typed_column(tmp_path: Path, truths: list[Any], expected: list[Any]) -> None:
+def test_truths_of_one_type_have_a_typed_column(tmp_path: Path, truths: list[Any], expected: list[Any]) -> None:
     recording = Recording()
     for truth in truths:
         recording.feedback(recording.record(), truth=truth)
@@ -187,7 +187,7 @@ def binary_request(rows: Any) -> tuple[bytes, int]:
     return text + raw, len(text)
 
 
-def test_binary_tensors_classes_several_rows_and_what_is_not_recorded(tmp_path: Path) -> None:
+def test_export_of_binary_tensors_classes_several_rows_and_unrecorded_fields(tmp_path: Path) -> None:
     recording = Recording()
     rows = data("digits").test_x[:3]
     body, length = binary_request(rows)
@@ -215,7 +215,7 @@ def test_binary_tensors_classes_several_rows_and_what_is_not_recorded(tmp_path: 
     assert manifest(folder)["unreadable_rows"] == 0
 
 
-def test_text_and_raw_bodies(tmp_path: Path) -> None:
+def test_export_of_text_and_raw_bodies(tmp_path: Path) -> None:
     recording = Recording("tickets")
     recording.predict(b"I was charged twice", media="text")
     recording.predict(json_request("tickets", np.array([["where is my parcel?"]], object)))
@@ -224,7 +224,7 @@ def test_text_and_raw_bodies(tmp_path: Path) -> None:
     assert frame["request_media"].to_list() == ["text", None]
 
 
-def test_bytes_that_are_no_text_are_binary(tmp_path: Path) -> None:
+def test_raw_bytes_that_are_not_utf8_are_exported_as_binary(tmp_path: Path) -> None:
     recording = Recording()
     recording.record(request_binary="/9j/4A==", request_media="image")
     source = ExportSource(records_in(recording.save(tmp_path / "r")), lambda version: TensorSpec("jpeg", "BYTES", (1,)))
@@ -233,7 +233,7 @@ def test_bytes_that_are_no_text_are_binary(tmp_path: Path) -> None:
     assert frame["input_jpeg"].to_list() == [[b"\xff\xd8\xff\xe0"]]
 
 
-def test_json_lines(tmp_path: Path) -> None:
+def test_export_as_json_lines(tmp_path: Path) -> None:
     recording = digits(3)
     prediction = recording.record(
         response={"outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [1, 2], "data": ["NaN", 1.0]}]}
@@ -247,7 +247,7 @@ def test_json_lines(tmp_path: Path) -> None:
     assert rows[3]["feedback_metrics"] == {"cost": 2.0}
 
 
-def test_a_damaged_record_is_counted_not_hidden(tmp_path: Path) -> None:
+def test_damaged_record_is_counted_as_unreadable(tmp_path: Path) -> None:
     recording = digits(2)
     recording.record(request={"inputs": [{"name": "image", "shape": [1, 64], "datatype": "FP32", "data": [1.0]}]})
     folder = exported(recording, tmp_path)
@@ -255,7 +255,7 @@ def test_a_damaged_record_is_counted_not_hidden(tmp_path: Path) -> None:
     assert table(folder)["input_image"].null_count() == 1
 
 
-def test_an_earlier_export_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+def test_export_replaces_only_an_earlier_export(tmp_path: Path) -> None:
     recording = digits(4)
     folder = exported(recording, tmp_path)
     recording.record()
@@ -273,7 +273,7 @@ def test_an_earlier_export_is_replaced_and_nothing_else(tmp_path: Path) -> None:
         exported(recording, tmp_path, out="mine")
 
 
-def test_nothing_to_export_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_empty_export_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(GatewayError, match="no recorded prediction of 'digits' is what was asked for"):
         exported(digits(2), tmp_path, variant="candidate")
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""The loop closed: a short run of `python -m loadtests loop`, with real parts throughout; each link of provenance."""
+"""The whole loop: a short run of `python -m loadtests loop` with real parts; each link of the provenance chain."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def closed(folder: Path) -> Closed:
     return close(folder, PLAN)
 
 
-def test_the_new_version_is_better_on_images_that_neither_has_seen(closed: Closed) -> None:
+def test_new_version_is_better_on_held_out_images(closed: Closed) -> None:
     held_out = closed.held_out
     assert held_out.rate.count == held_out.stable.rate.count == len(data("digits").test_y)
     assert held_out.rate.hits - held_out.stable.rate.hits == held_out.stable.fixed - held_out.stable.regressed > 0
@@ -35,7 +35,7 @@ def test_the_new_version_is_better_on_images_that_neither_has_seen(closed: Close
     assert held_out.rate.low > held_out.stable.rate.high
 
 
-def test_it_was_trained_on_none_of_what_it_is_judged_by(closed: Closed, folder: Path) -> None:
+def test_training_data_does_not_overlap_held_out_data(closed: Closed, folder: Path) -> None:
     import pandas
 
     rows = pandas.read_parquet(folder / "dataset" / "model=digits")
@@ -50,7 +50,7 @@ def test_it_was_trained_on_none_of_what_it_is_judged_by(closed: Closed, folder: 
     assert training["train_rows"] == 300 + training["dataset_rows"]
 
 
-def test_the_replay_said_so_and_the_ramp_went_by_itself(closed: Closed) -> None:
+def test_replay_shows_the_improvement_and_the_ramp_completes(closed: Closed) -> None:
     replayed = closed.replayed
     assert (replayed["version"], replayed["failed"], replayed["unfit"]) == (1, 0, 0)
     assert replayed["accuracy_now"]["low"] > replayed["accuracy_then"]["high"]
@@ -58,7 +58,7 @@ def test_the_replay_said_so_and_the_ramp_went_by_itself(closed: Closed) -> None:
     assert actions == ["edit", "advance", "complete"]  # the file's edit names the candidate
 
 
-def test_no_request_failed_and_all_went_to_who_should_have_it(closed: Closed) -> None:
+def test_no_request_fails_and_the_versions_change_in_order(closed: Closed) -> None:
     assert closed.failures == {}
     parts = [(answer.version, answer.variant) for answer in closed.answers]
     assert set(parts) == {(1, "stable"), (2, "candidate"), (2, "stable")}
@@ -66,7 +66,7 @@ def test_no_request_failed_and_all_went_to_who_should_have_it(closed: Closed) ->
     assert parts[-1] == (2, "stable")
 
 
-def test_from_a_prediction_back_to_its_data(closed: Closed, folder: Path) -> None:
+def test_provenance_leads_from_a_prediction_to_its_training_data(closed: Closed, folder: Path) -> None:
     found = closed.provenance
     assert found.version == 2
     assert list(found.answered_by) == [1]
@@ -77,7 +77,7 @@ def test_from_a_prediction_back_to_its_data(closed: Closed, folder: Path) -> Non
 @pytest.mark.parametrize(
     "link", ["model.onnx", "training.json", "manifest.json", "parquet", "records", "the old version"]
 )
-def test_a_broken_link_is_named(closed: Closed, folder: Path, tmp_path: Path, link: str) -> None:
+def test_broken_provenance_link_is_named(closed: Closed, folder: Path, tmp_path: Path, link: str) -> None:
     copy = tmp_path / "copy"
     for part in ("models", "dataset", "state/records"):
         shutil.copytree(folder / part, copy / part)
@@ -110,5 +110,5 @@ def _altered(file: Path, provenance: Any) -> None:
     ("fixed", "regressed", "p_value"),
     [(0, 0, 1.0), (5, 5, 1.0), (1, 0, 1.0), (6, 0, 0.03125), (10, 2, 0.03857421875), (2, 10, 0.03857421875)],
 )
-def test_mcnemar(fixed: int, regressed: int, p_value: float) -> None:
+def test_mcnemar_p_value(fixed: int, regressed: int, p_value: float) -> None:
     assert mcnemar(fixed, regressed) == pytest.approx(p_value)

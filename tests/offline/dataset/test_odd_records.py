@@ -1,4 +1,4 @@
-"""What an export does with the oddest requests that are answered, and with lines that no gateway wrote."""
+"""Exporting the oddest requests that are answered, and lines that no gateway wrote."""
 
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def nested(depth: int) -> Any:
 
 
 def spliced(recording: Recording, body: bytes) -> None:
-    """Record it as a worker does: the body as it came, in the line."""
+    """Record it as a worker does: the body as received, spliced into the line."""
     record = recording.predict(json_request("digits", ROW))
     recording.lines[PREDICTIONS].pop()
     del record["request"]
@@ -50,7 +50,7 @@ def spliced(recording: Recording, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
-def test_whatever_is_answered_is_exported(tmp_path: Path, kind: str) -> None:
+def test_every_answered_request_can_be_exported(tmp_path: Path, kind: str) -> None:
     recording = Recording()
     spliced(recording, json_request("digits", ROW, parameters={"p": nested(DEEPEST)}))
 
@@ -75,7 +75,7 @@ def test_whatever_is_answered_is_exported(tmp_path: Path, kind: str) -> None:
 
 
 def _json(document: Any) -> bytes:
-    """Integers of any size, which orjson reads and does not write."""
+    """Integers of any size: orjson reads them but does not write them."""
     import json
 
     return json.dumps(document, ensure_ascii=False, indent=1).encode()
@@ -113,7 +113,7 @@ ODD_FEEDBACK: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
-def test_an_odd_record_is_left_out_and_counted(tmp_path: Path, kind: str) -> None:
+def test_malformed_record_is_left_out_and_counted(tmp_path: Path, kind: str) -> None:
     recording = digits()
     for line in ODD:
         recording.lines[PREDICTIONS].insert(3, line + b"\n")
@@ -136,7 +136,7 @@ def test_an_odd_record_is_left_out_and_counted(tmp_path: Path, kind: str) -> Non
         assert (frame.height, frame["truth"].null_count()) == (41, 21)
 
 
-def test_the_command_says_that_lines_were_left_out(tmp_path: Path) -> None:
+def test_export_says_how_many_lines_were_left_out(tmp_path: Path) -> None:
     recording = digits(4)
     recording.record(version="one")
     recording.save(tmp_path / "state" / "records")

@@ -1,4 +1,4 @@
-"""Recorded requests on a version again: the same version says the same, another one is compared."""
+"""Running recorded requests again: on the same version the answers are equal, another version is compared."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import orjson
 import pytest
 
-from gateway.backends.version import load_version
+from gateway.backends.loaded_version import load_version
 from gateway.errors import GatewayError
 from gateway.offline.reader import Query, records_in
 from gateway.offline.replay.comparison import Match, difference
@@ -42,7 +42,7 @@ def binary_request(rows: Any) -> tuple[bytes, int]:
 
 
 def every_kind() -> Recording:
-    """JSON and binary, one row and several, classes asked for."""
+    """JSON and binary requests, with one row and several, with and without classification."""
     recording = Recording()
     rows = data("digits").test_x
     wanted = [{"name": "probabilities", "parameters": {"classification": 3}}]
@@ -55,13 +55,13 @@ def every_kind() -> Recording:
     return recording
 
 
-def test_the_same_version_alone_says_the_same_bit_for_bit(tmp_path: Path) -> None:
+def test_same_version_unbatched_answers_bit_for_bit(tmp_path: Path) -> None:
     (comparison,) = again(every_kind(), tmp_path, batched=False).by_version.values()
     assert comparison.sameness == {Match.EXACT: 300, Match.CLOSE: 0, Match.DIFFERENT: 0}
     assert (comparison.agreed, comparison.classed, comparison.failed, comparison.other_file) == (100, 100, 0, 0)
 
 
-def test_in_batches_it_says_the_same_but_for_rounding(tmp_path: Path) -> None:
+def test_same_version_in_batches_answers_equal_but_for_rounding(tmp_path: Path) -> None:
     result = again(every_kind(), tmp_path)
     (comparison,) = result.by_version.values()
     assert comparison.sameness[Match.DIFFERENT] == comparison.failed == 0
@@ -71,7 +71,7 @@ def test_in_batches_it_says_the_same_but_for_rounding(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_predictions(tmp_path: Path) -> None:
+def test_replay_of_ten_thousand_predictions(tmp_path: Path) -> None:
     recording = Recording()
     rows = data("digits").test_x
     predictions = [recording.predict(json_request("digits", rows[number : number + 1]), 2) for number in range(500)]
@@ -81,7 +81,7 @@ def test_ten_thousand_predictions(tmp_path: Path) -> None:
     assert comparison.sameness[Match.EXACT] + comparison.sameness[Match.CLOSE] == 10_000
 
 
-def test_text_and_raw_bodies(tmp_path: Path) -> None:
+def test_replay_of_text_and_raw_bodies(tmp_path: Path) -> None:
     recording = Recording("tickets")
     recording.predict(b"I was charged twice", media="text")
     recording.predict(json_request("tickets", np.array([["where is my parcel?"], ["reset my password"]], object)))
@@ -89,7 +89,7 @@ def test_text_and_raw_bodies(tmp_path: Path) -> None:
     assert comparison.sameness[Match.EXACT] == 2
 
 
-def test_another_version_is_compared_where_the_truth_is_known(tmp_path: Path) -> None:
+def test_other_version_is_compared_where_the_truth_is_known(tmp_path: Path) -> None:
     recording = Recording()
     rows, truths = data("digits").test_x, data("digits").test_y
     for number in range(200):
@@ -111,7 +111,7 @@ def test_another_version_is_compared_where_the_truth_is_known(tmp_path: Path) ->
     assert other.quantiles()["p95"] > 0.1
 
 
-def test_a_limit_and_what_cannot_be_run(tmp_path: Path) -> None:
+def test_replay_respects_the_limit_and_counts_what_it_cannot_run(tmp_path: Path) -> None:
     recording = Recording()
     recording.record(outcome="timeout", request=None, error="too late")
     recording.record(request=None, request_sha256="ab", response=None)
@@ -122,14 +122,14 @@ def test_a_limit_and_what_cannot_be_run(tmp_path: Path) -> None:
     assert remarks(result) == ["Passed over: 1 that had failed, 1 without their request."]
 
 
-def test_nothing_to_run(tmp_path: Path) -> None:
+def test_replay_without_recorded_requests_is_refused(tmp_path: Path) -> None:
     recording = Recording()
     recording.record(request=None)
     with pytest.raises(GatewayError, match="of 1 the request is not recorded"):
         again(recording, tmp_path)
 
 
-def test_a_version_that_does_not_fit_fails_on_each_and_says_why(tmp_path: Path) -> None:
+def test_unfitting_version_fails_on_each_request_with_the_reason(tmp_path: Path) -> None:
     recording = Recording()
     recording.predict(json_request("digits", data("digits").test_x[:1]))
     file = tmp_path / "other" / "3" / "model.onnx"
@@ -142,7 +142,7 @@ def test_a_version_that_does_not_fit_fails_on_each_and_says_why(tmp_path: Path) 
     assert "unknown input 'image'" in remarks(result)[0]
 
 
-def test_another_file_under_the_same_number_is_noticed(tmp_path: Path) -> None:
+def test_changed_model_file_under_the_same_version_is_reported(tmp_path: Path) -> None:
     recording = Recording()
     recording.predict(json_request("digits", data("digits").test_x[:1]), model_sha256="0" * 64)
     assert "that is not on disk now" in remarks(again(recording, tmp_path))[0]
@@ -177,6 +177,6 @@ def tensor(*values: Any, datatype: str = "FP32", dtype: Any = np.float32) -> Ten
         (text("0.9:3"), text("0.9:4"), Match.DIFFERENT, np.inf),
     ],
 )
-def test_how_alike_two_answers_are(then: Tensor, now: Tensor, sameness: Match, distance: float) -> None:
+def test_difference_classifies_two_answers(then: Tensor, now: Tensor, sameness: Match, distance: float) -> None:
     found = difference(then, now)
     assert (found.sameness, found.distance) == (sameness, distance)

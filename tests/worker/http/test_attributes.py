@@ -1,4 +1,4 @@
-"""What a request says of itself: headers and parameters as attributes."""
+"""The attributes that a request states: headers and parameters."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -17,17 +17,17 @@ def attributes(headers: Headers, parameters: dict[str, Any] | None = None, media
 
 
 @pytest.mark.parametrize("value", [b"eu", b"eu ", b"\teu", b" \t eu\t "])
-def test_spaces_around_a_header_are_not_part_of_it(value: bytes) -> None:
+def test_spaces_around_a_header_value_are_stripped(value: bytes) -> None:
     found = attributes({b"x-customer-id": value, b"x-modality": value, b"x-region": value})
     assert (found.customer, found.modality, found.headers) == ("eu", "eu", {"x-region": "eu"})
 
 
-def test_spaces_within_a_header_are() -> None:
+def test_spaces_within_a_header_value_are_kept() -> None:
     assert attributes({b"x-customer-id": b" a b "}).customer == "a b"
     assert attributes({b"x-customer-id": b" \xe9 "}).customer == "\xe9"
 
 
-def test_a_header_of_nothing_but_spaces_says_nothing() -> None:
+def test_header_of_only_spaces_is_ignored() -> None:
     found = attributes({b"x-customer-id": b" ", b"x-modality": b"\t"}, {"customer": "acme"})
     assert (found.customer, found.modality) == ("acme", "tabular")
 
@@ -41,13 +41,13 @@ def test_a_header_of_nothing_but_spaces_says_nothing() -> None:
         ({}, {}, None, "tabular"),
     ],
 )
-def test_the_first_modality_that_is_found_wins(
+def test_first_modality_found_wins(
     headers: Headers, parameters: dict[str, Any], media: str | None, expected: str
 ) -> None:
     assert attributes(headers, parameters, media).modality == expected
 
 
-def test_a_parameter_that_is_no_string_is_refused_without_being_echoed_whole() -> None:
+def test_customer_parameter_that_is_no_string_is_refused_briefly() -> None:
     with pytest.raises(InvalidRequest, match="customer must be a string") as refusal:
         attributes({}, {"customer": ["long" * 100] * 100_000})
     assert len(str(refusal.value)) < 200

@@ -1,4 +1,4 @@
-"""Connections that are to go: with a good answer, and never when the client has sent something else already."""
+"""Connections that the worker closes for balance: with a successful answer, never when another request has begun."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ AGE_S = 1
 
 
 class Going(InferConnection):
-    """Each connection is asked to go from its first request on."""
+    """Every connection is marked for closing from its first request on."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -36,7 +36,7 @@ class Going(InferConnection):
 
 
 class Server:
-    """A data plane in a thread of this process; as `Wire` wants it: something with a port."""
+    """A data plane in a thread of this process; has a port, as `Wire` needs it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = looping_models(folder, "loop")
@@ -80,14 +80,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     ],
     ids=["short", "long", "batched", "get", "metadata", "1.0"],
 )
-def test_a_good_answer_is_the_last(server: Server, request_: bytes) -> None:
+def test_successful_answer_closes_the_connection(server: Server, request_: bytes) -> None:
     with Wire(server) as wire:  # type: ignore[arg-type]
         answer = wire.send(request_).read()
         assert (answer.status, answer.headers["connection"]) == (200, "close")
         assert wire.ended()
 
 
-def test_a_request_in_pieces_is_answered_and_then_the_connection_ends(server: Server) -> None:
+def test_request_in_pieces_is_answered_before_the_connection_closes(server: Server) -> None:
     with Wire(server) as wire:  # type: ignore[arg-type]
         request = doubled()
         for begin in range(0, len(request), 7):
@@ -97,7 +97,7 @@ def test_a_request_in_pieces_is_answered_and_then_the_connection_ends(server: Se
 
 
 @pytest.mark.parametrize("request_", [post("doubling", b"{"), get("/v2/models/none")], ids=["bad", "unknown"])
-def test_a_failure_is_not_the_last_answer(server: Server, request_: bytes) -> None:
+def test_error_answer_does_not_close_the_connection(server: Server, request_: bytes) -> None:
     with Wire(server) as wire:  # type: ignore[arg-type]
         for _ in range(3):
             answer = wire.send(request_).read()
@@ -108,7 +108,7 @@ def test_a_failure_is_not_the_last_answer(server: Server, request_: bytes) -> No
 
 @pytest.mark.parametrize("count", [2, 3, 10])
 @pytest.mark.parametrize("kind", ["short", "batched", "mixed"])
-def test_pipelined_requests_are_all_answered_before_it_ends(server: Server, kind: str, count: int) -> None:
+def test_pipelined_requests_are_all_answered_before_closing(server: Server, kind: str, count: int) -> None:
     kinds = {"short": [doubled()], "batched": [post("loop", turns(1))], "mixed": [doubled(), get("/v2/health/live")]}
     requests = [kinds[kind][index % len(kinds[kind])] for index in range(count)]
     with Wire(server) as wire:  # type: ignore[arg-type]
@@ -120,7 +120,7 @@ def test_pipelined_requests_are_all_answered_before_it_ends(server: Server, kind
 
 
 @pytest.mark.parametrize("part", [1, 10, -1])
-def test_the_beginning_of_another_request_keeps_it_open(server: Server, part: int) -> None:
+def test_start_of_another_request_keeps_the_connection_open(server: Server, part: int) -> None:
     following = doubled(1)
     with Wire(server) as wire:  # type: ignore[arg-type]
         wire.send(doubled(0) + following[:part])
@@ -130,7 +130,7 @@ def test_the_beginning_of_another_request_keeps_it_open(server: Server, part: in
 
 
 @pytest.mark.slow
-def test_an_old_connection_ends_with_an_answer_and_one_at_a_time(tmp_path: Path) -> None:
+def test_old_connections_close_with_an_answer_and_one_at_a_time(tmp_path: Path) -> None:
     onnx_models.doubling(tmp_path / "models" / "doubling" / "1" / "model.onnx")
     server = {"max_connection_age": f"{AGE_S}s"}
     with GatewayProcess(tmp_path, tmp_path / "models", server=server) as running:

@@ -1,4 +1,4 @@
-"""POST /v2/feedback on real models: what is taken, what is refused and why, and a ring that no one empties."""
+"""POST /v2/feedback on real models: what is accepted, what is refused and why, and a ring that is never drained."""
 
 import asyncio
 import functools
@@ -42,7 +42,7 @@ class Bench:
         self.ring = feedback
 
     async def predict(self, *scores: Any, model: str = "pets", rows: int = 1) -> str:
-        """A prediction of the class with the highest score; its id."""
+        """Make a prediction whose highest score is its class; returns its id."""
         data = scores or (0, 1, 0)
         tensor = {"name": "x", "shape": [rows, len(data) // rows], "datatype": "FP32", "data": data}
         body = orjson.dumps({"inputs": [tensor]})
@@ -58,7 +58,7 @@ class Bench:
         return answer.json()
 
     async def refused(self, entry: Any) -> str:
-        """Why this entry is not taken, which keeps another one from nothing."""
+        """The reason why this entry is refused, without affecting another one."""
         good = {"prediction_id": await self.predict(), "reward": 1}
         self.records()
         answer = await self.tell([good, entry, good])
@@ -116,7 +116,7 @@ def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
 
 
 @on_a_loop
-async def test_one_object_is_recorded_with_what_its_id_says(tmp_path: Path) -> None:
+async def test_feedback_is_recorded_with_the_fields_of_its_prediction_id(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         one = await here.predict(0, 1, 0)
         entry = {"prediction_id": one, "truth": "dog", "reward": 2, "metrics": {"sales": 3}, "comment": "ok\n—"}
@@ -149,7 +149,7 @@ async def test_one_object_is_recorded_with_what_its_id_says(tmp_path: Path) -> N
     ],
 )
 @on_a_loop
-async def test_truth_by_name_number_or_index(
+async def test_truth_by_name_number_or_index_is_accepted(
     tmp_path: Path, model: str, truth: Any, truth_class: int | None, correct: bool | None
 ) -> None:
     async with bench(tmp_path) as here:
@@ -179,7 +179,7 @@ def nested(depth: int) -> Any:
     ids=repr,
 )
 @on_a_loop
-async def test_what_names_no_prediction_is_refused_and_the_rest_is_taken(tmp_path: Path, entry: Any, says: str) -> None:
+async def test_entry_without_a_valid_prediction_id_is_refused_alone(tmp_path: Path, entry: Any, says: str) -> None:
     async with bench(tmp_path) as here:
         assert says in await here.refused(entry)
 
@@ -220,7 +220,7 @@ async def test_what_names_no_prediction_is_refused_and_the_rest_is_taken(tmp_pat
     ids=lambda value: repr(value)[:40],
 )
 @on_a_loop
-async def test_what_says_nothing_sensible_is_refused(tmp_path: Path, said: dict[str, Any], says: str) -> None:
+async def test_malformed_entry_is_refused_with_a_short_reason(tmp_path: Path, said: dict[str, Any], says: str) -> None:
     async with bench(tmp_path) as here:
         error = await here.refused({"prediction_id": await here.predict(), **said})
         assert says in error
@@ -228,7 +228,7 @@ async def test_what_says_nothing_sensible_is_refused(tmp_path: Path, said: dict[
 
 
 @on_a_loop
-async def test_what_is_just_within_bounds_is_taken(tmp_path: Path) -> None:
+async def test_values_just_within_the_limits_are_accepted(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         one = await here.predict(model="nameless")
         for said in (
@@ -249,7 +249,7 @@ async def test_what_is_just_within_bounds_is_taken(tmp_path: Path) -> None:
 
 
 @on_a_loop
-async def test_altered_truncated_and_foreign_ids_are_refused_and_the_others_taken(tmp_path: Path) -> None:
+async def test_altered_truncated_and_foreign_ids_are_refused_alone(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         one = await here.predict()
         foreign = Signer({0: b"x" * 32}, 0)
@@ -277,7 +277,7 @@ async def test_altered_truncated_and_foreign_ids_are_refused_and_the_others_take
     ids=lambda value: repr(value)[:30],
 )
 @on_a_loop
-async def test_a_body_that_is_no_list_of_entries_is_a_bad_request(tmp_path: Path, body: bytes, says: str) -> None:
+async def test_body_that_is_no_list_of_entries_is_refused(tmp_path: Path, body: bytes, says: str) -> None:
     async with bench(tmp_path) as here:
         answer = await here.client.post("/v2/feedback", content=body)
         assert answer.status_code == 400
@@ -286,7 +286,7 @@ async def test_a_body_that_is_no_list_of_entries_is_a_bad_request(tmp_path: Path
 
 
 @on_a_loop
-async def test_ten_thousand_entries_at_once(tmp_path: Path) -> None:
+async def test_ten_thousand_entries_at_once_are_accepted(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         ids = [await here.predict() for _ in range(10)]
         entries = [{"prediction_id": ids[n % 10], "reward": n} for n in range(MOST)]
@@ -298,7 +298,7 @@ async def test_ten_thousand_entries_at_once(tmp_path: Path) -> None:
 
 
 @on_a_loop
-async def test_a_long_list_lets_predictions_have_their_turn(tmp_path: Path) -> None:
+async def test_long_list_does_not_block_predictions(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         one = await here.predict()
         told = asyncio.create_task(here.tell([{"prediction_id": one, "reward": n} for n in range(MOST)]))
@@ -311,7 +311,7 @@ async def test_a_long_list_lets_predictions_have_their_turn(tmp_path: Path) -> N
 
 
 @on_a_loop
-async def test_a_compressed_list(tmp_path: Path) -> None:
+async def test_compressed_list_is_accepted(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         body = gzip.compress(orjson.dumps([{"prediction_id": await here.predict(), "truth": "cat"}]))
         answer = await here.client.post("/v2/feedback", content=body, headers={"content-encoding": "gzip"})
@@ -319,14 +319,14 @@ async def test_a_compressed_list(tmp_path: Path) -> None:
 
 
 @on_a_loop
-async def test_a_body_that_would_hold_up_predictions_is_too_large(tmp_path: Path) -> None:
+async def test_too_large_body_is_refused(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         answer = await here.client.post("/v2/feedback", content=b" " * (LARGEST_BODY + 1))
         assert answer.status_code == 413
 
 
 @on_a_loop
-async def test_a_ring_that_stays_full_is_answered_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_full_ring_is_answered_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feedback_module, "TIMEOUT_S", 0.05)
     async with bench(tmp_path, size=2000) as here:
         entries = [{"prediction_id": await here.predict(), "reward": n} for n in range(20)]
@@ -340,7 +340,7 @@ async def test_a_ring_that_stays_full_is_answered_503(tmp_path: Path, monkeypatc
 
 
 @on_a_loop
-async def test_a_list_larger_than_the_ring_is_taken_as_fast_as_it_is_emptied(tmp_path: Path) -> None:
+async def test_list_larger_than_the_ring_is_accepted_as_it_is_drained(tmp_path: Path) -> None:
     async with bench(tmp_path, size=2000) as here:
         entries = [{"prediction_id": await here.predict(), "reward": n} for n in range(100)]
         told = asyncio.create_task(here.tell(entries))
@@ -354,7 +354,7 @@ async def test_a_list_larger_than_the_ring_is_taken_as_fast_as_it_is_emptied(tmp
 
 
 @on_a_loop
-async def test_feedback_on_a_model_that_is_gone_is_recorded(tmp_path: Path) -> None:
+async def test_feedback_on_a_removed_model_is_recorded(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         one = await here.predict()
         del here.gateway.catalog.models["pets"]  # type: ignore[attr-defined]
@@ -365,7 +365,7 @@ async def test_feedback_on_a_model_that_is_gone_is_recorded(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 @on_a_loop
-async def test_other_methods_are_not_served(tmp_path: Path, method: str) -> None:
+async def test_other_methods_are_refused(tmp_path: Path, method: str) -> None:
     async with bench(tmp_path) as here:
         assert (await here.client.request(method, "/v2/feedback")).status_code == 405
 
@@ -375,7 +375,7 @@ async def test_other_methods_are_not_served(tmp_path: Path, method: str) -> None
     [(3, "spam", True), (3, "ham", False), (-3, 0, True), (-3, 1, False), (0, "spam", True), (3, 1.0, True)],
 )
 @on_a_loop
-async def test_one_probability_and_two_labels_are_two_classes(
+async def test_truth_of_a_single_probability_with_two_labels(
     tmp_path: Path, score: float, truth: Any, correct: bool
 ) -> None:
     async with bench(tmp_path) as here:
@@ -388,7 +388,7 @@ async def test_one_probability_and_two_labels_are_two_classes(
 @pytest.mark.parametrize("truth", ["dog", 1, [1, 1], None])
 @pytest.mark.parametrize(("model", "data"), [("pets", (0, 1, 0, 1, 0, 0)), ("regression", (1, 2)), ("spam", (1, 2))])
 @on_a_loop
-async def test_one_truth_for_several_rows_is_refused_and_what_is_of_the_request_taken(
+async def test_single_truth_for_several_rows_is_refused_but_a_reward_is_not(
     tmp_path: Path, model: str, data: Any, truth: Any
 ) -> None:
     async with bench(tmp_path) as here:
@@ -403,7 +403,7 @@ async def test_one_truth_for_several_rows_is_refused_and_what_is_of_the_request_
 
 
 @on_a_loop
-async def test_where_no_entry_is_taken_the_answer_is_an_error_of_the_same_form(tmp_path: Path) -> None:
+async def test_answer_is_an_error_of_the_same_form_where_no_entry_is_accepted(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         one = await here.predict()
         entries = [{"prediction_id": one, "truth": "cow"}, {"prediction_id": one}, {}]
@@ -417,7 +417,7 @@ async def test_where_no_entry_is_taken_the_answer_is_an_error_of_the_same_form(t
 
 
 @on_a_loop
-async def test_a_truth_that_no_guard_can_count_is_kept_and_the_answer_says_so(tmp_path: Path) -> None:
+async def test_truth_that_no_guard_can_count_is_recorded_with_a_warning(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         priced, undecided = await here.predict(7, model="regression"), await here.predict("NaN", 1, 0)
         right = {"prediction_id": await here.predict(), "truth": "dog"}

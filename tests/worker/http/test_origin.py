@@ -1,4 +1,4 @@
-"""What joins a prediction to other systems' logs: in the record, in the answer, and nothing else than was sent."""
+"""Request ids and trace ids that join predictions to other systems' logs: in records and answers."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_request_s_id_comes_back_and_only_that_request_s(wire: Wire, way: str) -> None:
+def test_request_id_header_is_returned_for_its_request_only(wire: Wire, way: str) -> None:
     model, document, pad = WAYS[way]
     reply = wire.send(post(model, document, "X-Request-Id: a-1/b", TRACEPARENT, pad=pad)).read()
     assert (reply.status, reply.headers["x-request-id"]) == (200, "a-1/b")
@@ -40,13 +40,13 @@ def test_the_request_s_id_comes_back_and_only_that_request_s(wire: Wire, way: st
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_it_comes_back_with_an_error_too(wire: Wire, error: str) -> None:
+def test_request_id_is_returned_with_an_error(wire: Wire, error: str) -> None:
     model, document, pad = ERRORS[error]
     reply = wire.send(post(model, document, "x-request-id: a-1", pad=pad)).read()
     assert (reply.status >= 400, reply.headers["x-request-id"]) == (True, "a-1")
 
 
-def test_pipelined_requests_get_their_own(wire: Wire) -> None:
+def test_pipelined_requests_get_their_own_request_ids(wire: Wire) -> None:
     wire.send(b"".join(post("doubling", row(), f"x-request-id: {number}") for number in range(20)))
     assert [wire.read().headers["x-request-id"] for _ in range(20)] == [str(number) for number in range(20)]
 
@@ -56,7 +56,7 @@ def test_pipelined_requests_get_their_own(wire: Wire) -> None:
     [b"", b"a b", b"a\tb", b"a\xff", b"caf\xc3\xa9", b"a" * (LONGEST_ID + 1), b"a\x01b", b"a\x7fb", b"a\x0bb"],
 )
 @pytest.mark.parametrize("model", ["doubling", "nothing"])
-def test_what_is_no_id_does_not_come_back(gateway: GatewayProcess, request_id: bytes, model: str) -> None:
+def test_invalid_request_id_is_not_returned(gateway: GatewayProcess, request_id: bytes, model: str) -> None:
     request = post(model, row(), "x-request-id: HERE").replace(b"HERE", request_id)
     with Wire(gateway) as wire:
         reply = wire.send(request).read()
@@ -66,7 +66,7 @@ def test_what_is_no_id_does_not_come_back(gateway: GatewayProcess, request_id: b
 
 @pytest.mark.parametrize("end", [b"\r\n", b"\r", b"\n", b"\r\n ", b"\r\n\t"])
 @pytest.mark.parametrize("model", ["doubling", "nothing"])
-def test_no_header_can_be_smuggled_into_an_answer(gateway: GatewayProcess, end: bytes, model: str) -> None:
+def test_request_id_cannot_inject_a_header(gateway: GatewayProcess, end: bytes, model: str) -> None:
     request = post(model, row(), "x-request-id: HERE").replace(b"HERE", b"a" + end + b"x-forged: yes")
     with Wire(gateway) as wire:
         reply = wire.send(request).read()
@@ -90,7 +90,7 @@ JOINED: list[tuple[str, list[str], dict[str, Any], str | None, str | None]] = [
 
 
 @pytest.mark.parametrize("inputs", ["full", "none"])
-def test_the_record_says_by_what_others_know_the_request(tmp_path: Path, inputs: str) -> None:
+def test_record_holds_the_request_id_and_the_trace_id(tmp_path: Path, inputs: str) -> None:
     onnx_models.doubling(tmp_path / "models" / "doubling" / "1" / "model.onnx")
     with GatewayProcess(tmp_path, tmp_path / "models", records={"inputs": inputs}) as gateway, Wire(gateway) as wire:
         ids = [
@@ -106,12 +106,12 @@ def test_the_record_says_by_what_others_know_the_request(tmp_path: Path, inputs:
         assert ("trace_id" in record, "request_id" in record) == (trace_id is not None, request_id is not None), case
 
 
-def test_other_answers_than_predictions_are_left_alone(wire: Wire) -> None:
+def test_request_id_is_not_returned_by_other_routes(wire: Wire) -> None:
     assert "x-request-id" not in wire.send(get("/v2", "x-request-id: a-1")).read().headers
 
 
-def test_an_error_of_the_gateway_itself_is_logged_with_what_others_know_it_by(tmp_path: Path) -> None:
-    """No request is known that would make one: the last step before the answer is broken in the worker itself."""
+def test_internal_error_is_logged_with_the_request_id_and_trace_id(tmp_path: Path) -> None:
+    """No known request causes one, so the last step before the answer is broken in the worker itself."""
     onnx_models.doubling(tmp_path / "models" / "doubling" / "1" / "model.onnx")
     site = tmp_path / "site"
     site.mkdir()

@@ -1,4 +1,4 @@
-"""Predictions that end in the same turn of the event loop: each client gets its own, whoever leaves meanwhile."""
+"""Predictions that end in the same turn of the event loop: each client gets its own answer, whoever disconnects."""
 
 import asyncio
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def ids(count: int, begin: int) -> list[str]:
 
 @pytest.mark.parametrize("leave", [Wire.close, Wire.reset])
 @pytest.mark.parametrize("model", ["doubling", "looping"])  # on the event loop, and in a thread
-def test_those_who_leave_take_no_one_elses_answer_with_them(
+def test_disconnecting_clients_do_not_affect_answers_to_others(
     tmp_path: Path, model: str, leave: Callable[[Wire], None]
 ) -> None:
     def asked(number: str) -> bytes:
@@ -71,7 +71,7 @@ def test_those_who_leave_take_no_one_elses_answer_with_them(
 
 
 class Peer:
-    """A connection that notes what it is asked, after how many records; `broken`: it fails to send."""
+    """A connection that notes when it is written to, after how many records; `broken`: it fails to send."""
 
     def __init__(self, bench: Bench, seen: list[str], *, broken: bool = False) -> None:
         self._bench = bench
@@ -88,7 +88,7 @@ class Peer:
             raise RuntimeError("no one foresaw this")
 
 
-def test_all_are_answered_then_recorded_then_sent_whatever_becomes_of_one(
+def test_batch_is_answered_then_recorded_then_sent_even_if_one_fails(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: list[str] = []

@@ -1,4 +1,4 @@
-"""The split as clients meet it: a configuration like the shipped one, over HTTP."""
+"""The split as clients see it over HTTP, with a configuration like the shipped one."""
 
 import http.client
 import json
@@ -57,13 +57,13 @@ ROUTING: Any = {
 
 
 class Client:
-    """One connection that asks for predictions."""
+    """A connection that makes predictions."""
 
     def __init__(self, gateway: GatewayProcess) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
 
     def ask(self, path: str, parameters: Any = None, **headers: str) -> tuple[str, str, str]:
-        """Variant, version and route of the answer; and that all it says of itself agrees."""
+        """The variant, version and route of the answer, after checking that all parts of the answer agree on them."""
         encoded = {name.replace("_", "-"): value.encode() for name, value in headers.items()}
         self._connection.request("POST", f"/v2/models/{path}/infer", json.dumps(row(**(parameters or {}))), encoded)
         answer = self._connection.getresponse()
@@ -81,7 +81,7 @@ class Client:
 
 
 def squaring(path: Path) -> Path:
-    """What version 2 is of every model here, while version 1 doubles: [1, 2] tells them apart."""
+    """Version 2 of every model here, while version 1 doubles: an input of [1, 2] tells them apart."""
     return save(path, [helper.make_node("Mul", ["x", "x"], ["y"])], {"x": (FLOAT, ["n", 2])}, {"y": (FLOAT, ["n", 2])})
 
 
@@ -105,20 +105,20 @@ def client(gateway: GatewayProcess) -> Iterator[Client]:
 
 
 def drawn(salt: str, key: str, share: float, route: str) -> tuple[str, str, str]:
-    """What the split must say."""
+    """The expected result of the split."""
     candidate = bucket_of(salt, key) < share * BUCKETS
     return ("candidate", "2", route) if candidate else ("stable", "1", route)
 
 
 @pytest.mark.parametrize("customer", ["acme", "globex"])
-def test_a_listed_customer_gets_the_candidate(client: Client, customer: str) -> None:
+def test_listed_customer_gets_the_candidate(client: Client, customer: str) -> None:
     wanted = ("candidate", "2", "pilot")
     assert client.ask("digits", x_customer_id=customer) == wanted
     assert client.ask("digits", {"customer": customer}) == wanted
     assert client.ask("digits", {"customer": "joe"}, x_customer_id=customer) == wanted, "the header is found first"
 
 
-def test_a_header_and_the_models_own_modality_choose_a_route(client: Client) -> None:
+def test_header_and_modality_of_the_model_choose_the_route(client: Client) -> None:
     assert client.ask("digits", x_customer_id="joe", x_region="eu-west") == ("candidate", "2", "eu-images")
     assert client.ask("digits", x_customer_id="joe", X_Region="eu-") == ("candidate", "2", "eu-images")
     everyone = drawn("digits-2", "joe", SHARE, "everyone")
@@ -127,31 +127,31 @@ def test_a_header_and_the_models_own_modality_choose_a_route(client: Client) -> 
     assert client.ask("digits", {"modality": "text"}, x_customer_id="joe", x_region="eu-west") == everyone
 
 
-def test_a_parameter_chooses_a_route(client: Client) -> None:
+def test_parameter_chooses_the_route(client: Client) -> None:
     for customer in CUSTOMERS[:20]:
         assert client.ask("digits", {"tier": "gold"}, x_customer_id=customer) == ("stable", "1", "barred")
 
 
-def test_a_request_that_no_route_matches_goes_to_stable(client: Client) -> None:
+def test_request_that_no_route_matches_goes_to_stable(client: Client) -> None:
     assert client.ask("tickets", x_customer_id="beta-1") == ("candidate", "2", "beta")
     assert client.ask("tickets", x_customer_id="alpha") == ("stable", "1", "default")
     assert client.ask("tickets") == ("stable", "1", "default")
     assert client.ask("closed", x_customer_id="acme") == ("stable", "1", "default")
 
 
-def test_a_pinned_version_is_not_split(client: Client) -> None:
+def test_pinned_version_is_not_split(client: Client) -> None:
     for version in ("1", "2"):
         assert client.ask(f"digits/versions/{version}", x_customer_id="acme") == ("pinned", version, "pinned")
 
 
-def test_each_customer_gets_the_version_of_their_bucket_and_the_share_is_the_weight(client: Client) -> None:
+def test_version_follows_the_customer_s_bucket_and_the_share_the_weight(client: Client) -> None:
     answers = [client.ask("digits", x_customer_id=customer) for customer in CUSTOMERS]
     assert answers == [drawn("digits-2", customer, SHARE, "everyone") for customer in CUSTOMERS]
     found = sum(variant == "candidate" for variant, _, _ in answers) / len(answers)
     assert abs(found - SHARE) < 4 * sqrt(SHARE * (1 - SHARE) / len(answers))
 
 
-def test_a_customer_always_gets_the_same_version(gateway: GatewayProcess) -> None:
+def test_customer_always_gets_the_same_version(gateway: GatewayProcess) -> None:
     for customer in CUSTOMERS[:30]:
         client = Client(gateway)
         assert {client.ask("digits", x_customer_id=customer) for _ in range(3)} == {
@@ -160,18 +160,18 @@ def test_a_customer_always_gets_the_same_version(gateway: GatewayProcess) -> Non
         client.close()
 
 
-def test_without_a_customer_each_prediction_falls_by_itself(client: Client) -> None:
-    """Bounds that a fair draw leaves once in a million million runs."""
+def test_predictions_without_a_customer_are_split_at_random(client: Client) -> None:
+    """A fair split exceeds these bounds once in a million million runs."""
     answers = [client.ask("digits")[0] for _ in range(1000)]
     assert abs(answers.count("candidate") / 1000 - SHARE) < 7 * sqrt(SHARE * (1 - SHARE) / 1000)
 
 
-def test_what_is_sticky_may_be_a_header(client: Client) -> None:
+def test_split_can_be_sticky_by_a_header(client: Client) -> None:
     for number in range(100):
         wanted = drawn("devices", f"device-{number}", 0.5, "half")
         assert client.ask("by_device", x_device=f"device-{number}") == wanted
         assert client.ask("by_device", x_device=f"device-{number}", x_customer_id=f"c-{number % 7}") == wanted
 
 
-def test_a_model_without_an_entry_is_served_in_its_highest_version(client: Client) -> None:
+def test_model_without_an_entry_is_served_by_its_highest_version(client: Client) -> None:
     assert client.ask("unrouted", x_customer_id="acme") == ("stable", "2", "default")

@@ -11,12 +11,12 @@ TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 @pytest.mark.parametrize(
     ("flags", "sampled"), [("00", False), ("01", True), ("02", False), ("03", True), ("ff", True), ("fe", False)]
 )
-def test_a_valid_one(flags: str, sampled: bool) -> None:
+def test_valid_traceparent_is_parsed(flags: str, sampled: bool) -> None:
     assert parse_traceparent(f"00-{TRACE}-{SPAN}-{flags}".encode()) == Trace(TRACE, SPAN, sampled)
 
 
 @pytest.mark.parametrize("more", ["", "-", "-what-the-future-will-be-like", "-\n"])
-def test_a_later_version_may_say_more(more: str) -> None:
+def test_later_version_with_more_fields_is_parsed(more: str) -> None:
     assert parse_traceparent(f"cc-{TRACE}-{SPAN}-01{more}".encode()) == Trace(TRACE, SPAN, True)
 
 
@@ -53,9 +53,9 @@ def test_a_later_version_may_say_more(more: str) -> None:
         "00" + "-" * 100_000,
     ],
 )
-def test_what_is_not_valid_is_as_none(header: str) -> None:
+def test_invalid_traceparent_is_ignored(header: str) -> None:
     assert parse_traceparent(header.encode()) is None
 
 
-def test_bytes_beyond_ascii_are_not_digits() -> None:
+def test_non_ascii_digit_is_refused() -> None:
     assert parse_traceparent(f"00-{TRACE}-{SPAN}-0".encode() + b"\xb2") is None

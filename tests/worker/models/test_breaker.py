@@ -9,7 +9,7 @@ MS = 1_000_000
 
 
 class Candidate:
-    """One that fails, on a clock of its own."""
+    """A failing candidate, on a fake clock."""
 
     def __init__(self) -> None:
         self.breaker = Breaker(LIMIT)
@@ -24,25 +24,25 @@ class Candidate:
         told: int | None = None,
         epoch: int = EPOCH,
     ) -> str:
-        """`told`: what the breaker said when it happened, if that was a while ago."""
+        """Report a failure. `told`: how many answers there were when it happened, if that was earlier."""
         answers = self.breaker.answers if told is None else told
         self.now_ns += after_ms * MS
         return self.breaker.failure(epoch, answers, self.now_ns, late=late, unanswered=late, guilty=not excused)
 
 
-def test_errors_in_a_row_stop_it_at_the_limit_however_fast_they_come() -> None:
+def test_errors_in_a_row_stop_the_candidate_at_the_limit() -> None:
     candidate = Candidate()
     assert [candidate.fails(after_ms=0) for _ in range(LIMIT)] == [""] * (LIMIT - 1) + [TRIPS[1]]
 
 
-def test_an_answer_begins_a_new_row() -> None:
+def test_success_starts_a_new_row() -> None:
     candidate = Candidate()
     for _ in range(20):
         assert not any(candidate.fails() for _ in range(LIMIT - 1))
         candidate.breaker.success()
 
 
-def test_a_failure_that_is_judged_after_the_candidate_has_answered_again_is_in_no_row() -> None:
+def test_failure_judged_after_a_later_success_is_in_no_row() -> None:
     candidate = Candidate()
     told = [candidate.breaker.answers for _ in range(LIMIT - 1)]
     candidate.breaker.success()
@@ -50,7 +50,7 @@ def test_a_failure_that_is_judged_after_the_candidate_has_answered_again_is_in_n
     assert not candidate.fails()
 
 
-def test_what_is_excused_stops_nothing_and_breaks_no_row() -> None:
+def test_excused_failure_neither_stops_nor_breaks_a_row() -> None:
     candidate = Candidate()
     assert not any(candidate.fails(excused=True, after_ms=1000) for _ in range(1000))
     assert not any(candidate.fails() for _ in range(LIMIT - 1))
@@ -58,8 +58,8 @@ def test_what_is_excused_stops_nothing_and_breaks_no_row() -> None:
     assert candidate.fails()
 
 
-def test_one_pause_that_makes_all_under_way_late_is_no_row() -> None:
-    """However long it lasts, and however long ago they began: all of it is known within a moment."""
+def test_timeouts_known_within_a_moment_are_not_a_row() -> None:
+    """As after a pause of the process, however long: all requests in progress are late at once."""
     candidate = Candidate()
     assert not any(candidate.fails(late=True, after_ms=0) for _ in range(100))
     candidate.breaker.success()
@@ -67,12 +67,12 @@ def test_one_pause_that_makes_all_under_way_late_is_no_row() -> None:
     assert candidate.fails(late=True, after_ms=LASTING_NS // MS // LIMIT) == TRIPS[1]
 
 
-def test_default_patience_is_lasting_enough() -> None:
+def test_five_default_timeouts_last_long_enough_for_a_row() -> None:
     candidate = Candidate()
     assert [candidate.fails(late=True, after_ms=500) for _ in range(LIMIT)][-1] == TRIPS[1]
 
 
-def test_late_answers_are_no_row_where_stable_does_not_do_better() -> None:
+def test_late_answers_are_no_row_where_stable_is_late_too() -> None:
     candidate = Candidate()
     for _ in range(UNANSWERED // 2 - 1):
         assert not candidate.fails(late=True, excused=True, after_ms=200)
@@ -83,13 +83,13 @@ def test_late_answers_are_no_row_where_stable_does_not_do_better() -> None:
     assert [candidate.fails(late=True, after_ms=10) for _ in range(4)] == [""] * 3 + [TRIPS[1]]
 
 
-def test_silence_stops_it_whoever_is_to_blame_for_each_request() -> None:
+def test_silence_stops_the_candidate_even_if_every_failure_is_excused() -> None:
     candidate = Candidate()
     found = [candidate.fails(late=True, excused=True, after_ms=350) for _ in range(UNANSWERED)]
     assert found == [""] * (UNANSWERED - 1) + [TRIPS[2]]
 
 
-def test_ten_at_once_are_no_silence() -> None:
+def test_simultaneous_timeouts_are_not_a_silence() -> None:
     candidate = Candidate()
     assert not any(candidate.fails(late=True, excused=True, after_ms=0) for _ in range(10 * UNANSWERED))
 
@@ -104,7 +104,7 @@ def test_any_answer_ends_a_silence() -> None:
             candidate.fails(excused=True)  # a bad answer, but one
 
 
-def test_a_silence_begins_after_the_last_answer_to_a_copy() -> None:
+def test_silence_begins_after_the_last_mirrored_answer() -> None:
     candidate = Candidate()
     candidate.fails(late=True, excused=True)
     candidate.now_ns += 10 * SILENCE_NS
@@ -112,7 +112,7 @@ def test_a_silence_begins_after_the_last_answer_to_a_copy() -> None:
     assert not any(candidate.fails(late=True, excused=True) for _ in range(10 * UNANSWERED))
 
 
-def test_a_failure_of_an_epoch_that_is_over_counts_for_nothing() -> None:
+def test_failure_of_a_former_epoch_is_ignored() -> None:
     candidate = Candidate()
     assert not any(candidate.fails(epoch=2) for _ in range(LIMIT - 1))
     assert not any(candidate.fails(epoch=1) for _ in range(LIMIT))

@@ -1,4 +1,4 @@
-"""The deployment: what is served, what is left out and why, and that no request is lost when it changes."""
+"""The model catalog: what is served, what is left out and why, and that no request is lost when it changes."""
 
 import asyncio
 import functools
@@ -44,7 +44,7 @@ def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
 
 
 def soon(awaitable: Awaitable[T]) -> Coroutine[Any, Any, T]:
-    """Fails instead of hanging."""
+    """Raise instead of hanging."""
     return asyncio.wait_for(awaitable, PATIENCE_S)
 
 
@@ -53,7 +53,7 @@ def prepared(models: Path, **releases: Any) -> ModelCatalog:
 
 
 def two_versions(models: Path, stable: Make = ONE, candidate: Make = TWO) -> Path:
-    """Of model m; the candidate's file."""
+    """Two versions of model m; returns the candidate's file."""
     place(models, "m", 1, stable)
     return place(models, "m", 2, candidate)
 
@@ -74,7 +74,7 @@ def submitted(model: ServedModel, version: int) -> "asyncio.Future[Any]":
 
 
 async def answer(deployment: ModelCatalog, name: str, version: int) -> Any:
-    """What the version makes of the row [1, 2]."""
+    """The version's output for the row [1, 2]."""
     (y,) = await soon(submitted(deployment.models[name], version))
     return y[0].tolist()
 
@@ -95,7 +95,7 @@ def states(deployment: ModelCatalog) -> dict[tuple[str, int], str]:
 
 
 @on_a_loop
-async def test_a_model_without_a_release_is_served_by_its_highest_version(tmp_path: Path) -> None:
+async def test_model_without_a_release_is_served_by_its_highest_version(tmp_path: Path) -> None:
     for version in (1, 2, 10):
         place(tmp_path, "m", version, scaling(version))
     async with served(tmp_path) as deployment:
@@ -106,7 +106,7 @@ async def test_a_model_without_a_release_is_served_by_its_highest_version(tmp_pa
 
 
 @on_a_loop
-async def test_a_release_is_served_by_its_stable_and_its_candidate(tmp_path: Path) -> None:
+async def test_release_is_served_by_its_stable_and_its_candidate(tmp_path: Path) -> None:
     for version in (1, 2, 3):
         place(tmp_path, "m", version, scaling(version))
     deployment = prepared(tmp_path, m=CANARY)
@@ -115,7 +115,7 @@ async def test_a_release_is_served_by_its_stable_and_its_candidate(tmp_path: Pat
     assert (model.release.stable, chosen(deployment, "m")) == (1, 2)
     assert [await answer(deployment, "m", version) for version in (1, 2)] == [[1, 2], [2, 4]]
     assert states(deployment) == {("m", 1): "", ("m", 2): "", ("m", 3): NOT_NAMED}
-    assert not model.versions[2].on_loop  # where it hangs, stable must not
+    assert not model.versions[2].backend.on_loop  # where it hangs, stable must not
     await soon(deployment.close())
     assert deployment.models == {}
 
@@ -130,7 +130,7 @@ async def test_a_release_is_served_by_its_stable_and_its_candidate(tmp_path: Pat
     ],
 )
 @on_a_loop
-async def test_a_broken_candidate_is_left_out_and_stable_serves_on(tmp_path: Path, make: Make, reason: str) -> None:
+async def test_broken_candidate_is_left_out_and_stable_serves_on(tmp_path: Path, make: Make, reason: str) -> None:
     file = two_versions(tmp_path, candidate=make)
     async with served(tmp_path, m=CANARY) as deployment:
         assert deployment.models["m"].versions.keys() == {1}
@@ -142,7 +142,7 @@ async def test_a_broken_candidate_is_left_out_and_stable_serves_on(tmp_path: Pat
 
 
 @on_a_loop
-async def test_files_that_were_mended_or_replaced_are_served_once_loaded(tmp_path: Path) -> None:
+async def test_changed_files_are_served_only_once_loaded(tmp_path: Path) -> None:
     two_versions(tmp_path, candidate=zoo.garbage)
     async with served(tmp_path, m=CANARY) as deployment:
         two_versions(tmp_path, stable=scaling(5))
@@ -154,21 +154,21 @@ async def test_files_that_were_mended_or_replaced_are_served_once_loaded(tmp_pat
         assert deployment.failures() == []
 
 
-def test_a_broken_stable_version_of_a_release_raises_and_names_its_file(tmp_path: Path) -> None:
+def test_broken_stable_version_of_a_release_raises_and_names_its_file(tmp_path: Path) -> None:
     two_versions(tmp_path, stable=zoo.garbage)
     with pytest.raises(ModelUnavailable) as caught:
         asyncio.run(prepared(tmp_path, m=CANARY).start())
     assert str(caught.value).startswith(f"{tmp_path / 'm' / '1' / 'model.onnx'}: ONNX Runtime cannot load it")
 
 
-def test_a_release_of_a_version_that_is_not_there_raises(tmp_path: Path) -> None:
+def test_release_of_a_missing_version_raises(tmp_path: Path) -> None:
     place(tmp_path, "m", 2, scaling(2))
     with pytest.raises(ModelUnavailable, match="model 'm' has no version 1; it has 2"):
         asyncio.run(prepared(tmp_path, m={"stable": 1}).start())
 
 
 @on_a_loop
-async def test_a_broken_model_without_a_release_is_left_out_and_the_others_serve(tmp_path: Path) -> None:
+async def test_broken_model_without_a_release_is_left_out_and_others_serve(tmp_path: Path) -> None:
     place(tmp_path, "good", 1, scaling(1))
     file = place(tmp_path, "garbage", 1, zoo.garbage)
     place(tmp_path, "settings", 1, scaling(1))
@@ -185,7 +185,7 @@ async def test_a_broken_model_without_a_release_is_left_out_and_the_others_serve
 
 
 @on_a_loop
-async def test_load_picks_up_a_new_model_and_no_new_version(tmp_path: Path) -> None:
+async def test_load_picks_up_a_new_model_but_no_new_version(tmp_path: Path) -> None:
     place(tmp_path, "m", 1, scaling(1))
     async with served(tmp_path) as deployment:
         place(tmp_path, "m", 1, scaling(3))
@@ -199,7 +199,7 @@ async def test_load_picks_up_a_new_model_and_no_new_version(tmp_path: Path) -> N
 
 
 @on_a_loop
-async def test_a_version_whose_folder_is_gone_is_missed_by_name_and_no_other_stands_in(tmp_path: Path) -> None:
+async def test_missing_version_folder_is_reported_and_not_replaced_by_another(tmp_path: Path) -> None:
     place(tmp_path, "m", 1, scaling(1))
     routing = RoutingSettings.model_validate({"models": {"m": {"stable": 2}}})
     deployment = Catalog(Repository(tmp_path), routing, frozenset())
@@ -214,7 +214,7 @@ async def test_a_version_whose_folder_is_gone_is_missed_by_name_and_no_other_sta
 
 
 @on_a_loop
-async def test_a_load_that_fails_leaves_what_is_served_untouched(tmp_path: Path) -> None:
+async def test_failed_load_leaves_what_is_served_unchanged(tmp_path: Path) -> None:
     place(tmp_path, "m", 1, scaling(1))
     async with served(tmp_path) as deployment:
         model = deployment.models["m"]
@@ -227,7 +227,7 @@ async def test_a_load_that_fails_leaves_what_is_served_untouched(tmp_path: Path)
 
 
 @on_a_loop
-async def test_an_unloaded_model_is_gone_until_it_is_loaded_again(tmp_path: Path) -> None:
+async def test_unloaded_model_is_not_served_until_loaded_again(tmp_path: Path) -> None:
     for name in ("kept", "m"):
         place(tmp_path, name, 1, scaling(1))
     async with served(tmp_path) as deployment:
@@ -246,7 +246,9 @@ async def test_an_unloaded_model_is_gone_until_it_is_loaded_again(tmp_path: Path
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("change", [ModelCatalog.load, ModelCatalog.unload])
 @on_a_loop
-async def test_requests_in_flight_are_answered_by_the_version_met(tmp_path: Path, change: Any, version: int) -> None:
+async def test_requests_in_flight_are_answered_by_the_version_that_got_them(
+    tmp_path: Path, change: Any, version: int
+) -> None:
     two_versions(tmp_path)
     (tmp_path / "m" / "model.yaml").write_text("batching: {max_size: 2, max_delay: 1h}\n")
     async with served(tmp_path, m=CANARY) as deployment:
@@ -262,13 +264,13 @@ async def test_requests_in_flight_are_answered_by_the_version_met(tmp_path: Path
 
 
 @on_a_loop
-async def test_a_stable_that_has_been_replaced_still_answers_for_its_candidate(tmp_path: Path) -> None:
-    """A call of the candidate that is under way when both are replaced may yet need it."""
+async def test_replaced_stable_still_answers_for_its_candidate(tmp_path: Path) -> None:
+    """A candidate call in progress when both are replaced may still need it."""
     two_versions(tmp_path, onnx_models.looping, onnx_models.looping)
     (tmp_path / "m" / "warmup.json").write_text(json.dumps(LONG))  # so each has a thread of its own
     async with served(tmp_path, m=CANARY) as deployment:
         old = deployment.models["m"].stable
-        assert not old.on_loop
+        assert not old.backend.on_loop
         await deployment.prepare(RoutingSettings.model_validate({"models": {"m": {"stable": 2}}}), 2)
         deployment.commit()
         async with asyncio.timeout(PATIENCE_S):
@@ -284,7 +286,7 @@ async def test_a_stable_that_has_been_replaced_still_answers_for_its_candidate(t
 
 
 @on_a_loop
-async def test_closing_ends_what_still_runs(tmp_path: Path) -> None:
+async def test_closing_ends_runs_in_progress(tmp_path: Path) -> None:
     two_versions(tmp_path, onnx_models.looping, onnx_models.looping)
     async with served(tmp_path, m=CANARY) as deployment:
         endless = {"x": np.array([2**62])}
@@ -297,16 +299,16 @@ async def test_closing_ends_what_still_runs(tmp_path: Path) -> None:
 
 
 @on_a_loop
-async def test_stable_runs_as_the_candidate_does_while_their_latencies_are_compared(tmp_path: Path) -> None:
+async def test_stable_runs_like_the_candidate_while_latencies_are_compared(tmp_path: Path) -> None:
     guards = {"comparisons": [{"name": "slow", "metric": "slow_requests", "threshold": "50ms"}]}
     two_versions(tmp_path)
     async with served(tmp_path, m=CANARY) as deployment:
-        assert deployment.models["m"].stable.on_loop
+        assert deployment.models["m"].stable.backend.on_loop
         for release, on_loop in ((CANARY | {"guards": guards}, False), (CANARY, True)):
             await deployment.prepare(RoutingSettings.model_validate({"models": {"m": release}}), 2)
             deployment.commit()
-            assert deployment.models["m"].stable.on_loop is on_loop
-            assert not deployment.models["m"].versions[2].on_loop
+            assert deployment.models["m"].stable.backend.on_loop is on_loop
+            assert not deployment.models["m"].versions[2].backend.on_loop
             assert await answer(deployment, "m", 1) == [1, 2]
 
 
@@ -315,7 +317,7 @@ NEVER = "models.m.guards.comparisons[0]: wrong_feedback can never act: version 1
 
 
 @on_a_loop
-async def test_a_guard_that_can_never_act_keeps_the_candidate_out_at_a_start(tmp_path: Path) -> None:
+async def test_guard_that_can_never_act_leaves_the_candidate_out_at_a_start(tmp_path: Path) -> None:
     two_versions(tmp_path)
     async with served(tmp_path, m=UNJUDGED) as deployment:
         assert deployment.models["m"].versions.keys() == {1}
@@ -323,7 +325,7 @@ async def test_a_guard_that_can_never_act_keeps_the_candidate_out_at_a_start(tmp
 
 
 @on_a_loop
-async def test_a_guard_that_can_never_act_is_no_edit(tmp_path: Path) -> None:
+async def test_edit_with_a_guard_that_can_never_act_is_refused(tmp_path: Path) -> None:
     two_versions(tmp_path)
     async with served(tmp_path, m=CANARY) as deployment:
         before = deployment.models

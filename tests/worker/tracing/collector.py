@@ -1,4 +1,4 @@
-"""A collector as OpenTelemetry's: takes spans by OTLP over HTTP, or refuses them."""
+"""A collector like OpenTelemetry's: accepts spans by OTLP over HTTP, or refuses them."""
 
 import gzip
 import threading
@@ -13,7 +13,7 @@ from tests.processes.flawed import until
 
 
 class Collector:
-    """Listens on a free port while it is a context. `status`: what it answers with; `headers`: of the last request."""
+    """A context manager that listens on a free port. `status`: its answer; `headers`: those of the last request."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -59,7 +59,7 @@ class Collector:
 
     @property
     def spans(self) -> list[Any]:
-        """What was taken, in the order that it came."""
+        """The accepted spans, in the order of arrival."""
         return [
             span for request in self.requests for of in request.resource_spans for by in of.scope_spans
             for span in by.spans
@@ -71,14 +71,14 @@ class Collector:
         return [attributes(of.resource) for request in self.requests for of in request.resource_spans]
 
     def wait(self, count: int) -> list[Any]:
-        """So many spans, as soon as they are there."""
+        """Wait for so many spans, and return them."""
         until(lambda: len(self.spans) >= count, f"{count} spans")
         assert len(self.spans) == count
         return self.spans
 
 
 def attributes(of: Any) -> dict[str, Any]:
-    """Those of a span or resource, by name."""
+    """The attributes of a span or resource, by name."""
     return {attribute.key: _value(attribute.value) for attribute in of.attributes}
 
 

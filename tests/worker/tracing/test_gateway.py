@@ -1,4 +1,4 @@
-"""A real gateway whose predictions are traced: spans, records, answers and log tell of the same requests."""
+"""A real gateway with tracing: spans, records, answers and log agree on each request."""
 
 import socket
 import time
@@ -38,13 +38,13 @@ def ask(running: GatewayProcess, first: float = FINE, path: str = URL, **headers
 
 
 def records(running: GatewayProcess) -> dict[str, dict[str, Any]]:
-    """By prediction id, once the gateway has ended."""
+    """The records by prediction id, once the gateway has ended."""
     files = sorted((running.config.parent / "state" / "records").glob("predictions-*"))
     lines = [orjson.loads(line) for file in files for line in file.read_bytes().split(b"\n") if line]
     return {line["prediction_id"]: line for line in lines}
 
 
-def test_each_span_says_of_its_prediction_what_the_record_says(tmp_path: Path, collector: Collector) -> None:
+def test_each_span_agrees_with_the_record_of_its_prediction(tmp_path: Path, collector: Collector) -> None:
     with traced(tmp_path, collector, "100%") as running:
         ids = [ask(running, first).headers["x-prediction-id"] for first in (FINE, FAILING) * 8]
         ids.append(ask(running, path="/v2/models/flawed/versions/2/infer").headers["x-prediction-id"])
@@ -66,7 +66,7 @@ def test_each_span_says_of_its_prediction_what_the_record_says(tmp_path: Path, c
     assert {resource["canary_gateway.worker"] for resource in collector.resources} <= {"0", "1"}
 
 
-def test_the_caller_decides_whether_its_request_is_traced(tmp_path: Path, collector: Collector) -> None:
+def test_traceparent_decides_whether_a_request_is_traced(tmp_path: Path, collector: Collector) -> None:
     with traced(tmp_path, collector, "0%") as running:
         for headers in ({}, UNSAMPLED, SAMPLED, {"traceparent": "00-not-valid-01"}):
             assert ask(running, **headers).status_code == 200
@@ -77,14 +77,14 @@ def test_the_caller_decides_whether_its_request_is_traced(tmp_path: Path, collec
     assert sorted(found, key=str) == [TRACE_ID, TRACE_ID, None, None]
 
 
-def test_what_waits_reaches_the_collector_when_the_gateway_ends(tmp_path: Path, collector: Collector) -> None:
+def test_queued_spans_are_exported_at_shutdown(tmp_path: Path, collector: Collector) -> None:
     with traced(tmp_path, collector, "100%") as running:
         for _ in range(40):
             ask(running)
     assert len(collector.spans) == 40
 
 
-def test_a_collector_that_is_gone_costs_no_prediction(tmp_path: Path, collector: Collector) -> None:
+def test_refusing_collector_affects_no_prediction(tmp_path: Path, collector: Collector) -> None:
     collector.status = 400
     with traced(tmp_path, collector, "100%") as running:
         assert all(ask(running).status_code == 200 for _ in range(100))
@@ -97,7 +97,7 @@ def test_a_collector_that_is_gone_costs_no_prediction(tmp_path: Path, collector:
     assert "Traceback" not in running.log
 
 
-def test_a_collector_that_never_answers_keeps_no_one_waiting(tmp_path: Path) -> None:
+def test_collector_that_never_answers_delays_nothing(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:  # takes connections, and reads nothing
         tracing = {"endpoint": f"http://127.0.0.1:{deaf.getsockname()[1]}", "sample": "100%"}
         with gateway(tmp_path, server={"tracing": tracing}) as running:

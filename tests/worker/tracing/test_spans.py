@@ -1,4 +1,4 @@
-"""The queue of spans and what is exported of it, with OpenTelemetry's own exporter and a collector that listens."""
+"""The span queue and the exported spans, with OpenTelemetry's own exporter and a real collector."""
 
 import logging
 import subprocess
@@ -53,7 +53,7 @@ def counted() -> "memoryview[int]":
     return memoryview(array("q", bytes(8 * HEAD)))
 
 
-def test_a_span_says_what_was_answered_by_whom_and_why(collector: Collector, export: Export) -> None:
+def test_span_describes_the_decision_and_the_answer(collector: Collector, export: Export) -> None:
     assert export([PLAIN]) == ""
     (span,) = collector.spans
     assert (span.name, span.kind, span.parent_span_id) == ("POST /v2/models/{model}/infer", span.SPAN_KIND_SERVER, b"")
@@ -77,7 +77,7 @@ def test_a_span_says_what_was_answered_by_whom_and_why(collector: Collector, exp
     assert (resource["service.name"], resource["canary_gateway.worker"]) == ("canary-gateway", "1")
 
 
-def test_it_is_the_child_of_the_caller_s_span(collector: Collector, export: Export) -> None:
+def test_span_is_the_child_of_the_caller_s_span(collector: Collector, export: Export) -> None:
     assert export([PLAIN._replace(origin=Origin(TRACE, "a-1")), PLAIN._replace(origin=Origin(None, "a-2"))]) == ""
     child, root = collector.spans
     assert (child.trace_id.hex(), child.parent_span_id.hex()) == (TRACE.trace_id, TRACE.span_id)
@@ -86,7 +86,7 @@ def test_it_is_the_child_of_the_caller_s_span(collector: Collector, export: Expo
     assert [attributes(span)["canary_gateway.request_id"] for span in (child, root)] == ["a-1", "a-2"]
 
 
-def test_rescued_pinned_and_failed(collector: Collector, export: Export) -> None:
+def test_spans_of_rescued_pinned_and_failed_predictions(collector: Collector, export: Export) -> None:
     rescued = PLAIN._replace(decision=replace(DECISION, version=1, variant=STABLE), rescued="timeout", rescued_from=2)
     pinned = PLAIN._replace(
         decision=Decision(2, PINNED, "pinned", None, 0, 1.0), outcome=Outcome.MODEL_ERROR, status=500, prediction_id=b""
@@ -105,7 +105,7 @@ def test_rescued_pinned_and_failed(collector: Collector, export: Export) -> None
     assert "canary_gateway.prediction_id" not in attributes(failed)
 
 
-def test_what_finds_the_queue_full_is_dropped_and_counted(collector: Collector, export: Export) -> None:
+def test_spans_beyond_the_queue_are_dropped_and_counted(collector: Collector, export: Export) -> None:
     head = counted()
     spans = Spans(export, head, capacity=2 * BATCH + 1)
     for number in range(2 * BATCH + 4):
@@ -118,7 +118,7 @@ def test_what_finds_the_queue_full_is_dropped_and_counted(collector: Collector, 
     assert len(collector.requests) == 3
 
 
-def test_a_collector_that_refuses_is_told_of_once_and_once_when_it_takes_them_again(
+def test_refusing_collector_is_logged_once_and_its_recovery_once(
     collector: Collector, export: Export, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -135,7 +135,7 @@ def test_a_collector_that_refuses_is_told_of_once_and_once_when_it_takes_them_ag
     assert again == "spans reach the collector again"
 
 
-def test_what_waits_is_exported_at_the_end(collector: Collector, export: Export) -> None:
+def test_queued_spans_are_exported_on_close(collector: Collector, export: Export) -> None:
     spans = Spans(export, counted())
     spans.start()
     for _ in range(BATCH + 1):
@@ -144,7 +144,7 @@ def test_what_waits_is_exported_at_the_end(collector: Collector, export: Export)
     assert len(collector.spans) == BATCH + 1
 
 
-def test_without_the_packages_it_is_said_what_to_install() -> None:
+def test_missing_packages_are_reported_with_the_install_command() -> None:
     code = (
         "import sys; sys.modules['opentelemetry'] = None\n"
         "from gateway.settings.gateway import ServerSettings\n"
@@ -157,7 +157,7 @@ def test_without_the_packages_it_is_said_what_to_install() -> None:
     assert "server.tracing: needs OpenTelemetry; install it with: pip install 'canary-gateway[otel]'" in ended.stderr
 
 
-def test_with_the_packages_all_is_well() -> None:
+def test_check_tracing_passes_with_the_packages() -> None:
     check_tracing(ServerSettings.model_validate({"tracing": {"endpoint": "http://127.0.0.1:4318"}}))
 
 
@@ -165,7 +165,7 @@ def test_with_the_packages_all_is_well() -> None:
     "endpoint",
     ["127.0.0.1:4318", "grpc://127.0.0.1:4317", "http://", "http://me:secret@collector:4318", "http://c/?key=1", 4318],
 )
-def test_an_address_that_will_not_do(endpoint: object) -> None:
+def test_invalid_endpoint_is_refused(endpoint: object) -> None:
     with pytest.raises(ValueError, match="endpoint") as refused:
         TracingSettings.model_validate({"endpoint": endpoint})
     assert not isinstance(refused.value, SettingsError)

@@ -19,7 +19,7 @@ class VersionStatus:
     version: int
     variant: str
     totals: Totals
-    credit: VersionFeedback
+    feedback: VersionFeedback
     providers: tuple[str, ...] = ()
     warning: str = ""
 

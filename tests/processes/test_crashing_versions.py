@@ -1,4 +1,4 @@
-"""A model file that kills the process that loads it: at the start, and by an edit."""
+"""A model file that crashes the process that loads it: at the start, and by an edit."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.processes.test_reload import config, edit, routing, shares
 pytestmark = needs_trap
 
 
-def test_a_candidate_that_kills_at_the_start_is_left_out(tmp_path: Path) -> None:
+def test_candidate_that_crashes_on_loading_is_left_out_at_the_start(tmp_path: Path) -> None:
     running = gateway(tmp_path)
     place(tmp_path / "models", "flawed", 2, crashing)
     with running:
@@ -22,7 +22,7 @@ def test_a_candidate_that_kills_at_the_start_is_left_out(tmp_path: Path) -> None
         until(lambda: "version 2 is not served" in running.log, "the table, which follows readiness")
 
 
-def test_an_edit_that_names_a_killer_is_refused_and_the_gateway_has_not_blinked(tmp_path: Path) -> None:
+def test_edit_to_a_version_that_crashes_is_refused_without_losing_a_worker(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         place(tmp_path / "models", "flawed", 3, crashing)
         before = workers(running)

@@ -14,13 +14,13 @@ from gateway.control.release.managed_release import ManagedRelease
 from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.switchboard import Switchboard
 
-COUNTED_S: Final = 0.09  # between two steps of a release with only changed counters: every second tick
-IDLE_S: Final = 0.25  # between two steps of one without traffic: as often as windows keep samples
-MOST_COUNTED: Final = 50  # most steps of such releases in one tick
-MOST_IDLE: Final = 10
+ACTIVE_INTERVAL_S: Final = 0.09  # between two steps of a release with only changed counters: every second tick
+IDLE_INTERVAL_S: Final = 0.25  # between two steps of one without traffic: as often as windows keep samples
+MAX_ACTIVE: Final = 50  # most steps of such releases in one tick
+MAX_IDLE: Final = 10
 
 
-class Agenda:
+class StepScheduler:
     """Schedules the steps of the releases `steered`.
 
     `versions`: the scoreboard slots of each release's stable and candidate, in the same order.
@@ -36,33 +36,33 @@ class Agenda:
         count = len(steered)
         self._board = board
         self._scoreboard = scoreboard
-        self._steered = steered
+        self._releases = steered
         self._slots = np.array([one.slot for one in steered], np.int64)
         self._versions = np.array(versions, np.int64).reshape(count, 2)
         self._epochs = np.zeros(count, np.int64)  # 0 is no epoch, so every release is due at first
         self._stopped = np.zeros(count, np.bool_)
         self._counts = np.zeros((count, 2), np.int64)
-        self._looked_s = np.full(count, -np.inf)
+        self._stepped_s = np.full(count, -np.inf)
 
     def due(self, now_s: float) -> list[ManagedRelease]:
         """Return the releases to step in this tick, and remember that they have been stepped. Called once a tick."""
-        if not self._steered:
+        if not self._releases:
             return []
         epochs, stopped = self._board.states(self._slots)
-        counts = self._scoreboard.asked(self._versions.ravel()).reshape(-1, 2)
-        news = np.fromiter((one.news for one in self._steered), np.bool_, len(self._steered))
+        counts = self._scoreboard.request_counts(self._versions.ravel()).reshape(-1, 2)
+        news = np.fromiter((one.has_evidence for one in self._releases), np.bool_, len(self._releases))
         at_once = news | (epochs != self._epochs) | (stopped != self._stopped)
-        since_s = now_s - self._looked_s
-        counted = (counts != self._counts).any(axis=1) & (since_s >= COUNTED_S) & ~at_once
-        idle = (since_s >= IDLE_S) & ~at_once & ~counted
+        since_s = now_s - self._stepped_s
+        counted = (counts != self._counts).any(axis=1) & (since_s >= ACTIVE_INTERVAL_S) & ~at_once
+        idle = (since_s >= IDLE_INTERVAL_S) & ~at_once & ~counted
         chosen = np.concatenate(
-            [np.flatnonzero(at_once), self._first(counted, MOST_COUNTED), self._first(idle, MOST_IDLE)]
+            [np.flatnonzero(at_once), self._first(counted, MAX_ACTIVE), self._first(idle, MAX_IDLE)]
         )
         self._epochs[chosen], self._stopped[chosen] = epochs[chosen], stopped[chosen]
-        self._counts[chosen], self._looked_s[chosen] = counts[chosen], now_s
-        return [self._steered[index] for index in chosen.tolist()]
+        self._counts[chosen], self._stepped_s[chosen] = counts[chosen], now_s
+        return [self._releases[index] for index in chosen.tolist()]
 
     def _first(self, which: npt.NDArray[np.bool_], most: int) -> npt.NDArray[np.int64]:
         """Return the indices of at most `most` of these releases: those whose last step is longest ago."""
         found = np.flatnonzero(which)
-        return found[np.argsort(self._looked_s[found], kind="stable")[:most]]
+        return found[np.argsort(self._stepped_s[found], kind="stable")[:most]]

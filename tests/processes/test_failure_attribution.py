@@ -1,4 +1,4 @@
-"""Bad traffic against a gateway of two workers: a twin goes on, a candidate that does harm is stopped."""
+"""Bad traffic against a gateway of two workers: an identical candidate is kept, a harmful one is stopped."""
 
 from pathlib import Path
 from random import Random
@@ -29,7 +29,7 @@ def served(folder: Path, candidate: Moods, weight: int) -> GatewayProcess:
 
 
 @pytest.mark.slow
-def test_a_twin_in_bad_traffic_goes_on_and_all_figures_agree(tmp_path: Path) -> None:
+def test_identical_candidate_survives_bad_traffic_and_all_figures_agree(tmp_path: Path) -> None:
     generator, seen = Random(0), Seen()
     messages = [*(asked(*rows) for rows in POISON), asked(row(), timeout_us=1), asked(row())]
     with served(tmp_path, Moods(), 50) as running:
@@ -54,7 +54,7 @@ def test_a_twin_in_bad_traffic_goes_on_and_all_figures_agree(tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("weight", [5, 100])
-def test_a_candidate_that_hangs_is_stopped_though_no_client_waits_long(tmp_path: Path, weight: int) -> None:
+def test_hanging_candidate_is_stopped_although_clients_time_out_early(tmp_path: Path, weight: int) -> None:
     message = asked(row(luck=0.5), timeout_us=40_000)
     with served(tmp_path, Moods(hangs=0.9), weight) as running:
         with Client(("127.0.0.1", running.port), 8, lambda: message) as client:

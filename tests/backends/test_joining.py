@@ -1,4 +1,4 @@
-"""Requests stacked into one run: each gets its own rows back, and an output without the batch's rows is no answer."""
+"""Requests joined into one run: each gets its own rows back, and an output without the batch's rows is refused."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.backends.row_stacking import cut, stacked
+from gateway.backends.joining import concatenated, cut
 from gateway.errors import InvalidOutput
 
 
@@ -22,8 +22,8 @@ def test_each_request_gets_the_rows_that_it_brought(rows: list[int]) -> None:
         Request({"x": np.full((count, 2), number), "name": np.full(count, f"r{number}", object)}, count)
         for number, count in enumerate(rows)
     ]
-    feeds = stacked(requests)
-    answers = cut([feeds["name"], feeds["x"]], requests)
+    with concatenated([request.feeds for request in requests]) as feeds:
+        answers = cut([feeds["name"], feeds["x"]], requests)
     for number, (count, (names, numbers)) in enumerate(zip(rows, answers, strict=True)):
         assert names.tolist() == [f"r{number}"] * count
         assert numbers.tolist() == [[number, number]] * count

@@ -24,46 +24,46 @@ from gateway.backends.repository import Repository
 from gateway.control.api.rendering import release_document
 from gateway.control.metrics.prometheus import GatewayCollector, GatewayMetrics
 from gateway.control.record_status import ClassLabels
-from gateway.control.release.overview import ReleaseStatus
+from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.status import release_metrics
 from gateway.errors import NotReady
 from gateway.shm.tally import Totals
-from gateway.system.pipe import PatientPipe, pipe
-from gateway.system.scheduling import reset_priority, stand_back
+from gateway.system.pipe import RetryingPipe, pipe
+from gateway.system.scheduling import lower_priority, reset_priority
 
-PIECE: Final = 16  # releases or versions in a message: pickling more at once would block control's loop
-TRIES: Final = 2
-WITHIN_S: Final = 30.0  # a thousand models take two
-START: Final = f"from {__name__} import main; main()"  # so that pickled classes are of this module
+ITEMS_PER_MESSAGE: Final = 16  # releases or versions in a message: pickling more at once would block control's loop
+MAX_ATTEMPTS: Final = 2
+TIMEOUT_S: Final = 30.0  # a thousand models take two
+PROCESS_CODE: Final = f"from {__name__} import main; main()"  # so that pickled classes are of this module
 
 
 @dataclass(frozen=True, slots=True)
-class Documents:
+class RenderReleases:
     """The job that renders each release's JSON document, from pieces of type ReleaseStatus."""
 
-    def made(self, pieces: Sequence[Any], press: "Press") -> Any:
-        return {one.model: orjson.dumps(release_document(one)) for one in pieces}
+    def run(self, items: Sequence[Any], process: "RenderProcess") -> Any:
+        return {one.model: orjson.dumps(release_document(one)) for one in items}
 
 
 @dataclass(frozen=True, slots=True)
-class Metrics:
+class RenderMetrics:
     """The job that renders the Prometheus text, from pieces that are ReleaseStatus or (model, version, Totals). `rest`:
     all other metrics.
     """
 
     rest: GatewayMetrics
 
-    def made(self, pieces: Sequence[Any], press: "Press") -> Any:
-        versions: list[tuple[str, int, Totals]] = [one for one in pieces if not isinstance(one, ReleaseStatus)]
+    def run(self, items: Sequence[Any], process: "RenderProcess") -> Any:
+        versions: list[tuple[str, int, Totals]] = [one for one in items if not isinstance(one, ReleaseStatus)]
         releases = [
-            release_metrics(one) for one in pieces if isinstance(one, ReleaseStatus) and one.candidate is not None
+            release_metrics(one) for one in items if isinstance(one, ReleaseStatus) and one.candidate is not None
         ]
-        labels = {(name, number): press.labels.of(name, number) for name, number, _ in versions}
-        press.seen = replace(self.rest, versions=versions, releases=releases, labels=labels)
-        return generate_latest(press.registry)
+        labels = {(name, number): process.labels.of(name, number) for name, number, _ in versions}
+        process.metrics = replace(self.rest, versions=versions, releases=releases, labels=labels)
+        return generate_latest(process.registry)
 
 
-class Printer:
+class PageRenderer:
     """Control's side; use it from one thread. Starts the process when it is needed, and again if it has ended."""
 
     def __init__(self, repository: Path) -> None:
@@ -71,11 +71,11 @@ class Printer:
         self._pipe: Connection | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
-    def printed(self, job: Documents | Metrics, pieces: Sequence[object]) -> Any:
+    def render(self, job: RenderReleases | RenderMetrics, items: Sequence[object]) -> Any:
         """The job's result for these pieces. Raises NotReady if the process ends in each of TRIES attempts."""
-        for _ in range(TRIES):
+        for _ in range(MAX_ATTEMPTS):
             with contextlib.suppress(OSError, EOFError):
-                return self._asked(job, pieces)
+                return self._send_job(job, items)
             self.close()
         raise NotReady("the process that makes this page has ended; try again")
 
@@ -87,51 +87,51 @@ class Printer:
             self._process.kill()
             self._process.wait()
 
-    def _asked(self, job: Documents | Metrics, pieces: Sequence[object]) -> Any:
-        self._pipe = ours = self._pipe or self._started()
+    def _send_job(self, job: RenderReleases | RenderMetrics, items: Sequence[object]) -> Any:
+        self._pipe = ours = self._pipe or self._start_process()
         assert self._process is not None
-        clock = threading.Timer(WITHIN_S, self._process.kill)  # else a hung process would block all readers for ever
+        clock = threading.Timer(TIMEOUT_S, self._process.kill)  # else a hung process would block all readers for ever
         clock.start()
         try:
-            for begin in range(0, len(pieces), PIECE):
-                ours.send(pieces[begin : begin + PIECE])
+            for begin in range(0, len(items), ITEMS_PER_MESSAGE):
+                ours.send(items[begin : begin + ITEMS_PER_MESSAGE])
             ours.send(job)
             return ours.recv()
         finally:
             clock.cancel()
 
-    def _started(self) -> Connection:
+    def _start_process(self) -> Connection:
         ours, theirs = pipe()
         arguments = [str(theirs.fileno()), str(self._repository), str(os.getpid())]
-        command = [sys.executable, "-c", START, *arguments]
+        command = [sys.executable, "-c", PROCESS_CODE, *arguments]
         self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
         theirs.close()
         return ours
 
 
-class Press:
+class RenderProcess:
     """The rendering process's side: its state across jobs. `pid`: the process whose memory and descriptors are
     reported.
     """
 
     def __init__(self, repository: Path, pid: int) -> None:
         self.labels = ClassLabels(Repository(repository))
-        self.seen: GatewayMetrics
+        self.metrics: GatewayMetrics
         self.registry = CollectorRegistry(auto_describe=False)
-        self.registry.register(GatewayCollector(lambda: self.seen))
+        self.registry.register(GatewayCollector(lambda: self.metrics))
         ProcessCollector(pid=lambda: pid, registry=self.registry)
         PlatformCollector(registry=self.registry)
 
-    def work(self, pipe: Connection) -> None:
+    def serve(self, pipe: Connection) -> None:
         """Render jobs until control closes the pipe."""
-        pieces: list[Any] = []
+        items: list[Any] = []
         while True:
             message = pipe.recv()
-            if isinstance(message, Documents | Metrics):
-                pipe.send(message.made(pieces, self))
-                pieces = []
+            if isinstance(message, RenderReleases | RenderMetrics):
+                pipe.send(message.run(items, self))
+                items = []
             else:
-                pieces += message
+                items += message
 
 
 def main() -> None:
@@ -141,7 +141,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)
     reset_priority()
-    stand_back(os.getpid(), for_good=True)  # constant polling must not take half a core from the workers
+    lower_priority(os.getpid(), for_good=True)  # constant polling must not take half a core from the workers
     handle, repository, pid = sys.argv[1:]
     with contextlib.suppress(EOFError, OSError):
-        Press(Path(repository), int(pid)).work(PatientPipe(int(handle)))
+        RenderProcess(Path(repository), int(pid)).serve(RetryingPipe(int(handle)))

@@ -1,0 +1,40 @@
+"""The port between a version and what runs it: a batcher in this process, or a process of the version's own."""
+
+from typing import Protocol
+
+from gateway.backends.batch import Answer, BatchItem
+from gateway.backends.signature import Feeds
+
+
+class Backend(Protocol):
+    """Runs the requests of one version. Every method is called on the worker's event loop.
+
+    `small_body`: a request whose body has at most so many bytes may `run_now` if it comes alone; -1: none may.
+    `where`: the socket of the process that runs it; empty in the worker itself.
+    """
+
+    small_body: int
+    where: str
+
+    @property
+    def spare(self) -> bool:
+        """Whether a request would be run at once, with no other waiting for it."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request waits and none runs."""
+
+    def must_queue(self, feeds: Feeds) -> bool:
+        """Whether a request may not `run_now`, even if it comes alone."""
+
+    def run_now(self, feeds: Feeds, deadline_ns: int) -> Answer:
+        """Run one request on the event loop. Raises RequestError."""
+
+    def submit(self, feeds: Feeds, deadline_ns: int) -> BatchItem:
+        """Queue one request. Its result is its outputs, or DeadlineExceeded at `deadline_ns` (monotonic clock)."""
+
+    def abandon(self) -> None:
+        """Cancel every request that waits or runs."""
+
+    def close(self) -> None:
+        """Release what it holds. Called once it is idle."""

@@ -1,0 +1,64 @@
+"""Makes every batch size of a runner ready, and looks whether it answers as the plain session does.
+
+The proof of independent rows is about the session. What is served goes through lent memory, padding and several runs at
+once, so batches of different rows take that way too, full ones and padded ones, before a version is ready.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from gateway.backends.batch_variants import joined
+from gateway.backends.bucketed import BucketedRunner
+from gateway.backends.buckets import bucket_for
+from gateway.backends.onnx import OnnxSession, Result
+from gateway.backends.row_comparison import is_close
+from gateway.backends.signature import Feeds
+from gateway.protocol.tensors import Array
+
+DIVISORS: Final = (2, 5)  # of the one row that is known to run, to have three that differ
+ELSEWHERE: Final = 1e-3  # kernels need not repeat to the bit, and another row's answer is further off
+
+
+def unlike_the_session(runner: BucketedRunner, session: OnnxSession, row: Feeds) -> str:
+    """What differs; empty where nothing does. Each size runs at least twice. Raises RequestError where one fails."""
+    tolerance = 0.0 if session.on_cpu() else ELSEWHERE
+    rows = [row, *(_divided(row, divisor) for divisor in DIVISORS)]
+
+    def differs(count: int, first: int = 0) -> str:
+        parts = [rows[(first + index) % len(rows)] for index in range(count)]
+        with runner.join(parts) as feeds:
+            results = runner.run(feeds)
+        size = bucket_for(count, runner.sizes)
+        wanted = session.run(joined([*parts, *[parts[-1]] * (size - count)]))
+        return "" if _alike(results, wanted, count, tolerance) else f"{count} rows are answered differently in {size}"
+
+    for size in runner.sizes:
+        for count in sorted({size // 2 + 1, size}):
+            if found := differs(count):
+                return found
+    return _at_once(runner.concurrency, lambda thread: differs(runner.sizes[-1], thread))
+
+
+def _divided(row: Feeds, divisor: int) -> Feeds:
+    """Integers, which may be indices, stay whole, and no index is larger than one that is known to run."""
+    return {name: _quotient(array, divisor) for name, array in row.items()}
+
+
+def _quotient(array: Array, divisor: int) -> Array:
+    if array.dtype.kind == "b":
+        return array
+    return (array / divisor if array.dtype.kind == "f" else array // divisor).astype(array.dtype)
+
+
+def _at_once(count: int, look: Callable[[int], str]) -> str:
+    """As many runs at once as there will be: a device prepares for each of them, too."""
+    with ThreadPoolExecutor(count) as threads:
+        return next(filter(None, threads.map(look, range(count))), "")
+
+
+def _alike(results: Sequence[Result], wanted: Sequence[Result], rows: int, tolerance: float) -> bool:
+    return all(
+        one is not None and other is not None and len(one) == rows and is_close(one, other[:rows], tolerance)
+        for one, other in zip(results, wanted, strict=True)
+    )

@@ -1,0 +1,105 @@
+"""Runs a version in few batch sizes, from memory that is made once: how a GPU is kept busy.
+
+Requests' rows are written straight into the memory that the device reads, a batch is padded to the next size, and the
+results of the padding are cut off. With two runs at once one batch is written while the other is computed.
+
+The inputs are given to each run rather than bound once: ONNX Runtime copies what is bound to a device when it is bound,
+so a binding that is kept would go on answering the first batch. And outputs are made by each run: were they bound to
+memory that is lent again, what a run that was ended writes late would stand in someone else's answer.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import numpy as np
+from onnxruntime import RunOptions
+
+from gateway.backends.buckets import bucket_for, bucket_sizes
+from gateway.backends.onnx import OnnxSession, Result
+from gateway.backends.run_buffers import Allocate, BufferPool, Buffers, RowKinds
+from gateway.backends.signature import Feeds
+from gateway.protocol.tensors import DATATYPES
+
+NUMBERS: Final = "biuf"
+
+
+class Gathered(dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"]):
+    """The inputs of a batch in lent memory; `padded`: the same, up to the batch's size."""
+
+    __slots__ = ("padded",)
+
+    def __init__(self, buffers: Buffers, parts: Sequence[Feeds], size: int) -> None:
+        super().__init__(buffers.first(buffers.fill(parts, size)))
+        self.padded = buffers.first(size)
+
+
+class BucketedRunner:
+    """For one session whose rows are proven independent, and batches of up to `most` rows, `concurrency` at once.
+
+    `kinds`: see `row_kinds`. `run` and `join` are for any thread.
+    """
+
+    def __init__(
+        self, session: OnnxSession, kinds: RowKinds, most: int, concurrency: int, allocate: Allocate = np.empty
+    ) -> None:
+        self._session = session
+        self._names = kinds.keys()
+        self.sizes = bucket_sizes(most)
+        self.concurrency = concurrency
+        self._pool = BufferPool(kinds, most, concurrency, allocate)
+
+    @contextmanager
+    def join(self, parts: Sequence[Feeds]) -> Iterator[Feeds]:
+        """The rows of all parts, `most` together at most, for one run within the block."""
+        size = bucket_for(sum(len(next(iter(part.values()))) for part in parts), self.sizes)
+        with self._pool.lent() as buffers:
+            yield Gathered(buffers, parts, size)
+
+    def run(self, feeds: Feeds, options: RunOptions | None = None) -> list[Result]:
+        """As the session's, with as many rows in each output as in the inputs."""
+        if isinstance(feeds, Gathered):
+            return self._padded(feeds, options)
+        rows = self._rows(feeds)
+        if not 0 < rows <= self.sizes[-1] or rows in self.sizes:
+            return self._session.run(feeds, options)
+        with self.join([feeds]) as gathered:
+            return self.run(gathered, options)
+
+    def _rows(self, feeds: Feeds) -> int:
+        """How many rows each input has; 0 where that is not one number, or there are other inputs."""
+        if feeds.keys() != self._names:
+            return 0
+        first, *others = (len(array) for array in feeds.values())
+        return first if all(rows == first for rows in others) else 0
+
+    def _padded(self, gathered: Gathered, options: RunOptions | None) -> list[Result]:
+        padded = gathered.padded
+        rows, size = (len(next(iter(feeds.values()))) for feeds in (gathered, padded))
+        return [_own(_cut(result, rows, size), padded) for result in self._session.run(padded, options)]
+
+
+def _cut(result: Result, rows: int, size: int) -> Result:
+    return result[:rows] if result is not None and rows < size and result.shape[:1] == (size,) else result
+
+
+def _own(result: Result, lent: Feeds) -> Result:
+    """Nothing of an answer may lie in memory that the next run writes to."""
+    if result is not None and any(np.may_share_memory(result, array) for array in lent.values()):
+        return result.copy()
+    return result
+
+
+def row_kinds(session: OnnxSession) -> RowKinds | None:
+    """The shape of one row and the type of each input; None where they are not fixed, or hold text."""
+    kinds = {}
+    for spec in session.signature.inputs:
+        shape = session.dimensions.get(spec.name)
+        dtype = DATATYPES[spec.datatype].dtype
+        if not shape or isinstance(shape[0], int) or dtype.kind not in NUMBERS:
+            return None
+        row = tuple(size for size in shape[1:] if isinstance(size, int))
+        if len(row) < len(shape) - 1:
+            return None
+        kinds[spec.name] = (row, dtype)
+    return kinds or None

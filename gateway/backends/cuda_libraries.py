@@ -1,0 +1,23 @@
+"""CUDA's libraries where pip has put them (nvidia-cudnn-cu13 and others), where the system's loader does not look."""
+
+import contextlib
+import io
+import threading
+from collections.abc import Iterable
+from typing import Final
+
+import onnxruntime
+
+_ON_CUDA: Final = ("CUDA", "Tensorrt")
+_asked: Final = threading.Event()
+
+
+def loaded_from_packages(providers: Iterable[str]) -> bool:
+    """Load them for these providers, once in a process; whether that was just done, so that another try may pay."""
+    preload = getattr(onnxruntime, "preload_dlls", None)
+    if preload is None or _asked.is_set() or not any(name.startswith(_ON_CUDA) for name in providers):
+        return False
+    _asked.set()
+    with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
+        preload()
+    return True

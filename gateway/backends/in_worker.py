@@ -1,0 +1,55 @@
+"""The backend in the worker itself: a stable version on the event loop if its runs are short, else in threads."""
+
+from gateway.backends.batcher import Batcher
+from gateway.backends.loaded_version import LoadedVersion
+from gateway.backends.output_checks import Run, Stopped, checked, noted
+from gateway.backends.run_threads import RunThreads
+from gateway.backends.slow_runs import Doubt
+from gateway.backends.version import ModelVersion
+from gateway.shm.tally import Tally
+
+
+def in_worker(
+    name: str,
+    number: int,
+    loaded: LoadedVersion,
+    tally: Tally,
+    stopped: Stopped | None = None,
+    compared: bool = False,
+    baseline: ModelVersion | None = None,
+) -> ModelVersion:
+    """A version in service in this process, counting on `tally`.
+
+    A stable one may run on the loop itself, where its runs are short, unless it is `compared` by its latencies: a
+    candidate's threads wait for cores and for the interpreter when both are busy, so stable must run as it does where
+    their latencies are evidence. `stopped` is None for stable; a candidate's is asked before each run. Raises
+    ModelUnavailable where there are no threads for it.
+    """
+    stable = stopped is None
+    on_loop = stable and not compared and not loaded.reach.obstacle
+    threads = RunThreads(loaded.rules.concurrency, f"{name}-{number}")
+    if not on_loop:
+        threads.start()  # before anyone is promised an answer; else few are ever needed
+    signature = loaded.signature
+    uniform = is_uniform(loaded)
+    run: Run = loaded.runner.run
+    if stopped is not None:
+        run = checked(run, signature.outputs, number, stopped, row_for_row=not loaded.warm_up.obstacle)
+        run = noted(run, tally.underway())
+    inputs = len(signature.inputs) if signature.initializers else None
+    backend = Batcher(
+        run, loaded.rules, tally, threads, uniform, trusted=stable, inputs=inputs, join=loaded.runner.join
+    )
+    if on_loop:
+        doubt = Doubt(f"version {number} of '{name}'", run, loaded.settings.threads)
+        backend = Batcher(
+            run, loaded.rules, tally, None, uniform, reach=loaded.reach, aside=backend, doubt=doubt, inputs=inputs
+        )
+    return ModelVersion(
+        name, number, loaded, backend, tally, stable=stable, latency_compared=compared, baseline=baseline
+    )
+
+
+def is_uniform(loaded: LoadedVersion) -> bool:
+    """Whether all dimensions but the first are fixed, so that any two requests may share a batch."""
+    return all(-1 not in spec.shape[1:] and spec.datatype != "BYTES" for spec in loaded.signature.inputs)

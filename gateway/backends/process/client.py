@@ -1,0 +1,292 @@
+"""The worker's end of a version that runs in a process of its own, shared by all workers.
+
+Tensors go through shared memory (`gateway.shm.arena`), messages over a Unix socket (`protocol`). When the process
+dies, its calls fail with ProcessCrashed at once, and the next connection is made as soon as its successor listens.
+"""
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from gateway.backends import version_facts
+from gateway.backends.batch import Answer, BatchItem, late
+from gateway.backends.deadline_alarm import NEVER_NS, DeadlineAlarm
+from gateway.backends.onnx import Result
+from gateway.backends.process import tensors
+from gateway.backends.process.frames import FrameError
+from gateway.backends.process.link import Link, connected
+from gateway.backends.process.protocol import ANSWER, CALL, CANCEL, ERROR, raised
+from gateway.backends.signature import Feeds
+from gateway.backends.version_facts import VersionFacts
+from gateway.errors import ModelUnavailable, Overloaded, ProcessCrashed, ProcessLost
+from gateway.shm.arena import Arena, ArenaError, Block
+from gateway.shm.tally import Tally
+from gateway.system.background_tasks import BACKOFF_S
+
+LINGER_S: Final = 60.0  # a stable version that has been replaced still answers for candidates' calls under way
+log: Final = logging.getLogger("gateway.backends")
+
+
+class ProcessItem(BatchItem):
+    """One call: `number` on its connection, and the `block` that holds its inputs."""
+
+    __slots__ = ("backend", "block", "number", "retried")
+
+    def __init__(self, backend: "ProcessBackend", feeds: Feeds, deadline_ns: int) -> None:
+        super().__init__(feeds, 1, deadline_ns, backend.loop)
+        self.backend = backend
+        self.block: Block | None = None
+        self.number = 0
+        self.retried = False
+
+    def _leave(self) -> None:
+        self.backend.forget(self)
+        self.feeds = {}
+
+
+class ProcessBackend:
+    """A `Backend` (gateway.backends.base). `patient`: for a stable version: calls wait for a process that is being
+    started again, and those that it took along are tried once more, one by one; a candidate's are rescued by stable.
+    """
+
+    small_body = -1
+    facts: VersionFacts
+
+    def __init__(self, where: str, tally: Tally, *, patient: bool) -> None:
+        self.where = where
+        self.loop = asyncio.get_running_loop()
+        self._tally = tally
+        self._patient = patient
+        self._alarm = DeadlineAlarm(self.loop, self)
+        self._numbers = itertools.count(1)
+        self._link: Link | None = None
+        self._arena = Arena()
+        self._calls: dict[int, ProcessItem] = {}
+        self._cancelled: dict[int, Block] = {}  # their inputs may still be read
+        self._waiting: list[ProcessItem] = []  # for the process to be there again
+        self._alone = 0  # the number of the call that was in a process that died, and is tried once more
+        self._closed = False
+        self._reconnecting: asyncio.Task[None] | None = None
+
+    async def start(self, within_s: float) -> None:
+        """Connect; then `facts` says what the version is. Raises ModelUnavailable."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._connect()
+        except TimeoutError:
+            raise ModelUnavailable(f"its process has not loaded it within {within_s:g} s") from None
+        except (OSError, FrameError, ArenaError) as error:
+            raise ModelUnavailable(f"its process cannot be reached: {error}; the gateway's log says why") from None
+
+    def connect_later(self, facts: VersionFacts) -> None:
+        """Connect to a version of which everything is known as soon as its process is there; without waiting."""
+        self.facts = facts
+        self._reconnecting = self.loop.create_task(self._connect_again())
+
+    @property
+    def spare(self) -> bool:
+        """Fewer calls of this worker are in the process than it runs at once."""
+        return self._link is not None and len(self._calls) < self.facts.rules.concurrency
+
+    @property
+    def idle(self) -> bool:
+        """No call waits for an answer."""
+        return not self._calls and not self._waiting
+
+    def must_queue(self, feeds: Feeds) -> bool:
+        """Always: nothing runs here."""
+        return True
+
+    def run_now(self, feeds: Feeds, deadline_ns: int) -> Answer:
+        """Not possible: `must_queue` says so."""
+        raise NotImplementedError
+
+    def submit(self, feeds: Feeds, deadline_ns: int) -> BatchItem:
+        """Send one request to the process."""
+        item = ProcessItem(self, feeds, deadline_ns)
+        self._alarm.set(deadline_ns)
+        if self._link is None or self._waiting:
+            self._hold(item)
+        else:
+            self._send(item, self._link, alone=False)
+        return item
+
+    def forget(self, item: ProcessItem) -> None:
+        """The item's caller does not wait any more."""
+        if self._calls.pop(item.number, None) is not None:
+            self._tally.waiting(-1)
+            if item.block is not None and self._link is not None:
+                self._cancelled[item.number] = item.block
+                self._link.send([CANCEL, item.number])
+            item.block = None
+
+    def expire(self, now_ns: int) -> int:
+        """End the calls whose deadline has passed; returns the next deadline."""
+        items = [*self._calls.values(), *self._waiting]
+        for item in items:
+            if item.deadline_ns <= now_ns:
+                item.expire()
+        self._waiting = [item for item in self._waiting if not item.done()]
+        return min((item.deadline_ns for item in items if not item.done()), default=NEVER_NS)
+
+    def abandon(self) -> None:
+        """Cancel every call."""
+        for item in (*self._calls.values(), *self._waiting):
+            item.cancel()
+        self._waiting.clear()
+
+    def close(self) -> None:
+        """Close the connection: at once for a candidate; a stable version's callers may come a little later still."""
+        if self._patient and not self._closed:
+            self.loop.call_later(LINGER_S, self._close)
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self._closed = True
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+        if self._link is not None:
+            self._link.close()
+
+    async def _connect(self) -> None:
+        arena = Arena()
+        link: Link | None = None
+        try:
+            link, found = await connected(self.where, arena, self._received, self._lost)
+            self.facts = self._checked(found)
+        except BaseException:
+            arena.close()
+            if link is not None:
+                link.close()
+            raise
+        self._arena = arena
+        self._link = link
+        self._next_waiting()
+
+    def _checked(self, found: dict[str, Any]) -> VersionFacts:
+        if why := found.get("error"):
+            raise ModelUnavailable(str(why))
+        try:
+            facts = version_facts.load(found)
+        except (ValueError, KeyError, TypeError) as error:
+            raise FrameError(f"it does not describe its version: {error!r}") from None
+        if getattr(self, "facts", facts).sha256 != facts.sha256:
+            raise ModelUnavailable("its files have changed since it was loaded: load the model again")
+        return facts
+
+    async def _connect_again(self) -> None:
+        trouble, pauses = "", iter(BACKOFF_S)
+        while not self._closed:
+            try:
+                await self._connect()
+            except (OSError, FrameError, ArenaError, ModelUnavailable) as error:
+                if str(error) != trouble:
+                    trouble = str(error)
+                    log.warning("the process of a version (%s) is not there: %s", self.where, error)
+                await asyncio.sleep(next(pauses, BACKOFF_S[-1]))
+            else:
+                return
+
+    def _hold(self, item: ProcessItem) -> None:
+        if self._patient and not self._closed:
+            self._waiting.append(item)
+        else:
+            item.set_exception(ProcessLost("the process of this version is being started again; try again later"))
+
+    def _send(self, item: ProcessItem, link: Link, *, alone: bool) -> None:
+        written = tensors.write(self._arena, item.feeds.items())
+        if written is None:
+            item.set_exception(Overloaded("there is no shared memory for the inputs; try again later"))
+            return
+        item.block, described = written
+        item.number = number = next(self._numbers)
+        self._calls[number] = item
+        self._tally.waiting(1)
+        link.send([CALL, number, item.deadline_ns, alone, described])
+
+    def _received(self, message: Any) -> None:
+        """Raises ValueError, TypeError, KeyError or ArenaError if the process does not keep to the protocol."""
+        kind, number = message[0], message[1]
+        if number == self._alone:
+            self._alone = 0
+            self.loop.call_soon(self._next_waiting)
+        item = self._calls.pop(number, None)
+        block = self._cancelled.pop(number, None) if item is None else item.block
+        if item is None:
+            if block is None:
+                raise ValueError(f"there is no call {number}")
+            self._arena.give_back(block)
+            if kind == ANSWER and self._link is not None:
+                self._link.was_read(message[2])
+            return
+        self._tally.waiting(-1)
+        item.block = None
+        if block is not None:
+            self._arena.give_back(block)
+        if kind == ANSWER:
+            try:
+                self._answered(item, message)
+            except Exception:
+                item.set_exception(ProcessCrashed("the process of this version gave an answer that cannot be read"))
+                raise
+        elif kind == ERROR:
+            item.set_exception(raised(message[2], message[3]))
+        else:  # it is due, by the clock of the process
+            item.set_exception(late())
+
+    def _answered(self, item: ProcessItem, message: Sequence[Any]) -> None:
+        _, _, described, queued_ns, batch_rows, run_ns, counts = message
+        results: list[Result] = []
+        link = self._link
+        assert link is not None
+        for one, spec in zip(described, self.facts.signature.outputs, strict=True):
+            results.append(None if one is None else tensors.read(link.memory, one, copy=True)[1])
+            if one is not None and one[0] != spec.name:
+                raise ArenaError(f"output '{one[0]}' where '{spec.name}' belongs")
+        link.was_read(described)
+        self._tally.queued(queued_ns)
+        if counts:
+            self._tally.batch(batch_rows, min(batch_rows, self.facts.rules.max_rows), run_ns)
+        if time.monotonic_ns() > item.deadline_ns:
+            item.expire()
+            return
+        answer = Answer(results)
+        answer.queued_ns, answer.batch_rows = queued_ns, batch_rows
+        item.set_result(answer)
+
+    def _lost(self) -> None:
+        """The connection has ended: with the process, or because one side did not keep to the protocol."""
+        if self._link is None:  # it was never in use
+            return
+        self._link = None
+        self._alone = 0
+        self._arena.close()
+        self._cancelled.clear()
+        calls, self._calls = list(self._calls.values()), {}
+        self._tally.waiting(-len(calls))
+        again = []
+        for item in calls:
+            item.block = None
+            if item.done():
+                continue
+            if self._patient and not item.retried and not self._closed:
+                item.retried = True
+                again.append(item)
+            else:
+                item.set_exception(ProcessCrashed("the process of this version ended while the request was in it"))
+        self._waiting[:0] = again
+        if not self._closed:
+            self._reconnecting = self.loop.create_task(self._connect_again())
+
+    def _next_waiting(self) -> None:
+        """What was in a process that died goes first, each alone: one of them may end this one too."""
+        while self._link is not None and self._waiting and not self._alone:
+            item = self._waiting.pop(0)
+            if not item.done():
+                self._send(item, self._link, alone=item.retried)
+                if item.retried and not item.done():
+                    self._alone = item.number

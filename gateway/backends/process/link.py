@@ -1,0 +1,130 @@
+"""One connection between a worker and the process of a version, as the worker makes it: the messages, and the memory
+that the process writes answers to.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+
+import orjson
+
+from gateway.backends.process.frames import FrameError, FrameReader, frame
+from gateway.backends.process.protocol import RETURN
+from gateway.shm.arena import Arena, ArenaError, ArenaView
+
+RETURN_WITHIN_S: Final = 0.005
+GREETING: Final = b"\x01"
+log: Final = logging.getLogger("gateway.backends")
+
+
+class Link(asyncio.Protocol):
+    """`memory`: what the process writes to. `received` is called with each message, `lost` once when it is over."""
+
+    def __init__(self, memory: ArenaView, received: Callable[[Any], None], lost: Callable[[], None]) -> None:
+        self.memory = memory
+        self.greeted: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._received = received
+        self._lost = lost
+        self._reader = FrameReader()
+        self._transport: asyncio.Transport | None = None
+        self._read: list[int] = []  # offsets of answers to be given back
+        self._returning: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand over each message. What breaks the protocol ends the connection, as the end of the process would."""
+        try:
+            for message in self._reader.feed(data):
+                if not self.greeted.done():
+                    if not isinstance(message, dict):
+                        raise FrameError("it does not say what it runs")
+                    self.greeted.set_result(message)
+                else:
+                    self._received(message)
+        except (FrameError, ArenaError, orjson.JSONDecodeError, ValueError, TypeError, KeyError, IndexError) as error:
+            log.error("the process of a version breaks the protocol, and is taken for dead: %r", error)
+            self.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.memory.close()
+        if not self.greeted.done():
+            self.greeted.set_exception(ConnectionResetError("it ended before it had loaded the version"))
+            self.greeted.exception()  # seen: whoever waited may be gone
+        elif not self.greeted.cancelled():
+            self._lost()
+
+    def send(self, message: Any) -> None:
+        """Send a message, in order with the others."""
+        if self._transport is not None:
+            self._transport.write(frame(message))
+
+    def was_read(self, described: Sequence[Any]) -> None:
+        """The tensors of an answer, which lie in one block, have been copied: give it back, with others if possible."""
+        first = next((one[3] for one in described if one is not None), None)
+        if first is not None:
+            self._read.append(first)
+            if self._returning is None:
+                self._returning = asyncio.get_running_loop().call_later(RETURN_WITHIN_S, self._return)
+
+    def _return(self) -> None:
+        self._returning = None
+        offsets, self._read = self._read, []
+        self.send([RETURN, offsets])
+
+    def close(self) -> None:
+        """End the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+async def connected(
+    where: str, arena: Arena, received: Callable[[Any], None], lost: Callable[[], None]
+) -> tuple[Link, dict[str, Any]]:
+    """Connect to the socket at `where`, exchange the memory of both sides, and wait for the first message, which
+    describes the version. Waits as long as the process loads. Raises OSError or FrameError.
+    """
+    loop = asyncio.get_running_loop()
+    with contextlib.ExitStack() as undo:
+        link_socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        undo.callback(link_socket.close)
+        link_socket.setblocking(False)
+        await loop.sock_connect(link_socket, where)
+        socket.send_fds(link_socket, [GREETING], [arena.file])
+        memory = ArenaView(await _file_of(loop, link_socket))
+        undo.callback(memory.close)
+        link = Link(memory, received, lost)
+        await loop.create_connection(lambda: link, sock=link_socket)
+        undo.pop_all()
+    try:
+        return link, await link.greeted
+    except BaseException:
+        link.close()
+        raise
+
+
+async def _file_of(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> int:
+    """The descriptor that the other side passes, when it does."""
+    readable = loop.create_future()
+    loop.add_reader(connection.fileno(), _set, readable)
+    try:
+        await readable
+    finally:
+        loop.remove_reader(connection.fileno())
+    greeting, files, _, _ = socket.recv_fds(connection, len(GREETING), 1)
+    if greeting != GREETING or len(files) != 1:
+        for file in files:
+            os.close(file)
+        raise ConnectionResetError("it ended before it had loaded the version")
+    os.set_inheritable(files[0], False)
+    return files[0]
+
+
+def _set(readable: "asyncio.Future[None]") -> None:
+    if not readable.done():
+        readable.set_result(None)

@@ -1,0 +1,55 @@
+"""What runs a version's batches: the session as it is, or, where it does not run on the CPU alone, in buckets."""
+
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from gateway.backends.batch import Run
+from gateway.backends.batching_rules import BatchingRules
+from gateway.backends.bucket_warmup import unlike_the_session
+from gateway.backends.bucketed import BucketedRunner, row_kinds
+from gateway.backends.joining import Join, concatenated
+from gateway.backends.onnx import OnnxSession
+from gateway.backends.page_locked import PageLocked, cuda_runtime
+from gateway.backends.warmup import WarmUp
+
+AT_ONCE: Final = 2  # one batch is gathered while the other runs
+log: Final = logging.getLogger("gateway.backends")
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """`run`: one batch, in any thread; `join`: how its inputs are made out of requests. `buckets`: none: any size."""
+
+    run: Run
+    join: Join = concatenated
+    buckets: tuple[int, ...] = ()
+
+
+def runner_for(session: OnnxSession, warm: WarmUp, rules: BatchingRules, *, bucketed: bool | None = None) -> Runner:
+    """For one session, ready for every batch that `rules` allow. `bucketed`: None: where it is not on the CPU alone.
+
+    Takes as long as a few runs of each size. Where these do not answer as the session does, or do not run, it is served
+    without them.
+    """
+    kinds = row_kinds(session) if (not session.on_cpu() if bucketed is None else bucketed) else None
+    if kinds is None or warm.obstacle or rules.max_rows < 2 or not session.all_required:
+        return Runner(session.run)
+    device = session.cuda_device()
+    allocate = np.empty if device is None else PageLocked(device, cuda_runtime())
+    try:
+        runner = BucketedRunner(session, kinds, rules.max_rows, rules.concurrency, allocate)
+        wrong = unlike_the_session(runner, session, warm.row)
+    except Exception as error:  # whatever it is, the session runs as before
+        wrong = f"{type(error).__name__}: {error}"
+    if wrong:
+        log.warning("%s: batches are not padded to sizes that are ready beforehand: %s", session.file, wrong)
+        return Runner(session.run)
+    return Runner(runner.run, runner.join, runner.sizes)
+
+
+def runs_at_once(session: OnnxSession) -> int:
+    """How many runs of a version there are at once where model.yaml does not say."""
+    return 1 if session.on_cpu() else AT_ONCE

@@ -1,0 +1,87 @@
+"""What is known of a version without its session: enough to check requests for it and to read its answers.
+
+A version that runs in a process of its own is described to the workers by `dump`, as JSON.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gateway.backends.batching_rules import BatchingRules
+from gateway.backends.class_output import class_output
+from gateway.backends.classes import Classes
+from gateway.backends.loop_limits import Reach
+from gateway.backends.signature import Signature
+from gateway.backends.warmup import WarmUp
+from gateway.protocol.tensors import Shown, TensorSpec
+from gateway.settings.model import ModelSettings
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFacts:
+    """`shown`: the outputs as the warm-up saw them. `providers`: what runs it; `warning`: which of those asked for
+    cannot be used. `sha256`: of every file that it reads. `reach`: what the event loop may run. `labels`: the class
+    labels of each output that has some.
+    """
+
+    signature: Signature
+    shown: Sequence[Shown | None]
+    providers: tuple[str, ...]
+    warning: str
+    settings: ModelSettings
+    warm_up: WarmUp
+    sha256: str
+    rules: BatchingRules
+    reach: Reach
+    labels: Mapping[str, tuple[str, ...]]
+    classes: Classes
+
+    def dump(self) -> dict[str, Any]:
+        """Everything as JSON values; `load` reads them."""
+        return {
+            "inputs": list(map(asdict, self.signature.inputs)),
+            "outputs": list(map(asdict, self.signature.outputs)),
+            "initializers": list(map(asdict, self.signature.initializers.values())),
+            "shown": [shown and asdict(shown) for shown in self.shown],
+            "providers": self.providers,
+            "warning": self.warning,
+            "settings": self.settings.model_dump(mode="json"),
+            "warm_up": self.warm_up.dump(),
+            "sha256": self.sha256,
+            "rules": asdict(self.rules),
+            "reach": asdict(self.reach),
+        }
+
+
+def load(found: Mapping[str, Any]) -> VersionFacts:
+    """The facts that `dump` described. Raises ValueError, KeyError or TypeError if they are not of its form."""
+    signature = Signature(*([_spec(spec) for spec in found[part]] for part in ("inputs", "outputs", "initializers")))
+    settings = ModelSettings.model_validate(found["settings"])
+    shown = [None if one is None else Shown(tuple(one["shape"]), one["value"]) for one in found["shown"]]
+    labels = labels_of(settings, signature)
+    return VersionFacts(
+        signature=signature,
+        shown=shown,
+        providers=tuple(found["providers"]),
+        warning=found["warning"],
+        settings=settings,
+        warm_up=WarmUp.load(found["warm_up"]),
+        sha256=found["sha256"],
+        rules=BatchingRules(**found["rules"]),
+        reach=Reach.load(found["reach"]),
+        labels=labels,
+        classes=Classes(class_output(settings, signature, shown, labels)),
+    )
+
+
+def labels_of(settings: ModelSettings, signature: Signature) -> dict[str, tuple[str, ...]]:
+    """The class labels of each output that has them: from model.yaml, or from the model itself."""
+    labels = {spec.name: spec.labels for spec in signature.outputs if spec.labels}
+    prediction = settings.prediction
+    if prediction is not None and prediction.labels:
+        labels[prediction.output] = tuple(prediction.labels)
+    return labels
+
+
+def _spec(found: Mapping[str, Any]) -> TensorSpec:
+    return TensorSpec(**{**found, "shape": tuple(found["shape"]), "labels": tuple(found["labels"])})

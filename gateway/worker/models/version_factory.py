@@ -1,0 +1,88 @@
+"""Puts versions into service: each in this worker, or connected to the process of its own that runs it."""
+
+import time
+from collections.abc import Mapping
+
+from gateway.backends.in_worker import in_worker
+from gateway.backends.inert_guards import inert
+from gateway.backends.loaded_version import LoadedVersion
+from gateway.backends.process.client import ProcessBackend
+from gateway.backends.version import ModelVersion
+from gateway.errors import ModelUnavailable
+from gateway.messages import ProcessSockets
+from gateway.settings.routing import ReleaseSettings
+from gateway.shm.tally import Tally
+from gateway.worker.models.loader import Loader
+from gateway.worker.models.shared_state import SharedState
+
+
+class VersionFactory:
+    """Makes the ModelVersions of one worker. `sockets`: of the versions that run in processes."""
+
+    def __init__(self, loader: Loader, shared_state: SharedState, sockets: ProcessSockets) -> None:
+        self.sockets = sockets
+        self._loader = loader
+        self._shared_state = shared_state
+
+    async def kept_or_made(
+        self, name: str, number: int, settings: ReleaseSettings, before: Mapping[int, ModelVersion]
+    ) -> ModelVersion:
+        """The version among `before` (in service now) if it suits `settings`, else a new one. Raises GatewayError."""
+        now = before.get(number)
+        if now is None:
+            return await self.make(name, number, settings)
+        if self._suits(now, settings):
+            return now
+        loaded = now.facts if isinstance(now.facts, LoadedVersion) else None
+        return await self.make(name, number, settings, loaded)
+
+    async def make(
+        self, name: str, number: int, settings: ReleaseSettings, loaded: LoadedVersion | None = None
+    ) -> ModelVersion:
+        """The version under these settings: connected to its process, or loaded here unless it is `loaded` already.
+
+        Raises GatewayError if it cannot be loaded or connected.
+        """
+        stable = number != settings.candidate
+        where = self.sockets.versions.get((name, number))
+        if where is not None:
+            tally = self._shared_state.tally(name, number)
+            backend = await self._loader.connect(name, number, where, tally, patient=stable)
+            compared = stable and settings.compares_latency
+            return ModelVersion(name, number, backend.facts, backend, tally, stable=stable, latency_compared=compared)
+        loaded = loaded or await self._loader.load(name, number)
+        tally = self._shared_state.tally(name, number)
+        if stable:
+            baseline = self._baseline(name, number, loaded, tally)
+            compared = settings.compares_latency and baseline is None
+            return in_worker(name, number, loaded, tally, compared=compared, baseline=baseline)
+        switch = self._shared_state.switch(name, number)
+        return in_worker(name, number, loaded, tally, lambda: switch.stopped(time.monotonic_ns()))
+
+    def _baseline(self, name: str, number: int, loaded: LoadedVersion, tally: Tally) -> ModelVersion | None:
+        """The stable version in a process, beside the worker's own, if latencies are compared. It need not be there."""
+        where = self.sockets.baselines.get(name)
+        if where is None:
+            return None
+        backend = ProcessBackend(where, tally, patient=False)
+        backend.connect_later(loaded)
+        return ModelVersion(name, number, loaded, backend, tally, stable=True, latency_compared=True)
+
+    def _suits(self, version: ModelVersion, settings: ReleaseSettings) -> bool:
+        """Whether a version that is in service need not be put into it anew for its part under `settings`."""
+        if version.backend.where != self.sockets.versions.get((version.name, version.number), ""):
+            return False
+        if version.number == settings.candidate:
+            return not version.stable
+        baseline = version.baseline.backend.where if version.baseline is not None else None
+        wanted = self.sockets.baselines.get(version.name)
+        compared = settings.compares_latency and wanted is None
+        return version.stable and version.latency_compared == compared and baseline == wanted
+
+
+def check_pair(name: str, settings: ReleaseSettings, stable: ModelVersion, candidate: ModelVersion) -> None:
+    """Raise ModelUnavailable if the candidate cannot answer stable's requests, or a guard of the two can never act."""
+    stable.signature.check_replaceable_by(candidate.signature, candidate.number)
+    obstacles = {version.number: version.classes.obstacle for version in (stable, candidate)}
+    if problems := inert(name, settings, obstacles):
+        raise ModelUnavailable("\n".join((*problems, f"an edit of model.yaml counts once '{name}' is loaded again")))

@@ -1,0 +1,40 @@
+"""Requests that run elsewhere than their decision alone would have them: too little time, and stable's baseline."""
+
+import asyncio
+from dataclasses import replace
+
+from gateway.backends.batch import Answer, BatchItem
+from gateway.backends.version import ModelVersion
+from gateway.errors import DeadlineExceeded, Overloaded, ProcessLost
+from gateway.routing.buckets import in_baseline
+from gateway.routing.release import STABLE
+from gateway.worker.call import Call
+
+
+def keep_whole(call: Call) -> None:
+    """Give stable a request whose time is too short to be divided, whichever version it was drawn for."""
+    served = call.served
+    assert served.release.candidate is not None
+    served.versions[served.release.candidate].tally.unsplit()
+    call.version = served.stable
+    call.decision = replace(call.decision, version=call.version.number, variant=STABLE, weight_ppm=0, propensity=1.0)
+
+
+def divide_stable(call: Call, baseline: ModelVersion) -> None:
+    """Send a request of stable's to its process if it is in the baseline's share; of the others the latencies are not
+    compared.
+    """
+    decision = call.decision
+    assert decision.bucket is not None
+    if in_baseline(decision.bucket, decision.weight_ppm):
+        call.version = baseline
+    else:
+        call.latency_counts = False
+
+
+def off_baseline(call: Call, submitted: "asyncio.Future[Answer]") -> BatchItem | None:
+    """If the baseline's process has not answered: the same request, run by stable in this worker; else None."""
+    if submitted.cancelled() or not isinstance(submitted.exception(), ProcessLost | DeadlineExceeded | Overloaded):
+        return None
+    call.version = call.served.stable
+    return call.version.infer(call.feeds, call.deadline_ns)
