@@ -56,7 +56,7 @@ def figures(session: OnnxSession, images: Any, seconds: float) -> dict[str, floa
             if device is not None:
                 found[many + way] = rows_per_s(made(session, images, device), ROWS, seconds, AT_ONCE)
     allocate: Any = np.empty if device is None else PageLocked(device, cuda_runtime())
-    runner = BucketedRunner(session, kinds, ROWS, AT_ONCE, allocate)
+    runner = BucketedRunner({ROWS: session}, kinds, AT_ONCE, allocate)
     for at_once in (1, AT_ONCE):
         run = _gathered(runner, images)
         found[f"{at_once} at once, {ROWS} requests gathered"] = rows_per_s(run, ROWS, seconds, at_once)

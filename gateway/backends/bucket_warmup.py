@@ -37,7 +37,10 @@ def unlike_the_session(runner: BucketedRunner, session: OnnxSession, row: Feeds)
         for count in sorted({size // 2 + 1, size}):
             if found := differs(count):
                 return found
-    return _at_once(runner.concurrency, lambda thread: differs(runner.sizes[-1], thread))
+    found = _at_once(runner.concurrency, lambda thread: differs(runner.sizes[-1], thread))
+    for size in runner.sizes:  # last of all: the comparisons have run other sizes in the session
+        runner.run(joined([row], size))
+    return found
 
 
 def _divided(row: Feeds, divisor: int) -> Feeds:

@@ -8,14 +8,14 @@ so a binding that is kept would go on answering the first batch. And outputs are
 memory that is lent again, what a run that was ended writes late would stand in someone else's answer.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
 from onnxruntime import RunOptions
 
-from gateway.backends.buckets import bucket_for, bucket_sizes
+from gateway.backends.buckets import bucket_for
 from gateway.backends.onnx import OnnxSession, Result
 from gateway.backends.run_buffers import Allocate, BufferPool, Buffers, RowKinds
 from gateway.backends.signature import Feeds
@@ -35,19 +35,20 @@ class Gathered(dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"]):
 
 
 class BucketedRunner:
-    """For one session whose rows are proven independent, and batches of up to `most` rows, `concurrency` at once.
+    """For a version whose rows are proven independent; `concurrency` batches run at once.
 
-    `kinds`: see `row_kinds`. `run` and `join` are for any thread.
+    `sessions`: by batch size; the largest size is that of the largest batch. `kinds`: see `row_kinds`. `run` and `join`
+    are for any thread.
     """
 
     def __init__(
-        self, session: OnnxSession, kinds: RowKinds, most: int, concurrency: int, allocate: Allocate = np.empty
+        self, sessions: Mapping[int, OnnxSession], kinds: RowKinds, concurrency: int, allocate: Allocate = np.empty
     ) -> None:
-        self._session = session
-        self._names = kinds.keys()
-        self.sizes = bucket_sizes(most)
+        self.sizes = tuple(sorted(sessions))
         self.concurrency = concurrency
-        self._pool = BufferPool(kinds, most, concurrency, allocate)
+        self._sessions = sessions
+        self._names = kinds.keys()
+        self._pool = BufferPool(kinds, self.sizes[-1], concurrency, allocate)
 
     @contextmanager
     def join(self, parts: Sequence[Feeds]) -> Iterator[Feeds]:
@@ -62,7 +63,7 @@ class BucketedRunner:
             return self._padded(feeds, options)
         rows = self._rows(feeds)
         if not 0 < rows <= self.sizes[-1] or rows in self.sizes:
-            return self._session.run(feeds, options)
+            return self._sessions.get(rows, self._sessions[self.sizes[0]]).run(feeds, options)
         with self.join([feeds]) as gathered:
             return self.run(gathered, options)
 
@@ -76,7 +77,7 @@ class BucketedRunner:
     def _padded(self, gathered: Gathered, options: RunOptions | None) -> list[Result]:
         padded = gathered.padded
         rows, size = (len(next(iter(feeds.values()))) for feeds in (gathered, padded))
-        return [_own(_cut(result, rows, size), padded) for result in self._session.run(padded, options)]
+        return [_own(_cut(result, rows, size), padded) for result in self._sessions[size].run(padded, options)]
 
 
 def _cut(result: Result, rows: int, size: int) -> Result:

@@ -37,7 +37,8 @@ class OnnxSession:
     """
 
     __slots__ = (
-        "_maps", "_names", "_reopen", "_run", "_session", "all_required", "dimensions", "file", "overridable",
+        "_maps", "_names", "_reopen", "_run", "_session", "all_required", "dimensions", "file", "opened_again",
+        "overridable",
         "providers", "shown", "signature", "warning",
     )  # fmt: skip
 
@@ -45,6 +46,7 @@ class OnnxSession:
         self.file = path
         wanted = [completed(parse_provider(provider)) for provider in providers]
         self._reopen = partial(_opened_again, path, threads, wanted)
+        self.opened_again = partial(OnnxSession, path, threads, providers)  # raises ModelUnavailable
         self._session, self.warning = _open(path, threads, wanted)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         inputs = self._session.get_inputs()

@@ -8,8 +8,10 @@ import numpy as np
 
 from gateway.backends.batch import Run
 from gateway.backends.batching_rules import BatchingRules
+from gateway.backends.bucket_sessions import sessions_by_size
 from gateway.backends.bucket_warmup import unlike_the_session
 from gateway.backends.bucketed import BucketedRunner, row_kinds
+from gateway.backends.buckets import bucket_sizes
 from gateway.backends.joining import Join, concatenated
 from gateway.backends.onnx import OnnxSession
 from gateway.backends.page_locked import PageLocked, cuda_runtime
@@ -40,7 +42,8 @@ def runner_for(session: OnnxSession, warm: WarmUp, rules: BatchingRules, *, buck
     device = session.cuda_device()
     allocate = np.empty if device is None else PageLocked(device, cuda_runtime())
     try:
-        runner = BucketedRunner(session, kinds, rules.max_rows, rules.concurrency, allocate)
+        sessions = sessions_by_size(session, bucket_sizes(rules.max_rows), warm.row)
+        runner = BucketedRunner(sessions, kinds, rules.concurrency, allocate)
         wrong = unlike_the_session(runner, session, warm.row)
     except Exception as error:  # whatever it is, the session runs as before
         wrong = f"{type(error).__name__}: {error}"

@@ -36,7 +36,7 @@ def opened(folder: Path, make: Callable[[Path], Path]) -> OnnxSession:
 def bucketed(session: OnnxSession, most: int = 12, concurrency: int = 2) -> BucketedRunner:
     kinds = row_kinds(session)
     assert kinds is not None
-    return BucketedRunner(session, kinds, most, concurrency)
+    return BucketedRunner(dict.fromkeys(bucket_sizes(most), session), kinds, concurrency)
 
 
 def rows(count: int, start: float = 0.0) -> Feeds:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,18 +11,26 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.backends import bucket_sessions
 from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.buckets import bucket_sizes
+from gateway.backends.in_worker import in_worker
+from gateway.backends.loaded_version import load_version
 from gateway.backends.onnx import OnnxSession
 from gateway.backends.run_buffers import Buffers
 from gateway.backends.runner import runner_for, runs_at_once
 from gateway.backends.signature import Feeds
-from gateway.backends.version import ModelVersion, load_version
 from gateway.backends.warmup import warm_up
 from gateway.settings.model import ModelSettings
 from gateway.shm.tally import Tally
 from tests.backends.onnx_models import place
 from tests.backends.test_bucketed import RULES, dice, layers, opened, rows
+
+
+@pytest.fixture(autouse=True)
+def every_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU a small model takes about as long for one row as for four: no size would be worth it."""
+    monkeypatch.setattr(bucket_sessions, "WORTH", math.inf)
 
 
 def test_the_cpu_is_served_without_buckets_unless_it_must(tmp_path: Path) -> None:
@@ -70,7 +79,7 @@ def test_a_version_on_another_device_is_served_in_buckets(
 
     async def scenario() -> None:
         stopped = (lambda: False) if role == "candidate" else None
-        version = ModelVersion("m", 1, loaded, Tally(), stopped, compared=True)
+        version = in_worker("m", 1, loaded, Tally(), stopped, compared=True)
         until_ns = time.monotonic_ns() + int(30e9)
         sent = [rows(1, float(index)) for index in range(3)]
         answers = await asyncio.gather(*(version.infer(feeds, until_ns) for feeds in sent))
