@@ -32,8 +32,8 @@ from types import MappingProxyType
 from typing import ClassVar, Final
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
-CLOSING: Final[Mapping[str, str]] = MappingProxyType({"connection": "close"})
-SOON: Final[Mapping[str, str]] = MappingProxyType({"retry-after": "1"})
+CLOSE_CONNECTION: Final[Mapping[str, str]] = MappingProxyType({"connection": "close"})
+RETRY_SOON: Final[Mapping[str, str]] = MappingProxyType({"retry-after": "1"})
 CHALLENGE: Final[Mapping[str, str]] = MappingProxyType({"www-authenticate": 'Bearer realm="canary-gateway"'})
 
 
@@ -51,17 +51,17 @@ class Outcome(StrEnum):
     EXCUSED = "excused"  # a candidate's failure that is not its fault: stable fails on the request as well
 
 
-NO_FAILURE: Final = frozenset(  # the calls that a crash takes along are innocent: guards.breaker.crashes judges it
+NOT_FAILURES: Final = frozenset(  # the calls that a crash takes along are innocent: guards.breaker.crashes judges it
     {Outcome.OK, Outcome.CLIENT_ERROR, Outcome.EXCUSED, Outcome.CRASHED, Outcome.UNAVAILABLE}
 )
 
 
-def tallied(outcomes: Mapping[Outcome, int]) -> tuple[int, int]:
+def request_counts(outcomes: Mapping[Outcome, int]) -> tuple[int, int]:
     """Requests that a version was there to answer, and those of them that it failed on; a client's error is neither.
 
     The one rule by which error rates are counted: guards, status, console and metrics say the same of the same traffic.
     """
-    failed = sum(count for outcome, count in outcomes.items() if outcome not in NO_FAILURE)
+    failed = sum(count for outcome, count in outcomes.items() if outcome not in NOT_FAILURES)
     return sum(outcomes.values()) - outcomes.get(Outcome.CLIENT_ERROR, 0), failed
 
 
@@ -119,19 +119,19 @@ class Conflict(RequestError):
 class BodyTooSlow(RequestError):
     status = 408
     outcome = Outcome.CLIENT_ERROR
-    headers = CLOSING
+    headers = CLOSE_CONNECTION
 
 
 class HeadersTooLarge(RequestError):
     status = 431
     outcome = Outcome.CLIENT_ERROR
-    headers = CLOSING
+    headers = CLOSE_CONNECTION
 
 
 class BodyTooLarge(RequestError):
     status = 413
     outcome = Outcome.CLIENT_ERROR
-    headers = CLOSING
+    headers = CLOSE_CONNECTION
 
 
 class UnsupportedMedia(RequestError):
@@ -164,7 +164,7 @@ class ProcessLost(RequestError):
 
     status = 503
     outcome = Outcome.UNAVAILABLE
-    headers = SOON
+    headers = RETRY_SOON
 
 
 class ProcessCrashed(ProcessLost):
@@ -181,19 +181,19 @@ class InvalidOutput(RequestError):
 class Unimplemented(RequestError):
     status = 501
     outcome = Outcome.CLIENT_ERROR
-    headers = CLOSING
+    headers = CLOSE_CONNECTION
 
 
 class Overloaded(RequestError):
     status = 503
     outcome = Outcome.OVERLOADED
-    headers = SOON
+    headers = RETRY_SOON
 
 
 class NotReady(RequestError):
     status = 503
     outcome = Outcome.OVERLOADED
-    headers = SOON
+    headers = RETRY_SOON
 
 
 class DeadlineExceeded(RequestError):
@@ -204,4 +204,4 @@ class DeadlineExceeded(RequestError):
 class VersionUnsupported(RequestError):
     status = 505
     outcome = Outcome.CLIENT_ERROR
-    headers = CLOSING
+    headers = CLOSE_CONNECTION

@@ -111,8 +111,8 @@ class HumanFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """What stands before an exception: the message, and of which request it tells."""
-        told = [f"{name}={value}" for name, value in _extra(record).items()]
-        return super().formatMessage(record) + (f" [{' '.join(told)}]" if told else "")
+        fields = [f"{name}={value}" for name, value in _extra(record).items()]
+        return super().formatMessage(record) + (f" [{' '.join(fields)}]" if fields else "")
 
     def format(self, record: logging.LogRecord) -> str:
         """The entry; lines after its first one are indented."""

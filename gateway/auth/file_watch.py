@@ -15,14 +15,14 @@ class FileWatcher:
     """Calls `load` at the start, and again whenever one of the files has changed.
 
     If it fails at a change, what was loaded before stays in use and the reason is logged once. It is tried again every
-    second, since two files that belong together are rarely replaced at one moment. `aside`: `load` takes long, and may
+    second, since two files that belong together are rarely replaced at one moment. `in_thread`: `load` takes long, and may
     run on a thread while what it loaded before is in use.
     """
 
-    def __init__(self, paths: Sequence[Path], load: Callable[[], None], *, aside: bool = False) -> None:
+    def __init__(self, paths: Sequence[Path], load: Callable[[], None], *, in_thread: bool = False) -> None:
         self._paths = paths
         self._load = load
-        self._in_thread = aside
+        self._in_thread = in_thread
         self._loaded = self._failed = self._fingerprint()
         load()
 

@@ -15,7 +15,7 @@ import yaml
 
 from gateway.auth.keyring import digest_of
 from gateway.errors import NotFound, SettingsError
-from gateway.settings.keys import PREFIX, KeySettings, KeysSettings, Scope, load_keys
+from gateway.settings.keys import KEY_PREFIX, KeySettings, KeysSettings, Scope, load_keys
 from gateway.settings.scalars import read
 from gateway.system.durable_files import replacing, write_all
 
@@ -28,7 +28,7 @@ def add_key(
     path: Path, customer: str, scopes: tuple[Scope, ...], now: datetime, lifetime_s: float | None
 ) -> tuple[str, KeySettings]:
     """Make a key and add it to the file, or to a new one; returns the key and its entry. Raises SettingsError."""
-    key = PREFIX + secrets.token_urlsafe(KEY_BYTES)
+    key = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
     entry = KeySettings(
         id=secrets.token_hex(4),
         sha256=digest_of(key.encode()).hex(),

@@ -46,7 +46,7 @@ class Keyring:
         self._by_id: Mapping[str, Identity] = {}
         self._path = path
         self._entries = KeyEntries(path, _identified)
-        self.watcher = FileWatcher([path], self._load, aside=True)
+        self.watcher = FileWatcher([path], self._load, in_thread=True)
 
     def identity(self, key: bytes) -> Identity | None:
         """The identity of a key; None if it is unknown or has expired.

@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 
 from gateway.cli.options import CONFIG, JSON
-from gateway.cli.record_options import SINCE, UNTIL, Recorded, meter, period_of, shown_progress
+from gateway.cli.record_options import SINCE, UNTIL, RecordedModel, meter, shown_progress, time_range_of
 from gateway.offline.analysis.analyzer import Subject, analyse
 from gateway.offline.analysis.html_report import page
 from gateway.offline.analysis.json_report import document
@@ -30,8 +30,8 @@ def analyze(model: str, config: Path, since: str | None, until: str | None, html
 
     Lists slices with more errors than the rest, contradicting labels, and the rows most worth labelling.
     """
-    query = Query(model, period_of(since, until))
-    recorded = Recorded(config, model)
+    query = Query(model, time_range_of(since, until))
+    recorded = RecordedModel(config, model)
     prediction = recorded.settings.prediction
     subject = Subject(
         recorded.records, query, recorded.labels, prediction.output if prediction else None, recorded.raw_input

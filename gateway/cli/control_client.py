@@ -12,7 +12,7 @@ from gateway.settings.gateway import GatewaySettings, TlsSettings
 from gateway.settings.load import load_gateway
 
 WITHIN_S: Final = 60.0  # an edit is answered once every worker serves it
-KEY: Final = "GATEWAY_API_KEY"  # not an option: every user of the machine can read a command's options
+KEY_VARIABLE: Final = "GATEWAY_API_KEY"  # not an option: every user of the machine can read a command's options
 ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _BEGIN: Final = "-----BEGIN CERTIFICATE-----"
 _END: Final = "-----END CERTIFICATE-----"
@@ -20,7 +20,7 @@ _END: Final = "-----END CERTIFICATE-----"
 
 def call_control(config: Path, method: str, path: str, body: Any = None) -> Any:
     """What the control plane answers; refuses with its reason. The key, where keys are on, is in $GATEWAY_API_KEY."""
-    key = os.environ.get(KEY)
+    key = os.environ.get(KEY_VARIABLE)
     with control_client(load_gateway(config), key) as client:
         try:
             answer = client.request(method, path, json=body, timeout=WITHIN_S)
@@ -32,7 +32,7 @@ def call_control(config: Path, method: str, path: str, body: Any = None) -> Any:
         except ValueError:
             raise CommandError(f"what answers at {client.base_url} is not a gateway") from None
     if answer.status_code == 401 and not key:
-        raise CommandError(f"{document['error']} (the commands read the key from ${KEY})")
+        raise CommandError(f"{document['error']} (the commands read the key from ${KEY_VARIABLE})")
     if answer.status_code != 200:
         raise CommandError(document["error"])
     return document
@@ -46,12 +46,12 @@ def control_client(settings: GatewaySettings, key: str | None) -> httpx.Client:
     return httpx.Client(
         base_url=f"{'https' if control.tls else 'http'}://{address}",
         headers={"authorization": f"Bearer {key}"} if key else {},
-        verify=_only(control.tls) if control.tls else True,
+        verify=_with_certificate_only(control.tls) if control.tls else True,
         trust_env=False,  # else $HTTP_PROXY would get the orders, and the key with them
     )
 
 
-def _only(tls: TlsSettings) -> ssl.SSLContext:
+def _with_certificate_only(tls: TlsSettings) -> ssl.SSLContext:
     """Trusts the very certificate that the gateway serves, so its name need not be this machine's address."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -16,7 +16,9 @@ from gateway.routing.attributes import Attributes
 from gateway.routing.explanation import explain as explanation_of
 from gateway.routing.release import Release
 
-TURNED: Final = "the running gateway sets the weight of route {route}, which is 0 in the files; ask with --live"
+LIVE_WEIGHT_HINT: Final = (
+    "the running gateway sets the weight of route {route}, which is 0 in the files; ask with --live"
+)
 
 
 @click.command()
@@ -66,7 +68,7 @@ def _from_the_files(model: str, config: Path, attributes: Attributes, key: str |
     release = Release(model, known[model])
     explanation = explanation_of(release, attributes, key)
     if explanation.route in {release.routes[position].name for position in release.live_routes}:
-        click.echo(TURNED.format(route=explanation.route), err=True)
+        click.echo(LIVE_WEIGHT_HINT.format(route=explanation.route), err=True)
     return explanation_document(model, explanation)
 
 

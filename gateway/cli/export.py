@@ -7,7 +7,7 @@ import click
 import orjson
 
 from gateway.cli.options import CONFIG, JSON
-from gateway.cli.record_options import SINCE, UNTIL, Recorded, meter, period_of, shown_progress
+from gateway.cli.record_options import SINCE, UNTIL, RecordedModel, meter, shown_progress, time_range_of
 from gateway.cli.refusal import CommandError
 from gateway.offline.reader import Query
 
@@ -49,8 +49,8 @@ def export(
     from gateway.offline.dataset.export import export as write
     from gateway.offline.dataset.manifest import MANIFEST
 
-    query = Query(model, period_of(since, until), variant, with_feedback)
-    recorded = Recorded(config, model)
+    query = Query(model, time_range_of(since, until), variant, with_feedback)
+    recorded = RecordedModel(config, model)
     streams = recorded.records
     with shown_progress() as progress:
         meters = Meters(

@@ -24,10 +24,10 @@ from gateway.settings.model import ModelSettings
 SINCE = click.option("--since", metavar="TIME", help=f"Predictions from this time on: {EXAMPLES}.")
 UNTIL = click.option("--until", metavar="TIME", help="Predictions before this time.")
 UNKNOWN_RAW: Final = TensorSpec("raw", "BYTES", (-1,))  # the input of raw bodies whose model is gone from the disk
-_TOLD_EVERY: Final = 1024**2  # bytes: a progress bar that is told of every line takes longer than reading it
+_UPDATE_BYTES: Final = 1024**2  # bytes: a progress bar that is told of every line takes longer than reading it
 
 
-class Recorded:
+class RecordedModel:
     """The records of one model as they are now, and what its folder says. Raises Refusal where there are none."""
 
     def __init__(self, config: Path, model: str) -> None:
@@ -63,7 +63,7 @@ class Recorded:
         return UNKNOWN_RAW
 
 
-def period_of(since: str | None, until: str | None) -> TimeRange:
+def time_range_of(since: str | None, until: str | None) -> TimeRange:
     """The period that the options name."""
     now_ns = time.time_ns()
     return TimeRange(parse_time_ns(since, now_ns) if since else None, parse_time_ns(until, now_ns) if until else None)
@@ -78,18 +78,18 @@ def meter(progress: Progress, description: str, stream: Sequence[RecordSegment])
     """A bar over the bytes of a stream; the function is told the bytes passed."""
     total = size_of(stream)
     task = progress.add_task(description, total=total)
-    return _told_seldom(lambda size: progress.advance(task, size), total)
+    return _throttled(lambda size: progress.advance(task, size), total)
 
 
-def _told_seldom(tell: Callable[[float], None], total: int) -> Advance:
-    untold, left = 0, total
+def _throttled(advance: Callable[[float], None], total: int) -> Advance:
+    pending, left = 0, total
 
     def advance(size: int) -> None:
-        nonlocal untold, left
-        untold += size
+        nonlocal pending, left
+        pending += size
         left -= size
-        if untold >= _TOLD_EVERY or left <= 0:
-            tell(untold)
-            untold = 0
+        if pending >= _UPDATE_BYTES or left <= 0:
+            advance(pending)
+            pending = 0
 
     return advance

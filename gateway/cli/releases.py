@@ -16,7 +16,7 @@ from gateway.cli.options import CONFIG, JSON, REASON
 from gateway.cli.tables import history_table, status_text, warning_lines
 
 REFRESH_S: Final = 0.5
-CLOSED: Final = (
+CLOSED_MESSAGE: Final = (
     "[red]The gateway started with a routing file that it refuses:[/red] it serves the remembered stable versions,"
     " and no candidate receives traffic until the file is fixed."
 )
@@ -54,12 +54,12 @@ def _shown(model: str | None, config: Path) -> RenderableType:
     parts: list[RenderableType] = [
         status_text(release) for release in (releases if isinstance(releases, list) else [releases])
     ]
-    told = call_control(config, "GET", "/api/config")
-    if told["candidates_closed"]:
-        parts.append(Text.from_markup(CLOSED))
-    if told["last_error"]:
-        parts.append(Text.from_markup(f"[red]The last edit is not in force:[/red] {escape(told['last_error'])}"))
-    parts.extend(warning_lines(told["warnings"]))
+    state = call_control(config, "GET", "/api/config")
+    if state["candidates_closed"]:
+        parts.append(Text.from_markup(CLOSED_MESSAGE))
+    if state["last_error"]:
+        parts.append(Text.from_markup(f"[red]The last edit is not in force:[/red] {escape(state['last_error'])}"))
+    parts.extend(warning_lines(state["warnings"]))
     return Group(*parts)
 
 
@@ -78,7 +78,7 @@ def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
     The stop holds until `gateway resume`, across restarts and edits.
     """
     decision = call_control(config, "POST", f"/api/releases/{model}/stop", {"reason": reason})
-    _tell(decision, f"version {decision['candidate']} of {model} is stopped", as_json)
+    _print_decision(decision, f"version {decision['candidate']} of {model} is stopped", as_json)
 
 
 @click.command()
@@ -89,7 +89,7 @@ def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
 def resume(model: str, config: Path, reason: str, as_json: bool) -> None:
     """Send traffic to the candidate again, as its routes say."""
     decision = call_control(config, "POST", f"/api/releases/{model}/resume", {"reason": reason})
-    _tell(decision, f"version {decision['candidate']} of {model} receives traffic again", as_json)
+    _print_decision(decision, f"version {decision['candidate']} of {model} receives traffic again", as_json)
 
 
 @click.command()
@@ -100,7 +100,7 @@ def resume(model: str, config: Path, reason: str, as_json: bool) -> None:
 def hold(model: str, config: Path, reason: str, as_json: bool) -> None:
     """Hold a model's ramp at its weight until it is continued."""
     decision = call_control(config, "POST", f"/api/releases/{model}/hold", {"reason": reason})
-    _tell(decision, f"the ramp of {model} is held", as_json)
+    _print_decision(decision, f"the ramp of {model} is held", as_json)
 
 
 @click.command("continue")
@@ -111,7 +111,7 @@ def hold(model: str, config: Path, reason: str, as_json: bool) -> None:
 def continue_(model: str, config: Path, reason: str, as_json: bool) -> None:
     """Continue a model's ramp that was held or paused."""
     decision = call_control(config, "POST", f"/api/releases/{model}/continue", {"reason": reason})
-    _tell(decision, f"the ramp of {model} continues", as_json)
+    _print_decision(decision, f"the ramp of {model} continues", as_json)
 
 
 @click.command()
@@ -129,7 +129,7 @@ def history(model: str | None, config: Path, limit: int, as_json: bool) -> None:
         Console().print(history_table(decisions))
 
 
-def _tell(decision: Any, done: str, as_json: bool) -> None:
+def _print_decision(decision: Any, done: str, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps(decision))
         return

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from gateway.backends.loaded_version import load_version
 from gateway.cli.options import CONFIG, JSON
-from gateway.cli.record_options import SINCE, UNTIL, Recorded, meter, period_of, shown_progress
+from gateway.cli.record_options import SINCE, UNTIL, RecordedModel, meter, shown_progress, time_range_of
 from gateway.offline.reader import Query
 from gateway.offline.replay.replay import replay as run_again
 from gateway.offline.replay.report import document, remarks, table
@@ -33,8 +33,8 @@ def replay(
     as_json: bool,
 ) -> None:
     """Run recorded requests on a version, and compare answers."""
-    query = Query(model, period_of(since, until))
-    recorded = Recorded(config, model)
+    query = Query(model, time_range_of(since, until))
+    recorded = RecordedModel(config, model)
     repository, records = recorded.repository, recorded.records
     loaded = load_version(repository.model_file(model, number), recorded.settings, repository.sample(model))
     with shown_progress() as progress:

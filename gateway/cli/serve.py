@@ -97,7 +97,9 @@ def check(config: Path, draft: Path | None, as_json: bool) -> None:
     tried = {(trial.name, str(trial.version)) for trial in trials}
     folders = [line for key, line in passed_over.items() if key not in tried]
     routing = resolved.entries()
-    _report(verdicts, [*routing_warnings(routing), *folders], notes_of(resolved), _inert(routing, verdicts), as_json)
+    _report(
+        verdicts, [*routing_warnings(routing), *folders], notes_of(resolved), _inert_guards(routing, verdicts), as_json
+    )
 
 
 def _check_access(settings: GatewaySettings) -> None:
@@ -109,7 +111,7 @@ def _check_access(settings: GatewaySettings) -> None:
             Tls(tls)
 
 
-def _inert(routing: RoutingSettings, verdicts: list[LoadResult]) -> list[str]:
+def _inert_guards(routing: RoutingSettings, verdicts: list[LoadResult]) -> list[str]:
     """Guards that can never act on what these versions answer. Of a version that cannot be tried nothing is known."""
     found: dict[str, dict[int, str]] = {}
     for verdict in verdicts:

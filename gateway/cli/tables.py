@@ -10,14 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.control.api.documents import DecisionDocument, ExplanationDocument
-from gateway.errors import tallied
+from gateway.errors import request_counts
 
 if TYPE_CHECKING:  # else every command would wait for what serves and decides
     from gateway.backends.trial import LoadResult
     from gateway.control.release.release_status import ReleaseStatus
 
 
-UNLIKE: Final = (
+NOT_COMPARABLE: Final = (
     "latencies are not comparable: stable may run on the event loop, while the candidate runs in threads, which takes"
     " longer; with a slow_requests guard both run in threads"
 )
@@ -77,7 +77,7 @@ def status_text(release: dict[str, Any]) -> RenderableType:
 
 
 def _version_row(version: dict[str, Any]) -> Iterator[str]:
-    requests, failed = tallied(version["outcomes"])
+    requests, failed = request_counts(version["outcomes"])
     yield str(version["version"])
     yield version["variant"]
     yield from (f"{count:,}" for count in (requests - failed, failed, sum(version["rescues"].values())))
@@ -103,7 +103,7 @@ def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
         if refused := version["outcomes"].get("client_error"):
             yield f"version {version['version']}: {refused:,} invalid requests, which do not count as failures"
     if not release.get("latency_compared", True) and release["candidate"] is not None:
-        yield UNLIKE
+        yield NOT_COMPARABLE
     yield from map(_guard_line, release.get("guards", ()))
     needed = release.get("forecast", {}).get("requests_to_notice_doubling")
     if needed is not None:

@@ -50,17 +50,17 @@ log: Final = logging.getLogger("gateway.control")
 class ControlPlane:
     """The control process's state and operations. `start` starts the workers; `tick` must be iterated every 50 ms."""
 
-    def __init__(self, settings: GatewaySettings, opening: StartupState, workers: int, port: int) -> None:
+    def __init__(self, settings: GatewaySettings, startup: StartupState, workers: int, port: int) -> None:
         state = Path(settings.state)
-        self.decision_log = opening.decision_log
+        self.decision_log = startup.decision_log
         self._settings = settings
         self._port = port
-        self.repository = opening.repository
-        self.routing_file = opening.routing_file
-        self.acceptance = opening.acceptance
-        self._first = opening.validated
-        self.routing_file.warn(opening.resolved.entries())
-        memory = opening.shared_memory.path
+        self.repository = startup.repository
+        self.routing_file = startup.routing_file
+        self.acceptance = startup.acceptance
+        self._first = startup.validated
+        self.routing_file.warn(startup.resolved.entries())
+        memory = startup.shared_memory.path
         remove_leftovers(memory.name)
         self.board = Switchboard.create(memory.with_suffix(BOARD), workers)
         self.scoreboard = Scoreboard.create(memory.with_suffix(".scoreboard"), workers)
@@ -70,12 +70,12 @@ class ControlPlane:
         self.records = RecordCollector(settings.records, state, memory.name, workers)
         self._rate_counters = create_rate_counters(settings.limits.rate, self.scoreboard.segment.path, workers)
         self.board.heartbeat()
-        self.served: Mapping[str, ReleaseSettings] = opening.resolved.routing.models
+        self.served: Mapping[str, ReleaseSettings] = startup.resolved.routing.models
         self._release_cache = ReleaseCache()
         self.stopper = CandidateStopper(self.board, self.releases, self.decision_log, self._live_generations)
         boards, stop = Boards(self.board, self.scoreboard, self.versions, self.releases), self.stopper.stop
         self.release_manager = ReleaseManager(state, boards, self.records, self.decision_log, stop)
-        self._trip_handler = TripHandler(state, self.board, self.releases, self.decision_log, opening.inherited, stop)
+        self._trip_handler = TripHandler(state, self.board, self.releases, self.decision_log, startup.inherited, stop)
         self._changing = asyncio.Lock()
         self.command_priority = CommandPriority()
         self._file_check = DiskThread("look", FILE_CHECK_TIMEOUT_S, set_realtime)
@@ -83,8 +83,8 @@ class ControlPlane:
         self.generations = GenerationFactory(self.versions, self.releases, self.board, self.decision_log)
         died = self.watchdog.crash_counts.died
         self.processes = VersionProcesses(self.repository, memory.name, settings, died)
-        sockets = self.processes.assigned(self.processes.wanted(opening.resolved.routing))
-        config = self.generations.make(1, opening.resolved, sockets)
+        sockets = self.processes.assigned(self.processes.wanted(startup.resolved.routing))
+        config = self.generations.make(1, startup.resolved, sockets)
         self._load_requests = LoadRequestHandler(self, self._changing)
         watched = self.watchdog.on_worker_death, self.watchdog.activity_of
         self.pool: WorkerPool = WorkerPool(workers, config, self._start_of, self._load_requests.handle, *watched)

@@ -160,10 +160,10 @@ def release_metrics(release: ReleaseStatus) -> ReleaseMetrics:
 
 
 def _guards(progress: Progress) -> tuple[GuardMetrics, ...]:
-    judged = progress.assessment
-    line = -math.log10(alpha_of(judged.alpha, judged.restart))
+    assessment = progress.assessment
+    line = -math.log10(alpha_of(assessment.alpha, assessment.restart))
     return tuple(
         GuardMetrics(found.name, found.log_e / LN_10 + math.log10(found.share), line)
-        for found in judged.results
+        for found in assessment.results
         if found.share
     )

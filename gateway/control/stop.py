@@ -37,16 +37,20 @@ class StopSnapshot:
 class CandidateStopper:
     """Stops candidates: first on the switchboard, then in the decision log. Runs on control's loop; never waits.
 
-    `plans`: returns the generations of all live workers and the one that a new worker would get.
+    `generations`: returns the generations of all live workers and the one that a new worker would get.
     """
 
     def __init__(
-        self, board: Switchboard, releases: Slots, stops: DecisionLog, plans: Callable[[], Iterable[ConfigGeneration]]
+        self,
+        board: Switchboard,
+        releases: Slots,
+        stops: DecisionLog,
+        generations: Callable[[], Iterable[ConfigGeneration]],
     ) -> None:
         self._board = board
         self._releases = releases
         self._decision_log = stops
-        self._generations = plans
+        self._generations = generations
         self._edit_releases: Releases = {}
         self._last_stops: dict[str, ReleaseDecision] = {}  # the last stop of each model by name, until it is resumed
         self._unread: dict[str, FileStat] = {}  # of the routing file at that stop, if it held an unread edit
@@ -115,8 +119,8 @@ class CandidateStopper:
         """
         coming = self._edit_releases.get(name)
         first = [release.candidate for release in (view, coming) if release is not None and release.candidate]
-        plans = {id(config): config for config in self._generations()}  # most workers share one
-        planned = {key[1] for config in plans.values() for key in config.releases if key[0] == name}
+        generations = {id(config): config for config in self._generations()}  # most workers share one
+        planned = {key[1] for config in generations.values() for key in config.releases if key[0] == name}
         held = {
             version for (model, version), slot in self._releases.in_use() if model == name and self._board.held(slot)
         }

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.records.segments import DISORDER_NS
+from gateway.records.segments import MAX_DISORDER_NS
 
-_ASK: Final = 500  # predictions looked up at once
-EXACT: Final = 2**53  # up to here each integer is the same in all number types of JSON, Parquet and Python
+_BATCH: Final = 500  # predictions looked up at once
+MAX_EXACT_INTEGER: Final = 2**53  # up to here each integer is the same in all number types of JSON, Parquet and Python
 _NOTHING: Final = type(None)
 _NUMBER: Final = frozenset({int, float})
 _KINDS: Final[Mapping[str, frozenset[type]]] = {
@@ -107,8 +107,8 @@ class FeedbackStore:
         """The feedback for these predictions; those without any are left out."""
         found: dict[str, list[dict[str, Any]]] = {}
         if not self.empty:
-            for start in range(0, len(prediction_ids), _ASK):
-                for prediction_id, record in self._asked(prediction_ids[start : start + _ASK]):
+            for start in range(0, len(prediction_ids), _BATCH):
+                for prediction_id, record in self._asked(prediction_ids[start : start + _BATCH]):
                     found.setdefault(prediction_id, []).append(orjson.loads(record))
         return {prediction_id: folded(records) for prediction_id, records in found.items()}
 
@@ -128,7 +128,7 @@ class FeedbackStore:
             return None
         truth = record.get("truth")
         if truth is not None:
-            is_exact = type(truth) is not int or abs(truth) <= EXACT
+            is_exact = type(truth) is not int or abs(truth) <= MAX_EXACT_INTEGER
             self.truth_kinds.add(type(truth) if is_exact else object)
         return record["prediction_id"], written
 
@@ -141,7 +141,10 @@ def _sound(record: Mapping[str, Any]) -> bool:
         return False
     orjson.dumps([record.get("truth")])  # as it is compared
     metrics = record.get("metrics") or {}
-    return all(type(value) in _NUMBER for value in metrics.values()) and abs(record.get("truth_class") or 0) <= EXACT
+    return (
+        all(type(value) in _NUMBER for value in metrics.values())
+        and abs(record.get("truth_class") or 0) <= MAX_EXACT_INTEGER
+    )
 
 
 def folded(records: Sequence[dict[str, Any]]) -> StoredFeedback:
@@ -173,7 +176,7 @@ def _in_order(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     began, latest_ns = 0, 0
     for record in records:
         time_ns = int(record["time_ns"])
-        if time_ns + DISORDER_NS < latest_ns:
+        if time_ns + MAX_DISORDER_NS < latest_ns:
             began, latest_ns = len(ordered), 0
         latest_ns = max(latest_ns, time_ns)
         insort(ordered, record, lo=began, key=lambda one: int(one["time_ns"]))

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Final
 
 from gateway.offline.feedback_store import FeedbackStore, StoredFeedback
-from gateway.records.period import EVER, TimeRange
+from gateway.records.period import ALL_TIME, TimeRange
 from gateway.records.prediction import Prediction, prediction_of
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, RecordSegment, read, snapshot
 
 CHUNK: Final = 500  # predictions in memory at a time, and fewer where they are large
 CHUNK_BYTES: Final = 16 * 1024**2
-NONE: Final = StoredFeedback()
+NO_FEEDBACK: Final = StoredFeedback()
 Advance = Callable[[int], None]  # told the bytes passed
 Odd = Callable[[], None]  # told of each line that is no record
 
 
-def _unheard() -> None:
+def _ignore() -> None:
     """No one asks for what is odd."""
 
 
@@ -26,7 +26,7 @@ class Query:
     """Which predictions of a model. `variant` None: of all; `with_feedback`: only those that got some."""
 
     model: str
-    period: TimeRange = EVER
+    period: TimeRange = ALL_TIME
     variant: str | None = None
     with_feedback: bool = False
 
@@ -59,17 +59,17 @@ def fill(store: FeedbackStore, records: Records, query: Query, advance: Advance)
 
 
 def joined(
-    records: Records, query: Query, store: FeedbackStore, advance: Advance, odd: Odd = _unheard
+    records: Records, query: Query, store: FeedbackStore, advance: Advance, odd: Odd = _ignore
 ) -> Iterator[Joined]:
     """The predictions of the query in the order of their recording, each with its feedback."""
     for chunk in chunks(records, query, advance, odd):
         feedback = store.of([prediction.prediction_id for prediction in chunk])
         for prediction in chunk:
             if not query.with_feedback or prediction.prediction_id in feedback:
-                yield prediction, feedback.get(prediction.prediction_id, NONE)
+                yield prediction, feedback.get(prediction.prediction_id, NO_FEEDBACK)
 
 
-def chunks(records: Records, query: Query, advance: Advance, odd: Odd = _unheard) -> Iterator[list[Prediction]]:
+def chunks(records: Records, query: Query, advance: Advance, odd: Odd = _ignore) -> Iterator[list[Prediction]]:
     """The predictions of the query, with or without feedback, a few at a time. What is none is left out, and told."""
     passed_bytes = 0
     chunk: list[Prediction] = []

@@ -10,12 +10,12 @@ from gateway.errors import InvalidRequest
 from gateway.protocol.tensors import Array, Tensor
 
 NO_CLASS: Final = -1  # in the place of a predicted class's index, where there is none
-ANY: Final = 2**40
-FEW: Final = 10  # so many of the highest are found one after the other, which is quicker than to sort all
-SORTED: Final = 40  # scores that may be sorted for each class that an answer may name
+NO_LIMIT: Final = 2**40
+FEW_CLASSES: Final = 10  # so many of the highest are found one after the other, which is quicker than to sort all
+MAX_SORTED_FACTOR: Final = 40  # scores that may be sorted for each class that an answer may name
 
 
-def classify(tensor: Tensor, classes: int, labels: Sequence[str], most: int = ANY) -> Tensor:
+def classify(tensor: Tensor, classes: int, labels: Sequence[str], most: int = NO_LIMIT) -> Tensor:
     """The `classes` highest scores along the last axis of `tensor`, highest first; ties in the order of the index.
 
     [rows, classes] FP32 becomes [rows, n] BYTES. Without labels the third part is left out. NaN comes before all
@@ -32,7 +32,7 @@ def classify(tensor: Tensor, classes: int, labels: Sequence[str], most: int = AN
         scores = np.concatenate([1 - scores, scores], axis=1)
     top = min(classes, scores.shape[-1])
     rows = scores.size // (scores.shape[-1] or 1)
-    if rows * top > most or scores.size > most * SORTED:
+    if rows * top > most or scores.size > most * MAX_SORTED_FACTOR:
         raise InvalidRequest(
             f"output '{tensor.name}': {top} of {scores.shape[-1]} classes for {rows} rows are more than limits.classes,"
             f" {most}, allows; ask for fewer classes, or send fewer rows at a time"
@@ -52,7 +52,7 @@ def classify(tensor: Tensor, classes: int, labels: Sequence[str], most: int = AN
 
 def _highest(scores: Array, top: int) -> npt.NDArray[Any]:
     """The indices of the `top` highest scores of each row."""
-    if top <= FEW and scores.dtype.kind == "f" and scores.size and not np.isneginf(scores).any():
+    if top <= FEW_CLASSES and scores.dtype.kind == "f" and scores.size and not np.isneginf(scores).any():
         return _one_by_one(scores, top)
     width = scores.shape[1]
     ascending = np.argsort(scores[:, ::-1], axis=1, kind="stable")

@@ -30,7 +30,7 @@ from gateway.protocol.tensors import (
 )
 
 BASE64: Final = "base64"
-PLAIN: Final = 4  # members of an input: name, shape, datatype and data
+PLAIN_INPUT_KEYS: Final = 4  # members of an input: name, shape, datatype and data
 _UNSERVED: Final = {
     "sequence_id": "sequences are not served: a request stands alone",
     "shared_memory_region": "the shared memory extension is not served: send the data in the body",
@@ -190,7 +190,7 @@ def _input(item: Any, tail: _Tail | None, recorded: bool) -> Tensor:
         raise InvalidRequest("name must be a non-empty string")
     datatype = datatype_of(item.get("datatype"))
     shape: Any = item.get("shape")
-    if "data" in item and len(item) == PLAIN:
+    if "data" in item and len(item) == PLAIN_INPUT_KEYS:
         return Tensor(name, datatype.name, from_json(item["data"], datatype, shape), NO_PARAMETERS)
     parameters = _parameters(item) if "parameters" in item else NO_PARAMETERS
     array = _data(item, parameters, datatype, shape, tail)

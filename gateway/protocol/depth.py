@@ -9,21 +9,23 @@ from typing import Any, Final
 
 from gateway.errors import InvalidRequest
 
-DEEPEST: Final = 32  # levels of lists and objects in one value
+MAX_DEPTH: Final = 32  # levels of lists and objects in one value
 _NESTED: Final = frozenset({list, dict})
 TENSOR: Final = frozenset({"data", "shape"})  # of an input: bounded by their own form
 LISTS: Final = frozenset({"inputs", "outputs"})  # of a request: their items are checked one by one
 
 
 def check_depth(value: Any, name: str) -> None:
-    """Raise InvalidRequest that calls the value `name` where it is nested deeper than `DEEPEST`."""
+    """Raise InvalidRequest that calls the value `name` where it is nested deeper than `MAX_DEPTH`."""
     level = [value] if type(value) in _NESTED else []
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         if not level:
             return
         level = [item for outer in level for item in _items(outer) if type(item) in _NESTED]
     if level:
-        raise InvalidRequest(f"{name} is nested too deeply: at most {DEEPEST} levels of lists and objects are recorded")
+        raise InvalidRequest(
+            f"{name} is nested too deeply: at most {MAX_DEPTH} levels of lists and objects are recorded"
+        )
 
 
 def check_members(item: Mapping[str, Any], but: Set[str] = frozenset()) -> None:

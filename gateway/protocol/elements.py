@@ -22,12 +22,12 @@ from gateway.errors import InvalidRequest
 from gateway.protocol.tensors import DATATYPES, Array, Datatype
 
 MAX_RANK: Final = 32
-LONGEST_ECHO: Final = 60  # characters of a client's value in an error message
+MAX_SHOWN_VALUE: Final = 60  # characters of a client's value in an error message
 NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 FLOATS: Final = frozenset({"FP16", "FP32", "FP64"})
 _INTEGERS: Final = frozenset({int})
 _ECHO: Final = reprlib.Repr()
-_ECHO.maxstring = _ECHO.maxother = LONGEST_ECHO
+_ECHO.maxstring = _ECHO.maxother = MAX_SHOWN_VALUE
 _ECHO.maxlist = MAX_RANK  # a shape is worth reading whole
 _ECHO.maxlevel = 1  # lists in lists would multiply
 
@@ -235,4 +235,4 @@ def short(value: object) -> str:
     if isinstance(value, dict):  # reprlib would sort its keys
         return f"an object of {len(value)} keys"
     text = _ECHO.repr(value)
-    return text if len(text) <= LONGEST_ECHO else f"{text[: LONGEST_ECHO - 3]}..."
+    return text if len(text) <= MAX_SHOWN_VALUE else f"{text[: MAX_SHOWN_VALUE - 3]}..."

@@ -11,7 +11,7 @@ import orjson
 from gateway.protocol.elements import to_json
 from gateway.protocol.tensors import Array
 
-PIECE: Final = 32_768  # elements written at once: about 2 ms
+PIECE_ELEMENTS: Final = 32_768  # elements written at once: about 2 ms
 _NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -33,8 +33,8 @@ def outputs_json(outputs: list[dict[str, Any]]) -> tuple[bytes, bool]:
 def _elements(data: Any, datatype: str) -> tuple[list[bytes], bool]:
     finite = True
     pieces: list[bytes] = []
-    for start in range(0, len(data), PIECE):
-        piece: Array = data[start : start + PIECE]
+    for start in range(0, len(data), PIECE_ELEMENTS):
+        piece: Array = data[start : start + PIECE_ELEMENTS]
         text = orjson.dumps(piece, option=_NUMPY)
         if b"null" in text and datatype != "BYTES":  # NaN or infinity, which JSON has no numbers for
             text = orjson.dumps(to_json(piece, datatype))

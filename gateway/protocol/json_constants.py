@@ -15,9 +15,9 @@ import orjson
 from gateway.errors import InvalidRequest
 from gateway.protocol.elements import FLOATS, NON_FINITE
 
-MOST: Final = 2_000_000  # constants in one request: each takes 30 times its length in memory
-MOST_RUNS: Final = 10_000  # stretches between strings, in which constants stand: a tensor's data is one
-CHUNK: Final = 4096  # elements
+MAX_CONSTANTS: Final = 2_000_000  # constants in one request: each takes 30 times its length in memory
+MAX_STRETCHES: Final = 10_000  # stretches between strings, in which constants stand: a tensor's data is one
+CHUNK_ELEMENTS: Final = 4096  # elements
 _TOKENS: Final = ("NaN", "Infinity")  # orjson stops behind a sign
 _SECRET: Final = secrets.token_hex(8)
 _MARKS: Final = {name: f"{_SECRET}{number}" for number, name in enumerate(("-Infinity", "Infinity", "NaN"))}
@@ -57,10 +57,10 @@ def parse(error: orjson.JSONDecodeError) -> tuple[Any, bytes] | None:
 
 def _marked(text: str, start: int) -> str:
     """`text`, where constants outside of strings are marks. The first of them stands at `start`."""
-    if text.count(_TOKENS[0]) + text.count(_TOKENS[1]) > MOST:
-        raise InvalidRequest(f"NaN and Infinity stand in more than {MOST} places; send the tensors in binary")
+    if text.count(_TOKENS[0]) + text.count(_TOKENS[1]) > MAX_CONSTANTS:
+        raise InvalidRequest(f"NaN and Infinity stand in more than {MAX_CONSTANTS} places; send the tensors in binary")
     parts = [text[:start]]
-    for _ in range(MOST_RUNS):
+    for _ in range(MAX_STRETCHES):
         end = text.find('"', start)
         end = len(text) if end < 0 else end
         run = text[start:end]
@@ -106,11 +106,13 @@ def _without_data(item: Any) -> Any:
 
 def _spell(data: list[Any], values: Mapping[str, Any]) -> None:
     """Put the values in their marks' place; numbers, of which there are most, are passed over a chunk at a time."""
-    for start in range(0, len(data), CHUNK):
-        chunk = data[start : start + CHUNK]
+    for start in range(0, len(data), CHUNK_ELEMENTS):
+        chunk = data[start : start + CHUNK_ELEMENTS]
         kinds = set(map(type, chunk))
         if str in kinds:
-            data[start : start + CHUNK] = [values.get(item, item) if type(item) is str else item for item in chunk]
+            data[start : start + CHUNK_ELEMENTS] = [
+                values.get(item, item) if type(item) is str else item for item in chunk
+            ]
         if list in kinds:
             for item in chunk:
                 if type(item) is list:

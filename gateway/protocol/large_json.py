@@ -22,15 +22,15 @@ from gateway.protocol.decode import decode_document, decode_strict
 from gateway.protocol.elements import count_of, datatype_of, from_json, short
 from gateway.protocol.tensors import InferRequest
 
-PIECE: Final = 65536  # bytes of numbers read at once: about 2 ms
-SLICE: Final = 2**20  # bytes looked through at once
-MOST_TENSORS: Final = 1000  # inputs of a large request, and requested outputs
+PIECE_BYTES: Final = 65536  # bytes of numbers read at once: about 2 ms
+SLICE_BYTES: Final = 2**20  # bytes looked through at once
+MAX_TENSORS: Final = 1000  # inputs of a large request, and requested outputs
 _MARK: Final = f"data {secrets.token_hex(16)} "  # no client can know it
 _OPEN: Final = re.compile(rb"\s*:\s*(\[)")
 _PEEL: Final = re.compile(rb"\[\s*(?=\[)")
 _NESTED: Final = re.compile(rb"\[\s*\[")
 _SPACE: Final = b" \t\r\n"
-GoOn = Callable[[], None]  # called between pieces; raises where it is too late
+CheckDeadline = Callable[[], None]  # called between pieces; raises where it is too late
 
 
 class _Cut(NamedTuple):
@@ -44,7 +44,7 @@ def count_values(text: bytes, end: int | None = None) -> int:
     """How many values JSON holds, give or take those that commas and brackets within strings look like."""
     end = len(text) if end is None else end
     marks = b",", b"[", b"{"
-    return sum(text.count(mark, at, min(at + SLICE, end)) for at in range(0, end, SLICE) for mark in marks)
+    return sum(text.count(mark, at, min(at + SLICE_BYTES, end)) for at in range(0, end, SLICE_BYTES) for mark in marks)
 
 
 def check_values(text: bytes, most: int, end: int | None = None) -> None:
@@ -57,7 +57,7 @@ def check_values(text: bytes, most: int, end: int | None = None) -> None:
         )
 
 
-def decode_large(text: bytes, most: int, go_on: GoOn) -> InferRequest:
+def decode_large(text: bytes, most: int, go_on: CheckDeadline) -> InferRequest:
     """The request in a body that is all JSON. Raises as `decode_strict` does, and BodyTooLarge."""
     with _uncollected():
         if count_values(text) <= most:
@@ -67,12 +67,12 @@ def decode_large(text: bytes, most: int, go_on: GoOn) -> InferRequest:
 
 def _checked(text: bytes) -> InferRequest:
     request = decode_strict(text)
-    if max(len(request.inputs), len(request.outputs or ())) > MOST_TENSORS:
+    if max(len(request.inputs), len(request.outputs or ())) > MAX_TENSORS:
         raise _too_many()
     return request
 
 
-def _decode_cut(text: bytes, most: int, go_on: GoOn) -> InferRequest:
+def _decode_cut(text: bytes, most: int, go_on: CheckDeadline) -> InferRequest:
     cuts = list(_cuts(text))
     skeleton = _skeleton(text, cuts)
     check_values(skeleton, most)
@@ -83,7 +83,7 @@ def _decode_cut(text: bytes, most: int, go_on: GoOn) -> InferRequest:
     items = document.get("inputs") if type(document) is dict else None
     if type(items) is not list:
         return decode_document(document, None)  # which says what is wrong
-    if len(items) > MOST_TENSORS or len(document.get("outputs") or ()) > MOST_TENSORS:
+    if len(items) > MAX_TENSORS or len(document.get("outputs") or ()) > MAX_TENSORS:
         raise _too_many()
     raw: list[memoryview] = []
     for index, item in enumerate(items):
@@ -111,7 +111,7 @@ def _cuts(text: bytes) -> Iterator[_Cut]:
         quoted = text.find(b'"', start)
         closed = text.find(b"}", start, quoted if quoted >= 0 else len(text))
         end = _last(text, start, closed if closed >= 0 else max(quoted, start), b", \t\r\n")
-        if end - start > PIECE and text[end - 1 : end] == b"]":
+        if end - start > PIECE_BYTES and text[end - 1 : end] == b"]":
             yield _Cut(start, end)
             at = end
 
@@ -139,7 +139,7 @@ def _cut_of(item: Any, cuts: list[_Cut]) -> _Cut | None:
 
 
 def _packed(
-    item: dict[str, Any], text: bytes, cut: _Cut, most: int, raw: list[memoryview], go_on: GoOn
+    item: dict[str, Any], text: bytes, cut: _Cut, most: int, raw: list[memoryview], go_on: CheckDeadline
 ) -> dict[str, Any]:
     """The input with its numbers behind the JSON, to which they are added."""
     datatype, shape = datatype_of(item.get("datatype")), item.get("shape")
@@ -177,7 +177,7 @@ def _numbers(text: bytes, cut: _Cut) -> Iterator[bytes]:
     """The list in pieces, parted at commas."""
     at, stop = cut.start + 1, cut.end - 1
     while at <= stop:
-        end = text.rfind(b",", at, at + PIECE) if at + PIECE < stop else stop
+        end = text.rfind(b",", at, at + PIECE_BYTES) if at + PIECE_BYTES < stop else stop
         end = text.find(b",", at, stop) if end < 0 else end
         end = stop if end < 0 else end
         yield text[at:end]
@@ -189,7 +189,7 @@ def _rows(text: bytes, cut: _Cut, rank: int) -> Iterator[bytes]:
     between = re.compile(rb"\]\s*" * (rank - 1) + rb"(,)")
     at, stop = cut.start + 1, cut.end - 1
     while at <= stop:
-        found = between.search(text, min(at + PIECE, stop), stop)
+        found = between.search(text, min(at + PIECE_BYTES, stop), stop)
         end = stop if found is None else found.start(1)
         yield text[at:end]
         at = end + 1
@@ -208,7 +208,7 @@ def _values(piece: bytes) -> list[Any]:
 
 
 def _too_many() -> BodyTooLarge:
-    return BodyTooLarge(f"a request of more than {MOST_TENSORS} inputs or outputs is not served")
+    return BodyTooLarge(f"a request of more than {MAX_TENSORS} inputs or outputs is not served")
 
 
 @contextmanager

@@ -12,10 +12,10 @@ from typing import Any, Final
 import orjson
 import pybase64
 
-NONE: Final = b"null"
+NULL: Final = b"null"
 LF: Final = ord("\n")
 CR: Final = ord("\r")
-LONGEST_ID: Final = 128  # characters of a request's id that are kept
+MAX_ID_LENGTH: Final = 128  # characters of a request's id that are kept
 
 
 def constant_part(
@@ -47,7 +47,7 @@ def constant_part(
 def origin_part(trace_id: str | None, request_id: str | None) -> bytes:
     """By what other systems know the prediction, to follow the constant part. `trace_id` is hexadecimal."""
     trace = b"" if trace_id is None else b',"trace_id":"%b"' % trace_id.encode()
-    return trace if not request_id else b'%b,"request_id":%b' % (trace, orjson.dumps(request_id[:LONGEST_ID]))
+    return trace if not request_id else b'%b,"request_id":%b' % (trace, orjson.dumps(request_id[:MAX_ID_LENGTH]))
 
 
 def request_part(body: bytes, json_length: int | None, media: str | None, inputs: str) -> bytes:
@@ -55,7 +55,7 @@ def request_part(body: bytes, json_length: int | None, media: str | None, inputs
     if inputs == "hash":
         return b'null,"request_sha256":"%b"' % hashlib.sha256(body).hexdigest().encode()
     if inputs == "none":
-        return NONE
+        return NULL
     if media is not None:
         return b'null,"request_binary":"%b","request_media":"%b"' % (base64_of(body), media.encode())
     return one_line(body) if json_length is None else _with_binary(b"request", body, json_length)

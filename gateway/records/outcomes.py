@@ -7,10 +7,10 @@ candidate that did well.
 from typing import Any, Final
 
 from gateway.errors import InvalidRequest
-from gateway.settings.model import LARGEST_OUTCOME, FeedbackSettings
+from gateway.settings.model import MAX_OUTCOME, FeedbackSettings
 
 ANY_METRIC: Final = (-1e9, 1e9)
-BY_DEFAULT: Final = FeedbackSettings()  # of a model that is not served now, and so says nothing of it
+DEFAULT_SETTINGS: Final = FeedbackSettings()  # of a model that is not served now, and so says nothing of it
 
 
 def reward(value: float, settings: FeedbackSettings) -> float:
@@ -25,7 +25,7 @@ def metric(name: str, value: float, settings: FeedbackSettings) -> float:
 
 def is_countable(value: Any) -> bool:
     """Whether it can be added up: what an older gateway has recorded may be any number."""
-    return type(value) in (int, float) and -LARGEST_OUTCOME <= value <= LARGEST_OUTCOME  # NaN is not
+    return type(value) in (int, float) and -MAX_OUTCOME <= value <= MAX_OUTCOME  # NaN is not
 
 
 def _within(value: float, bounds: tuple[float, float], name: str, key: str) -> float:

@@ -25,7 +25,7 @@ class TimeRange:
         )
 
 
-EVER: Final = TimeRange()
+ALL_TIME: Final = TimeRange()
 
 
 def parse_time_ns(text: str, now_ns: int) -> int:

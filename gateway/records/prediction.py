@@ -9,7 +9,7 @@ from gateway.errors import Outcome
 from gateway.protocol.decode import decode_document, decode_outputs, decode_raw
 from gateway.protocol.tensors import InferRequest, Tensor, TensorSpec
 
-LARGEST: Final = 2**63 - 1  # integers of data sets
+LARGEST_INTEGER: Final = 2**63 - 1  # integers of data sets
 RawInput = Callable[[int], TensorSpec]  # the one input that a raw body is for, by the model's version
 
 
@@ -80,7 +80,7 @@ def _kinds(annotation: Any) -> frozenset[type]:
 
 
 _FIELDS: Final = {field.name: _kinds(field.type) for field in fields(Prediction)}
-_NEEDED: Final = frozenset(field.name for field in fields(Prediction) if field.default is MISSING)
+_REQUIRED: Final = frozenset(field.name for field in fields(Prediction) if field.default is MISSING)
 
 
 def prediction_of(record: dict[str, Any]) -> Prediction | None:
@@ -90,9 +90,11 @@ def prediction_of(record: dict[str, Any]) -> Prediction | None:
     """
     known = {name: value for name, value in record.items() if name in _FIELDS}
     for name, value in known.items():
-        if type(value) not in _FIELDS[name] or (type(value) is int and not -LARGEST <= value <= LARGEST):
+        if type(value) not in _FIELDS[name] or (
+            type(value) is int and not -LARGEST_INTEGER <= value <= LARGEST_INTEGER
+        ):
             return None
-    return Prediction(**known) if known.keys() >= _NEEDED else None
+    return Prediction(**known) if known.keys() >= _REQUIRED else None
 
 
 def _bytes(text: str | None) -> bytes | None:

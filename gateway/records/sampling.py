@@ -8,24 +8,26 @@ import orjson
 from gateway.errors import InvalidRequest
 from gateway.records.token import Signer
 
-SHARES: Final = 1 << 20
+SHARE_RESOLUTION: Final = 1 << 20
 _SPREAD: Final = 0x9E37_79B9_7F4A_7C15  # Knuth's multiplicative hash, from the golden ratio
 _MASK: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
-def share_of(nonce: int) -> int:
-    """Where a prediction stands among `SHARES`: it is recorded where that is below the sample."""
+def sample_share(nonce: int) -> int:
+    """Where a prediction stands among `SHARE_RESOLUTION`: it is recorded where that is below the sample."""
     return ((nonce * _SPREAD) & _MASK) >> 44
 
 
-def sampled_lines(signer: Signer, sample: float) -> Callable[[bytes], bytes]:
+def sample_filter(signer: Signer, sample: float) -> Callable[[bytes], bytes]:
     """Picks the lines of feedback whose predictions are recorded."""
-    threshold = round(sample * SHARES)
+    threshold = round(sample * SHARE_RESOLUTION)
 
     def select(lines: bytes) -> bytes:
-        if threshold == SHARES:
+        if threshold == SHARE_RESOLUTION:
             return lines
-        return b"".join(line for line in lines.splitlines(keepends=True) if share_of(_nonce(signer, line)) < threshold)
+        return b"".join(
+            line for line in lines.splitlines(keepends=True) if sample_share(_nonce(signer, line)) < threshold
+        )
 
     return select
 

@@ -14,14 +14,16 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.records.period import EVER, TimeRange
+from gateway.records.period import ALL_TIME, TimeRange
 
 PREDICTIONS: Final = "predictions"
 FEEDBACK: Final = "feedback"
 MIRRORS: Final = "mirrors"
 _NAME: Final = re.compile(r"([a-z]+)-([0-9]{9,})\.jsonl(\.open)?")
-DISORDER_NS: Final = 300 * 1_000_000_000  # records of several workers interleave; none is this much out of order
-_LOOKS: Final = 16  # places of a segment whose times are read: a clock that is set makes its first record no bound
+MAX_DISORDER_NS: Final = 300 * 1_000_000_000  # records of several workers interleave; none is this much out of order
+_TIME_SAMPLES: Final = (
+    16  # places of a segment whose times are read: a clock that is set makes its first record no bound
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def snapshot(folder: Path, stream: str) -> list[RecordSegment]:
 def read(
     stream: Sequence[RecordSegment],
     model: str,
-    period: TimeRange = EVER,
+    period: TimeRange = ALL_TIME,
     advance: Callable[[int], None] = lambda size: None,
     odd: Callable[[], None] = lambda: None,
 ) -> Iterator[dict[str, Any]]:
@@ -143,7 +145,7 @@ def _within(
     What a clock has stamped while it was wrong for less than a sixteenth of a segment may be missed: by its stamps it
     is of another time than all that lies around it.
     """
-    if period == EVER:
+    if period == ALL_TIME:
         yield from stream
         return
     looks = [_times_ns(segment) for segment in stream]
@@ -156,8 +158,8 @@ def _within(
 
 def _apart(times_ns: list[int], period: TimeRange, *, last: bool) -> bool:
     """Whether records of about these times are all before or all after the period; the `last` segment may grow."""
-    too_old = period.since_ns is not None and not last and max(times_ns) + DISORDER_NS < period.since_ns
-    return too_old or (period.until_ns is not None and min(times_ns) - DISORDER_NS >= period.until_ns)
+    too_old = period.since_ns is not None and not last and max(times_ns) + MAX_DISORDER_NS < period.since_ns
+    return too_old or (period.until_ns is not None and min(times_ns) - MAX_DISORDER_NS >= period.until_ns)
 
 
 def _times_ns(segment: RecordSegment) -> list[int]:
@@ -166,7 +168,7 @@ def _times_ns(segment: RecordSegment) -> list[int]:
     if opened is None:
         return []
     with opened as file:
-        found = [_time_at(file, segment.size_bytes * look // _LOOKS) for look in range(_LOOKS)]
+        found = [_time_at(file, segment.size_bytes * look // _TIME_SAMPLES) for look in range(_TIME_SAMPLES)]
     return [time_ns for time_ns in found if time_ns is not None]
 
 

@@ -24,9 +24,9 @@ from gateway.errors import InvalidRequest
 from gateway.routing.release import Decision, Variant
 
 MAC_BYTES: Final = 8
-ROWS: Final = -2  # in the class's place: the request had several rows
+SEVERAL_ROWS: Final = -2  # in the class's place: the request had several rows
 NO_BUCKET: Final = 0xFFFF_FFFF
-LONGEST: Final = 1024  # characters; names are bounded, so no token of ours is longer
+MAX_TOKEN_LENGTH: Final = 1024  # characters; names are bounded, so no token of ours is longer
 _FIXED: Final = struct.Struct("<BQQiIII")
 _VARIANTS: Final = tuple(Variant)
 _VARIANT_BITS: Final = {variant: index << 20 for index, variant in enumerate(_VARIANTS)}
@@ -34,7 +34,7 @@ _STICKY: Final = 1 << 22
 _RESCUED: Final = 1 << 23
 _WEIGHT: Final = (1 << 20) - 1
 _MARK_BIT: Final = 24
-MARKS: Final = 255  # after so many epochs a mark comes again; 0 is none: an older gateway has made the token
+EPOCH_MARKS: Final = 255  # after so many epochs a mark comes again; 0 is none: an older gateway has made the token
 _TO_URL: Final = bytes.maketrans(b"+/", b"-_")
 _FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
 _DIGITS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -48,7 +48,7 @@ class Token:
 
     `rows`: the request had several, each with a class of its own, or with a number.
     `sticky`: the bucket is that of a key that comes again. `rescued`: the candidate failed and stable answered.
-    `mark`: that of the epoch in which it was decided (`mark_of`), 0 where that is not known.
+    `mark`: that of the epoch in which it was decided (`epoch_mark`), 0 where that is not known.
     """
 
     model: str
@@ -66,9 +66,9 @@ class Token:
     mark: int = 0
 
 
-def mark_of(epoch: int) -> int:
+def epoch_mark(epoch: int) -> int:
     """What tells an epoch from the MARKS - 1 before it."""
-    return epoch % MARKS + 1
+    return epoch % EPOCH_MARKS + 1
 
 
 def nonces() -> Callable[[], int]:
@@ -91,7 +91,7 @@ class Signer:
     def token(
         self, names: bytes, decision: Decision, nonce: int, predicted: int, rescued: bool, mark: int = 0
     ) -> bytes:
-        """The token of a prediction that is answered now. `names`: those of model and route, from `names_of`."""
+        """The token of a prediction that is answered now. `names`: those of model and route, from `encoded_names`."""
         flags = decision.weight_ppm | _VARIANT_BITS[decision.variant] | mark << _MARK_BIT
         if decision.sticky:
             flags |= _STICKY
@@ -118,13 +118,13 @@ class Signer:
         return _parsed(body)
 
 
-def names_of(model: str, route: str) -> bytes:
+def encoded_names(model: str, route: str) -> bytes:
     """The names as they stand in a token."""
     return f"{model}\0{route}".encode()
 
 
 def _raw(text: object) -> bytes:
-    if type(text) is not str or not 0 < len(text) <= LONGEST or not _ALPHABET.issuperset(text):
+    if type(text) is not str or not 0 < len(text) <= MAX_TOKEN_LENGTH or not _ALPHABET.issuperset(text):
         raise InvalidRequest("prediction_id must be the text that came with the prediction")
     whole = len(text) % 4 != 1 and not _DIGITS.index(text[-1]) & _SPARE[len(text) % 4]  # a token of ours leaves them 0
     if not whole:
@@ -147,6 +147,6 @@ def _parsed(body: bytes) -> Token:
         bucket=None if bucket == NO_BUCKET else bucket,
         sticky=bool(flags & _STICKY),
         rescued=bool(flags & _RESCUED),
-        rows=predicted == ROWS,
+        rows=predicted == SEVERAL_ROWS,
         mark=flags >> _MARK_BIT,
     )

@@ -17,9 +17,9 @@ from gateway.system.durable_files import replace_durably
 
 KEY_BYTES: Final = 32
 ROTATE_AFTER_S: Final = 30 * 86400.0
-AHEAD_S: Final = 86400.0  # a key that is made later than this from now was made while the clock was wrong
-NUMBERS: Final = 256
-MOST: Final = 200  # of these numbers: at one a month no prediction is that old
+MAX_CLOCK_ERROR_S: Final = 86400.0  # a key that is made later than this from now was made while the clock was wrong
+KEY_NUMBERS: Final = 256
+MAX_KEYS: Final = 200  # of these numbers: at one a month no prediction is that old
 log: Final = logging.getLogger("gateway.records")
 
 
@@ -43,14 +43,14 @@ def token_keys(folder: Path) -> TokenKeys:
     entries = _read(file)
     newest = entries[-1] if entries else None  # by the order in the file: clocks are set back
     now_s = time.time()
-    if newest is not None and newest[1] > now_s + AHEAD_S:
+    if newest is not None and newest[1] > now_s + MAX_CLOCK_ERROR_S:
         newest = entries[-1] = newest[0], now_s, newest[2]  # else none would follow it for years
         with contextlib.suppress(OSError):
             _write(file, entries)
     if newest is None or now_s - newest[1] > ROTATE_AFTER_S:
-        number = 0 if newest is None else (newest[0] + 1) % NUMBERS
+        number = 0 if newest is None else (newest[0] + 1) % KEY_NUMBERS
         new = number, now_s, secrets.token_bytes(KEY_BYTES)
-        rotated = [*[entry for entry in entries if entry[0] != number][-MOST + 1 :], new]
+        rotated = [*[entry for entry in entries if entry[0] != number][-MAX_KEYS + 1 :], new]
         try:
             _write(file, rotated)
         except OSError as error:
@@ -83,8 +83,8 @@ def _read(file: Path) -> list[tuple[int, float, bytes]]:
 
 
 def _entry(number: object, created_s: object, secret: object) -> tuple[int, float, bytes]:
-    if type(number) is not int or not 0 <= number < NUMBERS or not isinstance(created_s, int | float):
-        raise ValueError(f"a key has no number from 0 to {NUMBERS - 1}, or no time")
+    if type(number) is not int or not 0 <= number < KEY_NUMBERS or not isinstance(created_s, int | float):
+        raise ValueError(f"a key has no number from 0 to {KEY_NUMBERS - 1}, or no time")
     raw = bytes.fromhex(secret) if isinstance(secret, str) else b""
     if len(raw) != KEY_BYTES:  # an empty one would sign, and anyone could forge it
         raise ValueError(f"key {number} is not {KEY_BYTES} bytes long")

@@ -32,19 +32,19 @@ class Trip:
     found: str
 
 
-def keep(state: Path, trip: Trip, holds: Callable[[], bool]) -> threading.Thread:
+def keep_trip(state: Path, trip: Trip, holds: Callable[[], bool]) -> threading.Thread:
     """Write it in a thread: no prediction waits for a disk. `holds`: whether its epoch has not ended meanwhile."""
     thread = threading.Thread(target=_keep, args=(state, trip, holds), name="trip", daemon=True)
     thread.start()
     return thread
 
 
-def kept(state: Path) -> list[Trip]:
+def kept_trips(state: Path) -> list[Trip]:
     """Those that control has not decided on, as far as it is known here."""
     return [trip for path in sorted((state / FOLDER).glob("*.json")) if (trip := _read(path)) is not None]
 
 
-def forget(state: Path, model: str, version: int) -> None:
+def forget_trip(state: Path, model: str, version: int) -> None:
     """It has been decided on, and the disk knows."""
     with contextlib.suppress(OSError):
         _path(state, model, version).unlink(missing_ok=True)
@@ -58,7 +58,7 @@ def _keep(state: Path, trip: Trip, holds: Callable[[], bool]) -> None:
     except OSError as error:
         log.error("%s cannot be written; control hears of the trip by memory alone: %s", path, error.strerror)
     if not holds():
-        forget(state, trip.model, trip.version)
+        forget_trip(state, trip.model, trip.version)
 
 
 def _read(path: Path) -> Trip | None:

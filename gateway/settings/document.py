@@ -15,9 +15,9 @@ from gateway.errors import SettingsError
 from gateway.settings.characters import Misplaced, explained, misplaced, unreadable
 from gateway.settings.scalars import read, why_no_text, written
 
-DEEPEST: Final = 60  # mappings and lists inside one another
-LARGEST: Final = 16 * 1024**2  # characters; it takes 1.7 s to read 12 million of a list
-MOST_REPEATED: Final = 1_000_000  # values that aliases stand for
+MAX_DEPTH: Final = 60  # mappings and lists inside one another
+MAX_CHARACTERS: Final = 16 * 1024**2  # characters; it takes 1.7 s to read 12 million of a list
+MAX_ALIASED: Final = 1_000_000  # values that aliases stand for
 _TEXT: Final = "tag:yaml.org,2002:str"
 _TAGS: Final = {"str": (_TEXT,), "map": ("tag:yaml.org,2002:map",), "seq": ("tag:yaml.org,2002:seq",)}
 _MERGE: Final = "<<"
@@ -25,9 +25,9 @@ _MERGE: Final = "<<"
 
 def document(text: str, source: str) -> Any:
     """What `text` holds, None where that is nothing; raises SettingsError that names `source`, line and column."""
-    if len(text) > LARGEST:
+    if len(text) > MAX_CHARACTERS:
         raise SettingsError(
-            source, [f"holds {len(text):,} characters; {LARGEST:,} are the most that are read at each change"]
+            source, [f"holds {len(text):,} characters; {MAX_CHARACTERS:,} are the most that are read at each change"]
         )
     text = text.removeprefix("\ufeff")
     problem = unreadable(text)
@@ -75,8 +75,8 @@ class _Reader:
         self._count += 1
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
-        if depth > DEEPEST:
-            _refuse(event, f"more than {DEEPEST} levels of mappings and lists inside one another")
+        if depth > MAX_DEPTH:
+            _refuse(event, f"more than {MAX_DEPTH} levels of mappings and lists inside one another")
         anchor, before = event.anchor, self._count + self._repeated - 1
         if anchor is None:
             return self._read[type(event)](event, depth)
@@ -95,8 +95,8 @@ class _Reader:
         if size < 0:
             _refuse(event, f"'*{name}' is inside of what it repeats")
         self._repeated += size
-        if self._repeated > MOST_REPEATED:
-            _refuse(event, f"aliases repeat more than {MOST_REPEATED:,} values")
+        if self._repeated > MAX_ALIASED:
+            _refuse(event, f"aliases repeat more than {MAX_ALIASED:,} values")
         return value
 
     def _scalar(self, event: yaml.ScalarEvent, depth: int) -> Any:

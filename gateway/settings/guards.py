@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from gateway.settings.base import Settings
 from gateway.settings.units import Count, Name, Number, Seconds, Share, odd, parse_ppm, parse_share
 
-OF_A_VERSION: Final = (
+VERSION_METRICS: Final = (
     "error_rate",
     "latency_p50_ms",
     "latency_p95_ms",
@@ -20,7 +20,7 @@ OF_A_VERSION: Final = (
     "rescue_rate",
 )
 METRICS: Final = (
-    *(f"{variant}.{metric}" for variant in ("stable", "candidate") for metric in OF_A_VERSION),
+    *(f"{variant}.{metric}" for variant in ("stable", "candidate") for metric in VERSION_METRICS),
     "gateway.inflight",
     "gateway.queue_depth",
 )

@@ -16,8 +16,8 @@ from gateway.settings.base import Settings
 from gateway.settings.load import decoded, parse
 from gateway.settings.units import Text, parse_moment, parse_name, parse_text
 
-PREFIX: Final = "cgw_"  # of every key, so that a person or a scanner of leaked secrets knows one when it sees it
-LONGEST_CUSTOMER: Final = 200
+KEY_PREFIX: Final = "cgw_"  # of every key, so that a person or a scanner of leaked secrets knows one when it sees it
+MAX_CUSTOMER: Final = 200
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 _KEY: Final = re.compile(rf"{PREFIX}[A-Za-z0-9_-]+")
 
@@ -33,10 +33,8 @@ class Scope(StrEnum):
 
 def customer_name(value: str) -> str:
     """`value`, where it can name a customer in headers, logs and tables; raises ValueError."""
-    if not value or value != value.strip() or not value.isprintable() or len(value) > LONGEST_CUSTOMER:
-        raise ValueError(
-            f"a customer is named by 1 to {LONGEST_CUSTOMER} printable characters without space around them"
-        )
+    if not value or value != value.strip() or not value.isprintable() or len(value) > MAX_CUSTOMER:
+        raise ValueError(f"a customer is named by 1 to {MAX_CUSTOMER} printable characters without space around them")
     return value
 
 
@@ -105,7 +103,7 @@ def parse_keys(text: str, path: Path) -> KeysSettings:
     try:
         return parse(text, KeysSettings, str(path))
     except SettingsError as error:
-        raise SettingsError(str(path), [_KEY.sub(f"{PREFIX}…", problem) for problem in error.problems]) from None
+        raise SettingsError(str(path), [_KEY.sub(f"{KEY_PREFIX}…", problem) for problem in error.problems]) from None
 
 
 def _exposed(status: os.stat_result) -> str:

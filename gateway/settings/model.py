@@ -35,15 +35,13 @@ def parse_off(value: Any) -> Any:
 Off = Annotated[Literal[False], BeforeValidator(parse_off), WithJsonSchema({"enum": ["off", False]})]
 
 
-LARGEST_OUTCOME: Final = 1e12  # a sum of 1e290 of them is finite
+MAX_OUTCOME: Final = 1e12  # a sum of 1e290 of them is finite
 
 
 def _range(value: tuple[float, float]) -> tuple[float, float]:
     lowest, highest = value
-    if not -LARGEST_OUTCOME <= lowest < highest <= LARGEST_OUTCOME:  # NaN is not
-        raise ValueError(
-            f"a range is two numbers, the lower one first, from {-LARGEST_OUTCOME:g} to {LARGEST_OUTCOME:g}"
-        )
+    if not -MAX_OUTCOME <= lowest < highest <= MAX_OUTCOME:  # NaN is not
+        raise ValueError(f"a range is two numbers, the lower one first, from {-MAX_OUTCOME:g} to {MAX_OUTCOME:g}")
     return value
 
 

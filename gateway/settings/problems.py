@@ -12,8 +12,8 @@ from gateway.settings.base import Settings
 from gateway.settings.units import odd
 
 Location = tuple[int | str, ...]
-SHOWN: Final = 20  # a wrong indent in a long list is one mistake, not as many as the list has lines
-LOOKED_AT: Final = 500
+MAX_SHOWN: Final = 20  # a wrong indent in a long list is one mistake, not as many as the list has lines
+MAX_EXAMINED: Final = 500
 _PLAIN: Final[Mapping[str, str]] = {
     "string_type": "must be text; put it in quotes",
     "int_type": "must be a whole number",
@@ -33,7 +33,7 @@ def problems_of(error: ValidationError, document: Any, schema: type[Settings]) -
     """One line for each mistake in `document`: its path and the remedy."""
     found: dict[Location, str] = {}
     entries = error.errors(include_url=False)
-    for entry in entries[:LOOKED_AT]:
+    for entry in entries[:MAX_EXAMINED]:
         location = _in_document(entry["loc"], document)
         if entry["type"] == "missing":
             location, message = location, f"'{entry['loc'][-1]}' is missing"
@@ -48,8 +48,8 @@ def problems_of(error: ValidationError, document: Any, schema: type[Settings]) -
         for location, message in found.items()
         if not _explained_below(location, found)
     ]
-    if len(entries) > LOOKED_AT or len(problems) > SHOWN:
-        return [*problems[:SHOWN], "there are more mistakes after these"]
+    if len(entries) > MAX_EXAMINED or len(problems) > MAX_SHOWN:
+        return [*problems[:MAX_SHOWN], "there are more mistakes after these"]
     return problems
 
 

@@ -57,7 +57,7 @@ _SIZES: Final = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 def reference() -> str:
     """The whole text, in Markdown."""
     metrics = {
-        "of_a_version": ", ".join(f"`{name}`" for name in guards.OF_A_VERSION),
+        "of_a_version": ", ".join(f"`{name}`" for name in guards.VERSION_METRICS),
         "of_the_gateway": " and ".join(f"`{name}`" for name in guards.METRICS if name.startswith("gateway.")),
     }
     tables = [_table(title, rows(settings)) for title, settings in FILES.items()]

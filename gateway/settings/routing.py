@@ -18,7 +18,7 @@ from gateway.settings.matching import MatchSettings
 from gateway.settings.units import Name, Text, Version, WeightPpm
 
 RESERVED: Final = {"default": "the traffic that no route matches", "pinned": "requests that name a version"}
-MOST_LIVE_ROUTES: Final = 16  # routes of one release whose weights are turned while it runs
+MAX_LIVE_ROUTES: Final = 16  # routes of one release whose weights are turned while it runs
 _STICKINESS: Final = re.compile(r"customer|prediction|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -108,8 +108,8 @@ class ReleaseSettings(Settings):
         live = (
             [route.name for route in self.split.routes if route.weight == "ramp" or route.while_] if self.split else []
         )
-        if len(live) > MOST_LIVE_ROUTES:
-            raise ValueError(f"has {len(live)} routes with a ramp or while; {MOST_LIVE_ROUTES} is the most")
+        if len(live) > MAX_LIVE_ROUTES:
+            raise ValueError(f"has {len(live)} routes with a ramp or while; {MAX_LIVE_ROUTES} is the most")
         ramped = any(route.weight == "ramp" for route in self.split.routes) if self.split else False
         if ramped and self.ramp is None:
             raise ValueError("a route has weight: ramp, but there is no ramp to follow")

@@ -7,14 +7,14 @@ from gateway.errors import SettingsError
 from gateway.settings.load import parse
 from gateway.settings.routing import RoutingSettings
 
-LARGEST: Final = 8 << 20  # a MiB takes control's thread half a second to read, three where it is nothing but patterns
+MAX_BYTES: Final = 8 << 20  # a MiB takes control's thread half a second to read, three where it is nothing but patterns
 _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def text_of(content: bytes, source: str) -> tuple[bytes, str]:
     """The byte order mark, empty as a rule, and the text after it, line ends as they are. Raises SettingsError."""
-    if len(content) > LARGEST:
-        problem = f"is {len(content) >> 20} MiB long, and {LARGEST >> 20} MiB is the most; is it the right file?"
+    if len(content) > MAX_BYTES:
+        problem = f"is {len(content) >> 20} MiB long, and {MAX_BYTES >> 20} MiB is the most; is it the right file?"
         raise SettingsError(source, [problem])
     if content.startswith(_UTF_16):
         raise SettingsError(source, ["is in UTF-16; save it as UTF-8"])

@@ -1,7 +1,7 @@
 """What an unquoted value of a YAML file is: text, or what a reader of YAML takes it for.
 
 YAML 1.1 and 1.2 read `0123`, `12:30`, `1_000`, `0o17` and `on` differently. Here a number is what a person takes for
-one, and it keeps the text that it was written as. What readers differ about is an `Odd`, which is good for text only.
+one, and it keeps the text that it was written as. What readers differ about is an `UnsupportedNumber`, which is good for text only.
 Words that stand for true, false or nothing, and dates, are no text unless they are quoted.
 """
 
@@ -29,7 +29,7 @@ _DATE: Final = re.compile(
         (?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]*)?(?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::?[0-9]{2})?))?""",
     re.VERBOSE,
 )
-MOST_DIGITS: Final = 300  # of a number: beyond that it is none that a setting could be
+MAX_DIGITS: Final = 300  # of a number: beyond that it is none that a setting could be
 
 
 class Whole(int):
@@ -51,7 +51,7 @@ class Fraction(float):
 
 
 @dataclass(frozen=True, slots=True)
-class Odd:
+class UnsupportedNumber:
     """What YAML's readers take for different numbers, or for one and for text."""
 
     text: str
@@ -61,7 +61,7 @@ class Odd:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class DateText:
     """A date, or a date with a time."""
 
     text: str
@@ -70,7 +70,7 @@ class Moment:
         return self.text
 
 
-Scalar = str | Whole | Fraction | Odd | Moment | bool | None
+Scalar = str | Whole | Fraction | UnsupportedNumber | DateText | bool | None
 
 
 def read(text: str) -> Scalar:
@@ -82,11 +82,11 @@ def read(text: str) -> Scalar:
     if text[0] not in "+-.0123456789":
         return text
     number = _NUMBER.fullmatch(text)
-    if number is not None and len(text) <= MOST_DIGITS:
+    if number is not None and len(text) <= MAX_DIGITS:
         return _whole(text) if not any(number.groups()) else _fraction(text)
     if _DATE.fullmatch(text):
-        return Moment(text)
-    return Odd(text) if number is not None or _ODD.fullmatch(text) else text
+        return DateText(text)
+    return UnsupportedNumber(text) if number is not None or _ODD.fullmatch(text) else text
 
 
 def _whole(text: str) -> Whole:
@@ -95,18 +95,18 @@ def _whole(text: str) -> Whole:
     return value
 
 
-def _fraction(text: str) -> Fraction | Odd:
+def _fraction(text: str) -> Fraction | UnsupportedNumber:
     value = Fraction(text)
     value.text = text
     lost = not math.isfinite(value) or (not value and Decimal(text) != 0)
-    return Odd(text) if lost else value
+    return UnsupportedNumber(text) if lost else value
 
 
 def written(value: Any) -> str | None:
     """The text of a value where it may stand for text: as it is written. None where it may not."""
     if isinstance(value, str):
         return value
-    if isinstance(value, Whole | Fraction | Odd):
+    if isinstance(value, Whole | Fraction | UnsupportedNumber):
         return value.text
     return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
@@ -115,7 +115,7 @@ def why_no_text(value: Any) -> str:
     """What to do about a value that is no text."""
     if isinstance(value, bool):
         return f"YAML reads this as {str(value).lower()}; put it in quotes"
-    if isinstance(value, Moment):
+    if isinstance(value, DateText):
         return f"YAML reads {value.text} as a date; put it in quotes"
     if value is None:
         return "YAML reads this as nothing, so it is no text; put it in quotes, or give it a value"

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticKnownError
 
-from gateway.settings.scalars import Moment, Odd, why_no_text, written
+from gateway.settings.scalars import DateText, UnsupportedNumber, why_no_text, written
 
 PPM: Final = 1_000_000
 _QUANTITY: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z%/µ]*)\s*")
@@ -21,7 +21,11 @@ _NAME: Final = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 
 def odd(value: Any) -> str:
     """Why a number is not taken; empty where it is none that YAML's readers differ about."""
-    return ", as YAML readers differ about it; write it in plain decimal digits" if isinstance(value, Odd) else ""
+    return (
+        ", as YAML readers differ about it; write it in plain decimal digits"
+        if isinstance(value, UnsupportedNumber)
+        else ""
+    )
 
 
 def _split(value: Any, example: str) -> tuple[Decimal, str]:
@@ -126,7 +130,7 @@ Count = Annotated[Whole, Field(gt=0)]
 
 def parse_moment(value: Any) -> Any:
     """The text of a date without quotes."""
-    return value.text if isinstance(value, Moment) else value
+    return value.text if isinstance(value, DateText) else value
 
 
 def parse_name(value: Any) -> str:

@@ -6,15 +6,15 @@ Nothing here is refused: each of them may stand for a while, as a candidate with
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from gateway.settings.coverage import asked, fits_none, matches_all, too_late
+from gateway.settings.coverage import conditions_of, matches_all, matches_nothing, unreachable_routes
 from gateway.settings.guards import ConditionSettings, GuardsSettings, LimitSettings
 from gateway.settings.routing import ReleaseSettings, RouteSettings, RoutingSettings
 from gateway.settings.units import PPM
 
-SHARES: Final = frozenset(("error_rate", "accuracy"))  # between 0 and 1, whatever happens
+SHARE_METRICS: Final = frozenset(("error_rate", "accuracy"))  # between 0 and 1, whatever happens
 KNOWN_WITHOUT_TRAFFIC: Final = "candidate.requests_per_s"
 CANDIDATE: Final = "candidate."
-MOST_COMPARED: Final = 8  # routes whose predicted classes are compared, as many as gateway.shm.tally counts by route
+MAX_COMPARED: Final = 8  # routes whose predicted classes are compared, as many as gateway.shm.tally counts by route
 Line = ConditionSettings | LimitSettings
 Late = Sequence[tuple[int, list[int]]]  # routes that never match, with those that match instead
 
@@ -34,7 +34,7 @@ def release_warnings(release: ReleaseSettings) -> Iterator[str]:
         if release.split is not None:
             yield ".split: there is no candidate for it to send requests to; name one, or take it out"
         return
-    late = too_late(routes)
+    late = unreachable_routes(routes)
     yield from _order(routes, late)
     reached = _reached(routes, {position for position, _ in late})
     yield from _traffic(release, reached, mirrors)
@@ -47,8 +47,8 @@ def _order(routes: Sequence[RouteSettings], late: Late) -> Iterator[str]:
     """Routes that never match, for what stands before them or for what they say themselves."""
     for position, route in enumerate(routes):
         for number, item in enumerate(route.match):
-            for where, matcher in asked(item).items():
-                if fits_none(matcher):
+            for where, matcher in conditions_of(item).items():
+                if matches_nothing(matcher):
                     yield (
                         f".split.routes[{position}].match[{number}].{where}: no value fits all of these conditions,"
                         f" so '{route.name}' does not match by it; take one of them out"
@@ -139,7 +139,7 @@ def _guards(release: ReleaseSettings, reached: Sequence[RouteSettings], mirrors:
             )
         elif comparison.metric == "predicted_class" and (beyond := _beyond(release, reached)):
             yield (
-                f"{path} sees nothing of {_listed(beyond)}: classes are compared on the first {MOST_COMPARED} routes"
+                f"{path} sees nothing of {_listed(beyond)}: classes are compared on the first {MAX_COMPARED} routes"
                 " only; put the routes that should count before them, or let one route match what several do"
             )
         elif comparison.action == "pause" and comparison.metric != "predicted_class" and not ramped:
@@ -150,7 +150,7 @@ def _beyond(release: ReleaseSettings, reached: Sequence[RouteSettings]) -> list[
     """The routes that chance decides on, and of which predicted classes are not compared."""
     routes = release.split.routes if release.split else ()
     names = {route.name for route in reached if _randomised(release, route)}
-    return [route.name for route in routes[MOST_COMPARED:] if route.name in names]
+    return [route.name for route in routes[MAX_COMPARED:] if route.name in names]
 
 
 _NO_RAMP: Final = "never acts: it only pauses a ramp, and no route follows one; write `action: stop`"
@@ -166,7 +166,7 @@ def _certain(line: Line) -> bool | None:
     """Whether the metric is beyond the level whatever happens (True) or never (False); None where it depends."""
     name = line.metric.partition(".")[2]
     lowest = None if name == "reward_mean" else 0.0
-    highest = 1.0 if name in SHARES else None
+    highest = 1.0 if name in SHARE_METRICS else None
     if line.above is not None:
         if highest is not None and line.above >= highest:
             return False
@@ -180,7 +180,7 @@ def _certain(line: Line) -> bool | None:
 def _range(line: Line) -> str:
     level = line.above if line.above is not None else line.below
     side = "above" if line.above is not None else "below"
-    if line.metric.partition(".")[2] in SHARES:
+    if line.metric.partition(".")[2] in SHARE_METRICS:
         remedy = f"for {level:g} in a hundred write {level:g}%"
         return f"{line.metric} is a share from 0 to 1, and the line is {side} {level:g}; {remedy}"
     return f"{line.metric} is 0 or more, and the line is {side} {level:g}"

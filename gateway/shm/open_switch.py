@@ -12,7 +12,7 @@ class OpenSwitch:
     epoch: Final = FIRST_EPOCH
     slot: Final = -1
 
-    def on_weights_changed(self, turn: "OnWeights", live_routes: int) -> None:
+    def on_weights_changed(self, on_weights: "OnWeights", live_routes: int) -> None:
         """Do nothing: there are no live weights."""
         return None
 

@@ -237,9 +237,9 @@ class Switch:
         slot: int,
         worker: int,
         heartbeat_timeout_ns: int,
-        tell: OnTrip = lambda found, holds: None,
+        on_trip: OnTrip = lambda found, holds: None,
     ) -> None:
-        """`tell` is called on a trip, with its reason and a function that tells if the epoch is still the same."""
+        """`on_trip` is called on a trip, with its reason and a function that tells if the epoch is still the same."""
         first = board.first_word(slot)
         self._words = board.words
         self._raw = board.segment.raw
@@ -251,7 +251,7 @@ class Switch:
         self.slot = slot
         self._own = first + 2 + worker
         self._found = board.names.found_word(slot, worker)
-        self._on_trip = tell
+        self._on_trip = on_trip
         self._heartbeat_timeout_ns = heartbeat_timeout_ns
         self._cached = b"", False, FIRST_EPOCH  # one tuple, swapped at once: two threads may read the switch
 
@@ -268,10 +268,10 @@ class Switch:
             self._cached = now, stopped, words[0]
         return stopped or now_ns - self._words[HEARTBEAT] > self._heartbeat_timeout_ns
 
-    def on_weights_changed(self, turn: "OnWeights", live_routes: int) -> None:
-        """Register `turn`, which `stopped` calls with the weights of the `live_routes` when it finds a change."""
+    def on_weights_changed(self, on_weights: "OnWeights", live_routes: int) -> None:
+        """Register `on_weights`, which `stopped` calls with the weights of the `live_routes` when it finds a change."""
         if live_routes:
-            self._on_weights = turn
+            self._on_weights = on_weights
             self._end = self._begin + (2 + self._workers + live_routes) * WORD
 
     @property

@@ -7,19 +7,19 @@ from typing import Any, Final
 
 from gateway.auth.keyring import Identity, Keyring
 from gateway.errors import Forbidden, InvalidRequest, Unauthenticated
-from gateway.settings.keys import PREFIX, Scope
+from gateway.settings.keys import KEY_PREFIX, Scope
 from gateway.web.body import Headers
 from gateway.web.headers import text_of
 
 RequiredScopes = frozenset[Scope]
-ANY: Final[RequiredScopes] = frozenset(Scope)  # any valid key will do
+ANY_SCOPE: Final[RequiredScopes] = frozenset(Scope)  # any valid key will do
 _HOW: Final = "send it as `Authorization: Bearer KEY` or `x-api-key: KEY`"
 _IN_QUERY: Final = re.compile(
-    rb"(^|&)(x-api-key|api[-_]?key|key|access[-_]?token|token|authorization)=|" + PREFIX.encode(), re.IGNORECASE
+    rb"(^|&)(x-api-key|api[-_]?key|key|access[-_]?token|token|authorization)=|" + KEY_PREFIX.encode(), re.IGNORECASE
 )
 
 
-def authenticated(keyring: Keyring, headers: Headers, query: bytes, need: RequiredScopes) -> Identity:
+def authenticate(keyring: Keyring, headers: Headers, query: bytes, need: RequiredScopes) -> Identity:
     """The identity of the request's key, which must have one of the scopes `need`.
 
     Raises InvalidRequest for a key in the query string, which logs and histories keep; Unauthenticated; and Forbidden
@@ -48,7 +48,7 @@ def check_customer(identity: Identity, claimed: object) -> None:
         raise Forbidden("the request names another customer than the one its key belongs to; leave the name out")
 
 
-def refuse_other_sites(headers: Headers) -> None:
+def refuse_cross_site(headers: Headers) -> None:
     """Raises Forbidden for a request that a browser sends on behalf of a page of another site (CSRF)."""
     origin = headers.get(b"origin")
     site = headers.get(b"sec-fetch-site", b"none")
@@ -65,7 +65,7 @@ def refuse_browsers(headers: Headers) -> None:
         raise Forbidden("a page in a browser may not do this without an API key")
 
 
-def refuse_other_machines(client: tuple[str, int] | None) -> None:
+def refuse_remote(client: tuple[str, int] | None) -> None:
     """Raises Forbidden for a request from another machine: without keys, only this one may operate the gateway."""
     address = ip_address(client[0]) if client else None
     if isinstance(address, IPv6Address):

@@ -12,14 +12,14 @@ from gateway.errors import BodyTooLarge, InvalidRequest, UnsupportedMedia
 
 Headers = Mapping[bytes, bytes]
 ENCODING: Final = b"content-encoding"
-DISCARD: Final = 8 * 1024 * 1024  # bytes read of a body that is too large, so that the client gets the response
-QUICK: Final = 2048  # compressed bytes decoded on the event loop: 2 MiB at most, in some milliseconds
+DISCARD_BYTES: Final = 8 * 1024 * 1024  # bytes read of a body that is too large, so that the client gets the response
+INLINE_BYTES: Final = 2048  # compressed bytes decoded on the event loop: 2 MiB at most, in some milliseconds
 _INFLATERS: Final = ThreadPoolExecutor(2, thread_name_prefix="inflate")  # bodies decompressed at once
-CHUNK: Final = 4096  # bytes decoded at a time: each of its many gzip members copies the rest of it
+CHUNK_BYTES: Final = 4096  # bytes decoded at a time: each of its many gzip members copies the rest of it
 WINDOW_BITS: Final = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # x-gzip: RFC 9110, 8.4.1.3
 
 
-def by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+def headers_by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """The headers by name, the last of each; content codings are joined into one list (RFC 9110, 5.3)."""
     named = dict(headers)
     if ENCODING in named:
@@ -36,7 +36,7 @@ async def read_body(receive: Receive, headers: Headers, max_body: int) -> bytes:
     body = await receive_body(receive, headers, max_body)
     if ENCODING not in headers:
         return body
-    if len(body) <= QUICK:
+    if len(body) <= INLINE_BYTES:
         return decompressed(body, headers, max_body)
     return await asyncio.get_running_loop().run_in_executor(_INFLATERS, decompressed, body, headers, max_body)
 
@@ -85,7 +85,7 @@ async def _joined(receive: Receive, first: bytes, max_body: int) -> bytes:
 
 async def _discard(receive: Receive) -> None:
     """Read on: closing with unread bytes resets the connection, and the client might not get the response."""
-    left = DISCARD
+    left = DISCARD_BYTES
     while left > 0:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -122,7 +122,7 @@ def _inflated(body: memoryview, window_bits: int, max_body: int) -> tuple[bytes,
     while offset < len(body):
         if decompressor.eof:
             decompressor = zlib.decompressobj(window_bits)
-        chunk = body[offset : offset + CHUNK]
+        chunk = body[offset : offset + CHUNK_BYTES]
         result += decompressor.decompress(chunk, max_body + 1 - len(result))
         if len(result) > max_body:
             raise _too_large(max_body)

@@ -3,7 +3,7 @@
 First the system stops opening new connections to its sockets. The connections in their queues are accepted, and then
 the sockets are closed: clients that connect from then on reach another server at once. Only after that is each client's
 connection closed, with its next response. Clients reconnect right away, and if that came earlier, one in a few would
-wait a second for a socket that drops SYNs (see `unchosen`), this server's or that of another that drains with it.
+wait a second for a socket that drops SYNs (see `refuse_new_connections`), this server's or that of another that drains with it.
 
 Steps are counted, not seconds: if the process was suspended, or its loop held up, all steps are still to come. Between
 two steps the loop has read everything that has arrived.
@@ -14,25 +14,25 @@ import socket
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, Protocol
 
-from gateway.web.socket_filter import unchosen
+from gateway.web.socket_filter import refuse_new_connections
 
 STEP_S: Final = 0.1  # uvicorn's tick
-SETTLED: Final = 3  # steps, after which handshakes that had begun are over, also over a network
-ALL_CLOSED: Final = 2  # steps, after which servers that began to drain at the same time have closed their sockets
-KNOWN_S: Final = 0.5  # a connection opened or used so recently is expected to send a request
-LEAVES_WITHIN: Final = 20  # steps, after which no more requests are expected
+HANDSHAKE_STEPS: Final = 3  # steps, after which handshakes that had begun are over, also over a network
+PEER_CLOSE_STEPS: Final = 2  # steps, after which servers that began to drain at the same time have closed their sockets
+RECENT_S: Final = 0.5  # a connection opened or used so recently is expected to send a request
+MAX_STEPS: Final = 20  # steps, after which no more requests are expected
 
 
-class Followed(Protocol):
+class DrainedServer(Protocol):
     """What is read and set of a server's state here."""
 
-    leaving: bool
+    draining: bool
 
     @property
     def connections(self) -> Collection[Any]: ...
 
 
-class Leaving:
+class Draining:
     """The drain of one server. Call `step` every STEP_S; after `within` steps it is over, whatever is still expected.
 
     `close`: closes the listening sockets.
@@ -41,34 +41,34 @@ class Leaving:
     def __init__(self, sockets: Sequence[socket.socket], close: Callable[[], None], within: int) -> None:
         self._sockets = sockets
         self._close = close
-        self._within = within
+        self._max_steps = within
         self._steps = 0
         self._closed = 0  # the step at which the sockets were closed; 0: not yet
         for each in sockets:
-            unchosen(each)
+            refuse_new_connections(each)
 
     @property
-    def taken_s(self) -> float:
+    def elapsed_s(self) -> float:
         """How long it has been draining, in seconds."""
         return self._steps * STEP_S
 
-    def step(self, state: Followed, now_s: float) -> bool:
+    def step(self, state: DrainedServer, now_s: float) -> bool:
         """Take one step; returns whether idle connections are to be closed now."""
         self._steps += 1
-        over = self._steps > self._within
+        over = self._steps > self._max_steps
         if not self._closed:
-            if not over and (self._steps <= SETTLED or _waiting(self._sockets)):
+            if not over and (self._steps <= HANDSHAKE_STEPS or _waiting(self._sockets)):
                 return False
             self._stop_listening(state)
-        alone = self._steps >= self._closed + ALL_CLOSED
+        alone = self._steps >= self._closed + PEER_CLOSE_STEPS
         if not (over or alone) and any(_in_use(each, now_s) for each in state.connections):
             return False
-        state.leaving = True
+        state.draining = True
         for connection in state.connections:
             connection.leaving = True
         return over or not any(_expected(each, now_s) for each in state.connections)
 
-    def _stop_listening(self, state: Followed) -> None:
+    def _stop_listening(self, state: DrainedServer) -> None:
         self._close()
         self._closed = self._steps
         for connection in list(state.connections):
@@ -77,7 +77,7 @@ class Leaving:
 
 
 def _in_use(connection: Any, now_s: float) -> bool:
-    return bool(connection.under_way) or now_s - max(connection.made_s, connection.answered_s) < KNOWN_S
+    return bool(connection.under_way) or now_s - max(connection.made_s, connection.answered_s) < RECENT_S
 
 
 def _expected(connection: Any, now_s: float) -> bool:

@@ -6,8 +6,8 @@ from typing import Final, Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
-PIECE: Final = 16384  # bytes of a packet that are parsed at once: they may hold requests that have to wait
-TURN_S: Final = 0.004  # for which one connection's packet may occupy the event loop
+PARSE_BYTES: Final = 16384  # bytes of a packet that are parsed at once: they may hold requests that have to wait
+MAX_PARSE_S: Final = 0.004  # for which one connection's packet may occupy the event loop
 
 
 class Backlog(Protocol):
@@ -17,10 +17,10 @@ class Backlog(Protocol):
     def pipeline(self) -> Sized: ...
 
     @property
-    def rest(self) -> bytes: ...
+    def unparsed(self) -> bytes: ...
 
 
-class TurnFlow(FlowControl):
+class BacklogFlowControl(FlowControl):
     """Resumes reading only once no requests or data wait; uvicorn's class resumes with the first response."""
 
     def __init__(self, transport: asyncio.Transport, backlog: Backlog) -> None:
@@ -28,5 +28,5 @@ class TurnFlow(FlowControl):
         self._backlog = backlog
 
     def resume_reading(self) -> None:
-        if not self._backlog.pipeline and not self._backlog.rest:
+        if not self._backlog.pipeline and not self._backlog.unparsed:
             super().resume_reading()

@@ -20,7 +20,7 @@ INTERRUPTIONS: Final = (httptools.HttpParserUpgrade, httptools.HttpParserError) 
 CHUNKED: Final = [b"chunked"]
 
 
-def _unheard_once_closed(app: Any, cycle: Any) -> Any:
+def _without_input_once_closed(app: Any, cycle: Any) -> Any:
     """The application, whose messages are discarded once the connection is closed.
 
     The cycle learns that an iteration of the loop later, and what uvicorn writes until then raises in uvloop.
@@ -37,7 +37,7 @@ def _unheard_once_closed(app: Any, cycle: Any) -> Any:
     return answering
 
 
-class _Deaf:
+class _IgnoringParser:
     """Replaces the parser, and ignores all data, once a refusal is to be the last response of the connection."""
 
     def feed_data(self, data: bytes) -> None:
@@ -49,18 +49,18 @@ class FramedConnection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._parting: bytes | None = None  # a refusal that waits for the responses to earlier requests
+        self._closing_with: bytes | None = None  # a refusal that waits for the responses to earlier requests
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        super()._start_asgi_task(cycle, _unheard_once_closed(app, cycle))
+        super()._start_asgi_task(cycle, _without_input_once_closed(app, cycle))
 
-    def interrupted(self, data: bytes, reason: Exception) -> None:
+    def on_parser_interrupted(self, data: bytes, reason: Exception) -> None:
         """Handle a stop of the parser within `data`: ignore an `Upgrade`, refuse invalid HTTP.
 
         Do not call it inside the `except` block of `reason`: what the parser raises next must have its own context.
         """
         if isinstance(reason, httptools.HttpParserUpgrade):
-            self._ignore_offer(data, reason.args[0])
+            self._ignore_upgrade(data, reason.args[0])
         else:
             self._refuse_unparsed(reason)
 
@@ -78,7 +78,7 @@ class FramedConnection(HttpToolsProtocol):
 
     def refuse(self, error: RequestError) -> None:
         """Answer with `error`, without the application, and close. Responses to earlier requests are sent first."""
-        if self.transport.is_closing() or self._parting is not None:
+        if self.transport.is_closing() or self._closing_with is not None:
             return
         refusal = message_bytes(error_message(error), closing=True)
         cycle: Any = self.cycle  # the last request that began; None before the first one
@@ -88,30 +88,30 @@ class FramedConnection(HttpToolsProtocol):
                 self.pipeline.popleft()
                 refused = False
             if not refused:
-                self._parting = refusal
-                self.parser = _Deaf()  # type: ignore[assignment]
+                self._closing_with = refusal
+                self.parser = _IgnoringParser()  # type: ignore[assignment]
                 return
             if cycle.response_started:
                 refusal = b""
-        self._part(refusal)
+        self._close_with(refusal)
 
-    def say_goodbye(self) -> None:
+    def send_last_response(self) -> None:
         """Send the refusal that was held back, if any, and close. Called once all requests before it are answered."""
-        if self._parting is not None:
-            self._part(self._parting)
+        if self._closing_with is not None:
+            self._close_with(self._closing_with)
 
-    def _part(self, refusal: bytes) -> None:
+    def _close_with(self, refusal: bytes) -> None:
         if refusal:
             self.transport.write(refusal)
         self.transport.close()
 
-    def _ignore_offer(self, data: bytes, end: int) -> None:
+    def _ignore_upgrade(self, data: bytes, end: int) -> None:
         """Parse the head, which ends at `end`, again without `Upgrade`, and then the data after it."""
         rest = memoryview(data)
         while True:
             rest = rest[end:]
             try:
-                head = self._head_without_offer()
+                head = self._head_without_upgrade()
                 self.parser = _parser_of(self)  # the old one may have ended, by Connection: close
                 self.parser.feed_data(head)
                 self.parser.feed_data(rest)
@@ -125,7 +125,7 @@ class FramedConnection(HttpToolsProtocol):
                 self.refuse(error)
                 return
 
-    def _head_without_offer(self) -> bytes:
+    def _head_without_upgrade(self) -> bytes:
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         if method == b"CONNECT":
             raise Unimplemented("CONNECT is not served: this is no proxy")

@@ -20,20 +20,20 @@ from gateway.errors import Overloaded
 from gateway.settings.gateway import LimitsSettings
 from gateway.shm.scoreboard import SHED
 
-LOOK_S: Final = 0.5
-LEAST_READ: Final = 65536  # bytes of an answer, or all of it, that a client must take within `limits.slow_reader`
+CHECK_INTERVAL_S: Final = 0.5
+MIN_READ_BYTES: Final = 65536  # bytes of an answer, or all of it, that a client must take within `limits.slow_reader`
 _ACKED: Final = struct.Struct("=Q")
 _ACKED_AT: Final = 120  # tcpi_bytes_acked in struct tcp_info
 _TCP_INFO: Final = 128  # bytes of it
 
 
-class Holder(Protocol):
+class LimitedConnection(Protocol):
     """A connection, as far as it is needed here."""
 
     client: Any
     transport: Any
 
-    def arrived(self) -> int:
+    def received_bytes(self) -> int:
         """Bytes received of the body of a request that is not answered yet."""
 
     def refuse(self, error: Any) -> None:
@@ -44,7 +44,7 @@ class Holder(Protocol):
 
 
 @dataclass(slots=True)
-class _Reading:
+class _UnreadResponse:
     """`unsent` bytes at `since_s`, when the client had taken `acked` in all; `stalled`: none between two looks."""
 
     since_s: float
@@ -55,7 +55,7 @@ class _Reading:
     stalled: bool = False
 
 
-class Holdings:
+class MemoryLimits:
     """What one worker's connections hold. Lives on its event loop. `head`: the worker's words on the scoreboard."""
 
     def __init__(self, limits: LimitsSettings, max_body: int, head: "memoryview[int]") -> None:
@@ -63,12 +63,12 @@ class Holdings:
         self._unsent = limits.unsent
         self._within_s = limits.slow_reader
         self._head = head
-        self._following = False
-        self._bodies: dict[Holder, int] = {}
+        self._checking = False
+        self._bodies: dict[LimitedConnection, int] = {}
         self._bodies_size = 0
-        self._readings: dict[Holder, _Reading] = {}
+        self._unread_responses: dict[LimitedConnection, _UnreadResponse] = {}
 
-    def received(self, holder: Holder, size: int) -> None:
+    def received(self, holder: LimitedConnection, size: int) -> None:
         """Note that the body that `holder` is receiving has grown to `size` bytes; refuses bodies beyond the limit."""
         self._bodies_size += size - self._bodies.get(holder, 0)
         self._bodies[holder] = size
@@ -76,7 +76,7 @@ class Holdings:
             self._forget_answered()
             self._refuse_bodies()
 
-    def inflated(self, holder: Holder, size: int) -> None:
+    def decompressed(self, holder: LimitedConnection, size: int) -> None:
         """Note that the holder's body has `size` bytes, decompressed; raises Overloaded if that is too much."""
         self.received(holder, size)
         if self._bodies_size > self._receiving:
@@ -86,36 +86,36 @@ class Holdings:
                 f"requests in hand are larger than limits.receiving, {self._receiving} bytes; try again later"
             )
 
-    def unread(self, holder: Holder, now_s: float) -> None:
+    def write_paused(self, holder: LimitedConnection, now_s: float) -> None:
         """Note that the holder's client does not read as fast as it is answered."""
-        self._watch(holder, now_s)
+        self._check_reader(holder, now_s)
         self._cut_off()
 
-    def gone(self, holder: Holder) -> None:
+    def forget(self, holder: LimitedConnection) -> None:
         """Forget a connection that is closed."""
         self._bodies_size -= self._bodies.pop(holder, 0)
-        self._readings.pop(holder, None)
+        self._unread_responses.pop(holder, None)
 
-    def look(self, holders: Collection[Holder], now_s: float) -> None:
+    def check(self, holders: Collection[LimitedConnection], now_s: float) -> None:
         """Cut off clients that read too slowly; forget bodies that were answered and answers that were read."""
         self._forget_answered()
         for holder in list(holders):
-            self._watch(holder, now_s)
+            self._check_reader(holder, now_s)
         self._cut_off()
 
-    def follow(self, holders: Collection[Any]) -> None:
-        """Check `holders` twice a second from now on (see `look`)."""
-        if not self._following:
-            self._following = True
-            self._look_again(holders)
+    def check_regularly(self, holders: Collection[Any]) -> None:
+        """Check `holders` twice a second from now on (see `check`)."""
+        if not self._checking:
+            self._checking = True
+            self._check_again(holders)
 
-    def _look_again(self, holders: Collection[Any]) -> None:
+    def _check_again(self, holders: Collection[Any]) -> None:
         loop = asyncio.get_running_loop()
-        loop.call_later(LOOK_S, self._look_again, holders)
-        self.look(holders, loop.time())
+        loop.call_later(CHECK_INTERVAL_S, self._check_again, holders)
+        self.check(holders, loop.time())
 
     def _forget_answered(self) -> None:
-        self._bodies = {holder: size for holder in self._bodies if (size := holder.arrived())}
+        self._bodies = {holder: size for holder in self._bodies if (size := holder.received_bytes())}
         self._bodies_size = sum(self._bodies.values())
 
     def _refuse_bodies(self) -> None:
@@ -132,17 +132,17 @@ class Holdings:
                 )
             )
 
-    def _watch(self, holder: Holder, now_s: float) -> None:
+    def _check_reader(self, holder: LimitedConnection, now_s: float) -> None:
         unsent: int = holder.transport.get_write_buffer_size()
         if not unsent:
-            self._readings.pop(holder, None)
+            self._unread_responses.pop(holder, None)
             return
         acked = _acked(holder.transport)
-        reading = self._readings.get(holder)
-        if reading is None or acked - reading.acked >= min(reading.unsent, LEAST_READ):
-            self._readings[holder] = _Reading(now_s, acked, unsent, now_s, acked)
+        reading = self._unread_responses.get(holder)
+        if reading is None or acked - reading.acked >= min(reading.unsent, MIN_READ_BYTES):
+            self._unread_responses[holder] = _UnreadResponse(now_s, acked, unsent, now_s, acked)
             return
-        if now_s - reading.looked_s >= LOOK_S:
+        if now_s - reading.looked_s >= CHECK_INTERVAL_S:
             reading.stalled = acked == reading.last_acked
             reading.looked_s, reading.last_acked = now_s, acked
         reading.unsent = max(reading.unsent, unsent)
@@ -150,10 +150,10 @@ class Holdings:
             self._abort(holder)
 
     def _cut_off(self) -> None:
-        sizes = {holder: holder.transport.get_write_buffer_size() for holder in self._readings}
+        sizes = {holder: holder.transport.get_write_buffer_size() for holder in self._unread_responses}
         total = sum(sizes.values())
         while total > self._unsent:
-            readings = self._readings
+            readings = self._unread_responses
             stalled = {
                 holder: size for holder, size in sizes.items() if holder in readings and readings[holder].stalled
             }
@@ -162,12 +162,12 @@ class Holdings:
             total -= sizes.pop(holder)
             self._abort(holder)
 
-    def _abort(self, holder: Holder) -> None:
-        self._readings.pop(holder, None)
+    def _abort(self, holder: LimitedConnection) -> None:
+        self._unread_responses.pop(holder, None)
         holder.transport.abort()
 
 
-def _largest(sizes: dict[Holder, int]) -> Holder | None:
+def _largest(sizes: dict[LimitedConnection, int]) -> LimitedConnection | None:
     """The connection that holds most, of the address that holds most."""
     if not sizes:
         return None
@@ -178,7 +178,7 @@ def _largest(sizes: dict[Holder, int]) -> Holder | None:
     return max((holder for holder in sizes if _address(holder) == address), key=sizes.__getitem__)
 
 
-def _address(holder: Holder) -> str:
+def _address(holder: LimitedConnection) -> str:
     return str(holder.client[0]) if holder.client else ""
 
 

@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from gateway.errors import RequestError
 
 Message = tuple[int, list[tuple[bytes, bytes]], bytes]  # status, headers, body
-OPEN: Final = b""  # the connection header of a response after which the connection stays open
+KEEP_OPEN: Final = b""  # the connection header of a response after which the connection stays open
 CLOSE: Final = b"connection: close\r\n"  # and of one that ends the connection
 
 
@@ -47,5 +47,5 @@ def message_bytes(message: Message, *, closing: bool) -> bytes:
     parts = [STATUS_LINE[status]]
     for name, value in headers:
         parts += (name, b": ", value, b"\r\n")
-    parts += (CLOSE if closing else OPEN, b"\r\n", body)
+    parts += (CLOSE if closing else KEEP_OPEN, b"\r\n", body)
     return b"".join(parts)

@@ -12,16 +12,16 @@ from uvicorn.server import ServerState
 
 from gateway.system.descriptors import MIN_FREE, DescriptorReserve, has_free_descriptors
 from gateway.web.connection_limit import make_room
-from gateway.web.draining import LEAVES_WITHIN, STEP_S, Leaving
+from gateway.web.draining import MAX_STEPS, STEP_S, Draining
 
-SILENT_S: Final = 10.0  # between two complaints of the same need
+LOG_INTERVAL_S: Final = 10.0  # between two complaints of the same need
 log: Final = logging.getLogger("gateway.web")
 
 
-class LeavingState(ServerState):
-    """uvicorn's state. `leaving`: each connection closes with its next response, new ones with their first."""
+class DrainingState(ServerState):
+    """uvicorn's state. `draining`: each connection closes with its next response, new ones with their first."""
 
-    leaving = False
+    draining = False
 
 
 class Server(uvicorn.Server):
@@ -29,14 +29,14 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self.server_state: LeavingState = LeavingState()
+        self.server_state: DrainingState = DrainingState()
         self._sockets: list[socket.socket] = []
-        self._leaving: Leaving | None = None
-        self._resting = False  # accepts no one
-        self._in_need = False
+        self._draining: Draining | None = None
+        self._accept_paused = False  # accepts no one
+        self._out_of_descriptors = False
         self._reserve = DescriptorReserve()
         self._reserve.fill()
-        self._said_s = -SILENT_S
+        self._logged_s = -LOG_INTERVAL_S
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -51,52 +51,52 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """As uvicorn's: called ten times a second; returns whether to close all connections."""
         if await super().on_tick(counter):
-            return self.force_exit or self._has_left()
-        await self._make_do()
+            return self.force_exit or self._is_drained()
+        await self._use_reserve()
         return False
 
-    def _has_left(self) -> bool:
+    def _is_drained(self) -> bool:
         drain_s = self.config.timeout_graceful_shutdown
-        if self._leaving is None:
-            within = LEAVES_WITHIN if drain_s is None else min(LEAVES_WITHIN, int(drain_s / 2 / STEP_S))
-            self._leaving = Leaving(self._sockets, self._listen_no_more, within)
-        has_left = self._leaving.step(self.server_state, asyncio.get_running_loop().time())
+        if self._draining is None:
+            within = MAX_STEPS if drain_s is None else min(MAX_STEPS, int(drain_s / 2 / STEP_S))
+            self._draining = Draining(self._sockets, self._pause_accepting, within)
+        has_left = self._draining.step(self.server_state, asyncio.get_running_loop().time())
         if has_left and drain_s is not None:  # of the time that it may take as a whole
-            self.config.timeout_graceful_shutdown = max(1, round(drain_s - self._leaving.taken_s))
+            self.config.timeout_graceful_shutdown = max(1, round(drain_s - self._draining.elapsed_s))
         return has_left
 
-    def _listen_no_more(self) -> None:
+    def _pause_accepting(self) -> None:
         for server in self.servers:
             server.close()
         for each in self._sockets:
             each.close()
 
-    async def _make_do(self) -> None:
+    async def _use_reserve(self) -> None:
         """Handle a shortage of file descriptors: close idle connections, and if that is not enough, accept no more."""
         if has_free_descriptors():
-            if self._resting and has_free_descriptors(MIN_FREE):
-                await self._accept_again()
-            if self._in_need and self._reserve.fill():
-                self._in_need = False
-                self._say("there are file descriptors again")
+            if self._accept_paused and has_free_descriptors(MIN_FREE):
+                await self._resume_accepting()
+            if self._out_of_descriptors and self._reserve.fill():
+                self._out_of_descriptors = False
+                self._log("there are file descriptors again")
             return
         self._reserve.release()
         make_room(self.server_state.connections, None, 0)
-        if not self._in_need:
-            self._in_need = True
-            self._say("there are no file descriptors to spare: connections are closed on which nothing is ordered")
-        if not (self._resting or has_free_descriptors()):
-            self._resting = True  # else the loop would try again and again to accept, without a pause
+        if not self._out_of_descriptors:
+            self._out_of_descriptors = True
+            self._log("there are no file descriptors to spare: connections are closed on which nothing is ordered")
+        if not (self._accept_paused or has_free_descriptors()):
+            self._accept_paused = True  # else the loop would try again and again to accept, without a pause
             for server in self.servers:
                 server.close()
 
-    async def _accept_again(self) -> None:
+    async def _resume_accepting(self) -> None:
         with contextlib.suppress(OSError):  # they have been taken meanwhile
             await self.startup(self._sockets)
-            self._resting = False
+            self._accept_paused = False
 
-    def _say(self, what: str) -> None:
+    def _log(self, what: str) -> None:
         now_s = asyncio.get_running_loop().time()
-        if now_s - self._said_s > SILENT_S or not self._in_need:
+        if now_s - self._logged_s > LOG_INTERVAL_S or not self._out_of_descriptors:
             log.warning("%s", what)
-            self._said_s = now_s
+            self._logged_s = now_s

@@ -19,7 +19,7 @@ _INSTRUCTION: Final = struct.Struct("HBBI")
 _PROGRAM: Final = struct.Struct("HP")
 
 
-def unchosen(listening: socket.socket) -> None:
+def refuse_new_connections(listening: socket.socket) -> None:
     """Open no new connections to the socket from now on. No effect on systems without such filters (macOS)."""
     program = (
         (_LOAD_BYTE, 0, 0, _FLAGS),

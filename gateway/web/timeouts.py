@@ -13,56 +13,58 @@ from starlette.types import Message, Receive
 from gateway.errors import BodyTooSlow, HeadersTooLarge
 from gateway.system.descriptors import max_connections
 from gateway.web.connection_limit import make_room
-from gateway.web.flow_control import PIECE, TURN_S, TurnFlow
+from gateway.web.flow_control import MAX_PARSE_S, PARSE_BYTES, BacklogFlowControl
 from gateway.web.framing import INTERRUPTIONS, FramedConnection
-from gateway.web.memory_limits import Holdings
+from gateway.web.memory_limits import MemoryLimits
 from gateway.web.unread import has_unread
 
-WITHIN_S: Final = 10.0
-ONCE_MORE_S: Final = 0.1  # for the loop to look at what has come
-LARGEST_HEAD: Final = 65536  # bytes of request line and headers, and once more of trailers and chunks' extensions
-FRAMING: Final = 8  # bytes of chunks' heads to each byte of a body that are no burden: chunks of one byte have five
+TIMEOUT_S: Final = 10.0
+RECHECK_S: Final = 0.1  # for the loop to look at what has come
+MAX_HEAD_BYTES: Final = 65536  # bytes of request line and headers, and once more of trailers and chunks' extensions
+FREE_FRAMING_RATIO: Final = (
+    8  # bytes of chunks' heads to each byte of a body that are no burden: chunks of one byte have five
+)
 
 
 class TimeoutProtocol(FramedConnection):
     """uvicorn's protocol with a timeout for requests; uvicorn itself waits for ever for a head to be complete.
 
-    The timer (`within_s`, or the keep-alive timeout if longer) runs only while a request is incomplete, so one that
+    The timer (`timeout_s`, or the keep-alive timeout if longer) runs only while a request is incomplete, so one that
     comes in a single packet costs nothing. A body that the application reads has its timeout in the application, see
     `with_body_timeout`.
     """
 
-    within_s = WITHIN_S
-    _short: Any = None  # a request whose body is kept with it, see InferConnection
+    timeout_s = TIMEOUT_S
+    _fast_cycle: Any = None  # a request whose body is kept with it, see InferConnection
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._in_head = True  # has begun, or is awaited on a new connection, and is not complete
         self._head_size = 0
         self._ended = False  # a request has, in what was received last
-        self.rest = b""  # of a packet: it waits for answers to the requests before it, or for the loop's next turn
+        self.unparsed = b""  # of a packet: it waits for answers to the requests before it, or for the loop's next turn
         self._body_size = 0  # of the request's body so far
-        self._weighed = 0  # of it, before what was received last
-        self._weighing: Any = None  # the request that this is said of
-        self._beside = 0  # bytes received that are no body
-        self.holdings: Holdings | None = None  # on the data plane
-        self._late: asyncio.TimerHandle | None = None
+        self._counted_body = 0  # of it, before what was received last
+        self._counted_cycle: Any = None  # the request that this is said of
+        self._framing_size = 0  # bytes received that are no body
+        self.memory_limits: MemoryLimits | None = None  # on the data plane
+        self._timer: asyncio.TimerHandle | None = None
         self.answered_s = 0.0  # when it last was, on the loop's clock
         self.made_s = 0.0
-        self.luck = random.random()  # its part in what is spread over time
-        self.leaving = self.server_leaves  # with a next answer (connection_share.py)
+        self.random_share = random.random()  # its part in what is spread over time
+        self.close_after_response = self.server_is_draining  # with a next answer (connection_share.py)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.flow = TurnFlow(transport, self)
-        if self.holdings is not None:
-            self.holdings.follow(self.connections)
+        self.flow = BacklogFlowControl(transport, self)
+        if self.memory_limits is not None:
+            self.memory_limits.check_regularly(self.connections)
         self.made_s = self.loop.time()
-        self._watch(True)
-        if len(self.connections) > (most := self.most()):
+        self._set_timer(True)
+        if len(self.connections) > (most := self.max_connections()):
             make_room(self.connections, self, most)
 
-    def most(self) -> int:
+    def max_connections(self) -> int:
         """The most connections that may be open; beyond it the least important is closed."""
         return max_connections()
 
@@ -80,7 +82,7 @@ class TimeoutProtocol(FramedConnection):
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
-        if len(data) > PIECE:
+        if len(data) > PARSE_BYTES:
             self._receive_in_pieces(data)
             return
         self._ended = False
@@ -90,79 +92,79 @@ class TimeoutProtocol(FramedConnection):
         except INTERRUPTIONS as reason:
             interruption = reason
         if interruption is not None:
-            self.interrupted(data, interruption)
+            self.on_parser_interrupted(data, interruption)
         if self._in_head:
             self._head_size += 1 if self._ended else len(data)  # how much of it is the new head's is not known
-            if self._head_size > LARGEST_HEAD and not self.transport.is_closing():
-                problem = f"the request line and headers are larger than {LARGEST_HEAD} bytes"
+            if self._head_size > MAX_HEAD_BYTES and not self.transport.is_closing():
+                problem = f"the request line and headers are larger than {MAX_HEAD_BYTES} bytes"
                 self.refuse(HeadersTooLarge(problem))
         elif self._head_size:
             self._head_size = 0
         incomplete = self._head_size > 0 or (self.cycle is not None and self.cycle.more_body)
-        if incomplete is (self._late is None):
-            self._watch(incomplete)
+        if incomplete is (self._timer is None):
+            self._set_timer(incomplete)
         if incomplete:
-            self._weigh(len(data))
+            self._count_framing(len(data))
 
     def _receive_in_pieces(self, data: bytes) -> None:
-        """Parse what may be parsed now: nothing behind a request that waits for its turn, and for TURN_S at most.
+        """Parse what may be parsed now: nothing behind a request that waits for its turn, and for MAX_PARSE_S at most.
 
         Without this, one packet became 6,000 waiting requests, or 40,000 chunks of one byte, which took 100 ms.
         """
-        end_s = time.monotonic() + TURN_S
-        for start in range(0, len(data), PIECE):
+        end_s = time.monotonic() + MAX_PARSE_S
+        for start in range(0, len(data), PARSE_BYTES):
             if self.pipeline:
-                self.rest = data[start:]
+                self.unparsed = data[start:]
                 return
             if time.monotonic() > end_s:
-                self.rest = data[start:]
+                self.unparsed = data[start:]
                 self.flow.pause_reading()
                 self.loop.call_soon(self._receive_rest)
                 return
-            self.data_received(data[start : start + PIECE])
+            self.data_received(data[start : start + PARSE_BYTES])
 
     def _receive_rest(self) -> None:
-        rest, self.rest = self.rest, b""
+        rest, self.unparsed = self.unparsed, b""
         if rest and not self.transport.is_closing():
             self._receive_in_pieces(rest)
             self.flow.resume_reading()
 
-    def _weigh(self, received: int) -> None:
+    def _count_framing(self, received: int) -> None:
         """Count what comes beside a body, otherwise unlimited: chunk heads and extensions, trailers."""
         if self._in_head:
             return
         size = self._size()
-        if self._weighing is not self.cycle:
-            self._weighing, self._weighed, self._beside = self.cycle, size, 0
+        if self._counted_cycle is not self.cycle:
+            self._counted_cycle, self._counted_body, self._framing_size = self.cycle, size, 0
             return
-        self._beside += max(0, received - (1 + FRAMING) * (size - self._weighed))
-        self._weighed = size
-        if self._beside > LARGEST_HEAD:
+        self._framing_size += max(0, received - (1 + FREE_FRAMING_RATIO) * (size - self._counted_body))
+        self._counted_body = size
+        if self._framing_size > MAX_HEAD_BYTES:
             self._refuse_framing()
-        elif self.holdings is not None and size > PIECE:
-            self.holdings.received(self, self.arrived())
+        elif self.memory_limits is not None and size > PARSE_BYTES:
+            self.memory_limits.received(self, self.received_bytes())
 
     def _refuse_framing(self) -> None:
         if self.cycle.response_complete:
             self.transport.close()  # who hears nothing but the answer's end is not to be told more
         else:
-            problem = f"chunks' heads and trailers beside the body are larger than {LARGEST_HEAD} bytes"
+            problem = f"chunks' heads and trailers beside the body are larger than {MAX_HEAD_BYTES} bytes"
             self.refuse(HeadersTooLarge(problem))
 
-    def arrived(self) -> int:
+    def received_bytes(self) -> int:
         """Bytes received of the body of a request that is not answered yet."""
         cycle: Any = self.cycle
         return 0 if cycle is None or cycle.response_complete else self._size()
 
     def _size(self) -> int:
         """Bytes of the body so far."""
-        return self._body_size if self._short is None else len(self._short.body)
+        return self._body_size if self._fast_cycle is None else len(self._fast_cycle.body)
 
-    def take(self, size: int) -> None:
+    def set_decompressed_size(self, size: int) -> None:
         """Note that the body is `size` bytes, decompressed; raises Overloaded if that is too much."""
         self._body_size = size
-        if self.holdings is not None:
-            self.holdings.inflated(self, size)
+        if self.memory_limits is not None:
+            self.memory_limits.decompressed(self, size)
 
     def receiving(self) -> bool:
         """Whether more of the body is still expected."""
@@ -175,20 +177,20 @@ class TimeoutProtocol(FramedConnection):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self.holdings is not None:
-            self.holdings.unread(self, self.loop.time())
+        if self.memory_limits is not None:
+            self.memory_limits.write_paused(self, self.loop.time())
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.rest = b""
-        if self.holdings is not None:
-            self.holdings.gone(self)
-        self._watch(False)
+        self.unparsed = b""
+        if self.memory_limits is not None:
+            self.memory_limits.forget(self)
+        self._set_timer(False)
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
 
     def _unset_keepalive_if_required(self) -> None:
-        """Called by uvicorn for each packet and response. There is nothing to unset: see `_look_if_idle`."""
+        """Called by uvicorn for each packet and response. There is nothing to unset: see `_close_if_idle`."""
 
     def on_response_complete(self) -> None:
         """As uvicorn's, with one timer at a time; a new one for each response cost a microsecond."""
@@ -199,46 +201,46 @@ class TimeoutProtocol(FramedConnection):
             self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-            if self.rest and not self.pipeline:
+            if self.unparsed and not self.pipeline:
                 self._receive_rest()
             return
-        if self._parting is not None:
-            self.say_goodbye()
+        if self._closing_with is not None:
+            self.send_last_response()
             return
         self.answered_s = self.loop.time()
         if self.timeout_keep_alive_task is None:
-            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self._look_if_idle)
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
 
-    def _look_if_idle(self) -> None:
+    def _close_if_idle(self) -> None:
         self.timeout_keep_alive_task = None
-        if self.busy() or self._late is not None:
+        if self.busy() or self._timer is not None:
             return  # the next answer sets the timer again
         left_s = self.answered_s + self.timeout_keep_alive - self.loop.time()
-        if self.asks():
+        if self.has_unread_request():
             left_s = self.timeout_keep_alive
         if left_s > 0:
-            self.timeout_keep_alive_task = self.loop.call_later(left_s, self._look_if_idle)
+            self.timeout_keep_alive_task = self.loop.call_later(left_s, self._close_if_idle)
         else:
             self.timeout_keep_alive_handler()
 
     def shutdown(self) -> None:
         """As uvicorn's, for a server that shuts down; a request that is arriving is answered first."""
-        self.leaving = True
-        if self.under_way or not self.asks():
+        self.close_after_response = True
+        if self.is_responding or not self.has_unread_request():
             super().shutdown()
 
     @property
-    def under_way(self) -> bool:
+    def is_responding(self) -> bool:
         """Whether a request's head is complete and its response is not."""
         cycle: Any = self.cycle  # None before the first request
         return cycle is not None and not cycle.response_complete
 
-    def asks(self) -> bool:
+    def has_unread_request(self) -> bool:
         """Whether part of a request has arrived that is incomplete, or not parsed or read yet."""
-        return self.has_begun or bool(self.rest) or has_unread(self.transport)
+        return self.has_begun or bool(self.unparsed) or has_unread(self.transport)
 
     @property
-    def server_leaves(self) -> bool:
+    def server_is_draining(self) -> bool:
         return getattr(self.server_state, "leaving", False)
 
     @property
@@ -248,20 +250,20 @@ class TimeoutProtocol(FramedConnection):
 
     def busy(self) -> bool:
         """Whether a request is being answered, of which the application may still be reading the body."""
-        return self.under_way
+        return self.is_responding
 
-    def _watch(self, waiting: bool) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
+    def _set_timer(self, waiting: bool) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if waiting and not self.transport.is_closing():
-            self._late = self.loop.call_later(max(self.within_s, self.timeout_keep_alive), self._too_late)
+            self._timer = self.loop.call_later(max(self.timeout_s, self.timeout_keep_alive), self._on_timeout)
 
-    def _too_late(self, looked: bool = False) -> None:
+    def _on_timeout(self, looked: bool = False) -> None:
         if self.busy():
-            self._watch(True)
+            self._set_timer(True)
         elif not looked and has_unread(self.transport):  # it has come in time, and the loop comes to it only now
-            self._late = self.loop.call_later(ONCE_MORE_S, self._too_late, True)
+            self._timer = self.loop.call_later(RECHECK_S, self._on_timeout, True)
         elif not self._head_size if self._in_head else self.cycle.response_complete:
             self.transport.close()  # nothing has been asked, or all of it answered
         else:

@@ -41,7 +41,7 @@ from gateway.messages import (
     Warm,
     WorkerEvent,
 )
-from gateway.records.trips import Trip, keep
+from gateway.records.trips import Trip, keep_trip
 from gateway.settings.gateway import ServerSettings
 from gateway.shm.scoreboard import HEARTBEATS, Scoreboard
 from gateway.shm.switchboard import Switchboard
@@ -52,9 +52,9 @@ from gateway.web.server import Server
 from gateway.web.sockets import listener
 from gateway.worker.assembly import recorder_of, spans_of
 from gateway.worker.http.access import Access
-from gateway.worker.http.app import data_plane
+from gateway.worker.http.app import data_app
 from gateway.worker.http.connection import InferConnection
-from gateway.worker.http.connection_share import Sharing
+from gateway.worker.http.connection_share import ConnectionShare
 from gateway.worker.models.catalog import Changed, ModelCatalog
 from gateway.worker.models.shared_state import SharedState
 from gateway.worker.pipeline import Pipeline
@@ -108,10 +108,10 @@ class Worker:
         self._request_numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._may_listen: asyncio.Future[bool]
-        self._connection_share: Sharing
+        self._connection_share: ConnectionShare
 
     def _tripped(self, name: str, candidate: int, found: str, holds: Callable[[], bool]) -> None:
-        keep(Path(self._start.settings.state), Trip(name, candidate, self._start.worker, found), holds)
+        keep_trip(Path(self._start.settings.state), Trip(name, candidate, self._start.worker, found), holds)
 
     async def run(self) -> None:
         """Load the models, wait for control's command to listen, serve until SIGTERM, then answer what has begun, for
@@ -136,8 +136,10 @@ class Worker:
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process: no collection need look at it again
         bound = listener(self._server_settings.host, self._start.port)
-        self._connection_share = Sharing(server.server_state.connections, self._shared_state, self._server_settings)
-        self._connection_share.look()
+        self._connection_share = ConnectionShare(
+            server.server_state.connections, self._shared_state, self._server_settings
+        )
+        self._connection_share.count()
         self._send(Warm(self._catalog.left_out(), self._catalog.runs_on()))
         if await self._may_listen:
             if self._start.low_priority:
@@ -167,11 +169,11 @@ class Worker:
 
     async def _request_load(self, name: str, *, load: bool) -> None:
         number = next(self._request_numbers)
-        granted = self._load_requests[number] = asyncio.get_running_loop().create_future()
+        reply = self._load_requests[number] = asyncio.get_running_loop().create_future()
         if not self._send(LoadRequest(number, name, load)):
             del self._load_requests[number]
             raise InvalidRequest(NO_CONTROL)
-        error = await granted
+        error = await reply
         if error:
             raise InvalidRequest(error)
 
@@ -187,7 +189,7 @@ class Worker:
 
     def _receive(self) -> None:
         try:
-            heard: ControlMessage = self._pipe.recv()
+            message: ControlMessage = self._pipe.recv()
         except (EOFError, OSError):
             # Control is dead. Its heartbeat stops every candidate; stable goes on until a new control takes over.
             asyncio.get_running_loop().remove_reader(self._pipe.fileno())
@@ -197,15 +199,15 @@ class Worker:
             self._load_requests.clear()
             self._listen(False)  # no one would ever say that it may, nor end it
             return
-        match heard:
+        match message:
             case LoadReply():
-                self._load_requests.pop(heard.number).set_result(heard.error)
+                self._load_requests.pop(message.number).set_result(message.error)
             case Listen():
                 self._listen(True)
             case CloseConnections():
-                self._connection_share.leave(heard.count)
+                self._connection_share.close_connections(message.count)
             case _:
-                task = asyncio.get_running_loop().create_task(self._handle(heard))
+                task = asyncio.get_running_loop().create_task(self._handle(message))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
@@ -248,7 +250,7 @@ class Worker:
     def _configuration(self) -> uvicorn.Config:
         server: ServerSettings = self._server_settings
         return uvicorn.Config(
-            data_plane(self._pipeline, server.max_body, self, self._access),
+            data_app(self._pipeline, server.max_body, self, self._access),
             http=InferConnection,
             interface="asgi3",
             proxy_headers=False,

@@ -5,17 +5,17 @@ from gateway.settings.extras import check_tracing
 from gateway.worker.models.shared_state import SharedState
 from gateway.worker.recorder import Recorder, RecordRings
 from gateway.worker.tracing.otlp import exporter
-from gateway.worker.tracing.spans import Spans, TracedRecorder
+from gateway.worker.tracing.spans import SpanExporter, TracedRecorder
 
 
-def spans_of(start: Start, head: "memoryview[int]") -> Spans | None:
+def spans_of(start: Start, head: "memoryview[int]") -> SpanExporter | None:
     """None where no spans are wanted; raises SettingsError where they are and nothing can make them."""
     check_tracing(start.settings.server)
     tracing = start.settings.server.tracing
-    return Spans(exporter(tracing, start.worker), head) if tracing else None
+    return SpanExporter(exporter(tracing, start.worker), head) if tracing else None
 
 
-def recorder_of(start: Start, shared_state: SharedState, spans: Spans | None) -> Recorder:
+def recorder_of(start: Start, shared_state: SharedState, spans: SpanExporter | None) -> Recorder:
     """The recorder on the worker's rings; it also makes spans if there are any."""
     recording = start.token_keys.signer(), start.settings.records, RecordRings.owned(start.rings), shared_state.head
     tracing = start.settings.server.tracing

@@ -64,10 +64,10 @@ class Call:
     """A prediction whose version is decided and whose inputs are checked; holds its state until it is answered.
 
     `stable_feeds`: of a candidate's call, the inputs as stable takes them, for a rescue. `rescued`: the reason of
-    the rescue, "" if there is none; `asked_ns`: when it was submitted to stable. `patience_ns`: the time limit of
-    the candidate, also if stable was drawn (0: the candidate must not run); `fair`: the limit is at least stable's
-    usual time; `latency_counts`: whether it is evidence if it is slow. `accused_ns`: when the candidate failed, 0
-    if it has not or if it is known whose fault that was; `answers`: how many answers the candidate had given by
+    the rescue, "" if there is none; `rescue_started_ns`: when it was submitted to stable. `candidate_timeout_ns`: the time limit of
+    the candidate, also if stable was drawn (0: the candidate must not run); `timeout_is_fair`: the limit is at least stable's
+    usual time; `latency_counts`: whether it is evidence if it is slow. `candidate_failed_ns`: when the candidate failed, 0
+    if it has not or if it is known whose fault that was; `candidate_answers`: how many answers the candidate had given by
     then. `nonce` is unique to the prediction; `prediction_id` is b"" until it is answered. `Pipeline.begin` sets
     the attributes that have no default. All times are of the monotonic clock.
     """
@@ -76,12 +76,12 @@ class Call:
     feeds: Feeds
     stable_feeds: Feeds
     epoch = 0
-    patience_ns = 0
-    fair = False
+    candidate_timeout_ns = 0
+    timeout_is_fair = False
     latency_counts = True
-    accused_ns = 0
-    answers = 0
-    asked_ns = 0
+    candidate_failed_ns = 0
+    candidate_answers = 0
+    rescue_started_ns = 0
     prediction_id = b""
     rescued = ""
 

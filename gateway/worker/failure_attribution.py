@@ -21,7 +21,7 @@ from gateway.backends.batch import Answer
 from gateway.errors import InvalidOutput, InvalidRequest, ModelFailed, NoMemory, Outcome, ProcessLost, RequestError
 from gateway.routing.release import CANDIDATE
 from gateway.worker.call import Call
-from gateway.worker.recorder import BLAMED, Recorder
+from gateway.worker.recorder import EVIDENCE_OUTCOMES, Recorder
 
 EXCUSED: Final = Outcome.EXCUSED
 TIMEOUT: Final = Outcome.TIMEOUT
@@ -30,18 +30,18 @@ TIMEOUT: Final = Outcome.TIMEOUT
 class Attribution(Enum):
     """The result of stable on a request on which the candidate has failed."""
 
-    DOES_WELL = auto()
-    FAILS_TOO = auto()
-    REFUSES = auto()
-    SILENT = auto()  # no result on the input: overload, timeout, crash
+    STABLE_SUCCEEDS = auto()
+    STABLE_FAILS = auto()
+    STABLE_REFUSES = auto()
+    UNKNOWN = auto()  # no result on the input: overload, timeout, crash
 
 
-def verdict_of(error: Exception) -> Attribution:
+def attribution_of(error: Exception) -> Attribution:
     """Classify an error of stable: whether it is due to the input."""
     if isinstance(error, InvalidRequest):
-        return Attribution.REFUSES
+        return Attribution.STABLE_REFUSES
     own = isinstance(error, ModelFailed | InvalidOutput) and not isinstance(error, NoMemory)
-    return Attribution.FAILS_TOO if own else Attribution.SILENT
+    return Attribution.STABLE_FAILS if own else Attribution.UNKNOWN
 
 
 def _outcome_of(error: BaseException) -> Outcome:
@@ -51,17 +51,17 @@ def _outcome_of(error: BaseException) -> Outcome:
     return Outcome.MODEL_ERROR
 
 
-class Blame:
+class FailureAttribution:
     """Attributes failures in one worker and reports them to the guards: by counters, failure events and the breaker."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
-    def accuse(self, call: Call, error: BaseException, now_ns: int) -> None:
+    def candidate_failed(self, call: Call, error: BaseException, now_ns: int) -> None:
         """Note that the candidate has failed with `error`. The caller submits the call to stable next."""
         call.rescued = _outcome_of(error)
-        call.accused_ns = now_ns
-        call.answers = call.served.breaker.answers
+        call.candidate_failed_ns = now_ns
+        call.candidate_answers = call.served.breaker.answers
 
     def lost(self, call: Call, error: ProcessLost, now_ns: int) -> None:
         """The candidate's process has ended with the call in it, or is not there: deaths are judged by themselves
@@ -73,54 +73,61 @@ class Blame:
         tally.failure(CANDIDATE, error.outcome, now_ns - call.started_ns)
         tally.rescue(error.outcome)
 
-    def rescued(self, call: Call, answer: Answer, finite: bool, ended_ns: int, spent_ns: int) -> None:
+    def stable_answered(self, call: Call, answer: Answer, finite: bool, ended_ns: int, spent_ns: int) -> None:
         """Attribute the candidate's failure, if any, after stable has answered in its place.
 
         `finite`: the answer is known to hold no NaN and no infinity. `spent_ns`: processor time of stable's run.
         """
-        call.version.took(ended_ns - call.asked_ns)
-        if call.accused_ns:
+        call.version.took(ended_ns - call.rescue_started_ns)
+        if call.candidate_failed_ns:
             sound = call.version.passes(call.feeds, answer, finite)
-            self.settle(call, Attribution.DOES_WELL if sound else Attribution.FAILS_TOO, spent_ns)
+            self.settle(call, Attribution.STABLE_SUCCEEDS if sound else Attribution.STABLE_FAILS, spent_ns)
 
     def answered(self, call: Call, answer: Answer, finite: bool, duration_ns: int) -> None:
         """Count a failure of stable if its answer to its own request is late or fails the check for candidates."""
-        if call.patience_ns:
-            late = call.fair and duration_ns > call.patience_ns
+        if call.candidate_timeout_ns:
+            late = call.timeout_is_fair and duration_ns > call.candidate_timeout_ns
             if late or not call.version.passes(call.feeds, answer, finite):
                 self._recorder.failure(call, candidate=False)
 
-    def failed(self, call: Call, error: Exception, outcome: Outcome, spent_ns: int, duration_ns: int) -> None:
+    def record_failure(self, call: Call, error: Exception, outcome: Outcome, spent_ns: int, duration_ns: int) -> None:
         """Handle an error of stable, in its own or the candidate's place, or of a pinned version."""
-        if call.accused_ns:
-            self.settle(call, verdict_of(error), spent_ns)
-        elif outcome in BLAMED and not call.rescued:
-            if call.fair or outcome != TIMEOUT:
+        if call.candidate_failed_ns:
+            self.settle(call, attribution_of(error), spent_ns)
+        elif outcome in EVIDENCE_OUTCOMES and not call.rescued:
+            if call.timeout_is_fair or outcome != TIMEOUT:
                 self._recorder.failure(call, candidate=False)
             if duration_ns > call.served.slow_after_ns and call.latency_counts:
                 self._recorder.slow(call, candidate=False)
 
     def settle(self, call: Call, verdict: Attribution, spent_ns: int = 0) -> None:
         """Count the candidate's failure as `verdict` attributes it, and trip the breaker if need be."""
-        served, outcome, failed_ns, call.accused_ns = call.served, Outcome(call.rescued), call.accused_ns, 0
+        served, outcome, failed_ns, call.candidate_failed_ns = (
+            call.served,
+            Outcome(call.rescued),
+            call.candidate_failed_ns,
+            0,
+        )
         assert served.release.candidate is not None
         late, took_ns = outcome is TIMEOUT, failed_ns - call.started_ns
         p99_ns = served.stable.pace.p99_ns
-        too_much = late and spent_ns >= (call.patience_ns if verdict is not Attribution.SILENT else p99_ns) > 0
-        too_little = late and not (call.fair and p99_ns <= call.patience_ns)
-        excused = verdict in (Attribution.FAILS_TOO, Attribution.REFUSES) or too_much or too_little
+        too_much = (
+            late and spent_ns >= (call.candidate_timeout_ns if verdict is not Attribution.UNKNOWN else p99_ns) > 0
+        )
+        too_little = late and not (call.timeout_is_fair and p99_ns <= call.candidate_timeout_ns)
+        excused = verdict in (Attribution.STABLE_FAILS, Attribution.STABLE_REFUSES) or too_much or too_little
         tally = served.versions[served.release.candidate].tally
         tally.failure(CANDIDATE, EXCUSED if excused else outcome, took_ns)
         tally.rescue(EXCUSED if excused else outcome)
-        if verdict is not Attribution.REFUSES:
-            if call.fair or not late:
+        if verdict is not Attribution.STABLE_REFUSES:
+            if call.timeout_is_fair or not late:
                 self._recorder.failure(call, candidate=True)
             if took_ns > served.slow_after_ns:
                 self._recorder.slow(call, candidate=True)
         trip = served.breaker.failure(
-            call.epoch, call.answers, failed_ns,
+            call.epoch, call.candidate_answers, failed_ns,
             late=late, unanswered=late and not too_much,
-            guilty=not excused and (verdict is Attribution.DOES_WELL or not late),
+            guilty=not excused and (verdict is Attribution.STABLE_SUCCEEDS or not late),
         )  # fmt: skip
         if trip:
             tally.tripped(trip)

@@ -23,8 +23,8 @@ from gateway.records.line import mirror_line
 from gateway.worker.call import Call
 from gateway.worker.recorder import Recorder
 
-AT_ONCE: Final = 4  # copies in flight in one worker
-ALIKE: Final = 0.01  # relative distance up to which numbers without classes agree
+MAX_CONCURRENT: Final = 4  # copies in flight in one worker
+TOLERANCE: Final = 0.01  # relative distance up to which numbers without classes agree
 _SPREAD: Final = 0xD1B5_4A32_D192_ED03  # other bits than those that sampling reads
 _MASK: Final = 0xFFFF_FFFF_FFFF_FFFF
 _PPM: Final = 1_000_000
@@ -36,7 +36,7 @@ def is_mirrored(nonce: int, mirror_ppm: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
+class _MirrorPair:
     """A request that is being copied, and stable's answer to it."""
 
     call: Call
@@ -51,7 +51,7 @@ class Mirror:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._under_way = 0
+        self._running = 0
 
     def offer(self, call: Call, prediction_id: bytes, answer: Answer, classes: Sequence[int]) -> None:
         """Copy the request once stable's answer is on its way, if there is spare capacity. Called just before that."""
@@ -60,28 +60,28 @@ class Mirror:
         candidate = call.served.versions[number]
         if call.served.switch.stopped(call.started_ns):
             return
-        if self._under_way >= AT_ONCE or not candidate.spare:
+        if self._running >= MAX_CONCURRENT or not candidate.spare:
             candidate.tally.mirrored("dropped")
             return
-        self._under_way += 1
-        pair = _Pair(call, prediction_id, answer, classes, candidate)
-        asyncio.get_running_loop().call_soon(self._copy, pair)
+        self._running += 1
+        pair = _MirrorPair(call, prediction_id, answer, classes, candidate)
+        asyncio.get_running_loop().call_soon(self._start, pair)
 
-    def _copy(self, pair: _Pair) -> None:
+    def _start(self, pair: _MirrorPair) -> None:
         if not pair.candidate.spare:  # the thread is taken by now, or the candidate is being unloaded
-            self._under_way -= 1
+            self._running -= 1
             pair.candidate.tally.mirrored("dropped")
             return
         try:
             feeds = pair.candidate.signature.bind(pair.call.request)
         except GatewayError:
-            self._over(pair, None)
+            self._finish(pair, None)
             return
         deadline_ns = time.monotonic_ns() + pair.call.served.rescue_after_ns
-        pair.candidate.infer(feeds, deadline_ns).add_done_callback(partial(self._over, pair))
+        pair.candidate.infer(feeds, deadline_ns).add_done_callback(partial(self._finish, pair))
 
-    def _over(self, pair: _Pair, copied: "asyncio.Future[Answer] | None") -> None:
-        self._under_way -= 1
+    def _finish(self, pair: _MirrorPair, copied: "asyncio.Future[Answer] | None") -> None:
+        self._running -= 1
         if copied is None or copied.cancelled() or copied.exception() is not None:
             pair.candidate.tally.mirrored("failed")
             return
@@ -94,7 +94,7 @@ class Mirror:
         self._record(pair, answer, classes, agreement, distance)
 
     def _record(
-        self, pair: _Pair, answer: Answer, classes: Sequence[int], agreement: bool, distance: float | None
+        self, pair: _MirrorPair, answer: Answer, classes: Sequence[int], agreement: bool, distance: float | None
     ) -> None:
         version = pair.candidate
         outputs = [
@@ -123,10 +123,10 @@ class Mirror:
 def _agreement(stable: Sequence[int], candidate: Sequence[int], distance: float | None) -> bool:
     if stable or candidate:
         return list(stable) == list(candidate)
-    return distance is not None and distance <= ALIKE
+    return distance is not None and distance <= TOLERANCE
 
 
-def _distance(pair: _Pair, answer: Answer) -> float | None:
+def _distance(pair: _MirrorPair, answer: Answer) -> float | None:
     """The mean absolute difference of all floats, relative to stable's mean absolute value; None if not comparable."""
     ours = dict(zip((spec.name for spec in pair.call.version.signature.outputs), pair.answer, strict=True))
     difference = size = 0.0

@@ -18,7 +18,7 @@ from gateway.errors import (
 )
 from gateway.protocol.classification import NO_CLASS
 from gateway.protocol.tensors import InferRequest
-from gateway.records.token import MARKS, ROWS, nonces
+from gateway.records.token import EPOCH_MARKS, SEVERAL_ROWS, nonces
 from gateway.routing.attributes import Attributes
 from gateway.routing.buckets import BUCKETS
 from gateway.routing.release import CANDIDATE, PINNED, STABLE
@@ -26,7 +26,7 @@ from gateway.settings.gateway import LimitsSettings
 from gateway.shm.scoreboard import INFLIGHT, SHED
 from gateway.shm.tally import UNSTRATIFIED
 from gateway.worker.call import Call, RequestSource
-from gateway.worker.failure_attribution import Attribution, Blame
+from gateway.worker.failure_attribution import Attribution, FailureAttribution
 from gateway.worker.mirror import Mirror, is_mirrored
 from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.models.served_model import ServedModel
@@ -63,7 +63,7 @@ class Pipeline:
         self._next_nonce = nonces()
         self._token = self.recorder.signer.token
         self._mirror = Mirror(self.recorder)
-        self._blame = Blame(self.recorder)
+        self._attribution = FailureAttribution(self.recorder)
 
     def admit(self) -> None:
         """Count a request in flight; raises Overloaded beyond `limits.inflight`. Call `release` once it is answered."""
@@ -132,9 +132,9 @@ class Pipeline:
     def infer_now(self, call: Call) -> Reply:
         """Run the call at once, unbatched, on the event loop; not allowed if it `must_queue`. Raises RequestError."""
         try:
-            reply = self._answered(call, call.version.infer_now(call.feeds, call.deadline_ns))
+            reply = self._succeed(call, call.version.infer_now(call.feeds, call.deadline_ns))
         except RequestError as error:
-            self._failed(call, error)
+            self._fail(call, error)
             raise
         self.recorder.answered(((call, reply),))
         return reply
@@ -145,7 +145,7 @@ class Pipeline:
         if (
             call.decision.variant is CANDIDATE or call.version is call.served.baseline
         ):  # what is left after it is stable's
-            deadline_ns = call.started_ns + call.patience_ns
+            deadline_ns = call.started_ns + call.candidate_timeout_ns
         return call.version.infer(call.feeds, deadline_ns)
 
     def rescue(self, call: Call, submitted: "asyncio.Future[Answer]") -> BatchItem | None:
@@ -165,10 +165,10 @@ class Pipeline:
             served.breaker.success()
             return None
         elif isinstance(error, ProcessLost):
-            self._blame.lost(call, error, now_ns)
+            self._attribution.lost(call, error, now_ns)
         else:
-            self._blame.accuse(call, error, now_ns)
-        call.asked_ns = now_ns
+            self._attribution.candidate_failed(call, error, now_ns)
+        call.rescue_started_ns = now_ns
         call.version = served.stable
         call.decision = replace(call.decision, version=served.stable.number, variant=STABLE)
         call.feeds = call.stable_feeds
@@ -189,27 +189,27 @@ class Pipeline:
                 and call.served.switch.stopped(time.monotonic_ns())
             ):
                 raise _stopped(call.served)
-            return self._answered(call, submitted.result(), _spent_ns(submitted) if call.accused_ns else 0)
+            return self._succeed(call, submitted.result(), _spent_ns(submitted) if call.candidate_failed_ns else 0)
         except RequestError as error:
-            self._failed(call, error, _spent_ns(submitted))
+            self._fail(call, error, _spent_ns(submitted))
             raise
         except Exception:
-            if call.accused_ns:  # an error of the gateway's own says nothing of the input
-                self._blame.settle(call, Attribution.SILENT)
+            if call.candidate_failed_ns:  # an error of the gateway's own says nothing of the input
+                self._attribution.settle(call, Attribution.UNKNOWN)
             raise
 
     def _bind(self, call: Call) -> None:
         """Bind the inputs to the version's signature, for a candidate also to stable's: clients rely on stable's."""
         request = call.request
-        given_ns = self._given_ns(request) if request.parameters else self._timeout_ns
+        given_ns = self._request_timeout_ns(request) if request.parameters else self._timeout_ns
         call.deadline_ns = call.started_ns + given_ns
         call.epoch = call.served.switch.epoch
         if call.decision.weight_ppm:  # then its patience is worked out, before it matters whom it was drawn for
             budget = call.served.time_budget
             if call.started_ns > budget.due_ns or budget.given_ns != given_ns:
                 budget.renew(given_ns, call.started_ns)
-            call.patience_ns, call.fair = budget.patience_ns, budget.fair
-            if not call.patience_ns:
+            call.candidate_timeout_ns, call.timeout_is_fair = budget.patience_ns, budget.fair
+            if not call.candidate_timeout_ns:
                 keep_whole(call)
             elif call.served.baseline is not None and call.decision.variant is STABLE:
                 divide_stable(call, call.served.baseline)
@@ -222,7 +222,7 @@ class Pipeline:
         if request.outputs is not None:
             signature.positions(request.outputs)
 
-    def _given_ns(self, request: InferRequest) -> int:
+    def _request_timeout_ns(self, request: InferRequest) -> int:
         timeout_us = request.parameters.get("timeout")
         if timeout_us is None:
             return self._timeout_ns
@@ -231,13 +231,13 @@ class Pipeline:
             raise InvalidRequest(f"parameters.timeout must be a positive number of microseconds, got {got}")
         return timeout_us * 1000
 
-    def _failed(self, call: Call, error: RequestError, spent_ns: int = 0) -> None:
+    def _fail(self, call: Call, error: RequestError, spent_ns: int = 0) -> None:
         duration_ns = time.monotonic_ns() - call.started_ns
         call.version.tally.failure(call.decision.variant, error.outcome, duration_ns)
-        self._blame.failed(call, error, error.outcome, spent_ns, duration_ns)
+        self._attribution.record_failure(call, error, error.outcome, spent_ns, duration_ns)
         self.recorder.failed(call, error, duration_ns)
 
-    def _answered(self, call: Call, answer: Answer, spent_ns: int = 0) -> Reply:
+    def _succeed(self, call: Call, answer: Answer, spent_ns: int = 0) -> Reply:
         decision, served, version, rescued = call.decision, call.served, call.version, call.rescued
         variant, route = decision.variant, decision.route
         classes = version.classes.predicted(answer)
@@ -245,8 +245,8 @@ class Pipeline:
             said = predicted = classes[0]
         else:
             predicted = NO_CLASS
-            said = ROWS if version.has_rows(answer, classes) else NO_CLASS
-        mark = call.epoch % MARKS + 1  # mark_of, without a call
+            said = SEVERAL_ROWS if version.has_rows(answer, classes) else NO_CLASS
+        mark = call.epoch % EPOCH_MARKS + 1  # mark_of, without a call
         token = call.prediction_id = self._token(served.names[route], decision, call.nonce, said, rescued != "", mark)
         extra = {"prediction_id": token.decode(), "variant": variant, "route": route}
         body, json_length, finite = encoded_body(call, answer, extra, self._most_classes)
@@ -255,13 +255,13 @@ class Pipeline:
         if served.compared:
             if variant is STABLE:
                 if rescued:
-                    self._blame.rescued(call, answer, finite, ended_ns, spent_ns)
+                    self._attribution.stable_answered(call, answer, finite, ended_ns, spent_ns)
                 else:
                     version.took(duration_ns)
                     if served.failures_compared and (
-                        duration_ns > call.patience_ns or not version.passes(call.feeds, answer, finite)
+                        duration_ns > call.candidate_timeout_ns or not version.passes(call.feeds, answer, finite)
                     ):
-                        self._blame.answered(call, answer, finite, duration_ns)
+                        self._attribution.answered(call, answer, finite, duration_ns)
             elif variant is PINNED and not version.stable:
                 served.breaker.answered()
         reply = Reply(call, body, json_length, predicted, duration_ns, answer.queued_ns, answer.batch_rows)

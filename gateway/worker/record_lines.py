@@ -16,7 +16,7 @@ from gateway.records.line import (
     CR,
     END,
     LF,
-    NONE,
+    NULL,
     PREDICTION,
     RESPONSE,
     error_part,
@@ -79,7 +79,7 @@ def _begin(
         duration_ns // 1000,
         queued_ns // 1000,
         rows,
-        NONE if predicted == NO_CLASS else dumps(predicted),
+        NULL if predicted == NO_CLASS else dumps(predicted),
     )
 
 

@@ -9,8 +9,8 @@ from typing import Final
 from gateway.errors import BodyTooLarge, Outcome, Overloaded, RequestError
 from gateway.messages import Rings
 from gateway.protocol.classification import NO_CLASS
-from gateway.records.sampling import SHARES, share_of
-from gateway.records.token import Signer, mark_of
+from gateway.records.sampling import SHARE_RESOLUTION, sample_share
+from gateway.records.token import Signer, epoch_mark
 from gateway.routing.buckets import chance_beside_baseline
 from gateway.settings.gateway import RecordsSettings
 from gateway.shm.failure_events import FailureEvent, FailureKind
@@ -30,11 +30,11 @@ from gateway.worker.call import Call
 from gateway.worker.record_lines import Answered, answered_lines, failed_line
 from gateway.worker.reply import Reply
 
-LARGE: Final = 65536  # bytes; unless their rate is limited, larger records occupy the disk and the writer's core
+LARGE_BYTES: Final = 65536  # bytes; unless their rate is limited, larger records occupy the disk and the writer's core
 LINE_BYTES: Final = 2048  # most bytes of a record beside request and response
-BASE64: Final = 1.34
+BASE64_FACTOR: Final = 1.34
 UNRECORDED_OUTCOMES: Final = frozenset({Outcome.CLIENT_ERROR, Outcome.OVERLOADED})
-BLAMED: Final = frozenset({Outcome.MODEL_ERROR, Outcome.INVALID_OUTPUT, Outcome.TIMEOUT})
+EVIDENCE_OUTCOMES: Final = frozenset({Outcome.MODEL_ERROR, Outcome.INVALID_OUTPUT, Outcome.TIMEOUT})
 log: Final = logging.getLogger("gateway.worker")
 
 
@@ -89,8 +89,8 @@ class Recorder:
         self._head = head
         self._inputs = settings.inputs
         self._full = settings.inputs == "full"
-        self._threshold = round(settings.sample * SHARES)
-        self._allowance = TokenBucket(settings.large)
+        self._threshold = round(settings.sample * SHARE_RESOLUTION)
+        self._bucket = TokenBucket(settings.large)
         self.must_record = settings.when_full == "refuse"
 
     def admit(self, nonce: int, size: int) -> None:
@@ -98,9 +98,9 @@ class Recorder:
 
         Raises Overloaded if the ring is full now, BodyTooLarge if the record could never fit.
         """
-        if share_of(nonce) >= self._threshold:
+        if sample_share(nonce) >= self._threshold:
             return
-        line = LINE_BYTES + (int(BASE64 * size) if self._full else 0)
+        line = LINE_BYTES + (int(BASE64_FACTOR * size) if self._full else 0)
         if line > self._predictions.size:
             raise BodyTooLarge(
                 f"a body of {size} bytes does not fit into records.ring, {self._predictions.size} bytes, and must be"
@@ -113,24 +113,24 @@ class Recorder:
         """Record predictions that are about to be sent, unless `record_or_raise` has. What cannot be is dropped."""
         if not self._threshold:
             return
-        if self._threshold < SHARES:
-            answered = [item for item in answered if share_of(item[0].nonce) < self._threshold]
+        if self._threshold < SHARE_RESOLUTION:
+            answered = [item for item in answered if sample_share(item[0].nonce) < self._threshold]
         if not answered or self.must_record:
             return
         for call, reply in answered:
             if len(reply.body) + len(call.source.body) > LINE_BYTES:  # small ones are always taken
-                answered = [item for item in answered if self._takes(*item)]
+                answered = [item for item in answered if self._is_recorded(*item)]
                 break
         self._record(answered)
 
     def record_or_raise(self, call: Call, reply: Reply) -> None:
         """Record one prediction if `must_record`, before it is counted anywhere. Raises Overloaded if it cannot be."""
-        if share_of(call.nonce) < self._threshold and self._takes(call, reply):
+        if sample_share(call.nonce) < self._threshold and self._is_recorded(call, reply):
             self._record([(call, reply)])
 
     def failed(self, call: Call, error: RequestError, duration_ns: int) -> None:
         """Record a prediction that is answered with an error, other than a client error or a refusal for overload."""
-        if error.outcome in UNRECORDED_OUTCOMES or share_of(call.nonce) >= self._threshold:
+        if error.outcome in UNRECORDED_OUTCOMES or sample_share(call.nonce) >= self._threshold:
             return
         decision = call.decision
         call.prediction_id = self.signer.token(
@@ -139,7 +139,7 @@ class Recorder:
             call.nonce,
             NO_CLASS,
             bool(call.rescued),
-            mark_of(call.epoch),
+            epoch_mark(call.epoch),
         )
         self._append(failed_line(call, error, duration_ns, self._inputs), 1, strict=False)
 
@@ -164,7 +164,7 @@ class Recorder:
 
     def mirror(self, call: Call, line: bytes) -> None:
         """Record the result of a mirrored request."""
-        if share_of(call.nonce) < self._threshold and not self._mirrors.append(line):
+        if sample_share(call.nonce) < self._threshold and not self._mirrors.append(line):
             self._head[MIRRORS_DROPPED] += 1
 
     def _event(self, call: Call, kind: FailureKind, candidate: bool) -> None:
@@ -179,7 +179,7 @@ class Recorder:
         if not self._events.append(event.pack()):
             self._head[EVENTS_DROPPED] += 1
 
-    def _takes(self, call: Call, reply: Reply) -> bool:
+    def _is_recorded(self, call: Call, reply: Reply) -> bool:
         """Whether to make a line at all: not if it would not fit, or if there are too many large ones."""
         size = len(reply.body) + (len(call.source.body) if self._full else 0)
         if size <= LINE_BYTES:
@@ -187,7 +187,7 @@ class Recorder:
         if not self._predictions.fits(size):
             self._drop(size, strict=self.must_record)
             return False
-        if size > LARGE and not self.must_record and not self._allowance.try_take(size):
+        if size > LARGE_BYTES and not self.must_record and not self._bucket.try_take(size):
             self._head[THROTTLED] += 1
             return False
         return True

@@ -12,7 +12,7 @@ from gateway.protocol.fragments import outputs_json
 from gateway.protocol.tensors import InferResponse, Tensor
 from gateway.worker.call import Call
 
-LONG: Final = 65_536  # elements of an answer, which take 3 ms to encode
+LONG_ELEMENTS: Final = 65_536  # elements of an answer, which take 3 ms to encode
 
 
 @dataclass(slots=True)
@@ -57,9 +57,9 @@ def encoded_body(
     return text, None, finite
 
 
-def is_long(answer: Answer) -> bool:
+def is_long_answer(answer: Answer) -> bool:
     """Whether encoding the answer takes so long that a thread should do it (see `write`)."""
-    return sum(result.size for result in answer if result is not None) > LONG
+    return sum(result.size for result in answer if result is not None) > LONG_ELEMENTS
 
 
 def write(call: Call, answer: Answer, most_classes: int) -> None:

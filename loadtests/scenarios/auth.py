@@ -50,7 +50,7 @@ def _prediction(access: Access, authorization: str) -> Callable[[], object]:
     }
     scope = {"query_string": b""}
     attributes = Attributes(None, "image")
-    return lambda: access.admitted(access.predict(scope, headers), attributes)
+    return lambda: access.admit(access.predict(scope, headers), attributes)
 
 
 def _rates(folder: Path) -> RateLimiter:

@@ -11,7 +11,7 @@ import pytest
 from gateway.auth.keyfile import add_key, revoke_key
 from gateway.auth.keyring import Keyring
 from gateway.errors import NotFound, SettingsError
-from gateway.settings.keys import PREFIX, Scope, load_keys
+from gateway.settings.keys import KEY_PREFIX, Scope, load_keys
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -68,8 +68,8 @@ def test_keys_file_stores_only_a_hash_and_is_readable_by_owner_only(file: Path) 
         key = add(file)
     finally:
         os.umask(old)
-    assert key.startswith(PREFIX)
-    assert key.removeprefix(PREFIX) not in file.read_text()
+    assert key.startswith(KEY_PREFIX)
+    assert key.removeprefix(KEY_PREFIX) not in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert os.listdir(file.parent) == [file.name]
 
@@ -77,7 +77,7 @@ def test_keys_file_stores_only_a_hash_and_is_readable_by_owner_only(file: Path) 
 def test_keys_differ_and_hold_256_bits(file: Path) -> None:
     keys = {add(file) for _ in range(20)}
     assert len(keys) == 20
-    assert {len(key.removeprefix(PREFIX)) for key in keys} == {43}, "32 bytes in base64"
+    assert {len(key.removeprefix(KEY_PREFIX)) for key in keys} == {43}, "32 bytes in base64"
 
 
 @pytest.mark.parametrize("presented", [b"", b"cgw_", b"cgw_" + b"A" * 43, b"\xff\x00" * 10, b"x" * 10_000])
@@ -93,7 +93,7 @@ def test_altered_key_identifies_no_one(file: Path) -> None:
         key[:-1],
         key + "A",
         key.upper(),
-        key.removeprefix(PREFIX),
+        key.removeprefix(KEY_PREFIX),
         key[:-1] + ("A" if key[-1] != "A" else "B"),
     ):
         assert ring.identity(other.encode()) is None
@@ -175,7 +175,7 @@ def test_group_readable_keys_file_is_accepted_only_if_root_owns_it(file: Path) -
     ],
 )
 def test_mistake_in_an_entry_is_reported_without_showing_the_key(file: Path, entry: str, says: str) -> None:
-    key = PREFIX + "k" * 43
+    key = KEY_PREFIX + "k" * 43
     file.write_text(f"keys: [{entry}]".replace("KEY", key).replace("HASH", "0" * 64))
     file.chmod(0o600)
     with pytest.raises(SettingsError) as refused:

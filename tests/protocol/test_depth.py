@@ -10,7 +10,7 @@ import pytest
 from gateway.errors import InvalidRequest
 from gateway.protocol.classification import classify
 from gateway.protocol.decode import decode_document, decode_request
-from gateway.protocol.depth import DEEPEST
+from gateway.protocol.depth import MAX_DEPTH
 from gateway.protocol.tensors import Tensor
 
 X: dict[str, Any] = {"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}
@@ -46,8 +46,8 @@ PLACES = {
 @pytest.mark.parametrize("objects", [False, True])
 @pytest.mark.parametrize("place", PLACES)
 def test_depth_limit_holds_everywhere_and_names_the_place(place: str, objects: bool) -> None:
-    decode_request(orjson.dumps(PLACES[place](nested(DEEPEST, objects=objects))))
-    for depth in (DEEPEST + 1, 200):
+    decode_request(orjson.dumps(PLACES[place](nested(MAX_DEPTH, objects=objects))))
+    for depth in (MAX_DEPTH + 1, 200):
         with pytest.raises(InvalidRequest) as refused:
             decode_request(orjson.dumps(PLACES[place](nested(depth, objects=objects))))
         assert str(refused.value).startswith(f"{place} is nested too deeply: at most 32 levels")
@@ -61,13 +61,13 @@ def test_depth_that_is_just_parsable_is_refused(depth: int) -> None:
 
 
 def test_depth_limit_holds_beside_binary_tensors() -> None:
-    text = orjson.dumps({"inputs": [with_parameter(BINARY, nested(DEEPEST + 1))]})
+    text = orjson.dumps({"inputs": [with_parameter(BINARY, nested(MAX_DEPTH + 1))]})
     with pytest.raises(InvalidRequest, match=r"inputs\[0\] 'x': parameters\.p is nested too deeply"):
         decode_request(text + bytes(4), len(text))
 
 
 def test_depth_limit_holds_in_a_body_with_bare_nan() -> None:
-    text = orjson.dumps({"inputs": [X], "parameters": {"p": nested(DEEPEST + 1)}}).replace(
+    text = orjson.dumps({"inputs": [X], "parameters": {"p": nested(MAX_DEPTH + 1)}}).replace(
         b'"data":[1]', b'"data":[NaN]'
     )
     with pytest.raises(InvalidRequest, match=r"parameters\.p is nested too deeply"):

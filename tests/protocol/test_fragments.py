@@ -32,7 +32,7 @@ TENSORS = {
 def test_response_in_pieces_equals_the_whole(
     piece: int, binary: frozenset[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fragments, "PIECE", piece)
+    monkeypatch.setattr(fragments, "PIECE_ELEMENTS", piece)
     tensors = [
         Tensor(name, name.split()[-1], data, {"a": "b"} if "INT" in name else {}) for name, data in TENSORS.items()
     ]

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.errors import InvalidRequest
 from gateway.protocol.decode import decode_request
-from gateway.protocol.elements import LONGEST_ECHO, short
+from gateway.protocol.elements import MAX_SHOWN_VALUE, short
 
 LONG = "x" * 10_000
 MANY = [[LONG] * 4] * 4
@@ -56,7 +56,7 @@ def test_short_does_not_build_the_whole_text(value: Any) -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(echo) <= LONGEST_ECHO
+    assert len(echo) <= MAX_SHOWN_VALUE
     assert peak < 16_384
 
 

@@ -135,9 +135,9 @@ def test_restated_body_agrees_with_python_s_json_module() -> None:
 
 
 def test_too_many_constants_or_levels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_constants, "MOST", 10)
+    monkeypatch.setattr(json_constants, "MAX_CONSTANTS", 10)
     assert "binary" in told(tensor(f"[{'NaN,' * 10}NaN]", count=11))
-    monkeypatch.setattr(json_constants, "MOST", 10_000)
-    monkeypatch.setattr(json_constants, "MOST_RUNS", 10)
+    monkeypatch.setattr(json_constants, "MAX_CONSTANTS", 10_000)
+    monkeypatch.setattr(json_constants, "MAX_STRETCHES", 10)
     assert "binary" in told(tensor("[" + ",".join(["NaN", '"a"'] * 20) + "]", count=40))
     assert "deep" in told(b'{"inputs": [], "a": NaN, "b": ' + b"[" * 500 + b"]" * 500 + b"}")

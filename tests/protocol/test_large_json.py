@@ -11,7 +11,7 @@ from gateway.errors import BodyTooLarge, DeadlineExceeded, RequestError
 from gateway.protocol import large_json
 from gateway.protocol.classification import classify
 from gateway.protocol.decode import decode_request
-from gateway.protocol.large_json import MOST_TENSORS, count_values, decode_large
+from gateway.protocol.large_json import MAX_TENSORS, count_values, decode_large
 from gateway.protocol.tensors import InferRequest, Tensor
 
 FEW = 12  # values that a body of these tests may hold beside its numbers
@@ -19,8 +19,8 @@ FEW = 12  # values that a body of these tests may hold beside its numbers
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(large_json, "PIECE", 7)
-    monkeypatch.setattr(large_json, "SLICE", 11)
+    monkeypatch.setattr(large_json, "PIECE_BYTES", 7)
+    monkeypatch.setattr(large_json, "SLICE_BYTES", 11)
 
 
 def go_on() -> None:
@@ -68,7 +68,7 @@ SOUND = {
 @pytest.mark.parametrize("name", SOUND)
 @pytest.mark.parametrize("piece", [1, 7, 30, 1000])
 def test_decode_large_equals_decode_request(name: str, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(large_json, "PIECE", piece)
+    monkeypatch.setattr(large_json, "PIECE_BYTES", piece)
     most = FEW + 22 if piece > 7 or name in ("two", "last of two") else FEW + 14
     if piece == 1000:  # nothing is long enough to be cut out
         most = 1000
@@ -153,8 +153,8 @@ def test_decode_large_refuses_a_row_with_too_many_values() -> None:
 
 
 def test_decode_large_refuses_more_tensors_than_allowed() -> None:
-    inputs = [tensor("[1]", [1]).replace('"x"', f'"{n}"') for n in range(MOST_TENSORS + 1)]
-    outputs = ", ".join(f'{{"name": "{n}"}}' for n in range(MOST_TENSORS + 1))
+    inputs = [tensor("[1]", [1]).replace('"x"', f'"{n}"') for n in range(MAX_TENSORS + 1)]
+    outputs = ", ".join(f'{{"name": "{n}"}}' for n in range(MAX_TENSORS + 1))
     for text in (body(*inputs), body(tensor("[1]", [1]), more=f', "outputs": [{outputs}]')):
         with pytest.raises(BodyTooLarge, match="1000 inputs or outputs"):
             decode_large(text, 10**6, go_on)

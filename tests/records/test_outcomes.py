@@ -33,8 +33,8 @@ def test_value_outside_is_refused_with_the_range(value: float) -> None:
 def test_default_range_keeps_sums_finite() -> None:
     for far in (1.7e308, 1e20, -1e9):
         with pytest.raises(InvalidRequest):
-            outcomes.reward(far, outcomes.BY_DEFAULT)
-    assert outcomes.metric("any", -1e9, outcomes.BY_DEFAULT) == -1e9
+            outcomes.reward(far, outcomes.DEFAULT_SETTINGS)
+    assert outcomes.metric("any", -1e9, outcomes.DEFAULT_SETTINGS) == -1e9
 
 
 @pytest.mark.parametrize("range_", ["[1, 0]", "[0, 0]", "[0, 1e13]", "[.nan, 1]", "[0]", "[0, 1, 2]", "[-.inf, .inf]"])

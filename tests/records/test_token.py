@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import InvalidRequest
 from gateway.protocol.classification import NO_CLASS
-from gateway.records.token import LONGEST, MAC_BYTES, Signer, Token, names_of, nonces
+from gateway.records.token import MAC_BYTES, MAX_TOKEN_LENGTH, Signer, Token, encoded_names, nonces
 from gateway.routing.release import Decision, Variant
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -26,7 +26,7 @@ def decision(**fields: object) -> Decision:
 
 
 def token(signer: Signer = SIGNER, predicted: int = 3, rescued: bool = False, **fields: object) -> str:
-    return signer.token(names_of("digits", "everyone"), decision(**fields), 42, predicted, rescued).decode()
+    return signer.token(encoded_names("digits", "everyone"), decision(**fields), 42, predicted, rescued).decode()
 
 
 def refused(text: object, signer: Signer = SIGNER) -> str:
@@ -54,14 +54,14 @@ def refused(text: object, signer: Signer = SIGNER) -> str:
 def test_token_returns_every_field(said: Token) -> None:
     made = Decision(said.version, said.variant, said.route, said.bucket, said.weight_ppm, 0.5, said.sticky)
     predicted = NO_CLASS if said.predicted is None else said.predicted
-    text = SIGNER.token(names_of(said.model, said.route), made, said.nonce, predicted, said.rescued).decode()
+    text = SIGNER.token(encoded_names(said.model, said.route), made, said.nonce, predicted, said.rescued).decode()
     read = SIGNER.read(text)
     assert read.time_ns > 0
     for name in Token.__slots__:
         if name != "time_ns":
             assert getattr(read, name) == getattr(said, name), name
     assert set(text) <= set(ALPHABET)
-    assert len(text) <= LONGEST
+    assert len(text) <= MAX_TOKEN_LENGTH
 
 
 def test_token_has_at_most_80_characters() -> None:
@@ -90,7 +90,7 @@ def test_truncated_or_extended_token_is_refused() -> None:
 def test_token_with_another_base64_spelling_is_refused() -> None:
     """Where the last character has bits to spare, other characters decode to the same bytes."""
     for length in range(3):
-        text = SIGNER.token(names_of("digits" + "x" * length, "r"), decision(), 42, 3, False).decode()
+        text = SIGNER.token(encoded_names("digits" + "x" * length, "r"), decision(), 42, 3, False).decode()
         raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         twins = [
             text[:-1] + last
@@ -106,7 +106,7 @@ def test_token_with_another_base64_spelling_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [None, 7, 1.5, True, [], {}, b"bytes", "", "Ä" * 75, "=" * 8, "A" * (LONGEST + 1), "\0" * 75, " "]
+    "text", [None, 7, 1.5, True, [], {}, b"bytes", "", "Ä" * 75, "=" * 8, "A" * (MAX_TOKEN_LENGTH + 1), "\0" * 75, " "]
 )
 def test_text_that_is_no_token_is_refused(text: object) -> None:
     assert "prediction_id must be the text" in refused(text)

@@ -10,15 +10,15 @@ import pytest
 
 from gateway.errors import SettingsError
 from gateway.records import token_keys as keys_module
-from gateway.records.token import names_of
-from gateway.records.token_keys import MOST, NUMBERS, ROTATE_AFTER_S, TokenKeys, token_keys
+from gateway.records.token import encoded_names
+from gateway.records.token_keys import KEY_NUMBERS, MAX_KEYS, ROTATE_AFTER_S, TokenKeys, token_keys
 from gateway.routing.release import Decision, Variant
 
 DECISION = Decision(1, Variant.STABLE, "default", None, 0, 1.0)
 
 
 def token(keys: TokenKeys) -> str:
-    return keys.signer().token(names_of("m", "r"), DECISION, 1, 2, False).decode()
+    return keys.signer().token(encoded_names("m", "r"), DECISION, 1, 2, False).decode()
 
 
 def file(folder: Path) -> Path:
@@ -76,14 +76,14 @@ def test_key_older_than_a_month_is_replaced_and_still_verifies(tmp_path: Path) -
 
 def test_key_numbers_are_reused_when_all_are_used(tmp_path: Path) -> None:
     made = [token_keys(tmp_path)]
-    for _ in range(NUMBERS + 5):
+    for _ in range(KEY_NUMBERS + 5):
         aged(tmp_path, ROTATE_AFTER_S + 1)
         made.append(token_keys(tmp_path))
     last = made[-1]
     assert last.current == 5
-    assert len(last.secrets) == MOST
+    assert len(last.secrets) == MAX_KEYS
     signer = last.signer()
-    assert all(signer.read(token(keys)).nonce == 1 for keys in made[-MOST:])
+    assert all(signer.read(token(keys)).nonce == 1 for keys in made[-MAX_KEYS:])
 
 
 @pytest.mark.parametrize(

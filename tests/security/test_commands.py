@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.cli.control_client import KEY
+from gateway.cli.control_client import KEY_VARIABLE
 from tests.processes.flawed import until
 from tests.security.guarded import INFER, Guarded, bearer, document
 
@@ -19,7 +19,9 @@ pytestmark = pytest.mark.slow
 
 def command(config: Path, *words: str, key: str | None = None, code: int = 0) -> "subprocess.CompletedProcess[str]":
     line = [sys.executable, "-m", "gateway", *words, "--config", str(config)]
-    environment = {name: value for name, value in os.environ.items() if name != KEY} | ({KEY: key} if key else {})
+    environment = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE} | (
+        {KEY_VARIABLE: key} if key else {}
+    )
     environment["COLUMNS"] = "200"
     ended = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert (ended.returncode, "Traceback" in ended.stderr) == (code, False), ended.stderr

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import SettingsError
-from gateway.settings.document import DEEPEST, LARGEST, MOST_REPEATED, document
+from gateway.settings.document import MAX_ALIASED, MAX_CHARACTERS, MAX_DEPTH, document
 from gateway.settings.load import load_routing
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -154,7 +154,7 @@ def test_valid_yaml_is_read(text: str, means: Any) -> None:
         "{" * 50_000,
         "- " * 50_000,
         "? " * 50_000,
-        "{a: " * (DEEPEST + 2),
+        "{a: " * (MAX_DEPTH + 2),
         "[&a " * 50_000,
         "&" * 9,
         "'" * 9999,
@@ -168,12 +168,12 @@ def test_very_deep_nesting_is_refused_without_a_crash(text: str) -> None:
 def test_exponential_aliases_are_refused_before_expansion() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
-    assert f"aliases repeat more than {MOST_REPEATED:,} values" in refusal("\n".join(lines))
+    assert f"aliases repeat more than {MAX_ALIASED:,} values" in refusal("\n".join(lines))
     assert len(document("\n".join(lines[:5]), "")["a4"]) == 10
 
 
 def test_too_large_file_is_refused() -> None:
-    assert f"{LARGEST:,} are the most" in refusal("#" * (LARGEST + 1))
+    assert f"{MAX_CHARACTERS:,} are the most" in refusal("#" * (MAX_CHARACTERS + 1))
 
 
 def test_invalid_utf8_is_refused_with_its_place(tmp_path: Path) -> None:

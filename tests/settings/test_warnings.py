@@ -6,7 +6,7 @@ import pytest
 
 from gateway.settings.load import load_routing, parse
 from gateway.settings.routing import RoutingSettings
-from gateway.settings.warnings import MOST_COMPARED, routing_warnings
+from gateway.settings.warnings import MAX_COMPARED, routing_warnings
 from gateway.shm.tally import UNSTRATIFIED
 from tests.settings.test_load import WHOLE_ROUTING
 
@@ -203,7 +203,7 @@ def test_comparison_without_randomised_traffic_is_warned_of(metric: str) -> None
 
 
 def test_routes_beyond_the_compared_ones_are_warned_of() -> None:
-    assert MOST_COMPARED == UNSTRATIFIED
+    assert MAX_COMPARED == UNSTRATIFIED
     routes = [f"{{name: r{number}, match: [{{customer: c{number}}}], weight: 5}}" for number in range(10)]
     guards = ", guards: {comparisons: [{name: drift, metric: predicted_class}]}"
     assert of_routes(", ".join(routes[:8]), guards) == []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import BodyTooLarge, GatewayError, InvalidRequest
-from gateway.web.body import CHUNK, Headers, read_body
+from gateway.web.body import CHUNK_BYTES, Headers, read_body
 
 LIMIT = 1024 * 1024
 SEVERAL_CHUNKS = bytes(range(256)) * 64
@@ -44,7 +44,7 @@ def test_all_members_of_a_gzip_body_are_decoded(members: list[bytes]) -> None:
     assert read(b"".join(map(gzip.compress, members))) == b"".join(members)
 
 
-@pytest.mark.parametrize("size", [CHUNK - 1, CHUNK, CHUNK + 1])
+@pytest.mark.parametrize("size", [CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1])
 def test_gzip_member_may_end_at_a_chunk_boundary(size: int) -> None:
     stored = gzip.compress(bytes(size - 23), compresslevel=0)  # 18 bytes around it, and 5 of a stored block
     assert len(stored) == size

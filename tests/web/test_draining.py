@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.web.draining import ALL_CLOSED, KNOWN_S, LEAVES_WITHIN, SETTLED, Leaving
+from gateway.web.draining import HANDSHAKE_STEPS, MAX_STEPS, PEER_CLOSE_STEPS, RECENT_S, Draining
 
 NOW_S = 100.0
 
@@ -40,11 +40,11 @@ class State:
 class Server:
     """A listening socket, and the steps of its shutdown."""
 
-    def __init__(self, *connections: Connection, within: int = LEAVES_WITHIN, queued: int = 0) -> None:
+    def __init__(self, *connections: Connection, within: int = MAX_STEPS, queued: int = 0) -> None:
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.queued = [socket.create_connection(self.socket.getsockname()) for _ in range(queued)]
         self.state = State(list(connections))
-        self.leaving = Leaving([self.socket], self.socket.close, within)
+        self.leaving = Draining([self.socket], self.socket.close, within)
 
     @property
     def listens(self) -> bool:
@@ -66,18 +66,18 @@ def made() -> Iterator[list[Server]]:
 
 def test_clients_are_told_to_leave_after_all_sockets_are_closed(made: list[Server]) -> None:
     made.append(server := Server(used := Connection()))
-    assert not server.steps(SETTLED)
+    assert not server.steps(HANDSHAKE_STEPS)
     assert (server.listens, used.leaving) == (True, False)
-    assert not server.steps(ALL_CLOSED)
+    assert not server.steps(PEER_CLOSE_STEPS)
     assert (server.listens, used.leaving, server.state.leaving) == (False, False, False)
     assert not server.steps(1)
     assert (used.leaving, server.state.leaving) == (True, True)
-    assert server.steps(1, NOW_S + KNOWN_S)
+    assert server.steps(1, NOW_S + RECENT_S)
 
 
 def test_server_without_clients_ends_when_its_socket_is_closed(made: list[Server]) -> None:
     made.append(server := Server(Connection(answered_s=0.0)))
-    assert not server.steps(SETTLED)
+    assert not server.steps(HANDSHAKE_STEPS)
     assert server.steps(1)
     assert not server.listens
 
@@ -85,13 +85,13 @@ def test_server_without_clients_ends_when_its_socket_is_closed(made: list[Server
 def test_request_in_progress_is_the_last_of_its_connection(made: list[Server]) -> None:
     body, head, idle = Connection(under_way=True, more_body=True), Connection(has_begun=True), Connection()
     made.append(server := Server(body, head, idle))
-    server.steps(SETTLED + 1)
+    server.steps(HANDSHAKE_STEPS + 1)
     assert (body.ended, head.ended, idle.ended) == (True, True, False)
 
 
 def test_connections_in_the_accept_queue_are_accepted_first(made: list[Server]) -> None:
     made.append(server := Server(queued=1))
-    assert not server.steps(SETTLED + 3)
+    assert not server.steps(HANDSHAKE_STEPS + 3)
     assert server.listens
     server.socket.accept()[0].close()
     assert server.steps(1)
@@ -99,7 +99,7 @@ def test_connections_in_the_accept_queue_are_accepted_first(made: list[Server]) 
 
 
 def test_draining_ends_in_time_whatever_is_pending(made: list[Server]) -> None:
-    made.append(server := Server(Connection(), within=SETTLED))
-    assert not server.steps(SETTLED)
+    made.append(server := Server(Connection(), within=HANDSHAKE_STEPS))
+    assert not server.steps(HANDSHAKE_STEPS)
     assert server.steps(1)
     assert not server.listens

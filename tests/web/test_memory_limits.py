@@ -9,7 +9,7 @@ import uvloop
 from gateway.errors import Overloaded
 from gateway.settings.gateway import LimitsSettings
 from gateway.shm.scoreboard import SHED
-from gateway.web.memory_limits import LEAST_READ, Holdings, _acked
+from gateway.web.memory_limits import MIN_READ_BYTES, MemoryLimits, _acked
 
 KIB = 1024
 LIMITS = LimitsSettings(receiving="1MiB", unsent="1MiB", slow_reader="10s")
@@ -48,17 +48,17 @@ class Client:
 
 
 @pytest.fixture
-def holdings(monkeypatch: pytest.MonkeyPatch) -> Holdings:
+def holdings(monkeypatch: pytest.MonkeyPatch) -> MemoryLimits:
     monkeypatch.setattr("gateway.web.memory_limits._acked", lambda transport: transport.acked)
-    return Holdings(LIMITS, 0, memoryview(bytearray(8 * 64)).cast("q"))
+    return MemoryLimits(LIMITS, 0, memoryview(bytearray(8 * 64)).cast("q"))
 
 
-def send(holdings: Holdings, client: Client, size: int) -> None:
+def send(holdings: MemoryLimits, client: Client, size: int) -> None:
     client.size += size
     holdings.received(client, client.size)
 
 
-def test_largest_body_is_refused(holdings: Holdings) -> None:
+def test_largest_body_is_refused(holdings: MemoryLimits) -> None:
     small, large = Client(), Client()
     send(holdings, large, 900 * KIB)
     send(holdings, small, 100 * KIB)
@@ -70,7 +70,7 @@ def test_largest_body_is_refused(holdings: Holdings) -> None:
     assert not small.refused, "what was refused is held no longer"
 
 
-def test_many_connections_of_one_address_do_not_displace_another(holdings: Holdings) -> None:
+def test_many_connections_of_one_address_do_not_displace_another(holdings: MemoryLimits) -> None:
     honest, greedy = Client("b"), [Client("a") for _ in range(100)]
     send(holdings, honest, 300 * KIB)
     for _ in range(5):
@@ -81,18 +81,18 @@ def test_many_connections_of_one_address_do_not_displace_another(holdings: Holdi
     assert any(one.refused for one in greedy)
 
 
-def test_answered_or_closed_connections_hold_no_memory(holdings: Holdings) -> None:
+def test_answered_or_closed_connections_hold_no_memory(holdings: MemoryLimits) -> None:
     for _ in range(50):
         one = Client()
         send(holdings, one, 100 * KIB)
         one.size = 0  # answered
         other = Client()
         send(holdings, other, 100 * KIB)
-        holdings.gone(other)
+        holdings.forget(other)
         assert not one.refused and not other.refused
 
 
-def test_complete_body_is_not_refused_any_more(holdings: Holdings) -> None:
+def test_complete_body_is_not_refused_any_more(holdings: MemoryLimits) -> None:
     complete, coming = Client(), Client()
     send(holdings, complete, 900 * KIB)
     complete.more = False
@@ -100,24 +100,24 @@ def test_complete_body_is_not_refused_any_more(holdings: Holdings) -> None:
     assert coming.refused and not complete.refused
 
 
-def test_body_that_grows_when_decompressed_is_refused(holdings: Holdings) -> None:
+def test_body_that_grows_when_decompressed_is_refused(holdings: MemoryLimits) -> None:
     complete, other = Client(), Client()
     send(holdings, complete, 900 * KIB)
     complete.more = other.more = False
     other.size = 900 * KIB
     with pytest.raises(Overloaded, match=r"limits\.receiving"):
-        holdings.inflated(other, 900 * KIB)
+        holdings.decompressed(other, 900 * KIB)
     other.size = 0
     send(holdings, complete, 100 * KIB)
     assert not complete.refused
 
 
-def unread(holdings: Holdings, client: Client, size: int, now_s: float = 0.0) -> None:
+def unread(holdings: MemoryLimits, client: Client, size: int, now_s: float = 0.0) -> None:
     client.transport.unsent += size
-    holdings.unread(client, now_s)
+    holdings.write_paused(client, now_s)
 
 
-def test_largest_unread_answer_is_dropped_first(holdings: Holdings) -> None:
+def test_largest_unread_answer_is_dropped_first(holdings: MemoryLimits) -> None:
     clients = [Client() for _ in range(5)]
     for index, client in enumerate(clients):
         unread(holdings, client, (index + 1) * 60 * KIB)
@@ -125,29 +125,29 @@ def test_largest_unread_answer_is_dropped_first(holdings: Holdings) -> None:
     assert [client.transport.aborted for client in clients] == [False, False, False, False, True]
 
 
-def test_stalled_reader_is_dropped_before_a_reading_one(holdings: Holdings) -> None:
+def test_stalled_reader_is_dropped_before_a_reading_one(holdings: MemoryLimits) -> None:
     reading, still = Client(), Client()
     unread(holdings, reading, 600 * KIB)
     unread(holdings, still, 300 * KIB)
     for now_s in (0.5, 1.0):
         reading.transport.acked += 10 * KIB
-        holdings.look([reading, still], now_s)
+        holdings.check([reading, still], now_s)
     unread(holdings, reading, 400 * KIB, 1.2)
     assert still.transport.aborted and not reading.transport.aborted
 
 
-def test_reader_below_the_minimum_rate_is_slow(holdings: Holdings) -> None:
+def test_reader_below_the_minimum_rate_is_slow(holdings: MemoryLimits) -> None:
     slow, still, steady, done = Client(), Client(), Client(), Client()
     clients = [slow, still, steady, done]
     for client in clients:
         client.transport.unsent = 200 * KIB
     done.transport.unsent = 10
     for half in range(60):
-        steady.transport.acked += LEAST_READ // 18
-        slow.transport.acked += LEAST_READ // 40
+        steady.transport.acked += MIN_READ_BYTES // 18
+        slow.transport.acked += MIN_READ_BYTES // 40
         if half == 10:
             done.transport.unsent = 0
-        holdings.look([client for client in clients if not client.transport.aborted], half / 2)
+        holdings.check([client for client in clients if not client.transport.aborted], half / 2)
     assert [client.transport.aborted for client in clients] == [True, True, False, False]
 
 

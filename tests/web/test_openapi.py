@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from gateway import __version__
-from gateway.worker.http.access import need_of
+from gateway.worker.http.access import required_scopes
 from gateway.worker.http.app import OPENAPI, routes
 from tests.running import GatewayProcess
 from tests.security.guarded import Guarded, bearer, guarded
@@ -116,7 +116,7 @@ def test_every_route_of_the_data_plane_is_in_its_document_with_what_the_door_may
     }
     assert described.keys() == served | infer
     for (_, path), operation in described.items():
-        assert (operation["responses"].keys() >= {"400", "401", "403"}) == (need_of(path) is not None), path
+        assert (operation["responses"].keys() >= {"400", "401", "403"}) == (required_scopes(path) is not None), path
 
 
 def test_the_document_of_the_data_plane_is_of_this_version_and_uses_all_that_it_defines() -> None:

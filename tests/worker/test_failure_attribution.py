@@ -18,7 +18,7 @@ from gateway.errors import (
     Overloaded,
 )
 from gateway.worker.call import Call
-from gateway.worker.failure_attribution import Attribution, verdict_of
+from gateway.worker.failure_attribution import Attribution, attribution_of
 from gateway.worker.reply import Reply
 from loadtests import moody
 from loadtests.moody import Moods, row
@@ -141,12 +141,12 @@ def test_deadline_reserves_the_p99_of_stable_and_a_margin(tmp_path: Path) -> Non
             pace.add(4_000_000)
         for timeout_us, patience_ns in ((11_999, 0), (12_000, 4_000_000), (50_000, 39_750_000)):
             call = bench.begin(moody.body(row(), timeout_us=timeout_us))
-            assert call.patience_ns == patience_ns  # less 4 ms, and a margin of 4 ms or an eighth
-            assert call.fair is (patience_ns > 0)
+            assert call.candidate_timeout_ns == patience_ns  # less 4 ms, and a margin of 4 ms or an eighth
+            assert call.timeout_is_fair is (patience_ns > 0)
         call = candidates(bench, moody.body(row(), timeout_us=12_000))
         submitted = bench.gateway.submit(call)
         assert submitted.deadline_ns == call.started_ns + 4_000_000
-        assert bench.begin(moody.body(row())).patience_ns == 500_000_000, "rescue.timeout bounds it"
+        assert bench.begin(moody.body(row())).candidate_timeout_ns == 500_000_000, "rescue.timeout bounds it"
 
     on_loop(tmp_path, test)
 
@@ -232,26 +232,26 @@ def test_timeout_before_p99_of_stable_is_no_failure_but_10_are_silence(
 @pytest.mark.parametrize(
     ("error", "verdict"),
     [
-        (InvalidRequest("-"), Attribution.REFUSES),
-        (ModelFailed("-"), Attribution.FAILS_TOO),
-        (InvalidOutput("-"), Attribution.FAILS_TOO),
-        (NoMemory("-"), Attribution.SILENT),
-        (Overloaded("-"), Attribution.SILENT),
-        (DeadlineExceeded("-"), Attribution.SILENT),
-        (RuntimeError("-"), Attribution.SILENT),
+        (InvalidRequest("-"), Attribution.STABLE_REFUSES),
+        (ModelFailed("-"), Attribution.STABLE_FAILS),
+        (InvalidOutput("-"), Attribution.STABLE_FAILS),
+        (NoMemory("-"), Attribution.UNKNOWN),
+        (Overloaded("-"), Attribution.UNKNOWN),
+        (DeadlineExceeded("-"), Attribution.UNKNOWN),
+        (RuntimeError("-"), Attribution.UNKNOWN),
     ],
 )
 def test_only_a_verdict_of_stable_on_the_input_excuses_the_candidate(
     tmp_path: Path, error: Exception, verdict: Attribution
 ) -> None:
-    assert verdict_of(error) is verdict
+    assert attribution_of(error) is verdict
 
     async def test(bench: Bench) -> None:
         for _ in range(5):
             call = candidates(bench, moody.body(row()))
-            bench.gateway._blame.accuse(call, Outcome.MODEL_ERROR, call.started_ns + 1)
-            bench.gateway._blame.settle(call, verdict_of(error))
-        assert bench.switch.tripped is (verdict is Attribution.SILENT)
+            bench.gateway._attribution.candidate_failed(call, Outcome.MODEL_ERROR, call.started_ns + 1)
+            bench.gateway._attribution.settle(call, attribution_of(error))
+        assert bench.switch.tripped is (verdict is Attribution.UNKNOWN)
 
     on_loop(tmp_path, test)
 
@@ -318,7 +318,7 @@ def test_timeout_is_excused_if_stable_turns_out_to_take_longer(tmp_path: Path) -
         for _ in range(3):
             bench.set_pace(1_000_000)
             call = candidates(bench, moody.body(row(luck=0.05)))
-            assert call.fair
+            assert call.timeout_is_fair
             submitted = bench.gateway.submit(call)
             await asyncio.wait([submitted])
             pace.p99_ns = 60_000_000
@@ -335,8 +335,8 @@ def test_timeout_is_not_counted_while_the_latency_of_stable_is_unknown(tmp_path:
     async def test(bench: Bench) -> None:
         bench.set_pace(0)
         call = bench.begin(moody.body(row(), timeout_us=10_000))
-        assert (call.patience_ns, call.fair) == (6_000_000, False)
-        assert bench.begin(moody.body(row(), timeout_us=4_000)).patience_ns == 0
+        assert (call.candidate_timeout_ns, call.timeout_is_fair) == (6_000_000, False)
+        assert bench.begin(moody.body(row(), timeout_us=4_000)).candidate_timeout_ns == 0
 
     on_loop(tmp_path, test)
 

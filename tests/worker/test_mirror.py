@@ -17,7 +17,7 @@ from gateway.routing.attributes import Attributes
 from gateway.settings.routing import RoutingSettings
 from gateway.shm.ring import Ring
 from gateway.worker.call import Call, RequestSource
-from gateway.worker.mirror import AT_ONCE, is_mirrored
+from gateway.worker.mirror import MAX_CONCURRENT, is_mirrored
 from gateway.worker.pipeline import Pipeline
 from loadtests import models
 from tests.backends import onnx_models
@@ -158,7 +158,7 @@ def test_request_the_candidate_failed_on_is_not_mirrored_to_it(tmp_path: Path) -
 
 def test_mirrored_requests_beyond_the_slots_are_dropped_and_counted(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
-        calls = [bench.submit(GOOD) for _ in range(AT_ONCE + 3)]
+        calls = [bench.submit(GOOD) for _ in range(MAX_CONCURRENT + 3)]
         await asyncio.wait([submitted for _, submitted in calls])
         for call, submitted in calls:
             bench.gateway.end(call, submitted)
@@ -171,7 +171,7 @@ def test_mirrored_requests_beyond_the_slots_are_dropped_and_counted(tmp_path: Pa
 
 def test_candidate_unloaded_meanwhile_frees_its_mirror_slots(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
-        calls = [bench.submit(GOOD) for _ in range(AT_ONCE + 1)]  # under way while the configuration changes
+        calls = [bench.submit(GOOD) for _ in range(MAX_CONCURRENT + 1)]  # under way while the configuration changes
         deployment = bench.gateway.catalog
         await deployment.prepare(routing(candidate=None), 2)
         deployment.commit()

@@ -13,7 +13,7 @@ from gateway.backends.batch import Answer
 from gateway.backends.repository import Repository
 from gateway.errors import Overloaded
 from gateway.protocol.decode import decode_request
-from gateway.records.sampling import SHARES, share_of
+from gateway.records.sampling import SHARE_RESOLUTION, sample_share
 from gateway.routing.attributes import Attributes
 from gateway.settings.routing import RoutingSettings
 from gateway.shm.ring import Ring
@@ -21,7 +21,7 @@ from gateway.shm.scoreboard import DROPPED, RECORDED, THROTTLED, TOO_LARGE, UNRE
 from gateway.worker.call import Call, RequestSource
 from gateway.worker.pipeline import Pipeline
 from gateway.worker.record_lines import Answered
-from gateway.worker.recorder import LARGE, LINE_BYTES
+from gateway.worker.recorder import LARGE_BYTES, LINE_BYTES
 from tests.backends import onnx_models
 from tests.deployed import RING, Catalog, Deployed
 
@@ -124,11 +124,11 @@ def test_record_that_cannot_be_encoded_does_not_affect_others(tmp_path: Path, ca
 
 def test_large_records_are_throttled_among_small_ones(tmp_path: Path) -> None:
     with serving(tmp_path, large="100KiB") as bench:
-        sizes = [0, LINE_BYTES, LARGE + 1, 2 * LARGE, 2 * RING, 0]
+        sizes = [0, LINE_BYTES, LARGE_BYTES + 1, 2 * LARGE_BYTES, 2 * RING, 0]
         bench.recorder.answered([bench.answered(number, pad=size) for number, size in enumerate(sizes)])
         assert [record["request_id"] for record in bench.records()] == ["0", "1", "2", "3", "5"]
         assert (bench.head[TOO_LARGE], bench.head[THROTTLED]) == (1, 0), "a second's bytes and one that exceeds them"
-        bench.recorder.answered([bench.answered(number, pad=size) for number, size in enumerate((LARGE + 1, 0))])
+        bench.recorder.answered([bench.answered(number, pad=size) for number, size in enumerate((LARGE_BYTES + 1, 0))])
         assert [record["request_id"] for record in bench.records()] == ["1"]
         assert bench.head[THROTTLED] == 1
 
@@ -137,7 +137,7 @@ def test_sample_is_selected_by_the_nonce(tmp_path: Path) -> None:
     with serving(tmp_path, sample="50%") as bench:
         answered = [bench.answered(number) for number in range(100)]
         bench.recorder.answered(answered)
-        chosen = [call.request.id for call, _ in answered if share_of(call.nonce) < SHARES // 2]
+        chosen = [call.request.id for call, _ in answered if sample_share(call.nonce) < SHARE_RESOLUTION // 2]
         assert [record["request_id"] for record in bench.records()] == chosen
         assert 20 < len(chosen) < 80
         assert bench.head[DROPPED] == 0

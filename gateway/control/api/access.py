@@ -12,10 +12,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.auth.keyring import Identity, Keyring
 from gateway.errors import InvalidRequest, RequestError, UnsupportedMedia
 from gateway.settings import keys
-from gateway.web.authentication import RequiredScopes, authenticated, refuse_other_sites
+from gateway.web.authentication import RequiredScopes, authenticate, refuse_cross_site
 from gateway.web.body import Headers
 from gateway.web.responses import send_error
-from gateway.web.timeouts import WITHIN_S, with_body_timeout
+from gateway.web.timeouts import TIMEOUT_S, with_body_timeout
 
 READ_SCOPES: Final[RequiredScopes] = frozenset({keys.Scope.READ, keys.Scope.OPERATE})
 OPERATE_SCOPES: Final[RequiredScopes] = frozenset({keys.Scope.OPERATE})
@@ -42,18 +42,18 @@ class ControlAuthMiddleware:
         except RequestError as error:
             await send_error(send, error)
             return
-        await self._application(scope, with_body_timeout(receive, WITHIN_S), send)
+        await self._application(scope, with_body_timeout(receive, TIMEOUT_S), send)
 
     def _authenticate(self, scope: Scope, headers: Headers) -> Identity | None:
         if self._keyring is None:
             _refuse_other_names(headers)
         if scope["method"] not in SAFE_METHODS:
-            refuse_other_sites(headers)
+            refuse_cross_site(headers)
             _refuse_forms(headers)
         need = required_scopes(scope["method"], scope["path"])
         if self._keyring is None or need is None:
             return None
-        return authenticated(self._keyring, headers, scope["query_string"], need)
+        return authenticate(self._keyring, headers, scope["query_string"], need)
 
 
 def required_scopes(method: str, path: str) -> RequiredScopes | None:

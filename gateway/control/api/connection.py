@@ -12,6 +12,6 @@ DESCRIPTOR_DIVISOR: Final = 2  # at most one in PART of the descriptors for conn
 class ControlConnection(TimeoutProtocol):
     """uvicorn's HTTP protocol with a limit on the number of connections."""
 
-    def most(self) -> int:
+    def max_connections(self) -> int:
         """The number of connections that may be open at once."""
         return min(MAX_CONNECTIONS, max_connections() // DESCRIPTOR_DIVISOR)

@@ -163,8 +163,8 @@ class EventStream:
         try:
             seen = replace(seen, releases=await self._release_pages.get(), sequence=seen.last_sequence)
             if self._loop is None or self._loop.done():
-                telling = retry_forever("telling clients of events", lambda: self._poll(seen))
-                self._loop = asyncio.get_running_loop().create_task(telling)
+                polling = retry_forever("telling clients of events", lambda: self._poll(seen))
+                self._loop = asyncio.get_running_loop().create_task(polling)
             yield await in_page_thread(snapshot, seen, time.time_ns())
             async for one in client.messages():
                 yield one
@@ -172,7 +172,7 @@ class EventStream:
             self._clients.discard(client)
 
     async def _poll(self, seen: ConsoleState) -> None:
-        looking: asyncio.Task[ReleasePages] | None = None
+        reading: asyncio.Task[ReleasePages] | None = None
         begun = 0  # the last decision's sequence when the current read of the releases began
         due = False  # releases are to be read early, since a decision or configuration came
         while self._clients and not self._ending.is_set():
@@ -182,14 +182,14 @@ class EventStream:
             )
             self._send(changes(seen, now))
             due |= now.decisions is not seen.decisions or now.config != seen.config
-            if looking is None and (due or time.monotonic() - seen.releases_read_s >= RELEASES_INTERVAL_S):
+            if reading is None and (due or time.monotonic() - seen.releases_read_s >= RELEASES_INTERVAL_S):
                 due, begun = False, now.last_sequence
-                looking = asyncio.get_running_loop().create_task(self._release_pages.get())
-            if looking is not None and looking.done():
+                reading = asyncio.get_running_loop().create_task(self._release_pages.get())
+            if reading is not None and reading.done():
                 before = now
-                now = replace(now, releases=looking.result(), releases_read_s=time.monotonic(), sequence=begun)
+                now = replace(now, releases=reading.result(), releases_read_s=time.monotonic(), sequence=begun)
                 self._send(await in_page_thread(lambda b, n: [*release_changes(b, n, time.time_ns())], before, now))
-                looking = None
+                reading = None
             seen = now
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), POLL_S)

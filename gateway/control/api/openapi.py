@@ -12,12 +12,12 @@ from gateway import __version__
 
 VERSION: Final = "3.1.0"
 JSON: Final = "application/json"
-BYTES: Final = "application/octet-stream"
-Refused = Callable[[str, str], Iterable[int]]
+OCTET_STREAM: Final = "application/octet-stream"
+PossibleErrors = Callable[[str, str], Iterable[int]]
 _SCHEMAS: Final = "#/components/schemas/{model}"
 
 
-class Refusal(TypedDict):
+class ErrorDocument(TypedDict):
     """Why a request was refused, and how to correct it."""
 
     error: str
@@ -57,13 +57,13 @@ class Operation:
 
 
 def document(
-    title: str, description: str, operations: Iterable[Operation], tag: str, refused: Refused
+    title: str, description: str, operations: Iterable[Operation], tag: str, refused: PossibleErrors
 ) -> dict[str, Any]:
     """The OpenAPI document. `refused`: the statuses with which access control may refuse a method and path."""
     operations = [replace(one, errors=sorted({*one.errors, *refused(one.method, one.path)})) for one in operations]
     types = {id(kind): kind for operation in operations for kind in (operation.answer, operation.body) if kind}
     keyed = [(key, "serialization", TypeAdapter(kind)) for key, kind in types.items()]
-    keyed.append((id(Refusal), "serialization", TypeAdapter(Refusal)))
+    keyed.append((id(ErrorDocument), "serialization", TypeAdapter(ErrorDocument)))
     schemas, shared = TypeAdapter.json_schemas(keyed, ref_template=_SCHEMAS)  # type: ignore[arg-type]
     by_type = {key: schema for (key, _), schema in schemas.items()}
     paths: dict[str, dict[str, Any]] = {}
@@ -96,10 +96,10 @@ def _operation(operation: Operation, schemas: Mapping[Any, Any], tag: str) -> di
         "responses": {str(operation.status): _answer(operation, schemas)},
     }
     if operation.body is not None:
-        content = {JSON: {"schema": schemas[id(operation.body)]}} | ({BYTES: {}} if operation.binary else {})
+        content = {JSON: {"schema": schemas[id(operation.body)]}} | ({OCTET_STREAM: {}} if operation.binary else {})
         described["requestBody"] = {"required": operation.body_required, "content": content}
     for status in operation.errors:
-        content = {JSON: {"schema": schemas[id(Refusal)]}}
+        content = {JSON: {"schema": schemas[id(ErrorDocument)]}}
         described["responses"][str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
     return described
 
@@ -108,7 +108,7 @@ def _answer(operation: Operation, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     if operation.media is None:
         return {"description": "Done."}
     schema = schemas[id(operation.answer)] if operation.answer else {"type": "string"}
-    content = {operation.media: {"schema": schema}} | ({BYTES: {}} if operation.binary else {})
+    content = {operation.media: {"schema": schema}} | ({OCTET_STREAM: {}} if operation.binary else {})
     return {"description": operation.summary, "content": content}
 
 

@@ -53,10 +53,10 @@ class ReaderQueue:
     are refused with Overloaded. Orders pass at once and pause the readers.
     """
 
-    def __init__(self, application: ASGIApp, turns: SlotQueue, pressing: CommandPriority) -> None:
+    def __init__(self, application: ASGIApp, slots: SlotQueue, command_priority: CommandPriority) -> None:
         self._application = application
-        self._command_priority = pressing
-        self._slots = turns
+        self._command_priority = command_priority
+        self._slots = slots
         self._readers = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -25,7 +25,7 @@ from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.forecast import Progress
 from gateway.control.release.release_status import ReleaseStatus, VersionStatus
 from gateway.control.release.wording import verdict_text
-from gateway.errors import Outcome, tallied
+from gateway.errors import Outcome, request_counts
 
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
@@ -92,8 +92,8 @@ def _ramp(progress: Progress, ramp_ppm: Sequence[int]) -> RampDocument:
     }
 
 
-def _guards(judged: Assessment, versions: Sequence[VersionStatus]) -> list[GuardDocument]:
-    alpha_j = alpha_of(judged.alpha, judged.restart)
+def _guards(assessment: Assessment, versions: Sequence[VersionStatus]) -> list[GuardDocument]:
+    alpha_j = alpha_of(assessment.alpha, assessment.restart)
     return [
         {
             "name": found.name,
@@ -104,7 +104,7 @@ def _guards(judged: Assessment, versions: Sequence[VersionStatus]) -> list[Guard
             "line_log10": -math.log10(alpha_j * (found.share or 1)),
             "action": found.action if found.share else "none",
         }
-        for found in judged.results
+        for found in assessment.results
     ]
 
 
@@ -117,7 +117,7 @@ def _forecast(progress: Progress) -> ForecastDocument:
 
 def _version(counted: VersionStatus) -> VersionDocument:
     outcomes = counted.totals.outcomes(counted.variant)
-    answered, failed = tallied(outcomes)
+    answered, failed = request_counts(outcomes)
     latency = counted.totals.latency(counted.variant)
     timed = sum(latency.counts)
     p50, p95, p99 = (quantile_ms(counted.totals.latency_counts(counted.variant), share) for share in QUANTILES)

@@ -52,11 +52,11 @@ class RoutingAcceptance:
     file's name in messages.
     """
 
-    def __init__(self, state: Path, repository: Repository, stops: DecisionLog, source: str) -> None:
+    def __init__(self, state: Path, repository: Repository, decision_log: DecisionLog, source: str) -> None:
         self.history = RoutingHistory(state / "history")
         self._file = ReleaseMemoryFile(state)
         self._repository = repository
-        self._decision_log = stops
+        self._decision_log = decision_log
         self._source = source
         self._accepted = parse_accepted(self._file.text())
         self.memory: ReleaseMemory = self._file.read(self._accepted.routing)

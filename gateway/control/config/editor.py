@@ -57,7 +57,7 @@ Reload = Callable[[bytes, Callable[[], object]], Awaitable[None]]
 
 
 class RoutingEditor:
-    """Edits the file that `configuration` watches. Previous texts are kept in `history`.
+    """Edits the file that `routing_file` watches. Previous texts are kept in `history`.
 
     `reload` applies the file. It receives the text that was written, to recognize another's edit in its place, and a
     callback that records the decision; it calls that once the edit can no longer fail and before it counts as accepted.
@@ -66,10 +66,10 @@ class RoutingEditor:
     """
 
     def __init__(
-        self, configuration: RoutingFileWatcher, stops: DecisionLog, reload: Reload, history: RoutingHistory
+        self, routing_file: RoutingFileWatcher, decision_log: DecisionLog, reload: Reload, history: RoutingHistory
     ) -> None:
-        self._routing_file = configuration
-        self._decision_log = stops
+        self._routing_file = routing_file
+        self._decision_log = decision_log
         self._reload = reload
         self._history = history
         self._editing = asyncio.Lock()
@@ -191,10 +191,10 @@ def _replace(path: Path, content: bytes, given_up: CancelFlag) -> None:
         _copy_owner_and_mode(path, file)
 
 
-def _copy_owner_and_mode(path: Path, beside: int) -> None:
+def _copy_owner_and_mode(path: Path, new_path: int) -> None:
     """Give the new file the mode and, as far as this process may, the owner of the old one."""
-    was, now = path.stat(), os.fstat(beside)
+    was, now = path.stat(), os.fstat(new_path)
     if (was.st_uid, was.st_gid) != (now.st_uid, now.st_gid):
         with contextlib.suppress(PermissionError):
-            os.fchown(beside, was.st_uid, was.st_gid)
-    os.fchmod(beside, was.st_mode & 0o7777)
+            os.fchown(new_path, was.st_uid, was.st_gid)
+    os.fchmod(new_path, was.st_mode & 0o7777)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import SettingsError
-from gateway.settings.routing_file import LARGEST
+from gateway.settings.routing_file import MAX_BYTES
 
 REVISION_LENGTH: Final = 12
 
@@ -64,7 +64,7 @@ def snapshot(path: Path) -> Snapshot:
     try:
         with path.open("rb") as file:
             stat = os.fstat(file.fileno())
-            return Snapshot(file.read(LARGEST + (1 << 20)), stat.st_mtime_ns, stat.st_ino, stat.st_uid)
+            return Snapshot(file.read(MAX_BYTES + (1 << 20)), stat.st_mtime_ns, stat.st_ino, stat.st_uid)
     except FileNotFoundError:
         return Snapshot(b"", error=_missing(path))
     except OSError as error:

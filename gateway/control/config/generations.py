@@ -16,11 +16,11 @@ class GenerationFactory:
     generation.
     """
 
-    def __init__(self, versions: Slots, releases: Slots, board: Switchboard, stops: DecisionLog) -> None:
+    def __init__(self, versions: Slots, releases: Slots, board: Switchboard, decision_log: DecisionLog) -> None:
         self._versions = versions
         self._releases = releases
         self._board = board
-        self._decision_log = stops
+        self._decision_log = decision_log
 
     def make(
         self,

@@ -44,20 +44,20 @@ def open_state(settings: GatewaySettings, memory: Claim) -> StartupState:
     state = Path(settings.state)
     repository = Repository(Path(settings.models.path))
     routing_file = RoutingFileWatcher(Path(settings.routing), repository, load_timeout_s=settings.models.load_timeout)
-    stops = DecisionLog(state, settings.records.retain_decisions)
+    decision_log = DecisionLog(state, settings.records.retain_decisions)
     try:
         board = memory.path.with_suffix(BOARD)
         Switchboard.expire_heartbeat(board)  # stops all candidates in orphans, which no stop would reach
-        inherited = InheritedStops(state, PreviousBoard(board), stops)
-        acceptance = RoutingAcceptance(state, repository, stops, str(routing_file.path))
+        inherited = InheritedStops(state, PreviousBoard(board), decision_log)
+        acceptance = RoutingAcceptance(state, repository, decision_log, str(routing_file.path))
         resolved, validated = _choose_releases(routing_file, acceptance)
     except BaseException:
-        stops.close()
+        decision_log.close()
         raise
     return StartupState(
         repository=repository,
         routing_file=routing_file,
-        decision_log=stops,
+        decision_log=decision_log,
         acceptance=acceptance,
         resolved=resolved,
         validated=validated,

@@ -19,7 +19,7 @@ from gateway.control.guards.evidence import (
 )
 from gateway.control.guards.failure_counts import FailureCounts
 from gateway.control.guards.observation import FeedbackEvent, Observation
-from gateway.records.token import MARKS, mark_of
+from gateway.records.token import EPOCH_MARKS, epoch_mark
 from gateway.routing.buckets import BUCKETS
 from gateway.settings.guards import Action, ComparisonSettings, GuardsSettings
 from gateway.shm.failure_events import FailureKind
@@ -63,7 +63,7 @@ def _is_of_epoch(event: FeedbackEvent, seen: Observation, epoch_began_ns: int) -
     """Whether the prediction was decided in the present epoch, by its mark; without a mark, or with one of another
     gateway that shares our keys, by the decision's time.
     """
-    if event.mark == mark_of(seen.epoch):
+    if event.mark == epoch_mark(seen.epoch):
         return True
     return event.mark not in _earlier_marks(seen.epoch) and event.decided_ns >= epoch_began_ns
 
@@ -71,7 +71,7 @@ def _is_of_epoch(event: FeedbackEvent, seen: Observation, epoch_began_ns: int) -
 @lru_cache
 def _earlier_marks(epoch: int) -> frozenset[int]:
     """The marks of earlier epochs, as many as can be told apart from this one's."""
-    return frozenset(mark_of(former) for former in range(max(FIRST_EPOCH, epoch - MARKS + 1), epoch))
+    return frozenset(epoch_mark(former) for former in range(max(FIRST_EPOCH, epoch - EPOCH_MARKS + 1), epoch))
 
 
 def _disagreed(seen: Observation, epoch_began_ns: int) -> FailureIterator:

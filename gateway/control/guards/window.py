@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from gateway.errors import tallied
+from gateway.errors import request_counts
 from gateway.shm.latency import LATENCY_NS
 from gateway.shm.tally import Totals
 
@@ -83,7 +83,7 @@ class _Counts:
 
     @classmethod
     def of(cls, variant: str, totals: Totals, feedback: FeedbackCounts) -> "_Counts":
-        requests, failed = tallied(totals.outcomes(variant))
+        requests, failed = request_counts(totals.outcomes(variant))
         rescued = sum(count for reason, count in totals.rescues.items() if reason not in UNCOUNTED_RESCUES)
         return cls(requests, failed, rescued, totals.latency_counts(variant).copy(), feedback)
 

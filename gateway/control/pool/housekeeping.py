@@ -61,12 +61,15 @@ class Housekeeping:
         }
 
     def _sweep(self) -> None:
-        plans = [self._pool.config, *(m.config for m in self._pool.handles.values() if m.state is not WorkerState.DEAD)]
-        self._processes.sweep(plans)
-        if len(self._versions.slots()) > len(plans[0].versions):
-            self._versions.sweep(lambda key: any(key in config.versions for config in plans))
-        if len(self._releases.slots()) > len(plans[0].releases):
-            self._releases.sweep(lambda key: any(key in config.releases for config in plans))
+        configs = [
+            self._pool.config,
+            *(m.config for m in self._pool.handles.values() if m.state is not WorkerState.DEAD),
+        ]
+        self._processes.sweep(configs)
+        if len(self._versions.slots()) > len(configs[0].versions):
+            self._versions.sweep(lambda key: any(key in config.versions for config in configs))
+        if len(self._releases.slots()) > len(configs[0].releases):
+            self._releases.sweep(lambda key: any(key in config.releases for config in configs))
 
     def _rebalance(self) -> None:
         busy = self._scoreboard.per_worker(CONNECTIONS_BUSY)

@@ -57,12 +57,12 @@ class WorkerHandle:
         self._sender = ThreadPoolExecutor(1, f"to-worker-{index}", initializer=raise_niceness)
         self._sender.submit(int)  # starts the thread now, so that no later message is lost for lack of one
 
-    def send(self, word: "Start | ControlMessage") -> None:
+    def send(self, message: "Start | ControlMessage") -> None:
         """Queue the message and return at once. A thread sends in order: a generation is larger than a pipe's buffer,
         and the worker may be busy or suspended.
         """
         with contextlib.suppress(RuntimeError):  # the worker has died meanwhile
-            self._sender.submit(self._send, word)
+            self._sender.submit(self._send, message)
 
     @property
     def accepts_commands(self) -> bool:
@@ -80,13 +80,13 @@ class WorkerHandle:
         self.pipe.close()
         self._sender.shutdown(wait=False, cancel_futures=True)
 
-    def _send(self, word: "Start | ControlMessage") -> None:
+    def _send(self, message: "Start | ControlMessage") -> None:
         with contextlib.suppress(OSError, ValueError):  # the worker has died, which WorkerPool notices by itself
-            self.pipe.send(word)
+            self.pipe.send(message)
 
 
-def launch(index: int, config: ConfigGeneration, beside: bool) -> WorkerHandle:
-    """Start a worker process; `beside`: at lower priority, since others serve. Raises OSError or RuntimeError if the
+def launch(index: int, config: ConfigGeneration, low_priority: bool) -> WorkerHandle:
+    """Start a worker process; `low_priority`: at lower priority, since others serve. Raises OSError or RuntimeError if the
     system has no descriptor, process or thread for it.
     """
     with contextlib.ExitStack() as undo:
@@ -95,7 +95,7 @@ def launch(index: int, config: ConfigGeneration, beside: bool) -> WorkerHandle:
         with theirs:
             command = [sys.executable, "-m", "gateway.worker", str(theirs.fileno())]
             process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-        if beside:
+        if low_priority:
             lower_priority(process.pid)
         undo.callback(process.wait)
         undo.callback(process.kill)

@@ -10,7 +10,7 @@ from gateway.control.record_writer.feedback_stats import FeedbackStats
 from gateway.control.record_writer.writer import STREAMS, RecordWriter, RingSource, StreamHook
 from gateway.errors import SettingsError
 from gateway.messages import Rings
-from gateway.records.sampling import sampled_lines
+from gateway.records.sampling import sample_filter
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS
 from gateway.records.token_keys import token_keys
 from gateway.settings.gateway import RecordsSettings
@@ -39,7 +39,7 @@ class RecordCollector:
         signer = self.keys.signer()
         self.feedback = FeedbackStats(signer)
         self.feedback.load(folder)
-        select = sampled_lines(signer, settings.sample)
+        select = sample_filter(signer, settings.sample)
         listeners = {
             FEEDBACK: StreamHook(select, self.feedback.add),
             MIRRORS: StreamHook(lambda lines: lines, self.feedback.add_mirrors),

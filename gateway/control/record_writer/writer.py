@@ -163,8 +163,8 @@ class RecordWriter:
         stream = self._streams[source.stream]
         stream.open()
         listener = self._hooks.get(source.stream)
-        heard = b"" if listener is None else bytes(data)  # a copy: after the release the ring is overwritten
-        lines = data if listener is None else listener.filter(heard)
+        lines_copy = b"" if listener is None else bytes(data)  # a copy: after the release the ring is overwritten
+        lines = data if listener is None else listener.filter(lines_copy)
         count, size = _lines_in(lines), len(data)
         ring.begin_drain(size, stream.number, stream.size)
         self._pending = source
@@ -176,7 +176,7 @@ class RecordWriter:
         if self._errors.pop(source.stream, ""):
             log.info("%s can be written again", source.stream)
         if listener is not None:
-            listener.on_written(heard)
+            listener.on_written(lines_copy)
         if stream.full:
             stream.seal()
             self._make_room()

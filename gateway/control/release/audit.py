@@ -16,7 +16,7 @@ TIME: Final = "time_ns"
 
 
 def evidence_record(
-    time_ns: int, guards: Guards, judged: Assessment, violated: tuple[Violation, ...]
+    time_ns: int, guards: Guards, assessment: Assessment, violated: tuple[Violation, ...]
 ) -> dict[str, Any]:
     """Return the record, ready for JSON. E-values are log10; rows of failures are (chance, candidate's, stable's).
 
@@ -25,10 +25,10 @@ def evidence_record(
     """
     return {
         TIME: time_ns,
-        "alpha": judged.alpha,
-        "restart": judged.restart,
-        "alpha_j": alpha_of(judged.alpha, judged.restart),
-        "log10_e": {action: _log10(log_e) for action, log_e in judged.log_e.items() if log_e > -math.inf},
+        "alpha": assessment.alpha,
+        "restart": assessment.restart,
+        "alpha_j": alpha_of(assessment.alpha, assessment.restart),
+        "log10_e": {action: _log10(log_e) for action, log_e in assessment.log_e.items() if log_e > -math.inf},
         "guards": [
             {
                 "name": found.name,
@@ -40,7 +40,7 @@ def evidence_record(
                 "log10_safe": None if found.log_safe is None else _log10(found.log_safe),
                 **_seen(comparison),
             }
-            for found, comparison in zip(judged.results, guards.comparisons, strict=True)
+            for found, comparison in zip(assessment.results, guards.comparisons, strict=True)
         ],
         "limits": [
             {

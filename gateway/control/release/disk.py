@@ -16,8 +16,8 @@ T = TypeVar("T")
 class DiskTimeout(OSError):
     """The disk has not answered in time. The operation may still complete later."""
 
-    def __init__(self, within_s: float) -> None:
-        super().__init__(errno.ETIMEDOUT, f"the disk has not answered for {within_s:g} s")
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(errno.ETIMEDOUT, f"the disk has not answered for {timeout_s:g} s")
 
 
 class CancelFlag(threading.Event):
@@ -32,13 +32,15 @@ class CancelFlag(threading.Event):
 class DiskThread:
     """One disk thread. While an operation that timed out blocks it, others fail at once with DiskTimeout.
 
-    `within_s`: the timeout of each operation. `rank`: sets the thread's priority; called in it first.
+    `timeout_s`: the timeout of each operation. `set_priority`: sets the thread's priority; called in it first.
     """
 
-    def __init__(self, name: str, within_s: float = TIMEOUT_S, rank: Callable[[], None] = raise_niceness) -> None:
-        self._thread = ThreadPoolExecutor(1, name, initializer=rank)
+    def __init__(
+        self, name: str, timeout_s: float = TIMEOUT_S, set_priority: Callable[[], None] = raise_niceness
+    ) -> None:
+        self._thread = ThreadPoolExecutor(1, name, initializer=set_priority)
         self._thread.submit(int)  # start the thread now: a stop must not fail because none can be created
-        self._within_s = within_s
+        self._timeout_s = timeout_s
         self._blocked_by: Future[Any] | None = None
 
     async def run(self, act: Callable[..., T], *given: object, given_up: CancelFlag | None = None) -> T:
@@ -47,13 +49,13 @@ class DiskThread:
         Raises DiskTimeout after the timeout, when `given_up` is set, or at once if the thread is blocked.
         """
         if self._blocked_by is not None and not self._blocked_by.done():
-            raise DiskTimeout(self._within_s)
+            raise DiskTimeout(self._timeout_s)
         doing = self._thread.submit(act, *given)
         try:
-            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(doing)), self._within_s)
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(doing)), self._timeout_s)
         except TimeoutError:
             if given_up is not None:
                 given_up.set()
             if not doing.cancel():
                 self._blocked_by = doing
-            raise DiskTimeout(self._within_s) from None
+            raise DiskTimeout(self._timeout_s) from None

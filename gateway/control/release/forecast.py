@@ -60,24 +60,24 @@ def forecast_safe(weight_ppm: int, alpha: float, base_rate: float) -> Forecast |
 
 def progress(controller: Controller, now_s: float, base_rate: float | None) -> Progress:
     """Return how far the release is. `base_rate`: stable's error rate, None if it has had no requests."""
-    place, ramp, judged = controller.state, controller.ramp, controller.assessment()
-    weight_ppm = ramp.weights_ppm[place.step] if ramp else max(place.weights_ppm.values(), default=0)
-    alpha = alpha_of(judged.alpha, judged.restart) * (judged.failures.share or 1)
-    rises = ramp is not None and place.stage in (Stage.RAMPING, Stage.PAUSED, Stage.HELD)
-    left_s = max(0.0, place.step_started_s + ramp.interval - now_s) if ramp and rises else None
+    state, ramp, assessment = controller.state, controller.ramp, controller.assessment()
+    weight_ppm = ramp.weights_ppm[state.step] if ramp else max(state.weights_ppm.values(), default=0)
+    alpha = alpha_of(assessment.alpha, assessment.restart) * (assessment.failures.share or 1)
+    rises = ramp is not None and state.stage in (Stage.RAMPING, Stage.PAUSED, Stage.HELD)
+    left_s = max(0.0, state.step_started_s + ramp.interval - now_s) if ramp and rises else None
     return Progress(
-        stage=place.stage,
-        step=place.step,
+        stage=state.stage,
+        step=state.step,
         steps=len(ramp.weights) if ramp else 0,
         next_step_s=left_s,
-        blocked_on=_blocked_on(controller, judged, left_s),
-        assessment=judged,
+        blocked_on=_blocked_on(controller, assessment, left_s),
+        assessment=assessment,
         stop=forecast(weight_ppm, alpha, base_rate=base_rate or 0.0),
-        safe=forecast_safe(weight_ppm, judged.alpha, base_rate or 0.0),
+        safe=forecast_safe(weight_ppm, assessment.alpha, base_rate or 0.0),
     )
 
 
-def _blocked_on(controller: Controller, judged: Assessment, left_s: float | None) -> str:
+def _blocked_on(controller: Controller, assessment: Assessment, left_s: float | None) -> str:
     match controller.state.stage:
         case Stage.STOPPED:
             return "someone to resume it"
@@ -87,7 +87,7 @@ def _blocked_on(controller: Controller, judged: Assessment, left_s: float | None
             return f"{controller.state.paused_by} to end, or someone to continue it"
         case Stage.RAMPING if left_s:
             return f"the interval to end, in {left_s:.0f} s"
-        case Stage.RAMPING if judged.failures.verdict is not GuardVerdict.SAFE:
+        case Stage.RAMPING if assessment.failures.verdict is not GuardVerdict.SAFE:
             return "evidence of safety (with advance: no-violation, an interval with requests and without violations)"
         case _:
             return ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.control.release.decisions import DecisionLog
-from gateway.records.trips import forget, kept
+from gateway.records.trips import forget_trip, kept_trips
 from gateway.shm.stopped import PreviousBoard, StoppedRelease
 from gateway.shm.tally import TRIPS
 from gateway.version_key import VersionKey
@@ -30,17 +30,17 @@ class InheritedStops:
     """
 
     def __init__(
-        self, state: Path, left: PreviousBoard, stops: DecisionLog, clock: Callable[[], float] = time.monotonic
+        self, state: Path, left: PreviousBoard, decision_log: DecisionLog, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._left: PreviousBoard | None = left
-        self._decision_log = stops
+        self._decision_log = decision_log
         self._clock = clock
         self._until_s = clock() + WATCH_FOR_S
         self._next_s = clock() + SCAN_INTERVAL_S
         self._seen: set[VersionKey] = set()
         for one in (*self._scan(), *(StoppedRelease(*trip) for trip in _trips(state))):
             self._record(one)
-            stops.run_after_sync(lambda one=one: forget(state, one.model, one.version))  # type: ignore[misc]
+            decision_log.run_after_sync(lambda one=one: forget_trip(state, one.model, one.version))  # type: ignore[misc]
 
     def poll(self) -> Iterator[StoppedRelease]:
         """Yield stops that the previous run's workers have made since the start, each once.
@@ -75,5 +75,5 @@ def reason_of(one: StoppedRelease) -> tuple[str, str, dict[str, object]]:
 
 
 def _trips(state: Path) -> Iterator[tuple[str, int, int, str]]:
-    for trip in kept(state):
+    for trip in kept_trips(state):
         yield trip.model, trip.version, trip.worker, trip.found

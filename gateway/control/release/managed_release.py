@@ -46,29 +46,29 @@ class ManagedRelease:
         routes = {route.name: route for route in self.settings.split.routes}
         return [self.controller.weight_ppm(routes[name]) for name in self.live]
 
-    def add_feedback(self, heard: CreditedFeedback) -> None:
+    def add_feedback(self, item: CreditedFeedback) -> None:
         """Buffer feedback on a prediction as evidence, if one of the two versions made it and was chosen at random.
 
         For a mirrored pair both versions have answered, so the weight does not matter.
         """
-        token = heard.token
+        token = item.token
         candidate = token.variant is Variant.CANDIDATE
         version = self.candidate if candidate else self.settings.stable
         if token.rescued or token.variant is Variant.PINNED or token.version != version:
             return
-        if heard.mirrored_wrong is not None and heard.wrong is not None and not candidate:
-            self.pairs.append(MirrorPair(heard.mirrored_wrong, heard.wrong, token.mark))
+        if item.mirrored_wrong is not None and item.wrong is not None and not candidate:
+            self.pairs.append(MirrorPair(item.mirrored_wrong, item.wrong, token.mark))
         if 0 < token.weight_ppm < BUCKETS:
             key = token.bucket if token.sticky else None
             self.feedback.append(
                 FeedbackEvent(
-                    time_ns=heard.time_ns,
+                    time_ns=item.time_ns,
                     decided_ns=token.time_ns,
                     weight_ppm=token.weight_ppm,
                     candidate=candidate,
                     key=key,
-                    wrong=heard.wrong,
-                    reward=heard.reward,
+                    wrong=item.wrong,
+                    reward=item.reward,
                     mark=token.mark,
                 )
             )

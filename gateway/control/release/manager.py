@@ -24,7 +24,7 @@ from gateway.control.release.managed_release import RAMP, ManagedRelease, feedba
 from gateway.control.release.persistence import dump, load
 from gateway.control.release.stages import Event
 from gateway.control.release.step_scheduler import StepScheduler
-from gateway.errors import Conflict, NotFound, tallied
+from gateway.errors import Conflict, NotFound, request_counts
 from gateway.routing.release import Variant
 from gateway.settings.routing import ReleaseSettings
 from gateway.shm.boards import Boards
@@ -49,7 +49,7 @@ class ReleaseManager:
         folder: Path,
         boards: Boards,
         records: RecordCollector,
-        stops: DecisionLog,
+        decision_log: DecisionLog,
         stop_now: StopNow,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -57,7 +57,7 @@ class ReleaseManager:
         self._board, self._scoreboard = boards.switchboard, boards.scoreboard
         self._versions, self._releases = boards.versions, boards.releases
         self._records = records
-        self._decision_log = stops
+        self._decision_log = decision_log
         self._stop_now = stop_now
         self._clock = clock
         self._file_writer = FileWriter()
@@ -101,21 +101,21 @@ class ReleaseManager:
     def prepare(self, served: Mapping[str, ReleaseSettings]) -> None:
         """Manage these releases, which workers are about to serve; closed weights stay 0 until `open_routes`."""
         now_s = self._clock()
-        steered = {}
+        managed = {}
         for name, old in self._managed.items():
             if served.get(name) == old.settings:
-                steered[name] = old
+                managed[name] = old
             else:
                 self._dump(old, now_s)
         for name, settings in served.items():
-            if name not in steered and settings.candidate is not None:
-                steered[name] = self._start(name, settings, now_s)
-                self._dump(steered[name], now_s)
-        self._managed = steered
-        self._by_slot = {one.slot: one for one in steered.values()}
+            if name not in managed and settings.candidate is not None:
+                managed[name] = self._start(name, settings, now_s)
+                self._dump(managed[name], now_s)
+        self._managed = managed
+        self._by_slot = {one.slot: one for one in managed.values()}
         slot_of = self._versions.of
-        pairs = [(slot_of(one.name, one.settings.stable), slot_of(one.name, one.candidate)) for one in steered.values()]
-        self._scheduler = StepScheduler(self._board, self._scoreboard, list(steered.values()), pairs)
+        pairs = [(slot_of(one.name, one.settings.stable), slot_of(one.name, one.candidate)) for one in managed.values()]
+        self._scheduler = StepScheduler(self._board, self._scoreboard, list(managed.values()), pairs)
         self._write(now_s)
 
     def steps(self) -> Iterator[None]:
@@ -125,10 +125,10 @@ class ReleaseManager:
             one = self._by_slot.get(event.slot)
             if one is not None:
                 one.failures.append(event)
-        for heard in self._records.feedback.take_new():
-            one = self._managed.get(heard.token.model)
+        for item in self._records.feedback.take_new():
+            one = self._managed.get(item.token.model)
             if one is not None:
-                one.add_feedback(heard)
+                one.add_feedback(item)
         acted = False
         for one in self._scheduler.due(now_s):
             yield
@@ -167,7 +167,7 @@ class ReleaseManager:
         if one is None:
             return None
         stable = self._totals(name, one.settings.stable)
-        requests, failed = tallied(stable.outcomes(Variant.STABLE))
+        requests, failed = request_counts(stable.outcomes(Variant.STABLE))
         return progress(one.controller, self._clock(), failed / requests if requests else None)
 
     def weights_ppm(self, name: str) -> dict[str, int]:

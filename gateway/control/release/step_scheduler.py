@@ -21,7 +21,7 @@ MAX_IDLE: Final = 10
 
 
 class StepScheduler:
-    """Schedules the steps of the releases `steered`.
+    """Schedules the steps of the releases `releases`.
 
     `versions`: the scoreboard slots of each release's stable and candidate, in the same order.
     """
@@ -30,14 +30,14 @@ class StepScheduler:
         self,
         board: Switchboard,
         scoreboard: Scoreboard,
-        steered: Sequence[ManagedRelease] = (),
+        releases: Sequence[ManagedRelease] = (),
         versions: Sequence[tuple[int, int]] = (),
     ) -> None:
-        count = len(steered)
+        count = len(releases)
         self._board = board
         self._scoreboard = scoreboard
-        self._releases = steered
-        self._slots = np.array([one.slot for one in steered], np.int64)
+        self._releases = releases
+        self._slots = np.array([one.slot for one in releases], np.int64)
         self._versions = np.array(versions, np.int64).reshape(count, 2)
         self._epochs = np.zeros(count, np.int64)  # 0 is no epoch, so every release is due at first
         self._stopped = np.zeros(count, np.bool_)

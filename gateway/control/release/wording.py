@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.control.guards.comparisons import ComparisonResult, GuardVerdict
 from gateway.control.release.release_status import VersionStatus
-from gateway.errors import tallied
+from gateway.errors import request_counts
 
 NO_DATA_TEXTS: Final[Mapping[str, str]] = {
     "failures": "no failures yet",
@@ -21,7 +21,7 @@ def verdict_text(found: ComparisonResult, versions: Sequence[VersionStatus]) -> 
     """Return the verdict, or what is missing if there is no data. `versions`: both, counted since the start."""
     if found.verdict is not GuardVerdict.NO_DATA:
         return str(found.verdict)
-    tallies = [tallied(counted.totals.outcomes(counted.variant)) for counted in versions]
+    tallies = [request_counts(counted.totals.outcomes(counted.variant)) for counted in versions]
     for counted, (requests, _) in zip(versions, tallies, strict=True):
         if not requests and found.metric != "mirror_disagreement":
             return f"no requests to {'the ' if counted.variant == 'candidate' else ''}{counted.variant} yet"

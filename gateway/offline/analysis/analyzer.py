@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import GatewayError, RequestError
-from gateway.offline.analysis.hard_examples import Agreement, Doubts, HardExample
-from gateway.offline.analysis.input_summary import InputSummary, glimpse_of, key_of
+from gateway.offline.analysis.hard_examples import Agreement, HardExample, HardExamples
+from gateway.offline.analysis.input_summary import InputSummary, key_of, summary_of
 from gateway.offline.analysis.label_conflicts import LabelConflict, LabelStore
 from gateway.offline.analysis.slices import Measure, Slice, Slicer
 from gateway.offline.feedback_store import FeedbackStore, StoredFeedback
@@ -21,7 +21,7 @@ from gateway.records.segments import read
 
 HOUR_NS: Final = 3_600 * 1_000_000_000
 CONFIDENCE_BINS: Final = 10
-MOST_GLIMPSES: Final = 100_000  # of labelled inputs, kept for those whose labels turn out to be in conflict
+MAX_SUMMARIES: Final = 100_000  # of labelled inputs, kept for those whose labels turn out to be in conflict
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +75,27 @@ def analyse(subject: Subject, feedback: Advance, rows: Advance) -> Analysis:
         LabelStore(Path(folder) / "labels.sqlite") as labels,
     ):
         fill(store, subject.records, subject.query, feedback)
-        gathered = _Gathered(subject, labels)
+        gathered = _Collector(subject, labels)
         for prediction, said in joined(subject.records, subject.query, store, rows):
             gathered.add(prediction, said)
         return gathered.analysis()
 
 
-class _Gathered:
+class _Collector:
     """What has been seen so far."""
 
     def __init__(self, subject: Subject, labels: LabelStore) -> None:
         self._subject = subject
         self._label_store = labels
         self._slicer = Slicer(subject.labels)
-        self._doubts = Doubts(read(subject.records.mirrors, subject.query.model, subject.query.period), subject.scores)
+        self._hard_examples = HardExamples(
+            read(subject.records.mirrors, subject.query.model, subject.query.period), subject.scores
+        )
         self._outcomes: Counter[str] = Counter()
         self._confusion: Counter[tuple[int, int]] = Counter()
         self._confidence: Counter[tuple[int, bool]] = Counter()
         self._hourly: dict[tuple[int, int], list[int]] = {}
-        self._glimpses: dict[bytes, InputSummary] = {}
+        self._summaries: dict[bytes, InputSummary] = {}
         self._times_ns: list[int] = []
 
     def add(self, prediction: Prediction, feedback: StoredFeedback) -> None:
@@ -103,11 +105,11 @@ class _Gathered:
         self._times_ns = [min([time_ns, *self._times_ns[:1]]), max([time_ns, *self._times_ns[1:]])]
         self._outcomes[prediction.outcome] += 1
         self._slicer.add(prediction, feedback, inputs)
-        confidence = self._doubts.add(prediction, feedback, inputs, outputs)
+        confidence = self._hard_examples.add(prediction, feedback, inputs, outputs)
         if feedback.labels and (key := key_of(prediction, inputs)) is not None:
             self._label_store.add(key, prediction, feedback)
-            if len(self._glimpses) < MOST_GLIMPSES and key not in self._glimpses:
-                self._glimpses[key] = glimpse_of(prediction, inputs)
+            if len(self._summaries) < MAX_SUMMARIES and key not in self._summaries:
+                self._summaries[key] = summary_of(prediction, inputs)
         if feedback.truth_class is not None and prediction.predicted is not None:
             self._confusion[feedback.truth_class, prediction.predicted] += 1
         if feedback.correct is not None:
@@ -115,7 +117,7 @@ class _Gathered:
 
     def analysis(self) -> Analysis:
         """The findings."""
-        subject, slicer, doubts = self._subject, self._slicer, self._doubts
+        subject, slicer, hard_examples = self._subject, self._slicer, self._hard_examples
         if not self._times_ns:
             raise GatewayError(f"no recorded prediction of '{subject.query.model}' is what was asked for")
         slices, tested = slicer.worse()
@@ -132,9 +134,9 @@ class _Gathered:
             tested=tested,
             contradicted=self._label_store.contradicted(),
             conflicts=list(self._conflicts()),
-            least_confident=doubts.least_confident,
-            disagreements=doubts.disagreements,
-            agreement=doubts.agreement,
+            least_confident=hard_examples.least_confident,
+            disagreements=hard_examples.disagreements,
+            agreement=hard_examples.agreement,
             confusion=self._confusion,
             confidence=self._confidence,
             hourly={key: Rate(*counts) for key, counts in sorted(self._hourly.items())},
@@ -149,7 +151,7 @@ class _Gathered:
 
     def _conflicts(self) -> Iterator[LabelConflict]:
         for key, labels in self._label_store.conflicts():
-            yield LabelConflict(self._glimpses.get(key, InputSummary("(one of many)")), labels)
+            yield LabelConflict(self._summaries.get(key, InputSummary("(one of many)")), labels)
 
 
 def _tensors(prediction: Prediction, raw_input: RawInput) -> tuple[Sequence[Tensor], Sequence[Tensor]]:

@@ -7,14 +7,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from gateway.offline.analysis.input_summary import InputSummary, glimpse_of, key_of
+from gateway.offline.analysis.input_summary import InputSummary, key_of, summary_of
 from gateway.offline.feedback_store import StoredFeedback
 from gateway.offline.statistics import Rate
 from gateway.protocol.tensors import Tensor
 from gateway.records.prediction import Prediction
 
-SHOWN: Final = 20
-MOST_DISAGREEMENTS: Final = 100_000  # remembered, to be found again among the predictions
+MAX_EXAMPLES: Final = 20
+MAX_DISAGREEMENTS: Final = 100_000  # remembered, to be found again among the predictions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Agreement:
 
 
 class TopK:
-    """The `SHOWN` rows with the highest score, one for each different input, out of all that pass."""
+    """The `MAX_EXAMPLES` rows with the highest score, one for each different input, out of all that pass."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, bytes, HardExample]] = []
@@ -54,36 +54,36 @@ class TopK:
     def offer(self, score: float, prediction: Prediction, inputs: Sequence[Tensor], **more: Any) -> None:
         """One row."""
         self._passed += 1
-        if len(self._heap) == SHOWN and score <= self._heap[0][0]:
+        if len(self._heap) == MAX_EXAMPLES and score <= self._heap[0][0]:
             return
         key = key_of(prediction, inputs) or prediction.prediction_id.encode()
         if key in self._keys:
             return
-        glimpse = glimpse_of(prediction, inputs)
-        doubt = HardExample(
+        summary = summary_of(prediction, inputs)
+        example = HardExample(
             prediction_id=prediction.prediction_id,
             customer=prediction.customer,
             predicted=prediction.predicted,
-            input=glimpse,
+            input=summary,
             **more,
         )
-        if len(self._heap) == SHOWN:
+        if len(self._heap) == MAX_EXAMPLES:
             self._keys.discard(heapq.heappop(self._heap)[2])
-        heapq.heappush(self._heap, (score, -self._passed, key, doubt))
+        heapq.heappush(self._heap, (score, -self._passed, key, example))
         self._keys.add(key)
 
-    def doubts(self) -> list[HardExample]:
+    def examples(self) -> list[HardExample]:
         """The rows, the hardest first."""
-        return [doubt for *_, doubt in sorted(self._heap, reverse=True, key=lambda entry: entry[:2])]
+        return [example for *_, example in sorted(self._heap, reverse=True, key=lambda entry: entry[:2])]
 
 
-class Doubts:
+class HardExamples:
     """Looks at rows one after the other. `mirrors`: the stream of that name; `scores`: the output with class scores."""
 
     def __init__(self, mirrors: Iterable[dict[str, Any]], scores: str | None) -> None:
         self._scores = scores
-        self._unsure = TopK()
-        self._disagree = TopK()
+        self._least_confident = TopK()
+        self._disagreements = TopK()
         self._others: dict[str, dict[str, Any]] = {}
         self._same, self._mirrored = 0, 0
         self._right = {"stable": 0, "candidate": 0, "neither": 0}
@@ -91,7 +91,7 @@ class Doubts:
             if mirror.get("agreement") is not None:
                 self._same += mirror["agreement"]
                 self._mirrored += 1
-            if mirror.get("agreement") is False and len(self._others) < MOST_DISAGREEMENTS:
+            if mirror.get("agreement") is False and len(self._others) < MAX_DISAGREEMENTS:
                 self._others[mirror["prediction_id"]] = mirror
 
     def add(
@@ -103,10 +103,10 @@ class Doubts:
         other = self._others.get(prediction.prediction_id)
         if feedback.truth is None:
             if margin is not None:
-                self._unsure.offer(-margin, prediction, inputs, margin=margin)
+                self._least_confident.offer(-margin, prediction, inputs, margin=margin)
             if other is not None:
                 distance = other.get("distance")
-                self._disagree.offer(
+                self._disagreements.offer(
                     distance or 0.0, prediction, inputs, margin=margin, other=other.get("predicted"), distance=distance
                 )
         elif other is not None and feedback.truth_class is not None:
@@ -118,12 +118,12 @@ class Doubts:
     @property
     def least_confident(self) -> list[HardExample]:
         """Rows without a truth, the least sure first."""
-        return self._unsure.doubts()
+        return self._least_confident.examples()
 
     @property
     def disagreements(self) -> list[HardExample]:
         """Rows without a truth where the candidate says something else, the greatest distance first."""
-        return self._disagree.doubts()
+        return self._disagreements.examples()
 
     @property
     def agreement(self) -> Agreement:

@@ -8,13 +8,13 @@ from gateway.offline.analysis import svg
 from gateway.offline.analysis.analyzer import CONFIDENCE_BINS, HOUR_NS, Analysis
 from gateway.offline.analysis.hard_examples import HardExample
 from gateway.offline.analysis.input_summary import InputSummary
-from gateway.offline.analysis.slices import FALSE_DISCOVERIES, Slice
-from gateway.offline.analysis.terminal_report import facts, given, no_slices
+from gateway.offline.analysis.slices import FALSE_DISCOVERY_RATE, Slice
+from gateway.offline.analysis.terminal_report import facts, labels_text, no_slices
 from gateway.offline.statistics import percent
 from gateway.records.period import iso_of
 
-MOST_CLASSES: Final = 24  # beyond, a confusion matrix is too fine to read
-MOST_BARS: Final = 20
+MAX_CLASSES: Final = 24  # beyond, a confusion matrix is too fine to read
+MAX_BARS: Final = 20
 STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1d2329; --soft: #5b6770; --paper: #ffffff; --line: #dde2e6; --bad: #c2410c;
   --good: #2563a8; --s0: #2563a8; --s1: #c2410c; --s2: #15803d; --s3: #7e22ce; --on: #ffffff; }
@@ -74,10 +74,10 @@ def _sections(analysis: Analysis) -> Iterator[str]:
     if analysis.least_confident:
         yield "<h2>Least confident, and not labelled yet</h2>"
         yield "<p>Labels for these help the next version most. Margin: the highest score minus the second.</p>"
-        yield _doubts(analysis, analysis.least_confident)
+        yield _examples(analysis, analysis.least_confident)
     if analysis.disagreements:
         yield "<h2>The candidate disagrees, and there is no label</h2>"
-        yield _doubts(analysis, analysis.disagreements)
+        yield _examples(analysis, analysis.disagreements)
 
 
 def _slices(analysis: Analysis) -> Iterator[str]:
@@ -88,9 +88,9 @@ def _slices(analysis: Analysis) -> Iterator[str]:
     yield (
         f"<p>{len(analysis.slices)} of {analysis.tested:,} slices. Bars: the rate in the slice with its 95% interval"
         " (Wilson); blue mark: the rate in the rest. p: Fisher's exact test; q: the false discovery rate at which the"
-        f" slice is called (Benjamini and Hochberg), at most {FALSE_DISCOVERIES:.0%} here.</p>"
+        f" slice is called (Benjamini and Hochberg), at most {FALSE_DISCOVERY_RATE:.0%} here.</p>"
     )
-    yield svg.bars("Slices that are worse than the rest", [_bar(one) for one in analysis.slices[:MOST_BARS]])
+    yield svg.bars("Slices that are worse than the rest", [_bar(one) for one in analysis.slices[:MAX_BARS]])
     yield _table(
         ("", "slice", "rows", "rate [95%]", "the rest", "p", "q"),
         (
@@ -129,7 +129,7 @@ def _hour(hour: int) -> str:
 
 def _confusion(analysis: Analysis) -> Iterator[str]:
     numbers = sorted({number for pair in analysis.confusion for number in pair} | set(range(len(analysis.labels))))
-    if len(numbers) > MOST_CLASSES:
+    if len(numbers) > MAX_CLASSES:
         return
     counts = [[analysis.confusion.get((truth, guess), 0) for guess in numbers] for truth in numbers]
     yield "<h2>Confusion matrix</h2>"
@@ -152,29 +152,29 @@ def _conflicts(analysis: Analysis) -> Iterator[str]:
     yield f"<h2>Equal inputs, contradicting labels: {analysis.contradicted:,}</h2>"
     yield "<p>These cannot be used for training: ask those who gave the labels.</p>"
     rows = (
-        (_glimpse(one.input), escape(given(analysis, one)), f"<code>{escape(one.labels[0].prediction_id)}</code>")
+        (_input(one.input), escape(labels_text(analysis, one)), f"<code>{escape(one.labels[0].prediction_id)}</code>")
         for one in analysis.conflicts
     )
     yield _markup_table(("input", "labels, by whom", "first prediction"), rows)
 
 
-def _doubts(analysis: Analysis, doubts: Sequence[HardExample]) -> str:
+def _examples(analysis: Analysis, examples: Sequence[HardExample]) -> str:
     rows = (
         (
-            _glimpse(doubt.input),
+            _input(doubt.input),
             escape(analysis.name_of(doubt.predicted)),
             escape(analysis.name_of(doubt.other)),
             "-" if doubt.margin is None else f"{doubt.margin:.3f}",
             escape(doubt.customer or "-"),
             f"<code>{escape(doubt.prediction_id)}</code>",
         )
-        for doubt in doubts
+        for doubt in examples
     )
     return _markup_table(("input", "predicted", "candidate", "margin", "customer", "prediction"), rows)
 
 
-def _glimpse(glimpse: InputSummary) -> str:
-    return svg.picture(glimpse.picture) if glimpse.picture else escape(glimpse.text)
+def _input(summary: InputSummary) -> str:
+    return svg.picture(summary.picture) if summary.picture else escape(summary.text)
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -12,7 +12,7 @@ from gateway.protocol.elements import to_bytes
 from gateway.protocol.tensors import Tensor
 from gateway.records.prediction import Prediction
 
-LONGEST_TEXT: Final = 80
+MAX_TEXT: Final = 80
 _LARGEST_PICTURE: Final = 32 * 32
 
 
@@ -35,7 +35,7 @@ def key_of(prediction: Prediction, inputs: Sequence[Tensor]) -> bytes | None:
     return digest.digest()
 
 
-def glimpse_of(prediction: Prediction, inputs: Sequence[Tensor]) -> InputSummary:
+def summary_of(prediction: Prediction, inputs: Sequence[Tensor]) -> InputSummary:
     """The text, the picture or the first numbers of an input."""
     if not inputs:
         return InputSummary("(not recorded)")
@@ -72,4 +72,4 @@ def _text(element: object) -> str:
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"

@@ -28,8 +28,8 @@ def document(analysis: Analysis) -> bytes:
             "slices": [_slice(one) for one in analysis.slices],
             "contradicted_inputs": analysis.contradicted,
             "conflicts": [_conflict(one) for one in analysis.conflicts],
-            "least_confident": [_doubt(one) for one in analysis.least_confident],
-            "disagreements": [_doubt(one) for one in analysis.disagreements],
+            "least_confident": [_example(one) for one in analysis.least_confident],
+            "disagreements": [_example(one) for one in analysis.disagreements],
             "mirrored": {
                 "agree": _rate(agreement.same),
                 "stable_right": agreement.stable_right,
@@ -81,7 +81,7 @@ def _conflict(one: LabelConflict) -> dict[str, Any]:
     }
 
 
-def _doubt(one: HardExample) -> dict[str, Any]:
+def _example(one: HardExample) -> dict[str, Any]:
     return {
         "prediction_id": one.prediction_id,
         "customer": one.customer,

@@ -13,7 +13,7 @@ from gateway.offline.analysis.input_summary import InputSummary
 from gateway.offline.feedback_store import Label, StoredFeedback
 from gateway.records.prediction import Prediction
 
-SHOWN: Final = 50
+MAX_CONFLICTS: Final = 50
 _CONTRADICTED: Final = "SELECT key FROM labels GROUP BY key HAVING COUNT(DISTINCT meaning) > 1"
 
 
@@ -72,13 +72,13 @@ class LabelStore:
 
     def conflicts(self) -> list[tuple[bytes, list[GivenLabel]]]:
         """Those with the most labels: the key of the input, and its labels by time."""
-        keys = self._database.execute(f"{_CONTRADICTED} ORDER BY COUNT(*) DESC, key LIMIT {SHOWN}").fetchall()
+        keys = self._database.execute(f"{_CONTRADICTED} ORDER BY COUNT(*) DESC, key LIMIT {MAX_CONFLICTS}").fetchall()
         return [(key, self._labels(key)) for (key,) in keys]
 
     def _labels(self, key: bytes) -> list[GivenLabel]:
         query = (
             "SELECT truth, customer, time_ns, truth_class, prediction_id, predicted"
-            f" FROM labels WHERE key = ? ORDER BY time_ns, prediction_id LIMIT {SHOWN}"
+            f" FROM labels WHERE key = ? ORDER BY time_ns, prediction_id LIMIT {MAX_CONFLICTS}"
         )
         rows: list[tuple[Any, ...]] = self._database.execute(query, (key,)).fetchall()
         return [

@@ -13,10 +13,10 @@ from gateway.offline.statistics import Fisher, Rate, q_values
 from gateway.protocol.tensors import Tensor
 from gateway.records.prediction import Prediction
 
-FEWEST: Final = 10  # rows in a slice that is worth a test
-FALSE_DISCOVERIES: Final = 0.05  # the share of the slices shown that chance alone may have made
-MOST_FEATURES: Final = 64
-MOST_ROWS: Final = 200_000  # whose features are kept; of more, an even sample
+MIN_ROWS: Final = 10  # rows in a slice that is worth a test
+FALSE_DISCOVERY_RATE: Final = 0.05  # the share of the slices shown that chance alone may have made
+MAX_FEATURES: Final = 64
+MAX_ROWS: Final = 200_000  # whose features are kept; of more, an even sample
 _QUARTILES: Final = (0.25, 0.5, 0.75)
 _MEDIA: Final = frozenset({"image", "audio", "video", "text"})
 
@@ -79,7 +79,7 @@ class Slicer:
         slices = [
             replace(test, q_value=q_value)
             for test, q_value in zip(tested, adjusted, strict=True)
-            if q_value <= FALSE_DISCOVERIES
+            if q_value <= FALSE_DISCOVERY_RATE
         ]
         return sorted(slices, key=lambda one: (one.q_value, -one.rate.value)), len(tested)
 
@@ -105,10 +105,10 @@ class Features:
         self._every = 1
 
     def add(self, inputs: Sequence[Tensor], wrong: bool) -> None:
-        """Keep one row's features, where it is one row of at most `MOST_FEATURES` numbers."""
+        """Keep one row's features, where it is one row of at most `MAX_FEATURES` numbers."""
         if any(tensor.datatype == "BYTES" or tensor.shape[:1] != (1,) for tensor in inputs):
             return
-        if not 0 < sum(tensor.data.size for tensor in inputs) <= MOST_FEATURES:
+        if not 0 < sum(tensor.data.size for tensor in inputs) <= MAX_FEATURES:
             return
         names = [name for tensor in inputs for name in _feature_names(tensor)]
         self._names = self._names or names
@@ -116,7 +116,7 @@ class Features:
         if names == self._names and self._seen % self._every == 0:
             self._rows.append(np.concatenate([tensor.data.ravel().astype(np.float32) for tensor in inputs]))
             self._wrong.append(wrong)
-            if len(self._rows) == MOST_ROWS:
+            if len(self._rows) == MAX_ROWS:
                 self._rows, self._wrong, self._every = self._rows[1::2], self._wrong[1::2], self._every * 2
 
     def tested(self) -> Iterator[Slice]:
@@ -145,7 +145,7 @@ def _parts(prediction: Prediction, labels: Sequence[str]) -> Iterator[Part]:
 
 def _test(test: Fisher, measure: Measure, part: Part, rate: Rate, total: Rate) -> Iterator[Slice]:
     rest = Rate(total.hits - rate.hits, total.count - rate.count)
-    if rate.count >= FEWEST and rest.count >= FEWEST:
+    if rate.count >= MIN_ROWS and rest.count >= MIN_ROWS:
         dimension, value = part
         p_value = test.p_value(rate)
         yield Slice(

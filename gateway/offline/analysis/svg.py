@@ -12,7 +12,7 @@ from typing import Final
 WIDTH: Final = 720
 _LABEL: Final = 240
 _ROW: Final = 26
-DARK: Final = 0.5  # shade of a cell on which the page's ink cannot be read
+DARK_SHADE: Final = 0.5  # shade of a cell on which the page's ink cannot be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def matrix(title: str, names: Sequence[str], counts: Sequence[Sequence[int]]) ->
 
 def _cell(x: float, y: float, size: float, *, count: int, share: float, right: bool, note: str) -> str:
     kind = "right" if right else "wrong"
-    ink = "count on" if share > DARK else "count"
+    ink = "count on" if share > DARK_SHADE else "count"
     number = _text(x + size / 2 - 1, y + size / 2 + 3, ink, _short(count)) if count else ""
     return (
         f'<g><title>{escape(note)}</title><rect x="{x}" y="{y}" width="{size - 2}" height="{size - 2}" rx="2"'

@@ -10,11 +10,11 @@ from rich.table import Table
 from gateway.offline.analysis.analyzer import Analysis
 from gateway.offline.analysis.hard_examples import HardExample
 from gateway.offline.analysis.label_conflicts import LabelConflict
-from gateway.offline.analysis.slices import FALSE_DISCOVERIES
+from gateway.offline.analysis.slices import FALSE_DISCOVERY_RATE
 from gateway.offline.statistics import percent
 from gateway.records.period import iso_of
 
-SHOWN: Final = 10  # of each; the JSON and the HTML have them all
+MAX_SHOWN: Final = 10  # of each; the JSON and the HTML have them all
 ID_WIDTH: Final = 12  # an id's beginning tells it from the others; whole it would take six lines of a narrow terminal
 
 
@@ -25,9 +25,9 @@ def tables(analysis: Analysis) -> Iterator[RenderableType]:
     if analysis.conflicts:
         yield _conflicts(analysis)
     if analysis.least_confident:
-        yield _doubts("Least confident, and not labelled yet", analysis, analysis.least_confident)
+        yield _examples("Least confident, and not labelled yet", analysis, analysis.least_confident)
     if analysis.disagreements:
-        yield _doubts("The candidate disagrees, and there is no label", analysis, analysis.disagreements)
+        yield _examples("The candidate disagrees, and there is no label", analysis, analysis.disagreements)
 
 
 def facts(analysis: Analysis) -> list[tuple[str, str]]:
@@ -44,8 +44,8 @@ def facts(analysis: Analysis) -> list[tuple[str, str]]:
         ("contradicting labels", f"on {analysis.contradicted:,} different inputs"),
     ]
     if agreement.same.count:
-        judged = f"stable {agreement.stable_right:,}, candidate {agreement.candidate_right:,}"
-        lines.append(("mirrored", f"{percent(agreement.same)} agree; right where they do not: {judged}"))
+        labelled = f"stable {agreement.stable_right:,}, candidate {agreement.candidate_right:,}"
+        lines.append(("mirrored", f"{percent(agreement.same)} agree; right where they do not: {labelled}"))
     return lines
 
 
@@ -55,7 +55,7 @@ def no_slices(analysis: Analysis) -> str:
 
 
 def _about_q() -> str:
-    return f"at most {FALSE_DISCOVERIES:.0%} false discoveries"
+    return f"at most {FALSE_DISCOVERY_RATE:.0%} false discoveries"
 
 
 def _summary(analysis: Analysis) -> Table:
@@ -68,7 +68,7 @@ def _summary(analysis: Analysis) -> Table:
 def _slices(analysis: Analysis) -> Table:
     title = f"Worse than the rest: {len(analysis.slices)} of {analysis.tested:,} slices, {_about_q()}"
     table = _table(title, ("", "slice", "rows", "rate [95%]", "the rest", "p", "q"))
-    for one in analysis.slices[:SHOWN]:
+    for one in analysis.slices[:MAX_SHOWN]:
         table.add_row(
             one.measure,
             escape(f"{one.dimension}: {one.value}"),
@@ -83,37 +83,37 @@ def _slices(analysis: Analysis) -> Table:
 
 def _conflicts(analysis: Analysis) -> Table:
     table = _table(f"Equal inputs, contradicting labels: {analysis.contradicted:,}", ("input", "labels, by whom"))
-    for conflict in analysis.conflicts[:SHOWN]:
-        table.add_row(escape(seen(conflict)), escape(given(analysis, conflict)))
+    for conflict in analysis.conflicts[:MAX_SHOWN]:
+        table.add_row(escape(shown_input(conflict)), escape(labels_text(analysis, conflict)))
     return table
 
 
-def seen(conflict: LabelConflict) -> str:
+def shown_input(conflict: LabelConflict) -> str:
     """The input of a conflict: what can be written of it, else the first prediction's id."""
     return conflict.input.text or f"of prediction {conflict.labels[0].prediction_id}"
 
 
-def given(analysis: Analysis, conflict: LabelConflict) -> str:
+def labels_text(analysis: Analysis, conflict: LabelConflict) -> str:
     """The labels of a conflict, each with those who gave it."""
     by: dict[str, list[str]] = {}
     for one in conflict.labels:
         label = one.label
         name = str(label.truth) if label.truth_class is None else analysis.name_of(label.truth_class)
         by.setdefault(name, []).append(label.customer or "(unknown)")
-    return "; ".join(f"{truth}: {_whom(customers)}" for truth, customers in by.items())
+    return "; ".join(f"{truth}: {_customers_text(customers)}" for truth, customers in by.items())
 
 
-def _whom(customers: list[str]) -> str:
+def _customers_text(customers: list[str]) -> str:
     counts = {name: customers.count(name) for name in dict.fromkeys(customers)}
     return ", ".join(name if count == 1 else f"{name} ({count} times)" for name, count in counts.items())
 
 
-def _doubts(title: str, analysis: Analysis, doubts: Sequence[HardExample]) -> Table:
-    table = _table(f"{title} (--json has the whole ids)" if doubts else title, ())
+def _examples(title: str, analysis: Analysis, examples: Sequence[HardExample]) -> Table:
+    table = _table(f"{title} (--json has the whole ids)" if examples else title, ())
     table.add_column("prediction", no_wrap=True, overflow="ellipsis", width=ID_WIDTH)
     for heading in ("customer", "predicted", "margin", "candidate", "input"):
         table.add_column(heading, overflow="fold")
-    for doubt in doubts[:SHOWN]:
+    for doubt in examples[:MAX_SHOWN]:
         table.add_row(
             doubt.prediction_id,
             escape(doubt.customer or "-"),

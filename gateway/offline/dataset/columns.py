@@ -14,7 +14,7 @@ from gateway.protocol.tensors import DATATYPES, Array, Tensor
 from gateway.records.prediction import Prediction
 
 _SHAPE: Final = pa.list_(pa.int64())
-RECORDED: Final = (
+RECORD_COLUMNS: Final = (
     ("prediction_id", pa.string()),
     ("time_ns", pa.int64()),
     ("version", pa.int64()),
@@ -41,7 +41,7 @@ RECORDED: Final = (
     ("trace_id", pa.string()),
     ("request_id", pa.string()),
 )
-FED_BACK: Final[Sequence[tuple[str, Any, Callable[[StoredFeedback], object]]]] = (
+FEEDBACK_COLUMNS: Final[Sequence[tuple[str, Any, Callable[[StoredFeedback], object]]]] = (
     ("truth_class", pa.int64(), lambda feedback: feedback.truth_class),
     ("reward", pa.float64(), lambda feedback: feedback.reward),
     ("correct", pa.bool_(), lambda feedback: feedback.correct),
@@ -64,10 +64,10 @@ class Layout:
     @property
     def schema(self) -> Any:
         """The Arrow schema."""
-        fields = [*RECORDED, ("request_parameters", pa.string())]
+        fields = [*RECORD_COLUMNS, ("request_parameters", pa.string())]
         for column in self.tensors:
             fields += [(column.name, pa.list_(_element(column))), (f"{column.name}_shape", _SHAPE)]
-        fields += [("truth", self.truth), *((name, kind) for name, kind, _ in FED_BACK)]
+        fields += [("truth", self.truth), *((name, kind) for name, kind, _ in FEEDBACK_COLUMNS)]
         return pa.schema(fields)
 
 
@@ -99,16 +99,16 @@ class Rows:
         """One more row."""
         self._rows.append((prediction, tensors, feedback))
         found = (*tensors.inputs.values(), *tensors.outputs.values())
-        self.bytes += _ROW_BYTES + sum(_weight(tensor) for tensor in found)
+        self.bytes += _ROW_BYTES + sum(_tensor_bytes(tensor) for tensor in found)
 
     def batch(self) -> Any:
         """The rows as one Arrow record batch."""
-        columns = [pa.array([getattr(row[0], name) for row in self._rows], kind) for name, kind in RECORDED]
+        columns = [pa.array([getattr(row[0], name) for row in self._rows], kind) for name, kind in RECORD_COLUMNS]
         columns.append(pa.array([parameters_of(row[0]) for row in self._rows], pa.string()))
         for column in self.layout.tensors:
             columns += _tensor_columns(column, [_picked(column, row[1]) for row in self._rows])
         columns.append(pa.array([self._truth(row[2]) for row in self._rows], self.layout.truth))
-        columns += [pa.array([value(row[2]) for row in self._rows], kind) for _, kind, value in FED_BACK]
+        columns += [pa.array([value(row[2]) for row in self._rows], kind) for _, kind, value in FEEDBACK_COLUMNS]
         return pa.record_batch(columns, schema=self.layout.schema)
 
     def _truth(self, feedback: StoredFeedback) -> Any:
@@ -117,7 +117,7 @@ class Rows:
         return feedback.truth
 
 
-def _weight(tensor: Tensor) -> int:
+def _tensor_bytes(tensor: Tensor) -> int:
     if tensor.datatype == "BYTES":
         return sum(map(len, tensor.data.flat))
     return tensor.data.nbytes

@@ -10,7 +10,7 @@ from typing import Final
 from gateway.errors import GatewayError
 from gateway.offline.dataset.columns import Layout, layout_of, parameters_of
 from gateway.offline.dataset.manifest import MANIFEST, Counts, manifest_of, read_manifest
-from gateway.offline.dataset.partitions import Parts
+from gateway.offline.dataset.partitions import PartitionWriter
 from gateway.offline.dataset.schema import Survey, tensors_of
 from gateway.offline.feedback_store import FeedbackStore
 from gateway.offline.reader import Advance, Query, Records, chunks, fill, joined
@@ -48,7 +48,7 @@ def export(source: ExportSource, query: Query, out: Path, kind: str, meters: Met
         with FeedbackStore(folder / "feedback.sqlite") as store:
             fill(store, source.records, query, meters.feedback)
             layout = _layout(source, query, store, meters.survey)
-            with Parts(folder, query.model, kind, layout) as parts:
+            with PartitionWriter(folder, query.model, kind, layout) as parts:
                 for prediction, feedback in joined(source.records, query, store, meters.rows, counts.odd):
                     if not _can_be_written(prediction):
                         counts.odd()
@@ -98,11 +98,11 @@ def _layout(source: ExportSource, query: Query, store: FeedbackStore, advance: A
     survey = Survey(source.raw_input)
     if query.with_feedback:
         for prediction, _ in joined(source.records, query, store, advance):
-            survey.look_at(prediction)
+            survey.add(prediction)
     else:  # without looking up the feedback, which takes a third of the time
         for chunk in chunks(source.records, query, advance):
             for prediction in chunk:
-                survey.look_at(prediction)
+                survey.add(prediction)
     if not survey.rows:
         raise GatewayError(
             f"no recorded prediction of '{query.model}' is what was asked for; there is nothing to export"

@@ -22,7 +22,7 @@ from gateway.protocol.elements import to_json
 from gateway.records.period import iso_of
 from gateway.records.prediction import Prediction
 
-ALL_DIFFERENT: Final = ("prediction_id", "request_sha256", "trace_id", "request_id")
+NO_DICTIONARY: Final = ("prediction_id", "request_sha256", "trace_id", "request_id")
 GROUP_ROWS: Final = 16_384  # rows that are compressed together
 GROUP_BYTES: Final = 32 * 1024**2
 PART_ROWS: Final = 1_000_000
@@ -51,7 +51,7 @@ class Parquet:
 
     def __init__(self, file: Path, schema: Any) -> None:
         words = [column.name for column in schema if pa.types.is_string(column.type)]
-        words = [name for name in words if name not in ALL_DIFFERENT]
+        words = [name for name in words if name not in NO_DICTIONARY]
         self._writer = pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=words)
 
     def write(self, batch: Any) -> None:
@@ -100,7 +100,7 @@ class Part:
     sha256: str
 
 
-class _Part:
+class _PartWriter:
     """A file being written, and the rows that wait to be."""
 
     def __init__(self, file: Path, kind: type[Format], layout: Layout) -> None:
@@ -133,7 +133,7 @@ class _Part:
         self.waiting = Rows(self._layout)
 
 
-class Parts:
+class PartitionWriter:
     """Writes rows to the file of their date, below `folder`. As a context: all files are complete at its end."""
 
     def __init__(self, folder: Path, model: str, kind: str, layout: Layout) -> None:
@@ -141,11 +141,11 @@ class Parts:
         self._model = model
         self._kind = FORMATS[kind]
         self._layout = layout
-        self._open: dict[str, _Part] = {}
+        self._open: dict[str, _PartWriter] = {}
         self._numbers: Counter[str] = Counter()
         self._rows: dict[Path, int] = {}
 
-    def __enter__(self) -> "Parts":
+    def __enter__(self) -> "PartitionWriter":
         return self
 
     def __exit__(
@@ -172,12 +172,12 @@ class Parts:
                 sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
             yield Part(file.relative_to(self._folder).as_posix(), self._rows[file], file.stat().st_size, sha256)
 
-    def _begun(self, date: str) -> _Part:
+    def _begun(self, date: str) -> _PartWriter:
         if len(self._open) == OPEN_DATES:
             self._complete(next(iter(self._open)))
         name = f"part-{self._numbers[date]:05}.{self._kind.suffix}"
         self._numbers[date] += 1
-        return _Part(self._folder / f"model={self._model}" / f"date={date}" / name, self._kind, self._layout)
+        return _PartWriter(self._folder / f"model={self._model}" / f"date={date}" / name, self._kind, self._layout)
 
     def _complete(self, date: str) -> None:
         part = self._open.pop(date)

@@ -58,7 +58,7 @@ class Survey:
         self._seen: Counter[tuple[Side, str, str]] = Counter()  # by side, tensor, datatype; in order of appearance
         self._no_text: set[tuple[Side, str]] = set()
 
-    def look_at(self, prediction: Prediction) -> None:
+    def add(self, prediction: Prediction) -> None:
         """Take note of its tensors."""
         self.rows += 1
         if _is_plain(prediction):

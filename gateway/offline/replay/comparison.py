@@ -14,7 +14,7 @@ from gateway.offline.statistics import Rate
 from gateway.protocol.tensors import Array, Tensor
 
 TOLERANCE: Final = 1e-5  # absolute, or relative to what was answered
-EXAMPLES: Final = 10
+MAX_EXAMPLES: Final = 10
 
 
 class Match(StrEnum):
@@ -29,7 +29,7 @@ class Match(StrEnum):
 class Difference:
     """`distance`: the greatest of any number; infinite where the answers do not even have the same form."""
 
-    sameness: Match
+    match: Match
     distance: float
 
 
@@ -43,7 +43,7 @@ class ReplayComparison:
     """
 
     count: int = 0
-    sameness: dict[Match, int] = field(default_factory=lambda: dict.fromkeys(Match, 0))
+    matches: dict[Match, int] = field(default_factory=lambda: dict.fromkeys(Match, 0))
     failed: int = 0
     unfit: int = 0
     other_file: int = 0
@@ -71,9 +71,9 @@ class ReplayComparison:
             self.unfit += 1
             self.first_error = self.first_error or f"{prediction.prediction_id}: {rerun.unfit}"
         difference = _difference(rerun)
-        self.sameness[difference.sameness] += 1
+        self.matches[difference.match] += 1
         self.distances.append(difference.distance)
-        if difference.sameness is Match.DIFFERENT and len(self.examples) < EXAMPLES:
+        if difference.match is Match.DIFFERENT and len(self.examples) < MAX_EXAMPLES:
             self.examples.append(prediction.prediction_id)
         if prediction.predicted is not None and rerun.predicted is not None:
             self._judge(prediction.predicted, rerun.predicted, rerun.feedback.truth_class)
@@ -122,7 +122,7 @@ def _difference(rerun: Rerun) -> Difference:
         return Difference(Match.DIFFERENT, np.inf)
     differences = [difference(then[name], now[name]) for name in then]
     order = list(Match)
-    worst = max((one.sameness for one in differences), key=order.index, default=Match.EXACT)
+    worst = max((one.match for one in differences), key=order.index, default=Match.EXACT)
     return Difference(worst, max((one.distance for one in differences), default=0.0))
 
 

@@ -64,7 +64,7 @@ def document(replay: Replay) -> bytes:
 def _column(comparison: ReplayComparison) -> list[tuple[str, str]]:
     quantiles = comparison.quantiles()
     distance = ", ".join(f"{name} {value:.3g}" for name, value in quantiles.items()) or "-"
-    sameness = comparison.sameness
+    sameness = comparison.matches
     return [
         ("predictions", f"{comparison.count:,}"),
         ("the same bit for bit", f"{sameness[Match.EXACT]:,}"),
@@ -84,7 +84,7 @@ def _column(comparison: ReplayComparison) -> list[tuple[str, str]]:
 def _comparison(comparison: ReplayComparison) -> dict[str, Any]:
     return {
         "predictions": comparison.count,
-        **{str(sameness): count for sameness, count in comparison.sameness.items()},
+        **{str(sameness): count for sameness, count in comparison.matches.items()},
         "failed": comparison.failed,
         "unfit": comparison.unfit,
         "first_error": comparison.first_error or None,

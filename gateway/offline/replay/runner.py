@@ -17,7 +17,7 @@ from gateway.protocol.classification import classify
 from gateway.protocol.tensors import InferRequest, Tensor
 from gateway.records.prediction import Prediction
 
-CHUNK: Final = 256  # predictions among which those are found that can run together
+CHUNK_ROWS: Final = 256  # predictions among which those are found that can run together
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,11 @@ class Runner:
     def run(self, pairs: Iterable[Joined]) -> Iterator[Rerun]:
         """Each prediction answered anew."""
         rest = iter(pairs)
-        while chunk := list(itertools.islice(rest, CHUNK)):
+        while chunk := list(itertools.islice(rest, CHUNK_ROWS)):
             yield from self._chunk(chunk)
 
     def _chunk(self, pairs: Sequence[Joined]) -> list[Rerun]:
-        asked = [self._asked(prediction) for prediction, _ in pairs]
+        asked = [self._replayable(prediction) for prediction, _ in pairs]
         answers: dict[int, Sequence[Result] | RequestError] = {}
         for batch in self._batches(asked):
             answers.update(self._answered(batch))
@@ -70,7 +70,7 @@ class Runner:
             for index, ((prediction, feedback), request) in enumerate(zip(pairs, asked, strict=True))
         ]
 
-    def _asked(self, prediction: Prediction) -> "tuple[InferRequest, Feeds] | RequestError":
+    def _replayable(self, prediction: Prediction) -> "tuple[InferRequest, Feeds] | RequestError":
         try:
             request = prediction.decoded(lambda version: self._signature.inputs[0])
             self._signature.positions(request.outputs)

@@ -8,30 +8,30 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.auth.keyring import Identity, Keyring
 from gateway.auth.rate_limit import RateLimiter
-from gateway.errors import CLOSING, RequestError
+from gateway.errors import CLOSE_CONNECTION, RequestError
 from gateway.routing.attributes import Attributes
 from gateway.settings import keys
 from gateway.web.authentication import (
-    ANY,
+    ANY_SCOPE,
     RequiredScopes,
-    authenticated,
+    authenticate,
     check_customer,
     refuse_browsers,
-    refuse_other_machines,
-    refuse_other_sites,
+    refuse_cross_site,
+    refuse_remote,
 )
 from gateway.web.body import Headers
 from gateway.web.responses import send_error
 from gateway.web.timeouts import with_body_timeout
 
-PREDICT: Final[RequiredScopes] = frozenset({keys.Scope.PREDICT})
-OPERATE: Final[RequiredScopes] = frozenset({keys.Scope.OPERATE})
+PREDICT_SCOPES: Final[RequiredScopes] = frozenset({keys.Scope.PREDICT})
+OPERATE_SCOPES: Final[RequiredScopes] = frozenset({keys.Scope.OPERATE})
 # By prefix of the path; the first match wins, and all other paths need a key with any scope. Not by regular expression:
 # the client chooses the path, and an expression that does not match a line break would let it in.
 _NEEDS: Final[tuple[tuple[str, RequiredScopes | None], ...]] = (
     ("/v2/health/", None),
     ("/v2/feedback", frozenset({keys.Scope.FEEDBACK})),
-    ("/v2/repository/models/", OPERATE),
+    ("/v2/repository/models/", OPERATE_SCOPES),
 )
 
 
@@ -40,23 +40,23 @@ class Access:
 
     def __init__(self, keyring: Keyring | None = None, rates: RateLimiter | None = None) -> None:
         self._keyring = keyring
-        self._rates = rates
+        self._limiter = rates
 
     @property
     def open(self) -> bool:
         """Whether predictions are not checked at all."""
-        return self._keyring is None and self._rates is None
+        return self._keyring is None and self._limiter is None
 
     def predict(self, scope: Mapping[str, Any], headers: Headers) -> Identity | None:
         """The identity behind a prediction, None without keys; raises RequestError. Call it before reading the body."""
         if self._keyring is None:
             return None
-        identity = self._identity(self._keyring, scope, headers, PREDICT)
-        if self._rates is not None:
-            self._rates.admit(identity.customer, time.monotonic_ns())
+        identity = self._identity(self._keyring, scope, headers, PREDICT_SCOPES)
+        if self._limiter is not None:
+            self._limiter.admit(identity.customer, time.monotonic_ns())
         return identity
 
-    def admitted(self, identity: Identity | None, attributes: Attributes) -> Attributes:
+    def admit(self, identity: Identity | None, attributes: Attributes) -> Attributes:
         """The attributes of a prediction, once it may run; raises RequestError.
 
         With keys, the customer is the key's, and the request may not name another. Without keys, the request counts
@@ -65,30 +65,30 @@ class Access:
         if identity is not None:
             check_customer(identity, attributes.parameters.get("customer"))
             return Attributes(identity.customer, attributes.modality, attributes.headers, attributes.parameters)
-        if self._rates is not None:
-            self._rates.admit(attributes.customer, time.monotonic_ns())
+        if self._limiter is not None:
+            self._limiter.admit(attributes.customer, time.monotonic_ns())
         return attributes
 
     def other(self, scope: Scope, headers: Headers) -> Identity | None:
         """The identity behind any other request, None without keys; raises RequestError."""
-        need = need_of(scope["path"])
+        need = required_scopes(scope["path"])
         if need is None:
             return None
         if self._keyring is not None:
             return self._identity(self._keyring, scope, headers, need)
-        if need is OPERATE:
-            refuse_other_machines(scope.get("client"))
+        if need is OPERATE_SCOPES:
+            refuse_remote(scope.get("client"))
         if scope["method"] not in ("GET", "HEAD"):
-            refuse = refuse_browsers if need is OPERATE else refuse_other_sites
+            refuse = refuse_browsers if need is OPERATE_SCOPES else refuse_cross_site
             refuse(headers)
         return None
 
     def _identity(self, keyring: Keyring, scope: Mapping[str, Any], headers: Headers, need: RequiredScopes) -> Identity:
         try:
-            return authenticated(keyring, headers, scope["query_string"], need)
+            return authenticate(keyring, headers, scope["query_string"], need)
         except RequestError as error:
             if b"expect" in headers:  # the client may never send the body: the next request could be taken for it
-                error.headers = {**error.headers, **CLOSING}
+                error.headers = {**error.headers, **CLOSE_CONNECTION}
             raise
 
 
@@ -112,6 +112,6 @@ class AuthMiddleware:
         await self._application(scope, with_body_timeout(receive, self._body_within_s), send)
 
 
-def need_of(path: str) -> RequiredScopes | None:
+def required_scopes(path: str) -> RequiredScopes | None:
     """The scopes of which a key needs one, for a path other than predictions; None: no key is needed."""
-    return next((need for begin, need in _NEEDS if path.startswith(begin)), ANY)
+    return next((need for begin, need in _NEEDS if path.startswith(begin)), ANY_SCOPE)

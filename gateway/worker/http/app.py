@@ -16,27 +16,27 @@ from gateway.worker.http.access import Access, AuthMiddleware
 from gateway.worker.http.feedback import FeedbackEndpoint
 from gateway.worker.http.infer import InferEndpoint, target_of
 from gateway.worker.http.metadata import Metadata
-from gateway.worker.http.model_repository import Operations, RepositoryApi
-from gateway.worker.http.not_found import shown, unserved
+from gateway.worker.http.model_repository import LoadOperations, RepositoryApi
+from gateway.worker.http.not_found import not_found_reason, shown
 from gateway.worker.pipeline import Pipeline
 
 OPENAPI: Final = (files("gateway.worker.http") / "openapi.json").read_bytes()
 
 
-def data_plane(gateway: Pipeline, max_body: int, operations: Operations, access: Access) -> ASGIApp:
+def data_app(pipeline: Pipeline, max_body: int, operations: LoadOperations, access: Access) -> ASGIApp:
     """The application that port 8000 serves. `max_body` in bytes."""
     application = Starlette(
-        routes=routes(gateway, max_body, operations), exception_handlers=exception_handlers(_not_routed)
+        routes=routes(pipeline, max_body, operations), exception_handlers=exception_handlers(_not_routed)
     )
-    return InferEndpoint(gateway, AuthMiddleware(application, access, gateway.timeout_s), max_body, access)
+    return InferEndpoint(pipeline, AuthMiddleware(application, access, pipeline.timeout_s), max_body, access)
 
 
-def routes(gateway: Pipeline, max_body: int, operations: Operations) -> list[Route]:
+def routes(pipeline: Pipeline, max_body: int, operations: LoadOperations) -> list[Route]:
     """All that is served but predictions. openapi.json describes each of them, which a test holds it to."""
     return [
-        *Metadata(gateway).routes(),
-        *FeedbackEndpoint(gateway, max_body).routes(),
-        *RepositoryApi(gateway.catalog, operations, max_body).routes(),
+        *Metadata(pipeline).routes(),
+        *FeedbackEndpoint(pipeline, max_body).routes(),
+        *RepositoryApi(pipeline.catalog, operations, max_body).routes(),
         Route("/openapi.json", _openapi),
     ]
 
@@ -53,4 +53,4 @@ async def _not_routed(request: Request, error: Exception) -> Response:
         allowed = ", ".join(sorted(allowed.split(", ")))
         message = f"{shown(path)} is served for {allowed}, not for {request.method}"
         return JsonResponse({"error": message}, 405, {"allow": allowed})
-    return JsonResponse({"error": unserved(path)}, error.status_code)
+    return JsonResponse({"error": not_found_reason(path)}, error.status_code)

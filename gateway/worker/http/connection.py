@@ -23,20 +23,20 @@ from gateway.web.framing import transfer_codings
 from gateway.web.responses import error_message, message_bytes
 from gateway.web.timeouts import TimeoutProtocol
 from gateway.worker.call import Call, Origin
-from gateway.worker.http.connection_share import going, may_go
+from gateway.worker.http.connection_share import may_close, with_close_header
 from gateway.worker.http.fast_cycle import FastCycle
-from gateway.worker.http.infer import LINE, LONGEST_PATH, InferEndpoint, Target, failure, goes_long, target_of_url
+from gateway.worker.http.infer import MAX_PATH, WRITER_KEY, InferEndpoint, Target, failure, mark_slow, target_of_url
 from gateway.worker.http.trace_context import echo_of, origin_of
 from gateway.worker.http.wire import prediction_bytes
 from gateway.worker.reply import Reply
 
-SMALL_BODY: Final = 65536  # a larger one is left to the ASGI task, which reads it with flow control
-LONG_ANSWER: Final = 1 << 20  # bytes beyond the system's buffer for the client, which took 10 ms to write
+SMALL_BODY_BYTES: Final = 65536  # a larger one is left to the ASGI task, which reads it with flow control
+LONG_ANSWER_BYTES: Final = 1 << 20  # bytes beyond the system's buffer for the client, which took 10 ms to write
 NO_QUERY: Final[Mapping[str, bytes]] = {"query_string": b""}  # a request with a query takes the ASGI path
-LONG_WAY: Final = frozenset({b"expect", b"content-encoding"})  # with these headers a prediction takes the ASGI path
+ASGI_HEADERS: Final = frozenset({b"expect", b"content-encoding"})  # with these headers a prediction takes the ASGI path
 CONTINUE: Final = b"100-continue"
-PLAIN: Final[tuple[list[bytes], ...]] = ([], [b"chunked"])  # transfer codings
-MOST_PIECES: Final = 32  # of a body: each copies all those before it
+SUPPORTED_CODINGS: Final[tuple[list[bytes], ...]] = ([], [b"chunked"])  # transfer codings
+MAX_PIECES: Final = 32  # of a body: each copies all those before it
 SMALL_DIGITS: Final = 5  # of a content-length: with more, the body is known to be larger
 BATCH_GAP_NS: Final = 1_000_000  # requests of two clients this close are likely to meet in one iteration of the loop
 
@@ -50,8 +50,8 @@ class AsgiResponseWriter:
         self._connection = connection
         self._cycle = cycle
 
-    def holds(self, size: int) -> None:
-        self._connection.take(size)
+    def fits(self, size: int) -> None:
+        self._connection.set_decompressed_size(size)
 
     async def drain(self) -> None:
         await self._cycle.flow.drain()
@@ -69,7 +69,7 @@ class InferConnection(TimeoutProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._endpoint: InferEndpoint = self.config.loaded_app
-        self._small_body = min(SMALL_BODY, self._endpoint.max_body)
+        self._small_body = min(SMALL_BODY_BYTES, self._endpoint.max_body)
         self.within_s, self.holdings = self._endpoint.body_within_s, self._endpoint.holdings
         self._short: FastCycle | None = None  # a prediction on the fast path, whose body is being received
         self._target: Target | None = None  # the model and version that it asks for
@@ -93,7 +93,7 @@ class InferConnection(TimeoutProtocol):
             return  # after the last response of the connection: another could not be sent
         if (
             (before is None or before.response_complete)
-            and len(self.url) <= LONGEST_PATH
+            and len(self.url) <= MAX_PATH
             and (target := target_of_url(self.url)) is not None
             and parser.get_method() == b"POST"
             and not parser.should_upgrade()
@@ -101,9 +101,9 @@ class InferConnection(TimeoutProtocol):
             and (
                 len(length) <= SMALL_DIGITS
                 if (length := (headers := dict(self.headers)).get(b"content-length")) is not None
-                else transfer_codings(self.headers) in PLAIN
+                else transfer_codings(self.headers) in SUPPORTED_CODINGS
             )
-            and LONG_WAY.isdisjoint(headers)
+            and ASGI_HEADERS.isdisjoint(headers)
         ):
             self._target = target
             cycle: Any = FastCycle(self.headers, headers, parser.should_keep_alive())
@@ -134,9 +134,9 @@ class InferConnection(TimeoutProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
         scope: Any = cycle.scope
-        scope[LINE] = AsgiResponseWriter(self, cycle)
+        scope[WRITER_KEY] = AsgiResponseWriter(self, cycle)
         if self.leaving:
-            app = going(app, self)
+            app = with_close_header(app, self)
         super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
@@ -151,7 +151,7 @@ class InferConnection(TimeoutProtocol):
             return
         short.body += body
         short.pieces += 1
-        if len(short.body) > self._small_body or short.pieces > MOST_PIECES:
+        if len(short.body) > self._small_body or short.pieces > MAX_PIECES:
             self._fall_back_to_asgi(short)
 
     def on_message_complete(self) -> None:
@@ -178,15 +178,15 @@ class InferConnection(TimeoutProtocol):
             ):
                 self._submit(short, call)
                 return
-            answer: Reply | bytes = endpoint.gateway.infer_now(call)
+            answer: Reply | bytes = endpoint.pipeline.infer_now(call)
         except Exception as error:
             answer = _failed(error, target[0], origin_of(headers), call, short)
         self.send(short, answer)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._target is not None and self.transport.get_write_buffer_size() > LONG_ANSWER:
-            goes_long(self._target[0])
+        if self._target is not None and self.transport.get_write_buffer_size() > LONG_ANSWER_BYTES:
+            mark_slow(self._target[0])
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -207,45 +207,45 @@ class InferConnection(TimeoutProtocol):
     def _batch_likely(self, call: Call) -> bool:
         """Whether a batch is likely to form: other predictions are in flight, or another client has just sent one."""
         endpoint, now_ns = self._endpoint, call.started_ns
-        previous, before_ns = endpoint.asked_before, endpoint.asked_ns
-        endpoint.asked_before, endpoint.asked_ns = self, now_ns
-        return endpoint.gateway.inflight > 0 or (previous is not self and now_ns - before_ns < BATCH_GAP_NS)
+        previous, before_ns = endpoint.previous_request_ns, endpoint.last_request_ns
+        endpoint.previous_request_ns, endpoint.last_request_ns = self, now_ns
+        return endpoint.pipeline.inflight > 0 or (previous is not self and now_ns - before_ns < BATCH_GAP_NS)
 
     def _submit(self, cycle: Cycle, call: Call) -> None:
-        gateway = self._endpoint.gateway
-        gateway.admit()
-        submitted = gateway.submit(call)
+        pipeline = self._endpoint.pipeline
+        pipeline.admit()
+        submitted = pipeline.submit(call)
         self._submitted = submitted, call
-        submitted.add_done_callback(partial(self._over, cycle, call))
+        submitted.add_done_callback(partial(self._on_done, cycle, call))
 
-    def _over(self, cycle: Cycle, call: Call, submitted: "asyncio.Future[Answer]") -> None:
-        gateway = self._endpoint.gateway
+    def _on_done(self, cycle: Cycle, call: Call, submitted: "asyncio.Future[Answer]") -> None:
+        pipeline = self._endpoint.pipeline
         self._submitted = None
         if submitted.cancelled():
-            gateway.release()
+            pipeline.release()
             return
         if (
             call.version.stable and not call.version.latency_compared
         ):  # if compared, it is sent as a candidate's, and takes as long
             self._endpoint.response_batch.put(self, cycle, call, submitted)
             return
-        with gateway.gate:
-            rescue = gateway.rescue(call, submitted)
+        with pipeline.gate:
+            rescue = pipeline.rescue(call, submitted)
             if rescue is None:
                 reply = self.end(cycle, call, submitted)
                 if isinstance(reply, Reply):
-                    gateway.recorder.answered(((call, reply),))
+                    pipeline.recorder.answered(((call, reply),))
                 self.send(cycle, reply, at_once=True)
         if rescue is None:
-            gateway.release()
+            pipeline.release()
         else:
             self._submitted = rescue, call
-            rescue.add_done_callback(partial(self._over, cycle, call))
+            rescue.add_done_callback(partial(self._on_done, cycle, call))
 
     def end(self, cycle: Cycle, call: Call, submitted: "asyncio.Future[Answer]") -> Reply | bytes:
         """The reply to a submitted call that is done, or the bytes of an error response."""
         try:
-            return self._endpoint.gateway.end(call, submitted)
+            return self._endpoint.pipeline.end(call, submitted)
         except Exception as error:
             return _failed(error, call.served.name, call.source.origin, call, cycle)
 
@@ -257,18 +257,18 @@ class InferConnection(TimeoutProtocol):
         if self.transport.is_closing():
             return
         if isinstance(answer, Reply):
-            if self.leaving and may_go(self):
+            if self.leaving and may_close(self):
                 cycle.keep_alive = False
             answer = prediction_bytes(answer, closing=not cycle.keep_alive)
         if at_once:
-            answer = self._sent_at_once(answer)
+            answer = self._write_now(answer)
         if answer:
             self.transport.write(answer)
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
 
-    def _sent_at_once(self, answer: bytes) -> bytes:
+    def _write_now(self, answer: bytes) -> bytes:
         """Write the answer to the socket now, not at the end of uvloop's iteration; returns the unwritten rest.
 
         With TLS the answer is sent at the end of the iteration; the send is over only then, see Gate.defer_exit.
@@ -283,7 +283,7 @@ class InferConnection(TimeoutProtocol):
 
 def _is_evidence(call: Call) -> bool:
     """Whether the outcome of the call is evidence for or against a candidate."""
-    return call.decision.randomised or call.decision.variant is CANDIDATE or call.accused_ns > 0
+    return call.decision.randomised or call.decision.variant is CANDIDATE or call.candidate_failed_ns > 0
 
 
 def _failed(error: Exception, model: str, origin: Origin | None, call: Call | None, cycle: Cycle) -> bytes:

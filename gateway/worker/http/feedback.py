@@ -26,28 +26,30 @@ from gateway.web.headers import text_of
 from gateway.web.responses import JsonResponse
 from gateway.worker.pipeline import Pipeline
 
-MOST: Final = 10_000  # entries of one request
-AT_ONCE: Final = 20  # entries processed before predictions may run again: about a third of a millisecond
-LARGEST_BODY: Final = 16 * 1024 * 1024  # bytes
-MOST_VALUES: Final = 50  # of an entry, on average: parsing holds up predictions, 10 MiB of small objects for 4 s
-LONG_LISTS: Final = 2  # in memory at once: parsed, they take ten times their bytes
-QUICK: Final = 65536  # bytes that are parsed on the event loop
+MAX_ENTRIES: Final = 10_000  # entries of one request
+ENTRIES_PER_SLICE: Final = 20  # entries processed before predictions may run again: about a third of a millisecond
+MAX_BODY_BYTES: Final = 16 * 1024 * 1024  # bytes
+MAX_VALUES_PER_ENTRY: Final = (
+    50  # of an entry, on average: parsing holds up predictions, 10 MiB of small objects for 4 s
+)
+MAX_LONG_LISTS: Final = 2  # in memory at once: parsed, they take ten times their bytes
+INLINE_BYTES: Final = 65536  # bytes that are parsed on the event loop
 TIMEOUT_S: Final = 1.0  # for room in the ring: a long list may come faster than control drains it
 POLL_S: Final = 0.01
-LONGEST_COMMENT: Final = 10_000
-LONGEST_TRUTH: Final = 1000  # characters of JSON
-MOST_METRICS: Final = 32
+MAX_COMMENT: Final = 10_000
+MAX_TRUTH: Final = 1000  # characters of JSON
+MAX_METRICS: Final = 32
 KEYS: Final = frozenset({"prediction_id", "truth", "reward", "metrics", "comment"})
-ALL_SAY: Final = ("truth", "reward", "metrics")
+REQUIRED_KEYS: Final = ("truth", "reward", "metrics")
 
 
 class FeedbackEndpoint:
     """The endpoint. `max_body` in bytes."""
 
-    def __init__(self, gateway: Pipeline, max_body: int) -> None:
-        self._gateway = gateway
-        self._max_body = min(max_body, LARGEST_BODY)
-        self._long_lists = asyncio.Semaphore(LONG_LISTS)
+    def __init__(self, pipeline: Pipeline, max_body: int) -> None:
+        self._pipeline = pipeline
+        self._max_body = min(max_body, MAX_BODY_BYTES)
+        self._long_lists = asyncio.Semaphore(MAX_LONG_LISTS)
 
     def routes(self) -> list[Route]:
         return [Route("/v2/feedback", self.accept, methods=["POST"])]
@@ -59,7 +61,7 @@ class FeedbackEndpoint:
         """
         headers = dict(request.scope["headers"])
         body = await read_body(request.receive, headers, self._max_body)
-        if len(body) <= QUICK:
+        if len(body) <= INLINE_BYTES:
             return await self._accept(_entries(body), request, headers)
         async with self._long_lists:
             return await self._accept(await asyncio.to_thread(_entries, body), request, headers)
@@ -70,7 +72,7 @@ class FeedbackEndpoint:
         rejected: list[dict[str, Any]] = []
         uncounted: list[dict[str, Any]] = []
         for index, entry in enumerate(entries):
-            if index % AT_ONCE == AT_ONCE - 1:
+            if index % ENTRIES_PER_SLICE == ENTRIES_PER_SLICE - 1:
                 await asyncio.sleep(0)
             try:
                 line, why_uncounted = self._line(entry, customer)
@@ -87,7 +89,7 @@ class FeedbackEndpoint:
         return _answer(len(entries) - len(rejected), rejected, uncounted)
 
     async def _recorded(self, line: bytes) -> bool:
-        recorder = self._gateway.recorder
+        recorder = self._pipeline.recorder
         end = time.monotonic() + TIMEOUT_S
         while not recorder.feedback(line):
             if time.monotonic() > end:
@@ -102,8 +104,8 @@ class FeedbackEndpoint:
             raise InvalidRequest(f"must be an object with prediction_id, got {short(entry)}")
         if unknown := sorted(set(entry) - KEYS):
             raise InvalidRequest(f"unknown key {short(unknown[0])}; known are {', '.join(sorted(KEYS))}")
-        token = self._gateway.recorder.signer.read(entry.get("prediction_id"))
-        if all(entry.get(key) is None for key in ALL_SAY):
+        token = self._pipeline.recorder.signer.read(entry.get("prediction_id"))
+        if all(entry.get(key) is None for key in REQUIRED_KEYS):
             raise InvalidRequest("says nothing: give at least one of truth, reward, metrics")
         truth = _truth(entry.get("truth"))
         truth_class, why_uncounted = self._class_of(token, truth)
@@ -128,8 +130,8 @@ class FeedbackEndpoint:
         return line, why_uncounted
 
     def _allowed(self, token: Token) -> FeedbackSettings:
-        served = self._gateway.catalog.models.get(token.model)
-        return outcomes.BY_DEFAULT if served is None else served.stable.facts.settings.feedback
+        served = self._pipeline.catalog.models.get(token.model)
+        return outcomes.DEFAULT_SETTINGS if served is None else served.stable.facts.settings.feedback
 
     def _class_of(self, token: Token, truth: Any) -> tuple[int | None, str]:
         """The class that `truth` names for the version that predicted, or for stable if that version is gone.
@@ -143,7 +145,7 @@ class FeedbackEndpoint:
                 "the request had several rows, and one truth does not say of which: send one request a row, or give"
                 " reward or metrics, which are of the whole request"
             )
-        served = self._gateway.catalog.models.get(token.model)
+        served = self._pipeline.catalog.models.get(token.model)
         if served is None:
             return None, f"'{token.model}' is not served now, so its classes are not known"
         classes = served.versions.get(token.version, served.stable).classes
@@ -165,20 +167,22 @@ def _answer(accepted: int, rejected: list[dict[str, Any]], uncounted: list[dict[
 
 
 def _entries(body: bytes) -> list[Any]:
-    if count_values(body) > MOST * MOST_VALUES:
-        raise BodyTooLarge(f"the list holds more values than {MOST} entries of {MOST_VALUES}; send fewer at a time")
+    if count_values(body) > MAX_ENTRIES * MAX_VALUES_PER_ENTRY:
+        raise BodyTooLarge(
+            f"the list holds more values than {MAX_ENTRIES} entries of {MAX_VALUES_PER_ENTRY}; send fewer at a time"
+        )
     document = parsed(body)
     entries = document if type(document) is list else [document]
-    if not 0 < len(entries) <= MOST:
-        raise InvalidRequest(f"the body must be one object or a list of 1 to {MOST}, got {len(entries)} entries")
+    if not 0 < len(entries) <= MAX_ENTRIES:
+        raise InvalidRequest(f"the body must be one object or a list of 1 to {MAX_ENTRIES}, got {len(entries)} entries")
     return entries
 
 
 def _truth(value: Any) -> Any:
     """Any JSON: a class by name, index or number, or for other models whatever the data scientist compares with."""
     check_depth(value, "truth")
-    if len(orjson.dumps(value)) > LONGEST_TRUTH:
-        raise InvalidRequest(f"truth is longer than {LONGEST_TRUTH} characters")
+    if len(orjson.dumps(value)) > MAX_TRUTH:
+        raise InvalidRequest(f"truth is longer than {MAX_TRUTH} characters")
     return value
 
 
@@ -198,8 +202,8 @@ def _reward(value: Any, allowed: FeedbackSettings) -> float | None:
 def _metrics(value: Any, allowed: FeedbackSettings) -> dict[str, float] | None:
     if value is None:
         return None
-    if type(value) is not dict or not 0 < len(value) <= MOST_METRICS:
-        raise InvalidRequest(f"metrics must be an object of 1 to {MOST_METRICS} numbers, got {short(value)}")
+    if type(value) is not dict or not 0 < len(value) <= MAX_METRICS:
+        raise InvalidRequest(f"metrics must be an object of 1 to {MAX_METRICS} numbers, got {short(value)}")
     return dict(_named(value.items(), allowed))
 
 
@@ -212,6 +216,6 @@ def _named(items: Iterable[tuple[str, Any]], allowed: FeedbackSettings) -> Itera
 
 
 def _comment(value: Any) -> str | None:
-    if value is not None and (type(value) is not str or len(value) > LONGEST_COMMENT):
-        raise InvalidRequest(f"comment must be a string of {LONGEST_COMMENT} characters at most, got {short(value)}")
+    if value is not None and (type(value) is not str or len(value) > MAX_COMMENT):
+        raise InvalidRequest(f"comment must be a string of {MAX_COMMENT} characters at most, got {short(value)}")
     return value

@@ -27,8 +27,8 @@ EXTENSIONS: Final = (
 class Metadata:
     """The read-only endpoints of the data plane."""
 
-    def __init__(self, gateway: Pipeline) -> None:
-        self._gateway = gateway
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
 
     def routes(self) -> list[Route]:
         model = "/v2/models/{model}"
@@ -55,16 +55,16 @@ class Metadata:
 
     async def ready(self, request: Request) -> Response:
         """Answers 503 before all workers listen and during a shutdown, else 200."""
-        if self._gateway.draining:
+        if self._pipeline.draining:
             raise NotReady("the gateway is shutting down")
-        if not self._gateway.serving():
+        if not self._pipeline.serving():
             raise NotReady("the workers are starting")  # connections made now would all stay with this worker
         return JsonResponse({"ready": True})
 
     async def model(self, request: Request) -> Response:
         """The inputs and outputs of a version, by default of stable, and the versions that are served."""
         versions = self._versions(request)
-        served = self._gateway.served(request.path_params["model"])
+        served = self._pipeline.served(request.path_params["model"])
         version = versions[0] if "version" in request.path_params else served.stable
         return JsonResponse(
             {
@@ -79,14 +79,14 @@ class Metadata:
     async def config(self, request: Request) -> Response:
         """The configuration of a version, by default of stable, in Triton's form."""
         versions = self._versions(request)
-        served = self._gateway.served(request.path_params["model"])
+        served = self._pipeline.served(request.path_params["model"])
         version = versions[0] if "version" in request.path_params else served.stable
         return JsonResponse(config_of(version, served.versions))
 
     async def model_ready(self, request: Request) -> Response:
         """Answers 404 if the model or version is not served, 503 during a shutdown, else 200."""
         self._versions(request)
-        if self._gateway.draining:
+        if self._pipeline.draining:
             raise NotReady("the gateway is shutting down")
         return JsonResponse({"name": request.path_params["model"], "ready": True})
 
@@ -96,19 +96,19 @@ class Metadata:
 
     async def all_statistics(self, request: Request) -> Response:
         """Statistics of all versions of all models, over all workers."""
-        models = self._gateway.catalog.models
+        models = self._pipeline.catalog.models
         versions = (version for name in sorted(models) for version in _ascending(models[name].versions.values()))
         return JsonResponse({"model_stats": [self._counted(version) for version in versions]})
 
     def _counted(self, version: ModelVersion) -> dict[str, Any]:
-        return _statistics(version, *self._gateway.catalog.totals(version))
+        return _statistics(version, *self._pipeline.catalog.totals(version))
 
     def _versions(self, request: Request) -> Sequence[ModelVersion]:
         """The version that the path names, or all that are served; raises NotFound."""
         name = request.path_params["model"]
         if "version" in request.path_params:
-            return [self._gateway.version(name, number_of(request.path_params["version"]))]
-        return _ascending(self._gateway.served(name).versions.values())
+            return [self._pipeline.version(name, number_of(request.path_params["version"]))]
+        return _ascending(self._pipeline.served(name).versions.values())
 
 
 def _ascending(versions: Iterable[ModelVersion]) -> list[ModelVersion]:

@@ -12,7 +12,7 @@ from gateway.protocol.tensors import TensorSpec
 PLATFORM: Final = "onnxruntime_onnx"
 BACKEND: Final = "onnxruntime"
 FILE: Final = "model.onnx"
-KINDS: Final = {"CPU": "KIND_CPU", "CUDA": "KIND_GPU", "Tensorrt": "KIND_GPU"}
+INSTANCE_KINDS: Final = {"CPU": "KIND_CPU", "CUDA": "KIND_GPU", "Tensorrt": "KIND_GPU"}
 
 
 def config_of(version: ModelVersion, served: Iterable[int]) -> dict[str, Any]:
@@ -55,4 +55,8 @@ def _tensor(spec: TensorSpec, rows: int) -> dict[str, Any]:
 def _instances(version: ModelVersion) -> dict[str, Any]:
     """The instances in each worker, with the kind of device that they really run on."""
     first = version.facts.providers[0].removesuffix("ExecutionProvider")
-    return {"name": version.name, "kind": KINDS.get(first, "KIND_AUTO"), "count": version.facts.rules.concurrency}
+    return {
+        "name": version.name,
+        "kind": INSTANCE_KINDS.get(first, "KIND_AUTO"),
+        "count": version.facts.rules.concurrency,
+    }

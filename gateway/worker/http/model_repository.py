@@ -15,10 +15,10 @@ from gateway.web.responses import JsonResponse
 from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.models.index import VersionState
 
-LARGEST_BODY: Final = 262_144  # bytes: parsing holds up predictions
+MAX_BODY_BYTES: Final = 262_144  # bytes: parsing holds up predictions
 
 
-class Operations(Protocol):
+class LoadOperations(Protocol):
     """Loads and unloads models, in this worker or in all of them. Both raise GatewayError."""
 
     async def load(self, name: str) -> None: ...
@@ -29,10 +29,10 @@ class Operations(Protocol):
 class RepositoryApi:
     """The endpoints below /v2/repository, all by POST. `max_body` in bytes."""
 
-    def __init__(self, catalog: ModelCatalog, operations: Operations, max_body: int) -> None:
+    def __init__(self, catalog: ModelCatalog, operations: LoadOperations, max_body: int) -> None:
         self._catalog = catalog
         self._operations = operations
-        self._max_body = min(max_body, LARGEST_BODY)
+        self._max_body = min(max_body, MAX_BODY_BYTES)
 
     def routes(self) -> list[Route]:
         model = "/v2/repository/models/{model}"

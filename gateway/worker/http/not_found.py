@@ -3,8 +3,8 @@
 import re
 from typing import Final
 
-LONGEST_ECHO: Final = 200  # characters of a path
-OF_A_MODEL: Final = "POST …/infer, GET …/ready, GET …/config and GET …/stats"
+MAX_SHOWN_PATH: Final = 200  # characters of a path
+MODEL_ROUTES: Final = "POST …/infer, GET …/ready, GET …/config and GET …/stats"
 _V1: Final = re.compile(r"/v1/models/([^/:]+)(?::predict)?/?")
 _MODEL: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/[^/]+)?/.+", re.DOTALL)
 _EXTENSIONS: Final = {
@@ -17,14 +17,14 @@ _EXTENSIONS: Final = {
 }
 
 
-def unserved(path: str) -> str:
+def not_found_reason(path: str) -> str:
     """The error message for `path`, whose percent-escapes are decoded."""
     return f"{shown(path)} is not served{_reason(path)}"
 
 
 def shown(path: str) -> str:
     """The path, shortened for a message."""
-    return path if len(path) <= LONGEST_ECHO else f"{path[:LONGEST_ECHO]}…"
+    return path if len(path) <= MAX_SHOWN_PATH else f"{path[:MAX_SHOWN_PATH]}…"
 
 
 def _reason(path: str) -> str:
@@ -46,7 +46,7 @@ def _other_reason(path: str) -> str:
             if part in _EXTENSIONS:
                 return f": {_EXTENSIONS[part]}"
     if (model := _MODEL.fullmatch(path)) is not None:
-        return f"; of the model {shown(model[1])} there are {OF_A_MODEL}"
+        return f"; of the model {shown(model[1])} there are {MODEL_ROUTES}"
     if named[0] == "metrics":
         return " on this port; the control plane's has it"
     return "; GET /openapi.json lists the paths, GET /v2 and POST /v2/repository/index tell what is served"

@@ -18,10 +18,12 @@ RAW: Final = "raw"  # the `media` of a body that is one tensor's bytes, without 
 TEXT: Final = "text"
 # The keys of each input of a V2 request, which tell it from any other text.
 TENSOR: Final = frozenset({"name", "datatype", "shape"})
-Received = tuple[InferRequest, RequestSource]
+ReceivedRequest = tuple[InferRequest, RequestSource]
 
 
-def received(body: bytes, headers: Headers, media: str | None, model: str, inputs: Sequence[TensorSpec]) -> Received:
+def decode_received(
+    body: bytes, headers: Headers, media: str | None, model: str, inputs: Sequence[TensorSpec]
+) -> ReceivedRequest:
     """Decode the body; `media`: the kind of raw body that the content type names. Raises InvalidRequest, or NotJson.
 
     The source's `media` is None if the body is not raw after all: browsers' fetch sends a V2 request as text/plain.
@@ -43,7 +45,7 @@ def received(body: bytes, headers: Headers, media: str | None, model: str, input
     return decode_raw(body, inputs[0]), RequestSource(body, media=media or RAW)
 
 
-def restated_source(error: NotJson, body: bytes, headers: Headers) -> Received:
+def restated_source(error: NotJson, body: bytes, headers: Headers) -> ReceivedRequest:
     """Decode a request with NaN or Infinity as numbers; raises `error` for any other invalid JSON."""
     request, text, length = restated(error, body, json_length(headers) or None)
     return request, RestatedSource(text, length, body)
@@ -60,7 +62,7 @@ def json_length(headers: Headers) -> int | None:
     return int(length)
 
 
-def _request_as_text(body: bytes) -> Received | None:
+def _request_as_text(body: bytes) -> ReceivedRequest | None:
     """Decode a text that has the form of a V2 request, else None. Errors in it are reported as for any other."""
     if not body.lstrip().startswith(b"{") or b'"inputs"' not in body:
         return None

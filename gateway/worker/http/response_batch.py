@@ -29,24 +29,24 @@ class Connection(Protocol):
 class ResponseBatch:
     """Collects predictions until the event loop has reported all that ended in the current iteration."""
 
-    def __init__(self, gateway: Pipeline) -> None:
-        self._gateway = gateway
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
         self._waiting: list[tuple[Connection, Any, Call, asyncio.Future[Answer]]] = []
 
     def put(self, connection: Connection, cycle: Any, call: Call, submitted: "asyncio.Future[Answer]") -> None:
         """Take a call that a stable version has finished; it is answered and released with all others that end now."""
         if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._empty)
+            asyncio.get_running_loop().call_soon(self._flush)
         self._waiting.append((connection, cycle, call, submitted))
 
-    def _empty(self) -> None:
+    def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         ended = [
             (connection, cycle, call, connection.end(cycle, call, submitted))
             for connection, cycle, call, submitted in waiting
         ]
         try:
-            self._gateway.recorder.answered([(call, reply) for _, _, call, reply in ended if isinstance(reply, Reply)])
+            self._pipeline.recorder.answered([(call, reply) for _, _, call, reply in ended if isinstance(reply, Reply)])
         except Exception:
             log.exception("predictions cannot be recorded")
         for connection, cycle, _, reply in ended:
@@ -55,4 +55,4 @@ class ResponseBatch:
             except Exception:  # an unforeseen one must not leave the others unanswered
                 log.exception("a prediction cannot be sent")
             finally:
-                self._gateway.release()
+                self._pipeline.release()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.records.line import LONGEST_ID
+from gateway.records.line import MAX_ID_LENGTH
 from gateway.web.body import Headers
 from gateway.worker.call import Call, Origin, Trace
 
@@ -18,7 +18,7 @@ _TRACEPARENT: Final = re.compile(
     rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL
 )
 _SAMPLED: Final = frozenset(b"%02x" % flags for flags in range(1, 256, 2))
-_REQUEST_ID: Final = re.compile(rb"[!-~]{1,%d}" % LONGEST_ID)  # no character that could end a header
+_REQUEST_ID: Final = re.compile(rb"[!-~]{1,%d}" % MAX_ID_LENGTH)  # no character that could end a header
 
 
 def parse_traceparent(header: bytes) -> Trace | None:
@@ -52,7 +52,7 @@ def log_extra(origin: Origin | None, call: Call | None) -> Mapping[str, str | No
     """The fields of a log entry on a request, for logging's `extra`. `call`: None if there is none yet."""
     trace, request_id = origin or (None, None)
     if call is not None and not request_id and call.request.id:
-        request_id = call.request.id[:LONGEST_ID]
+        request_id = call.request.id[:MAX_ID_LENGTH]
     return {
         "prediction_id": call.prediction_id.decode() if call is not None and call.prediction_id else None,
         "trace_id": trace.trace_id if trace else None,

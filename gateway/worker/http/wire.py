@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gateway.web.responses import CLOSE, OPEN
+from gateway.web.responses import CLOSE, KEEP_OPEN
 from gateway.worker.reply import Reply
 
 _JSON: Final = (
@@ -16,7 +16,7 @@ _BINARY: Final = _JSON.replace(b"json", b"octet-stream").replace(
 
 def prediction_bytes(reply: Reply, *, closing: bool) -> bytes:
     """The response bytes; `closing`: it ends the connection. One formatting step, since every prediction needs it."""
-    more = CLOSE if closing else OPEN
+    more = CLOSE if closing else KEEP_OPEN
     call, body = reply.call, reply.body
     origin = call.source.origin
     if origin is not None and origin.request_id is not None:

@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.backends.version import ModelVersion
 from gateway.records.line import constant_part
-from gateway.records.token import names_of
+from gateway.records.token import encoded_names
 from gateway.routing.release import DEFAULT_ROUTE, PINNED_ROUTE, Decision, Release
 from gateway.settings.guards import GuardsSettings, RescueSettings
 from gateway.settings.routing import ReleaseSettings
@@ -54,7 +54,7 @@ class ServedModel:
         self.overridable = self.compared and bool(self.stable.signature.initializers)
         self.failures_compared = any(guard.metric == "failures" for guard in guards.comparisons)
         self.mirror_ppm = round(settings.mirror.weight * 10_000) if settings.mirror and release.candidate else 0
-        self.names = {route: names_of(name, route) for route in (*routes, DEFAULT_ROUTE, PINNED_ROUTE)}
+        self.names = {route: encoded_names(name, route) for route in (*routes, DEFAULT_ROUTE, PINNED_ROUTE)}
         self.strata = {route: index for index, route in enumerate(routes[:UNSTRATIFIED])}
         self._generation = generation
         self._constants: dict[tuple[str, str, int, float, int], bytes] = {}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
 TIMEOUT_S: Final = 5.0  # for one export, retries included
-SERVER_ERRORS: Final = 500
+FIRST_SERVER_ERROR: Final = 500
 PATH: Final = "/v2/models/{model}/infer"
 PINNED_PATH: Final = "/v2/models/{model}/versions/{version}/infer"
 
@@ -44,7 +44,7 @@ def exporter(tracing: TracingSettings, worker: int) -> Export:
         def on_end(self, span: ReadableSpan) -> None:
             self.spans.append(span)
 
-    gathered, last_words = Gathered(), _LastWords()
+    gathered, last_words = Gathered(), _LastMessageHandler()
     exporter_log = logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter")
     exporter_log.propagate = False
     exporter_log.addHandler(last_words)
@@ -59,7 +59,7 @@ def exporter(tracing: TracingSettings, worker: int) -> Export:
             started = tracer.start_span(
                 f"POST {_path(span)}", parent, trace.SpanKind.SERVER, _attributes(span), start_time=span.started_ns
             )
-            if span.status >= SERVER_ERRORS:
+            if span.status >= FIRST_SERVER_ERROR:
                 started.set_status(trace.StatusCode.ERROR)
             started.end(span.ended_ns)
             time.sleep(0)  # let the event loop take the interpreter's lock
@@ -73,7 +73,7 @@ def exporter(tracing: TracingSettings, worker: int) -> Export:
     return export
 
 
-class _LastWords(logging.Handler):
+class _LastMessageHandler(logging.Handler):
     """Keeps the exporter's last error, which it logs at each retry; `Spans` logs it once."""
 
     message = "no reason given"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from gateway.errors import Outcome, RequestError
-from gateway.records.sampling import SHARES, share_of
+from gateway.records.sampling import SHARE_RESOLUTION, sample_share
 from gateway.records.token import Signer
 from gateway.routing.release import Decision
 from gateway.settings.gateway import RecordsSettings
@@ -22,9 +22,9 @@ from gateway.worker.record_lines import Answered
 from gateway.worker.recorder import Recorder, RecordRings
 
 INTERVAL_S: Final = 0.5
-QUEUE: Final = 4096  # most spans that wait, about 2 MB
-BATCH: Final = 16  # exported at once: it takes 1.4 ms, for most of which the thread holds the interpreter's lock
-LAST_S: Final = 1.0  # for the spans that wait when the worker ends
+MAX_QUEUED: Final = 4096  # most spans that wait, about 2 MB
+BATCH_SIZE: Final = 16  # exported at once: it takes 1.4 ms, for most of which the thread holds the interpreter's lock
+CLOSE_TIMEOUT_S: Final = 1.0  # for the spans that wait when the worker ends
 OK: Final = 200
 log: Final = logging.getLogger("gateway.worker.tracing")
 
@@ -52,16 +52,16 @@ class Span(NamedTuple):
 Export = Callable[[Sequence[Span]], str]  # returns "" if the collector has accepted them, else why not
 
 
-class Spans:
+class SpanExporter:
     """A queue of spans, and the thread that exports them. `head`: the worker's words on the scoreboard, for counts."""
 
-    def __init__(self, export: Export, head: "memoryview[int]", capacity: int = QUEUE) -> None:
+    def __init__(self, export: Export, head: "memoryview[int]", capacity: int = MAX_QUEUED) -> None:
         self._export = export
         self._head = head
         self._capacity = capacity
         self._waiting: deque[Span] = deque()
         self._ended = threading.Event()
-        self._trouble = ""
+        self._error = ""
         self._thread = threading.Thread(target=self._run, name="spans", daemon=True)
 
     def start(self) -> None:
@@ -69,7 +69,7 @@ class Spans:
         try:
             self._thread.start()
         except RuntimeError as error:
-            self._tell(f"there is no thread to export them in ({error})")
+            self._log_error(f"there is no thread to export them in ({error})")
 
     def offer(self, span: Span) -> None:
         """Queue a span, or drop and count it if the queue is full."""
@@ -79,33 +79,33 @@ class Spans:
             self._waiting.append(span)
 
     def close(self) -> None:
-        """End the thread, which exports what it can within `LAST_S`."""
+        """End the thread, which exports what it can within `CLOSE_TIMEOUT_S`."""
         self._ended.set()
         if self._thread.is_alive():
-            self._thread.join(LAST_S)
+            self._thread.join(CLOSE_TIMEOUT_S)
 
     def flush(self) -> None:
         """Export all waiting spans. Called on the thread."""
         while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            batch = [self._waiting.popleft() for _ in range(min(BATCH_SIZE, len(self._waiting)))]
             try:
                 trouble = self._export(batch)
             except Exception as error:  # whatever it is, the thread must go on to export the next batch
                 trouble = f"{type(error).__name__}: {error}"
             self._head[SPANS_FAILED if trouble else SPANS_EXPORTED] += len(batch)
-            self._tell(trouble)
+            self._log_error(trouble)
 
     def _run(self) -> None:
         while not self._ended.wait(INTERVAL_S):
             self.flush()
         self.flush()
 
-    def _tell(self, trouble: str) -> None:
-        if trouble and not self._trouble:
+    def _log_error(self, trouble: str) -> None:
+        if trouble and not self._error:
             log.error("spans do not reach the collector, predictions go on without: %s", trouble)
-        elif self._trouble and not trouble:
+        elif self._error and not trouble:
             log.info("spans reach the collector again")
-        self._trouble = trouble
+        self._error = trouble
 
 
 class TracedRecorder(Recorder):
@@ -115,7 +115,7 @@ class TracedRecorder(Recorder):
 
     def __init__(
         self,
-        spans: Spans,
+        spans: SpanExporter,
         sample: float,
         signer: Signer,
         settings: RecordsSettings,
@@ -124,7 +124,7 @@ class TracedRecorder(Recorder):
     ) -> None:
         super().__init__(signer, settings, rings, head)
         self._spans = spans
-        self._traced_share = round(sample * SHARES)
+        self._traced_share = round(sample * SHARE_RESOLUTION)
 
     def answered(self, answered: Sequence[Answered]) -> None:
         """As the recorder's; the spans follow the records."""
@@ -143,7 +143,7 @@ class TracedRecorder(Recorder):
         origin = call.source.origin
         if origin is not None and origin.trace is not None:
             return origin.trace.sampled
-        return share_of(call.nonce) < self._traced_share
+        return sample_share(call.nonce) < self._traced_share
 
 
 def _span(call: Call, outcome: Outcome, status: int, batch: int, queued_ns: int, duration_ns: int) -> Span:

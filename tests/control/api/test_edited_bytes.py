@@ -15,7 +15,7 @@ from gateway.control.config.watcher import RoutingFileWatcher
 from gateway.control.config.yaml_edit import promote, set_weight
 from gateway.control.release.decisions import DecisionLog
 from gateway.errors import Conflict, SettingsError
-from gateway.settings.routing_file import LARGEST, routing_of
+from gateway.settings.routing_file import MAX_BYTES, routing_of
 
 TEXT = b"""\
 # Who meets whom: \xc3\xa9\xf0\x9f\x90\xa4
@@ -146,7 +146,7 @@ def test_edit_keeps_the_owner_of_the_file(tmp_path: Path) -> None:
         (b"models: {}\n# \xff\n", "line 2: cannot be read: no UTF-8"),
         (b"models: {}\x00\x00", "routing.yaml: "),
         (b"models:\n", "models"),
-        (b"# " * LARGEST, "8 MiB is the most"),
+        (b"# " * MAX_BYTES, "8 MiB is the most"),
     ],
 )
 def test_content_that_is_no_routing_file_is_refused(content: bytes, says: str) -> None:

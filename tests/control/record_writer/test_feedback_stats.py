@@ -11,7 +11,7 @@ from gateway.control.record_writer import feedback_stats as ledger_module
 from gateway.control.record_writer.feedback_stats import MOST_METRICS, FeedbackStats, VersionFeedback
 from gateway.records.line import line_of
 from gateway.records.segments import FEEDBACK, segment_path
-from gateway.records.token import Signer, names_of
+from gateway.records.token import Signer, encoded_names
 from gateway.routing.release import Decision, Variant
 
 SIGNER = Signer({0: bytes(32)}, 0)
@@ -24,7 +24,7 @@ def ledger() -> FeedbackStats:
 
 
 def prediction(number: int, decision: Decision = DECISION) -> str:
-    return SIGNER.token(names_of("digits", "everyone"), decision, number, 3, False).decode()
+    return SIGNER.token(encoded_names("digits", "everyone"), decision, number, 3, False).decode()
 
 
 def said(prediction_id: str, **fields: Any) -> bytes:
@@ -106,7 +106,9 @@ def test_number_of_metric_names_is_bounded(ledger: FeedbackStats) -> None:
 
 
 def test_foreign_torn_and_malformed_lines_are_skipped(ledger: FeedbackStats) -> None:
-    foreign = Signer({0: bytes(31) + b"x"}, 0).token(names_of("digits", "everyone"), DECISION, 1, 3, False).decode()
+    foreign = (
+        Signer({0: bytes(31) + b"x"}, 0).token(encoded_names("digits", "everyone"), DECISION, 1, 3, False).decode()
+    )
     ledger.add(
         b'{"half\n' + b"\n" + b"7\n" + b'{"prediction_id":7}\n' + judged(foreign, True) + judged(prediction(1), True)
     )

@@ -17,7 +17,7 @@ from gateway.control.release.manager import ReleaseManager
 from gateway.control.release.stages import Event
 from gateway.errors import Conflict, NotFound, Outcome
 from gateway.records.line import line_of
-from gateway.records.token import names_of
+from gateway.records.token import encoded_names
 from gateway.routing.release import Decision as Drawn
 from gateway.routing.release import Variant
 from gateway.settings.gateway import RecordsSettings
@@ -126,7 +126,7 @@ class Bench:
     def token(self, nonce: int, variant: Variant, weight_ppm: int) -> str:
         version = 2 if variant is Variant.CANDIDATE else 1
         drawn = Drawn(version, variant, "everyone", None, weight_ppm, 0.5)
-        return self.records.keys.signer().token(names_of(MODEL, "everyone"), drawn, nonce, 3, False).decode()
+        return self.records.keys.signer().token(encoded_names(MODEL, "everyone"), drawn, nonce, 3, False).decode()
 
     def _stop(self, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
         self.board.stop(self.releases.of(name, candidate))

@@ -9,7 +9,7 @@ from gateway.control.guards.observation import ClassCounts, Observation
 from gateway.control.record_writer.feedback_stats import VersionFeedback
 from gateway.control.release.release_status import VersionStatus
 from gateway.control.release.wording import verdict_text
-from gateway.errors import Outcome, tallied
+from gateway.errors import Outcome, request_counts
 from gateway.routing.release import Variant
 from gateway.settings.guards import GuardsSettings
 from gateway.shm.tally import Tally
@@ -84,5 +84,5 @@ def test_drift_verdict_is_different_and_pauses_the_ramp() -> None:
 @pytest.mark.parametrize("outcome", Outcome)
 def test_tallied_counts_answered_and_failed_requests_by_outcome(outcome: Outcome) -> None:
     expected = {Outcome.OK: (3, 0), Outcome.EXCUSED: (3, 0), Outcome.CLIENT_ERROR: (0, 0)}.get(outcome, (3, 3))
-    assert tallied({outcome: 3}) == expected
-    assert tallied({}) == (0, 0)
+    assert request_counts({outcome: 3}) == expected
+    assert request_counts({}) == (0, 0)

@@ -15,7 +15,7 @@ from gateway.offline.analysis.analyzer import Analysis, Subject, analyse
 from gateway.offline.analysis.html_report import page
 from gateway.offline.analysis.json_report import document
 from gateway.offline.analysis.slices import Features, Measure
-from gateway.offline.analysis.terminal_report import SHOWN, tables
+from gateway.offline.analysis.terminal_report import MAX_SHOWN, tables
 from gateway.offline.reader import Query, records_in
 from gateway.protocol.tensors import Tensor
 from tests.offline.analysis import flawed
@@ -160,7 +160,7 @@ def test_table_of_rows_to_label_fits_a_narrow_terminal(digits: Analysis) -> None
     console.print(list(tables(digits))[-2])
     lines = console.export_text().splitlines()
     assert {"prediction", "customer", "predicted", "margin", "candidate", "input"} <= set(lines[2].split())
-    assert sum(line.startswith("│") for line in lines) == SHOWN
+    assert sum(line.startswith("│") for line in lines) == MAX_SHOWN
 
 
 def test_html_page_is_self_contained_and_escapes_text(tmp_path: Path) -> None:

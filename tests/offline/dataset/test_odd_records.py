@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.cli.main import main
 from gateway.errors import InvalidRequest
 from gateway.protocol.decode import decode_request
-from gateway.protocol.depth import DEEPEST
+from gateway.protocol.depth import MAX_DEPTH
 from gateway.records.line import one_line
 from gateway.records.segments import FEEDBACK, PREDICTIONS
 from tests.offline.dataset.test_export import digits, exported, manifest, table
@@ -52,7 +52,7 @@ def spliced(recording: Recording, body: bytes) -> None:
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
 def test_every_answered_request_can_be_exported(tmp_path: Path, kind: str) -> None:
     recording = Recording()
-    spliced(recording, json_request("digits", ROW, parameters={"p": nested(DEEPEST)}))
+    spliced(recording, json_request("digits", ROW, parameters={"p": nested(MAX_DEPTH)}))
 
     @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
     @given(BODIES, st.sampled_from(["inputs", "request"]), VALUES)

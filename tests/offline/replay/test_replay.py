@@ -57,15 +57,15 @@ def every_kind() -> Recording:
 
 def test_same_version_unbatched_answers_bit_for_bit(tmp_path: Path) -> None:
     (comparison,) = again(every_kind(), tmp_path, batched=False).by_version.values()
-    assert comparison.sameness == {Match.EXACT: 300, Match.CLOSE: 0, Match.DIFFERENT: 0}
+    assert comparison.matches == {Match.EXACT: 300, Match.CLOSE: 0, Match.DIFFERENT: 0}
     assert (comparison.agreed, comparison.classed, comparison.failed, comparison.other_file) == (100, 100, 0, 0)
 
 
 def test_same_version_in_batches_answers_equal_but_for_rounding(tmp_path: Path) -> None:
     result = again(every_kind(), tmp_path)
     (comparison,) = result.by_version.values()
-    assert comparison.sameness[Match.DIFFERENT] == comparison.failed == 0
-    assert comparison.sameness[Match.CLOSE] > 0, "a batch rounds otherwise than a row: else nothing was batched"
+    assert comparison.matches[Match.DIFFERENT] == comparison.failed == 0
+    assert comparison.matches[Match.CLOSE] > 0, "a batch rounds otherwise than a row: else nothing was batched"
     assert comparison.quantiles()["max"] < 1e-5
     assert remarks(result) == []
 
@@ -78,7 +78,7 @@ def test_replay_of_ten_thousand_predictions(tmp_path: Path) -> None:
     for number in range(9_500):
         recording.record(**{**predictions[number % 500], "prediction_id": f"copy-{number}"})
     (comparison,) = again(recording, tmp_path, 2).by_version.values()
-    assert comparison.sameness[Match.EXACT] + comparison.sameness[Match.CLOSE] == 10_000
+    assert comparison.matches[Match.EXACT] + comparison.matches[Match.CLOSE] == 10_000
 
 
 def test_replay_of_text_and_raw_bodies(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_replay_of_text_and_raw_bodies(tmp_path: Path) -> None:
     recording.predict(b"I was charged twice", media="text")
     recording.predict(json_request("tickets", np.array([["where is my parcel?"], ["reset my password"]], object)))
     (comparison,) = again(recording, tmp_path, batched=False).by_version.values()
-    assert comparison.sameness[Match.EXACT] == 2
+    assert comparison.matches[Match.EXACT] == 2
 
 
 def test_other_version_is_compared_where_the_truth_is_known(tmp_path: Path) -> None:
@@ -179,4 +179,4 @@ def tensor(*values: Any, datatype: str = "FP32", dtype: Any = np.float32) -> Ten
 )
 def test_difference_classifies_two_answers(then: Tensor, now: Tensor, sameness: Match, distance: float) -> None:
     found = difference(then, now)
-    assert (found.sameness, found.distance) == (sameness, distance)
+    assert (found.match, found.distance) == (sameness, distance)

@@ -16,7 +16,7 @@ import uvloop
 from gateway.backends.repository import Repository
 from gateway.settings.routing import RoutingSettings
 from gateway.worker.http.access import Access
-from gateway.worker.http.app import data_plane
+from gateway.worker.http.app import data_app
 from gateway.worker.http.connection import InferConnection
 from tests.backends import onnx_models
 from tests.deployed import Deployed, served_by
@@ -55,7 +55,7 @@ class Server:
     async def _serve(self) -> None:
         deployment = served_by(Repository(self._folder), RoutingSettings())
         await deployment.start()
-        app = data_plane(Deployed(deployment).pipeline, 1 << 20, deployment, Access())
+        app = data_app(Deployed(deployment).pipeline, 1 << 20, deployment, Access())
         plain: dict[str, Any] = {"proxy_headers": False, "lifespan": "off", "ws": "none", "log_config": None}
         self._server = uvicorn.Server(uvicorn.Config(app, http=Going, interface="asgi3", date_header=False, **plain))
         await self._server.serve(sockets=[self._bound])

@@ -22,8 +22,8 @@ from gateway.shm.ring import Ring
 from gateway.worker.call import RequestSource
 from gateway.worker.http import feedback as feedback_module
 from gateway.worker.http.access import Access
-from gateway.worker.http.app import data_plane
-from gateway.worker.http.feedback import LARGEST_BODY, LONGEST_COMMENT, LONGEST_TRUTH, MOST, MOST_METRICS
+from gateway.worker.http.app import data_app
+from gateway.worker.http.feedback import MAX_BODY_BYTES, MAX_COMMENT, MAX_ENTRIES, MAX_METRICS, MAX_TRUTH
 from gateway.worker.pipeline import Pipeline
 from tests import zoo
 from tests.backends.onnx_models import FLOAT, place, save
@@ -101,7 +101,7 @@ async def bench(folder: Path, size: int = RING, max_body: int = 64 << 20) -> Asy
     deployment = served_by(Repository(models(folder / "models")), RoutingSettings())
     await deployment.start()
     deployed = Deployed(deployment, size=size)
-    transport = httpx.ASGITransport(data_plane(deployed.pipeline, max_body, deployment, Access()))
+    transport = httpx.ASGITransport(data_app(deployed.pipeline, max_body, deployment, Access()))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         yield Bench(client, deployed.pipeline, deployed.rings.feedback)
     await deployment.close()
@@ -192,7 +192,7 @@ async def test_entry_without_a_valid_prediction_id_is_refused_alone(tmp_path: Pa
         ({"truth": None, "reward": None, "metrics": None}, "says nothing"),
         ({"truht": 1}, "unknown key 'truht'; known are comment, metrics, prediction_id, reward, truth"),
         ({"truth": "cow"}, "truth 'cow' is no class of 'pets'; its classes are cat, dog, eel"),
-        ({"truth": "x" * LONGEST_TRUTH}, f"truth is longer than {LONGEST_TRUTH} characters"),
+        ({"truth": "x" * MAX_TRUTH}, f"truth is longer than {MAX_TRUTH} characters"),
         ({"truth": 7}, "truth 7 is no class of 'pets'; its classes are cat, dog, eel"),
         ({"truth": "2"}, "truth '2' is no class"),
         ({"truth": 1.5}, "truth 1.5 is no class"),
@@ -207,15 +207,15 @@ async def test_entry_without_a_valid_prediction_id_is_refused_alone(tmp_path: Pa
         *(({"reward": far}, "from -1e+06 to 1e+06, which feedback.reward in") for far in (1.7e308, 1e20, -1.000001e6)),
         *(({"metrics": {"x": far}}, "metrics.x must be from -1e+09 to 1e+09") for far in (-1.7e308, 1e20, 10**19)),
         ({"reward": [1]}, "reward must be a number"),
-        ({"metrics": {}}, f"metrics must be an object of 1 to {MOST_METRICS} numbers"),
+        ({"metrics": {}}, f"metrics must be an object of 1 to {MAX_METRICS} numbers"),
         ({"metrics": [1]}, "metrics must be an object"),
-        ({"metrics": {f"m{n}": 1 for n in range(MOST_METRICS + 1)}}, "metrics must be an object of 1 to"),
+        ({"metrics": {f"m{n}": 1 for n in range(MAX_METRICS + 1)}}, "metrics must be an object of 1 to"),
         ({"metrics": {"sales": "many"}}, "metrics.sales must be a number"),
         ({"metrics": {"sales": None}}, "metrics.sales must be a number"),
         ({"metrics": {"": 1}}, "with a name of 1 to 100 characters"),
         ({"metrics": {"x" * 101: 1}}, "with a name of 1 to 100 characters"),
         ({"reward": 1, "comment": 7}, "comment must be a string"),
-        ({"reward": 1, "comment": "x" * (LONGEST_COMMENT + 1)}, f"of {LONGEST_COMMENT} characters at most"),
+        ({"reward": 1, "comment": "x" * (MAX_COMMENT + 1)}, f"of {MAX_COMMENT} characters at most"),
     ],
     ids=lambda value: repr(value)[:40],
 )
@@ -232,15 +232,15 @@ async def test_values_just_within_the_limits_are_accepted(tmp_path: Path) -> Non
     async with bench(tmp_path) as here:
         one = await here.predict(model="nameless")
         for said in (
-            {"truth": "x" * (LONGEST_TRUTH - 2)},
+            {"truth": "x" * (MAX_TRUTH - 2)},
             {"truth": nested(32)},
             {"truth": 0},
             {"truth": False},
             {"truth": 2**64 - 1},
             {"reward": -1e6},
             {"reward": 0},
-            {"metrics": {"x" * 100: 1, **{f"m{n}": n for n in range(MOST_METRICS - 1)}}},
-            {"reward": 1, "comment": "\u2028" * LONGEST_COMMENT},
+            {"metrics": {"x" * 100: 1, **{f"m{n}": n for n in range(MAX_METRICS - 1)}}},
+            {"reward": 1, "comment": "\u2028" * MAX_COMMENT},
         ):
             answer = await here.tell({"prediction_id": one, **said})
             assert (answer["accepted"], answer["rejected"]) == (1, []), said
@@ -271,8 +271,8 @@ async def test_altered_truncated_and_foreign_ids_are_refused_alone(tmp_path: Pat
         (b"\xff", "not valid JSON"),
         (b'[{"reward": 1e400}]', "not valid JSON"),
         (b"[" * 2000, "not valid JSON"),
-        (b"[]", f"one object or a list of 1 to {MOST}, got 0 entries"),
-        (b"[" + b",".join([b"{}"] * (MOST + 1)) + b"]", f"got {MOST + 1} entries"),
+        (b"[]", f"one object or a list of 1 to {MAX_ENTRIES}, got 0 entries"),
+        (b"[" + b",".join([b"{}"] * (MAX_ENTRIES + 1)) + b"]", f"got {MAX_ENTRIES + 1} entries"),
     ],
     ids=lambda value: repr(value)[:30],
 )
@@ -289,25 +289,25 @@ async def test_body_that_is_no_list_of_entries_is_refused(tmp_path: Path, body: 
 async def test_ten_thousand_entries_at_once_are_accepted(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         ids = [await here.predict() for _ in range(10)]
-        entries = [{"prediction_id": ids[n % 10], "reward": n} for n in range(MOST)]
+        entries = [{"prediction_id": ids[n % 10], "reward": n} for n in range(MAX_ENTRIES)]
         entries[1234]["reward"] = "bad"
         answer = await here.tell(entries)
-        assert answer["accepted"] == MOST - 1
+        assert answer["accepted"] == MAX_ENTRIES - 1
         assert [rejected["index"] for rejected in answer["rejected"]] == [1234]
-        assert [record["reward"] for record in here.records()] == [n for n in range(MOST) if n != 1234]
+        assert [record["reward"] for record in here.records()] == [n for n in range(MAX_ENTRIES) if n != 1234]
 
 
 @on_a_loop
 async def test_long_list_does_not_block_predictions(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         one = await here.predict()
-        told = asyncio.create_task(here.tell([{"prediction_id": one, "reward": n} for n in range(MOST)]))
+        told = asyncio.create_task(here.tell([{"prediction_id": one, "reward": n} for n in range(MAX_ENTRIES)]))
         turns = 0
         while not told.done():
             await here.predict()
             turns += 1
         assert turns > 20
-        assert told.result()["accepted"] == MOST
+        assert told.result()["accepted"] == MAX_ENTRIES
 
 
 @on_a_loop
@@ -321,7 +321,7 @@ async def test_compressed_list_is_accepted(tmp_path: Path) -> None:
 @on_a_loop
 async def test_too_large_body_is_refused(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
-        answer = await here.client.post("/v2/feedback", content=b" " * (LARGEST_BODY + 1))
+        answer = await here.client.post("/v2/feedback", content=b" " * (MAX_BODY_BYTES + 1))
         assert answer.status_code == 413
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.records.line import LONGEST_ID
+from gateway.records.line import MAX_ID_LENGTH
 from tests.backends import onnx_models
 from tests.running import GatewayProcess
 from tests.wire import SMALL_BODY, Wire, get, post, row, turns
@@ -53,7 +53,7 @@ def test_pipelined_requests_get_their_own_request_ids(wire: Wire) -> None:
 
 @pytest.mark.parametrize(
     "request_id",
-    [b"", b"a b", b"a\tb", b"a\xff", b"caf\xc3\xa9", b"a" * (LONGEST_ID + 1), b"a\x01b", b"a\x7fb", b"a\x0bb"],
+    [b"", b"a b", b"a\tb", b"a\xff", b"caf\xc3\xa9", b"a" * (MAX_ID_LENGTH + 1), b"a\x01b", b"a\x7fb", b"a\x0bb"],
 )
 @pytest.mark.parametrize("model", ["doubling", "nothing"])
 def test_invalid_request_id_is_not_returned(gateway: GatewayProcess, request_id: bytes, model: str) -> None:
@@ -74,7 +74,7 @@ def test_request_id_cannot_inject_a_header(gateway: GatewayProcess, end: bytes, 
     assert reply.headers.get("x-request-id", "a") == "a"
 
 
-LONG = "é" * (2 * LONGEST_ID)
+LONG = "é" * (2 * MAX_ID_LENGTH)
 JOINED: list[tuple[str, list[str], dict[str, Any], str | None, str | None]] = [
     ("nothing", [], {}, None, None),
     ("both headers", [TRACEPARENT, "x-request-id: a-1"], {}, TRACE_ID, "a-1"),
@@ -83,7 +83,7 @@ JOINED: list[tuple[str, list[str], dict[str, Any], str | None, str | None]] = [
     ("the body's id", [], {"id": 'a"b\n\x00'}, None, 'a"b\n\x00'),
     ("the header's before the body's", ["x-request-id: a-1"], {"id": "b-1"}, None, "a-1"),
     ("a trace and the body's id", [TRACEPARENT], {"id": "b-1"}, TRACE_ID, "b-1"),
-    ("a long one is cut", [], {"id": LONG}, None, LONG[:LONGEST_ID]),
+    ("a long one is cut", [], {"id": LONG}, None, LONG[:MAX_ID_LENGTH]),
     ("an empty one", ["x-request-id:"], {"id": ""}, None, None),
     ("what is not valid", [TRACEPARENT.upper(), "x-request-id: a b"], {}, None, None),
 ]

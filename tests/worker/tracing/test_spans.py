@@ -16,7 +16,7 @@ from gateway.settings.gateway import ServerSettings, TracingSettings
 from gateway.shm.scoreboard import HEAD, SPANS_DROPPED, SPANS_EXPORTED, SPANS_FAILED
 from gateway.worker.call import Origin, Trace
 from gateway.worker.tracing import otlp
-from gateway.worker.tracing.spans import BATCH, Export, Span, Spans
+from gateway.worker.tracing.spans import BATCH_SIZE, Export, Span, SpanExporter
 from tests.worker.tracing.collector import Collector, attributes
 
 TRACE = Trace("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", True)
@@ -107,13 +107,13 @@ def test_spans_of_rescued_pinned_and_failed_predictions(collector: Collector, ex
 
 def test_spans_beyond_the_queue_are_dropped_and_counted(collector: Collector, export: Export) -> None:
     head = counted()
-    spans = Spans(export, head, capacity=2 * BATCH + 1)
-    for number in range(2 * BATCH + 4):
+    spans = SpanExporter(export, head, capacity=2 * BATCH_SIZE + 1)
+    for number in range(2 * BATCH_SIZE + 4):
         spans.offer(PLAIN._replace(prediction_id=b"%d" % number))
     spans.flush()
-    assert (head[SPANS_EXPORTED], head[SPANS_DROPPED], head[SPANS_FAILED]) == (2 * BATCH + 1, 3, 0)
+    assert (head[SPANS_EXPORTED], head[SPANS_DROPPED], head[SPANS_FAILED]) == (2 * BATCH_SIZE + 1, 3, 0)
     assert [attributes(span)["canary_gateway.prediction_id"] for span in collector.spans] == [
-        str(number) for number in range(2 * BATCH + 1)
+        str(number) for number in range(2 * BATCH_SIZE + 1)
     ]
     assert len(collector.requests) == 3
 
@@ -123,7 +123,7 @@ def test_refusing_collector_is_logged_once_and_its_recovery_once(
 ) -> None:
     caplog.set_level(logging.INFO)
     head = counted()
-    spans = Spans(export, head)
+    spans = SpanExporter(export, head)
     for status in (400, 403, 200, 200):
         collector.status = status
         spans.offer(PLAIN)
@@ -136,12 +136,12 @@ def test_refusing_collector_is_logged_once_and_its_recovery_once(
 
 
 def test_queued_spans_are_exported_on_close(collector: Collector, export: Export) -> None:
-    spans = Spans(export, counted())
+    spans = SpanExporter(export, counted())
     spans.start()
-    for _ in range(BATCH + 1):
+    for _ in range(BATCH_SIZE + 1):
         spans.offer(PLAIN)
     spans.close()
-    assert len(collector.spans) == BATCH + 1
+    assert len(collector.spans) == BATCH_SIZE + 1
 
 
 def test_missing_packages_are_reported_with_the_install_command() -> None:
