@@ -41,7 +41,7 @@ class ProcessSockets:
 NO_PROCESSES: Final = ProcessSockets()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigGeneration:
     """One numbered configuration: the models to serve, and the shared-memory slot of each version and each release.
 
@@ -71,7 +71,7 @@ class Rings:
     events: Path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """The first message to a worker: its index, the number of workers, the shared-memory files, and the generation to
     serve. `port` is never 0.

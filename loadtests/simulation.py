@@ -74,7 +74,9 @@ def ramping(seed: int) -> bool:
         tally.success("candidate", 0, 1)
         window.sample(now_s, Sample(tally.read(), tally.read()))
         events = _events(customers.failing(weight_ppm), FailureKind.FAILURE)
-        actions = controller.step(now_s, Observation(round(now_s * 1e9), 1, False, window, events))
+        actions = controller.step(
+            now_s, Observation(time_ns=round(now_s * 1e9), epoch=1, stopped=False, window=window, failures=events)
+        )
         if any(isinstance(action, Stop) for action in actions):
             return True
         weight_ppm = controller.state.weights_ppm["all"]
@@ -94,7 +96,7 @@ def together(seed: int) -> bool:
             *_events(customers.failing(weight_ppm), FailureKind.SLOW),
         ]
         wrong = [FeedbackEvent(0, 0, *failure, True, None) for failure in customers.failing(weight_ppm)]
-        guards.ingest(Observation(0, 1, False, window, events, wrong), 0)
+        guards.ingest(Observation(time_ns=0, epoch=1, stopped=False, window=window, failures=events, feedback=wrong), 0)
         if guards.assess(1).stop is not None:
             return True
     return False

@@ -9,18 +9,15 @@ from typing import Any
 from gateway.backends.repository import Repository
 from gateway.errors import RequestError
 from gateway.protocol.decode import decode_request
-from gateway.records.token import Signer
 from gateway.routing.attributes import Attributes
-from gateway.settings.gateway import LimitsSettings
 from gateway.settings.routing import RoutingSettings
 from gateway.shm.failure_events import SIZE, FailureEvent, unpack_all
 from gateway.shm.ring import Ring
 from gateway.worker.call import Call, RequestSource
-from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.pipeline import Pipeline
-from gateway.worker.recorder import Recorder
 from loadtests import moody
 from loadtests.moody import Moods
+from tests.deployed import Catalog, Deployed
 
 Make = Callable[[Path], None]
 TWIN = Moods()
@@ -108,15 +105,13 @@ def routing(weight: float = 50, **more: Any) -> RoutingSettings:
 @asynccontextmanager
 async def serving(folder: Path, make: Make, rules: RoutingSettings) -> AsyncIterator[Bench]:
     make(folder / "models")
-    deployment = ModelCatalog(Repository(folder / "models"), rules)
+    deployment = Catalog(Repository(folder / "models"), rules)
     await deployment.start()
-    events = Ring.create(folder / "events", 1 << 16)
-    recorder = Recorder(Signer({0: bytes(32)}, 0), events=events)
+    deployed = Deployed(deployment)
     try:
-        yield Bench(Pipeline(deployment, LimitsSettings(), recorder=recorder), events)
+        yield Bench(deployed.pipeline, deployed.rings.events)
     finally:
         await deployment.close()
-        events.remove()
 
 
 def twins(repository: Path) -> None:

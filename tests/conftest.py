@@ -1,4 +1,4 @@
-"""Fixtures for several folders of tests: the model zoo, and a gateway that serves it."""
+"""Fixtures for several folders of tests: the model zoo, a gateway that serves it, and one for raw connections."""
 
 import os
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ import pytest
 
 from tests import zoo
 from tests.running import GatewayProcess
+from tests.wire import Wire, looping_models
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -34,3 +35,20 @@ def zoo_gateway(zoo_models: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 def client(zoo_gateway: GatewayProcess) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=zoo_gateway.url, timeout=30) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """Serves `doubling` and `looping`, bodies of 1 MiB at most; its log may hold no traceback in the end."""
+    folder = tmp_path_factory.mktemp("gateway")
+    models = looping_models(folder / "models", "looping")
+    with GatewayProcess(folder, models, server={"max_body": "1MiB"}) as gateway:
+        yield gateway
+    assert "Traceback" not in gateway.log
+
+
+@pytest.fixture
+def wire(gateway: GatewayProcess) -> Iterator[Wire]:
+    """A raw connection to `gateway`."""
+    with Wire(gateway) as wire:
+        yield wire

@@ -1,12 +1,103 @@
-"""A deployment as control would plan it, with no remembered releases."""
+"""The parts of a worker as it builds them itself, on shared memory of their own, in the test's process.
+
+Control is only as much of it as a worker needs: it gives slots to what is served, and its heartbeat never goes stale.
+"""
+
+import shutil
+import tempfile
+import weakref
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
 from gateway.backends.repository import Repository
 from gateway.control.config.acceptance import resolve_input
 from gateway.control.config.resolve import resolve
+from gateway.records.token import Signer
+from gateway.settings.gateway import LimitsSettings, RecordsSettings
 from gateway.settings.routing import RoutingSettings
-from gateway.worker.models.catalog import ModelCatalog
+from gateway.shm.ring import Ring
+from gateway.shm.scoreboard import Scoreboard
+from gateway.shm.slots import ReleaseSlots, VersionSlots
+from gateway.shm.switchboard import Switchboard
+from gateway.version_key import VersionKey
+from gateway.worker.models.catalog import AS_WRITTEN, Changed, ModelCatalog
+from gateway.worker.models.shared_state import SharedState
+from gateway.worker.pipeline import Pipeline
+from gateway.worker.recorder import Recorder, RecordRings
+
+SIGNER = Signer({0: bytes(32)}, 0)
+RING = 1 << 20
+SLOTS = 64
+NEVER_STALE_NS = 10**18
 
 
-def served_by(repository: Repository, routing: RoutingSettings) -> ModelCatalog:
+class WorkerBoards:
+    """The boards of a gateway with one worker, and its `state`. The files last as long as this object."""
+
+    def __init__(self) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="gateway-boards-"))
+        weakref.finalize(self, shutil.rmtree, folder, True)
+        scoreboard, switchboard = Scoreboard.create(folder / "scores", 1), Switchboard.create(folder / "switches", 1)
+        switchboard.heartbeat()
+        switchboard.serve()
+        self.folder = folder
+        self.switchboard = switchboard
+        self._versions = VersionSlots(SLOTS, scoreboard)
+        self._releases = ReleaseSlots(SLOTS, switchboard)
+        self.state = SharedState(
+            Switchboard.attach(switchboard.segment.path, 1),
+            Scoreboard.attach(scoreboard.segment.path, 1),
+            0,
+            heartbeat_timeout_ns=NEVER_STALE_NS,
+            versions={},
+            releases={},
+            tell=lambda *trip: None,
+        )
+
+    def plan(self, routing: RoutingSettings) -> None:
+        """Give slots to all that `routing` names, and have the worker learn them."""
+        versions: dict[VersionKey, int] = {}
+        releases: dict[VersionKey, int] = {}
+        for name, settings in routing.models.items():
+            versions[name, settings.stable] = self._versions.of(name, settings.stable)
+            if settings.candidate is not None:
+                versions[name, settings.candidate] = self._versions.of(name, settings.candidate)
+                releases[name, settings.candidate] = self._releases.of(name, settings.candidate)
+        self.state.learn(versions, releases)
+
+
+class Catalog(ModelCatalog):
+    """The models of a worker that is told of new slots as it is by control: before each change."""
+
+    def __init__(self, repository: Repository, routing: RoutingSettings, named: frozenset[str] | None = None) -> None:
+        self.boards = WorkerBoards()
+        self.boards.plan(routing)
+        super().__init__(repository, routing, self.boards.state, named=named)
+
+    async def prepare(
+        self, routing: RoutingSettings, generation: int, named: frozenset[str] | None = None, how: Changed = AS_WRITTEN
+    ) -> None:
+        self.boards.plan(routing)
+        await super().prepare(routing, generation, named, how)
+
+    async def load(self, name: str, routing: RoutingSettings | None = None, how: Changed = AS_WRITTEN) -> None:
+        self.boards.plan(routing or self._routing)
+        await super().load(name, routing, how)
+
+
+class Deployed:
+    """A pipeline over `catalog`, and its `rings` of `size` bytes each, which only the test drains."""
+
+    def __init__(self, catalog: Catalog, signer: Signer = SIGNER, size: int = RING, **settings: Any) -> None:
+        folder, state = catalog.boards.folder, catalog.boards.state
+        streams = [field.name for field in fields(RecordRings)]
+        self.rings = RecordRings(**{name: Ring.create(folder / f"{name}.ring", size) for name in streams})
+        recorder = Recorder(signer, RecordsSettings(**settings), self.rings, state.head)
+        self.pipeline = Pipeline(catalog, LimitsSettings(), state, recorder)
+
+
+def served_by(repository: Repository, routing: RoutingSettings) -> Catalog:
+    """A catalog as control would plan it where nothing is remembered."""
     resolved = resolve(routing, resolve_input({}, repository, frozenset()), "routing.yaml")
-    return ModelCatalog(repository, resolved.routing, named=resolved.named)
+    return Catalog(repository, resolved.routing, resolved.named)

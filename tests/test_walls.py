@@ -48,7 +48,7 @@ def test_a_worker_loads_no_other_program() -> None:
     assert {"gateway.cli", "gateway.control", "gateway.offline", *unwanted}.isdisjoint(loaded)
 
 
-@pytest.mark.parametrize("command", ["explain", "releases", "keys", "history", "edits"])
+@pytest.mark.parametrize("command", ["explain", "releases", "keys", "edits"])
 def test_client_commands_load_no_server_code(command: str) -> None:
     loaded = loaded_by(f"gateway.cli.{command}")
     unwanted = {"gateway.worker", "gateway.offline", "gateway.control.supervisor", "gateway.control.control_plane"}

@@ -9,15 +9,17 @@ import stat
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
-from gateway.auth.key import digest_of, new_key
+from gateway.auth.keyring import digest_of
 from gateway.errors import NotFound, SettingsError
-from gateway.settings.keys import KeySettings, KeysSettings, Scope, load_keys
+from gateway.settings.keys import KEY_PREFIX, KeySettings, KeysSettings, Scope, load_keys
 from gateway.settings.scalars import read
+from gateway.system.durable_files import replacing, write_all
 
+KEY_BYTES: Final = 32
 _PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 HEADING: Final = "# API keys of the gateway, by hash only. Written by `gateway keys`; read again within a second.\n"
 
@@ -26,7 +28,7 @@ def add_key(
     path: Path, customer: str, scopes: tuple[Scope, ...], now: datetime, lifetime_s: float | None
 ) -> tuple[str, KeySettings]:
     """Make a key and add it to the file, or to a new one; returns the key and its entry. Raises SettingsError."""
-    key = new_key()
+    key = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
     entry = KeySettings(
         id=secrets.token_hex(4),
         sha256=digest_of(key.encode()).hex(),
@@ -83,14 +85,12 @@ def _write(path: Path, keys: KeysSettings) -> None:
     target = path.resolve()  # a link stays a link
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            _belong_as_before(file.fileno(), target)
-            file.write(HEADING + yaml.dump(_document(keys), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(target)
+        with replacing(target, unfinished, 0o600) as file:
+            _belong_as_before(file, target)
+            document = keys.model_dump(mode="json", exclude_none=True)
+            text = HEADING + yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+            write_all(file, text.encode())
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise SettingsError(str(path), [f"cannot be written: {error.strerror}"]) from None
 
 
@@ -107,7 +107,3 @@ def _belong_as_before(file: int, target: Path) -> None:
     elif os.geteuid() == 0:
         folder = target.parent.stat()
         os.fchown(file, folder.st_uid, folder.st_gid)
-
-
-def _document(keys: KeysSettings) -> Any:
-    return keys.model_dump(mode="json", exclude_none=True)

@@ -1,7 +1,6 @@
 """Requests that run as one: what each of them waits for, and how the rows of the run are handed out again."""
 
 import asyncio
-import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,11 +9,11 @@ from typing import Any, Final
 
 from onnxruntime import RunOptions
 
-from gateway.backends.joining import Join, concatenated
+from gateway.backends.joining import Join, concatenated, cut
 from gateway.backends.onnx import Result
 from gateway.backends.run_threads import Executor, no_thread
 from gateway.backends.signature import Feeds
-from gateway.errors import DeadlineExceeded, InvalidOutput
+from gateway.errors import DeadlineExceeded
 from gateway.system.scheduling import set_lowest_priority
 
 LONG_NS: Final = 250_000_000  # a run that is not over by then, though it was to end, is in others' way
@@ -177,13 +176,7 @@ class Batch:
         if len(self.items) == 1:
             return [run(self.items[0].feeds, self.options)]
         with join([item.feeds for item in self.items]) as feeds:
-            outputs = [output for output in run(feeds, self.options) if output is not None]
-        if any(len(output) != self.rows for output in outputs):
-            raise InvalidOutput("an output of the batch does not have the batch's rows")
-        ends = list(itertools.accumulate(item.rows for item in self.items))
-        return [
-            [output[end - item.rows : end] for output in outputs] for item, end in zip(self.items, ends, strict=True)
-        ]
+            return cut(run(feeds, self.options), self.items)
 
     def _alone(self, item: BatchItem, run: Run) -> list[Result] | Exception:
         try:

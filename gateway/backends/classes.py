@@ -9,8 +9,8 @@ import numpy as np
 
 from gateway.backends.class_output import ClassOutput, OutputKind
 from gateway.backends.onnx import Result
+from gateway.protocol.classification import NO_CLASS
 
-NO_CLASS: Final = -1
 MOST_CLASSES: Final = 2**31 - 1
 SECOND_FROM: Final = 0.5  # of a single probability: from here on it is the second class
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")

@@ -40,9 +40,9 @@ class Measured:
 
 
 class Measurements:
-    """Those of all workers: `path` None shares nothing. For one thread at a time."""
+    """Those of all workers, in the file `path`. For one thread at a time."""
 
-    def __init__(self, path: Path | None, repository: Path) -> None:
+    def __init__(self, path: Path, repository: Path) -> None:
         self._path = path
         self._contents = Contents(repository)
         self._known: dict[str, Measured] = {}
@@ -50,16 +50,14 @@ class Measurements:
         self._torn = b""
 
     def content(self, key: VersionKey) -> Content:
-        """What lies there now; nothing where it has been written only just, or nothing is shared."""
-        if self._path is None:
-            return ()
+        """What lies there now; nothing where it has been written only just."""
         content = self._contents.now(key)
         still = all(time.time_ns() - one[_CTIME] >= STOOD_STILL_NS for one in content)
         return content if still else ()
 
     def of(self, content: Content) -> Measured | None:
         """What a worker has measured of this content."""
-        if not content or self._path is None:
+        if not content:
             return None
         with contextlib.suppress(OSError), self._path.open("rb") as file:
             file.seek(self._read)
@@ -72,7 +70,7 @@ class Measurements:
 
     def keep(self, content: Content, measured: Measured) -> None:
         """Tell the others."""
-        if not content or self._path is None:
+        if not content:
             return
         line = orjson.dumps(
             {

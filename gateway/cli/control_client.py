@@ -1,17 +1,41 @@
-"""Creates the HTTP client with which the commands reach the control plane."""
+"""How the commands reach the control plane of the running gateway, and what it answers them."""
 
+import os
 import ssl
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
 from gateway.cli.refusal import CommandError
 from gateway.settings.gateway import GatewaySettings, TlsSettings
+from gateway.settings.load import load_gateway
 
+WITHIN_S: Final = 60.0  # an edit is answered once every worker serves it
+KEY_VARIABLE: Final = "GATEWAY_API_KEY"  # not an option: every user of the machine can read a command's options
 ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _BEGIN: Final = "-----BEGIN CERTIFICATE-----"
 _END: Final = "-----END CERTIFICATE-----"
+
+
+def call_control(config: Path, method: str, path: str, body: Any = None) -> Any:
+    """What the control plane answers; refuses with its reason. The key, where keys are on, is in $GATEWAY_API_KEY."""
+    key = os.environ.get(KEY_VARIABLE)
+    with control_client(load_gateway(config), key) as client:
+        try:
+            answer = client.request(method, path, json=body, timeout=WITHIN_S)
+            document = answer.json()
+        except httpx.TransportError as error:
+            raise CommandError(
+                f"no gateway answers at {client.base_url} ({error}); is `gateway serve` running?"
+            ) from None
+        except ValueError:
+            raise CommandError(f"what answers at {client.base_url} is not a gateway") from None
+    if answer.status_code == 401 and not key:
+        raise CommandError(f"{document['error']} (the commands read the key from ${KEY_VARIABLE})")
+    if answer.status_code != 200:
+        raise CommandError(document["error"])
+    return document
 
 
 def control_client(settings: GatewaySettings, key: str | None) -> httpx.Client:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 import orjson
 
-from gateway.cli.asking import call_control
+from gateway.cli.control_client import call_control
 from gateway.cli.options import CONFIG, JSON, REASON
 
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the change without making it.")

@@ -7,7 +7,7 @@ import click
 import orjson
 
 from gateway.backends.repository import Repository
-from gateway.cli.asking import call_control
+from gateway.cli.control_client import call_control
 from gateway.cli.options import CONFIG, JSON, load
 from gateway.cli.refusal import CommandError
 from gateway.cli.tables import explanation_text

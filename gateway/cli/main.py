@@ -24,7 +24,7 @@ COMMANDS: Final[Mapping[str, str]] = {  # in the order of use, not of the alphab
     "continue": "releases:continue_",
     "promote": "edits:promote",
     "weight": "edits:weight",
-    "history": "history:history",
+    "history": "releases:history",
     "export": "export:export",
     "analyze": "analyze:analyze",
     "replay": "replay:replay",

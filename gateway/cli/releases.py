@@ -1,4 +1,4 @@
-"""The commands `gateway status`, `stop`, `resume`, `hold` and `continue`, which call the running control plane."""
+"""The commands `status`, `stop`, `resume`, `hold`, `continue` and `history`, through the running control plane."""
 
 import time
 from pathlib import Path
@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from gateway.cli.asking import call_control
+from gateway.cli.control_client import call_control
 from gateway.cli.options import CONFIG, JSON, REASON
-from gateway.cli.tables import status_text, warning_lines
+from gateway.cli.tables import history_table, status_text, warning_lines
 
 REFRESH_S: Final = 0.5
 CLOSED_MESSAGE: Final = (
@@ -112,6 +112,21 @@ def continue_(model: str, config: Path, reason: str, as_json: bool) -> None:
     """Continue a model's ramp that was held or paused."""
     decision = call_control(config, "POST", f"/api/releases/{model}/continue", {"reason": reason})
     _print_decision(decision, f"the ramp of {model} continues", as_json)
+
+
+@click.command()
+@click.argument("model", required=False)
+@CONFIG
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="The most to list.")
+@JSON
+def history(model: str | None, config: Path, limit: int, as_json: bool) -> None:
+    """List changes and decisions, newest first."""
+    question = f"?limit={limit}" + (f"&model={model}" if model else "")
+    decisions = call_control(config, "GET", f"/api/decisions{question}")
+    if as_json:
+        click.echo(orjson.dumps(decisions))
+    else:
+        Console().print(history_table(decisions))
 
 
 def _print_decision(decision: Any, done: str, as_json: bool) -> None:

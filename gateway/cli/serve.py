@@ -12,7 +12,7 @@ import orjson
 import uvloop
 from rich.console import Console
 
-from gateway.auth.access_files import check_access
+from gateway.auth.tls import Tls
 from gateway.backends.inert_guards import inert
 from gateway.backends.repository import Repository
 from gateway.backends.trial import LoadResult, LoadTrial, try_versions
@@ -24,6 +24,8 @@ from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.supervisor import supervise, worker_count
 from gateway.logs import configure, log_in_thread
 from gateway.settings.extras import check_tracing
+from gateway.settings.gateway import GatewaySettings
+from gateway.settings.keys import load_keys
 from gateway.settings.load import load_gateway
 from gateway.settings.routing import RoutingSettings
 from gateway.settings.warnings import routing_warnings
@@ -78,7 +80,7 @@ def check(config: Path, draft: Path | None, as_json: bool) -> None:
     """
     settings, resolved = load(config, draft)
     repository = Repository(Path(settings.models.path))
-    check_access(settings)
+    _check_access(settings)
     check_tracing(settings.server)
     passed_over = {(over.name, over.version): f"{repository.path}/{over}" for over in repository.passed_over()}
     trials = [
@@ -98,6 +100,15 @@ def check(config: Path, draft: Path | None, as_json: bool) -> None:
     _report(
         verdicts, [*routing_warnings(routing), *folders], notes_of(resolved), _inert_guards(routing, verdicts), as_json
     )
+
+
+def _check_access(settings: GatewaySettings) -> None:
+    """Read the keys and certificates; raises SettingsError."""
+    if settings.auth.keys:
+        load_keys(Path(settings.auth.keys))
+    for tls in (settings.server.tls, settings.control.tls):
+        if tls:
+            Tls(tls)
 
 
 def _inert_guards(routing: RoutingSettings, verdicts: list[LoadResult]) -> list[str]:

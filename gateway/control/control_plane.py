@@ -34,6 +34,7 @@ from gateway.messages import ConfigGeneration, ProcessSockets, RunsOn, Start
 from gateway.routing.release import Release, ReleaseCache
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.routing import ReleaseSettings
+from gateway.shm.boards import Boards
 from gateway.shm.leftovers import remove_leftovers
 from gateway.shm.owner import BOARD, measured_path
 from gateway.shm.scoreboard import VERSIONS, Scoreboard
@@ -72,14 +73,13 @@ class ControlPlane:
         self.served: Mapping[str, ReleaseSettings] = startup.resolved.routing.models
         self._release_cache = ReleaseCache()
         self.stopper = CandidateStopper(self.board, self.releases, self.decision_log, self._live_generations)
-        boards, stop = (self.board, self.scoreboard, self.versions, self.releases), self.stopper.stop
-        self.release_manager = ReleaseManager(state, *boards, self.records, self.decision_log, stop)
+        boards, stop = Boards(self.board, self.scoreboard, self.versions, self.releases), self.stopper.stop
+        self.release_manager = ReleaseManager(state, boards, self.records, self.decision_log, stop)
         self._trip_handler = TripHandler(state, self.board, self.releases, self.decision_log, startup.inherited, stop)
         self._changing = asyncio.Lock()
         self.command_priority = CommandPriority()
         self._file_check = DiskThread("look", FILE_CHECK_TIMEOUT_S, set_realtime)
-        contents = self.routing_file.trial_runner.contents
-        self.watchdog = Watchdog(settings, contents, stop, self.board, self.scoreboard, self.versions)
+        self.watchdog = Watchdog(settings, self.routing_file.trial_runner.contents, stop, boards)
         self.generations = GenerationFactory(self.versions, self.releases, self.board, self.decision_log)
         died = self.watchdog.crash_counts.died
         self.processes = VersionProcesses(self.repository, memory.name, settings, died)
@@ -271,8 +271,10 @@ class ControlPlane:
     def _start_of(self, index: int, config: ConfigGeneration) -> Start:
         self.board.begin(index, self.releases.used())
         self.scoreboard.begin(index, self.versions.used())
-        switchboard, scoreboard = self.board.segment.path, self.scoreboard.segment.path
-        rings, keys = self.records.rings[index], self.records.keys
         if self.pool.ready.is_set() and not self.pool.ready_handles():
             config = without_unavailable_stables(config)
-        return Start(index, self.pool.size, self._settings, self._port, switchboard, scoreboard, rings, keys, config)
+        return Start(
+            worker=index, workers=self.pool.size, settings=self._settings, port=self._port, config=config,
+            switchboard=self.board.segment.path, scoreboard=self.scoreboard.segment.path,
+            rings=self.records.rings[index], token_keys=self.records.keys,
+        )  # fmt: skip

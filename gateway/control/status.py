@@ -90,18 +90,18 @@ def release_status(control: ControlPlane, name: str) -> ReleaseStatus:
     progress = control.release_manager.progress(name)
     step_ppm = ramp_ppm[progress.step] if progress and ramp_ppm else 0
     return ReleaseStatus(
-        name,
-        release.stable,
-        release.candidate,
-        {route.name: live[route.name] if route.name in live else initial_weight(route) for route in routes},
-        {route.name: route.weight if isinstance(route.weight, int) else step_ppm for route in routes},
-        stopped,
-        stop,
-        epoch,
-        tuple(_version_statuses(control, name, release.stable, release.candidate)),
-        progress,
-        ramp_ppm,
-        release.compares_latency,
+        model=name,
+        stable=release.stable,
+        candidate=release.candidate,
+        weights_ppm={route.name: live[route.name] if route.name in live else initial_weight(route) for route in routes},
+        configured_ppm={route.name: route.weight if isinstance(route.weight, int) else step_ppm for route in routes},
+        stopped=stopped,
+        stop=stop,
+        epoch=epoch,
+        versions=tuple(_version_statuses(control, name, release.stable, release.candidate)),
+        progress=progress,
+        ramp_ppm=ramp_ppm,
+        compares_latency=release.compares_latency,
     )
 
 

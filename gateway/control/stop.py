@@ -73,7 +73,13 @@ class CandidateStopper:
             raise Conflict(f"'{name}' has no candidate; stable answers every request")
         decisions = [self.stop(name, candidate, by, reason, evidence) for candidate in candidates]
         self._last_stops[name] = ReleaseDecision(
-            decisions[0].time_ns, name, candidates[0], "stop", by, reason, evidence
+            time_ns=decisions[0].time_ns,
+            model=name,
+            candidate=candidates[0],
+            action="stop",
+            by=by,
+            reason=reason,
+            evidence=evidence,
         )
         return decisions[0]
 

@@ -47,7 +47,7 @@ class Label:
         return orjson.dumps(meant, option=orjson.OPT_SORT_KEYS).decode()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFeedback:
     """All feedback on one prediction. The latest value of truth, of reward and of each metric applies.
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from gateway.errors import InvalidRequest
 from gateway.protocol.tensors import Array, Tensor
 
+NO_CLASS: Final = -1  # in the place of a predicted class's index, where there is none
 NO_LIMIT: Final = 2**40
 FEW_CLASSES: Final = 10  # up to this many classes, repeated argmax is quicker than sorting all scores
 MAX_SORTED_FACTOR: Final = 40  # upper bound of scores to sort, per class that the limit allows

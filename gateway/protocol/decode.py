@@ -16,6 +16,7 @@ from gateway.errors import InvalidRequest
 from gateway.protocol.depth import LISTS, TENSOR, check_members
 from gateway.protocol.elements import datatype_of, from_base64, from_bytes, from_json, shaped, short
 from gateway.protocol.json_constants import parse
+from gateway.protocol.json_text import NotJson
 from gateway.protocol.tensors import (
     DATATYPES,
     NO_PARAMETERS,
@@ -34,14 +35,6 @@ _UNSERVED: Final = {
     "sequence_id": "sequences are not supported: requests are independent of each other",
     "shared_memory_region": "the shared memory extension is not supported: send the data in the body",
 }
-
-
-class NotJson(InvalidRequest):
-    """orjson cannot parse the JSON. `restated` can if NaN or Infinity is the only reason."""
-
-    def __init__(self, message: str, error: orjson.JSONDecodeError) -> None:
-        super().__init__(message)
-        self.error = error
 
 
 class _Tail:
@@ -144,7 +137,7 @@ def _document(text: bytes | memoryview) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise NotJson(f"the body is not valid JSON: {error}{_binary_hint(text)}", error) from None
+        raise NotJson(error, _binary_hint(text)) from None
 
 
 def _binary_hint(text: bytes | memoryview) -> str:

@@ -15,11 +15,11 @@ import pybase64
 NULL: Final = b"null"
 LF: Final = ord("\n")
 CR: Final = ord("\r")
-UNKNOWN_CLASS: Final = -1
 MAX_ID_LENGTH: Final = 128  # characters of a request's id that are recorded
 
 
 def constant_part(
+    *,
     model: str,
     sha256: str,
     salt: str,
@@ -108,6 +108,7 @@ def outcome_part(outcome: str, rescued_from: int | None = None, reason: str = ""
 
 
 def mirror_line(
+    *,
     prediction_id: bytes,
     model: str,
     version: int,

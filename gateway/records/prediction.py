@@ -13,7 +13,7 @@ LARGEST_INTEGER: Final = 2**63 - 1  # exported data sets have 64-bit integers
 RawInput = Callable[[int], TensorSpec]  # from a model version to the input that its raw bodies hold
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """A line of the stream `predictions`. `request` and `response` are V2 JSON; `*_binary` are the bytes that followed
     the JSON, in Base64.

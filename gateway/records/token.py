@@ -10,13 +10,12 @@ set. The encoding is URL-safe Base64 without padding: about 75 characters. A for
 to guess the 64-bit MAC.
 """
 
-import binascii
 import hashlib
 import itertools
 import secrets
 import struct
 import time
-from binascii import b2a_base64
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,7 +24,6 @@ from gateway.errors import InvalidRequest
 from gateway.routing.release import Decision, Variant
 
 MAC_BYTES: Final = 8
-NO_CLASS: Final = -1
 SEVERAL_ROWS: Final = -2  # instead of a class: the request had several rows
 NO_BUCKET: Final = 0xFFFF_FFFF
 MAX_TOKEN_LENGTH: Final = 1024  # characters; names are bounded, so no valid token is longer
@@ -39,10 +37,12 @@ _MARK_BIT: Final = 24
 EPOCH_MARKS: Final = 255  # marks repeat after so many epochs; 0 is no mark: an older gateway made the token
 _TO_URL: Final = bytes.maketrans(b"+/", b"-_")
 _FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
-_ALPHABET: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+_DIGITS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_ALPHABET: Final = frozenset(_DIGITS)
+_SPARE: Final = (0, 0, 0b1111, 0b11)  # bits of the last character that hold no data, by the characters modulo 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
     """The contents of a prediction id. `predicted` (class index) and `bucket` are None if there is none.
 
@@ -102,7 +102,7 @@ class Signer:
         mac = self._base.copy()
         mac.update(body)
         raw = body + mac.digest()
-        return b2a_base64(raw, newline=False).translate(_TO_URL).rstrip(b"=")  # _encoded, inlined for speed
+        return b2a_base64(raw, newline=False).translate(_TO_URL).rstrip(b"=")
 
     def read(self, text: object) -> Token:
         """Verify and decode a token; raises InvalidRequest if it was not made with one of these keys."""
@@ -128,34 +128,27 @@ def encoded_names(model: str, route: str) -> bytes:
 def _raw(text: object) -> bytes:
     if type(text) is not str or not 0 < len(text) <= MAX_TOKEN_LENGTH or not _ALPHABET.issuperset(text):
         raise InvalidRequest("prediction_id must be the text in the prediction's response")
-    try:
-        raw = binascii.a2b_base64(text.encode().translate(_FROM_URL) + b"=" * (-len(text) % 4))
-    except binascii.Error:
-        raw = b""
-    if _encoded(raw) != text.encode():  # the last character has unused bits, which are 0 in a valid token
+    whole = len(text) % 4 != 1 and not _DIGITS.index(text[-1]) & _SPARE[len(text) % 4]  # a token of ours leaves them 0
+    if not whole:
         raise InvalidRequest("prediction_id is truncated; send it as the gateway returned it")
-    return raw
-
-
-def _encoded(raw: bytes) -> bytes:
-    return b2a_base64(raw, newline=False).translate(_TO_URL).rstrip(b"=")
+    return a2b_base64(text.encode().translate(_FROM_URL) + b"=" * (-len(text) % 4))
 
 
 def _parsed(body: bytes) -> Token:
     _, time_ns, nonce, predicted, flags, bucket, version = _FIXED.unpack_from(body)
     model, _, route = body[_FIXED.size :].decode().partition("\0")
     return Token(
-        model,
-        version,
-        _VARIANTS[flags >> 20 & 3],
-        route,
-        flags & _WEIGHT,
-        time_ns,
-        nonce,
-        predicted if predicted >= 0 else None,
-        None if bucket == NO_BUCKET else bucket,
-        bool(flags & _STICKY),
-        bool(flags & _RESCUED),
-        predicted == SEVERAL_ROWS,
-        flags >> _MARK_BIT,
+        model=model,
+        version=version,
+        variant=_VARIANTS[flags >> 20 & 3],
+        route=route,
+        weight_ppm=flags & _WEIGHT,
+        time_ns=time_ns,
+        nonce=nonce,
+        predicted=predicted if predicted >= 0 else None,
+        bucket=None if bucket == NO_BUCKET else bucket,
+        sticky=bool(flags & _STICKY),
+        rescued=bool(flags & _RESCUED),
+        rows=predicted == SEVERAL_ROWS,
+        mark=flags >> _MARK_BIT,
     )

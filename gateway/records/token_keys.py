@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import secrets
 import stat
 import time
@@ -14,6 +13,7 @@ import orjson
 
 from gateway.errors import SettingsError
 from gateway.records.token import Signer
+from gateway.system.durable_files import replace_durably
 
 KEY_BYTES: Final = 32
 ROTATE_AFTER_S: Final = 30 * 86400.0
@@ -32,11 +32,6 @@ class TokenKeys:
 
     def signer(self) -> Signer:
         return Signer(self.secrets, self.current)
-
-
-def ephemeral_keys() -> TokenKeys:
-    """Create keys for a process of its own: its tokens cannot be verified after it has ended."""
-    return TokenKeys({0: secrets.token_bytes(KEY_BYTES)}, 0)
 
 
 def token_keys(folder: Path) -> TokenKeys:
@@ -101,11 +96,4 @@ def _entry(number: object, created_s: object, secret: object) -> tuple[int, floa
 
 def _write(file: Path, entries: list[tuple[int, float, bytes]]) -> None:
     document = [{"key": number, "created_s": created, "secret": key.hex()} for number, created, key in entries]
-    unfinished = file.with_suffix(".new")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as opened:
-        os.fchmod(descriptor, 0o600)  # the file may be left over from an interrupted write, with any mode
-        opened.write(orjson.dumps(document))
-        opened.flush()
-        os.fsync(opened.fileno())
-    unfinished.replace(file)
+    replace_durably(file, orjson.dumps(document), file.with_suffix(".new"), 0o600)

@@ -60,7 +60,7 @@ def _keep(state: Path, trip: Trip, holds: Callable[[], bool]) -> None:
     path = _path(state, trip.model, trip.version)
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        replace_durably(path, json.dumps(asdict(trip)).encode(), str(trip.worker))
+        replace_durably(path, json.dumps(asdict(trip)).encode(), path.with_name(f"{path.name}.{trip.worker}"))
     except OSError as error:
         log.error(
             "%s cannot be written; until control records it, the breaker's stop is only in memory: %s",

@@ -22,7 +22,7 @@ class RouteTrial:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """A decision and its reasons. `key_source`: what the key is, that is customer, header:NAME or prediction.
 
@@ -55,7 +55,16 @@ def explain(release: Release, attributes: Attributes, prediction_id: str | None,
     weight_ppm = 0 if position is None or stopped else release.weights_ppm[position]
     decision = _decision(release, route, weight_ppm, key, sticky is not None)
     why = _fixed(release, position, stopped) or _by_chance(route, weight_ppm, source, key, decision)
-    return Explanation(decision, route, weight_ppm, tuple(trials), key, source, release.salt, why)
+    return Explanation(
+        decision=decision,
+        route=route,
+        weight_ppm=weight_ppm,
+        trials=tuple(trials),
+        key=key,
+        key_source=source,
+        salt=release.salt,
+        why=why,
+    )
 
 
 def _decision(release: Release, route: str, weight_ppm: int, key: str | None, sticky: bool) -> Decision | None:

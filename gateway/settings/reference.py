@@ -127,12 +127,10 @@ def _written(value: Any, kind: str) -> str:
         return write(value)
     if kind == "percentage" and value is not None:
         return f"{value * 100:g}%"
-    plain = [_plain(item) for item in value] if isinstance(value, tuple) else value
+    plain = value
+    if isinstance(value, tuple):
+        plain = [providers.written(item) if isinstance(item, providers.Provider) else item for item in value]
     return yaml.safe_dump(plain, default_flow_style=True).removesuffix("...\n").strip()
-
-
-def _plain(item: Any) -> Any:
-    return providers.written(item) if isinstance(item, providers.Provider) else item
 
 
 def _duration(seconds: float) -> str:

@@ -7,7 +7,6 @@ refused while the original's gateway or its workers run, or while the original i
 import contextlib
 import hashlib
 import logging
-import os
 import secrets
 from pathlib import Path
 from typing import Final
@@ -30,6 +29,7 @@ from gateway.shm.owner import (
 from gateway.shm.ring import Ring
 from gateway.shm.segment import is_held, memory_folder
 from gateway.shm.switchboard import Switchboard
+from gateway.system.durable_files import replace_durably
 
 ID_BYTES: Final = 16
 log: Final = logging.getLogger("gateway.shm")
@@ -153,14 +153,7 @@ def _rename(path: Path, before: str, after: str) -> None:
 
 
 def _write_id(folder: Path, name: str) -> None:
-    unfinished = folder / f"{ID_FILE}.new"
     try:
-        file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(file, "w") as opened:
-            os.fchmod(file, 0o600)  # an unfinished file may exist already, with any mode
-            opened.write(name.removeprefix(PREFIX) + "\n")
-            opened.flush()
-            os.fsync(file)
-        unfinished.replace(folder / ID_FILE)
+        replace_durably(folder / ID_FILE, (name.removeprefix(PREFIX) + "\n").encode(), mode=0o600)
     except OSError as error:  # full disk, say: the next start finds this run's files by their owner (`_gather`)
         log.warning("%s cannot be written; the next start will try again: %s", folder / ID_FILE, error.strerror)

@@ -1,4 +1,4 @@
-"""A Switch that is never stopped, for releases without a candidate or without a control process."""
+"""A Switch that is never stopped, for releases without a candidate."""
 
 from typing import Final
 

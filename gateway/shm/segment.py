@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import SettingsError
+from gateway.system.durable_files import replacing
 
 MAGIC: Final = int.from_bytes(b"CANARYGW", "little")
 HEADER_WORDS: Final = 4  # magic, layout, words, one to spare
@@ -75,21 +76,15 @@ class SharedSegment:
         _check_free(path, needed)
         unfinished = path.with_suffix(f".{os.getpid()}")
         try:
-            unfinished.unlink(missing_ok=True)
-            file = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
+            with replacing(path, unfinished, 0o600, exclusive=True) as file:
                 os.ftruncate(file, size)
                 _allocate(file, 0, needed)  # now: otherwise a full tmpfs would kill us (SIGBUS) at a later write
                 segment = cls(path, file, size)
                 if needed < size:
                     segment._file = os.dup(file)
-            finally:
-                os.close(file)
-            header = memoryview(segment.raw).cast("q")
-            header[0], header[1], header[2] = MAGIC, layout, words
-            unfinished.replace(path)
+                header = memoryview(segment.raw).cast("q")
+                header[0], header[1], header[2] = MAGIC, layout, words
         except OSError as error:  # other processes may have used the free memory meanwhile
-            unfinished.unlink(missing_ok=True)
             problem = f"shared memory of {needed / 2**20:.1f} MiB cannot be made: {error.strerror}"
             raise SettingsError(str(path), [problem]) from None
         return segment

@@ -12,7 +12,7 @@ import asyncio
 import socket
 import struct
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -175,11 +175,7 @@ def _largest(sizes: dict[LimitedConnection, int]) -> LimitedConnection | None:
     for holder, size in sizes.items():
         by_address[_address(holder)] += size
     ((address, _),) = by_address.most_common(1)
-    return max(_of(address, sizes), key=sizes.__getitem__)
-
-
-def _of(address: str, holders: Iterable[LimitedConnection]) -> list[LimitedConnection]:
-    return [holder for holder in holders if _address(holder) == address]
+    return max((holder for holder in sizes if _address(holder) == address), key=sizes.__getitem__)
 
 
 def _address(holder: LimitedConnection) -> str:

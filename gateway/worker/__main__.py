@@ -72,19 +72,27 @@ class Worker:
         self._pipe = pipe
         self._server_settings = start.settings.server
         self._start = start
-        switchboard = Switchboard.attach(start.switchboard, start.workers)
-        scoreboard = Scoreboard.attach(start.scoreboard, start.workers)
-        heartbeat_timeout_ns = int(start.settings.control.heartbeat_timeout * 1e9)
         config = start.config
         self._shared_state = SharedState(
-            switchboard, scoreboard, start.worker, heartbeat_timeout_ns, config.versions, config.releases, self._tripped
+            Switchboard.attach(start.switchboard, start.workers),
+            Scoreboard.attach(start.scoreboard, start.workers),
+            start.worker,
+            heartbeat_timeout_ns=int(start.settings.control.heartbeat_timeout * 1e9),
+            versions=config.versions,
+            releases=config.releases,
+            tell=self._tripped,
         )
         self._repository = Repository(Path(start.settings.models.path))
-        left_out, generation = config.unavailable, config.generation
         self._catalog = ModelCatalog(
-            self._repository, config.routing, self._shared_state, left_out, generation, config.named, config.unloaded,
-            config.sockets,
-        )  # fmt: skip
+            self._repository,
+            config.routing,
+            self._shared_state,
+            left_out=config.unavailable,
+            generation=config.generation,
+            named=config.named,
+            unloaded=config.unloaded,
+            sockets=config.sockets,
+        )
         self._spans = spans_of(start, self._shared_state.head)
         recorder = recorder_of(start, self._shared_state, self._spans)
         self._pipeline = Pipeline(self._catalog, start.settings.limits, self._shared_state, recorder)

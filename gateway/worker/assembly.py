@@ -2,9 +2,8 @@
 
 from gateway.messages import Start
 from gateway.settings.extras import check_tracing
-from gateway.shm.ring import Ring
 from gateway.worker.models.shared_state import SharedState
-from gateway.worker.recorder import Recorder
+from gateway.worker.recorder import Recorder, RecordRings
 from gateway.worker.tracing.otlp import exporter
 from gateway.worker.tracing.spans import SpanExporter, TracedRecorder
 
@@ -18,13 +17,6 @@ def spans_of(start: Start, head: "memoryview[int]") -> SpanExporter | None:
 
 def recorder_of(start: Start, shared_state: SharedState, spans: SpanExporter | None) -> Recorder:
     """The recorder on the worker's rings; it also makes spans if there are any."""
-    paths = start.rings
-    predictions, feedback, mirrors, events = map(
-        Ring.attach, (paths.predictions, paths.feedback, paths.mirrors, paths.events)
-    )
-    for ring in (predictions, feedback, mirrors, events):
-        ring.own()
-    signer, head = start.token_keys.signer(), shared_state.head
-    recording = signer, start.settings.records, predictions, feedback, mirrors, events, head
+    recording = start.token_keys.signer(), start.settings.records, RecordRings.owned(start.rings), shared_state.head
     tracing = start.settings.server.tracing
     return TracedRecorder(spans, tracing.sample, *recording) if spans and tracing else Recorder(*recording)

@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 
 from gateway.backends.batch import Answer
-from gateway.backends.classes import NO_CLASS
 from gateway.backends.version import ModelVersion
 from gateway.errors import GatewayError
+from gateway.protocol.classification import NO_CLASS
 from gateway.protocol.encode import encode_response
 from gateway.protocol.tensors import InferResponse, Tensor
 from gateway.records.line import mirror_line
@@ -108,9 +108,15 @@ class Mirror:
             response = b"null"
         predicted = classes[0] if len(classes) == 1 and classes[0] != NO_CLASS else None
         line = mirror_line(
-            pair.prediction_id, version.name, version.number, version.facts.sha256, agreement, distance, predicted,
-            response,
-        )  # fmt: skip
+            prediction_id=pair.prediction_id,
+            model=version.name,
+            version=version.number,
+            sha256=version.facts.sha256,
+            agreement=agreement,
+            distance=distance,
+            predicted=predicted,
+            response=response,
+        )
         self._recorder.mirror(pair.call, line)
 
 

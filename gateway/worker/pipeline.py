@@ -2,14 +2,10 @@
 
 import asyncio
 import time
-from array import array
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Final
 
 from gateway.backends.batch import Answer, BatchItem
-from gateway.backends.classes import NO_CLASS
 from gateway.backends.version import ModelVersion
 from gateway.errors import (
     Conflict,
@@ -20,14 +16,14 @@ from gateway.errors import (
     ProcessLost,
     RequestError,
 )
+from gateway.protocol.classification import NO_CLASS
 from gateway.protocol.tensors import InferRequest
 from gateway.records.token import EPOCH_MARKS, SEVERAL_ROWS, nonces
-from gateway.records.token_keys import ephemeral_keys
 from gateway.routing.attributes import Attributes
 from gateway.routing.buckets import BUCKETS
 from gateway.routing.release import CANDIDATE, PINNED, STABLE
 from gateway.settings.gateway import LimitsSettings
-from gateway.shm.scoreboard import HEAD, INFLIGHT, SHED
+from gateway.shm.scoreboard import INFLIGHT, SHED
 from gateway.shm.tally import UNSTRATIFIED
 from gateway.worker.call import Call, RequestSource
 from gateway.worker.failure_attribution import Attribution, FailureAttribution
@@ -49,16 +45,16 @@ class Pipeline:
         self,
         catalog: ModelCatalog,
         limits: LimitsSettings,
-        shared_state: SharedState | None = None,
-        recorder: Recorder | None = None,
+        shared_state: SharedState,
+        recorder: Recorder,
     ) -> None:
         self.catalog = catalog
-        self.recorder = recorder or Recorder(ephemeral_keys().signer())
+        self.recorder = recorder
         self.draining = False
-        self.serving: Callable[[], bool] = shared_state.serving if shared_state else lambda: True
+        self.serving = shared_state.serving
         self.inflight = 0
-        self.gate: AbstractContextManager[None] = shared_state.gate if shared_state else nullcontext()
-        self.head = shared_state.head if shared_state else memoryview(array("q", bytes(8 * HEAD)))
+        self.gate = shared_state.gate
+        self.head = shared_state.head
         self.limits = limits
         self._max_inflight = limits.inflight
         self._most_classes = limits.classes
@@ -189,7 +185,11 @@ class Pipeline:
         RequestError.
         """
         try:
-            if call.decision.variant is PINNED and not call.version.stable and self._is_stopped(call):
+            if (
+                call.decision.variant is PINNED
+                and not call.version.stable
+                and call.served.switch.stopped(time.monotonic_ns())
+            ):
                 raise _stopped(call.served)
             return self._succeed(call, submitted.result(), _spent_ns(submitted) if call.candidate_failed_ns else 0)
         except RequestError as error:
@@ -199,9 +199,6 @@ class Pipeline:
             if call.candidate_failed_ns:  # an error of the gateway's own says nothing of the input
                 self._attribution.settle(call, Attribution.UNKNOWN)
             raise
-
-    def _is_stopped(self, call: Call) -> bool:
-        return call.served.switch.stopped(time.monotonic_ns())
 
     def _bind(self, call: Call) -> None:
         """Bind the inputs to the version's signature, for a candidate also to stable's: clients rely on stable's."""
@@ -269,10 +266,7 @@ class Pipeline:
                         self._attribution.answered(call, answer, finite, duration_ns)
             elif variant is PINNED and not version.stable:
                 served.breaker.answered()
-        reply = Reply(
-            body, json_length, token, version.text, variant, call.source.origin, predicted, duration_ns,
-            answer.queued_ns, answer.batch_rows,
-        )  # fmt: skip
+        reply = Reply(call, body, json_length, predicted, duration_ns, answer.queued_ns, answer.batch_rows)
         if self.recorder.must_record:
             self.recorder.record_or_raise(call, reply)
         version.tally.success(variant, duration_ns, ended_ns)

@@ -11,6 +11,7 @@ from typing import Final
 from orjson import dumps
 
 from gateway.errors import Outcome, RequestError
+from gateway.protocol.classification import NO_CLASS
 from gateway.records.line import (
     CR,
     END,
@@ -18,7 +19,6 @@ from gateway.records.line import (
     NULL,
     PREDICTION,
     RESPONSE,
-    UNKNOWN_CLASS,
     error_part,
     origin_part,
     outcome_part,
@@ -53,7 +53,7 @@ def failed_line(call: Call, error: RequestError, duration_ns: int, inputs: str) 
     """The line of a prediction that is answered with an error."""
     source = call.source
     outcome = _rescued(call, error.outcome) if call.rescued else outcome_part(error.outcome)
-    begin = _begin(call, b"%d" % time.time_ns(), outcome, duration_ns, 0, 0, UNKNOWN_CLASS)
+    begin = _begin(call, b"%d" % time.time_ns(), outcome, duration_ns, 0, 0, NO_CLASS)
     body = source.body if inputs == "full" else source.received
     request = request_part(body, source.json_length, source.media, inputs)
     return b"".join((begin, request, RESPONSE, error_part(str(error)), END))
@@ -65,7 +65,9 @@ def _begin(
     decision, attributes = call.decision, call.attributes
     constant = call.served.constant(decision)
     if call.source.origin is not None or call.request.id:
-        constant += _origin(call)
+        trace, request_id = call.source.origin or (None, None)
+        # the header's id, which proxies log, before the body's, which the recorded request holds as well
+        constant += origin_part(trace.trace_id if trace else None, request_id or call.request.id)
     return PREDICTION % (
         call.prediction_id,
         now,
@@ -77,15 +79,9 @@ def _begin(
         duration_ns // 1000,
         queued_ns // 1000,
         rows,
-        NULL if predicted == UNKNOWN_CLASS else dumps(predicted),
+        NULL if predicted == NO_CLASS else dumps(predicted),
     )
 
 
 def _rescued(call: Call, outcome: Outcome) -> bytes:
     return outcome_part(outcome, call.served.release.candidate or 0, call.rescued)
-
-
-def _origin(call: Call) -> bytes:
-    """The header's id, which proxies log, takes precedence over the body's, which the recorded request holds too."""
-    trace, request_id = call.source.origin or (None, None)
-    return origin_part(trace.trace_id if trace else None, request_id or call.request.id)

@@ -2,12 +2,13 @@
 
 import logging
 import time
-from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.errors import BodyTooLarge, Outcome, Overloaded, RequestError
-from gateway.records.line import UNKNOWN_CLASS
+from gateway.messages import Rings
+from gateway.protocol.classification import NO_CLASS
 from gateway.records.sampling import SHARE_RESOLUTION, sample_share
 from gateway.records.token import Signer, epoch_mark
 from gateway.routing.buckets import chance_beside_baseline
@@ -19,7 +20,6 @@ from gateway.shm.scoreboard import (
     EVENTS_DROPPED,
     FEEDBACK_DROPPED,
     FEEDBACK_RECORDED,
-    HEAD,
     MIRRORS_DROPPED,
     RECORDED,
     THROTTLED,
@@ -59,31 +59,39 @@ class TokenBucket:
         return True
 
 
-class Recorder:
-    """Writes to the rings that control drains. Without rings it records nothing; `signer` makes ids all the same."""
+@dataclass(frozen=True, slots=True)
+class RecordRings:
+    """One worker's rings, a stream each. Control is their reader."""
 
-    def __init__(
-        self,
-        signer: Signer,
-        settings: RecordsSettings | None = None,
-        predictions: Ring | None = None,
-        feedback: Ring | None = None,
-        mirrors: Ring | None = None,
-        events: Ring | None = None,
-        head: "memoryview[int] | None" = None,
-    ) -> None:
-        settings = settings or RecordsSettings()
+    predictions: Ring
+    feedback: Ring
+    mirrors: Ring
+    events: Ring
+
+    @classmethod
+    def owned(cls, paths: Rings) -> "RecordRings":
+        """Attach to the rings that control made for this worker, as their one writer."""
+        rings = [Ring.attach(path) for path in (paths.predictions, paths.feedback, paths.mirrors, paths.events)]
+        for ring in rings:
+            ring.own()
+        return cls(*rings)
+
+
+class Recorder:
+    """Writes to the rings that control drains, and counts in the worker's `head`. `signer` makes the ids."""
+
+    def __init__(self, signer: Signer, settings: RecordsSettings, rings: RecordRings, head: "memoryview[int]") -> None:
         self.signer = signer
-        self._predictions = predictions
-        self._feedback = feedback
-        self._mirrors = mirrors
-        self._events = events
-        self._head = head or memoryview(array("q", bytes(8 * HEAD)))
+        self._predictions = rings.predictions
+        self._feedback = rings.feedback
+        self._mirrors = rings.mirrors
+        self._events = rings.events
+        self._head = head
         self._inputs = settings.inputs
         self._full = settings.inputs == "full"
-        self._threshold = round(settings.sample * SHARE_RESOLUTION) if predictions is not None else 0
+        self._threshold = round(settings.sample * SHARE_RESOLUTION)
         self._bucket = TokenBucket(settings.large)
-        self.must_record = settings.when_full == "refuse" and predictions is not None
+        self.must_record = settings.when_full == "refuse"
 
     def admit(self, nonce: int, size: int) -> None:
         """Check that a prediction on a body of `size` bytes can be recorded. Called before it runs, if `must_record`.
@@ -92,7 +100,6 @@ class Recorder:
         """
         if sample_share(nonce) >= self._threshold:
             return
-        assert self._predictions is not None
         line = LINE_BYTES + (int(BASE64_FACTOR * size) if self._full else 0)
         if line > self._predictions.size:
             raise BodyTooLarge(
@@ -130,7 +137,7 @@ class Recorder:
             call.served.names[decision.route],
             decision,
             call.nonce,
-            UNKNOWN_CLASS,
+            NO_CLASS,
             bool(call.rescued),
             epoch_mark(call.epoch),
         )
@@ -146,15 +153,10 @@ class Recorder:
 
     def feedback(self, line: bytes) -> bool:
         """Record feedback; False if it cannot be recorded now."""
-        if self._feedback is None or not self._feedback.append(line):
+        if not self._feedback.append(line):
             return False
         self._head[FEEDBACK_RECORDED] += 1
         return True
-
-    @property
-    def can_take_feedback(self) -> bool:
-        """Whether feedback is recorded at all, if only once the ring has room again."""
-        return self._feedback is not None
 
     def feedback_dropped(self) -> None:
         """Count a feedback entry that has been refused for good."""
@@ -162,14 +164,12 @@ class Recorder:
 
     def mirror(self, call: Call, line: bytes) -> None:
         """Record the result of a mirrored request."""
-        if self._mirrors is None or sample_share(call.nonce) >= self._threshold:
-            return
-        if not self._mirrors.append(line):
+        if sample_share(call.nonce) < self._threshold and not self._mirrors.append(line):
             self._head[MIRRORS_DROPPED] += 1
 
     def _event(self, call: Call, kind: FailureKind, candidate: bool) -> None:
         decision = call.decision
-        if self._events is None or not decision.randomised:
+        if not decision.randomised:
             return
         key = decision.bucket if decision.sticky else None
         weight_ppm = decision.weight_ppm
@@ -184,7 +184,7 @@ class Recorder:
         size = len(reply.body) + (len(call.source.body) if self._full else 0)
         if size <= LINE_BYTES:
             return True
-        if not self._fits(size):
+        if not self._predictions.fits(size):
             self._drop(size, strict=self.must_record)
             return False
         if size > LARGE_BYTES and not self.must_record and not self._bucket.try_take(size):
@@ -204,26 +204,22 @@ class Recorder:
                 self._drop(0, strict=False)
                 return
         else:
-            if len(answered) == 1 or self._fits(len(lines)):
+            if len(answered) == 1 or self._predictions.fits(len(lines)):
                 self._append(lines, len(answered), strict=self.must_record)
                 return
         for item in answered:
             self._record([item])
 
     def _append(self, lines: bytes, count: int, *, strict: bool) -> None:
-        if self._predictions is not None and self._predictions.append(lines):
+        if self._predictions.append(lines):
             self._head[RECORDED] += count
         else:
             self._drop(len(lines), strict=strict)
 
-    def _fits(self, size: int) -> bool:
-        return self._predictions is not None and self._predictions.fits(size)
-
     def _drop(self, size: int, *, strict: bool) -> None:
         if strict:
             raise self._unrecorded()
-        too_large = self._predictions is not None and size > self._predictions.size
-        self._head[TOO_LARGE if too_large else DROPPED] += 1
+        self._head[TOO_LARGE if size > self._predictions.size else DROPPED] += 1
 
     def _unrecorded(self) -> Overloaded:
         self._head[UNRECORDED] += 1

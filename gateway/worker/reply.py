@@ -6,30 +6,26 @@ from typing import Final
 import orjson
 
 from gateway.backends.batch import Answer
-from gateway.backends.version import ModelVersion
 from gateway.protocol.classification import classify
 from gateway.protocol.encode import encode_json, encode_response, json_output, parted
 from gateway.protocol.fragments import outputs_json
-from gateway.protocol.tensors import InferResponse, RequestedOutput, Tensor
-from gateway.worker.call import Call, Origin
+from gateway.protocol.tensors import InferResponse, Tensor
+from gateway.worker.call import Call
 
 LONG_ELEMENTS: Final = 65_536  # elements of an answer, which take 3 ms to encode
 
 
 @dataclass(slots=True)
 class Reply:
-    """A prediction ready to be sent. `json_length`: bytes of JSON in `body` if raw tensors follow it, else None.
+    """The answer to `call`, ready to be sent. `json_length`: bytes of JSON in `body` if raw tensors follow, else None.
 
-    `origin`: the request's. `queued_ns`: how long it waited for its batch; `rows`: of the batch. `predicted`: the
-    predicted class, NO_CLASS if there is not exactly one.
+    `queued_ns`: how long it waited for its batch; `rows`: of the batch. `predicted`: the predicted class, NO_CLASS if
+    there is not exactly one.
     """
 
+    call: Call
     body: bytes
     json_length: int | None
-    prediction_id: bytes
-    version: str
-    variant: str
-    origin: Origin | None
     predicted: int
     duration_ns: int
     queued_ns: int
@@ -46,7 +42,9 @@ def encoded_body(
     """
     version, request = call.version, call.request
     if answer.written is not None:
-        return _body_with_parameters(call, answer.written, parameters)
+        written, tail, finite = answer.written
+        text, _ = encode_json(version.name, version.text, request.id, parameters, orjson.Fragment(written))
+        return (text + tail, len(text), finite) if tail else (text, None, finite)
     if request.outputs is not None or request.binary_output:
         encoded = encode_response(_response(call, answer, parameters, most_classes))
         return encoded.body, encoded.json_length, False
@@ -71,15 +69,6 @@ def write(call: Call, answer: Answer, most_classes: int) -> None:
     answer.written = text, b"".join(tail), finite and call.request.outputs is None and not tail
 
 
-def _body_with_parameters(
-    call: Call, written: tuple[bytes, bytes, bool], parameters: dict[str, str]
-) -> tuple[bytes, int | None, bool]:
-    outputs, tail, finite = written
-    version = call.version
-    text, _ = encode_json(version.name, version.text, call.request.id, parameters, orjson.Fragment(outputs))
-    return (text + tail, len(text), finite) if tail else (text, None, finite)
-
-
 def _response(call: Call, answer: Answer, parameters: dict[str, str], most_classes: int) -> InferResponse:
     """The response to a request that asks for anything else than all outputs as JSON."""
     version, request = call.version, call.request
@@ -93,14 +82,14 @@ def _response(call: Call, answer: Answer, parameters: dict[str, str], most_class
         binary = frozenset(tensor.name for tensor in outputs) if request.binary_output else frozenset()
     else:
         wanted = {output.name: output for output in request.outputs}
-        outputs = [_classified(tensor, wanted[tensor.name].classification, version, most_classes) for tensor in outputs]
-        binary = frozenset(name for name, output in wanted.items() if _is_binary(output, request.binary_output))
+        outputs = [
+            classify(tensor, classes, version.labels.get(tensor.name, ()), most_classes)
+            if (classes := wanted[tensor.name].classification)
+            else tensor
+            for tensor in outputs
+        ]
+        default = request.binary_output
+        binary = frozenset(
+            name for name, output in wanted.items() if (default if output.binary is None else output.binary)
+        )
     return InferResponse(version.name, version.text, outputs, request.id, parameters, binary)
-
-
-def _classified(tensor: Tensor, classes: int, version: ModelVersion, most: int) -> Tensor:
-    return classify(tensor, classes, version.labels.get(tensor.name, ()), most) if classes else tensor
-
-
-def _is_binary(output: RequestedOutput, default: bool) -> bool:
-    return default if output.binary is None else output.binary

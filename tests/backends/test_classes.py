@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.backends.classes import MOST_CLASSES, NO_CLASS, Classes
+from gateway.backends.classes import MOST_CLASSES, Classes
 from gateway.backends.in_worker import in_worker
 from gateway.backends.inert_guards import inert
 from gateway.backends.loaded_version import load_version
 from gateway.backends.version import ModelVersion
 from gateway.errors import ModelUnavailable
+from gateway.protocol.classification import NO_CLASS
 from gateway.settings.model import ModelSettings
 from gateway.settings.routing import ReleaseSettings
 from gateway.shm.tally import Tally

@@ -11,15 +11,19 @@ MOST_KIB = 2500  # for each; some 1,200 are the session's own, and before it was
 LOADS = f"""
 import asyncio, sys
 from pathlib import Path
-from gateway.worker.models.shared_state import LocalState
 from gateway.worker.models.loader import Loader
+from gateway.backends import shared_measurements
 from gateway.backends.repository import Repository
+from tests.deployed import WorkerBoards
+
+shared_measurements.STOOD_STILL_NS = 10**18  # each load measures anew
 
 def resident_kib():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4
 
 async def load():
-    loader = Loader(Repository(Path(sys.argv[1])), LocalState(), {{}})
+    boards = WorkerBoards()
+    loader = Loader(Repository(Path(sys.argv[1])), boards.state, {{}})
     kept = [await loader.load("m", 1)]
     await loader.settle()
     before = resident_kib()

@@ -16,8 +16,8 @@ from gateway.backends.shared_measurements import Measured, Measurements
 from gateway.backends.warmup import WarmUp
 from gateway.worker.models import loader as module
 from gateway.worker.models.loader import Loader
-from gateway.worker.models.shared_state import LocalState
 from tests.backends import onnx_models
+from tests.deployed import WorkerBoards
 
 KEY = "m", 1
 
@@ -35,7 +35,7 @@ class Worker:
 
     def __init__(self, models: Path, monkeypatch: pytest.MonkeyPatch, part: float = 0.0) -> None:
         self.told: list[Measured | None] = []
-        instruments = LocalState()
+        instruments = WorkerBoards().state
         instruments.measured, instruments.part = models.parent / "shared.measured", part
         self.loader = Loader(Repository(models), instruments, {})
         self.meanwhile = lambda: None

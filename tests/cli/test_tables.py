@@ -83,7 +83,22 @@ def test_brackets_in_names_and_reasons_are_not_markup() -> None:
 
 
 def test_release_table_is_shortened_for_a_thousand_models() -> None:
-    releases = [ReleaseStatus(f"m{number}", 1, None, {}, {}, False, None, 0, (), None, ()) for number in range(1000)]
+    releases = [
+        ReleaseStatus(
+            model=f"m{number}",
+            stable=1,
+            candidate=None,
+            weights_ppm={},
+            configured_ppm={},
+            stopped=False,
+            stop=None,
+            epoch=0,
+            versions=(),
+            progress=None,
+            ramp_ppm=(),
+        )
+        for number in range(1000)
+    ]
     lines = printed(release_table(releases, {}))
     assert len(lines) < MOST_ROWS + 10
     assert "800 more: gateway status" in " ".join(lines)

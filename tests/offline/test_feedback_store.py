@@ -32,7 +32,16 @@ def test_partial_feedback_is_combined() -> None:
         [said(1, truth=3, correct=True), said(2, reward=0.1), said(3, reward=0.2, metrics={"a": 1.0, "b": 2.0}),
          said(4, metrics={"a": 3.0}, comment="slow")]
     )  # fmt: skip
-    assert feedback == StoredFeedback(3, None, 0.2, True, {"a": 3.0, "b": 2.0}, "slow", 4, feedback.labels)
+    assert feedback == StoredFeedback(
+        truth=3,
+        truth_class=None,
+        reward=0.2,
+        correct=True,
+        metrics={"a": 3.0, "b": 2.0},
+        comment="slow",
+        count=4,
+        labels=feedback.labels,
+    )
     assert not feedback.conflict
 
 

@@ -123,7 +123,12 @@ def test_message_to_a_dead_worker_is_dropped() -> None:
     ours, _ = Pipe()
     process = subprocess.Popen(["true"])
     process.wait()
-    member = WorkerHandle(0, process, ours, ConfigGeneration(1, RoutingSettings(), {}, {}, {}))
+    member = WorkerHandle(
+        0,
+        process,
+        ours,
+        ConfigGeneration(generation=1, routing=RoutingSettings(), versions={}, releases={}, unavailable={}),
+    )
     member.close()
     member.send(LoadReply(1, ""))
 

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -41,6 +41,7 @@ def same(left: Array, right: Array) -> bool:
 
 
 @given(tensors(), st.booleans())
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine, too
 def test_encoded_tensor_decodes_to_the_same(tensor: Tensor, binary: bool) -> None:
     encoded = encode_response(response(tensor, binary=frozenset("t" if binary else "")))
     document = json.loads(encoded.body[: encoded.json_length])

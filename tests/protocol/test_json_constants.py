@@ -10,7 +10,8 @@ import pytest
 
 from gateway.errors import InvalidRequest
 from gateway.protocol import json_constants
-from gateway.protocol.decode import NotJson, decode_request, decode_strict, restated
+from gateway.protocol.decode import decode_request, decode_strict, restated
+from gateway.protocol.json_text import NotJson
 
 FLOATS = ["FP16", "FP32", "FP64"]
 SHARED = '"name": "x", "shape": [%d], "datatype": "%s"'

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import InvalidRequest
-from gateway.records.token import MAC_BYTES, MAX_TOKEN_LENGTH, NO_CLASS, Signer, Token, encoded_names, nonces
+from gateway.protocol.classification import NO_CLASS
+from gateway.records.token import MAC_BYTES, MAX_TOKEN_LENGTH, Signer, Token, encoded_names, nonces
 from gateway.routing.release import Decision, Variant
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"

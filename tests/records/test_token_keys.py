@@ -11,7 +11,7 @@ import pytest
 from gateway.errors import SettingsError
 from gateway.records import token_keys as keys_module
 from gateway.records.token import encoded_names
-from gateway.records.token_keys import KEY_NUMBERS, MAX_KEYS, ROTATE_AFTER_S, TokenKeys, ephemeral_keys, token_keys
+from gateway.records.token_keys import KEY_NUMBERS, MAX_KEYS, ROTATE_AFTER_S, TokenKeys, token_keys
 from gateway.routing.release import Decision, Variant
 
 DECISION = Decision(1, Variant.STABLE, "default", None, 0, 1.0)
@@ -139,9 +139,3 @@ def test_clock_set_back_makes_no_new_key(tmp_path: Path, monkeypatch: pytest.Mon
     now_s = time.time()
     monkeypatch.setattr(keys_module.time, "time", lambda: now_s - 10 * ROTATE_AFTER_S)
     assert token_keys(tmp_path) == first
-
-
-def test_ephemeral_keys_differ() -> None:
-    assert ephemeral_keys() != ephemeral_keys()
-    keys = ephemeral_keys()
-    assert keys.signer().read(token(keys)).version == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.cli.asking import KEY_VARIABLE
+from gateway.cli.control_client import KEY_VARIABLE
 from tests.processes.flawed import until
 from tests.security.guarded import INFER, Guarded, bearer, document
 

@@ -31,7 +31,13 @@ class Life:
         scores, switches = self.scoreboard.segment.path, self.board.segment.path
         self.workers = [
             SharedState(
-                Switchboard.attach(switches, WORKERS), Scoreboard.attach(scores, WORKERS), worker, DEAD_AFTER_NS, {}, {}
+                Switchboard.attach(switches, WORKERS),
+                Scoreboard.attach(scores, WORKERS),
+                worker,
+                heartbeat_timeout_ns=DEAD_AFTER_NS,
+                versions={},
+                releases={},
+                tell=lambda *trip: None,
             )
             for worker in range(WORKERS)
         ]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.running import GatewayProcess
-from tests.wire import Reply, Wire, chunked, doubled, get, looping_models, post, row, turns
+from tests.wire import Reply, Wire, chunked, doubled, get, post, row, turns
 
 JAVA = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"
 OFFERS = [
@@ -26,21 +26,6 @@ OFFERS = [
 HIDDEN = get("/v2/models/hidden")  # what must not be executed
 FUZZED = 60
 INFER = b"POST /v2/models/doubling/infer HTTP/1.1\r\nHost: gateway\r\n"
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    folder = tmp_path_factory.mktemp("framing")
-    models = looping_models(folder / "models", "looping")
-    with GatewayProcess(folder, models, server={"max_body": "1MiB"}) as gateway:
-        yield gateway
-    assert "Traceback" not in gateway.log
-
-
-@pytest.fixture
-def wire(gateway: GatewayProcess) -> Iterator[Wire]:
-    with Wire(gateway) as wire:
-        yield wire
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def test_failures_on_both_versions_count_for_the_drawn_one_and_stop_nothing(
         for _ in range(20):
             answer = await bench.ask(BAD[kind], variant=variant)
             if kind == "nan":
-                assert answer.variant == "stable"
+                assert answer.call.decision.variant == "stable"
                 assert b'"NaN"' in answer.body, "what stable answers is sent"
             else:
                 assert answer.status == {"refused": 400, "fails": 500}[kind]
@@ -73,7 +73,11 @@ def test_bad_inputs_do_not_affect_good_ones_in_the_same_batch(tmp_path: Path) ->
         for _ in range(5):
             calls = [candidates(bench, body) for body in bodies]
             answers = await asyncio.gather(*(bench.end(call) for call in calls))
-            good = [answer for answer in answers if isinstance(answer, Reply) and answer.variant == "candidate"]
+            good = [
+                answer
+                for answer in answers
+                if isinstance(answer, Reply) and answer.call.decision.variant == "candidate"
+            ]
             assert len(good) == 6
         assert bench.candidate == {"ok": 30, "excused": 30}
         assert not bench.switch.tripped
@@ -87,7 +91,7 @@ def test_candidate_that_fails_where_stable_succeeds_is_stopped_after_5(tmp_path:
         for number in range(5):
             assert not bench.switch.tripped
             await bench.ask(BAD["nan"], variant="candidate")  # no excuse for the others
-            assert (await bench.ask(unlucky, variant="candidate")).variant == "stable"
+            assert (await bench.ask(unlucky, variant="candidate")).call.decision.variant == "stable"
             assert bench.candidate == {"excused": number + 1, "invalid_output": number + 1}
         assert bench.switch.tripped
         assert all(event.candidate for event in bench.events())
@@ -180,7 +184,7 @@ def test_inputs_too_slow_for_both_versions_are_excused(tmp_path: Path) -> None:
         bench.set_pace(1_000_000)
         for _ in range(12):
             for variant in ("candidate", "stable"):
-                assert (await bench.ask(HEAVY, variant=variant)).variant == "stable"
+                assert (await bench.ask(HEAVY, variant=variant)).call.decision.variant == "stable"
         assert bench.candidate == {"excused": 12}
         assert not bench.switch.tripped
         events = [event.candidate for event in bench.events()]

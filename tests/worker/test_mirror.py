@@ -13,20 +13,16 @@ from onnx import TensorProto, helper
 from gateway.backends.batch import Answer
 from gateway.backends.repository import Repository
 from gateway.protocol.decode import decode_request
-from gateway.records.token import Signer
 from gateway.routing.attributes import Attributes
-from gateway.settings.gateway import LimitsSettings, RecordsSettings
 from gateway.settings.routing import RoutingSettings
 from gateway.shm.ring import Ring
 from gateway.worker.call import Call, RequestSource
 from gateway.worker.mirror import MAX_CONCURRENT, is_mirrored
-from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.pipeline import Pipeline
-from gateway.worker.recorder import Recorder
 from loadtests import models
 from tests.backends import onnx_models
+from tests.deployed import RING, Catalog, Deployed
 
-RING = 1 << 20
 GOOD, BAD = 1.0, -1.0  # the candidate answers the second with NaN
 Make = Callable[[Path], None]
 
@@ -61,7 +57,7 @@ class Bench:
         instead = self.gateway.rescue(call, submitted)
         if instead is not None:
             await asyncio.wait([instead])
-        return self.gateway.end(call, instead or submitted).prediction_id.decode()
+        return self.gateway.end(call, instead or submitted).call.prediction_id.decode()
 
     async def settled(self, copies: int) -> None:
         """Wait until so many mirrored requests have a result."""
@@ -97,16 +93,13 @@ def half_precision(repository: Path) -> None:
 @asynccontextmanager
 async def serving(folder: Path, weight: float, make: Make) -> AsyncIterator[Bench]:
     make(folder / "models")
-    deployment = ModelCatalog(Repository(folder / "models"), routing(weight))
+    deployment = Catalog(Repository(folder / "models"), routing(weight))
     await deployment.start()
-    ring = Ring.create(folder / "mirrors", RING)
-    recorder = Recorder(Signer({0: bytes(32)}, 0), RecordsSettings(), ring, mirrors=ring)
-    recorder._predictions = None  # only mirrors are looked at
+    deployed = Deployed(deployment)
     try:
-        yield Bench(Pipeline(deployment, LimitsSettings(), recorder=recorder), ring)
+        yield Bench(deployed.pipeline, deployed.rings.mirrors)
     finally:
         await deployment.close()
-        ring.remove()
 
 
 def on_loop(

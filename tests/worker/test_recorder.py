@@ -14,20 +14,17 @@ from gateway.backends.repository import Repository
 from gateway.errors import Overloaded
 from gateway.protocol.decode import decode_request
 from gateway.records.sampling import SHARE_RESOLUTION, sample_share
-from gateway.records.token import Signer
 from gateway.routing.attributes import Attributes
-from gateway.settings.gateway import LimitsSettings, RecordsSettings
 from gateway.settings.routing import RoutingSettings
 from gateway.shm.ring import Ring
-from gateway.shm.scoreboard import DROPPED, HEAD, RECORDED, THROTTLED, TOO_LARGE, UNRECORDED
+from gateway.shm.scoreboard import DROPPED, RECORDED, THROTTLED, TOO_LARGE, UNRECORDED
 from gateway.worker.call import Call, RequestSource
-from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.pipeline import Pipeline
 from gateway.worker.record_lines import Answered
-from gateway.worker.recorder import LARGE_BYTES, LINE_BYTES, Recorder
+from gateway.worker.recorder import LARGE_BYTES, LINE_BYTES
 from tests.backends import onnx_models
+from tests.deployed import RING, Catalog, Deployed
 
-RING = 1 << 20
 SURROGATE = "\ud800"  # orjson writes no such text
 
 
@@ -39,12 +36,12 @@ def asked(number: int) -> bytes:
 class Bench:
     """A gateway whose predictions are ended here, and not yet recorded."""
 
-    def __init__(self, loop: asyncio.Runner, gateway: Pipeline, ring: Ring, head: "memoryview[int]") -> None:
+    def __init__(self, loop: asyncio.Runner, gateway: Pipeline, ring: Ring) -> None:
         self.run = loop.run
         self.gateway = gateway
         self.recorder = gateway.recorder
         self.ring = ring
-        self.head = head
+        self.head = gateway.head
 
     def answered(self, number: int, *, pad: int = 0, customer: str | None = None, json: bytes = b"") -> Answered:
         body = json or asked(number).ljust(pad)
@@ -74,14 +71,12 @@ class Bench:
 def serving(folder: Path, size: int = RING, **settings: Any) -> Iterator[Bench]:
     onnx_models.doubling(folder / "models" / "doubling" / "1" / "model.onnx")
     routing = RoutingSettings.model_validate({"models": {"doubling": {"stable": 1}}})
-    ring, head = Ring.create(folder / "predictions.ring", size), memoryview(bytearray(8 * HEAD)).cast("q")
-    recorder = Recorder(Signer({0: bytes(32)}, 0), RecordsSettings(**settings), ring, head=head)
     with asyncio.Runner() as loop:
-        deployment = ModelCatalog(Repository(folder / "models"), routing)
+        deployment = Catalog(Repository(folder / "models"), routing)
         loop.run(deployment.start())
-        yield Bench(loop, Pipeline(deployment, LimitsSettings(), recorder=recorder), ring, head)
+        deployed = Deployed(deployment, size=size, **settings)
+        yield Bench(loop, deployed.pipeline, deployed.rings.predictions)
         loop.run(deployment.close())
-    ring.remove()
 
 
 def test_each_of_many_predictions_has_a_line_of_its_own(tmp_path: Path) -> None:

@@ -20,18 +20,17 @@ from gateway.control.api.commands import ReleaseCommands
 from gateway.control.api.console import ConsoleFiles
 from gateway.control.api.event_stream import EventStream
 from gateway.control.api.explain import Explain
+from gateway.control.api.openapi import Operation, document
 from gateway.control.api.page_renderer import PageRenderer
 from gateway.control.api.queries import ReadEndpoints
 from gateway.control.api.reader_queue import ReaderQueue, SlotQueue
 from gateway.control.api.release_pages import metrics_text, release_pages
 from gateway.control.api.shared_results import SharedResult
 from gateway.control.control_plane import ControlPlane
-from gateway.errors import RequestError
-from gateway.web.body import ClientGone
-from gateway.web.openapi import Operation, document
+from gateway.web.exception_handlers import exception_handlers
 from gateway.web.responses import JsonResponse
 
-OPENAPI: Final = Operation("GET", "/openapi.json", "openapi", "This document.", dict[str, Any])
+OPENAPI: Final = Operation("GET", "/openapi.json", "openapi", "This document.", answer=dict[str, Any])
 DESCRIPTION: Final = "Releases, their stops and weights, the configuration, the decisions and the metrics."
 
 
@@ -60,30 +59,12 @@ def control_app(control: ControlPlane, ending: asyncio.Event, keyring: Keyring |
 
     return Starlette(
         routes=[*(endpoint.route() for endpoint in endpoints), Route(OPENAPI.path, openapi)],
-        exception_handlers={
-            RequestError: _refused,
-            HTTPException: _not_routed,
-            ClientGone: _gone,
-            Exception: _broken,
-        },
+        exception_handlers=exception_handlers(_not_routed),
         middleware=[
             Middleware(ReaderQueue, SlotQueue(), control.command_priority),
             Middleware(ControlAuthMiddleware, keyring),
         ],
     )
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestError)
-    return JsonResponse({"error": str(error)}, error.status, dict(error.headers))
-
-
-async def _broken(request: Request, error: Exception) -> Response:
-    return JsonResponse({"error": "internal error of the gateway; its log has the details"}, 500)
-
-
-async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)
 
 
 async def _not_routed(request: Request, error: Exception) -> Response:

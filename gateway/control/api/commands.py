@@ -11,6 +11,7 @@ from starlette.responses import Response
 from gateway.control.api.bodies import NO_REASON, PromoteBody, ReasonBody, WeightBody, caller, origin_of, parse_body
 from gateway.control.api.documents import CommandDocument, EditDocument
 from gateway.control.api.endpoint import Endpoint
+from gateway.control.api.openapi import Operation
 from gateway.control.api.rendering import decision_document
 from gateway.control.config.editor import Edit, RoutingEditor
 from gateway.control.config.yaml_edit import promote, set_weight
@@ -20,7 +21,6 @@ from gateway.control.release.release_status import ReleaseStatus
 from gateway.control.release.stages import Event
 from gateway.control.status import release_status
 from gateway.errors import Conflict
-from gateway.web.openapi import Operation
 from gateway.web.responses import JsonResponse
 
 RELEASE_PATH: Final = "/api/releases/{model}"
@@ -41,7 +41,16 @@ class ReleaseCommands:
 
     def endpoints(self) -> list[Endpoint]:
         def operation(name: str, summary: str, body: type, answer: type, *, needs_body: bool = False) -> Operation:
-            return Operation("POST", f"{RELEASE_PATH}/{name}", name, summary, answer, ERROR_STATUSES, body, needs_body)
+            return Operation(
+                "POST",
+                f"{RELEASE_PATH}/{name}",
+                name,
+                summary,
+                answer=answer,
+                errors=ERROR_STATUSES,
+                body=body,
+                body_required=needs_body,
+            )
 
         return [
             Endpoint(
@@ -116,13 +125,13 @@ class ReleaseCommands:
         if overview.stopped:
             raise Conflict(f"candidate {candidate} of '{model}' is stopped; resume it first")
         edit = Edit(
-            model,
-            candidate,
-            "promote",
-            partial(promote, model=model, source=self._file()),
-            caller(request),
-            body.reason or NO_REASON,
-            origin_of(request) | {"stable_before": overview.stable},
+            model=model,
+            candidate=candidate,
+            action="promote",
+            make=partial(promote, model=model, source=self._file()),
+            by=caller(request),
+            reason=body.reason or NO_REASON,
+            evidence=origin_of(request) | {"stable_before": overview.stable},
         )
         return await self._apply_edit(body, edit)
 
@@ -136,7 +145,15 @@ class ReleaseCommands:
             "percent": body.percent,
             "percent_before": overview.weights_ppm.get(body.route, 0) / 10_000,
         }
-        edit = Edit(model, candidate, "weight", make, caller(request), body.reason or NO_REASON, evidence)
+        edit = Edit(
+            model=model,
+            candidate=candidate,
+            action="weight",
+            make=make,
+            by=caller(request),
+            reason=body.reason or NO_REASON,
+            evidence=evidence,
+        )
         return await self._apply_edit(body, edit)
 
     def _release_and_candidate(self, model: str, body: PromoteBody) -> tuple[ReleaseStatus, int]:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.control.api.endpoint import Endpoint
-from gateway.web.openapi import Operation
+from gateway.control.api.openapi import Operation
 
 FOLDER: Final = files("gateway.control") / "console"
 HEADERS: Final = {

@@ -26,7 +26,7 @@ class DecisionListCache:
         """A JSON array of at most `limit` decisions, newest first; `model` None: of all models."""
         if decisions is not self._decisions:
             known, self._decisions, self._answers = self._texts, decisions, {}
-            self._texts = {_key(one): known.get(_key(one)) or _text(one) for one in decisions}
+            self._texts = {_key(one): known.get(_key(one)) or orjson.dumps(decision_document(one)) for one in decisions}
         elif (answer := self._answers.get((model, limit))) is not None:
             return answer
         chosen = [one for one in reversed(decisions) if model in (None, one.model)][:limit]
@@ -38,7 +38,3 @@ class DecisionListCache:
 
 def _key(decision: ReleaseDecision) -> tuple[int, int]:
     return decision.sequence, decision.time_ns
-
-
-def _text(decision: ReleaseDecision) -> bytes:
-    return orjson.dumps(decision_document(decision))

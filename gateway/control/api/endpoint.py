@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.web.openapi import Operation
+from gateway.control.api.openapi import Operation
 
 
 @dataclass(frozen=True, slots=True)

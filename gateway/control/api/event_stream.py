@@ -23,6 +23,7 @@ from starlette.responses import Response, StreamingResponse
 from gateway.auth.keyring import Identity, Keyring
 from gateway.control.api.documents import ConfigDocument
 from gateway.control.api.endpoint import Endpoint
+from gateway.control.api.openapi import Operation
 from gateway.control.api.release_pages import NO_RELEASES, ReleasePages, array_of, in_page_thread
 from gateway.control.api.rendering import config_document, decision_document
 from gateway.control.api.shared_results import SharedResult
@@ -31,7 +32,6 @@ from gateway.control.release.decisions import ReleaseDecision
 from gateway.errors import Overloaded
 from gateway.system.background_tasks import retry_forever
 from gateway.web.authentication import identity_in
-from gateway.web.openapi import Operation
 
 POLL_S: Final = 0.05
 RELEASES_INTERVAL_S: Final = 0.5

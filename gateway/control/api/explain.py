@@ -8,11 +8,11 @@ from starlette.responses import Response
 from gateway.control.api.bodies import ExplainBody, parse_body
 from gateway.control.api.documents import ExplanationDocument, explanation_document
 from gateway.control.api.endpoint import Endpoint
+from gateway.control.api.openapi import Operation
 from gateway.control.control_plane import ControlPlane
 from gateway.control.status import release_status
 from gateway.routing.attributes import Attributes
 from gateway.routing.explanation import explain
-from gateway.web.openapi import Operation
 from gateway.web.responses import JsonResponse
 
 
@@ -28,9 +28,9 @@ class Explain:
             "/api/explain",
             "explain",
             "Which version would answer such a request, and why.",
-            ExplanationDocument,
-            (400, 403, 404, 413, 415),
-            ExplainBody,
+            answer=ExplanationDocument,
+            errors=(400, 403, 404, 413, 415),
+            body=ExplainBody,
             body_required=True,
         )
         return [Endpoint(operation, self.explain)]

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from gateway.control.api.decision_list import DecisionListCache
 from gateway.control.api.documents import ConfigDocument, DecisionDocument, HealthDocument, ReleaseDocument
 from gateway.control.api.endpoint import Endpoint
+from gateway.control.api.openapi import Operation, Parameter
 from gateway.control.api.release_pages import ReleasePages, in_page_thread
 from gateway.control.api.rendering import config_document, release_document
 from gateway.control.api.shared_results import SharedResult
@@ -17,7 +18,6 @@ from gateway.control.control_plane import ControlPlane
 from gateway.control.release.decisions import MAX_IN_MEMORY
 from gateway.control.status import release_status
 from gateway.errors import InvalidRequest, NotReady
-from gateway.web.openapi import Operation, Parameter
 from gateway.web.responses import JsonResponse
 
 LIMIT: Final = Parameter(
@@ -40,21 +40,27 @@ class ReadEndpoints:
     def endpoints(self) -> list[Endpoint]:
         return [
             Endpoint(
-                Operation("GET", "/health", "health", "Whether workers serve.", HealthDocument, (503,)), self.health
+                Operation("GET", "/health", "health", "Whether workers serve.", answer=HealthDocument, errors=(503,)),
+                self.health,
             ),
             Endpoint(
                 Operation("GET", "/metrics", "metrics", "Prometheus metrics.", media=CONTENT_TYPE_LATEST), self.metrics
             ),
             Endpoint(
-                Operation("GET", "/api/releases", "releases", "Every release as it is now.", list[ReleaseDocument]),
+                Operation(
+                    "GET", "/api/releases", "releases", "Every release as it is now.", answer=list[ReleaseDocument]
+                ),
                 self.releases,
             ),
             Endpoint(
-                Operation("GET", "/api/releases/{model}", "release", "One release.", ReleaseDocument, (404,)),
+                Operation(
+                    "GET", "/api/releases/{model}", "release", "One release.", answer=ReleaseDocument, errors=(404,)
+                ),
                 self.release,
             ),
             Endpoint(
-                Operation("GET", "/api/config", "config", "The configuration in force.", ConfigDocument), self.config
+                Operation("GET", "/api/config", "config", "The configuration in force.", answer=ConfigDocument),
+                self.config,
             ),
             Endpoint(
                 Operation(
@@ -62,8 +68,8 @@ class ReadEndpoints:
                     "/api/decisions",
                     "decisions",
                     "What was changed or decided, newest first.",
-                    list[DecisionDocument],
-                    (400,),
+                    answer=list[DecisionDocument],
+                    errors=(400,),
                     parameters=(MODEL, LIMIT),
                 ),
                 self.decisions,

@@ -1,7 +1,7 @@
 """Converts control's state into the JSON documents of the control plane."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from gateway.control.api.documents import (
@@ -13,7 +13,6 @@ from gateway.control.api.documents import (
     RecordsDocument,
     ReleaseDocument,
     TooShortDocument,
-    UnavailableDocument,
     VersionDocument,
 )
 from gateway.control.control_plane import ControlPlane
@@ -155,7 +154,10 @@ def config_document(control: ControlPlane) -> ConfigDocument:
         "last_error": status.error or None,
         "warnings": list(status.warnings),
         "candidates_closed": status.candidates_closed,
-        "left_out": _left_out(control.unavailable()),
+        "left_out": [
+            {"model": name, "version": version, "reason": why}
+            for (name, version), why in sorted(control.unavailable().items())
+        ],
         "records": _records(control),
     }
 
@@ -164,7 +166,3 @@ def _records(control: ControlPlane) -> RecordsDocument:
     journal, kinds = control.records.writer, KINDS
     written = {kinds[stream]: count for stream, count in journal.written.items()}
     return {"error": journal.error or None, "written": written, "dropped": sum(dropped(control).values())}
-
-
-def _left_out(left_out: Mapping[tuple[str, int], str]) -> list[UnavailableDocument]:
-    return [{"model": name, "version": version, "reason": why} for (name, version), why in sorted(left_out.items())]

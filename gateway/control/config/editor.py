@@ -17,9 +17,10 @@ from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.disk import CancelFlag, DiskThread, DiskTimeout
 from gateway.errors import Conflict, SettingsError
 from gateway.settings.routing_file import routing_of, text_of
+from gateway.system.durable_files import replacing, write_all
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
     """One edit and its reason. `make`: maps the file's text to the edited text, or raises SettingsError."""
 
@@ -187,25 +188,15 @@ class RoutingEditor:
 
 def _replace(path: Path, content: bytes, given_up: CancelFlag) -> None:
     path = path.resolve()
-    new_path = path.with_name(f".{path.name}.new")
-    try:
-        with new_path.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        _copy_owner_and_mode(path, new_path)
-        given_up.check()
-        new_path.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            new_path.unlink()
-        raise
+    with replacing(path, path.with_name(f".{path.name}.new"), before_replace=given_up.check) as file:
+        write_all(file, content)
+        _copy_owner_and_mode(path, file)
 
 
-def _copy_owner_and_mode(path: Path, new_path: Path) -> None:
+def _copy_owner_and_mode(path: Path, new_path: int) -> None:
     """Give the new file the mode and, as far as this process may, the owner of the old one."""
-    was, now = path.stat(), new_path.stat()
+    was, now = path.stat(), os.fstat(new_path)
     if (was.st_uid, was.st_gid) != (now.st_uid, now.st_gid):
         with contextlib.suppress(PermissionError):
-            os.chown(new_path, was.st_uid, was.st_gid)
-    new_path.chmod(was.st_mode & 0o7777)
+            os.fchown(new_path, was.st_uid, was.st_gid)
+    os.fchmod(new_path, was.st_mode & 0o7777)

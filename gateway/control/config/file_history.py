@@ -8,6 +8,7 @@ from typing import Final
 
 from gateway.control.config.file_snapshot import revision_of
 from gateway.control.config.yaml_edit import difference
+from gateway.system.durable_files import replace_durably
 
 MAX_TEXTS: Final = 1000  # texts; beyond that the oldest are removed
 _NUMBERED: Final = re.compile(r"routing-[0-9]{8}T[0-9]{6}Z-([0-9]{6,})-[^-]+\.yaml")
@@ -28,13 +29,10 @@ class RoutingHistory:
         number = _place(there[-1])[0] + 1 if there else 1
         kept = self.folder / f"routing-{stamp}-{number:06}-{revision_of(content)}.yaml"
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            kept.write_bytes(content)
-        except OSError:
-            _remove(kept)  # a full disk may have taken half of it
-            raise
+        replace_durably(kept, content, self.folder / "unfinished")
         for old in there[: max(0, len(there) + 1 - MAX_TEXTS)]:
-            _remove(old)
+            with contextlib.suppress(OSError):
+                old.unlink()
         return kept
 
 
@@ -42,11 +40,6 @@ def _place(kept: Path) -> tuple[int, str]:
     """The sort key of a kept text: its number, independent of the clock. Files of older gateways have no number."""
     match = _NUMBERED.fullmatch(kept.name)
     return int(match[1]) if match else 0, kept.name
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()
 
 
 def shortened_diff(before: bytes, after: bytes, name: str) -> str:

@@ -41,7 +41,13 @@ class GenerationFactory:
                 if self._decision_log.stopped(*key) is not None:
                     self._board.stop(slot)
         return ConfigGeneration(
-            generation, resolved.routing, versions, release_slots, dict(left_out or {}), resolved.named, sockets=sockets
+            generation=generation,
+            routing=resolved.routing,
+            versions=versions,
+            releases=release_slots,
+            unavailable=dict(left_out or {}),
+            named=resolved.named,
+            sockets=sockets,
         )
 
     def make_reload(

@@ -21,7 +21,7 @@ from gateway.shm.switchboard import Switchboard
 log: Final = logging.getLogger("gateway.control.config")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StartupState:
     """What the control plane starts from. `validated`: None if the file was refused and the memory is served
     instead.
@@ -54,7 +54,16 @@ def open_state(settings: GatewaySettings, memory: Claim) -> StartupState:
     except BaseException:
         decision_log.close()
         raise
-    return StartupState(repository, routing_file, decision_log, acceptance, resolved, validated, memory, inherited)
+    return StartupState(
+        repository=repository,
+        routing_file=routing_file,
+        decision_log=decision_log,
+        acceptance=acceptance,
+        resolved=resolved,
+        validated=validated,
+        shared_memory=memory,
+        inherited=inherited,
+    )
 
 
 def _choose_releases(

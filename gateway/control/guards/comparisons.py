@@ -101,7 +101,7 @@ class GuardVerdict(StrEnum):
     DIFFERENT = "different"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonResult:
     """The result of one comparison. `share` is its part of alpha; 0 if it is not configured and so triggers nothing.
 
@@ -252,7 +252,13 @@ class Guards:
         else:
             verdict = GuardVerdict.INCONCLUSIVE
         return ComparisonResult(
-            settings.name, settings.metric, settings.action, share, verdict, process.log_e, log_safe
+            name=settings.name,
+            metric=settings.metric,
+            action=settings.action,
+            share=share,
+            verdict=verdict,
+            log_e=process.log_e,
+            log_safe=log_safe,
         )
 
 

@@ -42,7 +42,7 @@ class ClassCounts:
     stable: Classes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """The observation of one tick. `time_ns` is since 1970; `epoch` and `stopped` come from the switchboard.
 

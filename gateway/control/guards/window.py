@@ -121,7 +121,8 @@ class MetricWindow:
         if not moments:
             return UNKNOWN_READING
         if part == "gateway":
-            return _gauge([gauges[name] for _, _, gauges in moments])
+            values = [gauges[name] for _, _, gauges in moments]
+            return Reading(sum(values) / len(values), len(values))
         begin_s, then, _ = moments[0]
         now_s, now, _ = self._latest
         if part not in then or part not in now:
@@ -136,10 +137,6 @@ def quantile_ms(counts: npt.NDArray[np.int64], share: float) -> float | None:
         return None
     rank = max(1, math.ceil(share * int(cumulated[-1])))
     return float(_MIDDLES_MS[int(np.searchsorted(cumulated, rank))])
-
-
-def _gauge(values: list[int]) -> Reading:
-    return Reading(sum(values) / len(values), len(values))
 
 
 def _reading(name: str, then: _Counts, now: _Counts, elapsed_s: float) -> Reading:

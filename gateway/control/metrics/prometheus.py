@@ -38,7 +38,7 @@ class ReleaseMetrics:
     guards: Sequence[GuardMetrics]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayMetrics:
     """A snapshot of everything to export. `versions`: model, version and counters.
 

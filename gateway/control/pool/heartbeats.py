@@ -49,6 +49,7 @@ class Heartbeats:
         pool: WorkerPool,
         scoreboard: Scoreboard,
         versions: Slots,
+        *,
         timeout_s: float,
         load_timeout_s: Callable[[VersionKey], float],
         drain_s: float,

@@ -10,6 +10,7 @@ from typing import Final
 import orjson
 
 from gateway.shm.process_identity import start_ticks
+from gateway.system.durable_files import replace_durably
 
 log: Final = logging.getLogger("gateway.control.pool")
 
@@ -41,14 +42,13 @@ class OrphanedWorkers:
 
     def write(self, pids: Iterable[int]) -> None:
         """Write to the file the processes that a kill would orphan now: `pids`, and orphans not released yet."""
-        unfinished = self._file.with_suffix(".new")
+        known = orjson.dumps([*self._found, *((pid, start_ticks(pid)) for pid in pids)])
         try:
-            unfinished.write_bytes(orjson.dumps([*self._found, *((pid, start_ticks(pid)) for pid in pids)]))
-            unfinished.replace(self._file)
+            replace_durably(self._file, known, self._file.with_suffix(".new"))
         except OSError as error:
             log.error(
                 "%s cannot be written; should the control process be killed, end its workers by hand: %s",
-                unfinished,
+                self._file,
                 error,
             )
 

@@ -8,9 +8,8 @@ from gateway.control.pool.heartbeats import Heartbeats
 from gateway.control.pool.worker_handle import WorkerActivity, WorkerHandle
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.settings.gateway import GatewaySettings
-from gateway.shm.scoreboard import LOADING, Scoreboard
-from gateway.shm.slots import Slots
-from gateway.shm.switchboard import Switchboard
+from gateway.shm.boards import Boards
+from gateway.shm.scoreboard import LOADING
 from gateway.version_key import VersionKey
 
 
@@ -22,19 +21,11 @@ class Watchdog:
     pool: WorkerPool
     heartbeats: Heartbeats
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        contents: Contents,
-        stop_now: StopNow,
-        board: Switchboard,
-        scoreboard: Scoreboard,
-        versions: Slots,
-    ) -> None:
+    def __init__(self, settings: GatewaySettings, contents: Contents, stop_now: StopNow, boards: Boards) -> None:
         self._settings = settings
-        self._board = board
-        self._scoreboard = scoreboard
-        self._versions = versions
+        self._board = boards.switchboard
+        self._scoreboard = boards.scoreboard
+        self._versions = boards.versions
         self.crashing_versions = CrashingVersions(contents, settings.models.load_timeout)
         self._deaths = DeathAttribution(stop_now, self._epoch)
         self.crash_counts = CrashCounts(stop_now, self._epoch, lambda name: self.pool.config.routing.models.get(name))
@@ -47,9 +38,9 @@ class Watchdog:
             pool,
             self._scoreboard,
             self._versions,
-            server.heartbeat_timeout,
-            lambda key: self.crashing_versions.load_timeout_s(key, pool),
-            server.drain,
+            timeout_s=server.heartbeat_timeout,
+            load_timeout_s=lambda key: self.crashing_versions.load_timeout_s(key, pool),
+            drain_s=server.drain,
         )
 
     def activity_of(self, handle: WorkerHandle) -> WorkerActivity:

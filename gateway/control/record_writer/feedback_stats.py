@@ -38,7 +38,7 @@ _WRONG: Final[Mapping[str, bool | None]] = {CORRECT: False, WRONG: True, UNKNOWN
 log: Final = logging.getLogger("gateway.control.record_writer")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class VersionFeedback:
     """One version's feedback in one variant. The latest feedback on a prediction replaces earlier feedback on it.
 

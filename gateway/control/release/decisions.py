@@ -27,7 +27,7 @@ LARGEST_SEQUENCE: Final = 1 << 52  # a larger one means damage, and JSON numbers
 DURABLE_TIMEOUT_S: Final = 1.0  # after this a stop returns anyway: it is in force, and the disk may hang
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseDecision:
     """A change of a release: which action, by whom or which guard, when (ns since 1970), why, on what evidence.
 
@@ -128,7 +128,16 @@ class DecisionLog:
     ) -> ReleaseDecision:
         self._seal_if_large()  # before this decision, which is then the first in the new file
         self._last += 1
-        decision = ReleaseDecision(time.time_ns(), model, candidate, action, by, reason, evidence, self._last)
+        decision = ReleaseDecision(
+            time_ns=time.time_ns(),
+            model=model,
+            candidate=candidate,
+            action=action,
+            by=by,
+            reason=reason,
+            evidence=evidence,
+            sequence=self._last,
+        )
         self.counts[decision.model, decision.action] += 1
         self.decisions = [*self.decisions[-MAX_IN_MEMORY + 1 :], decision]
         line = orjson.dumps({"kind": DECISION, **asdict(decision)}) + b"\n"

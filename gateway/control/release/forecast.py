@@ -18,7 +18,7 @@ class Forecast:
     requests: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far a release is. `next_step_s`: seconds until the ramp may rise at the earliest; None if it rises no more.
 
@@ -66,14 +66,14 @@ def progress(controller: Controller, now_s: float, base_rate: float | None) -> P
     rises = ramp is not None and state.stage in (Stage.RAMPING, Stage.PAUSED, Stage.HELD)
     left_s = max(0.0, state.step_started_s + ramp.interval - now_s) if ramp and rises else None
     return Progress(
-        state.stage,
-        state.step,
-        len(ramp.weights) if ramp else 0,
-        left_s,
-        _blocked_on(controller, assessment, left_s),
-        assessment,
-        forecast(weight_ppm, alpha, base_rate=base_rate or 0.0),
-        forecast_safe(weight_ppm, assessment.alpha, base_rate or 0.0),
+        stage=state.stage,
+        step=state.step,
+        steps=len(ramp.weights) if ramp else 0,
+        next_step_s=left_s,
+        blocked_on=_blocked_on(controller, assessment, left_s),
+        assessment=assessment,
+        stop=forecast(weight_ppm, alpha, base_rate=base_rate or 0.0),
+        safe=forecast_safe(weight_ppm, assessment.alpha, base_rate or 0.0),
     )
 
 

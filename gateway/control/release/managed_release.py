@@ -16,7 +16,7 @@ from gateway.shm.tally import UNSTRATIFIED, Totals
 RAMP: Final = "ramp"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class ManagedRelease:
     """A release with a candidate, its controller and its window, and the events received since the last step.
 
@@ -62,14 +62,14 @@ class ManagedRelease:
             key = token.bucket if token.sticky else None
             self.feedback.append(
                 FeedbackEvent(
-                    item.time_ns,
-                    token.time_ns,
-                    token.weight_ppm,
-                    candidate,
-                    key,
-                    item.wrong,
-                    item.reward,
-                    token.mark,
+                    time_ns=item.time_ns,
+                    decided_ns=token.time_ns,
+                    weight_ppm=token.weight_ppm,
+                    candidate=candidate,
+                    key=key,
+                    wrong=item.wrong,
+                    reward=item.reward,
+                    mark=token.mark,
                 )
             )
 
@@ -83,7 +83,16 @@ class ManagedRelease:
         failures, feedback, pairs = self.failures, self.feedback, self.pairs
         self.failures, self.feedback, self.pairs = [], [], []
         classes = ClassCounts(candidate.classes[:UNSTRATIFIED], stable.classes[:UNSTRATIFIED])
-        return Observation(time_ns, epoch, stopped, self.window, failures, feedback, pairs, classes)
+        return Observation(
+            time_ns=time_ns,
+            epoch=epoch,
+            stopped=stopped,
+            window=self.window,
+            failures=failures,
+            feedback=feedback,
+            pairs=pairs,
+            classes=classes,
+        )
 
 
 def live_routes(settings: ReleaseSettings) -> tuple[str, ...]:

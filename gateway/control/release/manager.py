@@ -27,9 +27,9 @@ from gateway.control.release.step_scheduler import StepScheduler
 from gateway.errors import Conflict, NotFound, request_counts
 from gateway.routing.release import Variant
 from gateway.settings.routing import ReleaseSettings
-from gateway.shm.scoreboard import INFLIGHT, Scoreboard
-from gateway.shm.slots import Slots
-from gateway.shm.switchboard import LIVE_ROUTES, Switchboard
+from gateway.shm.boards import Boards
+from gateway.shm.scoreboard import INFLIGHT
+from gateway.shm.switchboard import LIVE_ROUTES
 from gateway.shm.tally import Totals
 
 LARGEST_EPOCH: Final = 1 << 40  # a larger one means that the file is damaged
@@ -47,20 +47,15 @@ class ReleaseManager:
     def __init__(
         self,
         folder: Path,
-        board: Switchboard,
-        scoreboard: Scoreboard,
-        versions: Slots,
-        releases: Slots,
+        boards: Boards,
         records: RecordCollector,
         decision_log: DecisionLog,
         stop_now: StopNow,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._file = folder / "ramps.json"
-        self._board = board
-        self._scoreboard = scoreboard
-        self._versions = versions
-        self._releases = releases
+        self._board, self._scoreboard = boards.switchboard, boards.scoreboard
+        self._versions, self._releases = boards.versions, boards.releases
         self._records = records
         self._decision_log = decision_log
         self._stop_now = stop_now
@@ -68,7 +63,7 @@ class ReleaseManager:
         self._file_writer = FileWriter()
         self._managed: dict[str, ManagedRelease] = {}
         self._by_slot: dict[int, ManagedRelease] = {}
-        self._scheduler = StepScheduler(board, scoreboard)
+        self._scheduler = StepScheduler(self._board, self._scoreboard)
         self._closed: set[int] = set()  # slots whose weights stay 0 until the next configuration is in force
         self._states = _read(self._file)
         self._stale: dict[str, None] = {}  # releases stepped since their state was last dumped, in order
@@ -202,7 +197,9 @@ class ReleaseManager:
             controller.inherit_conditions(before.controller)
         slot = self._releases.of(name, settings.candidate)
         self._board.advance(slot, self._last_epoch(name) + (controller.state.restart == 0))
-        return ManagedRelease(name, settings, controller, window, slot, live_routes(settings))
+        return ManagedRelease(
+            name=name, settings=settings, controller=controller, window=window, slot=slot, live=live_routes(settings)
+        )
 
     def _last_epoch(self, name: str) -> int:
         """The model's last epoch over all candidates and runs, so that an epoch mark in a prediction id is unique."""

@@ -24,7 +24,7 @@ class VersionStatus:
     warning: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseStatus:
     """The present status of one release. `stop`: the decision that stopped it, or None.
 

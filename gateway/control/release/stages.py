@@ -63,7 +63,7 @@ def next_stage(stage: Stage, event: Event) -> Stage:
     return TRANSITIONS[stage, event]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class ReleaseState:
     """The state of one release. Times in seconds are on the controller's clock.
 

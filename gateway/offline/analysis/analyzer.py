@@ -35,7 +35,7 @@ class Subject:
     raw_input: RawInput
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
     """The findings. `confusion` counts by (truth, predicted), `confidence` by (tenth of the score, correct); `hourly`
     is the accuracy by (hour since 1970, version). `tested`: slices tested; `contradicted`: inputs with conflicts.

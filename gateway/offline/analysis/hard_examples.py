@@ -17,7 +17,7 @@ MAX_EXAMPLES: Final = 20
 MAX_DISAGREEMENTS: Final = 100_000  # mirrored answers kept, to be matched with their predictions
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HardExample:
     """A prediction to label. `margin`: the highest score minus the second.
 
@@ -61,7 +61,11 @@ class TopK:
             return
         summary = summary_of(prediction, inputs)
         example = HardExample(
-            prediction.prediction_id, prediction.customer, prediction.predicted, input=summary, **more
+            prediction_id=prediction.prediction_id,
+            customer=prediction.customer,
+            predicted=prediction.predicted,
+            input=summary,
+            **more,
         )
         if len(self._heap) == MAX_EXAMPLES:
             self._keys.discard(heapq.heappop(self._heap)[2])
@@ -108,7 +112,9 @@ class HardExamples:
                     distance or 0.0, prediction, inputs, margin=margin, other=other.get("predicted"), distance=distance
                 )
         elif other is not None and feedback.truth_class is not None:
-            self._judge(feedback.truth_class, prediction.predicted, other.get("predicted"))
+            truth, candidate = feedback.truth_class, other.get("predicted")
+            right = "stable" if truth == prediction.predicted else "candidate" if truth == candidate else "neither"
+            self._right[right] += 1
         return first
 
     @property
@@ -126,9 +132,6 @@ class HardExamples:
         """The agreement of both versions over all mirrored requests."""
         right = self._right
         return Agreement(Rate(self._same, self._mirrored), right["stable"], right["candidate"], right["neither"])
-
-    def _judge(self, truth: int, stable: int | None, candidate: int | None) -> None:
-        self._right["stable" if truth == stable else "candidate" if truth == candidate else "neither"] += 1
 
 
 def _two_highest(outputs: Sequence[Tensor], name: str | None) -> tuple[float | None, float | None]:

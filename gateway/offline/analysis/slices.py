@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -28,7 +28,7 @@ class Measure(StrEnum):
     RESCUED = "rescued"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
     """A part of the rows: the rate of `measure` in it and in the rest, and the p-value of the difference.
 
@@ -77,7 +77,7 @@ class Slicer:
         tested = [*self._tested(), *self._features.tested()]
         adjusted = q_values([test.p_value for test in tested])
         slices = [
-            Slice(test.measure, test.dimension, test.value, test.rate, test.rest, test.p_value, q_value)
+            replace(test, q_value=q_value)
             for test, q_value in zip(tested, adjusted, strict=True)
             if q_value <= FALSE_DISCOVERY_RATE
         ]
@@ -146,7 +146,11 @@ def _parts(prediction: Prediction, labels: Sequence[str]) -> Iterator[Part]:
 def _test(test: Fisher, measure: Measure, part: Part, rate: Rate, total: Rate) -> Iterator[Slice]:
     rest = Rate(total.hits - rate.hits, total.count - rate.count)
     if rate.count >= MIN_ROWS and rest.count >= MIN_ROWS:
-        yield Slice(measure, *part, rate, rest, test.p_value(rate), 1.0)
+        dimension, value = part
+        p_value = test.p_value(rate)
+        yield Slice(
+            measure=measure, dimension=dimension, value=value, rate=rate, rest=rest, p_value=p_value, q_value=1.0
+        )
 
 
 def _feature_names(tensor: Tensor) -> list[str]:

@@ -99,11 +99,13 @@ def matrix(title: str, names: Sequence[str], counts: Sequence[Sequence[int]]) ->
         total = sum(counts[row]) or 1
         for column, count in enumerate(counts[row]):
             note = f"{name}, predicted as {names[column]}: {count:,} ({count / total:.1%})"
-            parts.append(_cell(left + column * cell, y, cell, count, count / total, row == column, note))
+            parts.append(
+                _cell(left + column * cell, y, cell, count=count, share=count / total, right=row == column, note=note)
+            )
     return _svg(title, top + cell * len(names) + 4, parts)
 
 
-def _cell(x: float, y: float, size: float, count: int, share: float, right: bool, note: str) -> str:
+def _cell(x: float, y: float, size: float, *, count: int, share: float, right: bool, note: str) -> str:
     kind = "right" if right else "wrong"
     ink = "count on" if share > DARK_SHADE else "count"
     number = _text(x + size / 2 - 1, y + size / 2 + 3, ink, _short(count)) if count else ""

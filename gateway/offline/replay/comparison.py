@@ -35,7 +35,7 @@ class Difference:
     distance: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class ReplayComparison:
     """Predictions that one version had answered, compared with the answers of the replayed version.
 

@@ -5,10 +5,9 @@ results of rows do not depend on each other.
 import itertools
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-import numpy as np
-
+from gateway.backends.joining import concatenated, cut
 from gateway.backends.loaded_version import LoadedVersion
 from gateway.backends.onnx import Result
 from gateway.backends.output_checks import check
@@ -37,6 +36,14 @@ class Rerun:
     predicted: int | None
     error: str = ""
     unfit: str = ""
+
+
+class _Request(NamedTuple):
+    """One of a batch: its place in the chunk, and what it asks."""
+
+    place: int
+    feeds: Feeds
+    rows: int
 
 
 class Runner:
@@ -74,11 +81,9 @@ class Runner:
         except RequestError as error:
             return error
 
-    def _batches(
-        self, asked: Sequence["tuple[InferRequest, Feeds] | RequestError"]
-    ) -> Iterator[list[tuple[int, Feeds]]]:
+    def _batches(self, asked: Sequence["tuple[InferRequest, Feeds] | RequestError"]) -> "Iterator[list[_Request]]":
         """Yield batches of requests that have the same shapes except for the number of rows, up to the most rows."""
-        waiting: dict[Hashable, list[tuple[int, Feeds]]] = {}
+        waiting: dict[Hashable, list[_Request]] = {}
         rows: dict[Hashable, int] = {}
         for index, entry in enumerate(asked):
             if isinstance(entry, RequestError):
@@ -86,12 +91,12 @@ class Runner:
             feeds = entry[1]
             count, group = self._placed(feeds)
             if group is None:
-                yield [(index, feeds)]
+                yield [_Request(index, feeds, count)]
                 continue
             if rows.get(group, 0) + count > self._max_rows:
                 yield waiting.pop(group)
                 rows[group] = 0
-            waiting.setdefault(group, []).append((index, feeds))
+            waiting.setdefault(group, []).append(_Request(index, feeds, count))
             rows[group] = rows.get(group, 0) + count
         yield from waiting.values()
 
@@ -104,31 +109,23 @@ class Runner:
             return 1, None
         return count, tuple((name, array.shape[1:], array.dtype.kind) for name, array in sorted(feeds.items()))
 
-    def _answered(self, batch: list[tuple[int, Feeds]]) -> Iterator[tuple[int, Sequence[Result] | RequestError]]:
+    def _answered(self, batch: "list[_Request]") -> Iterator[tuple[int, Sequence[Result] | RequestError]]:
         try:
-            answers = self._together([feeds for _, feeds in batch])
+            answers = self._together(batch)
         except RequestError as error:
             if len(batch) == 1:
-                yield batch[0][0], error
+                yield batch[0].place, error
                 return
             for entry in batch:
                 yield from self._answered([entry])
             return
-        yield from zip((index for index, _ in batch), answers, strict=True)
+        yield from zip((request.place for request in batch), answers, strict=True)
 
-    def _together(self, batch: list[Feeds]) -> list[Sequence[Result]]:
+    def _together(self, batch: "list[_Request]") -> Sequence[Sequence[Result]]:
         if len(batch) == 1:
-            return [self._session.run(batch[0])]
-        joined = {name: np.concatenate([feeds[name] for feeds in batch]) for name in batch[0]}
-        counts = [len(next(iter(feeds.values()))) for feeds in batch]
-        outputs = self._session.run(joined)
-        if any(output is None or len(output) != sum(counts) for output in outputs):
-            raise InvalidOutput("an output of the batch does not have the batch's rows")
-        ends = list(itertools.accumulate(counts))
-        return [
-            [None if output is None else output[end - count : end] for output in outputs]
-            for end, count in zip(ends, counts, strict=True)
-        ]
+            return [self._session.run(batch[0].feeds)]
+        with concatenated([request.feeds for request in batch]) as feeds:
+            return cut(self._session.run(feeds), batch)
 
     def _rerun(
         self,

@@ -115,8 +115,3 @@ class AuthMiddleware:
 def required_scopes(path: str) -> RequiredScopes | None:
     """The scopes of which a key needs one, for a path other than predictions; None: no key is needed."""
     return next((need for begin, need in _NEEDS if path.startswith(begin)), ANY_SCOPE)
-
-
-def possible_errors(method: str, path: str) -> tuple[int, ...]:
-    """The statuses with which access control may refuse a request, for the OpenAPI document."""
-    return () if required_scopes(path) is None else (400, 401, 403)

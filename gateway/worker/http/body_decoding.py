@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from gateway.backends.batch import Answer
 from gateway.errors import DeadlineExceeded
-from gateway.protocol.decode import NotJson
+from gateway.protocol.json_text import NotJson
 from gateway.protocol.large_json import check_values, decode_large
 from gateway.protocol.tensors import InferRequest, TensorSpec
 from gateway.settings.gateway import LimitsSettings

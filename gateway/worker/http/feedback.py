@@ -14,6 +14,7 @@ from starlette.routing import Route
 from gateway.errors import BodyTooLarge, InvalidRequest, Overloaded
 from gateway.protocol.depth import check_depth
 from gateway.protocol.elements import short
+from gateway.protocol.json_text import parsed
 from gateway.protocol.large_json import count_values
 from gateway.records import outcomes
 from gateway.records.line import line_of
@@ -91,7 +92,7 @@ class FeedbackEndpoint:
         recorder = self._pipeline.recorder
         end = time.monotonic() + TIMEOUT_S
         while not recorder.feedback(line):
-            if not recorder.can_take_feedback or time.monotonic() > end:
+            if time.monotonic() > end:
                 recorder.feedback_dropped()
                 return False
             await asyncio.sleep(POLL_S)
@@ -170,10 +171,7 @@ def _entries(body: bytes) -> list[Any]:
         raise BodyTooLarge(
             f"the list holds more values than {MAX_ENTRIES} entries of {MAX_VALUES_PER_ENTRY}; send fewer at a time"
         )
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    document = parsed(body)
     entries = document if type(document) is list else [document]
     if not 0 < len(entries) <= MAX_ENTRIES:
         raise InvalidRequest(f"the body must be one object or a list of 1 to {MAX_ENTRIES}, got {len(entries)} entries")

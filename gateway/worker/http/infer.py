@@ -12,8 +12,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.auth.keyring import Identity
 from gateway.backends.batch import Answer, late
 from gateway.errors import BodyTooSlow, InvalidRequest, RequestError
-from gateway.protocol.decode import NotJson, decode_strict
+from gateway.protocol.decode import decode_strict
+from gateway.protocol.json_text import NotJson
 from gateway.web.body import ENCODING, ClientGone, Headers, headers_by_name, receive_body
+from gateway.web.exception_handlers import INTERNAL_ERROR
 from gateway.web.memory_limits import MemoryLimits
 from gateway.web.responses import send_error
 from gateway.worker.call import Call, Origin, RequestSource
@@ -32,7 +34,6 @@ _NOT_PLAIN: Final = frozenset(b"%?#")
 MAX_PATH: Final = 512  # longer paths name no model, and are not cached
 WRITER_KEY: Final = "canary_gateway.line"  # key of the ResponseWriter in an ASGI scope
 _SLOW_MODELS: Final[set[str]] = set()  # names of models whose answers take long to write
-INTERNAL_ERROR: Final = "internal error of the gateway; its log has the details"
 log: Final = logging.getLogger("gateway.worker.http")
 
 
@@ -81,7 +82,7 @@ class InferEndpoint:
             began_ns = time.monotonic_ns()
             if ENCODING in headers:
                 body = await self._decoder.decompress(body, headers, self.max_body)
-                scope[WRITER_KEY].fits(len(body))
+                scope[WRITER_KEY].holds(len(body))
             await scope[WRITER_KEY].drain()  # a client that has not read the last answer can wait for the next
             pipeline.admit()
             try:

@@ -4,12 +4,12 @@ import asyncio
 from dataclasses import asdict
 from typing import Any, Final, Protocol
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.errors import GatewayError, InvalidRequest, RequestError
+from gateway.protocol.json_text import parsed
 from gateway.web.body import read_body
 from gateway.web.responses import JsonResponse
 from gateway.worker.models.catalog import ModelCatalog
@@ -81,10 +81,7 @@ class RepositoryApi:
         body = await read_body(request.receive, dict(request.scope["headers"]), self._max_body)
         if not body.strip():
             return {}
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+        document = parsed(body)
         if type(document) is not dict:
             raise InvalidRequest("the body must be a JSON object, or empty")
         return document

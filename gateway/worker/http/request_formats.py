@@ -6,8 +6,9 @@ from typing import Final
 import orjson
 
 from gateway.errors import InvalidRequest, UnsupportedMedia
-from gateway.protocol.decode import NotJson, decode_document, decode_raw, decode_strict, restated
+from gateway.protocol.decode import decode_document, decode_raw, decode_strict, restated
 from gateway.protocol.json_constants import parse
+from gateway.protocol.json_text import NotJson
 from gateway.protocol.tensors import InferRequest, TensorSpec
 from gateway.web.body import Headers
 from gateway.worker.call import RequestSource, RestatedSource

@@ -17,10 +17,11 @@ _BINARY: Final = _JSON.replace(b"json", b"octet-stream").replace(
 def prediction_bytes(reply: Reply, *, closing: bool) -> bytes:
     """The response bytes; `closing`: it ends the connection. One formatting step, since every prediction needs it."""
     more = CLOSE if closing else KEEP_OPEN
-    if reply.origin is not None and reply.origin.request_id is not None:
-        more += b"x-request-id: %b\r\n" % reply.origin.request_id.encode()
-    version, variant = reply.version.encode(), reply.variant.encode()
-    body = reply.body
+    call, body = reply.call, reply.body
+    origin = call.source.origin
+    if origin is not None and origin.request_id is not None:
+        more += b"x-request-id: %b\r\n" % origin.request_id.encode()
+    version, variant = call.version.text.encode(), call.decision.variant.encode()
     if reply.json_length is None:
-        return _JSON % (len(body), reply.prediction_id, version, variant, more, body)
-    return _BINARY % (len(body), reply.prediction_id, version, variant, more, reply.json_length, body)
+        return _JSON % (len(body), call.prediction_id, version, variant, more, body)
+    return _BINARY % (len(body), call.prediction_id, version, variant, more, reply.json_length, body)

@@ -20,7 +20,7 @@ from gateway.version_key import VersionKey
 from gateway.worker.models.index import IndexedVersion, ModelIndex
 from gateway.worker.models.loader import Loader
 from gateway.worker.models.served_model import ServedModel
-from gateway.worker.models.shared_state import LocalState
+from gateway.worker.models.shared_state import SharedState
 from gateway.worker.models.version_factory import VersionFactory, check_pair
 
 log: Final = logging.getLogger("gateway.worker.models")
@@ -57,7 +57,8 @@ class ModelCatalog:
         self,
         repository: Repository,
         routing: RoutingSettings,
-        shared_state: LocalState | None = None,
+        shared_state: SharedState,
+        *,
         left_out: Mapping[VersionKey, str] | None = None,
         generation: int = 1,
         named: frozenset[str] | None = None,
@@ -68,7 +69,7 @@ class ModelCatalog:
         self._repository = repository
         self._generation = generation
         self._routing = routing
-        self._shared_state = shared_state or LocalState()
+        self._shared_state = shared_state
         self._loader = Loader(repository, self._shared_state, left_out or {})
         self._factory = VersionFactory(self._loader, self._shared_state, sockets)
         self._index = ModelIndex(repository, self._loader.reasons)

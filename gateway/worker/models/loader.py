@@ -16,7 +16,7 @@ from gateway.errors import GatewayError, ModelUnavailable
 from gateway.settings.model import ModelSettings
 from gateway.shm.tally import Tally
 from gateway.version_key import VersionKey
-from gateway.worker.models.shared_state import LocalState
+from gateway.worker.models.shared_state import SharedState
 
 CONNECT_S: Final = 10.0  # for a process to load its version, or to be there again; a slower one is connected later
 UNLOADED: Final = "unloaded"
@@ -28,7 +28,7 @@ class Loader:
     with the error message. `reasons`: why a version is not served.
     """
 
-    def __init__(self, repository: Repository, shared_state: LocalState, left_out: Mapping[VersionKey, str]) -> None:
+    def __init__(self, repository: Repository, shared_state: SharedState, left_out: Mapping[VersionKey, str]) -> None:
         self.left_out = left_out
         self.reasons: dict[VersionKey, str] = {}
         self._repository = repository

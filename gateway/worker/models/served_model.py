@@ -11,7 +11,7 @@ from gateway.settings.guards import GuardsSettings, RescueSettings
 from gateway.settings.routing import ReleaseSettings
 from gateway.shm.tally import UNSTRATIFIED
 from gateway.worker.models.breaker import Breaker
-from gateway.worker.models.shared_state import LocalState
+from gateway.worker.models.shared_state import SharedState
 from gateway.worker.models.time_budget import TimeBudget
 
 NEVER_NS: Final = 2**63 - 1
@@ -31,7 +31,7 @@ class ServedModel:
         name: str,
         settings: ReleaseSettings,
         versions: Mapping[int, ModelVersion],
-        shared_state: LocalState,
+        shared_state: SharedState,
         generation: int,
     ) -> None:
         release = Release(name, settings)
@@ -66,15 +66,15 @@ class ServedModel:
         if found is None:
             version = self.versions[decision.version]
             found = self._constants[key] = constant_part(
-                self.name,
-                version.facts.sha256,
-                self.release.salt,
-                self._generation,
-                decision.version,
-                decision.variant,
-                decision.route,
-                decision.weight_ppm,
-                decision.propensity,
+                model=self.name,
+                sha256=version.facts.sha256,
+                salt=self.release.salt,
+                generation=self._generation,
+                version=decision.version,
+                variant=decision.variant,
+                route=decision.route,
+                weight_ppm=decision.weight_ppm,
+                propensity=decision.propensity,
             )
         return found
 

@@ -1,11 +1,10 @@
-"""The counters of versions and the stop switches of releases: in memory shared with control, or local."""
+"""The counters of versions and the stop switches of releases, in memory shared with control."""
 
 import contextlib
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 
 from gateway.errors import ModelUnavailable
 from gateway.shm.open_switch import OpenSwitch
@@ -18,44 +17,11 @@ from gateway.version_key import VersionKey
 Tell = Callable[[str, int, str, Callable[[], bool]], None]  # on a trip: model, candidate, reason, still valid?
 
 
-def _untold(name: str, candidate: int, found: str, holds: Callable[[], bool]) -> None:
-    """The default `tell`: trips are not reported."""
-
-
-class LocalState:
-    """The state of a process that runs alone: nothing is shared, and no release can be stopped.
+class SharedState:
+    """The state of one worker. `versions` and `releases`: their slots on the scoreboard and on the switchboard.
 
     `measured`: the file in which workers share what they measure of versions. `part`: where this worker begins in a
     list that all workers go through, as a fraction of its length.
-    """
-
-    measured: Path | None = None
-    part = 0.0
-
-    def __init__(self) -> None:
-        self._tallies: dict[VersionKey, Tally] = {}
-
-    def tally(self, name: str, version: int) -> Tally:
-        """The counters of a version."""
-        return self._tallies.setdefault((name, version), Tally())
-
-    def switch(self, name: str, candidate: int | None) -> Switch | OpenSwitch:
-        """The stop switch of the release of `candidate`."""
-        return OpenSwitch()
-
-    def totals(self, name: str, version: int) -> tuple[Totals, int]:
-        """What all workers have counted for a version, and when the last of them answered (monotonic ns; 0: never)."""
-        totals = self.tally(name, version).read()
-        return totals, totals.last_success_ns()
-
-    @contextlib.contextmanager
-    def loading(self, name: str, version: int) -> Iterator[None]:
-        """A context around loading a version: if the process dies or hangs, control knows on which. One at a time."""
-        yield
-
-
-class SharedState(LocalState):
-    """The state of one worker. `versions` and `releases`: their slots on the scoreboard and on the switchboard.
 
     Control reuses a slot only once no object of this worker works with it. The worker counts these objects in shared
     memory; `settle`, to be called regularly, takes off those that have ended.
@@ -66,12 +32,12 @@ class SharedState(LocalState):
         switchboard: Switchboard,
         scoreboard: Scoreboard,
         worker: int,
+        *,
         heartbeat_timeout_ns: int,
         versions: Mapping[VersionKey, int],
         releases: Mapping[VersionKey, int],
-        tell: Tell = _untold,
+        tell: Tell,
     ) -> None:
-        super().__init__()
         self._switchboard = switchboard
         self._scoreboard = scoreboard
         self._worker = worker
@@ -93,6 +59,7 @@ class SharedState(LocalState):
         self._seen = {key: slot for key, slot in self._seen.items() if slot not in given} | dict(versions)
 
     def tally(self, name: str, version: int) -> Tally:
+        """Where to count for a version. Raises ModelUnavailable if it has no slot."""
         if (name, version) not in self._versions:
             raise ModelUnavailable(f"version {version} of '{name}' was added while the configuration was being loaded")
         words = self._scoreboard.words(self._worker, self._versions[name, version])
@@ -101,6 +68,7 @@ class SharedState(LocalState):
         return tally
 
     def switch(self, name: str, candidate: int | None) -> Switch | OpenSwitch:
+        """What stops the release of `candidate`."""
         if candidate is None:
             return OpenSwitch()
         slot = self._releases[name, candidate]
@@ -111,6 +79,7 @@ class SharedState(LocalState):
 
     @contextlib.contextmanager
     def loading(self, name: str, version: int) -> Iterator[None]:
+        """While the version is loaded: should the process die, or never end, control knows of what. One at a time."""
         self.head[LOADING] = self._versions.get((name, version), -1) + 1
         try:
             yield
@@ -128,6 +97,7 @@ class SharedState(LocalState):
         return self._switchboard.serving
 
     def totals(self, name: str, version: int) -> tuple[Totals, int]:
+        """What all workers have counted for a version, and when the last of them answered (monotonic ns; 0: never)."""
         slot = self._seen[name, version]
         return self._scoreboard.totals(slot), self._scoreboard.last_success_ns(slot)
 

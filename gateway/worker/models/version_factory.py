@@ -13,13 +13,13 @@ from gateway.messages import ProcessSockets
 from gateway.settings.routing import ReleaseSettings
 from gateway.shm.tally import Tally
 from gateway.worker.models.loader import Loader
-from gateway.worker.models.shared_state import LocalState
+from gateway.worker.models.shared_state import SharedState
 
 
 class VersionFactory:
     """Makes the ModelVersions of one worker. `sockets`: of the versions that run in processes."""
 
-    def __init__(self, loader: Loader, shared_state: LocalState, sockets: ProcessSockets) -> None:
+    def __init__(self, loader: Loader, shared_state: SharedState, sockets: ProcessSockets) -> None:
         self.sockets = sockets
         self._loader = loader
         self._shared_state = shared_state

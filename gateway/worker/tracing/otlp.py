@@ -57,7 +57,7 @@ def exporter(tracing: TracingSettings, worker: int) -> Export:
         for span in spans:
             parent = _parent(span.origin.trace) if span.origin and span.origin.trace else None
             started = tracer.start_span(
-                _name(span), parent, trace.SpanKind.SERVER, _attributes(span), start_time=span.started_ns
+                f"POST {_path(span)}", parent, trace.SpanKind.SERVER, _attributes(span), start_time=span.started_ns
             )
             if span.status >= FIRST_SERVER_ERROR:
                 started.set_status(trace.StatusCode.ERROR)
@@ -97,10 +97,6 @@ def _parent(caller: Trace) -> "Context":
     flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
     context = trace.SpanContext(int(caller.trace_id, 16), int(caller.span_id, 16), is_remote=True, trace_flags=flags)
     return trace.set_span_in_context(trace.NonRecordingSpan(context))
-
-
-def _name(span: Span) -> str:
-    return f"POST {_path(span)}"
 
 
 def _path(span: Span) -> str:

@@ -9,15 +9,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.errors import Outcome, RequestError
 from gateway.records.sampling import SHARE_RESOLUTION, sample_share
+from gateway.records.token import Signer
 from gateway.routing.release import Decision
+from gateway.settings.gateway import RecordsSettings
 from gateway.shm.scoreboard import SPANS_DROPPED, SPANS_EXPORTED, SPANS_FAILED
 from gateway.worker.call import Call, Origin
 from gateway.worker.record_lines import Answered
-from gateway.worker.recorder import Recorder
+from gateway.worker.recorder import Recorder, RecordRings
 
 INTERVAL_S: Final = 0.5
 MAX_QUEUED: Final = 4096  # most spans that wait, about 2 MB
@@ -113,8 +115,16 @@ class TracedRecorder(Recorder):
     a trace. That share is chosen as records are: if `records.sample` is no smaller, all of it is recorded too.
     """
 
-    def __init__(self, spans: SpanExporter, sample: float, *recording: Any) -> None:
-        super().__init__(*recording)
+    def __init__(
+        self,
+        spans: SpanExporter,
+        sample: float,
+        signer: Signer,
+        settings: RecordsSettings,
+        rings: RecordRings,
+        head: "memoryview[int]",
+    ) -> None:
+        super().__init__(signer, settings, rings, head)
         self._spans = spans
         self._traced_share = round(sample * SHARE_RESOLUTION)
 
@@ -142,16 +152,16 @@ def _span(call: Call, outcome: Outcome, status: int, batch: int, queued_ns: int,
     now_ns = time.time_ns()
     served = call.served
     return Span(
-        call.source.origin,
-        call.prediction_id,
-        served.name,
-        call.decision,
-        outcome,
-        status,
-        call.rescued,
-        served.release.candidate if call.rescued else None,
-        batch,
-        queued_ns,
-        now_ns - duration_ns,
-        now_ns,
+        origin=call.source.origin,
+        prediction_id=call.prediction_id,
+        model=served.name,
+        decision=call.decision,
+        outcome=outcome,
+        status=status,
+        rescued=call.rescued,
+        rescued_from=served.release.candidate if call.rescued else None,
+        batch=batch,
+        queued_ns=queued_ns,
+        started_ns=now_ns - duration_ns,
+        ended_ns=now_ns,
     )

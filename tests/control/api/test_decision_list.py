@@ -12,7 +12,19 @@ from gateway.control.release.decisions import ReleaseDecision
 
 
 def decisions(count: int) -> list[ReleaseDecision]:
-    return [ReleaseDecision(n, f"m{n % 3}", 2, "stop", "me", "why", {"n": n}, n) for n in range(1, count + 1)]
+    return [
+        ReleaseDecision(
+            time_ns=n,
+            model=f"m{n % 3}",
+            candidate=2,
+            action="stop",
+            by="me",
+            reason="why",
+            evidence={"n": n},
+            sequence=n,
+        )
+        for n in range(1, count + 1)
+    ]
 
 
 def test_each_decision_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +47,10 @@ def test_each_decision_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_decisions_without_a_sequence_number_are_not_confused() -> None:
-    old = [ReleaseDecision(time_ns, "m", 2, "stop", "me", "why", {}) for time_ns in (1, 2)]
+    old = [
+        ReleaseDecision(time_ns=time_ns, model="m", candidate=2, action="stop", by="me", reason="why", evidence={})
+        for time_ns in (1, 2)
+    ]
     assert [item["time_ns"] for item in orjson.loads(DecisionListCache().get(old, None, 9))] == [2, 1]
 
 

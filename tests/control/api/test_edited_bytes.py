@@ -53,7 +53,9 @@ def carried_out(folder: Path, make: Callable[..., str], *, in_force: bool) -> Ed
         else:
             configuration.record_failure(SettingsError("routing.yaml", ["does not load"]))
 
-    edit = Edit("m", 2, "edit", partial(make, model="m"), "me", "why", {})
+    edit = Edit(
+        model="m", candidate=2, action="edit", make=partial(make, model="m"), by="me", reason="why", evidence={}
+    )
     editor = RoutingEditor(configuration, stops, reload, RoutingHistory(folder / "state" / "history"))
     try:
         return asyncio.run(editor.apply(edit, dry_run=False))
@@ -117,7 +119,12 @@ def test_concurrent_edit_by_hand_is_not_lost(tmp_path: Path, late: bool) -> None
 
     editor = RoutingEditor(configuration, stops, reload, RoutingHistory(tmp_path / "state" / "history"))
     with pytest.raises(Conflict, match="edited"):
-        asyncio.run(editor.apply(Edit("m", 2, "weight", make, "me", "why", {}), dry_run=False))
+        asyncio.run(
+            editor.apply(
+                Edit(model="m", candidate=2, action="weight", make=make, by="me", reason="why", evidence={}),
+                dry_run=False,
+            )
+        )
     stops.close()
     assert file.read_bytes() == others
     assert stops.decisions == [], "whose text is in force keeps the decision"

@@ -24,7 +24,7 @@ def judged(comparisons: list[dict[str, Any]], candidate: int, stable: int, resta
         for is_candidate, count in ((True, candidate), (False, stable))
         for _ in range(count)
     ]
-    guards.ingest(Observation(0, 1, False, MetricWindow(()), events), 0)
+    guards.ingest(Observation(time_ns=0, epoch=1, stopped=False, window=MetricWindow(()), failures=events), 0)
     return guards.assess(restart)
 
 

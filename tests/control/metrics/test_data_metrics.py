@@ -18,7 +18,20 @@ def registry(
 ) -> CollectorRegistry:
     versions = [("digits", 1, tally.read())] if tally else []
     observed = GatewayMetrics(
-        versions, [], 0, 3, {}, {}, 0, 0.0, True, 0.0, "r", unrecorded=4, data=data or DataMetrics(), labels=labels
+        versions=versions,
+        releases=[],
+        inflight=0,
+        shed=3,
+        decisions={},
+        workers={},
+        worker_restarts=0,
+        heartbeat_age_s=0.0,
+        reload_success=True,
+        reload_time_s=0.0,
+        revision="r",
+        unrecorded=4,
+        data=data or DataMetrics(),
+        labels=labels,
     )
     found = CollectorRegistry()
     found.register(GatewayCollector(lambda: observed))

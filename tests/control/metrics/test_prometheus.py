@@ -10,7 +10,19 @@ def test_exported_buckets_are_exact_sums_of_the_fine_ones() -> None:
     tally = Tally()
     for ns in (19_000, 100_000, 100_001, 149_000, 150_001, 10**10, 10**11):
         tally.success("stable", ns, 0)
-    observed = GatewayMetrics([("digits", 1, tally.read())], [], 0, 0, {}, {}, 0, 0.0, True, 0.0, "r")
+    observed = GatewayMetrics(
+        versions=[("digits", 1, tally.read())],
+        releases=[],
+        inflight=0,
+        shed=0,
+        decisions={},
+        workers={},
+        worker_restarts=0,
+        heartbeat_age_s=0.0,
+        reload_success=True,
+        reload_time_s=0.0,
+        revision="r",
+    )
     registry = CollectorRegistry()
     registry.register(GatewayCollector(lambda: observed))
 

@@ -30,7 +30,13 @@ class Watched:
         )
         pool: Any = SimpleNamespace(handles={0: self.member}, end_worker=self.end_worker)
         self.heartbeats = Heartbeats(
-            pool, scoreboard, self.versions, TIMEOUT_S, lambda _: LOAD_S, 20.0, lambda: self.now_s
+            pool,
+            scoreboard,
+            self.versions,
+            timeout_s=TIMEOUT_S,
+            load_timeout_s=lambda _: LOAD_S,
+            drain_s=20.0,
+            clock=lambda: self.now_s,
         )
 
     def end_worker(self, member: Any, kind: str, why: str, drain_s: float | None = None) -> None:

@@ -39,7 +39,7 @@ class Workers:
     def __init__(self) -> None:
         self.pool = WorkerPool(
             2,
-            ConfigGeneration(1, RoutingSettings(), {}, {}, {}),
+            ConfigGeneration(generation=1, routing=RoutingSettings(), versions={}, releases={}, unavailable={}),
             _unused,
             _unused,
             _no_cause,
@@ -129,7 +129,9 @@ def test_worker_that_starts_during_an_edit_applies_it_before_it_listens() -> Non
         workers = Workers()
         pool, end = workers.pool, workers.ends[0]
         first = pool.handles[0]
-        pool.config = ConfigGeneration(2, RoutingSettings(), {}, {}, {})
+        pool.config = ConfigGeneration(
+            generation=2, routing=RoutingSettings(), versions={}, releases={}, unavailable={}
+        )
         end.send(Warm({}))
         await until(end.poll)
         prepare = end.recv()
@@ -161,7 +163,7 @@ def test_order_fails_when_a_worker_dies_during_it_and_others_do_not_get_it() -> 
         for end in workers.ends.values():
             end.send(Warm({}))
         await until(lambda: len(pool.accepting_handles()) == 2)
-        plan = ConfigGeneration(2, RoutingSettings(), {}, {}, {})
+        plan = ConfigGeneration(generation=2, routing=RoutingSettings(), versions={}, releases={}, unavailable={})
         pool._activity_of = lambda _: WorkerActivity(loading=("m", 7))
         given = asyncio.create_task(pool.broadcast(lambda n: Prepare(n, plan), staged=True, may_die=False))
         await until(workers.ends[0].poll)

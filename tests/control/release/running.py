@@ -96,14 +96,14 @@ class Running:
         sample = Sample(self.stable.read(), self.candidate.read(), candidate_feedback=self.feedback)
         self.window.sample(self.now_s, sample)
         seen = Observation(
-            self.time_ns,
-            self.epoch,
-            self.stopped,
-            self.window,
-            failures or [],
-            feedback or [],
-            pairs or [],
-            classes,
+            time_ns=self.time_ns,
+            epoch=self.epoch,
+            stopped=self.stopped,
+            window=self.window,
+            failures=failures or [],
+            feedback=feedback or [],
+            pairs=pairs or [],
+            classes=classes,
         )
         found = list(self.controller.step(self.now_s, seen))
         self.actions += found

@@ -16,7 +16,9 @@ def counted(epoch: int, mark: int, decided_ns: int) -> bool:
     settings = {"comparisons": [{"name": "accuracy", "metric": "wrong_feedback"}]}
     guards = Guards(GuardsSettings.model_validate(settings))
     event = FeedbackEvent(0, decided_ns, 100_000, True, None, True, None, mark)
-    guards.ingest(Observation(0, epoch, False, MetricWindow(()), feedback=[event]), BEGAN_NS)
+    guards.ingest(
+        Observation(time_ns=0, epoch=epoch, stopped=False, window=MetricWindow(()), feedback=[event]), BEGAN_NS
+    )
     return not guards.comparisons[0].is_empty
 
 
@@ -43,5 +45,5 @@ def test_mirrored_pairs_of_an_old_epoch_are_ignored() -> None:
     for mark, empty in ((epoch_mark(2), False), (epoch_mark(1), True), (0, False)):
         guards = Guards(GuardsSettings.model_validate(settings))
         pair = MirrorPair(candidate_wrong=True, stable_wrong=False, mark=mark)
-        guards.ingest(Observation(0, 2, False, MetricWindow(()), pairs=[pair]), BEGAN_NS)
+        guards.ingest(Observation(time_ns=0, epoch=2, stopped=False, window=MetricWindow(()), pairs=[pair]), BEGAN_NS)
         assert guards.comparisons[0].is_empty == empty

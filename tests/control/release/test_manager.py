@@ -22,6 +22,7 @@ from gateway.routing.release import Decision as Drawn
 from gateway.routing.release import Variant
 from gateway.settings.gateway import RecordsSettings
 from gateway.settings.routing import ReleaseSettings
+from gateway.shm.boards import Boards
 from gateway.shm.failure_events import FailureEvent, FailureKind
 from gateway.shm.ring import Ring
 from gateway.shm.scoreboard import VERSIONS, Scoreboard
@@ -71,10 +72,8 @@ class Bench:
     def begin(self) -> None:
         """Start the control process's side."""
         self.stops = DecisionLog(self.folder)
-        self.release_manager = ReleaseManager(
-            self.folder, self.board, self.scoreboard, self.versions, self.releases, self.records, self.stops,
-            self._stop, self.clock,
-        )  # fmt: skip
+        boards = Boards(self.board, self.scoreboard, self.versions, self.releases)
+        self.release_manager = ReleaseManager(self.folder, boards, self.records, self.stops, self._stop, self.clock)
 
     def end(self) -> None:
         """End the control process's side."""

@@ -150,7 +150,18 @@ def test_hold_survives_a_restart() -> None:
 
 
 def test_release_state_is_restored_from_json() -> None:
-    place = ReleaseState(Stage.PAUSED, 2, 90.0, 4, 7, 123, 50.0, "hard", 80.0, {"everyone": 1})
+    place = ReleaseState(
+        stage=Stage.PAUSED,
+        step=2,
+        step_started_s=90.0,
+        restart=4,
+        epoch=7,
+        epoch_began_ns=123,
+        epoch_began_s=50.0,
+        paused_by="hard",
+        violated_s=80.0,
+        weights_ppm={"everyone": 1},
+    )
     again = ReleaseState.from_json(json.loads(json.dumps(place.to_json(100.0))), 20.0)
     assert (again.stage, again.step, again.step_started_s, again.restart) == (Stage.PAUSED, 2, 10.0, 4)
     assert (again.epoch, again.epoch_began_ns, again.paused_by, again.weights_ppm) == (None, 123, "hard", {})

@@ -46,12 +46,26 @@ def test_comparison_without_evidence_says_what_is_missing(
     metric: str, stable: dict[str, Any], candidate: dict[str, Any], words: str
 ) -> None:
     versions = [counted(Variant.STABLE, **stable), counted(Variant.CANDIDATE, **candidate)]
-    assert verdict_text(ComparisonResult("g", metric, "stop", 1, GuardVerdict.NO_DATA, 0, 0), versions) == words
+    assert (
+        verdict_text(
+            ComparisonResult(
+                name="g", metric=metric, action="stop", share=1, verdict=GuardVerdict.NO_DATA, log_e=0, log_safe=0
+            ),
+            versions,
+        )
+        == words
+    )
 
 
 @pytest.mark.parametrize("verdict", [verdict for verdict in GuardVerdict if verdict is not GuardVerdict.NO_DATA])
 def test_comparison_with_a_verdict_is_worded_by_the_verdict(verdict: GuardVerdict) -> None:
-    assert verdict_text(ComparisonResult("g", "failures", "stop", 1, verdict, 0, 0), []) == verdict
+    assert (
+        verdict_text(
+            ComparisonResult(name="g", metric="failures", action="stop", share=1, verdict=verdict, log_e=0, log_safe=0),
+            [],
+        )
+        == verdict
+    )
 
 
 def test_drift_verdict_is_different_and_pauses_the_ramp() -> None:
@@ -59,7 +73,7 @@ def test_drift_verdict_is_different_and_pauses_the_ramp() -> None:
     traffic = Traffic([0.8, 0.1, 0.1], [0.1, 0.1, 0.8])
     for _ in range(50):
         classes: ClassCounts = traffic.more(100)
-        guards.ingest(Observation(0, 1, False, None, classes=classes), 0)  # type: ignore[arg-type]
+        guards.ingest(Observation(time_ns=0, epoch=1, stopped=False, window=None, classes=classes), 0)  # type: ignore[arg-type]
     judgement = guards.assess(1)
     (drift,) = (found for found in judgement.results if found.metric == "predicted_class")
     assert drift.verdict == "different"

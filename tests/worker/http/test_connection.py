@@ -2,29 +2,12 @@
 
 import gzip
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.running import GatewayProcess
-from tests.wire import KEEP_ALIVE_S, SMALL_BODY, Wire, chunked, doubled, get, looping_models, post, row, turns
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    folder = tmp_path_factory.mktemp("connection")
-    models = looping_models(folder / "models", "looping")
-    with GatewayProcess(folder, models, server={"max_body": "1MiB"}) as gateway:
-        yield gateway
-    assert "Traceback" not in gateway.log
-
-
-@pytest.fixture
-def wire(gateway: GatewayProcess) -> Iterator[Wire]:
-    with Wire(gateway) as wire:
-        yield wire
-
+from tests.wire import KEEP_ALIVE_S, SMALL_BODY, Wire, chunked, doubled, get, post, row, turns
 
 GZIPPED = post("doubling", gzip.compress(json.dumps(row()).encode()), "Content-Encoding: gzip")
 CHUNKED = (

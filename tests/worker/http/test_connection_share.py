@@ -14,13 +14,12 @@ import uvicorn
 import uvloop
 
 from gateway.backends.repository import Repository
-from gateway.settings.gateway import LimitsSettings
 from gateway.settings.routing import RoutingSettings
+from gateway.worker.http.access import Access
 from gateway.worker.http.app import data_app
 from gateway.worker.http.connection import InferConnection
-from gateway.worker.pipeline import Pipeline
 from tests.backends import onnx_models
-from tests.deployed import served_by
+from tests.deployed import Deployed, served_by
 from tests.running import GatewayProcess
 from tests.wire import Wire, doubled, get, looping_models, post, turns
 
@@ -33,7 +32,7 @@ class Going(InferConnection):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.close_after_response = True
+        self.leaving = True
 
 
 class Server:
@@ -56,8 +55,7 @@ class Server:
     async def _serve(self) -> None:
         deployment = served_by(Repository(self._folder), RoutingSettings())
         await deployment.start()
-        gateway = Pipeline(deployment, LimitsSettings())
-        app = data_app(gateway, 1 << 20)
+        app = data_app(Deployed(deployment).pipeline, 1 << 20, deployment, Access())
         plain: dict[str, Any] = {"proxy_headers": False, "lifespan": "off", "ws": "none", "log_config": None}
         self._server = uvicorn.Server(uvicorn.Config(app, http=Going, interface="asgi3", date_header=False, **plain))
         await self._server.serve(sockets=[self._bound])

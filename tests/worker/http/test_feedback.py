@@ -17,20 +17,18 @@ from gateway.backends.repository import Repository
 from gateway.protocol.decode import decode_request
 from gateway.records.token import Signer
 from gateway.routing.attributes import Attributes
-from gateway.settings.gateway import LimitsSettings, RecordsSettings
 from gateway.settings.routing import RoutingSettings
 from gateway.shm.ring import Ring
 from gateway.worker.call import RequestSource
 from gateway.worker.http import feedback as feedback_module
+from gateway.worker.http.access import Access
 from gateway.worker.http.app import data_app
 from gateway.worker.http.feedback import MAX_BODY_BYTES, MAX_COMMENT, MAX_ENTRIES, MAX_METRICS, MAX_TRUTH
 from gateway.worker.pipeline import Pipeline
-from gateway.worker.recorder import Recorder
 from tests import zoo
 from tests.backends.onnx_models import FLOAT, place, save
-from tests.deployed import served_by
+from tests.deployed import Deployed, served_by
 
-SIGNER = Signer({0: bytes(32)}, 0)
 RING = 16 << 20
 MODEL_YAML = "prediction: {output: y, labels: [cat, dog, eel]}\n"
 
@@ -52,7 +50,7 @@ class Bench:
         call = gateway.begin(gateway.served(model), None, decode_request(body), Attributes(), RequestSource(body))
         submitted = gateway.submit(call)
         await submitted
-        return gateway.end(call, submitted).prediction_id.decode()
+        return gateway.end(call, submitted).call.prediction_id.decode()
 
     async def tell(self, entries: Any, **headers: str) -> Any:
         answer = await self.client.post("/v2/feedback", json=entries, headers=headers)
@@ -102,13 +100,10 @@ def models(folder: Path) -> Path:
 async def bench(folder: Path, size: int = RING, max_body: int = 64 << 20) -> AsyncIterator[Bench]:
     deployment = served_by(Repository(models(folder / "models")), RoutingSettings())
     await deployment.start()
-    ring = Ring.create(folder / "feedback.ring", size)
-    predictions = Ring.create(folder / "predictions.ring", RING)
-    recorder = Recorder(SIGNER, RecordsSettings(), predictions, Ring.attach(ring.segment.path))
-    gateway = Pipeline(deployment, LimitsSettings(), None, recorder)
-    transport = httpx.ASGITransport(data_app(gateway, max_body))
+    deployed = Deployed(deployment, size=size)
+    transport = httpx.ASGITransport(data_app(deployed.pipeline, max_body, deployment, Access()))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-        yield Bench(client, gateway, ring)
+        yield Bench(client, deployed.pipeline, deployed.rings.feedback)
     await deployment.close()
 
 
@@ -257,7 +252,7 @@ async def test_values_just_within_the_limits_are_accepted(tmp_path: Path) -> Non
 async def test_altered_truncated_and_foreign_ids_are_refused_alone(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         one = await here.predict()
-        foreign = Recorder(Signer({0: b"x" * 32}, 0)).signer
+        foreign = Signer({0: b"x" * 32}, 0)
         call = here.gateway.served("pets")
         stranger = foreign.token(call.names["default"], call.release.pinned(1), 1, 1, False).decode()
         altered = one[:20] + ("A" if one[20] != "A" else "B") + one[21:]
@@ -356,19 +351,6 @@ async def test_list_larger_than_the_ring_is_accepted_as_it_is_drained(tmp_path: 
         found += here.records()
         assert told.result()["accepted"] == 100
         assert [record["reward"] for record in found] == list(range(100))
-
-
-@on_a_loop
-async def test_feedback_without_a_ring_is_refused_at_once(tmp_path: Path) -> None:
-    deployment = served_by(Repository(models(tmp_path)), RoutingSettings())
-    await deployment.start()
-    gateway = Pipeline(deployment, LimitsSettings(), None, Recorder(SIGNER))
-    transport = httpx.ASGITransport(data_app(gateway, 1 << 20))
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-        here = Bench(client, gateway, Ring.create(tmp_path / "unused.ring", 64))
-        answer = await client.post("/v2/feedback", json={"prediction_id": await here.predict(), "reward": 1})
-        assert answer.status_code == 503
-    await deployment.close()
 
 
 @on_a_loop

@@ -1,7 +1,6 @@
 """Request ids and trace ids that join predictions to other systems' logs: in records and answers."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from gateway.records.line import MAX_ID_LENGTH
 from tests.backends import onnx_models
 from tests.running import GatewayProcess
-from tests.wire import SMALL_BODY, Wire, get, looping_models, post, row, turns
+from tests.wire import SMALL_BODY, Wire, get, post, row, turns
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"traceparent: 00-{TRACE_ID}-b7ad6b7169203331-01"
@@ -28,21 +27,6 @@ ERRORS = {
     "the deadline": ("looping", turns(2_000_000_000, timeout=50_000), 0),
     "too large": ("doubling", b" " * (1024 * 1024 + 1), 0),
 }
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    folder = tmp_path_factory.mktemp("origin")
-    models = looping_models(folder / "models", "looping")
-    with GatewayProcess(folder, models, server={"max_body": "1MiB"}) as gateway:
-        yield gateway
-    assert "Traceback" not in gateway.log
-
-
-@pytest.fixture
-def wire(gateway: GatewayProcess) -> Iterator[Wire]:
-    with Wire(gateway) as wire:
-        yield wire
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -23,7 +23,7 @@ from gateway.worker.models.served_model import ServedModel
 from tests import zoo
 from tests.backends import onnx_models
 from tests.backends.onnx_models import place, scaling
-from tests.deployed import served_by
+from tests.deployed import Catalog, served_by
 from tests.wire import LONG
 
 T = TypeVar("T")
@@ -202,7 +202,7 @@ async def test_load_picks_up_a_new_model_but_no_new_version(tmp_path: Path) -> N
 async def test_missing_version_folder_is_reported_and_not_replaced_by_another(tmp_path: Path) -> None:
     place(tmp_path, "m", 1, scaling(1))
     routing = RoutingSettings.model_validate({"models": {"m": {"stable": 2}}})
-    deployment = ModelCatalog(Repository(tmp_path), routing, named=frozenset())
+    deployment = Catalog(Repository(tmp_path), routing, frozenset())
     await deployment.start()
     assert deployment.models == {}
     assert states(deployment) == {

@@ -22,7 +22,20 @@ from tests.worker.tracing.collector import Collector, attributes
 TRACE = Trace("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", True)
 STARTED_NS, ENDED_NS = 1_795_003_200_000_000_000, 1_795_003_200_001_500_000
 DECISION = Decision(2, CANDIDATE, "everyone", 5, 50_000, 0.05)
-PLAIN = Span(None, b"p1", "digits", DECISION, Outcome.OK, 200, "", None, 3, 42_000, STARTED_NS, ENDED_NS)
+PLAIN = Span(
+    origin=None,
+    prediction_id=b"p1",
+    model="digits",
+    decision=DECISION,
+    outcome=Outcome.OK,
+    status=200,
+    rescued="",
+    rescued_from=None,
+    batch=3,
+    queued_ns=42_000,
+    started_ns=STARTED_NS,
+    ended_ns=ENDED_NS,
+)
 
 
 @pytest.fixture

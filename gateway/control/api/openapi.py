@@ -1,7 +1,7 @@
-"""Makes OpenAPI 3.1 documents from the planes' operations. pydantic turns their types into JSON Schemas."""
+"""The OpenAPI 3.1 document, made of the endpoints' operations. pydantic makes JSON Schemas of their types."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -45,6 +45,7 @@ class Operation:
     path: str
     name: str
     summary: str
+    _: KW_ONLY
     answer: Any = None
     errors: Sequence[int] = ()
     body: Any = None
@@ -86,7 +87,11 @@ def _operation(operation: Operation, schemas: Mapping[Any, Any], tag: str) -> di
         "operationId": operation.name,
         "summary": operation.summary,
         "tags": [tag],
-        "parameters": [_path_parameter(name) for name in _names(operation.path)]
+        "parameters": [
+            {"name": part[1:-1], "in": "path", "required": True, "schema": {"type": "string"}}
+            for part in operation.path.split("/")
+            if part.startswith("{")
+        ]
         + [_parameter(parameter) for parameter in operation.parameters],
         "responses": {str(operation.status): _answer(operation, schemas)},
     }
@@ -105,14 +110,6 @@ def _answer(operation: Operation, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     schema = schemas[id(operation.answer)] if operation.answer else {"type": "string"}
     content = {operation.media: {"schema": schema}} | ({OCTET_STREAM: {}} if operation.binary else {})
     return {"description": operation.summary, "content": content}
-
-
-def _names(path: str) -> list[str]:
-    return [part[1:-1] for part in path.split("/") if part.startswith("{")]
-
-
-def _path_parameter(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
