@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import yaml
 
+from loadtests.leftovers import MARK
+
 SERVER_CORE = 0
 READY_WITHIN_S = 60.0
 
@@ -61,6 +63,11 @@ class Running:
     control_url: str
     process: "subprocess.Popen[bytes]"
     routing_file: Path
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """Those of the data and control planes."""
+        return self.address[1], int(self.control_url.rpartition(":")[2])
 
     def worker_pids(self) -> list[int]:
         """The workers that live now; trials and the process that renders pages are children too, and none."""
@@ -128,7 +135,7 @@ def end(running: Running) -> None:
 def _serve(folder: Path) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "gateway", "serve", "--config", str(folder / "gateway.yaml")]
     with (folder / "log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log)
+        return subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {MARK: str(folder / "state")})
 
 
 def _answers(url: str) -> bool:

@@ -70,15 +70,14 @@ async def supervise(settings: GatewaySettings, ready: Ready) -> None:
     tls = Tls(settings.control.tls) if settings.control.tls else None
     control: ControlPlane | None = None
     with _lock_state(state), contextlib.ExitStack() as stack:
-        orphans = OrphanedWorkers(state / "workers.json")
-        held = _reserve_port(settings.server, shared=len(orphans) > 0)
-        stack.callback(held.close)
-        plane = _control_socket(settings)
-        stack.callback(plane.close)
         try:
             memory = await asyncio.to_thread(claim, state)
             stack.callback(memory.close)
-            orphans.keep_if_mapped(memory.name)
+            orphans = await asyncio.to_thread(OrphanedWorkers, memory.name)
+            held = _reserve_port(settings.server, shared=len(orphans) > 0)
+            stack.callback(held.close)
+            plane = _control_socket(settings)
+            stack.callback(plane.close)
             with without_collection():
                 opening = await asyncio.to_thread(open_state, settings, memory)
                 stack.callback(_close_with_timeout, lambda: (control or opening.decision_log).close())
@@ -124,25 +123,31 @@ class _Supervisor:
         lasting |= {f"following {kept.watcher}": kept.watcher.watch for kept in (self._keyring, self._tls) if kept}
         tasks = [loop.create_task(retry_forever(what, act)) for what, act in lasting.items()]
         self._control.pool.orphans_serve = len(self._orphans) > 0
+        ending: list[asyncio.Task[None]] = []
         try:
             starting = loop.create_task(self._control.start())
             asked = loop.create_task(self._end.wait())
             await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
-                self._orphans.terminate()
                 self._control.pool.orphans_serve = False
+                ending.append(loop.create_task(self._end_orphans()))
                 await asyncio.to_thread(ready, (await collect_status(self._control)).releases)
                 tasks.append(loop.create_task(retry_forever("following the routing file", self._watch_files)))
                 await asked
             starting.cancel()
         finally:
             self._control.end_trials()
-            await self._control.pool.stop(self._settings.server.drain, self._skip_drain)
+            if self._end.is_set() and not ending:  # else it cannot start, and they go on serving
+                ending.append(loop.create_task(self._end_orphans()))
+            await asyncio.gather(self._control.pool.stop(self._settings.server.drain, self._skip_drain), *ending)
             await self._control.processes.close(PROCESS_END_TIMEOUT_S)
             for task in tasks:
                 task.cancel()
             loop.set_default_executor(ThreadPoolExecutor(1))  # threads still blocked on a disk are not waited for
+
+    async def _end_orphans(self) -> None:
+        await retry_forever("ending the orphans", lambda: self._orphans.end(self._settings.server.drain))
 
     async def _serve(self) -> None:
         await self._server().serve(sockets=[self._control_socket])
@@ -164,11 +169,10 @@ class _Supervisor:
     def _on_stop_signal(self) -> None:
         if self._end.is_set():
             self._skip_drain.set()
+            self._orphans.skip_drain.set()
         self._end.set()
 
     async def _tick(self) -> None:
-        remembered: list[int] = []
-        writing: asyncio.Future[None] | None = None
         trouble = ""
         while True:
             try:
@@ -183,11 +187,6 @@ class _Supervisor:
                         " control.heartbeat_timeout candidates get no traffic"
                     )
                 trouble = str(error)
-            pids = self._control.pool.pids()
-            if pids != remembered and (writing is None or writing.done()):
-                with contextlib.suppress(RuntimeError):  # no thread available: retry at the next tick
-                    writing = asyncio.get_running_loop().run_in_executor(None, self._orphans.write, pids)
-                    remembered = pids
             await asyncio.sleep(TICK_S)
 
     async def _watch_files(self) -> None:

@@ -14,6 +14,13 @@ from typing import Any
 class RetryingPipe(Connection):
     """One end of the pipe. Blocks within a message until the other side writes or reads the rest of it."""
 
+    @property
+    def peer_gone(self) -> bool:
+        """Whether the other side has closed its end, or died, even if messages of it are still unread."""
+        poll = select.poll()
+        poll.register(self.fileno(), 0)
+        return bool(poll.poll(0))
+
     def _send(self, buf: Any, write: Any = os.write) -> None:
         super()._send(buf, _written)  # type: ignore[misc]
 

@@ -4,15 +4,15 @@
 """
 
 import asyncio
+import contextlib
 import gc
-import itertools
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NoReturn
 
 import uvicorn
 import uvloop
@@ -21,7 +21,7 @@ from gateway.auth.keyring import Keyring
 from gateway.auth.rate_limit import attach_rate_limiter
 from gateway.auth.tls import Tls, ssl_context_factory
 from gateway.backends.repository import Repository
-from gateway.errors import GatewayError, InvalidRequest, NotFound
+from gateway.errors import GatewayError
 from gateway.logs import configure
 from gateway.messages import (
     Ack,
@@ -34,7 +34,6 @@ from gateway.messages import (
     Listen,
     Load,
     LoadReply,
-    LoadRequest,
     Prepare,
     Ready,
     Start,
@@ -55,20 +54,21 @@ from gateway.worker.http.access import Access
 from gateway.worker.http.app import data_app
 from gateway.worker.http.connection import InferConnection
 from gateway.worker.http.connection_share import ConnectionShare
+from gateway.worker.load_requests import NO_CONTROL, LoadRequests
 from gateway.worker.models.catalog import Changed, ModelCatalog
 from gateway.worker.models.shared_state import SharedState
 from gateway.worker.pipeline import Pipeline
 
 BACKLOG: Final = 2048
 HEARTBEAT_S: Final = 0.25
-NO_CONTROL: Final = "the control process is gone"
+log: Final = logging.getLogger("gateway.worker")
 EXIT_FAILED: Final = 3  # the worker said why it cannot serve: starting another one would be no use
 
 
 class Worker:
     """One worker process, from loading its models until it has drained."""
 
-    def __init__(self, start: Start, pipe: Connection) -> None:
+    def __init__(self, start: Start, pipe: RetryingPipe) -> None:
         self._pipe = pipe
         self._server_settings = start.settings.server
         self._start = start
@@ -104,8 +104,7 @@ class Worker:
             attach_rate_limiter(settings.limits.rate, start.scoreboard, start.workers, start.worker, head),
         )
         self._tls = Tls(settings.server.tls) if settings.server.tls else None
-        self._load_requests: dict[int, asyncio.Future[str]] = {}
-        self._request_numbers = itertools.count(1)
+        self._load_requests = LoadRequests(self._repository, self._pipeline, self._send)
         self._tasks: set[asyncio.Task[None]] = set()
         self._may_listen: asyncio.Future[bool]
         self._connection_share: ConnectionShare
@@ -119,11 +118,13 @@ class Worker:
         """
         loop = asyncio.get_running_loop()
         self._may_listen = loop.create_future()
+        if self._pipe.peer_gone:  # then the memory may be the next one's: it must not write a word there
+            _end_alone()
+        loop.add_reader(self._pipe.fileno(), self._receive)
         self._heartbeat(loop)
         await self._catalog.start()
         server = Server(self._configuration())
         loop.add_signal_handler(signal.SIGTERM, self._drain, server)
-        loop.add_reader(self._pipe.fileno(), self._receive)
         if self._tls:
             self._shared_state.gate.defer_exit(loop.call_soon)
         self._tasks.update(
@@ -156,27 +157,6 @@ class Worker:
         self._shared_state.head[HEARTBEATS] += 1
         loop.call_later(HEARTBEAT_S, self._heartbeat, loop)
 
-    async def load(self, name: str) -> None:
-        """Have all workers load the model; raises NotFound or InvalidRequest."""
-        if name not in self._repository.names():
-            raise NotFound(f"the repository has no model '{name}'")
-        await self._request_load(name, load=True)
-
-    async def unload(self, name: str) -> None:
-        """Have all workers unload the model; raises NotFound or InvalidRequest."""
-        self._pipeline.served(name)
-        await self._request_load(name, load=False)
-
-    async def _request_load(self, name: str, *, load: bool) -> None:
-        number = next(self._request_numbers)
-        reply = self._load_requests[number] = asyncio.get_running_loop().create_future()
-        if not self._send(LoadRequest(number, name, load)):
-            del self._load_requests[number]
-            raise InvalidRequest(NO_CONTROL)
-        error = await reply
-        if error:
-            raise InvalidRequest(error)
-
     def _drain(self, server: Server) -> None:
         server.force_exit = server.should_exit  # asked a second time: do not wait for those in flight
         server.should_exit = True
@@ -191,17 +171,11 @@ class Worker:
         try:
             message: ControlMessage = self._pipe.recv()
         except (EOFError, OSError):
-            # Control is dead. Its heartbeat stops every candidate; stable goes on until a new control takes over.
-            asyncio.get_running_loop().remove_reader(self._pipe.fileno())
-            reset_priority()  # it may have died while it hurried us
-            for load_request in self._load_requests.values():
-                load_request.set_result(NO_CONTROL)
-            self._load_requests.clear()
-            self._listen(False)  # no one would ever say that it may, nor end it
+            self._orphaned()
             return
         match message:
             case LoadReply():
-                self._load_requests.pop(message.number).set_result(message.error)
+                self._load_requests.answer(message)
             case Listen():
                 self._listen(True)
             case CloseConnections():
@@ -210,6 +184,14 @@ class Worker:
                 task = asyncio.get_running_loop().create_task(self._handle(message))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+
+    def _orphaned(self) -> None:
+        """Control is dead. Its heartbeat stops every candidate; stable goes on until a new control takes over."""
+        if not self._may_listen.done():
+            _end_alone()  # no one would ever tell it to listen, and what it loads may never end
+        asyncio.get_running_loop().remove_reader(self._pipe.fileno())
+        reset_priority()  # it may have died while it hurried us
+        self._load_requests.refuse_all()
 
     async def _handle(self, command: Command) -> None:
         error = ""
@@ -250,7 +232,7 @@ class Worker:
     def _configuration(self) -> uvicorn.Config:
         server: ServerSettings = self._server_settings
         return uvicorn.Config(
-            data_app(self._pipeline, server.max_body, self, self._access),
+            data_app(self._pipeline, server.max_body, self._load_requests, self._access),
             http=InferConnection,
             interface="asgi3",
             proxy_headers=False,
@@ -266,18 +248,28 @@ class Worker:
         )
 
 
+def _end_alone() -> NoReturn:
+    """End at once: it has not served anyone."""
+    log.warning("%s before this worker served: it ends", NO_CONTROL)
+    os._exit(0)
+
+
 def main() -> None:
     """Run the process. Ctrl-C in a terminal signals every process of the group: control alone handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # control's own limit, inherited (gateway.system.scheduling)
     reset_priority()
-    pipe: Any = RetryingPipe(int(sys.argv[1]))
-    start: Start = pipe.recv()
+    pipe = RetryingPipe(int(sys.argv[1]))
+    try:
+        start: Start = pipe.recv()
+    except (EOFError, OSError):
+        _end_alone()
     configure(start.settings.server.log, "worker", start.worker)
     try:
         uvloop.run(Worker(start, pipe).run())
     except GatewayError as error:
-        pipe.send(Failed(str(error)))
+        with contextlib.suppress(OSError):  # control is gone
+            pipe.send(Failed(str(error)))
         sys.exit(EXIT_FAILED)
     sys.stdout.flush()
     os._exit(0)  # a thread that still runs a model is not waited for: its callers have been given their time

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from loadtests import chaos, models, servers
 from loadtests.crowd import CONNECTIONS, Crowd
+from loadtests.leftovers import Leftovers
 from loadtests.recorded import Compared, Told, compared
 from loadtests.report import write
 
@@ -62,8 +63,11 @@ def run(folder: Path, rounds: int, seconds: int) -> bool:
             finally:
                 crowd.end()
                 servers.end(rig.running)
+        leftovers = Leftovers(folder / "state", rig.running.ports)
+        left = leftovers.found()
+        leftovers.end()
         found = compared(folder / "state" / "records", told.ids)
-    return _judge(rig, found, calm_ms, seen, has_disk)
+    return _judge(rig, found, calm_ms, seen, has_disk, left)
 
 
 def _disturb(rig: chaos.Rig, seconds: float, seen: Parts) -> None:
@@ -93,7 +97,7 @@ def _do(action: chaos.Action, rig: chaos.Rig, seen: Parts) -> None:
     part.ms += rig.told.ms[answered:]
 
 
-def _judge(rig: chaos.Rig, found: Compared, calm_ms: float, seen: Parts, has_disk: bool) -> bool:
+def _judge(rig: chaos.Rig, found: Compared, calm_ms: float, seen: Parts, has_disk: bool, left: list[str]) -> bool:
     told, ratio = rig.told, _p99(rig.told.ms) / calm_ms
     checks = {
         f"{rig.stops} stops, {rig.late} late answers of a candidate": not rig.late,
@@ -104,6 +108,7 @@ def _judge(rig: chaos.Rig, found: Compared, calm_ms: float, seen: Parts, has_dis
             rig.crowd.lost <= rig.deaths * CONNECTIONS
         ),
         f"p99 {_p99(told.ms):.2f} ms, {ratio:.2f} x of the calm before (at most {P99_RATIO:g})": ratio <= P99_RATIO,
+        f"{len(left)} processes, memory files and sockets left behind {left[:3]}": not left,
         f"{len(rig.wrong)} orders and recoveries not as they should be {rig.wrong[:3]}": not rig.wrong,
     }
     console = Console()

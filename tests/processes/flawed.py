@@ -49,7 +49,12 @@ def order(running: GatewayProcess, what: str) -> httpx.Response:
 
 def workers(running: GatewayProcess) -> list[int]:
     """The worker processes that are alive now."""
-    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    return workers_of(running.pid)
+
+
+def workers_of(control: int) -> list[int]:
+    """The worker processes of a control process."""
+    children = Path(f"/proc/{control}/task/{control}/children").read_text().split()
     return [int(pid) for pid in children if "gateway.worker" in command_of(int(pid))]
 
 

@@ -1,6 +1,5 @@
 """Killed processes: workers are replaced, totals are kept, and without control no candidate is served."""
 
-import json
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from gateway.messages import ConfigGeneration, LoadReply
 from gateway.settings.routing import RoutingSettings
 from gateway.system.scheduling import STARTING_NICENESS, _may_restore_niceness
 from loadtests.client import Client, Seen
-from tests.processes.flawed import PATIENCE_S, gateway, kill, metric, order, requests, until, workers
+from tests.processes.flawed import PATIENCE_S, gateway, kill, metric, order, requests, until, workers, workers_of
 from tests.running import GatewayProcess
 
 pytestmark = pytest.mark.slow
@@ -159,10 +158,10 @@ def stopped(running: GatewayProcess) -> bool:
 def test_workers_starting_when_control_was_killed_do_not_block_a_restart(tmp_path: Path) -> None:
     running = gateway(tmp_path)
     first = gateway_again(running.config, tmp_path)
-    until(lambda: (tmp_path / "state" / "workers.json").exists(), "the workers to be remembered")
+    orphaned: list[int] = []
+    until(lambda: bool(orphaned.extend(workers_of(first.pid)) or orphaned), "a worker")
     kill(first.pid)
     first.wait()
-    orphaned = [pid for pid, _ in json.loads((tmp_path / "state" / "workers.json").read_text())]
     with running:
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphaned), "the orphans have ended")
         assert len(workers(running)) == 2

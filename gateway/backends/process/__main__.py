@@ -12,9 +12,11 @@ import gc
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,6 +107,15 @@ async def _serve(start: ProcessStart, control: socket.socket, said: _ToControl, 
     await over.wait()
 
 
+def _end_with(control: socket.socket, loaded: threading.Event) -> None:
+    """End this process if control goes before the version is loaded: no worker is connected, and it may never be."""
+    poll = select.poll()
+    poll.register(control, 0)  # hang-ups are always reported
+    while not loaded.is_set():
+        if poll.poll(ALIVE_S * 1e3) and not loaded.is_set():
+            os._exit(0)
+
+
 def main() -> None:
     """The process. What is sent to the whole group, as Ctrl-C in a terminal is, control answers for all."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -119,10 +130,13 @@ def main() -> None:
     control = socket.socket(fileno=start.control)
     said = _ToControl(control)
     logging.basicConfig(handlers=[said], level=logging.INFO)
+    loaded = threading.Event()
+    threading.Thread(target=_end_with, args=(control, loaded), daemon=True).start()
     try:
         found: LoadedVersion | str = _loaded(start)
     except GatewayError as error:
         found = str(error)
+    loaded.set()
     gc.collect()
     gc.freeze()
     uvloop.run(_serve(start, control, said, found))

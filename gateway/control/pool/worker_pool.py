@@ -93,10 +93,6 @@ class WorkerPool:
         counts = Counter(handle.state for handle in self.handles.values())
         return {state: counts[state] for state in WorkerState}
 
-    def pids(self) -> list[int]:
-        """The process ids of the workers not known to be dead."""
-        return [handle.process.pid for handle in self.handles.values() if handle.state is not WorkerState.DEAD]
-
     def alive(self, index: int) -> bool:
         """Whether the worker may still send an answer."""
         handle = self.handles.get(index)
@@ -154,7 +150,9 @@ class WorkerPool:
     async def stop(self, drain_s: float, hurry: asyncio.Event) -> None:
         """Shut all workers down, as `shut_down` does; none is replaced any more."""
         self._stopping = True
-        await shut_down(self.handles.values(), drain_s, hurry)
+        for handle in self.handles.values():
+            handle.state = WorkerState.DRAINING
+        await shut_down([handle.process for handle in self.handles.values()], drain_s, hurry)
 
     def _spawn(self, index: int) -> None:
         """Start a worker. Raises OSError or RuntimeError if the system lacks the resources."""
