@@ -19,6 +19,7 @@ import yaml
 
 from loadtests import servers
 from loadtests.client import Client, request
+from loadtests.clock import WallClock
 from loadtests.crowd import Crowd
 from loadtests.recorded import Told
 from loadtests.scenarios.overhead import BODY
@@ -31,6 +32,7 @@ BACK_WITHIN_S: Final = 60.0
 FULL_S: Final = 1.0  # as long a worker's ring takes what a disk does not
 READERS: Final = 40
 READING_S: Final = 2.0
+CLOCK_S: Final = 3600.0
 
 
 @dataclass
@@ -45,10 +47,12 @@ class Rig:
     crowd: Crowd
     told: Told
     generator: random.Random
+    clock: WallClock
     deaths: int = 0
     stops: int = 0
     late: int = 0
     stopped: bool = False
+    by_candidate: int = 0  # answers of the candidate by the time of the last stop
     stop_ms: list[float] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
@@ -68,6 +72,13 @@ class Rig:
     def recovered(self) -> None:
         """Wait until all workers serve."""
         self.until(lambda: servers.healthy(self.running), "all workers serve")
+
+    def count_late(self) -> None:
+        """While the candidate is stopped it answers no one, whatever has been killed, edited or set since."""
+        if self.stopped:
+            self.crowd.between(lambda client: None)
+            counted, self.by_candidate = self.by_candidate, self.told.variants["candidate"]
+            self.late += self.by_candidate - counted
 
     def post(self, path: str, document: Any) -> httpx.Response:
         return httpx.post(f"{self.control}{path}", json=document, timeout=30)
@@ -94,19 +105,19 @@ def stop(rig: Rig) -> None:
             rig.late += sum(item.variant == "candidate" for item in after)
         elif answer.status_code != 409 or not rig.stopped:
             rig.wrong.append(f"stop: {answer.status_code} {answer.text[:200]}")
+        rig.by_candidate = rig.told.variants["candidate"]
 
+    rig.count_late()
     rig.crowd.between(stopping)
-    if rig.stopped:
-        counted = rig.told.variants["candidate"]
-        time.sleep(0.3)
-        rig.crowd.between(lambda client: None)
-        rig.late += rig.told.variants["candidate"] - counted
+    time.sleep(0.3)
+    rig.count_late()
 
 
 def resume(rig: Rig) -> None:
     """And the candidate is asked again."""
     if not rig.stopped:
         return
+    rig.count_late()
     answer = rig.post(f"/api/releases/{MODEL}/resume", {"reason": "chaos"})
     if answer.status_code != 200:
         rig.wrong.append(f"resume: {answer.status_code} {answer.text[:200]}")
@@ -171,6 +182,12 @@ def suspend_control(rig: Rig) -> None:
     _suspended(rig.running.process.pid, 0.2 + 2 * rig.generator.random())
 
 
+def set_clock(rig: Rig) -> None:
+    """The gateway's wall clock, back or ahead; it stays so until it is set again, restarts or not."""
+    rig.clock.set(rig.generator.uniform(-CLOCK_S, CLOCK_S))
+    time.sleep(rig.generator.random())
+
+
 def fill_disk(rig: Rig) -> None:
     """Not a byte is left for a second; where the state is not on a disk of its own, nothing is filled."""
     if not os.path.ismount(rig.folder / "state"):
@@ -218,6 +235,7 @@ ALONE: Final = (
     kill_control,
     suspend_worker,
     suspend_control,
+    set_clock,
     stop,
     resume,
     edit,

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ from gateway.shm.owner import PREFIX, read_id
 from gateway.shm.segment import memory_folder
 
 MARK: Final = "LOADTESTS_STATE"  # an environment variable that all processes of a run inherit: its state folder
+ENDED_WITHIN_S: Final = 10.0
 LISTENING: Final = "0A"  # in /proc/net/tcp
 
 
@@ -23,6 +25,13 @@ class Leftovers:
         self._mark = f"{MARK}={state}".encode()
         self._memory = f"{memory_folder()}/{PREFIX}{read_id(state)}."
         self._ports = ports
+
+    def after(self, seconds: float = ENDED_WITHIN_S) -> list[str]:
+        """What is still there after so long: some notice the end of control only when they look."""
+        end = time.monotonic() + seconds
+        while (found := self.found()) and time.monotonic() < end:
+            time.sleep(0.1)
+        return found
 
     def found(self) -> list[str]:
         """One line for each, empty if all is gone."""

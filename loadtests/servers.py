@@ -5,10 +5,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -63,6 +64,7 @@ class Running:
     control_url: str
     process: "subprocess.Popen[bytes]"
     routing_file: Path
+    environment: Mapping[str, str]
 
     @property
     def ports(self) -> tuple[int, int]:
@@ -93,9 +95,12 @@ def fleet(
     workers: int,
     begun: Callable[[Running], bool] = healthy,
     within_s: float = READY_WITHIN_S,
+    environment: Mapping[str, str] = MappingProxyType({}),
     **settings: Any,
 ) -> Iterator[Running]:
-    """The gateway with `workers` workers, unpinned, once it has `begun`; `settings` are more of gateway.yaml."""
+    """The gateway with `workers` workers, unpinned, once it has `begun`; `environment`: variables more than ours;
+    `settings` are more of gateway.yaml.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     routing_file = folder / "routing.yaml"
     routing_file.write_text(yaml.safe_dump(routing))
@@ -109,7 +114,8 @@ def fleet(
         **settings,
     }
     (folder / "gateway.yaml").write_text(yaml.safe_dump(document))
-    running = Running(("127.0.0.1", port), f"http://127.0.0.1:{control}", _serve(folder), routing_file)
+    process = _serve(folder, environment)
+    running = Running(("127.0.0.1", port), f"http://127.0.0.1:{control}", process, routing_file, environment)
     try:
         _wait_until(begun, running, folder / "log", within_s)
         yield running
@@ -119,7 +125,7 @@ def fleet(
 
 def begin_again(ended: Running, folder: Path) -> Running:
     """The same gateway, in a new process, which may not serve yet."""
-    return replace(ended, process=_serve(folder))
+    return replace(ended, process=_serve(folder, ended.environment))
 
 
 def end(running: Running) -> None:
@@ -132,10 +138,11 @@ def end(running: Running) -> None:
         running.process.wait()
 
 
-def _serve(folder: Path) -> "subprocess.Popen[bytes]":
+def _serve(folder: Path, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, **environment, MARK: str(folder / "state")}
     command = [sys.executable, "-m", "gateway", "serve", "--config", str(folder / "gateway.yaml")]
     with (folder / "log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {MARK: str(folder / "state")})
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
 
 def _answers(url: str) -> bool:

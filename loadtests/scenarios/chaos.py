@@ -1,7 +1,7 @@
 """Everything at once, in a random order that a seed repeats: no promise is broken by any of it.
 
-Stops, resumes, edits, loads, kills and suspensions of workers and control follow each other, while the disk fills up,
-clients do not read and many read the control plane. Clocks are not moved: they are the whole machine's.
+Stops, resumes, edits, loads, kills and suspensions of workers and control follow each other, and the gateway's clock is
+set, while the disk fills up, clients do not read and many read the control plane. The machine's own clock stays.
 """
 
 import random
@@ -17,6 +17,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from loadtests import chaos, models, servers
+from loadtests.clock import WallClock
 from loadtests.crowd import CONNECTIONS, Crowd
 from loadtests.leftovers import Leftovers
 from loadtests.recorded import Compared, Told, compared
@@ -47,24 +48,25 @@ Parts = defaultdict[str, Part]
 def run(folder: Path, rounds: int, seconds: int) -> bool:
     """`rounds` · `seconds` long: 10 rounds of 60 seconds are ten minutes."""
     models.tiny(folder / "models")
-    generator, told = random.Random(SEED), Told()
+    generator, told, clock = random.Random(SEED), Told(), WallClock(folder / "clock")
     seen: Parts = defaultdict(Part)
     with chaos.small_disk(folder / "state") as has_disk:
         records = {"segment": "8MiB", "ring": "64MiB"}  # while control is dead nothing is drained: for some 10 s
         place = folder, folder / "models", chaos.routing(50), chaos.WORKERS
-        with servers.fleet(*place, records=records) as running:
+        with servers.fleet(*place, environment=clock.environment, records=records) as running:
             crowd = Crowd(running.address, chaos.INFER, told)
-            rig = chaos.Rig(folder, running, crowd, told, generator)
+            rig = chaos.Rig(folder, running, crowd, told, generator, clock)
             try:
                 time.sleep(CALM_S)
                 calm_ms = _p99(told.ms)
                 _disturb(rig, rounds * seconds, seen)
                 rig.recovered()
+                rig.count_late()
             finally:
                 crowd.end()
                 servers.end(rig.running)
         leftovers = Leftovers(folder / "state", rig.running.ports)
-        left = leftovers.found()
+        left = leftovers.after()
         leftovers.end()
         found = compared(folder / "state" / "records", told.ids)
     return _judge(rig, found, calm_ms, seen, has_disk, left)

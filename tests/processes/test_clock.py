@@ -2,16 +2,20 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from loadtests.client import Client
+from loadtests.clock import WallClock
 from loadtests.judged import NAME, Rates
-from tests.processes.clock import WallClock
-from tests.processes.flawed import gateway, metric, order, release, until
+from loadtests.recorded import Told
+from tests.processes.flawed import command_of, gateway, metric, order, release, requests, until, workers
+from tests.processes.recorded import feedback, records
+from tests.processes.test_death import gateway_again
 from tests.processes.test_guards import Live, live, routing
 from tests.running import GatewayProcess
 
@@ -20,13 +24,17 @@ pytestmark = pytest.mark.slow
 HOUR_S = 3600.0
 YEAR_S = 366 * 86400.0
 PATIENCE_S = 30.0
+ASKED = 40
 ACCURACY = {"name": "accuracy", "metric": "wrong_feedback"}
 TO_1970_S = -56 * YEAR_S
 
 
 @pytest.fixture
 def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WallClock:
-    return WallClock(tmp_path / "clock", monkeypatch)
+    clock = WallClock(tmp_path / "clock")
+    for name, value in clock.environment.items():
+        monkeypatch.setenv(name, value)
+    return clock
 
 
 def history(running: GatewayProcess) -> list[dict[str, Any]]:
@@ -163,3 +171,61 @@ def next_decision(lines: Iterator[str]) -> dict[str, Any]:
             found: dict[str, Any] = json.loads(next(lines).removeprefix("data: "))
             return found
     raise AssertionError("the events have ended")
+
+
+def test_an_hour_back_amid_serving_breaks_no_promise(tmp_path: Path, clock: WallClock) -> None:
+    """Nor does an hour ahead: a stop and a resume hold through kills, records stay in order, feedback is credited."""
+    steps = (("stop", {"stable"}), ("resume", {"stable", "candidate"}), ("stop", {"stable"}))
+    running, told, by_hand, groups = gateway(tmp_path), Told(), list[str](), list[list[str]]()
+    with running:
+        order(running, "stop").raise_for_status()
+        order(running, "resume").raise_for_status()
+        for number, (what, served) in enumerate(steps):
+            groups.append(asked(running, told, lambda: clock.set(-HOUR_S if number % 2 == 0 else HOUR_S)))  # noqa: B023
+            order(running, what).raise_for_status()
+            kill_control(running)
+            by_hand.append(what)
+            told.variants.clear()
+            ids = asked(running, told)
+            assert set(told.variants) == served
+            assert not tell_truth(running, ids)
+        assert [one["action"] for one in history(running)] == [*reversed(by_hand), "resume", "stop"]
+        assert not told.failures
+    places = {record["prediction_id"]: place for place, record in enumerate(records(tmp_path))}
+    assert len(places) == len(records(tmp_path)) and set(places) == set(told.ids), "each is there, and once"
+    assert all(sorted(group, key=places.__getitem__) == group for group in groups), "in the order of the answers"
+    credited = [one["prediction_id"] for one in feedback(tmp_path)]
+    assert len(credited) == len(set(credited) & set(told.ids)) == len(steps) * ASKED
+
+
+def asked(running: GatewayProcess, told: Told, amid: Callable[[], object] = int) -> list[str]:
+    """On one connection, one after the other, so that there is an order; the ids of the answers. `amid`: done when half
+    of them have come.
+    """
+    before = len(told.ids)
+    with Client(("127.0.0.1", running.port), 1, requests(1.0)) as client:
+        for number in range(ASKED):
+            if number == ASKED // 2:
+                amid()
+            client.send()
+            for answer in client.rest():
+                told.add(answer)
+    return told.ids[before:]
+
+
+def tell_truth(running: GatewayProcess, ids: list[str]) -> list[Any]:
+    """What the gateway does not take."""
+    said = [{"prediction_id": one, "truth": 1} for one in ids]
+    found: list[Any] = httpx.post(f"{running.url}/v2/feedback", json=said).raise_for_status().json()["rejected"]
+    return found
+
+
+def kill_control(running: GatewayProcess) -> None:
+    """And the next one takes over."""
+    assert running.process is not None
+    before = workers(running)
+    running.process.kill()
+    running.process.wait()
+    running.process = gateway_again(running.config, running.config.parent)
+    until(running.complete, "the next control")
+    until(lambda: not any(command_of(pid) for pid in before), "the end of the workers before")

@@ -81,7 +81,7 @@ def test_a_worker_that_was_replaced_while_the_disk_was_full_is_found(tmp_path: P
         killed(running)
         begin(running)
         alone(running)
-    assert not left(running).found()
+    assert not left(running).after()
 
 
 def test_a_suspended_worker_is_not_left_to_wake_up_later(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_told_to_end_before_it_serves_it_ends_the_orphans_too(tmp_path: Path) ->
         until(lambda: set(orphaned) < on_its_memory(running), "workers of the next control")
         assert running.stop() == 0
         assert all(ended(pid) for pid in orphaned)
-        assert not left(running).found()
+        assert not left(running).after()
         begin(running)
         alone(running)
 
@@ -167,4 +167,22 @@ def test_killed_at_any_moment_of_its_start_control_leaves_no_worker_for_good(tmp
             begin(running)
             time.sleep(3.0 * moment / MOMENTS)  # from before the first worker to after the last orphan was told to go
         alone(running)
-    assert not left(running).found()
+    assert not left(running).after()
+
+
+def test_the_chaos_run_tells_what_is_left_of_a_run_by_its_state_folder(tmp_path: Path) -> None:
+    running = started(tmp_path / "a")
+    with gateway(tmp_path / "b") as other, running:
+        orphaned, theirs = workers(running), workers(other)
+        killed(running)
+        found = left(running).found()
+        assert {f"process {pid} ({command_of(pid)})".replace("\0", " ").replace(" )", ")") for pid in orphaned} < set(
+            found
+        )
+        assert any(".switchboard" in line for line in found)
+        assert f"a socket on port {running.port}" in found
+        left(running).end()
+        until(lambda: not left(running).found(), "nothing is left")
+        assert not any(ended(pid) for pid in theirs)
+        begin(running)
+        alone(running)

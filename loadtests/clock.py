@@ -1,12 +1,14 @@
-"""A wall clock that a test sets, for all processes of a gateway: `time.time` and `time.time_ns`, and no other clock."""
+"""A wall clock that is set for all processes of a gateway, and for no other: `time.time` and `time.time_ns`.
+
+The machine's own clock is everyone's. libfaketime (0.9.10) also shifts sleeps on the monotonic clock, which fail then.
+"""
 
 import os
 import struct
 from pathlib import Path
+from typing import Final
 
-import pytest
-
-_SITE = """
+_SITE: Final = """
 import mmap, struct, time
 _file = open({path!r}, "rb")
 _set_ns = mmap.mmap(_file.fileno(), 8, access=mmap.ACCESS_READ)
@@ -19,17 +21,17 @@ time.time = lambda: _now_ns() / 1e9
 
 
 class WallClock:
-    """Applies to processes that start from now on, until `patch` is undone."""
+    """In force in Python processes that start with `environment`, from then on."""
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path) -> None:
         folder.mkdir()
         self._file = folder / "offset"
         self._file.write_bytes(bytes(8))
         (folder / "sitecustomize.py").write_text(_SITE.format(path=str(self._file)))
         found = os.environ.get("PYTHONPATH")
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(folder), found))))
+        self.environment = {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), found)))}
 
     def set(self, seconds: float) -> None:
-        """Set the clock ahead of the real one by this much from now on."""
+        """So much ahead of the real one from now on."""
         with self._file.open("r+b") as file:
             file.write(struct.pack("q", round(seconds * 1e9)))
