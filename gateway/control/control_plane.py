@@ -156,10 +156,11 @@ class ControlPlane:
         except Conflict:
             self.settings_of(name)
             raise
-        unread, _ = await asyncio.gather(self._unread(), self._wait_durable(name))
+        unread = await self._unread()  # meanwhile the decision is written
         if unread is not None:
             self.stopper.note_unread(name, unread)
             self.stopper.stop_model(name, self._view(name), *said)  # the edit may have been read in the meantime
+        await self._wait_durable(name)
         await wait_for_inflight_sends(self.board, self.pool)
         return decision
 

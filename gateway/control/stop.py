@@ -120,9 +120,11 @@ class CandidateStopper:
         coming = self._edit_releases.get(name)
         first = [release.candidate for release in (view, coming) if release is not None and release.candidate]
         generations = {id(config): config for config in self._generations()}  # most workers share one
-        planned = {key[1] for config in generations.values() for key in config.releases if key[0] == name}
-        held = {
-            version for (model, version), slot in self._releases.in_use() if model == name and self._board.held(slot)
-        }
+        versions = sorted(self._releases.versions_of(name).items())  # of all generations
+        other = [
+            version
+            for version, slot in versions
+            if self._board.held(slot) or any((name, version) in config.releases for config in generations.values())
+        ]
         stable = None if view is None else view.stable
-        return list(dict.fromkeys(one for one in (*first, *sorted(planned | held)) if one != stable))
+        return list(dict.fromkeys(one for one in (*first, *other) if one != stable))

@@ -5,7 +5,7 @@ Used by the control process only.
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 from gateway.errors import SettingsError
@@ -44,6 +44,7 @@ class Slots:
         self._board = board
         self._in_use: dict[VersionKey, int] = {}
         self._names: dict[int, VersionKey] = {}
+        self._by_name: dict[str, dict[int, int]] = {}  # slots by version: a stop must not look at all models
         self._back: list[int] = []  # heap of reclaimed slots: the lowest is reused first, so memory stays small
         self._fresh = 0
 
@@ -64,6 +65,10 @@ class Slots:
         """Return all (key, slot) pairs, unsorted."""
         return self._in_use.items()
 
+    def versions_of(self, name: str) -> Mapping[int, int]:
+        """Return the slots of a model's versions."""
+        return self._by_name.get(name, {})
+
     def __contains__(self, key: VersionKey) -> bool:
         return key in self._in_use
 
@@ -81,6 +86,9 @@ class Slots:
         for key in gone:
             slot = self._in_use.pop(key)
             del self._names[slot]
+            del self._by_name[key[0]][key[1]]
+            if not self._by_name[key[0]]:
+                del self._by_name[key[0]]
             heapq.heappush(self._back, slot)
             self._ended(key, slot)
         return gone
@@ -100,6 +108,7 @@ class Slots:
             raise
         self._in_use[key] = slot
         self._names[slot] = key
+        self._by_name.setdefault(key[0], {})[key[1]] = slot
         return slot
 
     def _next(self, key: VersionKey) -> int:

@@ -279,10 +279,10 @@ def with_body_timeout(receive: Receive, within_s: float) -> Receive:
         nonlocal deadline, complete
         if complete:
             return await receive()
-        now = asyncio.get_running_loop().time()
-        deadline = deadline or now + within_s
+        deadline = deadline or asyncio.get_running_loop().time() + within_s
         try:
-            message = await asyncio.wait_for(receive(), deadline - now)
+            async with asyncio.timeout_at(deadline):  # `wait_for` would make a task of it
+                message = await receive()
         except TimeoutError:
             raise BodyTooSlow(f"the body did not arrive within {within_s:g} s") from None
         complete = not message.get("more_body", False)

@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +47,9 @@ class ReleaseDecision:
 _KINDS: Final = {
     "time_ns": int, "model": str, "candidate": int, "action": str, "by": str, "reason": str, "evidence": dict
 }  # fmt: skip
+
+
+_FIELDS: Final = tuple(field.name for field in fields(ReleaseDecision))
 
 
 class DecisionLog:
@@ -140,7 +143,7 @@ class DecisionLog:
         )
         self.counts[decision.model, decision.action] += 1
         self.decisions = [*self.decisions[-MAX_IN_MEMORY + 1 :], decision]
-        line = orjson.dumps({"kind": DECISION, **asdict(decision)}) + b"\n"
+        line = orjson.dumps({"kind": DECISION, **{name: getattr(decision, name) for name in _FIELDS}}) + b"\n"
         self._file_writer.append(self._files.newest, line)
         self._size += len(line)
         return decision
@@ -155,7 +158,7 @@ class DecisionLog:
 
     def _write(self) -> None:
         stopped = list(self._stopped.values())
-        self._file_writer.replace(self._file, lambda: orjson.dumps([asdict(decision) for decision in stopped]))
+        self._file_writer.replace(self._file, lambda: orjson.dumps(stopped))
 
 
 def _before(files: DecisionFiles, most: int) -> list[ReleaseDecision]:

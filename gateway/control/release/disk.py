@@ -51,11 +51,15 @@ class DiskThread:
         if self._blocked_by is not None and not self._blocked_by.done():
             raise DiskTimeout(self._timeout_s)
         doing = self._thread.submit(act, *given)
-        try:
-            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(doing)), self._timeout_s)
-        except TimeoutError:
-            if given_up is not None:
-                given_up.set()
-            if not doing.cancel():
-                self._blocked_by = doing
-            raise DiskTimeout(self._timeout_s) from None
+        done = asyncio.wrap_future(doing)
+        await asyncio.wait(
+            [done], timeout=self._timeout_s
+        )  # `wait_for` would cost a task and a turn of the loop
+        if done.done():
+            return done.result()
+        if given_up is not None:
+            given_up.set()
+        if not doing.cancel():
+            self._blocked_by = doing
+        done.cancel()
+        raise DiskTimeout(self._timeout_s)

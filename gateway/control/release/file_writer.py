@@ -39,7 +39,8 @@ class FileWriter:
 
     def append(self, path: Path, line: bytes) -> None:
         """Append a line to the file, soon and in the order of calls. Errors are logged, see `wait_appended`."""
-        self._appended = self._append_thread.submit(self._append, path, line)
+        self._appended = appended = self._append_thread.submit(self._append, path, line)
+        appended.add_done_callback(lambda done: self._sync_soon(path, done.result()))  # whoever waits goes first
 
     def run_after_appends(self, act: Callable[[], None], path: Path) -> None:
         """Call `act` in the append thread, after all earlier appends. Its OSErrors are logged under `path`."""
@@ -84,12 +85,15 @@ class FileWriter:
         except OSError as error:
             log.error("%s cannot be written: %s", path, error.strerror)
             return False
+        return True
+
+    def _sync_soon(self, path: Path, appended: bool) -> None:
         with self._lock:
-            waits = path in self._unsynced
-            self._unsynced.add(path)
+            waits = path in self._unsynced or not appended
+            if appended:
+                self._unsynced.add(path)
         if not waits:
             self._sync_thread.submit(self._delayed, self._sync, path)
-        return True
 
     def _do(self, act: Callable[[], None], path: Path) -> None:
         try:

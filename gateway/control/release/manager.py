@@ -21,7 +21,7 @@ from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.file_writer import FileWriter
 from gateway.control.release.forecast import Progress, progress
 from gateway.control.release.managed_release import RAMP, ManagedRelease, feedback_counts, live_routes
-from gateway.control.release.persistence import dump, load
+from gateway.control.release.persistence import dump, load, read_states
 from gateway.control.release.stages import Event
 from gateway.control.release.step_scheduler import StepScheduler
 from gateway.errors import Conflict, NotFound, request_counts
@@ -34,6 +34,7 @@ from gateway.shm.tally import Totals
 
 LARGEST_EPOCH: Final = 1 << 40  # a larger one means that the file is damaged
 SAVE_INTERVAL_S: Final = 5.0  # between two saves of the controllers' states
+DUMPS_AT_ONCE: Final = 4  # between two yields
 MAX_DUMPS: Final = 20  # most states dumped in a tick: those of a thousand releases would block the loop for 50 ms
 _RECORDED: Final[tuple[type[Action], ...]] = (Pause, Continue, Advance, Complete)
 ACTION_NAMES: Final = {action: action.__name__.lower() for action in _RECORDED}
@@ -65,7 +66,7 @@ class ReleaseManager:
         self._by_slot: dict[int, ManagedRelease] = {}
         self._scheduler = StepScheduler(self._board, self._scoreboard)
         self._closed: set[int] = set()  # slots whose weights stay 0 until the next configuration is in force
-        self._states = _read(self._file)
+        self._states = read_states(self._file)
         self._stale: dict[str, None] = {}  # releases stepped since their state was last dumped, in order
         self._saved_s = -math.inf
 
@@ -130,7 +131,12 @@ class ReleaseManager:
             if one is not None:
                 one.add_feedback(item)
         acted = False
-        for one in self._scheduler.due(now_s):
+        yield
+        scheduler = self._scheduler  # an edit may put another in its place
+        counts = scheduler.request_counts()
+        if scheduler.releases:
+            yield
+        for one in scheduler.due(now_s, counts):
             yield
             if self._managed.get(one.name) is not one:
                 continue
@@ -143,8 +149,10 @@ class ReleaseManager:
             except Exception as error:  # no candidate without guards
                 self._stale.pop(one.name, None)
                 self._fail(one, error)
-        for name in [*itertools.islice(self._stale, MAX_DUMPS)]:
-            del self._stale[name]
+        for number, name in enumerate([*itertools.islice(self._stale, MAX_DUMPS)]):
+            if number % DUMPS_AT_ONCE == 0:
+                yield
+            self._stale.pop(name, None)
             if name in self._managed:
                 self._dump(self._managed[name], now_s)
         if acted or now_s - self._saved_s > SAVE_INTERVAL_S:
@@ -276,17 +284,3 @@ class ReleaseManager:
         self._saved_s = now_s
         memory = dict(self._states)
         self._file_writer.replace(self._file, lambda: orjson.dumps(memory))
-
-
-def _read(file: Path) -> dict[str, dict[str, Any]]:
-    """Read the saved states of all controllers; none if the file is missing or damaged: ramps then start over."""
-    try:
-        document = orjson.loads(file.read_bytes())
-        if not isinstance(document, dict):
-            raise ValueError(f"it must hold an object, not {type(document).__name__}")
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        log.error("%s is damaged; all ramps start anew at their first weight: %s", file, error)
-        return {}
-    return {name: one for name, one in document.items() if isinstance(one, dict)}

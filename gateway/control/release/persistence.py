@@ -1,7 +1,11 @@
 """Dumps and loads a controller's state as plain JSON, across gateway restarts and edits of the routing file."""
 
+import logging
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
 
 from gateway.control.release.controller import Controller
 from gateway.control.release.stages import Event, ReleaseState, Stage
@@ -9,6 +13,7 @@ from gateway.settings.guards import GuardsSettings
 from gateway.settings.routing import ReleaseSettings, SplitSettings
 
 RAMP_STAGES = (Stage.RAMPING, Stage.PAUSED, Stage.HELD)
+log: Final = logging.getLogger("gateway.control.release")
 
 
 def dump(controller: Controller, now_s: float) -> dict[str, Any]:
@@ -76,3 +81,17 @@ def _drop_removed_guard(controller: Controller, now_s: float) -> None:
     if controller.state.stage is Stage.PAUSED and controller.state.paused_by not in names:
         controller.state.apply(Event.CONTINUE)
         controller.state.step_started_s = now_s
+
+
+def read_states(file: Path) -> dict[str, dict[str, Any]]:
+    """Read the saved states of all controllers; none if the file is missing or damaged: ramps then start over."""
+    try:
+        document = orjson.loads(file.read_bytes())
+        if not isinstance(document, dict):
+            raise ValueError(f"it must hold an object, not {type(document).__name__}")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        log.error("%s is damaged; all ramps start anew at their first weight: %s", file, error)
+        return {}
+    return {name: one for name, one in document.items() if isinstance(one, dict)}

@@ -36,7 +36,7 @@ class StepScheduler:
         count = len(releases)
         self._board = board
         self._scoreboard = scoreboard
-        self._releases = releases
+        self.releases = releases
         self._slots = np.array([one.slot for one in releases], np.int64)
         self._versions = np.array(versions, np.int64).reshape(count, 2)
         self._epochs = np.zeros(count, np.int64)  # 0 is no epoch, so every release is due at first
@@ -44,13 +44,18 @@ class StepScheduler:
         self._counts = np.zeros((count, 2), np.int64)
         self._stepped_s = np.full(count, -np.inf)
 
-    def due(self, now_s: float) -> list[ManagedRelease]:
-        """Return the releases to step in this tick, and remember that they have been stepped. Called once a tick."""
-        if not self._releases:
+    def request_counts(self) -> npt.NDArray[np.int64]:
+        """Return how many requests each release's stable and candidate have had by now: half of the work of `due`."""
+        return self._scoreboard.request_counts(self._versions.ravel()).reshape(-1, 2)
+
+    def due(self, now_s: float, counts: npt.NDArray[np.int64]) -> list[ManagedRelease]:
+        """Return the releases to step in this tick, and remember that they have been stepped. Called once a tick, with
+        what `request_counts` has just returned.
+        """
+        if not self.releases:
             return []
         epochs, stopped = self._board.states(self._slots)
-        counts = self._scoreboard.request_counts(self._versions.ravel()).reshape(-1, 2)
-        news = np.fromiter((one.has_evidence for one in self._releases), np.bool_, len(self._releases))
+        news = np.fromiter((one.has_evidence for one in self.releases), np.bool_, len(self.releases))
         at_once = news | (epochs != self._epochs) | (stopped != self._stopped)
         since_s = now_s - self._stepped_s
         counted = (counts != self._counts).any(axis=1) & (since_s >= ACTIVE_INTERVAL_S) & ~at_once
@@ -60,7 +65,7 @@ class StepScheduler:
         )
         self._epochs[chosen], self._stopped[chosen] = epochs[chosen], stopped[chosen]
         self._counts[chosen], self._stepped_s[chosen] = counts[chosen], now_s
-        return [self._releases[index] for index in chosen.tolist()]
+        return [self.releases[index] for index in chosen.tolist()]
 
     def _first(self, which: npt.NDArray[np.bool_], most: int) -> npt.NDArray[np.int64]:
         """Return the indices of at most `most` of these releases: those whose last step is longest ago."""

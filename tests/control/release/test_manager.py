@@ -409,15 +409,17 @@ def test_invalid_stored_epoch_is_ignored(bench: Bench, epoch: object) -> None:
     assert bench.board.epoch(bench.slot()) == 1
 
 
-def test_step_of_a_release_removed_between_two_steps_does_nothing(bench: Bench) -> None:
+@pytest.mark.parametrize("pauses", [1, 2, 3])
+def test_step_of_a_release_removed_between_two_steps_does_nothing(bench: Bench, pauses: int) -> None:
     bench.serve(release())
     bench.tick()
     before = bench.done
     bench.clock.now_s += 0.3
     steps = bench.release_manager.steps()
-    next(steps)
+    for _ in range(pauses):  # before its counters are read, before they are compared, before the step
+        next(steps)
     bench.release_manager.configure({})
     bench.board.set_weights(bench.slot(), [7, 7])  # whoever has the slot now
-    assert list(steps) == []
+    assert set(steps) <= {None}
     assert bench.weights() == [7, 7], "what is not steered any more takes no step"
     assert bench.done == before
