@@ -275,3 +275,13 @@ def test_totals_of_a_served_model_do_not_fall_when_old_versions_are_dropped(
     assert rescues("old") == 4
     assert rescues(EARLIER_MODELS[0]) == 20 - 3 + 1
     assert len(list(life.versions.totals())) == 1 + 3 + 2
+
+
+def test_versions_of_a_model_are_those_with_a_slot(life: Life) -> None:
+    slots = life.releases
+    given = {key: slots.of(*key) for key in (("a", 1), ("a", 2), ("b", 1))}
+    assert dict(slots.versions_of("a")) == {1: given["a", 1], 2: given["a", 2]}
+    slots.sweep(lambda key: key == ("a", 2))
+    assert dict(slots.versions_of("a")) == {2: given["a", 2]}
+    assert not slots.versions_of("b")
+    assert not slots.versions_of("c")

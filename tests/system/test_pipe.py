@@ -24,3 +24,12 @@ def test_message_of_any_size_arrives_whole(sizes: Sequence[int]) -> None:
     ours.close()
     with pytest.raises(EOFError):
         theirs.recv()
+
+
+def test_peer_is_gone_once_its_end_is_closed_even_with_messages_unread() -> None:
+    ours, theirs = pipe()
+    ours.send("unread")
+    assert not theirs.peer_gone
+    ours.close()
+    assert theirs.peer_gone
+    assert theirs.recv() == "unread"

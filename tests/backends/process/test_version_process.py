@@ -5,11 +5,13 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pytest
 import uvloop
 
 from gateway.backends.process.client import ProcessBackend
+from gateway.backends.process.start import ProcessStart
 from gateway.backends.repository import Repository
 from gateway.control.pool.version_process import ProcessState
 from gateway.control.pool.version_processes import VersionProcesses
@@ -26,7 +29,7 @@ from gateway.messages import NO_PROCESSES
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.routing import RoutingSettings
 from gateway.shm.tally import Tally
-from tests.backends.onnx_models import doubling, gathering, looping, needs_trap, place, trapping
+from tests.backends.onnx_models import doubling, endless, gathering, looping, needs_trap, place, trapping
 
 PATIENCE_S = 30.0
 POSITIVE = {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP32", "data": [1, 2, 3, 4, 5, 6, 7, 8]}]}
@@ -253,6 +256,27 @@ def test_version_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_process_that_loads_without_end_ends_with_control(tmp_path: Path) -> None:
+    place(tmp_path, "m", 1, endless)
+    ours, theirs = socket.socketpair()
+    with socket.socket(socket.AF_UNIX) as listening, ours:
+        listening.bind(str(tmp_path / "socket"))
+        listening.listen()
+        handles = listening.fileno(), theirs.fileno()
+        start = ProcessStart(str(tmp_path), "m", 1, *handles, checked=True, behind=True)
+        command = [sys.executable, "-m", "gateway.backends.process", json.dumps(asdict(start))]
+        with subprocess.Popen(command, pass_fds=handles) as process, theirs:
+            theirs.close()
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(5)
+            ours.close()
+            try:
+                assert process.wait(20) == 0
+            finally:
+                process.kill()
+
+
 def test_changed_file_is_not_taken_for_what_was_loaded(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with processes(tmp_path, doubling) as found:
