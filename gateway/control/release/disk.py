@@ -52,9 +52,7 @@ class DiskThread:
             raise DiskTimeout(self._timeout_s)
         doing = self._thread.submit(act, *given)
         done = asyncio.wrap_future(doing)
-        await asyncio.wait(
-            [done], timeout=self._timeout_s
-        )  # `wait_for` would cost a task and a turn of the loop
+        await asyncio.wait([done], timeout=self._timeout_s)  # `wait_for` would cost a task and a turn of the loop
         if done.done():
             return done.result()
         if given_up is not None:
