@@ -5,7 +5,7 @@ A version that runs in a process of its own is described to the workers by `dump
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.class_output import class_output
@@ -15,6 +15,8 @@ from gateway.backends.signature import Signature
 from gateway.backends.warmup import WarmUp
 from gateway.protocol.tensors import Shown, TensorSpec
 from gateway.settings.model import ModelSettings
+
+ANSWERS: Final = {"modality", "prediction", "feedback"}  # of model.yaml: what requests are, and answers mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class VersionFacts:
             "shown": [shown and asdict(shown) for shown in self.shown],
             "providers": self.providers,
             "warning": self.warning,
-            "settings": self.settings.model_dump(mode="json"),
+            "settings": self.settings.model_dump(mode="json", include=ANSWERS, exclude_none=True),
             "warm_up": self.warm_up.dump(),
             "sha256": self.sha256,
             "rules": asdict(self.rules),

@@ -73,9 +73,8 @@ class ModelSettings(Settings):
     concurrency: Count | None = None
     """Concurrent runs of one version, in each process that runs it; by default 1 on the CPU alone, else 2."""
     isolation: Literal["process", "thread"] | None = None
-    """Where a version runs: in one process of its own for all workers, or in each worker's threads; null: a candidate,
-    and whatever runs on a GPU, in a process, a stable version in the workers."""
+    """One process for all workers, or threads in each; null: a process for a candidate, and for what runs on a GPU."""
     memory: Bytes | None = None
-    """The most memory that the process of a version may take, such as `2GiB`; one that takes more is ended."""
+    """The most that the version's own process may take, such as `2GiB`; one that takes more is ended and replaced."""
     providers: Annotated[Providers, Field(json_schema_extra={"default": [CPU.name]})] = (CPU,)
     """Execution providers, best first; options as `{NAME: {option: value}}`. Without the CPU's, all must load."""

@@ -88,8 +88,8 @@ class ProcessBackend:
 
     @property
     def spare(self) -> bool:
-        """Fewer calls of this worker are in the process than it runs at once."""
-        return self._link is not None and len(self._calls) < self.facts.rules.concurrency
+        """As few calls of this worker are in the process as it runs at once, and as many again on their way."""
+        return self._link is not None and len(self._calls) < 2 * self.facts.rules.concurrency
 
     @property
     def idle(self) -> bool:

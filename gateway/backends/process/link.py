@@ -14,10 +14,13 @@ import orjson
 
 from gateway.backends.process.frames import FrameError, FrameReader, frame
 from gateway.backends.process.protocol import RETURN
+from gateway.backends.process.start import REFUSAL
+from gateway.errors import ModelUnavailable
 from gateway.shm.arena import Arena, ArenaError, ArenaView
 
 RETURN_WITHIN_S: Final = 0.005
-GREETING: Final = b"\x01"
+MAX_REFUSAL: Final = 1 << 16  # bytes
+GREETING: Final = b"\x01"  # with the descriptor of the memory that is written to
 log: Final = logging.getLogger("gateway.backends")
 
 
@@ -87,7 +90,7 @@ async def connected(
     where: str, arena: Arena, received: Callable[[Any], None], lost: Callable[[], None]
 ) -> tuple[Link, dict[str, Any]]:
     """Connect to the socket at `where`, exchange the memory of both sides, and wait for the first message, which
-    describes the version. Waits as long as the process loads. Raises OSError or FrameError.
+    describes the version. Waits as long as the process loads. Raises OSError, FrameError or ModelUnavailable.
     """
     loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as undo:
@@ -120,6 +123,8 @@ async def _file_of(loop: asyncio.AbstractEventLoop, connection: socket.socket) -
     if greeting != GREETING or len(files) != 1:
         for file in files:
             os.close(file)
+        if greeting == REFUSAL:
+            raise ModelUnavailable(connection.recv(MAX_REFUSAL).decode(errors="replace"))
         raise ConnectionResetError("it ended before it had loaded the version")
     os.set_inheritable(files[0], False)
     return files[0]

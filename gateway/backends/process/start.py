@@ -1,6 +1,11 @@
-"""What control tells the process of a version at its start, as JSON; apart, since control loads no ONNX Runtime."""
+"""What control says to the process of a version, and to workers in its place. Apart, since control loads no ONNX
+Runtime.
+"""
 
 from dataclasses import dataclass
+from typing import Final
+
+REFUSAL: Final = b"\x00"  # to a worker in place of a greeting; why there is no process follows as text
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.backends.process.start import ProcessStart
+from gateway.backends.process.start import REFUSAL, ProcessStart
 from gateway.system.background_tasks import retry_forever
 from gateway.version_key import VersionKey
 
@@ -208,10 +208,20 @@ class VersionProcess:
         log.error("the process of %s %s; a new one starts in %g s", self, why, pause_s)
         if before is ProcessState.READY:
             self._died(self, why)
-        elif not self.settled.done():
-            self.settled.set_result(f"its process {why} while loading it")
+        else:
+            self._refuse(f"its process {why} while loading it")
         await asyncio.sleep(pause_s)
         await retry_forever(f"starting the process of {self}", self._start)
+
+    def _refuse(self, why: str) -> None:
+        """It cannot be loaded: say so to whoever waits for it."""
+        self._is_settled(why)
+        self._listening.setblocking(False)
+        with contextlib.suppress(OSError):  # there are no more that wait
+            while True:
+                connection, _ = self._listening.accept()
+                with connection:
+                    connection.send(REFUSAL + why.encode())
 
     def _begin(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -82,7 +82,7 @@ class InferEndpoint:
             began_ns = time.monotonic_ns()
             if ENCODING in headers:
                 body = await self._decoder.decompress(body, headers, self.max_body)
-                scope[WRITER_KEY].holds(len(body))
+                scope[WRITER_KEY].fits(len(body))
             await scope[WRITER_KEY].drain()  # a client that has not read the last answer can wait for the next
             pipeline.admit()
             try:

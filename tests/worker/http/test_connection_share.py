@@ -32,7 +32,7 @@ class Going(InferConnection):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.leaving = True
+        self.close_after_response = True
 
 
 class Server:
