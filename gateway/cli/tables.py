@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # these imports are slow, and every command would wait for th
 
 
 NOT_COMPARABLE: Final = (
-    "latencies are not comparable: stable may run on the event loop, while the candidate runs in threads, which takes"
-    " longer; with a slow_requests guard both run in threads"
+    "latencies are not comparable: stable runs in the workers, the candidate in a process of its own, which takes a"
+    " little longer; with a slow_requests guard as many of stable's requests as the candidate gets run there too"
 )
 
 
@@ -97,6 +97,10 @@ def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
     for version in release["versions"]:
         if version.get("warning"):
             yield f"version {version['version']}: {version['warning']}"
+        if process := version.get("process"):
+            memory = f", {process['memory_bytes'] / 2**20:,.0f} MiB" if process["memory_bytes"] else ""
+            again = f", started {process['starts']} times" if process["starts"] > 1 else ""
+            yield f"version {version['version']}: in a process of its own, {process['state']}{memory}{again}"
         if version["accuracy"] is not None:
             right, of = f"{version['accuracy']:.1%}", f"{version['labelled']:,}"
             yield f"version {version['version']}: {right} correct, of {of} with a truth"

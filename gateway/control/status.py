@@ -111,7 +111,8 @@ def _version_statuses(control: ControlPlane, name: str, stable: int, candidate: 
             totals = control.scoreboard.totals(control.versions.of(name, number))
             credit = control.records.feedback.by_version.get((name, number, variant), VersionFeedback())
             runs_on = control.runs_on(name, number) or RunsOn(())
-            yield VersionStatus(number, variant, totals, credit, runs_on.providers, runs_on.warning)
+            process = control.processes.of(name, number)
+            yield VersionStatus(number, variant, totals, credit, runs_on.providers, runs_on.warning, process)
 
 
 def gateway_metrics(control: ControlPlane) -> GatewayMetrics:

@@ -21,7 +21,7 @@ from gateway.backends.process.link import Link, connected
 from gateway.backends.process.protocol import ANSWER, CALL, CANCEL, ERROR, raised
 from gateway.backends.signature import Feeds
 from gateway.backends.version_facts import VersionFacts
-from gateway.errors import ModelUnavailable, Overloaded, ProcessCrashed, ProcessLost
+from gateway.errors import ModelFailed, ModelUnavailable, Overloaded, ProcessCrashed, ProcessLost
 from gateway.shm.arena import Arena, ArenaError, Block
 from gateway.shm.tally import Tally
 from gateway.system.background_tasks import BACKOFF_S
@@ -258,9 +258,9 @@ class ProcessBackend:
         answer.queued_ns, answer.batch_rows = queued_ns, batch_rows
         item.set_result(answer)
 
-    def _lost(self) -> None:
+    def _lost(self, link: Link) -> None:
         """The connection has ended: with the process, or because one side did not keep to the protocol."""
-        if self._link is None:  # it was never in use
+        if self._link is not link:  # it was never in use
             return
         self._link = None
         self._alone = 0
@@ -276,6 +276,8 @@ class ProcessBackend:
             if self._patient and not item.retried and not self._closed:
                 item.retried = True
                 again.append(item)
+            elif self._patient:
+                item.set_exception(ModelFailed("the process of this version ended twice while the request was in it"))
             else:
                 item.set_exception(ProcessCrashed("the process of this version ended while the request was in it"))
         self._waiting[:0] = again

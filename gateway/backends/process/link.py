@@ -27,7 +27,7 @@ log: Final = logging.getLogger("gateway.backends")
 class Link(asyncio.Protocol):
     """`memory`: what the process writes to. `received` is called with each message, `lost` once when it is over."""
 
-    def __init__(self, memory: ArenaView, received: Callable[[Any], None], lost: Callable[[], None]) -> None:
+    def __init__(self, memory: ArenaView, received: Callable[[Any], None], lost: Callable[["Link"], None]) -> None:
         self.memory = memory
         self.greeted: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._received = received
@@ -60,11 +60,11 @@ class Link(asyncio.Protocol):
             self.greeted.set_exception(ConnectionResetError("it ended before it had loaded the version"))
             self.greeted.exception()  # seen: whoever waited may be gone
         elif not self.greeted.cancelled():
-            self._lost()
+            self._lost(self)
 
     def send(self, message: Any) -> None:
         """Send a message, in order with the others."""
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(frame(message))
 
     def was_read(self, described: Sequence[Any]) -> None:
@@ -87,7 +87,7 @@ class Link(asyncio.Protocol):
 
 
 async def connected(
-    where: str, arena: Arena, received: Callable[[Any], None], lost: Callable[[], None]
+    where: str, arena: Arena, received: Callable[[Any], None], lost: Callable[[Link], None]
 ) -> tuple[Link, dict[str, Any]]:
     """Connect to the socket at `where`, exchange the memory of both sides, and wait for the first message, which
     describes the version. Waits as long as the process loads. Raises OSError, FrameError or ModelUnavailable.

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import socket
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
@@ -21,6 +22,8 @@ from gateway.shm.arena import Arena, ArenaError, ArenaView, Block
 POLL_S: Final = 0.02  # between two looks whether the run of a cancelled call is over
 HUNG_POLLS: Final = 100  # a run that goes on for so many, though it was told to end, ends the process
 HUNG: Final = 70  # the exit code then
+GREETED_WITHIN_S: Final = 1.0
+_CREDENTIALS: Final = struct.Struct("3i")  # process, user and group of the other side
 log: Final = logging.getLogger("gateway.backends")
 
 
@@ -53,7 +56,8 @@ class Server:
 
     async def _welcome(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        connection.settimeout(1.0)  # the descriptor comes with the connection
+        _check_user(connection)
+        connection.settimeout(GREETED_WITHIN_S)  # the descriptor comes with the connection
         greeting, files, _, _ = socket.recv_fds(connection, len(GREETING), 1)
         if greeting != GREETING or len(files) != 1:
             raise ArenaError("it passed no memory")
@@ -74,6 +78,16 @@ class Server:
         self.connections.discard(connection)
         if not self.connections:
             self.none_left()
+
+
+def _check_user(connection: socket.socket) -> None:
+    """Raise ArenaError if another user has connected: an abstract socket has no permissions of its own."""
+    if hasattr(socket, "SO_PEERCRED"):
+        _, user, _ = _CREDENTIALS.unpack(
+            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
+        if user not in (0, os.geteuid()):
+            raise ArenaError(f"user {user} has connected, who does not run this gateway")
 
 
 class Connection(asyncio.Protocol):

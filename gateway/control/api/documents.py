@@ -41,11 +41,23 @@ class RouteDocument(TypedDict):
     in_force_percent: float
 
 
+class ProcessDocument(TypedDict):
+    """The process that runs a version for all workers. `role`: stable or candidate. `state`: starting, ready, failed or
+    dead; `starts`: how often it has been started. `memory_bytes`: what it takes for itself, 0 if that is unknown.
+    """
+
+    role: str
+    state: str
+    starts: int
+    memory_bytes: int
+
+
 class VersionDocument(TypedDict):
     """One version's statistics since the gateway started. Latencies are None before the first request.
 
     `runs_on`: ONNX Runtime's execution providers that run it; `warning`: those that were requested and cannot be used.
-    `errors` are the version's own failures, and `error_rate` their share of the requests, client errors excluded.
+    `process`: None if it runs in the workers. `errors` are the version's own failures, and `error_rate` their share of
+    the requests, client errors excluded.
     """
 
     version: int
@@ -64,6 +76,7 @@ class VersionDocument(TypedDict):
     reward_mean: float | None
     runs_on: list[str]
     warning: str | None
+    process: ProcessDocument | None
 
 
 class RampDocument(TypedDict):

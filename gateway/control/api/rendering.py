@@ -9,6 +9,7 @@ from gateway.control.api.documents import (
     DecisionDocument,
     ForecastDocument,
     GuardDocument,
+    ProcessDocument,
     RampDocument,
     RecordsDocument,
     ReleaseDocument,
@@ -19,6 +20,7 @@ from gateway.control.control_plane import ControlPlane
 from gateway.control.guards.comparisons import Assessment, GuardVerdict
 from gateway.control.guards.evidence import alpha_of
 from gateway.control.guards.window import quantile_ms
+from gateway.control.metrics.process_metrics import ProcessStatus
 from gateway.control.record_status import KINDS, dropped
 from gateway.control.release.audit import LN_10
 from gateway.control.release.decisions import ReleaseDecision
@@ -139,6 +141,18 @@ def _version(counted: VersionStatus) -> VersionDocument:
         "reward_mean": credit.reward_mean,
         "runs_on": list(counted.providers),
         "warning": counted.warning or None,
+        "process": _process(counted.process),
+    }
+
+
+def _process(status: ProcessStatus | None) -> ProcessDocument | None:
+    if status is None:
+        return None
+    return {
+        "role": status.role,
+        "state": status.state,
+        "starts": status.starts,
+        "memory_bytes": status.memory_bytes,
     }
 
 

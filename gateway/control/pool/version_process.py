@@ -77,6 +77,7 @@ class VersionProcess:
         self.error = ""
         self.providers: Sequence[str] = ()
         self.starts = 0
+        self.memory_bytes = 0
         self.silent_s = 0.0  # since its last sign of life, as `VersionProcesses` counts it
         self.settled: asyncio.Future[str] = (
             asyncio.get_running_loop().create_future()
@@ -102,13 +103,13 @@ class VersionProcess:
         """Its process id; None while there is none."""
         return None if self._process is None else self._process.pid
 
-    def memory_bytes(self) -> int:
-        """The memory that it takes for itself, without what it shares; 0 if the system does not say."""
+    def measure_memory(self) -> None:
+        """Set `memory_bytes`: what it takes for itself, without what it shares; 0 if the system does not say."""
         try:
             _, resident, shared, *_ = Path(f"/proc/{self.pid}/statm").read_text().split()
-            return (int(resident) - int(shared)) * PAGE
+            self.memory_bytes = (int(resident) - int(shared)) * PAGE
         except (OSError, ValueError):
-            return 0
+            self.memory_bytes = 0
 
     def kill(self, why: str) -> None:
         """End it at once; a new one is started."""
@@ -127,6 +128,10 @@ class VersionProcess:
             task.cancel()
         if not self.settled.done():
             self.settled.set_result("it is not wanted any more")
+
+    def has_ended(self) -> bool:
+        """Whether a closed process is gone; also removes what the system keeps of it."""
+        return self._process is None or self._process.poll() is not None
 
     async def ended(self, within_s: float) -> None:
         """Wait until a closed process has ended; kill it after `within_s` seconds."""

@@ -23,7 +23,7 @@ from gateway.settings.routing import ReleaseSettings, RoutingSettings
 from gateway.version_key import VersionKey
 
 STEP_S: Final = 0.2  # what one check adds to a silence at most: a pause of control or of the machine is no silence
-MEMORY_S: Final = 0.5  # between two looks at the memory that processes take
+MEASURED_AT_ONCE: Final = 4  # processes whose memory is looked at in one check: each takes 20 µs
 
 
 class VersionProcesses:
@@ -48,8 +48,10 @@ class VersionProcesses:
         self._died = died
         self._clock = clock
         self._looked_s = clock()
-        self._memory_s = 0.0
+        self._turn = 0  # the process whose memory is looked at next
         self._processes: dict[str, VersionProcess] = {}  # by socket
+        self._by_key: dict[VersionKey, VersionProcess] = {}  # without baselines
+        self._closed: list[VersionProcess] = []  # they end when no worker is connected any more
         self._told: dict[str, set[int]] = {}
         self._settings: dict[str, tuple[object, ModelSettings]] = {}
 
@@ -58,10 +60,12 @@ class VersionProcesses:
 
     def status(self) -> list[ProcessStatus]:
         """What is known of each process; from any thread."""
-        return [
-            ProcessStatus(*one.wanted.key, one.wanted.role, one.state, one.starts, one.memory_bytes())
-            for one in list(self._processes.values())
-        ]
+        return list(map(_status, list(self._processes.values())))
+
+    def of(self, name: str, version: int) -> ProcessStatus | None:
+        """The process that runs this version in force; None if it runs in the workers."""
+        process = self._by_key.get((name, version))
+        return None if process is None else _status(process)
 
     def wanted(self, routing: RoutingSettings) -> list[Wanted]:
         """The processes that `routing` needs; for a thread, since it reads files."""
@@ -116,16 +120,17 @@ class VersionProcesses:
         """Close the processes that none of these generations needs."""
         used = {where for plan in plans for where in plan.sockets.all(besides=plan.unloaded)}
         for where in self._processes.keys() - used:
-            self._processes.pop(where).close()
+            process = self._processes.pop(where)
+            process.close()
+            if self._by_key.get(process.wanted.key) is process:
+                del self._by_key[process.wanted.key]
+            self._closed.append(process)
             self._told.pop(where, None)
 
     def tick(self) -> None:
         """End processes that are silent, load for too long or take too much memory. Call often."""
         now_s = self._clock()
         step_s, self._looked_s = min(now_s - self._looked_s, STEP_S), now_s
-        look = now_s >= self._memory_s
-        if look:
-            self._memory_s = now_s + MEMORY_S
         for process in self._processes.values():
             if process.pid is None:
                 continue
@@ -137,19 +142,30 @@ class VersionProcesses:
                     if loading
                     else f"has shown no sign of life for {self._timeout_s:g} s"
                 )
-            elif look and (limit := process.wanted.memory) is not None and process.memory_bytes() > limit:
+        self._measure_some()
+        self._closed = [process for process in self._closed if not process.has_ended()]
+
+    def _measure_some(self) -> None:
+        processes = list(self._processes.values())
+        for _ in range(min(MEASURED_AT_ONCE, len(processes))):
+            self._turn = (self._turn + 1) % len(processes)
+            process = processes[self._turn]
+            process.measure_memory()
+            if (limit := process.wanted.memory) is not None and process.memory_bytes > limit:
                 process.kill(f"took more memory than model.yaml allows, {limit:,} bytes")
 
     async def close(self, within_s: float) -> None:
         """End all processes."""
-        processes, self._processes = list(self._processes.values()), {}
-        for process in processes:
+        for process in self._processes.values():
             process.close()
+        processes, self._processes = [*self._processes.values(), *self._closed], {}
         await asyncio.gather(*(process.ended(within_s) for process in processes))
 
     def _started(self, wanted: Wanted) -> str:
         process = VersionProcess(wanted, self._repository.path, self._name, self._died)
         self._processes[process.where] = process
+        if wanted.role is not Role.BASELINE:
+            self._by_key[wanted.key] = process
         return process.where
 
     def _found(self, wanted: Wanted, anew: bool) -> str:
@@ -175,6 +191,11 @@ class VersionProcesses:
             except GatewayError:
                 return ModelSettings()
         return known[1]
+
+
+def _status(process: VersionProcess) -> ProcessStatus:
+    wanted = process.wanted
+    return ProcessStatus(*wanted.key, wanted.role, process.state, process.starts, process.memory_bytes)
 
 
 def _roles(settings: ModelSettings, release: ReleaseSettings) -> dict[Role, int]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gateway.control.metrics.process_metrics import ProcessStatus
 from gateway.control.record_writer.feedback_stats import VersionFeedback
 from gateway.control.release.decisions import ReleaseDecision
 from gateway.control.release.forecast import Progress
@@ -13,7 +14,8 @@ from gateway.shm.tally import Totals
 class VersionStatus:
     """The status of one version in a release.
 
-    `providers`: execution providers that run it. `warning`: which other providers should run it but cannot.
+    `providers`: execution providers that run it. `warning`: which other providers should run it but cannot. `process`:
+    the one of its own, None if it runs in the workers.
     """
 
     version: int
@@ -22,6 +24,7 @@ class VersionStatus:
     feedback: VersionFeedback
     providers: tuple[str, ...] = ()
     warning: str = ""
+    process: ProcessStatus | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +33,8 @@ class ReleaseStatus:
 
     Weights in ppm, by route: `weights_ppm` are those in force while it is not stopped, `configured_ppm` those by the
     file and the ramp's step, without conditions on live metrics. `progress` is None if there is no candidate.
-    `compares_latency`: stable runs in threads, as the candidate does, so that their latencies are comparable.
+    `compares_latency`: as many of stable's requests as the candidate gets run as the candidate's do, so that their
+    latencies are comparable.
     """
 
     model: str

@@ -24,7 +24,7 @@ from gateway.backends.process.start import ProcessStart
 from gateway.backends.repository import Repository
 from gateway.control.pool.version_process import ProcessState
 from gateway.control.pool.version_processes import VersionProcesses
-from gateway.errors import DeadlineExceeded, InvalidRequest, ModelUnavailable, ProcessCrashed, ProcessLost
+from gateway.errors import DeadlineExceeded, InvalidRequest, ModelFailed, ModelUnavailable, ProcessCrashed, ProcessLost
 from gateway.messages import NO_PROCESSES
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.routing import RoutingSettings
@@ -196,7 +196,7 @@ def test_stable_tries_calls_once_more_each_alone_and_only_the_one_that_kills_fai
             await asyncio.wait(items, timeout=60)
             for value, item in zip(values, items, strict=True):
                 if value < 0:
-                    assert isinstance(item.exception(), ProcessCrashed)
+                    assert isinstance(item.exception(), ModelFailed)
                 else:
                     (answer,) = item.result()
                     assert answer is not None
