@@ -18,6 +18,7 @@ local file = io.open("BODY", "rb")
 wrk.body = file:read("*a")
 file:close()
 HEADERS
+CUSTOMERS
 done = function(summary, latency, requests)
   io.write(string.format('RESULT {"requests": %d, "us": %d, "p50": %d, "p99": %d, "failed": %d}\\n',
     summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
@@ -25,14 +26,28 @@ done = function(summary, latency, requests)
     + summary.errors.timeout))
 end
 """
+SPREAD: Final = """
+local requests, sent = {}, 0
+init = function()
+  for number = 1, COUNT do
+    wrk.headers["x-customer-id"] = "customer-" .. number
+    requests[number] = wrk.format()
+  end
+end
+request = function()
+  sent = sent % COUNT + 1
+  return requests[sent]
+end
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is sent: always the same request."""
+    """What is sent: always the same request, by each of `customers` in turn if there are any."""
 
     body: bytes
     headers: Mapping[str, str]
+    customers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,5 +101,7 @@ def _script(folder: Path, load: Load) -> Path:
     (folder / "body").write_bytes(load.body)
     headers = "\n".join(f'wrk.headers["{key}"] = "{value}"' for key, value in load.headers.items())
     script = folder / "post.lua"
-    script.write_text(SCRIPT.replace("BODY", str(folder / "body")).replace("HEADERS", headers))
+    spread = SPREAD.replace("COUNT", str(load.customers)) if load.customers else ""
+    filled = SCRIPT.replace("BODY", str(folder / "body")).replace("HEADERS", headers).replace("CUSTOMERS", spread)
+    script.write_text(filled)
     return script

@@ -40,25 +40,31 @@ COMPARISONS = [
 SLOW = {"name": "slow", "metric": "slow_requests", "threshold": "250ms"}  # stable then runs in a thread too
 ROW = [round(index / 7, 4) for index in range(64)]
 BODY = orjson.dumps({"inputs": [{"name": "x", "shape": [1, 64], "datatype": "FP32", "data": ROW}]})
-LOAD = Load(BODY, {"content-type": "application/json", "x-customer-id": "joe"})
+JSON = {"content-type": "application/json"}
+LOAD = Load(BODY, {**JSON, "x-customer-id": "joe"})  # who never meets the candidate
+SPREAD = Load(BODY, JSON, customers=1000)
 
 
 def run(folder: Path, rounds: int, seconds: int) -> bool:
-    """One connection for latency, 32 for throughput; then 32 with a ramp, a mirror and guards."""
+    """One connection for latency, 32 for throughput; then 32 with a ramp, a mirror and guards. A thousand customers,
+    of whom one in twenty meets the candidate; beside it one who never does.
+    """
     file = models.tiny(folder / "models")
     (folder / "models" / "tiny" / "model.yaml").write_text("prediction: {output: y}\n")
     with servers.bare(file) as bare:
         with servers.gateway(folder / "plain", folder / "models", ROUTING, "tiny") as gateway:
-            found = alternate((bare, gateway), LOAD, [1, 32], rounds, seconds)
+            found = alternate((bare, gateway), SPREAD, [1, 32], rounds, seconds)
+            (joe,) = alternate((bare, gateway), LOAD, [32], rounds, seconds).values()
         one, many = found[1], found[32]
         lines = [
             line("32 connections, requests", "/s", many, lambda m: m.per_s, 0.90, True),
+            line("32 connections, one customer, stable's, requests", "/s", joe, lambda m: m.per_s, 0.90, True),
             line("1 connection, p50", "µs", one, lambda m: m.p50_us, 1.15, False),
             line("1 connection, p99", "µs", one, lambda m: m.p99_us, 1.5, False),
         ]
         for name, comparisons in (("with guards", COMPARISONS), ("and slow_requests compared", [*COMPARISONS, SLOW])):
             with servers.gateway(folder / name, folder / "models", guarded(comparisons), "tiny") as gateway:
-                found = alternate((bare, gateway), LOAD, [32], rounds, seconds)
+                found = alternate((bare, gateway), SPREAD, [32], rounds, seconds)
             lines.append(line(f"32 connections, {name}, requests", "/s", found[32], lambda m: m.per_s, 0.85, True))
     return report("overhead", lines)
 
