@@ -144,9 +144,8 @@ class Pipeline:
     def submit(self, call: Call) -> BatchItem:
         """Queue the call with its version's batcher, where it may share a batch."""
         deadline_ns = call.deadline_ns
-        if (
-            call.decision.variant is CANDIDATE or call.version is call.served.baseline
-        ):  # what is left after it is stable's
+        # the rest of the time is for stable in this worker
+        if call.decision.variant is CANDIDATE or call.version is call.served.baseline:
             deadline_ns = call.started_ns + call.candidate_timeout_ns
         return call.version.infer(call.feeds, deadline_ns)
 

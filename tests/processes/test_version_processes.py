@@ -46,9 +46,13 @@ def body(*values: int) -> bytes:
 
 
 def version_pids(gateway: GatewayProcess) -> list[int]:
-    """The processes of versions, children of the control process."""
-    children = Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()
-    return [pid for pid in map(int, children) if b"gateway.backends.process" in _command(pid)]
+    """The processes of versions, children of the template, which is one of the control process's."""
+    (template,) = [pid for pid in _children(gateway.pid) if b"gateway.backends.process" in _command(pid)]
+    return _children(template)
+
+
+def _children(pid: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 def _command(pid: int) -> bytes:

@@ -1,146 +1,117 @@
-"""The process that runs one version for all workers: `python -m gateway.backends.process START`.
+"""The template of all versions' processes: `python -m gateway.backends.process FD`, FD being a socket to control.
 
-START is JSON (`start.ProcessStart`). The control process starts it, passes a listening socket that outlives it, and
-one end of a pair of sockets. Over that pair this process says what became of the version, logs, and shows a sign of
-life; its end tells this process that control is gone. It then serves the workers that are connected, and ends with the
-last.
+It imports everything once and forks: so a version's process starts in milliseconds, also after a crash, and the
+libraries are in memory once however many candidates there are. It opens no session and starts no thread itself.
+
+    from control    a line of JSON (`start.ProcessStart`), with the two descriptors that the process gets
+    to control      {"started": pid}, and {"ended": pid, "code": code} when a process has ended (as `subprocess` has it)
+
+It ends when control closes its end; the processes go on.
 """
 
-import asyncio
-import contextlib
 import gc
 import json
-import logging
 import os
-import select
+import selectors
 import signal
 import socket
 import sys
-import threading
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import orjson
-import uvloop
+from gateway.backends.process.run import run
+from gateway.backends.process.start import MAX_START, ProcessStart
+from gateway.system.scheduling import reset_priority
 
-from gateway.backends.batcher import Batcher
-from gateway.backends.in_worker import is_uniform
-from gateway.backends.loaded_version import LoadedVersion, load_version
-from gateway.backends.output_checks import Run, checked
-from gateway.backends.process.server import Server
-from gateway.backends.process.start import ProcessStart
-from gateway.backends.repository import Repository
-from gateway.backends.run_threads import RunThreads
-from gateway.errors import GatewayError
-from gateway.shm.tally import Tally
-from gateway.system.scheduling import lower_priority, reset_priority
-
-ALIVE_S: Final = 0.25  # between two signs of life
-FIRST_TO_GO: Final = b"1000"  # oom_score_adj: when memory is short, the kernel takes this process before any other
-log: Final = logging.getLogger("gateway.backends")
+NAME_LENGTH: Final = 15  # of a process, for the system
 
 
-class _ToControl(logging.Handler):
-    """Sends log records and news to the control process; what finds its queue full is dropped."""
+class _Template:
+    """`control`: the socket to control; `woken`: readable when a child may have ended."""
 
     def __init__(self, control: socket.socket) -> None:
-        super().__init__()
         self._control = control
-        self._rest = b""  # of a message that was sent in part
+        self._woken, self._waker = socket.socketpair()
+        for one in (self._woken, self._waker):
+            one.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # with a handler it wakes the selector
+        signal.set_wakeup_fd(self._waker.fileno())
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self.say({"log": [record.levelno, self.format(record)]})
+    def serve(self) -> None:
+        """Fork for each message, and tell what has ended, until control is gone. Returns in the template only."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._control, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    if key.fileobj is self._woken:
+                        self._woken.recv(1 << 12)
+                        self._reap()
+                    elif not self._fork():
+                        return
 
-    def say(self, news: dict[str, Any]) -> None:
-        """Send at once or not at all."""
-        with contextlib.suppress(OSError):
-            if self._rest:
-                self._rest = self._rest[self._control.send(self._rest, socket.MSG_DONTWAIT) :]
-            if not self._rest:
-                line = orjson.dumps(news) + b"\n"
-                self._rest = line[self._control.send(line, socket.MSG_DONTWAIT) :]
+    def _fork(self) -> bool:
+        """Whether control is there still."""
+        line, files, _, _ = socket.recv_fds(self._control, MAX_START, 2)
+        if not line:
+            return False
+        start, (listening, control) = ProcessStart(**json.loads(line)), files
+        pid = os.fork()
+        if not pid:
+            self._become(start, listening, control)
+        for file in files:
+            os.close(file)
+        self._say({"started": pid})
+        return True
 
+    def _become(self, start: ProcessStart, listening: int, control: int) -> None:
+        """In the child: forget the template and run the version. Does not return."""
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for one in (self._control, self._woken, self._waker):
+                one.close()
+            _call_process(f"{start.name}-{start.version}")
+            run(start, socket.socket(fileno=listening), socket.socket(fileno=control))
+            code = 0
+        finally:
+            os._exit(code)
 
-def _loaded(start: ProcessStart) -> LoadedVersion:
-    repository = Repository(Path(start.repository))
-    file = repository.model_file(start.name, start.version)
-    return load_version(file, repository.settings(start.name), repository.sample(start.name))
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            self._say({"ended": pid, "code": os.waitstatus_to_exitcode(status)})
 
-
-def _batcher(start: ProcessStart, loaded: LoadedVersion) -> Batcher:
-    threads = RunThreads(loaded.rules.concurrency, f"{start.name}-{start.version}")
-    threads.start()
-    run: Run = loaded.runner.run
-    if start.checked:
-        outputs = loaded.signature.outputs
-        run = checked(run, outputs, start.version, lambda: False, row_for_row=not loaded.warm_up.obstacle)
-    inputs = len(loaded.signature.inputs) if loaded.signature.initializers else None
-    return Batcher(run, loaded.rules, Tally(), threads, is_uniform(loaded), inputs=inputs, join=loaded.runner.join)
-
-
-async def _serve(start: ProcessStart, control: socket.socket, said: _ToControl, found: LoadedVersion | str) -> None:
-    loop = asyncio.get_running_loop()
-    over = asyncio.Event()
-    listening = socket.socket(fileno=start.listening)
-    listening.setblocking(False)
-    if isinstance(found, str):
-        server = Server(listening, {"error": found}, None)
-    else:
-        server = Server(listening, found.dump(), _batcher(start, found), [one.name for one in found.signature.outputs])
-
-    def alone() -> None:
-        """Control is gone, or does without this process: the connected workers are served to the end."""
-        loop.remove_reader(control.fileno())
-        accepting.cancel()
-        server.none_left = over.set
-        if not server.connections:
-            over.set()
-
-    def alive() -> None:
-        said.say({})
-        loop.call_later(ALIVE_S, alive)
-
-    accepting = loop.create_task(server.serve())
-    loop.add_reader(control.fileno(), alone)  # all that control ever says is that it closes its end
-    said.say({"error": found} if isinstance(found, str) else {"loaded": found.providers, "warning": found.warning})
-    alive()
-    await over.wait()
+    def _say(self, news: dict[str, int]) -> None:
+        self._control.sendall(json.dumps(news).encode() + b"\n")
 
 
-def _end_with(control: socket.socket, loaded: threading.Event) -> None:
-    """End this process if control goes before the version is loaded: no worker is connected, and it may never be."""
-    poll = select.poll()
-    poll.register(control, 0)  # hang-ups are always reported
-    while not loaded.is_set():
-        if poll.poll(ALIVE_S * 1e3) and not loaded.is_set():
-            os._exit(0)
+def _call_process(name: str) -> None:
+    """What `top` and `ps -o comm` show."""
+    try:
+        Path("/proc/self/comm").write_bytes(name.encode()[:NAME_LENGTH])
+    except OSError:
+        return
 
 
 def main() -> None:
-    """The process. What is sent to the whole group, as Ctrl-C in a terminal is, control answers for all."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # workers that drain still need it
+    """The template. What is sent to the whole group, as Ctrl-C in a terminal is, control answers for all."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # workers that drain still need the versions' processes
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # control's own limit, inherited (gateway.system.scheduling)
     reset_priority()
-    start = ProcessStart(**json.loads(sys.argv[1]))
-    if start.behind:
-        lower_priority(0, for_good=True)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_bytes(FIRST_TO_GO)
-    control = socket.socket(fileno=start.control)
-    said = _ToControl(control)
-    logging.basicConfig(handlers=[said], level=logging.INFO)
-    loaded = threading.Event()
-    threading.Thread(target=_end_with, args=(control, loaded), daemon=True).start()
-    try:
-        found: LoadedVersion | str = _loaded(start)
-    except GatewayError as error:
-        found = str(error)
-    loaded.set()
     gc.collect()
-    gc.freeze()
-    uvloop.run(_serve(start, control, said, found))
-    os._exit(0)  # a run that goes on is not waited for: no one is left to whom its answer could go
+    gc.freeze()  # a collection would write to every object, and so copy the pages that are shared
+    try:
+        _Template(socket.socket(fileno=int(sys.argv[1]))).serve()
+    except BrokenPipeError:
+        return  # control is gone
 
 
 if __name__ == "__main__":

@@ -2,18 +2,16 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import secrets
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +19,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.backends.process.start import REFUSAL, ProcessStart
+from gateway.control.pool.process_template import UNKNOWN, ForkedProcess, ProcessTemplate
 from gateway.system.background_tasks import retry_forever
 from gateway.version_key import VersionKey
 
@@ -70,9 +69,15 @@ class VersionProcess:
     """
 
     def __init__(
-        self, wanted: Wanted, repository: Path, name: str, died: Callable[["VersionProcess", str], None]
+        self,
+        wanted: Wanted,
+        repository: Path,
+        name: str,
+        template: ProcessTemplate,
+        died: Callable[["VersionProcess", str], None],
     ) -> None:
         self.wanted = wanted
+        self._template = template
         self.state = ProcessState.STARTING
         self.error = ""
         self.providers: Sequence[str] = ()
@@ -88,7 +93,7 @@ class VersionProcess:
         self._early = 0  # deaths in a row
         self._ready_s = 0.0
         self._listening, self.where = _listening(name)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ForkedProcess | None = None
         self._control: socket.socket | None = None
         self._rest = b""
         self._closed = False
@@ -115,8 +120,7 @@ class VersionProcess:
         """End it at once; a new one is started."""
         if self._process is not None and not self._why:
             self._why = why
-            with contextlib.suppress(OSError):
-                self._process.send_signal(signal.SIGKILL)
+            self._process.kill()
 
     def close(self) -> None:
         """Do without it: it serves the workers that are connected, and ends with the last of them."""
@@ -130,30 +134,24 @@ class VersionProcess:
             self.settled.set_result("it is not wanted any more")
 
     def has_ended(self) -> bool:
-        """Whether a closed process is gone; also removes what the system keeps of it."""
-        return self._process is None or self._process.poll() is not None
+        """Whether a closed process is gone."""
+        return self._process is None or self._process.ended.done()
 
     async def ended(self, within_s: float) -> None:
         """Wait until a closed process has ended; kill it after `within_s` seconds."""
-        process = self._process
-        if process is not None:
-            try:
-                await asyncio.to_thread(process.wait, within_s)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                await asyncio.to_thread(process.wait)
+        if self._process is not None:
+            done, _ = await asyncio.wait([self._process.ended], timeout=within_s)
+            if not done:
+                self._process.kill()
 
     async def _start(self) -> None:
         with contextlib.ExitStack() as undo:
             ours, theirs = socket.socketpair()
             undo.callback(ours.close)
             with theirs:
-                start = ProcessStart(
-                    str(self._repository), *self.wanted.key, self._listening.fileno(), theirs.fileno(),
-                    checked=self.wanted.role is Role.CANDIDATE, behind=self.wanted.behind,
-                )  # fmt: skip
-                command = [sys.executable, "-m", "gateway.backends.process", json.dumps(asdict(start))]
-                self._process = subprocess.Popen(command, pass_fds=[start.listening, start.control])
+                checked, behind = self.wanted.role is Role.CANDIDATE, self.wanted.behind
+                start = ProcessStart(str(self._repository), *self.wanted.key, checked=checked, behind=behind)
+                self._process = await self._template.fork(start, self._listening.fileno(), theirs.fileno())
             undo.pop_all()
         ours.setblocking(False)
         self.starts += 1
@@ -204,7 +202,7 @@ class VersionProcess:
         """It has ended: say so, and start the next one."""
         process, before = self._process, self.state
         assert process is not None
-        code = await retry_forever(f"waiting for the end of {self}", lambda: asyncio.to_thread(process.wait))
+        code = await asyncio.shield(process.ended)
         self.state, self._process = ProcessState.DEAD, None
         why = self._why or _how(code)
         early = before is not ProcessState.READY or time.monotonic() - self._ready_s < EARLY_S
@@ -235,6 +233,8 @@ class VersionProcess:
 
 
 def _how(code: int) -> str:
+    if code == UNKNOWN:
+        return "ended"
     if code < 0:
         return f"died by {signal.Signals(-code).name}"
     if code == HUNG:

@@ -13,6 +13,7 @@ from typing import Final
 from gateway.backends.content_verdicts import Contents
 from gateway.backends.repository import Repository
 from gateway.control.metrics.process_metrics import ProcessStatus
+from gateway.control.pool.process_template import ProcessTemplate
 from gateway.control.pool.version_process import ProcessState, Role, VersionProcess, Wanted
 from gateway.errors import GatewayError, SettingsError
 from gateway.messages import ConfigGeneration, ProcessSockets
@@ -43,6 +44,7 @@ class VersionProcesses:
         self._repository = repository
         self._contents = Contents(repository.path)
         self._name = name
+        self._template = ProcessTemplate()
         self._timeout_s = settings.server.heartbeat_timeout
         self._load_timeout_s = settings.models.load_timeout
         self._died = died
@@ -160,9 +162,10 @@ class VersionProcesses:
             process.close()
         processes, self._processes = [*self._processes.values(), *self._closed], {}
         await asyncio.gather(*(process.ended(within_s) for process in processes))
+        await self._template.close()
 
     def _started(self, wanted: Wanted) -> str:
-        process = VersionProcess(wanted, self._repository.path, self._name, self._died)
+        process = VersionProcess(wanted, self._repository.path, self._name, self._template, self._died)
         self._processes[process.where] = process
         if wanted.role is not Role.BASELINE:
             self._by_key[wanted.key] = process

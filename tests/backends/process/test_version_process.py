@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import uvloop
 from gateway.backends.process.client import ProcessBackend
 from gateway.backends.process.start import ProcessStart
 from gateway.backends.repository import Repository
+from gateway.control.pool.process_template import ProcessTemplate
 from gateway.control.pool.version_process import ProcessState
 from gateway.control.pool.version_processes import VersionProcesses
 from gateway.errors import DeadlineExceeded, InvalidRequest, ModelFailed, ModelUnavailable, ProcessCrashed, ProcessLost
@@ -256,27 +256,50 @@ def test_version_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_process_that_loads_without_end_ends_with_control(tmp_path: Path) -> None:
-    place(tmp_path, "m", 1, endless)
-    ours, theirs = socket.socketpair()
-    with socket.socket(socket.AF_UNIX) as listening, ours:
-        listening.bind(str(tmp_path / "socket"))
-        listening.listen()
-        handles = listening.fileno(), theirs.fileno()
-        start = ProcessStart(str(tmp_path), "m", 1, *handles, checked=True, behind=True)
-        command = [sys.executable, "-m", "gateway.backends.process", json.dumps(asdict(start))]
-        with subprocess.Popen(command, pass_fds=handles) as process, theirs:
-            theirs.close()
-            with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(5)
-            ours.close()
-            try:
-                assert process.wait(20) == 0
-            finally:
-                process.kill()
+    async def scenario() -> None:
+        place(tmp_path, "m", 1, endless)
+        template = ProcessTemplate()
+        ours, theirs = socket.socketpair()
+        with socket.socket(socket.AF_UNIX) as listening, ours:
+            listening.bind(str(tmp_path / "socket"))
+            listening.listen()
+            with theirs:
+                start = ProcessStart(str(tmp_path), "m", 1, checked=True, behind=True)
+                process = await template.fork(start, listening.fileno(), theirs.fileno())
+            done, _ = await asyncio.wait([process.ended], timeout=5)
+            assert not done
+        done, _ = await asyncio.wait([process.ended], timeout=20)
+        process.kill()
+        assert done
+        assert process.ended.result() == 0
+        await template.close()
+
+    on_uvloop(scenario())
 
 
+def test_template_that_dies_is_started_again_and_its_processes_go_on(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with processes(tmp_path, doubling) as found:
+            backend = await found.backend()
+            template = found.all._template._template
+            assert template is not None
+            template.kill()
+            await asyncio.to_thread(template.wait)
+            x = np.ones((1, 2), np.float32)
+            await backend.submit({"x": x}, soon_ns())
+            os.kill(found.pid, signal.SIGKILL)
+            async with asyncio.timeout(PATIENCE_S):
+                while not found.deaths:
+                    await asyncio.sleep(0.01)
+            await found.ready()
+            await found.connected(backend)
+            await backend.submit({"x": x}, soon_ns())
+
+    on_uvloop(scenario())
+
+
+@pytest.mark.slow
 def test_changed_file_is_not_taken_for_what_was_loaded(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with processes(tmp_path, doubling) as found:

@@ -1,0 +1,137 @@
+"""The process that runs one version for all workers, forked from the template (`__main__`).
+
+Control passes a listening socket that outlives it, and one end of a pair of sockets. Over that pair this process says
+what became of the version, logs, and shows a sign of life; its end tells this process that control is gone. It then
+serves the workers that are connected, and ends with the last.
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import select
+import socket
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import uvloop
+
+from gateway.backends.batcher import Batcher
+from gateway.backends.in_worker import is_uniform
+from gateway.backends.loaded_version import LoadedVersion, load_version
+from gateway.backends.output_checks import Run, checked
+from gateway.backends.process.server import Server
+from gateway.backends.process.start import ProcessStart
+from gateway.backends.repository import Repository
+from gateway.backends.run_threads import RunThreads
+from gateway.errors import GatewayError
+from gateway.shm.tally import Tally
+from gateway.system.scheduling import lower_priority
+
+ALIVE_S: Final = 0.25  # between two signs of life
+FIRST_TO_GO: Final = b"1000"  # oom_score_adj: when memory is short, the kernel takes this process before any other
+log: Final = logging.getLogger("gateway.backends")
+
+
+class _ToControl(logging.Handler):
+    """Sends log records and news to the control process; what finds its queue full is dropped."""
+
+    def __init__(self, control: socket.socket) -> None:
+        super().__init__()
+        self._control = control
+        self._rest = b""  # of a message that was sent in part
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.say({"log": [record.levelno, self.format(record)]})
+
+    def say(self, news: dict[str, Any]) -> None:
+        """Send at once or not at all."""
+        with contextlib.suppress(OSError):
+            if self._rest:
+                self._rest = self._rest[self._control.send(self._rest, socket.MSG_DONTWAIT) :]
+            if not self._rest:
+                line = orjson.dumps(news) + b"\n"
+                self._rest = line[self._control.send(line, socket.MSG_DONTWAIT) :]
+
+
+def _loaded(start: ProcessStart) -> LoadedVersion:
+    repository = Repository(Path(start.repository))
+    file = repository.model_file(start.name, start.version)
+    return load_version(file, repository.settings(start.name), repository.sample(start.name))
+
+
+def _batcher(start: ProcessStart, loaded: LoadedVersion) -> Batcher:
+    threads = RunThreads(loaded.rules.concurrency, f"{start.name}-{start.version}")
+    threads.start()
+    run: Run = loaded.runner.run
+    if start.checked:
+        outputs = loaded.signature.outputs
+        run = checked(run, outputs, start.version, lambda: False, row_for_row=not loaded.warm_up.obstacle)
+    inputs = len(loaded.signature.inputs) if loaded.signature.initializers else None
+    return Batcher(run, loaded.rules, Tally(), threads, is_uniform(loaded), inputs=inputs, join=loaded.runner.join)
+
+
+async def _serve(
+    start: ProcessStart,
+    listening: socket.socket,
+    control: socket.socket,
+    said: _ToControl,
+    found: LoadedVersion | str,
+) -> None:
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    listening.setblocking(False)
+    if isinstance(found, str):
+        server = Server(listening, {"error": found}, None)
+    else:
+        server = Server(listening, found.dump(), _batcher(start, found), [one.name for one in found.signature.outputs])
+
+    def alone() -> None:
+        """Control is gone, or does without this process: the connected workers are served to the end."""
+        loop.remove_reader(control.fileno())
+        accepting.cancel()
+        server.none_left = over.set
+        if not server.connections:
+            over.set()
+
+    def alive() -> None:
+        said.say({})
+        loop.call_later(ALIVE_S, alive)
+
+    accepting = loop.create_task(server.serve())
+    loop.add_reader(control.fileno(), alone)  # all that control ever says is that it closes its end
+    said.say({"error": found} if isinstance(found, str) else {"loaded": found.providers, "warning": found.warning})
+    alive()
+    await over.wait()
+
+
+def _end_with(control: socket.socket, loaded: threading.Event) -> None:
+    """End this process if control goes before the version is loaded: no worker is connected, and it may never be."""
+    poll = select.poll()
+    poll.register(control, 0)  # hang-ups are always reported
+    while not loaded.is_set():
+        if poll.poll(ALIVE_S * 1e3) and not loaded.is_set():
+            os._exit(0)
+
+
+def run(start: ProcessStart, listening: socket.socket, control: socket.socket) -> None:
+    """Run the version until no one needs it any more, in a process that was forked for it."""
+    if start.behind:
+        lower_priority(0, for_good=True)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_bytes(FIRST_TO_GO)
+    said = _ToControl(control)
+    logging.basicConfig(handlers=[said], level=logging.INFO)
+    loaded = threading.Event()
+    threading.Thread(target=_end_with, args=(control, loaded), daemon=True).start()
+    try:
+        found: LoadedVersion | str = _loaded(start)
+    except GatewayError as error:
+        found = str(error)
+    loaded.set()
+    gc.collect()
+    gc.freeze()
+    uvloop.run(_serve(start, listening, control, said, found))
