@@ -17,6 +17,10 @@ class Backend(Protocol):
     where: str
 
     @property
+    def connected(self) -> bool:
+        """Whether what runs it is there: always in the worker itself."""
+
+    @property
     def spare(self) -> bool:
         """Whether a request would be run at once, with no other waiting for it."""
 

@@ -35,6 +35,7 @@ class Batcher:
     """
 
     where = ""
+    connected = True
 
     def __init__(
         self,

@@ -45,9 +45,12 @@ def in_worker(
         backend = Batcher(
             run, loaded.rules, tally, None, uniform, reach=loaded.reach, aside=backend, doubt=doubt, inputs=inputs
         )
-    return ModelVersion(
+    version = ModelVersion(
         name, number, loaded, backend, tally, stable=stable, latency_compared=compared, baseline=baseline
     )
+    if baseline is not None:
+        baseline.pace, baseline.took = version.pace, version.took  # both say how long stable takes
+    return version
 
 
 def is_uniform(loaded: LoadedVersion) -> bool:

@@ -17,6 +17,7 @@ from gateway.backends.deadline_alarm import NEVER_NS, DeadlineAlarm
 from gateway.backends.onnx import Result
 from gateway.backends.process import tensors
 from gateway.backends.process.frames import FrameError
+from gateway.backends.process.item import ProcessItem
 from gateway.backends.process.link import Link, connected
 from gateway.backends.process.protocol import ANSWER, CALL, CANCEL, ERROR, raised
 from gateway.backends.signature import Feeds
@@ -28,23 +29,6 @@ from gateway.system.background_tasks import BACKOFF_S
 
 LINGER_S: Final = 60.0  # a stable version that has been replaced still answers for candidates' calls under way
 log: Final = logging.getLogger("gateway.backends")
-
-
-class ProcessItem(BatchItem):
-    """One call: `number` on its connection, and the `block` that holds its inputs."""
-
-    __slots__ = ("backend", "block", "number", "retried")
-
-    def __init__(self, backend: "ProcessBackend", feeds: Feeds, deadline_ns: int) -> None:
-        super().__init__(feeds, 1, deadline_ns, backend.loop)
-        self.backend = backend
-        self.block: Block | None = None
-        self.number = 0
-        self.retried = False
-
-    def _leave(self) -> None:
-        self.backend.forget(self)
-        self.feeds = {}
 
 
 class ProcessBackend:
@@ -63,7 +47,7 @@ class ProcessBackend:
         self._alarm = DeadlineAlarm(self.loop, self)
         self._numbers = itertools.count(1)
         self._link: Link | None = None
-        self._arena = Arena()
+        self._arena: Arena  # with the first connection
         self._calls: dict[int, ProcessItem] = {}
         self._cancelled: dict[int, Block] = {}  # their inputs may still be read
         self._waiting: list[ProcessItem] = []  # for the process to be there again
@@ -71,8 +55,11 @@ class ProcessBackend:
         self._closed = False
         self._reconnecting: asyncio.Task[None] | None = None
 
-    async def start(self, within_s: float) -> None:
-        """Connect; then `facts` says what the version is. Raises ModelUnavailable."""
+    async def start(self, within_s: float | None) -> None:
+        """Connect; then `facts` says what the version is. `within_s` None: control ends a load that takes too long.
+
+        Raises ModelUnavailable.
+        """
         try:
             async with asyncio.timeout(within_s):
                 await self._connect()
@@ -85,6 +72,11 @@ class ProcessBackend:
         """Connect to a version of which everything is known as soon as its process is there; without waiting."""
         self.facts = facts
         self._reconnecting = self.loop.create_task(self._connect_again())
+
+    @property
+    def connected(self) -> bool:
+        """Whether the process is there."""
+        return self._link is not None
 
     @property
     def spare(self) -> bool:
@@ -106,7 +98,7 @@ class ProcessBackend:
 
     def submit(self, feeds: Feeds, deadline_ns: int) -> BatchItem:
         """Send one request to the process."""
-        item = ProcessItem(self, feeds, deadline_ns)
+        item = ProcessItem(feeds, deadline_ns, self.loop, self.forget)
         self._alarm.set(deadline_ns)
         if self._link is None or self._waiting:
             self._hold(item)
@@ -183,13 +175,21 @@ class ProcessBackend:
         while not self._closed:
             try:
                 await self._connect()
-            except (OSError, FrameError, ArenaError, ModelUnavailable) as error:
+            except Exception as error:
+                if isinstance(error, ModelUnavailable):  # it will not be there soon
+                    self._refuse_waiting(error)
                 if str(error) != trouble:
                     trouble = str(error)
                     log.warning("the process of a version (%s) is not there: %s", self.where, error)
                 await asyncio.sleep(next(pauses, BACKOFF_S[-1]))
             else:
                 return
+
+    def _refuse_waiting(self, error: ModelUnavailable) -> None:
+        waiting, self._waiting = self._waiting, []
+        for item in waiting:
+            if not item.done():
+                item.set_exception(ProcessLost(f"this version cannot be served: {error}"))
 
     def _hold(self, item: ProcessItem) -> None:
         if self._patient and not self._closed:
@@ -200,7 +200,8 @@ class ProcessBackend:
     def _send(self, item: ProcessItem, link: Link, *, alone: bool) -> None:
         written = tensors.write(self._arena, item.feeds.items())
         if written is None:
-            item.set_exception(Overloaded("there is no shared memory for the inputs; try again later"))
+            full = "there is no shared memory for the inputs; try again later"
+            item.set_exception(Overloaded(full) if self._patient else ProcessLost(full))  # no fault of a candidate's
             return
         item.block, described = written
         item.number = number = next(self._numbers)

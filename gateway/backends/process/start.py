@@ -12,7 +12,7 @@ REFUSAL: Final = b"\x00"  # to a worker in place of a greeting; why there is no 
 @dataclass(frozen=True, slots=True)
 class ProcessStart:
     """Which version a process runs. `checked`: its answers are checked, as a candidate's are. `behind`: it runs at
-    lower priority than what serves.
+    lower priority than what serves. `first_to_go`: when memory is short, the kernel takes it before any other process.
     """
 
     repository: str
@@ -20,3 +20,4 @@ class ProcessStart:
     version: int
     checked: bool
     behind: bool
+    first_to_go: bool

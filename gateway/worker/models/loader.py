@@ -56,7 +56,7 @@ class Loader:
             raise ModelUnavailable(self.left_out[name, number])
         backend = ProcessBackend(where, tally, patient=patient)
         try:
-            await backend.start(CONNECT_S)
+            await backend.start(None if patient else CONNECT_S)  # there is no serving without stable
         except ModelUnavailable as error:
             raise ModelUnavailable(f"version {number} of '{name}': {error}") from None
         self.reasons.pop((name, number), None)
