@@ -75,6 +75,12 @@ def _batcher(start: ProcessStart, loaded: LoadedVersion) -> Batcher:
     return Batcher(run, loaded.rules, Tally(), threads, is_uniform(loaded), inputs=inputs, join=loaded.runner.join)
 
 
+def _server(start: ProcessStart, listening: socket.socket, found: LoadedVersion | str) -> Server:
+    if isinstance(found, str):
+        return Server(listening, {"error": found}, None)
+    return Server(listening, found.dump(), _batcher(start, found), [one.name for one in found.signature.outputs])
+
+
 async def _serve(
     start: ProcessStart,
     listening: socket.socket,
@@ -85,10 +91,11 @@ async def _serve(
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     listening.setblocking(False)
-    if isinstance(found, str):
-        server = Server(listening, {"error": found}, None)
-    else:
-        server = Server(listening, found.dump(), _batcher(start, found), [one.name for one in found.signature.outputs])
+    try:
+        server = _server(start, listening, found)
+    except GatewayError as error:  # there are no threads for it
+        found = str(error)
+        server = _server(start, listening, found)
 
     def alone() -> None:
         """Control is gone, or does without this process: the connected workers are served to the end."""
