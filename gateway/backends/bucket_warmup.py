@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from gateway.backends.batch_variants import joined
+from gateway.backends.batch_variants import join_rows
 from gateway.backends.bucketed import BucketedRunner
 from gateway.backends.buckets import bucket_for
 from gateway.backends.onnx import OnnxSession, Result
@@ -17,12 +17,12 @@ from gateway.backends.signature import Feeds
 from gateway.protocol.tensors import Array
 
 DIVISORS: Final = (2, 5)  # of the one row that is known to run, to have three that differ
-ELSEWHERE: Final = 1e-3  # kernels need not repeat to the bit, and another row's answer is further off
+DEVICE_TOLERANCE: Final = 1e-3  # kernels need not repeat to the bit, and another row's answer is further off
 
 
-def unlike_the_session(runner: BucketedRunner, session: OnnxSession, row: Feeds) -> str:
+def mismatch_with_session(runner: BucketedRunner, session: OnnxSession, row: Feeds) -> str:
     """What differs; empty where nothing does. Each size runs at least twice. Raises RequestError where one fails."""
-    tolerance = 0.0 if session.on_cpu() else ELSEWHERE
+    tolerance = 0.0 if session.on_cpu() else DEVICE_TOLERANCE
     rows = [row, *(_divided(row, divisor) for divisor in DIVISORS)]
 
     def differs(count: int, first: int = 0) -> str:
@@ -30,7 +30,7 @@ def unlike_the_session(runner: BucketedRunner, session: OnnxSession, row: Feeds)
         with runner.join(parts) as feeds:
             results = runner.run(feeds)
         size = bucket_for(count, runner.sizes)
-        wanted = session.run(joined([*parts, *[parts[-1]] * (size - count)]))
+        wanted = session.run(join_rows([*parts, *[parts[-1]] * (size - count)]))
         return "" if _alike(results, wanted, count, tolerance) else f"{count} rows are answered differently in {size}"
 
     for size in runner.sizes:
@@ -39,7 +39,7 @@ def unlike_the_session(runner: BucketedRunner, session: OnnxSession, row: Feeds)
                 return found
     found = _at_once(runner.concurrency, lambda thread: differs(runner.sizes[-1], thread))
     for size in runner.sizes:  # last of all: the comparisons have run other sizes in the session
-        runner.run(joined([row], size))
+        runner.run(join_rows([row], size))
     return found
 
 

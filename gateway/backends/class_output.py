@@ -24,7 +24,7 @@ class OutputKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClassOutput:
-    """`position` among the outputs, None where none holds classes, as `obstacle` says.
+    """`position` among the outputs, None where none holds classes, as `no_class_reason` says.
 
     `width`: how many scores a row has, where it is known.
     """
@@ -33,7 +33,7 @@ class ClassOutput:
     position: int | None = None
     labels: tuple[str, ...] = ()
     width: int | None = None
-    obstacle: str = ""
+    no_class_reason: str = ""
 
 
 def class_output(
@@ -46,7 +46,7 @@ def class_output(
     names = [spec.name for spec in signature.outputs]
     if settings.prediction is None and not labels:
         return ClassOutput(
-            OutputKind.NONE, obstacle=f"model.yaml names no prediction.output; there are {', '.join(names)}"
+            OutputKind.NONE, no_class_reason=f"model.yaml names no prediction.output; there are {', '.join(names)}"
         )
     wanted = settings.prediction.output if settings.prediction else next(iter(labels))
     if wanted not in names:
@@ -57,7 +57,7 @@ def class_output(
     _check_names(spec, own)
     shape = spec.shape or (seen.shape if seen else ())
     width = _width(spec, signature, seen)
-    kind, obstacle = _kind(spec, shape, width, own, seen is not None)
+    kind, no_class_reason = _kind(spec, shape, width, own, seen is not None)
     if kind is OutputKind.SCORES and own and width is not None and width != len(own):
         raise _contradiction(spec, own, f"{width} scores a row")
     if kind is OutputKind.FLAGS and len(own) not in (0, 2):
@@ -65,12 +65,12 @@ def class_output(
     if kind is OutputKind.NONE and len(own) > 2 and width == 1 and spec.datatype.startswith("FP"):
         raise _contradiction(spec, own, "one score a row, which tells two classes apart")
     if kind is OutputKind.SINGLE and seen is not None and seen.value is not None and not 0 <= seen.value <= 1:
-        kind, obstacle = (
+        kind, no_class_reason = (
             OutputKind.NONE,
             (f"output '{spec.name}' is {seen.value:.4g} in the warm-up, which is no probability of the second class"),
         )
     if kind is OutputKind.NONE:
-        return ClassOutput(kind, None, (), None, obstacle)
+        return ClassOutput(kind, None, (), None, no_class_reason)
     return ClassOutput(kind, position, own, {OutputKind.SCORES: width, OutputKind.FLAGS: 2}.get(kind))
 
 

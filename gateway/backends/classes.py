@@ -11,8 +11,8 @@ from gateway.backends.class_output import ClassOutput, OutputKind
 from gateway.backends.onnx import Result
 from gateway.protocol.classification import NO_CLASS
 
-MOST_CLASSES: Final = 2**31 - 1
-SECOND_FROM: Final = 0.5  # of a single probability: from here on it is the second class
+MAX_CLASSES: Final = 2**31 - 1
+SECOND_CLASS_FROM: Final = 0.5  # of a single probability: from here on it is the second class
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 _FLAGS: Final = frozenset({"true", "false"})
 _Read = Callable[[Any], list[int]]
@@ -21,14 +21,16 @@ _Read = Callable[[Any], list[int]]
 class Classes:
     """The classes of one model version. `labels` are their names in order, empty where no one says them.
 
-    `obstacle` says why no class can be read from the version's answers; empty where one can.
+    `no_class_reason` says why no class can be read from the version's answers; empty where one can.
     """
 
-    __slots__ = ("_count", "_flags", "_index", "_numbers", "_one_row", "_position", "_read", "labels", "obstacle")
+    __slots__ = (
+        "_count", "_flags", "_index", "_numbers", "_one_row", "_position", "_read", "labels", "no_class_reason",
+    )  # fmt: skip
 
     def __init__(self, output: ClassOutput) -> None:
         self.labels = output.labels
-        self.obstacle = output.obstacle
+        self.no_class_reason = output.no_class_reason
         self._position = output.position
         self._count = len(output.labels) or output.width
         self._one_row = (1, self._count) if self._count else None
@@ -67,7 +69,7 @@ class Classes:
             return self._nth(int(truth)) if is_index else named
         if isinstance(truth, bool):
             return self._flags.get(truth)
-        if not isinstance(truth, int | float) or not abs(truth) <= MOST_CLASSES:  # NaN is not
+        if not isinstance(truth, int | float) or not abs(truth) <= MAX_CLASSES:  # NaN is not
             return None
         if self._numbers:
             return self._numbers.get(truth)
@@ -81,7 +83,7 @@ class Classes:
         return f"its classes are the numbers from 0 to {self._count - 1}" if self._count else "its classes are numbers"
 
     def _nth(self, index: int) -> int | None:
-        return index if 0 <= index < (self._count or MOST_CLASSES + 1) else None
+        return index if 0 <= index < (self._count or MAX_CLASSES + 1) else None
 
     def _of_scores(self, result: Any) -> list[int]:
         """The highest score of each row; of equal ones the first. A row that holds NaN has none: argmax finds it."""
@@ -107,7 +109,7 @@ class Classes:
 
 def _of_single(result: Any) -> list[int]:
     """One probability a row, of the second of two classes."""
-    return [int(score >= SECOND_FROM) if 0 <= score <= 1 else NO_CLASS for score in _column(result)]
+    return [int(score >= SECOND_CLASS_FROM) if 0 <= score <= 1 else NO_CLASS for score in _column(result)]
 
 
 def _column(result: Any) -> list[Any]:

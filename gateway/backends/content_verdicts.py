@@ -27,19 +27,19 @@ class Contents:
         self._good: dict[VersionKey, Content] = {}
         self._bad: dict[VersionKey, tuple[Content, str]] = {}
 
-    def now(self, key: VersionKey) -> Content:
+    def fingerprint(self, key: VersionKey) -> Content:
         """What lies there now; takes a look at each file."""
         folder = self.path / key[0]
         files = [*_files(folder / str(key[1]), DEPTH), *(folder / name for name in BESIDE)]
         return tuple(found for file in files if (found := _seen(file)) is not None)
 
-    def good(self, key: VersionKey, content: Content) -> None:
+    def mark_good(self, key: VersionKey, content: Content) -> None:
         """To load this content does no harm."""
         with self._lock:
             self._good[key] = content
             self._bad.pop(key, None)
 
-    def bad(self, key: VersionKey, content: Content, why: str) -> None:
+    def mark_bad(self, key: VersionKey, content: Content, why: str) -> None:
         """This content has ended the process that loaded it, or kept it for ever."""
         with self._lock:
             self._bad[key] = content, why
@@ -47,12 +47,12 @@ class Contents:
 
     def is_good(self, key: VersionKey) -> bool:
         """Whether what lies there now is known to do no harm."""
-        return self._good.get(key) == self.now(key)
+        return self._good.get(key) == self.fingerprint(key)
 
     def why_bad(self, key: VersionKey) -> str:
         """Why what lies there now must not be loaded; empty where nothing is known against it."""
         content, why = self._bad.get(key, ((), ""))
-        return why if why and content == self.now(key) else ""
+        return why if why and content == self.fingerprint(key) else ""
 
     def unknown(self, keys: Iterable[VersionKey]) -> list[VersionKey]:
         """Those of which it is not known whether what lies there now does harm."""

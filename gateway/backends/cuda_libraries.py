@@ -12,7 +12,7 @@ _ON_CUDA: Final = ("CUDA", "Tensorrt")
 _asked: Final = threading.Event()
 
 
-def loaded_from_packages(providers: Iterable[str]) -> bool:
+def preload_from_packages(providers: Iterable[str]) -> bool:
     """Load them for these providers, once in a process; whether that was just done, so that another try may pay."""
     preload = getattr(onnxruntime, "preload_dlls", None)
     if preload is None or _asked.is_set() or not any(name.startswith(_ON_CUDA) for name in providers):

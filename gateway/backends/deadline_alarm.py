@@ -32,9 +32,9 @@ class DeadlineAlarm:
                 return
             self._timer.cancel()
         self._deadline_ns = deadline_ns
-        self._timer = self._loop.call_later((deadline_ns - time.monotonic_ns()) / 1e9, self._ring)
+        self._timer = self._loop.call_later((deadline_ns - time.monotonic_ns()) / 1e9, self._fire)
 
-    def _ring(self) -> None:
+    def _fire(self) -> None:
         self._timer = None
         owner = self._owner()
         if owner is None:

@@ -2,9 +2,9 @@
 
 from gateway.backends.batcher import Batcher
 from gateway.backends.loaded_version import LoadedVersion
-from gateway.backends.output_checks import Run, Stopped, checked, noted
+from gateway.backends.output_checks import Run, Stopped, checked, mark_underway
 from gateway.backends.run_threads import RunThreads
-from gateway.backends.slow_runs import Doubt
+from gateway.backends.slow_runs import SlowRunDetector
 from gateway.backends.version import ModelVersion
 from gateway.shm.tally import Tally
 
@@ -26,7 +26,7 @@ def in_worker(
     ModelUnavailable where there are no threads for it.
     """
     stable = stopped is None
-    on_loop = stable and not compared and not loaded.reach.obstacle
+    on_loop = stable and not compared and not loaded.loop_limits.off_loop_reason
     threads = RunThreads(loaded.rules.concurrency, f"{name}-{number}")
     if not on_loop:
         threads.start()  # before anyone is promised an answer; else few are ever needed
@@ -34,16 +34,24 @@ def in_worker(
     uniform = is_uniform(loaded)
     run: Run = loaded.runner.run
     if stopped is not None:
-        run = checked(run, signature.outputs, number, stopped, row_for_row=not loaded.warm_up.obstacle)
-        run = noted(run, tally.underway())
+        run = checked(run, signature.outputs, number, stopped, row_for_row=not loaded.warm_up.unbatchable_reason)
+        run = mark_underway(run, tally.underway())
     inputs = len(signature.inputs) if signature.initializers else None
     backend = Batcher(
         run, loaded.rules, tally, threads, uniform, trusted=stable, inputs=inputs, join=loaded.runner.join
     )
     if on_loop:
-        doubt = Doubt(f"version {number} of '{name}'", run, loaded.settings.threads)
+        detector = SlowRunDetector(f"version {number} of '{name}'", run, loaded.settings.threads)
         backend = Batcher(
-            run, loaded.rules, tally, None, uniform, reach=loaded.reach, aside=backend, doubt=doubt, inputs=inputs
+            run,
+            loaded.rules,
+            tally,
+            None,
+            uniform,
+            limits=loaded.loop_limits,
+            threaded=backend,
+            detector=detector,
+            inputs=inputs,
         )
     return ModelVersion(
         name, number, loaded, backend, tally, stable=stable, latency_compared=compared, baseline=baseline

@@ -18,7 +18,7 @@ def _named(domain: str, names: str) -> Iterator[str]:
 
 
 # The work follows from the shapes of the inputs.
-PLAIN: Final = frozenset(
+SHAPE_BOUND: Final = frozenset(
     (
         *_named(
             "",
@@ -60,7 +60,7 @@ PLAIN: Final = frozenset(
 )
 
 # The work also follows from the values of these inputs, by their positions.
-SIZED: Final[Mapping[str, Sequence[int]]] = {
+SIZE_INPUTS: Final[Mapping[str, Sequence[int]]] = {
     "AffineGrid": (1,),
     "BlackmanWindow": (0,),
     "CenterCropPad": (1,),
@@ -84,28 +84,30 @@ SIZED: Final[Mapping[str, Sequence[int]]] = {
     "TopK": (1,),
     "Upsample": (1,),
 }
-SHAPES: Final = frozenset(("Shape", "Size"))
+SHAPE_OPERATORS: Final = frozenset(("Shape", "Size"))
 
 
-def stretched_by(graph: Graph, inputs: Iterable[TensorSpec], overridable: Set[str], *, shown: bool) -> str:
+def variable_duration_reason(
+    graph: Graph, inputs: Iterable[TensorSpec], overridable: Set[str], *, has_sample: bool
+) -> str:
     """What could make a run take longer than it does at warm-up; "" where nothing can but more rows and longer texts.
 
-    `overridable`: the weights that a request may replace. `shown`: warmup.json says how large free dimensions are.
+    `overridable`: the weights that a request may replace. `has_sample`: warmup.json says how large free dimensions are.
     """
     for spec in inputs:
         if not spec.shape:
             return f"input '{spec.name}' does not say its shape"
-        if -1 in spec.shape[1:] and not shown:
+        if -1 in spec.shape[1:] and not has_sample:
             return f"input '{spec.name}' is of any size, {list(spec.shape)}: show a full-size one in warmup.json"
-    return _stretched_by_a_node(graph, overridable)
+    return _variable_node_reason(graph, overridable)
 
 
-def _stretched_by_a_node(graph: Graph, overridable: Set[str]) -> str:
+def _variable_node_reason(graph: Graph, overridable: Set[str]) -> str:
     fixed = {"", *(graph.constants - overridable)}  # the names whose values follow from weights and shapes alone
     for node in graph.nodes:
-        if node.operator not in PLAIN and node.operator not in SIZED:
+        if node.operator not in SHAPE_BOUND and node.operator not in SIZE_INPUTS:
             return f"the time that operator {node.operator} takes may depend on values"
-        for position in SIZED.get(node.operator, ()):
+        for position in SIZE_INPUTS.get(node.operator, ()):
             if position < len(node.reads) and node.reads[position] not in fixed:
                 return f"operator {node.operator} takes a size that is computed from values: '{node.reads[position]}'"
         if _is_fixed(node, fixed):
@@ -114,4 +116,4 @@ def _stretched_by_a_node(graph: Graph, overridable: Set[str]) -> str:
 
 
 def _is_fixed(node: GraphNode, fixed: set[str]) -> bool:
-    return node.operator in SHAPES or all(name in fixed for name in node.reads)
+    return node.operator in SHAPE_OPERATORS or all(name in fixed for name in node.reads)

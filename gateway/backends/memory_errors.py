@@ -7,25 +7,27 @@ from typing import Final
 
 from gateway.errors import ModelFailed, NoMemory
 
-SHARE: Final = 16  # what asks for more than this part of all memory is taken to fail whoever else runs
+LARGE_PART: Final = 16  # what asks for more than this part of all memory is taken to fail whoever else runs
 CGROUP: Final = Path("/sys/fs/cgroup/memory.max")
-_WANT: Final = re.compile(r"bad.?alloc|(failed|unable|cannot) to allocate|out of memory|smaller than requested", re.I)
+_OUT_OF_MEMORY: Final = re.compile(
+    r"bad.?alloc|(failed|unable|cannot) to allocate|out of memory|smaller than requested", re.I
+)
 _SIZE: Final = re.compile(r"requested (?:buffer of size|bytes of) *([0-9]+)")
 
 
-def failed(error: Exception) -> ModelFailed:
+def model_failure(error: Exception) -> ModelFailed:
     """What a run that has raised `error` is answered with."""
     reason = str(error).removeprefix("[ONNXRuntimeError] : ").strip() or type(error).__name__
-    kind = NoMemory if is_want(error, reason) else ModelFailed
+    kind = NoMemory if is_out_of_memory(error, reason) else ModelFailed
     return kind(f"the model failed: {reason}")
 
 
-def is_want(error: Exception, reason: str) -> bool:
+def is_out_of_memory(error: Exception, reason: str) -> bool:
     """Whether it was refused memory that is there at other times."""
-    if not isinstance(error, MemoryError) and _WANT.search(reason) is None:
+    if not isinstance(error, MemoryError) and _OUT_OF_MEMORY.search(reason) is None:
         return False
     size = _SIZE.search(reason)
-    return size is None or int(size[1]) <= memory_bytes() // SHARE
+    return size is None or int(size[1]) <= memory_bytes() // LARGE_PART
 
 
 def memory_bytes() -> int:

@@ -16,7 +16,7 @@ from gateway.backends.signature import Feeds
 
 SHRINK: Final = "memory.enable_memory_arena_shrinkage"
 CPU_ARENA: Final = "cpu:0"
-EVERY: Final = 16  # loads between two trims, each of which takes a millisecond or some
+LOADS_PER_TRIM: Final = 16  # loads between two trims, each of which takes a millisecond or some
 
 
 def shrink(session: OnnxSession, row: Feeds) -> None:
@@ -43,14 +43,16 @@ _TRIM: Final = _c_library()
 
 
 class Trimmer:
-    """`loaded` is to be called after each load, in its thread: it trims now and then; `trim` once there are no more."""
+    """Call `after_load` after each load, in its thread: it trims now and then; `trim` after the last load of a
+    series.
+    """
 
     def __init__(self) -> None:
         self._loads = 0
 
-    def loaded(self) -> None:
+    def after_load(self) -> None:
         self._loads += 1
-        if self._loads >= EVERY:
+        if self._loads >= LOADS_PER_TRIM:
             self.trim()
 
     def trim(self) -> None:

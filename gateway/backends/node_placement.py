@@ -9,7 +9,7 @@ from gateway.settings.providers import CPU, Provider
 RECORD: Final = "session.record_ep_graph_assignment_info"  # since ONNX Runtime 1.24; others pass over it
 
 
-def recorded(options: Any, wanted: Sequence[Provider]) -> Any:
+def record_placement(options: Any, wanted: Sequence[Provider]) -> Any:
     """Session options with which `all_on_cpu` can be asked."""
     if any(provider.name != CPU.name for provider in wanted):
         options.add_session_config_entry(RECORD, "1")

@@ -9,11 +9,11 @@ from typing import Any, Final
 import numpy as np
 import onnxruntime
 
-from gateway.backends.memory_errors import failed
-from gateway.backends.node_placement import recorded
+from gateway.backends.memory_errors import model_failure
+from gateway.backends.node_placement import record_placement
 from gateway.backends.onnx_graph import with_outputs
-from gateway.backends.output_shapes import Ran, learned
-from gateway.backends.providers import completed, open_session
+from gateway.backends.output_shapes import ObservedRun, observed_specs
+from gateway.backends.providers import open_session, with_defaults
 from gateway.backends.signature import Feeds, Signature
 from gateway.errors import GatewayError, InvalidRequest, ModelFailed, ModelUnavailable, RequestError
 from gateway.protocol.tensors import BY_ONNX_TYPE, Array, Shown, TensorSpec
@@ -37,16 +37,15 @@ class OnnxSession:
     """
 
     __slots__ = (
-        "_maps", "_names", "_reopen", "_run", "_session", "all_required", "dimensions", "file", "opened_again",
-        "overridable",
-        "providers", "shown", "signature", "warning",
+        "_maps", "_names", "_reopen", "_run", "_session", "all_required", "dimensions", "file", "overridable",
+        "providers", "reopen", "shown", "signature", "warning",
     )  # fmt: skip
 
     def __init__(self, path: Path, threads: int, providers: Sequence[Provider | str]) -> None:
         self.file = path
-        wanted = [completed(parse_provider(provider)) for provider in providers]
+        wanted = [with_defaults(parse_provider(provider)) for provider in providers]
         self._reopen = partial(_opened_again, path, threads, wanted)
-        self.opened_again = partial(OnnxSession, path, threads, providers)  # raises ModelUnavailable
+        self.reopen = partial(OnnxSession, path, threads, providers)  # raises ModelUnavailable
         self._session, self.warning = _open(path, threads, wanted)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         inputs = self._session.get_inputs()
@@ -79,7 +78,7 @@ class OnnxSession:
         except UnicodeDecodeError as error:
             raise _not_text(feeds) from error
         except Exception as error:
-            raise failed(error) from error
+            raise model_failure(error) from error
         for position in self._maps:
             results[position] = self._matrix(position, results[position])
         return results
@@ -97,10 +96,10 @@ class OnnxSession:
             outputs[position] = TensorSpec(spec.name, spec.datatype, (-1, len(labels)), spec.optional, labels)
         self.signature = self.signature.giving(outputs)
 
-    def learn_shapes(self, runs: Sequence[Ran]) -> None:
+    def learn_shapes(self, runs: Sequence[ObservedRun]) -> None:
         """Keep the outputs' shapes in the signature as runs have shown them."""
         fixed = all(isinstance(size, int) for shape in self.dimensions.values() for size in shape[1:])
-        self.signature = self.signature.giving(learned(self.signature.outputs, runs, fixed=fixed))
+        self.signature = self.signature.giving(observed_specs(self.signature.outputs, runs, fixed=fixed))
 
     def on_cpu(self) -> bool:
         """Whether nothing runs elsewhere: there, another batch size may take another algorithm."""
@@ -113,7 +112,7 @@ class OnnxSession:
             return None
         return int(self._session.get_provider_options().get(first, {}).get("device_id", 0))
 
-    def with_tensors(self, names: Sequence[str]) -> Any:
+    def with_inner_outputs(self, names: Sequence[str]) -> Any:
         """Another session on the same file, of ONNX Runtime itself, with these inner tensors among its outputs.
 
         Raises ModelUnavailable where ONNX Runtime cannot say of what type they are.
@@ -144,7 +143,7 @@ def _not_text(feeds: Feeds) -> RequestError:
 
 def _open(path: Path, threads: int, providers: Sequence[Provider]) -> tuple[Any, str]:
     try:
-        return open_session(path, recorded(_options(threads), providers), providers)
+        return open_session(path, record_placement(_options(threads), providers), providers)
     except ModelUnavailable as error:
         raise ModelUnavailable(f"{path}: {error}") from None
     except Exception as error:

@@ -32,7 +32,7 @@ def checked(run: Run, outputs: Sequence[TensorSpec], number: int, stopped: Stopp
     return run_checked
 
 
-def noted(run: Run, underway: Underway) -> Run:
+def mark_underway(run: Run, underway: Underway) -> Run:
     """The same run, which is seen in shared memory while it lasts: a death of the process is blamed on it."""
 
     def run_noted(feeds: Feeds, options: RunOptions | None) -> list[Result]:

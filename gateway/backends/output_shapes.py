@@ -14,14 +14,14 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class ObservedRun:
     """What came of a run of so many rows."""
 
     rows: int
     results: Sequence[Array | None]
 
 
-def learned(specs: Sequence[TensorSpec], runs: Sequence[Ran], *, fixed: bool) -> list[TensorSpec]:
+def observed_specs(specs: Sequence[TensorSpec], runs: Sequence[ObservedRun], *, fixed: bool) -> list[TensorSpec]:
     """The outputs as the runs show them. `fixed`: all that the inputs leave free are the rows.
 
     What agrees with its declaration stays as declared; a dimension of -1 stays free.

@@ -37,23 +37,23 @@ def cuda_runtime() -> ctypes.CDLL | None:
 
 
 class PageLocked:
-    """Allocates arrays for one CUDA device. `locked` tells whether those made so far are page-locked; else `why`."""
+    """Allocates arrays for one CUDA device. `locked` tells whether those made so far are page-locked; else `reason`."""
 
     def __init__(self, device: int, runtime: ctypes.CDLL | None) -> None:
         self._device = device
         self._runtime = runtime
-        self.why = "" if runtime else "CUDA's runtime library is not loaded in this process"
+        self.reason = "" if runtime else "CUDA's runtime library is not loaded in this process"
 
     @property
     def locked(self) -> bool:
-        return not self.why
+        return not self.reason
 
     def __call__(self, shape: tuple[int, ...], dtype: "np.dtype[np.generic]") -> Array:
         """An array of zeros; in ordinary memory where it cannot be locked, which is slower and as good otherwise."""
         count = math.prod(shape)
         memory = mmap.mmap(-1, max(count * dtype.itemsize, 1))
         array = np.frombuffer(memory, dtype, count)
-        if self._runtime is not None and not self.why:
+        if self._runtime is not None and not self.reason:
             self._lock(array, len(memory))
         return array.reshape(shape)
 
@@ -66,8 +66,8 @@ class PageLocked:
         )
         if code:
             runtime.cudaGetLastError()  # which forgets it: the next check in this thread would find it again
-            self.why = f"CUDA's runtime refuses to lock {size} bytes: error {code}"
-            log.warning("%s; inputs take the slower way to the device", self.why)
+            self.reason = f"CUDA's runtime refuses to lock {size} bytes: error {code}"
+            log.warning("%s; inputs take the slower way to the device", self.reason)
             return
         # Views keep this array, so it goes last, and its memory after it. Not at exit: CUDA may be gone by then.
         weakref.finalize(array, runtime.cudaHostUnregister, ctypes.c_void_p(address)).atexit = False

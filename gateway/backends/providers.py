@@ -18,7 +18,7 @@ from typing import IO, Any, Final
 
 import onnxruntime
 
-from gateway.backends.cuda_libraries import loaded_from_packages
+from gateway.backends.cuda_libraries import preload_from_packages
 from gateway.backends.node_placement import all_on_cpu
 from gateway.errors import ModelUnavailable
 from gateway.settings.providers import CPU, Provider
@@ -35,7 +35,7 @@ _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _listening: Final = threading.Lock()
 
 
-def completed(provider: Provider) -> Provider:
+def with_defaults(provider: Provider) -> Provider:
     """With the options that are better than ONNX Runtime's own, except where model.yaml says otherwise."""
     return Provider(provider.name, {**DEFAULTS.get(provider.name, {}), **provider.options})
 
@@ -63,7 +63,7 @@ def open_session(path: Path, options: Any, wanted: Sequence[Provider]) -> tuple[
         raise
     in_use = session.get_providers()
     missing = unused(wanted, in_use)
-    if missing and loaded_from_packages(missing):
+    if missing and preload_from_packages(missing):
         return open_session(path, options, wanted)
     if missing:
         reason = _reason(path, options, wanted)
@@ -122,7 +122,7 @@ def unused(wanted: Sequence[Provider], in_use: Sequence[str]) -> list[str]:
 def _reason(path: Path, options: Any, wanted: Sequence[Provider]) -> str:
     """What ONNX Runtime says while it makes such a session."""
     try:
-        with _heard() as words:
+        with _captured_stderr() as words:
             _session(path, options, wanted)
     except Exception as error:
         return _plain(str(error))
@@ -130,7 +130,7 @@ def _reason(path: Path, options: Any, wanted: Sequence[Provider]) -> str:
 
 
 @contextlib.contextmanager
-def _heard() -> Iterator[list[str]]:
+def _captured_stderr() -> Iterator[list[str]]:
     """What ONNX Runtime writes to standard error, whose other lines go there all the same, a moment later."""
     words: list[str] = []
     with _listening, tempfile.TemporaryFile() as heard:

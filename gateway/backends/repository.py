@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
-from gateway.backends.not_served import FILE, MODEL, PassedOver, is_version, passed_over, why_not_served
+from gateway.backends.not_served import (
+    MODEL_FILE,
+    MODEL_NAME,
+    UnservedEntry,
+    is_version,
+    unserved_entries,
+    why_not_served,
+)
 from gateway.errors import ModelUnavailable
 from gateway.settings.load import load_model
 from gateway.settings.model import ModelSettings
@@ -20,16 +27,16 @@ class Repository:
 
     def names(self) -> list[str]:
         """The models: folders with a valid name and at least one version in them."""
-        names = (entry.name for entry in self.path.iterdir() if entry.is_dir() and MODEL.fullmatch(entry.name))
+        names = (entry.name for entry in self.path.iterdir() if entry.is_dir() and MODEL_NAME.fullmatch(entry.name))
         return sorted(name for name in names if self.versions(name))
 
     def versions(self, name: str) -> list[int]:
         """The version numbers of a model, ascending; empty where there is no such model."""
-        if not MODEL.fullmatch(name) or not (self.path / name).is_dir():
+        if not MODEL_NAME.fullmatch(name) or not (self.path / name).is_dir():
             return []
         try:
             entries = [entry for entry in (self.path / name).iterdir() if entry.is_dir()]
-        except PermissionError:  # one that may not be read keeps no other from being served; `passed_over` has it
+        except PermissionError:  # one that may not be read keeps no other from being served; `unserved_entries` has it
             return []
         return sorted(int(entry.name) for entry in entries if is_version(entry.name))
 
@@ -38,23 +45,23 @@ class Repository:
         versions = self.versions(name)
         if version not in versions:
             there = f"it has {', '.join(map(str, versions))}" if versions else f"{self.path / name} holds none"
-            others = (over for over in self.passed_over() if over.name == name)
+            others = (over for over in self.unserved_entries() if over.name == name)
             instead = "".join(f"; {over}" for over in others if over.version not in map(str, versions))
             raise ModelUnavailable(f"model '{name}' has no version {version}; {there}{instead}")
         reason = self.why_not_served(name, version)
         if reason:
             raise ModelUnavailable(reason)
-        return self.path / name / str(version) / FILE
+        return self.path / name / str(version) / MODEL_FILE
 
     def why_not_served(self, name: str, version: int) -> str:
         """What is wrong with a version's folder; empty where its model's file can be read."""
         folder = self.path / name / str(version)
         reason = why_not_served(folder)
-        return f"{folder}{'/' if reason.startswith(FILE) else ' '}{reason}" if reason else ""
+        return f"{folder}{'/' if reason.startswith(MODEL_FILE) else ' '}{reason}" if reason else ""
 
-    def passed_over(self) -> list[PassedOver]:
+    def unserved_entries(self) -> list[UnservedEntry]:
         """What looks like a model or a version and is not served."""
-        return passed_over(self.path)
+        return unserved_entries(self.path)
 
     def settings(self, name: str) -> ModelSettings:
         """The model's model.yaml, or the defaults; raises SettingsError."""

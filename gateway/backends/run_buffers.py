@@ -11,7 +11,7 @@ import numpy as np
 from gateway.backends.signature import Feeds
 from gateway.protocol.tensors import Array
 
-MOST_BYTES: Final = 256 * 1024**2  # that a version keeps: memory that is locked is no one else's
+MAX_BYTES: Final = 256 * 1024**2  # that a version keeps: memory that is locked is no one else's
 Allocate = Callable[[tuple[int, ...], "np.dtype[np.generic]"], Array]
 RowKinds = Mapping[str, tuple[tuple[int, ...], "np.dtype[np.generic]"]]  # of each input: one row's shape, the type
 
@@ -47,13 +47,13 @@ class Buffers:
 
 
 class BufferPool:
-    """`count` buffers for `rows` rows each, and fewer where they would take more than MOST_BYTES. Any thread."""
+    """`count` buffers for `rows` rows each, and fewer where they would take more than MAX_BYTES. Any thread."""
 
     def __init__(self, kinds: RowKinds, rows: int, count: int, allocate: Allocate) -> None:
         self._kinds = kinds
         self._rows = rows
         each = rows * sum(math.prod(shape) * dtype.itemsize for shape, dtype in kinds.values())
-        self._free = [Buffers(kinds, rows, allocate) for _ in range(min(count, MOST_BYTES // max(each, 1)))]
+        self._free = [Buffers(kinds, rows, allocate) for _ in range(min(count, MAX_BYTES // max(each, 1)))]
         self._lock = threading.Lock()
 
     @contextmanager

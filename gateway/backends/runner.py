@@ -9,7 +9,7 @@ import numpy as np
 from gateway.backends.batch import Run
 from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.bucket_sessions import sessions_by_size
-from gateway.backends.bucket_warmup import unlike_the_session
+from gateway.backends.bucket_warmup import mismatch_with_session
 from gateway.backends.bucketed import BucketedRunner, row_kinds
 from gateway.backends.buckets import bucket_sizes
 from gateway.backends.joining import Join, concatenated
@@ -17,7 +17,7 @@ from gateway.backends.onnx import OnnxSession
 from gateway.backends.page_locked import PageLocked, cuda_runtime
 from gateway.backends.warmup import WarmUp
 
-AT_ONCE: Final = 2  # one batch is gathered while the other runs
+DEVICE_CONCURRENCY: Final = 2  # one batch is gathered while the other runs
 log: Final = logging.getLogger("gateway.backends")
 
 
@@ -37,14 +37,14 @@ def runner_for(session: OnnxSession, warm: WarmUp, rules: BatchingRules, *, buck
     without them.
     """
     kinds = row_kinds(session) if (not session.on_cpu() if bucketed is None else bucketed) else None
-    if kinds is None or warm.obstacle or rules.max_rows < 2 or not session.all_required:
+    if kinds is None or warm.unbatchable_reason or rules.max_rows < 2 or not session.all_required:
         return Runner(session.run)
     device = session.cuda_device()
     allocate = np.empty if device is None else PageLocked(device, cuda_runtime())
     try:
         sessions = sessions_by_size(session, bucket_sizes(rules.max_rows), warm.row)
         runner = BucketedRunner(sessions, kinds, rules.concurrency, allocate)
-        wrong = unlike_the_session(runner, session, warm.row)
+        wrong = mismatch_with_session(runner, session, warm.row)
     except Exception as error:  # whatever it is, the session runs as before
         wrong = f"{type(error).__name__}: {error}"
     if wrong:
@@ -53,6 +53,6 @@ def runner_for(session: OnnxSession, warm: WarmUp, rules: BatchingRules, *, buck
     return Runner(runner.run, runner.join, runner.sizes)
 
 
-def runs_at_once(session: OnnxSession) -> int:
+def default_concurrency(session: OnnxSession) -> int:
     """How many runs of a version there are at once where model.yaml does not say."""
-    return 1 if session.on_cpu() else AT_ONCE
+    return 1 if session.on_cpu() else DEVICE_CONCURRENCY

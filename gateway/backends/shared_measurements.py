@@ -21,20 +21,20 @@ import onnxruntime
 import orjson
 
 from gateway.backends.content_verdicts import Content, Contents
-from gateway.backends.loop_limits import Reach
+from gateway.backends.loop_limits import LoopLimits
 from gateway.backends.warmup import WarmUp
 from gateway.version_key import VersionKey
 
-STOOD_STILL_NS: Final = 2_000_000_000  # a file written later may be written again and look the same
+MIN_AGE_NS: Final = 2_000_000_000  # a file written later may be written again and look the same
 _CTIME: Final = 4  # in what is told of a file
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measurement:
     """Of one load. `warm_up` without its row; `sha256` as of a LoadedVersion."""
 
     warm_up: WarmUp
-    reach: Reach
+    loop_limits: LoopLimits
     sha256: str
     providers: tuple[str, ...]
 
@@ -45,17 +45,17 @@ class Measurements:
     def __init__(self, path: Path, repository: Path) -> None:
         self._path = path
         self._contents = Contents(repository)
-        self._known: dict[str, Measured] = {}
+        self._known: dict[str, Measurement] = {}
         self._read = 0  # bytes
         self._torn = b""
 
     def content(self, key: VersionKey) -> Content:
         """What lies there now; nothing where it has been written only just."""
-        content = self._contents.now(key)
-        still = all(time.time_ns() - one[_CTIME] >= STOOD_STILL_NS for one in content)
+        content = self._contents.fingerprint(key)
+        still = all(time.time_ns() - one[_CTIME] >= MIN_AGE_NS for one in content)
         return content if still else ()
 
-    def of(self, content: Content) -> Measured | None:
+    def find(self, content: Content) -> Measurement | None:
         """What a worker has measured of this content."""
         if not content:
             return None
@@ -68,7 +68,7 @@ class Measurements:
                 self._learn(line)
         return self._known.get(_name(content))
 
-    def keep(self, content: Content, measured: Measured) -> None:
+    def publish(self, content: Content, measured: Measurement) -> None:
         """Tell the others."""
         if not content:
             return
@@ -76,7 +76,7 @@ class Measurements:
             {
                 "of": _name(content),
                 "warm_up": measured.warm_up.dump(),
-                "reach": asdict(measured.reach),
+                "reach": asdict(measured.loop_limits),
                 "sha256": measured.sha256,
                 "providers": measured.providers,
             }
@@ -91,8 +91,11 @@ class Measurements:
     def _learn(self, line: bytes) -> None:
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
             found = orjson.loads(line)
-            self._known[found["of"]] = Measured(
-                WarmUp.load(found["warm_up"]), Reach.load(found["reach"]), found["sha256"], tuple(found["providers"])
+            self._known[found["of"]] = Measurement(
+                WarmUp.load(found["warm_up"]),
+                LoopLimits.load(found["reach"]),
+                found["sha256"],
+                tuple(found["providers"]),
             )
 
 

@@ -32,14 +32,14 @@ def _try(repository: Repository, trial: LoadTrial) -> dict[str, object]:
     session = loaded.session
     return {
         "error": "",
-        "obstacle": warm.obstacle,
+        "unbatchable_reason": warm.unbatchable_reason,
         "single_us": warm.single_us,
         "rows": warm.rows,
         "providers": session.providers,
         "warning": session.warning,
-        "in_threads": loaded.reach.obstacle,
+        "off_loop_reason": loaded.loop_limits.off_loop_reason,
         "rounding": warm.rounding,
-        "classless": loaded.classes.obstacle,
+        "no_class_reason": loaded.classes.no_class_reason,
     }
 
 

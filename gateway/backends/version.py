@@ -9,7 +9,7 @@ import orjson
 from gateway.backends.base import Backend
 from gateway.backends.onnx import Result
 from gateway.backends.output_checks import check
-from gateway.backends.recent_latency import Pace
+from gateway.backends.recent_latency import RecentLatency
 from gateway.backends.signature import Feeds
 from gateway.backends.version_facts import VersionFacts
 from gateway.errors import InvalidOutput
@@ -41,9 +41,9 @@ class ModelVersion:
         self.stable = stable
         self.latency_compared = latency_compared
         self.baseline = baseline
-        self.pace = Pace(facts.warm_up.single_us)
-        self.took = self.pace.add
-        self._row_for_row = not facts.warm_up.obstacle
+        self.recent_latency = RecentLatency(facts.warm_up.single_us)
+        self.record_latency = self.recent_latency.add
+        self._row_for_row = not facts.warm_up.unbatchable_reason
         self._one_output = len(self.signature.outputs) == 1
         self._passed_rows: int | None = None
         self._passed_shapes: object = None
@@ -76,7 +76,7 @@ class ModelVersion:
         if self.baseline is not None:
             self.baseline.abandon()
 
-    def passes(self, feeds: Feeds, answer: Sequence[Result], finite: bool) -> bool:
+    def is_valid_answer(self, feeds: Feeds, answer: Sequence[Result], finite: bool) -> bool:
         """Whether an answer of this version is one that a candidate may give; `finite`: it holds numbers for sure."""
         rows = len(next(iter(feeds.values()))) if self._row_for_row else None
         if self._one_output and (only := answer[0]) is not None:

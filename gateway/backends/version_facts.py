@@ -10,7 +10,7 @@ from typing import Any, Final
 from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.class_output import class_output
 from gateway.backends.classes import Classes
-from gateway.backends.loop_limits import Reach
+from gateway.backends.loop_limits import LoopLimits
 from gateway.backends.signature import Signature
 from gateway.backends.warmup import WarmUp
 from gateway.protocol.tensors import Shown, TensorSpec
@@ -21,9 +21,9 @@ ANSWERS: Final = {"modality", "prediction", "feedback"}  # of model.yaml: what r
 
 @dataclass(frozen=True, slots=True)
 class VersionFacts:
-    """`shown`: the outputs as the warm-up saw them. `providers`: what runs it; `warning`: which of those asked for
-    cannot be used. `sha256`: of every file that it reads. `reach`: what the event loop may run. `labels`: the class
-    labels of each output that has some.
+    """The facts of one version. `shown`: the outputs as the warm-up saw them. `providers`: those that run it;
+    `warning`: which of those requested cannot be used. `sha256`: the digest of all its files. `loop_limits`: which
+    requests may run on the event loop. `labels`: the class labels of each output that has some.
     """
 
     signature: Signature
@@ -34,7 +34,7 @@ class VersionFacts:
     warm_up: WarmUp
     sha256: str
     rules: BatchingRules
-    reach: Reach
+    loop_limits: LoopLimits
     labels: Mapping[str, tuple[str, ...]]
     classes: Classes
 
@@ -51,7 +51,7 @@ class VersionFacts:
             "warm_up": self.warm_up.dump(),
             "sha256": self.sha256,
             "rules": asdict(self.rules),
-            "reach": asdict(self.reach),
+            "reach": asdict(self.loop_limits),
         }
 
 
@@ -70,7 +70,7 @@ def load(found: Mapping[str, Any]) -> VersionFacts:
         warm_up=WarmUp.load(found["warm_up"]),
         sha256=found["sha256"],
         rules=BatchingRules(**found["rules"]),
-        reach=Reach.load(found["reach"]),
+        loop_limits=LoopLimits.load(found["reach"]),
         labels=labels,
         classes=Classes(class_output(settings, signature, shown, labels)),
     )

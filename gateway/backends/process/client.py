@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.backends import version_facts
-from gateway.backends.batch import Answer, BatchItem, late
+from gateway.backends.batch import Answer, BatchItem, deadline_exceeded
 from gateway.backends.deadline_alarm import NEVER_NS, DeadlineAlarm
 from gateway.backends.onnx import Result
 from gateway.backends.process import tensors
@@ -236,7 +236,7 @@ class ProcessBackend:
         elif kind == ERROR:
             item.set_exception(raised(message[2], message[3]))
         else:  # it is due, by the clock of the process
-            item.set_exception(late())
+            item.set_exception(deadline_exceeded())
 
     def _answered(self, item: ProcessItem, message: Sequence[Any]) -> None:
         _, _, described, queued_ns, batch_rows, run_ns, counts = message

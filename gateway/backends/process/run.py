@@ -69,7 +69,7 @@ def _batcher(start: ProcessStart, loaded: LoadedVersion) -> Batcher:
     run: Run = loaded.runner.run
     if start.checked:
         outputs = loaded.signature.outputs
-        run = checked(run, outputs, start.version, lambda: False, row_for_row=not loaded.warm_up.obstacle)
+        run = checked(run, outputs, start.version, lambda: False, row_for_row=not loaded.warm_up.unbatchable_reason)
     inputs = len(loaded.signature.inputs) if loaded.signature.initializers else None
     return Batcher(run, loaded.rules, Tally(), threads, is_uniform(loaded), inputs=inputs, join=loaded.runner.join)
 

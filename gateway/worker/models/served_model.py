@@ -49,7 +49,7 @@ class ServedModel:
         self.breaker = Breaker(guards.breaker.consecutive_failures)
         self.rescue_after_ns = int((settings.rescue or RescueSettings()).timeout * 1e9)
         self.slow_after_ns = _slow_after_ns(guards)
-        self.time_budget = TimeBudget(self.stable.pace, self.rescue_after_ns)
+        self.time_budget = TimeBudget(self.stable.recent_latency, self.rescue_after_ns)
         self.compared = release.candidate is not None
         self.overridable = self.compared and bool(self.stable.signature.initializers)
         self.failures_compared = any(guard.metric == "failures" for guard in guards.comparisons)

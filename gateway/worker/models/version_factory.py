@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 
 from gateway.backends.in_worker import in_worker
-from gateway.backends.inert_guards import inert
+from gateway.backends.inert_guards import inert_guards
 from gateway.backends.loaded_version import LoadedVersion
 from gateway.backends.process.client import ProcessBackend
 from gateway.backends.version import ModelVersion
@@ -24,7 +24,7 @@ class VersionFactory:
         self._loader = loader
         self._shared_state = shared_state
 
-    async def kept_or_made(
+    async def reuse_or_make(
         self, name: str, number: int, settings: ReleaseSettings, before: Mapping[int, ModelVersion]
     ) -> ModelVersion:
         """The version among `before` (in service now) if it suits `settings`, else a new one. Raises GatewayError."""
@@ -83,8 +83,8 @@ class VersionFactory:
 def check_pair(name: str, settings: ReleaseSettings, stable: ModelVersion, candidate: ModelVersion) -> None:
     """Raise ModelUnavailable if the candidate cannot answer stable's requests, or a guard of the two can never act."""
     stable.signature.check_replaceable_by(candidate.signature, candidate.number)
-    obstacles = {version.number: version.classes.obstacle for version in (stable, candidate)}
-    if problems := inert(name, settings, obstacles):
+    obstacles = {version.number: version.classes.no_class_reason for version in (stable, candidate)}
+    if problems := inert_guards(name, settings, obstacles):
         raise ModelUnavailable(
             "\n".join((*problems, f"an edit of model.yaml takes effect when '{name}' is loaded again"))
         )
