@@ -1,4 +1,4 @@
-"""Requests that run as one: what each of them waits for, and how the rows of the run are handed out again."""
+"""Requests that run together as one batch: the futures their callers wait for, and the run that resolves them."""
 
 import asyncio
 import threading
@@ -16,20 +16,21 @@ from gateway.backends.signature import Feeds
 from gateway.errors import DeadlineExceeded
 from gateway.system.scheduling import set_lowest_priority
 
-OVERRUN_NS: Final = 250_000_000  # a run that is not over by then, though it was to end, is in others' way
+OVERRUN_NS: Final = 250_000_000  # a run that was told to end and is not over by then gets the lowest priority
 _clock_of: Callable[[int], int] | None = getattr(time, "pthread_getcpuclockid", None)
 Run = Callable[[Feeds, RunOptions | None], list[Result]]
 
 
 def deadline_exceeded() -> DeadlineExceeded:
-    """What a request is answered with at its deadline."""
+    """The error for a request whose deadline has passed."""
     return DeadlineExceeded("the deadline passed before the model had answered")
 
 
 class Answer(list[Result]):
-    """One request's outputs, how long it waited for its batch, and the rows of that batch.
+    """The outputs of one request, the time it waited for its batch (ns), and the number of rows of that batch.
 
-    `written`: the outputs as JSON, what follows it, and whether all is finite, where that took long (see reply.write).
+    `written`: if writing took long, the outputs as JSON, what follows them, and whether all values are finite (see
+    reply.write).
     """
 
     queued_ns = 0
@@ -38,9 +39,9 @@ class Answer(list[Result]):
 
 
 class BatchItem(asyncio.Future[Answer]):
-    """One request in the queue, and the future that its caller waits for.
+    """One request in the queue, and the future that its caller awaits.
 
-    Cancelling it leaves its batch mates untouched. `measure_cpu`: the processor time of its run is to be measured.
+    Cancelling it does not affect other requests of the batch. `measure_cpu`: measure the processor time of its run.
     """
 
     __slots__ = ("batch", "deadline_ns", "enqueued_ns", "feeds", "measure_cpu", "rows")
@@ -56,18 +57,18 @@ class BatchItem(asyncio.Future[Answer]):
 
     @property
     def cpu_ns(self) -> int:
-        """The processor time that its run has taken so far in its thread, where it is `measure_cpu`."""
+        """The processor time (ns) that its run has taken so far in its thread; 0 without `measure_cpu`."""
         return 0 if self.batch is None else self.batch.cpu_ns
 
     def cancel(self, msg: Any = None) -> bool:
-        """As any future; and no run goes on for no one."""
+        """Cancel the future, and end its run if no other caller waits for it."""
         cancelled = super().cancel(msg)
         if cancelled:
             self._leave()
         return cancelled
 
     def expire(self) -> None:
-        """The deadline has passed."""
+        """Fail with DeadlineExceeded, unless it is done."""
         if not self.done():
             self.set_exception(deadline_exceeded())
             self._leave()
@@ -76,11 +77,11 @@ class BatchItem(asyncio.Future[Answer]):
         if self.batch is not None:
             self.batch.end_if_abandoned()
         else:
-            self.feeds = {}  # it stays in its queue until a run has ended: without what it weighs
+            self.feeds = {}  # it stays in its queue until a run has ended, without its memory
 
 
 class _CpuMeter:
-    """The processor time of the thread that makes it, from then on; to be read in any thread."""
+    """Measures the processor time of the thread that creates it, from then on; may be read in any thread."""
 
     __slots__ = ("_began_ns", "_clock", "_ns")
 
@@ -95,17 +96,17 @@ class _CpuMeter:
 
     @property
     def ns(self) -> int:
-        """Where the system does not tell of other threads (macOS): 0 until it is stopped."""
+        """The time so far. If the system does not show other threads' times (macOS): 0 until it is stopped."""
         clock = self._clock
         return self._ns if clock is None else time.clock_gettime_ns(clock) - self._began_ns
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Items that run together. `answers` has one entry an item: its outputs, or the error of that item alone.
+    """Items that run together. `answers` has one entry per item: its outputs, or its error.
 
-    `options` ends the run from another thread; None where the batch runs on the event loop. `trusted`: should it run
-    past its deadline, its thread keeps its priority all the same. `measure_cpu`: its processor time is measured.
+    `options` ends the run from another thread; None if the batch runs on the event loop. `trusted`: its thread keeps
+    its priority even if the run continues past its deadline. `measure_cpu`: its processor time is measured.
     """
 
     items: list[BatchItem]
@@ -120,7 +121,7 @@ class Batch:
     answers: Sequence[list[Result] | Exception] = ()
 
     def execute(self, run: Run, join: Join = concatenated) -> None:
-        """Run the items together; if that fails, one by one, so that a poisoned request fails alone. Any thread."""
+        """Run the items together; if that fails, one by one, so that only the faulty request fails. Any thread."""
         if self.measure_cpu:
             self.meter = _CpuMeter()
         self.started_ns = time.monotonic_ns()
@@ -133,7 +134,7 @@ class Batch:
             self.meter.stop()
 
     def start(self, threads: Executor, execute: "Callable[[Batch], None]") -> bool:
-        """Have it executed; False where there is no thread, which its callers have been told."""
+        """Submit the batch to `threads`. If there is no thread, fail its items with Overloaded and return False."""
         try:
             threads.submit(execute, self)
         except RuntimeError as error:
@@ -148,19 +149,19 @@ class Batch:
         self.dissolve()
 
     def dissolve(self) -> None:
-        """Items point to their batch, errors to the frame that holds it: else it would wait for the cycle collector."""
+        """Drop the references to items and answers: these form cycles, which would wait for the garbage collector."""
         self.items.clear()
         self.answers = ()
 
     def end_if_abandoned(self) -> None:
-        """End the run once no caller waits for it any more."""
+        """End the run if no caller waits for it any more."""
         if self.options is not None and all(item.done() for item in self.items):
             self.options.terminate = True
             if not self.trusted and not all(item.cancelled() for item in self.items):
                 left_ns = self.started_ns + OVERRUN_NS - time.monotonic_ns()
                 if left_ns <= 0:
                     self._demote()
-                else:  # it was given little time; most runs end at once now
+                else:  # most runs end at once now
                     self.items[0].get_loop().call_later(left_ns / 1e9, self._demote)
 
     def _demote(self) -> None:
@@ -169,7 +170,7 @@ class Batch:
 
     @property
     def cpu_ns(self) -> int:
-        """The processor time of a weighed run so far, in its thread."""
+        """The processor time (ns) of the run so far, in its thread; 0 unless it is measured."""
         return 0 if self.meter is None else self.meter.ns
 
     def _run_joined(self, run: Run, join: Join) -> Sequence[list[Result]]:

@@ -1,4 +1,4 @@
-"""Batches in which some rows stay as they are, and the rows beside them change."""
+"""Makes variants of a batch in which some rows stay the same and the others change."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -10,22 +10,28 @@ from gateway.protocol.tensors import Array
 
 SMALL_FACTOR, LARGE_FACTOR = 1e-3, 1e3  # factors
 TEXT_REPEATS: Final = 20  # times, for strings
-INTEGER_BOUNDS: Final = (256, 100, 10)  # of made-up integers, tried in turn: tables and positions have their ends
+INTEGER_BOUNDS: Final = (
+    256,
+    100,
+    10,
+)  # of random integers, tried in turn: tables of words and positions have a last index
 
 
 def join_rows(rows: list[Feeds], count: int | None = None) -> Feeds:
-    """The rows as one batch; of `count` rows, again from the first where there are fewer."""
+    """The rows as one batch, of `count` rows if given: if there are fewer, they are repeated from the first."""
     chosen = rows if count is None else [rows[index % len(rows)] for index in range(count)]
     return {name: np.concatenate([row[name] for row in chosen]) for name in chosen[0]}
 
 
 def scaled(batch: Feeds, factor: float) -> Feeds:
-    """Floats times the factor; strings long or empty; integers, which may be indices, in another order."""
+    """The batch with floats multiplied by `factor`, strings made long or empty, and integers, which may be indices,
+    permuted.
+    """
     return {name: _scaled(array, factor) for name, array in batch.items()}
 
 
 def replace_others(batch: Feeds, kept: Array, others: Feeds) -> Feeds:
-    """The rows of `batch` that are `kept`, and the others from `others`."""
+    """The `kept` rows of `batch`, and the other rows from `others`."""
     mixed = {name: array.copy() for name, array in others.items()}
     for name, array in mixed.items():
         array[kept] = batch[name][kept]
@@ -33,9 +39,9 @@ def replace_others(batch: Feeds, kept: Array, others: Feeds) -> Feeds:
 
 
 def variants(batch: Feeds, *, synthetic: bool) -> Iterator[Feeds]:
-    """The batch with every row changed, in one way after the other; not all will run on every model.
+    """Yield the batch with every row changed, in one way after another; not all variants run on every model.
 
-    `synthetic`: no one has said which integers the model takes.
+    `synthetic`: the rows are made up, so it is not known which integers the model accepts.
     """
     yield scaled(batch, LARGE_FACTOR)
     if any(array.dtype.kind == "f" for array in batch.values()):

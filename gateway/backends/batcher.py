@@ -1,6 +1,6 @@
-"""Joins requests that wait for one model version into batches, runs them, and hands each caller its rows.
+"""Joins the waiting requests of one model version into batches, runs them, and returns each caller its rows.
 
-All requests parsed in one turn of the event loop form a batch; while a batch runs in a thread, the next one gathers.
+All requests parsed in one iteration of the event loop form a batch; while a batch runs in a thread, the next one fills.
 """
 
 import asyncio
@@ -64,15 +64,17 @@ class Batcher:
         self._detector = detector
         self._all_threaded = False  # every request goes to `threaded`
         self._set_queueing(threads is not None or self._delay_s > 0)
-        self._uniform = uniform  # all dimensions but the first are fixed: every request may share a batch
-        self._inputs = inputs  # how many a request has at most that overrides no weights; None: none can
+        self._uniform = uniform  # all dimensions but the first are fixed: any requests may share a batch
+        self._inputs = inputs  # the most that a request without overridden weights has; None: it can override none
         self._groups: dict[Hashable, deque[BatchItem]] = {}
         self._wake: asyncio.Handle | None = None
         self._alarm = DeadlineAlarm(self._loop, self)
         self._running: set[Batch] = set()
 
     def _set_queueing(self, waits: bool) -> None:
-        """`waits`: even a request that comes alone must. Else one in a body of `small_body` bytes at most need not."""
+        """`waits`: every request must queue; else one that comes alone in a body of up to `small_body` bytes need
+        not.
+        """
         self._queue_always = waits
         self.small_body = -1 if waits or self._limits is None else self._limits.small_body
 
@@ -83,17 +85,17 @@ class Batcher:
 
     @property
     def spare(self) -> bool:
-        """Nothing waits for a thread."""
+        """Whether a request would run at once: nothing is queued, and a run is free."""
         free = not self._groups and len(self._running) < self._rules.concurrency
         return free and (self._threaded is None or self._threaded.spare)
 
     @property
     def idle(self) -> bool:
-        """Nothing waits and nothing runs."""
+        """Whether nothing is queued and nothing runs."""
         return not self._groups and not self._running and (self._threaded is None or self._threaded.idle)
 
     def abandon(self) -> None:
-        """Give up on everything that waits or runs: its callers are gone."""
+        """Cancel everything that is queued or runs: its callers are gone."""
         for item in self._items():
             item.cancel()
         self._purge_done()
@@ -101,14 +103,14 @@ class Batcher:
             self._threaded.abandon()
 
     def close(self) -> None:
-        """Nothing is held: threads and session end with the last reference."""
+        """Does nothing: threads and session end with the last reference."""
 
     def must_queue(self, feeds: Feeds) -> bool:
         """Whether a request may not `run_now`, even if it comes alone."""
         return self._queue_always or self._is_large(feeds)
 
     def run_now(self, feeds: Feeds, deadline_ns: int) -> Answer:
-        """Run one request on the event loop, which saves a turn of it. Raises DeadlineExceeded at `deadline_ns`."""
+        """Run one request now, which saves an iteration of the loop. Raises DeadlineExceeded at `deadline_ns`."""
         started_ns = time.monotonic_ns()
         if (detector := self._detector) is not None and started_ns > detector.sample_due_ns:
             detector.sample(started_ns)
@@ -130,7 +132,7 @@ class Batcher:
         return answer
 
     def submit(self, feeds: Feeds, deadline_ns: int) -> BatchItem:
-        """Queue one request, whose result is its outputs, or DeadlineExceeded at `deadline_ns` (monotonic clock)."""
+        """Queue one request. Its result is its outputs, or DeadlineExceeded at `deadline_ns` (monotonic clock)."""
         rows, group = self._group_of(feeds)
         if self._threaded is not None and (self._all_threaded or (group is not None and self._is_large(feeds))):
             return self._threaded.submit(feeds, deadline_ns)
@@ -139,7 +141,7 @@ class Batcher:
         return item
 
     def submit_alone(self, feeds: Feeds, deadline_ns: int) -> BatchItem:
-        """As `submit`; the request shares no batch."""
+        """As `submit`, but the request shares no batch."""
         item = BatchItem(feeds, 1, deadline_ns, self._loop)
         self._enqueue(item, UNBATCHED)
         return item
@@ -162,7 +164,7 @@ class Batcher:
         return self._loop.call_soon(self._flush)
 
     def expire(self, now_ns: int) -> int:
-        """End the requests whose deadline has passed; returns the next deadline."""
+        """Fail the requests whose deadline has passed; returns the next deadline."""
         for item in self._items():
             if item.deadline_ns <= now_ns:
                 item.expire()
@@ -174,7 +176,7 @@ class Batcher:
         return waiting + [item for batch in self._running for item in batch.items]
 
     def _purge_done(self) -> None:
-        """Take those out of the queues whose callers no longer wait: behind a run that hangs they would pile up."""
+        """Remove requests whose callers no longer wait: they would pile up behind a run that hangs."""
         for group, queue in list(self._groups.items()):
             left = deque(item for item in queue if not item.done())
             self._tally.waiting(len(left) - len(queue))
@@ -184,7 +186,7 @@ class Batcher:
                 del self._groups[group]
 
     def _group_of(self, feeds: Feeds) -> tuple[int, Hashable]:
-        """The number of rows, and the group. Rows that do not agree or are too many run alone, as they came."""
+        """The number of rows, and the batching group. Requests with unequal or too many rows run alone."""
         if self._rules.max_rows == 1:
             return 1, UNBATCHED
         arrays = list(feeds.values())
@@ -221,7 +223,9 @@ class Batcher:
                 self._running.discard(batch)
 
     def _on_long_run(self, items: list[BatchItem], ns: int) -> None:
-        """A run on the event loop: no other runs there until it is known whether it was the model's doing."""
+        """Send all requests to `threaded` until it is known whether the model was the cause of a long run on the
+        loop.
+        """
         if self._detector is not None and not self._all_threaded and not self._detector.host_was_busy:
             self._all_threaded = True
             self._set_queueing(True)
@@ -241,7 +245,7 @@ class Batcher:
         self._groups.clear()
 
     def _next_batch(self) -> Batch:
-        """The next batch: from the group that was served longest ago, skipping callers that no longer wait."""
+        """The next batch, from the group that was served longest ago, without requests whose callers no longer wait."""
         group = next(iter(self._groups))
         queue = self._groups.pop(group)
         batch = Batch([], 0, RunOptions() if self._threads is not None else None, self._trusted)
@@ -263,8 +267,8 @@ class Batcher:
         return batch
 
     def _execute(self, batch: Batch) -> None:
-        """In the version's own thread."""
-        if batch.items:  # else it was refused, and kept until there was a thread
+        """Run a batch, in a thread of the version."""
+        if batch.items:  # else it was rejected while it waited for a thread
             batch.thread = threading.get_native_id()
             batch.execute(self._run, self._join)
             self._loop.call_soon_threadsafe(self._on_finished, batch)

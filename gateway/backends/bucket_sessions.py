@@ -1,8 +1,8 @@
-"""Which batch sizes a version on a GPU runs in, and a session for each of them where changing the size costs too much.
+"""Selects the batch sizes of a version on a GPU, and opens a session for each size if switching sizes costs too much.
 
-ONNX Runtime prepares a convolution for the shape that came last, and does so again for a run of another size. Measured
-on an H200 with ResNet-50: 66 ms and more for each run while two sizes alternated in one session, 3 and 4 ms with a
-session for each. Each of them holds the weights once more.
+ONNX Runtime prepares a convolution for the last shape, and again for each run of another size. Measured on an H200 with
+ResNet-50: 66 ms and more per run while two sizes alternated in one session, 3 and 4 ms with a session for each. Each
+session holds the weights once more.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ log: Final = logging.getLogger("gateway.backends")
 
 
 def sessions_by_size(session: OnnxSession, sizes: Sequence[int], row: Feeds) -> dict[int, OnnxSession]:
-    """The batch sizes that are worth it, with the session that runs each, warmed; at least the largest.
+    """The batch sizes worth having, with the warmed-up session that runs each; at least the largest size.
 
-    `row` is one that it runs. Raises RequestError if a batch does not run.
+    `row`: a row that runs. Raises RequestError if a batch does not run.
     """
     batches = {size: join_rows([row], size) for size in sizes}
     run_s = {size: _fastest_s(session, batches[size]) for size in sizes}
@@ -46,7 +46,7 @@ def sessions_by_size(session: OnnxSession, sizes: Sequence[int], row: Feeds) -> 
 
 
 def worthwhile_sizes(run_s: Mapping[int, float]) -> list[int]:
-    """The sizes in which a run takes clearly less time than in the next larger one that is kept; ascending."""
+    """The sizes whose run takes clearly less time than that of the next larger size kept; ascending."""
     kept: list[int] = []
     for size in sorted(run_s, reverse=True):
         if not kept or run_s[size] <= KEEP_RATIO * run_s[kept[-1]]:
@@ -66,7 +66,7 @@ def _changing_costs(
 
 
 def _fastest_s(session: OnnxSession, feeds: Feeds) -> float:
-    """Of some runs of one size; the first one prepares for it."""
+    """The time (s) of the fastest of some runs of one size; the first, which prepares for the size, is not counted."""
     session.run(feeds)
     return min(_timed_s(lambda: session.run(feeds)) for _ in range(RUNS))
 

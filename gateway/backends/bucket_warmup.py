@@ -1,7 +1,7 @@
-"""Makes every batch size of a runner ready, and looks whether it answers as the plain session does.
+"""Warms up every batch size of a runner, and checks that it answers as the plain session does.
 
-The proof of independent rows is about the session. What is served goes through lent memory, padding and several runs at
-once, so batches of different rows take that way too, full ones and padded ones, before a version is ready.
+The independence of rows was checked on the session. What is served uses reserved buffers, padding and several runs at
+once, so batches of different rows, full and padded, are run that way before a version is ready.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,12 +16,14 @@ from gateway.backends.row_comparison import is_close
 from gateway.backends.signature import Feeds
 from gateway.protocol.tensors import Array
 
-DIVISORS: Final = (2, 5)  # of the one row that is known to run, to have three that differ
-DEVICE_TOLERANCE: Final = 1e-3  # kernels need not repeat to the bit, and another row's answer is further off
+DIVISORS: Final = (2, 5)  # of the one row that is known to run: gives three different rows
+DEVICE_TOLERANCE: Final = 1e-3  # kernels need not repeat to the bit; another row's answer differs by more
 
 
 def mismatch_with_session(runner: BucketedRunner, session: OnnxSession, row: Feeds) -> str:
-    """What differs; empty where nothing does. Each size runs at least twice. Raises RequestError where one fails."""
+    """How the answers differ; empty if they do not. Each size runs at least twice. Raises RequestError if a run
+    fails.
+    """
     tolerance = 0.0 if session.on_cpu() else DEVICE_TOLERANCE
     rows = [row, *(_divided(row, divisor) for divisor in DIVISORS)]
 
@@ -38,13 +40,15 @@ def mismatch_with_session(runner: BucketedRunner, session: OnnxSession, row: Fee
             if found := differs(count):
                 return found
     found = _at_once(runner.concurrency, lambda thread: differs(runner.sizes[-1], thread))
-    for size in runner.sizes:  # last of all: the comparisons have run other sizes in the session
+    for size in runner.sizes:  # last: the comparisons have run other sizes in the session
         runner.run(join_rows([row], size))
     return found
 
 
 def _divided(row: Feeds, divisor: int) -> Feeds:
-    """Integers, which may be indices, stay whole, and no index is larger than one that is known to run."""
+    """The row with smaller values. Integers may be indices: they stay whole and at most as large as one known to
+    run.
+    """
     return {name: _quotient(array, divisor) for name, array in row.items()}
 
 
@@ -55,7 +59,7 @@ def _quotient(array: Array, divisor: int) -> Array:
 
 
 def _at_once(count: int, look: Callable[[int], str]) -> str:
-    """As many runs at once as there will be: a device prepares for each of them, too."""
+    """`count` comparisons at once, as many as runs will be under way: a device prepares for each of them, too."""
     with ThreadPoolExecutor(count) as threads:
         return next(filter(None, threads.map(look, range(count))), "")
 

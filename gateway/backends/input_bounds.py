@@ -1,9 +1,8 @@
-"""Whether a model's inputs can stretch its run time: what is measured at warm-up must hold for every request.
+"""Checks whether a request's values can make a run longer than the runs measured at warm-up.
 
-On the event loop a long run keeps all clients of a worker waiting, so only what is known to be safe runs there: the
-operators below, whose work follows from the shapes of what they read. Where an operator takes a size as an input, the
-size must be a constant or follow from shapes alone. An operator that is not listed runs in threads, which is no worse
-than slower.
+On the event loop a long run blocks all clients of a worker, so only what is known to be safe runs there: the operators
+below, whose work follows from the shapes of their inputs. If an operator takes a size as an input, the size must be a
+constant or follow from shapes alone. A model with any other operator runs in threads, which is only slower.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -17,7 +16,7 @@ def _named(domain: str, names: str) -> Iterator[str]:
     return (domain + name for name in names.split())
 
 
-# The work follows from the shapes of the inputs.
+# Operators whose work follows from the shapes of their inputs.
 SHAPE_BOUND: Final = frozenset(
     (
         *_named(
@@ -59,7 +58,7 @@ SHAPE_BOUND: Final = frozenset(
     )
 )
 
-# The work also follows from the values of these inputs, by their positions.
+# Operators whose work also follows from the values of the inputs at these positions.
 SIZE_INPUTS: Final[Mapping[str, Sequence[int]]] = {
     "AffineGrid": (1,),
     "BlackmanWindow": (0,),
@@ -90,9 +89,10 @@ SHAPE_OPERATORS: Final = frozenset(("Shape", "Size"))
 def variable_duration_reason(
     graph: Graph, inputs: Iterable[TensorSpec], overridable: Set[str], *, has_sample: bool
 ) -> str:
-    """What could make a run take longer than it does at warm-up; "" where nothing can but more rows and longer texts.
+    """Why a run could take longer than at warm-up; "" if only more rows or longer texts can cause it.
 
-    `overridable`: the weights that a request may replace. `has_sample`: warmup.json says how large free dimensions are.
+    `overridable`: the weights that a request may replace. `has_sample`: warmup.json shows how large free dimensions
+    are.
     """
     for spec in inputs:
         if not spec.shape:
@@ -103,7 +103,7 @@ def variable_duration_reason(
 
 
 def _variable_node_reason(graph: Graph, overridable: Set[str]) -> str:
-    fixed = {"", *(graph.constants - overridable)}  # the names whose values follow from weights and shapes alone
+    fixed = {"", *(graph.constants - overridable)}  # tensors whose values follow from weights and shapes alone
     for node in graph.nodes:
         if node.operator not in SHAPE_BOUND and node.operator not in SIZE_INPUTS:
             return f"the time that operator {node.operator} takes may depend on values"

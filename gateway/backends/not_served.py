@@ -1,8 +1,8 @@
-"""What lies in the model repository, looks like a model or a version, and is not served; each with its reason.
+"""Finds entries of the model repository that look like a model or a version but are not served, with the reasons.
 
-Passed over without a word, since it is not meant to be a model: names that begin with a dot (`.git`, `..data` of a
-ConfigMap, `.ipynb_checkpoints`), `lost+found`, `__pycache__`, and whatever holds neither a model's file nor a version:
-scripts, tables, notes.
+Not reported, since they are not meant to be models: names that begin with a dot (`.git`, `..data` of a ConfigMap,
+`.ipynb_checkpoints`), `lost+found`, `__pycache__`, and folders with neither a model file nor a version: scripts,
+tables, notes.
 """
 
 import os
@@ -29,7 +29,9 @@ _OTHER_KINDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class UnservedEntry:
-    """`version`: the folder's name, which may be no version; empty where the model itself is meant."""
+    """An entry that is not served. `version`: the folder's name, which need not be a version; empty if the model itself
+    is meant.
+    """
 
     name: str
     version: str
@@ -40,12 +42,12 @@ class UnservedEntry:
 
 
 def is_version(folder: str) -> bool:
-    """Whether a folder of that name holds a version."""
+    """Whether a folder of that name is a version's."""
     return VERSION_NAME.fullmatch(folder) is not None and int(folder) <= LARGEST_VERSION
 
 
 def unserved_entries(repository: Path) -> list[UnservedEntry]:
-    """All of them in the repository, in the order of their names. What cannot be read now is one of them."""
+    """All such entries of the repository, ordered by name. Entries that cannot be read are included."""
     try:
         entries = sorted(repository.iterdir())
     except OSError as error:
@@ -54,7 +56,7 @@ def unserved_entries(repository: Path) -> list[UnservedEntry]:
 
 
 def why_not_served(folder: Path) -> str:
-    """What is wrong with a version's folder, and the remedy; empty where its model's file can be read."""
+    """What is wrong with a version's folder, and the remedy; empty if its model file can be read."""
     file = folder / MODEL_FILE
     try:
         if file.is_dir():
@@ -69,7 +71,7 @@ def why_not_served(folder: Path) -> str:
 
 
 def _printable(found: UnservedEntry) -> UnservedEntry:
-    """The same with what a terminal or JSON would not take, as in names that are no UTF-8, spelt out."""
+    """The entry with characters escaped that a terminal or JSON cannot show, as in names that are not UTF-8."""
     return UnservedEntry(*("".join(map(_spelt, text)) for text in (found.name, found.version, found.reason)))
 
 
@@ -78,7 +80,7 @@ def _spelt(character: str) -> str:
 
 
 def _entry(entry: Path) -> Iterator[UnservedEntry]:
-    """What is wrong with one entry of the repository, and below it."""
+    """What is wrong with one entry of the repository and with its contents."""
     try:
         yield from _looked_at(entry)
     except OSError as error:
@@ -117,7 +119,7 @@ def _model(folder: Path) -> Iterator[UnservedEntry]:
 
 
 def _flat(entries: list[Path]) -> Iterator[str]:
-    """Model files beside the versions, or in their place."""
+    """Model files beside the versions, or instead of them."""
     files = [entry.name for entry in entries if entry.is_file()]
     onnx = [name for name in files if name.lower().endswith(".onnx")]
     for name in onnx:
@@ -128,7 +130,7 @@ def _flat(entries: list[Path]) -> Iterator[str]:
 
 
 def _no_version(entry: Path) -> str:
-    """What is wrong with an entry of a model's folder that is no version; empty where it is not meant as one."""
+    """What is wrong with an entry of a model's folder that is not a version; empty if it is not meant to be one."""
     if not entry.is_dir():
         dangling = entry.is_symlink() and not entry.exists() and VERSION_NAME.fullmatch(entry.name)
         if dangling:
@@ -152,7 +154,7 @@ def _holds_model(folder: Path) -> bool:
 
 
 def _instead(names: list[str]) -> str:
-    """What is in a version's folder that has no model.onnx."""
+    """What is wrong with a version's folder without model.onnx, by the names in it."""
     onnx = [name for name in names if name.lower().endswith(".onnx")]
     if onnx:
         return f"{MODEL_FILE} is missing; rename {onnx[0]} to {MODEL_FILE}"

@@ -1,4 +1,4 @@
-"""How long a stable version takes to answer, queue included: the 99th percentile of its last answers."""
+"""The recent latency of a stable version, time in the queue included: the 99th percentile of its last answers."""
 
 import math
 from collections import deque
@@ -26,7 +26,7 @@ class RecentLatency:
         self.add = self._samples.append
 
     def update_p99(self) -> None:
-        """Work `p99_ns` out anew: some 15 us."""
+        """Recompute `p99_ns`, which takes about 15 us."""
         count = len(self._samples)
         if not count:
             return

@@ -1,4 +1,4 @@
-"""Arrays of a model in which the rows of a batch can be found again, and how they are compared."""
+"""Compares the rows of two runs of a model: in its outputs, or in inner tensors whose rows can be identified."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,18 +29,22 @@ class RowComparison:
     axes: Sequence[int | None]
 
     def rows_agree(self, one: Sequence[Result], other: Sequence[Result], kept: Array, tolerance: float) -> bool:
-        """Whether the rows that are `kept` came out alike in two runs of one size."""
+        """Whether the `kept` rows are equal, within `tolerance`, in two runs of the same size."""
         triples = zip(self.axes, one, other, strict=True)
         return all(_agree(axis, a, b, kept, tolerance) for axis, a, b in triples if axis is not None)
 
     def rounding(self, row: int, rows: int, alone: Sequence[Result], together: Sequence[Result], most: float) -> float:
-        """How much a row's arrays differ that ran alone, relative to the largest value; infinite if by over `most`."""
+        """The difference between a row that ran alone and the same row in a batch, relative to the largest value;
+        infinite if it exceeds `most`.
+        """
         triples = zip(self.axes, alone, together, strict=True)
         return max((_rounding(a, b, row, rows, most) for axis, a, b in triples if axis == 0), default=0.0)
 
 
 def find_row_axis(one: Result, rows: int, other: Result, more: int) -> int | None:
-    """The axis along which an array has rows: seen in two runs. A first axis may have several entries a row."""
+    """The axis of an array's rows, found from two runs with `rows` and `more` rows; ALL_ROWS if the shape is the same
+    in both; None if there is none. On the first axis a row may have several entries.
+    """
     if one is None or other is None or one.ndim != other.ndim:
         return None
     if one.shape == other.shape:
@@ -53,7 +57,9 @@ def find_row_axis(one: Result, rows: int, other: Result, more: int) -> int | Non
 
 
 def is_coarse(result: Result) -> bool:
-    """Whether the values are so few that rows agree by luck: labels, counts, what has been rounded or compared."""
+    """Whether the values are so few that rows may agree by chance: labels, counts, rounded values, results of
+    comparisons.
+    """
     if result is None or result.dtype.kind != "f":
         return True
     values = result.ravel()[:MAX_INSPECTED]
@@ -64,7 +70,7 @@ def is_coarse(result: Result) -> bool:
 
 
 def is_close(one: Array, other: Array, tolerance: float) -> bool:
-    """Whether all differences are within `tolerance` of the value or of the largest; NaN is like NaN."""
+    """Whether all differences are within `tolerance` of the value or of the largest value; NaN equals NaN."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     if one.dtype.kind != "f" or tolerance == 0:

@@ -1,12 +1,12 @@
-"""Whether the rows of a batch are independent: a free first dimension is only a claim.
+"""Checks whether the rows of a batch are independent: that the first dimension is free does not prove it.
 
-At one batch size, a row's result must not depend on the rows beside it, whatever these are: to the bit, or to 1e-6
-where the same bits need not come twice, or to some times what two equal runs differ by, where a device's kernels add
-in any order. Then a row alone may differ from the same row in a batch by rounding only, since another size may take
-another algorithm.
+At one batch size, a row's result must not depend on the other rows, whatever these are. It must be equal to the bit;
+within 1e-6 if runs on the CPU do not repeat to the bit; or, on devices whose kernels add in any order, within a
+multiple of the difference between two equal runs. A row that runs alone may then differ from the same row in a batch
+only by rounding, since another size may use another algorithm.
 
-Labels and counts agree by luck. Where an output is of that kind, what decides it is compared: the floats inside the
-model from which it is computed.
+Labels and counts can agree by chance. If an output is of that kind, the floats inside the model from which it is
+computed are compared instead.
 """
 
 import threading
@@ -80,7 +80,9 @@ class RowIndependenceCheck:
         return (self._find_dependence(inside.comparison) if inside.comparison else "") or inside.hidden_reason
 
     def _outputs(self, feeds: Feeds, options: RunOptions | None) -> list[Result]:
-        """Another number of rows is a failure, as it is for the batcher, which then runs each request alone."""
+        """Run the session. Raises InvalidOutput if an output has another number of rows, as the batcher would, which
+        then runs each request alone.
+        """
         results = self._session.run(feeds, options)
         rows = (len(next(iter(feeds.values()))),)
         if any(result is None or result.shape[:1] != rows for result in results):
@@ -91,7 +93,7 @@ class RowIndependenceCheck:
         return next(filter(None, (self._find_dependence_at(witness, size) for size in self._sizes)), "")
 
     def _find_dependence_at(self, witness: RowComparison, size: int) -> str:
-        """What speaks against batches of this size."""
+        """Why rows are not independent in batches of `size`; empty if they are."""
         batch = join_rows(self._rows, size)
         try:
             started = time.perf_counter()
@@ -104,7 +106,7 @@ class RowIndependenceCheck:
             return ROWS_DEPENDENT
         factors = (
             (batch_variants.SMALL_FACTOR, batch_variants.LARGE_FACTOR) if size == self._sizes[-1] else ()
-        )  # of what is kept: once will do
+        )  # once is enough
         with _RunBudget(run_s) as budget:
             unmoved = self._rows_unaffected(witness, batch, budget) and all(
                 budget.exhausted or self._rows_unaffected(witness, scaled(batch, factor), budget) for factor in factors
@@ -122,12 +124,14 @@ class RowIndependenceCheck:
         return bool(np.isfinite(self.rounding))
 
     def _rows_unaffected(self, witness: RowComparison, batch: Feeds, budget: "_RunBudget") -> bool:
-        """Whether the rows at even places, and then those at odd ones, stay as they are whatever the others are."""
+        """Whether the rows at even positions, and then those at odd positions, are unaffected by changes of the
+        others.
+        """
         every = np.ones(len(next(iter(batch.values()))), bool)
         even = np.arange(len(every)) % 2 == 0
         reference, again = (budget.run(witness, batch) for _ in range(2))
         if reference is None or again is None:
-            return True  # not all that can be made of the rows runs on every model
+            return True  # some variants of the rows do not run on every model
         tolerance = self._tolerance(lambda bound: witness.rows_agree(reference, again, every, bound))
         if tolerance is None:
             return False
@@ -144,7 +148,9 @@ class RowIndependenceCheck:
         return True
 
     def _tolerance(self, is_within: Callable[[float], bool]) -> float | None:
-        """By how much rows may move beside others, where two equal runs are within some bound of each other."""
+        """How much rows may differ when other rows change: from the smallest bound that two equal runs keep; None if
+        none.
+        """
         on_cpu = self._session.on_cpu()
         bounds = (0.0, RUN_TOLERANCE) if on_cpu else (RUN_TOLERANCE, *DEVICE_TOLERANCES)
         bound = next(filter(is_within, bounds), None)
@@ -152,7 +158,7 @@ class RowIndependenceCheck:
 
 
 class _RunBudget:
-    """Time for a series of runs. One that hangs, as a loop does that is told to by a value, is ended."""
+    """The time limits of a series of runs. A run that hangs, such as a loop whose count is an input value, is ended."""
 
     def __init__(self, run_s: float) -> None:
         self.compared = 0
@@ -172,11 +178,11 @@ class _RunBudget:
 
     @property
     def exhausted(self) -> bool:
-        """Whether enough has been compared, or none can be any more."""
+        """Whether enough runs have been compared, or a run has timed out."""
         return self.timed_out or (self.compared >= self._min_compared and time.perf_counter() > self._end_s)
 
     def run(self, witness: RowComparison, batch: Feeds) -> Sequence[Result] | None:
-        """None where the batch does not run."""
+        """The arrays of the run; None if the batch does not run."""
         try:
             return witness.run(batch, self._options)
         except RequestError:
