@@ -1,4 +1,4 @@
-"""Which output of a model holds its classes, and in what form: decided once, when a version is loaded."""
+"""Finds the output of a model that holds its classes, and its form, once when a version is loaded."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from gateway.settings.model import ModelSettings
 
 
 class OutputKind(StrEnum):
-    """What a row of the output is: a score for each class, the second class's probability, or the class itself."""
+    """The form of a row: a score for each class, the probability of the second class, or the class itself."""
 
     NONE = "none"
     SCORES = "scores"
@@ -24,9 +24,10 @@ class OutputKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClassOutput:
-    """`position` among the outputs, None where none holds classes, as `no_class_reason` says.
+    """The output with the classes. `position`: among the outputs; None if none holds classes, as `no_class_reason`
+    says.
 
-    `width`: how many scores a row has, where it is known.
+    `width`: the number of scores per row, if known.
     """
 
     kind: OutputKind
@@ -39,9 +40,10 @@ class ClassOutput:
 def class_output(
     settings: ModelSettings, signature: Signature, shown: Sequence[Shown | None], labels: Mapping[str, tuple[str, ...]]
 ) -> ClassOutput:
-    """The output that holds the classes. `labels`: of each output that has them; `shown`: in the outputs' order.
+    """Find the output that holds the classes. `labels`: by output; `shown`: what the warm-up saw, in the outputs'
+    order.
 
-    Raises ModelUnavailable where model.yaml contradicts the model.
+    Raises ModelUnavailable if model.yaml contradicts the model.
     """
     names = [spec.name for spec in signature.outputs]
     if settings.prediction is None and not labels:
@@ -75,7 +77,7 @@ def class_output(
 
 
 def _width(spec: TensorSpec, signature: Signature, seen: Shown | None) -> int | None:
-    """The scores of a row, where they are always as many: declared, or seen where inputs can have one size only."""
+    """The number of scores per row, if it is constant: declared, or seen if the inputs can have one size only."""
     if len(spec.shape) == 2 and spec.shape[1] >= 0:
         return spec.shape[1]
     of_one_size = all(-1 not in given.shape[1:] for given in signature.inputs)

@@ -1,4 +1,4 @@
-"""Which class a model has predicted, read from the output that model.yaml names (`prediction`), or that has labels."""
+"""Reads the predicted class from the output that model.yaml names (`prediction`), or from the one that has labels."""
 
 import math
 import re
@@ -12,16 +12,16 @@ from gateway.backends.onnx import Result
 from gateway.protocol.classification import NO_CLASS
 
 MAX_CLASSES: Final = 2**31 - 1
-SECOND_CLASS_FROM: Final = 0.5  # of a single probability: from here on it is the second class
+SECOND_CLASS_FROM: Final = 0.5  # a single probability from here on means the second class
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 _FLAGS: Final = frozenset({"true", "false"})
 _Read = Callable[[Any], list[int]]
 
 
 class Classes:
-    """The classes of one model version. `labels` are their names in order, empty where no one says them.
+    """The classes of one model version. `labels`: their names in order; empty if they have none.
 
-    `no_class_reason` says why no class can be read from the version's answers; empty where one can.
+    `no_class_reason`: why no class can be read from the version's answers; empty if one can.
     """
 
     __slots__ = (
@@ -51,17 +51,17 @@ class Classes:
         self._read: _Read = readers[output.kind]
 
     def predicted(self, results: Sequence[Result]) -> list[int]:
-        """The class of each row, NO_CLASS where it has none; empty where the model predicts no classes."""
+        """The class of each row, NO_CLASS for a row without one; empty if the model predicts no classes."""
         if self._position is None:
             return []
         result = results[self._position]
         return [] if result is None else self._read(result)
 
     def index_of(self, truth: object) -> int | None:
-        """The class that feedback means: by its name, by its number where that is its name, or by its index.
+        """The class that feedback refers to: by name, by a number that is its name, or by index; None if there is none.
 
-        Where classes are called by numbers, a number is a name: of ["3", "5"], 1 is no class. A text is a name, or,
-        where classes have none, an index.
+        If classes are named by numbers, a number is a name: of ["3", "5"], 1 is no class. A text is a name or, if
+        classes have no names, an index.
         """
         if isinstance(truth, str):
             named = self._index.get(truth)
@@ -86,9 +86,11 @@ class Classes:
         return index if 0 <= index < (self._count or MAX_CLASSES + 1) else None
 
     def _of_scores(self, result: Any) -> list[int]:
-        """The highest score of each row; of equal ones the first. A row that holds NaN has none: argmax finds it."""
+        """The class with the highest score of each row; of equal ones the first. A row with NaN has none: argmax finds
+        the NaN.
+        """
         shape = result.shape
-        if shape == self._one_row:  # the common case, and numpy's shortest way
+        if shape == self._one_row:  # the common case, and numpy's fastest path
             index = int(result.argmax())
             score = result.item(index)
             return [index if score == score else NO_CLASS]
@@ -108,11 +110,11 @@ class Classes:
 
 
 def _of_single(result: Any) -> list[int]:
-    """One probability a row, of the second of two classes."""
+    """The class from one probability per row, that of the second of two classes."""
     return [int(score >= SECOND_CLASS_FROM) if 0 <= score <= 1 else NO_CLASS for score in _column(result)]
 
 
 def _column(result: Any) -> list[Any]:
-    """One value a row; none where there are more."""
+    """The one value of each row; empty if rows have more."""
     rows = len(result) if result.ndim else 1
     return result.ravel().tolist() if math.prod(result.shape[1:]) == 1 or not rows else []

@@ -1,4 +1,6 @@
-"""The backend in the worker itself: a stable version on the event loop if its runs are short, else in threads."""
+"""Makes versions that run in the worker itself: a stable version on the event loop if its runs are short, else in
+threads.
+"""
 
 from gateway.backends.batcher import Batcher
 from gateway.backends.loaded_version import LoadedVersion
@@ -18,18 +20,18 @@ def in_worker(
     compared: bool = False,
     baseline: ModelVersion | None = None,
 ) -> ModelVersion:
-    """A version in service in this process, counting on `tally`.
+    """Make a version that runs in this process and counts on `tally`.
 
-    A stable one may run on the loop itself, where its runs are short, unless it is `compared` by its latencies: a
-    candidate's threads wait for cores and for the interpreter when both are busy, so stable must run as it does where
-    their latencies are evidence. `stopped` is None for stable; a candidate's is asked before each run. Raises
-    ModelUnavailable where there are no threads for it.
+    A stable version whose runs are short runs on the event loop, unless it is `compared` by its latencies: a
+    candidate's threads wait for cores and for the interpreter when both are busy, so stable must run in threads too if
+    their latencies are evidence. `stopped`: None for stable; for a candidate, called before each run. Raises
+    ModelUnavailable if its threads cannot be started.
     """
     stable = stopped is None
     on_loop = stable and not compared and not loaded.loop_limits.off_loop_reason
     threads = RunThreads(loaded.rules.concurrency, f"{name}-{number}")
     if not on_loop:
-        threads.start()  # before anyone is promised an answer; else few are ever needed
+        threads.start()  # before requests depend on them; on the loop, few are ever needed
     signature = loaded.signature
     uniform = is_uniform(loaded)
     run: Run = loaded.runner.run

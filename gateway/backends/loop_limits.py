@@ -1,5 +1,4 @@
-"""How large a request the event loop may run itself: measured with more and more rows, and with longer and longer
-texts."""
+"""Measures how large a request may run on the event loop, with more and more rows, and longer and longer texts."""
 
 import math
 import time
@@ -24,12 +23,12 @@ RUNS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class LoopLimits:
-    """The largest request for the event loop. `off_loop_reason`: why it may run none; "" where it may.
+    """The largest request for the event loop. `off_loop_reason`: why none may run there; "" if some may.
 
-    `names`: the inputs that every request fills in. `rows`: of each at most. `elements`: by input, those of a row at
-    most, where a dimension other than the first is free. `length`: of texts, rows times the longest one's characters;
-    a batch that others may join counts as full, with `batch` rows. `texts`: the inputs that hold them. `small_body`: a
-    body of so many bytes holds no larger request for sure, so that it need not be looked into; -1 where none does.
+    `names`: the inputs that every request has. `rows`: the most of each. `elements`: by input, the most in a row, if a
+    dimension other than the first is free. `length`: of texts, rows times the characters of the longest one; a batch
+    that others may join counts as full, with `batch` rows. `texts`: the inputs that hold them. `small_body`: a body of
+    at most so many bytes cannot hold a larger request, so it need not be checked; -1: none.
     """
 
     off_loop_reason: str = ""
@@ -43,7 +42,7 @@ class LoopLimits:
 
     @classmethod
     def load(cls, found: Mapping[str, Any]) -> "LoopLimits":
-        """What `asdict` made JSON values of. Raises KeyError or TypeError if it is not of that form."""
+        """Read what `asdict` made JSON values of. Raises KeyError or TypeError if it has another form."""
         return cls(**{**found, "names": tuple(found["names"]), "texts": tuple(found["texts"])})
 
     def allows(self, feeds: Feeds) -> bool:
@@ -67,7 +66,7 @@ def _longest(texts: Array) -> int:
 
 
 def measure_loop_limits(session: OnnxSession, row: Feeds, batch: int) -> LoopLimits:
-    """The reach of a session whose operators nothing but its inputs' sizes can stretch; `row`: one that it runs."""
+    """Measure the limits of a session whose run time depends only on its inputs' sizes; `row`: a row that runs."""
     specs = [spec for spec in session.signature.inputs if spec.name in row and not spec.optional]
     names = tuple(spec.name for spec in specs)
     elements = {spec.name: row[spec.name].size // max(1, len(row[spec.name])) for spec in specs if -1 in spec.shape[1:]}
@@ -80,11 +79,13 @@ def measure_loop_limits(session: OnnxSession, row: Feeds, batch: int) -> LoopLim
     if texts:
         length = _largest(FIRST_LENGTH, MAX_LENGTH, lambda size: _run_us(session, _with_texts(row, texts, size)))
     small_body = -1 if elements or texts else min((rows * row[name][:1].size for name in names), default=-1)
-    return LoopLimits("", names, rows, elements, texts, length, batch, small_body)  # an element is a byte at least
+    return LoopLimits("", names, rows, elements, texts, length, batch, small_body)  # an element takes at least a byte
 
 
 def _largest(first: int, limit: int, run_us: Callable[[int], float]) -> int:
-    """The largest of `first` and its doubles, up to `limit`, whose run is short enough; `first` at least."""
+    """The largest of `first`, 2 * `first`, 4 * `first` ... up to `limit` whose run is short enough; at least
+    `first`.
+    """
     size = first
     while 2 * size <= limit and run_us(2 * size) <= MAX_RUN_US:
         size *= 2
@@ -100,7 +101,7 @@ def _with_rows(row: Feeds, names: tuple[str, ...], count: int) -> Feeds:
 
 
 def _with_texts(row: Feeds, texts: tuple[str, ...], length: int) -> Feeds:
-    """`row` with texts of so many characters: words of one letter, since more of them hardly fit."""
+    """`row` with texts of `length` characters, in words of one letter: the most words that fit."""
     text = "a b c d " * (length // 8)
     return {name: np.full(array.shape, text, object) if name in texts else array for name, array in row.items()}
 
@@ -108,10 +109,10 @@ def _with_texts(row: Feeds, texts: tuple[str, ...], length: int) -> Feeds:
 def _run_us(session: OnnxSession, feeds: Feeds) -> float:
     fastest = math.inf
     try:
-        for _ in range(1 + RUNS):  # the first of a new size may have to prepare for it
+        for _ in range(1 + RUNS):  # the first run of a size may prepare for it
             start = time.perf_counter()
             session.run(feeds)
             fastest = min(fastest, time.perf_counter() - start)
-    except RequestError:  # not for so many, then
+    except RequestError:  # this size does not run
         return math.inf
     return fastest * 1e6

@@ -30,10 +30,9 @@ Result = Array | None  # None: an optional output that the model left out
 class OnnxSession:
     """A loaded model file.
 
-    `dimensions` holds, for each required input, the size of each dimension or the name of a free one (None: no name).
-    `all_required` says that no input or output may be left out; what has an initializer is no input. `overridable`: the
-    weights that a request may replace. `providers`: what runs it, which is not all that it was asked to use where there
-    is a `warning`.
+    `dimensions`: for each required input, the size of each dimension or the name of a free one (None: no name).
+    `all_required`: no input or output is optional; what has an initializer is no input. `overridable`: the weights that
+    a request may replace. `providers`: those that run it; if some of the requested ones are missing, `warning` says so.
     """
 
     __slots__ = (
@@ -53,7 +52,7 @@ class OnnxSession:
         defaults = self._session.get_overridable_initializers()
         self.overridable = frozenset(item.name for item in defaults)
         self._names = [output.name for output in outputs]
-        self._run: Any = getattr(self._session, "_sess", self._session).run  # without a wrapper of Python around it
+        self._run: Any = getattr(self._session, "_sess", self._session).run  # without the Python wrapper around it
         self._maps = {position for position, output in enumerate(outputs) if _MAPS.match(output.type)}
         self.signature = Signature(
             [_input_spec(item) for item in inputs],
@@ -69,7 +68,7 @@ class OnnxSession:
     def run(self, feeds: Feeds, options: onnxruntime.RunOptions | None = None) -> list[Result]:
         """All outputs for the given inputs, in the signature's order; `options` lets another thread end the run.
 
-        Raises InvalidRequest where ONNX Runtime rejects the inputs' values, ModelFailed for every other failure.
+        Raises InvalidRequest if ONNX Runtime rejects the inputs' values, ModelFailed for any other failure.
         """
         try:
             results: list[Any] = self._run(self._names, feeds, options)
@@ -84,7 +83,9 @@ class OnnxSession:
         return results
 
     def learn_labels(self, feeds: Feeds) -> None:
-        """Run once on one row to see the outputs' shapes, and the class labels of those that are sequences of maps."""
+        """Run once on one row to learn the outputs' shapes, and the class labels of outputs that are sequences of
+        maps.
+        """
         results = self._session.run(self._names, feeds)
         self.shown = [_shown(result) for result in results]
         if not self._maps:
@@ -97,30 +98,30 @@ class OnnxSession:
         self.signature = self.signature.giving(outputs)
 
     def learn_shapes(self, runs: Sequence[ObservedRun]) -> None:
-        """Keep the outputs' shapes in the signature as runs have shown them."""
+        """Set the outputs' shapes in the signature to those that the runs have shown."""
         fixed = all(isinstance(size, int) for shape in self.dimensions.values() for size in shape[1:])
         self.signature = self.signature.giving(observed_specs(self.signature.outputs, runs, fixed=fixed))
 
     def on_cpu(self) -> bool:
-        """Whether nothing runs elsewhere: there, another batch size may take another algorithm."""
+        """Whether it runs on the CPU alone. On devices, another batch size may use another algorithm."""
         return self.providers == ("CPUExecutionProvider",)
 
     def cuda_device(self) -> int | None:
-        """The number of the CUDA device that runs it; None where none does."""
+        """The number of the CUDA device that runs it; None if none does."""
         first = self.providers[0]
         if not first.startswith(_ON_CUDA):
             return None
         return int(self._session.get_provider_options().get(first, {}).get("device_id", 0))
 
     def with_inner_outputs(self, names: Sequence[str]) -> Any:
-        """Another session on the same file, of ONNX Runtime itself, with these inner tensors among its outputs.
+        """Open another ONNX Runtime session on the same file, with these inner tensors among its outputs.
 
-        Raises ModelUnavailable where ONNX Runtime cannot say of what type they are.
+        Raises ModelUnavailable if ONNX Runtime cannot infer their types.
         """
         return self._reopen(with_outputs(self.file.read_bytes(), names))
 
     def _matrix(self, position: int, rows: list[dict[Any, float]]) -> Array:
-        """scikit-learn's ZipMap, one {label: score} a row, as FP32 [rows, classes]."""
+        """The output of scikit-learn's ZipMap, one {label: score} per row, as FP32 [rows, classes]."""
         classes = len(self.signature.outputs[position].labels)
         return np.array([list(row.values()) for row in rows], np.float32).reshape(len(rows), -1 if rows else classes)
 
@@ -133,7 +134,9 @@ def _shown(result: Any) -> Shown | None:
 
 
 def _not_text(feeds: Feeds) -> RequestError:
-    """ONNX Runtime's Python API gives strings as text only. The model is at fault unless it was sent something else."""
+    """The error for output strings that are not UTF-8, which ONNX Runtime's Python API cannot return. The model is at
+    fault unless the request's strings are not UTF-8.
+    """
     if any(array.dtype.kind == "V" for array in feeds.values()):
         return InvalidRequest(
             "the model answers with bytes that are not UTF-8, as it was sent, and cannot be read: encode them"
@@ -151,7 +154,9 @@ def _open(path: Path, threads: int, providers: Sequence[Provider]) -> tuple[Any,
 
 
 def _opened_again(path: Path, threads: int, providers: Sequence[Provider], model: bytes) -> Any:
-    """`model`: a content that is not the file's, whose weights may lie beside it all the same."""
+    """Open a session on `model`, a changed content of the file at `path`; external weights are read from the file's
+    folder.
+    """
     options = _options(threads)
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     try:
@@ -184,7 +189,7 @@ def _output_spec(item: Any) -> TensorSpec:
 
 
 def _tensor_spec(item: Any) -> TensorSpec | None:
-    """None where it is of a type that the protocol cannot carry."""
+    """The spec of an input or output; None if the protocol cannot carry its type."""
     match = _TENSOR.match(item.type)
     datatype = BY_ONNX_TYPE.get(match[2]) if match else None
     if match is None or datatype is None:

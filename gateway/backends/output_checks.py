@@ -1,4 +1,6 @@
-"""What is asked of a candidate before its answer may be sent: not stopped, finite numbers, the right shape."""
+"""Checks before a candidate's answer may be sent: it is not stopped, and its outputs are finite and have the right
+shape.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -16,9 +18,11 @@ Run = Callable[[Feeds, RunOptions | None], list[Result]]
 
 
 def checked(run: Run, outputs: Sequence[TensorSpec], number: int, stopped: Stopped, *, row_for_row: bool) -> Run:
-    """The same run for a candidate, in any thread. `row_for_row`: each output has as many rows as the inputs.
+    """Wrap the run of a candidate with these checks; for any thread. `row_for_row`: each output has as many rows as the
+    inputs.
 
-    Raises Conflict where it is stopped; InvalidOutput for an output that is not finite or not of the declared shape.
+    The run raises Conflict if the candidate is stopped, InvalidOutput if an output is not finite or not of the declared
+    shape.
     """
 
     def run_checked(feeds: Feeds, options: RunOptions | None) -> list[Result]:
@@ -33,7 +37,9 @@ def checked(run: Run, outputs: Sequence[TensorSpec], number: int, stopped: Stopp
 
 
 def mark_underway(run: Run, underway: Underway) -> Run:
-    """The same run, which is seen in shared memory while it lasts: a death of the process is blamed on it."""
+    """Wrap the run so that shared memory shows it while it lasts: if the process dies meanwhile, the version is
+    blamed.
+    """
 
     def run_noted(feeds: Feeds, options: RunOptions | None) -> list[Result]:
         with underway:
@@ -43,7 +49,9 @@ def mark_underway(run: Run, underway: Underway) -> Run:
 
 
 def check(outputs: Sequence[TensorSpec], results: Sequence[Result], rows: int | None) -> None:
-    """Raise InvalidOutput where stable has to answer instead. `rows`: the inputs', where each output has as many."""
+    """Raise InvalidOutput if stable must answer instead. `rows`: of the inputs, if each output has as many, else
+    None.
+    """
     for spec, result in zip(outputs, results, strict=True):
         if result is not None:
             _check(spec, result, rows)

@@ -16,9 +16,7 @@ from typing import Final
 from gateway.backends.batch import Batch, Run
 
 LONG_RUN_NS: Final = 5_000_000  # for a run on the event loop
-SAMPLE_INTERVAL_NS: Final = (
-    2_000_000  # the most that a sample's age may be when a run begins; a sample costs about 0.3 us
-)
+SAMPLE_INTERVAL_NS: Final = 2_000_000  # the age up to which a sample is used; a sample costs about 0.3 us
 VERIFY_TIMEOUT_S: Final = 0.25  # for the repeated run; if it ends undecided, the model is not blamed
 log: Final = logging.getLogger("gateway.backends")
 

@@ -1,6 +1,6 @@
 """Tries model versions in a scratch process: a file that crashes ONNX Runtime crashes only that process.
 
-Parent and child (trial_child.py) speak JSON lines: one trial in on standard input, one verdict out on standard output.
+Parent and child (trial_child.py) exchange JSON lines: a trial to standard input, its result from standard output.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ from typing import IO, Final
 
 from gateway.system.scheduling import lower_priority
 
-CHILD: Final = "gateway.backends.trial_child"  # by its name, not imported: this process needs no ONNX Runtime
-POLL_S: Final = 0.2  # between two looks whether a trial is given up
-CancelCheck = Callable[[], str]  # why; empty where it is not
+CHILD: Final = "gateway.backends.trial_child"  # named, not imported: this process does not load ONNX Runtime
+POLL_S: Final = 0.2  # between two checks whether a trial is cancelled
+CancelCheck = Callable[[], str]  # why the trials are cancelled; empty if they are not
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,12 @@ class LoadResult:
 
 
 def never_cancelled() -> str:
-    """A trial that is not given up."""
+    """The `cancel_check` of trials that are never cancelled."""
     return ""
 
 
 def try_versions(repository: Path, trials: Sequence[LoadTrial], timeout_s: float = math.inf) -> Iterator[LoadResult]:
-    """The verdict on each trial, in order. A crash is blamed on the version being loaded; the others go on."""
+    """Yield the result of each trial, in order. A crash is attributed to the version being loaded; the others go on."""
     return Scratch(repository).try_versions(trials, timeout_s)
 
 
@@ -96,7 +96,7 @@ class Scratch:
                 yield verdict
 
     def end(self, why: str) -> None:
-        """Give up what is under way, and all that comes."""
+        """Cancel the trials under way and all later ones."""
         self._ended = why
 
     def _in_one_process(
@@ -132,7 +132,7 @@ class Scratch:
     def _asked(
         self, child: "subprocess.Popen[bytes]", trial: LoadTrial, timeout_s: float, cancel_check: CancelCheck
     ) -> bytes | None:
-        """The child's answer; empty where it has died, None where it does not come in time or is given up."""
+        """The child's answer; empty if it died, None if it did not answer in time or the trial is cancelled."""
         assert child.stdin is not None and child.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             child.stdin.write(json.dumps(asdict(trial)).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""Trials whose outcome is remembered by content: what has loaded, and what must not be loaded again as it is."""
+"""Trials whose results are remembered by content: what has loaded, and what must not be loaded again unchanged."""
 
 import threading
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from gateway.errors import ModelUnavailable
 
 
 class Trials:
-    """One series of trials at a time, from any thread. `timeout_s`: for a version to load and warm up."""
+    """Runs one series of trials at a time, from any thread. `timeout_s`: for a version to load and warm up."""
 
     def __init__(self, contents: Contents, timeout_s: float) -> None:
         self.contents = contents
@@ -20,7 +20,9 @@ class Trials:
     def run(
         self, trials: list[LoadTrial], cancel_check: CancelCheck = never_cancelled, within_s: float | None = None
     ) -> list[LoadResult]:
-        """The verdicts, in order. Raises ModelUnavailable where they are given up. `within_s`: not `timeout_s`."""
+        """The results, in order. Raises ModelUnavailable if the trials are cancelled. `within_s`: used instead of
+        `timeout_s`.
+        """
         with self._running:
             seen = {key_of(trial): self.contents.fingerprint(key_of(trial)) for trial in trials}
             verdicts = list(self._scratch.try_versions(trials, within_s or self.timeout_s, cancel_check))
@@ -31,16 +33,16 @@ class Trials:
             if verdict.killed or verdict.timed_out:
                 self.contents.mark_bad(key, seen[key], verdict.error)
             else:
-                self.contents.mark_good(key, seen[key])  # or refused in an orderly way
+                self.contents.mark_good(key, seen[key])  # or rejected with an error
         return verdicts
 
     def end(self, why: str) -> None:
-        """Give up what is under way, and all that comes."""
+        """Cancel the trials under way and all later ones."""
         self._scratch.end(why)
 
 
 def harmful(verdicts: Iterable[LoadResult]) -> dict[tuple[str, int], str]:
-    """The versions that no worker may load, and why: they would end it, or keep it for ever."""
+    """The versions that no worker may load, and why: they would end it or make it hang."""
     return {key_of(one.trial): one.error for one in verdicts if one.killed or one.timed_out}
 
 

@@ -1,4 +1,4 @@
-"""What is known of a version without its session: enough to check requests for it and to read its answers.
+"""The facts of a version that need no session: enough to check requests for it and to read its answers.
 
 A version that runs in a process of its own is described to the workers by `dump`, as JSON.
 """
@@ -16,7 +16,7 @@ from gateway.backends.warmup import WarmUp
 from gateway.protocol.tensors import Shown, TensorSpec
 from gateway.settings.model import ModelSettings
 
-ANSWERS: Final = {"modality", "prediction", "feedback"}  # of model.yaml: what requests are, and answers mean
+ANSWERS: Final = {"modality", "prediction", "feedback"}  # of model.yaml: describes requests and answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class VersionFacts:
     classes: Classes
 
     def dump(self) -> dict[str, Any]:
-        """Everything as JSON values; `load` reads them."""
+        """All facts as JSON values, for `load`."""
         return {
             "inputs": list(map(asdict, self.signature.inputs)),
             "outputs": list(map(asdict, self.signature.outputs)),
@@ -56,7 +56,7 @@ class VersionFacts:
 
 
 def load(found: Mapping[str, Any]) -> VersionFacts:
-    """The facts that `dump` described. Raises ValueError, KeyError or TypeError if they are not of its form."""
+    """Read what `dump` returned. Raises ValueError, KeyError or TypeError if it has another form."""
     signature = Signature(*([_spec(spec) for spec in found[part]] for part in ("inputs", "outputs", "initializers")))
     settings = ModelSettings.model_validate(found["settings"])
     shown = [None if one is None else Shown(tuple(one["shape"]), one["value"]) for one in found["shown"]]
@@ -77,7 +77,7 @@ def load(found: Mapping[str, Any]) -> VersionFacts:
 
 
 def labels_of(settings: ModelSettings, signature: Signature) -> dict[str, tuple[str, ...]]:
-    """The class labels of each output that has them: from model.yaml, or from the model itself."""
+    """The class labels of each output that has some: from model.yaml, or from the model itself."""
     labels = {spec.name: spec.labels for spec in signature.outputs if spec.labels}
     prediction = settings.prediction
     if prediction is not None and prediction.labels:

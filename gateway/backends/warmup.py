@@ -1,11 +1,11 @@
-"""Warm-up of a loaded session: run it, prove whether its rows are independent, and measure how large a batch pays.
+"""Warms up a loaded session: runs it, checks whether its rows are independent, and measures which batch size pays.
 
-A free first dimension is only a claim: a model that subtracts the batch's mean declares the same shapes as one that
-does not. So the rows are proven independent, or the model is not batched.
+A free first dimension does not prove independence: a model that subtracts the batch's mean declares the same shapes as
+one that does not. A model is batched only if its rows are found to be independent.
 
-Nor does every batch pay. Joining rows copies them, and a run of many may miss the caches that a run of few stays in:
-images of half a megabyte are served faster one by one. So larger and larger batches are tried as long as they get
-rows served faster, and what waits beyond that size waits for the next batch.
+Not every batch pays. Joining rows copies them, and a run of many rows may miss caches that hold a few: images of half a
+megabyte are served faster one by one. So larger batches are tried as long as they serve rows faster; requests beyond
+the best size wait for the next batch.
 """
 
 import contextlib
@@ -35,16 +35,14 @@ WORDS: Final = ("invoice", "late", "parcel", "password", "a", "12.5", "refund pl
 SHORT_BYTES: Final = 2
 TIMED_RUNS: Final = 30
 TIMED_SECONDS: Final = 0.2
-DEVICE_PREPARE_RUNS: Final = 3  # on a device, where the second one may find some things to prepare, too
+DEVICE_PREPARE_RUNS: Final = 3  # on a device, where the second run may prepare more
 ON_LOOP_SINGLE_US: Final = 200.0
 ON_LOOP_FULL_US: Final = 1000.0
-LOOP_OVERHEAD_US: Final = 20.0  # what a batch costs beside its run, about
-THREAD_OVERHEAD_US: Final = (
-    400.0  # the same where a thread runs it: on a busy core both it and the loop lose their caches
-)
-NEAR_BEST: Final = 1.02  # a row may take so much longer than in the best batch
-STOP_RATIO: Final = 1.1  # from there on larger batches are not tried
-MAX_RUN_US: Final = 1e6  # nor where a run takes so long
+LOOP_OVERHEAD_US: Final = 20.0  # about what a batch costs in addition to its run
+THREAD_OVERHEAD_US: Final = 400.0  # of a run in a thread: on a busy core, both it and the loop lose their caches
+NEAR_BEST: Final = 1.02  # the smallest batch is chosen whose rows take at most this multiple of the best
+STOP_RATIO: Final = 1.1  # of the best time per row; from there on larger batches are not tried
+MAX_RUN_US: Final = 1e6  # nor if a run takes this long
 _TIMES: Final = ("single_us", "full_us", "rounding")
 Filler = Callable[[str, list[int], np.random.Generator], Array]
 
@@ -68,25 +66,25 @@ class WarmUp:
 
     @property
     def fits_event_loop(self) -> bool:
-        """Whether runs are over so soon that the event loop may wait for them."""
+        """Whether runs are short enough for the event loop."""
         return self.single_us < ON_LOOP_SINGLE_US and self.full_us < ON_LOOP_FULL_US
 
     def dump(self) -> dict[str, Any]:
-        """All but `row` as JSON values, in which NaN is null."""
+        """All fields except `row` as JSON values; NaN becomes null."""
         return {name: getattr(self, name) for name in ("unbatchable_reason", "rows", *_TIMES)}
 
     @classmethod
     def load(cls, found: Mapping[str, Any]) -> "WarmUp":
-        """What `dump` described. Raises KeyError, TypeError or ValueError if it is not of that form."""
+        """Read what `dump` returned. Raises KeyError, TypeError or ValueError if it has another form."""
         single_us, full_us, rounding = (math.nan if found[name] is None else float(found[name]) for name in _TIMES)
         return cls(found["unbatchable_reason"], single_us, full_us, int(found["rows"]), rounding=rounding)
 
 
 def warm_up(session: OnnxSession, sample: Path, max_rows: int, known: WarmUp | None = None) -> WarmUp:
-    """Warm `session` with the V2 request in the file `sample` where it exists, else with made-up inputs.
+    """Warm up `session` with the V2 request in the file `sample` if it exists, else with made-up inputs.
 
-    `max_rows` is the largest batch wanted; 1 asks for none. `known`: what has been found already, which is not measured
-    and proven once more. Raises ModelUnavailable where `sample` does not run.
+    `max_rows`: the largest batch wanted; 1: none. `known`: results of an earlier warm-up of the same content, which are
+    not measured again. Raises ModelUnavailable if `sample` does not run.
     """
     rows = _from_file(session, sample) if sample.exists() else _made_up(session)
     if rows is None:
@@ -100,7 +98,7 @@ def warm_up(session: OnnxSession, sample: Path, max_rows: int, known: WarmUp | N
     obstacle = "batching is off" if max_rows < 2 else _unbatchable_reason(session, rows)
     if obstacle:
         return WarmUp(obstacle, single_us, single_us, row=single)
-    try:  # measured before the proof: what that leaves in the memory's caches makes the first large batches cheap
+    try:  # measured before the check, which leaves memory in caches and so makes the first large batches cheap
         size, full_us = best_batch_size(single_us, max_rows, lambda size: _batch_us(session, rows, size))
     except RequestError:
         return WarmUp(ROWS_DEPENDENT, single_us, single_us, row=single)
@@ -111,7 +109,7 @@ def warm_up(session: OnnxSession, sample: Path, max_rows: int, known: WarmUp | N
 
 
 def _runs(session: OnnxSession, rows: list[Feeds]) -> list[ObservedRun]:
-    """Each row alone, and all together where that runs: what shows the shapes that the outputs really have."""
+    """Runs of each row alone, and of all together if that works; they show the real shapes of the outputs."""
     runs = []
     batches = [join_rows(rows, PROOF_ROWS)] if _leading_dimension_is_free(session) and _rows_agree(session) else []
     for feeds in (*rows[:PROOF_ROWS], *batches):
@@ -121,13 +119,13 @@ def _runs(session: OnnxSession, rows: list[Feeds]) -> list[ObservedRun]:
 
 
 def best_batch_size(single_us: float, max_rows: int, run_us: Callable[[int], float]) -> tuple[int, float]:
-    """The smallest batch, of `max_rows` at most, that serves rows about as fast as any; and how long its run takes.
+    """The smallest batch size, at most `max_rows`, that serves rows about as fast as any, and its run time (us).
 
-    `single_us`: what a run of one row takes; `run_us`: what joining so many and running them takes.
+    `single_us`: the run time of one row. `run_us`: the time to join and run so many rows.
     """
     each_us = LOOP_OVERHEAD_US if single_us < ON_LOOP_SINGLE_US else THREAD_OVERHEAD_US
     runs_us = {1: single_us}
-    size, best_us = 1, single_us + each_us  # for a row
+    size, best_us = 1, single_us + each_us  # per row
     while size < max_rows and runs_us[size] < MAX_RUN_US:
         size = min(2 * size, max_rows)
         runs_us[size] = run_us(size)
@@ -172,7 +170,7 @@ def _feeds(session: OnnxSession, free: int, filler: Filler, generator: np.random
 
 
 def _made_up_shapes(session: OnnxSession, free: int) -> dict[str, list[int]]:
-    """The shape of one row of each input, where free dimensions other than the rows have the size `free`."""
+    """The shape of one row of each input; free dimensions other than the first get the size `free`."""
     leading = {shape[0] for shape in session.dimensions.values() if shape}
     return {
         name: [_size(size, index, leading, free) for index, size in enumerate(shape)]
@@ -188,9 +186,9 @@ def _size(size: int | str | None, index: int, leading: set[int | str | None], fr
 
 
 def _full_range(datatype: str, shape: list[int], generator: np.random.Generator) -> Array:
-    """As `_random`, and short integers over all their values, as pixels and samples of sound have them.
+    """As `_random`, but short integers take all their values, as pixels and audio samples do.
 
-    Longer ones are indices as a rule: of words, or of rows in a table.
+    Longer integers are usually indices: of words, or of rows in a table.
     """
     dtype = DATATYPES[datatype].dtype
     if dtype.kind not in "iu" or dtype.itemsize > SHORT_BYTES:
@@ -221,7 +219,7 @@ def _rows_agree(session: OnnxSession) -> bool:
 
 
 def _unbatchable_reason(session: OnnxSession, rows: list[Feeds]) -> str:
-    """Why the rows of a batch cannot be told apart again; empty where they can."""
+    """Why a batch could not be split into its rows again, or checked; empty if it can."""
     if not session.all_required:
         return "an input or output is optional"
     if not _leading_dimension_is_free(session):
@@ -238,14 +236,14 @@ def _unbatchable_reason(session: OnnxSession, rows: list[Feeds]) -> str:
 
 
 def _alike(row: Feeds, other: Feeds) -> bool:
-    """NaN is like NaN: rows of nothing else prove as little."""
+    """Whether two rows are equal. NaN equals NaN: rows of NaN prove nothing either."""
     return all(np.array_equal(array, other[name], equal_nan=array.dtype.kind == "f") for name, array in row.items())
 
 
 def _batch_us(session: OnnxSession, rows: list[Feeds], size: int) -> float:
-    """Infinity for a batch that is too much for it, which is usually a device's memory, where three rows are not."""
+    """The run time of a batch; infinity if it fails although three rows run, usually for lack of device memory."""
     try:
-        for _ in range(1 if session.on_cpu() else DEVICE_PREPARE_RUNS):  # the first of a new size has to prepare for it
+        for _ in range(1 if session.on_cpu() else DEVICE_PREPARE_RUNS):  # the first run of a size prepares for it
             session.run(join_rows(rows, size))
         return _run_us(lambda: session.run(join_rows(rows, size)))
     except RequestError:
@@ -255,7 +253,7 @@ def _batch_us(session: OnnxSession, rows: list[Feeds], size: int) -> float:
 
 
 def _run_us(run: Callable[[], object]) -> float:
-    """What the fastest of some runs takes: what other threads add to the others is not the model's."""
+    """The time (us) of the fastest of some runs: in the others, other threads took time too."""
     end = time.perf_counter() + TIMED_SECONDS
     fastest = math.inf
     for _ in range(TIMED_RUNS):
