@@ -10,11 +10,7 @@ from gateway.protocol.tensors import Array
 
 SMALL_FACTOR, LARGE_FACTOR = 1e-3, 1e3  # factors
 TEXT_REPEATS: Final = 20  # times, for strings
-INTEGER_BOUNDS: Final = (
-    256,
-    100,
-    10,
-)  # of random integers, tried in turn: tables of words and positions have a last index
+INTEGER_BOUNDS: Final = (256, 100, 10)  # of random integers, tried in turn: tables have a last index
 
 
 def join_rows(rows: list[Feeds], count: int | None = None) -> Feeds:
