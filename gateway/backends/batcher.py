@@ -232,9 +232,9 @@ class Batcher:
             batch = Batch(items, sum(item.rows for item in items), RunOptions())
             self._detector.verify(batch, ns, self._on_verified)
 
-    def _on_verified(self, guilty: bool) -> None:
-        self._all_threaded = guilty
-        self._set_queueing(guilty or self._delay_s > 0)
+    def _on_verified(self, model_is_slow: bool) -> None:
+        self._all_threaded = model_is_slow
+        self._set_queueing(model_is_slow or self._delay_s > 0)
 
     def _hand_over(self, threaded: "Batcher") -> None:
         for group, queue in self._groups.items():

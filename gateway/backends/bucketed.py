@@ -24,7 +24,7 @@ from gateway.protocol.tensors import DATATYPES
 NUMBERS: Final = "biuf"
 
 
-class Gathered(dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"]):
+class PaddedBatch(dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"]):
     """The inputs of a batch in reserved buffers. `padded`: the same, padded to the batch size."""
 
     __slots__ = ("padded",)
@@ -55,11 +55,11 @@ class BucketedRunner:
         """The rows of all parts, no more than the largest size, for one run within the block."""
         size = bucket_for(sum(len(next(iter(part.values()))) for part in parts), self.sizes)
         with self._pool.lent() as buffers:
-            yield Gathered(buffers, parts, size)
+            yield PaddedBatch(buffers, parts, size)
 
     def run(self, feeds: Feeds, options: RunOptions | None = None) -> list[Result]:
         """As the session's `run`; each output has as many rows as the inputs."""
-        if isinstance(feeds, Gathered):
+        if isinstance(feeds, PaddedBatch):
             return self._padded(feeds, options)
         rows = self._rows(feeds)
         if not 0 < rows <= self.sizes[-1] or rows in self.sizes:
@@ -74,17 +74,17 @@ class BucketedRunner:
         first, *others = (len(array) for array in feeds.values())
         return first if all(rows == first for rows in others) else 0
 
-    def _padded(self, gathered: Gathered, options: RunOptions | None) -> list[Result]:
+    def _padded(self, gathered: PaddedBatch, options: RunOptions | None) -> list[Result]:
         padded = gathered.padded
         rows, size = (len(next(iter(feeds.values()))) for feeds in (gathered, padded))
-        return [_own(_cut(result, rows, size), padded) for result in self._sessions[size].run(padded, options)]
+        return [_detached(_cut(result, rows, size), padded) for result in self._sessions[size].run(padded, options)]
 
 
 def _cut(result: Result, rows: int, size: int) -> Result:
     return result[:rows] if result is not None and rows < size and result.shape[:1] == (size,) else result
 
 
-def _own(result: Result, lent: Feeds) -> Result:
+def _detached(result: Result, lent: Feeds) -> Result:
     """A copy if the result shares memory with the buffers, which the next run writes to."""
     if result is not None and any(np.may_share_memory(result, array) for array in lent.values()):
         return result.copy()

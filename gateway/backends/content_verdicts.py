@@ -31,7 +31,7 @@ class Contents:
         """The identity of the version's files as they are now; stats each file."""
         folder = self.path / key[0]
         files = [*_files(folder / str(key[1]), DEPTH), *(folder / name for name in BESIDE)]
-        return tuple(found for file in files if (found := _seen(file)) is not None)
+        return tuple(found for file in files if (found := _file_identity(file)) is not None)
 
     def mark_good(self, key: VersionKey, content: Content) -> None:
         """Note that this content loads, or fails, without harm."""
@@ -71,7 +71,7 @@ def _files(folder: Path, depth: int) -> Iterator[Path]:
             yield from _files(Path(entry.path), depth - 1)
 
 
-def _seen(file: Path) -> tuple[str, int, int, int, int] | None:
+def _file_identity(file: Path) -> tuple[str, int, int, int, int] | None:
     try:
         found = file.stat()
     except OSError:

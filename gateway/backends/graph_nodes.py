@@ -13,7 +13,7 @@ from gateway.errors import ModelUnavailable
 
 GRAPH: Final = 7  # of a model
 NODE, INITIALIZER, SPARSE_INITIALIZER = 1, 5, 15  # of a graph
-READS, GIVES, OPERATOR, DOMAIN = 1, 2, 4, 7  # of a node
+INPUT_NAME, OUTPUT_NAME, OPERATOR, DOMAIN = 1, 2, 4, 7  # of a node
 TENSOR_NAME: Final = 8
 SPARSE_VALUES: Final = 1  # of a sparse tensor: a tensor with its name
 STANDARD: Final = "ai.onnx"  # the default domain
@@ -22,12 +22,12 @@ STANDARD: Final = "ai.onnx"  # the default domain
 @dataclass(frozen=True, slots=True)
 class GraphNode:
     """A node. `operator`: such as `MatMul`, with its domain if it is not ONNX's own, as `com.microsoft.Tokenizer`.
-    `reads` and `gives`: the names of its inputs and outputs.
+    `inputs` and `outputs`: the names of its inputs and outputs.
     """
 
     operator: str
-    reads: tuple[str, ...]
-    gives: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +65,13 @@ def _read(data: mmap.mmap, start: int, stop: int, nodes: list[GraphNode], consta
 
 
 def _node(data: mmap.mmap, start: int, stop: int) -> GraphNode:
-    texts: dict[int, list[str]] = {READS: [], GIVES: [], OPERATOR: [], DOMAIN: []}
+    texts: dict[int, list[str]] = {INPUT_NAME: [], OUTPUT_NAME: [], OPERATOR: [], DOMAIN: []}
     for number, begin, end in fields(data, start, stop):
         if number in texts:
             texts[number].append(data[begin:end].decode())
     domain = "".join(texts[DOMAIN][-1:])
     prefix = "" if domain in ("", STANDARD) else f"{domain}."
-    return GraphNode(prefix + "".join(texts[OPERATOR][-1:]), tuple(texts[READS]), tuple(texts[GIVES]))
+    return GraphNode(prefix + "".join(texts[OPERATOR][-1:]), tuple(texts[INPUT_NAME]), tuple(texts[OUTPUT_NAME]))
 
 
 def _name(data: mmap.mmap, start: int, stop: int) -> str:

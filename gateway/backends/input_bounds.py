@@ -108,12 +108,12 @@ def _variable_node_reason(graph: Graph, overridable: Set[str]) -> str:
         if node.operator not in SHAPE_BOUND and node.operator not in SIZE_INPUTS:
             return f"the time that operator {node.operator} takes may depend on values"
         for position in SIZE_INPUTS.get(node.operator, ()):
-            if position < len(node.reads) and node.reads[position] not in fixed:
-                return f"operator {node.operator} takes a size that is computed from values: '{node.reads[position]}'"
+            if position < len(node.inputs) and node.inputs[position] not in fixed:
+                return f"operator {node.operator} takes a size that is computed from values: '{node.inputs[position]}'"
         if _is_fixed(node, fixed):
-            fixed.update(node.gives)
+            fixed.update(node.outputs)
     return ""
 
 
 def _is_fixed(node: GraphNode, fixed: set[str]) -> bool:
-    return node.operator in SHAPE_OPERATORS or all(name in fixed for name in node.reads)
+    return node.operator in SHAPE_OPERATORS or all(name in fixed for name in node.inputs)

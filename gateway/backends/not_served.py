@@ -20,7 +20,7 @@ MODEL_FILE: Final = "model.onnx"
 _TOO_LARGE: Final = f"is no version; {LARGEST_VERSION} is the largest, so a date has room, as 20261231, and no time"
 _REMEDY: Final = "it must be readable by the gateway's user"
 _MEANT_AS_VERSION: Final = re.compile(r"(?:v|ver|version)?[-_. +]*\d[\d._]*\s*", re.IGNORECASE)
-_NOT_MEANT: Final = frozenset(("lost+found", "__pycache__"))
+_IGNORED: Final = frozenset(("lost+found", "__pycache__"))
 _OTHER_KINDS: Final = (
     *(".pt", ".pth", ".ckpt", ".pb", ".h5", ".hdf5", ".keras", ".tflite", ".safetensors", ".pkl", ".pickle"),
     *(".joblib", ".engine", ".plan", ".mlmodel", ".ort", ".cbm", ".gguf"),
@@ -52,7 +52,7 @@ def unserved_entries(repository: Path) -> list[UnservedEntry]:
         entries = sorted(repository.iterdir())
     except OSError as error:
         return [UnservedEntry(repository.name, "", f"cannot be read: {error.strerror}")]
-    return [_printable(found) for entry in entries if not _hidden(entry) for found in _entry(entry)]
+    return [_printable(found) for entry in entries if not _hidden(entry) for found in _safe_check_entry(entry)]
 
 
 def why_not_served(folder: Path) -> str:
@@ -65,29 +65,29 @@ def why_not_served(folder: Path) -> str:
             return f"{MODEL_FILE} is a link to {os.readlink(file)}, which does not exist"
         if file.exists():
             return "" if file.is_file() and os.access(file, os.R_OK) else _unreadable(file)
-        return _instead(sorted(path.name for path in folder.iterdir() if not _hidden(path)))
+        return _missing_model_file(sorted(path.name for path in folder.iterdir() if not _hidden(path)))
     except OSError as error:
         return f"cannot be read: {error.strerror}; {_REMEDY}"
 
 
 def _printable(found: UnservedEntry) -> UnservedEntry:
     """The entry with characters escaped that a terminal or JSON cannot show, as in names that are not UTF-8."""
-    return UnservedEntry(*("".join(map(_spelt, text)) for text in (found.name, found.version, found.reason)))
+    return UnservedEntry(*("".join(map(_escaped, text)) for text in (found.name, found.version, found.reason)))
 
 
-def _spelt(character: str) -> str:
+def _escaped(character: str) -> str:
     return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
-def _entry(entry: Path) -> Iterator[UnservedEntry]:
+def _safe_check_entry(entry: Path) -> Iterator[UnservedEntry]:
     """What is wrong with one entry of the repository and with its contents."""
     try:
-        yield from _looked_at(entry)
+        yield from _check_entry(entry)
     except OSError as error:
         yield UnservedEntry(entry.name, "", f"cannot be read: {error.strerror}; {_REMEDY}")
 
 
-def _looked_at(entry: Path) -> Iterator[UnservedEntry]:
+def _check_entry(entry: Path) -> Iterator[UnservedEntry]:
     if entry.is_symlink() and not entry.exists():
         yield UnservedEntry(entry.name, "", f"is a link to {os.readlink(entry)}, which does not exist")
     elif entry.is_dir():
@@ -108,7 +108,7 @@ def _model(folder: Path) -> Iterator[UnservedEntry]:
     name = folder.name
     entries = sorted(entry for entry in folder.iterdir() if not _hidden(entry))
     versions = [entry for entry in entries if is_version(entry.name) and entry.is_dir()]
-    found = [UnservedEntry(name, "", reason) for reason in _flat(entries)]
+    found = [UnservedEntry(name, "", reason) for reason in _misplaced_files(entries)]
     for entry in entries:
         reason = why_not_served(entry) if entry in versions else _no_version(entry)
         if reason:
@@ -118,7 +118,7 @@ def _model(folder: Path) -> Iterator[UnservedEntry]:
     yield from found
 
 
-def _flat(entries: list[Path]) -> Iterator[str]:
+def _misplaced_files(entries: list[Path]) -> Iterator[str]:
     """Model files beside the versions, or instead of them."""
     files = [entry.name for entry in entries if entry.is_file()]
     onnx = [name for name in files if name.lower().endswith(".onnx")]
@@ -153,7 +153,7 @@ def _holds_model(folder: Path) -> bool:
         return False
 
 
-def _instead(names: list[str]) -> str:
+def _missing_model_file(names: list[str]) -> str:
     """What is wrong with a version's folder without model.onnx, by the names in it."""
     onnx = [name for name in names if name.lower().endswith(".onnx")]
     if onnx:
@@ -173,4 +173,4 @@ def _unreadable(file: Path) -> str:
 
 
 def _hidden(path: Path) -> bool:
-    return path.name.startswith(".") or path.name in _NOT_MEANT
+    return path.name.startswith(".") or path.name in _IGNORED

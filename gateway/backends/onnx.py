@@ -95,12 +95,12 @@ class OnnxSession:
             labels = tuple(map(str, results[position][0]))
             spec = outputs[position]
             outputs[position] = TensorSpec(spec.name, spec.datatype, (-1, len(labels)), spec.optional, labels)
-        self.signature = self.signature.giving(outputs)
+        self.signature = self.signature.with_outputs(outputs)
 
     def learn_shapes(self, runs: Sequence[ObservedRun]) -> None:
         """Set the outputs' shapes in the signature to those that the runs have shown."""
         fixed = all(isinstance(size, int) for shape in self.dimensions.values() for size in shape[1:])
-        self.signature = self.signature.giving(observed_specs(self.signature.outputs, runs, fixed=fixed))
+        self.signature = self.signature.with_outputs(observed_specs(self.signature.outputs, runs, fixed=fixed))
 
     def on_cpu(self) -> bool:
         """Whether it runs on the CPU alone. On devices, another batch size may use another algorithm."""

@@ -65,7 +65,7 @@ def _node(data: mmap.mmap, start: int, end: int) -> Node:
         elif number == _ATTRIBUTE:
             for begin_graph, end_graph in _graphs(data, begin, stop):
                 inside = True
-                captured.extend(_taken(data, begin_graph, end_graph))
+                captured.extend(_captured_names(data, begin_graph, end_graph))
     inputs = (*texts[_INPUT], *captured)
     return Node(texts[_OP_TYPE][-1], inputs, tuple(texts[_OUTPUT]), inside or domain not in _KNOWN_DOMAINS)
 
@@ -76,7 +76,7 @@ def _graphs(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int]]:
             yield begin, stop
 
 
-def _taken(data: mmap.mmap, start: int, end: int) -> Iterator[str]:
+def _captured_names(data: mmap.mmap, start: int, end: int) -> Iterator[str]:
     """All that the nodes of a graph inside a node take, and what it gives, which may be from outside as it is."""
     for number, begin, stop in fields(data, start, end):
         if number == _NODE_OF_GRAPH:

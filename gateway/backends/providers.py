@@ -29,10 +29,10 @@ _CUDA: Final = {  # the defaults search all algorithms for every new shape, and 
     "arena_extend_strategy": "kSameAsRequested",
 }
 DEFAULTS: Final = {"CUDAExecutionProvider": _CUDA}
-_RECORD: Final = re.compile(r"\[[EWF]:onnxruntime:[^\]]*\]\s*(.*)")  # a line of ONNX Runtime's log, after the time
-_PLACE: Final = re.compile(r"^/\S+\.(?:cc|cpp|h):\d+ [^\[]*?\)\s+(?:\[ONNXRuntimeError\] : \d+ : \w+ : )?")
+_LOG_LINE: Final = re.compile(r"\[[EWF]:onnxruntime:[^\]]*\]\s*(.*)")  # a line of ONNX Runtime's log, after the time
+_SOURCE_LOCATION: Final = re.compile(r"^/\S+\.(?:cc|cpp|h):\d+ [^\[]*?\)\s+(?:\[ONNXRuntimeError\] : \d+ : \w+ : )?")
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
-_listening: Final = threading.Lock()
+_stderr_lock: Final = threading.Lock()
 
 
 def with_defaults(provider: Provider) -> Provider:
@@ -46,15 +46,15 @@ def open_session(path: Path, options: Any, wanted: Sequence[Provider]) -> tuple[
     Raises ModelUnavailable if one is missing and the CPU, which would run the model instead, was not requested;
     otherwise whatever ONNX Runtime raises.
     """
-    instead = CPU.name in (provider.name for provider in wanted)
-    absent = _not_built(wanted, instead)
+    cpu_allowed = CPU.name in (provider.name for provider in wanted)
+    absent = _not_built(wanted, cpu_allowed)
     if absent:
         session, _ = open_session(path, options, [provider for provider in wanted if provider.name not in absent])
         return session, _fallen_back(absent, "this onnxruntime is built without it", session.get_providers())
     try:
         session = _session(path, options, wanted)
     except Exception as error:
-        if not instead or wanted[0].name == CPU.name:
+        if not cpu_allowed or wanted[0].name == CPU.name:
             raise
         with contextlib.suppress(Exception):  # if this fails too, the file is at fault, not the provider
             session, others = open_session(path, options, wanted[1:])
@@ -70,10 +70,10 @@ def open_session(path: Path, options: Any, wanted: Sequence[Provider]) -> tuple[
     elif operators := all_on_cpu(session, wanted):
         missing = [provider.name for provider in wanted if provider.name != CPU.name]
         reason = f"it has no kernel for any of the model's {operators} operators, all of which run on the CPU"
-        session, in_use = (_session(path, options, [CPU]), [CPU.name]) if instead else (session, in_use)
+        session, in_use = (_session(path, options, [CPU]), [CPU.name]) if cpu_allowed else (session, in_use)
     else:
         return session, ""
-    if not instead:
+    if not cpu_allowed:
         raise ModelUnavailable(
             f"{' and '.join(missing)} cannot be used: {reason}; mend that, or add {CPU.name} to providers in"
             " model.yaml to run it on the CPU instead"
@@ -81,14 +81,14 @@ def open_session(path: Path, options: Any, wanted: Sequence[Provider]) -> tuple[
     return session, _fallen_back(missing, reason, in_use)
 
 
-def _not_built(wanted: Sequence[Provider], instead: bool) -> list[str]:
+def _not_built(wanted: Sequence[Provider], cpu_allowed: bool) -> list[str]:
     """The requested providers that ONNX Runtime was built without. Raises ModelUnavailable unless the CPU may run the
-    model instead (`instead`).
+    model instead (`cpu_allowed`).
     """
     available, known = onnxruntime.get_available_providers(), onnxruntime.get_all_providers()
     absent = unused(wanted, available)
     for name in absent:
-        if not instead or name not in known:
+        if not cpu_allowed or name not in known:
             there = ", ".join(available)
             raise ModelUnavailable(f"provider {name} is not in this onnxruntime; it has {there}{_hint(name, known)}")
     return absent
@@ -137,28 +137,28 @@ def _reason(path: Path, options: Any, wanted: Sequence[Provider]) -> str:
 def _captured_stderr() -> Iterator[list[str]]:
     """Capture what ONNX Runtime writes to standard error. Other lines are passed on when the block ends."""
     words: list[str] = []
-    with _listening, tempfile.TemporaryFile() as heard:
+    with _stderr_lock, tempfile.TemporaryFile() as captured:
         sys.stderr.flush()
         before = os.dup(STDERR)
         try:
-            os.dup2(heard.fileno(), STDERR)
+            os.dup2(captured.fileno(), STDERR)
             yield words
         finally:
             sys.stderr.flush()
             os.dup2(before, STDERR)
-            words += _sorted_out(heard, before)
+            words += _split_log(captured, before)
             os.close(before)
 
 
 def _plain(words: str) -> str:
     """The text without the location in ONNX Runtime's source that it begins with."""
-    return " ".join(_PLACE.sub("", words).split()).rstrip(".")
+    return " ".join(_SOURCE_LOCATION.sub("", words).split()).rstrip(".")
 
 
-def _sorted_out(heard: IO[bytes], others: int) -> Iterator[str]:
-    heard.seek(0)
-    for line in heard:
-        found = _RECORD.search(_COLOUR.sub("", line.decode(errors="replace")))
+def _split_log(captured: IO[bytes], others: int) -> Iterator[str]:
+    captured.seek(0)
+    for line in captured:
+        found = _LOG_LINE.search(_COLOUR.sub("", line.decode(errors="replace")))
         if found:
             yield _plain(found[1])
         else:

@@ -21,7 +21,7 @@ _Run = tuple[Callable[..., None], tuple[Any, ...]]
 class Executor(Protocol):
     """What runs in threads; `submit` raises RuntimeError where there are none."""
 
-    def submit(self, act: Callable[..., None], /, *given: Any) -> Any: ...
+    def submit(self, function: Callable[..., None], /, *args: Any) -> Any: ...
 
 
 class _Shared:
@@ -34,30 +34,30 @@ class _Shared:
 
 
 class RunThreads:
-    """At most `most` threads called `name`. They end with the last reference to this."""
+    """At most `max_threads` threads called `name`. They end with the last reference to this."""
 
-    def __init__(self, most: int, name: str) -> None:
-        self._most = most
+    def __init__(self, max_threads: int, name: str) -> None:
+        self._max_threads = max_threads
         self._name = name
         self._started = 0
         self._shared = _Shared()
-        weakref.finalize(self, _end, self._shared, most)
+        weakref.finalize(self, _end, self._shared, max_threads)
 
     def start(self) -> None:
         """Have all of them now; raises ModelUnavailable where the system has no more."""
         try:
-            while self._started < self._most:
+            while self._started < self._max_threads:
                 self._start_one()
         except RuntimeError as error:
             raise ModelUnavailable(f"{self._name}: there are no threads for it to run in ({error}); {REMEDY}") from None
 
-    def submit(self, act: Callable[..., None], *given: Any) -> None:
+    def submit(self, function: Callable[..., None], *args: Any) -> None:
         """Have it run, soon. Raises RuntimeError where there is no thread at all; then it never is."""
         shared = self._shared
         with shared.lock:
             shared.unfinished += 1
             wanted = shared.unfinished
-        if self._started < min(wanted, self._most):
+        if self._started < min(wanted, self._max_threads):
             try:
                 self._start_one()
             except RuntimeError:
@@ -65,7 +65,7 @@ class RunThreads:
                     with shared.lock:
                         shared.unfinished -= 1
                     raise
-        shared.waiting.put((act, given))
+        shared.waiting.put((function, args))
 
     def _start_one(self) -> None:
         name = f"{self._name}_{self._started}"
@@ -80,16 +80,16 @@ def no_thread(error: RuntimeError) -> Overloaded:
 
 def _work(shared: _Shared) -> None:
     while (run := shared.waiting.get()) is not None:
-        act, given = run
+        function, args = run
         try:
-            act(*given)
+            function(*args)
         except Exception as error:  # the loop that is to hear of it has been closed
             log.debug("a run could not be handed back: %s", error)
         with shared.lock:
             shared.unfinished -= 1
-        del run, act, given  # else what it was about would live until the next one
+        del run, function, args  # else what it was about would live until the next one
 
 
-def _end(shared: _Shared, most: int) -> None:
-    for _ in range(most):
+def _end(shared: _Shared, max_threads: int) -> None:
+    for _ in range(max_threads):
         shared.waiting.put(None)

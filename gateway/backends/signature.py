@@ -46,11 +46,11 @@ class Signature:
             self._check_complete(feeds)
         return feeds
 
-    def overrides(self, request: InferRequest) -> bool:
+    def overrides_weights(self, request: InferRequest) -> bool:
         """Whether the request gives weights of its own: then its rows are no others' company."""
         return any(tensor.name in self.initializers for tensor in request.inputs)
 
-    def giving(self, outputs: Sequence[TensorSpec]) -> "Signature":
+    def with_outputs(self, outputs: Sequence[TensorSpec]) -> "Signature":
         """The same inputs, with these outputs."""
         return Signature(self.inputs, outputs, tuple(self.initializers.values()))
 

@@ -53,21 +53,21 @@ class SlowRunDetector:
         def repeat() -> None:
             busy_ns = _cpu_ns(batch, self._run)
             with contextlib.suppress(RuntimeError):  # the loop has been closed
-                loop.call_soon_threadsafe(settled, busy_ns >= self._threshold_ns)
+                loop.call_soon_threadsafe(on_result, busy_ns >= self._threshold_ns)
 
-        def settled(guilty: bool) -> None:
-            ending.cancel()
-            if guilty:
+        def on_result(model_is_slow: bool) -> None:
+            timeout.cancel()
+            if model_is_slow:
                 log.warning(
                     "%s kept the event loop waiting for %.0f ms; from now on it runs in threads", self._label, ns / 1e6
                 )
-            then(guilty)
+            then(model_is_slow)
 
-        ending = loop.call_later(VERIFY_TIMEOUT_S, _terminate, batch)
+        timeout = loop.call_later(VERIFY_TIMEOUT_S, _terminate, batch)
         try:
             threading.Thread(target=repeat, daemon=True, name="gateway-slow-run").start()
         except RuntimeError:  # no thread can be started: undecided until the next long run
-            ending.cancel()
+            timeout.cancel()
             loop.call_soon(then, False)
 
 

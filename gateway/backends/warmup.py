@@ -86,7 +86,7 @@ def warm_up(session: OnnxSession, sample: Path, max_rows: int, known: WarmUp | N
     `max_rows`: the largest batch wanted; 1: none. `known`: results of an earlier warm-up of the same content, which are
     not measured again. Raises ModelUnavailable if `sample` does not run.
     """
-    rows = _from_file(session, sample) if sample.exists() else _made_up(session)
+    rows = _sample_rows(session, sample) if sample.exists() else _synthetic_rows(session)
     if rows is None:
         return WarmUp("made-up inputs do not run on it: put a V2 request that does in warmup.json", np.nan, np.nan)
     single = rows[0]
@@ -136,7 +136,7 @@ def best_batch_size(single_us: float, max_rows: int, run_us: Callable[[int], flo
     return min((size, us) for size, us in runs_us.items() if (us + each_us) / size <= NEAR_BEST * best_us)
 
 
-def _from_file(session: OnnxSession, sample: Path) -> list[Feeds]:
+def _sample_rows(session: OnnxSession, sample: Path) -> list[Feeds]:
     try:
         feeds = session.signature.bind(decode_request(sample.read_bytes()))
         session.run(feeds)
@@ -149,9 +149,9 @@ def _from_file(session: OnnxSession, sample: Path) -> list[Feeds]:
     return [{name: array[row : row + 1] for name, array in feeds.items()} for row in range(count)] or [feeds]
 
 
-def _made_up(session: OnnxSession) -> list[Feeds] | None:
+def _synthetic_rows(session: OnnxSession) -> list[Feeds] | None:
     for size, filler in itertools.product(FREE_SIZES, (_full_range, _random, _zeros)):
-        if max(map(math.prod, _made_up_shapes(session, size).values()), default=0) > MAX_ELEMENTS:
+        if max(map(math.prod, _synthetic_shapes(session, size).values()), default=0) > MAX_ELEMENTS:
             continue
         rows = [_feeds(session, size, filler, np.random.default_rng(row)) for row in range(PROOF_ROWS)]
         try:
@@ -165,11 +165,11 @@ def _made_up(session: OnnxSession) -> list[Feeds] | None:
 
 def _feeds(session: OnnxSession, free: int, filler: Filler, generator: np.random.Generator) -> Feeds:
     datatypes = {spec.name: spec.datatype for spec in session.signature.inputs}
-    shapes = _made_up_shapes(session, free)
+    shapes = _synthetic_shapes(session, free)
     return {name: filler(datatypes[name], shape, generator) for name, shape in shapes.items()}
 
 
-def _made_up_shapes(session: OnnxSession, free: int) -> dict[str, list[int]]:
+def _synthetic_shapes(session: OnnxSession, free: int) -> dict[str, list[int]]:
     """The shape of one row of each input; free dimensions other than the first get the size `free`."""
     leading = {shape[0] for shape in session.dimensions.values() if shape}
     return {

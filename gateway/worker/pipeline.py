@@ -115,7 +115,7 @@ class Pipeline:
         nonce = self._next_nonce()
         if self.recorder.must_record:
             self.recorder.admit(nonce, len(source.body))
-        if served.overridable and pinned is None and served.stable.signature.overrides(request):
+        if served.overridable and pinned is None and served.stable.signature.overrides_weights(request):
             pinned = release.stable  # a candidate need not have these weights: it is compared with nothing
         if pinned is None:
             decision = release.decide(attributes, nonce, stopped)

@@ -25,13 +25,13 @@ class VersionFactory:
         self._shared_state = shared_state
 
     async def reuse_or_make(
-        self, name: str, number: int, settings: ReleaseSettings, before: Mapping[int, ModelVersion]
+        self, name: str, number: int, settings: ReleaseSettings, current: Mapping[int, ModelVersion]
     ) -> ModelVersion:
-        """The version among `before` (in service now) if it suits `settings`, else a new one. Raises GatewayError."""
-        now = before.get(number)
+        """The version among `current` (in service now) if it suits `settings`, else a new one. Raises GatewayError."""
+        now = current.get(number)
         if now is None:
             return await self.make(name, number, settings)
-        if self._suits(now, settings):
+        if self._is_reusable(now, settings):
             return now
         loaded = now.facts if isinstance(now.facts, LoadedVersion) else None
         return await self.make(name, number, settings, loaded)
@@ -68,7 +68,7 @@ class VersionFactory:
         backend.connect_later(loaded)
         return ModelVersion(name, number, loaded, backend, tally, stable=True, latency_compared=True)
 
-    def _suits(self, version: ModelVersion, settings: ReleaseSettings) -> bool:
+    def _is_reusable(self, version: ModelVersion, settings: ReleaseSettings) -> bool:
         """Whether a version that is in service need not be put into it anew for its part under `settings`."""
         if version.backend.where != self.sockets.versions.get((version.name, version.number), ""):
             return False
@@ -83,8 +83,8 @@ class VersionFactory:
 def check_pair(name: str, settings: ReleaseSettings, stable: ModelVersion, candidate: ModelVersion) -> None:
     """Raise ModelUnavailable if the candidate cannot answer stable's requests, or a guard of the two can never act."""
     stable.signature.check_replaceable_by(candidate.signature, candidate.number)
-    obstacles = {version.number: version.classes.no_class_reason for version in (stable, candidate)}
-    if problems := inert_guards(name, settings, obstacles):
+    no_class_reasons = {version.number: version.classes.no_class_reason for version in (stable, candidate)}
+    if problems := inert_guards(name, settings, no_class_reasons):
         raise ModelUnavailable(
             "\n".join((*problems, f"an edit of model.yaml takes effect when '{name}' is loaded again"))
         )
