@@ -20,9 +20,7 @@ def join_rows(rows: list[Feeds], count: int | None = None) -> Feeds:
 
 
 def scaled(batch: Feeds, factor: float) -> Feeds:
-    """The batch with floats multiplied by `factor`, strings made long or empty, and integers, which may be indices,
-    permuted.
-    """
+    """The batch with floats times `factor`, strings long or empty, and integers, which may be indices, permuted."""
     return {name: _scaled(array, factor) for name, array in batch.items()}
 
 

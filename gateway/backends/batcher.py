@@ -72,9 +72,7 @@ class Batcher:
         self._running: set[Batch] = set()
 
     def _set_queueing(self, waits: bool) -> None:
-        """`waits`: every request must queue; else one that comes alone in a body of up to `small_body` bytes need
-        not.
-        """
+        """`waits`: every request must queue; else one alone in a body of up to `small_body` bytes need not."""
         self._queue_always = waits
         self.small_body = -1 if waits or self._limits is None else self._limits.small_body
 
@@ -223,9 +221,7 @@ class Batcher:
                 self._running.discard(batch)
 
     def _on_long_run(self, items: list[BatchItem], ns: int) -> None:
-        """Send all requests to `threaded` until it is known whether the model was the cause of a long run on the
-        loop.
-        """
+        """After a long run on the loop: send all requests to `threaded` until the cause is known."""
         if self._detector is not None and not self._all_threaded and not self._detector.host_was_busy:
             self._all_threaded = True
             self._set_queueing(True)

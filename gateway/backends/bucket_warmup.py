@@ -21,9 +21,7 @@ DEVICE_TOLERANCE: Final = 1e-3  # kernels need not repeat to the bit; another ro
 
 
 def mismatch_with_session(runner: BucketedRunner, session: OnnxSession, row: Feeds) -> str:
-    """How the answers differ; empty if they do not. Each size runs at least twice. Raises RequestError if a run
-    fails.
-    """
+    """How the answers differ, else "". Runs each size at least twice. Raises RequestError if a run fails."""
     tolerance = 0.0 if session.on_cpu() else DEVICE_TOLERANCE
     rows = [row, *(_divided(row, divisor) for divisor in DIVISORS)]
 
@@ -46,9 +44,7 @@ def mismatch_with_session(runner: BucketedRunner, session: OnnxSession, row: Fee
 
 
 def _divided(row: Feeds, divisor: int) -> Feeds:
-    """The row with smaller values. Integers may be indices: they stay whole and at most as large as one known to
-    run.
-    """
+    """The row with smaller values. Integers, which may be indices, stay integers of at most a size known to run."""
     return {name: _quotient(array, divisor) for name, array in row.items()}
 
 

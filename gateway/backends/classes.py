@@ -86,9 +86,7 @@ class Classes:
         return index if 0 <= index < (self._count or MAX_CLASSES + 1) else None
 
     def _of_scores(self, result: Any) -> list[int]:
-        """The class with the highest score of each row; of equal ones the first. A row with NaN has none: argmax finds
-        the NaN.
-        """
+        """The class with the highest score in each row, of equal ones the first. Rows with NaN have none."""
         shape = result.shape
         if shape == self._one_row:  # the common case, and numpy's fastest path
             index = int(result.argmax())

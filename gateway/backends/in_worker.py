@@ -1,6 +1,4 @@
-"""Makes versions that run in the worker itself: a stable version on the event loop if its runs are short, else in
-threads.
-"""
+"""Makes versions that run in the worker: a stable version on the event loop if its runs are short, else in threads."""
 
 from gateway.backends.batcher import Batcher
 from gateway.backends.loaded_version import LoadedVersion

@@ -1,4 +1,4 @@
-"""Guards and conditions that can never act, because the versions' answers hold no class to compare."""
+"""Finds guards and conditions that can never act because the versions' answers hold no class to compare."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -10,9 +10,10 @@ ACCURACY_SUFFIX: Final = ".accuracy"
 
 
 def inert_guards(name: str, settings: ReleaseSettings, no_class_reasons: Mapping[int, str]) -> list[str]:
-    """What can never act in the release of the model `name`, each with its path in the routing file and the reason.
+    """The guards and conditions of model `name` that can never act, each with its path in the routing file and the
+    reason.
 
-    `no_class_reasons`: by version, why no class can be read from its answers; empty where one can.
+    `no_class_reasons`: by version, why no class can be read from its answers; empty if one can.
     """
     if settings.candidate is None:
         return []

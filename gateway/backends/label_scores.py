@@ -1,4 +1,4 @@
-"""What decides the labels that a model gives: the floats inside it from which they are computed."""
+"""Finds the floats inside a model from which its labels are computed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -13,9 +13,9 @@ from gateway.errors import InvalidOutput, ModelFailed, ModelUnavailable, Request
 
 HIDDEN: Final = "its outputs are labels, and what decides them is hidden in a {}: give it an output of scores"
 UNREADABLE: Final = "its outputs are labels, and what decides them cannot be looked at: give it an output of scores"
-MAX_TENSORS: Final = 64  # tensors that are asked for
+MAX_TENSORS: Final = 64  # tensors behind a label that are requested
 MAX_COMPARED: Final = 24  # of them
-MAX_BYTES: Final = 4_000_000  # in all that is compared, for a row
+MAX_BYTES: Final = 4_000_000  # per row, in all tensors that are compared
 FLOATS: Final = ("tensor(float)", "tensor(double)", "tensor(float16)")
 
 
@@ -64,7 +64,7 @@ class InnerFloats:
     def _beside_labels(
         self, opened: Any, names: Sequence[str], feeds: Feeds, options: RunOptions | None
     ) -> Sequence[Result]:
-        """Where the labels are not those of the rows the batch has failed, and nothing in it counts."""
+        """The inner tensors of a run. Raises InvalidOutput if the labels do not have the inputs' rows."""
         results = _run(opened, [*self._labels, *names], feeds, options)
         if any(
             len(label) != len(next(iter(feeds.values()))) for label in results[: len(self._labels)] if label is not None

@@ -1,4 +1,4 @@
-"""Loads a model file: opens its session, warms it up, measures it and proves whether it may be batched."""
+"""Loads a model file: opens its session, warms it up, measures it and checks whether it may be batched."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,17 +23,17 @@ from gateway.settings.providers import CPU
 
 @dataclass(frozen=True, slots=True)
 class LoadedVersion(VersionFacts):
-    """What is known of a version, its session, which has been warmed up, and what runs batches on it."""
+    """The facts of a version, its warmed-up session, and what runs batches on it."""
 
     session: OnnxSession
     runner: Runner
 
 
 def load_version(file: Path, settings: ModelSettings, sample: Path, known: Measurement | None = None) -> LoadedVersion:
-    """Load, warm up and measure one model file. Takes as long as that takes: call it in a thread.
+    """Load, warm up and measure one model file. Takes long: call it in a thread.
 
-    `known`: what another has measured of the same content, so that this one is only warmed up. Raises ModelUnavailable
-    that names the file and says why.
+    `known`: measurements of the same content by another worker; the version is then only warmed up. Raises
+    ModelUnavailable that names the file and the reason.
     """
     try:
         session = _opened(file, settings)
@@ -45,7 +45,7 @@ def load_version(file: Path, settings: ModelSettings, sample: Path, known: Measu
         sha256 = known.sha256 if known else digest_of(file)
     except (ModelUnavailable, SettingsError) as error:
         raise error if str(file.parent.parent) in str(error) else ModelUnavailable(f"{file}: {error}") from None
-    except Exception as error:  # whatever a file makes ONNX Runtime do, it must not end the gateway
+    except Exception as error:  # whatever ONNX Runtime raises for a file, the gateway must not end
         raise ModelUnavailable(f"{file}: it cannot be loaded and warmed up: {type(error).__name__}: {error}") from error
     concurrency = settings.concurrency or default_concurrency(session)
     rules = BatchingRules(concurrency=concurrency)
@@ -67,7 +67,7 @@ def _loop_limits(file: Path, session: OnnxSession, warm: WarmUp, sample: Path) -
         stretched = variable_duration_reason(
             read_graph(file), session.signature.inputs, session.overridable, has_sample=sample.exists()
         )
-    except ModelUnavailable as error:  # ONNX Runtime reads it: it is served, with care
+    except ModelUnavailable as error:  # ONNX Runtime can read it: it is served, in threads
         return LoopLimits(str(error))
     if stretched:
         return LoopLimits(stretched)

@@ -83,9 +83,7 @@ def measure_loop_limits(session: OnnxSession, row: Feeds, batch: int) -> LoopLim
 
 
 def _largest(first: int, limit: int, run_us: Callable[[int], float]) -> int:
-    """The largest of `first`, 2 * `first`, 4 * `first` ... up to `limit` whose run is short enough; at least
-    `first`.
-    """
+    """The largest of `first` and its doublings up to `limit` whose run is short enough; at least `first`."""
     size = first
     while 2 * size <= limit and run_us(2 * size) <= MAX_RUN_US:
         size *= 2

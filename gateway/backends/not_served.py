@@ -29,9 +29,7 @@ _OTHER_KINDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class UnservedEntry:
-    """An entry that is not served. `version`: the folder's name, which need not be a version; empty if the model itself
-    is meant.
-    """
+    """An entry that is not served. `version`: the folder's name, maybe no version; empty if the model is meant."""
 
     name: str
     version: str

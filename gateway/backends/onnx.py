@@ -83,9 +83,7 @@ class OnnxSession:
         return results
 
     def learn_labels(self, feeds: Feeds) -> None:
-        """Run once on one row to learn the outputs' shapes, and the class labels of outputs that are sequences of
-        maps.
-        """
+        """Run once on one row to learn the outputs' shapes, and the class labels of sequences of maps."""
         results = self._session.run(self._names, feeds)
         self.shown = [_shown(result) for result in results]
         if not self._maps:
@@ -154,9 +152,7 @@ def _open(path: Path, threads: int, providers: Sequence[Provider]) -> tuple[Any,
 
 
 def _opened_again(path: Path, threads: int, providers: Sequence[Provider], model: bytes) -> Any:
-    """Open a session on `model`, a changed content of the file at `path`; external weights are read from the file's
-    folder.
-    """
+    """Open a session on `model`, a changed content of the file at `path`, with weights from the file's folder."""
     options = _options(threads)
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     try:

@@ -1,6 +1,4 @@
-"""Checks before a candidate's answer may be sent: it is not stopped, and its outputs are finite and have the right
-shape.
-"""
+"""Checks a candidate's answer before it may be sent: it is not stopped; outputs are finite and of the right shape."""
 
 from collections.abc import Callable, Sequence
 
@@ -37,9 +35,7 @@ def checked(run: Run, outputs: Sequence[TensorSpec], number: int, stopped: Stopp
 
 
 def mark_underway(run: Run, underway: Underway) -> Run:
-    """Wrap the run so that shared memory shows it while it lasts: if the process dies meanwhile, the version is
-    blamed.
-    """
+    """Wrap the run so that shared memory shows it while it lasts: if the process dies, the version is blamed."""
 
     def run_noted(feeds: Feeds, options: RunOptions | None) -> list[Result]:
         with underway:
@@ -49,9 +45,7 @@ def mark_underway(run: Run, underway: Underway) -> Run:
 
 
 def check(outputs: Sequence[TensorSpec], results: Sequence[Result], rows: int | None) -> None:
-    """Raise InvalidOutput if stable must answer instead. `rows`: of the inputs, if each output has as many, else
-    None.
-    """
+    """Raise InvalidOutput if stable must answer instead. `rows`: the inputs', if each output has as many."""
     for spec, result in zip(outputs, results, strict=True):
         if result is not None:
             _check(spec, result, rows)

@@ -38,9 +38,7 @@ def cuda_runtime() -> ctypes.CDLL | None:
 
 
 class PageLocked:
-    """Allocates arrays for one CUDA device. `locked`: whether all arrays so far are page-locked; if not, `reason` says
-    why.
-    """
+    """Allocates arrays for one CUDA device. `locked`: all arrays so far are page-locked; if not, `reason` says why."""
 
     def __init__(self, device: int, runtime: ctypes.CDLL | None) -> None:
         self._device = device

@@ -82,8 +82,9 @@ def open_session(path: Path, options: Any, wanted: Sequence[Provider]) -> tuple[
 
 
 def _not_built(wanted: Sequence[Provider], cpu_allowed: bool) -> list[str]:
-    """The requested providers that ONNX Runtime was built without. Raises ModelUnavailable unless the CPU may run the
-    model instead (`cpu_allowed`).
+    """The requested providers that ONNX Runtime was built without.
+
+    Raises ModelUnavailable if the CPU may not run the model instead (`cpu_allowed`), or if a name is unknown.
     """
     available, known = onnxruntime.get_available_providers(), onnxruntime.get_all_providers()
     absent = unused(wanted, available)
@@ -112,9 +113,7 @@ def _fallen_back(missing: Sequence[str], reason: str, in_use: Sequence[str]) -> 
 
 
 def _session(path: Path, options: Any, providers: Sequence[Provider]) -> Any:
-    """A session without the Python wrapper's own fallback, which prints to standard output and does not tell its
-    caller.
-    """
+    """A session without the Python wrapper's own fallback, which prints to stdout and does not tell its caller."""
     return onnxruntime.InferenceSession(str(path), options, providers=list(providers), enable_fallback=0)
 
 

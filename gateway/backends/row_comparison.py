@@ -57,9 +57,7 @@ def find_row_axis(one: Result, rows: int, other: Result, more: int) -> int | Non
 
 
 def is_coarse(result: Result) -> bool:
-    """Whether the values are so few that rows may agree by chance: labels, counts, rounded values, results of
-    comparisons.
-    """
+    """Whether the values are so few that rows may agree by chance: labels, counts, rounded or compared values."""
     if result is None or result.dtype.kind != "f":
         return True
     values = result.ravel()[:MAX_INSPECTED]

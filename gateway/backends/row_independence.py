@@ -80,8 +80,8 @@ class RowIndependenceCheck:
         return (self._find_dependence(inside.comparison) if inside.comparison else "") or inside.hidden_reason
 
     def _outputs(self, feeds: Feeds, options: RunOptions | None) -> list[Result]:
-        """Run the session. Raises InvalidOutput if an output has another number of rows, as the batcher would, which
-        then runs each request alone.
+        """Run the session. Raises InvalidOutput for another number of rows: the batcher would run each request
+        alone.
         """
         results = self._session.run(feeds, options)
         rows = (len(next(iter(feeds.values()))),)
@@ -124,9 +124,7 @@ class RowIndependenceCheck:
         return bool(np.isfinite(self.rounding))
 
     def _rows_unaffected(self, witness: RowComparison, batch: Feeds, budget: "_RunBudget") -> bool:
-        """Whether the rows at even positions, and then those at odd positions, are unaffected by changes of the
-        others.
-        """
+        """Whether the rows at even positions, then at odd ones, are unaffected by changes of the others."""
         every = np.ones(len(next(iter(batch.values()))), bool)
         even = np.arange(len(every)) % 2 == 0
         reference, again = (budget.run(witness, batch) for _ in range(2))
@@ -148,9 +146,7 @@ class RowIndependenceCheck:
         return True
 
     def _tolerance(self, is_within: Callable[[float], bool]) -> float | None:
-        """How much rows may differ when other rows change: from the smallest bound that two equal runs keep; None if
-        none.
-        """
+        """The difference allowed when other rows change, from two equal runs; None if these differ too much."""
         on_cpu = self._session.on_cpu()
         bounds = (0.0, RUN_TOLERANCE) if on_cpu else (RUN_TOLERANCE, *DEVICE_TOLERANCES)
         bound = next(filter(is_within, bounds), None)

@@ -23,9 +23,7 @@ log: Final = logging.getLogger("gateway.backends")
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """`run` runs one batch, in any thread; `join` makes its inputs from requests. `buckets`: the batch sizes; empty:
-    any size.
-    """
+    """`run` runs one batch, in any thread; `join` makes its inputs from requests. `buckets`: batch sizes; (): any."""
 
     run: Run
     join: Join = concatenated

@@ -20,9 +20,7 @@ class Trials:
     def run(
         self, trials: list[LoadTrial], cancel_check: CancelCheck = never_cancelled, within_s: float | None = None
     ) -> list[LoadResult]:
-        """The results, in order. Raises ModelUnavailable if the trials are cancelled. `within_s`: used instead of
-        `timeout_s`.
-        """
+        """The results, in order. Raises ModelUnavailable if cancelled. `within_s`: replaces `timeout_s`."""
         with self._running:
             seen = {key_of(trial): self.contents.fingerprint(key_of(trial)) for trial in trials}
             verdicts = list(self._scratch.try_versions(trials, within_s or self.timeout_s, cancel_check))

@@ -1,4 +1,4 @@
-"""The process of one version: answers the calls of all workers, in batches that form over all of them."""
+"""The server in a version's process: runs the calls of all workers, in batches that they share."""
 
 import asyncio
 import logging
@@ -19,17 +19,17 @@ from gateway.backends.process.protocol import ANSWER, CALL, CANCEL, ERROR, FREE,
 from gateway.errors import Overloaded
 from gateway.shm.arena import Arena, ArenaError, ArenaView, Block
 
-POLL_S: Final = 0.02  # between two looks whether the run of a cancelled call is over
-HUNG_POLLS: Final = 100  # a run that goes on for so many, though it was told to end, ends the process
-HUNG: Final = 70  # the exit code then
+POLL_S: Final = 0.02  # between two checks whether the run of a cancelled call has ended
+HUNG_POLLS: Final = 100  # after so many checks, a run that was told to end and goes on ends the process
+HUNG: Final = 70  # the exit code in that case
 GREETED_WITHIN_S: Final = 1.0
 _CREDENTIALS: Final = struct.Struct("3i")  # process, user and group of the other side
 log: Final = logging.getLogger("gateway.backends")
 
 
 class Server:
-    """Serves the connections that come to `listening`. `greeting`: what each is told first, which describes the
-    version. `outputs`: their names. `batcher` None: the version could not be loaded, as `greeting` says.
+    """Serves the connections to `listening`. `greeting`: the first message to each, which describes the version.
+    `outputs`: the version's output names. `batcher` None: the version could not be loaded, as `greeting` says.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Server:
     async def _welcome(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         _check_user(connection)
-        connection.settimeout(GREETED_WITHIN_S)  # the descriptor comes with the connection
+        connection.settimeout(GREETED_WITHIN_S)  # the worker sends the descriptor as soon as it connects
         greeting, files, _, _ = socket.recv_fds(connection, len(GREETING), 1)
         if greeting != GREETING or len(files) != 1:
             raise ArenaError("it passed no memory")
@@ -69,12 +69,12 @@ class Server:
         self.connections.add(made)
 
     def counts(self, batch: Batch | None) -> bool:
-        """Whether the batch, whose answers are sent one after the other, has not been asked for yet."""
+        """Whether this is the first call for this batch; the answers of a batch are sent one after the other."""
         new, self._counted = batch is not self._counted, batch
         return new
 
     def ended(self, connection: "Connection") -> None:
-        """The connection is over."""
+        """Remove a connection that has ended."""
         self.connections.discard(connection)
         if not self.connections:
             self.none_left()
@@ -91,7 +91,7 @@ def _check_user(connection: socket.socket) -> None:
 
 
 class Connection(asyncio.Protocol):
-    """One worker. `memory`: its inputs; `arena`: the answers to it."""
+    """The connection of one worker. `memory`: the worker's, with inputs. `arena`: this process's, for answers to it."""
 
     def __init__(self, memory: ArenaView, server: Server) -> None:
         self.arena = Arena()
@@ -101,14 +101,14 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._calls: dict[int, BatchItem] = {}
         self._answers: dict[int, Block] = {}  # by offset
-        self._ending: dict[int, tuple[Batch, int]] = {}  # cancelled calls whose batch still runs, and polls so far
+        self._ending: dict[int, tuple[Batch, int]] = {}  # cancelled calls whose batch still runs, and checks so far
         self._polling = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Execute each message. A worker that breaks the protocol loses its connection."""
+        """Execute each message. A worker that violates the protocol loses its connection."""
         try:
             for message in self._reader.feed(data):
                 self._execute(message)
@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
         self._send([ANSWER, number, outputs, answer.queued_ns, answer.batch_rows, run_ns, counts])
 
     def _poll(self) -> None:
-        """A call is over when its run is: until then the run may read the inputs."""
+        """Check later whether runs of cancelled calls have ended: until then they may read the inputs."""
         if not self._polling and self._ending:
             self._polling = True
             asyncio.get_running_loop().call_later(POLL_S, self._look)

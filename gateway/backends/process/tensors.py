@@ -1,7 +1,7 @@
-"""Tensors in shared memory: written into one block of an arena, described by JSON, and read on the other side.
+"""Tensors in shared memory: written to one block of an arena, described by JSON, and read by the other side.
 
-A description is [name, dtype, shape, offset, bytes]; texts are a JSON array in the block. Nothing that the other side
-describes is believed: sizes must agree with shapes and lie within the memory.
+A description is [name, dtype, shape, offset, bytes]; texts are a JSON array in the block. Descriptions are not trusted:
+sizes must agree with shapes and lie within the memory.
 """
 
 import math
@@ -22,7 +22,7 @@ Described = list[Any]
 
 
 def write(arena: Arena, tensors: Iterable[tuple[str, Array]]) -> tuple[Block, list[Described]] | None:
-    """The tensors in one block, and their descriptions; None if the arena has no memory for them."""
+    """Write the tensors to one block; returns it and their descriptions, or None if there is no memory."""
     parts: list[tuple[Described, Any]] = []
     at = 0
     for name, array in tensors:
@@ -49,7 +49,7 @@ def write(arena: Arena, tensors: Iterable[tuple[str, Array]]) -> tuple[Block, li
 
 
 def read(memory: ArenaView, described: Sequence[Any], *, copy: bool) -> tuple[str, Array]:
-    """The name and the tensor; without `copy` it lies in the shared memory itself, which the caller then keeps
+    """The name and the tensor. Without `copy` the tensor is a view of the shared memory, which the caller must keep
     reserved. Raises ArenaError.
     """
     try:

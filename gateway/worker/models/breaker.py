@@ -1,10 +1,10 @@
-"""The circuit breaker of one worker: stops a candidate after failures in a row that are its fault, or no answers."""
+"""The circuit breaker of one worker: stops a candidate after a row of failures that are its fault, or no answers."""
 
 from typing import Final
 
 from gateway.shm.tally import TRIPS, UNANSWERED
 
-MIN_STREAK_NS: Final = 500_000_000  # timeouts of a shorter row may be due to one pause of the machine
+MIN_STREAK_NS: Final = 500_000_000  # timeouts within less time may be due to one pause of the machine
 SILENCE_NS: Final = 3_000_000_000  # without any answer, whoever is at fault
 
 
@@ -36,7 +36,7 @@ class Breaker:
         self.answers = 0
 
     def success(self) -> None:
-        """Count an answer of the candidate to a request that was assigned to it: the row ends."""
+        """Count an answer of the candidate to a request assigned to it: this ends the row of failures."""
         self.answers += 1
 
     def answered(self) -> None:

@@ -108,9 +108,9 @@ class ModelCatalog:
         configured: frozenset[str] | None = None,
         options: LoadOptions = DEFAULTS,
     ) -> None:
-        """Load what `routing` needs beside what is served now; raises GatewayError, and then nothing has changed.
+        """Load what `routing` needs in addition to what is served. Raises GatewayError, and then nothing has changed.
 
-        Versions that are served already are kept as they are. What is prepared waits for `commit` or `discard`.
+        Versions that are served already are kept. The prepared models wait for `commit` or `discard`.
         """
         async with self._change:
             self.discard()
@@ -138,7 +138,7 @@ class ModelCatalog:
             await self._loader.trim_memory()
 
     def commit(self) -> None:
-        """Serve what was prepared, from the next request on; versions no longer named drain and unload."""
+        """Serve what was prepared, from the next request on; versions that are no longer used drain and unload."""
         assert self._prepared is not None
         before = self.models
         self._routing, self._configured, self.models, self._generation = self._prepared
@@ -152,9 +152,9 @@ class ModelCatalog:
             self._prepared = None
 
     async def load(self, name: str, routing: RoutingSettings | None = None, options: LoadOptions = DEFAULTS) -> None:
-        """Load the model from disk, again if it is served already, and swap it in; raises GatewayError.
+        """Load the model from disk, again if it is served already, and swap it in. Raises GatewayError.
 
-        `routing`: given if it names a model that was not served before.
+        `routing`: given if it adds a model that was not served before.
         """
         async with self._change:
             self._routing = routing or self._routing
@@ -176,7 +176,7 @@ class ModelCatalog:
             await self._loader.trim_memory()
 
     async def unload(self, name: str) -> None:
-        """Stop serving the model; requests that have begun are answered."""
+        """Stop serving the model; requests under way are answered. Raises NotFound if it is not served."""
         async with self._change:
             if name not in self.models:
                 raise NotFound(f"model '{name}' is not loaded")
@@ -188,7 +188,7 @@ class ModelCatalog:
         return self._shared_state.totals(version.name, version.number)
 
     def runs_on(self) -> dict[VersionKey, RunsOn]:
-        """What runs each version that is served."""
+        """The providers that run each served version, with a warning if requested ones are missing."""
         facts = {(v.name, v.number): v.facts for v in _versions(self.models.values())}
         return {key: RunsOn(one.providers, one.warning) for key, one in facts.items()}
 
@@ -212,7 +212,7 @@ class ModelCatalog:
         )
 
     async def close(self) -> None:
-        """Unload everything, ending what still runs: whoever waits for an answer has been given the time to get it."""
+        """Unload everything and end what still runs: callers have had their time to get an answer."""
         versions = _versions(self.models.values())
         self.models = {}
         for version in (*versions, *self._draining.values()):
@@ -237,7 +237,7 @@ class ModelCatalog:
     async def _load(
         self, name: str, settings: ReleaseSettings, stable: ModelVersion, *, strict: bool = False
     ) -> ServedModel:
-        """The model, its candidate loaded from disk. One that does not load is left out, unless `strict`."""
+        """The model with its candidate loaded from disk; one that does not load is left out, unless `strict`."""
         versions = {settings.stable: stable}
         if settings.candidate is not None:
             try:
@@ -250,7 +250,7 @@ class ModelCatalog:
         return ServedModel(name, settings, versions, self._shared_state, self._generation)
 
     async def _candidate(self, name: str, settings: ReleaseSettings, stable: ModelVersion) -> ModelVersion:
-        """The candidate in service; raises GatewayError if it does not load or cannot stand in for stable."""
+        """The candidate in service. Raises GatewayError if it does not load or cannot replace stable."""
         assert settings.candidate is not None
         candidate = await self._factory.make(name, settings.candidate, settings)
         try:
@@ -263,7 +263,7 @@ class ModelCatalog:
     async def _updated(
         self, name: str, settings: ReleaseSettings, generation: int, options: LoadOptions
     ) -> ServedModel:
-        """The model under new settings, with the versions that are served already; raises where one does not load."""
+        """The model under new settings; versions in service are kept. Raises GatewayError if one does not load."""
         try:
             return await self._all_updated(name, settings, generation, options)
         except GatewayError as error:
@@ -292,7 +292,7 @@ class ModelCatalog:
 
 
 def _without_candidate(settings: ReleaseSettings) -> ReleaseSettings:
-    """Without its candidate."""
+    """The settings without the candidate."""
     return settings.model_copy(update={"candidate": None, "split": None})
 
 

@@ -28,7 +28,7 @@ class IndexedVersion:
 
 
 class ModelIndex:
-    """The index of `repository`. `reasons`: the loader's, why a version is not served as long as it is not."""
+    """The index of `repository`. `reasons`: the loader's reasons why versions are not served, kept up to date by it."""
 
     def __init__(self, repository: Repository, reasons: Mapping[VersionKey, str]) -> None:
         self._repository = repository

@@ -18,7 +18,7 @@ from gateway.shm.tally import Tally
 from gateway.version_key import VersionKey
 from gateway.worker.models.shared_state import SharedState
 
-CONNECT_S: Final = 10.0  # for a process to load its version, or to be there again; a slower one is connected later
+CONNECT_S: Final = 10.0  # for a version's process to answer; a slower one is connected later
 UNLOADED: Final = "unloaded"
 log: Final = logging.getLogger("gateway.worker.models")
 
@@ -53,7 +53,7 @@ class Loader:
         return loaded
 
     async def connect(self, name: str, number: int, where: str, tally: Tally, *, patient: bool) -> ProcessBackend:
-        """The version in its own process, which listens at the socket `where`. Raises ModelUnavailable."""
+        """Connect to the version's process, which listens at the socket `where`. Raises ModelUnavailable."""
         if (name, number) in self.unavailable:
             raise ModelUnavailable(self.unavailable[name, number])
         backend = ProcessBackend(where, tally, patient=patient)
@@ -65,11 +65,11 @@ class Loader:
         return backend
 
     async def trim_memory(self) -> None:
-        """Trim the process's memory, in a thread. Called when a series of loads is over."""
+        """Trim the worker's memory, in a thread. Called after a series of loads."""
         await asyncio.to_thread(self._trimmer.trim)
 
     def load_order(self, names: Iterable[str]) -> list[str]:
-        """The order in which to load: workers begin at different places and reuse what others have measured."""
+        """The order to load `names` in: each worker begins elsewhere and reuses what others have measured."""
         ordered = sorted(names)
         first = int(len(ordered) * self._shared_state.start_fraction)
         return ordered[first:] + ordered[:first]
@@ -79,7 +79,7 @@ class Loader:
     ) -> LoadedVersion:
         known = self._measurements.find(content)
         loaded = load_version(file, settings, sample, known)
-        if self._measurements.content(key) != content:  # replaced meanwhile: the measurements are of other content
+        if self._measurements.content(key) != content:  # replaced: the measurements are of other content
             loaded = load_version(file, settings, sample) if known else loaded
         elif known is None:
             found = Measurement(loaded.warm_up, loaded.loop_limits, loaded.sha256, loaded.session.providers)

@@ -60,7 +60,7 @@ class ServedModel:
         self._constants: dict[tuple[str, str, int, float, int], bytes] = {}
 
     def constant(self, decision: Decision) -> bytes:
-        """What the records of such decisions have in common."""
+        """The part of a record that is the same for all requests with this decision, encoded."""
         key = decision.route, decision.variant, decision.weight_ppm, decision.propensity, decision.version
         found = self._constants.get(key)
         if found is None:

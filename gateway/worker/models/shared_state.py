@@ -14,7 +14,9 @@ from gateway.shm.switchboard import Gate, Switch, Switchboard
 from gateway.shm.tally import HELD, Tally, Totals
 from gateway.version_key import VersionKey
 
-OnTrip = Callable[[str, int, str, Callable[[], bool]], None]  # on a trip: model, candidate, reason, still valid?
+OnTrip = Callable[
+    [str, int, str, Callable[[], bool]], None
+]  # called on a trip: model, candidate, reason, whether it is still valid
 
 
 class SharedState:
@@ -47,20 +49,20 @@ class SharedState:
         self._versions = versions
         self._releases = releases
         self._on_trip = on_trip
-        self._slots = dict(versions)  # and versions kept because their successor does not load
+        self._slots = dict(versions)  # including versions kept because their successor does not load
         self._ended: deque[tuple[memoryview[int], int]] = deque()  # by the thread that drops the last reference
         self.gate = Gate(switchboard, worker)
         self.head = scoreboard.head(worker)
 
     def update_slots(self, versions: Mapping[VersionKey, int], releases: Mapping[VersionKey, int]) -> None:
-        """Take over the slots of a new configuration. Versions and releases that it no longer names may lose theirs."""
+        """Use the slots of a new configuration. Versions and releases that it no longer has may lose theirs."""
         self._versions = versions
         self._releases = releases
         given = set(versions.values())
         self._slots = {key: slot for key, slot in self._slots.items() if slot not in given} | dict(versions)
 
     def tally(self, name: str, version: int) -> Tally:
-        """Where to count for a version. Raises ModelUnavailable if it has no slot."""
+        """The tally on which a version counts. Raises ModelUnavailable if it has no slot."""
         if (name, version) not in self._versions:
             raise ModelUnavailable(f"version {version} of '{name}' was added while the configuration was being loaded")
         words = self._scoreboard.words(self._worker, self._versions[name, version])
@@ -69,7 +71,7 @@ class SharedState:
         return tally
 
     def switch(self, name: str, candidate: int | None) -> Switch | OpenSwitch:
-        """What stops the release of `candidate`."""
+        """The switch that stops the release of `candidate`; always open if it is None."""
         if candidate is None:
             return OpenSwitch()
         slot = self._releases[name, candidate]
@@ -80,7 +82,7 @@ class SharedState:
 
     @contextlib.contextmanager
     def loading(self, name: str, version: int) -> Iterator[None]:
-        """While the version is loaded: should the process die, or never end, control knows of what. One at a time."""
+        """Show in shared memory what is being loaded: control sees it if the process dies or hangs. One at a time."""
         self.head[LOADING] = self._versions.get((name, version), -1) + 1
         try:
             yield
@@ -88,13 +90,13 @@ class SharedState:
             self.head[LOADING] = 0
 
     def release_ended(self) -> None:
-        """Take ended objects off the counts of held ones. Call it on the thread that makes tallies and switches."""
+        """Subtract ended objects from the counts. Call it on the thread that makes tallies and switches."""
         while self._ended:
             words, index = self._ended.popleft()
             words[index] -= 1
 
     def serving(self) -> bool:
-        """Whether all workers have begun to listen."""
+        """Whether all workers listen."""
         return self._switchboard.serving
 
     def totals(self, name: str, version: int) -> tuple[Totals, int]:

@@ -1,4 +1,4 @@
-"""The time limit of a candidate: the request's timeout less the time that stable needs for a rescue."""
+"""The time limit of a candidate: the request's timeout less the time that stable needs to answer instead."""
 
 from typing import Final
 
@@ -6,8 +6,8 @@ from gateway.backends.recent_latency import RecentLatency
 
 # From the candidate's timeout to the start of stable: timers count in milliseconds, and a busy core fires them late.
 MARGIN_NS: Final = 4_000_000
-MARGIN_DIVISOR: Final = 8  # this part of the request's timeout, if it is more
-TTL_NS: Final = 20_000_000  # for which a budget holds
+MARGIN_DIVISOR: Final = 8  # or the timeout divided by this, if that is more
+TTL_NS: Final = 20_000_000  # how long a budget is valid
 
 
 class TimeBudget:

@@ -1,4 +1,4 @@
-"""Puts versions into service: each in this worker, or connected to the process of its own that runs it."""
+"""Makes the versions in service: loaded in this worker, or connected to their own process."""
 
 import time
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from gateway.worker.models.shared_state import SharedState
 
 
 class VersionFactory:
-    """Makes the ModelVersions of one worker. `sockets`: of the versions that run in processes."""
+    """Makes the ModelVersions of one worker. `sockets`: of the versions that run in their own process."""
 
     def __init__(self, loader: Loader, shared_state: SharedState, sockets: ProcessSockets) -> None:
         self.sockets = sockets
@@ -27,7 +27,7 @@ class VersionFactory:
     async def reuse_or_make(
         self, name: str, number: int, settings: ReleaseSettings, current: Mapping[int, ModelVersion]
     ) -> ModelVersion:
-        """The version among `current` (in service now) if it suits `settings`, else a new one. Raises GatewayError."""
+        """The version among `current` (in service now) if `settings` allow it, else a new one. Raises GatewayError."""
         now = current.get(number)
         if now is None:
             return await self.make(name, number, settings)
@@ -39,7 +39,7 @@ class VersionFactory:
     async def make(
         self, name: str, number: int, settings: ReleaseSettings, loaded: LoadedVersion | None = None
     ) -> ModelVersion:
-        """The version under these settings: connected to its process, or loaded here unless it is `loaded` already.
+        """Make the version for these settings: connected to its process, or loaded here unless `loaded` is given.
 
         Raises GatewayError if it cannot be loaded or connected.
         """
@@ -60,7 +60,9 @@ class VersionFactory:
         return in_worker(name, number, loaded, tally, lambda: switch.stopped(time.monotonic_ns()))
 
     def _baseline(self, name: str, number: int, loaded: LoadedVersion, tally: Tally) -> ModelVersion | None:
-        """The stable version in a process, beside the worker's own, if latencies are compared. It need not be there."""
+        """The stable version in a process, in addition to the worker's own, if latencies are compared; None if it has
+        none. Its process need not run yet.
+        """
         where = self.sockets.baselines.get(name)
         if where is None:
             return None
@@ -69,7 +71,7 @@ class VersionFactory:
         return ModelVersion(name, number, loaded, backend, tally, stable=True, latency_compared=True)
 
     def _is_reusable(self, version: ModelVersion, settings: ReleaseSettings) -> bool:
-        """Whether a version that is in service need not be put into it anew for its part under `settings`."""
+        """Whether a version in service can be kept for its role under `settings`."""
         if version.backend.where != self.sockets.versions.get((version.name, version.number), ""):
             return False
         if version.number == settings.candidate:
@@ -81,7 +83,7 @@ class VersionFactory:
 
 
 def check_pair(name: str, settings: ReleaseSettings, stable: ModelVersion, candidate: ModelVersion) -> None:
-    """Raise ModelUnavailable if the candidate cannot answer stable's requests, or a guard of the two can never act."""
+    """Raise ModelUnavailable if the candidate cannot answer stable's requests, or if a guard can never act."""
     stable.signature.check_replaceable_by(candidate.signature, candidate.number)
     no_class_reasons = {version.number: version.classes.no_class_reason for version in (stable, candidate)}
     if problems := inert_guards(name, settings, no_class_reasons):
