@@ -24,8 +24,7 @@ class OutputKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClassOutput:
-    """The output with the classes. `position`: among the outputs; None if none holds classes, as `no_class_reason`
-    says.
+    """The output with the classes. `position`: among the outputs; None if no output holds classes (`no_class_reason`).
 
     `width`: the number of scores per row, if known.
     """
@@ -40,8 +39,7 @@ class ClassOutput:
 def class_output(
     settings: ModelSettings, signature: Signature, shown: Sequence[Shown | None], labels: Mapping[str, tuple[str, ...]]
 ) -> ClassOutput:
-    """Find the output that holds the classes. `labels`: by output; `shown`: what the warm-up saw, in the outputs'
-    order.
+    """Find the output that holds the classes. `labels`: by output; `shown`: seen in the warm-up, in the outputs' order.
 
     Raises ModelUnavailable if model.yaml contradicts the model.
     """

@@ -43,8 +43,8 @@ _EXTERNAL: Final = b"\x01"  # a data location
 
 @dataclass(frozen=True, slots=True)
 class OnnxFile:
-    """`operators`: the types of all nodes, including those of subgraphs and functions. `external`: the files that hold
-    weights, relative to the model file's folder, sorted by name.
+    """The contents of a file. `operators`: the types of all nodes, including those of subgraphs and functions.
+    `external`: the files with weights, relative to the model file's folder, sorted by name.
     """
 
     operators: frozenset[str]

@@ -16,8 +16,7 @@ Run = Callable[[Feeds, RunOptions | None], list[Result]]
 
 
 def checked(run: Run, outputs: Sequence[TensorSpec], number: int, stopped: Stopped, *, row_for_row: bool) -> Run:
-    """Wrap the run of a candidate with these checks; for any thread. `row_for_row`: each output has as many rows as the
-    inputs.
+    """Wrap the run of a candidate with these checks; any thread. `row_for_row`: outputs have as many rows as inputs.
 
     The run raises Conflict if the candidate is stopped, InvalidOutput if an output is not finite or not of the declared
     shape.

@@ -80,9 +80,7 @@ class RowIndependenceCheck:
         return (self._find_dependence(inside.comparison) if inside.comparison else "") or inside.hidden_reason
 
     def _outputs(self, feeds: Feeds, options: RunOptions | None) -> list[Result]:
-        """Run the session. Raises InvalidOutput for another number of rows: the batcher would run each request
-        alone.
-        """
+        """Run the session. Raises InvalidOutput for another number of rows, which the batcher cannot split."""
         results = self._session.run(feeds, options)
         rows = (len(next(iter(feeds.values()))),)
         if any(result is None or result.shape[:1] != rows for result in results):

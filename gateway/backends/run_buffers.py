@@ -27,8 +27,7 @@ class Buffers:
         self.arrays = {name: allocate((rows, *shape), dtype) for name, (shape, dtype) in kinds.items()}
 
     def fill(self, parts: Sequence[Feeds], size: int) -> int:
-        """Write the rows of all parts in order, repeat the last row up to `size` rows, and return the number of rows
-        written.
+        """Write the rows of all parts, repeat the last row up to `size` rows, and return the number of rows written.
 
         The padding repeats a row of the batch: it fails or takes long only if that row does, and shows no other
         request's data.

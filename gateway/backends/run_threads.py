@@ -25,7 +25,7 @@ class Executor(Protocol):
 
 
 class _Shared:
-    """The state that the threads share. It does not refer to RunThreads, so that can be released."""
+    """The state that the threads share. It does not refer to RunThreads, with whose last reference they end."""
 
     def __init__(self) -> None:
         self.waiting: SimpleQueue[_Run | None] = SimpleQueue()

@@ -23,7 +23,9 @@ log: Final = logging.getLogger("gateway.backends")
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """`run` runs one batch, in any thread; `join` makes its inputs from requests. `buckets`: batch sizes; (): any."""
+    """Runs batches: `run` runs one, in any thread; `join` makes its inputs from requests. `buckets`: batch sizes; ():
+    any.
+    """
 
     run: Run
     join: Join = concatenated

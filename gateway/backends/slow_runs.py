@@ -41,7 +41,7 @@ class SlowRunDetector:
 
     @property
     def host_was_busy(self) -> bool:
-        """Whether the run that has just ended was not long because of the model."""
+        """Whether the run that has just ended had too little processor time to be long because of the model."""
         return time.thread_time_ns() - self._sampled_ns < self._threshold_ns
 
     def verify(self, batch: Batch, ns: int, then: Callable[[bool], None]) -> None:

@@ -82,8 +82,7 @@ class Scratch:
     def try_versions(
         self, trials: Sequence[LoadTrial], timeout_s: float, cancel_check: CancelCheck = never_cancelled
     ) -> Iterator[LoadResult]:
-        """Yield the result of each trial, in order. A crash is attributed to the version being loaded; the others go
-        on.
+        """Yield the result of each trial, in order. A crash is attributed to the version being loaded.
 
         `timeout_s`: for a version to load and warm up, after which its process is ended. `cancel_check` is called about
         every POLL_S while a version loads.

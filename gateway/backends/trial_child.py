@@ -48,7 +48,7 @@ def _load(repository: Repository, name: str, version: int) -> LoadedVersion:
 
 
 def _child() -> None:
-    reset_priority()  # control, its parent, has a higher one
+    reset_priority()  # it has inherited control's
     threading.Thread(target=_end_with, args=(int(sys.argv[2]),), daemon=True).start()
     repository = Repository(Path(sys.argv[1]))
     for line in sys.stdin:

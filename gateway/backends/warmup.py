@@ -49,8 +49,7 @@ Filler = Callable[[str, list[int], np.random.Generator], Array]
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
-    """The result of a warm-up. `single_us` and `full_us`: the run time of one row and of a full batch; NaN if nothing
-    ran.
+    """The result of a warm-up. `single_us` and `full_us`: the run times of one row and of a full batch; NaN if unknown.
 
     `unbatchable_reason`: why the model cannot be batched; empty if it can. `rows`: the batch size beyond which larger
     batches do not pay; 1 if none does. `row`: inputs of one row that it runs. `rounding`: the largest difference

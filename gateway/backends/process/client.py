@@ -287,9 +287,7 @@ class ProcessBackend:
             self._reconnecting = self.loop.create_task(self._connect_again())
 
     def _next_waiting(self) -> None:
-        """Send waiting calls. Those that were in a crashed process go first, one at a time, since one may crash this
-        process too.
-        """
+        """Send waiting calls. Those that were in a crashed process go first, one at a time: one may be the cause."""
         while self._link is not None and self._waiting and not self._alone:
             item = self._waiting.pop(0)
             if not item.done():

@@ -13,9 +13,9 @@ TTL_NS: Final = 20_000_000  # how long a budget is valid
 class TimeBudget:
     """The budget of the requests to one model. Every split request reads it, so it has attributes instead of methods.
 
-    `candidate_timeout_ns`: the candidate's time limit if the request's timeout is `request_timeout_ns`; 0 if it would
-    be less than stable's 99th percentile: the timeout is too short for both. `timeout_is_fair`: the limit is at least
-    stable's 99th percentile, which is known. Call `renew` before use if the request's timeout is not
+    `candidate_timeout_ns`: the candidate's time limit if the request's timeout is `request_timeout_ns`; 0 if that is
+    too short for both: it leaves the candidate less than stable's 99th percentile. `timeout_is_fair`: the limit is at
+    least stable's 99th percentile, which is known. Call `renew` before use if the request's timeout is not
     `request_timeout_ns` or the request starts after `expires_ns` (monotonic).
     """
 

@@ -60,8 +60,8 @@ class VersionFactory:
         return in_worker(name, number, loaded, tally, lambda: switch.stopped(time.monotonic_ns()))
 
     def _baseline(self, name: str, number: int, loaded: LoadedVersion, tally: Tally) -> ModelVersion | None:
-        """The stable version in a process, in addition to the worker's own, if latencies are compared; None if it has
-        none. Its process need not run yet.
+        """The stable version in a process, if latencies are compared, beside the worker's own. The process may start
+        later.
         """
         where = self.sockets.baselines.get(name)
         if where is None:
