@@ -16,9 +16,7 @@ from gateway.backends.signature import Feeds
 from gateway.errors import DeadlineExceeded
 from gateway.system.scheduling import set_lowest_priority
 
-OVERRUN_NS: Final = (
-    250_000_000  # from its start; if it was told to end and still runs then, it gets the lowest priority
-)
+OVERRUN_NS: Final = 250_000_000  # a run that goes on so long, though told to end, gets the lowest priority
 _clock_of: Callable[[int], int] | None = getattr(time, "pthread_getcpuclockid", None)
 Run = Callable[[Feeds, RunOptions | None], list[Result]]
 

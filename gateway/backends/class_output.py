@@ -67,7 +67,7 @@ def class_output(
     if kind is OutputKind.SINGLE and seen is not None and seen.value is not None and not 0 <= seen.value <= 1:
         kind, no_class_reason = (
             OutputKind.NONE,
-            (f"output '{spec.name}' is {seen.value:.4g} in the warm-up, which is no probability of the second class"),
+            (f"output '{spec.name}' is {seen.value:.4g} in the warm-up, not a probability of the second class"),
         )
     if kind is OutputKind.NONE:
         return ClassOutput(kind, None, (), None, no_class_reason)
@@ -92,7 +92,7 @@ def _kind(
         )
     named = f"output '{spec.name}', {spec.datatype} {list(shape)},"
     if len(shape) > 2:
-        return OutputKind.NONE, f"{named} has more than two dimensions, so that no class of a row can be read from it"
+        return OutputKind.NONE, f"{named} has more than two dimensions, so no class can be read for each row"
     column = len(shape) < 2 or width == 1
     if spec.datatype == "BYTES":
         return (
@@ -117,7 +117,7 @@ def _kind_of_floats(
     if len(labels) == 2 and (not shape or len(shape) == 2 or shape[0] in (-1, 1)):
         return OutputKind.SINGLE, ""
     return OutputKind.NONE, (
-        f"{named} holds one number a row and no score for each class; where it is the probability of the second of two"
+        f"{named} holds one number a row and no score for each class; if it is the probability of the second of two"
         " classes, name both in prediction.labels"
     )
 

@@ -48,7 +48,7 @@ def read_graph(path: Path) -> Graph:
                 if number == GRAPH:
                     _read(mapped, begin, end, nodes, constants)
     except (ValueError, IndexError) as error:
-        raise ModelUnavailable(f"{path} is not a whole ONNX file: {error}") from None
+        raise ModelUnavailable(f"{path} is not a complete ONNX file: {error}") from None
     return Graph(tuple(nodes), frozenset(constants))
 
 

@@ -17,7 +17,9 @@ from gateway.settings.units import LARGEST_VERSION
 MODEL_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 VERSION_NAME: Final = re.compile(r"[1-9][0-9]*")
 MODEL_FILE: Final = "model.onnx"
-_TOO_LARGE: Final = f"is no version; {LARGEST_VERSION} is the largest, so a date has room, as 20261231, and no time"
+_TOO_LARGE: Final = (
+    f"is no version; {LARGEST_VERSION} is the largest: a date such as 20261231 fits, a date with a time does not"
+)
 _REMEDY: Final = "it must be readable by the gateway's user"
 _MEANT_AS_VERSION: Final = re.compile(r"(?:v|ver|version)?[-_. +]*\d[\d._]*\s*", re.IGNORECASE)
 _IGNORED: Final = frozenset(("lost+found", "__pycache__"))

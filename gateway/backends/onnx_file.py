@@ -63,7 +63,7 @@ def read_onnx_file(path: Path) -> OnnxFile:
                 elif kind == _TENSOR and number == _EXTERNAL_DATA:
                     external.add(text_of(value))
     except (ValueError, IndexError, RecursionError) as error:
-        raise ModelUnavailable(f"{path} is not a whole ONNX file: {error}") from None
+        raise ModelUnavailable(f"{path} is not a complete ONNX file: {error}") from None
     return OnnxFile(frozenset(operators), tuple(sorted(external)))
 
 
@@ -112,7 +112,7 @@ def fields(data: mmap.mmap | bytes, position: int, end: int) -> Iterator[tuple[i
         elif wire == _BYTES:
             size, position = _varint(data, position)
             if position + size > end:
-                raise ValueError(f"a field at byte {position} ends {position + size - end} bytes behind its message")
+                raise ValueError(f"a field at byte {position} ends {position + size - end} bytes after its message")
             yield tag >> 3, position, position + size
             position += size
         else:

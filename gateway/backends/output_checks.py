@@ -52,7 +52,7 @@ def check(outputs: Sequence[TensorSpec], results: Sequence[Result], rows: int | 
 
 def _check(spec: TensorSpec, result: Array, rows: int | None) -> None:
     if not covers(spec.shape, result.shape):
-        raise InvalidOutput(f"output '{spec.name}' is of shape {list(result.shape)}, declared is {list(spec.shape)}")
+        raise InvalidOutput(f"output '{spec.name}' has the shape {list(result.shape)}; declared is {list(spec.shape)}")
     if rows is not None and len(result) != rows:
         raise InvalidOutput(f"output '{spec.name}' has {len(result)} rows for {rows} of the inputs")
     if result.dtype.kind == "f" and not np.isfinite(result).all():

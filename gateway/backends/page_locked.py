@@ -68,7 +68,7 @@ class PageLocked:
         if code:
             runtime.cudaGetLastError()  # clears the error: the next check in this thread would report it again
             self.reason = f"CUDA's runtime refuses to lock {size} bytes: error {code}"
-            log.warning("%s; inputs take the slower way to the device", self.reason)
+            log.warning("%s; inputs are copied to the device more slowly", self.reason)
             return
         # Views keep this array, so it goes last, and its memory after it. Not at exit: CUDA may be gone by then.
         weakref.finalize(array, runtime.cudaHostUnregister, ctypes.c_void_p(address)).atexit = False

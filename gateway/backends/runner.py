@@ -51,7 +51,7 @@ def runner_for(session: OnnxSession, warm: WarmUp, rules: BatchingRules, *, buck
     except Exception as error:  # the session runs without buckets
         wrong = f"{type(error).__name__}: {error}"
     if wrong:
-        log.warning("%s: batches are not padded to sizes that are ready beforehand: %s", session.file, wrong)
+        log.warning("%s: batches are not padded to prepared sizes: %s", session.file, wrong)
         return Runner(session.run)
     return Runner(runner.run, runner.join, runner.sizes)
 

@@ -202,7 +202,7 @@ class ProcessBackend:
     def _send(self, item: ProcessItem, link: Link, *, alone: bool) -> None:
         written = tensors.write(self._arena, item.feeds.items())
         if written is None:
-            item.set_exception(Overloaded("there is no shared memory for the inputs; try again later"))
+            item.set_exception(Overloaded("there is no shared memory left for the inputs; try again later"))
             return
         item.block, described = written
         item.number = number = next(self._numbers)
@@ -233,7 +233,7 @@ class ProcessBackend:
             try:
                 self._answered(item, message)
             except Exception:
-                item.set_exception(ProcessCrashed("the process of this version gave an answer that cannot be read"))
+                item.set_exception(ProcessCrashed("the process of this version sent an answer that cannot be read"))
                 raise
         elif kind == ERROR:
             item.set_exception(raised(message[2], message[3]))
@@ -248,7 +248,7 @@ class ProcessBackend:
         for one, spec in zip(described, self.facts.signature.outputs, strict=True):
             results.append(None if one is None else tensors.read(link.memory, one, copy=True)[1])
             if one is not None and one[0] != spec.name:
-                raise ArenaError(f"output '{one[0]}' where '{spec.name}' belongs")
+                raise ArenaError(f"output '{one[0]}' instead of '{spec.name}'")
         link.was_read(described)
         self._tally.queued(queued_ns)
         if counts:

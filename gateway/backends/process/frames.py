@@ -33,7 +33,7 @@ class FrameReader:
             start = at + _LENGTH
             stop = start + int.from_bytes(data[at:start], "little")
             if stop - start > LONGEST:
-                raise FrameError(f"a frame of {stop - start} bytes")
+                raise FrameError(f"a frame of {stop - start} bytes is too long")
             if stop > end:
                 break
             at = stop

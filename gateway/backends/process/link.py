@@ -46,12 +46,12 @@ class Link(asyncio.Protocol):
             for message in self._reader.feed(data):
                 if not self.greeted.done():
                     if not isinstance(message, dict):
-                        raise FrameError("it does not say what it runs")
+                        raise FrameError("its first message does not describe its version")
                     self.greeted.set_result(message)
                 else:
                     self._received(message)
         except (FrameError, ArenaError, orjson.JSONDecodeError, ValueError, TypeError, KeyError, IndexError) as error:
-            log.error("the process of a version breaks the protocol, and is taken for dead: %r", error)
+            log.error("the process of a version violates the protocol, and its connection is closed: %r", error)
             self.close()
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -60,7 +60,7 @@ class Server:
         connection.settimeout(GREETED_WITHIN_S)  # the worker sends the descriptor as soon as it connects
         greeting, files, _, _ = socket.recv_fds(connection, len(GREETING), 1)
         if greeting != GREETING or len(files) != 1:
-            raise ArenaError("it passed no memory")
+            raise ArenaError("it did not pass its memory")
         made = Connection(ArenaView(files[0]), self)
         socket.send_fds(connection, [GREETING], [made.arena.file])
         connection.setblocking(False)
@@ -87,7 +87,7 @@ def _check_user(connection: socket.socket) -> None:
             connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         )
         if user not in (0, os.geteuid()):
-            raise ArenaError(f"user {user} has connected, who does not run this gateway")
+            raise ArenaError(f"user {user}, who does not run this gateway, has connected")
 
 
 class Connection(asyncio.Protocol):
@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
             for message in self._reader.feed(data):
                 self._execute(message)
         except (FrameError, ArenaError, orjson.JSONDecodeError, ValueError, TypeError, KeyError, IndexError) as error:
-            log.error("a worker breaks the protocol, and its connection is closed: %r", error)
+            log.error("a worker violates the protocol, and its connection is closed: %r", error)
             assert self._transport is not None
             self._transport.abort()
 
@@ -168,7 +168,7 @@ class Connection(asyncio.Protocol):
         named = list(zip(self._server.outputs, answer, strict=True))
         written = tensors.write(self.arena, [(name, result) for name, result in named if result is not None])
         if written is None:
-            self._send([ERROR, number, *described(Overloaded("there is no shared memory for the answer"))])
+            self._send([ERROR, number, *described(Overloaded("there is no shared memory left for the answer"))])
             return
         block, parts = written
         self._answers[block.offset] = block
@@ -191,7 +191,7 @@ class Connection(asyncio.Protocol):
                 del self._ending[number]
                 self._send([FREE, number])
             elif polls == HUNG_POLLS:
-                log.error("a run does not end though it was told to: its process is ended")
+                log.error("a run has not ended although it was told to: its process ends")
                 os._exit(HUNG)
             else:
                 self._ending[number] = batch, polls + 1

@@ -57,17 +57,17 @@ def read(memory: ArenaView, described: Sequence[Any], *, copy: bool) -> tuple[st
         shape = tuple(map(int, shape))
         count = math.prod(shape)
         if len(shape) > MOST_DIMENSIONS or min(shape, default=0) < 0 or not isinstance(name, str):
-            raise ArenaError(f"no tensor has the shape {shape}")
+            raise ArenaError(f"a tensor cannot have the shape {shape}")
         if code == TEXTS:
             return name, _texts(bytes(memory.read(offset, size)), shape, count)
         dtype = _DTYPES.get(code) or _fixed_width(code)
         if size != count * dtype.itemsize:
-            raise ArenaError(f"{size} bytes are no tensor of {dtype} with shape {shape}")
+            raise ArenaError(f"{size} bytes cannot hold a tensor of {dtype} with shape {shape}")
         if not size:
             return name, np.empty(shape, dtype)
         array = np.frombuffer(memory.read(offset, size), dtype, count).reshape(shape)
     except (TypeError, ValueError) as error:
-        raise ArenaError(f"no tensor is described by {str(described)[:200]}: {error}") from None
+        raise ArenaError(f"not the description of a tensor: {str(described)[:200]}: {error}") from None
     return name, array.copy() if copy else array
 
 
@@ -75,13 +75,13 @@ def _fixed_width(code: Any) -> Any:
     """The dtype of texts that are not UTF-8, such as |V12."""
     if isinstance(code, str) and code.startswith("|V") and code[2:].isdigit() and int(code[2:]) > 0:
         return np.dtype(code)
-    raise ArenaError(f"no tensor is of dtype {str(code)[:40]}")
+    raise ArenaError(f"a tensor cannot have the dtype {str(code)[:40]}")
 
 
 def _texts(data: bytes, shape: tuple[int, ...], count: int) -> Array:
     texts = orjson.loads(data)
     if not isinstance(texts, list) or len(texts) != count or not all(isinstance(text, str) for text in texts):
-        raise ArenaError(f"these are not {count} texts")
+        raise ArenaError(f"the block does not hold {count} texts")
     array = np.empty(count, object)
     array[:] = texts
     return array.reshape(shape)
