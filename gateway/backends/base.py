@@ -17,6 +17,12 @@ class Backend(Protocol):
     where: str
 
     @property
+    def connected(self) -> bool:
+        """Whether the backend can run requests now: always in the worker itself, else while its process is
+        connected.
+        """
+
+    @property
     def spare(self) -> bool:
         """Whether a request would be run at once, with no other waiting for it."""
 

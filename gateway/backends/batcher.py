@@ -36,6 +36,7 @@ class Batcher:
     """
 
     where = ""
+    connected = True
 
     def __init__(
         self,

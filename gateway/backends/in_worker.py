@@ -53,9 +53,13 @@ def in_worker(
             detector=detector,
             inputs=inputs,
         )
-    return ModelVersion(
+    version = ModelVersion(
         name, number, loaded, backend, tally, stable=stable, latency_compared=compared, baseline=baseline
     )
+    if baseline is not None:
+        # both measure how long stable takes
+        baseline.recent_latency, baseline.record_latency = version.recent_latency, version.record_latency
+    return version
 
 
 def is_uniform(loaded: LoadedVersion) -> bool:

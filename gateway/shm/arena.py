@@ -63,7 +63,7 @@ class Arena:
             if rounded >= LARGE:
                 self._spare -= rounded
         else:
-            found = self._restored(rounded) or self._grown(rounded)
+            found = self._restored(rounded) or self._grown(rounded) or self._larger(rounded)
             if found is None:
                 return None
             block = found
@@ -110,12 +110,24 @@ class Arena:
         step = max(size, STEP)
         if self._resident + step > self._limit or not self._reserved(self._size, step):
             return None
-        offset, self._size = self._size, self._size + step
+        offset = self._size
+        try:
+            view = memoryview(mmap.mmap(self.file, step, offset=offset))
+        except OSError:
+            return None
+        self._size += step
         self._resident += step
-        view = memoryview(mmap.mmap(self.file, step, offset=offset))
         blocks = [Block(offset + at, size, view[at : at + size]) for at in range(0, step, size)]
         self._free.setdefault(size, []).extend(reversed(blocks[1:]))
         return blocks[0]
+
+    def _larger(self, size: int) -> Block | None:
+        """A larger free block, for use if there is no memory for one of this size; None if there is none."""
+        for larger in sorted(other for other, free in self._free.items() if other > size and free):
+            if larger >= LARGE:
+                self._spare -= larger
+            return self._free[larger].pop()
+        return None
 
     def _reserved(self, offset: int, size: int) -> bool:
         """Allocate memory for these bytes now: a later write without memory would kill the process."""

@@ -122,7 +122,7 @@ class FailureAttribution:
         if verdict is not Attribution.STABLE_REFUSES:
             if call.timeout_is_fair or not late:
                 self._recorder.failure(call, candidate=True)
-            if took_ns > served.slow_after_ns:
+            if took_ns > served.slow_after_ns and call.latency_counts:
                 self._recorder.slow(call, candidate=True)
         trip = served.breaker.failure(
             call.epoch, call.candidate_answers, failed_ns,

@@ -31,7 +31,7 @@ from gateway.worker.mirror import Mirror, is_mirrored
 from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.models.served_model import ServedModel
 from gateway.worker.models.shared_state import SharedState
-from gateway.worker.reassignment import divide_stable, keep_whole, off_baseline
+from gateway.worker.reassignment import compare_latency, keep_whole, off_baseline
 from gateway.worker.recorder import Recorder
 from gateway.worker.reply import Reply, encoded_body
 
@@ -212,8 +212,8 @@ class Pipeline:
             call.candidate_timeout_ns, call.timeout_is_fair = budget.candidate_timeout_ns, budget.timeout_is_fair
             if not call.candidate_timeout_ns:
                 keep_whole(call)
-            elif call.served.baseline is not None and call.decision.variant is STABLE:
-                divide_stable(call, call.served.baseline)
+            elif call.served.baseline is not None:
+                compare_latency(call, call.served.baseline)
         signature = call.version.signature
         if call.decision.variant is CANDIDATE:
             call.stable_feeds = call.served.stable.signature.bind(request)

@@ -18,6 +18,7 @@ from gateway.backends.deadline_alarm import NEVER_NS, DeadlineAlarm
 from gateway.backends.onnx import Result
 from gateway.backends.process import tensors
 from gateway.backends.process.frames import FrameError
+from gateway.backends.process.item import ProcessItem
 from gateway.backends.process.link import Link, connected
 from gateway.backends.process.protocol import ANSWER, CALL, CANCEL, ERROR, raised
 from gateway.backends.signature import Feeds
@@ -29,23 +30,6 @@ from gateway.system.background_tasks import BACKOFF_S
 
 LINGER_S: Final = 60.0  # a replaced stable version still answers for candidates' calls under way
 log: Final = logging.getLogger("gateway.backends")
-
-
-class ProcessItem(BatchItem):
-    """One call: its `number` on the connection, and the `block` that holds its inputs."""
-
-    __slots__ = ("backend", "block", "number", "retried")
-
-    def __init__(self, backend: "ProcessBackend", feeds: Feeds, deadline_ns: int) -> None:
-        super().__init__(feeds, 1, deadline_ns, backend.loop)
-        self.backend = backend
-        self.block: Block | None = None
-        self.number = 0
-        self.retried = False
-
-    def _leave(self) -> None:
-        self.backend.forget(self)
-        self.feeds = {}
 
 
 class ProcessBackend:
@@ -65,7 +49,7 @@ class ProcessBackend:
         self._alarm = DeadlineAlarm(self.loop, self)
         self._numbers = itertools.count(1)
         self._link: Link | None = None
-        self._arena = Arena()
+        self._arena: Arena  # set with the first connection
         self._calls: dict[int, ProcessItem] = {}
         self._cancelled: dict[int, Block] = {}  # the process may still read their inputs
         self._waiting: list[ProcessItem] = []  # until the process is connected again
@@ -73,8 +57,11 @@ class ProcessBackend:
         self._closed = False
         self._reconnecting: asyncio.Task[None] | None = None
 
-    async def start(self, within_s: float) -> None:
-        """Connect to the process; sets `facts`. Raises ModelUnavailable, also if that takes longer than `within_s`."""
+    async def start(self, within_s: float | None) -> None:
+        """Connect to the process; sets `facts`. `within_s`: the time limit; None: none, since control ends long loads.
+
+        Raises ModelUnavailable.
+        """
         try:
             async with asyncio.timeout(within_s):
                 await self._connect()
@@ -87,6 +74,11 @@ class ProcessBackend:
         """Connect, as soon as its process listens, to a version whose `facts` are known. Does not wait."""
         self.facts = facts
         self._reconnecting = self.loop.create_task(self._connect_again())
+
+    @property
+    def connected(self) -> bool:
+        """Whether this worker is connected to the process."""
+        return self._link is not None
 
     @property
     def spare(self) -> bool:
@@ -108,7 +100,7 @@ class ProcessBackend:
 
     def submit(self, feeds: Feeds, deadline_ns: int) -> BatchItem:
         """Send one request to the process."""
-        item = ProcessItem(self, feeds, deadline_ns)
+        item = ProcessItem(feeds, deadline_ns, self.loop, self.forget)
         self._alarm.set(deadline_ns)
         if self._link is None or self._waiting:
             self._hold(item)
@@ -185,13 +177,21 @@ class ProcessBackend:
         while not self._closed:
             try:
                 await self._connect()
-            except (OSError, FrameError, ArenaError, ModelUnavailable) as error:
+            except Exception as error:
+                if isinstance(error, ModelUnavailable):  # the process will not run the version soon
+                    self._refuse_waiting(error)
                 if str(error) != trouble:
                     trouble = str(error)
                     log.warning("the process of a version (%s) is not there: %s", self.where, error)
                 await asyncio.sleep(next(pauses, BACKOFF_S[-1]))
             else:
                 return
+
+    def _refuse_waiting(self, error: ModelUnavailable) -> None:
+        waiting, self._waiting = self._waiting, []
+        for item in waiting:
+            if not item.done():
+                item.set_exception(ProcessLost(f"this version cannot be served: {error}"))
 
     def _hold(self, item: ProcessItem) -> None:
         if self._patient and not self._closed:
@@ -202,7 +202,8 @@ class ProcessBackend:
     def _send(self, item: ProcessItem, link: Link, *, alone: bool) -> None:
         written = tensors.write(self._arena, item.feeds.items())
         if written is None:
-            item.set_exception(Overloaded("there is no shared memory left for the inputs; try again later"))
+            full = "there is no shared memory left for the inputs; try again later"
+            item.set_exception(Overloaded(full) if self._patient else ProcessLost(full))  # not the candidate's fault
             return
         item.block, described = written
         item.number = number = next(self._numbers)

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import socket
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
@@ -17,6 +18,7 @@ from gateway.errors import ModelUnavailable
 from gateway.shm.arena import Arena, ArenaError, ArenaView
 
 RETURN_WITHIN_S: Final = 0.005
+_CREDENTIALS: Final = struct.Struct("3i")  # process, user and group of the other side
 MAX_REFUSAL: Final = 1 << 16  # bytes
 GREETING: Final = b"\x01"  # sent with the descriptor of the sender's memory
 log: Final = logging.getLogger("gateway.backends")
@@ -98,8 +100,9 @@ async def connected(
         undo.callback(link_socket.close)
         link_socket.setblocking(False)
         await loop.sock_connect(link_socket, where)
+        check_user(link_socket)
         socket.send_fds(link_socket, [GREETING], [arena.file])
-        memory = ArenaView(await _file_of(loop, link_socket))
+        memory = ArenaView(await file_of(loop, link_socket))
         undo.callback(memory.close)
         link = Link(memory, received, lost)
         await loop.create_connection(lambda: link, sock=link_socket)
@@ -111,8 +114,10 @@ async def connected(
         raise
 
 
-async def _file_of(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> int:
-    """Wait for the descriptor of the process's memory. Raises ModelUnavailable if control refuses the connection."""
+async def file_of(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> int:
+    """Wait for the descriptor of the other side's memory. Raises OSError, and ModelUnavailable with control's
+    reason.
+    """
     readable = loop.create_future()
     loop.add_reader(connection.fileno(), _set, readable)
     try:
@@ -128,6 +133,15 @@ async def _file_of(loop: asyncio.AbstractEventLoop, connection: socket.socket) -
         raise ConnectionResetError("it ended before it had loaded the version")
     os.set_inheritable(files[0], False)
     return files[0]
+
+
+def check_user(connection: socket.socket) -> None:
+    """Raise ArenaError if the other side runs as another user: an abstract socket has no permissions of its own."""
+    if hasattr(socket, "SO_PEERCRED"):
+        size = _CREDENTIALS.size
+        _, user, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+        if user not in (0, os.geteuid()):
+            raise ArenaError(f"the other side runs as user {user}, who does not run this gateway")
 
 
 def _set(readable: "asyncio.Future[None]") -> None:

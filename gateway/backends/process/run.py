@@ -43,13 +43,14 @@ class _ToControl(logging.Handler):
         super().__init__()
         self._control = control
         self._rest = b""  # of a message that was sent in part
+        self._saying = threading.Lock()
 
     def emit(self, record: logging.LogRecord) -> None:
         self.say({"log": [record.levelno, self.format(record)]})
 
     def say(self, news: dict[str, Any]) -> None:
         """Send without waiting, or drop the message."""
-        with contextlib.suppress(OSError):
+        with self._saying, contextlib.suppress(OSError):
             if self._rest:
                 self._rest = self._rest[self._control.send(self._rest, socket.MSG_DONTWAIT) :]
             if not self._rest:
@@ -97,13 +98,15 @@ async def _serve(
         if not server.connections:
             over.set()
 
+    state = {"error": found} if isinstance(found, str) else {"loaded": found.providers}
+
     def alive() -> None:
-        said.say({})
+        """Send a heartbeat. Each one repeats whether the version has loaded, since a message may be lost."""
+        said.say(state)
         loop.call_later(ALIVE_S, alive)
 
     accepting = loop.create_task(server.serve())
     loop.add_reader(control.fileno(), alone)  # control sends nothing: readable means that it has closed its end
-    said.say({"error": found} if isinstance(found, str) else {"loaded": found.providers, "warning": found.warning})
     alive()
     await over.wait()
 
@@ -121,8 +124,9 @@ def run(start: ProcessStart, listening: socket.socket, control: socket.socket) -
     """Run the version until it is no longer needed, in a process forked for it."""
     if start.behind:
         lower_priority(0, for_good=True)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_bytes(FIRST_TO_GO)
+    if start.first_to_go:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_bytes(FIRST_TO_GO)
     said = _ToControl(control)
     logging.basicConfig(handlers=[said], level=logging.INFO)
     loaded = threading.Event()

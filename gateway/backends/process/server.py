@@ -1,11 +1,12 @@
 """The server in a version's process: runs the calls of all workers, in batches that they share."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
-import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import orjson
@@ -14,7 +15,7 @@ from gateway.backends.batch import Answer, Batch, BatchItem
 from gateway.backends.batcher import Batcher
 from gateway.backends.process import tensors
 from gateway.backends.process.frames import FrameError, FrameReader, frame
-from gateway.backends.process.link import GREETING
+from gateway.backends.process.link import GREETING, check_user, file_of
 from gateway.backends.process.protocol import ANSWER, CALL, CANCEL, ERROR, FREE, RETURN, described
 from gateway.errors import Overloaded
 from gateway.shm.arena import Arena, ArenaError, ArenaView, Block
@@ -22,8 +23,8 @@ from gateway.shm.arena import Arena, ArenaError, ArenaView, Block
 POLL_S: Final = 0.02  # between two checks whether the run of a cancelled call has ended
 HUNG_POLLS: Final = 100  # after so many checks, a run that was told to end and goes on ends the process
 HUNG: Final = 70  # the exit code in that case
-GREETED_WITHIN_S: Final = 1.0
-_CREDENTIALS: Final = struct.Struct("3i")  # process, user and group of the other side
+GREETED_WITHIN_S: Final = 5.0
+ACCEPT_AGAIN_S: Final = 0.1
 log: Final = logging.getLogger("gateway.backends")
 
 
@@ -40,33 +41,71 @@ class Server:
         self._listening = listening
         self._greeting = frame(greeting)
         self._counted: Batch | None = None
+        self._ending: list[_Ending] = []
+        self._polling = False
+        self._welcoming: set[asyncio.Task[None]] = set()
         self.connections: set[Connection] = set()
         self.none_left: Callable[[], None] = lambda: None  # called when the last connection has ended
 
     async def serve(self) -> None:
-        """Accept connections until cancelled."""
+        """Accept connections until cancelled; continues after errors, such as a short lack of file descriptors."""
         loop = asyncio.get_running_loop()
         while True:
-            connection, _ = await loop.sock_accept(self._listening)
             try:
-                await self._welcome(connection)
-            except (OSError, ArenaError) as error:
-                log.error("a worker could not connect: %s", error)
-                connection.close()
+                connection, _ = await loop.sock_accept(self._listening)
+            except Exception as error:
+                log.error("no worker can connect: %s", error)
+                await asyncio.sleep(ACCEPT_AGAIN_S)
+                continue
+            welcoming = loop.create_task(self._welcome(connection))
+            self._welcoming.add(welcoming)
+            welcoming.add_done_callback(self._welcoming.discard)
 
     async def _welcome(self, connection: socket.socket) -> None:
+        """Exchange both sides' memory, and send the description of the version."""
         loop = asyncio.get_running_loop()
-        _check_user(connection)
-        connection.settimeout(GREETED_WITHIN_S)  # the worker sends the descriptor as soon as it connects
-        greeting, files, _, _ = socket.recv_fds(connection, len(GREETING), 1)
-        if greeting != GREETING or len(files) != 1:
-            raise ArenaError("it did not pass its memory")
-        made = Connection(ArenaView(files[0]), self)
-        socket.send_fds(connection, [GREETING], [made.arena.file])
-        connection.setblocking(False)
-        transport, _ = await loop.create_connection(lambda: made, sock=connection)
+        with contextlib.ExitStack() as undo:
+            undo.callback(connection.close)
+            try:
+                connection.setblocking(False)
+                check_user(connection)
+                async with asyncio.timeout(GREETED_WITHIN_S):
+                    memory = ArenaView(await file_of(loop, connection))
+                undo.callback(memory.close)
+                made = Connection(memory, self)
+                undo.callback(made.arena.close)
+                socket.send_fds(connection, [GREETING], [made.arena.file])
+                transport, _ = await loop.create_connection(lambda: made, sock=connection)
+            except Exception as error:
+                log.error("a worker could not connect: %s", error)
+                return
+            undo.pop_all()
         transport.write(self._greeting)
         self.connections.add(made)
+
+    def wait_for(self, batch: Batch, free: Callable[[], None]) -> None:
+        """Call `free` when the batch has ended; it may run on after a call in it is over."""
+        self._ending.append(_Ending(batch, free))
+        if not self._polling:
+            self._polling = True
+            asyncio.get_running_loop().call_later(POLL_S, self._look)
+
+    def _look(self) -> None:
+        self._polling = False
+        ending, self._ending = self._ending, []
+        for one in ending:
+            if one.batch.ended_ns:
+                one.free()
+                continue
+            if one.batch.options is not None and one.batch.options.terminate:
+                one.polls += 1
+            if one.polls > HUNG_POLLS:
+                log.error("a run has not ended although it was told to: its process ends")
+                os._exit(HUNG)
+            self._ending.append(one)
+        if self._ending and not self._polling:
+            self._polling = True
+            asyncio.get_running_loop().call_later(POLL_S, self._look)
 
     def counts(self, batch: Batch | None) -> bool:
         """Whether this is the first call for this batch; the answers of a batch are sent one after the other."""
@@ -80,14 +119,13 @@ class Server:
             self.none_left()
 
 
-def _check_user(connection: socket.socket) -> None:
-    """Raise ArenaError if another user has connected: an abstract socket has no permissions of its own."""
-    if hasattr(socket, "SO_PEERCRED"):
-        _, user, _ = _CREDENTIALS.unpack(
-            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        )
-        if user not in (0, os.geteuid()):
-            raise ArenaError(f"user {user}, who does not run this gateway, has connected")
+@dataclass(slots=True)
+class _Ending:
+    """A batch that still runs although a call in it is over. `polls`: the number of checks since it was told to end."""
+
+    batch: Batch
+    free: Callable[[], None]
+    polls: int = 0
 
 
 class Connection(asyncio.Protocol):
@@ -101,8 +139,6 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._calls: dict[int, BatchItem] = {}
         self._answers: dict[int, Block] = {}  # by offset
-        self._ending: dict[int, tuple[Batch, int]] = {}  # cancelled calls whose batch still runs, and checks so far
-        self._polling = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -118,9 +154,12 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        for item in self._calls.values():
+        calls, self._calls = list(self._calls.values()), {}
+        for item in calls:
+            batch = item.batch
             item.cancel()
-        self._calls.clear()
+            if batch is not None and not batch.ended_ns:
+                self._server.wait_for(batch, lambda: None)
         self._memory.close()
         self.arena.close()
         self._server.ended(self)
@@ -154,8 +193,7 @@ class Connection(asyncio.Protocol):
             return  # the worker is gone
         batch = item.batch
         if batch is not None and not batch.ended_ns and (item.cancelled() or item.exception() is not None):
-            self._ending[number] = batch, 0
-            self._poll()
+            self._server.wait_for(batch, lambda: self._send([FREE, number]))  # until then the run may read the inputs
         elif item.cancelled():
             self._send([FREE, number])
         elif (error := item.exception()) is not None:
@@ -171,31 +209,15 @@ class Connection(asyncio.Protocol):
             self._send([ERROR, number, *described(Overloaded("there is no shared memory left for the answer"))])
             return
         block, parts = written
-        self._answers[block.offset] = block
+        if parts:
+            self._answers[block.offset] = block
+        else:
+            self.arena.give_back(block)
         left = iter(parts)
         outputs = [None if result is None else next(left) for _, result in named]
         counts = self._server.counts(item.batch)
         run_ns = 0 if item.batch is None else item.batch.ended_ns - item.batch.started_ns
         self._send([ANSWER, number, outputs, answer.queued_ns, answer.batch_rows, run_ns, counts])
-
-    def _poll(self) -> None:
-        """Check later whether runs of cancelled calls have ended: until then they may read the inputs."""
-        if not self._polling and self._ending:
-            self._polling = True
-            asyncio.get_running_loop().call_later(POLL_S, self._look)
-
-    def _look(self) -> None:
-        self._polling = False
-        for number, (batch, polls) in list(self._ending.items()):
-            if batch.ended_ns:
-                del self._ending[number]
-                self._send([FREE, number])
-            elif polls == HUNG_POLLS:
-                log.error("a run has not ended although it was told to: its process ends")
-                os._exit(HUNG)
-            else:
-                self._ending[number] = batch, polls + 1
-        self._poll()
 
     def _send(self, message: Any) -> None:
         if self._transport is not None and not self._transport.is_closing():

@@ -12,7 +12,7 @@ REFUSAL: Final = b"\x00"  # to a worker instead of a greeting; why there is no p
 @dataclass(frozen=True, slots=True)
 class ProcessStart:
     """The version that a process runs. `checked`: its answers are checked, as a candidate's are. `behind`: it runs at
-    lower priority than the serving processes.
+    lower priority than the serving processes. `first_to_go`: when memory is short, the kernel kills it first.
     """
 
     repository: str
@@ -20,3 +20,4 @@ class ProcessStart:
     version: int
     checked: bool
     behind: bool
+    first_to_go: bool

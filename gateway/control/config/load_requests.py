@@ -92,17 +92,30 @@ class LoadRequestHandler:
             raise NotFound(f"the repository has no version of '{name}' that has a model file and is not stopped")
         left_out = await self._try_versions(name, settings, candidate)
         routing = RoutingSettings.model_construct(models={**pool.config.routing.models, name: settings})
-        sockets, _ = await control.processes.prepared(routing, anew={name})
+        sockets, failed = await control.processes.prepared(routing, anew={name})
+        left_out |= self._failed(name, settings, candidate, failed)
         async with pool.changing:
             before, served = pool.config, control.served
             resolved = ResolvedRouting(routing, before.named, control.acceptance.memory)
             config = control.apply_load(name, resolved, sockets, left_out)
             errors = await pool.broadcast(lambda number: Load(number, name, config), staged=True, may_die=False)
+            if errors:  # workers keep what they have, so its processes are needed still
+                pool.config = config = replace(config, sockets=before.sockets)
             if errors and name not in served:
                 await pool.broadcast(lambda number: Unload(number, name))
                 pool.config = config = replace(config, unloaded=config.unloaded | {name})
             _set_config(pool, config)
         _raise(errors)
+
+    def _failed(
+        self, name: str, settings: ReleaseSettings, candidate: int | None, failed: Mapping[VersionKey, str]
+    ) -> dict[VersionKey, str]:
+        """What to leave out because its process cannot load it. Raises InvalidRequest as `_try_versions` does."""
+        served = {key for handle in self._control.pool.accepting_handles() for key in handle.runs_on}
+        for (model, number), why in failed.items():
+            if model == name and (number in (settings.stable, candidate) or (name, number) in served):
+                raise InvalidRequest(f"version {number} of '{name}': {why}")
+        return {key: why for key, why in failed.items() if key[0] == name}
 
     async def _try_versions(self, name: str, settings: ReleaseSettings, candidate: int | None) -> dict[VersionKey, str]:
         """Try the versions, and return what to leave out when the model is loaded. Raises InvalidRequest if stable does

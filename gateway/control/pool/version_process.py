@@ -92,11 +92,13 @@ class VersionProcess:
         self._why = ""  # why control has killed it
         self._early = 0  # deaths in a row
         self._ready_s = 0.0
+        self._was_ready = False
         self._listening, self.where = _listening(name)
         self._process: ForkedProcess | None = None
         self._control: socket.socket | None = None
         self._rest = b""
         self._closed = False
+        self.closed_s = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._begin(retry_forever(f"starting the process of {self}", self._start))
 
@@ -125,6 +127,7 @@ class VersionProcess:
     def close(self) -> None:
         """Do without it: it serves the workers that are connected, and ends with the last of them."""
         self._closed = True
+        self.closed_s = time.monotonic()
         self._listening.close()
         _unlink(self.where)
         self._hang_up()
@@ -150,7 +153,10 @@ class VersionProcess:
             undo.callback(ours.close)
             with theirs:
                 checked, behind = self.wanted.role is Role.CANDIDATE, self.wanted.behind
-                start = ProcessStart(str(self._repository), *self.wanted.key, checked=checked, behind=behind)
+                first_to_go = self.wanted.role is not Role.STABLE
+                start = ProcessStart(
+                    str(self._repository), *self.wanted.key, checked=checked, behind=behind, first_to_go=first_to_go
+                )
                 self._process = await self._template.fork(start, self._listening.fileno(), theirs.fileno())
             undo.pop_all()
         ours.setblocking(False)
@@ -171,7 +177,6 @@ class VersionProcess:
             self._begin(self._over())
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
-        self.silent_s = 0.0
         for line in lines:
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 self._hear(orjson.loads(line))
@@ -180,12 +185,16 @@ class VersionProcess:
         if "log" in news:
             level, text = news["log"]
             log.log(int(level), "%s, in its process: %s", self, text)
-        elif "error" in news:
+            return
+        self.silent_s = 0.0
+        if self.state is not ProcessState.STARTING:
+            return
+        if "error" in news:
             self.state, self.error = ProcessState.FAILED, str(news["error"])
             self._is_settled(self.error)
         elif "loaded" in news:
             self.state, self.error, self.providers = ProcessState.READY, "", tuple(news["loaded"])
-            self._ready_s = time.monotonic()
+            self._ready_s, self._was_ready = time.monotonic(), True
             self._is_settled("")
 
     def _is_settled(self, error: str) -> None:
@@ -207,11 +216,14 @@ class VersionProcess:
         why = self._why or _how(code)
         early = before is not ProcessState.READY or time.monotonic() - self._ready_s < EARLY_S
         self._early = self._early + 1 if early else 1
-        pause_s = min(FIRST_PAUSE_S * 2.0 ** (self._early - 2), LONGEST_PAUSE_S) if self._early > 1 else 0.0
+        pause_s = min(FIRST_PAUSE_S * 2.0 ** min(self._early - 2, 10), LONGEST_PAUSE_S) if self._early > 1 else 0.0
         log.error("the process of %s %s; a new one starts in %g s", self, why, pause_s)
-        if before is ProcessState.READY:
-            self._died(self, why)
-        else:
+        if self._was_ready:
+            try:
+                self._died(self, why)
+            except Exception:
+                log.exception("the end of the process of %s cannot be counted: it is started again all the same", self)
+        if before is not ProcessState.READY:
             self._refuse(f"its process {why} while loading it")
         await asyncio.sleep(pause_s)
         await retry_forever(f"starting the process of {self}", self._start)
@@ -236,7 +248,8 @@ def _how(code: int) -> str:
     if code == UNKNOWN:
         return "ended"
     if code < 0:
-        return f"died by {signal.Signals(-code).name}"
+        named = -code in signal.valid_signals()
+        return f"died by {signal.Signals(-code).name if named else f'signal {-code}'}"
     if code == HUNG:
         return "ended itself, since a run did not end when it was told to"
     return f"ended with code {code}"

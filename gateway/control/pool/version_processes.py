@@ -23,6 +23,7 @@ from gateway.settings.providers import CPU
 from gateway.settings.routing import ReleaseSettings, RoutingSettings
 from gateway.version_key import VersionKey
 
+CLOSED_WITHIN_S: Final = 300.0  # a process that no worker needs any more: the calls in it have long been answered
 STEP_S: Final = 0.2  # what one check adds to a silence at most: a pause of control or of the machine is no silence
 MEASURED_AT_ONCE: Final = 4  # processes whose memory is looked at in one check: each takes 20 µs
 
@@ -106,7 +107,13 @@ class VersionProcesses:
         processes = [self._processes[where] for where in sockets.all()]
         if pending := [process.settled for process in processes if not process.settled.done()]:
             await asyncio.wait(pending)
-        return sockets, {process.wanted.key: error for process in processes if (error := process.settled.result())}
+        return sockets, {
+            process.wanted.key: error
+            for process in processes
+            if process.state is not ProcessState.READY
+            and process.wanted.role is not Role.BASELINE
+            and (error := process.settled.result())
+        }
 
     def take_late(self, unavailable: Collection[VersionKey]) -> set[VersionKey]:
         """Those of the versions `unavailable` to some worker whose process is there by now; each start is told once."""
@@ -146,6 +153,9 @@ class VersionProcesses:
                 )
         self._measure_some()
         self._closed = [process for process in self._closed if not process.has_ended()]
+        for process in self._closed:
+            if time.monotonic() - process.closed_s > (CLOSED_WITHIN_S if process.state is ProcessState.READY else 1.0):
+                process.kill("is not needed any more, and did not end")
 
     def _measure_some(self) -> None:
         processes = list(self._processes.values())

@@ -295,4 +295,4 @@ class WorkerPool:
 
 def _backoff_s(deaths: int) -> float:
     """The pause in seconds before the next start, after so many early deaths in a row."""
-    return min(FIRST_BACKOFF_S * 2.0 ** (deaths - 2), MAX_BACKOFF_S) if deaths > 1 else 0.0
+    return min(FIRST_BACKOFF_S * 2.0 ** min(deaths - 2, 10), MAX_BACKOFF_S) if deaths > 1 else 0.0

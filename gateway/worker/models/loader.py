@@ -58,7 +58,7 @@ class Loader:
             raise ModelUnavailable(self.unavailable[name, number])
         backend = ProcessBackend(where, tally, patient=patient)
         try:
-            await backend.start(CONNECT_S)
+            await backend.start(None if patient else CONNECT_S)  # stable must be served, however long its process loads
         except ModelUnavailable as error:
             raise ModelUnavailable(f"version {number} of '{name}': {error}") from None
         self.reasons.pop((name, number), None)

@@ -265,7 +265,7 @@ def test_process_that_loads_without_end_ends_with_control(tmp_path: Path) -> Non
             listening.bind(str(tmp_path / "socket"))
             listening.listen()
             with theirs:
-                start = ProcessStart(str(tmp_path), "m", 1, checked=True, behind=True)
+                start = ProcessStart(str(tmp_path), "m", 1, checked=True, behind=True, first_to_go=True)
                 process = await template.fork(start, listening.fileno(), theirs.fileno())
             done, _ = await asyncio.wait([process.ended], timeout=5)
             assert not done
