@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.control.guards.evidence import FAILURE_RATIOS, alpha_of
-from gateway.worker.models.breaker import LASTING_NS, Breaker
+from gateway.worker.models.breaker import MIN_STREAK_NS, Breaker
 from loadtests.simulation import ALPHA
 
 REQUESTS: Final = 100_000
@@ -62,10 +62,10 @@ def stopped_by_breaker(seed: int, way: str) -> bool:
         if position > before + 1:
             breaker.success()
         before = position
-        now_ns += LASTING_NS  # however long it takes
+        now_ns += MIN_STREAK_NS  # however long it takes
         found = breaker.failure(
             1, breaker.answers, now_ns,
-            late=bool(late[position]), unanswered=bool(late[position]), guilty=not bad[position],
+            timed_out=bool(late[position]), unanswered=bool(late[position]), guilty=not bad[position],
         )  # fmt: skip
         if found:
             return True

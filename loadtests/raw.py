@@ -70,7 +70,7 @@ def page_locked(session: OnnxSession) -> str:
         return "no: it runs on the CPU"
     allocate = PageLocked(device, cuda_runtime())
     allocate((1,), np.dtype(np.uint8))
-    return "yes" if allocate.locked else f"no: {allocate.why}"
+    return "yes" if allocate.locked else f"no: {allocate.reason}"
 
 
 def _batch(images: Any, rows: int = ROWS) -> Any:

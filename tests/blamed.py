@@ -58,8 +58,8 @@ class Bench:
     def set_pace(self, p99_ns: int) -> None:
         """Set the known latency of stable from now on."""
         budget = self.served.time_budget
-        self.served.stable.pace.p99_ns = p99_ns
-        budget.due_ns, budget.given_ns = 2**63, 0
+        self.served.stable.recent_latency.p99_ns = p99_ns
+        budget.expires_ns, budget.request_timeout_ns = 2**63, 0
 
     def events(self) -> list[FailureEvent]:
         """The failure events since the last call."""

@@ -21,7 +21,7 @@ from gateway.shm.scoreboard import Scoreboard
 from gateway.shm.slots import ReleaseSlots, VersionSlots
 from gateway.shm.switchboard import Switchboard
 from gateway.version_key import VersionKey
-from gateway.worker.models.catalog import AS_WRITTEN, Changed, ModelCatalog
+from gateway.worker.models.catalog import DEFAULTS, LoadOptions, ModelCatalog
 from gateway.worker.models.shared_state import SharedState
 from gateway.worker.pipeline import Pipeline
 from gateway.worker.recorder import Recorder, RecordRings
@@ -52,7 +52,7 @@ class WorkerBoards:
             heartbeat_timeout_ns=NEVER_STALE_NS,
             versions={},
             releases={},
-            tell=lambda *trip: None,
+            on_trip=lambda *trip: None,
         )
 
     def plan(self, routing: RoutingSettings) -> None:
@@ -64,7 +64,7 @@ class WorkerBoards:
             if settings.candidate is not None:
                 versions[name, settings.candidate] = self._versions.of(name, settings.candidate)
                 releases[name, settings.candidate] = self._releases.of(name, settings.candidate)
-        self.state.learn(versions, releases)
+        self.state.update_slots(versions, releases)
 
 
 class Catalog(ModelCatalog):
@@ -73,15 +73,19 @@ class Catalog(ModelCatalog):
     def __init__(self, repository: Repository, routing: RoutingSettings, named: frozenset[str] | None = None) -> None:
         self.boards = WorkerBoards()
         self.boards.plan(routing)
-        super().__init__(repository, routing, self.boards.state, named=named)
+        super().__init__(repository, routing, self.boards.state, configured=named)
 
     async def prepare(
-        self, routing: RoutingSettings, generation: int, named: frozenset[str] | None = None, how: Changed = AS_WRITTEN
+        self,
+        routing: RoutingSettings,
+        generation: int,
+        named: frozenset[str] | None = None,
+        how: LoadOptions = DEFAULTS,
     ) -> None:
         self.boards.plan(routing)
         await super().prepare(routing, generation, named, how)
 
-    async def load(self, name: str, routing: RoutingSettings | None = None, how: Changed = AS_WRITTEN) -> None:
+    async def load(self, name: str, routing: RoutingSettings | None = None, how: LoadOptions = DEFAULTS) -> None:
         self.boards.plan(routing or self._routing)
         await super().load(name, routing, how)
 

@@ -1,4 +1,4 @@
-"""The port between a version and what runs it: a batcher in this process, or a process of the version's own."""
+"""The interface between a version and what runs it: a batcher in this process, or a process of its own."""
 
 from typing import Protocol
 
@@ -7,10 +7,10 @@ from gateway.backends.signature import Feeds
 
 
 class Backend(Protocol):
-    """Runs the requests of one version. Every method is called on the worker's event loop.
+    """Runs the requests of one version. All methods are called on the worker's event loop.
 
-    `small_body`: a request whose body has at most so many bytes may `run_now` if it comes alone; -1: none may.
-    `where`: the socket of the process that runs it; empty in the worker itself.
+    `small_body`: a request whose body has at most so many bytes may `run_now` if it comes alone; -1: none may. `where`:
+    the socket of the process that runs the version; empty in the worker itself.
     """
 
     small_body: int
@@ -18,7 +18,9 @@ class Backend(Protocol):
 
     @property
     def connected(self) -> bool:
-        """Whether what runs it is there: always in the worker itself."""
+        """Whether the backend can run requests now: always in the worker itself, else while its process is
+        connected.
+        """
 
     @property
     def spare(self) -> bool:
@@ -38,7 +40,7 @@ class Backend(Protocol):
         """Queue one request. Its result is its outputs, or DeadlineExceeded at `deadline_ns` (monotonic clock)."""
 
     def abandon(self) -> None:
-        """Cancel every request that waits or runs."""
+        """Cancel every request that is queued or runs."""
 
     def close(self) -> None:
-        """Release what it holds. Called once it is idle."""
+        """Release its resources. Called once it is idle."""

@@ -1,4 +1,4 @@
-"""Batches in which some rows stay as they are, and the rows beside them change."""
+"""Makes variants of a batch in which some rows stay the same and the others change."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -8,49 +8,49 @@ import numpy as np
 from gateway.backends.signature import Feeds
 from gateway.protocol.tensors import Array
 
-SMALL, LARGE = 1e-3, 1e3  # factors
-LONGER: Final = 20  # times, for strings
-MOST: Final = (256, 100, 10)  # of made-up integers, tried in turn: tables and positions have their ends
+SMALL_FACTOR, LARGE_FACTOR = 1e-3, 1e3  # factors
+TEXT_REPEATS: Final = 20  # times, for strings
+INTEGER_BOUNDS: Final = (256, 100, 10)  # of random integers, tried in turn: tables have a last index
 
 
-def joined(rows: list[Feeds], count: int | None = None) -> Feeds:
-    """The rows as one batch; of `count` rows, again from the first where there are fewer."""
+def join_rows(rows: list[Feeds], count: int | None = None) -> Feeds:
+    """The rows as one batch, of `count` rows if given: if there are fewer, they are repeated from the first."""
     chosen = rows if count is None else [rows[index % len(rows)] for index in range(count)]
     return {name: np.concatenate([row[name] for row in chosen]) for name in chosen[0]}
 
 
 def scaled(batch: Feeds, factor: float) -> Feeds:
-    """Floats times the factor; strings long or empty; integers, which may be indices, in another order."""
+    """The batch with floats times `factor`, strings long or empty, and integers, which may be indices, permuted."""
     return {name: _scaled(array, factor) for name, array in batch.items()}
 
 
-def beside(batch: Feeds, kept: Array, others: Feeds) -> Feeds:
-    """The rows of `batch` that are `kept`, and the others from `others`."""
+def replace_others(batch: Feeds, kept: Array, others: Feeds) -> Feeds:
+    """The `kept` rows of `batch`, and the other rows from `others`."""
     mixed = {name: array.copy() for name, array in others.items()}
     for name, array in mixed.items():
         array[kept] = batch[name][kept]
     return mixed
 
 
-def changed(batch: Feeds, *, invented: bool) -> Iterator[Feeds]:
-    """The batch with every row changed, in one way after the other; not all will run on every model.
+def variants(batch: Feeds, *, synthetic: bool) -> Iterator[Feeds]:
+    """Yield the batch with every row changed, in one way after another; not all variants run on every model.
 
-    `invented`: no one has said which integers the model takes.
+    `synthetic`: the rows are made up, so it is not known which integers the model accepts.
     """
-    yield scaled(batch, LARGE)
+    yield scaled(batch, LARGE_FACTOR)
     if any(array.dtype.kind == "f" for array in batch.values()):
         yield {name: _not_finite(array) for name, array in batch.items()}
     yield {name: np.roll(array, 1, axis=0) for name, array in batch.items()}
-    yield scaled(batch, SMALL)
+    yield scaled(batch, SMALL_FACTOR)
     yield {name: np.repeat(array[:1], len(array), axis=0) for name, array in batch.items()}
-    if invented:
+    if synthetic:
         yield from _other_integers(batch)
 
 
 def _other_integers(batch: Feeds) -> Iterator[Feeds]:
     names = [name for name, array in batch.items() if array.dtype.kind in "iu"]
     generator = np.random.default_rng(0)
-    for most in MOST:
+    for most in INTEGER_BOUNDS:
         drawn = {name: _drawn(batch[name], most, generator) for name in names}
         yield from ([batch | drawn] if drawn else [])
         if len(drawn) > 1:
@@ -66,7 +66,7 @@ def _scaled(array: Array, factor: float) -> Array:
         with np.errstate(over="ignore", under="ignore"):
             return np.multiply(array, factor, dtype=array.dtype)
     if array.dtype.kind == "O":
-        return array * LONGER if factor > 1 else np.full_like(array, "")
+        return array * TEXT_REPEATS if factor > 1 else np.full_like(array, "")
     return np.random.default_rng(0).permutation(array.ravel()).reshape(array.shape)
 
 

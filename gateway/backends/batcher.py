@@ -1,6 +1,6 @@
-"""Joins requests that wait for one model version into batches, runs them, and hands each caller its rows.
+"""Joins the waiting requests of one model version into batches, runs them, and returns each caller its rows.
 
-All requests parsed in one turn of the event loop form a batch; while a batch runs in a thread, the next one gathers.
+All requests parsed in one iteration of the event loop form a batch; while a batch runs in a thread, the next one fills.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ from typing import Final
 
 from onnxruntime import RunOptions
 
-from gateway.backends.batch import Answer, Batch, BatchItem, Run, late
+from gateway.backends.batch import Answer, Batch, BatchItem, Run, deadline_exceeded
 from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.deadline_alarm import NEVER_NS, DeadlineAlarm
 from gateway.backends.joining import Join, concatenated
-from gateway.backends.loop_limits import Reach
+from gateway.backends.loop_limits import LoopLimits
 from gateway.backends.run_threads import Executor
 from gateway.backends.signature import Feeds
-from gateway.backends.slow_runs import LONG_NS, Doubt
+from gateway.backends.slow_runs import LONG_RUN_NS, SlowRunDetector
 from gateway.shm.tally import Tally
 
 UNBATCHED: Final = object()  # the group of items that share no batch
@@ -28,10 +28,11 @@ UNBATCHED: Final = object()  # the group of items that share no batch
 class Batcher:
     """The queue of one model version. Every method runs on the event loop.
 
-    `threads` None: batches run on the loop itself, for a stable version with short runs. `aside` then takes what is not
-    within `reach`; and everything, once a run on the loop was long by the model's doing. `trusted` False: a thread
-    whose run had to be ended at its deadline, and was long, gets only the time that no one else wants, from then on:
-    what hangs once may spin again, and must not take stable's cores.
+    `threads` None: batches run on the event loop, for a stable version with short runs. Then `threaded`, the batcher
+    that runs in threads, gets the requests that exceed `limits`, and all requests once `detector` has found that a run
+    on the loop was long because of the model. `trusted` False: a thread whose run is still going OVERRUN_NS after it
+    started, although it was ended at its deadline, keeps only idle processor time from then on: a run that hangs may
+    spin, and must not take stable's cores.
     """
 
     where = ""
@@ -45,9 +46,9 @@ class Batcher:
         threads: Executor | None,
         uniform: bool,
         trusted: bool = True,
-        reach: Reach | None = None,
-        aside: "Batcher | None" = None,
-        doubt: Doubt | None = None,
+        limits: LoopLimits | None = None,
+        threaded: "Batcher | None" = None,
+        detector: SlowRunDetector | None = None,
         inputs: int | None = None,
         join: Join = concatenated,
     ) -> None:
@@ -59,22 +60,22 @@ class Batcher:
         self._tally = tally
         self._threads = threads
         self._trusted = trusted
-        self._reach = reach
-        self._aside = aside
-        self._doubt = doubt
-        self._away = False  # all goes aside
-        self._set_waiting(threads is not None or self._delay_s > 0)
-        self._uniform = uniform  # all dimensions but the first are fixed: every request may share a batch
-        self._inputs = inputs  # how many a request has at most that overrides no weights; None: none can
+        self._limits = limits
+        self._threaded = threaded
+        self._detector = detector
+        self._all_threaded = False  # every request goes to `threaded`
+        self._set_queueing(threads is not None or self._delay_s > 0)
+        self._uniform = uniform  # all dimensions but the first are fixed: any requests may share a batch
+        self._inputs = inputs  # the most that a request without overridden weights has; None: it can override none
         self._groups: dict[Hashable, deque[BatchItem]] = {}
         self._wake: asyncio.Handle | None = None
         self._alarm = DeadlineAlarm(self._loop, self)
         self._running: set[Batch] = set()
 
-    def _set_waiting(self, waits: bool) -> None:
-        """`waits`: even a request that comes alone must. Else one in a body of `small_body` bytes at most need not."""
-        self._waits = waits
-        self.small_body = -1 if waits or self._reach is None else self._reach.small_body
+    def _set_queueing(self, waits: bool) -> None:
+        """`waits`: every request must queue; else one alone in a body of up to `small_body` bytes need not."""
+        self._queue_always = waits
+        self.small_body = -1 if waits or self._limits is None else self._limits.small_body
 
     @property
     def on_loop(self) -> bool:
@@ -83,42 +84,42 @@ class Batcher:
 
     @property
     def spare(self) -> bool:
-        """Nothing waits for a thread."""
+        """Whether a request would run at once: nothing is queued, and a run is free."""
         free = not self._groups and len(self._running) < self._rules.concurrency
-        return free and (self._aside is None or self._aside.spare)
+        return free and (self._threaded is None or self._threaded.spare)
 
     @property
     def idle(self) -> bool:
-        """Nothing waits and nothing runs."""
-        return not self._groups and not self._running and (self._aside is None or self._aside.idle)
+        """Whether nothing is queued and nothing runs."""
+        return not self._groups and not self._running and (self._threaded is None or self._threaded.idle)
 
     def abandon(self) -> None:
-        """Give up on everything that waits or runs: its callers are gone."""
+        """Cancel everything that is queued or runs: its callers are gone."""
         for item in self._items():
             item.cancel()
         self._purge_done()
-        if self._aside is not None:
-            self._aside.abandon()
+        if self._threaded is not None:
+            self._threaded.abandon()
 
     def close(self) -> None:
-        """Nothing is held: threads and session end with the last reference."""
+        """Does nothing: threads and session end with the last reference."""
 
     def must_queue(self, feeds: Feeds) -> bool:
         """Whether a request may not `run_now`, even if it comes alone."""
-        return self._waits or self._is_large(feeds)
+        return self._queue_always or self._is_large(feeds)
 
     def run_now(self, feeds: Feeds, deadline_ns: int) -> Answer:
-        """Run one request on the event loop, which saves a turn of it. Raises DeadlineExceeded at `deadline_ns`."""
+        """Run one request now, which saves an iteration of the loop. Raises DeadlineExceeded at `deadline_ns`."""
         started_ns = time.monotonic_ns()
-        if (doubt := self._doubt) is not None and started_ns > doubt.due_ns:
-            doubt.look(started_ns)
+        if (detector := self._detector) is not None and started_ns > detector.sample_due_ns:
+            detector.sample(started_ns)
         try:
             answer = Answer(self._run(feeds, None))
         finally:
             ended_ns = time.monotonic_ns()
             ns = ended_ns - started_ns
-            if ns > LONG_NS:
-                self._was_long([BatchItem(feeds, 1, deadline_ns, self._loop)], ns)
+            if ns > LONG_RUN_NS:
+                self._on_long_run([BatchItem(feeds, 1, deadline_ns, self._loop)], ns)
         most = self._rules.max_rows
         if most > 1 and (rows := len(next(iter(feeds.values())))) != 1:
             self._tally.batch(rows, min(rows, most), ns)
@@ -126,20 +127,20 @@ class Batcher:
         else:
             self._tally.single(ns)
         if ended_ns > deadline_ns:
-            raise late()
+            raise deadline_exceeded()
         return answer
 
     def submit(self, feeds: Feeds, deadline_ns: int) -> BatchItem:
-        """Queue one request, whose result is its outputs, or DeadlineExceeded at `deadline_ns` (monotonic clock)."""
-        rows, group = self._placed(feeds)
-        if self._aside is not None and (self._away or (group is not None and self._is_large(feeds))):
-            return self._aside.submit(feeds, deadline_ns)
+        """Queue one request. Its result is its outputs, or DeadlineExceeded at `deadline_ns` (monotonic clock)."""
+        rows, group = self._group_of(feeds)
+        if self._threaded is not None and (self._all_threaded or (group is not None and self._is_large(feeds))):
+            return self._threaded.submit(feeds, deadline_ns)
         item = BatchItem(feeds, rows, deadline_ns, self._loop)
         self._enqueue(item, group)
         return item
 
     def submit_alone(self, feeds: Feeds, deadline_ns: int) -> BatchItem:
-        """As `submit`; the request shares no batch."""
+        """As `submit`, but the request shares no batch."""
         item = BatchItem(feeds, 1, deadline_ns, self._loop)
         self._enqueue(item, UNBATCHED)
         return item
@@ -150,19 +151,19 @@ class Batcher:
             queue = self._groups[group] = deque()
         queue.append(item)
         self._tally.waiting(1)
-        if self._waits:
+        if self._queue_always:
             self._alarm.set(item.deadline_ns)
         if self._wake is None:
-            self._wake = self._loop.call_later(self._delay_s, self._flush) if self._delay_s else self._soon()
+            self._wake = self._loop.call_later(self._delay_s, self._flush) if self._delay_s else self._schedule_flush()
         elif self._delay_s and sum(waiting.rows for waiting in queue) >= self._rules.max_rows:
             self._wake.cancel()
-            self._wake = self._soon()
+            self._wake = self._schedule_flush()
 
-    def _soon(self) -> asyncio.Handle:
+    def _schedule_flush(self) -> asyncio.Handle:
         return self._loop.call_soon(self._flush)
 
     def expire(self, now_ns: int) -> int:
-        """End the requests whose deadline has passed; returns the next deadline."""
+        """Fail the requests whose deadline has passed; returns the next deadline."""
         for item in self._items():
             if item.deadline_ns <= now_ns:
                 item.expire()
@@ -174,7 +175,7 @@ class Batcher:
         return waiting + [item for batch in self._running for item in batch.items]
 
     def _purge_done(self) -> None:
-        """Take those out of the queues whose callers no longer wait: behind a run that hangs they would pile up."""
+        """Remove requests whose callers no longer wait: they would pile up behind a run that hangs."""
         for group, queue in list(self._groups.items()):
             left = deque(item for item in queue if not item.done())
             self._tally.waiting(len(left) - len(queue))
@@ -183,8 +184,8 @@ class Batcher:
             else:
                 del self._groups[group]
 
-    def _placed(self, feeds: Feeds) -> tuple[int, Hashable]:
-        """The number of rows, and the group. Rows that do not agree or are too many run alone, as they came."""
+    def _group_of(self, feeds: Feeds) -> tuple[int, Hashable]:
+        """The number of rows, and the batching group. Requests with unequal or too many rows run alone."""
         if self._rules.max_rows == 1:
             return 1, UNBATCHED
         arrays = list(feeds.values())
@@ -198,50 +199,50 @@ class Batcher:
         return rows, tuple((name, array.shape[1:], array.dtype.kind) for name, array in sorted(feeds.items()))
 
     def _is_large(self, feeds: Feeds) -> bool:
-        return self._reach is not None and not self._reach.covers(feeds)
+        return self._limits is not None and not self._limits.allows(feeds)
 
     def _flush(self) -> None:
         self._wake = None
         while self._groups and (self._threads is None or len(self._running) < self._rules.concurrency):
-            if self._aside is not None and self._away:
-                self._hand_over(self._aside)
+            if self._threaded is not None and self._all_threaded:
+                self._hand_over(self._threaded)
                 return
-            batch = self._take()
+            batch = self._next_batch()
             if not batch.items:
                 continue
             self._running.add(batch)
             if self._threads is None:
-                if self._doubt is not None:
-                    self._doubt.look(time.monotonic_ns())
+                if self._detector is not None:
+                    self._detector.sample(time.monotonic_ns())
                 batch.execute(self._run, self._join)
-                if (ns := batch.ended_ns - batch.started_ns) > LONG_NS:
-                    self._was_long([*batch.items], ns)
+                if (ns := batch.ended_ns - batch.started_ns) > LONG_RUN_NS:
+                    self._on_long_run([*batch.items], ns)
                 self._finish(batch)
             elif not batch.start(self._threads, self._execute):
                 self._running.discard(batch)
 
-    def _was_long(self, items: list[BatchItem], ns: int) -> None:
-        """A run on the event loop: no other runs there until it is known whether it was the model's doing."""
-        if self._doubt is not None and not self._away and not self._doubt.is_cleared:
-            self._away = True
-            self._set_waiting(True)
+    def _on_long_run(self, items: list[BatchItem], ns: int) -> None:
+        """After a long run on the loop: send all requests to `threaded` until the cause is known."""
+        if self._detector is not None and not self._all_threaded and not self._detector.host_was_busy:
+            self._all_threaded = True
+            self._set_queueing(True)
             batch = Batch(items, sum(item.rows for item in items), RunOptions())
-            self._doubt.settle(batch, ns, self._settled)
+            self._detector.verify(batch, ns, self._on_verified)
 
-    def _settled(self, guilty: bool) -> None:
-        self._away = guilty
-        self._set_waiting(guilty or self._delay_s > 0)
+    def _on_verified(self, model_is_slow: bool) -> None:
+        self._all_threaded = model_is_slow
+        self._set_queueing(model_is_slow or self._delay_s > 0)
 
-    def _hand_over(self, aside: "Batcher") -> None:
+    def _hand_over(self, threaded: "Batcher") -> None:
         for group, queue in self._groups.items():
             self._tally.waiting(-len(queue))
             for item in queue:
                 if not item.done():
-                    aside._enqueue(item, group)
+                    threaded._enqueue(item, group)
         self._groups.clear()
 
-    def _take(self) -> Batch:
-        """The next batch: from the group that was served longest ago, skipping callers that no longer wait."""
+    def _next_batch(self) -> Batch:
+        """The next batch, from the group that was served longest ago, without requests whose callers no longer wait."""
         group = next(iter(self._groups))
         queue = self._groups.pop(group)
         batch = Batch([], 0, RunOptions() if self._threads is not None else None, self._trusted)
@@ -255,7 +256,7 @@ class Batcher:
                 item.expire()
             if not item.done():
                 item.batch = batch
-                batch.weighed |= item.weighed
+                batch.measure_cpu |= item.measure_cpu
                 batch.items.append(item)
                 batch.rows += item.rows
         if queue:
@@ -263,13 +264,13 @@ class Batcher:
         return batch
 
     def _execute(self, batch: Batch) -> None:
-        """In the version's own thread."""
-        if batch.items:  # else it was refused, and kept until there was a thread
+        """Run a batch, in a thread of the version."""
+        if batch.items:  # else it was rejected while it waited for a thread
             batch.thread = threading.get_native_id()
             batch.execute(self._run, self._join)
-            self._loop.call_soon_threadsafe(self._finished, batch)
+            self._loop.call_soon_threadsafe(self._on_finished, batch)
 
-    def _finished(self, batch: Batch) -> None:
+    def _on_finished(self, batch: Batch) -> None:
         self._finish(batch)
         if self._groups and self._wake is None:
             self._flush()
@@ -283,7 +284,7 @@ class Batcher:
             if item.done():
                 continue
             if batch.ended_ns > item.deadline_ns:
-                item.set_exception(late())
+                item.set_exception(deadline_exceeded())
             elif isinstance(answer, Exception):
                 item.set_exception(answer)
             else:

@@ -1,4 +1,4 @@
-"""How the requests of a version are joined to batches."""
+"""How a version's requests are joined into batches."""
 
 from dataclasses import dataclass
 

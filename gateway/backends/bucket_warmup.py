@@ -1,14 +1,14 @@
-"""Makes every batch size of a runner ready, and looks whether it answers as the plain session does.
+"""Warms up every batch size of a runner, and checks that it answers as the plain session does.
 
-The proof of independent rows is about the session. What is served goes through lent memory, padding and several runs at
-once, so batches of different rows take that way too, full ones and padded ones, before a version is ready.
+The independence of rows was checked on the session. What is served uses reserved buffers, padding and several runs at
+once, so batches of different rows, full and padded, are run that way before a version is ready.
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from gateway.backends.batch_variants import joined
+from gateway.backends.batch_variants import join_rows
 from gateway.backends.bucketed import BucketedRunner
 from gateway.backends.buckets import bucket_for
 from gateway.backends.onnx import OnnxSession, Result
@@ -16,13 +16,13 @@ from gateway.backends.row_comparison import is_close
 from gateway.backends.signature import Feeds
 from gateway.protocol.tensors import Array
 
-DIVISORS: Final = (2, 5)  # of the one row that is known to run, to have three that differ
-ELSEWHERE: Final = 1e-3  # kernels need not repeat to the bit, and another row's answer is further off
+DIVISORS: Final = (2, 5)  # of the one row that is known to run: gives three different rows
+DEVICE_TOLERANCE: Final = 1e-3  # kernels need not repeat to the bit; another row's answer differs by more
 
 
-def unlike_the_session(runner: BucketedRunner, session: OnnxSession, row: Feeds) -> str:
-    """What differs; empty where nothing does. Each size runs at least twice. Raises RequestError where one fails."""
-    tolerance = 0.0 if session.on_cpu() else ELSEWHERE
+def mismatch_with_session(runner: BucketedRunner, session: OnnxSession, row: Feeds) -> str:
+    """How the answers differ, else "". Runs each size at least twice. Raises RequestError if a run fails."""
+    tolerance = 0.0 if session.on_cpu() else DEVICE_TOLERANCE
     rows = [row, *(_divided(row, divisor) for divisor in DIVISORS)]
 
     def differs(count: int, first: int = 0) -> str:
@@ -30,7 +30,7 @@ def unlike_the_session(runner: BucketedRunner, session: OnnxSession, row: Feeds)
         with runner.join(parts) as feeds:
             results = runner.run(feeds)
         size = bucket_for(count, runner.sizes)
-        wanted = session.run(joined([*parts, *[parts[-1]] * (size - count)]))
+        wanted = session.run(join_rows([*parts, *[parts[-1]] * (size - count)]))
         return "" if _alike(results, wanted, count, tolerance) else f"{count} rows are answered differently in {size}"
 
     for size in runner.sizes:
@@ -38,13 +38,13 @@ def unlike_the_session(runner: BucketedRunner, session: OnnxSession, row: Feeds)
             if found := differs(count):
                 return found
     found = _at_once(runner.concurrency, lambda thread: differs(runner.sizes[-1], thread))
-    for size in runner.sizes:  # last of all: the comparisons have run other sizes in the session
-        runner.run(joined([row], size))
+    for size in runner.sizes:  # last: the comparisons have run other sizes in the session
+        runner.run(join_rows([row], size))
     return found
 
 
 def _divided(row: Feeds, divisor: int) -> Feeds:
-    """Integers, which may be indices, stay whole, and no index is larger than one that is known to run."""
+    """The row with smaller values. Integers, which may be indices, stay integers of at most a size known to run."""
     return {name: _quotient(array, divisor) for name, array in row.items()}
 
 
@@ -55,7 +55,7 @@ def _quotient(array: Array, divisor: int) -> Array:
 
 
 def _at_once(count: int, look: Callable[[int], str]) -> str:
-    """As many runs at once as there will be: a device prepares for each of them, too."""
+    """`count` comparisons at once, as many as runs will be under way: a device prepares for each of them, too."""
     with ThreadPoolExecutor(count) as threads:
         return next(filter(None, threads.map(look, range(count))), "")
 

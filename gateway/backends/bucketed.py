@@ -1,11 +1,11 @@
-"""Runs a version in few batch sizes, from memory that is made once: how a GPU is kept busy.
+"""Runs a version in a few batch sizes, from memory that is allocated once, to keep a GPU busy.
 
-Requests' rows are written straight into the memory that the device reads, a batch is padded to the next size, and the
-results of the padding are cut off. With two runs at once one batch is written while the other is computed.
+Requests' rows are written straight into the memory that the device reads; a batch is padded to the next size, and the
+results of the padding are cut off. With two runs at once, one batch is written while the other is computed.
 
-The inputs are given to each run rather than bound once: ONNX Runtime copies what is bound to a device when it is bound,
-so a binding that is kept would go on answering the first batch. And outputs are made by each run: were they bound to
-memory that is lent again, what a run that was ended writes late would stand in someone else's answer.
+The inputs are passed to each run instead of being bound once: ONNX Runtime copies an input to the device when it is
+bound, so a kept binding would go on answering the first batch. Outputs are allocated by each run: if they were bound to
+reused memory, a late write by a run that was ended would appear in another request's answer.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +24,8 @@ from gateway.protocol.tensors import DATATYPES
 NUMBERS: Final = "biuf"
 
 
-class Gathered(dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"]):
-    """The inputs of a batch in lent memory; `padded`: the same, up to the batch's size."""
+class PaddedBatch(dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"]):
+    """The inputs of a batch in reserved buffers. `padded`: the same, padded to the batch size."""
 
     __slots__ = ("padded",)
 
@@ -35,10 +35,10 @@ class Gathered(dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"]):
 
 
 class BucketedRunner:
-    """For a version whose rows are proven independent; `concurrency` batches run at once.
+    """Runs a version whose rows are independent; `concurrency` batches run at once.
 
     `sessions`: by batch size; the largest size is that of the largest batch. `kinds`: see `row_kinds`. `run` and `join`
-    are for any thread.
+    may be called in any thread.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class BucketedRunner:
 
     @contextmanager
     def join(self, parts: Sequence[Feeds]) -> Iterator[Feeds]:
-        """The rows of all parts, `most` together at most, for one run within the block."""
+        """The rows of all parts, no more than the largest size, for one run within the block."""
         size = bucket_for(sum(len(next(iter(part.values()))) for part in parts), self.sizes)
         with self._pool.lent() as buffers:
-            yield Gathered(buffers, parts, size)
+            yield PaddedBatch(buffers, parts, size)
 
     def run(self, feeds: Feeds, options: RunOptions | None = None) -> list[Result]:
-        """As the session's, with as many rows in each output as in the inputs."""
-        if isinstance(feeds, Gathered):
+        """As the session's `run`; each output has as many rows as the inputs."""
+        if isinstance(feeds, PaddedBatch):
             return self._padded(feeds, options)
         rows = self._rows(feeds)
         if not 0 < rows <= self.sizes[-1] or rows in self.sizes:
@@ -68,31 +68,31 @@ class BucketedRunner:
             return self.run(gathered, options)
 
     def _rows(self, feeds: Feeds) -> int:
-        """How many rows each input has; 0 where that is not one number, or there are other inputs."""
+        """The number of rows of each input; 0 if they differ, or if there are other inputs."""
         if feeds.keys() != self._names:
             return 0
         first, *others = (len(array) for array in feeds.values())
         return first if all(rows == first for rows in others) else 0
 
-    def _padded(self, gathered: Gathered, options: RunOptions | None) -> list[Result]:
+    def _padded(self, gathered: PaddedBatch, options: RunOptions | None) -> list[Result]:
         padded = gathered.padded
         rows, size = (len(next(iter(feeds.values()))) for feeds in (gathered, padded))
-        return [_own(_cut(result, rows, size), padded) for result in self._sessions[size].run(padded, options)]
+        return [_detached(_cut(result, rows, size), padded) for result in self._sessions[size].run(padded, options)]
 
 
 def _cut(result: Result, rows: int, size: int) -> Result:
     return result[:rows] if result is not None and rows < size and result.shape[:1] == (size,) else result
 
 
-def _own(result: Result, lent: Feeds) -> Result:
-    """Nothing of an answer may lie in memory that the next run writes to."""
+def _detached(result: Result, lent: Feeds) -> Result:
+    """A copy if the result shares memory with the buffers, which the next run writes to."""
     if result is not None and any(np.may_share_memory(result, array) for array in lent.values()):
         return result.copy()
     return result
 
 
 def row_kinds(session: OnnxSession) -> RowKinds | None:
-    """The shape of one row and the type of each input; None where they are not fixed, or hold text."""
+    """The shape of one row and the type of each input; None if they are not fixed, or hold text."""
     kinds = {}
     for spec in session.signature.inputs:
         shape = session.dimensions.get(spec.name)

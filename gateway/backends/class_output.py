@@ -1,4 +1,4 @@
-"""Which output of a model holds its classes, and in what form: decided once, when a version is loaded."""
+"""Finds the output of a model that holds its classes, and its form, once when a version is loaded."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from gateway.settings.model import ModelSettings
 
 
 class OutputKind(StrEnum):
-    """What a row of the output is: a score for each class, the second class's probability, or the class itself."""
+    """The form of a row: a score for each class, the probability of the second class, or the class itself."""
 
     NONE = "none"
     SCORES = "scores"
@@ -24,29 +24,29 @@ class OutputKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClassOutput:
-    """`position` among the outputs, None where none holds classes, as `obstacle` says.
+    """The output with the classes. `position`: among the outputs; None if no output holds classes (`no_class_reason`).
 
-    `width`: how many scores a row has, where it is known.
+    `width`: the number of scores per row, if known.
     """
 
     kind: OutputKind
     position: int | None = None
     labels: tuple[str, ...] = ()
     width: int | None = None
-    obstacle: str = ""
+    no_class_reason: str = ""
 
 
 def class_output(
     settings: ModelSettings, signature: Signature, shown: Sequence[Shown | None], labels: Mapping[str, tuple[str, ...]]
 ) -> ClassOutput:
-    """The output that holds the classes. `labels`: of each output that has them; `shown`: in the outputs' order.
+    """Find the output that holds the classes. `labels`: by output; `shown`: seen in the warm-up, in the outputs' order.
 
-    Raises ModelUnavailable where model.yaml contradicts the model.
+    Raises ModelUnavailable if model.yaml contradicts the model.
     """
     names = [spec.name for spec in signature.outputs]
     if settings.prediction is None and not labels:
         return ClassOutput(
-            OutputKind.NONE, obstacle=f"model.yaml names no prediction.output; there are {', '.join(names)}"
+            OutputKind.NONE, no_class_reason=f"model.yaml names no prediction.output; there are {', '.join(names)}"
         )
     wanted = settings.prediction.output if settings.prediction else next(iter(labels))
     if wanted not in names:
@@ -57,7 +57,7 @@ def class_output(
     _check_names(spec, own)
     shape = spec.shape or (seen.shape if seen else ())
     width = _width(spec, signature, seen)
-    kind, obstacle = _kind(spec, shape, width, own, seen is not None)
+    kind, no_class_reason = _kind(spec, shape, width, own, seen is not None)
     if kind is OutputKind.SCORES and own and width is not None and width != len(own):
         raise _contradiction(spec, own, f"{width} scores a row")
     if kind is OutputKind.FLAGS and len(own) not in (0, 2):
@@ -65,17 +65,17 @@ def class_output(
     if kind is OutputKind.NONE and len(own) > 2 and width == 1 and spec.datatype.startswith("FP"):
         raise _contradiction(spec, own, "one score a row, which tells two classes apart")
     if kind is OutputKind.SINGLE and seen is not None and seen.value is not None and not 0 <= seen.value <= 1:
-        kind, obstacle = (
+        kind, no_class_reason = (
             OutputKind.NONE,
-            (f"output '{spec.name}' is {seen.value:.4g} in the warm-up, which is no probability of the second class"),
+            (f"output '{spec.name}' is {seen.value:.4g} in the warm-up, not a probability of the second class"),
         )
     if kind is OutputKind.NONE:
-        return ClassOutput(kind, None, (), None, obstacle)
+        return ClassOutput(kind, None, (), None, no_class_reason)
     return ClassOutput(kind, position, own, {OutputKind.SCORES: width, OutputKind.FLAGS: 2}.get(kind))
 
 
 def _width(spec: TensorSpec, signature: Signature, seen: Shown | None) -> int | None:
-    """The scores of a row, where they are always as many: declared, or seen where inputs can have one size only."""
+    """The number of scores per row, if it is constant: declared, or seen if the inputs can have one size only."""
     if len(spec.shape) == 2 and spec.shape[1] >= 0:
         return spec.shape[1]
     of_one_size = all(-1 not in given.shape[1:] for given in signature.inputs)
@@ -92,7 +92,7 @@ def _kind(
         )
     named = f"output '{spec.name}', {spec.datatype} {list(shape)},"
     if len(shape) > 2:
-        return OutputKind.NONE, f"{named} has more than two dimensions, so that no class of a row can be read from it"
+        return OutputKind.NONE, f"{named} has more than two dimensions, so no class can be read for each row"
     column = len(shape) < 2 or width == 1
     if spec.datatype == "BYTES":
         return (
@@ -117,7 +117,7 @@ def _kind_of_floats(
     if len(labels) == 2 and (not shape or len(shape) == 2 or shape[0] in (-1, 1)):
         return OutputKind.SINGLE, ""
     return OutputKind.NONE, (
-        f"{named} holds one number a row and no score for each class; where it is the probability of the second of two"
+        f"{named} holds one number a row and no score for each class; if it is the probability of the second of two"
         " classes, name both in prediction.labels"
     )
 

@@ -1,4 +1,4 @@
-"""Which class a model has predicted, read from the output that model.yaml names (`prediction`), or that has labels."""
+"""Reads the predicted class from the output that model.yaml names (`prediction`), or from the one that has labels."""
 
 import math
 import re
@@ -11,24 +11,26 @@ from gateway.backends.class_output import ClassOutput, OutputKind
 from gateway.backends.onnx import Result
 from gateway.protocol.classification import NO_CLASS
 
-MOST_CLASSES: Final = 2**31 - 1
-SECOND_FROM: Final = 0.5  # of a single probability: from here on it is the second class
+MAX_CLASSES: Final = 2**31 - 1
+SECOND_CLASS_FROM: Final = 0.5  # a single probability from here on means the second class
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 _FLAGS: Final = frozenset({"true", "false"})
 _Read = Callable[[Any], list[int]]
 
 
 class Classes:
-    """The classes of one model version. `labels` are their names in order, empty where no one says them.
+    """The classes of one model version. `labels`: their names in order; empty if they have none.
 
-    `obstacle` says why no class can be read from the version's answers; empty where one can.
+    `no_class_reason`: why no class can be read from the version's answers; empty if one can.
     """
 
-    __slots__ = ("_count", "_flags", "_index", "_numbers", "_one_row", "_position", "_read", "labels", "obstacle")
+    __slots__ = (
+        "_count", "_flags", "_index", "_numbers", "_one_row", "_position", "_read", "labels", "no_class_reason",
+    )  # fmt: skip
 
     def __init__(self, output: ClassOutput) -> None:
         self.labels = output.labels
-        self.obstacle = output.obstacle
+        self.no_class_reason = output.no_class_reason
         self._position = output.position
         self._count = len(output.labels) or output.width
         self._one_row = (1, self._count) if self._count else None
@@ -49,17 +51,17 @@ class Classes:
         self._read: _Read = readers[output.kind]
 
     def predicted(self, results: Sequence[Result]) -> list[int]:
-        """The class of each row, NO_CLASS where it has none; empty where the model predicts no classes."""
+        """The class of each row, NO_CLASS for a row without one; empty if the model predicts no classes."""
         if self._position is None:
             return []
         result = results[self._position]
         return [] if result is None else self._read(result)
 
     def index_of(self, truth: object) -> int | None:
-        """The class that feedback means: by its name, by its number where that is its name, or by its index.
+        """The class that feedback refers to: by name, by a number that is its name, or by index; None if there is none.
 
-        Where classes are called by numbers, a number is a name: of ["3", "5"], 1 is no class. A text is a name, or,
-        where classes have none, an index.
+        If classes are named by numbers, a number is a name: of ["3", "5"], 1 is no class. A text is a name or, if
+        classes have no names, an index.
         """
         if isinstance(truth, str):
             named = self._index.get(truth)
@@ -67,7 +69,7 @@ class Classes:
             return self._nth(int(truth)) if is_index else named
         if isinstance(truth, bool):
             return self._flags.get(truth)
-        if not isinstance(truth, int | float) or not abs(truth) <= MOST_CLASSES:  # NaN is not
+        if not isinstance(truth, int | float) or not abs(truth) <= MAX_CLASSES:  # NaN is not
             return None
         if self._numbers:
             return self._numbers.get(truth)
@@ -81,12 +83,12 @@ class Classes:
         return f"its classes are the numbers from 0 to {self._count - 1}" if self._count else "its classes are numbers"
 
     def _nth(self, index: int) -> int | None:
-        return index if 0 <= index < (self._count or MOST_CLASSES + 1) else None
+        return index if 0 <= index < (self._count or MAX_CLASSES + 1) else None
 
     def _of_scores(self, result: Any) -> list[int]:
-        """The highest score of each row; of equal ones the first. A row that holds NaN has none: argmax finds it."""
+        """The class with the highest score in each row, of equal ones the first. Rows with NaN have none."""
         shape = result.shape
-        if shape == self._one_row:  # the common case, and numpy's shortest way
+        if shape == self._one_row:  # the common case, and numpy's fastest path
             index = int(result.argmax())
             score = result.item(index)
             return [index if score == score else NO_CLASS]
@@ -106,11 +108,11 @@ class Classes:
 
 
 def _of_single(result: Any) -> list[int]:
-    """One probability a row, of the second of two classes."""
-    return [int(score >= SECOND_FROM) if 0 <= score <= 1 else NO_CLASS for score in _column(result)]
+    """The class from one probability per row, that of the second of two classes."""
+    return [int(score >= SECOND_CLASS_FROM) if 0 <= score <= 1 else NO_CLASS for score in _column(result)]
 
 
 def _column(result: Any) -> list[Any]:
-    """One value a row; none where there are more."""
+    """The one value of each row; empty if rows have more."""
     rows = len(result) if result.ndim else 1
     return result.ravel().tolist() if math.prod(result.shape[1:]) == 1 or not rows else []

@@ -1,8 +1,8 @@
-"""Which content of a version's files is known to load, and which to do harm: not a path, nor a number, is trusted.
+"""Remembers which content of a version's files loads without harm and which does harm; paths and numbers prove nothing.
 
-A file that was overwritten since is another version, whatever it is called. A content is told by what the file system
-says of each file that may be read: its inode changes where the file is replaced, its ctime with every write, which no
-program can set back. So looking costs no reading, however large the weights are.
+A file that has been overwritten is another version, even under the same name. Content is identified by what the file
+system says of each file that may be read: its inode changes when the file is replaced, its ctime with every write, and
+no program can set ctime back. So checking needs no reading, however large the weights are.
 """
 
 import os
@@ -14,12 +14,12 @@ from typing import Final
 from gateway.version_key import VersionKey
 
 Content = tuple[tuple[str, int, int, int, int], ...]  # of each file: its path, inode, size, mtime and ctime in ns
-BESIDE: Final = ("model.yaml", "warmup.json")  # what a load reads that lies beside the versions
+BESIDE: Final = ("model.yaml", "warmup.json")  # files beside the versions that a load reads
 DEPTH: Final = 4  # of folders in a version's folder
 
 
 class Contents:
-    """Those of the repository at `path`. May be asked from any thread."""
+    """The verdicts on the repository at `path`. For any thread."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,35 +27,35 @@ class Contents:
         self._good: dict[VersionKey, Content] = {}
         self._bad: dict[VersionKey, tuple[Content, str]] = {}
 
-    def now(self, key: VersionKey) -> Content:
-        """What lies there now; takes a look at each file."""
+    def fingerprint(self, key: VersionKey) -> Content:
+        """The identity of the version's files as they are now; stats each file."""
         folder = self.path / key[0]
         files = [*_files(folder / str(key[1]), DEPTH), *(folder / name for name in BESIDE)]
-        return tuple(found for file in files if (found := _seen(file)) is not None)
+        return tuple(found for file in files if (found := _file_identity(file)) is not None)
 
-    def good(self, key: VersionKey, content: Content) -> None:
-        """To load this content does no harm."""
+    def mark_good(self, key: VersionKey, content: Content) -> None:
+        """Note that this content loads, or fails, without harm."""
         with self._lock:
             self._good[key] = content
             self._bad.pop(key, None)
 
-    def bad(self, key: VersionKey, content: Content, why: str) -> None:
-        """This content has ended the process that loaded it, or kept it for ever."""
+    def mark_bad(self, key: VersionKey, content: Content, why: str) -> None:
+        """Note that loading this content ended or blocked the process. `why`: the error message."""
         with self._lock:
             self._bad[key] = content, why
             self._good.pop(key, None)
 
     def is_good(self, key: VersionKey) -> bool:
-        """Whether what lies there now is known to do no harm."""
-        return self._good.get(key) == self.now(key)
+        """Whether the current content is known to be harmless."""
+        return self._good.get(key) == self.fingerprint(key)
 
     def why_bad(self, key: VersionKey) -> str:
-        """Why what lies there now must not be loaded; empty where nothing is known against it."""
+        """Why the current content must not be loaded; empty if nothing is known against it."""
         content, why = self._bad.get(key, ((), ""))
-        return why if why and content == self.now(key) else ""
+        return why if why and content == self.fingerprint(key) else ""
 
     def unknown(self, keys: Iterable[VersionKey]) -> list[VersionKey]:
-        """Those of which it is not known whether what lies there now does harm."""
+        """The versions whose current content has no verdict yet."""
         return [key for key in keys if not self.is_good(key) and not self.why_bad(key)]
 
 
@@ -71,7 +71,7 @@ def _files(folder: Path, depth: int) -> Iterator[Path]:
             yield from _files(Path(entry.path), depth - 1)
 
 
-def _seen(file: Path) -> tuple[str, int, int, int, int] | None:
+def _file_identity(file: Path) -> tuple[str, int, int, int, int] | None:
     try:
         found = file.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""One timer for the earliest deadline of many requests: they come by the thousand, and hardly any meets its own."""
+"""One timer for the earliest deadline of many requests, of which hardly any reaches its deadline."""
 
 import asyncio
 import time
@@ -10,14 +10,14 @@ FINEST_NS: Final = 1_000_000  # uvloop's clock counts milliseconds: an earlier t
 
 
 class Expiring(Protocol):
-    """What has requests with deadlines."""
+    """An owner of requests with deadlines."""
 
     def expire(self, now_ns: int) -> int:
-        """End what is due at `now_ns` on the monotonic clock; returns the next deadline, NEVER_NS if there is none."""
+        """Fail the requests due at `now_ns` (monotonic clock); returns the next deadline, NEVER_NS if there is none."""
 
 
 class DeadlineAlarm:
-    """Calls `owner.expire` at the earliest deadline. It does not keep its owner alive until then."""
+    """Calls `owner.expire` at the earliest deadline. It does not keep its owner alive."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Expiring) -> None:
         self._loop = loop
@@ -26,15 +26,15 @@ class DeadlineAlarm:
         self._deadline_ns = 0
 
     def set(self, deadline_ns: int) -> None:
-        """There is a request with this deadline, in ns on the monotonic clock."""
+        """Add a request's deadline, in ns on the monotonic clock."""
         if self._timer is not None:
             if deadline_ns >= self._deadline_ns:
                 return
             self._timer.cancel()
         self._deadline_ns = deadline_ns
-        self._timer = self._loop.call_later((deadline_ns - time.monotonic_ns()) / 1e9, self._ring)
+        self._timer = self._loop.call_later((deadline_ns - time.monotonic_ns()) / 1e9, self._fire)
 
-    def _ring(self) -> None:
+    def _fire(self) -> None:
         self._timer = None
         owner = self._owner()
         if owner is None:

@@ -1,4 +1,4 @@
-"""The digest by which records name what answered: it covers every file that a model version reads."""
+"""Computes the digest that identifies a model version in records: it covers every file that the version reads."""
 
 import hashlib
 from pathlib import Path
@@ -8,9 +8,10 @@ from gateway.errors import ModelUnavailable
 
 
 def digest_of(model: Path) -> str:
-    """SHA-256, in hexadecimal, of a model file; where weights lie in files beside it, of their names and content too.
+    """The SHA-256 digest, in hexadecimal, of a model file and, if weights are in other files, of their names and
+    content.
 
-    Takes as long as reading all of them: call it in a thread. Raises ModelUnavailable that names a missing file.
+    Reads all files: call it in a thread. Raises ModelUnavailable that names a missing file.
     """
     plain = _sha256(model)
     external = read_onnx_file(model).external
@@ -21,7 +22,7 @@ def digest_of(model: Path) -> str:
 
 
 def missing_weights(model: Path) -> ModelUnavailable | None:
-    """What to say of the first file of weights that is missing; None where none is, or the file cannot be read."""
+    """The error for the first missing file of weights; None if none is missing, or the model file cannot be read."""
     try:
         external = read_onnx_file(model).external
     except (ModelUnavailable, OSError):

@@ -1,6 +1,6 @@
-"""The nodes of an ONNX model's main graph: which operator each is, what it reads and what it gives.
+"""Reads the nodes of an ONNX model's main graph: their operators, inputs and outputs.
 
-Numbers of fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3
+Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3
 """
 
 import mmap
@@ -13,31 +13,33 @@ from gateway.errors import ModelUnavailable
 
 GRAPH: Final = 7  # of a model
 NODE, INITIALIZER, SPARSE_INITIALIZER = 1, 5, 15  # of a graph
-READS, GIVES, OPERATOR, DOMAIN = 1, 2, 4, 7  # of a node
+INPUT_NAME, OUTPUT_NAME, OPERATOR, DOMAIN = 1, 2, 4, 7  # of a node
 TENSOR_NAME: Final = 8
-SPARSE_VALUES: Final = 1  # of a sparse tensor: a tensor that bears its name
-STANDARD: Final = "ai.onnx"  # the domain that goes without saying
+SPARSE_VALUES: Final = 1  # of a sparse tensor: a tensor with its name
+STANDARD: Final = "ai.onnx"  # the default domain
 
 
 @dataclass(frozen=True, slots=True)
 class GraphNode:
-    """`operator`: as `MatMul`, or with its domain where it is not ONNX's own, as `com.microsoft.Tokenizer`."""
+    """A node. `operator`: such as `MatMul`, with its domain if it is not ONNX's own, as `com.microsoft.Tokenizer`.
+    `inputs` and `outputs`: the names of its inputs and outputs.
+    """
 
     operator: str
-    reads: tuple[str, ...]
-    gives: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The main graph, its nodes in the order in which they run. `constants`: the names of its weights."""
+    """The main graph, with its nodes in execution order. `constants`: the names of its weights."""
 
     nodes: tuple[GraphNode, ...]
     constants: frozenset[str]
 
 
 def read_graph(path: Path) -> Graph:
-    """Read the main graph, passing over what its weights hold; raises ModelUnavailable where it is no ONNX file."""
+    """Read the main graph without its weights' values. Raises ModelUnavailable if it is not an ONNX file."""
     nodes: list[GraphNode] = []
     constants: set[str] = set()
     try:
@@ -46,7 +48,7 @@ def read_graph(path: Path) -> Graph:
                 if number == GRAPH:
                     _read(mapped, begin, end, nodes, constants)
     except (ValueError, IndexError) as error:
-        raise ModelUnavailable(f"{path} is not a whole ONNX file: {error}") from None
+        raise ModelUnavailable(f"{path} is not a complete ONNX file: {error}") from None
     return Graph(tuple(nodes), frozenset(constants))
 
 
@@ -63,13 +65,13 @@ def _read(data: mmap.mmap, start: int, stop: int, nodes: list[GraphNode], consta
 
 
 def _node(data: mmap.mmap, start: int, stop: int) -> GraphNode:
-    texts: dict[int, list[str]] = {READS: [], GIVES: [], OPERATOR: [], DOMAIN: []}
+    texts: dict[int, list[str]] = {INPUT_NAME: [], OUTPUT_NAME: [], OPERATOR: [], DOMAIN: []}
     for number, begin, end in fields(data, start, stop):
         if number in texts:
             texts[number].append(data[begin:end].decode())
     domain = "".join(texts[DOMAIN][-1:])
     prefix = "" if domain in ("", STANDARD) else f"{domain}."
-    return GraphNode(prefix + "".join(texts[OPERATOR][-1:]), tuple(texts[READS]), tuple(texts[GIVES]))
+    return GraphNode(prefix + "".join(texts[OPERATOR][-1:]), tuple(texts[INPUT_NAME]), tuple(texts[OUTPUT_NAME]))
 
 
 def _name(data: mmap.mmap, start: int, stop: int) -> str:

@@ -1,10 +1,10 @@
-"""The backend in the worker itself: a stable version on the event loop if its runs are short, else in threads."""
+"""Makes versions that run in the worker: a stable version on the event loop if its runs are short, else in threads."""
 
 from gateway.backends.batcher import Batcher
 from gateway.backends.loaded_version import LoadedVersion
-from gateway.backends.output_checks import Run, Stopped, checked, noted
+from gateway.backends.output_checks import Run, Stopped, checked, mark_underway
 from gateway.backends.run_threads import RunThreads
-from gateway.backends.slow_runs import Doubt
+from gateway.backends.slow_runs import SlowRunDetector
 from gateway.backends.version import ModelVersion
 from gateway.shm.tally import Tally
 
@@ -18,38 +18,47 @@ def in_worker(
     compared: bool = False,
     baseline: ModelVersion | None = None,
 ) -> ModelVersion:
-    """A version in service in this process, counting on `tally`.
+    """Make a version that runs in this process and counts on `tally`.
 
-    A stable one may run on the loop itself, where its runs are short, unless it is `compared` by its latencies: a
-    candidate's threads wait for cores and for the interpreter when both are busy, so stable must run as it does where
-    their latencies are evidence. `stopped` is None for stable; a candidate's is asked before each run. Raises
-    ModelUnavailable where there are no threads for it.
+    A stable version whose runs are short runs on the event loop, unless it is `compared` by its latencies: a
+    candidate's threads wait for cores and for the interpreter when both are busy, so stable must run in threads too if
+    their latencies are evidence. `stopped`: None for stable; for a candidate, called before each run. Raises
+    ModelUnavailable if its threads cannot be started.
     """
     stable = stopped is None
-    on_loop = stable and not compared and not loaded.reach.obstacle
+    on_loop = stable and not compared and not loaded.loop_limits.off_loop_reason
     threads = RunThreads(loaded.rules.concurrency, f"{name}-{number}")
     if not on_loop:
-        threads.start()  # before anyone is promised an answer; else few are ever needed
+        threads.start()  # before requests depend on them; on the loop, few are ever needed
     signature = loaded.signature
     uniform = is_uniform(loaded)
     run: Run = loaded.runner.run
     if stopped is not None:
-        run = checked(run, signature.outputs, number, stopped, row_for_row=not loaded.warm_up.obstacle)
-        run = noted(run, tally.underway())
+        run = checked(run, signature.outputs, number, stopped, row_for_row=not loaded.warm_up.unbatchable_reason)
+        run = mark_underway(run, tally.underway())
     inputs = len(signature.inputs) if signature.initializers else None
     backend = Batcher(
         run, loaded.rules, tally, threads, uniform, trusted=stable, inputs=inputs, join=loaded.runner.join
     )
     if on_loop:
-        doubt = Doubt(f"version {number} of '{name}'", run, loaded.settings.threads)
+        detector = SlowRunDetector(f"version {number} of '{name}'", run, loaded.settings.threads)
         backend = Batcher(
-            run, loaded.rules, tally, None, uniform, reach=loaded.reach, aside=backend, doubt=doubt, inputs=inputs
+            run,
+            loaded.rules,
+            tally,
+            None,
+            uniform,
+            limits=loaded.loop_limits,
+            threaded=backend,
+            detector=detector,
+            inputs=inputs,
         )
     version = ModelVersion(
         name, number, loaded, backend, tally, stable=stable, latency_compared=compared, baseline=baseline
     )
     if baseline is not None:
-        baseline.pace, baseline.took = version.pace, version.took  # both say how long stable takes
+        # both measure how long stable takes
+        baseline.recent_latency, baseline.record_latency = version.recent_latency, version.record_latency
     return version
 
 

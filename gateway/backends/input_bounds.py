@@ -1,9 +1,8 @@
-"""Whether a model's inputs can stretch its run time: what is measured at warm-up must hold for every request.
+"""Checks whether a request's values can make a run longer than the runs measured at warm-up.
 
-On the event loop a long run keeps all clients of a worker waiting, so only what is known to be safe runs there: the
-operators below, whose work follows from the shapes of what they read. Where an operator takes a size as an input, the
-size must be a constant or follow from shapes alone. An operator that is not listed runs in threads, which is no worse
-than slower.
+On the event loop a long run blocks all clients of a worker, so only what is known to be safe runs there: the operators
+below, whose work follows from the shapes of their inputs. If an operator takes a size as an input, the size must be a
+constant or follow from shapes alone. A model with any other operator runs in threads, which is only slower.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -17,8 +16,8 @@ def _named(domain: str, names: str) -> Iterator[str]:
     return (domain + name for name in names.split())
 
 
-# The work follows from the shapes of the inputs.
-PLAIN: Final = frozenset(
+# Operators whose work follows from the shapes of their inputs.
+SHAPE_BOUND: Final = frozenset(
     (
         *_named(
             "",
@@ -59,8 +58,8 @@ PLAIN: Final = frozenset(
     )
 )
 
-# The work also follows from the values of these inputs, by their positions.
-SIZED: Final[Mapping[str, Sequence[int]]] = {
+# Operators whose work also follows from the values of the inputs at these positions.
+SIZE_INPUTS: Final[Mapping[str, Sequence[int]]] = {
     "AffineGrid": (1,),
     "BlackmanWindow": (0,),
     "CenterCropPad": (1,),
@@ -84,34 +83,37 @@ SIZED: Final[Mapping[str, Sequence[int]]] = {
     "TopK": (1,),
     "Upsample": (1,),
 }
-SHAPES: Final = frozenset(("Shape", "Size"))
+SHAPE_OPERATORS: Final = frozenset(("Shape", "Size"))
 
 
-def stretched_by(graph: Graph, inputs: Iterable[TensorSpec], overridable: Set[str], *, shown: bool) -> str:
-    """What could make a run take longer than it does at warm-up; "" where nothing can but more rows and longer texts.
+def variable_duration_reason(
+    graph: Graph, inputs: Iterable[TensorSpec], overridable: Set[str], *, has_sample: bool
+) -> str:
+    """Why a run could take longer than at warm-up; "" if only more rows or longer texts can cause it.
 
-    `overridable`: the weights that a request may replace. `shown`: warmup.json says how large free dimensions are.
+    `overridable`: the weights that a request may replace. `has_sample`: warmup.json shows how large free dimensions
+    are.
     """
     for spec in inputs:
         if not spec.shape:
             return f"input '{spec.name}' does not say its shape"
-        if -1 in spec.shape[1:] and not shown:
+        if -1 in spec.shape[1:] and not has_sample:
             return f"input '{spec.name}' is of any size, {list(spec.shape)}: show a full-size one in warmup.json"
-    return _stretched_by_a_node(graph, overridable)
+    return _variable_node_reason(graph, overridable)
 
 
-def _stretched_by_a_node(graph: Graph, overridable: Set[str]) -> str:
-    fixed = {"", *(graph.constants - overridable)}  # the names whose values follow from weights and shapes alone
+def _variable_node_reason(graph: Graph, overridable: Set[str]) -> str:
+    fixed = {"", *(graph.constants - overridable)}  # tensors whose values follow from weights and shapes alone
     for node in graph.nodes:
-        if node.operator not in PLAIN and node.operator not in SIZED:
+        if node.operator not in SHAPE_BOUND and node.operator not in SIZE_INPUTS:
             return f"the time that operator {node.operator} takes may depend on values"
-        for position in SIZED.get(node.operator, ()):
-            if position < len(node.reads) and node.reads[position] not in fixed:
-                return f"operator {node.operator} takes a size that is computed from values: '{node.reads[position]}'"
+        for position in SIZE_INPUTS.get(node.operator, ()):
+            if position < len(node.inputs) and node.inputs[position] not in fixed:
+                return f"operator {node.operator} takes a size that is computed from values: '{node.inputs[position]}'"
         if _is_fixed(node, fixed):
-            fixed.update(node.gives)
+            fixed.update(node.outputs)
     return ""
 
 
 def _is_fixed(node: GraphNode, fixed: set[str]) -> bool:
-    return node.operator in SHAPES or all(name in fixed for name in node.reads)
+    return node.operator in SHAPE_OPERATORS or all(name in fixed for name in node.inputs)

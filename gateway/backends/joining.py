@@ -1,7 +1,7 @@
-"""How the requests of one batch become the inputs of one run, and its outputs theirs.
+"""Joins the inputs of a batch's requests for one run, and splits the run's outputs among them.
 
-By default their rows are concatenated. A backend that keeps memory for its inputs has them written there directly,
-which saves the second copy, and lends that memory for the length of the run.
+By default the rows are concatenated. A backend that keeps memory for its inputs has the rows written there directly,
+which saves a second copy; that memory is reserved for the duration of the run.
 """
 
 import itertools
@@ -19,12 +19,12 @@ Join = Callable[[Sequence[Feeds]], AbstractContextManager[Feeds]]
 
 
 def concatenated(parts: Sequence[Feeds]) -> AbstractContextManager[Feeds]:
-    """New arrays with the rows of all parts, which have the same names, in their order."""
+    """New arrays with the rows of all parts, in order; the parts have the same input names."""
     return nullcontext({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
 class WithRows(Protocol):
-    """A request that brings so many rows."""
+    """A request with a number of rows."""
 
     @property
     def rows(self) -> int: ...

@@ -1,5 +1,4 @@
-"""How large a request the event loop may run itself: measured with more and more rows, and with longer and longer
-texts."""
+"""Measures how large a request may run on the event loop, with more and more rows, and longer and longer texts."""
 
 import math
 import time
@@ -14,25 +13,25 @@ from gateway.backends.signature import Feeds
 from gateway.errors import RequestError
 from gateway.protocol.tensors import Array
 
-LONGEST_US: Final = 1000.0  # a run on the event loop may take
-MOST_ROWS: Final = 65536
-MOST_ELEMENTS: Final = 1_000_000  # in the inputs of one measured run
+MAX_RUN_US: Final = 1000.0  # a run on the event loop may take
+MAX_ROWS: Final = 65536
+MAX_ELEMENTS: Final = 1_000_000  # in the inputs of one measured run
 FIRST_LENGTH: Final = 64
-MOST_LENGTH: Final = 65536
+MAX_LENGTH: Final = 65536
 RUNS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
-    """The largest request for the event loop. `obstacle`: why it may run none; "" where it may.
+class LoopLimits:
+    """The largest request for the event loop. `off_loop_reason`: why none may run there; "" if some may.
 
-    `names`: the inputs that every request fills in. `rows`: of each at most. `elements`: by input, those of a row at
-    most, where a dimension other than the first is free. `length`: of texts, rows times the longest one's characters;
-    a batch that others may join counts as full, with `batch` rows. `texts`: the inputs that hold them. `small_body`: a
-    body of so many bytes holds no larger request for sure, so that it need not be looked into; -1 where none does.
+    `names`: the inputs that every request has. `rows`: the most of each. `elements`: by input, the most in a row, if a
+    dimension other than the first is free. `length`: of texts, rows times the characters of the longest one; a batch
+    that others may join counts as full, with `batch` rows. `texts`: the inputs that hold them. `small_body`: a body of
+    at most so many bytes cannot hold a larger request, so it need not be checked; -1: none.
     """
 
-    obstacle: str = ""
+    off_loop_reason: str = ""
     names: tuple[str, ...] = ()
     rows: int = 0
     elements: Mapping[str, int] = field(default_factory=dict)
@@ -42,20 +41,20 @@ class Reach:
     small_body: int = -1
 
     @classmethod
-    def load(cls, found: Mapping[str, Any]) -> "Reach":
-        """What `asdict` made JSON values of. Raises KeyError or TypeError if it is not of that form."""
+    def load(cls, found: Mapping[str, Any]) -> "LoopLimits":
+        """Read what `asdict` made JSON values of. Raises KeyError or TypeError if it has another form."""
         return cls(**{**found, "names": tuple(found["names"]), "texts": tuple(found["texts"])})
 
-    def covers(self, feeds: Feeds) -> bool:
+    def allows(self, feeds: Feeds) -> bool:
         """Whether a request is small enough."""
         for name in self.names:
             if len(feeds[name]) > self.rows:
                 return False
         if self.elements or self.texts:
-            return self._covers_content(feeds)
+            return self._allows_content(feeds)
         return True
 
-    def _covers_content(self, feeds: Feeds) -> bool:
+    def _allows_content(self, feeds: Feeds) -> bool:
         for name, most in self.elements.items():
             if feeds[name].size > most * len(feeds[name]):
                 return False
@@ -66,33 +65,33 @@ def _longest(texts: Array) -> int:
     return texts.itemsize if texts.dtype.kind == "V" else max(map(len, texts.ravel().tolist()), default=0)
 
 
-def measured(session: OnnxSession, row: Feeds, batch: int) -> Reach:
-    """The reach of a session whose operators nothing but its inputs' sizes can stretch; `row`: one that it runs."""
+def measure_loop_limits(session: OnnxSession, row: Feeds, batch: int) -> LoopLimits:
+    """Measure the limits of a session whose run time depends only on its inputs' sizes; `row`: a row that runs."""
     specs = [spec for spec in session.signature.inputs if spec.name in row and not spec.optional]
     names = tuple(spec.name for spec in specs)
     elements = {spec.name: row[spec.name].size // max(1, len(row[spec.name])) for spec in specs if -1 in spec.shape[1:]}
     texts = tuple(spec.name for spec in specs if spec.datatype == "BYTES")
     if all(spec.shape[0] == -1 for spec in specs):
-        rows = max(batch, _most(1, _row_limit(row), lambda size: _run_us(session, _with_rows(row, names, size))))
+        rows = max(batch, _largest(1, _row_limit(row), lambda size: _run_us(session, _with_rows(row, names, size))))
     else:
         rows = max((len(row[name]) for name in names), default=0)
     length = 0
     if texts:
-        length = _most(FIRST_LENGTH, MOST_LENGTH, lambda size: _run_us(session, _with_texts(row, texts, size)))
+        length = _largest(FIRST_LENGTH, MAX_LENGTH, lambda size: _run_us(session, _with_texts(row, texts, size)))
     small_body = -1 if elements or texts else min((rows * row[name][:1].size for name in names), default=-1)
-    return Reach("", names, rows, elements, texts, length, batch, small_body)  # an element is a byte at least
+    return LoopLimits("", names, rows, elements, texts, length, batch, small_body)  # an element takes at least a byte
 
 
-def _most(first: int, limit: int, run_us: Callable[[int], float]) -> int:
-    """The largest of `first` and its doubles, up to `limit`, whose run is short enough; `first` at least."""
+def _largest(first: int, limit: int, run_us: Callable[[int], float]) -> int:
+    """The largest of `first` and its doublings up to `limit` whose run is short enough; at least `first`."""
     size = first
-    while 2 * size <= limit and run_us(2 * size) <= LONGEST_US:
+    while 2 * size <= limit and run_us(2 * size) <= MAX_RUN_US:
         size *= 2
     return size
 
 
 def _row_limit(row: Feeds) -> int:
-    return min(MOST_ROWS, MOST_ELEMENTS // max(1, sum(array.size for array in row.values())))
+    return min(MAX_ROWS, MAX_ELEMENTS // max(1, sum(array.size for array in row.values())))
 
 
 def _with_rows(row: Feeds, names: tuple[str, ...], count: int) -> Feeds:
@@ -100,7 +99,7 @@ def _with_rows(row: Feeds, names: tuple[str, ...], count: int) -> Feeds:
 
 
 def _with_texts(row: Feeds, texts: tuple[str, ...], length: int) -> Feeds:
-    """`row` with texts of so many characters: words of one letter, since more of them hardly fit."""
+    """`row` with texts of `length` characters, in words of one letter: the most words that fit."""
     text = "a b c d " * (length // 8)
     return {name: np.full(array.shape, text, object) if name in texts else array for name, array in row.items()}
 
@@ -108,10 +107,10 @@ def _with_texts(row: Feeds, texts: tuple[str, ...], length: int) -> Feeds:
 def _run_us(session: OnnxSession, feeds: Feeds) -> float:
     fastest = math.inf
     try:
-        for _ in range(1 + RUNS):  # the first of a new size may have to prepare for it
+        for _ in range(1 + RUNS):  # the first run of a size may prepare for it
             start = time.perf_counter()
             session.run(feeds)
             fastest = min(fastest, time.perf_counter() - start)
-    except RequestError:  # not for so many, then
+    except RequestError:  # this size does not run
         return math.inf
     return fastest * 1e6

@@ -1,4 +1,4 @@
-"""Failures of a model for want of memory: whose want it is, the input's or that of all who share the memory."""
+"""Failures of a model for lack of memory: whether this input needs too much, or memory is short for every process."""
 
 import os
 import re
@@ -7,35 +7,37 @@ from typing import Final
 
 from gateway.errors import ModelFailed, NoMemory
 
-SHARE: Final = 16  # what asks for more than this part of all memory is taken to fail whoever else runs
+LARGE_PART: Final = 16  # a request for more than 1/16 of all memory is assumed to fail in any case
 CGROUP: Final = Path("/sys/fs/cgroup/memory.max")
-_WANT: Final = re.compile(r"bad.?alloc|(failed|unable|cannot) to allocate|out of memory|smaller than requested", re.I)
+_OUT_OF_MEMORY: Final = re.compile(
+    r"bad.?alloc|(failed|unable|cannot) to allocate|out of memory|smaller than requested", re.I
+)
 _SIZE: Final = re.compile(r"requested (?:buffer of size|bytes of) *([0-9]+)")
 
 
-def failed(error: Exception) -> ModelFailed:
-    """What a run that has raised `error` is answered with."""
+def model_failure(error: Exception) -> ModelFailed:
+    """The error for a request whose run has raised `error`."""
     reason = str(error).removeprefix("[ONNXRuntimeError] : ").strip() or type(error).__name__
-    kind = NoMemory if is_want(error, reason) else ModelFailed
+    kind = NoMemory if is_out_of_memory(error, reason) else ModelFailed
     return kind(f"the model failed: {reason}")
 
 
-def is_want(error: Exception, reason: str) -> bool:
-    """Whether it was refused memory that is there at other times."""
-    if not isinstance(error, MemoryError) and _WANT.search(reason) is None:
+def is_out_of_memory(error: Exception, reason: str) -> bool:
+    """Whether the run was refused memory that would be available at other times."""
+    if not isinstance(error, MemoryError) and _OUT_OF_MEMORY.search(reason) is None:
         return False
     size = _SIZE.search(reason)
-    return size is None or int(size[1]) <= memory_bytes() // SHARE
+    return size is None or int(size[1]) <= memory_bytes() // LARGE_PART
 
 
 def memory_bytes() -> int:
-    """What this process may use at most."""
+    """The most memory (bytes) that this process may use."""
     bounds = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _limit(), _cgroup()]
     return min(bound for bound in bounds if bound > 0)
 
 
 def _limit() -> int:
-    """Of its address space; 0: none."""
+    """The limit of the address space (bytes); 0: none."""
     try:
         import resource
     except ImportError:
@@ -47,5 +49,5 @@ def _limit() -> int:
 def _cgroup() -> int:
     try:
         return int(CGROUP.read_text())
-    except (OSError, ValueError):  # not there, or "max"
+    except (OSError, ValueError):  # missing, or "max"
         return 0

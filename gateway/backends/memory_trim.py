@@ -1,7 +1,7 @@
-"""Gives memory back that a load has used: its large batches leave megabytes behind, which no small request needs.
+"""Returns memory to the system after loads: their large batches leave megabytes that no small request needs.
 
-ONNX Runtime keeps what a run has taken in an arena of the session, and the C library what was freed. With a thousand
-models that is gigabytes in each worker. A session's arena is shrunk at the end of a run; the library is told to trim.
+ONNX Runtime keeps a run's memory in the session's arena, and the C library keeps freed memory. With a thousand models
+these are gigabytes in each worker. A session's arena is shrunk at the end of a run, and the library is told to trim.
 """
 
 import contextlib
@@ -16,21 +16,21 @@ from gateway.backends.signature import Feeds
 
 SHRINK: Final = "memory.enable_memory_arena_shrinkage"
 CPU_ARENA: Final = "cpu:0"
-EVERY: Final = 16  # loads between two trims, each of which takes a millisecond or some
+LOADS_PER_TRIM: Final = 16  # loads between two trims; a trim takes a few milliseconds
 
 
 def shrink(session: OnnxSession, row: Feeds) -> None:
-    """Have the session keep no more than a run on `row`, one that it runs, does. Where it has no arena: nothing."""
+    """Shrink the session's arena to the needs of a run on `row`, which must run. Without an arena: nothing."""
     if not row or not session.on_cpu():
         return
     options = onnxruntime.RunOptions()
     options.add_run_config_entry(SHRINK, CPU_ARENA)
-    with contextlib.suppress(Exception):  # whatever it is, the session runs as before
+    with contextlib.suppress(Exception):  # the session runs as before
         session.run(row, options)
 
 
 def _c_library() -> Callable[[int], int] | None:
-    """glibc's malloc_trim; None where the C library has none."""
+    """glibc's malloc_trim; None if the C library has none."""
     try:
         trim: Any = ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError):
@@ -43,18 +43,18 @@ _TRIM: Final = _c_library()
 
 
 class Trimmer:
-    """`loaded` is to be called after each load, in its thread: it trims now and then; `trim` once there are no more."""
+    """Call `after_load` after each load, in its thread: it trims now and then; `trim` after a series of loads."""
 
     def __init__(self) -> None:
         self._loads = 0
 
-    def loaded(self) -> None:
+    def after_load(self) -> None:
         self._loads += 1
-        if self._loads >= EVERY:
+        if self._loads >= LOADS_PER_TRIM:
             self.trim()
 
     def trim(self) -> None:
-        """Give back to the system what the C library holds free."""
+        """Return the C library's free memory to the system."""
         if self._loads and _TRIM is not None:
             _TRIM(0)
         self._loads = 0

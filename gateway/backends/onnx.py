@@ -9,11 +9,11 @@ from typing import Any, Final
 import numpy as np
 import onnxruntime
 
-from gateway.backends.memory_errors import failed
-from gateway.backends.node_placement import recorded
+from gateway.backends.memory_errors import model_failure
+from gateway.backends.node_placement import record_placement
 from gateway.backends.onnx_graph import with_outputs
-from gateway.backends.output_shapes import Ran, learned
-from gateway.backends.providers import completed, open_session
+from gateway.backends.output_shapes import ObservedRun, observed_specs
+from gateway.backends.providers import open_session, with_defaults
 from gateway.backends.signature import Feeds, Signature
 from gateway.errors import GatewayError, InvalidRequest, ModelFailed, ModelUnavailable, RequestError
 from gateway.protocol.tensors import BY_ONNX_TYPE, Array, Shown, TensorSpec
@@ -30,23 +30,21 @@ Result = Array | None  # None: an optional output that the model left out
 class OnnxSession:
     """A loaded model file.
 
-    `dimensions` holds, for each required input, the size of each dimension or the name of a free one (None: no name).
-    `all_required` says that no input or output may be left out; what has an initializer is no input. `overridable`: the
-    weights that a request may replace. `providers`: what runs it, which is not all that it was asked to use where there
-    is a `warning`.
+    `dimensions`: for each required input, the size of each dimension or the name of a free one (None: no name).
+    `all_required`: no input or output is optional; what has an initializer is no input. `overridable`: the weights that
+    a request may replace. `providers`: those that run it; if some of the requested ones are missing, `warning` says so.
     """
 
     __slots__ = (
-        "_maps", "_names", "_reopen", "_run", "_session", "all_required", "dimensions", "file", "opened_again",
-        "overridable",
-        "providers", "shown", "signature", "warning",
+        "_maps", "_names", "_reopen", "_run", "_session", "all_required", "dimensions", "file", "overridable",
+        "providers", "reopen", "shown", "signature", "warning",
     )  # fmt: skip
 
     def __init__(self, path: Path, threads: int, providers: Sequence[Provider | str]) -> None:
         self.file = path
-        wanted = [completed(parse_provider(provider)) for provider in providers]
+        wanted = [with_defaults(parse_provider(provider)) for provider in providers]
         self._reopen = partial(_opened_again, path, threads, wanted)
-        self.opened_again = partial(OnnxSession, path, threads, providers)  # raises ModelUnavailable
+        self.reopen = partial(OnnxSession, path, threads, providers)  # raises ModelUnavailable
         self._session, self.warning = _open(path, threads, wanted)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         inputs = self._session.get_inputs()
@@ -54,7 +52,7 @@ class OnnxSession:
         defaults = self._session.get_overridable_initializers()
         self.overridable = frozenset(item.name for item in defaults)
         self._names = [output.name for output in outputs]
-        self._run: Any = getattr(self._session, "_sess", self._session).run  # without a wrapper of Python around it
+        self._run: Any = getattr(self._session, "_sess", self._session).run  # without the Python wrapper around it
         self._maps = {position for position, output in enumerate(outputs) if _MAPS.match(output.type)}
         self.signature = Signature(
             [_input_spec(item) for item in inputs],
@@ -70,7 +68,7 @@ class OnnxSession:
     def run(self, feeds: Feeds, options: onnxruntime.RunOptions | None = None) -> list[Result]:
         """All outputs for the given inputs, in the signature's order; `options` lets another thread end the run.
 
-        Raises InvalidRequest where ONNX Runtime rejects the inputs' values, ModelFailed for every other failure.
+        Raises InvalidRequest if ONNX Runtime rejects the inputs' values, ModelFailed for any other failure.
         """
         try:
             results: list[Any] = self._run(self._names, feeds, options)
@@ -79,13 +77,13 @@ class OnnxSession:
         except UnicodeDecodeError as error:
             raise _not_text(feeds) from error
         except Exception as error:
-            raise failed(error) from error
+            raise model_failure(error) from error
         for position in self._maps:
             results[position] = self._matrix(position, results[position])
         return results
 
     def learn_labels(self, feeds: Feeds) -> None:
-        """Run once on one row to see the outputs' shapes, and the class labels of those that are sequences of maps."""
+        """Run once on one row to learn the outputs' shapes, and the class labels of sequences of maps."""
         results = self._session.run(self._names, feeds)
         self.shown = [_shown(result) for result in results]
         if not self._maps:
@@ -95,33 +93,33 @@ class OnnxSession:
             labels = tuple(map(str, results[position][0]))
             spec = outputs[position]
             outputs[position] = TensorSpec(spec.name, spec.datatype, (-1, len(labels)), spec.optional, labels)
-        self.signature = self.signature.giving(outputs)
+        self.signature = self.signature.with_outputs(outputs)
 
-    def learn_shapes(self, runs: Sequence[Ran]) -> None:
-        """Keep the outputs' shapes in the signature as runs have shown them."""
+    def learn_shapes(self, runs: Sequence[ObservedRun]) -> None:
+        """Set the outputs' shapes in the signature to those that the runs have shown."""
         fixed = all(isinstance(size, int) for shape in self.dimensions.values() for size in shape[1:])
-        self.signature = self.signature.giving(learned(self.signature.outputs, runs, fixed=fixed))
+        self.signature = self.signature.with_outputs(observed_specs(self.signature.outputs, runs, fixed=fixed))
 
     def on_cpu(self) -> bool:
-        """Whether nothing runs elsewhere: there, another batch size may take another algorithm."""
+        """Whether it runs on the CPU alone. On devices, another batch size may use another algorithm."""
         return self.providers == ("CPUExecutionProvider",)
 
     def cuda_device(self) -> int | None:
-        """The number of the CUDA device that runs it; None where none does."""
+        """The number of the CUDA device that runs it; None if none does."""
         first = self.providers[0]
         if not first.startswith(_ON_CUDA):
             return None
         return int(self._session.get_provider_options().get(first, {}).get("device_id", 0))
 
-    def with_tensors(self, names: Sequence[str]) -> Any:
-        """Another session on the same file, of ONNX Runtime itself, with these inner tensors among its outputs.
+    def with_inner_outputs(self, names: Sequence[str]) -> Any:
+        """Open another ONNX Runtime session on the same file, with these inner tensors among its outputs.
 
-        Raises ModelUnavailable where ONNX Runtime cannot say of what type they are.
+        Raises ModelUnavailable if ONNX Runtime cannot infer their types.
         """
         return self._reopen(with_outputs(self.file.read_bytes(), names))
 
     def _matrix(self, position: int, rows: list[dict[Any, float]]) -> Array:
-        """scikit-learn's ZipMap, one {label: score} a row, as FP32 [rows, classes]."""
+        """The output of scikit-learn's ZipMap, one {label: score} per row, as FP32 [rows, classes]."""
         classes = len(self.signature.outputs[position].labels)
         return np.array([list(row.values()) for row in rows], np.float32).reshape(len(rows), -1 if rows else classes)
 
@@ -134,7 +132,9 @@ def _shown(result: Any) -> Shown | None:
 
 
 def _not_text(feeds: Feeds) -> RequestError:
-    """ONNX Runtime's Python API gives strings as text only. The model is at fault unless it was sent something else."""
+    """The error for output strings that are not UTF-8, which ONNX Runtime's Python API cannot return. The model is at
+    fault unless the request's strings are not UTF-8.
+    """
     if any(array.dtype.kind == "V" for array in feeds.values()):
         return InvalidRequest(
             "the model answers with bytes that are not UTF-8, as it was sent, and cannot be read: encode them"
@@ -144,7 +144,7 @@ def _not_text(feeds: Feeds) -> RequestError:
 
 def _open(path: Path, threads: int, providers: Sequence[Provider]) -> tuple[Any, str]:
     try:
-        return open_session(path, recorded(_options(threads), providers), providers)
+        return open_session(path, record_placement(_options(threads), providers), providers)
     except ModelUnavailable as error:
         raise ModelUnavailable(f"{path}: {error}") from None
     except Exception as error:
@@ -152,7 +152,7 @@ def _open(path: Path, threads: int, providers: Sequence[Provider]) -> tuple[Any,
 
 
 def _opened_again(path: Path, threads: int, providers: Sequence[Provider], model: bytes) -> Any:
-    """`model`: a content that is not the file's, whose weights may lie beside it all the same."""
+    """Open a session on `model`, a changed content of the file at `path`, with weights from the file's folder."""
     options = _options(threads)
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     try:
@@ -185,7 +185,7 @@ def _output_spec(item: Any) -> TensorSpec:
 
 
 def _tensor_spec(item: Any) -> TensorSpec | None:
-    """None where it is of a type that the protocol cannot carry."""
+    """The spec of an input or output; None if the protocol cannot carry its type."""
     match = _TENSOR.match(item.type)
     datatype = BY_ONNX_TYPE.get(match[2]) if match else None
     if match is None or datatype is None:

@@ -1,7 +1,7 @@
-"""What an ONNX file says of itself that a session does not tell: its operators, and the files that it reads.
+"""Reads from an ONNX file what a session does not tell: its operators, and the files with its weights.
 
-Reads the protocol buffer's wire format itself: the `onnx` package would load all weights into memory to say as much.
-Numbers of fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3
+Parses the protocol buffer's wire format itself: the `onnx` package would load all weights into memory. Field numbers:
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3
 """
 
 import mmap
@@ -17,7 +17,7 @@ _FIXED64: Final = 1
 _BYTES: Final = 2
 _FIXED32: Final = 5
 
-# Messages by the fields in which they hold others; a field's number is the one that it has in onnx.proto3.
+# For each kind of message, the fields that hold messages, by their numbers in onnx.proto3.
 _MODEL: Final = "model"
 _GRAPH: Final = "graph"
 _FUNCTION: Final = "function"
@@ -43,15 +43,16 @@ _EXTERNAL: Final = b"\x01"  # a data location
 
 @dataclass(frozen=True, slots=True)
 class OnnxFile:
-    """`operators`: the type of every node, those of subgraphs and functions included. `external`: the files that hold
-    weights, relative to the model file's folder, in the order of their names."""
+    """The contents of a file. `operators`: the types of all nodes, including those of subgraphs and functions.
+    `external`: the files with weights, relative to the model file's folder, sorted by name.
+    """
 
     operators: frozenset[str]
     external: tuple[str, ...]
 
 
 def read_onnx_file(path: Path) -> OnnxFile:
-    """Read the file's structure, passing over its weights; raises ModelUnavailable where it is no ONNX file."""
+    """Read the file's structure without its weights. Raises ModelUnavailable if it is not an ONNX file."""
     operators: set[str] = set()
     external: set[str] = set()
     try:
@@ -62,12 +63,12 @@ def read_onnx_file(path: Path) -> OnnxFile:
                 elif kind == _TENSOR and number == _EXTERNAL_DATA:
                     external.add(text_of(value))
     except (ValueError, IndexError, RecursionError) as error:
-        raise ModelUnavailable(f"{path} is not a whole ONNX file: {error}") from None
+        raise ModelUnavailable(f"{path} is not a complete ONNX file: {error}") from None
     return OnnxFile(frozenset(operators), tuple(sorted(external)))
 
 
 def _walk(kind: str, data: mmap.mmap, start: int, end: int) -> Iterator[tuple[str, int, bytes]]:
-    """The kind of message, number and content of every field that is looked for, in messages inside messages too."""
+    """Yield the kind of message, number and content of each wanted field, in nested messages too."""
     inside = _INSIDE[kind]
     if kind == _TENSOR:
         yield from ((kind, _EXTERNAL_DATA, location) for location in _locations(data, start, end))
@@ -80,7 +81,7 @@ def _walk(kind: str, data: mmap.mmap, start: int, end: int) -> Iterator[tuple[st
 
 
 def _locations(data: mmap.mmap, start: int, end: int) -> list[bytes]:
-    """The file that holds a tensor's weights; none where they are in the tensor, whatever else it still names."""
+    """The file that holds a tensor's weights; none if they are in the tensor, even if it still names a file."""
     found, is_external = list[bytes](), False
     for number, begin, stop in fields(data, start, end):
         if number == _DATA_LOCATION:
@@ -93,9 +94,9 @@ def _locations(data: mmap.mmap, start: int, end: int) -> list[bytes]:
 
 
 def fields(data: mmap.mmap | bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """The number of each field of bytes or of an integer, and where they begin and end; the others are passed over.
+    """Yield the number, start and end of each field of bytes or of an integer; other fields are skipped.
 
-    Raises ValueError or IndexError where the message is damaged.
+    Raises ValueError or IndexError if the message is damaged.
     """
     while position < end:
         tag, position = _varint(data, position)
@@ -111,7 +112,7 @@ def fields(data: mmap.mmap | bytes, position: int, end: int) -> Iterator[tuple[i
         elif wire == _BYTES:
             size, position = _varint(data, position)
             if position + size > end:
-                raise ValueError(f"a field at byte {position} ends {position + size - end} bytes behind its message")
+                raise ValueError(f"a field at byte {position} ends {position + size - end} bytes after its message")
             yield tag >> 3, position, position + size
             position += size
         else:
@@ -119,7 +120,8 @@ def fields(data: mmap.mmap | bytes, position: int, end: int) -> Iterator[tuple[i
 
 
 def attribute_fields(data: mmap.mmap | bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """The fields of a node's attribute, which holds one value: no graph nor tensor follows where a list has begun.
+    """Yield the fields of a node's attribute up to the first list: it holds one value, so no graph or tensor follows a
+    list.
 
     A vocabulary is a list of a hundred thousand words, each a field of its own.
     """
@@ -130,12 +132,12 @@ def attribute_fields(data: mmap.mmap | bytes, start: int, end: int) -> Iterator[
 
 
 def text_of(content: bytes) -> str:
-    """Text that need not be UTF-8, as paths and names in a protocol buffer of the second kind need not."""
+    """Decode text that need not be UTF-8, such as paths, and names in protocol buffers of version 2."""
     return content.decode("utf-8", "surrogateescape")
 
 
 def _varint(data: mmap.mmap | bytes, position: int) -> tuple[int, int]:
-    """The number at `position`, and where it ends."""
+    """The number at `position`, and the position after it."""
     byte = data[position]
     if byte < 0x80:
         return byte, position + 1

@@ -1,4 +1,4 @@
-"""The main graph of an ONNX file: what each tensor is computed from, and how to have inner ones among the outputs."""
+"""Reads what each tensor of an ONNX file's main graph is computed from, and adds inner tensors to a model's outputs."""
 
 import mmap
 from collections import deque
@@ -15,14 +15,15 @@ _NODE_OF_GRAPH, _OUTPUT_OF_GRAPH = 1, 12
 _INPUT, _OUTPUT, _OP_TYPE, _ATTRIBUTE, _DOMAIN = 1, 2, 4, 5, 7
 _GRAPHS_OF_ATTRIBUTE: Final = (6, 11)
 _NAME_OF_VALUE: Final = 1
-_KNOWN_DOMAINS: Final = (b"", b"ai.onnx", b"ai.onnx.ml", b"com.microsoft")  # whose operators have nothing inside
+_KNOWN_DOMAINS: Final = (b"", b"ai.onnx", b"ai.onnx.ml", b"com.microsoft")  # operators without hidden graphs
 _BYTES: Final = 2  # the wire type
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """`inputs` include what graphs inside it take from outside. `opaque`: it computes by a graph or function of its
-    own, whose tensors cannot be seen."""
+    """A node. `inputs`: include what subgraphs of the node read from outside. `opaque`: it computes by a subgraph or
+    function whose tensors cannot be seen.
+    """
 
     operator: str
     inputs: tuple[str, ...]
@@ -31,7 +32,7 @@ class Node:
 
 
 def read_producers(path: Path) -> Mapping[str, Node]:
-    """The node of the main graph that computes each tensor; raises ValueError or IndexError for a damaged file."""
+    """The node of the main graph that computes each tensor. Raises ValueError or IndexError if the file is damaged."""
     with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
         nodes = [
             _node(data, begin, stop)
@@ -44,9 +45,9 @@ def read_producers(path: Path) -> Mapping[str, Node]:
 
 
 def with_outputs(model: bytes, tensors: Iterable[str]) -> bytes:
-    """The model with these tensors among its outputs, of types that ONNX Runtime infers.
+    """The model with these tensors added to its outputs; ONNX Runtime infers their types.
 
-    Messages of the protocol buffer that stand one behind the other are read as one, their lists joined.
+    Concatenated protocol buffer messages are read as one, with their lists joined.
     """
     values = (
         _field(_OUTPUT_OF_GRAPH, _field(_NAME_OF_VALUE, name.encode("utf-8", "surrogateescape"))) for name in tensors
@@ -65,7 +66,7 @@ def _node(data: mmap.mmap, start: int, end: int) -> Node:
         elif number == _ATTRIBUTE:
             for begin_graph, end_graph in _graphs(data, begin, stop):
                 inside = True
-                captured.extend(_taken(data, begin_graph, end_graph))
+                captured.extend(_captured_names(data, begin_graph, end_graph))
     inputs = (*texts[_INPUT], *captured)
     return Node(texts[_OP_TYPE][-1], inputs, tuple(texts[_OUTPUT]), inside or domain not in _KNOWN_DOMAINS)
 
@@ -76,8 +77,8 @@ def _graphs(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int]]:
             yield begin, stop
 
 
-def _taken(data: mmap.mmap, start: int, end: int) -> Iterator[str]:
-    """All that the nodes of a graph inside a node take, and what it gives, which may be from outside as it is."""
+def _captured_names(data: mmap.mmap, start: int, end: int) -> Iterator[str]:
+    """The names that a subgraph's nodes read and that it returns, some of which may be tensors of the outer graph."""
     for number, begin, stop in fields(data, start, end):
         if number == _NODE_OF_GRAPH:
             yield from _node(data, begin, stop).inputs
@@ -107,7 +108,7 @@ class Cone:
 
 
 def cone(producers: Mapping[str, Node], tensor: str, known: Container[str], most: int) -> Cone:
-    """What `tensor` is computed from, looking no further than `most` tensors, and not behind those that are `known`."""
+    """What `tensor` is computed from: up to about `most` tensors, stopping at those that are `known`."""
     found, seen, queue = Cone([], []), {tensor}, deque([tensor])
     while queue and len(found.tensors) < most:
         node = producers.get(queue.popleft())

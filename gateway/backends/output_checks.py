@@ -1,4 +1,4 @@
-"""What is asked of a candidate before its answer may be sent: not stopped, finite numbers, the right shape."""
+"""Checks a candidate's answer before it may be sent: it is not stopped; outputs are finite and of the right shape."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,9 +16,10 @@ Run = Callable[[Feeds, RunOptions | None], list[Result]]
 
 
 def checked(run: Run, outputs: Sequence[TensorSpec], number: int, stopped: Stopped, *, row_for_row: bool) -> Run:
-    """The same run for a candidate, in any thread. `row_for_row`: each output has as many rows as the inputs.
+    """Wrap the run of a candidate with these checks; any thread. `row_for_row`: outputs have as many rows as inputs.
 
-    Raises Conflict where it is stopped; InvalidOutput for an output that is not finite or not of the declared shape.
+    The run raises Conflict if the candidate is stopped, InvalidOutput if an output is not finite or not of the declared
+    shape.
     """
 
     def run_checked(feeds: Feeds, options: RunOptions | None) -> list[Result]:
@@ -32,8 +33,8 @@ def checked(run: Run, outputs: Sequence[TensorSpec], number: int, stopped: Stopp
     return run_checked
 
 
-def noted(run: Run, underway: Underway) -> Run:
-    """The same run, which is seen in shared memory while it lasts: a death of the process is blamed on it."""
+def mark_underway(run: Run, underway: Underway) -> Run:
+    """Wrap the run so that shared memory shows it while it lasts: if the process dies, the version is blamed."""
 
     def run_noted(feeds: Feeds, options: RunOptions | None) -> list[Result]:
         with underway:
@@ -43,7 +44,7 @@ def noted(run: Run, underway: Underway) -> Run:
 
 
 def check(outputs: Sequence[TensorSpec], results: Sequence[Result], rows: int | None) -> None:
-    """Raise InvalidOutput where stable has to answer instead. `rows`: the inputs', where each output has as many."""
+    """Raise InvalidOutput if stable must answer instead. `rows`: the inputs', if each output has as many."""
     for spec, result in zip(outputs, results, strict=True):
         if result is not None:
             _check(spec, result, rows)
@@ -51,7 +52,7 @@ def check(outputs: Sequence[TensorSpec], results: Sequence[Result], rows: int | 
 
 def _check(spec: TensorSpec, result: Array, rows: int | None) -> None:
     if not covers(spec.shape, result.shape):
-        raise InvalidOutput(f"output '{spec.name}' is of shape {list(result.shape)}, declared is {list(spec.shape)}")
+        raise InvalidOutput(f"output '{spec.name}' has the shape {list(result.shape)}; declared is {list(spec.shape)}")
     if rows is not None and len(result) != rows:
         raise InvalidOutput(f"output '{spec.name}' has {len(result)} rows for {rows} of the inputs")
     if result.dtype.kind == "f" and not np.isfinite(result).all():

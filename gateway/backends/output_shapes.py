@@ -1,7 +1,7 @@
-"""The shapes that a model's outputs really have: what a file declares of them is a claim that nothing holds it to.
+"""Learns the real shapes of a model's outputs from runs, since nothing enforces what a file declares.
 
-ONNX Runtime refuses inputs that are not as declared, but only warns of outputs. Converters declare the label of a
-batch as [1], or no shape at all.
+ONNX Runtime rejects inputs of another shape than declared, but only warns about outputs. Converters declare the label
+of a batch as [1], or no shape at all.
 """
 
 import itertools
@@ -14,17 +14,17 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """What came of a run of so many rows."""
+class ObservedRun:
+    """The results of a run with `rows` rows."""
 
     rows: int
     results: Sequence[Array | None]
 
 
-def learned(specs: Sequence[TensorSpec], runs: Sequence[Ran], *, fixed: bool) -> list[TensorSpec]:
-    """The outputs as the runs show them. `fixed`: all that the inputs leave free are the rows.
+def observed_specs(specs: Sequence[TensorSpec], runs: Sequence[ObservedRun], *, fixed: bool) -> list[TensorSpec]:
+    """The outputs with the shapes that the runs show. `fixed`: the inputs leave only the number of rows free.
 
-    What agrees with its declaration stays as declared; a dimension of -1 stays free.
+    A shape that agrees with its declaration stays as declared; a dimension of -1 stays free.
     """
     return [_learned(spec, [(run.rows, run.results[index]) for run in runs], fixed) for index, spec in enumerate(specs)]
 
@@ -45,7 +45,9 @@ def _is_as_declared(declared: Shape, result: Array) -> bool:
 
 
 def _rows_first(seen: Sequence[tuple[int, Array]], declared: Shape, fixed: bool) -> Shape:
-    """A size is given only where every run had it: what comes of the values, as found boxes do, has none."""
+    """A shape with free rows first. A dimension has a size only if it was the same in every run: sizes that depend on
+    values, such as the number of detected boxes, stay free.
+    """
     by_row = all(len(result) == rows for rows, result in seen) and len({rows for rows, _ in seen}) > 1
     sizes = [{result.shape[axis] for _, result in seen} for axis in range(seen[0][1].ndim)]
     promised = declared if len(declared) == len(sizes) else (None,) * len(sizes)

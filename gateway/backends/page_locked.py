@@ -1,8 +1,9 @@
-"""Memory that a CUDA device reads without the driver's detour: page-locked, which CUDA calls pinned.
+"""Page-locked (pinned) memory, which a CUDA device reads without an intermediate copy by the driver.
 
-From ordinary memory the driver copies into a buffer of its own first, in the thread that asks. ONNX Runtime's Python
-package hands out page-locked memory only for provider libraries that are registered as plug-ins, so CUDA's runtime,
-which its CUDA provider has loaded into the process, is asked to lock memory of ours. The runtime tells by the address.
+The driver copies ordinary memory into a buffer of its own first, in the calling thread. ONNX Runtime's Python package
+provides page-locked memory only for provider libraries registered as plug-ins, so this module locks its own memory
+through CUDA's runtime library, which the CUDA provider has loaded into the process. The runtime recognises locked
+memory by its address.
 """
 
 import ctypes
@@ -24,7 +25,7 @@ log: Final = logging.getLogger("gateway.backends")
 
 
 def cuda_runtime() -> ctypes.CDLL | None:
-    """CUDA's runtime as this process has loaded it; None where it has not."""
+    """CUDA's runtime library if this process has loaded it, else None."""
     try:
         lines = MAPS.read_text(errors="replace").splitlines()
     except OSError:
@@ -37,23 +38,23 @@ def cuda_runtime() -> ctypes.CDLL | None:
 
 
 class PageLocked:
-    """Allocates arrays for one CUDA device. `locked` tells whether those made so far are page-locked; else `why`."""
+    """Allocates arrays for one CUDA device. `locked`: all arrays so far are page-locked; if not, `reason` says why."""
 
     def __init__(self, device: int, runtime: ctypes.CDLL | None) -> None:
         self._device = device
         self._runtime = runtime
-        self.why = "" if runtime else "CUDA's runtime library is not loaded in this process"
+        self.reason = "" if runtime else "CUDA's runtime library is not loaded in this process"
 
     @property
     def locked(self) -> bool:
-        return not self.why
+        return not self.reason
 
     def __call__(self, shape: tuple[int, ...], dtype: "np.dtype[np.generic]") -> Array:
-        """An array of zeros; in ordinary memory where it cannot be locked, which is slower and as good otherwise."""
+        """An array of zeros; in ordinary memory, which is slower, if locking fails."""
         count = math.prod(shape)
         memory = mmap.mmap(-1, max(count * dtype.itemsize, 1))
         array = np.frombuffer(memory, dtype, count)
-        if self._runtime is not None and not self.why:
+        if self._runtime is not None and not self.reason:
             self._lock(array, len(memory))
         return array.reshape(shape)
 
@@ -65,9 +66,9 @@ class PageLocked:
             ctypes.c_void_p(address), ctypes.c_size_t(size), ctypes.c_uint(PORTABLE)
         )
         if code:
-            runtime.cudaGetLastError()  # which forgets it: the next check in this thread would find it again
-            self.why = f"CUDA's runtime refuses to lock {size} bytes: error {code}"
-            log.warning("%s; inputs take the slower way to the device", self.why)
+            runtime.cudaGetLastError()  # clears the error: the next check in this thread would report it again
+            self.reason = f"CUDA's runtime refuses to lock {size} bytes: error {code}"
+            log.warning("%s; inputs are copied to the device more slowly", self.reason)
             return
         # Views keep this array, so it goes last, and its memory after it. Not at exit: CUDA may be gone by then.
         weakref.finalize(array, runtime.cudaHostUnregister, ctypes.c_void_p(address)).atexit = False

@@ -2,14 +2,21 @@
 
 from pathlib import Path
 
-from gateway.backends.not_served import FILE, MODEL, PassedOver, is_version, passed_over, why_not_served
+from gateway.backends.not_served import (
+    MODEL_FILE,
+    MODEL_NAME,
+    UnservedEntry,
+    is_version,
+    unserved_entries,
+    why_not_served,
+)
 from gateway.errors import ModelUnavailable
 from gateway.settings.load import load_model
 from gateway.settings.model import ModelSettings
 
 
 class Repository:
-    """A folder of models. Every call reads the disk anew, so that new versions are seen."""
+    """A folder of models. Every call reads the disk again, so new versions are seen."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_dir():
@@ -20,41 +27,41 @@ class Repository:
 
     def names(self) -> list[str]:
         """The models: folders with a valid name and at least one version in them."""
-        names = (entry.name for entry in self.path.iterdir() if entry.is_dir() and MODEL.fullmatch(entry.name))
+        names = (entry.name for entry in self.path.iterdir() if entry.is_dir() and MODEL_NAME.fullmatch(entry.name))
         return sorted(name for name in names if self.versions(name))
 
     def versions(self, name: str) -> list[int]:
-        """The version numbers of a model, ascending; empty where there is no such model."""
-        if not MODEL.fullmatch(name) or not (self.path / name).is_dir():
+        """The version numbers of a model, ascending; empty if there is no such model."""
+        if not MODEL_NAME.fullmatch(name) or not (self.path / name).is_dir():
             return []
         try:
             entries = [entry for entry in (self.path / name).iterdir() if entry.is_dir()]
-        except PermissionError:  # one that may not be read keeps no other from being served; `passed_over` has it
+        except PermissionError:  # other models are served; this one is in `unserved_entries`
             return []
         return sorted(int(entry.name) for entry in entries if is_version(entry.name))
 
     def model_file(self, name: str, version: int) -> Path:
-        """The ONNX file of a version; raises ModelUnavailable that says what is there instead."""
+        """The ONNX file of a version. Raises ModelUnavailable that says what is there instead."""
         versions = self.versions(name)
         if version not in versions:
             there = f"it has {', '.join(map(str, versions))}" if versions else f"{self.path / name} holds none"
-            others = (over for over in self.passed_over() if over.name == name)
+            others = (over for over in self.unserved_entries() if over.name == name)
             instead = "".join(f"; {over}" for over in others if over.version not in map(str, versions))
             raise ModelUnavailable(f"model '{name}' has no version {version}; {there}{instead}")
         reason = self.why_not_served(name, version)
         if reason:
             raise ModelUnavailable(reason)
-        return self.path / name / str(version) / FILE
+        return self.path / name / str(version) / MODEL_FILE
 
     def why_not_served(self, name: str, version: int) -> str:
-        """What is wrong with a version's folder; empty where its model's file can be read."""
+        """What is wrong with a version's folder; empty if its model file can be read."""
         folder = self.path / name / str(version)
         reason = why_not_served(folder)
-        return f"{folder}{'/' if reason.startswith(FILE) else ' '}{reason}" if reason else ""
+        return f"{folder}{'/' if reason.startswith(MODEL_FILE) else ' '}{reason}" if reason else ""
 
-    def passed_over(self) -> list[PassedOver]:
-        """What looks like a model or a version and is not served."""
-        return passed_over(self.path)
+    def unserved_entries(self) -> list[UnservedEntry]:
+        """Entries that look like a model or a version and are not served."""
+        return unserved_entries(self.path)
 
     def settings(self, name: str) -> ModelSettings:
         """The model's model.yaml, or the defaults; raises SettingsError."""
@@ -62,5 +69,5 @@ class Repository:
         return load_model(file) if file.exists() else ModelSettings()
 
     def sample(self, name: str) -> Path:
-        """Where a V2 request to warm the model up with may lie."""
+        """The path of the V2 request to warm the model up with; the file need not exist."""
         return self.path / name / "warmup.json"

@@ -1,4 +1,4 @@
-"""Memory for the inputs of batches, made once, and lent to one run at a time."""
+"""Memory for the inputs of batches, allocated once and reserved for one run at a time."""
 
 import math
 import threading
@@ -11,13 +11,15 @@ import numpy as np
 from gateway.backends.signature import Feeds
 from gateway.protocol.tensors import Array
 
-MOST_BYTES: Final = 256 * 1024**2  # that a version keeps: memory that is locked is no one else's
+MAX_BYTES: Final = 256 * 1024**2  # that a version keeps: locked memory is lost to all others
 Allocate = Callable[[tuple[int, ...], "np.dtype[np.generic]"], Array]
-RowKinds = Mapping[str, tuple[tuple[int, ...], "np.dtype[np.generic]"]]  # of each input: one row's shape, the type
+RowKinds = Mapping[
+    str, tuple[tuple[int, ...], "np.dtype[np.generic]"]
+]  # of each input: the shape of a row, and the dtype
 
 
 class Buffers:
-    """The inputs of one run, of `rows` at most."""
+    """The inputs of one run, with at most `rows` rows."""
 
     __slots__ = ("arrays",)
 
@@ -25,10 +27,10 @@ class Buffers:
         self.arrays = {name: allocate((rows, *shape), dtype) for name, (shape, dtype) in kinds.items()}
 
     def fill(self, parts: Sequence[Feeds], size: int) -> int:
-        """Write the rows of all parts one after the other, and repeat the last row up to `size` rows.
+        """Write the rows of all parts, repeat the last row up to `size` rows, and return the number of rows written.
 
-        A repeated row fails where it fails alone, is never slower than it, and is no one else's. Returns how many rows
-        there were.
+        The padding repeats a row of the batch: it fails or takes long only if that row does, and shows no other
+        request's data.
         """
         rows = 0
         for name, array in self.arrays.items():
@@ -42,23 +44,23 @@ class Buffers:
         return rows
 
     def first(self, rows: int) -> Feeds:
-        """The first `rows` of each input, in place."""
+        """Views of the first `rows` rows of each input."""
         return {name: array[:rows] for name, array in self.arrays.items()}
 
 
 class BufferPool:
-    """`count` buffers for `rows` rows each, and fewer where they would take more than MOST_BYTES. Any thread."""
+    """`count` buffers of `rows` rows each, fewer if they would take more than MAX_BYTES. For any thread."""
 
     def __init__(self, kinds: RowKinds, rows: int, count: int, allocate: Allocate) -> None:
         self._kinds = kinds
         self._rows = rows
         each = rows * sum(math.prod(shape) * dtype.itemsize for shape, dtype in kinds.values())
-        self._free = [Buffers(kinds, rows, allocate) for _ in range(min(count, MOST_BYTES // max(each, 1)))]
+        self._free = [Buffers(kinds, rows, allocate) for _ in range(min(count, MAX_BYTES // max(each, 1)))]
         self._lock = threading.Lock()
 
     @contextmanager
     def lent(self) -> Iterator[Buffers]:
-        """Buffers that are no one else's until the block ends, however it ends; new ones where all are lent."""
+        """Reserve buffers until the block ends, in whatever way; new ones if all are reserved."""
         with self._lock:
             kept = self._free.pop() if self._free else None
         try:

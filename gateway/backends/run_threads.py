@@ -1,7 +1,7 @@
-"""The threads that a version's runs go to: as many as are under way at once, at most as many as it may have.
+"""The threads that execute a version's runs: as many as there are runs under way, up to a maximum.
 
-Unlike concurrent.futures' they can be had before there is anything to run, and what finds no thread is not kept: there,
-what could not be started runs at some later time, when no one waits for it any more.
+Unlike the threads of concurrent.futures, they can be started before there is anything to run, and a run that finds no
+thread is dropped: concurrent.futures would keep it and run it later, when no one waits for it any more.
 """
 
 import logging
@@ -19,45 +19,45 @@ _Run = tuple[Callable[..., None], tuple[Any, ...]]
 
 
 class Executor(Protocol):
-    """What runs in threads; `submit` raises RuntimeError where there are none."""
+    """Runs functions in threads; `submit` raises RuntimeError if there is no thread."""
 
-    def submit(self, act: Callable[..., None], /, *given: Any) -> Any: ...
+    def submit(self, function: Callable[..., None], /, *args: Any) -> Any: ...
 
 
 class _Shared:
-    """What the threads know of: not whom they work for, with whose last reference they end."""
+    """The state that the threads share. It does not refer to RunThreads, with whose last reference they end."""
 
     def __init__(self) -> None:
         self.waiting: SimpleQueue[_Run | None] = SimpleQueue()
         self.lock = threading.Lock()
-        self.unfinished = 0  # runs that wait or are under way
+        self.unfinished = 0  # runs queued or under way
 
 
 class RunThreads:
-    """At most `most` threads called `name`. They end with the last reference to this."""
+    """At most `max_threads` threads called `name`. They end with the last reference to this."""
 
-    def __init__(self, most: int, name: str) -> None:
-        self._most = most
+    def __init__(self, max_threads: int, name: str) -> None:
+        self._max_threads = max_threads
         self._name = name
         self._started = 0
         self._shared = _Shared()
-        weakref.finalize(self, _end, self._shared, most)
+        weakref.finalize(self, _end, self._shared, max_threads)
 
     def start(self) -> None:
-        """Have all of them now; raises ModelUnavailable where the system has no more."""
+        """Start all threads now. Raises ModelUnavailable if the system allows no more."""
         try:
-            while self._started < self._most:
+            while self._started < self._max_threads:
                 self._start_one()
         except RuntimeError as error:
             raise ModelUnavailable(f"{self._name}: there are no threads for it to run in ({error}); {REMEDY}") from None
 
-    def submit(self, act: Callable[..., None], *given: Any) -> None:
-        """Have it run, soon. Raises RuntimeError where there is no thread at all; then it never is."""
+    def submit(self, function: Callable[..., None], *args: Any) -> None:
+        """Run the function soon. Raises RuntimeError if there is no thread at all; then it never runs."""
         shared = self._shared
         with shared.lock:
             shared.unfinished += 1
             wanted = shared.unfinished
-        if self._started < min(wanted, self._most):
+        if self._started < min(wanted, self._max_threads):
             try:
                 self._start_one()
             except RuntimeError:
@@ -65,7 +65,7 @@ class RunThreads:
                     with shared.lock:
                         shared.unfinished -= 1
                     raise
-        shared.waiting.put((act, given))
+        shared.waiting.put((function, args))
 
     def _start_one(self) -> None:
         name = f"{self._name}_{self._started}"
@@ -74,22 +74,22 @@ class RunThreads:
 
 
 def no_thread(error: RuntimeError) -> Overloaded:
-    """What a request is answered with that no thread can be had for."""
+    """The error for a request that no thread can be started for."""
     return Overloaded(f"there is no thread for the model to run in ({error}); try again later, or {REMEDY}")
 
 
 def _work(shared: _Shared) -> None:
     while (run := shared.waiting.get()) is not None:
-        act, given = run
+        function, args = run
         try:
-            act(*given)
-        except Exception as error:  # the loop that is to hear of it has been closed
+            function(*args)
+        except Exception as error:  # the loop that waits for the result has been closed
             log.debug("a run could not be handed back: %s", error)
         with shared.lock:
             shared.unfinished -= 1
-        del run, act, given  # else what it was about would live until the next one
+        del run, function, args  # otherwise its arguments would be kept until the next run
 
 
-def _end(shared: _Shared, most: int) -> None:
-    for _ in range(most):
+def _end(shared: _Shared, max_threads: int) -> None:
+    for _ in range(max_threads):
         shared.waiting.put(None)

@@ -1,4 +1,4 @@
-"""What a model takes and gives: binds the tensors of a request to its inputs, or says which one does not fit."""
+"""The inputs and outputs of a model: binds a request's tensors to its inputs, or says which tensor does not fit."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,8 +13,8 @@ Feeds = dict[str, Array]
 class Signature:
     """The inputs and outputs of one model version.
 
-    `initializers`: weights that a request may override by their names. They are no part of what a model takes, so no
-    document lists them and no version is compared by them.
+    `initializers`: weights that a request may override by name. They are not inputs: no document lists them, and
+    versions are not compared by them.
     """
 
     __slots__ = ("_all", "_by_name", "_positions", "_required", "initializers", "inputs", "outputs")
@@ -31,7 +31,7 @@ class Signature:
         self._positions = {spec.name: position for position, spec in enumerate(outputs)}
 
     def bind(self, request: InferRequest) -> Feeds:
-        """The arrays to run the model on, by input name; raises InvalidRequest that names the tensor and the remedy."""
+        """The arrays to run the model on, by input name. Raises InvalidRequest that names the tensor and the remedy."""
         feeds: Feeds = {}
         for tensor in request.inputs:
             name = tensor.name
@@ -46,16 +46,16 @@ class Signature:
             self._check_complete(feeds)
         return feeds
 
-    def overrides(self, request: InferRequest) -> bool:
-        """Whether the request gives weights of its own: then its rows are no others' company."""
+    def overrides_weights(self, request: InferRequest) -> bool:
+        """Whether the request overrides weights: then it shares no batch."""
         return any(tensor.name in self.initializers for tensor in request.inputs)
 
-    def giving(self, outputs: Sequence[TensorSpec]) -> "Signature":
-        """The same inputs, with these outputs."""
+    def with_outputs(self, outputs: Sequence[TensorSpec]) -> "Signature":
+        """A signature with the same inputs and these outputs."""
         return Signature(self.inputs, outputs, tuple(self.initializers.values()))
 
     def positions(self, requested: Sequence[RequestedOutput] | None) -> Sequence[int]:
-        """Where the requested outputs stand among the model's (None: all); raises InvalidRequest for an unknown one."""
+        """The positions of the requested outputs (None: all). Raises InvalidRequest for an unknown one."""
         if requested is None:
             return self._all
         for output in requested:
@@ -65,7 +65,7 @@ class Signature:
         return [self._positions[output.name] for output in requested]
 
     def check_replaceable_by(self, other: "Signature", version: int) -> None:
-        """Raise ModelUnavailable where `other`, that of `version`, would not serve the requests made for this one."""
+        """Raise ModelUnavailable if `other`, that of `version`, could not answer requests made for this one."""
         differences = [*self._input_differences(other), *self._output_differences(other)]
         if differences:
             raise ModelUnavailable(f"version {version} cannot stand in for the stable one: {'; '.join(differences)}")
@@ -76,7 +76,7 @@ class Signature:
                 raise InvalidRequest(f"input '{spec.name}' is missing; send it as {_described(spec)}")
 
     def _inputs_first(self, feeds: Feeds) -> Feeds:
-        """The first array tells the rows: no weights may stand there."""
+        """`feeds` with the model's inputs first: the length of the first array is the number of rows."""
         return {spec.name: feeds[spec.name] for spec in self.inputs if spec.name in feeds} | feeds
 
     def _input_differences(self, other: "Signature") -> Iterator[str]:
@@ -111,18 +111,18 @@ def _fitted(tensor: Tensor, spec: TensorSpec) -> Array:
 
 
 def covers(spec: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    """Whether `shape` is what `spec` asks for, in which -1 is any size."""
+    """Whether `shape` fits `spec`, in which -1 is any size."""
     if spec[1:] == shape[1:] and spec and shape and (spec[0] == -1 or spec[0] == shape[0]):
-        return True  # as most are: all is said, or all but the rows
-    if not spec:  # a scalar, or a model that does not say: ONNX Runtime reports both so, and checks the rank itself
+        return True  # the common case: all dimensions are fixed, or all but the rows
+    if not spec:  # a scalar or unknown: ONNX Runtime reports both as (), and checks the rank itself
         return True
     return len(spec) == len(shape) and all(size in (actual, -1) for size, actual in zip(spec, shape, strict=True))
 
 
 def _strings(array: Array, name: str) -> Array:
-    """BYTES as ONNX Runtime takes them: `str` objects, or a fixed-width void array where they are not UTF-8.
+    """BYTES as ONNX Runtime takes them: `str` objects, or a fixed-width void array if they are not UTF-8.
 
-    ONNX Runtime reads a `bytes` object by its repr, and drops the NUL bytes at the end of a fixed-width element.
+    ONNX Runtime reads a `bytes` object by its repr, and drops NUL bytes at the end of a fixed-width element.
     """
     flat = array.ravel().tolist()
     try:

@@ -1,6 +1,6 @@
 """Tries model versions in a scratch process: a file that crashes ONNX Runtime crashes only that process.
 
-Parent and child (trial_child.py) speak JSON lines: one trial in on standard input, one verdict out on standard output.
+Parent and child (trial_child.py) exchange JSON lines: a trial to standard input, its result from standard output.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ from typing import IO, Final
 
 from gateway.system.scheduling import lower_priority
 
-CHILD: Final = "gateway.backends.trial_child"  # by its name, not imported: this process needs no ONNX Runtime
-LOOK_S: Final = 0.2  # between two looks whether a trial is given up
-GivenUp = Callable[[], str]  # why; empty where it is not
+CHILD: Final = "gateway.backends.trial_child"  # named, not imported: this process does not load ONNX Runtime
+POLL_S: Final = 0.2  # between two checks whether a trial is cancelled
+CancelCheck = Callable[[], str]  # why the trials are cancelled; empty if they are not
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,75 +36,78 @@ class LoadTrial:
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What came of a trial. `error` is empty where the version can be served; `obstacle` says why it cannot be batched.
+    """The result of a trial. `error`: why the version cannot be served, else ""; `unbatchable_reason`: why it cannot be
+    batched, else "".
 
-    `single_us`, `rows` and `rounding` as its warm-up found them. `killed`: loading it ended the process; `late`: it did
-    not end in time. `providers`:
-    what runs it; `warning`: which were asked for and cannot be used. `in_threads`: why it does not run on the event
-    loop as stable. `classless`: why no class can be read from its answers, empty where one can.
+    `single_us`, `rows`, `rounding`: as in its WarmUp. `killed`: loading it ended the process; `timed_out`: it did not
+    load in time. `providers`: those that run it; `warning`: which of those requested cannot be used. `off_loop_reason`:
+    why it does not run on the event loop as stable; `no_class_reason`: why its answers hold no class; "" if they do.
     """
 
     trial: LoadTrial
     error: str
-    obstacle: str = ""
+    unbatchable_reason: str = ""
     single_us: float = 0.0
     rows: int = 1
     rounding: float = 0.0
     killed: bool = False
-    late: bool = False
+    timed_out: bool = False
     providers: Sequence[str] = ()
     warning: str = ""
-    in_threads: str = ""
-    classless: str = ""
+    off_loop_reason: str = ""
+    no_class_reason: str = ""
 
 
-def never() -> str:
-    """A trial that is not given up."""
+def never_cancelled() -> str:
+    """The `cancel_check` of trials that are never cancelled."""
     return ""
 
 
 def try_versions(repository: Path, trials: Sequence[LoadTrial], timeout_s: float = math.inf) -> Iterator[LoadResult]:
-    """The verdict on each trial, in order. A crash is blamed on the version being loaded; the others go on."""
+    """Yield the result of each trial, in order. A crash is attributed to the version being loaded; the others go on."""
     return Scratch(repository).try_versions(trials, timeout_s)
 
 
 class Scratch:
-    """Tries versions of `repository`, in one thread at a time; `end` may come from any other.
+    """Tries versions of `repository`, in one thread at a time; `end` may be called from any other thread.
 
-    `given_up`: why the last series was; empty where it was not.
+    `cancel_reason`: why the last series was cancelled; empty if it was not.
     """
 
     def __init__(self, repository: Path) -> None:
         self._repository = repository
         self._ended = ""
-        self.given_up = ""
+        self.cancel_reason = ""
 
     def try_versions(
-        self, trials: Sequence[LoadTrial], timeout_s: float, given_up: GivenUp = never
+        self, trials: Sequence[LoadTrial], timeout_s: float, cancel_check: CancelCheck = never_cancelled
     ) -> Iterator[LoadResult]:
-        """The verdict on each trial, in order. A crash is blamed on the version being loaded; the others go on.
+        """Yield the result of each trial, in order. A crash is attributed to the version being loaded.
 
-        `timeout_s`: for a version to load and warm up; its process is then ended. `given_up` is asked now and then.
+        `timeout_s`: for a version to load and warm up, after which its process is ended. `cancel_check` is called about
+        every POLL_S while a version loads.
         """
-        self.given_up = ""
+        self.cancel_reason = ""
         left = list(trials)
-        while left and not self.given_up:
-            for verdict in self._in_one_process(left, timeout_s, given_up):
+        while left and not self.cancel_reason:
+            for verdict in self._in_one_process(left, timeout_s, cancel_check):
                 left.pop(0)
                 yield verdict
 
     def end(self, why: str) -> None:
-        """Give up what is under way, and all that comes."""
+        """Cancel the trials under way and all later ones."""
         self._ended = why
 
-    def _in_one_process(self, trials: list[LoadTrial], timeout_s: float, given_up: GivenUp) -> Iterator[LoadResult]:
+    def _in_one_process(
+        self, trials: list[LoadTrial], timeout_s: float, cancel_check: CancelCheck
+    ) -> Iterator[LoadResult]:
         with tempfile.TemporaryFile() as stderr, self._started(stderr) as child:
             for trial in list(trials):
-                answer = self._asked(child, trial, timeout_s, given_up)
+                answer = self._asked(child, trial, timeout_s, cancel_check)
                 if answer is None:
                     child.kill()
-                    if not self.given_up:
-                        yield LoadResult(trial, _late(timeout_s), late=True)
+                    if not self.cancel_reason:
+                        yield LoadResult(trial, _late(timeout_s), timed_out=True)
                     return
                 if not answer:
                     code = child.wait()
@@ -126,17 +129,17 @@ class Scratch:
                     child.stdin.close()
 
     def _asked(
-        self, child: "subprocess.Popen[bytes]", trial: LoadTrial, timeout_s: float, given_up: GivenUp
+        self, child: "subprocess.Popen[bytes]", trial: LoadTrial, timeout_s: float, cancel_check: CancelCheck
     ) -> bytes | None:
-        """The child's answer; empty where it has died, None where it does not come in time or is given up."""
+        """The child's answer; empty if it died, None if it did not answer in time or the trial is cancelled."""
         assert child.stdin is not None and child.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             child.stdin.write(json.dumps(asdict(trial)).encode() + b"\n")
             child.stdin.flush()
         end_s = time.monotonic() + timeout_s * (1 if trial.version == trial.stable else 2)
-        while not select.select([child.stdout], [], [], LOOK_S)[0]:
-            self.given_up = self._ended or given_up()
-            if self.given_up or time.monotonic() > end_s:
+        while not select.select([child.stdout], [], [], POLL_S)[0]:
+            self.cancel_reason = self._ended or cancel_check()
+            if self.cancel_reason or time.monotonic() > end_s:
                 return None
         return child.stdout.readline()
 

@@ -1,6 +1,6 @@
 """The scratch process of trial.py: `python -m gateway.backends.trial_child REPOSITORY PARENT_PID`.
 
-Reads one trial a line from standard input, loads and warms up the version, and writes its verdict as one JSON line.
+Reads one trial per line from standard input, loads and warms up the version, and writes the result as one JSON line.
 """
 
 import json
@@ -17,7 +17,7 @@ from gateway.backends.trial import LoadTrial
 from gateway.errors import GatewayError
 from gateway.system.scheduling import reset_priority
 
-PARENT_S: Final = 1.0  # between two looks whether the parent lives
+PARENT_S: Final = 1.0  # between two checks whether the parent is alive
 
 
 def _try(repository: Repository, trial: LoadTrial) -> dict[str, object]:
@@ -32,14 +32,14 @@ def _try(repository: Repository, trial: LoadTrial) -> dict[str, object]:
     session = loaded.session
     return {
         "error": "",
-        "obstacle": warm.obstacle,
+        "unbatchable_reason": warm.unbatchable_reason,
         "single_us": warm.single_us,
         "rows": warm.rows,
         "providers": session.providers,
         "warning": session.warning,
-        "in_threads": loaded.reach.obstacle,
+        "off_loop_reason": loaded.loop_limits.off_loop_reason,
         "rounding": warm.rounding,
-        "classless": loaded.classes.obstacle,
+        "no_class_reason": loaded.classes.no_class_reason,
     }
 
 
@@ -48,7 +48,7 @@ def _load(repository: Repository, name: str, version: int) -> LoadedVersion:
 
 
 def _child() -> None:
-    reset_priority()  # control has started it
+    reset_priority()  # it has inherited control's
     threading.Thread(target=_end_with, args=(int(sys.argv[2]),), daemon=True).start()
     repository = Repository(Path(sys.argv[1]))
     for line in sys.stdin:
@@ -56,7 +56,7 @@ def _child() -> None:
 
 
 def _end_with(parent: int) -> None:
-    """A load that never ends would outlive a parent that is killed."""
+    """End the process when the parent is gone: a load that hangs would outlive a killed parent."""
     while os.getppid() == parent:
         time.sleep(PARENT_S)
     os._exit(1)

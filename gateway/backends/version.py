@@ -1,4 +1,4 @@
-"""A model version in service: what is known of it, and the backend that runs it."""
+"""A model version in service: its facts, and the backend that runs it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import orjson
 from gateway.backends.base import Backend
 from gateway.backends.onnx import Result
 from gateway.backends.output_checks import check
-from gateway.backends.recent_latency import Pace
+from gateway.backends.recent_latency import RecentLatency
 from gateway.backends.signature import Feeds
 from gateway.backends.version_facts import VersionFacts
 from gateway.errors import InvalidOutput
@@ -20,10 +20,11 @@ DRAIN_POLL_S: Final = 0.01
 
 
 class ModelVersion:
-    """One version in service on this event loop: routes requests to `backend`, and checks and reads its answers.
+    """One version in service on this event loop: passes requests to `backend`, and checks and reads its answers.
 
-    `stable`: False for a candidate. `latency_compared`: its latencies are evidence, so it runs as its opponent does.
-    `baseline`: the same version in a process, for as many requests as the candidate gets, where latencies are compared.
+    `stable`: False for a candidate. `latency_compared`: its latencies are evidence, so it runs as the other version
+    does. `baseline`: the same version in a process, which runs as many requests as the candidate gets, if latencies are
+    compared.
     """
 
     def __init__(
@@ -41,9 +42,9 @@ class ModelVersion:
         self.stable = stable
         self.latency_compared = latency_compared
         self.baseline = baseline
-        self.pace = Pace(facts.warm_up.single_us)
-        self.took = self.pace.add
-        self._row_for_row = not facts.warm_up.obstacle
+        self.recent_latency = RecentLatency(facts.warm_up.single_us)
+        self.record_latency = self.recent_latency.add
+        self._row_for_row = not facts.warm_up.unbatchable_reason
         self._one_output = len(self.signature.outputs) == 1
         self._passed_rows: int | None = None
         self._passed_shapes: object = None
@@ -52,7 +53,7 @@ class ModelVersion:
         self.output_parameters: list[Parameters] = [
             {"labels": orjson.dumps(spec.labels).decode()}
             if spec.labels
-            else NO_PARAMETERS  # no lists in the protocol's
+            else NO_PARAMETERS  # the protocol's parameters hold no lists
             for spec in self.signature.outputs
         ]
         self.json_outputs = [
@@ -63,28 +64,28 @@ class ModelVersion:
         self.infer = backend.submit
         self.infer_now = backend.run_now
         self.must_queue = backend.must_queue
-        self.batches = facts.rules.max_rows > 1  # requests that come together
+        self.batches = facts.rules.max_rows > 1  # concurrent requests
 
     @property
     def spare(self) -> bool:
-        """A request would be run at once, and no other would wait for it."""
+        """Whether a request would be run at once, without making another wait."""
         return self.backend.spare and not self._closing
 
     def abandon(self) -> None:
-        """Give up on everything that waits or runs: its callers are gone."""
+        """Cancel every request that is queued or runs: its callers are gone."""
         self.backend.abandon()
         if self.baseline is not None:
             self.baseline.abandon()
 
-    def passes(self, feeds: Feeds, answer: Sequence[Result], finite: bool) -> bool:
-        """Whether an answer of this version is one that a candidate may give; `finite`: it holds numbers for sure."""
+    def is_valid_answer(self, feeds: Feeds, answer: Sequence[Result], finite: bool) -> bool:
+        """Whether this answer passes the checks of a candidate's. `finite`: it surely holds no NaN or infinity."""
         rows = len(next(iter(feeds.values()))) if self._row_for_row else None
         if self._one_output and (only := answer[0]) is not None:
             shapes: object = only.shape
         else:
             shapes = [None if result is None else result.shape for result in answer]
         if finite and shapes == self._passed_shapes and rows == self._passed_rows:
-            return True  # as the last one, which most are
+            return True  # same shapes as the last answer, the common case
         try:
             check(self.signature.outputs, answer, rows)
         except InvalidOutput:
@@ -93,17 +94,17 @@ class ModelVersion:
         return True
 
     def has_rows(self, results: Sequence[Result], classes: Sequence[int]) -> bool:
-        """Whether this is an answer to several rows, as far as the model shows that rows are what its outputs hold."""
+        """Whether this is an answer for several rows, if the model shows that its outputs hold rows."""
         if classes:
             return len(classes) > 1
         first = results[0] if self._row_for_row else None
         return first is not None and len(first) > 1
 
     async def close(self) -> None:
-        """Wait until every request has been answered, then close the backend.
+        """Wait until every request is answered, then close the backend.
 
-        Threads and session of a version in this process end with the last reference to it: calls of a candidate under
-        way hold their stable version, which answers for the candidate even where both have been replaced since.
+        The threads and the session of a version in this process end with the last reference to it: a candidate's calls
+        under way keep their stable version, which answers for the candidate even if both have been replaced.
         """
         self._closing = True
         while not self.backend.idle:

@@ -1,4 +1,4 @@
-"""What is known of a version without its session: enough to check requests for it and to read its answers.
+"""The facts of a version that need no session: enough to check requests for it and to read its answers.
 
 A version that runs in a process of its own is described to the workers by `dump`, as JSON.
 """
@@ -10,20 +10,20 @@ from typing import Any, Final
 from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.class_output import class_output
 from gateway.backends.classes import Classes
-from gateway.backends.loop_limits import Reach
+from gateway.backends.loop_limits import LoopLimits
 from gateway.backends.signature import Signature
 from gateway.backends.warmup import WarmUp
 from gateway.protocol.tensors import Shown, TensorSpec
 from gateway.settings.model import ModelSettings
 
-ANSWERS: Final = {"modality", "prediction", "feedback"}  # of model.yaml: what requests are, and answers mean
+ANSWERS: Final = {"modality", "prediction", "feedback"}  # of model.yaml: describes requests and answers
 
 
 @dataclass(frozen=True, slots=True)
 class VersionFacts:
-    """`shown`: the outputs as the warm-up saw them. `providers`: what runs it; `warning`: which of those asked for
-    cannot be used. `sha256`: of every file that it reads. `reach`: what the event loop may run. `labels`: the class
-    labels of each output that has some.
+    """The facts of one version. `shown`: the outputs as the warm-up saw them. `providers`: those that run it;
+    `warning`: which of those requested cannot be used. `sha256`: the digest of all its files. `loop_limits`: which
+    requests may run on the event loop. `labels`: the class labels of each output that has some.
     """
 
     signature: Signature
@@ -34,12 +34,12 @@ class VersionFacts:
     warm_up: WarmUp
     sha256: str
     rules: BatchingRules
-    reach: Reach
+    loop_limits: LoopLimits
     labels: Mapping[str, tuple[str, ...]]
     classes: Classes
 
     def dump(self) -> dict[str, Any]:
-        """Everything as JSON values; `load` reads them."""
+        """All facts as JSON values, for `load`."""
         return {
             "inputs": list(map(asdict, self.signature.inputs)),
             "outputs": list(map(asdict, self.signature.outputs)),
@@ -51,12 +51,12 @@ class VersionFacts:
             "warm_up": self.warm_up.dump(),
             "sha256": self.sha256,
             "rules": asdict(self.rules),
-            "reach": asdict(self.reach),
+            "reach": asdict(self.loop_limits),
         }
 
 
 def load(found: Mapping[str, Any]) -> VersionFacts:
-    """The facts that `dump` described. Raises ValueError, KeyError or TypeError if they are not of its form."""
+    """Read what `dump` returned. Raises ValueError, KeyError or TypeError if it has another form."""
     signature = Signature(*([_spec(spec) for spec in found[part]] for part in ("inputs", "outputs", "initializers")))
     settings = ModelSettings.model_validate(found["settings"])
     shown = [None if one is None else Shown(tuple(one["shape"]), one["value"]) for one in found["shown"]]
@@ -70,14 +70,14 @@ def load(found: Mapping[str, Any]) -> VersionFacts:
         warm_up=WarmUp.load(found["warm_up"]),
         sha256=found["sha256"],
         rules=BatchingRules(**found["rules"]),
-        reach=Reach.load(found["reach"]),
+        loop_limits=LoopLimits.load(found["reach"]),
         labels=labels,
         classes=Classes(class_output(settings, signature, shown, labels)),
     )
 
 
 def labels_of(settings: ModelSettings, signature: Signature) -> dict[str, tuple[str, ...]]:
-    """The class labels of each output that has them: from model.yaml, or from the model itself."""
+    """The class labels of each output that has some: from model.yaml, or from the model itself."""
     labels = {spec.name: spec.labels for spec in signature.outputs if spec.labels}
     prediction = settings.prediction
     if prediction is not None and prediction.labels:

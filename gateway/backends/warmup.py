@@ -1,11 +1,11 @@
-"""Warm-up of a loaded session: run it, prove whether its rows are independent, and measure how large a batch pays.
+"""Warms up a loaded session: runs it, checks whether its rows are independent, and measures which batch size pays.
 
-A free first dimension is only a claim: a model that subtracts the batch's mean declares the same shapes as one that
-does not. So the rows are proven independent, or the model is not batched.
+A free first dimension does not prove independence: a model that subtracts the batch's mean declares the same shapes as
+one that does not. A model is batched only if its rows are found to be independent.
 
-Nor does every batch pay. Joining rows copies them, and a run of many may miss the caches that a run of few stays in:
-images of half a megabyte are served faster one by one. So larger and larger batches are tried as long as they get
-rows served faster, and what waits beyond that size waits for the next batch.
+Not every batch pays. Joining rows copies them, and a run of many rows may miss caches that hold a few: images of half a
+megabyte are served faster one by one. So larger batches are tried as long as they serve rows faster; requests beyond
+the best size wait for the next batch.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from gateway.backends.batch_variants import joined
+from gateway.backends.batch_variants import join_rows
 from gateway.backends.onnx import OnnxSession
-from gateway.backends.output_shapes import Ran
-from gateway.backends.row_independence import MIXED, Proof
+from gateway.backends.output_shapes import ObservedRun
+from gateway.backends.row_independence import ROWS_DEPENDENT, RowIndependenceCheck
 from gateway.backends.signature import Feeds
 from gateway.errors import ModelUnavailable, RequestError
 from gateway.protocol.decode import decode_request
@@ -30,33 +30,33 @@ from gateway.protocol.tensors import DATATYPES, Array
 
 PROOF_ROWS: Final = 3
 FREE_SIZES: Final = (4, 1, 16, 64, 224)  # tried in turn for free dimensions other than the first
-MOST_ELEMENTS: Final = 10_000_000  # in one made-up input
+MAX_ELEMENTS: Final = 10_000_000  # in one made-up input
 WORDS: Final = ("invoice", "late", "parcel", "password", "a", "12.5", "refund please", "")
 SHORT_BYTES: Final = 2
 TIMED_RUNS: Final = 30
 TIMED_SECONDS: Final = 0.2
-READY_RUNS: Final = 3  # on a device, where the second one may find some things to prepare, too
+DEVICE_PREPARE_RUNS: Final = 3  # on a device, where the second run may prepare more
 ON_LOOP_SINGLE_US: Final = 200.0
 ON_LOOP_FULL_US: Final = 1000.0
-ON_LOOP_US: Final = 20.0  # what a batch costs beside its run, about
-IN_THREAD_US: Final = 400.0  # the same where a thread runs it: on a busy core both it and the loop lose their caches
-AS_GOOD: Final = 1.02  # a row may take so much longer than in the best batch
-WORSE: Final = 1.1  # from there on larger batches are not tried
-LONGEST_US: Final = 1e6  # nor where a run takes so long
+LOOP_OVERHEAD_US: Final = 20.0  # about what a batch costs in addition to its run
+THREAD_OVERHEAD_US: Final = 400.0  # of a run in a thread: on a busy core, both it and the loop lose their caches
+NEAR_BEST: Final = 1.02  # the smallest batch is chosen whose rows take at most this multiple of the best
+STOP_RATIO: Final = 1.1  # of the best time per row; from there on larger batches are not tried
+MAX_RUN_US: Final = 1e6  # nor if a run takes this long
 _TIMES: Final = ("single_us", "full_us", "rounding")
 Filler = Callable[[str, list[int], np.random.Generator], Array]
 
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
-    """What the warm-up found. `single_us` and `full_us`: what a run of one row takes, and one of a full batch.
+    """The result of a warm-up. `single_us` and `full_us`: the run times of one row and of a full batch; NaN if unknown.
 
-    `obstacle` says why the model cannot be batched; empty where it can. `rows`: the batch beyond which a larger one
-    does not pay, 1 where none does. The times are NaN where no run was possible. `row`: inputs of one row that it runs.
-    `rounding`: by how much a row that runs alone differs from the same row in a batch, relative to the largest value.
+    `unbatchable_reason`: why the model cannot be batched; empty if it can. `rows`: the batch size beyond which larger
+    batches do not pay; 1 if none does. `row`: inputs of one row that it runs. `rounding`: the largest difference
+    between a row alone and in a batch, relative to the largest value.
     """
 
-    obstacle: str
+    unbatchable_reason: str
     single_us: float
     full_us: float
     rows: int = 1
@@ -64,28 +64,28 @@ class WarmUp:
     rounding: float = 0.0
 
     @property
-    def short(self) -> bool:
-        """Whether runs are over so soon that the event loop may wait for them."""
+    def fits_event_loop(self) -> bool:
+        """Whether runs are short enough for the event loop."""
         return self.single_us < ON_LOOP_SINGLE_US and self.full_us < ON_LOOP_FULL_US
 
     def dump(self) -> dict[str, Any]:
-        """All but `row` as JSON values, in which NaN is null."""
-        return {name: getattr(self, name) for name in ("obstacle", "rows", *_TIMES)}
+        """All fields except `row` as JSON values; NaN becomes null."""
+        return {name: getattr(self, name) for name in ("unbatchable_reason", "rows", *_TIMES)}
 
     @classmethod
     def load(cls, found: Mapping[str, Any]) -> "WarmUp":
-        """What `dump` described. Raises KeyError, TypeError or ValueError if it is not of that form."""
+        """Read what `dump` returned. Raises KeyError, TypeError or ValueError if it has another form."""
         single_us, full_us, rounding = (math.nan if found[name] is None else float(found[name]) for name in _TIMES)
-        return cls(found["obstacle"], single_us, full_us, int(found["rows"]), rounding=rounding)
+        return cls(found["unbatchable_reason"], single_us, full_us, int(found["rows"]), rounding=rounding)
 
 
 def warm_up(session: OnnxSession, sample: Path, max_rows: int, known: WarmUp | None = None) -> WarmUp:
-    """Warm `session` with the V2 request in the file `sample` where it exists, else with made-up inputs.
+    """Warm up `session` with the V2 request in the file `sample` if it exists, else with made-up inputs.
 
-    `max_rows` is the largest batch wanted; 1 asks for none. `known`: what has been found already, which is not measured
-    and proven once more. Raises ModelUnavailable where `sample` does not run.
+    `max_rows`: the largest batch wanted; 1: none. `known`: results of an earlier warm-up of the same content, which are
+    not measured again. Raises ModelUnavailable if `sample` does not run.
     """
-    rows = _from_file(session, sample) if sample.exists() else _made_up(session)
+    rows = _sample_rows(session, sample) if sample.exists() else _synthetic_rows(session)
     if rows is None:
         return WarmUp("made-up inputs do not run on it: put a V2 request that does in warmup.json", np.nan, np.nan)
     single = rows[0]
@@ -94,48 +94,48 @@ def warm_up(session: OnnxSession, sample: Path, max_rows: int, known: WarmUp | N
     if known is not None:
         return replace(known, row=single)
     single_us = _run_us(lambda: session.run(single))
-    obstacle = "batching is off" if max_rows < 2 else _obstacle(session, rows)
+    obstacle = "batching is off" if max_rows < 2 else _unbatchable_reason(session, rows)
     if obstacle:
         return WarmUp(obstacle, single_us, single_us, row=single)
-    try:  # measured before the proof: what that leaves in the memory's caches makes the first large batches cheap
+    try:  # measured before the check, which leaves memory in caches and so makes the first large batches cheap
         size, full_us = best_batch_size(single_us, max_rows, lambda size: _batch_us(session, rows, size))
     except RequestError:
-        return WarmUp(MIXED, single_us, single_us, row=single)
-    proof = Proof(session, rows, size, invented=not sample.exists())
-    if proof.obstacle:
-        return WarmUp(proof.obstacle, single_us, single_us, row=single)
+        return WarmUp(ROWS_DEPENDENT, single_us, single_us, row=single)
+    proof = RowIndependenceCheck(session, rows, size, synthetic=not sample.exists())
+    if proof.dependence_reason:
+        return WarmUp(proof.dependence_reason, single_us, single_us, row=single)
     return WarmUp("", single_us, full_us, size, single, proof.rounding)
 
 
-def _runs(session: OnnxSession, rows: list[Feeds]) -> list[Ran]:
-    """Each row alone, and all together where that runs: what shows the shapes that the outputs really have."""
+def _runs(session: OnnxSession, rows: list[Feeds]) -> list[ObservedRun]:
+    """Runs of each row alone, and of all together if that works; they show the real shapes of the outputs."""
     runs = []
-    batches = [joined(rows, PROOF_ROWS)] if _leading_dimension_is_free(session) and _rows_agree(session) else []
+    batches = [join_rows(rows, PROOF_ROWS)] if _leading_dimension_is_free(session) and _rows_agree(session) else []
     for feeds in (*rows[:PROOF_ROWS], *batches):
         with contextlib.suppress(RequestError):
-            runs.append(Ran(len(next(iter(feeds.values()), ())) if batches else 1, session.run(feeds)))
+            runs.append(ObservedRun(len(next(iter(feeds.values()), ())) if batches else 1, session.run(feeds)))
     return runs
 
 
 def best_batch_size(single_us: float, max_rows: int, run_us: Callable[[int], float]) -> tuple[int, float]:
-    """The smallest batch, of `max_rows` at most, that serves rows about as fast as any; and how long its run takes.
+    """The smallest batch size, at most `max_rows`, that serves rows about as fast as any, and its run time (us).
 
-    `single_us`: what a run of one row takes; `run_us`: what joining so many and running them takes.
+    `single_us`: the run time of one row. `run_us`: the time to join and run so many rows.
     """
-    each_us = ON_LOOP_US if single_us < ON_LOOP_SINGLE_US else IN_THREAD_US
+    each_us = LOOP_OVERHEAD_US if single_us < ON_LOOP_SINGLE_US else THREAD_OVERHEAD_US
     runs_us = {1: single_us}
-    size, best_us = 1, single_us + each_us  # for a row
-    while size < max_rows and runs_us[size] < LONGEST_US:
+    size, best_us = 1, single_us + each_us  # per row
+    while size < max_rows and runs_us[size] < MAX_RUN_US:
         size = min(2 * size, max_rows)
         runs_us[size] = run_us(size)
         row_us = (runs_us[size] + each_us) / size
-        if row_us > WORSE * best_us:
+        if row_us > STOP_RATIO * best_us:
             break
         best_us = min(best_us, row_us)
-    return min((size, us) for size, us in runs_us.items() if (us + each_us) / size <= AS_GOOD * best_us)
+    return min((size, us) for size, us in runs_us.items() if (us + each_us) / size <= NEAR_BEST * best_us)
 
 
-def _from_file(session: OnnxSession, sample: Path) -> list[Feeds]:
+def _sample_rows(session: OnnxSession, sample: Path) -> list[Feeds]:
     try:
         feeds = session.signature.bind(decode_request(sample.read_bytes()))
         session.run(feeds)
@@ -148,9 +148,9 @@ def _from_file(session: OnnxSession, sample: Path) -> list[Feeds]:
     return [{name: array[row : row + 1] for name, array in feeds.items()} for row in range(count)] or [feeds]
 
 
-def _made_up(session: OnnxSession) -> list[Feeds] | None:
+def _synthetic_rows(session: OnnxSession) -> list[Feeds] | None:
     for size, filler in itertools.product(FREE_SIZES, (_full_range, _random, _zeros)):
-        if max(map(math.prod, _made_up_shapes(session, size).values()), default=0) > MOST_ELEMENTS:
+        if max(map(math.prod, _synthetic_shapes(session, size).values()), default=0) > MAX_ELEMENTS:
             continue
         rows = [_feeds(session, size, filler, np.random.default_rng(row)) for row in range(PROOF_ROWS)]
         try:
@@ -164,12 +164,12 @@ def _made_up(session: OnnxSession) -> list[Feeds] | None:
 
 def _feeds(session: OnnxSession, free: int, filler: Filler, generator: np.random.Generator) -> Feeds:
     datatypes = {spec.name: spec.datatype for spec in session.signature.inputs}
-    shapes = _made_up_shapes(session, free)
+    shapes = _synthetic_shapes(session, free)
     return {name: filler(datatypes[name], shape, generator) for name, shape in shapes.items()}
 
 
-def _made_up_shapes(session: OnnxSession, free: int) -> dict[str, list[int]]:
-    """The shape of one row of each input, where free dimensions other than the rows have the size `free`."""
+def _synthetic_shapes(session: OnnxSession, free: int) -> dict[str, list[int]]:
+    """The shape of one row of each input; free dimensions other than the first get the size `free`."""
     leading = {shape[0] for shape in session.dimensions.values() if shape}
     return {
         name: [_size(size, index, leading, free) for index, size in enumerate(shape)]
@@ -185,9 +185,9 @@ def _size(size: int | str | None, index: int, leading: set[int | str | None], fr
 
 
 def _full_range(datatype: str, shape: list[int], generator: np.random.Generator) -> Array:
-    """As `_random`, and short integers over all their values, as pixels and samples of sound have them.
+    """As `_random`, but short integers take all their values, as pixels and audio samples do.
 
-    Longer ones are indices as a rule: of words, or of rows in a table.
+    Longer integers are usually indices: of words, or of rows in a table.
     """
     dtype = DATATYPES[datatype].dtype
     if dtype.kind not in "iu" or dtype.itemsize > SHORT_BYTES:
@@ -217,8 +217,8 @@ def _rows_agree(session: OnnxSession) -> bool:
     return len({shape[0] for shape in session.dimensions.values() if shape[0]}) < 2
 
 
-def _obstacle(session: OnnxSession, rows: list[Feeds]) -> str:
-    """Why the rows of a batch cannot be told apart again; empty where they can."""
+def _unbatchable_reason(session: OnnxSession, rows: list[Feeds]) -> str:
+    """Why a batch could not be split into its rows again, or checked; empty if it can."""
     if not session.all_required:
         return "an input or output is optional"
     if not _leading_dimension_is_free(session):
@@ -235,16 +235,16 @@ def _obstacle(session: OnnxSession, rows: list[Feeds]) -> str:
 
 
 def _alike(row: Feeds, other: Feeds) -> bool:
-    """NaN is like NaN: rows of nothing else prove as little."""
+    """Whether two rows are equal. NaN equals NaN: rows of NaN prove nothing either."""
     return all(np.array_equal(array, other[name], equal_nan=array.dtype.kind == "f") for name, array in row.items())
 
 
 def _batch_us(session: OnnxSession, rows: list[Feeds], size: int) -> float:
-    """Infinity for a batch that is too much for it, which is usually a device's memory, where three rows are not."""
+    """The run time of a batch; infinity if it fails although three rows run, usually for lack of device memory."""
     try:
-        for _ in range(1 if session.on_cpu() else READY_RUNS):  # the first of a new size has to prepare for it
-            session.run(joined(rows, size))
-        return _run_us(lambda: session.run(joined(rows, size)))
+        for _ in range(1 if session.on_cpu() else DEVICE_PREPARE_RUNS):  # the first run of a size prepares for it
+            session.run(join_rows(rows, size))
+        return _run_us(lambda: session.run(join_rows(rows, size)))
     except RequestError:
         if size <= PROOF_ROWS:
             raise
@@ -252,7 +252,7 @@ def _batch_us(session: OnnxSession, rows: list[Feeds], size: int) -> float:
 
 
 def _run_us(run: Callable[[], object]) -> float:
-    """What the fastest of some runs takes: what other threads add to the others is not the model's."""
+    """The time (us) of the fastest of some runs: in the others, other threads took time too."""
     end = time.perf_counter() + TIMED_SECONDS
     fastest = math.inf
     for _ in range(TIMED_RUNS):

@@ -13,7 +13,7 @@ import uvloop
 from rich.console import Console
 
 from gateway.auth.tls import Tls
-from gateway.backends.inert_guards import inert
+from gateway.backends.inert_guards import inert_guards
 from gateway.backends.repository import Repository
 from gateway.backends.trial import LoadResult, LoadTrial, try_versions
 from gateway.cli.options import CONFIG, JSON, load, notes_of, progress_bar
@@ -82,7 +82,7 @@ def check(config: Path, draft: Path | None, as_json: bool) -> None:
     repository = Repository(Path(settings.models.path))
     _check_access(settings)
     check_tracing(settings.server)
-    passed_over = {(over.name, over.version): f"{repository.path}/{over}" for over in repository.passed_over()}
+    passed_over = {(over.name, over.version): f"{repository.path}/{over}" for over in repository.unserved_entries()}
     trials = [
         LoadTrial(name, version, release.stable)
         for name, release in sorted(resolved.routing.models.items())
@@ -115,9 +115,11 @@ def _inert_guards(routing: RoutingSettings, verdicts: list[LoadResult]) -> list[
     """Return guards that can never act on these versions' outputs. Nothing is known of a version that does not load."""
     found: dict[str, dict[int, str]] = {}
     for verdict in verdicts:
-        found.setdefault(verdict.trial.name, {})[verdict.trial.version] = verdict.classless
+        found.setdefault(verdict.trial.name, {})[verdict.trial.version] = verdict.no_class_reason
     return [
-        problem for name, release in sorted(routing.models.items()) for problem in inert(name, release, found[name])
+        problem
+        for name, release in sorted(routing.models.items())
+        for problem in inert_guards(name, release, found[name])
     ]
 
 
@@ -137,7 +139,7 @@ def _report(
                 "error": verdict.error or None,
                 "warning": verdict.warning or None,
                 "runs_on": list(verdict.providers),
-                "in_threads": verdict.in_threads or None,
+                "in_threads": verdict.off_loop_reason or None,
             }
             for verdict in verdicts
         ]

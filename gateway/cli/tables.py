@@ -165,7 +165,7 @@ def check_table(verdicts: "list[LoadResult]") -> Table:
 
 
 def _runs(verdict: "LoadResult") -> str:
-    return f"threads: {escape(verdict.in_threads)}" if verdict.in_threads else "event loop"
+    return f"threads: {escape(verdict.off_loop_reason)}" if verdict.off_loop_reason else "event loop"
 
 
 def warning_lines(warnings: Sequence[str]) -> list[Text]:
@@ -177,7 +177,7 @@ def _batches(verdict: "LoadResult") -> str:
     if verdict.rows > 1:
         rounded = f", rounded by up to {verdict.rounding:.0e}" if verdict.rounding else ""
         return f"of up to {verdict.rows} rows{rounded}"
-    return f"no: {escape(verdict.obstacle or 'its rows are served faster one by one')}"
+    return f"no: {escape(verdict.unbatchable_reason or 'its rows are served faster one by one')}"
 
 
 def explanation_text(explanation: ExplanationDocument) -> str:

@@ -1,8 +1,8 @@
-"""Memory that one process writes and another reads: blocks for tensors, given out and taken back by the writer alone.
+"""Memory that one process writes and another reads: blocks for tensors, which only the writer allocates and frees.
 
-The memory is an unnamed file (memfd), passed over a socket. So nothing is left behind by a killed process, a small
-/dev/shm is no limit, and a mapping lasts as long as whoever holds it. The file cannot be shrunk by the other side
-(F_SEAL_SHRINK), so reading it cannot end the reader by SIGBUS.
+The memory is an unnamed file (memfd), passed over a socket. So a killed process leaves nothing behind, a small /dev/shm
+is no limit, and a mapping lasts as long as its user. The other side cannot shrink the file (F_SEAL_SHRINK), so reading
+it cannot kill the reader by SIGBUS.
 """
 
 import contextlib
@@ -12,9 +12,9 @@ import os
 import tempfile
 from typing import Final
 
-SMALLEST: Final = 1 << 10  # bytes; blocks are powers of two from here on
-STEP: Final = 1 << 18  # bytes by which the file grows at least: small blocks are cut from one step
-LARGE: Final = 1 << 20  # bytes; free blocks from here on are given back to the system beyond SPARE
+SMALLEST: Final = 1 << 10  # bytes; block sizes are powers of two from here on
+STEP: Final = 1 << 18  # bytes; the least by which the file grows: small blocks are cut from one step
+LARGE: Final = 1 << 20  # bytes; free blocks of at least this size are returned to the system beyond SPARE
 SPARE: Final = 1 << 26  # bytes of large free blocks that are kept
 LIMIT: Final = 1 << 28  # bytes of one arena
 _F_ADD_SEALS: Final = getattr(fcntl, "F_ADD_SEALS", None)
@@ -24,7 +24,7 @@ _REMOVE: Final = getattr(mmap, "MADV_REMOVE", None)
 
 
 class ArenaError(Exception):
-    """The other side's memory is not what it said."""
+    """The other side's memory is not as it was described."""
 
 
 class Block:
@@ -39,9 +39,9 @@ class Block:
 
 
 class Arena:
-    """The writer's side. `limit`: its size in bytes at most. Not for several threads at once.
+    """The writer's side. `limit`: its maximum size in bytes. Not thread-safe.
 
-    A block belongs to its taker until `give_back`, which must wait until the reader has no use for it any more.
+    A block is reserved from `take` to `give_back`, which must wait until the reader no longer uses it.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
@@ -50,7 +50,7 @@ class Arena:
         self._limit = limit
         self._size = 0
         self._free: dict[int, list[Block]] = {}
-        self._removed: dict[int, list[Block]] = {}  # large ones without memory of their own
+        self._removed: dict[int, list[Block]] = {}  # large blocks whose memory has been returned
         self._resident = 0
         self._spare = 0
 
@@ -71,7 +71,7 @@ class Arena:
         return block
 
     def give_back(self, block: Block) -> None:
-        """The block may be given out again."""
+        """Free the block."""
         self.taken -= 1
         size = block.size
         if size >= LARGE:
@@ -106,7 +106,7 @@ class Arena:
         return removed.pop()
 
     def _grown(self, size: int) -> Block | None:
-        """Blocks of one size more: one, or as many as fit into STEP."""
+        """Grow the file by one block of `size`, or as many as fit into STEP; returns one of them."""
         step = max(size, STEP)
         if self._resident + step > self._limit or not self._reserved(self._size, step):
             return None
@@ -122,7 +122,7 @@ class Arena:
         return blocks[0]
 
     def _larger(self, size: int) -> Block | None:
-        """A free block of another size, if there is no memory for one of this."""
+        """A larger free block, for use if there is no memory for one of this size; None if there is none."""
         for larger in sorted(other for other, free in self._free.items() if other > size and free):
             if larger >= LARGE:
                 self._spare -= larger
@@ -130,7 +130,7 @@ class Arena:
         return None
 
     def _reserved(self, offset: int, size: int) -> bool:
-        """Give the bytes memory now: a later write without any would end the process."""
+        """Allocate memory for these bytes now: a later write without memory would kill the process."""
         try:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(self.file, offset, size)
@@ -142,7 +142,7 @@ class Arena:
 
 
 class ArenaView:
-    """The reader's side, of a file passed by the writer. Raises ArenaError if the writer could shrink it."""
+    """The reader's side of a file passed by the writer. Raises ArenaError if the writer could shrink it."""
 
     def __init__(self, file: int) -> None:
         self._file = file

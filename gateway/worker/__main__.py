@@ -55,7 +55,7 @@ from gateway.worker.http.app import data_app
 from gateway.worker.http.connection import InferConnection
 from gateway.worker.http.connection_share import ConnectionShare
 from gateway.worker.load_requests import NO_CONTROL, LoadRequests
-from gateway.worker.models.catalog import Changed, ModelCatalog
+from gateway.worker.models.catalog import LoadOptions, ModelCatalog
 from gateway.worker.models.shared_state import SharedState
 from gateway.worker.pipeline import Pipeline
 
@@ -80,16 +80,16 @@ class Worker:
             heartbeat_timeout_ns=int(start.settings.control.heartbeat_timeout * 1e9),
             versions=config.versions,
             releases=config.releases,
-            tell=self._tripped,
+            on_trip=self._tripped,
         )
         self._repository = Repository(Path(start.settings.models.path))
         self._catalog = ModelCatalog(
             self._repository,
             config.routing,
             self._shared_state,
-            left_out=config.unavailable,
+            unavailable=config.unavailable,
             generation=config.generation,
-            named=config.named,
+            configured=config.named,
             unloaded=config.unloaded,
             sockets=config.sockets,
         )
@@ -141,7 +141,7 @@ class Worker:
             server.server_state.connections, self._shared_state, self._server_settings
         )
         self._connection_share.count()
-        self._send(Warm(self._catalog.left_out(), self._catalog.runs_on()))
+        self._send(Warm(self._catalog.unavailable(), self._catalog.runs_on()))
         if await self._may_listen:
             if self._start.low_priority:
                 restore_priority()
@@ -201,22 +201,22 @@ class Worker:
             error = str(refused)
         except Exception as broken:
             error = f"{type(broken).__name__}: {broken}"
-        self._send(Ack(command.number, error, self._catalog.runs_on(), self._catalog.left_out()))
+        self._send(Ack(command.number, error, self._catalog.runs_on(), self._catalog.unavailable()))
 
     async def _dispatch(self, command: Command) -> None:
         match command:
             case Prepare():
                 config = command.config
-                self._shared_state.learn(config.versions, config.releases)
-                how = Changed(config.unavailable, config.sockets, command.catch_up, config.unloaded, command.reload)
+                self._shared_state.update_slots(config.versions, config.releases)
+                how = LoadOptions(config.unavailable, config.sockets, command.catch_up, config.unloaded, command.reload)
                 await self._catalog.prepare(config.routing, config.generation, config.named, how)
             case Commit():
                 self._catalog.commit()
             case Discard():
                 self._catalog.discard()
             case Load():
-                self._shared_state.learn(command.config.versions, command.config.releases)
-                how = Changed(command.config.unavailable, command.config.sockets)
+                self._shared_state.update_slots(command.config.versions, command.config.releases)
+                how = LoadOptions(command.config.unavailable, command.config.sockets)
                 await self._catalog.load(command.name, command.config.routing, how)
             case _:
                 await self._catalog.unload(command.name)

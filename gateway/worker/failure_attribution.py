@@ -78,16 +78,16 @@ class FailureAttribution:
 
         `finite`: the answer is known to hold no NaN and no infinity. `spent_ns`: processor time of stable's run.
         """
-        call.version.took(ended_ns - call.rescue_started_ns)
+        call.version.record_latency(ended_ns - call.rescue_started_ns)
         if call.candidate_failed_ns:
-            sound = call.version.passes(call.feeds, answer, finite)
+            sound = call.version.is_valid_answer(call.feeds, answer, finite)
             self.settle(call, Attribution.STABLE_SUCCEEDS if sound else Attribution.STABLE_FAILS, spent_ns)
 
     def answered(self, call: Call, answer: Answer, finite: bool, duration_ns: int) -> None:
         """Count a failure of stable if its answer to its own request is late or fails the check for candidates."""
         if call.candidate_timeout_ns:
             late = call.timeout_is_fair and duration_ns > call.candidate_timeout_ns
-            if late or not call.version.passes(call.feeds, answer, finite):
+            if late or not call.version.is_valid_answer(call.feeds, answer, finite):
                 self._recorder.failure(call, candidate=False)
 
     def record_failure(self, call: Call, error: Exception, outcome: Outcome, spent_ns: int, duration_ns: int) -> None:
@@ -110,7 +110,7 @@ class FailureAttribution:
         )
         assert served.release.candidate is not None
         late, took_ns = outcome is TIMEOUT, failed_ns - call.started_ns
-        p99_ns = served.stable.pace.p99_ns
+        p99_ns = served.stable.recent_latency.p99_ns
         too_much = (
             late and spent_ns >= (call.candidate_timeout_ns if verdict is not Attribution.UNKNOWN else p99_ns) > 0
         )
@@ -126,7 +126,7 @@ class FailureAttribution:
                 self._recorder.slow(call, candidate=True)
         trip = served.breaker.failure(
             call.epoch, call.candidate_answers, failed_ns,
-            late=late, unanswered=late and not too_much,
+            timed_out=late, unanswered=late and not too_much,
             guilty=not excused and (verdict is Attribution.STABLE_SUCCEEDS or not late),
         )  # fmt: skip
         if trip:

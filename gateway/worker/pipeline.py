@@ -115,7 +115,7 @@ class Pipeline:
         nonce = self._next_nonce()
         if self.recorder.must_record:
             self.recorder.admit(nonce, len(source.body))
-        if served.overridable and pinned is None and served.stable.signature.overrides(request):
+        if served.overridable and pinned is None and served.stable.signature.overrides_weights(request):
             pinned = release.stable  # a candidate need not have these weights: it is compared with nothing
         if pinned is None:
             decision = release.decide(attributes, nonce, stopped)
@@ -174,7 +174,7 @@ class Pipeline:
         call.decision = replace(call.decision, version=served.stable.number, variant=STABLE)
         call.feeds = call.stable_feeds
         item = served.stable.infer(call.feeds, call.deadline_ns)
-        item.weighed = call.rescued == Outcome.TIMEOUT
+        item.measure_cpu = call.rescued == Outcome.TIMEOUT
         return item
 
     def end(self, call: Call, submitted: "asyncio.Future[Answer]") -> Reply:
@@ -207,9 +207,9 @@ class Pipeline:
         call.epoch = call.served.switch.epoch
         if call.decision.weight_ppm:  # then its patience is worked out, before it matters whom it was drawn for
             budget = call.served.time_budget
-            if call.started_ns > budget.due_ns or budget.given_ns != given_ns:
+            if call.started_ns > budget.expires_ns or budget.request_timeout_ns != given_ns:
                 budget.renew(given_ns, call.started_ns)
-            call.candidate_timeout_ns, call.timeout_is_fair = budget.patience_ns, budget.fair
+            call.candidate_timeout_ns, call.timeout_is_fair = budget.candidate_timeout_ns, budget.timeout_is_fair
             if not call.candidate_timeout_ns:
                 keep_whole(call)
             elif call.served.baseline is not None:
@@ -258,9 +258,10 @@ class Pipeline:
                 if rescued:
                     self._attribution.stable_answered(call, answer, finite, ended_ns, spent_ns)
                 else:
-                    version.took(duration_ns)
+                    version.record_latency(duration_ns)
                     if served.failures_compared and (
-                        duration_ns > call.candidate_timeout_ns or not version.passes(call.feeds, answer, finite)
+                        duration_ns > call.candidate_timeout_ns
+                        or not version.is_valid_answer(call.feeds, answer, finite)
                     ):
                         self._attribution.answered(call, answer, finite, duration_ns)
             elif variant is PINNED and not version.stable:
@@ -277,7 +278,7 @@ class Pipeline:
             and variant is STABLE
             and not rescued
             and is_mirrored(call.nonce, served.mirror_ppm)
-            and version.passes(call.feeds, answer, finite)
+            and version.is_valid_answer(call.feeds, answer, finite)
         ):
             self._mirror.offer(call, token, answer, classes)  # unless rescued: the candidate has failed already
         if duration_ns > served.slow_after_ns and not rescued and call.latency_counts:
@@ -286,7 +287,7 @@ class Pipeline:
 
 
 def _spent_ns(submitted: "asyncio.Future[Answer]") -> int:
-    return submitted.spent_ns if isinstance(submitted, BatchItem) else 0
+    return submitted.cpu_ns if isinstance(submitted, BatchItem) else 0
 
 
 def _stopped(served: ServedModel) -> Conflict:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.backends.classes import MOST_CLASSES, Classes
+from gateway.backends.classes import MAX_CLASSES, Classes
 from gateway.backends.in_worker import in_worker
-from gateway.backends.inert_guards import inert
+from gateway.backends.inert_guards import inert_guards
 from gateway.backends.loaded_version import load_version
 from gateway.backends.version import ModelVersion
 from gateway.errors import ModelUnavailable
@@ -145,7 +145,7 @@ def test_truth_without_names_is_an_index(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "truth",
-    [1.5, float("nan"), float("inf"), -float("inf"), MOST_CLASSES + 1, 2**63, 1e300, None, [], [1], {}, {"a": 1}, b"1"],
+    [1.5, float("nan"), float("inf"), -float("inf"), MAX_CLASSES + 1, 2**63, 1e300, None, [], [1], {}, {"a": 1}, b"1"],
     ids=repr,
 )
 def test_index_of_returns_none_for_what_is_no_class(tmp_path: Path, truth: object) -> None:
@@ -193,7 +193,7 @@ TWO = {"prediction": {"output": "y", "labels": ["ham", "spam"]}}
 
 def test_single_probability_belongs_to_the_second_of_two_labels(tmp_path: Path) -> None:
     made = version(tmp_path, one_probability, TWO).classes
-    assert (made.obstacle, made.labels) == ("", ("ham", "spam"))
+    assert (made.no_class_reason, made.labels) == ("", ("ham", "spam"))
     scores = np.array([[0.5], [0.49], [1], [0], [math.nan], [1.5], [-0.1]], np.float32)
     assert made.predicted([scores]) == [1, 0, 1, 0, NO_CLASS, NO_CLASS, NO_CLASS]
     assert made.predicted([scores[:1]]) == [1]
@@ -268,7 +268,7 @@ def test_labels_in_another_order_than_the_model_s_own_are_refused(tmp_path: Path
 def test_obstacle_says_why_no_class_can_be_read(
     tmp_path: Path, make: Callable[[Path], Path], settings: Any, says: str
 ) -> None:
-    assert says in classes(tmp_path, make, settings).obstacle
+    assert says in classes(tmp_path, make, settings).no_class_reason
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_guard_that_can_never_act_is_reported_with_its_path(release: dict[str, A
         "limits": [{"name": metric, "metric": metric, "above": 0.5} for metric in release.get("limits", ())],
     }
     settings = {"stable": 1, "candidate": 2, "split": {"routes": [route]}, "guards": guards}
-    found = inert("m", ReleaseSettings.model_validate(settings), {1: "", 2: "it has no classes"})
+    found = inert_guards("m", ReleaseSettings.model_validate(settings), {1: "", 2: "it has no classes"})
     assert len(found) == len(said)
     for problem, start in zip(found, said, strict=True):
         assert problem.startswith(f"models.m.{start}")
@@ -307,6 +307,6 @@ def test_disagreement_comparison_needs_a_mirror() -> None:
         "candidate": 2,
         "guards": {"comparisons": [{"name": "pairs", "metric": "mirror_disagreement"}]},
     }
-    assert "nothing is mirrored" in inert("m", ReleaseSettings.model_validate(settings), {1: "", 2: ""})[0]
+    assert "nothing is mirrored" in inert_guards("m", ReleaseSettings.model_validate(settings), {1: "", 2: ""})[0]
     mirrored = ReleaseSettings.model_validate({**settings, "mirror": {"weight": 5}})
-    assert inert("m", mirrored, {1: "", 2: ""}) == []
+    assert inert_guards("m", mirrored, {1: "", 2: ""}) == []

@@ -63,9 +63,9 @@ def test_changed_content_makes_the_version_unknown(
     contents: Contents, change: Callable[[Path], None], bad: bool
 ) -> None:
     if bad:
-        contents.bad(KEY, contents.now(KEY), "it kills")
+        contents.mark_bad(KEY, contents.fingerprint(KEY), "it kills")
     else:
-        contents.good(KEY, contents.now(KEY))
+        contents.mark_good(KEY, contents.fingerprint(KEY))
     assert contents.unknown([KEY]) == []
     assert contents.why_bad(KEY) == ("it kills" if bad else "")
     change(contents.path / "m")
@@ -74,12 +74,12 @@ def test_changed_content_makes_the_version_unknown(
 
 
 def test_files_of_another_version_do_not_change_the_verdict(contents: Contents) -> None:
-    contents.good(KEY, contents.now(KEY))
+    contents.mark_good(KEY, contents.fingerprint(KEY))
     of_another_version(contents.path / "m")
     assert contents.unknown([("m", 1), KEY]) == [("m", 1)]
 
 
 def test_good_verdict_replaces_a_bad_one(contents: Contents) -> None:
-    contents.bad(KEY, contents.now(KEY), "for want of memory")
-    contents.good(KEY, contents.now(KEY))
+    contents.mark_bad(KEY, contents.fingerprint(KEY), "for want of memory")
+    contents.mark_good(KEY, contents.fingerprint(KEY))
     assert (contents.is_good(KEY), contents.why_bad(KEY)) == (True, "")

@@ -11,7 +11,7 @@ import pytest
 from gateway.backends import loaded_version, warmup
 from gateway.backends.loaded_version import LoadedVersion, load_version
 from gateway.backends.signature import Feeds, Signature
-from gateway.backends.warmup import MOST_ELEMENTS, warm_up
+from gateway.backends.warmup import MAX_ELEMENTS, warm_up
 from gateway.errors import ModelFailed, ModelUnavailable
 from gateway.protocol.tensors import TensorSpec
 from gateway.settings.model import ModelSettings
@@ -44,7 +44,7 @@ def test_loaded_version_has_the_sha256_of_its_file(tmp_path: Path) -> None:
         (loaded_version, "OnnxSession"),
         (loaded_version, "warm_up"),
         (warmup, "_run_us"),
-        (warmup, "_obstacle"),
+        (warmup, "_unbatchable_reason"),
         (loaded_version, "digest_of"),
     ],
 )
@@ -87,14 +87,14 @@ class Picky:
 
 def tried(tmp_path: Path, *shape: int | str) -> list[tuple[int, ...]]:
     session: Any = Picky(*shape)
-    assert "made-up inputs do not run" in warm_up(session, tmp_path / "warmup.json", 8).obstacle
+    assert "made-up inputs do not run" in warm_up(session, tmp_path / "warmup.json", 8).unbatchable_reason
     return session.shapes
 
 
 def test_generated_warm_up_inputs_stay_below_the_size_limit(tmp_path: Path) -> None:
     shapes = tried(tmp_path, "n", "a", "b", "c", "d")
     assert {math.prod(shape) for shape in shapes} == {1, 4**4, 16**4}
-    assert tried(tmp_path, MOST_ELEMENTS + 1, "n") == []
+    assert tried(tmp_path, MAX_ELEMENTS + 1, "n") == []
 
 
 def test_generated_warm_up_inputs_include_224_pixel_images(tmp_path: Path) -> None:
@@ -104,9 +104,9 @@ def test_generated_warm_up_inputs_include_224_pixel_images(tmp_path: Path) -> No
 @pytest.mark.parametrize("row", [[1, 2, 3], ["NaN", 2, 3]])
 def test_sample_of_identical_rows_proves_no_independence(tmp_path: Path, row: list[Any]) -> None:
     sample(tmp_path, [3, 3], row * 3)
-    assert warmed(tmp_path, onnx_models.centring).obstacle == ALIKE
+    assert warmed(tmp_path, onnx_models.centring).unbatchable_reason == ALIKE
 
 
 def test_sample_with_one_different_row_is_enough(tmp_path: Path) -> None:
     sample(tmp_path, [3, 2], [1, 2, 1, 2, 1, 3])
-    assert warmed(tmp_path, onnx_models.doubling).obstacle == ""
+    assert warmed(tmp_path, onnx_models.doubling).unbatchable_reason == ""

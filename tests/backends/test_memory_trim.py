@@ -16,7 +16,7 @@ from gateway.backends import shared_measurements
 from gateway.backends.repository import Repository
 from tests.deployed import WorkerBoards
 
-shared_measurements.STOOD_STILL_NS = 10**18  # each load measures anew
+shared_measurements.MIN_AGE_NS = 10**18  # each load measures anew
 
 def resident_kib():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4
@@ -25,10 +25,10 @@ async def load():
     boards = WorkerBoards()
     loader = Loader(Repository(Path(sys.argv[1])), boards.state, {{}})
     kept = [await loader.load("m", 1)]
-    await loader.settle()
+    await loader.trim_memory()
     before = resident_kib()
     kept += [await loader.load("m", 1) for _ in range({VERSIONS})]
-    await loader.settle()
+    await loader.trim_memory()
     print((resident_kib() - before) / {VERSIONS})
 
 asyncio.run(load())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.backends.not_served import PassedOver, passed_over, why_not_served
+from gateway.backends.not_served import UnservedEntry, unserved_entries, why_not_served
 from gateway.backends.repository import Repository
 from tests.backends import onnx_models
 from tests.backends.onnx_models import place
@@ -48,7 +48,7 @@ def test_passed_over_lists_each_file_with_its_reason(tmp_path: Path, file: str) 
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).touch()
     name, version, reason = FILES[file]
-    (found,) = passed_over(tmp_path)
+    (found,) = unserved_entries(tmp_path)
     assert (found.name, found.version) == (name, version)
     assert reason in found.reason
 
@@ -66,9 +66,9 @@ def test_passed_over_files_do_not_affect_valid_versions(tmp_path: Path, file: st
 def test_passed_over_lists_folders_without_versions_or_files(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "half" / "1").mkdir(parents=True)
-    assert passed_over(tmp_path) == [
-        PassedOver("empty", "", "holds no version; put one into empty/1/model.onnx"),
-        PassedOver("half", "1", "model.onnx is missing"),
+    assert unserved_entries(tmp_path) == [
+        UnservedEntry("empty", "", "holds no version; put one into empty/1/model.onnx"),
+        UnservedEntry("half", "1", "model.onnx is missing"),
     ]
 
 
@@ -77,7 +77,7 @@ def test_passed_over_lists_broken_symlinks(tmp_path: Path) -> None:
     (tmp_path / "m" / "1" / "model.onnx").symlink_to("/gone/model.onnx")
     (tmp_path / "m" / "2").symlink_to("/gone/2")
     (tmp_path / "n").symlink_to("/gone/n")
-    assert [str(over) for over in passed_over(tmp_path)] == [
+    assert [str(over) for over in unserved_entries(tmp_path)] == [
         "m/1: model.onnx is a link to /gone/model.onnx, which does not exist",
         "m/2: is a link to /gone/2, which does not exist",
         "n: is a link to /gone/n, which does not exist",
@@ -111,13 +111,13 @@ def test_passed_over_ignores_files_not_meant_as_models(tmp_path: Path, file: str
     place(tmp_path, "m", 1, onnx_models.doubling)
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text("")
-    assert passed_over(tmp_path) == []
+    assert unserved_entries(tmp_path) == []
 
 
 def test_passed_over_ignores_a_symlink_to_a_version_beside_it(tmp_path: Path) -> None:
     place(tmp_path, "m", 1, onnx_models.doubling)
     (tmp_path / "m" / "latest").symlink_to("1")
-    assert passed_over(tmp_path) == []
+    assert unserved_entries(tmp_path) == []
 
 
 def test_models_linked_in_as_from_a_config_map_are_served(tmp_path: Path) -> None:
@@ -125,18 +125,18 @@ def test_models_linked_in_as_from_a_config_map_are_served(tmp_path: Path) -> Non
     (tmp_path / "..data").symlink_to("..2026")
     (tmp_path / "m").symlink_to("..data/m")
     assert Repository(tmp_path).names() == ["m"]
-    assert passed_over(tmp_path) == []
+    assert unserved_entries(tmp_path) == []
 
 
 def test_unprintable_names_are_escaped(tmp_path: Path) -> None:
     (tmp_path / "a\x1b[31m\n").mkdir()
     os.mkdir(os.fsencode(tmp_path) + b"/b\xff")
-    assert [over.name for over in passed_over(tmp_path)] == ["a\\x1b[31m\\n", "b\\udcff"]
-    assert all(str(over).isprintable() for over in passed_over(tmp_path))
+    assert [over.name for over in unserved_entries(tmp_path)] == ["a\\x1b[31m\\n", "b\\udcff"]
+    assert all(str(over).isprintable() for over in unserved_entries(tmp_path))
 
 
 def test_missing_repository_is_reported(tmp_path: Path) -> None:
-    assert "cannot be read" in passed_over(tmp_path / "gone")[0].reason
+    assert "cannot be read" in unserved_entries(tmp_path / "gone")[0].reason
 
 
 def test_release_of_a_model_without_versions_is_refused_with_the_reason(tmp_path: Path) -> None:

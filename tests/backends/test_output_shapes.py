@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.backends.output_shapes import Ran, learned
+from gateway.backends.output_shapes import ObservedRun, observed_specs
 from gateway.protocol.tensors import TensorSpec
 from tests import zoo
 from tests.backends.labelling import FLOAT, INT64, LINEAR, WEIGHTS, forest, model, node
@@ -29,7 +29,7 @@ def test_label_output_declared_as_one_row_has_a_free_first_dimension(tmp_path: P
     first, second = (spec.shape for spec in version.session.signature.outputs)
     assert first == (-1,)
     assert second in ((-1, 3), (-1, -1))
-    assert version.warm_up.obstacle == ""
+    assert version.warm_up.unbatchable_reason == ""
     assert version.rules.max_rows > 1
 
 
@@ -73,9 +73,9 @@ def test_dimension_that_depends_on_values_stays_free(tmp_path: Path) -> None:
 X = TensorSpec("y", "FP32", (1,))
 
 
-def runs(*shapes: tuple[int, ...]) -> list[Ran]:
+def runs(*shapes: tuple[int, ...]) -> list[ObservedRun]:
     """Runs of one row each, the last one of three."""
-    return [Ran(3 if index == len(shapes) - 1 else 1, [np.zeros(shape)]) for index, shape in enumerate(shapes)]
+    return [ObservedRun(3 if index == len(shapes) - 1 else 1, [np.zeros(shape)]) for index, shape in enumerate(shapes)]
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def runs(*shapes: tuple[int, ...]) -> list[Ran]:
 def test_learned_shape_agrees_with_all_runs(
     declared: tuple[int, ...], seen: list[tuple[int, ...]], fixed: bool, shape: tuple[int, ...]
 ) -> None:
-    (spec,) = learned([TensorSpec("y", "FP32", declared)], runs(*seen), fixed=fixed)
+    (spec,) = observed_specs([TensorSpec("y", "FP32", declared)], runs(*seen), fixed=fixed)
     assert spec == TensorSpec("y", "FP32", shape)
 
 
 def test_output_missing_from_the_runs_keeps_its_declared_shape() -> None:
-    assert learned([X], [Ran(1, [None]), Ran(3, [None])], fixed=True) == [X]
+    assert observed_specs([X], [ObservedRun(1, [None]), ObservedRun(3, [None])], fixed=True) == [X]

@@ -60,12 +60,12 @@ def test_where_it_cannot_be_locked_it_is_ordinary_memory() -> None:
     refusing: Any = Noting(code=2)
     allocate = PageLocked(0, refusing)
     assert allocate((2, 3), FLOATS).tolist() == [[0, 0, 0], [0, 0, 0]]
-    assert not allocate.locked and "error 2" in allocate.why
+    assert not allocate.locked and "error 2" in allocate.reason
     allocate((2, 3), FLOATS)
     gc.collect()
     assert [what for what, _ in refusing.asked] == ["device", "lock", "forget"]  # asked once, unlocked never
     none = PageLocked(0, None)
-    assert none((0, 3), FLOATS).shape == (0, 3) and "not loaded" in none.why
+    assert none((0, 3), FLOATS).shape == (0, 3) and "not loaded" in none.reason
 
 
 def test_the_runtime_is_the_one_that_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,7 +176,7 @@ def test_malformed_provider_list_is_refused_with_its_path(text: str, problem: st
 )
 def test_cuda_gets_better_defaults_and_whatever_is_said(text: str, options: dict[str, str]) -> None:
     (provider,) = providers_of(f"[{text}]")
-    assert providers.completed(provider) == (provider.name, options)
+    assert providers.with_defaults(provider) == (provider.name, options)
 
 
 def test_a_file_is_opened_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def test_a_file_is_opened_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU.name])
     monkeypatch.setattr(providers, "_session", noting)
     OnnxSession(onnx_models.doubling(tmp_path / "model.onnx"), 1, [CUDA, CPU])
-    assert asked[0] == [providers.completed(Provider(CUDA, {})), CPU]
+    assert asked[0] == [providers.with_defaults(Provider(CUDA, {})), CPU]
 
 
 def test_libraries_that_pip_has_installed_are_loaded_and_tried_once(

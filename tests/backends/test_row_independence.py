@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.backends.batch_variants import joined
+from gateway.backends.batch_variants import join_rows
 from gateway.backends.loaded_version import load_version
 from gateway.backends.onnx import OnnxSession, Result
 from gateway.backends.repository import Repository
-from gateway.backends.row_comparison import WHOLE, follows, is_coarse
-from gateway.backends.row_independence import ENDLESS, MIXED, Proof
+from gateway.backends.row_comparison import ALL_ROWS, find_row_axis, is_coarse
+from gateway.backends.row_independence import ROWS_DEPENDENT, RUN_TIMED_OUT, RowIndependenceCheck
 from gateway.backends.signature import Feeds
 from gateway.settings.model import ModelSettings
 from loadtests.models import flawed
@@ -26,14 +26,14 @@ from tests.backends.test_warmup import CPU, loaded, sample, warmed
 @pytest.mark.parametrize("make", MIXING.values(), ids=MIXING.keys())
 def test_model_with_dependent_rows_is_not_batched(tmp_path: Path, make: object) -> None:
     version = loaded(tmp_path, make)  # type: ignore[arg-type]
-    assert version.warm_up.obstacle
+    assert version.warm_up.unbatchable_reason
     assert version.rules.max_rows == 1
 
 
 @pytest.mark.parametrize("make", INDEPENDENT.values(), ids=INDEPENDENT.keys())
 def test_model_with_independent_rows_is_batched_by_labels(tmp_path: Path, make: object) -> None:
     version = loaded(tmp_path, make)  # type: ignore[arg-type]
-    assert version.warm_up.obstacle == ""
+    assert version.warm_up.unbatchable_reason == ""
     assert version.rules.max_rows > 1
     assert version.warm_up.rounding < 1e-5
 
@@ -50,7 +50,7 @@ def test_large_row_in_a_batch_changes_another_row_s_label(tmp_path: Path) -> Non
 
 def test_rows_of_warmup_json_are_scaled_too(tmp_path: Path) -> None:
     sample(tmp_path, [2, 8], [0.5, 1, 2, 3, 4, 5, 6, 7, 3, 1, 2, 9, 4, 5, 6, 7])
-    assert loaded(tmp_path, MIXING["beyond a limit, label"]).warm_up.obstacle == MIXED
+    assert loaded(tmp_path, MIXING["beyond a limit, label"]).warm_up.unbatchable_reason == ROWS_DEPENDENT
 
 
 def test_integers_of_warmup_json_are_not_scaled(tmp_path: Path) -> None:
@@ -58,18 +58,18 @@ def test_integers_of_warmup_json_are_not_scaled(tmp_path: Path) -> None:
     inputs = [{"name": "ids", "data": [7, 1, 2, 0, 5, 6], **rows}, {"name": "mask", "data": [1, 1, 0, 1, 1, 1], **rows}]
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "warmup.json").write_text(json.dumps({"inputs": inputs}))
-    assert loaded(tmp_path, INDEPENDENT["tokens"]).warm_up.obstacle == ""
+    assert loaded(tmp_path, INDEPENDENT["tokens"]).warm_up.unbatchable_reason == ""
 
 
 def test_dynamic_quantisation_is_given_as_the_reason(tmp_path: Path) -> None:
     for name in ("quantised", "quantised, scores", "quantised, weights outside"):
         folder = tmp_path / name
         folder.mkdir()
-        assert "quantised dynamically" in loaded(folder, MIXING[name]).warm_up.obstacle
+        assert "quantised dynamically" in loaded(folder, MIXING[name]).warm_up.unbatchable_reason
 
 
 def test_operators_hidden_in_a_subgraph_are_an_obstacle(tmp_path: Path) -> None:
-    assert "hidden in a If" in loaded(tmp_path, MIXING["inside an If"]).warm_up.obstacle
+    assert "hidden in a If" in loaded(tmp_path, MIXING["inside an If"]).warm_up.unbatchable_reason
 
 
 def test_loading_does_not_change_the_model_folder(tmp_path: Path) -> None:
@@ -84,7 +84,9 @@ def test_independent_rows_are_proven_at_any_batch_size(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     rows = [{"x": generator.standard_normal((1, 8)).astype(np.float32)} for _ in range(3)]
     session = OnnxSession(file, 1, CPU)
-    assert [Proof(session, rows, size, invented=True).obstacle for size in (1, 2, 3, 5, 7, 32, 33)] == [""] * 7
+    assert [
+        RowIndependenceCheck(session, rows, size, synthetic=True).dependence_reason for size in (1, 2, 3, 5, 7, 32, 33)
+    ] == [""] * 7
 
 
 @pytest.mark.parametrize(
@@ -93,15 +95,15 @@ def test_independent_rows_are_proven_at_any_batch_size(tmp_path: Path) -> None:
         ((3, 4), (7, 4), 0),
         ((12, 5), (28, 5), 0),  # four heads a row
         ((5, 3, 4), (5, 7, 4), 1),
-        ((3,), (3,), WHOLE),  # as many however many rows: of the batch, or of none
-        ((), (), WHOLE),
+        ((3,), (3,), ALL_ROWS),  # as many however many rows: of the batch, or of none
+        ((), (), ALL_ROWS),
         ((9, 2), (11, 2), None),  # what was found
         ((3, 4), (7, 5), None),
         ((3,), (7, 1), None),
     ],
 )
 def test_follows_finds_the_axis_of_the_rows(one: tuple[int, ...], other: tuple[int, ...], axis: int | None) -> None:
-    assert follows(np.zeros(one), 3, np.zeros(other), 7) == axis
+    assert find_row_axis(np.zeros(one), 3, np.zeros(other), 7) == axis
 
 
 @pytest.mark.parametrize(
@@ -128,7 +130,7 @@ def test_model_whose_row_can_delay_others_is_not_batched(tmp_path: Path) -> None
     started = time.perf_counter()
     repository = Repository(tmp_path)
     version = load_version(repository.model_file("m", 2), ModelSettings(), repository.sample("m"))
-    assert version.warm_up.obstacle == ENDLESS
+    assert version.warm_up.unbatchable_reason == RUN_TIMED_OUT
     assert time.perf_counter() - started < 30
 
 
@@ -139,12 +141,12 @@ def test_model_whose_row_can_fail_others_is_batched(tmp_path: Path) -> None:
         sample(tmp_path / flaw, [2, 4], range(8))
         repository = Repository(tmp_path / flaw)
         version = load_version(repository.model_file("m", 2), ModelSettings(), repository.sample("m"))
-        assert version.warm_up.obstacle == ""
+        assert version.warm_up.unbatchable_reason == ""
 
 
 def test_joined_repeats_rows_from_the_first() -> None:
     rows = [{"x": np.array([[value]])} for value in (1, 2)]
-    assert joined(rows, 5)["x"].ravel().tolist() == [1, 2, 1, 2, 1]
+    assert join_rows(rows, 5)["x"].ravel().tolist() == [1, 2, 1, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -173,4 +175,4 @@ def test_a_device_that_does_not_repeat_itself_is_no_neighbour(
     monkeypatch.setattr(OnnxSession, "run", shaken)
     monkeypatch.setattr(OnnxSession, "on_cpu", lambda _: False)
     warm = warmed(tmp_path, make)  # type: ignore[arg-type]
-    assert (warm.obstacle == "") is batched
+    assert (warm.unbatchable_reason == "") is batched

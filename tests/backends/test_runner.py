@@ -18,7 +18,7 @@ from gateway.backends.in_worker import in_worker
 from gateway.backends.loaded_version import load_version
 from gateway.backends.onnx import OnnxSession
 from gateway.backends.run_buffers import Buffers
-from gateway.backends.runner import runner_for, runs_at_once
+from gateway.backends.runner import default_concurrency, runner_for
 from gateway.backends.signature import Feeds
 from gateway.backends.warmup import warm_up
 from gateway.settings.model import ModelSettings
@@ -30,14 +30,14 @@ from tests.backends.test_bucketed import RULES, dice, layers, opened, rows
 @pytest.fixture(autouse=True)
 def every_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU a small model takes about as long for one row as for four: no size would be worth it."""
-    monkeypatch.setattr(bucket_sessions, "WORTH", math.inf)
+    monkeypatch.setattr(bucket_sessions, "KEEP_RATIO", math.inf)
 
 
 def test_the_cpu_is_served_without_buckets_unless_it_must(tmp_path: Path) -> None:
     session = opened(tmp_path, layers)
     warm = warm_up(session, tmp_path / "none", 12)
     rules = BatchingRules(12, concurrency=2)
-    assert runs_at_once(session) == 1
+    assert default_concurrency(session) == 1
     assert runner_for(session, warm, rules).buckets == ()
     assert runner_for(session, warm, rules, bucketed=True).buckets == (1, 2, 4, 8, 12)
     assert runner_for(session, warm, BatchingRules(), bucketed=True).buckets == ()

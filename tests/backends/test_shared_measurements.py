@@ -10,9 +10,9 @@ import pytest
 
 from gateway.backends import shared_measurements
 from gateway.backends.loaded_version import LoadedVersion
-from gateway.backends.loop_limits import Reach
+from gateway.backends.loop_limits import LoopLimits
 from gateway.backends.repository import Repository
-from gateway.backends.shared_measurements import Measured, Measurements
+from gateway.backends.shared_measurements import Measurement, Measurements
 from gateway.backends.warmup import WarmUp
 from gateway.worker.models import loader as module
 from gateway.worker.models.loader import Loader
@@ -25,7 +25,7 @@ KEY = "m", 1
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository whose files are treated as unchanged for long enough at once."""
-    monkeypatch.setattr(shared_measurements, "STOOD_STILL_NS", -(10**18))
+    monkeypatch.setattr(shared_measurements, "MIN_AGE_NS", -(10**18))
     onnx_models.doubling(tmp_path / "models" / "m" / "1" / "model.onnx")
     return tmp_path / "models"
 
@@ -34,9 +34,9 @@ class Worker:
     """Loads as a worker does, and records which measurements it was given."""
 
     def __init__(self, models: Path, monkeypatch: pytest.MonkeyPatch, part: float = 0.0) -> None:
-        self.told: list[Measured | None] = []
+        self.told: list[Measurement | None] = []
         instruments = WorkerBoards().state
-        instruments.measured, instruments.part = models.parent / "shared.measured", part
+        instruments.measurements_path, instruments.start_fraction = models.parent / "shared.measured", part
         self.loader = Loader(Repository(models), instruments, {})
         self.meanwhile = lambda: None
         self._load = module.load_version
@@ -60,7 +60,7 @@ def test_second_worker_reuses_the_measurements_of_the_first(models: Path, monkey
     assert other.told[0] is not None
     assert second.warm_up == first.warm_up
     assert second.warm_up.row.keys() == first.warm_up.row.keys()
-    assert (second.reach, second.sha256, second.rules) == (first.reach, first.sha256, first.rules)
+    assert (second.loop_limits, second.sha256, second.rules) == (first.loop_limits, first.sha256, first.rules)
     assert second.session.signature.outputs == first.session.signature.outputs
 
 
@@ -95,7 +95,7 @@ def test_version_replaced_while_loading_is_loaded_again_without_measurements(
 
 
 def test_recently_written_version_is_not_shared(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_measurements, "STOOD_STILL_NS", 3_600_000_000_000)
+    monkeypatch.setattr(shared_measurements, "MIN_AGE_NS", 3_600_000_000_000)
     for _ in range(2):
         with monkeypatch.context() as patch:
             worker = Worker(models, patch)
@@ -114,7 +114,7 @@ def test_torn_lines_and_other_providers_are_ignored(models: Path, monkeypatch: p
     assert other.told[0] is not None
     shared.write_bytes(whole.replace(b"CPUExecutionProvider", b"CUDAExecutionProvider"))
     monkeypatch.undo()
-    monkeypatch.setattr(shared_measurements, "STOOD_STILL_NS", -(10**18))
+    monkeypatch.setattr(shared_measurements, "MIN_AGE_NS", -(10**18))
     third = Worker(models, monkeypatch)
     began_s = time.process_time()
     loaded = third.load()
@@ -123,17 +123,17 @@ def test_torn_lines_and_other_providers_are_ignored(models: Path, monkeypatch: p
 
 
 def test_version_that_no_generated_input_fits_is_shared_too(tmp_path: Path) -> None:
-    reach, nothing = Reach("made-up inputs do not run"), float("nan")
+    reach, nothing = LoopLimits("made-up inputs do not run"), float("nan")
     file = tmp_path / "shared"
-    told = Measured(WarmUp("no batches", nothing, nothing), reach, "ab", ("CPUExecutionProvider",))
+    told = Measurement(WarmUp("no batches", nothing, nothing), reach, "ab", ("CPUExecutionProvider",))
     content = (("file", 1, 2, 3, 4),)
-    Measurements(file, tmp_path).keep(content, told)
-    found = Measurements(file, tmp_path).of(content)
+    Measurements(file, tmp_path).publish(content, told)
+    found = Measurements(file, tmp_path).find(content)
     assert found is not None
-    assert found.warm_up.obstacle == "no batches" and found.warm_up.single_us != found.warm_up.single_us
-    assert found.reach == reach
+    assert found.warm_up.unbatchable_reason == "no batches" and found.warm_up.single_us != found.warm_up.single_us
+    assert found.loop_limits == reach
 
 
 def test_workers_start_loading_at_different_models(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    orders = [Worker(models, monkeypatch, part).loader.in_turn({"d", "b", "a", "c"}) for part in (0.0, 0.25, 0.5)]
+    orders = [Worker(models, monkeypatch, part).loader.load_order({"d", "b", "a", "c"}) for part in (0.0, 0.25, 0.5)]
     assert orders == [["a", "b", "c", "d"], ["b", "c", "d", "a"], ["c", "d", "a", "b"]]

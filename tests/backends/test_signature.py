@@ -177,8 +177,8 @@ W = tensor("w", "FP32", [1, 2, 3])
 def test_bind_puts_overridden_initializers_after_the_inputs() -> None:
     assert list(WEIGHED.bind(InferRequest([W, GOOD_X]))) == ["x", "w"]
     assert list(WEIGHED.bind(InferRequest([GOOD_X]))) == ["x"]
-    assert WEIGHED.overrides(InferRequest([GOOD_X, W]))
-    assert not WEIGHED.overrides(InferRequest([GOOD_X]))
+    assert WEIGHED.overrides_weights(InferRequest([GOOD_X, W]))
+    assert not WEIGHED.overrides_weights(InferRequest([GOOD_X]))
 
 
 @pytest.mark.parametrize(
@@ -204,4 +204,4 @@ def test_check_replaceable_by_ignores_initializers() -> None:
 
 
 def test_giving_new_outputs_keeps_the_initializers() -> None:
-    assert WEIGHED.giving([X]).initializers == WEIGHED.initializers
+    assert WEIGHED.with_outputs([X]).initializers == WEIGHED.initializers

@@ -14,9 +14,9 @@ from gateway.backends.batcher import NEVER_NS
 from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.in_worker import in_worker
 from gateway.backends.loaded_version import load_version
-from gateway.backends.loop_limits import Reach
+from gateway.backends.loop_limits import LoopLimits
 from gateway.backends.signature import Feeds
-from gateway.backends.slow_runs import LONG_NS
+from gateway.backends.slow_runs import LONG_RUN_NS
 from gateway.backends.version import ModelVersion
 from gateway.errors import DeadlineExceeded
 from gateway.settings.model import ModelSettings
@@ -24,16 +24,16 @@ from gateway.shm.tally import Tally
 from tests.backends import onnx_models
 
 LONG_TURNS = 100_000  # some 70 ms
-ANY = Reach(names=("x",), rows=2**31)
+ANY = LoopLimits(names=("x",), rows=2**31)
 
 
 def version_of(
-    file: Path, reach: Reach | None = None, max_delay: float = 0.0, tally: Tally | None = None
+    file: Path, reach: LoopLimits | None = None, max_delay: float = 0.0, tally: Tally | None = None
 ) -> ModelVersion:
     """A version in service that was found fit for the event loop."""
     loaded = load_version(file, ModelSettings(), file.parent / "warmup.json")
     rules = BatchingRules(loaded.rules.max_rows, max_delay)
-    loaded = replace(loaded, rules=rules, reach=reach or loaded.reach)
+    loaded = replace(loaded, rules=rules, loop_limits=reach or loaded.loop_limits)
     return in_worker("m", 1, loaded, tally or Tally())
 
 
@@ -102,7 +102,7 @@ async def _stalled(tmp_path: Path) -> None:
     version = version_of(onnx_models.doubling(tmp_path / "model.onnx"))
     x = {"x": np.ones((1, 2), np.float32)}
     run = version.backend._run
-    version.backend._run = lambda feeds, options: time.sleep(3 * LONG_NS / 1e9) or run(feeds, options)
+    version.backend._run = lambda feeds, options: time.sleep(3 * LONG_RUN_NS / 1e9) or run(feeds, options)
     version.infer_now(x, NEVER_NS)
     version.backend._run = run
     assert not version.must_queue(x), "not even for a moment"
@@ -112,7 +112,7 @@ async def _stalled(tmp_path: Path) -> None:
 
 def test_request_beyond_reach_runs_in_a_thread_and_others_on_the_loop(tmp_path: Path) -> None:
     async def scenario() -> None:
-        reach = Reach(names=("x",), rows=64)
+        reach = LoopLimits(names=("x",), rows=64)
         version = version_of(onnx_models.doubling(tmp_path / "model.onnx"), reach)
         small, large = ({"x": np.ones((count, 2), np.float32)} for count in (2, 65))
         assert not version.must_queue(small)

@@ -39,8 +39,8 @@ def test_verdicts_without_versions_are_empty(models: Path) -> None:
 def test_verdict_on_a_good_version_includes_its_warm_up(models: Path) -> None:
     good, candidate, centring = verdicts(models, ("good", 1, 1), ("good", 2, 1), ("centring", 1, 1))
     assert (good.error, candidate.error, centring.error) == ("", "", "")
-    assert (good.obstacle, candidate.obstacle) == ("", "")
-    assert centring.obstacle == "rows run together differ from the same rows run apart"
+    assert (good.unbatchable_reason, candidate.unbatchable_reason) == ("", "")
+    assert centring.unbatchable_reason == "rows run together differ from the same rows run apart"
     assert all(verdict.single_us > 0 for verdict in (good, candidate, centring))
 
 

@@ -66,7 +66,7 @@ def sample(folder: Path, shape: Sequence[int], data: Sequence[Any], name: str = 
 )
 def test_model_with_independent_rows_is_batched(tmp_path: Path, make: Make) -> None:
     warm = warmed(tmp_path, make)
-    assert warm.obstacle == ""
+    assert warm.unbatchable_reason == ""
     assert warm.single_us > 0
     assert warm.full_us > 0
 
@@ -87,20 +87,20 @@ def test_model_with_independent_rows_is_batched(tmp_path: Path, make: Make) -> N
 )
 def test_model_that_batching_would_break_is_not_batched(tmp_path: Path, make: Make, obstacle: str) -> None:
     warm = warmed(tmp_path, make)
-    assert warm.obstacle == obstacle
+    assert warm.unbatchable_reason == obstacle
     assert warm.full_us == warm.single_us  # it was run and measured all the same
     assert warm.single_us > 0
 
 
 def test_model_with_cheap_extra_rows_gets_full_batches(tmp_path: Path) -> None:
     warm = warmed(tmp_path, onnx_models.doubling, max_rows=24)
-    assert (warm.obstacle, warm.rows) == ("", 24)
+    assert (warm.unbatchable_reason, warm.rows) == ("", 24)
 
 
 def test_batching_rules_follow_the_measured_batch_size(tmp_path: Path) -> None:
     version = loaded(tmp_path, zoo.pooling, EAGER)  # images of 600 kB: whether joining them pays, the machine decides
     rows = version.warm_up.rows
-    assert (version.warm_up.obstacle, version.rules.max_rows, version.rules.concurrency) == ("", rows, 3)
+    assert (version.warm_up.unbatchable_reason, version.rules.max_rows, version.rules.concurrency) == ("", rows, 3)
     assert (version.rules.max_delay_s == 0.0) is (rows == 1)
     assert (version.warm_up.full_us == version.warm_up.single_us) is (rows == 1)
 
@@ -133,25 +133,25 @@ def test_best_batch_size_skips_sizes_that_would_take_too_long() -> None:
 
 
 def test_independence_is_not_tested_where_batching_is_off(tmp_path: Path) -> None:
-    assert warmed(tmp_path, onnx_models.doubling, max_rows=1).obstacle == "batching is off"
+    assert warmed(tmp_path, onnx_models.doubling, max_rows=1).unbatchable_reason == "batching is off"
 
 
 def test_model_that_generated_inputs_do_not_fit_asks_for_warmup_json(tmp_path: Path) -> None:
     warm = warmed(tmp_path, onnx_models.hiding_its_width)
-    assert warm.obstacle == "made-up inputs do not run on it: put a V2 request that does in warmup.json"
+    assert warm.unbatchable_reason == "made-up inputs do not run on it: put a V2 request that does in warmup.json"
     assert math.isnan(warm.single_us) and math.isnan(warm.full_us)
 
 
 def test_rows_of_warmup_json_replace_generated_inputs(tmp_path: Path) -> None:
     sample(tmp_path, [2, 5], range(10))
     warm = warmed(tmp_path, onnx_models.hiding_its_width)
-    assert warm.obstacle == ""
+    assert warm.unbatchable_reason == ""
     assert warm.single_us > 0
 
 
 def test_rows_of_warmup_json_reveal_dependence(tmp_path: Path) -> None:
     sample(tmp_path, [2, 3], [1, 2, 3, 7, 5, 4])
-    assert warmed(tmp_path, onnx_models.centring).obstacle == MIXED_UP
+    assert warmed(tmp_path, onnx_models.centring).unbatchable_reason == MIXED_UP
 
 
 def test_initializer_in_warmup_json_is_not_split_into_rows(tmp_path: Path) -> None:
@@ -160,20 +160,20 @@ def test_initializer_in_warmup_json_is_not_split_into_rows(tmp_path: Path) -> No
     offset = {"name": "offset", "datatype": "FP32", "shape": [1], "data": [5]}
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "warmup.json").write_text(json.dumps({"inputs": [offset, x]}))
-    assert warmed(tmp_path, zoo.defaulted).obstacle == ""
+    assert warmed(tmp_path, zoo.defaulted).unbatchable_reason == ""
 
 
 def test_warmup_json_with_one_row_proves_nothing(tmp_path: Path) -> None:
     sample(tmp_path, [1, 2], [1, 2])
     warm = warmed(tmp_path, onnx_models.doubling)
-    assert warm.obstacle == "warmup.json has one row: give it two different ones"
+    assert warm.unbatchable_reason == "warmup.json has one row: give it two different ones"
     assert warm.single_us > 0
 
 
 def test_warmup_json_for_a_fixed_shape_model_is_run_whole(tmp_path: Path) -> None:
     sample(tmp_path, [3, 2], range(6))
     warm = warmed(tmp_path, zoo.fixed)
-    assert warm.obstacle == FIXED
+    assert warm.unbatchable_reason == FIXED
     assert warm.single_us > 0
 
 
@@ -224,7 +224,7 @@ def test_version_with_an_obstacle_is_not_batched_or_delayed(tmp_path: Path, make
 
 def test_version_with_batching_off_is_not_batched(tmp_path: Path) -> None:
     version = loaded(tmp_path, onnx_models.doubling, ModelSettings(batching=False))
-    assert (version.rules, version.warm_up.obstacle) == (BatchingRules(), "batching is off")
+    assert (version.rules, version.warm_up.unbatchable_reason) == (BatchingRules(), "batching is off")
 
 
 @pytest.mark.parametrize("make", [zoo.garbage, zoo.half_known, onnx_models.map_input])
@@ -280,4 +280,4 @@ def test_a_batch_that_is_too_much_is_no_proof_against_smaller_ones(
 
     monkeypatch.setattr(OnnxSession, "run", bounded)
     warm = warm_up(session, tmp_path / "none", 64)
-    assert warm.obstacle == "" and warm.rows <= 16
+    assert warm.unbatchable_reason == "" and warm.rows <= 16

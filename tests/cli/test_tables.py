@@ -103,7 +103,7 @@ def test_release_table_is_shortened_for_a_thousand_models() -> None:
     assert len(lines) < MOST_ROWS + 10
     assert "800 more: gateway status" in " ".join(lines)
     assert "[rows, 3]" in "".join(
-        printed(check_table([LoadResult(LoadTrial("digits", 2, 1), "", obstacle="[rows, 3]")]))
+        printed(check_table([LoadResult(LoadTrial("digits", 2, 1), "", unbatchable_reason="[rows, 3]")]))
     )
 
 

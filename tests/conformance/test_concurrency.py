@@ -151,4 +151,4 @@ def test_concurrent_answers_equal_unbatched_runs(zoo_gateway: GatewayProcess, zo
 def test_trial_says_why_a_model_is_not_batched(zoo_models: Path, name: str) -> None:
     (verdict,) = try_versions(zoo_models, [LoadTrial(name, 1, 1)])
     assert verdict.error == ""
-    assert verdict.obstacle
+    assert verdict.unbatchable_reason

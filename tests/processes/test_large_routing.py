@@ -13,7 +13,7 @@ import httpx
 import pytest
 import yaml
 
-from gateway.backends.shared_measurements import STOOD_STILL_NS
+from gateway.backends.shared_measurements import MIN_AGE_NS
 from gateway.shm.claim import memory_path
 from gateway.shm.owner import measured_path
 from loadtests import models
@@ -35,7 +35,7 @@ def started(folder: Path, count: int, document: Any, monkeypatch: pytest.MonkeyP
     for number in range(1, count):
         shutil.copytree(folder / "models" / "m0", folder / "models" / f"m{number}")
     newest_s = max(file.stat().st_ctime for file in (folder / "models").rglob("*"))
-    until(lambda: time.time() - newest_s > STOOD_STILL_NS / 1e9, "the files stand still")
+    until(lambda: time.time() - newest_s > MIN_AGE_NS / 1e9, "the files stand still")
     with GatewayProcess(folder, folder / "models", document, server={"workers": 2}) as running:
         yield running
 

@@ -37,7 +37,7 @@ class Life:
                 heartbeat_timeout_ns=DEAD_AFTER_NS,
                 versions={},
                 releases={},
-                tell=lambda *trip: None,
+                on_trip=lambda *trip: None,
             )
             for worker in range(WORKERS)
         ]
@@ -48,13 +48,13 @@ class Life:
         releases = {key: self.releases.of(*key) for key in keys}
         held = []
         for worker in self.workers:
-            worker.learn(versions, releases)
+            worker.update_slots(versions, releases)
             held.append({key: (worker.tally(*key), switched(worker, key)) for key in keys})
         return held
 
     def sweep(self, wanted: set[VersionKey]) -> list[VersionKey]:
         for worker in self.workers:
-            worker.settle()
+            worker.release_ended()
         self.releases.sweep(wanted.__contains__)
         return self.versions.sweep(wanted.__contains__)
 

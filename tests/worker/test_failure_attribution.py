@@ -136,7 +136,7 @@ def test_request_with_a_deadline_too_short_for_a_rescue_goes_to_stable(
 
 def test_deadline_reserves_the_p99_of_stable_and_a_margin(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
-        pace = bench.served.stable.pace
+        pace = bench.served.stable.recent_latency
         for _ in range(2000):
             pace.add(4_000_000)
         for timeout_us, patience_ns in ((11_999, 0), (12_000, 4_000_000), (50_000, 39_750_000)):
@@ -155,8 +155,8 @@ def test_reserved_time_is_learned_from_answers_of_stable(tmp_path: Path) -> None
     async def test(bench: Bench) -> None:
         answer = await bench.ask(HEAVY, variant="stable")
         takes_us = answer.duration_ns // 1000
-        bench.served.stable.pace.renew()
-        assert bench.served.stable.pace.p99_ns >= answer.duration_ns * 0.9
+        bench.served.stable.recent_latency.update_p99()
+        assert bench.served.stable.recent_latency.p99_ns >= answer.duration_ns * 0.9
         for _ in range(30):
             assert bench.begin(moody.body(HEAVY, timeout_us=takes_us * 8 // 5)).decision.variant == "stable"
         assert not bench.switch.tripped
@@ -199,7 +199,7 @@ def test_deadline_just_above_the_run_time_of_an_input_is_excused(
 ) -> None:
     """The known latency of stable is from lighter inputs: by it, the deadline is fair, yet it suits neither version."""
     monkeypatch.setattr("gateway.worker.models.breaker.SILENCE_NS", 300_000_000)
-    monkeypatch.setattr("gateway.worker.models.breaker.LASTING_NS", 100_000_000)
+    monkeypatch.setattr("gateway.worker.models.breaker.MIN_STREAK_NS", 100_000_000)
 
     async def test(bench: Bench) -> None:
         bench.set_pace(1_000_000)
@@ -219,7 +219,7 @@ def test_timeout_before_p99_of_stable_is_no_failure_but_10_are_silence(
 
     async def test(bench: Bench) -> None:
         for _ in range(1000):
-            bench.served.stable.pace.add(90_000_000)
+            bench.served.stable.recent_latency.add(90_000_000)
         for number in range(10):
             assert not bench.switch.tripped, number
             await bench.ask(row(luck=0.05), variant="candidate")
@@ -284,7 +284,7 @@ def test_stable_without_time_to_answer_excuses_no_failure(tmp_path: Path, monkey
 def test_mirrored_or_pinned_answer_ends_a_silence(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         for _ in range(1000):
-            bench.served.stable.pace.add(60_000_000)
+            bench.served.stable.recent_latency.add(60_000_000)
         for number in range(30):
             await bench.ask(row(luck=0.05), variant="candidate")
             if number % 9 == 8:
@@ -314,7 +314,7 @@ def test_timeout_is_excused_if_stable_turns_out_to_take_longer(tmp_path: Path) -
     """At a start, or when the machine gets busy, the known latency of stable lags behind."""
 
     async def test(bench: Bench) -> None:
-        pace = bench.served.stable.pace
+        pace = bench.served.stable.recent_latency
         for _ in range(3):
             bench.set_pace(1_000_000)
             call = candidates(bench, moody.body(row(luck=0.05)))
@@ -349,6 +349,6 @@ def test_without_a_candidate_nothing_is_learned_or_checked(tmp_path: Path) -> No
         rules = routing().model_validate({"models": {moody.NAME: {"stable": 1}}})
         async with serving(tmp_path, twins, rules) as bench:
             await bench.ask(row(value=NAN))
-            assert (bench.served.stable.pace._taken, bench.events()) == (deque(), [])
+            assert (bench.served.stable.recent_latency._samples, bench.events()) == (deque(), [])
 
     asyncio.run(test())

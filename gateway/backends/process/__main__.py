@@ -1,10 +1,10 @@
-"""The template of all versions' processes: `python -m gateway.backends.process FD`, FD being a socket to control.
+"""The template of all versions' processes: `python -m gateway.backends.process FD`; FD is a socket to control.
 
-It imports everything once and forks: so a version's process starts in milliseconds, also after a crash, and the
-libraries are in memory once however many candidates there are. It opens no session and starts no thread itself.
+It imports everything once and forks. So a version's process starts in milliseconds, also after a crash, and all
+candidates share the libraries' memory. The template opens no session and starts no thread.
 
     from control    a line of JSON (`start.ProcessStart`), with the two descriptors that the process gets
-    to control      {"started": pid}, and {"ended": pid, "code": code} when a process has ended (as `subprocess` has it)
+    to control      {"started": pid}, and {"ended": pid, "code": code} as in `subprocess` when a process has ended
 
 It ends when control closes its end; the processes go on.
 """
@@ -23,11 +23,11 @@ from gateway.backends.process.run import run
 from gateway.backends.process.start import MAX_START, ProcessStart
 from gateway.system.scheduling import reset_priority
 
-NAME_LENGTH: Final = 15  # of a process, for the system
+NAME_LENGTH: Final = 15  # the system's limit on a process's name
 
 
 class _Template:
-    """`control`: the socket to control; `woken`: readable when a child may have ended."""
+    """Forks processes on control's request, and reports their ends. `control`: the socket to control."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
@@ -38,7 +38,7 @@ class _Template:
         signal.set_wakeup_fd(self._waker.fileno())
 
     def serve(self) -> None:
-        """Fork for each message, and tell what has ended, until control is gone. Returns in the template only."""
+        """Fork for each message and report ended processes until control is gone. Returns in the template only."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._control, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
@@ -51,7 +51,7 @@ class _Template:
                         return
 
     def _fork(self) -> bool:
-        """Whether control is there still."""
+        """Fork one process. Returns False if control has closed its end."""
         line, files, _, _ = socket.recv_fds(self._control, MAX_START, 2)
         if not line:
             return False
@@ -65,7 +65,7 @@ class _Template:
         return True
 
     def _become(self, start: ProcessStart, listening: int, control: int) -> None:
-        """In the child: forget the template and run the version. Does not return."""
+        """In the child: close the template's sockets and run the version. Does not return."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -93,7 +93,7 @@ class _Template:
 
 
 def _call_process(name: str) -> None:
-    """What `top` and `ps -o comm` show."""
+    """Set the process name that `top` and `ps -o comm` show."""
     try:
         Path("/proc/self/comm").write_bytes(name.encode()[:NAME_LENGTH])
     except OSError:
@@ -101,13 +101,13 @@ def _call_process(name: str) -> None:
 
 
 def main() -> None:
-    """The template. What is sent to the whole group, as Ctrl-C in a terminal is, control answers for all."""
+    """Run the template. It ignores signals to the whole group, such as Ctrl-C: control handles them."""
     for number in (signal.SIGINT, signal.SIGTERM):  # workers that drain still need the versions' processes
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # control's own limit, inherited (gateway.system.scheduling)
     reset_priority()
     gc.collect()
-    gc.freeze()  # a collection would write to every object, and so copy the pages that are shared
+    gc.freeze()  # a collection would write to all objects, and so copy the shared pages
     try:
         _Template(socket.socket(fileno=int(sys.argv[1]))).serve()
     except BrokenPipeError:

@@ -1,7 +1,8 @@
-"""The worker's end of a version that runs in a process of its own, shared by all workers.
+"""The worker's side of a version that runs in a process of its own, shared by all workers.
 
-Tensors go through shared memory (`gateway.shm.arena`), messages over a Unix socket (`protocol`). When the process
-dies, its calls fail with ProcessCrashed at once, and the next connection is made as soon as its successor listens.
+Tensors pass through shared memory (`gateway.shm.arena`), messages over a Unix socket (`protocol`). If the process dies,
+its calls fail at once with ProcessCrashed, or are repeated for a stable version, and a new connection is made as soon
+as its successor listens.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.backends import version_facts
-from gateway.backends.batch import Answer, BatchItem, late
+from gateway.backends.batch import Answer, BatchItem, deadline_exceeded
 from gateway.backends.deadline_alarm import NEVER_NS, DeadlineAlarm
 from gateway.backends.onnx import Result
 from gateway.backends.process import tensors
@@ -27,13 +28,14 @@ from gateway.shm.arena import Arena, ArenaError, Block
 from gateway.shm.tally import Tally
 from gateway.system.background_tasks import BACKOFF_S
 
-LINGER_S: Final = 60.0  # a stable version that has been replaced still answers for candidates' calls under way
+LINGER_S: Final = 60.0  # a replaced stable version still answers for candidates' calls under way
 log: Final = logging.getLogger("gateway.backends")
 
 
 class ProcessBackend:
-    """A `Backend` (gateway.backends.base). `patient`: for a stable version: calls wait for a process that is being
-    started again, and those that it took along are tried once more, one by one; a candidate's are rescued by stable.
+    """A `Backend` (gateway.backends.base). `patient`: for a stable version: calls wait while its process is restarted,
+    and those that were in a crashed process are repeated once, one by one. A candidate's calls fail, and stable answers
+    them.
     """
 
     small_body = -1
@@ -47,16 +49,16 @@ class ProcessBackend:
         self._alarm = DeadlineAlarm(self.loop, self)
         self._numbers = itertools.count(1)
         self._link: Link | None = None
-        self._arena: Arena  # with the first connection
+        self._arena: Arena  # set with the first connection
         self._calls: dict[int, ProcessItem] = {}
-        self._cancelled: dict[int, Block] = {}  # their inputs may still be read
-        self._waiting: list[ProcessItem] = []  # for the process to be there again
-        self._alone = 0  # the number of the call that was in a process that died, and is tried once more
+        self._cancelled: dict[int, Block] = {}  # the process may still read their inputs
+        self._waiting: list[ProcessItem] = []  # until the process is connected again
+        self._alone = 0  # the number of the repeated call that runs alone; 0: none
         self._closed = False
         self._reconnecting: asyncio.Task[None] | None = None
 
     async def start(self, within_s: float | None) -> None:
-        """Connect; then `facts` says what the version is. `within_s` None: control ends a load that takes too long.
+        """Connect to the process; sets `facts`. `within_s`: the time limit; None: none, since control ends long loads.
 
         Raises ModelUnavailable.
         """
@@ -69,31 +71,31 @@ class ProcessBackend:
             raise ModelUnavailable(f"its process cannot be reached: {error}; the gateway's log says why") from None
 
     def connect_later(self, facts: VersionFacts) -> None:
-        """Connect to a version of which everything is known as soon as its process is there; without waiting."""
+        """Connect, as soon as its process listens, to a version whose `facts` are known. Does not wait."""
         self.facts = facts
         self._reconnecting = self.loop.create_task(self._connect_again())
 
     @property
     def connected(self) -> bool:
-        """Whether the process is there."""
+        """Whether this worker is connected to the process."""
         return self._link is not None
 
     @property
     def spare(self) -> bool:
-        """As few calls of this worker are in the process as it runs at once, and as many again on their way."""
+        """Whether this worker has fewer than twice as many calls in the process as run at once."""
         return self._link is not None and len(self._calls) < 2 * self.facts.rules.concurrency
 
     @property
     def idle(self) -> bool:
-        """No call waits for an answer."""
+        """Whether no call waits for an answer."""
         return not self._calls and not self._waiting
 
     def must_queue(self, feeds: Feeds) -> bool:
-        """Always: nothing runs here."""
+        """Always True: nothing runs in the worker itself."""
         return True
 
     def run_now(self, feeds: Feeds, deadline_ns: int) -> Answer:
-        """Not possible: `must_queue` says so."""
+        """Not supported: `must_queue` is always True."""
         raise NotImplementedError
 
     def submit(self, feeds: Feeds, deadline_ns: int) -> BatchItem:
@@ -107,7 +109,7 @@ class ProcessBackend:
         return item
 
     def forget(self, item: ProcessItem) -> None:
-        """The item's caller does not wait any more."""
+        """Cancel the item's call in the process: its caller no longer waits."""
         if self._calls.pop(item.number, None) is not None:
             self._tally.waiting(-1)
             if item.block is not None and self._link is not None:
@@ -116,7 +118,7 @@ class ProcessBackend:
             item.block = None
 
     def expire(self, now_ns: int) -> int:
-        """End the calls whose deadline has passed; returns the next deadline."""
+        """Fail the calls whose deadline has passed; returns the next deadline."""
         items = [*self._calls.values(), *self._waiting]
         for item in items:
             if item.deadline_ns <= now_ns:
@@ -131,7 +133,7 @@ class ProcessBackend:
         self._waiting.clear()
 
     def close(self) -> None:
-        """Close the connection: at once for a candidate; a stable version's callers may come a little later still."""
+        """Close the connection: at once for a candidate, after LINGER_S for a stable version."""
         if self._patient and not self._closed:
             self.loop.call_later(LINGER_S, self._close)
         else:
@@ -176,7 +178,7 @@ class ProcessBackend:
             try:
                 await self._connect()
             except Exception as error:
-                if isinstance(error, ModelUnavailable):  # it will not be there soon
+                if isinstance(error, ModelUnavailable):  # the process will not run the version soon
                     self._refuse_waiting(error)
                 if str(error) != trouble:
                     trouble = str(error)
@@ -200,8 +202,8 @@ class ProcessBackend:
     def _send(self, item: ProcessItem, link: Link, *, alone: bool) -> None:
         written = tensors.write(self._arena, item.feeds.items())
         if written is None:
-            full = "there is no shared memory for the inputs; try again later"
-            item.set_exception(Overloaded(full) if self._patient else ProcessLost(full))  # no fault of a candidate's
+            full = "there is no shared memory left for the inputs; try again later"
+            item.set_exception(Overloaded(full) if self._patient else ProcessLost(full))  # not the candidate's fault
             return
         item.block, described = written
         item.number = number = next(self._numbers)
@@ -210,7 +212,7 @@ class ProcessBackend:
         link.send([CALL, number, item.deadline_ns, alone, described])
 
     def _received(self, message: Any) -> None:
-        """Raises ValueError, TypeError, KeyError or ArenaError if the process does not keep to the protocol."""
+        """Process one message. Raises ValueError, TypeError, KeyError or ArenaError if it violates the protocol."""
         kind, number = message[0], message[1]
         if number == self._alone:
             self._alone = 0
@@ -232,12 +234,12 @@ class ProcessBackend:
             try:
                 self._answered(item, message)
             except Exception:
-                item.set_exception(ProcessCrashed("the process of this version gave an answer that cannot be read"))
+                item.set_exception(ProcessCrashed("the process of this version sent an answer that cannot be read"))
                 raise
         elif kind == ERROR:
             item.set_exception(raised(message[2], message[3]))
-        else:  # it is due, by the clock of the process
-            item.set_exception(late())
+        else:  # FREE: its deadline has passed by the clock of the process
+            item.set_exception(deadline_exceeded())
 
     def _answered(self, item: ProcessItem, message: Sequence[Any]) -> None:
         _, _, described, queued_ns, batch_rows, run_ns, counts = message
@@ -247,7 +249,7 @@ class ProcessBackend:
         for one, spec in zip(described, self.facts.signature.outputs, strict=True):
             results.append(None if one is None else tensors.read(link.memory, one, copy=True)[1])
             if one is not None and one[0] != spec.name:
-                raise ArenaError(f"output '{one[0]}' where '{spec.name}' belongs")
+                raise ArenaError(f"output '{one[0]}' instead of '{spec.name}'")
         link.was_read(described)
         self._tally.queued(queued_ns)
         if counts:
@@ -260,8 +262,8 @@ class ProcessBackend:
         item.set_result(answer)
 
     def _lost(self, link: Link) -> None:
-        """The connection has ended: with the process, or because one side did not keep to the protocol."""
-        if self._link is not link:  # it was never in use
+        """Handle the end of the connection: the process died, or one side violated the protocol."""
+        if self._link is not link:  # it was never used
             return
         self._link = None
         self._alone = 0
@@ -286,7 +288,7 @@ class ProcessBackend:
             self._reconnecting = self.loop.create_task(self._connect_again())
 
     def _next_waiting(self) -> None:
-        """What was in a process that died goes first, each alone: one of them may end this one too."""
+        """Send waiting calls. Those that were in a crashed process go first, one at a time: one may be the cause."""
         while self._link is not None and self._waiting and not self._alone:
             item = self._waiting.pop(0)
             if not item.done():

@@ -1,16 +1,16 @@
-"""Frames over a Unix socket between a worker and the process of a version: a length, then a JSON array or object."""
+"""Frames on the Unix socket between a worker and a version's process: a length, then a JSON array or object."""
 
 from collections.abc import Iterator
 from typing import Any, Final
 
 import orjson
 
-LONGEST: Final = 1 << 26  # bytes; a description of a version with very many class labels
+LONGEST: Final = 1 << 26  # bytes; allows the description of a version with very many class labels
 _LENGTH: Final = 4
 
 
 class FrameError(Exception):
-    """What came is no frame of this protocol."""
+    """The data is not a frame of this protocol."""
 
 
 def frame(message: Any) -> bytes:
@@ -20,20 +20,20 @@ def frame(message: Any) -> bytes:
 
 
 class FrameReader:
-    """Takes bytes as they come and gives whole messages."""
+    """Splits received bytes into messages."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[Any]:
-        """The messages that are complete with `data`. Raises FrameError."""
+        """Yield the messages completed by `data`. Raises FrameError."""
         data = self._rest + data if self._rest else data
         at, end = 0, len(data)
         while end - at >= _LENGTH:
             start = at + _LENGTH
             stop = start + int.from_bytes(data[at:start], "little")
             if stop - start > LONGEST:
-                raise FrameError(f"a frame of {stop - start} bytes")
+                raise FrameError(f"a frame of {stop - start} bytes is too long")
             if stop > end:
                 break
             at = stop

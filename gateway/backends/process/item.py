@@ -1,4 +1,4 @@
-"""One call in a version's process, as the worker that made it sees it."""
+"""One call to a version's process, on the side of the worker that made it."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from gateway.shm.arena import Block
 
 
 class ProcessItem(BatchItem):
-    """`number`: of the call on its connection; `block`: holds its inputs; `retried`: it was in a process that died.
-    `forget` is called with the item when its caller does not wait any more.
+    """A call. `number`: its number on the connection; `block`: holds its inputs; `retried`: it was in a process that
+    died. `forget` is called with the item when its caller no longer waits.
     """
 
     __slots__ = ("_forget", "block", "number", "retried")

@@ -1,6 +1,4 @@
-"""One connection between a worker and the process of a version, as the worker makes it: the messages, and the memory
-that the process writes answers to.
-"""
+"""One connection from a worker to a version's process: messages, and the memory for the process's answers."""
 
 import asyncio
 import contextlib
@@ -22,12 +20,14 @@ from gateway.shm.arena import Arena, ArenaError, ArenaView
 RETURN_WITHIN_S: Final = 0.005
 _CREDENTIALS: Final = struct.Struct("3i")  # process, user and group of the other side
 MAX_REFUSAL: Final = 1 << 16  # bytes
-GREETING: Final = b"\x01"  # with the descriptor of the memory that is written to
+GREETING: Final = b"\x01"  # sent with the descriptor of the sender's memory
 log: Final = logging.getLogger("gateway.backends")
 
 
 class Link(asyncio.Protocol):
-    """`memory`: what the process writes to. `received` is called with each message, `lost` once when it is over."""
+    """The worker's end of a connection. `memory`: the memory that the process writes answers to. `received` is called
+    with each message, `lost` once when the connection has ended.
+    """
 
     def __init__(self, memory: ArenaView, received: Callable[[Any], None], lost: Callable[["Link"], None]) -> None:
         self.memory = memory
@@ -43,34 +43,34 @@ class Link(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Hand over each message. What breaks the protocol ends the connection, as the end of the process would."""
+        """Pass each message on. A violation of the protocol closes the connection, as a crash would."""
         try:
             for message in self._reader.feed(data):
                 if not self.greeted.done():
                     if not isinstance(message, dict):
-                        raise FrameError("it does not say what it runs")
+                        raise FrameError("its first message does not describe its version")
                     self.greeted.set_result(message)
                 else:
                     self._received(message)
         except (FrameError, ArenaError, orjson.JSONDecodeError, ValueError, TypeError, KeyError, IndexError) as error:
-            log.error("the process of a version breaks the protocol, and is taken for dead: %r", error)
+            log.error("the process of a version violates the protocol, and its connection is closed: %r", error)
             self.close()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.memory.close()
         if not self.greeted.done():
             self.greeted.set_exception(ConnectionResetError("it ended before it had loaded the version"))
-            self.greeted.exception()  # seen: whoever waited may be gone
+            self.greeted.exception()  # retrieved: the task that waited may have ended
         elif not self.greeted.cancelled():
             self._lost(self)
 
     def send(self, message: Any) -> None:
-        """Send a message, in order with the others."""
+        """Send a message, in order."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(frame(message))
 
     def was_read(self, described: Sequence[Any]) -> None:
-        """The tensors of an answer, which lie in one block, have been copied: give it back, with others if possible."""
+        """Return the block of an answer that has been copied; returns are sent together if possible."""
         first = next((one[3] for one in described if one is not None), None)
         if first is not None:
             self._read.append(first)
@@ -91,8 +91,8 @@ class Link(asyncio.Protocol):
 async def connected(
     where: str, arena: Arena, received: Callable[[Any], None], lost: Callable[[Link], None]
 ) -> tuple[Link, dict[str, Any]]:
-    """Connect to the socket at `where`, exchange the memory of both sides, and wait for the first message, which
-    describes the version. Waits as long as the process loads. Raises OSError, FrameError or ModelUnavailable.
+    """Connect to the socket at `where`, exchange both sides' memory, and wait for the first message, the version's
+    description. Waits as long as the process loads. Raises OSError, FrameError or ModelUnavailable.
     """
     loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as undo:
@@ -115,7 +115,9 @@ async def connected(
 
 
 async def file_of(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> int:
-    """The descriptor that the other side passes, when it does. Raises OSError, and ModelUnavailable with its reason."""
+    """Wait for the descriptor of the other side's memory. Raises OSError, and ModelUnavailable with control's
+    reason.
+    """
     readable = loop.create_future()
     loop.add_reader(connection.fileno(), _set, readable)
     try:
@@ -134,12 +136,12 @@ async def file_of(loop: asyncio.AbstractEventLoop, connection: socket.socket) ->
 
 
 def check_user(connection: socket.socket) -> None:
-    """Raise ArenaError if the other side is another user's: an abstract socket has no permissions of its own."""
+    """Raise ArenaError if the other side runs as another user: an abstract socket has no permissions of its own."""
     if hasattr(socket, "SO_PEERCRED"):
         size = _CREDENTIALS.size
         _, user, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
         if user not in (0, os.geteuid()):
-            raise ArenaError(f"the other side is run by user {user}, who does not run this gateway")
+            raise ArenaError(f"the other side runs as user {user}, who does not run this gateway")
 
 
 def _set(readable: "asyncio.Future[None]") -> None:

@@ -1,18 +1,18 @@
-"""What a worker and the process of a version say to each other, each message a JSON array that begins with its kind.
+"""The messages between a worker and a version's process; each is a JSON array that begins with its kind.
 
 Worker to process
-    [CALL, id, deadline_ns, alone, tensors]     `alone`: in no batch with others
-    [CANCEL, id]                                its caller does not wait any more
+    [CALL, id, deadline_ns, alone, tensors]     `alone`: shares no batch
+    [CANCEL, id]                                the caller no longer waits
     [RETURN, [offset, ...]]                     the answers in these blocks have been read
 
 Process to worker, after one object that describes the version, or {"error": why it cannot be loaded}
     [ANSWER, id, tensors, queued_ns, batch_rows, run_ns, counts]     `counts`: the first answer of its batch
     [ERROR, id, kind, text]
-    [FREE, id]                                  of a call that was cancelled, or due: it reads the inputs no longer
+    [FREE, id]                                  of a cancelled or expired call: its inputs are no longer read
 
-The inputs of a call stay in the worker's memory until ANSWER, ERROR or FREE has come, whatever its deadline: only then
-may others be written there. The same holds for answers until RETURN. When either side is gone, so are its connection
-and the memory on both sides, and no message of one connection means anything to the next.
+The inputs of a call stay reserved in the worker's memory until ANSWER, ERROR or FREE arrives, even past its deadline.
+Answers stay reserved until RETURN. If either side ends, the connection and the memory of both sides are dropped;
+messages refer only to their own connection.
 """
 
 from typing import Final
@@ -41,11 +41,11 @@ KINDS: Final[dict[str, type[RequestError]]] = {
 
 
 def described(error: Exception) -> tuple[str, str]:
-    """Kind and text of an error."""
+    """The kind and the text of an error, to be sent."""
     kind = type(error).__name__
     return (kind, str(error)) if kind in KINDS else (ModelFailed.__name__, f"{kind}: {error}")
 
 
 def raised(kind: str, text: str) -> RequestError:
-    """The error that was described."""
+    """The error of that kind and text."""
     return KINDS.get(kind, ModelFailed)(text)

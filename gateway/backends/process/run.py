@@ -1,8 +1,8 @@
 """The process that runs one version for all workers, forked from the template (`__main__`).
 
-Control passes a listening socket that outlives it, and one end of a pair of sockets. Over that pair this process says
-what became of the version, logs, and shows a sign of life; its end tells this process that control is gone. It then
-serves the workers that are connected, and ends with the last.
+Control passes a listening socket, which control keeps open when the process ends, and one end of a socket pair. Over
+the pair the process reports whether the version has loaded, its log and a heartbeat. If control closes the pair, the
+process serves the connected workers and ends with the last one.
 """
 
 import asyncio
@@ -31,13 +31,13 @@ from gateway.errors import GatewayError
 from gateway.shm.tally import Tally
 from gateway.system.scheduling import lower_priority
 
-ALIVE_S: Final = 0.25  # between two signs of life
-FIRST_TO_GO: Final = b"1000"  # oom_score_adj: when memory is short, the kernel takes this process before any other
+ALIVE_S: Final = 0.25  # between two heartbeats
+FIRST_TO_GO: Final = b"1000"  # oom_score_adj: when memory is short, the kernel kills this process first
 log: Final = logging.getLogger("gateway.backends")
 
 
 class _ToControl(logging.Handler):
-    """Sends log records and news to the control process; what finds its queue full is dropped."""
+    """Sends log records and reports to control. If the socket's buffer is full, they are dropped."""
 
     def __init__(self, control: socket.socket) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class _ToControl(logging.Handler):
         self.say({"log": [record.levelno, self.format(record)]})
 
     def say(self, news: dict[str, Any]) -> None:
-        """Send at once or not at all."""
+        """Send without waiting, or drop the message."""
         with self._saying, contextlib.suppress(OSError):
             if self._rest:
                 self._rest = self._rest[self._control.send(self._rest, socket.MSG_DONTWAIT) :]
@@ -70,7 +70,7 @@ def _batcher(start: ProcessStart, loaded: LoadedVersion) -> Batcher:
     run: Run = loaded.runner.run
     if start.checked:
         outputs = loaded.signature.outputs
-        run = checked(run, outputs, start.version, lambda: False, row_for_row=not loaded.warm_up.obstacle)
+        run = checked(run, outputs, start.version, lambda: False, row_for_row=not loaded.warm_up.unbatchable_reason)
     inputs = len(loaded.signature.inputs) if loaded.signature.initializers else None
     return Batcher(run, loaded.rules, Tally(), threads, is_uniform(loaded), inputs=inputs, join=loaded.runner.join)
 
@@ -98,7 +98,7 @@ async def _serve(
         server = _server(start, listening, found)
 
     def alone() -> None:
-        """Control is gone, or does without this process: the connected workers are served to the end."""
+        """When control is gone, or drops this process: serve the connected workers, then end."""
         loop.remove_reader(control.fileno())
         accepting.cancel()
         server.none_left = over.set
@@ -108,18 +108,18 @@ async def _serve(
     state = {"error": found} if isinstance(found, str) else {"loaded": found.providers}
 
     def alive() -> None:
-        """A sign of life; it says each time what became of the version, since a message may be lost."""
+        """Send a heartbeat. Each one repeats whether the version has loaded, since a message may be lost."""
         said.say(state)
         loop.call_later(ALIVE_S, alive)
 
     accepting = loop.create_task(server.serve())
-    loop.add_reader(control.fileno(), alone)  # all that control ever says is that it closes its end
+    loop.add_reader(control.fileno(), alone)  # control sends nothing: readable means that it has closed its end
     alive()
     await over.wait()
 
 
 def _end_with(control: socket.socket, loaded: threading.Event) -> None:
-    """End this process if control goes before the version is loaded: no worker is connected, and it may never be."""
+    """End this process if control is gone before the version is loaded: no worker is connected yet."""
     poll = select.poll()
     poll.register(control, 0)  # hang-ups are always reported
     while not loaded.is_set():
@@ -128,7 +128,7 @@ def _end_with(control: socket.socket, loaded: threading.Event) -> None:
 
 
 def run(start: ProcessStart, listening: socket.socket, control: socket.socket) -> None:
-    """Run the version until no one needs it any more, in a process that was forked for it."""
+    """Run the version until it is no longer needed, in a process forked for it."""
     if start.behind:
         lower_priority(0, for_good=True)
     if start.first_to_go:

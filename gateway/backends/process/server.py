@@ -1,4 +1,4 @@
-"""The process of one version: answers the calls of all workers, in batches that form over all of them."""
+"""The server in a version's process: runs the calls of all workers, in batches that they share."""
 
 import asyncio
 import contextlib
@@ -20,17 +20,17 @@ from gateway.backends.process.protocol import ANSWER, CALL, CANCEL, ERROR, FREE,
 from gateway.errors import Overloaded
 from gateway.shm.arena import Arena, ArenaError, ArenaView, Block
 
-POLL_S: Final = 0.02  # between two looks whether the run of a cancelled call is over
-HUNG_POLLS: Final = 100  # a run that goes on for so many, though it was told to end, ends the process
-HUNG: Final = 70  # the exit code then
+POLL_S: Final = 0.02  # between two checks whether the run of a cancelled call has ended
+HUNG_POLLS: Final = 100  # after so many checks, a run that was told to end and goes on ends the process
+HUNG: Final = 70  # the exit code in that case
 GREETED_WITHIN_S: Final = 5.0
 ACCEPT_AGAIN_S: Final = 0.1
 log: Final = logging.getLogger("gateway.backends")
 
 
 class Server:
-    """Serves the connections that come to `listening`. `greeting`: what each is told first, which describes the
-    version. `outputs`: their names. `batcher` None: the version could not be loaded, as `greeting` says.
+    """Serves the connections to `listening`. `greeting`: the first message to each, which describes the version.
+    `outputs`: the version's output names. `batcher` None: the version could not be loaded, as `greeting` says.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Server:
         self.none_left: Callable[[], None] = lambda: None  # called when the last connection has ended
 
     async def serve(self) -> None:
-        """Accept connections until cancelled, whatever fails meanwhile: descriptors may be short for a moment."""
+        """Accept connections until cancelled; continues after errors, such as a short lack of file descriptors."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -62,7 +62,7 @@ class Server:
             welcoming.add_done_callback(self._welcoming.discard)
 
     async def _welcome(self, connection: socket.socket) -> None:
-        """Exchange the memory of both sides, and describe the version."""
+        """Exchange both sides' memory, and send the description of the version."""
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as undo:
             undo.callback(connection.close)
@@ -84,7 +84,7 @@ class Server:
         self.connections.add(made)
 
     def wait_for(self, batch: Batch, free: Callable[[], None]) -> None:
-        """Call `free` when the batch has ended, which runs on though a call in it is over."""
+        """Call `free` when the batch has ended; it may run on after a call in it is over."""
         self._ending.append(_Ending(batch, free))
         if not self._polling:
             self._polling = True
@@ -100,7 +100,7 @@ class Server:
             if one.batch.options is not None and one.batch.options.terminate:
                 one.polls += 1
             if one.polls > HUNG_POLLS:
-                log.error("a run does not end though it was told to: its process is ended")
+                log.error("a run has not ended although it was told to: its process ends")
                 os._exit(HUNG)
             self._ending.append(one)
         if self._ending and not self._polling:
@@ -108,12 +108,12 @@ class Server:
             asyncio.get_running_loop().call_later(POLL_S, self._look)
 
     def counts(self, batch: Batch | None) -> bool:
-        """Whether the batch, whose answers are sent one after the other, has not been asked for yet."""
+        """Whether this is the first call for this batch; the answers of a batch are sent one after the other."""
         new, self._counted = batch is not self._counted, batch
         return new
 
     def ended(self, connection: "Connection") -> None:
-        """The connection is over."""
+        """Remove a connection that has ended."""
         self.connections.discard(connection)
         if not self.connections:
             self.none_left()
@@ -121,7 +121,7 @@ class Server:
 
 @dataclass(slots=True)
 class _Ending:
-    """A batch that runs on though a call in it is over; `polls`: how often it was seen since it was told to end."""
+    """A batch that still runs although a call in it is over. `polls`: the number of checks since it was told to end."""
 
     batch: Batch
     free: Callable[[], None]
@@ -129,7 +129,7 @@ class _Ending:
 
 
 class Connection(asyncio.Protocol):
-    """One worker. `memory`: its inputs; `arena`: the answers to it."""
+    """The connection of one worker. `memory`: the worker's, with inputs. `arena`: this process's, for answers to it."""
 
     def __init__(self, memory: ArenaView, server: Server) -> None:
         self.arena = Arena()
@@ -144,12 +144,12 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Execute each message. A worker that breaks the protocol loses its connection."""
+        """Execute each message. A worker that violates the protocol loses its connection."""
         try:
             for message in self._reader.feed(data):
                 self._execute(message)
         except (FrameError, ArenaError, orjson.JSONDecodeError, ValueError, TypeError, KeyError, IndexError) as error:
-            log.error("a worker breaks the protocol, and its connection is closed: %r", error)
+            log.error("a worker violates the protocol, and its connection is closed: %r", error)
             assert self._transport is not None
             self._transport.abort()
 
@@ -193,7 +193,7 @@ class Connection(asyncio.Protocol):
             return  # the worker is gone
         batch = item.batch
         if batch is not None and not batch.ended_ns and (item.cancelled() or item.exception() is not None):
-            self._server.wait_for(batch, lambda: self._send([FREE, number]))  # until then it may read the inputs
+            self._server.wait_for(batch, lambda: self._send([FREE, number]))  # until then the run may read the inputs
         elif item.cancelled():
             self._send([FREE, number])
         elif (error := item.exception()) is not None:
@@ -206,7 +206,7 @@ class Connection(asyncio.Protocol):
         named = list(zip(self._server.outputs, answer, strict=True))
         written = tensors.write(self.arena, [(name, result) for name, result in named if result is not None])
         if written is None:
-            self._send([ERROR, number, *described(Overloaded("there is no shared memory for the answer"))])
+            self._send([ERROR, number, *described(Overloaded("there is no shared memory left for the answer"))])
             return
         block, parts = written
         if parts:

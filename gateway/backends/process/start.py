@@ -1,18 +1,18 @@
-"""What control says to the template of processes, and to workers in a process's place. Apart from the rest, since
-control loads no ONNX Runtime.
+"""What control sends to the template of processes, and to workers instead of a process. In a module of its own, since
+control does not load ONNX Runtime.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 MAX_START: Final = 1 << 16  # bytes of a message
-REFUSAL: Final = b"\x00"  # to a worker in place of a greeting; why there is no process follows as text
+REFUSAL: Final = b"\x00"  # to a worker instead of a greeting; why there is no process follows as text
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessStart:
-    """Which version a process runs. `checked`: its answers are checked, as a candidate's are. `behind`: it runs at
-    lower priority than what serves. `first_to_go`: when memory is short, the kernel takes it before any other process.
+    """The version that a process runs. `checked`: its answers are checked, as a candidate's are. `behind`: it runs at
+    lower priority than the serving processes. `first_to_go`: when memory is short, the kernel kills it first.
     """
 
     repository: str

@@ -1,7 +1,7 @@
-"""Tensors in shared memory: written into one block of an arena, described by JSON, and read on the other side.
+"""Tensors in shared memory: written to one block of an arena, described by JSON, and read by the other side.
 
-A description is [name, dtype, shape, offset, bytes]; texts are a JSON array in the block. Nothing that the other side
-describes is believed: sizes must agree with shapes and lie within the memory.
+A description is [name, dtype, shape, offset, bytes]; texts are a JSON array in the block. Descriptions are not trusted:
+sizes must agree with shapes and lie within the memory.
 """
 
 import math
@@ -22,7 +22,7 @@ Described = list[Any]
 
 
 def write(arena: Arena, tensors: Iterable[tuple[str, Array]]) -> tuple[Block, list[Described]] | None:
-    """The tensors in one block, and their descriptions; None if the arena has no memory for them."""
+    """Write the tensors to one block; returns it and their descriptions, or None if there is no memory."""
     parts: list[tuple[Described, Any]] = []
     at = 0
     for name, array in tensors:
@@ -49,7 +49,7 @@ def write(arena: Arena, tensors: Iterable[tuple[str, Array]]) -> tuple[Block, li
 
 
 def read(memory: ArenaView, described: Sequence[Any], *, copy: bool) -> tuple[str, Array]:
-    """The name and the tensor; without `copy` it lies in the shared memory itself, which the caller then keeps
+    """The name and the tensor. Without `copy` the tensor is a view of the shared memory, which the caller must keep
     reserved. Raises ArenaError.
     """
     try:
@@ -57,17 +57,17 @@ def read(memory: ArenaView, described: Sequence[Any], *, copy: bool) -> tuple[st
         shape = tuple(map(int, shape))
         count = math.prod(shape)
         if len(shape) > MOST_DIMENSIONS or min(shape, default=0) < 0 or not isinstance(name, str):
-            raise ArenaError(f"no tensor has the shape {shape}")
+            raise ArenaError(f"a tensor cannot have the shape {shape}")
         if code == TEXTS:
             return name, _texts(bytes(memory.read(offset, size)), shape, count)
         dtype = _DTYPES.get(code) or _fixed_width(code)
         if size != count * dtype.itemsize:
-            raise ArenaError(f"{size} bytes are no tensor of {dtype} with shape {shape}")
+            raise ArenaError(f"{size} bytes cannot hold a tensor of {dtype} with shape {shape}")
         if not size:
             return name, np.empty(shape, dtype)
         array = np.frombuffer(memory.read(offset, size), dtype, count).reshape(shape)
     except (TypeError, ValueError) as error:
-        raise ArenaError(f"no tensor is described by {str(described)[:200]}: {error}") from None
+        raise ArenaError(f"not the description of a tensor: {str(described)[:200]}: {error}") from None
     return name, array.copy() if copy else array
 
 
@@ -75,13 +75,13 @@ def _fixed_width(code: Any) -> Any:
     """The dtype of texts that are not UTF-8, such as |V12."""
     if isinstance(code, str) and code.startswith("|V") and code[2:].isdigit() and int(code[2:]) > 0:
         return np.dtype(code)
-    raise ArenaError(f"no tensor is of dtype {str(code)[:40]}")
+    raise ArenaError(f"a tensor cannot have the dtype {str(code)[:40]}")
 
 
 def _texts(data: bytes, shape: tuple[int, ...], count: int) -> Array:
     texts = orjson.loads(data)
     if not isinstance(texts, list) or len(texts) != count or not all(isinstance(text, str) for text in texts):
-        raise ArenaError(f"these are not {count} texts")
+        raise ArenaError(f"the block does not hold {count} texts")
     array = np.empty(count, object)
     array[:] = texts
     return array.reshape(shape)

@@ -108,7 +108,7 @@ class RoutingFileWatcher:
     def warn(self, routing: RoutingSettings) -> None:
         """Log the warnings about `routing`, now in force, and the files that the repository ignores: each once."""
         self.status.warnings = tuple(routing_warnings(routing))
-        passed_over = (f"{self._repository.path}/{over}" for over in self._repository.passed_over())
+        passed_over = (f"{self._repository.path}/{over}" for over in self._repository.unserved_entries())
         found = [*(f"{self.path}: {warning}" for warning in self.status.warnings), *passed_over]
         new = [line for line in found if line not in self._logged]
         for line in new[:MAX_LOGGED_WARNINGS]:

@@ -43,13 +43,13 @@ class CrashingVersions:
 
     async def note_contents(self, config: ConfigGeneration) -> None:
         """Call before the first worker starts: notes the content of each version's files."""
-        self._first = await asyncio.to_thread(lambda: {key: self._contents.now(key) for key in config.versions})
+        self._first = await asyncio.to_thread(lambda: {key: self._contents.fingerprint(key) for key in config.versions})
 
     def mark_loaded_good(self) -> None:
         """Call when all workers are ready: the versions that they loaded are known to be good."""
         for key, content in self._first.items():
             if not self._contents.why_bad(key):
-                self._contents.good(key, content)
+                self._contents.mark_good(key, content)
 
     def take_slow(self) -> set[VersionKey]:
         """The candidates left out at the start because they load slowly; each is returned once."""
@@ -82,7 +82,7 @@ class CrashingVersions:
         """Record the outcome of this load: a timeout, or a death, which counts as the
         version's fault from ENOUGH on.
         """
-        content = await asyncio.to_thread(self._contents.now, key)
+        content = await asyncio.to_thread(self._contents.fingerprint, key)
         limit_s = self.load_timeout_s(key, pool)
         if handle.load_timed_out:
             if limit_s < self._timeout_s:
@@ -90,13 +90,13 @@ class CrashingVersions:
             limits = f"{limit_s:g} s (models.load_timeout is {self._timeout_s:g} s)"
             more = "" if limit_s == self._timeout_s else "; stable does not wait for it, and it is tried on its own"
             why = f"it was not loaded and warmed up within {limits}{more}"
-            self._contents.bad(key, content, why)
+            self._contents.mark_bad(key, content, why)
             return
         self._deaths[key, content] += 1
         deaths = self._deaths[key, content]
         if code < 0 and deaths >= MIN_DEATHS:
             name = signal.Signals(-code).name
-            self._contents.bad(
+            self._contents.mark_bad(
                 key,
                 content,
                 f"loading it has ended {deaths} workers, the last by {name}, though it may load where it is alone: is"
@@ -115,7 +115,7 @@ class CrashingVersions:
             [LoadTrial(*key, key[1]) for key in unknown if key not in stables], within_s=short_s
         )
         if short_s < self._timeout_s:
-            self._slow |= {key_of(verdict.trial) for verdict in verdicts if verdict.late}
+            self._slow |= {key_of(verdict.trial) for verdict in verdicts if verdict.timed_out}
 
     async def _leave_out(self, pool: WorkerPool) -> None:
         """Update the generation's `left_out`: add harmful versions, remove repaired ones."""

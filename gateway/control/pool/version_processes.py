@@ -77,7 +77,7 @@ class VersionProcesses:
             settings = self._model_settings(name)
             for role, number in _roles(settings, release).items():
                 behind = role is Role.CANDIDATE and not release.compares_latency
-                content = self._contents.now((name, number))
+                content = self._contents.fingerprint((name, number))
                 wanted.append(Wanted((name, number), role, behind, settings.memory, content))
         return wanted
 

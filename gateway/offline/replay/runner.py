@@ -55,7 +55,7 @@ class Runner:
         self._labels = loaded.labels
         self._classes = loaded.classes
         self._max_rows = loaded.rules.max_rows if batched else 1
-        self._row_for_row = not loaded.warm_up.obstacle
+        self._row_for_row = not loaded.warm_up.unbatchable_reason
 
     def run(self, pairs: Iterable[Joined]) -> Iterator[Rerun]:
         """Yield a Rerun for each prediction, in the given order."""

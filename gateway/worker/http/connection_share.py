@@ -45,7 +45,7 @@ class ConnectionShare:
                 age_s = self._greatest_age_s * (1 - JITTER + 2 * JITTER * connection.random_share)
                 if now_s - connection.made_s > age_s:
                     connection.close_after_response = True
-        self._shared_state.settle()
+        self._shared_state.release_ended()
 
     def close_connections(self, count: int) -> None:
         """Mark `count` random busy connections to close with their next responses, instead of those marked before."""

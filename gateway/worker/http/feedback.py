@@ -149,8 +149,8 @@ class FeedbackEndpoint:
         if served is None:
             return None, f"'{token.model}' is not served now, so its classes are not known"
         classes = served.versions.get(token.version, served.stable).classes
-        if classes.obstacle:
-            return None, f"'{token.model}' predicts no classes: {classes.obstacle}"
+        if classes.no_class_reason:
+            return None, f"'{token.model}' predicts no classes: {classes.no_class_reason}"
         found = classes.index_of(truth)
         if found is None:
             raise InvalidRequest(f"truth {short(truth)} is not a class of '{token.model}'; {classes.known}")

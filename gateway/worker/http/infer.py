@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.auth.keyring import Identity
-from gateway.backends.batch import Answer, late
+from gateway.backends.batch import Answer, deadline_exceeded
 from gateway.errors import BodyTooSlow, InvalidRequest, RequestError
 from gateway.protocol.decode import decode_strict
 from gateway.protocol.json_text import NotJson
@@ -140,7 +140,7 @@ class InferEndpoint:
         if not call.version.stable or time.monotonic_ns() < call.deadline_ns:
             return submitted
         ended: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        ended.set_exception(late())
+        ended.set_exception(deadline_exceeded())
         return ended
 
     async def _decoded(self, name: str, headers: Headers, body: bytes, began_ns: int) -> DecodedRequest | None:

@@ -51,7 +51,7 @@ class RepositoryApi:
             if entry.state is VersionState.READY or not ready_only
         ]
         if not ready_only:
-            for over in await asyncio.to_thread(self._catalog.passed_over):
+            for over in await asyncio.to_thread(self._catalog.unserved_entries):
                 entries.append({**asdict(over), "state": VersionState.UNAVAILABLE})
         return JsonResponse(sorted(entries, key=lambda entry: entry["name"]))
 

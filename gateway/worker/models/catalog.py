@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.backends.not_served import PassedOver
+from gateway.backends.not_served import UnservedEntry
 from gateway.backends.repository import Repository
 from gateway.backends.version import ModelVersion
 from gateway.errors import GatewayError, NotFound
@@ -27,30 +27,29 @@ log: Final = logging.getLogger("gateway.worker.models")
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
-    """Under what a configuration is prepared. `late`: it is in force elsewhere: a candidate that does not load is left
-    out, as at a start; `anew`: models whose files are to be read again. `left_out`, `unloaded`, `sockets`: as of a
-    `ModelCatalog`.
+class LoadOptions:
+    """How a configuration is prepared. `catch_up`: it is in force elsewhere already, so a candidate that does not load
+    is left out, as at a start. `reload`: models whose files are read again. `unavailable`, `unloaded`, `sockets`: as in
+    ModelCatalog.
     """
 
-    left_out: Mapping[VersionKey, str] = field(default_factory=dict)
+    unavailable: Mapping[VersionKey, str] = field(default_factory=dict)
     sockets: ProcessSockets = NO_PROCESSES
-    late: bool = False
+    catch_up: bool = False
     unloaded: frozenset[str] = frozenset()
-    anew: frozenset[str] = frozenset()
+    reload: frozenset[str] = frozenset()
 
 
-AS_WRITTEN: Final = Changed()
+DEFAULTS: Final = LoadOptions()
 
 
 class ModelCatalog:
-    """Loads, swaps, drains and unloads. Lives on one event loop; loading itself happens in threads.
+    """Loads, swaps, drains and unloads models. Runs on one event loop; versions load in threads.
 
-    `routing`: every model to serve. `named`: those with an entry of their own in the routing file, all if it is
-    None; if one of them cannot be served, nothing is changed.
-    `left_out`: versions that must not be loaded here, because loading them has killed a process, and what was seen.
-    `unloaded`: models that are not served, because a client has unloaded them.
-    `sockets`: of the versions that run in a process of their own; the others run here.
+    `routing`: every model to serve. `configured`: the models with their own entry in the routing file, all if it is
+    None; if one of them cannot be served, nothing changes. `unavailable`: versions that must not be loaded here because
+    loading them has killed a process, with the reason. `unloaded`: models that a client has unloaded. `sockets`: of the
+    versions that run in a process of their own; the others run here.
     """
 
     def __init__(
@@ -59,18 +58,18 @@ class ModelCatalog:
         routing: RoutingSettings,
         shared_state: SharedState,
         *,
-        left_out: Mapping[VersionKey, str] | None = None,
+        unavailable: Mapping[VersionKey, str] | None = None,
         generation: int = 1,
-        named: frozenset[str] | None = None,
+        configured: frozenset[str] | None = None,
         unloaded: frozenset[str] = frozenset(),
         sockets: ProcessSockets = NO_PROCESSES,
     ) -> None:
-        self._named = frozenset(routing.models) if named is None else named
+        self._configured = frozenset(routing.models) if configured is None else configured
         self._repository = repository
         self._generation = generation
         self._routing = routing
         self._shared_state = shared_state
-        self._loader = Loader(repository, self._shared_state, left_out or {})
+        self._loader = Loader(repository, self._shared_state, unavailable or {})
         self._factory = VersionFactory(self._loader, self._shared_state, sockets)
         self._index = ModelIndex(repository, self._loader.reasons)
         self._unloaded = unloaded
@@ -82,63 +81,67 @@ class ModelCatalog:
     async def start(self) -> None:
         """Load every model of the routing.
 
-        A named model whose stable version does not load raises ModelUnavailable. Anything else that does not load is
-        left out, and the index says why: a broken candidate or a stray folder must not keep stable from serving.
-        All stable versions load first, so that they are in service whatever a candidate does while it loads.
+        Raises ModelUnavailable if the stable version of a configured model does not load. Anything else that does not
+        load is left out, and the index says why: a broken candidate or a stray folder must not keep stable from
+        serving. All stable versions load first, so they are in service whatever a candidate does while it loads.
         """
         stables: dict[str, ModelVersion] = {}
         for name in self._unloaded:
-            self._loader.unloaded(name)
-        for name in self._loader.in_turn(self._routing.models.keys() - self._unloaded):
+            self._loader.mark_unloaded(name)
+        for name in self._loader.load_order(self._routing.models.keys() - self._unloaded):
             settings = self._routing.models[name]
             try:
                 stables[name] = await self._factory.make(name, settings.stable, settings)
             except GatewayError as error:
-                if name in self._named:
+                if name in self._configured:
                     raise
-                self._loader.unserved(name, settings.stable, error)
+                self._loader.mark_unserved(name, settings.stable, error)
         self.models = {
             name: await self._load(name, self._routing.models[name], stable) for name, stable in stables.items()
         }
-        await self._loader.settle()
+        await self._loader.trim_memory()
 
     async def prepare(
-        self, routing: RoutingSettings, generation: int, named: frozenset[str] | None = None, how: Changed = AS_WRITTEN
+        self,
+        routing: RoutingSettings,
+        generation: int,
+        configured: frozenset[str] | None = None,
+        options: LoadOptions = DEFAULTS,
     ) -> None:
-        """Load what `routing` needs beside what is served now; raises GatewayError, and then nothing has changed.
+        """Load what `routing` needs in addition to what is served. Raises GatewayError, and then nothing has changed.
 
-        Versions that are served already are kept as they are. What is prepared waits for `commit` or `discard`.
+        Versions that are served already are kept. The prepared models wait for `commit` or `discard`.
         """
         async with self._change:
             self.discard()
-            self._loader.left_out = how.left_out
-            self._factory.sockets = how.sockets
-            named = frozenset(routing.models) if named is None else named
+            self._loader.unavailable = options.unavailable
+            self._factory.sockets = options.sockets
+            configured = frozenset(routing.models) if configured is None else configured
             models: dict[str, ServedModel] = {}
             try:
                 for name, settings in sorted(routing.models.items()):
-                    if name in how.unloaded:
-                        self._loader.unloaded(name)
+                    if name in options.unloaded:
+                        self._loader.mark_unloaded(name)
                         continue
                     try:
-                        models[name] = await self._renewed(name, settings, generation, how)
+                        models[name] = await self._updated(name, settings, generation, options)
                     except GatewayError as error:
-                        if name in named:
+                        if name in configured:
                             raise
-                        self._loader.unserved(name, settings.stable, error)
+                        self._loader.mark_unserved(name, settings.stable, error)
                         if name in self.models:
                             models[name] = self.models[name]
             except GatewayError:
                 self._retire(_versions(models.values()) - _versions(self.models.values()))
                 raise
-            self._prepared = routing, named, models, generation
-            await self._loader.settle()
+            self._prepared = routing, configured, models, generation
+            await self._loader.trim_memory()
 
     def commit(self) -> None:
-        """Serve what was prepared, from the next request on; versions no longer named drain and unload."""
+        """Serve what was prepared, from the next request on; versions that are no longer used drain and unload."""
         assert self._prepared is not None
         before = self.models
-        self._routing, self._named, self.models, self._generation = self._prepared
+        self._routing, self._configured, self.models, self._generation = self._prepared
         self._prepared = None
         self._retire(_versions(before.values()) - _versions(self.models.values()))
 
@@ -148,15 +151,15 @@ class ModelCatalog:
             self._retire(_versions(self._prepared[2].values()) - _versions(self.models.values()))
             self._prepared = None
 
-    async def load(self, name: str, routing: RoutingSettings | None = None, how: Changed = AS_WRITTEN) -> None:
-        """Load the model from disk, again if it is served already, and swap it in; raises GatewayError.
+    async def load(self, name: str, routing: RoutingSettings | None = None, options: LoadOptions = DEFAULTS) -> None:
+        """Load the model from disk, again if it is served already, and swap it in. Raises GatewayError.
 
-        `routing`: given if it names a model that was not served before.
+        `routing`: given if it adds a model that was not served before.
         """
         async with self._change:
             self._routing = routing or self._routing
-            self._loader.left_out = how.left_out
-            self._factory.sockets = how.sockets
+            self._loader.unavailable = options.unavailable
+            self._factory.sockets = options.sockets
             settings = self._routing.models.get(name)
             if settings is None:
                 raise NotFound(f"the repository has no model '{name}'")
@@ -170,14 +173,14 @@ class ModelCatalog:
             except GatewayError:
                 self._retire([stable])
                 raise
-            await self._loader.settle()
+            await self._loader.trim_memory()
 
     async def unload(self, name: str) -> None:
-        """Stop serving the model; requests that have begun are answered."""
+        """Stop serving the model; requests under way are answered. Raises NotFound if it is not served."""
         async with self._change:
             if name not in self.models:
                 raise NotFound(f"model '{name}' is not loaded")
-            self._loader.unloaded(name)
+            self._loader.mark_unloaded(name)
             self._replace(name, None)
 
     def totals(self, version: ModelVersion) -> tuple[Totals, int]:
@@ -185,7 +188,7 @@ class ModelCatalog:
         return self._shared_state.totals(version.name, version.number)
 
     def runs_on(self) -> dict[VersionKey, RunsOn]:
-        """What runs each version that is served."""
+        """The providers that run each served version, with a warning if requested ones are missing."""
         facts = {(v.name, v.number): v.facts for v in _versions(self.models.values())}
         return {key: RunsOn(one.providers, one.warning) for key, one in facts.items()}
 
@@ -193,15 +196,15 @@ class ModelCatalog:
         """Every version on disk, and whether it is served."""
         return self._index.entries(self.models)
 
-    def passed_over(self) -> list[PassedOver]:
+    def unserved_entries(self) -> list[UnservedEntry]:
         """Entries of the repository that look like a model or a version but are in no index of versions."""
-        return self._index.passed_over(self.models)
+        return self._index.unserved_entries(self.models)
 
     def failures(self) -> list[IndexedVersion]:
         """The versions that should be served and are not."""
         return self._index.failures()
 
-    def left_out(self) -> dict[VersionKey, str]:
+    def unavailable(self) -> dict[VersionKey, str]:
         """The versions that should be served and could not be loaded, and why."""
         releases = self._routing.models.items()
         return self._loader.failed(
@@ -209,7 +212,7 @@ class ModelCatalog:
         )
 
     async def close(self) -> None:
-        """Unload everything, ending what still runs: whoever waits for an answer has been given the time to get it."""
+        """Unload everything and end what still runs: callers have had their time to get an answer."""
         versions = _versions(self.models.values())
         self.models = {}
         for version in (*versions, *self._draining.values()):
@@ -234,7 +237,7 @@ class ModelCatalog:
     async def _load(
         self, name: str, settings: ReleaseSettings, stable: ModelVersion, *, strict: bool = False
     ) -> ServedModel:
-        """The model, its candidate loaded from disk. One that does not load is left out, unless `strict`."""
+        """The model with its candidate loaded from disk; one that does not load is left out, unless `strict`."""
         versions = {settings.stable: stable}
         if settings.candidate is not None:
             try:
@@ -243,11 +246,11 @@ class ModelCatalog:
                 if strict:
                     raise
                 self._loader.reasons[name, settings.candidate] = str(error)
-                settings = _alone(settings)
+                settings = _without_candidate(settings)
         return ServedModel(name, settings, versions, self._shared_state, self._generation)
 
     async def _candidate(self, name: str, settings: ReleaseSettings, stable: ModelVersion) -> ModelVersion:
-        """The candidate in service; raises GatewayError if it does not load or cannot stand in for stable."""
+        """The candidate in service. Raises GatewayError if it does not load or cannot replace stable."""
         assert settings.candidate is not None
         candidate = await self._factory.make(name, settings.candidate, settings)
         try:
@@ -257,25 +260,29 @@ class ModelCatalog:
             raise
         return candidate
 
-    async def _renewed(self, name: str, settings: ReleaseSettings, generation: int, how: Changed) -> ServedModel:
-        """The model under new settings, with the versions that are served already; raises where one does not load."""
+    async def _updated(
+        self, name: str, settings: ReleaseSettings, generation: int, options: LoadOptions
+    ) -> ServedModel:
+        """The model under new settings; versions in service are kept. Raises GatewayError if one does not load."""
         try:
-            return await self._all_renewed(name, settings, generation, how)
+            return await self._all_updated(name, settings, generation, options)
         except GatewayError as error:
-            if not how.late or settings.candidate is None:
+            if not options.catch_up or settings.candidate is None:
                 raise
-            alone = await self._all_renewed(name, _alone(settings), generation, how)
+            alone = await self._all_updated(name, _without_candidate(settings), generation, options)
             self._loader.reasons[name, settings.candidate] = str(error)
             return alone
 
-    async def _all_renewed(self, name: str, settings: ReleaseSettings, generation: int, how: Changed) -> ServedModel:
-        served = self.models.get(name) if name not in how.anew else None
+    async def _all_updated(
+        self, name: str, settings: ReleaseSettings, generation: int, options: LoadOptions
+    ) -> ServedModel:
+        served = self.models.get(name) if name not in options.reload else None
         before = served.versions if served else {}
-        stable = await self._factory.kept_or_made(name, settings.stable, settings, before)
+        stable = await self._factory.reuse_or_make(name, settings.stable, settings, before)
         versions = {settings.stable: stable}
         if settings.candidate is not None:
             try:
-                candidate = await self._factory.kept_or_made(name, settings.candidate, settings, before)
+                candidate = await self._factory.reuse_or_make(name, settings.candidate, settings, before)
                 versions[settings.candidate] = candidate
                 check_pair(name, settings, stable, candidate)
             except GatewayError:
@@ -284,8 +291,8 @@ class ModelCatalog:
         return ServedModel(name, settings, versions, self._shared_state, generation)
 
 
-def _alone(settings: ReleaseSettings) -> ReleaseSettings:
-    """Without its candidate."""
+def _without_candidate(settings: ReleaseSettings) -> ReleaseSettings:
+    """The settings without the candidate."""
     return settings.model_copy(update={"candidate": None, "split": None})
 
 

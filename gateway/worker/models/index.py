@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gateway.backends.not_served import PassedOver
+from gateway.backends.not_served import UnservedEntry
 from gateway.backends.repository import Repository
 from gateway.version_key import VersionKey
 from gateway.worker.models.served_model import ServedModel
@@ -28,7 +28,7 @@ class IndexedVersion:
 
 
 class ModelIndex:
-    """The index of `repository`. `reasons`: the loader's, why a version is not served as long as it is not."""
+    """The index of `repository`. `reasons`: the loader's reasons why versions are not served, kept up to date by it."""
 
     def __init__(self, repository: Repository, reasons: Mapping[VersionKey, str]) -> None:
         self._repository = repository
@@ -42,11 +42,13 @@ class ModelIndex:
             for version in self._versions_of(models.get(name), name)
         ]
 
-    def passed_over(self, models: Mapping[str, ServedModel]) -> list[PassedOver]:
+    def unserved_entries(self, models: Mapping[str, ServedModel]) -> list[UnservedEntry]:
         """Entries of the repository that look like a model or a version but are not among `entries`."""
         versions = {name: self._repository.versions(name) for name in self._known(models)}
         return [
-            over for over in self._repository.passed_over() if over.version not in map(str, versions.get(over.name, ()))
+            over
+            for over in self._repository.unserved_entries()
+            if over.version not in map(str, versions.get(over.name, ()))
         ]
 
     def _known(self, models: Mapping[str, ServedModel]) -> list[str]:

@@ -11,35 +11,37 @@ from gateway.backends.loaded_version import LoadedVersion, load_version
 from gateway.backends.memory_trim import Trimmer
 from gateway.backends.process.client import ProcessBackend
 from gateway.backends.repository import Repository
-from gateway.backends.shared_measurements import Measured, Measurements
+from gateway.backends.shared_measurements import Measurement, Measurements
 from gateway.errors import GatewayError, ModelUnavailable
 from gateway.settings.model import ModelSettings
 from gateway.shm.tally import Tally
 from gateway.version_key import VersionKey
 from gateway.worker.models.shared_state import SharedState
 
-CONNECT_S: Final = 10.0  # for a process to load its version, or to be there again; a slower one is connected later
+CONNECT_S: Final = 10.0  # for a version's process to answer; a slower one is connected later
 UNLOADED: Final = "unloaded"
 log: Final = logging.getLogger("gateway.worker.models")
 
 
 class Loader:
-    """The loader of one worker. `left_out`: versions that must not be loaded because loading them has killed a process,
-    with the error message. `reasons`: why a version is not served.
+    """The loader of one worker. `unavailable`: versions that must not be loaded, because loading them has killed a
+    process, with the error message. `reasons`: why a version is not served.
     """
 
-    def __init__(self, repository: Repository, shared_state: SharedState, left_out: Mapping[VersionKey, str]) -> None:
-        self.left_out = left_out
+    def __init__(
+        self, repository: Repository, shared_state: SharedState, unavailable: Mapping[VersionKey, str]
+    ) -> None:
+        self.unavailable = unavailable
         self.reasons: dict[VersionKey, str] = {}
         self._repository = repository
         self._shared_state = shared_state
         self._trimmer = Trimmer()
-        self._measurements = Measurements(shared_state.measured, repository.path)
+        self._measurements = Measurements(shared_state.measurements_path, repository.path)
 
     async def load(self, name: str, number: int) -> LoadedVersion:
         """Load and warm up the version, in a thread. Raises ModelUnavailable, SettingsError."""
-        if (name, number) in self.left_out:
-            raise ModelUnavailable(self.left_out[name, number])
+        if (name, number) in self.unavailable:
+            raise ModelUnavailable(self.unavailable[name, number])
         content = self._measurements.content((name, number))  # before any of its files is read
         file = self._repository.model_file(name, number)
         settings, sample = self._repository.settings(name), self._repository.sample(name)
@@ -51,45 +53,45 @@ class Loader:
         return loaded
 
     async def connect(self, name: str, number: int, where: str, tally: Tally, *, patient: bool) -> ProcessBackend:
-        """The version in its own process, which listens at the socket `where`. Raises ModelUnavailable."""
-        if (name, number) in self.left_out:
-            raise ModelUnavailable(self.left_out[name, number])
+        """Connect to the version's process, which listens at the socket `where`. Raises ModelUnavailable."""
+        if (name, number) in self.unavailable:
+            raise ModelUnavailable(self.unavailable[name, number])
         backend = ProcessBackend(where, tally, patient=patient)
         try:
-            await backend.start(None if patient else CONNECT_S)  # there is no serving without stable
+            await backend.start(None if patient else CONNECT_S)  # stable must be served, however long its process loads
         except ModelUnavailable as error:
             raise ModelUnavailable(f"version {number} of '{name}': {error}") from None
         self.reasons.pop((name, number), None)
         return backend
 
-    async def settle(self) -> None:
-        """Trim the process's memory, in a thread. Called when a series of loads is over."""
+    async def trim_memory(self) -> None:
+        """Trim the worker's memory, in a thread. Called after a series of loads."""
         await asyncio.to_thread(self._trimmer.trim)
 
-    def in_turn(self, names: Iterable[str]) -> list[str]:
-        """The order in which to load: workers begin at different places and reuse what others have measured."""
+    def load_order(self, names: Iterable[str]) -> list[str]:
+        """The order to load `names` in: each worker begins elsewhere and reuses what others have measured."""
         ordered = sorted(names)
-        first = int(len(ordered) * self._shared_state.part)
+        first = int(len(ordered) * self._shared_state.start_fraction)
         return ordered[first:] + ordered[:first]
 
     def _loaded(
         self, key: VersionKey, content: Content, file: Path, settings: ModelSettings, sample: Path
     ) -> LoadedVersion:
-        known = self._measurements.of(content)
+        known = self._measurements.find(content)
         loaded = load_version(file, settings, sample, known)
-        if self._measurements.content(key) != content:  # replaced meanwhile: the measurements are of other content
+        if self._measurements.content(key) != content:  # replaced: the measurements are of other content
             loaded = load_version(file, settings, sample) if known else loaded
         elif known is None:
-            found = Measured(loaded.warm_up, loaded.reach, loaded.sha256, loaded.session.providers)
-            self._measurements.keep(content, found)
-        self._trimmer.loaded()
+            found = Measurement(loaded.warm_up, loaded.loop_limits, loaded.sha256, loaded.session.providers)
+            self._measurements.publish(content, found)
+        self._trimmer.after_load()
         return loaded
 
-    def unloaded(self, name: str) -> None:
+    def mark_unloaded(self, name: str) -> None:
         """Mark all versions of the model as unloaded, after a client has asked for it."""
         self.reasons.update({(name, version): UNLOADED for version in self._repository.versions(name)})
 
-    def unserved(self, name: str, stable: int, error: GatewayError) -> None:
+    def mark_unserved(self, name: str, stable: int, error: GatewayError) -> None:
         """Note why a model without an entry in the routing file is not served. No other version is served instead."""
         there = stable in self._repository.versions(name)
         remedy = "" if there else "; put its folder back, or name another version as stable in the routing file"

@@ -49,7 +49,7 @@ class ServedModel:
         self.breaker = Breaker(guards.breaker.consecutive_failures)
         self.rescue_after_ns = int((settings.rescue or RescueSettings()).timeout * 1e9)
         self.slow_after_ns = _slow_after_ns(guards)
-        self.time_budget = TimeBudget(self.stable.pace, self.rescue_after_ns)
+        self.time_budget = TimeBudget(self.stable.recent_latency, self.rescue_after_ns)
         self.compared = release.candidate is not None
         self.overridable = self.compared and bool(self.stable.signature.initializers)
         self.failures_compared = any(guard.metric == "failures" for guard in guards.comparisons)
@@ -60,7 +60,7 @@ class ServedModel:
         self._constants: dict[tuple[str, str, int, float, int], bytes] = {}
 
     def constant(self, decision: Decision) -> bytes:
-        """What the records of such decisions have in common."""
+        """The part of a record that is the same for all requests with this decision, encoded."""
         key = decision.route, decision.variant, decision.weight_ppm, decision.propensity, decision.version
         found = self._constants.get(key)
         if found is None:

@@ -14,17 +14,19 @@ from gateway.shm.switchboard import Gate, Switch, Switchboard
 from gateway.shm.tally import HELD, Tally, Totals
 from gateway.version_key import VersionKey
 
-Tell = Callable[[str, int, str, Callable[[], bool]], None]  # on a trip: model, candidate, reason, still valid?
+OnTrip = Callable[
+    [str, int, str, Callable[[], bool]], None
+]  # called on a trip: model, candidate, reason, whether it is still valid
 
 
 class SharedState:
     """The state of one worker. `versions` and `releases`: their slots on the scoreboard and on the switchboard.
 
-    `measured`: the file in which workers share what they measure of versions. `part`: where this worker begins in a
-    list that all workers go through, as a fraction of its length.
+    `measurements_path`: the file in which workers share what they measure of versions. `start_fraction`: where in a
+    list that all workers go through this worker begins, as a fraction of the list's length.
 
-    Control reuses a slot only once no object of this worker works with it. The worker counts these objects in shared
-    memory; `settle`, to be called regularly, takes off those that have ended.
+    Control reuses a slot only once no object of this worker uses it. The worker counts these objects in shared memory;
+    call `release_ended` regularly to subtract those that have ended.
     """
 
     def __init__(
@@ -36,30 +38,31 @@ class SharedState:
         heartbeat_timeout_ns: int,
         versions: Mapping[VersionKey, int],
         releases: Mapping[VersionKey, int],
-        tell: Tell,
+        on_trip: OnTrip,
     ) -> None:
         self._switchboard = switchboard
         self._scoreboard = scoreboard
         self._worker = worker
-        self.measured, self.part = measured_path(scoreboard.segment.path), worker / scoreboard.workers
+        self.measurements_path = measured_path(scoreboard.segment.path)
+        self.start_fraction = worker / scoreboard.workers
         self._heartbeat_timeout_ns = heartbeat_timeout_ns
         self._versions = versions
         self._releases = releases
-        self._tell = tell
-        self._seen = dict(versions)  # and versions kept because their successor does not load
+        self._on_trip = on_trip
+        self._slots = dict(versions)  # including versions kept because their successor does not load
         self._ended: deque[tuple[memoryview[int], int]] = deque()  # by the thread that drops the last reference
         self.gate = Gate(switchboard, worker)
         self.head = scoreboard.head(worker)
 
-    def learn(self, versions: Mapping[VersionKey, int], releases: Mapping[VersionKey, int]) -> None:
-        """Take over the slots of a new configuration. Versions and releases that it no longer names may lose theirs."""
+    def update_slots(self, versions: Mapping[VersionKey, int], releases: Mapping[VersionKey, int]) -> None:
+        """Use the slots of a new configuration. Versions and releases that it no longer has may lose theirs."""
         self._versions = versions
         self._releases = releases
         given = set(versions.values())
-        self._seen = {key: slot for key, slot in self._seen.items() if slot not in given} | dict(versions)
+        self._slots = {key: slot for key, slot in self._slots.items() if slot not in given} | dict(versions)
 
     def tally(self, name: str, version: int) -> Tally:
-        """Where to count for a version. Raises ModelUnavailable if it has no slot."""
+        """The tally on which a version counts. Raises ModelUnavailable if it has no slot."""
         if (name, version) not in self._versions:
             raise ModelUnavailable(f"version {version} of '{name}' was added while the configuration was being loaded")
         words = self._scoreboard.words(self._worker, self._versions[name, version])
@@ -68,37 +71,37 @@ class SharedState:
         return tally
 
     def switch(self, name: str, candidate: int | None) -> Switch | OpenSwitch:
-        """What stops the release of `candidate`."""
+        """The switch that stops the release of `candidate`; always open if it is None."""
         if candidate is None:
             return OpenSwitch()
         slot = self._releases[name, candidate]
-        tell = partial(self._tell, name, candidate)
-        switch = Switch(self._switchboard, slot, self._worker, self._heartbeat_timeout_ns, tell)
+        on_trip = partial(self._on_trip, name, candidate)
+        switch = Switch(self._switchboard, slot, self._worker, self._heartbeat_timeout_ns, on_trip)
         self._hold(switch, self._switchboard.words, self._switchboard.held_word(slot, self._worker))
         return switch
 
     @contextlib.contextmanager
     def loading(self, name: str, version: int) -> Iterator[None]:
-        """While the version is loaded: should the process die, or never end, control knows of what. One at a time."""
+        """Show in shared memory what is being loaded: control sees it if the process dies or hangs. One at a time."""
         self.head[LOADING] = self._versions.get((name, version), -1) + 1
         try:
             yield
         finally:
             self.head[LOADING] = 0
 
-    def settle(self) -> None:
-        """Take ended objects off the counts of held ones. Call it on the thread that makes tallies and switches."""
+    def release_ended(self) -> None:
+        """Subtract ended objects from the counts. Call it on the thread that makes tallies and switches."""
         while self._ended:
             words, index = self._ended.popleft()
             words[index] -= 1
 
     def serving(self) -> bool:
-        """Whether all workers have begun to listen."""
+        """Whether all workers listen."""
         return self._switchboard.serving
 
     def totals(self, name: str, version: int) -> tuple[Totals, int]:
         """What all workers have counted for a version, and when the last of them answered (monotonic ns; 0: never)."""
-        slot = self._seen[name, version]
+        slot = self._slots[name, version]
         return self._scoreboard.totals(slot), self._scoreboard.last_success_ns(slot)
 
     def _hold(self, user: Tally | Switch, words: "memoryview[int]", index: int) -> None:

@@ -1,10 +1,10 @@
-"""Puts versions into service: each in this worker, or connected to the process of its own that runs it."""
+"""Makes the versions in service: loaded in this worker, or connected to their own process."""
 
 import time
 from collections.abc import Mapping
 
 from gateway.backends.in_worker import in_worker
-from gateway.backends.inert_guards import inert
+from gateway.backends.inert_guards import inert_guards
 from gateway.backends.loaded_version import LoadedVersion
 from gateway.backends.process.client import ProcessBackend
 from gateway.backends.version import ModelVersion
@@ -17,21 +17,21 @@ from gateway.worker.models.shared_state import SharedState
 
 
 class VersionFactory:
-    """Makes the ModelVersions of one worker. `sockets`: of the versions that run in processes."""
+    """Makes the ModelVersions of one worker. `sockets`: of the versions that run in their own process."""
 
     def __init__(self, loader: Loader, shared_state: SharedState, sockets: ProcessSockets) -> None:
         self.sockets = sockets
         self._loader = loader
         self._shared_state = shared_state
 
-    async def kept_or_made(
-        self, name: str, number: int, settings: ReleaseSettings, before: Mapping[int, ModelVersion]
+    async def reuse_or_make(
+        self, name: str, number: int, settings: ReleaseSettings, current: Mapping[int, ModelVersion]
     ) -> ModelVersion:
-        """The version among `before` (in service now) if it suits `settings`, else a new one. Raises GatewayError."""
-        now = before.get(number)
+        """The version among `current` (in service now) if `settings` allow it, else a new one. Raises GatewayError."""
+        now = current.get(number)
         if now is None:
             return await self.make(name, number, settings)
-        if self._suits(now, settings):
+        if self._is_reusable(now, settings):
             return now
         loaded = now.facts if isinstance(now.facts, LoadedVersion) else None
         return await self.make(name, number, settings, loaded)
@@ -39,7 +39,7 @@ class VersionFactory:
     async def make(
         self, name: str, number: int, settings: ReleaseSettings, loaded: LoadedVersion | None = None
     ) -> ModelVersion:
-        """The version under these settings: connected to its process, or loaded here unless it is `loaded` already.
+        """Make the version for these settings: connected to its process, or loaded here unless `loaded` is given.
 
         Raises GatewayError if it cannot be loaded or connected.
         """
@@ -60,7 +60,9 @@ class VersionFactory:
         return in_worker(name, number, loaded, tally, lambda: switch.stopped(time.monotonic_ns()))
 
     def _baseline(self, name: str, number: int, loaded: LoadedVersion, tally: Tally) -> ModelVersion | None:
-        """The stable version in a process, beside the worker's own, if latencies are compared. It need not be there."""
+        """The stable version in a process, if latencies are compared, beside the worker's own. The process may start
+        later.
+        """
         where = self.sockets.baselines.get(name)
         if where is None:
             return None
@@ -68,8 +70,8 @@ class VersionFactory:
         backend.connect_later(loaded)
         return ModelVersion(name, number, loaded, backend, tally, stable=True, latency_compared=True)
 
-    def _suits(self, version: ModelVersion, settings: ReleaseSettings) -> bool:
-        """Whether a version that is in service need not be put into it anew for its part under `settings`."""
+    def _is_reusable(self, version: ModelVersion, settings: ReleaseSettings) -> bool:
+        """Whether a version in service can be kept for its role under `settings`."""
         if version.backend.where != self.sockets.versions.get((version.name, version.number), ""):
             return False
         if version.number == settings.candidate:
@@ -81,10 +83,10 @@ class VersionFactory:
 
 
 def check_pair(name: str, settings: ReleaseSettings, stable: ModelVersion, candidate: ModelVersion) -> None:
-    """Raise ModelUnavailable if the candidate cannot answer stable's requests, or a guard of the two can never act."""
+    """Raise ModelUnavailable if the candidate cannot answer stable's requests, or if a guard can never act."""
     stable.signature.check_replaceable_by(candidate.signature, candidate.number)
-    obstacles = {version.number: version.classes.obstacle for version in (stable, candidate)}
-    if problems := inert(name, settings, obstacles):
+    no_class_reasons = {version.number: version.classes.no_class_reason for version in (stable, candidate)}
+    if problems := inert_guards(name, settings, no_class_reasons):
         raise ModelUnavailable(
             "\n".join((*problems, f"an edit of model.yaml takes effect when '{name}' is loaded again"))
         )

@@ -1,7 +1,7 @@
 """What stops a candidate at once: failures in a row, judged after stable has been asked, and silence."""
 
 from gateway.shm.tally import TRIPS, UNANSWERED
-from gateway.worker.models.breaker import LASTING_NS, SILENCE_NS, Breaker
+from gateway.worker.models.breaker import MIN_STREAK_NS, SILENCE_NS, Breaker
 
 LIMIT = 5
 EPOCH = 1
@@ -27,7 +27,7 @@ class Candidate:
         """Report a failure. `told`: how many answers there were when it happened, if that was earlier."""
         answers = self.breaker.answers if told is None else told
         self.now_ns += after_ms * MS
-        return self.breaker.failure(epoch, answers, self.now_ns, late=late, unanswered=late, guilty=not excused)
+        return self.breaker.failure(epoch, answers, self.now_ns, timed_out=late, unanswered=late, guilty=not excused)
 
 
 def test_errors_in_a_row_stop_the_candidate_at_the_limit() -> None:
@@ -63,8 +63,8 @@ def test_timeouts_known_within_a_moment_are_not_a_row() -> None:
     candidate = Candidate()
     assert not any(candidate.fails(late=True, after_ms=0) for _ in range(100))
     candidate.breaker.success()
-    assert not any(candidate.fails(late=True, after_ms=LASTING_NS // MS // LIMIT) for _ in range(LIMIT))
-    assert candidate.fails(late=True, after_ms=LASTING_NS // MS // LIMIT) == TRIPS[1]
+    assert not any(candidate.fails(late=True, after_ms=MIN_STREAK_NS // MS // LIMIT) for _ in range(LIMIT))
+    assert candidate.fails(late=True, after_ms=MIN_STREAK_NS // MS // LIMIT) == TRIPS[1]
 
 
 def test_five_default_timeouts_last_long_enough_for_a_row() -> None:
