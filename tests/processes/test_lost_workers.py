@@ -133,6 +133,7 @@ def slow(folder: Path) -> Iterator[tuple[GatewayProcess, Path, Any]]:
     for version in (1, 2):
         looping(models / "slow" / str(version) / "model.onnx")
     turns: Any = {"inputs": [{"name": "x", "shape": [1], "datatype": "INT64", "data": [1]}]}
+    (models / "slow" / "model.yaml").write_text("isolation: thread\n")  # so that workers load the candidate
     sample = models / "slow" / "warmup.json"
     sample.write_text(json.dumps(turns))
     with GatewayProcess(folder, models, {"models": {"slow": {"stable": 1}}}, server={"workers": 2}) as running:

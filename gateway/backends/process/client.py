@@ -66,7 +66,8 @@ class ProcessBackend:
             async with asyncio.timeout(within_s):
                 await self._connect()
         except TimeoutError:
-            raise ModelUnavailable(f"its process has not loaded it within {within_s:g} s") from None
+            why = f"its process has not loaded it within {within_s:g} s; it is served once it has (models.load_timeout)"
+            raise ModelUnavailable(why) from None
         except (OSError, FrameError, ArenaError) as error:
             raise ModelUnavailable(f"its process cannot be reached: {error}; the gateway's log says why") from None
 

@@ -128,8 +128,8 @@ class TooShortDocument(TypedDict):
 class ReleaseDocument(TypedDict):
     """One model: its versions, the split between them, and whether the candidate is stopped.
 
-    `latency_compared`: stable runs in threads, as the candidate does. Otherwise stable may run on the event loop,
-    without the overhead of threads.
+    `latency_compared`: as many of stable's requests as the candidate gets run in a process, as the candidate's do.
+    Otherwise stable may run on the event loop, which takes less time.
     """
 
     model: str
