@@ -62,6 +62,8 @@ class Loader:
         except ModelUnavailable as error:
             raise ModelUnavailable(f"version {number} of '{name}': {error}") from None
         self.reasons.pop((name, number), None)
+        if backend.facts.warning:
+            log.warning("version %d of '%s': %s", number, name, backend.facts.warning)
         return backend
 
     async def trim_memory(self) -> None:
