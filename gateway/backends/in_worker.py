@@ -34,7 +34,7 @@ def in_worker(
     uniform = is_uniform(loaded)
     run: Run = loaded.runner.run
     if stopped is not None:
-        run = checked(run, signature.outputs, number, stopped, row_for_row=not loaded.warm_up.unbatchable_reason)
+        run = candidate_run(loaded, number, stopped)
         run = mark_underway(run, tally.underway())
     inputs = len(signature.inputs) if signature.initializers else None
     backend = Batcher(
@@ -60,6 +60,12 @@ def in_worker(
         # both measure how long stable takes
         baseline.recent_latency, baseline.record_latency = version.recent_latency, version.record_latency
     return version
+
+
+def candidate_run(loaded: LoadedVersion, number: int, stopped: Stopped) -> Run:
+    """The version's run with the checks of a candidate's answers; see `output_checks.checked`."""
+    row_for_row = not loaded.warm_up.unbatchable_reason
+    return checked(loaded.runner.run, loaded.signature.outputs, number, stopped, row_for_row=row_for_row)
 
 
 def is_uniform(loaded: LoadedVersion) -> bool:

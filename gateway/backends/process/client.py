@@ -96,8 +96,8 @@ class ProcessBackend:
         return True
 
     def run_now(self, feeds: Feeds, deadline_ns: int) -> Answer:
-        """Not supported: `must_queue` is always True."""
-        raise NotImplementedError
+        """Never called, since `must_queue` is always True. Raises RuntimeError."""
+        raise RuntimeError("nothing runs in the worker itself: a call must be queued, as must_queue says")
 
     def submit(self, feeds: Feeds, deadline_ns: int) -> BatchItem:
         """Send one request to the process."""
@@ -153,6 +153,8 @@ class ProcessBackend:
         try:
             link, found = await connected(self.where, arena, self._received, self._lost)
             self.facts = self._checked(found)
+            if link.over:  # it died as soon as it had described its version: `_lost` has not been for us
+                raise ConnectionResetError("it ended as soon as it had loaded the version")
         except BaseException:
             arena.close()
             if link is not None:

@@ -20,9 +20,8 @@ import orjson
 import uvloop
 
 from gateway.backends.batcher import Batcher
-from gateway.backends.in_worker import is_uniform
+from gateway.backends.in_worker import candidate_run, is_uniform
 from gateway.backends.loaded_version import LoadedVersion, load_version
-from gateway.backends.output_checks import Run, checked
 from gateway.backends.process.server import Server
 from gateway.backends.process.start import ProcessStart
 from gateway.backends.repository import Repository
@@ -67,10 +66,7 @@ def _loaded(start: ProcessStart) -> LoadedVersion:
 def _batcher(start: ProcessStart, loaded: LoadedVersion) -> Batcher:
     threads = RunThreads(loaded.rules.concurrency, f"{start.name}-{start.version}")
     threads.start()
-    run: Run = loaded.runner.run
-    if start.checked:
-        outputs = loaded.signature.outputs
-        run = checked(run, outputs, start.version, lambda: False, row_for_row=not loaded.warm_up.unbatchable_reason)
+    run = candidate_run(loaded, start.version, lambda: False) if start.checked else loaded.runner.run
     inputs = len(loaded.signature.inputs) if loaded.signature.initializers else None
     return Batcher(run, loaded.rules, Tally(), threads, is_uniform(loaded), inputs=inputs, join=loaded.runner.join)
 

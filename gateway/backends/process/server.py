@@ -17,12 +17,12 @@ from gateway.backends.process import tensors
 from gateway.backends.process.frames import FrameError, FrameReader, frame
 from gateway.backends.process.link import GREETING, check_user, file_of
 from gateway.backends.process.protocol import ANSWER, CALL, CANCEL, ERROR, FREE, RETURN, described
+from gateway.backends.process.start import HUNG
 from gateway.errors import Overloaded
 from gateway.shm.arena import Arena, ArenaError, ArenaView, Block
 
 POLL_S: Final = 0.02  # between two checks whether the run of a cancelled call has ended
 HUNG_POLLS: Final = 100  # after so many checks, a run that was told to end and goes on ends the process
-HUNG: Final = 70  # the exit code in that case
 GREETED_WITHIN_S: Final = 5.0
 ACCEPT_AGAIN_S: Final = 0.1
 log: Final = logging.getLogger("gateway.backends")
@@ -86,7 +86,10 @@ class Server:
     def wait_for(self, batch: Batch, free: Callable[[], None]) -> None:
         """Call `free` when the batch has ended; it may run on after a call in it is over."""
         self._ending.append(_Ending(batch, free))
-        if not self._polling:
+        self._poll()
+
+    def _poll(self) -> None:
+        if self._ending and not self._polling:
             self._polling = True
             asyncio.get_running_loop().call_later(POLL_S, self._look)
 
@@ -103,9 +106,7 @@ class Server:
                 log.error("a run has not ended although it was told to: its process ends")
                 os._exit(HUNG)
             self._ending.append(one)
-        if self._ending and not self._polling:
-            self._polling = True
-            asyncio.get_running_loop().call_later(POLL_S, self._look)
+        self._poll()
 
     def counts(self, batch: Batch | None) -> bool:
         """Whether this is the first call for this batch; the answers of a batch are sent one after the other."""

@@ -5,6 +5,7 @@ control does not load ONNX Runtime.
 from dataclasses import dataclass
 from typing import Final
 
+HUNG: Final = 70  # the exit code of a process that ends itself, since a run has not ended when it was told to
 MAX_START: Final = 1 << 16  # bytes of a message
 REFUSAL: Final = b"\x00"  # to a worker instead of a greeting; why there is no process follows as text
 

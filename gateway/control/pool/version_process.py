@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.backends.process.start import REFUSAL, ProcessStart
+from gateway.backends.process.start import HUNG, REFUSAL, ProcessStart
 from gateway.control.pool.process_template import UNKNOWN, ForkedProcess, ProcessTemplate
 from gateway.system.background_tasks import retry_forever
 from gateway.version_key import VersionKey
@@ -27,7 +27,6 @@ FIRST_PAUSE_S: Final = 0.1  # before the start after the second early death in a
 LONGEST_PAUSE_S: Final = 10.0
 EARLY_S: Final = 60.0  # after it has loaded its version: a death before that counts as early
 BACKLOG: Final = 1024
-HUNG: Final = 70  # its exit code when it has ended itself because a run did not end
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 log: Final = logging.getLogger("gateway.control.pool")
 
@@ -37,7 +36,7 @@ class ProcessState(StrEnum):
 
     STARTING = "starting"
     READY = "ready"
-    FAILED = "failed"  # the version cannot be loaded, in an orderly way: `error` says why
+    FAILED = "failed"  # the version cannot be loaded, and the process says why to whoever connects
     DEAD = "dead"
 
 
@@ -79,9 +78,8 @@ class VersionProcess:
         self.wanted = wanted
         self._template = template
         self.state = ProcessState.STARTING
-        self.error = ""
-        self.providers: Sequence[str] = ()
         self.starts = 0
+        self.told = 0  # the start that `take_late` has told of
         self.memory_bytes = 0
         self.silent_s = 0.0  # since its last sign of life, as `VersionProcesses` counts it
         self.settled: asyncio.Future[str] = (
@@ -190,10 +188,10 @@ class VersionProcess:
         if self.state is not ProcessState.STARTING:
             return
         if "error" in news:
-            self.state, self.error = ProcessState.FAILED, str(news["error"])
-            self._is_settled(self.error)
+            self.state = ProcessState.FAILED
+            self._is_settled(str(news["error"]))
         elif "loaded" in news:
-            self.state, self.error, self.providers = ProcessState.READY, "", tuple(news["loaded"])
+            self.state = ProcessState.READY
             self._ready_s, self._was_ready = time.monotonic(), True
             self._is_settled("")
 

@@ -53,9 +53,8 @@ class VersionProcesses:
         self._looked_s = clock()
         self._turn = 0  # the process whose memory is looked at next
         self._processes: dict[str, VersionProcess] = {}  # by socket
-        self._by_key: dict[VersionKey, VersionProcess] = {}  # without baselines
+        self._of: dict[tuple[VersionKey, Role], list[VersionProcess]] = {}  # the same; the last one is the newest
         self._closed: list[VersionProcess] = []  # they end when no worker is connected any more
-        self._told: dict[str, set[int]] = {}
         self._settings: dict[str, tuple[object, ModelSettings]] = {}
 
     def __iter__(self) -> Iterator[VersionProcess]:
@@ -67,8 +66,10 @@ class VersionProcesses:
 
     def of(self, name: str, version: int) -> ProcessStatus | None:
         """The process that runs this version in force; None if it runs in the workers."""
-        process = self._by_key.get((name, version))
-        return None if process is None else _status(process)
+        for role in (Role.CANDIDATE, Role.STABLE):
+            if found := self._of.get(((name, version), role)):
+                return _status(found[-1])
+        return None
 
     def wanted(self, routing: RoutingSettings) -> list[Wanted]:
         """The processes that `routing` needs; for a thread, since it reads files."""
@@ -120,8 +121,8 @@ class VersionProcesses:
         late = set()
         for process in self._processes.values():
             ready = process.state is ProcessState.READY and process.wanted.key in unavailable
-            if ready and process.starts not in self._told.setdefault(process.where, set()):
-                self._told[process.where].add(process.starts)
+            if ready and process.told != process.starts:
+                process.told = process.starts
                 late.add(process.wanted.key)
         return late
 
@@ -131,10 +132,8 @@ class VersionProcesses:
         for where in self._processes.keys() - used:
             process = self._processes.pop(where)
             process.close()
-            if self._by_key.get(process.wanted.key) is process:
-                del self._by_key[process.wanted.key]
+            self._of[process.wanted.key, process.wanted.role].remove(process)
             self._closed.append(process)
-            self._told.pop(where, None)
 
     def tick(self) -> None:
         """End processes that are silent, load for too long or take too much memory. Call often."""
@@ -177,15 +176,14 @@ class VersionProcesses:
     def _started(self, wanted: Wanted) -> str:
         process = VersionProcess(wanted, self._repository.path, self._name, self._template, self._died)
         self._processes[process.where] = process
-        if wanted.role is not Role.BASELINE:
-            self._by_key[wanted.key] = process
+        self._of.setdefault((wanted.key, wanted.role), []).append(process)
         return process.where
 
     def _found(self, wanted: Wanted, anew: bool) -> str:
-        for where, process in self._processes.items():
+        for process in reversed(self._of.get((wanted.key, wanted.role), [])):
             same = wanted if anew else replace(wanted, content=process.wanted.content)
             if process.wanted == same and process.state is not ProcessState.FAILED:
-                return where
+                return process.where
         return ""
 
     def _model_settings(self, name: str) -> ModelSettings:
