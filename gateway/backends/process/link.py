@@ -31,7 +31,6 @@ class Link(asyncio.Protocol):
 
     def __init__(self, memory: ArenaView, received: Callable[[Any], None], lost: Callable[["Link"], None]) -> None:
         self.memory = memory
-        self.over = False
         self.greeted: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._received = received
         self._lost = lost
@@ -58,7 +57,6 @@ class Link(asyncio.Protocol):
             self.close()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.over = True
         self.memory.close()
         if not self.greeted.done():
             self.greeted.set_exception(ConnectionResetError("it ended before it had loaded the version"))

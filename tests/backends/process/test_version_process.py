@@ -18,7 +18,10 @@ import numpy as np
 import pytest
 import uvloop
 
+from gateway.backends.loaded_version import load_version
 from gateway.backends.process.client import ProcessBackend
+from gateway.backends.process.frames import frame
+from gateway.backends.process.link import GREETING
 from gateway.backends.process.start import ProcessStart
 from gateway.backends.repository import Repository
 from gateway.control.pool.process_template import ProcessTemplate
@@ -27,7 +30,9 @@ from gateway.control.pool.version_processes import VersionProcesses
 from gateway.errors import DeadlineExceeded, InvalidRequest, ModelFailed, ModelUnavailable, ProcessCrashed, ProcessLost
 from gateway.messages import NO_PROCESSES
 from gateway.settings.gateway import GatewaySettings
+from gateway.settings.model import ModelSettings
 from gateway.settings.routing import RoutingSettings
+from gateway.shm.arena import Arena
 from gateway.shm.tally import Tally
 from tests.backends.onnx_models import doubling, endless, gathering, looping, needs_trap, place, trapping
 
@@ -313,6 +318,42 @@ def test_changed_file_is_not_taken_for_what_was_loaded(tmp_path: Path) -> None:
             await asyncio.sleep(0.5)
             with pytest.raises(ProcessLost):
                 await backend.submit({"x": np.ones((1, 2), np.float32)}, soon_ns())
+
+    on_uvloop(scenario())
+
+
+def test_connection_that_ends_with_its_greeting_is_made_again(tmp_path: Path) -> None:
+    """A process may die as soon as it has described its version."""
+
+    async def scenario() -> None:
+        loaded = load_version(place(tmp_path, "m", 1, doubling), ModelSettings(), tmp_path / "none")
+        arena, made = Arena(), 0
+
+        async def greet(listening: socket.socket) -> socket.socket:
+            nonlocal made
+            while True:
+                peer, _ = await asyncio.get_running_loop().sock_accept(listening)
+                made += 1
+                socket.send_fds(peer, [GREETING], [arena.file])
+                await asyncio.sleep(0.05)
+                peer.send(frame(loaded.dump()))
+                if made == 3:
+                    return peer
+                peer.close()
+
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(tmp_path / "socket"))
+            listening.listen()
+            listening.setblocking(False)
+            backend = ProcessBackend(str(tmp_path / "socket"), Tally(), patient=False)
+            backend.connect_later(loaded)
+            async with asyncio.timeout(PATIENCE_S):
+                with await greet(listening):
+                    while not backend.connected:
+                        await asyncio.sleep(0.01)
+                    assert made == 3
+                    backend._close()
+        arena.close()
 
     on_uvloop(scenario())
 
