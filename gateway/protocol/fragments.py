@@ -21,17 +21,22 @@ def outputs_json(outputs: list[dict[str, Any]]) -> tuple[bytes, bool]:
 
     Returns the JSON and whether all numbers are known to be finite.
     """
-    parts: list[bytes] = []
+    parts: list[bytes] = []  # joined once: each copy of a large response costs its size
     finite = True
-    for output in outputs:
+    for number, output in enumerate(outputs):
+        parts.append(b"," if number else b"[")
         about = orjson.dumps({name: value for name, value in output.items() if name != "data"}, option=_NUMPY)
         if "data" not in output:
             parts.append(about)
             continue
         pieces, known = _elements(output["data"], output["datatype"])
         finite &= known
-        parts.append(b'%b,"data":[%b]}' % (about[:-1], b",".join(pieces)))
-    return b"[%b]" % b",".join(parts), finite
+        parts.append(about[:-1] + b',"data":[')
+        for at, piece in enumerate(pieces):
+            parts.extend((b",", piece) if at else (piece,))
+        parts.append(b"]}")
+    parts.append(b"]" if outputs else b"[]")
+    return b"".join(parts), finite
 
 
 def _elements(data: Any, datatype: str) -> tuple[list[bytes], bool]:

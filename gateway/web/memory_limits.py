@@ -45,11 +45,14 @@ class LimitedConnection(Protocol):
 
 @dataclass(slots=True)
 class _UnreadResponse:
-    """`unsent` bytes at `since_s`, when the client had taken `acked` in all; `stalled`: none between two looks."""
+    """`unsent` bytes at `since_s`, when the client had taken `acked` in all; `stalled`: none between two looks. `held`:
+    the most that were unsent, all of which is in memory until the last of them is sent.
+    """
 
     since_s: float
     acked: int
     unsent: int
+    held: int
     looked_s: float
     last_acked: int
     stalled: bool = False
@@ -139,9 +142,11 @@ class MemoryLimits:
             return
         acked = _acked(holder.transport)
         reading = self._unread_responses.get(holder)
+        held = unsent if reading is None else max(reading.held, unsent)
         if reading is None or acked - reading.acked >= min(reading.unsent, MIN_READ_BYTES):
-            self._unread_responses[holder] = _UnreadResponse(now_s, acked, unsent, now_s, acked)
+            self._unread_responses[holder] = _UnreadResponse(now_s, acked, unsent, held, now_s, acked)
             return
+        reading.held = held
         if now_s - reading.looked_s >= CHECK_INTERVAL_S:
             reading.stalled = acked == reading.last_acked
             reading.looked_s, reading.last_acked = now_s, acked
@@ -150,7 +155,7 @@ class MemoryLimits:
             self._abort(holder)
 
     def _cut_off(self) -> None:
-        sizes = {holder: holder.transport.get_write_buffer_size() for holder in self._unread_responses}
+        sizes = {holder: reading.held for holder, reading in self._unread_responses.items()}
         total = sum(sizes.values())
         while total > self._unsent:
             readings = self._unread_responses

@@ -219,7 +219,7 @@ COSTLY: dict[str, tuple[str, Callable[[], bytes], int, str]] = {
         "total",
         lambda: flat(["1"], [1], outputs=[{"name": str(number)} for number in range(100_000)]),
         413,
-        "1000 inputs or outputs",
+        "1000 inputs and 1000 outputs",
     ),
 }
 

@@ -31,6 +31,7 @@ from gateway.worker.http.wire import prediction_bytes
 from gateway.worker.reply import Reply
 
 SMALL_BODY_BYTES: Final = 65536  # a larger one is left to the ASGI task, which reads it with flow control
+LARGE_ANSWER_BYTES: Final = 1 << 18  # more than the system takes at once if the client does not read
 LONG_ANSWER_BYTES: Final = 1 << 20  # bytes beyond the system's buffer for the client, which took 10 ms to write
 NO_QUERY: Final[Mapping[str, bytes]] = {"query_string": b""}  # a request with a query takes the ASGI path
 ASGI_HEADERS: Final = frozenset({b"expect", b"content-encoding"})  # with these headers a prediction takes the ASGI path
@@ -260,7 +261,7 @@ class InferConnection(TimeoutProtocol):
             if self.close_after_response and may_close(self):
                 cycle.keep_alive = False
             answer = prediction_bytes(answer, closing=not cycle.keep_alive)
-        if at_once:
+        if at_once or len(answer) > LARGE_ANSWER_BYTES:  # uvloop keeps all of it until the last byte is sent
             answer = self._write_now(answer)
         if answer:
             self.transport.write(answer)

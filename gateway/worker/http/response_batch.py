@@ -14,6 +14,7 @@ from gateway.worker.pipeline import Pipeline
 from gateway.worker.reply import Reply
 
 log: Final = logging.getLogger("gateway.worker.http")
+BATCH_BYTES: Final = 1 << 20  # of encoded responses: more are not held at a time
 
 
 class Connection(Protocol):
@@ -41,10 +42,20 @@ class ResponseBatch:
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
-        ended = [
-            (connection, cycle, call, connection.end(cycle, call, submitted))
-            for connection, cycle, call, submitted in waiting
-        ]
+        ended: list[tuple[Connection, Any, Call, Reply | bytes]] = []
+        size = 0
+        for connection, cycle, call, submitted in waiting:
+            answer = connection.end(cycle, call, submitted)
+            ended.append((connection, cycle, call, answer))
+            if isinstance(answer, Reply):
+                size += len(answer.body)
+                if size > BATCH_BYTES:
+                    self._send(ended)
+                    ended, size = [], 0
+        self._send(ended)
+
+    def _send(self, ended: list[tuple[Connection, Any, Call, Reply | bytes]]) -> None:
+        """Record and send these responses."""
         try:
             self._pipeline.recorder.answered([(call, reply) for _, _, call, reply in ended if isinstance(reply, Reply)])
         except Exception:
