@@ -110,8 +110,8 @@ def main() -> None:
     gc.freeze()  # a collection would write to all objects, and so copy the shared pages
     try:
         _Template(socket.socket(fileno=int(sys.argv[1]))).serve()
-    except BrokenPipeError:
-        return  # control is gone
+    except ConnectionError:
+        return  # control is gone, perhaps with news unread
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from gateway.backends.process.start import ProcessStart
 
 UNKNOWN: Final = -1000  # the code of a process whose template has ended: no one was told how it ended
 RECEIVE: Final = 1 << 16
+END_WITHIN_S: Final = 2.0  # a template that has not ended by then is killed
 
 
 class ForkedProcess:
@@ -74,7 +75,7 @@ class ProcessTemplate:
         template = self._template
         self._lost()
         if template is not None:
-            await asyncio.to_thread(template.wait)
+            await asyncio.to_thread(_end, template)
 
     def _begin(self) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -128,3 +129,11 @@ class ProcessTemplate:
             self._started.set_exception(ConnectionResetError("the template of the versions' processes has ended"))
         for pid in list(self._processes):
             self._is_over(pid, UNKNOWN)
+
+
+def _end(template: "subprocess.Popen[bytes]") -> None:
+    try:
+        template.wait(END_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        template.kill()
+        template.wait()
