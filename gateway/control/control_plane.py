@@ -139,8 +139,11 @@ class ControlPlane:
         yield from self.release_manager.steps()
         yield
         self.housekeeping.tick(self._changing.locked() or self.pool.changing.locked())
+        yield
         self.watchdog.heartbeats.tick()
+        yield
         self.processes.tick()
+        yield
         if self.pool.ready.is_set():
             late = self.watchdog.crashing_versions.take_slow() | self.processes.take_late(self.unavailable())
             self._load_requests.load_late(late)

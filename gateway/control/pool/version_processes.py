@@ -118,7 +118,9 @@ class VersionProcesses:
 
     def take_late(self, unavailable: Collection[VersionKey]) -> set[VersionKey]:
         """Those of the versions `unavailable` to some worker whose process is there by now; each start is told once."""
-        late = set()
+        late: set[VersionKey] = set()
+        if not unavailable:
+            return late
         for process in self._processes.values():
             ready = process.state is ProcessState.READY and process.wanted.key in unavailable
             if ready and process.told != process.starts:
