@@ -182,7 +182,7 @@ class EventStream:
             now = replace(
                 self._read_state(), releases=seen.releases, releases_read_s=seen.releases_read_s, sequence=seen.sequence
             )
-            self._send(changes(seen, now))
+            await self._send(changes(seen, now))
             due |= now.decisions is not seen.decisions or now.config != seen.config
             if reading is None and (due or time.monotonic() - seen.releases_read_s >= RELEASES_INTERVAL_S):
                 due, begun = False, now.last_sequence
@@ -190,7 +190,9 @@ class EventStream:
             if reading is not None and reading.done():
                 before = now
                 now = replace(now, releases=reading.result(), releases_read_s=time.monotonic(), sequence=begun)
-                self._send(await in_page_thread(lambda b, n: [*release_changes(b, n, time.time_ns())], before, now))
+                await self._send(
+                    await in_page_thread(lambda b, n: [*release_changes(b, n, time.time_ns())], before, now)
+                )
                 reading = None
             seen = now
             with contextlib.suppress(TimeoutError):
@@ -204,9 +206,19 @@ class EventStream:
             NO_RELEASES, config_document(self._control), self._control.decision_log.decisions, time.monotonic()
         )
 
-    def _send(self, messages: Iterable[bytes]) -> None:
-        once = [*messages]
-        self._clients -= {client for client in self._clients if not client.send(*once)}
+    async def _send(self, messages: Iterable[bytes]) -> None:
+        """Queue the messages for all clients, one after the other: 100 that write in one iteration of the loop make a
+        stop wait 5 ms. A client that comes meanwhile gets them too.
+        """
+        queued: set[Client] = set()
+        if not (once := [*messages]):
+            return
+        while waiting := self._clients - queued:
+            for client in waiting:
+                if not client.send(*once):
+                    self._clients.discard(client)
+                await self._control.command_priority.yield_to_commands()
+            queued |= waiting
 
     def _drop_expired_keys(self) -> None:
         for client in list(self._clients):
