@@ -80,7 +80,7 @@ def kill(pid: int) -> None:
 def metric(running: GatewayProcess, name: str, **labels: str) -> float:
     """The sum of a metric's samples that have these labels."""
     found = 0.0
-    for line in httpx.get(f"{running.control_url}/metrics").text.splitlines():
+    for line in httpx.get(f"{running.control_url}/metrics", timeout=PATIENCE_S).text.splitlines():
         if line.startswith((name + "{", name + " ")) and all(f'{k}="{v}"' in line for k, v in labels.items()):
             found += float(line.rpartition(" ")[2])
     return found
