@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,15 +12,10 @@ from typing import Any
 import httpx
 import yaml
 
+from loadtests.servers import free_port
+
 READY_WITHIN_S = 60.0
 STOPPED_WITHIN_S = 30.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class GatewayProcess:
@@ -64,12 +58,19 @@ class GatewayProcess:
         command = [sys.executable, "-m", "gateway", "serve", "--config", str(self.config)]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"COLUMNS": "200"})
+        try:
+            self._wait_until_ready(self.process)
+        except BaseException:  # no `__exit__` follows
+            self.stop()
+            raise
+        return self
+
+    def _wait_until_ready(self, process: "subprocess.Popen[bytes]") -> None:
         deadline = time.monotonic() + READY_WITHIN_S
         while not (self.ready() and self.complete()):
-            assert self.process.poll() is None, f"the gateway ended by itself:\n{self.log}"
+            assert process.poll() is None, f"the gateway ended by itself:\n{self.log}"
             assert time.monotonic() < deadline, f"the gateway is not ready after {READY_WITHIN_S} s:\n{self.log}"
             time.sleep(0.05)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

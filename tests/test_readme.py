@@ -23,8 +23,8 @@ import httpx
 import pytest
 
 from gateway.cli.main import COMMANDS
+from loadtests.servers import free_port
 from tests.processes.flawed import until
-from tests.running import free_port
 
 pytestmark = pytest.mark.slow
 

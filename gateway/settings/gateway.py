@@ -1,8 +1,8 @@
 """The settings of gateway.yaml. Every key has a default, and the defaults are only here."""
 
-from typing import Literal
+from typing import Final, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gateway.settings.base import Settings
 from gateway.settings.units import Address, Bytes, Count, Rate, Seconds, Share, Whole
@@ -26,6 +26,10 @@ class TracingSettings(Settings):
     """Address of the collector (OTLP over HTTP), such as `http://127.0.0.1:4318`."""
     sample: Share = 0.01
     """The percentage of requests without trace context that are traced; else the caller's sampling flag decides."""
+
+
+_ALL_INTERFACES: Final = frozenset({"0.0.0.0", "::"})
+_NAMES: Final = {"localhost": "127.0.0.1", "": "0.0.0.0"}
 
 
 class ServerSettings(Settings):
@@ -152,3 +156,10 @@ class GatewaySettings(Settings):
     """What is recorded of predictions, and how much of it is kept."""
     auth: AuthSettings = AuthSettings()
     """Authentication by API keys."""
+
+    @model_validator(mode="after")
+    def _a_port_each(self) -> "GatewaySettings":
+        port, hosts = self.server.port, {_NAMES.get(host, host) for host in (self.server.host, self.control.host)}
+        if port and port == self.control.port and (len(hosts) == 1 or hosts & _ALL_INTERFACES):
+            raise ValueError(f"server.port and control.port are both {port}; give each plane its own port")
+        return self

@@ -9,9 +9,10 @@ import pytest
 
 from gateway.errors import Forbidden
 from gateway.worker.http.access import Access
+from loadtests.servers import free_port
 from tests.cli.test_main import gateway as command
 from tests.processes.flawed import gateway, release
-from tests.running import GatewayProcess, free_port
+from tests.running import GatewayProcess
 from tests.security.guarded import Guarded, bearer, guarded
 
 pytestmark = pytest.mark.slow

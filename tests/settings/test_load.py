@@ -265,3 +265,19 @@ def test_mistakes_in_every_line_of_a_long_list_are_reported_briefly() -> None:
     assert raised.value.problems[0].startswith("models.digits.split.routes[0]")
     assert len(raised.value.problems) < 30
     assert "more mistakes" in raised.value.problems[-1]
+
+
+@pytest.mark.parametrize("hosts", [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("localhost", "127.0.0.1")])
+def test_one_port_for_both_planes_is_refused(tmp_path: Path, hosts: tuple[str, str]) -> None:
+    """The sockets of the workers could not be bound, for ever, and no message said why."""
+    text = "server: {{host: {}, port: 8000}}\ncontrol: {{host: {}, port: 8000}}"
+    with pytest.raises(SettingsError, match=r"server.port and control.port are both 8000"):
+        load_gateway(write(tmp_path, text.format(*hosts)))
+
+
+def test_one_port_on_two_addresses_and_two_free_ports_are_allowed(tmp_path: Path) -> None:
+    for text in (
+        "server: {host: 127.0.0.1, port: 8000}\ncontrol: {host: 127.0.0.2, port: 8000}",
+        "server: {port: 0}\ncontrol: {port: 0}",
+    ):
+        load_gateway(write(tmp_path, text))
