@@ -45,9 +45,9 @@ NO_PROCESSES: Final = ProcessSockets()
 class ConfigGeneration:
     """One numbered configuration: the models to serve, and the shared-memory slot of each version and each release.
 
-    `routing` holds every model that is served; `named`: those with their own entry in the routing file. `unavailable`:
-    versions that are not loaded because loading them crashed or hung a process, with the reason. `unloaded`: models
-    that a client has unloaded since; `loads`: how often each model has been reloaded from disk.
+    `routing` holds every model that is served; `configured`: those with their own entry in the routing file.
+    `unavailable`: versions that are not loaded because loading them crashed or hung a process, with the reason.
+    `unloaded`: models that a client has unloaded since; `loads`: how often each model has been reloaded from disk.
     """
 
     generation: int
@@ -55,7 +55,7 @@ class ConfigGeneration:
     versions: Mapping[VersionKey, int]
     releases: Mapping[VersionKey, int]
     unavailable: Mapping[VersionKey, str]
-    named: frozenset[str] = frozenset()
+    configured: frozenset[str] = frozenset()
     unloaded: frozenset[str] = frozenset()
     loads: Mapping[str, int] = field(default_factory=dict)
     sockets: ProcessSockets = NO_PROCESSES
@@ -96,7 +96,7 @@ class Prepare:
     """Load the generation's versions while the current generation is still served.
 
     `catch_up`: the generation came into force while this worker was starting; a version that does not load is skipped
-    (`Ack.left_out`), as at a start. `reload`: models that have been reloaded from disk since.
+    (`Ack.unavailable`), as at a start. `reload`: models that have been reloaded from disk since.
     """
 
     number: int

@@ -70,20 +70,22 @@ class WorkerBoards:
 class Catalog(ModelCatalog):
     """The models of a worker that is told of new slots as it is by control: before each change."""
 
-    def __init__(self, repository: Repository, routing: RoutingSettings, named: frozenset[str] | None = None) -> None:
+    def __init__(
+        self, repository: Repository, routing: RoutingSettings, configured: frozenset[str] | None = None
+    ) -> None:
         self.boards = WorkerBoards()
         self.boards.plan(routing)
-        super().__init__(repository, routing, self.boards.state, configured=named)
+        super().__init__(repository, routing, self.boards.state, configured=configured)
 
     async def prepare(
         self,
         routing: RoutingSettings,
         generation: int,
-        named: frozenset[str] | None = None,
+        configured: frozenset[str] | None = None,
         how: LoadOptions = DEFAULTS,
     ) -> None:
         self.boards.plan(routing)
-        await super().prepare(routing, generation, named, how)
+        await super().prepare(routing, generation, configured, how)
 
     async def load(self, name: str, routing: RoutingSettings | None = None, how: LoadOptions = DEFAULTS) -> None:
         self.boards.plan(routing or self._routing)
@@ -104,4 +106,4 @@ class Deployed:
 def served_by(repository: Repository, routing: RoutingSettings) -> Catalog:
     """A catalog as control would plan it where nothing is remembered."""
     resolved = resolve(routing, resolve_input({}, repository, frozenset()), "routing.yaml")
-    return Catalog(repository, resolved.routing, resolved.named)
+    return Catalog(repository, resolved.routing, resolved.configured)

@@ -196,7 +196,7 @@ def _open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _left_out(command: str) -> bool:
+def _not_run(command: str) -> bool:
     return any(command.startswith(prefix) for prefix in NOT_RUN)
 
 
@@ -239,7 +239,7 @@ def test_every_command_on_the_pages_runs_and_prints_what_is_shown(newcomer: Newc
             newcomer.write(step)
         elif step.text == SERVE:
             newcomer.serve()
-        elif not _left_out(step.text):
+        elif not _not_run(step.text):
             printed = newcomer.run(step.text)
             if step.text.startswith("curl") and printed:
                 assert "error" not in json.loads(printed), printed

@@ -87,7 +87,7 @@ def check(config: Path, draft: Path | None, as_json: bool) -> None:
         LoadTrial(name, version, release.stable)
         for name, release in sorted(resolved.routing.models.items())
         for version in (release.stable, release.candidate)
-        if version is not None and (name in resolved.named or (name, str(version)) not in passed_over)
+        if version is not None and (name in resolved.configured or (name, str(version)) not in passed_over)
     ]
     verdicts: list[LoadResult] = []
     tried_ones = try_versions(repository.path, trials, settings.models.load_timeout)

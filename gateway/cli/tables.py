@@ -26,7 +26,7 @@ NOT_COMPARABLE: Final = (
 MOST_ROWS: Final = 200  # of the table at the start of serving: laying out 10,000 takes control twenty seconds
 
 
-def release_table(releases: "Sequence[ReleaseStatus]", left_out: Mapping[tuple[str, int], str]) -> Table:
+def release_table(releases: "Sequence[ReleaseStatus]", unavailable: Mapping[tuple[str, int], str]) -> Table:
     """Return a table of what is served and the split in force, one line per route; then what is not served, and why."""
     table = Table(title="Models", title_justify="left")
     for heading in ("model", "stable", "candidate", "route", "to the candidate"):
@@ -36,18 +36,18 @@ def release_table(releases: "Sequence[ReleaseStatus]", left_out: Mapping[tuple[s
             table.caption = f"… and {len(releases) - shown:,} more: gateway status"
             break
         name = release.model
-        for row in _release_rows(release, left_out):
+        for row in _release_rows(release, unavailable):
             table.add_row(name, *row)
             name = ""
-    for (name, version), why in sorted(left_out.items()):
+    for (name, version), why in sorted(unavailable.items()):
         table.add_row(f"[red]{name}[/red]", "", "", f"[red]version {version} is not served[/red]", escape(why))
     return table
 
 
 def _release_rows(
-    release: "ReleaseStatus", left_out: Mapping[tuple[str, int], str]
+    release: "ReleaseStatus", unavailable: Mapping[tuple[str, int], str]
 ) -> Iterator[tuple[str, str, str, str]]:
-    there = release.candidate is not None and (release.model, release.candidate) not in left_out
+    there = release.candidate is not None and (release.model, release.candidate) not in unavailable
     stable, candidate = str(release.stable), str(release.candidate) if there else "-"
     if not there or not release.weights_ppm:
         yield stable, candidate, "(every request)", "0%"

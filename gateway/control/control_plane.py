@@ -174,7 +174,7 @@ class ControlPlane:
         slot = self.releases.of(name, candidate)
         if not self.board.stopped(slot):
             raise Conflict(f"'{name}' is not stopped")
-        if name not in self.pool.config.named:
+        if name not in self.pool.config.configured:
             raise Conflict(f"'{name}' has no entry in the routing file any more; add it again, then resume it")
         decision = self.decision_log.resume(name, candidate, by, reason, evidence)
         self.stopper.resumed(name)
@@ -200,7 +200,7 @@ class ControlPlane:
                 self.stopper.edit_validated(began, now, validated.resolved.routing.models)
                 needed = self.routing_file.needed_trials
                 trials = await asyncio.to_thread(needed, validated.resolved.routing, self.pool.loaded())
-                verdicts = await asyncio.to_thread(self.routing_file.run_trials, trials, validated.resolved.named)
+                verdicts = await asyncio.to_thread(self.routing_file.run_trials, trials, validated.resolved.configured)
                 await publish(self, validated, verdicts, note if now.content == written else None)
                 await asyncio.to_thread(self.routing_file.warn, validated.accepted.routing)
             except Exception as error:  # the watch must survive any error, to read the next edit
@@ -264,10 +264,10 @@ class ControlPlane:
             log.error("the decision on '%s' is in force, but not on disk yet; a restart would undo it", name)
 
     def apply_load(
-        self, name: str, resolved: ResolvedRouting, sockets: ProcessSockets, left_out: Mapping[VersionKey, str]
+        self, name: str, resolved: ResolvedRouting, sockets: ProcessSockets, unavailable: Mapping[VersionKey, str]
     ) -> ConfigGeneration:
         """Add a model that is about to be loaded from disk again, perhaps one that was not served before."""
-        self.pool.config = config = self.generations.make_reload(name, self.pool.config, resolved, sockets, left_out)
+        self.pool.config = config = self.generations.make_reload(name, self.pool.config, resolved, sockets, unavailable)
         self.served = resolved.routing.models
         self.release_manager.configure(self.served)
         return config

@@ -44,7 +44,7 @@ async def publish(
     served, source = validated.resolved.routing.models, str(control.routing_file.path)
     resolved = validated.resolved
     sockets, failed = await control.processes.prepared(resolved.routing)
-    refuse(source, resolved.named, failed)
+    refuse(source, resolved.configured, failed)
     config = control.generations.make(control.pool.config.generation + 1, resolved, sockets, failed | harmful(verdicts))
     async with prepared(control.pool, config, source, loads=bool(verdicts)) as handles:
         if errors := control.acceptance.stopped_since(validated):

@@ -89,7 +89,7 @@ class Worker:
             self._shared_state,
             unavailable=config.unavailable,
             generation=config.generation,
-            configured=config.named,
+            configured=config.configured,
             unloaded=config.unloaded,
             sockets=config.sockets,
         )
@@ -209,7 +209,7 @@ class Worker:
                 config = command.config
                 self._shared_state.update_slots(config.versions, config.releases)
                 how = LoadOptions(config.unavailable, config.sockets, command.catch_up, config.unloaded, command.reload)
-                await self._catalog.prepare(config.routing, config.generation, config.named, how)
+                await self._catalog.prepare(config.routing, config.generation, config.configured, how)
             case Commit():
                 self._catalog.commit()
             case Discard():

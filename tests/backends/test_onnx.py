@@ -89,9 +89,9 @@ def test_free_dimensions_keep_their_names(tmp_path: Path) -> None:
 
 def test_an_initializer_may_be_overridden_by_its_name(tmp_path: Path) -> None:
     session = opened(tmp_path, zoo.defaulted)
-    (left_out,) = session.run(numbers([1, 2, 3]))
+    (omitted,) = session.run(numbers([1, 2, 3]))
     (sent,) = session.run({**numbers([1, 2, 3]), "offset": np.array([100], np.float32)})
-    assert left_out is not None and left_out.tolist() == [[11, 12, 13]]
+    assert omitted is not None and omitted.tolist() == [[11, 12, 13]]
     assert sent is not None and sent.tolist() == [[101, 102, 103]]
 
 

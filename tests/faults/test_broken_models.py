@@ -107,7 +107,7 @@ def test_broken_stable_version_is_refused_with_its_file(make: Maker, tmp_path: P
     refused(config, str(file))
 
 
-def test_broken_candidate_is_left_out_and_stable_serves(tmp_path: Path) -> None:
+def test_broken_candidate_is_unavailable_and_stable_serves(tmp_path: Path) -> None:
     models = tmp_path / "models"
     files = {f"m{number}": put(models, f"m{number}", 2, make) for number, make in enumerate(BROKEN)}
     files["narrow"] = put(models, "narrow", 2, onnx_models.centring)

@@ -11,11 +11,11 @@ from tests.processes.test_reload import config, edit, routing, shares
 pytestmark = needs_trap
 
 
-def test_candidate_that_crashes_on_loading_is_left_out_at_the_start(tmp_path: Path) -> None:
+def test_candidate_that_crashes_on_loading_is_unavailable_after_the_start(tmp_path: Path) -> None:
     running = gateway(tmp_path)
     place(tmp_path / "models", "flawed", 2, crashing)
     with running:
-        (out,) = config(running)["left_out"]
+        (out,) = config(running)["unavailable"]
         assert (out["model"], out["version"]) == ("flawed", 2)
         assert "SIGFPE" in out["reason"]
         assert httpx.post(f"{running.url}/v2/models/flawed/infer", content=body(1.0)).headers["x-variant"] == "stable"

@@ -83,7 +83,7 @@ def test_replacement_worker_does_not_load_a_crashing_version(tmp_path: Path) -> 
             until(lambda: metric(running, "gateway_worker_restarts_total") == restarts, "a restart")  # noqa: B023
             until(lambda: ready(running) == 2, "both workers")
         assert shares(running) == {"stable"}
-        (out,) = config(running)["left_out"]
+        (out,) = config(running)["unavailable"]
         assert (out["model"], out["version"], "SIGFPE" in out["reason"]) == ("flawed", 2, True)
         file.write_bytes(good)
         kill(workers(running)[0])
@@ -92,7 +92,7 @@ def test_replacement_worker_does_not_load_a_crashing_version(tmp_path: Path) -> 
         assert shares(running) == {"stable", "candidate"}
         edit(running, routing(weight=100))
         in_force(running, 2)
-        assert (shares(running), config(running)["left_out"]) == ({"candidate"}, [])
+        assert (shares(running), config(running)["unavailable"]) == ({"candidate"}, [])
 
 
 @needs_trap
@@ -103,7 +103,7 @@ def test_crashing_model_without_an_entry_is_not_loaded_by_an_edit(tmp_path: Path
         edit(running, routing(weight=0))
         in_force(running, 2)
         assert (shares(running), workers(running)) == ({"stable"}, before)
-        assert ("stray", 1) in {(out["model"], out["version"]) for out in config(running)["left_out"]}
+        assert ("stray", 1) in {(out["model"], out["version"]) for out in config(running)["unavailable"]}
 
 
 @needs_trap
@@ -208,7 +208,7 @@ def test_start_serves_stable_without_its_endless_candidate(tmp_path: Path) -> No
     endless(tmp_path / "models" / "flawed" / "2" / "model.onnx")
     with running:
         assert shares(running) == {"stable"}
-        (out,) = config(running)["left_out"]
+        (out,) = config(running)["unavailable"]
         assert (out["model"], out["version"], "models.load_timeout" in out["reason"]) == ("flawed", 2, True)
         edit(running, yaml.safe_dump(STABLE))
         in_force(running, 2)

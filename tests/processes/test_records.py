@@ -209,7 +209,7 @@ def test_pretty_printed_and_compressed_requests_are_one_line_each(tmp_path: Path
 
 
 @pytest.mark.parametrize("inputs", ["hash", "none"])
-def test_inputs_are_left_out_of_records_where_configured(tmp_path: Path, inputs: str) -> None:
+def test_inputs_are_omitted_from_records_if_configured(tmp_path: Path, inputs: str) -> None:
     with gateway(tmp_path, records={"inputs": inputs}) as running:
         answer = httpx.post(f"{running.url}{FLAWED}", content=body(12.5))
     (record,) = records(tmp_path)

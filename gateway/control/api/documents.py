@@ -179,7 +179,7 @@ class ConfigDocument(TypedDict):
     last_error: str | None
     warnings: list[str]
     candidates_closed: bool
-    left_out: list[UnavailableDocument]
+    unavailable: list[UnavailableDocument]
     records: RecordsDocument
 
 

@@ -168,7 +168,7 @@ def config_document(control: ControlPlane) -> ConfigDocument:
         "last_error": status.error or None,
         "warnings": list(status.warnings),
         "candidates_closed": status.candidates_closed,
-        "left_out": [
+        "unavailable": [
             {"model": name, "version": version, "reason": why}
             for (name, version), why in sorted(control.unavailable().items())
         ],

@@ -27,7 +27,7 @@ class GenerationFactory:
         generation: int,
         resolved: ResolvedRouting,
         sockets: ProcessSockets,
-        left_out: Mapping[VersionKey, str] | None = None,
+        unavailable: Mapping[VersionKey, str] | None = None,
     ) -> ConfigGeneration:
         """A generation that serves what was resolved. Raises SettingsError if no slot is left."""
         versions: dict[VersionKey, int] = {}
@@ -45,8 +45,8 @@ class GenerationFactory:
             routing=resolved.routing,
             versions=versions,
             releases=release_slots,
-            unavailable=dict(left_out or {}),
-            named=resolved.named,
+            unavailable=dict(unavailable or {}),
+            configured=resolved.configured,
             sockets=sockets,
         )
 
@@ -56,11 +56,11 @@ class GenerationFactory:
         before: ConfigGeneration,
         resolved: ResolvedRouting,
         sockets: ProcessSockets,
-        left_out: Mapping[VersionKey, str],
+        unavailable: Mapping[VersionKey, str],
     ) -> ConfigGeneration:
         """The same generation, except that the model is reloaded from disk; other unloaded models stay unloaded."""
         loads = {**before.loads, name: before.loads.get(name, 0) + 1}
-        config = self.make(before.generation, resolved, sockets, left_out)
+        config = self.make(before.generation, resolved, sockets, unavailable)
         return replace(config, unloaded=before.unloaded - {name}, loads=loads)
 
 
@@ -69,4 +69,4 @@ def without_unavailable_stables(config: ConfigGeneration) -> ConfigGeneration:
     lose their entry, so that they do not keep the worker from serving the others.
     """
     lost = {name for name, release in config.routing.models.items() if (name, release.stable) in config.unavailable}
-    return replace(config, named=config.named - lost)
+    return replace(config, configured=config.configured - lost)

@@ -32,7 +32,7 @@ class LoadRequestContext(Protocol):
     processes: VersionProcesses
 
     def apply_load(
-        self, name: str, resolved: ResolvedRouting, sockets: ProcessSockets, left_out: Mapping[VersionKey, str]
+        self, name: str, resolved: ResolvedRouting, sockets: ProcessSockets, unavailable: Mapping[VersionKey, str]
     ) -> ConfigGeneration:
         """Add a model that is about to be loaded from disk again, perhaps one that was not served before."""
 
@@ -90,14 +90,14 @@ class LoadRequestHandler:
             settings = seen.routing.models[name] if seen is not None else None
         if settings is None:
             raise NotFound(f"the repository has no version of '{name}' that has a model file and is not stopped")
-        left_out = await self._try_versions(name, settings, candidate)
+        unavailable = await self._try_versions(name, settings, candidate)
         routing = RoutingSettings.model_construct(models={**pool.config.routing.models, name: settings})
         sockets, failed = await control.processes.prepared(routing, anew={name})
-        left_out |= self._failed(name, settings, candidate, failed)
+        unavailable |= self._failed(name, settings, candidate, failed)
         async with pool.changing:
             before, served = pool.config, control.served
-            resolved = ResolvedRouting(routing, before.named, control.acceptance.memory)
-            config = control.apply_load(name, resolved, sockets, left_out)
+            resolved = ResolvedRouting(routing, before.configured, control.acceptance.memory)
+            config = control.apply_load(name, resolved, sockets, unavailable)
             errors = await pool.broadcast(lambda number: Load(number, name, config), staged=True, may_die=False)
             if errors:  # workers keep what they have, so its processes are needed still
                 pool.config = config = replace(config, sockets=before.sockets)

@@ -21,15 +21,15 @@ log: Final = logging.getLogger("gateway.control.config")
 
 @dataclass(frozen=True, slots=True)
 class RememberedRelease:
-    """What is remembered of one model. `named`: it has an entry in the text accepted last. `salt`: as written there,
-    else None.
+    """What is remembered of one model. `configured`: it has an entry in the text accepted last. `salt`: as written
+    there, else None.
     """
 
     stable: int
     candidate: int | None = None
     salt: str | None = None
     stickiness: str = "customer"
-    named: bool = True
+    configured: bool = True
 
     def release(self) -> ReleaseSettings:
         """The release to serve if the model has no entry: no route leads to the candidate."""
@@ -71,15 +71,15 @@ class ReleaseMemoryFile:
 
     def read(self, entries: RoutingSettings) -> ReleaseMemory:
         """The memory; empty before the first start. `entries`: those of the accepted text."""
-        named = {name: remember(settings) for name, settings in entries.models.items()}
+        configured = {name: remember(settings) for name, settings in entries.models.items()}
         try:
-            return {**named, **_memory_of(orjson.loads(self._file.read_bytes()))}
+            return {**configured, **_memory_of(orjson.loads(self._file.read_bytes()))}
         except FileNotFoundError:
-            if named:
+            if configured:
                 log.error("%s is missing and is created anew from %s; %s", self._file, self._text, _UNNAMED)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             log.error("%s is damaged (%s) and is created anew from %s; %s", self._file, error, self._text, _UNNAMED)
-        return named
+        return configured
 
     def write(self, memory: ReleaseMemory, text: bytes | None) -> bool:
         """Write both durably. Returns False, and logs an error, if the disk refuses them."""
@@ -101,9 +101,16 @@ _UNNAMED: Final = "a model without an entry in it is served in the highest of it
 
 def _memory_of(document: Any) -> dict[str, RememberedRelease]:
     """Parse the document. Raises ValueError, TypeError, KeyError or AttributeError if it is not a valid memory."""
-    memory = {name: RememberedRelease(**entry) for name, entry in document["models"].items()}
+    memory = {name: _entry(**fields) for name, fields in document["models"].items()}
     for name, one in memory.items():
         one.release()  # validates the versions
-        if not (isinstance(one.named, bool) and isinstance(one.salt, str | None) and isinstance(name, str)):
+        if not (isinstance(one.configured, bool) and isinstance(one.salt, str | None) and isinstance(name, str)):
             raise ValueError(f"its entry of {name!r} has values of the wrong type")
     return memory
+
+
+def _entry(**fields: Any) -> RememberedRelease:
+    """One model's entry. `configured` was called `named` in state folders written before it was renamed."""
+    if "named" in fields:
+        fields["configured"] = fields.pop("named")
+    return RememberedRelease(**fields)

@@ -31,19 +31,19 @@ class ResolveInput:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRouting:
-    """The releases to serve. `routing` holds every model; `named`: those with an entry of their own.
+    """The releases to serve. `routing` holds every model; `configured`: those with an entry of their own.
 
     `notes`: by model, the differences from the memory that must be reported.
     """
 
     routing: RoutingSettings
-    named: frozenset[str]
+    configured: frozenset[str]
     memory: ReleaseMemory
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def entries(self) -> RoutingSettings:
         """The entries of the file itself."""
-        return RoutingSettings.model_construct(models={name: self.routing.models[name] for name in self.named})
+        return RoutingSettings.model_construct(models={name: self.routing.models[name] for name in self.configured})
 
 
 def resolve(routing: RoutingSettings, known: ResolveInput, source: str) -> ResolvedRouting:
@@ -61,8 +61,8 @@ def resolve(routing: RoutingSettings, known: ResolveInput, source: str) -> Resol
         memory[name] = remember(releases[name])
         notes[name] = list(_differences(name, entry, releases[name], before, known))
     for name, one in gone.items():
-        memory[name] = replace(one, named=False)
-        notes[name] = [_gone(name, one)] if one.named else []
+        memory[name] = replace(one, configured=False)
+        notes[name] = [_gone(name, one)] if one.configured else []
         if known.versions.get(name) or name in known.loaded:
             releases[name] = one.release()
     for name in sorted(known.versions.keys() - memory.keys()):
@@ -77,15 +77,15 @@ def resolve(routing: RoutingSettings, known: ResolveInput, source: str) -> Resol
 def first_seen(name: str, known: ResolveInput) -> RememberedRelease | None:
     """The release of a model without an entry that is seen for the first time; None if all its versions are stopped."""
     free = [version for version in known.versions.get(name, ()) if (name, version) not in known.stopped]
-    return RememberedRelease(free[-1], named=False) if free else None
+    return RememberedRelease(free[-1], configured=False) if free else None
 
 
 def candidates_closed(memory: ReleaseMemory, known: ResolveInput) -> ResolvedRouting:
     """The remembered releases with every candidate closed: stable answers everyone. The memory is kept unchanged."""
-    there = {name: one for name, one in memory.items() if one.named or known.versions.get(name)}
+    there = {name: one for name, one in memory.items() if one.configured or known.versions.get(name)}
     releases = {name: ReleaseSettings(stable=one.stable) for name, one in there.items()}
-    named = frozenset(name for name, one in memory.items() if one.named)
-    return ResolvedRouting(RoutingSettings.model_construct(models=releases), named, memory)
+    configured = frozenset(name for name, one in memory.items() if one.configured)
+    return ResolvedRouting(RoutingSettings.model_construct(models=releases), configured, memory)
 
 
 def _refuse(routing: RoutingSettings, gone: ReleaseMemory, known: ResolveInput, source: str) -> None:
@@ -93,11 +93,11 @@ def _refuse(routing: RoutingSettings, gone: ReleaseMemory, known: ResolveInput, 
         f"models.{name}: its entry is gone, and its candidate {one.candidate} is not stopped;"
         f" to end it, name the model with stable alone: {name}: {{stable: {one.stable}}}"
         for name, one in sorted(gone.items())
-        if one.named and one.candidate is not None and (name, one.candidate) not in known.stopped
+        if one.configured and one.candidate is not None and (name, one.candidate) not in known.stopped
     ]
-    named = {name: one for name, one in sorted(gone.items()) if one.named}
-    if not problems and named and not routing.models:
-        meant = ", ".join(f"{name}: {{stable: {one.stable}}}" for name, one in named.items())
+    configured = {name: one for name, one in sorted(gone.items()) if one.configured}
+    if not problems and configured and not routing.models:
+        meant = ", ".join(f"{name}: {{stable: {one.stable}}}" for name, one in configured.items())
         problems = [f"models: every entry is gone; to end all releases, name the models with stable alone: {meant}"]
     if problems:
         raise SettingsError(source, problems)

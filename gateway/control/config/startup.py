@@ -98,6 +98,6 @@ def _try_new_stables(
         return
     remembered = {(name, one.stable) for name, one in acceptance.memory.items()}
     trials = routing_file.needed_trials(resolved.routing, remembered)
-    stables = [trial for trial in trials if trial.version == trial.stable and trial.name in resolved.named]
+    stables = [trial for trial in trials if trial.version == trial.stable and trial.name in resolved.configured]
     if stables:
-        routing_file.run_trials(stables, resolved.named)
+        routing_file.run_trials(stables, resolved.configured)

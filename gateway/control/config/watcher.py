@@ -134,16 +134,16 @@ class RoutingFileWatcher:
             if version is not None and (name, version) not in loaded
         ]
 
-    def run_trials(self, trials: list[LoadTrial], named: AbstractSet[str]) -> list[LoadResult]:
+    def run_trials(self, trials: list[LoadTrial], configured: AbstractSet[str]) -> list[LoadResult]:
         """Run the load trials in a scratch process and return their results; for a thread. Raises SettingsError if a
-        version of one of the `named` models does not load, and ModelUnavailable if the file is edited meanwhile: the
-        trials are then obsolete, and may hang.
+        version of one of the `configured` models does not load, and ModelUnavailable if the file is edited meanwhile:
+        the trials are then obsolete, and may hang.
         """
         verdicts = self.trial_runner.run(trials, lambda: EDITED_MEANWHILE if self.changed() else "")
         broken = [
             f"models.{verdict.trial.name}: version {verdict.trial.version}: {verdict.error}"
             for verdict in verdicts
-            if verdict.error and verdict.trial.name in named
+            if verdict.error and verdict.trial.name in configured
         ]
         if broken:
             raise SettingsError(str(self.path), broken)

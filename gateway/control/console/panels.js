@@ -16,7 +16,7 @@ export function showConfig(config) {
   list("config-error", [...closed, ...(config.last_error ?? "").split("\n").filter(Boolean)]);
   byId("config-alarm").hidden = !config.last_error;
   list("config-warnings", config.warnings);
-  list("left-out", config.left_out.map((one) => `${one.model} version ${one.version}: ${one.reason}`));
+  list("unavailable", config.unavailable.map((one) => `${one.model} version ${one.version}: ${one.reason}`));
 }
 
 function list(id, lines) {

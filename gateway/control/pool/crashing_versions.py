@@ -118,13 +118,13 @@ class CrashingVersions:
             self._slow |= {key_of(verdict.trial) for verdict in verdicts if verdict.timed_out}
 
     async def _leave_out(self, pool: WorkerPool) -> None:
-        """Update the generation's `left_out`: add harmful versions, remove repaired ones."""
+        """Update the generation's `unavailable`: add harmful versions, remove repaired ones."""
         before = pool.config
-        left_out = await asyncio.to_thread(self._harmful, before)
-        if left_out != before.unavailable:
-            for key in left_out.keys() - before.unavailable.keys():
-                log.error("version %d of '%s' is not loaded: %s", key[1], key[0], left_out[key])
-            pool.config = replace(pool.config, unavailable=left_out)  # not `before`: an edit may have come meanwhile
+        unavailable = await asyncio.to_thread(self._harmful, before)
+        if unavailable != before.unavailable:
+            for key in unavailable.keys() - before.unavailable.keys():
+                log.error("version %d of '%s' is not loaded: %s", key[1], key[0], unavailable[key])
+            pool.config = replace(pool.config, unavailable=unavailable)  # not `before`: an edit may have come meanwhile
 
     def _harmful(self, config: ConfigGeneration) -> dict[VersionKey, str]:
         return {key: why for key in _wanted(config) if (why := self._contents.why_bad(key))}

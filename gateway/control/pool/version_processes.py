@@ -229,9 +229,9 @@ def _isolated(settings: ModelSettings, *, stable: bool) -> bool:
     return not stable or settings.providers[0] != CPU
 
 
-def refuse(source: str, named: Collection[str], failed: Mapping[VersionKey, str]) -> None:
-    """Raise SettingsError, which names the file `source`, if a version of a `named` model could not be loaded."""
+def refuse(source: str, configured: Collection[str], failed: Mapping[VersionKey, str]) -> None:
+    """Raise SettingsError, which names the file `source`, if a version of a `configured` model could not be loaded."""
     if problems := [
-        f"models.{name}: version {number}: {why}" for (name, number), why in failed.items() if name in named
+        f"models.{name}: version {number}: {why}" for (name, number), why in failed.items() if name in configured
     ]:
         raise SettingsError(source, problems)

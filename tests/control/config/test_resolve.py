@@ -28,7 +28,7 @@ def stable(one: ResolvedRouting) -> dict[str, int]:
 
 def test_model_without_an_entry_keeps_its_first_highest_version() -> None:
     first = resolved({}, m=[1, 2])
-    assert (stable(first), first.named) == ({"m": 2}, frozenset())
+    assert (stable(first), first.configured) == ({"m": 2}, frozenset())
     later = resolved({}, first.memory, m=[1, 2, 3])
     assert (stable(later), later.notes) == ({"m": 2}, {})
     gone = resolved({}, later.memory, m=[1, 3])
@@ -88,7 +88,7 @@ def test_salt_is_kept_until_the_candidate_changes_or_another_is_written(entry: A
 
 
 def test_file_without_entries_is_refused_once_there_was_one() -> None:
-    assert stable(resolved({}, {"m": RememberedRelease(1, named=False)}, m=[1, 2])) == {"m": 1}
+    assert stable(resolved({}, {"m": RememberedRelease(1, configured=False)}, m=[1, 2])) == {"m": 1}
     with pytest.raises(SettingsError, match=r"models: every entry is gone; .*: m: \{stable: 1\}, n: \{stable: 4\}"):
         resolved({}, {"m": RememberedRelease(1), "n": RememberedRelease(4)}, m=[1, 2])
 
@@ -104,7 +104,7 @@ def test_empty_file_is_refused_where_entries_are_remembered(content: bytes) -> N
 
 
 def test_missing_model_stays_served_if_loaded_and_remembered_if_not() -> None:
-    memory = {"m": RememberedRelease(1, named=False)}
+    memory = {"m": RememberedRelease(1, configured=False)}
     assert stable(resolved({}, memory, loaded=["m"])) == {"m": 1}
     away = resolved({}, memory)
     assert (stable(away), away.memory) == ({}, memory)
@@ -112,8 +112,8 @@ def test_missing_model_stays_served_if_loaded_and_remembered_if_not() -> None:
 
 
 def test_closed_serves_remembered_stables_without_candidates() -> None:
-    memory = {"m": RUNNING, "n": RememberedRelease(3, named=False), "away": RememberedRelease(5, named=False)}
+    memory = {"m": RUNNING, "n": RememberedRelease(3, configured=False), "away": RememberedRelease(5, configured=False)}
     shut = candidates_closed(memory, ResolveInput(memory, {"m": [1, 2], "n": [3, 4]}))
     assert stable(shut) == {"m": 1, "n": 3}
     assert all(release.candidate is None for release in shut.routing.models.values())
-    assert (shut.named, shut.memory) == (frozenset({"m"}), memory)
+    assert (shut.configured, shut.memory) == (frozenset({"m"}), memory)

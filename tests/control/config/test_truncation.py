@@ -72,7 +72,7 @@ ASKED = [
 def known(before: AcceptedText, stopped: frozenset[tuple[str, int]]) -> ResolveInput:
     """The state of a gateway that has served `before` and a model without an entry, with many versions on disk."""
     memory = {name: remember(entry) for name, entry in before.routing.models.items()}
-    memory["unnamed"] = RememberedRelease(3, named=False)
+    memory["unnamed"] = RememberedRelease(3, configured=False)
     return ResolveInput(memory, {name: VERSIONS for name in memory}, stopped, memory.keys())
 
 

@@ -113,7 +113,7 @@ ODD_FEEDBACK: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
-def test_malformed_record_is_left_out_and_counted(tmp_path: Path, kind: str) -> None:
+def test_malformed_record_is_skipped_and_counted(tmp_path: Path, kind: str) -> None:
     recording = digits()
     for line in ODD:
         recording.lines[PREDICTIONS].insert(3, line + b"\n")
@@ -136,7 +136,7 @@ def test_malformed_record_is_left_out_and_counted(tmp_path: Path, kind: str) -> 
         assert (frame.height, frame["truth"].null_count()) == (41, 21)
 
 
-def test_export_says_how_many_lines_were_left_out(tmp_path: Path) -> None:
+def test_export_says_how_many_lines_were_skipped(tmp_path: Path) -> None:
     recording = digits(4)
     recording.record(version="one")
     recording.save(tmp_path / "state" / "records")

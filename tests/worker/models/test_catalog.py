@@ -130,7 +130,7 @@ async def test_release_is_served_by_its_stable_and_its_candidate(tmp_path: Path)
     ],
 )
 @on_a_loop
-async def test_broken_candidate_is_left_out_and_stable_serves_on(tmp_path: Path, make: Make, reason: str) -> None:
+async def test_broken_candidate_is_unavailable_and_stable_serves_on(tmp_path: Path, make: Make, reason: str) -> None:
     file = two_versions(tmp_path, candidate=make)
     async with served(tmp_path, m=CANARY) as deployment:
         assert deployment.models["m"].versions.keys() == {1}
@@ -168,7 +168,7 @@ def test_release_of_a_missing_version_raises(tmp_path: Path) -> None:
 
 
 @on_a_loop
-async def test_broken_model_without_a_release_is_left_out_and_others_serve(tmp_path: Path) -> None:
+async def test_broken_model_without_a_release_is_unavailable_and_others_serve(tmp_path: Path) -> None:
     place(tmp_path, "good", 1, scaling(1))
     file = place(tmp_path, "garbage", 1, zoo.garbage)
     place(tmp_path, "settings", 1, scaling(1))
