@@ -89,10 +89,10 @@ def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
     """Yield lines on the split in force, the ramp, each version, and each guard's findings."""
     if release["routes"]:
         routes = ", ".join(f"{route['route']} {route['in_force_percent']:g}%" for route in release["routes"])
-        yield f"to the candidate: {routes}{_too_short(release)}"
+        yield f"to the candidate: {routes}{_unsplit_note(release)}"
     if ramp := release.get("ramp"):
         steps = ", ".join(f"{weight:g}" for weight in ramp["weights"])
-        waiting = f"; waiting for {ramp['waiting_for']}" if ramp["waiting_for"] else ""
+        waiting = f"; waiting for {ramp['blocked_on']}" if ramp["blocked_on"] else ""
         yield f"ramp: {ramp['stage']} at {ramp['weight_percent']:g}% of {steps}{waiting}"
     for version in release["versions"]:
         if version.get("warning"):
@@ -109,13 +109,13 @@ def _progress_lines(release: dict[str, Any]) -> Iterator[str]:
     if not release.get("latency_compared", True) and release["candidate"] is not None:
         yield NOT_COMPARABLE
     yield from map(_guard_line, release.get("guards", ()))
-    needed = release.get("forecast", {}).get("requests_to_notice_doubling")
+    needed = release.get("forecast", {}).get("requests_to_detect_doubling")
     if needed is not None:
         yield f"it takes about {needed:,.0f} requests to detect twice as many failures"
 
 
-def _too_short(release: dict[str, Any]) -> str:
-    short = release.get("too_short", {"requests": 0})
+def _unsplit_note(release: dict[str, Any]) -> str:
+    short = release.get("unsplit", {"requests": 0})
     if not short["requests"]:
         return ""
     return f"; {short['percent']:.2g}% of requests have too little time to run both versions, and are not split"
@@ -124,9 +124,9 @@ def _too_short(release: dict[str, Any]) -> str:
 def _guard_line(guard: dict[str, Any]) -> str:
     name = f"guard {guard['name']} ({guard['metric']})"
     if guard["log10_e"] is None:
-        return f"{name}: {guard.get('says', 'no data yet')}"
+        return f"{name}: {guard.get('summary', 'no data yet')}"
     beyond = "different" if guard["metric"] == "predicted_class" else "harmful"
-    return f"{name}: {guard['verdict']}, evidence 10^{guard['log10_e']:.1f}, {beyond} from 10^{guard['line_log10']:.1f}"
+    return f"{name}: {guard['verdict']}, evidence 10^{guard['log10_e']:.1f}, {beyond} from 10^{guard['threshold_log10']:.1f}"
 
 
 def _ms(latency_ms: float | None) -> str:

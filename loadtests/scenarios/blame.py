@@ -102,7 +102,7 @@ def _twins(folder: Path, requests: int) -> list[Line]:
     ):
         found = _served(folder / str(len(lines)), moods, 50, make, requests=requests)
         version = found.document["versions"][1]
-        said = f"{found}, {found.requests:,} requests, {version['outcomes']}, too short: {found.document['too_short']}"
+        said = f"{found}, {found.requests:,} requests, {version['outcomes']}, too short: {found.document['unsplit']}"
         lines.append((f"served twin, {way}", said, "not stopped", not found.by and found.requests >= requests))
     return lines
 

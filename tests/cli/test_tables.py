@@ -33,13 +33,13 @@ RELEASE: dict[str, Any] = {
         "stage": "ramping",
         "weight_percent": 5.0,
         "weights": [5.0, 25.0],
-        "waiting_for": "the interval to end, in 9 s",
+        "blocked_on": "the interval to end, in 9 s",
     },
     "guards": [
-        {"name": "errors", "metric": "failures", "verdict": "inconclusive", "log10_e": 0.52, "line_log10": 2.3},
-        {"name": "slow", "metric": "slow_requests", "verdict": "no-data", "log10_e": None, "line_log10": 2.3},
+        {"name": "errors", "metric": "failures", "verdict": "inconclusive", "log10_e": 0.52, "threshold_log10": 2.3},
+        {"name": "slow", "metric": "slow_requests", "verdict": "no-data", "log10_e": None, "threshold_log10": 2.3},
     ],
-    "forecast": {"requests_to_notice_doubling": 4321.4},
+    "forecast": {"requests_to_detect_doubling": 4321.4},
 }
 
 
@@ -115,9 +115,9 @@ def test_client_errors_are_not_counted_as_failures_of_a_version() -> None:
 
 
 def test_guard_without_evidence_says_so_and_drift_is_called_different() -> None:
-    quiet = {"name": "errors", "metric": "failures", "verdict": "no-data", "says": "no failures yet", "log10_e": None}
-    drift = {"name": "drift", "metric": "predicted_class", "verdict": "different", "says": "different", "log10_e": 50.3}
-    guards = [{**guard, "line_log10": 2.0} for guard in (quiet, drift)]
+    quiet = {"name": "errors", "metric": "failures", "verdict": "no-data", "summary": "no failures yet", "log10_e": None}
+    drift = {"name": "drift", "metric": "predicted_class", "verdict": "different", "summary": "different", "log10_e": 50.3}
+    guards = [{**guard, "threshold_log10": 2.0} for guard in (quiet, drift)]
     lines = told({**RELEASE, "guards": guards, "candidate": 2})
     assert "guard errors (failures): no failures yet" in lines
     assert "guard drift (predicted_class): different, evidence 10^50.3, different from" in " ".join(lines)

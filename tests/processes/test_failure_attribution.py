@@ -46,8 +46,8 @@ def test_identical_candidate_survives_bad_traffic_and_all_figures_agree(tmp_path
             metric(running, "gateway_predictions_total", variant="candidate", outcome="excused") == outcomes["excused"]
         )
         short = metric(running, "gateway_unsplit_total", model=NAME, reason="deadline")
-        assert short == found["too_short"]["requests"] > 100
-        assert 5 < found["too_short"]["percent"] < 30
+        assert short == found["unsplit"]["requests"] > 100
+        assert 5 < found["unsplit"]["percent"] < 30
         (guard,) = found["guards"]
         assert guard["verdict"] != "harmful"
 

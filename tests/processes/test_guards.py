@@ -138,7 +138,7 @@ def test_drift_pauses_a_ramp_until_an_operator_continues(tmp_path: Path) -> None
     with live(tmp_path, routing(RAMPED, comparisons=[drift]), Rates(favour=0.6)) as run:
         run.until(lambda: run.release()["ramp"]["stage"] == "paused")
         assert (run.weight(), run.release()["stopped"]) == (20, False)
-        assert "drift" in run.release()["ramp"]["waiting_for"]
+        assert "drift" in run.release()["ramp"]["blocked_on"]
         assert "continues" in run.command("continue")
         run.until(lambda: len(run.decided("pause")) == 2)  # it still predicts other classes
         first, second = (pause["evidence"]["restart"] for pause in run.decided("pause"))

@@ -87,21 +87,21 @@ class RampDocument(TypedDict):
     weights: list[float]
     weight_percent: float
     next_step_in_s: float | None
-    waiting_for: str
+    blocked_on: str
 
 
 class GuardDocument(TypedDict):
     """A guard's result. `verdict`: no-data, inconclusive, safe, harmful, or for predicted classes: different.
 
-    `says`: the same as text, which also names what there is no data for.
+    `summary`: the same as text, which also names what there is no data for.
     """
 
     name: str
     metric: str
     verdict: str
-    says: str
+    summary: str
     log10_e: float | None
-    line_log10: float
+    threshold_log10: float
     action: str  # stop, pause, or none: only for `advance: safe`
 
 
@@ -112,11 +112,11 @@ class ForecastDocument(TypedDict):
     None if nothing has failed yet, or no request is assigned at random.
     """
 
-    requests_to_notice_doubling: float | None
+    requests_to_detect_doubling: float | None
     requests_to_show_safety: float | None
 
 
-class TooShortDocument(TypedDict):
+class UnsplitDocument(TypedDict):
     """Requests sent to stable without a random draw since the start, because their deadline left no time to run a
     second version.
     """
@@ -140,7 +140,7 @@ class ReleaseDocument(TypedDict):
     epoch: int
     routes: list[RouteDocument]
     versions: list[VersionDocument]
-    too_short: NotRequired[TooShortDocument]
+    unsplit: NotRequired[UnsplitDocument]
     latency_compared: bool
     ramp: NotRequired[RampDocument]
     guards: NotRequired[list[GuardDocument]]

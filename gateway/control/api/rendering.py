@@ -13,7 +13,7 @@ from gateway.control.api.documents import (
     RampDocument,
     RecordsDocument,
     ReleaseDocument,
-    TooShortDocument,
+    UnsplitDocument,
     VersionDocument,
 )
 from gateway.control.control_plane import ControlPlane
@@ -67,7 +67,7 @@ def release_document(overview: ReleaseStatus) -> ReleaseDocument:
         "latency_compared": overview.compares_latency,
     }
     if overview.candidate is not None:
-        document["too_short"] = _too_short(overview.versions)
+        document["unsplit"] = _unsplit(overview.versions)
     if overview.progress is not None:
         if overview.ramp_ppm:
             document["ramp"] = _ramp(overview.progress, overview.ramp_ppm)
@@ -76,7 +76,7 @@ def release_document(overview: ReleaseStatus) -> ReleaseDocument:
     return document
 
 
-def _too_short(versions: Sequence[VersionStatus]) -> TooShortDocument:
+def _unsplit(versions: Sequence[VersionStatus]) -> UnsplitDocument:
     requests = sum(counted.totals.unsplit for counted in versions)
     outcomes = {counted.variant: counted.totals.outcomes(counted.variant) for counted in versions}
     asked = sum(outcomes["stable"].values()) + outcomes["candidate"][Outcome.OK]  # stable counts the fallbacks, too
@@ -90,7 +90,7 @@ def _ramp(progress: Progress, ramp_ppm: Sequence[int]) -> RampDocument:
         "weights": [ppm / 10_000 for ppm in ramp_ppm],
         "weight_percent": ramp_ppm[progress.step] / 10_000,
         "next_step_in_s": progress.next_step_s,
-        "waiting_for": progress.blocked_on,
+        "blocked_on": progress.blocked_on,
     }
 
 
@@ -101,9 +101,9 @@ def _guards(assessment: Assessment, versions: Sequence[VersionStatus]) -> list[G
             "name": found.name,
             "metric": found.metric,
             "verdict": str(found.verdict),
-            "says": verdict_text(found, versions),
+            "summary": verdict_text(found, versions),
             "log10_e": None if found.verdict == GuardVerdict.NO_DATA else found.log_e / LN_10,
-            "line_log10": -math.log10(alpha_j * (found.share or 1)),
+            "threshold_log10": -math.log10(alpha_j * (found.share or 1)),
             "action": found.action if found.share else "none",
         }
         for found in assessment.results
@@ -112,7 +112,7 @@ def _guards(assessment: Assessment, versions: Sequence[VersionStatus]) -> list[G
 
 def _forecast(progress: Progress) -> ForecastDocument:
     return {
-        "requests_to_notice_doubling": None if progress.stop is None else progress.stop.requests,
+        "requests_to_detect_doubling": None if progress.stop is None else progress.stop.requests,
         "requests_to_show_safety": None if progress.safe is None else progress.safe.requests,
     }
 

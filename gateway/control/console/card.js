@@ -229,7 +229,7 @@ export class Card {
     const guards = (release.guards ?? []).filter((guard) => guard.action !== "none" || release.ramp);
     this.guards.hidden = guards.length === 0;
     if (guards.length) {
-      const needed = release.forecast?.requests_to_notice_doubling;
+      const needed = release.forecast?.requests_to_detect_doubling;
       const forecast = needed ? [el("p", { class: "detail" }, `At this weight it takes about ${count(Math.round(needed))} requests to detect twice as many failures.`)] : [];
       this.guards.replaceChildren(el("h3", {}, "Evidence against the candidate"), ...guards.map(guardRow), ...forecast);
     }
@@ -242,14 +242,14 @@ export class Card {
   }
 }
 
-function tooShort(release) {
-  if (!release.too_short?.requests) return "";
-  return `, as do requests with too little time to run both versions (${percent(release.too_short.percent)} of all)`;
+function unsplitNote(release) {
+  if (!release.unsplit?.requests) return "";
+  return `, as do requests with too little time to run both versions (${percent(release.unsplit.percent)} of all)`;
 }
 
 function sentence(release) {
   if (release.candidate === null) return `Version ${release.stable} answers every request.`;
   if (release.stopped) return `Version ${release.stable} answers every request until version ${release.candidate} is resumed.`;
   if (release.routes.length === 0) return `No route sends requests to version ${release.candidate}.`;
-  return `Share of each route that version ${release.candidate} gets; the first matching route decides. All other requests go to version ${release.stable}${tooShort(release)}.`;
+  return `Share of each route that version ${release.candidate} gets; the first matching route decides. All other requests go to version ${release.stable}${unsplitNote(release)}.`;
 }

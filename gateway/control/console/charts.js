@@ -54,14 +54,14 @@ export class Sparkline {
 /** A guard: evidence in powers of ten, from none to a quarter beyond its line. */
 export function guardRow(guard) {
   const known = guard.log10_e !== null;
-  const scale = guard.line_log10 * 1.25;
+  const scale = guard.threshold_log10 * 1.25;
   const share = known ? Math.min(1, Math.max(0, guard.log10_e / scale)) : 0;
   const fill = el("span", { class: "fill" });
   fill.style.width = `${share * 100}%`;
   const mark = el("span", { class: "line-mark" });
-  mark.style.left = `${(guard.line_log10 / scale) * 100}%`;
-  const odds = known ? `${odd(guard.log10_e)} to 1` : guard.says;
-  const atLine = guard.action === "none" ? "used by the ramp only" : `${guard.action}s at ${odd(guard.line_log10)} to 1`;
+  mark.style.left = `${(guard.threshold_log10 / scale) * 100}%`;
+  const odds = known ? `${odd(guard.log10_e)} to 1` : guard.summary;
+  const atLine = guard.action === "none" ? "used by the ramp only" : `${guard.action}s at ${odd(guard.threshold_log10)} to 1`;
   return el(
     "div",
     { class: "guard", "data-verdict": guard.verdict },
@@ -85,7 +85,7 @@ export function rampSteps(ramp) {
   });
   const left = ramp.next_step_in_s === null ? "" : `; next step in ${duration(ramp.next_step_in_s)} at the earliest`;
   const text = `${ramp.stage} at ${percent(ramp.weight_percent)}${left}`;
-  const waits = ramp.waiting_for ? ` Waiting for ${ramp.waiting_for}.` : "";
+  const waits = ramp.blocked_on ? ` Waiting for ${ramp.blocked_on}.` : "";
   return el("div", { class: "ramp" }, el("ol", {}, ...steps), el("p", {}, `${text}.${waits}`));
 }
 
