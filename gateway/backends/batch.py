@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from onnxruntime import RunOptions
 
-from gateway.backends.joining import Join, concatenated, cut
+from gateway.backends.joining import Join, concatenated, split_rows
 from gateway.backends.onnx import Result
 from gateway.backends.run_threads import Executor, no_thread
 from gateway.backends.signature import Feeds
@@ -177,7 +177,7 @@ class Batch:
         if len(self.items) == 1:
             return [run(self.items[0].feeds, self.options)]
         with join([item.feeds for item in self.items]) as feeds:
-            return cut(run(feeds, self.options), self.items)
+            return split_rows(run(feeds, self.options), self.items)
 
     def _run_single(self, item: BatchItem, run: Run) -> list[Result] | Exception:
         try:

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from gateway.backends.signature import Signature
 from gateway.errors import ModelUnavailable
-from gateway.protocol.tensors import Shown, TensorSpec
+from gateway.protocol.tensors import ObservedOutput, TensorSpec
 from gateway.settings.model import ModelSettings
 
 
@@ -37,7 +37,10 @@ class ClassOutput:
 
 
 def class_output(
-    settings: ModelSettings, signature: Signature, shown: Sequence[Shown | None], labels: Mapping[str, tuple[str, ...]]
+    settings: ModelSettings,
+    signature: Signature,
+    shown: Sequence[ObservedOutput | None],
+    labels: Mapping[str, tuple[str, ...]],
 ) -> ClassOutput:
     """Find the output that holds the classes. `labels`: by output; `shown`: seen in the warm-up, in the outputs' order.
 
@@ -74,7 +77,7 @@ def class_output(
     return ClassOutput(kind, position, own, {OutputKind.SCORES: width, OutputKind.FLAGS: 2}.get(kind))
 
 
-def _width(spec: TensorSpec, signature: Signature, seen: Shown | None) -> int | None:
+def _width(spec: TensorSpec, signature: Signature, seen: ObservedOutput | None) -> int | None:
     """The number of scores per row, if it is constant: declared, or seen if the inputs can have one size only."""
     if len(spec.shape) == 2 and spec.shape[1] >= 0:
         return spec.shape[1]

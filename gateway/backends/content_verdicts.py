@@ -18,7 +18,7 @@ BESIDE: Final = ("model.yaml", "warmup.json")  # files beside the versions that 
 DEPTH: Final = 4  # of folders in a version's folder
 
 
-class Contents:
+class ContentVerdicts:
     """The verdicts on the repository at `path`. For any thread."""
 
     def __init__(self, path: Path) -> None:
@@ -49,14 +49,14 @@ class Contents:
         """Whether the current content is known to be harmless."""
         return self._good.get(key) == self.fingerprint(key)
 
-    def why_bad(self, key: VersionKey) -> str:
+    def reason_bad(self, key: VersionKey) -> str:
         """Why the current content must not be loaded; empty if nothing is known against it."""
         content, why = self._bad.get(key, ((), ""))
         return why if why and content == self.fingerprint(key) else ""
 
     def unknown(self, keys: Iterable[VersionKey]) -> list[VersionKey]:
         """The versions whose current content has no verdict yet."""
-        return [key for key in keys if not self.is_good(key) and not self.why_bad(key)]
+        return [key for key in keys if not self.is_good(key) and not self.reason_bad(key)]
 
 
 def _files(folder: Path, depth: int) -> Iterator[Path]:

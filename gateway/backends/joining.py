@@ -30,7 +30,7 @@ class WithRows(Protocol):
     def rows(self) -> int: ...
 
 
-def cut(outputs: Sequence[Result], requests: Sequence[WithRows]) -> list[list[Result]]:
+def split_rows(outputs: Sequence[Result], requests: Sequence[WithRows]) -> list[list[Result]]:
     """The outputs of each request. Raises InvalidOutput unless each output has all the requests' rows."""
     ends = list(itertools.accumulate([request.rows for request in requests]))
     whole = [output for output in outputs if output is not None and len(output) == ends[-1]]

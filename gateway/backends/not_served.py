@@ -55,7 +55,7 @@ def unserved_entries(repository: Path) -> list[UnservedEntry]:
     return [_printable(found) for entry in entries if not _hidden(entry) for found in _safe_check_entry(entry)]
 
 
-def why_not_served(folder: Path) -> str:
+def unserved_reason(folder: Path) -> str:
     """What is wrong with a version's folder, and the remedy; empty if its model file can be read."""
     file = folder / MODEL_FILE
     try:
@@ -110,7 +110,7 @@ def _model(folder: Path) -> Iterator[UnservedEntry]:
     versions = [entry for entry in entries if is_version(entry.name) and entry.is_dir()]
     found = [UnservedEntry(name, "", reason) for reason in _misplaced_files(entries)]
     for entry in entries:
-        reason = why_not_served(entry) if entry in versions else _no_version(entry)
+        reason = unserved_reason(entry) if entry in versions else _no_version(entry)
         if reason:
             found.append(UnservedEntry(name, entry.name, reason))
     if not found and not versions and (not entries or any(entry.name == "model.yaml" for entry in entries)):

@@ -16,7 +16,7 @@ from gateway.backends.output_shapes import ObservedRun, observed_specs
 from gateway.backends.providers import open_session, with_defaults
 from gateway.backends.signature import Feeds, Signature
 from gateway.errors import GatewayError, InvalidRequest, ModelFailed, ModelUnavailable, RequestError
-from gateway.protocol.tensors import BY_ONNX_TYPE, Array, Shown, TensorSpec
+from gateway.protocol.tensors import BY_ONNX_TYPE, Array, ObservedOutput, TensorSpec
 from gateway.settings.providers import Provider, parse_provider
 
 _TENSOR: Final = re.compile(r"(optional\()?(tensor\(\w+\))\)?$")
@@ -59,7 +59,7 @@ class OnnxSession:
             [_output_spec(item) for item in outputs],
             [spec for item in defaults if (spec := _tensor_spec(item)) is not None],
         )
-        self.shown: Sequence[Shown | None] = ()
+        self.shown: Sequence[ObservedOutput | None] = ()
         self.all_required = not any("optional" in item.type for item in (*inputs, *outputs))
         self.dimensions: Mapping[str, list[int | str | None]] = {
             item.name: item.shape for item in inputs if "optional" not in item.type
@@ -124,11 +124,11 @@ class OnnxSession:
         return np.array([list(row.values()) for row in rows], np.float32).reshape(len(rows), -1 if rows else classes)
 
 
-def _shown(result: Any) -> Shown | None:
+def _shown(result: Any) -> ObservedOutput | None:
     if not isinstance(result, np.ndarray):
         return None
     is_number = result.size == 1 and result.dtype.kind == "f"
-    return Shown(result.shape, float(result.item()) if is_number else None)
+    return ObservedOutput(result.shape, float(result.item()) if is_number else None)
 
 
 def _not_text(feeds: Feeds) -> RequestError:

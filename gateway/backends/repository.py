@@ -8,7 +8,7 @@ from gateway.backends.not_served import (
     UnservedEntry,
     is_version,
     unserved_entries,
-    why_not_served,
+    unserved_reason,
 )
 from gateway.errors import ModelUnavailable
 from gateway.settings.load import load_model
@@ -48,15 +48,15 @@ class Repository:
             others = (over for over in self.unserved_entries() if over.name == name)
             instead = "".join(f"; {over}" for over in others if over.version not in map(str, versions))
             raise ModelUnavailable(f"model '{name}' has no version {version}; {there}{instead}")
-        reason = self.why_not_served(name, version)
+        reason = self.unserved_reason(name, version)
         if reason:
             raise ModelUnavailable(reason)
         return self.path / name / str(version) / MODEL_FILE
 
-    def why_not_served(self, name: str, version: int) -> str:
+    def unserved_reason(self, name: str, version: int) -> str:
         """What is wrong with a version's folder; empty if its model file can be read."""
         folder = self.path / name / str(version)
-        reason = why_not_served(folder)
+        reason = unserved_reason(folder)
         return f"{folder}{'/' if reason.startswith(MODEL_FILE) else ' '}{reason}" if reason else ""
 
     def unserved_entries(self) -> list[UnservedEntry]:

@@ -5,8 +5,8 @@ one. With a thousand models that was most of a start, and of the start of every 
 same file on the same machine, so one result holds for all. New content on disk is measured again.
 
 The workers of one gateway append lines to one file in shared memory, which lasts as long as the gateway. A line applies
-to one content, as identified by `Contents`, one version of ONNX Runtime and the providers that it was measured on. An
-incomplete line, left when memory was full or a worker was killed, is ignored.
+to one content, as identified by `ContentVerdicts`, one version of ONNX Runtime and the providers that it was measured
+on. An incomplete line, left when memory was full or a worker was killed, is ignored.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from typing import Final
 import onnxruntime
 import orjson
 
-from gateway.backends.content_verdicts import Content, Contents
+from gateway.backends.content_verdicts import Content, ContentVerdicts
 from gateway.backends.loop_limits import LoopLimits
 from gateway.backends.warmup import WarmUp
 from gateway.version_key import VersionKey
@@ -44,7 +44,7 @@ class Measurements:
 
     def __init__(self, path: Path, repository: Path) -> None:
         self._path = path
-        self._contents = Contents(repository)
+        self._contents = ContentVerdicts(repository)
         self._known: dict[str, Measurement] = {}
         self._read = 0  # bytes
         self._torn = b""

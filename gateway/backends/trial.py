@@ -65,10 +65,10 @@ def never_cancelled() -> str:
 
 def try_versions(repository: Path, trials: Sequence[LoadTrial], timeout_s: float = math.inf) -> Iterator[LoadResult]:
     """Yield the result of each trial, in order. A crash is attributed to the version being loaded; the others go on."""
-    return Scratch(repository).try_versions(trials, timeout_s)
+    return TrialProcess(repository).try_versions(trials, timeout_s)
 
 
-class Scratch:
+class TrialProcess:
     """Tries versions of `repository`, in one thread at a time; `end` may be called from any other thread.
 
     `cancel_reason`: why the last series was cancelled; empty if it was not.

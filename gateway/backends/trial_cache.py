@@ -3,18 +3,18 @@
 import threading
 from collections.abc import Iterable
 
-from gateway.backends.content_verdicts import Contents
-from gateway.backends.trial import CancelCheck, LoadResult, LoadTrial, Scratch, never_cancelled
+from gateway.backends.content_verdicts import ContentVerdicts
+from gateway.backends.trial import CancelCheck, LoadResult, LoadTrial, TrialProcess, never_cancelled
 from gateway.errors import ModelUnavailable
 
 
-class Trials:
+class TrialCache:
     """Runs one series of trials at a time, from any thread. `timeout_s`: for a version to load and warm up."""
 
-    def __init__(self, contents: Contents, timeout_s: float) -> None:
+    def __init__(self, contents: ContentVerdicts, timeout_s: float) -> None:
         self.contents = contents
         self.timeout_s = timeout_s
-        self._scratch = Scratch(contents.path)
+        self._scratch = TrialProcess(contents.path)
         self._running = threading.Lock()
 
     def run(

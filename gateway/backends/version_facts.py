@@ -13,7 +13,7 @@ from gateway.backends.classes import Classes
 from gateway.backends.loop_limits import LoopLimits
 from gateway.backends.signature import Signature
 from gateway.backends.warmup import WarmUp
-from gateway.protocol.tensors import Shown, TensorSpec
+from gateway.protocol.tensors import ObservedOutput, TensorSpec
 from gateway.settings.model import ModelSettings
 
 ANSWERS: Final = {"modality", "prediction", "feedback"}  # of model.yaml: describes requests and answers
@@ -27,7 +27,7 @@ class VersionFacts:
     """
 
     signature: Signature
-    shown: Sequence[Shown | None]
+    shown: Sequence[ObservedOutput | None]
     providers: tuple[str, ...]
     warning: str
     settings: ModelSettings
@@ -59,7 +59,7 @@ def load(found: Mapping[str, Any]) -> VersionFacts:
     """Read what `dump` returned. Raises ValueError, KeyError or TypeError if it has another form."""
     signature = Signature(*([_spec(spec) for spec in found[part]] for part in ("inputs", "outputs", "initializers")))
     settings = ModelSettings.model_validate(found["settings"])
-    shown = [None if one is None else Shown(tuple(one["shape"]), one["value"]) for one in found["shown"]]
+    shown = [None if one is None else ObservedOutput(tuple(one["shape"]), one["value"]) for one in found["shown"]]
     labels = labels_of(settings, signature)
     return VersionFacts(
         signature=signature,

@@ -14,10 +14,10 @@ from gateway.backends.repository import Repository
 from gateway.cli.options import progress_bar
 from gateway.cli.refusal import CommandError
 from gateway.errors import GatewayError
-from gateway.offline.reader import Advance, Records, records_in, size_of
+from gateway.offline.reader import OnProgress, Records, records_in, size_of
 from gateway.protocol.tensors import TensorSpec
-from gateway.records.period import EXAMPLES, TimeRange, parse_time_ns
 from gateway.records.segments import RecordSegment
+from gateway.records.time_range import EXAMPLES, TimeRange, parse_time_ns
 from gateway.settings.load import load_gateway
 from gateway.settings.model import ModelSettings
 
@@ -74,14 +74,14 @@ def shown_progress() -> Progress:
     return progress_bar(Console(stderr=True))
 
 
-def meter(progress: Progress, description: str, stream: Sequence[RecordSegment]) -> Advance:
+def meter(progress: Progress, description: str, stream: Sequence[RecordSegment]) -> OnProgress:
     """Add a bar over the bytes of a stream; call the returned function with the bytes passed."""
     total = size_of(stream)
     task = progress.add_task(description, total=total)
     return _throttled(lambda size: progress.advance(task, size), total)
 
 
-def _throttled(update: Callable[[float], None], total: int) -> Advance:
+def _throttled(update: Callable[[float], None], total: int) -> OnProgress:
     pending, left = 0, total
 
     def advance(size: int) -> None:

@@ -126,7 +126,8 @@ def _guard_line(guard: dict[str, Any]) -> str:
     if guard["log10_e"] is None:
         return f"{name}: {guard.get('summary', 'no data yet')}"
     beyond = "different" if guard["metric"] == "predicted_class" else "harmful"
-    return f"{name}: {guard['verdict']}, evidence 10^{guard['log10_e']:.1f}, {beyond} from 10^{guard['threshold_log10']:.1f}"
+    evidence, threshold = guard["log10_e"], guard["threshold_log10"]
+    return f"{name}: {guard['verdict']}, evidence 10^{evidence:.1f}, {beyond} from 10^{threshold:.1f}"
 
 
 def _ms(latency_ms: float | None) -> str:

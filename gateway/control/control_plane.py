@@ -83,7 +83,7 @@ class ControlPlane:
         self.generations = GenerationFactory(self.versions, self.releases, self.board, self.decision_log)
         died = self.watchdog.crash_counts.died
         self.processes = VersionProcesses(self.repository, memory.name, settings, died)
-        sockets = self.processes.assigned(self.processes.wanted(startup.resolved.routing))
+        sockets = self.processes.assign_sockets(self.processes.specs(startup.resolved.routing))
         config = self.generations.make(1, startup.resolved, sockets)
         self._load_requests = LoadRequestHandler(self, self._changing)
         watched = self.watchdog.on_worker_death, self.watchdog.activity_of
@@ -145,7 +145,7 @@ class ControlPlane:
         self.processes.tick()
         yield
         if self.pool.ready.is_set():
-            late = self.watchdog.crashing_versions.take_slow() | self.processes.take_late(self.unavailable())
+            late = self.watchdog.crashing_versions.take_slow() | self.processes.take_newly_ready(self.unavailable())
             self._load_requests.load_late(late)
         self.board.heartbeat()
 

@@ -9,7 +9,7 @@ from gateway.control.config.acceptance import RoutingAcceptance, ValidatedRoutin
 from gateway.control.config.generations import GenerationFactory
 from gateway.control.config.watcher import RoutingFileWatcher
 from gateway.control.pool.preparation import prepared
-from gateway.control.pool.version_processes import VersionProcesses, refuse
+from gateway.control.pool.version_processes import VersionProcesses, raise_if_failed
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.control.release.manager import ReleaseManager
 from gateway.errors import SettingsError
@@ -43,8 +43,8 @@ async def publish(
     """
     served, source = validated.resolved.routing.models, str(control.routing_file.path)
     resolved = validated.resolved
-    sockets, failed = await control.processes.prepared(resolved.routing)
-    refuse(source, resolved.configured, failed)
+    sockets, failed = await control.processes.prepare(resolved.routing)
+    raise_if_failed(source, resolved.configured, failed)
     config = control.generations.make(control.pool.config.generation + 1, resolved, sockets, failed | harmful(verdicts))
     async with prepared(control.pool, config, source, loads=bool(verdicts)) as handles:
         if errors := control.acceptance.stopped_since(validated):

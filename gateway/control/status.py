@@ -101,7 +101,7 @@ def release_status(control: ControlPlane, name: str) -> ReleaseStatus:
         versions=tuple(_version_statuses(control, name, release.stable, release.candidate)),
         progress=progress,
         ramp_ppm=ramp_ppm,
-        compares_latency=release.compares_latency,
+        latency_compared=release.latency_compared,
     )
 
 
@@ -111,7 +111,7 @@ def _version_statuses(control: ControlPlane, name: str, stable: int, candidate: 
             totals = control.scoreboard.totals(control.versions.of(name, number))
             credit = control.records.feedback.by_version.get((name, number, variant), VersionFeedback())
             runs_on = control.runs_on(name, number) or RunsOn(())
-            process = control.processes.of(name, number)
+            process = control.processes.status_of(name, number)
             yield VersionStatus(number, variant, totals, credit, runs_on.providers, runs_on.warning, process)
 
 
@@ -125,7 +125,7 @@ def gateway_metrics(control: ControlPlane) -> GatewayMetrics:
         releases=(),
         inflight=control.scoreboard.total(INFLIGHT),
         shed=control.scoreboard.total(SHED),
-        processes=control.processes.status(),
+        processes=control.processes.statuses(),
         shed_rate=control.scoreboard.total(SHED_RATE),
         decisions=dict(control.decision_log.counts),
         workers=_workers(control),

@@ -73,7 +73,7 @@ class StoredFeedback:
 class FeedbackStore:
     """The feedback of one model, in its own SQLite file. Fill it once, then look predictions up.
 
-    `odd`: feedback records skipped because a value has the wrong type. `truth_kinds`: Python types of the truths.
+    `malformed`: feedback records skipped because a value has the wrong type. `truth_kinds`: Python types of the truths.
     """
 
     def __init__(self, file: Path) -> None:
@@ -83,7 +83,7 @@ class FeedbackStore:
         self._database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._database.execute("CREATE TABLE feedback (place INTEGER PRIMARY KEY, prediction_id TEXT, record BLOB)")
         self.empty = True
-        self.odd = 0
+        self.malformed = 0
         self.truth_kinds: set[type] = set()  # contains `object` for an integer beyond EXACT
 
     def __enter__(self) -> "FeedbackStore":
@@ -95,7 +95,7 @@ class FeedbackStore:
         self._database.close()
 
     def fill(self, records: Iterable[dict[str, Any]]) -> None:
-        """Insert the records of the stream `feedback` in order; call it once. Malformed ones are counted in `odd`."""
+        """Insert the records of the stream `feedback` in order; call it once. `malformed` counts those skipped."""
         self._database.execute("BEGIN")
         rows = (row for record in records if (row := self._row(record)) is not None)
         self._database.executemany("INSERT INTO feedback (prediction_id, record) VALUES (?, ?)", rows)
@@ -110,7 +110,7 @@ class FeedbackStore:
             for start in range(0, len(prediction_ids), _BATCH):
                 for prediction_id, record in self._asked(prediction_ids[start : start + _BATCH]):
                     found.setdefault(prediction_id, []).append(orjson.loads(record))
-        return {prediction_id: folded(records) for prediction_id, records in found.items()}
+        return {prediction_id: merge_feedback(records) for prediction_id, records in found.items()}
 
     def _asked(self, prediction_ids: Sequence[str]) -> list[tuple[str, bytes]]:
         marks = ",".join("?" * len(prediction_ids))
@@ -124,7 +124,7 @@ class FeedbackStore:
         except TypeError:  # nested deeper than orjson can encode
             sound, written = False, b""
         if not sound:
-            self.odd += 1
+            self.malformed += 1
             return None
         truth = record.get("truth")
         if truth is not None:
@@ -147,7 +147,7 @@ def _sound(record: Mapping[str, Any]) -> bool:
     )
 
 
-def folded(records: Sequence[dict[str, Any]]) -> StoredFeedback:
+def merge_feedback(records: Sequence[dict[str, Any]]) -> StoredFeedback:
     """Merge all feedback on one prediction. Records with the same truth, reward and metrics count once."""
     labels: dict[str, Label] = {}
     said: dict[str, Any] = {}

@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Final
 
 from gateway.offline.feedback_store import FeedbackStore, StoredFeedback
-from gateway.records.period import ALL_TIME, TimeRange
 from gateway.records.prediction import Prediction, prediction_of
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, RecordSegment, read, snapshot
+from gateway.records.time_range import ALL_TIME, TimeRange
 
 CHUNK: Final = 500  # predictions in memory at a time; fewer if they are large
 CHUNK_BYTES: Final = 16 * 1024**2
 NO_FEEDBACK: Final = StoredFeedback()
-Advance = Callable[[int], None]  # called with the bytes passed
-Odd = Callable[[], None]  # called for each line that is not a valid record
+OnProgress = Callable[[int], None]  # called with the bytes passed
+OnMalformed = Callable[[], None]  # called for each line that is not a valid record
 
 
 def _ignore() -> None:
-    """The default for `odd`: does nothing."""
+    """The default for `on_malformed`: does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Query:
     """Selects predictions of a model. `variant` None: both variants; `with_feedback`: only those with feedback."""
 
     model: str
-    period: TimeRange = ALL_TIME
+    time_range: TimeRange = ALL_TIME
     variant: str | None = None
     with_feedback: bool = False
 
@@ -53,38 +53,40 @@ def size_of(stream: Sequence[RecordSegment]) -> int:
     return sum(segment.size_bytes for segment in stream)
 
 
-def fill(store: FeedbackStore, records: Records, query: Query, advance: Advance) -> None:
+def fill(store: FeedbackStore, records: Records, query: Query, on_progress: OnProgress) -> None:
     """Fill the store with all feedback that can be on the query's predictions: from `since` on, without an end, because
     feedback comes any time after its prediction.
     """
-    store.fill(read(records.feedback, query.model, TimeRange(query.period.since_ns), advance))
+    store.fill(read(records.feedback, query.model, TimeRange(query.time_range.since_ns), on_progress))
 
 
 def joined(
-    records: Records, query: Query, store: FeedbackStore, advance: Advance, odd: Odd = _ignore
+    records: Records, query: Query, store: FeedbackStore, on_progress: OnProgress, on_malformed: OnMalformed = _ignore
 ) -> Iterator[Joined]:
     """Yield the query's predictions in the order of recording, each with its feedback."""
-    for chunk in chunks(records, query, advance, odd):
+    for chunk in chunks(records, query, on_progress, on_malformed):
         feedback = store.of([prediction.prediction_id for prediction in chunk])
         for prediction in chunk:
             if not query.with_feedback or prediction.prediction_id in feedback:
                 yield prediction, feedback.get(prediction.prediction_id, NO_FEEDBACK)
 
 
-def chunks(records: Records, query: Query, advance: Advance, odd: Odd = _ignore) -> Iterator[list[Prediction]]:
-    """Yield the query's predictions in chunks, with or without feedback. `odd` is called for each invalid line."""
+def chunks(
+    records: Records, query: Query, on_progress: OnProgress, on_malformed: OnMalformed = _ignore
+) -> Iterator[list[Prediction]]:
+    """Yield the query's predictions in chunks, with or without feedback."""
     passed_bytes = 0
     chunk: list[Prediction] = []
 
     def passed(size: int) -> None:
         nonlocal passed_bytes
         passed_bytes += size
-        advance(size)
+        on_progress(size)
 
-    for record in read(records.predictions, query.model, query.period, passed, odd):
+    for record in read(records.predictions, query.model, query.time_range, passed, on_malformed):
         prediction = prediction_of(record)
         if prediction is None:
-            odd()
+            on_malformed()
         elif query.variant in (None, prediction.variant):
             chunk.append(prediction)
         if len(chunk) == CHUNK or passed_bytes >= CHUNK_BYTES:

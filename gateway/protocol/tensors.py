@@ -111,7 +111,7 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ObservedOutput:
     """What one output was for one row in the warm-up. `value`: the output itself if it is a single number."""
 
     shape: tuple[int, ...]

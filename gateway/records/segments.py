@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.records.period import ALL_TIME, TimeRange
+from gateway.records.time_range import ALL_TIME, TimeRange
 
 PREDICTIONS: Final = "predictions"
 FEEDBACK: Final = "feedback"
@@ -71,27 +71,27 @@ def snapshot(folder: Path, stream: str) -> list[RecordSegment]:
 def read(
     stream: Sequence[RecordSegment],
     model: str,
-    period: TimeRange = ALL_TIME,
-    advance: Callable[[int], None] = lambda size: None,
-    odd: Callable[[], None] = lambda: None,
+    time_range: TimeRange = ALL_TIME,
+    on_progress: Callable[[int], None] = lambda size: None,
+    on_malformed: Callable[[], None] = lambda: None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the records of one model within `period`, in the order of their writing, one in memory at a time.
+    """Yield the records of one model within `time_range`, in the order of their writing, one in memory at a time.
 
-    `advance` is called with the bytes passed, which add up to the segments' sizes. An incomplete line at a segment's
-    end is skipped: it is still being written, or was cut off. `odd` is called for each complete line that contains the
-    model's name but is not a JSON object with a model and a time.
+    `on_progress` is called with the bytes passed, which add up to the segments' sizes. An incomplete line at a
+    segment's end is skipped: it is still being written, or was cut off. `on_malformed` is called for each complete line
+    that contains the model's name but is not a JSON object with a model and a time.
     """
     needle = orjson.dumps(model)
-    for segment in _within(stream, period, advance):
+    for segment in _within(stream, time_range, on_progress):
         for line in _lines(segment):
-            advance(len(line))
+            on_progress(len(line))
             if needle not in line:
                 continue
             record = _parsed(line)
             if record is None:
                 if line.endswith(b"\n"):
-                    odd()
-            elif record["model"] == model and period.covers(record["time_ns"]):
+                    on_malformed()
+            elif record["model"] == model and time_range.covers(record["time_ns"]):
                 yield record
 
 
@@ -138,31 +138,31 @@ def _opened(path: Path) -> BufferedReader | None:
 
 
 def _within(
-    stream: Sequence[RecordSegment], period: TimeRange, advance: Callable[[int], None]
+    stream: Sequence[RecordSegment], time_range: TimeRange, on_progress: Callable[[int], None]
 ) -> Iterator[RecordSegment]:
-    """Yield the segments that can hold a record of the period, judged by `_LOOKS` records spread over each segment and
+    """Yield the segments that can hold a record of the range, judged by `_LOOKS` records spread over each segment and
     the first record of the next one.
 
     Records that a wrong clock stamped may be missed if they fill less than a sixteenth of a segment: their times differ
     from those of all records around them.
     """
-    if period == ALL_TIME:
+    if time_range == ALL_TIME:
         yield from stream
         return
     looks = [_times_ns(segment) for segment in stream]
     for segment, times, after in zip(stream, looks, [*looks[1:], []], strict=True):
-        if times and _apart([*times, *after[:1]], period, last=not after):
-            advance(segment.size_bytes)
+        if times and _apart([*times, *after[:1]], time_range, last=not after):
+            on_progress(segment.size_bytes)
         else:
             yield segment
 
 
-def _apart(times_ns: list[int], period: TimeRange, *, last: bool) -> bool:
-    """Whether records of about these times are all before or all after the period. The `last` segment may still grow,
+def _apart(times_ns: list[int], time_range: TimeRange, *, last: bool) -> bool:
+    """Whether records of about these times are all before or all after the range. The `last` segment may still grow,
     so it is never too old.
     """
-    too_old = period.since_ns is not None and not last and max(times_ns) + MAX_DISORDER_NS < period.since_ns
-    return too_old or (period.until_ns is not None and min(times_ns) - MAX_DISORDER_NS >= period.until_ns)
+    too_old = time_range.since_ns is not None and not last and max(times_ns) + MAX_DISORDER_NS < time_range.since_ns
+    return too_old or (time_range.until_ns is not None and min(times_ns) - MAX_DISORDER_NS >= time_range.until_ns)
 
 
 def _times_ns(segment: RecordSegment) -> list[int]:

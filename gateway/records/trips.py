@@ -33,7 +33,7 @@ class Trip:
     found: str
 
 
-def keep_trip(state: Path, trip: Trip, holds: Callable[[], bool]) -> threading.Thread:
+def save_trip(state: Path, trip: Trip, holds: Callable[[], bool]) -> threading.Thread:
     """Write the trip on a thread, so that no prediction waits for the disk.
 
     `holds`: whether the epoch of the trip is still current; if it has ended meanwhile, the file is deleted again.
@@ -43,14 +43,14 @@ def keep_trip(state: Path, trip: Trip, holds: Callable[[], bool]) -> threading.T
     return thread
 
 
-def kept_trips(state: Path) -> list[Trip]:
+def load_trips(state: Path) -> list[Trip]:
     """Read the trips on disk: those that control has not decided on, or whose deletion was lost. Damaged files are
     logged and skipped.
     """
     return [trip for path in sorted((state / FOLDER).glob("*.json")) if (trip := _read(path)) is not None]
 
 
-def forget_trip(state: Path, model: str, version: int) -> None:
+def delete_trip(state: Path, model: str, version: int) -> None:
     """Delete a trip, once control's decision on it is on disk."""
     with contextlib.suppress(OSError):
         _path(state, model, version).unlink(missing_ok=True)
@@ -68,7 +68,7 @@ def _keep(state: Path, trip: Trip, holds: Callable[[], bool]) -> None:
             error.strerror,
         )
     if not holds():
-        forget_trip(state, trip.model, trip.version)
+        delete_trip(state, trip.model, trip.version)
 
 
 def _read(path: Path) -> Trip | None:

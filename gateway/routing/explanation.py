@@ -14,7 +14,7 @@ from gateway.settings.routing import RouteSettings
 
 
 @dataclass(frozen=True, slots=True)
-class RouteTrial:
+class RouteMatch:
     """Whether one route matched; `reason` says which condition did or did not hold."""
 
     route: str
@@ -32,7 +32,7 @@ class Explanation:
     decision: Decision | None
     route: str
     weight_ppm: int
-    trials: tuple[RouteTrial, ...]
+    trials: tuple[RouteMatch, ...]
     key: str | None
     key_source: str
     salt: str
@@ -77,16 +77,16 @@ def _decision(release: Release, route: str, weight_ppm: int, key: str | None, st
     return None
 
 
-def _tried(route: RouteSettings, attributes: Attributes) -> RouteTrial:
+def _tried(route: RouteSettings, attributes: Attributes) -> RouteMatch:
     if not route.match:
-        return RouteTrial(route.name, True, "matches every request")
+        return RouteMatch(route.name, True, "matches every request")
     refusals = []
     for item in route.match:
         refusal = _refusal(item, attributes)
         if refusal is None:
-            return RouteTrial(route.name, True, _agreement(item, attributes))
+            return RouteMatch(route.name, True, _agreement(item, attributes))
         refusals.append(refusal)
-    return RouteTrial(route.name, False, "; ".join(refusals))
+    return RouteMatch(route.name, False, "; ".join(refusals))
 
 
 def _refusal(item: MatchSettings, attributes: Attributes) -> str | None:

@@ -13,7 +13,7 @@ import yaml
 
 from gateway.errors import SettingsError
 from gateway.settings.characters import Misplaced, explained, misplaced, unreadable
-from gateway.settings.scalars import read, why_no_text, written
+from gateway.settings.scalars import read, text_as_written, why_no_text
 
 MAX_DEPTH: Final = 60  # levels of nested mappings and lists
 MAX_CHARACTERS: Final = 16 * 1024**2  # characters; parsing a list of 12 million takes 1.7 s
@@ -135,7 +135,7 @@ class _Reader:
         if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
             _refuse(event, "a key must be plain text")
         key = self._value(event, depth)
-        text = written(key)
+        text = text_as_written(key)
         if text is None:
             _refuse(event, f"a key must be plain text: {why_no_text(key)}")
         return text

@@ -7,7 +7,16 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from gateway.settings.base import Settings
-from gateway.settings.units import Count, Name, Number, Seconds, Share, odd, parse_ppm, parse_share
+from gateway.settings.units import (
+    Count,
+    Name,
+    Number,
+    Seconds,
+    Share,
+    parse_ppm,
+    parse_share,
+    unsupported_number_reason,
+)
 
 VERSION_METRICS: Final = (
     "error_rate",
@@ -33,7 +42,7 @@ def parse_level(value: Any) -> float:
     if isinstance(value, str) and value.endswith("%"):
         return parse_share(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{value!r:.60} is neither a number nor a percentage{odd(value)}")
+        raise ValueError(f"{value!r:.60} is neither a number nor a percentage{unsupported_number_reason(value)}")
     return float(value)
 
 

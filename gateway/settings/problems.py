@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from gateway.settings.base import Settings
-from gateway.settings.units import odd
+from gateway.settings.units import unsupported_number_reason
 
 Location = tuple[int | str, ...]
 MAX_SHOWN: Final = 20  # one wrong indent in a long list would otherwise produce an error for every line
@@ -87,7 +87,7 @@ def _message(entry: Any, location: Location, schema: type[Settings]) -> str:
     if kind == "literal_error":
         return f"must be {entry['ctx']['expected']}; it is {entry['input']!r:.60}"
     if kind in _PLAIN:
-        return f"{_PLAIN[kind]}; it is {entry['input']!r:.60}{odd(entry['input'])}"
+        return f"{_PLAIN[kind]}; it is {entry['input']!r:.60}{unsupported_number_reason(entry['input'])}"
     return f"{entry['msg'][0].lower()}{entry['msg'][1:]}; it is {entry['input']!r:.60}"
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 
-from gateway.settings.scalars import written as as_written
+from gateway.settings.scalars import text_as_written
 
 _OPTION: Final = {"type": ["string", "number", "boolean"]}
 _SCHEMA: Final = {
@@ -47,7 +47,7 @@ def parse_provider(value: Any) -> Provider:
     return Provider(name, {str(key): _text(name, key, option) for key, option in (options or {}).items()})
 
 
-def written(provider: Provider) -> Any:
+def as_yaml(provider: Provider) -> Any:
     """Convert a provider back to its form in YAML."""
     return {provider.name: provider.options} if provider.options else provider.name
 
@@ -56,7 +56,7 @@ def _text(name: str, key: Any, option: Any) -> str:
     """Convert an option to text, as ONNX Runtime expects; booleans become 1 and 0."""
     if isinstance(option, bool):
         return str(int(option))
-    text = as_written(option)
+    text = text_as_written(option)
     if text is None:
         raise ValueError(f"option {key} of {name} must be text, a number, true or false; it is {option!r:.60}")
     return text
@@ -72,6 +72,6 @@ def _distinct(providers: tuple[Provider, ...]) -> tuple[Provider, ...]:
     return providers
 
 
-_Entry = Annotated[Provider, BeforeValidator(parse_provider), PlainSerializer(written), WithJsonSchema(_SCHEMA)]
+_Entry = Annotated[Provider, BeforeValidator(parse_provider), PlainSerializer(as_yaml), WithJsonSchema(_SCHEMA)]
 Providers = Annotated[tuple[_Entry, ...], AfterValidator(_distinct)]
 CPU: Final = Provider("CPUExecutionProvider", {})

@@ -129,7 +129,7 @@ def _written(value: Any, kind: str) -> str:
         return f"{value * 100:g}%"
     plain = value
     if isinstance(value, tuple):
-        plain = [providers.written(item) if isinstance(item, providers.Provider) else item for item in value]
+        plain = [providers.as_yaml(item) if isinstance(item, providers.Provider) else item for item in value]
     return yaml.safe_dump(plain, default_flow_style=True).removesuffix("...\n").strip()
 
 

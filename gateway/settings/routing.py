@@ -116,7 +116,7 @@ class ReleaseSettings(Settings):
         return self
 
     @property
-    def compares_latency(self) -> bool:
+    def latency_compared(self) -> bool:
         """Whether a guard compares the versions' latencies."""
         comparisons = self.guards.comparisons if self.guards and self.candidate is not None else ()
         return any(comparison.metric == "slow_requests" for comparison in comparisons)

@@ -103,7 +103,7 @@ def _fraction(text: str) -> Fraction | UnsupportedNumber:
     return UnsupportedNumber(text) if lost else value
 
 
-def written(value: Any) -> str | None:
+def text_as_written(value: Any) -> str | None:
     """Return a value as text, as it was written; None if it is not accepted as text."""
     if isinstance(value, str):
         return value

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticKnownError
 
-from gateway.settings.scalars import DateText, UnsupportedNumber, why_no_text, written
+from gateway.settings.scalars import DateText, UnsupportedNumber, text_as_written, why_no_text
 
 PPM: Final = 1_000_000
 _QUANTITY: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z%/µ]*)\s*")
@@ -19,7 +19,7 @@ _BYTES.update({f"{p}iB": 1024**i for i, p in enumerate("KMGT", 1)})
 _NAME: Final = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 
 
-def odd(value: Any) -> str:
+def unsupported_number_reason(value: Any) -> str:
     """Return the reason to append to an error if YAML parsers disagree about this number; else an empty string."""
     return (
         ", since YAML parsers disagree about it; write it in plain decimal digits"
@@ -33,7 +33,9 @@ def _split(value: Any, example: str) -> tuple[Decimal, str]:
     text = format(Decimal(repr(value)), "f") if number else value  # 1e-05 as 0.00001
     match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise ValueError(f"{value!r:.60} is not understood{odd(value)}; write for example {example}")
+        raise ValueError(
+            f"{value!r:.60} is not understood{unsupported_number_reason(value)}; write for example {example}"
+        )
     return Decimal(match[1]), match[2]
 
 
@@ -103,7 +105,7 @@ def parse_text(value: Any) -> str:
     """Return `value` as it is written, quoted or not; unquoted words that YAML reads as a boolean, null or a date raise
     ValueError.
     """
-    text = written(value)
+    text = text_as_written(value)
     if text is None:
         raise ValueError(why_no_text(value))
     return text
@@ -138,7 +140,7 @@ def parse_moment(value: Any) -> Any:
 def parse_name(value: Any) -> str:
     """Return `value` if it is a valid name of a model, a route or a guard; raises ValueError."""
     if not isinstance(value, str):
-        number = written(value)
+        number = text_as_written(value)
         raise ValueError(f"YAML reads {number:.60} as a number; put it in quotes" if number else why_no_text(value))
     if not re.fullmatch(_NAME, value):
         raise ValueError(f"{value!r} is not a valid name: use letters, digits, '_', '-' and '.', not starting with '.'")
@@ -154,7 +156,7 @@ LARGEST_VERSION: Final = 2**32 - 1  # a prediction id has 4 bytes for it
 def parse_version(value: Any) -> int:
     """Return `value` if it is a valid version of a model; raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1 or repr(value) != str(int(value)):
-        plain = ", written plainly: 1, not 01, 1.0, +1 or '1'" if written(value) else ""
+        plain = ", written plainly: 1, not 01, 1.0, +1 or '1'" if text_as_written(value) else ""
         raise ValueError(f"{value!r:.60} is not a version; versions are whole numbers from 1{plain}")
     if value > LARGEST_VERSION:
         raise ValueError(

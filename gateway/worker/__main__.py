@@ -40,7 +40,7 @@ from gateway.messages import (
     Warm,
     WorkerEvent,
 )
-from gateway.records.trips import Trip, keep_trip
+from gateway.records.trips import Trip, save_trip
 from gateway.settings.gateway import ServerSettings
 from gateway.shm.scoreboard import HEARTBEATS, Scoreboard
 from gateway.shm.switchboard import Switchboard
@@ -110,7 +110,7 @@ class Worker:
         self._connection_share: ConnectionShare
 
     def _tripped(self, name: str, candidate: int, found: str, holds: Callable[[], bool]) -> None:
-        keep_trip(Path(self._start.settings.state), Trip(name, candidate, self._start.worker, found), holds)
+        save_trip(Path(self._start.settings.state), Trip(name, candidate, self._start.worker, found), holds)
 
     async def run(self) -> None:
         """Load the models, wait for control's command to listen, serve until SIGTERM, then answer what has begun, for

@@ -31,7 +31,7 @@ from gateway.worker.mirror import Mirror, is_mirrored
 from gateway.worker.models.catalog import ModelCatalog
 from gateway.worker.models.served_model import ServedModel
 from gateway.worker.models.shared_state import SharedState
-from gateway.worker.reassignment import compare_latency, keep_whole, off_baseline
+from gateway.worker.reassignment import assign_unsplit, rerun_in_worker, send_to_baseline
 from gateway.worker.recorder import Recorder
 from gateway.worker.reply import Reply, encoded_body
 
@@ -156,7 +156,7 @@ class Pipeline:
         stopped candidate is sent.
         """
         if call.decision.variant is not CANDIDATE or submitted.cancelled():
-            return off_baseline(call, submitted) if call.version is call.served.baseline else None
+            return rerun_in_worker(call, submitted) if call.version is call.served.baseline else None
         served, error = call.served, submitted.exception()
         now_ns = time.monotonic_ns()
         if served.switch.stopped(now_ns) or isinstance(error, Conflict):
@@ -211,9 +211,9 @@ class Pipeline:
                 budget.renew(given_ns, call.started_ns)
             call.candidate_timeout_ns, call.timeout_is_fair = budget.candidate_timeout_ns, budget.timeout_is_fair
             if not call.candidate_timeout_ns:
-                keep_whole(call)
+                assign_unsplit(call)
             elif call.served.baseline is not None:
-                compare_latency(call, call.served.baseline)
+                send_to_baseline(call, call.served.baseline)
         signature = call.version.signature
         if call.decision.variant is CANDIDATE:
             call.stable_feeds = call.served.stable.signature.bind(request)

@@ -11,7 +11,7 @@ from gateway.routing.release import STABLE
 from gateway.worker.call import Call
 
 
-def keep_whole(call: Call) -> None:
+def assign_unsplit(call: Call) -> None:
     """Give stable a request whose time is too short to be divided, whichever version it was drawn for."""
     served = call.served
     assert served.release.candidate is not None
@@ -20,7 +20,7 @@ def keep_whole(call: Call) -> None:
     call.decision = replace(call.decision, version=call.version.number, variant=STABLE, weight_ppm=0, propensity=1.0)
 
 
-def compare_latency(call: Call, baseline: ModelVersion) -> None:
+def send_to_baseline(call: Call, baseline: ModelVersion) -> None:
     """Send a request of stable's to its process if it is in the baseline's share.
 
     Latencies are compared of the candidate's requests and of the baseline's, as long as both processes are there.
@@ -36,7 +36,7 @@ def compare_latency(call: Call, baseline: ModelVersion) -> None:
     call.latency_counts = both
 
 
-def off_baseline(call: Call, submitted: "asyncio.Future[Answer]") -> BatchItem | None:
+def rerun_in_worker(call: Call, submitted: "asyncio.Future[Answer]") -> BatchItem | None:
     """If the baseline's process has not answered: the same request, run by stable in this worker; else None."""
     error = None if submitted.cancelled() else submitted.exception()
     if error is None or isinstance(error, InvalidRequest):

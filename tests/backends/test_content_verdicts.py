@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.backends.content_verdicts import Contents
+from gateway.backends.content_verdicts import ContentVerdicts
 
 KEY = ("m", 2)
 
@@ -49,37 +49,37 @@ def of_another_version(folder: Path) -> None:
 
 
 @pytest.fixture
-def contents(tmp_path: Path) -> Contents:
+def contents(tmp_path: Path) -> ContentVerdicts:
     for version in ("1", "2"):
         (tmp_path / "m" / version / "parts").mkdir(parents=True)
         (tmp_path / "m" / version / "model.onnx").write_bytes(b"model")
         (tmp_path / "m" / version / "parts" / "weights.bin").write_bytes(b"weights")
-    return Contents(tmp_path)
+    return ContentVerdicts(tmp_path)
 
 
 @pytest.mark.parametrize("change", [overwritten, replaced, weights, another_file, sample, settings, gone])
 @pytest.mark.parametrize("bad", [False, True])
 def test_changed_content_makes_the_version_unknown(
-    contents: Contents, change: Callable[[Path], None], bad: bool
+    contents: ContentVerdicts, change: Callable[[Path], None], bad: bool
 ) -> None:
     if bad:
         contents.mark_bad(KEY, contents.fingerprint(KEY), "it kills")
     else:
         contents.mark_good(KEY, contents.fingerprint(KEY))
     assert contents.unknown([KEY]) == []
-    assert contents.why_bad(KEY) == ("it kills" if bad else "")
+    assert contents.reason_bad(KEY) == ("it kills" if bad else "")
     change(contents.path / "m")
     assert contents.unknown([KEY]) == [KEY]
-    assert contents.why_bad(KEY) == ""
+    assert contents.reason_bad(KEY) == ""
 
 
-def test_files_of_another_version_do_not_change_the_verdict(contents: Contents) -> None:
+def test_files_of_another_version_do_not_change_the_verdict(contents: ContentVerdicts) -> None:
     contents.mark_good(KEY, contents.fingerprint(KEY))
     of_another_version(contents.path / "m")
     assert contents.unknown([("m", 1), KEY]) == [("m", 1)]
 
 
-def test_good_verdict_replaces_a_bad_one(contents: Contents) -> None:
+def test_good_verdict_replaces_a_bad_one(contents: ContentVerdicts) -> None:
     contents.mark_bad(KEY, contents.fingerprint(KEY), "for want of memory")
     contents.mark_good(KEY, contents.fingerprint(KEY))
-    assert (contents.is_good(KEY), contents.why_bad(KEY)) == (True, "")
+    assert (contents.is_good(KEY), contents.reason_bad(KEY)) == (True, "")

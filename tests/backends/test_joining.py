@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.backends.joining import concatenated, cut
+from gateway.backends.joining import concatenated, split_rows
 from gateway.errors import InvalidOutput
 
 
@@ -23,7 +23,7 @@ def test_each_request_gets_the_rows_that_it_brought(rows: list[int]) -> None:
         for number, count in enumerate(rows)
     ]
     with concatenated([request.feeds for request in requests]) as feeds:
-        answers = cut([feeds["name"], feeds["x"]], requests)
+        answers = split_rows([feeds["name"], feeds["x"]], requests)
     for number, (count, (names, numbers)) in enumerate(zip(rows, answers, strict=True)):
         assert names.tolist() == [f"r{number}"] * count
         assert numbers.tolist() == [[number, number]] * count
@@ -32,4 +32,4 @@ def test_each_request_gets_the_rows_that_it_brought(rows: list[int]) -> None:
 @pytest.mark.parametrize("other", [np.zeros((2, 1)), np.zeros((4, 1)), np.zeros((0, 1)), None])
 def test_an_output_without_the_batchs_rows_is_refused(other: np.ndarray | None) -> None:
     with pytest.raises(InvalidOutput, match="rows"):
-        cut([np.zeros((3, 1)), other], [Request({}, 1), Request({}, 2)])
+        split_rows([np.zeros((3, 1)), other], [Request({}, 1), Request({}, 2)])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.backends.not_served import UnservedEntry, unserved_entries, why_not_served
+from gateway.backends.not_served import UnservedEntry, unserved_entries, unserved_reason
 from gateway.backends.repository import Repository
 from tests.backends import onnx_models
 from tests.backends.onnx_models import place
@@ -88,14 +88,14 @@ def test_named_pipe_is_reported_and_not_opened(tmp_path: Path) -> None:
     folder = tmp_path / "m" / "1"
     folder.mkdir(parents=True)
     os.mkfifo(folder / "model.onnx")
-    assert why_not_served(folder) == "model.onnx is no regular file"
+    assert unserved_reason(folder) == "model.onnx is no regular file"
 
 
 def test_unreadable_model_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root may read everything, so the answer of the operating system is replaced."""
     file = place(tmp_path, "m", 1, onnx_models.doubling)
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != file)
-    assert "must be readable by the gateway's user" in why_not_served(file.parent)
+    assert "must be readable by the gateway's user" in unserved_reason(file.parent)
 
 
 NO_MODELS = [

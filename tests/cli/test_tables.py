@@ -115,8 +115,20 @@ def test_client_errors_are_not_counted_as_failures_of_a_version() -> None:
 
 
 def test_guard_without_evidence_says_so_and_drift_is_called_different() -> None:
-    quiet = {"name": "errors", "metric": "failures", "verdict": "no-data", "summary": "no failures yet", "log10_e": None}
-    drift = {"name": "drift", "metric": "predicted_class", "verdict": "different", "summary": "different", "log10_e": 50.3}
+    quiet = {
+        "name": "errors",
+        "metric": "failures",
+        "verdict": "no-data",
+        "summary": "no failures yet",
+        "log10_e": None,
+    }
+    drift = {
+        "name": "drift",
+        "metric": "predicted_class",
+        "verdict": "different",
+        "summary": "different",
+        "log10_e": 50.3,
+    }
     guards = [{**guard, "threshold_log10": 2.0} for guard in (quiet, drift)]
     lines = told({**RELEASE, "guards": guards, "candidate": 2})
     assert "guard errors (failures): no failures yet" in lines

@@ -8,10 +8,10 @@ import orjson
 import pytest
 
 from gateway.control.record_writer.writer import RecordWriter
-from gateway.offline.feedback_store import folded
+from gateway.offline.feedback_store import merge_feedback
 from gateway.records import token_keys as keys
-from gateway.records.period import TimeRange
 from gateway.records.segments import FEEDBACK, MIRRORS, PREDICTIONS, read, segment_path, snapshot
+from gateway.records.time_range import TimeRange
 from gateway.records.token_keys import ROTATE_AFTER_S, token_keys
 from gateway.settings.gateway import RecordsSettings
 from tests.recording import NOON_NS
@@ -67,9 +67,9 @@ def test_last_feedback_holds_where_the_clock_was_set_back() -> None:
     def said(truth: int, time_ns: int) -> dict[str, object]:
         return {"truth": truth, "time_ns": time_ns}
 
-    assert folded([said(1, NOON_NS), said(2, NOON_NS - HOUR_NS)]).truth == 2
-    assert folded([said(1, NOON_NS), said(2, 0), said(3, MINUTE_NS)]).truth == 3
-    assert folded([said(2, NOON_NS + MINUTE_NS), said(1, NOON_NS)]).truth == 2, "two workers' rings"
+    assert merge_feedback([said(1, NOON_NS), said(2, NOON_NS - HOUR_NS)]).truth == 2
+    assert merge_feedback([said(1, NOON_NS), said(2, 0), said(3, MINUTE_NS)]).truth == 3
+    assert merge_feedback([said(2, NOON_NS + MINUTE_NS), said(1, NOON_NS)]).truth == 2, "two workers' rings"
 
 
 def test_last_key_signs_whatever_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

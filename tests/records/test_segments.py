@@ -6,8 +6,8 @@ import orjson
 import pytest
 
 from gateway.errors import GatewayError
-from gateway.records.period import TimeRange, iso_of, parse_time_ns
 from gateway.records.segments import SegmentName, read, segment_name, segment_path, snapshot
+from gateway.records.time_range import TimeRange, format_time, parse_time_ns
 
 SECOND_NS = 1_000_000_000
 DAY_NS = 86_400 * SECOND_NS
@@ -23,8 +23,8 @@ def write(folder: Path, number: int, *lines: bytes, open: bool = False) -> Path:
     return path
 
 
-def times(folder: Path, model: str = "digits", period: TimeRange | None = None) -> list[int]:
-    records = read(snapshot(folder, "predictions"), model, period or TimeRange())
+def times(folder: Path, model: str = "digits", time_range: TimeRange | None = None) -> list[int]:
+    records = read(snapshot(folder, "predictions"), model, time_range or TimeRange())
     return [record["time_ns"] for record in records]
 
 
@@ -73,7 +73,7 @@ def test_only_records_of_the_model_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("period", "expected"),
+    ("time_range", "expected"),
     [
         (TimeRange(), [0, 1, 2, 3]),
         (TimeRange(since_ns=DAY_NS), [1, 2, 3]),
@@ -82,11 +82,11 @@ def test_only_records_of_the_model_are_read(tmp_path: Path) -> None:
         (TimeRange(4 * DAY_NS), []),
     ],
 )
-def test_period_selects_records_and_skips_segments(tmp_path: Path, period: TimeRange, expected: list[int]) -> None:
+def test_time_range_selects_records_and_skips_segments(tmp_path: Path, time_range: TimeRange, expected: list[int]) -> None:
     for day in range(4):
         write(tmp_path, day + 1, line(day * DAY_NS), open=day == 3)
     passed: list[int] = []
-    records = list(read(snapshot(tmp_path, "predictions"), "digits", period, passed.append))
+    records = list(read(snapshot(tmp_path, "predictions"), "digits", time_range, passed.append))
     assert [record["time_ns"] // DAY_NS for record in records] == expected
     assert sum(passed) == sum(path.stat().st_size for path in tmp_path.iterdir())
 
@@ -94,7 +94,7 @@ def test_period_selects_records_and_skips_segments(tmp_path: Path, period: TimeR
 def test_records_slightly_out_of_order_are_found(tmp_path: Path) -> None:
     write(tmp_path, 1, line(10 * SECOND_NS), line(30 * SECOND_NS))
     write(tmp_path, 2, line(20 * SECOND_NS))
-    assert times(tmp_path, period=TimeRange(since_ns=25 * SECOND_NS)) == [30 * SECOND_NS]
+    assert times(tmp_path, time_range=TimeRange(since_ns=25 * SECOND_NS)) == [30 * SECOND_NS]
 
 
 def test_lines_appended_after_the_snapshot_are_not_read(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_snapshot_of_a_missing_folder_is_empty(tmp_path: Path) -> None:
 )
 def test_parse_time_of_dates_and_durations(text: str, expected: str) -> None:
     now_ns = 1_795_003_200 * SECOND_NS
-    assert iso_of(parse_time_ns(text, now_ns)) == expected
+    assert format_time(parse_time_ns(text, now_ns)) == expected
 
 
 @pytest.mark.parametrize("text", ["yesterday", "24", "2026-13-01", ""])

@@ -183,7 +183,7 @@ class ConfigDocument(TypedDict):
     records: RecordsDocument
 
 
-class TrialDocument(TypedDict):
+class RouteMatchDocument(TypedDict):
     """Whether one route matched."""
 
     route: str
@@ -205,7 +205,7 @@ class ExplanationDocument(TypedDict):
     key_source: str
     salt: str
     why: str
-    routes: list[TrialDocument]
+    routes: list[RouteMatchDocument]
 
 
 class EditDocument(TypedDict):

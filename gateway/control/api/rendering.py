@@ -64,7 +64,7 @@ def release_document(overview: ReleaseStatus) -> ReleaseDocument:
             for route, ppm in overview.configured_ppm.items()
         ],
         "versions": [_version(counted) for counted in overview.versions],
-        "latency_compared": overview.compares_latency,
+        "latency_compared": overview.latency_compared,
     }
     if overview.candidate is not None:
         document["unsplit"] = _unsplit(overview.versions)

@@ -217,6 +217,6 @@ def resolve_input(
     except OSError:  # missing for a moment, as while it is mounted or replaced: loaded models stay
         versions = {}
     for name in versions.keys() - memory.keys():
-        versions[name] = [number for number in versions[name] if not repository.why_not_served(name, number)]
+        versions[name] = [number for number in versions[name] if not repository.unserved_reason(name, number)]
     there = {name: numbers for name, numbers in versions.items() if numbers}
     return ResolveInput(memory, there, stopped, loaded)

@@ -92,7 +92,7 @@ class LoadRequestHandler:
             raise NotFound(f"the repository has no version of '{name}' that has a model file and is not stopped")
         unavailable = await self._try_versions(name, settings, candidate)
         routing = RoutingSettings.model_construct(models={**pool.config.routing.models, name: settings})
-        sockets, failed = await control.processes.prepared(routing, anew={name})
+        sockets, failed = await control.processes.prepare(routing, reload={name})
         unavailable |= self._failed(name, settings, candidate, failed)
         async with pool.changing:
             before, served = pool.config, control.served

@@ -10,7 +10,7 @@ from typing import Final
 from gateway.control.config.file_history import shortened_diff
 from gateway.control.config.file_snapshot import Snapshot, revision_of
 from gateway.control.config.resolve import ResolvedRouting, ResolveInput, resolve
-from gateway.control.config.truncation import cut_problems, is_cut
+from gateway.control.config.truncation import is_truncated, truncation_problems
 from gateway.errors import SettingsError
 from gateway.settings.routing import ReleaseSettings, RoutingSettings, SplitSettings
 from gateway.settings.routing_file import routing_of
@@ -55,8 +55,8 @@ def validate(
 ) -> tuple[AcceptedText, ResolvedRouting]:
     """The parsed text and the releases that it resolves to. Raises SettingsError."""
     routing = routing_of(content, source)
-    if before.text is not None and is_cut(before.text, content):
-        problems = list(cut_problems(before.routing, routing, known.stopped))
+    if before.text is not None and is_truncated(before.text, content):
+        problems = list(truncation_problems(before.routing, routing, known.stopped))
         if problems:
             raise SettingsError(source, problems)
     return AcceptedText(content, routing), resolve(routing, known, source)

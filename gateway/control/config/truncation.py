@@ -14,13 +14,13 @@ from gateway.settings.routing import ReleaseSettings, RouteSettings, RoutingSett
 _REMEDY = "the file seems truncated: it is the beginning of the one in force; if intended, end it with a comment line"
 
 
-def is_cut(before: bytes, after: bytes) -> bool:
+def is_truncated(before: bytes, after: bytes) -> bool:
     """Whether `after` is a proper prefix of `before`, trailing white space aside."""
     kept = after.rstrip()
     return len(kept) < len(before.rstrip()) and before.startswith(kept)
 
 
-def cut_problems(
+def truncation_problems(
     before: RoutingSettings, after: RoutingSettings, stopped: AbstractSet[tuple[str, int]]
 ) -> Iterator[str]:
     """The inadmissible effects of a truncation, one message each, by path in the file."""
@@ -33,11 +33,11 @@ def cut_problems(
             yield f"models.{name}: stable {old.stable} -> {new.stable}, which is stopped as a candidate; {_REMEDY}"
         elif not str(old.stable).startswith(str(new.stable)):
             yield f"models.{name}: stable {old.stable} -> {new.stable}, which is not a truncated number; {_REMEDY}"
-        elif new.candidate is not None and not narrowed(old, new):
+        elif new.candidate is not None and not is_narrower(old, new):
             yield f"models.{name}: its candidate would get other requests or lose its guards; {_REMEDY}"
 
 
-def narrowed(old: ReleaseSettings, new: ReleaseSettings) -> bool:
+def is_narrower(old: ReleaseSettings, new: ReleaseSettings) -> bool:
     """Whether the same candidate receives, under the same guards, only requests that it received before."""
     same = {"stable": new.stable, "split": new.split}
     if old.model_copy(update=same) != new:

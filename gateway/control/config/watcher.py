@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.backends.content_verdicts import Contents
+from gateway.backends.content_verdicts import ContentVerdicts
 from gateway.backends.repository import Repository
 from gateway.backends.trial import LoadResult, LoadTrial
-from gateway.backends.trial_cache import Trials
+from gateway.backends.trial_cache import TrialCache
 from gateway.control.config.file_poll import FilePoll
 from gateway.control.config.file_snapshot import FileStat, Snapshot, file_stat, snapshot
 from gateway.errors import SettingsError
@@ -55,7 +55,7 @@ class RoutingFileWatcher:
         load_timeout_s: float = math.inf,
     ) -> None:
         self.path = path
-        self.trial_runner = Trials(Contents(repository.path), load_timeout_s)
+        self.trial_runner = TrialCache(ContentVerdicts(repository.path), load_timeout_s)
         self._repository = repository
         self._logged: frozenset[str] = frozenset()
         self._clock = clock

@@ -38,8 +38,8 @@ class CrashCounts:
 
     def died(self, process: VersionProcess, why: str) -> None:
         """The process has died after it had loaded its version; `why`: such as "died by SIGFPE"."""
-        key = process.wanted.key
-        if process.wanted.role is not Role.CANDIDATE:
+        key = process.spec.key
+        if process.spec.role is not Role.CANDIDATE:
             return
         epoch, release = self._epoch(key), self._release(key[0])
         if epoch is None or release is None:

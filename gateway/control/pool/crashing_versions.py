@@ -12,9 +12,9 @@ from collections import Counter
 from dataclasses import replace
 from typing import Final
 
-from gateway.backends.content_verdicts import Content, Contents
+from gateway.backends.content_verdicts import Content, ContentVerdicts
 from gateway.backends.trial import LoadTrial
-from gateway.backends.trial_cache import Trials, key_of
+from gateway.backends.trial_cache import TrialCache, key_of
 from gateway.control.pool.worker_handle import WorkerHandle
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.messages import ConfigGeneration
@@ -28,9 +28,9 @@ log: Final = logging.getLogger("gateway.control.pool")
 class CrashingVersions:
     """Runs on control's loop; slow work runs in threads. `load_timeout_s`: the time that a version may take to load."""
 
-    def __init__(self, contents: Contents, timeout_s: float) -> None:
+    def __init__(self, contents: ContentVerdicts, timeout_s: float) -> None:
         self._contents = contents
-        self._trials = Trials(contents, timeout_s)
+        self._trials = TrialCache(contents, timeout_s)
         self._timeout_s = timeout_s
         self._looking = asyncio.Lock()
         self._deaths: Counter[tuple[VersionKey, Content]] = Counter()
@@ -48,7 +48,7 @@ class CrashingVersions:
     def mark_loaded_good(self) -> None:
         """Call when all workers are ready: the versions that they loaded are known to be good."""
         for key, content in self._first.items():
-            if not self._contents.why_bad(key):
+            if not self._contents.reason_bad(key):
                 self._contents.mark_good(key, content)
 
     def take_slow(self) -> set[VersionKey]:
@@ -127,7 +127,7 @@ class CrashingVersions:
             pool.config = replace(pool.config, unavailable=unavailable)  # not `before`: an edit may have come meanwhile
 
     def _harmful(self, config: ConfigGeneration) -> dict[VersionKey, str]:
-        return {key: why for key in _wanted(config) if (why := self._contents.why_bad(key))}
+        return {key: why for key in _wanted(config) if (why := self._contents.reason_bad(key))}
 
 
 def _wanted(config: ConfigGeneration) -> list[VersionKey]:

@@ -65,7 +65,7 @@ class Housekeeping:
             self._pool.config,
             *(m.config for m in self._pool.handles.values() if m.state is not WorkerState.DEAD),
         ]
-        self._processes.sweep(configs)
+        self._processes.close_unused(configs)
         if len(self._versions.slots()) > len(configs[0].versions):
             self._versions.sweep(lambda key: any(key in config.versions for config in configs))
         if len(self._releases.slots()) > len(configs[0].releases):

@@ -1,4 +1,4 @@
-"""One version's process as control sees it: started again, after a growing pause, whenever it has died."""
+"""The process of one version, as control runs it: whenever it dies, it is restarted after a growing pause."""
 
 import asyncio
 import contextlib
@@ -23,11 +23,11 @@ from gateway.control.pool.process_template import UNKNOWN, ForkedProcess, Proces
 from gateway.system.background_tasks import retry_forever
 from gateway.version_key import VersionKey
 
-FIRST_PAUSE_S: Final = 0.1  # before the start after the second early death in a row; doubled each time
-LONGEST_PAUSE_S: Final = 10.0
-EARLY_S: Final = 60.0  # after it has loaded its version: a death before that counts as early
+FIRST_BACKOFF_S: Final = 0.1  # before the start after the second early death in a row; doubled each time
+MAX_BACKOFF_S: Final = 10.0
+EARLY_DEATH_S: Final = 60.0  # after it has loaded its version: a death before that counts as early
 BACKLOG: Final = 1024
-PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 log: Final = logging.getLogger("gateway.control.pool")
 
 
@@ -36,12 +36,12 @@ class ProcessState(StrEnum):
 
     STARTING = "starting"
     READY = "ready"
-    FAILED = "failed"  # the version cannot be loaded, and the process says why to whoever connects
+    FAILED = "failed"  # the version cannot be loaded; workers that connect get the reason
     DEAD = "dead"
 
 
 class Role(StrEnum):
-    """What a version's process runs it as. A baseline is a stable version that runs in the workers too."""
+    """The role of a version in its process. A baseline is a stable version that also runs in the workers."""
 
     STABLE = "stable"
     CANDIDATE = "candidate"
@@ -49,59 +49,57 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A version's process as it should be. `behind`: it runs at lower priority than what serves. `memory`: its ceiling
-    in bytes, None: none. `content`: of the version's files.
+class ProcessSpec:
+    """The process that a version needs. `low_priority`: it runs at a lower priority than what serves.
+    `memory_limit_bytes`: None if there is no limit. `fingerprint`: of the version's files.
     """
 
     key: VersionKey
     role: Role
-    behind: bool
-    memory: int | None
-    content: object
+    low_priority: bool
+    memory_limit_bytes: int | None
+    fingerprint: object
 
 
 class VersionProcess:
-    """The process of one version, and the socket at `where` that outlives it, so that workers can connect at any time.
+    """The process of one version, and the socket at `address`, which outlives it so that workers can always connect.
 
-    `died` is called with the reason when it has died after it had loaded its version.
+    `on_death` is called with the reason when the process has died after it had loaded its version.
     """
 
     def __init__(
         self,
-        wanted: Wanted,
+        spec: ProcessSpec,
         repository: Path,
         name: str,
         template: ProcessTemplate,
-        died: Callable[["VersionProcess", str], None],
+        on_death: Callable[["VersionProcess", str], None],
     ) -> None:
-        self.wanted = wanted
+        self.spec = spec
         self._template = template
         self.state = ProcessState.STARTING
         self.starts = 0
-        self.told = 0  # the start that `take_late` has told of
+        self.reported_start = 0  # the start that `take_newly_ready` has reported
         self.memory_bytes = 0
         self.silent_s = 0.0  # since its last sign of life, as `VersionProcesses` counts it
-        self.settled: asyncio.Future[str] = (
-            asyncio.get_running_loop().create_future()
-        )  # the first load: its error or ""
+        self.first_load: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # its error, or ""
         self._repository = repository
-        self._died = died
-        self._why = ""  # why control has killed it
-        self._early = 0  # deaths in a row
+        self._on_death = on_death
+        self._kill_reason = ""  # why control has killed it
+        self._early_deaths = 0  # in a row
         self._ready_s = 0.0
         self._was_ready = False
-        self._listening, self.where = _listening(name)
+        self._listening, self.address = _listening(name)
         self._process: ForkedProcess | None = None
         self._control: socket.socket | None = None
         self._rest = b""
         self._closed = False
         self.closed_s = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._begin(retry_forever(f"starting the process of {self}", self._start))
+        self._spawn(retry_forever(f"starting the process of {self}", self._start))
 
     def __str__(self) -> str:
-        return f"version {self.wanted.key[1]} of '{self.wanted.key[0]}'"
+        return f"version {self.spec.key[1]} of '{self.spec.key[0]}'"
 
     @property
     def pid(self) -> int | None:
@@ -109,36 +107,36 @@ class VersionProcess:
         return None if self._process is None else self._process.pid
 
     def measure_memory(self) -> None:
-        """Set `memory_bytes`: what it takes for itself, without what it shares; 0 if the system does not say."""
+        """Set `memory_bytes` to the process's unshared resident memory; 0 if the system does not report it."""
         try:
             _, resident, shared, *_ = Path(f"/proc/{self.pid}/statm").read_text().split()
-            self.memory_bytes = (int(resident) - int(shared)) * PAGE
+            self.memory_bytes = (int(resident) - int(shared)) * PAGE_BYTES
         except (OSError, ValueError):
             self.memory_bytes = 0
 
     def kill(self, why: str) -> None:
-        """End it at once; a new one is started."""
-        if self._process is not None and not self._why:
-            self._why = why
+        """Kill the process; a new one is started. `why`: for the log."""
+        if self._process is not None and not self._kill_reason:
+            self._kill_reason = why
             self._process.kill()
 
     def close(self) -> None:
-        """Do without it: it serves the workers that are connected, and ends with the last of them."""
+        """Accept no more workers. The process serves those connected, and ends when the last one disconnects."""
         self._closed = True
         self.closed_s = time.monotonic()
         self._listening.close()
-        _unlink(self.where)
-        self._hang_up()
+        _unlink(self.address)
+        self._close_control()
         for task in self._tasks:
             task.cancel()
-        if not self.settled.done():
-            self.settled.set_result("it is not wanted any more")
+        if not self.first_load.done():
+            self.first_load.set_result("it is no longer needed")
 
     def has_ended(self) -> bool:
-        """Whether a closed process is gone."""
+        """Whether a closed process has ended."""
         return self._process is None or self._process.ended.done()
 
-    async def ended(self, within_s: float) -> None:
+    async def wait_ended(self, within_s: float) -> None:
         """Wait until a closed process has ended; kill it after `within_s` seconds."""
         if self._process is not None:
             done, _ = await asyncio.wait([self._process.ended], timeout=within_s)
@@ -150,16 +148,17 @@ class VersionProcess:
             ours, theirs = socket.socketpair()
             undo.callback(ours.close)
             with theirs:
-                checked, behind = self.wanted.role is Role.CANDIDATE, self.wanted.behind
-                first_to_go = self.wanted.role is not Role.STABLE
+                checked, behind = self.spec.role is Role.CANDIDATE, self.spec.low_priority
+                first_to_go = self.spec.role is not Role.STABLE
                 start = ProcessStart(
-                    str(self._repository), *self.wanted.key, checked=checked, behind=behind, first_to_go=first_to_go
+                    str(self._repository), *self.spec.key, checked=checked, behind=behind, first_to_go=first_to_go
                 )
                 self._process = await self._template.fork(start, self._listening.fileno(), theirs.fileno())
             undo.pop_all()
         ours.setblocking(False)
         self.starts += 1
-        self.state, self._control, self._rest, self._why, self.silent_s = ProcessState.STARTING, ours, b"", "", 0.0
+        self.state, self._control, self._rest = ProcessState.STARTING, ours, b""
+        self._kill_reason, self.silent_s = "", 0.0
         asyncio.get_running_loop().add_reader(ours.fileno(), self._read)
 
     def _read(self) -> None:
@@ -171,101 +170,102 @@ class VersionProcess:
         except OSError:
             data = b""
         if not data:
-            self._hang_up()
-            self._begin(self._over())
+            self._close_control()
+            self._spawn(self._on_end())
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             with contextlib.suppress(ValueError, KeyError, TypeError):
-                self._hear(orjson.loads(line))
+                self._handle(orjson.loads(line))
 
-    def _hear(self, news: dict[str, Any]) -> None:
-        if "log" in news:
-            level, text = news["log"]
+    def _handle(self, message: dict[str, Any]) -> None:
+        if "log" in message:
+            level, text = message["log"]
             log.log(int(level), "%s, in its process: %s", self, text)
             return
         self.silent_s = 0.0
         if self.state is not ProcessState.STARTING:
             return
-        if "error" in news:
+        if "error" in message:
             self.state = ProcessState.FAILED
-            self._is_settled(str(news["error"]))
-        elif "loaded" in news:
+            self._finish_first_load(str(message["error"]))
+        elif "loaded" in message:
             self.state = ProcessState.READY
             self._ready_s, self._was_ready = time.monotonic(), True
-            self._is_settled("")
+            self._finish_first_load("")
 
-    def _is_settled(self, error: str) -> None:
-        if not self.settled.done():
-            self.settled.set_result(error)
+    def _finish_first_load(self, error: str) -> None:
+        if not self.first_load.done():
+            self.first_load.set_result(error)
 
-    def _hang_up(self) -> None:
+    def _close_control(self) -> None:
         if self._control is not None:
             asyncio.get_running_loop().remove_reader(self._control.fileno())
             self._control.close()
             self._control = None
 
-    async def _over(self) -> None:
-        """It has ended: say so, and start the next one."""
+    async def _on_end(self) -> None:
+        """Report that the process has ended, and start the next one."""
         process, before = self._process, self.state
         assert process is not None
         code = await asyncio.shield(process.ended)
         self.state, self._process = ProcessState.DEAD, None
-        why = self._why or _how(code)
-        early = before is not ProcessState.READY or time.monotonic() - self._ready_s < EARLY_S
-        self._early = self._early + 1 if early else 1
-        pause_s = min(FIRST_PAUSE_S * 2.0 ** min(self._early - 2, 10), LONGEST_PAUSE_S) if self._early > 1 else 0.0
+        why = self._kill_reason or _exit_text(code)
+        early = before is not ProcessState.READY or time.monotonic() - self._ready_s < EARLY_DEATH_S
+        self._early_deaths = self._early_deaths + 1 if early else 1
+        doublings = min(self._early_deaths - 2, 10)
+        pause_s = min(FIRST_BACKOFF_S * 2.0**doublings, MAX_BACKOFF_S) if doublings >= 0 else 0.0
         log.error("the process of %s %s; a new one starts in %g s", self, why, pause_s)
         if self._was_ready:
             try:
-                self._died(self, why)
+                self._on_death(self, why)
             except Exception:
-                log.exception("the end of the process of %s cannot be counted: it is started again all the same", self)
+                log.exception("the death of the process of %s cannot be counted; it is restarted all the same", self)
         if before is not ProcessState.READY:
-            self._refuse(f"its process {why} while loading it")
+            self._refuse_callers(f"its process {why} while loading it")
         await asyncio.sleep(pause_s)
         await retry_forever(f"starting the process of {self}", self._start)
 
-    def _refuse(self, why: str) -> None:
-        """It cannot be loaded: say so to whoever waits for it."""
-        self._is_settled(why)
+    def _refuse_callers(self, why: str) -> None:
+        """Send the error to all that wait for the version: the first load, and workers that are connecting."""
+        self._finish_first_load(why)
         self._listening.setblocking(False)
-        with contextlib.suppress(OSError):  # there are no more that wait
+        with contextlib.suppress(OSError):  # no more connections are waiting
             while True:
                 connection, _ = self._listening.accept()
                 with connection:
                     connection.send(REFUSAL + why.encode())
 
-    def _begin(self, work: Any) -> None:
+    def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
-def _how(code: int) -> str:
+def _exit_text(code: int) -> str:
     if code == UNKNOWN:
         return "ended"
     if code < 0:
-        named = -code in signal.valid_signals()
-        return f"died by {signal.Signals(-code).name if named else f'signal {-code}'}"
+        known = -code in signal.valid_signals()
+        return f"died by {signal.Signals(-code).name if known else f'signal {-code}'}"
     if code == HUNG:
-        return "ended itself, since a run did not end when it was told to"
+        return "ended itself, since a run did not end when it was cancelled"
     return f"ended with code {code}"
 
 
 def _listening(name: str) -> tuple[socket.socket, str]:
-    """A socket that listens, and where: an abstract name on Linux, which leaves no file behind."""
-    where = f"\0{name}-{secrets.token_hex(8)}"
+    """A listening socket and its address: an abstract name on Linux, which leaves no file behind."""
+    address = f"\0{name}-{secrets.token_hex(8)}"
     if not sys.platform.startswith("linux"):
-        where = f"{tempfile.mkdtemp(dir='/tmp')}/socket"
+        address = f"{tempfile.mkdtemp(dir='/tmp')}/socket"
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listening.bind(where)
+    listening.bind(address)
     listening.listen(BACKLOG)
-    return listening, where
+    return listening, address
 
 
-def _unlink(where: str) -> None:
-    if not where.startswith("\0"):
+def _unlink(address: str) -> None:
+    if not address.startswith("\0"):
         with contextlib.suppress(OSError):
-            os.unlink(where)
-            os.rmdir(os.path.dirname(where))
+            os.unlink(address)
+            os.rmdir(os.path.dirname(address))

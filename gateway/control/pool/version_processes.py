@@ -1,7 +1,7 @@
-"""The processes of the versions that run in one of their own: which there should be, and what ends them.
+"""The processes of versions that run outside the workers: which are needed, and when they are killed.
 
-A candidate, and whatever runs on a GPU, gets a process unless model.yaml says otherwise (`isolation`). Where latencies
-are compared, so does stable, for as many requests as the candidate gets: its baseline.
+A candidate, and any version on a GPU, gets a process unless model.yaml says otherwise (`isolation`). If latencies are
+compared, stable gets one too, the baseline, for as many requests as the candidate gets.
 """
 
 import asyncio
@@ -10,11 +10,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from gateway.backends.content_verdicts import Contents
+from gateway.backends.content_verdicts import ContentVerdicts
 from gateway.backends.repository import Repository
 from gateway.control.metrics.process_metrics import ProcessStatus
 from gateway.control.pool.process_template import ProcessTemplate
-from gateway.control.pool.version_process import ProcessState, Role, VersionProcess, Wanted
+from gateway.control.pool.version_process import ProcessSpec, ProcessState, Role, VersionProcess
 from gateway.errors import GatewayError, SettingsError
 from gateway.messages import ConfigGeneration, ProcessSockets
 from gateway.settings.gateway import GatewaySettings
@@ -23,15 +23,15 @@ from gateway.settings.providers import CPU
 from gateway.settings.routing import ReleaseSettings, RoutingSettings
 from gateway.version_key import VersionKey
 
-CLOSED_WITHIN_S: Final = 300.0  # a process that no worker needs any more: the calls in it have long been answered
-STEP_S: Final = 0.2  # what one check adds to a silence at most: a pause of control or of the machine is no silence
-MEASURED_AT_ONCE: Final = 4  # processes whose memory is looked at in one check: each takes 20 µs
+CLOSE_TIMEOUT_S: Final = 300.0  # for a closed process to end: by then all calls in it have been answered
+MAX_STEP_S: Final = 0.2  # the most that one tick adds to a silence: a pause of control or of the machine does not count
+MEASUREMENTS_PER_TICK: Final = 4  # processes whose memory is measured in one tick, each in 20 µs
 
 
 class VersionProcesses:
-    """Runs on control's loop. `died(process, why)` is called when a process has died that had loaded its version.
+    """Runs on control's loop. `on_death(process, why)` is called when a process dies that had loaded its version.
 
-    `name`: of the gateway's memory files, for the sockets. `clock` in seconds.
+    `name`: of the gateway's memory files, used in the sockets' addresses. `clock`: in seconds.
     """
 
     def __init__(
@@ -39,108 +39,108 @@ class VersionProcesses:
         repository: Repository,
         name: str,
         settings: GatewaySettings,
-        died: Callable[[VersionProcess, str], None],
+        on_death: Callable[[VersionProcess, str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._repository = repository
-        self._contents = Contents(repository.path)
+        self._verdicts = ContentVerdicts(repository.path)
         self._name = name
         self._template = ProcessTemplate()
         self._timeout_s = settings.server.heartbeat_timeout
         self._load_timeout_s = settings.models.load_timeout
-        self._died = died
+        self._on_death = on_death
         self._clock = clock
-        self._looked_s = clock()
-        self._turn = 0  # the process whose memory is looked at next
-        self._processes: dict[str, VersionProcess] = {}  # by socket
-        self._of: dict[tuple[VersionKey, Role], list[VersionProcess]] = {}  # the same; the last one is the newest
+        self._checked_s = clock()
+        self._next_measured = 0  # index of the process whose memory is measured next
+        self._processes: dict[str, VersionProcess] = {}  # by address
+        self._by_key: dict[tuple[VersionKey, Role], list[VersionProcess]] = {}  # the same; the newest is last
         self._closed: list[VersionProcess] = []  # they end when no worker is connected any more
         self._settings: dict[str, tuple[object, ModelSettings]] = {}
 
     def __iter__(self) -> Iterator[VersionProcess]:
         return iter(self._processes.values())
 
-    def status(self) -> list[ProcessStatus]:
-        """What is known of each process; from any thread."""
+    def statuses(self) -> list[ProcessStatus]:
+        """The status of each process; for any thread."""
         return list(map(_status, list(self._processes.values())))
 
-    def of(self, name: str, version: int) -> ProcessStatus | None:
-        """The process that runs this version in force; None if it runs in the workers."""
+    def status_of(self, name: str, version: int) -> ProcessStatus | None:
+        """The process that serves this version; None if it runs in the workers."""
         for role in (Role.CANDIDATE, Role.STABLE):
-            if found := self._of.get(((name, version), role)):
+            if found := self._by_key.get(((name, version), role)):
                 return _status(found[-1])
         return None
 
-    def wanted(self, routing: RoutingSettings) -> list[Wanted]:
+    def specs(self, routing: RoutingSettings) -> list[ProcessSpec]:
         """The processes that `routing` needs; for a thread, since it reads files."""
-        wanted = []
+        specs = []
         for name, release in routing.models.items():
             settings = self._model_settings(name)
             for role, number in _roles(settings, release).items():
-                behind = role is Role.CANDIDATE and not release.compares_latency
-                content = self._contents.fingerprint((name, number))
-                wanted.append(Wanted((name, number), role, behind, settings.memory, content))
-        return wanted
+                low_priority = role is Role.CANDIDATE and not release.latency_compared
+                fingerprint = self._verdicts.fingerprint((name, number))
+                specs.append(ProcessSpec((name, number), role, low_priority, settings.memory, fingerprint))
+        return specs
 
-    def assigned(self, wanted: Iterable[Wanted], anew: Collection[str] = ()) -> ProcessSockets:
-        """The sockets of these processes: of those that there are, or that are started now.
+    def assign_sockets(self, specs: Iterable[ProcessSpec], reload: Collection[str] = ()) -> ProcessSockets:
+        """Return the addresses of these processes; those that do not exist are started.
 
-        A process goes on with what it has loaded, whatever its files hold by now, except for the models that are loaded
-        `anew`; one that failed to load its version is replaced.
+        A process keeps the version as it loaded it even if the files have changed since, except for the models in
+        `reload`. A process that failed to load its version is replaced.
         """
         versions: dict[VersionKey, str] = {}
         baselines: dict[str, str] = {}
-        for one in wanted:
-            where = self._found(one, one.key[0] in anew) or self._started(one)
-            if one.role is Role.BASELINE:
-                baselines[one.key[0]] = where
+        for spec in specs:
+            address = self._find(spec, spec.key[0] in reload) or self._start(spec)
+            if spec.role is Role.BASELINE:
+                baselines[spec.key[0]] = address
             else:
-                versions[one.key] = where
+                versions[spec.key] = address
         return ProcessSockets(versions, baselines)
 
-    async def prepared(
-        self, routing: RoutingSettings, anew: Collection[str] = ()
+    async def prepare(
+        self, routing: RoutingSettings, reload: Collection[str] = ()
     ) -> tuple[ProcessSockets, dict[VersionKey, str]]:
-        """Have the processes that `routing` needs, and wait until each has loaded its version. Returns their sockets,
-        and the errors of those that could not.
+        """Start the processes that `routing` needs and that do not exist, and wait until each has loaded its version or
+        failed. Return their addresses, and the errors of those that failed.
         """
-        sockets = self.assigned(await asyncio.to_thread(self.wanted, routing), anew)
-        processes = [self._processes[where] for where in sockets.all()]
-        if pending := [process.settled for process in processes if not process.settled.done()]:
+        sockets = self.assign_sockets(await asyncio.to_thread(self.specs, routing), reload)
+        processes = [self._processes[address] for address in sockets.all()]
+        if pending := [process.first_load for process in processes if not process.first_load.done()]:
             await asyncio.wait(pending)
         return sockets, {
-            process.wanted.key: error
+            process.spec.key: error
             for process in processes
             if process.state is not ProcessState.READY
-            and process.wanted.role is not Role.BASELINE
-            and (error := process.settled.result())
+            and process.spec.role is not Role.BASELINE
+            and (error := process.first_load.result())
         }
 
-    def take_late(self, unavailable: Collection[VersionKey]) -> set[VersionKey]:
-        """Those of the versions `unavailable` to some worker whose process is there by now; each start is told once."""
-        late: set[VersionKey] = set()
+    def take_newly_ready(self, unavailable: Collection[VersionKey]) -> set[VersionKey]:
+        """Return the versions in `unavailable` whose process has become ready; each start is reported once."""
+        newly_ready: set[VersionKey] = set()
         if not unavailable:
-            return late
+            return newly_ready
         for process in self._processes.values():
-            ready = process.state is ProcessState.READY and process.wanted.key in unavailable
-            if ready and process.told != process.starts:
-                process.told = process.starts
-                late.add(process.wanted.key)
-        return late
+            ready = process.state is ProcessState.READY and process.spec.key in unavailable
+            if ready and process.reported_start != process.starts:
+                process.reported_start = process.starts
+                newly_ready.add(process.spec.key)
+        return newly_ready
 
-    def sweep(self, plans: Iterable[ConfigGeneration]) -> None:
+    def close_unused(self, generations: Iterable[ConfigGeneration]) -> None:
         """Close the processes that none of these generations needs."""
-        used = {where for plan in plans for where in plan.sockets.all(besides=plan.unloaded)}
-        for where in self._processes.keys() - used:
-            process = self._processes.pop(where)
+        used = {address for one in generations for address in one.sockets.all(besides=one.unloaded)}
+        for address in self._processes.keys() - used:
+            process = self._processes.pop(address)
             process.close()
-            self._of[process.wanted.key, process.wanted.role].remove(process)
+            self._by_key[process.spec.key, process.spec.role].remove(process)
             self._closed.append(process)
 
     def tick(self) -> None:
-        """End processes that are silent, load for too long or take too much memory. Call often."""
+        """Kill processes that are silent, take too long to load or too much memory. Call often."""
         now_s = self._clock()
-        step_s, self._looked_s = min(now_s - self._looked_s, STEP_S), now_s
+        step_s, self._checked_s = min(now_s - self._checked_s, MAX_STEP_S), now_s
         for process in self._processes.values():
             if process.pid is None:
                 continue
@@ -155,16 +155,16 @@ class VersionProcesses:
         self._measure_some()
         self._closed = [process for process in self._closed if not process.has_ended()]
         for process in self._closed:
-            if time.monotonic() - process.closed_s > (CLOSED_WITHIN_S if process.state is ProcessState.READY else 1.0):
-                process.kill("is not needed any more, and did not end")
+            if time.monotonic() - process.closed_s > (CLOSE_TIMEOUT_S if process.state is ProcessState.READY else 1.0):
+                process.kill("is no longer needed, and did not end")
 
     def _measure_some(self) -> None:
         processes = list(self._processes.values())
-        for _ in range(min(MEASURED_AT_ONCE, len(processes))):
-            self._turn = (self._turn + 1) % len(processes)
-            process = processes[self._turn]
+        for _ in range(min(MEASUREMENTS_PER_TICK, len(processes))):
+            self._next_measured = (self._next_measured + 1) % len(processes)
+            process = processes[self._next_measured]
             process.measure_memory()
-            if (limit := process.wanted.memory) is not None and process.memory_bytes > limit:
+            if (limit := process.spec.memory_limit_bytes) is not None and process.memory_bytes > limit:
                 process.kill(f"took more memory than model.yaml allows, {limit:,} bytes")
 
     async def close(self, within_s: float) -> None:
@@ -172,25 +172,25 @@ class VersionProcesses:
         for process in self._processes.values():
             process.close()
         processes, self._processes = [*self._processes.values(), *self._closed], {}
-        await asyncio.gather(*(process.ended(within_s) for process in processes))
+        await asyncio.gather(*(process.wait_ended(within_s) for process in processes))
         await self._template.close()
 
-    def _started(self, wanted: Wanted) -> str:
-        process = VersionProcess(wanted, self._repository.path, self._name, self._template, self._died)
-        self._processes[process.where] = process
-        self._of.setdefault((wanted.key, wanted.role), []).append(process)
-        return process.where
+    def _start(self, spec: ProcessSpec) -> str:
+        process = VersionProcess(spec, self._repository.path, self._name, self._template, self._on_death)
+        self._processes[process.address] = process
+        self._by_key.setdefault((spec.key, spec.role), []).append(process)
+        return process.address
 
-    def _found(self, wanted: Wanted, anew: bool) -> str:
-        for process in reversed(self._of.get((wanted.key, wanted.role), [])):
-            same = wanted if anew else replace(wanted, content=process.wanted.content)
-            if process.wanted == same and process.state is not ProcessState.FAILED:
-                return process.where
+    def _find(self, spec: ProcessSpec, reload: bool) -> str:
+        for process in reversed(self._by_key.get((spec.key, spec.role), [])):
+            same = spec if reload else replace(spec, fingerprint=process.spec.fingerprint)
+            if process.spec == same and process.state is not ProcessState.FAILED:
+                return process.address
         return ""
 
     def _model_settings(self, name: str) -> ModelSettings:
         """The model.yaml of a model, read again only if it has changed; the defaults if it cannot be read, which
-        whoever loads the version will say.
+        loading the version reports.
         """
         try:
             found = (self._repository.path / name / "model.yaml").stat()
@@ -207,18 +207,18 @@ class VersionProcesses:
 
 
 def _status(process: VersionProcess) -> ProcessStatus:
-    wanted = process.wanted
-    return ProcessStatus(*wanted.key, wanted.role, process.state, process.starts, process.memory_bytes)
+    spec = process.spec
+    return ProcessStatus(*spec.key, spec.role, process.state, process.starts, process.memory_bytes)
 
 
 def _roles(settings: ModelSettings, release: ReleaseSettings) -> dict[Role, int]:
-    """Which versions of a model run in a process, and as what."""
+    """The versions of a model that run in a process, by role."""
     roles = {}
     if _isolated(settings, stable=True):
         roles[Role.STABLE] = release.stable
     if release.candidate is not None and _isolated(settings, stable=False):
         roles[Role.CANDIDATE] = release.candidate
-        if release.compares_latency and Role.STABLE not in roles:
+        if release.latency_compared and Role.STABLE not in roles:
             roles[Role.BASELINE] = release.stable
     return roles
 
@@ -229,8 +229,8 @@ def _isolated(settings: ModelSettings, *, stable: bool) -> bool:
     return not stable or settings.providers[0] != CPU
 
 
-def refuse(source: str, configured: Collection[str], failed: Mapping[VersionKey, str]) -> None:
-    """Raise SettingsError, which names the file `source`, if a version of a `configured` model could not be loaded."""
+def raise_if_failed(source: str, configured: Collection[str], failed: Mapping[VersionKey, str]) -> None:
+    """Raise SettingsError, which names the file `source`, if a version of a `configured` model failed to load."""
     if problems := [
         f"models.{name}: version {number}: {why}" for (name, number), why in failed.items() if name in configured
     ]:

@@ -1,6 +1,6 @@
 """Handles workers that die, hang or load without end: finds the version responsible and acts on it."""
 
-from gateway.backends.content_verdicts import Contents
+from gateway.backends.content_verdicts import ContentVerdicts
 from gateway.control.pool.crash_counts import CrashCounts
 from gateway.control.pool.crashing_versions import CrashingVersions
 from gateway.control.pool.death_attribution import DeathAttribution, StopNow
@@ -21,7 +21,7 @@ class Watchdog:
     pool: WorkerPool
     heartbeats: Heartbeats
 
-    def __init__(self, settings: GatewaySettings, contents: Contents, stop_now: StopNow, boards: Boards) -> None:
+    def __init__(self, settings: GatewaySettings, contents: ContentVerdicts, stop_now: StopNow, boards: Boards) -> None:
         self._settings = settings
         self._board = boards.switchboard
         self._scoreboard = boards.scoreboard

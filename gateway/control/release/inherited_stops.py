@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.control.release.decisions import DecisionLog
-from gateway.records.trips import forget_trip, kept_trips
+from gateway.records.trips import delete_trip, load_trips
 from gateway.shm.stopped import PreviousBoard, StoppedRelease
 from gateway.shm.tally import TRIPS
 from gateway.version_key import VersionKey
@@ -40,7 +40,7 @@ class InheritedStops:
         self._seen: set[VersionKey] = set()
         for one in (*self._scan(), *(StoppedRelease(*trip) for trip in _trips(state))):
             self._record(one)
-            decision_log.run_after_sync(lambda one=one: forget_trip(state, one.model, one.version))  # type: ignore[misc]
+            decision_log.run_after_sync(lambda one=one: delete_trip(state, one.model, one.version))  # type: ignore[misc]
 
     def poll(self) -> Iterator[StoppedRelease]:
         """Yield stops that the previous run's workers have made since the start, each once.
@@ -75,5 +75,5 @@ def reason_of(one: StoppedRelease) -> tuple[str, str, dict[str, object]]:
 
 
 def _trips(state: Path) -> Iterator[tuple[str, int, int, str]]:
-    for trip in kept_trips(state):
+    for trip in load_trips(state):
         yield trip.model, trip.version, trip.worker, trip.found

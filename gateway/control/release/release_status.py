@@ -33,7 +33,7 @@ class ReleaseStatus:
 
     Weights in ppm, by route: `weights_ppm` are those in force while it is not stopped, `configured_ppm` those by the
     file and the ramp's step, without conditions on live metrics. `progress` is None if there is no candidate.
-    `compares_latency`: as many of stable's requests as the candidate gets run as the candidate's do, so that their
+    `latency_compared`: as many of stable's requests as the candidate gets run as the candidate's do, so that their
     latencies are comparable.
     """
 
@@ -48,4 +48,4 @@ class ReleaseStatus:
     versions: tuple[VersionStatus, ...]
     progress: Progress | None
     ramp_ppm: tuple[int, ...]
-    compares_latency: bool = False
+    latency_compared: bool = False

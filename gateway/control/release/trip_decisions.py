@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.inherited_stops import BY_BREAKER, InheritedStops, reason_of
-from gateway.records.trips import forget_trip
+from gateway.records.trips import delete_trip
 from gateway.settings.guards import GuardsSettings
 from gateway.settings.routing import ReleaseSettings
 from gateway.shm.slots import Slots
@@ -51,7 +51,7 @@ class TripHandler:
 
     def forget(self, name: str, candidate: int) -> None:
         """Delete the workers' trip files of a release once the decision that covers them is on disk."""
-        self._decision_log.run_after_sync(lambda: forget_trip(self._state, name, candidate))
+        self._decision_log.run_after_sync(lambda: delete_trip(self._state, name, candidate))
 
     def _decide(
         self, served: Served, name: str, candidate: int, by: str, reason: str, evidence: dict[str, Any]

@@ -13,7 +13,7 @@ from gateway.offline.analysis.input_summary import InputSummary, key_of, summary
 from gateway.offline.analysis.label_conflicts import LabelConflict, LabelStore
 from gateway.offline.analysis.slices import Measure, Slice, Slicer
 from gateway.offline.feedback_store import FeedbackStore, StoredFeedback
-from gateway.offline.reader import Advance, Query, Records, fill, joined
+from gateway.offline.reader import OnProgress, Query, Records, fill, joined
 from gateway.offline.statistics import Rate
 from gateway.protocol.tensors import Tensor
 from gateway.records.prediction import Prediction, RawInput
@@ -67,7 +67,7 @@ class Analysis:
         return self.labels[number] if 0 <= number < len(self.labels) else str(number)
 
 
-def analyse(subject: Subject, feedback: Advance, rows: Advance) -> Analysis:
+def analyse(subject: Subject, feedback: OnProgress, rows: OnProgress) -> Analysis:
     """Read and analyse the query's records; `feedback` and `rows` are called with the bytes passed.
 
     Raises GatewayError if no prediction matches.
@@ -92,7 +92,7 @@ class _Collector:
         self._label_store = labels
         self._slicer = Slicer(subject.labels)
         self._hard_examples = HardExamples(
-            read(subject.records.mirrors, subject.query.model, subject.query.period), subject.scores
+            read(subject.records.mirrors, subject.query.model, subject.query.time_range), subject.scores
         )
         self._outcomes: Counter[str] = Counter()
         self._confusion: Counter[tuple[int, int]] = Counter()

@@ -11,7 +11,7 @@ from gateway.offline.analysis.input_summary import InputSummary
 from gateway.offline.analysis.slices import FALSE_DISCOVERY_RATE, Slice
 from gateway.offline.analysis.terminal_report import facts, labels_text, no_slices
 from gateway.offline.statistics import percent
-from gateway.records.period import iso_of
+from gateway.records.time_range import format_time
 
 MAX_CLASSES: Final = 24  # with more, a confusion matrix is too fine to read
 MAX_BARS: Final = 20
@@ -124,7 +124,7 @@ def _over_time(analysis: Analysis) -> Iterator[str]:
 
 
 def _hour(hour: int) -> str:
-    return f"{iso_of(hour * HOUR_NS)[:16].replace('T', ' ')} UTC"
+    return f"{format_time(hour * HOUR_NS)[:16].replace('T', ' ')} UTC"
 
 
 def _confusion(analysis: Analysis) -> Iterator[str]:

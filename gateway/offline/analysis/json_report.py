@@ -9,7 +9,7 @@ from gateway.offline.analysis.hard_examples import HardExample
 from gateway.offline.analysis.label_conflicts import LabelConflict
 from gateway.offline.analysis.slices import Slice
 from gateway.offline.statistics import Rate
-from gateway.records.period import iso_of
+from gateway.records.time_range import format_time
 
 
 def document(analysis: Analysis) -> bytes:
@@ -19,8 +19,8 @@ def document(analysis: Analysis) -> bytes:
         {
             "model": analysis.model,
             "rows": analysis.rows,
-            "first": iso_of(analysis.first_ns),
-            "last": iso_of(analysis.last_ns),
+            "first": format_time(analysis.first_ns),
+            "last": format_time(analysis.last_ns),
             "outcomes": analysis.outcomes,
             "wrong": _rate(analysis.wrong),
             "rescued": _rate(analysis.rescued),
@@ -41,7 +41,7 @@ def document(analysis: Analysis) -> bytes:
                 for (truth, predicted), rows in sorted(analysis.confusion.items())
             ],
             "hourly_accuracy": [
-                {"hour": iso_of(hour * HOUR_NS), "version": version, **_rate(rate)}
+                {"hour": format_time(hour * HOUR_NS), "version": version, **_rate(rate)}
                 for (hour, version), rate in analysis.hourly.items()
             ],
         }
@@ -72,7 +72,7 @@ def _conflict(one: LabelConflict) -> dict[str, Any]:
             {
                 "truth": given.label.truth,
                 "customer": given.label.customer,
-                "time": iso_of(given.label.time_ns),
+                "time": format_time(given.label.time_ns),
                 "prediction_id": given.prediction_id,
                 "predicted": given.predicted,
             }

@@ -12,7 +12,7 @@ from gateway.offline.analysis.hard_examples import HardExample
 from gateway.offline.analysis.label_conflicts import LabelConflict
 from gateway.offline.analysis.slices import FALSE_DISCOVERY_RATE
 from gateway.offline.statistics import percent
-from gateway.records.period import iso_of
+from gateway.records.time_range import format_time
 
 MAX_SHOWN: Final = 10  # entries of each list; the JSON and HTML reports have all
 ID_WIDTH: Final = 12  # enough to distinguish ids; a whole id would take six lines of a narrow terminal
@@ -36,7 +36,7 @@ def facts(analysis: Analysis) -> list[tuple[str, str]]:
     lines = [
         (
             "predictions",
-            f"{analysis.rows:,} from {iso_of(analysis.first_ns)[:19]} to {iso_of(analysis.last_ns)[:19]} UTC",
+            f"{analysis.rows:,} from {format_time(analysis.first_ns)[:19]} to {format_time(analysis.last_ns)[:19]} UTC",
         ),
         ("outcomes", ", ".join(f"{outcome} {count:,}" for outcome, count in analysis.outcomes.items())),
         ("wrong", f"{percent(analysis.wrong)} of {analysis.wrong.count:,} with a truth"),

@@ -13,7 +13,7 @@ from gateway.offline.dataset.manifest import MANIFEST, Counts, manifest_of, read
 from gateway.offline.dataset.partitions import PartitionWriter
 from gateway.offline.dataset.schema import Survey, tensors_of
 from gateway.offline.feedback_store import FeedbackStore
-from gateway.offline.reader import Advance, Query, Records, chunks, fill, joined
+from gateway.offline.reader import OnProgress, Query, Records, chunks, fill, joined
 from gateway.records.prediction import Prediction, RawInput
 
 UNFINISHED: Final = ".unfinished"
@@ -31,9 +31,9 @@ class ExportSource:
 class Meters:
     """Progress callbacks, called with bytes read: of feedback, of predictions in the survey, and when writing rows."""
 
-    feedback: Advance
-    survey: Advance
-    rows: Advance
+    feedback: OnProgress
+    survey: OnProgress
+    rows: OnProgress
 
 
 def export(source: ExportSource, query: Query, out: Path, kind: str, meters: Meters) -> Counts:
@@ -49,14 +49,14 @@ def export(source: ExportSource, query: Query, out: Path, kind: str, meters: Met
             fill(store, source.records, query, meters.feedback)
             layout = _layout(source, query, store, meters.survey)
             with PartitionWriter(folder, query.model, kind, layout) as parts:
-                for prediction, feedback in joined(source.records, query, store, meters.rows, counts.odd):
+                for prediction, feedback in joined(source.records, query, store, meters.rows, counts.malformed):
                     if not _can_be_written(prediction):
-                        counts.odd()
+                        counts.malformed()
                         continue
                     tensors = tensors_of(prediction, source.raw_input)
                     parts.add(prediction, tensors, feedback)
                     counts.add(prediction, feedback, tensors.unreadable)
-            counts.odd_feedback = store.odd
+            counts.malformed_feedback = store.malformed
         manifest = manifest_of(query, kind, layout, counts, parts.completed())
         _replace(out, folder, query.model, manifest)
     return counts
@@ -94,13 +94,13 @@ def _files(out: Path) -> set[str]:
     return {path.as_posix() for path in paths if path.parts[0] != UNFINISHED}
 
 
-def _layout(source: ExportSource, query: Query, store: FeedbackStore, advance: Advance) -> Layout:
+def _layout(source: ExportSource, query: Query, store: FeedbackStore, on_progress: OnProgress) -> Layout:
     survey = Survey(source.raw_input)
     if query.with_feedback:
-        for prediction, _ in joined(source.records, query, store, advance):
+        for prediction, _ in joined(source.records, query, store, on_progress):
             survey.add(prediction)
     else:  # looking up feedback would take a third of the time
-        for chunk in chunks(source.records, query, advance):
+        for chunk in chunks(source.records, query, on_progress):
             for prediction in chunk:
                 survey.add(prediction)
     if not survey.rows:

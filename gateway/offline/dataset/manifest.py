@@ -16,19 +16,19 @@ from gateway.offline.dataset.columns import Layout
 from gateway.offline.dataset.partitions import Part
 from gateway.offline.feedback_store import StoredFeedback
 from gateway.offline.reader import Query
-from gateway.records.period import iso_of
 from gateway.records.prediction import Prediction
+from gateway.records.time_range import format_time
 
 MANIFEST: Final = "manifest.json"
 
 
 class Counts:
-    """Counts the rows of an export. `odd_feedback`: malformed feedback records, which are skipped."""
+    """Counts the rows of an export. `malformed_feedback`: malformed feedback records, which are skipped."""
 
     def __init__(self) -> None:
         self.rows = 0
-        self.odd_feedback = 0
-        self._odd = 0
+        self.malformed_feedback = 0
+        self._malformed = 0
         self._fed_back = self._with_truth = self._conflicts = self._unreadable = 0
         self._first_ns = self._last_ns = 0
         self._outcomes: Counter[str] = Counter()
@@ -50,9 +50,9 @@ class Counts:
         self._versions[prediction.version, prediction.model_sha256 or ""] += 1
         self._generations[prediction.generation or 0] += 1
 
-    def odd(self) -> None:
+    def malformed(self) -> None:
         """Count a line that is not a valid prediction, or that cannot be written."""
-        self._odd += 1
+        self._malformed += 1
 
     def document(self) -> dict[str, Any]:
         """Return the counts as JSON values."""
@@ -62,10 +62,10 @@ class Counts:
             "rows_with_truth": self._with_truth,
             "label_conflicts": self._conflicts,
             "unreadable_rows": self._unreadable,
-            "skipped_records": self._odd,
-            "skipped_feedback": self.odd_feedback,
-            "first": iso_of(self._first_ns) if self.rows else None,
-            "last": iso_of(self._last_ns) if self.rows else None,
+            "skipped_records": self._malformed,
+            "skipped_feedback": self.malformed_feedback,
+            "first": format_time(self._first_ns) if self.rows else None,
+            "last": format_time(self._last_ns) if self.rows else None,
             "outcomes": dict(sorted(self._outcomes.items())),
             "variants": dict(sorted(self._variants.items())),
             "versions": [
@@ -78,15 +78,15 @@ class Counts:
 
 def manifest_of(query: Query, kind: str, layout: Layout, counts: Counts, parts: Iterable[Part]) -> bytes:
     """Return the content of manifest.json."""
-    period = query.period
+    time_range = query.time_range
     document = {
         "kind": "canary-gateway export",
         "gateway": __version__,
         "model": query.model,
         "format": kind,
         "query": {
-            "since": None if period.since_ns is None else iso_of(period.since_ns),
-            "until": None if period.until_ns is None else iso_of(period.until_ns),
+            "since": None if time_range.since_ns is None else format_time(time_range.since_ns),
+            "until": None if time_range.until_ns is None else format_time(time_range.until_ns),
             "variant": query.variant,
             "with_feedback": query.with_feedback,
         },

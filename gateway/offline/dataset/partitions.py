@@ -19,8 +19,8 @@ from gateway.offline.dataset.columns import Layout, Rows
 from gateway.offline.dataset.schema import Tensors
 from gateway.offline.feedback_store import StoredFeedback
 from gateway.protocol.elements import to_json
-from gateway.records.period import iso_of
 from gateway.records.prediction import Prediction
+from gateway.records.time_range import format_time
 
 NO_DICTIONARY: Final = ("prediction_id", "request_sha256", "trace_id", "request_id")
 GROUP_ROWS: Final = 16_384  # rows that are compressed together
@@ -156,7 +156,7 @@ class PartitionWriter:
 
     def add(self, prediction: Prediction, tensors: Tensors, feedback: StoredFeedback) -> None:
         """Write one row."""
-        date = iso_of(prediction.time_ns)[:10]
+        date = format_time(prediction.time_ns)[:10]
         part = self._open.pop(date, None)
         if part is None:
             part = self._begun(date)

@@ -9,7 +9,7 @@ from pathlib import Path
 from gateway.backends.loaded_version import LoadedVersion
 from gateway.errors import GatewayError
 from gateway.offline.feedback_store import FeedbackStore
-from gateway.offline.reader import Advance, Joined, Query, Records, fill, joined
+from gateway.offline.reader import Joined, OnProgress, Query, Records, fill, joined
 from gateway.offline.replay.comparison import ReplayComparison
 from gateway.offline.replay.runner import Runner
 
@@ -59,8 +59,8 @@ def replay(
     *,
     limit: int | None,
     batched: bool,
-    feedback: Advance,
-    rows: Advance,
+    feedback: OnProgress,
+    rows: OnProgress,
 ) -> Replay:
     """Run the first `limit` predictions of the query (None: all) on `loaded`, which is `version` of the model.
 

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from gateway.backends.joining import concatenated, cut
+from gateway.backends.joining import concatenated, split_rows
 from gateway.backends.loaded_version import LoadedVersion
 from gateway.backends.onnx import Result
 from gateway.backends.output_checks import check
@@ -125,7 +125,7 @@ class Runner:
         if len(batch) == 1:
             return [self._session.run(batch[0].feeds)]
         with concatenated([request.feeds for request in batch]) as feeds:
-            return cut(self._session.run(feeds), batch)
+            return split_rows(self._session.run(feeds), batch)
 
     def _rerun(
         self,

@@ -65,7 +65,7 @@ class ModelIndex:
             return IndexedVersion(name, version, VersionState.READY, served.versions[version].facts.warning)
         reason = (
             self._reasons.get((name, version))
-            or self._repository.why_not_served(name, version)
+            or self._repository.unserved_reason(name, version)
             or "not loaded: no release names this version"
         )
         return IndexedVersion(name, version, VersionState.UNAVAILABLE, reason)

@@ -48,13 +48,13 @@ class VersionFactory:
         if where is not None:
             tally = self._shared_state.tally(name, number)
             backend = await self._loader.connect(name, number, where, tally, patient=stable)
-            compared = stable and settings.compares_latency
+            compared = stable and settings.latency_compared
             return ModelVersion(name, number, backend.facts, backend, tally, stable=stable, latency_compared=compared)
         loaded = loaded or await self._loader.load(name, number)
         tally = self._shared_state.tally(name, number)
         if stable:
             baseline = self._baseline(name, number, loaded, tally)
-            compared = settings.compares_latency and baseline is None
+            compared = settings.latency_compared and baseline is None
             return in_worker(name, number, loaded, tally, compared=compared, baseline=baseline)
         switch = self._shared_state.switch(name, number)
         return in_worker(name, number, loaded, tally, lambda: switch.stopped(time.monotonic_ns()))
@@ -78,7 +78,7 @@ class VersionFactory:
             return not version.stable
         baseline = version.baseline.backend.where if version.baseline is not None else None
         wanted = self.sockets.baselines.get(version.name)
-        compared = settings.compares_latency and wanted is None
+        compared = settings.latency_compared and wanted is None
         return version.stable and version.latency_compared == compared and baseline == wanted
 
 

@@ -52,7 +52,7 @@ class Processes:
         self.backends: list[ProcessBackend] = []
 
     async def start(self) -> None:
-        self.sockets, failed = await self.all.prepared(CANDIDATE)
+        self.sockets, failed = await self.all.prepare(CANDIDATE)
         assert failed == {}
 
     @property
@@ -251,7 +251,7 @@ def test_version_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
             place(tmp_path, "m", version, doubling)
         (tmp_path / "m" / "2" / "model.onnx").write_bytes(b"no model")
         found = Processes(tmp_path)
-        found.sockets, failed = await found.all.prepared(CANDIDATE)
+        found.sockets, failed = await found.all.prepare(CANDIDATE)
         assert "ONNX Runtime cannot load it" in failed["m", 2]
         with pytest.raises(ModelUnavailable, match="ONNX Runtime cannot load it"):
             await found.backend()

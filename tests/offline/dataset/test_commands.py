@@ -140,7 +140,7 @@ def test_progress_bar_ends_full(tmp_path: Path) -> None:
     records = records_in(recording.save(tmp_path))
     with Progress(disable=True) as progress:
         advance = meter(progress, "reading", records.predictions)
-        for _ in read(records.predictions, "digits", advance=advance):
+        for _ in read(records.predictions, "digits", on_progress=advance):
             pass
         assert progress.finished
 

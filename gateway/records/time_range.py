@@ -39,7 +39,7 @@ def parse_time_ns(text: str, now_ns: int) -> int:
         return _iso_ns(text)
 
 
-def iso_of(time_ns: int) -> str:
+def format_time(time_ns: int) -> str:
     """Format a time in UTC with microseconds: 2026-11-24T08:30:00.000000+00:00."""
     seconds, rest_ns = divmod(time_ns, _SECOND_NS)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest_ns // 1000).isoformat(timespec="microseconds")
