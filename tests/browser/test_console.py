@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from loadtests.client import Client, Seen
-from tests.processes.flawed import gateway, order, release, requests
+from tests.processes.flawed import gateway, release, requests, send_command
 from tests.running import GatewayProcess
 
 ROUTING = """\
@@ -56,7 +56,7 @@ def console(running: GatewayProcess, page: Page) -> Iterator[Page]:
     expect(page.locator("#contact")).to_have_attribute("data-state", "live")
     yield page
     if release(running)["stopped"]:
-        order(running, "resume")
+        send_command(running, "resume")
 
 
 def file_of(running: GatewayProcess) -> Path:
@@ -118,7 +118,7 @@ def test_stop_button_stops_the_candidate_and_shows_when_it_took_effect(running: 
 
 
 def test_stop_made_elsewhere_appears_without_a_reload(running: GatewayProcess, console: Page) -> None:
-    order(running, "stop")
+    send_command(running, "stop")
     asked = time.monotonic()
     expect(console.locator("[data-route=everyone]")).to_have_attribute("data-percent", "0")
     assert time.monotonic() - asked < WITHIN_MS / 1000
@@ -127,7 +127,7 @@ def test_stop_made_elsewhere_appears_without_a_reload(running: GatewayProcess, c
 
 
 def test_resume_requires_a_reason_and_records_it(running: GatewayProcess, console: Page) -> None:
-    order(running, "stop")
+    send_command(running, "stop")
     console.get_by_role("button", name="Resume flawed").click()
     dialog = console.locator("#resume-dialog")
     expect(dialog).to_contain_text("stopped by local")

@@ -43,7 +43,7 @@ RELEASE: dict[str, Any] = {
 }
 
 
-def told(release: dict[str, Any]) -> list[str]:
+def status_lines(release: dict[str, Any]) -> list[str]:
     return printed(status_text(release))
 
 
@@ -55,7 +55,7 @@ def printed(what: RenderableType) -> list[str]:
 
 
 def test_status_shows_ramp_guards_and_accuracy() -> None:
-    lines = told(RELEASE)
+    lines = status_lines(RELEASE)
     assert lines[0] == "digits: running"
     assert [cell.strip() for cell in lines[4].split("│")[1:-1]] == ["1", "stable", "1,234", "3", "3", "1.5", "-"]
     assert lines[7:-1] == [
@@ -69,7 +69,7 @@ def test_status_shows_ramp_guards_and_accuracy() -> None:
 
 
 def test_status_without_a_candidate_shows_only_versions() -> None:
-    lines = told({**{key: RELEASE[key] for key in ("model", "stopped", "stop")}, "routes": [], "versions": []})
+    lines = status_lines({**{key: RELEASE[key] for key in ("model", "stopped", "stop")}, "routes": [], "versions": []})
     assert lines[0] == "digits: running"
     assert not any(":" in line for line in lines[1:])
 
@@ -77,7 +77,7 @@ def test_status_without_a_candidate_shows_only_versions() -> None:
 def test_brackets_in_names_and_reasons_are_not_markup() -> None:
     """Names and reasons come from customers and libraries; as markup they would vanish, or make the command fail."""
     stop = {"by": "[red]acme[/] (key 0a)", "reason": "it [/b] failed"}
-    lines = told({**RELEASE, "stopped": True, "stop": stop})
+    lines = status_lines({**RELEASE, "stopped": True, "stop": stop})
     assert lines[0] == "digits: stopped by [red]acme[/] (key 0a): it [/b] failed"
     assert "[/a]" in "".join(printed(release_table([], {("digits", 2): "no [/a]"})))
 
@@ -109,7 +109,7 @@ def test_release_table_is_shortened_for_a_thousand_models() -> None:
 
 def test_client_errors_are_not_counted_as_failures_of_a_version() -> None:
     bad = version(1, "stable", outcomes={"ok": 2600, "client_error": 35})
-    lines = told({**RELEASE, "versions": [bad], "candidate": 2, "guards": []})
+    lines = status_lines({**RELEASE, "versions": [bad], "candidate": 2, "guards": []})
     assert [cell.strip() for cell in lines[4].split("│")[1:-1]][:4] == ["1", "stable", "2,600", "0"]
     assert "version 1: 35 invalid requests, which do not count as failures" in lines
 
@@ -130,12 +130,12 @@ def test_guard_without_evidence_says_so_and_drift_is_called_different() -> None:
         "log10_e": 50.3,
     }
     guards = [{**guard, "threshold_log10": 2.0} for guard in (quiet, drift)]
-    lines = told({**RELEASE, "guards": guards, "candidate": 2})
+    lines = status_lines({**RELEASE, "guards": guards, "candidate": 2})
     assert "guard errors (failures): no failures yet" in lines
     assert "guard drift (predicted_class): different, evidence 10^50.3, different from" in " ".join(lines)
 
 
 def test_status_says_when_latencies_are_not_comparable() -> None:
     for alike in (True, False):
-        text = " ".join(told({**RELEASE, "latency_compared": alike, "candidate": 2}))
+        text = " ".join(status_lines({**RELEASE, "latency_compared": alike, "candidate": 2}))
         assert ("stable may run on the event loop" in text) == (not alike)

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.processes.flawed import gateway, kill, metric, order, release, until, workers
+from tests.processes.flawed import gateway, kill, metric, release, send_command, until, workers
 from tests.running import GatewayProcess
 from tests.security.guarded import bearer, guarded
 from tests.security.test_commands import command
@@ -58,7 +58,7 @@ def test_worker_that_dies_without_free_descriptors_is_replaced(tmp_path: Path, v
             assert victims <= said <= 2 * victims, running.log
         until(lambda: metric(running, "gateway_workers", state="ready") == 2, "the workers are back")
         assert not set(before[:victims]) & set(workers(running))
-        assert order(running, "stop").status_code == 200
+        assert send_command(running, "stop").status_code == 200
         assert "succeeded at attempt" in running.log
 
 
@@ -93,7 +93,7 @@ def test_stop_is_accepted_while_others_hold_all_descriptors(tmp_path: Path, idle
                 time.sleep(0.1)
             command(running.config, "stop", "flawed")
             for what in ("resume", "stop"):
-                assert order(running, what).status_code == 200
+                assert send_command(running, what).status_code == 200
         until(lambda: "file descriptors are available again" in running.log, "the need is over")
         assert running.log.count("file descriptors have run out") == 1
 

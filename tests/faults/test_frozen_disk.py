@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.faults.test_silent_disk import no_answer_of_the_candidate, weight
-from tests.processes.flawed import gateway, order, until, workers
+from tests.processes.flawed import gateway, send_command, until, workers
 
 MEBIBYTES = 64
 AT_MOST_S = 60.0  # frozen, whatever becomes of the test
@@ -68,7 +68,7 @@ def test_frozen_disk_delays_neither_a_stop_nor_shutdown(disk: Path) -> None:
             refused, took_s = weight(running, 20)
             assert (refused.status_code, took_s < 15) == (409, True), refused.text
             began_s = time.monotonic()
-            stopped = order(running, "stop")
+            stopped = send_command(running, "stop")
             assert (stopped.status_code, stopped.json()["on_disk"]) == (200, False)
             assert time.monotonic() - began_s < 3
             no_answer_of_the_candidate(running)

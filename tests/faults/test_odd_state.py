@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.flawed import gateway, order
+from tests.processes.flawed import gateway, send_command
 from tests.running import GatewayProcess
 
 pytestmark = pytest.mark.slow
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 SHAPES = ("null", "[[null]]", "{}", "[[1e999, 1]]", '{"flawed": [1]}', "[" * 100_000)
 
 
-def served(running: GatewayProcess) -> "subprocess.CompletedProcess[str]":
+def run_serve(running: GatewayProcess) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "gateway", "serve", "--config", str(running.config)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
@@ -24,7 +24,7 @@ def test_malformed_stops_file_is_refused_with_one_sentence(tmp_path: Path, shape
     running = gateway(tmp_path)
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "stops.json").write_text(shape)
-    ended = served(running)
+    ended = run_serve(running)
     said = " ".join(ended.stderr.split())
     assert (ended.returncode, "Traceback" in said) == (1, False), said
     assert "stops.json is damaged" in said
@@ -38,7 +38,7 @@ def test_malformed_file_that_can_be_rebuilt_does_not_prevent_serving(tmp_path: P
     for name in ("releases.json", "accepted.yaml", "ramps.json"):
         (state / name).write_text(shape)
     with gateway(tmp_path, server={"workers": 1}) as running:
-        assert order(running, "stop").status_code == 200
+        assert send_command(running, "stop").status_code == 200
         said = "ramps.json is damaged" in running.log
         assert said or shape[0] in "{[", "it is made anew, and no one hears of it"
 
@@ -52,7 +52,7 @@ def test_unreadable_decision_list_is_refused_with_one_sentence(tmp_path: Path, k
         journal.mkdir()
     else:
         journal.symlink_to(journal)
-    ended = served(running)
+    ended = run_serve(running)
     said = " ".join(ended.stderr.split())
     assert (ended.returncode, "Traceback" in said) == (1, False), said
     assert "decisions.jsonl cannot be read" in said

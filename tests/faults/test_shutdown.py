@@ -47,7 +47,7 @@ def start(models: Path, tmp_path: Path) -> Iterator[Start]:
         yield started
 
 
-def tell(gateway: GatewayProcess, number: int) -> None:
+def send_signal(gateway: GatewayProcess, number: int) -> None:
     assert gateway.process is not None
     gateway.process.send_signal(number)
 
@@ -89,7 +89,7 @@ def test_requests_in_flight_are_answered(start: Start, number: int) -> None:
     wires = [Wire(gateway).send(post("slow", turns(LONG_TURNS)))]
     wires += [Wire(gateway).send(post("slow", turns(5), pad=pad)) for pad in (0, 0, 2 * SMALL_BODY)]
     until(lambda: metric(gateway, "gateway_inflight_requests") == INFLIGHT, "all of them in flight")
-    tell(gateway, number)
+    send_signal(gateway, number)
     until(lambda: takes_nothing_new(gateway), "the gateway to take nothing new")
     assert idle.ended(), "a connection on which nothing is asked is closed"
     for wire, count in zip(wires, (LONG_TURNS, 5, 5, 5), strict=True):

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from loadtests.client import Client, Seen
-from tests.processes.flawed import gateway, order, release, requests, until
-from tests.processes.test_reload import edit, in_force, routing
+from tests.processes.flawed import gateway, release, requests, send_command, until
+from tests.processes.test_reload import edit, routing, wait_for_generation
 from tests.running import GatewayProcess
 
 pytestmark = pytest.mark.slow
@@ -64,7 +64,7 @@ def test_stop_is_in_force_at_once_and_says_it_is_not_on_disk(tmp_path: Path) -> 
             while True:
                 os.write(full, b"#")
         began_s = time.monotonic()
-        stopped = order(running, "stop")
+        stopped = send_command(running, "stop")
         assert (stopped.status_code, stopped.json()["on_disk"]) == (200, False)
         assert time.monotonic() - began_s < 3
         no_answer_of_the_candidate(running)
@@ -72,7 +72,7 @@ def test_stop_is_in_force_at_once_and_says_it_is_not_on_disk(tmp_path: Path) -> 
         decisions.unlink()
         os.read(full, 1 << 20)
         os.close(full)
-        until(lambda: bool(order(running, "stop").json()["on_disk"]), "the disk answers")
+        until(lambda: bool(send_command(running, "stop").json()["on_disk"]), "the disk answers")
 
 
 def test_command_fails_in_time_and_the_next_one_at_once(tmp_path: Path) -> None:
@@ -84,9 +84,9 @@ def test_command_fails_in_time_and_the_next_one_at_once(tmp_path: Path) -> None:
         assert took_s < 15
         refused, took_s = weight(running, 30)
         assert (refused.status_code, took_s < 2) == (409, True)
-        assert order(running, "stop").status_code == 200
+        assert send_command(running, "stop").status_code == 200
         no_answer_of_the_candidate(running)
-        assert order(running, "resume").status_code == 200
+        assert send_command(running, "resume").status_code == 200
         answers_again(beside)
         until(lambda: weight(running, 30)[0].status_code == 200, "the disk answers")
         assert release(running)["routes"][0]["weight_percent"] == 30
@@ -97,7 +97,7 @@ def test_edit_is_in_force_although_the_accepted_text_cannot_be_written(tmp_path:
         unfinished = tmp_path / "state" / "accepted.yaml.new"
         silent(unfinished)
         edit(running, routing(weight=0))
-        in_force(running, 2)
+        wait_for_generation(running, 2)
         no_answer_of_the_candidate(running)
         done, took_s = weight(running, 5)
         assert (done.status_code, done.json()["on_disk"], took_s < 15) == (200, False, True), done.text
@@ -111,7 +111,7 @@ def test_edit_is_in_force_although_the_accepted_text_cannot_be_written(tmp_path:
 def test_shutdown_does_not_wait_for_the_disk(tmp_path: Path, name: str) -> None:
     with started(tmp_path) as running:
         silent(tmp_path / name)
-        order(running, "stop")
+        send_command(running, "stop")
         if name == ".routing.yaml.new":
             weight(running, 20)
         time.sleep(1)
@@ -135,9 +135,9 @@ def test_unread_log_pipe_delays_nothing(tmp_path: Path) -> None:
                 os.write(writer, b"#" * 512)
         began_s = time.monotonic()
         for _ in range(3):
-            assert order(running, "stop").status_code == 200
-            assert order(running, "resume").status_code == 200
-        assert order(running, "stop").status_code == 200
+            assert send_command(running, "stop").status_code == 200
+            assert send_command(running, "resume").status_code == 200
+        assert send_command(running, "stop").status_code == 200
         no_answer_of_the_candidate(running)
         assert time.monotonic() - began_s < 10
         running.terminate()

@@ -12,26 +12,32 @@ from gateway.records.time_range import TimeRange
 from tests.recording import STEP_NS, Recording
 
 
-def said(time_ns: int = 0, **fields: Any) -> dict[str, Any]:
+def feedback_record(time_ns: int = 0, **fields: Any) -> dict[str, Any]:
     return {"prediction_id": "p", "time_ns": time_ns, "customer": "acme", **fields}
 
 
 def test_last_truth_wins_and_the_conflict_is_flagged() -> None:
-    feedback = merge_feedback([said(2, truth=5, correct=False, customer="b"), said(1, truth=3, correct=True)])
+    feedback = merge_feedback(
+        [feedback_record(2, truth=5, correct=False, customer="b"), feedback_record(1, truth=3, correct=True)]
+    )
     assert (feedback.truth, feedback.correct, feedback.conflict, feedback.count) == (5, False, True, 2)
     assert [(label.truth, label.customer) for label in feedback.labels] == [(3, "acme"), (5, "b")]
 
 
 def test_repeated_feedback_counts_once() -> None:
-    feedback = merge_feedback([said(time, truth=3, reward=0.5, metrics={"a": 1}) for time in range(3)])
+    feedback = merge_feedback([feedback_record(time, truth=3, reward=0.5, metrics={"a": 1}) for time in range(3)])
     assert (feedback.count, feedback.conflict, feedback.reward) == (1, False, 0.5)
 
 
 def test_partial_feedback_is_combined() -> None:
     feedback = merge_feedback(
-        [said(1, truth=3, correct=True), said(2, reward=0.1), said(3, reward=0.2, metrics={"a": 1.0, "b": 2.0}),
-         said(4, metrics={"a": 3.0}, comment="slow")]
-    )  # fmt: skip
+        [
+            feedback_record(1, truth=3, correct=True),
+            feedback_record(2, reward=0.1),
+            feedback_record(3, reward=0.2, metrics={"a": 1.0, "b": 2.0}),
+            feedback_record(4, metrics={"a": 3.0}, comment="slow"),
+        ]
+    )
     assert feedback == StoredFeedback(
         truth=3,
         truth_class=None,
@@ -46,10 +52,10 @@ def test_partial_feedback_is_combined() -> None:
 
 
 def test_class_name_and_class_index_of_one_class_are_no_conflict() -> None:
-    by_name, by_index = said(1, truth="billing", truth_class=1), said(2, truth=1, truth_class=1)
+    by_name, by_index = feedback_record(1, truth="billing", truth_class=1), feedback_record(2, truth=1, truth_class=1)
     assert not merge_feedback([by_name, by_index]).conflict
-    assert merge_feedback([by_name, by_index, said(3, truth=2, truth_class=2)]).conflict
-    assert merge_feedback([said(1, truth="billing"), said(2, truth=1)]).conflict
+    assert merge_feedback([by_name, by_index, feedback_record(3, truth=2, truth_class=2)]).conflict
+    assert merge_feedback([feedback_record(1, truth="billing"), feedback_record(2, truth=1)]).conflict
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def release(running: GatewayProcess) -> Any:
     return httpx.get(f"{running.control_url}/api/releases/flawed").json()
 
 
-def order(running: GatewayProcess, what: str) -> httpx.Response:
+def send_command(running: GatewayProcess, what: str) -> httpx.Response:
     return httpx.post(f"{running.control_url}/api/releases/flawed/{what}", json={"reason": "a test"})
 
 

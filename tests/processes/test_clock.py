@@ -13,7 +13,7 @@ from loadtests.client import Client
 from loadtests.clock import WallClock
 from loadtests.judged import NAME, Rates
 from loadtests.recorded import Told
-from tests.processes.flawed import command_of, gateway, metric, order, release, requests, until, workers
+from tests.processes.flawed import command_of, gateway, metric, release, requests, send_command, until, workers
 from tests.processes.recorded import feedback, records
 from tests.processes.test_death import gateway_again
 from tests.processes.test_guards import Live, live, routing
@@ -80,7 +80,7 @@ def test_late_feedback_on_an_old_epoch_is_no_evidence(tmp_path: Path, clock: Wal
         run.order("stop")
         run.order("resume")
         tell(run.gateway, ids)
-        until(lambda: heard(run.gateway) >= len(ids), "all feedback")
+        until(lambda: feedback_count(run.gateway) >= len(ids), "all feedback")
         time.sleep(0.2)  # some ticks
         assert evidence(run.gateway)["verdict"] == "no-data"
 
@@ -98,7 +98,7 @@ def tell(running: GatewayProcess, ids: list[str]) -> None:
     assert not httpx.post(f"{running.url}/v2/feedback", json=said).raise_for_status().json()["rejected"]
 
 
-def heard(running: GatewayProcess) -> float:
+def feedback_count(running: GatewayProcess) -> float:
     return metric(running, "gateway_feedback_total")
 
 
@@ -120,9 +120,9 @@ def evidence(running: GatewayProcess) -> Any:
 def test_resume_is_not_undone_by_a_restart(tmp_path: Path, clock: WallClock, seconds: float) -> None:
     running = gateway(tmp_path)
     with running:
-        order(running, "stop").raise_for_status()
+        send_command(running, "stop").raise_for_status()
         clock.set(seconds)
-        order(running, "resume").raise_for_status()
+        send_command(running, "resume").raise_for_status()
     for name in ("stops.json", "decisions.jsonl"):
         with running:
             assert not release(running)["stopped"]
@@ -134,13 +134,13 @@ def test_stop_is_not_undone_by_a_restart(tmp_path: Path, clock: WallClock) -> No
     """The stops file is reset to its state before the last stop: only the decision list has the last one."""
     running = gateway(tmp_path)
     with running:
-        order(running, "stop").raise_for_status()
+        send_command(running, "stop").raise_for_status()
         file = tmp_path / "state" / "stops.json"
         until(lambda: file.exists() and len(json.loads(file.read_bytes())) == 1, "the file follows the list")
         before = file.read_bytes()
-        order(running, "resume").raise_for_status()
+        send_command(running, "resume").raise_for_status()
         clock.set(-HOUR_S)
-        order(running, "stop").raise_for_status()
+        send_command(running, "stop").raise_for_status()
     file.write_bytes(before)
     with running:
         assert release(running)["stopped"]
@@ -148,17 +148,17 @@ def test_stop_is_not_undone_by_a_restart(tmp_path: Path, clock: WallClock) -> No
 
 def test_event_stream_sends_each_decision_once(tmp_path: Path, clock: WallClock) -> None:
     with gateway(tmp_path) as running:
-        order(running, "stop").raise_for_status()
+        send_command(running, "stop").raise_for_status()
         with httpx.stream("GET", f"{running.control_url}/api/events", timeout=PATIENCE_S) as stream:
             lines = stream.iter_lines()
             assert next(lines) == "event: snapshot"
             clock.set(-HOUR_S)
             told = []
             for what in ("resume", "stop", "resume"):
-                order(running, what).raise_for_status()
+                send_command(running, what).raise_for_status()
                 told.append(next_decision(lines))
             clock.set(HOUR_S)
-            order(running, "stop").raise_for_status()
+            send_command(running, "stop").raise_for_status()
             told.append(next_decision(lines))
         assert [one["action"] for one in told] == ["resume", "stop", "resume", "stop"]
         assert told == history(running)[-2::-1]
@@ -178,17 +178,17 @@ def test_an_hour_back_amid_serving_breaks_no_promise(tmp_path: Path, clock: Wall
     steps = (("stop", {"stable"}), ("resume", {"stable", "candidate"}), ("stop", {"stable"}))
     running, told, by_hand, groups = gateway(tmp_path), Told(), list[str](), list[list[str]]()
     with running:
-        order(running, "stop").raise_for_status()
-        order(running, "resume").raise_for_status()
+        send_command(running, "stop").raise_for_status()
+        send_command(running, "resume").raise_for_status()
         for number, (what, served) in enumerate(steps):
-            groups.append(asked(running, told, lambda: clock.set(-HOUR_S if number % 2 == 0 else HOUR_S)))  # noqa: B023
-            order(running, what).raise_for_status()
+            groups.append(predict_in_order(running, told, lambda: clock.set(-HOUR_S if number % 2 == 0 else HOUR_S)))  # noqa: B023
+            send_command(running, what).raise_for_status()
             kill_control(running)
             by_hand.append(what)
             told.variants.clear()
-            ids = asked(running, told)
+            ids = predict_in_order(running, told)
             assert set(told.variants) == served
-            assert not tell_truth(running, ids)
+            assert not send_truths(running, ids)
         assert [one["action"] for one in history(running)] == [*reversed(by_hand), "resume", "stop"]
         assert not told.failures
     places = {record["prediction_id"]: place for place, record in enumerate(records(tmp_path))}
@@ -198,7 +198,7 @@ def test_an_hour_back_amid_serving_breaks_no_promise(tmp_path: Path, clock: Wall
     assert len(credited) == len(set(credited) & set(told.ids)) == len(steps) * ASKED
 
 
-def asked(running: GatewayProcess, told: Told, amid: Callable[[], object] = int) -> list[str]:
+def predict_in_order(running: GatewayProcess, told: Told, amid: Callable[[], object] = int) -> list[str]:
     """On one connection, one after the other, so that there is an order; the ids of the answers. `amid`: done when half
     of them have come.
     """
@@ -213,7 +213,7 @@ def asked(running: GatewayProcess, told: Told, amid: Callable[[], object] = int)
     return told.ids[before:]
 
 
-def tell_truth(running: GatewayProcess, ids: list[str]) -> list[Any]:
+def send_truths(running: GatewayProcess, ids: list[str]) -> list[Any]:
     """What the gateway does not take."""
     said = [{"prediction_id": one, "truth": 1} for one in ids]
     found: list[Any] = httpx.post(f"{running.url}/v2/feedback", json=said).raise_for_status().json()["rejected"]

@@ -14,7 +14,7 @@ from gateway.messages import ConfigGeneration, LoadReply
 from gateway.settings.routing import RoutingSettings
 from gateway.system.scheduling import STARTING_NICENESS, _may_restore_niceness
 from loadtests.client import Client, Seen
-from tests.processes.flawed import PATIENCE_S, gateway, kill, metric, order, requests, until, workers, workers_of
+from tests.processes.flawed import PATIENCE_S, gateway, kill, metric, requests, send_command, until, workers, workers_of
 from tests.running import GatewayProcess
 
 pytestmark = pytest.mark.slow
@@ -150,7 +150,7 @@ def test_orphans_serve_no_candidate_once_a_new_control_accepts_orders(tmp_path: 
 
 def stopped(running: GatewayProcess) -> bool:
     try:
-        return order(running, "stop").status_code == 200
+        return send_command(running, "stop").status_code == 200
     except httpx.TransportError:
         return False
 

@@ -47,7 +47,7 @@ def binary(model: str, x: Any, **parameters: Any) -> bytes:
     return post(model, head + x.tobytes(), f"Inference-Header-Content-Length: {len(head)}")
 
 
-def timed(wire: Wire, request: bytes) -> tuple[int, float]:
+def predict_timed(wire: Wire, request: bytes) -> tuple[int, float]:
     start = time.monotonic()
     return wire.send(request).read().status, time.monotonic() - start
 
@@ -56,15 +56,15 @@ def timed(wire: Wire, request: bytes) -> tuple[int, float]:
 @pytest.mark.parametrize("model", DEAR)
 def test_long_run_does_not_delay_other_requests(gateway: GatewayProcess, model: str) -> None:
     with Wire(gateway) as dear, Wire(gateway) as neighbour, Wire(gateway) as probe:
-        assert timed(neighbour, post("doubling", row()))[0] == 200
+        assert predict_timed(neighbour, post("doubling", row()))[0] == 200
         start = time.monotonic()
         dear.send(binary(model, DEAR[model], timeout=PATIENCE_US))
         beside, health = [], []
         while time.monotonic() - start < PATIENCE_S + 0.3:
-            status, seconds = timed(neighbour, post("doubling", row()))
+            status, seconds = predict_timed(neighbour, post("doubling", row()))
             assert status == 200
             beside.append(seconds)
-            status, seconds = timed(probe, get("/v2/health/ready"))
+            status, seconds = predict_timed(probe, get("/v2/health/ready"))
             assert status == 200
             health.append(seconds)
         assert dear.read().status == 504

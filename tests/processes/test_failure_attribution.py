@@ -15,7 +15,7 @@ from tests.processes.flawed import metric, until
 from tests.running import GatewayProcess
 
 
-def asked(*rows: list[float], timeout_us: int | None = None) -> bytes:
+def request_of(*rows: list[float], timeout_us: int | None = None) -> bytes:
     return request(f"/v2/models/{NAME}/infer", moody.body(*rows, timeout_us=timeout_us))
 
 
@@ -23,7 +23,7 @@ def release(running: GatewayProcess) -> Any:
     return httpx.get(f"{running.control_url}/api/releases/{NAME}").json()
 
 
-def served(folder: Path, candidate: Moods, weight: int) -> GatewayProcess:
+def gateway_with_candidate(folder: Path, candidate: Moods, weight: int) -> GatewayProcess:
     moody.place(folder / "models", Moods(), candidate)
     return GatewayProcess(folder, folder / "models", routing(weight), server={"workers": 2})
 
@@ -31,8 +31,8 @@ def served(folder: Path, candidate: Moods, weight: int) -> GatewayProcess:
 @pytest.mark.slow
 def test_identical_candidate_survives_bad_traffic_and_all_figures_agree(tmp_path: Path) -> None:
     generator, seen = Random(0), Seen()
-    messages = [*(asked(*rows) for rows in POISON), asked(row(), timeout_us=1), asked(row())]
-    with served(tmp_path, Moods(), 50) as running:
+    messages = [*(request_of(*rows) for rows in POISON), request_of(row(), timeout_us=1), request_of(row())]
+    with gateway_with_candidate(tmp_path, Moods(), 50) as running:
         with Client(("127.0.0.1", running.port), 8, lambda: generator.choice(messages)) as client:
             while len(seen.ms) < 3000:
                 client.keep_busy(0.2, seen)
@@ -55,8 +55,8 @@ def test_identical_candidate_survives_bad_traffic_and_all_figures_agree(tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize("weight", [5, 100])
 def test_hanging_candidate_is_stopped_although_clients_time_out_early(tmp_path: Path, weight: int) -> None:
-    message = asked(row(luck=0.5), timeout_us=40_000)
-    with served(tmp_path, Moods(hangs=0.9), weight) as running:
+    message = request_of(row(luck=0.5), timeout_us=40_000)
+    with gateway_with_candidate(tmp_path, Moods(hangs=0.9), weight) as running:
         with Client(("127.0.0.1", running.port), 8, lambda: message) as client:
 
             def stopped() -> bool:

@@ -13,7 +13,7 @@ import pytest
 from gateway.shm.segment import memory_folder
 from gateway.shm.switchboard import HEADER, Switchboard
 from tests.backends import onnx_models
-from tests.processes.flawed import body, gateway, metric, order, release, until, workers
+from tests.processes.flawed import body, gateway, metric, release, send_command, until, workers
 from tests.running import GatewayProcess
 from tests.wire import LONG, Wire, post, turns
 
@@ -35,12 +35,12 @@ def test_worker_that_never_ends_a_send_is_killed(tmp_path: Path) -> None:
         words = board(running, 2).words
         before = workers(running)
         words[HEADER] += 1  # a send of worker 0 begins, and the worker is suspended in it
-        assert order(running, "stop").status_code == 200
+        assert send_command(running, "stop").status_code == 200
         until(lambda: metric(running, "gateway_worker_restarts_total") == 1, "a new worker")
         assert len(set(workers(running)) & set(before)) == 1
         until(lambda: metric(running, "gateway_workers", state="ready") == 2, "both workers")
-        assert order(running, "resume").status_code == 200
-        assert order(running, "stop").status_code == 200
+        assert send_command(running, "resume").status_code == 200
+        assert send_command(running, "stop").status_code == 200
         assert metric(running, "gateway_worker_restarts_total") == 1, "the new worker is not waited for"
 
 
@@ -101,7 +101,7 @@ def test_suspended_worker_delays_neither_control_nor_a_stop(tmp_path: Path) -> N
             for _ in range(60):  # the edit is read and given out meanwhile
                 assert httpx.get(f"{running.control_url}/health").status_code == 200
                 time.sleep(0.05)
-            assert order(running, "stop").status_code == 200
+            assert send_command(running, "stop").status_code == 200
             assert release(running)["stopped"]
         finally:
             os.kill(suspended, signal.SIGCONT)

@@ -54,7 +54,7 @@ def test_routing_file_of_100000_customers_is_started_edited_and_stopped(
         (tmp_path / "routing.yaml").write_text(yaml.safe_dump(document))
         waited_s = []
 
-        def in_force() -> bool:
+        def is_applied() -> bool:
             began_s = time.monotonic()
             control.post("/api/releases/m0/stop", json=STOP).raise_for_status()
             waited_s.append(time.monotonic() - began_s)
@@ -62,7 +62,7 @@ def test_routing_file_of_100000_customers_is_started_edited_and_stopped(
             now = control.get("/api/config").json()
             return bool(now["revision"] != before["revision"] and now["acknowledged"] == 2)
 
-        until(in_force, "the edit is in force")
+        until(is_applied, "the edit is in force")
         assert sorted(waited_s)[len(waited_s) // 2] < 0.5, "stops while the edit is read, judged and given out"
         routes = control.get("/api/releases/m1").json()["routes"]
         assert routes[-1] == {"route": "everyone", "weight_percent": 6.0, "in_force_percent": 6.0}

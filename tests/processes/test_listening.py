@@ -40,7 +40,7 @@ def states(running: GatewayProcess, state: str) -> float:
         return -1.0
 
 
-def hold_one(running: GatewayProcess, besides: Collection[int] = ()) -> int:
+def suspend_starting_worker(running: GatewayProcess, besides: Collection[int] = ()) -> int:
     """Suspend a worker that is still starting and is none of `besides`; returns its pid."""
     found: list[int] = []
     until(lambda: bool(found.extend(pid for pid in workers(running) if pid not in besides) or found), "a worker")
@@ -51,7 +51,7 @@ def hold_one(running: GatewayProcess, besides: Collection[int] = ()) -> int:
 @pytest.mark.slow
 def test_no_worker_listens_before_all_are_warm(tmp_path: Path) -> None:
     running = started(tmp_path)
-    held = hold_one(running)
+    held = suspend_starting_worker(running)
     try:
         until(lambda: states(running, "warm") == 1, "the other one is warm")
         for _ in range(20):
@@ -72,12 +72,14 @@ def test_no_worker_listens_before_all_are_warm(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_worker_that_dies_repeatedly_does_not_hold_up_the_others(tmp_path: Path) -> None:
     running = started(tmp_path)
-    held = hold_one(running)
+    held = suspend_starting_worker(running)
     try:
         until(lambda: states(running, "warm") == 1, "the other one is warm")
         (warm,) = [pid for pid in workers(running) if pid != held]
         kill(held)
-        kill(hold_one(running, besides=(warm, held)))  # the one that was killed is listed for a moment yet
+        kill(
+            suspend_starting_worker(running, besides=(warm, held))
+        )  # the one that was killed is listed for a moment yet
         until(lambda: listens(running) and running.ready(), "the other one serves")
         until(lambda: states(running, "ready") == 2, "the third try joins it")
     finally:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from tests.backends.onnx_models import place, scaling
-from tests.processes.flawed import kill, metric, order, until
+from tests.processes.flawed import kill, metric, send_command, until
 from tests.running import GatewayProcess
 
 SPLIT = {"stickiness": "customer", "salt": "a-salt", "routes": [{"name": "all", "weight": 100}]}
@@ -83,7 +83,7 @@ def test_entries_removed_from_a_running_gateway_s_file_change_nothing(tmp_path: 
         until(lambda: "no such file" in (config(running)["last_error"] or ""), "an error")
         assert answer(running, "flawed") == ("2", "candidate")
         edited(running, whole)
-        order(running, "stop")
+        send_command(running, "stop")
         place(tmp_path / "models", "unnamed", 3, scaling(3))
         edited(running, {"models": {"flawed": ENTRY}})
         edited(running, {"models": {"other": OTHER}})
@@ -92,7 +92,7 @@ def test_entries_removed_from_a_running_gateway_s_file_change_nothing(tmp_path: 
         ]  # fmt: skip
         told = get(f"{running.control_url}/api/releases/flawed").json()
         assert (told["stable"], told["candidate"], told["stopped"]) == (1, 2, True)
-        refused = order(running, "resume")
+        refused = send_command(running, "resume")
         assert (refused.status_code, "no entry" in refused.json()["error"]) == (409, True)
         assert post(f"{running.url}/v2/repository/models/unnamed/load", json={}).status_code == 200
         assert answer(running, "unnamed")[0] == "2"
@@ -163,7 +163,7 @@ def test_stop_while_candidates_are_closed_holds_after_the_file_is_fixed(tmp_path
         pass
     file_of(running).write_text("")
     with running:
-        assert order(running, "stop").status_code == 200
+        assert send_command(running, "stop").status_code == 200
         edited(running, whole)
         assert answer(running, "flawed") == ("1", "stable")
 
@@ -214,7 +214,7 @@ def test_gateway_killed_during_an_edit_starts_with_one_text_or_the_other(tmp_pat
     whole = file_of(running).read_text()
     for number, pause_s in enumerate((0.05, 0.3, 0.35, 0.4, 0.6)):
         running.__enter__()
-        order(running, "stop")
+        send_command(running, "stop")
         file_of(running).write_text(whole + f"# {number}\n")
         time.sleep(pause_s)  # somewhere between being seen and being in force
         kill(running.pid)

@@ -18,7 +18,7 @@ import yaml
 
 from tests.backends.onnx_models import crashing, doubling, endless, looping, needs_trap, place, trapping
 from tests.processes.flawed import ROUTING, body, command_of, gateway, kill, metric, release, until, workers
-from tests.processes.test_reload import config, edit, in_force, routing, scratch, shares
+from tests.processes.test_reload import config, edit, routing, scratch, shares, wait_for_generation
 from tests.running import GatewayProcess
 from tests.wire import row
 
@@ -30,7 +30,7 @@ def ready(running: GatewayProcess) -> int:
     return int(metric(running, "gateway_workers", state="ready"))
 
 
-def asked(running: GatewayProcess, first: float = 1.0, path: str = "flawed") -> int:
+def predict(running: GatewayProcess, first: float = 1.0, path: str = "flawed") -> int:
     with contextlib.suppress(httpx.TransportError):
         return httpx.post(f"{running.url}/v2/models/{path}/infer", content=body(first), timeout=30).status_code
     return 0
@@ -67,7 +67,7 @@ def test_overwritten_version_is_tried_before_any_worker_loads_it(tmp_path: Path,
         file.write_bytes(good)
         assert model(running, "flawed", "load").status_code == 200
         edit(running, routing(weight=52))
-        in_force(running, 2)
+        wait_for_generation(running, 2)
         assert shares(running) == {"stable", "candidate"}
         assert workers(running) == before
 
@@ -91,7 +91,7 @@ def test_replacement_worker_does_not_load_a_crashing_version(tmp_path: Path) -> 
         until(lambda: ready(running) == 2, "both workers")
         assert shares(running) == {"stable", "candidate"}
         edit(running, routing(weight=100))
-        in_force(running, 2)
+        wait_for_generation(running, 2)
         assert (shares(running), config(running)["unavailable"]) == ({"candidate"}, [])
 
 
@@ -101,7 +101,7 @@ def test_crashing_model_without_an_entry_is_not_loaded_by_an_edit(tmp_path: Path
         before = workers(running)
         place(tmp_path / "models", "stray", 1, crashing)
         edit(running, routing(weight=0))
-        in_force(running, 2)
+        wait_for_generation(running, 2)
         assert (shares(running), workers(running)) == ({"stable"}, before)
         assert ("stray", 1) in {(out["model"], out["version"]) for out in config(running)["unavailable"]}
 
@@ -117,10 +117,10 @@ def test_crashing_stable_version_does_not_affect_other_models(tmp_path: Path) ->
         for pid in workers(running):
             kill(pid)
         until(lambda: ready(running) >= 1 and metric(running, "gateway_worker_restarts_total") >= 1, "a worker")
-        assert (infer(running, "other"), asked(running)) == (200, 404)
+        assert (infer(running, "other"), predict(running)) == (200, 404)
         file.write_bytes(good)
         assert model(running, "flawed", "load").status_code == 200
-        assert asked(running) == 200
+        assert predict(running) == 200
 
 
 # --- a version that loads in the trial, but not in every worker
@@ -173,7 +173,7 @@ def test_edit_to_an_endless_version_does_not_block_a_later_edit(tmp_path: Path) 
         edit(running, routing(candidate=3))
         until(lambda: scratch(running), "the trial")
         edit(running, routing(weight=100))
-        in_force(running, 2)
+        wait_for_generation(running, 2)
         assert shares(running) == {"candidate"}
         until(lambda: not scratch(running), "the trial's end")
 
@@ -211,7 +211,7 @@ def test_start_serves_stable_without_its_endless_candidate(tmp_path: Path) -> No
         (out,) = config(running)["unavailable"]
         assert (out["model"], out["version"], "models.load_timeout" in out["reason"]) == ("flawed", 2, True)
         edit(running, yaml.safe_dump(STABLE))
-        in_force(running, 2)
+        wait_for_generation(running, 2)
         assert shares(running) == {"stable"}
 
 
@@ -227,7 +227,7 @@ def test_trial_process_ends_when_the_gateway_is_killed(tmp_path: Path) -> None:
         until(lambda: "gateway.backends.trial_child" not in command_of(trial), "its end")
         (tmp_path / "routing.yaml").write_text(yaml.safe_dump(ROUTING))
         with running:  # on the same state
-            until(lambda: asked(running) == 200, "an answer, once the workers that were left alone have gone")
+            until(lambda: predict(running) == 200, "an answer, once the workers that were left alone have gone")
 
 
 def children(pid: int) -> list[int]:
@@ -342,11 +342,11 @@ def test_candidate_that_crashes_workers_while_running_is_stopped(tmp_path: Path,
         assert shares(running) == {"stable", "candidate"} if not mirrored else {"stable"}
         end_s = time.monotonic() + 30
         while not release(running)["stopped"]:
-            asked(running, -1.0)
+            predict(running, -1.0)
             assert time.monotonic() < end_s
         stop = release(running)["stop"]
         assert (stop["by"], "SIGFPE" in stop["reason"]) == ("worker-deaths", True)
         assert metric(running, "gateway_worker_restarts_total") <= 1
         until(lambda: ready(running) == 2, "both workers")
-        assert {asked(running, -1.0) for _ in range(10)} == {200}
+        assert {predict(running, -1.0) for _ in range(10)} == {200}
         shutil.rmtree(tmp_path / "models" / "flawed" / "2")

@@ -37,7 +37,7 @@ def routing(stable: int, candidate: int) -> dict[str, Any]:
     }
 
 
-def in_force(found: Any, before: int) -> bool:
+def is_applied(found: Any, before: int) -> bool:
     return bool(found["generation"] > before and found["acknowledged"] == 2)
 
 
@@ -61,7 +61,7 @@ def test_hundreds_of_models_with_dozens_of_version_changes(tmp_path: Path, monke
         board = memory_path(tmp_path / "state").with_suffix(".scoreboard")
         for stable in range(2, EXCHANGES + 1):
             (tmp_path / "routing.yaml").write_text(yaml.safe_dump(routing(stable, stable + 1)))
-            until(lambda: in_force(config(), generation), "the edit is in force")  # noqa: B023
+            until(lambda: is_applied(config(), generation), "the edit is in force")  # noqa: B023
             found = config()
             assert found["last_error"] is None
             generation = found["generation"]

@@ -28,7 +28,7 @@ DAY_S = 86400.0
 SERVE = (sys.executable, "-m", "gateway", "serve", "--config")
 
 
-def left(running: GatewayProcess) -> list[Path]:
+def remaining_rings(running: GatewayProcess) -> list[Path]:
     """The rings of its state folder that are left."""
     return [path for path in files_of(memory_path(state(running)).name) if path.suffix == RING]
 
@@ -42,10 +42,10 @@ def answer(running: GatewayProcess, told: Told) -> None:
     with Client(("127.0.0.1", running.port), CONNECTIONS, requests(1.0), reconnect=True) as client:
         client.keep_busy(0.3, told)
         killed(running)
-    assert left(running)
+    assert remaining_rings(running)
 
 
-def again(running: GatewayProcess) -> None:
+def start_new_gateway(running: GatewayProcess) -> None:
     running.process = gateway_again(running.config, running.config.parent)
     until(running.complete, "a new gateway on the same state")
 
@@ -60,7 +60,7 @@ def test_records_in_memory_are_adopted_however_old_the_files_are(tmp_path: Path,
             os.utime(path, (moment, moment))
         with gateway(tmp_path / "another"):
             pass
-        again(running)
+        start_new_gateway(running)
     assert_all_are_recorded_once(tmp_path / "killed", told)
     assert not list(memory_folder().glob(f"{memory_path(state(running)).name}*"))
 
@@ -99,7 +99,7 @@ def test_memory_of_the_previous_version_is_adopted(tmp_path: Path) -> None:
             path.rename(path.with_name(path.name.replace(name, former)))
         (memory_folder() / f"{former}.owner").unlink()
         (state(running) / ID_FILE).unlink()
-        again(running)
+        start_new_gateway(running)
     assert_all_are_recorded_once(tmp_path, told)
     for path in memory_folder().glob(f"{former}.*"):
         assert path.suffix != RING
@@ -111,5 +111,5 @@ def test_lost_id_file_loses_no_record(tmp_path: Path) -> None:
     with running:
         answer(running, told)
         (state(running) / ID_FILE).unlink()
-        again(running)
+        start_new_gateway(running)
     assert_all_are_recorded_once(tmp_path, told)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.processes.flawed import order, until
+from tests.processes.flawed import send_command, until
 from tests.processes.test_lost_entries import (
     ASK,
     ENTRY,
@@ -33,11 +33,11 @@ def test_orders_while_candidates_are_closed_are_refused_with_the_reason(tmp_path
     running = started(tmp_path)
     whole = file_of(running).read_text()
     with running:
-        assert order(running, "stop").status_code == 200
+        assert send_command(running, "stop").status_code == 200
     file_of(running).write_text("")
     with running:
         for name in ("resume", "promote", "hold", "continue"):
-            told = order(running, name)
+            told = send_command(running, name)
             assert (told.status_code, "candidate 2 of 'flawed' gets no traffic" in told.json()["error"]) == (
                 409,
                 True,
@@ -48,7 +48,7 @@ def test_orders_while_candidates_are_closed_are_refused_with_the_reason(tmp_path
         assert (pinned.status_code, "not served in version 2; served are 1" in pinned.text) == (404, True)
         edited(running, whole)
         assert answer(running, "flawed") == ("1", "stable"), "the stop holds"
-        assert order(running, "resume").status_code == 200
+        assert send_command(running, "resume").status_code == 200
         assert answer(running, "flawed") == ("2", "candidate")
 
 

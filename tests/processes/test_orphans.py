@@ -27,12 +27,12 @@ def started(folder: Path, **settings: Any) -> GatewayProcess:
     return gateway(folder, server={"drain": f"{DRAIN_S}s"}, **settings)
 
 
-def left(running: GatewayProcess) -> Leftovers:
+def leftovers_of(running: GatewayProcess) -> Leftovers:
     return Leftovers(running.config.parent / "state", [running.port])
 
 
 def on_its_memory(running: GatewayProcess) -> set[int]:
-    return {pid for pid in left(running).processes() if "gateway.worker" in command_of(pid)}
+    return {pid for pid in leftovers_of(running).processes() if "gateway.worker" in command_of(pid)}
 
 
 def killed(running: GatewayProcess) -> None:
@@ -46,7 +46,7 @@ def begin(running: GatewayProcess) -> None:
     running.process = gateway_again(running.config, running.config.parent)
 
 
-def alone(running: GatewayProcess) -> None:
+def wait_for_two_workers_only(running: GatewayProcess) -> None:
     """It serves with two workers, and there are no others."""
     until(lambda: running.complete() and on_its_memory(running) == set(workers(running)), "its workers, and no others")
     assert len(workers(running)) == 2
@@ -59,11 +59,11 @@ def state_of(pid: int) -> str:
         return ""
 
 
-def ended(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
     return state_of(pid) in ("", "Z", "X")
 
 
-def successor(running: GatewayProcess, before: list[int]) -> int:
+def wait_for_new_worker(running: GatewayProcess, before: list[int]) -> int:
     """The process of a worker that has just been started."""
     end = time.monotonic() + 30
     while not (new := set(workers(running)) - set(before)):
@@ -80,8 +80,8 @@ def test_a_worker_that_was_replaced_while_the_disk_was_full_is_found(tmp_path: P
         roomy(running)
         killed(running)
         begin(running)
-        alone(running)
-    assert not left(running).after()
+        wait_for_two_workers_only(running)
+    assert not leftovers_of(running).after()
 
 
 def test_a_suspended_worker_is_not_left_to_wake_up_later(tmp_path: Path) -> None:
@@ -91,8 +91,8 @@ def test_a_suspended_worker_is_not_left_to_wake_up_later(tmp_path: Path) -> None
         os.kill(suspended, signal.SIGSTOP)
         killed(running)
         begin(running)
-        alone(running)
-        until(lambda: ended(suspended), "its end")  # its memory goes a moment before
+        wait_for_two_workers_only(running)
+        until(lambda: has_ended(suspended), "its end")  # its memory goes a moment before
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.1, 0.3, 0.6])
@@ -103,16 +103,16 @@ def test_a_worker_that_is_suspended_as_it_starts_writes_nothing_on_the_next_ones
     with running:
         before = workers(running)
         kill(before[0])
-        starting = successor(running, before)
+        starting = wait_for_new_worker(running, before)
         time.sleep(after_s)  # it is somewhere between its first import and the models
         os.kill(starting, signal.SIGSTOP)
         killed(running)
         begin(running)
         until(running.complete, "the next control's own workers")
-        if not ended(starting):  # it had mapped nothing yet
+        if not has_ended(starting):  # it had mapped nothing yet
             os.kill(starting, signal.SIGCONT)
-        until(lambda: ended(starting), "its end")
-        alone(running)
+        until(lambda: has_ended(starting), "its end")
+        wait_for_two_workers_only(running)
         assert metric(running, "gateway_worker_restarts_total") == 0
 
 
@@ -123,9 +123,9 @@ def test_a_worker_that_loads_without_end_ends_with_its_control(tmp_path: Path) -
     until(lambda: len(on_its_memory(running)) == 2, "two workers, which load it")
     loading = on_its_memory(running)
     time.sleep(1.0)
-    assert not any(ended(pid) for pid in loading)
+    assert not any(has_ended(pid) for pid in loading)
     killed(running)
-    until(lambda: all(ended(pid) for pid in loading), "their end, with no next control")
+    until(lambda: all(has_ended(pid) for pid in loading), "their end, with no next control")
 
 
 def test_told_to_end_before_it_serves_it_ends_the_orphans_too(tmp_path: Path) -> None:
@@ -136,10 +136,10 @@ def test_told_to_end_before_it_serves_it_ends_the_orphans_too(tmp_path: Path) ->
         begin(running)
         until(lambda: set(orphaned) < on_its_memory(running), "workers of the next control")
         assert running.stop() == 0
-        until(lambda: all(ended(pid) for pid in orphaned), "the end of all")
-        assert not left(running).after()
+        until(lambda: all(has_ended(pid) for pid in orphaned), "the end of all")
+        assert not leftovers_of(running).after()
         begin(running)
-        alone(running)
+        wait_for_two_workers_only(running)
 
 
 def test_a_control_that_cannot_start_leaves_the_orphans_to_the_next_one(tmp_path: Path) -> None:
@@ -152,11 +152,11 @@ def test_a_control_that_cannot_start_leaves_the_orphans_to_the_next_one(tmp_path
         begin(running)
         assert running.process is not None
         assert running.process.wait(30) != 0
-        assert not any(ended(pid) for pid in orphaned)
+        assert not any(has_ended(pid) for pid in orphaned)
         assert httpx.get(f"{running.url}/v2/health/ready").status_code == 200
         running.config.write_text(good)
         begin(running)
-        alone(running)
+        wait_for_two_workers_only(running)
 
 
 def test_killed_at_any_moment_of_its_start_control_leaves_no_worker_for_good(tmp_path: Path) -> None:
@@ -166,8 +166,8 @@ def test_killed_at_any_moment_of_its_start_control_leaves_no_worker_for_good(tmp
             killed(running)
             begin(running)
             time.sleep(3.0 * moment / MOMENTS)  # from before the first worker to after the last orphan was told to go
-        alone(running)
-    assert not left(running).after()
+        wait_for_two_workers_only(running)
+    assert not leftovers_of(running).after()
 
 
 def test_the_chaos_run_tells_what_is_left_of_a_run_by_its_state_folder(tmp_path: Path) -> None:
@@ -175,14 +175,14 @@ def test_the_chaos_run_tells_what_is_left_of_a_run_by_its_state_folder(tmp_path:
     with gateway(tmp_path / "b") as other, running:
         orphaned, theirs = workers(running), workers(other)
         killed(running)
-        found = left(running).found()
+        found = leftovers_of(running).found()
         assert {f"process {pid} ({command_of(pid)})".replace("\0", " ").replace(" )", ")") for pid in orphaned} < set(
             found
         )
         assert any(".switchboard" in line for line in found)
         assert f"a socket on port {running.port}" in found
-        left(running).end()
-        until(lambda: not left(running).found(), "nothing is left")
-        assert not any(ended(pid) for pid in theirs)
+        leftovers_of(running).end()
+        until(lambda: not leftovers_of(running).found(), "nothing is left")
+        assert not any(has_ended(pid) for pid in theirs)
         begin(running)
-        alone(running)
+        wait_for_two_workers_only(running)

@@ -56,7 +56,7 @@ def killed(running: GatewayProcess) -> None:
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "all have ended")
 
 
-def drained(again: "subprocess.Popen[bytes]") -> None:
+def end_gateway(again: "subprocess.Popen[bytes]") -> None:
     again.terminate()
     assert again.wait(60) == 0
 
@@ -77,7 +77,7 @@ def test_every_answered_prediction_is_recorded_once_whichever_worker_is_killed(t
         assert rings(running), "what was not drained waits in memory"
         again = gateway_again(running.config, tmp_path)
         until(lambda: healthy(running.control_url), "a new gateway on the same state")
-        drained(again)
+        end_gateway(again)
         running.process = again
     assert len(told.ids) > 1000
     assert_all_are_recorded_once(tmp_path, told)
@@ -220,7 +220,7 @@ def test_inputs_are_omitted_from_records_if_configured(tmp_path: Path, inputs: s
     assert b"12.5" not in stored and b"25.0" in stored
 
 
-def settled(read: Callable[[], Any]) -> Any:
+def wait_until_unchanged(read: Callable[[], Any]) -> Any:
     """The records, once they have not changed for longer than predictions wait to be written."""
     found = read()
     while True:
@@ -242,7 +242,7 @@ def test_sampled_records_keep_their_feedback_and_all_feedback_counts(tmp_path: P
         until(lambda: metric(running, heard, verdict="unlabelled") == count, "all feedback is heard")
         versions = httpx.get(f"{running.control_url}/api/releases/flawed").json()["versions"]
         assert [version["reward_mean"] for version in versions] == [2.0, 2.0]
-        written = settled(lambda: httpx.get(f"{running.control_url}/api/config").json()["records"])
+        written = wait_until_unchanged(lambda: httpx.get(f"{running.control_url}/api/config").json()["records"])
     recorded = [record["prediction_id"] for record in records(tmp_path)]
     assert set(recorded) <= set(ids)
     assert abs(len(recorded) - count * sample) < 5 * sqrt(count * sample * (1 - sample))

@@ -34,7 +34,7 @@ def edit(running: GatewayProcess, text: str) -> None:
     (running.config.parent / "routing.yaml").write_text(text)
 
 
-def in_force(running: GatewayProcess, generation: int) -> None:
+def wait_for_generation(running: GatewayProcess, generation: int) -> None:
     until(lambda: config(running)["generation"] == generation, f"generation {generation}")
     until(lambda: config(running)["acknowledged"] == 2, "both workers")
 
@@ -51,10 +51,10 @@ def test_edit_is_in_force_in_all_workers(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         assert shares(running) == {"stable", "candidate"}
         edit(running, routing(weight=0))
-        in_force(running, 2)
+        wait_for_generation(running, 2)
         assert shares(running) == {"stable"}
         edit(running, routing(weight=100))
-        in_force(running, 3)
+        wait_for_generation(running, 3)
         assert shares(running) == {"candidate"}
         assert config(running)["last_error"] is None
 
@@ -73,7 +73,7 @@ def test_file_swapped_by_symlink_as_kubernetes_does_is_read(tmp_path: Path) -> N
         assert shares(running) == {"stable", "candidate"}
         (tmp_path / "..new").symlink_to("..2")
         (tmp_path / "..new").replace(tmp_path / "..data")
-        in_force(running, 2)
+        wait_for_generation(running, 2)
         assert shares(running) == {"stable"}
 
 
@@ -111,7 +111,7 @@ def test_version_added_after_the_edit_is_found(tmp_path: Path) -> None:
         edit(running, routing(candidate=3, weight=100))
         until(lambda: "no version 3" in (config(running)["last_error"] or ""), "the error")
         shutil.copytree(tmp_path / "models" / "flawed" / "1", tmp_path / "models" / "flawed" / "3")
-        in_force(running, 2)
+        wait_for_generation(running, 2)
         answers = {httpx.get(f"{running.url}/v2/models/flawed/versions/{v}/ready").status_code for v in (1, 3)}
         assert answers == {200}
         assert httpx.get(f"{running.url}/v2/models/flawed/versions/2/ready").status_code == 404
@@ -136,7 +136,7 @@ def test_worker_started_during_an_edit_serves_the_new_configuration(tmp_path: Pa
         (models / "slow" / "new.json").write_text(json.dumps(turns))  # for the one that now starts
         (models / "slow" / "new.json").replace(models / "slow" / "warmup.json")  # the others never read half of it
         kill(workers(running)[0])
-        in_force(running, 2)
+        wait_for_generation(running, 2)
         assert config(running)["last_error"] is None
         url = f"{running.url}/v2/models/slow/infer"
         asked = [httpx.post(url, json=turns).headers["x-variant"] for _ in range(20)]

@@ -9,7 +9,7 @@ import yaml
 
 from loadtests import models
 from loadtests.client import Client, Seen
-from tests.processes.flawed import body, gateway, metric, order, release, requests, until
+from tests.processes.flawed import body, gateway, metric, release, requests, send_command, until
 from tests.wire import SMALL_BODY, Wire, post
 
 REASON = {"raises": "model_error", "hangs": "timeout", "nan": "invalid_output", "shape": "invalid_output"}
@@ -57,7 +57,7 @@ def test_breaker_stops_a_candidate_after_5_failures_in_a_row(tmp_path: Path) -> 
             assert (stop["by"], stop["reason"]) == ("breaker", "5 failures in a row")
             client.keep_busy(0.2, seen)
             assert not seen.failures
-            assert order(running, "resume").status_code == 200
+            assert send_command(running, "resume").status_code == 200
             assert not release(running)["stopped"]
             client.keep_busy(0.3, seen)
             until(lambda: release(running)["stop"] is not None, "it has tripped again, in its new epoch")

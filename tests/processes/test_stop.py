@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from loadtests.client import Client, Seen
-from tests.processes.flawed import body, gateway, kill, order, release, requests, until, workers
+from tests.processes.flawed import body, gateway, kill, release, requests, send_command, until, workers
 from tests.running import GatewayProcess
 
 CYCLES = 20
@@ -25,13 +25,13 @@ def test_no_candidate_answer_is_sent_after_a_stop_has_returned(running: GatewayP
         for _ in range(CYCLES):
             client.keep_busy(0.02, before)
             client.send()
-            assert order(running, "stop").status_code == 200
+            assert send_command(running, "stop").status_code == 200
             for answer in client.there():  # sent before the stop had returned
                 before.add(answer)
             for answer in client.rest():
                 after.add(answer)
             client.keep_busy(0.02, after)
-            assert order(running, "resume").status_code == 200
+            assert send_command(running, "resume").status_code == 200
     assert before.variants["candidate"] > 0
     assert after.variants["candidate"] == 0
     assert after.variants["stable"] > 0
@@ -41,15 +41,15 @@ def test_no_candidate_answer_is_sent_after_a_stop_has_returned(running: GatewayP
 def test_stopped_version_cannot_be_pinned(running: GatewayProcess) -> None:
     pinned = f"{running.url}/v2/models/flawed/versions/2/infer"
     assert httpx.post(pinned, content=body(1.0)).headers["x-variant"] == "pinned"
-    order(running, "stop")
+    send_command(running, "stop")
     refused = httpx.post(pinned, content=body(1.0))
     assert (refused.status_code, "stopped" in refused.json()["error"]) == (409, True)
     assert httpx.post(f"{running.url}/v2/models/flawed/versions/1/infer", content=body(1.0)).status_code == 200
-    order(running, "resume")
+    send_command(running, "resume")
 
 
 def test_invalid_orders_are_refused_with_the_reason(running: GatewayProcess) -> None:
-    answer = order(running, "resume")
+    answer = send_command(running, "resume")
     assert (answer.status_code, answer.json()["error"]) == (409, "'flawed' is not stopped")
     absent = httpx.post(f"{running.control_url}/api/releases/nothing/stop")
     assert (absent.status_code, "flawed" in absent.json()["error"]) == (404, True)
@@ -64,12 +64,12 @@ def test_invalid_orders_are_refused_with_the_reason(running: GatewayProcess) -> 
 
 
 def test_repeated_stop_is_reported_and_recorded_once(running: GatewayProcess) -> None:
-    first, second = order(running, "stop").json(), order(running, "stop").json()
+    first, second = send_command(running, "stop").json(), send_command(running, "stop").json()
     assert first == second
     told = release(running)
     assert (told["stopped"], told["stop"]["reason"], told["stop"]["by"]) == (True, "a test", "local")
     assert told["routes"] == [{"route": "everyone", "weight_percent": 50.0, "in_force_percent": 0}]
-    order(running, "resume")
+    send_command(running, "resume")
     decisions = httpx.get(f"{running.control_url}/api/decisions").json()
     assert [decision["action"] for decision in decisions[:2]] == ["resume", "stop"]
     assert release(running)["epoch"] > 1
@@ -78,7 +78,7 @@ def test_repeated_stop_is_reported_and_recorded_once(running: GatewayProcess) ->
 def test_stop_survives_a_restart(tmp_path: Path) -> None:
     first = gateway(tmp_path)
     with first:
-        order(first, "stop")
+        send_command(first, "stop")
     second = gateway(tmp_path)
     with second:
         assert release(second)["stop"]["reason"] == "a test"
@@ -87,13 +87,13 @@ def test_stop_survives_a_restart(tmp_path: Path) -> None:
             client.keep_busy(0.2, seen)
             assert seen.variants["candidate"] == 0
             assert seen.variants["stable"] > 0
-            order(second, "resume")
+            send_command(second, "resume")
             client.keep_busy(0.2, seen)
             assert seen.variants["candidate"] > 0
 
 
 def test_new_worker_applies_the_stop(running: GatewayProcess) -> None:
-    order(running, "stop")
+    send_command(running, "stop")
     old = workers(running)
     kill(old[0])
     until(lambda: len(set(workers(running)) - set(old)) == 1, "a new worker")
@@ -102,4 +102,4 @@ def test_new_worker_applies_the_stop(running: GatewayProcess) -> None:
     with Client(("127.0.0.1", running.port), 16, requests(1.0)) as client:
         client.keep_busy(0.3, seen)
     assert seen.variants["candidate"] == 0
-    order(running, "resume")
+    send_command(running, "resume")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.client import Client, Seen
-from tests.processes.flawed import gateway, order, release, requests, until, workers
+from tests.processes.flawed import gateway, release, requests, send_command, until, workers
 from tests.processes.test_reload import config, edit, routing
 from tests.running import GatewayProcess
 
@@ -33,7 +33,7 @@ def started(folder: Path) -> Iterator[GatewayProcess]:
 
 
 @contextmanager
-def often_busy(pid: int) -> Iterator[None]:
+def blocked_repeatedly(pid: int) -> Iterator[None]:
     """Block the worker's event loop for BUSY_S again and again, as long runs on it would."""
     over = threading.Event()
 
@@ -63,12 +63,12 @@ def keep(client: Client, seconds: float, seen: Seen) -> None:
         time.sleep(0.001)
 
 
-def asking(running: GatewayProcess) -> Client:
+def reconnecting_client(running: GatewayProcess) -> Client:
     """A client that expects that idle connections to a blocked worker may be closed."""
     return Client(("127.0.0.1", running.port), 16, requests(1.0), reconnect=True)
 
 
-def settled(running: GatewayProcess, text: str) -> None:
+def wait_until_applied(running: GatewayProcess, text: str) -> None:
     """Wait until the text is in force in all workers."""
     file = running.config.parent / "routing.yaml"
     assert file.read_text() == text
@@ -81,19 +81,19 @@ def settled(running: GatewayProcess, text: str) -> None:
 def test_no_candidate_answers_after_a_stop_at_any_moment_of_an_edit(tmp_path: Path) -> None:
     chance = random.Random(13)
     before, after = Seen(), Seen()
-    with started(tmp_path) as running, asking(running) as client:
-        with often_busy(workers(running)[0]):
+    with started(tmp_path) as running, reconnecting_client(running) as client:
+        with blocked_repeatedly(workers(running)[0]):
             for number in range(ROUNDS):
                 text = routing(candidate=3 - number % 2)
                 edit(running, text)
                 keep(client, chance.uniform(0, 1.5), before)
-                assert order(running, "stop").status_code == 200
+                assert send_command(running, "stop").status_code == 200
                 for answer in client.there():  # sent before the stop had returned
                     before.add(answer)
                 keep(client, 0.6, after)
-                settled(running, text)
+                wait_until_applied(running, text)
                 keep(client, 0.05, after)
-                assert order(running, "resume").status_code == 200
+                assert send_command(running, "resume").status_code == 200
         client.rest()
     assert before.variants["candidate"] > 0
     assert after.variants["candidate"] == 0
@@ -104,19 +104,19 @@ def test_no_candidate_answers_after_a_stop_at_any_moment_of_an_edit(tmp_path: Pa
 @pytest.mark.slow
 def test_stop_during_the_removal_of_the_candidate_reaches_the_worker_behind(tmp_path: Path) -> None:
     after = Seen()
-    with started(tmp_path) as running, asking(running) as client:
+    with started(tmp_path) as running, reconnecting_client(running) as client:
         keep(client, 0.2, Seen())
-        with often_busy(workers(running)[0]):
+        with blocked_repeatedly(workers(running)[0]):
             for text in (NONE, routing()) * 2:
                 edit(running, text)
                 until(lambda: (release(running)["candidate"] is None) is (text == NONE), "it is read")  # noqa: B023
-                stopped = order(running, "stop")
+                stopped = send_command(running, "stop")
                 if text == NONE:  # 409 where both have followed by then
                     assert stopped.status_code in (200, 409), stopped.text
                     client.there()
                     keep(client, 0.5, after)
-                settled(running, text)
-                order(running, "resume")
+                wait_until_applied(running, text)
+                send_command(running, "resume")
         client.rest()
     assert after.variants["stable"] > 0
     assert after.variants["candidate"] == 0
@@ -127,18 +127,18 @@ def test_stop_also_applies_to_the_candidate_of_an_unread_edit(tmp_path: Path) ->
     with started(tmp_path) as running:
         text = routing(candidate=3)
         edit(running, text)
-        assert order(running, "stop").json()["candidate"] == 2
-        settled(running, text)
+        assert send_command(running, "stop").json()["candidate"] == 2
+        wait_until_applied(running, text)
         assert release(running)["stopped"]
         assert "(its edit was under way)" in release(running)["stop"]["reason"]
-        assert order(running, "resume").status_code == 200
+        assert send_command(running, "resume").status_code == 200
         text = routing(candidate=2, weight=40)
         edit(running, text)
-        settled(running, text)
+        wait_until_applied(running, text)
         assert release(running)["stopped"], "2 was stopped, and no one has resumed it"
-        assert order(running, "resume").status_code == 200
-        assert order(running, "stop").status_code == 200
+        assert send_command(running, "resume").status_code == 200
+        assert send_command(running, "stop").status_code == 200
         text = routing(candidate=4, weight=30)
         edit(running, text)
-        settled(running, text)
+        wait_until_applied(running, text)
         assert not release(running)["stopped"], "an order that was given after the stop"

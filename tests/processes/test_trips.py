@@ -15,7 +15,7 @@ from gateway.records.trips import FOLDER
 from gateway.shm.claim import memory_path
 from gateway.shm.segment import memory_folder
 from loadtests.client import Client, Seen
-from tests.processes.flawed import gateway, kill, order, release, requests, until, workers
+from tests.processes.flawed import gateway, kill, release, requests, send_command, until, workers
 from tests.processes.test_death import gateway_again
 from tests.running import GatewayProcess
 
@@ -32,17 +32,17 @@ def running(tmp_path: Path) -> Iterator[GatewayProcess]:
         yield started
 
 
-def die(running: GatewayProcess) -> None:
+def kill_control(running: GatewayProcess) -> None:
     kill(running.pid)
     assert running.process is not None
     running.process.wait()
 
 
-def hang(running: GatewayProcess) -> None:
+def suspend_control(running: GatewayProcess) -> None:
     os.kill(running.pid, signal.SIGSTOP)
 
 
-def again(running: GatewayProcess, folder: Path) -> None:
+def start_new_gateway(running: GatewayProcess, folder: Path) -> None:
     running.process = gateway_again(running.config, folder)
     until(running.complete, "a new gateway on the same state")
 
@@ -120,16 +120,16 @@ def forget_files(running: GatewayProcess) -> None:
 def test_trip_while_control_is_dead_survives(
     running: GatewayProcess, tmp_path: Path, lost: Callable[[GatewayProcess], None] | None
 ) -> None:
-    die(running)
+    kill_control(running)
     trip(running)
     if lost:
         lost(running)
-    again(running, tmp_path)
+    start_new_gateway(running, tmp_path)
     assert_stopped_by_breaker(running)
-    order(running, "resume").raise_for_status()
+    send_command(running, "resume").raise_for_status()
     assert not release(running)["stopped"]
     running.stop()
-    again(running, tmp_path)
+    start_new_gateway(running, tmp_path)
     assert not release(running)["stopped"], "it was resumed"
 
 
@@ -138,17 +138,17 @@ def test_trip_while_control_hangs_survives_the_death_of_all(
     running: GatewayProcess, tmp_path: Path, lost: Callable[[GatewayProcess], None]
 ) -> None:
     killed = workers_too(running)
-    hang(running)
+    suspend_control(running)
     trip(running)
-    die(running)
+    kill_control(running)
     killed()
     lost(running)
-    again(running, tmp_path)
+    start_new_gateway(running, tmp_path)
     assert_stopped_by_breaker(running)
 
 
 def test_trip_while_control_hangs_is_recorded_when_it_continues(running: GatewayProcess) -> None:
-    hang(running)
+    suspend_control(running)
     trip(running)
     os.kill(running.pid, signal.SIGCONT)
     until(lambda: bool(release(running)["stopped"]), "control to see it")
@@ -156,17 +156,17 @@ def test_trip_while_control_hangs_is_recorded_when_it_continues(running: Gateway
 
 
 def test_resumed_trip_stays_resumed_after_a_kill(running: GatewayProcess, tmp_path: Path) -> None:
-    trip_seen(running)
-    order(running, "resume").raise_for_status()
+    wait_until_trip_is_written(running)
+    send_command(running, "resume").raise_for_status()
     killed = workers_too(running)
-    die(running)
+    kill_control(running)
     killed()
-    again(running, tmp_path)
+    start_new_gateway(running, tmp_path)
     assert not release(running)["stopped"]
     assert [one["action"] for one in history(running)][:2] == ["resume", "stop"]
 
 
-def trip_seen(running: GatewayProcess) -> None:
+def wait_until_trip_is_written(running: GatewayProcess) -> None:
     with Client(("127.0.0.1", running.port), CONNECTIONS, requests(FAILS), reconnect=True) as client:
         until(lambda: (client.keep_busy(0.1, Seen()), bool(release(running)["stopped"]))[1], "control to see it")
     until(lambda: not on_disk(running), "it is on the disk")
@@ -180,21 +180,21 @@ def test_stop_that_could_not_be_written_survives_a_kill(running: GatewayProcess,
     blocked = [state / name for name in ("decisions.jsonl", "stops.json.new")]
     for path in blocked:  # as a full disk: as root, permissions keep no one out
         path.mkdir()
-    assert order(running, "stop").status_code == 200
+    assert send_command(running, "stop").status_code == 200
     killed = workers_too(running)
-    die(running)
+    kill_control(running)
     killed()
     for path in blocked:
         path.rmdir()
-    again(running, tmp_path)
+    start_new_gateway(running, tmp_path)
     assert release(running)["stopped"]
     assert release(running)["stop"]["by"] == "control"
 
 
 def test_memory_of_a_killed_gateway_without_trips_stops_nothing(running: GatewayProcess, tmp_path: Path) -> None:
     killed = workers_too(running)
-    die(running)
+    kill_control(running)
     killed()
-    again(running, tmp_path)
+    start_new_gateway(running, tmp_path)
     assert not release(running)["stopped"]
     assert isinstance(running.process, subprocess.Popen)

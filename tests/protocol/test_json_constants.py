@@ -21,7 +21,7 @@ def tensor(data: str, datatype: str = "FP32", count: int = 1, more: str = "") ->
     return f'{{"inputs": [{{{SHARED % (count, datatype)}, "data": {data}{more}}}]}}'.encode()
 
 
-def told(body: bytes) -> str:
+def error_of(body: bytes) -> str:
     with pytest.raises(InvalidRequest) as refusal:
         decode_request(body)
     return str(refusal.value)
@@ -50,13 +50,13 @@ def test_constants_are_accepted_nested_scalar_and_beside_similar_strings() -> No
 @pytest.mark.parametrize("datatype", ["[]", "{}", "null", "7", '"FP8"'])
 def test_unknown_datatype_is_reported_before_the_constant(datatype: str) -> None:
     body = f'{{"inputs": [{{"name": "x", "shape": [1], "datatype": {datatype}, "data": [NaN]}}]}}'
-    assert "unknown datatype" in told(body.encode())
+    assert "unknown datatype" in error_of(body.encode())
 
 
 @pytest.mark.parametrize("datatype", ["INT8", "INT64", "UINT32", "BOOL", "BYTES"])
 @pytest.mark.parametrize("name", ["NaN", "Infinity", "-Infinity"])
 def test_constants_in_tensors_of_other_datatypes_are_refused(datatype: str, name: str) -> None:
-    said = told(tensor(f"[{name}]", datatype))
+    said = error_of(tensor(f"[{name}]", datatype))
     assert ("inputs[0] 'x'" in said, f"data[0] = {name} is no" in said) == (True, True)
 
 
@@ -77,7 +77,7 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize(("text", "says"), ELSEWHERE)
 def test_constants_outside_tensors_are_refused_with_their_place(text: str, says: str) -> None:
-    assert says in told(text.encode())
+    assert says in error_of(text.encode())
 
 
 NO_JSON = [
@@ -88,12 +88,12 @@ NO_JSON = [
 
 @pytest.mark.parametrize("data", NO_JSON)
 def test_other_spellings_are_refused(data: str) -> None:
-    assert "JSON" in told(tensor(f"[{data}]"))
+    assert "JSON" in error_of(tensor(f"[{data}]"))
 
 
 def test_position_of_a_syntax_error_is_that_in_the_original_body() -> None:
     body = tensor("[NaN, NaN, x]")
-    assert f"char {body.index(b'x]')}" in told(body)
+    assert f"char {body.index(b'x]')}" in error_of(body)
 
 
 def test_restated_body_is_valid_json_with_the_same_meaning() -> None:
@@ -136,8 +136,8 @@ def test_restated_body_agrees_with_python_s_json_module() -> None:
 
 def test_too_many_constants_or_levels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_constants, "MAX_CONSTANTS", 10)
-    assert "binary" in told(tensor(f"[{'NaN,' * 10}NaN]", count=11))
+    assert "binary" in error_of(tensor(f"[{'NaN,' * 10}NaN]", count=11))
     monkeypatch.setattr(json_constants, "MAX_CONSTANTS", 10_000)
     monkeypatch.setattr(json_constants, "MAX_STRETCHES", 10)
-    assert "binary" in told(tensor("[" + ",".join(["NaN", '"a"'] * 20) + "]", count=40))
-    assert "deep" in told(b'{"inputs": [], "a": NaN, "b": ' + b"[" * 500 + b"]" * 500 + b"}")
+    assert "binary" in error_of(tensor("[" + ",".join(["NaN", '"a"'] * 20) + "]", count=40))
+    assert "deep" in error_of(b'{"inputs": [], "a": NaN, "b": ' + b"[" * 500 + b"]" * 500 + b"}")

@@ -35,7 +35,7 @@ def body(*inputs: str, more: str = "") -> bytes:
     return f'{{"inputs": [{", ".join(inputs)}]{more}}}'.encode()
 
 
-def told(request: InferRequest) -> list[tuple[str, str, list[Any], list[int]]]:
+def inputs_of(request: InferRequest) -> list[tuple[str, str, list[Any], list[int]]]:
     return [(one.name, one.datatype, one.data.tolist(), list(one.data.shape)) for one in request.inputs]
 
 
@@ -73,7 +73,7 @@ def test_decode_large_equals_decode_request(name: str, piece: int, monkeypatch: 
     if piece == 1000:  # nothing is long enough to be cut out
         most = 1000
     expected, found = decode_request(SOUND[name]), decode_large(SOUND[name], most, go_on)
-    assert told(found) == told(expected)
+    assert inputs_of(found) == inputs_of(expected)
     assert (found.id, found.outputs) == (expected.id, expected.outputs)
 
 
@@ -133,7 +133,7 @@ def test_decode_large_accepts_numbers_in_any_form() -> None:
             found = decode_large(request, dice.choice([16, 25, 60]), go_on)
         except BodyTooLarge:
             continue
-        assert told(found) == told(decode_request(request))
+        assert inputs_of(found) == inputs_of(decode_request(request))
 
 
 def test_decode_large_refuses_more_values_than_allowed() -> None:

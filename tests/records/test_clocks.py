@@ -64,12 +64,16 @@ def test_oldest_segments_are_deleted_first_whatever_their_times(tmp_path: Path, 
 
 
 def test_last_feedback_holds_where_the_clock_was_set_back() -> None:
-    def said(truth: int, time_ns: int) -> dict[str, object]:
+    def feedback_record(truth: int, time_ns: int) -> dict[str, object]:
         return {"truth": truth, "time_ns": time_ns}
 
-    assert merge_feedback([said(1, NOON_NS), said(2, NOON_NS - HOUR_NS)]).truth == 2
-    assert merge_feedback([said(1, NOON_NS), said(2, 0), said(3, MINUTE_NS)]).truth == 3
-    assert merge_feedback([said(2, NOON_NS + MINUTE_NS), said(1, NOON_NS)]).truth == 2, "two workers' rings"
+    assert merge_feedback([feedback_record(1, NOON_NS), feedback_record(2, NOON_NS - HOUR_NS)]).truth == 2
+    assert (
+        merge_feedback([feedback_record(1, NOON_NS), feedback_record(2, 0), feedback_record(3, MINUTE_NS)]).truth == 3
+    )
+    assert merge_feedback([feedback_record(2, NOON_NS + MINUTE_NS), feedback_record(1, NOON_NS)]).truth == 2, (
+        "two workers' rings"
+    )
 
 
 def test_last_key_signs_whatever_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

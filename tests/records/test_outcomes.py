@@ -11,7 +11,7 @@ from gateway.records import outcomes
 from gateway.records.segments import FEEDBACK, segment_path
 from gateway.settings.load import parse
 from gateway.settings.model import FeedbackSettings, ModelSettings
-from tests.control.record_writer.test_feedback_stats import credit, ledger, prediction, said
+from tests.control.record_writer.test_feedback_stats import credit, feedback_line, ledger, prediction
 
 __all__ = ["ledger"]
 DECLARED = FeedbackSettings(reward=(0, 1), metrics={"revenue": (0, 500)})
@@ -45,8 +45,8 @@ def test_invalid_range_is_refused(range_: str) -> None:
 
 @pytest.mark.parametrize("odd", [1.7e308, -1.7e308, 1e20, 10**19, True, "1", [1]])
 def test_out_of_range_values_recorded_earlier_are_ignored(ledger: FeedbackStats, odd: Any) -> None:
-    lines = [said(prediction(number), reward=odd, metrics={"sales": odd}) for number in range(3)]
-    ledger.add(b"".join(lines) + said(prediction(9), reward=0.5, metrics={"sales": 2.0}))
+    lines = [feedback_line(prediction(number), reward=odd, metrics={"sales": odd}) for number in range(3)]
+    ledger.add(b"".join(lines) + feedback_line(prediction(9), reward=0.5, metrics={"sales": 2.0}))
     assert credit(ledger).reward_mean == 0.5
     assert (credit(ledger).received_reward_sum, credit(ledger).received_rewards) == (0.5, 1)
     assert credit(ledger).metrics == {"sales": (1, 2.0)}
@@ -55,13 +55,13 @@ def test_out_of_range_values_recorded_earlier_are_ignored(ledger: FeedbackStats,
 
 def test_out_of_range_values_of_a_former_run_are_ignored(ledger: FeedbackStats, tmp_path: Any) -> None:
     path = segment_path(tmp_path, FEEDBACK, 1, open=False)
-    path.write_bytes(said(prediction(1), reward=1.7e308) + said(prediction(2), reward=0.25))
+    path.write_bytes(feedback_line(prediction(1), reward=1.7e308) + feedback_line(prediction(2), reward=0.25))
     ledger.load(tmp_path)
-    ledger.add(said(prediction(1), reward=0.5))
+    ledger.add(feedback_line(prediction(1), reward=0.5))
     assert credit(ledger).reward_mean == 0.5
 
 
 def test_sums_of_the_largest_allowed_values_are_exact(ledger: FeedbackStats) -> None:
     for number in range(2000):
-        ledger.add(said(prediction(number), reward=1e12 * (-1) ** number))
+        ledger.add(feedback_line(prediction(number), reward=1e12 * (-1) ** number))
     assert credit(ledger).reward_mean == 0.0

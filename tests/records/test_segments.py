@@ -82,7 +82,9 @@ def test_only_records_of_the_model_are_read(tmp_path: Path) -> None:
         (TimeRange(4 * DAY_NS), []),
     ],
 )
-def test_time_range_selects_records_and_skips_segments(tmp_path: Path, time_range: TimeRange, expected: list[int]) -> None:
+def test_time_range_selects_records_and_skips_segments(
+    tmp_path: Path, time_range: TimeRange, expected: list[int]
+) -> None:
     for day in range(4):
         write(tmp_path, day + 1, line(day * DAY_NS), open=day == 3)
     passed: list[int] = []

@@ -59,7 +59,7 @@ class Bench:
             await asyncio.wait([instead])
         return self.gateway.end(call, instead or submitted).call.prediction_id.decode()
 
-    async def settled(self, copies: int) -> None:
+    async def wait_for_results(self, copies: int) -> None:
         """Wait until so many mirrored requests have a result."""
         async with asyncio.timeout(10):
             while sum(self.mirrored.values()) < copies:
@@ -115,7 +115,7 @@ def on_loop(
 def test_mirrored_answer_is_compared_and_recorded_under_the_prediction_id(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         prediction_id = await bench.ask(GOOD)
-        await bench.settled(1)
+        await bench.wait_for_results(1)
         assert bench.mirrored == {"agree": 1}
         (record,) = bench.records()
         assert (record["prediction_id"], record["version"], record["agreement"]) == (prediction_id, 2, True)
@@ -127,7 +127,7 @@ def test_mirrored_answer_is_compared_and_recorded_under_the_prediction_id(tmp_pa
 def test_large_fp16_numbers_are_compared_without_overflow(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         await bench.ask(GOOD)
-        await bench.settled(1)
+        await bench.wait_for_results(1)
         assert bench.mirrored == {"disagree": 1}
         (record,) = bench.records()
         assert record["distance"] == pytest.approx(0.25, rel=1e-2)
@@ -138,7 +138,7 @@ def test_large_fp16_numbers_are_compared_without_overflow(tmp_path: Path) -> Non
 def test_failed_mirrored_request_is_counted_and_has_no_other_effect(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         await bench.ask(BAD)
-        await bench.settled(1)
+        await bench.wait_for_results(1)
         assert (bench.mirrored, bench.records()) == ({"failed": 1}, [])
 
     on_loop(tmp_path, test)
@@ -163,7 +163,7 @@ def test_mirrored_requests_beyond_the_slots_are_dropped_and_counted(tmp_path: Pa
         for call, submitted in calls:
             bench.gateway.end(call, submitted)
         assert bench.mirrored == {"dropped": 3}
-        await bench.settled(len(calls))
+        await bench.wait_for_results(len(calls))
         assert bench.mirrored["agree"] + bench.mirrored["dropped"] == len(calls)
 
     on_loop(tmp_path, test)
@@ -180,14 +180,14 @@ def test_candidate_unloaded_meanwhile_frees_its_mirror_slots(tmp_path: Path) -> 
         await asyncio.wait([submitted for _, submitted in calls])
         for call, submitted in calls:
             bench.gateway.end(call, submitted)
-        await bench.settled(len(calls))
+        await bench.wait_for_results(len(calls))
         assert bench.mirrored == {"dropped": len(calls)}
         await deployment.prepare(routing(), 3)
         deployment.commit()
         bench.candidate = deployment.models["flawed"].versions[2]
         before = sum(bench.mirrored.values())
         await bench.ask(GOOD)
-        await bench.settled(before + 1)
+        await bench.wait_for_results(before + 1)
         assert bench.mirrored["agree"] == 1
 
     on_loop(tmp_path, test)

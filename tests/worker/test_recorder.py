@@ -28,7 +28,7 @@ from tests.deployed import RING, Catalog, Deployed
 SURROGATE = "\ud800"  # orjson writes no such text
 
 
-def asked(number: int) -> bytes:
+def request_body(number: int) -> bytes:
     tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [number, 0]}
     return orjson.dumps({"id": str(number), "inputs": [tensor]})
 
@@ -44,7 +44,7 @@ class Bench:
         self.head = gateway.head
 
     def answered(self, number: int, *, pad: int = 0, customer: str | None = None, json: bytes = b"") -> Answered:
-        body = json or asked(number).ljust(pad)
+        body = json or request_body(number).ljust(pad)
 
         async def ended() -> Answered:
             call, submitted = self.submit(body, customer)

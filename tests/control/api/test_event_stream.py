@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from gateway.control.api.event_stream import MAX_CLIENTS, MAX_QUEUED, SHUTTING_DOWN, TOO_SLOW, Client, message
-from tests.processes.flawed import body, gateway, order, until
+from tests.processes.flawed import body, gateway, send_command, until
 from tests.processes.test_reload import edit, routing
 from tests.running import GatewayProcess
 
@@ -47,14 +47,14 @@ def test_stop_is_sent_at_once(running: GatewayProcess) -> None:
         told = events(response)
         name, snapshot = next(told)
         assert (name, snapshot["releases"][0]["model"], snapshot["config"]["workers"]) == ("snapshot", "flawed", 2)
-        order(running, "stop")
+        send_command(running, "stop")
         answered = time.monotonic()
         _, decision = first(told, "decision")
         assert (decision["action"], decision["reason"]) == ("stop", "a test")
         _, live = first(told, "live")
         assert time.monotonic() - answered < 0.5
         assert live["releases"][0]["stopped"] is True
-        order(running, "resume")
+        send_command(running, "resume")
         assert first(told, "decision")[1]["action"] == "resume"
 
 

@@ -16,13 +16,13 @@ from gateway.control.api import page_renderer, reader_queue
 from gateway.control.api.reader_queue import SLOT_BYTES, ReaderQueue, SlotQueue
 from gateway.control.api.shared_results import SharedResult
 from gateway.control.command_priority import CommandPriority
-from tests.processes.flawed import gateway, metric, order, until
+from tests.processes.flawed import gateway, metric, send_command, until
 from tests.running import GatewayProcess
 
 READERS = 24
 
 
-def asked(application: ReaderQueue, method: str = "GET", path: str = "/") -> Any:
+def call_queue(application: ReaderQueue, method: str = "GET", path: str = "/") -> Any:
     """The messages of the application's answer."""
     sent: list[Any] = []
 
@@ -90,7 +90,7 @@ def test_large_answer_is_sent_in_parts_and_complete(size: int) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": content})
 
-    _, *parts = asyncio.run(asked(ReaderQueue(application, SlotQueue(), CommandPriority())))
+    _, *parts = asyncio.run(call_queue(ReaderQueue(application, SlotQueue(), CommandPriority())))
     assert b"".join(part["body"] for part in parts) == content
     assert all(len(part["body"]) <= SLOT_BYTES for part in parts)
     assert [part.get("more_body", False) for part in parts] == [True] * (len(parts) - 1) + [False]
@@ -110,13 +110,13 @@ def test_orders_do_not_queue_and_excess_readers_are_refused_after_a_wait(monkeyp
             await send({"type": "http.response.body", "body": b""})
 
         one_by_one = ReaderQueue(application, SlotQueue(), CommandPriority())
-        readers = [asyncio.create_task(asked(one_by_one)) for _ in range(2)]
+        readers = [asyncio.create_task(call_queue(one_by_one)) for _ in range(2)]
         await asyncio.sleep(0.01)
-        assert (await asked(one_by_one))[0]["status"] == 503
-        assert (await asked(one_by_one, "POST", "/api/releases/m/stop"))[0]["status"] == 200
+        assert (await call_queue(one_by_one))[0]["status"] == 503
+        assert (await call_queue(one_by_one, "POST", "/api/releases/m/stop"))[0]["status"] == 200
         over.set()
         assert [(await reader)[0]["status"] for reader in readers] == [200, 200]
-        assert (await asked(one_by_one))[0]["status"] == 200
+        assert (await call_queue(one_by_one))[0]["status"] == 200
 
     asyncio.run(ask())
 
@@ -164,9 +164,9 @@ def test_continuous_readers_do_not_delay_a_stop(tmp_path: Path) -> None:
         try:
             for _ in range(20):
                 began_s = time.monotonic()
-                assert order(running, "stop").status_code == 200
+                assert send_command(running, "stop").status_code == 200
                 took_s.append(time.monotonic() - began_s)
-                assert order(running, "resume").status_code == 200
+                assert send_command(running, "resume").status_code == 200
         finally:
             over.set()
             for reader in readers:

@@ -27,13 +27,13 @@ def prediction(number: int, decision: Decision = DECISION) -> str:
     return SIGNER.token(encoded_names("digits", "everyone"), decision, number, 3, False).decode()
 
 
-def said(prediction_id: str, **fields: Any) -> bytes:
+def feedback_line(prediction_id: str, **fields: Any) -> bytes:
     record = {"kind": "feedback", "prediction_id": prediction_id, "time_ns": 17, "truth": None, "correct": None}
     return line_of({**record, "reward": None, "metrics": None, **fields})
 
 
 def judged(prediction_id: str, correct: bool | None, **fields: Any) -> bytes:
-    return said(prediction_id, truth=3 if correct else 5, correct=correct, **fields)
+    return feedback_line(prediction_id, truth=3 if correct else 5, correct=correct, **fields)
 
 
 def credit(ledger: FeedbackStats) -> VersionFeedback:
@@ -75,7 +75,7 @@ def test_correction_replaces_the_earlier_feedback_and_adds_no_evidence(ledger: F
 
 def test_truth_after_a_reward_is_new_evidence(ledger: FeedbackStats) -> None:
     one = prediction(1)
-    ledger.add(said(one, reward=1.0))
+    ledger.add(feedback_line(one, reward=1.0))
     assert credit(ledger).received["unlabelled"] == 1
     ledger.add(judged(one, False, reward=1.0))
     assert credit(ledger).received["wrong"] == 1
@@ -89,18 +89,22 @@ def test_truth_that_cannot_be_compared_is_counted_as_unknown(ledger: FeedbackSta
 
 
 def test_truth_of_zero_or_false_counts(ledger: FeedbackStats) -> None:
-    ledger.add(said(prediction(1), truth=0, correct=False) + said(prediction(2), truth=False, correct=True))
+    ledger.add(
+        feedback_line(prediction(1), truth=0, correct=False) + feedback_line(prediction(2), truth=False, correct=True)
+    )
     assert credit(ledger).labelled == 2
 
 
 def test_a_reward_of_zero_counts(ledger: FeedbackStats) -> None:
-    ledger.add(said(prediction(1), reward=0.0) + said(prediction(2), reward=1.0))
+    ledger.add(feedback_line(prediction(1), reward=0.0) + feedback_line(prediction(2), reward=1.0))
     assert credit(ledger).reward_mean == 0.5
     assert credit(ledger).accuracy is None
 
 
 def test_number_of_metric_names_is_bounded(ledger: FeedbackStats) -> None:
-    ledger.add(b"".join(said(prediction(n), metrics={f"m{n}": 1.0, "m0": 1.0}) for n in range(2 * MOST_METRICS)))
+    ledger.add(
+        b"".join(feedback_line(prediction(n), metrics={f"m{n}": 1.0, "m0": 1.0}) for n in range(2 * MOST_METRICS))
+    )
     assert len(credit(ledger).metrics) == MOST_METRICS
     assert credit(ledger).metrics["m0"] == (2 * MOST_METRICS, 2.0 * MOST_METRICS)
 

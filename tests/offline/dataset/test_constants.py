@@ -20,7 +20,7 @@ SIZED = b'{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data":
 RAW = {"inference-header-content-length": str(len(SIZED)), "x-customer-id": "sized"}
 
 
-def asked(folder: Path, inputs: str) -> GatewayProcess:
+def gateway_with_inputs(folder: Path, inputs: str) -> GatewayProcess:
     """A gateway that has answered both requests, and ended."""
     onnx_models.doubling(folder / "models" / "doubling" / "1" / "model.onnx")
     running = GatewayProcess(folder, folder / "models", records={"inputs": inputs})
@@ -38,7 +38,7 @@ def lines(running: GatewayProcess) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_records_with_nan_can_be_exported_and_replayed(tmp_path: Path) -> None:
-    running = asked(tmp_path, "full")
+    running = gateway_with_inputs(tmp_path, "full")
     recorded = lines(running)
     assert recorded["plain"]["request"]["inputs"][0]["data"] == ["NaN", "-Infinity"]
     assert recorded["sized"]["request"]["inputs"][0]["data"] == ["Infinity", 1]
@@ -54,6 +54,6 @@ def test_records_with_nan_can_be_exported_and_replayed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_request_hash_is_that_of_the_body_as_received(tmp_path: Path) -> None:
-    recorded = lines(asked(tmp_path, "hash"))
+    recorded = lines(gateway_with_inputs(tmp_path, "hash"))
     assert recorded["plain"]["request_sha256"] == sha256(SENT).hexdigest()
     assert recorded["sized"]["request_sha256"] == sha256(SIZED).hexdigest()

@@ -17,7 +17,7 @@ from tests.faults.test_overload import until
 from tests.processes.recorded import assert_all_are_recorded_once
 from tests.running import GatewayProcess
 from tests.wire import Wire, doubled, looping_models, post, turns
-from tests.worker.test_recorder import Bench, asked, serving
+from tests.worker.test_recorder import Bench, request_body, serving
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ def ids(count: int, begin: int) -> list[str]:
 def test_disconnecting_clients_do_not_affect_answers_to_others(
     tmp_path: Path, model: str, leave: Callable[[Wire], None]
 ) -> None:
-    def asked(number: str) -> bytes:
+    def request_of(number: str) -> bytes:
         return doubled(int(number)) if model == "doubling" else post(model, {**turns(100), "id": number})
 
     told = Told()
@@ -47,7 +47,7 @@ def test_disconnecting_clients_do_not_affect_answers_to_others(
             leaving = [Wire(gateway) for _ in range(LEAVING)]
             numbers = ids(SLOTS, turn * SLOTS)
             for wire, number in zip(staying[::2] + leaving + staying[1::2], numbers, strict=True):
-                wire.send(asked(number))
+                wire.send(request_of(number))
             for wire in leaving:
                 leave(wire)
             mine = numbers[: STAYING // 2] + numbers[-STAYING // 2 :]
@@ -57,7 +57,7 @@ def test_disconnecting_clients_do_not_affect_answers_to_others(
                 told.ids.append(reply.headers["x-prediction-id"])
 
         def every_slot_is_free() -> bool:
-            wires = [Wire(gateway).send(asked(number)) for number in ids(SLOTS, 0)]
+            wires = [Wire(gateway).send(request_of(number)) for number in ids(SLOTS, 0)]
             statuses = [wire.read().status for wire in wires]
             for wire in wires:
                 wire.close()
@@ -99,7 +99,7 @@ def test_batch_is_answered_then_recorded_then_sent_even_if_one_fails(
             outbox = ResponseBatch(gateway)
             for cycle, broken in (("a", False), ("b", True), ("c", False)):
                 gateway.admit()
-                call, submitted = bench.submit(asked(1))
+                call, submitted = bench.submit(request_body(1))
                 peer = Peer(bench, seen, broken=broken)
                 submitted.add_done_callback(partial(outbox.put, peer, cycle, call))
             assert gateway.inflight == 3

@@ -59,7 +59,7 @@ def two_versions(models: Path, stable: Make = ONE, candidate: Make = TWO) -> Pat
 
 
 @asynccontextmanager
-async def served(models: Path, **releases: Any) -> AsyncIterator[ModelCatalog]:
+async def started_catalog(models: Path, **releases: Any) -> AsyncIterator[ModelCatalog]:
     deployment = prepared(models, **releases)
     try:
         await deployment.start()
@@ -98,7 +98,7 @@ def states(deployment: ModelCatalog) -> dict[tuple[str, int], str]:
 async def test_model_without_a_release_is_served_by_its_highest_version(tmp_path: Path) -> None:
     for version in (1, 2, 10):
         place(tmp_path, "m", version, scaling(version))
-    async with served(tmp_path) as deployment:
+    async with started_catalog(tmp_path) as deployment:
         assert chosen(deployment, "m") == 10
         assert await answer(deployment, "m", 10) == [10, 20]
         assert states(deployment) == {("m", 1): NOT_NAMED, ("m", 2): NOT_NAMED, ("m", 10): ""}
@@ -132,7 +132,7 @@ async def test_release_is_served_by_its_stable_and_its_candidate(tmp_path: Path)
 @on_a_loop
 async def test_broken_candidate_is_unavailable_and_stable_serves_on(tmp_path: Path, make: Make, reason: str) -> None:
     file = two_versions(tmp_path, candidate=make)
-    async with served(tmp_path, m=CANARY) as deployment:
+    async with started_catalog(tmp_path, m=CANARY) as deployment:
         assert deployment.models["m"].versions.keys() == {1}
         assert (chosen(deployment, "m"), await answer(deployment, "m", 1)) == (1, [1, 2])
         stable, candidate = deployment.index()
@@ -144,7 +144,7 @@ async def test_broken_candidate_is_unavailable_and_stable_serves_on(tmp_path: Pa
 @on_a_loop
 async def test_changed_files_are_served_only_once_loaded(tmp_path: Path) -> None:
     two_versions(tmp_path, candidate=zoo.garbage)
-    async with served(tmp_path, m=CANARY) as deployment:
+    async with started_catalog(tmp_path, m=CANARY) as deployment:
         two_versions(tmp_path, stable=scaling(5))
         assert (chosen(deployment, "m"), await answer(deployment, "m", 1)) == (1, [1, 2])
         await deployment.load("m")
@@ -174,7 +174,7 @@ async def test_broken_model_without_a_release_is_unavailable_and_others_serve(tm
     place(tmp_path, "settings", 1, scaling(1))
     (tmp_path / "settings" / "model.yaml").write_text("threads: none\n")
     (tmp_path / "empty" / "1").mkdir(parents=True)
-    async with served(tmp_path) as deployment:
+    async with started_catalog(tmp_path) as deployment:
         assert deployment.models.keys() == {"good"}
         reasons = states(deployment)
         assert reasons["good", 1] == ""
@@ -187,7 +187,7 @@ async def test_broken_model_without_a_release_is_unavailable_and_others_serve(tm
 @on_a_loop
 async def test_load_picks_up_a_new_model_but_no_new_version(tmp_path: Path) -> None:
     place(tmp_path, "m", 1, scaling(1))
-    async with served(tmp_path) as deployment:
+    async with started_catalog(tmp_path) as deployment:
         place(tmp_path, "m", 1, scaling(3))
         place(tmp_path, "m", 2, scaling(2))
         place(tmp_path, "new", 7, scaling(7))
@@ -216,7 +216,7 @@ async def test_missing_version_folder_is_reported_and_not_replaced_by_another(tm
 @on_a_loop
 async def test_failed_load_leaves_what_is_served_unchanged(tmp_path: Path) -> None:
     place(tmp_path, "m", 1, scaling(1))
-    async with served(tmp_path) as deployment:
+    async with started_catalog(tmp_path) as deployment:
         model = deployment.models["m"]
         file = place(tmp_path, "m", 1, zoo.garbage)
         with pytest.raises(ModelUnavailable) as caught:
@@ -230,7 +230,7 @@ async def test_failed_load_leaves_what_is_served_unchanged(tmp_path: Path) -> No
 async def test_unloaded_model_is_not_served_until_loaded_again(tmp_path: Path) -> None:
     for name in ("kept", "m"):
         place(tmp_path, name, 1, scaling(1))
-    async with served(tmp_path) as deployment:
+    async with started_catalog(tmp_path) as deployment:
         await deployment.unload("m")
         assert deployment.models.keys() == {"kept"}
         assert states(deployment) == {("kept", 1): "", ("m", 1): "unloaded"}
@@ -251,7 +251,7 @@ async def test_requests_in_flight_are_answered_by_the_version_that_got_them(
 ) -> None:
     two_versions(tmp_path)
     (tmp_path / "m" / "model.yaml").write_text("batching: {max_size: 2, max_delay: 1h}\n")
-    async with served(tmp_path, m=CANARY) as deployment:
+    async with started_catalog(tmp_path, m=CANARY) as deployment:
         old = deployment.models["m"]
         first = submitted(old, version)  # waits an hour for company
         place(tmp_path, "m", version, scaling(9))
@@ -268,7 +268,7 @@ async def test_replaced_stable_still_answers_for_its_candidate(tmp_path: Path) -
     """A candidate call in progress when both are replaced may still need it."""
     two_versions(tmp_path, onnx_models.looping, onnx_models.looping)
     (tmp_path / "m" / "warmup.json").write_text(json.dumps(LONG))  # so each has a thread of its own
-    async with served(tmp_path, m=CANARY) as deployment:
+    async with started_catalog(tmp_path, m=CANARY) as deployment:
         old = deployment.models["m"].stable
         assert not old.backend.on_loop
         await deployment.prepare(RoutingSettings.model_validate({"models": {"m": {"stable": 2}}}), 2)
@@ -288,7 +288,7 @@ async def test_replaced_stable_still_answers_for_its_candidate(tmp_path: Path) -
 @on_a_loop
 async def test_closing_ends_runs_in_progress(tmp_path: Path) -> None:
     two_versions(tmp_path, onnx_models.looping, onnx_models.looping)
-    async with served(tmp_path, m=CANARY) as deployment:
+    async with started_catalog(tmp_path, m=CANARY) as deployment:
         endless = {"x": np.array([2**62])}
         hung = deployment.models["m"].versions[2].infer(endless, time.monotonic_ns() + 3600 * 10**9)
         await asyncio.sleep(0)
@@ -302,7 +302,7 @@ async def test_closing_ends_runs_in_progress(tmp_path: Path) -> None:
 async def test_stable_runs_like_the_candidate_while_latencies_are_compared(tmp_path: Path) -> None:
     guards = {"comparisons": [{"name": "slow", "metric": "slow_requests", "threshold": "50ms"}]}
     two_versions(tmp_path)
-    async with served(tmp_path, m=CANARY) as deployment:
+    async with started_catalog(tmp_path, m=CANARY) as deployment:
         assert deployment.models["m"].stable.backend.on_loop
         for release, on_loop in ((CANARY | {"guards": guards}, False), (CANARY, True)):
             await deployment.prepare(RoutingSettings.model_validate({"models": {"m": release}}), 2)
@@ -319,7 +319,7 @@ NEVER = "models.m.guards.comparisons[0]: wrong_feedback can never act: version 1
 @on_a_loop
 async def test_guard_that_can_never_act_leaves_the_candidate_out_at_a_start(tmp_path: Path) -> None:
     two_versions(tmp_path)
-    async with served(tmp_path, m=UNJUDGED) as deployment:
+    async with started_catalog(tmp_path, m=UNJUDGED) as deployment:
         assert deployment.models["m"].versions.keys() == {1}
         assert states(deployment)["m", 2].startswith(NEVER)
 
@@ -327,7 +327,7 @@ async def test_guard_that_can_never_act_leaves_the_candidate_out_at_a_start(tmp_
 @on_a_loop
 async def test_edit_with_a_guard_that_can_never_act_is_refused(tmp_path: Path) -> None:
     two_versions(tmp_path)
-    async with served(tmp_path, m=CANARY) as deployment:
+    async with started_catalog(tmp_path, m=CANARY) as deployment:
         before = deployment.models
         with pytest.raises(ModelUnavailable) as refused:
             await deployment.prepare(RoutingSettings.model_validate({"models": {"m": UNJUDGED}}), 2)
