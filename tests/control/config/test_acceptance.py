@@ -73,6 +73,18 @@ def test_memory_without_models_is_restored_from_the_accepted_text(tmp_path: Path
         assert (accepting.memory["m"].stable, accepting.memory["m"].candidate) == (1, 2)
 
 
+def test_memory_of_the_version_before_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with opened(tmp_path) as (accepting, _):
+        accept(accepting, tmp_path, ONE)
+    file = tmp_path / "state" / "releases.json"
+    now = file.read_text()
+    assert '"configured":true' in now
+    file.write_text(now.replace('"configured":true', '"named":false'))
+    with opened(tmp_path) as (accepting, _):
+        assert not accepting.memory["m"].configured
+    assert "damaged" not in caplog.text
+
+
 def test_changed_stable_is_recorded_even_if_the_accepted_text_is_lost(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,41 +1,10 @@
 """Exported metrics of records, feedback, classes and mirrors, from known counters."""
 
-from collections.abc import Mapping, Sequence
-
 import pytest
-from prometheus_client import CollectorRegistry
 
 from gateway.control.metrics.data_metrics import OTHER_CLASS, DataMetrics
-from gateway.control.metrics.prometheus import GatewayCollector, GatewayMetrics
 from gateway.shm.tally import CLASSES, UNSTRATIFIED, Tally
-from gateway.version_key import VersionKey
-
-NOTHING: Mapping[VersionKey, Sequence[str]] = {}
-
-
-def registry(
-    tally: Tally | None = None, data: DataMetrics | None = None, labels: Mapping[VersionKey, Sequence[str]] = NOTHING
-) -> CollectorRegistry:
-    versions = [("digits", 1, tally.read())] if tally else []
-    observed = GatewayMetrics(
-        versions=versions,
-        releases=[],
-        inflight=0,
-        shed=3,
-        decisions={},
-        workers={},
-        worker_restarts=0,
-        heartbeat_age_s=0.0,
-        reload_success=True,
-        reload_time_s=0.0,
-        revision="r",
-        unrecorded=4,
-        data=data or DataMetrics(),
-        labels=labels,
-    )
-    found = CollectorRegistry()
-    found.register(GatewayCollector(lambda: observed))
-    return found
+from tests.control.metrics.registry import registry
 
 
 def test_records_and_spans_are_exported_by_kind_and_reason() -> None:
@@ -49,7 +18,7 @@ def test_records_and_spans_are_exported_by_kind_and_reason() -> None:
 
 
 def test_requests_refused_because_unrecorded_are_exported_as_shed() -> None:
-    found = registry()
+    found = registry(shed=3, unrecorded=4)
     assert found.get_sample_value("gateway_shed_total", {"reason": "records"}) == 4
     assert found.get_sample_value("gateway_shed_total", {"reason": "inflight"}) == 3
 
