@@ -67,7 +67,7 @@ class KeyEntries(Generic[T]):
                 raise SettingsError(
                     str(self._path),
                     [
-                        "an entry cannot be told from the next; write each key as one"
+                        "two entries cannot be separated; write each key as one entry"
                         " list item, as `gateway keys add` does"
                     ],
                 )

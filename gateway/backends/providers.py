@@ -75,7 +75,7 @@ def open_session(path: Path, options: Any, wanted: Sequence[Provider]) -> tuple[
         return session, ""
     if not cpu_allowed:
         raise ModelUnavailable(
-            f"{' and '.join(missing)} cannot be used: {reason}; mend that, or add {CPU.name} to providers in"
+            f"{' and '.join(missing)} cannot be used: {reason}; fix that, or add {CPU.name} to providers in"
             " model.yaml to run it on the CPU instead"
         )
     return session, _fallen_back(missing, reason, in_use)

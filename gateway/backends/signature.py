@@ -68,7 +68,7 @@ class Signature:
         """Raise ModelUnavailable if `other`, that of `version`, could not answer requests made for this one."""
         differences = [*self._input_differences(other), *self._output_differences(other)]
         if differences:
-            raise ModelUnavailable(f"version {version} cannot stand in for the stable one: {'; '.join(differences)}")
+            raise ModelUnavailable(f"version {version} cannot replace the stable version: {'; '.join(differences)}")
 
     def _check_complete(self, feeds: Feeds) -> None:
         for spec in self.inputs:

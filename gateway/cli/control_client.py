@@ -30,7 +30,7 @@ def call_control(config: Path, method: str, path: str, body: Any = None) -> Any:
                 f"no gateway answers at {client.base_url} ({error}); is `gateway serve` running?"
             ) from None
         except ValueError:
-            raise CommandError(f"what answers at {client.base_url} is not a gateway") from None
+            raise CommandError(f"the server at {client.base_url} is not a gateway") from None
     if answer.status_code == 401 and not key:
         raise CommandError(f"{document['error']} (the commands read the key from ${KEY_VARIABLE})")
     if answer.status_code != 200:

@@ -65,11 +65,11 @@ def export(
     else:
         click.echo(f"{document['rows']:,} predictions, {document['rows_with_feedback']:,} of them with feedback")
         if skipped := document["skipped_records"] + document["skipped_feedback"]:
-            click.echo(f"{skipped:,} lines of the records are damaged or not a gateway's, and were skipped", err=True)
+            click.echo(f"{skipped:,} lines of the records are not valid records and were skipped", err=True)
         click.echo(
-            f"in {out / f'model={model}'}, a folder that pandas and polars read whole; {out / MANIFEST} has the details"
+            f"written to {out / f'model={model}'}, which pandas and polars read as one table; details: {out / MANIFEST}"
         )
         click.echo(
-            f"the last one is from {document['last']}; evaluate a version trained on them on later ones only,"
+            f"the last one is from {document['last']}; evaluate a version trained on them only on later ones,"
             f" with `gateway replay {model} --version N --since` that time"
         )

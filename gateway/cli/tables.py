@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # these imports are slow, and every command would wait for th
 
 NOT_COMPARABLE: Final = (
     "latencies are not comparable: stable may run on the event loop, while the candidate runs in a process of its own,"
-    " which takes longer; with a slow_requests guard, as many of stable's requests as the candidate gets run in one too"
+    " which takes longer; with a slow_requests guard, an equal number of stable's requests run in a process too"
 )
 
 

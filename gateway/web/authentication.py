@@ -58,13 +58,13 @@ def refuse_cross_site(headers: Headers) -> None:
         b"none",
         b"same-origin",
     ):
-        raise Forbidden("web pages of other sites may not change anything here")
+        raise Forbidden("web pages of other sites are not allowed to change anything here")
 
 
 def refuse_browsers(headers: Headers) -> None:
     """Raises Forbidden for a request of any web page: after DNS rebinding, a foreign page looks like one of ours."""
     if b"origin" in headers or headers.get(b"sec-fetch-site", b"none") != b"none":
-        raise Forbidden("web pages may not do this without an API key")
+        raise Forbidden("web pages are not allowed to do this without an API key")
 
 
 def refuse_remote(client: tuple[str, int] | None) -> None:

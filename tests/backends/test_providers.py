@@ -104,7 +104,7 @@ def test_missing_cuda_libraries_are_refused_with_the_library_s_message(
     assert str(caught.value).startswith(
         f"{tmp_path}/model.onnx: {CUDA} cannot be used: Failed to load library libonnxruntime_providers_cuda.so with"
         " error: libcublasLt.so.13: cannot open shared object file; Failed to create CUDAExecutionProvider. Require"
-        " cuDNN 9.* and CUDA 13.*; mend that, or add CPUExecutionProvider to providers in model.yaml"
+        " cuDNN 9.* and CUDA 13.*; fix that, or add CPUExecutionProvider to providers in model.yaml"
     )
     assert "a line of another thread" in capfd.readouterr().err
     print("still there", file=sys.stderr)
@@ -236,7 +236,7 @@ def test_a_provider_that_runs_no_operator_is_refused_or_told(tmp_path: Path, mon
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU.name])
     file = onnx_models.doubling(tmp_path / "model.onnx")
     reason = "it has no kernel for any of the model's 1 operators"
-    with pytest.raises(ModelUnavailable, match=f"{CUDA} cannot be used: {reason}.*; mend that, or add {CPU.name}"):
+    with pytest.raises(ModelUnavailable, match=f"{CUDA} cannot be used: {reason}.*; fix that, or add {CPU.name}"):
         OnnxSession(file, 1, [CUDA])
     session = OnnxSession(file, 1, [CUDA, CPU])
     assert session.providers == (CPU.name,)

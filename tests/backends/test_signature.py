@@ -139,7 +139,7 @@ def test_incompatible_version_is_refused_with_its_difference(
 ) -> None:
     with pytest.raises(ModelUnavailable) as caught:
         Signature([X], [Y]).check_replaceable_by(Signature(inputs, outputs), 2)
-    assert str(caught.value) == f"version 2 cannot stand in for the stable one: {difference}"
+    assert str(caught.value) == f"version 2 cannot replace the stable version: {difference}"
 
 
 OPTIONAL_U = TensorSpec("u", "FP32", (1,), optional=True)
@@ -158,14 +158,14 @@ def test_optional_input_must_be_optional_in_the_candidate_too(theirs: list[Tenso
     stable.check_replaceable_by(Signature([X, OPTIONAL_U], [Y]), 2)
     with pytest.raises(ModelUnavailable) as caught:
         stable.check_replaceable_by(Signature(theirs, [Y]), 2)
-    assert str(caught.value) == f"version 2 cannot stand in for the stable one: {difference}"
+    assert str(caught.value) == f"version 2 cannot replace the stable version: {difference}"
 
 
 def test_all_signature_differences_are_named_at_once() -> None:
     with pytest.raises(ModelUnavailable) as caught:
         SIGNATURE.check_replaceable_by(Signature([X, TensorSpec("u", "FP32", (1,))], [Y]), 7)
     assert str(caught.value) == (
-        "version 7 cannot stand in for the stable one: it has no input 'name'; it has no input 'offset'; "
+        "version 7 cannot replace the stable version: it has no input 'name'; it has no input 'offset'; "
         "it also needs an input 'u'; it has no output 'z'; it has no output 'w'"
     )
 

@@ -55,7 +55,7 @@ def test_verdict_on_a_bad_version_gives_the_reason_and_others_continue(models: P
         ("good", 1, 1),
     )
     assert misfit.error == (
-        "version 3 cannot stand in for the stable one: its input 'x' is FP32 [-1, 3] instead of FP32 [-1, 2]"
+        "version 3 cannot replace the stable version: its input 'x' is FP32 [-1, 3] instead of FP32 [-1, 2]"
     )
     assert garbage.error.startswith(f"{models / 'good' / '4' / 'model.onnx'}: ONNX Runtime cannot load it")
     assert missing.error == "model 'good' has no version 5; it has 1, 2, 3, 4"

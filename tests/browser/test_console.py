@@ -189,7 +189,7 @@ def test_what_if_form_explains_the_version_a_customer_gets(console: Page) -> Non
     expect(answer).to_contain_text("version 2 candidate")
     form.get_by_label("Customer", exact=True).fill("")
     form.locator("summary").click()
-    form.get_by_label("Key to hash, without a customer").fill("p-1")
+    form.get_by_label("Key to hash if there is no customer").fill("p-1")
     form.get_by_role("button", name="Explain").click()
     expect(answer).to_contain_text("prediction 'p-1' is in bucket")
     expect(answer.locator("[data-matched=true]")).to_contain_text("everyone")

@@ -23,7 +23,7 @@ const scaled = (share) => (share === null || share === undefined ? null : 100 * 
 
 const THREADS_ADD_MS = 10; // at most, about: what a candidate's threads wait for cores and for the interpreter
 const UNLIKE =
-  "Latencies are not comparable: stable may run on the event loop, while the candidate runs in a process of its own, which takes longer. With a slow_requests guard, as many of stable's requests as the candidate gets run in one too.";
+  "Latencies are not comparable: stable may run on the event loop, while the candidate runs in a process of its own, which takes longer. With a slow_requests guard, an equal number of stable's requests run in a process too.";
 
 function errorPercent(version) {
   return scaled(version.error_rate);

@@ -148,4 +148,4 @@ def test_export_says_how_many_lines_were_skipped(tmp_path: Path) -> None:
     arguments = ["export", "digits", "--config", str(tmp_path / "gateway.yaml"), "--out", str(tmp_path / "out")]
     ended = CliRunner().invoke(main, arguments)
     assert ended.exit_code == 0, ended.output
-    assert "1 lines of the records are damaged or not a gateway's, and were skipped" in ended.output
+    assert "1 lines of the records are not valid records and were skipped" in ended.output

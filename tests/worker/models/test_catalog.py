@@ -125,7 +125,7 @@ async def test_release_is_served_by_its_stable_and_its_candidate(tmp_path: Path)
     [
         (zoo.garbage, "{file}: ONNX Runtime cannot load it"),
         (zoo.half_known, "{file}: output 'y' is of type seq(tensor(float))"),
-        (onnx_models.centring, "version 2 cannot stand in for the stable one: its input 'x' is FP32 [-1, 3] instead"),
+        (onnx_models.centring, "version 2 cannot replace the stable version: its input 'x' is FP32 [-1, 3] instead"),
         (lambda path: path, "{file} is missing"),
     ],
 )
