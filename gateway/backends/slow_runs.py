@@ -59,7 +59,7 @@ class SlowRunDetector:
             timeout.cancel()
             if model_is_slow:
                 log.warning(
-                    "%s kept the event loop waiting for %.0f ms; from now on it runs in threads", self._label, ns / 1e6
+                    "%s blocked the event loop for %.0f ms; from now on it runs in threads", self._label, ns / 1e6
                 )
             then(model_is_slow)
 

@@ -37,7 +37,7 @@ def _checked(check: Any, value: str) -> Any:
 def keys() -> None:
     """Create, list and revoke API keys.
 
-    They are in the file that auth.keys names. A running gateway applies changes within a second.
+    Their hashes are stored in the file set by auth.keys. A running gateway applies changes within a second.
     """
 
 

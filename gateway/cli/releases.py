@@ -77,8 +77,7 @@ def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
 
     The stop holds until `gateway resume`, across restarts and edits.
     """
-    decision = call_control(config, "POST", f"/api/releases/{model}/stop", {"reason": reason})
-    _print_decision(decision, f"version {decision['candidate']} of {model} is stopped", as_json)
+    _command("stop", "version {candidate} of {model} is stopped", model, config, reason, as_json)
 
 
 @click.command()
@@ -88,8 +87,7 @@ def stop(model: str, config: Path, reason: str, as_json: bool) -> None:
 @JSON
 def resume(model: str, config: Path, reason: str, as_json: bool) -> None:
     """Send traffic to the candidate again, as its routes say."""
-    decision = call_control(config, "POST", f"/api/releases/{model}/resume", {"reason": reason})
-    _print_decision(decision, f"version {decision['candidate']} of {model} receives traffic again", as_json)
+    _command("resume", "version {candidate} of {model} receives traffic again", model, config, reason, as_json)
 
 
 @click.command()
@@ -99,8 +97,7 @@ def resume(model: str, config: Path, reason: str, as_json: bool) -> None:
 @JSON
 def hold(model: str, config: Path, reason: str, as_json: bool) -> None:
     """Hold a model's ramp at its weight until it is continued."""
-    decision = call_control(config, "POST", f"/api/releases/{model}/hold", {"reason": reason})
-    _print_decision(decision, f"the ramp of {model} is held", as_json)
+    _command("hold", "the ramp of {model} is held", model, config, reason, as_json)
 
 
 @click.command("continue")
@@ -110,8 +107,7 @@ def hold(model: str, config: Path, reason: str, as_json: bool) -> None:
 @JSON
 def continue_(model: str, config: Path, reason: str, as_json: bool) -> None:
     """Continue a model's ramp that was held or paused."""
-    decision = call_control(config, "POST", f"/api/releases/{model}/continue", {"reason": reason})
-    _print_decision(decision, f"the ramp of {model} continues", as_json)
+    _command("continue", "the ramp of {model} continues", model, config, reason, as_json)
 
 
 @click.command()
@@ -129,10 +125,12 @@ def history(model: str | None, config: Path, limit: int, as_json: bool) -> None:
         Console().print(history_table(decisions))
 
 
-def _print_decision(decision: Any, done: str, as_json: bool) -> None:
+def _command(action: str, done: str, model: str, config: Path, reason: str, as_json: bool) -> None:
+    """Send a command on a release, and print `done`, formatted with the decision's fields."""
+    decision = call_control(config, "POST", f"/api/releases/{model}/{action}", {"reason": reason})
     if as_json:
         click.echo(orjson.dumps(decision))
         return
-    click.echo(done)
+    click.echo(done.format(**decision))
     if not decision["on_disk"]:
         click.echo("this is in force but not yet on disk: a restart before it is written would undo it", err=True)

@@ -183,7 +183,7 @@ class _Supervisor:
             except Exception as error:  # the heartbeat is not written then, which stops all candidates (Switch.stopped)
                 if str(error) != trouble:
                     log.exception(
-                        "the control process fails at its periodic work; after"
+                        "the periodic work of the control process fails; after"
                         " control.heartbeat_timeout candidates get no traffic"
                     )
                 trouble = str(error)
@@ -215,7 +215,9 @@ def _close_with_timeout(close: Callable[[], None]) -> None:
         return
     closing.join(CLOSE_TIMEOUT_S)
     if closing.is_alive():
-        log.error("the disk did not take the rest within %g s; the gateway exits without writing it", CLOSE_TIMEOUT_S)
+        log.error(
+            "the disk did not accept the remaining writes within %g s; the gateway exits without them", CLOSE_TIMEOUT_S
+        )
 
 
 @contextlib.contextmanager

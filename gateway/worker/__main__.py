@@ -250,7 +250,7 @@ class Worker:
 
 def _end_alone() -> NoReturn:
     """End at once: it has not served anyone."""
-    log.warning("%s before this worker served: it ends", NO_CONTROL)
+    log.warning("%s before this worker served; it exits", NO_CONTROL)
     os._exit(0)
 
 

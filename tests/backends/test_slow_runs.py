@@ -74,7 +74,7 @@ def test_long_run_on_the_loop_moves_the_version_to_threads_for_good(
     with caplog.at_level(logging.WARNING):
         asyncio.run(scenario())
     (record,) = caplog.records
-    assert "version 1 of 'm' kept the event loop waiting for" in record.getMessage()
+    assert "version 1 of 'm' blocked the event loop for" in record.getMessage()
 
 
 def test_requests_behind_a_long_run_are_moved_to_threads_too(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ class WorkerPool:
 
     def end_worker(self, handle: WorkerHandle, kind: str, why: str, drain_s: float | None = None) -> None:
         """End a failing worker; no one waits for its answers then. `drain_s`: seconds to finish requests, else none."""
-        log.error("worker %d %s: it is ended and replaced", handle.index, why)
+        log.error("worker %d %s: it is killed and replaced", handle.index, why)
         handle.end_reason = why
         handle.last_activity = self._activity_of(handle)
         self.killed[kind] += 1

@@ -29,7 +29,7 @@ def remarks(replay: Replay) -> list[str]:
     lines = []
     if replay.unanswered or replay.unrecorded:
         lines.append(
-            f"Passed over: {replay.unanswered:,} that had failed, {replay.unrecorded:,} without their request."
+            f"Skipped: {replay.unanswered:,} that had failed, {replay.unrecorded:,} without a recorded request."
         )
     same = replay.by_version.get(replay.version)
     if same is not None and same.other_file:

@@ -119,7 +119,7 @@ def test_replay_respects_the_limit_and_counts_what_it_cannot_run(tmp_path: Path)
         recording.predict(json_request("digits", data("digits").test_x[:1]))
     result = again(recording, tmp_path, limit=3)
     assert (result.count, result.unanswered, result.unrecorded) == (3, 1, 1)
-    assert remarks(result) == ["Passed over: 1 that had failed, 1 without their request."]
+    assert remarks(result) == ["Skipped: 1 that had failed, 1 without a recorded request."]
 
 
 def test_replay_without_recorded_requests_is_refused(tmp_path: Path) -> None:
