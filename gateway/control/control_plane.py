@@ -161,7 +161,7 @@ class ControlPlane:
             raise
         unread = await self._unread()  # meanwhile the decision is written
         if unread is not None:
-            self.stopper.note_unread(name, unread)
+            self.stopper.record_unread_file(name, unread)
             self.stopper.stop_model(name, self._view(name), *said)  # the edit may have been read in the meantime
         await self._wait_durable(name)
         await wait_for_inflight_sends(self.board, self.pool)
@@ -169,7 +169,7 @@ class ControlPlane:
 
     async def resume(self, name: str, by: str, reason: str, evidence: dict[str, Any]) -> ReleaseDecision:
         """Resume a stopped release in a new epoch. Raises NotFound, and Conflict if it is not stopped."""
-        self.acceptance.check_open(name, self.routing_file.status.candidates_closed)
+        self.acceptance.refuse_if_closed(name, self.routing_file.status.candidates_closed)
         candidate = self._candidate(name)
         slot = self.releases.of(name, candidate)
         if not self.board.stopped(slot):

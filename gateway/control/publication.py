@@ -8,7 +8,7 @@ from gateway.backends.trial_cache import harmful
 from gateway.control.config.acceptance import RoutingAcceptance, ValidatedRouting
 from gateway.control.config.generations import GenerationFactory
 from gateway.control.config.watcher import RoutingFileWatcher
-from gateway.control.pool.preparation import prepared
+from gateway.control.pool.preparation import prepare_generation
 from gateway.control.pool.version_processes import VersionProcesses, raise_if_failed
 from gateway.control.pool.worker_pool import WorkerPool
 from gateway.control.release.manager import ReleaseManager
@@ -46,7 +46,7 @@ async def publish(
     sockets, failed = await control.processes.prepare(resolved.routing)
     raise_if_failed(source, resolved.configured, failed)
     config = control.generations.make(control.pool.config.generation + 1, resolved, sockets, failed | harmful(verdicts))
-    async with prepared(control.pool, config, source, loads=bool(verdicts)) as handles:
+    async with prepare_generation(control.pool, config, source, loads=bool(verdicts)) as handles:
         if errors := control.acceptance.stopped_since(validated):
             await control.pool.broadcast(Discard, handles)
             raise SettingsError(source, errors)

@@ -88,7 +88,7 @@ class CandidateStopper:
         self._last_stops.pop(name, None)
         self._unread.pop(name, None)
 
-    def note_unread(self, name: str, standing: FileStat) -> None:
+    def record_unread_file(self, name: str, standing: FileStat) -> None:
         """Record that, when the model was stopped, the routing file was not the one read last, but this one."""
         if name in self._last_stops:
             self._unread[name] = standing

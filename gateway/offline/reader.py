@@ -53,14 +53,14 @@ def size_of(stream: Sequence[RecordSegment]) -> int:
     return sum(segment.size_bytes for segment in stream)
 
 
-def fill(store: FeedbackStore, records: Records, query: Query, on_progress: OnProgress) -> None:
+def load_feedback(store: FeedbackStore, records: Records, query: Query, on_progress: OnProgress) -> None:
     """Fill the store with all feedback that can be on the query's predictions: from `since` on, without an end, because
     feedback comes any time after its prediction.
     """
     store.fill(read(records.feedback, query.model, TimeRange(query.time_range.since_ns), on_progress))
 
 
-def joined(
+def join_feedback(
     records: Records, query: Query, store: FeedbackStore, on_progress: OnProgress, on_malformed: OnMalformed = _ignore
 ) -> Iterator[Joined]:
     """Yield the query's predictions in the order of recording, each with its feedback."""

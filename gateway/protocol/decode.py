@@ -14,7 +14,7 @@ import orjson
 
 from gateway.errors import InvalidRequest
 from gateway.protocol.depth import LISTS, TENSOR, check_members
-from gateway.protocol.elements import datatype_of, from_base64, from_bytes, from_json, shaped, short
+from gateway.protocol.elements import array_of, datatype_of, from_base64, from_bytes, from_json, short
 from gateway.protocol.json_constants import parse
 from gateway.protocol.json_text import NotJson
 from gateway.protocol.tensors import (
@@ -64,7 +64,7 @@ def decode_request(body: bytes, json_length: int | None = None) -> InferRequest:
     try:
         return decode_strict(body, json_length)
     except NotJson as error:
-        return restated(error, body, json_length)[0]
+        return restate_request(error, body, json_length)[0]
 
 
 def decode_strict(body: bytes, json_length: int | None = None) -> InferRequest:
@@ -79,7 +79,7 @@ def decode_strict(body: bytes, json_length: int | None = None) -> InferRequest:
     return decode_document(_document(view[:json_length]), view[json_length:])
 
 
-def restated(error: NotJson, body: bytes, json_length: int | None) -> tuple[InferRequest, bytes, int | None]:
+def restate_request(error: NotJson, body: bytes, json_length: int | None) -> tuple[InferRequest, bytes, int | None]:
     """Decode a body that holds NaN or Infinity as JSON numbers, which `decode_strict` refused with `error`.
 
     Returns the request, the body rewritten as valid JSON, and its JSON length. Raises `error` if the JSON is invalid
@@ -290,4 +290,4 @@ def _raw_elements(body: bytes, spec: TensorSpec) -> Array:
     if (len(body) != fixed) if not free else (not fixed or len(body) % fixed):
         unit = "a multiple of " if free else ""
         raise InvalidRequest(f"shape {list(spec.shape)} needs {unit}{fixed} bytes, the body has {len(body)}")
-    return shaped(body, datatype, [len(body) // fixed if size == -1 else size for size in spec.shape])
+    return array_of(body, datatype, [len(body) // fixed if size == -1 else size for size in spec.shape])

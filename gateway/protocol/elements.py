@@ -49,7 +49,7 @@ def count_of(shape: object) -> int:
     return math.prod(shape)
 
 
-def shaped(buffer: bytes | memoryview, datatype: Datatype, shape: Sequence[int]) -> Array:
+def array_of(buffer: bytes | memoryview, datatype: Datatype, shape: Sequence[int]) -> Array:
     """Return a view of `buffer`, whose size the caller has checked against `shape`."""
     try:
         return np.ndarray(shape, datatype.dtype, buffer)
@@ -91,7 +91,7 @@ def from_json(data: object, datatype: Datatype, shape: list[int]) -> Array:
         packed = _packer(datatype.code, count).pack(*data)
     except (struct.error, OverflowError):
         packed = _packed_otherwise(data, datatype)
-    return shaped(packed, datatype, shape)
+    return array_of(packed, datatype, shape)
 
 
 def from_bytes(raw: memoryview, datatype: Datatype, shape: list[int]) -> Array:
@@ -107,7 +107,7 @@ def from_bytes(raw: memoryview, datatype: Datatype, shape: list[int]) -> Array:
         raise InvalidRequest(
             f"{datatype.name} of shape {short(shape)} needs {size} bytes, binary_data_size is {len(raw)}"
         )
-    array = shaped(raw, datatype, shape)
+    array = array_of(raw, datatype, shape)
     if not array.flags.aligned:  # the tensor starts wherever the JSON ends
         array = array.copy()
     if datatype.code == "?" and count and array.view(np.uint8).max() > 1:

@@ -15,7 +15,7 @@ class NotJson(InvalidRequest):
         self.error = error
 
 
-def parsed(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
     """What the body says; raises NotJson."""
     try:
         return orjson.loads(body)

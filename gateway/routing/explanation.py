@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from gateway.routing.attributes import Attributes, accessor, conditions, spelled
 from gateway.routing.buckets import BUCKETS, bucket_of
-from gateway.routing.matchers import compiled, described
+from gateway.routing.matchers import compile_matcher, describe_matcher
 from gateway.routing.release import DEFAULT_ROUTE, Decision, Release, Variant
 from gateway.settings.matching import MatchSettings
 from gateway.settings.routing import RouteSettings
@@ -93,14 +93,14 @@ def _refusal(item: MatchSettings, attributes: Attributes) -> str | None:
     """The first condition that does not hold, in words; None if all do."""
     for name, matcher in conditions(item):
         value = accessor(name)(attributes)
-        if not compiled(matcher)(value):
-            return f"{spelled(name)} is {_quoted(value)}, not {described(matcher)}"
+        if not compile_matcher(matcher)(value):
+            return f"{spelled(name)} is {_quoted(value)}, not {describe_matcher(matcher)}"
     return None
 
 
 def _agreement(item: MatchSettings, attributes: Attributes) -> str:
     parts = [
-        f"{spelled(name)} is {_quoted(accessor(name)(attributes))}, matching {described(matcher)}"
+        f"{spelled(name)} is {_quoted(accessor(name)(attributes))}, matching {describe_matcher(matcher)}"
         for name, matcher in conditions(item)
     ]
     return "; ".join(parts) or "matches every request"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from gateway.routing.attributes import Accessor, AttributeName, Attributes, accessor, conditions
-from gateway.routing.matchers import Test, compiled
+from gateway.routing.matchers import Test, compile_matcher
 from gateway.settings.matching import MatcherSettings, MatchSettings
 
 NO_MATCH: Final = -1
@@ -113,4 +113,4 @@ def _rest(item: list[_Condition], anchor: _Condition | None) -> Iterable[tuple[A
         name, matcher = condition
         if condition is anchor and len(matcher.model_fields_set) == 1:
             continue  # the lookup has tested the whole condition
-        yield accessor(name), compiled(matcher)
+        yield accessor(name), compile_matcher(matcher)

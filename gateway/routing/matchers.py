@@ -9,7 +9,7 @@ from gateway.settings.matching import MatcherSettings
 Test = Callable[[str | None], bool]
 
 
-def compiled(matcher: MatcherSettings) -> Test:
+def compile_matcher(matcher: MatcherSettings) -> Test:
     """The test that all of the matcher's conditions hold. A missing value (None) passes only `not`."""
     tests = _tests(matcher)
     if len(tests) == 1:
@@ -30,7 +30,7 @@ def _tests(matcher: MatcherSettings) -> list[Test]:
     if matcher.regex is not None:
         tests.append(_whole(re2.compile(matcher.regex).fullmatch))
     if matcher.not_ is not None:
-        tests.append(_negated(compiled(matcher.not_)))
+        tests.append(_negated(compile_matcher(matcher.not_)))
     return tests
 
 
@@ -50,7 +50,7 @@ def _negated(test: Test) -> Test:
     return lambda value: not test(value)
 
 
-def described(matcher: MatcherSettings) -> str:
+def describe_matcher(matcher: MatcherSettings) -> str:
     """The matcher in words, such as `one of de, fr` or `'eu-…'` (a prefix)."""
     parts = []
     if matcher.exact is not None:
@@ -65,5 +65,5 @@ def described(matcher: MatcherSettings) -> str:
     if matcher.regex is not None:
         parts.append(f"/{matcher.regex}/")
     if matcher.not_ is not None:
-        parts.append(f"not {described(matcher.not_)}")
+        parts.append(f"not {describe_matcher(matcher.not_)}")
     return " and ".join(parts)

@@ -20,27 +20,27 @@ TAB: Final = "a tab; YAML indents with spaces: replace it by spaces"
 Finding = tuple[int, str]  # an offset in a text, and the problem there
 
 
-class Misplaced(Exception):
+class YamlMistake(Exception):
     """A mistake at a place of a YAML file; `line` and `column` count from 0, and from 1 in the message."""
 
     def __init__(self, line: int, column: int, message: str) -> None:
         super().__init__(f"line {line + 1}, column {column + 1}: {message}")
 
     @classmethod
-    def at(cls, text: str, position: int, message: str) -> "Misplaced":
+    def at(cls, text: str, position: int, message: str) -> "YamlMistake":
         before = text[:position].replace("\r\n", "\n").replace("\r", "\n")
         return cls(before.count("\n"), len(before) - before.rfind("\n") - 1, message)
 
 
-def unreadable(text: str) -> Misplaced | None:
+def find_unreadable(text: str) -> YamlMistake | None:
     """Find the first character that YAML forbids or reads as an invisible line break, in quotes and comments too."""
     found = _NO_TEXT.search(text)
     if found is None:
         return None
-    return Misplaced.at(text, found.start(), f"not valid YAML: {_named(found[0])} is invisible here; remove it")
+    return YamlMistake.at(text, found.start(), f"not valid YAML: {_named(found[0])} is invisible here; remove it")
 
 
-def misplaced(text: str) -> Callable[[str], Finding | None] | None:
+def misplaced_check(text: str) -> Callable[[str], Finding | None] | None:
     """Return a check for unquoted values; None if `text` contains none of the suspicious characters."""
     return _suspect if _ANYWHERE.search(text) else None
 
@@ -58,7 +58,7 @@ def _suspect(raw: str) -> Finding | None:
     return found.start(), f"{_named(character)} only looks like a space; replace it, or put the value in quotes"
 
 
-def explained(text: str, error: yaml.MarkedYAMLError) -> str:
+def explain_yaml_error(text: str, error: yaml.MarkedYAMLError) -> str:
     """Format the parser's error with its place, or with the cause: a tab, or a character that cannot begin a value."""
     mark = error.problem_mark
     if mark is None:
@@ -67,10 +67,10 @@ def explained(text: str, error: yaml.MarkedYAMLError) -> str:
     line = lines[mark.line] if mark.line < len(lines) else ""
     tab = _tab(line, mark.column)
     if tab is not None:
-        return str(Misplaced(mark.line, tab, TAB))
+        return str(YamlMistake(mark.line, tab, TAB))
     problem = error.problem or "it ends too early"
     remedy = _remedy(line, mark.column, problem)
-    return str(Misplaced(mark.line, mark.column, f"not valid YAML: {problem}{remedy}"))
+    return str(YamlMistake(mark.line, mark.column, f"not valid YAML: {problem}{remedy}"))
 
 
 def _tab(line: str, column: int) -> int | None:

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 import yaml
 
 from gateway.errors import SettingsError
-from gateway.settings.characters import Misplaced, explained, misplaced, unreadable
+from gateway.settings.characters import YamlMistake, explain_yaml_error, find_unreadable, misplaced_check
 from gateway.settings.scalars import read, text_as_written, why_no_text
 
 MAX_DEPTH: Final = 60  # levels of nested mappings and lists
@@ -23,20 +23,20 @@ _TAGS: Final = {"str": (_TEXT,), "map": ("tag:yaml.org,2002:map",), "seq": ("tag
 _MERGE: Final = "<<"
 
 
-def document(text: str, source: str) -> Any:
+def parse_yaml(text: str, source: str) -> Any:
     """Parse `text`; None if it is empty. Raises SettingsError that names `source`, line and column."""
     if len(text) > MAX_CHARACTERS:
         raise SettingsError(source, [f"has {len(text):,} characters; {MAX_CHARACTERS:,} is the limit"])
     text = text.removeprefix("\ufeff")
-    problem = unreadable(text)
+    problem = find_unreadable(text)
     if problem is not None:
         raise SettingsError(source, [str(problem)])
     try:
         return _Reader(text).whole()
-    except Misplaced as error:
+    except YamlMistake as error:
         raise SettingsError(source, [str(error)]) from None
     except yaml.MarkedYAMLError as error:
-        raise SettingsError(source, [explained(text, error)]) from None
+        raise SettingsError(source, [explain_yaml_error(text, error)]) from None
     except yaml.YAMLError as error:
         raise SettingsError(source, [f"not valid YAML: {error}"]) from None
 
@@ -47,7 +47,7 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._text = text
         self._events: Iterator[Any] = yaml.parse(text, yaml.CSafeLoader)
-        self._suspect = misplaced(text)
+        self._suspect = misplaced_check(text)
         self._anchors: dict[str, tuple[Any, int]] = {}  # the value of each, and how many values it contains
         self._count = self._repeated = 0
         self._read: dict[type[Any], Callable[[Any, int], Any]] = {
@@ -149,7 +149,7 @@ class _Reader:
         problem = self._suspect(raw)
         if problem is not None:
             position, message = problem
-            raise Misplaced.at(self._text, begin.index + position, message)
+            raise YamlMistake.at(self._text, begin.index + position, message)
 
 
 def _merged(event: Any, value: Any) -> dict[str, Any]:
@@ -173,4 +173,4 @@ def _checked_tag(event: Any, kind: str) -> bool:
 
 def _refuse(event: Any, message: str) -> NoReturn:
     mark = event.start_mark
-    raise Misplaced(mark.line, mark.column, message)
+    raise YamlMistake(mark.line, mark.column, message)

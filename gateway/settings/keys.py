@@ -13,7 +13,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, mode
 
 from gateway.errors import SettingsError
 from gateway.settings.base import Settings
-from gateway.settings.load import decoded, parse
+from gateway.settings.load import decode_file, parse
 from gateway.settings.units import Text, parse_moment, parse_name, parse_text
 
 KEY_PREFIX: Final = "cgw_"  # of every key, so that people and secret scanners recognise it
@@ -95,7 +95,7 @@ def keys_text(path: Path) -> str:
         raise SettingsError(str(path), [f"cannot be read: {error}"]) from None
     if exposed:
         raise SettingsError(str(path), [exposed])
-    return decoded(content, str(path))
+    return decode_file(content, str(path))
 
 
 def parse_keys(text: str, path: Path) -> KeysSettings:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from gateway.errors import SettingsError
 from gateway.settings.base import Settings
-from gateway.settings.document import document
+from gateway.settings.document import parse_yaml
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.model import ModelSettings
 from gateway.settings.problems import problems_of
@@ -33,7 +33,7 @@ def load_model(path: Path) -> ModelSettings:
 
 def parse(text: str, schema: type[S], source: str) -> S:
     """Parse YAML and validate it by `schema`; empty text gives the defaults. Raises SettingsError with `source`."""
-    found = document(text, source)
+    found = parse_yaml(text, source)
     if found is None:
         found = {}
     if not isinstance(found, dict):
@@ -53,10 +53,10 @@ def _load(path: Path, schema: type[S]) -> S:
         ) from None
     except OSError as error:
         raise SettingsError(str(path), [f"cannot be read: {error}"]) from None
-    return parse(decoded(content, str(path)), schema, str(path))
+    return parse(decode_file(content, str(path)), schema, str(path))
 
 
-def decoded(content: bytes, source: str) -> str:
+def decode_file(content: bytes, source: str) -> str:
     """Decode a YAML file as UTF-8; raises SettingsError that names the first invalid byte. Line ends are kept."""
     try:
         return content.decode()

@@ -75,6 +75,6 @@ class ModelSettings(Settings):
     isolation: Literal["process", "thread"] | None = None
     """One process for all workers, or threads in each; null: a process for a candidate, and for what runs on a GPU."""
     memory: Bytes | None = None
-    """The most that the version's own process may take, such as `2GiB`; one that takes more is ended and replaced."""
+    """The most that the version's own process may take, such as `2GiB`; one that takes more is killed and replaced."""
     providers: Annotated[Providers, Field(json_schema_extra={"default": [CPU.name]})] = (CPU,)
     """Execution providers, best first; options as `{NAME: {option: value}}`. Without the CPU's, all must load."""

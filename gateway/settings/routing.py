@@ -88,7 +88,7 @@ class ReleaseSettings(Settings):
     mirror: MirrorSettings | None = None
     """Copies requests to the candidate after stable has answered."""
     rescue: RescueSettings | None = None
-    """Stable answers if the candidate fails or takes too long; in force with its defaults without this key."""
+    """Stable answers if the candidate fails or takes too long; without this key its defaults apply."""
     guards: GuardsSettings | None = None
     """What stops the candidate or pauses its ramp automatically; the breaker is in force without this key."""
 

@@ -11,7 +11,7 @@ MAX_BYTES: Final = 8 << 20  # parsing a MiB takes half a second in the control p
 _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def text_of(content: bytes, source: str) -> tuple[bytes, str]:
+def routing_text(content: bytes, source: str) -> tuple[bytes, str]:
     """Return the byte order mark (usually empty) and the text after it, with line ends kept. Raises SettingsError."""
     if len(content) > MAX_BYTES:
         problem = f"is {len(content) >> 20} MiB long, and {MAX_BYTES >> 20} MiB is the limit; is it the right file?"
@@ -28,6 +28,6 @@ def text_of(content: bytes, source: str) -> tuple[bytes, str]:
         ) from None
 
 
-def routing_of(content: bytes, source: str) -> RoutingSettings:
+def parse_routing(content: bytes, source: str) -> RoutingSettings:
     """Parse the releases in the file; raises SettingsError."""
-    return parse(text_of(content, source)[1], RoutingSettings, source)
+    return parse(routing_text(content, source)[1], RoutingSettings, source)

@@ -9,7 +9,7 @@ from gateway.auth.keyring import Identity, Keyring
 from gateway.errors import Forbidden, InvalidRequest, Unauthenticated
 from gateway.settings.keys import KEY_PREFIX, Scope
 from gateway.web.body import Headers
-from gateway.web.headers import text_of
+from gateway.web.headers import header_text
 
 RequiredScopes = frozenset[Scope]
 ANY_SCOPE: Final[RequiredScopes] = frozenset(Scope)  # any valid key will do
@@ -40,7 +40,7 @@ def authenticate(keyring: Keyring, headers: Headers, query: bytes, need: Require
         raise Forbidden(f"this needs a key with the scope {wanted}; this one has {', '.join(sorted(identity.scopes))}")
     claimed = headers.get(b"x-customer-id")
     if claimed is not None:
-        check_customer(identity, text_of(claimed))
+        check_customer(identity, header_text(claimed))
     return identity
 
 

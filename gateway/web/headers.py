@@ -1,7 +1,7 @@
 """The values of HTTP headers as text."""
 
 
-def text_of(value: bytes | None) -> str | None:
+def header_text(value: bytes | None) -> str | None:
     """A header's value as text, without spaces around it: as UTF-8 if it is valid, else as Latin-1, which always is."""
     if value is None:
         return None

@@ -56,8 +56,8 @@ def test_console_is_accessible_and_fits_every_screen(running: GatewayProcess, sc
     screen.goto(running.control_url)
     expect(screen.locator("#config-error")).to_be_visible()
     expect(screen.locator("#model-tumor .stage")).to_have_text("stopped")
-    expect(screen.locator("#model-tumor .unlike")).to_contain_text("stable may run on the event loop")
-    expect(screen.locator("#model-digits .unlike")).to_be_hidden()  # it has a guard slow_requests
+    expect(screen.locator("#model-tumor .incomparable")).to_contain_text("stable may run on the event loop")
+    expect(screen.locator("#model-digits .incomparable")).to_be_hidden()  # it has a guard slow_requests
     screen.locator("#what-if summary").click()
     screen.locator("#what-if button").click()
     expect(screen.locator("#what-if-answer")).to_contain_text("each prediction is assigned at random")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.offline.feedback_store import FeedbackStore, StoredFeedback, merge_feedback
-from gateway.offline.reader import Query, fill, joined, records_in
+from gateway.offline.reader import Query, join_feedback, load_feedback, records_in
 from gateway.records.time_range import TimeRange
 from tests.recording import STEP_NS, Recording
 
@@ -75,8 +75,8 @@ def store(tmp_path: Path) -> Iterator[FeedbackStore]:
 
 def ids(recording: Recording, store: FeedbackStore, folder: Path, query: Query) -> list[tuple[str, int]]:
     records = records_in(recording.save(folder))
-    fill(store, records, query, lambda size: None)
-    pairs = joined(records, query, store, lambda size: None)
+    load_feedback(store, records, query, lambda size: None)
+    pairs = join_feedback(records, query, store, lambda size: None)
     return [(prediction.prediction_id, feedback.count) for prediction, feedback in pairs]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.errors import InvalidRequest
 from gateway.protocol import json_constants
-from gateway.protocol.decode import decode_request, decode_strict, restated
+from gateway.protocol.decode import decode_request, decode_strict, restate_request
 from gateway.protocol.json_text import NotJson
 
 FLOATS = ["FP16", "FP32", "FP64"]
@@ -102,7 +102,7 @@ def test_restated_body_is_valid_json_with_the_same_meaning() -> None:
     text = tensor("[NaN, 2.50]", count=2, more=more)
     with pytest.raises(NotJson) as error:
         decode_strict(text + raw, len(text))
-    request, body, length = restated(error.value, text + raw, len(text))
+    request, body, length = restate_request(error.value, text + raw, len(text))
     assert body[length:] == raw
     assert json.loads(body[:length], parse_constant=pytest.fail)["inputs"][0]["data"] == ["NaN", 2.5]
     assert b'["NaN", 2.50]' in body, "all else is as it was received"

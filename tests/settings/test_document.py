@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import SettingsError
-from gateway.settings.document import MAX_ALIASED, MAX_CHARACTERS, MAX_DEPTH, document
+from gateway.settings.document import MAX_ALIASED, MAX_CHARACTERS, MAX_DEPTH, parse_yaml
 from gateway.settings.load import load_routing
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -18,7 +18,7 @@ SHIPPED = [(CONFIG / name).read_text() for name in ("routing.yaml", "gateway.yam
 
 def refusal(text: str) -> str:
     with pytest.raises(SettingsError) as error:
-        document(text, "file.yaml")
+        parse_yaml(text, "file.yaml")
     assert str(error.value).startswith("file.yaml: ")
     return str(error.value).removeprefix("file.yaml: ")
 
@@ -51,7 +51,7 @@ def test_misplaced_tab_is_refused_with_its_place(text: str, line: int, column: i
 
 @pytest.mark.parametrize("text", ["a:\t1", "a: 1\t# one", "a\t: 1", "{a:\n\t1}", "a: '1'\t", "# a\tb\na: 1"])
 def test_harmless_tab_is_accepted(text: str) -> None:
-    assert document(text, "") in ({"a": 1}, {"a": "1"})
+    assert parse_yaml(text, "") in ({"a": 1}, {"a": "1"})
 
 
 @pytest.mark.parametrize("text", SHIPPED)
@@ -70,7 +70,7 @@ def test_tab_in_place_of_any_indentation_is_refused(text: str) -> None:
 def test_tab_anywhere_is_harmless_or_refused(text: str, data: Any) -> None:
     position = data.draw(st.integers(0, len(text)))
     try:
-        assert document(f"{text[:position]}\t{text[position:]}", "") == document(text, "")
+        assert parse_yaml(f"{text[:position]}\t{text[position:]}", "") == parse_yaml(text, "")
     except SettingsError as error:
         assert "a tab" in str(error)
 
@@ -144,7 +144,7 @@ def test_valid_yaml_is_read(text: str, means: Any) -> None:
     if text.endswith("---"):
         assert "second document" in refusal(text)
     else:
-        assert document(text, "") == means
+        assert parse_yaml(text, "") == means
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_exponential_aliases_are_refused_before_expansion() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
     assert f"aliases repeat more than {MAX_ALIASED:,} values" in refusal("\n".join(lines))
-    assert len(document("\n".join(lines[:5]), "")["a4"]) == 10
+    assert len(parse_yaml("\n".join(lines[:5]), "")["a4"]) == 10
 
 
 def test_too_large_file_is_refused() -> None:
@@ -191,7 +191,7 @@ def test_invalid_utf8_is_refused_with_its_place(tmp_path: Path) -> None:
 @given(st.text(alphabet="ab:-[]{},&*!|>'\"%@#?<= \n\t\r0123456789._~\u00a0\u201c\ufeff", max_size=40))
 def test_any_text_is_read_or_refused_with_its_place(text: str) -> None:
     try:
-        document(text, "file.yaml")
+        parse_yaml(text, "file.yaml")
     except SettingsError as error:
         assert "line " in str(error)
 
@@ -204,4 +204,4 @@ def test_any_text_is_read_or_refused_with_its_place(text: str) -> None:
 )
 def test_quoted_text_of_another_yaml_writer_is_read_unchanged(meant: Any) -> None:
     text = yaml.safe_dump(meant, default_style='"', allow_unicode=False)
-    assert document(text, "") == meant
+    assert parse_yaml(text, "") == meant

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import SettingsError
-from gateway.routing.matchers import compiled
+from gateway.routing.matchers import compile_matcher
 from gateway.settings.base import Settings
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.keys import KeysSettings
@@ -199,9 +199,14 @@ def test_request_value_equals_the_same_text_in_the_file() -> None:
     """Customer 0123 is not customer 83, as YAML 1.1 would read it; JSON numbers are compared as Python writes them."""
     not_0123 = matched("{customer: {not: {in: [0123]}}}").customer
     assert not_0123 is not None
-    assert [compiled(not_0123)(customer) for customer in ("0123", "83", "123", None)] == [False, True, True, True]
+    assert [compile_matcher(not_0123)(customer) for customer in ("0123", "83", "123", None)] == [
+        False,
+        True,
+        True,
+        True,
+    ]
     price = matched("{parameters: {price: {in: [1.1, 1000.0]}}}").parameters["price"]
-    assert [compiled(price)(text_of(number)) for number in (1.10, 1e3, 1.11)] == [True, True, False]
+    assert [compile_matcher(price)(text_of(number)) for number in (1.10, 1e3, 1.11)] == [True, True, False]
 
 
 def test_version_too_large_for_a_prediction_id_is_refused() -> None:

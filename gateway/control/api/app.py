@@ -20,7 +20,7 @@ from gateway.control.api.commands import ReleaseCommands
 from gateway.control.api.console import ConsoleFiles
 from gateway.control.api.event_stream import EventStream
 from gateway.control.api.explain import Explain
-from gateway.control.api.openapi import Operation, document
+from gateway.control.api.openapi import Operation, openapi_document
 from gateway.control.api.page_renderer import PageRenderer
 from gateway.control.api.queries import ReadEndpoints
 from gateway.control.api.reader_queue import ReaderQueue, SlotQueue
@@ -52,7 +52,7 @@ def control_app(control: ControlPlane, ending: asyncio.Event, keyring: Keyring |
     @cache
     def described() -> dict[str, Any]:
         operations = [*(endpoint.operation for endpoint in endpoints), OPENAPI]
-        return document("canary-gateway: control plane", DESCRIPTION, operations, "control", possible_errors)
+        return openapi_document("canary-gateway: control plane", DESCRIPTION, operations, "control", possible_errors)
 
     async def openapi(request: Request) -> Response:
         return JsonResponse(described())

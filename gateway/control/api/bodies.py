@@ -6,7 +6,7 @@ from pydantic import Field, ValidationError, field_validator
 from starlette.requests import Request
 
 from gateway.errors import InvalidRequest
-from gateway.protocol.json_text import parsed
+from gateway.protocol.json_text import parse_json
 from gateway.settings.base import Settings
 from gateway.settings.problems import problems_of
 from gateway.settings.units import Name, Version
@@ -62,7 +62,7 @@ class ExplainBody(Settings):
 async def parse_body(request: Request, schema: type[S]) -> S:
     """The body validated by `schema`; an empty body counts as {}. Raises InvalidRequest."""
     body = await read_body(request.receive, dict(request.scope["headers"]), MAX_BODY_BYTES)
-    document: Any = parsed(body) if body.strip() else {}
+    document: Any = parse_json(body) if body.strip() else {}
     if not isinstance(document, dict):
         raise InvalidRequest(f"the body must be a JSON object, {{…}}; it is {document!r:.60}")
     try:

@@ -169,7 +169,7 @@ class ReleaseCommands:
         return overview, overview.candidate
 
     def _check_open(self, model: str) -> None:
-        self._control.acceptance.check_open(model, self._control.routing_file.status.candidates_closed)
+        self._control.acceptance.refuse_if_closed(model, self._control.routing_file.status.candidates_closed)
 
     async def _apply_edit(self, body: PromoteBody, edit: Edit) -> Response:
         edited = await self._editor.apply(edit, dry_run=body.dry_run)

@@ -56,7 +56,7 @@ class Operation:
     binary: bool = False
 
 
-def document(
+def openapi_document(
     title: str, description: str, operations: Iterable[Operation], tag: str, refused: PossibleErrors
 ) -> dict[str, Any]:
     """The OpenAPI document. `refused`: the statuses with which access control may refuse a method and path."""

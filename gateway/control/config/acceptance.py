@@ -100,7 +100,7 @@ class RoutingAcceptance:
         """The remembered releases with candidates closed; None if nothing is remembered."""
         return candidates_closed(self.memory, self._known(frozenset())) if self.memory else None
 
-    def check_open(self, name: str, closed: bool) -> None:
+    def refuse_if_closed(self, name: str, closed: bool) -> None:
         """Raises Conflict if the model's candidate is `closed` because the routing file was refused at the start."""
         one = self.memory.get(name)
         if closed and one is not None and one.candidate is not None:

@@ -16,7 +16,7 @@ from gateway.control.config.watcher import RoutingFileWatcher
 from gateway.control.release.decisions import DecisionLog, ReleaseDecision
 from gateway.control.release.disk import CancelFlag, DiskThread, DiskTimeout
 from gateway.errors import Conflict, SettingsError
-from gateway.settings.routing_file import routing_of, text_of
+from gateway.settings.routing_file import parse_routing, routing_text
 from gateway.system.durable_files import replacing, write_all
 
 
@@ -134,9 +134,9 @@ class RoutingEditor:
     def _edited_text(self, edit: Edit, before: bytes) -> tuple[bytes, str]:
         path = str(self._routing_file.path)
         try:
-            mark, text = text_of(before, path)
+            mark, text = routing_text(before, path)
             after = mark + edit.make(text).encode()
-            routing_of(after, path)
+            parse_routing(after, path)
         except SettingsError as error:
             raise Conflict(str(error)) from None
         return after, shortened_diff(before, after, path)

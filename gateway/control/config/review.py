@@ -13,7 +13,7 @@ from gateway.control.config.resolve import ResolvedRouting, ResolveInput, resolv
 from gateway.control.config.truncation import is_truncated, truncation_problems
 from gateway.errors import SettingsError
 from gateway.settings.routing import ReleaseSettings, RoutingSettings, SplitSettings
-from gateway.settings.routing_file import routing_of
+from gateway.settings.routing_file import parse_routing
 
 log: Final = logging.getLogger("gateway.control.config")
 MAX_DECISIONS: Final = 16  # models with a decision of their own after one edit
@@ -42,7 +42,7 @@ def parse_accepted(text: bytes | None) -> AcceptedText:
     if text is None:
         return AcceptedText()
     try:
-        return AcceptedText(text, routing_of(text, "accepted.yaml"))
+        return AcceptedText(text, parse_routing(text, "accepted.yaml"))
     except SettingsError as error:  # written by an older gateway, or damaged: the release memory does not need it
         log.error(
             "the routing file that was accepted last cannot be read, so edits are not compared with it: %s", error
@@ -54,7 +54,7 @@ def validate(
     content: bytes, before: AcceptedText, known: ResolveInput, source: str
 ) -> tuple[AcceptedText, ResolvedRouting]:
     """The parsed text and the releases that it resolves to. Raises SettingsError."""
-    routing = routing_of(content, source)
+    routing = parse_routing(content, source)
     if before.text is not None and is_truncated(before.text, content):
         problems = list(truncation_problems(before.routing, routing, known.stopped))
         if problems:

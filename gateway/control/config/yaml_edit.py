@@ -13,7 +13,7 @@ from typing import Any, Final
 import yaml
 
 from gateway.errors import SettingsError
-from gateway.settings.document import document
+from gateway.settings.document import parse_yaml
 from gateway.settings.scalars import read
 from gateway.settings.units import parse_ppm
 
@@ -68,7 +68,7 @@ def difference(before: str, after: str, name: str) -> str:
 
 
 def _document(text: str, source: str) -> Any:
-    return _unshared(document(text, source))
+    return _unshared(parse_yaml(text, source))
 
 
 def _unshared(document: Any) -> Any:
@@ -155,7 +155,7 @@ def _replaced(text: str, spans: list[tuple[int, int, str]]) -> str:
 
 def _checked(text: str, meant: Any, source: str) -> str:
     try:
-        exact = document(text, source) == meant
+        exact = parse_yaml(text, source) == meant
     except SettingsError:
         exact = False
     if not exact:

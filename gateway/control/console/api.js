@@ -1,8 +1,8 @@
-// Calls to the control plane. Where keys are on, the key is kept for this tab only and sent as a bearer token.
+// Calls to the control plane. If keys are on, the key is kept for this tab only and sent as a bearer token.
 
 const STORED = "canary-gateway-key";
 
-/** What the control plane refused, with its own words. */
+/** A request that the control plane refused, with its message. */
 export class Refused extends Error {
   constructor(status, message) {
     super(message);
@@ -12,8 +12,8 @@ export class Refused extends Error {
 
 let askForKey = () => {};
 
-/** `ask(why)` is called whenever the gateway wants a key, or another one. */
-export function whenKeyIsWanted(ask) {
+/** `ask(why)` is called whenever the gateway needs a key, or another one. */
+export function onKeyNeeded(ask) {
   askForKey = ask;
 }
 
@@ -21,7 +21,7 @@ export const hasKey = () => sessionStorage.getItem(STORED) !== null;
 export const keepKey = (key) => sessionStorage.setItem(STORED, key);
 export const forgetKey = () => sessionStorage.removeItem(STORED);
 
-/** A response with status 2xx; raises Refused with the reason, or TypeError where no gateway answers. */
+/** A response with status 2xx; throws Refused with the reason, or TypeError if no gateway answers. */
 export async function fetched(path, options = {}) {
   const headers = { ...options.headers };
   if (hasKey()) headers.authorization = `Bearer ${sessionStorage.getItem(STORED)}`;
@@ -49,7 +49,7 @@ export async function post(path, body) {
   return (await fetched(path, { method: "POST", headers, body: JSON.stringify(body) })).json();
 }
 
-/** An error in words for a person. */
+/** An error as text for the user. */
 export function words(error) {
   return error instanceof Refused ? error.message : "the gateway does not respond";
 }

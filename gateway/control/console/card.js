@@ -1,4 +1,4 @@
-// One release: its split, its two versions side by side, the evidence, the last decision, and what can be done.
+// The card of one release: its split, its two versions side by side, the evidence, the last decision, and buttons.
 
 import { post, words } from "/console/api.js";
 import { guardRow, rampSteps, SplitBar, Sparkline } from "/console/charts.js";
@@ -21,24 +21,24 @@ const FIGURES = [
 const total = (counts) => Object.values(counts).reduce((sum, n) => sum + n, 0);
 const scaled = (share) => (share === null || share === undefined ? null : 100 * share);
 
-const THREADS_ADD_MS = 10; // at most, about: what a candidate's threads wait for cores and for the interpreter
-const UNLIKE =
+const THREADS_ADD_MS = 10; // roughly the most that a candidate's threads wait for cores and for the interpreter
+const INCOMPARABLE =
   "Latencies are not comparable: stable may run on the event loop, while the candidate runs in a process of its own, which takes longer. With a slow_requests guard, an equal number of stable's requests run in a process too.";
 
 function errorPercent(version) {
   return scaled(version.error_rate);
 }
 
-/** Whether the candidate's figure is marked: a latency only beyond what its threads add where stable may have none. */
-function mark(figure, own, stable, alike) {
-  if (figure.latency && !alike && Math.abs(own - stable) < THREADS_ADD_MS) return "";
+/** The candidate's mark: worse, better or none. Incomparable latencies are marked only if they differ by more than threads add. */
+function mark(figure, own, stable, comparable) {
+  if (figure.latency && !comparable && Math.abs(own - stable) < THREADS_ADD_MS) return "";
   return own > 1.25 * stable ? "worse" : own < 0.8 * stable ? "better" : "";
 }
 
-/** `orders`: open dialogs, and say which orders the gateway takes. */
+/** `commands`: opens the dialogs, and tells which commands the gateway accepts. */
 export class Card {
-  constructor(release, orders) {
-    this.orders = orders;
+  constructor(release, commands) {
+    this.commands = commands;
     this.rates = new Rates();
     this.bars = new Map();
     this.pressed = null;
@@ -54,7 +54,7 @@ export class Card {
     this.promoteButton = el("button", { type: "button", class: "quiet", "aria-label": `Promote the candidate of ${model}` }, "Promote…");
     this.holdButton = el("button", { type: "button", class: "quiet", "aria-label": `Hold the ramp of ${model}` }, "Hold");
     this.continueButton = el("button", { type: "button", class: "quiet", "aria-label": `Continue the ramp of ${model}` }, "Continue");
-    this.ordered = 0; // the sequence of the last order given here: what was looked at before is no news
+    this.commandSequence = 0; // of the last command given here: older states are ignored
     this.effect = el("p", { class: "effect", role: "status" });
     this.failure = el("p", { class: "failure", role: "alert", hidden: true });
     this.why = el("p", { class: "why", hidden: true });
@@ -65,7 +65,7 @@ export class Card {
     this.guards = el("div", { class: "part", hidden: true });
     this.last = el("p", { class: "last", hidden: true });
     this.versions = el("div", { class: "versions" });
-    this.unlike = el("p", { class: "detail unlike", hidden: true }, UNLIKE);
+    this.incomparable = el("p", { class: "detail incomparable", hidden: true }, INCOMPARABLE);
     this.element = el(
       "article",
       { class: "card", id, "aria-labelledby": `${id}-name`, "data-model": model, tabindex: "-1" },
@@ -73,23 +73,23 @@ export class Card {
         el("div", { class: "actions" }, this.continueButton, this.holdButton, this.promoteButton, this.resumeButton, this.stopButton)),
       this.effect, this.failure, this.why,
       el("div", { class: "split" }, this.sentence, this.routes),
-      this.versions, this.unlike, this.ramp, this.guards, this.last,
+      this.versions, this.incomparable, this.ramp, this.guards, this.last,
     );
     this.stopButton.addEventListener("click", () => this.stop());
-    this.resumeButton.addEventListener("click", () => this.orders.resume(this.release, this));
-    this.promoteButton.addEventListener("click", () => this.orders.promote(this.release, this));
-    this.holdButton.addEventListener("click", () => this.order("hold"));
-    this.continueButton.addEventListener("click", () => this.order("continue"));
+    this.resumeButton.addEventListener("click", () => this.commands.resume(this.release, this));
+    this.promoteButton.addEventListener("click", () => this.commands.promote(this.release, this));
+    this.holdButton.addEventListener("click", () => this.send("hold"));
+    this.continueButton.addEventListener("click", () => this.send("continue"));
   }
 
-  /** One press. Says how long it was from the press until the gateway confirmed that no answer comes from it. */
+  /** Stop on one press, and show how long it took until the gateway confirmed that no response comes from the candidate. */
   async stop() {
     const pressed = performance.now();
     this.stopButton.disabled = true;
     say(this.effect, "Stopping …");
     try {
-      const order = await post(`/api/releases/${encodeURIComponent(this.release.model)}/stop`, { reason: "stopped in the console" });
-      this.ordered = order.sequence;
+      const decision = await post(`/api/releases/${encodeURIComponent(this.release.model)}/stop`, { reason: "stopped in the console" });
+      this.commandSequence = decision.sequence;
       const took = Math.round(performance.now() - pressed);
       this.effect.dataset.ms = took;
       say(this.effect, `Stopped: in effect ${took} ms after the press. Every response comes from version ${this.release.stable}.`);
@@ -104,7 +104,7 @@ export class Card {
     }
   }
 
-  async order(name) {
+  async send(name) {
     try {
       await post(`/api/releases/${encodeURIComponent(this.release.model)}/${name}`, { reason: "in the console" });
       this.failure.hidden = true;
@@ -118,12 +118,12 @@ export class Card {
     say(this.failure, text);
   }
 
-  told(text) {
+  confirm(text) {
     this.failure.hidden = true;
     say(this.effect, text);
   }
 
-  /** Count its traffic at `timeNs`, also where nothing has changed. */
+  /** Update the request rates at `timeNs`, even if nothing has changed. */
   tick(timeNs) {
     this.rates.add(timeNs, this.release);
     this.showRates();
@@ -138,8 +138,8 @@ export class Card {
     this.stopButton.hidden = !there || release.stopped;
     this.resumeButton.hidden = !there || !release.stopped;
     this.promoteButton.hidden = !there || release.stopped;
-    this.holdButton.hidden = !(release.ramp?.stage === "ramping" && this.orders.takes("hold"));
-    this.continueButton.hidden = !(["held", "paused"].includes(release.ramp?.stage) && this.orders.takes("continue"));
+    this.holdButton.hidden = !(release.ramp?.stage === "ramping" && this.commands.accepts("hold"));
+    this.continueButton.hidden = !(["held", "paused"].includes(release.ramp?.stage) && this.commands.accepts("continue"));
     this.why.hidden = !release.stopped;
     if (release.stop) say(this.why, `Stopped by ${release.stop.by} at ${clock(release.stop.time_ns)}: ${release.stop.reason}`);
     else if (release.stopped) say(this.why, "Stopped.");
@@ -167,7 +167,7 @@ export class Card {
     if (shape !== this.shape) this.buildVersions(release);
     this.shape = shape;
     for (const cell of this.cells) cell(release);
-    this.unlike.hidden = release.candidate === null || release.latency_compared;
+    this.incomparable.hidden = release.candidate === null || release.latency_compared;
     this.showRates();
   }
 

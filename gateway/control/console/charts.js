@@ -1,4 +1,4 @@
-// Pictures: the split, a sparkline, evidence against its line, a ramp's steps.
+// Charts: the split, a sparkline, evidence against its threshold, a ramp's steps.
 
 import { el, percent, svg } from "/console/dom.js";
 
@@ -28,7 +28,7 @@ export class SplitBar {
   }
 }
 
-/** The course of a figure; all of one model's lines share a scale, so that heights can be compared. */
+/** A figure over time; all sparklines of a model share a scale, so that heights can be compared. */
 export class Sparkline {
   constructor(label) {
     this.area = svg("path", { class: "area" });
@@ -51,33 +51,33 @@ export class Sparkline {
   }
 }
 
-/** A guard: evidence in powers of ten, from none to a quarter beyond its line. */
+/** A guard: evidence on a log scale that ends a quarter beyond its threshold. */
 export function guardRow(guard) {
   const known = guard.log10_e !== null;
   const scale = guard.threshold_log10 * 1.25;
   const share = known ? Math.min(1, Math.max(0, guard.log10_e / scale)) : 0;
   const fill = el("span", { class: "fill" });
   fill.style.width = `${share * 100}%`;
-  const mark = el("span", { class: "line-mark" });
+  const mark = el("span", { class: "threshold" });
   mark.style.left = `${(guard.threshold_log10 / scale) * 100}%`;
-  const odds = known ? `${odd(guard.log10_e)} to 1` : guard.summary;
-  const atLine = guard.action === "none" ? "used by the ramp only" : `${guard.action}s at ${odd(guard.threshold_log10)} to 1`;
+  const odds = known ? `${formatOdds(guard.log10_e)} to 1` : guard.summary;
+  const atThreshold = guard.action === "none" ? "used by the ramp only" : `${guard.action}s at ${formatOdds(guard.threshold_log10)} to 1`;
   return el(
     "div",
     { class: "guard", "data-verdict": guard.verdict },
     el("span", { class: "name" }, guard.name),
-    el("div", { class: "bar", role: "img", "aria-label": `${odds}; ${atLine}` }, fill, mark),
+    el("div", { class: "bar", role: "img", "aria-label": `${odds}; ${atThreshold}` }, fill, mark),
     el("span", { class: "verdict" }, known ? guard.verdict : "no evidence"),
-    el("span", { class: "detail" }, `${odds}, ${atLine}`),
+    el("span", { class: "detail" }, `${odds}, ${atThreshold}`),
   );
 }
 
-/** A power of ten as people say odds: 13, 0.06, 10^7. */
-function odd(log10) {
+/** Format a power of ten as odds: 13, 0.06, 10^7. */
+function formatOdds(log10) {
   return Math.abs(log10) < 5 ? String(Number((10 ** log10).toPrecision(2))) : `10^${Math.round(log10)}`;
 }
 
-/** The steps of a ramp: those behind, the one it stands on, those to come. */
+/** The steps of a ramp: past, current and future. */
 export function rampSteps(ramp) {
   const steps = ramp.weights.map((weight, index) => {
     const place = index < ramp.step ? "done" : index === ramp.step ? "now" : "next";

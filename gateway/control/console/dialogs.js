@@ -1,31 +1,31 @@
-// What asks back before it is done: resume, which needs a reason, and promote, which shows its edit first.
+// The dialogs: resume asks for a reason, promote shows its edit first.
 
 import { post, words } from "/console/api.js";
 import { byId, clock, el, say } from "/console/dom.js";
 
-const path = (release, order) => `/api/releases/${encodeURIComponent(release.model)}/${order}`;
+const path = (release, command) => `/api/releases/${encodeURIComponent(release.model)}/${command}`;
 
 export function resume(release, card) {
   say(byId("resume-title"), `Resume version ${release.candidate} of ${release.model}`);
   const stop = release.stop;
   say(byId("resume-was"), stop ? `It was stopped by ${stop.by} at ${clock(stop.time_ns)}: ${stop.reason}` : "");
   ask("resume-dialog", async (reason) => {
-    card.ordered = (await post(path(release, "resume"), { reason })).sequence;
-    card.told(`Resumed: version ${release.candidate} receives traffic again, as routed.`);
+    card.commandSequence = (await post(path(release, "resume"), { reason })).sequence;
+    card.confirm(`Resumed: version ${release.candidate} receives traffic again, as routed.`);
     card.update({ ...card.release, stopped: false, stop: null });
     return card.stopButton;
   });
 }
 
 export async function promote(release, card) {
-  const candidate = release.candidate; // as shown: it may be another by the time that someone has read the edit
+  const candidate = release.candidate; // as shown: it may have been replaced by the time that the edit has been read
   try {
     const edit = await post(path(release, "promote"), { dry_run: true, candidate });
     say(byId("promote-title"), `Promote version ${release.candidate} of ${release.model} to stable`);
     byId("promote-dialog").querySelector(".diff").replaceChildren(...lines(edit.difference));
     ask("promote-dialog", async (reason) => {
       await post(path(release, "promote"), { reason, candidate });
-      card.told(`Promoted: version ${release.candidate} answers every request.`);
+      card.confirm(`Promoted: version ${release.candidate} answers every request.`);
       return card.element;
     });
   } catch (error) {
@@ -40,7 +40,7 @@ function lines(difference) {
   });
 }
 
-/** Open the dialog and, when it is confirmed, do it and focus what `act` returns; a failure is said in the dialog, which stays open. */
+/** Open the dialog; on submit call `act` and focus the element that it returns. On failure the dialog stays open and shows the error. */
 function ask(id, act) {
   const dialog = byId(id);
   const form = dialog.querySelector("form");

@@ -23,7 +23,7 @@ function filled(element, attributes, children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** Set an element's text only where it differs: screen readers announce every change. */
+/** Set an element's text only if it differs: screen readers announce every change. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -40,7 +40,7 @@ export function ms(value) {
   return value < 1 ? `${Math.round(value * 1000)} µs` : `${Number(value.toPrecision(3))} ms`;
 }
 
-/** How a figure compares with another: a percentage, or a factor where that is large; empty where they are alike. */
+/** How a figure compares with another: a percentage, or a factor if it is large; empty if they are about equal. */
 export function against(own, other) {
   if (!other || own === null || own === undefined) return "";
   const ratio = own / other;

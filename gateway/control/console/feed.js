@@ -1,19 +1,19 @@
-// The event stream, read with fetch: EventSource cannot send a key. Comes back by itself when it is lost.
+// The event stream, read with fetch: EventSource cannot send a key. Reconnects by itself.
 
 import { fetched, Refused } from "/console/api.js";
 
-const SILENT_MS = 5000; // the gateway says something twice a second
-const AGAIN_MS = [200, 500, 1000, 2000, 5000];
+const SILENT_MS = 5000; // the gateway sends an event twice a second
+const RETRY_MS = [200, 500, 1000, 2000, 5000];
 
-/** Follow the stream for ever. `hear(name, data)` for each event; `contact(state)`: live, lost or locked. */
-export async function follow(hear, contact, unlocked) {
+/** Follow the stream for ever. `onEvent(name, data)` is called for each event, `contact(state)` with live, lost or locked. */
+export async function follow(onEvent, contact, unlocked) {
   let failures = 0;
   for (;;) {
     try {
       await once((name, data) => {
         failures = 0;
         contact("live");
-        hear(name, data);
+        onEvent(name, data);
       });
       contact("lost");
     } catch (error) {
@@ -24,11 +24,11 @@ export async function follow(hear, contact, unlocked) {
       }
       contact("lost");
     }
-    await new Promise((done) => setTimeout(done, AGAIN_MS[Math.min(failures++, AGAIN_MS.length - 1)]));
+    await new Promise((done) => setTimeout(done, RETRY_MS[Math.min(failures++, RETRY_MS.length - 1)]));
   }
 }
 
-async function once(hear) {
+async function once(onEvent) {
   const silent = new AbortController();
   let alarm = setTimeout(() => silent.abort(), SILENT_MS);
   try {
@@ -42,15 +42,15 @@ async function once(hear) {
       alarm = setTimeout(() => silent.abort(), SILENT_MS);
       const events = (rest + value).split("\n\n");
       rest = events.pop();
-      for (const event of events) tell(event, hear);
+      for (const event of events) dispatch(event, onEvent);
     }
   } finally {
     clearTimeout(alarm);
   }
 }
 
-function tell(event, hear) {
+function dispatch(event, onEvent) {
   const name = /^event: (.*)$/m.exec(event);
   const data = /^data: (.*)$/m.exec(event);
-  if (name && data) hear(name[1], JSON.parse(data[1]));
+  if (name && data) onEvent(name[1], JSON.parse(data[1]));
 }

@@ -1,6 +1,6 @@
-// The console: hears what the gateway tells and shows it.
+// The console: shows the events that the gateway sends.
 
-import { forgetKey, hasKey, keepKey, read, whenKeyIsWanted } from "/console/api.js";
+import { forgetKey, hasKey, keepKey, read, onKeyNeeded } from "/console/api.js";
 import { Card } from "/console/card.js";
 import { promote, resume } from "/console/dialogs.js";
 import { byId, el, say } from "/console/dom.js";
@@ -11,20 +11,20 @@ const cards = new Map();
 const chips = new Map();
 const events = new EventList();
 const CONTACT = { live: "Live", lost: "Disconnected", locked: "API key required" };
-let taken = new Set(); // the orders that this gateway takes, by its own OpenAPI document
+let accepted = new Set(); // the paths of the commands that this gateway accepts, from its OpenAPI document
 let unlock = () => {};
 
-const orders = { resume, promote, takes: (order) => taken.has(`/api/releases/{model}/${order}`) };
+const commands = { resume, promote, accepts: (command) => accepted.has(`/api/releases/{model}/${command}`) };
 
-const HEARD = {
+const HANDLERS = {
   snapshot({ time_ns, sequence, releases, config, decisions }) {
     const names = releases.map((release) => release.model);
     for (const name of [...cards.keys()].filter((known) => !names.includes(known))) drop(name);
     for (const release of releases) show(release, sequence);
     offer(names);
     byId("nothing").hidden = names.length > 0;
-    HEARD.config(config);
-    for (const decision of [...decisions].reverse()) HEARD.decision(decision);
+    HANDLERS.config(config);
+    for (const decision of [...decisions].reverse()) HANDLERS.decision(decision);
     for (const card of cards.values()) card.tick(time_ns);
   },
   live({ time_ns, sequence, releases }) {
@@ -45,14 +45,14 @@ const HEARD = {
 function show(release, sequence) {
   let card = cards.get(release.model);
   if (!card) {
-    card = new Card(release, orders);
+    card = new Card(release, commands);
     cards.set(release.model, card);
     const chip = el("a", { href: `#model-${release.model}` }, el("span", { class: "dot" }), release.model);
     chips.set(release.model, chip);
     byId("releases").append(card.element);
     byId("chips").append(chip);
   }
-  if (sequence < card.ordered) return; // looked at before the order that was given here; the next is not
+  if (sequence < card.commandSequence) return; // a state from before the command given here
   card.update(release);
   chips.get(release.model).dataset.state = card.element.dataset.state;
 }
@@ -73,10 +73,10 @@ function contact(state) {
   if (state !== "live") return;
   byId("key-form").hidden = true;
   byId("forget").hidden = !hasKey();
-  read("/openapi.json").then((document) => { taken = new Set(Object.keys(document.paths)); }, () => {});
+  read("/openapi.json").then((document) => { accepted = new Set(Object.keys(document.paths)); }, () => {});
 }
 
-whenKeyIsWanted((why) => {
+onKeyNeeded((why) => {
   byId("key-form").hidden = false;
   say(byId("key-why"), why);
 });
@@ -94,4 +94,4 @@ byId("forget").addEventListener("click", () => {
 });
 
 answerQuestions();
-follow((name, data) => HEARD[name]?.(data), contact, () => new Promise((done) => { unlock = done; }));
+follow((name, data) => HANDLERS[name]?.(data), contact, () => new Promise((done) => { unlock = done; }));

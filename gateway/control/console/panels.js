@@ -1,4 +1,4 @@
-// What stands beside the releases: the configuration's mistakes, the events, and the question who gets what.
+// The panels beside the releases: errors of the configuration, events, and "Who gets what?".
 
 import { post, words } from "/console/api.js";
 import { byId, clock, el, percent, say } from "/console/dom.js";
@@ -41,7 +41,7 @@ export class EventList {
     this.add(decision.action, decision.time_ns, decision.model ? `${decision.model}: ${decision.action}` : decision.action, `${decision.model ? `version ${decision.candidate}, ` : ""}by ${decision.by}`, decision.reason);
   }
 
-  /** A configuration that differs from the last one told. */
+  /** Add an event if the configuration has changed. */
   configured(config) {
     const before = this.config;
     this.config = config;

@@ -1,4 +1,4 @@
-// Requests per second, from what was counted at successive moments.
+// Requests per second, from successive counts.
 
 export const LENGTH = 120; // samples that a sparkline shows: a minute
 const SMOOTH_S = 2; // a figure that people read must not flicker

@@ -20,7 +20,7 @@ log: Final = logging.getLogger("gateway.control.pool")
 
 
 @contextlib.asynccontextmanager
-async def prepared(
+async def prepare_generation(
     pool: WorkerPool, config: ConfigGeneration, source: str, *, loads: bool
 ) -> AsyncIterator[Sequence[WorkerHandle]]:
     """Within the block, all serving workers have loaded what `config` needs, and none joins or changes.

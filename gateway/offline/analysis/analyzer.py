@@ -13,7 +13,7 @@ from gateway.offline.analysis.input_summary import InputSummary, key_of, summary
 from gateway.offline.analysis.label_conflicts import LabelConflict, LabelStore
 from gateway.offline.analysis.slices import Measure, Slice, Slicer
 from gateway.offline.feedback_store import FeedbackStore, StoredFeedback
-from gateway.offline.reader import OnProgress, Query, Records, fill, joined
+from gateway.offline.reader import OnProgress, Query, Records, join_feedback, load_feedback
 from gateway.offline.statistics import Rate
 from gateway.protocol.tensors import Tensor
 from gateway.records.prediction import Prediction, RawInput
@@ -77,9 +77,9 @@ def analyse(subject: Subject, feedback: OnProgress, rows: OnProgress) -> Analysi
         FeedbackStore(Path(folder) / "feedback.sqlite") as store,
         LabelStore(Path(folder) / "labels.sqlite") as labels,
     ):
-        fill(store, subject.records, subject.query, feedback)
+        load_feedback(store, subject.records, subject.query, feedback)
         gathered = _Collector(subject, labels)
-        for prediction, said in joined(subject.records, subject.query, store, rows):
+        for prediction, said in join_feedback(subject.records, subject.query, store, rows):
             gathered.add(prediction, said)
         return gathered.analysis()
 

@@ -13,7 +13,7 @@ from gateway.offline.dataset.manifest import MANIFEST, Counts, manifest_of, read
 from gateway.offline.dataset.partitions import PartitionWriter
 from gateway.offline.dataset.schema import Survey, tensors_of
 from gateway.offline.feedback_store import FeedbackStore
-from gateway.offline.reader import OnProgress, Query, Records, chunks, fill, joined
+from gateway.offline.reader import OnProgress, Query, Records, chunks, join_feedback, load_feedback
 from gateway.records.prediction import Prediction, RawInput
 
 UNFINISHED: Final = ".unfinished"
@@ -46,10 +46,10 @@ def export(source: ExportSource, query: Query, out: Path, kind: str, meters: Met
     counts = Counts()
     with _unfinished(out) as folder:
         with FeedbackStore(folder / "feedback.sqlite") as store:
-            fill(store, source.records, query, meters.feedback)
+            load_feedback(store, source.records, query, meters.feedback)
             layout = _layout(source, query, store, meters.survey)
             with PartitionWriter(folder, query.model, kind, layout) as parts:
-                for prediction, feedback in joined(source.records, query, store, meters.rows, counts.malformed):
+                for prediction, feedback in join_feedback(source.records, query, store, meters.rows, counts.malformed):
                     if not _can_be_written(prediction):
                         counts.malformed()
                         continue
@@ -97,7 +97,7 @@ def _files(out: Path) -> set[str]:
 def _layout(source: ExportSource, query: Query, store: FeedbackStore, on_progress: OnProgress) -> Layout:
     survey = Survey(source.raw_input)
     if query.with_feedback:
-        for prediction, _ in joined(source.records, query, store, on_progress):
+        for prediction, _ in join_feedback(source.records, query, store, on_progress):
             survey.add(prediction)
     else:  # looking up feedback would take a third of the time
         for chunk in chunks(source.records, query, on_progress):

@@ -9,7 +9,7 @@ from pathlib import Path
 from gateway.backends.loaded_version import LoadedVersion
 from gateway.errors import GatewayError
 from gateway.offline.feedback_store import FeedbackStore
-from gateway.offline.reader import Joined, OnProgress, Query, Records, fill, joined
+from gateway.offline.reader import Joined, OnProgress, Query, Records, join_feedback, load_feedback
 from gateway.offline.replay.comparison import ReplayComparison
 from gateway.offline.replay.runner import Runner
 
@@ -71,8 +71,8 @@ def replay(
     found: dict[int, ReplayComparison] = {}
     runner = Runner(loaded, batched=batched)
     with tempfile.TemporaryDirectory() as folder, FeedbackStore(Path(folder) / "feedback.sqlite") as store:
-        fill(store, records, query, feedback)
-        pairs = itertools.islice(chosen.of(joined(records, query, store, rows)), limit)
+        load_feedback(store, records, query, feedback)
+        pairs = itertools.islice(chosen.of(join_feedback(records, query, store, rows)), limit)
         for rerun in runner.run(pairs):
             answered_by = rerun.prediction.version
             expected = loaded.sha256 if answered_by == version else None

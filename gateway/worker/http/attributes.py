@@ -8,7 +8,7 @@ from gateway.protocol.elements import short
 from gateway.protocol.tensors import NO_PARAMETERS, Parameters
 from gateway.routing.attributes import Attributes
 from gateway.web.body import Headers
-from gateway.web.headers import text_of
+from gateway.web.headers import header_text
 from gateway.worker.models.served_model import ServedModel
 
 JSON: Final = b"application/json"
@@ -31,16 +31,16 @@ def attributes_of(served: ServedModel, headers: Headers, parameters: Parameters,
     A header x-customer-id takes precedence over the parameter. The modality is the parameter's, else the header's, else
     that of a raw body (`media`), else the model's.
     """
-    customer = text_of(headers.get(b"x-customer-id"))
+    customer = header_text(headers.get(b"x-customer-id"))
     modality = media or served.modality
     if b"x-modality" in headers:
-        modality = text_of(headers[b"x-modality"]) or modality
+        modality = header_text(headers[b"x-modality"]) or modality
     if parameters:
         customer = customer or _string(parameters, "customer")
         modality = _string(parameters, "modality") or modality
     named = NO_HEADERS
     if served.header_keys:
-        named = {name: text_of(headers[key]) or "" for name, key in served.header_keys if key in headers}
+        named = {name: header_text(headers[key]) or "" for name, key in served.header_keys if key in headers}
     return Attributes(customer, modality, named, parameters or NO_PARAMETERS)
 
 

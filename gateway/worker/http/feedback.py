@@ -14,7 +14,7 @@ from starlette.routing import Route
 from gateway.errors import BodyTooLarge, InvalidRequest, Overloaded
 from gateway.protocol.depth import check_depth
 from gateway.protocol.elements import short
-from gateway.protocol.json_text import parsed
+from gateway.protocol.json_text import parse_json
 from gateway.protocol.large_json import count_values
 from gateway.records import outcomes
 from gateway.records.line import line_of
@@ -22,7 +22,7 @@ from gateway.records.token import Token
 from gateway.settings.model import FeedbackSettings
 from gateway.web.authentication import identity_in
 from gateway.web.body import read_body
-from gateway.web.headers import text_of
+from gateway.web.headers import header_text
 from gateway.web.responses import JsonResponse
 from gateway.worker.pipeline import Pipeline
 
@@ -68,7 +68,7 @@ class FeedbackEndpoint:
 
     async def _accept(self, entries: list[Any], request: Request, headers: dict[bytes, bytes]) -> Response:
         identity = identity_in(request.scope)
-        customer = identity.customer if identity else text_of(headers.get(b"x-customer-id"))
+        customer = identity.customer if identity else header_text(headers.get(b"x-customer-id"))
         rejected: list[dict[str, Any]] = []
         uncounted: list[dict[str, Any]] = []
         for index, entry in enumerate(entries):
@@ -171,7 +171,7 @@ def _entries(body: bytes) -> list[Any]:
         raise BodyTooLarge(
             f"the list holds more values than {MAX_ENTRIES} entries of {MAX_VALUES_PER_ENTRY}; send fewer at a time"
         )
-    document = parsed(body)
+    document = parse_json(body)
     entries = document if type(document) is list else [document]
     if not 0 < len(entries) <= MAX_ENTRIES:
         raise InvalidRequest(f"the body must be one object or a list of 1 to {MAX_ENTRIES}, got {len(entries)} entries")

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.errors import GatewayError, InvalidRequest, RequestError
-from gateway.protocol.json_text import parsed
+from gateway.protocol.json_text import parse_json
 from gateway.web.body import read_body
 from gateway.web.responses import JsonResponse
 from gateway.worker.models.catalog import ModelCatalog
@@ -81,7 +81,7 @@ class RepositoryApi:
         body = await read_body(request.receive, dict(request.scope["headers"]), self._max_body)
         if not body.strip():
             return {}
-        document = parsed(body)
+        document = parse_json(body)
         if type(document) is not dict:
             raise InvalidRequest("the body must be a JSON object, or empty")
         return document

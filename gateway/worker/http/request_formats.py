@@ -6,7 +6,7 @@ from typing import Final
 import orjson
 
 from gateway.errors import InvalidRequest, UnsupportedMedia
-from gateway.protocol.decode import decode_document, decode_raw, decode_strict, restated
+from gateway.protocol.decode import decode_document, decode_raw, decode_strict, restate_request
 from gateway.protocol.json_constants import parse
 from gateway.protocol.json_text import NotJson
 from gateway.protocol.tensors import InferRequest, TensorSpec
@@ -47,7 +47,7 @@ def decode_received(
 
 def restated_source(error: NotJson, body: bytes, headers: Headers) -> ReceivedRequest:
     """Decode a request with NaN or Infinity as numbers; raises `error` for any other invalid JSON."""
-    request, text, length = restated(error, body, json_length(headers) or None)
+    request, text, length = restate_request(error, body, json_length(headers) or None)
     return request, RestatedSource(text, length, body)
 
 

@@ -15,7 +15,7 @@ from gateway.control.config.watcher import RoutingFileWatcher
 from gateway.control.config.yaml_edit import promote, set_weight
 from gateway.control.release.decisions import DecisionLog
 from gateway.errors import Conflict, SettingsError
-from gateway.settings.routing_file import MAX_BYTES, routing_of
+from gateway.settings.routing_file import MAX_BYTES, parse_routing
 
 TEXT = b"""\
 # Who meets whom: \xc3\xa9\xf0\x9f\x90\xa4
@@ -151,7 +151,7 @@ def test_edit_keeps_the_owner_of_the_file(tmp_path: Path) -> None:
 )
 def test_content_that_is_no_routing_file_is_refused(content: bytes, says: str) -> None:
     with pytest.raises(SettingsError, match=says):
-        routing_of(content, "routing.yaml")
+        parse_routing(content, "routing.yaml")
 
 
 def test_history_keeps_as_many_files_as_can_be_read(tmp_path: Path) -> None:

@@ -126,12 +126,12 @@ def test_stop_that_arrives_during_a_promotion_by_edit_wins(tmp_path: Path) -> No
 def test_order_on_a_closed_candidate_is_refused_with_the_reason(tmp_path: Path) -> None:
     with opened(tmp_path) as (accepting, _):
         accept(accepting, tmp_path, ONE)
-        accepting.check_open("m", closed=False)
-        accepting.check_open("other", closed=True)
+        accepting.refuse_if_closed("m", closed=False)
+        accepting.refuse_if_closed("other", closed=True)
         with pytest.raises(
             Conflict, match=r"candidate 2 of 'm' gets no traffic, because routing\.yaml is refused; fix"
         ):
-            accepting.check_open("m", closed=True)
+            accepting.refuse_if_closed("m", closed=True)
 
 
 def test_damaged_accepted_text_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
