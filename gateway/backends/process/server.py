@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -13,13 +14,26 @@ import orjson
 
 from gateway.backends.batch import Answer, Batch, BatchItem
 from gateway.backends.batcher import Batcher
-from gateway.backends.process import tensors
-from gateway.backends.process.frames import FrameError, FrameReader, frame
-from gateway.backends.process.link import GREETING, check_user, file_of
-from gateway.backends.process.protocol import ANSWER, CALL, CANCEL, ERROR, FREE, RETURN, described
+from gateway.backends.process.frames import FrameReader, frame
+from gateway.backends.process.link import HELLO, VIOLATIONS, check_user, file_of
+from gateway.backends.process.protocol import (
+    ALONE,
+    ANSWER,
+    ANSWER_HEAD,
+    CALL,
+    CALL_HEAD,
+    CANCEL,
+    COUNT,
+    ERROR,
+    FREE,
+    GREETING,
+    RETURN,
+    described,
+)
 from gateway.backends.process.start import HUNG
+from gateway.backends.process.tensors import Named, TensorReader, TensorWriter
 from gateway.errors import Overloaded
-from gateway.shm.arena import Arena, ArenaError, ArenaView, Block
+from gateway.shm.arena import Arena, ArenaView, Block
 
 POLL_S: Final = 0.02  # between two checks whether the run of a cancelled call has ended
 HUNG_POLLS: Final = 100  # after so many checks, a run that was told to end and goes on ends the process
@@ -29,7 +43,7 @@ log: Final = logging.getLogger("gateway.backends")
 
 
 class Server:
-    """Serves the connections to `listening`. `greeting`: the first message to each, which describes the version.
+    """Serves the connections to `listening`. `greeting`: the first frame to each, which describes the version.
     `outputs`: the version's output names. `batcher` None: the version could not be loaded, as `greeting` says.
     """
 
@@ -39,7 +53,7 @@ class Server:
         self.batcher = batcher
         self.outputs = outputs
         self._listening = listening
-        self._greeting = frame(greeting)
+        self._greeting = frame(GREETING, 0, orjson.dumps(greeting))
         self._counted: Batch | None = None
         self._ending: list[_Ending] = []
         self._polling = False
@@ -74,7 +88,7 @@ class Server:
                 undo.callback(memory.close)
                 made = Connection(memory, self)
                 undo.callback(made.arena.close)
-                socket.send_fds(connection, [GREETING], [made.arena.file])
+                socket.send_fds(connection, [HELLO], [made.arena.file])
                 transport, _ = await loop.create_connection(lambda: made, sock=connection)
             except Exception as error:
                 log.error("a worker could not connect: %s", error)
@@ -136,20 +150,24 @@ class Connection(asyncio.Protocol):
         self.arena = Arena()
         self._memory = memory
         self._server = server
-        self._reader = FrameReader()
+        self._inputs = TensorReader(memory)
+        self._outputs = TensorWriter(self.arena)
+        self._alone = self.arena.take(ALONE.size)  # the first block
+        self._frames = FrameReader()
         self._transport: asyncio.Transport | None = None
         self._calls: dict[int, BatchItem] = {}
-        self._answers: dict[int, Block] = {}  # by offset
+        self._unread: deque[Block] = deque()  # the answers that the worker may still read, in order
+        self._freed = 0  # the answers that it has read
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Execute each message. A worker that violates the protocol loses its connection."""
+        """Execute each frame. A worker that violates the protocol loses its connection."""
         try:
-            for message in self._reader.feed(data):
-                self._execute(message)
-        except (FrameError, ArenaError, orjson.JSONDecodeError, ValueError, TypeError, KeyError, IndexError) as error:
+            for kind, number, payload in self._frames.feed(data):
+                self._execute(kind, number, payload)
+        except VIOLATIONS as error:
             log.error("a worker violates the protocol, and its connection is closed: %r", error)
             assert self._transport is not None
             self._transport.abort()
@@ -165,24 +183,34 @@ class Connection(asyncio.Protocol):
         self.arena.close()
         self._server.ended(self)
 
-    def _execute(self, message: Any) -> None:
-        kind = message[0]
+    def _execute(self, kind: int, number: int, payload: bytes) -> None:
         if kind == CALL:
-            self._call(*message[1:])
+            alone, deadline_ns, read, offset = CALL_HEAD.unpack_from(payload)
+            self._free(read)
+            self._call(number, deadline_ns, alone, self._inputs.read(offset, payload[CALL_HEAD.size :], copy=False))
         elif kind == RETURN:
-            for offset in message[1]:
-                self.arena.give_back(self._answers.pop(offset))
+            self._free(*COUNT.unpack(payload))
         elif kind == CANCEL:
-            item = self._calls.get(message[1])
+            item = self._calls.get(number)
             if item is not None:
                 item.cancel()
         else:
-            raise ValueError(f"there is no message {kind}")
+            raise ValueError(f"there are no frames of kind {kind}")
 
-    def _call(self, number: int, deadline_ns: int, alone: bool, inputs: list[Any]) -> None:
-        feeds = dict(tensors.read(self._memory, one, copy=False) for one in inputs)
+    def _free(self, read: int) -> None:
+        """Free the answers that the worker has read; `read`: how many since the connection was made."""
+        if not 0 <= read - self._freed <= len(self._unread):
+            raise ValueError(f"{read} answers cannot have been read")
+        while self._freed < read:
+            self._freed += 1
+            self.arena.give_back(self._unread.popleft())
+
+    def _call(self, number: int, deadline_ns: int, alone: bool, inputs: Sequence[Named]) -> None:
+        feeds = {name: array for name, array in inputs if array is not None}
+        if len(feeds) != len(inputs) or number in self._calls:
+            raise ValueError(f"call {number} cannot be made")
         if self._server.batcher is None:
-            self._send([ERROR, number, *described(Overloaded("the version could not be loaded"))])
+            self._send(ERROR, number, described(Overloaded("the version could not be loaded")))
             return
         submit = self._server.batcher.submit_alone if alone else self._server.batcher.submit
         item = self._calls[number] = submit(feeds, deadline_ns)
@@ -194,32 +222,27 @@ class Connection(asyncio.Protocol):
             return  # the worker is gone
         batch = item.batch
         if batch is not None and not batch.ended_ns and (item.cancelled() or item.exception() is not None):
-            self._server.wait_for(batch, lambda: self._send([FREE, number]))  # until then the run may read the inputs
+            self._server.wait_for(batch, lambda: self._send(FREE, number))  # until then the run may read the inputs
         elif item.cancelled():
-            self._send([FREE, number])
+            self._send(FREE, number)
         elif (error := item.exception()) is not None:
             assert isinstance(error, Exception)
-            self._send([ERROR, number, *described(error)])
+            self._send(ERROR, number, described(error))
         else:
             self._answer(number, item, item.result())
 
     def _answer(self, number: int, item: BatchItem, answer: Answer) -> None:
-        named = list(zip(self._server.outputs, answer, strict=True))
-        written = tensors.write(self.arena, [(name, result) for name, result in named if result is not None])
+        written = self._outputs.write(list(zip(self._server.outputs, answer, strict=True)))
         if written is None:
-            self._send([ERROR, number, *described(Overloaded("there is no shared memory left for the answer"))])
+            self._send(ERROR, number, described(Overloaded("there is no shared memory left for the answer")))
             return
-        block, parts = written
-        if parts:
-            self._answers[block.offset] = block
-        else:
-            self.arena.give_back(block)
-        left = iter(parts)
-        outputs = [None if result is None else next(left) for _, result in named]
+        block, layout = written
+        self._unread.append(block)
         counts = self._server.counts(item.batch)
         run_ns = 0 if item.batch is None else item.batch.ended_ns - item.batch.started_ns
-        self._send([ANSWER, number, outputs, answer.queued_ns, answer.batch_rows, run_ns, counts])
+        head = ANSWER_HEAD.pack(block.offset, answer.queued_ns, run_ns, answer.batch_rows, counts)
+        self._send(ANSWER, number, head + layout)
 
-    def _send(self, message: Any) -> None:
+    def _send(self, kind: int, number: int, payload: bytes = b"") -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(frame(message))
+            self._transport.write(frame(kind, number, payload))

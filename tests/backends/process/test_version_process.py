@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 import uvloop
 
 from gateway.backends.loaded_version import load_version
 from gateway.backends.process.client import ProcessBackend
 from gateway.backends.process.frames import frame
-from gateway.backends.process.link import GREETING
+from gateway.backends.process.link import HELLO
+from gateway.backends.process.protocol import GREETING
 from gateway.backends.process.start import ProcessStart
 from gateway.backends.repository import Repository
 from gateway.control.pool.process_template import ProcessTemplate
@@ -334,9 +336,9 @@ def test_connection_that_ends_with_its_greeting_is_made_again(tmp_path: Path) ->
             while True:
                 peer, _ = await asyncio.get_running_loop().sock_accept(listening)
                 made += 1
-                socket.send_fds(peer, [GREETING], [arena.file])
+                socket.send_fds(peer, [HELLO], [arena.file])
                 await asyncio.sleep(0.05)
-                peer.send(frame(loaded.dump()))
+                peer.send(frame(GREETING, 0, orjson.dumps(loaded.dump())))
                 if made == 3:
                     return peer
                 peer.close()
