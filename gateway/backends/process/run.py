@@ -22,6 +22,7 @@ import uvloop
 from gateway.backends.batcher import Batcher
 from gateway.backends.in_worker import batcher, candidate_run
 from gateway.backends.loaded_version import LoadedVersion, load_version
+from gateway.backends.process.alone import AloneWatch
 from gateway.backends.process.server import Server
 from gateway.backends.process.start import ProcessStart
 from gateway.backends.repository import Repository
@@ -73,7 +74,9 @@ def _batcher(start: ProcessStart, loaded: LoadedVersion) -> Batcher:
         threads.start()
     run = candidate_run(loaded, start.version, lambda: False) if start.checked else loaded.runner.run
     label = f"version {start.version} of '{start.name}'"
-    return batcher(label, loaded, run, Tally(), threads, on_loop=on_loop, trusted=True)
+    made = batcher(label, loaded, run, Tally(), threads, on_loop=on_loop, trusted=True)
+    made.set_watch(AloneWatch())
+    return made
 
 
 def _server(start: ProcessStart, listening: socket.socket, found: LoadedVersion | str) -> Server:

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 import orjson
 
-from gateway.backends.batch import Answer, Batch, BatchItem
+from gateway.backends.batch import Answer, Batch
 from gateway.backends.batcher import Batcher
 from gateway.backends.process.frames import FrameReader, frame
 from gateway.backends.process.link import HELLO, VIOLATIONS, check_user, file_of
@@ -30,6 +30,7 @@ from gateway.backends.process.protocol import (
     RETURN,
     described,
 )
+from gateway.backends.process.served_call import ServedCall
 from gateway.backends.process.start import HUNG
 from gateway.backends.process.tensors import Named, TensorReader, TensorWriter
 from gateway.errors import Overloaded
@@ -57,6 +58,8 @@ class Server:
         self._counted: Batch | None = None
         self._ending: list[_Ending] = []
         self._polling = False
+        self._to_send: list[Connection] = []
+        self._sending: asyncio.Handle | None = None
         self._welcoming: set[asyncio.Task[None]] = set()
         self.connections: set[Connection] = set()
         self.none_left: Callable[[], None] = lambda: None  # called when the last connection has ended
@@ -96,6 +99,26 @@ class Server:
             undo.pop_all()
         transport.write(self._greeting)
         self.connections.add(made)
+
+    def run_waiting(self) -> None:
+        """A connection has passed on what it has received. Calls of several may share a batch: then wait for them."""
+        if self.batcher is not None and len(self.connections) == 1:
+            self.batcher.run_waiting()
+        if self._sending is not None:
+            self._sending.cancel()
+            self._send_all()
+
+    def send_soon(self, connection: "Connection") -> None:
+        """Have the connection send its frames at the end of what runs now."""
+        self._to_send.append(connection)
+        if self._sending is None:
+            self._sending = asyncio.get_running_loop().call_soon(self._send_all)
+
+    def _send_all(self) -> None:
+        self._sending = None
+        connections, self._to_send = self._to_send, []
+        for connection in connections:
+            connection.send_all()
 
     def wait_for(self, batch: Batch, free: Callable[[], None]) -> None:
         """Call `free` when the batch has ended; it may run on after a call in it is over."""
@@ -153,11 +176,13 @@ class Connection(asyncio.Protocol):
         self._inputs = TensorReader(memory)
         self._outputs = TensorWriter(self.arena)
         self._alone = self.arena.take(ALONE.size)  # the first block
+        self._loop = asyncio.get_running_loop()
         self._frames = FrameReader()
         self._transport: asyncio.Transport | None = None
-        self._calls: dict[int, BatchItem] = {}
+        self._calls: dict[int, ServedCall] = {}
         self._unread: deque[Block] = deque()  # the answers that the worker may still read, in order
         self._freed = 0  # the answers that it has read
+        self._unsent: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -171,12 +196,14 @@ class Connection(asyncio.Protocol):
             log.error("a worker violates the protocol, and its connection is closed: %r", error)
             assert self._transport is not None
             self._transport.abort()
+        self._server.run_waiting()
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
         calls, self._calls = list(self._calls.values()), {}
-        for item in calls:
-            batch = item.batch
-            item.cancel()
+        for call in calls:
+            batch = call.batch
+            call.cancel()
             if batch is not None and not batch.ended_ns:
                 self._server.wait_for(batch, lambda: None)
         self._memory.close()
@@ -191,9 +218,9 @@ class Connection(asyncio.Protocol):
         elif kind == RETURN:
             self._free(*COUNT.unpack(payload))
         elif kind == CANCEL:
-            item = self._calls.get(number)
-            if item is not None:
-                item.cancel()
+            call = self._calls.get(number)
+            if call is not None:
+                call.cancel()
         else:
             raise ValueError(f"there are no frames of kind {kind}")
 
@@ -212,37 +239,50 @@ class Connection(asyncio.Protocol):
         if self._server.batcher is None:
             self._send(ERROR, number, described(Overloaded("the version could not be loaded")))
             return
-        submit = self._server.batcher.submit_alone if alone else self._server.batcher.submit
-        item = self._calls[number] = submit(feeds, deadline_ns)
-        item.add_done_callback(lambda done: self._done(number, done))
+        call = ServedCall(number, feeds, deadline_ns, self._loop, self._mark_alone, self._done)
+        self._calls[number] = call
+        self._server.batcher.put(call, alone=alone)
 
-    def _done(self, number: int, item: "asyncio.Future[Answer]") -> None:
-        assert isinstance(item, BatchItem)
+    def _mark_alone(self, number: int) -> None:
+        if self._alone is not None:
+            ALONE.pack_into(self._alone.view, 0, number)
+
+    def _done(self, call: ServedCall) -> None:
+        number, batch = call.number, call.batch
         if self._calls.pop(number, None) is None:
             return  # the worker is gone
-        batch = item.batch
-        if batch is not None and not batch.ended_ns and (item.cancelled() or item.exception() is not None):
+        error = None if call.cancelled() else call.exception()
+        failed = error is not None or call.cancelled()
+        if failed and batch is not None and not batch.ended_ns:
             self._server.wait_for(batch, lambda: self._send(FREE, number))  # until then the run may read the inputs
-        elif item.cancelled():
+        elif call.cancelled():
             self._send(FREE, number)
-        elif (error := item.exception()) is not None:
+        elif error is not None:
             assert isinstance(error, Exception)
             self._send(ERROR, number, described(error))
         else:
-            self._answer(number, item, item.result())
+            self._answer(number, batch, call.result())
 
-    def _answer(self, number: int, item: BatchItem, answer: Answer) -> None:
+    def _answer(self, number: int, batch: Batch | None, answer: Answer) -> None:
         written = self._outputs.write(list(zip(self._server.outputs, answer, strict=True)))
         if written is None:
             self._send(ERROR, number, described(Overloaded("there is no shared memory left for the answer")))
             return
         block, layout = written
         self._unread.append(block)
-        counts = self._server.counts(item.batch)
-        run_ns = 0 if item.batch is None else item.batch.ended_ns - item.batch.started_ns
+        counts = self._server.counts(batch)
+        run_ns = 0 if batch is None else batch.ended_ns - batch.started_ns
         head = ANSWER_HEAD.pack(block.offset, answer.queued_ns, run_ns, answer.batch_rows, counts)
         self._send(ANSWER, number, head + layout)
 
     def _send(self, kind: int, number: int, payload: bytes = b"") -> None:
+        """Send a frame with all others of this iteration of the loop."""
+        if not self._unsent:
+            self._server.send_soon(self)
+        self._unsent.append(frame(kind, number, payload))
+
+    def send_all(self) -> None:
+        """Send the frames that wait."""
+        unsent, self._unsent = self._unsent, []
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(frame(kind, number, payload))
+            self._transport.write(b"".join(unsent))
