@@ -32,8 +32,8 @@ log: Final = logging.getLogger("gateway.backends")
 
 class ProcessBackend:
     """A `Backend` (gateway.backends.base). `patient`: for a stable version: calls wait while its process is restarted,
-    and those that were in a crashed process are repeated once, one by one. A candidate's calls fail, and stable answers
-    them.
+    and those that were in a crashed process are repeated one by one, each alone in the process, until one fails with
+    which it ends again. A candidate's calls fail, and stable answers them.
     """
 
     small_body = -1
@@ -271,13 +271,16 @@ class ProcessBackend:
             item.block = None
             if item.done():
                 continue
-            if self._patient and not item.retried and not self._closed:
-                item.retried = True
+            alone = item.number == link.alone
+            if self._patient and not self._closed and not (alone and item.retried):
+                item.retried = True  # it may be the cause, or another call of any worker
                 again.append(item)
             elif self._patient:
-                item.set_exception(ModelFailed("the process of this version ended twice while the request was in it"))
+                item.set_exception(ModelFailed("the process of this version ended twice while it ran this request"))
             else:
-                item.set_exception(ProcessCrashed("the process of this version ended while the request was in it"))
+                error = ProcessCrashed("the process of this version ended while the request was in it")
+                error.alone = alone
+                item.set_exception(error)
         self._waiting[:0] = again
         if not self._closed:
             self._reconnecting = self.loop.create_task(self._connect_again())
