@@ -168,9 +168,10 @@ class ProcessLost(RequestError):
 
 
 class ProcessCrashed(ProcessLost):
-    """The version's own process has ended while the request was in it."""
+    """The version's own process has ended while the request was in it. `alone`: while it ran this request only."""
 
     outcome = Outcome.CRASHED
+    alone = False
 
 
 class InvalidOutput(RequestError):

@@ -186,6 +186,14 @@ class Ack:
 
 
 @dataclass(frozen=True, slots=True)
+class DiedAlone:
+    """The process of a candidate has ended while it ran the request of this prediction, and no other."""
+
+    version: VersionKey
+    prediction_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class LoadRequest:
     """A client asked this worker to load or unload a model; control then does it in all workers."""
 
@@ -203,4 +211,4 @@ class LoadReply:
 
 
 ControlMessage = Command | LoadReply | Listen | CloseConnections  # what a worker receives after Start
-WorkerEvent = Warm | Ready | Failed | Ack | LoadRequest
+WorkerEvent = Warm | Ready | Failed | Ack | DiedAlone | LoadRequest

@@ -30,6 +30,12 @@ def tiny(repository: Path, name: str = "tiny") -> Path:
     return repository / name / "1" / "model.onnx"
 
 
+def doubling(repository: Path, name: str = "double") -> None:
+    """Versions 1 and 2, y = x + x on [n, 2]: an answer shows what was asked."""
+    for version in ("1", "2"):
+        save(repository / name / version, [helper.make_node("Add", ["x", "x"], ["y"])], ["n", 2], ["n", 2], {})
+
+
 def image(repository: Path, name: str = "image") -> Path:
     """[n, 3, 224, 224] → its mean by channel: what moving 600 kB costs."""
     nodes = [

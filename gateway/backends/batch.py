@@ -106,7 +106,8 @@ class Batch:
     """Items that run together. `answers` has one entry per item: its outputs, or its error.
 
     `options` ends the run from another thread; None if the batch runs on the event loop. `trusted`: its thread keeps
-    its priority even if the run continues past its deadline. `measure_cpu`: its processor time is measured.
+    its priority even if the run continues past its deadline. `measure_cpu`: its processor time is measured. `alone`: no
+    other batch of the version may run meanwhile.
     """
 
     items: list[BatchItem]
@@ -114,6 +115,7 @@ class Batch:
     options: RunOptions | None
     trusted: bool = True
     measure_cpu: bool = False
+    alone: bool = False
     thread: int = 0
     meter: "_CpuMeter | None" = None
     started_ns: int = 0

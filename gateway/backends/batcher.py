@@ -7,12 +7,12 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable
-from typing import Final
 
 from onnxruntime import RunOptions
 
 from gateway.backends.batch import Answer, Batch, BatchItem, Run, deadline_exceeded
+from gateway.backends.batch_groups import ALONE, UNBATCHED, BatchGroups, Group
+from gateway.backends.batch_watch import BatchWatch, Unwatched
 from gateway.backends.batching_rules import BatchingRules
 from gateway.backends.deadline_alarm import NEVER_NS, DeadlineAlarm
 from gateway.backends.joining import Join, concatenated
@@ -21,8 +21,6 @@ from gateway.backends.run_threads import Executor
 from gateway.backends.signature import Feeds
 from gateway.backends.slow_runs import LONG_RUN_NS, SlowRunDetector
 from gateway.shm.tally import Tally
-
-UNBATCHED: Final = object()  # the group of items that share no batch
 
 
 class Batcher:
@@ -65,17 +63,23 @@ class Batcher:
         self._detector = detector
         self._all_threaded = False  # every request goes to `threaded`
         self._set_queueing(threads is not None or self._delay_s > 0)
-        self._uniform = uniform  # all dimensions but the first are fixed: any requests may share a batch
-        self._inputs = inputs  # the most that a request without overridden weights has; None: it can override none
-        self._groups: dict[Hashable, deque[BatchItem]] = {}
+        self._group_of = BatchGroups(rules.max_rows, uniform, inputs).of
+        self._groups: dict[Group, deque[BatchItem]] = {}
         self._wake: asyncio.Handle | None = None
         self._alarm = DeadlineAlarm(self._loop, self)
         self._running: set[Batch] = set()
+        self._watch: BatchWatch = Unwatched()
 
     def _set_queueing(self, waits: bool) -> None:
         """`waits`: every request must queue; else one alone in a body of up to `small_body` bytes need not."""
         self._queue_always = waits
         self.small_body = -1 if waits or self._limits is None else self._limits.small_body
+
+    def set_watch(self, watch: BatchWatch) -> None:
+        """Have `watch` told of each run."""
+        for batcher in (self, self._threaded):
+            if batcher is not None:
+                batcher._watch = watch
 
     @property
     def on_loop(self) -> bool:
@@ -132,20 +136,26 @@ class Batcher:
 
     def submit(self, feeds: Feeds, deadline_ns: int) -> BatchItem:
         """Queue one request. Its result is its outputs, or DeadlineExceeded at `deadline_ns` (monotonic clock)."""
-        rows, group = self._group_of(feeds)
-        if self._threaded is not None and (self._all_threaded or (group is not None and self._is_large(feeds))):
-            return self._threaded.submit(feeds, deadline_ns)
-        item = BatchItem(feeds, rows, deadline_ns, self._loop)
-        self._enqueue(item, group)
-        return item
-
-    def submit_alone(self, feeds: Feeds, deadline_ns: int) -> BatchItem:
-        """As `submit`, but the request shares no batch."""
         item = BatchItem(feeds, 1, deadline_ns, self._loop)
-        self._enqueue(item, UNBATCHED)
+        self.put(item)
         return item
 
-    def _enqueue(self, item: BatchItem, group: Hashable) -> None:
+    def put(self, item: BatchItem, *, alone: bool = False) -> None:
+        """Queue an item that the caller has made. `alone`: nothing else of the version may run meanwhile."""
+        item.rows, group = self._group_of(item.feeds)
+        threaded = self._threaded
+        if threaded is not None and (self._all_threaded or (group is not None and self._is_large(item.feeds))):
+            threaded.put(item, alone=alone)
+        else:
+            self._enqueue(item, ALONE if alone else group)
+
+    def run_waiting(self) -> None:
+        """Run what waits for the next iteration of the loop now."""
+        if self._wake is not None and not self._queue_always:
+            self._wake.cancel()
+            self._flush()
+
+    def _enqueue(self, item: BatchItem, group: Group) -> None:
         queue = self._groups.get(group)
         if queue is None:
             queue = self._groups[group] = deque()
@@ -184,26 +194,12 @@ class Batcher:
             else:
                 del self._groups[group]
 
-    def _group_of(self, feeds: Feeds) -> tuple[int, Hashable]:
-        """The number of rows, and the batching group. Requests with unequal or too many rows run alone."""
-        if self._rules.max_rows == 1:
-            return 1, UNBATCHED
-        arrays = list(feeds.values())
-        rows = len(arrays[0])
-        if self._inputs is not None and len(arrays) > self._inputs:
-            return rows, UNBATCHED
-        if not 0 < rows < self._rules.max_rows or (len(arrays) > 1 and any(len(array) != rows for array in arrays)):
-            return rows, UNBATCHED
-        if self._uniform:
-            return rows, None
-        return rows, tuple((name, array.shape[1:], array.dtype.kind) for name, array in sorted(feeds.items()))
-
     def _is_large(self, feeds: Feeds) -> bool:
         return self._limits is not None and not self._limits.allows(feeds)
 
     def _flush(self) -> None:
         self._wake = None
-        while self._groups and (self._threads is None or len(self._running) < self._rules.concurrency):
+        while self._groups and (self._threads is None or self._may_start()):
             if self._threaded is not None and self._all_threaded:
                 self._hand_over(self._threaded)
                 return
@@ -211,6 +207,7 @@ class Batcher:
             if not batch.items:
                 continue
             self._running.add(batch)
+            self._watch.began(batch)
             if self._threads is None:
                 if self._detector is not None:
                     self._detector.sample(time.monotonic_ns())
@@ -220,6 +217,15 @@ class Batcher:
                 self._finish(batch)
             elif not batch.start(self._threads, self._execute):
                 self._running.discard(batch)
+                self._watch.ended(batch)
+
+    def _may_start(self) -> bool:
+        """Whether a thread may start the next batch now."""
+        running = len(self._running)
+        if not running:
+            return True
+        alone = next(iter(self._groups)) is ALONE or any(batch.alone for batch in self._running)
+        return not alone and running < self._rules.concurrency
 
     def _on_long_run(self, items: list[BatchItem], ns: int) -> None:
         """After a long run on the loop: send all requests to `threaded` until the cause is known."""
@@ -245,10 +251,11 @@ class Batcher:
         """The next batch, from the group that was served longest ago, without requests whose callers no longer wait."""
         group = next(iter(self._groups))
         queue = self._groups.pop(group)
-        batch = Batch([], 0, RunOptions() if self._threads is not None else None, self._trusted)
+        batch = Batch([], 0, RunOptions() if self._threads is not None else None, self._trusted, alone=group is ALONE)
         now_ns = time.monotonic_ns()
         while queue and (
-            not batch.items or (group is not UNBATCHED and batch.rows + queue[0].rows <= self._rules.max_rows)
+            not batch.items
+            or (group is not UNBATCHED and group is not ALONE and batch.rows + queue[0].rows <= self._rules.max_rows)
         ):
             item = queue.popleft()
             self._tally.waiting(-1)
@@ -277,6 +284,7 @@ class Batcher:
 
     def _finish(self, batch: Batch) -> None:
         self._running.discard(batch)
+        self._watch.ended(batch)
         self._tally.batch(batch.rows, min(batch.rows, self._rules.max_rows), batch.ended_ns - batch.started_ns)
         for item, answer in zip(batch.items, batch.answers, strict=True):
             queued_ns = batch.started_ns - item.enqueued_ns

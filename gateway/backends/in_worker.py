@@ -30,29 +30,11 @@ def in_worker(
     threads = RunThreads(loaded.rules.concurrency, f"{name}-{number}")
     if not on_loop:
         threads.start()  # before requests depend on them; on the loop, few are ever needed
-    signature = loaded.signature
-    uniform = is_uniform(loaded)
     run: Run = loaded.runner.run
     if stopped is not None:
         run = candidate_run(loaded, number, stopped)
         run = mark_underway(run, tally.underway())
-    inputs = len(signature.inputs) if signature.initializers else None
-    backend = Batcher(
-        run, loaded.rules, tally, threads, uniform, trusted=stable, inputs=inputs, join=loaded.runner.join
-    )
-    if on_loop:
-        detector = SlowRunDetector(f"version {number} of '{name}'", run, loaded.settings.threads)
-        backend = Batcher(
-            run,
-            loaded.rules,
-            tally,
-            None,
-            uniform,
-            limits=loaded.loop_limits,
-            threaded=backend,
-            detector=detector,
-            inputs=inputs,
-        )
+    backend = batcher(f"version {number} of '{name}'", loaded, run, tally, threads, on_loop=on_loop, trusted=stable)
     version = ModelVersion(
         name, number, loaded, backend, tally, stable=stable, latency_compared=compared, baseline=baseline
     )
@@ -60,6 +42,33 @@ def in_worker(
         # both measure how long stable takes
         baseline.recent_latency, baseline.record_latency = version.recent_latency, version.record_latency
     return version
+
+
+def batcher(
+    label: str, loaded: LoadedVersion, run: Run, tally: Tally, threads: RunThreads, *, on_loop: bool, trusted: bool
+) -> Batcher:
+    """The batcher of a version. `on_loop`: short runs are executed on the event loop, as long as they prove short;
+    `trusted`: see Batcher. `label` names the version in the log.
+    """
+    uniform = is_uniform(loaded)
+    inputs = len(loaded.signature.inputs) if loaded.signature.initializers else None
+    threaded = Batcher(
+        run, loaded.rules, tally, threads, uniform, trusted=trusted, inputs=inputs, join=loaded.runner.join
+    )
+    if not on_loop:
+        return threaded
+    detector = SlowRunDetector(label, run, loaded.settings.threads)
+    return Batcher(
+        run,
+        loaded.rules,
+        tally,
+        None,
+        uniform,
+        limits=loaded.loop_limits,
+        threaded=threaded,
+        detector=detector,
+        inputs=inputs,
+    )
 
 
 def candidate_run(loaded: LoadedVersion, number: int, stopped: Stopped) -> Run:

@@ -29,6 +29,7 @@ from gateway.messages import (
     Command,
     Commit,
     ControlMessage,
+    DiedAlone,
     Discard,
     Failed,
     Listen,
@@ -95,6 +96,7 @@ class Worker:
         )
         self._spans = spans_of(start, self._shared_state.head)
         recorder = recorder_of(start, self._shared_state, self._spans)
+        recorder.on_died_alone = self._died_alone
         self._pipeline = Pipeline(self._catalog, start.settings.limits, self._shared_state, recorder)
         settings = start.settings
         head = self._shared_state.head
@@ -111,6 +113,9 @@ class Worker:
 
     def _tripped(self, name: str, candidate: int, found: str, holds: Callable[[], bool]) -> None:
         save_trip(Path(self._start.settings.state), Trip(name, candidate, self._start.worker, found), holds)
+
+    def _died_alone(self, name: str, version: int, prediction_id: bytes) -> None:
+        self._send(DiedAlone((name, version), prediction_id.decode()))
 
     async def run(self) -> None:
         """Load the models, wait for control's command to listen, serve until SIGTERM, then answer what has begun, for

@@ -64,12 +64,13 @@ class Call:
     """A prediction whose version is decided and whose inputs are checked; holds its state until it is answered.
 
     `stable_feeds`: of a candidate's call, the inputs as stable takes them, for a rescue. `rescued`: the reason of
-    the rescue, "" if there is none; `rescue_started_ns`: when it was submitted to stable. `candidate_timeout_ns`: the
-    time limit of the candidate, also if stable was drawn (0: the candidate must not run); `timeout_is_fair`: the limit
-    is at least stable's usual time; `latency_counts`: whether it is evidence if it is slow. `candidate_failed_ns`: when
-    the candidate failed, 0 if it has not or if it is known whose fault that was; `candidate_answers`: how many answers
-    the candidate had given by then. `nonce` is unique to the prediction; `prediction_id` is b"" until it is answered.
-    `Pipeline.begin` sets the attributes that have no default. All times are of the monotonic clock.
+    the rescue, "" if there is none; `rescue_started_ns`: when it was submitted to stable. `candidate_timeout_ns`:
+    the time limit of the candidate, also if stable was drawn (0: the candidate must not run); `timeout_is_fair`:
+    the limit is at least stable's usual time; `latency_counts`: whether it is evidence if it is slow.
+    `candidate_failed_ns`: when the candidate failed, 0 if it has not or if it is known whose fault that was;
+    `candidate_answers`: how many answers the candidate had given by then. `died_alone`: the candidate's process
+    ended while it ran this request only. `nonce` is unique to the prediction; `prediction_id` is b"" until it is
+    answered. `Pipeline.begin` sets the attributes that have no default. All times are of the monotonic clock.
     """
 
     deadline_ns: int
@@ -82,6 +83,7 @@ class Call:
     candidate_failed_ns = 0
     candidate_answers = 0
     rescue_started_ns = 0
+    died_alone = False
     prediction_id = b""
     rescued = ""
 

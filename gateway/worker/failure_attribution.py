@@ -18,7 +18,16 @@ from enum import Enum, auto
 from typing import Final
 
 from gateway.backends.batch import Answer
-from gateway.errors import InvalidOutput, InvalidRequest, ModelFailed, NoMemory, Outcome, ProcessLost, RequestError
+from gateway.errors import (
+    InvalidOutput,
+    InvalidRequest,
+    ModelFailed,
+    NoMemory,
+    Outcome,
+    ProcessCrashed,
+    ProcessLost,
+    RequestError,
+)
 from gateway.routing.release import CANDIDATE
 from gateway.worker.call import Call
 from gateway.worker.recorder import EVIDENCE_OUTCOMES, Recorder
@@ -68,6 +77,7 @@ class FailureAttribution:
         (guards.breaker.crashes), so neither breaker nor comparisons count the call.
         """
         call.rescued = error.outcome
+        call.died_alone = isinstance(error, ProcessCrashed) and error.alone
         assert call.served.release.candidate is not None
         tally = call.served.versions[call.served.release.candidate].tally
         tally.failure(CANDIDATE, error.outcome, now_ns - call.started_ns)
@@ -79,6 +89,8 @@ class FailureAttribution:
         `finite`: the answer is known to hold no NaN and no infinity. `spent_ns`: processor time of stable's run.
         """
         call.version.record_latency(ended_ns - call.rescue_started_ns)
+        if call.died_alone and call.served.release.candidate is not None:
+            self._recorder.died_alone(call.served.name, call.served.release.candidate, call.prediction_id)
         if call.candidate_failed_ns:
             sound = call.version.is_valid_answer(call.feeds, answer, finite)
             self.settle(call, Attribution.STABLE_SUCCEEDS if sound else Attribution.STABLE_FAILS, spent_ns)

@@ -15,7 +15,7 @@ import numpy as np
 
 from gateway.backends.batch import Answer
 from gateway.backends.version import ModelVersion
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, ProcessCrashed
 from gateway.protocol.classification import NO_CLASS
 from gateway.protocol.encode import encode_response
 from gateway.protocol.tensors import InferResponse, Tensor
@@ -84,6 +84,9 @@ class Mirror:
         self._running -= 1
         if copied is None or copied.cancelled() or copied.exception() is not None:
             pair.candidate.tally.mirrored("failed")
+            error = None if copied is None or copied.cancelled() else copied.exception()
+            if isinstance(error, ProcessCrashed) and error.alone:
+                self._recorder.died_alone(pair.candidate.name, pair.candidate.number, pair.prediction_id)
             return
         pair.call.served.breaker.answered()
         answer = copied.result()

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -92,6 +92,7 @@ class Recorder:
         self._threshold = round(settings.sample * SHARE_RESOLUTION)
         self._bucket = TokenBucket(settings.large)
         self.must_record = settings.when_full == "refuse"
+        self.on_died_alone: Callable[[str, int, bytes], None] = lambda *_: None
 
     def admit(self, nonce: int, size: int) -> None:
         """Check that a prediction on a body of `size` bytes can be recorded. Called before it runs, if `must_record`.
@@ -150,6 +151,10 @@ class Recorder:
     def slow(self, call: Call, *, candidate: bool) -> None:
         """Append a failure event: a randomly assigned request took longer than the guard's threshold."""
         self._event(call, FailureKind.SLOW, candidate)
+
+    def died_alone(self, name: str, version: int, prediction_id: bytes) -> None:
+        """Tell control for which prediction the process of a candidate ended."""
+        self.on_died_alone(name, version, prediction_id)
 
     def feedback(self, line: bytes) -> bool:
         """Record feedback; False if it cannot be recorded now."""

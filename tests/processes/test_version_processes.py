@@ -123,8 +123,9 @@ def test_candidate_killed_by_a_request_is_rescued_recorded_as_crashed_and_stoppe
         stop = release(gateway)["stop"]
         assert (stop["by"], "SIGFPE" in stop["reason"], stop["evidence"]["deaths"]) == ("crashes", True, 3)
         assert metric(gateway, "gateway_rescues_total", model="negate", reason="crashed") == 3
-    reasons = Counter(record["rescue_reason"] for record in records(tmp_path))
-    assert reasons["crashed"] == 3
+    crashed = [record["prediction_id"] for record in records(tmp_path) if record["rescue_reason"] == "crashed"]
+    assert (len(crashed), set(stop["evidence"]["predictions"])) == (3, set(crashed))
+    assert all(prediction in stop["reason"] for prediction in crashed)
 
 
 @needs_trap
@@ -138,7 +139,8 @@ def test_mirrored_requests_that_kill_the_candidate_are_noticed_by_no_client_and_
             assert answer.status_code == 200
             assert time.monotonic() < end_s
             time.sleep(0.05)
-        assert release(gateway)["stop"]["by"] == "crashes"
+        stop = release(gateway)["stop"]
+        assert (stop["by"], len(stop["evidence"]["predictions"])) == ("crashes", 3)
         assert workers(gateway) == before
 
 
@@ -217,6 +219,32 @@ def test_stable_version_in_a_process_of_its_own_survives_its_death(tmp_path: Pat
                 answers[ask(gateway, round_).status_code] += 1
             until(lambda: len(version_pids(gateway)) == 2, "the processes")
         assert answers.keys() == {200}
+
+
+@needs_trap
+def test_requests_that_kill_a_stable_version_fail_and_those_beside_them_do_not(tmp_path: Path) -> None:
+    """Stable divides; some clients send the integer that kills it, many others, of two workers, do not."""
+    models = tmp_path / "models"
+    place(models, "negate", 1, negating("Div"))
+    (models / "negate" / "warmup.json").write_bytes(body(1))
+    (models / "negate" / "model.yaml").write_text("isolation: process\n")
+    innocent, killers = Told(), []
+    with GatewayProcess(tmp_path, models, {"models": {"negate": {"stable": 1}}}, server={"workers": 2}) as gateway:
+
+        def kill() -> None:
+            killers.append(ask(gateway, INT64_MIN).status_code)
+
+        sent = request("/v2/models/negate/infer", body(3))
+        with Client(("127.0.0.1", gateway.port), 16, lambda: sent) as client:
+            threads = [threading.Thread(target=kill) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                client.keep_busy(0.1, innocent)
+            client.keep_busy(0.5, innocent)
+        assert killers == [500] * 3
+        assert (innocent.failures, innocent.variants["stable"] > 100) == ({}, True)
+        assert metric(gateway, "gateway_version_process_starts_total", model="negate") >= 6
 
 
 def test_edit_to_a_candidate_that_cannot_be_loaded_in_its_process_changes_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The worker's side of a version that runs in a process of its own, shared by all workers.
 
-Tensors pass through shared memory (`gateway.shm.arena`), messages over a Unix socket (`protocol`). If the process dies,
+Tensors pass through shared memory (`gateway.shm.arena`), frames over a Unix socket (`protocol`). If the process dies,
 its calls fail at once with ProcessCrashed, or are repeated for a stable version, and a new connection is made as soon
 as its successor listens.
 """
@@ -9,18 +9,16 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.backends import version_facts
 from gateway.backends.batch import Answer, BatchItem, deadline_exceeded
 from gateway.backends.deadline_alarm import NEVER_NS, DeadlineAlarm
-from gateway.backends.onnx import Result
-from gateway.backends.process import tensors
 from gateway.backends.process.frames import FrameError
 from gateway.backends.process.item import ProcessItem
 from gateway.backends.process.link import Link, connected
-from gateway.backends.process.protocol import ANSWER, CALL, CANCEL, ERROR, raised
+from gateway.backends.process.protocol import ANSWER, ANSWER_HEAD, CANCEL, ERROR, FREE, raised
+from gateway.backends.process.tensors import TensorWriter
 from gateway.backends.signature import Feeds
 from gateway.backends.version_facts import VersionFacts
 from gateway.errors import ModelFailed, ModelUnavailable, Overloaded, ProcessCrashed, ProcessLost
@@ -34,8 +32,8 @@ log: Final = logging.getLogger("gateway.backends")
 
 class ProcessBackend:
     """A `Backend` (gateway.backends.base). `patient`: for a stable version: calls wait while its process is restarted,
-    and those that were in a crashed process are repeated once, one by one. A candidate's calls fail, and stable answers
-    them.
+    and those that were in a crashed process are repeated one by one, each alone in the process, until one fails with
+    which it ends again. A candidate's calls fail, and stable answers them.
     """
 
     small_body = -1
@@ -50,6 +48,7 @@ class ProcessBackend:
         self._numbers = itertools.count(1)
         self._link: Link | None = None
         self._arena: Arena  # set with the first connection
+        self._writer: TensorWriter
         self._calls: dict[int, ProcessItem] = {}
         self._cancelled: dict[int, Block] = {}  # the process may still read their inputs
         self._waiting: list[ProcessItem] = []  # until the process is connected again
@@ -115,7 +114,7 @@ class ProcessBackend:
             self._tally.waiting(-1)
             if item.block is not None and self._link is not None:
                 self._cancelled[item.number] = item.block
-                self._link.send([CANCEL, item.number])
+                self._link.send(CANCEL, item.number)
             item.block = None
 
     def expire(self, now_ns: int) -> int:
@@ -158,7 +157,8 @@ class ProcessBackend:
             if link is not None:
                 link.close()
             raise
-        self._arena = arena
+        link.answers.names = [spec.name for spec in self.facts.signature.outputs]
+        self._arena, self._writer = arena, TensorWriter(arena)
         self._link = link
         self._next_waiting()
 
@@ -201,64 +201,58 @@ class ProcessBackend:
             item.set_exception(ProcessLost("the process of this version is being started again; try again later"))
 
     def _send(self, item: ProcessItem, link: Link, *, alone: bool) -> None:
-        written = tensors.write(self._arena, item.feeds.items())
+        written = self._writer.write(list(item.feeds.items()))
         if written is None:
             full = "there is no shared memory left for the inputs; try again later"
             item.set_exception(Overloaded(full) if self._patient else ProcessLost(full))  # not the candidate's fault
             return
-        item.block, described = written
+        item.block, layout = written
         item.number = number = next(self._numbers)
         self._calls[number] = item
         self._tally.waiting(1)
-        link.send([CALL, number, item.deadline_ns, alone, described])
+        link.call(number, item.deadline_ns, item.block.offset, layout, alone=alone)
 
-    def _received(self, message: Any) -> None:
-        """Process one message. Raises ValueError, TypeError, KeyError or ArenaError if it violates the protocol."""
-        kind, number = message[0], message[1]
+    def _received(self, kind: int, number: int, payload: bytes) -> None:
+        """Process one frame. Raises one of link.VIOLATIONS if it violates the protocol."""
+        link = self._link
+        assert link is not None
         if number == self._alone:
             self._alone = 0
             self.loop.call_soon(self._next_waiting)
         item = self._calls.pop(number, None)
-        block = self._cancelled.pop(number, None) if item is None else item.block
-        if item is None:
-            if block is None:
-                raise ValueError(f"there is no call {number}")
+        block = self._cancelled.pop(number) if item is None else item.block
+        if block is not None:
             self._arena.give_back(block)
-            if kind == ANSWER and self._link is not None:
-                self._link.was_read(message[2])
+        if item is None:
+            if kind == ANSWER:
+                link.was_read()
             return
         self._tally.waiting(-1)
         item.block = None
-        if block is not None:
-            self._arena.give_back(block)
-        if kind == ANSWER:
-            try:
-                self._answered(item, message)
-            except Exception:
-                item.set_exception(ProcessCrashed("the process of this version sent an answer that cannot be read"))
-                raise
-        elif kind == ERROR:
-            item.set_exception(raised(message[2], message[3]))
-        else:  # FREE: its deadline has passed by the clock of the process
-            item.set_exception(deadline_exceeded())
+        try:
+            if kind == ANSWER:
+                self._answered(item, link, payload)
+            elif kind == ERROR:
+                item.set_exception(raised(payload))
+            elif kind == FREE:  # its deadline has passed by the clock of the process
+                item.set_exception(deadline_exceeded())
+            else:
+                raise ValueError(f"there are no frames of kind {kind}")
+        except Exception:
+            item.set_exception(ProcessCrashed("the process of this version sent an answer that cannot be read"))
+            raise
 
-    def _answered(self, item: ProcessItem, message: Sequence[Any]) -> None:
-        _, _, described, queued_ns, batch_rows, run_ns, counts = message
-        results: list[Result] = []
-        link = self._link
-        assert link is not None
-        for one, spec in zip(described, self.facts.signature.outputs, strict=True):
-            results.append(None if one is None else tensors.read(link.memory, one, copy=True)[1])
-            if one is not None and one[0] != spec.name:
-                raise ArenaError(f"output '{one[0]}' instead of '{spec.name}'")
-        link.was_read(described)
-        self._tally.queued(queued_ns)
+    def _answered(self, item: ProcessItem, link: Link, payload: bytes) -> None:
+        offset, queued_ns, run_ns, batch_rows, counts = ANSWER_HEAD.unpack_from(payload)
+        answer = Answer([array for _, array in link.answers.read(offset, payload[ANSWER_HEAD.size :], copy=True)])
+        link.was_read()
+        tally = self._tally
+        tally.queued(queued_ns)
         if counts:
-            self._tally.batch(batch_rows, min(batch_rows, self.facts.rules.max_rows), run_ns)
+            tally.batch(batch_rows, min(batch_rows, self.facts.rules.max_rows), run_ns)
         if time.monotonic_ns() > item.deadline_ns:
             item.expire()
             return
-        answer = Answer(results)
         answer.queued_ns, answer.batch_rows = queued_ns, batch_rows
         item.set_result(answer)
 
@@ -277,13 +271,16 @@ class ProcessBackend:
             item.block = None
             if item.done():
                 continue
-            if self._patient and not item.retried and not self._closed:
-                item.retried = True
+            alone = item.number == link.alone
+            if self._patient and not self._closed and not (alone and item.retried):
+                item.retried = True  # it may be the cause, or another call of any worker
                 again.append(item)
             elif self._patient:
-                item.set_exception(ModelFailed("the process of this version ended twice while the request was in it"))
+                item.set_exception(ModelFailed("the process of this version ended twice while it ran this request"))
             else:
-                item.set_exception(ProcessCrashed("the process of this version ended while the request was in it"))
+                error = ProcessCrashed("the process of this version ended while the request was in it")
+                error.alone = alone
+                item.set_exception(error)
         self._waiting[:0] = again
         if not self._closed:
             self._reconnecting = self.loop.create_task(self._connect_again())

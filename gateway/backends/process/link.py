@@ -6,57 +6,66 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import orjson
 
 from gateway.backends.process.frames import FrameError, FrameReader, frame
-from gateway.backends.process.protocol import RETURN
+from gateway.backends.process.protocol import ALONE, CALL, CALL_HEAD, COUNT, GREETING, RETURN
 from gateway.backends.process.start import REFUSAL
+from gateway.backends.process.tensors import TensorReader
 from gateway.errors import ModelUnavailable
 from gateway.shm.arena import Arena, ArenaError, ArenaView
 
-RETURN_WITHIN_S: Final = 0.005
+RETURN_WITHIN_S: Final = 0.02  # unless a call tells it sooner
 _CREDENTIALS: Final = struct.Struct("3i")  # process, user and group of the other side
 MAX_REFUSAL: Final = 1 << 16  # bytes
-GREETING: Final = b"\x01"  # sent with the descriptor of the sender's memory
+HELLO: Final = b"\x01"  # sent with the descriptor of the sender's memory
+VIOLATIONS: Final = (
+    FrameError, ArenaError, struct.error, ValueError, TypeError, KeyError, IndexError,
+)  # fmt: skip
+Received = Callable[[int, int, bytes], None]
 log: Final = logging.getLogger("gateway.backends")
 
 
 class Link(asyncio.Protocol):
     """The worker's end of a connection. `memory`: the memory that the process writes answers to. `received` is called
-    with each message, `lost` once when the connection has ended.
+    with each frame, `lost` once when the connection has ended; then `alone` is the number of the call that was alone in
+    the process, 0 if none was.
     """
 
-    def __init__(self, memory: ArenaView, received: Callable[[Any], None], lost: Callable[["Link"], None]) -> None:
+    def __init__(self, memory: ArenaView, received: Received, lost: Callable[["Link"], None]) -> None:
         self.memory = memory
+        self.answers = TensorReader(memory)
+        self.alone = 0
         self.greeted: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._received = received
         self._lost = lost
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
-        self._read: list[int] = []  # offsets of answers to be given back
+        self._read = 0  # answers, since the connection was made
+        self._told = 0  # how many of them the process knows to be read
         self._returning: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Pass each message on. A violation of the protocol closes the connection, as a crash would."""
+        """Pass each frame on. A violation of the protocol closes the connection, as a crash would."""
         try:
-            for message in self._reader.feed(data):
-                if not self.greeted.done():
-                    if not isinstance(message, dict):
-                        raise FrameError("its first message does not describe its version")
-                    self.greeted.set_result(message)
+            for kind, number, payload in self._reader.feed(data):
+                if self.greeted.done():
+                    self._received(kind, number, payload)
                 else:
-                    self._received(message)
-        except (FrameError, ArenaError, orjson.JSONDecodeError, ValueError, TypeError, KeyError, IndexError) as error:
+                    self.greeted.set_result(_description(kind, payload))
+        except VIOLATIONS as error:
             log.error("the process of a version violates the protocol, and its connection is closed: %r", error)
             self.close()
 
     def connection_lost(self, error: Exception | None) -> None:
+        with contextlib.suppress(ArenaError, OSError):
+            (self.alone,) = ALONE.unpack(self.memory.read(0, ALONE.size))
         self.memory.close()
         if not self.greeted.done():
             self.greeted.set_exception(ConnectionResetError("it ended before it had loaded the version"))
@@ -64,23 +73,27 @@ class Link(asyncio.Protocol):
         elif not self.greeted.cancelled():
             self._lost(self)
 
-    def send(self, message: Any) -> None:
-        """Send a message, in order."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(frame(message))
+    def call(self, number: int, deadline_ns: int, offset: int, layout: bytes, *, alone: bool) -> None:
+        """Send a call."""
+        self._told = self._read
+        self.send(CALL, number, CALL_HEAD.pack(alone, deadline_ns, self._read, offset) + layout)
 
-    def was_read(self, described: Sequence[Any]) -> None:
-        """Return the block of an answer that has been copied; returns are sent together if possible."""
-        first = next((one[3] for one in described if one is not None), None)
-        if first is not None:
-            self._read.append(first)
-            if self._returning is None:
-                self._returning = asyncio.get_running_loop().call_later(RETURN_WITHIN_S, self._return)
+    def send(self, kind: int, number: int, payload: bytes = b"") -> None:
+        """Send a frame, in order."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(frame(kind, number, payload))
+
+    def was_read(self) -> None:
+        """Note that the last answer has been copied. The next call tells it, or else a frame of its own."""
+        self._read += 1
+        if self._returning is None:
+            self._returning = asyncio.get_running_loop().call_later(RETURN_WITHIN_S, self._return)
 
     def _return(self) -> None:
         self._returning = None
-        offsets, self._read = self._read, []
-        self.send([RETURN, offsets])
+        if self._told != self._read:
+            self._told = self._read
+            self.send(RETURN, 0, COUNT.pack(self._read))
 
     def close(self) -> None:
         """End the connection at once."""
@@ -88,10 +101,17 @@ class Link(asyncio.Protocol):
             self._transport.abort()
 
 
+def _description(kind: int, payload: bytes) -> dict[str, Any]:
+    description = orjson.loads(payload) if kind == GREETING else None
+    if not isinstance(description, dict):
+        raise FrameError("its first frame does not describe its version")
+    return description
+
+
 async def connected(
-    where: str, arena: Arena, received: Callable[[Any], None], lost: Callable[[Link], None]
+    where: str, arena: Arena, received: Received, lost: Callable[[Link], None]
 ) -> tuple[Link, dict[str, Any]]:
-    """Connect to the socket at `where`, exchange both sides' memory, and wait for the first message, the version's
+    """Connect to the socket at `where`, exchange both sides' memory, and wait for the first frame, the version's
     description. Waits as long as the process loads. Raises OSError, FrameError or ModelUnavailable.
     """
     loop = asyncio.get_running_loop()
@@ -101,7 +121,7 @@ async def connected(
         link_socket.setblocking(False)
         await loop.sock_connect(link_socket, where)
         check_user(link_socket)
-        socket.send_fds(link_socket, [GREETING], [arena.file])
+        socket.send_fds(link_socket, [HELLO], [arena.file])
         memory = ArenaView(await file_of(loop, link_socket))
         undo.callback(memory.close)
         link = Link(memory, received, lost)
@@ -124,8 +144,8 @@ async def file_of(loop: asyncio.AbstractEventLoop, connection: socket.socket) ->
         await readable
     finally:
         loop.remove_reader(connection.fileno())
-    greeting, files, _, _ = socket.recv_fds(connection, len(GREETING), 1)
-    if greeting != GREETING or len(files) != 1:
+    greeting, files, _, _ = socket.recv_fds(connection, len(HELLO), 1)
+    if greeting != HELLO or len(files) != 1:
         for file in files:
             os.close(file)
         if greeting == REFUSAL:

@@ -20,8 +20,9 @@ import orjson
 import uvloop
 
 from gateway.backends.batcher import Batcher
-from gateway.backends.in_worker import candidate_run, is_uniform
+from gateway.backends.in_worker import batcher, candidate_run
 from gateway.backends.loaded_version import LoadedVersion, load_version
+from gateway.backends.process.alone import AloneWatch
 from gateway.backends.process.server import Server
 from gateway.backends.process.start import ProcessStart
 from gateway.backends.repository import Repository
@@ -64,11 +65,18 @@ def _loaded(start: ProcessStart) -> LoadedVersion:
 
 
 def _batcher(start: ProcessStart, loaded: LoadedVersion) -> Batcher:
+    """Short runs are executed on the event loop, as a stable version's are in a worker: a thread would take as long to
+    be woken. If one blocks the loop, there are no heartbeats, and control ends the process.
+    """
     threads = RunThreads(loaded.rules.concurrency, f"{start.name}-{start.version}")
-    threads.start()
+    on_loop = not loaded.loop_limits.off_loop_reason
+    if not on_loop:
+        threads.start()
     run = candidate_run(loaded, start.version, lambda: False) if start.checked else loaded.runner.run
-    inputs = len(loaded.signature.inputs) if loaded.signature.initializers else None
-    return Batcher(run, loaded.rules, Tally(), threads, is_uniform(loaded), inputs=inputs, join=loaded.runner.join)
+    label = f"version {start.version} of '{start.name}'"
+    made = batcher(label, loaded, run, Tally(), threads, on_loop=on_loop, trusted=True)
+    made.set_watch(AloneWatch())
+    return made
 
 
 def _server(start: ProcessStart, listening: socket.socket, found: LoadedVersion | str) -> Server:

@@ -5,21 +5,36 @@ import contextlib
 import logging
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import orjson
 
-from gateway.backends.batch import Answer, Batch, BatchItem
+from gateway.backends.batch import Answer, Batch
 from gateway.backends.batcher import Batcher
-from gateway.backends.process import tensors
-from gateway.backends.process.frames import FrameError, FrameReader, frame
-from gateway.backends.process.link import GREETING, check_user, file_of
-from gateway.backends.process.protocol import ANSWER, CALL, CANCEL, ERROR, FREE, RETURN, described
+from gateway.backends.process.frames import FrameReader, frame
+from gateway.backends.process.link import HELLO, VIOLATIONS, check_user, file_of
+from gateway.backends.process.protocol import (
+    ALONE,
+    ANSWER,
+    ANSWER_HEAD,
+    CALL,
+    CALL_HEAD,
+    CANCEL,
+    COUNT,
+    ERROR,
+    FREE,
+    GREETING,
+    RETURN,
+    described,
+)
+from gateway.backends.process.served_call import ServedCall
 from gateway.backends.process.start import HUNG
+from gateway.backends.process.tensors import Named, TensorReader, TensorWriter
 from gateway.errors import Overloaded
-from gateway.shm.arena import Arena, ArenaError, ArenaView, Block
+from gateway.shm.arena import Arena, ArenaView, Block
 
 POLL_S: Final = 0.02  # between two checks whether the run of a cancelled call has ended
 HUNG_POLLS: Final = 100  # after so many checks, a run that was told to end and goes on ends the process
@@ -29,7 +44,7 @@ log: Final = logging.getLogger("gateway.backends")
 
 
 class Server:
-    """Serves the connections to `listening`. `greeting`: the first message to each, which describes the version.
+    """Serves the connections to `listening`. `greeting`: the first frame to each, which describes the version.
     `outputs`: the version's output names. `batcher` None: the version could not be loaded, as `greeting` says.
     """
 
@@ -39,10 +54,12 @@ class Server:
         self.batcher = batcher
         self.outputs = outputs
         self._listening = listening
-        self._greeting = frame(greeting)
+        self._greeting = frame(GREETING, 0, orjson.dumps(greeting))
         self._counted: Batch | None = None
         self._ending: list[_Ending] = []
         self._polling = False
+        self._to_send: list[Connection] = []
+        self._sending: asyncio.Handle | None = None
         self._welcoming: set[asyncio.Task[None]] = set()
         self.connections: set[Connection] = set()
         self.none_left: Callable[[], None] = lambda: None  # called when the last connection has ended
@@ -74,7 +91,7 @@ class Server:
                 undo.callback(memory.close)
                 made = Connection(memory, self)
                 undo.callback(made.arena.close)
-                socket.send_fds(connection, [GREETING], [made.arena.file])
+                socket.send_fds(connection, [HELLO], [made.arena.file])
                 transport, _ = await loop.create_connection(lambda: made, sock=connection)
             except Exception as error:
                 log.error("a worker could not connect: %s", error)
@@ -82,6 +99,26 @@ class Server:
             undo.pop_all()
         transport.write(self._greeting)
         self.connections.add(made)
+
+    def run_waiting(self) -> None:
+        """A connection has passed on what it has received. Calls of several may share a batch: then wait for them."""
+        if self.batcher is not None and len(self.connections) == 1:
+            self.batcher.run_waiting()
+        if self._sending is not None:
+            self._sending.cancel()
+            self._send_all()
+
+    def send_soon(self, connection: "Connection") -> None:
+        """Have the connection send its frames at the end of what runs now."""
+        self._to_send.append(connection)
+        if self._sending is None:
+            self._sending = asyncio.get_running_loop().call_soon(self._send_all)
+
+    def _send_all(self) -> None:
+        self._sending = None
+        connections, self._to_send = self._to_send, []
+        for connection in connections:
+            connection.send_all()
 
     def wait_for(self, batch: Batch, free: Callable[[], None]) -> None:
         """Call `free` when the batch has ended; it may run on after a call in it is over."""
@@ -136,90 +173,116 @@ class Connection(asyncio.Protocol):
         self.arena = Arena()
         self._memory = memory
         self._server = server
-        self._reader = FrameReader()
+        self._inputs = TensorReader(memory)
+        self._outputs = TensorWriter(self.arena)
+        self._alone = self.arena.take(ALONE.size)  # the first block
+        self._loop = asyncio.get_running_loop()
+        self._frames = FrameReader()
         self._transport: asyncio.Transport | None = None
-        self._calls: dict[int, BatchItem] = {}
-        self._answers: dict[int, Block] = {}  # by offset
+        self._calls: dict[int, ServedCall] = {}
+        self._unread: deque[Block] = deque()  # the answers that the worker may still read, in order
+        self._freed = 0  # the answers that it has read
+        self._unsent: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Execute each message. A worker that violates the protocol loses its connection."""
+        """Execute each frame. A worker that violates the protocol loses its connection."""
         try:
-            for message in self._reader.feed(data):
-                self._execute(message)
-        except (FrameError, ArenaError, orjson.JSONDecodeError, ValueError, TypeError, KeyError, IndexError) as error:
+            for kind, number, payload in self._frames.feed(data):
+                self._execute(kind, number, payload)
+        except VIOLATIONS as error:
             log.error("a worker violates the protocol, and its connection is closed: %r", error)
             assert self._transport is not None
             self._transport.abort()
+        self._server.run_waiting()
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
         calls, self._calls = list(self._calls.values()), {}
-        for item in calls:
-            batch = item.batch
-            item.cancel()
+        for call in calls:
+            batch = call.batch
+            call.cancel()
             if batch is not None and not batch.ended_ns:
                 self._server.wait_for(batch, lambda: None)
         self._memory.close()
         self.arena.close()
         self._server.ended(self)
 
-    def _execute(self, message: Any) -> None:
-        kind = message[0]
+    def _execute(self, kind: int, number: int, payload: bytes) -> None:
         if kind == CALL:
-            self._call(*message[1:])
+            alone, deadline_ns, read, offset = CALL_HEAD.unpack_from(payload)
+            self._free(read)
+            self._call(number, deadline_ns, alone, self._inputs.read(offset, payload[CALL_HEAD.size :], copy=False))
         elif kind == RETURN:
-            for offset in message[1]:
-                self.arena.give_back(self._answers.pop(offset))
+            self._free(*COUNT.unpack(payload))
         elif kind == CANCEL:
-            item = self._calls.get(message[1])
-            if item is not None:
-                item.cancel()
+            call = self._calls.get(number)
+            if call is not None:
+                call.cancel()
         else:
-            raise ValueError(f"there is no message {kind}")
+            raise ValueError(f"there are no frames of kind {kind}")
 
-    def _call(self, number: int, deadline_ns: int, alone: bool, inputs: list[Any]) -> None:
-        feeds = dict(tensors.read(self._memory, one, copy=False) for one in inputs)
+    def _free(self, read: int) -> None:
+        """Free the answers that the worker has read; `read`: how many since the connection was made."""
+        if not 0 <= read - self._freed <= len(self._unread):
+            raise ValueError(f"{read} answers cannot have been read")
+        while self._freed < read:
+            self._freed += 1
+            self.arena.give_back(self._unread.popleft())
+
+    def _call(self, number: int, deadline_ns: int, alone: bool, inputs: Sequence[Named]) -> None:
+        feeds = {name: array for name, array in inputs if array is not None}
+        if len(feeds) != len(inputs) or number in self._calls:
+            raise ValueError(f"call {number} cannot be made")
         if self._server.batcher is None:
-            self._send([ERROR, number, *described(Overloaded("the version could not be loaded"))])
+            self._send(ERROR, number, described(Overloaded("the version could not be loaded")))
             return
-        submit = self._server.batcher.submit_alone if alone else self._server.batcher.submit
-        item = self._calls[number] = submit(feeds, deadline_ns)
-        item.add_done_callback(lambda done: self._done(number, done))
+        call = ServedCall(number, feeds, deadline_ns, self._loop, self._mark_alone, self._done)
+        self._calls[number] = call
+        self._server.batcher.put(call, alone=alone)
 
-    def _done(self, number: int, item: "asyncio.Future[Answer]") -> None:
-        assert isinstance(item, BatchItem)
+    def _mark_alone(self, number: int) -> None:
+        if self._alone is not None:
+            ALONE.pack_into(self._alone.view, 0, number)
+
+    def _done(self, call: ServedCall) -> None:
+        number, batch = call.number, call.batch
         if self._calls.pop(number, None) is None:
             return  # the worker is gone
-        batch = item.batch
-        if batch is not None and not batch.ended_ns and (item.cancelled() or item.exception() is not None):
-            self._server.wait_for(batch, lambda: self._send([FREE, number]))  # until then the run may read the inputs
-        elif item.cancelled():
-            self._send([FREE, number])
-        elif (error := item.exception()) is not None:
+        error = None if call.cancelled() else call.exception()
+        failed = error is not None or call.cancelled()
+        if failed and batch is not None and not batch.ended_ns:
+            self._server.wait_for(batch, lambda: self._send(FREE, number))  # until then the run may read the inputs
+        elif call.cancelled():
+            self._send(FREE, number)
+        elif error is not None:
             assert isinstance(error, Exception)
-            self._send([ERROR, number, *described(error)])
+            self._send(ERROR, number, described(error))
         else:
-            self._answer(number, item, item.result())
+            self._answer(number, batch, call.result())
 
-    def _answer(self, number: int, item: BatchItem, answer: Answer) -> None:
-        named = list(zip(self._server.outputs, answer, strict=True))
-        written = tensors.write(self.arena, [(name, result) for name, result in named if result is not None])
+    def _answer(self, number: int, batch: Batch | None, answer: Answer) -> None:
+        written = self._outputs.write(list(zip(self._server.outputs, answer, strict=True)))
         if written is None:
-            self._send([ERROR, number, *described(Overloaded("there is no shared memory left for the answer"))])
+            self._send(ERROR, number, described(Overloaded("there is no shared memory left for the answer")))
             return
-        block, parts = written
-        if parts:
-            self._answers[block.offset] = block
-        else:
-            self.arena.give_back(block)
-        left = iter(parts)
-        outputs = [None if result is None else next(left) for _, result in named]
-        counts = self._server.counts(item.batch)
-        run_ns = 0 if item.batch is None else item.batch.ended_ns - item.batch.started_ns
-        self._send([ANSWER, number, outputs, answer.queued_ns, answer.batch_rows, run_ns, counts])
+        block, layout = written
+        self._unread.append(block)
+        counts = self._server.counts(batch)
+        run_ns = 0 if batch is None else batch.ended_ns - batch.started_ns
+        head = ANSWER_HEAD.pack(block.offset, answer.queued_ns, run_ns, answer.batch_rows, counts)
+        self._send(ANSWER, number, head + layout)
 
-    def _send(self, message: Any) -> None:
+    def _send(self, kind: int, number: int, payload: bytes = b"") -> None:
+        """Send a frame with all others of this iteration of the loop."""
+        if not self._unsent:
+            self._server.send_soon(self)
+        self._unsent.append(frame(kind, number, payload))
+
+    def send_all(self) -> None:
+        """Send the frames that wait."""
+        unsent, self._unsent = self._unsent, []
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(frame(message))
+            self._transport.write(b"".join(unsent))

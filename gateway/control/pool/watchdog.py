@@ -33,6 +33,7 @@ class Watchdog:
     def watch(self, pool: WorkerPool) -> None:
         """Set the worker pool to watch."""
         self.pool = pool
+        pool.on_died_alone = self.crash_counts.died_alone
         server = self._settings.server
         self.heartbeats = Heartbeats(
             pool,

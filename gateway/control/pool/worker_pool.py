@@ -17,6 +17,7 @@ from gateway.messages import (
     Ack,
     Command,
     ConfigGeneration,
+    DiedAlone,
     Failed,
     Listen,
     LoadReply,
@@ -74,6 +75,7 @@ class WorkerPool:
         self._activity_of = activity
         self._broadcaster = Broadcaster()
         self.changing = asyncio.Lock()  # held while a command changes what is served
+        self.on_died_alone: Callable[[DiedAlone], None] = lambda _: None
         self.killed: Counter[str] = Counter()  # workers ended by this process, by reason
         self._deaths = [0] * size
         self._stopping = False
@@ -170,7 +172,8 @@ class WorkerPool:
             return
         match report:
             case Warm():
-                self._on_warm(handle, report)
+                handle.runs_on, handle.unavailable = report.runs_on, report.unavailable
+                self._start_task(self._join(handle))
             case Ready():
                 self._on_ready(handle)
             case Failed():
@@ -182,13 +185,12 @@ class WorkerPool:
                 answer = handle.pending.pop(report.number, None)
                 if answer is not None and not answer.done():
                     answer.set_result(report.error)
+            case DiedAlone():
+                self.on_died_alone(report)
             case LoadRequest():
-                result = self._on_load(report)
-                result.add_done_callback(lambda done: handle.send(LoadReply(report.number, done.result())))
-
-    def _on_warm(self, handle: WorkerHandle, report: Warm) -> None:
-        handle.runs_on, handle.unavailable = report.runs_on, report.unavailable
-        self._start_task(self._join(handle))
+                self._on_load(report).add_done_callback(
+                    lambda done: handle.send(LoadReply(report.number, done.result()))
+                )
 
     async def _join(self, handle: WorkerHandle) -> None:
         """Bring a warm worker up to the generation in force, then let it listen."""

@@ -3,11 +3,8 @@
 import asyncio
 import json
 import os
-import random
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -15,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 import uvloop
 
 from gateway.backends.loaded_version import load_version
 from gateway.backends.process.client import ProcessBackend
 from gateway.backends.process.frames import frame
-from gateway.backends.process.link import GREETING
+from gateway.backends.process.link import HELLO
+from gateway.backends.process.protocol import GREETING
 from gateway.backends.process.start import ProcessStart
 from gateway.backends.repository import Repository
 from gateway.control.pool.process_template import ProcessTemplate
@@ -34,6 +33,7 @@ from gateway.settings.model import ModelSettings
 from gateway.settings.routing import RoutingSettings
 from gateway.shm.arena import Arena
 from gateway.shm.tally import Tally
+from loadtests.mixing import mixed
 from tests.backends.onnx_models import doubling, endless, gathering, looping, needs_trap, place, trapping
 
 PATIENCE_S = 30.0
@@ -334,9 +334,9 @@ def test_connection_that_ends_with_its_greeting_is_made_again(tmp_path: Path) ->
             while True:
                 peer, _ = await asyncio.get_running_loop().sock_accept(listening)
                 made += 1
-                socket.send_fds(peer, [GREETING], [arena.file])
+                socket.send_fds(peer, [HELLO], [arena.file])
                 await asyncio.sleep(0.05)
-                peer.send(frame(loaded.dump()))
+                peer.send(frame(GREETING, 0, orjson.dumps(loaded.dump())))
                 if made == 3:
                     return peer
                 peer.close()
@@ -358,78 +358,16 @@ def test_connection_that_ends_with_its_greeting_is_made_again(tmp_path: Path) ->
     on_uvloop(scenario())
 
 
-ASKER = """
-import asyncio, os, random, sys, time
-import numpy as np, uvloop
-from gateway.backends.process.client import ProcessBackend
-from gateway.errors import DeadlineExceeded, Overloaded, ProcessLost
-from gateway.shm.tally import Tally
-
-async def ask(backend, dice, count, seen):
-    first = os.getpid() * 10.0**6
-    for number in range(count):
-        rows = dice.choice((1, 1, 1, 2, 5))
-        value = np.float64(dice.random() * 10**6)
-        x = (value + np.arange(rows * 2).reshape(rows, 2)).astype(np.float32)
-        wait_s = dice.choice((0.0005, 0.002, 0.02, 1.0))
-        try:
-            answer = await backend.submit({"x": x}, time.monotonic_ns() + int(wait_s * 1e9))
-        except (DeadlineExceeded, ProcessLost, Overloaded):
-            seen[1] += 1
-            if backend._link is None:
-                await asyncio.sleep(0.01)
-            continue
-        if answer[0].tolist() != (x + x).tolist():
-            print("another call's bytes", x.tolist(), answer[0].tolist())
-            os._exit(1)
-        seen[0] += 1
-
-async def main(where, seed, count):
-    backend, seen = ProcessBackend(where, Tally(), patient=False), [0, 0]
-    await backend.start(30)
-    dice = random.Random(seed)
-    await asyncio.gather(*(ask(backend, dice, count // 32, seen) for _ in range(32)))
-    print(*seen)
-
-uvloop.run(main(sys.argv[1].replace("@", chr(0)), int(sys.argv[2]), int(sys.argv[3])))
-"""
-
-
 @pytest.mark.slow
 def test_no_answer_holds_the_bytes_of_another_call(tmp_path: Path) -> None:
-    """Two workers, random deadlines, and both sides suspended and killed at random."""
-
-    def asker(found: Processes, seed: int) -> "subprocess.Popen[str]":
-        where = found.sockets.versions["m", 2].replace("\0", "@")
-        command = [sys.executable, "-c", ASKER, where, str(seed), "100000"]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    """Four askers, random deadlines, and both sides suspended and killed at random; `loadtests mixing` asks more."""
 
     async def scenario() -> None:
-        dice = random.Random(11)
         async with processes(tmp_path, doubling) as found:
-            victims = [asker(found, seed) for seed in range(3)]
-            lasting = asker(found, 99)
-            end_s = time.monotonic() + 60
-            while time.monotonic() < end_s and lasting.poll() is None:
-                await asyncio.sleep(dice.uniform(0.05, 0.4))
-                (process,) = found.all
-                target = dice.choice([process.pid, lasting.pid, *(one.pid for one in victims if one.poll() is None)])
-                if target is None:
-                    continue
-                if target != lasting.pid and dice.random() < 0.15:
-                    os.kill(target, signal.SIGKILL)
-                else:
-                    os.kill(target, signal.SIGSTOP)
-                    await asyncio.sleep(dice.uniform(0.001, 0.05))
-                    os.kill(target, signal.SIGCONT)
-            out, _ = await asyncio.to_thread(lasting.communicate, timeout=200)
-            assert lasting.returncode == 0, out
-            answered, failed = map(int, out.split())
-            assert answered + failed == 100_000 // 32 * 32
-            assert answered > 1000
+            seen = await mixed(found.all, found.sockets.versions["m", 2], 100_000, 11, 0.15)
+            assert seen.wrong == ""
+            assert seen.answered + seen.failed == 100_000 // 32 * 32
+            assert seen.answered > 1000
             assert found.deaths
-            for one in victims:
-                out, _ = await asyncio.to_thread(one.communicate, timeout=200)
-                assert one.returncode in (0, -signal.SIGKILL), out
 
     on_uvloop(scenario())
