@@ -18,6 +18,7 @@ from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.config.startup import StartupState
 from gateway.control.pool.housekeeping import Housekeeping
 from gateway.control.pool.send_fence import wait_for_inflight_sends
+from gateway.control.pool.remote_versions import RemoteVersions
 from gateway.control.pool.version_processes import VersionProcesses
 from gateway.control.pool.watchdog import Watchdog
 from gateway.control.pool.worker_handle import WorkerState, runs_on, unavailable_versions
@@ -83,6 +84,7 @@ class ControlPlane:
         self.generations = GenerationFactory(self.versions, self.releases, self.board, self.decision_log)
         died = self.watchdog.crash_counts.died
         self.processes = VersionProcesses(self.repository, memory.name, settings, died)
+        self._remote_versions = RemoteVersions(self.repository)
         sockets = self.processes.assigned(self.processes.wanted(startup.resolved.routing))
         config = self.generations.make(1, startup.resolved, sockets)
         self._load_requests = LoadRequestHandler(self, self._changing)
@@ -122,6 +124,7 @@ class ControlPlane:
 
     def close(self) -> None:
         """Write the remaining records and decisions to disk, and remove the shared-memory files."""
+        self._remote_versions.close()
         self.records.stop()
         self.release_manager.close()
         self.decision_log.close()
@@ -145,7 +148,9 @@ class ControlPlane:
         self.processes.tick()
         yield
         if self.pool.ready.is_set():
-            late = self.watchdog.crashing_versions.take_slow() | self.processes.take_late(self.unavailable())
+            unavailable = self.unavailable()
+            late = self.watchdog.crashing_versions.take_slow() | self.processes.take_late(unavailable)
+            late |= self._remote_versions.take_late(unavailable)
             self._load_requests.load_late(late)
         self.board.heartbeat()
 

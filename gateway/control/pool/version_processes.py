@@ -77,6 +77,8 @@ class VersionProcesses:
         for name, release in routing.models.items():
             settings = self._model_settings(name)
             for role, number in _roles(settings, release).items():
+                if self._repository.is_remote(name, number):
+                    continue
                 behind = role is Role.CANDIDATE and not release.compares_latency
                 content = self._contents.fingerprint((name, number))
                 wanted.append(Wanted((name, number), role, behind, settings.memory, content))

@@ -7,6 +7,7 @@ from gateway.backends.in_worker import in_worker
 from gateway.backends.inert_guards import inert_guards
 from gateway.backends.loaded_version import LoadedVersion
 from gateway.backends.process.client import ProcessBackend
+from gateway.backends.remote.client import RemoteBackend
 from gateway.backends.version import ModelVersion
 from gateway.errors import ModelUnavailable
 from gateway.messages import ProcessSockets
@@ -50,6 +51,8 @@ class VersionFactory:
             backend = await self._loader.connect(name, number, where, tally, patient=stable)
             compared = stable and settings.compares_latency
             return ModelVersion(name, number, backend.facts, backend, tally, stable=stable, latency_compared=compared)
+        if self._loader.is_remote(name, number):
+            return await self._remote(name, number, settings)
         loaded = loaded or await self._loader.load(name, number)
         tally = self._shared_state.tally(name, number)
         if stable:
@@ -58,6 +61,16 @@ class VersionFactory:
             return in_worker(name, number, loaded, tally, compared=compared, baseline=baseline)
         switch = self._shared_state.switch(name, number)
         return in_worker(name, number, loaded, tally, lambda: switch.stopped(time.monotonic_ns()))
+
+    async def _remote(self, name: str, number: int, settings: ReleaseSettings) -> ModelVersion:
+        """The version that another server runs."""
+        stable = number != settings.candidate
+        tally = self._shared_state.tally(name, number)
+        switch = self._shared_state.switch(name, number)
+        stopped = None if stable else lambda: switch.stopped(time.monotonic_ns())
+        backend = await self._loader.reach(name, number, tally, stopped)
+        compared = stable and settings.compares_latency
+        return ModelVersion(name, number, backend.facts, backend, tally, stable=stable, latency_compared=compared)
 
     def _baseline(self, name: str, number: int, loaded: LoadedVersion, tally: Tally) -> ModelVersion | None:
         """The stable version in a process, if latencies are compared, beside the worker's own. The process may start
@@ -76,6 +89,8 @@ class VersionFactory:
             return False
         if version.number == settings.candidate:
             return not version.stable
+        if isinstance(version.backend, RemoteBackend):
+            return version.stable and version.latency_compared == settings.compares_latency
         baseline = version.baseline.backend.where if version.baseline is not None else None
         wanted = self.sockets.baselines.get(version.name)
         compared = settings.compares_latency and wanted is None
