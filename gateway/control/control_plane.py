@@ -17,8 +17,8 @@ from gateway.control.config.load_requests import LoadRequestHandler
 from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.config.startup import StartupState
 from gateway.control.pool.housekeeping import Housekeeping
-from gateway.control.pool.send_fence import wait_for_inflight_sends
 from gateway.control.pool.remote_versions import RemoteVersions
+from gateway.control.pool.send_fence import wait_for_inflight_sends
 from gateway.control.pool.version_processes import VersionProcesses
 from gateway.control.pool.watchdog import Watchdog
 from gateway.control.pool.worker_handle import WorkerState, runs_on, unavailable_versions

@@ -19,14 +19,15 @@ from gateway.backends.deadline_alarm import NEVER_NS, DeadlineAlarm
 from gateway.backends.output_checks import Stopped, check
 from gateway.backends.remote.addresses import Address, Addresses
 from gateway.backends.remote.connection import MAX_BODY_BYTES, Broken, Connection, Response
+from gateway.backends.remote.failures import broken_error, error_of, unreachable
 from gateway.backends.remote.item import RemoteItem
 from gateway.backends.remote.server import Server
 from gateway.backends.remote.signature import RemoteFeeds
 from gateway.backends.remote.trace_headers import trace_headers
-from gateway.backends.remote.wire import body_of, error_of, read
+from gateway.backends.remote.wire import body_of, form_of, read
 from gateway.backends.signature import Feeds
 from gateway.backends.version_facts import VersionFacts
-from gateway.errors import Conflict, ModelFailed, ProcessCrashed, ProcessLost, RequestError
+from gateway.errors import Conflict, RequestError
 from gateway.shm.tally import Tally
 from gateway.system.background_tasks import BACKOFF_S
 
@@ -155,7 +156,7 @@ class RemoteBackend:
 
     def _dispatch(self, item: RemoteItem, address: Address | None) -> None:
         if address is None:
-            self._end(item, _unreachable(f"no address of {self.server} answers"))
+            self._end(item, unreachable(f"no address of {self.server} answers"))
             return
         item.address = address
         address.in_flight += 1
@@ -173,17 +174,11 @@ class RemoteBackend:
     def _send(self, item: RemoteItem, address: Address, connection: Connection) -> None:
         item.connection = connection
         item.sent_ns = time.monotonic_ns()
-        body = item.body
         source = item.call.request.source
         origin = trace_headers(source.origin) if source is not None and source.origin is not None else b""
-        if body.json_length is None:
-            form = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body.data)
-        else:
-            form = (
-                b"Content-Type: application/octet-stream\r\nInference-Header-Content-Length: %d\r\n"
-                b"Content-Length: %d\r\n\r\n" % (body.json_length, len(body.data))
-            )
-        connection.send((address.head + origin + form, body.data), partial(self._done, item, address))
+        connection.send(
+            (address.head + origin + form_of(item.body), item.body.data), partial(self._done, item, address)
+        )
 
     async def _open(self, address: Address) -> None:
         try:
@@ -207,7 +202,7 @@ class RemoteBackend:
             waiting += address.waiting
             address.waiting.clear()
         for item in waiting:
-            self._broken(item, address, _unreachable(f"the model's server cannot be reached: {why}"))
+            self._broken(item, address, unreachable(f"the model's server cannot be reached: {why}"))
 
     def _on_closed(self, address: Address, connection: Connection) -> None:
         address.connections -= 1
@@ -233,7 +228,7 @@ class RemoteBackend:
         if isinstance(found, Broken):
             if not found.stale:
                 self._count_failure(address)
-            self._broken(item, address, _broken_error(found), retry=not found.received, same=found.stale)
+            self._broken(item, address, broken_error(found), retry=not found.received, same=found.stale)
             return
         if found.status >= 500:
             self._count_failure(address)
@@ -294,14 +289,3 @@ class RemoteBackend:
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _unreachable(why: str) -> ProcessLost:
-    return ProcessLost(f"{why}; try again later")
-
-
-def _broken_error(broken: Broken) -> RequestError:
-    """An old connection that ends may have been closed for being idle; a new one that ends was closed for the call."""
-    if broken.stale:
-        return ProcessCrashed(f"the model's server: {broken}")
-    return ModelFailed(f"the model's server: {broken}")

@@ -13,9 +13,8 @@ import orjson
 from gateway.backends.batch import Answer
 from gateway.backends.onnx import Result
 from gateway.backends.remote.connection import Response
-from gateway.backends.remote.server import words_of
 from gateway.backends.remote.signature import RemoteFeeds
-from gateway.errors import InvalidOutput, InvalidRequest, ModelFailed, NoMemory, Overloaded, RequestError
+from gateway.errors import InvalidOutput, InvalidRequest
 from gateway.protocol.decode import decode_outputs
 from gateway.protocol.elements import to_bytes, to_json
 from gateway.protocol.json_constants import parse
@@ -23,8 +22,6 @@ from gateway.protocol.tensors import DATATYPES, InferRequest, TensorSpec
 
 JSON_LENGTH: Final = b"inference-header-content-length"
 MAX_VERSION_LENGTH: Final = 100
-REFUSED: Final = frozenset((400, 413, 415, 422))  # statuses that say that the request itself is wrong
-BUSY: Final = frozenset((429, 503))
 
 
 class Body(NamedTuple):
@@ -77,15 +74,13 @@ def _written(request: InferRequest, binary: bool) -> Body:
     return Body(b"".join((text, *tail)), len(text) if tail else None, False)
 
 
-def error_of(response: Response) -> RequestError:
-    """The error that a response other than 200 stands for."""
-    status, words = response.status, words_of(response)
-    if status in REFUSED:
-        return InvalidRequest(words or f"the model's server refuses the request with {status}")
-    text = f"the model's server answered with {status}{f': {words}' if words else ''}"
-    if status in BUSY:
-        return Overloaded(text)
-    return NoMemory(text) if status == 507 else ModelFailed(text)
+def form_of(body: Body) -> bytes:
+    """The end of a request's head: the headers that describe its body, and the empty line."""
+    size = len(body.data)
+    if body.json_length is None:
+        return b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % size
+    head = b"Content-Type: application/octet-stream\r\nInference-Header-Content-Length: %d\r\n" % body.json_length
+    return b"%bContent-Length: %d\r\n\r\n" % (head, size)
 
 
 class RemoteAnswer(Answer):

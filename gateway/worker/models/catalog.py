@@ -6,7 +6,6 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.backends.not_served import UnservedEntry
@@ -18,29 +17,13 @@ from gateway.settings.routing import ReleaseSettings, RoutingSettings
 from gateway.shm.tally import Totals
 from gateway.version_key import VersionKey
 from gateway.worker.models.index import IndexedVersion, ModelIndex
+from gateway.worker.models.load_options import DEFAULTS, LoadOptions
 from gateway.worker.models.loader import Loader
 from gateway.worker.models.served_model import ServedModel
 from gateway.worker.models.shared_state import SharedState
 from gateway.worker.models.version_factory import VersionFactory, check_pair
 
 log: Final = logging.getLogger("gateway.worker.models")
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
-    """How a configuration is prepared. `catch_up`: it is in force elsewhere already, so a candidate that does not load
-    is left out, as at a start. `reload`: models whose files are read again. `unavailable`, `unloaded`, `sockets`: as in
-    ModelCatalog.
-    """
-
-    unavailable: Mapping[VersionKey, str] = field(default_factory=dict)
-    sockets: ProcessSockets = NO_PROCESSES
-    catch_up: bool = False
-    unloaded: frozenset[str] = frozenset()
-    reload: frozenset[str] = frozenset()
-
-
-DEFAULTS: Final = LoadOptions()
 
 
 class ModelCatalog:
