@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from gateway.backends.in_worker import in_worker
 from gateway.backends.inert_guards import inert_guards
 from gateway.backends.loaded_version import LoadedVersion
+from gateway.backends.output_checks import Stopped
 from gateway.backends.process.client import ProcessBackend
 from gateway.backends.remote.client import RemoteBackend
 from gateway.backends.version import ModelVersion
@@ -59,15 +60,18 @@ class VersionFactory:
             baseline = self._baseline(name, number, loaded, tally)
             compared = settings.compares_latency and baseline is None
             return in_worker(name, number, loaded, tally, compared=compared, baseline=baseline)
-        switch = self._shared_state.switch(name, number)
-        return in_worker(name, number, loaded, tally, lambda: switch.stopped(time.monotonic_ns()))
+        return in_worker(name, number, loaded, tally, self._stopped(name, number))
+
+    def _stopped(self, name: str, candidate: int) -> Stopped:
+        """Tells whether the candidate is stopped."""
+        switch = self._shared_state.switch(name, candidate)
+        return lambda: switch.stopped(time.monotonic_ns())
 
     async def _remote(self, name: str, number: int, settings: ReleaseSettings) -> ModelVersion:
         """The version that another server runs."""
         stable = number != settings.candidate
         tally = self._shared_state.tally(name, number)
-        switch = self._shared_state.switch(name, number)
-        stopped = None if stable else lambda: switch.stopped(time.monotonic_ns())
+        stopped = None if stable else self._stopped(name, number)
         backend = await self._loader.reach(name, number, tally, stopped)
         compared = stable and settings.compares_latency
         return ModelVersion(name, number, backend.facts, backend, tally, stable=stable, latency_compared=compared)
