@@ -84,7 +84,7 @@ class ControlPlane:
         self.generations = GenerationFactory(self.versions, self.releases, self.board, self.decision_log)
         died = self.watchdog.crash_counts.died
         self.processes = VersionProcesses(self.repository, memory.name, settings, died)
-        self._remote_versions = RemoteVersions(self.repository)
+        self.remote_versions = RemoteVersions(self.repository)
         sockets = self.processes.assigned(self.processes.wanted(startup.resolved.routing))
         config = self.generations.make(1, startup.resolved, sockets)
         self._load_requests = LoadRequestHandler(self, self._changing)
@@ -124,7 +124,7 @@ class ControlPlane:
 
     def close(self) -> None:
         """Write the remaining records and decisions to disk, and remove the shared-memory files."""
-        self._remote_versions.close()
+        self.remote_versions.close()
         self.records.stop()
         self.release_manager.close()
         self.decision_log.close()
@@ -150,7 +150,8 @@ class ControlPlane:
         if self.pool.ready.is_set():
             unavailable = self.unavailable()
             late = self.watchdog.crashing_versions.take_slow() | self.processes.take_late(unavailable)
-            late |= self._remote_versions.take_late(unavailable)
+            late |= self.remote_versions.take_late(unavailable)
+            self.remote_versions.check(self.pool.config.routing)
             self._load_requests.load_late(late)
         self.board.heartbeat()
 

@@ -1,23 +1,34 @@
-"""Versions whose server could not be asked when they were to be served: it is asked again until it answers."""
+"""Versions that other servers run: whether the model is ready at each address, for the metrics; and those whose server
+could not be asked when they were to be served, until it answers.
+"""
 
 import asyncio
-import logging
-from collections.abc import Collection
+import contextlib
+import time
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from gateway.backends.remote.server import Server
 from gateway.backends.repository import Repository
+from gateway.control.metrics.remote_metrics import RemoteStatus
 from gateway.errors import GatewayError
+from gateway.settings.routing import RoutingSettings
 from gateway.version_key import VersionKey
 
 PAUSES_S: Final = (0.5, 1.0, 2.0, 5.0)  # the last one is repeated
-log: Final = logging.getLogger("gateway.control")
+CHECK_S: Final = 5.0  # between two checks of all addresses
 
 
 class RemoteVersions:
-    """Runs on control's loop."""
+    """Runs on control's loop. `status`: of each address of the versions in force, replaced as a whole. `clock` in
+    seconds.
+    """
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, clock: Callable[[], float] = time.monotonic) -> None:
+        self.status: Sequence[RemoteStatus] = ()
+        self._clock = clock
+        self._check_s = 0.0
+        self._checking: asyncio.Task[None] | None = None
         self._repository = repository
         self._asking: dict[VersionKey, asyncio.Task[None]] = {}
         self._asked: dict[VersionKey, int] = {}  # how often
@@ -36,10 +47,33 @@ class RemoteVersions:
                 task.add_done_callback(lambda _, key=key: self._asking.pop(key))  # type: ignore[misc]
         return late
 
+    def check(self, routing: RoutingSettings) -> None:
+        """Ask every address of the versions in `routing`, unless that was done in the last CHECK_S. Call often."""
+        if self._clock() < self._check_s or (self._checking is not None and not self._checking.done()):
+            return
+        self._check_s = self._clock() + CHECK_S
+        self._checking = asyncio.get_running_loop().create_task(self._check(routing))
+
     def close(self) -> None:
         """Ask no more."""
-        for task in self._asking.values():
-            task.cancel()
+        for task in (*self._asking.values(), self._checking):
+            if task is not None:
+                task.cancel()
+
+    async def _check(self, routing: RoutingSettings) -> None:
+        servers = await asyncio.to_thread(self._servers, routing)
+        asked = [(key, server, url) for key, server in servers.items() for url in server.settings.url]
+        ready = await asyncio.gather(*(server.is_ready(url) for _, server, url in asked))
+        self.status = [RemoteStatus(*key, url, up) for (key, _, url), up in zip(asked, ready, strict=True)]
+
+    def _servers(self, routing: RoutingSettings) -> dict[VersionKey, Server]:
+        servers = {}
+        for name, release in routing.models.items():
+            for number in {release.stable, release.candidate} - {None}:
+                if number is not None and self._repository.is_remote(name, number):
+                    with contextlib.suppress(GatewayError):
+                        servers[name, number] = Server(name, self._repository.remote_file(name, number))
+        return servers
 
     async def _ask(self, key: VersionKey) -> None:
         asked = self._asked.get(key, 0)
