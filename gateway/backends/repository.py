@@ -48,7 +48,10 @@ class Repository:
         """The ONNX file of a version. Raises ModelUnavailable that says what is there instead."""
         folder = self._folder(name, version)
         if self.is_remote(name, version):
-            raise ModelUnavailable(f"version {version} of '{name}' runs on another server ({folder / REMOTE_FILE})")
+            raise ModelUnavailable(
+                f"version {version} of '{name}' runs on another server ({folder / REMOTE_FILE}): no file here"
+                " proves what ran, so it cannot be loaded or replayed"
+            )
         return folder / MODEL_FILE
 
     def is_remote(self, name: str, version: int) -> bool:

@@ -1,6 +1,7 @@
 """The client of other servers, before a server that answers with whatever bytes a test chooses."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -9,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+import trustme
 import yaml
 
 from gateway.backends.output_checks import Stopped
@@ -22,10 +24,12 @@ from gateway.errors import (
     InvalidOutput,
     InvalidRequest,
     ModelFailed,
+    ModelUnavailable,
     Overloaded,
     ProcessCrashed,
     ProcessLost,
     RequestError,
+    ServerUnreachable,
     SettingsError,
 )  # fmt: skip
 from gateway.protocol.decode import decode_request
@@ -315,6 +319,39 @@ def test_the_outputs_of_stable_are_passed_on_undecoded(tmp_path: Path) -> None:
         assert [one.tolist() for one in answer] == [[[2.0, 4.0]]]
 
     run(test)
+
+
+def test_tls_with_certificates_on_both_sides(tmp_path: Path) -> None:
+    authority, other = trustme.CA(), trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    other.cert_pem.write_to_path(tmp_path / "other.pem")
+    own = authority.issue_cert("gateway")
+    own.private_key_pem.write_to_path(tmp_path / "key.pem")
+    own.cert_chain_pems[0].write_to_path(tmp_path / "own.pem")
+    identity = {"certificate": "own.pem", "key": "key.pem"}
+
+    async def test() -> None:
+        async with raw_server(context) as server:
+            remote = await Remote(tmp_path, [server], tls={"ca": "ca.pem", **identity}).start()
+            assert await remote.ask() == [[[2.0, 4.0]]]
+            for refused in ({"ca": "other.pem", **identity}, {"ca": "ca.pem"}):
+                with pytest.raises(ServerUnreachable):
+                    await Remote(tmp_path, [server], tls=refused).start()
+            with pytest.raises(ModelUnavailable, match=r"missing\.pem"):
+                await Remote(tmp_path, [server], tls={"ca": "missing.pem"}).start()
+
+    asyncio.run(test())
+
+
+def test_a_header_whose_variable_is_missing(tmp_path: Path) -> None:
+    file = tmp_path / "remote.yaml"
+    file.write_text("url: http://a\nheaders: {authorization: {env: NOT_SET_ANYWHERE}}")
+    with pytest.raises(ModelUnavailable, match="NOT_SET_ANYWHERE; set it"):
+        Server("m", file)
 
 
 @pytest.mark.parametrize(

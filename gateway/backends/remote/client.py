@@ -75,6 +75,10 @@ class RemoteBackend:
         """Whether no call waits for an answer."""
         return not self._items
 
+    async def is_ready(self) -> bool:
+        """Whether the server says at any address that the model is ready."""
+        return any(await asyncio.gather(*(self.server.is_ready(one.url) for one in self.addresses.all)))
+
     def must_queue(self, feeds: Feeds) -> bool:
         """Always True: nothing runs in the worker itself."""
         return True
