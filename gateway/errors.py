@@ -3,6 +3,7 @@
 GatewayError
 ├── SettingsError             a YAML file or the command line is wrong; names the path in the file
 ├── ModelUnavailable          a model file cannot be loaded, or is of an unsupported kind
+│   └── ServerUnreachable     the server that runs the version cannot be asked now
 └── RequestError              a request that is not answered with a prediction
     ├── InvalidRequest    400 malformed, or does not fit the model; names the tensor and the remedy
     ├── Unauthenticated   401 no valid API key
@@ -44,8 +45,8 @@ class Outcome(StrEnum):
     INVALID_OUTPUT = "invalid_output"
     TIMEOUT = "timeout"
     OVERLOADED = "overloaded"
-    CRASHED = "crashed"  # the version's own process ended while the request was in it
-    UNAVAILABLE = "unavailable"  # the version's own process was not there to be asked: it is being started again
+    CRASHED = "crashed"  # the version's process or server ended while the request was in it
+    UNAVAILABLE = "unavailable"  # the version's process or server was not there to be asked
     EXCUSED = "excused"  # the candidate failed, but so did stable on the same request: no evidence against it
 
 
@@ -78,6 +79,10 @@ class SettingsError(GatewayError):
 
 class ModelUnavailable(GatewayError):
     """A model version cannot be served; the message says why."""
+
+
+class ServerUnreachable(ModelUnavailable):
+    """The server that runs a version cannot be asked now; the gateway asks again."""
 
 
 class RequestError(GatewayError):

@@ -17,6 +17,7 @@ from gateway.settings.units import LARGEST_VERSION
 MODEL_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 VERSION_NAME: Final = re.compile(r"[1-9][0-9]*")
 MODEL_FILE: Final = "model.onnx"
+REMOTE_FILE: Final = "remote.yaml"  # instead of it: another server runs the version
 _TOO_LARGE: Final = (
     f"is no version; {LARGEST_VERSION} is the largest: a date such as 20261231 fits, a date with a time does not"
 )
@@ -59,6 +60,12 @@ def unserved_reason(folder: Path) -> str:
     """What is wrong with a version's folder, and the remedy; empty if its model file can be read."""
     file = folder / MODEL_FILE
     try:
+        if (remote := folder / REMOTE_FILE).exists():
+            if file.exists():
+                return (
+                    f"holds both {MODEL_FILE} and {REMOTE_FILE}; remove one: a version runs here or on another server"
+                )
+            return "" if remote.is_file() and os.access(remote, os.R_OK) else f"holds {REMOTE_FILE}, and {_REMEDY}"
         if file.is_dir():
             return f"{MODEL_FILE} is a folder; put the file {MODEL_FILE} itself, with its weights, into {folder.name}/"
         if file.is_symlink() and not file.exists():

@@ -1,10 +1,14 @@
-"""The model versions on disk, in Triton's layout: PATH/NAME/VERSION/model.onnx, beside PATH/NAME/model.yaml."""
+"""The model versions on disk, in Triton's layout: PATH/NAME/VERSION/model.onnx, beside PATH/NAME/model.yaml.
+
+If another server runs a version, its folder holds remote.yaml instead of the model.
+"""
 
 from pathlib import Path
 
 from gateway.backends.not_served import (
     MODEL_FILE,
     MODEL_NAME,
+    REMOTE_FILE,
     UnservedEntry,
     is_version,
     unserved_entries,
@@ -42,6 +46,24 @@ class Repository:
 
     def model_file(self, name: str, version: int) -> Path:
         """The ONNX file of a version. Raises ModelUnavailable that says what is there instead."""
+        folder = self._folder(name, version)
+        if self.is_remote(name, version):
+            raise ModelUnavailable(
+                f"version {version} of '{name}' runs on another server ({folder / REMOTE_FILE}): no file here"
+                " proves what ran, so it cannot be loaded or replayed"
+            )
+        return folder / MODEL_FILE
+
+    def is_remote(self, name: str, version: int) -> bool:
+        """Whether another server runs the version."""
+        return (self.path / name / str(version) / REMOTE_FILE).exists()
+
+    def remote_file(self, name: str, version: int) -> Path:
+        """The remote.yaml of a version that another server runs. Raises ModelUnavailable if it cannot be read."""
+        return self._folder(name, version) / REMOTE_FILE
+
+    def _folder(self, name: str, version: int) -> Path:
+        """The folder of a version that can be served. Raises ModelUnavailable that says what is there instead."""
         versions = self.versions(name)
         if version not in versions:
             there = f"it has {', '.join(map(str, versions))}" if versions else f"{self.path / name} holds none"
@@ -51,7 +73,7 @@ class Repository:
         reason = self.unserved_reason(name, version)
         if reason:
             raise ModelUnavailable(reason)
-        return self.path / name / str(version) / MODEL_FILE
+        return self.path / name / str(version)
 
     def unserved_reason(self, name: str, version: int) -> str:
         """What is wrong with a version's folder; empty if its model file can be read."""

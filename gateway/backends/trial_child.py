@@ -3,7 +3,9 @@
 Reads one trial per line from standard input, loads and warms up the version, and writes the result as one JSON line.
 """
 
+import asyncio
 import json
+import math
 import os
 import sys
 import threading
@@ -11,10 +13,13 @@ import time
 from pathlib import Path
 from typing import Final
 
-from gateway.backends.loaded_version import LoadedVersion, load_version
+from gateway.backends.loaded_version import load_version
+from gateway.backends.remote.facts import facts_of
+from gateway.backends.remote.server import Server
 from gateway.backends.repository import Repository
 from gateway.backends.trial import LoadTrial
-from gateway.errors import GatewayError
+from gateway.backends.version_facts import VersionFacts
+from gateway.errors import GatewayError, ModelUnavailable, ServerUnreachable
 from gateway.system.scheduling import reset_priority
 
 PARENT_S: Final = 1.0  # between two checks whether the parent is alive
@@ -22,29 +27,38 @@ PARENT_S: Final = 1.0  # between two checks whether the parent is alive
 
 def _try(repository: Repository, trial: LoadTrial) -> dict[str, object]:
     try:
-        loaded = _load(repository, trial.name, trial.version)
+        facts = _facts(repository, trial.name, trial.version)
         if trial.stable != trial.version:
-            stable = _load(repository, trial.name, trial.stable)
-            stable.session.signature.check_replaceable_by(loaded.session.signature, trial.version)
+            stable = _facts(repository, trial.name, trial.stable)
+            stable.signature.check_replaceable_by(facts.signature, trial.version)
+    except ServerUnreachable as error:  # it may be there by the time that the version is served
+        return {"error": "", "warning": f"not checked: {error}", "no_class_reason": ""}
     except GatewayError as error:
         return {"error": str(error)}
-    warm = loaded.warm_up
-    session = loaded.session
+    warm = facts.warm_up
     return {
         "error": "",
         "unbatchable_reason": warm.unbatchable_reason,
-        "single_us": warm.single_us,
+        "single_us": 0.0 if math.isnan(warm.single_us) else warm.single_us,
         "rows": warm.rows,
-        "providers": session.providers,
-        "warning": session.warning,
-        "off_loop_reason": loaded.loop_limits.off_loop_reason,
+        "providers": facts.providers,
+        "warning": facts.warning,
+        "off_loop_reason": facts.loop_limits.off_loop_reason,
         "rounding": warm.rounding,
-        "no_class_reason": loaded.classes.no_class_reason,
+        "no_class_reason": facts.classes.no_class_reason,
     }
 
 
-def _load(repository: Repository, name: str, version: int) -> LoadedVersion:
-    return load_version(repository.model_file(name, version), repository.settings(name), repository.sample(name))
+def _facts(repository: Repository, name: str, version: int) -> VersionFacts:
+    """Load the version, or ask the server that runs it. Raises ModelUnavailable, SettingsError."""
+    settings = repository.settings(name)
+    if not repository.is_remote(name, version):
+        return load_version(repository.model_file(name, version), settings, repository.sample(name))
+    file = repository.remote_file(name, version)
+    try:
+        return asyncio.run(facts_of(Server(name, file), settings))[0]
+    except ModelUnavailable as error:
+        raise error if str(file) in str(error) else type(error)(f"{file}: {error}") from None
 
 
 def _child() -> None:

@@ -61,6 +61,7 @@ class ModelVersion:
             for spec, more in zip(self.signature.outputs, self.output_parameters, strict=True)
         ]
         self._closing = False
+        self.remote = not facts.sha256  # another server runs it: no file of it is here
         self.infer = backend.submit
         self.infer_now = backend.run_now
         self.must_queue = backend.must_queue

@@ -159,7 +159,7 @@ def check_table(verdicts: "list[LoadResult]") -> Table:
         if verdict.error:
             table.add_row(trial.name, str(trial.version), "[red]refused[/red]", "", "", "")
         else:
-            takes = f"{verdict.single_us:,.0f} µs"
+            takes = f"{verdict.single_us:,.0f} µs" if verdict.single_us else "not measured"
             ready = "[yellow]ready, but[/yellow]" if verdict.warning else "[green]ready[/green]"
             table.add_row(trial.name, str(trial.version), ready, takes, _batches(verdict), _runs(verdict))
     return table

@@ -17,6 +17,7 @@ from gateway.control.config.load_requests import LoadRequestHandler
 from gateway.control.config.resolve import ResolvedRouting
 from gateway.control.config.startup import StartupState
 from gateway.control.pool.housekeeping import Housekeeping
+from gateway.control.pool.remote_versions import RemoteVersions
 from gateway.control.pool.send_fence import wait_for_inflight_sends
 from gateway.control.pool.version_processes import VersionProcesses
 from gateway.control.pool.watchdog import Watchdog
@@ -83,6 +84,7 @@ class ControlPlane:
         self.generations = GenerationFactory(self.versions, self.releases, self.board, self.decision_log)
         died = self.watchdog.crash_counts.died
         self.processes = VersionProcesses(self.repository, memory.name, settings, died)
+        self.remote_versions = RemoteVersions(self.repository)
         sockets = self.processes.assign_sockets(self.processes.specs(startup.resolved.routing))
         config = self.generations.make(1, startup.resolved, sockets)
         self._load_requests = LoadRequestHandler(self, self._changing)
@@ -122,6 +124,7 @@ class ControlPlane:
 
     def close(self) -> None:
         """Write the remaining records and decisions to disk, and remove the shared-memory files."""
+        self.remote_versions.close()
         self.records.stop()
         self.release_manager.close()
         self.decision_log.close()
@@ -145,7 +148,10 @@ class ControlPlane:
         self.processes.tick()
         yield
         if self.pool.ready.is_set():
-            late = self.watchdog.crashing_versions.take_slow() | self.processes.take_newly_ready(self.unavailable())
+            unavailable = self.unavailable()
+            late = self.watchdog.crashing_versions.take_slow() | self.processes.take_newly_ready(unavailable)
+            late |= self.remote_versions.take_late(unavailable)
+            self.remote_versions.check(self.pool.config.routing)
             self._load_requests.load_late(late)
         self.board.heartbeat()
 

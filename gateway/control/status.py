@@ -126,6 +126,7 @@ def gateway_metrics(control: ControlPlane) -> GatewayMetrics:
         inflight=control.scoreboard.total(INFLIGHT),
         shed=control.scoreboard.total(SHED),
         processes=control.processes.statuses(),
+        remotes=control.remote_versions.status,
         shed_rate=control.scoreboard.total(SHED_RATE),
         decisions=dict(control.decision_log.counts),
         workers=_workers(control),

@@ -7,6 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.protocol.source import RequestSource
+
 Array = NDArray[Any]
 Parameters = Mapping[str, Any]
 
@@ -78,13 +80,16 @@ class RequestedOutput:
 
 @dataclass(slots=True)
 class InferRequest:
-    """One inference request. `outputs` None: the request lists none, so all are sent."""
+    """One inference request. `outputs` None: the request lists none, so all are sent. `source`: what it was decoded
+    from, once its prediction has begun.
+    """
 
     inputs: Sequence[Tensor]
     outputs: Sequence[RequestedOutput] | None = None
     id: str | None = None
     parameters: Parameters = field(default_factory=_no_parameters)
     binary_output: bool = False
+    source: RequestSource | None = None
 
 
 @dataclass(slots=True)

@@ -8,12 +8,14 @@ from typing import Final
 from gateway.settings.base import Settings
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.model import ModelSettings
+from gateway.settings.remote import RemoteSettings
 from gateway.settings.routing import RoutingSettings
 
 SCHEMAS: Final[Mapping[str, type[Settings]]] = {
     "gateway.schema.json": GatewaySettings,
     "routing.schema.json": RoutingSettings,
     "model.schema.json": ModelSettings,
+    "remote.schema.json": RemoteSettings,
 }
 
 

@@ -11,6 +11,7 @@ from gateway.settings.document import parse_yaml
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.model import ModelSettings
 from gateway.settings.problems import problems_of
+from gateway.settings.remote import RemoteSettings
 from gateway.settings.routing import RoutingSettings
 
 S = TypeVar("S", bound=Settings)
@@ -29,6 +30,11 @@ def load_routing(path: Path) -> RoutingSettings:
 def load_model(path: Path) -> ModelSettings:
     """Load a model.yaml; raises SettingsError."""
     return _load(path, ModelSettings)
+
+
+def load_remote(path: Path) -> RemoteSettings:
+    """Load a remote.yaml; raises SettingsError."""
+    return _load(path, RemoteSettings)
 
 
 def parse(text: str, schema: type[S], source: str) -> S:

@@ -14,12 +14,14 @@ from gateway.settings.base import Settings
 from gateway.settings.gateway import GatewaySettings
 from gateway.settings.matching import MatcherSettings
 from gateway.settings.model import ModelSettings
+from gateway.settings.remote import RemoteSettings
 from gateway.settings.routing import RoutingSettings
 
 FILES: Final[Mapping[str, type[Settings]]] = {
     "config/gateway.yaml: the server": GatewaySettings,
     "config/routing.yaml: the releases": RoutingSettings,
     "models/NAME/model.yaml: what a model's files do not say themselves": ModelSettings,
+    "models/NAME/VERSION/remote.yaml: the server that runs the version": RemoteSettings,
 }
 INTRODUCTION: Final = """\
 # Every key of the YAML files

@@ -56,7 +56,8 @@ from gateway.worker.http.app import data_app
 from gateway.worker.http.connection import InferConnection
 from gateway.worker.http.connection_share import ConnectionShare
 from gateway.worker.load_requests import NO_CONTROL, LoadRequests
-from gateway.worker.models.catalog import LoadOptions, ModelCatalog
+from gateway.worker.models.catalog import ModelCatalog
+from gateway.worker.models.load_options import LoadOptions
 from gateway.worker.models.shared_state import SharedState
 from gateway.worker.pipeline import Pipeline
 

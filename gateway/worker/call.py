@@ -1,63 +1,15 @@
 """One prediction in flight: the request, the routing decision, and the version that answers it."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
-
 from gateway.backends.signature import Feeds
 from gateway.backends.version import ModelVersion
+from gateway.protocol.source import Origin as Origin
+from gateway.protocol.source import RequestSource as RequestSource
+from gateway.protocol.source import RestatedSource as RestatedSource
+from gateway.protocol.source import Trace as Trace
 from gateway.protocol.tensors import InferRequest
 from gateway.routing.attributes import Attributes
 from gateway.routing.release import Decision
 from gateway.worker.models.served_model import ServedModel
-
-
-class Trace(NamedTuple):
-    """The caller's trace context. `trace_id`: 32 hexadecimal digits; `span_id`: the caller's span, 16 digits.
-
-    `sampled`: whether the caller records the trace.
-    """
-
-    trace_id: str
-    span_id: str
-    sampled: bool
-
-
-class Origin(NamedTuple):
-    """How other systems identify a request: its trace, and its x-request-id header; None if missing or invalid."""
-
-    trace: Trace | None
-    request_id: str | None
-
-
-@dataclass(slots=True)
-class RequestSource:
-    """The request as received, decompressed. `json_length`: bytes of JSON before raw tensors (None: all JSON).
-
-    `media`: image, audio, video, text or raw if the body is a single raw element without JSON, else None. `origin`:
-    the identifiers from the headers, None if there are none.
-    """
-
-    body: bytes
-    json_length: int | None = None
-    media: str | None = None
-    origin: Origin | None = None
-
-    @property
-    def received(self) -> bytes:
-        """The decompressed body exactly as the client sent it."""
-        return self.body
-
-
-class RestatedSource(RequestSource):
-    """A request received as invalid JSON (with NaN as a number); `body` is valid JSON, so that a record can hold it."""
-
-    def __init__(self, body: bytes, json_length: int | None, received: bytes) -> None:
-        super().__init__(body, json_length)
-        self._received = received
-
-    @property
-    def received(self) -> bytes:
-        return self._received
 
 
 class Call:

@@ -11,6 +11,7 @@ from gateway.errors import (
     Conflict,
     InvalidRequest,
     NotFound,
+    NotReady,
     Outcome,
     Overloaded,
     ProcessLost,
@@ -81,9 +82,11 @@ class Pipeline:
         self.head[INFLIGHT] = self.inflight
 
     def served(self, name: str) -> ServedModel:
-        """The model as it is served now; raises NotFound."""
+        """The model as it is served now; raises NotFound, or NotReady if its stable version's server is not there."""
         served = self.catalog.models.get(name)
         if served is None:
+            if name in self.catalog.unreachable:
+                raise NotReady(f"model '{name}' is not ready: {self.catalog.unreachable[name]}")
             raise NotFound(f"model '{name}' is not served; POST /v2/repository/index lists what is")
         return served
 
@@ -123,6 +126,7 @@ class Pipeline:
             raise _stopped(served)
         else:
             decision = release.pinned(pinned)
+        request.source = source
         call = Call(request, source, attributes, served, decision, nonce, started_ns)
         try:
             self._bind(call)

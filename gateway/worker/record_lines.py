@@ -10,6 +10,7 @@ from typing import Final
 
 from orjson import dumps
 
+from gateway.backends.remote.signature import answered_by
 from gateway.errors import Outcome, RequestError
 from gateway.protocol.classification import NO_CLASS
 from gateway.records.line import (
@@ -68,6 +69,8 @@ def _begin(
         trace, request_id = call.source.origin or (None, None)
         # the header's id, which proxies log, before the body's, which the recorded request holds as well
         constant += origin_part(trace.trace_id if trace else None, request_id or call.request.id)
+    if call.version.remote:
+        constant += answered_by(call.feeds)
     return PREDICTION % (
         call.prediction_id,
         now,

@@ -59,6 +59,8 @@ def encoded_body(
 
 def is_long_answer(answer: Answer) -> bool:
     """Whether encoding the answer takes so long that a thread should do it (see `write`)."""
+    if answer.written is not None:
+        return False
     return sum(result.size for result in answer if result is not None) > LONG_ELEMENTS
 
 

@@ -43,7 +43,7 @@ async def _mixed(repository: Path, calls: int, deaths: list[str]) -> Mixed:
         Repository(repository), "loadtest", GatewaySettings(), lambda _, why: deaths.append(why)
     )
     try:
-        sockets, failed = await processes.prepared(CANDIDATE)
+        sockets, failed = await processes.prepare(CANDIDATE)
         assert not failed, failed
         return await mixed(processes, sockets.versions["double", 2], calls, 11, KILL_SHARE)
     finally:

@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from gateway import __version__
 from gateway.control.metrics.data_metrics import DataMetrics, of_data
 from gateway.control.metrics.process_metrics import ProcessStatus, of_processes
+from gateway.control.metrics.remote_metrics import RemoteStatus, of_remotes
 from gateway.shm.latency import EXPORTED_NS, Histogram
 from gateway.shm.tally import VARIANTS, Totals
 from gateway.version_key import VersionKey
@@ -64,6 +65,7 @@ class GatewayMetrics:
     workers_killed: Mapping[str, int] = field(default_factory=dict)
     data: DataMetrics = field(default_factory=DataMetrics)
     processes: Sequence[ProcessStatus] = ()
+    remotes: Sequence[RemoteStatus] = ()
     labels: Mapping[VersionKey, Sequence[str]] = field(default_factory=dict)
 
 
@@ -80,6 +82,7 @@ class GatewayCollector:
         yield from _of_releases(seen)
         yield from _of_the_gateway(seen)
         yield from of_processes(seen.processes)
+        yield from of_remotes(seen.remotes)
         yield from of_data(seen.data, seen.versions, seen.labels)
 
 

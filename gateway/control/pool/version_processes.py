@@ -76,7 +76,7 @@ class VersionProcesses:
         specs = []
         for name, release in routing.models.items():
             settings = self._model_settings(name)
-            for role, number in _roles(settings, release).items():
+            for role, number in self._roles(name, settings, release).items():
                 low_priority = role is Role.CANDIDATE and not release.latency_compared
                 fingerprint = self._verdicts.fingerprint((name, number))
                 specs.append(ProcessSpec((name, number), role, low_priority, settings.memory, fingerprint))
@@ -188,6 +188,19 @@ class VersionProcesses:
                 return process.address
         return ""
 
+    def _roles(self, name: str, settings: ModelSettings, release: ReleaseSettings) -> dict[Role, int]:
+        """The versions of a model that run in a process, by role; none that another server runs."""
+        roles = {}
+        stable, candidate = release.stable, release.candidate
+        here = {number for number in (stable, candidate) if number and not self._repository.is_remote(name, number)}
+        if stable in here and _isolated(settings, stable=True):
+            roles[Role.STABLE] = stable
+        if candidate in here and candidate is not None and _isolated(settings, stable=False):
+            roles[Role.CANDIDATE] = candidate
+            if release.latency_compared and stable in here and Role.STABLE not in roles:
+                roles[Role.BASELINE] = stable
+        return roles
+
     def _model_settings(self, name: str) -> ModelSettings:
         """The model.yaml of a model, read again only if it has changed; the defaults if it cannot be read, which
         loading the version reports.
@@ -209,18 +222,6 @@ class VersionProcesses:
 def _status(process: VersionProcess) -> ProcessStatus:
     spec = process.spec
     return ProcessStatus(*spec.key, spec.role, process.state, process.starts, process.memory_bytes)
-
-
-def _roles(settings: ModelSettings, release: ReleaseSettings) -> dict[Role, int]:
-    """The versions of a model that run in a process, by role."""
-    roles = {}
-    if _isolated(settings, stable=True):
-        roles[Role.STABLE] = release.stable
-    if release.candidate is not None and _isolated(settings, stable=False):
-        roles[Role.CANDIDATE] = release.candidate
-        if release.latency_compared and Role.STABLE not in roles:
-            roles[Role.BASELINE] = release.stable
-    return roles
 
 
 def _isolated(settings: ModelSettings, *, stable: bool) -> bool:

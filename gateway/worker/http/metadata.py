@@ -9,13 +9,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway import __version__
+from gateway.backends.remote.client import RemoteBackend
 from gateway.backends.version import ModelVersion
 from gateway.errors import NotReady
 from gateway.protocol.tensors import TensorSpec
 from gateway.shm.tally import Totals
 from gateway.web.responses import JsonResponse
 from gateway.worker.http.infer import number_of
-from gateway.worker.http.model_config import PLATFORM, config_of
+from gateway.worker.http.model_config import PLATFORM, REMOTE, config_of
 from gateway.worker.pipeline import Pipeline
 
 SERVER_NAME: Final = "canary-gateway"
@@ -70,7 +71,7 @@ class Metadata:
             {
                 "name": served.name,
                 "versions": [str(version.number) for version in versions],
-                "platform": PLATFORM,
+                "platform": REMOTE if version.remote else PLATFORM,
                 "inputs": [_tensor(spec) for spec in version.signature.inputs],
                 "outputs": [_tensor(spec) for spec in version.signature.outputs],
             }
@@ -84,8 +85,14 @@ class Metadata:
         return JsonResponse(config_of(version, served.versions))
 
     async def model_ready(self, request: Request) -> Response:
-        """Answers 404 if the model or version is not served, 503 during a shutdown, else 200."""
-        self._versions(request)
+        """Answers 404 if the model or version is not served, 503 during a shutdown and if the server of the version (by
+        default of stable) does not have the model ready, else 200.
+        """
+        versions = self._versions(request)
+        name = request.path_params["model"]
+        version = versions[0] if "version" in request.path_params else self._pipeline.served(name).stable
+        if isinstance(version.backend, RemoteBackend) and not await version.backend.is_ready():
+            raise NotReady(f"the server of version {version.number} of '{name}' does not have it ready")
         if self._pipeline.draining:
             raise NotReady("the gateway is shutting down")
         return JsonResponse({"name": request.path_params["model"], "ready": True})

@@ -6,12 +6,14 @@ Settings that are left out have Triton's default. Several have no counterpart he
 from collections.abc import Iterable
 from typing import Any, Final
 
+from gateway.backends.not_served import REMOTE_FILE
 from gateway.backends.version import ModelVersion
 from gateway.protocol.tensors import TensorSpec
 
 PLATFORM: Final = "onnxruntime_onnx"
 BACKEND: Final = "onnxruntime"
 FILE: Final = "model.onnx"
+REMOTE: Final = "remote"  # platform and backend of a version that another server runs
 INSTANCE_KINDS: Final = {"CPU": "KIND_CPU", "CUDA": "KIND_GPU", "Tensorrt": "KIND_GPU"}
 
 
@@ -25,9 +27,9 @@ def config_of(version: ModelVersion, served: Iterable[int]) -> dict[str, Any]:
     signature = version.signature
     document: dict[str, Any] = {
         "name": version.name,
-        "platform": PLATFORM,
-        "backend": BACKEND,
-        "default_model_filename": FILE,
+        "platform": REMOTE if version.remote else PLATFORM,
+        "backend": REMOTE if version.remote else BACKEND,
+        "default_model_filename": REMOTE_FILE if version.remote else FILE,
         "version_policy": {"specific": {"versions": sorted(served)}},
         "max_batch_size": rows,
         "input": [_tensor(spec, rows) | {"optional": spec.optional} for spec in signature.inputs],

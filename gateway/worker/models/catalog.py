@@ -6,41 +6,24 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.backends.not_served import UnservedEntry
 from gateway.backends.repository import Repository
 from gateway.backends.version import ModelVersion
-from gateway.errors import GatewayError, NotFound
+from gateway.errors import GatewayError, NotFound, ServerUnreachable
 from gateway.messages import NO_PROCESSES, ProcessSockets, RunsOn
 from gateway.settings.routing import ReleaseSettings, RoutingSettings
 from gateway.shm.tally import Totals
 from gateway.version_key import VersionKey
 from gateway.worker.models.index import IndexedVersion, ModelIndex
+from gateway.worker.models.load_options import DEFAULTS, LoadOptions
 from gateway.worker.models.loader import Loader
 from gateway.worker.models.served_model import ServedModel
 from gateway.worker.models.shared_state import SharedState
 from gateway.worker.models.version_factory import VersionFactory, check_pair
 
 log: Final = logging.getLogger("gateway.worker.models")
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
-    """How a configuration is prepared. `catch_up`: it is in force elsewhere already, so a candidate that does not load
-    is left out, as at a start. `reload`: models whose files are read again. `unavailable`, `unloaded`, `sockets`: as in
-    ModelCatalog.
-    """
-
-    unavailable: Mapping[VersionKey, str] = field(default_factory=dict)
-    sockets: ProcessSockets = NO_PROCESSES
-    catch_up: bool = False
-    unloaded: frozenset[str] = frozenset()
-    reload: frozenset[str] = frozenset()
-
-
-DEFAULTS: Final = LoadOptions()
 
 
 class ModelCatalog:
@@ -77,6 +60,7 @@ class ModelCatalog:
         self._draining: dict[asyncio.Task[None], ModelVersion] = {}
         self._prepared: tuple[RoutingSettings, frozenset[str], dict[str, ServedModel], int] | None = None
         self.models: Mapping[str, ServedModel] = {}
+        self.unreachable: dict[str, str] = {}  # models not served because of stable's server, and why
 
     async def start(self) -> None:
         """Load every model of the routing.
@@ -93,9 +77,9 @@ class ModelCatalog:
             try:
                 stables[name] = await self._factory.make(name, settings.stable, settings)
             except GatewayError as error:
-                if name in self._configured:
+                if name in self._configured and not isinstance(error, ServerUnreachable):
                     raise
-                self._loader.mark_unserved(name, settings.stable, error)
+                self._mark_unserved(name, settings.stable, error)
         self.models = {
             name: await self._load(name, self._routing.models[name], stable) for name, stable in stables.items()
         }
@@ -126,9 +110,9 @@ class ModelCatalog:
                     try:
                         models[name] = await self._updated(name, settings, generation, options)
                     except GatewayError as error:
-                        if name in configured:
+                        if name in configured and not _is_new_and_unreachable(error, name in self.models):
                             raise
-                        self._loader.mark_unserved(name, settings.stable, error)
+                        self._mark_unserved(name, settings.stable, error)
                         if name in self.models:
                             models[name] = self.models[name]
             except GatewayError:
@@ -219,6 +203,11 @@ class ModelCatalog:
             version.abandon()
         await asyncio.gather(*(version.close() for version in versions), *self._draining)
 
+    def _mark_unserved(self, name: str, stable: int, error: GatewayError) -> None:
+        self._loader.mark_unserved(name, stable, error)
+        if isinstance(error, ServerUnreachable):
+            self.unreachable[name] = str(error)
+
     def _replace(self, name: str, served: ServedModel | None) -> None:
         models = {**self.models}
         old = models.pop(name, None)
@@ -267,7 +256,8 @@ class ModelCatalog:
         try:
             return await self._all_updated(name, settings, generation, options)
         except GatewayError as error:
-            if not options.catch_up or settings.candidate is None:
+            away = isinstance(error, ServerUnreachable)  # of a candidate: stable is served meanwhile
+            if not (options.catch_up or away) or settings.candidate is None:
                 raise
             alone = await self._all_updated(name, _without_candidate(settings), generation, options)
             self._loader.reasons[name, settings.candidate] = str(error)
@@ -289,6 +279,11 @@ class ModelCatalog:
                 self._retire(set(versions.values()) - set(before.values()))
                 raise
         return ServedModel(name, settings, versions, self._shared_state, generation)
+
+
+def _is_new_and_unreachable(error: GatewayError, served: bool) -> bool:
+    """Whether the model is not served yet, and only because its stable version's server cannot be asked now."""
+    return isinstance(error, ServerUnreachable) and not served
 
 
 def _without_candidate(settings: ReleaseSettings) -> ReleaseSettings:

@@ -9,7 +9,11 @@ from typing import Final
 from gateway.backends.content_verdicts import Content
 from gateway.backends.loaded_version import LoadedVersion, load_version
 from gateway.backends.memory_trim import Trimmer
+from gateway.backends.output_checks import Stopped
 from gateway.backends.process.client import ProcessBackend
+from gateway.backends.remote.client import RemoteBackend
+from gateway.backends.remote.facts import facts_of
+from gateway.backends.remote.server import Server
 from gateway.backends.repository import Repository
 from gateway.backends.shared_measurements import Measurement, Measurements
 from gateway.errors import GatewayError, ModelUnavailable
@@ -65,6 +69,21 @@ class Loader:
         if backend.facts.warning:
             log.warning("version %d of '%s': %s", number, name, backend.facts.warning)
         return backend
+
+    def is_remote(self, name: str, number: int) -> bool:
+        """Whether another server runs the version."""
+        return self._repository.is_remote(name, number)
+
+    async def reach(self, name: str, number: int, tally: Tally, stopped: Stopped | None) -> RemoteBackend:
+        """Ask the version's server what it takes. Raises ModelUnavailable, ServerUnreachable or SettingsError."""
+        file = self._repository.remote_file(name, number)
+        server = Server(name, file)
+        try:
+            facts, binary = await facts_of(server, self._repository.settings(name))
+        except ModelUnavailable as error:
+            raise type(error)(f"version {number} of '{name}': {error}") from None
+        self.reasons.pop((name, number), None)
+        return RemoteBackend(server, facts, binary, tally, stopped)
 
     async def trim_memory(self) -> None:
         """Trim the worker's memory, in a thread. Called after a series of loads."""

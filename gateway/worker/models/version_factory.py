@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from gateway.backends.in_worker import in_worker
 from gateway.backends.inert_guards import inert_guards
 from gateway.backends.loaded_version import LoadedVersion
+from gateway.backends.output_checks import Stopped
 from gateway.backends.process.client import ProcessBackend
+from gateway.backends.remote.client import RemoteBackend
 from gateway.backends.version import ModelVersion
 from gateway.errors import ModelUnavailable
 from gateway.messages import ProcessSockets
@@ -50,14 +52,29 @@ class VersionFactory:
             backend = await self._loader.connect(name, number, where, tally, patient=stable)
             compared = stable and settings.latency_compared
             return ModelVersion(name, number, backend.facts, backend, tally, stable=stable, latency_compared=compared)
+        if self._loader.is_remote(name, number):
+            return await self._remote(name, number, settings)
         loaded = loaded or await self._loader.load(name, number)
         tally = self._shared_state.tally(name, number)
         if stable:
             baseline = self._baseline(name, number, loaded, tally)
             compared = settings.latency_compared and baseline is None
             return in_worker(name, number, loaded, tally, compared=compared, baseline=baseline)
-        switch = self._shared_state.switch(name, number)
-        return in_worker(name, number, loaded, tally, lambda: switch.stopped(time.monotonic_ns()))
+        return in_worker(name, number, loaded, tally, self._stopped(name, number))
+
+    def _stopped(self, name: str, candidate: int) -> Stopped:
+        """Tells whether the candidate is stopped."""
+        switch = self._shared_state.switch(name, candidate)
+        return lambda: switch.stopped(time.monotonic_ns())
+
+    async def _remote(self, name: str, number: int, settings: ReleaseSettings) -> ModelVersion:
+        """The version that another server runs."""
+        stable = number != settings.candidate
+        tally = self._shared_state.tally(name, number)
+        stopped = None if stable else self._stopped(name, number)
+        backend = await self._loader.reach(name, number, tally, stopped)
+        compared = stable and settings.latency_compared
+        return ModelVersion(name, number, backend.facts, backend, tally, stable=stable, latency_compared=compared)
 
     def _baseline(self, name: str, number: int, loaded: LoadedVersion, tally: Tally) -> ModelVersion | None:
         """The stable version in a process, if latencies are compared, beside the worker's own. The process may start
@@ -76,6 +93,8 @@ class VersionFactory:
             return False
         if version.number == settings.candidate:
             return not version.stable
+        if isinstance(version.backend, RemoteBackend):
+            return version.stable and version.latency_compared == settings.latency_compared
         baseline = version.baseline.backend.where if version.baseline is not None else None
         wanted = self.sockets.baselines.get(version.name)
         compared = settings.latency_compared and wanted is None

@@ -1,0 +1,152 @@
+"""One HTTP/1.1 connection to another server: one request at a time, on the event loop.
+
+What the server sends is bounded and never trusted: a response that is not HTTP, too large, cut short or unasked for
+ends the connection.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+
+import httptools
+
+MAX_HEAD_BYTES: Final = 65536
+MAX_BODY_BYTES: Final = 256 << 20
+MAX_HEADERS: Final = 200
+
+
+class Broken(Exception):
+    """There is no response. `received`: some bytes of it had come; `stale`: the connection had been used before, and
+    was closed before any byte came, as by a server that closes idle connections.
+    """
+
+    def __init__(self, why: str, *, received: bool = False, stale: bool = False) -> None:
+        super().__init__(why)
+        self.received = received
+        self.stale = stale
+
+
+class Response:
+    """A response. `headers`: by name in lower case, the last of each."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.body = b""
+
+
+Done = Callable[["Connection", Response | Broken], None]
+
+
+class Connection(asyncio.Protocol):
+    """`closed` is called once, when it has ended. `max_body`: bytes of a response's body."""
+
+    def __init__(self, closed: Callable[["Connection"], None], max_body: int = MAX_BODY_BYTES) -> None:
+        self._on_closed = closed
+        self._max_body = max_body
+        self._transport: asyncio.Transport
+        self._parser: Any = None
+        self._done: Done | None = None
+        self._used = 0  # requests so far
+        self._received = False
+        self._refused = ""
+        self._sized = False
+        self._response = Response()
+        self._parts: list[bytes] = []
+        self._size = 0
+        self.open = False
+
+    def send(self, parts: Sequence[bytes | memoryview], done: Done) -> None:
+        """Send one request; `done` is called once, with its response or with what went wrong."""
+        self._done, self._received, self._used = done, False, self._used + 1
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport.writelines(parts)
+
+    def abort(self) -> None:
+        """Close it at once, without a call of `done`."""
+        self._done = None
+        if self.open:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.open = True
+
+    def data_received(self, data: bytes) -> None:
+        if self._done is None:
+            self.abort()  # nothing was asked
+            return
+        self._received = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(self._refused or f"its response is not HTTP: {error}")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.open = False
+        if self._done is not None:
+            response = self._response
+            if self._received and response.status >= 200 and not self._sized:  # its end is the body's end
+                self._finish(keep=False)
+            else:
+                self._fail(f"it closed the connection before it had answered{f': {error}' if error else ''}")
+        self._on_closed(self)
+
+    def on_message_begin(self) -> None:
+        self._response, self._parts, self._size, self._sized = Response(), [], 0, False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        headers, name = self._response.headers, name.lower()
+        self._grow(len(name) + len(value), MAX_HEAD_BYTES, "header")
+        if len(headers) >= MAX_HEADERS:
+            self._refuse(f"its response has more than {MAX_HEADERS} headers")
+        headers[name] = value
+        self._sized |= name in (b"content-length", b"transfer-encoding")
+
+    def on_headers_complete(self) -> None:
+        response = self._response
+        response.status, self._size = self._parser.get_status_code(), 0
+        length = response.headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._max_body:
+            self._refuse(f"its response has {int(length)} bytes; at most {self._max_body} are taken")
+        if response.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            self._refuse("its response is compressed, which was not asked for")
+
+    def on_body(self, body: bytes) -> None:
+        self._grow(len(body), self._max_body, "body")
+        self._parts.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._response.status >= 200 and self._done is not None:  # else 100 Continue, or a second response
+            self._finish(keep=self._parser.should_keep_alive())
+
+    def _grow(self, size: int, most: int, what: str) -> None:
+        self._size += size
+        if self._size > most:
+            self._refuse(f"the {what} of its response has more than {most} bytes")
+
+    def _refuse(self, why: str) -> None:
+        self._refused = why
+        raise ValueError(why)  # httptools ends parsing with its own error
+
+    def _finish(self, *, keep: bool) -> None:
+        done, self._done, response = self._done, None, self._response
+        response.body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts = []
+        if not keep:
+            self.open = False
+            self._transport.close()
+        assert done is not None
+        done(self, response)
+
+    def _fail(self, why: str) -> None:
+        done, self._done = self._done, None
+        broken = Broken(why, received=self._received, stale=self._used > 1 and not self._received)
+        self._parts = []
+        if self.open:
+            self.open = False
+            self._transport.abort()
+        if done is not None:
+            done(self, broken)
