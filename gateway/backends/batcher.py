@@ -1,6 +1,5 @@
-"""Joins the waiting requests of one model version into batches, runs them, and returns each caller its rows.
-
-All requests parsed in one iteration of the event loop form a batch; while a batch runs in a thread, the next one fills.
+"""Joins the waiting requests of one model version into batches, runs them, and returns each caller its rows. All
+requests parsed in one iteration of the event loop form a batch; while a batch runs in a thread, the next one fills.
 """
 
 import asyncio
@@ -28,9 +27,8 @@ class Batcher:
 
     `threads` None: batches run on the event loop, for a stable version with short runs. Then `threaded`, the batcher
     that runs in threads, gets the requests that exceed `limits`, and all requests once `detector` has found that a run
-    on the loop was long because of the model. `trusted` False: a thread whose run is still going OVERRUN_NS after it
-    started, although it was ended at its deadline, keeps only idle processor time from then on: a run that hangs may
-    spin, and must not take stable's cores.
+    on the loop was long because of the model. `trusted` False: a thread that is still running OVERRUN_NS after it
+    started, although cancelled at its deadline, gets only idle processor time: it may spin on stable's cores.
     """
 
     where = ""
