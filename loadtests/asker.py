@@ -14,10 +14,11 @@ import numpy as np
 import uvloop
 
 from gateway.backends.process.client import ProcessBackend
-from gateway.errors import DeadlineExceeded, Overloaded, ProcessLost
+from gateway.errors import DeadlineExceeded, ModelUnavailable, Overloaded, ProcessLost
 from gateway.shm.tally import Tally
 
 AT_ONCE = 32
+LOADED_WITHIN_S = 30.0
 ROWS = (1, 1, 1, 2, 5)
 WAIT_S = (0.0005, 0.002, 0.02, 1.0)
 
@@ -43,7 +44,11 @@ async def _ask(backend: ProcessBackend, dice: random.Random, count: int, seen: l
 
 async def _main(where: str, seed: int, count: int) -> None:
     backend, seen = ProcessBackend(where, Tally(), patient=False), [0, 0]
-    await backend.start(30)
+    while not backend.connected:
+        try:
+            await backend.start(LOADED_WITHIN_S)
+        except ModelUnavailable:  # its process has been killed while it loaded the version
+            await asyncio.sleep(0.1)
     dice = random.Random(seed)
     await asyncio.gather(*(_ask(backend, dice, count // AT_ONCE, seen) for _ in range(AT_ONCE)))
     print(*seen)

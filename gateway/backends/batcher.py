@@ -219,11 +219,8 @@ class Batcher:
 
     def _may_start(self) -> bool:
         """Whether a thread may start the next batch now."""
-        running = len(self._running)
-        if not running:
-            return True
         alone = next(iter(self._groups)) is ALONE or any(batch.alone for batch in self._running)
-        return not alone and running < self._rules.concurrency
+        return not self._running or (not alone and len(self._running) < self._rules.concurrency)
 
     def _on_long_run(self, items: list[BatchItem], ns: int) -> None:
         """After a long run on the loop: send all requests to `threaded` until the cause is known."""

@@ -60,40 +60,34 @@ def run(folder: Path, rounds: int, seconds: int) -> bool:
     return met
 
 
-def _kill(running: Running, client: Client, told: Told) -> float:
-    """Kill the process once its calls are in it; returns how many calls were lost with it and rescued."""
+def _kill(running: Running, client: Client, told: Told) -> int:
+    """Kill the process once its calls are in it; returns how many were lost with it, and rescued by stable."""
     end_s = time.monotonic() + WAIT_S
-    while not (pid := _version_pid(running)) or not _metric(running, "gateway_version_process_up"):
+    answered = told.variants["candidate"]
+    while told.variants["candidate"] == answered:  # until the next process serves
         if time.monotonic() > end_s:
             raise SystemExit("the candidate's process is not started again")
         client.keep_busy(0.1, told)
-    client.keep_busy(0.1, told)  # the workers have connected
-    before = _metric(running, "gateway_rescues_total", reason="crashed")
+    client.keep_busy(0.1, told)  # both workers have connected
+    before = told.variants["stable"]
     client.send()
     time.sleep(0.006)
-    os.kill(pid, signal.SIGKILL)
+    os.kill(_version_pid(running), signal.SIGKILL)
     for answer in client.rest():
         told.add(answer)
-    return _metric(running, "gateway_rescues_total", reason="crashed") - before
+    return told.variants["stable"] - before
 
 
 def _version_pid(running: Running) -> int:
-    """The process of the candidate, a child of the template; 0 while there is none."""
+    """The process of the candidate, the child of the template."""
     for child in _children(running.process.pid):
         if b"gateway.backends.process" in Path(f"/proc/{child}/cmdline").read_bytes():
-            return next(iter(_children(child)), 0)
-    return 0
+            return _children(child)[0]
+    raise SystemExit("there is no template of processes")
 
 
 def _children(pid: int) -> list[int]:
     return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
-
-
-def _metric(running: Running, name: str, **labels: str) -> float:
-    text = httpx.get(f"{running.control_url}/metrics", timeout=30).text
-    wanted = [f'{key}="{value}"' for key, value in labels.items()]
-    lines = [line for line in text.splitlines() if line.startswith(name) and all(one in line for one in wanted)]
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
 def _body() -> bytes:
