@@ -37,7 +37,7 @@ from gateway.protocol.source import Origin, RequestSource, Trace
 from gateway.settings.load import load_remote
 from gateway.settings.model import ModelSettings
 from gateway.shm.tally import Tally
-from tests.backends.remote_server import Answer, RawServer, doubled, hanging, http, raw_server
+from tests.backends.remote_server import METADATA, Answer, RawServer, doubled, hanging, http, raw_server
 
 BODY = b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}]}'
 Test = Callable[..., Coroutine[Any, Any, None]]
@@ -151,6 +151,32 @@ def test_unusual_but_valid_responses(tmp_path: Path) -> None:
         remote = await Remote(tmp_path, servers).start(never)
         for servers[0].answer in valid:
             assert await remote.ask() == [[[2.0, 4.0]]]
+
+    run(test)
+
+
+def test_a_second_response_never_becomes_the_answer_to_the_next_request(tmp_path: Path) -> None:
+    wrong = http(doubled(output={"data": [9.0, 9.0]}))
+
+    async def test(servers: list[RawServer]) -> None:
+        remote = await Remote(tmp_path, servers, connections=1).start()
+        for surplus in (wrong, wrong[:20], b"garbage"):
+            servers[0].answer = writes(http(doubled()) + surplus)
+            assert await asyncio.gather(*(remote.ask() for _ in range(5))) == [[[[2.0, 4.0]]]] * 5
+
+    run(test)
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "BYTES"])
+def test_null_is_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, datatype: str) -> None:
+    output = {"name": "y", "datatype": datatype, "shape": [-1, 2]}
+    monkeypatch.setitem(METADATA, "outputs", [output])
+
+    async def test(servers: list[RawServer]) -> None:
+        remote = await Remote(tmp_path, servers).start()
+        servers[0].answer = writes(http(doubled(output={"datatype": datatype, "data": [None, None]})))
+        with pytest.raises(InvalidOutput):
+            await remote.submit()
 
     run(test)
 

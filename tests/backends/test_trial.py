@@ -73,3 +73,19 @@ def test_version_that_crashes_the_trial_is_blamed_alone(models: Path) -> None:
     for crash in (first, second, last):
         assert crash.error == "loading it killed the process by SIGFPE; the file is damaged"
     assert garbage.error.startswith(f"{models / 'good' / '4' / 'model.onnx'}: ONNX Runtime cannot load it")
+
+
+def test_a_version_whose_server_is_not_there_is_not_refused(tmp_path: Path) -> None:
+    place(tmp_path, "m", 1, onnx_models.doubling)
+    (tmp_path / "m" / "2").mkdir()
+    (tmp_path / "m" / "2" / "remote.yaml").write_text("url: http://127.0.0.1:1")
+    (found,) = try_versions(tmp_path, [LoadTrial("m", 2, 1)])
+    assert not found.error
+    assert "not checked" in found.warning and "127.0.0.1:1" in found.warning
+
+
+def test_a_mistake_in_remote_yaml_refuses_the_version(tmp_path: Path) -> None:
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "m" / "1" / "remote.yaml").write_text("urll: http://a")
+    (found,) = try_versions(tmp_path, [LoadTrial("m", 1, 1)])
+    assert "remote.yaml" in found.error and "urll" in found.error

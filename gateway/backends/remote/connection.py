@@ -51,6 +51,9 @@ class Connection(asyncio.Protocol):
         self._done: Done | None = None
         self._used = 0  # requests so far
         self._received = False
+        self._complete = False  # the response is
+        self._keep = False
+        self._surplus = False  # more than the response has come
         self._refused = ""
         self._sized = False
         self._response = Response()
@@ -61,6 +64,7 @@ class Connection(asyncio.Protocol):
     def send(self, parts: Sequence[bytes | memoryview], done: Done) -> None:
         """Send one request; `done` is called once, with its response or with what went wrong."""
         self._done, self._received, self._used = done, False, self._used + 1
+        self._complete = self._surplus = False
         self._parser = httptools.HttpResponseParser(self)
         self._transport.writelines(parts)
 
@@ -82,7 +86,12 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fail(self._refused or f"its response is not HTTP: {error}")
+            self._surplus = True
+            if not self._complete:
+                self._fail(self._refused or f"its response is not HTTP: {error}")
+        if self._complete and self._done is not None:
+            # What follows the response was not asked for, and must not become the answer to the next request.
+            self._finish(keep=self._keep and not self._surplus)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.open = False
@@ -95,6 +104,9 @@ class Connection(asyncio.Protocol):
         self._on_closed(self)
 
     def on_message_begin(self) -> None:
+        if self._complete:
+            self._surplus = True
+            self._refuse("it sends more than one response")
         self._response, self._parts, self._size, self._sized = Response(), [], 0, False
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -119,8 +131,8 @@ class Connection(asyncio.Protocol):
         self._parts.append(body)
 
     def on_message_complete(self) -> None:
-        if self._response.status >= 200 and self._done is not None:  # else 100 Continue, or a second response
-            self._finish(keep=self._parser.should_keep_alive())
+        if self._response.status >= 200:  # else 100 Continue
+            self._complete, self._keep = True, self._parser.should_keep_alive()
 
     def _grow(self, size: int, most: int, what: str) -> None:
         self._size += size
