@@ -1,0 +1,49 @@
+"""Virtual environments of other inference servers, made once and kept in `build/servers`.
+
+Their requirements contradict the gateway's, so each has one of its own. Making one takes pip up to a minute.
+"""
+
+import fcntl
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+FOLDER: Final = Path(__file__).parents[2] / "build" / "servers"
+TRITON: Final = ("--no-deps", "nvidia-pytriton==0.7.0", "numpy<2")  # of it only the server's binary is used
+MLSERVER: Final = ("mlserver==1.7.1",)
+
+
+def environment(name: str, requirements: tuple[str, ...]) -> Path:
+    """The virtual environment with these requirements. Without one the test is skipped, which fails in CI."""
+    folder = FOLDER / name
+    made = folder / "made"
+    wanted = f"{sys.version_info[:2]} {requirements}"
+    with _alone(name):
+        if not made.exists() or made.read_text() != wanted:
+            shutil.rmtree(folder, ignore_errors=True)
+            _run(sys.executable, "-m", "venv", str(folder))
+            _run(str(folder / "bin" / "pip"), "install", "-q", *requirements)
+            made.write_text(wanted)
+    return folder
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """No other process makes it at the same time: the tests run in several."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _run(*command: str) -> None:
+    ran = subprocess.run(command, capture_output=True, text=True)
+    if ran.returncode:
+        lines = (ran.stderr or ran.stdout).strip().splitlines() or ["it says nothing"]
+        pytest.skip(f"{' '.join(command)}: {lines[-1]}")

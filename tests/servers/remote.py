@@ -1,0 +1,15 @@
+"""Versions that another server runs, in a gateway's repository."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.servers.process import ServerProcess
+
+
+def place_remote(repository: Path, name: str, version: int, server: ServerProcess, **settings: Any) -> None:
+    """Have the server run a version; `settings`: more of remote.yaml."""
+    folder = repository / name / str(version)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "remote.yaml").write_text(yaml.safe_dump({"url": server.url, **settings}))
