@@ -12,6 +12,8 @@ from typing import Final
 
 import orjson
 
+from loadtests import canned
+from loadtests.canned import ANSWER, MODEL
 from loadtests.servers import SERVER_CORE, Started, free_port, started
 from loadtests.wrk import CLIENT_CORE
 
@@ -46,21 +48,13 @@ backend cluster
     server stable 127.0.0.1:{server} check weight {stable}
     server candidate 127.0.0.1:{server} check weight {candidate}
 """
-X: Final = {"name": "x", "datatype": "FP32", "shape": [-1, 64]}
-Y: Final = {"name": "y", "datatype": "FP32", "shape": [-1, 10]}
-MODEL: Final = {"name": "tiny", "versions": ["1"], "platform": "none", "inputs": [X], "outputs": [Y]}
-ANSWER: Final = {
-    "model_name": "tiny",
-    "model_version": "1",
-    "outputs": [{**Y, "shape": [1, 10], "data": [index / 8 for index in range(10)]}],
-}
 
 
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
-    """The server of `tiny`, 64 numbers in, 10 out, on the client's core; yields its URL."""
+    """The server of `canned`, on the client's core; yields its URL."""
     folder.mkdir()
-    for name, document in (("answer", ANSWER), ("model", MODEL), ("server", {"name": "ready", "extensions": []})):
+    for name, document in (("answer", ANSWER), ("model", MODEL), ("server", canned.SERVER)):
         (folder / name).write_bytes(orjson.dumps(document))
     port = free_port()
     with _running(folder, SERVER.format(port=port, folder=folder), port, int(CLIENT_CORE)):
