@@ -34,9 +34,7 @@ def run(folder: Path, rounds: int, seconds: int) -> bool:
     found = all(one.stopped_by.startswith("slow") and not one.failed for one in slow)
     met = harmless and found and requests <= WITHIN * REQUESTS
     console = Console(width=max(120, Console().width))
-    console.print(
-        f"stable's server: {MEAN_MS:g} ms on average; slow: {SLOW_MS:g} ms; to the candidate: {SHARE}%"
-    )
+    console.print(f"stable's server: {MEAN_MS:g} ms on average; slow: {SLOW_MS:g} ms; to the candidate: {SHARE}%")
     console.print(f"harmless twin, {SATURATING} connections: {_told(twin)} {_mark(harmless)}")
     for one in slow:
         console.print(f"{SLOWER} times as slow, {CALM} connections: {_told(one)}")

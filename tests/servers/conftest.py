@@ -37,20 +37,26 @@ def mlserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess
 
 
 @pytest.fixture(scope="session")
-def triton_gateway(triton: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """Has Triton run an identity of every datatype as stable."""
-    yield from _identities(tmp_path_factory.mktemp("triton-gateway"), triton)
+def before_triton(triton: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """A gateway that has Triton run an identity of every datatype as stable."""
+    yield from _identities(tmp_path_factory.mktemp("before-triton"), triton.url)
 
 
 @pytest.fixture(scope="session")
-def mlserver_gateway(mlserver: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """Has MLServer run an identity of every datatype as stable."""
-    yield from _identities(tmp_path_factory.mktemp("mlserver-gateway"), mlserver)
+def before_mlserver(mlserver: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """The same before MLServer."""
+    yield from _identities(tmp_path_factory.mktemp("before-mlserver"), mlserver.url)
 
 
-def _identities(folder: Path, server: ServerProcess) -> Iterator[GatewayProcess]:
+@pytest.fixture(scope="session")
+def before_gateway(zoo_gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """The same before a second gateway."""
+    yield from _identities(tmp_path_factory.mktemp("before-gateway"), zoo_gateway.url)
+
+
+def _identities(folder: Path, url: str) -> Iterator[GatewayProcess]:
     for datatype in DATATYPES:
-        place_remote(folder / "models", f"identity_{datatype.lower()}", 1, server)
+        place_remote(folder / "models", f"identity_{datatype.lower()}", 1, url)
     with GatewayProcess(folder, folder / "models") as gateway:
         yield gateway
     assert "Traceback" not in gateway.log

@@ -5,11 +5,9 @@ from typing import Any
 
 import yaml
 
-from tests.servers.process import ServerProcess
 
-
-def place_remote(repository: Path, name: str, version: int, server: ServerProcess, **settings: Any) -> None:
-    """Have the server run a version; `settings`: more of remote.yaml."""
+def place_remote(repository: Path, name: str, version: int, url: str, **settings: Any) -> None:
+    """Have the server at `url` run a version; `settings`: more of remote.yaml."""
     folder = repository / name / str(version)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "remote.yaml").write_text(yaml.safe_dump({"url": server.url, **settings}))
+    (folder / "remote.yaml").write_text(yaml.safe_dump({"url": url, **settings}))

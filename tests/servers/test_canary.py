@@ -25,7 +25,7 @@ Place = Callable[[Path, ServerProcess, int], None]
 
 
 def by_triton(repository: Path, server: ServerProcess, version: int) -> None:
-    place_remote(repository, "scaling", version, server, version=version)
+    place_remote(repository, "scaling", version, server.url, version=version)
 
 
 def tripling(path: Path) -> Path:

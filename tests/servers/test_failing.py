@@ -37,7 +37,7 @@ def server(tmp_path: Path) -> Iterator[TritonProcess]:
 def gateway(folder: Path, server: ServerProcess, **release: Any) -> GatewayProcess:
     """Two workers; ONNX doubles as stable, Triton triples as the candidate, which gets half of the traffic."""
     onnx_models.place(folder / "models", "scaling", 1, onnx_models.doubling)
-    place_remote(folder / "models", "scaling", 2, server, version=1)
+    place_remote(folder / "models", "scaling", 2, server.url, version=1)
     routing = {"models": {"scaling": {"stable": 1, "candidate": 2, "split": HALF, **release}}}
     return GatewayProcess(folder, folder / "models", routing, server={"workers": 2})
 
@@ -90,7 +90,7 @@ def test_candidate_suspended_under_load_costs_no_request(tmp_path: Path, server:
 
 
 def test_stable_that_is_down_is_not_ready_while_the_gateway_is(tmp_path: Path, server: TritonProcess) -> None:
-    place_remote(tmp_path / "models", "scaling", 1, server)
+    place_remote(tmp_path / "models", "scaling", 1, server.url)
     onnx_models.place(tmp_path / "models", "doubling", 1, onnx_models.doubling)
     with (
         GatewayProcess(tmp_path, tmp_path / "models", server={"workers": 2}) as running,
@@ -116,7 +116,7 @@ def test_stable_that_is_down_is_not_ready_while_the_gateway_is(tmp_path: Path, s
 
 def test_gateway_that_starts_before_its_stables_server_serves_it_later(tmp_path: Path, server: TritonProcess) -> None:
     server.kill()
-    place_remote(tmp_path / "models", "scaling", 1, server)
+    place_remote(tmp_path / "models", "scaling", 1, server.url)
     onnx_models.place(tmp_path / "models", "doubling", 1, onnx_models.doubling)
     with GatewayProcess(tmp_path, tmp_path / "models") as running:
         assert httpx.get(f"{running.url}/v2/models/scaling/ready").status_code != 200
