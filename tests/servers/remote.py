@@ -6,8 +6,8 @@ from typing import Any
 import yaml
 
 
-def place_remote(repository: Path, name: str, version: int, url: str, **settings: Any) -> None:
+def place_remote(repository: Path, name: str, number: int, url: str, **settings: Any) -> None:
     """Have the server at `url` run a version; `settings`: more of remote.yaml."""
-    folder = repository / name / str(version)
+    folder = repository / name / str(number)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "remote.yaml").write_text(yaml.safe_dump({"url": url, **settings}))
