@@ -58,9 +58,9 @@ def run(folder: Path, rounds: int, seconds: int) -> bool:
     return report(
         "remote",
         [
-            _line("requests per CPU second, to HAProxy", found, HAPROXY, STABLE, 0.5),
-            _line(f"the same, {SHARE}% to the candidate", found, CANDIDATE_HAPROXY, CANDIDATE, 0.5),
-            _line("requests per CPU second, to the httpx proxy", found, HTTPX, STABLE, 3.0),
+            _line("to HAProxy", found, HAPROXY, STABLE, 0.5),
+            _line(f"to HAProxy, candidate {SHARE}%", found, CANDIDATE_HAPROXY, CANDIDATE, 0.5),
+            _line("to the httpx proxy", found, HTTPX, STABLE, 3.0),
         ],
     )
 
@@ -94,7 +94,7 @@ def _cost(started: Started, connections: int, seconds: int) -> Cost:
 
 def _line(name: str, found: Costs, reference: str, gateway: str, target: float) -> Line:
     theirs, ours = ([cost.per_cpu_s for cost in found[side][BUSY]] for side in (reference, gateway))
-    return Line(f"{BUSY} connections, {name}", "/s", theirs, ours, target, True)
+    return Line(f"{BUSY} connections, requests per CPU second, {name}", "/s", theirs, ours, target, True)
 
 
 def _tell(found: Costs) -> None:
