@@ -35,17 +35,36 @@ def free_port() -> int:
             return port
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A server that listens."""
+
+    url: str
+    process: "subprocess.Popen[bytes]"
+
+    def cpu_s(self) -> float:
+        """Processor time that it and its descendants have taken so far, in seconds."""
+        return sum(map(_cpu_s, _with_descendants(self.process.pid)))
+
+
 @contextmanager
 def bare(model: Path, *mode: str) -> Iterator[str]:
     """The bare server; yields its URL."""
     port = free_port()
-    with _running([sys.executable, "-m", "loadtests.bare", str(model), str(port), *mode], port):
-        yield f"http://127.0.0.1:{port}/"
+    with started([sys.executable, "-m", "loadtests.bare", str(model), str(port), *mode], port) as server:
+        yield f"{server.url}/"
 
 
 @contextmanager
 def gateway(folder: Path, models: Path, routing: Any, model: str, **more: Any) -> Iterator[str]:
     """The gateway with this routing; yields the URL that `model` is inferred at. `more`: settings of gateway.yaml."""
+    with pinned_gateway(folder, models, routing, **more) as server:
+        yield f"{server.url}/v2/models/{model}/infer"
+
+
+@contextmanager
+def pinned_gateway(folder: Path, models: Path, routing: Any, **more: Any) -> Iterator[Started]:
+    """The gateway with this routing and one worker."""
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "routing.yaml").write_text(yaml.safe_dump(routing))
@@ -58,8 +77,9 @@ def gateway(folder: Path, models: Path, routing: Any, model: str, **more: Any) -
         **more,
     }
     (folder / "gateway.yaml").write_text(yaml.safe_dump(settings))
-    with _running([sys.executable, "-m", "gateway", "serve", "--config", str(folder / "gateway.yaml")], port):
-        yield f"http://127.0.0.1:{port}/v2/models/{model}/infer"
+    command = [sys.executable, "-m", "gateway", "serve", "--config", str(folder / "gateway.yaml")]
+    with started(command, port) as server:
+        yield server
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +193,15 @@ def _wait_until(begun: Callable[[Running], bool], running: Running, log: Path, w
 
 
 @contextmanager
-def _running(command: list[str], port: int) -> Iterator[None]:
+def started(command: list[str], port: int, core: int = SERVER_CORE) -> Iterator[Started]:
+    """What `command` starts, on one core, once it listens on `port`."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
-        os.sched_setaffinity(process.pid, {SERVER_CORE})
+        os.sched_setaffinity(process.pid, {core})
         _wait_for(port, process)
         for thread in os.listdir(f"/proc/{process.pid}/task"):
-            os.sched_setaffinity(int(thread), {SERVER_CORE})
-        yield
+            os.sched_setaffinity(int(thread), {core})
+        yield Started(f"http://127.0.0.1:{port}", process)
     finally:
         process.terminate()
         try:
@@ -202,6 +223,21 @@ def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
         if time.monotonic() > end:
             raise SystemExit(f"no server on port {port} within {READY_WITHIN_S} s")
         time.sleep(0.05)
+
+
+def _with_descendants(pid: int) -> Iterator[int]:
+    yield pid
+    with suppress(OSError):  # it has ended
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split():
+                yield from _with_descendants(int(child))
+
+
+def _cpu_s(pid: int) -> float:
+    with suppress(OSError):  # it has ended
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _is_worker(pid: int) -> bool:
