@@ -24,7 +24,7 @@ from gateway.backends.remote.item import RemoteItem
 from gateway.backends.remote.server import Server
 from gateway.backends.remote.signature import RemoteFeeds
 from gateway.backends.remote.trace_headers import trace_headers
-from gateway.backends.remote.wire import body_of, form_of, read
+from gateway.backends.remote.wire import Forms, body_of, form_of, read
 from gateway.backends.signature import Feeds
 from gateway.backends.version_facts import VersionFacts
 from gateway.errors import Conflict, RequestError
@@ -50,7 +50,7 @@ class RemoteBackend:
             [Address(url, server.head(url, f"{server.path}/infer")) for url in server.settings.url]
         )
         self.facts = facts
-        self._binary = binary
+        self._forms = Forms.known(binary, (*facts.signature.inputs, *facts.signature.outputs))
         self._tally = tally
         self._stopped = stopped
         self._alarm = DeadlineAlarm(self.loop, self)
@@ -91,7 +91,7 @@ class RemoteBackend:
         """Send one request to the server."""
         call = cast(RemoteFeeds, feeds)
         deadline_ns = min(deadline_ns, time.monotonic_ns() + self._timeout_ns)
-        item = RemoteItem(call, body_of(call, self._binary), deadline_ns, self.loop, self._forget)
+        item = RemoteItem(call, body_of(call, self._forms), deadline_ns, self.loop, self._forget)
         self._items.add(item)
         self._tally.waiting(1)
         self._alarm.set(deadline_ns)

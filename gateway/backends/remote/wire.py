@@ -2,10 +2,10 @@
 
 A request is passed on as the client sent it, if the server takes that form: so its response has the form that the
 client asked for, and its outputs are passed on as well, decoded only if something needs their elements. Other requests
-(one raw element as the body, classification) are written anew, and their response is decoded.
+(one raw element as the body, classification, FP16 as JSON) are written anew, and their response is decoded.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, SupportsIndex, overload
 
 import orjson
@@ -18,6 +18,7 @@ from gateway.errors import InvalidOutput, InvalidRequest
 from gateway.protocol.decode import decode_outputs
 from gateway.protocol.elements import to_bytes, to_json
 from gateway.protocol.json_constants import parse
+from gateway.protocol.source import RequestSource
 from gateway.protocol.tensors import DATATYPES, InferRequest, TensorSpec
 
 JSON_LENGTH: Final = b"inference-header-content-length"
@@ -34,15 +35,31 @@ class Body(NamedTuple):
     asis: bool
 
 
-def body_of(feeds: RemoteFeeds, binary: bool) -> Body:
-    """The body to send; `binary`: the server takes binary tensors."""
+class Forms(NamedTuple):
+    """What a server takes. `binary`: tensors as raw bytes. `half`: the model has FP16 tensors, which Triton has no JSON
+    for: they are sent and asked for as raw bytes, if it takes those.
+    """
+
+    binary: bool
+    half: bool
+
+    @classmethod
+    def known(cls, binary: bool, specs: Iterable[TensorSpec]) -> "Forms":
+        """Those of a server that takes binary tensors or not, for a model with these inputs and outputs."""
+        return cls(binary, any(spec.datatype == "FP16" for spec in specs))
+
+
+def body_of(feeds: RemoteFeeds, forms: Forms) -> Body:
+    """The body to send to a server that takes these forms."""
     request = feeds.request
     source = request.source
+    binary = forms.binary
     if (
         source is not None
         and source.media is None
         and (binary or (source.json_length is None and not _asks_for_binary(request)))
         and not any(output.classification for output in request.outputs or ())
+        and not (binary and forms.half and not _is_all_binary(request, source))
     ):
         return Body(source.body, source.json_length, True)
     return _written(request, binary)
@@ -50,6 +67,15 @@ def body_of(feeds: RemoteFeeds, binary: bool) -> Body:
 
 def _asks_for_binary(request: InferRequest) -> bool:
     return request.binary_output or any(output.binary for output in request.outputs or ())
+
+
+def _is_all_binary(request: InferRequest, source: RequestSource) -> bool:
+    """Whether it has no tensor as JSON, neither sent nor asked for; False as well where a text's size hides that."""
+    if source.json_length is None or any(tensor.datatype == "BYTES" for tensor in request.inputs):
+        return False
+    sent = sum(tensor.data.nbytes for tensor in request.inputs) == len(source.body) - source.json_length
+    wanted = (request.binary_output if one.binary is None else one.binary for one in request.outputs or ())
+    return sent and (request.binary_output if request.outputs is None else all(wanted))
 
 
 def _written(request: InferRequest, binary: bool) -> Body:
@@ -63,13 +89,12 @@ def _written(request: InferRequest, binary: bool) -> Body:
         else:
             item["data"] = to_json(tensor.data, tensor.datatype)
         inputs.append(item)
-    document: dict[str, Any] = {"inputs": inputs}
-    if binary:
-        document["parameters"] = {"binary_data_output": True}
+    document: dict[str, Any] = {"inputs": inputs, "parameters": {**request.parameters, "binary_data_output": binary}}
     if request.id is not None:
         document["id"] = request.id
     if request.outputs is not None:
-        document["outputs"] = [{"name": output.name} for output in request.outputs]
+        form = {"binary_data": binary}  # Triton heeds the request's own parameter only where no outputs are listed
+        document["outputs"] = [{"name": output.name, "parameters": form} for output in request.outputs]
     text = orjson.dumps(document)
     return Body(b"".join((text, *tail)), len(text) if tail else None, False)
 
