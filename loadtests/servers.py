@@ -209,6 +209,8 @@ def started(command: list[str], port: int, core: int = SERVER_CORE) -> Iterator[
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
