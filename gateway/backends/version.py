@@ -81,13 +81,13 @@ class ModelVersion:
     def is_valid_answer(self, feeds: Feeds, answer: Sequence[Result], finite: bool) -> bool:
         """Whether this answer passes the checks of a candidate's. `finite`: it surely holds no NaN or infinity."""
         rows = len(next(iter(feeds.values()))) if self._row_for_row else None
-        if self._one_output and (only := answer[0]) is not None:
-            shapes: object = only.shape
-        else:
-            shapes = [None if result is None else result.shape for result in answer]
-        if finite and shapes == self._passed_shapes and rows == self._passed_rows:
-            return True  # same shapes as the last answer, the common case
-        try:
+        try:  # an answer of another server is decoded now
+            if self._one_output and (only := answer[0]) is not None:
+                shapes: object = only.shape
+            else:
+                shapes = [None if result is None else result.shape for result in answer]
+            if finite and shapes == self._passed_shapes and rows == self._passed_rows:
+                return True  # same shapes as the last answer, the common case
             check(self.signature.outputs, answer, rows)
         except InvalidOutput:
             return False

@@ -47,13 +47,13 @@ class Addresses:
         self.all = addresses
         self._turn = 0
 
-    def choose(self, but: Collection[Address] = ()) -> Address | None:
-        """The one with the fewest calls in flight, in turn among equals; None if all are ejected or in `but`."""
+    def choose(self, but: Collection[Address] = (), *, patient: bool = False) -> Address | None:
+        """The one with the fewest calls in flight, in turn among equals; None if all are ejected or in `but`.
+        `patient`: an ejected one if there is no other.
+        """
         self._turn += 1
         count = len(self.all)
-        best: Address | None = None
-        for offset in range(count):
-            one = self.all[(self._turn + offset) % count]
-            if not one.ejected and one not in but and (best is None or one.in_flight < best.in_flight):
-                best = one
-        return best
+        turned = [self.all[(self._turn + offset) % count] for offset in range(count)]
+        there = [one for one in turned if one not in but]
+        found = [one for one in there if not one.ejected] or (there if patient else [])
+        return min(found, key=lambda one: one.in_flight, default=None)

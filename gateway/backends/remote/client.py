@@ -2,7 +2,8 @@
 
 A call goes to the address with the fewest in flight. If nothing of an answer had come when its connection broke, a
 stable version's call is sent once more, to another address if there is one; a candidate's is not, since stable answers
-it. An address that fails EJECT_AFTER times in a row is asked again only once the model is ready there. When a candidate
+it. An address that fails EJECT_AFTER times in a row is asked again once the model is ready there, or if there is no
+other for a stable version. When a candidate
 is stopped, its calls under way end, and with them their connections.
 """
 
@@ -12,14 +13,12 @@ import time
 from functools import partial
 from typing import Final, cast
 
-import orjson
-
 from gateway.backends.batch import Answer
 from gateway.backends.deadline_alarm import NEVER_NS, DeadlineAlarm
 from gateway.backends.output_checks import Stopped, check
 from gateway.backends.remote.addresses import Address, Addresses
 from gateway.backends.remote.connection import MAX_BODY_BYTES, Broken, Connection, Response
-from gateway.backends.remote.failures import broken_error, error_of, unreachable
+from gateway.backends.remote.failures import AWAY, broken_error, error_of, unreachable, unreadable
 from gateway.backends.remote.item import RemoteItem
 from gateway.backends.remote.server import Server
 from gateway.backends.remote.signature import RemoteFeeds
@@ -46,9 +45,8 @@ class RemoteBackend:
         self.where = ""
         self.loop = asyncio.get_running_loop()
         self.server = server
-        self.addresses = Addresses(
-            [Address(url, server.head(url, f"{server.path}/infer")) for url in server.settings.url]
-        )
+        path = f"{server.path}/infer"
+        self.addresses = Addresses([Address(url, server.head(url, path)) for url in server.settings.url])
         self.facts = facts
         self._forms = Forms.known(binary, (*facts.signature.inputs, *facts.signature.outputs))
         self._tally = tally
@@ -68,7 +66,7 @@ class RemoteBackend:
     @property
     def spare(self) -> bool:
         """Whether a request would be sent at once."""
-        return self.connected and len(self._items) < self.server.settings.connections
+        return self.connected and len(self._items) < len(self.addresses.all) * self.server.settings.connections
 
     @property
     def idle(self) -> bool:
@@ -80,12 +78,12 @@ class RemoteBackend:
         return any(await asyncio.gather(*(self.server.is_ready(one.url) for one in self.addresses.all)))
 
     def must_queue(self, feeds: Feeds) -> bool:
-        """Always True: nothing runs in the worker itself."""
+        """Always True."""
         return True
 
     def run_now(self, feeds: Feeds, deadline_ns: int) -> Answer:
-        """Never called, since `must_queue` is always True. Raises RuntimeError."""
-        raise RuntimeError("nothing runs in the worker itself: a call must be queued, as must_queue says")
+        """Never called, since nothing runs in the worker itself. Raises RuntimeError."""
+        raise RuntimeError("a call must be queued, as must_queue says")
 
     def submit(self, feeds: Feeds, deadline_ns: int) -> RemoteItem:
         """Send one request to the server."""
@@ -98,14 +96,14 @@ class RemoteBackend:
         if self._stopped is not None and self._stop_timer is None:
             self._watch_stop()
         if not item.done():
-            self._dispatch(item, self.addresses.choose())
+            self._dispatch(item, self.addresses.choose(patient=self._stopped is None))
         return item
 
     def expire(self, now_ns: int) -> int:
         """Fail the calls whose deadline has passed; returns the next deadline."""
         for item in [item for item in self._items if item.deadline_ns <= now_ns]:
-            if item.address is not None and item.sent_ns:
-                self._count_failure(item.address)
+            if item.address is not None and item.sent_ns and item.deadline_ns - item.enqueued_ns >= self._timeout_ns:
+                self._count_failure(item.address)  # by `timeout`; a client may set a deadline that no server can meet
             item.expire()
         return min((item.deadline_ns for item in self._items), default=NEVER_NS)
 
@@ -124,7 +122,7 @@ class RemoteBackend:
                 connection.abort()
 
     def _watch_stop(self) -> None:
-        """While calls are in flight, look whether the candidate has been stopped, and end them if so."""
+        """Look, while calls are in flight, whether the candidate has been stopped; if so, end them."""
         self._stop_timer = None
         assert self._stopped is not None
         if self._items and self._stopped():
@@ -170,7 +168,11 @@ class RemoteBackend:
                 self._send(item, address, connection)
                 return
         address.waiting.append(item)
-        if address.opening < len(address.waiting) and address.connections < self.server.settings.connections:
+        self._open_more(address)
+
+    def _open_more(self, address: Address) -> None:
+        """Open a connection for each call that waits for one."""
+        while address.opening < len(address.waiting) and address.connections < self.server.settings.connections:
             address.opening += 1
             address.connections += 1
             self._start(self._open(address))
@@ -212,10 +214,7 @@ class RemoteBackend:
         address.connections -= 1
         if connection in address.idle:
             address.idle.remove(connection)
-        if address.waiting and not address.opening:  # one of them opens its own
-            item = address.waiting.popleft()
-            address.in_flight -= 1
-            self._dispatch(item, address)
+        self._open_more(address)
 
     def _free(self, address: Address, connection: Connection) -> None:
         if not connection.open:
@@ -234,16 +233,17 @@ class RemoteBackend:
                 self._count_failure(address)
             self._broken(item, address, broken_error(found), retry=not found.received, same=found.stale)
             return
-        if found.status >= 500:
+        if found.status in AWAY:
             self._count_failure(address)
-        else:
+        else:  # also with an error, which the request may be the cause of
             address.succeeded()
-        self._free(address, connection)
         try:
             answer = self._read(item, address, found)
-        except RequestError as error:
-            self._end(item, error)
+        except Exception as error:
+            self._end(item, error if isinstance(error, RequestError) else unreadable(error, address.url))
             return
+        finally:
+            self._free(address, connection)
         self._forget(item)
         if not item.done():
             answer.queued_ns = item.sent_ns - item.enqueued_ns
@@ -255,8 +255,7 @@ class RemoteBackend:
         if response.status != 200:
             raise error_of(response)
         outputs = self.facts.signature.outputs
-        answer = read(response, item.call, self.server.model, outputs, item.body.asis)
-        item.call.answered_by = b',"remote":%b,%b' % (orjson.dumps(address.url), item.call.answered_by)
+        answer = read(response, item.call, self.server.model, address.url, outputs, item.body.asis)
         if self._stopped is not None:
             check(outputs, answer, None)
         return answer
@@ -266,7 +265,13 @@ class RemoteBackend:
     ) -> None:
         """Send a stable version's call once more, if nothing of an answer had come; else it fails with `error`."""
         if self._stopped is None and retry and not item.retried:
-            other = self.addresses.choose((address,)) or (address if same and not address.ejected else None)
+            other = self.addresses.choose((address,), patient=True) or (
+                address if same and not address.ejected else None
+            )
+            if same:  # the others that are idle are as old
+                idle, address.idle = address.idle, []
+                for connection in idle:
+                    connection.abort()
             if other is not None:
                 item.retried = True
                 self._detach(item)
@@ -275,7 +280,7 @@ class RemoteBackend:
         self._end(item, error)
 
     def _count_failure(self, address: Address) -> None:
-        if address.failed() and not self._closed:
+        if not self._closed and address.failed():
             log.warning("%s fails: it is asked again once the model is ready there", address.url)
             self._start(self._probe(address))
 

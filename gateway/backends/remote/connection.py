@@ -58,13 +58,15 @@ class Connection(asyncio.Protocol):
         self._sized = False
         self._response = Response()
         self._parts: list[bytes] = []
-        self._size = 0
+        self._size = self._head = 0  # bytes of the body, and of the headers
+        self._raw_head = 0  # bytes that have come before the headers were complete
         self.open = False
 
     def send(self, parts: Sequence[bytes | memoryview], done: Done) -> None:
         """Send one request; `done` is called once, with its response or with what went wrong."""
         self._done, self._received, self._used = done, False, self._used + 1
         self._complete = self._surplus = False
+        self._response, self._raw_head = Response(), 0
         self._parser = httptools.HttpResponseParser(self)
         self._transport.writelines(parts)
 
@@ -83,9 +85,14 @@ class Connection(asyncio.Protocol):
             self.abort()  # nothing was asked
             return
         self._received = True
+        if not self._response.status:  # else a header without an end would be kept
+            self._raw_head += len(data)
+            if self._raw_head > MAX_HEAD_BYTES + len(data):
+                self._fail(f"the header of its response has more than {MAX_HEAD_BYTES} bytes")
+                return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._surplus = True
             if not self._complete:
                 self._fail(self._refused or f"its response is not HTTP: {error}")
@@ -97,8 +104,8 @@ class Connection(asyncio.Protocol):
         self.open = False
         if self._done is not None:
             response = self._response
-            if self._received and response.status >= 200 and not self._sized:  # its end is the body's end
-                self._finish(keep=False)
+            if error is None and self._received and response.status >= 200 and not self._sized:
+                self._finish(keep=False)  # the body ends with the connection
             else:
                 self._fail(f"it closed the connection before it had answered{f': {error}' if error else ''}")
         self._on_closed(self)
@@ -107,11 +114,14 @@ class Connection(asyncio.Protocol):
         if self._complete:
             self._surplus = True
             self._refuse("it sends more than one response")
-        self._response, self._parts, self._size, self._sized = Response(), [], 0, False
+        self._response, self._parts, self._sized = Response(), [], False
+        self._size = self._head = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         headers, name = self._response.headers, name.lower()
-        self._grow(len(name) + len(value), MAX_HEAD_BYTES, "header")
+        self._head += len(name) + len(value)
+        if self._head > MAX_HEAD_BYTES:
+            self._refuse(f"the header of its response has more than {MAX_HEAD_BYTES} bytes")
         if len(headers) >= MAX_HEADERS:
             self._refuse(f"its response has more than {MAX_HEADERS} headers")
         headers[name] = value
@@ -119,7 +129,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         response = self._response
-        response.status, self._size = self._parser.get_status_code(), 0
+        response.status = self._parser.get_status_code()
         length = response.headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max_body:
             self._refuse(f"its response has {int(length)} bytes; at most {self._max_body} are taken")
@@ -127,17 +137,14 @@ class Connection(asyncio.Protocol):
             self._refuse("its response is compressed, which was not asked for")
 
     def on_body(self, body: bytes) -> None:
-        self._grow(len(body), self._max_body, "body")
+        self._size += len(body)
+        if self._size > self._max_body:
+            self._refuse(f"the body of its response has more than {self._max_body} bytes")
         self._parts.append(body)
 
     def on_message_complete(self) -> None:
         if self._response.status >= 200:  # else 100 Continue
             self._complete, self._keep = True, self._parser.should_keep_alive()
-
-    def _grow(self, size: int, most: int, what: str) -> None:
-        self._size += size
-        if self._size > most:
-            self._refuse(f"the {what} of its response has more than {most} bytes")
 
     def _refuse(self, why: str) -> None:
         self._refused = why

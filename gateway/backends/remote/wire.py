@@ -5,7 +5,8 @@ client asked for, and its outputs are passed on as well, decoded only if somethi
 (one raw element as the body, classification, FP16 as JSON) are written anew, and their response is decoded.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, SupportsIndex, overload
 
 import orjson
@@ -17,9 +18,8 @@ from gateway.backends.remote.signature import RemoteFeeds
 from gateway.errors import InvalidOutput, InvalidRequest
 from gateway.protocol.decode import decode_outputs
 from gateway.protocol.elements import to_bytes, to_json
-from gateway.protocol.json_constants import parse
 from gateway.protocol.source import RequestSource
-from gateway.protocol.tensors import DATATYPES, InferRequest, TensorSpec
+from gateway.protocol.tensors import InferRequest, TensorSpec
 
 JSON_LENGTH: Final = b"inference-header-content-length"
 MAX_VERSION_LENGTH: Final = 100
@@ -60,9 +60,18 @@ def body_of(feeds: RemoteFeeds, forms: Forms) -> Body:
         and (binary or (source.json_length is None and not _asks_for_binary(request)))
         and not any(output.classification for output in request.outputs or ())
         and not (binary and forms.half and not _is_all_binary(request, source))
+        and not _is_ambiguous(source)
     ):
         return Body(source.body, source.json_length, True)
     return _written(request, binary)
+
+
+def _is_ambiguous(source: RequestSource) -> bool:
+    """Whether its JSON may hold a key twice, of which the gateway has seen the last and its server may take the first:
+    one of those that the gateway refuses.
+    """
+    text = source.body if source.json_length is None else source.body[: source.json_length]
+    return b"shared_memory" in text or b"sequence_" in text or b"\\" in text
 
 
 def _asks_for_binary(request: InferRequest) -> bool:
@@ -151,8 +160,10 @@ class RemoteAnswer(Answer):
         return super().__getitem__(at)
 
 
-def read(response: Response, feeds: RemoteFeeds, model: str, specs: Sequence[TensorSpec], asis: bool) -> RemoteAnswer:
-    """The answer in a response of status 200; sets `feeds.answered_by` but for the address. Raises InvalidOutput."""
+def read(
+    response: Response, feeds: RemoteFeeds, model: str, url: str, specs: Sequence[TensorSpec], asis: bool
+) -> RemoteAnswer:
+    """The answer in a response of status 200 from the address `url`; sets `feeds.answered_by`. Raises InvalidOutput."""
     body = response.body
     length = response.headers.get(JSON_LENGTH)
     tail: memoryview | None = None
@@ -161,12 +172,12 @@ def read(response: Response, feeds: RemoteFeeds, model: str, specs: Sequence[Ten
         if not length.isdigit() or len(length) > 12 or int(length) > len(body):
             raise InvalidOutput("the answer of the model's server gives a wrong Inference-Header-Content-Length")
         text, tail = memoryview(body)[: int(length)], memoryview(body)[int(length) :]
-    document = _parsed(text)
+    document, finite = _parsed(text)
     if document.get("model_name", model) != model:
         raise InvalidOutput(f"the model's server answered for another model, {document['model_name']!r:.60}")
     outputs = document.get("outputs")
     names = [spec.name for spec in specs]
-    sizes = _checked(outputs, names)
+    sizes = _checked(outputs, {spec.name: spec.datatype for spec in specs})
     wanted = [output.name for output in feeds.request.outputs] if feeds.request.outputs is not None else names
     given = [item["name"] for item in outputs or ()]
     if missing := set(wanted) - set(given):
@@ -179,25 +190,30 @@ def read(response: Response, feeds: RemoteFeeds, model: str, specs: Sequence[Ten
         )
     version = document.get("model_version")
     shown = version[:MAX_VERSION_LENGTH] if isinstance(version, str) else None
-    feeds.answered_by = orjson.dumps({"remote_model": model, "remote_version": shown})[1:-1]
+    feeds.answered_by = b"," + orjson.dumps({"remote": url, "remote_model": model, "remote_version": shown})[1:-1]
     answer = RemoteAnswer(document, tail, specs)
-    if not asis:
+    if not (asis and finite):  # NaN is written in the protocol's way
         answer.decode()
         return answer
-    if b"null" in bytes(text):  # NaN, as many servers write it: decoding refuses it
+    if b"null" in bytes(text):  # NaN, as orjson and JavaScript write it: decoding refuses it
         answer.decode()
     answer.written = orjson.dumps(outputs), bytes(tail or b""), False
     return answer
 
 
-def _checked(outputs: Any, names: Sequence[str]) -> int:
-    """The bytes of raw tensors that the outputs announce. Raises InvalidOutput if one is not as the protocol says."""
+def _checked(outputs: Any, datatypes: Mapping[str, str]) -> int:
+    """The bytes of raw tensors that the outputs announce. Raises InvalidOutput if one is not as the protocol says, or
+    not of the declared datatype.
+    """
     if type(outputs) is not list:
         raise InvalidOutput("the answer of the model's server has no list of outputs")
     sizes = 0
     for item in outputs:
-        if type(item) is not dict or item.get("name") not in names or item.get("datatype") not in DATATYPES:
+        name = item.get("name") if type(item) is dict else None
+        if type(name) is not str or name not in datatypes:
             raise InvalidOutput("the answer of the model's server holds an output that the model does not have")
+        if item.get("datatype") != datatypes[name]:
+            raise InvalidOutput(f"output '{name}' is {item.get('datatype')!r:.60}; declared is {datatypes[name]}")
         shape = item.get("shape")
         if type(shape) is not list or not all(type(size) is int and size >= 0 for size in shape):
             raise InvalidOutput(f"output '{item['name']}' has no shape")
@@ -209,14 +225,16 @@ def _checked(outputs: Any, names: Sequence[str]) -> int:
     return sizes
 
 
-def _parsed(text: bytes | memoryview) -> dict[str, Any]:
+def _parsed(text: bytes | memoryview) -> tuple[dict[str, Any], bool]:
+    """The document, and whether it is JSON in the strict sense, which has no NaN."""
+    finite = True
     try:
         try:
             found = orjson.loads(text)
-        except orjson.JSONDecodeError as error:  # Python's servers write NaN
-            found, _ = parse(error) or (None, b"")
-    except (InvalidRequest, RecursionError):
+        except orjson.JSONDecodeError:  # Python's servers write NaN
+            found, finite = json.loads(bytes(text)), False
+    except (ValueError, RecursionError):
         found = None
     if type(found) is not dict:
         raise InvalidOutput("the answer of the model's server is not a JSON object")
-    return found
+    return found, finite
