@@ -55,12 +55,12 @@ async def mixed(processes: VersionProcesses, where: str, calls: int, seed: int, 
                     if one.poll() is not None:
                         if one.returncode != -signal.SIGKILL:
                             return Mixed(0, 0, killed, suspensions, one.communicate()[0] or "an asker ended")
+                        _end(one)
                         others[number] = _start(where, dice.randrange(1 << 30), calls)
             out, _ = await asyncio.to_thread(lasting.communicate, timeout=60)
         finally:
             for one in others:
-                one.kill()
-                one.wait()
+                _end(one)
     if lasting.returncode:
         return Mixed(0, 0, killed, suspensions, out)
     answered, failed = map(int, out.split())
@@ -87,5 +87,9 @@ def _asker(where: str, seed: int, calls: int) -> Iterator["subprocess.Popen[str]
     try:
         yield process
     finally:
-        process.kill()
-        process.wait()
+        _end(process)
+
+
+def _end(asker: "subprocess.Popen[str]") -> None:
+    with asker:  # closes its pipe
+        asker.kill()

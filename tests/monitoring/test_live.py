@@ -1,5 +1,6 @@
 """A real Prometheus scrapes a gateway with traffic: every metric that dashboards and alerts use is there."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -77,7 +78,11 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     digits["mirror"] = {"weight": 50}
     digits["guards"] = {"comparisons": GUARDS}
     folder = tmp_path_factory.mktemp("monitored")
-    gateway = GatewayProcess(folder, ROOT / "models", routing, server={"workers": 2})
+    shutil.copytree(ROOT / "models", folder / "models")
+    gateway = GatewayProcess(folder, folder / "models", routing, server={"workers": 2})
+    elsewhere = folder / "models" / "elsewhere" / "1" / "remote.yaml"  # run by this gateway itself, once it serves
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.write_text(yaml.safe_dump({"url": gateway.url, "model": "digits", "version": "1"}))
     start_s = time.time()
     target = gateway.control_url.removeprefix("http://")
     with gateway, PrometheusProcess(folder, target) as prometheus:
