@@ -54,6 +54,11 @@ class Checker:
         self._born: dict[tuple[str, int], int] = {}
         self._stepped_ns = ALWAYS
 
+    @property
+    def any_confirmed(self) -> bool:
+        """Whether a stop has been confirmed: before, nothing that a host sends is wrong."""
+        return bool(self._confirmed)
+
     def new_life(self, kept_until_ns: int) -> None:
         """The store has restarted, and has lost what was written after `kept_until_ns`."""
         self.lives.append(Life(kept_until_ns))

@@ -69,7 +69,9 @@ def _explore(first: State, most: int, progress: Callable[[int], None]) -> Found:
 
 def _spent(first: State, state: State) -> int:
     """How many kinds of events the history has used up entirely, and 1 more if a stop was confirmed."""
-    return sum(left == 0 < had for had, left in zip(first.budget, state.budget, strict=True)) + bool(state.facts.confirmed)
+    return sum(left == 0 < had for had, left in zip(first.budget, state.budget, strict=True)) + bool(
+        state.facts.confirmed
+    )
 
 
 def _history(came: dict[int, tuple[int, str]], key: int) -> tuple[str, ...]:
@@ -133,8 +135,16 @@ def _way(slot: Slot, way: Way, now: int, beats: Beats) -> tuple[Any, ...]:
         (name, member.beat == beats.get(name), name in observed and observed[name].beat == member.beat)
         for name, member in reply.members.items()
     )
-    return request, way.executed, way.life, reply.identity, reply.revision, reply.settled, _words(reply.words), same, (
-        _members(reply.members)
+    return (
+        request,
+        way.executed,
+        way.life,
+        reply.identity,
+        reply.revision,
+        reply.settled,
+        _words(reply.words),
+        same,
+        (_members(reply.members)),
     )
 
 

@@ -9,13 +9,13 @@ from loadtests.fleet.node import Kept, Node
 from loadtests.fleet.world import BEAT_NS, MS, RELEASES, TIMING, World
 
 BEGIN_NS: Final = 2000 * MS  # by then the hosts are open
-END_NS: Final = 9000 * MS  # no command or fault begins later
-CALM_NS: Final = 16_000 * MS  # the end: all is whole again for several leases
+END_NS: Final = 6500 * MS  # no command or fault begins later
+CALM_NS: Final = 12_500 * MS  # the end: all is whole again for several leases
 RATE_PPM: Final = 500  # of true time: twice that between two hosts
 EVENTS: Final = (  # with how often each is drawn
     ("stop", 10), ("resume", 7), ("trip", 4), ("deaf", 4), ("mute", 4), ("cut", 4), ("freeze", 5), ("kill", 2),
     ("restart", 4), ("restart_empty", 2), ("leave", 2), ("copy", 2), ("store_restart", 2), ("store_flush", 2),
-    ("store_old", 2), ("store_down", 2), ("store_clock", 2), ("stop_cut", 4),
+    ("store_old", 2), ("join_unseen", 3), ("store_down", 2), ("store_clock", 2), ("stop_cut", 4),
 )  # fmt: skip
 NAMES: Final = [name for name, _ in EVENTS]
 OFTEN: Final = [often for _, often in EVENTS]
@@ -45,7 +45,7 @@ def new_world(seed: int) -> World:
         world.at(random.randint(BEGIN_NS, END_NS), PLAN[name], world, random.choice(nodes), random.choice(RELEASES))
     for _ in range(2):
         world.at(random.randint(BEGIN_NS, END_NS), world.take_snapshot)
-    world.at(END_NS + 4000 * MS, _mend, world)
+    world.at(END_NS + 2000 * MS, _mend, world)
     return world
 
 
@@ -59,7 +59,11 @@ def _start(world: World, node: Node) -> None:
 
 
 def _stop(world: World, node: Node, release: str) -> None:
+    """A stop, in half of the cases soon resumed, on some host."""
     world.stop(node, release)
+    if world.random.random() < 0.5:
+        later_ns = world.now_ns + world.random.randint(100 * MS, TIMING.lease_ns)
+        world.at(later_ns, world.resume, world.random.choice(world.nodes), release)
 
 
 def _stop_cut(world: World, node: Node, release: str) -> None:
@@ -70,6 +74,16 @@ def _stop_cut(world: World, node: Node, release: str) -> None:
         world.beat_now(other)
         _mute(world, other, release)
     world.at(world.now_ns + world.random.randint(0, 300 * MS), world.stop, node, release)
+
+
+def _join_unseen(world: World, node: Node, release: str) -> None:
+    """A host starts and opens while another is cut off, whose first word afterwards is a stop."""
+    other = world.random.choice(world.nodes)
+    if other is not node:
+        end_ns = world.now_ns + 3 * TIMING.lease_ns
+        node.deaf_until_ns = node.mute_until_ns = end_ns
+        _restart(world, other, release)
+        world.at(end_ns, world.stop, node, release)
 
 
 def _resume(world: World, node: Node, release: str) -> None:
@@ -183,5 +197,5 @@ PLAN: Final = {
     "stop": _stop, "resume": _resume, "trip": _trip, "deaf": _deaf, "mute": _mute, "cut": _cut, "freeze": _freeze,
     "kill": _kill, "restart": _restart, "restart_empty": _restart_empty, "leave": _leave, "copy": _copy,
     "store_restart": _store_restart, "store_flush": _store_flush, "store_old": _store_old, "store_down": _store_down,
-    "store_clock": _store_clock, "stop_cut": _stop_cut,
+    "join_unseen": _join_unseen, "store_clock": _store_clock, "stop_cut": _stop_cut,
 }  # fmt: skip

@@ -24,6 +24,9 @@ OLD: Final[Words] = {RELEASE: FIRST}  # a state folder as it was before any stop
 EMPTY_WAITS: Final = 2  # leases, instead of 10: the depth of the check depends on it
 
 
+ANY: Final = 99  # no bound
+
+
 class Way(NamedTuple):
     """An exchange under way. `reply`: None until the store has run it.
 
@@ -60,6 +63,7 @@ class Budget(NamedTuple):
     restarts: int = 0
     flushes: int = 0
     delays: int = 0  # exchanges that take time, and so overlap with others
+    silences: int = ANY  # exchanges that are lost, or not begun within a tick
     strays: int = 0  # exchanges that the host has given up but the store still runs
 
 
@@ -95,7 +99,9 @@ class Broken(AssertionError):
 def opened(hosts: int, absent: int, budget: Budget, *, hold: bool = False) -> State:
     """A settled fleet: `hosts` open under a fresh lease, `absent` slots without a process. `hold`: the last host does."""
     store = StoreState("r", "k0", host_step.PROTOCOL, LEASE, 1, "r", OLD)
-    states = [host_step.started(f"{name}1", name, OLD, hold=hold and index == hosts - 1) for index, name in names(hosts)]
+    states = [
+        host_step.started(f"{name}1", name, OLD, hold=hold and index == hosts - 1) for index, name in names(hosts)
+    ]
     now = 8 * LEASE
     for at in range(now + 1):
         for index, state in enumerate(states):
@@ -104,7 +110,7 @@ def opened(hosts: int, absent: int, budget: Budget, *, hold: bool = False) -> St
             state = host_step.on_reply(state, at, request, reply, TIMING)
             states[index] = host_step.applied(state, reply.identity, reply.revision)
     assert all(state.open for state in states)
-    slots = [Slot(state, 1, state.hold, sent=True) for state in states] + [Slot(None, 0)] * absent
+    slots = [Slot(state, 1, state.hold) for state in states] + [Slot(None, 0)] * absent
     return State(now, store, tuple(slots), budget)
 
 
@@ -115,7 +121,7 @@ def names(hosts: int) -> Iterator[tuple[int, str]]:
 
 def steps(state: State) -> Iterator[tuple[str, State]]:
     """All that can happen next, with what it is called."""
-    yield "tick", state._replace(now=state.now + 1, slots=tuple(slot._replace(sent=False) for slot in state.slots))
+    yield from ticks(state)
     for index, slot in enumerate(state.slots):
         name = "abcd"[index]
         if slot.way is not None:
@@ -128,8 +134,22 @@ def steps(state: State) -> Iterator[tuple[str, State]]:
         yield "execute stray", state._replace(store=store, stray=None)
     if state.budget.flushes:
         facts = state.facts._replace(life=state.facts.life + 1, first=None, carried=0)
-        budget = state.budget._replace(flushes=state.budget.flushes - 1)
+        budget = less(state.budget, "flushes")
         yield "flush", state._replace(store=StoreState("r"), facts=facts, budget=budget)
+
+
+def ticks(state: State) -> Iterator[tuple[str, State]]:
+    """The clocks go on. A host that has not begun an exchange in this tick has lost one."""
+    silent = sum(slot.host is not None and slot.way is None and not slot.sent for slot in state.slots)
+    if silent <= state.budget.silences:
+        slots = tuple(slot._replace(sent=False) for slot in state.slots)
+        budget = state.budget if state.budget.silences == ANY else less(state.budget, "silences", silent)
+        yield "tick", state._replace(now=state.now + 1, slots=slots, budget=budget)
+
+
+def less(budget: Budget, name: str, spent: int = 1) -> Budget:
+    """The budget after something has happened."""
+    return budget._replace(**{name: getattr(budget, name) - spent})
 
 
 def beats(state: State, index: int, slot: Slot, host: HostState, name: str) -> Iterator[tuple[str, State]]:
@@ -137,9 +157,11 @@ def beats(state: State, index: int, slot: Slot, host: HostState, name: str) -> I
     begun = sent(state, index, slot, host)
     ran = executed(begun, index)
     yield f"beat {name}", delivered(ran, index)
-    yield f"beat {name}, reply lost", lost(ran, index)
+    if state.budget.silences:
+        budget = state.budget if state.budget.silences == ANY else less(state.budget, "silences")
+        yield f"beat {name}, reply lost", lost(ran, index)._replace(budget=budget)
     if state.budget.delays:
-        budget = state.budget._replace(delays=state.budget.delays - 1)
+        budget = less(state.budget, "delays")
         yield f"send {name}", begun._replace(budget=budget)
         yield f"send {name}, executed", ran._replace(budget=budget)
 
@@ -154,7 +176,7 @@ def arrivals(state: State, index: int, slot: Slot, way: Way, name: str) -> Itera
     yield f"execute {name}", ran
     yield f"execute {name}, deliver", delivered(ran, index)
     if state.budget.strays and state.stray is None:
-        budget = state.budget._replace(strays=state.budget.strays - 1)
+        budget = less(state.budget, "strays")
         yield f"give up {name}", lost(state._replace(stray=way.request, budget=budget), index)
 
 
@@ -163,22 +185,22 @@ def commands(state: State, index: int, slot: Slot, name: str) -> Iterator[tuple[
     budget, host = state.budget, slot.host
     if host is None:
         if budget.joins:
-            left = budget._replace(joins=budget.joins - 1)
+            left = less(budget, "joins")
             yield f"join {name}", with_slot(state._replace(budget=left), index, new_process(slot, name, {}))
         return
     if budget.stops and slot.call is None and not host.leaving:
         stopping, call = stop_call.begin_stop(host, RELEASE)
-        left = budget._replace(stops=budget.stops - 1)
+        left = less(budget, "stops")
         stopped = slot._replace(host=stopping, call=call, executed=0, life=0)
         yield f"stop {name}", with_slot(state._replace(budget=left), index, stopped)
     if budget.resumes and host.identity is not None and host.words.get(RELEASE, FIRST).stopped:
         yield f"resume {name}", resumed(state, index, slot, host)
     if budget.leaves and not host.leaving:
-        left = budget._replace(leaves=budget.leaves - 1)
+        left = less(budget, "leaves")
         gone = slot._replace(host=host_step.leave(host), sent=False)
         yield f"leave {name}", with_slot(state._replace(budget=left), index, gone)
     if budget.restarts:
-        left = budget._replace(restarts=budget.restarts - 1)
+        left = less(budget, "restarts")
         yield f"restart {name}", with_slot(state._replace(budget=left), index, new_process(slot, name, OLD))
 
 
@@ -252,7 +274,7 @@ def resumed(state: State, index: int, slot: Slot, host: HostState) -> State:
     state = with_slot(state, index, slot._replace(host=host_step.undo(host, RELEASE), call=None))
     assert host.identity is not None
     store, refused = scripts.resume(state.store, host.identity, RELEASE, host.words[RELEASE].epoch)
-    budget, facts = state.budget._replace(resumes=state.budget.resumes - 1), state.facts
+    budget, facts = less(state.budget, "resumes"), state.facts
     if not refused:
         born = dict(facts.born) | {store.words[RELEASE].epoch: facts.resumes + 1}
         facts = facts._replace(resumes=facts.resumes + 1, born=tuple(sorted(born.items())))

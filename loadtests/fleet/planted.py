@@ -10,9 +10,12 @@ from gateway.control.fleet import evidence, host, leadership, scripts, stop_call
 from gateway.control.fleet.evidence import Digest, Evidence
 from gateway.control.fleet.host import HostState
 from gateway.control.fleet.scripts import is_settled
+from gateway.control.fleet.stop_call import StopCall
 from gateway.control.fleet.store_state import FIRST, Exchange, Identity, LeaderObject, Reply, StoreState, Word
 from gateway.control.fleet.timing import Timing
+from loadtests.fleet.checker import Violation
 from loadtests.fleet.node import Node
+from loadtests.fleet.simulation import run_seed
 from loadtests.fleet.world import World
 
 Replacement = tuple[Any, str, Callable[..., Any]]
@@ -47,6 +50,11 @@ def list_of_a_new_store(host: HostState, now_ns: int, timing: Timing) -> bool:
 def holding_member_closes(host: HostState, name: str) -> bool:
     """A member that holds is presumed closed after a lease."""
     return False
+
+
+def only_listed_at_first(call: StopCall, reply: Reply) -> frozenset[str]:
+    """A stop does not wait for a holding member whose record was lost with the store's data and brought later."""
+    return call.waiting
 
 
 def revision_of_any_life(store: StoreState, request: Exchange) -> int:
@@ -112,6 +120,7 @@ PLANTED: Final[dict[str, tuple[Replacement, ...]]] = {
     "trim before digest": ((evidence, "store_digest", trim_first),),
     "shared incarnation": ((Node, "incarnation", folder_incarnation),),
     "hold presumed closed": ((stop_call, "never_closes", holding_member_closes),),
+    "holding member brought later": ((stop_call, "awaited", only_listed_at_first),),
     "list of a new store trusted": ((stop_call, "list_is_complete", list_of_a_new_store),),
     "revision of an older life counts": ((scripts, "applied_here", revision_of_any_life),),
     "claimed epoch opens": ((scripts, "merge", claimed_epoch_opens),),
@@ -128,3 +137,14 @@ def planted(name: str) -> Iterator[None]:
         for owner, attribute, replacement in PLANTED[name]:
             stack.enter_context(mock.patch.object(owner, attribute, replacement))
         yield
+
+
+def first_found(name: str, runs: int) -> tuple[int | None, str]:
+    """The first seed whose run shows the planted mistake, and as what; None if none of `runs` does."""
+    with planted(name):
+        for seed in range(runs):
+            try:
+                run_seed(seed)
+            except Violation as violation:
+                return seed, str(violation)
+    return None, ""

@@ -75,9 +75,11 @@ class World:
             self.at(self.now_ns + lag_ns + self._delay_ns(), event, *arguments)
 
     def _delay_ns(self) -> int:
+        """1 to 31 ms; of slow ones most up to 0.5 s, one of eight up to 2.5 s."""
         chance = self.random.random()
-        most = 2500 if chance < self.slow / 8 else 500 if chance < self.slow else 30
-        return int(self.random.random() * most * MS) + MS
+        if chance >= self.slow:
+            return MS + int(chance * 30 * MS)
+        return MS + int(self.random.random() * (2500 if chance < self.slow / 8 else 500) * MS)
 
     # A host
 
@@ -93,7 +95,7 @@ class World:
         """Begin an exchange, and the next one in time."""
         if node.host is None or node.starts != starts or self._thaws(node, self.beat, node, incarnation, starts):
             return
-        host, request = host_step.begin_beat(node.host, node.clock(self.now_ns), TIMING, f"key{self.random.random()}")
+        host, request = host_step.begin_beat(node.host, node.clock(self.now_ns), TIMING, f"key{self._events}")
         node.host = host
         self.send(node, self._exchange, node, starts, request, host.words)
         if host.leaving:
@@ -140,18 +142,22 @@ class World:
 
     def _end_sends(self, node: Node, before: host_step.HostState, now_ns: int) -> int:
         """When the sends that a reply has found in progress have ended."""
-        ended_ns = self.now_ns
+        ended_ns, host = self.now_ns, node.host
+        if host is None or (host.words is before.words and host.open and not host.stops and not node.sending):
+            return ended_ns
         for release in RELEASES:
             if host_step.may_send(before, release, now_ns):
                 epoch = before.words.get(release, scripts.FIRST).epoch
-                if not host_step.may_send(node.host or before, release, now_ns):
+                if not host_step.may_send(host, release, now_ns):
                     node.sending[release] = (self.now_ns + int(self.random.random() * SEND_NS), epoch)
             ended_ns = max(ended_ns, node.sending.get(release, (0, 0))[0])
         return ended_ns
 
     def _applied(self, node: Node, starts: int, identity: Identity, revision: int) -> None:
-        if node.host is None or node.starts != starts or self._thaws(
-            node, self._applied, node, starts, identity, revision
+        if (
+            node.host is None
+            or node.starts != starts
+            or self._thaws(node, self._applied, node, starts, identity, revision)
         ):
             return
         node.host = host_step.applied(node.host, identity, revision)
@@ -160,7 +166,7 @@ class World:
 
     def look(self, node: Node) -> None:
         """Check what a host may send now, and what of it was begun before."""
-        if node.host is None:
+        if node.host is None or not self.checker.any_confirmed:
             return
         begun_ns = node.clock(self.now_ns - SEND_NS)
         for release in RELEASES:

@@ -50,7 +50,13 @@ def follow(call: StopCall, host: HostState, now_ns: int, request: Exchange, repl
         if reply.words.get(call.release, FIRST).stop < call.epoch:
             return call
         call = call._replace(replied_ns=now_ns, revision=reply.revision, waiting=frozenset(listed(host, reply)))
-    return call._replace(waiting=frozenset(name for name in call.waiting if not has_applied(call, reply, name)))
+    left = frozenset(name for name in awaited(call, reply) if not has_applied(call, reply, name))
+    return call._replace(waiting=left)
+
+
+def awaited(call: StopCall, reply: Reply) -> frozenset[str]:
+    """The members that the stop waits for, and holding ones whose lost records another host has brought since."""
+    return call.waiting.union(name for name, member in reply.members.items() if member.hold)
 
 
 def stopped_epoch(call: StopCall, host: HostState, reply: Reply) -> int:
