@@ -1,9 +1,9 @@
 """What must never happen in a fleet, seen from outside: true times, and what hosts were told.
 
 Late answer: a host may send an answer of the candidate in an epoch that a confirmed stop has ended.
-Lost stop: the same, where the store had lost the stop but a host that knew it was in contact in time. What only hosts that
-were away knew is excused, and counted.
-Double step: two steps of a ramp in less than the interval. Write of a leader after its loss. Evidence lost, or counted twice.
+Lost stop: the same, where the store had lost the stop but a host that knew it was in contact in time. What only hosts
+that were away knew is excused, and counted. Double step: two steps of a ramp in less than the interval. Write of a
+leader after its loss. Evidence lost, or counted twice.
 """
 
 from collections import Counter
@@ -32,7 +32,7 @@ class Stopped(NamedTuple):
 
 
 class Life:
-    """A life of the store. `kept_until_ns`: older writes were kept. `carried`: stops that a host with contact had to bring."""
+    """A life of the store. `kept_until_ns`: older writes were kept. `carried`: stops that hosts in contact brought."""
 
     __slots__ = ("carried", "first_ns", "kept_until_ns")
 

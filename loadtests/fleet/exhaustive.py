@@ -9,7 +9,8 @@ from gateway.control.fleet import host as host_step
 from gateway.control.fleet.host import NEVER_NS, HostState, Observed
 from gateway.control.fleet.stop_call import StopCall
 from gateway.control.fleet.store_state import Exchange, Member, Words
-from loadtests.fleet.model import EMPTY_WAITS, LEASE, Broken, Slot, State, Way, checked, steps
+from loadtests.fleet.model import EMPTY_WAITS, LEASE, Slot, State, Way, steps
+from loadtests.fleet.promise import Broken, checked
 
 STEADY = EMPTY_WAITS * LEASE + LEASE
 Beats = Mapping[str, int]  # by incarnation, in the store
@@ -105,7 +106,7 @@ def key_of(state: State) -> tuple[Any, ...]:
 
 
 def _host(host: HostState, slot: Slot, now: int, beats: Beats) -> tuple[Any, ...]:
-    """Fields that can matter: `beat` and `answered` only count up, there is no leader, and a lapse ends steady contact."""
+    """Fields that can matter: `beat` and `answered` only count up, there is no leader."""
     contact = max(host.contact_until_ns - now, 0)
     return (
         host.incarnation, host.fresh, host.open, host.leaving, host.identity, host.revision, host.settled, contact,

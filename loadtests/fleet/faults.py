@@ -4,9 +4,10 @@ from random import Random
 from typing import Final
 
 from gateway.control.fleet import host as host_step
-from gateway.control.fleet.scripts import FIRST
+from gateway.control.fleet.store_state import FIRST
+from loadtests.fleet.network import MS
 from loadtests.fleet.node import Kept, Node
-from loadtests.fleet.world import BEAT_NS, MS, RELEASES, TIMING, World
+from loadtests.fleet.world import BEAT_NS, RELEASES, TIMING, World
 
 BEGIN_NS: Final = 2000 * MS  # by then the hosts are open
 END_NS: Final = 6500 * MS  # no command or fault begins later

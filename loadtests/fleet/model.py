@@ -1,8 +1,8 @@
 """A fleet of few hosts and one release in whole ticks: every step that can come next, for the exhaustive check.
 
-A lease lasts two ticks, clocks agree and sends take no time, so the protocol has no slack: a stop may return in the very tick
-in which a lease ends. An exchange is done at once, or lost, or delayed for any time at any point of its way; how many are
-delayed in one history is bounded, as is every kind of event.
+A lease lasts two ticks, clocks agree and sends take no time, so the protocol has no slack: a stop may return in the
+very tick in which a lease ends. An exchange is done at once, or lost, or delayed for any time at any point of its way;
+how many are delayed in one history is bounded, as is every kind of event.
 
 Source: Emmi, Qadeer and Rakamaric, Delay-bounded scheduling (2011).
 """
@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 from gateway.control.fleet import host as host_step
 from gateway.control.fleet import scripts, stop_call
 from gateway.control.fleet.host import HostState
-from gateway.control.fleet.stop_call import Outcome, StopCall
-from gateway.control.fleet.store_state import FIRST, Exchange, Reply, StoreState, Word, Words
+from gateway.control.fleet.stop_call import StopCall
+from gateway.control.fleet.store_state import FIRST, Exchange, Reply, StoreState, Words
 from gateway.control.fleet.timing import Timing
 
 RELEASE: Final = "m/2/ab"
@@ -92,12 +92,8 @@ class State(NamedTuple):
     stray: Exchange | None = None
 
 
-class Broken(AssertionError):
-    """A host may answer in an epoch that a confirmed stop has ended."""
-
-
 def opened(hosts: int, absent: int, budget: Budget, *, hold: bool = False) -> State:
-    """A settled fleet: `hosts` open under a fresh lease, `absent` slots without a process. `hold`: the last host does."""
+    """A settled fleet: `hosts` open under a fresh lease, `absent` empty slots. `hold`: the last host holds."""
     store = StoreState("r", "k0", host_step.PROTOCOL, LEASE, 1, "r", OLD)
     states = [
         host_step.started(f"{name}1", name, OLD, hold=hold and index == hosts - 1) for index, name in names(hosts)
@@ -153,7 +149,7 @@ def less(budget: Budget, name: str, spent: int = 1) -> Budget:
 
 
 def beats(state: State, index: int, slot: Slot, host: HostState, name: str) -> Iterator[tuple[str, State]]:
-    """An exchange: done at once, its reply lost, or delayed on the way there or back. A lost request changes nothing."""
+    """An exchange: done at once, its reply lost, or delayed either way. A lost request changes nothing."""
     begun = sent(state, index, slot, host)
     ran = executed(begun, index)
     yield f"beat {name}", delivered(ran, index)
@@ -279,27 +275,3 @@ def resumed(state: State, index: int, slot: Slot, host: HostState) -> State:
         born = dict(facts.born) | {store.words[RELEASE].epoch: facts.resumes + 1}
         facts = facts._replace(resumes=facts.resumes + 1, born=tuple(sorted(born.items())))
     return state._replace(store=store, budget=budget, facts=facts)
-
-
-def checked(state: State) -> State:
-    """The state with the stops returned that may return. Raises Broken if a host may answer where it must not."""
-    for index, slot in enumerate(state.slots):
-        call, host = slot.call, slot.host
-        if call is not None and host is not None:
-            if stop_call.outcome(call, host, state.now, TIMING) is Outcome.CONFIRMED:
-                confirmed = (*state.facts.confirmed, (call.epoch, slot.executed, slot.life))
-                state = state._replace(facts=state.facts._replace(confirmed=confirmed))
-                state = with_slot(state, index, slot._replace(call=None))
-    if state.facts.confirmed:
-        for slot in state.slots:
-            if slot.host is not None and host_step.may_send(slot.host, RELEASE, state.now):
-                _check(state.facts, slot.host.incarnation, slot.host.words.get(RELEASE, FIRST))
-    return state
-
-
-def _check(facts: Facts, host: str, word: Word) -> None:
-    born = dict(facts.born).get(word.epoch, 0)
-    for epoch, resumes, life in facts.confirmed:
-        excused = life < facts.life and facts.carried < max(epoch, word.epoch)
-        if born <= resumes and not excused:
-            raise Broken(f"{host} may answer in epoch {word.epoch} after the stop of {epoch}")

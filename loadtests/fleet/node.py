@@ -40,8 +40,8 @@ class Node:
     """
 
     __slots__ = (
-        "calls", "counted", "deaf_until_ns", "entries", "frozen_sends", "frozen_until_ns", "hold", "host", "kept", "lag_ns", "mute_until_ns", "name",
-        "offset_ns", "random", "rate_ppm", "sending", "starts",
+        "calls", "counted", "deaf_until_ns", "entries", "frozen_sends", "frozen_until_ns", "hold", "host", "kept",
+        "lag_ns", "mute_until_ns", "name", "offset_ns", "random", "rate_ppm", "sending", "starts",
     )  # fmt: skip
 
     def __init__(self, name: str, random: Random, rate_ppm: int, offset_ns: int, *, hold: bool) -> None:
@@ -68,14 +68,15 @@ class Node:
         self.starts += 1
         return f"{self.name}.{self.starts}"
 
-    def start(self, kept: Kept | None) -> None:
+    def start(self, kept: Kept | None) -> HostState:
         """Start a process with what the state folder holds, nothing if None."""
         words, stops, leader = kept if kept is not None else ({}, (), None)
-        self.host = started(self.incarnation(), self.name, words, stops, leader, hold=self.hold)
+        host = self.host = started(self.incarnation(), self.name, words, stops, leader, hold=self.hold)
         self.calls = []
         self.sending = {}
         self.frozen_sends = []
         self.entries = self.counted = 0
+        return host
 
     def keep(self) -> None:
         """Write the state folder if something has changed."""

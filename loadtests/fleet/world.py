@@ -1,20 +1,28 @@
-"""The simulated fleet: a queue of events in true time, a network that loses, doubles and delays, hosts and their store."""
+"""The simulated fleet: hosts and their store on a network, and what a host's control process does there."""
 
-import heapq
 from collections.abc import Callable
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 from gateway.control.fleet import evidence as evidence_script
 from gateway.control.fleet import host as host_step
 from gateway.control.fleet import leadership, scripts, stop_call
 from gateway.control.fleet.evidence import Digest, Evidence
-from gateway.control.fleet.store_state import Exchange, Identity, LeaderObject, Reply, StoreState, Words
+from gateway.control.fleet.store_state import (
+    FIRST,
+    Exchange,
+    Identity,
+    LeaderObject,
+    Reply,
+    StoreState,
+    Word,
+    Words,
+)  # fmt: skip
 from gateway.control.fleet.timing import Timing
 from loadtests.fleet.checker import ALWAYS, Checker, Stopped
+from loadtests.fleet.network import MS, Network
 from loadtests.fleet.node import Call, Node
 
-MS: Final = 1_000_000
 SEND_NS: Final = 20 * MS  # the longest from a worker's look at the switchboard to the end of its send
 TIMING: Final = Timing(lease_ns=1200 * MS, margin_ns=50 * MS)
 BEAT_NS: Final = 400 * MS
@@ -22,74 +30,27 @@ INTERVAL_NS: Final = 800 * MS  # of the ramp's steps
 RELEASES: Final = ("digits/2/ab", "tickets/3/cd")
 
 
-class World:
-    """One run. `nodes` share a store; `slow`: how often a message is late, `loss`: how often it is lost, each of 1."""
+class World(Network):
+    """One run. `nodes` share a store."""
 
     def __init__(self, random: Random, nodes: list[Node], loss: float, slow: float) -> None:
-        self.now_ns = 0
-        self.random = random
+        super().__init__(random, loss, slow)
         self.nodes = nodes
-        self.loss = loss
-        self.slow = slow
         self.runs = 1
         self.store = StoreState("run1")
         self.evidence = Evidence()
         self.snapshots: list[tuple[int, StoreState, Evidence]] = []
         self.store_down_until_ns = 0
         self.checker = Checker(TIMING.lease_ns * 999 // 1000, INTERVAL_NS * 998 // 1000)
-        self.store_clock_steps: Callable[[World], None] = lambda world: None  # nothing in the store depends on it
-        self._queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._events = 0
-
-    def at(self, time_ns: int, event: Callable[..., None], *arguments: Any) -> None:
-        """Have `event` happen at a true time."""
-        self._events += 1
-        heapq.heappush(self._queue, (time_ns, self._events, event, arguments))
-
-    def run(self, until_ns: int) -> None:
-        """Let everything happen up to a true time."""
-        queue = self._queue
-        while queue and queue[0][0] <= until_ns:
-            self.now_ns, _, event, arguments = heapq.heappop(queue)
-            event(*arguments)
-        self.now_ns = until_ns
-
-    # The network
-
-    def send(self, node: Node, event: Callable[..., None], *arguments: Any) -> None:
-        """A message from a host to the store: lost, late or twice by chance."""
-        if self.now_ns >= node.mute_until_ns:
-            self._deliver(event, arguments, 0)
-
-    def reply(self, node: Node, event: Callable[..., None], *arguments: Any) -> None:
-        """A message from the store to a host."""
-        if self.now_ns >= node.deaf_until_ns:
-            self._deliver(event, arguments, node.lag_ns)
-
-    def _deliver(self, event: Callable[..., None], arguments: tuple[Any, ...], lag_ns: int) -> None:
-        chance = self.random.random()
-        if chance < self.loss:
-            return
-        self.at(self.now_ns + lag_ns + self._delay_ns(), event, *arguments)
-        if chance > 1 - self.loss / 2:
-            self.at(self.now_ns + lag_ns + self._delay_ns(), event, *arguments)
-
-    def _delay_ns(self) -> int:
-        """1 to 31 ms; of slow ones most up to 0.5 s, one of eight up to 2.5 s."""
-        chance = self.random.random()
-        if chance >= self.slow:
-            return MS + int(chance * 30 * MS)
-        return MS + int(self.random.random() * (2500 if chance < self.slow / 8 else 500) * MS)
+        self.store_clock_steps: Callable[[World], object] = World.up  # nothing in the store depends on its clock
 
     # A host
 
     def start(self, node: Node, *, copies: int | None) -> None:
-        """Start a process on a node that has none, with the state folder as it was `copies` writes ago, or with none."""
+        """Start a process on a node that has none, with its folder as it was `copies` writes ago, or with none."""
         if node.host is None:
             kept = node.kept[max(len(node.kept) - 1 - copies, 0)] if copies is not None and node.kept else None
-            node.start(kept)
-            assert node.host is not None
-            self.beat(node, node.host.incarnation, node.starts)
+            self.beat(node, node.start(kept).incarnation, node.starts)
 
     def beat(self, node: Node, incarnation: str, starts: int, *, again: bool = True) -> None:
         """Begin an exchange, and the next one in time."""
@@ -110,7 +71,7 @@ class World:
         assert node.host is not None
         self.beat(node, node.host.incarnation, node.starts, again=False)
 
-    def _thaws(self, node: Node, event: Callable[..., None], *arguments: Any) -> bool:
+    def _thaws(self, node: Node, event: Callable[..., None], *arguments: object) -> bool:
         """Whether the node is frozen: the event then happens afterwards."""
         if self.now_ns >= node.frozen_until_ns:
             return False
@@ -147,7 +108,7 @@ class World:
             return ended_ns
         for release in RELEASES:
             if host_step.may_send(before, release, now_ns):
-                epoch = before.words.get(release, scripts.FIRST).epoch
+                epoch = before.words.get(release, FIRST).epoch
                 if not host_step.may_send(host, release, now_ns):
                     node.sending[release] = (self.now_ns + int(self.random.random() * SEND_NS), epoch)
             ended_ns = max(ended_ns, node.sending.get(release, (0, 0))[0])
@@ -176,7 +137,7 @@ class World:
     def _look_at_sends(self, node: Node) -> None:
         for release, (until_ns, epoch) in node.sending.items():
             if until_ns > self.now_ns and node.host is not None and self.now_ns >= node.frozen_until_ns:
-                word = scripts.Word(epoch, 0)
+                word = Word(epoch, 0)
                 self.checker.may_send(node.host.incarnation, release, {release: word})
 
     # Stops, the controller, evidence
@@ -220,7 +181,7 @@ class World:
         if node.host is not None and node.host.identity is not None and self.now_ns >= node.frozen_until_ns:
             node.host = host_step.undo(node.host, release)
             node.calls = [call for call in node.calls if call.called.release != release]
-            epoch = node.host.words.get(release, scripts.FIRST).epoch
+            epoch = node.host.words.get(release, FIRST).epoch
             self.send(node, self._resume, node.host.identity, release, epoch)
 
     def _control(self, node: Node, host: host_step.HostState) -> None:

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from loadtests.fleet.faults import PLAN, started_life
+from loadtests.fleet.network import MS
 from loadtests.fleet.node import Node
-from loadtests.fleet.world import BEAT_NS, MS, RELEASES, World
+from loadtests.fleet.world import BEAT_NS, RELEASES, World
 
 HOSTS = 3
 
@@ -41,4 +42,4 @@ class Fleet(RuleBasedStateMachine):
 
 
 TestFleet = Fleet.TestCase
-TestFleet.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestFleet.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
