@@ -1,0 +1,101 @@
+"""The protocol under simulated faults and in every history of small fleets; planted mistakes are found."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from loadtests.fleet.checker import Violation
+from loadtests.fleet.exhaustive import explore
+from loadtests.fleet.fleets import FLEETS
+from loadtests.fleet.model import Budget, opened
+from loadtests.fleet.planted import PLANTED, first_found, planted
+from loadtests.fleet.simulation import run_seed, run_seeds
+
+FOUND = {  # the first seed that shows the mistake, as the slow test finds it
+    "lease counted from after the exchange": 281,
+    "stale epoch": 7,
+    "TTL trusted": 24,
+    "cached member list": 54,
+    "trim before digest": 82,
+    "shared incarnation": 0,
+    "hold presumed closed": 215,
+    "holding member brought later": 1407,
+    "list of a new store trusted": 118,
+    "revision of an older life counts": 1407,
+    "claimed epoch opens": 138,
+    "leader not fenced": 33,
+    "opens at once": 137,
+}
+
+
+def test_no_promise_is_broken_in_seeded_runs() -> None:
+    counts = run_seeds(range(100))
+    wanted = {
+        "confirmed by all",
+        "confirmed by time",
+        "resumes",
+        "steps",
+        "takeovers",
+        "digests",
+        "store old",
+        "store empty",
+    }
+    assert all(counts[name] > 5 for name in wanted), counts
+
+
+@pytest.mark.slow
+def test_no_promise_is_broken_in_many_seeded_runs() -> None:
+    run_seeds(range(100, 10_000))
+
+
+def test_a_run_is_the_same_each_time() -> None:
+    assert run_seed(5) == run_seed(5)
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_mistake_is_found_by_the_simulation(name: str) -> None:
+    run_seed(FOUND[name])
+    with planted(name), pytest.raises(Violation):
+        run_seed(FOUND[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_mistake_is_found_by_searching(name: str) -> None:
+    assert first_found(name, 3000)[0] == FOUND[name]
+
+
+def test_every_history_of_two_hosts_and_a_stop_with_at_most_two_losses() -> None:
+    found = explore(opened(2, 0, Budget(stops=1, silences=2)), 100_000)
+    print(f"{found.states} distinct states, depth {found.depth}")
+    assert found.complete and not found.broken and found.states > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FLEETS)
+def test_histories_of_small_fleets(name: str) -> None:
+    found = explore(FLEETS[name](), 50_000)
+    print(f"{name}: {found.states} distinct states, depth {found.depth}, complete: {found.complete}")
+    assert not found.broken
+
+
+@pytest.mark.slow
+def test_all_commands_and_faults_are_in_one_history() -> None:
+    found = explore(FLEETS["2 hosts: all in one history"](), 150_000)
+    steps: Iterable[str] = [step.split()[0] for step in found.richest]
+    assert {"stop", "resume", "join", "leave", "restart", "flush"} <= set(steps)
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "hold"),
+    [
+        ("lease counted from after the exchange", Budget(stops=1, delays=1, silences=2), False),
+        ("hold presumed closed", Budget(stops=1), True),
+        ("list of a new store trusted", Budget(stops=1, flushes=1), False),
+        ("stale epoch", Budget(stops=2, resumes=1), False),
+    ],
+)
+def test_a_planted_mistake_is_found_by_the_exhaustive_check(name: str, budget: Budget, hold: bool) -> None:
+    with planted(name):
+        found = explore(opened(2, 0, budget, hold=hold), 100_000)
+    assert found.broken, found
