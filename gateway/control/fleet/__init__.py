@@ -2,7 +2,8 @@
 
 Nothing here does I/O or reads a clock: times are passed in. `scripts` are what the store runs, each atomically; `host`
 is one host's state and what it does with a reply; `stop_call` decides when a stop may return; `leadership` and
-`evidence` are for the one controller. Simulated and checked exhaustively by `python -m loadtests fleet_simulation`.
+`evidence` are for the one controller. Control does not use it yet: the stores' adaptors and the wiring are to come.
+Simulated and checked exhaustively by `python -m loadtests fleet_simulation`.
 
 What holds: once a stop is confirmed, no host answers from the candidate in an epoch that was stopped, as long as
 - clocks that run differ in rate by at most `Timing.rate_error_ppm`, and no host is frozen between its last look at the
