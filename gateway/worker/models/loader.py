@@ -112,6 +112,10 @@ class Loader:
         """Mark all versions of the model as unloaded, after a client has asked for it."""
         self.reasons.update({(name, version): UNLOADED for version in self._repository.versions(name)})
 
+    def take_reasons(self, name: str) -> dict[VersionKey, str]:
+        """Remove and return the reasons why versions of the model are not served."""
+        return {key: self.reasons.pop(key) for key in list(self.reasons) if key[0] == name}
+
     def mark_unserved(self, name: str, stable: int, error: GatewayError) -> None:
         """Note why a model without an entry in the routing file is not served. No other version is served instead."""
         there = stable in self._repository.versions(name)
