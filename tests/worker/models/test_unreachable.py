@@ -1,13 +1,16 @@
 """Models that are not served because the server of their stable version cannot be asked: from when, and until when."""
 
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from gateway.backends.remote.server import Server
 from gateway.errors import ModelUnavailable, NotFound, ServerUnreachable, SettingsError
 from gateway.settings.routing import RoutingSettings
+from gateway.worker.models import loader
 from gateway.worker.models.catalog import ModelCatalog
 from tests.backends.onnx_models import place
 from tests.backends.remote_server import RawServer, raw_server
@@ -90,3 +93,20 @@ async def test_unreachable_models_are_those_of_the_routing_in_force(tmp_path: Pa
         await deployment.prepare(both, 7)
         deployment.commit()
         assert deployment.unreachable == {}
+
+
+@on_a_loop
+async def test_files_of_a_remote_version_are_not_read_on_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def made(name: str, file: Path) -> Server:
+        threads.append(threading.current_thread())
+        return Server(name, file)
+
+    async with remote_catalog(tmp_path) as (deployment, server):
+        monkeypatch.setattr(loader, "Server", made)
+        server.ready = True
+        await deployment.load("m")
+        assert threads and threading.main_thread() not in threads
