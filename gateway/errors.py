@@ -165,7 +165,7 @@ class NoMemory(ModelFailed):
 
 
 class ProcessLost(RequestError):
-    """The version's own process is being started again."""
+    """The version's own process is being started again, or the server that runs it cannot be reached."""
 
     status = 503
     outcome = Outcome.UNAVAILABLE
@@ -173,7 +173,9 @@ class ProcessLost(RequestError):
 
 
 class ProcessCrashed(ProcessLost):
-    """The version's own process has ended while the request was in it. `alone`: while it ran this request only."""
+    """The version's own process, or the connection to its server, has ended while the request was in it. `alone`: while
+    the process ran this request only.
+    """
 
     outcome = Outcome.CRASHED
     alone = False

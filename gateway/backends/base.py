@@ -1,4 +1,4 @@
-"""The interface between a version and what runs it: a batcher in this process, or a process of its own."""
+"""The interface between a version and what runs it: a batcher in this process, a process of its own, or a server."""
 
 from typing import Protocol
 
@@ -10,7 +10,7 @@ class Backend(Protocol):
     """Runs the requests of one version. All methods are called on the worker's event loop.
 
     `small_body`: a request whose body has at most so many bytes may `run_now` if it comes alone; -1: none may. `where`:
-    the socket of the process that runs the version; empty in the worker itself.
+    the socket of the process that runs the version; empty in the worker itself and for another server.
     """
 
     small_body: int
@@ -18,8 +18,8 @@ class Backend(Protocol):
 
     @property
     def connected(self) -> bool:
-        """Whether the backend can run requests now: always in the worker itself, else while its process is
-        connected.
+        """Whether the backend can run requests now: always in the worker itself, else while its process is connected
+        or any address of its server may be asked.
         """
 
     @property

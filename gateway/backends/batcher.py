@@ -26,9 +26,9 @@ class Batcher:
     """The queue of one model version. Every method runs on the event loop.
 
     `threads` None: batches run on the event loop, for a stable version with short runs. Then `threaded`, the batcher
-    that runs in threads, gets the requests that exceed `limits`, and all requests once `detector` has found that a run
-    on the loop was long because of the model. `trusted` False: a thread that is still running OVERRUN_NS after it
-    started, although cancelled at its deadline, gets only idle processor time: it may spin on stable's cores.
+    that runs in threads, gets the requests that exceed `limits`, all while one runs alone, and all once `detector` has
+    found that a run on the loop was long because of the model. `trusted` False: a thread still running OVERRUN_NS after
+    it started, although cancelled at its deadline, gets only idle processor time: it may spin on stable's cores.
     """
 
     where = ""
@@ -142,7 +142,7 @@ class Batcher:
         """Queue an item that the caller has made. `alone`: nothing else of the version may run meanwhile."""
         item.rows, group = self._group_of(item.feeds)
         threaded = self._threaded
-        if threaded is not None and (self._all_threaded or (group is not None and self._is_large(item.feeds))):
+        if threaded is not None and (alone or self._all_threaded or (group is not None and self._is_large(item.feeds))):
             threaded.put(item, alone=alone)
         else:
             self._enqueue(item, ALONE if alone else group)
@@ -198,7 +198,7 @@ class Batcher:
     def _flush(self) -> None:
         self._wake = None
         while self._groups and (self._threads is None or self._may_start()):
-            if self._threaded is not None and self._all_threaded:
+            if self._threaded is not None and (self._all_threaded or self._threaded._isolates()):
                 self._hand_over(self._threaded)
                 return
             batch = self._next_batch()
@@ -218,9 +218,12 @@ class Batcher:
                 self._watch.ended(batch)
 
     def _may_start(self) -> bool:
-        """Whether a thread may start the next batch now."""
         alone = next(iter(self._groups)) is ALONE or any(batch.alone for batch in self._running)
         return not self._running or (not alone and len(self._running) < self._rules.concurrency)
+
+    def _isolates(self) -> bool:
+        """Whether a request runs or waits that nothing may run beside."""
+        return ALONE in self._groups or (len(self._running) > 0 and any(batch.alone for batch in self._running))
 
     def _on_long_run(self, items: list[BatchItem], ns: int) -> None:
         """After a long run on the loop: send all requests to `threaded` until the cause is known."""

@@ -150,7 +150,7 @@ class ControlPlane:
         if self.pool.ready.is_set():
             unavailable = self.unavailable()
             late = self.watchdog.crashing_versions.take_slow() | self.processes.take_newly_ready(unavailable)
-            late |= self.remote_versions.take_late(unavailable)
+            late |= self.remote_versions.take_late(unavailable, self._load_requests.late)
             self.remote_versions.check(self.pool.config.routing)
             self._load_requests.load_late(late)
         self.board.heartbeat()

@@ -26,14 +26,15 @@ from gateway.shm.arena import Arena, ArenaError, Block
 from gateway.shm.tally import Tally
 from gateway.system.background_tasks import BACKOFF_S
 
+MAX_REPEATS: Final = 3  # of one call: it may kill the process in a way that does not name it
 LINGER_S: Final = 60.0  # a replaced stable version still answers for candidates' calls under way
 log: Final = logging.getLogger("gateway.backends")
 
 
 class ProcessBackend:
     """A `Backend` (gateway.backends.base). `patient`: for a stable version: calls wait while its process is restarted,
-    and those that were in a crashed process are repeated one by one, each alone in the process, until one fails with
-    which it ends again. A candidate's calls fail, and stable answers them.
+    and those that were in a crashed process are repeated one by one, each alone in the process, MAX_REPEATS times or
+    until it ends again while it runs that call alone. A candidate's calls fail, and stable answers them.
     """
 
     small_body = -1
@@ -272,11 +273,12 @@ class ProcessBackend:
             if item.done():
                 continue
             alone = item.number == link.alone
-            if self._patient and not self._closed and not (alone and item.retried):
-                item.retried = True  # it may be the cause, or another call of any worker
-                again.append(item)
+            item.losses += 1
+            if self._patient and not self._closed and not (alone and item.losses > 1) and item.losses <= MAX_REPEATS:
+                again.append(item)  # it may be the cause, or another call of any worker
             elif self._patient:
-                item.set_exception(ModelFailed("the process of this version ended twice while it ran this request"))
+                why = f"the process of this version ended with this request in it (times: {item.losses})"
+                item.set_exception(ModelFailed(why))
             else:
                 error = ProcessCrashed("the process of this version ended while the request was in it")
                 error.alone = alone
@@ -290,6 +292,6 @@ class ProcessBackend:
         while self._link is not None and self._waiting and not self._alone:
             item = self._waiting.pop(0)
             if not item.done():
-                self._send(item, self._link, alone=item.retried)
-                if item.retried and not item.done():
+                self._send(item, self._link, alone=item.losses > 0)
+                if item.losses and not item.done():
                     self._alone = item.number

@@ -9,11 +9,11 @@ from gateway.shm.arena import Block
 
 
 class ProcessItem(BatchItem):
-    """A call. `number`: its number on the connection; `block`: holds its inputs; `retried`: it was in a process that
-    died. `forget` is called with the item when its caller no longer waits.
+    """A call. `number`: its number on the connection; `block`: holds its inputs; `losses`: how many processes
+    have died with it inside. `forget` is called with the item when its caller no longer waits.
     """
 
-    __slots__ = ("_forget", "block", "number", "retried")
+    __slots__ = ("_forget", "block", "losses", "number")
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class ProcessItem(BatchItem):
         self._forget = forget
         self.block: Block | None = None
         self.number = 0
-        self.retried = False
+        self.losses = 0
 
     def _leave(self) -> None:
         self._forget(self)

@@ -34,7 +34,7 @@ from gateway.backends.process.served_call import ServedCall
 from gateway.backends.process.start import HUNG
 from gateway.backends.process.tensors import Named, TensorReader, TensorWriter
 from gateway.errors import Overloaded
-from gateway.shm.arena import Arena, ArenaView, Block
+from gateway.shm.arena import Arena, ArenaError, ArenaView, Block
 
 POLL_S: Final = 0.02  # between two checks whether the run of a cancelled call has ended
 HUNG_POLLS: Final = 100  # after so many checks, a run that was told to end and goes on ends the process
@@ -167,7 +167,9 @@ class _Ending:
 
 
 class Connection(asyncio.Protocol):
-    """The connection of one worker. `memory`: the worker's, with inputs. `arena`: this process's, for answers to it."""
+    """The connection of one worker. `memory`: the worker's, with inputs. `arena`: this process's, for answers to it.
+    Raises ArenaError if there is no memory left.
+    """
 
     def __init__(self, memory: ArenaView, server: Server) -> None:
         self.arena = Arena()
@@ -175,7 +177,11 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._inputs = TensorReader(memory)
         self._outputs = TensorWriter(self.arena)
-        self._alone = self.arena.take(ALONE.size)  # the first block
+        alone = self.arena.take(ALONE.size)
+        if alone is None:  # else the worker would take the first answer's bytes for it
+            self.arena.close()
+            raise ArenaError("there is no shared memory left")
+        self._alone = alone  # the first block
         self._loop = asyncio.get_running_loop()
         self._frames = FrameReader()
         self._transport: asyncio.Transport | None = None
@@ -244,8 +250,7 @@ class Connection(asyncio.Protocol):
         self._server.batcher.put(call, alone=alone)
 
     def _mark_alone(self, number: int) -> None:
-        if self._alone is not None:
-            ALONE.pack_into(self._alone.view, 0, number)
+        ALONE.pack_into(self._alone.view, 0, number)
 
     def _done(self, call: ServedCall) -> None:
         number, batch = call.number, call.batch

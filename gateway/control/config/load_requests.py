@@ -43,28 +43,47 @@ class LoadRequestHandler:
     def __init__(self, control: LoadRequestContext, changing: asyncio.Lock) -> None:
         self._control = control
         self._changing = changing
+        self._late_tasks: set[asyncio.Task[None]] = set()
+        self.late: list[VersionKey] = []  # versions that `load_late` has still to load
 
     def handle(self, load_request: LoadRequest) -> "asyncio.Task[str]":
         """Start the request; the task returns the error, or an empty string."""
         return asyncio.get_running_loop().create_task(self._execute(load_request))
 
     def load_late(self, late: set[VersionKey]) -> None:
-        """Load the candidates that the start did not wait for, as soon as possible."""
+        """Load the versions that could not be loaded when they were to be served, as soon as possible."""
         if late:
-            self._late_task = asyncio.get_running_loop().create_task(self._load_late(sorted(late)))
+            self.late += late
+            task = asyncio.get_running_loop().create_task(self._load_late(sorted(late)))
+            self._late_tasks.add(task)
+            task.add_done_callback(self._late_tasks.discard)
 
     async def _load_late(self, late: list[VersionKey]) -> None:
         for name, version in late:
-            if error := await self._execute(LoadRequest(0, name, load=True), version):
+            error = await self._execute(LoadRequest(0, name, load=True), version)
+            self.late.remove((name, version))
+            if error:
                 log.error(
-                    "candidate %d of '%s' is still not served, because it cannot be loaded: %s", version, name, error
+                    "version %d of '%s' is still not served, because it cannot be loaded: %s", version, name, error
                 )
 
-    async def _execute(self, load_request: LoadRequest, candidate: int | None = None) -> str:
+    def _is_needed(self, key: VersionKey) -> bool:
+        """Whether the version is to be served and some worker does not serve it."""
+        pool = self._control.pool
+        wanted = key in pool.config.versions and key[0] not in pool.config.unloaded
+        handles = pool.accepting_handles()
+        return wanted and (not handles or any(key not in handle.runs_on for handle in handles))
+
+    async def _execute(self, load_request: LoadRequest, late: int | None = None) -> str:
+        """Execute the request; returns the error, or an empty string. `late`: the version that it is for, if it is
+        control's own.
+        """
         async with self._changing:
+            if late is not None and not self._is_needed((load_request.name, late)):
+                return ""  # another load or an edit came first
             try:
                 if load_request.load:
-                    await self._load(load_request.name, candidate)
+                    await self._load(load_request.name, late)
                 else:
                     await self._unload(load_request.name)
             except GatewayError as error:

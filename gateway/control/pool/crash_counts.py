@@ -99,12 +99,13 @@ class CrashCounts:
         return None if release is None else (release.guards or GuardsSettings()).breaker.crashes
 
     def _stop(self, key: VersionKey) -> None:
+        last = self._deaths.get(key)
+        if last is not None and last.stopping is not None:  # cleared first: until then, no death is counted
+            last.stopping.cancel()
+            last.stopping = None
         deaths, most = self._of(key), self._most(key)
         if deaths is None or most is None or len(deaths.at_s) < most:
-            return  # it has been resumed, or is no candidate any more
-        if deaths.stopping is not None:
-            deaths.stopping.cancel()
-            deaths.stopping = None
+            return  # resumed, no candidate any more, or `crashes` was raised meanwhile
         count, predictions = len(deaths.at_s), [name for _, name in deaths.predictions]
         times = "once" if count == 1 else f"{count} times within ten minutes"
         reason = f"its process ended {times} (guards.breaker.crashes: {most}); the last one {deaths.why}"

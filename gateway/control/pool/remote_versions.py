@@ -6,17 +6,28 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.backends.remote.server import Server
 from gateway.backends.repository import Repository
 from gateway.control.metrics.remote_metrics import RemoteStatus
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, ModelUnavailable, ServerUnreachable
 from gateway.settings.routing import RoutingSettings
 from gateway.version_key import VersionKey
 
 PAUSES_S: Final = (0.5, 1.0, 2.0, 5.0)  # the last one is repeated
 CHECK_S: Final = 5.0  # between two checks of all addresses
+AGAIN_S: Final = 60.0  # before another load of a version that cannot be loaded although its server answers
+_Stamp = tuple[int, int, int]  # of remote.yaml: the file, its size and its time
+
+
+@dataclass(slots=True)
+class _Told:
+    """A version whose server has answered. `at_s`: when, or until when it was loaded; `stamp`: of its remote.yaml."""
+
+    at_s: float
+    stamp: _Stamp
 
 
 class RemoteVersions:
@@ -32,19 +43,26 @@ class RemoteVersions:
         self._repository = repository
         self._asking: dict[VersionKey, asyncio.Task[None]] = {}
         self._asked: dict[VersionKey, int] = {}  # how often
-        self._answered: set[VersionKey] = set()
+        self._answered: dict[VersionKey, _Stamp] = {}
+        self._told: dict[VersionKey, _Told] = {}
 
-    def take_late(self, unavailable: Collection[VersionKey]) -> set[VersionKey]:
-        """Those of the versions `unavailable` to some worker whose server answers by now; each is told once, until it
-        has been asked again. Call often.
+    def take_late(self, unavailable: Collection[VersionKey], loading: Collection[VersionKey] = ()) -> set[VersionKey]:
+        """Those of the versions `unavailable` to some worker whose server answers by now. `loading`: those
+        whose load is pending. One that stays unavailable although its server answers is told again after AGAIN_S, or
+        once the server was away or remote.yaml has changed. Call often.
         """
-        late, self._answered = self._answered & set(unavailable), set()
-        for key in self._asked.keys() - set(unavailable):
-            del self._asked[key]
-        for key in unavailable:
-            if key not in self._asking and key not in late:
-                task = self._asking[key] = asyncio.get_running_loop().create_task(self._ask(key))
-                task.add_done_callback(lambda _, key=key: self._asking.pop(key))  # type: ignore[misc]
+        busy, wanted = set(loading), set(unavailable)
+        late = (self._answered.keys() & wanted) - busy
+        self._told |= {key: _Told(0.0, self._answered[key]) for key in late}
+        self._answered.clear()
+        for key in (busy | late) & self._told.keys():
+            self._told[key].at_s = self._clock()
+        for key in (self._asked.keys() | self._told.keys()) - wanted - busy:
+            self._asked.pop(key, None)
+            self._told.pop(key, None)
+        for key in wanted - self._asking.keys() - late - busy:
+            task = self._asking[key] = asyncio.get_running_loop().create_task(self._ask(key))
+            task.add_done_callback(lambda _, key=key: self._asking.pop(key))  # type: ignore[misc]
         return late
 
     def check(self, routing: RoutingSettings) -> None:
@@ -80,11 +98,25 @@ class RemoteVersions:
         self._asked[key] = asked + 1
         await asyncio.sleep(PAUSES_S[min(asked, len(PAUSES_S) - 1)])
         with contextlib.suppress(GatewayError):
-            server = await asyncio.to_thread(self._server, key)  # the disk may not answer
-            if server is not None:
+            server, stamp = await asyncio.to_thread(self._server, key)  # the disk may not answer
+            if server is None:
+                return
+            try:
                 await server.metadata()
-                self._answered.add(key)
+            except ServerUnreachable:
+                self._told.pop(key, None)
+                return
+            told = self._told.get(key)
+            if told is None or told.stamp != stamp or self._clock() - told.at_s >= AGAIN_S:
+                self._answered[key] = stamp
 
-    def _server(self, key: VersionKey) -> Server | None:
+    def _server(self, key: VersionKey) -> tuple[Server | None, _Stamp]:
         """The server that runs the version; None if it runs here. For a thread. Raises GatewayError."""
-        return Server(key[0], self._repository.remote_file(*key)) if self._repository.is_remote(*key) else None
+        if not self._repository.is_remote(*key):
+            return None, (0, 0, 0)
+        file = self._repository.remote_file(*key)
+        try:
+            found = file.stat()
+        except OSError as error:
+            raise ModelUnavailable(f"{file}: {error}") from None
+        return Server(key[0], file), (found.st_ino, found.st_size, found.st_mtime_ns)

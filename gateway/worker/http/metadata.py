@@ -17,6 +17,7 @@ from gateway.shm.tally import Totals
 from gateway.web.responses import JsonResponse
 from gateway.worker.http.infer import number_of
 from gateway.worker.http.model_config import PLATFORM, REMOTE, config_of
+from gateway.worker.http.shared_readiness import SharedReadiness
 from gateway.worker.pipeline import Pipeline
 
 SERVER_NAME: Final = "canary-gateway"
@@ -30,6 +31,7 @@ class Metadata:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
+        self._readiness = SharedReadiness()
 
     def routes(self) -> list[Route]:
         model = "/v2/models/{model}"
@@ -91,7 +93,7 @@ class Metadata:
         versions = self._versions(request)
         name = request.path_params["model"]
         version = versions[0] if "version" in request.path_params else self._pipeline.served(name).stable
-        if isinstance(version.backend, RemoteBackend) and not await version.backend.is_ready():
+        if isinstance(version.backend, RemoteBackend) and not await self._readiness.of(version.backend):
             raise NotReady(f"the server of version {version.number} of '{name}' does not have it ready")
         if self._pipeline.draining:
             raise NotReady("the gateway is shutting down")

@@ -4,9 +4,8 @@
 """
 
 import asyncio
-import logging
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import TypeVar
 
 from gateway.backends.not_served import UnservedEntry
 from gateway.backends.repository import Repository
@@ -23,7 +22,8 @@ from gateway.worker.models.served_model import ServedModel
 from gateway.worker.models.shared_state import SharedState
 from gateway.worker.models.version_factory import VersionFactory, check_pair
 
-log: Final = logging.getLogger("gateway.worker.models")
+T = TypeVar("T")
+_Prepared = tuple[RoutingSettings, frozenset[str], Mapping[str, ServedModel], Mapping[str, str], int]
 
 
 class ModelCatalog:
@@ -48,7 +48,6 @@ class ModelCatalog:
         sockets: ProcessSockets = NO_PROCESSES,
     ) -> None:
         self._configured = frozenset(routing.models) if configured is None else configured
-        self._repository = repository
         self._generation = generation
         self._routing = routing
         self._shared_state = shared_state
@@ -58,9 +57,9 @@ class ModelCatalog:
         self._unloaded = unloaded
         self._change = asyncio.Lock()
         self._draining: dict[asyncio.Task[None], ModelVersion] = {}
-        self._prepared: tuple[RoutingSettings, frozenset[str], dict[str, ServedModel], int] | None = None
+        self._prepared: _Prepared | None = None
         self.models: Mapping[str, ServedModel] = {}
-        self.unreachable: dict[str, str] = {}  # models not served because of stable's server, and why
+        self.unreachable: Mapping[str, str] = {}  # models not served because of stable's server, and why
 
     async def start(self) -> None:
         """Load every model of the routing.
@@ -79,7 +78,7 @@ class ModelCatalog:
             except GatewayError as error:
                 if name in self._configured and not isinstance(error, ServerUnreachable):
                     raise
-                self._mark_unserved(name, settings.stable, error)
+                self.unreachable = self._unserved(name, settings.stable, error, self.unreachable)
         self.models = {
             name: await self._load(name, self._routing.models[name], stable) for name, stable in stables.items()
         }
@@ -102,6 +101,7 @@ class ModelCatalog:
             self._factory.sockets = options.sockets
             configured = frozenset(routing.models) if configured is None else configured
             models: dict[str, ServedModel] = {}
+            unreachable: Mapping[str, str] = {}
             try:
                 for name, settings in sorted(routing.models.items()):
                     if name in options.unloaded:
@@ -110,22 +110,22 @@ class ModelCatalog:
                     try:
                         models[name] = await self._updated(name, settings, generation, options)
                     except GatewayError as error:
-                        if name in configured and not _is_new_and_unreachable(error, name in self.models):
+                        if name in configured and (name in self.models or not isinstance(error, ServerUnreachable)):
                             raise
-                        self._mark_unserved(name, settings.stable, error)
+                        unreachable = self._unserved(name, settings.stable, error, unreachable)
                         if name in self.models:
                             models[name] = self.models[name]
             except GatewayError:
                 self._retire(_versions(models.values()) - _versions(self.models.values()))
                 raise
-            self._prepared = routing, configured, models, generation
+            self._prepared = routing, configured, models, unreachable, generation
             await self._loader.trim_memory()
 
     def commit(self) -> None:
         """Serve what was prepared, from the next request on; versions that are no longer used drain and unload."""
         assert self._prepared is not None
         before = self.models
-        self._routing, self._configured, self.models, self._generation = self._prepared
+        self._routing, self._configured, self.models, self.unreachable, self._generation = self._prepared
         self._prepared = None
         self._retire(_versions(before.values()) - _versions(self.models.values()))
 
@@ -147,22 +147,20 @@ class ModelCatalog:
             settings = self._routing.models.get(name)
             if settings is None:
                 raise NotFound(f"the repository has no model '{name}'")
-            for key in [key for key in self._loader.reasons if key[0] == name]:
-                del self._loader.reasons[key]
-            served = self.models.get(name)
-            loses = served is not None and settings.candidate in served.versions
-            stable = await self._factory.make(name, settings.stable, settings)
+            reasons = self._loader.take_reasons(name)
             try:
-                self._replace(name, await self._load(name, settings, stable, strict=loses))
-            except GatewayError:
-                self._retire([stable])
+                self._replace(name, await self._reloaded(name, settings))
+            except GatewayError as error:
+                self._loader.reasons.update(reasons)  # control asks again for what is still unavailable
+                if name in self.unreachable:
+                    self.unreachable = self._unserved(name, settings.stable, error, self.unreachable)
                 raise
             await self._loader.trim_memory()
 
     async def unload(self, name: str) -> None:
         """Stop serving the model; requests under way are answered. Raises NotFound if it is not served."""
         async with self._change:
-            if name not in self.models:
+            if name not in self.models and name not in self.unreachable:
                 raise NotFound(f"model '{name}' is not loaded")
             self._loader.mark_unloaded(name)
             self._replace(name, None)
@@ -203,25 +201,33 @@ class ModelCatalog:
             version.abandon()
         await asyncio.gather(*(version.close() for version in versions), *self._draining)
 
-    def _mark_unserved(self, name: str, stable: int, error: GatewayError) -> None:
+    def _unserved(self, name: str, stable: int, error: GatewayError, known: Mapping[str, str]) -> Mapping[str, str]:
+        """Note why the model is not served. Returns those that are unreachable, `known` without it."""
         self._loader.mark_unserved(name, stable, error)
-        if isinstance(error, ServerUnreachable):
-            self.unreachable[name] = str(error)
+        return _without(known, name) | ({name: str(error)} if isinstance(error, ServerUnreachable) else {})
 
     def _replace(self, name: str, served: ServedModel | None) -> None:
-        models = {**self.models}
-        old = models.pop(name, None)
-        if served is not None:
-            models[name] = served
-        self.models = models
-        if old is not None:
-            self._retire(set(old.versions.values()))
+        old = self.models.get(name)
+        self.models = _without(self.models, name) | ({name: served} if served is not None else {})
+        self.unreachable = _without(self.unreachable, name)
+        self._retire(_versions([old] if old is not None else ()))
 
     def _retire(self, versions: Iterable[ModelVersion]) -> None:
         for version in versions:
             task = asyncio.get_running_loop().create_task(version.close())
             self._draining[task] = version
             task.add_done_callback(self._draining.pop)
+
+    async def _reloaded(self, name: str, settings: ReleaseSettings) -> ServedModel:
+        """The model loaded from disk again. Raises GatewayError if stable or a candidate that is served fails."""
+        served = self.models.get(name)
+        loses = served is not None and settings.candidate in served.versions
+        stable = await self._factory.make(name, settings.stable, settings)
+        try:
+            return await self._load(name, settings, stable, strict=loses)
+        except GatewayError:
+            self._retire([stable])
+            raise
 
     async def _load(
         self, name: str, settings: ReleaseSettings, stable: ModelVersion, *, strict: bool = False
@@ -281,9 +287,8 @@ class ModelCatalog:
         return ServedModel(name, settings, versions, self._shared_state, generation)
 
 
-def _is_new_and_unreachable(error: GatewayError, served: bool) -> bool:
-    """Whether the model is not served yet, and only because its stable version's server cannot be asked now."""
-    return isinstance(error, ServerUnreachable) and not served
+def _without(mapping: Mapping[str, T], name: str) -> dict[str, T]:
+    return {key: value for key, value in mapping.items() if key != name}
 
 
 def _without_candidate(settings: ReleaseSettings) -> ReleaseSettings:

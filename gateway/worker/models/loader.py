@@ -76,14 +76,16 @@ class Loader:
 
     async def reach(self, name: str, number: int, tally: Tally, stopped: Stopped | None) -> RemoteBackend:
         """Ask the version's server what it takes. Raises ModelUnavailable, ServerUnreachable or SettingsError."""
-        file = self._repository.remote_file(name, number)
-        server = Server(name, file)
+        server, settings = await asyncio.to_thread(self._server, name, number)  # reads files; the disk may not answer
         try:
-            facts, binary = await facts_of(server, self._repository.settings(name))
+            facts, binary = await facts_of(server, settings)
         except ModelUnavailable as error:
             raise type(error)(f"version {number} of '{name}': {error}") from None
         self.reasons.pop((name, number), None)
         return RemoteBackend(server, facts, binary, tally, stopped)
+
+    def _server(self, name: str, number: int) -> tuple[Server, ModelSettings]:
+        return Server(name, self._repository.remote_file(name, number)), self._repository.settings(name)
 
     async def trim_memory(self) -> None:
         """Trim the worker's memory, in a thread. Called after a series of loads."""
@@ -111,6 +113,10 @@ class Loader:
     def mark_unloaded(self, name: str) -> None:
         """Mark all versions of the model as unloaded, after a client has asked for it."""
         self.reasons.update({(name, version): UNLOADED for version in self._repository.versions(name)})
+
+    def take_reasons(self, name: str) -> dict[VersionKey, str]:
+        """Remove and return the reasons why versions of the model are not served."""
+        return {key: self.reasons.pop(key) for key in list(self.reasons) if key[0] == name}
 
     def mark_unserved(self, name: str, stable: int, error: GatewayError) -> None:
         """Note why a model without an entry in the routing file is not served. No other version is served instead."""
