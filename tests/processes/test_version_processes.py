@@ -244,7 +244,8 @@ def test_requests_that_kill_a_stable_version_fail_and_those_beside_them_do_not(t
             client.keep_busy(0.5, innocent)
         assert killers == [500] * 3
         assert (innocent.failures, innocent.variants["stable"] > 100) == ({}, True)
-        assert metric(gateway, "gateway_version_process_starts_total", model="negate") >= 6
+        # the first start, at least one death with all killers inside, and one of each killer alone
+        assert metric(gateway, "gateway_version_process_starts_total", model="negate") >= 5
 
 
 def test_edit_to_a_candidate_that_cannot_be_loaded_in_its_process_changes_nothing(tmp_path: Path) -> None:
