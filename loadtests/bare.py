@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import orjson
-import uvicorn
+
+from loadtests.asgi import serve
 
 
 def application(session: Any, binary: bool) -> Any:
@@ -52,13 +53,4 @@ if __name__ == "__main__":
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     loaded = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
-    uvicorn.run(
-        application(loaded, "binary" in sys.argv[3:]),
-        port=int(sys.argv[2]),
-        http="httptools",
-        loop="uvloop",
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        date_header=False,
-    )
+    serve(application(loaded, "binary" in sys.argv[3:]), int(sys.argv[2]))

@@ -7,11 +7,12 @@ import random
 import sys
 
 import httpx
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from loadtests.asgi import serve
 
 
 def application(stable: str, candidate: str, share: float) -> Starlette:
@@ -30,13 +31,4 @@ def application(stable: str, candidate: str, share: float) -> Starlette:
 
 
 if __name__ == "__main__":
-    uvicorn.run(
-        application(sys.argv[2], sys.argv[3], float(sys.argv[4]) / 100),
-        port=int(sys.argv[1]),
-        http="httptools",
-        loop="uvloop",
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        date_header=False,
-    )
+    serve(application(sys.argv[2], sys.argv[3], float(sys.argv[4]) / 100), int(sys.argv[1]))

@@ -34,7 +34,7 @@ def run(folder: Path, rounds: int, seconds: int) -> bool:
     for number in range(min(rounds, 2)):
         threads.append(_measured(folder / f"threads-{number}", folder / "threads"))
         process.append(_measured(folder / f"process-{number}", folder / "models"))
-    return report("weights", [Line("memory of all processes", "MB", threads, process, 0.7, False)])
+    return report("weights", [Line("memory of all processes", "MB", threads, process, 1.0, False)])
 
 
 def _measured(folder: Path, repository: Path) -> float:

@@ -87,6 +87,22 @@ def test_all_idle_connections_that_the_server_has_closed_cost_no_call(tmp_path: 
     run(scenario)
 
 
+def test_stale_connection_is_replaced_at_its_own_address_not_at_one_that_is_ejected(tmp_path: Path) -> None:
+    async def scenario(servers: list[RawServer]) -> None:
+        remote = await Remote(tmp_path, servers).start()
+        for _ in range(2):
+            await remote.ask()
+        sound, ejected = remote.backend.addresses.all
+        ejected.ejected = True
+        asked = servers[1].requests
+        servers[0].close_connections()
+        await asyncio.sleep(0)  # the client does not know it yet
+        assert await remote.ask() == [[[2.0, 4.0]]]
+        assert (servers[1].requests, sound.in_flight) == (asked, 0)
+
+    run(scenario, servers=2)
+
+
 def test_waiting_calls_open_all_connections_again_that_the_server_closes(tmp_path: Path) -> None:
     async def scenario(servers: list[RawServer]) -> None:
         async def closing(writer: asyncio.StreamWriter, body: bytes) -> None:

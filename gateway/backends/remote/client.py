@@ -2,9 +2,9 @@
 
 A call goes to the address with the fewest in flight. If nothing of an answer had come when its connection broke, a
 stable version's call is sent once more, to another address if there is one; a candidate's is not, since stable answers
-it. An address that fails EJECT_AFTER times in a row is asked again once the model is ready there, or if there is no
-other for a stable version. When a candidate
-is stopped, its calls under way end, and with them their connections.
+it. An address that fails EJECT_AFTER times in a row is asked again once the model is ready there; a stable version's
+calls go there all the same if there is no other. When a candidate is stopped, its calls under way end, and with them
+their connections.
 """
 
 import asyncio
@@ -265,9 +265,9 @@ class RemoteBackend:
     ) -> None:
         """Send a stable version's call once more, if nothing of an answer had come; else it fails with `error`."""
         if self._stopped is None and retry and not item.retried:
-            other = self.addresses.choose((address,), patient=True) or (
-                address if same and not address.ejected else None
-            )
+            other = self.addresses.choose((address,))
+            if other is None:
+                other = address if same else self.addresses.choose((address,), patient=True)
             if same:  # the others that are idle are as old
                 idle, address.idle = address.idle, []
                 for connection in idle:
