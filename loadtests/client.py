@@ -57,8 +57,9 @@ class Client:
 
     `reconnect`: a connection that the server has closed is opened anew, and what it waited for counts as lost. As every
     client of HTTP does, it looks whether a connection is still open before it asks on it once more: a server may close
-    an idle one whenever it likes (RFC 9112, 9.5). Otherwise none may be closed that was idle for less than KEPT_S. The
-    time that an answer takes includes that of connecting.
+    an idle one whenever it likes (RFC 9112, 9.5). Otherwise none may be closed that was idle for less than KEPT_S,
+    unless its last answer announced it (`Connection: close`): that one is opened anew in any case. The time that an
+    answer takes includes that of connecting.
     """
 
     def __init__(
@@ -171,12 +172,15 @@ class Client:
             if answer is not None:
                 yield answer
                 if answer.last:
-                    self._closed(connection)
+                    self._replaced(connection)
 
     def _closed(self, connection: _Connection) -> _Connection:
-        """The one in its place."""
+        """The one in place of one that was closed unannounced."""
         idle_s = 0.0 if connection.waiting else time.perf_counter() - connection.sent_s
         assert self._reconnect or idle_s > KEPT_S, "the gateway has closed a connection"
+        return self._replaced(connection)
+
+    def _replaced(self, connection: _Connection) -> _Connection:
         self._selector.unregister(connection.socket)
         connection.socket.close()
         self.lost += connection.waiting
