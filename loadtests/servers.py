@@ -44,7 +44,7 @@ class Started:
 
     def cpu_s(self) -> float:
         """Processor time that it and its descendants have taken so far, in seconds."""
-        return sum(map(_cpu_s, _with_descendants(self.process.pid)))
+        return sum(map(_cpu_s, with_descendants(self.process.pid)))
 
 
 @contextmanager
@@ -63,8 +63,10 @@ def gateway(folder: Path, models: Path, routing: Any, model: str, **more: Any) -
 
 
 @contextmanager
-def pinned_gateway(folder: Path, models: Path, routing: Any, **more: Any) -> Iterator[Started]:
-    """The gateway with this routing and one worker."""
+def pinned_gateway(
+    folder: Path, models: Path, routing: Any, checkout: Path | None = None, **more: Any
+) -> Iterator[Started]:
+    """The gateway with this routing and one worker; `checkout`: the folder of another checkout to run it from."""
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "routing.yaml").write_text(yaml.safe_dump(routing))
@@ -78,7 +80,7 @@ def pinned_gateway(folder: Path, models: Path, routing: Any, **more: Any) -> Ite
     }
     (folder / "gateway.yaml").write_text(yaml.safe_dump(settings))
     command = [sys.executable, "-m", "gateway", "serve", "--config", str(folder / "gateway.yaml")]
-    with started(command, port) as server:
+    with started(command, port, folder=checkout) as server:
         yield server
 
 
@@ -193,9 +195,9 @@ def _wait_until(begun: Callable[[Running], bool], running: Running, log: Path, w
 
 
 @contextmanager
-def started(command: list[str], port: int, core: int = SERVER_CORE) -> Iterator[Started]:
-    """What `command` starts, on one core, once it listens on `port`."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def started(command: list[str], port: int, core: int = SERVER_CORE, folder: Path | None = None) -> Iterator[Started]:
+    """What `command` starts, on one core and in `folder`, once it listens on `port`."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder)
     try:
         os.sched_setaffinity(process.pid, {core})
         _wait_for(port, process)
@@ -227,12 +229,13 @@ def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
         time.sleep(0.05)
 
 
-def _with_descendants(pid: int) -> Iterator[int]:
+def with_descendants(pid: int) -> Iterator[int]:
+    """It, its children, theirs, and so on."""
     yield pid
     with suppress(OSError):  # it has ended
         for thread in os.listdir(f"/proc/{pid}/task"):
             for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split():
-                yield from _with_descendants(int(child))
+                yield from with_descendants(int(child))
 
 
 def _cpu_s(pid: int) -> float:

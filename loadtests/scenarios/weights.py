@@ -3,7 +3,6 @@
 Proportional set size of all processes of the gateway: what several share counts once.
 """
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from onnx import TensorProto, helper
 
 from loadtests import models, servers
 from loadtests.client import Client, Seen, request
+from loadtests.memory import proportional_mb
 from loadtests.report import Line, report
 
 WORKERS = 4
@@ -48,7 +48,7 @@ def _measured(folder: Path, repository: Path) -> float:
         while seen.variants["candidate"] < ENOUGH and time.monotonic() < end_s:
             client.keep_busy(1.0, seen)
         assert seen.variants["candidate"] >= ENOUGH and not seen.failures, seen.variants
-        return sum(map(_proportional_mb, _tree(running.process.pid)))
+        return sum(map(proportional_mb, servers.with_descendants(running.process.pid)))
 
 
 def _place(repository: Path) -> None:
@@ -72,16 +72,3 @@ def _place(repository: Path) -> None:
 def _body() -> bytes:
     tensor = {"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [7]}
     return orjson.dumps({"inputs": [tensor]})
-
-
-def _tree(pid: int) -> list[int]:
-    found = [pid]
-    for thread in os.listdir(f"/proc/{pid}/task"):
-        for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split():
-            found += _tree(int(child))
-    return found
-
-
-def _proportional_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6
