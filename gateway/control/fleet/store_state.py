@@ -46,6 +46,18 @@ class LeaderObject(NamedTuple):
     state: str
 
 
+class Note(NamedTuple):
+    """Of a release's last stop or resume, for people: what was done, by whom, on which host, and why."""
+
+    action: str
+    by: str
+    host: str
+    reason: str
+
+
+NO_NOTES: Final[Mapping[str, Note]] = {}
+
+
 class Identity(NamedTuple):
     """One life of the store: `run_id` is new when the server has restarted, `fleet_key` when the data is new."""
 
@@ -70,6 +82,7 @@ class StoreState(NamedTuple):
     words: Words = NO_WORDS
     members: Mapping[str, Member] = NO_MEMBERS
     leader: LeaderObject | None = None
+    notes: Mapping[str, Note] = NO_NOTES
 
     @property
     def identity(self) -> Identity:
